@@ -1,0 +1,19 @@
+"""Atlas carries Apple Health data from an iOS app into a Palantir Foundry dataset.
+
+The flow, which is also the listing of atlas/actors:
+
+    edge -> authenticate -> edge -> decode -> flatten -> journal ~~> upload -> Foundry
+
+core      the words and the rules; no I/O, no clock
+runtime   envelopes, replies, stages, restarts; knows no health word
+actors    one stage of the flow a file
+edge      the way in (HTTP)
+outside   the way out, named after the systems we talk to
+local     stand-ins of those systems, for a laptop and for the tests
+settings  what may be set
+service   the wiring; the only file that knows every room
+client    the good mobile client
+cli       one function a command
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,19 @@
+"""Who is there, and may they send exports?"""
+
+from dataclasses import dataclass
+
+from atlas.core.errors import InsufficientScope
+from atlas.core.messages import User
+from atlas.core.ports import Identities
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticate:
+    identities: Identities
+    required_scope: str | None = None
+
+    async def handle(self, token: str, /) -> User:
+        user = await self.identities.user_of(token)
+        if self.required_scope is not None and self.required_scope not in user.scopes:
+            raise InsufficientScope(self.required_scope)
+        return user

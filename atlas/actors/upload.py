@@ -1,0 +1,278 @@
+"""Is it in the dataset? Many exports, one transaction, each of them once.
+
+The outcome of a call can stay unknown: the answer is lost, or we are killed. So the group is
+claimed and the attempt noted before a transaction is begun, and the transaction noted before its
+first file is put. What is found noted is a question to Foundry, asked before anything else is done.
+Only what is seen in the dataset counts as being there: others may end our transactions, too.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from atlas.core.errors import BranchBusy, CommitRefused, FileRefused, Unavailable
+from atlas.core.events import (
+    ExportCommitted,
+    ExportSetAside,
+    GroupCommitted,
+    GroupRecovered,
+    GroupStarted,
+    OrphanAborted,
+    OrphanSuspected,
+    SecondWriter,
+    UploadPaused,
+    Watch,
+)
+from atlas.core.messages import File, Group, Limits, Receipt, Seen
+from atlas.core.ports import Branch, Outbox
+from atlas.runtime import Bell, Promises, side_by_side
+
+SEEN_SECONDS = 5.0  # for so long the head of a branch that we committed to counts as seen
+PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.5, 15.0
+HOLDERS_MAX = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How much, how often, how hard, and whether others write to the branch, too."""
+
+    group: Limits
+    interval_seconds: float = 5.0
+    uploads_at_once: int = 64
+    tries_max: int = 5
+    is_sole_writer: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """The seconds since some moment, and a random number from 0 to 1."""
+
+    elapsed: Callable[[], float]
+    random: Callable[[], float]
+
+
+@dataclass(slots=True)
+class Doubt:
+    """What the uploader remembers from one group to the next; a new life knows nothing."""
+
+    is_asked: bool = False  # all that the journal notes as begun was asked for
+    is_unresolved: bool = False  # an attempt before this one may still open a transaction
+    failures: int = 0
+    begun_at: float | None = None
+    seen: tuple[float, Seen] | None = None
+    holder: str = ""
+    holders: int = 0
+
+
+class Upload:
+    """One for each branch, because a branch allows one open transaction."""
+
+    def __init__(
+        self,
+        branch: Branch,
+        outbox: Outbox,
+        promises: Promises[Receipt],
+        pace: Pace,
+        chance: Chance,
+        watch: Watch,
+    ) -> None:
+        self.branch = branch
+        self.outbox = outbox
+        self.promises = promises
+        self.pace = pace
+        self.chance = chance
+        self.watch = watch
+        self.doubt = Doubt()
+
+    async def run(self, bell: Bell) -> None:
+        """Empty the mailbox: at the start, and at every ring."""
+        self.doubt = Doubt()
+        await self.empty(bell)
+        while await bell.heard():
+            await self.empty(bell)
+
+    async def empty(self, bell: Bell) -> None:
+        """Upload group after group. While Foundry is down, try again and again."""
+        more = True
+        while more and not bell.is_down:
+            try:
+                if not self.doubt.is_asked:
+                    await self.recover()
+                if await bell.down_within(self.seconds_to_next()):
+                    return
+                more = await self.upload()
+                self.doubt.failures = 0
+            except Unavailable as error:
+                self.doubt.is_asked, self.doubt.seen = False, None
+                seconds = self.pause_seconds(error)
+                self.watch(UploadPaused(str(error), seconds))
+                if await bell.down_within(seconds):
+                    return
+
+    def seconds_to_next(self) -> float:
+        """An idle uploader starts at once, a busy one when the commit interval is over."""
+        if self.doubt.begun_at is None:
+            return 0.0
+        return self.doubt.begun_at + self.pace.interval_seconds - self.chance.elapsed()
+
+    def pause_seconds(self, error: Unavailable) -> float:
+        """Full jitter, and never before Foundry wants to hear from us again."""
+        longest = min(PAUSE_SECONDS_MAX, PAUSE_SECONDS * 2.0**self.doubt.failures)
+        self.doubt.failures = min(self.doubt.failures + 1, 10)
+        return (error.retry_seconds or 0.0) + self.chance.random() * longest
+
+    async def upload(self) -> bool:
+        """Upload the next group; False when there is none."""
+        if not await self.outbox.waiting():
+            return False
+        group = await self.outbox.claim(self.pace.group, await self.look())
+        if group is None:
+            return False
+        started = self.doubt.begun_at = self.chance.elapsed()
+        transaction = await self.begin()
+        size = sum(file.bytes for file in group.files)
+        self.watch(GroupStarted(transaction, len(group.files), size))
+        refused = await self.put(group, transaction)
+        there = [file for file in group.files if file not in refused] if refused else group.files
+        if there:
+            if not await self.commit(group, transaction):
+                return True
+            await self.complete(there, transaction)
+            seconds = self.chance.elapsed() - started
+            self.watch(GroupCommitted(transaction, len(there), size, seconds))
+        if refused:
+            await self.turn_back(refused, transaction, is_empty=not there)
+        return True
+
+    async def look(self) -> Seen:
+        """The branch before we begin: as our last commit left it, if that was a moment ago."""
+        if self.doubt.seen and self.chance.elapsed() - self.doubt.seen[0] <= SEEN_SECONDS:
+            return self.doubt.seen[1]
+        return await self.branch.look()
+
+    async def begin(self) -> str:
+        try:
+            transaction = await self.branch.begin()
+        except BranchBusy:
+            if not self.doubt.is_unresolved:
+                await self.outbox.resolve()  # this attempt began nothing, and no other is open
+            await self.notice_holder()
+            raise
+        await self.outbox.note(transaction)
+        self.doubt.is_unresolved = False
+        self.doubt.holder, self.doubt.holders = "", 0
+        return transaction
+
+    async def notice_holder(self) -> None:
+        """Busy with one transaction is a build that takes its time; with ever others, a writer."""
+        holder = (await self.branch.look()).head
+        if holder != self.doubt.holder:
+            self.doubt.holder = holder
+            self.doubt.holders += 1
+        if self.doubt.holders >= HOLDERS_MAX:
+            self.watch(SecondWriter(self.doubt.holders))
+            self.doubt.holders = 0
+
+    async def put(self, group: Group, transaction: str) -> list[File]:
+        """Put the files in, side by side. Those that Foundry would refuse again, too."""
+        refused: list[File] = []
+
+        async def put(file: File) -> None:
+            try:
+                ndjson = await self.outbox.ndjson(file.id)
+                await self.branch.put(transaction, file.path, ndjson)
+            except FileRefused:
+                refused.append(file)
+
+        await side_by_side(put, group.files, self.pace.uploads_at_once)
+        return refused
+
+    async def commit(self, group: Group, transaction: str) -> bool:
+        """Whether it is committed; if not, the reason was found and taken away."""
+        try:
+            self.doubt.seen = (self.chance.elapsed(), await self.branch.commit(transaction))
+        except CommitRefused:
+            if not await self.sort_out(group, transaction):
+                raise
+            self.doubt.is_asked = False
+            return False
+        return True
+
+    async def sort_out(self, group: Group, refused: str) -> int:
+        """Who holds our paths: we, from another life, or somebody else? How many were held."""
+        held: list[File] = []
+
+        async def look_up(file: File) -> None:
+            holder = await self.branch.holder_of(file.path)
+            if holder is None:
+                return
+            held.append(file)
+            if await self.branch.content(file.path) == await self.outbox.ndjson(file.id):
+                await self.complete([file], holder)
+            else:
+                await self.outbox.move(file.id)
+
+        await self.branch.abort(refused)
+        await side_by_side(look_up, group.files, self.pace.uploads_at_once)
+        return len(held)
+
+    async def turn_back(self, refused: list[File], transaction: str, *, is_empty: bool) -> None:
+        """Count what Foundry refused, and let it try again; an empty transaction is aborted."""
+        if is_empty:
+            await self.branch.abort(transaction)
+        for file in refused:
+            aside = await self.outbox.refused(file.id, self.pace.tries_max)
+            if aside is not None:
+                self.watch(ExportSetAside(file.id, file.correlation_id, self.pace.tries_max))
+                self.promises.settle(aside.id, aside)
+        await self.outbox.release()
+
+    async def recover(self) -> None:
+        """What became of what we began, and of the group that is still claimed?"""
+        group = await self.outbox.claimed()
+        await self.resolve([file.path for file in group.files] if group else [])
+        if group is not None:
+            there = await self.committed(group)
+            if group.transaction is not None:
+                await self.complete(there, group.transaction)
+            await self.outbox.release()
+            self.watch(GroupRecovered(len(group.files), len(there), group.transaction))
+        self.doubt.is_asked = True
+
+    async def resolve(self, paths: list[str]) -> None:
+        """End what an attempt of ours has opened. It may open late: until then it stays noted."""
+        for seen in await self.outbox.attempts():
+            found = await self.branch.left_open(seen, paths)
+            if found is None:
+                continue
+            if found.is_empty and not self.pace.is_sole_writer:
+                self.watch(OrphanSuspected(found.transaction))
+                continue
+            await self.branch.abort(found.transaction)
+            await self.outbox.resolve()
+            self.watch(OrphanAborted(found.transaction))
+        self.doubt.is_unresolved = bool(await self.outbox.attempts())
+
+    async def committed(self, group: Group) -> list[File]:
+        """The files that stand in the transaction of the group, which is open no more."""
+        if group.transaction is None:
+            return []
+        state = await self.branch.state_of(group.transaction)
+        if state == "OPEN":
+            await self.branch.abort(group.transaction)
+            state = await self.branch.state_of(group.transaction)  # another may have been quicker
+        if state != "COMMITTED":
+            return []
+        there = await self.branch.files_of(group.transaction)
+        return [file for file in group.files if there.get(file.path) == file.bytes]
+
+    async def complete(self, files: Iterable[File], transaction: str) -> None:
+        """Durable first; then tell whoever waits."""
+        by_id = {file.id: file for file in files}
+        for receipt in await self.outbox.complete(list(by_id), transaction):
+            file = by_id[receipt.id]
+            self.promises.settle(receipt.id, receipt)
+            self.watch(
+                ExportCommitted(
+                    file.id, file.correlation_id, transaction, file.path, file.records, file.bytes
+                )
+            )

@@ -1,0 +1,215 @@
+"""Every way an export can fail that somebody can be told about.
+
+`code`, `status` and `retryable` are the wire contract with the iOS app; the docstring is the
+sentence it is told. The first cut is by blame: what is Rejected stays wrong however often it is
+sent; what is Unavailable is our trouble or Foundry's, and may be sent again.
+"""
+
+from typing import ClassVar
+
+from atlas.core.messages import Reject
+
+
+class AtlasError(Exception):
+    """Something went wrong inside Atlas. Please send the same request again."""
+
+    code: ClassVar[str] = "INTERNAL_ERROR"
+    status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = True
+    retry_seconds: float | None = 5.0
+    details: tuple[Reject, ...] = ()
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or type(self).__doc__)
+
+
+class Rejected(AtlasError):
+    """The request is not an export: see the message."""
+
+    code = "INVALID_PAYLOAD"
+    status = 400
+    retryable = False
+    retry_seconds = None
+
+
+class NotNdjson(Rejected):
+    """No line of rawhealthkit is a JSON object."""
+
+    code = "INVALID_NDJSON"
+
+    def __init__(self, rejects: tuple[Reject, ...] = ()) -> None:
+        super().__init__()
+        self.details = rejects
+
+
+class TooManyChunks(Rejected):
+    """The batch has more chunks than are accepted at once."""
+
+    code = "TOO_MANY_CHUNKS"
+
+
+class BatchRejected(Rejected):
+    """No chunk of the batch was accepted; errors says why, chunk by chunk."""
+
+    code = "BATCH_UPLOAD_FAILED"
+
+    def __init__(self, status: int = 400) -> None:
+        super().__init__()
+        self.status = status  # type: ignore[misc]  # the status all its chunks have in common
+
+
+class MissingIdentity(Rejected):
+    """The token is good and names nobody: it has no sub claim."""
+
+    code = "MISSING_IDENTITY"
+
+
+class Unauthenticated(Rejected):
+    """No bearer token was sent."""
+
+    code = "UNAUTHORIZED"
+    status = 401
+
+
+class TokenExpired(Unauthenticated):
+    """The bearer token has expired; send a fresh one."""
+
+    code = "TOKEN_EXPIRED"
+    retryable = True
+
+
+class InvalidToken(Unauthenticated):
+    """The bearer token is not one that Atlas accepts."""
+
+    code = "INVALID_TOKEN"
+
+
+class InsufficientScope(Rejected):
+    """The bearer token lacks the scope that exports need."""
+
+    code = "INSUFFICIENT_SCOPE"
+    status = 403
+
+    def __init__(self, scope: str = "") -> None:
+        super().__init__()
+        self.scope = scope
+
+
+class NotFound(Rejected):
+    """There is nothing at this address."""
+
+    code = "NOT_FOUND"
+    status = 404
+
+
+class MethodNotAllowed(Rejected):
+    """This address does not answer to that method."""
+
+    code = "METHOD_NOT_ALLOWED"
+    status = 405
+
+
+class TooSlow(Rejected):
+    """The body of the request came too slowly."""
+
+    code = "REQUEST_TIMEOUT"
+    status = 408
+    retryable = True
+
+
+class TooLarge(Rejected):
+    """The body of the request is larger than is accepted at once."""
+
+    code = "PAYLOAD_TOO_LARGE"
+    status = 413
+
+
+class ChunkTooLarge(Rejected):
+    """One export is larger than one file may be."""
+
+    code = "CHUNK_TOO_LARGE"
+    status = 413
+
+
+class UnsupportedMediaType(Rejected):
+    """Exports are sent as application/json, plain or with Content-Encoding gzip or deflate."""
+
+    code = "UNSUPPORTED_MEDIA_TYPE"
+    status = 415
+
+
+class KeyReused(Rejected):
+    """This Idempotency-Key was used for another export before."""
+
+    code = "IDEMPOTENCY_KEY_REUSED"
+    status = 422
+
+
+class Unavailable(AtlasError):
+    """Not now: the same request can succeed later."""
+
+    code = "OVERLOADED"
+    status = 503
+    retry_seconds: float | None = 2.0
+
+
+class AuthUnavailable(Unavailable):
+    """Tokens cannot be checked now: the keys of the issuer are not to be had."""
+
+    code = "AUTH_UNAVAILABLE"
+    retry_seconds = 10.0
+
+
+class JournalFull(Unavailable):
+    """Too many exports wait for Foundry already."""
+
+    code = "JOURNAL_FULL"
+    retry_seconds = 30.0
+
+
+class Draining(Unavailable):
+    """Atlas is shutting down; another will answer."""
+
+    code = "DRAINING"
+    retry_seconds = 5.0
+
+
+class FoundryError(Unavailable):
+    """Foundry did not take it yet."""
+
+    code = "FOUNDRY_ERROR"
+    retry_seconds = None  # the uploader backs off by itself, unless Foundry says when
+
+    def __init__(self, message: str = "", retry_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
+
+
+class BranchBusy(FoundryError):
+    """Another transaction is open on the branch."""
+
+
+class CommitRefused(FoundryError):
+    """Foundry refused the commit, as when a path of it is taken by another transaction."""
+
+
+class FileRefused(FoundryError):
+    """Foundry refused this file, and would refuse it again; nothing is wrong with the others."""
+
+
+class CannotStart(Exception):
+    """Atlas cannot start; the message is one line for whoever started it."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class BadSetting(CannotStart):
+    """A setting is unknown, missing or wrong."""
+
+    exit_code = 78
+
+
+class JournalHeld(CannotStart):
+    """Another process owns the journal."""
+
+    exit_code = 75

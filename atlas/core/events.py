@@ -1,0 +1,178 @@
+"""Everything that happens and is worth a log line or a metric; readers decide which.
+
+No event carries a value from the data, a token, or Foundry's own words. `user` is a sub: readers
+show a keyed hash of it.
+"""
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+
+class RequestRead(Struct, frozen=True):
+    """A sender we know has sent a whole request: `exports` of them, in so many bytes."""
+
+    correlation_id: str
+    user: str
+    exports: int
+    bytes: int
+    is_batch: bool
+
+
+class RequestRefused(Struct, frozen=True):
+    """A sender was told no, of a whole request or of one chunk in it."""
+
+    correlation_id: str
+    code: str
+    status: int
+    user: str | None = None
+    reason: str = ""
+
+
+class ExportAccepted(Struct, frozen=True):
+    """An export is safe with us for the first time."""
+
+    id: str
+    correlation_id: str
+    user: str
+    records: int
+    rejected: int
+    bytes: int
+
+
+class ExportReplayed(Struct, frozen=True):
+    """An export came again, and joined the first: nothing new was kept."""
+
+    id: str
+    correlation_id: str
+    user: str
+
+
+class ExportCommitted(Struct, frozen=True):
+    """The rows of an export stand in a committed transaction."""
+
+    id: str
+    correlation_id: str
+    transaction: str
+    path: str
+    records: int
+    bytes: int
+
+
+class ExportSetAside(Struct, frozen=True):
+    """Foundry refused this file too often; it is kept, and no longer in the way."""
+
+    id: str
+    correlation_id: str
+    tries: int
+
+
+class GroupStarted(Struct, frozen=True):
+    """A transaction is open, and these exports are on their way into it."""
+
+    transaction: str
+    exports: int
+    bytes: int
+
+
+class GroupCommitted(Struct, frozen=True):
+    """One Foundry transaction holds these exports for good."""
+
+    transaction: str
+    exports: int
+    bytes: int
+    seconds: float
+
+
+class GroupRecovered(Struct, frozen=True):
+    """We did not know how a transaction had ended; now we do. What is not committed goes again."""
+
+    exports: int
+    committed: int
+    transaction: str | None = None
+
+
+class UploadPaused(Struct, frozen=True):
+    """Foundry is not to be had, or holds us off; the exports wait in the journal."""
+
+    reason: str
+    seconds: float
+
+
+class OrphanAborted(Struct, frozen=True):
+    """A transaction that we began without hearing the answer was found, and ended."""
+
+    transaction: str
+
+
+class OrphanSuspected(Struct, frozen=True):
+    """A transaction may be ours and may be another's: it is left alone, and we wait."""
+
+    transaction: str
+
+
+class SecondWriter(Struct, frozen=True):
+    """The branch is busy again and again, with ever other transactions: somebody writes there."""
+
+    transactions: int
+
+
+class KeysFetched(Struct, frozen=True):
+    """The issuer told its signing keys."""
+
+    keys: int
+
+
+class KeysUnavailable(Struct, frozen=True):
+    """The issuer's keys could not be fetched; those we have go on being used."""
+
+    reason: str
+    keys: int
+
+
+class FoundryTokenFetched(Struct, frozen=True):
+    """Foundry gave us a token."""
+
+    seconds: float
+
+
+class ActorCrashed(Struct, frozen=True):
+    """A stage met a bug. `where` names its code, innermost last; the values are left out."""
+
+    actor: str
+    error: str
+    where: tuple[str, ...]
+
+
+class DrainStarted(Struct, frozen=True):
+    """We were told to end."""
+
+
+class DrainEnded(Struct, frozen=True):
+    """The flow is empty; this many exports wait in the journal for the next start."""
+
+    waiting: int
+
+
+Event = (
+    RequestRead
+    | RequestRefused
+    | ExportAccepted
+    | ExportReplayed
+    | ExportCommitted
+    | ExportSetAside
+    | GroupStarted
+    | GroupCommitted
+    | GroupRecovered
+    | UploadPaused
+    | OrphanAborted
+    | OrphanSuspected
+    | SecondWriter
+    | KeysFetched
+    | KeysUnavailable
+    | FoundryTokenFetched
+    | ActorCrashed
+    | DrainStarted
+    | DrainEnded
+)
+Watch = Callable[[Event], None]

@@ -1,0 +1,157 @@
+"""What travels, in the order it is made. All of it is immutable; its type says how far it got."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct
+
+Status = Literal["accepted", "committed", "set_aside"]
+
+
+class User(Struct, frozen=True):
+    """A sender whose token was good."""
+
+    sub: str
+    scopes: frozenset[str] = frozenset()
+
+
+class Binding(Struct, frozen=True):
+    """The place of an export in the sequence that an Idempotency-Key names."""
+
+    key: str
+    position: int
+    length: int
+
+
+class Head(Struct, frozen=True):
+    """What is known of an export before its body is looked at.
+
+    `timestamp` is as sent, "" if absent: it is part of what makes two exports the same.
+    """
+
+    user: User
+    device: str
+    timestamp: str
+    correlation_id: str
+    binding: Binding | None = None
+
+
+class Export(Struct, frozen=True):
+    """What a user sent. The body is base64; nothing in it is checked yet."""
+
+    head: Head
+    body: bytes
+
+
+class Decoded(Struct, frozen=True):
+    """The lines as sent. The id is the same whenever the same export is sent again."""
+
+    id: str
+    head: Head
+    lines: tuple[bytes, ...]
+    bytes: int
+
+
+class Reject(Struct, frozen=True):
+    """A line that became no row, and why; never what stood in it. Lines count from 1."""
+
+    line: int
+    reason: str
+
+
+class Table(Struct, frozen=True):
+    """The bytes of one file in the dataset, and what was left out of it.
+
+    `ingested` counts its rows, `rejected` the lines that became none, of which `rejects` tells
+    the first few.
+    """
+
+    ndjson: bytes
+    ingested: int
+    rejected: int
+    rejects: tuple[Reject, ...] = ()
+
+
+class Flattened(Struct, frozen=True):
+    """An export as it will stand in the dataset, accepted at this moment."""
+
+    id: str
+    head: Head
+    at: datetime
+    table: Table
+
+
+class Receipt(Struct, frozen=True):
+    """How one export stands. It balances: received = ingested + rejected, always."""
+
+    id: str
+    status: Status
+    at: datetime
+    path: str
+    ingested: int
+    rejected: int
+    rejects: tuple[Reject, ...] = ()
+    transaction: str | None = None
+    replayed: bool = False
+
+    @property
+    def received(self) -> int:
+        return self.ingested + self.rejected
+
+
+class File(Struct, frozen=True):
+    """A claimed export as the uploader sees it. Its bytes are fetched when their turn comes."""
+
+    id: str
+    path: str
+    bytes: int
+    records: int = 0
+    correlation_id: str = ""
+
+
+class Group(Struct, frozen=True):
+    """Files that go into one transaction, which is None until Foundry has told its name."""
+
+    files: tuple[File, ...]
+    transaction: str | None = None
+
+
+class Seen(Struct, frozen=True):
+    """The branch as it was at a moment on Foundry's own clock: the RID of its head, "" if none."""
+
+    head: str
+    at: datetime
+
+
+class LeftOpen(Struct, frozen=True):
+    """An open transaction that may be ours; one that holds files of ours is so for certain."""
+
+    transaction: str
+    is_empty: bool
+
+
+class Limits(Struct, frozen=True, forbid_unknown_fields=True):
+    """How much goes into one group. A file larger than the limit goes alone."""
+
+    exports_max: int = 1_000
+    bytes_max: int = 64 * 1024 * 1024
+
+
+class Entry(Struct, frozen=True):
+    """One export in the journal, as an operator sees it. `user` is a keyed hash of the sub."""
+
+    receipt: Receipt
+    user: str
+    bytes: int
+    tries: int
+
+
+class Page(Struct, frozen=True):
+    """Receipts, newest first, and where the next page begins, if there is one."""
+
+    receipts: tuple[Receipt, ...]
+    next_cursor: str | None = None
+
+
+Totals = Mapping[Status, int]

@@ -1,0 +1,52 @@
+"""What things are called: a moment, an export, a user in a path, a file."""
+
+import hashlib
+import hmac
+import string
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from atlas.core.messages import Head, User
+
+PLAIN = frozenset((string.ascii_letters + string.digits + "|@._-").encode())
+FOLDER_BYTES_MAX = 200
+
+
+def timestamp(at: datetime) -> str:
+    """A moment as the app writes it: 2025-09-26T06:30:00.000Z"""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def export_id(head: Head, ndjson: bytes) -> str:
+    """Equal for equal exports, so a retry is known however often and however packed it comes."""
+    digest = hashlib.sha256()
+    for part in (head.user.sub.encode(), head.device.encode(), head.timestamp.encode(), ndjson):
+        digest.update(len(part).to_bytes(8, "big"))  # or "ab" + "c" would be "a" + "bc"
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def folder(user: User) -> str:
+    """The one folder of a user: no sub can name another's folder, or leave the dataset's.
+
+    Plain characters stand as they are, any other byte as %XX; what would be too long is a digest
+    behind a "~", which no other folder can start with.
+    """
+    sub = user.sub.encode()
+    plain = PLAIN if sub.strip(b".") else frozenset[int]()  # "." and ".." mean something in paths
+    name = "".join(chr(byte) if byte in plain else f"%{byte:02X}" for byte in sub)
+    return name if len(name) <= FOLDER_BYTES_MAX else f"~{hashlib.sha256(sub).hexdigest()}"
+
+
+def paths(user: User, at: datetime) -> Iterator[str]:
+    """healthkit/raw/ada/2025-09-26T06-30-00-000Z.ndjson, and a millisecond later, and so on."""
+    home = folder(user)
+    while True:
+        moment = timestamp(at).replace(":", "-").replace(".", "-")
+        yield f"healthkit/raw/{home}/{moment}.ndjson"
+        at += timedelta(milliseconds=1)
+
+
+def pseudonym(key: bytes, sub: str) -> str:
+    """What a user is called where people look: the same every time, and nobody's name."""
+    return hmac.new(key, sub.encode(), hashlib.sha256).hexdigest()[:16]

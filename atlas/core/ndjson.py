@@ -1,0 +1,48 @@
+"""From the body of a request to numbered lines."""
+
+import binascii
+import codecs
+
+import pybase64
+
+from atlas.core import names
+from atlas.core.errors import ChunkTooLarge, Rejected
+from atlas.core.messages import Decoded, Export
+
+WHITE_SPACE = b" \t\r\n"
+_standard = bytes.maketrans(b"-_", b"+/")
+
+
+def decode(export: Export, bytes_max: int, lines_max: int) -> Decoded:
+    """The lines inside a base64 body. Blank lines are kept: they count when lines are numbered.
+
+    Raises Rejected for what is no base64 or holds nothing, ChunkTooLarge above the limits. Lines
+    are limited, too, because a row is long however short its line: `{}` makes 600 bytes of it.
+    """
+    text = from_base64(export.body)
+    if len(text) > bytes_max:
+        raise ChunkTooLarge(f"One export may have {bytes_max} bytes after decoding; send less.")
+    lines = split(text)
+    filled = sum(map(bool, map(bytes.strip, lines)))
+    if not filled:
+        raise Rejected("There is nothing in rawhealthkit.")
+    if filled > lines_max:
+        raise ChunkTooLarge(f"One export may have {lines_max} lines; send less.")
+    return Decoded(names.export_id(export.head, text), export.head, lines, len(text))
+
+
+def from_base64(body: bytes) -> bytes:
+    """Of either alphabet, padded or not, with white space anywhere. Raises Rejected."""
+    digits = body.translate(_standard, delete=WHITE_SPACE)
+    bare = digits.rstrip(b"=")
+    if len(digits) - len(bare) > 2:
+        raise Rejected("rawhealthkit is not base64: it ends in more than two '='.")
+    try:
+        return pybase64.b64decode(bare + b"=" * (-len(bare) % 4), validate=True)
+    except binascii.Error as error:
+        raise Rejected("rawhealthkit is not base64.") from error
+
+
+def split(text: bytes) -> tuple[bytes, ...]:
+    """At "\\n" only; a "\\r" before it belongs to it; a byte order mark at the start is none."""
+    return tuple(text.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n").split(b"\n"))

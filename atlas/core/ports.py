@@ -1,0 +1,189 @@
+"""What Atlas asks of the outside, in the order of the flow. `atlas/outside` answers."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Literal, Protocol, TypeVar, TypeVarTuple
+
+from atlas.core.messages import (
+    Entry,
+    Flattened,
+    Group,
+    LeftOpen,
+    Limits,
+    Page,
+    Receipt,
+    Seen,
+    Status,
+    Totals,
+    User,
+)
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+Clock = Callable[[], datetime]
+TransactionState = Literal["OPEN", "COMMITTED", "ABORTED"]
+
+
+class Identities(Protocol):
+    """Who sends."""
+
+    async def user_of(self, token: str) -> User:
+        """Whose token this is.
+
+        Raises TokenExpired, InvalidToken, MissingIdentity, AuthUnavailable.
+        """
+
+    async def ready(self) -> None:
+        """Raises AuthUnavailable while no token can be checked."""
+
+
+class Compute(Protocol):
+    """Runs work that only needs the processor: here, in a thread, in another process."""
+
+    async def __call__(self, bytes: int, work: Callable[[*Ts], T], /, *args: *Ts) -> T:
+        """What the work returns or raises; `bytes` tells how much of it there is."""
+        ...
+
+
+class Intake(Protocol):
+    """The journal as the flow fills it. Every answer is durable before it is given."""
+
+    async def append(self, export: Flattened) -> Receipt:
+        """Keep the export for good, or answer how far the same one got before: `replayed`.
+
+        Raises KeyReused when its Idempotency-Key names another sequence, JournalFull.
+        """
+
+
+class Receipts(Protocol):
+    """The journal as a sender sees it: nothing but his own exports."""
+
+    async def find(self, user: User, id: str) -> Receipt | None:
+        """How far an export of this user got; None for one that he never sent."""
+
+    async def page(self, user: User, key: str | None, limit: int, cursor: str | None) -> Page:
+        """His receipts, newest first; with a key, those that this Idempotency-Key names.
+
+        Raises Rejected for a cursor that no page gave.
+        """
+
+
+class Mailbox(Protocol):
+    """The journal as the uploader empties it.
+
+    An export is accepted, then claimed for a group, then committed. At most one group is claimed
+    at a time, because Foundry allows one open transaction on a branch.
+    """
+
+    async def waiting(self) -> int:
+        """How many exports are neither committed nor set aside."""
+
+    async def claim(self, limits: Limits, seen: Seen) -> Group | None:
+        """Claim the oldest accepted exports, and note the attempt to begin a transaction.
+
+        In one step, so that no transaction is ever begun that the journal does not know of. None
+        means that the mailbox is empty.
+        """
+
+    async def claimed(self) -> Group | None:
+        """The group that is claimed now, if any."""
+
+    async def ndjson(self, id: str) -> bytes:
+        """The bytes of a claimed export."""
+
+    async def note(self, transaction: str) -> None:
+        """Remember the transaction of the claimed group. It resolves the attempts."""
+
+    async def complete(self, ids: Collection[str], transaction: str) -> Sequence[Receipt]:
+        """These exports of the claimed group stand in this transaction. Their receipts."""
+
+    async def refused(self, id: str, tries_max: int) -> Receipt | None:
+        """Foundry refused this claimed export: count it. The receipt, if it was set aside now."""
+
+    async def move(self, id: str) -> None:
+        """The path of a claimed export is taken: give it another."""
+
+    async def release(self) -> None:
+        """What is claimed still is not in the dataset, and will not be: accept it again."""
+
+
+class Attempts(Protocol):
+    """Transactions that we may have begun without hearing the answer."""
+
+    async def attempts(self) -> Sequence[Seen]:
+        """What the branch was like before each that is not resolved; a release forgets none."""
+
+    async def resolve(self) -> None:
+        """Nothing that we began is left open: forget the attempts."""
+
+
+class Ledger(Protocol):
+    """The journal as an operator sees it."""
+
+    async def totals(self) -> Totals:
+        """How many exports stand where."""
+
+    async def entries(
+        self, status: Status | None, limit: int, before: int | None
+    ) -> tuple[Sequence[Entry], int | None]:
+        """Newest first, and where the next page begins, if there is one."""
+
+    async def entry(self, id: str) -> Entry | None:
+        """One export, by its receipt id or the beginning of it."""
+
+    async def ready(self) -> None:
+        """Raises JournalFull, or Unavailable while the journal cannot be written."""
+
+
+class Dataset(Protocol):
+    """One branch of one dataset, to write to.
+
+    Any call may raise FoundryError, and what raised may have happened all the same.
+    """
+
+    async def look(self) -> Seen:
+        """The branch as it is now: what is to be noted before we begin."""
+
+    async def begin(self) -> str:
+        """Open a transaction; its RID. Raises BranchBusy while another is open on the branch."""
+
+    async def put(self, transaction: str, path: str, ndjson: bytes) -> None:
+        """Put a file into an open transaction. Raises FileRefused when only this file is wrong."""
+
+    async def commit(self, transaction: str) -> Seen:
+        """What the branch is like now: this transaction is its head. Raises CommitRefused."""
+
+    async def abort(self, transaction: str) -> None:
+        """Returns only when the transaction is open no more; it may turn out to be committed."""
+
+
+class History(Protocol):
+    """The same branch, to ask what became of what we did. Raises FoundryError."""
+
+    async def state_of(self, transaction: str) -> TransactionState:
+        """A transaction that Foundry does not know is ABORTED: nothing of it can be seen."""
+
+    async def files_of(self, transaction: str) -> Mapping[str, int]:
+        """What lies in a transaction: each path, and how many bytes."""
+
+    async def holder_of(self, path: str) -> str | None:
+        """The committed transaction that holds a file at this path on the branch."""
+
+    async def content(self, path: str) -> bytes:
+        """The bytes of the committed file at this path."""
+
+    async def left_open(self, seen: Seen, paths: Collection[str]) -> LeftOpen | None:
+        """The open transaction that an attempt after `seen` may have begun.
+
+        That is: the head has moved, to an open APPEND, created while the attempt can have lasted,
+        with no file in it but of these paths.
+        """
+
+
+class Outbox(Mailbox, Attempts, Protocol):
+    """All that the uploader needs of the journal."""
+
+
+class Branch(Dataset, History, Protocol):
+    """All that the uploader needs of Foundry."""

@@ -1,0 +1,119 @@
+"""The public listener: its routes behind one door."""
+
+import re
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from atlas.core.errors import AtlasError, MethodNotAllowed, NotFound, Rejected
+from atlas.core.events import RequestRefused, Watch
+from atlas.core.ports import Clock
+from atlas.edge import wire
+from atlas.edge.refusals import Refusals
+
+CORRELATION_ID = re.compile(r"[\x20-\x7e]{1,128}")
+EXPOSED = ("X-Correlation-Id", "Retry-After", "Location", "Idempotency-Replayed")
+
+OnCrash = Callable[[str, Exception], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """Whatever is raised behind the door becomes an answer."""
+
+    refusals: Refusals
+    dataset_rid: str
+    now: Clock
+    watch: Watch
+    on_crash: OnCrash
+
+    def handlers(self) -> Mapping[Any, Callable[..., Awaitable[Response]]]:
+        return {
+            AtlasError: self.refuse,
+            HTTPException: self.no_route,
+            ClientDisconnect: self.gone,
+            Exception: self.crashed,
+        }
+
+    async def refuse(self, request: Request, error: AtlasError) -> Response:
+        scope = request.scope
+        context = wire.Context(scope["correlation_id"], self.dataset_rid, self.now())
+        reason = type(error).__name__
+        self.watch(
+            RequestRefused(
+                context.correlation_id, error.code, error.status, scope.get("user"), reason
+            )
+        )
+        return self.refusals.response(request, error, context)
+
+    async def no_route(self, request: Request, error: HTTPException) -> Response:
+        if error.status_code == 405:
+            answer = await self.refuse(request, MethodNotAllowed())
+            answer.headers.update(error.headers or {})
+            return answer
+        return await self.refuse(request, NotFound() if error.status_code == 404 else Rejected())
+
+    async def gone(self, _request: Request, _error: ClientDisconnect) -> Response:
+        """Nobody is there to read it; nothing of an incomplete body was kept."""
+        return Response(status_code=400)
+
+    async def crashed(self, request: Request, error: Exception) -> Response:
+        self.on_crash("Edge", error)
+        return await self.refuse(request, AtlasError())
+
+
+def public(routes: list[BaseRoute], errors: Errors, cors_origins: tuple[str, ...]) -> ASGIApp:
+    """The application. Every answer carries X-Correlation-Id, whatever went wrong."""
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=list(cors_origins),
+        allow_methods=["GET", "POST"],
+        allow_headers=["*"],
+        expose_headers=list(EXPOSED),
+    )
+    app = Starlette(
+        routes=routes,
+        middleware=[cors] if cors_origins else [],
+        exception_handlers=errors.handlers(),
+    )
+    app.router.redirect_slashes = False
+    return Door(app)
+
+
+class Door:
+    """Gives every request a correlation id, and closes behind whoever was answered early."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        given = Headers(scope=scope).get("x-correlation-id", "")
+        scope["correlation_id"] = given if CORRELATION_ID.fullmatch(given) else str(uuid.uuid4())
+        is_read = scope["method"] in {"GET", "HEAD", "OPTIONS"}
+
+        async def watched() -> Message:
+            nonlocal is_read
+            message = await receive()
+            is_read = is_read or not message.get("more_body", False)
+            return message
+
+        async def marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["X-Correlation-Id"] = scope["correlation_id"]
+                if not is_read:
+                    headers["Connection"] = "close"
+            await send(message)
+
+        await self._app(scope, watched, marked)

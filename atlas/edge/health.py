@@ -1,0 +1,62 @@
+"""How Atlas is: for people, for whoever restarts it, for whoever sends it requests."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from atlas.core import names
+from atlas.core.errors import AtlasError
+from atlas.core.ports import Clock
+from atlas.edge import wire
+from atlas.edge.refusals import json
+
+Checks = Mapping[str, Callable[[], Awaitable[None]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """`checks` raise what keeps an export from being accepted, by its name."""
+
+    checks: Checks
+    version: str
+    now: Clock
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/", self.healthy, methods=["GET"]),
+            Route("/health", self.healthy, methods=["GET"]),
+            Route("/health/live", self.healthy, methods=["GET"]),
+            Route("/health/ready", self.ready, methods=["GET"]),
+        ]
+
+    async def healthy(self, request: Request) -> Response:
+        """The loop turns; nothing else is asked, so that a full journal restarts nobody."""
+        reply = wire.HealthReply(
+            status="healthy",
+            service="atlas",
+            timestamp=names.timestamp(self.now()),
+            version=self.version,
+            correlation_id=request.scope["correlation_id"],
+        )
+        return json(reply, 200)
+
+    async def ready(self, request: Request) -> Response:
+        """Whether an export can be accepted now; Foundry being down does not matter to that."""
+        found: dict[str, wire.Check] = {}
+        for name, check in self.checks.items():
+            try:
+                await check()
+                found[name] = wire.Check(ok=True)
+            except AtlasError as error:
+                found[name] = wire.Check(ok=False, reason=str(error))
+        is_ready = all(check.ok for check in found.values())
+        reply = wire.ReadyReply(
+            status="ready" if is_ready else "not ready",
+            checks=found,
+            timestamp=names.timestamp(self.now()),
+            correlation_id=request.scope["correlation_id"],
+        )
+        return json(reply, 200 if is_ready else 503)

@@ -1,0 +1,168 @@
+"""The description of the public listener, made from the types that it speaks."""
+
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from atlas.edge import wire
+from atlas.edge.exports import PAGE_MAX, ROOM
+from atlas.edge.refusals import PROBLEM, json
+
+Json = dict[str, Any]
+
+HEADERS = {
+    "Idempotency-Key": "Names this export, or this batch, for as long as receipts are kept.",
+    "Prefer": "respond-async, or wait=SECONDS (at most 50): how long to wait for the commit.",
+    "X-Correlation-Id": "Echoed, and in every log line about this request.",
+    "Content-Encoding": "gzip or deflate.",
+}
+REFUSALS = {
+    "400": "The request is wrong and will stay wrong.",
+    "401": "No token, an expired one, or one that is not accepted.",
+    "403": "The token lacks the required scope.",
+    "408": "The body came too slowly.",
+    "413": "Too large.",
+    "415": "Another media type or encoding than these.",
+    "422": "The Idempotency-Key names another export.",
+    "500": "A bug of ours; send the same again.",
+    "503": "Not now; send the same again after Retry-After.",
+}
+
+
+def description(version: str) -> Json:
+    """The OpenAPI document. Every schema in it is a type of `wire`."""
+    types = (
+        wire.ExportBody,
+        wire.BatchBody,
+        wire.ExportReply,
+        wire.BatchReply,
+        wire.ReceiptsReply,
+        wire.ErrorReply,
+        wire.HealthReply,
+        wire.ReadyReply,
+    )
+    _, schemas = msgspec.json.schema_components(
+        types, schema_hook=anything, ref_template="#/components/schemas/{name}"
+    )
+    schemas["BatchBody"]["properties"]["chunks"]["items"] = ref(wire.ExportBody)
+    export = exporting(wire.ExportBody, wire.ExportReply)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Atlas", "version": version, "description": (__doc__ or "").strip()},
+        "paths": {
+            f"{ROOM}/export": {"post": export | {"operationId": "postExport"}},
+            f"{ROOM}/ingest": {"post": export | {"operationId": "postIngest"}},
+            f"{ROOM}/export/batch": {
+                "post": exporting(wire.BatchBody, wire.BatchReply) | {"operationId": "postBatch"}
+            },
+            f"{ROOM}/exports/{{id}}": {"get": one_receipt()},
+            f"{ROOM}/exports": {"get": many_receipts()},
+            **{path: {"get": healthy(path)} for path in ("/", "/health", "/health/live")},
+            "/health/ready": {"get": readiness()},
+        },
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "auth0": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+            },
+        },
+    }
+
+
+def anything(_kind: type) -> Json:
+    """A value of the sender's that Atlas takes whatever it is."""
+    return {"description": "Any JSON value."}
+
+
+def ref(kind: type) -> Json:
+    return {"$ref": f"#/components/schemas/{kind.__name__}"}
+
+
+def answer(text: str, kind: type) -> Json:
+    return {"description": text, "content": {"application/json": {"schema": ref(kind)}}}
+
+
+def refusals(*statuses: str) -> Json:
+    found = {}
+    for status in statuses:
+        found[status] = answer(REFUSALS[status], wire.ErrorReply)
+        found[status]["content"][PROBLEM] = {"schema": {"type": "object"}}
+    return found
+
+
+def exporting(body: type, reply: type) -> Json:
+    answers = {
+        "200": answer("The rows stand in a committed Foundry transaction.", reply),
+        "202": answer("Safe, and will be committed exactly once.", reply),
+    }
+    if reply is wire.BatchReply:
+        answers["207"] = answer("Some chunks were refused, each by the sender's fault.", reply)
+    return {
+        "security": [{"auth0": []}],
+        "parameters": [
+            {"in": "header", "name": name, "description": text, "schema": {"type": "string"}}
+            for name, text in HEADERS.items()
+        ],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": ref(body)}}},
+        "responses": answers | refusals(*REFUSALS),
+    }
+
+
+def one_receipt() -> Json:
+    return {
+        "operationId": "getReceipt",
+        "security": [{"auth0": []}],
+        "parameters": [
+            {"in": "path", "name": "id", "required": True, "schema": {"type": "string"}}
+        ],
+        "responses": {
+            "200": answer("How the export stands.", wire.ExportReply),
+            "404": answer("You have no such receipt.", wire.ErrorReply),
+            **refusals("401", "403", "500", "503"),
+        },
+    }
+
+
+def many_receipts() -> Json:
+    limit = {"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": 50}
+    asked = {"key": {"type": "string"}, "limit": limit, "cursor": {"type": "string"}}
+    return {
+        "operationId": "getReceipts",
+        "security": [{"auth0": []}],
+        "parameters": [
+            {"in": "query", "name": name, "schema": schema} for name, schema in asked.items()
+        ],
+        "responses": {
+            "200": answer("Your receipts, newest first.", wire.ReceiptsReply),
+            **refusals("400", "401", "403", "500", "503"),
+        },
+    }
+
+
+def healthy(path: str) -> Json:
+    return {
+        "operationId": "get" + (path.title().replace("/", "") or "Root"),
+        "responses": {"200": answer("Atlas runs.", wire.HealthReply)},
+    }
+
+
+def readiness() -> Json:
+    return {
+        "operationId": "getHealthReady",
+        "responses": {
+            "200": answer("An export can be accepted now.", wire.ReadyReply),
+            "503": answer("Not now; the checks say why.", wire.ReadyReply),
+        },
+    }
+
+
+def route(version: str) -> Route:
+    document = description(version)
+
+    async def get(_request: Request) -> Response:
+        return json(document, 200)
+
+    return Route("/openapi.json", get, methods=["GET"])

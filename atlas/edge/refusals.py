@@ -1,0 +1,82 @@
+"""Errors as HTTP: one way for all of them, so that none can forget a header."""
+
+from collections.abc import Callable
+from math import ceil
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from atlas.core import names
+from atlas.core.errors import AtlasError, InsufficientScope, Unauthenticated
+from atlas.edge import wire
+
+JSON = "application/json"
+PROBLEM = "application/problem+json"
+
+
+class Refusals:
+    """`random` spreads those who were told to come again, so that they do not come together."""
+
+    def __init__(self, random: Callable[[], float]) -> None:
+        self._random = random
+
+    def response(
+        self,
+        request: Request,
+        error: AtlasError,
+        context: wire.Context,
+        batch: wire.BatchReply | None = None,
+    ) -> Response:
+        """The refusal of a request; of a batch, with what became of its chunks."""
+        wait = self.retry_after(error)
+        detail = wire.ErrorDetail(
+            code=error.code,
+            message=str(error),
+            correlation_id=context.correlation_id,
+            timestamp=names.timestamp(context.now),
+            retryable=error.retryable,
+            retry_after=wait,
+            details=error.details,
+        )
+        headers = challenge(error)
+        if wait is not None:
+            headers["Retry-After"] = str(wait)
+        if batch is not None:
+            return json(msgspec.structs.replace(batch, error=detail), error.status, headers)
+        if PROBLEM in request.headers.get("accept", ""):
+            problem = {
+                "type": f"urn:atlas:error:{error.code.lower().replace('_', '-')}",
+                "title": error.code.replace("_", " ").capitalize(),
+                "status": error.status,
+                "detail": str(error),
+                **msgspec.to_builtins(detail),
+            }
+            return json(problem, error.status, headers, PROBLEM)
+        return json(wire.ErrorReply(error=detail), error.status, headers)
+
+    def retry_after(self, error: AtlasError) -> int | None:
+        """Seconds, up to twice what the error says; every 5xx says some."""
+        if error.status >= 500:
+            return ceil((error.retry_seconds or 5.0) * (1 + self._random()))
+        return None if error.retry_seconds is None else ceil(error.retry_seconds)
+
+
+def challenge(error: AtlasError) -> dict[str, str]:
+    """RFC 6750, section 3: bare without credentials, with the reason otherwise."""
+    realm = 'Bearer realm="atlas"'
+    if isinstance(error, InsufficientScope):
+        found = f'{realm}, error="insufficient_scope", scope="{error.scope}"'
+    elif not isinstance(error, Unauthenticated):
+        return {}
+    elif error.code == Unauthenticated.code:
+        found = realm
+    else:
+        found = f'{realm}, error="invalid_token", error_description="{error}"'
+    return {"WWW-Authenticate": found}
+
+
+def json(
+    body: object, status: int, headers: dict[str, str] | None = None, media_type: str = JSON
+) -> Response:
+    return Response(msgspec.json.encode(body), status, headers, media_type=media_type)

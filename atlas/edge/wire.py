@@ -1,0 +1,240 @@
+"""The public JSON, to the letter: what the app sends and what it is told.
+
+The first nine fields of an answer and their order are fixed by the app in the field; OpenAPI is
+made from these types.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType, field
+
+from atlas.core import names
+from atlas.core.errors import AtlasError, BatchRejected, Rejected, Unavailable
+from atlas.core.messages import Receipt, Reject, Status
+
+Outcome = Receipt | AtlasError
+NULL = Raw(b"null")
+
+
+class ExportBody(Struct, frozen=True):
+    """POST /export, and one chunk of POST /export/batch: lines of NDJSON as base64.
+
+    A device, a timestamp or a recordCount of another type than these counts as absent.
+    """
+
+    rawhealthkit: str
+    timestamp: object = None
+    device: object = None
+    record_count: object = field(default=None, name="recordCount")
+    manifest: Raw = field(default_factory=lambda: NULL)
+    options: object = None
+
+    def text(self, name: Literal["timestamp", "device"]) -> str:
+        """A text as sent; "" if it is absent."""
+        value = getattr(self, name)
+        return value if isinstance(value, str) else ""
+
+    def warnings(self, received: int) -> tuple[str, ...]:
+        """What the sender should know although all went well."""
+        said = self.record_count
+        if isinstance(said, bool) or not isinstance(said, int) or said == received:
+            return ()
+        return (f"recordCount said {said}, received {received}",)
+
+
+class BatchBody(Struct, frozen=True):
+    """POST /export/batch. Each chunk stands alone, so one of the wrong shape fails alone."""
+
+    chunks: tuple[Raw, ...]
+    options: object = None
+
+
+class ExportReply(Struct, frozen=True, kw_only=True):
+    """How one export stands; in a batch, with its place there."""
+
+    chunk_index: int | UnsetType = field(default=UNSET, name="chunkIndex")
+    success: bool
+    dataset_rid: str
+    records_ingested: int
+    dataset_records_created: int
+    file_path: str | None
+    file_format: Literal["ndjson"]
+    transaction_rid: str | None
+    ingestion_timestamp: str
+    correlation_id: str = field(name="correlationId")
+    manifest: Raw
+    status: Status
+    receipt_id: str
+    records_received: int
+    records_rejected: int
+    rejects: tuple[Reject, ...]
+    warnings: tuple[str, ...]
+    replayed: bool
+
+
+class ChunkError(Struct, frozen=True, kw_only=True):
+    """Why one chunk of a batch was not accepted."""
+
+    chunk_index: int = field(name="chunkIndex")
+    error: str
+    code: str
+    retryable: bool
+
+
+class ErrorDetail(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a request was refused, and whether sending it again can help."""
+
+    code: str
+    message: str
+    correlation_id: str = field(name="correlationId")
+    timestamp: str
+    retryable: bool
+    retry_after: int | None = field(default=None, name="retryAfter")
+    details: tuple[Reject, ...] = ()
+
+
+class ErrorReply(Struct, frozen=True, kw_only=True):
+    """Every refusal."""
+
+    error: ErrorDetail
+
+
+class BatchReply(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the chunks of a batch stand. `total_records` counts rows, those of equal chunks once."""
+
+    success: bool
+    dataset_rid: str
+    chunks_processed: int
+    chunks_successful: int
+    chunks_failed: int
+    total_records: int
+    upload_results: tuple[ExportReply, ...]
+    errors: tuple[ChunkError, ...] = ()
+    timestamp: str
+    correlation_id: str = field(name="correlationId")
+    error: ErrorDetail | None = None
+
+
+class ReceiptsReply(Struct, frozen=True, kw_only=True):
+    """A page of the caller's receipts, newest first."""
+
+    receipts: tuple[ExportReply, ...]
+    next_cursor: str | None
+
+
+class HealthReply(Struct, frozen=True, kw_only=True):
+    """Atlas runs."""
+
+    status: Literal["healthy"]
+    service: Literal["atlas"]
+    timestamp: str
+    version: str
+    correlation_id: str = field(name="correlationId")
+
+
+class Check(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing that must hold for an export to be accepted; if it does not, why."""
+
+    ok: bool
+    reason: str | None = None
+
+
+class ReadyReply(Struct, frozen=True, kw_only=True):
+    """Whether an export can be accepted now."""
+
+    status: Literal["ready", "not ready"]
+    checks: dict[str, Check]
+    timestamp: str
+    correlation_id: str = field(name="correlationId")
+
+
+class Context(Struct, frozen=True):
+    """What every answer to one request has in common."""
+
+    correlation_id: str
+    dataset_rid: str
+    now: datetime
+
+
+def export_reply(receipt: Receipt, context: Context, body: ExportBody | None = None) -> ExportReply:
+    """`manifest` and `warnings` are about this request only, and absent without one."""
+    is_committed = receipt.status == "committed"
+    warnings = body.warnings(receipt.received) if body else ()
+    if receipt.status == "set_aside":
+        warnings += ("Foundry refused this file; it is kept, and the operator sees it.",)
+    return ExportReply(
+        success=True,
+        dataset_rid=context.dataset_rid,
+        records_ingested=receipt.ingested,
+        dataset_records_created=receipt.ingested if is_committed else 0,
+        file_path=receipt.path if is_committed else None,
+        file_format="ndjson",
+        transaction_rid=receipt.transaction,
+        ingestion_timestamp=names.timestamp(receipt.at),
+        correlation_id=context.correlation_id,
+        manifest=body.manifest if body else NULL,
+        status=receipt.status,
+        receipt_id=receipt.id,
+        records_received=receipt.received,
+        records_rejected=receipt.rejected,
+        rejects=receipt.rejects,
+        warnings=warnings,
+        replayed=receipt.replayed,
+    )
+
+
+def batch_reply(
+    outcomes: Sequence[Outcome], bodies: Sequence[ExportBody | None], context: Context
+) -> BatchReply:
+    results: list[ExportReply] = []
+    errors: list[ChunkError] = []
+    rows: dict[str, int] = {}
+    for index, (outcome, body) in enumerate(zip(outcomes, bodies, strict=True)):
+        if isinstance(outcome, AtlasError):
+            errors.append(
+                ChunkError(
+                    chunk_index=index,
+                    error=str(outcome),
+                    code=outcome.code,
+                    retryable=outcome.retryable,
+                )
+            )
+        else:
+            rows[outcome.id] = outcome.ingested
+            reply = export_reply(outcome, context, body)
+            results.append(msgspec.structs.replace(reply, chunk_index=index))
+    return BatchReply(
+        success=not errors,
+        dataset_rid=context.dataset_rid,
+        chunks_processed=len(outcomes),
+        chunks_successful=len(results),
+        chunks_failed=len(errors),
+        total_records=sum(rows.values()),
+        upload_results=tuple(results),
+        errors=tuple(errors),
+        timestamp=names.timestamp(context.now),
+        correlation_id=context.correlation_id,
+    )
+
+
+def status_of(outcomes: Sequence[Outcome]) -> int:
+    """200 when all stand in the dataset, 202 when all are safe, 207 when some were refused."""
+    if any(isinstance(outcome, AtlasError) for outcome in outcomes):
+        return 207
+    committed = [isinstance(each, Receipt) and each.status == "committed" for each in outcomes]
+    return 200 if all(committed) else 202
+
+
+def batch_error(outcomes: Sequence[Outcome]) -> AtlasError | None:
+    """What is told of the whole: that one failed by our fault, or that all did by the sender's."""
+    errors = [outcome for outcome in outcomes if isinstance(outcome, AtlasError)]
+    if ours := [error for error in errors if not isinstance(error, Rejected)]:
+        waits = [error for error in ours if isinstance(error, Unavailable)]
+        return max(waits, key=lambda error: error.retry_seconds or 0, default=ours[0])
+    if len(errors) < len(outcomes):
+        return None
+    statuses = {error.status for error in errors}
+    return BatchRejected(statuses.pop() if len(statuses) == 1 else 400)

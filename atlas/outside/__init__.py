@@ -1,0 +1,1 @@
+"""The way out: one file or folder for each system, named after it. Imports core only."""

@@ -1,0 +1,107 @@
+"""The log, as a reader of events: one JSON object a line, or readable text on a terminal.
+
+The sentences are those of the service that Atlas replaced, word for word: runbooks search for
+them. A user is shown as a keyed hash, unless the operator asked for more.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+import msgspec
+import structlog
+
+from atlas.core import events, names
+from atlas.core.events import Event
+
+SENTENCES: dict[type, tuple[str, str]] = {
+    events.ExportAccepted: ("info", "Uploading HealthKit data to dataset"),
+    events.ExportReplayed: ("info", "HealthKit export came again"),
+    events.ExportCommitted: ("info", "Successfully uploaded HealthKit JSON to Foundry dataset"),
+    events.ExportSetAside: ("error", "Failed to upload HealthKit JSON to Foundry dataset"),
+    events.GroupStarted: ("info", "Foundry transaction opened"),
+    events.GroupCommitted: ("info", "Foundry transaction committed"),
+    events.GroupRecovered: ("warning", "Foundry transaction of unknown outcome settled"),
+    events.UploadPaused: ("error", "Failed to upload HealthKit JSON to Foundry dataset"),
+    events.OrphanAborted: ("warning", "Foundry transaction whose answer was lost aborted"),
+    events.OrphanSuspected: ("error", "Foundry transaction that may be ours blocks the branch"),
+    events.SecondWriter: ("error", "Somebody else writes to the branch"),
+    events.KeysFetched: ("info", "Auth0 signing keys fetched"),
+    events.KeysUnavailable: ("warning", "Auth0 signing keys cannot be fetched"),
+    events.FoundryTokenFetched: ("info", "Foundry token fetched"),
+    events.ActorCrashed: ("error", "An actor crashed"),
+    events.DrainStarted: ("info", "Shutting down"),
+    events.DrainEnded: ("info", "Shut down"),
+}
+SHOWN = {
+    "correlation_id": "correlationId",
+    "transaction": "transactionRid",
+    "records": "recordCount",
+    "bytes": "payloadBytes",
+    "id": "receiptId",
+}
+
+
+def logger(stream: TextIO, level: str) -> Any:
+    """Writes to the stream; for people if it is a terminal, for machines otherwise."""
+    is_terminal = stream.isatty()
+    render: list[Any] = (
+        [structlog.dev.ConsoleRenderer(colors=True)]
+        if is_terminal
+        else [
+            structlog.processors.EventRenamer("message"),
+            structlog.processors.JSONRenderer(encoded),
+        ]
+    )
+    return structlog.wrap_logger(
+        structlog.PrintLogger(stream),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        cache_logger_on_first_use=True,
+    )
+
+
+def encoded(event: dict[str, Any], **_: object) -> str:
+    return msgspec.json.encode(event).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Tells events. `dataset_rid` is where everything goes; `key` hashes users."""
+
+    log: Any
+    dataset_rid: str
+    key: bytes
+    shows_users: bool = False
+
+    def watch(self, event: Event) -> None:
+        """One line for an event."""
+        if isinstance(event, events.RequestRead):
+            kind = "batch" if event.is_batch else "raw"
+            self.tell("info", f"Processing HealthKit {kind} export to dataset", event)
+        elif isinstance(event, events.RequestRefused):
+            self.tell("error" if event.status >= 500 else "warning", refusal(event), event)
+        else:
+            self.tell(*SENTENCES[type(event)], event)
+
+    def tell(self, level: str, message: str, event: Event) -> None:
+        fields = {
+            SHOWN.get(name, name): value for name, value in msgspec.structs.asdict(event).items()
+        }
+        if "user" in fields and fields["user"] is not None and not self.shows_users:
+            fields["user"] = names.pseudonym(self.key, str(fields["user"]))
+        if "path" in fields and not self.shows_users:
+            del fields["path"]  # it holds the sub
+        getattr(self.log, level)(message, datasetRid=self.dataset_rid, **fields)
+
+
+def refusal(event: events.RequestRefused) -> str:
+    """The old service had sentences of their own for some."""
+    if event.status == 401:
+        return "JWT validation failed"
+    too_large = event.status == 413
+    return "HealthKit export exceeds payload limit" if too_large else "HealthKit raw export failed"

@@ -1,0 +1,56 @@
+"""What an operator sees of the journal: where everything stands, and whether there is room."""
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from atlas.core import names
+from atlas.core.errors import JournalFull
+from atlas.core.messages import Entry, Status, Totals
+from atlas.outside.sqlite.commits import Commits
+from atlas.outside.sqlite.intake import WAITING
+from atlas.outside.sqlite.receipts import COLUMNS, receipt
+
+SELECT = f"SELECT number, user, bytes, tries, {COLUMNS} FROM export"
+STANDS = "CASE status WHEN 'claimed' THEN 'accepted' ELSE status END"
+
+
+class SqliteLedger:
+    """Answers `ports.Ledger`. `log_key` hashes the users."""
+
+    def __init__(self, commits: Commits, bytes_max: int, log_key: bytes) -> None:
+        self._commits = commits
+        self._bytes_max = bytes_max
+        self._log_key = log_key
+
+    async def totals(self) -> Totals:
+        select = f"SELECT {STANDS}, sum(exports) FROM total GROUP BY 1"
+        return await self._commits.run(lambda db: dict(db.execute(select).fetchall()))
+
+    async def entries(
+        self, status: Status | None, limit: int, before: int | None
+    ) -> tuple[Sequence[Entry], int | None]:
+        where = f"number < :before AND (:status IS NULL OR {STANDS} = :status)"
+        select = f"{SELECT} WHERE {where} ORDER BY number DESC LIMIT :limit"
+        given = {"status": status, "before": before or 2**62, "limit": limit + 1}
+        rows = await self._commits.run(lambda db: db.execute(select, given).fetchall())
+        shown = rows[:limit]
+        return [self._entry(row) for row in shown], shown[-1][0] if len(rows) > limit else None
+
+    async def entry(self, id: str) -> Entry | None:
+        # GLOB would let a caller's * stand for anything; a range of the index does not
+        select = f"{SELECT} WHERE id >= ? AND id < ? ORDER BY id LIMIT 2"
+
+        def work(db: sqlite3.Connection) -> Entry | None:
+            rows = db.execute(select, [id, id + "\U0010ffff"]).fetchall()
+            return self._entry(rows[0]) if len(rows) == 1 else None
+
+        return await self._commits.run(work)
+
+    async def ready(self) -> None:
+        if await self._commits.run(lambda db: db.execute(WAITING).fetchone()[0]) >= self._bytes_max:
+            raise JournalFull
+
+    def _entry(self, row: tuple[Any, ...]) -> Entry:
+        _, user, size, tries, *columns = row
+        return Entry(receipt(tuple(columns)), names.pseudonym(self._log_key, user), size, tries)

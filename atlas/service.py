@@ -1,0 +1,200 @@
+"""Puts the rooms together. The only file that knows them all."""
+
+import traceback
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar, TypeVarTuple
+
+import anyio
+from starlette.types import ASGIApp
+
+from atlas import __version__
+from atlas.actors.authenticate import Authenticate
+from atlas.actors.decode import Decode
+from atlas.actors.flatten import Flatten
+from atlas.actors.journal import Journal
+from atlas.actors.upload import Chance, Pace, Upload
+from atlas.core import ports
+from atlas.core.errors import Draining, Unavailable
+from atlas.core.events import ActorCrashed, DrainEnded, DrainStarted, Watch
+from atlas.core.messages import Receipt
+from atlas.edge import openapi
+from atlas.edge.app import Errors, public
+from atlas.edge.exports import Exports, Limits
+from atlas.edge.health import Health
+from atlas.edge.operator import Operator
+from atlas.edge.refusals import Refusals
+from atlas.runtime import Bell, OnCrash, Promises, Restarts, Stages, supervise
+from atlas.settings import Settings
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+INLINE_BYTES_MAX = 128 * 1024  # flattened in a millisecond; a thread costs a tenth of one
+DRAIN_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The parts of a journal."""
+
+    intake: ports.Intake
+    receipts: ports.Receipts
+    outbox: ports.Outbox
+    ledger: ports.Ledger
+    is_durable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """All that is not ours to decide: systems, time, chance, processors, who wants to know."""
+
+    identities: ports.Identities
+    store: Store
+    branch: ports.Branch
+    now: ports.Clock
+    chance: Chance
+    compute: ports.Compute
+    watch: Watch
+
+
+@dataclass(slots=True)
+class Service:
+    """A running service: what its two listeners serve, and how it is told to end."""
+
+    public: ASGIApp
+    operator: ASGIApp
+    drain: Callable[[], None]
+
+
+class Drain:
+    """Ending, in this order: nothing new, whoever waits is told, the uploader finishes."""
+
+    def __init__(self, promises: Promises[Receipt], bell: Bell, watch: Watch) -> None:
+        self.has_begun = False
+        self._promises = promises
+        self._bell = bell
+        self._watch = watch
+
+    def begin(self) -> None:
+        if not self.has_begun:
+            self.has_begun = True
+            self._watch(DrainStarted())
+            self._promises.call_off()
+            self._bell.take_down()
+
+    async def check(self) -> None:
+        if self.has_begun:
+            raise Draining
+
+
+@asynccontextmanager
+async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
+    """The running service. Leaving drains the flow, stage after stage, and then the uploader.
+
+    Whoever waits for a receipt is told at once that the export is safe. The rest takes at most
+    DRAIN_SECONDS; what is left then is settled after the next start.
+    """
+    store, now, compute, watch = world.store, world.now, world.compute, world.watch
+    promises, bell = Promises[Receipt](), Bell()
+    drain, on_crash = Drain(promises, bell, watch), told(watch)
+    uploader = Upload(world.branch, store.outbox, promises, pace(settings), world.chance, watch)
+    limits, scope = settings.export, settings.auth0.required_scope
+
+    async with anyio.create_task_group() as uploads:
+        uploads.start_soon(supervise, "Upload", partial(uploader.run, bell), Restarts(), on_crash)
+        async with anyio.create_task_group() as tasks:
+            stages = Stages(tasks, on_crash)
+            journaler = stages.spawn_last(Journal(store.intake, promises, bell, watch), at_once=64)
+            flattener = stages.spawn(Flatten(compute, now), journaler, at_once=2)
+            decoder = stages.spawn(
+                Decode(compute, limits.bytes_max, limits.lines_max), flattener, at_once=2
+            )
+            doorkeeper = stages.spawn_last(Authenticate(world.identities, scope), at_once=16)
+            tasks.start_soon(warm, world.identities)
+            async with doorkeeper.stream, decoder.stream:
+                refusals = Refusals(world.chance.random)
+                exports = Exports(
+                    users=doorkeeper,
+                    exports=decoder,
+                    receipts=store.receipts,
+                    limits=edge_limits(settings, is_durable=store.is_durable),
+                    refusals=refusals,
+                    now=now,
+                    watch=watch,
+                    is_draining=lambda: drain.has_begun,
+                )
+                errors = Errors(refusals, settings.foundry.dataset_rid, now, watch, on_crash)
+                yield Service(
+                    public=listener(exports, errors, world, drain, settings),
+                    operator=operator(store.ledger, settings),
+                    drain=drain.begin,
+                )
+                drain.begin()
+            uploads.cancel_scope.deadline = anyio.current_time() + DRAIN_SECONDS
+    watch(DrainEnded(await store.outbox.waiting()))
+
+
+def listener(
+    exports: Exports, errors: Errors, world: World, drain: Drain, settings: Settings
+) -> ASGIApp:
+    checks = {
+        "journal": world.store.ledger.ready,
+        "keys": world.identities.ready,
+        "draining": drain.check,
+    }
+    health = Health(checks, __version__, world.now)
+    routes = [*exports.routes(), *health.routes(), openapi.route(__version__)]
+    return public(list(routes), errors, settings.edge.cors_origins)
+
+
+def operator(ledger: ports.Ledger, settings: Settings) -> ASGIApp:
+    hosts = frozenset({"localhost", "127.0.0.1", "::1", settings.operator.address[0]})
+    return Operator(ledger, settings.operator.token, hosts).app()
+
+
+def pace(settings: Settings) -> Pace:
+    foundry = settings.foundry
+    return Pace(
+        group=foundry.group,
+        interval_seconds=foundry.commit_interval_seconds,
+        uploads_at_once=foundry.uploads_at_once,
+        is_sole_writer=foundry.sole_writer,
+    )
+
+
+def edge_limits(settings: Settings, *, is_durable: bool) -> Limits:
+    edge = settings.edge
+    return Limits(
+        dataset_rid=settings.foundry.dataset_rid,
+        reply_seconds=edge.reply_seconds,
+        body_bytes_max=edge.body_bytes_max,
+        chunks_max=edge.chunks_max,
+        is_durable=is_durable,
+    )
+
+
+def told(watch: Watch) -> OnCrash:
+    """A crash as an event: where it happened, without the values, which may be somebody's data."""
+
+    def tell(actor: str, error: Exception) -> None:
+        frames = traceback.extract_tb(error.__traceback__)
+        where = tuple(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
+        watch(ActorCrashed(actor, type(error).__name__, where))
+
+    return tell
+
+
+async def warm(identities: ports.Identities) -> None:
+    """The first sender should not wait for the keys."""
+    with suppress(Unavailable):
+        await identities.ready()
+
+
+async def compute(bytes: int, work: Callable[[*Ts], T], /, *args: *Ts) -> T:
+    """What is quick, here; what is not, in a thread, so that the loop turns meanwhile."""
+    if bytes <= INLINE_BYTES_MAX:
+        return work(*args)
+    return await anyio.to_thread.run_sync(work, *args)

@@ -1,0 +1,189 @@
+"""The real service, spoken to over ASGI, with fakes at the far ends and a real journal."""
+
+import base64
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+from starlette.types import ASGIApp, Message
+
+from atlas.actors.upload import Chance
+from atlas.core.events import Event
+from atlas.core.messages import Limits
+from atlas.core.ports import Compute, Identities
+from atlas.outside.sqlite.journal import opened
+from atlas.service import Service, Store, World, compute, serving
+from atlas.settings import Auth0, Edge, Export, Foundry, Settings
+from tests.fakes import KnownUsers, MemoryDataset
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+ROOM = "/api/v1/healthkit"
+RID = "ri.foundry.main.dataset.1"
+
+
+def an_export(ndjson: bytes = b'{"uuid":"a"}\n', **more: object) -> dict[str, object]:
+    return {"rawhealthkit": base64.b64encode(ndjson).decode(), **more}
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: Any
+    body_was_read: bool
+
+
+class Seen(list[Event]):
+    """What has happened, and a way to wait for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._more = anyio.Event()
+
+    def watch(self, event: Event) -> None:
+        self.append(event)
+        self._more.set()
+        self._more = anyio.Event()
+
+    async def wait_for(self, kind: type[Event], count: int = 1) -> None:
+        with anyio.fail_after(5):
+            while self.count_of(kind) < count:
+                await self._more.wait()
+
+    def of(self, kind: type[Event]) -> list[Any]:
+        return [event for event in self if isinstance(event, kind)]
+
+    def count_of(self, kind: type[Event]) -> int:
+        return len(self.of(kind))
+
+
+@dataclass
+class Flow:
+    service: Service
+    seen: Seen
+
+    async def post(
+        self,
+        body: object,
+        path: str = "/export",
+        token: str | None = "token-of-ada",
+        **headers: str,
+    ) -> Answer:
+        return await self.send("POST", ROOM + path, token, msgspec.json.encode(body), **headers)
+
+    async def receipt(self, id: str, token: str = "token-of-ada") -> Answer:
+        return await self.send("GET", f"{ROOM}/exports/{id}", token)
+
+    async def send(
+        self, method: str, path: str, token: str | None, body: bytes = b"", **headers: str
+    ) -> Answer:
+        """One request to the public listener; `Idempotency_Key="k"` is a header."""
+        if token is not None:
+            headers["authorization"] = f"Bearer {token}"
+        return await asgi(self.service.public, method, path, headers, body)
+
+
+async def asgi(
+    app: ASGIApp, method: str, path: str, headers: dict[str, str], body: bytes = b""
+) -> Answer:
+    sent: list[Message] = []
+    was_read = False
+
+    async def receive() -> Message:
+        nonlocal was_read
+        was_read = True
+        return {"type": "http.request", "body": body}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    address, _, query = path.partition("?")
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": address,
+        "query_string": query.encode(),
+        "headers": [
+            (name.lower().replace("_", "-").encode(), value.encode("latin-1"))
+            for name, value in headers.items()
+        ],
+    }
+    await app(scope, receive, send)
+    told = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    text = b"".join(message.get("body", b"") for message in sent[1:])
+    return Answer(
+        sent[0]["status"], told, msgspec.json.decode(text) if text else None, was_read
+    )
+
+
+@dataclass
+class Life:
+    """What one run of the service is started with. A dataset and a journal outlive it."""
+
+    journal: Path | None
+    dataset: MemoryDataset = field(default_factory=MemoryDataset)
+    identities: Identities = field(default_factory=KnownUsers)
+    reply_seconds: float = 5.0
+    journal_bytes_max: int = 1_000_000
+    interval_seconds: float = 0.0
+    group: Limits = field(default_factory=Limits)
+    sole_writer: bool = True
+    required_scope: str | None = None
+    cors_origins: tuple[str, ...] = ()
+    export: Export = field(default_factory=Export)
+    compute: Compute = compute
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Flow]:
+        """Not a fixture: a task group must be left by the task that entered it."""
+        seen = Seen()
+        with opened(self.journal, self.journal_bytes_max) as journal:
+            store = Store(
+                journal.intake,
+                journal.receipts,
+                journal.outbox,
+                journal.ledger,
+                journal.is_durable,
+            )
+            world = World(
+                identities=self.identities,
+                store=store,
+                branch=self.dataset,
+                now=lambda: NOON,
+                chance=Chance(anyio.current_time, Quick(1).random),
+                compute=self.compute,
+                watch=seen.watch,
+            )
+            async with serving(world, self.settings()) as service:
+                yield Flow(service, seen)
+        assert self.dataset.complaints == []
+
+    def settings(self) -> Settings:
+        return Settings(
+            edge=Edge(
+                reply_seconds=self.reply_seconds,
+                body_bytes_max=24_000_000,
+                cors_origins=self.cors_origins,
+            ),
+            auth0=Auth0(required_scope=self.required_scope),
+            export=self.export,
+            foundry=Foundry(
+                dataset_rid=RID,
+                group=self.group,
+                commit_interval_seconds=self.interval_seconds,
+                sole_writer=self.sole_writer,
+            ),
+        )
+
+
+class Quick(random.Random):
+    """Chance, by a seed, and never far: no test waits longer than it must for a back-off."""
+
+    def random(self) -> float:
+        return super().random() / 100

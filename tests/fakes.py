@@ -1,0 +1,178 @@
+"""The far ends of the flow, in memory, strict, and able to misbehave when told."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import anyio
+import msgspec
+
+from atlas.core.errors import (
+    BranchBusy,
+    CommitRefused,
+    FileRefused,
+    FoundryError,
+    InvalidToken,
+    MissingIdentity,
+    TokenExpired,
+)
+from atlas.core.messages import LeftOpen, Seen, User
+from atlas.core.ports import TransactionState
+
+Mishap = Callable[[], Awaitable[object]]
+
+
+class KnownUsers:
+    """token-of-ada is Ada's, expired and nobody are what they say, all else is no token."""
+
+    async def user_of(self, token: str) -> User:
+        if token == "expired":
+            raise TokenExpired
+        if token == "nobody":
+            raise MissingIdentity
+        if not token.startswith("token-of-"):
+            raise InvalidToken
+        sub, _, scopes = token.removeprefix("token-of-").partition(" ")
+        return User(sub, frozenset(scopes.split()))
+
+    async def ready(self) -> None: ...
+
+
+@dataclass
+class Transaction:
+    at: datetime
+    is_ours: bool = True
+    kind: str = "APPEND"
+    state: TransactionState = "OPEN"
+    files: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass
+class MemoryDataset:
+    """One branch, with Foundry's rules, and others who write to it; those are never disturbed.
+
+    A mishap has a moment, such as "after commit", and happens once.
+    """
+
+    transactions: dict[str, Transaction] = field(default_factory=dict)
+    mishaps: dict[str, Mishap] = field(default_factory=dict)
+    complaints: list[str] = field(default_factory=list)
+    down: bool = False
+    refuses: set[str] = field(default_factory=set)
+    now: datetime = datetime(2026, 1, 2, 12, 30, tzinfo=UTC)  # its clock is not ours
+
+    async def look(self) -> Seen:
+        async with self.call("look"):
+            return Seen(self.head(), self.now)
+
+    async def begin(self) -> str:
+        async with self.call("begin"):
+            if self.open_now():
+                raise BranchBusy
+            return self.opened()
+
+    async def put(self, transaction: str, path: str, ndjson: bytes) -> None:
+        async with self.call("put"):
+            found = self.open_and_ours(transaction)
+            if path in self.refuses:
+                raise FileRefused
+            found.files[path] = ndjson
+
+    async def commit(self, transaction: str) -> Seen:
+        async with self.call("commit"):
+            ending = self.open_and_ours(transaction)
+            if ending.files.keys() & self.files():
+                raise CommitRefused
+            ending.state = "COMMITTED"
+            return Seen(transaction, self.now)
+
+    async def abort(self, transaction: str) -> None:
+        async with self.call("abort"):
+            if self.transactions[transaction].state == "OPEN":
+                self.open_and_ours(transaction).state = "ABORTED"
+
+    async def state_of(self, transaction: str) -> TransactionState:
+        async with self.call("state_of"):
+            return self.transactions[transaction].state
+
+    async def files_of(self, transaction: str) -> dict[str, int]:
+        async with self.call("files_of"):
+            return {path: len(file) for path, file in self.transactions[transaction].files.items()}
+
+    async def holder_of(self, path: str) -> str | None:
+        async with self.call("holder_of"):
+            for rid, each in self.transactions.items():
+                if each.state == "COMMITTED" and path in each.files:
+                    return rid
+            return None
+
+    async def content(self, path: str) -> bytes:
+        async with self.call("content"):
+            return self.files()[path]
+
+    async def left_open(self, seen: Seen, paths: Collection[str]) -> LeftOpen | None:
+        async with self.call("left_open"):
+            if self.head() == seen.head or self.head() not in self.open_now():
+                return None
+            found = self.transactions[self.head()]
+            in_time = seen.at <= found.at <= seen.at + timedelta(minutes=1)
+            is_ours = in_time and found.kind == "APPEND" and found.files.keys() <= set(paths)
+            return LeftOpen(self.head(), not found.files) if is_ours else None
+
+    def opened(self, is_ours: bool = True, kind: str = "APPEND", **files: bytes) -> str:
+        rid = f"ri.foundry.main.transaction.{len(self.transactions) + 1}"
+        self.transactions[rid] = Transaction(self.now, is_ours, kind, files=files)
+        return rid
+
+    def head(self) -> str:
+        rids = [rid for rid, each in self.transactions.items() if each.state != "ABORTED"]
+        return rids[-1] if rids else ""
+
+    def open_and_ours(self, rid: str) -> Transaction:
+        found = self.transactions[rid]
+        if not found.is_ours:
+            self.complaints.append("A transaction of somebody else was touched.")
+        if found.state != "OPEN":
+            raise FoundryError("The transaction is not open.")
+        return found
+
+    def open_now(self) -> list[str]:
+        return [rid for rid, each in self.transactions.items() if each.state == "OPEN"]
+
+    def files(self) -> dict[str, bytes]:
+        committed = [each for each in self.transactions.values() if each.state == "COMMITTED"]
+        return {path: ndjson for each in committed for path, ndjson in each.files.items()}
+
+    def uuids(self) -> list[str]:
+        """Of every row that a reader of the dataset sees."""
+        lines = b"".join(self.files().values()).splitlines()
+        return sorted(msgspec.json.decode(line)["uuid"] for line in lines)
+
+    @asynccontextmanager
+    async def call(self, name: str) -> AsyncIterator[None]:
+        self.now += timedelta(seconds=1)
+        await self.mishaps.pop(f"before {name}", nothing)()
+        if self.down:
+            raise FoundryError("Foundry is down.")
+        yield
+        await self.mishaps.pop(f"after {name}", nothing)()
+
+
+async def nothing() -> None: ...
+
+
+async def no_answer() -> None:
+    raise FoundryError("No answer.")
+
+
+class Gate:
+    """A mishap that lasts until it is opened."""
+
+    def __init__(self) -> None:
+        self.reached = anyio.Event()
+        self.opened = anyio.Event()
+
+    async def __call__(self) -> None:
+        self.reached.set()
+        await self.opened.wait()
