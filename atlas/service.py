@@ -33,7 +33,6 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 INLINE_BYTES_MAX = 128 * 1024  # flattened in a millisecond; a thread costs a tenth of one
-DRAIN_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +94,7 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
     """The running service. Leaving drains the flow, stage after stage, and then the uploader.
 
     Whoever waits for a receipt is told at once that the export is safe. The rest takes at most
-    DRAIN_SECONDS; what is left then is settled after the next start.
+    `drain_seconds`; what is left then is settled after the next start.
     """
     store, now, compute, watch = world.store, world.now, world.compute, world.watch
     promises, bell = Promises[Receipt](), Bell()
@@ -133,7 +132,8 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
                     drain=drain.begin,
                 )
                 drain.begin()
-            uploads.cancel_scope.deadline = anyio.current_time() + DRAIN_SECONDS
+            drain_seconds = settings.foundry.drain_seconds
+            uploads.cancel_scope.deadline = anyio.current_time() + drain_seconds
     watch(DrainEnded(await store.outbox.waiting()))
 
 

@@ -86,6 +86,7 @@ class Foundry(Struct, frozen=True, forbid_unknown_fields=True):
     sole_writer: bool = True
     commit_interval_seconds: Annotated[float, Meta(ge=0)] = 5.0
     call_seconds: Positive = 30.0
+    drain_seconds: Annotated[float, Meta(ge=0, le=8)] = 5.0
     uploads_at_once: Annotated[int, Meta(ge=1, le=800)] = 64
     group: Limits = Limits()
 

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message
 from atlas.actors.upload import Chance
 from atlas.core.events import Event
 from atlas.core.messages import Limits
-from atlas.core.ports import Compute, Identities
+from atlas.core.ports import Compute, Identities, Outbox
 from atlas.outside.sqlite.journal import opened
 from atlas.service import Service, Store, World, compute, serving
 from atlas.settings import Auth0, Edge, Export, Foundry, Settings
@@ -67,6 +67,7 @@ class Seen(list[Event]):
 class Flow:
     service: Service
     seen: Seen
+    outbox: Outbox
 
     async def post(
         self,
@@ -76,6 +77,12 @@ class Flow:
         **headers: str,
     ) -> Answer:
         return await self.send("POST", ROOM + path, token, msgspec.json.encode(body), **headers)
+
+    async def is_empty(self) -> None:
+        """Returns when nothing waits for Foundry any more."""
+        with anyio.fail_after(5):
+            while await self.outbox.waiting():
+                await anyio.sleep(0.001)
 
     async def receipt(self, id: str, token: str = "token-of-ada") -> Answer:
         return await self.send("GET", f"{ROOM}/exports/{id}", token)
@@ -117,9 +124,7 @@ async def asgi(
     await app(scope, receive, send)
     told = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     text = b"".join(message.get("body", b"") for message in sent[1:])
-    return Answer(
-        sent[0]["status"], told, msgspec.json.decode(text) if text else None, was_read
-    )
+    return Answer(sent[0]["status"], told, msgspec.json.decode(text) if text else None, was_read)
 
 
 @dataclass
@@ -132,6 +137,7 @@ class Life:
     reply_seconds: float = 5.0
     journal_bytes_max: int = 1_000_000
     interval_seconds: float = 0.0
+    drain_seconds: float = 5.0
     group: Limits = field(default_factory=Limits)
     sole_writer: bool = True
     required_scope: str | None = None
@@ -161,7 +167,7 @@ class Life:
                 watch=seen.watch,
             )
             async with serving(world, self.settings()) as service:
-                yield Flow(service, seen)
+                yield Flow(service, seen, journal.outbox)
         assert self.dataset.complaints == []
 
     def settings(self) -> Settings:
@@ -178,6 +184,7 @@ class Life:
                 group=self.group,
                 commit_interval_seconds=self.interval_seconds,
                 sole_writer=self.sole_writer,
+                drain_seconds=self.drain_seconds,
             ),
         )
 

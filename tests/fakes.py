@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import anyio
 import msgspec
@@ -144,10 +145,13 @@ class MemoryDataset:
         committed = [each for each in self.transactions.values() if each.state == "COMMITTED"]
         return {path: ndjson for each in committed for path, ndjson in each.files.items()}
 
+    def rows(self) -> list[dict[str, Any]]:
+        """Every row that a reader of the dataset sees, in the order of commit."""
+        lines = b"".join(self.files().values()).split(b"\n")[:-1]
+        return [msgspec.json.decode(line) for line in lines]
+
     def uuids(self) -> list[str]:
-        """Of every row that a reader of the dataset sees."""
-        lines = b"".join(self.files().values()).splitlines()
-        return sorted(msgspec.json.decode(line)["uuid"] for line in lines)
+        return sorted(row["uuid"] for row in self.rows())
 
     @asynccontextmanager
     async def call(self, name: str) -> AsyncIterator[None]:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import anyio
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -24,6 +25,9 @@ from atlas.edge.refusals import Refusals
 
 CORRELATION_ID = re.compile(r"[\x20-\x7e]{1,128}")
 EXPOSED = ("X-Correlation-Id", "Retry-After", "Location", "Idempotency-Replayed")
+
+DROP_BYTES_MAX = 1024 * 1024
+DROP_SECONDS_MAX = 2.0
 
 OnCrash = Callable[[str, Exception], None]
 
@@ -114,6 +118,21 @@ class Door:
                 headers["X-Correlation-Id"] = scope["correlation_id"]
                 if not is_read:
                     headers["Connection"] = "close"
+            elif not is_read:
+                await send(message | {"more_body": True})
+                await drop(watched)
+                message = {"type": "http.response.body", "body": b""}
             await send(message)
 
         await self._app(scope, watched, marked)
+
+
+async def drop(receive: Receive) -> None:
+    """Take a little of what is still on its way: who is reset while sending reads no answer."""
+    dropped = 0
+    with anyio.move_on_after(DROP_SECONDS_MAX):
+        while dropped < DROP_BYTES_MAX:
+            message = await receive()
+            dropped += len(message.get("body", b""))
+            if not message.get("more_body", False):
+                return

@@ -1,0 +1,259 @@
+"""An accepted export is committed exactly once, whatever call to Foundry goes wrong, and how."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import anyio
+import pytest
+
+from atlas.core.events import (
+    ExportSetAside,
+    GroupCommitted,
+    OrphanSuspected,
+    SecondWriter,
+    UploadPaused,
+)
+from atlas.core.messages import Limits
+from tests.conftest import Life, an_export
+from tests.fakes import Gate, no_answer
+
+MOMENTS = [f"{side} {call}" for call in ("begin", "put", "commit") for side in ("before", "after")]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_a_call_that_fails_or_whose_answer_is_lost_commits_once(tmp_path, moment):
+    life = Life(tmp_path / "journal")
+    life.dataset.mishaps[moment] = no_answer
+    async with life.running() as flow:
+        answer = await flow.post(an_export())
+
+    assert answer.status == 200
+    assert life.dataset.uuids() == ["a"]
+    assert life.dataset.open_now() == []
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_a_process_that_is_killed_commits_once_after_its_restart(tmp_path, moment):
+    life = Life(tmp_path / "journal")
+    await post_and_kill(life, moment)
+
+    async with life.running() as flow:
+        answer = await flow.post(an_export())
+
+    assert answer.status == 200
+    assert life.dataset.uuids() == ["a"]
+    assert life.dataset.open_now() == []
+
+
+async def test_a_process_that_is_killed_while_it_recovers_commits_once(tmp_path):
+    life = Life(tmp_path / "journal")
+    for moment in ("after commit", "before state_of", "after state_of"):
+        await post_and_kill(life, moment)
+
+    async with life.running() as flow:
+        assert (await flow.post(an_export())).status == 200
+    assert life.dataset.uuids() == ["a"]
+
+
+@pytest.mark.parametrize("moment", ["after begin", "before put", "after put", "before commit"])
+async def test_a_transaction_that_someone_else_commits_proves_nothing(tmp_path, moment):
+    life = Life(tmp_path / "journal")
+    await accept(life, b"a", b"b", b"c")
+
+    async def someone_commits():
+        life.dataset.transactions[life.dataset.head()].state = "COMMITTED"
+
+    life.dataset.mishaps[moment] = someone_commits
+    async with life.running() as flow:
+        for uuid in (b"a", b"b", b"c"):
+            answer = await flow.post(an_export(b'{"uuid":"%s"}\n' % uuid))
+            assert answer.status == 200
+            there = life.dataset.transactions[answer.body["transaction_rid"]]
+            assert there.state == "COMMITTED"
+            assert answer.body["file_path"] in there.files
+    assert life.dataset.uuids() == ["a", "b", "c"]
+
+
+async def test_a_file_that_someone_else_commits_half_written_is_not_ours(tmp_path):
+    life = Life(tmp_path / "journal")
+
+    async def someone_commits():
+        theirs = life.dataset.transactions[life.dataset.head()]
+        theirs.state, theirs.files = "COMMITTED", dict.fromkeys(theirs.files, b"")
+
+    life.dataset.mishaps["after put"] = someone_commits
+    async with life.running() as flow:
+        answer = await flow.post(an_export())
+    assert answer.body["transaction_rid"] == "ri.foundry.main.transaction.3", "2 found it taken"
+    assert life.dataset.uuids() == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("moment", "theirs"),
+    [
+        pytest.param("before look", {}, id="open before"),
+        pytest.param("before begin", {"x": b'{"uuid":"x"}\n'}, id="opens with files of its own"),
+        pytest.param("before begin", {"kind": "UPDATE"}, id="opens with another type"),
+        pytest.param("before begin", {}, id="opens between our look and our begin"),
+    ],
+)
+async def test_a_transaction_of_somebody_else_is_waited_for_and_left_alone(
+    tmp_path, moment, theirs
+):
+    life = Life(tmp_path / "journal")
+
+    async def theirs_opens():
+        life.dataset.opened(is_ours=False, **theirs)
+
+    life.dataset.mishaps[moment] = theirs_opens
+    async with life.running() as flow, anyio.create_task_group() as senders:
+        senders.start_soon(flow.post, an_export())
+        await the_end_of_theirs(life, flow)
+    assert life.dataset.uuids() == sorted({"a", *theirs} - {"kind"})
+
+
+async def test_a_transaction_that_opens_long_after_our_attempt_is_left_alone(tmp_path):
+    life = Life(tmp_path / "journal")
+    await post_and_kill(life, "before begin")
+    life.dataset.now += timedelta(hours=1)
+    life.dataset.opened(is_ours=False)
+    async with life.running() as flow:
+        await the_end_of_theirs(life, flow)
+    assert life.dataset.uuids() == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("moment", "mishaps"),
+    [
+        pytest.param("after commit", {}, id="answered"),
+        pytest.param("after abort", {"after begin": no_answer}, id="found and aborted"),
+    ],
+)
+async def test_an_attempt_that_is_resolved_makes_nothing_ours_any_more(tmp_path, moment, mishaps):
+    life = Life(tmp_path / "journal", group=Limits(exports_max=1))
+    await accept(life, b"a", b"b")
+
+    async def theirs_opens():
+        life.dataset.opened(is_ours=False)
+
+    life.dataset.mishaps |= mishaps | {moment: theirs_opens}
+    async with life.running() as flow:
+        await the_end_of_theirs(life, flow)
+        await flow.is_empty()
+    assert life.dataset.uuids() == ["a", "b"]
+
+
+async def test_a_transaction_of_ours_that_opens_late_is_found_and_aborted(tmp_path):
+    """Its group is released and claimed again by then; the attempt is remembered."""
+    life = Life(tmp_path / "journal")
+
+    async def late():
+        life.dataset.opened()
+
+    life.dataset.mishaps |= {"before begin": no_answer, "after left_open": late}
+    async with life.running() as flow:
+        assert (await flow.post(an_export())).status == 200
+    states = [each.state for each in life.dataset.transactions.values()]
+    assert states == ["ABORTED", "COMMITTED"]
+    assert life.dataset.uuids() == ["a"]
+
+
+@pytest.mark.parametrize(
+    "uuids", [pytest.param([b"a"], id="ours"), pytest.param([b"a", b"b", b"c"], id="all three")]
+)
+async def test_a_path_that_is_taken_is_ours_already_or_makes_room(tmp_path, uuids):
+    """The journal was lost: a is in the dataset, x has the path of b, and that of c is free."""
+    lost = Life(tmp_path / "lost")
+    async with lost.running() as flow:
+        first = await flow.post(an_export())
+        await flow.post(an_export(b'{"uuid":"x"}'))
+
+    life = replace(lost, journal=tmp_path / "journal")
+    await accept(life, *uuids)
+    async with life.running() as flow:
+        again = await flow.post(an_export())
+        await flow.is_empty()
+    assert again.body["transaction_rid"] == first.body["transaction_rid"]
+    assert life.dataset.uuids() == sorted(["x", *map(bytes.decode, uuids)])
+    assert life.dataset.open_now() == []
+
+
+async def test_an_empty_orphan_is_left_alone_where_others_write_too(tmp_path):
+    """It may be theirs: we wait until somebody ends it, and report it meanwhile."""
+    life = Life(tmp_path / "journal", sole_writer=False)
+    life.dataset.mishaps["after begin"] = no_answer
+    async with life.running() as flow, anyio.create_task_group() as senders:
+        senders.start_soon(flow.post, an_export())
+        await flow.seen.wait_for(OrphanSuspected)
+        (orphan,) = life.dataset.transactions.values()
+        assert orphan.state == "OPEN"
+        orphan.state = "ABORTED"
+        await flow.seen.wait_for(GroupCommitted)
+    assert life.dataset.uuids() == ["a"]
+
+
+async def test_ever_other_transactions_on_the_branch_are_reported_as_a_second_writer(tmp_path):
+    life = Life(tmp_path / "journal")
+
+    async def another_opens():
+        for each in life.dataset.transactions.values():
+            each.state = "COMMITTED"
+        life.dataset.opened(is_ours=False)
+        if len(life.dataset.transactions) < 4:
+            life.dataset.mishaps["before begin"] = another_opens
+
+    life.dataset.mishaps["before begin"] = another_opens
+    async with life.running() as flow, anyio.create_task_group() as senders:
+        senders.start_soon(flow.post, an_export())
+        await flow.seen.wait_for(SecondWriter)
+        life.dataset.mishaps.clear()
+        for each in life.dataset.transactions.values():
+            each.state = "COMMITTED"
+    assert life.dataset.uuids() == ["a"]
+
+
+async def test_a_file_that_foundry_refuses_is_set_aside_and_not_in_the_way(tmp_path):
+    life = Life(tmp_path / "journal")
+    life.dataset.refuses.add("healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson")
+    async with life.running() as flow:
+        poison = await flow.post(an_export())
+        others = [await flow.post(an_export(b'{"uuid":"%d"}' % n)) for n in range(3)]
+        again = await flow.post(an_export())
+
+        assert (poison.status, poison.body["status"]) == (202, "set_aside")
+        assert poison.body["warnings"] != []
+        assert [answer.status for answer in others] == [200, 200, 200]
+        assert again.body["status"] == "set_aside"
+        assert flow.seen.of(ExportSetAside)[0].tries == 5
+    assert life.dataset.uuids() == ["0", "1", "2"]
+    assert life.dataset.open_now() == []
+
+
+async def the_end_of_theirs(life, flow):
+    """It comes when we have tried often, in vain; only then is it our turn."""
+    with anyio.fail_after(5):
+        await flow.seen.wait_for(UploadPaused, 5)
+        (theirs,) = [each for each in life.dataset.transactions.values() if not each.is_ours]
+        assert theirs.state == "OPEN"
+        theirs.state = "COMMITTED"
+        await flow.seen.wait_for(GroupCommitted)
+
+
+async def accept(life, *uuids):
+    """One export each, safe in the journal and not in the dataset."""
+    life.dataset.down = True
+    doomed = replace(life, reply_seconds=0.1, drain_seconds=0)
+    async with doomed.running() as flow:
+        for uuid in uuids:
+            assert (await flow.post(an_export(b'{"uuid":"%s"}\n' % uuid))).status == 202
+    life.dataset.down = False
+
+
+async def post_and_kill(life, moment):
+    """Sender and service are both gone the moment that Foundry is asked, or has answered."""
+    life.dataset.mishaps[moment] = gate = Gate()
+    doomed = replace(life, drain_seconds=0)
+    async with doomed.running() as flow, anyio.create_task_group() as senders:
+        senders.start_soon(flow.post, an_export())
+        await gate.reached.wait()
+        senders.cancel_scope.cancel()

@@ -1,0 +1,228 @@
+"""The machinery, with toy actors."""
+
+import anyio
+import pytest
+
+from atlas.core.errors import AtlasError, Unavailable
+from atlas.runtime import (
+    Bell,
+    Envelope,
+    Promises,
+    Reply,
+    Restarts,
+    Stages,
+    side_by_side,
+)
+
+
+class Half:
+    async def handle(self, number, /):
+        if number == 13:
+            raise ZeroDivisionError
+        return number / 2
+
+
+class Keep:
+    def __init__(self):
+        self.kept = []
+
+    async def handle(self, number, /):
+        self.kept.append(number)
+        return number
+
+
+class Stuck:
+    in_hand = 0
+
+    async def handle(self, number, /):
+        self.in_hand += 1
+        await anyio.sleep_forever()
+
+
+class Crashes(list):
+    """What was told of crashes."""
+
+    def tell(self, actor, error):
+        self.append((actor, type(error)))
+
+
+def pipeline(tasks, last, *, size=16, crashes=None, at_once=1):
+    """A stage that halves, and one behind it."""
+    stages = Stages(tasks, (Crashes() if crashes is None else crashes).tell)
+    return stages.spawn(Half(), stages.spawn_last(last, size=size, at_once=at_once), size=size)
+
+
+async def test_a_crash_costs_one_message():
+    crashes = Crashes()
+    async with anyio.create_task_group() as tasks:
+        halver = pipeline(tasks, Keep(), crashes=crashes)
+        async with halver.stream:
+            assert await halver.ask(4) == 2
+            with pytest.raises(AtlasError):
+                await halver.ask(13)
+            assert await halver.ask(6) == 3
+
+    assert crashes == [("Half", ZeroDivisionError)]
+
+
+async def test_closing_drains_what_was_sent():
+    keep = Keep()
+    async with anyio.create_task_group() as tasks:
+        halver = pipeline(tasks, keep)
+        async with halver.stream:
+            for number in range(10):
+                await halver.send(Envelope(number, Reply()))
+
+    assert keep.kept == [number / 2 for number in range(10)]
+
+
+async def test_a_full_pipeline_makes_its_senders_wait():
+    async with anyio.create_task_group() as tasks:
+        halver = pipeline(tasks, Stuck(), size=2)
+        for number in range(10):
+            tasks.start_soon(halver.ask, number)
+        await anyio.wait_all_tasks_blocked()
+
+        # 1 in the hands of each stage, 2 in each inbox, the rest outside
+        assert halver.stream.statistics().tasks_waiting_send == 10 - (1 + 2) - (1 + 2)
+        tasks.cancel_scope.cancel()
+    halver.stream.close()
+
+
+async def test_a_stage_may_have_several_messages_in_hand():
+    stuck = Stuck()
+    async with anyio.create_task_group() as tasks:
+        stages = Stages(tasks, Crashes().tell)
+        address = stages.spawn_last(stuck, size=2, at_once=3)
+        for number in range(10):
+            tasks.start_soon(address.ask, number)
+        await anyio.wait_all_tasks_blocked()
+
+        assert stuck.in_hand == 3
+        assert address.stream.statistics().tasks_waiting_send == 10 - 3 - 2
+        tasks.cancel_scope.cancel()
+    address.stream.close()
+
+
+async def test_no_reply_is_left_waiting_when_the_service_is_cancelled():
+    replies = [Reply() for _ in range(6)]
+    async with anyio.create_task_group() as tasks:
+        halver = pipeline(tasks, Stuck(), size=2)
+        async with halver.stream:
+            for reply in replies:
+                await halver.send(Envelope(4, reply))
+            tasks.cancel_scope.cancel()
+
+    for reply in replies:
+        with pytest.raises(Unavailable):
+            await reply.outcome()
+
+
+async def test_who_comes_after_the_end_is_turned_away():
+    async with anyio.create_task_group() as tasks:
+        halver = pipeline(tasks, Keep())
+        halver.stream.close()
+    with pytest.raises(Unavailable):
+        await halver.ask(4)
+
+
+async def test_too_many_crashes_end_the_service():
+    crashes = Crashes()
+
+    async def crash_often():
+        async with anyio.create_task_group() as tasks:
+            async with Stages(tasks, crashes.tell).spawn_last(Half()).stream as stream:
+                for _ in range(7):
+                    await stream.send(Envelope(13, Reply()))
+
+    with pytest.raises(ExceptionGroup):
+        await crash_often()
+    assert len(crashes) == 6
+
+
+async def test_crashes_between_messages_that_succeed_never_end_the_service():
+    async with anyio.create_task_group() as tasks:
+        halver = Stages(tasks, Crashes().tell).spawn_last(Half())
+        async with halver.stream:
+            for _ in range(20):
+                with pytest.raises(AtlasError):
+                    await halver.ask(13)
+                assert await halver.ask(4) == 2
+
+
+def test_restarts_are_counted_in_a_window():
+    restarts = Restarts(intensity=2, period=10)
+    assert [restarts.allow(now) for now in (0, 1, 11, 12, 13)] == [True, True, True, True, False]
+
+
+async def test_a_promise_is_kept_for_all_who_hold_it_and_forgotten_with_them():
+    promises = Promises()
+    ada, bob = promises.of("a"), promises.of("a")
+    promises.settle("a", 1)
+
+    assert await ada.outcome() == await bob.outcome() == 1
+    assert promises.of("a") is not ada, "the next one starts anew"
+    promises.settle("nobody waits for this", 2)
+
+
+async def test_a_promise_that_is_called_off_is_waited_for_no_longer():
+    promises = Promises()
+    before = promises.of("a")
+    promises.call_off()
+    for promise in (before, promises.of("b")):
+        with pytest.raises(Unavailable):
+            await promise.outcome()
+
+
+async def test_a_bell_rings_once_for_many_rings_and_no_more_when_it_is_taken_down():
+    bell = Bell()
+    bell.ring()
+    bell.ring()
+    assert await bell.heard()
+
+    bell.take_down()
+    assert not await bell.heard()
+
+
+async def test_a_pause_loses_no_ring_and_ends_when_the_bell_is_taken_down():
+    bell = Bell()
+    bell.ring()
+    assert not await bell.down_within(0.001)
+    with anyio.fail_after(1):
+        assert await bell.heard()
+
+    async with anyio.create_task_group() as tasks:
+        with anyio.fail_after(1):
+            tasks.start_soon(take_down, bell)
+            assert await bell.down_within(60)
+
+
+async def take_down(bell):
+    bell.take_down()
+
+
+async def test_side_by_side_means_so_many_at_once():
+    now = most = 0
+
+    async def work(item):
+        nonlocal now, most
+        now, most = now + 1, max(most, now + 1)
+        await anyio.sleep(0)
+        now -= 1
+
+    await side_by_side(work, range(50), at_once=7)
+    assert (now, most) == (0, 7)
+
+
+async def test_the_first_that_fails_ends_the_others_and_is_raised_itself():
+    done = []
+
+    async def work(item):
+        if item == 3:
+            raise ZeroDivisionError
+        await anyio.sleep(0)
+        done.append(item)
+
+    with pytest.raises(ZeroDivisionError):
+        await side_by_side(work, range(1_000), at_once=10)
+    assert len(done) < 20
