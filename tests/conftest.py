@@ -104,7 +104,7 @@ async def asgi(
 
     async def receive() -> Message:
         nonlocal was_read
-        was_read = True
+        was_read = was_read or not sent  # what is dropped behind an answer was not read for it
         return {"type": "http.request", "body": body}
 
     async def send(message: Message) -> None:
