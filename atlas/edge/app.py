@@ -119,7 +119,7 @@ class Door:
                 if not is_read:
                     headers["Connection"] = "close"
             elif not is_read:
-                await send(message | {"more_body": True})
+                await send({**message, "more_body": True})
                 await drop(watched)
                 message = {"type": "http.response.body", "body": b""}
             await send(message)

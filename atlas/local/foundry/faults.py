@@ -1,0 +1,119 @@
+"""Misbehaviour, by order: which calls, how often, and what befalls them.
+
+    {"call": "commit", "kind": "lost", "how": "cut"}        it happens, and nobody hears of it
+    {"call": "create", "kind": "refused", "how": "504"}     it does not happen, and nobody hears
+    {"call": "upload", "kind": "status", "status": 429, "retry_after": 7, "count": 20}
+    {"call": "any", "kind": "latency", "seconds": 0.2, "rate": 0.3, "seed": 1, "count": 0}
+    {"call": "get", "kind": "html"}   {"call": "list", "kind": "torn"}   {"call": "get", "kind": "rubbish"}
+
+`count` is how often (once if absent, 0 for ever), `after` how many calls are spared first, `rate`
+the chance of each. `how` is "cut", "504" or "silence" for so many seconds.
+"""
+
+import asyncio
+import random
+from typing import Literal
+
+from aiohttp import web
+from msgspec import Struct
+
+CallName = Literal[
+    "token",
+    "create",
+    "commit",
+    "abort",
+    "get",
+    "transactions",
+    "branch",
+    "dataset",
+    "upload",
+    "list",
+    "file",
+    "content",
+    "delete",
+    "schema",
+    "table",
+    "any",
+]
+
+
+class Fault(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    call: CallName
+    kind: Literal["latency", "lost", "refused", "status", "html", "torn", "rubbish"]
+    how: Literal["cut", "504", "silence"] = "cut"
+    seconds: float = 0.0
+    status: int = 503
+    retry_after: int | None = None
+    do_not_retry: bool = False
+    count: int = 1
+    after: int = 0
+    rate: float = 1.0
+    seed: int = 0
+
+
+class Faults:
+    """Those that were asked for and have not come to their end."""
+
+    def __init__(self) -> None:
+        self.asked: list[Fault] = []
+        self._chance: dict[int, random.Random] = {}
+
+    def ask(self, fault: Fault) -> None:
+        self.asked.append(fault)
+        self._chance[id(fault)] = random.Random(fault.seed)  # noqa: S311 - to be repeated
+
+    def clear(self) -> None:
+        self.asked.clear()
+
+    def next(self, call: str) -> Fault | None:
+        """What befalls this call, if anything."""
+        for fault in self.asked:
+            if fault.call not in {call, "any"}:
+                continue
+            if fault.after > 0:
+                fault.after -= 1
+                continue
+            if fault.rate < 1.0 and self._chance[id(fault)].random() >= fault.rate:
+                continue
+            if fault.count == 1:
+                self.asked.remove(fault)
+            elif fault.count > 1:
+                fault.count -= 1
+            return fault
+        return None
+
+
+async def unheard(request: web.Request, fault: Fault) -> web.StreamResponse:
+    """An answer that does not arrive."""
+    if fault.how == "504":
+        return web.Response(status=504, text="<html>Gateway Time-out</html>")
+    if fault.how == "silence":
+        await asyncio.sleep(fault.seconds)
+    return cut(request)
+
+
+def cut(request: web.Request) -> web.Response:
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response()
+
+
+def refusal(fault: Fault) -> web.Response:
+    """429 and 503 have no body; others are in Foundry's envelope, and its words are a stranger's."""
+    headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
+    if fault.do_not_retry:
+        headers["QoS-Retry-Hint"] = "do-not-retry"
+    if fault.status in {429, 503}:
+        return web.Response(status=fault.status, headers=headers)
+    body = {"errorCode": "INTERNAL", "errorName": "Default:Internal", "errorInstanceId": "0"}
+    return web.json_response(body | {"parameters": {}}, status=fault.status, headers=headers)
+
+
+async def torn(request: web.Request, whole: web.Response) -> web.StreamResponse:
+    """Half of an answer."""
+    text = whole.body if isinstance(whole.body, bytes) else b""
+    answer = web.StreamResponse(status=whole.status, headers={"Content-Length": str(len(text) + 2)})
+    await answer.prepare(request)
+    await answer.write(text[: len(text) // 2])
+    cut(request)
+    return answer

@@ -1,0 +1,89 @@
+"""What one stand-in knows besides its branches: clients, tokens, limits, and what was asked of it."""
+
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from atlas.local.foundry.branches import Branches, Refused
+from atlas.local.foundry.faults import Faults
+
+DATASET = "ri.foundry.main.dataset.19102749-23e6-4fa8-827e-70eae2b94730"
+REQUESTS_A_MINUTE, REQUESTS_AT_ONCE = 10_000, 800
+
+
+@dataclass(slots=True)
+class Switches:
+    """What may be set while it runs."""
+
+    latency_seconds: float = 0.0
+    has_limits: bool = False
+    is_strict_about_types: bool = False
+    lists_open_transactions: bool = True
+    is_role_revoked: bool = False
+    token_seconds: float = 3600.0
+
+
+@dataclass(slots=True)
+class Minute:
+    """Foundry's limits of requests, for one user."""
+
+    began: float = 0.0
+    requests: int = 0
+    at_once: int = 0
+
+    def is_over(self, now: float) -> bool:
+        if now - self.began >= 60:
+            self.began, self.requests = now, 0
+        self.requests += 1
+        return self.requests > REQUESTS_A_MINUTE or self.at_once > REQUESTS_AT_ONCE
+
+
+class Foundry:
+    """One Foundry. Its state is a folder, and survives it."""
+
+    def __init__(
+        self,
+        state: Path,
+        datasets: tuple[str, ...] = (DATASET,),
+        client: tuple[str, str] = ("local", "local-secret"),
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.branches = Branches(state, datasets, now)
+        self.client = client
+        self.now = now
+        self.switches = Switches()
+        self.faults = Faults()
+        self.minute = Minute()
+        self.log = Record()
+        self._tokens: dict[str, tuple[float, frozenset[str]]] = {}
+
+    def token(self, scopes: frozenset[str]) -> str:
+        token = secrets.token_urlsafe(24)
+        self._tokens[token] = (time.monotonic() + self.switches.token_seconds, scopes)
+        return token
+
+    def revoke_tokens(self) -> None:
+        self._tokens.clear()
+
+    def check(self, authorization: str, scope: str) -> None:
+        """Raises Refused unless a good token with this scope is sent."""
+        scheme, _, token = authorization.partition(" ")
+        if not token or scheme.lower() != "bearer":
+            raise Refused(401, "MissingCredentials")
+        expires, scopes = self._tokens.get(token, (0.0, frozenset[str]()))
+        if time.monotonic() >= expires:
+            raise Refused(401, "Default:Unauthorized")
+        if scope not in scopes:
+            raise Refused(403, "ApiUsageDenied", missingScope=scope)
+
+
+@dataclass(slots=True)
+class Record:
+    """How often what was asked, and who touched what was not his."""
+
+    calls: Counter[str] = field(default_factory=Counter)
+    complaints: list[str] = field(default_factory=list)

@@ -1,0 +1,160 @@
+"""How anything is asked of Foundry: with a deadline, with our token, again where it is harmless.
+
+What counts is the status first: 429 and 503 have no body, 502 may be HTML, and Foundry's own text
+is never passed on.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal, TypeVar
+
+import aiohttp
+import msgspec
+import stamina
+import stamina.instrumentation
+from msgspec import Struct
+from yarl import URL
+
+from atlas.core.errors import FoundryError
+from atlas.outside.foundry.token import FoundryToken
+
+T = TypeVar("T")
+
+WAIT_SECONDS_MAX = 10.0  # longer than that is the uploader's to wait
+BYTES_A_SECOND = 1024 * 1024  # what an upload may be as slow as, beyond the deadline of any call
+
+# stamina's own hooks log the arguments of what is tried again: here, somebody's rows
+stamina.instrumentation.set_on_retry_hooks([])
+
+
+class Envelope(Struct, frozen=True):
+    """Foundry's errors."""
+
+    error_name: str = msgspec.field(name="errorName", default="")
+    parameters: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One question. `path` is percent-encoded already and follows /api/v2."""
+
+    method: Literal["GET", "POST"]
+    path: str
+    query: Mapping[str, str] | None = None
+    body: bytes | None = None
+    content_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that says something: 200, or a 4xx that names its reason."""
+
+    status: int
+    body: bytes
+    date: str
+    error: Envelope
+
+    @property
+    def at(self) -> datetime:
+        """When it was given, on Foundry's own clock. Raises FoundryError."""
+        try:
+            return parsedate_to_datetime(self.date).astimezone(UTC)
+        except ValueError as error:
+            raise FoundryError("Foundry's answer has no Date.") from error
+
+    def read(self, kind: type[T]) -> T:
+        """Raises FoundryError when it is not what the API promises."""
+        try:
+            return msgspec.json.decode(self.body, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Passing("Foundry answers something else than its API says.") from error
+
+
+class Passing(FoundryError):
+    """The answer was lost, or Foundry is busy: the same call may work a moment later."""
+
+
+class Calls:
+    """Asks one Foundry, as one client."""
+
+    def __init__(
+        self, session: aiohttp.ClientSession, token: FoundryToken, host: str, seconds: float
+    ) -> None:
+        self._session = session
+        self._token = token
+        self._base = f"{host}/api/v2"
+        self._seconds = seconds
+        self._again = stamina.AsyncRetryingCaller(
+            attempts=4, timeout=None, wait_initial=0.2, wait_max=5.0
+        ).on(worth_another_try)
+
+    async def ask(self, call: Call) -> Answer:
+        """Ask what is harmless to ask twice, until it is answered, or not for several tries."""
+        return await self._again(self.ask_once, call)
+
+    async def ask_once(self, call: Call) -> Answer:
+        """Ask. Raises FoundryError; what raised may have happened all the same."""
+        token = await self._token.get()
+        answer = await self._send(call, token)
+        if answer.status == 401:  # expired early, or revoked; nothing was done
+            self._token.refuse(token)
+            answer = await self._send(call, await self._token.get())
+        if answer.status == 401:
+            raise FoundryError("Foundry does not take the token that it gave us (401).")
+        return answer
+
+    async def _send(self, call: Call, token: str) -> Answer:
+        headers = {"Authorization": f"Bearer {token}"}
+        if call.content_type is not None:
+            headers["Content-Type"] = call.content_type
+        size = len(call.body) if call.body is not None else 0
+        try:
+            async with self._session.request(
+                call.method,
+                url(self._base + call.path, call.query),
+                data=call.body,
+                headers=headers,
+                skip_auto_headers=("Content-Type",),
+                timeout=aiohttp.ClientTimeout(total=self._seconds + size / BYTES_A_SECOND),
+                allow_redirects=False,
+            ) as answer:
+                body = await answer.read()
+                return understood(answer.status, answer.headers, body)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Passing(f"Foundry does not answer ({type(error).__name__}).") from error
+
+
+def url(address: str, query: Mapping[str, str] | None) -> URL:
+    """Percent-encoding is ours alone: a path in a dataset is one segment, slashes and all."""
+    found = URL(address, encoded=True)
+    return found.with_query(query) if query else found
+
+
+def understood(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
+    """Raises Passing for what says nothing but "not now"."""
+    if status in {429, 503}:
+        after = headers.get("Retry-After", "")
+        seconds = float(after) if after.isdecimal() else None
+        if headers.get("QoS-Retry-Hint") == "do-not-retry":
+            raise FoundryError(f"Foundry is overloaded ({status}).", seconds or WAIT_SECONDS_MAX)
+        raise Passing(f"Foundry is overloaded ({status}).", seconds)
+    if status >= 500 or status < 200 or 300 <= status < 400:
+        raise Passing(f"Foundry answers {status}.")
+    error = Envelope()
+    if status >= 400:
+        try:
+            error = msgspec.json.decode(body, type=Envelope)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            error = Envelope()  # an unknown endpoint has no body, a proxy in between has its own
+    return Answer(status, body, headers.get("Date", ""), error)
+
+
+def worth_another_try(error: Exception) -> bool | float:
+    """Whether, and in how many seconds, if Foundry said so."""
+    if not isinstance(error, Passing):
+        return False
+    if error.retry_seconds is None:
+        return True
+    return error.retry_seconds if error.retry_seconds <= WAIT_SECONDS_MAX else False

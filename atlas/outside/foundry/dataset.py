@@ -1,0 +1,195 @@
+"""One branch of one dataset: what is asked of it, and what its answers mean.
+
+Endpoints and error names are those of Foundry's public API, v2. FileAlreadyExists is 404 there,
+sizes are strings, and a repeated commit answers TransactionNotOpen with the status it found.
+"""
+
+from collections.abc import AsyncIterator, Collection, Mapping
+from datetime import datetime, timedelta
+from urllib.parse import quote
+
+import msgspec
+from msgspec import Struct
+
+from atlas.core.errors import BranchBusy, CommitRefused, FileRefused, FoundryError
+from atlas.core.messages import LeftOpen, Seen
+from atlas.core.ports import TransactionState
+from atlas.outside.foundry.calls import Answer, Call, Calls
+
+NDJSON, OCTETS = "application/x-ndjson", "application/octet-stream"
+ATTEMPT_SECONDS = 60.0  # the deadline of a call, and how old may be what we saw before it
+PAGE_SIZE = "1000"
+TO_DO = {
+    "DatasetNotFound": "it does not know the dataset, or our client has no role on it",
+    "BranchNotFound": "it does not know the branch: is FOUNDRY_BRANCH right?",
+    "ApiUsageDenied": "our client lacks a scope of the API",
+    "CreateTransactionPermissionDenied": "our client may not write to the dataset: give it a role",
+    "CommitTransactionPermissionDenied": "our client may not write to the dataset: give it a role",
+    "AbortTransactionPermissionDenied": "our client may not write to the dataset: give it a role",
+    "UploadFilePermissionDenied": "our client may not write to the dataset: give it a role",
+}
+FILE_ERRORS = frozenset({"InvalidFilePath", "InvalidParameterCombination"})
+
+
+class Branch(Struct, frozen=True):
+    transaction_rid: str = msgspec.field(name="transactionRid", default="")
+
+
+class Transaction(Struct, frozen=True, rename="camel"):
+    rid: str
+    transaction_type: str
+    status: TransactionState
+    created_time: datetime
+
+
+class File(Struct, frozen=True, rename="camel"):
+    path: str
+    transaction_rid: str
+    size_bytes: str
+
+
+class Files(Struct, frozen=True):
+    data: tuple[File, ...]
+    next_page_token: str | None = msgspec.field(name="nextPageToken", default=None)
+
+
+class FoundryDataset:
+    """Answers `ports.Branch`."""
+
+    def __init__(self, calls: Calls, rid: str, branch: str) -> None:
+        self._calls = calls
+        self._home = f"/datasets/{quote(rid, safe='')}"
+        self._branch = branch
+        self._content_type = NDJSON
+
+    async def look(self) -> Seen:
+        answer = await self._get(f"/branches/{quote(self._branch, safe='')}")
+        return Seen(answer.read(Branch).transaction_rid, answer.at)
+
+    async def begin(self) -> str:
+        """Asked once: whether a lost answer has opened a transaction is found out by looking."""
+        body = msgspec.json.encode({"transactionType": "APPEND"})
+        call = Call(
+            "POST", self._home + "/transactions", self._on_branch(), body, "application/json"
+        )
+        answer = await self._calls.ask_once(call)
+        if answer.error.error_name == "OpenTransactionAlreadyExists":
+            raise BranchBusy
+        return expect(answer).read(Transaction).rid
+
+    async def put(self, transaction: str, path: str, ndjson: bytes) -> None:
+        answer = await self._upload(transaction, path, ndjson)
+        if answer.status == 415 and self._content_type != OCTETS:
+            self._content_type = OCTETS
+            answer = await self._upload(transaction, path, ndjson)
+        name = answer.error.error_name
+        if name == "FileAlreadyExists":  # our first try, of which the answer was lost
+            if await self._size_in(transaction, path) != len(ndjson):
+                raise FoundryError("A file of another size stands where we put ours.")
+        elif name in FILE_ERRORS or answer.status in {413, 415, 422}:
+            raise FileRefused(f"Foundry refuses the file ({answer.status}).")
+        elif int(expect(answer).read(File).size_bytes) != len(ndjson):
+            raise FoundryError("Foundry kept another size of a file than we sent.")
+
+    async def commit(self, transaction: str) -> Seen:
+        answer = await self._end(transaction, "commit")
+        name = answer.error.error_name
+        if name == "TransactionNotOpen":
+            if answer.error.parameters.get("transactionStatus") != "COMMITTED":
+                raise FoundryError("The transaction was ended by somebody else.")
+        elif answer.status in {400, 409} or name == "FileAlreadyExists":
+            raise CommitRefused(f"Foundry refuses the commit ({answer.status}).")
+        elif expect(answer).read(Transaction).status != "COMMITTED":
+            raise FoundryError("Foundry answers a commit and has not committed.")
+        return Seen(transaction, answer.at)
+
+    async def abort(self, transaction: str) -> None:
+        answer = await self._end(transaction, "abort")
+        if answer.error.error_name in {"TransactionNotOpen", "TransactionNotFound"}:
+            return
+        if expect(answer).read(Transaction).status == "OPEN":
+            raise FoundryError("Foundry answers an abort and has not aborted.")
+
+    async def state_of(self, transaction: str) -> TransactionState:
+        answer = await self._ask_get(f"/transactions/{quote(transaction, safe='')}")
+        if answer.error.error_name == "TransactionNotFound":
+            return "ABORTED"
+        return expect(answer).read(Transaction).status
+
+    async def files_of(self, transaction: str) -> Mapping[str, int]:
+        return {file.path: int(file.size_bytes) async for file in self._files(transaction)}
+
+    async def holder_of(self, path: str) -> str | None:
+        answer = await self._ask_get(f"/files/{quote(path, safe='')}", self._on_branch())
+        if answer.error.error_name in {"FileNotFound", "FileNotFoundOnBranch"}:
+            return None
+        return expect(answer).read(File).transaction_rid
+
+    async def content(self, path: str) -> bytes:
+        answer = await self._get(f"/files/{quote(path, safe='')}/content", self._on_branch())
+        return answer.body
+
+    async def left_open(self, seen: Seen, paths: Collection[str]) -> LeftOpen | None:
+        head = (await self.look()).head
+        if head in {"", seen.head}:
+            return None
+        answer = await self._get(f"/transactions/{quote(head, safe='')}")
+        found = answer.read(Transaction)
+        # the Date of an answer has whole seconds, so what came after it may seem to come before
+        earliest = seen.at - timedelta(seconds=1)
+        latest = seen.at + timedelta(seconds=ATTEMPT_SECONDS)
+        is_like_ours = found.status == "OPEN" and found.transaction_type == "APPEND"
+        if not is_like_ours or not earliest <= found.created_time <= latest:
+            return None
+        files = await self.files_of(head)
+        return LeftOpen(head, is_empty=not files) if files.keys() <= set(paths) else None
+
+    async def _upload(self, transaction: str, path: str, ndjson: bytes) -> Answer:
+        address = f"{self._home}/files/{quote(path, safe='')}/upload"
+        query = {"transactionRid": transaction}
+        return await self._calls.ask(Call("POST", address, query, ndjson, self._content_type))
+
+    async def _end(self, transaction: str, how: str) -> Answer:
+        address = f"{self._home}/transactions/{quote(transaction, safe='')}/{how}"
+        return await self._calls.ask(Call("POST", address))
+
+    async def _size_in(self, transaction: str, path: str) -> int | None:
+        async for file in self._files(transaction, path):
+            if file.path == path:
+                return int(file.size_bytes)
+        return None
+
+    async def _files(self, transaction: str, prefix: str | None = None) -> AsyncIterator[File]:
+        """The files of one transaction, page by page; pages may be of any length."""
+        query = {"startTransactionRid": transaction, "endTransactionRid": transaction}
+        query |= self._on_branch() | {"pageSize": PAGE_SIZE}
+        if prefix is not None:
+            query["pathPrefix"] = prefix
+        more = True
+        while more:
+            page = (await self._get("/files", query)).read(Files)
+            for file in page.data:
+                yield file
+            more = page.next_page_token is not None
+            query["pageToken"] = page.next_page_token or ""
+
+    async def _get(self, path: str, query: Mapping[str, str] | None = None) -> Answer:
+        return expect(await self._ask_get(path, query))
+
+    async def _ask_get(self, path: str, query: Mapping[str, str] | None = None) -> Answer:
+        return await self._calls.ask(Call("GET", self._home + path, query))
+
+    def _on_branch(self) -> dict[str, str]:
+        return {"branchName": self._branch}
+
+
+def expect(answer: Answer) -> Answer:
+    """An answer of success. Raises FoundryError, with what to do where we know it."""
+    if answer.status == 200:
+        return answer
+    name = answer.error.error_name
+    if name in TO_DO:
+        raise FoundryError(f"Foundry answers {answer.status} {name}: {TO_DO[name]}.")
+    if answer.status == 404 and not name:
+        raise FoundryError("Foundry does not know the address: is FOUNDRY_HOST right?")
+    raise FoundryError(f"Foundry answers {answer.status}.")

@@ -1,0 +1,99 @@
+"""Who we are to Foundry: a service user, by client credentials (multipass, OAuth 2.0)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import anyio
+import msgspec
+from authlib.oauth2.auth import ClientAuth
+from authlib.oauth2.rfc6749 import OAuth2Token
+from authlib.oauth2.rfc6749.parameters import prepare_token_request
+
+from atlas.core.errors import FoundryError
+from atlas.core.events import FoundryTokenFetched, Watch
+
+SCOPE = "api:datasets-read api:datasets-write"
+EARLY_SECONDS = 60
+ANSWER_BYTES_MAX = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The client and where it gets its token. The secret never prints: see settings."""
+
+    url: str
+    client_id: str
+    client_secret: str
+
+
+class FoundryToken:
+    """One token for all calls, fetched once for all who need it, a while before it expires."""
+
+    def __init__(
+        self, session: aiohttp.ClientSession, credentials: Credentials, seconds: float, watch: Watch
+    ) -> None:
+        self._session = session
+        self._credentials = credentials
+        self._timeout = aiohttp.ClientTimeout(total=seconds)
+        self._watch = watch
+        self._token = OAuth2Token({})
+        self._early = EARLY_SECONDS
+        self._fetching = anyio.Lock()
+
+    async def get(self) -> str:
+        """A token that is good for now. Raises FoundryError."""
+        if not self._is_good():
+            async with self._fetching:
+                if not self._is_good():
+                    await self._fetch()
+        text: str = self._token["access_token"]
+        return text
+
+    def refuse(self, token: str) -> None:
+        """Foundry did not take this one: the next who asks gets another."""
+        if self._token.get("access_token") == token:
+            self._token = OAuth2Token({})
+
+    def _is_good(self) -> bool:
+        return "access_token" in self._token and not self._token.is_expired(leeway=self._early)
+
+    async def _fetch(self) -> None:
+        credentials = self._credentials
+        client = ClientAuth(credentials.client_id, credentials.client_secret, "client_secret_post")
+        form = prepare_token_request("client_credentials", scope=SCOPE)
+        headers = {"Content-Type": "application/x-www-form-urlencoded;charset=UTF-8"}
+        url, headers, body = client.prepare("POST", credentials.url, headers, form)
+        try:
+            async with self._session.post(
+                url, data=body, headers=headers, timeout=self._timeout, allow_redirects=False
+            ) as answer:
+                status = answer.status
+                text = await answer.content.read(ANSWER_BYTES_MAX)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise FoundryError(
+                f"Foundry's token endpoint does not answer ({type(error).__name__}): "
+                "is FOUNDRY_OAUTH_TOKEN_URL right?"
+            ) from error
+        self._token = token_in(status, text)
+        lasts = int(self._token.get("expires_in") or 0)
+        self._early = min(EARLY_SECONDS, lasts // 2)
+        self._watch(FoundryTokenFetched(lasts))
+
+
+def token_in(status: int, text: bytes) -> Any:
+    """The token of an answer; `expires_in` may be a string. Raises FoundryError."""
+    if status in {400, 401, 403}:
+        raise FoundryError(
+            f"Foundry gives us no token ({status}): "
+            "are FOUNDRY_CLIENT_ID and FOUNDRY_CLIENT_SECRET right?"
+        )
+    if status != 200:
+        raise FoundryError(f"Foundry's token endpoint answers {status}.")
+    try:
+        found = OAuth2Token(msgspec.json.decode(text, type=dict[str, Any]))
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+        raise FoundryError("Foundry's token endpoint answers no token.") from error
+    if not isinstance(found.get("access_token"), str):
+        raise FoundryError("Foundry's token endpoint answers no token.")
+    return found
