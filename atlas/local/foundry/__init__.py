@@ -1,7 +1,7 @@
 """A Foundry for a laptop: the part of its public API (v2) that a dataset needs, and its rules.
 
-`branches.py` holds the rules and the disk, `api.py` the endpoints, `faults.py` the misbehaviour,
-`control.py` what only a stand-in has: asking for it.
+`branches.py` holds the rules and the disk, `api.py` and `tables.py` the endpoints, `door.py` what
+they have in common, `faults.py` the misbehaviour, `control.py` how it is asked for.
 """
 
 from atlas.local.foundry.api import application

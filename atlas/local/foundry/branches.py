@@ -1,7 +1,7 @@
 """Transactions on branches, by Foundry's rules; and committed files on disk, as plain files.
 
     {state}/{dataset rid}/{branch}/{path}   what is committed, to be looked at
-    {state}/.log                            what happened, a JSON object a line, replayed at the start
+    {state}/.log                            what happened, a JSON object a line, replayed at start
     {state}/.open/{transaction rid}/{n}     files of open transactions
 
 A commit is its line in the log: a kill behind it is made up for at the next start.

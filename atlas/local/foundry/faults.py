@@ -4,7 +4,7 @@
     {"call": "create", "kind": "refused", "how": "504"}     it does not happen, and nobody hears
     {"call": "upload", "kind": "status", "status": 429, "retry_after": 7, "count": 20}
     {"call": "any", "kind": "latency", "seconds": 0.2, "rate": 0.3, "seed": 1, "count": 0}
-    {"call": "get", "kind": "html"}   {"call": "list", "kind": "torn"}   {"call": "get", "kind": "rubbish"}
+    {"call": "get", "kind": "html"}                         502; also "torn", "rubbish"
 
 `count` is how often (once if absent, 0 for ever), `after` how many calls are spared first, `rate`
 the chance of each. `how` is "cut", "504" or "silence" for so many seconds.
@@ -99,7 +99,7 @@ def cut(request: web.Request) -> web.Response:
 
 
 def refusal(fault: Fault) -> web.Response:
-    """429 and 503 have no body; others are in Foundry's envelope, and its words are a stranger's."""
+    """429 and 503 have no body; others are in Foundry's envelope."""
     headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
     if fault.do_not_retry:
         headers["QoS-Retry-Hint"] = "do-not-retry"

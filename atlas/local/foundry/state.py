@@ -1,4 +1,4 @@
-"""What one stand-in knows besides its branches: clients, tokens, limits, and what was asked of it."""
+"""What one stand-in knows besides its branches: clients, tokens, limits, faults, a record."""
 
 import secrets
 import time

@@ -15,7 +15,6 @@ from atlas.core.events import FoundryTokenFetched, Watch
 
 SCOPE = "api:datasets-read api:datasets-write"
 EARLY_SECONDS = 60
-ANSWER_BYTES_MAX = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ class FoundryToken:
                 url, data=body, headers=headers, timeout=self._timeout, allow_redirects=False
             ) as answer:
                 status = answer.status
-                text = await answer.content.read(ANSWER_BYTES_MAX)
+                text = await answer.read()
         except (aiohttp.ClientError, TimeoutError) as error:
             raise FoundryError(
                 f"Foundry's token endpoint does not answer ({type(error).__name__}): "
