@@ -1,11 +1,14 @@
 """Puts the rooms together. The only file that knows them all."""
 
+import random
+import time
 import traceback
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TypeVar, TypeVarTuple
+from typing import TextIO, TypeVar, TypeVarTuple
 
 import anyio
 from starlette.types import ASGIApp
@@ -26,6 +29,8 @@ from atlas.edge.exports import Exports, Limits
 from atlas.edge.health import Health
 from atlas.edge.operator import Operator
 from atlas.edge.refusals import Refusals
+from atlas.outside import auth0, foundry, log
+from atlas.outside.sqlite import journal
 from atlas.runtime import Bell, OnCrash, Promises, Restarts, Stages, supervise
 from atlas.settings import Settings
 
@@ -87,6 +92,45 @@ class Drain:
     async def check(self) -> None:
         if self.has_begun:
             raise Draining
+
+
+@contextmanager
+def opened(settings: Settings, stderr: TextIO) -> Iterator[tuple[Store, Watch]]:
+    """The journal, and the log of what happens. Raises JournalHeld, CannotStart.
+
+    To be entered before an event loop runs: it may wait for a predecessor to end.
+    """
+    path, bytes_max = settings.journal.path, settings.journal.bytes_max
+    with journal.opened(path, bytes_max, settings.operator.listen) as found:
+        store = Store(found.intake, found.receipts, found.outbox, found.ledger, found.is_durable)
+        stream = log.logger(stderr, settings.log.level)
+        rid, shows_users = settings.foundry.dataset_rid, settings.log.user_ids
+        yield store, log.Log(stream, rid, found.log_key, shows_users).watch
+
+
+@contextmanager
+def unheld(settings: Settings) -> Iterator[ports.Ledger]:
+    """The ledger of a journal that nobody serves just now. Raises JournalHeld, CannotStart."""
+    path, bytes_max = settings.journal.path, settings.journal.bytes_max
+    with journal.opened(path, bytes_max, wait_seconds=0) as found:
+        yield found.ledger
+
+
+@asynccontextmanager
+async def connected(settings: Settings, store: Store, watch: Watch) -> AsyncIterator[World]:
+    """The systems that the settings name. Nothing is asked of them yet."""
+    tenant, stack = settings.auth0, settings.foundry
+    now = clock(lambda: datetime.now(UTC), time.monotonic)
+    place = foundry.Place(stack.host, stack.dataset_rid, stack.branch)
+    client = foundry.Credentials(stack.oauth_token_url, stack.client_id, stack.client_secret)
+    async with (
+        auth0.connected(tenant.issuer, tenant.audience, now, time.monotonic, watch) as identities,
+        foundry.connected(
+            place, client, stack.uploads_at_once, stack.call_seconds, watch
+        ) as branch,
+    ):
+        chance = Chance(time.monotonic, random.SystemRandom().random)
+        yield World(identities, store, branch, now, chance, compute, watch)
 
 
 @asynccontextmanager
@@ -191,6 +235,19 @@ async def warm(identities: ports.Identities) -> None:
     """The first sender should not wait for the keys."""
     with suppress(Unavailable):
         await identities.ready()
+
+
+def clock(wall: ports.Clock, elapsed: Callable[[], float]) -> ports.Clock:
+    """Wall time that never goes back: corrections are taken when they go forward."""
+    start, began = wall(), elapsed()
+
+    def now() -> datetime:
+        nonlocal start
+        passed = timedelta(seconds=elapsed() - began)
+        start = max(start, wall() - passed)
+        return start + passed
+
+    return now
 
 
 async def compute(bytes: int, work: Callable[[*Ts], T], /, *args: *Ts) -> T:

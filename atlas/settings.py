@@ -189,42 +189,46 @@ def explain(message: str, environ: Mapping[str, str]) -> str:
 
 
 def completed(settings: Settings) -> Settings:
-    """What follows from other settings, filled in; what must be there, required."""
+    """What follows from other settings, filled in; what does not fit together, refused."""
     auth0, foundry, journal = settings.auth0, settings.foundry, settings.journal
-    require("AUTH0_DOMAIN", auth0.issuer or auth0.domain)
-    require("FOUNDRY_HOST", foundry.host)
-    require("FOUNDRY_CLIENT_ID", foundry.client_id)
-    require("FOUNDRY_CLIENT_SECRET", foundry.client_secret)
     if journal.url != "memory:" and not journal.url.removeprefix("sqlite:///").strip("/"):
         raise BadSetting("ATLAS_JOURNAL names no file.")
     if journal.url != "memory:" and not journal.url.startswith("sqlite:///"):
         raise BadSetting("ATLAS_JOURNAL is sqlite:///relative/path, sqlite:////path or memory:.")
-    host = url_of(foundry.host)
     operator = settings.operator
     if not is_loopback(operator.address[0]) and not operator.token:
         raise BadSetting("ATLAS_OPERATOR_LISTEN is no loopback address: set ATLAS_OPERATOR_TOKEN.")
+    issuer, host = url_of(auth0.issuer or auth0.domain), url_of(foundry.host)
     replace = msgspec.structs.replace
     return replace(
         settings,
-        auth0=replace(auth0, issuer=url_of(auth0.issuer or auth0.domain) + "/"),
+        auth0=replace(auth0, issuer=issuer and f"{issuer}/"),
         foundry=replace(
             foundry,
             host=host,
             client_secret=Secret(foundry.client_secret),
-            oauth_token_url=foundry.oauth_token_url or f"{host}/multipass/api/oauth2/token",
+            oauth_token_url=foundry.oauth_token_url
+            or (host and f"{host}/multipass/api/oauth2/token"),
         ),
         operator=replace(operator, token=Secret(operator.token)),
     )
 
 
-def require(name: str, value: str) -> None:
-    if not value:
-        raise BadSetting(f"{name} is not set.")
+def require_systems(settings: Settings) -> None:
+    """Auth0 and Foundry must be told: there is no default for those. Raises BadSetting."""
+    for name, value in (
+        ("AUTH0_DOMAIN", settings.auth0.issuer),
+        ("FOUNDRY_HOST", settings.foundry.host),
+        ("FOUNDRY_CLIENT_ID", settings.foundry.client_id),
+        ("FOUNDRY_CLIENT_SECRET", settings.foundry.client_secret),
+    ):
+        if not value:
+            raise BadSetting(f"{name} is not set. To try Atlas without any account: atlas local")
 
 
 def url_of(host: str) -> str:
     """A host is meant as https; whoever wants another scheme says so."""
-    return (host if "://" in host else f"https://{host}").rstrip("/")
+    return (host if not host or "://" in host else f"https://{host}").rstrip("/")
 
 
 def is_loopback(host: str) -> bool:

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from openapi_spec_validator import validate
 
-from atlas.cli.running import Listener, bind
+from atlas.cli.listening import Listener, bind
 from atlas.core.errors import AuthUnavailable
 from atlas.settings import Export
 from tests.conftest import ROOM, Life, an_export
@@ -21,11 +21,7 @@ from tests.fakes import KnownUsers
 HOST = {"host": "atlas.test"}
 ADA = {**HOST, "authorization": "Bearer token-of-ada"}
 SENDING = {**ADA, "content-type": "application/json"}
-FIELDS = (
-    "success dataset_rid records_ingested dataset_records_created file_path file_format "
-    "transaction_rid ingestion_timestamp correlationId manifest status receipt_id "
-    "records_received records_rejected rejects warnings replayed"
-).split()
+FIELDS = ["success", "dataset_rid", "records_ingested", "dataset_records_created", "file_path", "file_format", "transaction_rid", "ingestion_timestamp", "correlationId", "manifest", "status", "receipt_id", "records_received", "records_rejected", "rejects", "warnings", "replayed"]
 
 
 @dataclass

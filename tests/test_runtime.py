@@ -1,6 +1,7 @@
 """The machinery, with toy actors."""
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from atlas.core.errors import AtlasError, Unavailable
@@ -207,7 +208,7 @@ async def test_side_by_side_means_so_many_at_once():
     async def work(item):
         nonlocal now, most
         now, most = now + 1, max(most, now + 1)
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         now -= 1
 
     await side_by_side(work, range(50), at_once=7)
@@ -220,7 +221,7 @@ async def test_the_first_that_fails_ends_the_others_and_is_raised_itself():
     async def work(item):
         if item == 3:
             raise ZeroDivisionError
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         done.append(item)
 
     with pytest.raises(ZeroDivisionError):

@@ -210,6 +210,10 @@ class BadSetting(CannotStart):
 
 
 class JournalHeld(CannotStart):
-    """Another process owns the journal."""
+    """Another process owns the journal; `owner` is where that can be asked, if it said so."""
 
     exit_code = 75
+
+    def __init__(self, path: object, pid: str, owner: str) -> None:
+        super().__init__(f"The journal {path} is held by another process (pid {pid or 'unknown'}).")
+        self.owner = owner

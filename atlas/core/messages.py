@@ -154,4 +154,9 @@ class Page(Struct, frozen=True):
     next_cursor: str | None = None
 
 
-Totals = Mapping[Status, int]
+class Listing(Struct, frozen=True):
+    """A page of the journal, newest first; how many exports stand where in all of it."""
+
+    totals: Mapping[Status, int]
+    entries: tuple[Entry, ...]
+    before: int | None = None

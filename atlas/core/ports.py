@@ -10,11 +10,11 @@ from atlas.core.messages import (
     Group,
     LeftOpen,
     Limits,
+    Listing,
     Page,
     Receipt,
     Seen,
     Status,
-    Totals,
     User,
 )
 
@@ -121,13 +121,9 @@ class Attempts(Protocol):
 class Ledger(Protocol):
     """The journal as an operator sees it."""
 
-    async def totals(self) -> Totals:
-        """How many exports stand where."""
-
-    async def entries(
-        self, status: Status | None, limit: int, before: int | None
-    ) -> tuple[Sequence[Entry], int | None]:
-        """Newest first, and where the next page begins, if there is one."""
+    async def listing(self, status: Status | None, limit: int, before: int | None) -> Listing:
+        """A page of exports, newest first; `before` is what the page before this one told."""
+        ...
 
     async def entry(self, id: str) -> Entry | None:
         """One export, by its receipt id or the beginning of it."""

@@ -12,20 +12,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from atlas.core.errors import AtlasError, NotFound, Rejected
-from atlas.core.messages import Entry, Status, Totals
+from atlas.core.messages import Status
 from atlas.core.ports import Ledger
 from atlas.edge.refusals import json
 
 PAGE_MAX = 1_000
-STATUSES = msgspec.json.Decoder(Status)
-
-
-class EntriesReply(msgspec.Struct, frozen=True):
-    """A page of the journal, newest first."""
-
-    totals: Totals
-    entries: tuple[Entry, ...]
-    before: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +53,14 @@ class Operator:
         asked = request.query_params
         status, limit, before = asked.get("status"), asked.get("limit"), asked.get("before")
         try:
-            entries, next_before = await self.ledger.entries(
+            listing = await self.ledger.listing(
                 msgspec.convert(status, Status | None),
                 min(int(limit or 50), PAGE_MAX),
                 int(before) if before else None,
             )
         except ValueError as error:  # msgspec's ValidationError is one, too
             raise Rejected("status, limit or before is not what it can be.") from error
-        return json(EntriesReply(await self.ledger.totals(), tuple(entries), next_before), 200)
+        return json(listing, 200)
 
     async def show(self, request: Request) -> Response:
         entry = await self.ledger.entry(request.path_params["id"])

@@ -2,6 +2,7 @@
 
     GET  /.well-known/jwks.json, /.well-known/openid-configuration
     POST /oauth/token                  {"grant_type": "client_credentials", "client_id", "sub"?}
+    GET  /stand-in/tokens?sub=         a token as text, for a shell
     POST /stand-in/tokens              {"sub", "expires_in", "claims", "header", "key"}
     POST /stand-in/rotate              the next key signs; the one before stays until revoked
     POST /stand-in/revoke-previous
@@ -127,6 +128,7 @@ def application(auth0: Auth0) -> web.Application:
     app.router.add_get("/.well-known/jwks.json", tenant.jwks)
     app.router.add_get("/.well-known/openid-configuration", tenant.discovery)
     app.router.add_post("/oauth/token", tenant.oauth)
+    app.router.add_get("/stand-in/tokens", tenant.plain)
     app.router.add_post("/stand-in/tokens", tenant.wish)
     app.router.add_post("/stand-in/rotate", tenant.rotate)
     app.router.add_post("/stand-in/revoke-previous", tenant.revoke)
@@ -169,6 +171,11 @@ class Tenant:
         self._auth0.asked["token"] += 1
         token = self._auth0.token(Wish(sub=asked.get("sub") or machine))
         return json({"access_token": token, "token_type": "Bearer", "expires_in": DAY_SECONDS})
+
+    async def plain(self, request: web.Request) -> web.Response:
+        self._auth0.asked["token"] += 1
+        wish = Wish(sub=request.query["sub"]) if "sub" in request.query else Wish()
+        return web.Response(text=self._auth0.token(wish))
 
     async def wish(self, request: web.Request) -> web.Response:
         wish = msgspec.json.decode(await request.read() or b"{}", type=Wish)

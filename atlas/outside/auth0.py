@@ -5,7 +5,8 @@ and nothing else in it is followed. Keys are kept while the endpoint is down; an
 causes at most one fetch in five minutes, or strangers could make us exhaust Auth0's limit.
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -34,6 +35,15 @@ MISS_SECONDS = 300.0  # how long after a fetch an unknown kid causes no other
 RETRY_SECONDS = 15.0  # how long after a fetch that failed, while there are keys
 RETRY_SECONDS_WITHOUT = 1.0  # ... and while there are none
 KEY_BITS_MIN = 2048
+
+
+@asynccontextmanager
+async def connected(
+    issuer: str, audience: str, now: Clock, elapsed: Callable[[], float], watch: Watch
+) -> AsyncIterator["Auth0Identities"]:
+    """The issuer, over a connection of its own. Nothing is asked yet."""
+    async with aiohttp.ClientSession() as session:
+        yield Auth0Identities(Keys(session, issuer, elapsed, watch), issuer, audience, now)
 
 
 class Auth0Identities:

@@ -72,9 +72,16 @@ class Change:
 class Branches:
     """Every branch of every dataset that this Foundry knows."""
 
-    def __init__(self, state: Path, datasets: tuple[str, ...], now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        state: Path,
+        datasets: tuple[str, ...],
+        names: tuple[str, ...],
+        now: Callable[[], datetime],
+    ) -> None:
         self._state = state
         self._datasets = datasets
+        self._names = names
         self._now = now
         self._branches: dict[tuple[str, str], Branch] = {}
         self.transactions: dict[str, Transaction] = {}
@@ -87,7 +94,7 @@ class Branches:
 
     def branch(self, dataset: str, name: str) -> Branch:
         self.known(dataset)
-        if name != "master" and (dataset, name) not in self._branches:
+        if name not in self._names:
             raise Refused(404, "BranchNotFound", datasetRid=dataset, branchName=name)
         return self._branches.setdefault((dataset, name), Branch())
 

@@ -49,10 +49,11 @@ class Foundry:
         self,
         state: Path,
         datasets: tuple[str, ...] = (DATASET,),
+        branches: tuple[str, ...] = ("master",),
         client: tuple[str, str] = ("local", "local-secret"),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self.branches = Branches(state, datasets, now)
+        self.branches = Branches(state, datasets, branches, now)
         self.client = client
         self.now = now
         self.switches = Switches()

@@ -3,3 +3,39 @@
 `token.py` is who we are, `calls.py` how anything is asked, `dataset.py` what: it answers the ports
 Dataset and History.
 """
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+
+from atlas.core.events import Watch
+from atlas.outside.foundry.calls import Calls
+from atlas.outside.foundry.dataset import FoundryDataset
+from atlas.outside.foundry.token import Credentials, FoundryToken
+
+__all__ = ["Credentials", "FoundryDataset", "Place", "connected"]
+
+SPARE_CONNECTIONS = 4  # a commit does not wait for uploads, nor a token for either
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where rows go. `host` is a URL without a slash at its end."""
+
+    host: str
+    dataset_rid: str
+    branch: str
+
+
+@asynccontextmanager
+async def connected(
+    place: Place, credentials: Credentials, calls_at_once: int, call_seconds: float, watch: Watch
+) -> AsyncIterator[FoundryDataset]:
+    """The dataset, over connections of its own. Nothing is asked yet."""
+    connector = aiohttp.TCPConnector(limit=calls_at_once + SPARE_CONNECTIONS)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        token = FoundryToken(session, credentials, call_seconds, watch)
+        calls = Calls(session, token, place.host, call_seconds)
+        yield FoundryDataset(calls, place.dataset_rid, place.branch)

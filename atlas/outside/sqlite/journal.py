@@ -5,7 +5,7 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,14 +103,15 @@ class SqliteJournal:
 
 @contextmanager
 def opened(
-    path: Path | None, bytes_max: int, sleep: Callable[[float], None] = time.sleep
+    path: Path | None, bytes_max: int, owner: str = "", wait_seconds: float = HELD_SECONDS
 ) -> Iterator[SqliteJournal]:
     """The journal in this file, which is ours until the end; in memory if None.
 
-    Raises JournalHeld, CannotStart. Blocks for as long as another process holds it, and so is to
-    be entered before the event loop has something to do.
+    `owner` is what others are told who find it held: where to ask. Raises JournalHeld, CannotStart.
+    Blocks for as long as another process holds it, at most `wait_seconds`, and so is to be entered
+    before the event loop has something to do.
     """
-    with ownership(path, sleep), ThreadPoolExecutor(1, "journal") as thread:
+    with ownership(path, owner, wait_seconds), ThreadPoolExecutor(1, "journal") as thread:
         db = thread.submit(connect, path).result()
         try:
             commits = Commits(db, thread)
@@ -128,7 +129,7 @@ def opened(
 
 
 @contextmanager
-def ownership(path: Path | None, sleep: Callable[[float], None]) -> Iterator[None]:
+def ownership(path: Path | None, owner: str, wait_seconds: float) -> Iterator[None]:
     """Hold the lock beside the journal. It goes with the process, however that dies."""
     if path is None:
         yield
@@ -140,22 +141,24 @@ def ownership(path: Path | None, sleep: Callable[[float], None]) -> Iterator[Non
     except OSError as error:
         raise CannotStart(f"The journal cannot be opened at {path}: {error.strerror}.") from error
     try:
-        acquire(descriptor, path, sleep)
+        acquire(descriptor, path, wait_seconds)
         os.truncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        os.pwrite(descriptor, f"{os.getpid()} {owner}".encode(), 0)
         yield
     finally:
         os.close(descriptor)
 
 
-def acquire(descriptor: int, path: Path, sleep: Callable[[float], None]) -> None:
-    for _ in range(int(HELD_SECONDS / 0.25)):
+def acquire(descriptor: int, path: Path, wait_seconds: float) -> None:
+    patience = time.monotonic() + wait_seconds
+    while True:
         try:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            sleep(0.25)
-    holder = os.pread(descriptor, 32, 0).decode() or "unknown"
-    raise JournalHeld(f"The journal {path} is held by another process (pid {holder}).")
+            if time.monotonic() >= patience:
+                pid, _, owner = os.pread(descriptor, 256, 0).decode().partition(" ")
+                raise JournalHeld(path, pid, owner) from None
+            time.sleep(0.1)
 
 
 def connect(path: Path | None) -> sqlite3.Connection:

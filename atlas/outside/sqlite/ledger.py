@@ -1,18 +1,22 @@
 """What an operator sees of the journal: where everything stands, and whether there is room."""
 
 import sqlite3
-from collections.abc import Sequence
 from typing import Any
 
 from atlas.core import names
 from atlas.core.errors import JournalFull
-from atlas.core.messages import Entry, Status, Totals
+from atlas.core.messages import Entry, Listing, Status
 from atlas.outside.sqlite.commits import Commits
 from atlas.outside.sqlite.intake import WAITING
 from atlas.outside.sqlite.receipts import COLUMNS, receipt
 
 SELECT = f"SELECT number, user, bytes, tries, {COLUMNS} FROM export"
 STANDS = "CASE status WHEN 'claimed' THEN 'accepted' ELSE status END"
+PAGE = f"""
+    {SELECT} WHERE number < :before AND (:status IS NULL OR {STANDS} = :status)
+    ORDER BY number DESC LIMIT :limit
+"""
+TOTALS = f"SELECT {STANDS}, sum(exports) FROM total GROUP BY 1"
 
 
 class SqliteLedger:
@@ -23,19 +27,19 @@ class SqliteLedger:
         self._bytes_max = bytes_max
         self._log_key = log_key
 
-    async def totals(self) -> Totals:
-        select = f"SELECT {STANDS}, sum(exports) FROM total GROUP BY 1"
-        return await self._commits.run(lambda db: dict(db.execute(select).fetchall()))
-
-    async def entries(
-        self, status: Status | None, limit: int, before: int | None
-    ) -> tuple[Sequence[Entry], int | None]:
-        where = f"number < :before AND (:status IS NULL OR {STANDS} = :status)"
-        select = f"{SELECT} WHERE {where} ORDER BY number DESC LIMIT :limit"
+    async def listing(self, status: Status | None, limit: int, before: int | None) -> Listing:
         given = {"status": status, "before": before or 2**62, "limit": limit + 1}
-        rows = await self._commits.run(lambda db: db.execute(select, given).fetchall())
-        shown = rows[:limit]
-        return [self._entry(row) for row in shown], shown[-1][0] if len(rows) > limit else None
+
+        def work(db: sqlite3.Connection) -> Listing:
+            rows = db.execute(PAGE, given).fetchall()
+            shown = rows[:limit]
+            return Listing(
+                totals=dict(db.execute(TOTALS).fetchall()),
+                entries=tuple(map(self._entry, shown)),
+                before=shown[-1][0] if len(rows) > limit else None,
+            )
+
+        return await self._commits.run(work)
 
     async def entry(self, id: str) -> Entry | None:
         # GLOB would let a caller's * stand for anything; a range of the index does not

@@ -1,0 +1,171 @@
+"""`atlas exports`: what stands in the journal, asked of whoever owns it."""
+
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeVar
+from urllib.parse import quote
+
+import aiohttp
+import anyio
+import msgspec
+import typer
+from yarl import URL
+
+from atlas.cli import standins
+from atlas.cli.configuration import configured
+from atlas.cli.services import ConfigOption
+from atlas.core import names
+from atlas.core.errors import CannotStart, JournalHeld
+from atlas.core.messages import Entry, Listing, Status
+from atlas.core.ports import Ledger
+from atlas.service import unheld
+from atlas.settings import Settings
+
+T = TypeVar("T")
+
+ANSWER_SECONDS = 10.0
+ID_SHOWN = 12
+LINE = "{:<9}  {:<24}  {:>8}  {:>8}  {:>11}  {:>5}  {:<16}  {:<12}  {}"
+HEADINGS = LINE.format(
+    "STATUS", "ACCEPTED", "ROWS", "REJECTED", "BYTES", "TRIES", "USER", "RECEIPT", "TRANSACTION"
+)
+
+app = typer.Typer(help="What stands in the journal: accepted, committed, set aside.")
+
+JournalOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="The journal; else that of the settings, or of `atlas local`."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for a program.")]
+
+
+@app.command("list")
+def list_(
+    status: Annotated[Status | None, typer.Option(help="Only these.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 20,
+    before: Annotated[int | None, typer.Option(help="The next page: see the last line.")] = None,
+    json: JsonOption = False,
+    journal: JournalOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """The newest exports, and how many stand where.
+
+    Example: atlas exports list --status accepted
+    """
+    found = ask(
+        settings_of(config, journal),
+        Question("/exports", {"status": status, "limit": limit, "before": before}),
+        Listing,
+        lambda ledger: ledger.listing(status, limit, before),
+    )
+    typer.echo(msgspec.json.encode(found).decode() if json else shown(found))
+
+
+@app.command()
+def show(
+    receipt_id: Annotated[
+        str, typer.Argument(metavar="ID", help="A receipt id, or the beginning of one.")
+    ],
+    journal: JournalOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """One export, as JSON.
+
+    Example: atlas exports show 5f0c1d
+    """
+    found = ask(
+        settings_of(config, journal),
+        Question(f"/exports/{quote(receipt_id, safe='')}", {}),
+        Entry,
+        lambda ledger: ledger.entry(receipt_id),
+    )
+    typer.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
+
+
+def settings_of(config: Path | None, journal: Path | None) -> Settings:
+    """With the journal that was asked for; and if there is none where the settings say, local's."""
+    settings = configured(config, os.environ)
+    local = standins.STATE / standins.JOURNAL
+    path = journal or settings.journal.path
+    if journal is None and path is not None and not path.exists() and local.exists():
+        path = local
+    if path is None:
+        raise CannotStart("A journal in memory: ask the operator listener of the service itself.")
+    if not path.exists():
+        raise CannotStart(f"There is no journal at {path}: see --journal.")
+    replace = msgspec.structs.replace
+    return replace(settings, journal=replace(settings.journal, url=f"sqlite:///{path}"))
+
+
+def ask(
+    settings: Settings,
+    question: "Question",
+    kind: type[T],
+    look: Callable[[Ledger], Awaitable[T | None]],
+) -> T:
+    """Of the process that owns the journal; of the journal itself only when nobody does."""
+    try:
+        with unheld(settings) as ledger:
+            found = anyio.run(look, ledger)
+    except JournalHeld as held:
+        return anyio.run(question.put_to, held, settings.operator.token, kind)
+    if found is None:
+        raise CannotStart("No export in the journal has this id, or more than one begins so.")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The same question, to the operator listener."""
+
+    path: str
+    query: Mapping[str, str | int | None]
+
+    async def put_to(self, held: JournalHeld, token: str, kind: type[T]) -> T:
+        url = URL(f"http://{held.owner}{self.path}", encoded=True).update_query(
+            {name: value for name, value in self.query.items() if value is not None}
+        )
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as session,
+                session.get(url, headers=headers) as answer,
+            ):
+                body = await answer.read()
+                if answer.status != 200:
+                    raise CannotStart(msgspec.json.decode(body, type=Refusal).error)
+                return msgspec.json.decode(body, type=kind)
+        except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
+            raise CannotStart(f"{held} It does not answer at {held.owner or '?'}.") from error
+
+
+class Refusal(msgspec.Struct):
+    error: str
+
+
+def shown(listing: Listing) -> str:
+    """A table, and under it the totals of the whole journal."""
+    lines = [HEADINGS]
+    for entry in listing.entries:
+        receipt = entry.receipt
+        lines.append(
+            LINE.format(
+                receipt.status,
+                names.timestamp(receipt.at),
+                f"{receipt.ingested:,}",
+                f"{receipt.rejected:,}",
+                f"{entry.bytes:,}",
+                entry.tries,
+                entry.user,
+                receipt.id[:ID_SHOWN],
+                receipt.transaction or "",
+            ).rstrip()
+        )
+    totals = ", ".join(f"{count:,} {status}" for status, count in listing.totals.items())
+    more = f"  (older ones: --before {listing.before})" if listing.before is not None else ""
+    return "\n".join([*lines, totals + more])

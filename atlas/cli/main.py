@@ -1,0 +1,63 @@
+"""All commands together, and what they have in common."""
+
+import os
+import sys
+
+import typer
+
+from atlas import __version__
+from atlas.cli import exports, phone, services
+from atlas.client import CannotSend
+from atlas.core.errors import CannotStart
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="atlas",
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(services.serve)
+app.command()(services.local)
+app.command()(services.token)
+app.command()(phone.send)
+app.command()(phone.flatten)
+app.add_typer(exports.app, name="exports")
+
+
+@app.callback(invoke_without_command=True)
+def atlas(
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version."),
+) -> None:
+    """Carries Apple Health data from an iOS app into a Palantir Foundry dataset.
+
+    Example, without any account: `atlas local`, and in another terminal `atlas send FILE`.
+    """
+    if version:
+        typer.echo(f"atlas {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main() -> None:
+    """Run one command. Errors are one line on stderr; the exit code says whose they are."""
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except typer.TyperException as error:  # wrong usage
+        fail(error.format_message(), error.exit_code)
+    except CannotStart as error:
+        fail(str(error), error.exit_code)
+    except CannotSend as error:
+        fail(str(error), 1)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def fail(message: str, code: int) -> None:
+    typer.echo(f"atlas: {message}", err=True)
+    sys.exit(code)

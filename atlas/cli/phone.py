@@ -1,0 +1,145 @@
+"""What the app does, from a file: `atlas send`; and what becomes of it, unsent: `atlas flatten`."""
+
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import anyio
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from yarl import URL
+
+from atlas.cli import standins
+from atlas.client import Balance, CannotSend, connected
+from atlas.core import names, ndjson, rows
+from atlas.core.errors import CannotStart
+
+URL_DEFAULT = f"http://{standins.HOST}:8080"
+BLOCK_BYTES = 4 * 1024 * 1024  # flattened at once
+
+FileArgument = Annotated[
+    typer.FileBinaryRead, typer.Argument(metavar="FILE", help="NDJSON; - is standard input.")
+]
+FlattenArgument = Annotated[
+    typer.FileBinaryRead, typer.Argument(metavar="FILE", help="NDJSON; standard input if absent.")
+]
+DeviceOption = Annotated[str | None, typer.Option(help="What the column device says.")]
+ToOption = Annotated[
+    str, typer.Option("--to", envvar="ATLAS_URL", metavar="URL", help="Where Atlas is.")
+]
+TokenOption = Annotated[
+    str | None,
+    typer.Option(envvar="ATLAS_TOKEN", help="If absent, one from the stand-in of `atlas local`."),
+]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Exit 1 if a line is rejected.")]
+
+
+def send(
+    file: FileArgument,
+    device: DeviceOption = None,
+    to: ToOption = URL_DEFAULT,
+    token: TokenOption = None,
+) -> None:
+    """Send a file of HealthKit records as the app would, and say what became of every line.
+
+    Sending the same file again adds nothing twice.
+
+    Example: atlas send watch.ndjson --device 'Apple Watch'
+    """
+    balance = Balance()
+    try:
+        anyio.run(sending, file, balance, to, token, device)
+    except KeyboardInterrupt:
+        balance.trouble = "Interrupted. Send the same file again: nothing is added twice."
+    typer.echo(summary(balance))
+    for line, reason in balance.rejects:
+        typer.echo(f"line {line}: {reason}", err=True)
+    if balance.trouble:
+        raise CannotSend(balance.trouble)
+
+
+async def sending(
+    file: BinaryIO, balance: Balance, to: str, token: str | None, device: str | None
+) -> None:
+    try:
+        url = URL(to)
+        if url.scheme not in {"http", "https"} or not url.host:
+            raise ValueError
+    except ValueError:
+        raise typer.BadParameter(f"{to} is no URL of http or https.", param_hint="--to") from None
+    if token is None:
+        token = await standins.token(str(url.with_port((url.port or 0) + 2).origin()), standins.SUB)
+    with bar(size_of(file)) as progress:
+        task = progress.task_ids[0]
+
+        def tell(trouble: str) -> None:
+            what = f"{trouble}; trying again" if trouble else "sending"
+            progress.update(task, completed=balance.bytes, description=what)
+
+        async with connected(to, token, device) as client:
+            await client.send(file, balance, tell)
+
+
+def size_of(file: BinaryIO) -> int | None:
+    """None if it is not known, as of a pipe."""
+    path = Path(file.name) if isinstance(file.name, str) else None
+    return path.stat().st_size if path is not None and path.is_file() else None
+
+
+def bar(total: int | None) -> Progress:
+    """On stderr, and only on a terminal: a file gets no bar."""
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    console = Console(stderr=True)
+    progress = Progress(*columns, console=console, disable=not console.is_terminal)
+    progress.add_task("sending", total=total)
+    return progress
+
+
+def summary(balance: Balance) -> str:
+    parts = [
+        f"{balance.committed:,} rows committed",
+        f"{balance.accepted:,} accepted",
+        f"{balance.rejected:,} rejected",
+    ]
+    if balance.unsent:
+        parts.append(f"{balance.unsent:,} not sent")
+    text = f"{balance.read:,} lines read = " + " + ".join(parts)
+    return f"{text}  ({balance.replayed:,} stood there before)" if balance.replayed else text
+
+
+def flatten(
+    file: FlattenArgument = "-",  # type: ignore[assignment]  # typer opens it
+    device: DeviceOption = "unknown",
+    sub: Annotated[str, typer.Option(help="What the column auth0_user_id says.")] = standins.SUB,
+    strict: StrictOption = False,
+) -> None:
+    """Records in, rows out, without any service. Rejected lines are told on stderr.
+
+    Example: atlas flatten watch.ndjson | head -1
+    """
+    now = names.timestamp(datetime.now(UTC))
+    header = rows.Header(sub, device or "", now, now)
+    rejected = 0
+    for first, lines in blocks(file):
+        table = rows.flatten(lines, header)
+        sys.stdout.buffer.write(table.ndjson)
+        for reject in table.rejects:
+            typer.echo(f"line {first + reject.line - 1}: {reject.reason}", err=True)
+        if table.rejected > len(table.rejects):
+            typer.echo(f"and {table.rejected - len(table.rejects)} more", err=True)
+        rejected += table.rejected
+    sys.stdout.flush()
+    if strict and rejected:
+        raise CannotStart(f"{rejected:,} lines were rejected.")
+
+
+def blocks(file: BinaryIO) -> Iterator[tuple[int, tuple[bytes, ...]]]:
+    """Whole lines, some MiB at a time, with the number of the first; a long file is never held."""
+    first = 1
+    while gathered := file.readlines(BLOCK_BYTES):
+        text = b"".join(gathered)
+        yield first, ndjson.split(text)
+        first += len(gathered)
