@@ -114,10 +114,11 @@ class Bell:
 
     async def down_within(self, seconds: float) -> bool:
         """Pause; cut short, and True, when the bell is taken down."""
+        rang = False
         with anyio.move_on_after(seconds):
             while await self.heard():
-                pass
-        if not self._is_down:
+                rang = True
+        if rang:
             self._rung.set()  # what rang in the meantime is still to be heard
         return self._is_down
 

@@ -198,6 +198,17 @@ async def test_a_pause_loses_no_ring_and_ends_when_the_bell_is_taken_down():
             assert await bell.down_within(60)
 
 
+@pytest.mark.parametrize("seconds", [-1.0, 0.0, 0.001])
+async def test_after_a_pause_in_which_nothing_rang_there_is_nothing_to_hear(seconds):
+    bell = Bell()
+
+    assert not await bell.down_within(seconds)
+
+    with anyio.move_on_after(0.01) as silence:
+        await bell.heard()
+    assert silence.cancelled_caught
+
+
 async def take_down(bell):
     bell.take_down()
 
