@@ -90,27 +90,23 @@ class Bell:
 
     def __init__(self) -> None:
         self._rung = anyio.Event()
-        self._is_down = False
+        self.is_down = False
 
     def ring(self) -> None:
         self._rung.set()
 
     def take_down(self) -> None:
         """Ring for the last time."""
-        self._is_down = True
+        self.is_down = True
         self._rung.set()
-
-    @property
-    def is_down(self) -> bool:
-        return self._is_down
 
     async def heard(self) -> bool:
         """Wait for a ring; False when no more will come."""
-        if self._is_down:
+        if self.is_down:
             return False
         await self._rung.wait()
         self._rung = anyio.Event()
-        return not self._is_down
+        return not self.is_down
 
     async def down_within(self, seconds: float) -> bool:
         """Pause; cut short, and True, when the bell is taken down."""
@@ -120,7 +116,7 @@ class Bell:
                 rang = True
         if rang:
             self._rung.set()  # what rang in the meantime is still to be heard
-        return self._is_down
+        return self.is_down
 
 
 @dataclass(frozen=True, slots=True)

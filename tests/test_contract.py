@@ -21,7 +21,11 @@ from tests.fakes import KnownUsers
 HOST = {"host": "atlas.test"}
 ADA = {**HOST, "authorization": "Bearer token-of-ada"}
 SENDING = {**ADA, "content-type": "application/json"}
-FIELDS = ["success", "dataset_rid", "records_ingested", "dataset_records_created", "file_path", "file_format", "transaction_rid", "ingestion_timestamp", "correlationId", "manifest", "status", "receipt_id", "records_received", "records_rejected", "rejects", "warnings", "replayed"]
+FIELDS = (
+    "success dataset_rid records_ingested dataset_records_created file_path file_format "
+    "transaction_rid ingestion_timestamp correlationId manifest status receipt_id "
+    "records_received records_rejected rejects warnings replayed"
+).split()
 
 
 @dataclass
@@ -56,10 +60,12 @@ class Server:
         return await self.raw("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body)
 
     async def raw(self, request: bytes) -> Reply:
-        async with await anyio.connect_tcp("127.0.0.1", self.port) as stream:
-            async with anyio.create_task_group() as sending:
-                sending.start_soon(self.sent, stream, request)
-                return await answered(stream)
+        async with (
+            await anyio.connect_tcp("127.0.0.1", self.port) as stream,
+            anyio.create_task_group() as sending,
+        ):
+            sending.start_soon(self.sent, stream, request)
+            return await answered(stream)
 
     async def sent(self, stream, request: bytes) -> None:
         """Who is answered early is cut off before all is sent."""
@@ -88,11 +94,17 @@ async def answered(stream) -> Reply:
 
 
 class Prompt(Listener):
-    """uvicorn looks ten times a second whether it should end; a hundred tests cannot wait."""
+    """uvicorn takes a tenth of a second to see that it should end, and one to end."""
 
     async def main_loop(self):
         while not self.should_exit:
             await anyio.sleep(0.001)
+
+    async def shutdown(self, sockets=None):
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
 
 @asynccontextmanager
@@ -102,7 +114,7 @@ async def listening(life: Life) -> AsyncIterator[Server]:
             listener = Prompt(flow.service.public, bound)
             tasks.start_soon(listener.listen)
             yield Server(bound.getsockname()[1], life)
-            listener.should_exit = listener.force_exit = True
+            listener.should_exit = True
 
 
 @pytest.fixture

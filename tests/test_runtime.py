@@ -131,10 +131,12 @@ async def test_too_many_crashes_end_the_service():
     crashes = Crashes()
 
     async def crash_often():
-        async with anyio.create_task_group() as tasks:
-            async with Stages(tasks, crashes.tell).spawn_last(Half()).stream as stream:
-                for _ in range(7):
-                    await stream.send(Envelope(13, Reply()))
+        async with (
+            anyio.create_task_group() as tasks,
+            Stages(tasks, crashes.tell).spawn_last(Half()).stream as stream,
+        ):
+            for _ in range(7):
+                await stream.send(Envelope(13, Reply()))
 
     with pytest.raises(ExceptionGroup):
         await crash_often()

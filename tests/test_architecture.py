@@ -1,0 +1,170 @@
+"""The listing is the architecture: who may know whom, how large things are, where nets hang."""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ATLAS = ROOT / "atlas"
+FILES = sorted(ATLAS.rglob("*.py"))
+
+# room: what it may import of Atlas, and of the world beside the standard library
+ROOMS: dict[str, tuple[str, str]] = {
+    "core": ("core", "msgspec pybase64"),
+    "runtime": ("core", "anyio"),
+    "actors": ("core runtime", ""),
+    "edge": ("core runtime", "starlette anyio msgspec"),
+    "outside/auth0": ("core", "aiohttp anyio joserfc msgspec pybase64"),
+    "outside/foundry": ("core", "aiohttp anyio authlib msgspec stamina yarl"),
+    "outside/sqlite": ("core", "anyio msgspec zstandard"),
+    "outside/log": ("core", "msgspec structlog"),
+    "local": ("", "aiohttp joserfc msgspec"),
+    "settings": ("core", "msgspec"),
+    "service": ("core runtime actors edge outside settings", "anyio starlette"),
+    "client": ("core", "aiohttp anyio msgspec pybase64 stamina"),
+    "cli": (
+        "core settings service local client",
+        "aiohttp anyio msgspec rich starlette typer uvicorn yarl",
+    ),
+}
+WORDS_ONLY = {"asyncio", "logging", "os", "random", "socket", "sqlite3", "threading", "time"}
+FILE_LINES_MAX, FUNCTION_LINES_MAX = 300, 60
+NAMES_OF_NOTHING = {"utils", "util", "helpers", "common", "manager", "base", "misc"}
+
+
+def room_of(file: Path) -> str:
+    parts = file.relative_to(ATLAS).with_suffix("").parts
+    return "/".join(parts[:2]) if parts[0] == "outside" and len(parts) > 1 else parts[0]
+
+
+def tree(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+def imports(file: Path) -> Iterator[str]:
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: say where it comes from"
+            assert node.module is not None
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def rooms_known_to(file: Path) -> set[str]:
+    """Rooms of Atlas, and single adapters, that a file imports from."""
+    found = set()
+    for name in imports(file):
+        first, *rest = name.split(".")
+        if first == "atlas" and rest and rest[0] != "__version__":
+            found.add("/".join(rest[:2]) if rest[0] == "outside" else rest[0])
+    return found
+
+
+def functions(file: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def name_of(file: Path) -> str:
+    return str(file.relative_to(ATLAS))
+
+
+every_file = pytest.mark.parametrize("file", FILES, ids=name_of)
+inside = pytest.mark.parametrize(
+    "file", [file for file in FILES if file.parent != ATLAS or file.stem != "__init__"], ids=name_of
+)
+
+
+def test_the_listing_is_the_rooms():
+    found = {room_of(file) for file in FILES} - {"__init__", "outside/__init__"}
+    assert found == set(ROOMS)
+
+
+@inside
+def test_a_file_knows_only_the_rooms_that_its_own_may_know(file):
+    room = room_of(file)
+    if room == "outside/__init__":
+        return
+    allowed = set(ROOMS[room][0].split()) | {room}
+    known = {each if each in allowed else each.split("/")[0] for each in rooms_known_to(file)}
+    assert known <= allowed
+
+
+@inside
+def test_a_file_uses_only_the_packages_of_its_room(file):
+    room = room_of(file)
+    packages = {name.split(".")[0] for name in imports(file)} - sys.stdlib_module_names - {"atlas"}
+    assert packages <= set(ROOMS.get(room, ("", ""))[1].split())
+
+
+def test_actors_do_not_know_each_other():
+    for file in (ATLAS / "actors").glob("*.py"):
+        assert not {name for name in imports(file) if name.startswith("atlas.actors")}, file
+
+
+def test_the_stages_stand_in_the_order_of_the_data():
+    """Each is spawned by the wiring after the one that it sends to, so last to first."""
+    stages = sorted(file.stem for file in (ATLAS / "actors").glob("[a-z]*.py"))
+    wiring = (ATLAS / "service.py").read_text(encoding="utf-8")
+    serving = wiring[wiring.index("async def serving") :]
+    spawned = sorted(stages, key=lambda stage: serving.index(f"{stage.title()}("), reverse=True)
+    assert stages == sorted(stages)
+    assert spawned == stages
+
+
+@pytest.mark.parametrize("file", sorted((ATLAS / "core").glob("*.py")), ids=name_of)
+def test_the_words_and_rules_touch_no_clock_no_disk_and_no_log(file):
+    assert not {name.split(".")[0] for name in imports(file)} & WORDS_ONLY
+    assert ".now(" not in file.read_text(encoding="utf-8")
+
+
+@every_file
+def test_only_the_command_line_reads_the_environment(file):
+    text = file.read_text(encoding="utf-8")
+    assert room_of(file) == "cli" or not {"os.environ", "getenv"} & set(re.findall(r"[\w.]+", text))
+
+
+@every_file
+def test_a_file_fits_a_few_screens_and_a_function_one(file):
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= FILE_LINES_MAX
+    for function in functions(file):
+        length = (function.end_lineno or 0) - function.lineno + 1
+        assert length <= FUNCTION_LINES_MAX, function.name
+
+
+@every_file
+def test_a_broad_net_hangs_only_in_the_runtime(file):
+    nets = [
+        node
+        for node in ast.walk(tree(file))
+        if isinstance(node, ast.ExceptHandler)
+        and (node.type is None or ast.unparse(node.type) in {"Exception", "BaseException"})
+    ]
+    assert not nets or room_of(file) == "runtime"
+
+
+@every_file
+def test_a_file_says_what_it_is_and_is_called_by_what_it_holds(file):
+    assert ast.get_docstring(tree(file))
+    assert file.stem not in NAMES_OF_NOTHING
+
+
+def test_half_of_the_functions_are_short():
+    lengths = sorted(
+        (each.end_lineno or 0) - each.lineno + 1 for f in FILES for each in functions(f)
+    )
+    assert lengths[len(lengths) // 2] <= 9
+
+
+def test_the_top_level_is_what_the_owner_asked_for():
+    ours = {"atlas", "tests", "config", "README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml"}
+    ours |= {"justfile", "Containerfile"}
+    made = {"var", "dist", "build"}
+    found = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
+    assert found - made <= ours
