@@ -50,7 +50,7 @@ class Auth0(Struct, frozen=True, forbid_unknown_fields=True):
     issuer: str = ""
     domain: str = ""
     audience: Filled = "https://api.atlas.ai"
-    required_scope: str | None = None
+    required_scope: str = ""
 
 
 class Export(Struct, frozen=True, forbid_unknown_fields=True):
@@ -156,7 +156,7 @@ def load(toml: bytes, environ: Mapping[str, str]) -> Settings:
             raise BadSetting(f"{name} is no setting of Atlas; the README lists them all.")
     try:
         found = msgspec.toml.decode(toml, type=dict[str, dict[str, object]])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadSetting(
             f"The configuration file is no TOML of [room] key = value: {error}"
         ) from error

@@ -140,7 +140,7 @@ class Life:
     drain_seconds: float = 5.0
     group: Limits = field(default_factory=Limits)
     sole_writer: bool = True
-    required_scope: str | None = None
+    required_scope: str = ""
     cors_origins: tuple[str, ...] = ()
     export: Export = field(default_factory=Export)
     compute: Compute = compute

@@ -10,10 +10,10 @@ from atlas.core.ports import Identities
 @dataclass(frozen=True, slots=True)
 class Authenticate:
     identities: Identities
-    required_scope: str | None = None
+    required_scope: str = ""
 
     async def handle(self, token: str, /) -> User:
         user = await self.identities.user_of(token)
-        if self.required_scope is not None and self.required_scope not in user.scopes:
+        if self.required_scope and self.required_scope not in user.scopes:
             raise InsufficientScope(self.required_scope)
         return user

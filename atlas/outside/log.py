@@ -49,7 +49,7 @@ def logger(stream: TextIO, level: str) -> Any:
         [structlog.dev.ConsoleRenderer(colors=True)]
         if is_terminal
         else [
-            structlog.processors.EventRenamer("message"),
+            in_order,
             structlog.processors.JSONRenderer(encoded),
         ]
     )
@@ -63,6 +63,12 @@ def logger(stream: TextIO, level: str) -> Any:
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         cache_logger_on_first_use=True,
     )
+
+
+def in_order(_log: object, _method: str, line: dict[str, Any]) -> dict[str, Any]:
+    """What every line has comes first: a log is read from the left."""
+    first = {"timestamp": line.pop("timestamp"), "level": line.pop("level")}
+    return first | {"message": line.pop("event")} | line
 
 
 def encoded(event: dict[str, Any], **_: object) -> str:

@@ -1,0 +1,305 @@
+"""Whose token is good: the rules of facts, against the stand-in over real HTTP."""
+
+import base64
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import aiohttp
+import anyio
+import msgspec
+import pytest
+from joserfc import jwt
+from joserfc.jwk import OctKey
+
+from atlas.core.errors import (
+    AtlasError,
+    AuthUnavailable,
+    InvalidToken,
+    MissingIdentity,
+    TokenExpired,
+)
+from atlas.core.events import KeysUnavailable
+from atlas.core.messages import User
+from atlas.local.auth0 import Auth0, Outage, Ring, Wish, application, new_key
+from atlas.outside.auth0 import Auth0Identities, Keys
+from tests.conftest import Seen
+
+NOW = 1_790_000_000
+KEYS = [new_key() for _ in range(4)]  # making one takes longer than all else here
+
+
+@dataclass
+class Asking:
+    """A client of a tenant; `elapsed` is its clock."""
+
+    tenant: Auth0
+    identities: Auth0Identities
+    seen: Seen
+    elapsed: float = 0.0
+
+    async def user_of(self, **wish) -> User:
+        return await self.identities.user_of(self.tenant.token(Wish(**wish)))
+
+    async def outcome(self, token: str):
+        try:
+            return await self.identities.user_of(token)
+        except AtlasError as error:
+            return type(error)
+
+    @property
+    def fetches(self) -> int:
+        return self.tenant.asked["jwks"]
+
+
+@pytest.fixture
+def tenant():
+    return Auth0("to be told", ring=Ring(KEYS[0], KEYS[1]), now=lambda: NOW)
+
+
+@asynccontextmanager
+async def asking(tenant, aiohttp_server):
+    server = await aiohttp_server(application(tenant))
+    tenant.issuer = str(server.make_url("/"))
+    async with aiohttp.ClientSession() as session:
+        seen = Seen()
+        asked = Asking(tenant, None, seen)
+        keys = Keys(session, tenant.issuer, lambda: asked.elapsed, seen.watch)
+        asked.identities = Auth0Identities(
+            keys, tenant.issuer, tenant.audience, lambda: datetime.fromtimestamp(NOW, UTC)
+        )
+        yield asked
+
+
+def edited(token: str, part: int, **changes) -> str:
+    """The same signature over something else."""
+    parts = token.split(".")
+    found = msgspec.json.decode(base64.urlsafe_b64decode(parts[part] + "=="))
+    text = msgspec.json.encode(found | changes)
+    parts[part] = base64.urlsafe_b64encode(text).decode().rstrip("=")
+    return ".".join(parts)
+
+
+def signed_with_the_public_key(tenant: Auth0) -> str:
+    """HS256 with what everybody knows: the oldest forgery of all."""
+    claims = {"iss": tenant.issuer, "sub": "eve", "aud": tenant.audience, "exp": NOW + 60}
+    pem = tenant.ring.current.as_pem(private=False)
+    header = {"alg": "HS256", "kid": tenant.ring.current.kid}
+    public = OctKey.import_key(base64.b64encode(pem))
+    return jwt.encode(header, claims, public, algorithms=["HS256"])
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        pytest.param({}, id="as Auth0 makes them"),
+        pytest.param({"claims": {"aud": ["https://x/userinfo", "https://api.atlas.ai"]}}, id="aud"),
+        pytest.param({"header": {"typ": "at+jwt"}}, id="RFC 9068"),
+        pytest.param({"header": {"typ": "application/at+jwt"}}, id="RFC 9068 in full"),
+        pytest.param({"header": {"typ": None}}, id="no typ"),
+        pytest.param({"key": "next"}, id="the key that is to come"),
+        pytest.param({"expires_in": -20}, id="a clock that is a little late"),
+        pytest.param({"claims": {"nbf": NOW + 20, "iat": NOW + 20}}, id="a little early"),
+    ],
+)
+async def test_a_good_token_names_its_user(tenant, aiohttp_server, wish):
+    async with asking(tenant, aiohttp_server) as asked:
+        user = await asked.user_of(sub="auth0|ada", **wish)
+
+    assert user.sub == "auth0|ada"
+
+
+async def test_scopes_are_those_of_scope_and_permissions(tenant, aiohttp_server):
+    async with asking(tenant, aiohttp_server) as asked:
+        user = await asked.user_of(claims={"scope": "a b", "permissions": ["c", 4]})
+
+    assert user.scopes == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize(
+    ("wish", "error"),
+    [
+        pytest.param({"expires_in": -31}, TokenExpired, id="expired"),
+        pytest.param({"sub": None}, MissingIdentity, id="nobody"),
+        pytest.param({"sub": ""}, MissingIdentity, id="an empty name"),
+        pytest.param({"claims": {"sub": 7}}, InvalidToken, id="a name that is no text"),
+        pytest.param({"claims": {"iss": None}}, InvalidToken, id="no iss"),
+        pytest.param({"claims": {"iss": "https://eve.test/"}}, InvalidToken, id="another iss"),
+        pytest.param({"claims": {"aud": None}}, InvalidToken, id="no aud"),
+        pytest.param({"claims": {"aud": ["https://eve.test"]}}, InvalidToken, id="another aud"),
+        pytest.param({"claims": {"exp": None}}, InvalidToken, id="no exp"),
+        pytest.param({"claims": {"exp": "tomorrow"}}, InvalidToken, id="exp is no number"),
+        pytest.param({"claims": {"nbf": NOW + 31}}, InvalidToken, id="not yet"),
+        pytest.param({"claims": {"cnf": {"jkt": "x"}}}, InvalidToken, id="bound to a key"),
+        pytest.param({"claims": {"nonce": "x"}}, InvalidToken, id="an ID token"),
+        pytest.param({"header": {"typ": "JWE"}}, InvalidToken, id="another typ"),
+        pytest.param({"header": {"typ": "dpop+jwt"}}, InvalidToken, id="a DPoP proof"),
+        pytest.param({"header": {"kid": None}}, InvalidToken, id="no kid"),
+        pytest.param({"header": {"kid": "unknown"}}, InvalidToken, id="unknown kid"),
+        pytest.param({"key": "stranger"}, InvalidToken, id="a stranger's key"),
+    ],
+)
+async def test_a_token_that_is_not_good_is_refused(tenant, aiohttp_server, wish, error):
+    async with asking(tenant, aiohttp_server) as asked:
+        assert await asked.outcome(tenant.token(Wish(**wish))) is error
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        pytest.param(lambda good, tenant: edited(good, 1, sub="eve"), id="other claims"),
+        pytest.param(lambda good, tenant: edited(good, 0, alg="none"), id="alg none"),
+        pytest.param(
+            lambda good, tenant: edited(good, 0, alg="none").rpartition(".")[0] + ".",
+            id="alg none and no signature",
+        ),
+        pytest.param(lambda good, tenant: edited(good, 0, alg="PS256"), id="another alg"),
+        pytest.param(lambda good, tenant: edited(good, 0, jku="https://eve.test/"), id="jku"),
+        pytest.param(lambda good, tenant: edited(good, 0, x5u="https://eve.test/"), id="x5u"),
+        pytest.param(lambda good, tenant: edited(good, 0, jwk={"kty": "RSA"}), id="jwk"),
+        pytest.param(lambda good, tenant: edited(good, 0, crit=["exp"]), id="crit"),
+        pytest.param(lambda good, tenant: good[:-4], id="cut off"),
+        pytest.param(lambda good, tenant: good + "." + good, id="five parts"),
+        pytest.param(lambda good, tenant: good.rpartition(".")[0], id="two parts"),
+        pytest.param(lambda good, tenant: "opaque", id="opaque, as without an audience"),
+        pytest.param(lambda good, tenant: "é.ü.ß", id="no base64"),
+        pytest.param(lambda good, tenant: "e30.e30.e30", id="empty objects"),
+        pytest.param(lambda good, tenant: "W10." + good.partition(".")[2], id="header no object"),
+        pytest.param(lambda good, tenant: good + "A" * 20_000, id="endless"),
+        pytest.param(
+            lambda good, tenant: signed_with_the_public_key(tenant), id="HS256 by the public key"
+        ),
+        pytest.param(
+            lambda good, tenant: tenant.token(
+                Wish(key="stranger", header={"kid": tenant.ring.current.kid})
+            ),
+            id="a stranger's key under our name",
+        ),
+    ],
+)
+async def test_a_forgery_is_an_invalid_token_and_nothing_else(tenant, aiohttp_server, forge):
+    async with asking(tenant, aiohttp_server) as asked:
+        good = tenant.token(Wish())
+        assert await asked.outcome(forge(good, tenant)) is InvalidToken
+        assert await asked.outcome(good) == User("auth0|local", frozenset({"openid", "profile"}))
+
+
+async def test_keys_are_fetched_once_for_all_who_ask_at_once(tenant, aiohttp_server):
+    async with asking(tenant, aiohttp_server) as asked:
+        async with anyio.create_task_group() as many:
+            for _ in range(50):
+                many.start_soon(asked.outcome, tenant.token(Wish()))
+
+        assert asked.fetches == 1
+
+
+async def test_a_key_that_comes_into_use_is_known_already(tenant, aiohttp_server):
+    async with asking(tenant, aiohttp_server) as asked:
+        await asked.user_of()
+        tenant.ring = Ring(KEYS[1], KEYS[2], previous=KEYS[0])
+
+        await asked.user_of()
+        await asked.user_of(key="previous")
+
+        assert asked.fetches == 1
+
+
+async def test_unknown_key_ids_cannot_make_us_ask_more_than_once_in_five_minutes(
+    tenant, aiohttp_server
+):
+    async with asking(tenant, aiohttp_server) as asked:
+        await asked.user_of()
+        for second in range(300):
+            asked.elapsed = float(second)
+            forged = tenant.token(Wish(header={"kid": f"random-{second}"}))
+            assert await asked.outcome(forged) is InvalidToken
+        assert asked.fetches == 1
+
+        asked.elapsed = 301.0
+        tenant.ring = Ring(KEYS[2], KEYS[3])
+        await asked.user_of()
+        assert asked.fetches == 2
+
+
+async def test_an_hour_later_keys_are_looked_at_again_and_a_revoked_one_is_gone(
+    tenant, aiohttp_server
+):
+    async with asking(tenant, aiohttp_server) as asked:
+        old = tenant.token(Wish())
+        await asked.outcome(old)
+        tenant.ring = Ring(KEYS[1], KEYS[2])
+
+        assert await asked.outcome(old) == User("auth0|local", frozenset({"openid", "profile"}))
+        asked.elapsed = 3_601.0
+        assert await asked.outcome(old) is InvalidToken
+
+
+@pytest.mark.parametrize("outage", [Outage(status=503), Outage(status="cut"), Outage(status=302)])
+async def test_while_the_endpoint_is_down_the_keys_we_have_go_on_being_used(
+    tenant, aiohttp_server, outage
+):
+    async with asking(tenant, aiohttp_server) as asked:
+        await asked.user_of()
+        tenant.outage = outage
+
+        for hour in range(1, 30):
+            asked.elapsed = hour * 3_601.0
+            await asked.user_of()
+
+        assert asked.seen.of(KeysUnavailable)[-1].keys == 2
+        unknown = tenant.token(Wish(header={"kid": "new"}))
+        assert await asked.outcome(unknown) is AuthUnavailable  # it may be good: we cannot know
+
+
+async def test_without_any_key_nobody_is_called_a_liar(tenant, aiohttp_server):
+    async with asking(tenant, aiohttp_server) as asked:
+        tenant.outage = Outage()
+        assert await asked.outcome(tenant.token(Wish())) is AuthUnavailable
+        with pytest.raises(AuthUnavailable):
+            await asked.identities.ready()
+        assert asked.fetches == 1  # the endpoint is spared for a second
+
+        tenant.outage = Outage(on=False)
+        asked.elapsed = 1.1
+        await asked.user_of()
+        await asked.identities.ready()
+
+
+@pytest.mark.parametrize(
+    "jwks",
+    [
+        pytest.param(b"<html>", id="HTML"),
+        pytest.param(b"{}", id="no keys"),
+        pytest.param(b'{"keys": []}', id="none"),
+        pytest.param(b'{"keys": [{"kty": "RSA", "kid": "a", "n": "!", "e": "AQAB"}]}', id="bad"),
+        pytest.param(b'{"keys": [{"kty": "oct", "kid": "a", "k": "AAAA"}]}', id="symmetric"),
+        pytest.param(b'{"keys": [' + b" " * 300_000 + b"]}", id="endless"),
+    ],
+)
+async def test_what_is_no_set_of_keys_is_an_outage(tenant, aiohttp_server, jwks):
+    async def answer(_request):
+        return aiohttp.web.Response(body=jwks)
+
+    app = aiohttp.web.Application()
+    app.router.add_get("/.well-known/jwks.json", answer)
+    server = await aiohttp_server(app)
+    async with aiohttp.ClientSession() as session:
+        keys = Keys(session, str(server.make_url("/")), lambda: 0.0, Seen().watch)
+        with pytest.raises(AuthUnavailable):
+            await keys.named("a")
+
+
+async def test_a_short_key_and_one_for_encryption_cannot_sign(tenant, aiohttp_server):
+    for weak in ({"use": "enc"}, {"alg": "RS512"}):
+        jwks = {"keys": [KEYS[0].as_dict(private=False) | {"kid": "a"} | weak]}
+
+        async def answer(_request, jwks=jwks):
+            return aiohttp.web.json_response(jwks)
+
+        app = aiohttp.web.Application()
+        app.router.add_get("/.well-known/jwks.json", answer)
+        server = await aiohttp_server(app)
+        async with aiohttp.ClientSession() as session:
+            keys = Keys(session, str(server.make_url("/")), lambda: 0.0, Seen().watch)
+            with pytest.raises(AuthUnavailable):
+                await keys.named("a")

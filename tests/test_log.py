@@ -1,0 +1,113 @@
+"""What operators read: the old sentences, and nothing that came from a person."""
+
+import io
+import json
+
+import pytest
+
+from atlas.core import events
+from atlas.outside.log import SENTENCES, Log, logger
+
+KEY = b"k" * 32
+COMMITTED = events.ExportCommitted("e1", "c1", "t1", "healthkit/raw/auth0|ada/x.ndjson", 11, 900)
+ACCEPTED = events.ExportAccepted("e1", "c1", "auth0|ada", 11, 2, 900)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def told(event, *, shows_users=False, level="info", stream=None):
+    stream = stream or io.StringIO()
+    Log(logger(stream, level), "ri.dataset", KEY, shows_users).watch(event)
+    return stream.getvalue()
+
+
+def test_a_line_is_one_json_object_with_the_names_that_runbooks_know():
+    line = json.loads(told(COMMITTED))
+
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {
+        "message": "Successfully uploaded HealthKit JSON to Foundry dataset",
+        "level": "info",
+        "correlationId": "c1",
+        "datasetRid": "ri.dataset",
+        "transactionRid": "t1",
+        "receiptId": "e1",
+        "recordCount": 11,
+        "payloadBytes": 900,
+    }
+
+
+@pytest.mark.parametrize(
+    ("event", "level", "sentence"),
+    [
+        (
+            events.RequestRead("c", "u", 1, 9, is_batch=False),
+            "info",
+            "Processing HealthKit raw export to dataset",
+        ),
+        (
+            events.RequestRead("c", "u", 3, 9, is_batch=True),
+            "info",
+            "Processing HealthKit batch export to dataset",
+        ),
+        (ACCEPTED, "info", "Uploading HealthKit data to dataset"),
+        (
+            events.UploadPaused("Foundry answers 500.", 3.0),
+            "error",
+            "Failed to upload HealthKit JSON to Foundry dataset",
+        ),
+        (
+            events.RequestRefused("c", "INVALID_PAYLOAD", 400),
+            "warning",
+            "HealthKit raw export failed",
+        ),
+        (
+            events.RequestRefused("c", "OVERLOADED", 503),
+            "error",
+            "HealthKit raw export failed",
+        ),
+        (
+            events.RequestRefused("c", "CHUNK_TOO_LARGE", 413),
+            "warning",
+            "HealthKit export exceeds payload limit",
+        ),
+        (events.RequestRefused("c", "TOKEN_EXPIRED", 401), "warning", "JWT validation failed"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_old_sentences_are_kept(event, level, sentence):
+    line = json.loads(told(event))
+
+    assert (line["level"], line["message"]) == (level, sentence)
+
+
+def test_a_user_is_a_hash_that_stays_the_same_and_a_path_is_not_told():
+    first, again = json.loads(told(ACCEPTED)), json.loads(told(ACCEPTED))
+
+    assert first["user"] == again["user"]
+    assert "ada" not in told(ACCEPTED) + told(COMMITTED)
+
+
+def test_users_are_shown_when_the_operator_asked_for_it():
+    assert json.loads(told(ACCEPTED, shows_users=True))["user"] == "auth0|ada"
+    assert "auth0|ada" in json.loads(told(COMMITTED, shows_users=True))["path"]
+
+
+def test_a_level_leaves_out_what_is_below_it():
+    assert told(ACCEPTED, level="warning") == ""
+    assert told(events.UploadPaused("Foundry is down.", 1.0), level="warning") != ""
+
+
+def test_on_a_terminal_it_is_text_for_people():
+    line = told(COMMITTED, stream=Terminal())
+
+    assert "Successfully uploaded HealthKit JSON to Foundry dataset" in line
+    assert not line.startswith("{")
+
+
+def test_every_event_has_a_sentence():
+    by_itself = {events.RequestRead, events.RequestRefused}  # theirs depend on what they hold
+    assert set(SENTENCES) | by_itself == set(events.Event.__args__)

@@ -1,0 +1,175 @@
+"""What can be set, and what is said of what cannot."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from atlas.cli.configuration import configured
+from atlas.core.errors import BadSetting
+from atlas.settings import NAMES, Settings, load, require_systems
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTED = ROOT / "config" / "atlas.toml"
+ENOUGH = {
+    "AUTH0_DOMAIN": "atlas.eu.auth0.com",
+    "FOUNDRY_HOST": "atlas.palantirfoundry.com",
+    "FOUNDRY_CLIENT_ID": "client",
+    "FOUNDRY_CLIENT_SECRET": "a-secret",
+}
+
+
+def test_the_old_environment_is_enough():
+    settings = load(b"", ENOUGH | {"PORT": "3000", "LOG_LEVEL": "warn", "CORS_ORIGINS": "a, b,"})
+
+    require_systems(settings)
+    assert settings.auth0.issuer == "https://atlas.eu.auth0.com/"
+    assert settings.auth0.audience == "https://api.atlas.ai"
+    assert settings.foundry.host == "https://atlas.palantirfoundry.com"
+    token_url = "https://atlas.palantirfoundry.com/multipass/api/oauth2/token"
+    assert settings.foundry.oauth_token_url == token_url
+    assert (settings.edge.port, settings.log.level) == (3000, "warning")
+    assert settings.edge.cors_origins == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    "host", ["https://x.test", "https://x.test/", "x.test", "x.test/"], ids=str
+)
+def test_a_host_may_be_written_as_people_write_hosts(host):
+    settings = load(b"", ENOUGH | {"FOUNDRY_HOST": host, "AUTH0_DOMAIN": host})
+
+    assert (settings.foundry.host, settings.auth0.issuer) == ("https://x.test", "https://x.test/")
+
+
+def test_an_issuer_is_taken_before_a_domain():
+    settings = load(b"", ENOUGH | {"AUTH0_ISSUER": "http://127.0.0.1:8082/"})
+
+    assert settings.auth0.issuer == "http://127.0.0.1:8082/"
+
+
+def test_the_environment_stands_over_the_file():
+    toml = b'[edge]\nport = 1\nreply_seconds = 2.5\n[foundry]\nbranch = "develop"'
+
+    settings = load(toml, {"PORT": "2", "FOUNDRY_BRANCH": ""})
+
+    assert (settings.edge.port, settings.edge.reply_seconds) == (2, 2.5)
+    assert settings.foundry.branch == "develop"  # an empty variable is none
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        pytest.param({"ATLAS_REPLY_SECOND": "25"}, "ATLAS_REPLY_SECOND ", id="unknown name"),
+        pytest.param({"ATLAS_REPLY_SECONDS": "51"}, "ATLAS_REPLY_SECONDS", id="iOS sends again"),
+        pytest.param({"ATLAS_REPLY_SECONDS": "soon"}, "ATLAS_REPLY_SECONDS", id="no number"),
+        pytest.param({"PORT": "65536"}, "PORT", id="no port"),
+        pytest.param({"LOG_LEVEL": "loud"}, "LOG_LEVEL", id="no level"),
+        pytest.param({"FOUNDRY_DATASET_RID": "healthkit"}, "FOUNDRY_DATASET_RID", id="no RID"),
+        pytest.param({"FOUNDRY_SOLE_WRITER": "maybe"}, "FOUNDRY_SOLE_WRITER", id="no boolean"),
+        pytest.param({"ATLAS_JOURNAL": "postgres://x"}, "ATLAS_JOURNAL", id="no journal"),
+        pytest.param({"ATLAS_JOURNAL": "sqlite:///"}, "ATLAS_JOURNAL", id="no file"),
+        pytest.param({"ATLAS_OPERATOR_LISTEN": "9464"}, "ATLAS_OPERATOR_LISTEN", id="no host"),
+        pytest.param(
+            {"ATLAS_OPERATOR_LISTEN": "0.0.0.0:9464"}, "ATLAS_OPERATOR_TOKEN", id="open operator"
+        ),
+    ],
+)
+def test_a_bad_variable_stops_the_start_with_a_line_that_names_it(environ, named):
+    with pytest.raises(BadSetting, match=named) as stopped:
+        load(b"", ENOUGH | environ)
+
+    assert "\n" not in str(stopped.value)
+    assert stopped.value.exit_code == 78
+
+
+@pytest.mark.parametrize(
+    ("toml", "named"),
+    [
+        pytest.param(b"[edge]\nprot = 8080", "prot", id="unknown key"),
+        pytest.param(b"[egde]\nport = 8080", "egde", id="unknown room"),
+        pytest.param(b"[edge]\nport = 'high'", "edge.port", id="wrong type"),
+        pytest.param(b"edge", "TOML", id="no TOML"),
+        pytest.param(b"\xff", "TOML", id="no UTF-8"),
+        pytest.param(b"port = 8080", "TOML", id="no room"),
+    ],
+)
+def test_a_bad_file_stops_the_start_with_a_line_that_names_the_place(toml, named):
+    with pytest.raises(BadSetting, match=named) as stopped:
+        load(toml, ENOUGH)
+
+    assert "\n" not in str(stopped.value)
+
+
+@pytest.mark.parametrize("name", ENOUGH)
+def test_what_has_no_default_must_be_there(name):
+    settings = load(b"", {each: value for each, value in ENOUGH.items() if each != name})
+
+    with pytest.raises(BadSetting, match=name):
+        require_systems(settings)
+
+
+def test_what_kubernetes_puts_there_is_no_setting_of_ours():
+    load(b"", ENOUGH | {"ATLAS_SERVICE_HOST": "10.0.0.1", "ATLAS_PORT_8080_TCP": "tcp://10.0.0.1"})
+
+
+def test_a_secret_never_prints():
+    settings = load(b"", ENOUGH | {"ATLAS_OPERATOR_TOKEN": "a-token"})
+
+    for shown in (repr(settings), str(settings), f"{settings}"):
+        assert "a-secret" not in shown
+        assert "a-token" not in shown
+
+
+def test_a_wrong_secret_is_not_told_either():
+    with pytest.raises(BadSetting) as stopped:
+        load(b'[foundry]\nclient_secret = ["a-secret"]', ENOUGH | {"FOUNDRY_CLIENT_SECRET": ""})
+
+    assert "a-secret" not in str(stopped.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///var/journal.db", Path("var/journal.db")),
+        ("sqlite:////var/lib/atlas/journal.db", Path("/var/lib/atlas/journal.db")),
+        ("memory:", None),
+    ],
+)
+def test_a_journal_is_a_file_or_memory(url, path):
+    assert load(b"", {"ATLAS_JOURNAL": url}).journal.path == path
+
+
+def test_the_documented_file_holds_every_key_with_its_default():
+    """Every line that is commented out is a key and its default: read, it changes nothing."""
+    text = DOCUMENTED.read_text(encoding="utf-8")
+    uncommented = re.sub(r"(?m)^# (?=\w+ = )", "", text)
+
+    assert tomllib.loads(uncommented) == json.loads(msgspec.json.encode(Settings()))
+
+
+def test_every_variable_names_a_key_and_stands_in_the_documents():
+    readme, toml = (ROOT / "README.md").read_text(), DOCUMENTED.read_text()
+    for name, place in NAMES.items():
+        room, _, key = place.partition(".")
+        assert key in msgspec.to_builtins(Settings())[room]
+        assert f"`{name}`" in readme, f"{name} is missing from the README"
+        assert name in toml, f"{name} is missing from config/atlas.toml"
+
+
+def test_the_file_is_the_one_that_was_asked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("config", "a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "atlas.toml").write_text(f'[foundry]\nbranch = "{folder}"')
+
+    by_default = configured(None, {})
+    by_variable = configured(None, {"ATLAS_CONFIG": "a/atlas.toml"})
+    by_option = configured(tmp_path / "b" / "atlas.toml", {"ATLAS_CONFIG": "a/atlas.toml"})
+
+    found = [each.foundry.branch for each in (by_default, by_variable, by_option)]
+    assert found == ["config", "a", "b"]
+    with pytest.raises(BadSetting, match=r"nowhere\.toml"):
+        configured(Path("nowhere.toml"), {})
