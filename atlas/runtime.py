@@ -8,7 +8,7 @@ Three rules, and nothing here knows about health data:
 """
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
@@ -274,7 +274,7 @@ async def supervise(
 
 
 async def side_by_side(
-    work: Callable[[T], Awaitable[None]], items: Iterable[T], at_once: int
+    work: Callable[[T], Awaitable[None]], items: Collection[T], at_once: int
 ) -> None:
     """Do the work for each item, so many at once. The first that fails ends them all, and raises.
 
@@ -293,7 +293,7 @@ async def side_by_side(
                 return
 
     async with anyio.create_task_group() as workers:
-        for _ in range(at_once):
+        for _ in range(min(at_once, len(items))):
             workers.start_soon(worker)
     if failed:
         raise failed[0]

@@ -10,6 +10,7 @@ import anyio
 import msgspec
 
 from atlas.core.errors import (
+    AuthUnavailable,
     BranchBusy,
     CommitRefused,
     FileRefused,
@@ -24,10 +25,14 @@ from atlas.core.ports import TransactionState
 Mishap = Callable[[], Awaitable[object]]
 
 
+@dataclass
 class KnownUsers:
     """token-of-ada is Ada's, expired and nobody are what they say, all else is no token."""
 
+    down: bool = False
+
     async def user_of(self, token: str) -> User:
+        await self.ready()
         if token == "expired":
             raise TokenExpired
         if token == "nobody":
@@ -37,7 +42,9 @@ class KnownUsers:
         sub, _, scopes = token.removeprefix("token-of-").partition(" ")
         return User(sub, frozenset(scopes.split()))
 
-    async def ready(self) -> None: ...
+    async def ready(self) -> None:
+        if self.down:
+            raise AuthUnavailable
 
 
 @dataclass
@@ -61,6 +68,7 @@ class MemoryDataset:
     complaints: list[str] = field(default_factory=list)
     down: bool = False
     refuses: set[str] = field(default_factory=set)
+    committed: set[str] = field(default_factory=set)  # by us: asked again, that is the answer
     now: datetime = datetime(2026, 1, 2, 12, 30, tzinfo=UTC)  # its clock is not ours
 
     async def look(self) -> Seen:
@@ -78,38 +86,45 @@ class MemoryDataset:
             found = self.open_and_ours(transaction)
             if path in self.refuses:
                 raise FileRefused
-            found.files[path] = ndjson
+            if len(found.files.setdefault(path, ndjson)) != len(ndjson):
+                raise FoundryError("A file of another size stands there.")
 
     async def commit(self, transaction: str) -> Seen:
         async with self.call("commit"):
-            ending = self.open_and_ours(transaction)
-            if ending.files.keys() & self.files():
-                raise CommitRefused
-            ending.state = "COMMITTED"
-            return Seen(transaction, self.now)
+            if transaction not in self.committed:
+                ending = self.open_and_ours(transaction)
+                if ending.files.keys() & self.files():
+                    raise CommitRefused
+                ending.state = "COMMITTED"
+                self.committed.add(transaction)
+            return Seen(self.head(), self.now)
 
     async def abort(self, transaction: str) -> None:
         async with self.call("abort"):
-            if self.transactions[transaction].state == "OPEN":
+            if self.state(transaction) == "OPEN":
                 self.open_and_ours(transaction).state = "ABORTED"
 
     async def state_of(self, transaction: str) -> TransactionState:
         async with self.call("state_of"):
-            return self.transactions[transaction].state
+            return self.state(transaction)
 
     async def files_of(self, transaction: str) -> dict[str, int]:
         async with self.call("files_of"):
-            return {path: len(file) for path, file in self.transactions[transaction].files.items()}
+            found = self.known(transaction)
+            files = found.files if found.state != "ABORTED" else {}
+            return {path: len(file) for path, file in files.items()}
 
     async def holder_of(self, path: str) -> str | None:
         async with self.call("holder_of"):
-            for rid, each in self.transactions.items():
+            for rid, each in reversed(self.transactions.items()):
                 if each.state == "COMMITTED" and path in each.files:
                     return rid
             return None
 
     async def content(self, path: str) -> bytes:
         async with self.call("content"):
+            if path not in self.files():
+                raise FoundryError("There is no such file.")
             return self.files()[path]
 
     async def left_open(self, seen: Seen, paths: Collection[str]) -> LeftOpen | None:
@@ -130,8 +145,16 @@ class MemoryDataset:
         rids = [rid for rid, each in self.transactions.items() if each.state != "ABORTED"]
         return rids[-1] if rids else ""
 
+    def known(self, rid: str) -> Transaction:
+        if rid not in self.transactions:
+            raise FoundryError("There is no such transaction.")
+        return self.transactions[rid]
+
+    def state(self, rid: str) -> TransactionState:
+        return self.transactions[rid].state if rid in self.transactions else "ABORTED"
+
     def open_and_ours(self, rid: str) -> Transaction:
-        found = self.transactions[rid]
+        found = self.known(rid)
         if not found.is_ours:
             self.complaints.append("A transaction of somebody else was touched.")
         if found.state != "OPEN":

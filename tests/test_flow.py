@@ -87,21 +87,28 @@ async def test_the_same_lines_from_two_users_are_two_exports(life):
 
 
 @pytest.mark.parametrize(
-    ("limits", "expected"),
+    ("limits", "moment", "expected"),
     [
-        pytest.param(Limits(), [1, 11], id="room for all"),
-        pytest.param(Limits(exports_max=8), [1, 8, 3], id="8 at a time"),
-        pytest.param(Limits(bytes_max=2_000), [1, 4, 4, 3], id="4 have less than 2,000 bytes"),
-        pytest.param(Limits(bytes_max=1), [1] * 12, id="what is too large goes alone"),
+        pytest.param(Limits(), "before put", [1, 11], id="room for all"),
+        pytest.param(Limits(exports_max=8), "before put", [1, 8, 3], id="8 at a time"),
+        pytest.param(
+            Limits(bytes_max=2_000), "before put", [1, 4, 4, 3], id="4 have less than 2,000 bytes"
+        ),
+        pytest.param(
+            Limits(bytes_max=1), "before put", [1] * 12, id="what is too large goes alone"
+        ),
+        pytest.param(Limits(), "before begin", [12], id="come while it is begun"),
+        pytest.param(Limits(exports_max=8), "before begin", [8, 4], id="... 8 at a time"),
+        pytest.param(Limits(bytes_max=1), "before begin", [1] * 12, id="... too large for company"),
     ],
 )
-async def test_exports_that_wait_together_share_a_transaction(life, limits, expected):
+async def test_exports_that_wait_together_share_a_transaction(life, limits, moment, expected):
     life.group = limits
-    life.dataset.mishaps["before begin"] = gate = Gate()
+    life.dataset.mishaps[moment] = gate = Gate()
     exports = [an_export(b'{"uuid":"%02d"}' % number) for number in range(12)]
     async with life.running() as flow, anyio.create_task_group() as senders:
         senders.start_soon(flow.post, exports[0])
-        await gate.reached.wait()  # the first goes alone; the others wait for it
+        await gate.reached.wait()  # the first is on its way; the others come meanwhile
         for export in exports[1:]:
             senders.start_soon(flow.post, export)
         await flow.seen.wait_for(ExportAccepted, 12)

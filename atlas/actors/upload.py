@@ -97,7 +97,8 @@ class Upload:
             try:
                 if not self.doubt.is_asked:
                     await self.recover()
-                if await bell.down_within(self.seconds_to_next()):
+                seconds = self.seconds_to_next()
+                if seconds > 0 and await bell.down_within(seconds):
                     return
                 more = await self.upload()
                 self.doubt.failures = 0
@@ -122,13 +123,13 @@ class Upload:
 
     async def upload(self) -> bool:
         """Upload the next group; False when there is none."""
-        if not await self.outbox.waiting():
-            return False
-        group = await self.outbox.claim(self.pace.group, await self.look())
-        if group is None:
+        seen = await self.look()
+        if seen is None or await self.outbox.claim(self.pace.group, seen) is None:
             return False
         started = self.doubt.begun_at = self.chance.elapsed()
         transaction = await self.begin()
+        group = await self.outbox.note(transaction, self.pace.group)
+        self.doubt.is_unresolved = False
         size = sum(file.bytes for file in group.files)
         self.watch(GroupStarted(transaction, len(group.files), size))
         refused = await self.put(group, transaction)
@@ -143,11 +144,14 @@ class Upload:
             await self.turn_back(refused, transaction, is_empty=not there)
         return True
 
-    async def look(self) -> Seen:
-        """The branch before we begin: as our last commit left it, if that was a moment ago."""
+    async def look(self) -> Seen | None:
+        """The branch before we begin: as our last commit left it, if that was a moment ago.
+
+        None if there is nothing to begin for: an idle uploader does not ask Foundry.
+        """
         if self.doubt.seen and self.chance.elapsed() - self.doubt.seen[0] <= SEEN_SECONDS:
             return self.doubt.seen[1]
-        return await self.branch.look()
+        return await self.branch.look() if await self.outbox.waiting() else None
 
     async def begin(self) -> str:
         try:
@@ -157,8 +161,6 @@ class Upload:
                 await self.outbox.resolve()  # this attempt began nothing, and no other is open
             await self.notice_holder()
             raise
-        await self.outbox.note(transaction)
-        self.doubt.is_unresolved = False
         self.doubt.holder, self.doubt.holders = "", 0
         return transaction
 

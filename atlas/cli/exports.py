@@ -21,7 +21,7 @@ from atlas.core.errors import CannotStart, JournalHeld
 from atlas.core.messages import Entry, Listing, Status
 from atlas.core.ports import Ledger
 from atlas.service import unheld
-from atlas.settings import Settings
+from atlas.settings import Journal, Settings
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ HEADINGS = LINE.format(
     "STATUS", "ACCEPTED", "ROWS", "REJECTED", "BYTES", "TRIES", "USER", "RECEIPT", "TRANSACTION"
 )
 
-app = typer.Typer(help="What stands in the journal: accepted, committed, set aside.")
+app = typer.Typer()
 
 JournalOption = Annotated[
     Path | None,
@@ -43,11 +43,23 @@ JournalOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for a program.")]
 
 
+@app.callback(invoke_without_command=True)
+def exports(context: typer.Context) -> None:
+    """What stands in the journal: accepted, committed, set aside.
+
+    Example: atlas exports list
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
 @app.command("list")
 def list_(
     status: Annotated[Status | None, typer.Option(help="Only these.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 20,
-    before: Annotated[int | None, typer.Option(help="The next page: see the last line.")] = None,
+    before: Annotated[
+        int | None, typer.Option(min=1, max=2**62, help="The next page: see the last line.")
+    ] = None,
     json: JsonOption = False,
     journal: JournalOption = None,
     config: ConfigOption = None,
@@ -87,15 +99,15 @@ def show(
 
 
 def settings_of(config: Path | None, journal: Path | None) -> Settings:
-    """With the journal that was asked for; and if there is none where the settings say, local's."""
+    """With the journal that was asked for; if none was, and none is there by default, local's."""
     settings = configured(config, os.environ)
     local = standins.STATE / standins.JOURNAL
     path = journal or settings.journal.path
-    if journal is None and path is not None and not path.exists() and local.exists():
-        path = local
     if path is None:
         raise CannotStart("A journal in memory: ask the operator listener of the service itself.")
-    if not path.exists():
+    if path == Journal().path and not path.exists() and local.exists():
+        path = local
+    if not path.is_file():
         raise CannotStart(f"There is no journal at {path}: see --journal.")
     replace = msgspec.structs.replace
     return replace(settings, journal=replace(settings.journal, url=f"sqlite:///{path}"))

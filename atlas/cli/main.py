@@ -1,6 +1,5 @@
 """All commands together, and what they have in common."""
 
-import os
 import sys
 
 import typer
@@ -53,9 +52,8 @@ def main() -> None:
         fail(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    except OSError as error:  # a full disk, a torn one; `| head` ends in typer, with 1
+        fail(f"{error.strerror or repr(error)}.", 1)
 
 
 def fail(message: str, code: int) -> None:

@@ -16,6 +16,7 @@ from atlas.cli import standins
 from atlas.client import Balance, CannotSend, connected
 from atlas.core import names, ndjson, rows
 from atlas.core.errors import CannotStart
+from atlas.settings import is_loopback
 
 URL_DEFAULT = f"http://{standins.HOST}:8080"
 BLOCK_BYTES = 4 * 1024 * 1024  # flattened at once
@@ -53,7 +54,10 @@ def send(
     try:
         anyio.run(sending, file, balance, to, token, device)
     except KeyboardInterrupt:
-        balance.trouble = "Interrupted. Send the same file again: nothing is added twice."
+        balance.trouble = (
+            "Interrupted: some of what is not sent may have arrived. "
+            "Send the same file again: nothing is added twice."
+        )
     typer.echo(summary(balance))
     for line, reason in balance.rejects:
         typer.echo(f"line {line}: {reason}", err=True)
@@ -71,16 +75,31 @@ async def sending(
     except ValueError:
         raise typer.BadParameter(f"{to} is no URL of http or https.", param_hint="--to") from None
     if token is None:
-        token = await standins.token(str(url.with_port((url.port or 0) + 2).origin()), standins.SUB)
+        token = await token_beside(url)
     with bar(size_of(file)) as progress:
-        task = progress.task_ids[0]
+        task, told = progress.task_ids[0], set[str]()
 
         def tell(trouble: str) -> None:
             what = f"{trouble}; trying again" if trouble else "sending"
             progress.update(task, completed=balance.bytes, description=what)
+            if progress.disable and trouble and trouble not in told:
+                told.add(trouble)
+                typer.echo(f"atlas: {what}", err=True)
 
         async with connected(to, token, device) as client:
             await client.send(file, balance, tell)
+
+
+async def token_beside(url: URL) -> str:
+    """From the stand-in of the `atlas local` at this URL. Raises CannotStart."""
+    otherwise = "give a token with --token or ATLAS_TOKEN."
+    port = (url.port or 0) + 2
+    if not is_loopback(url.host or "") or port > 65_535:
+        raise CannotStart(f"No stand-in of Auth0 is beside {url}: {otherwise}")
+    try:
+        return await standins.token(str(url.with_port(port).origin()), standins.SUB)
+    except CannotStart as error:
+        raise CannotStart(f"{error} Or {otherwise}") from error
 
 
 def size_of(file: BinaryIO) -> int | None:

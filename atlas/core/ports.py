@@ -92,8 +92,12 @@ class Mailbox(Protocol):
     async def ndjson(self, id: str) -> bytes:
         """The bytes of a claimed export."""
 
-    async def note(self, transaction: str) -> None:
-        """Remember the transaction of the claimed group. It resolves the attempts."""
+    async def note(self, transaction: str, limits: Limits) -> Group:
+        """Remember the transaction of the claimed group. It resolves the attempts.
+
+        The group as it is now: what has come while the transaction was begun goes along.
+        """
+        ...
 
     async def complete(self, ids: Collection[str], transaction: str) -> Sequence[Receipt]:
         """These exports of the claimed group stand in this transaction. Their receipts."""

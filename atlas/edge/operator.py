@@ -1,22 +1,35 @@
 """The listener for operators: never public, and where `atlas exports` asks."""
 
 import hmac
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta, Struct
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from atlas.core.errors import AtlasError, NotFound, Rejected
-from atlas.core.messages import Status
+from atlas.core.messages import Entry, Status
 from atlas.core.ports import Ledger
 from atlas.edge.refusals import json
 
 PAGE_MAX = 1_000
+FOLDER = re.compile(r"(?<=^healthkit/raw/)[^/]+")
+
+
+class Asked(Struct):
+    """The query of /exports."""
+
+    status: Status | None = None
+    limit: Annotated[int, Meta(ge=1)] = 50
+    before: Annotated[int, Meta(ge=1, le=2**62)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +41,15 @@ class Operator:
     hosts: frozenset[str]
 
     def app(self) -> Starlette:
-        return Starlette(
+        app = Starlette(
             routes=[
                 Route("/exports", self.guarded(self.list), methods=["GET"]),
-                Route("/exports/{id}", self.guarded(self.show), methods=["GET"]),
+                Route("/exports/{id:path}", self.guarded(self.show), methods=["GET"]),
             ],
-            exception_handlers={AtlasError: refuse},
+            exception_handlers={AtlasError: refuse, HTTPException: no_route},
         )
+        app.router.redirect_slashes = False
+        return app
 
     def guarded(
         self, route: Callable[[Request], Awaitable[Response]]
@@ -44,29 +59,39 @@ class Operator:
             if host not in self.hosts:
                 return json({"error": "Host is not one of this listener's names."}, 421)
             if self.token and not hmac.compare_digest(bearer(request.headers), self.token.encode()):
-                return json({"error": "The operator token is missing or wrong."}, 401)
+                why = {"error": "The operator token is missing or wrong."}
+                return json(why, 401, {"WWW-Authenticate": "Bearer"})
             return await route(request)
 
         return guard
 
     async def list(self, request: Request) -> Response:
-        asked = request.query_params
-        status, limit, before = asked.get("status"), asked.get("limit"), asked.get("before")
         try:
-            listing = await self.ledger.listing(
-                msgspec.convert(status, Status | None),
-                min(int(limit or 50), PAGE_MAX),
-                int(before) if before else None,
-            )
-        except ValueError as error:  # msgspec's ValidationError is one, too
+            asked = msgspec.convert(dict(request.query_params), Asked, strict=False)
+        except msgspec.ValidationError as error:
             raise Rejected("status, limit or before is not what it can be.") from error
-        return json(listing, 200)
+        limit = min(asked.limit, PAGE_MAX)
+        listing = await self.ledger.listing(asked.status, limit, asked.before)
+        entries = tuple(map(nameless, listing.entries))
+        return json(msgspec.structs.replace(listing, entries=entries), 200)
 
     async def show(self, request: Request) -> Response:
         entry = await self.ledger.entry(request.path_params["id"])
         if entry is None:
             raise NotFound("No export in the journal has this id, or more than one begins so.")
-        return json(entry, 200)
+        return json(nameless(entry), 200)
+
+
+def nameless(entry: Entry) -> Entry:
+    """The folder of a path is the sub: it is called as the user is."""
+    replace = msgspec.structs.replace
+    path = FOLDER.sub(entry.user, entry.receipt.path)
+    return replace(entry, receipt=replace(entry.receipt, path=path))
+
+
+async def no_route(_request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 404
+    return json({"error": "There is nothing at this address that answers so."}, status)
 
 
 async def refuse(_request: Request, error: Exception) -> Response:

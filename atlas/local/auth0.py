@@ -19,12 +19,14 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from aiohttp import web
 from joserfc import jwt
 from joserfc.jwk import RSAKey
+
+T = TypeVar("T")
 
 AUDIENCE = "https://api.atlas.ai"
 DAY_SECONDS = 86_400
@@ -114,7 +116,10 @@ class Auth0:
         key = new_key() if wish.key == "stranger" else getattr(self.ring, wish.key)
         header = {"alg": "RS256", "typ": "JWT", "kid": key.kid}
         return jwt.encode(
-            without_nulls(header | wish.header), without_nulls(claims | wish.claims), key
+            without_nulls(header | wish.header),
+            without_nulls(claims | wish.claims),
+            key,
+            default_type=None,
         )
 
 
@@ -178,7 +183,9 @@ class Tenant:
         return web.Response(text=self._auth0.token(wish))
 
     async def wish(self, request: web.Request) -> web.Response:
-        wish = msgspec.json.decode(await request.read() or b"{}", type=Wish)
+        wish = await read(request, Wish)
+        if wish.key == "previous" and self._auth0.ring.previous is None:
+            raise web.HTTPBadRequest(text="There is no previous key.")
         self._auth0.asked["token"] += 1
         return json({"access_token": self._auth0.token(wish)})
 
@@ -191,7 +198,7 @@ class Tenant:
         return self._kept()
 
     async def go_out(self, request: web.Request) -> web.Response:
-        self._auth0.outage = msgspec.json.decode(await request.read() or b"{}", type=Outage)
+        self._auth0.outage = await read(request, Outage)
         return json({})
 
     async def state(self, _request: web.Request) -> web.Response:
@@ -202,6 +209,13 @@ class Tenant:
         if self._auth0.keys_file is not None:
             self._auth0.ring.keep_in(self._auth0.keys_file)
         return json({"kids": [key.kid for key in self._auth0.ring.all()]})
+
+
+async def read(request: web.Request, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(await request.read() or b"{}", type=kind)
+    except msgspec.DecodeError as error:
+        raise web.HTTPBadRequest(text=str(error)) from error
 
 
 def json(body: object, status: int = 200) -> web.Response:

@@ -3,8 +3,13 @@
 Only RS256 by a key of the issuer's JWKS counts. A header is not believed: it names a key by `kid`,
 and nothing else in it is followed. Keys are kept while the endpoint is down; and an unknown `kid`
 causes at most one fetch in five minutes, or strangers could make us exhaust Auth0's limit.
+
+A phone sends one token again and again: what was found good is remembered for five minutes at most,
+by its digest, and never for longer than the token lasts.
 """
 
+import hashlib
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -36,6 +41,8 @@ RETRY_SECONDS = 15.0  # how long after a fetch that failed, while there are keys
 RETRY_SECONDS_WITHOUT = 1.0  # ... and while there are none
 KEY_BITS_MIN = 2048
 
+REMEMBERED_SECONDS, REMEMBERED_MAX = 300.0, 10_000
+
 
 @asynccontextmanager
 async def connected(
@@ -51,6 +58,7 @@ class Auth0Identities:
 
     def __init__(self, keys: "Keys", issuer: str, audience: str, now: Clock) -> None:
         self._keys = keys
+        self._good = Remembered(lambda: now().timestamp(), keys.elapsed)
         self._claims = jwt.JWTClaimsRegistry(
             now=lambda: int(now().timestamp()),
             leeway=LEEWAY_SECONDS,
@@ -60,6 +68,15 @@ class Auth0Identities:
         )
 
     async def user_of(self, token: str) -> User:
+        digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+        user = self._good.find(digest)
+        if user is None:
+            user, expires = await self._checked(token)
+            self._good.add(digest, user, expires + LEEWAY_SECONDS)
+        return user
+
+    async def _checked(self, token: str) -> tuple[User, float]:
+        """Whose token this is, and when it expires."""
         key = await self._keys.named(kid_of(token))
         try:
             claims = jwt.decode(token, key, algorithms=["RS256"]).claims
@@ -73,10 +90,32 @@ class Auth0Identities:
         sub = claims.get("sub")
         if not isinstance(sub, str) or not sub:
             raise MissingIdentity
-        return User(sub, scopes_in(claims))
+        return User(sub, scopes_in(claims)), float(claims["exp"])
 
     async def ready(self) -> None:
         await self._keys.ready()
+
+
+class Remembered:
+    """The users of tokens that were good, for a while; the oldest make room."""
+
+    def __init__(self, now: Callable[[], float], elapsed: Callable[[], float]) -> None:
+        self._now = now
+        self._elapsed = elapsed
+        self._good: OrderedDict[bytes, tuple[float, float, User]] = OrderedDict()
+
+    def find(self, digest: bytes) -> User | None:
+        if digest in self._good:
+            until, expires, user = self._good[digest]
+            if self._elapsed() < until and self._now() < expires:
+                return user
+        return None
+
+    def add(self, digest: bytes, user: User, expires: float) -> None:
+        self._good[digest] = (self._elapsed() + REMEMBERED_SECONDS, expires, user)
+        self._good.move_to_end(digest)
+        if len(self._good) > REMEMBERED_MAX:
+            self._good.popitem(last=False)
 
 
 def kid_of(token: str) -> str:
@@ -118,7 +157,7 @@ class Keys:
     ) -> None:
         self._session = session
         self._url = f"{issuer}.well-known/jwks.json"
-        self._elapsed = elapsed
+        self.elapsed = elapsed
         self._watch = watch
         self._keys: dict[str, RSAKey] = {}
         self._fetched_at: float | None = None
@@ -148,11 +187,11 @@ class Keys:
         return self._fetching.statistics().locked
 
     def _is_older_than(self, seconds: float) -> bool:
-        return self._fetched_at is None or self._elapsed() - self._fetched_at > seconds
+        return self._fetched_at is None or self.elapsed() - self._fetched_at > seconds
 
     def _has_just_failed(self) -> bool:
         spared = RETRY_SECONDS if self._keys else RETRY_SECONDS_WITHOUT
-        return self._failed_at is not None and self._elapsed() - self._failed_at < spared
+        return self._failed_at is not None and self.elapsed() - self._failed_at < spared
 
     async def _fetch_unless_just_tried(self, seconds: float) -> None:
         """One at a time; who waited for another's fetch does not fetch again."""
@@ -164,10 +203,10 @@ class Keys:
         try:
             found = keys_in(await self._get())
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            self._failed_at = self._elapsed()
+            self._failed_at = self.elapsed()
             self._watch(KeysUnavailable(type(error).__name__, len(self._keys)))
             return
-        self._keys, self._fetched_at, self._failed_at = found, self._elapsed(), None
+        self._keys, self._fetched_at, self._failed_at = found, self.elapsed(), None
         self._watch(KeysFetched(len(found)))
 
     async def _get(self) -> bytes:

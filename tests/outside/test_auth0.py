@@ -22,7 +22,7 @@ from atlas.core.errors import (
 from atlas.core.events import KeysUnavailable
 from atlas.core.messages import User
 from atlas.local.auth0 import Auth0, Outage, Ring, Wish, application, new_key
-from atlas.outside.auth0 import Auth0Identities, Keys
+from atlas.outside.auth0 import REMEMBERED_MAX, Auth0Identities, Keys, Remembered
 from tests.conftest import Seen
 
 NOW = 1_790_000_000
@@ -31,12 +31,13 @@ KEYS = [new_key() for _ in range(4)]  # making one takes longer than all else he
 
 @dataclass
 class Asking:
-    """A client of a tenant; `elapsed` is its clock."""
+    """A client of a tenant; `elapsed` and `now` are its clocks."""
 
     tenant: Auth0
     identities: Auth0Identities
     seen: Seen
     elapsed: float = 0.0
+    now: int = NOW
 
     async def user_of(self, **wish) -> User:
         return await self.identities.user_of(self.tenant.token(Wish(**wish)))
@@ -66,7 +67,7 @@ async def asking(tenant, aiohttp_server):
         asked = Asking(tenant, None, seen)
         keys = Keys(session, tenant.issuer, lambda: asked.elapsed, seen.watch)
         asked.identities = Auth0Identities(
-            keys, tenant.issuer, tenant.audience, lambda: datetime.fromtimestamp(NOW, UTC)
+            keys, tenant.issuer, tenant.audience, lambda: datetime.fromtimestamp(asked.now, UTC)
         )
         yield asked
 
@@ -182,6 +183,38 @@ async def test_a_forgery_is_an_invalid_token_and_nothing_else(tenant, aiohttp_se
         good = tenant.token(Wish())
         assert await asked.outcome(forge(good, tenant)) is InvalidToken
         assert await asked.outcome(good) == User("auth0|local", frozenset({"openid", "profile"}))
+
+
+async def test_a_token_that_was_good_is_not_checked_again_for_five_minutes(
+    tenant, aiohttp_server, monkeypatch
+):
+    async with asking(tenant, aiohttp_server) as asked:
+        token, checks = tenant.token(Wish()), []
+        decode = jwt.decode
+        monkeypatch.setattr(jwt, "decode", lambda *a, **k: checks.append(1) or decode(*a, **k))
+        for asked.elapsed in (0.0, 1.0, 299.0, 301.0, 302.0):
+            assert (await asked.outcome(token)).sub == "auth0|local"
+
+    assert len(checks) == 2
+
+
+async def test_a_token_that_is_remembered_expires_like_any_other(tenant, aiohttp_server):
+    async with asking(tenant, aiohttp_server) as asked:
+        token = tenant.token(Wish(expires_in=60))
+        assert (await asked.outcome(token)).sub == "auth0|local"
+        asked.now += 89
+        assert (await asked.outcome(token)).sub == "auth0|local"
+        asked.now += 1
+        assert await asked.outcome(token) is TokenExpired
+
+
+def test_no_more_than_so_many_tokens_are_remembered():
+    good = Remembered(lambda: 0.0, lambda: 0.0)
+    for number in range(REMEMBERED_MAX + 1):
+        good.add(b"%d" % number, User(str(number)), 60.0)
+
+    assert good.find(b"0") is None
+    assert good.find(b"1") == User("1")
 
 
 async def test_keys_are_fetched_once_for_all_who_ask_at_once(tenant, aiohttp_server):

@@ -21,7 +21,7 @@ def application(foundry: Foundry) -> web.Application:
     api, tables, door = Api(foundry), Tables(foundry), Door(foundry)
     app = web.Application(client_max_size=BODY_BYTES_MAX)
     home, files = "/api/v2/datasets/{rid}", "/api/v2/datasets/{rid}/files"
-    txn = home + "/transactions/{txn}"
+    txn, file = home + "/transactions/{txn}", files + "/{path:[^/]+}"  # braces and all
     for method, path, call, scope, handler in (
         ("GET", home, "dataset", READ, api.dataset),
         ("POST", home + "/transactions", "create", WRITE, api.create),
@@ -32,10 +32,10 @@ def application(foundry: Foundry) -> web.Application:
         ("GET", home + "/branches/{branch}", "branch", READ, api.branch),
         ("GET", home + "/branches/{branch}/transactions", "transactions", READ, api.transactions),
         ("GET", files, "list", READ, api.files),
-        ("POST", files + "/{path}/upload", "upload", WRITE, api.upload),
-        ("GET", files + "/{path}", "file", READ, api.file),
-        ("GET", files + "/{path}/content", "content", READ, api.content),
-        ("DELETE", files + "/{path}", "delete", WRITE, api.delete),
+        ("POST", file + "/upload", "upload", WRITE, api.upload),
+        ("GET", file, "file", READ, api.file),
+        ("GET", file + "/content", "content", READ, api.content),
+        ("DELETE", file, "delete", WRITE, api.delete),
         ("GET", home + "/getSchema", "schema", READ, tables.get_schema),
         ("PUT", home + "/putSchema", "schema", WRITE, tables.put_schema),
         ("GET", home + "/readTable", "table", READ, tables.read_table),
@@ -115,7 +115,9 @@ class Api:
         named, branch = request.query.get("transactionRid"), request.query.get("branchName")
         wanted = request.query.get("transactionType")
         if (named and (branch or wanted)) or (wanted and not branch):
-            raise Refused(400, "InvalidParameterCombination")
+            combinations = [["transactionRid"], ["branchName"], ["branchName", "transactionType"]]
+            given = {"validCombinations": combinations, "providedParameters": list(request.query)}
+            raise Refused(400, "InvalidParameterCombination", **given)
         content = await request.read()
         if named:
             found = self._branches.find(rid, named)
@@ -189,7 +191,9 @@ class Api:
         for file, found in self.seen(request):
             if file.path == path:
                 return file, found
-        raise Refused(404, "FileNotFoundOnBranch", path=path)
+        rid, branch = request.match_info["rid"], request.query.get("branchName", "master")
+        not_there = {"datasetRid": rid, "branchName": branch, "path": path}
+        raise Refused(404, "FileNotFoundOnBranch", **not_there)
 
     def mind_the_owner(self, found: Transaction, what: str) -> None:
         """Foundry would let a client with a role do it; a good client does not."""

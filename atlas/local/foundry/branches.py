@@ -7,6 +7,7 @@
 A commit is its line in the log: a kill behind it is made up for at the next start.
 """
 
+import os
 import shutil
 import uuid
 from collections.abc import Callable
@@ -21,7 +22,7 @@ import msgspec
 class Refused(Exception):
     """An error of Foundry's: its status, its name, and the parameters it tells."""
 
-    def __init__(self, status: int, name: str, **parameters: str) -> None:
+    def __init__(self, status: int, name: str, **parameters: object) -> None:
         super().__init__(name)
         self.status = status
         self.name = name
@@ -123,11 +124,11 @@ class Branches:
     def put(self, transaction: Transaction, path: str, content: bytes) -> File:
         self.still_open(transaction)
         if transaction.kind == "DELETE":
-            raise Refused(400, "InvalidTransactionType", transactionType=transaction.kind)
+            raise Refused(400, "InvalidTransactionType", **named(transaction))
         if not path or path.startswith("/") or not is_plain(path):
             raise Refused(400, "InvalidFilePath", filePath=path)
         if path in transaction.files:
-            raise Refused(404, "FileAlreadyExists", path=path)
+            raise Refused(404, "FileAlreadyExists", **named(transaction), path=path)
         folder = self._state / ".open" / transaction.rid
         staged = str(len(transaction.files))
         if staged == "0":
@@ -140,9 +141,11 @@ class Branches:
     def remove(self, transaction: Transaction, path: str) -> None:
         self.still_open(transaction)
         if transaction.kind != "DELETE":
-            raise Refused(400, "InvalidTransactionType", transactionType=transaction.kind)
-        if path not in self.branch(transaction.dataset, transaction.branch).view:
-            raise Refused(404, "FileNotFoundOnBranch", path=path)
+            raise Refused(400, "InvalidTransactionType", **named(transaction))
+        dataset, branch = transaction.dataset, transaction.branch
+        if path not in self.branch(dataset, branch).view:
+            not_there = {"datasetRid": dataset, "branchName": branch, "path": path}
+            raise Refused(404, "FileNotFoundOnBranch", **not_there)
         self._happen({"do": "remove", "rid": transaction.rid, "path": path})
 
     def commit(self, transaction: Transaction) -> None:
@@ -159,13 +162,7 @@ class Branches:
 
     def still_open(self, transaction: Transaction) -> None:
         if transaction.status != "OPEN":
-            raise Refused(
-                400,
-                "TransactionNotOpen",
-                datasetRid=transaction.dataset,
-                transactionRid=transaction.rid,
-                transactionStatus=transaction.status,
-            )
+            raise Refused(400, "TransactionNotOpen", **named(transaction))
 
     def content(self, transaction: Transaction, path: str) -> bytes:
         """The bytes of a file; of a committed path, those that stand there now."""
@@ -186,12 +183,13 @@ class Branches:
     def _replay(self) -> None:
         """Files were moved when things happened, but perhaps not for the last of them."""
         log = self._state / ".log"
+        text = log.read_bytes() if log.exists() else b""
+        whole = text[: text.rfind(b"\n") + 1]
+        if whole != text:  # a kill has cut off the last line: it did not happen
+            os.truncate(log, len(whole))
         last: Change | None = None
-        for line in log.read_bytes().splitlines() if log.exists() else ():
-            try:
-                last = self._apply(msgspec.json.decode(line)) or last
-            except msgspec.DecodeError:
-                break  # the last line, cut off by a kill: it did not happen
+        for line in whole.splitlines():
+            last = self._apply(msgspec.json.decode(line)) or last
         self._show(last)
 
     def _apply(self, event: dict[str, Any]) -> Change | None:
@@ -246,6 +244,16 @@ class Branches:
 
     def _place(self, transaction: Transaction, path: str) -> Path:
         return self._state / transaction.dataset / transaction.branch / path
+
+
+def named(transaction: Transaction) -> dict[str, str]:
+    """What an error about a transaction tells of it."""
+    return {
+        "datasetRid": transaction.dataset,
+        "transactionRid": transaction.rid,
+        "transactionType": transaction.kind,
+        "transactionStatus": transaction.status,
+    }
 
 
 def is_plain(path: str) -> bool:

@@ -82,7 +82,10 @@ class Control:
         for name, value in (await read(request, dict[str, Any])).items():
             if name not in switches.__slots__:
                 raise web.HTTPBadRequest(text=f"There is no switch {name}.")
-            setattr(switches, name, msgspec.convert(value, type(getattr(switches, name))))
+            try:
+                setattr(switches, name, msgspec.convert(value, type(getattr(switches, name))))
+            except msgspec.ValidationError as error:
+                raise web.HTTPBadRequest(text=str(error)) from error
         return json({name: getattr(switches, name) for name in switches.__slots__})
 
     async def foreign(self, request: web.Request) -> web.Response:

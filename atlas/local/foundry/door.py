@@ -80,9 +80,11 @@ class Door:
     def check_role(self, call: str, request: web.Request) -> None:
         """Without a role, a dataset is not even there; of writing, Foundry says who may not."""
         if self._foundry.switches.is_role_revoked:
-            rid = request.match_info["rid"]
+            rid, path = request.match_info["rid"], request.match_info.get("path")
+            txn = request.match_info.get("txn", request.query.get("transactionRid"))
             if call in ROLES:
-                raise Refused(403, ROLES[call], datasetRid=rid)
+                of = {"datasetRid": rid, "transactionRid": txn, "path": path}
+                raise Refused(403, ROLES[call], **of)
             raise Refused(404, "DatasetNotFound", datasetRid=rid)
 
     async def token(self, request: web.Request) -> web.Response:

@@ -23,6 +23,7 @@ from atlas.outside.foundry.token import FoundryToken
 T = TypeVar("T")
 
 WAIT_SECONDS_MAX = 10.0  # longer than that is the uploader's to wait
+NOT_JSON = (ValueError, RecursionError)  # msgspec's errors are ValueErrors, unless it is too deep
 BYTES_A_SECOND = 1024 * 1024  # what an upload may be as slow as, beyond the deadline of any call
 
 # stamina's own hooks log the arguments of what is tried again: here, somebody's rows
@@ -61,14 +62,14 @@ class Answer:
         """When it was given, on Foundry's own clock. Raises FoundryError."""
         try:
             return parsedate_to_datetime(self.date).astimezone(UTC)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise FoundryError("Foundry's answer has no Date.") from error
 
     def read(self, kind: type[T]) -> T:
         """Raises FoundryError when it is not what the API promises."""
         try:
             return msgspec.json.decode(self.body, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except NOT_JSON as error:
             raise Passing("Foundry answers something else than its API says.") from error
 
 
@@ -146,7 +147,7 @@ def understood(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
     if status >= 400:
         try:
             error = msgspec.json.decode(body, type=Envelope)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except NOT_JSON:
             error = Envelope()  # an unknown endpoint has no body, a proxy in between has its own
     return Answer(status, body, headers.get("Date", ""), error)
 

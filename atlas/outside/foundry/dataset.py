@@ -6,10 +6,11 @@ sizes are strings, and a repeated commit answers TransactionNotOpen with the sta
 
 from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import datetime, timedelta
+from typing import Annotated
 from urllib.parse import quote
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from atlas.core.errors import BranchBusy, CommitRefused, FileRefused, FoundryError
 from atlas.core.messages import LeftOpen, Seen
@@ -39,13 +40,13 @@ class Transaction(Struct, frozen=True, rename="camel"):
     rid: str
     transaction_type: str
     status: TransactionState
-    created_time: datetime
+    created_time: Annotated[datetime, Meta(tz=True)]
 
 
 class File(Struct, frozen=True, rename="camel"):
     path: str
     transaction_rid: str
-    size_bytes: str
+    size_bytes: Annotated[str, Meta(pattern="^[0-9]{1,18}$")]
 
 
 class Files(Struct, frozen=True):
@@ -97,9 +98,10 @@ class FoundryDataset:
         if name == "TransactionNotOpen":
             if answer.error.parameters.get("transactionStatus") != "COMMITTED":
                 raise FoundryError("The transaction was ended by somebody else.")
-        elif answer.status in {400, 409} or name == "FileAlreadyExists":
+            return await self.look()  # it was committed a while ago: the head may have moved on
+        if answer.status in {400, 409} or name == "FileAlreadyExists":
             raise CommitRefused(f"Foundry refuses the commit ({answer.status}).")
-        elif expect(answer).read(Transaction).status != "COMMITTED":
+        if expect(answer).read(Transaction).status != "COMMITTED":
             raise FoundryError("Foundry answers a commit and has not committed.")
         return Seen(transaction, answer.at)
 

@@ -91,7 +91,7 @@ def token_in(status: int, text: bytes) -> Any:
         raise FoundryError(f"Foundry's token endpoint answers {status}.")
     try:
         found = OAuth2Token(msgspec.json.decode(text, type=dict[str, Any]))
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+    except (ValueError, TypeError, RecursionError) as error:  # of msgspec, and of authlib
         raise FoundryError("Foundry's token endpoint answers no token.") from error
     if not isinstance(found.get("access_token"), str):
         raise FoundryError("Foundry's token endpoint answers no token.")

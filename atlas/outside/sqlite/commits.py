@@ -27,21 +27,22 @@ class Job(Generic[T]):
     def __init__(self, work: Callable[[sqlite3.Connection], T]) -> None:
         self.work = work
         self.outcome: T | None = None
-        self.error: AtlasError | None = Unavailable("The journal failed.")
-        self.is_done = False
+        self.error: BaseException | None = None
+        self.is_begun = False
+        self.is_done = anyio.Event()
 
     def attempt(self, db: sqlite3.Connection) -> None:
         """Do it, or undo it: an answer such as JournalFull leaves no trace."""
+        self.is_begun = True
         db.execute("SAVEPOINT job")
         try:
             self.outcome = self.work(db)
-            self.error = None
         except AtlasError as answer:
             self.error = answer
             db.execute("ROLLBACK TO job")
         db.execute("RELEASE job")
 
-    def fail(self, error: AtlasError) -> None:
+    def fail(self, error: BaseException) -> None:
         self.outcome, self.error = None, error
 
     def answer(self) -> T:
@@ -56,29 +57,37 @@ class Commits:
     def __init__(self, db: sqlite3.Connection, thread: ThreadPoolExecutor) -> None:
         self._db = db
         self._thread = thread
-        self._turn = anyio.Lock(fast_acquire=True)
+        self._is_committing = False
         self._line: deque[Job[object]] = deque()
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """The outcome, after it is durable. Raises what the work raises, JournalFull when the disk
-        is full, Unavailable when it fails.
+        is full, Unavailable when it fails. Who is cancelled does not know: it happens anyway.
         """
         job = Job(work)
         self._line.append(job)  # type: ignore[arg-type]  # each job keeps its own type
-        async with self._turn:
-            while not job.is_done:
-                await self._commit_the_line()
+        if not self._is_committing:
+            self._commit_the_line()
+        await job.is_done.wait()
         return job.answer()
 
-    async def _commit_the_line(self) -> None:
+    def _commit_the_line(self) -> None:
+        """Nobody's task does this: whoever waits wakes up when his own job is done, and once."""
         jobs = [self._line.popleft() for _ in range(min(len(self._line), JOBS_MAX))]
-        try:
-            with anyio.CancelScope(shield=True):  # others wait for it; and it happens anyway
-                loop = asyncio.get_running_loop()
-                await loop.run_in_executor(self._thread, self._commit, jobs)
-        finally:
+        self._is_committing = True
+        ended = asyncio.get_running_loop().run_in_executor(self._thread, self._commit, jobs)
+        ended.add_done_callback(lambda future: self._ended(jobs, future.exception()))
+
+    def _ended(self, jobs: list[Job[object]], bug: BaseException | None) -> None:
+        if bug is not None:  # nothing is committed; it is the bug of the last job that was begun
+            culprit = [job for job in jobs if job.is_begun][-1]
             for job in jobs:
-                job.is_done = True
+                job.fail(bug if job is culprit else Unavailable("The journal failed."))
+        for job in jobs:
+            job.is_done.set()
+        self._is_committing = False
+        if self._line:
+            self._commit_the_line()
 
     def _commit(self, jobs: list[Job[object]]) -> None:
         try:
@@ -87,10 +96,11 @@ class Commits:
                 job.attempt(self._db)
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
             for job in jobs:
                 job.fail(refusal(error))
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
 
 
 def refusal(error: sqlite3.Error) -> AtlasError:

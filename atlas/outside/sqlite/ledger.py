@@ -16,6 +16,7 @@ PAGE = f"""
     {SELECT} WHERE number < :before AND (:status IS NULL OR {STANDS} = :status)
     ORDER BY number DESC LIMIT :limit
 """
+TOUCH = "INSERT INTO secret VALUES ('touch', x'')", "DELETE FROM secret WHERE name = 'touch'"
 TOTALS = f"SELECT {STANDS}, sum(exports) FROM total GROUP BY 1"
 
 
@@ -28,7 +29,8 @@ class SqliteLedger:
         self._log_key = log_key
 
     async def listing(self, status: Status | None, limit: int, before: int | None) -> Listing:
-        given = {"status": status, "before": before or 2**62, "limit": limit + 1}
+        before = 2**62 if before is None else before
+        given = {"status": status, "before": before, "limit": limit + 1}
 
         def work(db: sqlite3.Connection) -> Listing:
             rows = db.execute(PAGE, given).fetchall()
@@ -52,7 +54,12 @@ class SqliteLedger:
         return await self._commits.run(work)
 
     async def ready(self) -> None:
-        if await self._commits.run(lambda db: db.execute(WAITING).fetchone()[0]) >= self._bytes_max:
+        def work(db: sqlite3.Connection) -> int:
+            for statement in TOUCH:  # reading alone goes well on a disk that is full, too
+                db.execute(statement)
+            return int(db.execute(WAITING).fetchone()[0])
+
+        if await self._commits.run(work) >= self._bytes_max:
             raise JournalFull
 
     def _entry(self, row: tuple[Any, ...]) -> Entry:

@@ -14,11 +14,15 @@ from atlas.outside.sqlite.intake import is_free
 from atlas.outside.sqlite.receipts import COLUMNS, receipt
 
 CLAIM = """
-    WITH oldest AS (
+    WITH group_now AS (
+        SELECT exports, bytes FROM total WHERE status = 'claimed'
+    ), oldest AS (
         SELECT number, bytes FROM export WHERE status = 'accepted'
-        ORDER BY number LIMIT :exports_max
+        ORDER BY number LIMIT max(0, :exports_max - (SELECT exports FROM group_now))
     ), running AS (
-        SELECT number, bytes, sum(bytes) OVER (ORDER BY number) AS so_far FROM oldest
+        SELECT number, bytes,
+            (SELECT bytes FROM group_now) + sum(bytes) OVER (ORDER BY number) AS so_far
+        FROM oldest
     )
     UPDATE export SET status = 'claimed' WHERE number IN (
         SELECT number FROM running WHERE so_far <= :bytes_max OR so_far = bytes
@@ -71,12 +75,14 @@ class SqliteOutbox:
 
         return await self._commits.run(work)
 
-    async def note(self, transaction: str) -> None:
-        def work(db: sqlite3.Connection) -> None:
+    async def note(self, transaction: str, limits: Limits) -> Group:
+        def work(db: sqlite3.Connection) -> Group:
+            db.execute(CLAIM, msgspec.structs.asdict(limits))
             db.execute("UPDATE export SET rid = ? WHERE status = 'claimed'", [transaction])
             db.execute("DELETE FROM attempt")
+            return claimed(db) or Group(())
 
-        await self._commits.run(work)
+        return await self._commits.run(work)
 
     async def complete(self, ids: Collection[str], transaction: str) -> Sequence[Receipt]:
         row = [transaction, msgspec.json.encode(ids).decode()]

@@ -1,0 +1,13 @@
+"""The good mobile client: batches, retries that add nothing twice, and a balance at the end.
+
+It does what the app should do. A batch is cut from the file alone, and named by what is in it: the
+same file sent again, by whomever and after whatever, is recognised and adds no row.
+
+`batches.py` cuts, `answers.py` understands and keeps the balance, `sending.py` sends until there is
+an answer.
+"""
+
+from atlas.client.answers import Balance, CannotSend
+from atlas.client.sending import Client, connected
+
+__all__ = ["Balance", "CannotSend", "Client", "connected"]

@@ -1,0 +1,138 @@
+"""From answers to a balance: every line that was read stands somewhere in it."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import msgspec
+from msgspec import Struct
+
+from atlas.client.batches import Batch
+from atlas.core.messages import Reject
+
+AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+REJECTS_SHOWN = 20
+NO_ANSWER_OF_OURS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class CannotSend(Exception):
+    """Sending is of no use; the message says what to do."""
+
+
+class Again(Exception):
+    """Not this time. `seconds` is when the service wants to hear from us, if it said so."""
+
+    def __init__(self, why: str, seconds: float | None = None) -> None:
+        super().__init__(why)
+        self.seconds = seconds
+
+
+@dataclass(slots=True)
+class Balance:
+    """What became of every line: read = committed + accepted + rejected + unsent, at any moment.
+
+    What is on its way counts as unsent until an answer says where it stands.
+    """
+
+    read: int = 0
+    committed: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    unsent: int = 0
+    replayed: int = 0  # of the committed and accepted, those that stood before
+    bytes: int = 0  # of what was answered
+    rejects: list[tuple[int, str]] = field(default_factory=list)  # the first few: line, reason
+    trouble: str | None = None
+
+    @property
+    def is_even(self) -> bool:
+        return self.read == self.committed + self.accepted + self.rejected + self.unsent
+
+    def reject(self, count: int, told: Iterable[tuple[int, str]]) -> None:
+        self.rejected += count
+        self.rejects = sorted([*self.rejects, *told])[:REJECTS_SHOWN]
+
+
+class Safe(Struct):
+    """A chunk that was taken."""
+
+    index: int = msgspec.field(name="chunkIndex")
+    status: str
+    records_ingested: int
+    records_rejected: int
+    rejects: tuple[Reject, ...]
+    replayed: bool
+
+
+class Failed(Struct):
+    """A chunk that never will be."""
+
+    index: int = msgspec.field(name="chunkIndex")
+    code: str
+    error: str
+
+
+class Answer(Struct):
+    """What became of the chunks of a batch."""
+
+    upload_results: tuple[Safe, ...]
+    errors: tuple[Failed, ...] = ()
+
+    def is_whole(self, batch: Batch) -> bool:
+        """Whether every chunk has its place, and every line of a safe one is counted."""
+        places = [safe.index for safe in self.upload_results]
+        places += [failed.index for failed in self.errors]
+        return sorted(places) == list(range(len(batch.chunks))) and all(
+            safe.records_ingested + safe.records_rejected == batch.chunks[safe.index].records
+            for safe in self.upload_results
+        )
+
+
+class Refusal(Struct):
+    """Why a whole request was refused."""
+
+    code: str = ""
+    message: str = "This is no Atlas."
+
+
+class Refused(Struct):
+    error: Refusal
+
+
+def understood(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
+    """What an answer says. Raises Again, CannotSend."""
+    if status not in AGAIN:
+        with suppress(*NO_ANSWER_OF_OURS):
+            return msgspec.json.decode(body, type=Answer)
+    refusal = Refusal()
+    with suppress(*NO_ANSWER_OF_OURS):
+        refusal = msgspec.json.decode(body, type=Refused).error
+    told = f"{status} {refusal.code}".strip()
+    if status in AGAIN:
+        after = headers.get("Retry-After", "")
+        raise Again(told, float(after) if after.isdecimal() else None)
+    if "Location" in headers:
+        raise CannotSend(f"{told}: Atlas is not there; perhaps it is at {headers['Location']}.")
+    raise CannotSend(f"{told}: {refusal.message}")
+
+
+def book(balance: Balance, batch: Batch, answer: Answer) -> None:
+    """Every line of a batch is committed, accepted or rejected. Raises CannotSend."""
+    if not answer.is_whole(batch):
+        raise CannotSend("The answer does not account for every line: is this Atlas?")
+    balance.unsent -= batch.records
+    balance.bytes += batch.bytes
+    for safe in answer.upload_results:
+        if safe.status == "committed":
+            balance.committed += safe.records_ingested
+        else:
+            balance.accepted += safe.records_ingested
+        if safe.replayed:
+            balance.replayed += safe.records_ingested
+        offset = batch.chunks[safe.index].first - 1
+        rejects = ((offset + each.line, each.reason) for each in safe.rejects)
+        balance.reject(safe.records_rejected, rejects)
+    for failed in answer.errors:
+        chunk = batch.chunks[failed.index]
+        more = f" So are all {chunk.records:,} from here." if chunk.records > 1 else ""
+        balance.reject(chunk.records, [(chunk.first, f"{failed.code}: {failed.error}{more}")])

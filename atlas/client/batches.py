@@ -1,0 +1,84 @@
+"""From lines to requests: cut by the lines alone, so that the same file is the same requests."""
+
+import codecs
+import gzip
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import msgspec
+import pybase64
+
+CHUNK_BYTES_MAX, CHUNK_LINES_MAX = 512 * 1024, 1_000
+CHUNKS = 8  # in a batch, and no more is lost when an answer is
+BATCH_BYTES_MAX = CHUNKS * CHUNK_BYTES_MAX  # unless a single line has more
+
+
+class Chunk(NamedTuple):
+    """Lines that become one file. Blank ones are no records; `first` is where it begins."""
+
+    text: bytes
+    records: int
+    first: int
+
+
+class Batch(NamedTuple):
+    """What goes in one request."""
+
+    chunks: tuple[Chunk, ...]
+
+    def key(self, device: str | None) -> str:
+        """The same whenever the same lines are sent as those of the same device."""
+        digest = hashlib.sha256(b"" if device is None else device.encode())
+        for chunk in self.chunks:
+            digest.update(hashlib.sha256(chunk.text).digest())
+        return digest.hexdigest()
+
+    @property
+    def records(self) -> int:
+        return sum(chunk.records for chunk in self.chunks)
+
+    @property
+    def bytes(self) -> int:
+        return sum(len(chunk.text) for chunk in self.chunks)
+
+
+def batches(lines: Iterable[bytes]) -> Iterator[Batch]:
+    chunks: list[Chunk] = []
+    size = 0
+    for chunk in cut(lines):
+        if chunks and (len(chunks) == CHUNKS or size + len(chunk.text) > BATCH_BYTES_MAX):
+            yield Batch(tuple(chunks))
+            chunks, size = [], 0
+        chunks.append(chunk)
+        size += len(chunk.text)
+    if chunks:
+        yield Batch(tuple(chunks))
+
+
+def cut(lines: Iterable[bytes]) -> Iterator[Chunk]:
+    gathered: list[bytes] = []
+    size = records = 0
+    first = 1
+    for number, line in enumerate(lines, 1):
+        if gathered and (size + len(line) > CHUNK_BYTES_MAX or records == CHUNK_LINES_MAX):
+            if records:
+                yield Chunk(b"".join(gathered), records, first)
+            gathered, size, records, first = [], 0, 0, number
+        record = line if gathered else line.removeprefix(codecs.BOM_UTF8)
+        gathered.append(line)
+        size += len(line)
+        records += bool(record.strip())
+    if records:
+        yield Chunk(b"".join(gathered), records, first)
+
+
+def packed(batch: Batch, device: str | None) -> bytes:
+    """The body of a request. It has no timestamp: the same lines are the same export for ever."""
+    sender = {} if device is None else {"device": device}
+    chunks = [
+        {"rawhealthkit": pybase64.b64encode(chunk.text).decode(), "recordCount": chunk.records}
+        | sender
+        for chunk in batch.chunks
+    ]
+    return gzip.compress(msgspec.json.encode({"chunks": chunks}), compresslevel=1)

@@ -1,0 +1,110 @@
+"""Sends until there is an answer."""
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+import anyio
+import stamina
+import stamina.instrumentation
+
+from atlas.client.answers import Again, Answer, Balance, CannotSend, book, understood
+from atlas.client.batches import Batch, batches, packed
+
+BATCH = "/api/v1/healthkit/export/batch"
+AT_ONCE = 4
+CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0  # the latter as iOS
+TRIES, GIVE_UP_SECONDS = 12, 900.0
+
+stamina.instrumentation.set_on_retry_hooks([])  # our caller tells, in its own words
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Sends to one Atlas, as one user."""
+
+    session: aiohttp.ClientSession
+    url: str
+    token: str
+    device: str | None = None
+
+    async def send(
+        self, lines: Iterable[bytes], balance: Balance, tell: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Send all lines, and book what became of them.
+
+        `tell` is called after each booking with "", and before each retry with its reason. When
+        sending turns out to be of no use, what is under way is finished, nothing new is begun, and
+        `balance.trouble` says why.
+        """
+        queue = batches(lines)
+
+        async def worker() -> None:
+            try:
+                while balance.trouble is None and (batch := next(queue, None)):
+                    balance.read += batch.records
+                    balance.unsent += batch.records
+                    book(balance, batch, await self.delivered(batch, tell))
+                    tell("")
+            except CannotSend as error:
+                balance.trouble = str(error)
+            except OSError as error:
+                balance.trouble = f"The lines cannot be read to their end: {error.strerror}."
+
+        async with anyio.create_task_group() as workers:
+            for _ in range(AT_ONCE):
+                workers.start_soon(worker)
+
+    async def delivered(self, batch: Batch, tell: Callable[[str], None]) -> Answer:
+        """The answer to a batch, asked for until there is one. Raises CannotSend."""
+        body = packed(batch, self.device)
+
+        def again(error: Exception) -> bool | float:
+            if wait(error):
+                tell(why(error))
+            return wait(error)
+
+        try:
+            async for attempt in stamina.retry_context(
+                on=again, attempts=TRIES, timeout=GIVE_UP_SECONDS, wait_initial=0.5, wait_max=30.0
+            ):
+                with attempt:
+                    return await self.posted(body, batch.key(self.device))
+        except (Again, aiohttp.ClientError, TimeoutError) as error:
+            raise CannotSend(f"{self.url} did not take it: {why(error)}.") from error
+        raise AssertionError("stamina tries at least once")
+
+    async def posted(self, body: bytes, key: str) -> Answer:
+        headers = {
+            "Authorization": f"Bearer {self.token}",
+            "Content-Type": "application/json",
+            "Content-Encoding": "gzip",
+            "Idempotency-Key": key,
+        }
+        async with self.session.post(
+            self.url + BATCH, data=body, headers=headers, allow_redirects=False
+        ) as response:
+            return understood(response.status, response.headers, await response.read())
+
+
+def wait(error: Exception) -> bool | float:
+    """Whether, and when, to try again: not before the service wants to hear from us."""
+    if isinstance(error, Again) and error.seconds:  # 0 is no time to recover in: ours, then
+        return error.seconds if error.seconds <= GIVE_UP_SECONDS else False
+    return isinstance(error, Again | aiohttp.ClientError | TimeoutError)
+
+
+def why(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer within {ANSWER_SECONDS:.0f} s"
+    return str(error) or type(error).__name__
+
+
+@asynccontextmanager
+async def connected(url: str, token: str, device: str | None) -> AsyncIterator[Client]:
+    timeout = aiohttp.ClientTimeout(
+        total=None, sock_connect=CONNECT_SECONDS, sock_read=ANSWER_SECONDS
+    )
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        yield Client(session, url.rstrip("/"), token, device)

@@ -1,0 +1,58 @@
+# The verbs of the workshop. Everything happens in .venv, which `just setup` makes.
+
+set positional-arguments
+export PATH := justfile_directory() / ".venv/bin:" + env("PATH")
+
+# list the verbs
+_default:
+    @just --list --unsorted
+
+# make .venv with everything, at the versions that are locked
+setup:
+    python3 -m venv .venv
+    python -m pip install --quiet --require-hashes -r config/requirements-dev.txt
+    python -m pip install --quiet --no-deps --editable .
+
+# run Atlas with stand-ins of Foundry and Auth0; no account
+local *args:
+    atlas local "$@"
+
+# run the tests: quick ones first, slow ones last
+test *args:
+    pytest "$@"
+
+# run the quick tests only
+quick *args:
+    pytest -m "not slow" "$@"
+
+# lint: what ruff finds, and how it would write it
+lint:
+    ruff check .
+    ruff format --check .
+
+# check the types
+types:
+    mypy
+
+# what CI runs
+check: test lint types
+
+# mend what can be mended by itself
+fix:
+    ruff check --fix .
+    ruff format .
+
+# print the figures of the README: codec, hop, service
+bench *args:
+    python -m tests.bench "$@"
+
+# which part of the code no test runs
+cover:
+    pytest --cov --cov-report=term
+
+# write the exact versions, with hashes, of all that Atlas needs
+lock *args:
+    uv pip compile {{ LOCK }} pyproject.toml -o config/requirements.txt "$@"
+    uv pip compile {{ LOCK }} --extra dev pyproject.toml -o config/requirements-dev.txt "$@"
+
+LOCK := "--quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url"

@@ -1,0 +1,43 @@
+"""What it costs to hand a message from one actor to the next."""
+
+import time
+from dataclasses import dataclass
+
+import anyio
+
+from atlas.runtime import Stages
+
+MESSAGES, ROUNDS, SHORT, LONG = 1_000, 7, 1, 11
+
+
+@dataclass(frozen=True, slots=True)
+class PassOn:
+    async def handle(self, message: int, /) -> int:
+        return message
+
+
+async def seconds(stages: int) -> float:
+    """How long the messages take through so many stages, one after another."""
+
+    def crashed(_name: str, error: Exception) -> None:
+        raise error
+
+    async with anyio.create_task_group() as tasks:
+        spawner = Stages(tasks, crashed)
+        address = spawner.spawn_last(PassOn())
+        for _ in range(stages - 1):
+            address = spawner.spawn(PassOn(), address)
+        async with address.stream:
+            began = time.perf_counter()
+            for message in range(MESSAGES):
+                await address.ask(message)
+            return time.perf_counter() - began
+
+
+def measure() -> list[tuple[str, str, str]]:
+    def best(stages: int) -> float:
+        options = {"use_uvloop": True}
+        return min(anyio.run(seconds, stages, backend_options=options) for _ in range(ROUNDS))
+
+    hop = (best(LONG) - best(SHORT)) / (LONG - SHORT) / MESSAGES
+    return [("a hop from actor to actor", f"{1e6 * hop:.1f} µs", "20 µs or less")]

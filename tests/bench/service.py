@@ -1,0 +1,113 @@
+"""Exports over HTTP: Atlas against a plain service, with Foundry in another process.
+
+Both in the same layout of three processes: senders, service, stand-ins. Foundry's limit of requests
+is off; every answer of it takes as long as is said.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import anyio
+
+from tests.bench import load
+from tests.bench.load import Outcome, Senders
+
+OFFER, OFFER_SECONDS = 340.0, 15.0
+CONNECTIONS, SECONDS, ROUNDS = 64, 6.0, 3
+ATLAS = [str(Path(sys.executable).with_name("atlas")), "serve"]
+MEMORY = Path("/dev/shm")  # Foundry's disk is not ours: only the journal is on a real one
+PLAIN = [sys.executable, "-m", "tests.bench.plain"]
+
+
+@contextmanager
+def process(command: list[str], environ: dict[str, str]) -> Iterator[str]:
+    """A process that tells where it is in its first line."""
+    running = subprocess.Popen(
+        command,
+        env=os.environ | environ,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert running.stdout is not None
+    assert running.stdin is not None
+    try:
+        yield running.stdout.readline().strip()
+    finally:
+        running.terminate()
+        running.stdin.close()
+        running.wait(20)
+        running.stdout.close()
+
+
+def outcome(
+    command: list[str],
+    latency: float,
+    interval: float,
+    work: Callable[[Senders], Awaitable[Outcome]],
+) -> Outcome:
+    """What senders meet who do this work, with everything started afresh."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as foundrys,
+    ):
+        stand_ins = [sys.executable, "-m", "tests.bench.standins", foundrys, str(latency)]
+        with process(stand_ins, {}) as addresses:
+            foundry, auth0 = addresses.split()
+            environ = {
+                "AUTH0_ISSUER": f"{auth0}/",
+                "FOUNDRY_HOST": foundry,
+                "FOUNDRY_CLIENT_ID": "local",
+                "FOUNDRY_CLIENT_SECRET": "local-secret",
+                "PORT": "0",
+                "ATLAS_OPERATOR_LISTEN": "127.0.0.1:0",
+                "ATLAS_JOURNAL": f"sqlite:///{folder}/journal.db",
+                "ATLAS_COMMIT_INTERVAL_SECONDS": str(interval),
+                "ATLAS_CONFIG": str(settings(folder)),
+            }
+            with process(command, environ) as ready:
+                url = ready.removeprefix("ready ")
+                return anyio.run(load.run, url, auth0, work, backend_options={"use_uvloop": True})
+
+
+def settings(folder: str) -> Path:
+    path = Path(folder) / "bench.toml"
+    path.write_text("[foundry]\nuploads_at_once = 400\n", encoding="utf-8")
+    return path
+
+
+def measure() -> list[tuple[str, str, str]]:
+    async def offered(senders: Senders) -> Outcome:
+        return await senders.offer(OFFER, OFFER_SECONDS)
+
+    async def restless(senders: Senders) -> Outcome:
+        return await senders.never_rest(CONNECTIONS, SECONDS)
+
+    atlas = outcome(ATLAS, 0.3, 1.0, offered)
+    plain = outcome(PLAIN, 0.3, 1.0, offered)
+    fastest = {"atlas": 0.0, "plain": 0.0}
+    for _ in range(ROUNDS):
+        fastest["atlas"] = max(fastest["atlas"], outcome(ATLAS, 0.0, 0.0, restless).rate)
+        fastest["plain"] = max(fastest["plain"], outcome(PLAIN, 0.0, 0.0, restless).rate)
+    return [
+        (
+            f"{OFFER:.0f} exports/s of {load.RECORDS} records offered, Foundry at 0.3 s a call",
+            "",
+            "",
+        ),
+        ("  plain: answered 200", f"{plain.rate:.1f}/s", ""),
+        ("  plain: failed", f"{plain.failed:.1%}", ""),
+        ("  Atlas: answered 200", f"{atlas.rate:.1f}/s", ""),
+        ("  Atlas: failed", f"{atlas.failed:.1%}", "none"),
+        ("  Atlas: p99 from due to answered", f"{atlas.p99:.2f} s", "3 s or less"),
+        (f"{CONNECTIONS} senders that never rest, Foundry at 0 s a call", "", ""),
+        ("  plain: answered 200", f"{fastest['plain']:.0f}/s", ""),
+        ("  Atlas: answered 200", f"{fastest['atlas']:.0f}/s", ""),
+        ("  times as many", f"{fastest['atlas'] / fastest['plain']:.1f}", "3 or more"),
+    ]

@@ -1,0 +1,793 @@
+"""What the client makes of Foundry's answers, and of none: against the stand-in over real HTTP.
+
+What every Branch promises is in tests/test_ports.py; here is what only this one can show.
+"""
+
+import time
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+
+import anyio
+import msgspec
+import pytest
+import stamina
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from stamina.instrumentation import get_on_retry_hooks, set_on_retry_hooks
+
+from atlas.core.errors import BranchBusy, CommitRefused, FileRefused, FoundryError
+from atlas.core.events import FoundryTokenFetched
+from atlas.core.messages import Seen as SeenBranch
+from atlas.local.foundry import Foundry, application
+from atlas.local.foundry.faults import Fault
+from atlas.local.foundry.state import DATASET
+from atlas.outside.foundry import Credentials, FoundryDataset, Place, connected
+from tests.conftest import NOON, Seen
+
+PATH, OTHER = "healthkit/raw/ada/a.ndjson", "healthkit/raw/ada/b.ndjson"
+ROWS = b'{"uuid":"a"}\n'
+SECRET = "local-secret"
+
+
+@dataclass
+class Stack:
+    """A client, and the Foundry that it speaks to."""
+
+    dataset: FoundryDataset
+    foundry: Foundry
+    seen: Seen
+    heard: list[web.Request]
+
+    def asked(self, ending: str) -> int:
+        """How often somebody asked at such an address, whatever became of it."""
+        return len(self.requests(ending))
+
+    def requests(self, ending: str) -> list[web.Request]:
+        return [request for request in self.heard if request.path.endswith(ending)]
+
+    def fault(self, call: str, kind: str, **more: object) -> None:
+        self.foundry.faults.ask(Fault(call, kind, **more))
+
+    def states(self) -> list[str]:
+        return [each.status for each in self.foundry.branches.transactions.values()]
+
+    def files(self) -> dict[str, bytes]:
+        view = self.foundry.branches.branch(DATASET, "master").view
+        return {path: self.foundry.branches.content(found, path) for path, found in view.items()}
+
+
+@asynccontextmanager
+async def connecting(
+    folder, seconds=5.0, secret=SECRET, elsewhere="", branches=("master",), **place
+):
+    foundry, seen, heard = Foundry(folder, branches=branches), Seen(), []
+    async with serving(application(foundry), heard) as host:
+        there = {"host": host + elsewhere, "dataset_rid": DATASET, "branch": "master"} | place
+        client = Credentials(f"{host}/multipass/api/oauth2/token", "local", secret)
+        async with connected(Place(**there), client, 8, seconds, seen.watch) as dataset:
+            yield Stack(dataset, foundry, seen, heard)
+
+
+@asynccontextmanager
+async def answered(answer=None, token=None):
+    """The client of something that gives the same answer whatever it is asked: no Foundry at all.
+
+    `token` is what its token endpoint answers.
+    """
+    a_token = {"body": b'{"access_token": "TOKEN-VALUE", "expires_in": 3600}'}
+
+    async def handler(request):
+        asked = (token or a_token) if request.path == "/token" else (answer or {"body": b"{}"})
+        return web.Response(**asked() if callable(asked) else asked)
+
+    app, seen, heard = web.Application(), Seen(), []
+    app.router.add_route("*", "/{anywhere:.*}", handler)
+    async with serving(app, heard) as host:
+        client = Credentials(f"{host}/token", "CLIENT-ID", "SECRET-VALUE")
+        async with connected(Place(host, DATASET, "master"), client, 8, 5.0, seen.watch) as dataset:
+            yield Stack(dataset, None, seen, heard)
+
+
+@asynccontextmanager
+async def serving(app, heard):
+    @web.middleware
+    async def listen(request, handler):
+        heard.append(request)
+        return await handler(request)
+
+    app.middlewares.append(listen)
+    async with TestServer(app) as server:
+        yield str(server.make_url("")).rstrip("/")
+
+
+@pytest.fixture(autouse=True)
+def no_waiting():
+    """It tries as often as ever, and at once."""
+    with stamina.set_testing(True, attempts=9, cap=True):
+        yield
+
+
+async def at_once(call, times=20):
+    async with anyio.create_task_group() as many:
+        for _ in range(times):
+            many.start_soon(call)
+
+
+# The token
+
+
+async def test_a_token_is_fetched_once_for_all_who_ask_at_once(tmp_path):
+    async with connecting(tmp_path) as stack:
+        await at_once(stack.dataset.look)
+        await stack.dataset.look()
+
+        assert stack.asked("/token") == 1
+        assert stack.asked("/branches/master") == 21
+        assert stack.seen.of(FoundryTokenFetched) == [FoundryTokenFetched(3600)]
+
+
+async def test_a_token_is_asked_for_as_multipass_wants_it(tmp_path):
+    async with connecting(tmp_path) as stack:
+        await stack.dataset.look()
+        (request,) = stack.requests("/token")
+
+    assert request.content_type == "application/x-www-form-urlencoded"
+    assert dict(await request.post()) == {
+        "grant_type": "client_credentials",
+        "client_id": "local",
+        "client_secret": SECRET,
+        "scope": "api:datasets-read api:datasets-write",
+    }
+
+
+@pytest.mark.parametrize(
+    ("lasts", "left", "fetches"),
+    [
+        pytest.param(3600, 70, 1, id="more than a minute left"),
+        pytest.param(3600, 50, 2, id="less than a minute left"),
+        pytest.param(20, 15, 1, id="more than half of a short life left"),
+        pytest.param(20, 5, 2, id="less than half of a short life left"),
+    ],
+)
+async def test_a_token_is_fetched_again_a_while_before_it_expires(lasts, left, fetches):
+    def aged():
+        """authlib believes `expires_at`, if there is one: so a token can be old without waiting."""
+        at = int(time.time()) + left
+        return {"body": b'{"access_token":"t","expires_in":%d,"expires_at":%d}' % (lasts, at)}
+
+    async with answered(token=aged) as stack:
+        await stack.dataset.look()
+        await stack.dataset.look()
+
+        assert stack.asked("/token") == fetches
+
+
+@pytest.mark.parametrize(
+    ("expires_in", "seconds"),
+    [
+        pytest.param(b'"3600"', 3600, id="as in the documentation"),
+        pytest.param(b"3600", 3600, id="as in the SDK"),
+        pytest.param(b"null", 0, id="not told"),
+    ],
+)
+async def test_how_long_a_token_lasts_may_be_told_as_text(expires_in, seconds):
+    token = {"body": b'{"access_token":"t","expires_in":%s}' % expires_in}
+    async with answered(token=token) as stack:
+        await at_once(stack.dataset.look)
+
+        assert stack.asked("/token") == 1
+        assert stack.seen.of(FoundryTokenFetched) == [FoundryTokenFetched(seconds)]
+
+
+async def test_a_token_that_is_revoked_is_fetched_once_more_for_all(tmp_path):
+    async with connecting(tmp_path) as stack:
+        await stack.dataset.look()
+        stack.foundry.revoke_tokens()
+        await at_once(stack.dataset.look)
+
+        assert stack.asked("/token") == 2
+        assert stack.asked("/branches/master") <= 1 + 20 + 20
+
+
+async def test_a_call_with_a_revoked_token_is_repeated_once_whatever_it_is(tmp_path):
+    async with connecting(tmp_path) as stack:
+        await stack.dataset.look()
+        stack.foundry.revoke_tokens()
+        rid = await stack.dataset.begin()
+        stack.foundry.revoke_tokens()
+        await stack.dataset.put(rid, PATH, ROWS)
+        stack.foundry.revoke_tokens()
+        await stack.dataset.commit(rid)
+
+        assert stack.states() == ["COMMITTED"]
+        assert stack.files() == {PATH: ROWS}
+        assert stack.asked("/token") == 4
+        assert stack.asked("/transactions") == stack.asked("/upload") == stack.asked("/commit") == 2
+
+
+async def test_a_token_that_is_never_taken_is_trouble_and_no_endless_loop(tmp_path):
+    async with connecting(tmp_path) as stack:
+        stack.foundry.switches.token_seconds = 0
+        with pytest.raises(FoundryError, match="does not take the token"):
+            await stack.dataset.look()
+
+        assert stack.asked("/branches/master") == 2
+
+
+async def test_a_wrong_secret_says_which_settings_to_look_at(tmp_path):
+    async with connecting(tmp_path, secret="WRONG-SECRET") as stack:
+        with pytest.raises(
+            FoundryError, match="FOUNDRY_CLIENT_ID and FOUNDRY_CLIENT_SECRET"
+        ) as caught:
+            await stack.dataset.look()
+
+    assert "WRONG-SECRET" not in str(caught.value)
+    assert stack.asked("/token") == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        pytest.param({"kind": "refused", "how": "cut"}, "FOUNDRY_OAUTH_TOKEN_URL", id="cut"),
+        pytest.param({"kind": "torn"}, "FOUNDRY_OAUTH_TOKEN_URL", id="torn"),
+        pytest.param(
+            {"kind": "refused", "how": "silence", "seconds": 0.2},
+            "FOUNDRY_OAUTH_TOKEN_URL",
+            id="silence",
+        ),
+        pytest.param({"kind": "html"}, "answers 502", id="HTML"),
+        pytest.param({"kind": "status", "status": 503}, "answers 503", id="503"),
+        pytest.param({"kind": "rubbish"}, "answers no token", id="rubbish"),
+    ],
+)
+async def test_a_token_endpoint_in_trouble_is_named(tmp_path, fault, words):
+    async with connecting(tmp_path, seconds=0.1) as stack:
+        stack.fault("token", **fault)
+        with pytest.raises(FoundryError, match="token endpoint.*" + words):
+            await stack.dataset.look()
+
+        assert (await stack.dataset.look()).head == ""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"access_token": 7}',
+        b'{"access_token": null, "expires_in": 3600}',
+        b'{"access_token": "t", "expires_in": "soon"}',
+        b'{"access_token": "t", "expires_in": [1]}',
+        b'{"access_token": "t", "expires_at": {}}',
+        b'{"access_token": "\xff"}',
+        b'{"access_token": ' + b"[" * 5_000 + b"]" * 5_000 + b"}",
+    ],
+    ids=lambda body: body[:30].decode(errors="replace"),
+)
+async def test_what_is_no_token_is_trouble_and_no_crash(body):
+    async with answered(token={"body": body}) as stack:
+        with pytest.raises(FoundryError, match="answers no token"):
+            await stack.dataset.look()
+
+
+# How anything is asked
+
+
+async def test_every_call_has_the_headers_that_foundry_wants(tmp_path):
+    async with connecting(tmp_path) as stack:
+        rid = await stack.dataset.begin()
+        await stack.dataset.put(rid, PATH, ROWS)
+        await stack.dataset.commit(rid)
+        create, upload, commit = (
+            stack.requests(ending)[0].headers for ending in ("/transactions", "/upload", "/commit")
+        )
+
+    assert create["Content-Type"] == "application/json"
+    assert upload["Content-Type"] == "application/x-ndjson"
+    assert upload["Content-Length"] == str(len(ROWS))
+    assert "Content-Type" not in commit
+    for headers in (create, upload, commit):
+        assert headers["Authorization"].startswith("Bearer ")
+
+
+async def test_ndjson_goes_as_octets_when_foundry_wants_that_and_that_is_remembered(tmp_path):
+    async with connecting(tmp_path) as stack:
+        stack.foundry.switches.is_strict_about_types = True
+        rid = await stack.dataset.begin()
+        await stack.dataset.put(rid, PATH, ROWS)
+        await stack.dataset.put(rid, OTHER, ROWS)
+        kinds = [request.headers["Content-Type"] for request in stack.requests("/upload")]
+
+    assert kinds == ["application/x-ndjson"] + ["application/octet-stream"] * 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "auth0|64f0/2026-01-02T12-00-00-000Z.ndjson",
+        "100%/a.ndjson",
+        "%C3%A9%2F..%2F/a.ndjson",
+        "with space/and more.ndjson",
+        "é/ü/⌚.ndjson",
+        "a+b&c=d?e#f;g/a.ndjson",
+        "~0123/{curly}/a.ndjson",
+        "...",
+    ],
+)
+async def test_a_path_arrives_as_one_segment_and_as_it_is(tmp_path, name):
+    path = f"healthkit/raw/{name}"
+    async with connecting(tmp_path) as stack:
+        rid = await stack.dataset.begin()
+        await stack.dataset.put(rid, path + "2", b"longer than the other")
+        stack.fault("upload", "lost")  # so that it is looked for by its path, too
+        await stack.dataset.put(rid, path, ROWS)
+        await stack.dataset.commit(rid)
+
+        assert stack.files()[path] == ROWS
+        assert await stack.dataset.files_of(rid) == {path: len(ROWS), path + "2": 21}
+        assert await stack.dataset.holder_of(path) == rid
+        assert await stack.dataset.content(path) == ROWS
+        uploads = stack.requests("/upload")
+        home = f"/api/v2/datasets/{DATASET}/files/"
+        assert {request.raw_path.removeprefix(home).count("/") for request in uploads} == {1}
+
+
+async def test_a_branch_with_a_slash_is_one_segment_too(tmp_path):
+    name = "feature/a b"
+    async with connecting(tmp_path, branch=name, branches=(name,)) as stack:
+        rid = await stack.dataset.begin()
+
+        assert (await stack.dataset.look()).head == rid
+
+
+async def test_the_files_of_a_transaction_come_page_by_page(tmp_path):
+    async with connecting(tmp_path) as stack:
+        rid = await stack.dataset.begin()
+        found = stack.foundry.branches.transactions[rid]
+        for number in range(1_001):
+            stack.foundry.branches.put(found, f"{number}.ndjson", b"")
+
+        assert len(await stack.dataset.files_of(rid)) == 1_001
+        assert stack.asked("/files") == 2
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_neither_a_token_nor_a_secret_follows_a_redirect(status):
+    elsewhere = {"status": status, "headers": {"Location": "/elsewhere"}}
+    async with answered(elsewhere) as stack:
+        with pytest.raises(FoundryError):
+            await stack.dataset.look()
+        assert stack.asked("/elsewhere") == 0
+    async with answered(token=elsewhere) as stack:
+        with pytest.raises(FoundryError):
+            await stack.dataset.look()
+        assert stack.asked("/elsewhere") == 0
+
+
+# What goes wrong, and what is asked again
+
+
+@pytest.mark.parametrize(
+    ("call", "ending", "ask"),
+    [
+        pytest.param("branch", "/master", lambda of, rid: of.look(), id="look"),
+        pytest.param("upload", "/upload", lambda of, rid: of.put(rid, OTHER, ROWS), id="put"),
+        pytest.param("commit", "/commit", lambda of, rid: of.commit(rid), id="commit"),
+        pytest.param("abort", "/abort", lambda of, rid: of.abort(rid), id="abort"),
+        pytest.param("list", "/files", lambda of, rid: of.files_of(rid), id="files_of"),
+        pytest.param("file", "/a.ndjson", lambda of, rid: of.holder_of(PATH), id="holder_of"),
+        pytest.param("content", "/content", lambda of, rid: of.content(PATH), id="content"),
+    ],
+)
+async def test_what_is_harmless_to_ask_twice_is_asked_until_it_is_answered(
+    tmp_path, call, ending, ask
+):
+    async with connecting(tmp_path) as stack:
+        first = await stack.dataset.begin()
+        await stack.dataset.put(first, PATH, ROWS)
+        await stack.dataset.commit(first)
+        rid = await stack.dataset.begin()
+        stack.heard.clear()
+
+        stack.fault(call, "status", status=503, count=3)
+        await ask(stack.dataset, rid)
+        assert stack.asked(ending) == 4
+
+        stack.fault(call, "status", status=503, count=0)
+        with pytest.raises(FoundryError, match="overloaded"):
+            await ask(stack.dataset, rid)
+        assert stack.asked(ending) == 8
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param({"kind": "refused", "how": "cut"}, id="cut before it happens"),
+        pytest.param({"kind": "refused", "how": "504"}, id="504 before it happens"),
+        pytest.param({"kind": "lost", "how": "cut"}, id="cut after it has happened"),
+        pytest.param({"kind": "lost", "how": "504"}, id="504 after it has happened"),
+        pytest.param({"kind": "torn"}, id="torn"),
+        pytest.param({"kind": "html"}, id="HTML"),
+        pytest.param({"kind": "status", "status": 429}, id="429"),
+        pytest.param({"kind": "status", "status": 503}, id="503"),
+        pytest.param({"kind": "status", "status": 500}, id="500"),
+    ],
+)
+async def test_a_file_is_there_once_and_committed_whatever_befalls_the_calls(tmp_path, fault):
+    async with connecting(tmp_path) as stack:
+        rid = await stack.dataset.begin()
+        for call in ("upload", "commit", "branch", "get", "list"):
+            stack.fault(call, **fault)
+        await stack.dataset.put(rid, PATH, ROWS)
+        seen = await stack.dataset.commit(rid)
+
+        assert seen.head == rid
+        assert (await stack.dataset.look()).head == rid
+        assert await stack.dataset.state_of(rid) == "COMMITTED"
+        assert await stack.dataset.files_of(rid) == {PATH: len(ROWS)}
+        assert stack.files() == {PATH: ROWS}
+
+
+async def test_silence_is_not_waited_for_longer_than_a_call_may_take(tmp_path):
+    async with connecting(tmp_path, seconds=0.1) as stack:
+        rid = await stack.dataset.begin()
+        for call in ("upload", "commit"):
+            stack.fault(call, "lost", how="silence", seconds=0.2)
+        with anyio.fail_after(2):
+            await stack.dataset.put(rid, PATH, ROWS)
+            await stack.dataset.commit(rid)
+
+        assert stack.asked("/upload") == stack.asked("/commit") == 2
+        assert stack.files() == {PATH: ROWS}
+
+
+async def test_a_large_file_may_take_longer_than_a_small_one(tmp_path):
+    async with connecting(tmp_path, seconds=0.05) as stack:
+        rid = await stack.dataset.begin()
+        stack.fault("upload", "latency", seconds=0.1, count=0)
+        with pytest.raises(FoundryError, match="does not answer"):
+            await stack.dataset.put(rid, PATH, ROWS)
+        await stack.dataset.put(rid, OTHER, b"x" * 512 * 1024)  # half a second more
+
+    assert stack.asked("/upload") == 5
+
+
+@pytest.mark.parametrize(
+    ("fault", "has_happened"),
+    [
+        pytest.param({"kind": "refused", "how": "cut"}, False, id="cut"),
+        pytest.param({"kind": "lost", "how": "cut"}, True, id="cut, and it happened"),
+        pytest.param({"kind": "lost", "how": "504"}, True, id="504, and it happened"),
+        pytest.param(
+            {"kind": "lost", "how": "silence", "seconds": 0.2}, True, id="silence, and it happened"
+        ),
+        pytest.param({"kind": "torn"}, True, id="torn"),
+        pytest.param({"kind": "html"}, False, id="HTML"),
+        pytest.param({"kind": "rubbish"}, False, id="rubbish"),
+        pytest.param({"kind": "status", "status": 429}, False, id="429"),
+        pytest.param({"kind": "status", "status": 503}, False, id="503"),
+        pytest.param({"kind": "status", "status": 500}, False, id="500"),
+    ],
+)
+async def test_a_transaction_is_never_begun_twice_by_itself(tmp_path, fault, has_happened):
+    async with connecting(tmp_path, seconds=0.1) as stack:
+        stack.fault("create", **fault)
+        with pytest.raises(FoundryError) as caught:
+            await stack.dataset.begin()
+
+        assert not isinstance(caught.value, BranchBusy)
+        assert stack.asked("/transactions") == 1
+        assert stack.states() == ["OPEN"] * has_happened
+
+
+async def test_a_busy_branch_is_asked_once_and_left_as_it_is(tmp_path):
+    async with connecting(tmp_path) as stack:
+        stack.foundry.branches.begin(DATASET, "master", "APPEND", owner="foreign")
+        with pytest.raises(BranchBusy):
+            await stack.dataset.begin()
+
+        assert stack.asked("/transactions") == 1
+        assert stack.states() == ["OPEN"]
+
+
+@contextmanager
+def waits_noted():
+    """The seconds before the next try, of a call that is given up instead of waiting for them."""
+    before, noted = get_on_retry_hooks(), []
+    with stamina.set_testing(False), anyio.CancelScope() as scope:
+
+        def note(details):
+            noted.append(details.wait_for)
+            scope.cancel()
+
+        set_on_retry_hooks([note])
+        try:
+            yield noted
+        finally:
+            set_on_retry_hooks(before)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("retry_after", "least", "most"),
+    [
+        pytest.param(None, 0.2, 1.2, id="not told"),
+        pytest.param(0, 0, 0, id="at once"),
+        pytest.param(7, 7, 7, id="in seven seconds"),
+        pytest.param(10, 10, 10, id="in ten seconds"),
+    ],
+)
+async def test_foundry_is_asked_again_when_it_wants_to_be(
+    tmp_path, status, retry_after, least, most
+):
+    async with connecting(tmp_path) as stack:
+        stack.fault("branch", "status", status=status, retry_after=retry_after)
+        with waits_noted() as waits:
+            await stack.dataset.look()
+
+    assert len(waits) == 1
+    assert least <= waits[0] <= most
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("fault", "seconds"),
+    [
+        pytest.param({"retry_after": 11}, 11, id="longer than a call waits"),
+        pytest.param({"do_not_retry": True}, 10, id="do-not-retry"),
+        pytest.param({"do_not_retry": True, "retry_after": 3}, 3, id="do-not-retry, and when"),
+    ],
+)
+async def test_what_is_not_to_be_asked_again_soon_is_the_uploaders_to_wait_for(
+    tmp_path, status, fault, seconds
+):
+    async with connecting(tmp_path) as stack:
+        stack.fault("branch", "status", status=status, **fault)
+        with pytest.raises(FoundryError, match=f"overloaded \\({status}\\)") as caught:
+            await stack.dataset.look()
+
+        assert caught.value.retry_seconds == seconds
+        assert stack.asked("/branches/master") == 1
+
+
+# What the answers mean
+
+
+async def test_a_file_whose_answer_was_lost_and_that_is_not_ours_is_not_taken_for_it(tmp_path):
+    async with connecting(tmp_path) as stack:
+        rid = await stack.dataset.begin()
+        found = stack.foundry.branches.transactions[rid]
+        stack.foundry.branches.put(found, PATH, b"of another length")
+
+        with pytest.raises(FoundryError, match="another size") as caught:
+            await stack.dataset.put(rid, PATH, ROWS)
+        assert not isinstance(caught.value, FileRefused)
+
+
+async def test_a_file_that_cannot_be_looked_for_is_not_taken_for_ours(tmp_path):
+    async with connecting(tmp_path) as stack:
+        stack.foundry.switches.lists_open_transactions = False
+        rid = await stack.dataset.begin()
+        stack.fault("upload", "lost")
+
+        with pytest.raises(FoundryError, match="another size"):
+            await stack.dataset.put(rid, PATH, ROWS)
+
+
+async def test_a_file_that_is_kept_in_another_size_is_not_taken_for_ours():
+    kept = {"body": b'{"path":"p","transactionRid":"t","sizeBytes":"1"}'}
+    async with answered(kept) as stack:
+        await stack.dataset.put("t", "p", b"1")
+        with pytest.raises(FoundryError, match="another size"):
+            await stack.dataset.put("t", "p", b"22")
+
+
+@pytest.mark.parametrize("status", [413, 415, 422])
+async def test_a_file_that_is_too_large_or_of_a_wrong_kind_is_refused_alone(status):
+    async with answered({"status": status}) as stack:
+        with pytest.raises(FileRefused, match=f"\\({status}\\)"):
+            await stack.dataset.put("t", "p", ROWS)
+
+
+async def test_a_commit_whose_answer_was_lost_has_happened(tmp_path):
+    async with connecting(tmp_path) as stack:
+        rid = await stack.dataset.begin()
+        stack.fault("commit", "lost", count=2)
+
+        assert (await stack.dataset.commit(rid)).head == rid
+        assert stack.asked("/commit") == 3
+        assert stack.states() == ["COMMITTED"]
+
+
+async def test_a_transaction_that_somebody_aborts_is_not_committed(tmp_path):
+    async with connecting(tmp_path) as stack:
+        rid = await stack.dataset.begin()
+        stack.foundry.branches.abort(stack.foundry.branches.transactions[rid])
+
+        with pytest.raises(FoundryError, match="ended by somebody else") as caught:
+            await stack.dataset.commit(rid)
+        assert not isinstance(caught.value, CommitRefused)
+
+
+async def test_a_commit_is_refused_when_a_path_is_taken_and_can_be_aborted(tmp_path):
+    async with connecting(tmp_path) as stack:
+        for _ in range(2):
+            rid = await stack.dataset.begin()
+            await stack.dataset.put(rid, PATH, ROWS)
+            with suppress(CommitRefused):
+                await stack.dataset.commit(rid)
+        assert stack.states() == ["COMMITTED", "OPEN"]
+
+        await stack.dataset.abort(rid)
+        assert stack.states() == ["COMMITTED", "ABORTED"]
+        assert stack.foundry.log.complaints == []
+
+
+@pytest.mark.parametrize("name", ["FileAlreadyExists", "FileAlreadyExistsInView", "Conflict"])
+@pytest.mark.parametrize("status", [400, 404, 409])
+async def test_a_commit_is_refused_under_whatever_name_foundry_has_for_it(status, name):
+    async with answered({"status": status, "body": b'{"errorName":"%s"}' % name.encode()}) as stack:
+        with pytest.raises(FoundryError) as caught:
+            await stack.dataset.commit("t")
+
+    assert isinstance(caught.value, CommitRefused) == (status != 404 or name == "FileAlreadyExists")
+
+
+@pytest.mark.parametrize("status", ["OPEN", "ABORTED"])
+async def test_a_commit_that_is_answered_and_has_not_committed_is_trouble(status):
+    async with answered({"body": a_transaction(status)}) as stack:
+        with pytest.raises(FoundryError, match="has not committed"):
+            await stack.dataset.commit("t")
+
+
+async def test_an_abort_that_is_answered_and_has_not_aborted_is_trouble():
+    async with answered({"body": a_transaction("OPEN")}) as stack:
+        with pytest.raises(FoundryError, match="has not aborted"):
+            await stack.dataset.abort("t")
+
+
+def a_transaction(status="OPEN", created="2022-10-10T12:23:11.152Z"):
+    """What also reads as a branch that has it as its head."""
+    found = {"rid": "t", "transactionType": "APPEND", "status": status, "createdTime": created}
+    return msgspec.json.encode(found | {"transactionRid": "t"})
+
+
+CALLS = {
+    "look": lambda of: of.look(),
+    "begin": lambda of: of.begin(),
+    "put": lambda of: of.put("t", "p", ROWS),
+    "commit": lambda of: of.commit("t"),
+    "abort": lambda of: of.abort("t"),
+    "state_of": lambda of: of.state_of("t"),
+    "files_of": lambda of: of.files_of("t"),
+    "holder_of": lambda of: of.holder_of("p"),
+    "content": lambda of: of.content("p"),
+    "left_open": lambda of: of.left_open(SeenBranch("another", NOON), []),
+}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param({"text": "It works!"}, id="rubbish"),
+        pytest.param({"body": b""}, id="nothing"),
+        pytest.param({"body": b"null"}, id="null"),
+        pytest.param({"body": b"[]"}, id="no object"),
+        pytest.param({"body": b"{}"}, id="nothing in it"),
+        pytest.param({"body": b'{"\xff": "\xff"}'}, id="no UTF-8"),
+        pytest.param({"body": b'{"x":' + b"[" * 5_000 + b"]" * 5_000 + b"}"}, id="deep"),
+        pytest.param(
+            {"status": 404, "body": b'{"parameters":{"x":' + b"[" * 5_000 + b"]" * 5_000 + b"}}"},
+            id="deep error",
+        ),
+        pytest.param({"status": 400, "body": b'{"errorName":7}'}, id="error of another kind"),
+        pytest.param({"body": a_transaction("PENDING")}, id="a state that nobody knows"),
+        pytest.param(
+            {"body": a_transaction(created="2022-10-10T12:23:11")},
+            id="a time without a zone",
+        ),
+        pytest.param(
+            {"body": b'{"path":"p","transactionRid":"t","sizeBytes":"many"}'}, id="no size"
+        ),
+        pytest.param(
+            {"body": b'{"path":"p","transactionRid":"t","sizeBytes":"' + b"9" * 5_000 + b'"}'},
+            id="an absurd size",
+        ),
+        pytest.param(
+            {"body": b'{"data":[{"path":"p","transactionRid":"t","sizeBytes":""}]}'},
+            id="no size in a list",
+        ),
+        pytest.param({"body": b"{}", "headers": {"Date": "yesterday"}}, id="no date"),
+        pytest.param(
+            {"body": b"{}", "headers": {"Date": "Tue, 24 Nov 99999999999 11:00:00 GMT"}},
+            id="an absurd date",
+        ),
+        pytest.param({"status": 201, "body": b"{}"}, id="201"),
+        pytest.param({"status": 204}, id="204"),
+        pytest.param({"status": 999}, id="999"),
+    ],
+)
+async def test_an_answer_that_makes_no_sense_is_foundrys_trouble_and_no_crash(answer):
+    async with answered(answer) as stack:
+        for call in CALLS.values():
+            with suppress(FoundryError):
+                await call(stack.dataset)
+
+
+async def test_how_long_to_wait_may_be_told_as_anything(tmp_path):
+    for told in ("", "soon", "-1", "1.5", "Wed, 21 Oct 2026 07:28:00 GMT", "²"):
+        async with answered({"status": 503, "headers": {"Retry-After": told}}) as stack:
+            with pytest.raises(FoundryError) as caught:
+                await stack.dataset.look()
+            assert caught.value.retry_seconds is None
+
+
+# What a person is told
+
+NO_ROLE = "may not write to the dataset: give it a role"
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        pytest.param("look", "404 DatasetNotFound: .* no role on it", id="look"),
+        pytest.param("begin", f"403 CreateTransactionPermissionDenied: .* {NO_ROLE}", id="begin"),
+        pytest.param("put", f"403 UploadFilePermissionDenied: .* {NO_ROLE}", id="put"),
+        pytest.param("commit", f"403 CommitTransactionPermissionDenied: .* {NO_ROLE}", id="commit"),
+        pytest.param("abort", f"403 AbortTransactionPermissionDenied: .* {NO_ROLE}", id="abort"),
+    ],
+)
+async def test_a_client_without_a_role_says_that_it_needs_one(tmp_path, call, words):
+    async with connecting(tmp_path) as stack:
+        stack.foundry.switches.is_role_revoked = True
+        with pytest.raises(FoundryError, match=words) as caught:
+            await CALLS[call](stack.dataset)
+
+    assert not isinstance(caught.value, CommitRefused | FileRefused | BranchBusy)
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        pytest.param({"dataset_rid": DATASET + "0"}, "does not know the dataset", id="dataset"),
+        pytest.param({"branch": "main"}, "is FOUNDRY_BRANCH right", id="branch"),
+        pytest.param({"elsewhere": "/elsewhere"}, "is FOUNDRY_HOST right", id="host"),
+    ],
+)
+async def test_what_is_not_there_says_which_setting_to_look_at(tmp_path, place, words):
+    async with connecting(tmp_path, **place) as stack:
+        for call in ("look", "begin"):
+            with pytest.raises(FoundryError, match=words):
+                await CALLS[call](stack.dataset)
+
+
+async def test_a_client_without_a_scope_says_so():
+    denied = b'{"errorName":"ApiUsageDenied","parameters":{"missingScope":"api:datasets-write"}}'
+    async with answered({"status": 403, "body": denied}) as stack:
+        with pytest.raises(FoundryError, match="lacks a scope"):
+            await stack.dataset.begin()
+
+
+@pytest.mark.parametrize(
+    "status", [200, 302, 400, 401, 403, 404, 409, 413, 415, 418, 422, 429, 500, 502, 503]
+)
+@pytest.mark.parametrize("is_json", [True, False], ids=["JSON", "HTML"])
+async def test_an_error_never_tells_a_secret_a_token_or_foundrys_own_words(status, is_json):
+    words = b'{"errorName":"OWN-WORDS","parameters":{"OWN-WORDS":"OWN-WORDS"}}'
+    answer = {"status": status, "body": words if is_json else b"<html>OWN-WORDS</html>"}
+    told = []
+    for ends in (partial(answered, answer), partial(answered, token=answer)):
+        async with ends() as stack:
+            for call in CALLS.values():
+                try:
+                    await call(stack.dataset)
+                except FoundryError as error:
+                    told.append(f"{error!s} {error!r} {error.args}")
+
+    assert len(told) >= len(CALLS)
+    for each in told:
+        assert "OWN-WORDS" not in each
+        assert "-VALUE" not in each

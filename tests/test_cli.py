@@ -1,0 +1,416 @@
+"""The command line: what it prints, where, and with which exit code it ends."""
+
+import io
+import os
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+import anyio
+import msgspec
+import pytest
+import typer
+from anyio.abc import SocketAttribute
+
+from atlas import __version__
+from atlas.cli import main
+from atlas.cli.main import app
+from atlas.cli.phone import BLOCK_BYTES
+from atlas.core.messages import Entry, Listing
+from atlas.outside.sqlite.journal import opened
+from atlas.settings import NAMES
+from tests.conftest import Life, an_export
+
+SYSTEMS = {
+    "AUTH0_DOMAIN": "atlas.test",
+    "FOUNDRY_HOST": "foundry.test",
+    "FOUNDRY_CLIENT_ID": "client",
+    "FOUNDRY_CLIENT_SECRET": "a-secret",
+}
+
+
+@dataclass
+class Ended:
+    code: int
+    out: str
+    err: str
+
+    def in_one_line(self, code: int) -> str:
+        """Why it failed; nothing else was said."""
+        assert (self.code, self.out) == (code, "")
+        assert self.err.startswith("atlas: ")
+        assert self.err.endswith("\n")
+        assert self.err.count("\n") == 1
+        return self.err
+
+
+@pytest.fixture
+def atlas(monkeypatch, capsysbinary, tmp_path):
+    """Runs a command as a shell would: in an empty folder, with a plain environment."""
+    for name in (*NAMES, "ATLAS_CONFIG", "ATLAS_URL", "ATLAS_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object, stdin: bytes | io.BufferedReader = b"", **environ: str) -> Ended:
+        given = io.BytesIO(stdin) if isinstance(stdin, bytes) else stdin
+        monkeypatch.setattr(sys, "argv", ["atlas", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(given))
+        for name, value in environ.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsysbinary.readouterr()
+        return Ended(ended.value.code, out.decode(), err.decode())
+
+    return run
+
+
+def every_command():
+    """Their names, as they are typed."""
+
+    def walk(command, path):
+        yield path
+        for name, child in getattr(command, "commands", {}).items():
+            yield from walk(child, [*path, name])
+
+    return walk(typer.main.get_command(app), [])
+
+
+@pytest.mark.parametrize(
+    "command", list(every_command()), ids=lambda path: " ".join(["atlas", *path])
+)
+def test_every_command_explains_itself_with_an_example(atlas, command):
+    ended = atlas(*command, "--help")
+
+    text = " ".join(ended.out.split())
+    assert (ended.code, ended.err) == (0, "")
+    assert "atlas " + " ".join(command) in text.partition("Example")[2].partition("Options:")[0]
+
+
+@pytest.mark.parametrize("group", [[], ["exports"]], ids=["atlas", "atlas exports"])
+def test_a_group_without_a_command_lists_what_there_is(atlas, group):
+    assert atlas(*group) == atlas(*group, "--help")
+
+
+def test_the_version_is_that_of_the_package(atlas):
+    assert atlas("--version") == Ended(0, f"atlas {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        pytest.param(["--nonsense"], "--nonsense", id="an option of nobody"),
+        pytest.param(["send", "--nonsense"], "--nonsense", id="an option of another"),
+        pytest.param(["nonsense"], "nonsense", id="a command"),
+        pytest.param(["exports", "lst"], "'list'", id="a slip of the finger"),
+        pytest.param(["send"], "FILE", id="no file"),
+        pytest.param(["send", "nowhere.ndjson"], "nowhere.ndjson", id="a file that is not there"),
+        pytest.param(["send", "."], "directory", id="a folder"),
+        pytest.param(["flatten", "."], "directory", id="a folder, flattened"),
+        pytest.param(["flatten", "-", "--device"], "--device", id="an option without its value"),
+        pytest.param(["send", "-", "--to", "ftp://a.test"], "ftp://a.test", id="another scheme"),
+        pytest.param(["send", "-", "--to", "a.test"], "a.test", id="no scheme"),
+        pytest.param(["send", "-", "--to", "http://"], "http://", id="no host"),
+        pytest.param(["send", "-", "--to", "http://a.test:x"], "a.test:x", id="no port"),
+        pytest.param(["local", "--port", "0"], "--port", id="a port too low"),
+        pytest.param(["local", "--port", "65533"], "--port", id="no room for three more"),
+        pytest.param(["local", "--foundry-latency", "-1"], "--foundry-latency", id="time back"),
+        pytest.param(["exports", "list", "--status", "lost"], "lost", id="a status"),
+        pytest.param(["exports", "list", "--limit", "0"], "--limit", id="a limit"),
+        pytest.param(["exports", "list", "--before", f"{10**30}"], "--before", id="a page"),
+        pytest.param(["exports", "show"], "ID", id="no id"),
+    ],
+)
+def test_wrong_usage_is_one_line_that_names_it(atlas, arguments, named):
+    assert named in atlas(*arguments).in_one_line(2)
+
+
+# flatten
+
+
+GOOD = '{"uuid":"a","valueDouble":0,"sourceName":"Zoë’s iPhone"}'
+
+
+def rows(ended: Ended) -> list[dict[str, object]]:
+    return [msgspec.json.decode(line) for line in ended.out.splitlines()]
+
+
+def test_flatten_writes_rows_and_tells_the_rest_on_stderr(atlas, tmp_path):
+    (tmp_path / "watch.ndjson").write_text(f"{GOOD}\n\nbad\n[]\r\n{GOOD}", encoding="utf-8")
+    ended = atlas("flatten", "watch.ndjson", "--device", "Watch", "--sub", "auth0|zoë")
+
+    first, second = rows(ended)
+    assert first == second
+    assert first["raw_healthkit_record"] == GOOD
+    assert (first["device"], first["auth0_user_id"]) == ("Watch", "auth0|zoë")
+    assert (first["value_double"], first["source_name"]) == (0, "Zoë’s iPhone")
+    assert ended.err == "line 3: not valid JSON\nline 4: not a JSON object\n"
+    assert ended.code == 0
+
+
+@pytest.mark.parametrize("file", [[], ["-"]], ids=["no file", "a dash"])
+def test_flatten_reads_standard_input(atlas, file):
+    ended = atlas("flatten", *file, stdin=b'\xef\xbb\xbf{"uuid":"a"}\r\n')
+
+    (row,) = rows(ended)
+    assert (row["uuid"], row["raw_healthkit_record"]) == ("a", '{"uuid":"a"}')
+    assert (row["device"], ended.err) == ("unknown", "")
+
+
+@pytest.mark.parametrize("text", [b"", b"\n \r\n", b"\xef\xbb\xbf"], ids=["empty", "blank", "mark"])
+def test_flatten_makes_nothing_of_nothing(atlas, text):
+    assert atlas("flatten", "--strict", stdin=text) == Ended(0, "", "")
+
+
+@pytest.mark.parametrize(("text", "code"), [(b"{}\n", 0), (b"{}\nbad\n", 1)], ids=["good", "bad"])
+def test_strict_is_failing_when_a_line_is_rejected(atlas, text, code):
+    ended = atlas("flatten", "--strict", stdin=text)
+
+    assert ended.code == code
+    assert len(rows(ended)) == 1
+    assert ended.err.endswith("atlas: 1 lines were rejected.\n" if code else "")
+
+
+def test_lines_have_their_right_number_however_large_the_file_is(atlas):
+    line = b'{"uuid":"%b"}\n' % (b"a" * 100_000)
+    lines = [line] * (BLOCK_BYTES // len(line) + 5)
+    lines[0], lines[1], lines[-1] = b"\n", b"bad\n", b"{\n"
+    ended = atlas("flatten", stdin=b"".join(lines))
+
+    assert sum(map(len, lines)) > BLOCK_BYTES
+    assert ended.out.count("\n") == len(lines) - 3
+    assert ended.err == f"line 2: not valid JSON\nline {len(lines)}: not valid JSON\n"
+
+
+def test_of_very_many_rejects_the_first_are_told_and_the_others_counted(atlas):
+    told = atlas("flatten", stdin=b"bad\n" * 50).err.splitlines()
+
+    assert told == [f"line {n}: not valid JSON" for n in range(1, 21)] + ["and 30 more"]
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(atlas, monkeypatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    pipe = os.fdopen(writing, "w")
+    monkeypatch.setattr(sys, "stdout", pipe)
+    ended = atlas("flatten", stdin=b"{}\n")
+    with suppress(BrokenPipeError):
+        pipe.close()
+
+    assert (ended.code, ended.err) == (1, "")
+
+
+class Broken(io.RawIOBase):
+    """A disk that is full, and torn in the middle."""
+
+    def readable(self):
+        return True
+
+    def writable(self):
+        return True
+
+    def readinto(self, _buffer):
+        raise OSError(5, "Input/output error")
+
+    def write(self, _bytes):
+        raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_is_one_line(atlas, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(Broken())))
+
+    assert atlas("flatten", stdin=b"{}\n").in_one_line(1) == "atlas: No space left on device.\n"
+
+
+def test_a_torn_disk_is_one_line(atlas):
+    torn = io.BufferedReader(Broken())
+
+    assert atlas("flatten", stdin=torn).in_one_line(1) == "atlas: Input/output error.\n"
+
+
+# settings
+
+
+@pytest.mark.parametrize("command", [["serve"], ["local"], ["exports", "list"]], ids=" ".join)
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        pytest.param({"ATLAS_NONSENSE": "1"}, "ATLAS_NONSENSE", id="unknown"),
+        pytest.param({"PORT": "high"}, "PORT", id="no port"),
+        pytest.param({"ATLAS_JOURNAL": "postgres://a"}, "ATLAS_JOURNAL", id="no journal"),
+        pytest.param({"ATLAS_CONFIG": "nowhere.toml"}, "nowhere.toml", id="no file"),
+    ],
+)
+def test_a_bad_setting_is_one_line_that_names_it(atlas, command, environ, named):
+    assert named in atlas(*command, **environ).in_one_line(78)
+
+
+def test_a_bad_file_is_one_line_that_names_the_place(atlas, tmp_path):
+    (tmp_path / "a.toml").write_text("[edge]\nprot = 8080")
+
+    assert "prot" in atlas("serve", "--config", "a.toml").in_one_line(78)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_serve_names_the_setting_that_is_missing(atlas, name):
+    said = atlas("serve", **(SYSTEMS | {name: ""})).in_one_line(78)
+
+    assert said.startswith(f"atlas: {name} is not set.")
+    assert "atlas local" in said
+    assert "a-secret" not in said
+
+
+# the journal
+
+
+@pytest.fixture
+def journal(tmp_path):
+    """Three exports, which nobody holds any more; the second has a line that was rejected."""
+
+    async def fill():
+        async with Life(path).running() as flow:
+            await flow.post(an_export(b'{"uuid":"a"}\n'))
+            await flow.post(an_export(b'{"uuid":"b"}\nbad\n'))
+            await flow.post(an_export(b'{"uuid":"c"}\n'))
+
+    path = tmp_path / "journal"
+    anyio.run(fill)
+    return path
+
+
+def test_the_list_is_a_table_and_the_totals_of_the_whole_journal(atlas, journal):
+    ended = atlas("exports", "list", "--journal", journal)
+
+    headings, *lines, totals = ended.out.splitlines()
+    assert headings.split()[:5] == ["STATUS", "ACCEPTED", "ROWS", "REJECTED", "BYTES"]
+    assert [line.split()[:4] for line in lines] == [
+        ["committed", "2026-01-02T12:00:00.000Z", "1", rejected] for rejected in "010"
+    ]
+    assert totals == "0 accepted, 3 committed, 0 set_aside"
+    assert (ended.code, ended.err) == (0, "")
+
+
+def test_the_list_goes_on_where_its_last_line_says(atlas, journal):
+    page = atlas("exports", "list", "--journal", journal, "--limit", 2).out.splitlines()
+    hint = page[-1].partition("(older ones: --before ")[2].rstrip(")")
+    rest = atlas("exports", "list", "--journal", journal, "--before", hint).out.splitlines()
+
+    assert (len(page), len(rest)) == (4, 3)
+    assert "--before" not in rest[-1]
+
+
+def test_the_list_shows_only_those_that_stand_so(atlas, journal):
+    none = atlas("exports", "list", "--journal", journal, "--status", "set_aside")
+
+    assert len(none.out.splitlines()) == 2
+
+
+def test_a_program_gets_the_list_as_json(atlas, journal):
+    ended = atlas("exports", "list", "--json", "--journal", journal)
+
+    listing = msgspec.json.decode(ended.out, type=Listing)
+    assert listing.totals == {"accepted": 0, "committed": 3, "set_aside": 0}
+    assert [entry.receipt.rejected for entry in listing.entries] == [0, 1, 0]
+
+
+def test_show_tells_one_export_by_the_beginning_of_its_id(atlas, journal):
+    table = atlas("exports", "list", "--journal", journal).out.splitlines()
+    shown = table[2].split()[7]
+    ended = atlas("exports", "show", shown, "--journal", journal)
+
+    entry = msgspec.json.decode(ended.out, type=Entry)
+    assert entry.receipt.id.startswith(shown)
+    assert (entry.receipt.ingested, entry.receipt.rejected) == (1, 1)
+
+
+def test_what_is_not_in_the_journal_is_said_in_one_line(atlas, journal):
+    said = atlas("exports", "show", "none", "--journal", journal).in_one_line(1)
+
+    assert "No export in the journal has this id" in said
+
+
+def test_without_a_journal_where_the_settings_say_that_of_local_is_shown(atlas, journal, tmp_path):
+    (tmp_path / "var" / "local").mkdir(parents=True)
+    journal.rename(tmp_path / "var" / "local" / "journal.db")
+
+    assert "3 committed" in atlas("exports", "list").out
+    another = atlas("exports", "list", ATLAS_JOURNAL="sqlite:///var/other.db")
+    assert "var/other.db" in another.in_one_line(1)
+
+
+@pytest.mark.parametrize(
+    ("options", "environ", "named"),
+    [
+        pytest.param([], {}, "var/journal.db", id="none at all"),
+        pytest.param(["--journal", "nowhere.db"], {}, "nowhere.db", id="not there"),
+        pytest.param(["--journal", "."], {}, "no journal at .", id="a folder"),
+        pytest.param(["--journal", "text"], {}, "text is no journal", id="something else"),
+        pytest.param([], {"ATLAS_JOURNAL": "memory:"}, "in memory", id="in memory"),
+    ],
+)
+def test_a_journal_that_cannot_be_read_is_one_line(atlas, tmp_path, options, environ, named):
+    (tmp_path / "text").write_text("Once upon a time there was no journal." * 99)
+
+    assert named in atlas("exports", "list", *options, **environ).in_one_line(1)
+
+
+def test_serve_leaves_a_journal_alone_that_another_holds(atlas, monkeypatch, tmp_path):
+    monkeypatch.setattr("atlas.service.journal.opened", partial(opened, wait_seconds=0))
+    with opened(tmp_path / "journal", 1_000):
+        said = atlas("serve", **SYSTEMS, ATLAS_JOURNAL="sqlite:///journal").in_one_line(75)
+
+    assert said == f"atlas: The journal journal is held by another process (pid {os.getpid()}).\n"
+
+
+def test_a_journal_whose_owner_does_not_answer_is_one_line_that_says_who(atlas, tmp_path):
+    with opened(tmp_path / "journal", 1_000, owner=f"127.0.0.1:{a_free_port()}"):
+        said = atlas("exports", "list", "--journal", "journal").in_one_line(1)
+
+    assert f"(pid {os.getpid()})" in said
+    assert "does not answer at 127.0.0.1" in said
+
+
+# tokens
+
+
+def a_free_port() -> int:
+    async def find() -> int:
+        async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+            return listener.listeners[0].extra(SocketAttribute.local_port)
+
+    return anyio.run(find)
+
+
+def test_a_token_without_a_stand_in_is_one_line_that_says_what_to_do(atlas):
+    said = atlas("token", "--auth0", f"http://127.0.0.1:{a_free_port()}").in_one_line(1)
+
+    assert "run atlas local" in said
+
+
+@pytest.mark.parametrize("url", ["nonsense", "http://", "http://a b/"])
+def test_what_is_no_address_of_a_stand_in_is_one_line(atlas, url):
+    assert "run atlas local" in atlas("token", "--auth0", url).in_one_line(1)
+
+
+def test_send_without_a_token_says_where_one_could_come_from(atlas):
+    to = f"http://127.0.0.1:{a_free_port() - 2}"
+    said = atlas("send", "-", "--to", to, stdin=b"{}\n").in_one_line(1)
+
+    assert "run atlas local" in said
+    assert "--token" in said
+
+
+@pytest.mark.parametrize("url", ["https://atlas.test", "http://127.0.0.1:65535"])
+def test_no_stand_in_is_looked_for_where_none_can_be(atlas, url):
+    said = atlas("send", "-", "--to", url, stdin=b"{}\n").in_one_line(1)
+
+    assert "is beside" in said
+    assert "--token" in said
+
+
+def test_send_tells_even_of_an_empty_file_what_became_of_it(atlas, tmp_path):
+    (tmp_path / "empty").touch()
+    ended = atlas("send", "empty", "--token", "t", "--to", "http://127.0.0.1:1")
+
+    assert ended == Ended(0, "0 lines read = 0 rows committed + 0 accepted + 0 rejected\n", "")

@@ -1,0 +1,280 @@
+"""The listener for operators: what stands in the journal, for those who may know, and no name."""
+
+from dataclasses import dataclass
+
+import msgspec
+import pytest
+
+from atlas.core.messages import Listing
+from atlas.edge import operator
+from atlas.settings import Operator, Settings
+from tests.conftest import Answer, Flow, Life, an_export, asgi
+
+HOST = "127.0.0.1:9464"
+
+
+@dataclass
+class Operated(Life):
+    """A life whose operators may need a token."""
+
+    token: str = ""
+
+    def settings(self) -> Settings:
+        return msgspec.structs.replace(Life.settings(self), operator=Operator(token=self.token))
+
+
+@pytest.fixture
+def life(tmp_path):
+    return Operated(tmp_path / "journal")
+
+
+async def asked(flow: Flow, path: str, method: str = "GET", **headers: str) -> Answer:
+    named = {name: value for name, value in ({"host": HOST} | headers).items() if value}
+    return await asgi(flow.service.operator, method, path, named)
+
+
+async def exported(flow: Flow, *uuids: str) -> list[str]:
+    """The receipt ids of an export each."""
+    answers = [await flow.post(an_export(b'{"uuid":"%b"}\n' % uuid.encode())) for uuid in uuids]
+    return [answer.body["receipt_id"] for answer in answers]
+
+
+def ids(answer: Answer) -> list[str]:
+    return [entry["receipt"]["id"] for entry in answer.body["entries"]]
+
+
+async def test_the_list_shows_the_newest_first_and_the_totals_of_all(life):
+    async with life.running() as flow:
+        sent = await exported(flow, "a", "b", "c")
+        answer = await asked(flow, "/exports")
+
+    assert answer.status == 200
+    assert ids(answer) == sent[::-1]
+    assert answer.body["totals"] == {"accepted": 0, "committed": 3, "set_aside": 0}
+    assert answer.body["before"] is None
+
+
+async def test_an_entry_tells_how_an_export_stands(life):
+    async with life.running() as flow:
+        receipt = (await flow.post(an_export(b'{"uuid":"a"}\nbad\n'))).body
+        (entry,) = (await asked(flow, "/exports")).body["entries"]
+        file = len(life.dataset.files()[receipt["file_path"]])
+
+    assert entry | {"user": ""} == {
+        "receipt": {
+            "id": receipt["receipt_id"],
+            "status": "committed",
+            "at": "2026-01-02T12:00:00Z",
+            "path": f"healthkit/raw/{entry['user']}/2026-01-02T12-00-00-000Z.ndjson",
+            "ingested": 1,
+            "rejected": 1,
+            "rejects": [{"line": 2, "reason": "not valid JSON"}],
+            "transaction": receipt["transaction_rid"],
+            "replayed": False,
+        },
+        "user": "",
+        "bytes": file,
+        "tries": 0,
+    }
+
+
+async def test_a_user_is_the_same_hash_everywhere_and_the_sub_is_nowhere(life):
+    async with life.running() as flow:
+        sent = await flow.post(an_export(), token="token-of-auth0|zoe")
+        await exported(flow, "a")
+        everything = await asked(flow, "/exports")
+        one = await asked(flow, f"/exports/{sent.body['receipt_id']}")
+
+    other, first = (entry["user"] for entry in everything.body["entries"])
+    assert one.body["user"] == first != other
+    assert "zoe" in sent.body["file_path"]
+    for answer in (everything, one):
+        assert b"zoe" not in msgspec.json.encode(answer.body)
+
+
+async def test_pages_hold_every_export_once_and_the_last_says_so(life):
+    async with life.running() as flow:
+        sent = await exported(flow, *"abcde")
+        pages, before = [], 2**62
+        for _ in range(3):
+            page = await asked(flow, f"/exports?limit=2&before={before}")
+            pages.append(ids(page))
+            before = page.body["before"]
+
+    assert pages == [[sent[4], sent[3]], [sent[2], sent[1]], [sent[0]]]
+    assert before is None
+
+
+async def test_a_page_that_holds_just_all_is_the_last(life):
+    async with life.running() as flow:
+        await exported(flow, "a", "b")
+
+        assert (await asked(flow, "/exports?limit=2")).body["before"] is None
+
+
+async def test_a_status_shows_only_those_that_stand_so(life):
+    life.drain_seconds = 0.0
+    life.dataset.refuses.add("healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson")
+    async with life.running() as flow:
+        set_aside, committed = await exported(flow, "a", "b")
+        life.dataset.down = True
+        answer = await flow.post(an_export(b'{"uuid":"c"}'), Prefer="respond-async")
+        accepted = answer.body["receipt_id"]
+        found = {
+            status: await asked(flow, f"/exports?status={status}")
+            for status in ("accepted", "committed", "set_aside")
+        }
+
+    assert {status: ids(answer) for status, answer in found.items()} == {
+        "accepted": [accepted],
+        "committed": [committed],
+        "set_aside": [set_aside],
+    }
+    for answer in found.values():
+        assert answer.body["totals"] == {"accepted": 1, "committed": 1, "set_aside": 1}
+
+
+async def test_an_export_is_shown_by_its_id_or_the_beginning_of_it(life):
+    async with life.running() as flow:
+        (id,) = await exported(flow, "a")
+
+        for asked_for in (id, id[:6], id[:1]):
+            answer = await asked(flow, f"/exports/{asked_for}")
+            assert (answer.status, answer.body["receipt"]["id"]) == (200, id)
+
+
+async def test_a_beginning_that_several_share_shows_none_of_them(life):
+    async with life.running() as flow:
+        sent = await exported(flow, *map(str, range(17)))  # two of 17 begin with the same digit
+        shared = next(id[0] for id in sent if sum(other[0] == id[0] for other in sent) > 1)
+        answer = await asked(flow, f"/exports/{shared}")
+
+    assert answer.status == 404
+    assert "more than one" in answer.body["error"]
+
+
+@pytest.mark.parametrize("id", ["f" * 65, "%", "*", "_", "[0-9a-f]", "a/b", "../exports", "é"])
+async def test_what_is_no_id_is_found_nowhere(life, id):
+    async with life.running() as flow:
+        await exported(flow, "a")
+        answer = await asked(flow, f"/exports/{id}")
+
+    assert answer.status == 404
+    assert answer.body.keys() == {"error"}
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:9464", 200),
+        ("localhost:9464", 200),
+        ("[::1]:9464", 200),
+        ("evil.test:9464", 421),
+        ("127.0.0.1.evil.test:9464", 421),
+        ("evil.test", 421),
+        (":9464", 421),
+        ("", 421),
+    ],
+)
+async def test_a_page_in_the_browser_of_an_operator_cannot_ask(life, host, status):
+    """Its name can be made to lead here; it is still another name."""
+    async with life.running() as flow:
+        (id,) = await exported(flow, "a")
+        for path in ("/exports", f"/exports/{id}"):
+            answer = await asked(flow, path, host=host)
+            assert answer.status == status
+            assert (answer.body.keys() == {"error"}) is (status != 200)
+
+
+@pytest.mark.parametrize(
+    ("authorization", "status"),
+    [
+        ("", 401),
+        ("Bearer ", 401),
+        ("Bearer wrong", 401),
+        ("Bearer a-secre", 401),
+        ("Bearer a-secret-and-more", 401),
+        ("Bearer gehe\xefm", 401),
+        ("Basic a-secret", 401),
+        ("a-secret", 401),
+        ("Bearer a-secret", 200),
+        ("bearer  a-secret ", 200),
+    ],
+)
+async def test_a_token_that_is_configured_must_be_brought(life, authorization, status):
+    life.token = "a-secret"
+    async with life.running() as flow:
+        (id,) = await exported(flow, "a")
+        for path in ("/exports", f"/exports/{id}"):
+            answer = await asked(flow, path, authorization=authorization)
+            assert answer.status == status
+            if status == 401:
+                assert answer.body == {"error": "The operator token is missing or wrong."}
+                assert answer.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "status=open",
+        "status=claimed",
+        "status=",
+        "limit=0",
+        "limit=-1",
+        "limit=1.5",
+        "limit=many",
+        "limit=",
+        pytest.param(f"limit={'9' * 5_000}", id="a limit of 5,000 digits"),
+        "before=0",
+        "before=-3",
+        "before=x",
+        "before=",
+        pytest.param(f"before={10**30}", id="before more than SQLite counts"),
+    ],
+)
+async def test_a_question_that_cannot_be_meant_is_refused(life, query):
+    async with life.running() as flow:
+        await exported(flow, "a", "b")
+        answer = await asked(flow, f"/exports?{query}")
+
+    assert answer.status == 400
+    assert answer.body == {"error": "status, limit or before is not what it can be."}
+
+
+@pytest.mark.parametrize(
+    ("query", "question"),
+    [
+        ("", (None, 50, None)),
+        ("?limit=1000&before=7&status=accepted", ("accepted", 1_000, 7)),
+        ("?limit=1000000", (None, 1_000, None)),
+    ],
+)
+async def test_what_is_not_asked_for_has_a_measure(query, question):
+    questions = []
+
+    class Asked:
+        async def listing(self, *given):
+            questions.append(given)
+            return Listing({}, ())
+
+    app = operator.Operator(Asked(), "", frozenset({"127.0.0.1"})).app()
+    assert (await asgi(app, "GET", f"/exports{query}", {"host": HOST})).status == 200
+    assert questions == [question]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/", 404), ("GET", "/nowhere", 404), ("POST", "/exports", 405)],
+)
+async def test_what_is_not_there_is_said_in_the_same_form(life, method, path, status):
+    async with life.running() as flow:
+        answer = await asked(flow, path, method)
+
+    assert (answer.status, answer.body.keys()) == (status, {"error"})
+
+
+async def test_nothing_of_it_is_public(life):
+    async with life.running() as flow:
+        answer = await flow.send("GET", "/exports", "token-of-ada", Host=HOST)
+
+    assert answer.status == 404

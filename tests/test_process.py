@@ -1,0 +1,397 @@
+"""Atlas as its users meet it: real processes, real signals, files on a disk."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Timer
+
+import msgspec
+import pytest
+
+from atlas.settings import NAMES, Settings
+from tests.conftest import ROOM, an_export
+
+pytestmark = pytest.mark.slow
+
+COMMAND = Path(sys.executable).with_name("atlas")
+ENVIRON = {
+    name: value
+    for name, value in os.environ.items()
+    if name not in NAMES and not name.startswith("ATLAS_")
+} | {"ATLAS_COMMIT_INTERVAL_SECONDS": "0.1"}
+DATASET = Settings().foundry.dataset_rid
+HOST = "127.0.0.1"
+SECONDS, SECONDS_OF_ALL = 20.0, 120.0  # more than anything here takes, and all together
+
+GOOD = [
+    f'{{"uuid":"{number}","sourceName":"Zoë’s Apple\u00a0Watch","valueDouble":{number % 3}}}'
+    for number in range(1_600)
+]
+BAD = {3: "", 700: '{"uuid":"Zoë’s', 1_300: '["Zoë"]', 1_601: "Zoë"}
+UNTOLD = ["Zoë", "Apple", "auth0|", "local-secret", "eyJ", "Bearer", "Traceback"]
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory) -> Path:
+    """1,600 records, three lines that are none, and a blank one."""
+    lines = list(GOOD)
+    for number, line in BAD.items():
+        lines.insert(number - 1, line)
+    path = tmp_path_factory.mktemp("file") / "watch.ndjson"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def started(folder: Path, *arguments: object, log: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [COMMAND, *map(str, arguments)],
+        cwd=folder,
+        env=ENVIRON,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
+    )
+
+
+@contextmanager
+def killed_at_last(
+    process: subprocess.Popen[str], seconds: float = SECONDS
+) -> Iterator[subprocess.Popen[str]]:
+    """And after so many seconds at the latest, whatever it is asked."""
+    watchdog = Timer(seconds, process.kill)
+    watchdog.start()
+    with process:
+        try:
+            yield process
+        finally:
+            watchdog.cancel()
+            process.kill()
+
+
+def atlas(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """A command that ends by itself."""
+    with killed_at_last(started(folder, *arguments)) as process:
+        out, err = process.communicate(timeout=SECONDS)
+    assert "Traceback" not in err
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+@dataclass
+class Local:
+    """A running `atlas local`; `said` is what it had to say until it was ready."""
+
+    process: subprocess.Popen[str]
+    port: int
+    folder: Path
+    said: str
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def journal(self) -> Path:
+        return self.folder / "state" / "journal.db"
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text(encoding="utf-8")
+
+    def files(self) -> dict[str, bytes]:
+        """What is committed, as it lies on the disk."""
+        branch = self.folder / "state" / "foundry" / DATASET / "master"
+        return {
+            str(path.relative_to(branch)): path.read_bytes()
+            for path in sorted(branch.rglob("*.ndjson"))
+        }
+
+    def rows(self) -> list[dict[str, object]]:
+        lines = b"".join(self.files().values()).splitlines()
+        return [msgspec.json.decode(line) for line in lines]
+
+    def uuids(self) -> list[str]:
+        return sorted(str(row["uuid"]) for row in self.rows())
+
+    def stand_in(self) -> dict[str, list[dict[str, object]]]:
+        """Foundry's own view."""
+        return msgspec.json.decode(fetched(f"http://{HOST}:{self.port + 1}/stand-in/state"))
+
+    def post(self, uuid: str, prefer: str, token: str = "") -> tuple[int, dict[str, object]]:
+        """One record, with a token or as anybody."""
+        anybody = f"http://{HOST}:{self.port + 2}/stand-in/tokens"
+        token = token or fetched(anybody).decode()
+        request = urllib.request.Request(
+            f"{self.url}{ROOM}/export",
+            msgspec.json.encode(an_export(b'{"uuid":"%b"}\n' % uuid.encode())),
+            {
+                "Authorization": f"Bearer {token}",
+                "Content-Type": "application/json",
+                "Prefer": prefer,
+            },
+        )
+        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
+            return answer.status, msgspec.json.decode(answer.read())
+
+    def tells(self, message: str) -> None:
+        """Returns when it stands in the log."""
+        deadline = time.monotonic() + SECONDS
+        while message not in self.log:
+            assert time.monotonic() < deadline, f"{message} was never told"
+            time.sleep(0.005)
+
+    def ended(self, *signals: signal.Signals) -> int:
+        for each in signals:
+            self.process.send_signal(each)
+        return self.process.wait(SECONDS)
+
+
+def fetched(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=SECONDS) as answer:
+        return answer.read()
+
+
+@contextmanager
+def local(folder: Path, *options: object) -> Iterator[Local]:
+    """An `atlas local` on ports of its own, that goes on where the last one in the folder ended."""
+    for _ in range(5):
+        port = four_free_ports()
+        with (folder / "log").open("ab") as log:
+            arguments = ["local", "--port", port, "--state", "state", *options]
+            process = started(folder, *arguments, log=log.fileno())
+        with killed_at_last(process, SECONDS_OF_ALL):
+            said = "".join(until_ready(process))
+            if f"ready http://{HOST}:{port}" in said:
+                yield Local(process, port, folder, said)
+                return
+    pytest.fail(f"It does not start: {(folder / 'log').read_text()}")
+
+
+def until_ready(process: subprocess.Popen[str]) -> Iterator[str]:
+    assert process.stdout is not None
+    for line in process.stdout:
+        yield line
+        if line.startswith("ready "):
+            return
+
+
+def four_free_ports() -> int:
+    """The first of them. Somebody else may be quicker: then the next try finds others."""
+    while True:
+        with ExitStack() as held:
+            try:
+                first = held.enter_context(socket.create_server((HOST, 0))).getsockname()[1]
+                for port in range(first + 1, first + 4):
+                    held.enter_context(socket.create_server((HOST, port)))
+            except (OSError, OverflowError):
+                continue
+            return first
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory) -> Iterator[Local]:
+    """One for all the tests that leave it as it is but for what they send."""
+    with local(tmp_path_factory.mktemp("running")) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def late(running) -> Iterator[subprocess.Popen[str]]:
+    """A second one at the journal of the first: it waits fifteen seconds for that to end."""
+    arguments = ["local", "--port", four_free_ports(), "--state", running.folder / "state"]
+    with killed_at_last(started(running.folder, *arguments), SECONDS_OF_ALL) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def sent(running, late, file) -> subprocess.CompletedProcess[str]:
+    """The first time that the file is sent."""
+    return atlas(file.parent, "send", file, "--to", running.url, "--device", "Zoë’s Watch")
+
+
+def test_every_line_of_a_file_is_accounted_for(sent):
+    assert sent.stdout == "1,603 lines read = 1,600 rows committed + 0 accepted + 3 rejected\n"
+    assert sent.stderr.splitlines() == [
+        "line 700: not valid JSON",
+        "line 1300: not a JSON object",
+        "line 1601: not valid JSON",
+    ]
+    assert sent.returncode == 0
+
+
+def test_what_was_sent_lies_on_the_disk_byte_for_byte(running, sent):
+    rows = [row for row in running.rows() if row["device"] == "Zoë’s Watch"]
+
+    assert sorted(str(row["raw_healthkit_record"]) for row in rows) == sorted(GOOD)
+    assert {row["source_name"] for row in rows} == {"Zoë’s Apple\u00a0Watch"}
+    assert {row["value_double"] for row in rows} == {0, 1, 2}
+    assert {row["auth0_user_id"] for row in rows} == {"auth0|local"}
+    assert all(path.startswith("healthkit/raw/auth0|local/") for path in running.files())
+
+
+def test_the_same_file_adds_nothing(running, sent, file):
+    before = running.files()
+    again = atlas(file.parent, "send", file, "--to", running.url, "--device", "Zoë’s Watch")
+
+    assert again.stdout == sent.stdout.rstrip("\n") + "  (1,600 stood there before)\n"
+    assert running.files() == before
+
+
+def test_the_owner_of_the_journal_is_asked_for_what_stands_in_it(running, sent):
+    table = atlas(running.folder, "exports", "list", "--journal", running.journal)
+    shown = table.stdout.splitlines()[1].split()[7]
+    one = atlas(running.folder, "exports", "show", shown, "--journal", running.journal)
+
+    assert "0 accepted" in table.stdout.splitlines()[-1]
+    found = msgspec.json.decode(one.stdout)
+    assert found["receipt"]["id"].startswith(shown)
+    assert found["user"] in found["receipt"]["path"], "only the listener hides the sub"
+    assert (table.stderr, one.stderr) == ("", "")
+
+
+def test_what_the_owner_does_not_know_is_one_line(running, sent):
+    none = atlas(running.folder, "exports", "show", "a/b", "--journal", running.journal)
+
+    assert (none.returncode, none.stdout) == (1, "")
+    assert none.stderr.startswith("atlas: No export in the journal has this id")
+    assert none.stderr.count("\n") == 1
+
+
+def test_a_token_of_anybody_is_good_for_sending(running, tmp_path):
+    auth0 = f"http://{HOST}:{running.port + 2}"
+    given = atlas(tmp_path, "token", "--auth0", auth0, "--sub", "auth0|ada")
+    status, answer = running.post("a", "wait=20", given.stdout.strip())
+
+    assert (status, answer["records_ingested"]) == (200, 1)
+    assert str(answer["file_path"]).startswith("healthkit/raw/auth0|ada/")
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
+def test_the_curl_that_it_prints_sends_a_record(running):
+    command = running.said.partition("One record:\n")[2].partition("A whole export")[0]
+    curl = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, timeout=SECONDS, check=True
+    )
+
+    answer = msgspec.json.decode(curl.stdout)
+    assert (answer["success"], answer["records_ingested"]) == (True, 1)
+    assert answer["file_path"] in running.files()
+
+
+def test_a_second_one_at_the_same_port_says_so_in_one_line(running, tmp_path):
+    second = atlas(tmp_path, "local", "--port", running.port, "--state", "another")
+
+    assert (second.returncode, second.stdout) == (1, "")
+    assert second.stderr.startswith(f"atlas: Cannot listen at {HOST} port {running.port}: ")
+    assert second.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_who_is_told_to_end_ends_in_time_with_nothing_lost(tmp_path, number):
+    with local(tmp_path, "--foundry-latency", "0.1") as one:
+        status, _ = one.post("a", "respond-async")
+        began = time.monotonic()
+        code = one.ended(number)
+
+        assert (status, code) == (202, 0)
+        assert time.monotonic() - began < 10
+        assert one.uuids() == ["a"]
+        assert '"Shut down"' in one.log
+        assert not leaks(one.log)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param("Uploading HealthKit data to dataset", id="accepted"),
+        pytest.param("Foundry transaction opened", id="in an open transaction"),
+    ],
+)
+def test_who_is_killed_commits_once_after_the_next_start(tmp_path, moment):
+    with local(tmp_path, "--foundry-latency", "0.2") as one:
+        assert [one.post(uuid, "respond-async")[0] for uuid in "abc"] == [202] * 3
+        one.tells(moment)
+        assert one.ended(signal.SIGKILL) == -signal.SIGKILL
+        assert one.files() == {}
+
+    with local(tmp_path) as one:
+        answers = [one.post(uuid, "wait=20") for uuid in "abc"]
+        seen = one.stand_in()
+
+        assert [status for status, _ in answers] == [200] * 3
+        assert all(answer["replayed"] for _, answer in answers)
+        assert one.uuids() == ["a", "b", "c"]
+        assert {each["status"] for each in seen["transactions"]} <= {"COMMITTED", "ABORTED"}
+        assert seen["complaints"] == []
+
+
+def test_a_file_whose_sending_is_interrupted_is_sent_again_and_stands_once(tmp_path, file):
+    with local(tmp_path, "--foundry-latency", "0.2") as one:
+        with killed_at_last(started(tmp_path, "send", file, "--to", one.url)) as sending:
+            one.tells("Uploading HealthKit data to dataset")
+            sending.send_signal(signal.SIGINT)
+            out, err = sending.communicate(timeout=SECONDS)
+        again = atlas(tmp_path, "send", file, "--to", one.url)
+
+        nothing_came_back = "0 rows committed + 0 accepted + 0 rejected + 1,603 not sent"
+        assert (sending.returncode, out) == (1, f"1,603 lines read = {nothing_came_back}\n")
+        assert err.startswith("atlas: Interrupted")
+        assert err.count("\n") == 1
+        assert "1,600 rows committed + 0 accepted + 3 rejected" in again.stdout
+        assert len(one.rows()) == 1_600
+
+
+def test_who_sends_to_nobody_is_told_why_it_takes_so_long(tmp_path, file):
+    to = f"http://{HOST}:{four_free_ports()}"
+    arguments = ["send", file, "--to", to, "--token", "a-token"]
+    with killed_at_last(started(tmp_path, *arguments)) as sending:
+        assert sending.stderr is not None
+        told = sending.stderr.readline()
+        sending.send_signal(signal.SIGINT)
+        out, err = sending.communicate(timeout=SECONDS)
+
+    assert told.startswith("atlas: Cannot connect to host")
+    assert told.endswith("; trying again\n")
+    assert "1,603 not sent" in out
+    assert (sending.returncode, err.count("\n")) == (1, 1)
+
+
+def test_a_reader_that_has_seen_enough_hears_no_complaint(tmp_path, file):
+    pipeline = f"'{COMMAND}' flatten '{file}' | head -1"
+    head = subprocess.run(
+        ["sh", "-c", pipeline], env=ENVIRON, capture_output=True, timeout=SECONDS, check=True
+    )
+
+    assert msgspec.json.decode(head.stdout)["uuid"] == "0"
+    assert b"Traceback" not in head.stderr
+    assert b"ignored" not in head.stderr
+
+
+def test_a_second_one_at_the_same_journal_says_so_in_one_line(running, late):
+    out, err = late.communicate(timeout=SECONDS)
+
+    assert (late.returncode, out) == (75, "")
+    assert "is held by another process" in err
+    assert f"(pid {running.process.pid})" in err
+    assert err.count("\n") == 1
+
+
+def test_the_log_is_a_json_object_a_line_and_tells_nothing_of_anybody(running, sent):
+    lines = [msgspec.json.decode(line) for line in running.log.splitlines()]
+
+    assert len(lines) > 5
+    assert all(list(line)[:3] == ["timestamp", "level", "message"] for line in lines)
+    assert not leaks(running.log)
+
+
+def leaks(log: str) -> list[str]:
+    """Whatever is none of the log's business, and stands in it."""
+    return [text for text in UNTOLD if text in log]
