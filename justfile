@@ -1,6 +1,7 @@
 # The verbs of the workshop. Everything happens in .venv, which `just setup` makes.
 
 set positional-arguments
+export PYTEST_DEBUG_TEMPROOT := if path_exists("/dev/shm") == "true" { "/dev/shm" } else { "" }
 export PATH := justfile_directory() / ".venv/bin:" + env("PATH")
 
 # list the verbs

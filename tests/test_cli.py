@@ -322,6 +322,7 @@ def test_show_tells_one_export_by_the_beginning_of_its_id(atlas, journal):
     entry = msgspec.json.decode(ended.out, type=Entry)
     assert entry.receipt.id.startswith(shown)
     assert (entry.receipt.ingested, entry.receipt.rejected) == (1, 1)
+    assert "/ada/" not in ended.out, "the folder of a file is the sub"
 
 
 def test_what_is_not_in_the_journal_is_said_in_one_line(atlas, journal):

@@ -443,6 +443,7 @@ async def test_a_body_that_comes_too_slowly_is_given_up(life, monkeypatch):
         ("GET", f"{ROOM}/export", 405, "METHOD_NOT_ALLOWED"),
         ("GET", f"{ROOM}/exports?limit=0", 400, "INVALID_PAYLOAD"),
         ("GET", f"{ROOM}/exports?limit=many", 400, "INVALID_PAYLOAD"),
+        ("GET", f"{ROOM}/exports?limit={'9' * 5_000}", 400, "INVALID_PAYLOAD"),
         ("GET", f"{ROOM}/exports?cursor=x", 400, "INVALID_PAYLOAD"),
     ],
 )

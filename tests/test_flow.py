@@ -120,9 +120,9 @@ async def test_exports_that_wait_together_share_a_transaction(life, limits, mome
 
 
 async def test_while_foundry_is_down_exports_are_accepted_and_later_committed(life):
-    life.reply_seconds, life.dataset.down = 0.25, True
+    life.dataset.down = True
     async with life.running() as flow:
-        answer = await flow.post(an_export())
+        answer = await flow.post(an_export(), prefer="respond-async")
         assert (answer.status, answer.body["status"]) == (202, "accepted")
         assert answer.headers["location"].endswith(answer.body["receipt_id"])
         assert int(answer.headers["retry-after"]) > 0
@@ -140,14 +140,16 @@ async def test_while_foundry_is_down_exports_are_accepted_and_later_committed(li
 
 
 async def test_a_full_journal_refuses_what_is_new_and_loses_nothing(life):
-    life.reply_seconds, life.dataset.down, life.journal_bytes_max = 0.25, True, 1_500
+    life.dataset.down, life.journal_bytes_max = True, 1_500
     exports = [an_export(b'{"uuid":"%d"}' % number) for number in range(5)]
     async with life.running() as flow:
-        answers = await together(*[flow.post(export) for export in exports])
+        posts = [flow.post(export, prefer="respond-async") for export in exports]
+        answers = await together(*posts)
         assert [answer.status for answer in answers] == [202, 202, 202, 503, 503]
         assert answers[-1].body["error"]["code"] == "JOURNAL_FULL"
         assert int(answers[-1].headers["retry-after"]) > 0
-        assert (await flow.post(exports[0])).status == 202, "a retry needs no room"
+        again = await flow.post(exports[0], prefer="respond-async")
+        assert again.status == 202, "a retry needs no room"
 
         life.dataset.down = False
         await flow.seen.wait_for(GroupCommitted)
@@ -158,9 +160,10 @@ async def test_a_full_journal_refuses_what_is_new_and_loses_nothing(life):
 
 async def test_a_stuck_dataset_pushes_back_to_the_sender(life):
     life.dataset.mishaps["before commit"] = gate = Gate()
-    life.reply_seconds, life.journal_bytes_max = 0.25, 1_000
+    life.journal_bytes_max = 1_000
+    exports = [an_export(b'{"uuid":"%d"}' % number) for number in range(4)]
     async with life.running() as flow:
-        posts = [flow.post(an_export(b'{"uuid":"%d"}' % number)) for number in range(4)]
+        posts = [flow.post(export, prefer="respond-async") for export in exports]
         answers = await together(*posts)
         assert [answer.status for answer in answers] == [202, 202, 503, 503]
         gate.opened.set()
@@ -206,19 +209,19 @@ async def test_a_batch_answers_for_each_chunk(life):
 
 
 async def test_a_batch_is_accepted_when_all_of_it_is_safe(life):
-    life.reply_seconds, life.dataset.down = 0.25, True
+    life.dataset.down, batch = True, {"chunks": [an_export()]}
     async with life.running() as flow:
-        answer = await flow.post({"chunks": [an_export()]}, "/export/batch")
+        answer = await flow.post(batch, "/export/batch", prefer="respond-async")
         life.dataset.down = False
 
     assert (answer.status, answer.body["success"]) == (202, True)
 
 
 async def test_a_batch_that_fails_by_our_fault_is_sent_again_and_makes_no_row_twice(life):
-    life.reply_seconds, life.dataset.down, life.journal_bytes_max = 0.25, True, 500
+    life.dataset.down, life.journal_bytes_max = True, 500
     batch = {"chunks": [an_export(), {"rawhealthkit": "!"}, an_export(b'{"uuid":"b"}')]}
     async with life.running() as flow:
-        answer = await flow.post(batch, "/export/batch")
+        answer = await flow.post(batch, "/export/batch", prefer="respond-async")
         life.dataset.down = False
         await flow.seen.wait_for(GroupCommitted)
         again = await flow.post(batch, "/export/batch")
@@ -377,7 +380,7 @@ async def test_a_sender_says_how_long_it_wants_to_wait(life, prefer, waits):
 
 
 async def test_a_journal_in_memory_never_answers_202(life):
-    life.journal, life.reply_seconds, life.dataset.down = None, 0.1, True
+    life.journal, life.reply_seconds, life.dataset.down = None, 0.5, True
     async with life.running() as flow:
         answer = await flow.post(an_export(), prefer="respond-async")
         life.dataset.down = False

@@ -242,10 +242,11 @@ async def the_end_of_theirs(life, flow):
 async def accept(life, *uuids):
     """One export each, safe in the journal and not in the dataset."""
     life.dataset.down = True
-    doomed = replace(life, reply_seconds=0.1, drain_seconds=0)
+    doomed = replace(life, drain_seconds=0)
     async with doomed.running() as flow:
         for uuid in uuids:
-            assert (await flow.post(an_export(b'{"uuid":"%s"}\n' % uuid))).status == 202
+            export = an_export(b'{"uuid":"%s"}\n' % uuid)
+            assert (await flow.post(export, prefer="respond-async")).status == 202
     life.dataset.down = False
 
 

@@ -169,10 +169,14 @@ async def test_what_is_no_id_is_found_nowhere(life, id):
         ("127.0.0.1:9464", 200),
         ("localhost:9464", 200),
         ("[::1]:9464", 200),
+        ("localhost", 200),
+        ("10.1.2.3:9464", 200),  # an address is nobody's name: so a Prometheus asks
         ("evil.test:9464", 421),
         ("127.0.0.1.evil.test:9464", 421),
         ("evil.test", 421),
         (":9464", 421),
+        ("[::1", 421),
+        ("10.1.2.3.evil.test", 421),
         ("", 421),
     ],
 )

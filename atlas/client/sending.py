@@ -92,6 +92,8 @@ def wait(error: Exception) -> bool | float:
     """Whether, and when, to try again: not before the service wants to hear from us."""
     if isinstance(error, Again) and error.seconds:  # 0 is no time to recover in: ours, then
         return error.seconds if error.seconds <= GIVE_UP_SECONDS else False
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return False
     return isinstance(error, Again | aiohttp.ClientError | TimeoutError)
 
 

@@ -139,7 +139,10 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Entry(Struct, frozen=True):
-    """One export in the journal, as an operator sees it. `user` is a keyed hash of the sub."""
+    """One export in the journal, as an operator sees it.
+
+    `user` is a keyed hash of the sub, and so is the folder in the receipt's path.
+    """
 
     receipt: Receipt
     user: str

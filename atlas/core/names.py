@@ -50,3 +50,8 @@ def paths(user: User, at: datetime) -> Iterator[str]:
 def pseudonym(key: bytes, sub: str) -> str:
     """What a user is called where people look: the same every time, and nobody's name."""
     return hmac.new(key, sub.encode(), hashlib.sha256).hexdigest()[:16]
+
+
+def nameless(path: str, pseudonym: str) -> str:
+    """A path where people look: its folder holds the sub, and is called as the user is."""
+    return f"healthkit/raw/{pseudonym}/{path.rpartition('/')[2]}"

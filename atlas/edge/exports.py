@@ -32,6 +32,7 @@ from atlas.runtime import Address, Pending
 ROOM = "/api/v1/healthkit"
 PAGE_MAX = 200
 WAIT_SECONDS_MAX = 50.0  # iOS sends again after 60
+COUNT = re.compile(r"[0-9]{1,9}")
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
 PREFERENCE = re.compile(r"\s*([A-Za-z-]+)\s*(?:=\s*\"?([^\";,]*)\"?)?")
 
@@ -112,7 +113,7 @@ class Exports:
         user = await self.user(request)
         asked = request.query_params
         limit = asked.get("limit", "50")
-        if not (limit.isascii() and limit.isdecimal() and 1 <= int(limit) <= PAGE_MAX):
+        if not (COUNT.fullmatch(limit) and 1 <= int(limit) <= PAGE_MAX):
             raise Rejected(f"limit is a number from 1 to {PAGE_MAX}.")
         page = await self.receipts.page(user, asked.get("key"), int(limit), asked.get("cursor"))
         context = self.context(request)
@@ -197,7 +198,7 @@ class Exports:
         preferences = ",".join(request.headers.getlist("prefer"))
         found = {match[1].lower(): match[2] for match in PREFERENCE.finditer(preferences)}
         wait = found.get("wait") or ""
-        if wait.isascii() and wait.isdecimal() and len(wait) < 10:
+        if COUNT.fullmatch(wait):
             return min(float(wait), WAIT_SECONDS_MAX)
         return 0.0 if "respond-async" in found else self.limits.reply_seconds
 

@@ -4,6 +4,7 @@ import hmac
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Annotated
 
 import msgspec
@@ -16,12 +17,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from atlas.core.errors import AtlasError, NotFound, Rejected
-from atlas.core.messages import Entry, Status
+from atlas.core.messages import Status
 from atlas.core.ports import Ledger
 from atlas.edge.refusals import json
 
 PAGE_MAX = 1_000
-FOLDER = re.compile(r"(?<=^healthkit/raw/)[^/]+")
+HOST_AND_PORT = re.compile(r"(\[[^\]]*\]|[^:]*)(?::[0-9]*)?")
 
 
 class Asked(Struct):
@@ -34,7 +35,9 @@ class Asked(Struct):
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """`hosts` are the names that it answers to: a page in somebody's browser has another."""
+    """`hosts` are the names that it answers to, beside addresses: a page in somebody's browser,
+    which wants to read what is here, came by a name of its own.
+    """
 
     ledger: Ledger
     token: str
@@ -55,8 +58,7 @@ class Operator:
         self, route: Callable[[Request], Awaitable[Response]]
     ) -> Callable[[Request], Awaitable[Response]]:
         async def guard(request: Request) -> Response:
-            host = request.headers.get("host", "").rpartition(":")[0].strip("[]")
-            if host not in self.hosts:
+            if not self.is_ours(request.headers.get("host", "")):
                 return json({"error": "Host is not one of this listener's names."}, 421)
             if self.token and not hmac.compare_digest(bearer(request.headers), self.token.encode()):
                 why = {"error": "The operator token is missing or wrong."}
@@ -65,6 +67,10 @@ class Operator:
 
         return guard
 
+    def is_ours(self, host: str) -> bool:
+        name = HOST_AND_PORT.fullmatch(host)
+        return name is not None and (name[1] in self.hosts or is_address(name[1].strip("[]")))
+
     async def list(self, request: Request) -> Response:
         try:
             asked = msgspec.convert(dict(request.query_params), Asked, strict=False)
@@ -72,21 +78,13 @@ class Operator:
             raise Rejected("status, limit or before is not what it can be.") from error
         limit = min(asked.limit, PAGE_MAX)
         listing = await self.ledger.listing(asked.status, limit, asked.before)
-        entries = tuple(map(nameless, listing.entries))
-        return json(msgspec.structs.replace(listing, entries=entries), 200)
+        return json(listing, 200)
 
     async def show(self, request: Request) -> Response:
         entry = await self.ledger.entry(request.path_params["id"])
         if entry is None:
             raise NotFound("No export in the journal has this id, or more than one begins so.")
-        return json(nameless(entry), 200)
-
-
-def nameless(entry: Entry) -> Entry:
-    """The folder of a path is the sub: it is called as the user is."""
-    replace = msgspec.structs.replace
-    path = FOLDER.sub(entry.user, entry.receipt.path)
-    return replace(entry, receipt=replace(entry.receipt, path=path))
+        return json(entry, 200)
 
 
 async def no_route(_request: Request, error: Exception) -> Response:
@@ -97,6 +95,14 @@ async def no_route(_request: Request, error: Exception) -> Response:
 async def refuse(_request: Request, error: Exception) -> Response:
     status = error.status if isinstance(error, AtlasError) else 500
     return json({"error": str(error)}, status)
+
+
+def is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def bearer(headers: Headers) -> bytes:

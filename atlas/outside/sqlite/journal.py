@@ -163,7 +163,10 @@ def acquire(descriptor: int, path: Path, wait_seconds: float) -> None:
 
 def connect(path: Path | None) -> sqlite3.Connection:
     """The one connection. Raises CannotStart when the file is no journal that we can read."""
-    db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=True)
+    try:
+        db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=True)
+    except sqlite3.Error as error:
+        raise CannotStart(f"{path} is no journal that can be read: {error}.") from error
     try:
         db.executescript(PRAGMAS)
         (version,) = db.execute("PRAGMA user_version").fetchone()

@@ -3,6 +3,8 @@
 import sqlite3
 from typing import Any
 
+import msgspec
+
 from atlas.core import names
 from atlas.core.errors import JournalFull
 from atlas.core.messages import Entry, Listing, Status
@@ -64,4 +66,6 @@ class SqliteLedger:
 
     def _entry(self, row: tuple[Any, ...]) -> Entry:
         _, user, size, tries, *columns = row
-        return Entry(receipt(tuple(columns)), names.pseudonym(self._log_key, user), size, tries)
+        pseudonym, found = names.pseudonym(self._log_key, user), receipt(tuple(columns))
+        path = names.nameless(found.path, pseudonym)
+        return Entry(msgspec.structs.replace(found, path=path), pseudonym, size, tries)
