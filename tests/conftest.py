@@ -138,6 +138,7 @@ class Life:
     journal_bytes_max: int = 1_000_000
     interval_seconds: float = 0.0
     drain_seconds: float = 5.0
+    uploads_at_once: int = 64
     group: Limits = field(default_factory=Limits)
     sole_writer: bool = True
     required_scope: str = ""
@@ -185,6 +186,7 @@ class Life:
                 commit_interval_seconds=self.interval_seconds,
                 sole_writer=self.sole_writer,
                 drain_seconds=self.drain_seconds,
+                uploads_at_once=self.uploads_at_once,
             ),
         )
 

@@ -7,6 +7,7 @@ import anyio
 import pytest
 
 from atlas.core.events import (
+    ExportAccepted,
     ExportSetAside,
     GroupCommitted,
     OrphanSuspected,
@@ -227,6 +228,29 @@ async def test_a_file_that_foundry_refuses_is_set_aside_and_not_in_the_way(tmp_p
         assert flow.seen.of(ExportSetAside)[0].tries == 5
     assert life.dataset.uuids() == ["0", "1", "2"]
     assert life.dataset.open_now() == []
+
+
+@pytest.mark.parametrize("moment", ["before put", "after put", "before commit", "after commit"])
+async def test_latecomers_go_along_and_are_committed_once_whatever_is_lost(tmp_path, moment):
+    """Two are on their way, one at a time; ten come before the last has found its place."""
+    life = Life(tmp_path / "journal", uploads_at_once=1)
+    await accept(life, b"a", b"b")
+    life.dataset.mishaps["before put"] = gate = Gate()
+    others = [an_export(b'{"uuid":"%d"}\n' % number) for number in range(10)]
+    async with life.running() as flow, anyio.create_task_group() as senders:
+        await gate.reached.wait()
+        for export in others:
+            senders.start_soon(flow.post, export)
+        await flow.seen.wait_for(ExportAccepted, 10)
+        if moment != "before put":
+            life.dataset.mishaps[moment] = no_answer
+        gate.opened.set()
+        await flow.is_empty()
+
+    assert life.dataset.uuids() == sorted([*"ab", *map(str, range(10))])
+    assert life.dataset.open_now() == []
+    if moment == "before put":
+        assert len(life.dataset.transactions) == 1
 
 
 async def the_end_of_theirs(life, flow):

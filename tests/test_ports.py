@@ -140,7 +140,7 @@ async def over_http(folder):
         place = foundry.Place(host, DATASET, "master")
         token_url = f"{host}/multipass/api/oauth2/token"
         client = foundry.Credentials(token_url, "local", "local-secret")
-        async with foundry.connected(place, client, 4, 5.0, lambda _: None) as far.branch:
+        async with foundry.connected(place, client, 4, 30.0, lambda _: None) as far.branch:
             yield far
 
 

@@ -240,3 +240,34 @@ async def test_the_first_that_fails_ends_the_others_and_is_raised_itself():
     with pytest.raises(ZeroDivisionError):
         await side_by_side(work, range(1_000), at_once=10)
     assert len(done) < 20
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 5, 50])
+async def test_more_is_asked_for_once_when_the_last_item_has_found_its_place(at_once):
+    done, asked = [], []
+
+    async def work(item):
+        await anyio.lowlevel.checkpoint()
+        done.append(item)
+
+    async def more():
+        asked.append(len(done))
+        await anyio.lowlevel.checkpoint()
+        return ["e", "f", "g"]
+
+    await side_by_side(work, "abcd", at_once, more)
+
+    assert sorted(done) == [*"abcdefg"]
+    (before,) = asked
+    assert before >= 4 - at_once, "not before the last item"
+
+
+async def test_what_is_asked_for_fails_as_the_work_does():
+    async def more():
+        raise ZeroDivisionError
+
+    async def work(item):
+        await anyio.lowlevel.checkpoint()
+
+    with pytest.raises(ZeroDivisionError):
+        await side_by_side(work, "ab", 2, more)

@@ -128,17 +128,13 @@ class Upload:
             return False
         started = self.doubt.begun_at = self.chance.elapsed()
         transaction = await self.begin()
-        group = await self.outbox.note(transaction, self.pace.group)
-        self.doubt.is_unresolved = False
-        size = sum(file.bytes for file in group.files)
-        self.watch(GroupStarted(transaction, len(group.files), size))
-        refused = await self.put(group, transaction)
+        group, refused = await self.put(transaction)
         there = [file for file in group.files if file not in refused] if refused else group.files
         if there:
             if not await self.commit(group, transaction):
                 return True
             await self.complete(there, transaction)
-            seconds = self.chance.elapsed() - started
+            size, seconds = size_of(there), self.chance.elapsed() - started
             self.watch(GroupCommitted(transaction, len(there), size, seconds))
         if refused:
             await self.turn_back(refused, transaction, is_empty=not there)
@@ -174,8 +170,15 @@ class Upload:
             self.watch(SecondWriter(self.doubt.holders))
             self.doubt.holders = 0
 
-    async def put(self, group: Group, transaction: str) -> list[File]:
-        """Put the files in, side by side. Those that Foundry would refuse again, too."""
+    async def put(self, transaction: str) -> tuple[Group, list[File]]:
+        """Put the claimed files in, side by side; and those that Foundry would refuse again.
+
+        Whoever comes until the last file has found its place goes along: who just missed one
+        transaction would wait for the end of two.
+        """
+        group = await self.outbox.note(transaction, self.pace.group)
+        self.doubt.is_unresolved = False
+        self.watch(GroupStarted(transaction, len(group.files), size_of(group.files)))
         refused: list[File] = []
 
         async def put(file: File) -> None:
@@ -185,8 +188,14 @@ class Upload:
             except FileRefused:
                 refused.append(file)
 
-        await side_by_side(put, group.files, self.pace.uploads_at_once)
-        return refused
+        async def latecomers() -> list[File]:
+            nonlocal group
+            known = frozenset(group.files)
+            group = await self.outbox.note(transaction, self.pace.group)
+            return [file for file in group.files if file not in known]
+
+        await side_by_side(put, group.files, self.pace.uploads_at_once, latecomers)
+        return group, refused
 
     async def commit(self, group: Group, transaction: str) -> bool:
         """Whether it is committed; if not, the reason was found and taken away."""
@@ -278,3 +287,7 @@ class Upload:
                     file.id, file.correlation_id, transaction, file.path, file.records, file.bytes
                 )
             )
+
+
+def size_of(files: Iterable[File]) -> int:
+    return sum(file.bytes for file in files)

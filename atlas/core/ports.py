@@ -95,7 +95,7 @@ class Mailbox(Protocol):
     async def note(self, transaction: str, limits: Limits) -> Group:
         """Remember the transaction of the claimed group. It resolves the attempts.
 
-        The group as it is now: what has come while the transaction was begun goes along.
+        The group as it is now: what has come meanwhile is claimed, too, and goes along.
         """
         ...
 

@@ -52,7 +52,7 @@ def sdk(foundry):
     ):
         auth = ConfidentialClientAuth("local", "local-secret", should_refresh=False)
         close = {"Connection": "close"}  # its pool is global, and nothing ever closes that
-        config = Config(scheme="http", default_headers=close, timeout=5.0, max_retries=1)
+        config = Config(scheme="http", default_headers=close, timeout=30.0, max_retries=1)
         yield FoundryClient(auth, f"127.0.0.1:{server.port}", config=config).datasets.Dataset
 
 
@@ -856,7 +856,7 @@ async def test_a_wish_that_nobody_understands_is_refused(stack, path, wish):
 async def test_somebody_else_keeps_the_branch_busy_for_a_while(stack):
     theirs = (await stack.ask("POST", "/stand-in/foreign", {"seconds": 0.05})).json
     statuses = set()
-    with anyio.fail_after(5):
+    with anyio.fail_after(10):
         while 200 not in statuses:
             answer = await stack.ask("POST", "/transactions", {"transactionType": "APPEND"})
             statuses.add(answer.status)

@@ -1,0 +1,33 @@
+"""Actors over bounded channels.
+
+Three rules, and nothing here knows about health data:
+
+1. A message moves one stage forward or its reply is settled. No reply is left waiting.
+2. Every channel is bounded. A full one makes its sender wait, back to the socket.
+3. Closing the first address ends the pipeline: each stage drains, then closes the next.
+
+`replies.py` is where outcomes go, `supervision.py` what a crash costs, `stages.py` the actors, and
+`together.py` work that is done side by side.
+"""
+
+from atlas.runtime.replies import Bell, Pending, Promise, Promises, Reply
+from atlas.runtime.stages import Address, Envelope, Stage, Stages
+from atlas.runtime.supervision import OnCrash, Restarts, answering, supervise
+from atlas.runtime.together import side_by_side
+
+__all__ = [
+    "Address",
+    "Bell",
+    "Envelope",
+    "OnCrash",
+    "Pending",
+    "Promise",
+    "Promises",
+    "Reply",
+    "Restarts",
+    "Stage",
+    "Stages",
+    "answering",
+    "side_by_side",
+    "supervise",
+]

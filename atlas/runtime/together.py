@@ -1,0 +1,54 @@
+"""Work that is done side by side, and fails as one."""
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+import anyio
+
+T = TypeVar("T")
+
+
+async def nothing_more() -> tuple[()]:
+    return ()
+
+
+async def side_by_side(
+    work: Callable[[T], Awaitable[None]],
+    items: Iterable[T],
+    at_once: int,
+    more: Callable[[], Awaitable[Iterable[T]]] = nothing_more,
+) -> None:
+    """Do the work for each item, so many at once. The first that fails ends them all, and raises.
+
+    Its own error, not a group of them: who asked is told what went wrong, not how we did it. When
+    the last item has found its place, `more` is asked for others: once, or it would never end.
+    """
+    failed: list[Exception] = []
+    queue = deque(items)
+    is_asked, free = False, at_once
+
+    async def worker() -> None:
+        nonlocal is_asked
+        try:
+            while queue:
+                item = queue.popleft()
+                if not queue and not is_asked:
+                    is_asked = True
+                    queue.extend(await more())
+                    start()
+                await work(item)
+        except Exception as error:  # noqa: BLE001 - it is raised again, outside the group
+            failed.append(error)
+            workers.cancel_scope.cancel()
+
+    def start() -> None:
+        nonlocal free
+        for _ in range(min(free, len(queue))):
+            free -= 1
+            workers.start_soon(worker)
+
+    async with anyio.create_task_group() as workers:
+        start()
+    if failed:
+        raise failed[0]
