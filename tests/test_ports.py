@@ -691,6 +691,16 @@ async def test_each_attempt_stays_noted_until_its_transaction_is(journal):
     assert await journal.outbox.attempts() == []
 
 
+async def test_of_attempts_on_a_head_that_has_not_moved_the_last_is_noted(journal):
+    await accept(journal, "id-1")
+    later = replace(SEEN, at=NOON + timedelta(minutes=1))
+    for seen in (SEEN, later):
+        await journal.outbox.claim(ALL, seen)
+        await journal.outbox.release()
+
+    assert await journal.outbox.attempts() == [later]
+
+
 async def test_attempts_that_began_nothing_are_forgotten_when_that_is_known(journal):
     await accept(journal, "id-1")
     await claim(journal)

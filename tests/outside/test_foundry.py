@@ -71,15 +71,15 @@ async def connecting(
 
 @asynccontextmanager
 async def answered(answer=None, token=None):
-    """The client of something that gives the same answer whatever it is asked: no Foundry at all.
+    """The client of something that has one answer to whatever it is asked: no Foundry at all.
 
-    `token` is what its token endpoint answers.
+    `token` is what its token endpoint answers. Either may be a function of the request.
     """
     a_token = {"body": b'{"access_token": "TOKEN-VALUE", "expires_in": 3600}'}
 
     async def handler(request):
         asked = (token or a_token) if request.path == "/token" else (answer or {"body": b"{}"})
-        return web.Response(**asked() if callable(asked) else asked)
+        return web.Response(**asked(request) if callable(asked) else asked)
 
     app, seen, heard = web.Application(), Seen(), []
     app.router.add_route("*", "/{anywhere:.*}", handler)
@@ -158,7 +158,7 @@ async def test_a_token_is_asked_for_as_multipass_wants_it(tmp_path):
     ],
 )
 async def test_a_token_is_fetched_again_a_while_before_it_expires(lasts, left, fetches):
-    def aged():
+    def aged(_request):
         """authlib believes `expires_at`, if there is one: so a token can be old without waiting."""
         at = int(time.time()) + left
         return {"body": b'{"access_token":"t","expires_in":%d,"expires_at":%d}' % (lasts, at)}
@@ -267,7 +267,7 @@ async def test_a_wrong_secret_says_which_settings_to_look_at(tmp_path):
 async def test_a_token_endpoint_in_trouble_is_named(tmp_path, fault, words):
     async with connecting(tmp_path, seconds=soon_if_silent(fault)) as stack:
         stack.fault("token", **fault)
-        with pytest.raises(FoundryError, match="token endpoint.*" + words):
+        with anyio.fail_after(10), pytest.raises(FoundryError, match="token endpoint.*" + words):
             await stack.dataset.look()
 
         assert (await stack.dataset.look()).head == ""
@@ -366,15 +366,16 @@ async def test_a_branch_with_a_slash_is_one_segment_too(tmp_path):
         assert (await stack.dataset.look()).head == rid
 
 
-async def test_the_files_of_a_transaction_come_page_by_page(tmp_path):
-    async with connecting(tmp_path) as stack:
-        rid = await stack.dataset.begin()
-        found = stack.foundry.branches.transactions[rid]
-        for number in range(1_001):
-            stack.foundry.branches.put(found, f"{number}.ndjson", b"")
+async def test_the_files_of_a_transaction_come_page_by_page_of_whatever_length():
+    def page(request):
+        token = int(request.query.get("pageToken", "0"))
+        files = [{"path": f"{n}", "transactionRid": "t", "sizeBytes": f"{n}"} for n in range(token)]
+        more = {"nextPageToken": str(token + 1)} if token < 3 else {}
+        return {"body": msgspec.json.encode({"data": files} | more)}
 
-        assert len(await stack.dataset.files_of(rid)) == 1_001
-        assert stack.asked("/files") == 2
+    async with answered(page) as stack:
+        assert await stack.dataset.files_of("t") == {"0": 0, "1": 1, "2": 2}
+        assert stack.asked("/files") == 4
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
@@ -496,7 +497,7 @@ async def test_a_large_file_may_take_longer_than_a_small_one(tmp_path):
 async def test_a_transaction_is_never_begun_twice_by_itself(tmp_path, fault, has_happened):
     async with connecting(tmp_path, seconds=soon_if_silent(fault)) as stack:
         stack.fault("create", **fault)
-        with pytest.raises(FoundryError) as caught:
+        with anyio.fail_after(10), pytest.raises(FoundryError) as caught:
             await stack.dataset.begin()
 
         assert not isinstance(caught.value, BranchBusy)
@@ -793,7 +794,7 @@ async def test_a_client_without_a_scope_says_so():
 
 
 @pytest.mark.parametrize(
-    "status", [200, 302, 400, 401, 403, 404, 409, 413, 415, 418, 422, 429, 500, 502, 503]
+    "status", [200, 302, 400, 401, 403, 404, 409, 413, 415, 422, 429, 500, 502]
 )
 @pytest.mark.parametrize("is_json", [True, False], ids=["JSON", "HTML"])
 async def test_an_error_never_tells_a_secret_a_token_or_foundrys_own_words(status, is_json):
