@@ -23,6 +23,7 @@ from atlas.outside.foundry.token import FoundryToken
 T = TypeVar("T")
 
 WAIT_SECONDS_MAX = 10.0  # longer than that is the uploader's to wait
+RETRY_AFTER_MAX = 900.0
 NOT_JSON = (ValueError, RecursionError)  # msgspec's errors are ValueErrors, unless it is too deep
 BYTES_A_SECOND = 1024 * 1024  # what an upload may be as slow as, beyond the deadline of any call
 
@@ -136,10 +137,10 @@ def url(address: str, query: Mapping[str, str] | None) -> URL:
 def understood(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
     """Raises Passing for what says nothing but "not now"."""
     if status in {429, 503}:
-        after = headers.get("Retry-After", "")
-        seconds = float(after) if after.isdecimal() else None
+        seconds = retry_after(headers)
         if headers.get("QoS-Retry-Hint") == "do-not-retry":
-            raise FoundryError(f"Foundry is overloaded ({status}).", seconds or WAIT_SECONDS_MAX)
+            wait = WAIT_SECONDS_MAX if seconds is None else seconds
+            raise FoundryError(f"Foundry is overloaded ({status}).", wait)
         raise Passing(f"Foundry is overloaded ({status}).", seconds)
     if status >= 500 or status < 200 or 300 <= status < 400:
         raise Passing(f"Foundry answers {status}.")
@@ -150,6 +151,13 @@ def understood(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
         except NOT_JSON:
             error = Envelope()  # an unknown endpoint has no body, a proxy in between has its own
     return Answer(status, body, headers.get("Date", ""), error)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Whole seconds, if any; nobody makes us wait for longer than a quarter of an hour."""
+    after = headers.get("Retry-After", "")
+    is_whole = after.isascii() and after.isdecimal() and len(after) < 10
+    return min(float(after), RETRY_AFTER_MAX) if is_whole else None
 
 
 def worth_another_try(error: Exception) -> bool | float:

@@ -29,7 +29,7 @@ TO_DO = {
     "AbortTransactionPermissionDenied": "our client may not write to the dataset: give it a role",
     "UploadFilePermissionDenied": "our client may not write to the dataset: give it a role",
 }
-FILE_ERRORS = frozenset({"InvalidFilePath", "InvalidParameterCombination"})
+OF_ONE_FILE = "InvalidFilePath"  # what else is refused would be so of any file
 
 
 class Branch(Struct, frozen=True):
@@ -87,7 +87,7 @@ class FoundryDataset:
         if name == "FileAlreadyExists":  # our first try, of which the answer was lost
             if await self._size_in(transaction, path) != len(ndjson):
                 raise FoundryError("A file of another size stands where we put ours.")
-        elif name in FILE_ERRORS or answer.status in {413, 415, 422}:
+        elif name == OF_ONE_FILE or answer.status == 413:
             raise FileRefused(f"Foundry refuses the file ({answer.status}).")
         elif int(expect(answer).read(File).size_bytes) != len(ndjson):
             raise FoundryError("Foundry kept another size of a file than we sent.")
@@ -172,7 +172,7 @@ class FoundryDataset:
             page = (await self._get("/files", query)).read(Files)
             for file in page.data:
                 yield file
-            more = page.next_page_token is not None
+            more = bool(page.next_page_token)
             query["pageToken"] = page.next_page_token or ""
 
     async def _get(self, path: str, query: Mapping[str, str] | None = None) -> Answer:
