@@ -5,6 +5,7 @@ import hmac
 import string
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from atlas.core.messages import Head, User
 
@@ -47,6 +48,7 @@ def paths(user: User, at: datetime) -> Iterator[str]:
         at += timedelta(milliseconds=1)
 
 
+@lru_cache(maxsize=4096)
 def pseudonym(key: bytes, sub: str) -> str:
     """What a user is called where people look: the same every time, and nobody's name."""
     return hmac.new(key, sub.encode(), hashlib.sha256).hexdigest()[:16]

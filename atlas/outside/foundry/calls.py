@@ -4,7 +4,7 @@ What counts is the status first: 429 and 503 have no body, 502 may be HTML, and 
 is never passed on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -94,7 +94,16 @@ class Calls:
 
     async def ask(self, call: Call) -> Answer:
         """Ask what is harmless to ask twice, until it is answered, or not for several tries."""
-        return await self._again(self.ask_once, call)
+        try:
+            return await self.ask_once(call)
+        except Passing as error:
+            return await self._again(self._ask_after, iter([error]), call)
+
+    async def _ask_after(self, failed: Iterator[Passing], call: Call) -> Answer:
+        """stamina costs a tenth of an upload, so it is told of the first try when that failed."""
+        for error in failed:
+            raise error
+        return await self.ask_once(call)
 
     async def ask_once(self, call: Call) -> Answer:
         """Ask. Raises FoundryError; what raised may have happened all the same."""
