@@ -155,6 +155,7 @@ values = st.recursive(
 devices = st.dictionaries(st.sampled_from([*Device.__struct_encode_fields__, "other"]), values)
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(st.sampled_from(KEYS), values | devices | st.just("") | st.just(" 7.5 ")),
     st.sampled_from(["", " ", "\u2028", "’"]),
