@@ -25,7 +25,7 @@ from atlas.core.events import ActorCrashed, DrainEnded, DrainStarted, Watch
 from atlas.core.messages import Receipt
 from atlas.edge import openapi
 from atlas.edge.app import Errors, public
-from atlas.edge.exports import Exports, Limits
+from atlas.edge.exports import Exports, Terms
 from atlas.edge.health import Health
 from atlas.edge.operator import Operator
 from atlas.edge.refusals import Refusals
@@ -64,7 +64,7 @@ class World:
     watch: Watch
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Service:
     """A running service: what its two listeners serve, and how it is told to end."""
 
@@ -158,18 +158,18 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
             doorkeeper = stages.spawn_last(Authenticate(world.identities, scope), at_once=16)
             tasks.start_soon(warm, world.identities)
             async with doorkeeper.stream, decoder.stream:
-                refusals = Refusals(world.chance.random)
+                refusals = Refusals(now, world.chance.random, watch)
                 exports = Exports(
                     users=doorkeeper,
                     exports=decoder,
                     receipts=store.receipts,
-                    limits=edge_limits(settings, is_durable=store.is_durable),
+                    terms=terms(settings, is_durable=store.is_durable),
                     refusals=refusals,
                     now=now,
                     watch=watch,
                     is_draining=lambda: drain.has_begun,
                 )
-                errors = Errors(refusals, settings.foundry.dataset_rid, now, watch, on_crash)
+                errors = Errors(refusals, on_crash)
                 yield Service(
                     public=listener(exports, errors, world, drain, settings),
                     operator=operator(store.ledger, settings),
@@ -209,9 +209,9 @@ def pace(settings: Settings) -> Pace:
     )
 
 
-def edge_limits(settings: Settings, *, is_durable: bool) -> Limits:
+def terms(settings: Settings, *, is_durable: bool) -> Terms:
     edge = settings.edge
-    return Limits(
+    return Terms(
         dataset_rid=settings.foundry.dataset_rid,
         reply_seconds=edge.reply_seconds,
         body_bytes_max=edge.body_bytes_max,

@@ -27,6 +27,11 @@ ROOM = "/api/v1/healthkit"
 RID = "ri.foundry.main.dataset.1"
 
 
+def pytest_collection_modifyitems(items):
+    """What is quick comes first."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
 def an_export(ndjson: bytes = b'{"uuid":"a"}\n', **more: object) -> dict[str, object]:
     return {"rawhealthkit": base64.b64encode(ndjson).decode(), **more}
 

@@ -253,7 +253,7 @@ def test_the_owner_of_the_journal_is_asked_for_what_stands_in_it(running, sent):
     assert "0 accepted" in table.stdout.splitlines()[-1]
     found = msgspec.json.decode(one.stdout)
     assert found["receipt"]["id"].startswith(shown)
-    assert found["user"] in found["receipt"]["path"], "only the listener hides the sub"
+    assert found["user"] in found["receipt"]["path"], "a folder is called as the user is"
     assert (table.stderr, one.stderr) == ("", "")
 
 

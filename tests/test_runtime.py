@@ -262,6 +262,25 @@ async def test_more_is_asked_for_once_when_the_last_item_has_found_its_place(at_
     assert before >= 4 - at_once, "not before the last item"
 
 
+async def test_what_comes_late_is_done_by_as_many_as_the_rest():
+    now = most = 0
+
+    async def work(item):
+        nonlocal now, most
+        now, most = now + 1, max(most, now + 1)
+        await anyio.lowlevel.checkpoint()
+        now -= 1
+
+    async def more():
+        nonlocal most
+        await anyio.wait_all_tasks_blocked()  # the others have done theirs
+        most = 0
+        return range(50)
+
+    await side_by_side(work, range(7), 7, more)
+    assert most == 7
+
+
 async def test_what_is_asked_for_fails_as_the_work_does():
     async def more():
         raise ZeroDivisionError

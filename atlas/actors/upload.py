@@ -51,7 +51,7 @@ class Chance:
 
 
 @dataclass(slots=True)
-class Doubt:
+class Memory:
     """What the uploader remembers from one group to the next; a new life knows nothing."""
 
     is_asked: bool = False  # all that the journal notes as begun was asked for
@@ -81,11 +81,11 @@ class Upload:
         self.pace = pace
         self.chance = chance
         self.watch = watch
-        self.doubt = Doubt()
+        self.memory = Memory()
 
     async def run(self, bell: Bell) -> None:
         """Empty the mailbox: at the start, and at every ring."""
-        self.doubt = Doubt()
+        self.memory = Memory()
         await self.empty(bell)
         while await bell.heard():
             await self.empty(bell)
@@ -95,15 +95,15 @@ class Upload:
         more = True
         while more and not bell.is_down:
             try:
-                if not self.doubt.is_asked:
+                if not self.memory.is_asked:
                     await self.recover()
                 seconds = self.seconds_to_next()
                 if seconds > 0 and await bell.down_within(seconds):
                     return
                 more = await self.upload()
-                self.doubt.failures = 0
+                self.memory.failures = 0
             except Unavailable as error:
-                self.doubt.is_asked, self.doubt.seen = False, None
+                self.memory.is_asked, self.memory.seen = False, None
                 seconds = self.pause_seconds(error)
                 self.watch(UploadPaused(str(error), seconds))
                 if await bell.down_within(seconds):
@@ -111,14 +111,14 @@ class Upload:
 
     def seconds_to_next(self) -> float:
         """An idle uploader starts at once, a busy one when the commit interval is over."""
-        if self.doubt.begun_at is None:
+        if self.memory.begun_at is None:
             return 0.0
-        return self.doubt.begun_at + self.pace.interval_seconds - self.chance.elapsed()
+        return self.memory.begun_at + self.pace.interval_seconds - self.chance.elapsed()
 
     def pause_seconds(self, error: Unavailable) -> float:
         """Full jitter, and never before Foundry wants to hear from us again."""
-        longest = min(PAUSE_SECONDS_MAX, PAUSE_SECONDS * 2.0**self.doubt.failures)
-        self.doubt.failures = min(self.doubt.failures + 1, 10)
+        longest = min(PAUSE_SECONDS_MAX, PAUSE_SECONDS * 2.0**self.memory.failures)
+        self.memory.failures = min(self.memory.failures + 1, 10)
         return (error.retry_seconds or 0.0) + self.chance.random() * longest
 
     async def upload(self) -> bool:
@@ -126,10 +126,10 @@ class Upload:
         seen = await self.look()
         if seen is None or await self.outbox.claim(self.pace.group, seen) is None:
             return False
-        started = self.doubt.begun_at = self.chance.elapsed()
+        started = self.memory.begun_at = self.chance.elapsed()
         transaction = await self.begin()
         group, refused = await self.put(transaction)
-        there = [file for file in group.files if file not in refused] if refused else group.files
+        there = [file for file in group.files if file not in refused]
         if there:
             if not await self.commit(group, transaction):
                 return True
@@ -145,30 +145,30 @@ class Upload:
 
         None if there is nothing to begin for: an idle uploader does not ask Foundry.
         """
-        if self.doubt.seen and self.chance.elapsed() - self.doubt.seen[0] <= SEEN_SECONDS:
-            return self.doubt.seen[1]
+        if self.memory.seen and self.chance.elapsed() - self.memory.seen[0] <= SEEN_SECONDS:
+            return self.memory.seen[1]
         return await self.branch.look() if await self.outbox.waiting() else None
 
     async def begin(self) -> str:
         try:
             transaction = await self.branch.begin()
         except BranchBusy:
-            if not self.doubt.is_unresolved:
+            if not self.memory.is_unresolved:
                 await self.outbox.resolve()  # this attempt began nothing, and no other is open
             await self.notice_holder()
             raise
-        self.doubt.holder, self.doubt.holders = "", 0
+        self.memory.holder, self.memory.holders = "", 0
         return transaction
 
     async def notice_holder(self) -> None:
         """Busy with one transaction is a build that takes its time; with ever others, a writer."""
         holder = (await self.branch.look()).head
-        if holder != self.doubt.holder:
-            self.doubt.holder = holder
-            self.doubt.holders += 1
-        if self.doubt.holders >= HOLDERS_MAX:
-            self.watch(SecondWriter(self.doubt.holders))
-            self.doubt.holders = 0
+        if holder != self.memory.holder:
+            self.memory.holder = holder
+            self.memory.holders += 1
+        if self.memory.holders >= HOLDERS_MAX:
+            self.watch(SecondWriter(self.memory.holders))
+            self.memory.holders = 0
 
     async def put(self, transaction: str) -> tuple[Group, list[File]]:
         """Put the claimed files in, side by side; and those that Foundry would refuse again.
@@ -177,7 +177,7 @@ class Upload:
         transaction would wait for the end of two.
         """
         group = await self.outbox.note(transaction, self.pace.group)
-        self.doubt.is_unresolved = False
+        self.memory.is_unresolved = False
         self.watch(GroupStarted(transaction, len(group.files), size_of(group.files)))
         refused: list[File] = []
 
@@ -200,16 +200,16 @@ class Upload:
     async def commit(self, group: Group, transaction: str) -> bool:
         """Whether it is committed; if not, the reason was found and taken away."""
         try:
-            self.doubt.seen = (self.chance.elapsed(), await self.branch.commit(transaction))
+            self.memory.seen = (self.chance.elapsed(), await self.branch.commit(transaction))
         except CommitRefused:
             if not await self.sort_out(group, transaction):
                 raise
-            self.doubt.is_asked = False
+            self.memory.is_asked = False
             return False
         return True
 
-    async def sort_out(self, group: Group, refused: str) -> int:
-        """Who holds our paths: we, from another life, or somebody else? How many were held."""
+    async def sort_out(self, group: Group, refused: str) -> bool:
+        """Who holds our paths: we, from another life, or somebody else? Whether anybody does."""
         held: list[File] = []
 
         async def look_up(file: File) -> None:
@@ -224,7 +224,7 @@ class Upload:
 
         await self.branch.abort(refused)
         await side_by_side(look_up, group.files, self.pace.uploads_at_once)
-        return len(held)
+        return bool(held)
 
     async def turn_back(self, refused: list[File], transaction: str, *, is_empty: bool) -> None:
         """Count what Foundry refused, and let it try again; an empty transaction is aborted."""
@@ -247,7 +247,7 @@ class Upload:
                 await self.complete(there, group.transaction)
             await self.outbox.release()
             self.watch(GroupRecovered(len(group.files), len(there), group.transaction))
-        self.doubt.is_asked = True
+        self.memory.is_asked = True
 
     async def resolve(self, paths: list[str]) -> None:
         """End what an attempt of ours has opened. It may open late: until then it stays noted."""
@@ -261,7 +261,7 @@ class Upload:
             await self.branch.abort(found.transaction)
             await self.outbox.resolve()
             self.watch(OrphanAborted(found.transaction))
-        self.doubt.is_unresolved = bool(await self.outbox.attempts())
+        self.memory.is_unresolved = bool(await self.outbox.attempts())
 
     async def committed(self, group: Group) -> list[File]:
         """The files that stand in the transaction of the group, which is open no more."""

@@ -17,7 +17,7 @@ from atlas.cli import standins
 from atlas.cli.configuration import configured
 from atlas.cli.services import ConfigOption
 from atlas.core import names
-from atlas.core.errors import CannotStart, JournalHeld
+from atlas.core.errors import NOT_JSON, CannotStart, JournalHeld
 from atlas.core.messages import Entry, Listing, Status
 from atlas.core.ports import Ledger
 from atlas.service import unheld
@@ -152,7 +152,7 @@ class Question:
                 if answer.status != 200:
                     raise CannotStart(msgspec.json.decode(body, type=Refusal).error)
                 return msgspec.json.decode(body, type=kind)
-        except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
+        except (aiohttp.ClientError, TimeoutError, *NOT_JSON) as error:
             raise CannotStart(f"{held} It does not answer at {held.owner or '?'}.") from error
 
 

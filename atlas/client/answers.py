@@ -8,11 +8,11 @@ import msgspec
 from msgspec import Struct
 
 from atlas.client.batches import Batch
+from atlas.core.errors import NOT_JSON
 from atlas.core.messages import Reject
 
 AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 REJECTS_SHOWN = 20
-NO_ANSWER_OF_OURS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class CannotSend(Exception):
@@ -102,10 +102,10 @@ class Refused(Struct):
 def understood(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
     """What an answer says. Raises Again, CannotSend."""
     if status not in AGAIN:
-        with suppress(*NO_ANSWER_OF_OURS):
+        with suppress(*NOT_JSON):
             return msgspec.json.decode(body, type=Answer)
     refusal = Refusal()
-    with suppress(*NO_ANSWER_OF_OURS):
+    with suppress(*NOT_JSON):
         refusal = msgspec.json.decode(body, type=Refused).error
     told = f"{status} {refusal.code}".strip()
     if status in AGAIN:

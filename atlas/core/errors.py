@@ -7,7 +7,11 @@ sent; what is Unavailable is our trouble or Foundry's, and may be sent again.
 
 from typing import ClassVar
 
+import msgspec
+
 from atlas.core.messages import Reject
+
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # msgspec raises all three
 
 
 class AtlasError(Exception):

@@ -1,4 +1,7 @@
-"""What Atlas asks of the outside, in the order of the flow. `atlas/outside` answers."""
+"""What Atlas asks of the outside, in the order of the flow. `atlas/outside` answers.
+
+Any call to the journal may raise Unavailable, while its disk fails.
+"""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
@@ -130,7 +133,7 @@ class Ledger(Protocol):
         ...
 
     async def entry(self, id: str) -> Entry | None:
-        """One export, by its receipt id or the beginning of it."""
+        """One export, by its receipt id or the beginning of it; None if several begin so, too."""
 
     async def ready(self) -> None:
         """Raises JournalFull, or Unavailable while the journal cannot be written."""

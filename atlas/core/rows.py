@@ -14,6 +14,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from atlas.core.errors import NOT_JSON
 from atlas.core.messages import Reject, Table
 
 LINE_BYTES_MAX = 8 * 1024 * 1024
@@ -115,7 +116,6 @@ class Bad(Exception):
     """This line becomes no row; why, without a byte of it."""
 
 
-NOT_USUAL = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 NO_DEVICE = Device()
 JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
@@ -167,7 +167,7 @@ def flatten(lines: Sequence[bytes], header: Header) -> Table:
                 device.software_version or "",
                 str(line, "utf-8"),
             )
-        except NOT_USUAL:
+        except NOT_JSON:
             try:
                 row = unusual(line, header)
             except Bad as error:

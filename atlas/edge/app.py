@@ -18,10 +18,8 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from atlas.core.errors import AtlasError, MethodNotAllowed, NotFound, Rejected
-from atlas.core.events import RequestRefused, Watch
-from atlas.core.ports import Clock
-from atlas.edge import wire
 from atlas.edge.refusals import Refusals
+from atlas.runtime import OnCrash
 
 CORRELATION_ID = re.compile(r"[\x20-\x7e]{1,128}")
 EXPOSED = ("X-Correlation-Id", "Retry-After", "Location", "Idempotency-Replayed")
@@ -29,17 +27,12 @@ EXPOSED = ("X-Correlation-Id", "Retry-After", "Location", "Idempotency-Replayed"
 DROP_BYTES_MAX = 1024 * 1024
 DROP_SECONDS_MAX = 2.0
 
-OnCrash = Callable[[str, Exception], None]
-
 
 @dataclass(frozen=True, slots=True)
 class Errors:
     """Whatever is raised behind the door becomes an answer."""
 
     refusals: Refusals
-    dataset_rid: str
-    now: Clock
-    watch: Watch
     on_crash: OnCrash
 
     def handlers(self) -> Mapping[Any, Callable[..., Awaitable[Response]]]:
@@ -51,15 +44,7 @@ class Errors:
         }
 
     async def refuse(self, request: Request, error: AtlasError) -> Response:
-        scope = request.scope
-        context = wire.Context(scope["correlation_id"], self.dataset_rid, self.now())
-        reason = type(error).__name__
-        self.watch(
-            RequestRefused(
-                context.correlation_id, error.code, error.status, scope.get("user"), reason
-            )
-        )
-        return self.refusals.response(request, error, context)
+        return self.refusals.response(request, error)
 
     async def no_route(self, request: Request, error: HTTPException) -> Response:
         if error.status_code == 405:

@@ -8,7 +8,7 @@ import anyio
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
-from atlas.core.errors import Rejected, TooLarge, TooSlow, UnsupportedMediaType
+from atlas.core.errors import NOT_JSON, Rejected, TooLarge, TooSlow, UnsupportedMediaType
 
 T = TypeVar("T")
 
@@ -113,7 +113,7 @@ def parse(body: bytes | msgspec.Raw, kind: type[T]) -> T:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         raise Rejected(f"The body has another shape: {shape_of(error)}.") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise Rejected("The body is not valid JSON.") from error
 
 

@@ -22,11 +22,11 @@ from atlas.core.errors import (
     Unauthenticated,
     Unavailable,
 )
-from atlas.core.events import RequestRead, RequestRefused, Watch
+from atlas.core.events import RequestRead, Watch
 from atlas.core.messages import Binding, Export, Head, Receipt, User
 from atlas.core.ports import Clock, Receipts
 from atlas.edge import body, wire
-from atlas.edge.refusals import Refusals, json
+from atlas.edge.refusals import Refusals, correlation_id, json
 from atlas.runtime import Address, Pending
 
 ROOM = "/api/v1/healthkit"
@@ -38,7 +38,7 @@ PREFERENCE = re.compile(r"\s*([A-Za-z-]+)\s*(?:=\s*\"?([^\";,]*)\"?)?")
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Terms:
     """What is set for the edge. Only a durable journal may answer 202."""
 
     dataset_rid: str
@@ -55,7 +55,7 @@ class Exports:
     users: Address[str, User]
     exports: Address[Export, Pending[Receipt]]
     receipts: Receipts
-    limits: Limits
+    terms: Terms
     refusals: Refusals
     now: Clock
     watch: Watch
@@ -72,7 +72,7 @@ class Exports:
 
     async def post_export(self, request: Request) -> Response:
         user = await self.sender(request)
-        sent = await body.read(request, wire.ExportBody, self.limits.body_bytes_max)
+        sent = await body.read(request, wire.ExportBody, self.terms.body_bytes_max)
         self.tell(request, user, [sent], is_batch=False)
         export = self.export(request, user, sent, ("unknown", 0, 1))
         outcome = await self.outcome(export, self.wait_seconds(request))
@@ -81,11 +81,11 @@ class Exports:
 
     async def post_batch(self, request: Request) -> Response:
         user = await self.sender(request)
-        chunks = (await body.read(request, wire.BatchBody, self.limits.body_bytes_max)).chunks
+        chunks = (await body.read(request, wire.BatchBody, self.terms.body_bytes_max)).chunks
         if not chunks:
             raise Rejected("chunks is empty.")
-        if len(chunks) > self.limits.chunks_max:
-            raise TooManyChunks(f"A batch may have {self.limits.chunks_max} chunks.")
+        if len(chunks) > self.terms.chunks_max:
+            raise TooManyChunks(f"A batch may have {self.terms.chunks_max} chunks.")
         bodies = [parsed(chunk) for chunk in chunks]
         self.tell(request, user, bodies, is_batch=True)
         exports = [
@@ -97,9 +97,11 @@ class Exports:
         outcomes = await self.outcomes(request, exports)
         sent = [each if isinstance(each, wire.ExportBody) else None for each in bodies]
         reply = wire.batch_reply(outcomes, sent, self.context(request))
+        for outcome in outcomes:
+            if isinstance(outcome, AtlasError):
+                self.refusals.tell(request, outcome)
         if error := wire.batch_error(outcomes):
-            self.watch(RequestRefused(correlation_id(request), error.code, error.status, user.sub))
-            return self.refusals.response(request, error, self.context(request), reply)
+            return self.refusals.response(request, error, reply)
         return self.answer(reply, outcomes)
 
     async def get_receipt(self, request: Request) -> Response:
@@ -159,12 +161,12 @@ class Exports:
         with self.deadline():
             pending = await self.exports.ask(export)
         receipt = pending.now
-        if not self.limits.is_durable:
-            wait_seconds = self.limits.reply_seconds
+        if not self.terms.is_durable:
+            wait_seconds = self.terms.reply_seconds
         with anyio.move_on_after(wait_seconds), suppress(Unavailable):
             later = await pending.later.outcome()
             receipt = msgspec.structs.replace(later, replayed=receipt.replayed)
-        if receipt.status == "accepted" and not self.limits.is_durable:
+        if receipt.status != "committed" and not self.terms.is_durable:
             raise FoundryError("Not committed in time. The same request joins it.")
         return receipt
 
@@ -200,19 +202,19 @@ class Exports:
         wait = found.get("wait") or ""
         if COUNT.fullmatch(wait):
             return min(float(wait), WAIT_SECONDS_MAX)
-        return 0.0 if "respond-async" in found else self.limits.reply_seconds
+        return 0.0 if "respond-async" in found else self.terms.reply_seconds
 
     @contextmanager
     def deadline(self) -> Iterator[None]:
         """Backpressure ends here: a sender that cannot be served in time is told so."""
         try:
-            with anyio.fail_after(self.limits.reply_seconds):
+            with anyio.fail_after(self.terms.reply_seconds):
                 yield
         except TimeoutError as error:
             raise Unavailable("There is no room in the flow now.") from error
 
     def context(self, request: Request) -> wire.Context:
-        return wire.Context(correlation_id(request), self.limits.dataset_rid, self.now())
+        return wire.Context(correlation_id(request), self.terms.dataset_rid, self.now())
 
     def tell(
         self,
@@ -256,8 +258,3 @@ def idempotency_key(request: Request) -> str | None:
     if key is not None and not KEY.fullmatch(key):
         raise Rejected("Idempotency-Key has 1 to 255 printable ASCII characters.")
     return key
-
-
-def correlation_id(request: Request) -> str:
-    found: str = request.scope["correlation_id"]
-    return found

@@ -11,7 +11,7 @@ from atlas.core import names
 from atlas.core.errors import AtlasError
 from atlas.core.ports import Clock
 from atlas.edge import wire
-from atlas.edge.refusals import json
+from atlas.edge.refusals import correlation_id, json
 
 Checks = Mapping[str, Callable[[], Awaitable[None]]]
 
@@ -39,7 +39,7 @@ class Health:
             service="atlas",
             timestamp=names.timestamp(self.now()),
             version=self.version,
-            correlation_id=request.scope["correlation_id"],
+            correlation_id=correlation_id(request),
         )
         return json(reply, 200)
 
@@ -57,6 +57,6 @@ class Health:
             status="ready" if is_ready else "not ready",
             checks=found,
             timestamp=names.timestamp(self.now()),
-            correlation_id=request.scope["correlation_id"],
+            correlation_id=correlation_id(request),
         )
         return json(reply, 200 if is_ready else 503)

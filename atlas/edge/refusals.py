@@ -9,32 +9,41 @@ from starlette.responses import Response
 
 from atlas.core import names
 from atlas.core.errors import AtlasError, InsufficientScope, Unauthenticated
+from atlas.core.events import RequestRefused, Watch
+from atlas.core.ports import Clock
 from atlas.edge import wire
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"
+DEFAULT_SECONDS = 5.0  # until it is worth while to try again, when nobody knows
 
 
 class Refusals:
     """`random` spreads those who were told to come again, so that they do not come together."""
 
-    def __init__(self, random: Callable[[], float]) -> None:
+    def __init__(self, now: Clock, random: Callable[[], float], watch: Watch) -> None:
+        self._now = now
         self._random = random
+        self._watch = watch
+
+    def tell(self, request: Request, error: AtlasError) -> None:
+        """Whoever watches hears of every refusal, of a request or of one chunk in it."""
+        user = request.scope.get("user")
+        self._watch(
+            RequestRefused(correlation_id(request), error.code, error.status, user, str(error))
+        )
 
     def response(
-        self,
-        request: Request,
-        error: AtlasError,
-        context: wire.Context,
-        batch: wire.BatchReply | None = None,
+        self, request: Request, error: AtlasError, batch: wire.BatchReply | None = None
     ) -> Response:
         """The refusal of a request; of a batch, with what became of its chunks."""
+        self.tell(request, error)
         wait = self.retry_after(error)
         detail = wire.ErrorDetail(
             code=error.code,
             message=str(error),
-            correlation_id=context.correlation_id,
-            timestamp=names.timestamp(context.now),
+            correlation_id=correlation_id(request),
+            timestamp=names.timestamp(self._now()),
             retryable=error.retryable,
             retry_after=wait,
             details=error.details,
@@ -58,8 +67,14 @@ class Refusals:
     def retry_after(self, error: AtlasError) -> int | None:
         """Seconds, up to twice what the error says; every 5xx says some."""
         if error.status >= 500:
-            return ceil((error.retry_seconds or 5.0) * (1 + self._random()))
+            seconds = DEFAULT_SECONDS if error.retry_seconds is None else error.retry_seconds
+            return ceil(seconds * (1 + self._random()))
         return None if error.retry_seconds is None else ceil(error.retry_seconds)
+
+
+def correlation_id(request: Request) -> str:
+    found: str = request.scope["correlation_id"]
+    return found
 
 
 def challenge(error: AtlasError) -> dict[str, str]:

@@ -107,6 +107,8 @@ class Log:
 
 def refusal(event: events.RequestRefused) -> str:
     """The old service had sentences of their own for some."""
+    if event.code in {"NOT_FOUND", "METHOD_NOT_ALLOWED"}:
+        return "Nothing is at this address"  # a scanner's, as a rule
     if event.status == 401:
         return "JWT validation failed"
     too_large = event.status == 413

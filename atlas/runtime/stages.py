@@ -44,6 +44,8 @@ class Address(Generic[In, Answer]):
 
     async def send(self, envelope: Envelope[In, Answer]) -> None:
         try:
+            with suppress(anyio.WouldBlock):
+                return self.stream.send_nowait(envelope)  # as a rule there is room
             await self.stream.send(envelope)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
             raise Unavailable from error

@@ -29,7 +29,7 @@ async def side_by_side(
     is_asked, free = False, at_once
 
     async def worker() -> None:
-        nonlocal is_asked
+        nonlocal is_asked, free
         try:
             while queue:
                 item = queue.popleft()
@@ -41,6 +41,8 @@ async def side_by_side(
         except Exception as error:  # noqa: BLE001 - it is raised again, outside the group
             failed.append(error)
             workers.cancel_scope.cancel()
+        finally:
+            free += 1
 
     def start() -> None:
         nonlocal free

@@ -38,4 +38,4 @@ async def connected(
     async with aiohttp.ClientSession(connector=connector) as session:
         token = FoundryToken(session, credentials, call_seconds, watch)
         calls = Calls(session, token, place.host, call_seconds)
-        yield FoundryDataset(calls, place.dataset_rid, place.branch)
+        yield FoundryDataset(calls, place.dataset_rid, place.branch, call_seconds)

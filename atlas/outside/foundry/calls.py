@@ -5,6 +5,7 @@ is never passed on.
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -17,14 +18,13 @@ import stamina.instrumentation
 from msgspec import Struct
 from yarl import URL
 
-from atlas.core.errors import FoundryError
+from atlas.core.errors import NOT_JSON, FoundryError
 from atlas.outside.foundry.token import FoundryToken
 
 T = TypeVar("T")
 
 WAIT_SECONDS_MAX = 10.0  # longer than that is the uploader's to wait
 RETRY_AFTER_MAX = 900.0
-NOT_JSON = (ValueError, RecursionError)  # msgspec's errors are ValueErrors, unless it is too deep
 BYTES_A_SECOND = 1024 * 1024  # what an upload may be as slow as, beyond the deadline of any call
 
 # stamina's own hooks log the arguments of what is tried again: here, somebody's rows
@@ -155,10 +155,8 @@ def understood(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
         raise Passing(f"Foundry answers {status}.")
     error = Envelope()
     if status >= 400:
-        try:
+        with suppress(*NOT_JSON):  # an unknown endpoint has no body, a proxy has its own
             error = msgspec.json.decode(body, type=Envelope)
-        except NOT_JSON:
-            error = Envelope()  # an unknown endpoint has no body, a proxy in between has its own
     return Answer(status, body, headers.get("Date", ""), error)
 
 

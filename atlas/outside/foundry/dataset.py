@@ -18,7 +18,8 @@ from atlas.core.ports import TransactionState
 from atlas.outside.foundry.calls import Answer, Call, Calls
 
 NDJSON, OCTETS = "application/x-ndjson", "application/octet-stream"
-ATTEMPT_SECONDS = 60.0  # the deadline of a call, and how old may be what we saw before it
+SEEN_SECONDS_MAX = 5.0  # how old what was seen may be when we begin: see actors/upload.py
+ATTEMPT_CALLS = 4  # to begin: a token and the call, and both again when the token was refused
 PAGE_SIZE = "1000"
 TO_DO = {
     "DatasetNotFound": "it does not know the dataset, or our client has no role on it",
@@ -57,7 +58,8 @@ class Files(Struct, frozen=True):
 class FoundryDataset:
     """Answers `ports.Branch`."""
 
-    def __init__(self, calls: Calls, rid: str, branch: str) -> None:
+    def __init__(self, calls: Calls, rid: str, branch: str, call_seconds: float) -> None:
+        self._attempt_seconds = SEEN_SECONDS_MAX + ATTEMPT_CALLS * call_seconds
         self._calls = calls
         self._home = f"/datasets/{quote(rid, safe='')}"
         self._branch = branch
@@ -139,7 +141,7 @@ class FoundryDataset:
         found = answer.read(Transaction)
         # the Date of an answer has whole seconds, so what came after it may seem to come before
         earliest = seen.at - timedelta(seconds=1)
-        latest = seen.at + timedelta(seconds=ATTEMPT_SECONDS)
+        latest = seen.at + timedelta(seconds=self._attempt_seconds)
         is_like_ours = found.status == "OPEN" and found.transaction_type == "APPEND"
         if not is_like_ours or not earliest <= found.created_time <= latest:
             return None

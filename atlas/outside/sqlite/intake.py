@@ -1,13 +1,14 @@
 """What is accepted: each export once, whoever sends it again, and under whatever key."""
 
 import sqlite3
+from datetime import datetime
 
 import msgspec
 import zstandard
 
 from atlas.core import names
 from atlas.core.errors import JournalFull, KeyReused
-from atlas.core.messages import Flattened, Head, Receipt
+from atlas.core.messages import Flattened, Head, Receipt, User
 from atlas.outside.sqlite.commits import Commits
 from atlas.outside.sqlite.receipts import COLUMNS, receipt
 
@@ -16,7 +17,7 @@ INSERT = f"""
         (id, user, at, path, ingested, rejected, rejects, bytes, payload, correlation_id)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING {COLUMNS}
 """
-WAITING = "SELECT sum(bytes) FROM total WHERE status IN ('accepted', 'claimed', 'set_aside')"
+KEPT = "SELECT sum(bytes) FROM total WHERE status IN ('accepted', 'claimed', 'set_aside')"
 
 
 class SqliteIntake:
@@ -42,14 +43,14 @@ class SqliteIntake:
 
     def _insert(self, db: sqlite3.Connection, export: Flattened) -> Receipt:
         table, user = export.table, export.head.user
-        waiting = db.execute(WAITING).fetchone()[0]
-        if waiting + len(table.ndjson) > self._bytes_max:
+        kept = db.execute(KEPT).fetchone()[0]
+        if kept + len(table.ndjson) > self._bytes_max:
             raise JournalFull
         row = [
             export.id,
             user.sub,
             export.at.isoformat(),
-            next(path for path in names.paths(user, export.at) if is_free(db, path)),
+            free_path(db, user, export.at),
             table.ingested,
             table.rejected,
             msgspec.json.encode(table.rejects),
@@ -60,8 +61,10 @@ class SqliteIntake:
         return receipt(db.execute(INSERT, row).fetchone())
 
 
-def is_free(db: sqlite3.Connection, path: str) -> bool:
-    return db.execute("SELECT 1 FROM export WHERE path = ?", [path]).fetchone() is None
+def free_path(db: sqlite3.Connection, user: User, at: datetime) -> str:
+    """The first path of this user, from this moment on, that no export has."""
+    select = "SELECT 1 FROM export WHERE path = ?"
+    return next(path for path in names.paths(user, at) if not db.execute(select, [path]).fetchone())
 
 
 def check_key(db: sqlite3.Connection, head: Head, id: str) -> None:

@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -164,18 +164,17 @@ def acquire(descriptor: int, path: Path, wait_seconds: float) -> None:
 def connect(path: Path | None) -> sqlite3.Connection:
     """The one connection. Raises CannotStart when the file is no journal that we can read."""
     try:
-        db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=True)
+        with ExitStack() as otherwise:
+            db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=True)
+            otherwise.callback(db.close)
+            db.executescript(PRAGMAS)
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if version > VERSION:
+                raise CannotStart(f"The journal {path} was written by a newer Atlas (v{version}).")
+            if version == 0:
+                db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+            otherwise.pop_all()
     except sqlite3.Error as error:
-        raise CannotStart(f"{path} is no journal that can be read: {error}.") from error
-    try:
-        db.executescript(PRAGMAS)
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version > VERSION:
-            raise CannotStart(f"The journal {path} was written by a newer Atlas (v{version}).")
-        if version == 0:
-            db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
-    except sqlite3.Error as error:
-        db.close()
         raise CannotStart(f"{path} is no journal that can be read: {error}.") from error
     return db
 

@@ -9,7 +9,7 @@ from atlas.core import names
 from atlas.core.errors import JournalFull
 from atlas.core.messages import Entry, Listing, Status
 from atlas.outside.sqlite.commits import Commits
-from atlas.outside.sqlite.intake import WAITING
+from atlas.outside.sqlite.intake import KEPT
 from atlas.outside.sqlite.receipts import COLUMNS, receipt
 
 SELECT = f"SELECT number, user, bytes, tries, {COLUMNS} FROM export"
@@ -59,7 +59,7 @@ class SqliteLedger:
         def work(db: sqlite3.Connection) -> int:
             for statement in TOUCH:  # reading alone goes well on a disk that is full, too
                 db.execute(statement)
-            return int(db.execute(WAITING).fetchone()[0])
+            return int(db.execute(KEPT).fetchone()[0])
 
         if await self._commits.run(work) >= self._bytes_max:
             raise JournalFull

@@ -7,10 +7,9 @@ from datetime import datetime
 import msgspec
 import zstandard
 
-from atlas.core import names
 from atlas.core.messages import File, Group, Limits, Receipt, Seen, User
 from atlas.outside.sqlite.commits import Commits
-from atlas.outside.sqlite.intake import is_free
+from atlas.outside.sqlite.intake import free_path
 from atlas.outside.sqlite.receipts import COLUMNS, receipt
 
 CLAIM = """
@@ -85,9 +84,9 @@ class SqliteOutbox:
         return await self._commits.run(work)
 
     async def complete(self, ids: Collection[str], transaction: str) -> Sequence[Receipt]:
-        row = [transaction, msgspec.json.encode(ids).decode()]
+        given = [transaction, msgspec.json.encode(ids).decode()]
         return await self._commits.run(
-            lambda db: [receipt(row) for row in db.execute(COMPLETE, row).fetchall()]
+            lambda db: [receipt(row) for row in db.execute(COMPLETE, given).fetchall()]
         )
 
     async def refused(self, id: str, tries_max: int) -> Receipt | None:
@@ -102,8 +101,7 @@ class SqliteOutbox:
         def work(db: sqlite3.Connection) -> None:
             select = "SELECT user, at FROM export WHERE id = ?"
             sub, at = db.execute(select, [id]).fetchone()
-            paths = names.paths(User(sub), datetime.fromisoformat(at))
-            path = next(path for path in paths if is_free(db, path))
+            path = free_path(db, User(sub), datetime.fromisoformat(at))
             db.execute("UPDATE export SET path = ? WHERE id = ?", [path, id])
 
         await self._commits.run(work)
