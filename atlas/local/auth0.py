@@ -19,14 +19,14 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import msgspec
 from aiohttp import web
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-T = TypeVar("T")
+from atlas.local.http import cut, json, read
 
 AUDIENCE = "https://api.atlas.ai"
 DAY_SECONDS = 86_400
@@ -152,9 +152,7 @@ class Tenant:
         self._auth0.asked["jwks"] += 1
         outage = self._auth0.outage
         if outage.on and outage.status == "cut":
-            if request.transport is not None:
-                request.transport.abort()
-            return web.Response()
+            return cut(request)
         if outage.on:
             return web.Response(status=int(outage.status))
         return json({"keys": [key.as_dict(private=False) for key in self._auth0.ring.all()]})
@@ -209,15 +207,3 @@ class Tenant:
         if self._auth0.keys_file is not None:
             self._auth0.ring.keep_in(self._auth0.keys_file)
         return json({"kids": [key.kid for key in self._auth0.ring.all()]})
-
-
-async def read(request: web.Request, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(await request.read() or b"{}", type=kind)
-    except msgspec.DecodeError as error:
-        raise web.HTTPBadRequest(text=str(error)) from error
-
-
-def json(body: object, status: int = 200) -> web.Response:
-    text = msgspec.json.encode(body)
-    return web.Response(body=text, status=status, content_type="application/json")

@@ -7,9 +7,10 @@ from aiohttp import web
 
 from atlas.local.foundry import control
 from atlas.local.foundry.branches import Branch, File, Refused, Transaction
-from atlas.local.foundry.door import READ, WRITE, Door, body_of, json
+from atlas.local.foundry.door import READ, WRITE, Door, body_of
 from atlas.local.foundry.state import Foundry
 from atlas.local.foundry.tables import Tables
+from atlas.local.http import json
 
 BODY_BYTES_MAX = 256 * 1024 * 1024
 PAGE_SIZE, PAGE_SIZE_MAX = 20, 50

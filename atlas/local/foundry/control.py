@@ -9,7 +9,7 @@ GET  /stand-in/state                           transactions, calls, complaints
 """
 
 import asyncio
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -17,8 +17,7 @@ from aiohttp import web
 from atlas.local.foundry.branches import Refused, Transaction
 from atlas.local.foundry.faults import Fault
 from atlas.local.foundry.state import DATASET, Foundry
-
-T = TypeVar("T")
+from atlas.local.http import json, read
 
 
 class Foreign(msgspec.Struct, forbid_unknown_fields=True):
@@ -117,13 +116,6 @@ class Control:
         return json({})
 
 
-async def read(request: web.Request, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(await request.read() or b"{}", type=kind)
-    except msgspec.DecodeError as error:
-        raise web.HTTPBadRequest(text=str(error)) from error
-
-
 def seen(found: Transaction) -> dict[str, Any]:
     return {
         "rid": found.rid,
@@ -134,7 +126,3 @@ def seen(found: Transaction) -> dict[str, Any]:
         "closed": found.closed,
         "files": {path: file.size for path, file in found.files.items()},
     }
-
-
-def json(body: object) -> web.Response:
-    return web.Response(body=msgspec.json.encode(body), content_type="application/json")

@@ -14,6 +14,7 @@ from atlas.local.foundry import faults
 from atlas.local.foundry.branches import Refused
 from atlas.local.foundry.faults import Fault
 from atlas.local.foundry.state import Foundry
+from atlas.local.http import json
 
 READ, WRITE = "api:datasets-read", "api:datasets-write"
 CODES = {
@@ -143,8 +144,3 @@ def refusal(error: Refused) -> web.Response:
         "parameters": error.parameters,
     }
     return json(body, error.status)
-
-
-def json(body: object, status: int = 200) -> web.Response:
-    text = msgspec.json.encode(body)
-    return web.Response(body=text, status=status, content_type="application/json")

@@ -17,6 +17,8 @@ from typing import Literal
 from aiohttp import web
 from msgspec import Struct
 
+from atlas.local.http import cut
+
 CallName = Literal[
     "token",
     "create",
@@ -90,12 +92,6 @@ async def unheard(request: web.Request, fault: Fault) -> web.StreamResponse:
     if fault.how == "silence":
         await asyncio.sleep(fault.seconds)
     return cut(request)
-
-
-def cut(request: web.Request) -> web.Response:
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response()
 
 
 def refusal(fault: Fault) -> web.Response:

@@ -55,7 +55,6 @@ class Foundry:
     ) -> None:
         self.branches = Branches(state, datasets, branches, now)
         self.client = client
-        self.now = now
         self.switches = Switches()
         self.faults = Faults()
         self.minute = Minute()

@@ -9,8 +9,9 @@ import msgspec
 from aiohttp import web
 
 from atlas.local.foundry.branches import Refused
-from atlas.local.foundry.door import body_of, json
+from atlas.local.foundry.door import body_of
 from atlas.local.foundry.state import Foundry
+from atlas.local.http import json
 
 
 class Tables:
