@@ -147,7 +147,9 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
     limits, scope = settings.export, settings.auth0.required_scope
 
     async with anyio.create_task_group() as uploads:
-        uploads.start_soon(supervise, "Upload", partial(uploader.run, bell), Restarts(), on_crash)
+        restarts = Restarts()
+        run = partial(uploader.run, bell, restarts)
+        uploads.start_soon(supervise, "Upload", run, restarts, on_crash)
         async with anyio.create_task_group() as tasks:
             stages = Stages(tasks, on_crash)
             journaler = stages.spawn_last(Journal(store.intake, promises, bell, watch), at_once=64)

@@ -7,6 +7,7 @@ import anyio
 import pytest
 
 from atlas.core.events import (
+    ActorCrashed,
     ExportAccepted,
     ExportSetAside,
     GroupCommitted,
@@ -251,6 +252,43 @@ async def test_latecomers_go_along_and_are_committed_once_whatever_is_lost(tmp_p
     assert life.dataset.open_now() == []
     if moment == "before put":
         assert len(life.dataset.transactions) == 1
+
+
+async def test_a_bug_of_the_uploader_costs_a_restart_and_counts_only_without_success(tmp_path):
+    """Seven crashes would end the service, had nothing worked in between."""
+    life = Life(tmp_path / "journal")
+
+    async def bug():
+        raise ZeroDivisionError
+
+    async with life.running() as flow:
+        for number in range(7):
+            life.dataset.mishaps["before commit"] = bug
+            assert (await flow.post(an_export(b'{"uuid":"%d"}\n' % number))).status == 200
+        assert flow.seen.count_of(ActorCrashed) == 7
+
+    assert life.dataset.uuids() == [*"0123456"]
+    assert life.dataset.open_now() == []
+
+
+async def test_an_uploader_that_only_crashes_ends_the_service(tmp_path):
+    life = Life(tmp_path / "journal")
+    await accept(life, b"a")
+
+    async def bug():
+        life.dataset.mishaps["before look"] = bug
+        raise ZeroDivisionError
+
+    life.dataset.mishaps["before look"] = bug
+    with pytest.raises(BaseExceptionGroup) as ended:
+        async with life.running():
+            await anyio.sleep(5)
+    assert ended.group_contains(ZeroDivisionError)
+
+    life.dataset.mishaps.clear()
+    async with life.running() as flow:
+        await flow.is_empty()
+    assert life.dataset.uuids() == ["a"]
 
 
 async def the_end_of_theirs(life, flow):

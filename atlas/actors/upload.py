@@ -24,7 +24,7 @@ from atlas.core.events import (
 )
 from atlas.core.messages import File, Group, Limits, Receipt, Seen
 from atlas.core.ports import Branch, Outbox
-from atlas.runtime import Bell, Promises, side_by_side
+from atlas.runtime import Bell, Promises, Restarts, side_by_side
 
 SEEN_SECONDS = 5.0  # for so long the head of a branch that we committed to counts as seen
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.5, 15.0
@@ -83,14 +83,14 @@ class Upload:
         self.watch = watch
         self.memory = Memory()
 
-    async def run(self, bell: Bell) -> None:
+    async def run(self, bell: Bell, restarts: Restarts) -> None:
         """Empty the mailbox: at the start, and at every ring."""
         self.memory = Memory()
-        await self.empty(bell)
+        await self.empty(bell, restarts)
         while await bell.heard():
-            await self.empty(bell)
+            await self.empty(bell, restarts)
 
-    async def empty(self, bell: Bell) -> None:
+    async def empty(self, bell: Bell, restarts: Restarts) -> None:
         """Upload group after group. While Foundry is down, try again and again."""
         more = True
         while more and not bell.is_down:
@@ -102,6 +102,7 @@ class Upload:
                     return
                 more = await self.upload()
                 self.memory.failures = 0
+                restarts.has_worked = True
             except Unavailable as error:
                 self.memory.is_asked, self.memory.seen = False, None
                 seconds = self.pause_seconds(error)
