@@ -261,6 +261,27 @@ def test_serve_names_the_setting_that_is_missing(atlas, name):
     assert "a-secret" not in said
 
 
+# what is left of a bug
+
+
+def test_a_bug_is_told_by_its_place_and_without_a_value(atlas, monkeypatch):
+    def bug(*_arguments):
+        raise ExceptionGroup("of tasks", [ZeroDivisionError("72 beats of Ada")])
+
+    monkeypatch.setattr("atlas.core.rows.flatten", bug)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # main sets its own
+    with pytest.raises(ExceptionGroup) as ended:
+        atlas("flatten", stdin=b"{}")
+    told = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", told)
+    sys.excepthook(ended.type, ended.value, ended.tb)
+
+    assert told.getvalue().endswith(
+        "Ended by a bug (ZeroDivisionError). Please report the above.\n"
+    )
+    assert "Ada" not in told.getvalue()
+
+
 # the journal
 
 

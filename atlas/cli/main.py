@@ -1,8 +1,11 @@
 """All commands together, and what they have in common."""
 
 import sys
+import traceback
+from types import TracebackType
 
 import typer
+from typer.main import get_command
 
 from atlas import __version__
 from atlas.cli import exports, phone, services
@@ -42,8 +45,9 @@ def atlas(
 
 def main() -> None:
     """Run one command. Errors are one line on stderr; the exit code says whose they are."""
+    sys.excepthook = ended_by_a_bug
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        sys.exit(get_command(app)(standalone_mode=False) or 0)  # app() has a hook of its own
     except typer.TyperException as error:  # wrong usage
         fail(error.format_message(), error.exit_code)
     except CannotStart as error:
@@ -54,6 +58,19 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     except OSError as error:  # a full disk, a torn one; `| head` ends in typer, with 1
         fail(f"{error.strerror or repr(error)}.", 1)
+
+
+def ended_by_a_bug(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Where it happened, without its message: that may quote a value."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+        kind, trace = type(error), error.__traceback__
+    where = "".join(traceback.format_tb(trace))
+    typer.echo(
+        f"{where}atlas: Ended by a bug ({kind.__name__}). Please report the above.", err=True
+    )
 
 
 def fail(message: str, code: int) -> None:
