@@ -19,7 +19,7 @@ from atlas.core.errors import (
     MissingIdentity,
     TokenExpired,
 )
-from atlas.core.messages import LeftOpen, Seen, User
+from atlas.core.messages import Held, LeftOpen, Seen, User
 from atlas.core.ports import TransactionState
 
 Mishap = Callable[[], Awaitable[object]]
@@ -114,11 +114,11 @@ class MemoryDataset:
             files = found.files if found.state != "ABORTED" else {}
             return {path: len(file) for path, file in files.items()}
 
-    async def holder_of(self, path: str) -> str | None:
+    async def holder_of(self, path: str) -> Held | None:
         async with self.call("holder_of"):
             for rid, each in reversed(self.transactions.items()):
                 if each.state == "COMMITTED" and path in each.files:
-                    return rid
+                    return Held(rid, len(each.files[path]))
             return None
 
     async def content(self, path: str) -> bytes:

@@ -195,6 +195,8 @@ ENCODED = [
     pytest.param("gzip", gzip.compress(JSON), id="gzip"),
     pytest.param("x-gzip", gzip.compress(JSON), id="x-gzip"),
     pytest.param("gzip", gzip.compress(JSON[:9]) + gzip.compress(JSON[9:]), id="two members"),
+    pytest.param("gzip", gzip.compress(JSON) + bytes(100), id="padded"),
+    pytest.param("identity", b"\xef\xbb\xbf" + JSON, id="a byte order mark"),
     pytest.param("deflate", zlib.compress(JSON), id="deflate"),
     pytest.param("deflate", RAW_DEFLATE.compress(JSON) + RAW_DEFLATE.flush(), id="raw deflate"),
 ]
@@ -242,6 +244,12 @@ REFUSED = [  # what is sent, then status and code
     pytest.param(an_export(b" \n\t\n"), 400, "INVALID_PAYLOAD", id="only white space"),
     pytest.param(an_export(b"{\n[]\n"), 400, "INVALID_NDJSON", id="no good line"),
     pytest.param(an_export(LARGE * 9), 413, "CHUNK_TOO_LARGE", id="a large export"),
+    pytest.param(
+        an_export(b"{}\n" * 50, device="d" * 2_000), 413, "CHUNK_TOO_LARGE", id="a long device"
+    ),
+    pytest.param(
+        b'{"rawhealthkit":"e30=","manifest":"\xff"}', 400, "INVALID_PAYLOAD", id="manifest no UTF-8"
+    ),
     pytest.param(an_export(b"{}\n" * 101), 413, "CHUNK_TOO_LARGE", id="too many lines"),
     pytest.param(b" " * 24_000_001, 413, "PAYLOAD_TOO_LARGE", id="a large body"),
 ]
@@ -315,6 +323,7 @@ async def test_bad_lines_are_told_by_number_and_reason_when_none_is_good(life):
         pytest.param({"content-encoding": "br"}, 415, id="another encoding"),
         pytest.param({"content-encoding": "gzip, gzip"}, 415, id="two encodings"),
         pytest.param({"content-encoding": "gzip"}, 400, id="no gzip although it says so"),
+        pytest.param({"idempotency-key": ""}, 200, id="an empty key"),
         pytest.param({"idempotency-key": "k" * 256}, 400, id="a long key"),
         pytest.param({"idempotency-key": "k k"}, 400, id="a key with a space"),
     ],
@@ -329,6 +338,8 @@ async def test_headers_that_an_export_may_have_and_may_not(life, headers, status
     [
         pytest.param(gzip.compress(JSON)[:-9], id="cut off"),
         pytest.param(zlib.compress(JSON) + b"more", id="something behind it"),
+        pytest.param(gzip.compress(JSON) + zlib.compress(b" "), id="another kind behind it"),
+        pytest.param(gzip.compress(JSON) + gzip.compress(b"") * 100, id="a hundred of nothing"),
     ],
 )
 async def test_a_compressed_body_must_be_whole(life, body):
@@ -402,6 +413,22 @@ async def test_the_rest_of_a_body_that_was_answered_early_is_dropped_a_little_an
                 taken += 65_536
 
     assert taken < 20_000_000, "1 MiB by us; the rest is in the buffers of the kernel"
+
+
+@pytest.mark.parametrize("method", ["GET", "OPTIONS"])
+async def test_a_body_that_nobody_asked_for_is_not_swallowed(life, method):
+    async with listening(life) as server:
+        answer = await server.send(method, "/health", HOST | {"content-length": "10"})
+
+    assert answer.headers["connection"] == "close"
+
+
+async def test_a_compressed_body_may_be_no_longer_than_a_plain_one(life):
+    async with listening(life) as server:
+        nothing = gzip.compress(b"")[:-8] + bytes(8)
+        answer = await server.post(nothing + bytes(24_000_001), content_encoding="gzip")
+
+    assert (answer.status, answer.code) == (413, "PAYLOAD_TOO_LARGE")
 
 
 async def test_a_length_that_is_too_large_is_refused_before_the_body_is_sent(life):

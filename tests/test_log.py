@@ -108,6 +108,19 @@ def test_on_a_terminal_it_is_text_for_people():
     assert not line.startswith("{")
 
 
+class Full(io.StringIO):
+    def write(self, _text):
+        raise OSError(28, "No space left on device")
+
+
+def test_a_log_that_cannot_be_written_refuses_no_export():
+    told(COMMITTED, stream=Full())
+    closed = io.StringIO()
+    log = Log(logger(closed, "info"), "ri.dataset", KEY)
+    closed.close()
+    log.watch(COMMITTED)
+
+
 def test_every_event_has_a_sentence():
     by_itself = {events.RequestRead, events.RequestRefused}  # theirs depend on what they hold
     assert set(SENTENCES) | by_itself == set(events.Event.__args__)

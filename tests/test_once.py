@@ -6,6 +6,7 @@ from datetime import timedelta
 import anyio
 import pytest
 
+from atlas.core.errors import CommitRefused
 from atlas.core.events import (
     ActorCrashed,
     ExportAccepted,
@@ -178,6 +179,41 @@ async def test_a_path_that_is_taken_is_ours_already_or_makes_room(tmp_path, uuid
     assert again.body["transaction_rid"] == first.body["transaction_rid"]
     assert life.dataset.uuids() == sorted(["x", *map(bytes.decode, uuids)])
     assert life.dataset.open_now() == []
+
+
+async def test_rubbish_instead_of_a_file_proves_nothing_about_it(tmp_path):
+    """The journal was lost; and the first answer about our own path is "It works!"."""
+    lost = Life(tmp_path / "lost")
+    async with lost.running() as flow:
+        first = await flow.post(an_export())
+    life = replace(lost, journal=tmp_path / "journal")
+    content = life.dataset.content
+
+    async def rubbish(_path):
+        life.dataset.content = content
+        return b"It works!"
+
+    life.dataset.content = rubbish
+    async with life.running() as flow:
+        again = await flow.post(an_export())
+
+    assert life.dataset.content == content, "it was asked for"
+    assert again.body["transaction_rid"] == first.body["transaction_rid"]
+    assert life.dataset.uuids() == ["a"]
+
+
+async def test_a_commit_that_happened_and_is_called_refused_is_complete(tmp_path):
+    life = Life(tmp_path / "journal")
+
+    async def refused():
+        raise CommitRefused
+
+    life.dataset.mishaps["after commit"] = refused
+    async with life.running() as flow:
+        answer = await flow.post(an_export())
+
+    assert (answer.status, answer.body["transaction_rid"]) == (200, life.dataset.head())
+    assert life.dataset.uuids() == ["a"]
 
 
 async def test_an_empty_orphan_is_left_alone_where_others_write_too(tmp_path):

@@ -163,6 +163,12 @@ async def test_what_is_no_id_is_found_nowhere(life, id):
     assert answer.body.keys() == {"error"}
 
 
+async def test_no_id_is_nobodys(life):
+    async with life.running() as flow:
+        await exported(flow, "a")
+        assert (await asked(flow, "/exports/")).status == 404
+
+
 @pytest.mark.parametrize(
     ("host", "status"),
     [

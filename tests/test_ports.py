@@ -208,7 +208,7 @@ async def test_a_file_is_seen_by_readers_when_it_is_committed_and_not_before(far
     assert seen.head == rid
     assert await far.branch.state_of(rid) == "COMMITTED"
     assert await far.branch.files_of(rid) == {PATH: len(ROWS)}
-    assert await far.branch.holder_of(PATH) == rid
+    assert (await far.branch.holder_of(PATH)).transaction == rid
     assert await far.branch.content(PATH) == ROWS
 
 
@@ -273,7 +273,7 @@ async def test_a_commit_is_refused_while_a_path_is_held_by_another_transaction(f
 
     assert await far.branch.state_of(rid) == "OPEN"
     await far.branch.abort(rid)
-    assert await far.branch.holder_of(PATH) == first
+    assert (await far.branch.holder_of(PATH)).transaction == first
 
 
 @pytest.mark.parametrize("is_known", [True, False], ids=["aborted", "unknown"])
@@ -313,7 +313,7 @@ async def test_a_path_is_held_by_whoever_wrote_there_last(far):
     theirs = far.somebody_opens("UPDATE", {PATH: b"theirs"})
     far.somebody_commits(theirs)
 
-    assert await far.branch.holder_of(PATH) == theirs
+    assert (await far.branch.holder_of(PATH)).transaction == theirs
     assert await far.branch.content(PATH) == b"theirs"
 
 

@@ -30,6 +30,7 @@ class Journal:
         if receipt.replayed:
             self.watch(ExportReplayed(export.id, head.correlation_id, head.user.sub))
         else:
+            self.bell.ring()
             size = len(table.ndjson)
             self.watch(
                 ExportAccepted(
@@ -41,7 +42,6 @@ class Journal:
                     size,
                 )
             )
-            self.bell.ring()
         if receipt.status != "accepted":
             promise.settle(receipt)
         return Pending(receipt, promise)

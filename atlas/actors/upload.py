@@ -9,20 +9,10 @@ Only what is seen in the dataset counts as being there: others may end our trans
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from atlas.core.errors import BranchBusy, CommitRefused, FileRefused, Unavailable
-from atlas.core.events import (
-    ExportCommitted,
-    ExportSetAside,
-    GroupCommitted,
-    GroupRecovered,
-    GroupStarted,
-    OrphanAborted,
-    OrphanSuspected,
-    SecondWriter,
-    UploadPaused,
-    Watch,
-)
-from atlas.core.messages import File, Group, Limits, Receipt, Seen
+from atlas.core import events
+from atlas.core.errors import BranchBusy, CommitRefused, FileRefused, FoundryError, Unavailable
+from atlas.core.events import Watch
+from atlas.core.messages import File, Group, Held, Limits, Receipt, Seen
 from atlas.core.ports import Branch, Outbox
 from atlas.runtime import Bell, Promises, Restarts, side_by_side
 
@@ -106,7 +96,7 @@ class Upload:
             except Unavailable as error:
                 self.memory.is_asked, self.memory.seen = False, None
                 seconds = self.pause_seconds(error)
-                self.watch(UploadPaused(str(error), seconds))
+                self.watch(events.UploadPaused(str(error), seconds))
                 if await bell.down_within(seconds):
                     return
 
@@ -136,7 +126,7 @@ class Upload:
                 return True
             await self.complete(there, transaction)
             size, seconds = size_of(there), self.chance.elapsed() - started
-            self.watch(GroupCommitted(transaction, len(there), size, seconds))
+            self.watch(events.GroupCommitted(transaction, len(there), size, seconds))
         if refused:
             await self.turn_back(refused, transaction, is_empty=not there)
         return True
@@ -168,7 +158,7 @@ class Upload:
             self.memory.holder = holder
             self.memory.holders += 1
         if self.memory.holders >= HOLDERS_MAX:
-            self.watch(SecondWriter(self.memory.holders))
+            self.watch(events.SecondWriter(self.memory.holders))
             self.memory.holders = 0
 
     async def put(self, transaction: str) -> tuple[Group, list[File]]:
@@ -179,7 +169,7 @@ class Upload:
         """
         group = await self.outbox.note(transaction, self.pace.group)
         self.memory.is_unresolved = False
-        self.watch(GroupStarted(transaction, len(group.files), size_of(group.files)))
+        self.watch(events.GroupStarted(transaction, len(group.files), size_of(group.files)))
         refused: list[File] = []
 
         async def put(file: File) -> None:
@@ -218,14 +208,23 @@ class Upload:
             if holder is None:
                 return
             held.append(file)
-            if await self.branch.content(file.path) == await self.outbox.ndjson(file.id):
-                await self.complete([file], holder)
+            if holder.transaction == refused or await self.is_ours(file, holder):
+                await self.complete([file], holder.transaction)
             else:
                 await self.outbox.move(file.id)
 
         await self.branch.abort(refused)
         await side_by_side(look_up, group.files, self.pace.uploads_at_once)
         return bool(held)
+
+    async def is_ours(self, file: File, holder: Held) -> bool:
+        """Byte for byte; what is not even as long as Foundry says it is proves nothing."""
+        if holder.bytes != file.bytes:
+            return False
+        content = await self.branch.content(file.path)
+        if len(content) != holder.bytes:
+            raise FoundryError("Foundry answers another size of a file than it lists.")
+        return content == await self.outbox.ndjson(file.id)
 
     async def turn_back(self, refused: list[File], transaction: str, *, is_empty: bool) -> None:
         """Count what Foundry refused, and let it try again; an empty transaction is aborted."""
@@ -234,7 +233,7 @@ class Upload:
         for file in refused:
             aside = await self.outbox.refused(file.id, self.pace.tries_max)
             if aside is not None:
-                self.watch(ExportSetAside(file.id, file.correlation_id, self.pace.tries_max))
+                self.watch(events.ExportSetAside(file.id, file.correlation_id, self.pace.tries_max))
                 self.promises.settle(aside.id, aside)
         await self.outbox.release()
 
@@ -247,7 +246,7 @@ class Upload:
             if group.transaction is not None:
                 await self.complete(there, group.transaction)
             await self.outbox.release()
-            self.watch(GroupRecovered(len(group.files), len(there), group.transaction))
+            self.watch(events.GroupRecovered(len(group.files), len(there), group.transaction))
         self.memory.is_asked = True
 
     async def resolve(self, paths: list[str]) -> None:
@@ -257,11 +256,11 @@ class Upload:
             if found is None:
                 continue
             if found.is_empty and not self.pace.is_sole_writer:
-                self.watch(OrphanSuspected(found.transaction))
+                self.watch(events.OrphanSuspected(found.transaction))
                 continue
             await self.branch.abort(found.transaction)
             await self.outbox.resolve()
-            self.watch(OrphanAborted(found.transaction))
+            self.watch(events.OrphanAborted(found.transaction))
         self.memory.is_unresolved = bool(await self.outbox.attempts())
 
     async def committed(self, group: Group) -> list[File]:
@@ -284,7 +283,7 @@ class Upload:
             file = by_id[receipt.id]
             self.promises.settle(receipt.id, receipt)
             self.watch(
-                ExportCommitted(
+                events.ExportCommitted(
                     file.id, file.correlation_id, transaction, file.path, file.records, file.bytes
                 )
             )

@@ -131,6 +131,13 @@ class LeftOpen(Struct, frozen=True):
     is_empty: bool
 
 
+class Held(Struct, frozen=True):
+    """A path that is taken: by a file of so many bytes, of this committed transaction."""
+
+    transaction: str
+    bytes: int
+
+
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     """How much goes into one group. A file larger than the limit goes alone."""
 

@@ -3,12 +3,14 @@
 import binascii
 import codecs
 
+import msgspec
 import pybase64
 
 from atlas.core import names
 from atlas.core.errors import ChunkTooLarge, Rejected
-from atlas.core.messages import Decoded, Export
+from atlas.core.messages import Decoded, Export, Head
 
+ROW_BYTES, ROW_BYTES_MAX = 600, 1_024  # of a row of `{}`; of as many rows as there may be lines
 WHITE_SPACE = b" \t\r\n"
 _standard = bytes.maketrans(b"-_", b"+/")
 
@@ -17,7 +19,8 @@ def decode(export: Export, bytes_max: int, lines_max: int) -> Decoded:
     """The lines inside a base64 body. Blank lines are kept: they count when lines are numbered.
 
     Raises Rejected for what is no base64 or holds nothing, ChunkTooLarge above the limits. Lines
-    are limited, too, because a row is long however short its line: `{}` makes 600 bytes of it.
+    are limited, too, because a row is long however short its line: `{}` makes 600 bytes of it, and
+    the device and the timestamp stand in each.
     """
     text = from_base64(export.body)
     if len(text) > bytes_max:
@@ -28,7 +31,14 @@ def decode(export: Export, bytes_max: int, lines_max: int) -> Decoded:
         raise Rejected("There is nothing in rawhealthkit.")
     if filled > lines_max:
         raise ChunkTooLarge(f"One export may have {lines_max} lines; send less.")
+    if filled * (ROW_BYTES + same_bytes(export.head)) > lines_max * ROW_BYTES_MAX:
+        raise ChunkTooLarge("device and timestamp are too long to stand in so many rows.")
     return Decoded(names.export_id(export.head, text), export.head, lines, len(text))
+
+
+def same_bytes(head: Head) -> int:
+    """What every row repeats."""
+    return len(msgspec.json.encode((head.user.sub, head.device, head.timestamp)))
 
 
 def from_base64(body: bytes) -> bytes:

@@ -11,6 +11,7 @@ from atlas.core.messages import (
     Entry,
     Flattened,
     Group,
+    Held,
     LeftOpen,
     Limits,
     Listing,
@@ -170,8 +171,8 @@ class History(Protocol):
     async def files_of(self, transaction: str) -> Mapping[str, int]:
         """What lies in a transaction: each path, and how many bytes."""
 
-    async def holder_of(self, path: str) -> str | None:
-        """The committed transaction that holds a file at this path on the branch."""
+    async def holder_of(self, path: str) -> Held | None:
+        """Who holds this path on the branch."""
 
     async def content(self, path: str) -> bytes:
         """The bytes of the committed file at this path."""

@@ -89,7 +89,7 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         given = Headers(scope=scope).get("x-correlation-id", "")
         scope["correlation_id"] = given if CORRELATION_ID.fullmatch(given) else str(uuid.uuid4())
-        is_read = scope["method"] in {"GET", "HEAD", "OPTIONS"}
+        is_read = not has_body(Headers(scope=scope))
 
         async def watched() -> Message:
             nonlocal is_read
@@ -110,6 +110,11 @@ class Door:
             await send(message)
 
         await self._app(scope, watched, marked)
+
+
+def has_body(headers: Headers) -> bool:
+    """RFC 9112, section 6: whatever the method is."""
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
 
 async def drop(receive: Receive) -> None:

@@ -1,5 +1,6 @@
 """The body of a request: within its limits while it is read and while it is inflated."""
 
+import codecs
 import zlib
 from collections.abc import AsyncIterator
 from typing import TypeVar
@@ -14,6 +15,7 @@ T = TypeVar("T")
 
 WINDOW_SECONDS = 10.0
 WINDOW_BYTES_MIN = 10 * 1024
+MEMBERS_MAX = 100
 GZIP, ZLIB, DEFLATE = 31, 15, -15  # how zlib is told what to expect
 
 
@@ -28,16 +30,18 @@ async def read(request: Request, kind: type[T], bytes_max: int) -> T:
         raise TooLarge(f"The body may have {bytes_max} bytes.")
     body = bytearray()
     inflater = Inflater() if encoding else None
+    sent = 0
     async for piece in pieces(request):
+        sent += len(piece)
         if inflater is None:
             body += piece
         else:
             inflater.inflate(piece, body, bytes_max)
-        if len(body) > bytes_max:
+        if max(len(body), sent) > bytes_max:
             raise TooLarge(f"The body may have {bytes_max} bytes, after inflation too.")
     if inflater is not None:
         inflater.end()
-    return parse(bytes(body), kind)
+    return parse(bytes(body.removeprefix(codecs.BOM_UTF8)), kind)
 
 
 def media(request: Request) -> str:
@@ -78,6 +82,7 @@ class Inflater:
     def __init__(self) -> None:
         self._zlib: zlib._Decompress | None = None
         self._kind = 0
+        self._members = 0
 
     def inflate(self, piece: bytes, body: bytearray, bytes_max: int) -> None:
         """Append what a piece inflates to, one byte more than may be at most. Raises Rejected."""
@@ -88,14 +93,20 @@ class Inflater:
             except zlib.error as error:
                 raise Rejected("The body does not inflate.") from error
             piece = inflating.unused_data or inflating.unconsumed_tail
+            if inflating.eof and self._kind == GZIP:
+                piece = piece.lstrip(b"\0")  # gzip may be padded
 
     def _member(self, piece: bytes) -> "zlib._Decompress":
         """What inflates this piece: the one at work, or a new one where that has ended."""
         if self._zlib is not None and not self._zlib.eof:
             return self._zlib
-        if self._zlib is not None and self._kind != GZIP:
+        is_gzip = piece[:1] == b"\x1f"
+        if self._zlib is not None and not (is_gzip and self._kind == GZIP):
             raise Rejected("The body goes on where its compressed data end.")
-        if piece[:1] == b"\x1f":
+        self._members += 1
+        if self._members > MEMBERS_MAX:  # each costs time, however little is in it
+            raise Rejected(f"The body may have {MEMBERS_MAX} members of gzip.")
+        if is_gzip:
             self._kind = GZIP
         else:
             self._kind = ZLIB if piece[0] & 0x0F == 8 and piece[0] >> 4 <= 7 else DEFLATE

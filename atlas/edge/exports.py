@@ -158,12 +158,14 @@ class Exports:
 
         Raises FoundryError where there is no disk to be safe on.
         """
+        began = anyio.current_time()
         with self.deadline():
             pending = await self.exports.ask(export)
         receipt = pending.now
         if not self.terms.is_durable:
             wait_seconds = self.terms.reply_seconds
-        with anyio.move_on_after(wait_seconds), suppress(Unavailable):
+        left = began + wait_seconds - anyio.current_time()
+        with anyio.move_on_after(left), suppress(Unavailable):
             later = await pending.later.outcome()
             receipt = msgspec.structs.replace(later, replayed=receipt.replayed)
         if receipt.status != "committed" and not self.terms.is_durable:
@@ -254,7 +256,7 @@ def parsed(chunk: msgspec.Raw) -> wire.ExportBody | AtlasError:
 
 def idempotency_key(request: Request) -> str | None:
     """Raises Rejected for what cannot be a key."""
-    key = request.headers.get("idempotency-key")
+    key = request.headers.get("idempotency-key") or None  # an empty one is none
     if key is not None and not KEY.fullmatch(key):
         raise Rejected("Idempotency-Key has 1 to 255 printable ASCII characters.")
     return key

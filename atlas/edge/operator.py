@@ -81,7 +81,8 @@ class Operator:
         return json(listing, 200)
 
     async def show(self, request: Request) -> Response:
-        entry = await self.ledger.entry(request.path_params["id"])
+        id = request.path_params["id"]
+        entry = await self.ledger.entry(id) if id else None
         if entry is None:
             raise NotFound("No export in the journal has this id, or more than one begins so.")
         return json(entry, 200)

@@ -17,6 +17,7 @@ from atlas.core.messages import Receipt, Reject, Status
 
 Outcome = Receipt | AtlasError
 NULL = Raw(b"null")
+COUNT_MAX = 2**53
 
 
 class ExportBody(Struct, frozen=True):
@@ -32,6 +33,12 @@ class ExportBody(Struct, frozen=True):
     manifest: Raw = field(default_factory=lambda: NULL)
     options: object = None
 
+    def __post_init__(self) -> None:
+        try:
+            str(self.manifest, "utf-8")
+        except UnicodeDecodeError:  # it is sent back as it came
+            raise ValueError("manifest is not UTF-8") from None
+
     def text(self, name: Literal["timestamp", "device"]) -> str:
         """A text as sent; "" if it is absent."""
         value = getattr(self, name)
@@ -42,6 +49,8 @@ class ExportBody(Struct, frozen=True):
         said = self.record_count
         if isinstance(said, bool) or not isinstance(said, int) or said == received:
             return ()
+        if abs(said) > COUNT_MAX:
+            return (f"recordCount said more than {COUNT_MAX}, received {received}",)
         return (f"recordCount said {said}, received {received}",)
 
 

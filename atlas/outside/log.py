@@ -5,6 +5,7 @@ them. A user is shown as a keyed hash, unless the operator asked for more.
 """
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -102,7 +103,8 @@ class Log:
             fields["user"] = names.pseudonym(self.key, str(fields["user"]))
         if "path" in fields and not self.shows_users:
             del fields["path"]  # it holds the sub
-        getattr(self.log, level)(message, datasetRid=self.dataset_rid, **fields)
+        with suppress(OSError, ValueError):  # a log that is full or closed refuses no export
+            getattr(self.log, level)(message, datasetRid=self.dataset_rid, **fields)
 
 
 def refusal(event: events.RequestRefused) -> str:

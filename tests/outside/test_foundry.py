@@ -286,6 +286,8 @@ async def test_a_token_endpoint_in_trouble_is_named(tmp_path, fault, words):
         b'{"access_token": "t", "expires_in": [1]}',
         b'{"access_token": "t", "expires_at": {}}',
         b'{"access_token": "\xff"}',
+        b'{"access_token": "two\\nlines"}',
+        b'{"access_token": "t", "expires_in": "soon", "expires_at": 99}',
         b'{"access_token": ' + b"[" * 5_000 + b"]" * 5_000 + b"}",
     ],
     ids=lambda body: body[:30].decode(errors="replace"),
@@ -351,7 +353,7 @@ async def test_a_path_arrives_as_one_segment_and_as_it_is(tmp_path, name):
 
         assert stack.files()[path] == ROWS
         assert await stack.dataset.files_of(rid) == {path: len(ROWS), path + "2": 21}
-        assert await stack.dataset.holder_of(path) == rid
+        assert (await stack.dataset.holder_of(path)).transaction == rid
         assert await stack.dataset.content(path) == ROWS
         uploads = stack.requests("/upload")
         home = f"/api/v2/datasets/{DATASET}/files/"

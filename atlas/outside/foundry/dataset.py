@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from atlas.core.errors import BranchBusy, CommitRefused, FileRefused, FoundryError
-from atlas.core.messages import LeftOpen, Seen
+from atlas.core.messages import Held, LeftOpen, Seen
 from atlas.core.ports import TransactionState
 from atlas.outside.foundry.calls import Answer, Call, Calls
 
@@ -123,11 +123,12 @@ class FoundryDataset:
     async def files_of(self, transaction: str) -> Mapping[str, int]:
         return {file.path: int(file.size_bytes) async for file in self._files(transaction)}
 
-    async def holder_of(self, path: str) -> str | None:
+    async def holder_of(self, path: str) -> Held | None:
         answer = await self._ask_get(f"/files/{quote(path, safe='')}", self._on_branch())
         if answer.error.error_name in {"FileNotFound", "FileNotFoundOnBranch"}:
             return None
-        return expect(answer).read(File).transaction_rid
+        file = expect(answer).read(File)
+        return Held(file.transaction_rid, int(file.size_bytes))
 
     async def content(self, path: str) -> bytes:
         answer = await self._get(f"/files/{quote(path, safe='')}/content", self._on_branch())

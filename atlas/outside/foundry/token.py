@@ -1,7 +1,7 @@
 """Who we are to Foundry: a service user, by client credentials (multipass, OAuth 2.0)."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import aiohttp
 import anyio
@@ -9,8 +9,9 @@ import msgspec
 from authlib.oauth2.auth import ClientAuth
 from authlib.oauth2.rfc6749 import OAuth2Token
 from authlib.oauth2.rfc6749.parameters import prepare_token_request
+from msgspec import Meta, Struct
 
-from atlas.core.errors import FoundryError
+from atlas.core.errors import NOT_JSON, FoundryError
 from atlas.core.events import FoundryTokenFetched, Watch
 
 SCOPE = "api:datasets-read api:datasets-write"
@@ -75,9 +76,20 @@ class FoundryToken:
                 "is FOUNDRY_OAUTH_TOKEN_URL right?"
             ) from error
         self._token = token_in(status, text)
-        lasts = int(self._token.get("expires_in") or 0)
+        lasts = self._token.get("expires_in", 0)
         self._early = min(EARLY_SECONDS, lasts // 2)
         self._watch(FoundryTokenFetched(lasts))
+
+
+Seconds = Annotated[int, Meta(ge=0, le=2**40)]
+
+
+class Granted(Struct, omit_defaults=True):
+    """RFC 6749, section 5.1, as far as we use it; RFC 6750 says what a token is made of."""
+
+    access_token: Annotated[str, Meta(pattern=r"^[\x21-\x7e]+$")]
+    expires_in: Seconds | None = None
+    expires_at: Seconds | None = None  # authlib believes it, if there is one
 
 
 def token_in(status: int, text: bytes) -> Any:
@@ -90,9 +102,7 @@ def token_in(status: int, text: bytes) -> Any:
     if status != 200:
         raise FoundryError(f"Foundry's token endpoint answers {status}.")
     try:
-        found = OAuth2Token(msgspec.json.decode(text, type=dict[str, Any]))
-    except (ValueError, TypeError, RecursionError) as error:  # of msgspec, and of authlib
+        found = msgspec.json.decode(text, type=Granted, strict=False)
+    except NOT_JSON as error:
         raise FoundryError("Foundry's token endpoint answers no token.") from error
-    if not isinstance(found.get("access_token"), str):
-        raise FoundryError("Foundry's token endpoint answers no token.")
-    return found
+    return OAuth2Token(msgspec.to_builtins(found))

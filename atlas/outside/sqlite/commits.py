@@ -80,7 +80,7 @@ class Commits:
 
     def _ended(self, jobs: list[Job[object]], bug: BaseException | None) -> None:
         if bug is not None:  # nothing is committed; it is the bug of the last job that was begun
-            culprit = [job for job in jobs if job.is_begun][-1]
+            culprit = next((job for job in reversed(jobs) if job.is_begun), None)
             for job in jobs:
                 job.fail(bug if job is culprit else Unavailable("The journal failed."))
         for job in jobs:
