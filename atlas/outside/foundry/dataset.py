@@ -19,6 +19,7 @@ from atlas.outside.foundry.calls import Answer, Call, Calls
 
 NDJSON, OCTETS = "application/x-ndjson", "application/octet-stream"
 SEEN_SECONDS_MAX = 5.0  # how old what was seen may be when we begin: see actors/upload.py
+CLOCKS_SECONDS = 10.0  # how far Foundry's clocks may be apart; and a Date has whole seconds
 ATTEMPT_CALLS = 4  # to begin: a token and the call, and both again when the token was refused
 PAGE_SIZE = "1000"
 TO_DO = {
@@ -140,8 +141,8 @@ class FoundryDataset:
             return None
         answer = await self._get(f"/transactions/{quote(head, safe='')}")
         found = answer.read(Transaction)
-        # the Date of an answer has whole seconds, so what came after it may seem to come before
-        earliest = seen.at - timedelta(seconds=1)
+        # the head has moved since we looked, so it was created later, whatever two clocks say
+        earliest = seen.at - timedelta(seconds=CLOCKS_SECONDS)
         latest = seen.at + timedelta(seconds=self._attempt_seconds)
         is_like_ours = found.status == "OPEN" and found.transaction_type == "APPEND"
         if not is_like_ours or not earliest <= found.created_time <= latest:
