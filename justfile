@@ -18,13 +18,16 @@ setup:
 local *args:
     atlas local "$@"
 
-# run the tests: quick ones first, slow ones last
-test *args:
-    pytest "$@"
+# run the tests: the quick ones, then the slow ones
+test: quick slow
 
-# run the quick tests only
+# run the quick tests, on all cores
 quick *args:
-    pytest -m "not slow" "$@"
+    pytest -n auto -m "not slow" "$@"
+
+# run the slow tests, one after another: real processes, and properties
+slow *args:
+    pytest -m slow "$@"
 
 # lint: what ruff finds, and how it would write it
 lint:
