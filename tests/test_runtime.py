@@ -215,17 +215,23 @@ async def take_down(bell):
     bell.take_down()
 
 
-async def test_side_by_side_means_so_many_at_once():
-    now = most = 0
+class Crowd:
+    """How many work now, and how many did at most."""
 
-    async def work(item):
-        nonlocal now, most
-        now, most = now + 1, max(most, now + 1)
+    def __init__(self):
+        self.now = self.most = 0
+
+    async def work(self, _item):
+        self.now += 1
+        self.most = max(self.most, self.now)
         await anyio.lowlevel.checkpoint()
-        now -= 1
+        self.now -= 1
 
-    await side_by_side(work, range(50), at_once=7)
-    assert (now, most) == (0, 7)
+
+async def test_side_by_side_means_so_many_at_once():
+    crowd = Crowd()
+    await side_by_side(crowd.work, range(50), at_once=7)
+    assert (crowd.now, crowd.most) == (0, 7)
 
 
 async def test_the_first_that_fails_ends_the_others_and_is_raised_itself():
@@ -263,22 +269,15 @@ async def test_more_is_asked_for_once_when_the_last_item_has_found_its_place(at_
 
 
 async def test_what_comes_late_is_done_by_as_many_as_the_rest():
-    now = most = 0
-
-    async def work(item):
-        nonlocal now, most
-        now, most = now + 1, max(most, now + 1)
-        await anyio.lowlevel.checkpoint()
-        now -= 1
+    crowd = Crowd()
 
     async def more():
-        nonlocal most
         await anyio.wait_all_tasks_blocked()  # the others have done theirs
-        most = 0
+        crowd.most = 0
         return range(50)
 
-    await side_by_side(work, range(7), 7, more)
-    assert most == 7
+    await side_by_side(crowd.work, range(7), 7, more)
+    assert crowd.most == 7
 
 
 async def test_what_is_asked_for_fails_as_the_work_does():
