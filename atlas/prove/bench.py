@@ -6,7 +6,7 @@ import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,6 +78,7 @@ class Bench:
     phones: Phones
     findings: Findings
     folder: Path
+    ends: AsyncExitStack
 
     @property
     def oracle(self) -> Oracle:
@@ -168,6 +169,7 @@ async def laid_out(
         async with (
             standins.running(folder / "foundry") as around,
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
+            AsyncExitStack() as ends,
         ):
             settings = settings_of(around, folder)
             for room, keys in changes.items():
@@ -176,7 +178,7 @@ async def laid_out(
             phones = Phones(url, session, Oracle(), chance, around.token)
             atlas = Subject(folder, settings)
             try:
-                yield Bench(scale, chance, around, atlas, phones, Findings(), folder)
+                yield Bench(scale, chance, around, atlas, phones, Findings(), folder, ends)
             finally:
                 if atlas.is_running:
                     with anyio.CancelScope(shield=True):

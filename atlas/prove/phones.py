@@ -156,8 +156,9 @@ class Phones:
         """
         is_over, left = False, exports
 
-        async def phone() -> None:
+        async def phone(place: int) -> None:
             nonlocal left
+            await anyio.sleep(place / per_second if per_second else 0.0)
             while left > 0 or not is_over:
                 left -= 1
                 turn = anyio.current_time() + (phones / per_second if per_second else 0.0)
@@ -165,8 +166,8 @@ class Phones:
                 await anyio.sleep_until(turn)
 
         async with anyio.create_task_group() as tasks:
-            for _ in range(min(phones, exports)):
-                tasks.start_soon(phone)
+            for place in range(min(phones, exports)):
+                tasks.start_soon(phone, place)
             yield
             is_over = True
             tasks.cancel_scope.deadline = anyio.current_time() + SETTLED_SECONDS

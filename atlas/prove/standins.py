@@ -15,6 +15,7 @@ from atlas.local.foundry import Foundry
 from atlas.local.foundry.branches import Transaction
 from atlas.local.foundry.faults import Fault
 from atlas.local.foundry.state import DATASET
+from atlas.local.http import cut
 from atlas.process import address, bind
 from atlas.prove.oracle import BRANCH
 
@@ -28,7 +29,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call of ours to Foundry; `at` is when it was answered, on the monotonic clock."""
+    """A call of ours to Foundry; `at` is when it was answered, on the monotonic clock.
+
+    The status of an answer that was cut is 0.
+    """
 
     at: float
     what: str
@@ -91,12 +95,22 @@ class StandIns:
         what = name_of(request)
         answer: web.StreamResponse | None = self.before(what, request) if self.before else None
         if answer is None:
-            answer = await handler(request)
+            answer = await heard(handler, request)
         after = answer.headers.get("Retry-After", "")
-        self.calls.append(Call(time.monotonic(), what, request.path, answer.status, after))
+        is_cut = request.transport is None or request.transport.is_closing()
+        status = 0 if is_cut else answer.status
+        self.calls.append(Call(time.monotonic(), what, request.path, status, after))
         if self.after is not None:
             self.after(what, request, answer)
         return answer
+
+
+async def heard(handler: Handler, request: web.Request) -> web.StreamResponse:
+    """A service that was killed hears no answer, and that is no news."""
+    try:
+        return await handler(request)
+    except ConnectionResetError:
+        return cut(request)
 
 
 def name_of(request: web.Request) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from atlas.prove.bench import Bench
-from atlas.prove.trials import death
+from atlas.prove.trials import branch, death, machine, outage, senders
 
 Settings = Mapping[str, Mapping[str, object]]
 
@@ -26,4 +26,18 @@ TRIALS = (
     Trial("kill -9", death.kill_at_random),
     Trial("kill points", death.kill_at_points),
     Trial("SIGTERM", death.told_to_end),
+    Trial("unknown outcome", outage.answers_lost),
+    Trial("Foundry down", outage.away),
+    Trial("Foundry 503, 429", outage.in_a_hurry),
+    Trial("Foundry hangs", outage.out_of_its_mind, {"foundry": {"call_seconds": 1.0}}),
+    Trial("foreign transaction", branch.foreign_transactions, {"foundry": {"sole_writer": False}}),
+    Trial("foreign commit", branch.foreign_commits),
+    Trial("path exists", branch.paths_exist),
+    Trial("role revoked", outage.role_revoked),
+    Trial("poison", outage.poison),
+    Trial("twins", senders.twins),
+    Trial("clock", machine.clock_jumps),
+    Trial("backlog", machine.backlog),
+    Trial("disk full", machine.disk_full),
+    Trial("flipped bits", machine.bits_flipped),
 )
