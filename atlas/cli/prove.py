@@ -20,10 +20,13 @@ SeedOption = Annotated[
 ]
 SizeOption = Annotated[
     Literal["ci", "prove", "full"],
-    typer.Option(help="ci: a minute. prove: some minutes. full: an hour, the whole table."),
+    typer.Option(help="ci: two minutes. prove: three. full: an hour, the whole table."),
 ]
 OnlyOption = Annotated[
-    list[str] | None, typer.Option(metavar="NAME", help="Only this trial; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        metavar="NAME", help="Only this trial; may be repeated. A wrong name lists them all."
+    ),
 ]
 ReportOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Where the table goes as Markdown, too.")
