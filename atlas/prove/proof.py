@@ -63,6 +63,7 @@ async def attempt(trial: Trial, scale: Scale, seed: str) -> Outcome:
         except Broken as broken:
             findings.wrongs.append(str(broken))
             balance = await bench.balance()
+            bench.judge(balance)
     seconds = time.monotonic() - began
     wrongs = tuple(dict.fromkeys(findings.wrongs))
     return Outcome(trial.name, seconds, balance, wrongs, tuple(findings.facts))
