@@ -124,9 +124,9 @@ class Bench:
     async def settle(self) -> Balance:
         """The faults are over: all is committed, a fresh export is answered, nothing is left."""
         await self.standins.behave()
-        if not self.atlas.is_running:
-            await self.atlas.start()
         try:
+            if not self.atlas.is_running:
+                await self.atlas.start()
             await self.drained()
             await self.stays_alive()
             await self.drained()

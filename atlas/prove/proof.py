@@ -56,14 +56,12 @@ async def attempt(trial: Trial, scale: Scale, seed: str) -> Outcome:
         findings = bench.findings
         try:
             await run(trial, bench)
-            balance = await bench.settle()
         except Skipped as skipped:
             facts = (str(skipped),)
             return Outcome(trial.name, time.monotonic() - began, None, facts=facts, is_skipped=True)
         except Broken as broken:
             findings.wrongs.append(str(broken))
-            balance = await bench.balance()
-            bench.judge(balance)
+        balance = await bench.settle()
     seconds = time.monotonic() - began
     wrongs = tuple(dict.fromkeys(findings.wrongs))
     return Outcome(trial.name, seconds, balance, wrongs, tuple(findings.facts))
