@@ -164,10 +164,11 @@ class Phones:
                 turn = anyio.current_time() + (phones / per_second if per_second else 0.0)
                 await self.deliver(self.next(), **headers)
                 await anyio.sleep_until(turn)
+            give_up = anyio.current_time() + SETTLED_SECONDS  # all have left a phone by now
+            tasks.cancel_scope.deadline = min(tasks.cancel_scope.deadline, give_up)
 
         async with anyio.create_task_group() as tasks:
             for place in range(min(phones, exports)):
                 tasks.start_soon(phone, place)
             yield
             is_over = True
-            tasks.cancel_scope.deadline = anyio.current_time() + SETTLED_SECONDS

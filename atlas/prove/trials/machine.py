@@ -9,7 +9,9 @@ import anyio
 
 from atlas.local.auth0 import Wish
 from atlas.local.foundry.faults import Fault
+from atlas.local.foundry.state import DATASET
 from atlas.prove.bench import MIB, Bench
+from atlas.prove.oracle import BRANCH
 from atlas.prove.subject import Broken, Skipped
 
 DISK_MIB, FILLER_MIB = 6, 3
@@ -18,6 +20,7 @@ FULL_SECONDS, AGAIN_SECONDS = 60.0, 5.0
 HOUR, DAY = 3_600, 86_400
 READY_SECONDS, MEMORY_MIB = 2.0, 32.0
 WARM_EXPORTS = 50
+DRAIN_SECONDS = 180.0
 DOWN = Fault(call="any", kind="refused", count=0)
 
 
@@ -101,8 +104,11 @@ async def clock_jumps(bench: Bench) -> None:
             await bench.wait(30, least=0.7)
             bench.standins.foundry.faults.clear()
     await bench.restart()  # with the clock set right, a day behind what stands in the journal
-    paths = [path for each in bench.standins.transactions() for path in each.files]
-    bench.findings.note(f"-1 h, +24 h, and back; {len(set(paths))} paths")
+    await bench.drained(DRAIN_SECONDS)
+    paths = len(bench.standins.foundry.branches.branch(DATASET, BRANCH).view)
+    exports = (await bench.totals()).committed
+    bench.findings.note(f"-1 h, +24 h, and back; {paths} paths")
+    bench.findings.expect(paths == exports, f"{paths} paths for {exports} exports.")
 
 
 async def turned_away(bench: Bench, token: str) -> None:
@@ -129,7 +135,7 @@ async def backlog(bench: Bench) -> None:
     ready = await bench.restart()
     memory.look(bench.atlas.memory_mib())
     bench.standins.foundry.faults.clear()
-    drained = await bench.drained(180.0)
+    drained = await bench.drained(DRAIN_SECONDS)
     memory.look(bench.atlas.memory_mib())
     bench.findings.note(
         f"{waiting} waited, ready again in {ready:.1f} s, drained in {drained:.1f} s, "
