@@ -6,7 +6,8 @@ from datetime import timedelta
 import anyio
 import pytest
 
-from atlas.core.errors import CommitRefused
+from atlas.actors.upload import Chance, Pace, Upload
+from atlas.core.errors import CommitRefused, FoundryError, JournalFull
 from atlas.core.events import (
     ActorCrashed,
     ExportAccepted,
@@ -356,3 +357,17 @@ async def post_and_kill(life, moment):
         senders.start_soon(flow.post, an_export())
         await gate.reached.wait()
         senders.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [
+        pytest.param(FoundryError("", 7.0), 7.5, id="Foundry says when"),
+        pytest.param(FoundryError(), 0.5, id="Foundry does not say"),
+        pytest.param(JournalFull(), 0.5, id="what phones are told is not for the uploader"),
+    ],
+)
+def test_the_uploader_waits_for_foundry_and_not_for_what_phones_are_told(error, seconds):
+    uploader = Upload(None, None, None, Pace(Limits()), Chance(lambda: 0.0, lambda: 1.0), None)
+
+    assert uploader.pause_seconds(error) == seconds

@@ -107,10 +107,14 @@ class Upload:
         return self.memory.begun_at + self.pace.interval_seconds - self.chance.elapsed()
 
     def pause_seconds(self, error: Unavailable) -> float:
-        """Full jitter, and never before Foundry wants to hear from us again."""
+        """Full jitter, and never before Foundry wants to hear from us again.
+
+        What other errors say of a retry is said to phones.
+        """
+        after = error.retry_seconds if isinstance(error, FoundryError) else None
         longest = min(PAUSE_SECONDS_MAX, PAUSE_SECONDS * 2.0**self.memory.failures)
         self.memory.failures = min(self.memory.failures + 1, 10)
-        return (error.retry_seconds or 0.0) + self.chance.random() * longest
+        return (0.0 if after is None else after) + self.chance.random() * longest
 
     async def upload(self) -> bool:
         """Upload the next group; False when there is none."""

@@ -258,5 +258,5 @@ def idempotency_key(request: Request) -> str | None:
     """Raises Rejected for what cannot be a key."""
     key = request.headers.get("idempotency-key") or None  # an empty one is none
     if key is not None and not KEY.fullmatch(key):
-        raise Rejected("Idempotency-Key has 1 to 255 printable ASCII characters.")
+        raise Rejected("Idempotency-Key has 1 to 255 printable ASCII characters and no space.")
     return key

@@ -155,8 +155,3 @@ class Memory:
     def look(self, now: float | None) -> None:
         if now is not None and self.before is not None:
             self.grown = max(self.grown, now - self.before)
-
-
-async def bits_flipped(_bench: Bench) -> None:
-    """Single bits of what waits in the journal, its tail torn off, a page of zeros."""
-    raise Skipped("waits for the sealed journal")
