@@ -10,7 +10,7 @@ be missing. From this follows what is damage:
 - A bad header with anything behind it. It is synced before the first frame is written, and lies in
   one sector.
 - A bad frame with a whole commit frame of the same generation somewhere behind it.
-- A bad frame that one flipped bit explains. A lost sector differs in more than that.
+- A bad frame that one flipped bit explains. A sector that was lost differs in more than that.
 
 The rest is a tail that was never acknowledged. Frames of an earlier generation have other salts;
 they were checkpointed and mean nothing. What an uncommitted or failed write leaves has no whole
@@ -19,8 +19,8 @@ commit frame.
 One false alarm remains: the power fails in the middle of a sync, and the disk had the last frame of
 that transaction and not one before it. Then `transactions` is 1, nothing acknowledged is missing,
 and it can happen once for each power cut; two transactions or more are damage for certain. And one
-damage remains unseen: when more than a bit is wrong and no commit frame behind it is whole, it looks
-like a torn tail in every way.
+damage remains unseen: when more than a bit is wrong and no commit frame behind it is whole, that
+looks like a torn tail in every way.
 
 The format: https://www.sqlite.org/fileformat2.html#the_write_ahead_log
 """
@@ -31,7 +31,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HEADER, FRAME_HEADER = struct.Struct(">8I"), struct.Struct(">6I")
-ORDERS = {0x377F0682: "<", 0x377F0683: ">"}  # of the bytes in what is summed; all else is big-endian
+ORDERS = {
+    0x377F0682: "<",
+    0x377F0683: ">",
+}  # of the bytes in what is summed; all else is big-endian
 PAGE_SIZES = {2**power for power in range(9, 17)}
 WORD = 0xFFFFFFFF
 
