@@ -46,6 +46,10 @@ fix:
     ruff check --fix .
     ruff format .
 
+# put the service through everything that goes wrong (an hour); the report is Markdown
+reliability *args:
+    atlas prove --size full --report var/reliability.md "$@"
+
 # print the figures of the README: codec, hop, service
 bench *args:
     python -m tests.bench "$@"

@@ -12,7 +12,9 @@ outside   the way out, named after the systems we talk to
 local     stand-ins of those systems, for a laptop and for the tests
 settings  what may be set
 service   the wiring; the only file that knows every room
+process   a running service: journal, loop, sockets, signals
 client    the good mobile client
+prove     kills and starves it against the stand-ins, and draws the balance
 cli       one function a command
 """
 

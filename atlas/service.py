@@ -117,10 +117,12 @@ def unheld(settings: Settings) -> Iterator[ports.Ledger]:
 
 
 @asynccontextmanager
-async def connected(settings: Settings, store: Store, watch: Watch) -> AsyncIterator[World]:
+async def connected(
+    settings: Settings, store: Store, watch: Watch, wall: ports.Clock = lambda: datetime.now(UTC)
+) -> AsyncIterator[World]:
     """The systems that the settings name. Nothing is asked of them yet."""
     tenant, stack = settings.auth0, settings.foundry
-    now = clock(lambda: datetime.now(UTC), time.monotonic)
+    now = clock(wall, time.monotonic)
     place = foundry.Place(stack.host, stack.dataset_rid, stack.branch)
     client = foundry.Credentials(stack.oauth_token_url, stack.client_id, stack.client_secret)
     async with (

@@ -27,9 +27,14 @@ ROOMS: dict[str, tuple[str, str]] = {
     "settings": ("core", "msgspec"),
     "service": ("core runtime actors edge outside settings", "anyio starlette"),
     "client": ("core", "aiohttp anyio msgspec pybase64 stamina"),
+    "process": ("core service settings", "anyio starlette uvicorn"),
+    "prove": (
+        "core service settings local process",
+        "aiohttp anyio msgspec pybase64 rich",
+    ),
     "cli": (
-        "core settings service local client",
-        "aiohttp anyio msgspec rich starlette typer uvicorn yarl",
+        "core settings service process local client prove",
+        "aiohttp anyio msgspec rich typer yarl",
     ),
 }
 WORDS_ONLY = {"asyncio", "logging", "os", "random", "socket", "sqlite3", "threading", "time"}

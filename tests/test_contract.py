@@ -12,8 +12,8 @@ import msgspec
 import pytest
 from openapi_spec_validator import validate
 
-from atlas.cli.listening import Listener, bind
 from atlas.core.errors import AuthUnavailable
+from atlas.process import Listener, bind
 from atlas.settings import Export
 from tests.conftest import ROOM, Life, an_export
 from tests.fakes import KnownUsers

@@ -1,8 +1,8 @@
 """The command line: one function a command, one file a kind of command.
 
-`main.py` lists the commands. `services.py` holds those that run (with `listening.py` for sockets
-and signals, `standins.py` for what `atlas local` adds), `phone.py` those that do what the app
-does, `exports.py` those that look into the journal.
+`main.py` lists the commands. `services.py` holds those that run (with `standins.py` for what
+`atlas local` adds), `phone.py` those that do what the app does, `exports.py` those that look into
+the journal, `prove.py` the one that breaks everything on purpose.
 """
 
 from atlas.cli.main import main

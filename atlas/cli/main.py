@@ -8,7 +8,7 @@ import typer
 from typer.main import get_command
 
 from atlas import __version__
-from atlas.cli import exports, phone, services
+from atlas.cli import exports, phone, prove, services
 from atlas.client import CannotSend
 from atlas.core.errors import CannotStart
 
@@ -25,6 +25,7 @@ app.command()(services.local)
 app.command()(services.token)
 app.command()(phone.send)
 app.command()(phone.flatten)
+app.command()(prove.prove)
 app.add_typer(exports.app, name="exports")
 
 

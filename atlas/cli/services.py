@@ -1,10 +1,7 @@
 """`atlas serve` and `atlas local`: Atlas itself, with the real systems or with stand-ins."""
 
-import gc
 import os
-import sys
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -12,13 +9,10 @@ from typing import Annotated
 import anyio
 import typer
 
-from atlas import service
 from atlas.cli import standins
 from atlas.cli.configuration import CONFIG, configured
-from atlas.cli.listening import Listener, address, bind, listen
-from atlas.settings import Settings, require_systems
-
-Beside = Callable[[], AbstractAsyncContextManager[None]]
+from atlas.process import run
+from atlas.settings import require_systems
 
 ConfigOption = Annotated[
     Path | None,
@@ -81,34 +75,3 @@ def token(sub: SubOption = standins.SUB, auth0: Auth0Option = standins.AUTH0) ->
 
 def ready(at: str) -> None:
     typer.echo(f"ready {at}")
-
-
-def run(settings: Settings, beside: Beside, tell: Callable[[str], None]) -> None:
-    """Open the journal, then serve until a signal. `beside` runs for as long."""
-    with service.opened(settings, sys.stderr) as (store, watch):
-
-        async def main() -> None:
-            public, operator = settings.edge, settings.operator.address
-            with bind(public.host, public.port) as front, bind(*operator) as back:
-                async with (
-                    beside(),
-                    service.connected(settings, store, watch) as world,
-                    service.serving(world, settings) as atlas,
-                ):
-                    tell(address(front))
-                    listeners = [Listener(atlas.public, front), Listener(atlas.operator, back)]
-                    await listen(listeners, atlas.drain)
-
-        collect_seldom()
-        anyio.run(main, backend_options={"use_uvloop": True})
-
-
-def collect_seldom() -> None:
-    """A collection of garbage walks all that thousands of waiting requests hold, for nothing.
-
-    By its defaults that took a fifth of the processor at 340 exports a second; what we make has
-    hardly any cycles.
-    """
-    gc.collect()
-    gc.freeze()  # modules stay for good
-    gc.set_threshold(20_000, 10, 100)

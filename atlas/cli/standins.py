@@ -10,9 +10,9 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from atlas.cli.listening import bind
 from atlas.core.errors import CannotStart
 from atlas.local import auth0, foundry
+from atlas.process import bind
 from atlas.settings import Settings
 
 HOST = "127.0.0.1"

@@ -21,8 +21,8 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from yarl import URL
 
-from atlas.cli.listening import address, bind
 from atlas.core.rows import Header
+from atlas.process import address, bind
 from tests.bench.codec import plain
 
 RID = "ri.foundry.main.dataset.19102749-23e6-4fa8-827e-70eae2b94730"

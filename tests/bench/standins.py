@@ -10,8 +10,8 @@ from pathlib import Path
 import anyio
 from aiohttp import web
 
-from atlas.cli.listening import address, bind
 from atlas.local import auth0, foundry
+from atlas.process import address, bind
 
 
 async def main(folder: Path, latency_seconds: float) -> None:

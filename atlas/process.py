@@ -1,16 +1,25 @@
-"""Sockets, signals and the server: from a running service to one that can be reached."""
+"""Journal, loop, sockets and signals: from settings to a service that can be reached."""
 
+import gc
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 
 import anyio
 import uvicorn
 from starlette.types import ASGIApp
 
+from atlas import service
 from atlas.core.errors import CannotStart
+from atlas.core.events import Watch
+from atlas.service import Store, World
+from atlas.settings import Settings
+
+Beside = Callable[[], AbstractAsyncContextManager[None]]
+Connect = Callable[[Settings, Store, Watch], AbstractAsyncContextManager[World]]
 
 GRACE_SECONDS = 3  # for answers under way: whoever waits for a commit is told at once
 KEEP_ALIVE_SECONDS = 75
@@ -18,6 +27,31 @@ BACKLOG = 2048
 
 # uvicorn's own words may quote a request; what is worth telling is an event
 logging.getLogger("uvicorn").setLevel(logging.CRITICAL + 1)
+
+
+def run(
+    settings: Settings,
+    beside: Beside,
+    tell: Callable[[str], None],
+    connect: Connect = service.connected,
+) -> None:
+    """Open the journal, then serve until a signal. `beside` runs for as long."""
+    with service.opened(settings, sys.stderr) as (store, watch):
+
+        async def main() -> None:
+            public, operator = settings.edge, settings.operator.address
+            with bind(public.host, public.port) as front, bind(*operator) as back:
+                async with (
+                    beside(),
+                    connect(settings, store, watch) as world,
+                    service.serving(world, settings) as atlas,
+                ):
+                    tell(address(front))
+                    listeners = [Listener(atlas.public, front), Listener(atlas.operator, back)]
+                    await listen(listeners, atlas.drain)
+
+        collect_seldom()
+        anyio.run(main, backend_options={"use_uvloop": True})
 
 
 class Listener(uvicorn.Server):
@@ -88,3 +122,14 @@ async def end_at_signal(
             drain()
             for listener in listeners:
                 listener.should_exit = True
+
+
+def collect_seldom() -> None:
+    """A collection of garbage walks all that thousands of waiting requests hold, for nothing.
+
+    By its defaults that took a fifth of the processor at 340 exports a second; what we make has
+    hardly any cycles.
+    """
+    gc.collect()
+    gc.freeze()  # modules stay for good
+    gc.set_threshold(20_000, 10, 100)

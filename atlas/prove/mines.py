@@ -1,0 +1,117 @@
+"""Mines: places in the flow at which the service kills itself, without any warning.
+
+    before intake.append      nothing is kept
+    before sqlite.commit      inserted, the transaction of SQLite not committed
+    after intake.append       synced, not answered
+    after branch.begin        Foundry has opened a transaction, the journal does not know it
+    after branch.put          the file has arrived, nobody has noted it
+    ...
+
+A kill is no power loss: what was written and not synced is still with the kernel.
+"""
+
+import os
+import re
+import signal
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from atlas.service import World
+
+POINTS = (
+    "before intake.append",
+    "before sqlite.commit",
+    "after intake.append",
+    "before outbox.claim",
+    "after outbox.claim",
+    "before branch.begin",
+    "after branch.begin",
+    "before outbox.note",
+    "after outbox.note",
+    "before branch.put",
+    "after branch.put",
+    "before branch.commit",
+    "after branch.commit",
+    "before outbox.complete",
+    "after outbox.complete",
+)
+SQLITE = "before sqlite.commit"
+ACCEPTS = re.compile(r"\s*INSERT\s.*\bINTO\s+export\b", re.DOTALL | re.IGNORECASE)
+
+
+@dataclass(slots=True)
+class Mine:
+    """Goes off when the point is passed for so many times."""
+
+    point: str
+    passages: int
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The port, and its method."""
+        port, _, method = self.point.partition(" ")[2].partition(".")
+        return port, method
+
+    def step(self, when: str) -> None:
+        if self.point.startswith(when):
+            self.passages -= 1
+            if self.passages == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Mined:
+    """A port of which one method is mined."""
+
+    def __init__(self, port: Any, mine: Mine) -> None:
+        self._port = port
+        self._mine = mine
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._port, name)
+        if name != self._mine.place[1]:
+            return method
+
+        async def passed(*arguments: Any) -> Any:
+            self._mine.step("before")
+            outcome = await method(*arguments)
+            self._mine.step("after")
+            return outcome
+
+        return passed
+
+
+def laid(mine: Mine, world: World) -> World:
+    """The same world, with a mine in one of its ports."""
+    port, _ = mine.place
+    if port == "branch":
+        return replace(world, branch=Mined(world.branch, mine))
+    if port == "sqlite":
+        return world
+    mined: dict[str, Any] = {port: Mined(getattr(world.store, port), mine)}
+    return replace(world, store=replace(world.store, **mined))
+
+
+def lay_in_sqlite(mine: Mine) -> None:
+    """A mine under the COMMIT of whatever accepts an export.
+
+    SQLite tells of each statement before it is run. Where the journal opens its connection is its
+    own affair, so this hangs at the only door to SQLite that a process has.
+    """
+    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
+
+    def mined(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        db, accepts = connect(*arguments, **options), False
+
+        def told(statement: str) -> None:
+            nonlocal accepts
+            accepts = accepts or ACCEPTS.match(statement) is not None
+            if accepts and statement == "COMMIT":
+                accepts = False
+                mine.step("before")
+
+        db.set_trace_callback(told)
+        return db
+
+    sqlite3.connect = mined  # type: ignore[assignment]

@@ -1,0 +1,137 @@
+"""Who was promised what, and what stands in the dataset: the balance of a trial.
+
+Nothing here asks Atlas. The answers are those that phones got over HTTP, the rows are those that
+the stand-in of Foundry shows to a reader. The uuid of a record names its export and its line.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from atlas.local.foundry import Foundry
+from atlas.local.foundry.branches import Branch
+from atlas.local.foundry.state import DATASET
+
+BRANCH = "master"
+
+
+class Reply(Struct):
+    """What the proof reads of an answer to an export."""
+
+    receipt_id: str
+    status: Literal["committed", "accepted", "set_aside"]
+    file_path: str | None
+    transaction_rid: str | None
+    ingestion_timestamp: str
+    replayed: bool
+
+
+class Row(Struct):
+    uuid: str
+
+
+def uuid_of(export: str, line: int) -> str:
+    return f"{export}/{line}"
+
+
+@dataclass(slots=True)
+class Sent:
+    """An export that left a phone, and the promise that came back, if one did."""
+
+    lines: int
+    reply: Reply | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """Exports, but for `twice`, which counts lines. Even means that every promise was kept."""
+
+    accepted: int
+    committed: int
+    lost: tuple[str, ...]
+    twice: tuple[str, ...]
+    strange: tuple[str, ...]  # rows of ours that nobody sent
+    untrue: tuple[str, ...]  # answered 200, and the file does not stand where it was said
+
+    def wrongs(self) -> Iterator[str]:
+        for what, found in (
+            ("lost", self.lost),
+            ("lines twice", self.twice),
+            ("rows that nobody sent", self.strange),
+            ("answered 200 and not there", self.untrue),
+        ):
+            if found:
+                yield f"{len(found)} {what}: {', '.join(found[:3])}"
+
+
+@dataclass(slots=True)
+class Oracle:
+    """Remembers what was sent and answered. `excused` are exports that Foundry never takes."""
+
+    sent: dict[str, Sent] = field(default_factory=dict)
+    excused: set[str] = field(default_factory=set)
+    surprises: Counter[str] = field(default_factory=Counter)
+
+    def leaves(self, export: str, lines: int) -> None:
+        self.sent.setdefault(export, Sent(lines))
+
+    def answered(self, export: str, reply: Reply) -> None:
+        self.sent[export].reply = reply
+
+    def unanswered(self) -> list[str]:
+        return [export for export, sent in self.sent.items() if sent.reply is None]
+
+    def balance(self, foundry: Foundry) -> Balance:
+        """Reads every committed file, so it is to be called in a thread."""
+        branch = foundry.branches.branch(DATASET, BRANCH)
+        rows, strange = Counter[str](), []
+        for owner, uuid in read(foundry, branch):
+            if self.is_known(uuid):
+                rows[uuid] += 1
+            elif owner == "client":
+                strange.append(uuid)
+        promised = {name: sent for name, sent in self.sent.items() if sent.reply is not None}
+        lost = {
+            name
+            for name, sent in promised.items()
+            if any(uuid_of(name, line) not in rows for line in range(sent.lines))
+        }
+        return Balance(
+            accepted=len(promised),
+            committed=len(promised) - len(lost),
+            lost=tuple(sorted(lost - self.excused)),
+            twice=tuple(uuid for uuid, count in rows.items() if count > 1),
+            strange=tuple(strange),
+            untrue=tuple(
+                name
+                for name, sent in promised.items()
+                if sent.reply is not None and not is_true(sent.reply, branch)
+            ),
+        )
+
+    def is_known(self, uuid: str) -> bool:
+        export, _, line = uuid.rpartition("/")
+        sent = self.sent.get(export)
+        return sent is not None and line.isdecimal() and int(line) < sent.lines
+
+
+def read(foundry: Foundry, branch: Branch) -> Iterator[tuple[str, str]]:
+    """The uuid of every row that a reader of the branch sees, and whose transaction brought it."""
+    decode = msgspec.json.Decoder(Row).decode
+    for path, transaction in branch.view.items():
+        for line in foundry.branches.content(transaction, path).splitlines():
+            yield transaction.owner, decode(line).uuid
+
+
+def is_true(reply: Reply, branch: Branch) -> bool:
+    """`committed` names a transaction that is, and the path at which its file stands."""
+    if reply.status != "committed":
+        return True
+    if reply.file_path is None or reply.transaction_rid is None:
+        return False
+    holder = branch.view.get(reply.file_path)
+    return holder is not None and holder.rid == reply.transaction_rid

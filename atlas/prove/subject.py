@@ -1,0 +1,148 @@
+"""A hand on the service under trial: it is started, killed, ended, asked and measured."""
+
+import asyncio
+import re
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import aiohttp
+import msgspec
+
+from atlas.prove.mines import Mine
+
+START_SECONDS, END_SECONDS = 30.0, 15.0
+BUGS = re.compile(r'"An actor crashed"|Traceback|Ended by a bug')
+
+
+class Broken(Exception):
+    """A trial cannot go on; the message says why."""
+
+
+class Skipped(Exception):
+    """A trial cannot be made here; the message says why."""
+
+
+class Totals(msgspec.Struct):
+    """How many exports stand where, as the operator sees them."""
+
+    accepted: int
+    committed: int
+    set_aside: int
+
+
+class Listing(msgspec.Struct):
+    totals: Totals
+
+
+class Subject:
+    """One journal, one configuration, and one process after another."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Mapping[str, object]]) -> None:
+        self._settings = folder / "atlas.toml"
+        self._clock = folder / "clock"
+        self._log = folder / "log"
+        self._operator = f"http://{settings['operator']['listen']}"
+        self._process: asyncio.subprocess.Process | None = None
+        self._settings.write_text(toml(settings), encoding="utf-8")
+        self.shift_clock(0)
+
+    @property
+    def process(self) -> asyncio.subprocess.Process:
+        if self._process is None:
+            raise Broken("The service was never started.")
+        return self._process
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    def shift_clock(self, seconds: int) -> None:
+        """From now on its wall clock is wrong by so many seconds."""
+        other = self._clock.with_suffix(".new")
+        other.write_text(str(seconds), encoding="utf-8")
+        other.replace(self._clock)
+
+    async def launch(self, mine: Mine | None = None) -> None:
+        """Start it, and do not wait for it."""
+        point = [mine.point, str(mine.passages)] if mine else []
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "atlas.prove.victim"),
+                *(str(self._settings), str(self._clock), *point),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,  # a Ctrl-C is for whoever proves
+            )
+
+    async def start(self) -> float:
+        """Start it; the seconds until it was ready."""
+        began = time.monotonic()
+        await self.launch()
+        said = self.process.stdout
+        with suppress(TimeoutError):
+            async with asyncio.timeout(START_SECONDS):
+                if said is not None and (await said.readline()).startswith(b"ready "):
+                    return time.monotonic() - began
+        lines = self.log().splitlines()
+        raise Broken(f"The service does not start: {lines[-1] if lines else 'it says nothing'}")
+
+    async def kill(self) -> None:
+        """SIGKILL, whatever it is doing."""
+        if self.is_running:
+            self.process.kill()
+        await self.process.wait()
+
+    async def has_died(self, seconds: float) -> bool:
+        """Whether it ends by its own hand within so many seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                return await self.process.wait() == -signal.SIGKILL
+        return False
+
+    async def end(self) -> tuple[int | None, float]:
+        """SIGTERM: its exit code, None if it had to be killed, and the seconds that it took."""
+        began = time.monotonic()
+        self.process.terminate()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(END_SECONDS):
+                code = await self.process.wait()
+                return code, time.monotonic() - began
+        await self.kill()
+        return None, time.monotonic() - began
+
+    async def totals(self, session: aiohttp.ClientSession) -> Totals | None:
+        """None if it does not answer."""
+        try:
+            async with session.get(f"{self._operator}/exports?limit=1") as answer:
+                return msgspec.json.decode(await answer.read(), type=Listing).totals
+        except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError):
+            return None
+
+    def memory_mib(self) -> float | None:
+        """What it holds in memory; None where the system does not tell."""
+        try:
+            status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
+        except OSError:
+            return None
+        found = re.search(r"VmRSS:\s*(\d+) kB", status)
+        return int(found[1]) / 1024 if found else None
+
+    def log(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def bugs(self) -> int:
+        return len(BUGS.findall(self.log()))
+
+
+def toml(settings: Mapping[str, Mapping[str, object]]) -> str:
+    """Numbers, texts and booleans are written the same in JSON."""
+    lines = []
+    for room, keys in settings.items():
+        lines.append(f"[{room}]")
+        lines += [f"{key} = {msgspec.json.encode(value).decode()}" for key, value in keys.items()]
+    return "\n".join(lines) + "\n"

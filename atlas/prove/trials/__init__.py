@@ -1,0 +1,43 @@
+"""The trials: rows of the table "Delivery" of what Atlas promises, one function a row.
+
+`death.py` ends the service, `outage.py` takes Foundry away, `branch.py` has others write to it,
+`senders.py` has phones do what phones do, `machine.py` breaks the computer.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from atlas.prove.bench import Bench
+from atlas.prove.trials import branch, death, machine, outage, senders
+
+Settings = Mapping[str, Mapping[str, object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """`settings` differ from those of the other trials."""
+
+    name: str
+    run: Callable[[Bench], Awaitable[None]]
+    settings: Settings = field(default_factory=dict)
+
+
+TRIALS = (
+    Trial("kill -9", death.kill_at_random),
+    Trial("kill points", death.kill_at_points),
+    Trial("SIGTERM", death.told_to_end),
+    Trial("unknown outcome", outage.answers_lost),
+    Trial("Foundry down", outage.away),
+    Trial("Foundry 503, 429", outage.in_a_hurry),
+    Trial("Foundry hangs", outage.out_of_its_mind, {"foundry": {"call_seconds": 1.0}}),
+    Trial("foreign transaction", branch.foreign_transactions, {"foundry": {"sole_writer": False}}),
+    Trial("foreign commit", branch.foreign_commits),
+    Trial("path exists", branch.paths_exist),
+    Trial("role revoked", outage.role_revoked),
+    Trial("poison", outage.poison),
+    Trial("twins", senders.twins),
+    Trial("clock", machine.clock_jumps),
+    Trial("backlog", machine.backlog),
+    Trial("disk full", machine.disk_full),
+    Trial("flipped bits", machine.bits_flipped),
+)

@@ -1,0 +1,101 @@
+"""What Atlas promises, under each fault of the table, as `atlas prove` does it; at a small size."""
+
+import secrets
+
+import pytest
+from msgspec.structs import replace
+from typer.testing import CliRunner
+
+from atlas.cli.main import app
+from atlas.local.foundry import Foundry
+from atlas.local.foundry.state import DATASET
+from atlas.prove import SCALES, TRIALS, Plan, Trial, markdown, prove
+from atlas.prove.oracle import BRANCH, Oracle, Reply
+from atlas.prove.subject import Skipped
+
+pytestmark = pytest.mark.slow
+
+AN_ACCEPTANCE = Reply("receipt", "accepted", None, None, "2025-09-26T06:30:00.000Z", False)
+A_COMMITMENT = replace(AN_ACCEPTANCE, status="committed")
+
+
+@pytest.fixture
+def foundry(tmp_path):
+    found = Foundry(tmp_path)
+    yield found
+    found.branches.close()
+
+
+@pytest.mark.parametrize("trial", TRIALS, ids=lambda trial: trial.name)
+async def test_the_balance_is_even(trial):
+    plan = Plan([trial], SCALES["ci"], secrets.randbits(32))
+
+    (outcome,) = await prove(plan, lambda _: None)
+
+    if outcome.verdict == "skipped":
+        pytest.skip(outcome.facts[0])
+    assert outcome.verdict == "even", f"seed {plan.seed}: {outcome}"
+
+
+async def test_the_oracle_sees_what_is_lost_and_what_stands_there_twice(foundry):
+    oracle = Oracle()
+    for name in ("kept", "lost", "torn"):
+        oracle.leaves(name, lines=2)
+        oracle.answered(name, AN_ACCEPTANCE)
+    put(foundry, "kept/0 kept/1 torn/0")
+    put(foundry, "kept/1 nobody/0")
+
+    balance = oracle.balance(foundry)
+
+    assert (balance.accepted, balance.committed) == (3, 1)
+    assert balance.lost == ("lost", "torn")
+    assert balance.twice == ("kept/1",)
+    assert balance.strange == ("nobody/0",)
+
+
+async def test_a_receipt_that_says_committed_is_looked_up(foundry):
+    oracle = Oracle()
+    rid = put(foundry, "there/0 liar/0")
+    for name, path in (("there", "1.ndjson"), ("liar", "2.ndjson")):
+        oracle.leaves(name, lines=1)
+        oracle.answered(name, replace(A_COMMITMENT, transaction_rid=rid, file_path=path))
+
+    assert oracle.balance(foundry).untrue == ("liar",)
+
+
+def put(foundry, uuids):
+    found = foundry.branches.begin(DATASET, BRANCH, "APPEND")
+    text = "".join(f'{{"uuid":"{uuid}"}}\n' for uuid in uuids.split())
+    foundry.branches.put(found, f"{len(foundry.branches.transactions)}.ndjson", text.encode())
+    foundry.branches.commit(found)
+    return found.rid
+
+
+def test_a_trial_that_does_not_exist_is_wrong_usage():
+    outcome = CliRunner().invoke(app, ["prove", "--only", "kill -8"])
+
+    assert outcome.exit_code == 2
+    assert "kill -9" in outcome.output
+
+
+async def test_what_cannot_be_made_here_is_skipped_and_says_why():
+    async def run(_bench):
+        raise Skipped("needs a larger laptop")
+
+    (outcome,) = await prove(Plan([Trial("x", run)], SCALES["ci"], 1), lambda _: None)
+
+    assert (outcome.verdict, outcome.facts) == ("skipped", ("needs a larger laptop",))
+
+
+async def test_what_a_trial_expected_and_did_not_meet_is_not_even_and_stands_in_the_report():
+    async def run(bench):
+        await bench.atlas.start()
+        bench.findings.expect(False, "the moon is round")
+
+    plan = Plan([Trial("x", run)], SCALES["ci"], 7)
+    outcomes = await prove(plan, lambda _: None)
+
+    assert outcomes[0].verdict == "NOT EVEN"
+    report = markdown(plan, outcomes)
+    assert "the moon is round" in report
+    assert "--seed 7" in report
