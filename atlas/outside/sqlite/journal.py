@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from atlas.core.errors import CannotStart, JournalHeld
@@ -26,6 +27,7 @@ PRAGMAS = """
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
     PRAGMA foreign_keys = ON;
+    PRAGMA wal_checkpoint(TRUNCATE);  -- the log may stand in memory only: write it again
 """
 SCHEMA = """
     CREATE TABLE export (
@@ -113,8 +115,8 @@ def opened(
     """
     with ownership(path, owner, wait_seconds), ThreadPoolExecutor(1, "journal") as thread:
         db = thread.submit(connect, path).result()
+        commits = Commits(db, thread, partial(connect, path))
         try:
-            commits = Commits(db, thread)
             log_key = thread.submit(secret, db, "log_key").result()
             yield SqliteJournal(
                 intake=SqliteIntake(commits, bytes_max),
@@ -125,7 +127,7 @@ def opened(
                 is_durable=path is not None,
             )
         finally:
-            thread.submit(db.close).result()
+            thread.submit(commits.close).result()
 
 
 @contextmanager
