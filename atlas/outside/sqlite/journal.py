@@ -14,6 +14,7 @@ from pathlib import Path
 
 from atlas.core.errors import CannotStart, JournalHeld
 from atlas.outside.sqlite.commits import Commits
+from atlas.outside.sqlite.folder import keep_names
 from atlas.outside.sqlite.intake import SqliteIntake
 from atlas.outside.sqlite.ledger import SqliteLedger
 from atlas.outside.sqlite.outbox import SqliteOutbox
@@ -175,6 +176,7 @@ def connect(path: Path | None) -> sqlite3.Connection:
                 raise CannotStart(f"The journal {path} was written by a newer Atlas (v{version}).")
             if version == 0:
                 db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+            keep_names(path)
             otherwise.pop_all()
     except sqlite3.Error as error:
         raise CannotStart(f"{path} is no journal that can be read: {error}.") from error
