@@ -1,7 +1,9 @@
 """The real service, spoken to over ASGI, with fakes at the far ends and a real journal."""
 
 import base64
+import os
 import random
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,6 +13,7 @@ from typing import Any
 
 import anyio
 import msgspec
+import pytest
 from starlette.types import ASGIApp, Message
 
 from atlas.actors.upload import Chance
@@ -201,3 +204,17 @@ class Quick(random.Random):
 
     def random(self) -> float:
         return super().random() / 100
+
+
+def needs(*command: str) -> None:
+    """Skip the test on a machine that cannot run this, unless all must run, as they must in CI."""
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        cannot_run(f"needs to run: {' '.join(command)}")
+
+
+def cannot_run(reason: str) -> None:
+    if os.environ.get("TESTS_SKIP_NOTHING"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)

@@ -3,24 +3,33 @@
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from atlas.core.errors import JournalFull, Rejected, Unavailable
+from atlas.core.errors import CannotStart, JournalFull, Rejected, Unavailable
 from atlas.outside.sqlite.commits import Commits
 
 
 @contextmanager
-def committing(path=":memory:"):
+def committing(path=":memory:", again=None):
+    connect = partial(sqlite3.connect, path, isolation_level=None)
     with ThreadPoolExecutor(1) as thread:
-        db = thread.submit(sqlite3.connect, path, isolation_level=None).result()
+        db = thread.submit(connect).result()
         thread.submit(db.execute, "CREATE TABLE kept (text TEXT NOT NULL)").result()
+        commits = Commits(db, thread, again or connect)
         try:
-            yield Commits(db, thread)
+            yield commits
         finally:
-            thread.submit(db.close).result()
+            thread.submit(commits.close).result()
+
+
+def an_error_of_the_disk():
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode, error.sqlite_errorname = 1034, "SQLITE_IOERR_FSYNC"
+    return error
 
 
 def keep(text, then=None):
@@ -89,6 +98,34 @@ async def test_an_error_of_the_disk_is_told_without_the_words_of_sqlite():
 
         assert "kept.text" not in str(caught.value)
         assert await commits.run(keep("a")) == "a"
+
+
+async def test_what_the_disk_has_failed_is_opened_again_before_the_next_commit(tmp_path):
+    with committing(tmp_path / "journal") as commits:
+        await commits.run(lambda db: db.execute("CREATE TEMP TABLE of_this_connection (a)"))
+        found = await outcomes(commits, keep("a"), keep("b"), keep("c", an_error_of_the_disk()))
+        assert found == ["a", Unavailable, Unavailable]
+
+        assert await kept(commits) == ["a"]
+        with pytest.raises(Unavailable):
+            await commits.run(lambda db: db.execute("SELECT * FROM of_this_connection"))
+
+
+async def test_as_long_as_it_cannot_be_opened_again_everybody_is_told_so(tmp_path):
+    failures = [CannotStart("It cannot be read."), an_error_of_the_disk()]
+
+    def again():
+        if failures:
+            raise failures.pop()
+        return sqlite3.connect(tmp_path / "journal", isolation_level=None)
+
+    with committing(tmp_path / "journal", again) as commits:
+        for work in (keep("a", an_error_of_the_disk()), keep("b"), keep("c")):
+            with pytest.raises(Unavailable):
+                await commits.run(work)
+
+        assert await commits.run(keep("d")) == "d"
+        assert await kept(commits) == ["d"]
 
 
 async def test_a_full_disk_is_a_full_journal_until_there_is_room_again(tmp_path):

@@ -19,6 +19,9 @@ from atlas.core.errors import AtlasError, JournalFull, Unavailable
 T = TypeVar("T")
 
 JOBS_MAX = 256
+OF_THE_DISK = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT}
+
+Connect = Callable[[], sqlite3.Connection]
 
 
 class Job(Generic[T]):
@@ -52,11 +55,17 @@ class Job(Generic[T]):
 
 
 class Commits:
-    """Runs work on the connection, each piece whole or not at all, many to a commit."""
+    """Runs work on the connection, each piece whole or not at all, many to a commit.
 
-    def __init__(self, db: sqlite3.Connection, thread: ThreadPoolExecutor) -> None:
-        self._db = db
+    `connect` makes another connection, in the thread, when the disk has failed this one.
+    """
+
+    def __init__(
+        self, db: sqlite3.Connection, thread: ThreadPoolExecutor, connect: Connect
+    ) -> None:
+        self._db: sqlite3.Connection | None = db
         self._thread = thread
+        self._connect = connect
         self._is_committing = False
         self._line: deque[Job[object]] = deque()
 
@@ -90,22 +99,45 @@ class Commits:
             self._commit_the_line()
 
     def _commit(self, jobs: list[Job[object]]) -> None:
+        self._db = db = self._db or self._connect()  # if that fails, nobody's job was begun
         try:
-            self._db.execute("BEGIN IMMEDIATE")
+            db.execute("BEGIN IMMEDIATE")
             for job in jobs:
-                job.attempt(self._db)
-            self._db.execute("COMMIT")
+                job.attempt(db)
+            db.execute("COMMIT")
         except sqlite3.Error as error:
             for job in jobs:
                 job.fail(refusal(error))
+            if primary_code(error) in OF_THE_DISK:
+                self.close()
         finally:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+            self._undo()
+
+    def _undo(self) -> None:
+        if self._db is not None and self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """In the thread. Work that comes later opens the journal again.
+
+        After a sync that failed the kernel may call pages clean that never reached the disk: the
+        next sync succeeds and says nothing of them. So nothing may be written behind them: whoever
+        connects next reads what is there, and starts a new log.
+        """
+        db, self._db = self._db, None
+        if db is not None:
+            db.close()
 
 
 def refusal(error: sqlite3.Error) -> AtlasError:
     """What a sender is told of it: nothing of SQLite's own words, which may quote a value."""
-    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+    if primary_code(error) == sqlite3.SQLITE_FULL:
         return JournalFull("There is no room on the disk of the journal.")
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     return Unavailable(f"The journal cannot be written ({name}).")
+
+
+def primary_code(error: sqlite3.Error) -> int | None:
+    """SQLITE_IOERR for each of its kinds. None for what is Python's and not SQLite's."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from atlas.core.errors import CannotStart, JournalHeld
 from atlas.outside.sqlite.commits import Commits
+from atlas.outside.sqlite.folder import keep_names
 from atlas.outside.sqlite.intake import SqliteIntake
 from atlas.outside.sqlite.ledger import SqliteLedger
 from atlas.outside.sqlite.outbox import SqliteOutbox
@@ -26,6 +28,7 @@ PRAGMAS = """
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
     PRAGMA foreign_keys = ON;
+    PRAGMA wal_checkpoint(TRUNCATE);  -- the log may stand in memory only: write it again
 """
 SCHEMA = """
     CREATE TABLE export (
@@ -113,8 +116,8 @@ def opened(
     """
     with ownership(path, owner, wait_seconds), ThreadPoolExecutor(1, "journal") as thread:
         db = thread.submit(connect, path).result()
+        commits = Commits(db, thread, partial(connect, path))
         try:
-            commits = Commits(db, thread)
             log_key = thread.submit(secret, db, "log_key").result()
             yield SqliteJournal(
                 intake=SqliteIntake(commits, bytes_max),
@@ -125,7 +128,7 @@ def opened(
                 is_durable=path is not None,
             )
         finally:
-            thread.submit(db.close).result()
+            thread.submit(commits.close).result()
 
 
 @contextmanager
@@ -173,6 +176,7 @@ def connect(path: Path | None) -> sqlite3.Connection:
                 raise CannotStart(f"The journal {path} was written by a newer Atlas (v{version}).")
             if version == 0:
                 db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+            keep_names(path)
             otherwise.pop_all()
     except sqlite3.Error as error:
         raise CannotStart(f"{path} is no journal that can be read: {error}.") from error

@@ -1,0 +1,34 @@
+"""A file that is synced can be lost all the same: its name stands in its folder.
+
+SQLite syncs the folder when it has made a log there, and does not look whether that went well.
+"""
+
+import os
+from pathlib import Path
+
+from atlas.core.errors import CannotStart
+
+
+def keep_names(journal: Path | None) -> None:
+    """The journal and its log can be found after a power cut. Raises CannotStart.
+
+    With them the folders that were made for it: as far up as we may read, on the same disk.
+    """
+    if journal is None:
+        return
+    try:
+        disk = journal.stat().st_dev
+        for folder in journal.absolute().parents:
+            if not os.access(folder, os.R_OK) or folder.stat().st_dev != disk:
+                return
+            sync(folder)
+    except OSError as error:
+        raise CannotStart(f"The folder of {journal} cannot be synced: {error.strerror}.") from error
+
+
+def sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,81 @@
+"""A process that keeps exports in a journal and tells each that is safe: run to be cut off.
+
+    python -m tests.reliability.victim JOURNAL EXPORTS SYNCHRONOUS
+
+It says an id for an export that was acknowledged, and nothing for one that was not.
+"""
+
+import asyncio
+import hashlib
+import os
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from atlas.core.errors import AtlasError, CannotStart
+from atlas.core.messages import Flattened, Head, Table, User
+from atlas.outside.sqlite import journal
+
+ADA = User("auth0|ada")
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+AT_ONCE = 4  # they share commits, as senders do
+KEPT_MAX = 1_000_000_000
+CANNOT_START = 3  # a bug is 1
+
+
+@contextmanager
+def journal_at(path: Path) -> Iterator[journal.SqliteJournal]:
+    with journal.opened(path, KEPT_MAX) as found:
+        yield found
+
+
+def export(number: int) -> Flattened:
+    """Always the same for the same number."""
+    id = hashlib.sha256(str(number).encode()).hexdigest()
+    at = NOON + timedelta(seconds=number)
+    return Flattened(id, Head(ADA, "", "", ""), at, Table(content(id), 1, 0))
+
+
+def content(id: str) -> bytes:
+    """Known by the id, of any size up to four pages, and not to be packed."""
+    return hashlib.shake_128(id.encode()).digest(int(id[:4], 16) % 16_000) + b"\n"
+
+
+async def kept_in(path: Path) -> set[str]:
+    """What a successor finds in this journal: the ids of exports that are whole."""
+    with journal_at(path) as found:
+        page = await found.receipts.page(ADA, None, 2**31, None)
+        kept = {each.id: await found.outbox.ndjson(each.id) for each in page.receipts}
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    return {id for id, ndjson in kept.items() if ndjson == content(id)}
+
+
+async def keep_all(found: journal.SqliteJournal, count: int) -> None:
+    numbers = iter(range(count))
+
+    async def send() -> None:
+        for number in numbers:
+            try:
+                receipt = await found.intake.append(export(number))
+            except AtlasError:
+                continue
+            os.write(1, f"{receipt.id}\n".encode())
+
+    await asyncio.gather(*(send() for _ in range(AT_ONCE)))
+
+
+def main(path: str, count: str, synchronous: str) -> None:
+    journal.PRAGMAS = journal.PRAGMAS.replace("= FULL", f"= {synchronous}")
+    try:
+        with journal_at(Path(path)) as found:
+            asyncio.run(keep_all(found, int(count)))
+    except CannotStart:
+        sys.exit(CANNOT_START)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
