@@ -4,7 +4,7 @@ import random
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -30,7 +30,8 @@ from atlas.edge.health import Health
 from atlas.edge.operator import Operator
 from atlas.edge.refusals import Refusals
 from atlas.outside import auth0, foundry, log
-from atlas.outside.sqlite import journal
+from atlas.outside.sqlite import journal, keys
+from atlas.outside.sqlite.room import Bounds
 from atlas.runtime import Bell, OnCrash, Promises, Restarts, Stages, supervise
 from atlas.settings import Settings
 
@@ -100,20 +101,28 @@ def opened(settings: Settings, stderr: TextIO) -> Iterator[tuple[Store, Watch]]:
 
     To be entered before an event loop runs: it may wait for a predecessor to end.
     """
-    path, bytes_max = settings.journal.path, settings.journal.bytes_max
-    with journal.opened(path, bytes_max, settings.operator.listen) as found:
+    with held(settings, wait_seconds=journal.HELD_SECONDS) as found:
         store = Store(found.intake, found.receipts, found.outbox, found.ledger, found.is_durable)
         stream = log.logger(stderr, settings.log.level)
         rid, shows_users = settings.foundry.dataset_rid, settings.log.user_ids
-        yield store, log.Log(stream, rid, found.log_key, shows_users).watch
+        watch = log.Log(stream, rid, found.log_key, shows_users).watch
+        for event in found.news:
+            watch(event)
+        yield store, watch
 
 
 @contextmanager
 def unheld(settings: Settings) -> Iterator[ports.Ledger]:
     """The ledger of a journal that nobody serves just now. Raises JournalHeld, CannotStart."""
-    path, bytes_max = settings.journal.path, settings.journal.bytes_max
-    with journal.opened(path, bytes_max, wait_seconds=0) as found:
+    with held(settings, wait_seconds=0) as found:
         yield found.ledger
+
+
+def held(settings: Settings, wait_seconds: float) -> AbstractContextManager[journal.SqliteJournal]:
+    kept = settings.journal
+    bounds = Bounds(kept.bytes_max, kept.exports_max, kept.free_bytes_min)
+    sealed_with = [keys.key(text) for text in kept.keys]
+    return journal.opened(kept.path, bounds, sealed_with, settings.operator.listen, wait_seconds)
 
 
 @asynccontextmanager

@@ -61,10 +61,17 @@ class Export(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Journal(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where accepted exports are kept until they are committed; `bytes_max` before compression."""
+    """Where accepted exports are kept until they are committed, and what they are sealed with.
+
+    The first of the keys seals, all open; each is 32 bytes, as base64. The bounds are of what is
+    not committed, `bytes_max` before compression, and of what stays free on the disk.
+    """
 
     url: str = "sqlite:///var/journal.db"
+    keys: tuple[str, ...] = ()
     bytes_max: Count = 4096 * MIB
+    exports_max: Count = 1_000_000
+    free_bytes_min: Annotated[int, Meta(ge=0)] = 256 * MIB
 
     @property
     def path(self) -> Path | None:
@@ -140,6 +147,7 @@ NAMES = {
     "ATLAS_REPLY_SECONDS": "edge.reply_seconds",
     "ATLAS_REQUIRED_SCOPE": "auth0.required_scope",
     "ATLAS_JOURNAL": "journal.url",
+    "ATLAS_JOURNAL_KEY": "journal.keys",
     "ATLAS_COMMIT_INTERVAL_SECONDS": "foundry.commit_interval_seconds",
     "ATLAS_OPERATOR_LISTEN": "operator.listen",
     "ATLAS_OPERATOR_TOKEN": "operator.token",
@@ -173,8 +181,8 @@ def load(toml: bytes, environ: Mapping[str, str]) -> Settings:
 
 def read(key: str, value: str) -> object:
     """A variable is text; a list in it has commas."""
-    if key == "cors_origins":
-        return [origin.strip() for origin in value.split(",") if origin.strip()]
+    if key in {"cors_origins", "keys"}:
+        return [each.strip() for each in value.split(",") if each.strip()]
     if key == "level":
         return LEVELS.get(value.lower(), value.lower())  # the old service's words for the same
     return value
@@ -203,6 +211,7 @@ def completed(settings: Settings) -> Settings:
     return replace(
         settings,
         auth0=replace(auth0, issuer=issuer and f"{issuer}/"),
+        journal=replace(journal, keys=tuple(map(Secret, journal.keys))),
         foundry=replace(
             foundry,
             host=host,

@@ -21,6 +21,7 @@ from atlas.core.events import Event
 from atlas.core.messages import Limits
 from atlas.core.ports import Compute, Identities, Outbox
 from atlas.outside.sqlite.journal import opened
+from atlas.outside.sqlite.room import Bounds
 from atlas.service import Service, Store, World, compute, serving
 from atlas.settings import Auth0, Edge, Export, Foundry, Settings
 from tests.fakes import KnownUsers, MemoryDataset
@@ -158,7 +159,7 @@ class Life:
     async def running(self) -> AsyncIterator[Flow]:
         """Not a fixture: a task group must be left by the task that entered it."""
         seen = Seen()
-        with opened(self.journal, self.journal_bytes_max) as journal:
+        with opened(self.journal, Bounds(self.journal_bytes_max, free_bytes=0)) as journal:
             store = Store(
                 journal.intake,
                 journal.receipts,

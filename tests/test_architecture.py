@@ -21,7 +21,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "edge": ("core runtime", "starlette anyio msgspec"),
     "outside/auth0": ("core", "aiohttp anyio joserfc msgspec pybase64"),
     "outside/foundry": ("core", "aiohttp anyio authlib msgspec stamina yarl"),
-    "outside/sqlite": ("core", "anyio msgspec zstandard"),
+    "outside/sqlite": ("core", "anyio cryptography msgspec zstandard"),
     "outside/log": ("core", "msgspec structlog"),
     "local": ("", "aiohttp joserfc msgspec"),
     "settings": ("core", "msgspec"),

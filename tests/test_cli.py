@@ -5,7 +5,6 @@ import os
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 
 import anyio
 import msgspec
@@ -18,7 +17,9 @@ from atlas.cli import main
 from atlas.cli.main import app
 from atlas.cli.phone import BLOCK_BYTES
 from atlas.core.messages import Entry, Listing
+from atlas.outside.sqlite import keys
 from atlas.outside.sqlite.journal import opened
+from atlas.outside.sqlite.room import Bounds
 from atlas.settings import NAMES
 from tests.conftest import Life, an_export
 
@@ -353,8 +354,10 @@ def test_what_is_not_in_the_journal_is_said_in_one_line(atlas, journal):
 
 
 def test_without_a_journal_where_the_settings_say_that_of_local_is_shown(atlas, journal, tmp_path):
-    (tmp_path / "var" / "local").mkdir(parents=True)
-    journal.rename(tmp_path / "var" / "local" / "journal.db")
+    local = tmp_path / "var" / "local"
+    local.mkdir(parents=True)
+    keys.file_of(journal).rename(keys.file_of(local / "journal.db"))
+    journal.rename(local / "journal.db")
 
     assert "3 committed" in atlas("exports", "list").out
     another = atlas("exports", "list", ATLAS_JOURNAL="sqlite:///var/other.db")
@@ -378,15 +381,15 @@ def test_a_journal_that_cannot_be_read_is_one_line(atlas, tmp_path, options, env
 
 
 def test_serve_leaves_a_journal_alone_that_another_holds(atlas, monkeypatch, tmp_path):
-    monkeypatch.setattr("atlas.service.journal.opened", partial(opened, wait_seconds=0))
-    with opened(tmp_path / "journal", 1_000):
+    monkeypatch.setattr("atlas.service.journal.HELD_SECONDS", 0.0)
+    with opened(tmp_path / "journal", Bounds(free_bytes=0)):
         said = atlas("serve", **SYSTEMS, ATLAS_JOURNAL="sqlite:///journal").in_one_line(75)
 
     assert said == f"atlas: The journal journal is held by another process (pid {os.getpid()}).\n"
 
 
 def test_a_journal_whose_owner_does_not_answer_is_one_line_that_says_who(atlas, tmp_path):
-    with opened(tmp_path / "journal", 1_000, owner=f"127.0.0.1:{a_free_port()}"):
+    with opened(tmp_path / "journal", Bounds(free_bytes=0), owner=f"127.0.0.1:{a_free_port()}"):
         said = atlas("exports", "list", "--journal", "journal").in_one_line(1)
 
     assert f"(pid {os.getpid()})" in said

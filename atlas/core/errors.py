@@ -170,6 +170,16 @@ class JournalFull(Unavailable):
     code = "JOURNAL_FULL"
     retry_seconds = 30.0
 
+    def __init__(self, message: str = "", retry_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds or type(self).retry_seconds
+
+
+class Damaged(AtlasError):
+    """What was kept of this export has changed on the disk: it cannot be sent as it came."""
+
+    retryable = False
+
 
 class Draining(Unavailable):
     """Atlas is shutting down; another will answer."""

@@ -99,6 +99,24 @@ class UploadPaused(Struct, frozen=True):
     seconds: float
 
 
+class KeyBesideJournal(Struct, frozen=True):
+    """No key is set: the journal is sealed with one that lies beside it. Who has both reads it."""
+
+    file: str
+
+
+class JournalDamaged(Struct, frozen=True):
+    """Something kept in the journal has changed on the disk: what cannot be read is not sent.
+
+    A copy of the journal as it was found is kept, if this was seen at the start.
+    """
+
+    what: str
+    id: str | None = None
+    correlation_id: str | None = None
+    copy: str | None = None
+
+
 class OrphanAborted(Struct, frozen=True):
     """A transaction that we began without hearing the answer was found, and ended."""
 
@@ -165,6 +183,8 @@ Event = (
     | GroupCommitted
     | GroupRecovered
     | UploadPaused
+    | KeyBesideJournal
+    | JournalDamaged
     | OrphanAborted
     | OrphanSuspected
     | SecondWriter

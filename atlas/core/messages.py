@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-Status = Literal["accepted", "committed", "set_aside"]
+Status = Literal["accepted", "committed", "set_aside", "abandoned"]
 
 
 class User(Struct, frozen=True):

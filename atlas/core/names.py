@@ -11,6 +11,7 @@ from atlas.core.messages import Head, User
 
 PLAIN = frozenset((string.ascii_letters + string.digits + "|@._-").encode())
 FOLDER_BYTES_MAX = 200
+PSEUDONYM_CHARACTERS = 16
 
 
 def timestamp(at: datetime) -> str:
@@ -51,7 +52,7 @@ def paths(user: User, at: datetime) -> Iterator[str]:
 @lru_cache(maxsize=4096)
 def pseudonym(key: bytes, sub: str) -> str:
     """What a user is called where people look: the same every time, and nobody's name."""
-    return hmac.new(key, sub.encode(), hashlib.sha256).hexdigest()[:16]
+    return hmac.new(key, sub.encode(), hashlib.sha256).hexdigest()[:PSEUDONYM_CHARACTERS]
 
 
 def nameless(path: str, pseudonym: str) -> str:

@@ -94,7 +94,7 @@ class Mailbox(Protocol):
         """The group that is claimed now, if any."""
 
     async def ndjson(self, id: str) -> bytes:
-        """The bytes of a claimed export."""
+        """The bytes of a claimed export. Raises Damaged when they are not what was accepted."""
 
     async def note(self, transaction: str, limits: Limits) -> Group:
         """Remember the transaction of the claimed group. It resolves the attempts.
@@ -108,6 +108,9 @@ class Mailbox(Protocol):
 
     async def refused(self, id: str, tries_max: int) -> Receipt | None:
         """Foundry refused this claimed export: count it. The receipt, if it was set aside now."""
+
+    async def damaged(self, id: str) -> Receipt | None:
+        """Nobody can read this claimed export any more: set it aside. Its receipt."""
 
     async def move(self, id: str) -> None:
         """The path of a claimed export is taken: give it another."""

@@ -24,6 +24,8 @@ SENTENCES: dict[type, tuple[str, str]] = {
     events.GroupCommitted: ("info", "Foundry transaction committed"),
     events.GroupRecovered: ("warning", "Foundry transaction of unknown outcome settled"),
     events.UploadPaused: ("error", "Failed to upload HealthKit JSON to Foundry dataset"),
+    events.KeyBesideJournal: ("warning", "ATLAS_JOURNAL_KEY is not set"),
+    events.JournalDamaged: ("error", "Journal damaged"),
     events.OrphanAborted: ("warning", "Foundry transaction whose answer was lost aborted"),
     events.OrphanSuspected: ("error", "Foundry transaction that may be ours blocks the branch"),
     events.SecondWriter: ("error", "Somebody else writes to the branch"),

@@ -18,6 +18,7 @@ from pathlib import Path
 from atlas.core.errors import AtlasError, CannotStart
 from atlas.core.messages import Flattened, Head, Table, User
 from atlas.outside.sqlite import journal
+from atlas.outside.sqlite.room import Bounds
 
 ADA = User("auth0|ada")
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -28,7 +29,7 @@ CANNOT_START = 3  # a bug is 1
 
 @contextmanager
 def journal_at(path: Path) -> Iterator[journal.SqliteJournal]:
-    with journal.opened(path, KEPT_MAX) as found:
+    with journal.opened(path, Bounds(KEPT_MAX, free_bytes=0)) as found:
         yield found
 
 

@@ -6,29 +6,30 @@ from typing import Any
 import msgspec
 
 from atlas.core import names
-from atlas.core.errors import JournalFull
 from atlas.core.messages import Entry, Listing, Status
 from atlas.outside.sqlite.commits import Commits
-from atlas.outside.sqlite.intake import KEPT
-from atlas.outside.sqlite.receipts import COLUMNS, receipt
+from atlas.outside.sqlite.entries import COLUMNS, Entries, Row
+from atlas.outside.sqlite.room import Room
 
-SELECT = f"SELECT number, user, bytes, tries, {COLUMNS} FROM export"
+SELECT = f"SELECT number, tries, {COLUMNS} FROM export"
 STANDS = "CASE status WHEN 'claimed' THEN 'accepted' ELSE status END"
 PAGE = f"""
     {SELECT} WHERE number < :before AND (:status IS NULL OR {STANDS} = :status)
     ORDER BY number DESC LIMIT :limit
 """
 TOUCH = "INSERT INTO secret VALUES ('touch', x'')", "DELETE FROM secret WHERE name = 'touch'"
-TOTALS = f"SELECT {STANDS}, sum(exports) FROM total GROUP BY 1"
+TOTALS = f"""
+    SELECT {STANDS}, sum(exports) FROM total WHERE status <> 'abandoned' OR exports > 0 GROUP BY 1
+"""
 
 
 class SqliteLedger:
-    """Answers `ports.Ledger`. `log_key` hashes the users."""
+    """Answers `ports.Ledger`."""
 
-    def __init__(self, commits: Commits, bytes_max: int, log_key: bytes) -> None:
+    def __init__(self, commits: Commits, entries: Entries, room: Room) -> None:
         self._commits = commits
-        self._bytes_max = bytes_max
-        self._log_key = log_key
+        self._entries = entries
+        self._room = room
 
     async def listing(self, status: Status | None, limit: int, before: int | None) -> Listing:
         before = 2**62 if before is None else before
@@ -56,16 +57,16 @@ class SqliteLedger:
         return await self._commits.run(work)
 
     async def ready(self) -> None:
-        def work(db: sqlite3.Connection) -> int:
+        def work(db: sqlite3.Connection) -> None:
             for statement in TOUCH:  # reading alone goes well on a disk that is full, too
                 db.execute(statement)
-            return int(db.execute(KEPT).fetchone()[0])
+            self._room.check(db, 1)
 
-        if await self._commits.run(work) >= self._bytes_max:
-            raise JournalFull
+        await self._commits.run(work)
 
     def _entry(self, row: tuple[Any, ...]) -> Entry:
-        _, user, size, tries, *columns = row
-        pseudonym, found = names.pseudonym(self._log_key, user), receipt(tuple(columns))
-        path = names.nameless(found.path, pseudonym)
-        return Entry(msgspec.structs.replace(found, path=path), pseudonym, size, tries)
+        _, tries, *columns = row
+        kept = Row(*columns)
+        user, found = kept.user[: names.PSEUDONYM_CHARACTERS], self._entries.receipt(kept)
+        path = names.nameless(found.path, user)
+        return Entry(msgspec.structs.replace(found, path=path), user, kept.size, tries)

@@ -5,12 +5,13 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 
 import msgspec
-import zstandard
 
+from atlas.core.errors import Damaged
 from atlas.core.messages import File, Group, Limits, Receipt, Seen, User
 from atlas.outside.sqlite.commits import Commits
+from atlas.outside.sqlite.entries import COLUMNS, Entries, Row
 from atlas.outside.sqlite.intake import free_path
-from atlas.outside.sqlite.receipts import COLUMNS, receipt
+from atlas.outside.sqlite.room import Room
 
 CLAIM = """
     WITH group_now AS (
@@ -27,17 +28,18 @@ CLAIM = """
         SELECT number FROM running WHERE so_far <= :bytes_max OR so_far = bytes
     )
 """
-CLAIMED = """
-    SELECT rid, id, path, bytes, ingested, correlation_id FROM export
-    WHERE status = 'claimed' ORDER BY number
-"""
+CLAIMED = f"SELECT {COLUMNS} FROM export WHERE status = 'claimed' ORDER BY number"
 COMPLETE = f"""
     UPDATE export SET status = 'committed', rid = ?, payload = NULL
     WHERE status = 'claimed' AND id IN (SELECT value FROM json_each(?)) RETURNING {COLUMNS}
 """
 REFUSED = f"""
-    UPDATE export SET tries = tries + 1,
+    UPDATE export SET tries = tries + 1, reason = 'refused',
         status = CASE WHEN tries + 1 < ? THEN 'claimed' ELSE 'set_aside' END
+    WHERE status = 'claimed' AND id = ? RETURNING {COLUMNS}
+"""
+DAMAGED = f"""
+    UPDATE export SET status = 'set_aside', reason = 'damaged'
     WHERE status = 'claimed' AND id = ? RETURNING {COLUMNS}
 """
 
@@ -45,9 +47,10 @@ REFUSED = f"""
 class SqliteOutbox:
     """Answers `ports.Outbox`."""
 
-    def __init__(self, commits: Commits) -> None:
+    def __init__(self, commits: Commits, entries: Entries, room: Room) -> None:
         self._commits = commits
-        self._zstd = zstandard.ZstdDecompressor()  # used in the one thread of the journal
+        self._entries = entries
+        self._room = room
 
     async def waiting(self) -> int:
         select = "SELECT sum(exports) FROM total WHERE status IN ('accepted', 'claimed')"
@@ -56,7 +59,7 @@ class SqliteOutbox:
     async def claim(self, limits: Limits, seen: Seen) -> Group | None:
         def work(db: sqlite3.Connection) -> Group | None:
             db.execute(CLAIM, msgspec.structs.asdict(limits))
-            group = claimed(db)
+            group = self._claimed(db)
             if group is not None:
                 row = [seen.head, seen.at.isoformat()]
                 db.execute("INSERT OR REPLACE INTO attempt VALUES (?, ?)", row)
@@ -65,12 +68,16 @@ class SqliteOutbox:
         return await self._commits.run(work)
 
     async def claimed(self) -> Group | None:
-        return await self._commits.run(claimed)
+        return await self._commits.run(self._claimed)
 
     async def ndjson(self, id: str) -> bytes:
+        select = f"SELECT {COLUMNS}, payload FROM export WHERE id = ?"
+
         def work(db: sqlite3.Connection) -> bytes:
-            select = "SELECT payload FROM export WHERE id = ?"
-            return self._zstd.decompress(db.execute(select, [id]).fetchone()[0])
+            *columns, payload = db.execute(select, [id]).fetchone()
+            row = Row(*columns)
+            self._entries.label(row)  # or it has no path to go to
+            return self._entries.payload(row, payload)
 
         return await self._commits.run(work)
 
@@ -79,30 +86,43 @@ class SqliteOutbox:
             db.execute(CLAIM, msgspec.structs.asdict(limits))
             db.execute("UPDATE export SET rid = ? WHERE status = 'claimed'", [transaction])
             db.execute("DELETE FROM attempt")
-            return claimed(db) or Group(())
+            return self._claimed(db) or Group(())
 
         return await self._commits.run(work)
 
     async def complete(self, ids: Collection[str], transaction: str) -> Sequence[Receipt]:
         given = [transaction, msgspec.json.encode(ids).decode()]
-        return await self._commits.run(
-            lambda db: [receipt(row) for row in db.execute(COMPLETE, given).fetchall()]
-        )
+
+        def work(db: sqlite3.Connection) -> Sequence[Receipt]:
+            rows = [Row(*row) for row in db.execute(COMPLETE, given).fetchall()]
+            self._room.drained(sum(row.size for row in rows))
+            return [self._entries.receipt(row) for row in rows]
+
+        return await self._commits.run(work)
 
     async def refused(self, id: str, tries_max: int) -> Receipt | None:
         def work(db: sqlite3.Connection) -> Receipt | None:
             row = db.execute(REFUSED, [tries_max, id]).fetchone()
-            found = receipt(row) if row else None
+            found = self._entries.receipt(Row(*row)) if row else None
             return found if found and found.status == "set_aside" else None
+
+        return await self._commits.run(work)
+
+    async def damaged(self, id: str) -> Receipt | None:
+        def work(db: sqlite3.Connection) -> Receipt | None:
+            row = db.execute(DAMAGED, [id]).fetchone()
+            return self._entries.receipt(Row(*row)) if row else None
 
         return await self._commits.run(work)
 
     async def move(self, id: str) -> None:
         def work(db: sqlite3.Connection) -> None:
-            select = "SELECT user, at FROM export WHERE id = ?"
-            sub, at = db.execute(select, [id]).fetchone()
-            path = free_path(db, User(sub), datetime.fromisoformat(at))
-            db.execute("UPDATE export SET path = ? WHERE id = ?", [path, id])
+            row = Row(*db.execute(f"SELECT {COLUMNS} FROM export WHERE id = ?", [id]).fetchone())
+            seal, label = self._entries.seal, self._entries.label(row)
+            path = free_path(db, seal, User(label.sub), datetime.fromisoformat(row.at))
+            moved = self._entries.close_label(row, msgspec.structs.replace(label, path=path))
+            update = "UPDATE export SET place = ?, label = ? WHERE id = ?"
+            db.execute(update, [seal.name(path), moved, id])
 
         await self._commits.run(work)
 
@@ -126,7 +146,14 @@ class SqliteOutbox:
 
         await self._commits.run(work)
 
+    def _claimed(self, db: sqlite3.Connection) -> Group | None:
+        rows = [Row(*row) for row in db.execute(CLAIMED).fetchall()]
+        return Group(tuple(map(self._file, rows)), rows[0].rid) if rows else None
 
-def claimed(db: sqlite3.Connection) -> Group | None:
-    rows = db.execute(CLAIMED).fetchall()
-    return Group(tuple(File(*file) for _, *file in rows), rows[0][0]) if rows else None
+    def _file(self, row: Row) -> File:
+        """With a damaged label it has no path, and its bytes cannot be had either."""
+        try:
+            label = self._entries.label(row)
+        except Damaged:
+            return File(row.id, "", row.size, row.ingested)
+        return File(row.id, label.path, row.size, row.ingested, label.correlation_id)

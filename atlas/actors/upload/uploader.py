@@ -1,24 +1,27 @@
-"""Is it in the dataset? Many exports, one transaction, each of them once.
-
-The outcome of a call can stay unknown: the answer is lost, or we are killed. So the group is
-claimed and the attempt noted before a transaction is begun, and the transaction noted before its
-first file is put. What is found noted is a question to Foundry, asked before anything else is done.
-Only what is seen in the dataset counts as being there: others may end our transactions, too.
-"""
+"""Group after group, at a pace."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from atlas.actors.upload.outcomes import Outcomes
 from atlas.core import events
-from atlas.core.errors import BranchBusy, CommitRefused, FileRefused, FoundryError, Unavailable
+from atlas.core.errors import (
+    BranchBusy,
+    CommitRefused,
+    Damaged,
+    FileRefused,
+    FoundryError,
+    Unavailable,
+)
 from atlas.core.events import Watch
-from atlas.core.messages import File, Group, Held, Limits, Receipt, Seen
+from atlas.core.messages import File, Group, Limits, Receipt, Seen
 from atlas.core.ports import Branch, Outbox
 from atlas.runtime import Bell, Promises, Restarts, side_by_side
 
 SEEN_SECONDS = 5.0  # for so long the head of a branch that we committed to counts as seen
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.5, 15.0
 HOLDERS_MAX = 3
+UNSURE_FILES, UNSURE_SHARE = 2, 0.1  # of a group: more than that, and Foundry is away
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,28 @@ class Memory:
     holders: int = 0
 
 
+@dataclass(slots=True)
+class Put:
+    """A group, and what became of its files on their way into a transaction.
+
+    Of the unsure nobody knows whether they are in it; those without are not.
+    """
+
+    group: Group
+    refused: list[File] = field(default_factory=list)
+    without: set[File] = field(default_factory=set)
+    unsure: list[File] = field(default_factory=list)
+    trouble: FoundryError | None = None
+
+    @property
+    def there(self) -> list[File]:
+        return [file for file in self.group.files if file not in self.without]
+
+    @property
+    def unsure_max(self) -> float:
+        return UNSURE_FILES + UNSURE_SHARE * len(self.group.files)
+
+
 class Upload:
     """One for each branch, because a branch allows one open transaction."""
 
@@ -71,6 +96,9 @@ class Upload:
         self.pace = pace
         self.chance = chance
         self.watch = watch
+        self.outcomes = Outcomes(
+            branch, outbox, promises, watch, pace.uploads_at_once, pace.is_sole_writer
+        )
         self.memory = Memory()
 
     async def run(self, bell: Bell, restarts: Restarts) -> None:
@@ -86,7 +114,8 @@ class Upload:
         while more and not bell.is_down:
             try:
                 if not self.memory.is_asked:
-                    await self.recover()
+                    self.memory.is_unresolved = await self.outcomes.recover()
+                    self.memory.is_asked = True
                 seconds = self.seconds_to_next()
                 if seconds > 0 and await bell.down_within(seconds):
                     return
@@ -123,16 +152,21 @@ class Upload:
             return False
         started = self.memory.begun_at = self.chance.elapsed()
         transaction = await self.begin()
-        group, refused = await self.put(transaction)
-        there = [file for file in group.files if file not in refused]
+        put = await self.put(transaction)
+        there = put.there
+        if put.trouble is not None and len(there) == len(put.unsure):
+            raise put.trouble
         if there:
-            if not await self.commit(group, transaction):
+            if not await self.commit(put.group, transaction):
                 return True
-            await self.complete(there, transaction)
+            if put.unsure:
+                there = await self.outcomes.standing(there, transaction)
+            await self.outcomes.complete(there, transaction)
             size, seconds = size_of(there), self.chance.elapsed() - started
             self.watch(events.GroupCommitted(transaction, len(there), size, seconds))
-        if refused:
-            await self.turn_back(refused, transaction, is_empty=not there)
+        else:
+            await self.branch.abort(transaction)
+        await self.turn_back(put.refused)
         return True
 
     async def look(self) -> Seen | None:
@@ -165,132 +199,61 @@ class Upload:
             self.watch(events.SecondWriter(self.memory.holders))
             self.memory.holders = 0
 
-    async def put(self, transaction: str) -> tuple[Group, list[File]]:
-        """Put the claimed files in, side by side; and those that Foundry would refuse again.
+    async def put(self, transaction: str) -> "Put":
+        """Put the claimed files in, side by side.
 
         Whoever comes until the last file has found its place goes along: who just missed one
-        transaction would wait for the end of two.
+        transaction would wait for the end of two. A file whose answers are lost stops no other,
+        until there are so many that it is Foundry that is away.
         """
-        group = await self.outbox.note(transaction, self.pace.group)
+        put = Put(await self.outbox.note(transaction, self.pace.group))
         self.memory.is_unresolved = False
-        self.watch(events.GroupStarted(transaction, len(group.files), size_of(group.files)))
-        refused: list[File] = []
+        size = size_of(put.group.files)
+        self.watch(events.GroupStarted(transaction, len(put.group.files), size))
 
-        async def put(file: File) -> None:
+        async def put_in(file: File) -> None:
             try:
                 ndjson = await self.outbox.ndjson(file.id)
                 await self.branch.put(transaction, file.path, ndjson)
+            except Damaged:
+                put.without.add(file)
+                await self.outcomes.set_damaged_aside(file)
             except FileRefused:
-                refused.append(file)
+                put.without.add(file)
+                put.refused.append(file)
+            except FoundryError as error:
+                put.unsure.append(file)
+                put.trouble = error
+                if error.retry_seconds or len(put.unsure) > put.unsure_max:
+                    raise
 
         async def latecomers() -> list[File]:
-            nonlocal group
-            known = frozenset(group.files)
-            group = await self.outbox.note(transaction, self.pace.group)
-            return [file for file in group.files if file not in known]
+            known = frozenset(put.group.files)
+            put.group = await self.outbox.note(transaction, self.pace.group)
+            return [file for file in put.group.files if file not in known]
 
-        await side_by_side(put, group.files, self.pace.uploads_at_once, latecomers)
-        return group, refused
+        await side_by_side(put_in, put.group.files, self.pace.uploads_at_once, latecomers)
+        return put
 
     async def commit(self, group: Group, transaction: str) -> bool:
         """Whether it is committed; if not, the reason was found and taken away."""
         try:
             self.memory.seen = (self.chance.elapsed(), await self.branch.commit(transaction))
         except CommitRefused:
-            if not await self.sort_out(group, transaction):
+            if not await self.outcomes.sort_out(group, transaction):
                 raise
             self.memory.is_asked = False
             return False
         return True
 
-    async def sort_out(self, group: Group, refused: str) -> bool:
-        """Who holds our paths: we, from another life, or somebody else? Whether anybody does."""
-        held: list[File] = []
-
-        async def look_up(file: File) -> None:
-            holder = await self.branch.holder_of(file.path)
-            if holder is None:
-                return
-            held.append(file)
-            if holder.transaction == refused or await self.is_ours(file, holder):
-                await self.complete([file], holder.transaction)
-            else:
-                await self.outbox.move(file.id)
-
-        await self.branch.abort(refused)
-        await side_by_side(look_up, group.files, self.pace.uploads_at_once)
-        return bool(held)
-
-    async def is_ours(self, file: File, holder: Held) -> bool:
-        """Byte for byte; what is not even as long as Foundry says it is proves nothing."""
-        if holder.bytes != file.bytes:
-            return False
-        content = await self.branch.content(file.path)
-        if len(content) != holder.bytes:
-            raise FoundryError("Foundry answers another size of a file than it lists.")
-        return content == await self.outbox.ndjson(file.id)
-
-    async def turn_back(self, refused: list[File], transaction: str, *, is_empty: bool) -> None:
-        """Count what Foundry refused, and let it try again; an empty transaction is aborted."""
-        if is_empty:
-            await self.branch.abort(transaction)
+    async def turn_back(self, refused: list[File]) -> None:
+        """Count what Foundry refused; what is not in the dataset tries again."""
         for file in refused:
             aside = await self.outbox.refused(file.id, self.pace.tries_max)
             if aside is not None:
                 self.watch(events.ExportSetAside(file.id, file.correlation_id, self.pace.tries_max))
                 self.promises.settle(aside.id, aside)
         await self.outbox.release()
-
-    async def recover(self) -> None:
-        """What became of what we began, and of the group that is still claimed?"""
-        group = await self.outbox.claimed()
-        await self.resolve([file.path for file in group.files] if group else [])
-        if group is not None:
-            there = await self.committed(group)
-            if group.transaction is not None:
-                await self.complete(there, group.transaction)
-            await self.outbox.release()
-            self.watch(events.GroupRecovered(len(group.files), len(there), group.transaction))
-        self.memory.is_asked = True
-
-    async def resolve(self, paths: list[str]) -> None:
-        """End what an attempt of ours has opened. It may open late: until then it stays noted."""
-        for seen in await self.outbox.attempts():
-            found = await self.branch.left_open(seen, paths)
-            if found is None:
-                continue
-            if found.is_empty and not self.pace.is_sole_writer:
-                self.watch(events.OrphanSuspected(found.transaction))
-                continue
-            await self.branch.abort(found.transaction)
-            await self.outbox.resolve()
-            self.watch(events.OrphanAborted(found.transaction))
-        self.memory.is_unresolved = bool(await self.outbox.attempts())
-
-    async def committed(self, group: Group) -> list[File]:
-        """The files that stand in the transaction of the group, which is open no more."""
-        if group.transaction is None:
-            return []
-        state = await self.branch.state_of(group.transaction)
-        if state == "OPEN":
-            await self.branch.abort(group.transaction)
-            state = await self.branch.state_of(group.transaction)  # another may have been quicker
-        if state != "COMMITTED":
-            return []
-        there = await self.branch.files_of(group.transaction)
-        return [file for file in group.files if there.get(file.path) == file.bytes]
-
-    async def complete(self, files: Iterable[File], transaction: str) -> None:
-        """Durable first; then tell whoever waits."""
-        by_id = {file.id: file for file in files}
-        for receipt in await self.outbox.complete(list(by_id), transaction):
-            file = by_id[receipt.id]
-            self.promises.settle(receipt.id, receipt)
-            self.watch(
-                events.ExportCommitted(
-                    file.id, file.correlation_id, transaction, file.path, file.records, file.bytes
-                )
-            )
 
 
 def size_of(files: Iterable[File]) -> int:

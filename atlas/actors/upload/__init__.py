@@ -1,0 +1,14 @@
+"""Is it in the dataset? Many exports, one transaction, each of them once.
+
+The outcome of a call can stay unknown: the answer is lost, or we are killed. So the group is
+claimed and the attempt noted before a transaction is begun, and the transaction noted before its
+first file is put. What is found noted is a question to Foundry, asked before anything else is done.
+Only what is seen in the dataset counts as being there: others may end our transactions, too.
+
+    uploader.py   group after group, at a pace
+    outcomes.py   what became of what was begun
+"""
+
+from atlas.actors.upload.uploader import Chance, Pace, Upload
+
+__all__ = ["Chance", "Pace", "Upload"]

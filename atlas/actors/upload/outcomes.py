@@ -1,0 +1,118 @@
+"""What became of it: asked of Foundry, kept in the journal, told to whoever waits."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from atlas.core import events
+from atlas.core.errors import Damaged, FoundryError
+from atlas.core.events import Watch
+from atlas.core.messages import File, Group, Held, Receipt
+from atlas.core.ports import Branch, Outbox
+from atlas.runtime import Promises, side_by_side
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """Of groups, of single files, and of attempts to begin. All of it may raise FoundryError."""
+
+    branch: Branch
+    outbox: Outbox
+    promises: Promises[Receipt]
+    watch: Watch
+    asks_at_once: int
+    is_sole_writer: bool
+
+    async def recover(self) -> bool:
+        """What became of what we began, and of the group that is still claimed?
+
+        Whether an attempt may still open a transaction.
+        """
+        group = await self.outbox.claimed()
+        is_unresolved = await self.resolve([file.path for file in group.files] if group else [])
+        if group is not None:
+            there = await self.committed(group)
+            if group.transaction is not None:
+                await self.complete(there, group.transaction)
+            await self.outbox.release()
+            self.watch(events.GroupRecovered(len(group.files), len(there), group.transaction))
+        return is_unresolved
+
+    async def resolve(self, paths: list[str]) -> bool:
+        """End what an attempt of ours has opened. It may open late: until then it stays noted."""
+        for seen in await self.outbox.attempts():
+            found = await self.branch.left_open(seen, paths)
+            if found is None:
+                continue
+            if found.is_empty and not self.is_sole_writer:
+                self.watch(events.OrphanSuspected(found.transaction))
+                continue
+            await self.branch.abort(found.transaction)
+            await self.outbox.resolve()
+            self.watch(events.OrphanAborted(found.transaction))
+        return bool(await self.outbox.attempts())
+
+    async def committed(self, group: Group) -> list[File]:
+        """The files that stand in the transaction of the group, which is open no more."""
+        if group.transaction is None:
+            return []
+        state = await self.branch.state_of(group.transaction)
+        if state == "OPEN":
+            await self.branch.abort(group.transaction)
+            state = await self.branch.state_of(group.transaction)  # another may have been quicker
+        if state != "COMMITTED":
+            return []
+        return await self.standing(group.files, group.transaction)
+
+    async def standing(self, files: Iterable[File], transaction: str) -> list[File]:
+        """Which of them stand in this committed transaction, as they should."""
+        there = await self.branch.files_of(transaction)
+        return [file for file in files if there.get(file.path) == file.bytes]
+
+    async def sort_out(self, group: Group, refused: str) -> bool:
+        """Who holds our paths: we, from another life, or somebody else? Whether anybody does."""
+        held: list[File] = []
+
+        async def look_up(file: File) -> None:
+            holder = await self.branch.holder_of(file.path)
+            if holder is None:
+                return
+            held.append(file)
+            try:
+                if holder.transaction == refused or await self.is_ours(file, holder):
+                    await self.complete([file], holder.transaction)
+                else:
+                    await self.outbox.move(file.id)
+            except Damaged:
+                await self.set_damaged_aside(file)
+
+        await self.branch.abort(refused)
+        await side_by_side(look_up, group.files, self.asks_at_once)
+        return bool(held)
+
+    async def is_ours(self, file: File, holder: Held) -> bool:
+        """Byte for byte; what is not even as long as Foundry says it is proves nothing."""
+        if holder.bytes != file.bytes:
+            return False
+        content = await self.branch.content(file.path)
+        if len(content) != holder.bytes:
+            raise FoundryError("Foundry answers another size of a file than it lists.")
+        return content == await self.outbox.ndjson(file.id)
+
+    async def complete(self, files: Iterable[File], transaction: str) -> None:
+        """Durable first; then tell whoever waits."""
+        by_id = {file.id: file for file in files}
+        for receipt in await self.outbox.complete(list(by_id), transaction):
+            file = by_id[receipt.id]
+            self.promises.settle(receipt.id, receipt)
+            self.watch(
+                events.ExportCommitted(
+                    file.id, file.correlation_id, transaction, file.path, file.records, file.bytes
+                )
+            )
+
+    async def set_damaged_aside(self, file: File) -> None:
+        """Nobody can send it any more, and nobody may send something else."""
+        receipt = await self.outbox.damaged(file.id)
+        if receipt is not None:
+            self.promises.settle(receipt.id, receipt)
+            self.watch(events.JournalDamaged("an export", file.id, file.correlation_id))

@@ -1,0 +1,107 @@
+"""A row of the table of exports, and what is sealed in it.
+
+In clear: a digest, a keyed hash of the user, counts, moments, and where it stands. Sealed: the
+label, with the path that holds the sub, and the payload. Both are bound to the columns that never
+change, so that nothing can be moved from one export to another.
+"""
+
+from datetime import datetime
+from typing import Literal, NamedTuple
+
+import msgspec
+import zstandard
+from msgspec import Struct
+
+from atlas.core.errors import Damaged
+from atlas.core.messages import Receipt, Reject, Status
+from atlas.outside.sqlite.seal import Seal
+
+Stands = Status | Literal["claimed"]  # the last is a word between journal and uploader only
+
+BOUND = "id, user, at, ingested, rejected, bytes"
+COLUMNS = f"{BOUND}, label, status, rid"
+
+
+class Fixed(NamedTuple):
+    """The columns of BOUND."""
+
+    id: str
+    user: str
+    at: str
+    ingested: int
+    rejected: int
+    size: int
+
+
+class Row(NamedTuple):
+    """What COLUMNS select."""
+
+    id: str
+    user: str
+    at: str
+    ingested: int
+    rejected: int
+    size: int
+    label: bytes
+    status: Stands
+    rid: str | None
+
+
+class Label(Struct, frozen=True, array_like=True):
+    """What is told of an export, and is nobody's business on the disk."""
+
+    sub: str
+    path: str
+    rejects: tuple[Reject, ...]
+    correlation_id: str
+
+
+_label = msgspec.msgpack.Decoder(Label)
+
+
+class Entries:
+    """Reads and makes rows; in the one thread of the journal."""
+
+    def __init__(self, seal: Seal) -> None:
+        self.seal = seal
+        self._compressor = zstandard.ZstdCompressor(level=1)
+        self._decompressor = zstandard.ZstdDecompressor()
+
+    def close_label(self, row: Fixed | Row, label: Label) -> bytes:
+        return self.seal.close(msgspec.msgpack.encode(label), bound(row))
+
+    def label(self, row: Row) -> Label:
+        """Raises Damaged."""
+        return _label.decode(self.seal.open(row.label, bound(row)))
+
+    def close_payload(self, row: Fixed | Row, payload: bytes) -> bytes:
+        return self.seal.close(self._compressor.compress(payload), bound(row))
+
+    def payload(self, row: Row, sealed: bytes | None) -> bytes:
+        """Raises Damaged."""
+        if sealed is None:
+            raise Damaged
+        return self._decompressor.decompress(self.seal.open(sealed, bound(row)))
+
+    def receipt(self, row: Row) -> Receipt:
+        """Without what the label tells when that is damaged."""
+        try:
+            label = self.label(row)
+        except Damaged:
+            label = Label("", "", (), "")
+        status: Status = "accepted" if row.status == "claimed" else row.status
+        return Receipt(
+            id=row.id,
+            status=status,
+            at=datetime.fromisoformat(row.at),
+            path=label.path,
+            ingested=row.ingested,
+            rejected=row.rejected,
+            rejects=label.rejects,
+            transaction=row.rid if status == "committed" else None,
+        )
+
+
+def bound(row: Fixed | Row) -> bytes:
+    """What never changes of an export."""
+    return msgspec.msgpack.encode(row[: len(Fixed._fields)])

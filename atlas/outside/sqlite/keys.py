@@ -1,0 +1,129 @@
+"""Which key opens the journal: the operator's, or, if there is none, one in a file beside it.
+
+    journal.db.key    made only where no key is set; mode 0600; as base64, to be set later
+    journal.db.seal   the root, wrapped with the key; the journal holds the same once more, as one
+                      bad sector is not to cost everything
+
+All of it is checked before SQLite opens anything, so that a wrong key touches nothing.
+"""
+
+import base64
+import os
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from urllib.parse import quote
+
+from atlas.core.errors import BadSetting
+from atlas.outside.sqlite import seal
+from atlas.outside.sqlite.seal import Seal
+
+KEY_BYTES = 32
+
+
+def opened(path: Path, keys: Sequence[bytes]) -> Seal:
+    """The seal of the journal at this path, wrapped with the first key from now on.
+
+    With no keys, that of the file beside the journal. Raises BadSetting when no key opens it.
+    """
+    found = wrappings(path)
+    if not keys:
+        keys = [key_beside(path, is_new=not found)]
+    roots = [seal.unwrapped(each, key) for each in found for key in keys]
+    root = next((root for root in roots if root is not None), None)
+    if root is None and found:
+        raise BadSetting(
+            f"ATLAS_JOURNAL_KEY does not open the journal {path}: it was sealed with another key. "
+            "Add that key to the end of the list; if it is lost for good: atlas exports abandon."
+        )
+    if root is None:
+        root = seal.new_root()
+    if not found or seal.unwrapped(found[0], keys[0]) is None:
+        write(beside(path, ".seal"), base64.b64encode(seal.wrapped(root, keys[0])))
+    return Seal(root)
+
+
+def keep(db: sqlite3.Connection, path: Path) -> None:
+    """Once more, in the journal itself, and in its main file, where it is found without the WAL."""
+    db.execute("INSERT OR REPLACE INTO secret VALUES ('root', ?)", [wrappings(path)[0]])
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def forget(path: Path) -> None:
+    """The key is lost: what was sealed stays sealed, and a new root is made at the next start."""
+    beside(path, ".seal").unlink(missing_ok=True)
+
+
+def wrappings(path: Path) -> list[bytes]:
+    """The root as it was wrapped: beside the journal, and in it."""
+    found = []
+    with suppress(FileNotFoundError):
+        found.append(decoded(beside(path, ".seal").read_bytes()))
+    if path.exists():
+        # immutable: SQLite neither recovers nor writes; what stands only in the WAL is not seen
+        with suppress(sqlite3.Error), closing(sqlite3.connect(uri(path), uri=True)) as db:
+            found += [row[0] for row in db.execute("SELECT value FROM secret WHERE name = 'root'")]
+    return found
+
+
+def uri(path: Path) -> str:
+    return f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"
+
+
+def key_beside(path: Path, *, is_new: bool) -> bytes:
+    """Raises BadSetting when the journal is sealed and the file is not there or holds no key."""
+    file = file_of(path)
+    if is_new and not file.exists():
+        write(file, base64.b64encode(seal.new_root()) + b"\n")
+    try:
+        return key(file.read_text(encoding="ascii").strip())
+    except (OSError, ValueError, BadSetting) as error:
+        raise BadSetting(
+            f"ATLAS_JOURNAL_KEY is not set, and the journal {path} is sealed with a key that is "
+            f"not in {file}. If it is lost for good: atlas exports abandon."
+        ) from error
+
+
+def key(text: str) -> bytes:
+    """32 bytes, of their base64. Raises BadSetting."""
+    found = decoded(text.encode())
+    if len(found) != KEY_BYTES:
+        raise BadSetting(
+            "ATLAS_JOURNAL_KEY is a key, or several with commas between them: 32 bytes each, as "
+            "base64. A new one: head -c 32 /dev/urandom | base64"
+        )
+    return found
+
+
+def decoded(text: bytes) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return b""  # no key opens that
+
+
+def write(file: Path, content: bytes) -> None:
+    """Whole or not at all, and readable by its owner only."""
+    fresh = file.with_name(file.name + ".new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    fresh.replace(file)
+    folder = os.open(file.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def file_of(path: Path) -> Path:
+    """Where the key is, if none is set."""
+    return beside(path, ".key")
+
+
+def beside(path: Path, ending: str) -> Path:
+    return path.with_name(path.name + ending)

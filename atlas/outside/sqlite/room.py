@@ -1,0 +1,65 @@
+"""How much the journal keeps, so that there is always room to complete what it has accepted."""
+
+import shutil
+import sqlite3
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from atlas.core.errors import JournalFull
+
+MIB = 1024 * 1024
+KEPT = """
+    SELECT sum(exports), sum(bytes) FROM total
+    WHERE status IN ('accepted', 'claimed', 'set_aside')
+"""
+MEASURED_SECONDS = 60.0
+RETRY_SECONDS, RETRY_SECONDS_MAX = 5.0, 300.0
+PART = 100  # of the bound becomes free before whoever was turned away comes again
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Of all exports that are not committed; `bytes` before compression, `free_bytes` on disk."""
+
+    bytes: int = 4096 * MIB
+    exports: int = 1_000_000
+    free_bytes: int = 256 * MIB
+
+
+class Room:
+    """Says whether there is room, and if not, when there will be."""
+
+    def __init__(self, bounds: Bounds, folder: Path | None, elapsed: Callable[[], float]) -> None:
+        self._bounds = bounds
+        self._folder = folder
+        self._elapsed = elapsed
+        self._drained: deque[tuple[float, int]] = deque()
+
+    def check(self, db: sqlite3.Connection, more_bytes: int = 0) -> None:
+        """Raises JournalFull when there is no room for another export of so many bytes."""
+        exports, kept = db.execute(KEPT).fetchone()
+        over = max(kept + more_bytes - self._bounds.bytes, 0)
+        if over or exports >= self._bounds.exports:
+            raise JournalFull("", self.seconds_to_room(over))
+        if self._folder and shutil.disk_usage(self._folder).free < self._bounds.free_bytes:
+            raise JournalFull("There is too little room on the disk of the journal.")
+
+    def drained(self, size: int) -> None:
+        """So many bytes were committed just now."""
+        self._drained.append((self._elapsed(), size))
+        self._forget()
+
+    def seconds_to_room(self, over: int) -> float | None:
+        """At the rate of the last minute; None when nothing was committed in it."""
+        self._forget()
+        if not self._drained:
+            return None
+        rate = sum(size for _, size in self._drained) / MEASURED_SECONDS
+        seconds = max(over, self._bounds.bytes // PART) / rate
+        return min(max(seconds, RETRY_SECONDS), RETRY_SECONDS_MAX)
+
+    def _forget(self) -> None:
+        while self._drained and self._elapsed() - self._drained[0][0] > MEASURED_SECONDS:
+            self._drained.popleft()

@@ -1,0 +1,154 @@
+"""The tables of the journal, and how those of earlier versions become them."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import zstandard
+
+from atlas.core.errors import CannotStart
+from atlas.core.messages import Reject
+from atlas.outside.sqlite.entries import Entries, Fixed, Label
+
+VERSION = 2
+
+TABLES = """
+    CREATE TABLE export (
+        number   INTEGER PRIMARY KEY,   -- the order of acceptance
+        id       TEXT NOT NULL UNIQUE,  -- the digest of what was sent
+        user     TEXT NOT NULL,         -- a keyed hash of the sub
+        at       TEXT NOT NULL,         -- the moment of acceptance
+        ingested INTEGER NOT NULL,      -- rows; with `rejected`, all lines received
+        rejected INTEGER NOT NULL,
+        bytes    INTEGER NOT NULL,      -- of the file in the dataset
+        place    TEXT NOT NULL UNIQUE,  -- a keyed hash of its path
+        label    BLOB NOT NULL,         -- sealed: see entries.py
+        payload  BLOB,                  -- sealed: that file, compressed; gone once it is committed
+        tries    INTEGER NOT NULL DEFAULT 0,
+        status   TEXT NOT NULL DEFAULT 'accepted'
+                 CHECK (status IN ('accepted', 'claimed', 'committed', 'set_aside', 'abandoned')),
+        reason   TEXT,                  -- why it was set aside
+        rid      TEXT                   -- the transaction
+    ) STRICT;
+
+    CREATE INDEX mailbox ON export (number, bytes) WHERE status = 'accepted';
+    CREATE INDEX claimed ON export (number) WHERE status = 'claimed';
+    CREATE INDEX receipts ON export (user, number);
+
+    CREATE TABLE binding (              -- what an Idempotency-Key names
+        user     TEXT NOT NULL,
+        key      TEXT NOT NULL,         -- a keyed hash of it
+        position INTEGER NOT NULL,
+        length   INTEGER NOT NULL,
+        export   TEXT NOT NULL REFERENCES export (id) ON DELETE CASCADE,
+        PRIMARY KEY (user, key, position)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE INDEX bound ON binding (export);
+
+    CREATE TABLE attempt (
+        head TEXT PRIMARY KEY,  -- seen again, it has not moved: the later time is enough
+        at   TEXT NOT NULL
+    ) STRICT;
+
+    CREATE TABLE total (        -- in the same commit as what it sums, so that it always balances
+        status  TEXT PRIMARY KEY,
+        exports INTEGER NOT NULL DEFAULT 0,
+        bytes   INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+
+    INSERT INTO total (status)
+    VALUES ('accepted'), ('claimed'), ('committed'), ('set_aside'), ('abandoned');
+
+    CREATE TRIGGER comes AFTER INSERT ON export BEGIN
+        UPDATE total SET exports = exports + 1, bytes = bytes + new.bytes WHERE status = new.status;
+    END;
+    CREATE TRIGGER moves AFTER UPDATE OF status, bytes ON export
+    WHEN old.status <> new.status OR old.bytes <> new.bytes BEGIN
+        UPDATE total SET exports = exports - 1, bytes = bytes - old.bytes WHERE status = old.status;
+        UPDATE total SET exports = exports + 1, bytes = bytes + new.bytes WHERE status = new.status;
+    END;
+    CREATE TRIGGER goes AFTER DELETE ON export BEGIN
+        UPDATE total SET exports = exports - 1, bytes = bytes - old.bytes WHERE status = old.status;
+    END;
+
+    CREATE TABLE digest (       -- what is left of a receipt in the end
+        id   TEXT PRIMARY KEY,
+        user TEXT NOT NULL,
+        rid  TEXT
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE secret (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
+"""
+COLUMNS = "number, id, user, at, ingested, rejected, bytes, place, label, payload"
+MOVED = f"INSERT INTO export ({COLUMNS}, tries, status, rid) VALUES (?{', ?' * 12})"
+
+_rejects = msgspec.json.Decoder(tuple[Reject, ...])
+
+
+def prepare(db: sqlite3.Connection, path: Path | None, entries: Entries) -> None:
+    """Make the tables, or bring them up to this version. Raises CannotStart for a newer one."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > VERSION:
+        raise CannotStart(f"The journal {path} was written by a newer Atlas (v{version}).")
+    if version == VERSION:
+        return
+    db.execute("PRAGMA foreign_keys = OFF")
+    db.execute("BEGIN IMMEDIATE")
+    if version == 1:
+        seal_what_was_in_clear(db, entries)
+    else:
+        create(db)
+    db.execute(f"PRAGMA user_version = {VERSION}")
+    db.execute("COMMIT")
+    db.execute("PRAGMA foreign_keys = ON")
+    if version == 1:
+        db.execute("VACUUM")  # or what was in clear would stand in free pages
+
+
+def create(db: sqlite3.Connection) -> None:
+    """Statement by statement: executescript would commit what was begun."""
+    text = ""
+    for line in TABLES.splitlines(keepends=True):
+        text += line
+        if sqlite3.complete_statement(text):
+            db.execute(text)
+            text = ""
+
+
+def seal_what_was_in_clear(db: sqlite3.Connection, entries: Entries) -> None:
+    """Version 1 kept payloads, subs, paths and keys as they were."""
+    old = ("export", "binding", "attempt", "total", "secret")
+    for trigger in ("comes", "moves", "goes"):
+        db.execute(f"DROP TRIGGER {trigger}")
+    for index in ("mailbox", "claimed", "receipts", "bound"):
+        db.execute(f"DROP INDEX {index}")
+    for table in old:
+        db.execute(f"ALTER TABLE {table} RENAME TO old_{table}")
+    create(db)
+    for row in db.execute(
+        "SELECT number, id, user, at, ingested, rejected, bytes, path, rejects, correlation_id,"
+        " payload, tries, status, rid FROM old_export ORDER BY number"
+    ):
+        db.execute(MOVED, sealed(row, entries))
+    for sub, key, *place in db.execute(
+        "SELECT user, key, position, length, export FROM old_binding"
+    ):
+        row = [entries.seal.user(sub), entries.seal.name(key), *place]
+        db.execute("INSERT INTO binding VALUES (?, ?, ?, ?, ?)", row)
+    db.execute("INSERT INTO attempt SELECT head, at FROM old_attempt")
+    for table in ("binding", "export", "attempt", "total", "secret"):
+        db.execute(f"DROP TABLE old_{table}")
+
+
+def sealed(row: tuple[Any, ...], entries: Entries) -> list[object]:
+    number, id, sub, at, ingested, rejected, size, path, rejects, correlation_id, *rest = row
+    payload, tries, status, rid = rest
+    fixed = Fixed(id, entries.seal.user(sub), at, ingested, rejected, size)
+    label = Label(sub, path, _rejects.decode(rejects), correlation_id)
+    kept = None
+    if payload is not None:
+        kept = entries.close_payload(fixed, zstandard.ZstdDecompressor().decompress(payload))
+    place = entries.seal.name(path)
+    return [number, *fixed, place, entries.close_label(fixed, label), kept, tries, status, rid]
