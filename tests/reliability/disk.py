@@ -18,6 +18,7 @@ from tests.reliability.recording import (
     Made,
     Recording,
     Removed,
+    Renamed,
     Said,
     Shortened,
     Synced,
@@ -98,6 +99,8 @@ class Disk:
                 self._synced(path, succeeded)
             case Removed(path):
                 del self.names[path]
+            case Renamed(path, to):
+                self.names[to] = self.names.pop(path)
             case Said(text):
                 self.said += text
 

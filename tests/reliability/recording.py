@@ -56,11 +56,17 @@ class Removed:
 
 
 @dataclass(frozen=True, slots=True)
+class Renamed:
+    path: Path
+    to: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Said:
     text: str
 
 
-Happening = Made | Wrote | Shortened | Synced | Removed | Said
+Happening = Made | Wrote | Shortened | Synced | Removed | Renamed | Said
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +133,8 @@ def happening(call: re.Match[str], folder: Path) -> Iterator[Happening]:
     match name:
         case "openat" if "O_CREAT" in arguments:
             yield Made(place)
+            if "O_TRUNC" in arguments:
+                yield Shortened(place, 0)
         case "pwrite64":
             yield Wrote(
                 place, int(arguments.rpartition(", ")[2]), texts(arguments)[0][: int(result)]
@@ -137,7 +145,9 @@ def happening(call: re.Match[str], folder: Path) -> Iterator[Happening]:
             yield Synced(place, result == "0")
         case "unlink":
             yield Removed(place)
-        case "write" | "rename":
+        case "rename":
+            yield Renamed(*(Path(text.decode()) for text in texts(arguments)))
+        case "write":
             raise NotImplementedError(call[0])
 
 

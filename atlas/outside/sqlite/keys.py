@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from atlas.core.errors import BadSetting
 from atlas.outside.sqlite import seal
+from atlas.outside.sqlite.folder import sync
 from atlas.outside.sqlite.seal import Seal
 
 KEY_BYTES = 32
@@ -108,16 +109,12 @@ def write(file: Path, content: bytes) -> None:
     fresh = file.with_name(file.name + ".new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(descriptor, content)
+        os.pwrite(descriptor, content, 0)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
     fresh.replace(file)
-    folder = os.open(file.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync(file.parent)
 
 
 def file_of(path: Path) -> Path:
