@@ -117,6 +117,14 @@ class JournalDamaged(Struct, frozen=True):
     copy: str | None = None
 
 
+class LedgerUnbalanced(Struct, frozen=True):
+    """The ledger said another number of exports than there are. It says the right one now."""
+
+    status: str
+    noted: int
+    counted: int
+
+
 class OrphanAborted(Struct, frozen=True):
     """A transaction that we began without hearing the answer was found, and ended."""
 
@@ -185,6 +193,7 @@ Event = (
     | UploadPaused
     | KeyBesideJournal
     | JournalDamaged
+    | LedgerUnbalanced
     | OrphanAborted
     | OrphanSuspected
     | SecondWriter

@@ -26,6 +26,7 @@ SENTENCES: dict[type, tuple[str, str]] = {
     events.UploadPaused: ("error", "Failed to upload HealthKit JSON to Foundry dataset"),
     events.KeyBesideJournal: ("warning", "ATLAS_JOURNAL_KEY is not set"),
     events.JournalDamaged: ("error", "Journal damaged"),
+    events.LedgerUnbalanced: ("error", "Ledger unbalanced"),
     events.OrphanAborted: ("warning", "Foundry transaction whose answer was lost aborted"),
     events.OrphanSuspected: ("error", "Foundry transaction that may be ours blocks the branch"),
     events.SecondWriter: ("error", "Somebody else writes to the branch"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from atlas.outside.sqlite.wal import Damage, damage
+from atlas.outside.sqlite.wal import Damage, damage, mend
 
 ROWS = 6
 HEADER, FRAME_HEADER, SECTOR = 32, 24, 512
@@ -37,6 +37,11 @@ class Wal:
     def damage_in(self, raw: bytes) -> Damage | None:
         (self.folder / "found-wal").write_bytes(raw)
         return damage(self.folder / "found-wal")
+
+    def mended(self, raw: bytes) -> bytes:
+        (self.folder / "found-wal").write_bytes(raw)
+        mend(self.folder / "found-wal")
+        return (self.folder / "found-wal").read_bytes()
 
     def rows_in(self, raw: bytes) -> int:
         """How many of the committed rows SQLite still knows of."""
@@ -113,7 +118,7 @@ def test_a_whole_wal_has_no_damage_and_a_flipped_bit_in_it_is_damage(tmp_path, p
 
     middle = wal.commits[3]
     found = wal.damage_in(flipped(wal.raw, wal.start_of(middle) + FRAME_HEADER + 100))
-    assert found == Damage(middle, wal.start_of(middle), len(wal.commits) - 4)
+    assert found == Damage(middle, wal.start_of(middle), len(wal.commits) - 4, is_one_bit=True)
 
 
 def test_a_wal_of_the_other_byte_order_is_read_as_well(wal):
@@ -175,12 +180,23 @@ def test_a_flipped_bit_is_damage_in_each_frame_even_in_the_last(wal, within):
         assert wal.rows_in(raw) < ROWS
 
 
+@pytest.mark.parametrize("within", [9, 17, 3000], ids=["a salt", "a sum", "the page"])
+def test_mended_no_commit_is_forgotten_for_one_bit(wal, within):
+    for frame in range(1, wal.frames + 1, 7):
+        raw = flipped(wal.raw, wal.start_of(frame) + within)
+        mended = wal.mended(raw)
+
+        assert wal.damage_in(mended) is None
+        assert wal.rows_in(mended) == ROWS
+
+
 @pytest.mark.parametrize("offset", range(HEADER))
 def test_a_flipped_bit_of_the_header_is_damage_and_sqlite_forgets_everything(wal, offset):
     raw = flipped(wal.raw, offset)
 
-    assert wal.damage_in(raw) == Damage(0, 0, 0)
+    assert wal.damage_in(raw) == Damage(0, 0, 0, is_one_bit=True)
     assert wal.rows_in(raw) == 0
+    assert wal.rows_in(wal.mended(raw)) == ROWS
 
 
 def test_a_header_that_is_gone_is_damage(wal):

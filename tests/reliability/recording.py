@@ -133,22 +133,25 @@ def happening(call: re.Match[str], folder: Path) -> Iterator[Happening]:
     match name:
         case "openat" if "O_CREAT" in arguments:
             yield Made(place)
-            if "O_TRUNC" in arguments:
-                yield Shortened(place, 0)
+            yield from [Shortened(place, 0)] * ("O_TRUNC" in arguments)
         case "pwrite64":
-            yield Wrote(
-                place, int(arguments.rpartition(", ")[2]), texts(arguments)[0][: int(result)]
-            )
+            yield Wrote(place, last_number(arguments), texts(arguments)[0][: int(result)])
         case "ftruncate":
-            yield Shortened(place, int(arguments.rpartition(", ")[2]))
+            yield Shortened(place, last_number(arguments))
         case "fdatasync" | "fsync":
             yield Synced(place, result == "0")
+        case _:
+            yield from of_names(name, arguments, place)
+
+
+def of_names(name: str, arguments: str, place: Path) -> Iterator[Happening]:
+    match name:
         case "unlink":
             yield Removed(place)
         case "rename":
             yield Renamed(*(Path(text.decode()) for text in texts(arguments)))
         case "write":
-            raise NotImplementedError(call[0])
+            raise NotImplementedError(f"{name}({arguments})")
 
 
 def handle(arguments: str) -> str:

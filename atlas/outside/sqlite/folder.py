@@ -32,3 +32,8 @@ def sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def beside(journal: Path, ending: str) -> Path:
+    """A file that belongs to the journal: its name, and what it is."""
+    return journal.with_name(journal.name + ending)

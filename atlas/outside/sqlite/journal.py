@@ -4,17 +4,17 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from atlas.core.errors import CannotStart
-from atlas.core.events import Event, KeyBesideJournal
-from atlas.outside.sqlite import keys, lock, schema, seal
+from atlas.core.events import Event, JournalDamaged, KeyBesideJournal
+from atlas.outside.sqlite import damage, keys, lock, schema, seal
 from atlas.outside.sqlite.commits import Commits
 from atlas.outside.sqlite.entries import Entries
-from atlas.outside.sqlite.folder import keep_names
+from atlas.outside.sqlite.folder import beside, keep_names
 from atlas.outside.sqlite.intake import SqliteIntake
 from atlas.outside.sqlite.ledger import SqliteLedger
 from atlas.outside.sqlite.outbox import SqliteOutbox
@@ -72,7 +72,9 @@ def opened(
                 ours.enter_context(lock.held(path, owner, wait_seconds))
             entries = Entries(keys.opened(path, sealed_with) if path else Seal(seal.new_root()))
             thread = ours.enter_context(ThreadPoolExecutor(1, "journal"))
-            db = thread.submit(prepared, path, entries).result()
+            db, news = thread.submit(prepared, path, entries).result()
+            if path is not None and not sealed_with:
+                news.append(KeyBesideJournal(str(keys.file_of(path))))
         commits = Commits(db, thread, partial(connect, path))
         ours.callback(lambda: thread.submit(commits.close).result())
         room = Room(bounds, path.parent if path else None, time.monotonic)
@@ -82,7 +84,7 @@ def opened(
             outbox=SqliteOutbox(commits, entries, room),
             ledger=SqliteLedger(commits, entries, room),
             log_key=entries.seal.user_key,
-            news=(KeyBesideJournal(str(keys.file_of(path))),) if path and not sealed_with else (),
+            news=tuple(news),
             is_durable=path is not None,
         )
 
@@ -98,22 +100,34 @@ def or_cannot_start(path: Path | None) -> Iterator[None]:
         raise CannotStart(f"{path} is no journal that can be read: {error}.") from error
 
 
-def prepared(path: Path | None, entries: Entries) -> sqlite3.Connection:
-    """The first connection, behind which all tables are as this version wants them."""
+def prepared(path: Path | None, entries: Entries) -> tuple[sqlite3.Connection, list[Event]]:
+    """The first connection, behind which all is as this version wants it; what was not."""
+    news: list[Event] = [*damage.in_the_log(path)] if path else []
     with ExitStack() as otherwise:
-        db = connect(path)
-        otherwise.callback(db.close)
+        db = otherwise.enter_context(closing(connect(path)))
         schema.prepare(db, path, entries)
+        if path is not None and damage.is_broken(db, path):
+            before, copy = damage.exports_in(db), damage.copied(path)
+            with closing(connect(beside(path, ".new"), is_fresh=True)) as fresh:
+                schema.prepare(fresh, path, entries)
+                damage.rescue(db, fresh)
+            db.close()
+            beside(path, ".new").replace(path)
+            db = otherwise.enter_context(closing(connect(path)))
+            lost = max(before - damage.exports_in(db), 0)
+            news.append(JournalDamaged(f"its pages, and {lost} exports in them", copy=str(copy)))
+        news += schema.balance(db)
         if path is not None:
             keys.keep(db, path)
-            keep_names(path)
         otherwise.pop_all()
-    return db
+    return db, news
 
 
-def connect(path: Path | None) -> sqlite3.Connection:
+def connect(path: Path | None, *, is_fresh: bool = False) -> sqlite3.Connection:
     """The one connection. Raises sqlite3.Error, CannotStart when its name cannot be kept."""
     with ExitStack() as otherwise:
+        if is_fresh and path is not None:
+            path.unlink(missing_ok=True)
         db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=True)
         otherwise.callback(db.close)
         db.executescript(PRAGMAS)

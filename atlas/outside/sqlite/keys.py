@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from atlas.core.errors import BadSetting
 from atlas.outside.sqlite import seal
-from atlas.outside.sqlite.folder import sync
+from atlas.outside.sqlite.folder import beside, sync
 from atlas.outside.sqlite.seal import Seal
 
 KEY_BYTES = 32
@@ -120,7 +120,3 @@ def write(file: Path, content: bytes) -> None:
 def file_of(path: Path) -> Path:
     """Where the key is, if none is set."""
     return beside(path, ".key")
-
-
-def beside(path: Path, ending: str) -> Path:
-    return path.with_name(path.name + ending)

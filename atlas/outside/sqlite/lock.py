@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from atlas.core.errors import JournalHeld
+from atlas.outside.sqlite.folder import beside
 
 
 @contextmanager
@@ -16,7 +17,7 @@ def held(path: Path, owner: str, wait_seconds: float) -> Iterator[None]:
 
     Raises JournalHeld when another still holds it after `wait_seconds`, OSError.
     """
-    lock = path.with_name(path.name + ".lock")
+    lock = beside(path, ".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -8,6 +8,7 @@ import msgspec
 import zstandard
 
 from atlas.core.errors import CannotStart
+from atlas.core.events import LedgerUnbalanced
 from atlas.core.messages import Reject
 from atlas.outside.sqlite.entries import Entries, Fixed, Label
 
@@ -33,7 +34,8 @@ TABLES = """
     ) STRICT;
 
     CREATE INDEX mailbox ON export (number, bytes) WHERE status = 'accepted';
-    CREATE INDEX claimed ON export (number) WHERE status = 'claimed';
+    CREATE INDEX claimed ON export (number, bytes) WHERE status = 'claimed';
+    CREATE INDEX aside ON export (number, bytes) WHERE status = 'set_aside';
     CREATE INDEX receipts ON export (user, number);
 
     CREATE TABLE binding (              -- what an Idempotency-Key names
@@ -84,6 +86,10 @@ TABLES = """
 COLUMNS = "number, id, user, at, ingested, rejected, bytes, place, label, payload"
 MOVED = f"INSERT INTO export ({COLUMNS}, tries, status, rid) VALUES (?{', ?' * 12})"
 
+LIVE = """
+    SELECT status, exports, bytes FROM total WHERE status IN ('accepted', 'claimed', 'set_aside')
+"""
+
 _rejects = msgspec.json.Decoder(tuple[Reject, ...])
 
 
@@ -105,6 +111,19 @@ def prepare(db: sqlite3.Connection, path: Path | None, entries: Entries) -> None
     db.execute("PRAGMA foreign_keys = ON")
     if version == 1:
         db.execute("VACUUM")  # or what was in clear would stand in free pages
+
+
+def balance(db: sqlite3.Connection) -> list[LedgerUnbalanced]:
+    """Count what is not committed, and set right what is noted of it; what had to be."""
+    found = []
+    for status, *noted in db.execute(LIVE).fetchall():
+        count = f"SELECT count(*), coalesce(sum(bytes), 0) FROM export WHERE status = '{status}'"
+        counted = list(db.execute(count).fetchone())
+        if counted != noted:
+            found.append(LedgerUnbalanced(status, noted[0], counted[0]))
+            update = "UPDATE total SET exports = ?, bytes = ? WHERE status = ?"
+            db.execute(update, [*counted, status])
+    return found
 
 
 def create(db: sqlite3.Connection) -> None:

@@ -10,7 +10,9 @@ be missing. From this follows what is damage:
 - A bad header with anything behind it. It is synced before the first frame is written, and lies in
   one sector.
 - A bad frame with a whole commit frame of the same generation somewhere behind it.
-- A bad frame that one flipped bit explains. A sector that was lost differs in more than that.
+- A bad frame that one flipped bit explains. A sector that was lost differs in more than that. The
+  checksums cannot tell which bit it is, so `mend` lets the frame count as it stands: if the bit is
+  in an export, that export's seal is broken, and all others are as they were.
 
 The rest is a tail that was never acknowledged. Frames of an earlier generation have other salts;
 they were checkpointed and mean nothing. What an uncommitted or failed write leaves has no whole
@@ -25,12 +27,14 @@ commit frame behind it is whole, that looks like a torn tail in every way.
 The format: https://www.sqlite.org/fileformat2.html#the_write_ahead_log
 """
 
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 HEADER, FRAME_HEADER = struct.Struct(">8I"), struct.Struct(">6I")
+SALTS, SALTS_AT = struct.Struct(">4I"), 8  # and behind them the sums
 ORDERS = {
     0x377F0682: "<",
     0x377F0683: ">",
@@ -51,6 +55,7 @@ class Damage:
     frame: int
     offset: int
     transactions: int
+    is_one_bit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,7 @@ def damage(wal: Path) -> Damage | None:
         return None
     generation = generation_of(raw[: HEADER.size])
     if generation is None:
-        return Damage(0, 0, 0) if raw.strip(b"\0") else None
+        return Damage(0, 0, 0, turned(raw) is not None) if raw.strip(b"\0") else None
     frames = frames_of(raw, generation)
     before = generation.sums
     for frame in frames:
@@ -105,6 +110,41 @@ def generation_of(header: bytes) -> Generation | None:
     return Generation(ORDERS[magic], size, (salts[0], salts[1]), (sum0, sum1))
 
 
+def turned(raw: bytes) -> bytes | None:
+    """With the one bit of the header turned that makes it one of these frames."""
+    for offset in range(HEADER.size):
+        for bit in range(8):
+            header = bytearray(raw[: HEADER.size])
+            header[offset] ^= 1 << bit
+            found = generation_of(bytes(header))
+            if found and SALTS.unpack_from(raw, HEADER.size + SALTS_AT)[:2] == found.salts:
+                return bytes(header) + raw[HEADER.size :]
+    return None
+
+
+def mend(wal: Path) -> None:
+    """Have SQLite read on where one bit is wrong. Raises OSError."""
+    raw = wal.read_bytes()
+    if generation_of(raw[: HEADER.size]) is None:
+        raw = turned(raw) or raw
+    generation = generation_of(raw[: HEADER.size])
+    if generation is None:
+        return
+    frames = list(frames_of(raw, generation))
+    befores = [generation.sums, *(frame.sums for frame in frames)]
+    wholes = [is_whole(*pair, generation) for pair in zip(frames, befores, strict=False)]
+    bad = wholes.index(False) if False in wholes else len(frames)
+    end = max(bad, *(place for place, whole in enumerate(wholes) if whole), 0)
+    sums, mended = generation.sums, bytearray(raw)
+    for frame in frames[: end + 1]:
+        sums = checksum(frame.summed, sums)
+        SALTS.pack_into(mended, frame.offset + SALTS_AT, *generation.salts, *sums)
+    with wal.open("r+b") as file:
+        file.write(mended)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def frames_of(raw: bytes, generation: Generation) -> Iterator[Frame]:
     words = struct.Struct(f"{generation.order}2I8x8x{generation.page_size // 4}I")
     starts = range(HEADER.size, len(raw) - words.size + 1, words.size)
@@ -122,12 +162,13 @@ def judged(
     bad: Frame, before: Sums, generation: Generation, behind: Iterator[Frame]
 ) -> Damage | None:
     """Is this the torn tail, or damage?"""
+    is_one_bit = is_one_bit_off(bad, before, generation)
     transactions, last = 0, bad.sums
     for frame in behind:  # each is summed from what stands in the one before it, good or bad
         transactions += frame.is_commit and is_whole(frame, last, generation)
         last = frame.sums
-    if transactions or is_one_bit_off(bad, before, generation):
-        return Damage(bad.number, bad.offset, transactions)
+    if transactions or is_one_bit:
+        return Damage(bad.number, bad.offset, transactions, is_one_bit)
     return None
 
 
