@@ -10,17 +10,21 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
+from atlas.core.errors import Damaged
 from atlas.core.events import JournalDamaged
-from atlas.outside.sqlite import wal
+from atlas.outside.sqlite import pages, wal
+from atlas.outside.sqlite.entries import COLUMNS, Entries, Row
 from atlas.outside.sqlite.folder import beside
 
 WHOLE_CHECK_BYTES_MAX = 64 * 1024 * 1024  # of a larger one the indexes are taken on trust
-GAP_MAX = 100_000  # numbers that are tried behind the last row that can be read
-TABLES = ("export", "binding", "attempt", "digest", "secret")
+GAP_MAX = 10_000  # numbers that are tried behind the last row that can be read
+OTHERS = ("binding", "attempt", "digest", "secret")
 
 
 def in_the_log(journal: Path) -> list[JournalDamaged]:
@@ -58,16 +62,86 @@ def copied(journal: Path) -> Path:
     return copy
 
 
-def rescue(broken: sqlite3.Connection, fresh: sqlite3.Connection) -> None:
-    """All that can be read of it, into new tables of the same shape."""
-    fresh.execute("BEGIN")
-    for table in TABLES:
-        columns = [name for _, name, *_ in fresh.execute(f"PRAGMA table_info({table})")]
-        insert = f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(columns))})"
-        found = by_number(broken, columns) if table == "export" else as_far(broken, table, columns)
-        for row in found:
-            keep(fresh, insert, dict(zip(columns, row, strict=True)))
-    fresh.execute("COMMIT")
+def rescue(broken: sqlite3.Connection, journal: Path, fresh: "Fresh") -> None:
+    """All that can be read of it: first what its trees reach, then what else stands in leaves.
+
+    Raises OSError.
+    """
+    fresh.db.execute("BEGIN")
+    columns = fresh.columns_of("export")
+    for row in by_number(broken, columns):
+        fresh.keep("export", dict(zip(columns, row, strict=True)))
+    with journal.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as raw:
+        for row in pages.rows(raw, len(columns)):
+            found = dict(zip(columns, row, strict=True))
+            if fresh.is_sealed(found):
+                fresh.keep("export", found)
+    for table in OTHERS:
+        columns = fresh.columns_of(table)
+        for row in as_far(broken, table, columns):
+            fresh.keep(table, dict(zip(columns, row, strict=True)))
+    fresh.db.execute("COMMIT")
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """The new journal, as far as it is filled."""
+
+    db: sqlite3.Connection
+    entries: Entries
+
+    def columns_of(self, table: str) -> list[str]:
+        return [name for _, name, *_ in self.db.execute(f"PRAGMA table_info({table})")]
+
+    def is_sealed(self, row: dict[str, Any]) -> bool:
+        try:
+            self.entries.label(Row(*(row[name] for name in COLUMNS.split(", "))))
+        except (Damaged, TypeError):
+            return False
+        return True
+
+    def keep(self, table: str, row: dict[str, Any]) -> None:
+        """Unless it is here."""
+        try:
+            self._insert(table, row)
+        except sqlite3.IntegrityError:
+            if row.get("payload") is not None:
+                # Where it stood cannot be read. If it is in the dataset, its path is found taken.
+                with suppress(sqlite3.IntegrityError):
+                    self._insert(table, row | {"status": "accepted", "rid": None, "tries": 0})
+
+    def _insert(self, table: str, row: dict[str, Any]) -> None:
+        insert = f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(row))})"
+        self.db.execute(insert, list(row.values()))
+
+
+def by_number(db: sqlite3.Connection, columns: list[str]) -> Iterator[list[Any]]:
+    """Each row by itself, as far behind the last one as makes sense."""
+    select = f"SELECT {', '.join(columns)} FROM export WHERE number = ?"
+    number = first_number(db)
+    end = number + GAP_MAX
+    while number < end:
+        with suppress(sqlite3.DatabaseError):
+            row = db.execute(select, [number]).fetchone()
+            if row is not None:
+                end = number + GAP_MAX
+                yield list(row)
+        number += 1
+
+
+def first_number(db: sqlite3.Connection) -> int:
+    """By the table, or else by an index."""
+    for where in ("", "INDEXED BY receipts"):
+        with suppress(sqlite3.DatabaseError):
+            found = db.execute(f"SELECT min(number) FROM export {where}").fetchone()[0]
+            return int(found or 1)
+    return 1
+
+
+def as_far(db: sqlite3.Connection, table: str, columns: list[str]) -> Iterator[list[Any]]:
+    """Up to the first page that cannot be read."""
+    with suppress(sqlite3.DatabaseError):
+        yield from map(list, db.execute(f"SELECT {', '.join(columns)} FROM {table}"))
 
 
 def exports_in(db: sqlite3.Connection) -> int:
@@ -75,42 +149,3 @@ def exports_in(db: sqlite3.Connection) -> int:
         return int(db.execute("SELECT sum(exports) FROM total").fetchone()[0])
     except sqlite3.DatabaseError:
         return 0
-
-
-def keep(db: sqlite3.Connection, insert: str, row: dict[str, Any]) -> None:
-    try:
-        db.execute(insert, list(row.values()))
-    except sqlite3.IntegrityError:
-        if row.get("payload") is None:
-            return
-        # Where it stood cannot be read. Is it in the dataset already, its path is found taken.
-        stands = row | {"status": "accepted", "rid": None, "tries": 0}
-        with suppress(sqlite3.IntegrityError):
-            db.execute(insert, list(stands.values()))
-
-
-def by_number(db: sqlite3.Connection, columns: list[str]) -> Iterator[tuple[Any, ...]]:
-    """Each row by itself, as far behind the last one as makes sense."""
-    select = f"SELECT {', '.join(columns)} FROM export WHERE number = ?"
-    last = number = first_number(db) - 1
-    while number - last < GAP_MAX:
-        number += 1
-        with suppress(sqlite3.DatabaseError):
-            row = db.execute(select, [number]).fetchone()
-            if row is not None:
-                last = number
-                yield row
-
-
-def first_number(db: sqlite3.Connection) -> int:
-    """By the table, or else by an index."""
-    for where in ("", "INDEXED BY receipts"):
-        with suppress(sqlite3.DatabaseError):
-            return db.execute(f"SELECT min(number) FROM export {where}").fetchone()[0] or 1
-    return 1
-
-
-def as_far(db: sqlite3.Connection, table: str, columns: list[str]) -> Iterator[tuple[Any, ...]]:
-    """Up to the first page that cannot be read."""
-    with suppress(sqlite3.DatabaseError):
-        yield from db.execute(f"SELECT {', '.join(columns)} FROM {table}")

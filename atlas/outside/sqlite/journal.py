@@ -110,7 +110,7 @@ def prepared(path: Path | None, entries: Entries) -> tuple[sqlite3.Connection, l
             before, copy = damage.exports_in(db), damage.copied(path)
             with closing(connect(beside(path, ".new"), is_fresh=True)) as fresh:
                 schema.prepare(fresh, path, entries)
-                damage.rescue(db, fresh)
+                damage.rescue(db, path, damage.Fresh(fresh, entries))
             db.close()
             beside(path, ".new").replace(path)
             db = otherwise.enter_context(closing(connect(path)))

@@ -1,0 +1,135 @@
+"""What a disk does to a journal that lies there, and what of it is delivered all the same."""
+
+import random
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from atlas.core.errors import Damaged
+from atlas.core.events import JournalDamaged, LedgerUnbalanced
+from atlas.core.messages import Limits, Seen
+from atlas.outside.sqlite.journal import opened
+from atlas.outside.sqlite.room import Bounds
+from tests.reliability.victim import NOON, content, export
+
+PENDING = 100
+PAGE = 4096
+BOUNDS = Bounds(free_bytes=0)
+IDS = {export(number).id for number in range(PENDING)}
+
+
+async def filled(folder):
+    with opened(folder / "journal", BOUNDS) as journal:
+        for number in range(PENDING):
+            await journal.intake.append(export(number))
+        copy = {file.name: file.read_bytes() for file in folder.iterdir()}
+    return copy, {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def written(folder, files):
+    folder.mkdir(parents=True)
+    for name, text in files.items():
+        (folder / name).write_bytes(text)
+    return folder / "journal"
+
+
+async def delivered(path):
+    """What the uploader would send, what it could not, and what was told at the start."""
+    sent, not_sent = {}, set()
+    with opened(path, BOUNDS) as journal:
+        group = await journal.outbox.claim(Limits(), Seen("", NOON))
+        for file in group.files:
+            try:
+                sent[file.id] = await journal.outbox.ndjson(file.id)
+            except Damaged:
+                not_sent.add(file.id)
+                assert (await journal.outbox.damaged(file.id)).status == "set_aside"
+        totals = (await journal.ledger.listing(None, 1, None)).totals
+        assert totals["accepted"] + totals["set_aside"] == len(sent) + len(not_sent)
+        return sent, not_sent, [e for e in journal.news if isinstance(e, JournalDamaged)]
+
+
+def assert_nothing_wrong_is_sent(sent):
+    for id, ndjson in sent.items():
+        assert ndjson == content(id)
+
+
+def bytes_of(file):
+    return Path(file).read_bytes()
+
+
+def bitten(text, chance, start=0):
+    where = chance.randrange(start, len(text))
+    return text[:where] + bytes([text[where] ^ 1 << chance.randrange(8)]) + text[where + 1 :]
+
+
+async def test_a_flipped_bit_in_the_journal_costs_one_page_at_most_and_nothing_wrong_is_sent(
+    tmp_path,
+):
+    _, files = await filled(tmp_path / "ours")
+    chance = random.Random(1)
+    for round in range(75):
+        bad = files | {"journal": bitten(files["journal"], chance, start=PAGE)}
+        path = written(tmp_path / str(round), bad)
+        sent, not_sent, news = await delivered(path)
+
+        assert_nothing_wrong_is_sent(sent)
+        assert len(sent) >= PENDING - 8  # the smallest exports: so many fit into a page
+        if sent.keys() | not_sent != IDS:
+            assert news  # what is gone is told
+            assert bytes_of(news[0].copy)
+
+
+async def test_a_flipped_bit_in_the_log_costs_one_export_at_most_and_is_told(tmp_path):
+    files, _ = await filled(tmp_path / "ours")
+    assert len(files["journal-wal"]) > 50 * PAGE
+    chance = random.Random(2)
+    for round in range(20):
+        bad = files | {"journal-wal": bitten(files["journal-wal"], chance)}
+        sent, _, news = await delivered(written(tmp_path / str(round), bad))
+
+        assert_nothing_wrong_is_sent(sent)
+        assert len(sent) >= PENDING - 8
+        if sent.keys() != IDS:
+            assert news
+
+
+async def test_a_page_of_zeros_costs_what_stood_in_it_and_is_told(tmp_path):
+    _, files = await filled(tmp_path / "ours")
+    text = files["journal"]
+    for page in [*range(1, 6), *range(6, len(text) // PAGE, 25)]:
+        zeros = text[: page * PAGE] + bytes(PAGE) + text[(page + 1) * PAGE :]
+        path = written(tmp_path / str(page), files | {"journal": zeros})
+        sent, not_sent, news = await delivered(path)
+
+        assert_nothing_wrong_is_sent(sent)
+        assert news or not_sent or sent.keys() == IDS
+        assert len(sent) >= PENDING - 8
+
+
+async def test_a_frame_of_zeros_in_the_middle_of_the_log_is_told_and_a_copy_kept(tmp_path):
+    files, _ = await filled(tmp_path / "ours")
+    log = files["journal-wal"]
+    middle = 32 + (len(log) // (PAGE + 24) // 2) * (PAGE + 24)
+    bad = log[:middle] + bytes(PAGE + 24) + log[middle + PAGE + 24 :]
+    path = written(tmp_path / "bad", files | {"journal-wal": bad})
+    sent, not_sent, (told,) = await delivered(path)
+
+    assert_nothing_wrong_is_sent(sent)
+    assert len(sent) > PENDING // 3
+    assert not not_sent
+    assert "commits behind that" in told.what
+    assert bytes_of(told.copy + "-wal") == bad
+
+
+async def test_totals_that_are_wrong_are_told_and_set_right(tmp_path):
+    await filled(tmp_path / "ours")
+    path = tmp_path / "ours" / "journal"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE total SET exports = exports + 1 WHERE status = 'accepted'")
+
+    with opened(path, BOUNDS) as journal:
+        assert LedgerUnbalanced("accepted", PENDING + 1, PENDING) in journal.news
+        assert (await journal.ledger.listing(None, 1, None)).totals["accepted"] == PENDING
+    with opened(path, BOUNDS) as journal:
+        assert not any(isinstance(each, LedgerUnbalanced) for each in journal.news)
