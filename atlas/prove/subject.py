@@ -42,12 +42,13 @@ class Subject:
     """One journal, one configuration, and one process after another."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Mapping[str, object]]) -> None:
-        self._settings = folder / "atlas.toml"
+        self._file = folder / "atlas.toml"
+        self._settings = {room: dict(keys) for room, keys in settings.items()}
         self._clock = folder / "clock"
         self._log = folder / "log"
         self._operator = f"http://{settings['operator']['listen']}"
         self._process: asyncio.subprocess.Process | None = None
-        self._settings.write_text(toml(settings), encoding="utf-8")
+        self.configure("journal")
         self.shift_clock(0)
 
     @property
@@ -59,6 +60,11 @@ class Subject:
     @property
     def is_running(self) -> bool:
         return self._process is not None and self._process.returncode is None
+
+    def configure(self, room: str, **keys: object) -> None:
+        """From the next start on."""
+        self._settings[room] |= keys
+        self._file.write_text(toml(self._settings), encoding="utf-8")
 
     def shift_clock(self, seconds: int) -> None:
         """From now on its wall clock is wrong by so many seconds."""
@@ -72,7 +78,7 @@ class Subject:
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "atlas.prove.victim"),
-                *(str(self._settings), str(self._clock), *point),
+                *(str(self._file), str(self._clock), *point),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
@@ -90,6 +96,14 @@ class Subject:
                     return time.monotonic() - began
         lines = self.log().splitlines()
         raise Broken(f"The service does not start: {lines[-1] if lines else 'it says nothing'}")
+
+    async def ends_by_itself(self) -> int | None:
+        """Start what cannot start: its exit code."""
+        await self.launch()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(START_SECONDS):
+                return await self.process.wait()
+        raise Broken("The service starts all the same.")
 
     async def kill(self) -> None:
         """SIGKILL, whatever it is doing."""

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from atlas import process, service
+from atlas.core.errors import CannotStart
 from atlas.core.events import Watch
 from atlas.prove import mines
 from atlas.prove.mines import Mine
@@ -37,7 +38,11 @@ def main(settings: Path, clock: Path, point: Sequence[str]) -> None:
     if mine and mine.point == mines.SQLITE:
         mines.lay_in_sqlite(mine)
     threading.Thread(target=end_with_its_owner, daemon=True).start()
-    process.run(load(settings.read_bytes(), {}), nullcontext, ready, connected)
+    try:
+        process.run(load(settings.read_bytes(), {}), nullcontext, ready, connected)
+    except CannotStart as refusal:
+        sys.stderr.write(f"{refusal}\n")
+        sys.exit(refusal.exit_code)
 
 
 def ready(at: str) -> None:

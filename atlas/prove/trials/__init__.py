@@ -1,14 +1,14 @@
 """The trials: rows of the table "Delivery" of what Atlas promises, one function a row.
 
 `death.py` ends the service, `outage.py` takes Foundry away, `branch.py` has others write to it,
-`senders.py` has phones do what phones do, `machine.py` breaks the computer.
+`senders.py` has phones do what phones do, `disk.py` spoils the journal, `machine.py` the computer.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from atlas.prove.bench import Bench
-from atlas.prove.trials import branch, death, machine, outage, senders
+from atlas.prove.trials import branch, death, disk, machine, outage, senders
 
 Settings = Mapping[str, Mapping[str, object]]
 
@@ -38,5 +38,7 @@ TRIALS = (
     Trial("twins", senders.twins),
     Trial("clock", machine.clock_jumps),
     Trial("backlog", machine.backlog),
-    Trial("disk full", machine.disk_full),
+    Trial("disk full", disk.disk_full, {"journal": {"free_bytes_min": disk.FREE_BYTES}}),
+    Trial("flipped bits", disk.bits_flipped),
+    Trial("wrong key", disk.other_keys),
 )

@@ -1,92 +1,18 @@
-"""The computer: its disk is full or forgets, its clock jumps, its memory is what it is."""
+"""The computer: its clock jumps, its memory is what it is."""
 
-import subprocess
-import time
 from dataclasses import dataclass
-from pathlib import Path
-
-import anyio
 
 from atlas.local.auth0 import Wish
 from atlas.local.foundry.faults import Fault
 from atlas.local.foundry.state import DATASET
-from atlas.prove.bench import MIB, Bench
+from atlas.prove.bench import Bench
 from atlas.prove.oracle import BRANCH
-from atlas.prove.subject import Broken, Skipped
 
-DISK_MIB, FILLER_MIB = 6, 3
-FULL = "503 JOURNAL_FULL"
-FULL_SECONDS, AGAIN_SECONDS = 60.0, 5.0
 HOUR, DAY = 3_600, 86_400
 READY_SECONDS, MEMORY_MIB = 2.0, 32.0
 WARM_EXPORTS = 50
 DRAIN_SECONDS = 180.0
 DOWN = Fault(call="any", kind="refused", count=0)
-
-
-async def disk_full(bench: Bench) -> None:
-    """The journal on a small disk while Foundry is away; it comes back before the space does."""
-    journal = bench.folder / "journal"
-    await mounted(bench, journal)
-    filler = journal / "filler"
-    filler.write_bytes(bytes(FILLER_MIB * MIB))
-    bench.standins.misbehave(DOWN)
-    await bench.atlas.start()
-    process = bench.atlas.process
-    kept = await fill(bench)
-    async with bench.phones.session.get(f"{bench.phones.url}/health") as answer:
-        bench.findings.expect(answer.status == 200, f"/health answers {answer.status}.")
-    await bench.totals()
-    bench.standins.foundry.faults.clear()
-    await bench.wait(60, least=1.0)
-    filler.unlink()
-    took = await seconds_until_accepted(bench)
-    bench.findings.note(f"full after {kept} exports, accepts {took:.1f} s after space returned")
-    bench.findings.expect(took <= AGAIN_SECONDS, f"It took {took:.1f} s to accept again.")
-    bench.findings.expect(bench.atlas.process is process, "It had to be restarted.")
-    bench.findings.expect(bench.atlas.is_running, "It has ended.")
-
-
-async def mounted(bench: Bench, folder: Path) -> None:
-    """A small disk in this folder, until the bench is cleared away. Raises Skipped."""
-    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "atlas-prove", str(folder)]
-    try:
-        made = await anyio.run_process(command, check=False)
-    except OSError as error:
-        raise Skipped("needs the command mount to make a small disk") from error
-    if made.returncode != 0:
-        raise Skipped("needs the right to mount a small disk (root)")
-
-    async def unmount() -> None:
-        with anyio.CancelScope(shield=True):
-            await anyio.run_process(["umount", str(folder)], stderr=subprocess.DEVNULL)
-
-    bench.ends.push_async_callback(unmount)
-
-
-async def fill(bench: Bench) -> int:
-    """Send until there is no room; how many there was room for."""
-    kept, began = 0, time.monotonic()
-    while time.monotonic() - began < FULL_SECONDS:
-        answer = await bench.phones.post(bench.phones.next(), Prefer="respond-async")
-        if answer.reply is None:
-            forget_the_last(bench)
-            if answer.told != FULL:
-                raise Broken(f"A full disk was answered {answer.told}, not {FULL}.")
-            return kept
-        kept += 1
-    raise Broken(f"The disk is not full after {kept} exports.")
-
-
-def forget_the_last(bench: Bench) -> None:
-    """An export that was refused and is not sent again."""
-    bench.oracle.sent.popitem()
-
-
-async def seconds_until_accepted(bench: Bench) -> float:
-    began = time.monotonic()
-    await bench.phones.deliver(bench.phones.next(), Prefer="respond-async")
-    return time.monotonic() - began
 
 
 async def clock_jumps(bench: Bench) -> None:
