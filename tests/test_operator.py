@@ -74,7 +74,7 @@ async def test_an_entry_tells_how_an_export_stands(life):
         },
         "user": "",
         "bytes": file,
-        "tries": 0,
+        "tries": 1,
     }
 
 

@@ -60,11 +60,12 @@ class ExportCommitted(Struct, frozen=True):
 
 
 class ExportSetAside(Struct, frozen=True):
-    """Foundry refused this file too often; it is kept, and no longer in the way."""
+    """It was tried too often; it is kept, and no longer in the way."""
 
     id: str
     correlation_id: str
     tries: int
+    reason: str = ""
 
 
 class GroupStarted(Struct, frozen=True):

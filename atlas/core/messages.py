@@ -111,10 +111,14 @@ class File(Struct, frozen=True):
 
 
 class Group(Struct, frozen=True):
-    """Files that go into one transaction, which is None until Foundry has told its name."""
+    """Files that go into one transaction, which is None until Foundry has told its name.
+
+    They are suspects if groups with them have failed before.
+    """
 
     files: tuple[File, ...]
     transaction: str | None = None
+    is_suspect: bool = False
 
 
 class Seen(Struct, frozen=True):

@@ -83,11 +83,13 @@ class Mailbox(Protocol):
     async def waiting(self) -> int:
         """How many exports are neither committed nor set aside."""
 
-    async def claim(self, limits: Limits, seen: Seen) -> Group | None:
+    async def claim(self, limits: Limits, seen: Seen, *, suspects: bool = False) -> Group | None:
         """Claim the oldest accepted exports, and note the attempt to begin a transaction.
 
         In one step, so that no transaction is ever begun that the journal does not know of. None
-        means that the mailbox is empty.
+        means that the mailbox is empty. An export in which two groups have failed is a suspect:
+        those go by themselves, in ever smaller groups, when they are preferred or nothing else is
+        there.
         """
 
     async def claimed(self) -> Group | None:
@@ -97,17 +99,15 @@ class Mailbox(Protocol):
         """The bytes of a claimed export. Raises Damaged when they are not what was accepted."""
 
     async def note(self, transaction: str, limits: Limits) -> Group:
-        """Remember the transaction of the claimed group. It resolves the attempts.
+        """Remember the transaction of the claimed group; the try counts. It resolves the attempts.
 
-        The group as it is now: what has come meanwhile is claimed, too, and goes along.
+        The group as it is now: what has come meanwhile is claimed, too, and goes along, unless it
+        is a group of suspects.
         """
         ...
 
     async def complete(self, ids: Collection[str], transaction: str) -> Sequence[Receipt]:
         """These exports of the claimed group stand in this transaction. Their receipts."""
-
-    async def refused(self, id: str, tries_max: int) -> Receipt | None:
-        """Foundry refused this claimed export: count it. The receipt, if it was set aside now."""
 
     async def damaged(self, id: str) -> Receipt | None:
         """Nobody can read this claimed export any more: set it aside. Its receipt."""
@@ -116,7 +116,18 @@ class Mailbox(Protocol):
         """The path of a claimed export is taken: give it another."""
 
     async def release(self) -> None:
-        """What is claimed still is not in the dataset, and will not be: accept it again."""
+        """What is claimed still is not in the dataset, and will not be: accept it again.
+
+        Foundry was not to be had, so the try does not count.
+        """
+
+    async def fail(self, named: Collection[str], tries_max: int) -> Sequence[Receipt]:
+        """The same, and the try counts: it was not Foundry that was not to be had.
+
+        After so many tries an export is set aside, if Foundry has named it, or if it was alone and
+        others have been committed since its first. The receipts of those.
+        """
+        ...
 
 
 class Attempts(Protocol):

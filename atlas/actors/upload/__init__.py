@@ -5,10 +5,12 @@ claimed and the attempt noted before a transaction is begun, and the transaction
 first file is put. What is found noted is a question to Foundry, asked before anything else is done.
 Only what is seen in the dataset counts as being there: others may end our transactions, too.
 
+    pace.py       how much, how often, how hard
     uploader.py   group after group, at a pace
     outcomes.py   what became of what was begun
 """
 
-from atlas.actors.upload.uploader import Chance, Pace, Upload
+from atlas.actors.upload.pace import Pace
+from atlas.actors.upload.uploader import Chance, Upload
 
 __all__ = ["Chance", "Pace", "Upload"]

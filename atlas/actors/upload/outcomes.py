@@ -1,8 +1,9 @@
 """What became of it: asked of Foundry, kept in the journal, told to whoever waits."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from atlas.actors.upload.pace import Pace
 from atlas.core import events
 from atlas.core.errors import Damaged, FoundryError
 from atlas.core.events import Watch
@@ -19,13 +20,14 @@ class Outcomes:
     outbox: Outbox
     promises: Promises[Receipt]
     watch: Watch
-    asks_at_once: int
-    is_sole_writer: bool
+    pace: Pace
 
-    async def recover(self) -> bool:
+    async def recover(self, *, is_excused: bool) -> bool:
         """What became of what we began, and of the group that is still claimed?
 
-        Whether an attempt may still open a transaction.
+        If nothing of it is in the dataset, and Foundry does not excuse that, the group has failed:
+        it may be one of its exports that has ended us. Whether an attempt may still open a
+        transaction.
         """
         group = await self.outbox.claimed()
         is_unresolved = await self.resolve([file.path for file in group.files] if group else [])
@@ -33,7 +35,10 @@ class Outcomes:
             there = await self.committed(group)
             if group.transaction is not None:
                 await self.complete(there, group.transaction)
-            await self.outbox.release()
+            if is_excused or there or group.transaction is None:
+                await self.outbox.release()
+            else:
+                await self.fail([])
             self.watch(events.GroupRecovered(len(group.files), len(there), group.transaction))
         return is_unresolved
 
@@ -43,7 +48,7 @@ class Outcomes:
             found = await self.branch.left_open(seen, paths)
             if found is None:
                 continue
-            if found.is_empty and not self.is_sole_writer:
+            if found.is_empty and not self.pace.is_sole_writer:
                 self.watch(events.OrphanSuspected(found.transaction))
                 continue
             await self.branch.abort(found.transaction)
@@ -86,7 +91,7 @@ class Outcomes:
                 await self.set_damaged_aside(file)
 
         await self.branch.abort(refused)
-        await side_by_side(look_up, group.files, self.asks_at_once)
+        await side_by_side(look_up, group.files, self.pace.uploads_at_once)
         return bool(held)
 
     async def is_ours(self, file: File, holder: Held) -> bool:
@@ -109,6 +114,12 @@ class Outcomes:
                     file.id, file.correlation_id, transaction, file.path, file.records, file.bytes
                 )
             )
+
+    async def fail(self, named: Sequence[str]) -> None:
+        """What is still claimed was tried, and it was not Foundry that was not to be had."""
+        for receipt in await self.outbox.fail(named, self.pace.tries_max):
+            self.promises.settle(receipt.id, receipt)
+            self.watch(events.ExportSetAside(receipt.id, "", self.pace.tries_max))
 
     async def set_damaged_aside(self, file: File) -> None:
         """Nobody can send it any more, and nobody may send something else."""

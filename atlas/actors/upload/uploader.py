@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from atlas.actors.upload.outcomes import Outcomes
+from atlas.actors.upload.pace import Pace
 from atlas.core import events
 from atlas.core.errors import (
     BranchBusy,
@@ -14,7 +15,7 @@ from atlas.core.errors import (
     Unavailable,
 )
 from atlas.core.events import Watch
-from atlas.core.messages import File, Group, Limits, Receipt, Seen
+from atlas.core.messages import File, Group, Receipt, Seen
 from atlas.core.ports import Branch, Outbox
 from atlas.runtime import Bell, Promises, Restarts, side_by_side
 
@@ -22,17 +23,6 @@ SEEN_SECONDS = 5.0  # for so long the head of a branch that we committed to coun
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.5, 15.0
 HOLDERS_MAX = 3
 UNSURE_FILES, UNSURE_SHARE = 2, 0.1  # of a group: more than that, and Foundry is away
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How much, how often, how hard, and whether others write to the branch, too."""
-
-    group: Limits
-    interval_seconds: float = 5.0
-    uploads_at_once: int = 64
-    tries_max: int = 5
-    is_sole_writer: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +38,8 @@ class Memory:
     """What the uploader remembers from one group to the next; a new life knows nothing."""
 
     is_asked: bool = False  # all that the journal notes as begun was asked for
+    is_excused: bool = False  # it was Foundry that ended what is claimed
+    is_turn_of_suspects: bool = False
     is_unresolved: bool = False  # an attempt before this one may still open a transaction
     failures: int = 0
     begun_at: float | None = None
@@ -96,9 +88,7 @@ class Upload:
         self.pace = pace
         self.chance = chance
         self.watch = watch
-        self.outcomes = Outcomes(
-            branch, outbox, promises, watch, pace.uploads_at_once, pace.is_sole_writer
-        )
+        self.outcomes = Outcomes(branch, outbox, promises, watch, pace)
         self.memory = Memory()
 
     async def run(self, bell: Bell, restarts: Restarts) -> None:
@@ -114,7 +104,8 @@ class Upload:
         while more and not bell.is_down:
             try:
                 if not self.memory.is_asked:
-                    self.memory.is_unresolved = await self.outcomes.recover()
+                    is_excused = self.memory.is_excused
+                    self.memory.is_unresolved = await self.outcomes.recover(is_excused=is_excused)
                     self.memory.is_asked = True
                 seconds = self.seconds_to_next()
                 if seconds > 0 and await bell.down_within(seconds):
@@ -124,6 +115,7 @@ class Upload:
                 restarts.has_worked = True
             except Unavailable as error:
                 self.memory.is_asked, self.memory.seen = False, None
+                self.memory.is_excused = not isinstance(error, CommitRefused)
                 seconds = self.pause_seconds(error)
                 self.watch(events.UploadPaused(str(error), seconds))
                 if await bell.down_within(seconds):
@@ -148,14 +140,18 @@ class Upload:
     async def upload(self) -> bool:
         """Upload the next group; False when there is none."""
         seen = await self.look()
-        if seen is None or await self.outbox.claim(self.pace.group, seen) is None:
+        turn = self.memory.is_turn_of_suspects
+        if seen is None or await self.outbox.claim(self.pace.group, seen, suspects=turn) is None:
             return False
+        self.memory.is_turn_of_suspects = not turn
         started = self.memory.begun_at = self.chance.elapsed()
         transaction = await self.begin()
         put = await self.put(transaction)
         there = put.there
         if put.trouble is not None and len(there) == len(put.unsure):
-            raise put.trouble
+            if not put.group.is_suspect:
+                raise put.trouble
+            there = []
         if there:
             if not await self.commit(put.group, transaction):
                 return True
@@ -166,7 +162,8 @@ class Upload:
             self.watch(events.GroupCommitted(transaction, len(there), size, seconds))
         else:
             await self.branch.abort(transaction)
-        await self.turn_back(put.refused)
+        if len(there) < len(put.group.files):
+            await self.outcomes.fail([file.id for file in put.refused])
         return True
 
     async def look(self) -> Seen | None:
@@ -245,15 +242,6 @@ class Upload:
             self.memory.is_asked = False
             return False
         return True
-
-    async def turn_back(self, refused: list[File]) -> None:
-        """Count what Foundry refused; what is not in the dataset tries again."""
-        for file in refused:
-            aside = await self.outbox.refused(file.id, self.pace.tries_max)
-            if aside is not None:
-                self.watch(events.ExportSetAside(file.id, file.correlation_id, self.pace.tries_max))
-                self.promises.settle(aside.id, aside)
-        await self.outbox.release()
 
 
 def size_of(files: Iterable[File]) -> int:

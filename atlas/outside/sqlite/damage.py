@@ -6,10 +6,11 @@ on. A row that can be read and is not what was accepted breaks its seal, and is 
 comes: see actors/upload/outcomes.py.
 """
 
+import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from mmap import ACCESS_READ, mmap
@@ -20,7 +21,7 @@ from atlas.core.errors import Damaged
 from atlas.core.events import JournalDamaged
 from atlas.outside.sqlite import pages, wal
 from atlas.outside.sqlite.entries import COLUMNS, Entries, Row
-from atlas.outside.sqlite.folder import beside
+from atlas.outside.sqlite.folder import beside, sync
 
 WHOLE_CHECK_BYTES_MAX = 64 * 1024 * 1024  # of a larger one the indexes are taken on trust
 GAP_MAX = 10_000  # numbers that are tried behind the last row that can be read
@@ -62,25 +63,45 @@ def copied(journal: Path) -> Path:
     return copy
 
 
-def rescue(broken: sqlite3.Connection, journal: Path, fresh: "Fresh") -> None:
+def fold(journal: Path) -> None:
+    """Put the log into the journal, as SQLite does not do it where it cannot read the schema.
+
+    The log is there for as long as it is needed: applied once more, it changes nothing.
+    """
+    log = beside(journal, "-wal")
+    if not log.exists():
+        return
+    whole = beside(journal, ".new")
+    with whole.open("wb") as file:
+        file.write(wal.applied(journal.read_bytes(), log.read_bytes()))
+        file.flush()
+        os.fsync(file.fileno())
+    whole.replace(journal)
+    sync(journal.parent)
+    log.unlink()
+
+
+def rescue(journal: Path, fresh: "Fresh") -> int:
     """All that can be read of it: first what its trees reach, then what else stands in leaves.
 
-    Raises OSError.
+    The number of exports. Raises OSError.
     """
     fresh.db.execute("BEGIN")
-    columns = fresh.columns_of("export")
-    for row in by_number(broken, columns):
-        fresh.keep("export", dict(zip(columns, row, strict=True)))
-    with journal.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as raw:
-        for row in pages.rows(raw, len(columns)):
-            found = dict(zip(columns, row, strict=True))
-            if fresh.is_sealed(found):
-                fresh.keep("export", found)
-    for table in OTHERS:
-        columns = fresh.columns_of(table)
-        for row in as_far(broken, table, columns):
-            fresh.keep(table, dict(zip(columns, row, strict=True)))
+    with closing(sqlite3.connect(journal, isolation_level=None)) as broken:
+        columns = fresh.columns_of("export")
+        for row in by_number(broken, columns):
+            fresh.keep("export", dict(zip(columns, row, strict=True)))
+        with journal.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as raw:
+            for row in pages.rows(raw, len(columns)):
+                found = dict(zip(columns, row, strict=True))
+                if fresh.is_sealed(found):
+                    fresh.keep("export", found)
+        for table in OTHERS:
+            columns = fresh.columns_of(table)
+            for row in as_far(broken, table, columns):
+                fresh.keep(table, dict(zip(columns, row, strict=True)))
     fresh.db.execute("COMMIT")
+    return exports_in(fresh.db)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ label, with the path that holds the sub, and the payload. Both are bound to the 
 change, so that nothing can be moved from one export to another.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -86,14 +86,14 @@ class Entries:
     def receipt(self, row: Row) -> Receipt:
         """Without what the label tells when that is damaged."""
         try:
-            label = self.label(row)
+            label, at = self.label(row), datetime.fromisoformat(row.at)
         except Damaged:
-            label = Label("", "", (), "")
+            label, at = Label("", "", (), ""), datetime.fromtimestamp(0, UTC)  # nobody knows
         status: Status = "accepted" if row.status == "claimed" else row.status
         return Receipt(
             id=row.id,
             status=status,
-            at=datetime.fromisoformat(row.at),
+            at=at,
             path=label.path,
             ingested=row.ingested,
             rejected=row.rejected,

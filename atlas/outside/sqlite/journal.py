@@ -102,35 +102,65 @@ def or_cannot_start(path: Path | None) -> Iterator[None]:
 
 def prepared(path: Path | None, entries: Entries) -> tuple[sqlite3.Connection, list[Event]]:
     """The first connection, behind which all is as this version wants it; what was not."""
-    news: list[Event] = [*damage.in_the_log(path)] if path else []
+    if path is None:
+        return at_this_version(path, entries), []
+    news: list[Event] = [*damage.in_the_log(path)]
     with ExitStack() as otherwise:
-        db = otherwise.enter_context(closing(connect(path)))
-        schema.prepare(db, path, entries)
-        if path is not None and damage.is_broken(db, path):
-            before, copy = damage.exports_in(db), damage.copied(path)
-            with closing(connect(beside(path, ".new"), is_fresh=True)) as fresh:
-                schema.prepare(fresh, path, entries)
-                damage.rescue(db, path, damage.Fresh(fresh, entries))
-            db.close()
-            beside(path, ".new").replace(path)
+        try:
+            db = otherwise.enter_context(closing(at_this_version(path, entries)))
+            before, is_broken = damage.exports_in(db), damage.is_broken(db, path)
+        except sqlite3.DatabaseError as error:
+            news.append(rebuilt(path, entries, 0, error))
             db = otherwise.enter_context(closing(connect(path)))
-            lost = max(before - damage.exports_in(db), 0)
-            news.append(JournalDamaged(f"its pages, and {lost} exports in them", copy=str(copy)))
+        else:
+            if is_broken:
+                db.close()
+                news.append(rebuilt(path, entries, before))
+                db = otherwise.enter_context(closing(connect(path)))
         news += schema.balance(db)
-        if path is not None:
-            keys.keep(db, path)
+        keys.keep(db, path)
         otherwise.pop_all()
     return db, news
 
 
-def connect(path: Path | None, *, is_fresh: bool = False) -> sqlite3.Connection:
+def at_this_version(path: Path | None, entries: Entries) -> sqlite3.Connection:
+    with ExitStack() as otherwise:
+        db = otherwise.enter_context(closing(connect(path)))
+        schema.prepare(db, path, entries)
+        otherwise.pop_all()
+    return db
+
+
+def rebuilt(
+    path: Path, entries: Entries, before: int, error: sqlite3.Error | None = None
+) -> JournalDamaged:
+    """A new journal in the place of the broken one. Raises the error if nothing of it is ours."""
+    copy, fresh = damage.copied(path), beside(path, ".new")
+    damage.fold(path)
+    fresh.unlink(missing_ok=True)
+    with closing(at_this_version(fresh, entries)) as db:
+        exports = damage.rescue(path, damage.Fresh(db, entries))
+    if error is not None and not exports:
+        fresh.unlink()
+        copy.unlink()
+        raise error
+    fresh.replace(path)
+    what = f"its pages, and {before - exports} exports in them" if before > exports else "its pages"
+    return JournalDamaged(what, copy=str(copy))
+
+
+def connect(path: Path | None) -> sqlite3.Connection:
     """The one connection. Raises sqlite3.Error, CannotStart when its name cannot be kept."""
     with ExitStack() as otherwise:
-        if is_fresh and path is not None:
-            path.unlink(missing_ok=True)
         db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=True)
         otherwise.callback(db.close)
+        db.text_factory = readable
         db.executescript(PRAGMAS)
         keep_names(path)
         otherwise.pop_all()
     return db
+
+
+def readable(text: bytes) -> str:
+    """What a flipped bit has made of a text breaks the seal of its row, and not the query."""
+    return text.decode(errors="replace")

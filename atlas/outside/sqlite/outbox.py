@@ -17,7 +17,7 @@ CLAIM = """
     WITH group_now AS (
         SELECT exports, bytes FROM total WHERE status = 'claimed'
     ), oldest AS (
-        SELECT number, bytes FROM export WHERE status = 'accepted'
+        SELECT number, bytes FROM export WHERE status = 'accepted' AND tries BETWEEN :low AND :high
         ORDER BY number LIMIT max(0, :exports_max - (SELECT exports FROM group_now))
     ), running AS (
         SELECT number, bytes,
@@ -28,19 +28,43 @@ CLAIM = """
         SELECT number FROM running WHERE so_far <= :bytes_max OR so_far = bytes
     )
 """
-CLAIMED = f"SELECT {COLUMNS} FROM export WHERE status = 'claimed' ORDER BY number"
+CLAIMED = f"""
+    SELECT {COLUMNS}, tries - (rid IS NOT NULL) FROM export
+    WHERE status = 'claimed' ORDER BY number
+"""
 COMPLETE = f"""
     UPDATE export SET status = 'committed', rid = ?, payload = NULL
     WHERE status = 'claimed' AND id IN (SELECT value FROM json_each(?)) RETURNING {COLUMNS}
 """
-REFUSED = f"""
-    UPDATE export SET tries = tries + 1, reason = 'refused',
-        status = CASE WHEN tries + 1 < ? THEN 'claimed' ELSE 'set_aside' END
-    WHERE status = 'claimed' AND id = ? RETURNING {COLUMNS}
+SUSPECT = """
+    SELECT tries FROM export WHERE status = 'accepted' AND tries >= 2 ORDER BY number LIMIT 1
+"""
+FRESH = 0, 1  # tries
+SHARES = {2: 8, 3: 64}  # of the limit, by tries: one part in so many; with more tries, alone
+NOTE = """
+    UPDATE export SET rid = ?, tries = tries + (rid IS NULL) WHERE status = 'claimed'
+"""
+RELEASE = """
+    UPDATE export SET status = 'accepted', tries = tries - (rid IS NOT NULL), rid = NULL
+    WHERE status = 'claimed'
+"""
+FAIL = f"""
+    UPDATE export SET
+        rid = NULL,
+        since = (SELECT exports FROM total WHERE status = 'committed'),
+        reason = CASE WHEN id IN (SELECT value FROM json_each(:named))
+            THEN 'refused by Foundry' ELSE 'its groups fail' END,
+        status = CASE
+            WHEN tries < :tries_max THEN 'accepted'
+            WHEN id IN (SELECT value FROM json_each(:named)) THEN 'set_aside'
+            WHEN (SELECT exports FROM total WHERE status = 'claimed') = 1
+                AND (SELECT exports FROM total WHERE status = 'committed') > since THEN 'set_aside'
+            ELSE 'accepted' END
+    WHERE status = 'claimed' RETURNING {COLUMNS}
 """
 DAMAGED = f"""
-    UPDATE export SET status = 'set_aside', reason = 'damaged'
-    WHERE status = 'claimed' AND id = ? RETURNING {COLUMNS}
+    UPDATE export SET status = 'set_aside', reason = 'damaged on the disk'
+    WHERE number = ? RETURNING {COLUMNS}
 """
 
 
@@ -56,10 +80,13 @@ class SqliteOutbox:
         select = "SELECT sum(exports) FROM total WHERE status IN ('accepted', 'claimed')"
         return await self._commits.run(lambda db: int(db.execute(select).fetchone()[0]))
 
-    async def claim(self, limits: Limits, seen: Seen) -> Group | None:
+    async def claim(self, limits: Limits, seen: Seen, *, suspects: bool = False) -> Group | None:
         def work(db: sqlite3.Connection) -> Group | None:
-            db.execute(CLAIM, msgspec.structs.asdict(limits))
-            group = self._claimed(db)
+            for some in (suspects, not suspects):
+                (claim_suspects if some else claim_fresh)(db, limits)
+                group = self._claimed(db)
+                if group is not None:
+                    break
             if group is not None:
                 row = [seen.head, seen.at.isoformat()]
                 db.execute("INSERT OR REPLACE INTO attempt VALUES (?, ?)", row)
@@ -74,7 +101,10 @@ class SqliteOutbox:
         select = f"SELECT {COLUMNS}, payload FROM export WHERE id = ?"
 
         def work(db: sqlite3.Connection) -> bytes:
-            *columns, payload = db.execute(select, [id]).fetchone()
+            found = db.execute(select, [id]).fetchone()
+            if found is None:
+                raise Damaged  # its id is not what it was
+            *columns, payload = found
             row = Row(*columns)
             self._entries.label(row)  # or it has no path to go to
             return self._entries.payload(row, payload)
@@ -83,8 +113,10 @@ class SqliteOutbox:
 
     async def note(self, transaction: str, limits: Limits) -> Group:
         def work(db: sqlite3.Connection) -> Group:
-            db.execute(CLAIM, msgspec.structs.asdict(limits))
-            db.execute("UPDATE export SET rid = ? WHERE status = 'claimed'", [transaction])
+            group = self._claimed(db)
+            if group is not None and not group.is_suspect:
+                claim_fresh(db, limits)
+            db.execute(NOTE, [transaction])
             db.execute("DELETE FROM attempt")
             return self._claimed(db) or Group(())
 
@@ -100,17 +132,11 @@ class SqliteOutbox:
 
         return await self._commits.run(work)
 
-    async def refused(self, id: str, tries_max: int) -> Receipt | None:
-        def work(db: sqlite3.Connection) -> Receipt | None:
-            row = db.execute(REFUSED, [tries_max, id]).fetchone()
-            found = self._entries.receipt(Row(*row)) if row else None
-            return found if found and found.status == "set_aside" else None
-
-        return await self._commits.run(work)
-
     async def damaged(self, id: str) -> Receipt | None:
         def work(db: sqlite3.Connection) -> Receipt | None:
-            row = db.execute(DAMAGED, [id]).fetchone()
+            claimed = db.execute("SELECT number, id FROM export WHERE status = 'claimed'")
+            number = next((number for number, read in claimed.fetchall() if read == id), None)
+            row = db.execute(DAMAGED, [number]).fetchone()
             return self._entries.receipt(Row(*row)) if row else None
 
         return await self._commits.run(work)
@@ -127,8 +153,16 @@ class SqliteOutbox:
         await self._commits.run(work)
 
     async def release(self) -> None:
-        update = "UPDATE export SET status = 'accepted', rid = NULL WHERE status = 'claimed'"
-        await self._run(update)
+        await self._run(RELEASE)
+
+    async def fail(self, named: Collection[str], tries_max: int) -> Sequence[Receipt]:
+        given = {"named": msgspec.json.encode(named).decode(), "tries_max": tries_max}
+
+        def work(db: sqlite3.Connection) -> Sequence[Receipt]:
+            rows = [Row(*row) for row in db.execute(FAIL, given).fetchall()]
+            return [self._entries.receipt(row) for row in rows if row.status == "set_aside"]
+
+        return await self._commits.run(work)
 
     async def attempts(self) -> Sequence[Seen]:
         def work(db: sqlite3.Connection) -> Sequence[Seen]:
@@ -147,8 +181,11 @@ class SqliteOutbox:
         await self._commits.run(work)
 
     def _claimed(self, db: sqlite3.Connection) -> Group | None:
-        rows = [Row(*row) for row in db.execute(CLAIMED).fetchall()]
-        return Group(tuple(map(self._file, rows)), rows[0].rid) if rows else None
+        found = db.execute(CLAIMED).fetchall()
+        if not found:
+            return None
+        rows, failures = [Row(*row[:-1]) for row in found], [row[-1] for row in found]
+        return Group(tuple(map(self._file, rows)), rows[0].rid, max(failures) > FRESH[1])
 
     def _file(self, row: Row) -> File:
         """With a damaged label it has no path, and its bytes cannot be had either."""
@@ -157,3 +194,19 @@ class SqliteOutbox:
         except Damaged:
             return File(row.id, "", row.size, row.ingested)
         return File(row.id, label.path, row.size, row.ingested, label.correlation_id)
+
+
+def claim_fresh(db: sqlite3.Connection, limits: Limits) -> None:
+    low, high = FRESH
+    db.execute(CLAIM, msgspec.structs.asdict(limits) | {"low": low, "high": high})
+
+
+def claim_suspects(db: sqlite3.Connection, limits: Limits) -> None:
+    """The oldest, and those that have failed as often."""
+    oldest = db.execute(SUSPECT).fetchone()
+    if oldest is None:
+        return
+    (tries,) = oldest
+    exports_max = max(1, limits.exports_max // SHARES[tries]) if tries in SHARES else 1
+    given = {"exports_max": exports_max, "bytes_max": limits.bytes_max}
+    db.execute(CLAIM, given | {"low": tries, "high": tries})

@@ -29,11 +29,13 @@ TABLES = """
         tries    INTEGER NOT NULL DEFAULT 0,
         status   TEXT NOT NULL DEFAULT 'accepted'
                  CHECK (status IN ('accepted', 'claimed', 'committed', 'set_aside', 'abandoned')),
+        since    INTEGER,               -- how many were committed when its group failed last
         reason   TEXT,                  -- why it was set aside
         rid      TEXT                   -- the transaction
     ) STRICT;
 
-    CREATE INDEX mailbox ON export (number, bytes) WHERE status = 'accepted';
+    CREATE INDEX mailbox ON export (number, bytes, tries) WHERE status = 'accepted';
+    CREATE INDEX suspect ON export (number, tries) WHERE status = 'accepted' AND tries >= 2;
     CREATE INDEX claimed ON export (number, bytes) WHERE status = 'claimed';
     CREATE INDEX aside ON export (number, bytes) WHERE status = 'set_aside';
     CREATE INDEX receipts ON export (user, number);

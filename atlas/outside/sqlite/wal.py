@@ -145,6 +145,31 @@ def mend(wal: Path) -> None:
         os.fsync(file.fileno())
 
 
+def applied(journal: bytes, log: bytes) -> bytes:
+    """The pages of a journal as they are with its log: up to the last whole commit."""
+    generation = generation_of(log[: HEADER.size]) if len(log) > HEADER.size else None
+    if generation is None:
+        return journal
+    pages, pending, before = bytearray(journal), list[Frame](), generation.sums
+    for frame in frames_of(log, generation):
+        if not is_whole(frame, before, generation):
+            break
+        pending.append(frame)
+        before = frame.sums
+        if frame.is_commit:
+            for each in pending:
+                put(pages, log, each, generation.page_size)
+            pending.clear()
+    return bytes(pages)
+
+
+def put(pages: bytearray, log: bytes, frame: Frame, size: int) -> None:
+    (number, _) = struct.unpack_from(">2I", log, frame.offset)
+    start, content = (number - 1) * size, frame.offset + FRAME_HEADER.size
+    pages.extend(bytes(max(0, start + size - len(pages))))
+    pages[start : start + size] = log[content : content + size]
+
+
 def frames_of(raw: bytes, generation: Generation) -> Iterator[Frame]:
     words = struct.Struct(f"{generation.order}2I8x8x{generation.page_size // 4}I")
     starts = range(HEADER.size, len(raw) - words.size + 1, words.size)

@@ -1,0 +1,16 @@
+"""How the uploader works."""
+
+from dataclasses import dataclass
+
+from atlas.core.messages import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How much, how often, how hard, and whether others write to the branch, too."""
+
+    group: Limits
+    interval_seconds: float = 5.0
+    uploads_at_once: int = 64
+    tries_max: int = 5
+    is_sole_writer: bool = True
