@@ -68,6 +68,7 @@ class MemoryDataset:
     complaints: list[str] = field(default_factory=list)
     down: bool = False
     refuses: set[str] = field(default_factory=set)
+    poisons: dict[str, Exception] = field(default_factory=dict)  # by path: raised at every put
     committed: set[str] = field(default_factory=set)  # by us: asked again, that is the answer
     now: datetime = datetime(2026, 1, 2, 12, 30, tzinfo=UTC)  # its clock is not ours
 
@@ -84,6 +85,8 @@ class MemoryDataset:
     async def put(self, transaction: str, path: str, ndjson: bytes) -> None:
         async with self.call("put"):
             found = self.open_and_ours(transaction)
+            if path in self.poisons:
+                raise self.poisons[path]
             if path in self.refuses:
                 raise FileRefused
             if len(found.files.setdefault(path, ndjson)) != len(ndjson):

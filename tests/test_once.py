@@ -268,6 +268,59 @@ async def test_a_file_that_foundry_refuses_is_set_aside_and_not_in_the_way(tmp_p
     assert life.dataset.open_now() == []
 
 
+POISONED = "healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson"  # the path of the first export
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        pytest.param(ZeroDivisionError(), id="crashes the uploader"),
+        pytest.param(FoundryError("lost"), id="is never answered"),
+    ],
+)
+async def test_an_export_in_which_groups_fail_is_found_and_set_aside(tmp_path, poison):
+    """By groups of suspects that get smaller: of 40 neighbours none waits for it for long."""
+    life = Life(tmp_path / "journal", group=Limits(exports_max=32))
+    uuids = [f"u{number:02}" for number in range(40)]
+    await accept(life, b"poison", *(uuid.encode() for uuid in uuids))
+    life.dataset.poisons[POISONED] = poison
+    more = 0
+    async with life.running() as flow:
+        while not flow.seen.of(ExportSetAside):  # only while others commit, a try counts
+            assert (await flow.post(an_export(b'{"uuid":"v%d"}\n' % more))).status == 200
+            more += 1
+        await flow.is_empty()
+        (told,) = flow.seen.of(ExportSetAside)
+        assert (await flow.receipt(told.id, "token-of-ada")).body["status"] == "set_aside"
+        assert told.correlation_id != ""
+        assert flow.seen.count_of(ActorCrashed) <= 5
+    assert life.dataset.uuids() == sorted([*uuids, *(f"v{number}" for number in range(more))])
+    assert life.dataset.open_now() == []
+
+
+async def test_no_export_is_set_aside_while_none_is_committed(tmp_path):
+    """Whatever Foundry does to all files alike is its own state, however long it lasts."""
+    life = Life(tmp_path / "journal")
+    await accept(life, b"a", b"b", b"c")
+    paths = [POISONED.replace("000Z", f"00{number}Z") for number in range(3)]
+    life.dataset.poisons = dict.fromkeys(paths, FoundryError("lost"))
+    async with life.running() as flow:
+        await flow.seen.wait_for(UploadPaused, 12)
+        life.dataset.poisons.clear()
+        await flow.is_empty()
+        assert flow.seen.of(ExportSetAside) == []
+    assert life.dataset.uuids() == ["a", "b", "c"]
+
+
+async def test_a_process_that_dies_again_and_again_sets_nothing_aside_that_is_alone(tmp_path):
+    life = Life(tmp_path / "journal")
+    for _ in range(7):
+        await post_and_kill(life, "after put")
+    async with life.running() as flow:
+        await flow.is_empty()
+    assert life.dataset.uuids() == ["a"]
+
+
 @pytest.mark.parametrize("moment", ["before put", "after put", "before commit", "after commit"])
 async def test_latecomers_go_along_and_are_committed_once_whatever_is_lost(tmp_path, moment):
     """Two are on their way, one at a time; ten come before the last has found its place."""

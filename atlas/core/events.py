@@ -65,7 +65,6 @@ class ExportSetAside(Struct, frozen=True):
     id: str
     correlation_id: str
     tries: int
-    reason: str = ""
 
 
 class GroupStarted(Struct, frozen=True):

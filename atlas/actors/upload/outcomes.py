@@ -1,6 +1,6 @@
 """What became of it: asked of Foundry, kept in the journal, told to whoever waits."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from atlas.actors.upload.pace import Pace
@@ -38,7 +38,7 @@ class Outcomes:
             if is_excused or there or group.transaction is None:
                 await self.outbox.release()
             else:
-                await self.fail([])
+                await self.fail(group.files)
             self.watch(events.GroupRecovered(len(group.files), len(there), group.transaction))
         return is_unresolved
 
@@ -115,11 +115,13 @@ class Outcomes:
                 )
             )
 
-    async def fail(self, named: Sequence[str]) -> None:
-        """What is still claimed was tried, and it was not Foundry that was not to be had."""
-        for receipt in await self.outbox.fail(named, self.pace.tries_max):
+    async def fail(self, files: Iterable[File], named: Iterable[File] = ()) -> None:
+        """What is still claimed of these was tried, and it was not Foundry that was away."""
+        by_id = {file.id: file for file in files}
+        for receipt in await self.outbox.fail([file.id for file in named], self.pace.tries_max):
             self.promises.settle(receipt.id, receipt)
-            self.watch(events.ExportSetAside(receipt.id, "", self.pace.tries_max))
+            correlation_id = by_id[receipt.id].correlation_id
+            self.watch(events.ExportSetAside(receipt.id, correlation_id, self.pace.tries_max))
 
     async def set_damaged_aside(self, file: File) -> None:
         """Nobody can send it any more, and nobody may send something else."""

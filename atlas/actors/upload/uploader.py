@@ -163,7 +163,7 @@ class Upload:
         else:
             await self.branch.abort(transaction)
         if len(there) < len(put.group.files):
-            await self.outcomes.fail([file.id for file in put.refused])
+            await self.outcomes.fail(put.group.files, named=put.refused)
         return True
 
     async def look(self) -> Seen | None:

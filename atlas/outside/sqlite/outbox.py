@@ -37,7 +37,7 @@ COMPLETE = f"""
     WHERE status = 'claimed' AND id IN (SELECT value FROM json_each(?)) RETURNING {COLUMNS}
 """
 SUSPECT = """
-    SELECT tries FROM export WHERE status = 'accepted' AND tries >= 2 ORDER BY number LIMIT 1
+    SELECT tries FROM export WHERE status = 'accepted' AND tries >= 2 ORDER BY tries, number LIMIT 1
 """
 FRESH = 0, 1  # tries
 SHARES = {2: 8, 3: 64}  # of the limit, by tries: one part in so many; with more tries, alone
@@ -202,11 +202,11 @@ def claim_fresh(db: sqlite3.Connection, limits: Limits) -> None:
 
 
 def claim_suspects(db: sqlite3.Connection, limits: Limits) -> None:
-    """The oldest, and those that have failed as often."""
-    oldest = db.execute(SUSPECT).fetchone()
-    if oldest is None:
+    """The oldest of those that have failed least: so most of them are cleared, and soon."""
+    found = db.execute(SUSPECT).fetchone()
+    if found is None:
         return
-    (tries,) = oldest
+    (tries,) = found
     exports_max = max(1, limits.exports_max // SHARES[tries]) if tries in SHARES else 1
     given = {"exports_max": exports_max, "bytes_max": limits.bytes_max}
     db.execute(CLAIM, given | {"low": tries, "high": tries})

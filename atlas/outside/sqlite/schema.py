@@ -35,7 +35,7 @@ TABLES = """
     ) STRICT;
 
     CREATE INDEX mailbox ON export (number, bytes, tries) WHERE status = 'accepted';
-    CREATE INDEX suspect ON export (number, tries) WHERE status = 'accepted' AND tries >= 2;
+    CREATE INDEX suspect ON export (tries, number) WHERE status = 'accepted' AND tries >= 2;
     CREATE INDEX claimed ON export (number, bytes) WHERE status = 'claimed';
     CREATE INDEX aside ON export (number, bytes) WHERE status = 'set_aside';
     CREATE INDEX receipts ON export (user, number);
