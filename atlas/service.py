@@ -18,6 +18,7 @@ from atlas.actors.authenticate import Authenticate
 from atlas.actors.decode import Decode
 from atlas.actors.flatten import Flatten
 from atlas.actors.journal import Journal
+from atlas.actors.quarantine import Quarantine, Replay
 from atlas.actors.upload import Chance, Pace, Upload
 from atlas.core import ports
 from atlas.core.errors import Draining, Unavailable
@@ -32,7 +33,7 @@ from atlas.edge.refusals import Refusals
 from atlas.outside import auth0, foundry, log
 from atlas.outside.sqlite import journal, keys
 from atlas.outside.sqlite.room import Bounds
-from atlas.runtime import Bell, OnCrash, Promises, Restarts, Stages, supervise
+from atlas.runtime import Bell, OnCrash, Promises, Rescue, Restarts, Stages, supervise
 from atlas.settings import Settings
 
 T = TypeVar("T")
@@ -48,6 +49,7 @@ class Store:
     intake: ports.Intake
     receipts: ports.Receipts
     outbox: ports.Outbox
+    aside: ports.Aside
     ledger: ports.Ledger
     is_durable: bool
 
@@ -102,13 +104,19 @@ def opened(settings: Settings, stderr: TextIO) -> Iterator[tuple[Store, Watch]]:
     To be entered before an event loop runs: it may wait for a predecessor to end.
     """
     with held(settings, wait_seconds=journal.HELD_SECONDS) as found:
-        store = Store(found.intake, found.receipts, found.outbox, found.ledger, found.is_durable)
+        store = stored(found)
         stream = log.logger(stderr, settings.log.level)
         rid, shows_users = settings.foundry.dataset_rid, settings.log.user_ids
         watch = log.Log(stream, rid, found.log_key, shows_users).watch
         for event in found.news:
             watch(event)
         yield store, watch
+
+
+def stored(found: journal.SqliteJournal) -> Store:
+    return Store(
+        found.intake, found.receipts, found.outbox, found.aside, found.ledger, found.is_durable
+    )
 
 
 @contextmanager
@@ -163,14 +171,17 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
         uploads.start_soon(supervise, "Upload", run, restarts, on_crash)
         async with anyio.create_task_group() as tasks:
             stages = Stages(tasks, on_crash)
+            quarantine = Quarantine(store.aside, promises, now, watch)
+            await quarantine.remember()
+            keeper = stages.spawn_last(quarantine)
+            rescue = Rescue(keeper, quarantine.knows)
             journaler = stages.spawn_last(Journal(store.intake, promises, bell, watch), at_once=64)
-            flattener = stages.spawn(Flatten(compute, now), journaler, at_once=2)
-            decoder = stages.spawn(
-                Decode(compute, limits.bytes_max, limits.lines_max), flattener, at_once=2
-            )
+            flattener = stages.spawn(Flatten(compute, now), journaler, rescue=rescue, at_once=2)
+            decode = Decode(compute, limits.bytes_max, limits.lines_max)
+            decoder = stages.spawn(decode, flattener, rescue=rescue, at_once=2)
             doorkeeper = stages.spawn_last(Authenticate(world.identities, scope), at_once=16)
             tasks.start_soon(warm, world.identities)
-            async with doorkeeper.stream, decoder.stream:
+            async with keeper.stream, doorkeeper.stream, decoder.stream:
                 refusals = Refusals(now, world.chance.random, watch)
                 exports = Exports(
                     users=doorkeeper,
@@ -183,9 +194,10 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
                     is_draining=lambda: drain.has_begun,
                 )
                 errors = Errors(refusals, on_crash)
+                replay = Replay(quarantine, decoder, flattener, bell.ring)
                 yield Service(
                     public=listener(exports, errors, world, drain, settings),
-                    operator=operator(store.ledger, settings),
+                    operator=operator(store, replay, settings),
                     drain=drain.begin,
                 )
                 drain.begin()
@@ -207,9 +219,9 @@ def listener(
     return public(list(routes), errors, settings.edge.cors_origins)
 
 
-def operator(ledger: ports.Ledger, settings: Settings) -> ASGIApp:
+def operator(store: Store, replay: Replay, settings: Settings) -> ASGIApp:
     hosts = frozenset({"localhost", "127.0.0.1", "::1", settings.operator.address[0]})
-    return Operator(ledger, settings.operator.token, hosts).app()
+    return Operator(store.ledger, store.aside, replay, settings.operator.token, hosts).app()
 
 
 def pace(settings: Settings) -> Pace:

@@ -22,7 +22,7 @@ from atlas.core.messages import Limits
 from atlas.core.ports import Compute, Identities, Outbox
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
-from atlas.service import Service, Store, World, compute, serving
+from atlas.service import Service, World, compute, serving, stored
 from atlas.settings import Auth0, Edge, Export, Foundry, Settings
 from tests.fakes import KnownUsers, MemoryDataset
 
@@ -160,13 +160,7 @@ class Life:
         """Not a fixture: a task group must be left by the task that entered it."""
         seen = Seen()
         with opened(self.journal, Bounds(self.journal_bytes_max, free_bytes=0)) as journal:
-            store = Store(
-                journal.intake,
-                journal.receipts,
-                journal.outbox,
-                journal.ledger,
-                journal.is_durable,
-            )
+            store = stored(journal)
             world = World(
                 identities=self.identities,
                 store=store,

@@ -5,6 +5,7 @@ import pytest
 
 from atlas.core.events import ActorCrashed, ExportAccepted, GroupCommitted
 from atlas.core.messages import Limits
+from atlas.outside.sqlite.intake import SqliteIntake
 from tests.conftest import ROOM, Life, an_export
 from tests.fakes import Gate
 
@@ -427,17 +428,17 @@ async def test_a_timestamp_as_sent_is_part_of_what_makes_exports_the_same(life):
     assert life.dataset.rows()[-1]["export_timestamp"] == "2026-01-02T12:00:00.000Z"
 
 
-async def test_a_bug_is_an_answer_an_event_and_nothing_of_the_data(life):
-    async def broken(_bytes, work, /, *args):
+async def test_a_bug_is_an_answer_an_event_and_nothing_of_the_data(life, monkeypatch):
+    async def broken(_intake, _export):
         raise ValueError("72 beats of Ada")
 
-    life.compute = broken
+    monkeypatch.setattr(SqliteIntake, "append", broken)
     async with life.running() as flow:
         answer = await flow.post(an_export())
         (crash,) = flow.seen.of(ActorCrashed)
 
     assert (answer.status, answer.body["error"]["code"]) == (500, "INTERNAL_ERROR")
-    assert (crash.actor, crash.error) == ("Decode", "ValueError")
+    assert (crash.actor, crash.error) == ("Journal", "ValueError")
     assert "Ada" not in str(crash) + str(answer.body)
 
 

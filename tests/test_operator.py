@@ -75,6 +75,7 @@ async def test_an_entry_tells_how_an_export_stands(life):
         "user": "",
         "bytes": file,
         "tries": 1,
+        "reason": None,
     }
 
 
@@ -267,7 +268,7 @@ async def test_what_is_not_asked_for_has_a_measure(query, question):
             questions.append(given)
             return Listing({}, ())
 
-    app = operator.Operator(Asked(), "", frozenset({"127.0.0.1"})).app()
+    app = operator.Operator(Asked(), None, None, "", frozenset({"127.0.0.1"})).app()
     assert (await asgi(app, "GET", f"/exports{query}", {"host": HOST})).status == 200
     assert questions == [question]
 

@@ -67,6 +67,14 @@ class ExportSetAside(Struct, frozen=True):
     tries: int
 
 
+class ExportQuarantined(Struct, frozen=True):
+    """An export has crashed a stage: it is kept as it came, and no twin of it gets there again."""
+
+    id: str
+    correlation_id: str
+    user: str
+
+
 class GroupStarted(Struct, frozen=True):
     """A transaction is open, and these exports are on their way into it."""
 
@@ -187,6 +195,7 @@ Event = (
     | ExportReplayed
     | ExportCommitted
     | ExportSetAside
+    | ExportQuarantined
     | GroupStarted
     | GroupCommitted
     | GroupRecovered

@@ -37,20 +37,23 @@ class Head(Struct, frozen=True):
     binding: Binding | None = None
 
 
-class Export(Struct, frozen=True):
+class Export(Struct, frozen=True, tag=True):
     """What a user sent. The body is base64; nothing in it is checked yet."""
 
     head: Head
     body: bytes
 
 
-class Decoded(Struct, frozen=True):
+class Decoded(Struct, frozen=True, tag=True):
     """The lines as sent. The id is the same whenever the same export is sent again."""
 
     id: str
     head: Head
     lines: tuple[bytes, ...]
     bytes: int
+
+
+Original = Export | Decoded  # as it came to a stage
 
 
 class Reject(Struct, frozen=True):
@@ -152,13 +155,22 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
 class Entry(Struct, frozen=True):
     """One export in the journal, as an operator sees it.
 
-    `user` is a keyed hash of the sub, and so is the folder in the receipt's path.
+    `user` is a keyed hash of the sub, and so is the folder in the receipt's path. `reason` is why
+    its last group failed, or why it was set aside.
     """
 
     receipt: Receipt
     user: str
     bytes: int
     tries: int
+    reason: str | None = None
+
+
+class Replayed(Struct, frozen=True):
+    """How many that were set aside are on their way again, and how many failed again."""
+
+    again: int
+    failed: int
 
 
 class Page(Struct, frozen=True):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
-from atlas.core.messages import Head, User
+from atlas.core.messages import Export, Head, Original, User
 
 PLAIN = frozenset((string.ascii_letters + string.digits + "|@._-").encode())
 FOLDER_BYTES_MAX = 200
@@ -26,6 +26,13 @@ def export_id(head: Head, ndjson: bytes) -> str:
         digest.update(len(part).to_bytes(8, "big"))  # or "ab" + "c" would be "a" + "bc"
         digest.update(part)
     return digest.hexdigest()
+
+
+def original_id(original: Original) -> str:
+    """Of an export as it came to a stage: before decode, by what it is packed in."""
+    if isinstance(original, Export):
+        return export_id(original.head, original.body)
+    return original.id
 
 
 def folder(user: User) -> str:

@@ -15,8 +15,10 @@ from atlas.core.messages import (
     LeftOpen,
     Limits,
     Listing,
+    Original,
     Page,
     Receipt,
+    Replayed,
     Seen,
     Status,
     User,
@@ -138,6 +140,45 @@ class Attempts(Protocol):
 
     async def resolve(self) -> None:
         """Nothing that we began is left open: forget the attempts."""
+
+
+class Aside(Protocol):
+    """What was set aside, in the journal."""
+
+    async def keep(self, original: Original, id: str, at: datetime) -> Receipt:
+        """Keep what crashes a stage. Its receipt; `replayed` if it was kept before.
+
+        Raises JournalFull.
+        """
+        ...
+
+    async def originals(self) -> Collection[str]:
+        """The ids of what is kept so."""
+        ...
+
+    async def original(self, id: str) -> Original | None:
+        """One of them. Raises Damaged."""
+
+    async def forget(self, id: str) -> None:
+        """It went through the flow after all, and stands in the journal as any other."""
+
+    async def accept(self, id: str | None) -> int:
+        """Let the uploader try again what Foundry did not take: this one, or all; how many."""
+        ...
+
+    async def abandon(self, id: str | None) -> int:
+        """Give up what is set aside, this one or all, and keep its entry only; how many."""
+        ...
+
+
+class Replays(Protocol):
+    """What was set aside, through the flow once more."""
+
+    async def one(self, id: str) -> Replayed:
+        """Raises Rejected when it is none that the flow accepts."""
+        ...
+
+    async def all(self) -> Replayed: ...
 
 
 class Ledger(Protocol):

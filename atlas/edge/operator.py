@@ -17,8 +17,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from atlas.core.errors import AtlasError, NotFound, Rejected
-from atlas.core.messages import Status
-from atlas.core.ports import Ledger
+from atlas.core.messages import Entry, Status
+from atlas.core.ports import Aside, Ledger, Replays
 from atlas.edge.refusals import json
 
 PAGE_MAX = 1_000
@@ -33,6 +33,12 @@ class Asked(Struct):
     before: Annotated[int, Meta(ge=1, le=2**62)] | None = None
 
 
+class Abandoned(Struct):
+    """How many were given up."""
+
+    abandoned: int
+
+
 @dataclass(frozen=True, slots=True)
 class Operator:
     """`hosts` are the names that it answers to, beside addresses: a page in somebody's browser,
@@ -40,6 +46,8 @@ class Operator:
     """
 
     ledger: Ledger
+    aside: Aside
+    replays: Replays
     token: str
     hosts: frozenset[str]
 
@@ -47,6 +55,9 @@ class Operator:
         app = Starlette(
             routes=[
                 Route("/exports", self.guarded(self.list), methods=["GET"]),
+                Route("/exports/replay", self.guarded(self.replay_all), methods=["POST"]),
+                Route("/exports/{id:path}/replay", self.guarded(self.replay), methods=["POST"]),
+                Route("/exports/{id:path}/abandon", self.guarded(self.abandon), methods=["POST"]),
                 Route("/exports/{id:path}", self.guarded(self.show), methods=["GET"]),
             ],
             exception_handlers={AtlasError: refuse, HTTPException: no_route},
@@ -63,6 +74,8 @@ class Operator:
             if self.token and not hmac.compare_digest(bearer(request.headers), self.token.encode()):
                 why = {"error": "The operator token is missing or wrong."}
                 return json(why, 401, {"WWW-Authenticate": "Bearer"})
+            if "origin" in request.headers and request.method != "GET":
+                return json({"error": "A page in a browser changes nothing here."}, 403)
             return await route(request)
 
         return guard
@@ -81,11 +94,26 @@ class Operator:
         return json(listing, 200)
 
     async def show(self, request: Request) -> Response:
+        return json(await self.entry(request), 200)
+
+    async def entry(self, request: Request) -> Entry:
+        """The one of the path. Raises NotFound."""
         id = request.path_params["id"]
         entry = await self.ledger.entry(id) if id else None
         if entry is None:
             raise NotFound("No export in the journal has this id, or more than one begins so.")
-        return json(entry, 200)
+        return entry
+
+    async def replay(self, request: Request) -> Response:
+        entry = await self.entry(request)
+        return json(await self.replays.one(entry.receipt.id), 200)
+
+    async def replay_all(self, _request: Request) -> Response:
+        return json(await self.replays.all(), 200)
+
+    async def abandon(self, request: Request) -> Response:
+        entry = await self.entry(request)
+        return json(Abandoned(await self.aside.abandon(entry.receipt.id)), 200)
 
 
 async def no_route(_request: Request, error: Exception) -> Response:

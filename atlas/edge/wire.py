@@ -173,7 +173,7 @@ def export_reply(receipt: Receipt, context: Context, body: ExportBody | None = N
     is_committed = receipt.status == "committed"
     warnings = body.warnings(receipt.received) if body else ()
     if receipt.status == "set_aside":
-        warnings += ("Foundry refused this file; it is kept, and the operator sees it.",)
+        warnings += ("It could not be processed; it is kept, and the operator sees it.",)
     return ExportReply(
         success=True,
         dataset_rid=context.dataset_rid,

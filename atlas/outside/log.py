@@ -20,6 +20,7 @@ SENTENCES: dict[type, tuple[str, str]] = {
     events.ExportReplayed: ("info", "HealthKit export came again"),
     events.ExportCommitted: ("info", "Successfully uploaded HealthKit JSON to Foundry dataset"),
     events.ExportSetAside: ("error", "Failed to upload HealthKit JSON to Foundry dataset"),
+    events.ExportQuarantined: ("error", "HealthKit export that crashes Atlas set aside"),
     events.GroupStarted: ("info", "Foundry transaction opened"),
     events.GroupCommitted: ("info", "Foundry transaction committed"),
     events.GroupRecovered: ("warning", "Foundry transaction of unknown outcome settled"),

@@ -11,7 +11,7 @@ Three rules, and nothing here knows about health data:
 """
 
 from atlas.runtime.replies import Bell, Pending, Promise, Promises, Reply
-from atlas.runtime.stages import Address, Envelope, Stage, Stages
+from atlas.runtime.stages import Address, Envelope, Rescue, Stage, Stages
 from atlas.runtime.supervision import OnCrash, Restarts, answering, supervise
 from atlas.runtime.together import side_by_side
 
@@ -24,6 +24,7 @@ __all__ = [
     "Promise",
     "Promises",
     "Reply",
+    "Rescue",
     "Restarts",
     "Stage",
     "Stages",

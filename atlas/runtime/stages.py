@@ -9,7 +9,7 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from atlas.core.errors import Unavailable
+from atlas.core.errors import AtlasError, Unavailable
 from atlas.runtime.replies import Reply
 from atlas.runtime.supervision import OnCrash, Restarts, answering, supervise
 
@@ -51,6 +51,14 @@ class Address(Generic[In, Answer]):
             raise Unavailable from error
 
 
+@dataclass(frozen=True, slots=True)
+class Rescue(Generic[Answer]):
+    """Where stages send a message that they cannot bear: in place of an answer, and ever after."""
+
+    address: Address[Any, Answer]
+    knows: Callable[[Any], bool]
+
+
 class Stage(Protocol[In_contra, Out_co]):
     """One message in, one message out. An AtlasError is an answer, too."""
 
@@ -69,13 +77,27 @@ class Stages:
         stage: Stage[In, Out],
         onward: Address[Out, Answer],
         *,
+        rescue: Rescue[Answer] | None = None,
         size: int = 16,
         at_once: int = 1,
     ) -> Address[In, Answer]:
-        """Start a stage that sends on what it makes."""
+        """Start a stage that sends on what it makes; with a rescue, what it cannot bear there."""
 
-        async def step(envelope: Envelope[In, Answer]) -> None:
-            await onward.send(envelope.forward(await stage.handle(envelope.body)))
+        async def step(envelope: Envelope[In, Answer]) -> Exception | None:
+            if rescue is not None and rescue.knows(envelope.body):
+                await rescue.address.send(envelope)
+                return None
+            try:
+                made = await stage.handle(envelope.body)
+            except AtlasError:
+                raise
+            except Exception as crash:
+                if rescue is None:
+                    raise
+                await rescue.address.send(envelope)
+                return crash
+            await onward.send(envelope.forward(made))
+            return None
 
         return self._start(_Work(type(stage).__name__, step, onward.stream), size, at_once)
 
@@ -93,8 +115,10 @@ class Stages:
         async def run() -> None:
             async for envelope in inbox:
                 with answering(envelope.reply):
-                    await work.step(envelope)
-                    restarts.has_worked = True
+                    crash = await work.step(envelope)
+                    restarts.has_worked = restarts.has_worked or crash is None
+                if crash is not None:  # its reply is settled where it was sent
+                    raise crash
 
         async def live() -> None:
             async with inbox, work.onward:
@@ -116,7 +140,7 @@ class _Work(Generic[In, Answer]):
     """What a stage does with each envelope, and what it closes when it ends."""
 
     name: str
-    step: Callable[[Envelope[In, Answer]], Awaitable[None]]
+    step: Callable[[Envelope[In, Answer]], Awaitable[Exception | None]]
     onward: AbstractAsyncContextManager[object]
 
 

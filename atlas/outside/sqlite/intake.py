@@ -8,6 +8,7 @@ import msgspec
 from atlas.core import names
 from atlas.core.errors import KeyReused
 from atlas.core.messages import Flattened, Head, Receipt, User
+from atlas.outside.sqlite.aside import ORIGINAL
 from atlas.outside.sqlite.commits import Commits
 from atlas.outside.sqlite.entries import BOUND, COLUMNS, Entries, Fixed, Label, Row
 from atlas.outside.sqlite.room import Room
@@ -17,6 +18,9 @@ INSERT = f"""
     INSERT INTO export ({BOUND}, place, label, payload)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING {COLUMNS}
 """
+
+# What came through the stage that it crashed, or was given up, stands here as any other now.
+FORGET = f"DELETE FROM export WHERE id = ? AND ({ORIGINAL} OR status = 'abandoned')"
 
 
 class SqliteIntake:
@@ -30,6 +34,7 @@ class SqliteIntake:
     async def append(self, export: Flattened) -> Receipt:
         def work(db: sqlite3.Connection) -> Receipt:
             check_key(db, self._entries.seal, export.head, export.id)
+            db.execute(FORGET, [export.id])
             found = db.execute(f"SELECT {COLUMNS} FROM export WHERE id = ?", [export.id]).fetchone()
             if found:
                 receipt = self._entries.receipt(Row(*found))

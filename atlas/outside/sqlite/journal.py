@@ -12,6 +12,7 @@ from pathlib import Path
 from atlas.core.errors import CannotStart
 from atlas.core.events import Event, JournalDamaged, KeyBesideJournal
 from atlas.outside.sqlite import damage, keys, lock, schema, seal
+from atlas.outside.sqlite.aside import SqliteAside
 from atlas.outside.sqlite.commits import Commits
 from atlas.outside.sqlite.entries import Entries
 from atlas.outside.sqlite.folder import beside, keep_names
@@ -45,6 +46,7 @@ class SqliteJournal:
     intake: SqliteIntake
     receipts: SqliteReceipts
     outbox: SqliteOutbox
+    aside: SqliteAside
     ledger: SqliteLedger
     log_key: bytes = field(repr=False)
     news: tuple[Event, ...]
@@ -82,6 +84,7 @@ def opened(
             intake=SqliteIntake(commits, entries, room),
             receipts=SqliteReceipts(commits, entries),
             outbox=SqliteOutbox(commits, entries, room),
+            aside=SqliteAside(commits, entries, room),
             ledger=SqliteLedger(commits, entries, room),
             log_key=entries.seal.user_key,
             news=tuple(news),

@@ -11,7 +11,7 @@ from atlas.outside.sqlite.commits import Commits
 from atlas.outside.sqlite.entries import COLUMNS, Entries, Row
 from atlas.outside.sqlite.room import Room
 
-SELECT = f"SELECT number, tries, {COLUMNS} FROM export"
+SELECT = f"SELECT number, tries, reason, {COLUMNS} FROM export"
 STANDS = "CASE status WHEN 'claimed' THEN 'accepted' ELSE status END"
 PAGE = f"""
     {SELECT} WHERE number < :before AND (:status IS NULL OR {STANDS} = :status)
@@ -65,8 +65,8 @@ class SqliteLedger:
         await self._commits.run(work)
 
     def _entry(self, row: tuple[Any, ...]) -> Entry:
-        _, tries, *columns = row
+        _, tries, reason, *columns = row
         kept = Row(*columns)
         user, found = kept.user[: names.PSEUDONYM_CHARACTERS], self._entries.receipt(kept)
-        path = names.nameless(found.path, user)
-        return Entry(msgspec.structs.replace(found, path=path), user, kept.size, tries)
+        path = names.nameless(found.path, user) if found.path else ""
+        return Entry(msgspec.structs.replace(found, path=path), user, kept.size, tries, reason)

@@ -1,0 +1,90 @@
+"""What no stage can bear stands here as it came, until somebody has mended the stage.
+
+An export that crashes decode or flatten would crash it again whenever its phone tries. So it is
+kept at its first crash, answered as set aside, and its twins never reach the stage again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from atlas.core import names
+from atlas.core.errors import AtlasError
+from atlas.core.events import ExportQuarantined, Watch
+from atlas.core.messages import Decoded, Export, Original, Receipt, Replayed
+from atlas.core.ports import Aside, Clock
+from atlas.runtime import Address, Pending, Promises
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    aside: Aside
+    promises: Promises[Receipt]
+    now: Clock
+    watch: Watch
+    known: set[str] = field(default_factory=set)
+
+    async def remember(self) -> None:
+        """What stands here from an earlier life."""
+        self.known.update(await self.aside.originals())
+
+    def knows(self, export: Original) -> bool:
+        return bool(self.known) and names.original_id(export) in self.known
+
+    async def handle(self, export: Original, /) -> Pending[Receipt]:
+        """Its receipt, which is as good as it gets."""
+        id = names.original_id(export)
+        receipt = await self.aside.keep(export, id, self.now())
+        if not receipt.replayed:
+            self.watch(ExportQuarantined(id, export.head.correlation_id, export.head.user.sub))
+        self.known.add(id)
+        promise = self.promises.of(id)
+        promise.settle(receipt)
+        return Pending(receipt, promise)
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Sends what was set aside through the flow once more, by the way that it came."""
+
+    quarantine: Quarantine
+    decode: Address[Export, Pending[Receipt]]
+    flatten: Address[Decoded, Pending[Receipt]]
+    ring: Callable[[], None]
+
+    async def one(self, id: str) -> Replayed:
+        """Raises what the flow has against it, if it is a reject after all."""
+        aside = self.quarantine.aside
+        original = await aside.original(id)
+        if original is None:
+            again = await aside.accept(id)
+            self.ring()
+            return Replayed(again, 0)
+        self.quarantine.known.discard(id)
+        try:
+            pending = await self.send(original)
+        except AtlasError:
+            self.quarantine.known.add(id)
+            raise
+        if pending.now.status == "set_aside":
+            return Replayed(0, 1)
+        await aside.forget(id)
+        return Replayed(1, 0)
+
+    async def all(self) -> Replayed:
+        """Those that Foundry did not take, too. One that fails again is in nobody's way."""
+        aside = self.quarantine.aside
+        again, failed = await aside.accept(None), 0
+        self.ring()
+        for id in await aside.originals():
+            try:
+                replayed = await self.one(id)
+            except AtlasError:
+                failed += 1
+            else:
+                again, failed = again + replayed.again, failed + replayed.failed
+        return Replayed(again, failed)
+
+    async def send(self, original: Original) -> Pending[Receipt]:
+        if isinstance(original, Export):
+            return await self.decode.ask(original)
+        return await self.flatten.ask(original)

@@ -1,0 +1,85 @@
+"""What was set aside: as it came, if a stage could not bear it; as a file, if Foundry did not."""
+
+import sqlite3
+from collections.abc import Collection
+from datetime import datetime
+
+import msgspec
+
+from atlas.core.messages import Original, Receipt
+from atlas.outside.sqlite.commits import Commits
+from atlas.outside.sqlite.entries import BOUND, COLUMNS, Entries, Fixed, Label, Row
+from atlas.outside.sqlite.room import Room
+
+CRASHED = "it crashes a stage"
+ORIGINAL = f"status = 'set_aside' AND reason = '{CRASHED}'"
+INSERT = f"""
+    INSERT INTO export ({BOUND}, place, label, payload, status, reason)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'set_aside', '{CRASHED}') RETURNING {COLUMNS}
+"""
+FIND = f"SELECT {COLUMNS}, payload FROM export WHERE id = ? AND {ORIGINAL}"
+ACCEPT = f"""
+    UPDATE export SET status = 'accepted', tries = 0, since = NULL, reason = NULL, rid = NULL
+    WHERE status = 'set_aside' AND reason <> '{CRASHED}' AND payload IS NOT NULL
+        AND (:id IS NULL OR id = :id)
+"""
+ABANDON = """
+    UPDATE export SET status = 'abandoned', payload = NULL
+    WHERE status = 'set_aside' AND (:id IS NULL OR id = :id)
+"""
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Original)
+
+
+class SqliteAside:
+    """Answers `ports.Aside`."""
+
+    def __init__(self, commits: Commits, entries: Entries, room: Room) -> None:
+        self._commits = commits
+        self._entries = entries
+        self._room = room
+
+    async def keep(self, original: Original, id: str, at: datetime) -> Receipt:
+        entries, head = self._entries, original.head
+
+        def work(db: sqlite3.Connection) -> Receipt:
+            db.execute("DELETE FROM export WHERE id = ? AND status = 'abandoned'", [id])
+            found = db.execute(f"SELECT {COLUMNS} FROM export WHERE id = ?", [id]).fetchone()
+            if found:
+                receipt = entries.receipt(Row(*found))
+                return msgspec.structs.replace(receipt, replayed=True)
+            text = _encoder.encode(original)
+            self._room.check(db, len(text))
+            fixed = Fixed(id, entries.seal.user(head.user.sub), at.isoformat(), 0, 0, len(text))
+            label = Label(head.user.sub, "", (), head.correlation_id)
+            sealed = entries.close_label(fixed, label), entries.close_payload(fixed, text)
+            row = [*fixed, entries.seal.name(id), *sealed]
+            return entries.receipt(Row(*db.execute(INSERT, row).fetchone()))
+
+        return await self._commits.run(work)
+
+    async def originals(self) -> Collection[str]:
+        select = f"SELECT id FROM export WHERE {ORIGINAL}"
+        return await self._commits.run(lambda db: [id for (id,) in db.execute(select).fetchall()])
+
+    async def original(self, id: str) -> Original | None:
+        def work(db: sqlite3.Connection) -> Original | None:
+            found = db.execute(FIND, [id]).fetchone()
+            if found is None:
+                return None
+            *columns, payload = found
+            kept: Original = _decoder.decode(self._entries.payload(Row(*columns), payload))
+            return kept
+
+        return await self._commits.run(work)
+
+    async def forget(self, id: str) -> None:
+        delete = f"DELETE FROM export WHERE id = ? AND {ORIGINAL}"
+        await self._commits.run(lambda db: db.execute(delete, [id]).rowcount)
+
+    async def accept(self, id: str | None) -> int:
+        return await self._commits.run(lambda db: db.execute(ACCEPT, {"id": id}).rowcount)
+
+    async def abandon(self, id: str | None) -> int:
+        return await self._commits.run(lambda db: db.execute(ABANDON, {"id": id}).rowcount)

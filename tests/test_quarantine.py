@@ -1,0 +1,153 @@
+"""What crashes a stage is kept as it came, is in nobody's way, and can be sent again."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from atlas.core import ndjson, rows
+from atlas.core.errors import NotNdjson
+from atlas.core.events import ActorCrashed, ExportQuarantined, ExportSetAside
+from atlas.service import compute
+from tests.conftest import Life, an_export, asgi
+
+STAGES = {"Decode": ndjson.decode, "Flatten": rows.flatten}
+POISON, GOOD = an_export(b'{"uuid":"poison"}\n'), an_export(b'{"uuid":"good"}\n')
+HOST = {"host": "127.0.0.1:9464"}
+
+
+@dataclass
+class Bug:
+    """In this stage, for whatever mentions the poison; until it is mended."""
+
+    stage: str
+    is_mended: bool = False
+    reached: list = field(default_factory=list)
+
+    async def compute(self, size, work, /, *args):
+        if work is STAGES[self.stage] and not self.is_mended:
+            self.reached.append(args)
+            made = rows.flatten(*args) if self.stage == "Flatten" else ndjson.decode(*args)
+            if "poison" in str(made):
+                raise ValueError("72 beats of Ada")
+        return await compute(size, work, *args)
+
+
+@pytest.fixture(params=STAGES)
+def bug(request):
+    return Bug(request.param)
+
+
+@pytest.fixture
+def life(tmp_path, bug):
+    return Life(tmp_path / "journal", compute=bug.compute)
+
+
+async def ordered(flow, path, **headers):
+    return await asgi(flow.service.operator, "POST", path, HOST | headers)
+
+
+async def listed(flow, status="set_aside"):
+    answer = await asgi(flow.service.operator, "GET", f"/exports?status={status}", HOST)
+    return answer.body["entries"]
+
+
+async def test_it_is_set_aside_at_its_first_crash_and_no_twin_reaches_the_stage(life, bug):
+    async with life.running() as flow:
+        first = await flow.post(POISON)
+        twin = await flow.post(POISON)
+        other = await flow.post(GOOD)
+        (told,) = flow.seen.of(ExportQuarantined)
+        (crash,) = flow.seen.of(ActorCrashed)
+        (entry,) = await listed(flow)
+
+    assert (first.status, first.body["status"], first.body["success"]) == (202, "set_aside", True)
+    assert (first.body["records_received"], first.body["file_path"]) == (0, None)
+    assert first.body["warnings"] != []
+    assert (twin.status, twin.body["receipt_id"]) == (202, first.body["receipt_id"])
+    assert (first.body["replayed"], twin.body["replayed"]) == (False, True)
+    assert other.status == 200
+    assert (told.id, crash.actor) == (first.body["receipt_id"], bug.stage)
+    assert entry["reason"] == "it crashes a stage"
+    assert "Ada" not in str(first.body) + str(crash)
+    assert life.dataset.uuids() == ["good"]
+
+    before = len(bug.reached)
+    async with life.running() as flow:
+        again = await flow.post(POISON)
+        found = await flow.receipt(first.body["receipt_id"])
+    assert again.body["receipt_id"] == found.body["receipt_id"] == first.body["receipt_id"]
+    assert len(bug.reached) == before
+
+
+async def test_when_the_stage_is_mended_it_goes_the_way_of_all_others_and_once(life, bug):
+    async with life.running() as flow:
+        id = (await flow.post(POISON)).body["receipt_id"]
+        failed = await ordered(flow, f"/exports/{id}/replay")
+        assert failed.body == {"again": 0, "failed": 1}
+        assert len(await listed(flow)) == 1
+
+        bug.is_mended = True
+        done = await ordered(flow, f"/exports/{id[:12]}/replay")
+        assert done.body == {"again": 1, "failed": 0}
+        await flow.is_empty()
+        twin = await flow.post(POISON)
+        assert (twin.status, twin.body["replayed"]) == (200, True)
+        assert await listed(flow) == []
+        nothing = await ordered(flow, "/exports/replay")
+        assert nothing.body == {"again": 0, "failed": 0}
+    assert life.dataset.uuids() == ["poison"]
+
+
+async def test_all_can_be_replayed_at_once_and_what_foundry_refused_with_them(life, bug):
+    refused = "healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson"
+    life.dataset.refuses.add(refused)
+    async with life.running() as flow:
+        await flow.post(GOOD)
+        assert flow.seen.count_of(ExportSetAside) == 1
+        await flow.post(POISON)
+        assert len(await listed(flow)) == 2
+
+        life.dataset.refuses.clear()
+        bug.is_mended = True
+        assert (await ordered(flow, "/exports/replay")).body == {"again": 2, "failed": 0}
+        await flow.is_empty()
+        assert await listed(flow) == []
+    assert life.dataset.uuids() == ["good", "poison"]
+
+
+async def test_what_turns_out_to_be_no_export_is_said_and_stays(life, bug, monkeypatch):
+    async with life.running() as flow:
+        id = (await flow.post(POISON)).body["receipt_id"]
+        bug.is_mended = True
+        stage = f"atlas.actors.{bug.stage.lower()}.{bug.stage}.handle"
+
+        async def refuse(_stage, _export):
+            raise NotNdjson
+
+        monkeypatch.setattr(stage, refuse)
+        answer = await ordered(flow, f"/exports/{id}/replay")
+        assert (answer.status, len(await listed(flow))) == (400, 1)
+        twin = await flow.post(POISON)
+        assert twin.body["receipt_id"] == id
+
+
+async def test_it_can_be_given_up_and_its_entry_stays(life, bug):
+    async with life.running() as flow:
+        id = (await flow.post(POISON)).body["receipt_id"]
+        given_up = await ordered(flow, f"/exports/{id}/abandon")
+        assert given_up.body == {"abandoned": 1}
+        (entry,) = await listed(flow, "abandoned")
+        assert entry["receipt"]["id"] == id
+        assert (await ordered(flow, f"/exports/{id}/replay")).body == {"again": 0, "failed": 0}
+        assert (await flow.post(POISON)).body["status"] == "set_aside", "it is sent again"
+
+
+async def test_a_page_in_a_browser_changes_nothing(life):
+    async with life.running() as flow:
+        id = (await flow.post(POISON)).body["receipt_id"]
+        for order in ("replay", "abandon"):
+            page = {"origin": "https://evil.example"}
+            answer = await ordered(flow, f"/exports/{id}/{order}", **page)
+            assert answer.status == 403
+        assert (await ordered(flow, "/exports/unknown/replay")).status == 404
+        assert len(await listed(flow)) == 1
