@@ -120,10 +120,19 @@ def stored(found: journal.SqliteJournal) -> Store:
 
 
 @contextmanager
-def unheld(settings: Settings) -> Iterator[ports.Ledger]:
-    """The ledger of a journal that nobody serves just now. Raises JournalHeld, CannotStart."""
+def unheld(settings: Settings) -> Iterator[Store]:
+    """A journal that nobody serves just now. Raises JournalHeld, CannotStart."""
     with held(settings, wait_seconds=0) as found:
-        yield found.ledger
+        yield stored(found)
+
+
+def abandon(settings: Settings) -> int:
+    """Give up all that was sealed with a key that is lost; how many exports that is.
+
+    Raises JournalHeld, CannotStart when there is nothing that this key does not open.
+    """
+    sealed_with = [keys.key(text) for text in settings.journal.keys]
+    return journal.abandon(settings.journal.path, sealed_with)
 
 
 def held(settings: Settings, wait_seconds: float) -> AbstractContextManager[journal.SqliteJournal]:

@@ -364,6 +364,73 @@ def test_without_a_journal_where_the_settings_say_that_of_local_is_shown(atlas, 
     assert "var/other.db" in another.in_one_line(1)
 
 
+@pytest.fixture
+def aside(tmp_path):
+    """A journal with an export that Foundry refused, and one that waits."""
+
+    async def fill():
+        life = Life(path)
+        life.dataset.refuses.add("healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson")
+        async with life.running() as flow:
+            await flow.post(an_export(b'{"uuid":"a"}\n'))
+            life.dataset.down = True
+            await flow.post(an_export(b'{"uuid":"b"}\n'), Prefer="respond-async")
+
+    path = tmp_path / "journal"
+    anyio.run(fill)
+    return path
+
+
+def test_what_was_set_aside_is_sent_again_at_the_next_start(atlas, aside):
+    assert (
+        "1 accepted, 0 committed, 1 set_aside" in atlas("exports", "list", "--journal", aside).out
+    )
+
+    said = atlas("exports", "replay", "--all", "--journal", aside)
+    assert (said.code, said.out) == (0, "1 on their way again, 0 failed again.\n")
+    assert (
+        "2 accepted, 0 committed, 0 set_aside" in atlas("exports", "list", "--journal", aside).out
+    )
+
+
+def test_one_that_was_set_aside_is_given_up_and_its_entry_stays(atlas, aside):
+    table = atlas("exports", "list", "--status", "set_aside", "--journal", aside).out.splitlines()
+    id = table[1].split()[7]
+
+    assert "say --yes" in atlas("exports", "abandon", id, "--journal", aside).in_one_line(2)
+    assert atlas("exports", "abandon", id, "--yes", "--journal", aside).out == "1 given up.\n"
+    shown = atlas("exports", "list", "--journal", aside).out
+    assert "1 abandoned, 1 accepted, 0 committed, 0 set_aside" in shown
+    again = atlas("exports", "replay", id, "--journal", aside)
+    assert again.out == "0 on their way again, 0 failed again.\n"
+
+
+@pytest.mark.parametrize("options", [[], ["5f0c1d", "--all"]], ids=["none", "both"])
+def test_replay_wants_one_or_all(atlas, aside, options):
+    said = atlas("exports", "replay", *options, "--journal", aside)
+    assert "Name one export, or --all" in said.in_one_line(2)
+
+
+def test_a_lost_key_stops_the_start_until_what_it_sealed_is_given_up(atlas, aside):
+    keys.file_of(aside).unlink()
+    before = aside.read_bytes()
+    said = atlas("exports", "list", "--journal", aside).in_one_line(78)
+    assert "ATLAS_JOURNAL_KEY" in said
+    assert "atlas exports abandon" in said
+    assert aside.read_bytes() == before
+
+    given_up = atlas("exports", "abandon", "--yes", "--journal", aside)
+    assert given_up.out == "2 exports given up; the journal starts anew.\n"
+    shown = atlas("exports", "list", "--journal", aside)
+    assert "2 abandoned, 0 accepted, 0 committed, 0 set_aside" in shown.out
+    assert "auth0" not in shown.out
+
+
+def test_with_the_right_key_nothing_is_lost_and_nothing_given_up(atlas, aside):
+    said = atlas("exports", "abandon", "--yes", "--journal", aside).in_one_line(1)
+    assert "nothing is lost" in said
+
+
 @pytest.mark.parametrize(
     ("options", "environ", "named"),
     [

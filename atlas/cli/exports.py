@@ -4,7 +4,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import quote
 
 import aiohttp
@@ -13,14 +13,14 @@ import msgspec
 import typer
 from yarl import URL
 
+from atlas import service
 from atlas.cli import standins
 from atlas.cli.configuration import configured
 from atlas.cli.services import ConfigOption
 from atlas.core import names
 from atlas.core.errors import NOT_JSON, CannotStart, JournalHeld
-from atlas.core.messages import Entry, Listing, Status
-from atlas.core.ports import Ledger
-from atlas.service import unheld
+from atlas.core.messages import Abandoned, Entry, Listing, Replayed, Status
+from atlas.service import Store
 from atlas.settings import Journal, Settings
 
 T = TypeVar("T")
@@ -72,7 +72,7 @@ def list_(
         settings_of(config, journal),
         Question("/exports", {"status": status, "limit": limit, "before": before}),
         Listing,
-        lambda ledger: ledger.listing(status, limit, before),
+        lambda store: store.ledger.listing(status, limit, before),
     )
     typer.echo(msgspec.json.encode(found).decode() if json else shown(found))
 
@@ -93,9 +93,81 @@ def show(
         settings_of(config, journal),
         Question(f"/exports/{quote(receipt_id, safe='')}", {}),
         Entry,
-        lambda ledger: ledger.entry(receipt_id),
+        lambda store: store.ledger.entry(receipt_id),
     )
     typer.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
+
+
+@app.command()
+def replay(
+    receipt_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="A receipt id, or the beginning of one.")
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="All that was set aside.")] = False,
+    journal: JournalOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Send what was set aside through the flow again, as after a fix.
+
+    Example: atlas exports replay --all
+    """
+    if all_ == (receipt_id is not None):
+        raise typer.BadParameter("Name one export, or --all.")
+    place = "" if receipt_id is None else f"/{quote(receipt_id, safe='')}"
+    found = ask(
+        settings_of(config, journal),
+        Question(f"/exports{place}/replay", {}, "POST"),
+        Replayed,
+        lambda store: replay_later(store, receipt_id),
+    )
+    typer.echo(f"{found.again:,} on their way again, {found.failed:,} failed again.")
+
+
+async def replay_later(store: Store, receipt_id: str | None) -> Replayed | None:
+    """At the next start. What crashed a stage needs that stage."""
+    id = None
+    if receipt_id is not None:
+        entry = await store.ledger.entry(receipt_id)
+        if entry is None:
+            return None
+        id = entry.receipt.id
+    originals = await store.aside.originals()
+    if id in originals or (id is None and originals):
+        raise CannotStart("Some of it has crashed Atlas, and goes only through a running service.")
+    return Replayed(await store.aside.accept(id), 0)
+
+
+@app.command()
+def abandon(
+    receipt_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="One that was set aside.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="It is given up for good.")] = False,
+    journal: JournalOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Give up one export that was set aside; without an ID, all that a lost key has sealed.
+
+    The ledger keeps their entries. Example: atlas exports abandon 5f0c1d --yes
+    """
+    if not yes:
+        raise typer.BadParameter("What is given up is lost for good: say --yes.")
+    settings = settings_of(config, journal)
+    if receipt_id is None:
+        typer.echo(f"{service.abandon(settings):,} exports given up; the journal starts anew.")
+        return
+    found = ask(
+        settings,
+        Question(f"/exports/{quote(receipt_id, safe='')}/abandon", {}, "POST"),
+        Abandoned,
+        lambda store: abandon_one(store, receipt_id),
+    )
+    typer.echo(f"{found.abandoned:,} given up.")
+
+
+async def abandon_one(store: Store, receipt_id: str) -> Abandoned | None:
+    entry = await store.ledger.entry(receipt_id)
+    return Abandoned(await store.aside.abandon(entry.receipt.id)) if entry else None
 
 
 def settings_of(config: Path | None, journal: Path | None) -> Settings:
@@ -117,12 +189,12 @@ def ask(
     settings: Settings,
     question: "Question",
     kind: type[T],
-    look: Callable[[Ledger], Awaitable[T | None]],
+    look: Callable[[Store], Awaitable[T | None]],
 ) -> T:
     """Of the process that owns the journal; of the journal itself only when nobody does."""
     try:
-        with unheld(settings) as ledger:
-            found = anyio.run(look, ledger)
+        with service.unheld(settings) as store:
+            found = anyio.run(look, store)
     except JournalHeld as held:
         return anyio.run(question.put_to, held, settings.operator.token, kind)
     if found is None:
@@ -136,6 +208,7 @@ class Question:
 
     path: str
     query: Mapping[str, str | int | None]
+    method: Literal["GET", "POST"] = "GET"
 
     async def put_to(self, held: JournalHeld, token: str, kind: type[T]) -> T:
         url = URL(f"http://{held.owner}{self.path}", encoded=True).update_query(
@@ -146,7 +219,7 @@ class Question:
         try:
             async with (
                 aiohttp.ClientSession(timeout=timeout) as session,
-                session.get(url, headers=headers) as answer,
+                session.request(self.method, url, headers=headers) as answer,
             ):
                 body = await answer.read()
                 if answer.status != 200:

@@ -173,6 +173,12 @@ class Replayed(Struct, frozen=True):
     failed: int
 
 
+class Abandoned(Struct, frozen=True):
+    """How many were given up."""
+
+    abandoned: int
+
+
 class Page(Struct, frozen=True):
     """Receipts, newest first, and where the next page begins, if there is one."""
 

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from atlas.core.errors import AtlasError, NotFound, Rejected
-from atlas.core.messages import Entry, Status
+from atlas.core.messages import Abandoned, Entry, Status
 from atlas.core.ports import Aside, Ledger, Replays
 from atlas.edge.refusals import json
 
@@ -31,12 +31,6 @@ class Asked(Struct):
     status: Status | None = None
     limit: Annotated[int, Meta(ge=1)] = 50
     before: Annotated[int, Meta(ge=1, le=2**62)] | None = None
-
-
-class Abandoned(Struct):
-    """How many were given up."""
-
-    abandoned: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,12 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from atlas.core.errors import CannotStart
+from atlas.core.errors import BadSetting, CannotStart
 from atlas.core.events import Event, JournalDamaged, KeyBesideJournal
 from atlas.outside.sqlite import damage, keys, lock, schema, seal
 from atlas.outside.sqlite.aside import SqliteAside
@@ -33,6 +33,10 @@ PRAGMAS = """
     PRAGMA wal_autocheckpoint = 1024;       -- pages of 4 KiB
     PRAGMA journal_size_limit = 4194304;
     PRAGMA wal_checkpoint(TRUNCATE);  -- the log may stand in memory only: write it again
+"""
+GIVE_UP = """
+    UPDATE export SET status = 'abandoned', payload = NULL
+    WHERE status IN ('accepted', 'claimed', 'set_aside')
 """
 
 
@@ -90,6 +94,27 @@ def opened(
             news=tuple(news),
             is_durable=path is not None,
         )
+
+
+def abandon(path: Path | None, sealed_with: Sequence[bytes]) -> int:
+    """Give up what no key opens, and leave the ledger; how many exports that is.
+
+    Raises CannotStart when a key opens it, JournalHeld.
+    """
+    if path is None:
+        raise CannotStart("A journal in memory is gone with its process.")
+    with or_cannot_start(path), lock.held(path, owner="", wait_seconds=0):
+        with suppress(BadSetting):
+            keys.opened(path, sealed_with)
+            raise CannotStart(f"The journal {path} opens with this key: nothing is lost.")
+        with closing(connect(path)) as db:
+            db.execute("BEGIN IMMEDIATE")
+            given_up = db.execute(GIVE_UP).rowcount
+            db.execute("DELETE FROM secret WHERE name = 'root'")
+            db.execute("COMMIT")
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        keys.forget(path)
+        return given_up
 
 
 @contextmanager
