@@ -151,13 +151,19 @@ async def connected(
     now = clock(wall, time.monotonic)
     place = foundry.Place(stack.host, stack.dataset_rid, stack.branch)
     client = foundry.Credentials(stack.oauth_token_url, stack.client_id, stack.client_secret)
+    chance = Chance(time.monotonic, random.SystemRandom().random)
     async with (
         auth0.connected(tenant.issuer, tenant.audience, now, time.monotonic, watch) as identities,
         foundry.connected(
-            place, client, stack.uploads_at_once, stack.call_seconds, watch
+            place,
+            client,
+            stack.uploads_at_once,
+            stack.call_seconds,
+            watch,
+            chance.elapsed,
+            chance.random,
         ) as branch,
     ):
-        chance = Chance(time.monotonic, random.SystemRandom().random)
         yield World(identities, store, branch, now, chance, compute, watch)
 
 

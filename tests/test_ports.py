@@ -4,8 +4,10 @@ What is tested here once is not tested again for each of them; and a fake that p
 Foundry keeps would make all the other tests worthless.
 """
 
+import random
 import resource
 import shutil
+import time
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -141,7 +143,9 @@ async def over_http(folder):
         place = foundry.Place(host, DATASET, "master")
         token_url = f"{host}/multipass/api/oauth2/token"
         client = foundry.Credentials(token_url, "local", "local-secret")
-        async with foundry.connected(place, client, 4, 30.0, lambda _: None) as far.branch:
+        async with foundry.connected(
+            place, client, 4, 30.0, lambda _: None, time.monotonic, random.random
+        ) as far.branch:
             yield far
 
 

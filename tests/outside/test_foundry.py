@@ -3,6 +3,7 @@
 What every Branch promises is in tests/test_ports.py; here is what only this one can show.
 """
 
+import itertools
 import time
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -65,7 +66,9 @@ async def connecting(
     async with serving(application(foundry), heard) as host:
         there = {"host": host + elsewhere, "dataset_rid": DATASET, "branch": "master"} | place
         client = Credentials(f"{host}/multipass/api/oauth2/token", "local", secret)
-        async with connected(Place(**there), client, 8, seconds, seen.watch) as dataset:
+        async with connected(
+            Place(**there), client, 8, seconds, seen.watch, hours(), lambda: 0.0
+        ) as dataset:
             yield Stack(dataset, foundry, seen, heard)
 
 
@@ -86,9 +89,14 @@ async def answered(answer=None, token=None):
     async with serving(app, heard) as host:
         client = Credentials(f"{host}/token", "CLIENT-ID", "SECRET-VALUE")
         async with connected(
-            Place(host, DATASET, "master"), client, 8, 30.0, seen.watch
+            Place(host, DATASET, "master"), client, 8, 30.0, seen.watch, hours(), lambda: 0.0
         ) as dataset:
             yield Stack(dataset, None, seen, heard)
+
+
+def hours():
+    """A clock by which one has passed whenever it is looked at: nothing is waited for."""
+    return itertools.count(step=3_600).__next__
 
 
 @asynccontextmanager

@@ -1,10 +1,10 @@
 """Foundry, spoken to over its public API (v2).
 
-`token.py` is who we are, `calls.py` how anything is asked, `dataset.py` what: it answers the ports
-Dataset and History.
+`token.py` is who we are, `door.py` when we may ask, `calls.py` how, `dataset.py` what: it answers
+the ports Dataset and History.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -13,6 +13,7 @@ import aiohttp
 from atlas.core.events import Watch
 from atlas.outside.foundry.calls import Calls
 from atlas.outside.foundry.dataset import FoundryDataset
+from atlas.outside.foundry.door import Door
 from atlas.outside.foundry.token import Credentials, FoundryToken
 
 __all__ = ["Credentials", "FoundryDataset", "Place", "connected"]
@@ -31,11 +32,17 @@ class Place:
 
 @asynccontextmanager
 async def connected(
-    place: Place, credentials: Credentials, calls_at_once: int, call_seconds: float, watch: Watch
+    place: Place,
+    credentials: Credentials,
+    calls_at_once: int,
+    call_seconds: float,
+    watch: Watch,
+    elapsed: Callable[[], float],
+    random: Callable[[], float],
 ) -> AsyncIterator[FoundryDataset]:
     """The dataset, over connections of its own. Nothing is asked yet."""
     connector = aiohttp.TCPConnector(limit=calls_at_once + SPARE_CONNECTIONS)
     async with aiohttp.ClientSession(connector=connector) as session:
         token = FoundryToken(session, credentials, call_seconds, watch)
-        calls = Calls(session, token, place.host, call_seconds)
+        calls = Calls(session, token, place.host, call_seconds, Door(elapsed, random))
         yield FoundryDataset(calls, place.dataset_rid, place.branch, call_seconds)

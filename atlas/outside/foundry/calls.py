@@ -19,6 +19,7 @@ from msgspec import Struct
 from yarl import URL
 
 from atlas.core.errors import NOT_JSON, FoundryError
+from atlas.outside.foundry.door import Door
 from atlas.outside.foundry.token import FoundryToken
 
 T = TypeVar("T")
@@ -82,12 +83,18 @@ class Calls:
     """Asks one Foundry, as one client."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, token: FoundryToken, host: str, seconds: float
+        self,
+        session: aiohttp.ClientSession,
+        token: FoundryToken,
+        host: str,
+        seconds: float,
+        door: Door,
     ) -> None:
         self._session = session
         self._token = token
         self._base = f"{host}/api/v2"
         self._seconds = seconds
+        self._door = door
         self._again = stamina.AsyncRetryingCaller(
             attempts=4, timeout=None, wait_initial=0.2, wait_max=5.0
         ).on(worth_another_try)
@@ -120,6 +127,17 @@ class Calls:
         headers = {"Authorization": f"Bearer {token}"}
         if call.content_type is not None:
             headers["Content-Type"] = call.content_type
+        async with self._door.turn():
+            try:
+                answer = await self._answer(call, headers)
+            except FoundryError as error:
+                wait = error.retry_seconds
+                self._door.failed(None if wait is None else min(wait, WAIT_SECONDS_MAX))
+                raise
+            self._door.worked()
+            return answer
+
+    async def _answer(self, call: Call, headers: Mapping[str, str]) -> Answer:
         size = len(call.body) if call.body is not None else 0
         try:
             async with self._session.request(
