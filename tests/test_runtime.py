@@ -1,15 +1,18 @@
 """The machinery, with toy actors."""
 
+from contextlib import asynccontextmanager, suppress
+
 import anyio
 import anyio.lowlevel
 import pytest
 
-from atlas.core.errors import AtlasError, Unavailable
+from atlas.core.errors import AtlasError, NotFound, Unavailable
 from atlas.runtime import (
     Bell,
     Envelope,
     Promises,
     Reply,
+    Rescue,
     Restarts,
     Stages,
     side_by_side,
@@ -64,6 +67,55 @@ async def test_a_crash_costs_one_message():
             assert await halver.ask(6) == 3
 
     assert crashes == [("Half", ZeroDivisionError)]
+
+
+class Refuses:
+    """A stage with an answer to everything."""
+
+    async def handle(self, message):
+        raise NotFound
+
+
+async def test_an_answer_is_no_crash_whatever_came_before():
+    crashes = Crashes()
+    async with anyio.create_task_group() as tasks:
+        for stage in (Refuses(), Half()):
+            address = Stages(tasks, crashes.tell).spawn_last(stage)
+            async with address.stream:
+                for number in (4, 4, 13, 4):
+                    with suppress(AtlasError):
+                        await address.ask(number)
+    assert crashes == [("Half", ZeroDivisionError)]
+
+
+class Bears:
+    """A stage that halves nothing odd, and one behind it that keeps what it could not bear."""
+
+    def __init__(self):
+        self.known, self.kept, self.crashes = set(), Keep(), Crashes()
+
+    @asynccontextmanager
+    async def at_work(self):
+        async with anyio.create_task_group() as tasks:
+            stages = Stages(tasks, self.crashes.tell)
+            rescue = Rescue(stages.spawn_last(self), self.known.__contains__)
+            halver = stages.spawn(Half(), stages.spawn_last(self.kept), rescue=rescue)
+            async with rescue.address.stream, halver.stream:
+                yield halver
+
+    async def handle(self, message):
+        self.known.add(message)
+        return f"kept {message}"
+
+
+async def test_what_crashes_a_stage_is_answered_where_it_is_sent_and_never_gets_there_again():
+    bears = Bears()
+    async with bears.at_work() as halver:
+        assert await halver.ask(13) == "kept 13"
+        assert await halver.ask(13) == "kept 13"
+        assert await halver.ask(4) == 2
+        assert await halver.ask(13) == "kept 13"
+    assert bears.crashes == [("Half", ZeroDivisionError)]
 
 
 async def test_closing_drains_what_was_sent():

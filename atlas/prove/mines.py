@@ -73,9 +73,9 @@ class Mined:
         if name != self._mine.place[1]:
             return method
 
-        async def passed(*arguments: Any) -> Any:
+        async def passed(*arguments: Any, **named: Any) -> Any:
             self._mine.step("before")
-            outcome = await method(*arguments)
+            outcome = await method(*arguments, **named)
             self._mine.step("after")
             return outcome
 

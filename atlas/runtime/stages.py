@@ -114,6 +114,7 @@ class Stages:
     def _start(self, work: "_Work[In, Answer]", size: int, at_once: int) -> Address[In, Answer]:
         async def run() -> None:
             async for envelope in inbox:
+                crash = None
                 with answering(envelope.reply):
                     crash = await work.step(envelope)
                     restarts.has_worked = restarts.has_worked or crash is None

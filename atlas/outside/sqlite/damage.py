@@ -20,6 +20,7 @@ from typing import Any
 from atlas.core.errors import Damaged
 from atlas.core.events import JournalDamaged
 from atlas.outside.sqlite import pages, wal
+from atlas.outside.sqlite.commits import primary_code
 from atlas.outside.sqlite.entries import COLUMNS, Entries, Row
 from atlas.outside.sqlite.folder import beside, sync
 
@@ -43,13 +44,15 @@ def in_the_log(journal: Path) -> list[JournalDamaged]:
 
 
 def is_broken(db: sqlite3.Connection, journal: Path) -> bool:
-    """Whether its structure is: pages, and what the schema asks of columns."""
+    """Whether its structure is: pages, and what the schema asks of columns. Raises sqlite3.Error."""
     is_small = journal.stat().st_size <= WHOLE_CHECK_BYTES_MAX
     check = "integrity_check" if is_small else "quick_check"
-    try:
-        return bool(db.execute(f"PRAGMA {check}(1)").fetchone()[0] != "ok")
-    except sqlite3.DatabaseError:
-        return True
+    return bool(db.execute(f"PRAGMA {check}(1)").fetchone()[0] != "ok")
+
+
+def is_of_pages(error: sqlite3.DatabaseError) -> bool:
+    """Whether it is what the pages say, and not that they cannot be had just now."""
+    return primary_code(error) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 def copied(journal: Path) -> Path:

@@ -138,6 +138,8 @@ def prepared(path: Path | None, entries: Entries) -> tuple[sqlite3.Connection, l
             db = otherwise.enter_context(closing(at_this_version(path, entries)))
             before, is_broken = damage.exports_in(db), damage.is_broken(db, path)
         except sqlite3.DatabaseError as error:
+            if not damage.is_of_pages(error):
+                raise
             news.append(rebuilt(path, entries, 0, error))
             db = otherwise.enter_context(closing(connect(path)))
         else:
