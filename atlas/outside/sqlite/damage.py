@@ -44,7 +44,7 @@ def in_the_log(journal: Path) -> list[JournalDamaged]:
 
 
 def is_broken(db: sqlite3.Connection, journal: Path) -> bool:
-    """Whether its structure is: pages, and what the schema asks of columns. Raises sqlite3.Error."""
+    """Whether its pages are, or what the schema asks of columns. Raises sqlite3.Error."""
     is_small = journal.stat().st_size <= WHOLE_CHECK_BYTES_MAX
     check = "integrity_check" if is_small else "quick_check"
     return bool(db.execute(f"PRAGMA {check}(1)").fetchone()[0] != "ok")
