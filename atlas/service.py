@@ -192,7 +192,7 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
             rescue = Rescue(keeper, quarantine.knows)
             journaler = stages.spawn_last(Journal(store.intake, promises, bell, watch), at_once=64)
             flattener = stages.spawn(Flatten(compute, now), journaler, rescue=rescue, at_once=2)
-            decode = Decode(compute, limits.bytes_max, limits.lines_max)
+            decode = Decode(compute, limits.bytes_max, limits.lines_max, watch)
             decoder = stages.spawn(decode, flattener, rescue=rescue, at_once=2)
             doorkeeper = stages.spawn_last(Authenticate(world.identities, scope), at_once=16)
             tasks.start_soon(warm, world.identities)

@@ -3,7 +3,13 @@
 import anyio
 import pytest
 
-from atlas.core.events import ActorCrashed, ExportAccepted, GroupCommitted
+from atlas.core.events import (
+    ActorCrashed,
+    ClientStuck,
+    CountsDiffer,
+    ExportAccepted,
+    GroupCommitted,
+)
 from atlas.core.messages import Limits
 from atlas.outside.sqlite.intake import SqliteIntake
 from tests.conftest import ROOM, Life, an_export
@@ -402,6 +408,8 @@ async def test_what_was_said_of_the_count_and_is_not_so_is_a_warning(life):
 
     assert len(absurd.body["warnings"][0]) < 100
     assert wrong.body["warnings"] == ["recordCount said 12, received 1"]
+    told = [(each.id, each.received) for each in flow.seen.of(CountsDiffer)]
+    assert told == [(each.body["receipt_id"], 1) for each in (wrong, absurd)]
     assert right.body["warnings"] == []
 
 
@@ -426,6 +434,18 @@ async def test_a_timestamp_as_sent_is_part_of_what_makes_exports_the_same(life):
     (row, *_) = life.dataset.rows()
     assert (row["export_timestamp"], row["device"]) == ("2025-09-26T06:30:00Z", "Watch")
     assert life.dataset.rows()[-1]["export_timestamp"] == "2026-01-02T12:00:00.000Z"
+
+
+async def test_a_phone_that_sends_the_same_again_and_again_is_told_of_at_every_tenth_time(life):
+    """With another timestamp each time they are exports of their own, and the phone as stuck."""
+    async with life.running() as flow:
+        for number in range(21):
+            await flow.post(an_export(timestamp=f"now, {number}"))
+            await flow.post(an_export(device="another", timestamp=f"now, {number}"))
+            await flow.post(an_export(b'{"uuid":"%d"}\n' % number))
+        await flow.post(an_export(timestamp="now, 20"), token="token-of-eve")
+        told = [(each.user, each.times) for each in flow.seen.of(ClientStuck)]
+    assert told == [("ada", 10), ("ada", 10), ("ada", 20), ("ada", 20)]
 
 
 async def test_a_bug_is_an_answer_an_event_and_nothing_of_the_data(life, monkeypatch):

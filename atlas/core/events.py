@@ -48,6 +48,22 @@ class ExportReplayed(Struct, frozen=True):
     user: str
 
 
+class CountsDiffer(Struct, frozen=True):
+    """The sender has counted other lines than came."""
+
+    id: str
+    correlation_id: str
+    received: int
+
+
+class ClientStuck(Struct, frozen=True):
+    """The same device of the same user has sent the same bytes so many times since we run."""
+
+    correlation_id: str
+    user: str
+    times: int
+
+
 class ExportCommitted(Struct, frozen=True):
     """The rows of an export stand in a committed transaction."""
 
@@ -193,6 +209,8 @@ Event = (
     | RequestRefused
     | ExportAccepted
     | ExportReplayed
+    | CountsDiffer
+    | ClientStuck
     | ExportCommitted
     | ExportSetAside
     | ExportQuarantined

@@ -45,12 +45,16 @@ class Export(Struct, frozen=True, tag=True):
 
 
 class Decoded(Struct, frozen=True, tag=True):
-    """The lines as sent. The id is the same whenever the same export is sent again."""
+    """The lines as sent. The id is the same whenever the same export is sent again.
+
+    `likeness` is equal for equal bytes, whatever they are sent with, for as long as we run.
+    """
 
     id: str
     head: Head
     lines: tuple[bytes, ...]
     bytes: int
+    likeness: int = 0
 
 
 Original = Export | Decoded  # as it came to a stage

@@ -33,7 +33,8 @@ def decode(export: Export, bytes_max: int, lines_max: int) -> Decoded:
         raise ChunkTooLarge(f"One export may have {lines_max} lines; send less.")
     if filled * (ROW_BYTES + same_bytes(export.head)) > lines_max * ROW_BYTES_MAX:
         raise ChunkTooLarge("device and timestamp are too long to stand in so many rows.")
-    return Decoded(names.export_id(export.head, text), export.head, lines, len(text))
+    id = names.export_id(export.head, text)
+    return Decoded(id, export.head, lines, len(text), likeness=hash(text))
 
 
 def same_bytes(head: Head) -> int:

@@ -22,7 +22,7 @@ from atlas.core.errors import (
     Unauthenticated,
     Unavailable,
 )
-from atlas.core.events import RequestRead, Watch
+from atlas.core.events import CountsDiffer, RequestRead, Watch
 from atlas.core.messages import Binding, Export, Head, Receipt, User
 from atlas.core.ports import Clock, Receipts
 from atlas.edge import body, wire
@@ -76,6 +76,7 @@ class Exports:
         self.tell(request, user, [sent], is_batch=False)
         export = self.export(request, user, sent, ("unknown", 0, 1))
         outcome = await self.outcome(export, self.wait_seconds(request))
+        self.compare(request, [outcome], [sent])
         reply = wire.export_reply(outcome, self.context(request), sent)
         return self.answer(reply, [outcome])
 
@@ -96,6 +97,7 @@ class Exports:
         ]
         outcomes = await self.outcomes(request, exports)
         sent = [each if isinstance(each, wire.ExportBody) else None for each in bodies]
+        self.compare(request, outcomes, sent)
         reply = wire.batch_reply(outcomes, sent, self.context(request))
         for outcome in outcomes:
             if isinstance(outcome, AtlasError):
@@ -103,6 +105,17 @@ class Exports:
         if error := wire.batch_error(outcomes):
             return self.refusals.response(request, error, reply)
         return self.answer(reply, outcomes)
+
+    def compare(
+        self,
+        request: Request,
+        outcomes: Sequence[wire.Outcome],
+        bodies: Sequence[wire.ExportBody | None],
+    ) -> None:
+        """Is it what the sender thinks that he has sent?"""
+        for outcome, sent in zip(outcomes, bodies, strict=True):
+            if isinstance(outcome, Receipt) and sent and sent.warnings(outcome.received):
+                self.watch(CountsDiffer(outcome.id, correlation_id(request), outcome.received))
 
     async def get_receipt(self, request: Request) -> Response:
         user = await self.user(request)

@@ -18,6 +18,8 @@ from atlas.core.events import Event
 SENTENCES: dict[type, tuple[str, str]] = {
     events.ExportAccepted: ("info", "Uploading HealthKit data to dataset"),
     events.ExportReplayed: ("info", "HealthKit export came again"),
+    events.CountsDiffer: ("warning", "recordCount is not what was received"),
+    events.ClientStuck: ("warning", "Stuck client"),
     events.ExportCommitted: ("info", "Successfully uploaded HealthKit JSON to Foundry dataset"),
     events.ExportSetAside: ("error", "Failed to upload HealthKit JSON to Foundry dataset"),
     events.ExportQuarantined: ("error", "HealthKit export that crashes Atlas set aside"),
