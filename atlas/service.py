@@ -33,6 +33,7 @@ from atlas.edge.refusals import Refusals
 from atlas.outside import auth0, foundry, log
 from atlas.outside.sqlite import journal, keys
 from atlas.outside.sqlite.room import Bounds
+from atlas.outside.sqlite.shelf import Shelf
 from atlas.runtime import Bell, OnCrash, Promises, Rescue, Restarts, Stages, supervise
 from atlas.settings import Settings
 
@@ -139,7 +140,9 @@ def held(settings: Settings, wait_seconds: float) -> AbstractContextManager[jour
     kept = settings.journal
     bounds = Bounds(kept.bytes_max, kept.exports_max, kept.free_bytes_min)
     sealed_with = [keys.key(text) for text in kept.keys]
-    return journal.opened(kept.path, bounds, sealed_with, settings.operator.listen, wait_seconds)
+    shelf = Shelf(partial(datetime.now, UTC), kept.receipts_days, kept.receipts_max)
+    owner = settings.operator.listen
+    return journal.opened(kept.path, bounds, sealed_with, owner, wait_seconds, shelf)
 
 
 @asynccontextmanager

@@ -64,7 +64,8 @@ class Journal(Struct, frozen=True, forbid_unknown_fields=True):
     """Where accepted exports are kept until they are committed, and what they are sealed with.
 
     The first of the keys seals, all open; each is 32 bytes, as base64. The bounds are of what is
-    not committed, `bytes_max` before compression, and of what stays free on the disk.
+    not committed, `bytes_max` before compression, and of what stays free on the disk; receipts of
+    what is committed are kept for so long, and so many.
     """
 
     url: str = "sqlite:///var/journal.db"
@@ -72,6 +73,8 @@ class Journal(Struct, frozen=True, forbid_unknown_fields=True):
     bytes_max: Count = 4096 * MIB
     exports_max: Count = 1_000_000
     free_bytes_min: Annotated[int, Meta(ge=0)] = 256 * MIB
+    receipts_days: Annotated[int, Meta(ge=8)] = 30
+    receipts_max: Count = 2_000_000
 
     @property
     def path(self) -> Path | None:

@@ -22,11 +22,13 @@ from atlas.core.messages import Limits
 from atlas.core.ports import Compute, Identities, Outbox
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
+from atlas.outside.sqlite.shelf import Shelf
 from atlas.service import Service, World, compute, serving, stored
 from atlas.settings import Auth0, Edge, Export, Foundry, Settings
 from tests.fakes import KnownUsers, MemoryDataset
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+SHELF = Shelf(lambda: NOON)
 ROOM = "/api/v1/healthkit"
 RID = "ri.foundry.main.dataset.1"
 
@@ -159,7 +161,9 @@ class Life:
     async def running(self) -> AsyncIterator[Flow]:
         """Not a fixture: a task group must be left by the task that entered it."""
         seen = Seen()
-        with opened(self.journal, Bounds(self.journal_bytes_max, free_bytes=0)) as journal:
+        with opened(
+            self.journal, Bounds(self.journal_bytes_max, free_bytes=0), shelf=SHELF
+        ) as journal:
             store = stored(journal)
             world = World(
                 identities=self.identities,

@@ -52,6 +52,7 @@ from atlas.local.foundry.state import DATASET
 from atlas.outside import auth0, foundry
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
+from tests.conftest import SHELF
 from tests.fakes import KnownUsers, MemoryDataset, no_answer
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -418,7 +419,9 @@ ALL = Limits()
 
 @pytest.fixture(params=["file", "memory"])
 def journal(request, tmp_path):
-    with opened(tmp_path / "journal" if request.param == "file" else None, BOUNDS) as journal:
+    with opened(
+        tmp_path / "journal" if request.param == "file" else None, BOUNDS, shelf=SHELF
+    ) as journal:
         yield journal
 
 
@@ -798,7 +801,7 @@ async def test_a_journal_is_ready_while_it_has_room(journal):
 
 
 async def test_a_file_that_cannot_be_written_is_unavailable_and_not_ready(tmp_path):
-    with opened(tmp_path / "journal", BOUNDS) as journal:
+    with opened(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
         await accept(journal, "id-1")
         with no_file_may_be_written():
             with pytest.raises(Unavailable):
@@ -830,7 +833,7 @@ async def test_every_answer_is_on_the_disk_before_it_is_given(tmp_path):
         """What another process would find if we were killed now."""
         copies.append(shutil.copytree(ours, tmp_path / f"copy {len(copies)}") / "journal")
 
-    with opened(ours / "journal", BOUNDS) as journal:
+    with opened(ours / "journal", BOUNDS, shelf=SHELF) as journal:
         (first,) = await accept(journal, "id-1")
         copy()
         await claim(journal)
@@ -840,15 +843,15 @@ async def test_every_answer_is_on_the_disk_before_it_is_given(tmp_path):
         await journal.outbox.complete(["id-1"], RID)
         copy()
 
-    with opened(copies[0], BOUNDS) as journal:
+    with opened(copies[0], BOUNDS, shelf=SHELF) as journal:
         assert await journal.receipts.find(ADA, "id-1") == first
-    with opened(copies[1], BOUNDS) as journal:
+    with opened(copies[1], BOUNDS, shelf=SHELF) as journal:
         assert (await journal.outbox.claimed()).files[0].id == "id-1"
         assert await journal.outbox.attempts() == [SEEN]
-    with opened(copies[2], BOUNDS) as journal:
+    with opened(copies[2], BOUNDS, shelf=SHELF) as journal:
         assert (await journal.outbox.claimed()).transaction == RID
         assert await journal.outbox.ndjson("id-1") == ROWS
-    with opened(copies[3], BOUNDS) as journal:
+    with opened(copies[3], BOUNDS, shelf=SHELF) as journal:
         assert (await journal.receipts.find(ADA, "id-1")).status == "committed"
 
 

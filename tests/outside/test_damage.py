@@ -10,7 +10,7 @@ from atlas.core.events import JournalDamaged, LedgerUnbalanced
 from atlas.core.messages import Limits, Seen
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
-from tests.reliability.victim import NOON, content, export
+from tests.reliability.victim import NOON, SHELF, content, export
 
 PENDING = 100
 PAGE = 4096
@@ -19,7 +19,7 @@ IDS = {export(number).id for number in range(PENDING)}
 
 
 async def filled(folder):
-    with opened(folder / "journal", BOUNDS) as journal:
+    with opened(folder / "journal", BOUNDS, shelf=SHELF) as journal:
         for number in range(PENDING):
             await journal.intake.append(export(number))
         copy = {file.name: file.read_bytes() for file in folder.iterdir()}
@@ -36,7 +36,7 @@ def written(folder, files):
 async def delivered(path):
     """What the uploader would send, what it could not, and what was told at the start."""
     sent, not_sent = {}, set()
-    with opened(path, BOUNDS) as journal:
+    with opened(path, BOUNDS, shelf=SHELF) as journal:
         group = await journal.outbox.claim(Limits(), Seen("", NOON))
         for file in group.files:
             try:
@@ -138,8 +138,8 @@ async def test_totals_that_are_wrong_are_told_and_set_right(tmp_path):
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("UPDATE total SET exports = exports + 1 WHERE status = 'accepted'")
 
-    with opened(path, BOUNDS) as journal:
+    with opened(path, BOUNDS, shelf=SHELF) as journal:
         assert LedgerUnbalanced("accepted", PENDING + 1, PENDING) in journal.news
         assert (await journal.ledger.listing(None, 1, None)).totals["accepted"] == PENDING
-    with opened(path, BOUNDS) as journal:
+    with opened(path, BOUNDS, shelf=SHELF) as journal:
         assert not any(isinstance(each, LedgerUnbalanced) for each in journal.news)

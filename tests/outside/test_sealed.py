@@ -15,7 +15,7 @@ from atlas.core.messages import Binding, Flattened, Head, Limits, Reject, Seen, 
 from atlas.outside.sqlite import keys
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
-from tests.conftest import NOON, RID
+from tests.conftest import NOON, RID, SHELF
 
 CANARY = "canary-" + "x" * 8
 ADA = User(f"auth0|{CANARY}")
@@ -61,14 +61,14 @@ def an_export(id="id-1", key=None) -> Flattened:
 
 
 async def kept(path, *sealed_with, count=3):
-    with opened(path, BOUNDS, sealed_with) as journal:
+    with opened(path, BOUNDS, sealed_with, shelf=SHELF) as journal:
         for number in range(count):
             await journal.intake.append(an_export(f"id-{number}"))
 
 
 async def ids(path, *sealed_with):
     """Those of which every byte can be had."""
-    with opened(path, BOUNDS, sealed_with) as journal:
+    with opened(path, BOUNDS, sealed_with, shelf=SHELF) as journal:
         await journal.outbox.claim(Limits(), Seen("", NOON))
         page = await journal.receipts.page(ADA, None, 10, None)
         found = [r.id for r in page.receipts if await journal.outbox.ndjson(r.id) == ROWS]
@@ -85,7 +85,7 @@ def on_disk(folder):
 
 
 async def test_nothing_that_a_sender_sent_lies_on_the_disk_in_clear(tmp_path):
-    with opened(tmp_path / "journal", BOUNDS) as journal:
+    with opened(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
         await journal.intake.append(an_export(key=CANARY))
         living = on_disk(tmp_path)
     for files in (living, on_disk(tmp_path)):
@@ -96,10 +96,10 @@ async def test_nothing_that_a_sender_sent_lies_on_the_disk_in_clear(tmp_path):
 
 async def test_without_a_key_one_is_made_that_only_its_owner_can_read(tmp_path):
     path = tmp_path / "journal"
-    with opened(path, BOUNDS) as journal:
+    with opened(path, BOUNDS, shelf=SHELF) as journal:
         assert journal.news == (KeyBesideJournal(str(tmp_path / "journal.key")),)
     assert stat.S_IMODE(mode_of(tmp_path / "journal.key")) == 0o600
-    with opened(tmp_path / "other", BOUNDS, [OLD]) as journal:
+    with opened(tmp_path / "other", BOUNDS, [OLD], shelf=SHELF) as journal:
         assert journal.news == ()
     assert "other.key" not in on_disk(tmp_path)
 
@@ -136,7 +136,7 @@ async def test_a_list_of_keys_turns_one_into_the_next(tmp_path):
 
     assert len(await ids(path, NEW, OLD)) == 3
     assert len(await ids(path, NEW)) == 3
-    with pytest.raises(BadSetting), opened(path, BOUNDS, [OLD]):
+    with pytest.raises(BadSetting), opened(path, BOUNDS, [OLD], shelf=SHELF):
         pass
 
 
@@ -168,7 +168,7 @@ async def test_a_payload_moved_to_another_export_is_not_sent_as_that(tmp_path):
             "UPDATE export SET payload = (SELECT payload FROM export WHERE id = 'id-1') "
             "WHERE id = 'id-2'"
         )
-    with opened(path, BOUNDS, [OLD]) as journal:
+    with opened(path, BOUNDS, [OLD], shelf=SHELF) as journal:
         await journal.outbox.claim(Limits(), Seen("", NOON))
         assert await journal.outbox.ndjson("id-1") == ROWS
         with pytest.raises(Exception, match="changed on the disk"):
@@ -193,7 +193,7 @@ async def test_a_journal_of_version_1_is_sealed_and_goes_on(tmp_path):
         db.execute("INSERT INTO binding VALUES (?, ?, 0, 1, 'id-2')", [ADA.sub, CANARY])
         db.execute("INSERT INTO attempt VALUES ('head', ?)", [NOON.isoformat()])
 
-    with opened(path, BOUNDS, [OLD]) as journal:
+    with opened(path, BOUNDS, [OLD], shelf=SHELF) as journal:
         page = await journal.receipts.page(ADA, None, 10, None)
         assert [receipt.status for receipt in reversed(page.receipts)] == [
             "accepted",
@@ -219,12 +219,12 @@ async def test_a_journal_of_version_1_is_sealed_and_goes_on(tmp_path):
 
 def test_a_journal_of_a_newer_version_is_left_alone(tmp_path):
     path = tmp_path / "journal"
-    with opened(path, BOUNDS, [OLD]):
+    with opened(path, BOUNDS, [OLD], shelf=SHELF):
         pass
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 99")
     before = path.read_bytes()
 
-    with pytest.raises(CannotStart, match="newer Atlas"), opened(path, BOUNDS, [OLD]):
+    with pytest.raises(CannotStart, match="newer Atlas"), opened(path, BOUNDS, [OLD], shelf=SHELF):
         pass
     assert path.read_bytes() == before

@@ -19,9 +19,11 @@ from atlas.core.errors import AtlasError, CannotStart
 from atlas.core.messages import Flattened, Head, Table, User
 from atlas.outside.sqlite import journal
 from atlas.outside.sqlite.room import Bounds
+from atlas.outside.sqlite.shelf import Shelf
 
 ADA = User("auth0|ada")
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+SHELF = Shelf(lambda: NOON)
 AT_ONCE = 4  # they share commits, as senders do
 KEPT_MAX = 1_000_000_000
 CANNOT_START = 3  # a bug is 1
@@ -29,7 +31,7 @@ CANNOT_START = 3  # a bug is 1
 
 @contextmanager
 def journal_at(path: Path) -> Iterator[journal.SqliteJournal]:
-    with journal.opened(path, Bounds(KEPT_MAX, free_bytes=0)) as found:
+    with journal.opened(path, Bounds(KEPT_MAX, free_bytes=0), shelf=SHELF) as found:
         yield found
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +23,9 @@ from atlas.outside.sqlite.outbox import SqliteOutbox
 from atlas.outside.sqlite.receipts import SqliteReceipts
 from atlas.outside.sqlite.room import Bounds, Room
 from atlas.outside.sqlite.seal import Seal
+from atlas.outside.sqlite.shelf import Shelf
 
+SHELF = Shelf(now=partial(datetime.now, UTC))
 HELD_SECONDS = 15.0  # a predecessor that is draining is gone by then
 
 PRAGMAS = """
@@ -64,6 +67,7 @@ def opened(
     sealed_with: Sequence[bytes] = (),
     owner: str = "",
     wait_seconds: float = HELD_SECONDS,
+    shelf: Shelf = SHELF,
 ) -> Iterator[SqliteJournal]:
     """The journal in this file, which is ours until the end; in memory if None.
 
@@ -87,7 +91,7 @@ def opened(
         yield SqliteJournal(
             intake=SqliteIntake(commits, entries, room),
             receipts=SqliteReceipts(commits, entries),
-            outbox=SqliteOutbox(commits, entries, room),
+            outbox=SqliteOutbox(commits, entries, room, shelf),
             aside=SqliteAside(commits, entries, room),
             ledger=SqliteLedger(commits, entries, room),
             log_key=entries.seal.user_key,

@@ -12,6 +12,7 @@ from atlas.outside.sqlite.commits import Commits
 from atlas.outside.sqlite.entries import COLUMNS, Entries, Row
 from atlas.outside.sqlite.intake import free_path
 from atlas.outside.sqlite.room import Room
+from atlas.outside.sqlite.shelf import Shelf
 
 CLAIM = """
     WITH group_now AS (
@@ -71,10 +72,11 @@ DAMAGED = f"""
 class SqliteOutbox:
     """Answers `ports.Outbox`."""
 
-    def __init__(self, commits: Commits, entries: Entries, room: Room) -> None:
+    def __init__(self, commits: Commits, entries: Entries, room: Room, shelf: Shelf) -> None:
         self._commits = commits
         self._entries = entries
         self._room = room
+        self._shelf = shelf
 
     async def waiting(self) -> int:
         select = "SELECT sum(exports) FROM total WHERE status IN ('accepted', 'claimed')"
@@ -128,6 +130,7 @@ class SqliteOutbox:
         def work(db: sqlite3.Connection) -> Sequence[Receipt]:
             rows = [Row(*row) for row in db.execute(COMPLETE, given).fetchall()]
             self._room.drained(sum(row.size for row in rows))
+            self._shelf.tidy(db)
             return [self._entries.receipt(row) for row in rows]
 
         return await self._commits.run(work)

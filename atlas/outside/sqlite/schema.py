@@ -38,6 +38,7 @@ TABLES = """
     CREATE INDEX suspect ON export (tries, number) WHERE status = 'accepted' AND tries >= 2;
     CREATE INDEX claimed ON export (number, bytes) WHERE status = 'claimed';
     CREATE INDEX aside ON export (number, bytes) WHERE status = 'set_aside';
+    CREATE INDEX done ON export (number, at) WHERE status = 'committed';
     CREATE INDEX receipts ON export (user, number);
 
     CREATE TABLE binding (              -- what an Idempotency-Key names

@@ -1,0 +1,45 @@
+"""How long receipts are kept. Of what is left of one its export is still known when it comes again.
+
+At each commit a few of the oldest are shrunk, so that nobody ever waits for many.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+AT_ONCE = 200
+DAYS_MIN = 8  # a phone that was away for a week still gets its receipt
+OLDEST = """
+    SELECT number FROM export INDEXED BY done WHERE status = 'committed' AND at < ?
+    ORDER BY number LIMIT ?
+"""
+TOO_MANY = "SELECT max(0, exports - ?) FROM total WHERE status = 'committed'"
+SHRINK = """
+    INSERT OR IGNORE INTO digest SELECT id, user, rid FROM export
+    WHERE number IN (SELECT value FROM json_each(?))
+"""
+DROP = "DELETE FROM export WHERE number IN (SELECT value FROM json_each(?))"
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """Receipts of committed exports: so many days, and so many of them."""
+
+    now: Callable[[], datetime]
+    days: int = 30
+    exports_max: int = 2_000_000
+
+    def tidy(self, db: sqlite3.Connection) -> None:
+        (too_many,) = db.execute(TOO_MANY, [self.exports_max]).fetchone()
+        due = self.oldest(db, self.days, AT_ONCE)
+        due = due or self.oldest(db, DAYS_MIN, min(too_many, AT_ONCE))
+        if due:
+            numbers = str(due)  # a list of numbers is JSON as it stands
+            db.execute(SHRINK, [numbers])
+            db.execute(DROP, [numbers])
+
+    def oldest(self, db: sqlite3.Connection, days: int, limit: int) -> list[int]:
+        """Those older than so many days."""
+        before = (self.now() - timedelta(days=days)).isoformat()
+        return [number for (number,) in db.execute(OLDEST, [before, limit]).fetchall()]

@@ -1,0 +1,80 @@
+"""Receipts are kept for as long as they are promised, and an export is known for ever."""
+
+from datetime import timedelta
+
+import pytest
+
+from atlas.core.messages import Limits, Seen
+from atlas.outside.sqlite.journal import opened
+from atlas.outside.sqlite.room import Bounds
+from atlas.outside.sqlite.shelf import Shelf
+from tests.conftest import NOON, RID
+from tests.reliability.victim import ADA, export
+
+DAY = timedelta(days=1)
+
+
+class Calendar:
+    """One journal over many days: each day exports come, and are committed."""
+
+    def __init__(self, path, **shelf):
+        self.path, self.shelf, self.today = path, shelf, NOON
+
+    async def commit(self, *exports):
+        with self.opened() as journal:
+            for each in exports:
+                await journal.intake.append(each)
+            await journal.outbox.claim(Limits(), Seen("", NOON))
+            await journal.outbox.note(RID, Limits())
+            await journal.outbox.complete([each.id for each in exports], RID)
+
+    async def receipts(self):
+        with self.opened() as journal:
+            page = await journal.receipts.page(ADA, None, 1_000, None)
+            return [receipt.id for receipt in reversed(page.receipts)]
+
+    def opened(self):
+        shelf = Shelf(lambda: self.today, **self.shelf)
+        return opened(self.path, Bounds(free_bytes=0), shelf=shelf)
+
+
+async def test_a_receipt_is_kept_for_thirty_days_and_its_export_known_for_ever(tmp_path):
+    calendar = Calendar(tmp_path / "journal")
+    first, second, third = export(0), export(1), export(2)
+    await calendar.commit(first)
+    calendar.today += 29 * DAY
+    await calendar.commit(second)
+    assert await calendar.receipts() == [first.id, second.id]
+
+    calendar.today += 2 * DAY
+    await calendar.commit(third)
+    assert first.id not in await calendar.receipts()
+    with calendar.opened() as journal:
+        again = await journal.intake.append(first)
+        totals = (await journal.ledger.listing(None, 1, None)).totals
+    assert (again.status, again.transaction, again.replayed) == ("committed", RID, True)
+    assert (again.ingested, again.path) == (1, "")
+    assert totals["accepted"] == 0
+
+
+@pytest.mark.parametrize(("days", "kept"), [(7, 6), (9, 3)], ids=["a week", "nine days"])
+async def test_of_too_many_the_oldest_go_and_none_within_eight_days(tmp_path, days, kept):
+    calendar = Calendar(tmp_path / "journal", exports_max=3)
+    await calendar.commit(*map(export, range(5)))
+    calendar.today += days * DAY
+    await calendar.commit(export(5))
+    assert len(await calendar.receipts()) == kept
+
+
+async def test_what_waits_is_never_shrunk_whatever_the_clock_says(tmp_path):
+    calendar = Calendar(tmp_path / "journal")
+    with calendar.opened() as journal:
+        await journal.intake.append(export(0))
+        await journal.outbox.claim(Limits(exports_max=1), Seen("", NOON))
+        await journal.outbox.release()
+    calendar.today += 3_650 * DAY
+    with calendar.opened() as journal:
+        await journal.intake.append(export(1))
+        await journal.outbox.claim(Limits(), Seen("", NOON))
+        await journal.outbox.complete([export(1).id], RID)
+        assert (await journal.outbox.claimed()).files[0].id == export(0).id
