@@ -1,4 +1,4 @@
-"""Prints the table: `python -m tests.bench [codec] [hop] [service]`, all if none is named."""
+"""Prints the table: `python -m tests.bench [codec] [hop] [journal] [service]`, or all of it."""
 
 import os
 import platform
@@ -8,9 +8,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import codec, hop, service
+from tests.bench import codec, hop, journal, service
 
-MEASURES = {"codec": codec.measure, "hop": hop.measure, "service": service.measure}
+MEASURES = {
+    "codec": codec.measure,
+    "hop": hop.measure,
+    "journal": journal.measure,
+    "service": service.measure,
+}
 
 
 def machine() -> str:
