@@ -825,6 +825,16 @@ def no_file_may_be_written():
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+async def test_ten_thousand_exports_of_one_user_at_one_instant_have_a_path_each(tmp_path):
+    """Each is found at once: walking past those before it, this took minutes."""
+    with opened(None, Bounds(), shelf=SHELF) as journal:
+        receipts = [await journal.intake.append(an_export(str(n))) for n in range(10_000)]
+        paths = {receipt.path for receipt in receipts}
+        later = await journal.intake.append(an_export("later", at=NOON + timedelta(hours=1)))
+    assert len(paths) == 10_000
+    assert later.path.endswith("2026-01-02T13-00-00-000Z.ndjson")
+
+
 async def test_every_answer_is_on_the_disk_before_it_is_given(tmp_path):
     ours, copies = tmp_path / "ours", []
     ours.mkdir()

@@ -1,7 +1,8 @@
 """What is accepted: each export once, whoever sends it again, and under whatever key."""
 
 import sqlite3
-from datetime import datetime
+from collections import OrderedDict
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -22,6 +23,8 @@ INSERT = f"""
 # What came through the stage that it crashed, or was given up, stands here as any other now.
 FORGET = f"DELETE FROM export WHERE id = ? AND ({ORIGINAL} OR status = 'abandoned')"
 
+MILLISECOND, CROWD = timedelta(milliseconds=1), timedelta(minutes=1)
+USERS_REMEMBERED = 10_000
 SHRUNK = "SELECT rid FROM digest WHERE id = ?"
 
 
@@ -32,6 +35,7 @@ class SqliteIntake:
         self._commits = commits
         self._entries = entries
         self._room = room
+        self._latest: OrderedDict[str, datetime] = OrderedDict()  # of the paths of each user
 
     async def append(self, export: Flattened) -> Receipt:
         def work(db: sqlite3.Connection) -> Receipt:
@@ -61,11 +65,23 @@ class SqliteIntake:
             table.rejected,
             len(table.ndjson),
         )
-        path = free_path(db, entries.seal, head.user, export.at)
+        path = self._path(db, head.user, export.at)
         label = Label(head.user.sub, path, table.rejects, head.correlation_id)
         sealed = entries.close_label(fixed, label), entries.close_payload(fixed, table.ndjson)
         row = [*fixed, entries.seal.name(path), *sealed]
         return entries.receipt(Row(*db.execute(INSERT, row).fetchone()))
+
+    def _path(self, db: sqlite3.Connection, user: User, at: datetime) -> str:
+        """The search begins behind the last one found, or thousands of exports that one user sends
+        at once would each walk past all that came before.
+        """
+        latest = self._latest.pop(user.sub, None)
+        if latest is not None and at <= latest <= at + CROWD:
+            at = latest + MILLISECOND
+        path, self._latest[user.sub] = free_path(db, self._entries.seal, user, at)
+        if len(self._latest) > USERS_REMEMBERED:
+            self._latest.popitem(last=False)
+        return path
 
 
 def remembered(export: Flattened, rid: str) -> Receipt:
@@ -84,11 +100,14 @@ def remembered(export: Flattened, rid: str) -> Receipt:
     )
 
 
-def free_path(db: sqlite3.Connection, seal: Seal, user: User, at: datetime) -> str:
-    """The first path of this user, from this moment on, that no export has."""
+def free_path(db: sqlite3.Connection, seal: Seal, user: User, at: datetime) -> tuple[str, datetime]:
+    """The first path of this user, from this moment on, that no export has; and its moment."""
     select = "SELECT 1 FROM export WHERE place = ?"
-    paths = names.paths(user, at)
-    return next(path for path in paths if not db.execute(select, [seal.name(path)]).fetchone())
+    for path in names.paths(user, at):
+        if not db.execute(select, [seal.name(path)]).fetchone():
+            break
+        at += MILLISECOND
+    return path, at
 
 
 def check_key(db: sqlite3.Connection, seal: Seal, head: Head, id: str) -> None:
