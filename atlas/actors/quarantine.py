@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from atlas.core import names
 from atlas.core.errors import AtlasError
 from atlas.core.events import ExportQuarantined, Watch
-from atlas.core.messages import Decoded, Export, Original, Receipt, Replayed
+from atlas.core.messages import Decoded, Export, Original, Receipt, Replayed, unbound
 from atlas.core.ports import Aside, Clock
 from atlas.runtime import Address, Pending, Promises
 
@@ -85,6 +85,7 @@ class Replay:
         return Replayed(again, failed)
 
     async def send(self, original: Original) -> Pending[Receipt]:
+        original = unbound(original)  # its Idempotency-Key may name another export by now
         if isinstance(original, Export):
             return await self.decode.ask(original)
         return await self.flatten.ask(original)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal
 
+import msgspec
 from msgspec import Struct
 
 Status = Literal["accepted", "committed", "set_aside", "abandoned"]
@@ -58,6 +59,12 @@ class Decoded(Struct, frozen=True, tag=True):
 
 
 Original = Export | Decoded  # as it came to a stage
+
+
+def unbound(original: Original) -> Original:
+    """The same without its Idempotency-Key."""
+    head = msgspec.structs.replace(original.head, binding=None)
+    return msgspec.structs.replace(original, head=head)
 
 
 class Reject(Struct, frozen=True):

@@ -119,7 +119,7 @@ class Stages:
                     crash = await work.step(envelope)
                     restarts.has_worked = restarts.has_worked or crash is None
                 if crash is not None:  # its reply is settled where it was sent
-                    raise crash
+                    self.on_crash(work.name, crash)  # and no twin of it comes again
 
         async def live() -> None:
             async with inbox, work.onward:

@@ -16,7 +16,7 @@ from atlas.outside.sqlite import damage, keys, lock, schema, seal
 from atlas.outside.sqlite.aside import SqliteAside
 from atlas.outside.sqlite.commits import Commits
 from atlas.outside.sqlite.entries import Entries
-from atlas.outside.sqlite.folder import beside, keep_names
+from atlas.outside.sqlite.folder import beside, keep_names, sync
 from atlas.outside.sqlite.intake import SqliteIntake
 from atlas.outside.sqlite.ledger import SqliteLedger
 from atlas.outside.sqlite.outbox import SqliteOutbox
@@ -76,6 +76,7 @@ def opened(
     BadSetting when no key opens it. Blocks for as long as another process holds it, at most
     `wait_seconds`, and so is to be entered before the event loop has something to do.
     """
+    path = found_at(path)
     with ExitStack() as ours:
         with or_cannot_start(path):
             if path is not None:
@@ -105,20 +106,30 @@ def abandon(path: Path | None, sealed_with: Sequence[bytes]) -> int:
 
     Raises CannotStart when a key opens it, JournalHeld.
     """
+    path = found_at(path)
     if path is None:
         raise CannotStart("A journal in memory is gone with its process.")
     with or_cannot_start(path), lock.held(path, owner="", wait_seconds=0):
         with suppress(BadSetting):
             keys.opened(path, sealed_with)
             raise CannotStart(f"The journal {path} opens with this key: nothing is lost.")
+        if not path.exists():
+            keys.forget(path)
+            return 0
+        damage.copied(path)  # the key may turn up
         with closing(connect(path)) as db:
             db.execute("BEGIN IMMEDIATE")
             given_up = db.execute(GIVE_UP).rowcount
-            db.execute("DELETE FROM secret WHERE name = 'root'")
+            db.execute("DELETE FROM secret WHERE name IN ('root', 'check')")
             db.execute("COMMIT")
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         keys.forget(path)
         return given_up
+
+
+def found_at(path: Path | None) -> Path | None:
+    """SQLite keeps its log beside the file that a link leads to; so do we what is ours."""
+    return path.resolve() if path is not None and path.is_symlink() else path
 
 
 @contextmanager
@@ -152,7 +163,7 @@ def prepared(path: Path | None, entries: Entries) -> tuple[sqlite3.Connection, l
                 news.append(rebuilt(path, entries, before))
                 db = otherwise.enter_context(closing(connect(path)))
         news += schema.balance(db)
-        keys.keep(db, path)
+        keys.keep(db, path, entries.seal)
         otherwise.pop_all()
     return db, news
 
@@ -174,11 +185,17 @@ def rebuilt(
     fresh.unlink(missing_ok=True)
     with closing(at_this_version(fresh, entries)) as db:
         exports = damage.rescue(path, damage.Fresh(db, entries))
+        # closing would write its log into it, too, and say nothing when that fails
+        db.execute("PRAGMA locking_mode = NORMAL")
+        db.execute("PRAGMA journal_mode = DELETE").fetchall()
     if error is not None and not exports:
         fresh.unlink()
         copy.unlink()
         raise error
+    if beside(fresh, "-wal").exists():
+        raise CannotStart(f"The journal {path} is damaged, and cannot be written anew.")
     fresh.replace(path)
+    sync(path.parent)
     what = f"its pages, and {before - exports} exports in them" if before > exports else "its pages"
     return JournalDamaged(what, copy=str(copy))
 

@@ -10,7 +10,7 @@ All of it is checked before SQLite opens anything, so that a wrong key touches n
 import base64
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -21,6 +21,7 @@ from atlas.outside.sqlite.folder import beside, sync
 from atlas.outside.sqlite.seal import Seal
 
 KEY_BYTES = 32
+CHECK = b"the root of this journal"
 
 
 def opened(path: Path, keys: Sequence[bytes]) -> Seal:
@@ -28,44 +29,58 @@ def opened(path: Path, keys: Sequence[bytes]) -> Seal:
 
     With no keys, that of the file beside the journal. Raises BadSetting when no key opens it.
     """
-    found = wrappings(path)
+    beside_it, within = wrapping_beside(path), secrets_in(path)
+    found = [each for each in (within.get("root"), beside_it) if each is not None]
     if not keys:
         keys = [key_beside(path, is_new=not found)]
-    roots = [seal.unwrapped(each, key) for each in found for key in keys]
-    root = next((root for root in roots if root is not None), None)
-    if root is None and found:
+    roots = [root for each in found for key in keys if (root := seal.unwrapped(each, key))]
+    ours = [root for root in roots if is_of(root, within)]
+    if found and not ours:
         raise BadSetting(
             f"ATLAS_JOURNAL_KEY does not open the journal {path}: it was sealed with another key. "
             "Add that key to the end of the list; if it is lost for good: atlas exports abandon."
         )
-    if root is None:
-        root = seal.new_root()
-    if not found or seal.unwrapped(found[0], keys[0]) is None:
+    root = ours[0] if ours else seal.new_root()
+    if beside_it is None or seal.unwrapped(beside_it, keys[0]) != root:
         write(beside(path, ".seal"), base64.b64encode(seal.wrapped(root, keys[0])))
     return Seal(root)
 
 
-def keep(db: sqlite3.Connection, path: Path) -> None:
+def is_of(root: bytes, within: Mapping[str, bytes]) -> bool:
+    """Whether this is the root of that journal, and not of one that lay in its place before."""
+    check = within.get("check")
+    return check is None or Seal(root).opens(check, CHECK)
+
+
+def keep(db: sqlite3.Connection, path: Path, ours: Seal) -> None:
     """Once more, in the journal itself, and in its main file, where it is found without the WAL."""
-    db.execute("INSERT OR REPLACE INTO secret VALUES ('root', ?)", [wrappings(path)[0]])
+    for name, value in (("root", wrapping_beside(path)), ("check", ours.close(b"", CHECK))):
+        db.execute("INSERT OR REPLACE INTO secret VALUES (?, ?)", [name, value])
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def forget(path: Path) -> None:
     """The key is lost: what was sealed stays sealed, and a new root is made at the next start."""
     beside(path, ".seal").unlink(missing_ok=True)
+    file_of(path).unlink(missing_ok=True)
 
 
-def wrappings(path: Path) -> list[bytes]:
-    """The root as it was wrapped: beside the journal, and in it."""
-    found = []
-    with suppress(FileNotFoundError):
-        found.append(decoded(beside(path, ".seal").read_bytes()))
-    if path.exists():
-        # immutable: SQLite neither recovers nor writes; what stands only in the WAL is not seen
-        with suppress(sqlite3.Error), closing(sqlite3.connect(uri(path), uri=True)) as db:
-            found += [row[0] for row in db.execute("SELECT value FROM secret WHERE name = 'root'")]
-    return found
+def wrapping_beside(path: Path) -> bytes | None:
+    try:
+        return decoded(beside(path, ".seal").read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def secrets_in(path: Path) -> dict[str, bytes]:
+    """The root as the journal has it, wrapped, and something that only that root opens."""
+    if not path.exists():
+        return {}
+    # immutable: SQLite neither recovers nor writes; what stands only in the WAL is not seen
+    with suppress(sqlite3.Error), closing(sqlite3.connect(uri(path), uri=True)) as db:
+        select = "SELECT name, value FROM secret WHERE name IN ('root', 'check')"
+        return dict(db.execute(select).fetchall())
+    return {}
 
 
 def uri(path: Path) -> str:

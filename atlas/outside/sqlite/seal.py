@@ -40,6 +40,13 @@ class Seal:
         except (InvalidTag, ValueError) as error:
             raise Damaged from error
 
+    def opens(self, sealed: bytes, bound: bytes) -> bool:
+        try:
+            self.open(sealed, bound)
+        except Damaged:
+            return False
+        return True
+
     def user(self, sub: str) -> str:
         """Begins as the pseudonym of the user in logs does."""
         return keyed(self.user_key, sub)

@@ -33,6 +33,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from atlas.outside.sqlite.folder import sync
+
 HEADER, FRAME_HEADER = struct.Struct(">8I"), struct.Struct(">6I")
 SALTS, SALTS_AT = struct.Struct(">4I"), 8  # and behind them the sums
 ORDERS = {
@@ -40,6 +42,7 @@ ORDERS = {
     0x377F0683: ">",
 }  # of the bytes in what is summed; all else is big-endian
 PAGE_SIZES = {2**power for power in range(9, 17)}
+FRAME_HEADER_SUMMED = 8  # bytes of it: the page, and the size after the commit
 WORD = 0xFFFFFFFF
 
 Sums = tuple[int, int]
@@ -135,14 +138,48 @@ def mend(wal: Path) -> None:
     wholes = [is_whole(*pair, generation) for pair in zip(frames, befores, strict=False)]
     bad = wholes.index(False) if False in wholes else len(frames)
     end = max(bad, *(place for place, whole in enumerate(wholes) if whole), 0)
+    if bad < len(frames):
+        pages = pages_max(wal, raw, frames)
+        raw = with_a_header(raw, frames[bad], befores[bad], generation.order, pages)
+        frames = list(frames_of(raw, generation))
     sums, mended = generation.sums, bytearray(raw)
     for frame in frames[: end + 1]:
         sums = checksum(frame.summed, sums)
         SALTS.pack_into(mended, frame.offset + SALTS_AT, *generation.salts, *sums)
-    with wal.open("r+b") as file:
-        file.write(mended)
+    replace(wal, bytes(mended))
+
+
+def with_a_header(raw: bytes, bad: Frame, before: Sums, order: str, pages: int) -> bytes:
+    """With the page and the size that the frame had, if it is one of those that has changed.
+
+    Of a low bit the checksums are certain; a high one is far outside the file.
+    """
+    for place in range(FRAME_HEADER_SUMMED * 8):
+        turned = bytearray(raw[bad.offset : bad.offset + FRAME_HEADER_SUMMED])
+        turned[place // 8] ^= 1 << place % 8
+        number, size = struct.unpack(">2I", turned)
+        summed = (*struct.unpack(f"{order}2I", turned), *bad.summed[2:])
+        if 1 <= number <= pages and size <= pages and checksum(summed, before) == bad.sums:
+            return raw[: bad.offset] + bytes(turned) + raw[bad.offset + len(turned) :]
+    return raw
+
+
+def pages_max(wal: Path, raw: bytes, frames: list[Frame]) -> int:
+    """More pages than so many the journal cannot have."""
+    journal = wal.with_name(wal.name.removesuffix("-wal"))
+    size = journal.stat().st_size if journal.exists() else 0
+    return (size + len(raw)) // 512 + len(frames)
+
+
+def replace(wal: Path, content: bytes) -> None:
+    """Whole or not at all: half of it would be a torn tail."""
+    other = wal.with_name(wal.name + ".new")
+    with other.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
+    other.replace(wal)
+    sync(wal.parent)
 
 
 def applied(journal: bytes, log: bytes) -> bytes:
