@@ -1,5 +1,7 @@
 """An accepted export is committed exactly once, whatever call to Foundry goes wrong, and how."""
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 
@@ -13,6 +15,7 @@ from atlas.core.events import (
     ExportAccepted,
     ExportSetAside,
     GroupCommitted,
+    JournalDamaged,
     OrphanSuspected,
     SecondWriter,
     UploadPaused,
@@ -265,6 +268,20 @@ async def test_a_file_that_foundry_refuses_is_set_aside_and_not_in_the_way(tmp_p
         assert again.body["status"] == "set_aside"
         assert flow.seen.of(ExportSetAside)[0].tries == 5
     assert life.dataset.uuids() == ["0", "1", "2"]
+    assert life.dataset.open_now() == []
+
+
+async def test_a_transaction_of_which_every_export_is_damaged_is_ended_all_the_same(tmp_path):
+    """Nothing is claimed any more, and the transaction is open: it is not to block the branch."""
+    life = Life(tmp_path / "journal")
+    await accept(life, b"a")
+    with closing(sqlite3.connect(tmp_path / "journal")) as db, db:
+        db.execute("UPDATE export SET payload = zeroblob(100)")
+    life.dataset.mishaps["before abort"] = no_answer
+    async with life.running() as flow:
+        assert (await flow.post(an_export(b'{"uuid":"b"}\n'))).status == 200
+        assert flow.seen.count_of(JournalDamaged) == 1
+    assert life.dataset.uuids() == ["b"]
     assert life.dataset.open_now() == []
 
 

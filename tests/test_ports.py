@@ -37,6 +37,7 @@ from atlas.core.messages import (
     Binding,
     File,
     Flattened,
+    Group,
     Head,
     LeftOpen,
     Limits,
@@ -625,13 +626,15 @@ async def test_what_waits_is_neither_committed_nor_set_aside(journal):
     assert await journal.outbox.waiting() == 2
 
 
-async def test_the_transaction_of_a_group_is_remembered_until_it_is_released(journal):
+async def test_the_transaction_of_a_group_is_remembered_until_it_is_ended(journal):
     await accept(journal, "id-1")
     await claim(journal)
     await journal.outbox.note(RID, ALL)
     assert (await journal.outbox.claimed()).transaction == RID
 
     await journal.outbox.release()
+    assert await journal.outbox.claimed() == Group((), RID)
+    await journal.outbox.ended()
     assert await journal.outbox.claimed() is None
     assert (await journal.outbox.claim(ALL, SEEN)).transaction is None
 

@@ -79,6 +79,16 @@ async def test_it_is_set_aside_at_its_first_crash_and_no_twin_reaches_the_stage(
     assert len(bug.reached) == before
 
 
+async def test_a_batch_of_which_every_chunk_crashes_a_stage_ends_no_service(life, bug):
+    chunks = [an_export(b'{"uuid":"poison %d"}\n' % number) for number in range(20)]
+    async with life.running() as flow:
+        answer = await flow.post({"chunks": chunks}, path="/export/batch")
+        assert (await flow.post(GOOD)).status == 200
+        assert len(await listed(flow)) == 20
+    assert answer.status == 202
+    assert {each["status"] for each in answer.body["upload_results"]} == {"set_aside"}
+
+
 async def test_when_the_stage_is_mended_it_goes_the_way_of_all_others_and_once(life, bug):
     async with life.running() as flow:
         id = (await flow.post(POISON)).body["receipt_id"]

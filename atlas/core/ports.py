@@ -95,7 +95,7 @@ class Mailbox(Protocol):
         """
 
     async def claimed(self) -> Group | None:
-        """The group that is claimed now, if any."""
+        """The group that is claimed now, if any; no file, if only its transaction is left of it."""
 
     async def ndjson(self, id: str) -> bytes:
         """The bytes of a claimed export. Raises Damaged when they are not what was accepted."""
@@ -134,6 +134,9 @@ class Mailbox(Protocol):
 
 class Attempts(Protocol):
     """Transactions that we may have begun without hearing the answer."""
+
+    async def ended(self) -> None:
+        """The transaction that was noted is open no more."""
 
     async def attempts(self) -> Sequence[Seen]:
         """What the branch was like before each that is not resolved; a release forgets none."""

@@ -153,6 +153,16 @@ async def test_the_root_is_kept_twice(tmp_path, lost):
     assert len(await ids(path, OLD)) == 3
 
 
+async def test_a_journal_that_is_moved_to_where_another_was_is_opened_with_its_own_root(tmp_path):
+    """What lies there is the other's, and the same key opens both."""
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    await kept(theirs / "journal", OLD)
+    await kept(ours / "journal", OLD)
+    (ours / "journal").replace(theirs / "journal")
+
+    assert len(await ids(theirs / "journal", OLD)) == 3
+
+
 @pytest.mark.parametrize("text", ["", "x", "AAAA", base64.b64encode(bytes(31)).decode(), "ä" * 32])
 def test_what_is_no_key_is_said_without_it(text):
     with pytest.raises(BadSetting, match="32 bytes each") as refused:

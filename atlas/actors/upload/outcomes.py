@@ -1,6 +1,6 @@
 """What became of it: asked of Foundry, kept in the journal, told to whoever waits."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from atlas.actors.upload.pace import Pace
@@ -39,6 +39,7 @@ class Outcomes:
                 await self.outbox.release()
             else:
                 await self.fail(group.files)
+            await self.outbox.ended()
             self.watch(events.GroupRecovered(len(group.files), len(there), group.transaction))
         return is_unresolved
 
@@ -68,9 +69,9 @@ class Outcomes:
             return []
         return await self.standing(group.files, group.transaction)
 
-    async def standing(self, files: Iterable[File], transaction: str) -> list[File]:
+    async def standing(self, files: Sequence[File], transaction: str) -> list[File]:
         """Which of them stand in this committed transaction, as they should."""
-        there = await self.branch.files_of(transaction)
+        there = await self.branch.files_of(transaction) if files else {}
         return [file for file in files if there.get(file.path) == file.bytes]
 
     async def sort_out(self, group: Group, refused: str) -> bool:

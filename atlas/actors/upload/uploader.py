@@ -164,6 +164,7 @@ class Upload:
             await self.branch.abort(transaction)
         if len(there) < len(put.group.files):
             await self.outcomes.fail(put.group.files, named=put.refused)
+        await self.outbox.ended()
         return True
 
     async def look(self) -> Seen | None:

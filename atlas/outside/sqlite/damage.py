@@ -26,7 +26,7 @@ from atlas.outside.sqlite.folder import beside, sync
 
 WHOLE_CHECK_BYTES_MAX = 64 * 1024 * 1024  # of a larger one the indexes are taken on trust
 GAP_MAX = 10_000  # numbers that are tried behind the last row that can be read
-OTHERS = ("binding", "attempt", "digest", "secret")
+OTHERS = ("binding", "attempt", "begun", "digest", "secret")
 
 
 def in_the_log(journal: Path) -> list[JournalDamaged]:

@@ -97,7 +97,12 @@ class SqliteOutbox:
         return await self._commits.run(work)
 
     async def claimed(self) -> Group | None:
-        return await self._commits.run(self._claimed)
+        def work(db: sqlite3.Connection) -> Group | None:
+            found = db.execute("SELECT rid FROM begun").fetchone()
+            group = self._claimed(db)
+            return group or (Group((), *found) if found else None)
+
+        return await self._commits.run(work)
 
     async def ndjson(self, id: str) -> bytes:
         select = f"SELECT {COLUMNS}, payload FROM export WHERE id = ?"
@@ -120,6 +125,7 @@ class SqliteOutbox:
                 claim_fresh(db, limits)
             db.execute(NOTE, [transaction])
             db.execute("DELETE FROM attempt")
+            db.execute("INSERT OR IGNORE INTO begun VALUES (?)", [transaction])
             return self._claimed(db) or Group(())
 
         return await self._commits.run(work)
@@ -166,6 +172,9 @@ class SqliteOutbox:
             return [self._entries.receipt(row) for row in rows if row.status == "set_aside"]
 
         return await self._commits.run(work)
+
+    async def ended(self) -> None:
+        await self._run("DELETE FROM begun")
 
     async def attempts(self) -> Sequence[Seen]:
         def work(db: sqlite3.Connection) -> Sequence[Seen]:

@@ -57,6 +57,10 @@ TABLES = """
         at   TEXT NOT NULL
     ) STRICT;
 
+    CREATE TABLE begun (        -- the transaction of the group, until it is known to be ended
+        rid TEXT PRIMARY KEY
+    ) STRICT;
+
     CREATE TABLE total (        -- in the same commit as what it sums, so that it always balances
         status  TEXT PRIMARY KEY,
         exports INTEGER NOT NULL DEFAULT 0,
