@@ -109,8 +109,7 @@ def opened(settings: Settings, stderr: TextIO) -> Iterator[tuple[Store, Watch]]:
         stream = log.logger(stderr, settings.log.level)
         rid, shows_users = settings.foundry.dataset_rid, settings.log.user_ids
         watch = log.Log(stream, rid, found.log_key, shows_users).watch
-        for event in found.news:
-            watch(event)
+        found.news.listen(watch)
         yield store, watch
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from atlas.core.errors import Damaged
+from atlas.core.errors import Damaged, Unavailable
 from atlas.core.events import JournalDamaged, LedgerUnbalanced
 from atlas.core.messages import Limits, Seen
 from atlas.outside.sqlite.journal import opened
@@ -20,9 +20,9 @@ BOUNDS = Bounds(free_bytes=0)
 IDS = {export(number).id for number in range(PENDING)}
 
 
-async def filled(folder):
+async def filled(folder, count=PENDING):
     with opened(folder / "journal", BOUNDS, shelf=SHELF) as journal:
-        for number in range(PENDING):
+        for number in range(count):
             await journal.intake.append(export(number))
         copy = {file.name: file.read_bytes() for file in folder.iterdir()}
     return copy, {file.name: file.read_bytes() for file in folder.iterdir()}
@@ -161,6 +161,38 @@ async def test_a_schema_that_cannot_be_read_costs_nothing_and_is_told(tmp_path):
 
     assert sent.keys() == IDS
     assert news
+
+
+async def test_a_page_that_goes_bad_while_it_is_in_use_is_mended_and_told_without_a_restart(
+    tmp_path,
+):
+    count = 600  # more than SQLite keeps in memory
+    await filled(tmp_path, count)
+    told = []
+    with opened(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
+        journal.news.listen(told.append)
+        assert not any(isinstance(each, JournalDamaged) for each in told)
+        spoil_a_leaf(tmp_path / "journal")
+        with pytest.raises(Unavailable):
+            await read_all(journal)
+        await journal.ledger.ready()
+        sent = await read_all(journal)
+    assert count - 8 <= sent < count + 1
+    assert any(isinstance(each, JournalDamaged) for each in told)
+
+
+def spoil_a_leaf(path):
+    text = path.read_bytes()
+    leaves = [at for at in range(PAGE * 20, len(text), PAGE) if text[at] == 0x0D]
+    with path.open("r+b") as file:
+        file.seek(leaves[len(leaves) // 2])
+        file.write(bytes(PAGE))
+
+
+async def read_all(journal):
+    """How many exports can be had, one after another."""
+    group = await journal.outbox.claim(Limits(exports_max=10_000, bytes_max=2**40), Seen("", NOON))
+    return sum([bool(await journal.outbox.ndjson(file.id)) for file in group.files])
 
 
 async def test_totals_that_are_wrong_are_told_and_set_right(tmp_path):

@@ -97,10 +97,10 @@ async def test_nothing_that_a_sender_sent_lies_on_the_disk_in_clear(tmp_path):
 async def test_without_a_key_one_is_made_that_only_its_owner_can_read(tmp_path):
     path = tmp_path / "journal"
     with opened(path, BOUNDS, shelf=SHELF) as journal:
-        assert journal.news == (KeyBesideJournal(str(tmp_path / "journal.key")),)
+        assert journal.news == [KeyBesideJournal(str(tmp_path / "journal.key"))]
     assert stat.S_IMODE(mode_of(tmp_path / "journal.key")) == 0o600
     with opened(tmp_path / "other", BOUNDS, [OLD], shelf=SHELF) as journal:
-        assert journal.news == ()
+        assert journal.news == []
     assert "other.key" not in on_disk(tmp_path)
 
 

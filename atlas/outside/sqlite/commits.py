@@ -19,7 +19,7 @@ from atlas.core.errors import AtlasError, JournalFull, Unavailable
 T = TypeVar("T")
 
 JOBS_MAX = 256
-OF_THE_DISK = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT}
+OF_THE_DISK = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 Connect = Callable[[], sqlite3.Connection]
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from atlas.core.errors import BadSetting, CannotStart
-from atlas.core.events import Event, JournalDamaged, KeyBesideJournal
+from atlas.core.events import Event, JournalDamaged, KeyBesideJournal, Watch
 from atlas.outside.sqlite import damage, keys, lock, schema, seal
 from atlas.outside.sqlite.aside import SqliteAside
 from atlas.outside.sqlite.commits import Commits
@@ -43,6 +43,22 @@ GIVE_UP = """
 """
 
 
+class News(list[Event]):
+    """What was brought to light, until somebody listens; from then on he is told at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._watch: Watch = self.append
+
+    def tell(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self._watch(event)
+
+    def listen(self, watch: Watch) -> None:
+        self._watch = watch
+        self.tell(self)
+
+
 @dataclass(frozen=True, slots=True)
 class SqliteJournal:
     """The parts of an open journal.
@@ -56,7 +72,7 @@ class SqliteJournal:
     aside: SqliteAside
     ledger: SqliteLedger
     log_key: bytes = field(repr=False)
-    news: tuple[Event, ...]
+    news: "News"
     is_durable: bool
 
 
@@ -83,10 +99,11 @@ def opened(
                 ours.enter_context(lock.held(path, owner, wait_seconds))
             entries = Entries(keys.opened(path, sealed_with) if path else Seal(seal.new_root()))
             thread = ours.enter_context(ThreadPoolExecutor(1, "journal"))
-            db, news = thread.submit(prepared, path, entries).result()
+            news = News()
+            db = thread.submit(prepared, path, entries, news).result()
             if path is not None and not sealed_with:
                 news.append(KeyBesideJournal(str(keys.file_of(path))))
-        commits = Commits(db, thread, partial(connect, path))
+        commits = Commits(db, thread, partial(prepared, path, entries, news))
         ours.callback(lambda: thread.submit(commits.close).result())
         room = Room(bounds, path.parent if path else None, time.monotonic)
         yield SqliteJournal(
@@ -96,7 +113,7 @@ def opened(
             aside=SqliteAside(commits, entries, room),
             ledger=SqliteLedger(commits, entries, room),
             log_key=entries.seal.user_key,
-            news=tuple(news),
+            news=news,
             is_durable=path is not None,
         )
 
@@ -143,11 +160,14 @@ def or_cannot_start(path: Path | None) -> Iterator[None]:
         raise CannotStart(f"{path} is no journal that can be read: {error}.") from error
 
 
-def prepared(path: Path | None, entries: Entries) -> tuple[sqlite3.Connection, list[Event]]:
-    """The first connection, behind which all is as this version wants it; what was not."""
+def prepared(path: Path | None, entries: Entries, news: News) -> sqlite3.Connection:
+    """A connection behind which all is as this version wants it; the news is what was not.
+
+    At the start, and again when the disk has failed: what it has done then is mended at once.
+    """
     if path is None:
-        return at_this_version(path, entries), []
-    news: list[Event] = [*damage.in_the_log(path)]
+        return at_this_version(path, entries)
+    news.tell(damage.in_the_log(path))
     with ExitStack() as otherwise:
         try:
             db = otherwise.enter_context(closing(at_this_version(path, entries)))
@@ -155,17 +175,17 @@ def prepared(path: Path | None, entries: Entries) -> tuple[sqlite3.Connection, l
         except sqlite3.DatabaseError as error:
             if not damage.is_of_pages(error):
                 raise
-            news.append(rebuilt(path, entries, 0, error))
+            news.tell([rebuilt(path, entries, 0, error)])
             db = otherwise.enter_context(closing(connect(path)))
         else:
             if is_broken:
                 db.close()
-                news.append(rebuilt(path, entries, before))
+                news.tell([rebuilt(path, entries, before)])
                 db = otherwise.enter_context(closing(connect(path)))
-        news += schema.balance(db)
+        news.tell(schema.balance(db))
         keys.keep(db, path, entries.seal)
         otherwise.pop_all()
-    return db, news
+    return db
 
 
 def at_this_version(path: Path | None, entries: Entries) -> sqlite3.Connection:
