@@ -64,11 +64,14 @@ class SqliteIntake:
         return entries.receipt(Row(*db.execute(INSERT, row).fetchone()))
 
 
-def free_path(db: sqlite3.Connection, seal: Seal, user: User, at: datetime) -> str:
-    """The first path of this user, from this moment on, that no export has."""
+def free_path(
+    db: sqlite3.Connection, seal: Seal, user: User, at: datetime, after: str = ""
+) -> str:
+    """The first path of this user, from this moment on and behind this path, that no export has."""
     select = "SELECT 1 FROM export WHERE place = ?"
     paths = names.paths(user, at)
-    return next(path for path in paths if not db.execute(select, [seal.name(path)]).fetchone())
+    behind = (path for path in paths if path > after)
+    return next(path for path in behind if not db.execute(select, [seal.name(path)]).fetchone())
 
 
 def check_key(db: sqlite3.Connection, seal: Seal, head: Head, id: str) -> None:
