@@ -100,11 +100,16 @@ def remembered(export: Flattened, rid: str) -> Receipt:
     )
 
 
-def free_path(db: sqlite3.Connection, seal: Seal, user: User, at: datetime) -> tuple[str, datetime]:
-    """The first path of this user, from this moment on, that no export has; and its moment."""
+def free_path(
+    db: sqlite3.Connection, seal: Seal, user: User, at: datetime, after: str = ""
+) -> tuple[str, datetime]:
+    """The first path of this user, from this moment on and behind this path, that no export has.
+
+    And its moment.
+    """
     select = "SELECT 1 FROM export WHERE place = ?"
     for path in names.paths(user, at):
-        if not db.execute(select, [seal.name(path)]).fetchone():
+        if path > after and not db.execute(select, [seal.name(path)]).fetchone():
             break
         at += MILLISECOND
     return path, at

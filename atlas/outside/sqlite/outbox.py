@@ -154,7 +154,8 @@ class SqliteOutbox:
         def work(db: sqlite3.Connection) -> None:
             row = Row(*db.execute(f"SELECT {COLUMNS} FROM export WHERE id = ?", [id]).fetchone())
             seal, label = self._entries.seal, self._entries.label(row)
-            path, _ = free_path(db, seal, User(label.sub), datetime.fromisoformat(row.at))
+            at = datetime.fromisoformat(row.at)
+            path, _ = free_path(db, seal, User(label.sub), at, after=label.path)  # never back to it
             moved = self._entries.close_label(row, msgspec.structs.replace(label, path=path))
             update = "UPDATE export SET place = ?, label = ? WHERE id = ?"
             db.execute(update, [seal.name(path), moved, id])

@@ -1,0 +1,338 @@
+"""Whatever happens, in whatever order, an accepted export is committed exactly once.
+
+Hypothesis plays phones, Foundry, those who write to the same branch, and the end of the process,
+against the real journal and the real uploader. Their time is virtual: it is Foundry's clock.
+What fails is printed as a program, and as a blob for `@reproduce_failure` on the class `Lives`.
+"""
+
+import asyncio
+import hashlib
+import os
+import random
+import shutil
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from atlas.actors.upload import Chance, Pace, Upload
+from atlas.core.errors import BranchBusy, CommitRefused, FileRefused, FoundryError, Unavailable
+from atlas.core.events import KeyBesideJournal
+from atlas.core.messages import Flattened, Head, Limits, Table, User
+from atlas.outside.sqlite.journal import opened
+from atlas.outside.sqlite.room import Bounds
+from atlas.runtime import Promises, Restarts
+from tests.conftest import NOON, SHELF
+from tests.fakes import MemoryDataset
+
+pytestmark = pytest.mark.slow
+
+EXAMPLES, STEPS = (1_000, 200) if os.environ.get("TESTS_IN_FULL") else (30, 40)
+ADA = User("ada")
+TRIES_MAX = 5
+LATE_SECONDS = 30.0  # by then Foundry has begun what it will begin
+ALL = 2**31
+
+ALWAYS = "look claim begin note ndjson put commit complete".split()
+IN_TROUBLE = "left_open state_of files_of abort holder_of content".split()
+IN_TROUBLE_KEPT = "attempts claimed resolve release fail move".split()
+OF_FOUNDRY = {"look", "begin", "put", "commit", *IN_TROUBLE}
+REFUSALS = {
+    "before begin": BranchBusy(),
+    "before put": FileRefused(),
+    "before commit": CommitRefused(),
+    "after commit": CommitRefused(),
+}
+LOST = ["no answer", "killed", "crashed"]
+OTHERS = [
+    "another_comes",
+    "one_is_sent_again",
+    "our_begin_comes_late",
+    "an_operator_tries_again",
+    "somebody_begins",
+    "somebody_ends_it",
+    "somebody_takes_a_path",
+    "foundry_refuses_paths",
+]
+PICKS = st.integers(0, 11)
+MISHAPS = st.tuples(
+    st.sampled_from(["before", "after"]),
+    st.one_of(st.sampled_from(ALWAYS), st.sampled_from(IN_TROUBLE + IN_TROUBLE_KEPT)),
+    st.one_of(st.sampled_from([*LOST, "refused"]), st.sampled_from(OTHERS)),
+    PICKS,
+)
+
+
+class Killed(BaseException):
+    """The process is no more."""
+
+
+@dataclass
+class Foundry(MemoryDataset):
+    """It remembers whose file it has refused, and since when a begin of ours may come late."""
+
+    refused: set[bytes] = field(default_factory=set)
+    late_since: float | None = None
+
+    async def begin(self) -> str:
+        transaction = await super().begin()
+        self.late_since = None
+        return transaction
+
+    async def put(self, transaction: str, path: str, ndjson: bytes) -> None:
+        try:
+            await super().put(transaction, path, ndjson)
+        except FileRefused:
+            self.refused.add(ndjson)
+            raise
+
+    def elapsed(self) -> float:
+        return self.now.timestamp()
+
+    def has_committed(self, ndjson: bytes) -> bool:
+        ours = [each for each in self.transactions.values() if each.is_ours]
+        return any(each.state == "COMMITTED" and ndjson in each.files.values() for each in ours)
+
+
+class Mortal:
+    """The journal as the uploader sees it, with a moment before and after each call, too."""
+
+    def __init__(self, outbox, foundry):
+        self.outbox, self.foundry = outbox, foundry
+
+    def __getattr__(self, name):
+        async def call(*given, **named):
+            async with self.foundry.call(name):
+                return await getattr(self.outbox, name)(*given, **named)
+
+        return call
+
+
+class OneStep:
+    """The bell of an uploader that may do one thing. What it waits for passes at once."""
+
+    def __init__(self, foundry):
+        self.foundry, self.looks = foundry, 0
+
+    @property
+    def is_down(self) -> bool:
+        self.looks += 1
+        return self.looks > 1
+
+    async def down_within(self, seconds: float) -> bool:
+        self.foundry.now += timedelta(seconds=seconds)
+        return False
+
+
+class Lives(RuleBasedStateMachine):
+    """A journal, life after life, and the branch that it is emptied into."""
+
+    folder: Path
+
+    @initialize(is_sole_writer=st.booleans())
+    def begins(self, is_sole_writer):
+        self.pace = Pace(Limits(exports_max=3), 5.0, 2, TRIES_MAX, is_sole_writer)
+        self.foundry, self.events = Foundry(), []
+        self.exports, self.troubles, self.troubles_before = {}, 0, {}
+        self.end = ExitStack()
+        self.runner = self.end.enter_context(asyncio.Runner())
+        self.home = Path(self.end.enter_context(TemporaryDirectory(dir=self.folder)))
+        self.life, self.lives = self.end.enter_context(ExitStack()), 0
+        self.opens()
+
+    def opens(self):
+        found = opened(self.home / str(self.lives) / "journal", Bounds(free_bytes=0), shelf=SHELF)
+        self.journal = self.life.enter_context(found)
+        assert {type(news) for news in self.journal.news} == {KeyBesideJournal}
+        self.restarts()
+
+    def restarts(self):
+        outbox = Mortal(self.journal.outbox, self.foundry)
+        chance = Chance(self.foundry.elapsed, random.Random(1).random)
+        promises, watch = Promises(), self.events.append
+        self.uploader = Upload(self.foundry, outbox, promises, self.pace, chance, watch)
+
+    @rule()
+    def dies(self):
+        """It closes nothing: the next finds the files as they are at this moment."""
+        self.troubles += 1
+        self.runner.run(self.journal.outbox.waiting())  # until it keeps what it was asked to
+        shutil.copytree(self.home / str(self.lives), self.home / str(self.lives + 1))
+        self.life.close()
+        self.lives += 1
+        self.opens()
+
+    @rule(mishaps=st.lists(MISHAPS, min_size=1, max_size=3))
+    def fails(self, mishaps):
+        """In this step of the uploader, or in one of the next."""
+        for side, call, what, pick in mishaps:
+            moment = f"{side} {call}"
+            self.foundry.mishaps[moment] = partial(self.goes_wrong, what, moment, pick)
+        self.works()
+
+    @rule()
+    def works(self):
+        try:
+            self.runner.run(self.uploader.empty(OneStep(self.foundry), Restarts()))
+        except* Killed:
+            self.dies()
+        except* ZeroDivisionError:
+            self.restarts()
+
+    @rule(pick=PICKS)
+    def accepts(self, pick):
+        self.runner.run(self.another_comes(pick))
+
+    @rule(what=st.sampled_from([*OTHERS, "time_passes"]), pick=PICKS)
+    def meanwhile(self, what, pick):
+        self.runner.run(self.goes_wrong(what, "now", pick))
+
+    async def goes_wrong(self, what, moment, pick):
+        self.troubles += 1
+        is_foundry = moment.split()[-1] in OF_FOUNDRY
+        if what in LOST and moment == "before begin":
+            self.foundry.late_since = self.foundry.elapsed()
+        if what in OTHERS or what == "time_passes":
+            await getattr(self, what)(pick)
+        elif what == "killed":
+            raise Killed
+        elif what == "crashed":
+            raise ZeroDivisionError
+        elif what == "refused" and is_foundry:
+            raise REFUSALS.get(moment, FoundryError("Not now.", 7.0))
+        else:
+            raise FoundryError("No answer.") if is_foundry else Unavailable
+
+    async def another_comes(self, pick):
+        number, count = len(self.exports), 1 + pick % 3
+        ndjson = b"".join(b'{"uuid":"a%d-%d"}\n' % (number, row) for row in range(count))
+        id = hashlib.sha256(ndjson).hexdigest()
+        self.exports[id] = Flattened(id, Head(ADA, "", "", ""), NOON, Table(ndjson, count, 0))
+        self.troubles_before[id] = self.troubles
+        assert not (await self.journal.intake.append(self.exports[id])).replayed
+
+    async def one_is_sent_again(self, pick):
+        for export in list(self.exports.values())[pick : pick + 1]:
+            assert (await self.journal.intake.append(export)).replayed
+
+    async def time_passes(self, pick):
+        self.foundry.now += timedelta(seconds=[1, 4, 6, 70, 3600][pick % 5])
+
+    async def our_begin_comes_late(self, pick):
+        since, self.foundry.late_since = self.foundry.late_since, None
+        is_in_time = since is not None and self.foundry.elapsed() <= since + LATE_SECONDS
+        if is_in_time and not self.foundry.open_now():
+            self.foundry.opened()
+
+    async def an_operator_tries_again(self, pick):
+        """Foundry has learned to take it, or has not."""
+        self.foundry.refuses = self.foundry.refuses if pick % 3 else set()
+        await self.journal.aside.accept(None)
+
+    async def somebody_begins(self, pick):
+        """Never with an empty APPEND where we are told that nobody else writes: it may be ours."""
+        if self.foundry.open_now():
+            return
+        is_empty = pick % 2 and not self.pace.is_sole_writer
+        files = {} if is_empty else {f"theirs-{len(self.foundry.transactions)}": b""}
+        self.foundry.opened(is_ours=False, kind="APPEND" if pick % 3 else "UPDATE", **files)
+
+    async def somebody_ends_it(self, pick):
+        for rid in self.foundry.open_now():
+            self.foundry.transactions[rid].state = "COMMITTED" if pick % 3 else "ABORTED"
+
+    async def somebody_takes_a_path(self, pick):
+        """With our bytes, with others, with as many others."""
+        paths = await self.free_paths()
+        if not paths or self.foundry.open_now():
+            return
+        path, ours = paths[pick % len(paths)]
+        theirs = [ours, b'{"uuid":"theirs"}\n', ours.replace(b'"a', b'"b')][pick % 3]
+        rid = self.foundry.opened(is_ours=False, **{path: theirs})
+        self.foundry.transactions[rid].state = "COMMITTED"
+
+    async def foundry_refuses_paths(self, pick):
+        self.foundry.refuses |= {path for path, _ in (await self.free_paths())[: pick % 3]}
+
+    async def free_paths(self):
+        """Those of ours at which nothing stands, and what is to stand there."""
+        taken = self.foundry.files()
+        return [
+            (each.path, self.exports[each.id].table.ndjson)
+            for each in await self.receipts()
+            if each.status == "accepted" and each.path not in taken
+        ]
+
+    async def receipts(self):
+        return (await self.journal.receipts.page(ADA, None, ALL, None)).receipts
+
+    @invariant()
+    def it_holds(self):
+        self.runner.run(self.ledger_balances())
+        stands = Counter(uuid for uuid in self.foundry.uuids() if uuid.startswith("a"))
+        assert max(stands.values(), default=1) == 1
+        assert self.foundry.complaints == []
+        for receipt in self.runner.run(self.receipts()):
+            ndjson = self.exports[receipt.id].table.ndjson
+            if receipt.status == "committed":
+                found = self.foundry.transactions[receipt.transaction]
+                assert (found.state, found.files[receipt.path]) == ("COMMITTED", ndjson)
+            elif receipt.status == "set_aside" and ndjson not in self.foundry.refused:
+                assert self.troubles - self.troubles_before[receipt.id] >= TRIES_MAX
+
+    async def ledger_balances(self):
+        listing = await self.journal.ledger.listing(None, ALL, None)
+        assert {each.receipt.id for each in listing.entries} == self.exports.keys()
+        statuses = Counter(each.receipt.status for each in listing.entries)
+        assert +Counter(listing.totals) == statuses
+
+    def teardown(self):
+        if hasattr(self, "end"):
+            with self.end:
+                self.ends_well()
+
+    def ends_well(self):
+        """Nothing goes wrong any more. Of what is empty somebody else knows whose it is."""
+        self.foundry.mishaps.clear()
+        for each in self.foundry.transactions.values():
+            is_known = each.is_ours and (self.pace.is_sole_writer or each.files)
+            each.state = "ABORTED" if each.state == "OPEN" and not is_known else each.state
+        steps = 10 + 2 * TRIES_MAX * len(self.exports)
+        while self.runner.run(self.journal.outbox.waiting()):
+            assert (steps := steps - 1), "it comes to no end"
+            self.works()
+        self.works()
+        self.it_holds()
+        assert self.foundry.open_now() == []
+        for receipt in self.runner.run(self.receipts()):
+            assert receipt.status in {"committed", "set_aside"}
+            is_there = self.foundry.has_committed(self.exports[receipt.id].table.ndjson)
+            assert receipt.status == "committed" or not is_there
+
+
+def test_whatever_happens_an_accepted_export_is_committed_exactly_once(tmp_path):
+    class Model(Lives):
+        folder = tmp_path
+
+    sizes = settings(
+        max_examples=EXAMPLES,
+        stateful_step_count=STEPS,
+        deadline=None,
+        print_blob=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(Model, settings=sizes)
