@@ -222,7 +222,7 @@ class Upload:
             except FoundryError as error:
                 put.unsure.append(file)
                 put.trouble = error
-                if error.retry_seconds or len(put.unsure) > put.unsure_max:
+                if len(put.unsure) > put.unsure_max:
                     raise
 
         async def latecomers() -> list[File]:
