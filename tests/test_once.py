@@ -285,6 +285,27 @@ async def test_a_transaction_of_which_every_export_is_damaged_is_ended_all_the_s
     assert life.dataset.open_now() == []
 
 
+async def put_off():
+    raise FoundryError("busy", 0.01)
+
+
+@pytest.mark.parametrize("answer", [no_answer, put_off], ids=["no answer", "Retry-After"])
+@pytest.mark.parametrize(("moment", "first"), [("before put", "bc"), ("after put", "abc")])
+async def test_a_file_of_which_no_answer_comes_stops_no_other(tmp_path, moment, first, answer):
+    """Their transaction is committed, and then asked whether that file is in it."""
+    life = Life(tmp_path / "journal", uploads_at_once=1)
+    await accept(life, b"a", b"b", b"c")
+    life.dataset.mishaps[moment] = answer
+    async with life.running() as flow:
+        await flow.is_empty()
+        assert flow.seen.of(UploadPaused) == []
+    begun = [each for each in life.dataset.transactions.values() if each.files]
+    assert {each.state for each in begun} == {"COMMITTED"}
+    found = b"".join(begun[0].files.values()).decode()
+    assert [uuid for uuid in "abc" if f'"uuid":"{uuid}"' in found] == [*first]
+    assert life.dataset.uuids() == ["a", "b", "c"]
+
+
 POISONED = "healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson"  # the path of the first export
 
 
