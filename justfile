@@ -46,11 +46,12 @@ fix:
     ruff check --fix .
     ruff format .
 
-# put the service through everything that goes wrong (an hour); the report is Markdown
+# put it all through everything that goes wrong, at full size (two hours); the report is Markdown
 reliability *args:
     atlas prove --size full --report var/reliability.md "$@"
+    TESTS_IN_FULL=1 pytest tests/reliability tests/test_model.py
 
-# print the figures of the README: codec, hop, service
+# print the figures of the README: codec, hop, journal, service
 bench *args:
     python -m tests.bench "$@"
 
