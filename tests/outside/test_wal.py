@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from atlas.outside.sqlite.wal import Damage, damage, mend
+from atlas.outside.sqlite.disk.wal import Damage, damage, mend
 
 ROWS = 6
 HEADER, FRAME_HEADER, SECTOR = 32, 24, 512

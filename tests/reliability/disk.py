@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from atlas.outside.sqlite.wal import Damage, damage
+from atlas.outside.sqlite.disk.wal import Damage, damage
 from tests.reliability.recording import (
     JOURNAL,
     Happening,

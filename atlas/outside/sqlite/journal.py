@@ -12,11 +12,12 @@ from pathlib import Path
 
 from atlas.core.errors import BadSetting, CannotStart
 from atlas.core.events import Event, JournalDamaged, KeyBesideJournal, Watch
-from atlas.outside.sqlite import damage, keys, lock, schema, seal
+from atlas.outside.sqlite import keys, schema, seal
 from atlas.outside.sqlite.aside import SqliteAside
 from atlas.outside.sqlite.commits import Commits
+from atlas.outside.sqlite.disk import damage, lock
+from atlas.outside.sqlite.disk.folder import beside, keep_names, sync
 from atlas.outside.sqlite.entries import Entries
-from atlas.outside.sqlite.folder import beside, keep_names, sync
 from atlas.outside.sqlite.intake import SqliteIntake
 from atlas.outside.sqlite.ledger import SqliteLedger
 from atlas.outside.sqlite.outbox import SqliteOutbox

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from atlas.core.errors import BadSetting
 from atlas.outside.sqlite import seal
-from atlas.outside.sqlite.folder import beside, sync
+from atlas.outside.sqlite.disk.folder import beside, sync
 from atlas.outside.sqlite.seal import Seal
 
 KEY_BYTES = 32

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from atlas.core.errors import JournalHeld
-from atlas.outside.sqlite.folder import beside
+from atlas.outside.sqlite.disk.folder import beside
 
 
 @contextmanager

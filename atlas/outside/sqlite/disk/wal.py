@@ -33,7 +33,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from atlas.outside.sqlite.folder import sync
+from atlas.outside.sqlite.disk.folder import sync
 
 HEADER, FRAME_HEADER = struct.Struct(">8I"), struct.Struct(">6I")
 SALTS, SALTS_AT = struct.Struct(">4I"), 8  # and behind them the sums

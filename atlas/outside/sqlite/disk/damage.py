@@ -19,10 +19,10 @@ from typing import Any
 
 from atlas.core.errors import Damaged
 from atlas.core.events import JournalDamaged
-from atlas.outside.sqlite import pages, wal
 from atlas.outside.sqlite.commits import primary_code
+from atlas.outside.sqlite.disk import pages, wal
+from atlas.outside.sqlite.disk.folder import beside, sync
 from atlas.outside.sqlite.entries import COLUMNS, Entries, Row
-from atlas.outside.sqlite.folder import beside, sync
 
 WHOLE_CHECK_BYTES_MAX = 64 * 1024 * 1024  # of a larger one the indexes are taken on trust
 GAP_MAX = 10_000  # numbers that are tried behind the last row that can be read

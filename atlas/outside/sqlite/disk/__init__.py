@@ -1,0 +1,8 @@
+"""The files under the journal, and what can become of them.
+
+lock.py     one process owns them
+folder.py   their names are kept
+wal.py      the log, walked before SQLite opens it
+damage.py   what is broken is found, and what can be read is saved
+pages.py    rows out of leaves whose tree is broken
+"""
