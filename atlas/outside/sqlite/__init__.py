@@ -1,12 +1,12 @@
 """The journal as one SQLite file: one owner, one connection, one thread; synced, then answered.
 
-    journal.py   opens it
-    keys.py      which key opens it; seal.py: what that does
-    schema.py    the tables; entries.py: a row, and what is sealed in it
-    commits.py   the only one that talks to the connection
-    intake.py    what is accepted; room.py: whether there is room for it
-    outbox.py    what the uploader takes; shelf.py: how long it is remembered
-    aside.py     what was set aside
-    receipts.py  what a sender may ask; ledger.py: what an operator sees
-    disk/        the files below, and what can become of them
+journal.py   opens it
+keys.py      which key opens it; seal.py: what that does
+schema.py    the tables; entries.py: a row, and what is sealed in it
+commits.py   the only one that talks to the connection
+intake.py    what is accepted; room.py: whether there is room for it
+outbox.py    what the uploader takes; shelf.py: how long it is remembered
+aside.py     what was set aside
+receipts.py  what a sender may ask; ledger.py: what an operator sees
+disk/        the files below, and what can become of them
 """
