@@ -306,6 +306,19 @@ async def test_a_file_of_which_no_answer_comes_stops_no_other(tmp_path, moment, 
     assert life.dataset.uuids() == ["a", "b", "c"]
 
 
+async def test_two_neighbours_whose_paths_are_both_taken_do_not_swap_them_for_ever(tmp_path):
+    life = Life(tmp_path / "journal")
+    await accept(life, b"a", b"b")
+    for place in range(2):
+        theirs = {POISONED.replace("000Z", f"00{place}Z"): b'{"uuid":"theirs %d"}\n' % place}
+        rid = life.dataset.opened(is_ours=False, **theirs)
+        life.dataset.transactions[rid].state = "COMMITTED"
+    async with life.running() as flow:
+        await flow.is_empty()
+        assert flow.seen.of(ExportSetAside) == []
+    assert life.dataset.uuids() == ["a", "b", "theirs 0", "theirs 1"]
+
+
 POISONED = "healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson"  # the path of the first export
 
 
