@@ -27,7 +27,7 @@ from tests.bench.codec import HEADER
 from tests.records import lines
 
 SMALL_LINES, LARGE_LINES, ROUNDS = 11, 4_000, 9
-EXPORTS, AT_ONCE = 20_000, 256
+EXPORTS, AT_ONCE, SERIES = 20_000, 256, 5
 SYNC_SECONDS, SLOW_EXPORTS = 0.01, 2_000
 PENDING = 10_000
 BOUNDS = Bounds(free_bytes=0)
@@ -45,13 +45,11 @@ def measure() -> Iterator[tuple[str, str, str]]:
         f"{share_of_sealing(SMALL_LINES):.0%}",
         "25 % or less",
     )
-    with folder() as path:
-        took = asyncio.run(seconds_to_accept(path, EXPORTS))
-        yield (
-            f"accepting {SMALL_LINES} records each, in groups",
-            f"{EXPORTS / took:,.0f}/s",
-            "5,000/s",
-        )
+    yield (
+        f"accepting {SMALL_LINES} records each, in groups",
+        f"{EXPORTS / min(seconds_in_a_new_folder() for _ in range(SERIES)):,.0f}/s",
+        "5,000/s",
+    )
     with folder() as path, slow_syncs():
         took = asyncio.run(seconds_to_accept(path, SLOW_EXPORTS))
         rate = f"{SLOW_EXPORTS / took:,.0f}/s"
@@ -111,6 +109,11 @@ def best(work: Callable[[], None]) -> float:
             work()
         found.append((time.perf_counter() - began) / 20)
     return min(found)
+
+
+def seconds_in_a_new_folder() -> float:
+    with folder() as path:
+        return asyncio.run(seconds_to_accept(path, EXPORTS))
 
 
 async def seconds_to_accept(path: Path, count: int) -> float:

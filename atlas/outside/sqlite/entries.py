@@ -90,17 +90,22 @@ class Entries:
             label, at = self.label(row), datetime.fromisoformat(row.at)
         except Damaged:
             label, at = Label("", "", (), ""), datetime.fromtimestamp(0, UTC)  # nobody knows
-        status: Status = "accepted" if row.status == "claimed" else row.status
-        return Receipt(
-            id=row.id,
-            status=status,
-            at=at,
-            path=label.path,
-            ingested=row.ingested,
-            rejected=row.rejected,
-            rejects=label.rejects,
-            transaction=row.rid if status == "committed" else None,
-        )
+        return told(row, label, at)
+
+
+def told(row: Row, label: Label, at: datetime) -> Receipt:
+    """What its sender is told of an export that stands so in the journal."""
+    status: Status = "accepted" if row.status == "claimed" else row.status
+    return Receipt(
+        id=row.id,
+        status=status,
+        at=at,
+        path=label.path,
+        ingested=row.ingested,
+        rejected=row.rejected,
+        rejects=label.rejects,
+        transaction=row.rid if status == "committed" else None,
+    )
 
 
 def bound(row: Fixed | Row) -> bytes:

@@ -11,14 +11,15 @@ from atlas.core.errors import KeyReused
 from atlas.core.messages import Flattened, Head, Receipt, User
 from atlas.outside.sqlite.aside import ORIGINAL
 from atlas.outside.sqlite.commits import Commits
-from atlas.outside.sqlite.entries import BOUND, COLUMNS, Entries, Fixed, Label, Row
+from atlas.outside.sqlite.entries import BOUND, COLUMNS, Entries, Fixed, Label, Row, told
 from atlas.outside.sqlite.room import Room
 from atlas.outside.sqlite.seal import Seal
 
 INSERT = f"""
     INSERT INTO export ({BOUND}, place, label, payload)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING {COLUMNS}
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+FIND = f"SELECT {COLUMNS} FROM export WHERE id = ?"
 
 # What came through the stage that it crashed, or was given up, stands here as any other now.
 FORGET = f"DELETE FROM export WHERE id = ? AND ({ORIGINAL} OR status = 'abandoned')"
@@ -40,9 +41,8 @@ class SqliteIntake:
     async def append(self, export: Flattened) -> Receipt:
         def work(db: sqlite3.Connection) -> Receipt:
             check_key(db, self._entries.seal, export.head, export.id)
-            db.execute(FORGET, [export.id])
-            found = db.execute(f"SELECT {COLUMNS} FROM export WHERE id = ?", [export.id]).fetchone()
-            if found:
+            found = db.execute(FIND, [export.id]).fetchone()
+            if found and not db.execute(FORGET, [export.id]).rowcount:
                 receipt = self._entries.receipt(Row(*found))
                 kept = msgspec.structs.replace(receipt, replayed=True)
             elif shrunk := db.execute(SHRUNK, [export.id]).fetchone():
@@ -67,9 +67,10 @@ class SqliteIntake:
         )
         path = self._path(db, head.user, export.at)
         label = Label(head.user.sub, path, table.rejects, head.correlation_id)
-        sealed = entries.close_label(fixed, label), entries.close_payload(fixed, table.ndjson)
-        row = [*fixed, entries.seal.name(path), *sealed]
-        return entries.receipt(Row(*db.execute(INSERT, row).fetchone()))
+        row = Row(*fixed, entries.close_label(fixed, label), "accepted", None)
+        payload = entries.close_payload(fixed, table.ndjson)
+        db.execute(INSERT, [*fixed, entries.seal.name(path), row.label, payload])
+        return told(row, label, export.at)
 
     def _path(self, db: sqlite3.Connection, user: User, at: datetime) -> str:
         """The search begins behind the last one found, or thousands of exports that one user sends

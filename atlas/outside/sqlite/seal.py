@@ -5,7 +5,6 @@ and lies beside it and in it, wrapped with the operator's key. So a change of th
 bytes anew and no payload, and users keep their hashes.
 """
 
-import hashlib
 import hmac
 import os
 
@@ -83,4 +82,4 @@ def derived(root: bytes, purpose: bytes) -> bytes:
 
 
 def keyed(key: bytes, text: str) -> str:
-    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()[:HASH_CHARACTERS]
+    return hmac.digest(key, text.encode(), "sha256").hex()[:HASH_CHARACTERS]
