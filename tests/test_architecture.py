@@ -118,7 +118,7 @@ def test_actors_do_not_know_each_other():
 def test_the_stages_stand_in_the_order_of_the_data():
     """Each is spawned by the wiring after the one that it sends to, so last to first."""
     stages = sorted(each.stem for each in (ATLAS / "actors").glob("[a-z]*"))
-    wiring = (ATLAS / "service.py").read_text(encoding="utf-8")
+    wiring = (ATLAS / "service" / "flow.py").read_text(encoding="utf-8")
     serving = wiring[wiring.index("async def serving") :]
     spawned = sorted(stages, key=lambda stage: serving.index(f"{stage.title()}("), reverse=True)
     assert stages == sorted(stages)

@@ -1,0 +1,25 @@
+"""Puts the rooms together. The only room that knows them all.
+
+store.py      the journal, for a service or for one command
+world.py      the systems that the settings name, time, chance, processors
+flow.py       the actors between them, from the edge to the uploader
+listeners.py  what is served where
+drain.py      how it ends
+"""
+
+from atlas.service.flow import Service, serving
+from atlas.service.store import Store, abandon, opened, stored, unheld
+from atlas.service.world import World, compute, connected
+
+__all__ = [
+    "Service",
+    "Store",
+    "World",
+    "abandon",
+    "compute",
+    "connected",
+    "opened",
+    "serving",
+    "stored",
+    "unheld",
+]

@@ -1,0 +1,119 @@
+"""The actors, and how they begin and end."""
+
+import traceback
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+
+import anyio
+from starlette.types import ASGIApp
+
+from atlas.actors.authenticate import Authenticate
+from atlas.actors.decode import Decode
+from atlas.actors.flatten import Flatten
+from atlas.actors.journal import Journal
+from atlas.actors.quarantine import Quarantine, Replay
+from atlas.actors.upload import Pace, Upload
+from atlas.core import ports
+from atlas.core.errors import Unavailable
+from atlas.core.events import ActorCrashed, DrainEnded, Watch
+from atlas.core.messages import Receipt
+from atlas.edge.app import Errors
+from atlas.edge.exports import Exports
+from atlas.edge.refusals import Refusals
+from atlas.runtime import Bell, OnCrash, Promises, Rescue, Restarts, Stages, supervise
+from atlas.service.drain import Drain
+from atlas.service.listeners import listener, operator, terms
+from atlas.service.world import World
+from atlas.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A running service: what its two listeners serve, and how it is told to end."""
+
+    public: ASGIApp
+    operator: ASGIApp
+    drain: Callable[[], None]
+
+
+@asynccontextmanager
+async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
+    """The running service. Leaving drains the flow, stage after stage, and then the uploader.
+
+    Whoever waits for a receipt is told at once that the export is safe. The rest takes at most
+    `drain_seconds`; what is left then is settled after the next start.
+    """
+    store, now, compute, watch = world.store, world.now, world.compute, world.watch
+    promises, bell = Promises[Receipt](), Bell()
+    drain, on_crash = Drain(promises, bell, watch), told(watch)
+    uploader = Upload(world.branch, store.outbox, promises, pace(settings), world.chance, watch)
+    limits, scope = settings.export, settings.auth0.required_scope
+
+    async with anyio.create_task_group() as uploads:
+        restarts = Restarts()
+        run = partial(uploader.run, bell, restarts)
+        uploads.start_soon(supervise, "Upload", run, restarts, on_crash)
+        async with anyio.create_task_group() as tasks:
+            stages = Stages(tasks, on_crash)
+            quarantine = Quarantine(store.aside, promises, now, watch)
+            await quarantine.remember()
+            keeper = stages.spawn_last(quarantine)
+            rescue = Rescue(keeper, quarantine.knows)
+            journaler = stages.spawn_last(Journal(store.intake, promises, bell, watch), at_once=64)
+            flattener = stages.spawn(Flatten(compute, now), journaler, rescue=rescue, at_once=2)
+            decode = Decode(compute, limits.bytes_max, limits.lines_max, watch)
+            decoder = stages.spawn(decode, flattener, rescue=rescue, at_once=2)
+            doorkeeper = stages.spawn_last(Authenticate(world.identities, scope), at_once=16)
+            tasks.start_soon(warm, world.identities)
+            async with keeper.stream, doorkeeper.stream, decoder.stream:
+                refusals = Refusals(now, world.chance.random, watch)
+                exports = Exports(
+                    users=doorkeeper,
+                    exports=decoder,
+                    receipts=store.receipts,
+                    terms=terms(settings, is_durable=store.is_durable),
+                    refusals=refusals,
+                    now=now,
+                    watch=watch,
+                    is_draining=lambda: drain.has_begun,
+                )
+                errors = Errors(refusals, on_crash)
+                replay = Replay(quarantine, decoder, flattener, bell.ring)
+                yield Service(
+                    public=listener(exports, errors, world, drain, settings),
+                    operator=operator(store, replay, settings),
+                    drain=drain.begin,
+                )
+                drain.begin()
+            drain_seconds = settings.foundry.drain_seconds
+            uploads.cancel_scope.deadline = anyio.current_time() + drain_seconds
+    watch(DrainEnded(await store.outbox.waiting()))
+
+
+def pace(settings: Settings) -> Pace:
+    foundry = settings.foundry
+    return Pace(
+        group=foundry.group,
+        interval_seconds=foundry.commit_interval_seconds,
+        uploads_at_once=foundry.uploads_at_once,
+        is_sole_writer=foundry.sole_writer,
+    )
+
+
+def told(watch: Watch) -> OnCrash:
+    """A crash as an event: where it happened, without the values, which may be somebody's data."""
+
+    def tell(actor: str, error: Exception) -> None:
+        frames = traceback.extract_tb(error.__traceback__)
+        where = tuple(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
+        watch(ActorCrashed(actor, type(error).__name__, where))
+
+    return tell
+
+
+async def warm(identities: ports.Identities) -> None:
+    """The first sender should not wait for the keys."""
+    with suppress(Unavailable):
+        await identities.ready()

@@ -1,0 +1,74 @@
+"""The journal, as the settings want it: for a service, or for one command."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import TextIO
+
+from atlas.core import ports
+from atlas.core.events import Watch
+from atlas.outside import log
+from atlas.outside.sqlite import journal, keys
+from atlas.outside.sqlite.room import Bounds
+from atlas.outside.sqlite.shelf import Shelf
+from atlas.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The parts of a journal."""
+
+    intake: ports.Intake
+    receipts: ports.Receipts
+    outbox: ports.Outbox
+    aside: ports.Aside
+    ledger: ports.Ledger
+    is_durable: bool
+
+
+@contextmanager
+def opened(settings: Settings, stderr: TextIO) -> Iterator[tuple[Store, Watch]]:
+    """The journal, and the log of what happens. Raises JournalHeld, CannotStart.
+
+    To be entered before an event loop runs: it may wait for a predecessor to end.
+    """
+    with held(settings, wait_seconds=journal.HELD_SECONDS) as found:
+        store = stored(found)
+        stream = log.logger(stderr, settings.log.level)
+        rid, shows_users = settings.foundry.dataset_rid, settings.log.user_ids
+        watch = log.Log(stream, rid, found.log_key, shows_users).watch
+        found.news.listen(watch)
+        yield store, watch
+
+
+def stored(found: journal.SqliteJournal) -> Store:
+    return Store(
+        found.intake, found.receipts, found.outbox, found.aside, found.ledger, found.is_durable
+    )
+
+
+@contextmanager
+def unheld(settings: Settings) -> Iterator[Store]:
+    """A journal that nobody serves just now. Raises JournalHeld, CannotStart."""
+    with held(settings, wait_seconds=0) as found:
+        yield stored(found)
+
+
+def abandon(settings: Settings) -> int:
+    """Give up all that was sealed with a key that is lost; how many exports that is.
+
+    Raises JournalHeld, CannotStart when there is nothing that this key does not open.
+    """
+    sealed_with = [keys.key(text) for text in settings.journal.keys]
+    return journal.abandon(settings.journal.path, sealed_with)
+
+
+def held(settings: Settings, wait_seconds: float) -> AbstractContextManager[journal.SqliteJournal]:
+    kept = settings.journal
+    bounds = Bounds(kept.bytes_max, kept.exports_max, kept.free_bytes_min)
+    sealed_with = [keys.key(text) for text in kept.keys]
+    shelf = Shelf(partial(datetime.now, UTC), kept.receipts_days, kept.receipts_max)
+    owner = settings.operator.listen
+    return journal.opened(kept.path, bounds, sealed_with, owner, wait_seconds, shelf)
