@@ -70,7 +70,7 @@ class Balance:
 
 @dataclass(slots=True)
 class Oracle:
-    """Remembers what was sent and answered. `excused` are exports that Foundry never takes."""
+    """Remembers what was sent and answered. `excused` are exports that a disk has spoiled."""
 
     sent: dict[str, Sent] = field(default_factory=dict)
     excused: set[str] = field(default_factory=set)

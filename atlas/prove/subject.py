@@ -85,10 +85,10 @@ class Subject:
                 start_new_session=True,  # a Ctrl-C is for whoever proves
             )
 
-    async def start(self) -> float:
+    async def start(self, mine: Mine | None = None) -> float:
         """Start it; the seconds until it was ready."""
         began = time.monotonic()
-        await self.launch()
+        await self.launch(mine)
         said = self.process.stdout
         with suppress(TimeoutError):
             async with asyncio.timeout(START_SECONDS):
@@ -136,6 +136,15 @@ class Subject:
                 return msgspec.json.decode(await answer.read(), type=Listing).totals
         except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError):
             return None
+
+    async def replay(self, session: aiohttp.ClientSession, id: str | None) -> bool:
+        """Whether it does."""
+        path = f"{id}/replay" if id else "replay"
+        try:
+            async with session.post(f"{self._operator}/exports/{path}") as answer:
+                return answer.status == 200
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return False
 
     def memory_mib(self) -> float | None:
         """What it holds in memory; None where the system does not tell."""

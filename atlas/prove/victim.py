@@ -1,7 +1,7 @@
 """The service under trial, in a process of its own: `python -m atlas.prove.victim`.
 
 It is the service of `atlas serve`, with two differences: its wall clock is as wrong as a file says,
-and it may carry a mine. It reads no environment, and ends when whoever started it is gone.
+and it may carry a mine or a bug. It reads no environment, and ends when whoever started it is gone.
 
     SETTINGS CLOCK [POINT PASSAGES]
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 from atlas import process, service
 from atlas.core.errors import CannotStart
 from atlas.core.events import Watch
-from atlas.prove import mines
+from atlas.prove import bugs, mines
 from atlas.prove.mines import Mine
 from atlas.service import Store, World
 from atlas.settings import Settings, load
@@ -33,7 +33,7 @@ def main(settings: Path, clock: Path, point: Sequence[str]) -> None:
     @asynccontextmanager
     async def connected(settings: Settings, store: Store, watch: Watch) -> AsyncIterator[World]:
         async with service.connected(settings, store, watch, wall) as world:
-            yield mines.laid(mine, world) if mine else world
+            yield laid(mine, world) if mine else world
 
     if mine and mine.point == mines.SQLITE:
         mines.lay_in_sqlite(mine)
@@ -43,6 +43,10 @@ def main(settings: Path, clock: Path, point: Sequence[str]) -> None:
     except CannotStart as refusal:
         sys.stderr.write(f"{refusal}\n")
         sys.exit(refusal.exit_code)
+
+
+def laid(mine: Mine, world: World) -> World:
+    return bugs.planted(mine, world) if mine.point in bugs.PLACES else mines.laid(mine, world)
 
 
 def ready(at: str) -> None:

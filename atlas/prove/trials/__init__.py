@@ -1,14 +1,15 @@
 """The trials: rows of the table "Delivery" of what Atlas promises, one function a row.
 
 `death.py` ends the service, `outage.py` takes Foundry away, `branch.py` has others write to it,
-`senders.py` has phones do what phones do, `disk.py` spoils the journal, `machine.py` the computer.
+`poison.py` crashes its stages, `senders.py` has phones do what phones do, `disk.py` spoils the
+journal, `machine.py` the computer.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from atlas.prove.bench import Bench
-from atlas.prove.trials import branch, death, disk, machine, outage, senders
+from atlas.prove.trials import branch, death, disk, machine, outage, poison, senders
 
 Settings = Mapping[str, Mapping[str, object]]
 
@@ -34,7 +35,8 @@ TRIALS = (
     Trial("foreign commit", branch.foreign_commits),
     Trial("path exists", branch.paths_exist),
     Trial("role revoked", outage.role_revoked),
-    Trial("poison", outage.poison),
+    Trial("poison", poison.one_in_a_thousand),
+    Trial("crashes", poison.crashes_everywhere),
     Trial("twins", senders.twins),
     Trial("clock", machine.clock_jumps),
     Trial("backlog", machine.backlog),

@@ -3,8 +3,6 @@
 import time
 from collections.abc import Iterable, Sequence
 
-from aiohttp import web
-
 from atlas.local.foundry.faults import Fault
 from atlas.prove.bench import Bench
 from atlas.prove.standins import Call
@@ -15,8 +13,6 @@ MEASURED_SECONDS, MEASURED_CALLS = 5.0, 500  # in less than that, a rate is chan
 DRAIN_SECONDS = 180.0
 EXTRA_CALLS = 0.10
 EARLY_SECONDS = 0.1
-TRIES_MAX = 5
-NEIGHBOURS_RATE = 0.95
 ALL = 64  # phones enough for 20 exports a second that wait for two seconds each
 NEEDED = {"create", "upload", "commit"}
 
@@ -159,38 +155,3 @@ async def role_revoked(bench: Bench) -> None:
     bench.findings.note(f"{waiting} waited, {aside} set aside")
     bench.findings.expect(aside == 0, f"{aside} exports were set aside for a role.")
     bench.findings.expect("give it a role" in bench.atlas.log(), "The log does not name the role.")
-
-
-async def poison(bench: Bench) -> None:
-    """One export that Foundry refuses for good, among many that it takes."""
-
-    def refuse(what: str, request: web.Request) -> web.Response | None:
-        is_poison = what == "upload" and "poison" in request.path
-        return web.Response(status=413) if is_poison else None
-
-    await bench.atlas.start()
-    neighbours = bench.scale.number(1_000, least=30)
-    clean = await rate_of(bench, neighbours)
-    bench.standins.before = refuse
-    export = bench.phones.next(lambda _: "auth0|poison")
-    bench.oracle.excused.add(export.name)
-    await bench.phones.deliver(export, Prefer="respond-async")
-    beside = await rate_of(bench, neighbours)
-    await bench.drained()
-    tries = sum(call.status == 413 for call in bench.standins.calls)
-    aside = (await bench.totals()).set_aside
-    bench.findings.note(f"set aside after {tries} tries, neighbours at {beside / clean:.0%}")
-    bench.findings.expect(aside == 1, f"{aside} set aside, not one.")
-    bench.findings.expect(tries == TRIES_MAX, f"Tried {tries} times.")
-    if bench.scale.is_full:
-        bench.findings.expect(
-            beside >= NEIGHBOURS_RATE * clean, f"Neighbours at {beside / clean:.0%}."
-        )
-
-
-async def rate_of(bench: Bench, exports: int) -> float:
-    """Exports a second."""
-    began = time.monotonic()
-    async with bench.phones.sending(exports):
-        pass
-    return exports / (time.monotonic() - began)

@@ -1,0 +1,94 @@
+"""Bugs: places in the flow that raise what nobody expects.
+
+in flatten   an export that says so cannot be flattened
+everywhere   each part of the world fails, before or behind what it does, at each Nth call;
+             the uploader, which makes dozens of calls for a group, at each 4 Nth
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar, TypeVarTuple
+
+from atlas.core.ports import Compute
+from atlas.prove.mines import Mine
+from atlas.service import World
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+IN_FLATTEN, EVERYWHERE = "in flatten", "everywhere"
+PLACES = {IN_FLATTEN, EVERYWHERE}
+BREAKS = b'"breaks flatten"'
+OF_THE_UPLOADER = 4
+
+
+class Bug(Exception):
+    """Nobody catches it by its name."""
+
+
+def planted(bug: Mine, world: World) -> World:
+    """The same world, with bugs in it."""
+    if bug.point == IN_FLATTEN:
+        return replace(world, compute=brittle(world.compute))
+    store, every = world.store, bug.passages
+    return replace(
+        world,
+        identities=Buggy(world.identities, every, {"user_of"}),
+        store=replace(
+            store,
+            intake=Buggy(store.intake, every),
+            outbox=Buggy(store.outbox, every * OF_THE_UPLOADER),
+        ),
+        branch=Buggy(world.branch, every * OF_THE_UPLOADER),
+        compute=failing(world.compute, every),
+    )
+
+
+class Buggy:
+    """A port that fails at each Nth call of these methods, or of any."""
+
+    def __init__(self, port: Any, every: int, methods: set[str] | None = None) -> None:
+        self._port = port
+        self._methods = methods
+        self._calls = failing(called, every)
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._port, name)
+        if self._methods is not None and name not in self._methods:
+            return method
+
+        async def fails(*arguments: Any, **named: Any) -> Any:
+            return await self._calls(method, *arguments, **named)
+
+        return fails
+
+
+async def called(method: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    return await method(*arguments, **named)
+
+
+def failing(call: Callable[..., Any], every: int) -> Any:
+    """Fails at each Nth call: half of those before it does anything, half when it is done."""
+    calls = 0
+
+    async def fails(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        is_now = calls % every == 0
+        if is_now and calls // every % 2:
+            raise Bug
+        outcome = await call(*arguments, **named)
+        if is_now:
+            raise Bug
+        return outcome
+
+    return fails
+
+
+def brittle(compute: Compute) -> Compute:
+    async def breaks(size: int, work: Callable[[*Ts], T], /, *args: *Ts) -> T:
+        if args and isinstance(args[0], tuple | list) and any(BREAKS in line for line in args[0]):
+            raise Bug
+        return await compute(size, work, *args)
+
+    return breaks
