@@ -75,8 +75,9 @@ def fold(journal: Path) -> None:
     if not log.exists():
         return
     whole = beside(journal, ".new")
-    with whole.open("wb") as file:
-        file.write(wal.applied(journal.read_bytes(), log.read_bytes()))
+    shutil.copyfile(journal, whole)  # which may be larger than memory
+    with whole.open("r+b") as file:
+        wal.apply(log.read_bytes(), file)
         file.flush()
         os.fsync(file.fileno())
     whole.replace(journal)

@@ -32,6 +32,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from atlas.outside.sqlite.disk.folder import sync
 
@@ -182,12 +183,12 @@ def replace(wal: Path, content: bytes) -> None:
     sync(wal.parent)
 
 
-def applied(journal: bytes, log: bytes) -> bytes:
-    """The pages of a journal as they are with its log: up to the last whole commit."""
+def apply(log: bytes, journal: BinaryIO) -> None:
+    """Write into the pages of a journal what its log says, up to the last whole commit."""
     generation = generation_of(log[: HEADER.size]) if len(log) > HEADER.size else None
     if generation is None:
-        return journal
-    pages, pending, before = bytearray(journal), list[Frame](), generation.sums
+        return
+    pending, before = list[Frame](), generation.sums
     for frame in frames_of(log, generation):
         if not is_whole(frame, before, generation):
             break
@@ -195,16 +196,15 @@ def applied(journal: bytes, log: bytes) -> bytes:
         before = frame.sums
         if frame.is_commit:
             for each in pending:
-                put(pages, log, each, generation.page_size)
+                put(journal, log, each, generation.page_size)
             pending.clear()
-    return bytes(pages)
 
 
-def put(pages: bytearray, log: bytes, frame: Frame, size: int) -> None:
+def put(journal: BinaryIO, log: bytes, frame: Frame, size: int) -> None:
     (number, _) = struct.unpack_from(">2I", log, frame.offset)
-    start, content = (number - 1) * size, frame.offset + FRAME_HEADER.size
-    pages.extend(bytes(max(0, start + size - len(pages))))
-    pages[start : start + size] = log[content : content + size]
+    content = frame.offset + FRAME_HEADER.size
+    journal.seek((number - 1) * size)
+    journal.write(log[content : content + size])
 
 
 def frames_of(raw: bytes, generation: Generation) -> Iterator[Frame]:
