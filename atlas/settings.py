@@ -42,6 +42,7 @@ class Edge(Struct, frozen=True, forbid_unknown_fields=True):
     reply_seconds: Annotated[float, Meta(gt=0, le=50)] = 25.0
     body_bytes_max: Count = 32 * MIB
     chunks_max: Count = 64
+    stream_bytes_max: Count = 4096 * MIB
 
 
 class Auth0(Struct, frozen=True, forbid_unknown_fields=True):

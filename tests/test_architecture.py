@@ -18,7 +18,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "core": ("core", "msgspec pybase64"),
     "runtime": ("core", "anyio"),
     "actors": ("core runtime", ""),
-    "edge": ("core runtime", "starlette anyio msgspec"),
+    "edge": ("core runtime", "starlette anyio msgspec zstandard"),
     "outside/auth0": ("core", "aiohttp anyio joserfc msgspec pybase64"),
     "outside/foundry": ("core", "aiohttp anyio authlib msgspec stamina yarl"),
     "outside/sqlite": ("core", "anyio cryptography msgspec zstandard"),

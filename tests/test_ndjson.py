@@ -11,7 +11,7 @@ from atlas.core.messages import Export, Head, User
 
 def lines(body):
     head = Head(User("ada"), "iPhone", "", "correlation")
-    return ndjson.decode(Export(head, body), bytes_max=1_000, lines_max=10).lines
+    return ndjson.split(ndjson.decode(Export(head, body), bytes_max=1_000, lines_max=10).text)
 
 
 def test_one_carriage_return_before_a_line_end_belongs_to_it():

@@ -4,13 +4,14 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from atlas.core import ndjson, rows
+from atlas.actors.flatten import tabulated
+from atlas.core import ndjson
 from atlas.core.errors import NotNdjson
 from atlas.core.events import ActorCrashed, ExportQuarantined, ExportSetAside
 from atlas.service import compute
 from tests.conftest import Life, an_export, asgi
 
-STAGES = {"Decode": ndjson.decode, "Flatten": rows.flatten}
+STAGES = {"Decode": ndjson.decode, "Flatten": tabulated}
 POISON, GOOD = an_export(b'{"uuid":"poison"}\n'), an_export(b'{"uuid":"good"}\n')
 HOST = {"host": "127.0.0.1:9464"}
 
@@ -26,7 +27,7 @@ class Bug:
     async def compute(self, size, work, /, *args):
         if work is STAGES[self.stage] and not self.is_mended:
             self.reached.append(args)
-            made = rows.flatten(*args) if self.stage == "Flatten" else ndjson.decode(*args)
+            made = STAGES[self.stage](*args)
             if "poison" in str(made):
                 raise ValueError("72 beats of Ada")
         return await compute(size, work, *args)

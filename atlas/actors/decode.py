@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from atlas.core import ndjson
 from atlas.core.events import ClientStuck, Watch
-from atlas.core.messages import Decoded, Export
+from atlas.core.messages import Decoded, Export, Part
 from atlas.core.ports import Compute
 
 STUCK_TIMES = 10
@@ -20,9 +20,12 @@ class Decode:
     watch: Watch
     seen: OrderedDict[tuple[str, str, int], int] = field(default_factory=OrderedDict)
 
-    async def handle(self, export: Export, /) -> Decoded:
-        size = len(export.body)
-        decoded = await self.compute(size, ndjson.decode, export, self.bytes_max, self.lines_max)
+    async def handle(self, export: Export | Part, /) -> Decoded:
+        if isinstance(export, Part):
+            decoded = ndjson.part(export, self.lines_max)
+        else:
+            size, bounds = len(export.body), (self.bytes_max, self.lines_max)
+            decoded = await self.compute(size, ndjson.decode, export, *bounds)
         self.notice(decoded)
         return decoded
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from atlas.core import names, rows
+from atlas.core import names, ndjson, rows
 from atlas.core.errors import NotNdjson
-from atlas.core.messages import Decoded, Flattened
+from atlas.core.messages import Decoded, Flattened, Table
 from atlas.core.ports import Clock, Compute
 
 
@@ -17,7 +17,12 @@ class Flatten:
         head, at = export.head, self.now()
         ingested_at = names.timestamp(at)
         header = rows.Header(head.user.sub, head.device, ingested_at, head.timestamp or ingested_at)
-        table = await self.compute(export.bytes, rows.flatten, export.lines, header)
+        table = await self.compute(len(export.text), tabulated, export.text, header, export.first)
         if not table.ingested:
             raise NotNdjson(table.rejects)
         return Flattened(export.id, head, at, table)
+
+
+def tabulated(text: bytes, header: rows.Header, first: int) -> Table:
+    """The rows of a text, whose first line has this number."""
+    return rows.flatten(ndjson.split(text, first), header, first)

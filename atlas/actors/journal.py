@@ -7,9 +7,9 @@ will be uploaded, whoever asked for it, however often we are restarted in betwee
 from dataclasses import dataclass
 
 from atlas.core.events import ExportAccepted, ExportReplayed, Watch
-from atlas.core.messages import Flattened, Receipt
+from atlas.core.messages import Flattened, Head, Receipt
 from atlas.core.ports import Intake
-from atlas.runtime import Bell, Pending, Promises
+from atlas.runtime import Bell, Pending, Promise, Promises
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,18 @@ class Journal:
                     size,
                 )
             )
+        return self.pending(receipt, promise)
+
+    async def recall(self, head: Head, id: str) -> Pending[Receipt] | None:
+        """The same of an export that is here already; None if it is not, or must come again."""
+        promise = self.promises.of(id)
+        receipt = await self.intake.recall(head, id)
+        if receipt is None:
+            return None
+        self.watch(ExportReplayed(id, head.correlation_id, head.user.sub))
+        return self.pending(receipt, promise)
+
+    def pending(self, receipt: Receipt, promise: Promise[Receipt]) -> Pending[Receipt]:
         if receipt.status != "accepted":
             promise.settle(receipt)
         return Pending(receipt, promise)

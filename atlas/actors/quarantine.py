@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from atlas.core import names
 from atlas.core.errors import AtlasError
 from atlas.core.events import ExportQuarantined, Watch
-from atlas.core.messages import Decoded, Export, Original, Receipt, Replayed, unbound
+from atlas.core.messages import Decoded, Export, Original, Part, Receipt, Replayed, unbound
 from atlas.core.ports import Aside, Clock
 from atlas.runtime import Address, Pending, Promises
 
@@ -47,7 +47,7 @@ class Replay:
     """Sends what was set aside through the flow once more, by the way that it came."""
 
     quarantine: Quarantine
-    decode: Address[Export, Pending[Receipt]]
+    decode: Address[Export | Part, Pending[Receipt]]
     flatten: Address[Decoded, Pending[Receipt]]
     ring: Callable[[], None]
 
@@ -86,6 +86,6 @@ class Replay:
 
     async def send(self, original: Original) -> Pending[Receipt]:
         original = unbound(original)  # its Idempotency-Key may name another export by now
-        if isinstance(original, Export):
+        if isinstance(original, Export | Part):
             return await self.decode.ask(original)
         return await self.flatten.ask(original)

@@ -136,7 +136,7 @@ class ChunkTooLarge(Rejected):
 
 
 class UnsupportedMediaType(Rejected):
-    """Exports are sent as application/json, plain or with Content-Encoding gzip or deflate."""
+    """Exports are application/json, or application/x-ndjson; plain, gzip, deflate or zstd."""
 
     code = "UNSUPPORTED_MEDIA_TYPE"
     status = 415

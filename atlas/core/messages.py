@@ -25,6 +25,14 @@ class Binding(Struct, frozen=True):
     length: int
 
 
+class Place(Struct, frozen=True):
+    """The place of an export in a stream. `whole` names the stream, and so does `key`, if any."""
+
+    whole: str
+    position: int
+    key: str | None = None
+
+
 class Head(Struct, frozen=True):
     """What is known of an export before its body is looked at.
 
@@ -36,6 +44,7 @@ class Head(Struct, frozen=True):
     timestamp: str
     correlation_id: str
     binding: Binding | None = None
+    place: Place | None = None
 
 
 class Export(Struct, frozen=True, tag=True):
@@ -45,25 +54,37 @@ class Export(Struct, frozen=True, tag=True):
     body: bytes
 
 
+class Part(Struct, frozen=True, tag=True):
+    """Lines out of a streamed body, whole ones; `first` is the number of the first of them.
+
+    The id is the same whenever the same bytes are sent again at the same offset.
+    """
+
+    id: str
+    head: Head
+    text: bytes
+    first: int
+
+
 class Decoded(Struct, frozen=True, tag=True):
-    """The lines as sent. The id is the same whenever the same export is sent again.
+    """Lines as sent. The id is the same whenever the same export is sent again.
 
     `likeness` is equal for equal bytes, whatever they are sent with, for as long as we run.
     """
 
     id: str
     head: Head
-    lines: tuple[bytes, ...]
-    bytes: int
+    text: bytes
+    first: int = 1
     likeness: int = 0
 
 
-Original = Export | Decoded  # as it came to a stage
+Original = Export | Part | Decoded  # as it came to a stage
 
 
 def unbound(original: Original) -> Original:
-    """The same without its Idempotency-Key."""
-    head = msgspec.structs.replace(original.head, binding=None)
+    """The same without its Idempotency-Key, and out of its stream."""
+    head = msgspec.structs.replace(original.head, binding=None, place=None)
     return msgspec.structs.replace(original, head=head)
 
 

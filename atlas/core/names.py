@@ -12,6 +12,7 @@ from atlas.core.messages import Export, Head, Original, User
 PLAIN = frozenset((string.ascii_letters + string.digits + "|@._-").encode())
 FOLDER_BYTES_MAX = 200
 PSEUDONYM_CHARACTERS = 16
+WHOLE = "whole-"  # no id of an export begins so
 
 
 def timestamp(at: datetime) -> str:
@@ -21,11 +22,34 @@ def timestamp(at: datetime) -> str:
 
 def export_id(head: Head, ndjson: bytes) -> str:
     """Equal for equal exports, so a retry is known however often and however packed it comes."""
-    digest = hashlib.sha256()
-    for part in (head.user.sub.encode(), head.device.encode(), head.timestamp.encode(), ndjson):
-        digest.update(len(part).to_bytes(8, "big"))  # or "ab" + "c" would be "a" + "bc"
-        digest.update(part)
-    return digest.hexdigest()
+    return digest(*sent_with(head), ndjson)
+
+
+def part_id(head: Head, offset: int, ndjson: bytes) -> str:
+    """Of the part of a streamed body that begins at this byte, after decoding."""
+    return digest(*sent_with(head), str(offset).encode(), ndjson)
+
+
+def whole_id(user: User, key: str) -> str:
+    """Of the streamed body that an Idempotency-Key names."""
+    return WHOLE + digest(user.sub.encode(), key.encode())
+
+
+def nameless_whole_id(head: Head, first: bytes) -> str:
+    """Of a streamed body without a key, which is known by its first part."""
+    return WHOLE + digest(*sent_with(head), b"", first)
+
+
+def sent_with(head: Head) -> tuple[bytes, bytes, bytes]:
+    return head.user.sub.encode(), head.device.encode(), head.timestamp.encode()
+
+
+def digest(*parts: bytes) -> str:
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(len(part).to_bytes(8, "big"))  # or "ab" + "c" would be "a" + "bc"
+        found.update(part)
+    return found.hexdigest()
 
 
 def original_id(original: Original) -> str:

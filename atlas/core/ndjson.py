@@ -8,7 +8,7 @@ import pybase64
 
 from atlas.core import names
 from atlas.core.errors import ChunkTooLarge, Rejected
-from atlas.core.messages import Decoded, Export, Head
+from atlas.core.messages import Decoded, Export, Head, Part
 
 ROW_BYTES, ROW_BYTES_MAX = 600, 1_024  # of a row of `{}`; of as many rows as there may be lines
 WHITE_SPACE = b" \t\r\n"
@@ -16,7 +16,7 @@ _standard = bytes.maketrans(b"-_", b"+/")
 
 
 def decode(export: Export, bytes_max: int, lines_max: int) -> Decoded:
-    """The lines inside a base64 body. Blank lines are kept: they count when lines are numbered.
+    """The lines inside a base64 body.
 
     Raises Rejected for what is no base64 or holds nothing, ChunkTooLarge above the limits. Lines
     are limited, too, because a row is long however short its line: `{}` makes 600 bytes of it, and
@@ -25,16 +25,30 @@ def decode(export: Export, bytes_max: int, lines_max: int) -> Decoded:
     text = from_base64(export.body)
     if len(text) > bytes_max:
         raise ChunkTooLarge(f"One export may have {bytes_max} bytes after decoding; send less.")
-    lines = split(text)
-    filled = sum(map(bool, map(bytes.strip, lines)))
-    if not filled:
+    if not text.removeprefix(codecs.BOM_UTF8).strip():
         raise Rejected("There is nothing in rawhealthkit.")
+    limit(text, export.head, lines_max)
+    id = names.export_id(export.head, text)
+    return Decoded(id, export.head, text, likeness=hash(text))
+
+
+def part(part: Part, lines_max: int) -> Decoded:
+    """The same of a part of a stream. Raises ChunkTooLarge."""
+    limit(part.text, part.head, lines_max)
+    return Decoded(part.id, part.head, part.text, part.first, likeness=hash(part.id))
+
+
+def limit(text: bytes, head: Head, lines_max: int) -> None:
+    """Raises ChunkTooLarge when there are too many lines, or what every row repeats is too long."""
+    row_bytes = ROW_BYTES + same_bytes(head)
+    lines = text.count(b"\n") + 1
+    if lines <= lines_max and lines * row_bytes <= lines_max * ROW_BYTES_MAX:
+        return
+    filled = sum(map(bool, map(bytes.strip, text.split(b"\n"))))
     if filled > lines_max:
         raise ChunkTooLarge(f"One export may have {lines_max} lines; send less.")
-    if filled * (ROW_BYTES + same_bytes(export.head)) > lines_max * ROW_BYTES_MAX:
+    if filled * row_bytes > lines_max * ROW_BYTES_MAX:
         raise ChunkTooLarge("device and timestamp are too long to stand in so many rows.")
-    id = names.export_id(export.head, text)
-    return Decoded(id, export.head, lines, len(text), likeness=hash(text))
 
 
 def same_bytes(head: Head) -> int:
@@ -54,6 +68,11 @@ def from_base64(body: bytes) -> bytes:
         raise Rejected("rawhealthkit is not base64.") from error
 
 
-def split(text: bytes) -> tuple[bytes, ...]:
-    """At "\\n" only; a "\\r" before it belongs to it; a byte order mark at the start is none."""
-    return tuple(text.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n").split(b"\n"))
+def split(text: bytes, first: int = 1) -> tuple[bytes, ...]:
+    """At "\\n" only; a "\\r" before it belongs to it; a byte order mark at the start is none.
+
+    Blank lines are kept: they count when lines are numbered, of which `first` is the number of the
+    first.
+    """
+    start = text.removeprefix(codecs.BOM_UTF8) if first == 1 else text
+    return tuple(start.replace(b"\r\n", b"\n").split(b"\n"))

@@ -11,6 +11,7 @@ from atlas.core.messages import (
     Entry,
     Flattened,
     Group,
+    Head,
     Held,
     LeftOpen,
     Limits,
@@ -55,6 +56,9 @@ class Compute(Protocol):
 class Intake(Protocol):
     """The journal as the flow fills it. Every answer is durable before it is given."""
 
+    async def recall(self, head: Head, id: str) -> Receipt | None:
+        """The receipt of an export that is here; else None, or when it is to come again."""
+
     async def append(self, export: Flattened) -> Receipt:
         """Keep the export for good, or answer how far the same one got before: `replayed`.
 
@@ -67,6 +71,10 @@ class Receipts(Protocol):
 
     async def find(self, user: User, id: str) -> Receipt | None:
         """How far an export of this user got; None for one that he never sent."""
+
+    async def parts(self, user: User, whole: str) -> Sequence[Receipt]:
+        """Those of a stream, in their order; none of one that is not known."""
+        ...
 
     async def page(self, user: User, key: str | None, limit: int, cursor: str | None) -> Page:
         """His receipts, newest first; with a key, those that this Idempotency-Key names.

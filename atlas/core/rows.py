@@ -124,19 +124,20 @@ _anything = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder()
 
 
-def flatten(lines: Sequence[bytes], header: Header) -> Table:
+def flatten(lines: Sequence[bytes], header: Header, first: int = 1) -> Table:
     """A row for every good line, a reject for every bad one; blank lines are nothing.
 
-    This loop is the work of Atlas, so it stands here in one piece: a call for each line, or a list
-    of all rows for the garbage collector to walk, costs a tenth each. Of texts, absent, null and ""
-    fall through to the next name: that is what `or` does here.
+    `first` is the number of the first line. This loop is the work of Atlas, so it stands here in
+    one piece: a call for each line, or a list of all rows for the garbage collector to walk, costs
+    a tenth each. Of texts, absent, null and "" fall through to the next name: that is what `or`
+    does here.
     """
     user, sender, ingested_at, exported_at = msgspec.structs.astuple(header)
     decode, encode_into = _usual.decode, _encoder.encode_into
     ndjson = bytearray()
     ingested = 0
     rejects: list[Reject] = []
-    for line_number, line in enumerate(lines, 1):
+    for line_number, line in enumerate(lines, first):
         row: Row | None
         try:
             if len(line) > LINE_BYTES_MAX:

@@ -1,8 +1,6 @@
 """The routes of an export: one, a batch, and their receipts."""
 
-import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -11,41 +9,36 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from atlas.core import names
 from atlas.core.errors import (
     AtlasError,
     Draining,
-    FoundryError,
     KeyReused,
     NotFound,
     Rejected,
     TooManyChunks,
     Unauthenticated,
-    Unavailable,
 )
 from atlas.core.events import CountsDiffer, RequestRead, Watch
 from atlas.core.messages import Binding, Export, Head, Receipt, User
 from atlas.core.ports import Clock, Receipts
 from atlas.edge import body, wire
+from atlas.edge.answers import ROOM, answer
 from atlas.edge.refusals import Refusals, correlation_id, json
-from atlas.runtime import Address, Pending
+from atlas.edge.streams import Streams
+from atlas.edge.waiting import COUNT, Waiting, idempotency_key
+from atlas.runtime import Address
 
-ROOM = "/api/v1/healthkit"
 PAGE_MAX = 200
-WAIT_SECONDS_MAX = 50.0  # iOS sends again after 60
-COUNT = re.compile(r"[0-9]{1,9}")
-KEY = re.compile(r"[\x21-\x7e]{1,255}")
-PREFERENCE = re.compile(r"\s*([A-Za-z-]+)\s*(?:=\s*\"?([^\";,]*)\"?)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What is set for the edge. Only a durable journal may answer 202."""
+    """What is set for the edge."""
 
     dataset_rid: str
-    reply_seconds: float
     body_bytes_max: int
     chunks_max: int
-    is_durable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +46,8 @@ class Exports:
     """The routes, and the actors behind them."""
 
     users: Address[str, User]
-    exports: Address[Export, Pending[Receipt]]
+    flow: Waiting
+    streams: Streams
     receipts: Receipts
     terms: Terms
     refusals: Refusals
@@ -72,13 +66,15 @@ class Exports:
 
     async def post_export(self, request: Request) -> Response:
         user = await self.sender(request)
+        if body.media(request) == body.NDJSON:
+            return await self.streams.post(request, user)
         sent = await body.read(request, wire.ExportBody, self.terms.body_bytes_max)
         self.tell(request, user, [sent], is_batch=False)
         export = self.export(request, user, sent, ("unknown", 0, 1))
-        outcome = await self.outcome(export, self.wait_seconds(request))
+        outcome = await self.flow.outcome(export, self.flow.wait_seconds(request))
         self.compare(request, [outcome], [sent])
         reply = wire.export_reply(outcome, self.context(request), sent)
-        return self.answer(reply, [outcome])
+        return answer(reply, [outcome], self.refusals)
 
     async def post_batch(self, request: Request) -> Response:
         user = await self.sender(request)
@@ -104,7 +100,7 @@ class Exports:
                 self.refusals.tell(request, outcome)
         if error := wire.batch_error(outcomes):
             return self.refusals.response(request, error, reply)
-        return self.answer(reply, outcomes)
+        return answer(reply, outcomes, self.refusals)
 
     def compare(
         self,
@@ -118,11 +114,14 @@ class Exports:
                 self.watch(CountsDiffer(outcome.id, correlation_id(request), outcome.received))
 
     async def get_receipt(self, request: Request) -> Response:
-        user = await self.user(request)
-        receipt = await self.receipts.find(user, request.path_params["id"])
-        if receipt is None:
-            raise NotFound("You have no receipt with this id.")
-        return json(wire.export_reply(receipt, self.context(request)), 200)
+        user, id = await self.user(request), request.path_params["id"]
+        context = self.context(request)
+        if id.startswith(names.WHOLE):
+            if parts := await self.receipts.parts(user, id):
+                return json(wire.stream_reply(parts, context, id), 200)
+        elif receipt := await self.receipts.find(user, id):
+            return json(wire.export_reply(receipt, context), 200)
+        raise NotFound("You have no receipt with this id.")
 
     async def get_receipts(self, request: Request) -> Response:
         user = await self.user(request)
@@ -130,10 +129,17 @@ class Exports:
         limit = asked.get("limit", "50")
         if not (COUNT.fullmatch(limit) and 1 <= int(limit) <= PAGE_MAX):
             raise Rejected(f"limit is a number from 1 to {PAGE_MAX}.")
-        page = await self.receipts.page(user, asked.get("key"), int(limit), asked.get("cursor"))
+        key = asked.get("key")
+        page = await self.receipts.page(user, key, int(limit), asked.get("cursor"))
+        whole = names.whole_id(user, key) if key is not None else ""
+        is_stream = bool(whole and await self.receipts.parts(user, whole))
         context = self.context(request)
-        shown = tuple(wire.export_reply(receipt, context) for receipt in page.receipts)
-        return json(wire.ReceiptsReply(receipts=shown, next_cursor=page.next_cursor), 200)
+        reply = wire.ReceiptsReply(
+            receipts=tuple(wire.export_reply(receipt, context) for receipt in page.receipts),
+            next_cursor=page.next_cursor,
+            receipt_id=whole if is_stream else msgspec.UNSET,
+        )
+        return json(reply, 200)
 
     async def sender(self, request: Request) -> User:
         """Who sends, while anything new is taken at all."""
@@ -146,7 +152,7 @@ class Exports:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise Unauthenticated
-        with self.deadline():
+        with self.flow.deadline():
             user = await self.users.ask(token.strip())
         request.scope["user"] = user.sub
         return user
@@ -166,35 +172,16 @@ class Exports:
         )
         return Export(head, sent.rawhealthkit.encode("utf-8", "surrogatepass"))
 
-    async def outcome(self, export: Export, wait_seconds: float) -> Receipt:
-        """The receipt; committed, or, when that takes too long or we end, that it is safe.
-
-        Raises FoundryError where there is no disk to be safe on.
-        """
-        began = anyio.current_time()
-        with self.deadline():
-            pending = await self.exports.ask(export)
-        receipt = pending.now
-        if not self.terms.is_durable:
-            wait_seconds = self.terms.reply_seconds
-        left = began + wait_seconds - anyio.current_time()
-        with anyio.move_on_after(left), suppress(Unavailable):
-            later = await pending.later.outcome()
-            receipt = msgspec.structs.replace(later, replayed=receipt.replayed)
-        if receipt.status != "committed" and not self.terms.is_durable:
-            raise FoundryError("Not committed in time. The same request joins it.")
-        return receipt
-
     async def outcomes(
         self, request: Request, exports: Sequence[Export | AtlasError]
     ) -> list[wire.Outcome]:
         """All side by side; one that fails does not disturb the others. Raises KeyReused."""
         found: dict[int, wire.Outcome] = {}
-        wait_seconds = self.wait_seconds(request)
+        wait_seconds = self.flow.wait_seconds(request)
 
         async def keep(index: int, export: Export) -> None:
             try:
-                found[index] = await self.outcome(export, wait_seconds)
+                found[index] = await self.flow.outcome(export, wait_seconds)
             except AtlasError as error:
                 found[index] = error
 
@@ -210,24 +197,6 @@ class Exports:
                 raise outcome
         return outcomes
 
-    def wait_seconds(self, request: Request) -> float:
-        """How long the sender wants to wait for the commit (RFC 7240)."""
-        preferences = ",".join(request.headers.getlist("prefer"))
-        found = {match[1].lower(): match[2] for match in PREFERENCE.finditer(preferences)}
-        wait = found.get("wait") or ""
-        if COUNT.fullmatch(wait):
-            return min(float(wait), WAIT_SECONDS_MAX)
-        return 0.0 if "respond-async" in found else self.terms.reply_seconds
-
-    @contextmanager
-    def deadline(self) -> Iterator[None]:
-        """Backpressure ends here: a sender that cannot be served in time is told so."""
-        try:
-            with anyio.fail_after(self.terms.reply_seconds):
-                yield
-        except TimeoutError as error:
-            raise Unavailable("There is no room in the flow now.") from error
-
     def context(self, request: Request) -> wire.Context:
         return wire.Context(correlation_id(request), self.terms.dataset_rid, self.now())
 
@@ -242,22 +211,6 @@ class Exports:
         size = sum(len(each.rawhealthkit) for each in sent if isinstance(each, wire.ExportBody))
         self.watch(RequestRead(correlation_id(request), user.sub, len(sent), size, is_batch))
 
-    def answer(
-        self,
-        reply: wire.ExportReply | wire.BatchReply,
-        outcomes: Sequence[wire.Outcome],
-    ) -> Response:
-        """200, 202 or 207, with the headers that tell a client what to do next."""
-        status, headers = wire.status_of(outcomes), dict[str, str]()
-        safe = [outcome for outcome in outcomes if isinstance(outcome, Receipt)]
-        if safe and len(safe) == len(outcomes) and all(each.replayed for each in safe):
-            headers["Idempotency-Replayed"] = "true"
-        if status == 202:
-            waits = next(each for each in safe if each.status != "committed")
-            headers["Location"] = f"{ROOM}/exports/{waits.id}"
-            headers["Retry-After"] = str(self.refusals.retry_after(Unavailable()))
-        return json(reply, status, headers)
-
 
 def parsed(chunk: msgspec.Raw) -> wire.ExportBody | AtlasError:
     """A chunk, or why it is none: it fails alone."""
@@ -265,11 +218,3 @@ def parsed(chunk: msgspec.Raw) -> wire.ExportBody | AtlasError:
         return body.parse(chunk, wire.ExportBody)
     except Rejected as error:
         return error
-
-
-def idempotency_key(request: Request) -> str | None:
-    """Raises Rejected for what cannot be a key."""
-    key = request.headers.get("idempotency-key") or None  # an empty one is none
-    if key is not None and not KEY.fullmatch(key):
-        raise Rejected("Idempotency-Key has 1 to 255 printable ASCII characters and no space.")
-    return key

@@ -8,7 +8,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from atlas.edge import wire
-from atlas.edge.exports import PAGE_MAX, ROOM
+from atlas.edge.answers import ROOM
+from atlas.edge.exports import PAGE_MAX
 from atlas.edge.refusals import PROBLEM, json
 
 Json = dict[str, Any]

@@ -52,7 +52,8 @@ class Refusals:
         if wait is not None:
             headers["Retry-After"] = str(wait)
         if batch is not None:
-            return json(msgspec.structs.replace(batch, error=detail), error.status, headers)
+            whole = msgspec.structs.replace(batch, success=False, error=detail)
+            return json(whole, error.status, headers)
         if PROBLEM in request.headers.get("accept", ""):
             problem = {
                 "type": f"urn:atlas:error:{error.code.lower().replace('_', '-')}",

@@ -47,11 +47,9 @@ class ExportBody(Struct, frozen=True):
     def warnings(self, received: int) -> tuple[str, ...]:
         """What the sender should know although all went well."""
         said = self.record_count
-        if isinstance(said, bool) or not isinstance(said, int) or said == received:
+        if isinstance(said, bool) or not isinstance(said, int):
             return ()
-        if abs(said) > COUNT_MAX:
-            return (f"recordCount said more than {COUNT_MAX}, received {received}",)
-        return (f"recordCount said {said}, received {received}",)
+        return count_warnings(said, received)
 
 
 class BatchBody(Struct, frozen=True):
@@ -112,7 +110,11 @@ class ErrorReply(Struct, frozen=True, kw_only=True):
 
 
 class BatchReply(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How the chunks of a batch stand. `total_records` counts rows, those of equal chunks once."""
+    """How the chunks of a batch stand. `total_records` counts rows, those of equal chunks once.
+
+    Of a stream, how its parts stand: `receipt_id` is where the whole can be asked for, and up to
+    `safe_bytes` of it, after decoding, nothing need be sent again.
+    """
 
     success: bool
     dataset_rid: str
@@ -125,13 +127,17 @@ class BatchReply(Struct, frozen=True, kw_only=True, omit_defaults=True):
     timestamp: str
     correlation_id: str = field(name="correlationId")
     error: ErrorDetail | None = None
+    receipt_id: str | None = None
+    warnings: tuple[str, ...] = ()
+    safe_bytes: int | None = None
 
 
 class ReceiptsReply(Struct, frozen=True, kw_only=True):
-    """A page of the caller's receipts, newest first."""
+    """A page of the caller's receipts, newest first; of a stream, the id of the whole, too."""
 
     receipts: tuple[ExportReply, ...]
     next_cursor: str | None
+    receipt_id: str | UnsetType = UNSET
 
 
 class HealthReply(Struct, frozen=True, kw_only=True):
@@ -166,6 +172,13 @@ class Context(Struct, frozen=True):
     correlation_id: str
     dataset_rid: str
     now: datetime
+
+
+def count_warnings(said: int, received: int) -> tuple[str, ...]:
+    if said == received:
+        return ()
+    told = f"more than {COUNT_MAX}" if abs(said) > COUNT_MAX else said
+    return (f"recordCount said {told}, received {received}",)
 
 
 def export_reply(receipt: Receipt, context: Context, body: ExportBody | None = None) -> ExportReply:
@@ -226,6 +239,19 @@ def batch_reply(
         errors=tuple(errors),
         timestamp=names.timestamp(context.now),
         correlation_id=context.correlation_id,
+    )
+
+
+def stream_reply(
+    outcomes: Sequence[Outcome],
+    context: Context,
+    whole: str | None,
+    warnings: tuple[str, ...] = (),
+    safe_bytes: int | None = None,
+) -> BatchReply:
+    reply = batch_reply(outcomes, [None] * len(outcomes), context)
+    return msgspec.structs.replace(
+        reply, receipt_id=whole, warnings=warnings, safe_bytes=safe_bytes
     )
 
 

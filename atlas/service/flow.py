@@ -19,12 +19,9 @@ from atlas.core import ports
 from atlas.core.errors import Unavailable
 from atlas.core.events import ActorCrashed, DrainEnded, Watch
 from atlas.core.messages import Receipt
-from atlas.edge.app import Errors
-from atlas.edge.exports import Exports
-from atlas.edge.refusals import Refusals
 from atlas.runtime import Bell, OnCrash, Promises, Rescue, Restarts, Stages, supervise
 from atlas.service.drain import Drain
-from atlas.service.listeners import listener, operator, terms
+from atlas.service.listeners import Actors, listener, operator
 from atlas.service.world import World
 from atlas.settings import Settings
 
@@ -61,28 +58,18 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
             await quarantine.remember()
             keeper = stages.spawn_last(quarantine)
             rescue = Rescue(keeper, quarantine.knows)
-            journaler = stages.spawn_last(Journal(store.intake, promises, bell, watch), at_once=64)
+            journal = Journal(store.intake, promises, bell, watch)
+            journaler = stages.spawn_last(journal, at_once=64)
             flattener = stages.spawn(Flatten(compute, now), journaler, rescue=rescue, at_once=2)
             decode = Decode(compute, limits.bytes_max, limits.lines_max, watch)
             decoder = stages.spawn(decode, flattener, rescue=rescue, at_once=2)
             doorkeeper = stages.spawn_last(Authenticate(world.identities, scope), at_once=16)
             tasks.start_soon(warm, world.identities)
             async with keeper.stream, doorkeeper.stream, decoder.stream:
-                refusals = Refusals(now, world.chance.random, watch)
-                exports = Exports(
-                    users=doorkeeper,
-                    exports=decoder,
-                    receipts=store.receipts,
-                    terms=terms(settings, is_durable=store.is_durable),
-                    refusals=refusals,
-                    now=now,
-                    watch=watch,
-                    is_draining=lambda: drain.has_begun,
-                )
-                errors = Errors(refusals, on_crash)
+                actors = Actors(doorkeeper, decoder, journal.recall)
                 replay = Replay(quarantine, decoder, flattener, bell.ring)
                 yield Service(
-                    public=listener(exports, errors, world, drain, settings),
+                    public=listener(actors, world, drain, settings, on_crash),
                     operator=operator(store, replay, settings),
                     drain=drain.begin,
                 )

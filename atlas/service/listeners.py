@@ -1,44 +1,65 @@
 """What is served where: to phones in public, to operators behind their token."""
 
+from dataclasses import dataclass
+
 from starlette.types import ASGIApp
 
 from atlas import __version__
 from atlas.actors.quarantine import Replay
+from atlas.core.messages import Export, Part, Receipt, User
 from atlas.edge import openapi
 from atlas.edge.app import Errors, public
 from atlas.edge.exports import Exports, Terms
 from atlas.edge.health import Health
 from atlas.edge.operator import Operator
+from atlas.edge.refusals import Refusals
+from atlas.edge.streams import Recall, Streams
+from atlas.edge.waiting import Waiting
+from atlas.runtime import Address, OnCrash, Pending
 from atlas.service.drain import Drain
 from atlas.service.store import Store
 from atlas.service.world import World
 from atlas.settings import Settings
 
 
+@dataclass(frozen=True, slots=True)
+class Actors:
+    """Those that the public listener asks."""
+
+    users: Address[str, User]
+    exports: Address[Export | Part, Pending[Receipt]]
+    recall: Recall
+
+
 def listener(
-    exports: Exports, errors: Errors, world: World, drain: Drain, settings: Settings
+    actors: Actors, world: World, drain: Drain, settings: Settings, on_crash: OnCrash
 ) -> ASGIApp:
+    """The public one."""
+    edge, receipts, rid = settings.edge, world.store.receipts, settings.foundry.dataset_rid
+    now, watch = world.now, world.watch
+    refusals = Refusals(now, world.chance.random, watch)
+    flow = Waiting(actors.exports, edge.reply_seconds, world.store.is_durable)
+
+    def is_draining() -> bool:
+        return drain.has_begun
+
+    streams = Streams(
+        flow, actors.recall, rid, edge.stream_bytes_max, refusals, now, watch, is_draining
+    )
+    terms = Terms(rid, edge.body_bytes_max, edge.chunks_max)
+    exports = Exports(
+        actors.users, flow, streams, receipts, terms, refusals, now, watch, is_draining
+    )
     checks = {
         "journal": world.store.ledger.ready,
         "keys": world.identities.ready,
         "draining": drain.check,
     }
-    health = Health(checks, __version__, world.now)
+    health = Health(checks, __version__, now)
     routes = [*exports.routes(), *health.routes(), openapi.route(__version__)]
-    return public(list(routes), errors, settings.edge.cors_origins)
+    return public(list(routes), Errors(refusals, on_crash), edge.cors_origins)
 
 
 def operator(store: Store, replay: Replay, settings: Settings) -> ASGIApp:
     hosts = frozenset({"localhost", "127.0.0.1", "::1", settings.operator.address[0]})
     return Operator(store.ledger, store.aside, replay, settings.operator.token, hosts).app()
-
-
-def terms(settings: Settings, *, is_durable: bool) -> Terms:
-    edge = settings.edge
-    return Terms(
-        dataset_rid=settings.foundry.dataset_rid,
-        reply_seconds=edge.reply_seconds,
-        body_bytes_max=edge.body_bytes_max,
-        chunks_max=edge.chunks_max,
-        is_durable=is_durable,
-    )

@@ -91,7 +91,7 @@ def share_of_sealing(count: int) -> float:
     export = Export(head, base64.b64encode(b"\n".join(sample.lines)))
 
     def codec() -> None:
-        rows.flatten(ndjson.decode(export, 2**30, 2**20).lines, HEADER)
+        rows.flatten(ndjson.split(ndjson.decode(export, 2**30, 2**20).text), HEADER)
 
     def seal() -> None:
         entries.close_label(fixed, label)

@@ -3,13 +3,14 @@
 import sqlite3
 from collections import OrderedDict
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 
 from atlas.core import names
-from atlas.core.errors import KeyReused
 from atlas.core.messages import Flattened, Head, Receipt, User
 from atlas.outside.sqlite.aside import ORIGINAL
+from atlas.outside.sqlite.bindings import bind_names, check_names
 from atlas.outside.sqlite.commits import Commits
 from atlas.outside.sqlite.entries import BOUND, COLUMNS, Entries, Fixed, Label, Row, told
 from atlas.outside.sqlite.room import Room
@@ -22,7 +23,8 @@ INSERT = f"""
 FIND = f"SELECT {COLUMNS} FROM export WHERE id = ?"
 
 # What came through the stage that it crashed, or was given up, stands here as any other now.
-FORGET = f"DELETE FROM export WHERE id = ? AND ({ORIGINAL} OR status = 'abandoned')"
+GONE = f"({ORIGINAL}) OR status = 'abandoned'"
+FORGET = f"DELETE FROM export WHERE id = ? AND ({GONE})"
 
 MILLISECOND, CROWD = timedelta(milliseconds=1), timedelta(minutes=1)
 USERS_REMEMBERED = 10_000
@@ -40,19 +42,32 @@ class SqliteIntake:
 
     async def append(self, export: Flattened) -> Receipt:
         def work(db: sqlite3.Connection) -> Receipt:
-            check_key(db, self._entries.seal, export.head, export.id)
+            check_names(db, self._entries.seal, export.head, export.id)
             found = db.execute(FIND, [export.id]).fetchone()
             if found and not db.execute(FORGET, [export.id]).rowcount:
-                receipt = self._entries.receipt(Row(*found))
-                kept = msgspec.structs.replace(receipt, replayed=True)
+                kept = self._replayed(found)
             elif shrunk := db.execute(SHRUNK, [export.id]).fetchone():
                 return remembered(export, *shrunk)
             else:
                 kept = self._insert(db, export)
-            bind_key(db, self._entries.seal, export.head, export.id)
+            bind_names(db, self._entries.seal, export.head, export.id)
             return kept
 
         return await self._commits.run(work)
+
+    async def recall(self, head: Head, id: str) -> Receipt | None:
+        def work(db: sqlite3.Connection) -> Receipt | None:
+            check_names(db, self._entries.seal, head, id)
+            found = db.execute(f"{FIND} AND NOT ({GONE})", [id]).fetchone()
+            if found is None:
+                return None
+            bind_names(db, self._entries.seal, head, id)
+            return self._replayed(found)
+
+        return await self._commits.run(work)
+
+    def _replayed(self, found: tuple[Any, ...]) -> Receipt:
+        return msgspec.structs.replace(self._entries.receipt(Row(*found)), replayed=True)
 
     def _insert(self, db: sqlite3.Connection, export: Flattened) -> Receipt:
         entries, table, head = self._entries, export.table, export.head
@@ -114,22 +129,3 @@ def free_path(
             break
         at += MILLISECOND
     return path, at
-
-
-def check_key(db: sqlite3.Connection, seal: Seal, head: Head, id: str) -> None:
-    """Raises KeyReused when the key of this export names another sequence."""
-    if head.binding is None:
-        return
-    select = "SELECT position, length, export FROM binding WHERE user = ? AND key = ?"
-    given = [seal.user(head.user.sub), seal.name(head.binding.key)]
-    for position, length, bound in db.execute(select, given):
-        if length != head.binding.length or (position == head.binding.position and bound != id):
-            raise KeyReused
-
-
-def bind_key(db: sqlite3.Connection, seal: Seal, head: Head, id: str) -> None:
-    if head.binding is not None:
-        key = head.binding
-        named = seal.user(head.user.sub), seal.name(key.key)
-        row = [*named, key.position, key.length, id]
-        db.execute("INSERT OR IGNORE INTO binding VALUES (?, ?, ?, ?, ?)", row)

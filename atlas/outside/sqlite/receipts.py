@@ -1,7 +1,9 @@
 """What a sender may ask of the journal: his own receipts."""
 
 import sqlite3
+from collections.abc import Sequence
 
+from atlas.core import names
 from atlas.core.errors import Rejected
 from atlas.core.messages import Page, Receipt, User
 from atlas.outside.sqlite.commits import Commits
@@ -26,7 +28,7 @@ class SqliteReceipts:
 
     async def page(self, user: User, key: str | None, limit: int, cursor: str | None) -> Page:
         before = number_of(cursor)
-        bound = "SELECT export FROM binding WHERE user = :user AND key = :key"
+        bound = "SELECT export FROM binding WHERE user = :user AND key IN (:key, :whole)"
         named = "" if key is None else f"AND id IN ({bound})"
         select = f"""
             SELECT number, {COLUMNS} FROM export
@@ -36,6 +38,7 @@ class SqliteReceipts:
         given = {
             "user": seal.user(user.sub),
             "key": None if key is None else seal.name(key),
+            "whole": None if key is None else seal.name(names.whole_id(user, key)),
             "before": before,
             "limit": limit + 1,
         }
@@ -45,6 +48,20 @@ class SqliteReceipts:
             shown = rows[:limit]
             cursor = str(shown[-1][0]) if len(rows) > limit else None
             return Page(tuple(self._entries.receipt(Row(*row[1:])) for row in shown), cursor)
+
+        return await self._commits.run(work)
+
+    async def parts(self, user: User, whole: str) -> Sequence[Receipt]:
+        select = f"""
+            SELECT {COLUMNS} FROM export JOIN (
+                SELECT position, export AS bound FROM binding WHERE user = ? AND key = ?
+            ) ON id = bound ORDER BY position
+        """
+        seal = self._entries.seal
+        given = [seal.user(user.sub), seal.name(whole)]
+
+        def work(db: sqlite3.Connection) -> Sequence[Receipt]:
+            return [self._entries.receipt(Row(*row)) for row in db.execute(select, given)]
 
         return await self._commits.run(work)
 

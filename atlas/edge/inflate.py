@@ -1,0 +1,139 @@
+"""Content-Encoding: a body is inflated as it comes, a little at a time.
+
+What it inflates to is handed on before more is made, so that nobody who sends little can make us
+hold much; how much there may be in all is for whoever takes it to say.
+"""
+
+import zlib
+from collections.abc import Iterator
+from typing import Protocol
+
+import zstandard
+
+from atlas.core.errors import Rejected, TooLarge
+
+ENCODINGS = {"gzip", "x-gzip", "deflate", "zstd"}
+STEP_BYTES = 64 * 1024  # inflated in a fifth of a millisecond
+RATIO_MAX, RATIO_FROM = 200, 16 * 1024 * 1024  # NDJSON of health data shrinks 10 to 30 times
+MEMBERS_MAX = 100
+GZIP, ZLIB, DEFLATE = 31, 15, -15  # how zlib is told what to expect
+ZSTD_STEP = 128  # compressed: a block of 4 bytes may stand for 128 KiB
+ZSTD_WINDOW_BYTES = 8 * 1024 * 1024  # RFC 8878, section 3.1.1.1.2
+
+
+class Inflater(Protocol):
+    """One body. Both raise Rejected for what does not inflate."""
+
+    def inflate(self, piece: bytes) -> Iterator[bytes]: ...
+
+    def end(self) -> None: ...
+
+
+def inflater(encoding: str) -> Inflater:
+    if not encoding:
+        return Plain()
+    return Bounded(Zstd() if encoding == "zstd" else Zlib())
+
+
+class Plain:
+    """A body that is not encoded."""
+
+    def inflate(self, piece: bytes) -> Iterator[bytes]:
+        yield piece
+
+    def end(self) -> None:
+        pass
+
+
+class Bounded:
+    """Raises TooLarge, too, for what inflates to more than any health data does."""
+
+    def __init__(self, inside: Inflater) -> None:
+        self._inside = inside
+        self._taken = self._made = 0
+
+    def inflate(self, piece: bytes) -> Iterator[bytes]:
+        self._taken += len(piece)
+        for step in self._inside.inflate(piece):
+            self._made += len(step)
+            if self._made > RATIO_FROM and self._made > RATIO_MAX * self._taken:
+                raise TooLarge(f"The body inflates to more than {RATIO_MAX} times its size.")
+            yield step
+
+    def end(self) -> None:
+        self._inside.end()
+
+
+class Zlib:
+    """gzip, of any number of members, or deflate, which is sent with and without zlib's header."""
+
+    def __init__(self) -> None:
+        self._zlib: zlib._Decompress | None = None
+        self._kind = 0
+        self._members = 0
+
+    def inflate(self, piece: bytes) -> Iterator[bytes]:
+        while piece:
+            inflating = self._member(piece)
+            try:
+                made = inflating.decompress(piece, STEP_BYTES)
+            except zlib.error as error:
+                raise Rejected("The body does not inflate.") from error
+            if made:
+                yield made
+            piece = inflating.unused_data or inflating.unconsumed_tail
+            if inflating.eof and self._kind == GZIP:
+                piece = piece.lstrip(b"\0")  # gzip may be padded
+
+    def _member(self, piece: bytes) -> "zlib._Decompress":
+        """What inflates this piece: the one at work, or a new one where that has ended."""
+        if self._zlib is not None and not self._zlib.eof:
+            return self._zlib
+        is_gzip = piece[:1] == b"\x1f"
+        if self._zlib is not None and not (is_gzip and self._kind == GZIP):
+            raise Rejected("The body goes on where its compressed data end.")
+        self._members += 1
+        if self._members > MEMBERS_MAX:  # each costs time, however little is in it
+            raise Rejected(f"The body may have {MEMBERS_MAX} members of gzip.")
+        if is_gzip:
+            self._kind = GZIP
+        else:
+            self._kind = ZLIB if piece[0] & 0x0F == 8 and piece[0] >> 4 <= 7 else DEFLATE
+        self._zlib = zlib.decompressobj(self._kind)
+        return self._zlib
+
+    def end(self) -> None:
+        if self._zlib is not None and not self._zlib.eof:
+            raise Rejected("The compressed body ends too early.")
+
+
+class Zstd:
+    """Zstandard, of any number of frames. It is fed so little that what it makes is bounded."""
+
+    def __init__(self) -> None:
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES)
+        self._frame: zstandard.ZstdDecompressionObj | None = None
+        self._frames = 0
+
+    def inflate(self, piece: bytes) -> Iterator[bytes]:
+        while piece:
+            if self._frame is None or self._frame.eof:
+                self._frame = self._next()
+            fed, piece = piece[:ZSTD_STEP], piece[ZSTD_STEP:]
+            try:
+                made = self._frame.decompress(fed)
+            except zstandard.ZstdError as error:
+                raise Rejected("The body does not inflate.") from error
+            if made:
+                yield made
+            piece = self._frame.unused_data + piece
+
+    def _next(self) -> "zstandard.ZstdDecompressionObj":
+        self._frames += 1
+        if self._frames > MEMBERS_MAX:
+            raise Rejected(f"The body may have {MEMBERS_MAX} frames of zstd.")
+        return self._decompressor.decompressobj()
+
+    def end(self) -> None:
+        if self._frame is not None and not self._frame.eof:
+            raise Rejected("The compressed body ends too early.")
