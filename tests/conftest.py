@@ -4,7 +4,7 @@ import base64
 import os
 import random
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,6 +30,8 @@ from tests.fakes import KnownUsers, MemoryDataset
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 SHELF = Shelf(lambda: NOON)
 ROOM = "/api/v1/healthkit"
+END, GONE = b"<END>", b"<GONE>"
+Body = bytes | Iterable[bytes]
 RID = "ri.foundry.main.dataset.1"
 
 
@@ -99,24 +101,32 @@ class Flow:
         return await self.send("GET", f"{ROOM}/exports/{id}", token)
 
     async def send(
-        self, method: str, path: str, token: str | None, body: bytes = b"", **headers: str
+        self, method: str, path: str, token: str | None, body: Body = b"", **headers: str
     ) -> Answer:
-        """One request to the public listener; `Idempotency_Key="k"` is a header."""
+        """One request to the public listener; `Idempotency_Key="k"` is a header.
+
+        A body may come in pieces, of which GONE is a connection that is lost.
+        """
         if token is not None:
             headers["authorization"] = f"Bearer {token}"
         return await asgi(self.service.public, method, path, headers, body)
 
 
 async def asgi(
-    app: ASGIApp, method: str, path: str, headers: dict[str, str], body: bytes = b""
+    app: ASGIApp, method: str, path: str, headers: dict[str, str], body: Body = b""
 ) -> Answer:
     sent: list[Message] = []
     was_read = False
+    pieces = iter([body] if isinstance(body, bytes) else body)
+    coming = next(pieces, b"")
 
     async def receive() -> Message:
-        nonlocal was_read
+        nonlocal was_read, coming
         was_read = was_read or not sent  # what is dropped behind an answer was not read for it
-        return {"type": "http.request", "body": body}
+        piece, coming = coming, next(pieces, END)
+        if piece is GONE:
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": piece, "more_body": coming is not END}
 
     async def send(message: Message) -> None:
         sent.append(message)
@@ -156,6 +166,7 @@ class Life:
     cors_origins: tuple[str, ...] = ()
     export: Export = field(default_factory=Export)
     compute: Compute = compute
+    stream_bytes_max: int = 64 * 1024 * 1024
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Flow]:
@@ -183,6 +194,7 @@ class Life:
             edge=Edge(
                 reply_seconds=self.reply_seconds,
                 body_bytes_max=24_000_000,
+                stream_bytes_max=self.stream_bytes_max,
                 cors_origins=self.cors_origins,
             ),
             auth0=Auth0(required_scope=self.required_scope),
