@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -13,13 +14,14 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from yarl import URL
 
 from atlas.cli import standins
-from atlas.client import Balance, CannotSend, connected
+from atlas.client import Balance, CannotSend, connected, stream
 from atlas.core import names, ndjson, rows
 from atlas.core.errors import CannotStart
 from atlas.settings import is_loopback
 
 URL_DEFAULT = f"http://{standins.HOST}:8080"
 BLOCK_BYTES = 4 * 1024 * 1024  # flattened at once
+STREAM_BYTES = 1024 * 1024
 
 FileArgument = Annotated[
     typer.FileBinaryRead, typer.Argument(metavar="FILE", help="NDJSON; - is standard input.")
@@ -35,6 +37,9 @@ TokenOption = Annotated[
     str | None,
     typer.Option(envvar="ATLAS_TOKEN", help="If absent, one from the stand-in of `atlas local`."),
 ]
+StreamOption = Annotated[
+    bool, typer.Option("--stream", help="In one request: for a first sync of years.")
+]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Exit 1 if a line is rejected.")]
 
 
@@ -43,6 +48,7 @@ def send(
     device: DeviceOption = None,
     to: ToOption = URL_DEFAULT,
     token: TokenOption = None,
+    streamed: StreamOption = False,
 ) -> None:
     """Send a file of HealthKit records as the app would, and say what became of every line.
 
@@ -52,7 +58,7 @@ def send(
     """
     balance = Balance()
     try:
-        anyio.run(sending, file, balance, to, token, device)
+        anyio.run(sending, file, balance, Target(to, token, device, streamed))
     except KeyboardInterrupt:
         balance.trouble = (
             "Interrupted: some of what is not sent may have arrived. "
@@ -65,15 +71,20 @@ def send(
         raise CannotSend(balance.trouble)
 
 
-async def sending(
-    file: BinaryIO, balance: Balance, to: str, token: str | None, device: str | None
-) -> None:
-    try:
-        url = URL(to)
-        if url.scheme not in {"http", "https"} or not url.host:
-            raise ValueError
-    except ValueError:
-        raise typer.BadParameter(f"{to} is no URL of http or https.", param_hint="--to") from None
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where it goes, as whom, and how."""
+
+    to: str
+    token: str | None
+    device: str | None
+    is_streamed: bool
+
+
+async def sending(file: BinaryIO, balance: Balance, target: Target) -> None:
+    url, token = url_of(target.to), target.token
+    if target.is_streamed and not file.seekable():
+        raise typer.BadParameter("A pipe cannot be streamed: it cannot be read again.")
     if token is None:
         token = await token_beside(url)
     with bar(size_of(file)) as progress:
@@ -86,8 +97,29 @@ async def sending(
                 told.add(trouble)
                 typer.echo(f"atlas: {what}", err=True)
 
-        async with connected(to, token, device) as client:
-            await client.send(file, balance, tell)
+        async with connected(target.to, token, target.device) as client:
+            if target.is_streamed:
+                await stream(client, lambda: texts_of(file), balance, tell)
+            else:
+                await client.send(file, balance, tell)
+
+
+def url_of(to: str) -> URL:
+    """Raises typer.BadParameter."""
+    try:
+        url = URL(to)
+        if url.scheme not in {"http", "https"} or not url.host:
+            raise ValueError
+    except ValueError:
+        raise typer.BadParameter(f"{to} is no URL of http or https.", param_hint="--to") from None
+    return url
+
+
+def texts_of(file: BinaryIO) -> Iterator[bytes]:
+    """All of it from the start, whole lines, a MiB at a time."""
+    file.seek(0)
+    while gathered := file.readlines(STREAM_BYTES):
+        yield b"".join(gathered)
 
 
 async def token_beside(url: URL) -> str:

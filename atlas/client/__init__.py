@@ -4,10 +4,11 @@ It does what the app should do. A batch is cut from the file alone, and named by
 same file sent again, by whomever and after whatever, is recognised and adds no row.
 
 `batches.py` cuts, `answers.py` understands and keeps the balance, `sending.py` sends until there is
-an answer.
+an answer; `streaming.py` does it in one request, without any cutting.
 """
 
 from atlas.client.answers import Balance, CannotSend
 from atlas.client.sending import Client, connected
+from atlas.client.streaming import stream
 
-__all__ = ["Balance", "CannotSend", "Client", "connected"]
+__all__ = ["Balance", "CannotSend", "Client", "connected", "stream"]

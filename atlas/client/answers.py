@@ -20,11 +20,15 @@ class CannotSend(Exception):
 
 
 class Again(Exception):
-    """Not this time. `seconds` is when the service wants to hear from us, if it said so."""
+    """Not this time. `seconds` is when the service wants to hear from us, if it said so.
 
-    def __init__(self, why: str, seconds: float | None = None) -> None:
+    Of a stream, so many bytes of it are safe all the same.
+    """
+
+    def __init__(self, why: str, seconds: float | None = None, safe_bytes: int = 0) -> None:
         super().__init__(why)
         self.seconds = seconds
+        self.safe_bytes = safe_bytes
 
 
 @dataclass(slots=True)
@@ -72,11 +76,19 @@ class Failed(Struct):
     error: str
 
 
+class Refusal(Struct):
+    """Why a whole request was refused."""
+
+    code: str = ""
+    message: str = "This is no Atlas."
+
+
 class Answer(Struct):
-    """What became of the chunks of a batch."""
+    """What became of the chunks of a batch, or of the parts of a stream."""
 
     upload_results: tuple[Safe, ...]
     errors: tuple[Failed, ...] = ()
+    error: Refusal | None = None
 
     def is_whole(self, batch: Batch) -> bool:
         """Whether every chunk has its place, and every line of a safe one is counted."""
@@ -88,15 +100,9 @@ class Answer(Struct):
         )
 
 
-class Refusal(Struct):
-    """Why a whole request was refused."""
-
-    code: str = ""
-    message: str = "This is no Atlas."
-
-
 class Refused(Struct):
     error: Refusal
+    safe_bytes: int = 0
 
 
 def understood(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
@@ -104,13 +110,14 @@ def understood(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
     if status not in AGAIN:
         with suppress(*NOT_JSON):
             return msgspec.json.decode(body, type=Answer)
-    refusal = Refusal()
+    refused = Refused(Refusal())
     with suppress(*NOT_JSON):
-        refusal = msgspec.json.decode(body, type=Refused).error
+        refused = msgspec.json.decode(body, type=Refused)
+    refusal = refused.error
     told = f"{status} {refusal.code}".strip()
     if status in AGAIN:
         after = headers.get("Retry-After", "")
-        raise Again(told, float(after) if after.isdecimal() else None)
+        raise Again(told, float(after) if after.isdecimal() else None, refused.safe_bytes)
     if "Location" in headers:
         raise CannotSend(f"{told}: Atlas is not there; perhaps it is at {headers['Location']}.")
     raise CannotSend(f"{told}: {refusal.message}")
@@ -123,16 +130,20 @@ def book(balance: Balance, batch: Batch, answer: Answer) -> None:
     balance.unsent -= batch.records
     balance.bytes += batch.bytes
     for safe in answer.upload_results:
-        if safe.status == "committed":
-            balance.committed += safe.records_ingested
-        else:
-            balance.accepted += safe.records_ingested
-        if safe.replayed:
-            balance.replayed += safe.records_ingested
-        offset = batch.chunks[safe.index].first - 1
-        rejects = ((offset + each.line, each.reason) for each in safe.rejects)
-        balance.reject(safe.records_rejected, rejects)
+        book_safe(balance, safe, batch.chunks[safe.index].first - 1)
     for failed in answer.errors:
         chunk = batch.chunks[failed.index]
         more = f" So are all {chunk.records:,} from here." if chunk.records > 1 else ""
         balance.reject(chunk.records, [(chunk.first, f"{failed.code}: {failed.error}{more}")])
+
+
+def book_safe(balance: Balance, safe: Safe, lines_before: int = 0) -> None:
+    """The answer numbers the lines of what it is about, before which there were so many."""
+    if safe.status == "committed":
+        balance.committed += safe.records_ingested
+    else:
+        balance.accepted += safe.records_ingested
+    if safe.replayed:
+        balance.replayed += safe.records_ingested
+    rejects = ((lines_before + each.line, each.reason) for each in safe.rejects)
+    balance.reject(safe.records_rejected, rejects)

@@ -1,0 +1,155 @@
+"""Streams a body: one request for all of it, sent again until every part of it is safe.
+
+What was safe before the connection was lost is passed over when the same body comes again, so
+sending it again from its start costs little and adds nothing.
+"""
+
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import aiohttp
+import anyio
+import stamina
+
+from atlas.client.answers import Again, Answer, Balance, CannotSend, book_safe, understood
+from atlas.client.sending import (
+    ANSWER_SECONDS,
+    CONNECT_SECONDS,
+    GIVE_UP_SECONDS,
+    TRIES,
+    Client,
+    wait,
+    why,
+)
+
+STREAM = "/api/v1/healthkit/export"
+GZIP = 31  # how zlib is told to write it
+ALL_FAILED = "BATCH_UPLOAD_FAILED"
+TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
+
+Texts = Callable[[], Iterable[bytes]]
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One request, and how much of the body was read for it."""
+
+    client: Client
+    texts: Texts
+    balance: Balance
+    tell: Callable[[str], None]
+    lines: int = 0
+    size: int = 0
+    broken: OSError | None = None  # what it was read from
+
+    async def made(self) -> Answer:
+        """Raises Again, CannotSend, OSError, and what aiohttp does."""
+        headers = {
+            "Authorization": f"Bearer {self.client.token}",
+            "Content-Type": "application/x-ndjson",
+            "Content-Encoding": "gzip",
+        }
+        if self.client.device is not None:
+            headers["Atlas-Device"] = quote(self.client.device)
+        url, session = self.client.url + STREAM, self.client.session
+        with anyio.CancelScope(deadline=anyio.current_time() + ANSWER_SECONDS) as patience:
+            try:
+                async with session.post(
+                    url,
+                    data=self.body(patience),
+                    headers=headers,
+                    allow_redirects=False,
+                    timeout=TIMEOUT,
+                ) as response:
+                    text = await response.read()
+                    return understood(response.status, response.headers, text)
+            except aiohttp.ClientError:
+                if self.broken is not None:
+                    raise self.broken from None
+                raise
+        raise TimeoutError
+
+    async def body(self, patience: anyio.CancelScope) -> AsyncIterator[bytes]:
+        """Packed; as long as it gets on, there is patience."""
+        packer = zlib.compressobj(1, zlib.DEFLATED, GZIP)
+        try:
+            for text in self.texts():
+                self.read(text)
+                yield await anyio.to_thread.run_sync(packer.compress, text)
+                patience.deadline = anyio.current_time() + ANSWER_SECONDS
+        except OSError as error:
+            self.broken = error
+            raise
+        yield packer.flush()
+
+    def read(self, text: bytes) -> None:
+        self.size += len(text)
+        self.lines += sum(map(bool, map(bytes.strip, text.split(b"\n"))))
+        more = max(0, self.lines - self.balance.read)  # a later attempt reads the same again
+        self.balance.read += more
+        self.balance.unsent += more
+        self.balance.bytes = self.size
+        self.tell("")
+
+
+async def stream(
+    client: Client, texts: Texts, balance: Balance, tell: Callable[[str], None] = lambda _: None
+) -> None:
+    """Send all lines, and book what became of them.
+
+    `texts` gives the whole of it, from the start, each time it is asked; each text is whole lines.
+    `tell` is called with "" when more was read, and before each retry with its reason. When sending
+    turns out to be of no use, `balance.trouble` says why.
+    """
+    try:
+        answer = await answered(client, texts, balance, tell)
+        book(balance, answer)
+    except CannotSend as error:
+        balance.trouble = str(error)
+    except (Again, aiohttp.ClientError, TimeoutError) as error:
+        balance.trouble = f"{client.url} did not take it: {why(error)}."
+    except OSError as error:
+        balance.trouble = f"The lines cannot be read to their end: {error.strerror}."
+
+
+async def answered(
+    client: Client, texts: Texts, balance: Balance, tell: Callable[[str], None]
+) -> Answer:
+    """The answer to a body, asked for until there is one, or it gets on no more."""
+    furthest = 0
+
+    def again(error: Exception) -> bool | float:
+        if isinstance(error, OSError) and not isinstance(error, aiohttp.ClientError):
+            return False
+        if wait(error):
+            tell(why(error))
+        return wait(error)
+
+    while True:
+        safe = furthest
+        try:
+            async for attempt in stamina.retry_context(
+                on=again, attempts=TRIES, timeout=GIVE_UP_SECONDS, wait_initial=0.5, wait_max=30.0
+            ):
+                with attempt:
+                    return await Attempt(client, texts, balance, tell).made()
+        except Again as error:
+            safe = error.safe_bytes
+            if safe <= furthest:
+                raise
+        furthest = safe
+
+
+def book(balance: Balance, answer: Answer) -> None:
+    """What is safe, and of the rest why it is not. Raises CannotSend."""
+    for safe in answer.upload_results:
+        book_safe(balance, safe)
+        balance.unsent -= safe.records_ingested + safe.records_rejected
+    if answer.error is not None and answer.error.code != ALL_FAILED:
+        raise CannotSend(f"{answer.error.code}: {answer.error.message}")
+    for failed in answer.errors:
+        balance.reject(0, [(0, f"part {failed.index + 1}: {failed.code}: {failed.error}")])
+    balance.reject(balance.unsent, ())
+    balance.unsent = 0
