@@ -55,10 +55,11 @@ class Auth0(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Export(Struct, frozen=True, forbid_unknown_fields=True):
-    """How large one export may be, decoded."""
+    """How large one export may be, decoded, and how many processes flatten; -1: by cores."""
 
     bytes_max: Count = 16 * MIB
     lines_max: Count = 100_000
+    workers: Annotated[int, Meta(ge=-1, le=64)] = -1
 
 
 class Journal(Struct, frozen=True, forbid_unknown_fields=True):
@@ -150,6 +151,7 @@ NAMES = {
     "ATLAS_HOST": "edge.host",
     "ATLAS_REPLY_SECONDS": "edge.reply_seconds",
     "ATLAS_REQUIRED_SCOPE": "auth0.required_scope",
+    "ATLAS_WORKERS": "export.workers",
     "ATLAS_JOURNAL": "journal.url",
     "ATLAS_JOURNAL_KEY": "journal.keys",
     "ATLAS_COMMIT_INTERVAL_SECONDS": "foundry.commit_interval_seconds",

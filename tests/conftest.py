@@ -23,7 +23,8 @@ from atlas.core.ports import Compute, Identities, Outbox
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
 from atlas.outside.sqlite.shelf import Shelf
-from atlas.service import Service, World, compute, serving, stored
+from atlas.runtime import Computing
+from atlas.service import Service, World, serving, stored
 from atlas.settings import Auth0, Edge, Export, Foundry, Settings
 from tests.fakes import KnownUsers, MemoryDataset
 
@@ -165,7 +166,7 @@ class Life:
     required_scope: str = ""
     cors_origins: tuple[str, ...] = ()
     export: Export = field(default_factory=Export)
-    compute: Compute = compute
+    compute: Compute = field(default_factory=Computing)
     stream_bytes_max: int = 64 * 1024 * 1024
 
     @asynccontextmanager

@@ -8,7 +8,7 @@ from atlas.actors.flatten import tabulated
 from atlas.core import ndjson
 from atlas.core.errors import NotNdjson
 from atlas.core.events import ActorCrashed, ExportQuarantined, ExportSetAside
-from atlas.service import compute
+from atlas.runtime import Computing
 from tests.conftest import Life, an_export, asgi
 
 STAGES = {"Decode": ndjson.decode, "Flatten": tabulated}
@@ -27,10 +27,10 @@ class Bug:
     async def compute(self, size, work, /, *args):
         if work is STAGES[self.stage] and not self.is_mended:
             self.reached.append(args)
-            made = STAGES[self.stage](*args)
+            made = await Computing()(size, work, *args)
             if "poison" in str(made):
                 raise ValueError("72 beats of Ada")
-        return await compute(size, work, *args)
+        return await Computing()(size, work, *args)
 
 
 @pytest.fixture(params=STAGES)

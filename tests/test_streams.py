@@ -15,7 +15,7 @@ from atlas.actors.flatten import tabulated
 from atlas.core.events import CountsDiffer, ExportAccepted
 from atlas.core.parts import PART_BYTES, Cutter
 from atlas.core.rows import LINE_BYTES_MAX
-from atlas.service import compute
+from atlas.runtime import Computing
 from tests.conftest import GONE, ROOM, Life, an_export
 from tests.fakes import Gate
 
@@ -95,7 +95,7 @@ async def test_what_was_full_when_the_connection_was_lost_is_passed_over_the_nex
     async def watched(size, work, /, *args):
         if work is tabulated:
             flattened.append(args[2])
-        return await compute(size, work, *args)
+        return await Computing()(size, work, *args)
 
     life.compute = watched
     lost = pieces(THREE_PARTS[: 13 * LINE_BYTES], end=[GONE])
@@ -339,7 +339,7 @@ async def test_a_part_that_crashes_a_stage_is_set_aside_and_the_others_go_on(lif
     async def breaks(size, work, /, *args):
         if work is tabulated and b'"poison"' in args[0]:
             raise ValueError
-        return await compute(size, work, *args)
+        return await Computing()(size, work, *args)
 
     life.compute = breaks
     async with life.running() as flow:

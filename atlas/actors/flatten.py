@@ -1,11 +1,14 @@
 """Which rows does it become, and which lines become none?"""
 
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 from atlas.core import names, ndjson, rows
 from atlas.core.errors import NotNdjson
 from atlas.core.messages import Decoded, Flattened, Table
 from atlas.core.ports import Clock, Compute
+
+STEP_LINES = 250  # in a millisecond
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,22 @@ class Flatten:
         return Flattened(export.id, head, at, table)
 
 
-def tabulated(text: bytes, header: rows.Header, first: int) -> Table:
-    """The rows of a text, whose first line has this number."""
-    return rows.flatten(ndjson.split(text, first), header, first)
+def tabulated(text: bytes, header: rows.Header, first: int) -> Generator[None, None, Table]:
+    """The rows of a text, whose first line has this number; a few hundred lines a step."""
+    lines = ndjson.split(text, first)
+    tables = []
+    for at in range(0, len(lines), STEP_LINES):
+        tables.append(rows.flatten(lines[at : at + STEP_LINES], header, first + at))
+        yield
+    return joined(tables)
+
+
+def joined(tables: Sequence[Table]) -> Table:
+    """One table of those of all steps, in their order."""
+    rejects = [reject for table in tables for reject in table.rejects]
+    return Table(
+        b"".join(table.ndjson for table in tables),
+        sum(table.ingested for table in tables),
+        sum(table.rejected for table in tables),
+        tuple(rejects[: rows.REJECTS_SHOWN]),
+    )

@@ -3,9 +3,9 @@
 Any call to the journal may raise Unavailable, while its disk fails.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from datetime import datetime
-from typing import Literal, Protocol, TypeVar, TypeVarTuple
+from typing import Literal, Protocol, TypeVar, TypeVarTuple, overload
 
 from atlas.core.messages import (
     Entry,
@@ -46,11 +46,19 @@ class Identities(Protocol):
 
 
 class Compute(Protocol):
-    """Runs work that only needs the processor: here, in a thread, in another process."""
+    """Runs work that only needs the processor: here, in a thread, in another process.
 
-    async def __call__(self, bytes: int, work: Callable[[*Ts], T], /, *args: *Ts) -> T:
-        """What the work returns or raises; `bytes` tells how much of it there is."""
-        ...
+    What the work returns or raises; `bytes` tells how much of it there is. Work in steps yields
+    where it may pause.
+    """
+
+    @overload
+    async def __call__(
+        self, bytes: int, work: Callable[[*Ts], Generator[None, None, T]], /, *args: *Ts
+    ) -> T: ...
+
+    @overload
+    async def __call__(self, bytes: int, work: Callable[[*Ts], T], /, *args: *Ts) -> T: ...
 
 
 class Intake(Protocol):

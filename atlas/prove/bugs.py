@@ -7,14 +7,11 @@ everywhere   each part of the world fails, before or behind what it does, at eac
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar, TypeVarTuple
+from typing import Any
 
 from atlas.core.ports import Compute
 from atlas.prove.mines import Mine
 from atlas.service import World
-
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
 
 IN_FLATTEN, EVERYWHERE = "in flatten", "everywhere"
 PLACES = {IN_FLATTEN, EVERYWHERE}
@@ -85,8 +82,8 @@ def failing(call: Callable[..., Any], every: int) -> Any:
     return fails
 
 
-def brittle(compute: Compute) -> Compute:
-    async def breaks(size: int, work: Callable[[*Ts], T], /, *args: *Ts) -> T:
+def brittle(compute: Compute) -> Any:
+    async def breaks(size: int, work: Callable[..., Any], /, *args: Any) -> Any:
         if args and isinstance(args[0], bytes) and BREAKS in args[0]:
             raise Bug
         return await compute(size, work, *args)

@@ -9,14 +9,13 @@ drain.py      how it ends
 
 from atlas.service.flow import Service, serving
 from atlas.service.store import Store, abandon, opened, stored, unheld
-from atlas.service.world import World, compute, connected
+from atlas.service.world import World, connected
 
 __all__ = [
     "Service",
     "Store",
     "World",
     "abandon",
-    "compute",
     "connected",
     "opened",
     "serving",

@@ -1,12 +1,12 @@
 """All that is not ours to decide: systems, time, chance, processors, who wants to know."""
 
+import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar, TypeVarTuple
 
 import anyio
 
@@ -14,13 +14,11 @@ from atlas.actors.upload import Chance
 from atlas.core import ports
 from atlas.core.events import Watch
 from atlas.outside import auth0, foundry
+from atlas.runtime import Computing
 from atlas.service.store import Store
 from atlas.settings import Settings
 
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
-
-INLINE_BYTES_MAX = 128 * 1024  # flattened in a millisecond; a thread costs a tenth of one
+WORKERS_MAX = 4  # more would wait for the journal
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,11 @@ async def connected(
             chance.random,
         ) as branch,
     ):
-        yield World(identities, store, branch, now, chance, compute, watch)
+        computing = Computing(processes(settings))
+        async with anyio.create_task_group() as starting:
+            starting.start_soon(computing.warm)
+            yield World(identities, store, branch, now, chance, computing, watch)
+            starting.cancel_scope.cancel()
 
 
 def clock(wall: ports.Clock, elapsed: Callable[[], float]) -> ports.Clock:
@@ -74,8 +76,9 @@ def clock(wall: ports.Clock, elapsed: Callable[[], float]) -> ports.Clock:
     return now
 
 
-async def compute(bytes: int, work: Callable[[*Ts], T], /, *args: *Ts) -> T:
-    """What is quick, here; what is not, in a thread, so that the loop turns meanwhile."""
-    if bytes <= INLINE_BYTES_MAX:
-        return work(*args)
-    return await anyio.to_thread.run_sync(work, *args)
+def processes(settings: Settings) -> int:
+    """As many workers as processors, unless it is said; for one alone they are of no use."""
+    if settings.export.workers >= 0:
+        return settings.export.workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(cores or 1, WORKERS_MAX) if (cores or 1) > 1 else 0

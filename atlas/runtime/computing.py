@@ -1,0 +1,82 @@
+"""Work that takes the processor, so that the loop turns meanwhile.
+
+    what is quick   here and now
+    in steps        in a worker process; without any, here, with a turn of the loop after each step
+    else            in a thread, which shares this processor with the loop
+
+Work in steps is a generator function: it yields where it may pause, and returns what it made.
+"""
+
+import inspect
+import signal
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar, TypeVarTuple
+
+import anyio
+import anyio.to_process
+import anyio.to_thread
+from anyio.lowlevel import checkpoint
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+QUICK_BYTES_MAX = 128 * 1024  # flattened in a millisecond; a thread costs a tenth of one
+WORKER_BYTES_MIN = 512 * 1024  # below that, the way to a worker and back costs more than it saves
+
+
+class Computing:
+    """Where the work of a service is done. It is called with how many bytes it is about."""
+
+    def __init__(self, processes: int = 0) -> None:
+        self._processes = processes
+        self._limiter = anyio.CapacityLimiter(processes) if processes else None
+
+    async def __call__(self, bytes: int, work: Callable[[*Ts], Any], /, *args: *Ts) -> Any:
+        """What the work returns. Raises what it raises."""
+        if inspect.isgeneratorfunction(work):
+            if self._limiter is None or bytes < WORKER_BYTES_MIN:
+                return await stepwise(work(*args))
+            return await self._in_a_worker(work, args)
+        if bytes <= QUICK_BYTES_MAX:
+            return work(*args)
+        return await anyio.to_thread.run_sync(work, *args)
+
+    async def _in_a_worker(self, work: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """Twice, if the first one dies of it: the system may have ended it for its memory."""
+        run = anyio.to_process.run_sync
+        try:
+            return await run(finished, work, args, limiter=self._limiter)
+        except anyio.BrokenWorkerProcess:
+            return await run(finished, work, args, limiter=self._limiter)
+
+    async def warm(self) -> None:
+        """Start the workers: whoever comes first should not wait for them."""
+        async with anyio.create_task_group() as starts:
+            for _ in range(self._processes):
+                starts.start_soon(self._in_a_worker, nothing, ())
+
+
+async def stepwise(steps: Generator[None, None, T]) -> T:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            made: T = end.value
+            return made
+        await checkpoint()
+
+
+def finished(work: Callable[..., Generator[None, None, T]], args: tuple[Any, ...]) -> T:
+    """In a worker, which ends when its parent does and leaves Ctrl-C to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    steps = work(*args)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            made: T = end.value
+            return made
+
+
+def nothing() -> Generator[None, None, None]:
+    yield from ()
