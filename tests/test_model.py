@@ -77,6 +77,10 @@ MISHAPS = st.tuples(
 )
 
 
+class Crashed(Exception):
+    """A bug that nobody foresaw."""
+
+
 class Killed(BaseException):
     """The process is no more."""
 
@@ -190,7 +194,7 @@ class Lives(RuleBasedStateMachine):
             self.runner.run(self.uploader.empty(OneStep(self.foundry), Restarts()))
         except* Killed:
             self.dies()
-        except* ZeroDivisionError:
+        except* Crashed:
             self.restarts()
 
     @rule(picks=st.lists(PICKS, min_size=1, max_size=3))
@@ -212,7 +216,7 @@ class Lives(RuleBasedStateMachine):
         elif what == "killed":
             raise Killed
         elif what == "crashed":
-            raise ZeroDivisionError
+            raise Crashed
         elif what == "refused" and is_foundry:
             raise REFUSALS.get(moment, FoundryError("Not now.", 7.0))
         else:

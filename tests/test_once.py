@@ -21,7 +21,7 @@ from atlas.core.events import (
     UploadPaused,
 )
 from atlas.core.messages import Limits
-from tests.conftest import Life, an_export
+from tests.conftest import Life, an_export, asgi
 from tests.fakes import Gate, no_answer
 
 MOMENTS = [f"{side} {call}" for call in ("begin", "put", "commit") for side in ("before", "after")]
@@ -180,9 +180,12 @@ async def test_a_path_that_is_taken_is_ours_already_or_makes_room(tmp_path, uuid
     async with life.running() as flow:
         again = await flow.post(an_export())
         await flow.is_empty()
+        listed = await asgi(flow.service.operator, "GET", "/exports", {"host": "127.0.0.1:9464"})
     assert again.body["transaction_rid"] == first.body["transaction_rid"]
     assert life.dataset.uuids() == sorted(["x", *map(bytes.decode, uuids)])
     assert life.dataset.open_now() == []
+    tries = [entry["tries"] for entry in listed.body["entries"]]
+    assert tries == [1] * len(uuids), "that a path was taken counts against nobody"
 
 
 async def test_rubbish_instead_of_a_file_proves_nothing_about_it(tmp_path):

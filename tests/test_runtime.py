@@ -98,7 +98,7 @@ class Bears:
     async def at_work(self):
         async with anyio.create_task_group() as tasks:
             stages = Stages(tasks, self.crashes.tell)
-            rescue = Rescue(stages.spawn_last(self), self.known.__contains__)
+            self.rescue = rescue = Rescue(stages.spawn_last(self), self.known.__contains__)
             halver = stages.spawn(Half(), stages.spawn_last(self.kept), rescue=rescue)
             async with rescue.address.stream, halver.stream:
                 yield halver
@@ -115,6 +115,15 @@ async def test_what_crashes_a_stage_is_answered_where_it_is_sent_and_never_gets_
         assert await halver.ask(13) == "kept 13"
         assert await halver.ask(4) == 2
         assert await halver.ask(13) == "kept 13"
+    assert bears.crashes == [("Half", ZeroDivisionError)]
+
+
+async def test_a_crash_is_told_when_there_is_nowhere_to_send_it_to_either():
+    bears = Bears()
+    async with bears.at_work() as halver:
+        await bears.rescue.address.stream.aclose()
+        with pytest.raises(Unavailable):
+            await halver.ask(13)
     assert bears.crashes == [("Half", ZeroDivisionError)]
 
 

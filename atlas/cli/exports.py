@@ -215,7 +215,8 @@ class Question:
             {name: value for name, value in self.query.items() if value is not None}
         )
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
+        seconds = ANSWER_SECONDS if self.method == "GET" else None  # an order takes its time
+        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=ANSWER_SECONDS)
         try:
             async with (
                 aiohttp.ClientSession(timeout=timeout) as session,

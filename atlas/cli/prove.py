@@ -45,6 +45,9 @@ def prove(
 
     Example: atlas prove --only 'kill -9' --seed 7
     """
+    if report is not None:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.touch()  # or an hour is over before it turns out that it cannot be written
     number = secrets.randbits(SEED_BITS) if seed is None else seed
     plan = Plan(chosen(only), SCALES[size], number)
     typer.echo(f"seed {number}, size {size}, {len(plan.trials)} trials", err=True)

@@ -28,6 +28,8 @@ from atlas.core.messages import (
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
+SEEN_SECONDS_MAX = 5.0  # how old a look at the branch may be when a transaction is begun
+
 Clock = Callable[[], datetime]
 TransactionState = Literal["OPEN", "COMMITTED", "ABORTED"]
 

@@ -5,10 +5,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import anyio
+
 from atlas.prove.bench import Bench, Scale, laid_out
 from atlas.prove.oracle import Balance
 from atlas.prove.subject import Broken, Skipped
 from atlas.prove.trials import Trial
+
+TRIAL_SECONDS = 1_800.0  # twice what the longest takes at full size
 
 Verdict = Literal["even", "NOT EVEN", "skipped"]
 
@@ -68,9 +72,12 @@ async def attempt(trial: Trial, scale: Scale, seed: str) -> Outcome:
 
 
 async def run(trial: Trial, bench: Bench) -> None:
-    """What a trial raises among its phones comes out alone."""
+    """What a trial raises among its phones comes out alone. Raises Broken if it has no end."""
     try:
-        await trial.run(bench)
+        with anyio.move_on_after(TRIAL_SECONDS) as limit:
+            await trial.run(bench)
+        if limit.cancelled_caught:
+            raise Broken(f"It came to no end in {TRIAL_SECONDS:.0f} s.")
     except* (Broken, Skipped) as several:
         error: BaseException = several
         while isinstance(error, BaseExceptionGroup):

@@ -83,10 +83,10 @@ class Stages:
     ) -> Address[In, Answer]:
         """Start a stage that sends on what it makes; with a rescue, what it cannot bear there."""
 
-        async def step(envelope: Envelope[In, Answer]) -> Exception | None:
+        async def step(envelope: Envelope[In, Answer]) -> bool:
             if rescue is not None and rescue.knows(envelope.body):
                 await rescue.address.send(envelope)
-                return None
+                return True
             try:
                 made = await stage.handle(envelope.body)
             except AtlasError:
@@ -94,10 +94,11 @@ class Stages:
             except Exception as crash:
                 if rescue is None:
                     raise
-                await rescue.address.send(envelope)
-                return crash
+                self.on_crash(type(stage).__name__, crash)
+                await rescue.address.send(envelope)  # and no twin of it comes here again
+                return False
             await onward.send(envelope.forward(made))
-            return None
+            return True
 
         return self._start(_Work(type(stage).__name__, step, onward.stream), size, at_once)
 
@@ -106,20 +107,18 @@ class Stages:
     ) -> Address[In, Answer]:
         """Start a stage whose result is the answer."""
 
-        async def step(envelope: Envelope[In, Answer]) -> None:
+        async def step(envelope: Envelope[In, Answer]) -> bool:
             envelope.reply.settle(await stage.handle(envelope.body))
+            return True
 
         return self._start(_Work(type(stage).__name__, step, nullcontext()), size, at_once)
 
     def _start(self, work: "_Work[In, Answer]", size: int, at_once: int) -> Address[In, Answer]:
         async def run() -> None:
             async for envelope in inbox:
-                crash = None
                 with answering(envelope.reply):
-                    crash = await work.step(envelope)
-                    restarts.has_worked = restarts.has_worked or crash is None
-                if crash is not None:  # its reply is settled where it was sent
-                    self.on_crash(work.name, crash)  # and no twin of it comes again
+                    has_worked = await work.step(envelope)
+                    restarts.has_worked = restarts.has_worked or has_worked
 
         async def live() -> None:
             async with inbox, work.onward:
@@ -138,10 +137,13 @@ class Stages:
 
 @dataclass(frozen=True, slots=True)
 class _Work(Generic[In, Answer]):
-    """What a stage does with each envelope, and what it closes when it ends."""
+    """What a stage does with each envelope, and what it closes when it ends.
+
+    A step tells whether the stage could bear it.
+    """
 
     name: str
-    step: Callable[[Envelope[In, Answer]], Awaitable[Exception | None]]
+    step: Callable[[Envelope[In, Answer]], Awaitable[bool]]
     onward: AbstractAsyncContextManager[object]
 
 

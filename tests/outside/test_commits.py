@@ -80,6 +80,14 @@ async def test_a_bug_is_told_to_whoever_brought_it_and_nothing_of_its_commit_is_
         assert await commits.run(keep("e")) == "e"
 
 
+async def test_what_breaks_a_rule_of_the_tables_is_a_bug_and_no_trouble_of_the_disk():
+    with committing() as commits:
+        with pytest.raises(sqlite3.IntegrityError):
+            await commits.run(keep(None))
+
+        assert await commits.run(keep("a")) == "a"
+
+
 async def test_who_does_not_wait_any_longer_is_committed_all_the_same():
     with committing() as commits:
         async with anyio.create_task_group() as asking:
@@ -93,10 +101,10 @@ async def test_who_does_not_wait_any_longer_is_committed_all_the_same():
 
 async def test_an_error_of_the_disk_is_told_without_the_words_of_sqlite():
     with committing() as commits:
-        with pytest.raises(Unavailable, match="SQLITE_CONSTRAINT") as caught:
-            await commits.run(keep(None))
+        with pytest.raises(Unavailable, match="SQLITE_ERROR") as caught:
+            await commits.run(lambda db: db.execute("SELECT 'heart rate' FROM nothing"))
 
-        assert "kept.text" not in str(caught.value)
+        assert "nothing" not in str(caught.value)
         assert await commits.run(keep("a")) == "a"
 
 

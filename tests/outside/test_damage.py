@@ -1,6 +1,7 @@
 """What a disk does to a journal that lies there, and what of it is delivered all the same."""
 
 import random
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -80,6 +81,21 @@ async def test_a_flipped_bit_in_the_journal_costs_one_page_at_most_and_nothing_w
         if sent.keys() | not_sent != IDS:
             assert news  # what is gone is told
             assert bytes_of(news[0].copy)
+
+
+async def test_a_flipped_bit_in_where_an_export_stands_costs_nothing(tmp_path):
+    _, files = await filled(tmp_path / "ours")
+    journal = files["journal"]
+    chance, places = random.Random(14), [m.start() for m in re.finditer(b"accepted", journal)]
+    for round in range(10):
+        where = chance.choice(places) + chance.randrange(len(b"accepted"))
+        bad = journal[:where] + bytes([journal[where] ^ 4]) + journal[where + 1 :]
+        path = written(tmp_path / str(round), files | {"journal": bad})
+        sent, _, news = await delivered(path)
+
+        assert_nothing_wrong_is_sent(sent)
+        assert sent.keys() == IDS
+        assert news or where < PAGE, "a word of the schema is no export"
 
 
 async def test_a_flipped_bit_in_the_log_costs_one_export_at_most_and_is_told(tmp_path):

@@ -56,6 +56,12 @@ def test_who_is_turned_away_is_told_when_there_will_be_room(kept):
     assert kept.seconds_to_wait() == 5, "and never at once"
 
 
+def test_a_commit_of_nothing_says_nothing_about_room(kept):
+    kept.fill(10, 1_000_000)
+    kept.room.drained(0)
+    assert kept.seconds_to_wait() == JournalFull.retry_seconds
+
+
 def test_what_was_drained_long_ago_says_nothing(kept):
     kept.fill(10, 1_000_000)
     kept.room.drained(1)

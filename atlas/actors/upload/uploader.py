@@ -16,10 +16,9 @@ from atlas.core.errors import (
 )
 from atlas.core.events import Watch
 from atlas.core.messages import File, Group, Receipt, Seen
-from atlas.core.ports import Branch, Outbox
+from atlas.core.ports import SEEN_SECONDS_MAX, Branch, Outbox
 from atlas.runtime import Bell, Promises, Restarts, side_by_side
 
-SEEN_SECONDS = 5.0  # for so long the head of a branch that we committed to counts as seen
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.5, 15.0
 HOLDERS_MAX = 3
 UNSURE_FILES, UNSURE_SHARE = 2, 0.1  # of a group: more than that, and Foundry is away
@@ -172,7 +171,7 @@ class Upload:
 
         None if there is nothing to begin for: an idle uploader does not ask Foundry.
         """
-        if self.memory.seen and self.chance.elapsed() - self.memory.seen[0] <= SEEN_SECONDS:
+        if self.memory.seen and self.chance.elapsed() - self.memory.seen[0] <= SEEN_SECONDS_MAX:
             return self.memory.seen[1]
         return await self.branch.look() if await self.outbox.waiting() else None
 
@@ -240,7 +239,7 @@ class Upload:
         except CommitRefused:
             if not await self.outcomes.sort_out(group, transaction):
                 raise
-            self.memory.is_asked = False
+            self.memory.is_asked, self.memory.is_excused = False, True  # the reason is gone
             return False
         return True
 

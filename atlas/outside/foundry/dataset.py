@@ -14,11 +14,10 @@ from msgspec import Meta, Struct
 
 from atlas.core.errors import BranchBusy, CommitRefused, FileRefused, FoundryError
 from atlas.core.messages import Held, LeftOpen, Seen
-from atlas.core.ports import TransactionState
+from atlas.core.ports import SEEN_SECONDS_MAX, TransactionState
 from atlas.outside.foundry.calls import Answer, Call, Calls
 
 NDJSON, OCTETS = "application/x-ndjson", "application/octet-stream"
-SEEN_SECONDS_MAX = 5.0  # how old what was seen may be when we begin: see actors/upload.py
 CLOCKS_SECONDS = 10.0  # how far Foundry's clocks may be apart; and a Date has whole seconds
 ATTEMPT_CALLS = 4  # to begin: a token and the call, and both again when the token was refused
 PAGE_SIZE = "1000"

@@ -15,11 +15,14 @@ from typing import Generic, TypeVar
 import anyio
 
 from atlas.core.errors import AtlasError, JournalFull, Unavailable
+from atlas.outside.sqlite.disk.damage import primary_code
 
 T = TypeVar("T")
 
 JOBS_MAX = 256
 OF_THE_DISK = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+OF_OURS = sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError  # bugs
 
 Connect = Callable[[], sqlite3.Connection]
 
@@ -105,6 +108,8 @@ class Commits:
             for job in jobs:
                 job.attempt(db)
             db.execute("COMMIT")
+        except OF_OURS:
+            raise
         except sqlite3.Error as error:
             for job in jobs:
                 job.fail(refusal(error))
@@ -135,9 +140,3 @@ def refusal(error: sqlite3.Error) -> AtlasError:
         return JournalFull("There is no room on the disk of the journal.")
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     return Unavailable(f"The journal cannot be written ({name}).")
-
-
-def primary_code(error: sqlite3.Error) -> int | None:
-    """SQLITE_IOERR for each of its kinds. None for what is Python's and not SQLite's."""
-    code: int | None = getattr(error, "sqlite_errorcode", None)
-    return None if code is None else code & 0xFF

@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 
 from atlas.core.errors import BadSetting, CannotStart
-from atlas.core.events import Event, JournalDamaged, KeyBesideJournal, Watch
-from atlas.outside.sqlite import keys, schema, seal
+from atlas.core.events import Event, KeyBesideJournal, Watch
+from atlas.outside.sqlite import keys, rescue, schema, seal
 from atlas.outside.sqlite.aside import SqliteAside
 from atlas.outside.sqlite.commits import Commits
 from atlas.outside.sqlite.disk import damage, lock
-from atlas.outside.sqlite.disk.folder import beside, keep_names, sync
+from atlas.outside.sqlite.disk.folder import keep_names
 from atlas.outside.sqlite.entries import Entries
 from atlas.outside.sqlite.intake import SqliteIntake
 from atlas.outside.sqlite.ledger import SqliteLedger
@@ -172,16 +172,17 @@ def prepared(path: Path | None, entries: Entries, news: News) -> sqlite3.Connect
     with ExitStack() as otherwise:
         try:
             db = otherwise.enter_context(closing(at_this_version(path, entries)))
-            before, is_broken = damage.exports_in(db), damage.is_broken(db, path)
+            before, is_broken = rescue.exports_in(db), damage.is_broken(db, path)
         except sqlite3.DatabaseError as error:
             if not damage.is_of_pages(error):
                 raise
-            news.tell([rebuilt(path, entries, 0, error)])
+            otherwise.close()  # it holds the lock on what is to be read now
+            news.tell([rescue.rebuilt(path, at_this_version, entries, 0, error)])
             db = otherwise.enter_context(closing(connect(path)))
         else:
             if is_broken:
                 db.close()
-                news.tell([rebuilt(path, entries, before)])
+                news.tell([rescue.rebuilt(path, at_this_version, entries, before)])
                 db = otherwise.enter_context(closing(connect(path)))
         news.tell(schema.balance(db))
         keys.keep(db, path, entries.seal)
@@ -195,30 +196,6 @@ def at_this_version(path: Path | None, entries: Entries) -> sqlite3.Connection:
         schema.prepare(db, path, entries)
         otherwise.pop_all()
     return db
-
-
-def rebuilt(
-    path: Path, entries: Entries, before: int, error: sqlite3.Error | None = None
-) -> JournalDamaged:
-    """A new journal in the place of the broken one. Raises the error if nothing of it is ours."""
-    copy, fresh = damage.copied(path), beside(path, ".new")
-    damage.fold(path)
-    fresh.unlink(missing_ok=True)
-    with closing(at_this_version(fresh, entries)) as db:
-        exports = damage.rescue(path, damage.Fresh(db, entries))
-        # closing would write its log into it, too, and say nothing when that fails
-        db.execute("PRAGMA locking_mode = NORMAL")
-        db.execute("PRAGMA journal_mode = DELETE").fetchall()
-    if error is not None and not exports:
-        fresh.unlink()
-        copy.unlink()
-        raise error
-    if beside(fresh, "-wal").exists():
-        raise CannotStart(f"The journal {path} is damaged, and cannot be written anew.")
-    fresh.replace(path)
-    sync(path.parent)
-    what = f"its pages, and {before - exports} exports in them" if before > exports else "its pages"
-    return JournalDamaged(what, copy=str(copy))
 
 
 def connect(path: Path | None) -> sqlite3.Connection:

@@ -48,7 +48,8 @@ class Room:
 
     def drained(self, size: int) -> None:
         """So many bytes were committed just now."""
-        self._drained.append((self._elapsed(), size))
+        if size:  # nothing at all would be a rate of nothing
+            self._drained.append((self._elapsed(), size))
         self._forget()
 
     def seconds_to_room(self, over: int) -> float | None:

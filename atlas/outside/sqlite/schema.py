@@ -108,7 +108,8 @@ def prepare(db: sqlite3.Connection, path: Path | None, entries: Entries) -> None
     if version == VERSION:
         return
     db.execute("PRAGMA foreign_keys = OFF")
-    db.execute("BEGIN IMMEDIATE")
+    db.execute("PRAGMA secure_delete = ON")  # what was in clear stands in no free page, whenever
+    db.execute("BEGIN IMMEDIATE")  # we end
     if version == 1:
         seal_what_was_in_clear(db, entries)
     else:
@@ -116,8 +117,9 @@ def prepare(db: sqlite3.Connection, path: Path | None, entries: Entries) -> None
     db.execute(f"PRAGMA user_version = {VERSION}")
     db.execute("COMMIT")
     db.execute("PRAGMA foreign_keys = ON")
+    db.execute("PRAGMA secure_delete = OFF")
     if version == 1:
-        db.execute("VACUUM")  # or what was in clear would stand in free pages
+        db.execute("VACUUM")
 
 
 def balance(db: sqlite3.Connection) -> list[LedgerUnbalanced]:

@@ -11,8 +11,10 @@ from datetime import datetime, timedelta
 AT_ONCE = 200
 DAYS_MIN = 8  # a phone that was away for a week still gets its receipt
 OLDEST = """
-    SELECT number FROM export INDEXED BY done WHERE status = 'committed' AND at < ?
-    ORDER BY number LIMIT ?
+    SELECT number FROM (
+        SELECT number, at FROM export INDEXED BY done WHERE status = 'committed'
+        ORDER BY number LIMIT :limit  -- they come in the order of their moments: look at no others
+    ) WHERE at < :before
 """
 TOO_MANY = "SELECT max(0, exports - ?) FROM total WHERE status = 'committed'"
 SHRINK = """
@@ -41,5 +43,5 @@ class Shelf:
 
     def oldest(self, db: sqlite3.Connection, days: int, limit: int) -> list[int]:
         """Those older than so many days."""
-        before = (self.now() - timedelta(days=days)).isoformat()
-        return [number for (number,) in db.execute(OLDEST, [before, limit]).fetchall()]
+        given = {"before": (self.now() - timedelta(days=days)).isoformat(), "limit": limit}
+        return [number for (number,) in db.execute(OLDEST, given).fetchall()]

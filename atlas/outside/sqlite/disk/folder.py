@@ -26,8 +26,9 @@ def keep_names(journal: Path | None) -> None:
         raise CannotStart(f"The folder of {journal} cannot be synced: {error.strerror}.") from error
 
 
-def sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def sync(path: Path) -> None:
+    """A folder, or a file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:
