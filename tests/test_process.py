@@ -396,3 +396,11 @@ def test_the_log_is_a_json_object_a_line_and_tells_nothing_of_anybody(running, s
 def leaks(log: str) -> list[str]:
     """Whatever is none of the log's business, and stands in it."""
     return [text for text in UNTOLD if text in log]
+
+
+def test_the_report_of_a_proof_goes_into_a_folder_that_is_made_for_it(tmp_path):
+    report = tmp_path / "var" / "report.md"
+    ended = atlas(tmp_path, "prove", "--only", "wrong key", "--size", "ci", "--report", report)
+
+    assert ended.returncode == 0
+    assert "| wrong key |" in report.read_text()
