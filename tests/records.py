@@ -5,13 +5,17 @@ iOS itself puts U+2019 and U+00A0 into default names; the order of keys changes 
 export; "/" is written "\\/"; whole doubles lose their ".0"; and zero is a value like any other.
 """
 
+import itertools
 import json
 import random
+import re
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 ZEROS = 0.05
+UUID = re.compile(rb'"uuid":"[^"]*"')
 BEGAN = datetime(2020, 4, 9, 22, tzinfo=UTC)
 WATCH = {
     "name": "Apple Watch",
@@ -53,6 +57,17 @@ def lines(count: int, seed: int = 1) -> Iterator[bytes]:
 def export(count: int, seed: int = 1) -> bytes:
     """NDJSON of that many records."""
     return b"".join(line + b"\n" for line in lines(count, seed))
+
+
+def first_sync(path: Path, count: int, seed: int = 1) -> int:
+    """A file of that many records, each with a uuid of its own; how many bytes that is."""
+    chance = random.Random(seed)
+    pool = [UUID.split(line, maxsplit=1) for line in lines(20_000, seed)]
+    with path.open("wb") as file:
+        for before, after in itertools.islice(itertools.cycle(pool), count):
+            new = b'"uuid":"%032X"' % chance.getrandbits(128)
+            file.write(before + new + after + b"\n")
+        return file.tell()
 
 
 def shared(chance: random.Random, name: str, at: datetime) -> dict[str, object]:

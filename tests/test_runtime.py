@@ -9,6 +9,7 @@ import pytest
 from atlas.core.errors import AtlasError, NotFound, Unavailable
 from atlas.runtime import (
     Bell,
+    Budget,
     Envelope,
     Promises,
     Reply,
@@ -350,3 +351,32 @@ async def test_what_is_asked_for_fails_as_the_work_does():
 
     with pytest.raises(ZeroDivisionError):
         await side_by_side(work, "ab", 2, more)
+
+
+async def test_so_many_bytes_at_once_and_whoever_finds_nobody_is_let_in():
+    budget, now, most = Budget(10), 0, 0
+
+    async def take(size):
+        nonlocal now, most
+        async with budget.taken(size):
+            now += size
+            most = max(most, now)
+            await anyio.lowlevel.checkpoint()
+            now -= size
+
+    async with anyio.create_task_group() as tasks:
+        for size in (4, 6, 5, 5, 1, 9):
+            tasks.start_soon(take, size)
+    assert most == 10
+    async with budget.taken(1_000):
+        pass
+
+
+async def test_who_waits_no_longer_for_bytes_is_in_nobodys_way():
+    budget = Budget(10)
+    async with budget.taken(8):
+        with anyio.move_on_after(0.01):
+            async with budget.taken(9):
+                pytest.fail("there was no room")
+        async with budget.taken(2):
+            pass

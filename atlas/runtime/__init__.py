@@ -7,9 +7,11 @@ Three rules, and nothing here knows about health data:
 3. Closing the first address ends the pipeline: each stage drains, then closes the next.
 
 `replies.py` is where outcomes go, `supervision.py` what a crash costs, `stages.py` the actors, and
-`together.py` work that is done side by side, `computing.py` work that takes the processor.
+`together.py` work that is done side by side, `budget.py` keeps it within so many bytes, and
+`computing.py` is for work that takes the processor.
 """
 
+from atlas.runtime.budget import Budget
 from atlas.runtime.computing import Computing
 from atlas.runtime.replies import Bell, Pending, Promise, Promises, Reply
 from atlas.runtime.stages import Address, Envelope, Rescue, Stage, Stages
@@ -19,6 +21,7 @@ from atlas.runtime.together import side_by_side
 __all__ = [
     "Address",
     "Bell",
+    "Budget",
     "Computing",
     "Envelope",
     "OnCrash",

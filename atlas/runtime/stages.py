@@ -119,6 +119,7 @@ class Stages:
                 with answering(envelope.reply):
                     has_worked = await work.step(envelope)
                     restarts.has_worked = restarts.has_worked or has_worked
+                del envelope  # or whoever waits for the next would hold this one
 
         async def live() -> None:
             async with inbox, work.onward:

@@ -1,4 +1,4 @@
-"""Prints the table: `python -m tests.bench [codec] [hop] [journal] [service]`, or all of it."""
+"""Prints the table: `python -m tests.bench [NAME]...`; without a name, all of it."""
 
 import os
 import platform
@@ -8,13 +8,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import codec, hop, journal, service
+from tests.bench import codec, hop, journal, service, sync
 
 MEASURES = {
     "codec": codec.measure,
     "hop": hop.measure,
     "journal": journal.measure,
     "service": service.measure,
+    "sync": sync.measure,
 }
 
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
@@ -24,24 +25,38 @@ MEMORY = Path("/dev/shm")  # Foundry's disk is not ours: only the journal is on 
 PLAIN = [sys.executable, "-m", "tests.bench.plain"]
 
 
+@dataclass
+class Process:
+    """What it said first, where it is, and what it said at its end."""
+
+    pid: int
+    said: str
+    last_words: str = ""
+
+
 @contextmanager
-def process(command: list[str], environ: dict[str, str]) -> Iterator[str]:
+def process(
+    command: list[str], environ: dict[str, str], log: Path = Path(os.devnull)
+) -> Iterator[Process]:
     """A process that tells where it is in its first line."""
-    running = subprocess.Popen(
-        command,
-        env=os.environ | environ,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+    with log.open("wb") as errors:
+        running = subprocess.Popen(
+            command,
+            env=os.environ | environ,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
     assert running.stdout is not None
     assert running.stdin is not None
+    found = Process(running.pid, running.stdout.readline().strip())
     try:
-        yield running.stdout.readline().strip()
+        yield found
     finally:
         running.terminate()
         running.stdin.close()
+        found.last_words = running.stdout.read()
         running.wait(20)
         running.stdout.close()
 
@@ -59,7 +74,7 @@ def outcome(
     ):
         stand_ins = [sys.executable, "-m", "tests.bench.standins", foundrys, str(latency)]
         with process(stand_ins, {}) as addresses:
-            foundry, auth0 = addresses.split()
+            foundry, auth0 = addresses.said.split()
             environ = {
                 "AUTH0_ISSUER": f"{auth0}/",
                 "FOUNDRY_HOST": foundry,
@@ -72,7 +87,7 @@ def outcome(
                 "ATLAS_CONFIG": str(settings(folder)),
             }
             with process(command, environ) as ready:
-                url = ready.removeprefix("ready ")
+                url = ready.said.removeprefix("ready ")
                 return anyio.run(load.run, url, auth0, work, backend_options={"use_uvloop": True})
 
 

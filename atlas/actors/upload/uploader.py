@@ -17,7 +17,7 @@ from atlas.core.errors import (
 from atlas.core.events import Watch
 from atlas.core.messages import File, Group, Receipt, Seen
 from atlas.core.ports import SEEN_SECONDS_MAX, Branch, Outbox
-from atlas.runtime import Bell, Promises, Restarts, side_by_side
+from atlas.runtime import Bell, Budget, Promises, Restarts, side_by_side
 
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.5, 15.0
 HOLDERS_MAX = 3
@@ -88,6 +88,7 @@ class Upload:
         self.chance = chance
         self.watch = watch
         self.outcomes = Outcomes(branch, outbox, promises, watch, pace)
+        self.budget = Budget(pace.bytes_at_once)
         self.memory = Memory()
 
     async def run(self, bell: Bell, restarts: Restarts) -> None:
@@ -210,8 +211,9 @@ class Upload:
 
         async def put_in(file: File) -> None:
             try:
-                ndjson = await self.outbox.ndjson(file.id)
-                await self.branch.put(transaction, file.path, ndjson)
+                async with self.budget.taken(file.bytes):
+                    ndjson = await self.outbox.ndjson(file.id)
+                    await self.branch.put(transaction, file.path, ndjson)
             except Damaged:
                 put.without.add(file)
                 await self.outcomes.set_damaged_aside(file)

@@ -1,0 +1,144 @@
+"""A first sync of years, streamed through one small service while other phones go on as ever.
+
+Four processes: sender, service (with its workers), stand-ins, and other phones. The memory is what
+the service and its workers have for themselves (PSS), sampled twice a second.
+"""
+
+import os
+import re
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+
+from tests.bench import load
+from tests.bench.load import Outcome, Senders
+from tests.bench.service import MEMORY, process
+from tests.records import first_sync
+
+SAMPLES = 2_200_000
+LATENCY, INTERVAL = 0.3, 1.0
+IDLE_SECONDS, DAILY_A_SECOND = 5.0, 5.0
+SAMPLE_SECONDS = 0.5
+COMMITTED = re.compile(r'"message":"(Foundry transaction committed)"')
+
+
+def measure(samples: int = SAMPLES) -> Iterator[tuple[str, str, str]]:
+    with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_FOLDER", Path.cwd())) as name:
+        folder = Path(name)
+        size = first_sync(folder / "sync.ndjson", samples)
+        found = synced(folder)
+    yield f"a first sync of {samples:,} samples, {size / 1e9:.2f} GB, streamed as gzip", "", ""
+    yield "  until its last commit", f"{found.seconds:.0f} s", "90 s or less"
+    yield "  transactions", f"{found.transactions}", "60 or less"
+    yield "  memory of the service and its workers", f"{max(found.memory):.0f} MiB", "256 MiB"
+    yield "  ... every ten seconds", ", ".join(f"{each:.0f}" for each in found.memory[::20]), ""
+    yield "  other phones: failed", f"{found.others.failed:.1%}", "none"
+    yield "  other phones: p99 until answered 200", f"{found.others.p99:.2f} s", "3 s or less"
+    idle, busy = found.lateness
+    yield (
+        "  the loop was late by (999 of 1,000)",
+        f"{busy:.1f} ms, {busy / idle:.0f} times idle",
+        "20 times idle or less",
+    )
+
+
+@dataclass
+class Synced:
+    seconds: float = 0.0
+    transactions: int = 0
+    memory: list[float] = field(default_factory=list)
+    others: Outcome = field(default_factory=Outcome)
+    lateness: tuple[float, float] = (0.0, 0.0)
+
+
+def synced(folder: Path) -> Synced:
+    found = Synced()
+    with (
+        tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as foundrys,
+        process([sys.executable, "-m", "tests.bench.standins", foundrys, str(LATENCY)], {}) as far,
+    ):
+        foundry, auth0 = far.said.split()
+        environ = {
+            "AUTH0_ISSUER": f"{auth0}/",
+            "FOUNDRY_HOST": foundry,
+            "FOUNDRY_CLIENT_ID": "local",
+            "FOUNDRY_CLIENT_SECRET": "local-secret",
+            "PORT": "0",
+            "ATLAS_OPERATOR_LISTEN": "127.0.0.1:0",
+            "ATLAS_JOURNAL": f"sqlite:///{folder}/journal.db",
+            "ATLAS_COMMIT_INTERVAL_SECONDS": str(INTERVAL),
+        }
+        command = [sys.executable, "-m", "tests.bench.served", str(IDLE_SECONDS)]
+        with process(command, environ, folder / "log") as atlas:
+            time.sleep(IDLE_SECONDS)
+            with sampled(atlas.pid, found.memory):
+                anyio.run(through, atlas.said, auth0, folder, found)
+        found.lateness = tuple(map(float, atlas.last_words.split()))  # type: ignore[assignment]
+    log = (folder / "log").read_text(encoding="utf-8")
+    found.transactions = len(COMMITTED.findall(log))
+    return found
+
+
+async def through(url: str, auth0: str, folder: Path, found: Synced) -> None:
+    token = (await load.tokens(auth0))[0]
+
+    async def others(senders: Senders) -> Outcome:
+        while sender.returncode is None:
+            more = await senders.offer(DAILY_A_SECOND, 1.0)
+            found.others.statuses.update(more.statuses)
+            found.others.took += more.took
+        return found.others
+
+    began = time.perf_counter()
+    atlas = str(Path(sys.executable).with_name("atlas"))
+    command = [atlas, "send", str(folder / "sync.ndjson"), "--to", url, "--stream"]
+    environ = os.environ | {"ATLAS_TOKEN": token}
+    async with (
+        await anyio.open_process(command, env=environ, stderr=None) as sender,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(load.run, url, auth0, others)
+        assert sender.stdout is not None
+        said = (await sender.stdout.receive()).decode()
+        found.seconds = time.perf_counter() - began
+        await sender.wait()
+    assert " 0 accepted + 0 rejected" in said, said
+
+
+@contextmanager
+def sampled(pid: int, memory: list[float]) -> Iterator[None]:
+    over = threading.Event()
+
+    def sample() -> None:
+        while not over.wait(SAMPLE_SECONDS):
+            memory.append(sum(map(pss_mib, [pid, *children(pid)])))
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def children(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8")
+    return [int(each) for each in text.split()]
+
+
+def pss_mib(pid: int) -> float:
+    """Zero for one that is gone."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8")
+    except OSError:
+        return 0.0
+    found = re.search(r"^Pss: +(\d+) kB", text, re.MULTILINE)
+    return int(found[1]) / 1024 if found else 0.0
