@@ -340,9 +340,10 @@ async def test_an_export_in_which_groups_fail_is_found_and_set_aside(tmp_path, p
     life.dataset.poisons[POISONED] = poison
     more = 0
     async with life.running() as flow:
-        while not flow.seen.of(ExportSetAside):  # only while others commit, a try counts
-            assert (await flow.post(an_export(b'{"uuid":"v%d"}\n' % more))).status == 200
-            more += 1
+        with anyio.fail_after(30):
+            while not flow.seen.of(ExportSetAside):  # only while others commit, a try counts
+                assert (await flow.post(an_export(b'{"uuid":"v%d"}\n' % more))).status == 200
+                more += 1
         await flow.is_empty()
         (told,) = flow.seen.of(ExportSetAside)
         assert (await flow.receipt(told.id, "token-of-ada")).body["status"] == "set_aside"
