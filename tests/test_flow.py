@@ -498,3 +498,23 @@ async def test_an_idle_uploader_starts_at_once_and_a_busy_one_once_in_an_interva
         await together(*[flow.post(an_export(b'{"uuid":"%d"}' % n)) for n in range(9)])
 
     assert [event.exports for event in flow.seen.of(GroupCommitted)] == [1, 9]
+
+
+async def test_a_daily_sync_does_not_wait_behind_the_years_of_another(life):
+    life.group, life.journal_bytes_max = Limits(bytes_max=4_000_000), 64_000_000
+    life.dataset.mishaps["before begin"] = gate = Gate()
+    years = [b'{"uuid":"y%d","metadata":{"a":"%b"}}\n' % (n, b"." * 1_500_000) for n in range(6)]
+    later = {"Prefer": "respond-async"}
+    async with life.running() as flow:
+        await flow.post(an_export(b'{"uuid":"first"}\n'), **later)
+        await gate.reached.wait()
+        for year in years:
+            await flow.post(an_export(year), **later)
+        await flow.post(an_export(b'{"uuid":"today"}\n'), **later)
+        gate.opened.set()
+        await flow.is_empty()
+
+    groups = [each.files for each in life.dataset.transactions.values()]
+    assert len(groups) >= 3
+    assert any(b'"today"' in file for file in groups[0].values())
+    assert len(life.dataset.uuids()) == 8

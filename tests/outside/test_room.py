@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from atlas.core.errors import JournalFull
-from atlas.outside.sqlite.room import MEASURED_SECONDS, Bounds, Room
+from atlas.outside.sqlite.room import MEASURED_SECONDS, SMALL_BYTES, Bounds, Room
 
 
 class Kept:
@@ -81,3 +81,11 @@ def test_a_disk_that_others_fill_is_full_before_it_is(tmp_path):
                     room.check(kept.db, 1)
             else:
                 room.check(kept.db, 1)
+
+
+def test_the_last_of_the_room_is_for_what_is_small():
+    with closing(sqlite3.connect(":memory:")) as db:
+        kept = Kept(db, bytes=100 * SMALL_BYTES, exports=100)
+        kept.fill(1, 80 * SMALL_BYTES)
+        kept.room.check(db, SMALL_BYTES - 1)
+        assert kept.seconds_to_wait(more_bytes=SMALL_BYTES)

@@ -11,14 +11,15 @@ from atlas.core.messages import File, Group, Limits, Receipt, Seen, User
 from atlas.outside.sqlite.commits import Commits
 from atlas.outside.sqlite.entries import COLUMNS, Entries, Row
 from atlas.outside.sqlite.intake import free_path
-from atlas.outside.sqlite.room import Room
+from atlas.outside.sqlite.room import SMALL_BYTES, SMALL_SHARE, Room
 from atlas.outside.sqlite.shelf import Shelf
 
 CLAIM = """
     WITH group_now AS (
         SELECT exports, bytes FROM total WHERE status = 'claimed'
     ), oldest AS (
-        SELECT number, bytes FROM export WHERE status = 'accepted' AND tries BETWEEN :low AND :high
+        SELECT number, bytes FROM export
+        WHERE status = 'accepted' AND tries BETWEEN :low AND :high AND bytes < :bytes_end
         ORDER BY number LIMIT max(0, :exports_max - (SELECT exports FROM group_now))
     ), running AS (
         SELECT number, bytes,
@@ -41,6 +42,7 @@ SUSPECT = """
     SELECT tries FROM export WHERE status = 'accepted' AND tries >= 2 ORDER BY tries, number LIMIT 1
 """
 FRESH = 0, 1  # tries
+EVERY = 2**62  # bytes; no export has as many
 SHARES = {2: 8, 3: 64}  # of the limit, by tries: one part in so many; with more tries, alone
 NOTE = """
     UPDATE export SET rid = ?, tries = tries + (rid IS NULL) WHERE status = 'claimed'
@@ -210,8 +212,15 @@ class SqliteOutbox:
 
 
 def claim_fresh(db: sqlite3.Connection, limits: Limits) -> None:
+    """The oldest; but of what is small first, so that no daily sync waits behind somebody's years.
+
+    A part of the group is left for those, or they would never go on their way.
+    """
     low, high = FRESH
-    db.execute(CLAIM, msgspec.structs.asdict(limits) | {"low": low, "high": high})
+    given = {"exports_max": limits.exports_max, "low": low, "high": high}
+    for share, bytes_end in ((SMALL_SHARE, SMALL_BYTES), (1.0, EVERY)):
+        bytes_max = int(limits.bytes_max * share)
+        db.execute(CLAIM, given | {"bytes_max": bytes_max, "bytes_end": bytes_end})
 
 
 def claim_suspects(db: sqlite3.Connection, limits: Limits) -> None:
@@ -222,4 +231,4 @@ def claim_suspects(db: sqlite3.Connection, limits: Limits) -> None:
     (tries,) = found
     exports_max = max(1, limits.exports_max // SHARES[tries]) if tries in SHARES else 1
     given = {"exports_max": exports_max, "bytes_max": limits.bytes_max}
-    db.execute(CLAIM, given | {"low": tries, "high": tries})
+    db.execute(CLAIM, given | {"low": tries, "high": tries, "bytes_end": EVERY})

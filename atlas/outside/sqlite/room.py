@@ -14,6 +14,8 @@ KEPT = """
     SELECT sum(exports), sum(bytes) FROM total
     WHERE status IN ('accepted', 'claimed', 'set_aside')
 """
+SMALL_BYTES = MIB  # of a file: a day of a phone has less
+SMALL_SHARE = 0.75  # of a group is for what is small, and of the room for what is not
 MEASURED_SECONDS = 60.0
 RETRY_SECONDS, RETRY_SECONDS_MAX = 5.0, 300.0
 PART = 100  # of the bound becomes free before whoever was turned away comes again
@@ -38,9 +40,13 @@ class Room:
         self._drained: deque[tuple[float, int]] = deque()
 
     def check(self, db: sqlite3.Connection, more_bytes: int = 0) -> None:
-        """Raises JournalFull when there is no room for another export of so many bytes."""
+        """Raises JournalFull when there is no room for another export of so many bytes.
+
+        Those who send years have to wait first: the last of the room is for what is small.
+        """
         exports, kept = db.execute(KEPT).fetchone()
-        over = max(kept + more_bytes - self._bounds.bytes, 0)
+        share = 1.0 if more_bytes < SMALL_BYTES else SMALL_SHARE
+        over = max(kept + more_bytes - int(self._bounds.bytes * share), 0)
         if over or exports >= self._bounds.exports:
             raise JournalFull("", self.seconds_to_room(over))
         if self._folder and shutil.disk_usage(self._folder).free < self._bounds.free_bytes:
