@@ -2,7 +2,7 @@
 
 in flatten   an export that says so cannot be flattened
 everywhere   each part of the world fails, before or behind what it does, at each Nth call;
-             the uploader, which makes dozens of calls for a group, at each 4 Nth
+             the uploader, which makes dozens of calls for a group, at each 16 Nth
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from atlas.service import World
 IN_FLATTEN, EVERYWHERE = "in flatten", "everywhere"
 PLACES = {IN_FLATTEN, EVERYWHERE}
 BREAKS = b'"breaks flatten"'
-OF_THE_UPLOADER = 4
+OF_THE_UPLOADER = 16
 
 
 class Bug(Exception):

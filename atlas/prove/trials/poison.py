@@ -15,7 +15,7 @@ from atlas.prove.subject import Broken
 TRIES_MAX = 5
 NEIGHBOURS_RATE = 0.95
 EVERY = 20  # calls of a part
-CRASHES_SHARE = 0.2  # of the exports
+CRASHES_SHARE = 0.15  # of the exports
 ANSWERED_AFTER_A_CRASH = "500 INTERNAL_ERROR"
 
 
