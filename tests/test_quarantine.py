@@ -22,6 +22,7 @@ class Bug:
 
     stage: str
     is_mended: bool = False
+    error: Exception = field(default_factory=lambda: ValueError("72 beats of Ada"))
     reached: list = field(default_factory=list)
 
     async def compute(self, size, work, /, *args):
@@ -29,7 +30,7 @@ class Bug:
             self.reached.append(args)
             made = await Computing()(size, work, *args)
             if "poison" in str(made):
-                raise ValueError("72 beats of Ada")
+                raise self.error
         return await Computing()(size, work, *args)
 
 
@@ -126,16 +127,10 @@ async def test_all_can_be_replayed_at_once_and_what_foundry_refused_with_them(li
     assert life.dataset.uuids() == ["good", "poison"]
 
 
-async def test_what_turns_out_to_be_no_export_is_said_and_stays(life, bug, monkeypatch):
+async def test_what_turns_out_to_be_no_export_is_said_and_stays(life, bug):
     async with life.running() as flow:
         id = (await flow.post(POISON)).body["receipt_id"]
-        bug.is_mended = True
-        stage = f"atlas.actors.{bug.stage.lower()}.{bug.stage}.handle"
-
-        async def refuse(_stage, _export):
-            raise NotNdjson
-
-        monkeypatch.setattr(stage, refuse)
+        bug.error = NotNdjson()
         answer = await ordered(flow, f"/exports/{id}/replay")
         assert (answer.status, len(await listed(flow))) == (400, 1)
         twin = await flow.post(POISON)
