@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 import zstandard
 
-from atlas.core.errors import BadSetting, CannotStart
+from atlas.core.errors import BadSetting, CannotStart, Damaged
 from atlas.core.events import KeyBesideJournal
 from atlas.core.messages import Binding, Flattened, Head, Limits, Reject, Seen, Table, User
 from atlas.outside.sqlite import keys
@@ -181,7 +181,7 @@ async def test_a_payload_moved_to_another_export_is_not_sent_as_that(tmp_path):
     with opened(path, BOUNDS, [OLD], shelf=SHELF) as journal:
         await journal.outbox.claim(Limits(), Seen("", NOON))
         assert await journal.outbox.ndjson("id-1") == ROWS
-        with pytest.raises(Exception, match="changed on the disk"):
+        with pytest.raises(Damaged):
             await journal.outbox.ndjson("id-2")
 
 
