@@ -24,6 +24,9 @@ from atlas.prove.subject import Broken, Subject, Totals
 COMMIT_INTERVAL_SECONDS, REPLY_SECONDS, CALL_SECONDS = 0.2, 2.0, 2.0
 ALIVE_SECONDS = 5.0
 DRAIN_SECONDS = 60.0  # more than four of the longest pauses of the uploader
+BACKLOG_SECONDS = 180.0  # to drain what came in through an outage
+READY_SECONDS = 2.0
+MEMORY_MIB = 32.0  # by which it may grow while exports wait
 MIB = 1024 * 1024
 
 

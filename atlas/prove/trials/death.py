@@ -2,13 +2,12 @@
 
 import anyio
 
-from atlas.prove.bench import Bench
+from atlas.prove.bench import READY_SECONDS, Bench
 from atlas.prove.mines import POINTS, Mine
 from atlas.prove.subject import Broken
 
 POINT_SECONDS = 20.0
 PASSAGES_MAX = 12  # of one point, before its mine goes off
-READY_SECONDS = 2.0
 STARTING_SHARE = 0.25  # of the kills come before it is ready
 END_SECONDS = 10.0
 POINTS_OF_CI = 3

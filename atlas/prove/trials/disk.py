@@ -7,8 +7,8 @@ from pathlib import Path
 
 import anyio
 
-from atlas.local.foundry.faults import Fault
 from atlas.prove.bench import MIB, Bench
+from atlas.prove.standins import DOWN
 from atlas.prove.subject import Broken, Skipped
 
 DISK_MIB, FILLER_MIB = 6, 3
@@ -17,7 +17,6 @@ FULL = "503 JOURNAL_FULL"
 FULL_SECONDS, AGAIN_SECONDS = 60.0, 5.0
 PENDING, PAGE_BYTES = 20, 4096
 LOST_AT_ONCE = 8  # the smallest exports, of which so many fit into a page
-DOWN = Fault(call="any", kind="refused", count=0)
 BAD_SETTING = 78
 
 
