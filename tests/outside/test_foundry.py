@@ -24,7 +24,8 @@ from atlas.local.foundry import Foundry, application
 from atlas.local.foundry.faults import Fault
 from atlas.local.foundry.state import DATASET
 from atlas.outside.foundry import Credentials, FoundryDataset, Place, connected
-from tests.conftest import NOON, Seen
+from tests.conftest import Seen
+from tests.exports import NOON
 
 PATH, OTHER = "healthkit/raw/ada/a.ndjson", "healthkit/raw/ada/b.ndjson"
 ROWS = b'{"uuid":"a"}\n'

@@ -15,7 +15,8 @@ from atlas.core.messages import Binding, Flattened, Head, Limits, Reject, Seen, 
 from atlas.outside.sqlite import keys
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
-from tests.conftest import NOON, RID, SHELF
+from tests.conftest import RID
+from tests.exports import NOON, SHELF
 
 CANARY = "canary-" + "x" * 8
 ADA = User(f"auth0|{CANARY}")
