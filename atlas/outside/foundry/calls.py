@@ -72,7 +72,7 @@ class Answer:
         try:
             return msgspec.json.decode(self.body, type=kind)
         except NOT_JSON as error:
-            raise Passing("Foundry answers something else than its API says.") from error
+            raise FoundryError("Foundry answers something else than its API says.") from error
 
 
 class Passing(FoundryError):
