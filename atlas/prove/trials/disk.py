@@ -67,8 +67,8 @@ async def fill(bench: Bench) -> int:
         answer = await bench.phones.post(bench.phones.next(), Prefer="respond-async")
         if answer.reply is None:
             forget_the_last(bench)
-            if answer.told != FULL:
-                raise Broken(f"A full disk was answered {answer.told}, not {FULL}.")
+            if answer.refusal != FULL:
+                raise Broken(f"A full disk was answered {answer.refusal}, not {FULL}.")
             return kept
         kept += 1
     raise Broken(f"The disk is not full after {kept} exports.")

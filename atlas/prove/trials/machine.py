@@ -39,7 +39,7 @@ async def turned_away(bench: Bench, token: str) -> None:
     answer = await bench.phones.post(export, Authorization=f"Bearer {token}")
     bench.oracle.sent.pop(export.name)
     bench.findings.expect(
-        answer.told == "401 TOKEN_EXPIRED", f"An expired token was answered {answer.told}."
+        answer.refusal == "401 TOKEN_EXPIRED", f"An expired token was answered {answer.refusal}."
     )
 
 
