@@ -114,12 +114,12 @@ class Bench:
         if not await self.atlas.replay(self.phones.session, id):
             raise Broken("The operator listener does not replay.")
 
-    async def committed(self, exports: int) -> None:
+    async def until_committed(self, exports: int) -> None:
         """Wait until so many are."""
         while (await self.totals()).committed < exports:
             await anyio.sleep(0.05)
 
-    async def drained(self, seconds: float = DRAIN_SECONDS) -> float:
+    async def until_drained(self, seconds: float = DRAIN_SECONDS) -> float:
         """Wait until nothing waits; the seconds that it took."""
         began = time.monotonic()
         while (left := await self.totals()).accepted:
@@ -137,9 +137,9 @@ class Bench:
         try:
             if not self.atlas.is_running:
                 await self.atlas.start()
-            await self.drained()
+            await self.until_drained()
             await self.stays_alive()
-            await self.drained()
+            await self.until_drained()
         except Broken as broken:
             self.findings.wrongs.append(str(broken))
         balance = await self.balance()

@@ -109,7 +109,7 @@ async def paths_exist(bench: Bench) -> None:
         branches.put(found, path_of(export, reply), rows_of(export, reply) if is_ours else OTHERS)
         ours, others = ours + is_ours, others + (not is_ours)
     branches.commit(found)
-    await bench.drained()
+    await bench.until_drained()
     view = branches.branch(found.dataset, found.branch).view
     kept = sum(view[path] is found for path in found.files)
     bench.findings.note(f"{ours} with our bytes, {others} with others")

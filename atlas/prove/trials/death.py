@@ -53,7 +53,7 @@ async def one_point(bench: Bench, mine: Mine, exports: int) -> None:
         if not await bench.atlas.has_died(POINT_SECONDS):
             raise Broken(f"The mine {told} never went off.")
         await bench.atlas.start()
-    await bench.drained()
+    await bench.until_drained()
     for wrong in (await bench.balance()).wrongs():
         bench.findings.wrongs.append(f"{told}: {wrong}")
 

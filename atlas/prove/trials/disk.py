@@ -98,7 +98,7 @@ async def bits_flipped(bench: Bench) -> None:
         spoil(bench, is_page=number >= rounds - 2)
         bench.standins.foundry.faults.clear()
         await bench.atlas.start()
-        await bench.drained()
+        await bench.until_drained()
         lost = set((await bench.balance()).lost)
         bench.oracle.excused |= lost
         lost_for_good += len(lost)

@@ -27,7 +27,7 @@ async def clock_jumps(bench: Bench) -> None:
             await bench.wait(30, least=0.7)
             bench.standins.foundry.faults.clear()
     await bench.restart()  # with the clock set right, a day behind what stands in the journal
-    await bench.drained(BACKLOG_SECONDS)
+    await bench.until_drained(BACKLOG_SECONDS)
     paths = len(bench.standins.foundry.branches.branch(DATASET, BRANCH).view)
     exports = (await bench.totals()).committed
     bench.findings.note(f"-1 h, +24 h, and back; {paths} paths")
@@ -48,7 +48,7 @@ async def backlog(bench: Bench) -> None:
     await bench.atlas.start()
     async with bench.phones.sending(WARM_EXPORTS):
         pass
-    await bench.drained()
+    await bench.until_drained()
     bench.standins.misbehave(DOWN)
     memory = Memory(bench.atlas.memory_mib())
     async with bench.phones.sending(bench.scale.number(10_000), phones=32, Prefer="respond-async"):
@@ -58,7 +58,7 @@ async def backlog(bench: Bench) -> None:
     ready = await bench.restart()
     memory.look(bench.atlas.memory_mib())
     bench.standins.foundry.faults.clear()
-    drained = await bench.drained(BACKLOG_SECONDS)
+    drained = await bench.until_drained(BACKLOG_SECONDS)
     memory.look(bench.atlas.memory_mib())
     bench.findings.note(
         f"{waiting} waited, ready again in {ready:.1f} s, drained in {drained:.1f} s, "

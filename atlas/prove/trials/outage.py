@@ -40,7 +40,7 @@ async def away(bench: Bench) -> None:
     """Connections cut at every call, then nobody listens; 20 exports a second go on coming."""
     await bench.atlas.start()
     async with bench.phones.sending(bench.scale.number(500, least=40), phones=ALL, per_second=20):
-        await bench.committed(10)
+        await bench.until_committed(10)
         memory = Memory(bench.atlas.memory_mib())
         bench.standins.misbehave(DOWN)
         began, calls = time.monotonic(), len(bench.standins.calls)
@@ -52,7 +52,7 @@ async def away(bench: Bench) -> None:
         waiting = (await bench.totals()).accepted
         await bench.standins.behave()
         back = time.monotonic()
-    await bench.drained(BACKLOG_SECONDS)
+    await bench.until_drained(BACKLOG_SECONDS)
     drained = time.monotonic() - back
     rate = calls / took
     bench.findings.note(
@@ -79,7 +79,7 @@ async def in_a_hurry(bench: Bench) -> None:
         first, had = len(bench.standins.calls), (await bench.totals()).committed
         async with bench.phones.sending(exports, phones=ALL, per_second=20):
             pass
-        await bench.drained(BACKLOG_SECONDS)
+        await bench.until_drained(BACKLOG_SECONDS)
         calls = bench.standins.calls[first:]
         extra = extra_calls(calls, (await bench.totals()).committed - had, refused=status)
         early = earliest(calls)
@@ -140,12 +140,12 @@ async def role_revoked(bench: Bench) -> None:
     """403 to whatever writes, DatasetNotFound to whatever reads."""
     await bench.atlas.start()
     async with bench.phones.sending(bench.scale.number(500, least=40), phones=ALL, per_second=20):
-        await bench.committed(10)
+        await bench.until_committed(10)
         bench.standins.foundry.switches.is_role_revoked = True
         await bench.wait(600, least=2.0)
         waiting = (await bench.totals()).accepted
         bench.standins.foundry.switches.is_role_revoked = False
-    await bench.drained(BACKLOG_SECONDS)
+    await bench.until_drained(BACKLOG_SECONDS)
     aside = (await bench.totals()).set_aside
     bench.findings.note(f"{waiting} waited, {aside} set aside")
     bench.findings.expect(aside == 0, f"{aside} exports were set aside for a role.")
