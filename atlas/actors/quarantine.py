@@ -18,6 +18,8 @@ from atlas.runtime import Address, Pending, Promises
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
+    """What does somebody get for what crashes us? That it is kept, and stands aside."""
+
     aside: Aside
     promises: Promises[Receipt]
     now: Clock
