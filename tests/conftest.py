@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,12 @@ from atlas.core.messages import Limits
 from atlas.core.ports import Compute, Identities, Outbox
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
-from atlas.outside.sqlite.shelf import Shelf
 from atlas.runtime import Computing
 from atlas.service import Service, World, serving, stored
 from atlas.settings import Auth0, Edge, Export, Foundry, Settings
+from tests.exports import NOON, SHELF
 from tests.fakes import KnownUsers, MemoryDataset
 
-NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
-SHELF = Shelf(lambda: NOON)
 ROOM = "/api/v1/healthkit"
 END, GONE = b"<END>", b"<GONE>"
 Body = bytes | Iterable[bytes]

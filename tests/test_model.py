@@ -36,7 +36,7 @@ from atlas.core.messages import Flattened, Head, Limits, Table, User
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
 from atlas.runtime import Promises, Restarts
-from tests.conftest import NOON, SHELF
+from tests.exports import NOON, SHELF
 from tests.fakes import MemoryDataset
 
 pytestmark = pytest.mark.slow

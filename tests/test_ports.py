@@ -53,10 +53,9 @@ from atlas.local.foundry.state import DATASET
 from atlas.outside import auth0, foundry
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
-from tests.conftest import SHELF
+from tests.exports import NOON, SHELF
 from tests.fakes import KnownUsers, MemoryDataset, no_answer
 
-NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 PATH = "healthkit/raw/auth0|64f0/2026-01-02T12-00-00-000Z.ndjson"
 REFUSED = "/begins-with-a-slash.ndjson"
 ROWS = b'{"uuid":"a"}\n'

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import anyio
 import pytest
 
 from atlas.actors.flatten import tabulated
@@ -10,6 +11,7 @@ from atlas.core.errors import NotNdjson
 from atlas.core.events import ActorCrashed, ExportQuarantined, ExportSetAside
 from atlas.runtime import Computing
 from tests.conftest import Life, an_export, asgi
+from tests.fakes import Gate, Mishap, nothing
 
 STAGES = {"Decode": ndjson.decode, "Flatten": tabulated}
 POISON, GOOD = an_export(b'{"uuid":"poison"}\n'), an_export(b'{"uuid":"good"}\n')
@@ -22,6 +24,8 @@ class Bug:
 
     stage: str
     is_mended: bool = False
+    hold: Mishap = nothing  # at work on it
+    error: Exception = field(default_factory=lambda: ValueError("72 beats of Ada"))
     reached: list = field(default_factory=list)
 
     async def compute(self, size, work, /, *args):
@@ -29,7 +33,8 @@ class Bug:
             self.reached.append(args)
             made = await Computing()(size, work, *args)
             if "poison" in str(made):
-                raise ValueError("72 beats of Ada")
+                await self.hold()
+                raise self.error
         return await Computing()(size, work, *args)
 
 
@@ -126,20 +131,30 @@ async def test_all_can_be_replayed_at_once_and_what_foundry_refused_with_them(li
     assert life.dataset.uuids() == ["good", "poison"]
 
 
-async def test_what_turns_out_to_be_no_export_is_said_and_stays(life, bug, monkeypatch):
+async def test_what_turns_out_to_be_no_export_is_said_and_stays(life, bug):
     async with life.running() as flow:
         id = (await flow.post(POISON)).body["receipt_id"]
-        bug.is_mended = True
-        stage = f"atlas.actors.{bug.stage.lower()}.{bug.stage}.handle"
-
-        async def refuse(_stage, _export):
-            raise NotNdjson
-
-        monkeypatch.setattr(stage, refuse)
+        bug.error = NotNdjson()
         answer = await ordered(flow, f"/exports/{id}/replay")
         assert (answer.status, len(await listed(flow))) == (400, 1)
         twin = await flow.post(POISON)
         assert twin.body["receipt_id"] == id
+
+
+async def test_a_replay_that_is_cancelled_lets_no_twin_reach_the_stage(life, bug):
+    async with life.running() as flow:
+        id = (await flow.post(POISON)).body["receipt_id"]
+        bug.hold = Gate()
+        async with anyio.create_task_group() as operator:
+            operator.start_soon(ordered, flow, f"/exports/{id}/replay")
+            await bug.hold.reached.wait()
+            operator.cancel_scope.cancel()
+        before = len(bug.reached)
+        with anyio.fail_after(5):
+            twin = await flow.post(POISON)
+        assert (twin.body["receipt_id"], twin.body["status"]) == (id, "set_aside")
+        assert len(bug.reached) == before
+        bug.hold.opened.set()
 
 
 async def test_it_can_be_given_up_and_its_entry_stays(life, bug):

@@ -1,4 +1,4 @@
-"""Who is there, and may they send exports?"""
+"""The doorkeeper: a token in, its user out."""
 
 from dataclasses import dataclass
 
@@ -9,6 +9,11 @@ from atlas.core.ports import Identities
 
 @dataclass(frozen=True, slots=True)
 class Authenticate:
+    """Who is there, and may they send exports?
+
+    Raises InsufficientScope, and what Identities does. Without a required scope, none is needed.
+    """
+
     identities: Identities
     required_scope: str = ""
 

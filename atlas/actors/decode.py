@@ -1,4 +1,4 @@
-"""Is it base64, and not too much of it? Which export is it, and have we seen it too often?"""
+"""The decoder: an export as it was sent in, its text out."""
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -14,6 +14,8 @@ REMEMBERED = 10_000  # exports; the oldest is forgotten
 
 @dataclass(frozen=True, slots=True)
 class Decode:
+    """Is it base64, and not too much of it? Which export is it, and have we seen it too often?"""
+
     compute: Compute
     bytes_max: int
     lines_max: int

@@ -1,4 +1,4 @@
-"""Which rows does it become, and which lines become none?"""
+"""The flattener: the text of an export in, rows of the dataset out."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -13,6 +13,8 @@ STEP_LINES = 250  # in a millisecond
 
 @dataclass(frozen=True, slots=True)
 class Flatten:
+    """Which rows does it become, and which lines become none? Raises NotNdjson when all of them."""
+
     compute: Compute
     now: Clock
 

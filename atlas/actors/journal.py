@@ -1,4 +1,4 @@
-"""Is it safe with us? From here on a crash loses nothing.
+"""The journaler: rows in, a receipt out, and from here on a crash loses nothing.
 
 The journal is the mailbox of the uploader: an export that is in the journal and not committed
 will be uploaded, whoever asked for it, however often we are restarted in between.
@@ -14,6 +14,8 @@ from atlas.runtime import Bell, Pending, Promise, Promises
 
 @dataclass(frozen=True, slots=True)
 class Journal:
+    """Is it safe with us, and how far has it got?"""
+
     intake: Intake
     promises: Promises[Receipt]
     bell: Bell

@@ -4,7 +4,8 @@ An export that crashes decode or flatten would crash it again whenever its phone
 kept at its first crash, answered as set aside, and its twins never reach the stage again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from atlas.core import names
@@ -17,18 +18,39 @@ from atlas.runtime import Address, Pending, Promises
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
+    """What does somebody get for what crashes us? That it is kept, and stands aside."""
+
     aside: Aside
     promises: Promises[Receipt]
     now: Clock
     watch: Watch
     known: set[str] = field(default_factory=set)
+    passing: set[str] = field(default_factory=set)  # of those, what is let through now
 
     async def remember(self) -> None:
         """What stands here from an earlier life."""
         self.known.update(await self.aside.originals())
 
     def knows(self, export: Original) -> bool:
-        return bool(self.known) and names.original_id(export) in self.known
+        """Whether it has to stay here."""
+        if not self.known:
+            return False
+        id = names.original_id(export)
+        return id in self.known and id not in self.passing
+
+    @contextmanager
+    def let_through(self, id: str) -> Iterator[None]:
+        """As long as this lasts. It stands here again behind it, unless it has been forgotten."""
+        self.passing.add(id)
+        try:
+            yield
+        finally:
+            self.passing.discard(id)
+
+    async def forget(self, id: str) -> None:
+        """It went through, and so may its twins, even if the journal does not hear of it."""
+        self.known.discard(id)
+        await self.aside.forget(id)
 
     async def handle(self, export: Original, /) -> Pending[Receipt]:
         """Its receipt, which is as good as it gets."""
@@ -59,15 +81,11 @@ class Replay:
             again = await aside.accept(id)
             self.ring()
             return Replayed(again, 0)
-        self.quarantine.known.discard(id)
-        try:
+        with self.quarantine.let_through(id):
             pending = await self.send(original)
-        except AtlasError:
-            self.quarantine.known.add(id)
-            raise
-        if pending.now.status == "set_aside":
-            return Replayed(0, 1)
-        await aside.forget(id)
+            if pending.now.status == "set_aside":
+                return Replayed(0, 1)
+            await self.quarantine.forget(id)
         return Replayed(1, 0)
 
     async def all(self) -> Replayed:

@@ -24,6 +24,9 @@ from atlas.prove.subject import Broken, Subject, Totals
 COMMIT_INTERVAL_SECONDS, REPLY_SECONDS, CALL_SECONDS = 0.2, 2.0, 2.0
 ALIVE_SECONDS = 5.0
 DRAIN_SECONDS = 60.0  # more than four of the longest pauses of the uploader
+BACKLOG_SECONDS = 180.0  # to drain what came in through an outage
+READY_SECONDS = 2.0
+MEMORY_MIB = 32.0  # by which it may grow while exports wait
 MIB = 1024 * 1024
 
 
@@ -111,12 +114,12 @@ class Bench:
         if not await self.atlas.replay(self.phones.session, id):
             raise Broken("The operator listener does not replay.")
 
-    async def committed(self, exports: int) -> None:
+    async def until_committed(self, exports: int) -> None:
         """Wait until so many are."""
         while (await self.totals()).committed < exports:
             await anyio.sleep(0.05)
 
-    async def drained(self, seconds: float = DRAIN_SECONDS) -> float:
+    async def until_drained(self, seconds: float = DRAIN_SECONDS) -> float:
         """Wait until nothing waits; the seconds that it took."""
         began = time.monotonic()
         while (left := await self.totals()).accepted:
@@ -134,9 +137,9 @@ class Bench:
         try:
             if not self.atlas.is_running:
                 await self.atlas.start()
-            await self.drained()
+            await self.until_drained()
             await self.stays_alive()
-            await self.drained()
+            await self.until_drained()
         except Broken as broken:
             self.findings.wrongs.append(str(broken))
         balance = await self.balance()
@@ -160,7 +163,7 @@ class Bench:
         if unanswered := self.oracle.unanswered():
             wrongs.append(f"{len(unanswered)} exports never answered: {unanswered[0]}")
         wrongs += [f"Foundry complains: {complaint}" for complaint in sorted(set(log.complaints))]
-        wrongs += [f"{n} phones got {told}" for told, n in self.oracle.surprises.items()]
+        wrongs += [f"{n} phones got {refusal}" for refusal, n in self.oracle.surprises.items()]
         if bugs := self.atlas.bugs() - self.findings.crashes:
             wrongs.append(f"{bugs} crashes in the log")
 

@@ -48,7 +48,7 @@ class Answer:
         return msgspec.json.decode(self.body, type=Reply) if self.status in {200, 202} else None
 
     @property
-    def told(self) -> str:
+    def refusal(self) -> str:
         """The status and the code of a refusal."""
         try:
             return f"{self.status} {msgspec.json.decode(self.body, type=Refused).error.code}"
@@ -137,11 +137,11 @@ class Phones:
             answer = await self.post(export, **headers)
             if answer.reply is not None:
                 return answer.reply
-            if 400 <= answer.status not in {408, 429, 503}:
-                self.oracle.surprises[answer.told] += 1
+            if answer.status >= 400 and answer.status not in {408, 429, 503}:
+                self.oracle.surprises[answer.refusal] += 1
                 if answer.status < 500:
                     return None
-            self.refused[answer.told if answer.status else "no answer"] += 1
+            self.refused[answer.refusal if answer.status else "no answer"] += 1
             told = float(answer.retry_after) if answer.retry_after.isdecimal() else AGAIN_SECONDS
             await anyio.sleep(min(told, AGAIN_SECONDS_MAX) * self.chance.uniform(0.5, 1.0))
 

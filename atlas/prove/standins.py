@@ -21,6 +21,7 @@ from atlas.prove.oracle import BRANCH
 
 HOST = "127.0.0.1"
 TOKEN_SECONDS = 3 * 24 * 3600  # outlives a clock that jumps a day
+DOWN = Fault(call="any", kind="refused", count=0)  # Foundry is away
 
 Before = Callable[[str, web.Request], web.Response | None]
 After = Callable[[str, web.Request, web.StreamResponse], None]

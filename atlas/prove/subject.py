@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
@@ -36,6 +37,18 @@ class Totals(msgspec.Struct):
 
 class Listing(msgspec.Struct):
     totals: Totals
+
+
+@dataclass(slots=True)
+class Memory:
+    """What it held before, in MiB, and by how much that has grown at most."""
+
+    before: float | None
+    grown: float = 0.0
+
+    def look(self, now: float | None) -> None:
+        if now is not None and self.before is not None:
+            self.grown = max(self.grown, now - self.before)
 
 
 class Subject:

@@ -44,7 +44,7 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
     """
     store, now, compute, watch = world.store, world.now, world.compute, world.watch
     promises, bell = Promises[Receipt](), Bell()
-    drain, on_crash = Drain(promises, bell, watch), told(watch)
+    drain, on_crash = Drain(promises, bell, watch), crash_teller(watch)
     uploader = Upload(world.branch, store.outbox, promises, pace(settings), world.chance, watch)
     limits, scope = settings.export, settings.auth0.required_scope
 
@@ -89,7 +89,7 @@ def pace(settings: Settings) -> Pace:
     )
 
 
-def told(watch: Watch) -> OnCrash:
+def crash_teller(watch: Watch) -> OnCrash:
     """A crash as an event: where it happened, without the values, which may be somebody's data."""
 
     def tell(actor: str, error: Exception) -> None:

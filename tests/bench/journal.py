@@ -24,6 +24,7 @@ from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
 from atlas.outside.sqlite.seal import Seal, new_root
 from tests.bench.codec import HEADER
+from tests.exports import NOON
 from tests.records import lines
 
 SMALL_LINES, LARGE_LINES, ROUNDS = 11, 4_000, 9
@@ -31,7 +32,6 @@ EXPORTS, AT_ONCE, SERIES = 20_000, 256, 5
 SYNC_SECONDS, SLOW_EXPORTS = 0.01, 2_000
 PENDING = 10_000
 BOUNDS = Bounds(free_bytes=0)
-NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
 
 def measure() -> Iterator[tuple[str, str, str]]:

@@ -13,7 +13,7 @@ from atlas.core.events import JournalDamaged, LedgerUnbalanced
 from atlas.core.messages import Limits, Seen
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
-from tests.reliability.victim import NOON, SHELF, content, export
+from tests.exports import NOON, SHELF, content, export
 
 PENDING = 100
 PAGE = 4096

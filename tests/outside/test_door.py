@@ -3,41 +3,77 @@
 import anyio
 import pytest
 
-from atlas.outside.foundry.door import FAILURES_MAX, Door
+from atlas.outside.foundry.door import FAILURES_MAX, JITTER_SECONDS, PAUSE_SECONDS, Door
+
+
+class Clock:
+    """Stands still until it is set."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
 
 
 @pytest.fixture
-def door():
-    return Door(anyio.current_time, lambda: 0.5)
+def clock():
+    return Clock()
 
 
-async def seconds_until_its_turn(door):
-    began = anyio.current_time()
-    async with door.turn():
-        return anyio.current_time() - began
+@pytest.fixture
+def door(clock):
+    return Door(clock, lambda: 0.0)
 
 
 async def test_while_foundry_answers_nobody_waits(door):
     for _ in range(FAILURES_MAX - 1):
         door.failed(None)
-        assert await seconds_until_its_turn(door) < 0.05
+        assert door.seconds_to_turn() == 0
+    with anyio.fail_after(5):
+        async with door.turn(), door.turn():
+            pass
+
+
+async def test_what_one_is_told_holds_for_all(door, clock):
+    door.failed(60)
     door.worked()
-    async with door.turn(), door.turn():
-        pass
+    door.failed(1)  # of a call that was under way already
+    assert door.seconds_to_turn() == 60
+    inside = 0
 
-
-async def test_what_one_is_told_holds_for_all(door):
-    door.failed(0.2)
-    waited = []
-
-    async def wait():
-        waited.append(await seconds_until_its_turn(door))
+    async def enter():
+        nonlocal inside
+        async with door.turn():
+            inside += 1
 
     async with anyio.create_task_group() as tasks:
         for _ in range(5):
-            tasks.start_soon(wait)
-    assert len(waited) == 5
-    assert min(waited) >= 0.2 + 0.5 * 0.5 - 0.01
+            tasks.start_soon(enter)
+        await anyio.wait_all_tasks_blocked()
+        assert inside == 0
+        tasks.cancel_scope.cancel()
+
+    clock.now = 60
+    assert door.seconds_to_turn() == 0
+    with anyio.fail_after(5):
+        await enter()
+
+
+@pytest.mark.parametrize(
+    ("told", "waits"),
+    [
+        pytest.param([60], [60, 60 + JITTER_SECONDS / 2, 60 + JITTER_SECONDS], id="when to come"),
+        pytest.param([None] * FAILURES_MAX, [0, PAUSE_SECONDS / 2, PAUSE_SECONDS], id="nothing"),
+    ],
+)
+def test_services_that_were_told_the_same_do_not_come_together(clock, told, waits):
+    found = []
+    for chance in (0.0, 0.5, 1.0):
+        door = Door(clock, lambda chance=chance: chance)
+        for seconds in told:
+            door.failed(seconds)
+        found.append(door.seconds_to_turn())
+    assert found == waits
 
 
 async def test_while_foundry_is_away_one_at_a_time_goes_and_looks(door):
@@ -50,7 +86,7 @@ async def test_while_foundry_is_away_one_at_a_time_goes_and_looks(door):
         async with door.turn():
             inside += 1
             most = max(most, inside)
-            await anyio.sleep(0.01)
+            await anyio.wait_all_tasks_blocked()
             inside -= 1
 
     async with anyio.create_task_group() as tasks:
@@ -81,11 +117,11 @@ async def test_when_one_is_answered_all_go_on_side_by_side(door):
                 tasks.start_soon(look)
 
 
-def test_it_looks_ever_less_often_and_never_less_than_every_five_seconds():
-    now, pauses = 0.0, []
-    door = Door(lambda: now, lambda: 1.0)
+def test_it_looks_ever_less_often_and_never_less_than_every_five_seconds(clock):
+    pauses = []
+    door = Door(clock, lambda: 1.0)
     for _ in range(12):
         door.failed(None)
-        pauses.append(round(door._opens_at - now, 3))
-        now = door._opens_at
+        pauses.append(round(door.seconds_to_turn(), 3))
+        clock.now += door.seconds_to_turn()
     assert pauses == [0.0, 0.0, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0, 5.0, 5.0]

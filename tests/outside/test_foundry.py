@@ -24,7 +24,9 @@ from atlas.local.foundry import Foundry, application
 from atlas.local.foundry.faults import Fault
 from atlas.local.foundry.state import DATASET
 from atlas.outside.foundry import Credentials, FoundryDataset, Place, connected
-from tests.conftest import NOON, Seen
+from atlas.outside.foundry.calls import worth_another_try
+from tests.conftest import Seen
+from tests.exports import NOON
 
 PATH, OTHER = "healthkit/raw/ada/a.ndjson", "healthkit/raw/ada/b.ndjson"
 ROWS = b'{"uuid":"a"}\n'
@@ -523,6 +525,16 @@ async def test_a_busy_branch_is_asked_once_and_left_as_it_is(tmp_path):
 
         assert stack.asked("/transactions") == 1
         assert stack.states() == ["OPEN"]
+
+
+async def test_an_answer_that_is_not_of_its_api_is_taken_for_one_and_not_asked_for_again(tmp_path):
+    async with connecting(tmp_path) as stack:
+        stack.fault("branch", "rubbish")
+        with pytest.raises(FoundryError, match="something else than its API") as caught:
+            await stack.dataset.look()
+
+        assert stack.asked("/branches/master") == 1
+        assert not worth_another_try(caught.value)
 
 
 @contextmanager

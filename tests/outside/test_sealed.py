@@ -9,13 +9,14 @@ from datetime import timedelta
 import pytest
 import zstandard
 
-from atlas.core.errors import BadSetting, CannotStart
+from atlas.core.errors import BadSetting, CannotStart, Damaged
 from atlas.core.events import KeyBesideJournal
 from atlas.core.messages import Binding, Flattened, Head, Limits, Reject, Seen, Table, User
 from atlas.outside.sqlite import keys
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
-from tests.conftest import NOON, RID, SHELF
+from tests.conftest import RID
+from tests.exports import NOON, SHELF
 
 CANARY = "canary-" + "x" * 8
 ADA = User(f"auth0|{CANARY}")
@@ -181,7 +182,7 @@ async def test_a_payload_moved_to_another_export_is_not_sent_as_that(tmp_path):
     with opened(path, BOUNDS, [OLD], shelf=SHELF) as journal:
         await journal.outbox.claim(Limits(), Seen("", NOON))
         assert await journal.outbox.ndjson("id-1") == ROWS
-        with pytest.raises(Exception, match="changed on the disk"):
+        with pytest.raises(Damaged):
             await journal.outbox.ndjson("id-2")
 
 

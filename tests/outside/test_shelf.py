@@ -8,8 +8,8 @@ from atlas.core.messages import Limits, Seen
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
 from atlas.outside.sqlite.shelf import Shelf
-from tests.conftest import NOON, RID
-from tests.reliability.victim import ADA, export
+from tests.conftest import RID
+from tests.exports import ADA, NOON, export
 
 DAY = timedelta(days=1)
 

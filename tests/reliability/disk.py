@@ -113,8 +113,8 @@ class Disk:
         else:
             file.fail_to_sync(self.chance)
 
-    def is_cut_off(self, folder: Path) -> set[str]:
-        """Write what is left into this new folder; what was acknowledged before."""
+    def leave(self, folder: Path) -> set[str]:
+        """Write what a power cut leaves into this new folder; what was acknowledged before."""
         folder.mkdir()
         for path in self.names.keys() | self.kept.keys():
             file = self.chance.choice([self.names, self.kept]).get(path)
@@ -146,7 +146,7 @@ async def cut_off(recording: Recording, folder: Path, cuts: int, seed: int) -> l
 
 
 async def found_after(disk: Disk, moment: int, folder: Path) -> Cut:
-    acknowledged = disk.is_cut_off(folder)
+    acknowledged = disk.leave(folder)
     reported = damage(folder / f"{JOURNAL}-wal")
     kept = await kept_in(folder / JOURNAL)
     return Cut(moment, acknowledged - kept, reported)

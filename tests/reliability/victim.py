@@ -6,24 +6,18 @@ It says an id for an export that was acknowledged, and nothing for one that was 
 """
 
 import asyncio
-import hashlib
 import os
 import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from atlas.core.errors import AtlasError, CannotStart
-from atlas.core.messages import Flattened, Head, Table, User
 from atlas.outside.sqlite import journal
 from atlas.outside.sqlite.room import Bounds
-from atlas.outside.sqlite.shelf import Shelf
+from tests.exports import ADA, SHELF, content, export
 
-ADA = User("auth0|ada")
-NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
-SHELF = Shelf(lambda: NOON)
 AT_ONCE = 4  # they share commits, as senders do
 KEPT_MAX = 1_000_000_000
 CANNOT_START = 3  # a bug is 1
@@ -33,18 +27,6 @@ CANNOT_START = 3  # a bug is 1
 def journal_at(path: Path) -> Iterator[journal.SqliteJournal]:
     with journal.opened(path, Bounds(KEPT_MAX, free_bytes=0), shelf=SHELF) as found:
         yield found
-
-
-def export(number: int) -> Flattened:
-    """Always the same for the same number."""
-    id = hashlib.sha256(str(number).encode()).hexdigest()
-    at = NOON + timedelta(seconds=number)
-    return Flattened(id, Head(ADA, "", "", ""), at, Table(content(id), 1, 0))
-
-
-def content(id: str) -> bytes:
-    """Known by the id, of any size up to four pages, and not to be packed."""
-    return hashlib.shake_128(id.encode()).digest(int(id[:4], 16) % 16_000) + b"\n"
 
 
 async def kept_in(path: Path) -> set[str]:

@@ -32,8 +32,8 @@ BYTES_A_SECOND = 1024 * 1024  # what an upload may be as slow as, beyond the dea
 stamina.instrumentation.set_on_retry_hooks([])
 
 
-class Envelope(Struct, frozen=True):
-    """Foundry's errors."""
+class Failure(Struct, frozen=True):
+    """The body of an error, in the words of Foundry."""
 
     error_name: str = msgspec.field(name="errorName", default="")
     parameters: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -57,7 +57,7 @@ class Answer:
     status: int
     body: bytes
     date: str
-    error: Envelope
+    error: Failure
 
     @property
     def at(self) -> datetime:
@@ -72,7 +72,7 @@ class Answer:
         try:
             return msgspec.json.decode(self.body, type=kind)
         except NOT_JSON as error:
-            raise Passing("Foundry answers something else than its API says.") from error
+            raise FoundryError("Foundry answers something else than its API says.") from error
 
 
 class Passing(FoundryError):
@@ -171,10 +171,10 @@ def understood(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
         raise Passing(f"Foundry is overloaded ({status}).", seconds)
     if status >= 500 or status < 200 or 300 <= status < 400:
         raise Passing(f"Foundry answers {status}.")
-    error = Envelope()
+    error = Failure()
     if status >= 400:
         with suppress(*NOT_JSON):  # an unknown endpoint has no body, a proxy has its own
-            error = msgspec.json.decode(body, type=Envelope)
+            error = msgspec.json.decode(body, type=Failure)
     return Answer(status, body, headers.get("Date", ""), error)
 
 

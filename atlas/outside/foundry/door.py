@@ -31,10 +31,13 @@ class Door:
                 await held.enter_async_context(self._one_at_a_time)
                 if self._failures < FAILURES_MAX:
                     await held.aclose()  # somebody has been answered meanwhile
-            seconds = self._opens_at - self._elapsed()
-            if seconds > 0:
+            if seconds := self.seconds_to_turn():
                 await anyio.sleep(seconds)
             yield
+
+    def seconds_to_turn(self) -> float:
+        """How long whoever comes now has to wait, by what all have learned."""
+        return max(0.0, self._opens_at - self._elapsed())
 
     def worked(self) -> None:
         self._failures = 0

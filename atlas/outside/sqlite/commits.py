@@ -70,6 +70,8 @@ class Commits:
         self._thread = thread
         self._connect = connect
         self._is_committing = False
+        # It has no size of its own, because those who line up have one: as many jobs hold an export
+        # as stages have workers and the uploader uploads at once; a connection has one small one.
         self._line: deque[Job[object]] = deque()
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:

@@ -90,10 +90,10 @@ class Entries:
             label, at = self.label(row), datetime.fromisoformat(row.at)
         except Damaged:
             label, at = Label("", "", (), ""), datetime.fromtimestamp(0, UTC)  # nobody knows
-        return told(row, label, at)
+        return receipt_of(row, label, at)
 
 
-def told(row: Row, label: Label, at: datetime) -> Receipt:
+def receipt_of(row: Row, label: Label, at: datetime) -> Receipt:
     """What its sender is told of an export that stands so in the journal."""
     status: Status = "accepted" if row.status == "claimed" else row.status
     return Receipt(

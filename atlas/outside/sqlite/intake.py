@@ -12,7 +12,7 @@ from atlas.core.messages import Flattened, Head, Receipt, User
 from atlas.outside.sqlite.aside import ORIGINAL
 from atlas.outside.sqlite.bindings import bind_names, check_names
 from atlas.outside.sqlite.commits import Commits
-from atlas.outside.sqlite.entries import BOUND, COLUMNS, Entries, Fixed, Label, Row, told
+from atlas.outside.sqlite.entries import BOUND, COLUMNS, Entries, Fixed, Label, Row, receipt_of
 from atlas.outside.sqlite.room import Room
 from atlas.outside.sqlite.seal import Seal
 
@@ -85,7 +85,7 @@ class SqliteIntake:
         row = Row(*fixed, entries.close_label(fixed, label), "accepted", None)
         payload = entries.close_payload(fixed, table.ndjson)
         db.execute(INSERT, [*fixed, entries.seal.name(path), row.label, payload])
-        return told(row, label, export.at)
+        return receipt_of(row, label, export.at)
 
     def _path(self, db: sqlite3.Connection, user: User, at: datetime) -> str:
         """The search begins behind the last one found, or thousands of exports that one user sends

@@ -29,11 +29,13 @@ async def foreign_transactions(bench: Bench) -> None:
             found = await opened_by_another(bench)
             if end == branches.commit:
                 branches.put(found, "somebody/else.ndjson", OTHERS)
-            await ended(bench, found, end)
-        await ended(bench, await instead_of_ours(bench), branches.abort)
+            await hold_and_end(bench, found, end)
+        await hold_and_end(bench, await instead_of_ours(bench), branches.abort)
 
 
-async def ended(bench: Bench, found: Transaction, end: Callable[[Transaction], None]) -> None:
+async def hold_and_end(
+    bench: Bench, found: Transaction, end: Callable[[Transaction], None]
+) -> None:
     await bench.wait(300, least=1.5)
     bench.findings.expect(found.status == "OPEN", "A foreign transaction was ended.")
     bench.findings.expect(set(found.files) <= {"somebody/else.ndjson"}, "A foreign one was joined.")
@@ -109,7 +111,7 @@ async def paths_exist(bench: Bench) -> None:
         branches.put(found, path_of(export, reply), rows_of(export, reply) if is_ours else OTHERS)
         ours, others = ours + is_ours, others + (not is_ours)
     branches.commit(found)
-    await bench.drained()
+    await bench.until_drained()
     view = branches.branch(found.dataset, found.branch).view
     kept = sum(view[path] is found for path in found.files)
     bench.findings.note(f"{ours} with our bytes, {others} with others")

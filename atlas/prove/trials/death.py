@@ -2,13 +2,12 @@
 
 import anyio
 
-from atlas.prove.bench import Bench
+from atlas.prove.bench import READY_SECONDS, Bench
 from atlas.prove.mines import POINTS, Mine
 from atlas.prove.subject import Broken
 
 POINT_SECONDS = 20.0
 PASSAGES_MAX = 12  # of one point, before its mine goes off
-READY_SECONDS = 2.0
 STARTING_SHARE = 0.25  # of the kills come before it is ready
 END_SECONDS = 10.0
 POINTS_OF_CI = 3
@@ -54,7 +53,7 @@ async def one_point(bench: Bench, mine: Mine, exports: int) -> None:
         if not await bench.atlas.has_died(POINT_SECONDS):
             raise Broken(f"The mine {told} never went off.")
         await bench.atlas.start()
-    await bench.drained()
+    await bench.until_drained()
     for wrong in (await bench.balance()).wrongs():
         bench.findings.wrongs.append(f"{told}: {wrong}")
 

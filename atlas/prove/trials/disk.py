@@ -7,8 +7,8 @@ from pathlib import Path
 
 import anyio
 
-from atlas.local.foundry.faults import Fault
 from atlas.prove.bench import MIB, Bench
+from atlas.prove.standins import DOWN
 from atlas.prove.subject import Broken, Skipped
 
 DISK_MIB, FILLER_MIB = 6, 3
@@ -17,7 +17,6 @@ FULL = "503 JOURNAL_FULL"
 FULL_SECONDS, AGAIN_SECONDS = 60.0, 5.0
 PENDING, PAGE_BYTES = 20, 4096
 LOST_AT_ONCE = 8  # the smallest exports, of which so many fit into a page
-DOWN = Fault(call="any", kind="refused", count=0)
 BAD_SETTING = 78
 
 
@@ -68,8 +67,8 @@ async def fill(bench: Bench) -> int:
         answer = await bench.phones.post(bench.phones.next(), Prefer="respond-async")
         if answer.reply is None:
             forget_the_last(bench)
-            if answer.told != FULL:
-                raise Broken(f"A full disk was answered {answer.told}, not {FULL}.")
+            if answer.refusal != FULL:
+                raise Broken(f"A full disk was answered {answer.refusal}, not {FULL}.")
             return kept
         kept += 1
     raise Broken(f"The disk is not full after {kept} exports.")
@@ -99,7 +98,7 @@ async def bits_flipped(bench: Bench) -> None:
         spoil(bench, is_page=number >= rounds - 2)
         bench.standins.foundry.faults.clear()
         await bench.atlas.start()
-        await bench.drained()
+        await bench.until_drained()
         lost = set((await bench.balance()).lost)
         bench.oracle.excused |= lost
         lost_for_good += len(lost)

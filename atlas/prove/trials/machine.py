@@ -1,18 +1,15 @@
 """The computer: its clock jumps, its memory is what it is."""
 
-from dataclasses import dataclass
-
 from atlas.local.auth0 import Wish
 from atlas.local.foundry.faults import Fault
 from atlas.local.foundry.state import DATASET
-from atlas.prove.bench import Bench
+from atlas.prove.bench import BACKLOG_SECONDS, MEMORY_MIB, READY_SECONDS, Bench
 from atlas.prove.oracle import BRANCH
+from atlas.prove.standins import DOWN
+from atlas.prove.subject import Memory
 
 HOUR, DAY = 3_600, 86_400
-READY_SECONDS, MEMORY_MIB = 2.0, 32.0
 WARM_EXPORTS = 50
-DRAIN_SECONDS = 180.0
-DOWN = Fault(call="any", kind="refused", count=0)
 
 
 async def clock_jumps(bench: Bench) -> None:
@@ -30,7 +27,7 @@ async def clock_jumps(bench: Bench) -> None:
             await bench.wait(30, least=0.7)
             bench.standins.foundry.faults.clear()
     await bench.restart()  # with the clock set right, a day behind what stands in the journal
-    await bench.drained(DRAIN_SECONDS)
+    await bench.until_drained(BACKLOG_SECONDS)
     paths = len(bench.standins.foundry.branches.branch(DATASET, BRANCH).view)
     exports = (await bench.totals()).committed
     bench.findings.note(f"-1 h, +24 h, and back; {paths} paths")
@@ -42,7 +39,7 @@ async def turned_away(bench: Bench, token: str) -> None:
     answer = await bench.phones.post(export, Authorization=f"Bearer {token}")
     bench.oracle.sent.pop(export.name)
     bench.findings.expect(
-        answer.told == "401 TOKEN_EXPIRED", f"An expired token was answered {answer.told}."
+        answer.refusal == "401 TOKEN_EXPIRED", f"An expired token was answered {answer.refusal}."
     )
 
 
@@ -51,7 +48,7 @@ async def backlog(bench: Bench) -> None:
     await bench.atlas.start()
     async with bench.phones.sending(WARM_EXPORTS):
         pass
-    await bench.drained()
+    await bench.until_drained()
     bench.standins.misbehave(DOWN)
     memory = Memory(bench.atlas.memory_mib())
     async with bench.phones.sending(bench.scale.number(10_000), phones=32, Prefer="respond-async"):
@@ -61,7 +58,7 @@ async def backlog(bench: Bench) -> None:
     ready = await bench.restart()
     memory.look(bench.atlas.memory_mib())
     bench.standins.foundry.faults.clear()
-    drained = await bench.drained(DRAIN_SECONDS)
+    drained = await bench.until_drained(BACKLOG_SECONDS)
     memory.look(bench.atlas.memory_mib())
     bench.findings.note(
         f"{waiting} waited, ready again in {ready:.1f} s, drained in {drained:.1f} s, "
@@ -69,15 +66,3 @@ async def backlog(bench: Bench) -> None:
     )
     bench.findings.expect(ready <= READY_SECONDS, f"Ready only after {ready:.1f} s.")
     bench.findings.expect(memory.grown <= MEMORY_MIB, f"Memory grew by {memory.grown:.0f} MiB.")
-
-
-@dataclass(slots=True)
-class Memory:
-    """What it held before, in MiB, and by how much that has grown at most."""
-
-    before: float | None
-    grown: float = 0.0
-
-    def look(self, now: float | None) -> None:
-        if now is not None and self.before is not None:
-            self.grown = max(self.grown, now - self.before)

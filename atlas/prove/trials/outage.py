@@ -4,13 +4,12 @@ import time
 from collections.abc import Iterable, Sequence
 
 from atlas.local.foundry.faults import Fault
-from atlas.prove.bench import Bench
-from atlas.prove.standins import Call
+from atlas.prove.bench import BACKLOG_SECONDS, MEMORY_MIB, Bench
+from atlas.prove.standins import DOWN, Call
+from atlas.prove.subject import Memory
 
-MEMORY_MIB = 32.0
 CALLS_PER_SECOND = 2.0
 MEASURED_SECONDS, MEASURED_CALLS = 5.0, 500  # in less than that, a rate is chance
-DRAIN_SECONDS = 180.0
 EXTRA_CALLS = 0.10
 EARLY_SECONDS = 0.1
 ALL = 64  # phones enough for 20 exports a second that wait for two seconds each
@@ -41,32 +40,28 @@ async def away(bench: Bench) -> None:
     """Connections cut at every call, then nobody listens; 20 exports a second go on coming."""
     await bench.atlas.start()
     async with bench.phones.sending(bench.scale.number(500, least=40), phones=ALL, per_second=20):
-        await bench.committed(10)
-        before = bench.atlas.memory_mib()
-        bench.standins.misbehave(Fault(call="any", kind="refused", count=0))
+        await bench.until_committed(10)
+        memory = Memory(bench.atlas.memory_mib())
+        bench.standins.misbehave(DOWN)
         began, calls = time.monotonic(), len(bench.standins.calls)
         await bench.wait(300)
         took, calls = time.monotonic() - began, len(bench.standins.calls) - calls
         await bench.standins.close()
         await bench.wait(300)
-        grown = growth(before, bench.atlas.memory_mib())
+        memory.look(bench.atlas.memory_mib())
         waiting = (await bench.totals()).accepted
         await bench.standins.behave()
         back = time.monotonic()
-    await bench.drained(DRAIN_SECONDS)
+    await bench.until_drained(BACKLOG_SECONDS)
     drained = time.monotonic() - back
     rate = calls / took
     bench.findings.note(
-        f"{waiting} waited, memory {grown:+.0f} MiB, {rate:.1f} calls/s, drained in {drained:.1f} s"
+        f"{waiting} waited, memory {memory.grown:+.0f} MiB, {rate:.1f} calls/s, "
+        f"drained in {drained:.1f} s"
     )
-    bench.findings.expect(grown <= MEMORY_MIB, f"Memory grew by {grown:.0f} MiB.")
+    bench.findings.expect(memory.grown <= MEMORY_MIB, f"Memory grew by {memory.grown:.0f} MiB.")
     if took >= MEASURED_SECONDS:
         bench.findings.expect(rate <= CALLS_PER_SECOND, f"{rate:.1f} calls a second to nobody.")
-
-
-def growth(before: float | None, after: float | None) -> float:
-    """In MiB; nothing where the system does not tell."""
-    return 0.0 if before is None or after is None else after - before
 
 
 async def in_a_hurry(bench: Bench) -> None:
@@ -84,7 +79,7 @@ async def in_a_hurry(bench: Bench) -> None:
         first, had = len(bench.standins.calls), (await bench.totals()).committed
         async with bench.phones.sending(exports, phones=ALL, per_second=20):
             pass
-        await bench.drained(DRAIN_SECONDS)
+        await bench.until_drained(BACKLOG_SECONDS)
         calls = bench.standins.calls[first:]
         extra = extra_calls(calls, (await bench.totals()).committed - had, refused=status)
         early = earliest(calls)
@@ -145,12 +140,12 @@ async def role_revoked(bench: Bench) -> None:
     """403 to whatever writes, DatasetNotFound to whatever reads."""
     await bench.atlas.start()
     async with bench.phones.sending(bench.scale.number(500, least=40), phones=ALL, per_second=20):
-        await bench.committed(10)
+        await bench.until_committed(10)
         bench.standins.foundry.switches.is_role_revoked = True
         await bench.wait(600, least=2.0)
         waiting = (await bench.totals()).accepted
         bench.standins.foundry.switches.is_role_revoked = False
-    await bench.drained(DRAIN_SECONDS)
+    await bench.until_drained(BACKLOG_SECONDS)
     aside = (await bench.totals()).set_aside
     bench.findings.note(f"{waiting} waited, {aside} set aside")
     bench.findings.expect(aside == 0, f"{aside} exports were set aside for a role.")

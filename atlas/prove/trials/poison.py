@@ -36,7 +36,7 @@ async def one_in_a_thousand(bench: Bench) -> None:
     refused = await poisoned(bench, bench.phones.next(lambda _: "auth0|poison"))
     broken = await breaks_flatten(bench)
     beside = await rate_of(bench, neighbours)
-    await bench.drained()
+    await bench.until_drained()
     tries = sum(call.status == 413 for call in bench.standins.calls)
     aside = (await bench.totals()).set_aside
     bench.findings.note(f"set aside after {tries} tries, neighbours at {beside / clean:.0%}")
@@ -105,6 +105,6 @@ async def crashes_everywhere(bench: Bench) -> None:
 
 
 async def nothing_is_aside(bench: Bench) -> None:
-    await bench.drained()
+    await bench.until_drained()
     aside = (await bench.totals()).set_aside
     bench.findings.expect(aside == 0, f"{aside} set aside after the replay.")

@@ -55,7 +55,7 @@ async def one_key(bench: Bench) -> None:
     reused = await phones.post(replace(other, sub=mine.sub), **key)
     bench.oracle.sent.pop(other.name)  # refused for good: no row of it may stand anywhere
     theirs = await phones.deliver(phones.next(lambda _: f"{mine.sub} not he"), **key)
-    expect(reused.told == "422 IDEMPOTENCY_KEY_REUSED", f"Another body got {reused.told}.")
+    expect(reused.refusal == "422 IDEMPOTENCY_KEY_REUSED", f"Another body got {reused.refusal}.")
     expect(
         first is not None and theirs is not None and first.receipt_id != theirs.receipt_id,
         "A user got the receipt of another.",

@@ -39,7 +39,10 @@ def rows(raw: Raw, columns: int) -> Iterator[list[Any]]:
 
 
 def cell_at(raw: Raw, at: int) -> tuple[int, bytes]:
-    """The row's number and its record, of which what does not fit stands in further pages."""
+    """The row's number and its record, of which what does not fit stands in further pages.
+
+    Raises one of Broken when a size or a page in it cannot be.
+    """
     size, at = varint(raw, at)
     number, at = varint(raw, at)
     here_max, here_min = PAGE_SIZE - 35, (PAGE_SIZE - 12) * 32 // 255 - 23
@@ -58,6 +61,10 @@ def cell_at(raw: Raw, at: int) -> tuple[int, bytes]:
 
 
 def columns_of(record: bytes) -> list[Any]:
+    """All of them, the first of a table with an INTEGER PRIMARY KEY being None.
+
+    Raises IndexError or ValueError when the record is too short for what it says of itself.
+    """
     end, at = varint(record, 0)
     kinds = []
     while at < end:
@@ -74,6 +81,7 @@ def columns_of(record: bytes) -> list[Any]:
 
 
 def value(kind: int, text: bytes) -> Any:
+    """Of a serial type. Raises ValueError for what is no text, and for what we never write."""
     if kind in {0, 8, 9}:
         return {0: None, 8: 0, 9: 1}[kind]
     if kind in INTEGERS:
@@ -84,7 +92,10 @@ def value(kind: int, text: bytes) -> Any:
 
 
 def varint(raw: Raw, at: int) -> tuple[int, int]:
-    """Seven bits of each byte, and the highest says that more follow; all eight of the ninth."""
+    """The number, and where it ends. Raises IndexError where nothing more is.
+
+    Seven bits of each byte, and the highest says that more follow; all eight of the ninth.
+    """
     found = 0
     for place in range(8):
         byte = raw[at + place]

@@ -93,7 +93,7 @@ def damage(wal: Path) -> Damage | None:
         return None
     generation = generation_of(raw[: HEADER.size])
     if generation is None:
-        return Damage(0, 0, 0, turned(raw) is not None) if raw.strip(b"\0") else None
+        return Damage(0, 0, 0, with_header_mended(raw) is not None) if raw.strip(b"\0") else None
     frames = frames_of(raw, generation)
     before = generation.sums
     for frame in frames:
@@ -114,7 +114,7 @@ def generation_of(header: bytes) -> Generation | None:
     return Generation(ORDERS[magic], size, (salts[0], salts[1]), (sum0, sum1))
 
 
-def turned(raw: bytes) -> bytes | None:
+def with_header_mended(raw: bytes) -> bytes | None:
     """With the one bit of the header turned that makes it one of these frames."""
     for offset in range(HEADER.size):
         for bit in range(8):
@@ -130,7 +130,7 @@ def mend(wal: Path) -> None:
     """Have SQLite read on where one bit is wrong. Raises OSError."""
     raw = wal.read_bytes()
     if generation_of(raw[: HEADER.size]) is None:
-        raw = turned(raw) or raw
+        raw = with_header_mended(raw) or raw
     generation = generation_of(raw[: HEADER.size])
     if generation is None:
         return
