@@ -1,6 +1,7 @@
 """What an export meets on its way."""
 
 import anyio
+import msgspec
 import pytest
 
 from atlas.core.events import (
@@ -12,6 +13,7 @@ from atlas.core.events import (
 )
 from atlas.core.messages import Limits
 from atlas.outside.sqlite.intake import SqliteIntake
+from tests import generator
 from tests.conftest import ROOM, Life, an_export
 from tests.fakes import Gate
 
@@ -44,6 +46,20 @@ async def test_an_export_comes_back_with_a_receipt(life):
     assert answer.body["file_path"] == "healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson"
     assert answer.body["transaction_rid"] == "ri.foundry.main.transaction.1"
     assert life.dataset.uuids() == ["a", "b"]
+
+
+async def test_every_good_line_of_a_real_export_arrives_and_every_bad_one_is_told(
+    life,
+):
+    good, bad = [*generator.lines(300)], [line for line, _ in generator.bad()][:12]
+    sent = b"\n".join(generator.strewn(good, bad))
+    async with life.running() as flow:
+        answer = await flow.post(an_export(sent))
+
+    assert answer.body["records_received"] == 312
+    assert answer.body["records_ingested"] == 300
+    assert len(answer.body["rejects"]) == 12
+    assert life.dataset.uuids() == sorted(msgspec.json.decode(line)["uuid"] for line in good)
 
 
 async def test_the_body_of_a_stranger_is_never_read(life):

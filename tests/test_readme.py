@@ -11,7 +11,7 @@ from atlas.core import rows
 from atlas.core.rows import Header
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-COLUMNS = rows.Row.__struct_fields__
+COLUMNS = rows.COLUMNS
 
 
 def block(language: str) -> str:

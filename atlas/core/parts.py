@@ -7,7 +7,7 @@ bytes: at the first line end after each PART_BYTES.
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from atlas.core.rows import LINE_BYTES_MAX
+from atlas.core.records import LINE_BYTES_MAX
 
 PART_BYTES = 4 * 1024 * 1024  # never to be changed: what was sent before would come in twice
 

@@ -16,7 +16,7 @@ import anyio
 import msgspec
 import pybase64
 
-from tests import records
+from tests import generator
 
 EXPORT = b"/api/v1/healthkit/export"
 RECORDS, USERS = 11, 50
@@ -51,7 +51,7 @@ class Outcome:
 
 def bodies() -> Iterator[bytes]:
     """Ever other exports: the number of each stands in the uuids of its lines."""
-    ndjson = records.export(RECORDS)
+    ndjson = generator.export(RECORDS)
     template = re.sub(rb'"uuid":"[0-9A-F]{8}', b'"uuid":"%08X', ndjson.replace(b"%", b"%%"))
     number = 0
     while True:

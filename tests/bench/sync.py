@@ -20,9 +20,9 @@ import anyio
 from tests.bench import load
 from tests.bench.load import Outcome, Senders
 from tests.bench.service import MEMORY, process
-from tests.records import first_sync
+from tests.generator import stream
 
-SAMPLES = 2_200_000
+SAMPLES, FILE = 2_200_000, "sync.ndjson"
 LATENCY, INTERVAL = 0.3, 1.0
 IDLE_SECONDS, DAILY_A_SECOND = 5.0, 5.0
 SAMPLE_SECONDS = 0.5
@@ -32,7 +32,9 @@ COMMITTED = re.compile(r'"message":"(Foundry transaction committed)"')
 def measure(samples: int = SAMPLES) -> Iterator[tuple[str, str, str]]:
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_FOLDER", Path.cwd())) as name:
         folder = Path(name)
-        size = first_sync(folder / "sync.ndjson", samples)
+        with (folder / FILE).open("wb") as file:
+            file.writelines(stream(samples))
+            size = file.tell()
         found = synced(folder)
     yield f"a first sync of {samples:,} samples, {size / 1e9:.2f} GB, streamed as gzip", "", ""
     yield "  until its last commit", f"{found.seconds:.0f} s", "90 s or less"
@@ -98,7 +100,7 @@ async def through(url: str, auth0: str, folder: Path, found: Synced) -> None:
 
     began = time.perf_counter()
     atlas = str(Path(sys.executable).with_name("atlas"))
-    command = [atlas, "send", str(folder / "sync.ndjson"), "--to", url, "--stream"]
+    command = [atlas, "send", str(folder / FILE), "--to", url, "--stream"]
     environ = os.environ | {"ATLAS_TOKEN": token}
     async with (
         await anyio.open_process(command, env=environ, stderr=None) as sender,
