@@ -141,7 +141,7 @@ async def over_http(folder):
     far.foundry = local_foundry.Foundry(folder, now=far.now)
     async with TestServer(local_foundry.application(far.foundry)) as server:
         host = str(server.make_url("")).rstrip("/")
-        place = foundry.Place(host, DATASET, "master")
+        place = foundry.Target(host, DATASET, "master")
         token_url = f"{host}/multipass/api/oauth2/token"
         client = foundry.Credentials(token_url, "local", "local-secret")
         async with foundry.connected(

@@ -25,10 +25,12 @@ WORKER_BYTES_MIN = 512 * 1024  # below that, the way to a worker and back costs 
 
 
 class Computing:
-    """Where the work of a service is done. It is called with how many bytes it is about."""
+    """Where the work of a service is done. It is called with how many bytes it is about.
+
+    A worker is started when it is needed: a start of the service has no time for them.
+    """
 
     def __init__(self, processes: int = 0) -> None:
-        self._processes = processes
         self._limiter = anyio.CapacityLimiter(processes) if processes else None
 
     async def __call__(self, bytes: int, work: Callable[[*Ts], Any], /, *args: *Ts) -> Any:
@@ -48,12 +50,6 @@ class Computing:
             return await run(finished, work, args, limiter=self._limiter)
         except anyio.BrokenWorkerProcess:
             return await run(finished, work, args, limiter=self._limiter)
-
-    async def warm(self) -> None:
-        """Start the workers: whoever comes first should not wait for them."""
-        async with anyio.create_task_group() as starts:
-            for _ in range(self._processes):
-                starts.start_soon(self._in_a_worker, nothing, ())
 
 
 async def stepwise(steps: Generator[None, None, T]) -> T:
@@ -76,7 +72,3 @@ def finished(work: Callable[..., Generator[None, None, T]], args: tuple[Any, ...
         except StopIteration as end:
             made: T = end.value
             return made
-
-
-def nothing() -> Generator[None, None, None]:
-    yield from ()

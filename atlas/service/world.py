@@ -8,8 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-import anyio
-
 from atlas.actors.upload import Chance
 from atlas.core import ports
 from atlas.core.events import Watch
@@ -41,7 +39,7 @@ async def connected(
     """The systems that the settings name. Nothing is asked of them yet."""
     tenant, stack = settings.auth0, settings.foundry
     now = clock(wall, time.monotonic)
-    place = foundry.Place(stack.host, stack.dataset_rid, stack.branch)
+    place = foundry.Target(stack.host, stack.dataset_rid, stack.branch)
     client = foundry.Credentials(stack.oauth_token_url, stack.client_id, stack.client_secret)
     chance = Chance(time.monotonic, random.SystemRandom().random)
     async with (
@@ -57,10 +55,7 @@ async def connected(
         ) as branch,
     ):
         computing = Computing(processes(settings))
-        async with anyio.create_task_group() as starting:
-            starting.start_soon(computing.warm)
-            yield World(identities, store, branch, now, chance, computing, watch)
-            starting.cancel_scope.cancel()
+        yield World(identities, store, branch, now, chance, computing, watch)
 
 
 def clock(wall: ports.Clock, elapsed: Callable[[], float]) -> ports.Clock:

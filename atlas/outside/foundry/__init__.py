@@ -16,13 +16,13 @@ from atlas.outside.foundry.dataset import FoundryDataset
 from atlas.outside.foundry.door import Door
 from atlas.outside.foundry.token import Credentials, FoundryToken
 
-__all__ = ["Credentials", "FoundryDataset", "Place", "connected"]
+__all__ = ["Credentials", "FoundryDataset", "Target", "connected"]
 
 SPARE_CONNECTIONS = 4  # a commit does not wait for uploads, nor a token for either
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Target:
     """Where rows go. `host` is a URL without a slash at its end."""
 
     host: str
@@ -32,7 +32,7 @@ class Place:
 
 @asynccontextmanager
 async def connected(
-    place: Place,
+    place: Target,
     credentials: Credentials,
     calls_at_once: int,
     call_seconds: float,
