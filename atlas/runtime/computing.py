@@ -8,7 +8,9 @@ Work in steps is a generator function: it yields where it may pause, and returns
 """
 
 import inspect
+import os
 import signal
+import sys
 from collections.abc import Callable, Generator
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -63,12 +65,13 @@ async def stepwise(steps: Generator[None, None, T]) -> T:
 
 
 def finished(work: Callable[..., Generator[None, None, T]], args: tuple[Any, ...]) -> T:
-    """In a worker, which ends when its parent does and leaves Ctrl-C to it."""
+    """In a worker, which leaves Ctrl-C to its parent, and ends when that has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    steps = work(*args)
-    while True:
+    parent, steps = os.getppid(), work(*args)
+    while os.getppid() == parent:
         try:
             next(steps)
         except StopIteration as end:
             made: T = end.value
             return made
+    sys.exit()

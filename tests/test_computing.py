@@ -1,0 +1,142 @@
+"""Where work is done that takes the processor."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from atlas.runtime import Computing
+from atlas.runtime.computing import QUICK_BYTES_MAX, WORKER_BYTES_MIN
+
+MUCH, SOME, LITTLE = WORKER_BYTES_MIN, WORKER_BYTES_MIN - 1, QUICK_BYTES_MAX
+ENDS_SECONDS = 10.0
+
+
+def who_works():
+    yield
+    return os.getpid()
+
+
+def tell_and_stay(path):
+    Path(path).write_text(str(os.getpid()))
+    while True:
+        yield
+        time.sleep(0.01)
+
+
+def dies(path):
+    """The first time."""
+    yield
+    if not Path(path).exists():
+        Path(path).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "done"
+
+
+def dies_always():
+    yield
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def is_wrong():
+    yield
+    raise ZeroDivisionError
+
+
+async def test_much_of_it_is_done_in_another_process_and_what_is_less_here():
+    computing = Computing(1)
+    assert await computing(MUCH, who_works) != os.getpid()
+    assert await computing(SOME, who_works) == os.getpid()
+    assert await Computing(0)(MUCH, who_works) == os.getpid()
+
+
+async def test_without_workers_the_loop_turns_between_the_steps():
+    turns, steps = 0, 50
+
+    def work():
+        for _ in range(steps):
+            yield
+        return turns
+
+    async def turn():
+        nonlocal turns
+        while True:
+            turns += 1
+            await anyio.lowlevel.checkpoint()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(turn)
+        assert await Computing(0)(MUCH, work) >= steps - 1
+        tasks.cancel_scope.cancel()
+
+
+async def test_what_is_not_in_steps_is_done_at_once_or_in_a_thread():
+    assert await Computing(1)(LITTLE, os.getpid) == os.getpid()
+    assert await Computing(1)(LITTLE + 1, os.getpid) == os.getpid()
+
+
+async def test_a_worker_that_dies_is_replaced_and_its_work_done(tmp_path):
+    assert await Computing(1)(MUCH, dies, tmp_path / "died") == "done"
+
+
+async def test_work_that_kills_every_worker_fails_and_the_next_has_one_again():
+    computing = Computing(1)
+    with pytest.raises(anyio.BrokenWorkerProcess):
+        await computing(MUCH, dies_always)
+    assert await computing(MUCH, who_works) != os.getpid()
+
+
+async def test_what_work_raises_in_a_worker_is_raised_here():
+    with pytest.raises(ZeroDivisionError):
+        await Computing(1)(MUCH, is_wrong)
+
+
+PARENT = """
+import sys, anyio
+from atlas.runtime import Computing
+from tests.test_computing import MUCH, tell_and_stay
+if __name__ == "__main__":
+    anyio.run(Computing(1), MUCH, tell_and_stay, sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
+def test_a_worker_ends_with_its_parent_in_the_middle_of_its_work(tmp_path, ending):
+    told = tmp_path / "pid"
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    parent = subprocess.Popen(
+        [sys.executable, script, told],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        worker = int(until(lambda: told.exists() and told.read_text()))
+        parent.send_signal(ending)
+        until(lambda: is_gone(worker))
+    finally:
+        parent.kill()
+        parent.wait()
+
+
+def until(true):
+    for _ in range(int(ENDS_SECONDS / 0.05)):
+        if found := true():
+            return found
+        time.sleep(0.05)
+    pytest.fail("It never came to that.")
+
+
+def is_gone(pid):
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state == "Z"
