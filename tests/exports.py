@@ -3,7 +3,8 @@
 import hashlib
 from datetime import UTC, datetime, timedelta
 
-from atlas.core.messages import Flattened, Head, Table, User
+from atlas.core.messages import Flattened, Head, Packed, Reject, User
+from atlas.outside.sqlite.packing import pack, unpack
 from atlas.outside.sqlite.shelf import Shelf
 
 ADA = User("auth0|ada")
@@ -15,7 +16,15 @@ def export(number: int) -> Flattened:
     """Always the same for the same number."""
     id = hashlib.sha256(str(number).encode()).hexdigest()
     at = NOON + timedelta(seconds=number)
-    return Flattened(id, Head(ADA, "", "", ""), at, Table(content(id), 1, 0))
+    return Flattened(id, Head(ADA, "", "", ""), at, packed(content(id), 1))
+
+
+def packed(ndjson: bytes, ingested: int, *rejects: Reject) -> Packed:
+    return Packed(pack(ndjson), len(ndjson), ingested, len(rejects), rejects)
+
+
+def rows_of(export: Flattened) -> bytes:
+    return unpack(export.table.file)
 
 
 def content(id: str) -> bytes:

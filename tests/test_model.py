@@ -32,11 +32,11 @@ from hypothesis.stateful import (
 from atlas.actors.upload import Chance, Pace, Upload
 from atlas.core.errors import BranchBusy, CommitRefused, FileRefused, FoundryError, Unavailable
 from atlas.core.events import KeyBesideJournal
-from atlas.core.messages import Flattened, Head, Limits, Table, User
+from atlas.core.messages import Flattened, Head, Limits, User
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
 from atlas.runtime import Promises, Restarts
-from tests.exports import NOON, SHELF
+from tests.exports import NOON, SHELF, packed, rows_of
 from tests.fakes import MemoryDataset
 
 pytestmark = pytest.mark.slow
@@ -226,7 +226,7 @@ class Lives(RuleBasedStateMachine):
         number, count = len(self.exports), 1 + pick % 3
         ndjson = b"".join(b'{"uuid":"a%d-%d"}\n' % (number, row) for row in range(count))
         id = hashlib.sha256(ndjson).hexdigest()
-        self.exports[id] = Flattened(id, Head(ADA, "", "", ""), NOON, Table(ndjson, count, 0))
+        self.exports[id] = Flattened(id, Head(ADA, "", "", ""), NOON, packed(ndjson, count))
         self.troubles_before[id] = self.troubles
         assert not (await self.journal.intake.append(self.exports[id])).replayed
 
@@ -277,7 +277,7 @@ class Lives(RuleBasedStateMachine):
         """Those of ours at which nothing stands, and what is to stand there."""
         taken = self.foundry.files()
         return [
-            (each.path, self.exports[each.id].table.ndjson)
+            (each.path, rows_of(self.exports[each.id]))
             for each in await self.receipts()
             if each.status == "accepted" and each.path not in taken
         ]
@@ -292,7 +292,7 @@ class Lives(RuleBasedStateMachine):
         assert max(stands.values(), default=1) == 1
         assert self.foundry.complaints == []
         for receipt in self.runner.run(self.receipts()):
-            ndjson = self.exports[receipt.id].table.ndjson
+            ndjson = rows_of(self.exports[receipt.id])
             if receipt.status == "committed":
                 found = self.foundry.transactions[receipt.transaction]
                 assert (found.state, found.files[receipt.path]) == ("COMMITTED", ndjson)
@@ -327,7 +327,7 @@ class Lives(RuleBasedStateMachine):
         assert self.foundry.open_now() == []
         for receipt in self.runner.run(self.receipts()):
             assert receipt.status in {"committed", "set_aside"}
-            is_there = self.foundry.has_committed(self.exports[receipt.id].table.ndjson)
+            is_there = self.foundry.has_committed(rows_of(self.exports[receipt.id]))
             assert receipt.status == "committed" or not is_there
 
 

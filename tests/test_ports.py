@@ -43,7 +43,6 @@ from atlas.core.messages import (
     Limits,
     Reject,
     Seen,
-    Table,
     User,
 )
 from atlas.local import auth0 as local_auth0
@@ -53,7 +52,7 @@ from atlas.local.foundry.state import DATASET
 from atlas.outside import auth0, foundry
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
-from tests.exports import NOON, SHELF
+from tests.exports import NOON, SHELF, packed
 from tests.fakes import KnownUsers, MemoryDataset, no_answer
 
 PATH = "healthkit/raw/auth0|64f0/2026-01-02T12-00-00-000Z.ndjson"
@@ -428,7 +427,7 @@ def journal(request, tmp_path):
 def an_export(id="id-1", user=ADA, ndjson=ROWS, at=NOON, key=None, place=0, of=1) -> Flattened:
     binding = None if key is None else Binding(key, place, of)
     head = Head(user, "phone", "", f"correlation of {id}", binding)
-    return Flattened(id, head, at, Table(ndjson, 1, 1, (Reject(2, "no JSON"),)))
+    return Flattened(id, head, at, packed(ndjson, 1, Reject(2, "no JSON")))
 
 
 async def accept(journal, *ids, **more):

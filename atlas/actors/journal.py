@@ -33,7 +33,7 @@ class Journal:
             self.watch(ExportReplayed(export.id, head.correlation_id, head.user.sub))
         else:
             self.bell.ring()
-            size = len(table.ndjson)
+            size = table.bytes
             self.watch(
                 ExportAccepted(
                     export.id,

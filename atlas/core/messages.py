@@ -96,7 +96,7 @@ class Reject(Struct, frozen=True):
 
 
 class Table(Struct, frozen=True):
-    """The bytes of one file in the dataset, and what was left out of it.
+    """Rows as the bytes of a file in the dataset, and what was left out of it.
 
     `ingested` counts its rows, `rejected` the lines that became none, of which `rejects` tells
     the first few.
@@ -108,13 +108,23 @@ class Table(Struct, frozen=True):
     rejects: tuple[Reject, ...] = ()
 
 
+class Packed(Struct, frozen=True):
+    """The same with its file compressed, which then has so many `bytes` again."""
+
+    file: bytes
+    bytes: int
+    ingested: int
+    rejected: int
+    rejects: tuple[Reject, ...] = ()
+
+
 class Flattened(Struct, frozen=True):
     """An export as it will stand in the dataset, accepted at this moment."""
 
     id: str
     head: Head
     at: datetime
-    table: Table
+    table: Packed
 
 
 class Receipt(Struct, frozen=True):

@@ -19,6 +19,7 @@ from atlas.core import ports
 from atlas.core.errors import Unavailable
 from atlas.core.events import ActorCrashed, DrainEnded, Watch
 from atlas.core.messages import Receipt
+from atlas.outside.sqlite.packing import pack
 from atlas.runtime import Bell, OnCrash, Promises, Rescue, Restarts, Stages, supervise
 from atlas.service.drain import Drain
 from atlas.service.listeners import Actors, listener, operator
@@ -60,7 +61,9 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
             rescue = Rescue(keeper, quarantine.knows)
             journal = Journal(store.intake, promises, bell, watch)
             journaler = stages.spawn_last(journal, at_once=64)
-            flattener = stages.spawn(Flatten(compute, now), journaler, rescue=rescue, at_once=2)
+            flattener = stages.spawn(
+                Flatten(compute, pack, now), journaler, rescue=rescue, at_once=2
+            )
             decode = Decode(compute, limits.bytes_max, limits.lines_max, watch)
             decoder = stages.spawn(decode, flattener, rescue=rescue, at_once=2)
             doorkeeper = stages.spawn_last(Authenticate(world.identities, scope), at_once=16)

@@ -18,9 +18,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from atlas.core import ndjson, rows
-from atlas.core.messages import Export, Flattened, Head, Table, User
+from atlas.core.messages import Export, Flattened, Head, Packed, Table, User
 from atlas.outside.sqlite.entries import Entries, Fixed, Label
 from atlas.outside.sqlite.journal import opened
+from atlas.outside.sqlite.packing import pack
 from atlas.outside.sqlite.room import Bounds
 from atlas.outside.sqlite.seal import Seal, new_root
 from tests.bench.codec import HEADER
@@ -95,7 +96,7 @@ def share_of_sealing(count: int) -> float:
 
     def seal() -> None:
         entries.close_label(fixed, label)
-        entries.close_payload(fixed, file)
+        entries.close_payload(fixed, pack(file))
 
     return best(seal) / best(codec)
 
@@ -126,7 +127,8 @@ async def seconds_to_accept(path: Path, count: int) -> float:
             for number in numbers:
                 id = hashlib.sha256(str(number).encode()).hexdigest()
                 at = datetime.fromtimestamp(number, UTC)
-                await journal.intake.append(Flattened(id, head, at, table))
+                file = Packed(pack(table.ndjson), len(table.ndjson), table.ingested, 0)
+                await journal.intake.append(Flattened(id, head, at, file))
 
         began = time.perf_counter()
         await asyncio.gather(*(send() for _ in range(AT_ONCE)))

@@ -11,12 +11,12 @@ import zstandard
 
 from atlas.core.errors import BadSetting, CannotStart, Damaged
 from atlas.core.events import KeyBesideJournal
-from atlas.core.messages import Binding, Flattened, Head, Limits, Reject, Seen, Table, User
+from atlas.core.messages import Binding, Flattened, Head, Limits, Reject, Seen, User
 from atlas.outside.sqlite import keys
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
 from tests.conftest import RID
-from tests.exports import NOON, SHELF
+from tests.exports import NOON, SHELF, packed
 
 CANARY = "canary-" + "x" * 8
 ADA = User(f"auth0|{CANARY}")
@@ -58,7 +58,7 @@ def an_export(id="id-1", key=None) -> Flattened:
     binding = None if key is None else Binding(key, 0, 1)
     head = Head(ADA, CANARY, CANARY, "correlation-1", binding)
     at = NOON + timedelta(seconds=int(id[3:]))
-    return Flattened(id, head, at, Table(ROWS, 9, 1, (Reject(2, CANARY),)))
+    return Flattened(id, head, at, packed(ROWS, 9, Reject(2, CANARY)))
 
 
 async def kept(path, *sealed_with, count=3):

@@ -9,6 +9,7 @@ import msgspec
 from atlas.core.messages import Original, Receipt
 from atlas.outside.sqlite.commits import Commits
 from atlas.outside.sqlite.entries import BOUND, COLUMNS, Entries, Fixed, Label, Row
+from atlas.outside.sqlite.packing import pack
 from atlas.outside.sqlite.room import Room
 
 CRASHED = "it crashes a stage"
@@ -53,7 +54,7 @@ class SqliteAside:
             self._room.check(db, len(text))
             fixed = Fixed(id, entries.seal.user(head.user.sub), at.isoformat(), 0, 0, len(text))
             label = Label(head.user.sub, "", (), head.correlation_id)
-            sealed = entries.close_label(fixed, label), entries.close_payload(fixed, text)
+            sealed = entries.close_label(fixed, label), entries.close_payload(fixed, pack(text))
             row = [*fixed, entries.seal.name(id), *sealed]
             return entries.receipt(Row(*db.execute(INSERT, row).fetchone()))
 

@@ -9,14 +9,13 @@ from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 import msgspec
-import zstandard
 from msgspec import Struct
 
 from atlas.core.errors import Damaged
 from atlas.core.messages import Receipt, Reject, Status
+from atlas.outside.sqlite.packing import unpack
 from atlas.outside.sqlite.seal import Seal
 
-LEVEL = -1  # a third faster than 1 for an export of 11 records, and 2 % of it larger
 Stands = Status | Literal["claimed"]  # the last is a word between journal and uploader only
 
 BOUND = "id, user, at, ingested, rejected, bytes"
@@ -65,8 +64,6 @@ class Entries:
 
     def __init__(self, seal: Seal) -> None:
         self.seal = seal
-        self._compressor = zstandard.ZstdCompressor(level=LEVEL)
-        self._decompressor = zstandard.ZstdDecompressor()
 
     def close_label(self, row: Fixed | Row, label: Label) -> bytes:
         return self.seal.close(msgspec.msgpack.encode(label), bound(row))
@@ -75,14 +72,14 @@ class Entries:
         """Raises Damaged."""
         return _label.decode(self.seal.open(row.label, bound(row)))
 
-    def close_payload(self, row: Fixed | Row, payload: bytes) -> bytes:
-        return self.seal.close(self._compressor.compress(payload), bound(row))
+    def close_payload(self, row: Fixed | Row, packed: bytes) -> bytes:
+        return self.seal.close(packed, bound(row))
 
     def payload(self, row: Row, sealed: bytes | None) -> bytes:
         """Raises Damaged."""
         if sealed is None:
             raise Damaged
-        return self._decompressor.decompress(self.seal.open(sealed, bound(row)))
+        return unpack(self.seal.open(sealed, bound(row)))
 
     def receipt(self, row: Row) -> Receipt:
         """Without what the label tells when that is damaged."""

@@ -71,19 +71,19 @@ class SqliteIntake:
 
     def _insert(self, db: sqlite3.Connection, export: Flattened) -> Receipt:
         entries, table, head = self._entries, export.table, export.head
-        self._room.check(db, len(table.ndjson))
+        self._room.check(db, table.bytes)
         fixed = Fixed(
             export.id,
             entries.seal.user(head.user.sub),
             export.at.isoformat(),
             table.ingested,
             table.rejected,
-            len(table.ndjson),
+            table.bytes,
         )
         path = self._path(db, head.user, export.at)
         label = Label(head.user.sub, path, table.rejects, head.correlation_id)
         row = Row(*fixed, entries.close_label(fixed, label), "accepted", None)
-        payload = entries.close_payload(fixed, table.ndjson)
+        payload = entries.close_payload(fixed, table.file)
         db.execute(INSERT, [*fixed, entries.seal.name(path), row.label, payload])
         return receipt_of(row, label, export.at)
 

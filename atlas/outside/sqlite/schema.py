@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import zstandard
 
 from atlas.core.errors import CannotStart
 from atlas.core.events import LedgerUnbalanced
@@ -177,6 +176,6 @@ def sealed(row: tuple[Any, ...], entries: Entries) -> list[object]:
     label = Label(sub, path, _rejects.decode(rejects), correlation_id)
     kept = None
     if payload is not None:
-        kept = entries.close_payload(fixed, zstandard.ZstdDecompressor().decompress(payload))
+        kept = entries.close_payload(fixed, payload)
     place = entries.seal.name(path)
     return [number, *fixed, place, entries.close_label(fixed, label), kept, tries, status, rid]
