@@ -26,6 +26,8 @@ from atlas.service.listeners import Actors, listener, operator
 from atlas.service.world import World
 from atlas.settings import Settings
 
+FLATTEN_AT_ONCE = 5  # one more than there may be workers
+
 
 @dataclass(frozen=True, slots=True)
 class Service:
@@ -61,9 +63,8 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
             rescue = Rescue(keeper, quarantine.knows)
             journal = Journal(store.intake, promises, bell, watch)
             journaler = stages.spawn_last(journal, at_once=64)
-            flattener = stages.spawn(
-                Flatten(compute, pack, now), journaler, rescue=rescue, at_once=2
-            )
+            flatten = Flatten(compute, pack, now)
+            flattener = stages.spawn(flatten, journaler, rescue=rescue, at_once=FLATTEN_AT_ONCE)
             decode = Decode(compute, limits.bytes_max, limits.lines_max, watch)
             decoder = stages.spawn(decode, flattener, rescue=rescue, at_once=2)
             doorkeeper = stages.spawn_last(Authenticate(world.identities, scope), at_once=16)
