@@ -7,8 +7,21 @@ of it together, `census` counts, `place` remembers how far a sending came.
 """
 
 from atlas.apple.archive import opened
+from atlas.apple.census import Kind, census
 from atlas.apple.conversion import Conversion
 from atlas.apple.errors import Unreadable
-from atlas.apple.samples import line
+from atlas.apple.place import Lines, Mark, Place
+from atlas.apple.samples import Sample, line
 
-__all__ = ["Conversion", "Unreadable", "line", "opened"]
+__all__ = [
+    "Conversion",
+    "Kind",
+    "Lines",
+    "Mark",
+    "Place",
+    "Sample",
+    "Unreadable",
+    "census",
+    "line",
+    "opened",
+]

@@ -32,7 +32,7 @@ TYPE = "HKDataTypeIdentifierElectrocardiogram"
 BYTES_MAX = 2 * 1024 * 1024  # of a file; the voltages of 30 seconds have 120 KB
 FIELDS = 7  # of the head, behind the moment
 HARDWARE = re.compile(r"[A-Za-z]+\d+,\d+")
-NO_ECG = "it is no electrocardiogram of Apple's"
+NO_ECG = "is no electrocardiogram of Apple's"
 
 
 def electrocardiogram(chunks: Iterable[bytes]) -> Electrocardiogram:
@@ -58,7 +58,7 @@ def text_of(chunks: Iterable[bytes]) -> str:
     for chunk in chunks:
         gathered += chunk
         if len(gathered) > BYTES_MAX:
-            raise Unreadable("it is larger than an electrocardiogram of Apple's ever is")
+            raise Unreadable("is larger than an electrocardiogram of Apple's ever is")
     return gathered.decode("utf-8-sig", "replace")
 
 

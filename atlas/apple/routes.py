@@ -17,8 +17,8 @@ from atlas.apple.traits import number
 TYPE = "HKWorkoutRouteTypeIdentifier"
 POINTS_MAX = 20_000
 TEXT_MAX = 100
-NO_ROUTE = "it is no route of Apple's"
-DECLARES = "it declares a DTD, as Apple's never does"
+NO_ROUTE = "is no route of Apple's"
+DECLARES = "declares a DTD, as Apple's never does"
 # Apple's word: the app's
 NAMES = {
     "ele": "altitude",
