@@ -141,13 +141,17 @@ class Reader:
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         element = Element(name, attributes, [])
-        if len(self.open) > 1 and name in SAMPLES:
-            self.close_what_cannot_hold(name)
         if len(self.open) > 1:  # the root keeps none
-            self.open[-1].children.append(element)
+            self.put_inside(element)
         self.open.append(element)
+
+    def put_inside(self, element: Element) -> None:
         if len(self.open) > DEPTH_MAX:
             raise Unreadable("The XML is nested deeper than Apple's ever is: refused.")
+        if element.name in SAMPLES:
+            self.close_what_cannot_hold(element.name)
+        if len(self.open) > 1:
+            self.open[-1].children.append(element)
 
     def end(self, name: str) -> None:
         if self.open[-1].name == name:  # else it was closed before
