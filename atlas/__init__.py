@@ -14,6 +14,7 @@ settings  what may be set
 service   the wiring; the only file that knows every room
 process   a running service: journal, loop, sockets, signals
 client    the good mobile client
+apple     Apple's Health export, as the lines that the app would send
 prove     kills and starves it against the stand-ins, and draws the balance
 cli       one function a command
 """

@@ -26,6 +26,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "local": ("", "aiohttp joserfc msgspec"),
     "settings": ("core", "msgspec"),
     "service": ("core runtime actors edge outside settings", "anyio starlette"),
+    "apple": ("core", "msgspec"),
     "client": ("core", "aiohttp anyio msgspec pybase64 stamina"),
     "process": ("core service settings", "anyio starlette uvicorn"),
     "prove": (
@@ -33,7 +34,7 @@ ROOMS: dict[str, tuple[str, str]] = {
         "aiohttp anyio msgspec pybase64 rich",
     ),
     "cli": (
-        "core settings service process local client prove",
+        "core settings service process local client apple prove",
         "aiohttp anyio msgspec rich typer yarl",
     ),
 }
@@ -127,6 +128,12 @@ def test_the_stages_stand_in_the_order_of_the_data():
 
 @pytest.mark.parametrize("file", sorted((ATLAS / "core").glob("*.py")), ids=name_of)
 def test_the_words_and_rules_touch_no_clock_no_disk_and_no_log(file):
+    assert not {name.split(".")[0] for name in imports(file)} & WORDS_ONLY
+    assert ".now(" not in file.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("file", sorted((ATLAS / "apple").glob("*.py")), ids=name_of)
+def test_the_importer_touches_no_clock_and_no_network(file):
     assert not {name.split(".")[0] for name in imports(file)} & WORDS_ONLY
     assert ".now(" not in file.read_text(encoding="utf-8")
 

@@ -1,7 +1,8 @@
 """The command line: one function a command, one file a kind of command.
 
 `main.py` lists the commands. `services.py` holds those that run (with `standins.py` for what
-`atlas local` adds), `phone.py` those that do what the app does, `exports.py` those that look into
+`atlas local` adds), `phone.py` those that do what the app does, `importing.py` (with
+`windows.py`) the one that sends what Apple exports, `exports.py` those that look into
 the journal, `prove.py` the one that breaks everything on purpose.
 """
 

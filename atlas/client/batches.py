@@ -1,8 +1,8 @@
 """From lines to requests: cut by the lines alone, so that the same file is the same requests."""
 
 import codecs
-import gzip
 import hashlib
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ import pybase64
 
 CHUNK_BYTES_MAX, CHUNK_LINES_MAX = 512 * 1024, 1_000
 CHUNKS = 8  # in a batch, and no more is lost when an answer is
+GZIP = 31  # how zlib is told to write it
 BATCH_BYTES_MAX = CHUNKS * CHUNK_BYTES_MAX  # unless a single line has more
 
 
@@ -74,11 +75,16 @@ def cut(lines: Iterable[bytes]) -> Iterator[Chunk]:
 
 
 def packed(batch: Batch, device: str | None) -> bytes:
-    """The body of a request. It has no timestamp: the same lines are the same export for ever."""
-    sender = {} if device is None else {"device": device}
-    chunks = [
-        {"rawhealthkit": pybase64.b64encode(chunk.text).decode(), "recordCount": chunk.records}
-        | sender
-        for chunk in batch.chunks
-    ]
-    return gzip.compress(msgspec.json.encode({"chunks": chunks}), compresslevel=1)
+    """The body of a request. It has no timestamp: the same lines are the same export for ever.
+
+    It is packed chunk by chunk, and never stands there in full: that would be 11 MB.
+    """
+    packer = zlib.compressobj(1, zlib.DEFLATED, GZIP)
+    sender = b"" if device is None else b',"device":' + msgspec.json.encode(device)
+    body, before = [], b'{"chunks":['
+    for chunk in batch.chunks:
+        text = pybase64.b64encode(chunk.text)
+        head = b'%b{"rawhealthkit":"%b","recordCount":%d%b}' % (before, text, chunk.records, sender)
+        body.append(packer.compress(head))
+        before = b","
+    return b"".join([*body, packer.compress(b"]}"), packer.flush()])

@@ -8,9 +8,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import codec, hop, journal, service, sync
+from tests.bench import apple, codec, hop, journal, service, sync
 
 MEASURES = {
+    "apple": apple.measure,
     "codec": codec.measure,
     "hop": hop.measure,
     "journal": journal.measure,

@@ -1,0 +1,147 @@
+"""An export on the disk: the zip of the phone, the folder that it unpacks to, or the XML alone.
+
+Nothing is unpacked. What in a zip is no part of an export is passed over, and what would swell is
+refused: the XML of a real one has 15 to 25 times the size of its zip.
+"""
+
+import re
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from io import FileIO
+from pathlib import Path
+from typing import IO
+
+from atlas.apple.errors import Unreadable
+
+CHUNK_BYTES = 64 * 1024  # the last one is lost with a bit of it
+RATIO_MAX, SMALL_BYTES = 200, 1024 * 1024  # what is small may be of any ratio
+PLAIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others can ask for gigabytes of memory
+ENCRYPTED = 0x1 | 0x20 | 0x40  # or patched, which no phone does either
+ZIP = b"PK\x03\x04"
+CLINICAL = "_cda.xml"  # export_cda.xml: the same once more, in another format
+OUTWARD = re.compile(r"(?:^|/)\.\.(?:/|$)|^/|^[A-Za-z]:|[\x00-\x1f]")
+LEADS_OUT = "has a path that leads out of the zip"
+NOT_OURS = re.compile(r"(?:^|/)(?:__MACOSX/|\._)")  # what macOS adds to a zip
+COPY = "copy it from the phone once more"
+TORN = (zipfile.BadZipFile, zlib.error, EOFError)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A file of an export. `fault` says why it must not be read."""
+
+    name: str
+    size: int
+    open: Callable[[], IO[bytes]]
+    fault: str = ""
+
+    def chunks(self) -> Iterator[bytes]:
+        """Its bytes. Raises Unreadable."""
+        try:
+            with self.open() as file:
+                while chunk := file.read(CHUNK_BYTES):
+                    yield chunk
+        except TORN as error:
+            raise Unreadable(f"The zip is damaged: {COPY}.") from error
+        except OSError as error:
+            raise Unreadable(f"A file cannot be read: {error.strerror or 'it is torn'}.") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What it holds. `passed_over` counts what is left out, by the reason."""
+
+    xml: Part
+    ecgs: tuple[Part, ...]
+    routes: tuple[Part, ...]
+    passed_over: Counter[str]
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Export]:
+    """Raises Unreadable."""
+    if path.is_dir():
+        yield sorted_out(files_in(path))
+    elif path.suffix.lower() == ".xml" or not zipfile.is_zipfile(path):
+        yield Export(alone(path), (), (), Counter())
+    else:
+        with archive_at(path) as archive:
+            yield sorted_out(members(archive, path.stat().st_size))
+
+
+def sorted_out(parts: Iterable[Part]) -> Export:
+    """The largest XML is that of the export, whatever its name: each language has its own."""
+    found = list(parts)
+    tricks = [part.fault for part in found if part.fault == LEADS_OUT]
+    ours = [part for part in found if part.fault != LEADS_OUT]
+    xmls = ending(ours, ".xml")
+    if not xmls:
+        why = f" ({len(tricks)} {LEADS_OUT})" if tricks else ""
+        raise Unreadable(f"There is no XML of an export in it{why}: give the export.zip.")
+    xml = max(xmls, key=lambda part: part.size)
+    if xml.fault:
+        raise Unreadable(f"The XML in the zip {xml.fault}: refused.")
+    ecgs, routes = ending(ours, ".csv"), ending(ours, ".gpx")
+    return Export(
+        xml,
+        tuple(part for part in ecgs if not part.fault),
+        tuple(part for part in routes if not part.fault),
+        Counter(part.fault for part in (*ecgs, *routes) if part.fault) + Counter(tricks),
+    )
+
+
+def ending(parts: Iterable[Part], suffix: str) -> list[Part]:
+    """In the order of their names, which is the same for every run."""
+    found = [part for part in parts if part.name.lower().endswith(suffix)]
+    return sorted(
+        (part for part in found if not part.name.lower().endswith(CLINICAL)),
+        key=lambda part: part.name,
+    )
+
+
+def alone(path: Path) -> Part:
+    with path.open("rb") as file:
+        if file.read(len(ZIP)) == ZIP:
+            raise Unreadable(f"{path} is a zip that is cut short: {COPY}.")
+    return Part(path.name, path.stat().st_size, partial(FileIO, path))
+
+
+def files_in(folder: Path) -> Iterator[Part]:
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and not path.is_symlink() and not NOT_OURS.search(name):
+            yield Part(name, path.stat().st_size, partial(FileIO, path))
+
+
+def archive_at(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except (*TORN, NotImplementedError) as error:
+        raise Unreadable(f"{path} is a damaged zip: {COPY}.") from error
+
+
+def members(archive: zipfile.ZipFile, size: int) -> Iterator[Part]:
+    infos = [info for info in archive.infolist() if not info.is_dir()]
+    if sum(info.compress_size for info in infos) > size:
+        raise Unreadable("The files in the zip lie in each other, as a bomb's do: refused.")
+    for info in infos:
+        name = info.orig_filename.replace("\\", "/")
+        if not NOT_OURS.search(name):
+            yield Part(name, info.file_size, partial(archive.open, info), fault_of(name, info))
+
+
+def fault_of(name: str, info: zipfile.ZipInfo) -> str:
+    if OUTWARD.search(name):
+        return LEADS_OUT
+    if info.flag_bits & ENCRYPTED:
+        return "is encrypted (unpack it with its password, and give the folder)"
+    if info.compress_type not in PLAIN:
+        return "is compressed in a way that phones do not use"
+    if info.file_size > max(SMALL_BYTES, RATIO_MAX * info.compress_size):
+        return f"would swell to more than {RATIO_MAX} times its size, as a bomb does"
+    return ""

@@ -1,0 +1,85 @@
+"""Records and correlations, as samples."""
+
+from collections.abc import Mapping
+
+from atlas.apple.markup import Element
+from atlas.apple.samples import Category, Correlation, Quantity
+from atlas.apple.traits import number, traits
+from atlas.apple.vocabulary import NUMBERS, SLEEP, STAGES, quantity_class
+
+CATEGORY = "HKCategoryType"
+HEARTBEATS = "HeartRateVariabilityMetadataList"
+
+
+def record(element: Element) -> Quantity | Category:
+    if element.attributes.get("type", "").startswith(CATEGORY):
+        return category(element)
+    return quantity(element)
+
+
+def quantity(element: Element) -> Quantity:
+    kind = element.attributes.get("type", "")
+    unit, text = element.attributes.get("unit"), element.attributes.get("value")
+    value = number(text) if text is not None else None
+    return Quantity(
+        **traits(element, kind, unit or "", text or ""),
+        sample_class=quantity_class(kind),
+        data_type="quantity",
+        quantity_type=kind,
+        value_double=value,
+        unit=unit,
+        value_text=text if value is None else None,
+        heartbeats=heartbeats(element) if element.children else None,
+    )
+
+
+def category(element: Element) -> Category:
+    """Labels become Apple's numbers; iOS 8 wrote the numbers; a label that is newer stays text."""
+    kind = element.attributes.get("type", "")
+    unit, text = element.attributes.get("unit"), element.attributes.get("value")
+    value = NUMBERS.get(text or "")
+    if value is None and text is not None and text.isdecimal() and len(text) < 10:
+        value = int(text)
+    return Category(
+        **traits(element, kind, unit or "", text or ""),
+        sample_class="HKCategorySample",
+        data_type="category",
+        category_type=kind,
+        value_integer=value,
+        sleep_stage=stage(value) if kind == SLEEP else None,
+        value_text=text if value is None else None,
+        unit=unit,
+    )
+
+
+def stage(value: int | None) -> str | None:
+    return STAGES[value] if value is not None and value < len(STAGES) else None
+
+
+def heartbeats(element: Element) -> list[dict[str, object]] | None:
+    beats = [
+        beat(each.attributes)
+        for child in element.children
+        if child.name == HEARTBEATS
+        for each in child.children
+    ]
+    return beats or None
+
+
+def beat(attributes: Mapping[str, str]) -> dict[str, object]:
+    """One of them. The time is local, and has no date: it stays as it stands."""
+    rate = number(attributes.get("bpm", ""))
+    return {"bpm": attributes.get("bpm") if rate is None else rate, "time": attributes.get("time")}
+
+
+def correlation(element: Element) -> Correlation:
+    """Its children stand in the export a second time, as records of their own, and get theirs."""
+    kind = element.attributes.get("type", "")
+    children = [record(child) for child in element.children if child.name == "Record"]
+    return Correlation(
+        **traits(element, kind),
+        sample_class="HKCorrelation",
+        data_type="correlation",
+        correlation_type=kind,
+        child_sample_uuids=[child.uuid for child in children],
+    )

@@ -1,0 +1,99 @@
+"""Exports as phones make them, put together by the tests."""
+
+import zipfile
+from collections import Counter
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from atlas.apple import Conversion, line, opened
+from atlas.apple.conversion import samples
+from atlas.apple.markup import Reader
+
+WATCH = (
+    "&lt;&lt;HKDevice: 0x282d03020&gt;, name:Apple Watch, manufacturer:Apple Inc., model:Watch, "
+    "hardware:Watch5,3, software:6.1.3&gt;"
+)
+BEGAN = datetime(2020, 4, 10)  # noqa: DTZ001  # as Apple writes it, with the offset behind it
+DTD = """<!DOCTYPE HealthData [
+<!-- HealthKit Export Version: 12 -->
+<!ELEMENT HealthData (ExportDate,Me,(Record|Correlation|Workout|ActivitySummary)*)>
+<!ATTLIST VisionPrescription
+  type CDATA #REQUIRED
+<!ATTLIST Eye
+  prism CDATA #IMPLIED>
+]>
+"""
+ME = '<Me HKCharacteristicTypeIdentifierDateOfBirth="1815-12-10"/>'
+
+
+def record(**attributes: str) -> str:
+    """A heart rate, but for what is said; children are what `inside` says."""
+    inside = attributes.pop("inside", "")
+    given = {
+        "type": "HKQuantityTypeIdentifierHeartRate",
+        "sourceName": "Ada’s Apple\u00a0Watch",
+        "sourceVersion": "6.1.3",
+        "device": WATCH,
+        "unit": "count/min",
+        "creationDate": "2020-04-10 03:38:56 +0200",
+        "startDate": "2020-04-10 03:33:34 +0200",
+        "endDate": "2020-04-10 03:33:34 +0200",
+        "value": "60",
+    } | attributes
+    return element("Record", inside, **given)
+
+
+def element(name: str, inside: str = "", **attributes: str) -> str:
+    told = "".join(f' {key}="{value}"' for key, value in attributes.items() if value != "absent")
+    return f"<{name}{told}>{inside}</{name}>\n" if inside else f"<{name}{told}/>\n"
+
+
+def beats(count: int, first: int = 0) -> list[str]:
+    """That many records, no two of them equal."""
+    moments = (BEGAN + timedelta(seconds=number) for number in range(first, first + count))
+    return [record(startDate=f"{at} +0200", value=str(60 + at.second % 7)) for at in moments]
+
+
+def xml(*elements: str, dtd: str = DTD, end: str = "</HealthData>\n") -> bytes:
+    date = '<ExportDate value="2020-04-17 13:23:53 +0200"/>'
+    begin = f'<?xml version="1.0" encoding="UTF-8"?>\n{dtd}<HealthData locale="en_ZA">\n {date}\n'
+    return (f"{begin} {ME}\n" + "".join(f" {each}" for each in elements) + end).encode()
+
+
+def zipped(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
+
+
+def an_export(path: Path, *elements: str, **files: bytes) -> Path:
+    """export.zip with these records; `ecg_csv` is a file beside them."""
+    folder = "apple_health_export"
+    beside = {f"{folder}/{name.replace('_', '.')}": data for name, data in files.items()}
+    return zipped(path, {f"{folder}/export.xml": xml(*elements), **beside})
+
+
+def converted(data: bytes, chunk_bytes: int = 65_536) -> tuple[list[dict[str, object]], Reader]:
+    """The lines of an XML, read back."""
+    reader = Reader()
+    chunks = (data[at : at + chunk_bytes] for at in range(0, len(data), chunk_bytes))
+    found = [
+        msgspec.json.decode(line(each)) for each in samples(reader.elements(chunks), Counter())
+    ]
+    return found, reader
+
+
+def lines_of(path: Path, **options: bool) -> tuple[list[dict[str, object]], Conversion]:
+    with opened(path) as export:
+        conversion = Conversion(export, **options)
+        return [msgspec.json.decode(line(each)) for each in conversion.samples()], conversion
+
+
+def the_line(*elements: str) -> dict[str, object]:
+    """Of an export that makes one."""
+    (found,), reader = converted(xml(*elements))
+    assert reader.left_out == 0
+    return found

@@ -1,0 +1,165 @@
+"""Electrocardiograms and routes: lines of their own, when they are asked for."""
+
+import pytest
+
+from atlas.apple.routes import POINTS_MAX
+from tests.apple.exports import an_export, lines_of, record
+
+ECG = """Name,Ada Lovelace
+Date of Birth,"Dec 10, 1815"
+Recorded Date,2026-03-14 09:15:00 -0400
+Classification,Sinus Rhythm
+Symptoms,"Chest pain, dizziness"
+Software Version,1.90
+Device,"Watch7,12"
+Sample Rate,512 hertz
+
+
+Lead,Lead I
+Unit,µV
+
+-12.3
+0
+40.125
+"""
+PORTUGUESE = """Nome,Ada Lovelace
+Data de nascimento,"10/12/1815"
+Data de registo,2026-03-14 13:15:00 +0000
+Classificação,Ritmo sinusal
+Sintomas,
+Versão do software,1.90
+Dispositivo,"Watch7,12"
+Frequência,512 hertz
+
+
+Derivação,Derivação I
+Unidade,µV
+
+-12,3
+0
+40,125
+"""
+POINT = (
+    '<trkpt lon="-2.538323" lat="53.252917"><ele>21.476473</ele>'
+    "<time>2020-07-29T13:{minute:02}:{second:02}Z</time><extensions><speed>1.642115</speed>"
+    "<course>-1.000000</course><hAcc>3.723220</hAcc><vAcc>2.774929</vAcc></extensions></trkpt>\n"
+)
+
+
+def gpx(count: int, head: str = "") -> bytes:
+    points = (POINT.format(minute=number // 60 % 60, second=number % 60) for number in range(count))
+    return (
+        f'<?xml version="1.0" encoding="UTF-8"?>\n{head}<gpx version="1.1" creator="Apple Health '
+        'Export" xmlns="http://www.topografix.com/GPX/1/1"><metadata><time>2020-08-23T17:40:02Z'
+        f"</time></metadata><trk><name>Route</name><trkseg>{''.join(points)}</trkseg></trk></gpx>"
+    ).encode()
+
+
+def beside(tmp_path, **files: bytes) -> list[dict[str, object]]:
+    """The lines of the files beside an XML with one record."""
+    lines, conversion = lines_of(
+        an_export(tmp_path / "export.zip", record(), **files), with_ecgs=True, with_routes=True
+    )
+    assert not conversion.passed_over
+    return lines[1:]
+
+
+def test_nothing_is_read_that_was_not_asked_for(tmp_path):
+    path = an_export(tmp_path / "export.zip", record(), a_csv=ECG.encode(), b_gpx=gpx(2))
+
+    assert len(lines_of(path)[0]) == 1
+    assert len(lines_of(path, with_ecgs=True)[0]) == 2
+    assert len(lines_of(path, with_routes=True)[0]) == 2
+
+
+def test_an_ecg_is_a_line_and_does_not_say_whose_it_is(tmp_path):
+    (line,) = beside(tmp_path, ecg_csv=ECG.encode())
+
+    assert not {"Ada", "Lovelace", "1815", "Dec"} & set(str(line).replace("'", " ").split())
+    assert len(line.pop("uuid")) == 36
+    assert line == {
+        "sampleType": "HKDataTypeIdentifierElectrocardiogram",
+        "sampleClass": "HKElectrocardiogram",
+        "dataType": "electrocardiogram",
+        "startDate": "2026-03-14T13:15:00.000Z",
+        "endDate": "2026-03-14T13:15:00.005Z",
+        "sourceVersion": "1.90",
+        "device": {"hardwareVersion": "Watch7,12"},
+        "unit": "µV",
+        "samplingFrequencyHertz": 512,
+        "valueText": "Sinus Rhythm",
+        "voltages": [-12.3, 0, 40.125],
+        "metadata": {
+            "classification": "Sinus Rhythm",
+            "symptoms": "Chest pain, dizziness",
+            "lead": "Lead I",
+        },
+    }
+
+
+def test_an_ecg_in_another_language_is_the_same_sample(tmp_path):
+    one, other = beside(tmp_path, a_csv=ECG.encode(), b_csv=PORTUGUESE.encode())
+
+    assert other["voltages"] == one["voltages"]
+    assert other["uuid"] == one["uuid"]
+    assert "Lovelace" not in str(other)
+    assert "1815" not in str(other)
+
+
+@pytest.mark.parametrize(
+    "born", ["1815-12-10", "1815-12-10 00:00:00 +0000", '"10 déc. 1815"'], ids=str
+)
+def test_a_birth_date_is_dropped_however_it_is_written(tmp_path, born):
+    (line,) = beside(tmp_path, ecg_csv=ECG.replace('"Dec 10, 1815"', born).encode())
+
+    assert "1815" not in str(line)
+    assert line["startDate"] == "2026-03-14T13:15:00.000Z"
+
+
+def test_a_route_is_a_line_with_all_that_was_measured(tmp_path):
+    (line,) = beside(tmp_path, route_gpx=gpx(2))
+
+    assert line["locations"][0] == {
+        "latitude": 53.252917,
+        "longitude": -2.538323,
+        "altitude": 21.476473,
+        "timestamp": "2020-07-29T13:00:00.000Z",
+        "speed": 1.642115,
+        "course": -1,
+        "horizontalAccuracy": 3.72322,
+        "verticalAccuracy": 2.774929,
+    }
+    assert (line["dataType"], line["routeFile"]) == ("workoutRoute", "route.gpx")
+    assert line["startDate"] == "2020-07-29T13:00:00.000Z"
+    assert line["endDate"] == "2020-07-29T13:00:01.000Z"
+
+
+def test_a_route_that_is_longer_than_a_line_may_be_is_cut(tmp_path):
+    lines = beside(tmp_path, route_gpx=gpx(POINTS_MAX + 5))
+
+    assert [len(line["locations"]) for line in lines] == [POINTS_MAX, 5]
+    assert lines[0]["uuid"] != lines[1]["uuid"]
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        pytest.param("a_csv", b"a,b\nc,d\n", id="a table"),
+        pytest.param("a_csv", b"1\n2\n", id="only numbers"),
+        pytest.param("a_csv", b'"' + b"a" * 200_000, id="a field without end"),
+        pytest.param("a_csv", ECG.encode() + b"1\n" * 1_100_000, id="a long one"),
+        pytest.param("a_csv", b"\xff\x00\xfe", id="bytes"),
+        pytest.param("a_gpx", b"", id="nothing"),
+        pytest.param("a_gpx", b"<gpx/>", id="no points"),
+        pytest.param("a_gpx", gpx(3)[:-20], id="a route that is cut short"),
+        pytest.param("a_gpx", gpx(3, "<!DOCTYPE gpx [<!ENTITY a 'b'>]>"), id="an entity"),
+    ],
+)
+def test_a_file_that_is_none_of_apples_is_passed_over_alone(tmp_path, name, data):
+    files = {name: data, "z_csv": ECG.encode(), "z_gpx": gpx(2)}
+    path = an_export(tmp_path / "export.zip", record(), **files)
+
+    lines, conversion = lines_of(path, with_ecgs=True, with_routes=True)
+    assert len(lines) == 3
+    assert conversion.passed_over.total() == 1
+    assert conversion.trouble is None

@@ -1,0 +1,338 @@
+"""`atlas import`: what it prints, what it sends, and that it goes on where it ended."""
+
+import base64
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import msgspec
+import pytest
+
+from atlas.apple import Conversion, Place, opened
+from atlas.cli.phone import Target
+from atlas.cli.windows import Sending, whose
+from atlas.settings import Export
+from tests.apple.exports import ME, an_export, beats, element, record, xml, zipped
+from tests.apple.test_beside import ECG, gpx
+from tests.conftest import Life
+from tests.test_cli import atlas  # noqa: F401  # a fixture
+from tests.test_contract import listening
+
+BOMB = '<!DOCTYPE HealthData [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]>\n'
+NAME = "Ada’s Apple\u00a0Watch"
+
+
+# what it says, without a service
+
+
+def test_a_dry_run_counts_by_type_and_sends_nothing(atlas, tmp_path):  # noqa: F811
+    summary = element("ActivitySummary", dateComponents="2020-04-10")
+    path = an_export(
+        tmp_path / "export.zip",
+        *beats(3),
+        record(type="HKQuantityTypeIdentifierStepCount", startDate="2019-12-31 20:00:00 -0800"),
+        summary,
+        ecg_csv=ECG.encode(),
+    )
+    ended = atlas("import", path, "--dry-run", "--ecg")
+
+    headings, *lines, total = ended.out.splitlines()
+    assert headings.split() == ["TYPE", "SAMPLES", "FIRST", "LAST"]
+    assert [line.split() for line in lines] == [
+        ["HKQuantityTypeIdentifierHeartRate", "3", "2020-04-09", "2020-04-10"],
+        ["HKDataTypeIdentifierElectrocardiogram", "1", "2026-03-14", "2026-03-14"],
+        ["HKQuantityTypeIdentifierStepCount", "1", "2020-01-01", "2020-04-10"],
+    ]
+    assert total == "5 samples of 3 types"
+    assert (ended.code, ended.err) == (0, "no samples, left out: 1 ActivitySummary\n")
+
+
+def test_a_program_gets_the_census_as_json(atlas, tmp_path):  # noqa: F811
+    path = an_export(tmp_path / "export.zip", *beats(3), '<Record a="1" a="2"/>\n')
+    told = msgspec.json.decode(atlas("import", path, "--dry-run", "--json").out)
+
+    assert (told["samples"], told["tags_left_out"]) == (3, 1)
+    assert told["types"] == [
+        {
+            "type": "HKQuantityTypeIdentifierHeartRate",
+            "count": 3,
+            "first": "2020-04-09T22:00:00.000Z",
+            "last": "2020-04-10T01:33:34.000Z",
+        }
+    ]
+
+
+def test_no_value_and_nothing_of_the_person_is_told(atlas, tmp_path):  # noqa: F811
+    bad = record(value="4711", sourceName="Ada").replace("<Record", "<Record value='1'")
+    path = an_export(tmp_path / "export.zip", record(value="4711"), bad, ecg_csv=ECG.encode())
+    ended = atlas("import", path, "--dry-run", "--ecg")
+
+    assert "1815" in ME
+    for told in ("Ada", "4711", "1815", "Lovelace", "Sinus"):
+        assert told not in ended.out + ended.err
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        pytest.param({"export.xml": xml(dtd=BOMB)}, "declares entities", id="an entity bomb"),
+        pytest.param({"export.xml": b"<a/>" + b" " * 9_000_000}, "swell", id="a zip bomb"),
+        pytest.param({"a.txt": b""}, "no XML", id="no XML"),
+        pytest.param({"../export.xml": xml(record())}, "leads out", id="a path that leads out"),
+        pytest.param({"export.xml": b"<a/>"}, "no Health export", id="another XML"),
+    ],
+)
+def test_what_must_not_be_imported_is_one_line_before_anything_is_sent(
+    atlas,  # noqa: F811
+    tmp_path,
+    files,
+    said,
+):
+    path = zipped(tmp_path / "export.zip", files)
+
+    assert said in atlas("import", path, "--dry-run").err
+    ended = atlas("import", path, "--token", "t", "--to", "http://127.0.0.1:1")
+    assert said in ended.err
+    assert (ended.code, ended.err.count("\n")) == (1, 1)
+    assert ended.out in {"", "0 lines read = 0 rows committed + 0 accepted + 0 rejected\n"}
+
+
+def test_a_file_of_another_kind_is_one_line(atlas, tmp_path):  # noqa: F811
+    (tmp_path / "cat.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+
+    ended = atlas("import", "cat.jpg", "--dry-run")
+    assert ended.err == (
+        "atlas: This is neither a zip nor XML: give the export.zip that the phone made.\n"
+    )
+    assert ended.code == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        pytest.param([], "EXPORT", id="no export"),
+        pytest.param(["nowhere.zip"], "nowhere.zip", id="one that is not there"),
+        pytest.param([".", "--json"], "--dry-run", id="JSON of nothing"),
+    ],
+)
+def test_wrong_usage_is_one_line(atlas, arguments, named):  # noqa: F811
+    assert named in atlas("import", *arguments).in_one_line(2)
+
+
+def test_an_export_without_a_service_says_where_it_was_looked_for(atlas, tmp_path):  # noqa: F811
+    path = an_export(tmp_path / "export.zip", record())
+
+    assert "is beside" in atlas("import", path, "--to", "https://atlas.test").in_one_line(1)
+
+
+# against the real service
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """A running service, to which exports are sent."""
+
+    port: int
+    life: Life
+
+    def target(self, token: str = "token-of-ada") -> Target:
+        return Target(f"http://127.0.0.1:{self.port}", token, None, is_streamed=False)
+
+    async def imported(self, path, window_lines=1_000, token="token-of-ada", **options) -> Sending:
+        with opened(path) as export:
+            sending = Sending(partial(Conversion, export, **options), window_lines)
+            await sending.run(path, self.target(token))
+        assert sending.balance.is_even
+        return sending
+
+    async def torn_off(self, path, after_lines: int) -> None:
+        """A sending that dies in the middle of its work, without a chance to clean up."""
+        with opened(path) as export, pytest.raises(BaseExceptionGroup):
+            await Sending(partial(Mortal, export, after_lines), 1_000).run(path, self.target())
+
+
+class Death(Exception):
+    pass
+
+
+class Mortal(Conversion):
+    """One that dies after so many samples."""
+
+    def __init__(self, export, after_lines: int) -> None:
+        super().__init__(export)
+        self.after_lines = after_lines
+
+    def samples(self):
+        for number, sample in enumerate(Conversion.samples(self)):
+            if number == self.after_lines:
+                raise Death
+            yield sample
+
+
+@asynccontextmanager
+async def running(tmp_path):
+    life = Life(tmp_path / "journal", journal_bytes_max=100_000_000)
+    life.export = Export(bytes_max=1_000_000)
+    async with listening(life) as server:
+        yield Atlas(server.port, life)
+
+
+async def test_every_sample_of_an_export_is_a_row(tmp_path):
+    async with running(tmp_path) as there:
+        path = an_export(
+            tmp_path / "export.zip", *beats(2_500), ecg_csv=ECG.encode(), route_gpx=gpx(3)
+        )
+        sending = await there.imported(path, with_ecgs=True, with_routes=True)
+
+        assert sending.balance.committed == sending.balance.read == 2_502
+        rows = there.life.dataset.rows()
+        assert len({row["uuid"] for row in rows}) == 2_502
+        beat = next(row for row in rows if row["unit"] == "count/min")
+        assert (beat["source_name"], beat["device_hardware_version"]) == (NAME, "Watch5,3")
+        assert beat["value_double"] >= 60
+        assert sending.summary.startswith("2,502 lines read = 2,502 rows committed")
+
+
+async def test_the_same_export_again_adds_nothing(tmp_path):
+    async with running(tmp_path) as there:
+        path = an_export(tmp_path / "export.zip", *beats(2_500))
+        await there.imported(path)
+        before = dict(there.life.dataset.files())
+        again = await there.imported(path)
+
+        assert again.balance.replayed == 2_500
+        assert there.life.dataset.files() == before
+
+
+async def test_the_export_of_next_month_has_the_same_uuids(tmp_path):
+    async with running(tmp_path) as there:
+        await there.imported(an_export(tmp_path / "may.zip", *beats(10)))
+        later = [each.replace("0x282d03020", "0x3015d5ef0") for each in beats(12)]
+        await there.imported(an_export(tmp_path / "june.zip", *later))
+
+        assert len(there.life.dataset.rows()) == 22
+        assert len(set(there.life.dataset.uuids())) == 12
+
+
+async def test_after_an_interrupt_it_goes_on_where_it_ended(tmp_path):
+    async with running(tmp_path) as there:
+        path = an_export(tmp_path / "export.zip", *beats(5_000))
+        await there.torn_off(path, after_lines=3_500)
+        stands = len(there.life.dataset.rows())
+        rest = await there.imported(path)
+
+        assert stands >= 3_000
+        assert rest.safe_before == 3_000
+        assert rest.balance.read == 2_000
+        assert len(there.life.dataset.rows()) == len(set(there.life.dataset.uuids())) == 5_000
+        assert rest.summary.endswith("3,000 safe before")
+
+
+async def test_a_place_that_is_lost_costs_time_and_no_row(tmp_path):
+    async with running(tmp_path) as there:
+        path = an_export(tmp_path / "export.zip", *beats(5_000))
+        await there.torn_off(path, after_lines=3_500)
+        (tmp_path / "export.zip.atlas").unlink()
+        again = await there.imported(path)
+
+        assert (again.safe_before, again.balance.read) == (0, 5_000)
+        assert len(there.life.dataset.rows()) == 5_000
+
+
+async def test_of_another_export_in_its_place_nothing_is_passed_over(tmp_path):
+    async with running(tmp_path) as there:
+        path = an_export(tmp_path / "export.zip", *beats(5_000))
+        await there.torn_off(path, after_lines=3_500)
+        an_export(path, *beats(5_000, 1))
+        other = await there.imported(path)
+
+        assert (other.safe_before, other.balance.read) == (0, 5_000)
+        assert len(set(there.life.dataset.uuids())) == 5_001
+
+
+async def test_a_shorter_one_in_its_place_is_sent_as_well(tmp_path):
+    async with running(tmp_path) as there:
+        path = an_export(tmp_path / "export.zip", *beats(5_000))
+        await there.torn_off(path, after_lines=3_500)
+        an_export(path, *beats(10))
+        other = await there.imported(path)
+
+        assert (other.safe_before, other.balance.read) == (0, 10)
+
+
+async def test_what_was_sent_for_one_person_is_not_passed_over_for_another(tmp_path):
+    async with running(tmp_path) as there:
+        path = an_export(tmp_path / "export.zip", *beats(3_000))
+        await there.torn_off(path, after_lines=2_500)
+        other = await there.imported(path, token="token-of-eve")
+
+        assert (other.safe_before, other.balance.committed) == (0, 3_000)
+
+
+async def test_the_place_is_a_number_and_digests_and_gone_when_it_is_done(tmp_path):
+    async with running(tmp_path) as there:
+        path = an_export(tmp_path / "export.zip", *beats(3_000))
+        await there.torn_off(path, after_lines=2_500)
+        place = (tmp_path / "export.zip.atlas").read_text()
+
+        assert msgspec.json.decode(place)["lines"] == 2_000
+        assert not {"Ada", "HeartRate", "token"} & set(place.replace('"', " ").split())
+        assert len(place) < 250
+        await there.imported(path)
+        assert [each.name for each in tmp_path.iterdir() if "export" in each.name] == ["export.zip"]
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b'{"lines":1}', b"\xff"], ids=str)
+def test_a_place_that_cannot_be_read_is_none(tmp_path, text):
+    place = Place.beside(tmp_path / "export.zip", "anybody")
+    place.path.write_bytes(text)
+
+    assert place.mark() is None
+
+
+async def test_where_no_place_can_be_kept_it_is_told_and_all_is_sent(tmp_path, capsys):
+    async with running(tmp_path) as there:
+        path = an_export(tmp_path / "export.zip", *beats(3_000))
+        (tmp_path / "export.zip.atlas.new").mkdir()
+        sending = await there.imported(path)
+
+        assert sending.balance.committed == 3_000
+        assert capsys.readouterr().err.count("cannot be written") == 1
+
+
+async def test_of_an_export_that_is_cut_short_all_is_sent_that_is_there(tmp_path):
+    async with running(tmp_path) as there:
+        (tmp_path / "export.xml").write_bytes(xml(*beats(100))[:-500])
+        sending = await there.imported(tmp_path / "export.xml")
+
+        assert sending.balance.committed == 98
+        assert "ends in the middle" in sending.conversion.trouble
+
+
+async def test_a_record_that_the_service_refuses_is_told_by_its_number(tmp_path):
+    async with running(tmp_path) as there:
+        elements = [*beats(1_500), record(sourceName="a" * 1_500_000), *beats(5, 1_500)]
+        (tmp_path / "export.xml").write_bytes(xml(*elements))
+        sending = await there.imported(tmp_path / "export.xml")
+
+        assert (sending.balance.committed, sending.balance.rejected) == (1_505, 1)
+        assert [number for number, _ in sending.balance.rejects] == [1_501]
+
+
+def a_token(claims: bytes) -> str:
+    return f"e30.{base64.urlsafe_b64encode(claims).decode().rstrip('=')}.signature"
+
+
+@pytest.mark.parametrize(
+    ("token", "who"),
+    [
+        (a_token(b'{"sub":"auth0|ada","exp":1}'), "auth0|ada"),
+        (a_token(b'{"exp":1}'), a_token(b'{"exp":1}')),
+        (a_token(b"\xff"), a_token(b"\xff")),
+        ("opaque", "opaque"),
+        ("a.é.b", "a.é.b"),
+    ],
+    ids=["a token", "no sub", "no JSON", "opaque", "no base64"],
+)
+def test_a_fresh_token_of_the_same_person_is_the_same_sender(token, who):
+    assert whose(token) == who
