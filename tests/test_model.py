@@ -149,7 +149,12 @@ class Lives(RuleBasedStateMachine):
 
     @initialize(is_sole_writer=st.booleans())
     def begins(self, is_sole_writer):
-        self.pace = Pace(Limits(exports_max=3), 5.0, 2, TRIES_MAX, is_sole_writer)
+        self.pace = Pace(
+            group=Limits(exports_max=3),
+            uploads_at_once=2,
+            tries_max=TRIES_MAX,
+            is_sole_writer=is_sole_writer,
+        )
         self.foundry, self.events = Foundry(), []
         self.exports, self.troubles, self.troubles_before = {}, 0, {}
         self.end = ExitStack()

@@ -476,6 +476,8 @@ async def post_and_kill(life, moment):
     ],
 )
 def test_the_uploader_waits_for_foundry_and_not_for_what_phones_are_told(error, seconds):
-    uploader = Upload(None, None, None, Pace(Limits()), Chance(lambda: 0.0, lambda: 1.0), None)
+    uploader = Upload(
+        None, None, None, Pace(group=Limits()), Chance(lambda: 0.0, lambda: 1.0), None
+    )
 
     assert uploader.pause_seconds(error) == seconds

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from atlas.core.messages import Limits
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
     """How much, how often, how hard, and whether others write to the branch, too."""
 
