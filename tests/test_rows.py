@@ -204,7 +204,7 @@ nested = an_array(scalars) | an_object(members(written, scalars))
 values = scalars | nested | an_array(nested) | an_object(members(written, nested))
 hardware = st.sampled_from([*Device.__struct_encode_fields__])
 keys = st.sampled_from([*Record.__struct_encode_fields__])
-others = st.sampled_from(["other", "’"])
+others = st.sampled_from(["other", "’", "durationSeconds", "childSampleUUIDs"])
 usual_ones = an_object(
     members(st.sampled_from(TEXTS), texts | st.just("null")),
     members(st.sampled_from(["valueDouble", "value", "valueInteger"]), floats | integers),
