@@ -136,13 +136,15 @@ class Senders:
 
 
 async def tokens(auth0: str) -> list[str]:
-    async with aiohttp.ClientSession() as session:
-        found = []
-        for number in range(USERS):
-            asked = {"sub": f"auth0|{number}"}
-            async with session.get(f"{auth0}/stand-in/tokens", params=asked) as answer:
-                found.append(await answer.text())
-        return found
+    return [await token(auth0, f"auth0|{number}") for number in range(USERS)]
+
+
+async def token(auth0: str, sub: str) -> str:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{auth0}/stand-in/tokens", params={"sub": sub}) as answer,
+    ):
+        return await answer.text()
 
 
 async def run(url: str, auth0: str, work: Callable[[Senders], Awaitable[Outcome]]) -> Outcome:
