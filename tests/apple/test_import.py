@@ -19,6 +19,7 @@ from tests.test_cli import atlas  # noqa: F401  # a fixture
 from tests.test_contract import listening
 
 BOMB = '<!DOCTYPE HealthData [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]>\n'
+CLAIMS = base64.urlsafe_b64encode(b'{"sub":"auth0|ada"}').decode().rstrip("=")
 NAME = "Ada’s Apple\u00a0Watch"
 
 
@@ -145,10 +146,12 @@ class Atlas:
         assert sending.balance.is_even
         return sending
 
-    async def torn_off(self, path, after_lines: int) -> None:
+    async def torn_off(self, path, after_lines: int, token="token-of-ada") -> None:
         """A sending that dies in the middle of its work, without a chance to clean up."""
-        with opened(path) as export, pytest.raises(BaseExceptionGroup):
-            await Sending(partial(Mortal, export, after_lines), 1_000).run(path, self.target())
+        with opened(path) as export:
+            sending = Sending(partial(Mortal, export, after_lines), 1_000)
+            with pytest.raises(BaseExceptionGroup):
+                await sending.run(path, self.target(token))
 
 
 class Death(Exception):
@@ -267,6 +270,19 @@ async def test_what_was_sent_for_one_person_is_not_passed_over_for_another(tmp_p
         other = await there.imported(path, token="token-of-eve")
 
         assert (other.safe_before, other.balance.committed) == (0, 3_000)
+
+
+async def test_a_token_that_ran_out_in_between_costs_no_row_and_no_place(tmp_path):
+    good, ran_out = (f"{word}.{CLAIMS}.signature" for word in ("token-of-", "ran-out"))
+    async with running(tmp_path) as there:
+        path = an_export(tmp_path / "export.zip", *beats(5_000))
+        await there.torn_off(path, after_lines=3_500, token=good)
+        stopped = await there.imported(path, token=ran_out)
+        rest = await there.imported(path, token=good)
+
+        assert "401" in stopped.balance.trouble
+        assert stopped.safe_before == rest.safe_before == 3_000
+        assert len(there.life.dataset.rows()) == 5_000
 
 
 async def test_the_place_is_a_number_and_digests_and_gone_when_it_is_done(tmp_path):
