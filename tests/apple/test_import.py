@@ -136,13 +136,13 @@ class Atlas:
     port: int
     life: Life
 
-    def target(self, token: str = "token-of-ada") -> Target:
-        return Target(f"http://127.0.0.1:{self.port}", token, None, is_streamed=False)
+    def target(self, token: str, device: str | None = None) -> Target:
+        return Target(f"http://127.0.0.1:{self.port}", token, device, is_streamed=False)
 
-    async def imported(self, path, window_lines=1_000, token="token-of-ada", **options) -> Sending:
+    async def imported(self, path, token="token-of-ada", device=None, **options) -> Sending:
         with opened(path) as export:
-            sending = Sending(partial(Conversion, export, **options), window_lines)
-            await sending.run(path, self.target(token))
+            sending = Sending(partial(Conversion, export, **options), window_lines=1_000)
+            await sending.run(path, self.target(token, device))
         assert sending.balance.is_even
         return sending
 
@@ -263,13 +263,14 @@ async def test_a_shorter_one_in_its_place_is_sent_as_well(tmp_path):
         assert (other.safe_before, other.balance.read) == (0, 10)
 
 
-async def test_what_was_sent_for_one_person_is_not_passed_over_for_another(tmp_path):
+@pytest.mark.parametrize("other", [{"token": "token-of-eve"}, {"device": "Watch"}], ids=str)
+async def test_what_was_sent_as_one_sender_is_not_passed_over_for_another(tmp_path, other):
     async with running(tmp_path) as there:
         path = an_export(tmp_path / "export.zip", *beats(3_000))
         await there.torn_off(path, after_lines=2_500)
-        other = await there.imported(path, token="token-of-eve")
+        sending = await there.imported(path, **other)
 
-        assert (other.safe_before, other.balance.committed) == (0, 3_000)
+        assert (sending.safe_before, sending.balance.committed) == (0, 3_000)
 
 
 async def test_a_token_that_ran_out_in_between_costs_no_row_and_no_place(tmp_path):
