@@ -31,10 +31,9 @@ END = re.compile(rb"</([A-Za-z]+)\s*>")
 TAG = re.compile(rb'<[\w:.-]+(?:\s[^=<>"]+="[^"]*")*\s*/?>')
 ATTRIBUTE = re.compile(r'(?<=\s)([^=<>"\s][^=<>"]*)="([^"]*)"')
 NO_NAME = re.compile(r"^[^A-Za-z_]|[^\w.-]")
-NO_REFERENCE = re.compile(r"&(?!(?:amp|lt|gt|quot|apos|#\d+|#x[0-9A-Fa-f]+);)")
-NO_CHARACTER = re.compile(
-    r"&#(?:0*(?:[0-8]|1[1245-9]|2\d|3[01])|x0*(?:[0-8BCEF]|1[0-9A-F]));", re.IGNORECASE
-)
+NUMBERED = re.compile(r"&#(x?)([0-9A-Fa-f]{1,7});")
+NO_REFERENCE = re.compile(r"&(?!(?:amp|lt|gt|quot|apos|#\d{1,7}|#x[0-9A-Fa-f]{1,7});)")
+NO_CHARACTER = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 ESCAPE = re.compile(r"_x([0-9A-F]{4})_")
 
 
@@ -58,7 +57,16 @@ def named(attribute: str) -> str:
 def mended(tag: bytes) -> bytes:
     """A tag that expat takes, and that says the same."""
     text = NO_CHARACTER.sub("", tag.decode("utf-8", "replace"))
-    return ATTRIBUTE.sub(well_formed, text).encode()
+    return ATTRIBUTE.sub(well_formed, NUMBERED.sub(of_a_character, text)).encode()
+
+
+def of_a_character(reference: re.Match[str]) -> str:
+    """Nothing, if XML has no such character."""
+    try:
+        character = chr(int(reference[2], 16 if reference[1] else 10))
+    except ValueError:
+        return ""
+    return "" if NO_CHARACTER.match(character) else reference[0]
 
 
 def well_formed(attribute: re.Match[str]) -> str:

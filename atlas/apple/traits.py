@@ -14,7 +14,7 @@ from atlas.apple.samples import Number
 from atlas.apple.vocabulary import FLAGS
 
 ENTERED = "HKWasUserEntered"
-PLACES = 15  # that a double keeps; a longer number is a name of something
+PLACES = 15  # that a double keeps
 
 # All that stands in an attribute of iOS 9 and later. iOS 8 wrote metadata there, too.
 ATTRIBUTES = """
@@ -84,8 +84,7 @@ def meant(key: str, text: str) -> object:
     if key in FLAGS and text in {"0", "1"}:
         return text == "1"
     value = number(text)
-    is_one = value is not None and len(text) <= PLACES and str(value) == text
-    return value if is_one else text
+    return value if value is not None and str(value) == text else text
 
 
 def number(text: str) -> Number | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import msgspec
 from msgspec import Struct
 
-from atlas.client.batches import Batch
+from atlas.client.batches import Parcel
 from atlas.core.errors import NOT_JSON
 from atlas.core.messages import Reject
 
@@ -90,12 +90,12 @@ class Answer(Struct):
     errors: tuple[Failed, ...] = ()
     error: Refusal | None = None
 
-    def is_whole(self, batch: Batch) -> bool:
+    def is_whole(self, sent: Parcel) -> bool:
         """Whether every chunk has its place, and every line of a safe one is counted."""
         places = [safe.index for safe in self.upload_results]
         places += [failed.index for failed in self.errors]
-        return sorted(places) == list(range(len(batch.chunks))) and all(
-            safe.records_ingested + safe.records_rejected == batch.chunks[safe.index].records
+        return sorted(places) == list(range(len(sent.chunks))) and all(
+            safe.records_ingested + safe.records_rejected == sent.chunks[safe.index].records
             for safe in self.upload_results
         )
 
@@ -123,16 +123,16 @@ def understood(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
     raise CannotSend(f"{told}: {refusal.message}")
 
 
-def book(balance: Balance, batch: Batch, answer: Answer) -> None:
+def book(balance: Balance, sent: Parcel, answer: Answer) -> None:
     """Every line of a batch is committed, accepted or rejected. Raises CannotSend."""
-    if not answer.is_whole(batch):
+    if not answer.is_whole(sent):
         raise CannotSend("The answer does not account for every line: is this Atlas?")
-    balance.unsent -= batch.records
-    balance.bytes += batch.bytes
+    balance.unsent -= sent.records
+    balance.bytes += sent.bytes
     for safe in answer.upload_results:
-        book_safe(balance, safe, batch.chunks[safe.index].first - 1)
+        book_safe(balance, safe, sent.chunks[safe.index].first - 1)
     for failed in answer.errors:
-        chunk = batch.chunks[failed.index]
+        chunk = sent.chunks[failed.index]
         more = f" So are all {chunk.records:,} from here." if chunk.records > 1 else ""
         balance.reject(chunk.records, [(chunk.first, f"{failed.code}: {failed.error}{more}")])
 

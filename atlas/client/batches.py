@@ -44,6 +44,22 @@ class Batch(NamedTuple):
         return sum(len(chunk.text) for chunk in self.chunks)
 
 
+class Parcel(NamedTuple):
+    """A batch as it is sent, several at once: its chunks have no text any more."""
+
+    body: bytes
+    key: str
+    records: int
+    bytes: int
+    chunks: tuple[Chunk, ...]
+
+
+def parcel(batch: Batch, device: str | None) -> Parcel:
+    chunks = tuple(chunk._replace(text=b"") for chunk in batch.chunks)
+    body, key = packed(batch, device), batch.key(device)
+    return Parcel(body, key, batch.records, batch.bytes, chunks)
+
+
 def batches(lines: Iterable[bytes]) -> Iterator[Batch]:
     chunks: list[Chunk] = []
     size = 0

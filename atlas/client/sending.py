@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import aiohttp
 import anyio
@@ -10,7 +11,7 @@ import stamina
 import stamina.instrumentation
 
 from atlas.client.answers import Again, Answer, Balance, CannotSend, book, understood
-from atlas.client.batches import Batch, batches, packed
+from atlas.client.batches import Parcel, batches, parcel
 
 BATCH = "/api/v1/healthkit/export/batch"
 AT_ONCE = 4
@@ -38,14 +39,14 @@ class Client:
         sending turns out to be of no use, what is under way is finished, nothing new is begun, and
         `balance.trouble` says why.
         """
-        queue = batches(lines)
+        queue = map(partial(parcel, device=self.device), batches(lines))
 
         async def worker() -> None:
             try:
-                while balance.trouble is None and (batch := next(queue, None)):
-                    balance.read += batch.records
-                    balance.unsent += batch.records
-                    book(balance, batch, await self.delivered(batch, tell))
+                while balance.trouble is None and (sent := next(queue, None)):
+                    balance.read += sent.records
+                    balance.unsent += sent.records
+                    book(balance, sent, await self.delivered(sent, tell))
                     tell("")
             except CannotSend as error:
                 balance.trouble = str(error)
@@ -56,9 +57,8 @@ class Client:
             for _ in range(AT_ONCE):
                 workers.start_soon(worker)
 
-    async def delivered(self, batch: Batch, tell: Callable[[str], None]) -> Answer:
+    async def delivered(self, sent: Parcel, tell: Callable[[str], None]) -> Answer:
         """The answer to a batch, asked for until there is one. Raises CannotSend."""
-        body = packed(batch, self.device)
 
         def again(error: Exception) -> bool | float:
             if wait(error):
@@ -70,7 +70,7 @@ class Client:
                 on=again, attempts=TRIES, timeout=GIVE_UP_SECONDS, wait_initial=0.5, wait_max=30.0
             ):
                 with attempt:
-                    return await self.posted(body, batch.key(self.device))
+                    return await self.posted(sent.body, sent.key)
         except (Again, aiohttp.ClientError, TimeoutError) as error:
             raise CannotSend(f"{self.url} did not take it: {why(error)}.") from error
         raise AssertionError("stamina tries at least once")

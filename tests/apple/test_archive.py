@@ -31,7 +31,7 @@ def test_the_xml_has_a_name_of_the_phones_language(tmp_path, name):
 
 
 def test_the_largest_xml_wins_but_never_that_for_clinics(tmp_path):
-    files = {"a/export_cda.xml": CDA, "a/small.xml": GOOD, "a/export.xml": LARGE}
+    files = {"a/export_cda.xml": CDA, "a/another.xml": GOOD, "a/export.xml": LARGE}
 
     assert len(lines_of(zipped(tmp_path / "export.zip", files))[0]) == 20
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from atlas.apple.routes import POINTS_MAX
+from atlas.apple.routes import POINTS_MAX, TEXT_MAX, Points
 from tests.apple.exports import an_export, lines_of, record
 
 ECG = """Name,Ada Lovelace
@@ -44,6 +44,9 @@ POINT = (
     "<time>2020-07-29T13:{minute:02}:{second:02}Z</time><extensions><speed>1.642115</speed>"
     "<course>-1.000000</course><hAcc>3.723220</hAcc><vAcc>2.774929</vAcc></extensions></trkpt>\n"
 )
+
+
+LONG = "".join(f"{number}\n" for number in range(400_000)).encode()
 
 
 def gpx(count: int, head: str = "") -> bytes:
@@ -141,13 +144,21 @@ def test_a_route_that_is_longer_than_a_line_may_be_is_cut(tmp_path):
     assert lines[0]["uuid"] != lines[1]["uuid"]
 
 
+def test_of_a_text_without_end_no_more_is_kept_than_a_number_has():
+    points = Points()
+    for chunk in [b"<gpx><trkpt><ele>", *[b"1" * 1_000] * 50]:
+        points.feed(chunk)
+
+    assert len(points.text) < TEXT_MAX + 1_001
+
+
 @pytest.mark.parametrize(
     ("name", "data"),
     [
         pytest.param("a_csv", b"a,b\nc,d\n", id="a table"),
         pytest.param("a_csv", b"1\n2\n", id="only numbers"),
         pytest.param("a_csv", b'"' + b"a" * 200_000, id="a field without end"),
-        pytest.param("a_csv", ECG.encode() + b"1\n" * 1_100_000, id="a long one"),
+        pytest.param("a_csv", ECG.encode() + LONG, id="a long one"),
         pytest.param("a_csv", b"\xff\x00\xfe", id="bytes"),
         pytest.param("a_gpx", b"", id="nothing"),
         pytest.param("a_gpx", b"<gpx/>", id="no points"),

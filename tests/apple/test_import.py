@@ -19,6 +19,7 @@ from tests.test_cli import atlas  # noqa: F401  # a fixture
 from tests.test_contract import listening
 
 BOMB = '<!DOCTYPE HealthData [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]>\n'
+CLAIMS = base64.urlsafe_b64encode(b'{"sub":"auth0|ada"}').decode().rstrip("=")
 NAME = "Ada’s Apple\u00a0Watch"
 
 
@@ -135,20 +136,22 @@ class Atlas:
     port: int
     life: Life
 
-    def target(self, token: str = "token-of-ada") -> Target:
-        return Target(f"http://127.0.0.1:{self.port}", token, None, is_streamed=False)
+    def target(self, token: str, device: str | None = None) -> Target:
+        return Target(f"http://127.0.0.1:{self.port}", token, device, is_streamed=False)
 
-    async def imported(self, path, window_lines=1_000, token="token-of-ada", **options) -> Sending:
+    async def imported(self, path, token="token-of-ada", device=None, **options) -> Sending:
         with opened(path) as export:
-            sending = Sending(partial(Conversion, export, **options), window_lines)
-            await sending.run(path, self.target(token))
+            sending = Sending(partial(Conversion, export, **options), window_lines=1_000)
+            await sending.run(path, self.target(token, device))
         assert sending.balance.is_even
         return sending
 
-    async def torn_off(self, path, after_lines: int) -> None:
+    async def torn_off(self, path, after_lines: int, token="token-of-ada") -> None:
         """A sending that dies in the middle of its work, without a chance to clean up."""
-        with opened(path) as export, pytest.raises(BaseExceptionGroup):
-            await Sending(partial(Mortal, export, after_lines), 1_000).run(path, self.target())
+        with opened(path) as export:
+            sending = Sending(partial(Mortal, export, after_lines), 1_000)
+            with pytest.raises(BaseExceptionGroup):
+                await sending.run(path, self.target(token))
 
 
 class Death(Exception):
@@ -260,13 +263,27 @@ async def test_a_shorter_one_in_its_place_is_sent_as_well(tmp_path):
         assert (other.safe_before, other.balance.read) == (0, 10)
 
 
-async def test_what_was_sent_for_one_person_is_not_passed_over_for_another(tmp_path):
+@pytest.mark.parametrize("other", [{"token": "token-of-eve"}, {"device": "Watch"}], ids=str)
+async def test_what_was_sent_as_one_sender_is_not_passed_over_for_another(tmp_path, other):
     async with running(tmp_path) as there:
         path = an_export(tmp_path / "export.zip", *beats(3_000))
         await there.torn_off(path, after_lines=2_500)
-        other = await there.imported(path, token="token-of-eve")
+        sending = await there.imported(path, **other)
 
-        assert (other.safe_before, other.balance.committed) == (0, 3_000)
+        assert (sending.safe_before, sending.balance.committed) == (0, 3_000)
+
+
+async def test_a_token_that_ran_out_in_between_costs_no_row_and_no_place(tmp_path):
+    good, ran_out = (f"{word}.{CLAIMS}.signature" for word in ("token-of-", "ran-out"))
+    async with running(tmp_path) as there:
+        path = an_export(tmp_path / "export.zip", *beats(5_000))
+        await there.torn_off(path, after_lines=3_500, token=good)
+        stopped = await there.imported(path, token=ran_out)
+        rest = await there.imported(path, token=good)
+
+        assert "401" in stopped.balance.trouble
+        assert stopped.safe_before == rest.safe_before == 3_000
+        assert len(there.life.dataset.rows()) == 5_000
 
 
 async def test_the_place_is_a_number_and_digests_and_gone_when_it_is_done(tmp_path):

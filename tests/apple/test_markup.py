@@ -60,7 +60,22 @@ def test_me_is_never_emitted():
     assert "1815" not in str(found)
 
 
-@pytest.mark.parametrize("character", ["\x0b", "\x00", "\x1f", "&#11;", "&#x0B;", "&#0;"])
+@pytest.mark.parametrize(
+    "character",
+    [
+        "\x0b",
+        "\x00",
+        "\x1f",
+        "&#11;",
+        "&#x0B;",
+        "&#0;",
+        "&#xD800;",
+        "&#65535;",
+        "\uffff",
+        "&#x110000;",
+    ],
+    ids=ascii,
+)
 def test_control_characters_are_taken_out(character):
     found, reader = converted(xml(record(sourceName=f"My{character} Watch"), GOOD))
 
@@ -153,6 +168,7 @@ INSIDE = element("MetadataEntry", key="a", value="b")
         pytest.param([record(inside=INSIDE).replace("</Record>", "</Rec ord>")], 1, id="torn"),
         pytest.param([record(inside=INSIDE).replace("</Record>", "")], 1, id="lost"),
         pytest.param([f"{GOOD}</Record>\n"], 1, id="one too many"),
+        pytest.param([record(inside=GOOD)], 2, id="one inside another"),
         pytest.param([f"<Correlation type='a' type='b'>{GOOD}</Correlation>"], 1, id="no begin"),
     ],
 )

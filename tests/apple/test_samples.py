@@ -203,6 +203,7 @@ def test_another_sample_has_another_uuid(change):
 def test_a_number_is_the_same_number(text, json):
     found = the_line(record(value=text))
     assert (found["valueDouble"], "valueText" in found) == (json, False)
+    assert type(found["valueDouble"]) is type(json)
 
 
 @pytest.mark.parametrize("text", ["much", "1e400", "nan", "1_000", "60,5"])
