@@ -23,6 +23,9 @@ ANSWER_SECONDS = 20.0
 AGAIN_SECONDS, AGAIN_SECONDS_MAX = 0.05, 0.5  # Retry-After is cut short: a proof has no evening
 SETTLED_SECONDS = 90.0
 
+PIECE_BYTES, LOST_AFTER_SECONDS = 64 * 1024, 0.2
+SAFE = Reply("", "accepted", None, None, TIMESTAMP, False)  # of a stream: where does not matter
+
 Sub = Callable[[int], str]
 
 
@@ -65,8 +68,8 @@ class Export:
     lines: tuple[bytes, ...]
 
     @classmethod
-    def made(cls, name: str, sub: str, chance: random.Random) -> "Export":
-        return cls(name, sub, tuple(record(uuid_of(name, line), chance) for line in range(LINES)))
+    def made(cls, name: str, sub: str, chance: random.Random, lines: int = LINES) -> "Export":
+        return cls(name, sub, tuple(record(uuid_of(name, line), chance) for line in range(lines)))
 
     def body(self) -> bytes:
         text = pybase64.b64encode(b"\n".join(self.lines)).decode()
@@ -129,6 +132,36 @@ class Phones:
             return Answer(0)
         if found.reply is not None:
             self.oracle.answered(export.name, found.reply)
+        return found
+
+    async def stream(self, export: Export, share: float = 1.0) -> Answer:
+        """Send it as a stream, or so much of it until the connection is lost."""
+        self.oracle.leaves(export.name, len(export.lines))
+        body = b"\n".join(export.lines) + b"\n"
+
+        async def pieces() -> AsyncIterator[bytes]:
+            end = int(len(body) * share)
+            for at in range(0, end, PIECE_BYTES):
+                yield body[at : min(at + PIECE_BYTES, end)]
+            if end < len(body):
+                await anyio.sleep(LOST_AFTER_SECONDS)
+                raise ConnectionResetError
+
+        headers = {
+            "Authorization": f"Bearer {self.tokens(export.sub)}",
+            "Content-Type": "application/x-ndjson",
+        }
+        url = f"{self.url}/api/v1/healthkit/export"
+        timeout = aiohttp.ClientTimeout(total=2 * ANSWER_SECONDS)
+        try:
+            async with self.session.post(
+                url, data=pieces(), headers=headers, timeout=timeout
+            ) as answer:
+                found = Answer(answer.status, await answer.read())
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return Answer(0)
+        if found.status in {200, 202}:
+            self.oracle.answered(export.name, SAFE)
         return found
 
     async def deliver(self, export: Export, **headers: str) -> Reply | None:

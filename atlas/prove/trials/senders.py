@@ -3,16 +3,30 @@
 from dataclasses import replace
 
 import anyio
+import msgspec
 
 from atlas.prove.bench import Bench
 from atlas.prove.oracle import Reply
 from atlas.prove.phones import Export
 
 AT_ONCE = 100
+STREAM_LINES = 25_000  # 12 MiB: two parts and a half
+
+
+class Part(msgspec.Struct):
+    replayed: bool
+
+
+class Streamed(msgspec.Struct):
+    """What is read of the answer to a stream."""
+
+    upload_results: tuple[Part, ...] = ()
 
 
 async def twins(bench: Bench) -> None:
-    """One export 100 times at once, and after a restart; one key for two bodies, for two users."""
+    """One export 100 times at once, and after a restart; one key for two bodies, for two users; a
+    stream that is cut off.
+    """
     await bench.atlas.start()
     times = bench.scale.number(10, least=2)
     for _ in range(times):
@@ -29,7 +43,27 @@ async def twins(bench: Bench) -> None:
         expect(again is not None and again.receipt_id in ids, "Another receipt after a restart.")
         expect(again is not None and again.replayed, "Not replayed after a restart.")
         await one_key(bench)
+    await cut_off(bench)
     bench.findings.note(f"{times} times {AT_ONCE} at once")
+
+
+async def cut_off(bench: Bench) -> None:
+    """A stream of which four fifths arrive is sent again: what was full is passed over."""
+    name = f"stream-{bench.chance.random()}"
+    export = Export.made(name, "auth0|years", bench.chance, lines=STREAM_LINES)
+    lost = await bench.phones.stream(export, share=0.8)
+    answer = await bench.phones.stream(export)
+    whole = (
+        msgspec.json.decode(answer.body, type=Streamed)
+        if answer.status in {200, 202}
+        else Streamed()
+    )
+    parts = [part.replayed for part in whole.upload_results]
+    bench.findings.note(f"a stream cut off: {sum(parts)} of {len(parts)} parts stood")
+    bench.findings.expect(lost.status == 0, f"A stream that was lost was answered {lost.status}.")
+    bench.findings.expect(
+        any(parts) and not all(parts), "Of a stream that was cut off, all or nothing was kept."
+    )
 
 
 async def at_once(bench: Bench, export: Export) -> list[Reply]:
