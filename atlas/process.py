@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from atlas import service
 from atlas.core.errors import CannotStart
 from atlas.core.events import Watch
+from atlas.runtime import give_back_large_blocks
 from atlas.service import Store, World
 from atlas.settings import Settings
 
@@ -51,6 +52,7 @@ def run(
                     await listen(listeners, atlas.drain)
 
         collect_seldom()
+        give_back_large_blocks()
         anyio.run(main, backend_options={"use_uvloop": True})
 
 

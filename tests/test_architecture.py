@@ -28,7 +28,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "service": ("core runtime actors edge outside settings", "anyio starlette"),
     "apple": ("core", "msgspec"),
     "client": ("core", "aiohttp anyio msgspec pybase64 stamina"),
-    "process": ("core service settings", "anyio starlette uvicorn"),
+    "process": ("core runtime service settings", "anyio starlette uvicorn"),
     "prove": (
         "core service settings local process",
         "aiohttp anyio msgspec pybase64 rich",

@@ -6,13 +6,14 @@ Three rules, and nothing here knows about health data:
 2. Every channel is bounded. A full one makes its sender wait, back to the socket.
 3. Closing the first address ends the pipeline: each stage drains, then closes the next.
 
-`replies.py` is where outcomes go, `supervision.py` what a crash costs, `stages.py` the actors, and
-`together.py` work that is done side by side, `budget.py` keeps it within so many bytes, and
-`computing.py` is for work that takes the processor.
+`replies.py` is where outcomes go, `supervision.py` what a crash costs, `stages.py` the actors,
+`together.py` work that is done side by side, `budget.py` what keeps it within so many bytes,
+`computing.py` work that takes the processor, and `memory.py` what becomes of its memory.
 """
 
 from atlas.runtime.budget import Budget
 from atlas.runtime.computing import Computing
+from atlas.runtime.memory import give_back_large_blocks
 from atlas.runtime.replies import Bell, Pending, Promise, Promises, Reply
 from atlas.runtime.stages import Address, Envelope, Rescue, Stage, Stages
 from atlas.runtime.supervision import OnCrash, Restarts, answering, supervise
@@ -34,6 +35,7 @@ __all__ = [
     "Stage",
     "Stages",
     "answering",
+    "give_back_large_blocks",
     "side_by_side",
     "supervise",
 ]

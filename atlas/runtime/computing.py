@@ -19,6 +19,8 @@ import anyio.to_process
 import anyio.to_thread
 from anyio.lowlevel import checkpoint
 
+from atlas.runtime.memory import give_back_large_blocks
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -67,6 +69,7 @@ async def stepwise(steps: Generator[None, None, T]) -> T:
 def finished(work: Callable[..., Generator[None, None, T]], args: tuple[Any, ...]) -> T:
     """In a worker, which leaves Ctrl-C to its parent, and ends when that has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    give_back_large_blocks()
     parent, steps = os.getppid(), work(*args)
     while os.getppid() == parent:
         try:
