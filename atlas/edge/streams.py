@@ -27,7 +27,7 @@ from atlas.edge.refusals import Refusals, correlation_id
 from atlas.edge.waiting import COUNT, Waiting, idempotency_key
 from atlas.runtime import Pending
 
-PARTS_AT_ONCE = 3  # of one stream: one is read, one is worked at, one waits
+PARTS_AT_ONCE = 2  # of one stream; and the next is read meanwhile
 AGAIN_SECONDS = 1.0
 
 Recall = Callable[[Head, str], Awaitable[Pending[Receipt] | None]]

@@ -25,6 +25,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 QUICK_BYTES_MAX = 128 * 1024  # flattened in a millisecond; a thread costs a tenth of one
+NICENESS = 10
 WORKER_BYTES_MIN = 512 * 1024  # below that, the way to a worker and back costs more than it saves
 
 
@@ -67,8 +68,12 @@ async def stepwise(steps: Generator[None, None, T]) -> T:
 
 
 def finished(work: Callable[..., Generator[None, None, T]], args: tuple[Any, ...]) -> T:
-    """In a worker, which leaves Ctrl-C to its parent, and ends when that has ended."""
+    """In a worker, which leaves Ctrl-C to its parent, and ends when that has ended.
+
+    Where processors are few, its parent's loop goes first.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     give_back_large_blocks()
     parent, steps = os.getppid(), work(*args)
     while os.getppid() == parent:

@@ -12,6 +12,6 @@ class Pace:
     group: Limits
     interval_seconds: float = 5.0
     uploads_at_once: int = 64
-    bytes_at_once: int = 40 * 1024 * 1024  # in memory; the rest of a group waits on the disk
+    bytes_at_once: int = 56 * 1024 * 1024  # in memory; the rest of a group waits on the disk
     tries_max: int = 5
     is_sole_writer: bool = True
