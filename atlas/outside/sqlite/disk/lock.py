@@ -9,16 +9,19 @@ from pathlib import Path
 
 from atlas.core.errors import JournalHeld
 from atlas.outside.sqlite.disk.folder import beside
+from atlas.outside.sqlite.disk.kind import refuse_networks
 
 
 @contextmanager
 def held(path: Path, owner: str, wait_seconds: float) -> Iterator[None]:
     """Hold the lock beside the journal; `owner` is told to whoever finds it held.
 
-    Raises JournalHeld when another still holds it after `wait_seconds`, OSError.
+    Raises JournalHeld when another still holds it after `wait_seconds`, CannotStart where no lock
+    can be relied on, OSError.
     """
     lock = beside(path, ".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
+    refuse_networks(path.parent)
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         acquire(descriptor, path, wait_seconds)

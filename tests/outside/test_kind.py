@@ -1,0 +1,47 @@
+"""A journal on a file system over a network is refused."""
+
+import os
+
+import pytest
+
+from atlas.core.errors import CannotStart
+from atlas.outside.sqlite.disk import kind
+from atlas.outside.sqlite.disk.kind import NETWORKED, kind_of
+from atlas.outside.sqlite.journal import opened
+from atlas.outside.sqlite.room import Bounds
+
+MOUNTS = """\
+22 27 0:21 / /proc rw,relatime - proc proc rw
+27 1 254:0 / / rw,noatime shared:1 master:2 - ext4 /dev/root rw
+99 27 0:48 / /mnt/share\\040of\\040all rw shared:9 - nfs4 server:/export rw,vers=4.2
+"""
+
+
+def test_the_kind_is_that_of_the_mount_with_the_number():
+    assert kind_of(os.makedev(254, 0), MOUNTS) == "ext4"
+    assert kind_of(os.makedev(0, 48), MOUNTS) == "nfs4"
+    assert kind_of(os.makedev(7, 7), MOUNTS) == ""
+    assert kind_of(0, "nonsense\n\n") == ""
+
+
+@pytest.mark.parametrize("name", ["nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "ceph"])
+def test_what_goes_over_a_network_is_known_by_its_name(name):
+    assert NETWORKED.match(name)
+
+
+@pytest.mark.parametrize("name", ["", "ext4", "xfs", "btrfs", "zfs", "overlay", "tmpfs", "fuseblk"])
+def test_a_disk_is_a_disk(name):
+    assert not NETWORKED.match(name)
+
+
+def test_a_journal_there_is_refused_and_nothing_is_made(tmp_path, monkeypatch):
+    device = tmp_path.stat().st_dev
+    share = tmp_path / "mountinfo"
+    share.write_text(f"9 1 {os.major(device)}:{os.minor(device)} / / rw - nfs4 server:/ rw\n")
+    monkeypatch.setattr(kind, "MOUNTS", share)  # there is no share to be had in a test
+    with (
+        pytest.raises(CannotStart, match=r"nfs4.*ATLAS_JOURNAL"),
+        opened(tmp_path / "journal", Bounds(free_bytes=0)),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == [share]
