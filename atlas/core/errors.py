@@ -37,7 +37,7 @@ class Rejected(AtlasError):
 
 
 class NotNdjson(Rejected):
-    """No line of rawhealthkit is a JSON object."""
+    """No line of it is a JSON object."""
 
     code = "INVALID_NDJSON"
 

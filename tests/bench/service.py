@@ -75,20 +75,24 @@ def outcome(
         stand_ins = [sys.executable, "-m", "tests.bench.standins", foundrys, str(latency)]
         with process(stand_ins, {}) as addresses:
             foundry, auth0 = addresses.said.split()
-            environ = {
-                "AUTH0_ISSUER": f"{auth0}/",
-                "FOUNDRY_HOST": foundry,
-                "FOUNDRY_CLIENT_ID": "local",
-                "FOUNDRY_CLIENT_SECRET": "local-secret",
-                "PORT": "0",
-                "ATLAS_OPERATOR_LISTEN": "127.0.0.1:0",
-                "ATLAS_JOURNAL": f"sqlite:///{folder}/journal.db",
-                "ATLAS_COMMIT_INTERVAL_SECONDS": str(interval),
-                "ATLAS_CONFIG": str(settings(folder)),
-            }
-            with process(command, environ) as ready:
+            environ = beside(foundry, auth0, folder, interval)
+            with process(command, environ | {"ATLAS_CONFIG": str(settings(folder))}) as ready:
                 url = ready.said.removeprefix("ready ")
                 return anyio.run(load.run, url, auth0, work, backend_options={"use_uvloop": True})
+
+
+def beside(foundry: str, auth0: str, folder: str, interval: float) -> dict[str, str]:
+    """The environment of a service between these stand-ins, with its journal in this folder."""
+    return {
+        "AUTH0_ISSUER": f"{auth0}/",
+        "FOUNDRY_HOST": foundry,
+        "FOUNDRY_CLIENT_ID": "local",
+        "FOUNDRY_CLIENT_SECRET": "local-secret",
+        "PORT": "0",
+        "ATLAS_OPERATOR_LISTEN": "127.0.0.1:0",
+        "ATLAS_JOURNAL": f"sqlite:///{folder}/journal.db",
+        "ATLAS_COMMIT_INTERVAL_SECONDS": str(interval),
+    }
 
 
 def settings(folder: str) -> Path:

@@ -20,7 +20,7 @@ import anyio
 
 from tests.bench import load
 from tests.bench.load import Outcome, Senders
-from tests.bench.service import MEMORY, process
+from tests.bench.service import MEMORY, beside, process
 from tests.generator import stream
 
 SAMPLES, FILE = 2_200_000, "sync.ndjson"
@@ -69,16 +69,7 @@ def synced(folder: Path) -> Synced:
         process([sys.executable, "-m", "tests.bench.standins", foundrys, str(LATENCY)], {}) as far,
     ):
         foundry, auth0 = far.said.split()
-        environ = {
-            "AUTH0_ISSUER": f"{auth0}/",
-            "FOUNDRY_HOST": foundry,
-            "FOUNDRY_CLIENT_ID": "local",
-            "FOUNDRY_CLIENT_SECRET": "local-secret",
-            "PORT": "0",
-            "ATLAS_OPERATOR_LISTEN": "127.0.0.1:0",
-            "ATLAS_JOURNAL": f"sqlite:///{folder}/journal.db",
-            "ATLAS_COMMIT_INTERVAL_SECONDS": str(INTERVAL),
-        }
+        environ = beside(foundry, auth0, str(folder), INTERVAL)
         command = [sys.executable, "-m", "tests.bench.served", str(IDLE_SECONDS)]
         with process(command, environ, folder / "log") as atlas:
             time.sleep(IDLE_SECONDS)
