@@ -9,16 +9,23 @@ from starlette.routing import Route
 
 from atlas.edge import wire
 from atlas.edge.answers import ROOM
+from atlas.edge.body import NDJSON
 from atlas.edge.exports import PAGE_MAX
 from atlas.edge.refusals import PROBLEM, json
 
 Json = dict[str, Any]
 
+ONE_OR_PARTS = wire.ExportReply, wire.BatchReply
+
 HEADERS = {
     "Idempotency-Key": "Names this export, or this batch, for as long as receipts are kept.",
     "Prefer": "respond-async, or wait=SECONDS (at most 50): how long to wait for the commit.",
     "X-Correlation-Id": "Echoed, and in every log line about this request.",
-    "Content-Encoding": "gzip or deflate.",
+    "Content-Encoding": "gzip, deflate or zstd.",
+}
+STREAM = {
+    "type": "string",
+    "description": "The lines themselves, however many; answered as a batch of its parts.",
 }
 REFUSALS = {
     "400": "The request is wrong and will stay wrong.",
@@ -82,8 +89,10 @@ def ref(kind: type) -> Json:
     return {"$ref": f"#/components/schemas/{kind.__name__}"}
 
 
-def answer(text: str, kind: type) -> Json:
-    return {"description": text, "content": {"application/json": {"schema": ref(kind)}}}
+def answer(text: str, *kinds: type) -> Json:
+    refs = [ref(kind) for kind in kinds]
+    schema = refs[0] if len(refs) == 1 else {"oneOf": refs}
+    return {"description": text, "content": {"application/json": {"schema": schema}}}
 
 
 def refusals(*statuses: str) -> Json:
@@ -95,19 +104,22 @@ def refusals(*statuses: str) -> Json:
 
 
 def exporting(body: type, reply: type) -> Json:
+    bodies: Json = {"application/json": {"schema": ref(body)}}
+    kinds: tuple[type, ...] = (reply,)
+    if body is wire.ExportBody:
+        bodies[NDJSON], kinds = {"schema": STREAM}, ONE_OR_PARTS
     answers = {
-        "200": answer("The rows stand in a committed Foundry transaction.", reply),
-        "202": answer("Safe, and will be committed exactly once.", reply),
+        "200": answer("The rows stand in a committed Foundry transaction.", *kinds),
+        "202": answer("Safe, and will be committed exactly once.", *kinds),
+        "207": answer("Some chunks were refused, each by the sender's fault.", wire.BatchReply),
     }
-    if reply is wire.BatchReply:
-        answers["207"] = answer("Some chunks were refused, each by the sender's fault.", reply)
     return {
         "security": [{"auth0": []}],
         "parameters": [
             {"in": "header", "name": name, "description": text, "schema": {"type": "string"}}
             for name, text in HEADERS.items()
         ],
-        "requestBody": {"required": True, "content": {"application/json": {"schema": ref(body)}}},
+        "requestBody": {"required": True, "content": bodies},
         "responses": answers | refusals(*REFUSALS),
     }
 
@@ -120,7 +132,7 @@ def one_receipt() -> Json:
             {"in": "path", "name": "id", "required": True, "schema": {"type": "string"}}
         ],
         "responses": {
-            "200": answer("How the export stands.", wire.ExportReply),
+            "200": answer("How the export stands, or each part of a stream.", *ONE_OR_PARTS),
             "404": answer("You have no such receipt.", wire.ErrorReply),
             **refusals("401", "403", "500", "503"),
         },
