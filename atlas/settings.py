@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from atlas.core.errors import BadSetting
-from atlas.core.messages import Limits
+from atlas.core.messages import FileFormat, FileLayout, Limits
 
 MIB = 1024 * 1024
 RID = r"^ri\.[a-z][a-z0-9-]*\.([a-z0-9][a-z0-9\-]*)?\.[a-z][a-z0-9-]*\.[a-zA-Z0-9._-]+$"
@@ -99,7 +99,10 @@ class Foundry(Struct, frozen=True, forbid_unknown_fields=True):
     commit_interval_seconds: Annotated[float, Meta(ge=0)] = 5.0
     call_seconds: Positive = 30.0
     drain_seconds: Annotated[float, Meta(ge=0, le=8)] = 5.0
-    uploads_at_once: Annotated[int, Meta(ge=1, le=800)] = 64
+    uploads_at_once: Annotated[int, Meta(ge=1, le=396)] = 64  # of Foundry's 800 calls, half
+    requests_per_minute: Annotated[int, Meta(ge=60)] = 9_000  # of Foundry's 10,000
+    file_format: FileFormat = "ndjson"
+    file_layout: FileLayout = "auto"
     group: Limits = Limits()
 
 
@@ -155,6 +158,8 @@ NAMES = {
     "ATLAS_JOURNAL": "journal.url",
     "ATLAS_JOURNAL_KEY": "journal.keys",
     "ATLAS_COMMIT_INTERVAL_SECONDS": "foundry.commit_interval_seconds",
+    "ATLAS_FILE_FORMAT": "foundry.file_format",
+    "ATLAS_FILE_LAYOUT": "foundry.file_layout",
     "ATLAS_OPERATOR_LISTEN": "operator.listen",
     "ATLAS_OPERATOR_TOKEN": "operator.token",
     "ATLAS_LOG_USER_IDS": "log.user_ids",

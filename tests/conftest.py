@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message
 
 from atlas.actors.upload import Chance
 from atlas.core.events import Event
-from atlas.core.messages import Limits
+from atlas.core.messages import FileFormat, FileLayout, Limits
 from atlas.core.ports import Compute, Identities, Outbox
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
@@ -158,6 +158,8 @@ class Life:
     interval_seconds: float = 0.0
     drain_seconds: float = 5.0
     uploads_at_once: int = 64
+    layout: FileLayout = "auto"
+    format: FileFormat = "ndjson"
     group: Limits = field(default_factory=Limits)
     sole_writer: bool = True
     required_scope: str = ""
@@ -204,6 +206,8 @@ class Life:
                 sole_writer=self.sole_writer,
                 drain_seconds=self.drain_seconds,
                 uploads_at_once=self.uploads_at_once,
+                file_layout=self.layout,
+                file_format=self.format,
             ),
         )
 

@@ -20,7 +20,7 @@ from atlas.core.errors import (
     TokenExpired,
 )
 from atlas.core.messages import Held, LeftOpen, Seen, User
-from atlas.core.ports import TransactionState
+from atlas.core.ports import Bytes, TransactionState
 
 Mishap = Callable[[], Awaitable[object]]
 
@@ -70,6 +70,7 @@ class MemoryDataset:
     refuses: set[str] = field(default_factory=set)
     poisons: dict[str, Exception] = field(default_factory=dict)  # by path: raised at every put
     committed: set[str] = field(default_factory=set)  # by us: asked again, that is the answer
+    calls: int = 9_000  # that may be made
     now: datetime = datetime(2026, 1, 2, 12, 30, tzinfo=UTC)  # its clock is not ours
 
     async def look(self) -> Seen:
@@ -82,14 +83,17 @@ class MemoryDataset:
                 raise BranchBusy
             return self.opened()
 
-    async def put(self, transaction: str, path: str, ndjson: bytes) -> None:
+    def calls_left(self) -> int:
+        return self.calls
+
+    async def put(self, transaction: str, path: str, content: Bytes) -> None:
         async with self.call("put"):
             found = self.open_and_ours(transaction)
             if path in self.poisons:
                 raise self.poisons[path]
             if path in self.refuses:
                 raise FileRefused
-            if len(found.files.setdefault(path, ndjson)) != len(ndjson):
+            if len(found.files.setdefault(path, bytes(content))) != len(content):
                 raise FoundryError("A file of another size stands there.")
 
     async def commit(self, transaction: str) -> Seen:

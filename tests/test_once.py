@@ -8,7 +8,7 @@ from datetime import timedelta
 import anyio
 import pytest
 
-from atlas.actors.upload import Chance, Pace, Upload
+from atlas.actors.upload import Chance, Pace, Shape, Upload
 from atlas.core.errors import CommitRefused, FoundryError, JournalFull
 from atlas.core.events import (
     ActorCrashed,
@@ -21,6 +21,7 @@ from atlas.core.events import (
     UploadPaused,
 )
 from atlas.core.messages import Limits
+from atlas.outside.sqlite.packing import unpack
 from tests.conftest import Life, an_export, asgi
 from tests.fakes import Gate, no_answer
 
@@ -477,7 +478,8 @@ async def post_and_kill(life, moment):
 )
 def test_the_uploader_waits_for_foundry_and_not_for_what_phones_are_told(error, seconds):
     uploader = Upload(
-        None, None, None, Pace(group=Limits()), Chance(lambda: 0.0, lambda: 1.0), None
+        *(None, None, None, Pace(group=Limits()), Shape(unpack), None),
+        *(Chance(lambda: 0.0, lambda: 1.0), None),
     )
 
     assert uploader.pause_seconds(error) == seconds

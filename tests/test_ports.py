@@ -35,6 +35,7 @@ from atlas.core.errors import (
 )
 from atlas.core.messages import (
     Binding,
+    Claimed,
     File,
     Flattened,
     Group,
@@ -58,6 +59,7 @@ from tests.fakes import KnownUsers, MemoryDataset, no_answer
 PATH = "healthkit/raw/auth0|64f0/2026-01-02T12-00-00-000Z.ndjson"
 REFUSED = "/begins-with-a-slash.ndjson"
 ROWS = b'{"uuid":"a"}\n'
+ALLOWED = foundry.Allowed(4, 10_000, 30.0)
 
 
 # What Foundry is asked: Branch
@@ -144,7 +146,7 @@ async def over_http(folder):
         token_url = f"{host}/multipass/api/oauth2/token"
         client = foundry.Credentials(token_url, "local", "local-secret")
         async with foundry.connected(
-            place, client, 4, 30.0, lambda _: None, time.monotonic, random.random
+            place, client, ALLOWED, lambda _: None, time.monotonic, random.random
         ) as far.branch:
             yield far
 
@@ -436,7 +438,7 @@ async def accept(journal, *ids, **more):
 
 async def claim(journal, limits=ALL):
     group = await journal.outbox.claim(limits, SEEN)
-    return [file.id for file in group.files] if group else None
+    return [export.id for export in group.exports] if group else None
 
 
 async def set_aside(journal, id):
@@ -589,7 +591,11 @@ async def test_a_group_is_the_oldest_exports_with_all_that_their_files_need(jour
     assert group == await journal.outbox.claimed()
     assert group.transaction is None
     assert group.files == tuple(
-        File(each.id, each.path, len(ROWS), 1, f"correlation of {each.id}")
+        File(
+            each.path,
+            len(ROWS),
+            (Claimed(each.id, len(ROWS), 1, f"correlation of {each.id}"),),
+        )
         for each in (first, second)
     )
     assert await journal.outbox.ndjson("id-1") == ROWS
@@ -643,7 +649,7 @@ async def test_what_came_while_a_transaction_was_begun_goes_along_within_the_lim
     await accept(journal, "id-2", "id-3")
     group = await journal.outbox.note(RID, Limits(exports_max=2))
 
-    assert [file.id for file in group.files] == ["id-1", "id-2"]
+    assert [export.id for export in group.exports] == ["id-1", "id-2"]
     assert group.transaction == RID
     assert group == await journal.outbox.claimed()
 
@@ -857,7 +863,7 @@ async def test_every_answer_is_on_the_disk_before_it_is_given(tmp_path):
     with opened(copies[0], BOUNDS, shelf=SHELF) as journal:
         assert await journal.receipts.find(ADA, "id-1") == first
     with opened(copies[1], BOUNDS, shelf=SHELF) as journal:
-        assert (await journal.outbox.claimed()).files[0].id == "id-1"
+        assert (await journal.outbox.claimed()).exports[0].id == "id-1"
         assert await journal.outbox.attempts() == [SEEN]
     with opened(copies[2], BOUNDS, shelf=SHELF) as journal:
         assert (await journal.outbox.claimed()).transaction == RID

@@ -8,6 +8,8 @@ import msgspec
 from msgspec import Struct
 
 Status = Literal["accepted", "committed", "set_aside", "abandoned"]
+FileFormat = Literal["ndjson", "parquet"]
+FileLayout = Literal["auto", "per-export", "per-group"]
 
 
 class User(Struct, frozen=True):
@@ -145,25 +147,43 @@ class Receipt(Struct, frozen=True):
         return self.ingested + self.rejected
 
 
-class File(Struct, frozen=True):
-    """A claimed export as the uploader sees it. Its bytes are fetched when their turn comes."""
+class Claimed(Struct, frozen=True):
+    """An export as the uploader sees it. Its rows are fetched when their turn comes.
+
+    `bytes` are those of its rows as NDJSON.
+    """
 
     id: str
-    path: str
     bytes: int
     records: int = 0
     correlation_id: str = ""
 
 
+class File(Struct, frozen=True):
+    """A file of so many bytes for the dataset: the rows of these exports, and of no other."""
+
+    path: str
+    bytes: int
+    exports: tuple[Claimed, ...]
+
+
 class Group(Struct, frozen=True):
     """Files that go into one transaction, which is None until Foundry has told its name.
 
-    They are suspects if groups with them have failed before.
+    Once they have failed more than once, they are suspects.
     """
 
     files: tuple[File, ...]
     transaction: str | None = None
-    is_suspect: bool = False
+    failures: int = 0
+
+    @property
+    def is_suspect(self) -> bool:
+        return self.failures > 1
+
+    @property
+    def exports(self) -> tuple[Claimed, ...]:
+        return tuple(export for file in self.files for export in file.exports)
 
 
 class Seen(Struct, frozen=True):

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
-from atlas.core.messages import Export, Head, Original, User
+from atlas.core.messages import Export, FileFormat, Head, Original, User
 
 PLAIN = frozenset((string.ascii_letters + string.digits + "|@._-").encode())
 FOLDER_BYTES_MAX = 200
+GROUPS = "healthkit/groups/"
+MOMENT = "%Y-%m-%dT%H-%M-%S-%fZ"
 PSEUDONYM_CHARACTERS = 16
 WHOLE = "whole-"  # no id of an export begins so
 
@@ -74,10 +76,32 @@ def folder(user: User) -> str:
 def paths(user: User, at: datetime) -> Iterator[str]:
     """healthkit/raw/ada/2025-09-26T06-30-00-000Z.ndjson, and a millisecond later, and so on."""
     home = folder(user)
+    return (f"healthkit/raw/{home}/{moment}.ndjson" for moment in moments(at))
+
+
+def group_paths(first: str, format: FileFormat) -> Iterator[str]:
+    """healthkit/groups/2025-09-26T06-30-00-000Z.ndjson, and a millisecond later, and so on.
+
+    It begins at the moment in the path of the first export: a group that is made again of the
+    same exports meets itself there.
+    """
+    at = datetime.strptime(first.rpartition("/")[2].partition(".")[0], MOMENT).replace(tzinfo=UTC)
+    return (f"{GROUPS}{moment}.{format}" for moment in moments(at))
+
+
+def moments(at: datetime) -> Iterator[str]:
+    """2025-09-26T06-30-00-000Z, and a millisecond later, and so on."""
     while True:
-        moment = timestamp(at).replace(":", "-").replace(".", "-")
-        yield f"healthkit/raw/{home}/{moment}.ndjson"
+        yield timestamp(at).replace(":", "-").replace(".", "-")
         at += timedelta(milliseconds=1)
+
+
+def in_format(path: str, format: FileFormat) -> str:
+    return f"{path.rpartition('.')[0]}.{format}"
+
+
+def format_of(path: str) -> FileFormat:
+    return "parquet" if path.endswith(".parquet") else "ndjson"
 
 
 @lru_cache(maxsize=4096)
@@ -87,5 +111,7 @@ def pseudonym(key: bytes, sub: str) -> str:
 
 
 def nameless(path: str, pseudonym: str) -> str:
-    """A path where people look: its folder holds the sub, and is called as the user is."""
+    """A path where people look: a user's folder holds the sub, and is called as the user is."""
+    if path.startswith(GROUPS):
+        return path
     return f"healthkit/raw/{pseudonym}/{path.rpartition('/')[2]}"

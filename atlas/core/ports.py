@@ -9,6 +9,8 @@ from typing import Literal, Protocol, TypeVar, TypeVarTuple, overload
 
 from atlas.core.messages import (
     Entry,
+    File,
+    FileFormat,
     Flattened,
     Group,
     Head,
@@ -30,6 +32,7 @@ Ts = TypeVarTuple("Ts")
 
 SEEN_SECONDS_MAX = 5.0  # how old a look at the branch may be when a transaction is begun
 
+Bytes = bytes | bytearray
 Clock = Callable[[], datetime]
 TransactionState = Literal["OPEN", "COMMITTED", "ABORTED"]
 
@@ -113,10 +116,31 @@ class Mailbox(Protocol):
         """
 
     async def claimed(self) -> Group | None:
-        """The group that is claimed now, if any; no file, if only its transaction is left of it."""
+        """The group that is claimed now, if any; no file, if only its transaction is left of it.
+
+        Each export has a file of its own, as it came, unless `filed` says otherwise.
+        """
 
     async def ndjson(self, id: str) -> bytes:
         """The bytes of a claimed export. Raises Damaged when they are not what was accepted."""
+
+    async def packed(self, ids: Collection[str]) -> Mapping[str, bytes]:
+        """The same of several, in their order, still compressed; without what is Damaged."""
+        ...
+
+    async def filed(
+        self, ids: Collection[str], format: FileFormat, size: int, *, is_shared: bool
+    ) -> File:
+        """These claimed exports are put as one file of this format and of so many bytes.
+
+        Until they are released, or have failed. The file, which has a path of its own if it is
+        shared, and the export's otherwise.
+        """
+        ...
+
+    async def is_full(self, limits: Limits) -> bool:
+        """Whether a whole group of exports waits that never failed."""
+        ...
 
     async def note(self, transaction: str, limits: Limits) -> Group:
         """Remember the transaction of the claimed group; the try counts. It resolves the attempts.
@@ -228,7 +252,11 @@ class Dataset(Protocol):
     async def begin(self) -> str:
         """Open a transaction; its RID. Raises BranchBusy while another is open on the branch."""
 
-    async def put(self, transaction: str, path: str, ndjson: bytes) -> None:
+    def calls_left(self) -> int:
+        """How often Foundry may be asked just now before its limit of requests holds us up."""
+        ...
+
+    async def put(self, transaction: str, path: str, content: Bytes) -> None:
         """Put a file into an open transaction. Raises FileRefused when only this file is wrong."""
 
     async def commit(self, transaction: str) -> Seen:

@@ -13,7 +13,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 from atlas.core import names
 from atlas.core.errors import AtlasError, BatchRejected, Rejected, Unavailable
-from atlas.core.messages import Receipt, Reject, Status
+from atlas.core.messages import FileFormat, Receipt, Reject, Status
 
 Outcome = Receipt | AtlasError
 NULL = Raw(b"null")
@@ -68,7 +68,7 @@ class ExportReply(Struct, frozen=True, kw_only=True):
     records_ingested: int
     dataset_records_created: int
     file_path: str | None
-    file_format: Literal["ndjson"]
+    file_format: FileFormat
     transaction_rid: str | None
     ingestion_timestamp: str
     correlation_id: str = field(name="correlationId")
@@ -193,7 +193,7 @@ def export_reply(receipt: Receipt, context: Context, body: ExportBody | None = N
         records_ingested=receipt.ingested,
         dataset_records_created=receipt.ingested if is_committed else 0,
         file_path=(receipt.path or None) if is_committed else None,
-        file_format="ndjson",
+        file_format=names.format_of(receipt.path),
         transaction_rid=receipt.transaction,
         ingestion_timestamp=names.timestamp(receipt.at),
         correlation_id=context.correlation_id,

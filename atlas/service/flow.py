@@ -14,12 +14,12 @@ from atlas.actors.decode import Decode
 from atlas.actors.flatten import Flatten
 from atlas.actors.journal import Journal
 from atlas.actors.quarantine import Quarantine, Replay
-from atlas.actors.upload import Pace, Upload
+from atlas.actors.upload import NDJSON, Format, Pace, Shape, Upload
 from atlas.core import ports
-from atlas.core.errors import Unavailable
+from atlas.core.errors import BadSetting, Unavailable
 from atlas.core.events import ActorCrashed, DrainEnded, Watch
 from atlas.core.messages import Receipt
-from atlas.outside.sqlite.packing import pack
+from atlas.outside.sqlite.packing import pack, unpack
 from atlas.runtime import Bell, OnCrash, Promises, Rescue, Restarts, Stages, supervise
 from atlas.service.drain import Drain
 from atlas.service.listeners import Actors, listener, operator
@@ -48,7 +48,10 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
     store, now, compute, watch = world.store, world.now, world.compute, world.watch
     promises, bell = Promises[Receipt](), Bell()
     drain, on_crash = Drain(promises, bell, watch), crash_teller(watch)
-    uploader = Upload(world.branch, store.outbox, promises, pace(settings), world.chance, watch)
+    uploader = Upload(
+        *(world.branch, store.outbox, promises, pace(settings), shape(settings)),
+        *(compute, world.chance, watch),
+    )
     limits, scope = settings.export, settings.auth0.required_scope
 
     async with anyio.create_task_group() as uploads:
@@ -91,6 +94,20 @@ def pace(settings: Settings) -> Pace:
         uploads_at_once=foundry.uploads_at_once,
         is_sole_writer=foundry.sole_writer,
     )
+
+
+def shape(settings: Settings) -> Shape:
+    """Raises BadSetting when a format needs what is not installed."""
+    foundry = settings.foundry
+    if foundry.file_format == "ndjson":
+        return Shape(unpack, foundry.file_layout, NDJSON)
+    try:
+        from atlas.outside import parquet  # noqa: PLC0415 - 60 MiB, for who wants it only
+    except ImportError as error:
+        raise BadSetting(
+            "ATLAS_FILE_FORMAT=parquet needs pyarrow: pip install 'atlas-healthkit[parquet]'."
+        ) from error
+    return Shape(unpack, foundry.file_layout, Format("parquet", parquet.written, parquet.read))
 
 
 def crash_teller(watch: Watch) -> OnCrash:

@@ -47,8 +47,7 @@ async def connected(
         foundry.connected(
             place,
             client,
-            stack.uploads_at_once,
-            stack.call_seconds,
+            foundry.Allowed(stack.uploads_at_once, stack.requests_per_minute, stack.call_seconds),
             watch,
             chance.elapsed,
             chance.random,

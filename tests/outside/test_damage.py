@@ -41,12 +41,12 @@ async def delivered(path):
     sent, not_sent = {}, set()
     with opened(path, BOUNDS, shelf=SHELF) as journal:
         group = await journal.outbox.claim(Limits(), Seen("", NOON))
-        for file in group.files:
+        for export in group.exports:
             try:
-                sent[file.id] = await journal.outbox.ndjson(file.id)
+                sent[export.id] = await journal.outbox.ndjson(export.id)
             except Damaged:
-                not_sent.add(file.id)
-                assert (await journal.outbox.damaged(file.id)).status == "set_aside"
+                not_sent.add(export.id)
+                assert (await journal.outbox.damaged(export.id)).status == "set_aside"
         totals = (await journal.ledger.listing(None, 1, None)).totals
         assert totals["accepted"] + totals["set_aside"] == len(sent) + len(not_sent)
         return sent, not_sent, [e for e in journal.news if isinstance(e, JournalDamaged)]
@@ -208,7 +208,7 @@ def spoil_a_leaf(path):
 async def read_all(journal):
     """How many exports can be had, one after another."""
     group = await journal.outbox.claim(Limits(exports_max=10_000, bytes_max=2**40), Seen("", NOON))
-    return sum([bool(await journal.outbox.ndjson(file.id)) for file in group.files])
+    return sum([bool(await journal.outbox.ndjson(export.id)) for export in group.exports])
 
 
 async def test_totals_that_are_wrong_are_told_and_set_right(tmp_path):

@@ -22,7 +22,7 @@ def clock():
 
 @pytest.fixture
 def door(clock):
-    return Door(clock, lambda: 0.0)
+    return Door(clock, lambda: 0.0, 1_000)
 
 
 async def test_while_foundry_answers_nobody_waits(door):
@@ -69,7 +69,7 @@ async def test_what_one_is_told_holds_for_all(door, clock):
 def test_services_that_were_told_the_same_do_not_come_together(clock, told, waits):
     found = []
     for chance in (0.0, 0.5, 1.0):
-        door = Door(clock, lambda chance=chance: chance)
+        door = Door(clock, lambda chance=chance: chance, 1_000)
         for seconds in told:
             door.failed(seconds)
         found.append(door.seconds_to_turn())
@@ -119,7 +119,7 @@ async def test_when_one_is_answered_all_go_on_side_by_side(door):
 
 def test_it_looks_ever_less_often_and_never_less_than_every_five_seconds(clock):
     pauses = []
-    door = Door(clock, lambda: 1.0)
+    door = Door(clock, lambda: 1.0, 1_000)
     for _ in range(12):
         door.failed(None)
         pauses.append(round(door.seconds_to_turn(), 3))

@@ -23,7 +23,7 @@ from atlas.core.messages import Seen as SeenBranch
 from atlas.local.foundry import Foundry, application
 from atlas.local.foundry.faults import Fault
 from atlas.local.foundry.state import DATASET
-from atlas.outside.foundry import Credentials, FoundryDataset, Target, connected
+from atlas.outside.foundry import Allowed, Credentials, FoundryDataset, Target, connected
 from atlas.outside.foundry.calls import worth_another_try
 from tests.conftest import Seen
 from tests.exports import NOON
@@ -69,7 +69,12 @@ async def connecting(
         there = {"host": host + elsewhere, "dataset_rid": DATASET, "branch": "master"} | place
         client = Credentials(f"{host}/multipass/api/oauth2/token", "local", secret)
         async with connected(
-            Target(**there), client, 8, seconds, seen.watch, hours(), lambda: 0.0
+            Target(**there),
+            client,
+            Allowed(8, 10_000, seconds),
+            seen.watch,
+            hours(),
+            lambda: 0.0,
         ) as dataset:
             yield Stack(dataset, foundry, seen, heard)
 
@@ -91,7 +96,12 @@ async def answered(answer=None, token=None):
     async with serving(app, heard) as host:
         client = Credentials(f"{host}/token", "CLIENT-ID", "SECRET-VALUE")
         async with connected(
-            Target(host, DATASET, "master"), client, 8, 30.0, seen.watch, hours(), lambda: 0.0
+            Target(host, DATASET, "master"),
+            client,
+            Allowed(8, 10_000, 30.0),
+            seen.watch,
+            hours(),
+            lambda: 0.0,
         ) as dataset:
             yield Stack(dataset, None, seen, heard)
 

@@ -77,4 +77,4 @@ async def test_what_waits_is_never_shrunk_whatever_the_clock_says(tmp_path):
         await journal.intake.append(export(1))
         await journal.outbox.claim(Limits(), Seen("", NOON))
         await journal.outbox.complete([export(1).id], RID)
-        assert (await journal.outbox.claimed()).files[0].id == export(0).id
+        assert (await journal.outbox.claimed()).exports[0].id == export(0).id

@@ -6,11 +6,13 @@ first file is put. What is found noted is a question to Foundry, asked before an
 Only what is seen in the dataset counts as being there: others may end our transactions, too.
 
     pace.py       how much, how often, how hard
+    layout.py     what goes into which file
     uploader.py   group after group, at a pace
     outcomes.py   what became of what was begun
 """
 
+from atlas.actors.upload.layout import NDJSON, Format, Shape
 from atlas.actors.upload.pace import Pace
 from atlas.actors.upload.uploader import Chance, Upload
 
-__all__ = ["Chance", "Pace", "Upload"]
+__all__ = ["NDJSON", "Chance", "Format", "Pace", "Shape", "Upload"]

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from atlas.actors.upload.layout import Files
 from atlas.actors.upload.pace import Pace
-from atlas.core import events
+from atlas.core import events, names
 from atlas.core.errors import Damaged, FoundryError
 from atlas.core.events import Watch
-from atlas.core.messages import File, Group, Held, Receipt
+from atlas.core.messages import Claimed, File, Group, Held, Receipt
 from atlas.core.ports import Branch, Outbox
 from atlas.runtime import Promises, side_by_side
 
@@ -19,6 +20,7 @@ class Outcomes:
     branch: Branch
     outbox: Outbox
     promises: Promises[Receipt]
+    files: Files
     watch: Watch
     pace: Pace
 
@@ -38,9 +40,11 @@ class Outcomes:
             if is_excused or there or group.transaction is None:
                 await self.outbox.release()
             else:
-                await self.fail(group.files)
+                await self.fail(group.exports)
             await self.outbox.ended()
-            self.watch(events.GroupRecovered(len(group.files), len(there), group.transaction))
+            found = sum(len(file.exports) for file in there)
+            exports = len(group.exports)
+            self.watch(events.GroupRecovered(exports, found, group.transaction))
         return is_unresolved
 
     async def resolve(self, paths: list[str]) -> bool:
@@ -74,7 +78,7 @@ class Outcomes:
         there = await self.branch.files_of(transaction) if files else {}
         return [file for file in files if there.get(file.path) == file.bytes]
 
-    async def sort_out(self, group: Group, refused: str) -> bool:
+    async def sort_out(self, files: Sequence[File], refused: str) -> bool:
         """Who holds our paths: we, from another life, or somebody else? Whether anybody does."""
         held: list[File] = []
 
@@ -83,50 +87,71 @@ class Outcomes:
             if holder is None:
                 return
             held.append(file)
-            try:
-                if holder.transaction == refused or await self.is_ours(file, holder):
-                    await self.complete([file], holder.transaction)
-                else:
-                    await self.outbox.move(file.id)
-            except Damaged:
-                await self.set_damaged_aside(file)
+            theirs = None
+            if holder.transaction != refused:
+                theirs = await self.rows_at(file, holder)
+            for export in file.exports:
+                try:
+                    if theirs is None or await self.files.rows_of(export) <= theirs:
+                        await self.complete([with_only(file, export)], holder.transaction)
+                    else:
+                        await self.outbox.move(export.id)
+                except Damaged:
+                    await self.set_damaged_aside(export)
 
         await self.branch.abort(refused)
-        await side_by_side(look_up, group.files, self.pace.uploads_at_once)
+        await side_by_side(look_up, files, self.pace.uploads_at_once)
         return bool(held)
 
-    async def is_ours(self, file: File, holder: Held) -> bool:
-        """Byte for byte; what is not even as long as Foundry says it is proves nothing."""
-        if holder.bytes != file.bytes:
-            return False
+    async def rows_at(self, file: File, holder: Held) -> frozenset[bytes]:
+        """What stands at a path of ours. Each row names its user and moment: of an export, all are
+        there or none.
+
+        What has another size than ours may hold some of them all the same, if it is of several
+        exports: it may have been made of others when it was put; and Parquet of one size today is
+        of another tomorrow.
+        """
+        is_as_it_came = len(file.exports) == 1 and names.format_of(file.path) == "ndjson"
+        if is_as_it_came and holder.bytes != file.bytes:
+            return frozenset()
         content = await self.branch.content(file.path)
         if len(content) != holder.bytes:
             raise FoundryError("Foundry answers another size of a file than it lists.")
-        return content == await self.outbox.ndjson(file.id)
+        return await self.files.rows_in(content)
 
     async def complete(self, files: Iterable[File], transaction: str) -> None:
         """Durable first; then tell whoever waits."""
-        by_id = {file.id: file for file in files}
+        by_id = {export.id: (file, export) for file in files for export in file.exports}
         for receipt in await self.outbox.complete(list(by_id), transaction):
-            file = by_id[receipt.id]
+            file, export = by_id[receipt.id]
             self.promises.settle(receipt.id, receipt)
             self.watch(
                 events.ExportCommitted(
-                    file.id, file.correlation_id, transaction, file.path, file.records, file.bytes
+                    export.id,
+                    export.correlation_id,
+                    transaction,
+                    file.path,
+                    export.records,
+                    export.bytes,
                 )
             )
 
-    async def fail(self, files: Iterable[File], named: Iterable[File] = ()) -> None:
+    async def fail(self, exports: Iterable[Claimed], named: Iterable[Claimed] = ()) -> None:
         """What is still claimed of these was tried, and it was not Foundry that was away."""
-        by_id = {file.id: file for file in files}
-        for receipt in await self.outbox.fail([file.id for file in named], self.pace.tries_max):
+        by_id = {export.id: export for export in exports}
+        ids = [export.id for export in named]
+        for receipt in await self.outbox.fail(ids, self.pace.tries_max):
             self.promises.settle(receipt.id, receipt)
             correlation_id = by_id[receipt.id].correlation_id
             self.watch(events.ExportSetAside(receipt.id, correlation_id, self.pace.tries_max))
 
-    async def set_damaged_aside(self, file: File) -> None:
+    async def set_damaged_aside(self, export: Claimed) -> None:
         """Nobody can send it any more, and nobody may send something else."""
-        receipt = await self.outbox.damaged(file.id)
+        receipt = await self.outbox.damaged(export.id)
         if receipt is not None:
             self.promises.settle(receipt.id, receipt)
-            self.watch(events.JournalDamaged("an export", file.id, file.correlation_id))
+            self.watch(events.JournalDamaged("an export", export.id, export.correlation_id))
+
+
+def with_only(file: File, export: Claimed) -> File:
+    return File(file.path, file.bytes, (export,))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from atlas.actors.upload.layout import Files, Shape
 from atlas.actors.upload.outcomes import Outcomes
 from atlas.actors.upload.pace import Pace
 from atlas.core import events
@@ -15,11 +16,12 @@ from atlas.core.errors import (
     Unavailable,
 )
 from atlas.core.events import Watch
-from atlas.core.messages import File, Group, Receipt, Seen
-from atlas.core.ports import SEEN_SECONDS_MAX, Branch, Outbox
+from atlas.core.messages import Claimed, File, Group, Receipt, Seen
+from atlas.core.ports import SEEN_SECONDS_MAX, Branch, Bytes, Compute, Outbox
 from atlas.runtime import Bell, Budget, Promises, Restarts, side_by_side
 
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.5, 15.0
+FULL_SECONDS = 0.5  # how often we look whether a group is full before its time
 HOLDERS_MAX = 3
 UNSURE_FILES, UNSURE_SHARE = 2, 0.1  # of a group: more than that, and Foundry is away
 
@@ -51,18 +53,25 @@ class Memory:
 class Put:
     """A group, and what became of its files on their way into a transaction.
 
-    Of the unsure nobody knows whether they are in it; those without are not.
+    They are there as they were put; of the unsure nobody knows whether they are.
     """
 
     group: Group
+    there: list[File] = field(default_factory=list)
     refused: list[File] = field(default_factory=list)
-    without: set[File] = field(default_factory=set)
     unsure: list[File] = field(default_factory=list)
     trouble: FoundryError | None = None
 
     @property
-    def there(self) -> list[File]:
-        return [file for file in self.group.files if file not in self.without]
+    def is_whole(self) -> bool:
+        return sum(len(file.exports) for file in self.there) == len(self.group.exports)
+
+    @property
+    def named(self) -> list[Claimed]:
+        """The exports that Foundry has refused by name: of those in one file nobody knows whose
+        fault it is.
+        """
+        return [file.exports[0] for file in self.refused if len(file.exports) == 1]
 
     @property
     def unsure_max(self) -> float:
@@ -78,6 +87,8 @@ class Upload:
         outbox: Outbox,
         promises: Promises[Receipt],
         pace: Pace,
+        shape: Shape,
+        compute: Compute,
         chance: Chance,
         watch: Watch,
     ) -> None:
@@ -87,7 +98,8 @@ class Upload:
         self.pace = pace
         self.chance = chance
         self.watch = watch
-        self.outcomes = Outcomes(branch, outbox, promises, watch, pace)
+        self.files = Files(branch, outbox, shape, compute)
+        self.outcomes = Outcomes(branch, outbox, promises, self.files, watch, pace)
         self.budget = Budget(pace.bytes_at_once)
         self.memory = Memory()
 
@@ -107,8 +119,7 @@ class Upload:
                     is_excused = self.memory.is_excused
                     self.memory.is_unresolved = await self.outcomes.recover(is_excused=is_excused)
                     self.memory.is_asked = True
-                seconds = self.seconds_to_next()
-                if seconds > 0 and await bell.down_within(seconds):
+                if await self.is_down_before_the_next(bell):
                     return
                 more = await self.upload()
                 self.memory.failures = 0
@@ -121,8 +132,18 @@ class Upload:
                 if await bell.down_within(seconds):
                     return
 
+    async def is_down_before_the_next(self, bell: Bell) -> bool:
+        """An idle uploader starts at once; a busy one when the commit interval is over, or when
+        a whole group has gathered: to wait with that would make no transaction fewer.
+        """
+        while (seconds := self.seconds_to_next()) > 0:
+            if await self.outbox.is_full(self.pace.group):
+                return False
+            if await bell.down_within(min(seconds, FULL_SECONDS)):
+                return True
+        return False
+
     def seconds_to_next(self) -> float:
-        """An idle uploader starts at once, a busy one when the commit interval is over."""
         if self.memory.begun_at is None:
             return 0.0
         return self.memory.begun_at + self.pace.interval_seconds - self.chance.elapsed()
@@ -153,17 +174,18 @@ class Upload:
                 raise put.trouble
             there = []
         if there:
-            if not await self.commit(put.group, transaction):
+            if not await self.commit(there, transaction):
                 return True
             if put.unsure:
                 there = await self.outcomes.standing(there, transaction)
             await self.outcomes.complete(there, transaction)
+            exports = sum(len(file.exports) for file in there)
             size, seconds = size_of(there), self.chance.elapsed() - started
-            self.watch(events.GroupCommitted(transaction, len(there), size, seconds))
+            self.watch(events.GroupCommitted(transaction, exports, size, seconds))
         else:
             await self.branch.abort(transaction)
-        if len(there) < len(put.group.files):
-            await self.outcomes.fail(put.group.files, named=put.refused)
+        if not put.is_whole or len(there) < len(put.there):
+            await self.outcomes.fail(put.group.exports, named=put.named)
         await self.outbox.ended()
         return True
 
@@ -207,39 +229,57 @@ class Upload:
         put = Put(await self.outbox.note(transaction, self.pace.group))
         self.memory.is_unresolved = False
         size = size_of(put.group.files)
-        self.watch(events.GroupStarted(transaction, len(put.group.files), size))
+        self.watch(events.GroupStarted(transaction, len(put.group.exports), size))
 
         async def put_in(file: File) -> None:
-            try:
-                async with self.budget.taken(file.bytes):
-                    ndjson = await self.outbox.ndjson(file.id)
-                    await self.branch.put(transaction, file.path, ndjson)
-            except Damaged:
-                put.without.add(file)
-                await self.outcomes.set_damaged_aside(file)
-            except FileRefused:
-                put.without.add(file)
-                put.refused.append(file)
-            except FoundryError as error:
-                put.unsure.append(file)
-                put.trouble = error
-                if len(put.unsure) > put.unsure_max:
-                    raise
+            async with self.budget.taken(file.bytes):
+                try:
+                    file, content = await self.files.own(file)
+                except Damaged:
+                    await self.outcomes.set_damaged_aside(file.exports[0])
+                    return
+                await self.put_file(put, transaction, file, content)
 
         async def latecomers() -> list[File]:
-            known = frozenset(put.group.files)
+            known = {export.id for export in put.group.exports}
             put.group = await self.outbox.note(transaction, self.pace.group)
-            return [file for file in put.group.files if file not in known]
+            return [file for file in put.group.files if file.exports[0].id not in known]
 
-        await side_by_side(put_in, put.group.files, self.pace.uploads_at_once, latecomers)
+        if self.files.is_shared(put.group):
+            await self.put_together(put, transaction)
+        else:
+            await side_by_side(put_in, put.group.files, self.pace.uploads_at_once, latecomers)
         return put
 
-    async def commit(self, group: Group, transaction: str) -> bool:
+    async def put_together(self, put: "Put", transaction: str) -> None:
+        """All of the group as one file; nobody can be added to that."""
+        made = await self.files.shared(put.group.exports)
+        readable = {export.id for export in made[0].exports} if made else set()
+        for export in put.group.exports:
+            if export.id not in readable:
+                await self.outcomes.set_damaged_aside(export)
+        if made:
+            await self.put_file(put, transaction, *made)
+
+    async def put_file(self, put: "Put", transaction: str, file: File, content: Bytes) -> None:
+        try:
+            await self.branch.put(transaction, file.path, content)
+        except FileRefused:
+            put.refused.append(file)
+            return
+        except FoundryError as error:
+            put.unsure.append(file)
+            put.trouble = error
+            if len(put.unsure) > put.unsure_max:
+                raise
+        put.there.append(file)
+
+    async def commit(self, files: list[File], transaction: str) -> bool:
         """Whether it is committed; if not, the reason was found and taken away."""
         try:
             self.memory.seen = (self.chance.elapsed(), await self.branch.commit(transaction))
         except CommitRefused:
-            if not await self.outcomes.sort_out(group, transaction):
+            if not await self.outcomes.sort_out(files, transaction):
                 raise
             self.memory.is_asked, self.memory.is_excused = False, True  # the reason is gone
             return False

@@ -16,7 +16,7 @@ from atlas.outside.foundry.dataset import FoundryDataset
 from atlas.outside.foundry.door import Door
 from atlas.outside.foundry.token import Credentials, FoundryToken
 
-__all__ = ["Credentials", "FoundryDataset", "Target", "connected"]
+__all__ = ["Allowed", "Credentials", "FoundryDataset", "Target", "connected"]
 
 SPARE_CONNECTIONS = 4  # a commit does not wait for uploads, nor a token for either
 
@@ -30,19 +30,29 @@ class Target:
     branch: str
 
 
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """How many calls at once and in a minute, and how long each may take."""
+
+    calls_at_once: int
+    calls_per_minute: int
+    call_seconds: float
+
+
 @asynccontextmanager
 async def connected(
     place: Target,
     credentials: Credentials,
-    calls_at_once: int,
-    call_seconds: float,
+    allowed: Allowed,
     watch: Watch,
     elapsed: Callable[[], float],
     random: Callable[[], float],
 ) -> AsyncIterator[FoundryDataset]:
     """The dataset, over connections of its own. Nothing is asked yet."""
-    connector = aiohttp.TCPConnector(limit=calls_at_once + SPARE_CONNECTIONS)
+    seconds = allowed.call_seconds
+    connector = aiohttp.TCPConnector(limit=allowed.calls_at_once + SPARE_CONNECTIONS)
     async with aiohttp.ClientSession(connector=connector) as session:
-        token = FoundryToken(session, credentials, call_seconds, watch)
-        calls = Calls(session, token, place.host, call_seconds, Door(elapsed, random))
-        yield FoundryDataset(calls, place.dataset_rid, place.branch, call_seconds)
+        token = FoundryToken(session, credentials, seconds, watch)
+        door = Door(elapsed, random, allowed.calls_per_minute)
+        calls = Calls(session, token, place.host, seconds, door)
+        yield FoundryDataset(calls, place.dataset_rid, place.branch, seconds)

@@ -19,6 +19,7 @@ from msgspec import Struct
 from yarl import URL
 
 from atlas.core.errors import NOT_JSON, FoundryError
+from atlas.core.ports import Bytes
 from atlas.outside.foundry.door import Door
 from atlas.outside.foundry.token import FoundryToken
 
@@ -46,7 +47,7 @@ class Call:
     method: Literal["GET", "POST"]
     path: str
     query: Mapping[str, str] | None = None
-    body: bytes | None = None
+    body: Bytes | None = None
     content_type: str | None = None
 
 
@@ -98,6 +99,10 @@ class Calls:
         self._again = stamina.AsyncRetryingCaller(
             attempts=4, timeout=None, wait_initial=0.2, wait_max=5.0
         ).on(worth_another_try)
+
+    def left(self) -> int:
+        """How many may be asked now before we have to wait."""
+        return self._door.calls_left()
 
     async def ask(self, call: Call) -> Answer:
         """Ask what is harmless to ask twice, until it is answered, or not for several tries."""

@@ -12,9 +12,10 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Meta, Struct
 
+from atlas.core import names
 from atlas.core.errors import BranchBusy, CommitRefused, FileRefused, FoundryError
 from atlas.core.messages import Held, LeftOpen, Seen
-from atlas.core.ports import SEEN_SECONDS_MAX, TransactionState
+from atlas.core.ports import SEEN_SECONDS_MAX, Bytes, TransactionState
 from atlas.outside.foundry.calls import Answer, Call, Calls
 
 NDJSON, OCTETS = "application/x-ndjson", "application/octet-stream"
@@ -80,18 +81,21 @@ class FoundryDataset:
             raise BranchBusy
         return expect(answer).read(Transaction).rid
 
-    async def put(self, transaction: str, path: str, ndjson: bytes) -> None:
-        answer = await self._upload(transaction, path, ndjson)
+    def calls_left(self) -> int:
+        return self._calls.left()
+
+    async def put(self, transaction: str, path: str, content: Bytes) -> None:
+        answer = await self._upload(transaction, path, content)
         if answer.status == 415 and self._content_type != OCTETS:
             self._content_type = OCTETS
-            answer = await self._upload(transaction, path, ndjson)
+            answer = await self._upload(transaction, path, content)
         name = answer.error.error_name
         if name == "FileAlreadyExists":  # our first try, of which the answer was lost
-            if await self._size_in(transaction, path) != len(ndjson):
+            if await self._size_in(transaction, path) != len(content):
                 raise FoundryError("A file of another size stands where we put ours.")
         elif name == OF_ONE_FILE or answer.status == 413:
             raise FileRefused(f"Foundry refuses the file ({answer.status}).")
-        elif int(expect(answer).read(File).size_bytes) != len(ndjson):
+        elif int(expect(answer).read(File).size_bytes) != len(content):
             raise FoundryError("Foundry kept another size of a file than we sent.")
 
     async def commit(self, transaction: str) -> Seen:
@@ -149,10 +153,11 @@ class FoundryDataset:
         files = await self.files_of(head)
         return LeftOpen(head, is_empty=not files) if files.keys() <= set(paths) else None
 
-    async def _upload(self, transaction: str, path: str, ndjson: bytes) -> Answer:
+    async def _upload(self, transaction: str, path: str, content: Bytes) -> Answer:
         address = f"{self._home}/files/{quote(path, safe='')}/upload"
         query = {"transactionRid": transaction}
-        return await self._calls.ask(Call("POST", address, query, ndjson, self._content_type))
+        kind = self._content_type if names.format_of(path) == "ndjson" else OCTETS
+        return await self._calls.ask(Call("POST", address, query, content, kind))
 
     async def _end(self, transaction: str, how: str) -> Answer:
         address = f"{self._home}/transactions/{quote(transaction, safe='')}/{how}"

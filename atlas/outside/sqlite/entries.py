@@ -11,15 +11,16 @@ from typing import Literal, NamedTuple
 import msgspec
 from msgspec import Struct
 
+from atlas.core import names
 from atlas.core.errors import Damaged
-from atlas.core.messages import Receipt, Reject, Status
+from atlas.core.messages import FileFormat, Receipt, Reject, Status
 from atlas.outside.sqlite.packing import unpack
 from atlas.outside.sqlite.seal import Seal
 
 Stands = Status | Literal["claimed"]  # the last is a word between journal and uploader only
 
 BOUND = "id, user, at, ingested, rejected, bytes"
-COLUMNS = f"{BOUND}, label, status, rid"
+COLUMNS = f"{BOUND}, label, status, rid, file, file_bytes"
 
 
 class Fixed(NamedTuple):
@@ -45,6 +46,8 @@ class Row(NamedTuple):
     label: bytes
     status: Stands
     rid: str | None
+    file: str | None = None
+    file_bytes: int | None = None
 
 
 class Label(Struct, frozen=True, array_like=True):
@@ -56,6 +59,7 @@ class Label(Struct, frozen=True, array_like=True):
     correlation_id: str
 
 
+FORMATS: tuple[FileFormat, ...] = ("ndjson", "parquet")
 _label = msgspec.msgpack.Decoder(Label)
 
 
@@ -77,9 +81,13 @@ class Entries:
 
     def payload(self, row: Row, sealed: bytes | None) -> bytes:
         """Raises Damaged."""
+        return unpack(self.packed(row, sealed))
+
+    def packed(self, row: Row, sealed: bytes | None) -> bytes:
+        """The same, still compressed."""
         if sealed is None:
             raise Damaged
-        return unpack(self.seal.open(sealed, bound(row)))
+        return self.seal.open(sealed, bound(row))
 
     def receipt(self, row: Row) -> Receipt:
         """Without what the label tells when that is damaged."""
@@ -97,12 +105,19 @@ def receipt_of(row: Row, label: Label, at: datetime) -> Receipt:
         id=row.id,
         status=status,
         at=at,
-        path=label.path,
+        path=path_of(row, label),
         ingested=row.ingested,
         rejected=row.rejected,
         rejects=label.rejects,
         transaction=row.rid if status == "committed" else None,
     )
+
+
+def path_of(row: Row, label: Label) -> str:
+    """Where its rows stand, or will if nothing comes between."""
+    if row.file in FORMATS:
+        return names.in_format(label.path, row.file)
+    return row.file or label.path
 
 
 def bound(row: Fixed | Row) -> bytes:

@@ -1,59 +1,54 @@
 """What the uploader takes: a group at a time, and what became of it."""
 
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 import msgspec
 
+from atlas.core import names
 from atlas.core.errors import Damaged
-from atlas.core.messages import File, Group, Limits, Receipt, Seen, User
+from atlas.core.messages import Claimed, File, FileFormat, Group, Limits, Receipt, Seen, User
+from atlas.outside.sqlite.claims import claim_fresh, claim_suspects, is_full
 from atlas.outside.sqlite.commits import Commits
-from atlas.outside.sqlite.entries import COLUMNS, Entries, Row
+from atlas.outside.sqlite.entries import COLUMNS, Entries, Label, Row, path_of
 from atlas.outside.sqlite.intake import free_path
-from atlas.outside.sqlite.room import SMALL_BYTES, SMALL_SHARE, Room
+from atlas.outside.sqlite.room import Room
 from atlas.outside.sqlite.shelf import Shelf
 
-CLAIM = """
-    WITH group_now AS (
-        SELECT exports, bytes FROM total WHERE status = 'claimed'
-    ), oldest AS (
-        SELECT number, bytes FROM export
-        WHERE status = 'accepted' AND tries BETWEEN :low AND :high AND bytes < :bytes_end
-        ORDER BY number LIMIT max(0, :exports_max - (SELECT exports FROM group_now))
-    ), running AS (
-        SELECT number, bytes,
-            (SELECT bytes FROM group_now) + sum(bytes) OVER (ORDER BY number) AS so_far
-        FROM oldest
-    )
-    UPDATE export SET status = 'claimed' WHERE number IN (
-        SELECT number FROM running WHERE so_far <= :bytes_max OR so_far = bytes
-    )
-"""
 CLAIMED = f"""
     SELECT {COLUMNS}, tries - (rid IS NOT NULL) FROM export
     WHERE status = 'claimed' ORDER BY number
+"""
+NAMED = f"""
+    SELECT {COLUMNS} FROM export
+    WHERE status = 'claimed' AND id IN (SELECT value FROM json_each(?)) ORDER BY number
+"""
+PACKED = NAMED.replace("FROM export", ", payload FROM export")
+FILED = """
+    UPDATE export SET file = ?, file_bytes = ?
+    WHERE status = 'claimed' AND id IN (SELECT value FROM json_each(?))
 """
 COMPLETE = f"""
     UPDATE export SET status = 'committed', rid = ?, payload = NULL
     WHERE status = 'claimed' AND id IN (SELECT value FROM json_each(?)) RETURNING {COLUMNS}
 """
-SUSPECT = """
-    SELECT tries FROM export WHERE status = 'accepted' AND tries >= 2 ORDER BY tries, number LIMIT 1
-"""
-FRESH = 0, 1  # tries
-EVERY = 2**62  # bytes; no export has as many
-SHARES = {2: 8, 3: 64}  # of the limit, by tries: one part in so many; with more tries, alone
+NO_LABEL = Label("", "", (), "")
 NOTE = """
     UPDATE export SET rid = ?, tries = tries + (rid IS NULL) WHERE status = 'claimed'
 """
 RELEASE = """
-    UPDATE export SET status = 'accepted', tries = tries - (rid IS NOT NULL), rid = NULL
+    UPDATE export SET
+        status = 'accepted', tries = tries - (rid IS NOT NULL), rid = NULL,
+        file = NULL, file_bytes = NULL
     WHERE status = 'claimed'
 """
 FAIL = f"""
     UPDATE export SET
         rid = NULL,
+        file = NULL,
+        file_bytes = NULL,
         since = (SELECT exports FROM total WHERE status = 'committed'),
         reason = CASE WHEN id IN (SELECT value FROM json_each(:named))
             THEN 'refused by Foundry' ELSE 'its groups fail' END,
@@ -119,6 +114,38 @@ class SqliteOutbox:
             return self._entries.payload(row, payload)
 
         return await self._commits.run(work)
+
+    async def packed(self, ids: Collection[str]) -> Mapping[str, bytes]:
+        def work(db: sqlite3.Connection) -> Mapping[str, bytes]:
+            found = {}
+            for *columns, payload in db.execute(PACKED, [msgspec.json.encode(ids).decode()]):
+                row = Row(*columns)
+                with suppress(Damaged):
+                    self._entries.label(row)
+                    found[row.id] = self._entries.packed(row, payload)
+            return found
+
+        return await self._commits.run(work)
+
+    async def filed(
+        self, ids: Collection[str], format: FileFormat, size: int, *, is_shared: bool
+    ) -> File:
+        given = msgspec.json.encode(ids).decode()
+
+        def work(db: sqlite3.Connection) -> File:
+            rows = [Row(*row) for row in db.execute(NAMED, [given]).fetchall()]
+            name: str = format
+            if is_shared:
+                first = self._entries.label(rows[0]).path
+                name = free_group_path(db, first, format)
+            db.execute(FILED, [name, size, given])
+            (file,) = self._files([row._replace(file=name, file_bytes=size) for row in rows])
+            return file
+
+        return await self._commits.run(work)
+
+    async def is_full(self, limits: Limits) -> bool:
+        return await self._commits.run(lambda db: is_full(db, limits))
 
     async def note(self, transaction: str, limits: Limits) -> Group:
         def work(db: sqlite3.Connection) -> Group:
@@ -200,35 +227,31 @@ class SqliteOutbox:
         if not found:
             return None
         rows, failures = [Row(*row[:-1]) for row in found], [row[-1] for row in found]
-        return Group(tuple(map(self._file, rows)), rows[0].rid, max(failures) > FRESH[1])
+        return Group(self._files(rows), rows[0].rid, max(failures))
 
-    def _file(self, row: Row) -> File:
-        """With a damaged label it has no path, and its bytes cannot be had either."""
-        try:
-            label = self._entries.label(row)
-        except Damaged:
-            return File(row.id, "", row.size, row.ingested)
-        return File(row.id, label.path, row.size, row.ingested, label.correlation_id)
+    def _files(self, rows: Iterable[Row]) -> tuple[File, ...]:
+        """The files of these exports, as far as it is settled what goes into which.
 
-
-def claim_fresh(db: sqlite3.Connection, limits: Limits) -> None:
-    """The oldest; but of what is small first, so that no daily sync waits behind somebody's years.
-
-    A part of the group is left for those, or they would never go on their way.
-    """
-    low, high = FRESH
-    given = {"exports_max": limits.exports_max, "low": low, "high": high}
-    for share, bytes_end in ((SMALL_SHARE, SMALL_BYTES), (1.0, EVERY)):
-        bytes_max = int(limits.bytes_max * share)
-        db.execute(CLAIM, given | {"bytes_max": bytes_max, "bytes_end": bytes_end})
+        With a damaged label an export has no path, and its rows cannot be had either.
+        """
+        in_file: dict[str, tuple[str, int, list[Claimed]]] = {}
+        for row in rows:
+            try:
+                label = self._entries.label(row)
+            except Damaged:
+                label = NO_LABEL
+            export = Claimed(row.id, row.size, row.ingested, label.correlation_id)
+            size = row.size if row.file_bytes is None else row.file_bytes
+            path = path_of(row, label)
+            in_file.setdefault(path or row.id, (path, size, []))[2].append(export)
+        return tuple(File(path, size, tuple(exports)) for path, size, exports in in_file.values())
 
 
-def claim_suspects(db: sqlite3.Connection, limits: Limits) -> None:
-    """The oldest of those that have failed least: so most of them are cleared, and soon."""
-    found = db.execute(SUSPECT).fetchone()
-    if found is None:
-        return
-    (tries,) = found
-    exports_max = max(1, limits.exports_max // SHARES[tries]) if tries in SHARES else 1
-    given = {"exports_max": exports_max, "bytes_max": limits.bytes_max}
-    db.execute(CLAIM, given | {"low": tries, "high": tries, "bytes_end": EVERY})
+def free_group_path(db: sqlite3.Connection, first: str, format: FileFormat) -> str:
+    """The first for a group that begins with the export at this path, which no other group has."""
+    select = "SELECT 1 FROM export WHERE file = ?"
+    return next(
+        path
+        for path in names.group_paths(first, format)
+        if not db.execute(select, [path]).fetchone()
+    )

@@ -98,9 +98,10 @@ class Fresh:
             self._insert(table, row)
         except sqlite3.IntegrityError:
             if row.get("payload") is not None:
-                # Where it stood cannot be read. If it is in the dataset, its path is found taken.
+                # Where it stood cannot be read. If it may be in the dataset, that is asked there.
+                status = "accepted" if row["rid"] is None else "claimed"
                 with suppress(sqlite3.IntegrityError):
-                    self._insert(table, row | {"status": "accepted", "rid": None, "tries": 0})
+                    self._insert(table, row | {"status": status, "tries": 1})
 
     def _insert(self, table: str, row: dict[str, Any]) -> None:
         """OR IGNORE would pass over what a CHECK refuses, too, and say nothing."""

@@ -11,7 +11,7 @@ from atlas.core.events import LedgerUnbalanced
 from atlas.core.messages import Reject
 from atlas.outside.sqlite.entries import Entries, Fixed, Label
 
-VERSION = 2
+VERSION = 3
 
 TABLES = """
     CREATE TABLE export (
@@ -30,7 +30,10 @@ TABLES = """
                  CHECK (status IN ('accepted', 'claimed', 'committed', 'set_aside', 'abandoned')),
         since    INTEGER,               -- how many were committed when its group failed last
         reason   TEXT,                  -- why it was set aside
-        rid      TEXT                   -- the transaction
+        rid      TEXT,                  -- the transaction
+        file     TEXT,                  -- its format, if it is put as another file than it came;
+                                        -- or the path of a file that it shares with others
+        file_bytes INTEGER              -- of that file
     ) STRICT;
 
     CREATE INDEX mailbox ON export (number, bytes, tries) WHERE status = 'accepted';
@@ -38,6 +41,7 @@ TABLES = """
     CREATE INDEX claimed ON export (number, bytes) WHERE status = 'claimed';
     CREATE INDEX aside ON export (number, bytes) WHERE status = 'set_aside';
     CREATE INDEX done ON export (number, at) WHERE status = 'committed';
+    CREATE INDEX filed ON export (file) WHERE file IS NOT NULL;
     CREATE INDEX receipts ON export (user, number);
 
     CREATE TABLE binding (              -- what an Idempotency-Key names
@@ -89,6 +93,11 @@ TABLES = """
 
     CREATE TABLE secret (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
 """
+SINCE_2 = (
+    "ALTER TABLE export ADD COLUMN file TEXT",
+    "ALTER TABLE export ADD COLUMN file_bytes INTEGER",
+    "CREATE INDEX filed ON export (file) WHERE file IS NOT NULL",
+)
 COLUMNS = "number, id, user, at, ingested, rejected, bytes, place, label, payload"
 MOVED = f"INSERT INTO export ({COLUMNS}, tries, status, rid) VALUES (?{', ?' * 12})"
 
@@ -111,6 +120,9 @@ def prepare(db: sqlite3.Connection, path: Path | None, entries: Entries) -> None
     db.execute("BEGIN IMMEDIATE")  # we end
     if version == 1:
         seal_what_was_in_clear(db, entries)
+    elif version == 2:
+        for statement in SINCE_2:
+            db.execute(statement)
     else:
         create(db)
     db.execute(f"PRAGMA user_version = {VERSION}")

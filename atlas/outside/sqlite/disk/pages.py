@@ -23,7 +23,10 @@ Broken = (IndexError, ValueError, struct.error)
 
 
 def rows(raw: Raw, columns: int) -> Iterator[list[Any]]:
-    """Each row of so many columns in a leaf of a table; the first is its INTEGER PRIMARY KEY."""
+    """Each row of so many columns in a leaf of a table; the first is its INTEGER PRIMARY KEY.
+
+    What was written before the last of them were added to the table lacks those: they are None.
+    """
     for start in range(0, len(raw), PAGE_SIZE):
         head = start + (FILE_HEADER if start == 0 else 0)
         if raw[head] != TABLE_LEAF:
@@ -34,8 +37,8 @@ def rows(raw: Raw, columns: int) -> Iterator[list[Any]]:
                 (offset,) = struct.unpack_from(">H", raw, head + LEAF_HEADER + 2 * cell)
                 number, record = cell_at(raw, start + offset)
                 row = columns_of(record)
-                if len(row) == columns:
-                    yield [number, *row[1:]]
+                if len(row) <= columns:
+                    yield [number, *row[1:], *[None] * (columns - len(row))]
 
 
 def cell_at(raw: Raw, at: int) -> tuple[int, bytes]:

@@ -1,0 +1,225 @@
+"""What goes into which file: of each export its own, or of a whole group one."""
+
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from io import BytesIO
+
+import anyio
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from atlas.core import rows
+from atlas.core.messages import Limits
+from atlas.outside import parquet
+from tests.conftest import Life, an_export
+from tests.fakes import Gate, no_answer
+from tests.generator import lines
+from tests.test_once import accept
+
+MOMENTS = [f"{side} {call}" for call in ("begin", "put", "commit") for side in ("before", "after")]
+PATH = "healthkit/groups/2026-01-02T12-00-00-000Z"
+ABC = [b"a", b"b", b"c"]
+
+formats = pytest.mark.parametrize("format", ["ndjson", "parquet"])
+
+
+def export_of(uuid: bytes) -> dict[str, object]:
+    return an_export(b'{"uuid":"%s"}\n' % uuid)
+
+
+def a_group(tmp_path, **more) -> Life:
+    return Life(tmp_path / "journal", layout="per-group", **more)
+
+
+def uuids(life: Life) -> list[str]:
+    """Of all rows that stand in the dataset, whatever the format of their file."""
+    found = []
+    for path, content in life.dataset.files().items():
+        ndjson = parquet.read(content) if path.endswith(".parquet") else content
+        found += [msgspec.json.decode(line)["uuid"] for line in ndjson.splitlines()]
+    return sorted(found)
+
+
+async def settled(life: Life, *exports: bytes) -> list[dict[str, object]]:
+    """The answers to these, once nothing waits any more."""
+    async with life.running() as flow:
+        await flow.is_empty()
+        return [(await flow.post(export_of(uuid))).body for uuid in exports]
+
+
+@formats
+async def test_a_group_is_one_file_that_its_receipts_name(tmp_path, format):
+    life = a_group(tmp_path, format=format)
+    await accept(life, *ABC)
+    answers = await settled(life, *ABC)
+
+    assert {answer["file_path"] for answer in answers} == {f"{PATH}.{format}"}
+    assert {answer["file_format"] for answer in answers} == {format}
+    assert len({answer["transaction_rid"] for answer in answers}) == 1
+    assert life.dataset.files().keys() == {f"{PATH}.{format}"}
+    assert uuids(life) == ["a", "b", "c"]
+
+
+async def test_the_file_of_a_group_is_the_rows_of_its_exports_one_after_the_other(tmp_path):
+    each, together = Life(tmp_path / "each", layout="per-export"), a_group(tmp_path)
+    for life in (each, together):
+        await accept(life, *ABC)
+        await settled(life)
+    assert len(each.dataset.files()) == 3
+    assert b"".join(each.dataset.files().values()) == together.dataset.files()[f"{PATH}.ndjson"]
+
+
+async def test_the_next_group_has_a_path_of_its_own_in_the_same_millisecond(tmp_path):
+    life = a_group(tmp_path)
+    for uuid in ABC:
+        await accept(life, uuid)
+        await settled(life)
+    assert len(life.dataset.files()) == 3
+    assert uuids(life) == ["a", "b", "c"]
+
+
+async def test_files_are_shared_only_while_calls_to_foundry_are_few(tmp_path):
+    life = Life(tmp_path / "journal")
+    for calls, uuid in ((9_000, b"a"), (100, b"b"), (9_000, b"c")):
+        life.dataset.calls = calls
+        await accept(life, uuid)
+        await settled(life)
+    assert [path.split("/")[1] for path in life.dataset.files()] == ["raw", "groups", "raw"]
+
+
+async def test_parquet_is_written_for_a_group_unless_it_is_said_otherwise(tmp_path):
+    life = Life(tmp_path / "journal", format="parquet")
+    await accept(life, *ABC)
+    await settled(life)
+    assert life.dataset.files().keys() == {f"{PATH}.parquet"}
+
+
+async def test_parquet_of_one_export_stands_where_its_ndjson_would(tmp_path):
+    life = Life(tmp_path / "journal", layout="per-export", format="parquet")
+    (answer,) = await settled(life, b"a")
+    assert answer["file_path"] == "healthkit/raw/ada/2026-01-02T12-00-00-000Z.parquet"
+    assert answer["file_format"] == "parquet"
+    assert uuids(life) == ["a"]
+
+
+@formats
+@pytest.mark.parametrize("layout", ["per-export", "per-group"])
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_a_call_that_fails_or_whose_answer_is_lost_commits_once(
+    tmp_path, moment, layout, format
+):
+    life = Life(tmp_path / "journal", layout=layout, format=format)
+    await accept(life, *ABC)
+    life.dataset.mishaps[moment] = no_answer
+    await settled(life)
+    assert uuids(life) == ["a", "b", "c"]
+    assert life.dataset.open_now() == []
+
+
+@formats
+@pytest.mark.parametrize("layout", ["per-export", "per-group"])
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_a_process_that_is_killed_commits_once_after_its_restart(
+    tmp_path, moment, layout, format
+):
+    life = Life(tmp_path / "journal", layout=layout, format=format)
+    await accept(life, *ABC)
+    life.dataset.mishaps[moment] = gate = Gate()
+    with anyio.move_on_after(5):
+        async with replace(life, drain_seconds=0).running():
+            await gate.reached.wait()
+    await settled(life)
+    assert uuids(life) == ["a", "b", "c"]
+    assert life.dataset.open_now() == []
+
+
+@formats
+async def test_what_stands_at_the_path_of_a_group_is_looked_into_export_by_export(tmp_path, format):
+    """It may have been made of others: from a journal that was restored, say."""
+    life = a_group(tmp_path, format=format)
+    await accept(life, b"a", b"b")
+    await settled(life)
+    (content,) = life.dataset.files().values()
+
+    again = replace(a_group(tmp_path / "restored", format=format), dataset=life.dataset)
+    (tmp_path / "restored").mkdir()
+    await accept(again, *ABC)
+    assert life.dataset.files() == {f"{PATH}.{format}": content}
+    a, b, c = await settled(again, *ABC)
+    assert a["transaction_rid"] == b["transaction_rid"] == "ri.foundry.main.transaction.1"
+    assert c["transaction_rid"] != a["transaction_rid"]
+    assert uuids(life) == ["a", "b", "c"]
+
+
+async def test_a_path_of_a_group_that_is_taken_by_others_costs_nothing(tmp_path):
+    life = a_group(tmp_path)
+    rid = life.dataset.opened(is_ours=False, **{f"{PATH}.ndjson": b'{"uuid":"theirs"}\n'})
+    life.dataset.transactions[rid].state = "COMMITTED"
+    await accept(life, *ABC)
+    await settled(life)
+    assert uuids(life) == ["a", "b", "c", "theirs"]
+
+
+async def test_an_export_that_foundry_refuses_is_found_among_those_that_shared_its_file(tmp_path):
+    life = a_group(tmp_path)
+    await accept(life, *ABC)
+    life.dataset.refuses = {f"{PATH}.ndjson", "healthkit/raw/ada/2026-01-02T12-00-00-001Z.ndjson"}
+    a, b, c = await settled(life, *ABC)
+    assert [each["status"] for each in (a, b, c)] == ["committed", "set_aside", "committed"]
+    assert uuids(life) == ["a", "c"]
+
+
+async def test_an_export_that_is_damaged_is_set_aside_and_the_others_share_their_file(tmp_path):
+    life = a_group(tmp_path)
+    await accept(life, *ABC)
+    with closing(sqlite3.connect(life.journal)) as journal, journal:
+        journal.execute("UPDATE export SET payload = zeroblob(40) WHERE number = 2")
+    a, b, c = await settled(life, *ABC)
+    assert [each["status"] for each in (a, b, c)] == ["committed", "set_aside", "committed"]
+    assert uuids(life) == ["a", "c"]
+
+
+async def test_a_group_that_is_full_does_not_wait_for_the_commit_interval(tmp_path):
+    life = a_group(tmp_path, interval_seconds=3600.0, group=Limits(exports_max=2))
+    await accept(life, *ABC, b"d", b"e")
+    async with life.running() as flow:
+        with anyio.fail_after(5):
+            while len(life.dataset.files()) < 2:
+                await anyio.sleep(0.01)
+        assert await flow.outbox.waiting() == 1
+
+
+def test_parquet_is_sorted_by_user_and_start_and_a_value_is_a_number():
+    def row(user: str, start: str, value: float | None) -> bytes:
+        columns = dict.fromkeys(rows.COLUMNS, "")
+        found = columns | {"auth0_user_id": user, "start_date": start, "value_double": value}
+        return msgspec.json.encode(found) + b"\n"
+
+    ndjson = row("b", "2026", 1.5) + row("a", "2027", None) + row("a", "2026", 2.0)
+    table = pyarrow.parquet.read_table(BytesIO(parquet.written(ndjson)))
+    assert table.schema.names == list(rows.COLUMNS)
+    assert {str(field.type) for field in table.schema} == {"string", "double"}
+    assert table.schema.field("value_double").type == pa.float64()
+    assert table["auth0_user_id"].to_pylist() == ["a", "a", "b"]
+    assert table["value_double"].to_pylist() == [2.0, None, 1.5]
+
+
+def by_uuid(ndjson: bytes) -> list[dict[str, object]]:
+    found = [msgspec.json.decode(line) for line in ndjson.splitlines()]
+    return sorted(found, key=lambda row: row["uuid"])
+
+
+HEADER = rows.Header("auth0|ada", "iPhone", "2026-01-02T12:00:00.000Z", "")
+
+
+@given(seed=st.integers(0, 2**32), count=st.integers(1, 40))
+def test_parquet_holds_the_rows_that_ndjson_holds(seed, count):
+    ndjson = rows.flatten([line.rstrip(b"\n") for line in lines(count, seed)], HEADER, 1).ndjson
+    found = parquet.read(parquet.written(ndjson))
+    assert by_uuid(found) == by_uuid(ndjson)
+    assert parquet.read(parquet.written(found)) == found
