@@ -15,7 +15,7 @@ from openapi_spec_validator import validate
 from atlas.core.errors import AuthUnavailable
 from atlas.process import Listener, bind
 from atlas.settings import Export
-from tests.conftest import ROOM, Life, an_export
+from tests.conftest import ROOM, Flow, Life, an_export
 from tests.fakes import KnownUsers
 
 HOST = {"host": "atlas.test"}
@@ -46,7 +46,7 @@ class Reply:
 @dataclass
 class Server:
     port: int
-    life: Life
+    flow: Flow
 
     async def send(self, method, path, headers=None, body=b"", *, length=None) -> Reply:
         """One request, as bytes; the headers are all that is sent but for Content-Length."""
@@ -113,7 +113,7 @@ async def listening(life: Life) -> AsyncIterator[Server]:
         async with life.running() as flow, anyio.create_task_group() as tasks:
             listener = Prompt(flow.service.public, bound)
             tasks.start_soon(listener.listen)
-            yield Server(bound.getsockname()[1], life)
+            yield Server(bound.getsockname()[1], flow)
             listener.should_exit = True
 
 

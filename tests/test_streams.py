@@ -238,12 +238,16 @@ async def test_a_stream_without_a_line_end_is_one_line_and_too_long(life):
     assert answer.body["errors"][0]["code"] == "INVALID_NDJSON"
 
 
-@pytest.mark.parametrize("body", [b"", b"\n \r\n", b"\xef\xbb\xbf\n"])
+@pytest.mark.parametrize(
+    "body", [b"", b"\n \r\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n", b" \n" * PART_BYTES]
+)
 async def test_a_stream_with_nothing_in_it_is_refused(life, body):
     async with life.running() as flow:
         answer = await stream(flow, body)
 
     assert answer.status == 400
+    assert answer.body["error"]["code"] == "INVALID_PAYLOAD"
+    assert answer.body["error"]["message"] == "There is nothing in the body."
 
 
 async def test_a_byte_order_mark_counts_only_at_the_start(life):

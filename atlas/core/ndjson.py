@@ -25,7 +25,7 @@ def decode(export: Export, bytes_max: int, lines_max: int) -> Decoded:
     text = from_base64(export.body)
     if len(text) > bytes_max:
         raise ChunkTooLarge(f"One export may have {bytes_max} bytes after decoding; send less.")
-    if not text.removeprefix(codecs.BOM_UTF8).strip():
+    if is_blank(text):
         raise Rejected("There is nothing in rawhealthkit.")
     limit(text, export.head, lines_max)
     id = names.export_id(export.head, text)
@@ -74,5 +74,14 @@ def split(text: bytes, first: int = 1) -> tuple[bytes, ...]:
     Blank lines are kept: they count when lines are numbered, of which `first` is the number of the
     first.
     """
-    start = text.removeprefix(codecs.BOM_UTF8) if first == 1 else text
-    return tuple(start.replace(b"\r\n", b"\n").split(b"\n"))
+    return tuple(unmarked(text, first).replace(b"\r\n", b"\n").split(b"\n"))
+
+
+def is_blank(text: bytes, first: int = 1) -> bool:
+    """Whether there is nothing in it."""
+    return not unmarked(text, first).strip()
+
+
+def unmarked(text: bytes, first: int) -> bytes:
+    """Without a byte order mark at the start; elsewhere it is none."""
+    return text.removeprefix(codecs.BOM_UTF8) if first == 1 else text
