@@ -20,6 +20,7 @@ import pytest
 from atlas.settings import NAMES, Settings
 from tests import generator
 from tests.conftest import ROOM, an_export
+from tests.test_computing import is_gone, until
 
 pytestmark = pytest.mark.slow
 
@@ -333,6 +334,37 @@ def test_who_is_killed_commits_once_after_the_next_start(tmp_path, moment):
         assert one.uuids() == ["a", "b", "c"]
         assert {each["status"] for each in seen["transactions"]} <= {"COMMITTED", "ABORTED"}
         assert seen["complaints"] == []
+
+
+def test_who_is_killed_in_the_middle_of_flattening_leaves_no_worker_and_starts_at_once(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setitem(ENVIRON, "ATLAS_WORKERS", "2")
+    count, path = 40_000, tmp_path / "years.ndjson"  # six parts
+    path.write_bytes(generator.export(count))
+    with local(tmp_path) as one:
+        sending_it = ["send", path, "--stream", "--to", one.url]
+        with killed_at_last(started(tmp_path, *sending_it)) as sending:
+            one.tells("Uploading HealthKit data to dataset")
+            workers = children(one.process.pid)
+            assert one.ended(signal.SIGKILL) == -signal.SIGKILL
+            sending.kill()
+
+    with local(tmp_path) as one:
+        until(lambda: all(map(is_gone, workers)))
+        again = atlas(tmp_path, *sending_it[:-1], one.url)
+
+        assert workers
+        assert again.returncode == 0
+        assert "stood there before" in again.stdout
+        assert f"{count:,} stood there before" not in again.stdout
+        assert len(one.rows()) == count
+        assert "Journal damaged" not in one.log
+
+
+def children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for each in listed for child in each.read_text().split()]
 
 
 def test_a_file_whose_sending_is_interrupted_is_sent_again_and_stands_once(tmp_path, file):
