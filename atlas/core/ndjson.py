@@ -2,6 +2,7 @@
 
 import binascii
 import codecs
+import re
 
 import msgspec
 import pybase64
@@ -12,6 +13,7 @@ from atlas.core.messages import Decoded, Export, Head, Part
 
 ROW_BYTES, ROW_BYTES_MAX = 600, 1_024  # of a row of `{}`; of as many rows as there may be lines
 WHITE_SPACE = b" \t\r\n"
+FILLED = re.compile(rb"\S[^\n]*")  # a line that is not blank
 _standard = bytes.maketrans(b"-_", b"+/")
 
 
@@ -44,7 +46,7 @@ def limit(text: bytes, head: Head, lines_max: int) -> None:
     lines = text.count(b"\n") + 1
     if lines <= lines_max and lines * row_bytes <= lines_max * ROW_BYTES_MAX:
         return
-    filled = sum(map(bool, map(bytes.strip, text.split(b"\n"))))
+    filled = sum(1 for _ in FILLED.finditer(text))  # a list of four million blanks takes a second
     if filled > lines_max:
         raise ChunkTooLarge(f"One export may have {lines_max} lines; send less.")
     if filled * row_bytes > lines_max * ROW_BYTES_MAX:

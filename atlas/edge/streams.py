@@ -52,7 +52,7 @@ class Stream:
         safe = 0
         for index, end in enumerate(self.ends):
             part = self.parts.get(index)
-            if part is None or (isinstance(part, AtlasError) and not isinstance(part, Rejected)):
+            if part is None or (isinstance(part, AtlasError) and ends_it(part)):
                 break
             safe = end
         return safe
@@ -143,7 +143,7 @@ class Streams:
             stream.progress = anyio.current_time()
         except AtlasError as error:
             stream.parts[index] = error
-            if isinstance(error, KeyReused) or not isinstance(error, Rejected):
+            if ends_it(error):
                 stream.failure = stream.failure or error
         finally:
             stream.room.release()
@@ -189,6 +189,11 @@ class Streams:
         if warnings and stream.whole is not None:
             self.watch(CountsDiffer(stream.whole, stream.head.correlation_id, received))
         return warnings
+
+
+def ends_it(error: AtlasError) -> bool:
+    """Whether it is of the whole stream: the same part can be good another time."""
+    return isinstance(error, KeyReused) or not isinstance(error, Rejected)
 
 
 def sent_with(request: Request) -> tuple[str, str]:
