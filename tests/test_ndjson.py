@@ -46,5 +46,8 @@ def test_what_is_too_much_for_one_file_is_refused(sent):
         lines(base64.b64encode(sent))
 
 
-def test_blank_lines_are_numbered_and_are_no_lines_too_many():
-    assert len(lines(base64.b64encode(b"\n" * 500 + b"{}"))) == 501
+@pytest.mark.parametrize("blank", [b"\n", b"\r\n", b" \t\r\r\n", b"\x0b\x0c\n"])
+def test_blank_lines_are_numbered_and_are_no_lines_too_many(blank):
+    assert len(lines(base64.b64encode(blank * 100 + b" {} \n" * 10))) == 111
+    with pytest.raises(ChunkTooLarge):
+        lines(base64.b64encode(blank * 100 + b" {} \n" * 11))

@@ -18,7 +18,9 @@ import msgspec
 import pytest
 
 from atlas.settings import NAMES, Settings
+from tests import generator
 from tests.conftest import ROOM, an_export
+from tests.test_computing import is_gone, until
 
 pytestmark = pytest.mark.slow
 
@@ -334,6 +336,37 @@ def test_who_is_killed_commits_once_after_the_next_start(tmp_path, moment):
         assert seen["complaints"] == []
 
 
+def test_who_is_killed_in_the_middle_of_flattening_leaves_no_worker_and_starts_at_once(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setitem(ENVIRON, "ATLAS_WORKERS", "2")
+    count, path = 40_000, tmp_path / "years.ndjson"  # six parts
+    path.write_bytes(generator.export(count))
+    with local(tmp_path) as one:
+        sending_it = ["send", path, "--stream", "--to", one.url]
+        with killed_at_last(started(tmp_path, *sending_it)) as sending:
+            one.tells("Uploading HealthKit data to dataset")
+            workers = children(one.process.pid)
+            assert one.ended(signal.SIGKILL) == -signal.SIGKILL
+            sending.kill()
+
+    with local(tmp_path) as one:
+        until(lambda: all(map(is_gone, workers)))
+        again = atlas(tmp_path, *sending_it[:-1], one.url)
+
+        assert workers
+        assert again.returncode == 0
+        assert "stood there before" in again.stdout
+        assert f"{count:,} stood there before" not in again.stdout
+        assert len(one.rows()) == count
+        assert "Journal damaged" not in one.log
+
+
+def children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for each in listed for child in each.read_text().split()]
+
+
 def test_a_file_whose_sending_is_interrupted_is_sent_again_and_stands_once(tmp_path, file):
     with local(tmp_path, "--foundry-latency", "0.2") as one:
         with killed_at_last(started(tmp_path, "send", file, "--to", one.url)) as sending:
@@ -343,11 +376,66 @@ def test_a_file_whose_sending_is_interrupted_is_sent_again_and_stands_once(tmp_p
         again = atlas(tmp_path, "send", file, "--to", one.url)
 
         nothing_came_back = "0 rows committed + 0 accepted + 0 rejected + 1,603 not sent"
-        assert (sending.returncode, out) == (1, f"1,603 lines read = {nothing_came_back}\n")
+        assert (sending.returncode, out) == (130, f"1,603 lines read = {nothing_came_back}\n")
         assert err.startswith("atlas: Interrupted")
         assert err.count("\n") == 1
         assert "1,600 rows committed + 0 accepted + 3 rejected" in again.stdout
         assert len(one.rows()) == 1_600
+
+
+def test_a_stream_whose_sending_is_interrupted_is_sent_again_and_stands_once(tmp_path):
+    count, path = 30_000, tmp_path / "years.ndjson"  # four parts
+    path.write_bytes(generator.export(count))
+    with local(tmp_path, "--foundry-latency", "0.2") as one:
+        sending_it = ["send", path, "--stream", "--to", one.url]
+        with killed_at_last(started(tmp_path, *sending_it)) as sending:
+            one.tells("Uploading HealthKit data to dataset")
+            sending.send_signal(signal.SIGINT)
+            out, err = sending.communicate(timeout=SECONDS)
+        again = atlas(tmp_path, *sending_it)
+
+        read, nothing_came_back = out.split(" lines read = ")
+        assert (
+            nothing_came_back == f"0 rows committed + 0 accepted + 0 rejected + {read} not sent\n"
+        )
+        assert sending.returncode == 130
+        assert err.startswith("atlas: Interrupted")
+        assert err.count("\n") == 1
+        assert (again.returncode, again.stderr) == (0, "")
+        assert f"{count:,} lines read = {count:,} rows committed + 0 accepted" in again.stdout
+        assert "stood there before" in again.stdout
+        assert len(one.rows()) == count
+
+
+def test_a_stream_tells_every_line_as_batches_do(running, tmp_path, file):
+    told = atlas(tmp_path, "send", file, "--stream", "--to", running.url, "--device", "Other")
+
+    assert told.returncode == 0
+    assert told.stdout == "1,603 lines read = 1,600 rows committed + 0 accepted + 3 rejected\n"
+    assert [line.partition(":")[0] for line in told.stderr.splitlines()] == [
+        "line 700",
+        "line 1300",
+        "line 1601",
+    ]
+
+
+def test_a_stream_that_nobody_takes_ends_with_1_and_a_pipe_is_none(running, tmp_path, file):
+    streaming = ["send", "--stream", "--to", running.url, "--token", "stolen"]
+    stolen = atlas(tmp_path, *streaming, file)
+    pipe = subprocess.run(
+        [COMMAND, *streaming, "-"],
+        input=b"{}\n",
+        env=ENVIRON,
+        capture_output=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+    assert stolen.returncode == 1
+    assert stolen.stdout.endswith("+ 1,603 not sent\n")
+    assert stolen.stderr.startswith("atlas: 401 INVALID_TOKEN: ")
+    assert (pipe.returncode, pipe.stdout) == (2, b"")
+    assert b"cannot be read again" in pipe.stderr
 
 
 def test_who_sends_to_nobody_is_told_why_it_takes_so_long(tmp_path, file):
@@ -362,7 +450,7 @@ def test_who_sends_to_nobody_is_told_why_it_takes_so_long(tmp_path, file):
     assert told.startswith("atlas: Cannot connect to host")
     assert told.endswith("; trying again\n")
     assert "1,603 not sent" in out
-    assert (sending.returncode, err.count("\n")) == (1, 1)
+    assert (sending.returncode, err.count("\n")) == (130, 1)
 
 
 def test_a_reader_that_has_seen_enough_hears_no_complaint(tmp_path, file):

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atlas.actors.flatten import tabulated
+from atlas.core import ndjson
 from atlas.core.events import CountsDiffer, ExportAccepted
 from atlas.core.parts import PART_BYTES, Cutter
 from atlas.core.records import LINE_BYTES_MAX
@@ -139,6 +140,7 @@ async def test_under_a_key_another_body_is_refused_and_a_longer_one_goes_on(life
     assert answer.status == 200
     assert answer.body["chunks_successful"] == 4
     assert refused.status == single.status == 422
+    assert refused.body["safe_bytes"] == 0, "under another key it is another stream"
     assert "x" not in life.dataset.uuids()
     assert page.body["receipt_id"] == answer.body["receipt_id"]
     assert len(page.body["receipts"]) == 4
@@ -238,12 +240,16 @@ async def test_a_stream_without_a_line_end_is_one_line_and_too_long(life):
     assert answer.body["errors"][0]["code"] == "INVALID_NDJSON"
 
 
-@pytest.mark.parametrize("body", [b"", b"\n \r\n", b"\xef\xbb\xbf\n"])
+@pytest.mark.parametrize(
+    "body", [b"", b"\n \r\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n", b" \n" * PART_BYTES]
+)
 async def test_a_stream_with_nothing_in_it_is_refused(life, body):
     async with life.running() as flow:
         answer = await stream(flow, body)
 
     assert answer.status == 400
+    assert answer.body["error"]["code"] == "INVALID_PAYLOAD"
+    assert answer.body["error"]["message"] == "There is nothing in the body."
 
 
 async def test_a_byte_order_mark_counts_only_at_the_start(life):
@@ -265,6 +271,21 @@ async def test_a_part_with_too_many_lines_fails_alone(life):
     assert [each["code"] for each in answer.body["errors"]] == ["CHUNK_TOO_LARGE"]
     assert "a" in life.dataset.uuids()
     assert answer.body["safe_bytes"] == len(body), "sending it again would be of no use"
+
+
+async def test_blank_lines_without_number_are_counted_beside_the_loop_and_are_none(life):
+    elsewhere = []
+
+    async def watched(size, work, /, *args):
+        elsewhere.append(work)
+        return await Computing()(size, work, *args)
+
+    life.compute = watched
+    async with life.running() as flow:
+        answer = await stream(flow, b"\n" * 200_000 + b'{"uuid":"a"}\n')
+
+    assert answer.body["total_records"] == 1
+    assert elsewhere == [ndjson.part, tabulated]
 
 
 async def test_while_the_journal_is_full_the_sender_waits_at_the_socket(life):

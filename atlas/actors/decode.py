@@ -24,7 +24,7 @@ class Decode:
 
     async def handle(self, export: Export | Part, /) -> Decoded:
         if isinstance(export, Part):
-            decoded = ndjson.part(export, self.lines_max)
+            decoded = await self.compute(len(export.text), ndjson.part, export, self.lines_max)
         else:
             size, bounds = len(export.body), (self.bytes_max, self.lines_max)
             decoded = await self.compute(size, ndjson.decode, export, *bounds)

@@ -22,6 +22,10 @@ from atlas.settings import is_loopback
 URL_DEFAULT = f"http://{standins.HOST}:8080"
 BLOCK_BYTES = 4 * 1024 * 1024  # flattened at once
 STREAM_BYTES = 1024 * 1024
+INTERRUPTED = (
+    "Interrupted: some of what is not sent may have arrived. "
+    "Send the same file again: nothing is added twice."
+)
 
 FileArgument = Annotated[
     typer.FileBinaryRead, typer.Argument(metavar="FILE", help="NDJSON; - is standard input.")
@@ -60,13 +64,12 @@ def send(
     try:
         anyio.run(sending, file, balance, Target(to, token, device, streamed))
     except KeyboardInterrupt:
-        balance.trouble = (
-            "Interrupted: some of what is not sent may have arrived. "
-            "Send the same file again: nothing is added twice."
-        )
+        typer.echo(summary(balance))
+        typer.echo(f"atlas: {INTERRUPTED}", err=True)
+        raise
     typer.echo(summary(balance))
     for line, reason in balance.rejects:
-        typer.echo(f"line {line}: {reason}", err=True)
+        typer.echo(f"line {line}: {reason}" if line else reason, err=True)
     if balance.trouble:
         raise CannotSend(balance.trouble)
 

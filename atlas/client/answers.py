@@ -13,6 +13,7 @@ from atlas.core.messages import Reject
 
 AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 REJECTS_SHOWN = 20
+UNACCOUNTED = "The answer does not account for every line: is this Atlas?"
 
 
 class CannotSend(Exception):
@@ -45,7 +46,7 @@ class Balance:
     unsent: int = 0
     replayed: int = 0  # of the committed and accepted, those that stood before
     bytes: int = 0  # of what was answered
-    rejects: list[tuple[int, str]] = field(default_factory=list)  # the first few: line, reason
+    rejects: list[tuple[int, str]] = field(default_factory=list)  # the first few: line or 0, reason
     trouble: str | None = None
 
     @property
@@ -74,6 +75,7 @@ class Failed(Struct):
     index: int = msgspec.field(name="chunkIndex")
     code: str
     error: str
+    details: tuple[Reject, ...] = ()
 
 
 class Refusal(Struct):
@@ -126,7 +128,7 @@ def understood(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
 def book(balance: Balance, sent: Parcel, answer: Answer) -> None:
     """Every line of a batch is committed, accepted or rejected. Raises CannotSend."""
     if not answer.is_whole(sent):
-        raise CannotSend("The answer does not account for every line: is this Atlas?")
+        raise CannotSend(UNACCOUNTED)
     balance.unsent -= sent.records
     balance.bytes += sent.bytes
     for safe in answer.upload_results:

@@ -4,6 +4,7 @@ What was safe before the connection was lost is passed over when the same body c
 sending it again from its start costs little and adds nothing.
 """
 
+import codecs
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
@@ -13,7 +14,15 @@ import aiohttp
 import anyio
 import stamina
 
-from atlas.client.answers import Again, Answer, Balance, CannotSend, book_safe, understood
+from atlas.client.answers import (
+    UNACCOUNTED,
+    Again,
+    Answer,
+    Balance,
+    CannotSend,
+    book_safe,
+    understood,
+)
 from atlas.client.sending import (
     ANSWER_SECONDS,
     CONNECT_SECONDS,
@@ -83,10 +92,12 @@ class Attempt:
             self.broken = error
             raise
         yield packer.flush()
+        self.balance.read = self.balance.unsent = self.lines  # fewer, if the file has shrunk
 
     def read(self, text: bytes) -> None:
+        start = text if self.size else text.removeprefix(codecs.BOM_UTF8)
         self.size += len(text)
-        self.lines += sum(map(bool, map(bytes.strip, text.split(b"\n"))))
+        self.lines += sum(map(bool, map(bytes.strip, start.split(b"\n"))))
         more = max(0, self.lines - self.balance.read)  # a later attempt reads the same again
         self.balance.read += more
         self.balance.unsent += more
@@ -144,12 +155,18 @@ async def answered(
 
 def book(balance: Balance, answer: Answer) -> None:
     """What is safe, and of the rest why it is not. Raises CannotSend."""
+    told = sum(safe.records_ingested + safe.records_rejected for safe in answer.upload_results)
+    is_all = told == balance.unsent
+    if told > balance.unsent or not (is_all or answer.errors or answer.error):
+        raise CannotSend(UNACCOUNTED)
+    balance.unsent -= told
     for safe in answer.upload_results:
         book_safe(balance, safe)
-        balance.unsent -= safe.records_ingested + safe.records_rejected
     if answer.error is not None and answer.error.code != ALL_FAILED:
         raise CannotSend(f"{answer.error.code}: {answer.error.message}")
     for failed in answer.errors:
-        balance.reject(0, [(0, f"part {failed.index + 1}: {failed.code}: {failed.error}")])
+        lines = [(each.line, each.reason) for each in failed.details]
+        part = f"part {failed.index + 1}: {failed.code}: {failed.error}"
+        balance.reject(0, lines or [(0, part)])
     balance.reject(balance.unsent, ())
     balance.unsent = 0

@@ -2,6 +2,7 @@
 
 import binascii
 import codecs
+import re
 
 import msgspec
 import pybase64
@@ -12,6 +13,7 @@ from atlas.core.messages import Decoded, Export, Head, Part
 
 ROW_BYTES, ROW_BYTES_MAX = 600, 1_024  # of a row of `{}`; of as many rows as there may be lines
 WHITE_SPACE = b" \t\r\n"
+FILLED = re.compile(rb"\S[^\n]*")  # a line that is not blank
 _standard = bytes.maketrans(b"-_", b"+/")
 
 
@@ -25,7 +27,7 @@ def decode(export: Export, bytes_max: int, lines_max: int) -> Decoded:
     text = from_base64(export.body)
     if len(text) > bytes_max:
         raise ChunkTooLarge(f"One export may have {bytes_max} bytes after decoding; send less.")
-    if not text.removeprefix(codecs.BOM_UTF8).strip():
+    if is_blank(text):
         raise Rejected("There is nothing in rawhealthkit.")
     limit(text, export.head, lines_max)
     id = names.export_id(export.head, text)
@@ -44,7 +46,7 @@ def limit(text: bytes, head: Head, lines_max: int) -> None:
     lines = text.count(b"\n") + 1
     if lines <= lines_max and lines * row_bytes <= lines_max * ROW_BYTES_MAX:
         return
-    filled = sum(map(bool, map(bytes.strip, text.split(b"\n"))))
+    filled = sum(1 for _ in FILLED.finditer(text))  # a list of four million blanks takes a second
     if filled > lines_max:
         raise ChunkTooLarge(f"One export may have {lines_max} lines; send less.")
     if filled * row_bytes > lines_max * ROW_BYTES_MAX:
@@ -74,5 +76,14 @@ def split(text: bytes, first: int = 1) -> tuple[bytes, ...]:
     Blank lines are kept: they count when lines are numbered, of which `first` is the number of the
     first.
     """
-    start = text.removeprefix(codecs.BOM_UTF8) if first == 1 else text
-    return tuple(start.replace(b"\r\n", b"\n").split(b"\n"))
+    return tuple(unmarked(text, first).replace(b"\r\n", b"\n").split(b"\n"))
+
+
+def is_blank(text: bytes, first: int = 1) -> bool:
+    """Whether there is nothing in it."""
+    return not unmarked(text, first).strip()
+
+
+def unmarked(text: bytes, first: int) -> bytes:
+    """Without a byte order mark at the start; elsewhere it is none."""
+    return text.removeprefix(codecs.BOM_UTF8) if first == 1 else text

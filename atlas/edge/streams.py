@@ -15,7 +15,7 @@ from anyio.abc import TaskGroup
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from atlas.core import names
+from atlas.core import names, ndjson
 from atlas.core.errors import AtlasError, Draining, JournalFull, KeyReused, Rejected
 from atlas.core.events import CountsDiffer, RequestRead, Watch
 from atlas.core.messages import Head, Part, Place, Receipt, User
@@ -52,7 +52,7 @@ class Stream:
         safe = 0
         for index, end in enumerate(self.ends):
             part = self.parts.get(index)
-            if part is None or (isinstance(part, AtlasError) and not isinstance(part, Rejected)):
+            if part is None or (isinstance(part, AtlasError) and ends_it(part)):
                 break
             safe = end
         return safe
@@ -80,9 +80,9 @@ class Streams:
             RequestRead(head.correlation_id, user.sub, len(stream.ends), stream.bytes, False)
         )
         outcomes = await self.outcomes(request, stream)
-        error = stream.failure or stopped or wire.batch_error(outcomes)
         if not outcomes:
-            raise error or Rejected("There is nothing in the body.")
+            raise stopped or Rejected("There is nothing in the body.")
+        error = stream.failure or stopped or wire.batch_error(outcomes)
         context = wire.Context(head.correlation_id, self.dataset_rid, self.now())
         warnings = () if error else self.compare(stream, said, outcomes)
         whole, safe_bytes = stream.whole, stream.safe_bytes()
@@ -123,7 +123,7 @@ class Streams:
         await stream.room.acquire()
         if stream.failure is not None:
             raise stream.failure
-        if not piece.text.strip():
+        if ndjson.is_blank(piece.text, piece.first):
             stream.room.release()
             return
         id = await anyio.to_thread.run_sync(names.part_id, stream.head, piece.offset, piece.text)
@@ -143,7 +143,7 @@ class Streams:
             stream.progress = anyio.current_time()
         except AtlasError as error:
             stream.parts[index] = error
-            if isinstance(error, KeyReused) or not isinstance(error, Rejected):
+            if ends_it(error):
                 stream.failure = stream.failure or error
         finally:
             stream.room.release()
@@ -189,6 +189,11 @@ class Streams:
         if warnings and stream.whole is not None:
             self.watch(CountsDiffer(stream.whole, stream.head.correlation_id, received))
         return warnings
+
+
+def ends_it(error: AtlasError) -> bool:
+    """Whether it is of the whole stream: the same part can be good another time."""
+    return isinstance(error, KeyReused) or not isinstance(error, Rejected)
 
 
 def sent_with(request: Request) -> tuple[str, str]:

@@ -82,13 +82,14 @@ class ExportReply(Struct, frozen=True, kw_only=True):
     replayed: bool
 
 
-class ChunkError(Struct, frozen=True, kw_only=True):
-    """Why one chunk of a batch was not accepted."""
+class ChunkError(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why one chunk of a batch, or part of a stream, was not accepted."""
 
     chunk_index: int = field(name="chunkIndex")
     error: str
     code: str
     retryable: bool
+    details: tuple[Reject, ...] = ()
 
 
 class ErrorDetail(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -222,6 +223,7 @@ def batch_reply(
                     error=str(outcome),
                     code=outcome.code,
                     retryable=outcome.retryable,
+                    details=outcome.details,
                 )
             )
         else:
