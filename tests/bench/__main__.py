@@ -8,13 +8,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import apple, codec, hop, journal, service, sync
+from tests.bench import apple, codec, hop, journal, layout, service, sync
 
 MEASURES = {
     "apple": apple.measure,
     "codec": codec.measure,
     "hop": hop.measure,
     "journal": journal.measure,
+    "layout": layout.measure,
     "service": service.measure,
     "sync": sync.measure,
 }

@@ -97,7 +97,8 @@ def beside(foundry: str, auth0: str, folder: str, interval: float) -> dict[str, 
 
 def settings(folder: str) -> Path:
     path = Path(folder) / "bench.toml"
-    path.write_text("[foundry]\nuploads_at_once = 400\n", encoding="utf-8")
+    no_limit = "uploads_at_once = 396\nrequests_per_minute = 1000000\n"
+    path.write_text(f"[foundry]\n{no_limit}", encoding="utf-8")
     return path
 
 

@@ -34,6 +34,28 @@ async def test_while_foundry_answers_nobody_waits(door):
             pass
 
 
+async def test_in_a_minute_nobody_asks_more_often_than_foundry_allows(clock):
+    door = Door(clock, lambda: 0.0, calls_max=2)
+
+    async def ask():
+        async with door.turn():
+            pass
+
+    await ask()
+    clock.now += 20
+    await ask()
+    assert door.calls_left() == 0
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask)
+        await anyio.wait_all_tasks_blocked()
+        assert door.calls_left() == 0
+        tasks.cancel_scope.cancel()
+    clock.now += 40
+    assert door.calls_left() == 1
+    await ask()
+    assert door.calls_left() == 0
+
+
 async def test_what_one_is_told_holds_for_all(door, clock):
     door.failed(60)
     door.worked()

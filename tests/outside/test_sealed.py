@@ -228,6 +228,19 @@ async def test_a_journal_of_version_1_is_sealed_and_goes_on(tmp_path):
         assert CANARY.encode() not in text
 
 
+async def test_a_journal_of_version_2_is_read_as_it_is(tmp_path):
+    path = tmp_path / "journal"
+    await kept(path, OLD)
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript("""
+            DROP INDEX filed;
+            ALTER TABLE export DROP COLUMN file;
+            ALTER TABLE export DROP COLUMN file_bytes;
+            PRAGMA user_version = 2;
+        """)
+    assert await ids(path, OLD) == ["id-0", "id-1", "id-2"]
+
+
 def test_a_journal_of_a_newer_version_is_left_alone(tmp_path):
     path = tmp_path / "journal"
     with opened(path, BOUNDS, [OLD], shelf=SHELF):
