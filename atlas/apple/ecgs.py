@@ -94,7 +94,11 @@ def of(head: Sequence[str], voltages: list[Number]) -> Electrocardiogram:
 
 
 def after(start: str, seconds: float) -> str:
-    return names.timestamp(datetime.fromisoformat(start) + timedelta(seconds=seconds))
+    """Raises Unreadable."""
+    try:
+        return names.timestamp(datetime.fromisoformat(start) + timedelta(seconds=seconds))
+    except OverflowError as error:
+        raise Unreadable(NO_ECG) from error
 
 
 def made_by(device: str) -> Raw:

@@ -159,6 +159,7 @@ def test_of_a_text_without_end_no_more_is_kept_than_a_number_has():
         pytest.param("a_csv", b"1\n2\n", id="only numbers"),
         pytest.param("a_csv", b'"' + b"a" * 200_000, id="a field without end"),
         pytest.param("a_csv", ECG.encode() + LONG, id="a long one"),
+        pytest.param("a_csv", ECG.replace("512", "1e-320").encode(), id="one that has no end"),
         pytest.param("a_csv", b"\xff\x00\xfe", id="bytes"),
         pytest.param("a_gpx", b"", id="nothing"),
         pytest.param("a_gpx", b"<gpx/>", id="no points"),
