@@ -22,13 +22,13 @@ CHUNK_BYTES = 64 * 1024  # the last one is lost with a bit of it
 RATIO_MAX, SMALL_BYTES = 200, 1024 * 1024  # what is small may be of any ratio
 PLAIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others can ask for gigabytes of memory
 ENCRYPTED = 0x1 | 0x20 | 0x40  # or patched, which no phone does either
-ZIP = b"PK\x03\x04"
+ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # the latter of an empty one
 CLINICAL = "_cda.xml"  # export_cda.xml: the same once more, in another format
 OUTWARD = re.compile(r"(?:^|/)\.\.(?:/|$)|^/|^[A-Za-z]:|[\x00-\x1f]")
 LEADS_OUT = "has a path that leads out of the zip"
 NOT_OURS = re.compile(r"(?:^|/)(?:__MACOSX/|\._)")  # what macOS adds to a zip
 COPY = "copy it from the phone once more"
-TORN = (zipfile.BadZipFile, zlib.error, EOFError)
+TORN = (zipfile.BadZipFile, zlib.error, EOFError, UnicodeDecodeError)  # the last one of a name
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +67,12 @@ def opened(path: Path) -> Iterator[Export]:
     """Raises Unreadable."""
     if path.is_dir():
         yield sorted_out(files_in(path))
-    elif path.suffix.lower() == ".xml" or not zipfile.is_zipfile(path):
-        yield Export(alone(path), (), (), Counter())
-    else:
+    elif is_zip(path):
         with archive_at(path) as archive:
             yield sorted_out(members(archive, path.stat().st_size))
+    else:
+        alone = Part(path.name, path.stat().st_size, partial(FileIO, path))
+        yield Export(alone, (), (), Counter())
 
 
 def sorted_out(parts: Iterable[Part]) -> Export:
@@ -104,11 +105,10 @@ def ending(parts: Iterable[Part], suffix: str) -> list[Part]:
     )
 
 
-def alone(path: Path) -> Part:
+def is_zip(path: Path) -> bool:
+    """By its beginning: its end may be cut off, and a name says nothing."""
     with path.open("rb") as file:
-        if file.read(len(ZIP)) == ZIP:
-            raise Unreadable(f"{path} is a zip that is cut short: {COPY}.")
-    return Part(path.name, path.stat().st_size, partial(FileIO, path))
+        return file.read(4) in ZIP
 
 
 def files_in(folder: Path) -> Iterator[Part]:
@@ -122,11 +122,11 @@ def archive_at(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except (*TORN, NotImplementedError) as error:
-        raise Unreadable(f"{path} is a damaged zip: {COPY}.") from error
+        raise Unreadable(f"{path} is a zip that is cut short or damaged: {COPY}.") from error
 
 
 def members(archive: zipfile.ZipFile, size: int) -> Iterator[Part]:
-    infos = [info for info in archive.infolist() if not info.is_dir()]
+    infos = [info for info in archive.infolist() if not info.filename.endswith("/")]
     if sum(info.compress_size for info in infos) > size:
         raise Unreadable("The files in the zip lie in each other, as a bomb's do: refused.")
     for info in infos:

@@ -14,6 +14,8 @@ from atlas.apple.samples import Sample
 from atlas.apple.workouts import workout
 
 OTHERS = ("ActivitySummary", "ClinicalRecord", "Audiogram", "VisionPrescription")
+NEW = "of a kind that is newer than this program"
+UNCOUNTED = ("ExportDate", "Me")
 CUT = "The XML ends in the middle: export once more on the phone."
 
 
@@ -25,7 +27,7 @@ class Conversion:
     with_ecgs: bool = False
     with_routes: bool = False
     bytes_read: int = 0  # of `size`
-    others: Counter[str] = field(default_factory=Counter)  # elements that are no samples
+    others: Counter[str] = field(default_factory=Counter)  # elements that are no samples, by kind
     passed_over: Counter[str] = field(default_factory=Counter)  # files, by the reason
     reader: Reader = field(default_factory=Reader)
     trouble: str | None = None
@@ -76,5 +78,5 @@ def samples(elements: Iterable[Element], others: Counter[str]) -> Iterator[Sampl
             yield from (record(child) for child in element.children if child.name == "Record")
         elif element.name == "Correlation":
             yield correlation(element)
-        elif element.name in OTHERS:
-            others[element.name] += 1
+        elif element.name not in UNCOUNTED:
+            others[element.name if element.name in OTHERS else NEW] += 1

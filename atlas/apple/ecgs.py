@@ -10,7 +10,8 @@
     Sample Rate,512 hertz
 
 The names are of the phone's language, and so is the comma of a number: what counts is the order.
-All that stands before the moment of the recording is who it was, and is dropped.
+All that stands before the moment of the recording is who it was, and is dropped. A voltage that
+cannot be read is no reason to close the gap: then there is no electrocardiogram.
 """
 
 import csv
@@ -30,6 +31,7 @@ from atlas.core import names
 
 TYPE = "HKDataTypeIdentifierElectrocardiogram"
 BYTES_MAX = 2 * 1024 * 1024  # of a file; the voltages of 30 seconds have 120 KB
+FIRST = "2018"  # was the first year of such recordings, and nobody is born since who may make one
 FIELDS = 7  # of the head, behind the moment
 HARDWARE = re.compile(r"[A-Za-z]+\d+,\d+")
 NO_ECG = "is no electrocardiogram of Apple's"
@@ -41,16 +43,26 @@ def electrocardiogram(chunks: Iterable[bytes]) -> Electrocardiogram:
     voltages: list[Number] = []
     try:
         for row in csv.reader(text_of(chunks).splitlines()):
-            voltage = number(",".join(row).replace(",", "."))
+            voltage = measured(",".join(row))
             if voltage is not None:
                 voltages.append(voltage)
-            elif row and not voltages:
+            elif any(row) and voltages:
+                raise Unreadable(NO_ECG)
+            elif row:
                 head.append(",".join(row[1:]))
     except csv.Error as error:
         raise Unreadable(NO_ECG) from error
     if not voltages:
         raise Unreadable(NO_ECG)
     return of(behind_the_person(head), voltages)
+
+
+def measured(text: str) -> Number | None:
+    """In whatever language: of a comma and a point, the first one only groups the thousands."""
+    digits = "".join(text.split()).replace("\N{MINUS SIGN}", "-")
+    if "," in digits and "." in digits:
+        digits = digits.replace(min(",.", key=digits.rfind), "")
+    return number(digits.replace(",", "."))
 
 
 def text_of(chunks: Iterable[bytes]) -> str:
@@ -63,8 +75,8 @@ def text_of(chunks: Iterable[bytes]) -> str:
 
 
 def behind_the_person(head: Sequence[str]) -> list[str]:
-    """From the moment of the recording on: the last value that is a moment. Raises Unreadable."""
-    moments = [place for place, value in enumerate(head) if utc(value) != value]
+    """From the moment of the recording on: the last value that is one. Raises Unreadable."""
+    moments = [place for place, value in enumerate(head) if FIRST < utc(value) != value]
     if not moments:
         raise Unreadable(NO_ECG)
     known = [*head[moments[-1] :], *[""] * FIELDS]
@@ -94,7 +106,11 @@ def of(head: Sequence[str], voltages: list[Number]) -> Electrocardiogram:
 
 
 def after(start: str, seconds: float) -> str:
-    return names.timestamp(datetime.fromisoformat(start) + timedelta(seconds=seconds))
+    """Raises Unreadable."""
+    try:
+        return names.timestamp(datetime.fromisoformat(start) + timedelta(seconds=seconds))
+    except OverflowError as error:
+        raise Unreadable(NO_ECG) from error
 
 
 def made_by(device: str) -> Raw:

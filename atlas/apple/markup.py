@@ -30,12 +30,11 @@ CONTROLS = bytes(set(range(0x20)) - set(b"\t\n\r"))
 END = re.compile(rb"</([A-Za-z]+)\s*>")
 TAG = re.compile(rb'<[\w:.-]+(?:\s[^=<>"]+="[^"]*")*\s*/?>')
 ATTRIBUTE = re.compile(r'(?<=\s)([^=<>"\s][^=<>"]*)="([^"]*)"')
-NO_NAME = re.compile(r"^[^A-Za-z_]|[^\w.-]")
+NO_NAME = re.compile(r"^[^A-Za-z_]|[^\w.-]", re.ASCII)
 NUMBERED = re.compile(r"&#(x?)([0-9A-Fa-f]{1,7});")
 NO_REFERENCE = re.compile(r"&(?!(?:amp|lt|gt|quot|apos|#\d{1,7}|#x[0-9A-Fa-f]{1,7});)")
 NO_CHARACTER = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
-ESCAPE = re.compile(r"_x([0-9A-F]{4})_")
-
+ESCAPE = re.compile(r"_x(?!D[89A-F].._)((?:10|[0-9A-F])?[0-9A-F]{4})_")  # of no half of a pair
 
 # A sample, and what it may be in. Anywhere else, what is around it has lost its end.
 SAMPLES = {"Record": ("Correlation", "Workout"), "Correlation": (), "Workout": ()}
@@ -135,10 +134,12 @@ class Reader:
         self.line, inside = body(chunks)
         silent = 0
         for piece in pieces(inside):
+            gone = self.left_out
             self.feed(piece)
             found, self.found = self.found, []
             yield from found
-            silent = 0 if found else silent + len(piece)
+            is_empty = self.left_out > gone and len(self.open) == 1  # and so is the parser
+            silent = 0 if found or is_empty else silent + len(piece)
             if silent > ELEMENT_BYTES_MAX:
                 raise Unreadable(TOO_LARGE)
             if self.is_whole:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from atlas.apple.identity import BETWEEN
 from atlas.apple.markup import Element
 from atlas.apple.samples import Category, Correlation, Quantity
 from atlas.apple.traits import number, traits
@@ -73,13 +74,16 @@ def beat(attributes: Mapping[str, str]) -> dict[str, object]:
 
 
 def correlation(element: Element) -> Correlation:
-    """Its children stand in the export a second time, as records of their own, and get theirs."""
+    """Its children stand in the export a second time, as records of their own, and get theirs.
+
+    They are its value: all that is eaten at a meal has the same moment and the same source.
+    """
     kind = element.attributes.get("type", "")
-    children = [record(child) for child in element.children if child.name == "Record"]
+    uuids = [record(child).uuid for child in element.children if child.name == "Record"]
     return Correlation(
-        **traits(element, kind),
+        **traits(element, kind, value=BETWEEN.join(sorted(uuids))),
         sample_class="HKCorrelation",
         data_type="correlation",
         correlation_type=kind,
-        child_sample_uuids=[child.uuid for child in children],
+        child_sample_uuids=uuids,
     )

@@ -6,6 +6,7 @@ because the service takes no line of more than 8 MiB.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from xml.parsers import expat
 
 from atlas.apple.dates import utc
@@ -50,7 +51,7 @@ class Points:
     found: list[dict[str, object]] = field(default_factory=list)
     point: dict[str, object] = field(default_factory=dict)
     text: str = ""
-    parser: expat.XMLParserType = field(default_factory=expat.ParserCreate)
+    parser: expat.XMLParserType = field(default_factory=partial(expat.ParserCreate, "UTF-8"))
 
     def __post_init__(self) -> None:
         self.parser.StartDoctypeDeclHandler = refuse

@@ -15,6 +15,7 @@ from atlas.apple.vocabulary import FLAGS
 
 ENTERED = "HKWasUserEntered"
 PLACES = 15  # that a double keeps
+NUMBER_MAX = len("-2.2250738585072014e-308")  # no number is written longer
 
 # All that stands in an attribute of iOS 9 and later. iOS 8 wrote metadata there, too.
 ATTRIBUTES = """
@@ -70,12 +71,17 @@ def told(element: Element) -> dict[str, object] | None:
         for name, text in element.attributes.items():
             if name not in KNOWN:
                 key = named(name)
-                found[key] = meant(key, text)
+                found[key] = understood(key, text)
     for child in element.children:
         if child.name == "MetadataEntry":
             key = child.attributes.get("key", "")
-            found[key] = meant(key, child.attributes.get("value", ""))
+            found[key] = understood(key, child.attributes.get("value", ""))
     return found or None
+
+
+def understood(key: str, text: str) -> object:
+    """What is long is text, and not remembered: some apps put whole documents there."""
+    return text if len(text) > NUMBER_MAX else meant(key, text)
 
 
 @lru_cache(maxsize=4_096)

@@ -18,7 +18,7 @@ from atlas.client import CannotSend
 LINE = "{:<56}  {:>11}  {:<10}  {:<10}"
 HEADINGS = LINE.format("TYPE", "SAMPLES", "FIRST", "LAST").rstrip()
 DAY = len("2020-04-10")
-INTERRUPTED = "Interrupted: the same command goes on where it ended, and adds nothing twice."
+GOES_ON = "The same command goes on where it ended, and adds nothing twice."
 
 ExportArgument = Annotated[
     Path,
@@ -64,7 +64,8 @@ def import_(
             conversion = begin()
             with Meter(conversion.size) as meter:
                 kinds = census(meter.watched("counting", conversion))
-            typer.echo(as_json(kinds, conversion) if json else shown(kinds))
+            if kinds or not conversion.trouble:
+                typer.echo(as_json(kinds, conversion) if json else shown(kinds))
         else:
             conversion = sent(Sending(begin), export, Target(to, token, device, is_streamed=False))
     for notice in notices(conversion):
@@ -79,13 +80,14 @@ def sent(sending: Sending, export: Path, target: Target) -> Conversion:
         anyio.run(sending.run, export, target)
     except KeyboardInterrupt:
         typer.echo(sending.summary)
-        typer.echo(f"atlas: {INTERRUPTED}", err=True)
+        typer.echo(f"atlas: Interrupted. {GOES_ON}", err=True)
         raise
-    typer.echo(sending.summary)
+    if sending.lines.taken or not sending.conversion.trouble:
+        typer.echo(sending.summary)
     for number, reason in sending.balance.rejects:
         typer.echo(f"sample {number}: {reason}", err=True)
     if sending.balance.trouble:
-        raise CannotSend(sending.balance.trouble)
+        raise CannotSend(f"{sending.balance.trouble} {GOES_ON}")
     return sending.conversion
 
 

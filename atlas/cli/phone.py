@@ -37,9 +37,23 @@ DeviceOption = Annotated[str | None, typer.Option(help="What the column device s
 ToOption = Annotated[
     str, typer.Option("--to", envvar="ATLAS_URL", metavar="URL", help="Where Atlas is.")
 ]
+
+
+def in_a_header(token: str | None) -> str | None:
+    """Without the line end that a file leaves behind it. Raises typer.BadParameter."""
+    token = None if token is None else token.strip()
+    if token is not None and not (token.isascii() and token.isprintable()):
+        raise typer.BadParameter("This is no token: it has line ends, or signs that none has.")
+    return token
+
+
 TokenOption = Annotated[
     str | None,
-    typer.Option(envvar="ATLAS_TOKEN", help="If absent, one from the stand-in of `atlas local`."),
+    typer.Option(
+        envvar="ATLAS_TOKEN",
+        callback=in_a_header,
+        help="If absent, one from the stand-in of `atlas local`.",
+    ),
 ]
 StreamOption = Annotated[
     bool, typer.Option("--stream", help="In one request: for a first sync of years.")

@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,13 +17,6 @@ from atlas.core.errors import NOT_JSON
 
 WINDOW_LINES = 64_000  # eight full batches, two for each of the client's workers
 STEP_LINES = 1_000  # passed over before an interrupt is heard
-
-
-async def send(
-    client: Client, window: Iterator[bytes], balance: Balance, tell: Callable[[str], None]
-) -> None:
-    """The one way in which lines leave."""
-    await client.send(window, balance, tell)
 
 
 class Sending:
@@ -84,7 +77,7 @@ class Sending:
             meter.tell_once(what if trouble else "")
 
         try:
-            await send(client, self.lines.take(self.window_lines), part, tell)
+            await client.send(self.lines.take(self.window_lines), part, tell)
         finally:
             add(self.balance, part, first)
         return part.trouble is None and self.lines.taken - first == self.window_lines

@@ -66,6 +66,22 @@ def test_the_xml_alone_is_as_good(tmp_path):
     assert len(lines_of(tmp_path / "export.xml", with_ecgs=True)[0]) == 20
 
 
+def test_a_zip_is_a_zip_whatever_its_name(tmp_path):
+    path = an_export(tmp_path / "export.xml", *beats(20))
+
+    assert len(lines_of(path)[0]) == 20
+
+
+def test_a_zip_with_the_sizes_of_large_ones_is_as_good(tmp_path):
+    with (
+        zipfile.ZipFile(tmp_path / "export.zip", "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("apple_health_export/export.xml", "w", force_zip64=True) as file,
+    ):
+        file.write(LARGE)
+
+    assert len(lines_of(tmp_path / "export.zip")[0]) == 20
+
+
 # what is refused
 
 
@@ -157,6 +173,27 @@ def test_a_zip_that_is_cut_short_says_so(tmp_path, keep):
     path.write_bytes(path.read_bytes()[:keep])
 
     assert "cut short" in refused(path)
+
+
+@pytest.mark.parametrize("header", [b"PK\x03\x04", b"PK\x01\x02"], ids=["its own", "the list"])
+def test_a_name_that_is_damaged_is_a_damaged_zip(tmp_path, header):
+    path = zipped(tmp_path / "export.zip", {"导出.xml": GOOD})
+    data = bytearray(path.read_bytes())
+    data[data.find("导".encode(), data.find(header))] = 0xFF
+    path.write_bytes(data)
+
+    assert "damaged" in refused(path)
+
+
+def test_a_file_without_a_name_is_passed_over(tmp_path):
+    path = zipped(tmp_path / "export.zip", {"export.xml": GOOD, "x": b""})
+    data = path.read_bytes()
+    at = data.rfind(b"PK\x01\x02")
+    size = struct.pack("<H", 0)  # of its name, which becomes a comment
+    comment = struct.pack("<H", 1)
+    path.write_bytes(data[: at + 28] + size + data[at + 30 : at + 32] + comment + data[at + 34 :])
+
+    assert len(lines_of(path)[0]) == 1
 
 
 def test_of_a_zip_that_is_damaged_inside_all_is_read_that_can_be(tmp_path):

@@ -39,6 +39,9 @@ Unidade,µV
 0
 40,125
 """
+BORN_ONLY = ECG.replace("2026-03-14 09", "2026-03-14 9 a.m. 09").replace(
+    '"Dec 10, 1815"', "1815-12-10 00:00:00 +0000"
+)
 POINT = (
     '<trkpt lon="-2.538323" lat="53.252917"><ele>21.476473</ele>'
     "<time>2020-07-29T13:{minute:02}:{second:02}Z</time><extensions><speed>1.642115</speed>"
@@ -110,6 +113,24 @@ def test_an_ecg_in_another_language_is_the_same_sample(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("written", "voltage"),
+    [
+        ("1,040.125", 1040.125),
+        ('"1,040.125"', 1040.125),
+        ("1.040,125", 1040.125),
+        ("1\u202f040,125", 1040.125),
+        ("\u22121040,125", -1040.125),
+        ("1040", 1040),
+    ],
+    ids=ascii,
+)
+def test_a_voltage_is_read_in_whatever_language_it_is_written(tmp_path, written, voltage):
+    (line,) = beside(tmp_path, ecg_csv=ECG.replace("40.125", written).encode())
+
+    assert line["voltages"] == [-12.3, 0, voltage]
+
+
+@pytest.mark.parametrize(
     "born", ["1815-12-10", "1815-12-10 00:00:00 +0000", '"10 déc. 1815"'], ids=str
 )
 def test_a_birth_date_is_dropped_however_it_is_written(tmp_path, born):
@@ -117,6 +138,13 @@ def test_a_birth_date_is_dropped_however_it_is_written(tmp_path, born):
 
     assert "1815" not in str(line)
     assert line["startDate"] == "2026-03-14T13:15:00.000Z"
+
+
+@pytest.mark.parametrize("encoding", ["martian", "gb2312", "utf-16"])
+def test_a_route_is_utf_8_whatever_it_says(tmp_path, encoding):
+    (line,) = beside(tmp_path, route_gpx=gpx(2).replace(b"UTF-8", encoding.encode()))
+
+    assert len(line["locations"]) == 2
 
 
 def test_a_route_is_a_line_with_all_that_was_measured(tmp_path):
@@ -159,6 +187,11 @@ def test_of_a_text_without_end_no_more_is_kept_than_a_number_has():
         pytest.param("a_csv", b"1\n2\n", id="only numbers"),
         pytest.param("a_csv", b'"' + b"a" * 200_000, id="a field without end"),
         pytest.param("a_csv", ECG.encode() + LONG, id="a long one"),
+        pytest.param("a_csv", ECG.replace("512", "1e-320").encode(), id="one that has no end"),
+        pytest.param(
+            "a_csv", ECG.replace("\n0\n", "\n0 or so\n").encode(), id="an unknown voltage"
+        ),
+        pytest.param("a_csv", BORN_ONLY.encode(), id="a moment of birth and no other"),
         pytest.param("a_csv", b"\xff\x00\xfe", id="bytes"),
         pytest.param("a_gpx", b"", id="nothing"),
         pytest.param("a_gpx", b"<gpx/>", id="no points"),

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from atlas.apple import Conversion, Place, opened
-from atlas.cli.phone import Target
+from atlas.cli.phone import Target, in_a_header
 from atlas.cli.windows import Sending, whose
 from atlas.settings import Export
 from tests.apple.exports import ME, an_export, beats, element, record, xml, zipped
@@ -95,17 +95,41 @@ def test_what_must_not_be_imported_is_one_line_before_anything_is_sent(
     ended = atlas("import", path, "--token", "t", "--to", "http://127.0.0.1:1")
     assert said in ended.err
     assert (ended.code, ended.err.count("\n")) == (1, 1)
-    assert ended.out in {"", "0 lines read = 0 rows committed + 0 accepted + 0 rejected\n"}
+    assert ended.out == ""
 
 
 def test_a_file_of_another_kind_is_one_line(atlas, tmp_path):  # noqa: F811
     (tmp_path / "cat.jpg").write_bytes(b"\xff\xd8\xff\xe0")
 
-    ended = atlas("import", "cat.jpg", "--dry-run")
-    assert ended.err == (
-        "atlas: This is neither a zip nor XML: give the export.zip that the phone made.\n"
-    )
-    assert ended.code == 1
+    said = atlas("import", "cat.jpg", "--dry-run").in_one_line(1)
+    assert said.endswith("neither a zip nor XML: give the export.zip that the phone made.\n")
+
+
+def test_an_export_in_which_nothing_is_has_an_empty_balance(atlas, tmp_path):  # noqa: F811
+    path = an_export(tmp_path / "export.zip")
+
+    counted = atlas("import", path, "--dry-run")
+    assert counted.out.endswith("\n0 samples of 0 types\n")
+    sent = atlas("import", path, "--token", "t", "--to", "http://127.0.0.1:1")
+    assert sent.out == "0 lines read = 0 rows committed + 0 accepted + 0 rejected\n"
+    assert (counted.code, sent.code) == (0, 0)
+
+
+def test_what_the_next_ios_adds_is_counted(atlas, tmp_path):  # noqa: F811
+    news = element("StateOfMind", valence="0.5")
+    path = an_export(tmp_path / "export.zip", *beats(2), news, news)
+
+    said = atlas("import", path, "--dry-run").err
+    assert said == "no samples, left out: 2 of a kind that is newer than this program\n"
+
+
+@pytest.mark.parametrize("token", ["a\nb", "a\x00b", "tokén"], ids=ascii)
+def test_a_token_that_no_header_can_hold_is_one_line(atlas, token):  # noqa: F811
+    assert "is no token" in atlas("import", ".", "--token", token).in_one_line(2)
+
+
+def test_a_token_from_a_file_may_have_a_line_end_behind_it():
+    assert in_a_header("token\r\n") == "token"
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,13 @@ def test_the_attributes_of_ios_8_are_metadata_and_their_names_may_have_spaces():
     }
 
 
+@pytest.mark.parametrize("name", ["Größe in cm", "m² of skin", "😀 mood", "_xD800_", "_x110000_"])
+def test_the_name_of_an_attribute_is_kept_whatever_it_is(name):
+    found, reader = converted(xml(record(**{name: "1"})))
+
+    assert (found[0]["metadata"], reader.left_out) == ({name: 1}, 0)
+
+
 @pytest.mark.parametrize(
     ("name", "read"),
     [
@@ -149,6 +156,14 @@ def test_a_tag_that_cannot_be_mended_is_left_out_alone(bad):
     assert reader.is_whole
     assert reader.left_out >= 1
     assert reader.lines[0] >= 14
+
+
+def test_many_bad_tags_in_a_row_are_no_large_element():
+    bad = f'<Record type="a" type="b" value="{"1" * 100_000}"/>\n'
+    found, reader = converted(xml(*beats(3), *[bad] * 30, *beats(3, 3)))
+
+    assert len(bad) * 30 > ELEMENT_BYTES_MAX
+    assert (len(found), reader.left_out) == (6, 30)
 
 
 def test_the_line_of_what_was_left_out_is_that_of_the_file():

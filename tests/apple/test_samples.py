@@ -9,6 +9,7 @@ import pytest
 from atlas.apple.dates import utc
 from atlas.apple.devices import device
 from atlas.apple.identity import NAMESPACE, uuid_of
+from atlas.apple.traits import meant
 from tests.apple.exports import WATCH, converted, element, record, the_line, xml
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -302,6 +303,14 @@ def test_metadata_that_are_numbers_are_numbers_and_names_stay_names(key, text, v
     assert type(found["metadata"][key]) is type(value)
 
 
+def test_a_document_in_the_metadata_is_kept_and_then_forgotten():
+    before = meant.cache_info().currsize
+    found = the_line(record(inside=element(META, key="Workout", value="[1]" * 1_000)))
+
+    assert found["metadata"] == {"Workout": "[1]" * 1_000}
+    assert meant.cache_info().currsize == before
+
+
 @pytest.mark.parametrize(("text", "flag"), [("1", True), ("0", False)])
 def test_what_a_person_entered_says_so_twice(text, flag):
     found = the_line(record(inside=element(META, key="HKWasUserEntered", value=text)))
@@ -338,6 +347,31 @@ def test_the_children_of_a_correlation_are_named_in_it_and_emitted_once():
     assert (pressure["dataType"], pressure["sampleClass"]) == ("correlation", "HKCorrelation")
     assert pressure["userProvidedFlag"] is True
     assert "userProvidedFlag" not in systolic
+
+
+def test_what_is_eaten_at_one_meal_are_correlations_of_their_own():
+    soup, bread = (
+        element(
+            "Correlation",
+            record(type="HKQuantityTypeIdentifierDietaryEnergyConsumed", value=value, unit="kcal")
+            + record(type="HKQuantityTypeIdentifierDietaryProtein", value="3", unit="g"),
+            type="HKCorrelationTypeIdentifierFood",
+            startDate="2020-04-10 12:00:00 +0200",
+            endDate="2020-04-10 12:00:00 +0200",
+        )
+        for value in ("90", "120")
+    )
+
+    uuids = [line["uuid"] for line in converted(xml(soup, bread, soup))[0]]
+    assert uuids[0] != uuids[1]
+    assert uuids[0] == uuids[2]
+
+
+def test_a_correlation_keeps_its_uuid_in_whatever_order_its_children_stand():
+    turned = PRESSURE.replace(SYSTOLIC + DIASTOLIC, DIASTOLIC + SYSTOLIC)
+
+    assert turned != PRESSURE
+    assert the_line(turned)["uuid"] == the_line(PRESSURE)["uuid"]
 
 
 # workouts
