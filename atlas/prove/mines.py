@@ -37,6 +37,7 @@ POINTS = (
     "before outbox.complete",
     "after outbox.complete",
 )
+POINTS_OF_GROUPS = (*POINTS, "before outbox.filed", "after outbox.filed")  # with one file each
 SQLITE = "before sqlite.commit"
 ACCEPTS = re.compile(r"\s*INSERT\s.*\bINTO\s+export\b", re.DOTALL | re.IGNORECASE)
 

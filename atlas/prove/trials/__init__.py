@@ -23,11 +23,14 @@ class Trial:
     settings: Settings = field(default_factory=dict)
 
 
+SHARED_FILES: Settings = {"foundry": {"file_layout": "per-group"}}
 TRIALS = (
     Trial("kill -9", death.kill_at_random),
     Trial("kill points", death.kill_at_points),
+    Trial("kill points, shared files", death.kill_at_points_of_groups, SHARED_FILES),
     Trial("SIGTERM", death.told_to_end),
     Trial("unknown outcome", outage.answers_lost),
+    Trial("unknown outcome, shared files", outage.answers_lost, SHARED_FILES),
     Trial("Foundry down", outage.away),
     Trial("Foundry 503, 429", outage.in_a_hurry),
     Trial("Foundry hangs", outage.out_of_its_mind, {"foundry": {"call_seconds": 1.0}}),

@@ -1,13 +1,17 @@
 """The service dies, or is told to end."""
 
+import re
+from collections.abc import Sequence
+
 import anyio
 
 from atlas.prove.bench import READY_SECONDS, Bench
-from atlas.prove.mines import POINTS, Mine
+from atlas.prove.mines import POINTS, POINTS_OF_GROUPS, Mine
 from atlas.prove.subject import Broken
 
 POINT_SECONDS = 20.0
 PASSAGES_MAX = 12  # of one point, before its mine goes off
+SELDOM = re.compile("commit|complete|filed")  # too seldom for that
 STARTING_SHARE = 0.25  # of the kills come before it is ready
 END_SECONDS = 10.0
 POINTS_OF_CI = 3
@@ -34,16 +38,24 @@ async def kill_at_random(bench: Bench) -> None:
 
 
 async def kill_at_points(bench: Bench) -> None:
+    await kill_at(bench, POINTS, SELDOM)
+
+
+async def kill_at_points_of_groups(bench: Bench) -> None:
+    await kill_at(bench, POINTS_OF_GROUPS, re.compile(f"{SELDOM.pattern}|put"))
+
+
+async def kill_at(bench: Bench, known: Sequence[str], seldom: re.Pattern[str]) -> None:
     """SIGKILL at each named point, after a random number of passages; the balance after each."""
-    points = list(POINTS)
+    points = list(known)
     if bench.scale.name == "ci":
         points = bench.chance.sample(points, POINTS_OF_CI)
     exports = bench.scale.number(50, least=8)
     await bench.atlas.start()
     for point in points:
-        passages = 1 if "commit" in point or "complete" in point else PASSAGES_MAX
+        passages = 1 if seldom.search(point) else PASSAGES_MAX
         await one_point(bench, Mine(point, bench.chance.randint(1, passages)), exports)
-    bench.findings.note(f"killed at {len(points)} of {len(POINTS)} points")
+    bench.findings.note(f"killed at {len(points)} of {len(known)} points")
 
 
 async def one_point(bench: Bench, mine: Mine, exports: int) -> None:
