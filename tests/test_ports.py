@@ -52,7 +52,7 @@ from atlas.local.foundry.faults import Fault
 from atlas.local.foundry.state import DATASET
 from atlas.outside import auth0, foundry
 from atlas.outside.sqlite.journal import opened
-from atlas.outside.sqlite.room import Bounds
+from atlas.outside.sqlite.room import SMALL_BYTES, Bounds
 from tests.exports import NOON, SHELF, packed
 from tests.fakes import KnownUsers, MemoryDataset, no_answer
 
@@ -652,6 +652,19 @@ async def test_what_came_while_a_transaction_was_begun_goes_along_within_the_lim
     assert [export.id for export in group.exports] == ["id-1", "id-2"]
     assert group.transaction == RID
     assert group == await journal.outbox.claimed()
+
+
+async def test_a_group_that_is_full_of_years_takes_along_what_is_small_and_late():
+    with opened(None, Bounds(), shelf=SHELF) as journal:
+        years = b"x" * SMALL_BYTES + b"\n"
+        limits = Limits(bytes_max=2 * len(years))
+        await accept(journal, "id-1", "id-2", ndjson=years)
+        await journal.outbox.claim(limits, SEEN)
+        await accept(journal, "id-3", ndjson=years)
+        await accept(journal, "id-4")
+
+        group = await journal.outbox.note(RID, limits)
+        assert [export.id for export in group.exports] == ["id-1", "id-2", "id-4"]
 
 
 async def test_what_is_completed_is_committed_and_the_rest_is_released(journal):

@@ -330,6 +330,22 @@ async def test_more_is_asked_for_once_when_the_last_item_has_found_its_place(at_
     assert before >= 4 - at_once, "not before the last item"
 
 
+async def test_the_last_item_has_its_place_when_there_is_room_for_it():
+    budget, asked, done = Budget(2), [], []
+
+    async def more():
+        asked.append(len(done))
+        return ()
+
+    async def work(item):
+        await anyio.lowlevel.checkpoint()
+        done.append(item)
+
+    await side_by_side(work, "abcdef", 50, more, lambda _: budget.taken(1))
+    (before,) = asked
+    assert before >= 4, "only two at once find room"
+
+
 async def test_what_comes_late_is_done_by_as_many_as_the_rest():
     crowd = Crowd()
 

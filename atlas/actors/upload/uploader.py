@@ -1,6 +1,7 @@
 """Group after group, at a pace."""
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 from atlas.actors.upload.layout import Files, Shape
@@ -232,13 +233,15 @@ class Upload:
         self.watch(events.GroupStarted(transaction, len(put.group.exports), size))
 
         async def put_in(file: File) -> None:
-            async with self.budget.taken(file.bytes):
-                try:
-                    file, content = await self.files.own(file)
-                except Damaged:
-                    await self.outcomes.set_damaged_aside(file.exports[0])
-                    return
+            try:
+                file, content = await self.files.own(file)
+            except Damaged:
+                await self.outcomes.set_damaged_aside(file.exports[0])
+            else:
                 await self.put_file(put, transaction, file, content)
+
+        def room(file: File) -> AbstractAsyncContextManager[None]:
+            return self.budget.taken(file.bytes)
 
         async def latecomers() -> list[File]:
             known = {export.id for export in put.group.exports}
@@ -248,7 +251,8 @@ class Upload:
         if self.files.is_shared(put.group):
             await self.put_together(put, transaction)
         else:
-            await side_by_side(put_in, put.group.files, self.pace.uploads_at_once, latecomers)
+            at_once = self.pace.uploads_at_once
+            await side_by_side(put_in, put.group.files, at_once, latecomers, room)
         return put
 
     async def put_together(self, put: "Put", transaction: str) -> None:

@@ -34,6 +34,7 @@ FULL = """
     )
 """
 EVERY = 2**62  # bytes; no export has as many
+LATE_SHARE = 1 + 1 / 16  # of the limit
 SHARES = {2: 8, 3: 64}  # of the limit, by tries: one part in so many; with more tries, alone
 
 
@@ -44,14 +45,16 @@ def is_full(db: sqlite3.Connection, limits: Limits) -> bool:
     return bool(db.execute(FULL, given).fetchone()[0])
 
 
-def claim_fresh(db: sqlite3.Connection, limits: Limits) -> None:
+def claim_fresh(db: sqlite3.Connection, limits: Limits, *, is_late: bool = False) -> None:
     """The oldest; but of what is small first, so that no daily sync waits behind somebody's years.
 
-    A part of the group is left for those, or they would never go on their way.
+    A part of the group is left for those, or they would never go on their way. What is small and
+    late finds room in a group that is full, too.
     """
     low, high = FRESH
     given = {"exports_max": limits.exports_max, "low": low, "high": high}
-    for share, bytes_end in ((SMALL_SHARE, SMALL_BYTES), (1.0, EVERY)):
+    small_share = LATE_SHARE if is_late else SMALL_SHARE
+    for share, bytes_end in ((small_share, SMALL_BYTES), (1.0, EVERY)):
         bytes_max = int(limits.bytes_max * share)
         db.execute(CLAIM, given | {"bytes_max": bytes_max, "bytes_end": bytes_end})
 

@@ -151,7 +151,7 @@ class SqliteOutbox:
         def work(db: sqlite3.Connection) -> Group:
             group = self._claimed(db)
             if group is not None and not group.is_suspect:
-                claim_fresh(db, limits)
+                claim_fresh(db, limits, is_late=True)
             db.execute(NOTE, [transaction])
             db.execute("DELETE FROM attempt")
             db.execute("INSERT OR IGNORE INTO begun VALUES (?)", [transaction])
