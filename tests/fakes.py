@@ -128,7 +128,7 @@ class MemoryDataset:
                     return Held(rid, len(each.files[path]))
             return None
 
-    async def content(self, path: str) -> bytes:
+    async def content(self, path: str, size: int) -> bytes:
         async with self.call("content"):
             if path not in self.files():
                 raise FoundryError("There is no such file.")

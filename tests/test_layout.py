@@ -18,17 +18,21 @@ from atlas import outside
 from atlas.core import rows
 from atlas.core.errors import BadSetting
 from atlas.core.events import ParquetOfEach
-from atlas.core.messages import Limits
+from atlas.core.messages import Entry, Limits
 from atlas.outside import parquet
+from atlas.outside.sqlite.journal import opened
+from atlas.outside.sqlite.room import Bounds
 from atlas.service.flow import shape
 from atlas.settings import Foundry, Settings
 from tests.conftest import Life, an_export
+from tests.exports import SHELF
 from tests.fakes import Gate, no_answer
 from tests.generator import lines
 from tests.test_once import accept
 
 MOMENTS = [f"{side} {call}" for call in ("begin", "put", "commit") for side in ("before", "after")]
 PATH = "healthkit/groups/2026-01-02T12-00-00-000Z"
+OWN_PATH = "healthkit/raw/ada/2026-01-02T12-00-00-000Z"
 ABC = [b"a", b"b", b"c"]
 
 formats = pytest.mark.parametrize("format", ["ndjson", "parquet"])
@@ -56,6 +60,11 @@ async def settled(life: Life, *exports: bytes) -> list[dict[str, object]]:
     async with life.running() as flow:
         await flow.is_empty()
         return [(await flow.post(export_of(uuid))).body for uuid in exports]
+
+
+async def entries(life: Life) -> tuple[Entry, ...]:
+    with opened(life.journal, Bounds(free_bytes=0), shelf=SHELF) as journal:
+        return (await journal.ledger.listing(None, 100, None)).entries
 
 
 @formats
@@ -162,13 +171,30 @@ async def test_what_stands_at_the_path_of_a_group_is_looked_into_export_by_expor
     assert uuids(life) == ["a", "b", "c"]
 
 
-async def test_a_path_of_a_group_that_is_taken_by_others_costs_nothing(tmp_path):
-    life = a_group(tmp_path)
-    rid = life.dataset.opened(is_ours=False, **{f"{PATH}.ndjson": b'{"uuid":"theirs"}\n'})
+@formats
+async def test_one_export_alone_is_found_in_the_file_that_it_once_shared(tmp_path, format):
+    life = a_group(tmp_path, format=format)
+    await accept(life, *ABC)
+    await settled(life)
+
+    again = replace(life, journal=tmp_path / "another")
+    (a,) = await settled(again, b"a")
+    assert a["transaction_rid"] == "ri.foundry.main.transaction.1"
+    assert uuids(life) == ["a", "b", "c"]
+
+
+@formats
+@pytest.mark.parametrize("layout", ["per-export", "per-group"])
+async def test_a_path_that_is_taken_by_others_costs_nothing(tmp_path, layout, format):
+    life = Life(tmp_path / "journal", layout=layout, format=format)
+    theirs = f"{PATH if layout == 'per-group' else OWN_PATH}.{format}"
+    rid = life.dataset.opened(is_ours=False, **{theirs: b'{"uuid":"theirs"}\n'})
     life.dataset.transactions[rid].state = "COMMITTED"
     await accept(life, *ABC)
     await settled(life)
-    assert uuids(life) == ["a", "b", "c", "theirs"]
+    del life.dataset.transactions[rid].files[theirs]
+    assert uuids(life) == ["a", "b", "c"]
+    assert all(each.tries <= 1 for each in await entries(life))
 
 
 async def test_an_export_that_foundry_refuses_is_found_among_those_that_shared_its_file(tmp_path):

@@ -192,9 +192,10 @@ class Lives(RuleBasedStateMachine):
 
     folder: Path
 
-    @initialize(is_sole_writer=st.booleans(), shape=SHAPES)
-    def begins(self, is_sole_writer, shape):
-        self.shape = shape
+    @initialize(is_sole_writer=st.booleans(), shapes=st.lists(SHAPES, min_size=1, max_size=3))
+    def begins(self, is_sole_writer, shapes):
+        """What goes into which file is set anew in each life."""
+        self.shapes = shapes
         self.pace = Pace(
             group=Limits(exports_max=3),
             uploads_at_once=2,
@@ -222,6 +223,10 @@ class Lives(RuleBasedStateMachine):
         self.uploader = Upload(
             *(self.foundry, outbox, promises, self.pace, self.shape, Computing(), chance, watch)
         )
+
+    @property
+    def shape(self):
+        return self.shapes[self.lives % len(self.shapes)]
 
     @rule()
     def dies(self):
@@ -323,7 +328,7 @@ class Lives(RuleBasedStateMachine):
             return
         path, ours = paths[pick % len(paths)]
         kinds = [b'{"uuid":"theirs"}\n', ours.replace(b'"a', b'"b')]
-        if self.shape.layout == "per-export" and self.shape.format is NDJSON:
+        if all(each.layout == "per-export" and each.format is NDJSON for each in self.shapes):
             kinds.append(ours)
         theirs = kinds[pick % len(kinds)]
         if self.shape.layout != "per-export" and pick % 2:

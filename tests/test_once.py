@@ -197,7 +197,7 @@ async def test_rubbish_instead_of_a_file_proves_nothing_about_it(tmp_path):
     life = replace(lost, journal=tmp_path / "journal")
     content = life.dataset.content
 
-    async def rubbish(_path):
+    async def rubbish(_path, _size):
         life.dataset.content = content
         return b"It works!"
 

@@ -216,7 +216,7 @@ async def test_a_file_is_seen_by_readers_when_it_is_committed_and_not_before(far
     assert await far.branch.state_of(rid) == "COMMITTED"
     assert await far.branch.files_of(rid) == {PATH: len(ROWS)}
     assert (await far.branch.holder_of(PATH)).transaction == rid
-    assert await far.branch.content(PATH) == ROWS
+    assert await far.branch.content(PATH, 0) == ROWS
 
 
 async def test_a_file_that_is_put_twice_stands_there_once(far):
@@ -307,7 +307,7 @@ async def test_what_is_open_no_more_can_be_aborted_and_stays_as_it_is(far):
         await far.branch.abort(each)
 
     assert await far.branch.state_of(rid) == "COMMITTED"
-    assert await far.branch.content(PATH) == ROWS
+    assert await far.branch.content(PATH, 0) == ROWS
 
 
 async def test_a_transaction_that_nobody_knows_is_aborted_and_has_no_files_to_tell(far):
@@ -321,12 +321,12 @@ async def test_a_path_is_held_by_whoever_wrote_there_last(far):
     far.somebody_commits(theirs)
 
     assert (await far.branch.holder_of(PATH)).transaction == theirs
-    assert await far.branch.content(PATH) == b"theirs"
+    assert await far.branch.content(PATH, 0) == b"theirs"
 
 
 async def test_a_path_that_nobody_holds_has_no_content(far):
     assert await far.branch.holder_of(PATH) is None
-    await trouble(far.branch.content(PATH))
+    await trouble(far.branch.content(PATH, 0))
 
 
 @pytest.mark.parametrize(
@@ -397,7 +397,7 @@ async def test_what_raised_may_have_happened_all_the_same(far):
         pytest.param(lambda branch, rid: branch.state_of(rid), id="state_of"),
         pytest.param(lambda branch, rid: branch.files_of(rid), id="files_of"),
         pytest.param(lambda branch, rid: branch.holder_of(PATH), id="holder_of"),
-        pytest.param(lambda branch, rid: branch.content(PATH), id="content"),
+        pytest.param(lambda branch, rid: branch.content(PATH, 0), id="content"),
         pytest.param(lambda branch, rid: branch.left_open(Seen("", NOON), []), id="left_open"),
     ],
 )

@@ -96,6 +96,11 @@ def moments(at: datetime) -> Iterator[str]:
         at += timedelta(milliseconds=1)
 
 
+def is_own(path: str) -> bool:
+    """Whether it is the path of one export, which shares its file with no other."""
+    return not path.startswith(GROUPS)
+
+
 def in_format(path: str, format: FileFormat) -> str:
     return f"{path.rpartition('.')[0]}.{format}"
 
@@ -112,6 +117,6 @@ def pseudonym(key: bytes, sub: str) -> str:
 
 def nameless(path: str, pseudonym: str) -> str:
     """A path where people look: a user's folder holds the sub, and is called as the user is."""
-    if path.startswith(GROUPS):
+    if not is_own(path):
         return path
     return f"healthkit/raw/{pseudonym}/{path.rpartition('/')[2]}"

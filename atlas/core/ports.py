@@ -278,8 +278,8 @@ class History(Protocol):
     async def holder_of(self, path: str) -> Held | None:
         """Who holds this path on the branch."""
 
-    async def content(self, path: str) -> bytes:
-        """The bytes of the committed file at this path."""
+    async def content(self, path: str, size: int) -> bytes:
+        """The bytes of the committed file at this path: so many, says Foundry."""
 
     async def left_open(self, seen: Seen, paths: Collection[str]) -> LeftOpen | None:
         """The open transaction that an attempt after `seen` may have begun.

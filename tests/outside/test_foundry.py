@@ -374,7 +374,7 @@ async def test_a_path_arrives_as_one_segment_and_as_it_is(tmp_path, name):
         assert stack.files()[path] == ROWS
         assert await stack.dataset.files_of(rid) == {path: len(ROWS), path + "2": 21}
         assert (await stack.dataset.holder_of(path)).transaction == rid
-        assert await stack.dataset.content(path) == ROWS
+        assert await stack.dataset.content(path, len(ROWS)) == ROWS
         uploads = stack.requests("/upload")
         home = f"/api/v2/datasets/{DATASET}/files/"
         assert {request.raw_path.removeprefix(home).count("/") for request in uploads} == {1}
@@ -425,7 +425,7 @@ async def test_neither_a_token_nor_a_secret_follows_a_redirect(status):
         pytest.param("abort", "/abort", lambda of, rid: of.abort(rid), id="abort"),
         pytest.param("list", "/files", lambda of, rid: of.files_of(rid), id="files_of"),
         pytest.param("file", "/a.ndjson", lambda of, rid: of.holder_of(PATH), id="holder_of"),
-        pytest.param("content", "/content", lambda of, rid: of.content(PATH), id="content"),
+        pytest.param("content", "/content", lambda of, rid: of.content(PATH, 0), id="content"),
     ],
 )
 async def test_what_is_harmless_to_ask_twice_is_asked_until_it_is_answered(
@@ -726,7 +726,7 @@ CALLS = {
     "state_of": lambda of: of.state_of("t"),
     "files_of": lambda of: of.files_of("t"),
     "holder_of": lambda of: of.holder_of("p"),
-    "content": lambda of: of.content("p"),
+    "content": lambda of: of.content("p", 0),
     "left_open": lambda of: of.left_open(SeenBranch("another", NOON), []),
 }
 

@@ -19,7 +19,8 @@ READ_AT_ONCE = 64  # exports: the journal accepts others in between
 class Format:
     """How rows stand in a file. `write` takes NDJSON, `read` gives it back, in whatever order.
 
-    A number may be written otherwise than it came, but always in the same way.
+    A number may be written otherwise than it came, but always in the same way. `read` raises
+    ValueError for what is no such file.
     """
 
     name: FileFormat
@@ -88,8 +89,11 @@ class Files:
         return await self.outbox.filed(list(packed), format, len(content), is_shared=True), content
 
     async def rows_in(self, content: bytes) -> frozenset[bytes]:
-        """The rows of a file that stands at a path of ours."""
-        return await self.compute(len(content), rows_in, content, self.shape.format)
+        """The rows of a file that stands at a path of ours; none, if it is of another format."""
+        try:
+            return await self.compute(len(content), read, content, self.shape.format)
+        except ValueError:
+            return frozenset()
 
     async def rows_of(self, export: Claimed) -> frozenset[bytes]:
         """The rows of an export, as they would be read out of a file. Raises Damaged."""
@@ -106,5 +110,5 @@ def made(packed: Sequence[bytes], shape: Shape) -> Bytes:
     return shape.format.write(rows)
 
 
-def rows_in(content: bytes, format: Format) -> frozenset[bytes]:
+def read(content: bytes, format: Format) -> frozenset[bytes]:
     return frozenset(bytes(format.read(content)).splitlines())

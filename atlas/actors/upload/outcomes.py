@@ -1,6 +1,7 @@
 """What became of it: asked of Foundry, kept in the journal, told to whoever waits."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from atlas.actors.upload.layout import Files
@@ -10,7 +11,7 @@ from atlas.core.errors import Damaged, FoundryError
 from atlas.core.events import Watch
 from atlas.core.messages import Claimed, File, Group, Held, Receipt
 from atlas.core.ports import Branch, Outbox
-from atlas.runtime import Promises, side_by_side
+from atlas.runtime import Budget, Promises, side_by_side
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Outcomes:
     outbox: Outbox
     promises: Promises[Receipt]
     files: Files
+    budget: Budget
     watch: Watch
     pace: Pace
 
@@ -100,21 +102,23 @@ class Outcomes:
                     await self.set_damaged_aside(export)
 
         await self.branch.abort(refused)
-        await side_by_side(look_up, files, self.pace.uploads_at_once)
+        await side_by_side(look_up, files, self.pace.uploads_at_once, room=self.room)
         return bool(held)
+
+    def room(self, file: File) -> AbstractAsyncContextManager[None]:
+        return self.budget.taken(file.bytes)
 
     async def rows_at(self, file: File, holder: Held) -> frozenset[bytes]:
         """What stands at a path of ours. Each row names its user and moment: of an export, all are
         there or none.
 
-        What has another size than ours may hold some of them all the same, if it is of several
-        exports: it may have been made of others when it was put; and Parquet of one size today is
-        of another tomorrow.
+        What has another size than ours may hold some of them all the same: a shared file may have
+        been made of others when it was put, and Parquet of one size today is of another tomorrow.
         """
-        is_as_it_came = len(file.exports) == 1 and names.format_of(file.path) == "ndjson"
+        is_as_it_came = names.is_own(file.path) and names.format_of(file.path) == "ndjson"
         if is_as_it_came and holder.bytes != file.bytes:
             return frozenset()
-        content = await self.branch.content(file.path)
+        content = await self.branch.content(file.path, holder.bytes)
         if len(content) != holder.bytes:
             raise FoundryError("Foundry answers another size of a file than it lists.")
         return await self.files.rows_in(content)

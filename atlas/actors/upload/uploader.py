@@ -1,7 +1,6 @@
 """Group after group, at a pace."""
 
 from collections.abc import Callable, Iterable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 from atlas.actors.upload.layout import Files, Shape
@@ -22,7 +21,7 @@ from atlas.core.ports import SEEN_SECONDS_MAX, Branch, Bytes, Compute, Outbox
 from atlas.runtime import Bell, Budget, Promises, Restarts, side_by_side
 
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.5, 15.0
-FULL_SECONDS = 0.5  # how often we look whether a group is full before its time
+FULL_SECONDS = 0.5  # so often we look whether a group is full: at each ring would be far oftener
 HOLDERS_MAX = 3
 UNSURE_FILES, UNSURE_SHARE = 2, 0.1  # of a group: more than that, and Foundry is away
 
@@ -100,8 +99,8 @@ class Upload:
         self.chance = chance
         self.watch = watch
         self.files = Files(branch, outbox, shape, compute)
-        self.outcomes = Outcomes(branch, outbox, promises, self.files, watch, pace)
         self.budget = Budget(pace.bytes_at_once)
+        self.outcomes = Outcomes(branch, outbox, promises, self.files, self.budget, watch, pace)
         self.memory = Memory()
 
     async def run(self, bell: Bell, restarts: Restarts) -> None:
@@ -220,10 +219,10 @@ class Upload:
             self.watch(events.SecondWriter(self.memory.holders))
             self.memory.holders = 0
 
-    async def put(self, transaction: str) -> "Put":
-        """Put the claimed files in, side by side.
+    async def put(self, transaction: str) -> Put:
+        """Put the claimed exports in: as one file, or side by side.
 
-        Whoever comes until the last file has found its place goes along: who just missed one
+        Then whoever comes until the last file has found its place goes along: who just missed one
         transaction would wait for the end of two. A file whose answers are lost stops no other,
         until there are so many that it is Foundry that is away.
         """
@@ -240,9 +239,6 @@ class Upload:
             else:
                 await self.put_file(put, transaction, file, content)
 
-        def room(file: File) -> AbstractAsyncContextManager[None]:
-            return self.budget.taken(file.bytes)
-
         async def latecomers() -> list[File]:
             known = {export.id for export in put.group.exports}
             put.group = await self.outbox.note(transaction, self.pace.group)
@@ -252,10 +248,10 @@ class Upload:
             await self.put_together(put, transaction)
         else:
             at_once = self.pace.uploads_at_once
-            await side_by_side(put_in, put.group.files, at_once, latecomers, room)
+            await side_by_side(put_in, put.group.files, at_once, latecomers, self.outcomes.room)
         return put
 
-    async def put_together(self, put: "Put", transaction: str) -> None:
+    async def put_together(self, put: Put, transaction: str) -> None:
         """All of the group as one file; nobody can be added to that."""
         made = await self.files.shared(put.group.exports)
         readable = {export.id for export in made[0].exports} if made else set()
@@ -265,7 +261,7 @@ class Upload:
         if made:
             await self.put_file(put, transaction, *made)
 
-    async def put_file(self, put: "Put", transaction: str, file: File, content: Bytes) -> None:
+    async def put_file(self, put: Put, transaction: str, file: File, content: Bytes) -> None:
         try:
             await self.branch.put(transaction, file.path, content)
         except FileRefused:

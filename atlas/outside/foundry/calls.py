@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 WAIT_SECONDS_MAX = 10.0  # longer than that is the uploader's to wait
 RETRY_AFTER_MAX = 900.0
-BYTES_A_SECOND = 1024 * 1024  # what an upload may be as slow as, beyond the deadline of any call
+BYTES_A_SECOND = 1024 * 1024  # what a file may be as slow as, beyond the deadline of any call
 
 # stamina's own hooks log the arguments of what is tried again: here, somebody's rows
 stamina.instrumentation.set_on_retry_hooks([])
@@ -42,13 +42,21 @@ class Failure(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One question. `path` is percent-encoded already and follows /api/v2."""
+    """One question. `path` is percent-encoded already and follows /api/v2.
+
+    `answer_bytes` are those of a large answer.
+    """
 
     method: Literal["GET", "POST"]
     path: str
     query: Mapping[str, str] | None = None
     body: Bytes | None = None
     content_type: str | None = None
+    answer_bytes: int = 0
+
+    @property
+    def size(self) -> int:
+        return self.answer_bytes + (0 if self.body is None else len(self.body))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +151,6 @@ class Calls:
             return answer
 
     async def _answer(self, call: Call, headers: Mapping[str, str]) -> Answer:
-        size = len(call.body) if call.body is not None else 0
         try:
             async with self._session.request(
                 call.method,
@@ -151,7 +158,7 @@ class Calls:
                 data=call.body,
                 headers=headers,
                 skip_auto_headers=("Content-Type",),
-                timeout=aiohttp.ClientTimeout(total=self._seconds + size / BYTES_A_SECOND),
+                timeout=aiohttp.ClientTimeout(total=self._seconds + call.size / BYTES_A_SECOND),
                 allow_redirects=False,
             ) as answer:
                 body = await answer.read()

@@ -17,10 +17,12 @@ from atlas.core.errors import BranchBusy, CommitRefused, FileRefused, FoundryErr
 from atlas.core.messages import Held, LeftOpen, Seen
 from atlas.core.ports import SEEN_SECONDS_MAX, Bytes, TransactionState
 from atlas.outside.foundry.calls import Answer, Call, Calls
+from atlas.outside.foundry.door import MINUTE_SECONDS
 
 NDJSON, OCTETS = "application/x-ndjson", "application/octet-stream"
 CLOCKS_SECONDS = 10.0  # how far Foundry's clocks may be apart; and a Date has whole seconds
 ATTEMPT_CALLS = 4  # to begin: a token and the call, and both again when the token was refused
+ATTEMPT_TURNS = 2  # and each time it may have to wait for a call that is allowed
 PAGE_SIZE = "1000"
 TO_DO = {
     "DatasetNotFound": "it does not know the dataset, or our client has no role on it",
@@ -60,7 +62,8 @@ class FoundryDataset:
     """Answers `ports.Branch`."""
 
     def __init__(self, calls: Calls, rid: str, branch: str, call_seconds: float) -> None:
-        self._attempt_seconds = SEEN_SECONDS_MAX + ATTEMPT_CALLS * call_seconds
+        at_the_door = ATTEMPT_TURNS * MINUTE_SECONDS
+        self._attempt_seconds = SEEN_SECONDS_MAX + ATTEMPT_CALLS * call_seconds + at_the_door
         self._calls = calls
         self._home = f"/datasets/{quote(rid, safe='')}"
         self._branch = branch
@@ -134,9 +137,10 @@ class FoundryDataset:
         file = expect(answer).read(File)
         return Held(file.transaction_rid, int(file.size_bytes))
 
-    async def content(self, path: str) -> bytes:
-        answer = await self._get(f"/files/{quote(path, safe='')}/content", self._on_branch())
-        return answer.body
+    async def content(self, path: str, size: int) -> bytes:
+        address = f"{self._home}/files/{quote(path, safe='')}/content"
+        answer = await self._calls.ask(Call("GET", address, self._on_branch(), answer_bytes=size))
+        return expect(answer).body
 
     async def left_open(self, seen: Seen, paths: Collection[str]) -> LeftOpen | None:
         head = (await self.look()).head

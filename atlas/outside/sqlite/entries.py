@@ -6,7 +6,7 @@ change, so that nothing can be moved from one export to another.
 """
 
 from datetime import UTC, datetime
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import msgspec
 from msgspec import Struct
@@ -59,7 +59,7 @@ class Label(Struct, frozen=True, array_like=True):
     correlation_id: str
 
 
-FORMATS: tuple[FileFormat, ...] = ("ndjson", "parquet")
+FORMATS: tuple[FileFormat, ...] = get_args(FileFormat)
 _label = msgspec.msgpack.Decoder(Label)
 
 
@@ -115,9 +115,9 @@ def receipt_of(row: Row, label: Label, at: datetime) -> Receipt:
 
 def path_of(row: Row, label: Label) -> str:
     """Where its rows stand, or will if nothing comes between."""
-    if row.file in FORMATS:
-        return names.in_format(label.path, row.file)
-    return row.file or label.path
+    if row.file is None or not label.path:
+        return label.path
+    return names.in_format(label.path, row.file) if row.file in FORMATS else row.file
 
 
 def bound(row: Fixed | Row) -> bytes:

@@ -61,7 +61,8 @@ FAIL = f"""
     WHERE status = 'claimed' RETURNING {COLUMNS}
 """
 DAMAGED = f"""
-    UPDATE export SET status = 'set_aside', reason = 'damaged on the disk'
+    UPDATE export SET
+        status = 'set_aside', reason = 'damaged on the disk', file = NULL, file_bytes = NULL
     WHERE number = ? RETURNING {COLUMNS}
 """
 

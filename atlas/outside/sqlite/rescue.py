@@ -60,8 +60,9 @@ def rescue(journal: Path, fresh: "Fresh") -> int:
     fresh.db.execute("BEGIN")
     with closing(sqlite3.connect(journal, isolation_level=None)) as broken:
         columns = fresh.columns_of("export")
-        for row in by_number(broken, columns):
-            fresh.keep("export", dict(zip(columns, row, strict=True)))
+        known = columns_in(broken, "export") or columns
+        for row in by_number(broken, known):
+            fresh.keep("export", dict.fromkeys(columns) | dict(zip(known, row, strict=True)))
         with journal.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as raw:
             for row in pages.rows(raw, len(columns)):
                 found = dict(zip(columns, row, strict=True))
@@ -83,7 +84,7 @@ class Fresh:
     entries: Entries
 
     def columns_of(self, table: str) -> list[str]:
-        return [name for _, name, *_ in self.db.execute(f"PRAGMA table_info({table})")]
+        return columns_in(self.db, table)
 
     def is_sealed(self, row: dict[str, Any]) -> bool:
         try:
@@ -108,6 +109,13 @@ class Fresh:
         values = ", ".join("?" * len(row))
         insert = f"INSERT INTO {table} VALUES ({values}) ON CONFLICT DO NOTHING"
         self.db.execute(insert, list(row.values()))
+
+
+def columns_in(db: sqlite3.Connection, table: str) -> list[str]:
+    """A journal of an earlier version has fewer; none, if that cannot be read."""
+    with suppress(sqlite3.DatabaseError):
+        return [name for _, name, *_ in db.execute(f"PRAGMA table_info({table})")]
+    return []
 
 
 def by_number(db: sqlite3.Connection, columns: list[str]) -> Iterator[list[Any]]:

@@ -21,10 +21,10 @@ TABLES = """
         at       TEXT NOT NULL,         -- the moment of acceptance
         ingested INTEGER NOT NULL,      -- rows; with `rejected`, all lines received
         rejected INTEGER NOT NULL,
-        bytes    INTEGER NOT NULL,      -- of the file in the dataset
-        place    TEXT NOT NULL UNIQUE,  -- a keyed hash of its path
+        bytes    INTEGER NOT NULL,      -- of its rows, as NDJSON
+        place    TEXT NOT NULL UNIQUE,  -- a keyed hash of its path, if it shares no file
         label    BLOB NOT NULL,         -- sealed: see entries.py
-        payload  BLOB,                  -- sealed: that file, compressed; gone once it is committed
+        payload  BLOB,                  -- sealed: its rows, compressed; gone once it is committed
         tries    INTEGER NOT NULL DEFAULT 0,
         status   TEXT NOT NULL DEFAULT 'accepted'
                  CHECK (status IN ('accepted', 'claimed', 'committed', 'set_aside', 'abandoned')),
