@@ -10,6 +10,12 @@ from atlas.outside.sqlite.shelf import Shelf
 ADA = User("auth0|ada")
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 SHELF = Shelf(lambda: NOON)
+TO_VERSION_2 = """
+    DROP INDEX filed;
+    ALTER TABLE export DROP COLUMN file;
+    ALTER TABLE export DROP COLUMN file_bytes;
+    PRAGMA user_version = 2;
+"""  # what a journal was before exports could share a file
 
 
 def export(number: int) -> Flattened:

@@ -13,7 +13,7 @@ from atlas.core.events import JournalDamaged, LedgerUnbalanced
 from atlas.core.messages import Limits, Seen
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
-from tests.exports import NOON, SHELF, content, export
+from tests.exports import NOON, SHELF, TO_VERSION_2, content, export
 
 PENDING = 100
 PAGE = 4096
@@ -151,6 +151,19 @@ async def test_a_page_of_zeros_costs_what_stood_in_it_and_is_told(tmp_path):
 
         assert_nothing_wrong_is_sent(sent)
         assert news or not_sent or sent.keys() == IDS
+        assert len(sent) >= PENDING - 8
+
+
+async def test_a_journal_of_version_2_with_a_page_of_zeros_is_mended_as_any_other(tmp_path):
+    _, files = await filled(tmp_path / "ours")
+    path = written(tmp_path / "before", files)
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(TO_VERSION_2 + "PRAGMA wal_checkpoint(TRUNCATE);")
+    text = path.read_bytes()
+    for page in range(6, len(text) // PAGE, 40):
+        zeros = text[: page * PAGE] + bytes(PAGE) + text[(page + 1) * PAGE :]
+        sent, _, _ = await delivered(written(tmp_path / str(page), files | {"journal": zeros}))
+        assert_nothing_wrong_is_sent(sent)
         assert len(sent) >= PENDING - 8
 
 

@@ -16,7 +16,7 @@ from atlas.outside.sqlite import keys
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
 from tests.conftest import RID
-from tests.exports import NOON, SHELF, packed
+from tests.exports import NOON, SHELF, TO_VERSION_2, packed
 
 CANARY = "canary-" + "x" * 8
 ADA = User(f"auth0|{CANARY}")
@@ -232,12 +232,7 @@ async def test_a_journal_of_version_2_is_read_as_it_is(tmp_path):
     path = tmp_path / "journal"
     await kept(path, OLD)
     with closing(sqlite3.connect(path)) as db:
-        db.executescript("""
-            DROP INDEX filed;
-            ALTER TABLE export DROP COLUMN file;
-            ALTER TABLE export DROP COLUMN file_bytes;
-            PRAGMA user_version = 2;
-        """)
+        db.executescript(TO_VERSION_2)
     assert await ids(path, OLD) == ["id-0", "id-1", "id-2"]
 
 
