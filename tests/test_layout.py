@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from atlas import outside
 from atlas.core import rows
 from atlas.core.errors import BadSetting
-from atlas.core.events import ParquetOfEach
+from atlas.core.events import ActorCrashed, ParquetOfEach
 from atlas.core.messages import Entry, Limits
 from atlas.outside import parquet
 from atlas.outside.sqlite.journal import opened
@@ -59,6 +59,7 @@ async def settled(life: Life, *exports: bytes) -> list[dict[str, object]]:
     """The answers to these, once nothing waits any more."""
     async with life.running() as flow:
         await flow.is_empty()
+        assert not flow.seen.of(ActorCrashed)
         return [(await flow.post(export_of(uuid))).body for uuid in exports]
 
 
@@ -105,6 +106,22 @@ async def test_files_are_shared_only_while_calls_to_foundry_are_few(tmp_path):
         await accept(life, uuid)
         await settled(life)
     assert [path.split("/")[1] for path in life.dataset.files()] == ["raw", "groups", "raw"]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_exports_that_shared_a_file_may_go_with_one_each_the_next_time(tmp_path, moment):
+    life = Life(tmp_path / "journal")
+    life.dataset.calls = 100
+    await accept(life, *ABC)
+
+    async def calls_are_many_again():
+        life.dataset.calls = 9_000
+        await no_answer()
+
+    life.dataset.mishaps[moment] = calls_are_many_again
+    await settled(life)
+    assert uuids(life) == ["a", "b", "c"]
+    assert len(life.dataset.files()) == (1 if moment == "after commit" else 3)
 
 
 async def test_parquet_is_written_for_a_group_unless_it_is_said_otherwise(tmp_path):
