@@ -142,29 +142,17 @@ async def test_parquet_of_one_export_stands_where_its_ndjson_would(tmp_path):
 @formats
 @pytest.mark.parametrize("layout", ["per-export", "per-group"])
 @pytest.mark.parametrize("moment", MOMENTS)
-async def test_a_call_that_fails_or_whose_answer_is_lost_commits_once(
-    tmp_path, moment, layout, format
-):
+@pytest.mark.parametrize("is_killed", [False, True], ids=["answer lost", "killed"])
+async def test_whatever_is_lost_all_is_committed_once(tmp_path, is_killed, moment, layout, format):
     life = Life(tmp_path / "journal", layout=layout, format=format)
     await accept(life, *ABC)
-    life.dataset.mishaps[moment] = no_answer
-    await settled(life)
-    assert uuids(life) == ["a", "b", "c"]
-    assert life.dataset.open_now() == []
-
-
-@formats
-@pytest.mark.parametrize("layout", ["per-export", "per-group"])
-@pytest.mark.parametrize("moment", MOMENTS)
-async def test_a_process_that_is_killed_commits_once_after_its_restart(
-    tmp_path, moment, layout, format
-):
-    life = Life(tmp_path / "journal", layout=layout, format=format)
-    await accept(life, *ABC)
-    life.dataset.mishaps[moment] = gate = Gate()
-    with anyio.move_on_after(5):
-        async with replace(life, drain_seconds=0).running():
-            await gate.reached.wait()
+    if is_killed:
+        life.dataset.mishaps[moment] = gate = Gate()
+        with anyio.fail_after(5):
+            async with replace(life, drain_seconds=0).running():
+                await gate.reached.wait()
+    else:
+        life.dataset.mishaps[moment] = no_answer
     await settled(life)
     assert uuids(life) == ["a", "b", "c"]
     assert life.dataset.open_now() == []

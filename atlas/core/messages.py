@@ -98,7 +98,7 @@ class Reject(Struct, frozen=True):
 
 
 class Table(Struct, frozen=True):
-    """Rows as the bytes of a file in the dataset, and what was left out of it.
+    """Rows as NDJSON, as they stand in a file of their own, and what was left out of it.
 
     `ingested` counts its rows, `rejected` the lines that became none, of which `rejects` tells
     the first few.
