@@ -7,7 +7,7 @@ or wrong stops the start, with one line that names it.
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -204,7 +204,17 @@ def explain(message: str, environ: Mapping[str, str]) -> str:
     what, _, place = message.partition(" - at `$.")
     place = place.rstrip("`")
     named = next((name for name, at in NAMES.items() if at == place and environ.get(name)), place)
+    if what.startswith("Invalid enum value"):
+        what += f"; it is {' or '.join(choices(place))}"
     return f"{named or 'The configuration file'}: {what}." if place else f"{what}."
+
+
+def choices(place: str) -> tuple[str, ...]:
+    """The words that a setting may be."""
+    kind: type = Settings
+    for name in place.split("."):
+        kind = next(field.type for field in msgspec.structs.fields(kind) if field.name == name)
+    return get_args(kind)
 
 
 def completed(settings: Settings) -> Settings:
