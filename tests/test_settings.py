@@ -176,11 +176,7 @@ def test_the_file_is_the_one_that_was_asked_for(tmp_path, monkeypatch):
 
 
 def test_a_word_that_is_none_of_a_settings_words_is_told_which_there_are():
-    with pytest.raises(
-        BadSetting, match=r"ATLAS_FILE_FORMAT: .*; it is ndjson or parquet\.$"
-    ):
+    with pytest.raises(BadSetting, match=r"ATLAS_FILE_FORMAT: .*; it is ndjson or parquet\.$"):
         load(b"", {"ATLAS_FILE_FORMAT": "csv"})
-    with pytest.raises(
-        BadSetting, match=r"file_layout: .* auto or per-export or per-group"
-    ):
+    with pytest.raises(BadSetting, match=r"file_layout: .* auto or per-export or per-group"):
         load(b'[foundry]\nfile_layout = "both"', {})
