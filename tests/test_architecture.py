@@ -127,7 +127,7 @@ def test_the_stages_stand_in_the_order_of_the_data():
     assert spawned == stages
 
 
-@pytest.mark.parametrize("file", sorted((ATLAS / "core").glob("*.py")), ids=name_of)
+@pytest.mark.parametrize("file", sorted((ATLAS / "core").rglob("*.py")), ids=name_of)
 def test_the_words_and_rules_touch_no_clock_no_disk_and_no_log(file):
     assert not {name.split(".")[0] for name in imports(file)} & WORDS_ONLY
     assert ".now(" not in file.read_text(encoding="utf-8")

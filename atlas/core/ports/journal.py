@@ -1,11 +1,11 @@
-"""What Atlas asks of the outside, in the order of the flow. `atlas/outside` answers.
+"""The journal, as each of those who use it sees it.
 
-Any call to the journal may raise Unavailable, while its disk fails.
+Any call may raise Unavailable, while its disk fails.
 """
 
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Literal, Protocol, TypeVar, TypeVarTuple, overload
+from typing import Protocol
 
 from atlas.core.messages import (
     Entry,
@@ -14,8 +14,6 @@ from atlas.core.messages import (
     Flattened,
     Group,
     Head,
-    Held,
-    LeftOpen,
     Limits,
     Listing,
     Original,
@@ -26,44 +24,6 @@ from atlas.core.messages import (
     Status,
     User,
 )
-
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
-
-SEEN_SECONDS_MAX = 5.0  # how old a look at the branch may be when a transaction is begun
-
-Bytes = bytes | bytearray
-Clock = Callable[[], datetime]
-TransactionState = Literal["OPEN", "COMMITTED", "ABORTED"]
-
-
-class Identities(Protocol):
-    """Who sends."""
-
-    async def user_of(self, token: str) -> User:
-        """Whose token this is.
-
-        Raises TokenExpired, InvalidToken, MissingIdentity, AuthUnavailable.
-        """
-
-    async def ready(self) -> None:
-        """Raises AuthUnavailable while no token can be checked."""
-
-
-class Compute(Protocol):
-    """Runs work that only needs the processor: here, in a thread, in another process.
-
-    What the work returns or raises; `bytes` tells how much of it there is. Work in steps yields
-    where it may pause.
-    """
-
-    @overload
-    async def __call__(
-        self, bytes: int, work: Callable[[*Ts], Generator[None, None, T]], /, *args: *Ts
-    ) -> T: ...
-
-    @overload
-    async def __call__(self, bytes: int, work: Callable[[*Ts], T], /, *args: *Ts) -> T: ...
 
 
 class Intake(Protocol):
@@ -240,58 +200,5 @@ class Ledger(Protocol):
         """Raises JournalFull, or Unavailable while the journal cannot be written."""
 
 
-class Dataset(Protocol):
-    """One branch of one dataset, to write to.
-
-    Any call may raise FoundryError, and what raised may have happened all the same.
-    """
-
-    async def look(self) -> Seen:
-        """The branch as it is now: what is to be noted before we begin."""
-
-    async def begin(self) -> str:
-        """Open a transaction; its RID. Raises BranchBusy while another is open on the branch."""
-
-    def calls_left(self) -> int:
-        """How often Foundry may be asked just now before its limit of requests holds us up."""
-        ...
-
-    async def put(self, transaction: str, path: str, content: Bytes) -> None:
-        """Put a file into an open transaction. Raises FileRefused when only this file is wrong."""
-
-    async def commit(self, transaction: str) -> Seen:
-        """What the branch is like now: this transaction is its head. Raises CommitRefused."""
-
-    async def abort(self, transaction: str) -> None:
-        """Returns only when the transaction is open no more; it may turn out to be committed."""
-
-
-class History(Protocol):
-    """The same branch, to ask what became of what we did. Raises FoundryError."""
-
-    async def state_of(self, transaction: str) -> TransactionState:
-        """A transaction that Foundry does not know is ABORTED: nothing of it can be seen."""
-
-    async def files_of(self, transaction: str) -> Mapping[str, int]:
-        """What lies in a transaction: each path, and how many bytes."""
-
-    async def holder_of(self, path: str) -> Held | None:
-        """Who holds this path on the branch."""
-
-    async def content(self, path: str, size: int) -> bytes:
-        """The bytes of the committed file at this path: so many, says Foundry."""
-
-    async def left_open(self, seen: Seen, paths: Collection[str]) -> LeftOpen | None:
-        """The open transaction that an attempt after `seen` may have begun.
-
-        That is: the head has moved, to an open APPEND, created while the attempt can have lasted,
-        with no file in it but of these paths.
-        """
-
-
 class Outbox(Mailbox, Attempts, Protocol):
     """All that the uploader needs of the journal."""
-
-
-class Branch(Dataset, History, Protocol):
-    """All that the uploader needs of Foundry."""

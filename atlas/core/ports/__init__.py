@@ -1,0 +1,45 @@
+"""What Atlas asks of the outside, in the order of the flow. `atlas/outside` answers."""
+
+from atlas.core.ports.foundry import (
+    SEEN_SECONDS_MAX,
+    Branch,
+    Bytes,
+    Dataset,
+    History,
+    TransactionState,
+)
+from atlas.core.ports.journal import (
+    Aside,
+    Attempts,
+    Intake,
+    Ledger,
+    Mailbox,
+    Outbox,
+    Receipts,
+    Replays,
+)
+from atlas.core.ports.surroundings import (
+    Clock,
+    Compute,
+    Identities,
+)
+
+__all__ = [
+    "SEEN_SECONDS_MAX",
+    "Aside",
+    "Attempts",
+    "Branch",
+    "Bytes",
+    "Clock",
+    "Compute",
+    "Dataset",
+    "History",
+    "Identities",
+    "Intake",
+    "Ledger",
+    "Mailbox",
+    "Outbox",
+    "Receipts",
+    "Replays",
+    "TransactionState",
+]

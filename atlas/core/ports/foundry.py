@@ -1,0 +1,68 @@
+"""Foundry: one branch of one dataset, to write to and to ask."""
+
+from collections.abc import Collection, Mapping
+from typing import Literal, Protocol
+
+from atlas.core.messages import (
+    Held,
+    LeftOpen,
+    Seen,
+)
+
+SEEN_SECONDS_MAX = 5.0  # how old a look at the branch may be when a transaction is begun
+
+Bytes = bytes | bytearray
+TransactionState = Literal["OPEN", "COMMITTED", "ABORTED"]
+
+
+class Dataset(Protocol):
+    """One branch of one dataset, to write to.
+
+    Any call may raise FoundryError, and what raised may have happened all the same.
+    """
+
+    async def look(self) -> Seen:
+        """The branch as it is now: what is to be noted before we begin."""
+
+    async def begin(self) -> str:
+        """Open a transaction; its RID. Raises BranchBusy while another is open on the branch."""
+
+    def calls_left(self) -> int:
+        """How often Foundry may be asked just now before its limit of requests holds us up."""
+        ...
+
+    async def put(self, transaction: str, path: str, content: Bytes) -> None:
+        """Put a file into an open transaction. Raises FileRefused when only this file is wrong."""
+
+    async def commit(self, transaction: str) -> Seen:
+        """What the branch is like now: this transaction is its head. Raises CommitRefused."""
+
+    async def abort(self, transaction: str) -> None:
+        """Returns only when the transaction is open no more; it may turn out to be committed."""
+
+
+class History(Protocol):
+    """The same branch, to ask what became of what we did. Raises FoundryError."""
+
+    async def state_of(self, transaction: str) -> TransactionState:
+        """A transaction that Foundry does not know is ABORTED: nothing of it can be seen."""
+
+    async def files_of(self, transaction: str) -> Mapping[str, int]:
+        """What lies in a transaction: each path, and how many bytes."""
+
+    async def holder_of(self, path: str) -> Held | None:
+        """Who holds this path on the branch."""
+
+    async def content(self, path: str, size: int) -> bytes:
+        """The bytes of the committed file at this path: so many, says Foundry."""
+
+    async def left_open(self, seen: Seen, paths: Collection[str]) -> LeftOpen | None:
+        """The open transaction that an attempt after `seen` may have begun.
+
+        That is: the head has moved, to an open APPEND, created while the attempt can have lasted,
+        with no file in it but of these paths.
+        """
+
+
+class Branch(Dataset, History, Protocol):
+    """All that the uploader needs of Foundry."""
