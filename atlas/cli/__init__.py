@@ -3,7 +3,7 @@
 `main.py` lists the commands. `services.py` holds those that run (with `standins.py` for what
 `atlas local` adds), `phone.py` those that do what the app does, `importing.py` (with
 `windows.py`) the one that sends what Apple exports, `exports.py` those that look into
-the journal, `prove.py` the one that breaks everything on purpose.
+the journal (by way of `owner.py`), `prove.py` the one that breaks everything on purpose.
 """
 
 from atlas.cli.main import main

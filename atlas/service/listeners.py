@@ -11,7 +11,8 @@ from atlas.edge import openapi
 from atlas.edge.app import Errors, public
 from atlas.edge.exports import Exports, Terms
 from atlas.edge.health import Health
-from atlas.edge.operator import Operator
+from atlas.edge.operator import Exports as OperatorExports
+from atlas.edge.operator import Guard, application
 from atlas.edge.refusals import Refusals
 from atlas.edge.streams import Recall, Streams
 from atlas.edge.waiting import Waiting
@@ -62,4 +63,6 @@ def listener(
 
 def operator(store: Store, replay: Replay, settings: Settings) -> ASGIApp:
     hosts = frozenset({"localhost", "127.0.0.1", "::1", settings.operator.address[0]})
-    return Operator(store.ledger, store.aside, replay, settings.operator.token, hosts).app()
+    guard = Guard(settings.operator.token, hosts)
+    exports = OperatorExports(store.ledger, store.aside, replay)
+    return application(exports.routes(guard))

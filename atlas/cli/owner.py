@@ -1,0 +1,95 @@
+"""Whoever owns the journal, asked by commands that look into it: its process, else we ourselves."""
+
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import aiohttp
+import anyio
+import msgspec
+import typer
+from yarl import URL
+
+from atlas import service
+from atlas.cli import standins
+from atlas.cli.configuration import configured
+from atlas.core.errors import NOT_JSON, CannotStart, JournalHeld
+from atlas.service import Store
+from atlas.settings import Journal, Settings
+
+T = TypeVar("T")
+
+ANSWER_SECONDS = 10.0
+
+JournalOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="The journal; else that of the settings, or of `atlas local`."
+    ),
+]
+
+
+def settings_of(config: Path | None, journal: Path | None) -> Settings:
+    """With the journal that was asked for; if none was, and none is there by default, local's."""
+    settings = configured(config, os.environ)
+    local = standins.STATE / standins.JOURNAL
+    path = journal or settings.journal.path
+    if path is None:
+        raise CannotStart("A journal in memory: ask the operator listener of the service itself.")
+    if path == Journal().path and not path.exists() and local.exists():
+        path = local
+    if not path.is_file():
+        raise CannotStart(f"There is no journal at {path}: see --journal.")
+    replace = msgspec.structs.replace
+    return replace(settings, journal=replace(settings.journal, url=f"sqlite:///{path}"))
+
+
+def ask(
+    settings: Settings,
+    question: "Question",
+    kind: type[T],
+    look: Callable[[Store], Awaitable[T | None]],
+) -> T:
+    """Of the process that owns the journal; of the journal itself only when nobody does."""
+    try:
+        with service.unheld(settings) as store:
+            found = anyio.run(look, store)
+    except JournalHeld as held:
+        return anyio.run(question.put_to, held, settings.operator.token, kind)
+    if found is None:
+        raise CannotStart("No export in the journal has this id, or more than one begins so.")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The same question, to the operator listener."""
+
+    path: str
+    query: Mapping[str, str | int | None]
+    method: Literal["GET", "POST"] = "GET"
+
+    async def put_to(self, held: JournalHeld, token: str, kind: type[T]) -> T:
+        url = URL(f"http://{held.owner}{self.path}", encoded=True).update_query(
+            {name: value for name, value in self.query.items() if value is not None}
+        )
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        seconds = ANSWER_SECONDS if self.method == "GET" else None  # an order takes its time
+        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=ANSWER_SECONDS)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as session,
+                session.request(self.method, url, headers=headers) as answer,
+            ):
+                body = await answer.read()
+                if answer.status != 200:
+                    raise CannotStart(msgspec.json.decode(body, type=Refusal).error)
+                return msgspec.json.decode(body, type=kind)
+        except (aiohttp.ClientError, TimeoutError, *NOT_JSON) as error:
+            raise CannotStart(f"{held} It does not answer at {held.owner or '?'}.") from error
+
+
+class Refusal(msgspec.Struct):
+    error: str

@@ -1,0 +1,38 @@
+"""The listener for operators: never public, and where the commands ask.
+
+`guard.py` says who may ask, and each other file holds some of the routes.
+"""
+
+from collections.abc import Iterable
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from atlas.core.errors import AtlasError
+from atlas.edge.operator.exports import Exports
+from atlas.edge.operator.guard import Guard
+from atlas.edge.refusals import json
+
+__all__ = ["Exports", "Guard", "application"]
+
+
+def application(routes: Iterable[Route]) -> Starlette:
+    """All of these routes; whatever goes wrong behind them is an answer, too."""
+    app = Starlette(
+        routes=list(routes), exception_handlers={AtlasError: refuse, HTTPException: no_route}
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+async def no_route(_request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 404
+    return json({"error": "There is nothing at this address that answers so."}, status)
+
+
+async def refuse(_request: Request, error: Exception) -> Response:
+    status = error.status if isinstance(error, AtlasError) else 500
+    return json({"error": str(error)}, status)

@@ -1,0 +1,62 @@
+"""Who may ask here: whoever knows the token, if there is one, and no page of somebody else."""
+
+import hmac
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from atlas.edge.refusals import json
+
+HOST_AND_PORT = re.compile(r"(\[[^\]]*\]|[^:]*)(?::[0-9]*)?")
+
+Answering = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """`hosts` are the names that the listener answers to, beside addresses: a page in somebody's
+    browser, which wants to read what is here, came by a name of its own.
+    """
+
+    token: str
+    hosts: frozenset[str]
+
+    def route(self, method: str, path: str, answering: Answering) -> Route:
+        """A route that is guarded."""
+        return Route(path, self.guarded(answering), methods=[method])
+
+    def guarded(self, answering: Answering) -> Answering:
+        async def guard(request: Request) -> Response:
+            if not self.is_ours(request.headers.get("host", "")):
+                return json({"error": "Host is not one of this listener's names."}, 421)
+            if self.token and not hmac.compare_digest(bearer(request.headers), self.token.encode()):
+                why = {"error": "The operator token is missing or wrong."}
+                return json(why, 401, {"WWW-Authenticate": "Bearer"})
+            if "origin" in request.headers and request.method != "GET":
+                return json({"error": "A page in a browser changes nothing here."}, 403)
+            return await answering(request)
+
+        return guard
+
+    def is_ours(self, host: str) -> bool:
+        name = HOST_AND_PORT.fullmatch(host)
+        return name is not None and (name[1] in self.hosts or is_address(name[1].strip("[]")))
+
+
+def is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def bearer(headers: Headers) -> bytes:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip().encode() if scheme.lower() == "bearer" else b""
