@@ -11,6 +11,7 @@ ADA = User("auth0|ada")
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 SHELF = Shelf(lambda: NOON)
 TO_VERSION_2 = """
+    DROP TABLE removal;
     DROP INDEX filed;
     ALTER TABLE export DROP COLUMN file;
     ALTER TABLE export DROP COLUMN file_bytes;

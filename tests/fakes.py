@@ -54,6 +54,7 @@ class Transaction:
     kind: str = "APPEND"
     state: TransactionState = "OPEN"
     files: dict[str, bytes] = field(default_factory=dict)
+    removed: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -77,11 +78,11 @@ class MemoryDataset:
         async with self.call("look"):
             return Seen(self.head(), self.now)
 
-    async def begin(self) -> str:
+    async def begin(self, kind: str = "APPEND") -> str:
         async with self.call("begin"):
             if self.open_now():
                 raise BranchBusy
-            return self.opened()
+            return self.opened(kind=kind)
 
     def calls_left(self) -> int:
         return self.calls
@@ -95,6 +96,19 @@ class MemoryDataset:
                 raise FileRefused
             if len(found.files.setdefault(path, bytes(content))) != len(content):
                 raise FoundryError("A file of another size stands there.")
+
+    def content_type(self) -> str:
+        return "application/x-ndjson"
+
+    async def remove(self, transaction: str, path: str) -> bool:
+        async with self.call("remove"):
+            found = self.open_and_ours(transaction)
+            if found.kind != "DELETE":
+                raise FoundryError("The transaction is of another type.")
+            if path not in self.files():
+                return False
+            found.removed.add(path)
+            return True
 
     async def commit(self, transaction: str) -> Seen:
         async with self.call("commit"):
@@ -124,6 +138,8 @@ class MemoryDataset:
     async def holder_of(self, path: str) -> Held | None:
         async with self.call("holder_of"):
             for rid, each in reversed(self.transactions.items()):
+                if each.state == "COMMITTED" and path in each.removed:
+                    return None
                 if each.state == "COMMITTED" and path in each.files:
                     return Held(rid, len(each.files[path]))
             return None
@@ -134,13 +150,15 @@ class MemoryDataset:
                 raise FoundryError("There is no such file.")
             return self.files()[path]
 
-    async def left_open(self, seen: Seen, paths: Collection[str]) -> LeftOpen | None:
+    async def left_open(
+        self, seen: Seen, paths: Collection[str], kind: str = "APPEND"
+    ) -> LeftOpen | None:
         async with self.call("left_open"):
             if self.head() == seen.head or self.head() not in self.open_now():
                 return None
             found = self.transactions[self.head()]
             in_time = seen.at <= found.at <= seen.at + timedelta(minutes=1)
-            is_ours = in_time and found.kind == "APPEND" and found.files.keys() <= set(paths)
+            is_ours = in_time and found.kind == kind and found.files.keys() <= set(paths)
             return LeftOpen(self.head(), not found.files) if is_ours else None
 
     def opened(self, is_ours: bool = True, kind: str = "APPEND", **files: bytes) -> str:
@@ -172,8 +190,12 @@ class MemoryDataset:
         return [rid for rid, each in self.transactions.items() if each.state == "OPEN"]
 
     def files(self) -> dict[str, bytes]:
-        committed = [each for each in self.transactions.values() if each.state == "COMMITTED"]
-        return {path: ndjson for each in committed for path, ndjson in each.files.items()}
+        found: dict[str, bytes] = {}
+        for each in self.transactions.values():
+            if each.state == "COMMITTED":
+                found |= each.files
+                found = {path: file for path, file in found.items() if path not in each.removed}
+        return found
 
     def rows(self) -> list[dict[str, Any]]:
         """Every row that a reader of the dataset sees, in the order of commit."""

@@ -124,8 +124,8 @@ class Foundry(MemoryDataset):
     refused: set[frozenset[bytes]] = field(default_factory=set)
     late_since: float | None = None
 
-    async def begin(self) -> str:
-        transaction = await super().begin()
+    async def begin(self, kind: str = "APPEND") -> str:
+        transaction = await super().begin(kind)
         self.late_since = None
         return transaction
 

@@ -10,6 +10,7 @@ from msgspec import Struct
 Status = Literal["accepted", "committed", "set_aside", "abandoned"]
 FileFormat = Literal["ndjson", "parquet"]
 FileLayout = Literal["auto", "per-export", "per-group"]
+TransactionKind = Literal["APPEND", "DELETE"]  # those that we begin
 
 
 class User(Struct, frozen=True):
@@ -198,6 +199,21 @@ class LeftOpen(Struct, frozen=True):
 
     transaction: str
     is_empty: bool
+
+
+class Probe(Struct, frozen=True):
+    """A transaction was opened, a file put into it as `content_type`, and all of it aborted."""
+
+    transaction: str
+    content_type: str
+    seconds: float
+
+
+class Removed(Struct, frozen=True):
+    """So many files were taken out of the dataset, in this transaction; None if there were none."""
+
+    files: int
+    transaction: str | None = None
 
 
 class Held(Struct, frozen=True):

@@ -12,6 +12,7 @@ from atlas.core.messages import Export, FileFormat, Head, Original, User
 PLAIN = frozenset((string.ascii_letters + string.digits + "|@._-").encode())
 FOLDER_BYTES_MAX = 200
 GROUPS = "healthkit/groups/"
+PROBE = "healthkit/probe/atlas.ndjson"  # only ever in a transaction that is aborted
 MOMENT = "%Y-%m-%dT%H-%M-%S-%fZ"
 PSEUDONYM_CHARACTERS = 16
 WHOLE = "whole-"  # no id of an export begins so

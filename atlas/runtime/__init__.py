@@ -11,6 +11,8 @@ Three rules, and nothing here knows about health data:
 `computing.py` work that takes the processor, and `memory.py` what becomes of its memory.
 """
 
+from anyio import Lock
+
 from atlas.runtime.budget import Budget
 from atlas.runtime.computing import Computing
 from atlas.runtime.memory import give_back_large_blocks
@@ -25,6 +27,7 @@ __all__ = [
     "Budget",
     "Computing",
     "Envelope",
+    "Lock",
     "OnCrash",
     "Pending",
     "Promise",

@@ -7,7 +7,7 @@ listeners.py  what is served where
 drain.py      how it ends
 """
 
-from atlas.service.flow import Service, serving
+from atlas.service.flow import Service, errands, serving
 from atlas.service.store import Store, abandon, opened, stored, unheld
 from atlas.service.world import World, connected
 
@@ -17,6 +17,7 @@ __all__ = [
     "World",
     "abandon",
     "connected",
+    "errands",
     "opened",
     "serving",
     "stored",

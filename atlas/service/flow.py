@@ -14,7 +14,7 @@ from atlas.actors.decode import Decode
 from atlas.actors.flatten import Flatten
 from atlas.actors.journal import Journal
 from atlas.actors.quarantine import Quarantine, Replay
-from atlas.actors.upload import NDJSON, Format, Pace, Shape, Upload
+from atlas.actors.upload import NDJSON, Chance, Errands, Format, Pace, Shape, Upload
 from atlas.core import ports
 from atlas.core.errors import BadSetting, Unavailable
 from atlas.core.events import ActorCrashed, DrainEnded, ParquetOfEach, Watch
@@ -26,6 +26,16 @@ from atlas.service.listeners import Actors, listener, operator
 from atlas.service.world import World
 from atlas.settings import Settings
 
+Tools = tuple[
+    ports.Branch,
+    ports.Outbox,
+    Promises[Receipt],
+    Pace,
+    Shape,
+    ports.Compute,
+    Chance,
+    Watch,
+]
 FLATTEN_AT_ONCE = 5  # one more than there may be workers
 
 
@@ -36,6 +46,7 @@ class Service:
     public: ASGIApp
     operator: ASGIApp
     drain: Callable[[], None]
+    errands: ports.Errands
 
 
 @asynccontextmanager
@@ -50,10 +61,7 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
     drain, on_crash = Drain(promises, bell, watch), crash_teller(watch)
     if settings.foundry.file_format == "parquet" and settings.foundry.file_layout == "per-export":
         watch(ParquetOfEach())
-    uploader = Upload(
-        *(world.branch, store.outbox, promises, pace(settings), shape(settings)),
-        *(compute, world.chance, watch),
-    )
+    uploader = Upload(*tools(world, settings, promises))
     limits, scope = settings.export, settings.auth0.required_scope
 
     async with anyio.create_task_group() as uploads:
@@ -81,11 +89,23 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
                     public=listener(actors, world, drain, settings, on_crash),
                     operator=operator(store, replay, settings),
                     drain=drain.begin,
+                    errands=Errands(uploader, bell),
                 )
                 drain.begin()
             drain_seconds = settings.foundry.drain_seconds
             uploads.cancel_scope.deadline = anyio.current_time() + drain_seconds
     watch(DrainEnded(await store.outbox.waiting()))
+
+
+def tools(world: World, settings: Settings, promises: Promises[Receipt]) -> Tools:
+    """What the uploader works with, in the order that it takes them."""
+    flow = world.branch, world.store.outbox, promises, pace(settings), shape(settings)
+    return *flow, world.compute, world.chance, world.watch
+
+
+def errands(world: World, settings: Settings) -> ports.Errands:
+    """Where no flow runs, but for one command."""
+    return Errands(Upload(*tools(world, settings, Promises[Receipt]())), Bell())
 
 
 def pace(settings: Settings) -> Pace:

@@ -7,12 +7,15 @@ Only what is seen in the dataset counts as being there: others may end our trans
 
     pace.py       how much, how often, how hard
     layout.py     what goes into which file
+    put.py        a group on its way into a transaction
     uploader.py   group after group, at a pace
+    errands.py    what operators have done between two groups
     outcomes.py   what became of what was begun
 """
 
+from atlas.actors.upload.errands import Errands
 from atlas.actors.upload.layout import NDJSON, Format, Shape
 from atlas.actors.upload.pace import Pace
 from atlas.actors.upload.uploader import Chance, Upload
 
-__all__ = ["NDJSON", "Chance", "Format", "Pace", "Shape", "Upload"]
+__all__ = ["NDJSON", "Chance", "Errands", "Format", "Pace", "Shape", "Upload"]

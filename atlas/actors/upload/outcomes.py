@@ -3,15 +3,18 @@
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from typing import get_args
 
 from atlas.actors.upload.layout import Files
 from atlas.actors.upload.pace import Pace
 from atlas.core import events, names
 from atlas.core.errors import Damaged, FoundryError
 from atlas.core.events import Watch
-from atlas.core.messages import Claimed, File, Group, Held, Receipt
+from atlas.core.messages import Claimed, File, Group, Held, Receipt, TransactionKind
 from atlas.core.ports import Branch, Outbox
 from atlas.runtime import Budget, Promises, side_by_side
+
+KINDS: tuple[TransactionKind, ...] = get_args(TransactionKind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +54,18 @@ class Outcomes:
 
     async def resolve(self, paths: list[str]) -> bool:
         """End what an attempt of ours has opened. It may open late: until then it stays noted."""
-        for seen in await self.outbox.attempts():
-            found = await self.branch.left_open(seen, paths)
-            if found is None:
-                continue
-            if found.is_empty and not self.pace.is_sole_writer:
-                self.watch(events.OrphanSuspected(found.transaction))
-                continue
-            await self.branch.abort(found.transaction)
-            await self.outbox.resolve()
-            self.watch(events.OrphanAborted(found.transaction))
-        return bool(await self.outbox.attempts())
+        for kind in KINDS:
+            for seen in await self.outbox.attempts(kind):
+                found = await self.branch.left_open(seen, [*paths, names.PROBE], kind)
+                if found is None:
+                    continue
+                if found.is_empty and not self.pace.is_sole_writer:
+                    self.watch(events.OrphanSuspected(found.transaction))
+                    continue
+                await self.branch.abort(found.transaction)
+                await self.outbox.resolve()
+                self.watch(events.OrphanAborted(found.transaction))
+        return any([await self.outbox.attempts(kind) for kind in KINDS])
 
     async def committed(self, group: Group) -> list[File]:
         """The files that stand in the transaction of the group, which is open no more."""

@@ -1,11 +1,12 @@
 """Group after group, at a pace."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from atlas.actors.upload.layout import Files, Shape
 from atlas.actors.upload.outcomes import Outcomes
 from atlas.actors.upload.pace import Pace
+from atlas.actors.upload.put import Put, size_of
 from atlas.core import events
 from atlas.core.errors import (
     BranchBusy,
@@ -16,14 +17,13 @@ from atlas.core.errors import (
     Unavailable,
 )
 from atlas.core.events import Watch
-from atlas.core.messages import Claimed, File, Group, Receipt, Seen
+from atlas.core.messages import File, Receipt, Seen, TransactionKind
 from atlas.core.ports import SEEN_SECONDS_MAX, Branch, Bytes, Compute, Outbox
-from atlas.runtime import Bell, Budget, Promises, Restarts, side_by_side
+from atlas.runtime import Bell, Budget, Lock, Promises, Restarts, side_by_side
 
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.5, 15.0
 FULL_SECONDS = 0.5  # so often we look whether a group is full: at each ring would be far oftener
 HOLDERS_MAX = 3
-UNSURE_FILES, UNSURE_SHARE = 2, 0.1  # of a group: more than that, and Foundry is away
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,35 +47,6 @@ class Memory:
     seen: tuple[float, Seen] | None = None
     holder: str = ""
     holders: int = 0
-
-
-@dataclass(slots=True)
-class Put:
-    """A group, and what became of its files on their way into a transaction.
-
-    They are there as they were put; of the unsure nobody knows whether they are.
-    """
-
-    group: Group
-    there: list[File] = field(default_factory=list)
-    refused: list[File] = field(default_factory=list)
-    unsure: list[File] = field(default_factory=list)
-    trouble: FoundryError | None = None
-
-    @property
-    def is_whole(self) -> bool:
-        return sum(len(file.exports) for file in self.there) == len(self.group.exports)
-
-    @property
-    def named(self) -> list[Claimed]:
-        """The exports that Foundry has refused by name: of those in one file nobody knows whose
-        fault it is.
-        """
-        return [file.exports[0] for file in self.refused if len(file.exports) == 1]
-
-    @property
-    def unsure_max(self) -> float:
-        return UNSURE_FILES + UNSURE_SHARE * len(self.group.files)
 
 
 class Upload:
@@ -102,6 +73,7 @@ class Upload:
         self.budget = Budget(pace.bytes_at_once)
         self.outcomes = Outcomes(branch, outbox, promises, self.files, self.budget, watch, pace)
         self.memory = Memory()
+        self.turn = Lock()  # on the branch: a group has it, or an errand
 
     async def run(self, bell: Bell, restarts: Restarts) -> None:
         """Empty the mailbox: at the start, and at every ring."""
@@ -115,13 +87,13 @@ class Upload:
         more = True
         while more and not bell.is_down:
             try:
-                if not self.memory.is_asked:
-                    is_excused = self.memory.is_excused
-                    self.memory.is_unresolved = await self.outcomes.recover(is_excused=is_excused)
-                    self.memory.is_asked = True
+                async with self.turn:
+                    await self.settle()
                 if await self.is_down_before_the_next(bell):
                     return
-                more = await self.upload()
+                async with self.turn:
+                    await self.settle()  # an errand may have left something to ask
+                    more = await self.upload()
                 self.memory.failures = 0
                 restarts.has_worked = True
             except Unavailable as error:
@@ -131,6 +103,13 @@ class Upload:
                 self.watch(events.UploadPaused(str(error), seconds))
                 if await bell.down_within(seconds):
                     return
+
+    async def settle(self) -> None:
+        """What became of all that we began? Asked once, until something is unknown again."""
+        if not self.memory.is_asked:
+            is_excused = self.memory.is_excused
+            self.memory.is_unresolved = await self.outcomes.recover(is_excused=is_excused)
+            self.memory.is_asked = True
 
     async def is_down_before_the_next(self, bell: Bell) -> bool:
         """An idle uploader starts at once; a busy one when the commit interval is over, or when
@@ -198,9 +177,10 @@ class Upload:
             return self.memory.seen[1]
         return await self.branch.look() if await self.outbox.waiting() else None
 
-    async def begin(self) -> str:
+    async def begin(self, kind: TransactionKind = "APPEND") -> str:
+        """Open the transaction of an attempt that is noted."""
         try:
-            transaction = await self.branch.begin()
+            transaction = await self.branch.begin(kind)
         except BranchBusy:
             if not self.memory.is_unresolved:
                 await self.outbox.resolve()  # this attempt began nothing, and no other is open
@@ -284,7 +264,3 @@ class Upload:
             self.memory.is_asked, self.memory.is_excused = False, True  # the reason is gone
             return False
         return True
-
-
-def size_of(files: Iterable[File]) -> int:
-    return sum(file.bytes for file in files)

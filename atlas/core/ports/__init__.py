@@ -5,6 +5,7 @@ from atlas.core.ports.foundry import (
     Branch,
     Bytes,
     Dataset,
+    Errands,
     History,
     TransactionState,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "Clock",
     "Compute",
     "Dataset",
+    "Errands",
     "History",
     "Identities",
     "Intake",

@@ -6,7 +6,10 @@ from typing import Literal, Protocol
 from atlas.core.messages import (
     Held,
     LeftOpen,
+    Probe,
+    Removed,
     Seen,
+    TransactionKind,
 )
 
 SEEN_SECONDS_MAX = 5.0  # how old a look at the branch may be when a transaction is begun
@@ -24,7 +27,7 @@ class Dataset(Protocol):
     async def look(self) -> Seen:
         """The branch as it is now: what is to be noted before we begin."""
 
-    async def begin(self) -> str:
+    async def begin(self, kind: TransactionKind = "APPEND") -> str:
         """Open a transaction; its RID. Raises BranchBusy while another is open on the branch."""
 
     def calls_left(self) -> int:
@@ -33,6 +36,14 @@ class Dataset(Protocol):
 
     async def put(self, transaction: str, path: str, content: Bytes) -> None:
         """Put a file into an open transaction. Raises FileRefused when only this file is wrong."""
+
+    def content_type(self) -> str:
+        """What files of NDJSON are put as, by what Foundry has taken so far."""
+        ...
+
+    async def remove(self, transaction: str, path: str) -> bool:
+        """Take a file out of the dataset, in an open DELETE transaction; False if none is there."""
+        ...
 
     async def commit(self, transaction: str) -> Seen:
         """What the branch is like now: this transaction is its head. Raises CommitRefused."""
@@ -56,13 +67,31 @@ class History(Protocol):
     async def content(self, path: str, size: int) -> bytes:
         """The bytes of the committed file at this path: so many, says Foundry."""
 
-    async def left_open(self, seen: Seen, paths: Collection[str]) -> LeftOpen | None:
+    async def left_open(
+        self, seen: Seen, paths: Collection[str], kind: TransactionKind = "APPEND"
+    ) -> LeftOpen | None:
         """The open transaction that an attempt after `seen` may have begun.
 
-        That is: the head has moved, to an open APPEND, created while the attempt can have lasted,
-        with no file in it but of these paths.
+        That is: the head has moved, to an open one of this kind, created while the attempt can have
+        lasted, with no file in it but of these paths.
         """
 
 
 class Branch(Dataset, History, Protocol):
     """All that the uploader needs of Foundry."""
+
+
+class Errands(Protocol):
+    """What operators have done on the branch: by its uploader, between two groups.
+
+    Raises FoundryError, BranchBusy while somebody else's transaction is open. Of what raised
+    nothing is left open: that is seen to before anything else is done on the branch.
+    """
+
+    async def probe(self) -> Probe:
+        """Open a transaction, put a file, abort: nothing of it is ever seen in the dataset."""
+        ...
+
+    async def remove(self, paths: Collection[str]) -> Removed:
+        """Take these files out of the dataset, in one transaction."""
+        ...

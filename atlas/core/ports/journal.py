@@ -22,6 +22,7 @@ from atlas.core.messages import (
     Replayed,
     Seen,
     Status,
+    TransactionKind,
     User,
 )
 
@@ -140,7 +141,13 @@ class Attempts(Protocol):
     async def ended(self) -> None:
         """The transaction that was noted is open no more."""
 
-    async def attempts(self) -> Sequence[Seen]:
+    async def attempt(self, seen: Seen, kind: TransactionKind) -> None:
+        """We are about to begin a transaction for which no group is claimed."""
+
+    async def begun(self, transaction: str) -> None:
+        """It is open, and noted until it has `ended`. It resolves the attempts."""
+
+    async def attempts(self, kind: TransactionKind = "APPEND") -> Sequence[Seen]:
         """What the branch was like before each that is not resolved; a release forgets none."""
 
     async def resolve(self) -> None:

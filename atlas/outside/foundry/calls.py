@@ -47,7 +47,7 @@ class Call:
     `answer_bytes` are those of a large answer.
     """
 
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "DELETE"]
     path: str
     query: Mapping[str, str] | None = None
     body: Bytes | None = None

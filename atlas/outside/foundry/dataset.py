@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 
 from atlas.core import names
 from atlas.core.errors import BranchBusy, CommitRefused, FileRefused, FoundryError
-from atlas.core.messages import Held, LeftOpen, Seen
+from atlas.core.messages import Held, LeftOpen, Seen, TransactionKind
 from atlas.core.ports import SEEN_SECONDS_MAX, Bytes, TransactionState
 from atlas.outside.foundry.calls import Answer, Call, Calls
 from atlas.outside.foundry.door import MINUTE_SECONDS
@@ -33,6 +33,7 @@ TO_DO = {
     "AbortTransactionPermissionDenied": "our client may not write to the dataset: give it a role",
     "UploadFilePermissionDenied": "our client may not write to the dataset: give it a role",
 }
+NO_FILE = frozenset({"FileNotFound", "FileNotFoundOnBranch"})
 OF_ONE_FILE = "InvalidFilePath"  # what else is refused would be so of any file
 
 
@@ -73,9 +74,9 @@ class FoundryDataset:
         answer = await self._get(f"/branches/{quote(self._branch, safe='')}")
         return Seen(answer.read(Branch).transaction_rid, answer.at)
 
-    async def begin(self) -> str:
+    async def begin(self, kind: TransactionKind = "APPEND") -> str:
         """Asked once: whether a lost answer has opened a transaction is found out by looking."""
-        body = msgspec.json.encode({"transactionType": "APPEND"})
+        body = msgspec.json.encode({"transactionType": kind})
         call = Call(
             "POST", self._home + "/transactions", self._on_branch(), body, "application/json"
         )
@@ -100,6 +101,17 @@ class FoundryDataset:
             raise FileRefused(f"Foundry refuses the file ({answer.status}).")
         elif int(expect(answer).read(File).size_bytes) != len(content):
             raise FoundryError("Foundry kept another size of a file than we sent.")
+
+    def content_type(self) -> str:
+        return self._content_type
+
+    async def remove(self, transaction: str, path: str) -> bool:
+        address = f"{self._home}/files/{quote(path, safe='')}"
+        answer = await self._calls.ask(Call("DELETE", address, {"transactionRid": transaction}))
+        if answer.error.error_name in NO_FILE:
+            return False
+        expect(answer)
+        return True
 
     async def commit(self, transaction: str) -> Seen:
         answer = await self._end(transaction, "commit")
@@ -132,7 +144,7 @@ class FoundryDataset:
 
     async def holder_of(self, path: str) -> Held | None:
         answer = await self._ask_get(f"/files/{quote(path, safe='')}", self._on_branch())
-        if answer.error.error_name in {"FileNotFound", "FileNotFoundOnBranch"}:
+        if answer.error.error_name in NO_FILE:
             return None
         file = expect(answer).read(File)
         return Held(file.transaction_rid, int(file.size_bytes))
@@ -142,7 +154,9 @@ class FoundryDataset:
         answer = await self._calls.ask(Call("GET", address, self._on_branch(), answer_bytes=size))
         return expect(answer).body
 
-    async def left_open(self, seen: Seen, paths: Collection[str]) -> LeftOpen | None:
+    async def left_open(
+        self, seen: Seen, paths: Collection[str], kind: TransactionKind = "APPEND"
+    ) -> LeftOpen | None:
         head = (await self.look()).head
         if head in {"", seen.head}:
             return None
@@ -151,10 +165,10 @@ class FoundryDataset:
         # the head has moved since we looked, so it was created later, whatever two clocks say
         earliest = seen.at - timedelta(seconds=CLOCKS_SECONDS)
         latest = seen.at + timedelta(seconds=self._attempt_seconds)
-        is_like_ours = found.status == "OPEN" and found.transaction_type == "APPEND"
+        is_like_ours = found.status == "OPEN" and found.transaction_type == kind
         if not is_like_ours or not earliest <= found.created_time <= latest:
             return None
-        files = await self.files_of(head)
+        files = {} if kind == "DELETE" else await self.files_of(head)  # it takes out, and adds none
         return LeftOpen(head, is_empty=not files) if files.keys() <= set(paths) else None
 
     async def _upload(self, transaction: str, path: str, content: Bytes) -> Answer:
@@ -199,7 +213,7 @@ class FoundryDataset:
 
 def expect(answer: Answer) -> Answer:
     """An answer of success. Raises FoundryError, with what to do where we know it."""
-    if answer.status == 200:
+    if answer.status in {200, 204}:
         return answer
     name = answer.error.error_name
     if name in TO_DO:

@@ -9,7 +9,17 @@ import msgspec
 
 from atlas.core import names
 from atlas.core.errors import Damaged
-from atlas.core.messages import Claimed, File, FileFormat, Group, Limits, Receipt, Seen, User
+from atlas.core.messages import (
+    Claimed,
+    File,
+    FileFormat,
+    Group,
+    Limits,
+    Receipt,
+    Seen,
+    TransactionKind,
+    User,
+)
 from atlas.outside.sqlite.claims import claim_fresh, claim_suspects, is_full
 from atlas.outside.sqlite.commits import Commits
 from atlas.outside.sqlite.entries import COLUMNS, Entries, Label, Row, path_of
@@ -35,6 +45,7 @@ COMPLETE = f"""
     WHERE status = 'claimed' AND id IN (SELECT value FROM json_each(?)) RETURNING {COLUMNS}
 """
 NO_LABEL = Label("", "", (), "")
+ATTEMPTS: dict[TransactionKind, str] = {"APPEND": "attempt", "DELETE": "removal"}  # the tables
 NOTE = """
     UPDATE export SET rid = ?, tries = tries + (rid IS NULL) WHERE status = 'claimed'
 """
@@ -88,8 +99,7 @@ class SqliteOutbox:
                 if group is not None:
                     break
             if group is not None:
-                row = [seen.head, seen.at.isoformat()]
-                db.execute("INSERT OR REPLACE INTO attempt VALUES (?, ?)", row)
+                note_attempt(db, seen, "APPEND")
             return group
 
         return await self._commits.run(work)
@@ -154,8 +164,7 @@ class SqliteOutbox:
             if group is not None and not group.is_suspect:
                 claim_fresh(db, limits, is_late=True)
             db.execute(NOTE, [transaction])
-            db.execute("DELETE FROM attempt")
-            db.execute("INSERT OR IGNORE INTO begun VALUES (?)", [transaction])
+            note_begun(db, transaction)
             return self._claimed(db) or Group(())
 
         return await self._commits.run(work)
@@ -207,15 +216,21 @@ class SqliteOutbox:
     async def ended(self) -> None:
         await self._run("DELETE FROM begun")
 
-    async def attempts(self) -> Sequence[Seen]:
+    async def attempt(self, seen: Seen, kind: TransactionKind) -> None:
+        await self._commits.run(lambda db: note_attempt(db, seen, kind))
+
+    async def begun(self, transaction: str) -> None:
+        await self._commits.run(lambda db: note_begun(db, transaction))
+
+    async def attempts(self, kind: TransactionKind = "APPEND") -> Sequence[Seen]:
         def work(db: sqlite3.Connection) -> Sequence[Seen]:
-            rows = db.execute("SELECT head, at FROM attempt").fetchall()
+            rows = db.execute(f"SELECT head, at FROM {ATTEMPTS[kind]}").fetchall()
             return [Seen(head, datetime.fromisoformat(at)) for head, at in rows]
 
         return await self._commits.run(work)
 
     async def resolve(self) -> None:
-        await self._run("DELETE FROM attempt")
+        await self._commits.run(forget_attempts)
 
     async def _run(self, statement: str) -> None:
         def work(db: sqlite3.Connection) -> None:
@@ -246,6 +261,21 @@ class SqliteOutbox:
             path = path_of(row, label)
             in_file.setdefault(path or row.id, (path, size, []))[2].append(export)
         return tuple(File(path, size, tuple(exports)) for path, size, exports in in_file.values())
+
+
+def note_attempt(db: sqlite3.Connection, seen: Seen, kind: TransactionKind) -> None:
+    row = [seen.head, seen.at.isoformat()]
+    db.execute(f"INSERT OR REPLACE INTO {ATTEMPTS[kind]} VALUES (?, ?)", row)
+
+
+def note_begun(db: sqlite3.Connection, transaction: str) -> None:
+    forget_attempts(db)
+    db.execute("INSERT OR IGNORE INTO begun VALUES (?)", [transaction])
+
+
+def forget_attempts(db: sqlite3.Connection) -> None:
+    for table in ATTEMPTS.values():
+        db.execute(f"DELETE FROM {table}")
 
 
 def free_group_path(db: sqlite3.Connection, first: str, format: FileFormat) -> str:

@@ -20,7 +20,7 @@ from atlas.outside.sqlite.disk.folder import beside, sync
 from atlas.outside.sqlite.entries import COLUMNS, Entries, Row
 
 GAP_MAX = 10_000  # numbers that are tried behind the last row that can be read
-OTHERS = ("binding", "attempt", "begun", "digest", "secret")
+OTHERS = ("binding", "attempt", "removal", "begun", "digest", "secret")
 
 Open = Callable[[Path, Entries], sqlite3.Connection]
 

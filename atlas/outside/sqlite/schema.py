@@ -11,7 +11,7 @@ from atlas.core.events import LedgerUnbalanced
 from atlas.core.messages import Reject
 from atlas.outside.sqlite.entries import Entries, Fixed, Label
 
-VERSION = 3
+VERSION = 4
 
 TABLES = """
     CREATE TABLE export (
@@ -60,7 +60,12 @@ TABLES = """
         at   TEXT NOT NULL
     ) STRICT;
 
-    CREATE TABLE begun (        -- the transaction of the group, until it is known to be ended
+    CREATE TABLE removal (  -- the same, of attempts to begin a DELETE transaction
+        head TEXT PRIMARY KEY,
+        at   TEXT NOT NULL
+    ) STRICT;
+
+    CREATE TABLE begun (        -- our transaction, until it is known to be ended
         rid TEXT PRIMARY KEY
     ) STRICT;
 
@@ -98,6 +103,8 @@ SINCE_2 = (
     "ALTER TABLE export ADD COLUMN file_bytes INTEGER",
     "CREATE INDEX filed ON export (file) WHERE file IS NOT NULL",
 )
+SINCE_3 = ("CREATE TABLE removal (head TEXT PRIMARY KEY, at TEXT NOT NULL) STRICT",)
+SINCE = {2: (*SINCE_2, *SINCE_3), 3: SINCE_3}
 COLUMNS = "number, id, user, at, ingested, rejected, bytes, place, label, payload"
 MOVED = f"INSERT INTO export ({COLUMNS}, tries, status, rid) VALUES (?{', ?' * 12})"
 
@@ -120,8 +127,8 @@ def prepare(db: sqlite3.Connection, path: Path | None, entries: Entries) -> None
     db.execute("BEGIN IMMEDIATE")  # we end
     if version == 1:
         seal_what_was_in_clear(db, entries)
-    elif version == 2:
-        for statement in SINCE_2:
+    elif version in SINCE:
+        for statement in SINCE[version]:
             db.execute(statement)
     else:
         create(db)

@@ -1,0 +1,74 @@
+"""What operators have done on the branch, by its uploader: between two groups, and as safe.
+
+A probe that dies halfway, or whose answer is lost, would block the branch for all exports. So it is
+noted as an attempt, as any other, and what raises is settled before the next group.
+"""
+
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from atlas.actors.upload.uploader import Upload
+from atlas.core import names
+from atlas.core.messages import Probe, Removed, TransactionKind
+from atlas.runtime import Bell, side_by_side
+
+ROW = b'{"probe":true}\n'
+
+
+@dataclass(frozen=True, slots=True)
+class Errands:
+    """Answers `ports.Errands`."""
+
+    uploader: Upload
+    bell: Bell
+
+    async def probe(self) -> Probe:
+        branch, elapsed = self.uploader.branch, self.uploader.chance.elapsed
+        async with self.transaction("APPEND") as transaction:
+            began = elapsed()
+            await branch.put(transaction, names.PROBE, ROW)
+            await branch.abort(transaction)
+            return Probe(transaction, branch.content_type(), elapsed() - began)
+
+    async def remove(self, paths: Collection[str]) -> Removed:
+        branch, removed = self.uploader.branch, list[str]()
+        if not paths:
+            return Removed(0)
+
+        async def take_out(path: str) -> None:
+            if await branch.remove(transaction, path):
+                removed.append(path)
+
+        async with self.transaction("DELETE") as transaction:
+            await side_by_side(take_out, paths, self.uploader.pace.uploads_at_once)
+            if not removed:
+                await branch.abort(transaction)
+                return Removed(0)
+            await branch.commit(transaction)
+            return Removed(len(removed), transaction)
+
+    @asynccontextmanager
+    async def transaction(self, kind: TransactionKind) -> AsyncIterator[str]:
+        """One that is ended inside; otherwise the uploader ends it."""
+        uploader = self.uploader
+        async with self.between_groups():
+            await uploader.outbox.attempt(await uploader.branch.look(), kind)
+            transaction = await uploader.begin(kind)
+            await uploader.outbox.begun(transaction)
+            uploader.memory.is_unresolved = False
+            yield transaction
+            await uploader.outbox.ended()
+
+    @asynccontextmanager
+    async def between_groups(self) -> AsyncIterator[None]:
+        """Nothing of ours is open, or claimed."""
+        memory = self.uploader.memory
+        async with self.uploader.turn:
+            await self.uploader.settle()
+            memory.is_asked, memory.seen = False, None
+            try:
+                yield
+                memory.is_asked = True
+            finally:
+                self.bell.ring()  # if it has raised, there is something to ask

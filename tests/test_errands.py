@@ -1,0 +1,158 @@
+"""What operators have done on the branch leaves nothing behind, whatever becomes of it."""
+
+import anyio
+import pytest
+
+from atlas.core.errors import BranchBusy, FoundryError
+from atlas.core.events import OrphanAborted
+from atlas.core.messages import Removed
+from atlas.core.names import PROBE
+from tests.conftest import Life, an_export
+from tests.fakes import Gate, no_answer
+
+
+@pytest.fixture
+def life(tmp_path):
+    return Life(tmp_path / "journal")
+
+
+def states(life, kind="APPEND"):
+    return [each.state for each in life.dataset.transactions.values() if each.kind == kind]
+
+
+async def nothing_is_open(life):
+    """Returns when nothing is open on the branch any more."""
+    with anyio.fail_after(5):
+        while life.dataset.open_now():
+            await anyio.sleep(0.001)
+
+
+async def test_a_probe_puts_a_file_and_leaves_no_row(life):
+    async with life.running() as flow:
+        probe = await flow.service.errands.probe()
+        await flow.post(an_export())
+
+    assert probe.content_type == "application/x-ndjson"
+    assert life.dataset.transactions[probe.transaction].files.keys() == {PROBE}
+    assert states(life) == ["ABORTED", "COMMITTED"]
+    assert life.dataset.uuids() == ["a"]
+
+
+async def test_a_probe_waits_for_the_group_that_is_under_way(life):
+    gate = life.dataset.mishaps["before commit"] = Gate()
+    async with life.running() as flow, anyio.create_task_group() as tasks:
+        tasks.start_soon(flow.post, an_export())
+        await gate.reached.wait()
+        tasks.start_soon(flow.service.errands.probe)
+        await anyio.wait_all_tasks_blocked()
+        assert states(life) == ["OPEN"]
+        gate.opened.set()
+
+    assert states(life) == ["COMMITTED", "ABORTED"]
+
+
+async def test_a_group_waits_for_the_probe_that_is_under_way(life):
+    gate = life.dataset.mishaps["before abort"] = Gate()
+    async with life.running() as flow, anyio.create_task_group() as tasks:
+        tasks.start_soon(flow.service.errands.probe)
+        await gate.reached.wait()
+        tasks.start_soon(flow.post, an_export())
+        await anyio.wait_all_tasks_blocked()
+        assert states(life) == ["OPEN"]
+        gate.opened.set()
+
+    assert states(life) == ["ABORTED", "COMMITTED"]
+
+
+@pytest.mark.parametrize("moment", ["after begin", "after put", "before put", "before abort"])
+async def test_a_probe_of_which_an_answer_is_lost_is_ended_at_once(life, moment):
+    life.dataset.mishaps[moment] = no_answer
+    async with life.running() as flow:
+        with pytest.raises(FoundryError):
+            await flow.service.errands.probe()
+        await nothing_is_open(life)
+        answer = await flow.post(an_export())
+
+    assert answer.status == 200
+    assert states(life) == ["ABORTED", "COMMITTED"]
+
+
+@pytest.mark.parametrize("moment", ["after begin", "after put", "after remove", "before commit"])
+@pytest.mark.parametrize("errand", ["probe", "remove"])
+async def test_what_dies_in_the_middle_of_an_errand_is_ended_by_its_next_life(life, moment, errand):
+    """A process that is killed goes no further than the gate."""
+    async with life.running() as flow:
+        path = (await flow.post(an_export())).body["file_path"]
+        gate = life.dataset.mishaps[moment] = Gate()
+        async with anyio.create_task_group() as tasks:
+            todo = flow.service.errands
+            tasks.start_soon(*((todo.probe,) if errand == "probe" else (todo.remove, [path])))
+            with anyio.move_on_after(0.2):
+                await gate.reached.wait()
+            tasks.cancel_scope.cancel()
+        life.dataset.down = True
+    life.dataset.down = False
+    life.dataset.mishaps.clear()
+    async with life.running() as flow:
+        await nothing_is_open(life)
+        assert (await flow.post(an_export(b'{"uuid":"b"}\n'))).status == 200
+
+    assert life.dataset.uuids() in (["a", "b"], ["b"])
+
+
+async def test_files_are_taken_out_in_one_transaction(life):
+    async with life.running() as flow:
+        exports = [an_export(b'{"uuid":"%d"}\n' % number) for number in range(5)]
+        paths = [(await flow.post(export)).body["file_path"] for export in exports]
+        removed = await flow.service.errands.remove(paths[1:])
+
+    assert removed.files == 4
+    assert states(life, "DELETE") == ["COMMITTED"]
+    assert life.dataset.uuids() == ["0"]
+
+
+@pytest.mark.parametrize(("paths", "states_of_it"), [([], []), (["no/such.json"], ["ABORTED"])])
+async def test_what_is_not_there_is_taken_out_without_a_commit(life, paths, states_of_it):
+    async with life.running() as flow:
+        assert await flow.service.errands.remove(paths) == Removed(0)
+
+    assert states(life, "DELETE") == states_of_it
+
+
+async def test_the_lost_begin_of_a_removal_is_found_by_its_type(life):
+    life.dataset.mishaps["after begin"] = no_answer
+    async with life.running() as flow:
+        path = (await flow.post(an_export())).body["file_path"]
+        life.dataset.mishaps["after begin"] = no_answer
+        with pytest.raises(FoundryError):
+            await flow.service.errands.remove([path])
+        await flow.seen.wait_for(OrphanAborted, 2)
+
+    assert states(life, "DELETE") == ["ABORTED"]
+    assert life.dataset.uuids() == ["a"]
+
+
+async def test_a_transaction_of_somebody_else_is_not_touched_by_a_probe(life):
+    foreign = life.dataset.opened(is_ours=False)
+    async with life.running() as flow:
+        for _ in range(2):
+            with pytest.raises(BranchBusy):
+                await flow.service.errands.probe()
+        life.dataset.transactions[foreign].state = "COMMITTED"
+        assert (await flow.post(an_export())).status == 200
+
+
+async def test_a_removal_of_somebody_else_is_no_orphan_of_our_append(life):
+    """His transaction was opened in the moment of our lost attempt; its type tells them apart."""
+
+    async def his():
+        life.dataset.opened(is_ours=False, kind="DELETE")
+        raise FoundryError("No answer.")
+
+    async with life.running() as flow:
+        life.dataset.mishaps["before begin"] = his
+        with pytest.raises(FoundryError):
+            await flow.service.errands.probe()
+        await anyio.wait_all_tasks_blocked()
+
+    assert states(life, "DELETE") == ["OPEN"]
