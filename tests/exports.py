@@ -10,6 +10,10 @@ from atlas.outside.sqlite.shelf import Shelf
 ADA = User("auth0|ada")
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 SHELF = Shelf(lambda: NOON)
+TO_VERSION_3 = """
+    DROP TABLE removal;
+    PRAGMA user_version = 3;
+"""  # what a journal was before anything was taken out of the dataset
 TO_VERSION_2 = """
     DROP TABLE removal;
     DROP INDEX filed;

@@ -31,7 +31,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from atlas.actors.upload import NDJSON, Chance, Format, Pace, Shape, Upload
+from atlas.actors.upload import NDJSON, Chance, Errands, Format, Pace, Shape, Upload
 from atlas.core import names
 from atlas.core.errors import BranchBusy, CommitRefused, FileRefused, FoundryError, Unavailable
 from atlas.core.events import KeyBesideJournal
@@ -39,7 +39,7 @@ from atlas.core.messages import Flattened, Head, Limits, User
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.packing import unpack
 from atlas.outside.sqlite.room import Bounds
-from atlas.runtime import Computing, Promises, Restarts
+from atlas.runtime import Bell, Computing, Promises, Restarts
 from tests.exports import NOON, SHELF, packed, rows_of
 from tests.fakes import MemoryDataset
 
@@ -123,8 +123,10 @@ class Foundry(MemoryDataset):
     poison: frozenset[bytes] = frozenset()
     refused: set[frozenset[bytes]] = field(default_factory=set)
     late_since: float | None = None
+    kind_begun: str = "APPEND"
 
     async def begin(self, kind: str = "APPEND") -> str:
+        self.kind_begun = kind
         transaction = await super().begin(kind)
         self.late_since = None
         return transaction
@@ -255,6 +257,19 @@ class Lives(RuleBasedStateMachine):
         except* Crashed:
             self.restarts()
 
+    @rule(is_probe=st.booleans())
+    def runs_an_errand(self, is_probe):
+        """A removal of what is not there, so that every row stays where the others look for it."""
+        errands = Errands(self.uploader, Bell())
+        try:
+            self.runner.run(errands.probe() if is_probe else errands.remove(["no/such/file"]))
+        except* Killed:
+            self.dies()
+        except* Crashed:
+            self.restarts()
+        except* Unavailable:
+            pass
+
     @rule(picks=st.lists(PICKS, min_size=1, max_size=3))
     def accepts(self, picks):
         for pick in picks:
@@ -299,7 +314,7 @@ class Lives(RuleBasedStateMachine):
         since, self.foundry.late_since = self.foundry.late_since, None
         is_in_time = since is not None and self.foundry.elapsed() <= since + LATE_SECONDS
         if is_in_time and not self.foundry.open_now():
-            self.foundry.opened()
+            self.foundry.opened(kind=self.foundry.kind_begun)
 
     async def an_operator_tries_again(self, pick):
         """Foundry has learned to take it, or has not."""

@@ -283,6 +283,39 @@ async def test_a_commit_is_refused_while_a_path_is_held_by_another_transaction(f
     assert (await far.branch.holder_of(PATH)).transaction == first
 
 
+async def test_a_file_is_taken_out_when_that_is_committed(far):
+    first = await committed(far, PATH)
+    rid = await far.branch.begin("DELETE")
+    assert await far.branch.remove(rid, PATH)
+    assert (await far.branch.holder_of(PATH)).transaction == first
+    await far.branch.commit(rid)
+
+    assert await far.branch.holder_of(PATH) is None
+
+
+async def test_a_file_that_is_not_there_cannot_be_taken_out(far):
+    rid = await far.branch.begin("DELETE")
+
+    assert not await far.branch.remove(rid, PATH)
+
+
+async def test_nothing_is_taken_out_in_a_transaction_of_another_type(far):
+    await committed(far, PATH)
+    rid = await far.branch.begin()
+
+    await trouble(far.branch.remove(rid, PATH))
+
+
+@pytest.mark.parametrize("ours", ["APPEND", "DELETE"])
+@pytest.mark.parametrize("theirs", ["APPEND", "DELETE", "UPDATE"])
+async def test_an_open_transaction_of_another_type_is_not_ours(far, ours, theirs):
+    seen = await far.branch.look()
+    rid = far.somebody_opens(kind=theirs)
+    found = await far.branch.left_open(seen, [PATH], ours)
+
+    assert found == (LeftOpen(rid, is_empty=True) if ours == theirs else None)
+
+
 @pytest.mark.parametrize("is_known", [True, False], ids=["aborted", "unknown"])
 async def test_what_somebody_aborted_is_not_committed_and_not_refused_either(far, is_known):
     rid = await far.branch.begin()
@@ -734,6 +767,21 @@ async def test_of_attempts_on_a_head_that_has_not_moved_the_last_is_noted(journa
         await journal.outbox.release()
 
     assert await journal.outbox.attempts() == [later]
+
+
+async def test_an_attempt_without_a_group_is_noted_by_its_kind_until_it_has_begun(journal):
+    await journal.outbox.attempt(SEEN, "APPEND")
+    await journal.outbox.attempt(SEEN, "DELETE")
+    other = replace(SEEN, head="another")
+    await journal.outbox.attempt(other, "DELETE")
+    assert await journal.outbox.attempts() == [SEEN]
+    assert set(await journal.outbox.attempts("DELETE")) == {SEEN, other}
+
+    await journal.outbox.begun(RID)
+    assert await journal.outbox.attempts() == await journal.outbox.attempts("DELETE") == []
+    assert (await journal.outbox.claimed()).transaction == RID
+    await journal.outbox.ended()
+    assert await journal.outbox.claimed() is None
 
 
 async def test_attempts_that_began_nothing_are_forgotten_when_that_is_known(journal):

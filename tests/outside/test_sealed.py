@@ -16,7 +16,7 @@ from atlas.outside.sqlite import keys
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
 from tests.conftest import RID
-from tests.exports import NOON, SHELF, TO_VERSION_2, packed
+from tests.exports import NOON, SHELF, TO_VERSION_2, TO_VERSION_3, packed
 
 CANARY = "canary-" + "x" * 8
 ADA = User(f"auth0|{CANARY}")
@@ -228,11 +228,12 @@ async def test_a_journal_of_version_1_is_sealed_and_goes_on(tmp_path):
         assert CANARY.encode() not in text
 
 
-async def test_a_journal_of_version_2_is_read_as_it_is(tmp_path):
+@pytest.mark.parametrize("earlier", [TO_VERSION_2, TO_VERSION_3], ids=["2", "3"])
+async def test_a_journal_of_an_earlier_version_is_read_as_it_is(tmp_path, earlier):
     path = tmp_path / "journal"
     await kept(path, OLD)
     with closing(sqlite3.connect(path)) as db:
-        db.executescript(TO_VERSION_2)
+        db.executescript(earlier)
     assert await ids(path, OLD) == ["id-0", "id-1", "id-2"]
 
 
