@@ -51,7 +51,7 @@ TRIES_MAX = 5
 LATE_SECONDS = 30.0  # by then Foundry has begun what it will begin
 ALL = 2**31
 
-ALWAYS = "begin begin put put commit commit look claim note ndjson packed filed complete".split()
+ALWAYS = "attempt begun begin begin put put commit commit look claim note ndjson packed filed complete".split()
 IN_TROUBLE = "left_open state_of files_of abort holder_of content".split()
 IN_TROUBLE_KEPT = "attempts claimed resolve release fail move".split()
 OF_FOUNDRY = {"look", "begin", "put", "commit", *IN_TROUBLE}
@@ -243,10 +243,13 @@ class Lives(RuleBasedStateMachine):
     @rule(mishaps=st.lists(MISHAPS, min_size=1, max_size=3))
     def fails(self, mishaps):
         """In this step of the uploader, or in one of the next."""
+        self.befall(mishaps)
+        self.works()
+
+    def befall(self, mishaps):
         for side, call, what, pick in mishaps:
             moment = f"{side} {call}"
             self.foundry.mishaps[moment] = partial(self.goes_wrong, what, moment, pick)
-        self.works()
 
     @rule()
     def works(self):
@@ -257,9 +260,10 @@ class Lives(RuleBasedStateMachine):
         except* Crashed:
             self.restarts()
 
-    @rule(is_probe=st.booleans())
-    def runs_an_errand(self, is_probe):
+    @rule(is_probe=st.booleans(), mishaps=st.lists(MISHAPS, max_size=2))
+    def runs_an_errand(self, is_probe, mishaps):
         """A removal of what is not there, so that every row stays where the others look for it."""
+        self.befall(mishaps)
         errands = Errands(self.uploader, Bell())
         try:
             self.runner.run(errands.probe() if is_probe else errands.remove(["no/such/file"]))

@@ -56,7 +56,7 @@ class Outcomes:
         """End what an attempt of ours has opened. It may open late: until then it stays noted."""
         for kind in KINDS:
             for seen in await self.outbox.attempts(kind):
-                found = await self.branch.left_open(seen, [*paths, names.PROBE], kind)
+                found = await self.branch.left_open(seen, paths, kind)
                 if found is None:
                     continue
                 if found.is_empty and not self.pace.is_sole_writer:
