@@ -155,6 +155,8 @@ class Life:
     identities: Identities = field(default_factory=KnownUsers)
     reply_seconds: float = 5.0
     journal_bytes_max: int = 1_000_000
+    journal_exports_max: int = 1_000_000
+    free_bytes_min: int = 0
     interval_seconds: float = 0.0
     drain_seconds: float = 5.0
     uploads_at_once: int = 64
@@ -172,9 +174,9 @@ class Life:
     async def running(self) -> AsyncIterator[Flow]:
         """Not a fixture: a task group must be left by the task that entered it."""
         seen = Seen()
-        with opened(
-            self.journal, Bounds(self.journal_bytes_max, free_bytes=0), shelf=SHELF
-        ) as journal:
+        bounds = Bounds(self.journal_bytes_max, self.journal_exports_max, self.free_bytes_min)
+        with opened(self.journal, bounds, shelf=SHELF) as journal:
+            journal.news.listen(seen.watch)
             store = stored(journal)
             world = World(
                 identities=self.identities,

@@ -1,0 +1,231 @@
+"""Readiness says whether an export can be accepted now, under every fault; liveness only lives."""
+
+import resource
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from functools import partial
+
+import anyio
+import pytest
+from aiohttp.test_utils import TestServer
+
+from atlas.core.errors import FoundryError
+from atlas.core.events import ExportAccepted, ExportSetAside, JournalDamaged, UploadPaused
+from atlas.local import auth0 as local_auth0
+from atlas.outside import auth0
+from tests.conftest import Life, an_export
+from tests.fakes import Gate
+
+PAGE = 4096
+
+
+@pytest.fixture
+def life(tmp_path):
+    return Life(tmp_path / "journal", drain_seconds=0.0)
+
+
+async def ready(flow):
+    """The status, and the checks that fail, with their reasons. It lives all the while."""
+    assert (await flow.send("GET", "/health/live", None)).status == 200
+    answer = await flow.send("GET", "/health/ready", None)
+    failed = {
+        name: each["reason"] for name, each in answer.body["checks"].items() if "reason" in each
+    }
+    assert (answer.status == 200) == (not failed)
+    return failed
+
+
+async def keeps_its_word(flow):
+    """What says that it is ready accepts."""
+    answer = await flow.post(an_export(b'{"uuid":"fresh"}\n'), Prefer="respond-async")
+    assert answer.status in {200, 202}
+
+
+# Foundry's troubles keep nobody from being accepted
+
+
+async def goes_down(life):
+    life.dataset.down = True
+
+
+async def hangs(life):
+    life.dataset.mishaps["before begin"] = Gate()
+
+
+async def takes_our_role(life):
+    async def revoked():
+        life.dataset.mishaps["before look"] = revoked
+        raise FoundryError("Foundry answers 404 DatasetNotFound: our client has no role on it.")
+
+    life.dataset.mishaps["before look"] = revoked
+
+
+async def somebody_holds_the_branch(life):
+    life.dataset.opened(is_ours=False)
+
+
+async def holds_us_off(life):
+    async def later():
+        raise FoundryError("Foundry is overloaded (429).", 7.0)
+
+    life.dataset.mishaps["before begin"] = later
+
+
+async def loses_the_answer_to_a_commit(life):
+    async def lost():
+        raise FoundryError("No answer.")
+
+    life.dataset.mishaps["after commit"] = lost
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        goes_down,
+        hangs,
+        takes_our_role,
+        somebody_holds_the_branch,
+        holds_us_off,
+        loses_the_answer_to_a_commit,
+    ],
+    ids=lambda trouble: trouble.__name__,
+)
+async def test_what_befalls_foundry_makes_nobody_unready(life, trouble):
+    await trouble(life)
+    async with life.running() as flow:
+        await flow.post(an_export(), Prefer="respond-async")
+        await anyio.wait_all_tasks_blocked()
+
+        assert await ready(flow) == {}
+        await keeps_its_word(flow)
+
+
+async def test_an_export_that_is_set_aside_is_in_nobodys_way(life):
+    life.dataset.refuses.add("healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson")
+    async with life.running() as flow:
+        await flow.post(an_export(), Prefer="respond-async")
+        await flow.seen.wait_for(ExportSetAside)
+
+        assert await ready(flow) == {}
+        await keeps_its_word(flow)
+
+
+# The journal's do
+
+
+@pytest.mark.parametrize("bound", ["bytes", "exports"])
+async def test_a_full_journal_is_not_ready_and_is_again_when_it_drains(life, bound):
+    life.dataset.down = True
+    async with life.running() as flow:
+        await flow.post(an_export(), Prefer="respond-async")
+        (accepted,) = flow.seen.of(ExportAccepted)
+    if bound == "bytes":
+        life.journal_bytes_max = accepted.bytes
+    else:
+        life.journal_exports_max = 1
+    async with life.running() as flow:
+        assert set(await ready(flow)) == {"journal"}
+        assert (await flow.post(an_export(b'{"uuid":"b"}\n'))).status == 503
+
+        life.dataset.down = False
+        await flow.is_empty()
+        assert await ready(flow) == {}
+        await keeps_its_word(flow)
+
+
+async def test_a_disk_without_room_is_not_ready(life):
+    life.free_bytes_min = 2**62
+    async with life.running() as flow:
+        failed = await ready(flow)
+        assert (await flow.post(an_export())).body["error"]["code"] == "JOURNAL_FULL"
+
+    assert failed == {"journal": "There is too little room on the disk of the journal."}
+
+
+@contextmanager
+def no_file_may_grow():
+    """Every write beyond the first bytes of a file fails, as on a disk that is broken."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (512, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+async def test_a_disk_that_cannot_be_written_is_not_ready_and_is_again_when_it_can(life):
+    async with life.running() as flow:
+        await flow.post(an_export())
+        with no_file_may_grow():
+            failed = await ready(flow)
+            refused = await flow.post(an_export(b'{"uuid":"b"}\n'))
+        assert await ready(flow) == {}
+        await keeps_its_word(flow)
+
+    assert set(failed) == {"journal"}
+    assert refused.status == 503
+
+
+async def test_a_damaged_journal_is_mended_and_then_ready(life):
+    life.dataset.down = True
+    async with life.running() as flow:
+        for number in range(40):
+            await flow.post(an_export(b'{"uuid":"%d"}\n' % number), Prefer="respond-async")
+    with life.journal.open("r+b") as file:
+        file.seek(2 * PAGE)
+        file.write(bytes(PAGE))
+    async with life.running() as flow:
+        assert flow.seen.count_of(JournalDamaged) == 1
+        assert await ready(flow) == {}
+        await keeps_its_word(flow)
+
+
+# Auth0's do when there is no key
+
+
+async def test_without_any_key_nobody_can_be_let_in(life):
+    life.identities.down = True
+    async with life.running() as flow:
+        failed = await ready(flow)
+        assert (await flow.post(an_export())).body["error"]["code"] == "AUTH_UNAVAILABLE"
+        life.identities.down = False
+        assert await ready(flow) == {}
+
+    assert set(failed) == {"keys"}
+
+
+@asynccontextmanager
+async def a_tenant():
+    """Auth0's stand-in, and what Atlas knows of it."""
+    tenant = local_auth0.Auth0("")
+    async with TestServer(local_auth0.application(tenant)) as server:
+        tenant.issuer = str(server.make_url("/"))
+        watch, now = [].append, partial(datetime.now, UTC)
+        about = tenant.issuer, tenant.audience, now, anyio.current_time, watch
+        async with auth0.connected(*about) as identities:
+            yield tenant, identities
+
+
+async def test_keys_that_are_at_hand_are_enough_while_auth0_is_away(life):
+    async with a_tenant() as (tenant, life.identities), life.running() as flow:
+        assert await ready(flow) == {}
+        tenant.outage = local_auth0.Outage()
+        assert await ready(flow) == {}
+
+
+async def test_readiness_waits_for_no_foundry_and_no_commit(life):
+    """It answers at once while a commit never ends."""
+    life.dataset.mishaps["before commit"] = Gate()
+    async with life.running() as flow:
+        await flow.post(an_export(), Prefer="respond-async")
+        await flow.seen.wait_for(ExportAccepted)
+        with anyio.fail_after(5):
+            assert await ready(flow) == {}
+
+
+async def test_a_pause_of_the_uploader_is_told_and_is_no_unreadiness(life):
+    life.dataset.down = True
+    async with life.running() as flow:
+        await flow.post(an_export(), Prefer="respond-async")
+        await flow.seen.wait_for(UploadPaused)
+        assert await ready(flow) == {}
