@@ -246,14 +246,19 @@ def completed(settings: Settings) -> Settings:
 
 def require_systems(settings: Settings) -> None:
     """Auth0 and Foundry must be told: there is no default for those. Raises BadSetting."""
-    for name, value in (
-        ("AUTH0_DOMAIN", settings.auth0.issuer),
-        ("FOUNDRY_HOST", settings.foundry.host),
-        ("FOUNDRY_CLIENT_ID", settings.foundry.client_id),
-        ("FOUNDRY_CLIENT_SECRET", settings.foundry.client_secret),
-    ):
-        if not value:
-            raise BadSetting(f"{name} is not set. To try Atlas without any account: atlas local")
+    require("AUTH0_DOMAIN", settings.auth0.issuer)
+    require_foundry(settings)
+
+
+def require_foundry(settings: Settings) -> None:
+    require("FOUNDRY_HOST", settings.foundry.host)
+    require("FOUNDRY_CLIENT_ID", settings.foundry.client_id)
+    require("FOUNDRY_CLIENT_SECRET", settings.foundry.client_secret)
+
+
+def require(name: str, value: str) -> None:
+    if not value:
+        raise BadSetting(f"{name} is not set. To try Atlas without any account: atlas local")
 
 
 def url_of(host: str) -> str:

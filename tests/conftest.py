@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message
 from atlas.actors.upload import Chance
 from atlas.core.events import Event
 from atlas.core.messages import FileFormat, FileLayout, Limits
-from atlas.core.ports import Compute, Identities, Outbox
+from atlas.core.ports import Compute, Identities, Outbox, People
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
 from atlas.runtime import Computing
@@ -79,6 +79,7 @@ class Flow:
     service: Service
     seen: Seen
     outbox: Outbox
+    people: People
 
     async def post(
         self,
@@ -188,7 +189,7 @@ class Life:
                 watch=seen.watch,
             )
             async with serving(world, self.settings()) as service:
-                yield Flow(service, seen, journal.outbox)
+                yield Flow(service, seen, journal.outbox, journal.people)
         assert self.dataset.complaints == []
 
     def settings(self) -> Settings:

@@ -20,6 +20,7 @@ from atlas.core.errors import (
     TokenExpired,
 )
 from atlas.core.messages import Held, LeftOpen, Seen, User
+from atlas.core.people import Standing
 from atlas.core.ports import Bytes, TransactionState
 
 Mishap = Callable[[], Awaitable[object]]
@@ -143,6 +144,21 @@ class MemoryDataset:
                 if each.state == "COMMITTED" and path in each.files:
                     return Held(rid, len(each.files[path]))
             return None
+
+    async def files_under(self, folder: str) -> list[Standing]:
+        async with self.call("files_under"):
+            held = {
+                path: (rid, each.at)
+                for rid, each in self.transactions.items()
+                if each.state == "COMMITTED"
+                for path in each.files
+            }
+            found = [
+                Standing(path, held[path][0], len(file), held[path][1])
+                for path, file in self.files().items()
+                if path.startswith(folder)
+            ]
+            return sorted(found, key=lambda file: file.path)
 
     async def content(self, path: str, size: int) -> bytes:
         async with self.call("content"):

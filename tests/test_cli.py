@@ -2,21 +2,34 @@
 
 import io
 import os
+import re
+import signal
+import subprocess
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import anyio
 import msgspec
 import pytest
 import typer
+from aiohttp.test_utils import TestServer
 from anyio.abc import SocketAttribute
+from anyio.from_thread import start_blocking_portal
 
 from atlas import __version__
 from atlas.cli import main
 from atlas.cli.main import app
 from atlas.cli.phone import BLOCK_BYTES
-from atlas.core.messages import Entry, Listing
+from atlas.core import names
+from atlas.core.messages import Entry, Listing, User
+from atlas.core.people import Forgotten, Whereabouts
+from atlas.local import foundry as local_foundry
+from atlas.local.foundry.branches import Transaction
+from atlas.local.foundry.faults import Fault
+from atlas.local.foundry.state import DATASET
 from atlas.outside.sqlite import keys
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
@@ -461,6 +474,178 @@ def test_a_journal_whose_owner_does_not_answer_is_one_line_that_says_who(atlas, 
 
     assert f"(pid {os.getpid()})" in said
     assert "does not answer at 127.0.0.1" in said
+
+
+# one person
+
+
+@dataclass
+class StandIn:
+    """Foundry, and what `atlas` is told of it; Ada's file stands there, and one of Zoë's."""
+
+    foundry: local_foundry.Foundry
+    environ: dict[str, str]
+
+    def last(self) -> Transaction:
+        return self.foundry.branches.branch(DATASET, "master").history[-1]
+
+    def files(self) -> list[str]:
+        return sorted(self.foundry.branches.branch(DATASET, "master").view)
+
+
+@pytest.fixture
+def stand_in(tmp_path):
+    foundry = local_foundry.Foundry(tmp_path / "foundry")
+    begun = foundry.branches.begin(DATASET, "master", "APPEND")
+    for user in ("ada", "ada|zoë"):
+        path = names.home_of(User(user)) + "2026-01-02T12-00-00-000Z.ndjson"
+        foundry.branches.put(begun, path, b"{}\n")
+    foundry.branches.commit(begun)
+
+    async def served() -> TestServer:
+        return TestServer(local_foundry.application(foundry))
+
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(portal.call(served)) as server,
+    ):
+        host = str(server.make_url("")).rstrip("/")
+        client = {"FOUNDRY_CLIENT_ID": "local", "FOUNDRY_CLIENT_SECRET": "local-secret"}
+        yield StandIn(foundry, {"FOUNDRY_HOST": host} | client)
+
+
+def test_where_tells_what_there_is_of_a_person(atlas, journal, stand_in):
+    ended = atlas("where", "ada", "--files", "--journal", journal, **stand_in.environ)
+    user, files, receipts, file = ended.out.splitlines()
+
+    assert (ended.code, ended.err) == (0, "")
+    assert re.fullmatch(r"User       [0-9a-f]{16}  \(as the log calls them\)", user)
+    assert files.startswith("Files      1 of their own, 3 bytes, put there from 20")
+    assert receipts == "Journal    3 committed, 0 digests"
+    assert file.startswith("healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson  3 bytes  since 20")
+
+
+def test_where_tells_a_program_in_json_and_standard_input_can_name_the_user(
+    atlas, journal, stand_in
+):
+    ended = atlas(
+        "where", "-", "--json", "--journal", journal, stdin=b"ada\r\n", **stand_in.environ
+    )
+
+    found = msgspec.json.decode(ended.out, type=Whereabouts)
+    assert (found.files, found.exports, found.listed) == (1, {"committed": 3}, ())
+
+
+def test_where_says_that_there_is_nothing(atlas, journal, stand_in):
+    ended = atlas("where", "nobody", "--journal", journal, **stand_in.environ)
+
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.splitlines()[1:] == ["Nothing of this user is there."]
+
+
+def test_forget_leaves_nothing_and_writes_a_receipt_without_the_sub(atlas, journal, stand_in):
+    before = stand_in.files()
+    arguments = ("forget", "ada", "--yes", "--receipt", "receipt.json", "--journal", journal)
+    ended = atlas(*arguments, **stand_in.environ)
+    receipt = journal.with_name("receipt.json").read_bytes()
+    done = msgspec.json.decode(receipt, type=Forgotten)
+
+    assert (ended.code, ended.err) == (0, "")
+    assert "Removed    1 files, 3 bytes" in ended.out.splitlines()
+    assert "Purged     3 committed" in ended.out.splitlines()
+    assert all(each in ended.out for each in (*done.transactions, *done.to_do))
+    assert b"ada" not in receipt
+    assert len(before) == 2
+    assert stand_in.files() == before[1:]
+    assert stand_in.foundry.log.complaints == []
+    assert "Nothing" in atlas("where", "ada", "--journal", journal, **stand_in.environ).out
+
+
+def test_a_receipt_is_not_written_over_and_nothing_is_done_without_one(atlas, journal, stand_in):
+    journal.with_name("receipt.json").write_text("an older one")
+    arguments = ("forget", "ada", "--yes", "--journal", journal, "--receipt")
+    over = atlas(*arguments, "receipt.json", **stand_in.environ)
+    nowhere = atlas(*arguments, "no/such/folder.json", **stand_in.environ)
+
+    assert "writes over nothing" in over.in_one_line(1)
+    assert "cannot be written" in nowhere.in_one_line(1)
+    assert journal.with_name("receipt.json").read_text() == "an older one"
+    assert len(stand_in.files()) == 2
+
+
+@pytest.mark.parametrize("answer", [b"n\n", b"\n", b""])
+def test_who_does_not_say_yes_forgets_nobody(atlas, journal, stand_in, answer):
+    ended = atlas("forget", "ada", "--journal", journal, stdin=answer, **stand_in.environ)
+
+    assert ended.code == 130
+    assert "3 committed" in ended.out
+    assert "Forget all of this for good?" in ended.out
+    assert len(stand_in.files()) == 2
+
+
+def test_who_says_yes_is_asked_once(atlas, journal, stand_in):
+    ended = atlas("forget", "ada", "--journal", journal, stdin=b"y\n", **stand_in.environ)
+
+    assert ended.code == 0
+    assert len(stand_in.files()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "named"),
+    [
+        pytest.param(["where", ""], b"", "USER is empty", id="an empty user"),
+        pytest.param(["where", "-"], b"", "USER is empty", id="an empty input"),
+        pytest.param(["where", "-"], b"\n", "USER is empty", id="an empty line"),
+        pytest.param(["where", "-"], b"\xff\n", "no text in UTF-8", id="input in no UTF-8"),
+        pytest.param(["where", "ada\udcff"], b"", "no text in UTF-8", id="no UTF-8"),
+        pytest.param(["where"], b"", "USER", id="no user"),
+        pytest.param(["forget", "", "--yes"], b"", "USER is empty", id="nobody to forget"),
+        pytest.param(["forget", "-"], b"ada\n", "say --yes", id="the input is taken"),
+    ],
+)
+def test_what_names_nobody_is_wrong_usage(atlas, journal, stand_in, arguments, stdin, named):
+    ended = atlas(*arguments, "--journal", journal, stdin=stdin, **stand_in.environ)
+
+    assert named in ended.in_one_line(2)
+    assert len(stand_in.files()) == 2
+
+
+@pytest.mark.parametrize("command", [["where"], ["forget", "--yes", "--receipt", "receipt.json"]])
+def test_without_a_foundry_nothing_is_told_and_nothing_done(atlas, journal, stand_in, command):
+    unset = atlas(*command, "ada", "--journal", journal)
+    stand_in.foundry.faults.ask(
+        Fault("any", "status", status=503, do_not_retry=True, count=0, retry_after=0)
+    )
+    away = atlas(*command, "ada", "--journal", journal, **stand_in.environ)
+
+    assert "FOUNDRY_HOST is not set" in unset.in_one_line(78)
+    assert "Foundry" in away.in_one_line(1)
+    assert not journal.with_name("receipt.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_who_is_interrupted_leaves_nothing_open_and_the_next_one_ends_it(
+    atlas, journal, stand_in, number
+):
+    stand_in.foundry.faults.ask(Fault("delete", "latency", seconds=3.0))
+    command = [Path(sys.executable).with_name("atlas"), "forget", "ada", "--yes"]
+    environ = os.environ | stand_in.environ
+    with subprocess.Popen([*command, "--journal", journal], env=environ) as process:
+        while stand_in.last().kind != "DELETE":
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(number)
+    begun = stand_in.last()
+    after = begun.status
+    ended = atlas("forget", "ada", "--yes", "--journal", journal, **stand_in.environ)
+
+    assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
+    assert after == ("ABORTED" if number == signal.SIGINT else "OPEN")
+    assert begun.status == "ABORTED"
+    assert ended.code == 0
+    assert "Removed    1 files, 3 bytes" in ended.out
+    assert len(stand_in.files()) == 1
 
 
 # tokens

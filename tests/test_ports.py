@@ -409,6 +409,35 @@ async def test_a_transaction_that_has_ended_is_not_left_open(far, end):
     assert await far.branch.left_open(seen, [PATH]) is None
 
 
+async def test_the_files_of_a_folder_are_those_that_a_reader_sees_there(far):
+    folder = "healthkit/raw/Zo%C3%AB|~/"
+    first = await committed(far, folder + "1.ndjson", folder + "2.ndjson", ndjson=ROWS)
+    await committed(far, folder[:-1] + "x/1.ndjson", PATH)
+    last = await committed(far, folder + "0.ndjson", ndjson=ROWS + ROWS)
+    removal = await far.branch.begin("DELETE")
+    assert await far.branch.remove(removal, folder + "2.ndjson")
+    await far.branch.commit(removal)
+    aborted = await far.branch.begin()
+    await far.branch.put(aborted, folder + "3.ndjson", ROWS)
+    found = await far.branch.files_under(folder)
+    await far.branch.abort(aborted)
+
+    assert [(file.path, file.transaction, file.bytes) for file in found] == [
+        (folder + "0.ndjson", last, 2 * len(ROWS)),
+        (folder + "1.ndjson", first, len(ROWS)),
+    ]
+    assert all(file.at is not None for file in found)
+    assert await far.branch.files_under("healthkit/raw/nobody/") == []
+
+
+async def test_a_folder_of_several_pages_is_told_whole(far):
+    files = {f"healthkit/raw/ada/{number:04}.ndjson": ROWS for number in range(1_001)}
+    far.somebody_commits(far.somebody_opens(files=files))
+
+    found = await far.branch.files_under("healthkit/raw/ada/")
+    assert [file.path for file in found] == sorted(files)
+
+
 async def test_what_raised_may_have_happened_all_the_same(far):
     seen = await far.branch.look()
     far.loses_the_answer_to_begin()
@@ -431,6 +460,7 @@ async def test_what_raised_may_have_happened_all_the_same(far):
         pytest.param(lambda branch, rid: branch.files_of(rid), id="files_of"),
         pytest.param(lambda branch, rid: branch.holder_of(PATH), id="holder_of"),
         pytest.param(lambda branch, rid: branch.content(PATH, 0), id="content"),
+        pytest.param(lambda branch, rid: branch.files_under("a/"), id="files_under"),
         pytest.param(lambda branch, rid: branch.left_open(Seen("", NOON), []), id="left_open"),
     ],
 )
@@ -791,6 +821,21 @@ async def test_attempts_that_began_nothing_are_forgotten_when_that_is_known(jour
 
     assert await journal.outbox.attempts() == []
     assert await journal.outbox.claimed() is not None
+
+
+async def test_what_is_claimed_is_not_purged_and_the_rest_is_not_either(journal):
+    await accept(journal, "id-1", "id-2")
+    await journal.outbox.claim(replace(ALL, exports_max=1), SEEN)
+    with pytest.raises(Unavailable):
+        await journal.people.purge(ADA)
+    held = await journal.people.of(ADA)
+    await journal.outbox.release()
+    purged = await journal.people.purge(ADA)
+
+    assert held.exports == {"accepted": 2}
+    assert (purged.rows, set(purged.waiting)) == ({"accepted": 2}, {"id-1", "id-2"})
+    assert (await journal.people.of(ADA)).exports == {}
+    assert await journal.outbox.waiting() == 0
 
 
 async def test_an_operator_sees_where_everything_stands(journal):

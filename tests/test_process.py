@@ -267,6 +267,55 @@ def test_what_the_owner_does_not_know_is_one_line(running, sent):
     assert none.stderr.count("\n") == 1
 
 
+def test_a_person_is_told_of_and_forgotten_by_the_owner_of_the_journal(running, sent):
+    auth0 = f"http://{HOST}:{running.port + 2}"
+    for user in ("auth0|gone", "auth0|gone too"):
+        token = atlas(running.folder, "token", "--auth0", auth0, "--sub", user).stdout.strip()
+        assert running.post("a", "wait=20", token)[0] == 200
+    before = running.files().keys()
+    of = ("auth0|gone", "--journal", running.journal)
+    found = atlas(running.folder, "where", *of, "--files")
+    receipt = atlas(running.folder, "forget", *of, "--yes", "--receipt", "receipt.json")
+    nothing = atlas(running.folder, "where", *of)
+
+    assert found.stdout.splitlines()[-1].startswith("healthkit/raw/auth0|gone/")
+    assert (found.returncode, receipt.returncode, nothing.returncode) == (0, 0, 0)
+    assert "Removed    1 files" in receipt.stdout
+    assert nothing.stdout.endswith("Nothing of this user is there.\n")
+    (gone,) = before - running.files().keys()
+    assert gone.startswith("healthkit/raw/auth0|gone/")
+    assert "auth0" not in receipt.stdout + (running.folder / "receipt.json").read_text()
+    assert running.stand_in()["complaints"] == []
+    running.tells("User forgotten")
+
+
+def test_who_is_killed_while_a_person_is_forgotten_ends_that_before_anything_else(tmp_path):
+    of = ("auth0|local", "--journal", Path("state") / "journal.db")
+    with local(tmp_path, "--foundry-latency", "0.5") as one:
+        assert one.post("a", "wait=20")[0] == 200
+        with killed_at_last(started(tmp_path, "forget", *of, "--yes")) as forgetting:
+            while not removals(one):
+                assert forgetting.poll() is None
+                time.sleep(0.01)
+            assert one.ended(signal.SIGKILL) == -signal.SIGKILL
+
+    with local(tmp_path) as one:
+        assert one.post("b", "wait=20")[0] == 200
+        statuses = {each["status"] for each in one.stand_in()["transactions"]}
+        assert statuses == {"COMMITTED", "ABORTED"}
+        receipt = atlas(tmp_path, "forget", *of, "--yes")
+
+        assert receipt.returncode == 0
+        assert "Purged     2 committed" in receipt.stdout
+        assert one.files() == {}
+        assert one.stand_in()["complaints"] == []
+
+
+def removals(one: Local) -> list[dict[str, object]]:
+    seen = one.stand_in()["transactions"]
+    return [each for each in seen if each["kind"] == "DELETE"]
+
+
 def test_a_token_of_anybody_is_good_for_sending(running, tmp_path):
     auth0 = f"http://{HOST}:{running.port + 2}"
     given = atlas(tmp_path, "token", "--auth0", auth0, "--sub", "auth0|ada")

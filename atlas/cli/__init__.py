@@ -3,7 +3,8 @@
 `main.py` lists the commands. `services.py` holds those that run (with `standins.py` for what
 `atlas local` adds), `phone.py` those that do what the app does, `importing.py` (with
 `windows.py`) the one that sends what Apple exports, `exports.py` those that look into
-the journal (by way of `owner.py`), `prove.py` the one that breaks everything on purpose.
+the journal (by way of `owner.py`), `people.py` those about one person, `prove.py` the one that
+breaks everything on purpose.
 """
 
 from atlas.cli.main import main

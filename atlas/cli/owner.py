@@ -65,28 +65,32 @@ def ask(
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """The same question, to the operator listener."""
+    """The same question, to the operator listener. What `about` says stands in no address."""
 
     path: str
     query: Mapping[str, str | int | None]
     method: Literal["GET", "POST"] = "GET"
+    about: Mapping[str, str | bool] | None = None
 
     async def put_to(self, held: JournalHeld, token: str, kind: type[T]) -> T:
         url = URL(f"http://{held.owner}{self.path}", encoded=True).update_query(
             {name: value for name, value in self.query.items() if value is not None}
         )
         headers = {"Authorization": f"Bearer {token}"} if token else {}
+        body = None if self.about is None else msgspec.json.encode(self.about)
+        if body is not None:
+            headers["Content-Type"] = "application/json"
         seconds = ANSWER_SECONDS if self.method == "GET" else None  # an order takes its time
         timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=ANSWER_SECONDS)
         try:
             async with (
                 aiohttp.ClientSession(timeout=timeout) as session,
-                session.request(self.method, url, headers=headers) as answer,
+                session.request(self.method, url, headers=headers, data=body) as answer,
             ):
-                body = await answer.read()
+                told = await answer.read()
                 if answer.status != 200:
-                    raise CannotStart(msgspec.json.decode(body, type=Refusal).error)
-                return msgspec.json.decode(body, type=kind)
+                    raise CannotStart(msgspec.json.decode(told, type=Refusal).error)
+                return msgspec.json.decode(told, type=kind)
         except (aiohttp.ClientError, TimeoutError, *NOT_JSON) as error:
             raise CannotStart(f"{held} It does not answer at {held.owner or '?'}.") from error
 

@@ -142,6 +142,13 @@ class UnsupportedMediaType(Rejected):
     status = 415
 
 
+class Forgotten(Rejected):
+    """While this export waited, all of its user was forgotten; sent again, it is new."""
+
+    code = "FORGOTTEN"
+    status = 410
+
+
 class KeyReused(Rejected):
     """This Idempotency-Key was used for another export before."""
 

@@ -171,6 +171,14 @@ class SecondWriter(Struct, frozen=True):
     transactions: int
 
 
+class UserForgotten(Struct, frozen=True):
+    """An operator had a person forgotten: so many files are out of the dataset, and rows purged."""
+
+    user: str
+    files: int
+    purged: int
+
+
 class KeysFetched(Struct, frozen=True):
     """The issuer told its signing keys."""
 
@@ -229,6 +237,7 @@ Event = (
     | OrphanAborted
     | OrphanSuspected
     | SecondWriter
+    | UserForgotten
     | KeysFetched
     | KeysUnavailable
     | FoundryTokenFetched

@@ -76,8 +76,13 @@ def folder(user: User) -> str:
 
 def paths(user: User, at: datetime) -> Iterator[str]:
     """healthkit/raw/ada/2025-09-26T06-30-00-000Z.ndjson, and a millisecond later, and so on."""
-    home = folder(user)
-    return (f"healthkit/raw/{home}/{moment}.ndjson" for moment in moments(at))
+    home = home_of(user)
+    return (f"{home}{moment}.ndjson" for moment in moments(at))
+
+
+def home_of(user: User) -> str:
+    """Where the files of a user stand, with a slash at its end: no other path begins so."""
+    return f"healthkit/raw/{folder(user)}/"
 
 
 def group_paths(first: str, format: FileFormat) -> Iterator[str]:

@@ -32,6 +32,7 @@ REFUSALS = {
     "401": "No token, an expired one, or one that is not accepted.",
     "403": "The token lacks the required scope.",
     "408": "The body came too slowly.",
+    "410": "Its user was forgotten while it waited.",
     "413": "Too large.",
     "415": "Another media type or encoding than these.",
     "422": "The Idempotency-Key names another export.",

@@ -35,7 +35,7 @@ class Waiting:
     async def outcome(self, export: Export, wait_seconds: float) -> Receipt:
         """The receipt; committed, or, when that takes too long or we end, that it is safe.
 
-        Raises FoundryError where there is no disk to be safe on.
+        Raises FoundryError where there is no disk to be safe on, Forgotten.
         """
         began = anyio.current_time()
         return await self.committed(await self.accepted(export), began + wait_seconds)

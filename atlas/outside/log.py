@@ -34,6 +34,7 @@ SENTENCES: dict[type, tuple[str, str]] = {
     events.OrphanAborted: ("warning", "Foundry transaction whose answer was lost aborted"),
     events.OrphanSuspected: ("error", "Foundry transaction that may be ours blocks the branch"),
     events.SecondWriter: ("error", "Somebody else writes to the branch"),
+    events.UserForgotten: ("warning", "User forgotten"),
     events.KeysFetched: ("info", "Auth0 signing keys fetched"),
     events.KeysUnavailable: ("warning", "Auth0 signing keys cannot be fetched"),
     events.FoundryTokenFetched: ("info", "Foundry token fetched"),

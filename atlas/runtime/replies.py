@@ -47,7 +47,7 @@ class Promises(Generic[T]):
             promise.settle(Unavailable())
         return promise
 
-    def settle(self, key: str, outcome: T) -> None:
+    def settle(self, key: str, outcome: T | Exception) -> None:
         if promise := self._waited_for.pop(key, None):
             promise.settle(outcome)
 

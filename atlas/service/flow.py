@@ -13,6 +13,7 @@ from atlas.actors.authenticate import Authenticate
 from atlas.actors.decode import Decode
 from atlas.actors.flatten import Flatten
 from atlas.actors.journal import Journal
+from atlas.actors.people import People
 from atlas.actors.quarantine import Quarantine, Replay
 from atlas.actors.upload import NDJSON, Chance, Errands, Format, Pace, Shape, Upload
 from atlas.core import ports
@@ -72,6 +73,11 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
             stages = Stages(tasks, on_crash)
             quarantine = Quarantine(store.aside, promises, now, watch)
             await quarantine.remember()
+            todo = Errands(uploader, bell)
+            people = People(
+                *(store.people, world.branch, todo, promises),
+                *(quarantine.known.difference_update, now, watch),
+            )
             keeper = stages.spawn_last(quarantine)
             rescue = Rescue(keeper, quarantine.knows)
             journal = Journal(store.intake, promises, bell, watch)
@@ -87,9 +93,9 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
                 replay = Replay(quarantine, decoder, flattener, bell.ring)
                 yield Service(
                     public=listener(actors, world, drain, settings, on_crash),
-                    operator=operator(store, replay, settings),
+                    operator=operator(store, replay, people, settings),
                     drain=drain.begin,
-                    errands=Errands(uploader, bell),
+                    errands=todo,
                 )
                 drain.begin()
             drain_seconds = settings.foundry.drain_seconds

@@ -7,12 +7,13 @@ from starlette.types import ASGIApp
 from atlas import __version__
 from atlas.actors.quarantine import Replay
 from atlas.core.messages import Export, Part, Receipt, User
+from atlas.core.ports import Persons
 from atlas.edge import openapi
 from atlas.edge.app import Errors, public
 from atlas.edge.exports import Exports, Terms
 from atlas.edge.health import Health
 from atlas.edge.operator import Exports as OperatorExports
-from atlas.edge.operator import Guard, application
+from atlas.edge.operator import Guard, People, application
 from atlas.edge.refusals import Refusals
 from atlas.edge.streams import Recall, Streams
 from atlas.edge.waiting import Waiting
@@ -61,8 +62,8 @@ def listener(
     return public(list(routes), Errors(refusals, on_crash), edge.cors_origins)
 
 
-def operator(store: Store, replay: Replay, settings: Settings) -> ASGIApp:
+def operator(store: Store, replay: Replay, people: Persons, settings: Settings) -> ASGIApp:
     hosts = frozenset({"localhost", "127.0.0.1", "::1", settings.operator.address[0]})
     guard = Guard(settings.operator.token, hosts)
     exports = OperatorExports(store.ledger, store.aside, replay)
-    return application(exports.routes(guard))
+    return application([*exports.routes(guard), *People(people).routes(guard)])

@@ -25,6 +25,7 @@ class Store:
     outbox: ports.Outbox
     aside: ports.Aside
     ledger: ports.Ledger
+    people: ports.People
     is_durable: bool
 
 
@@ -44,9 +45,8 @@ def opened(settings: Settings, stderr: TextIO) -> Iterator[tuple[Store, Watch]]:
 
 
 def stored(found: journal.SqliteJournal) -> Store:
-    return Store(
-        found.intake, found.receipts, found.outbox, found.aside, found.ledger, found.is_durable
-    )
+    parts = found.intake, found.receipts, found.outbox, found.aside, found.ledger, found.people
+    return Store(*parts, found.is_durable)
 
 
 @contextmanager

@@ -146,3 +146,40 @@ async def test_a_full_disk_is_a_full_journal_until_there_is_room_again(tmp_path)
         await commits.run(lambda db: db.execute("PRAGMA max_page_count = 1000").fetchone())
         assert await commits.run(keep("b")) == "b"
         assert await kept(commits) == ["b"]
+
+
+async def test_a_file_that_is_written_anew_holds_nothing_that_was_deleted(
+    tmp_path,
+):
+    with committing(tmp_path / "db") as commits:
+        for text in ("a word that goes", "a word that stays"):
+            await commits.run(keep(text))
+        await commits.run(lambda db: db.execute("DELETE FROM kept WHERE text LIKE '%goes'"))
+        await commits.rewrite()
+        assert await kept(commits) == ["a word that stays"]
+
+    text = (tmp_path / "db").read_bytes()
+    assert (b"that goes" in text, b"that stays" in text) == (False, True)
+
+
+async def test_what_the_disk_does_when_a_file_is_written_anew_is_told_and_connected_again(tmp_path):
+    connections = []
+
+    class Failing(sqlite3.Connection):
+        def execute(self, statement, *given):
+            if statement == "VACUUM" and len(connections) == 1:
+                raise an_error_of_the_disk()
+            return super().execute(statement, *given)
+
+    def connect():
+        connections.append(1)
+        return sqlite3.connect(tmp_path / "db", isolation_level=None, factory=Failing)
+
+    with ThreadPoolExecutor(1) as thread:
+        commits = Commits(thread.submit(connect).result(), thread, connect)
+        with pytest.raises(Unavailable, match="SQLITE_IOERR_FSYNC"):
+            await commits.rewrite()
+        await commits.rewrite()
+        thread.submit(commits.close).result()
+
+    assert len(connections) == 2

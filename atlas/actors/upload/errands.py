@@ -25,11 +25,34 @@ class Errands:
 
     async def probe(self) -> Probe:
         branch, elapsed = self.uploader.branch, self.uploader.chance.elapsed
-        async with self.transaction("APPEND") as transaction:
+        async with self.between_groups() as turn, turn.transaction("APPEND") as transaction:
             began = elapsed()
             await branch.put(transaction, names.PROBE, NO_ROW)
             await branch.abort(transaction)
             return Probe(transaction, branch.content_type(), elapsed() - began)
+
+    async def remove(self, paths: Collection[str]) -> Removed:
+        async with self.between_groups() as turn:
+            return await turn.remove(paths)
+
+    @asynccontextmanager
+    async def between_groups(self) -> AsyncIterator["Turn"]:
+        memory = self.uploader.memory
+        async with self.uploader.turn:
+            await self.uploader.settle()
+            memory.is_asked, memory.seen = False, None
+            try:
+                yield Turn(self.uploader)
+                memory.is_asked = True
+            finally:
+                self.bell.ring()  # if it has raised, there is something to ask
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Answers `ports.Turn`."""
+
+    uploader: Upload
 
     async def remove(self, paths: Collection[str]) -> Removed:
         branch, removed = self.uploader.branch, list[str]()
@@ -52,23 +75,9 @@ class Errands:
     async def transaction(self, kind: TransactionKind) -> AsyncIterator[str]:
         """One that is ended inside; otherwise the uploader ends it."""
         uploader = self.uploader
-        async with self.between_groups():
-            await uploader.outbox.attempt(await uploader.branch.look(), kind)
-            transaction = await uploader.begin(kind)
-            await uploader.outbox.begun(transaction)
-            uploader.memory.is_unresolved = False
-            yield transaction
-            await uploader.outbox.ended()
-
-    @asynccontextmanager
-    async def between_groups(self) -> AsyncIterator[None]:
-        """Nothing of ours is open, or claimed."""
-        memory = self.uploader.memory
-        async with self.uploader.turn:
-            await self.uploader.settle()
-            memory.is_asked, memory.seen = False, None
-            try:
-                yield
-                memory.is_asked = True
-            finally:
-                self.bell.ring()  # if it has raised, there is something to ask
+        await uploader.outbox.attempt(await uploader.branch.look(), kind)
+        transaction = await uploader.begin(kind)
+        await uploader.outbox.begun(transaction)
+        uploader.memory.is_unresolved = False
+        yield transaction
+        await uploader.outbox.ended()

@@ -6,8 +6,10 @@ from atlas.core.ports.foundry import (
     Bytes,
     Dataset,
     Errands,
+    Folders,
     History,
     TransactionState,
+    Turn,
 )
 from atlas.core.ports.journal import (
     Aside,
@@ -16,6 +18,8 @@ from atlas.core.ports.journal import (
     Ledger,
     Mailbox,
     Outbox,
+    People,
+    Persons,
     Receipts,
     Replays,
 )
@@ -35,13 +39,17 @@ __all__ = [
     "Compute",
     "Dataset",
     "Errands",
+    "Folders",
     "History",
     "Identities",
     "Intake",
     "Ledger",
     "Mailbox",
     "Outbox",
+    "People",
+    "Persons",
     "Receipts",
     "Replays",
     "TransactionState",
+    "Turn",
 ]

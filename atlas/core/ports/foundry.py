@@ -1,6 +1,7 @@
 """Foundry: one branch of one dataset, to write to and to ask."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Literal, Protocol
 
 from atlas.core.messages import (
@@ -11,6 +12,7 @@ from atlas.core.messages import (
     Seen,
     TransactionKind,
 )
+from atlas.core.people import Standing
 
 SEEN_SECONDS_MAX = 5.0  # how old a look at the branch may be when a transaction is begun
 
@@ -77,7 +79,15 @@ class History(Protocol):
         """
 
 
-class Branch(Dataset, History, Protocol):
+class Folders(Protocol):
+    """What a reader of the branch sees now. Raises FoundryError."""
+
+    async def files_under(self, folder: str) -> Sequence[Standing]:
+        """Every file whose path begins with this folder, which ends with a slash; by path."""
+        ...
+
+
+class Branch(Dataset, History, Folders, Protocol):
     """All that the uploader needs of Foundry."""
 
 
@@ -94,4 +104,16 @@ class Errands(Protocol):
 
     async def remove(self, paths: Collection[str]) -> Removed:
         """Take these files out of the dataset, in one transaction."""
+        ...
+
+    def between_groups(self) -> AbstractAsyncContextManager["Turn"]:
+        """Nothing of ours is open or claimed, and nothing will be until this is left."""
+        ...
+
+
+class Turn(Protocol):
+    """On the branch, as long as one has it. The same is raised, and holds for what raised."""
+
+    async def remove(self, paths: Collection[str]) -> Removed:
+        """As `Errands.remove`."""
         ...

@@ -25,6 +25,7 @@ from atlas.core.messages import (
     TransactionKind,
     User,
 )
+from atlas.core.people import Forgotten, Journaled, Purged, Whereabouts
 
 
 class Intake(Protocol):
@@ -205,6 +206,39 @@ class Ledger(Protocol):
 
     async def ready(self) -> None:
         """Raises JournalFull, or Unavailable while the journal cannot be written."""
+
+
+class People(Protocol):
+    """The journal, asked about one person."""
+
+    async def of(self, user: User) -> Journaled:
+        """What there is of them."""
+        ...
+
+    async def purge(self, user: User) -> Purged:
+        """Forget them: exports, receipts, what their keys name, digests. Others keep theirs.
+
+        Raises Unavailable while something of theirs is claimed: it may be committed any moment.
+        """
+        ...
+
+    async def rewrite(self) -> None:
+        """Let no byte of what was purged stay on the disk. Nothing to do if nothing was.
+
+        Raises JournalFull when the disk has no room for a second journal.
+        """
+
+
+class Persons(Protocol):
+    """One person, in the journal and on the branch. Raises FoundryError."""
+
+    async def where(self, user: User, *, lists: bool = False) -> Whereabouts:
+        """What is there of them; each file by its path, if it `lists` them."""
+        ...
+
+    async def forget(self, user: User) -> Forgotten:
+        """All that can be told apart from what is others', for good. It may be said again."""
+        ...
 
 
 class Outbox(Mailbox, Attempts, Protocol):

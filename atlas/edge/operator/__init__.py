@@ -14,9 +14,10 @@ from starlette.routing import Route
 from atlas.core.errors import AtlasError
 from atlas.edge.operator.exports import Exports
 from atlas.edge.operator.guard import Guard
+from atlas.edge.operator.people import People
 from atlas.edge.refusals import json
 
-__all__ = ["Exports", "Guard", "application"]
+__all__ = ["Exports", "Guard", "People", "application"]
 
 
 def application(routes: Iterable[Route]) -> Starlette:

@@ -137,7 +137,9 @@ class Api:
         rid, path = request.match_info["rid"], request.match_info["path"]
         named = request.query.get("transactionRid")
         if named:
-            self._branches.remove(self._branches.find(rid, named), path)
+            found = self._branches.find(rid, named)
+            self.mind_the_owner(found, "written to")
+            self._branches.remove(found, path)
             return web.Response(status=204)
         found = self._branches.begin(rid, request.query.get("branchName", "master"), "DELETE")
         try:

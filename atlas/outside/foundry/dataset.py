@@ -4,7 +4,7 @@ Endpoints and error names are those of Foundry's public API, v2. FileAlreadyExis
 sizes are strings, and a repeated commit answers TransactionNotOpen with the status it found.
 """
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated
 from urllib.parse import quote
@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 from atlas.core import names
 from atlas.core.errors import BranchBusy, CommitRefused, FileRefused, FoundryError
 from atlas.core.messages import Held, LeftOpen, Seen, TransactionKind
+from atlas.core.people import Standing
 from atlas.core.ports import SEEN_SECONDS_MAX, Bytes, TransactionState
 from atlas.outside.foundry.calls import Answer, Call, Calls
 from atlas.outside.foundry.door import MINUTE_SECONDS
@@ -52,6 +53,7 @@ class File(Struct, frozen=True, rename="camel"):
     path: str
     transaction_rid: str
     size_bytes: Annotated[str, Meta(pattern="^[0-9]{1,18}$")]
+    updated_time: Annotated[datetime, Meta(tz=True)] | None = None
 
 
 class Files(Struct, frozen=True):
@@ -171,6 +173,14 @@ class FoundryDataset:
         files = {} if kind == "DELETE" else await self.files_of(head)  # it takes out, and adds none
         return LeftOpen(head, is_empty=not files) if files.keys() <= set(paths) else None
 
+    async def files_under(self, folder: str) -> Sequence[Standing]:
+        found = [
+            Standing(file.path, file.transaction_rid, int(file.size_bytes), file.updated_time)
+            async for file in self._pages({}, folder)
+            if file.path.startswith(folder)  # whatever else Foundry may call a prefix
+        ]
+        return sorted(found, key=lambda file: file.path)
+
     async def _upload(self, transaction: str, path: str, content: Bytes) -> Answer:
         address = f"{self._home}/files/{quote(path, safe='')}/upload"
         query = {"transactionRid": transaction}
@@ -187,11 +197,16 @@ class FoundryDataset:
                 return int(file.size_bytes)
         return None
 
-    async def _files(self, transaction: str, prefix: str | None = None) -> AsyncIterator[File]:
-        """The files of one transaction, page by page; pages may be of any length."""
+    async def _files(self, transaction: str, prefix: str = "") -> AsyncIterator[File]:
+        """The files of one transaction."""
         query = {"startTransactionRid": transaction, "endTransactionRid": transaction}
-        query |= self._on_branch() | {"pageSize": PAGE_SIZE}
-        if prefix is not None:
+        async for file in self._pages(query, prefix):
+            yield file
+
+    async def _pages(self, query: Mapping[str, str], prefix: str) -> AsyncIterator[File]:
+        """Files page by page; pages may be of any length."""
+        query = {**query, **self._on_branch(), "pageSize": PAGE_SIZE}
+        if prefix:
             query["pathPrefix"] = prefix
         more = True
         while more:

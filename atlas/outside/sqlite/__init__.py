@@ -8,5 +8,6 @@ intake.py    what is accepted; room.py: whether there is room for it
 outbox.py    what the uploader takes; shelf.py: how long it is remembered
 aside.py     what was set aside
 receipts.py  what a sender may ask; ledger.py: what an operator sees
+people.py    what there is of one person, and how it is forgotten
 disk/        the files below, and what can become of them
 """

@@ -85,6 +85,16 @@ class Commits:
         await job.is_done.wait()
         return job.answer()
 
+    async def rewrite(self) -> None:
+        """Write the whole file anew, without what was deleted. Everybody waits until it is done.
+
+        Raises JournalFull when the disk has no room for that, Unavailable when it fails.
+        """
+        loop = asyncio.get_running_loop()
+        error = await loop.run_in_executor(self._thread, self._rewrite)
+        if error is not None:
+            raise error
+
     def _commit_the_line(self) -> None:
         """Nobody's task does this: whoever waits wakes up when his own job is done, and once."""
         jobs = [self._line.popleft() for _ in range(min(len(self._line), JOBS_MAX))]
@@ -119,6 +129,18 @@ class Commits:
                 self.close()
         finally:
             self._undo()
+
+    def _rewrite(self) -> AtlasError | None:
+        """In the thread, where nothing else is under way."""
+        try:
+            self._db = db = self._db or self._connect()
+            db.execute("VACUUM")
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()  # the log holds old pages
+        except sqlite3.Error as error:
+            if primary_code(error) in OF_THE_DISK:
+                self.close()
+            return refusal(error)
+        return None
 
     def _undo(self) -> None:
         if self._db is not None and self._db.in_transaction:

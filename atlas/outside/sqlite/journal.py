@@ -21,6 +21,7 @@ from atlas.outside.sqlite.entries import Entries
 from atlas.outside.sqlite.intake import SqliteIntake
 from atlas.outside.sqlite.ledger import SqliteLedger
 from atlas.outside.sqlite.outbox import SqliteOutbox
+from atlas.outside.sqlite.people import SqlitePeople
 from atlas.outside.sqlite.receipts import SqliteReceipts
 from atlas.outside.sqlite.room import Bounds, Room
 from atlas.outside.sqlite.seal import Seal
@@ -72,6 +73,7 @@ class SqliteJournal:
     outbox: SqliteOutbox
     aside: SqliteAside
     ledger: SqliteLedger
+    people: SqlitePeople
     log_key: bytes = field(repr=False)
     news: "News"
     is_durable: bool
@@ -113,6 +115,7 @@ def opened(
             outbox=SqliteOutbox(commits, entries, room, shelf),
             aside=SqliteAside(commits, entries, room),
             ledger=SqliteLedger(commits, entries, room),
+            people=SqlitePeople(commits, entries),
             log_key=entries.seal.user_key,
             news=news,
             is_durable=path is not None,

@@ -1,0 +1,153 @@
+"""One person: what is there of them, and what was done to forget it.
+
+`user` is a keyed hash of the sub, the same as in the log. Paths hold the sub: they are told to
+whoever asked with it, and stand in no receipt.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+
+from msgspec import Struct
+
+from atlas.core.messages import Status
+
+
+class Standing(Struct, frozen=True):
+    """A file on the branch: of this transaction, and there since this moment, if that is told."""
+
+    path: str
+    transaction: str
+    bytes: int
+    at: datetime | None = None
+
+
+class Shared(Struct, frozen=True):
+    """A file that holds rows of others, too, and of so many exports of this person."""
+
+    path: str
+    exports: int
+
+
+class SetAside(Struct, frozen=True):
+    """An export of theirs that waits for somebody, and why."""
+
+    id: str
+    bytes: int
+    reason: str
+
+
+class Journaled(Struct, frozen=True):
+    """What the journal holds of a person.
+
+    `digests` counts the receipts that were shrunk, by the transaction they name: in which file
+    their rows stand is known of the others only.
+    """
+
+    user: str
+    exports: Mapping[Status, int] = {}
+    shared: tuple[Shared, ...] = ()
+    aside: tuple[SetAside, ...] = ()
+    digests: Mapping[str, int] = {}
+
+
+class Purged(Struct, frozen=True):
+    """What the journal has forgotten, by kind; and the ids of what somebody may still wait for."""
+
+    user: str
+    rows: Mapping[str, int]
+    waiting: tuple[str, ...] = ()
+
+
+class Whereabouts(Struct, frozen=True):
+    """All that Atlas knows of a person. `listed` names each file, if that was asked for."""
+
+    user: str
+    files: int
+    bytes: int
+    first: datetime | None
+    last: datetime | None
+    exports: Mapping[Status, int]
+    digests: int
+    shared: tuple[Shared, ...]
+    aside: tuple[SetAside, ...]
+    listed: tuple[Standing, ...] = ()
+
+    @property
+    def is_nothing(self) -> bool:
+        return not (self.files or self.exports or self.digests)
+
+
+class Forgotten(Struct, frozen=True):
+    """The receipt: what was done, and what is still to be done by others."""
+
+    at: datetime
+    user: str
+    files: int
+    bytes: int
+    transactions: tuple[str, ...]
+    purged: Mapping[str, int]
+    shared: tuple[Shared, ...]
+    to_do: tuple[str, ...]
+
+
+def whereabouts(
+    journal: Journaled, files: Sequence[Standing], shared: tuple[Shared, ...], *, lists: bool
+) -> Whereabouts:
+    moments = [file.at for file in files if file.at is not None]
+    return Whereabouts(
+        user=journal.user,
+        files=len(files),
+        bytes=sum(file.bytes for file in files),
+        first=min(moments, default=None),
+        last=max(moments, default=None),
+        exports=journal.exports,
+        digests=sum(journal.digests.values()),
+        shared=shared,
+        aside=journal.aside,
+        listed=tuple(files) if lists else (),
+    )
+
+
+def shared_files(journal: Journaled, groups: Sequence[Standing]) -> tuple[Shared, ...]:
+    """With those that only digests tell of: of a group file they name the transaction."""
+    exports = {each.path: each.exports for each in journal.shared}
+    for group in groups:
+        more = journal.digests.get(group.transaction, 0)
+        if more:
+            exports[group.path] = exports.get(group.path, 0) + more
+    return tuple(Shared(path, count) for path, count in sorted(exports.items()))
+
+
+def to_do(files: int, shared: Sequence[Shared], *, is_spelled: bool) -> Iterator[str]:
+    """What Atlas cannot do, in the order in which it is to be done."""
+    yield (
+        "Stop the app of this person from sending: the journal no longer knows their exports, and"
+        " whatever is sent from now on is accepted anew."
+    )
+    if shared:
+        yield (
+            "Rewrite the group files that are named here without their rows: they hold rows of"
+            " others, too, and so were left as they are."
+        )
+    if is_spelled:
+        yield (
+            "Look for files of the service before Atlas: this sub has characters that it did not"
+            " encode in paths, so its folder had another name than ours."
+        )
+    if files or shared:
+        yield (
+            "Have Foundry's retention delete what was removed: its bytes stand in the earlier"
+            " transactions and views of the dataset until then."
+        )
+        yield "Build anew every dataset that was made from this one, and its copies elsewhere."
+    yield (
+        "Delete the backups of the journal, and the copies beside it of when it was damaged: they"
+        " hold what was purged, sealed."
+    )
+
+
+def again(reason: str) -> str:
+    return (
+        "Say atlas forget again: the journal could not be written anew, so that what was purged"
+        f" still stands in free pages of its file, sealed. {reason}"
+    )

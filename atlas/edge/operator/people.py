@@ -1,0 +1,48 @@
+"""What is there of one person, and that all of it be forgotten.
+
+A sub stands in no address: those are logged on the way.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from msgspec import Meta, Struct
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from atlas.core.messages import User
+from atlas.core.ports import Persons
+from atlas.edge import body
+from atlas.edge.operator.guard import Guard
+from atlas.edge.refusals import json
+
+BYTES_MAX = 64 * 1024
+
+
+class Asked(Struct, forbid_unknown_fields=True):
+    """The body of both: the sub, and whether each file is to be listed."""
+
+    user: Annotated[str, Meta(min_length=1)]
+    files: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """One method a route."""
+
+    persons: Persons
+
+    def routes(self, guard: Guard) -> list[Route]:
+        return [
+            guard.route("POST", "/where", self.where),
+            guard.route("POST", "/forget", self.forget),
+        ]
+
+    async def where(self, request: Request) -> Response:
+        asked = await body.read(request, Asked, BYTES_MAX)
+        return json(await self.persons.where(User(asked.user), lists=asked.files), 200)
+
+    async def forget(self, request: Request) -> Response:
+        asked = await body.read(request, Asked, BYTES_MAX)
+        return json(await self.persons.forget(User(asked.user)), 200)

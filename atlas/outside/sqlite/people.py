@@ -1,0 +1,81 @@
+"""All that the journal keeps of one person, and how it forgets them.
+
+Deleted rows leave their bytes in free pages and in the log; those of committed exports have done so
+long before. So the whole file is written anew behind a purge. That it is due is noted in the same
+commit: when we are killed in between, it is made up for.
+"""
+
+import sqlite3
+
+from atlas.core import names
+from atlas.core.errors import Unavailable
+from atlas.core.messages import User
+from atlas.core.people import Journaled, Purged, SetAside, Shared
+from atlas.outside.sqlite.commits import Commits
+from atlas.outside.sqlite.entries import FORMATS, Entries
+
+STANDS = "CASE status WHEN 'claimed' THEN 'accepted' ELSE status END"
+EXPORTS = f"SELECT {STANDS}, count(*) FROM export WHERE user = ? GROUP BY 1 ORDER BY 1"
+SHARED = f"""
+    SELECT file, count(*) FROM export
+    WHERE user = ? AND status = 'committed' AND file IS NOT NULL AND file NOT IN {FORMATS}
+    GROUP BY file ORDER BY file
+"""
+ASIDE = """
+    SELECT id, bytes, coalesce(reason, '') FROM export
+    WHERE user = ? AND status = 'set_aside' ORDER BY number
+"""
+DIGESTS = "SELECT coalesce(rid, ''), count(*) FROM digest WHERE user = ? GROUP BY 1"
+CLAIMED = "SELECT 1 FROM export WHERE user = ? AND status = 'claimed'"
+WAITING = "SELECT id FROM export WHERE user = ? AND status IN ('accepted', 'set_aside')"
+DUE = "INSERT OR REPLACE INTO secret VALUES ('rewrite', x'')"
+IS_DUE = "SELECT 1 FROM secret WHERE name = 'rewrite'"
+DONE = "DELETE FROM secret WHERE name = 'rewrite'"
+
+
+class SqlitePeople:
+    """Answers `ports.People`."""
+
+    def __init__(self, commits: Commits, entries: Entries) -> None:
+        self._commits = commits
+        self._entries = entries
+
+    async def of(self, user: User) -> Journaled:
+        given = [self._entries.seal.user(user.sub)]
+
+        def work(db: sqlite3.Connection) -> Journaled:
+            return Journaled(
+                user=given[0][: names.PSEUDONYM_CHARACTERS],
+                exports=dict(db.execute(EXPORTS, given).fetchall()),
+                shared=tuple(Shared(*row) for row in db.execute(SHARED, given)),
+                aside=tuple(SetAside(*row) for row in db.execute(ASIDE, given)),
+                digests=dict(db.execute(DIGESTS, given).fetchall()),
+            )
+
+        return await self._commits.run(work)
+
+    async def purge(self, user: User) -> Purged:
+        given = [self._entries.seal.user(user.sub)]
+
+        def work(db: sqlite3.Connection) -> Purged:
+            if db.execute(CLAIMED, given).fetchone():
+                raise Unavailable("Some of it is on its way to Foundry just now: ask again later.")
+            rows = dict(db.execute(EXPORTS, given).fetchall())
+            waiting = tuple(id for (id,) in db.execute(WAITING, given))
+            (before,) = db.execute("PRAGMA secure_delete").fetchone()
+            db.execute("PRAGMA secure_delete = ON")
+            for table in ("binding", "digest"):
+                rows[table] = db.execute(f"DELETE FROM {table} WHERE user = ?", given).rowcount
+            db.execute("DELETE FROM export WHERE user = ?", given)
+            db.execute(f"PRAGMA secure_delete = {before}")
+            found = {kind: count for kind, count in rows.items() if count}
+            if found:
+                db.execute(DUE)
+            return Purged(given[0][: names.PSEUDONYM_CHARACTERS], found, waiting)
+
+        return await self._commits.run(work)
+
+    async def rewrite(self) -> None:
+        if await self._commits.run(lambda db: db.execute(IS_DUE).fetchone()):
+            await self._commits.rewrite()
+            await self._commits.run(lambda db: db.execute(DONE).rowcount)

@@ -1,0 +1,564 @@
+"""One person: all that is there of them is told, forgotten for good, and nobody else is touched."""
+
+import os
+import shutil
+import sqlite3
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import anyio
+import msgspec
+import pytest
+
+from atlas.actors.people import People
+from atlas.core import names
+from atlas.core.errors import FoundryError, JournalFull
+from atlas.core.events import UploadPaused, UserForgotten
+from atlas.core.messages import Removed, User
+from atlas.core.people import Journaled, Purged
+from atlas.outside.sqlite.schema import LIVE
+from atlas.outside.sqlite.shelf import Shelf
+from atlas.runtime import Promises
+from atlas.settings import Operator
+from tests.conftest import Life, an_export, asgi
+from tests.exports import NOON
+from tests.fakes import Gate, KnownUsers, MemoryDataset, no_answer
+from tests.test_quarantine import POISON, Bug
+
+HOST = {"host": "127.0.0.1:9464"}
+ADA, ZOE = "auth0|ada", "auth0|zoe"
+TABLES = ("export", "binding", "digest")
+
+
+@dataclass
+class Named(KnownUsers):
+    """Whose tokens are whose."""
+
+    subs: dict[str, str] = field(default_factory=dict)
+
+    async def user_of(self, token: str) -> User:
+        return User(self.subs[token])
+
+
+@pytest.fixture
+def life(tmp_path):
+    return Life(tmp_path / "journal")
+
+
+async def asked(flow, path, user=ADA, **more):
+    """The answer of the operator listener."""
+    body = msgspec.json.encode({"user": user, **more})
+    kind = {"content-type": "application/json"}
+    return await asgi(flow.service.operator, "POST", path, HOST | kind, body)
+
+
+async def sent(flow, uuid, user=ADA, **headers):
+    line = b'{"uuid":"%b"}\n' % uuid.encode()
+    return await flow.post(an_export(line), token=f"token-of-{user}", **headers)
+
+
+def removals(life):
+    return [each for each in life.dataset.transactions.values() if each.kind == "DELETE"]
+
+
+def rows_in(journal):
+    """How many of each table; and the ledger balances."""
+    with closing(sqlite3.connect(journal)) as db:
+        for status, *noted in db.execute(LIVE.replace("WHERE", "WHERE 1 OR")).fetchall():
+            count = "SELECT count(*), coalesce(sum(bytes), 0) FROM export WHERE status = ?"
+            assert list(db.execute(count, [status]).fetchone()) == noted, status
+        return {
+            table: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in TABLES
+        }
+
+
+async def test_all_that_is_there_of_a_person_is_told(life):
+    async with life.running() as flow:
+        for uuid in "abc":
+            receipt = (await sent(flow, uuid, Idempotency_Key=uuid)).body
+        await sent(flow, "d", ZOE)
+        found = (await asked(flow, "/where")).body
+        listed = (await asked(flow, "/where", files=True)).body["listed"]
+
+    own = {path: len(file) for path, file in life.dataset.files().items() if "ada" in path}
+    assert (found["files"], found["bytes"]) == (3, sum(own.values()))
+    assert found["exports"] == {"committed": 3}
+    assert (found["digests"], found["shared"], found["aside"], found["listed"]) == (0, [], [], [])
+    assert found["first"] < found["last"]
+    assert {file["path"]: file["bytes"] for file in listed} == own
+    assert listed[-1]["transaction"] == receipt["transaction_rid"]
+
+
+async def test_what_waits_and_what_is_set_aside_is_told_too(life):
+    life.drain_seconds = 0.0
+    life.dataset.refuses.add(f"healthkit/raw/{ADA}/2026-01-02T12-00-00-000Z.ndjson")
+    async with life.running() as flow:
+        set_aside = (await sent(flow, "a")).body["receipt_id"]
+        life.dataset.opened(is_ours=False)  # others can be read, and we do not write
+        await sent(flow, "b", Prefer="respond-async")
+        found = (await asked(flow, "/where")).body
+
+    assert found["exports"] == {"accepted": 1, "set_aside": 1}
+    assert [(each["id"], each["reason"]) for each in found["aside"]] == [
+        (set_aside, "refused by Foundry")
+    ]
+    assert (found["files"], found["first"]) == (0, None)
+
+
+async def test_a_person_that_nobody_knows_is_told_and_forgotten_at_once(life):
+    async with life.running() as flow:
+        await sent(flow, "a", ZOE)
+        found = await asked(flow, "/where")
+        receipt = await asked(flow, "/forget")
+
+    assert (found.status, found.body["files"], found.body["exports"]) == (200, 0, {})
+    assert (receipt.status, receipt.body["files"], receipt.body["purged"]) == (200, 0, {})
+    assert removals(life) == []
+    assert rows_in(life.journal) == {"export": 1, "binding": 0, "digest": 0}
+
+
+async def test_who_is_forgotten_is_nowhere_and_the_receipt_says_what_was_done(life):
+    async with life.running() as flow:
+        for uuid in "abc":
+            await sent(flow, uuid, Idempotency_Key=uuid)
+        await sent(flow, "z", ZOE, Idempotency_Key="z")
+        found = (await asked(flow, "/where")).body
+        receipt = (await asked(flow, "/forget")).body
+        again = (await asked(flow, "/where")).body
+
+    (removal,) = removals(life)
+    assert (removal.state, len(removal.removed)) == ("COMMITTED", 3)
+    assert life.dataset.transactions[receipt["transactions"][0]] is removal
+    assert (receipt["files"], receipt["bytes"]) == (3, found["bytes"])
+    assert receipt["purged"] == {"committed": 3, "binding": 3}
+    assert receipt["user"] == found["user"] == again["user"]
+    assert receipt["shared"] == []
+    assert len(receipt["to_do"]) == 4
+    assert ADA not in str(receipt)
+    assert (again["files"], again["exports"]) == (0, {})
+    assert life.dataset.uuids() == ["z"]
+    assert rows_in(life.journal) == {"export": 1, "binding": 1, "digest": 0}
+    (told,) = flow.seen.of(UserForgotten)
+    assert (told.user, told.files, told.purged) == (ADA, 3, 6)
+
+
+async def test_a_journal_in_memory_forgets_as_well():
+    life = Life(None)
+    async with life.running() as flow:
+        await sent(flow, "a")
+        receipt = await asked(flow, "/forget")
+
+    assert (receipt.status, receipt.body["purged"]) == (200, {"committed": 1})
+    assert life.dataset.rows() == []
+
+
+@pytest.mark.parametrize(
+    ("gone", "stays"),
+    [
+        pytest.param("ada", "ada2", id="one begins as the other"),
+        pytest.param("ada", "ada/", id="and as its folder"),
+        pytest.param("ada/x", "ada", id="a folder in the other's"),
+        pytest.param("Zoë und Söhne", "Zoë", id="what is no plain character"),
+        pytest.param("a%2Fb", "a/b", id="what looks encoded already"),
+        pytest.param("x" * 300, "x" * 301, id="too long for a folder"),
+        pytest.param(".", "..", id="what means something in paths"),
+        pytest.param("*", "%", id="what stands for anything elsewhere"),
+    ],
+)
+async def test_nobody_else_is_touched(life, gone, stays):
+    life.identities = Named(subs={"gone": gone, "stays": stays})
+    async with life.running() as flow:
+        for token in ("gone", "stays"):
+            assert (await flow.post(an_export(), token=token)).status == 200
+        receipt = (await asked(flow, "/forget", gone)).body
+        left = (await asked(flow, "/where", stays)).body
+
+    assert (receipt["files"], receipt["purged"]) == (1, {"committed": 1})
+    is_spelled = names.folder(User(gone)) != gone
+    assert any("before Atlas" in each for each in receipt["to_do"]) is is_spelled
+    assert (left["files"], left["exports"]) == (1, {"committed": 1})
+    assert [row["auth0_user_id"] for row in life.dataset.rows()] == [stays]
+
+
+async def test_files_that_hold_rows_of_others_are_named_and_left(life):
+    """Of some the receipts are whole, of others only digests are left."""
+    life.layout = "per-group"
+    async with life.running() as flow:
+        await sent(flow, "a")
+        await sent(flow, "y", ZOE)
+    shrunk(life.journal)
+    async with life.running() as flow:
+        gate = life.dataset.mishaps["before begin"] = Gate()
+        async with anyio.create_task_group() as senders:
+            senders.start_soon(sent, flow, "b")
+            await gate.reached.wait()
+            senders.start_soon(sent, flow, "c")
+            senders.start_soon(sent, flow, "z", ZOE)
+            await anyio.wait_all_tasks_blocked()
+            gate.opened.set()
+        found = (await asked(flow, "/where")).body
+        receipt = (await asked(flow, "/forget")).body
+
+    first, _, last = sorted(life.dataset.files())
+    assert found["digests"] == 1
+    assert found["shared"] == receipt["shared"]
+    assert receipt["shared"] == [{"path": first, "exports": 1}, {"path": last, "exports": 2}]
+    assert receipt["purged"] == {"committed": 2, "digest": 1}
+    assert any("Rewrite the group files" in each for each in receipt["to_do"])
+    assert (receipt["files"], removals(life)) == (0, [])
+    assert life.dataset.uuids() == ["a", "b", "c", "y", "z"]
+    assert rows_in(life.journal) == {"export": 1, "binding": 0, "digest": 1}
+
+
+def shrunk(journal):
+    """Two months later."""
+    with closing(sqlite3.connect(journal)) as db, db:
+        Shelf(lambda: NOON + timedelta(days=60)).tidy(db)
+    assert rows_in(journal) == {"export": 0, "binding": 0, "digest": 2}
+
+
+async def test_who_waits_for_what_is_purged_is_told_and_nothing_of_it_is_uploaded(life):
+    """Somebody's build holds the branch, so that what came before it was not uploaded."""
+    foreign = life.dataset.opened(is_ours=False)
+    answers = {}
+    async with life.running() as flow, anyio.create_task_group() as senders:
+
+        async def post(uuid, user):
+            answers[uuid] = await sent(flow, uuid, user)
+
+        senders.start_soon(post, "a", ADA)
+        senders.start_soon(post, "z", ZOE)
+        await flow.seen.wait_for(UploadPaused)
+        receipt = (await asked(flow, "/forget")).body
+        life.dataset.transactions[foreign].state = "COMMITTED"
+
+    assert receipt["purged"] == {"accepted": 1}
+    assert (answers["a"].status, answers["a"].body["error"]["code"]) == (410, "FORGOTTEN")
+    assert answers["a"].body["error"]["retryable"] is False
+    assert answers["z"].status == 200
+    assert life.dataset.uuids() == ["z"]
+
+
+async def test_in_a_batch_only_what_is_purged_is_told_so(life):
+    life.dataset.refuses.add("healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson")
+    answers = []
+    async with life.running() as flow, anyio.create_task_group() as senders:
+        chunks = [an_export(b'{"uuid":"a"}\n'), an_export(b'{"uuid":"b"}\n')]
+        await flow.post({"chunks": chunks[:1]}, path="/export/batch")
+        life.dataset.opened(is_ours=False)
+
+        async def post():
+            answers.append(await flow.post({"chunks": chunks}, path="/export/batch"))
+
+        senders.start_soon(post)
+        await flow.seen.wait_for(UploadPaused)
+        receipt = (await asked(flow, "/forget", "ada")).body
+
+    assert receipt["purged"] == {"accepted": 1, "set_aside": 1}
+    (answer,) = answers
+    assert (answer.status, answer.body["chunks_failed"]) == (207, 1)
+    assert [error["code"] for error in answer.body["errors"]] == ["FORGOTTEN"]
+
+
+async def test_what_is_on_its_way_is_waited_for_and_taken_out(life):
+    gate = life.dataset.mishaps["before commit"] = Gate()
+    answers = {}
+    async with life.running() as flow, anyio.create_task_group() as tasks:
+
+        async def keep(name, call, *given):
+            answers[name] = await call(flow, *given)
+
+        tasks.start_soon(keep, "sender", sent, "a")
+        await gate.reached.wait()
+        tasks.start_soon(keep, "operator", asked, "/forget")
+        await anyio.wait_all_tasks_blocked()
+        assert answers == {}
+        gate.opened.set()
+
+    assert answers["sender"].body["status"] == "committed"
+    assert (answers["operator"].body["files"], life.dataset.rows()) == (1, [])
+
+
+async def test_nothing_goes_between_the_look_at_the_files_and_the_purge(life):
+    """What comes in the middle of it is purged with the rest; what comes behind it is new."""
+    answers = {}
+    async with life.running() as flow, anyio.create_task_group() as tasks:
+        await sent(flow, "a")
+        gate = life.dataset.mishaps["before remove"] = Gate()
+
+        async def keep(name, call, *given):
+            answers[name] = await call(flow, *given)
+
+        tasks.start_soon(keep, "operator", asked, "/forget")
+        await gate.reached.wait()
+        tasks.start_soon(keep, "sender", sent, "b")
+        await anyio.wait_all_tasks_blocked()
+        gate.opened.set()
+
+    status = answers["sender"].status
+    purged = answers["operator"].body["purged"]
+    if status == 200:  # its group went between the removal and the next look
+        assert (purged, answers["operator"].body["files"]) == ({"committed": 2}, 2)
+    else:
+        assert (status, purged) == (410, {"accepted": 1, "committed": 1})
+    assert life.dataset.rows() == []
+
+
+async def test_what_crashed_a_stage_is_forgotten_and_its_twin_is_new(life):
+    bug = Bug("Flatten")
+    life.compute = bug.compute
+    async with life.running() as flow:
+        await flow.post(POISON)
+        found = (await asked(flow, "/where", "ada")).body
+        receipt = (await asked(flow, "/forget", "ada")).body
+        bug.is_mended = True
+        again = await flow.post(POISON)
+
+    assert [each["reason"] for each in found["aside"]] == ["it crashes a stage"]
+    assert receipt["purged"] == {"set_aside": 1}
+    assert (again.status, again.body["replayed"]) == (200, False)
+
+
+async def test_what_is_sent_afterwards_is_accepted_anew(life):
+    async with life.running() as flow:
+        before = await sent(flow, "a", Idempotency_Key="k")
+        await asked(flow, "/forget")
+        other = await sent(flow, "b", Idempotency_Key="k")
+        again = await sent(flow, "a")
+
+    assert (other.status, other.body["replayed"]) == (200, False), "its key named another"
+    assert (again.body["replayed"], again.body["receipt_id"]) == (False, before.body["receipt_id"])
+    assert life.dataset.uuids() == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "moment",
+    ["before files_under", "after begin", "before remove", "after remove", "before commit",
+     "after commit"],
+)  # fmt: skip
+async def test_when_foundry_fails_in_the_middle_it_is_said_and_told_again_is_done(life, moment):
+    async with life.running() as flow:
+        await sent(flow, "a")
+        life.dataset.mishaps[moment] = no_answer
+        failed = await asked(flow, "/forget")
+        after = (await asked(flow, "/where")).body["exports"]
+        receipt = await asked(flow, "/forget")
+        other = await sent(flow, "z", ZOE)
+
+    assert (failed.status, failed.body) == (503, {"error": "No answer."})
+    assert after == {"committed": 1}, "the journal comes last"
+    assert (receipt.status, receipt.body["purged"]) == (200, {"committed": 1})
+    assert (other.status, life.dataset.uuids()) == (200, ["z"])
+    assert [each.state for each in removals(life)].count("COMMITTED") == 1
+    assert life.dataset.open_now() == []
+
+
+async def test_while_foundry_is_away_nothing_is_forgotten(life):
+    async with life.running() as flow:
+        await sent(flow, "a")
+        life.dataset.down = True
+        for path in ("/where", "/forget"):
+            answer = await asked(flow, path)
+            assert (answer.status, answer.body) == (503, {"error": "Foundry is down."})
+
+    assert rows_in(life.journal)["export"] == 1
+
+
+@pytest.mark.parametrize("moment", ["after begin", "after remove", "before commit", "after commit"])
+async def test_who_dies_in_the_middle_does_it_in_the_next_life(life, moment):
+    """A process that is killed goes no further than the gate."""
+    async with life.running() as flow:
+        await sent(flow, "a")
+        gate = life.dataset.mishaps[moment] = Gate()
+        async with anyio.create_task_group() as operators:
+            operators.start_soon(asked, flow, "/forget")
+            await gate.reached.wait()
+            life.dataset.down = True
+            operators.cancel_scope.cancel()
+    assert rows_in(life.journal)["export"] == 1
+    life.dataset.down = False
+    async with life.running() as flow:
+        receipt = (await asked(flow, "/forget")).body
+
+    assert receipt["purged"] == {"committed": 1}
+    assert receipt["files"] == (0 if moment == "after commit" else 1)
+    assert (life.dataset.rows(), life.dataset.open_now()) == ([], [])
+    assert rows_in(life.journal) == dict.fromkeys(TABLES, 0)
+
+
+ROWS = b"".join(b'{"uuid":"%b"}\n' % os.urandom(16).hex().encode() for _ in range(2_000))
+
+
+def sealed_in(journal):
+    """What stands sealed in its rows now: a piece out of the middle of each. Asked of a copy."""
+    copy = shutil.copytree(journal.parent, journal.parent.with_name("copy")) / journal.name
+    with closing(sqlite3.connect(copy)) as db:
+        found = db.execute("SELECT label, payload FROM export WHERE payload IS NOT NULL")
+        blobs = [blob for row in found.fetchall() for blob in row]
+    return [blob[len(blob) // 2 :][:64] for blob in blobs]
+
+
+def on_the_disk(journal):
+    """All that lies in its folder."""
+    return b"".join(file.read_bytes() for file in journal.parent.iterdir() if file.is_file())
+
+
+@pytest.mark.parametrize("is_killed", [False, True], ids=["at once", "after a kill"])
+async def test_no_byte_of_what_is_purged_stays_on_the_disk(tmp_path, is_killed):
+    """Neither of what is in a row, nor of what was committed and is in no row any more."""
+    life = Life(tmp_path / "state" / "journal", journal_bytes_max=100_000_000)
+    life.journal.parent.mkdir()
+    foreign = life.dataset.opened(is_ours=False)
+    async with life.running() as flow:
+        for user in (ADA, ZOE):
+            await flow.post(an_export(ROWS), token=f"token-of-{user}", Prefer="respond-async")
+        sealed = sealed_in(life.journal)
+        life.dataset.transactions[foreign].state = "ABORTED"
+        await flow.is_empty()
+        assert [each in on_the_disk(life.journal) for each in sealed] == [True] * 4
+        if is_killed:
+            await flow.people.purge(User(ADA))
+        else:
+            await asked(flow, "/forget")
+            left = on_the_disk(life.journal)
+    if is_killed:  # behind the purge
+        async with life.running() as flow:
+            assert (await asked(flow, "/forget")).body["purged"] == {}
+            left = on_the_disk(life.journal)
+
+    assert [each in left for each in sealed[:2]] == [False, False]
+    assert sealed[2] in left, "Zoë's receipt stays"
+    assert rows_in(life.journal)["export"] == 1
+
+
+async def test_without_room_to_write_the_journal_anew_the_receipt_says_so_first():
+    class Full:
+        async def of(self, user):
+            return Journaled("a-hash")
+
+        async def purge(self, user):
+            return Purged("a-hash", {"committed": 1})
+
+        async def rewrite(self):
+            raise JournalFull("There is no room on the disk of the journal.")
+
+    receipt = await alone(Full(), MemoryDataset()).forget(User(ADA))
+
+    assert receipt.to_do[0].startswith("Say atlas forget again")
+    assert receipt.to_do[0].endswith("There is no room on the disk of the journal.")
+    assert receipt.purged == {"committed": 1}
+
+
+@dataclass
+class Turns:
+    """Errands of which each has the branch for itself."""
+
+    dataset: MemoryDataset
+    stays: bool = False  # what is taken out of it
+
+    @asynccontextmanager
+    async def between_groups(self):
+        yield self
+
+    async def remove(self, paths):
+        transaction = await self.dataset.begin("DELETE")
+        for path in [] if self.stays else paths:
+            await self.dataset.remove(transaction, path)
+        await self.dataset.commit(transaction)
+        return Removed(len(paths), transaction)
+
+
+class Empty:
+    async def of(self, user):
+        return Journaled("a-hash")
+
+    async def purge(self, user):
+        return Purged("a-hash", {})
+
+    async def rewrite(self): ...
+
+
+def alone(journal, dataset, files_max=5_000, **more):
+    turns = Turns(dataset, **more)
+    rest = Promises(), len, lambda: NOON, lambda _event: None
+    return People(journal, dataset, turns, *rest, files_max)
+
+
+async def with_files(count):
+    dataset = MemoryDataset()
+    transaction = await dataset.begin()
+    for number in range(count):
+        await dataset.put(transaction, f"healthkit/raw/{ADA}/{number}.ndjson", b"row\n")
+    await dataset.commit(transaction)
+    return dataset
+
+
+async def test_very_many_files_are_taken_out_in_several_transactions():
+    dataset = await with_files(7)
+    receipt = await alone(Empty(), dataset, files_max=3).forget(User(ADA))
+
+    removed = [len(each.removed) for each in dataset.transactions.values() if each.removed]
+    assert removed == [3, 3, 1]
+    assert (receipt.files, receipt.bytes, len(receipt.transactions)) == (7, 28, 3)
+    assert dataset.files() == {}
+
+
+async def test_a_foundry_that_takes_nothing_out_is_not_asked_for_ever():
+    dataset = await with_files(1)
+    with pytest.raises(FoundryError, match="does not take them out"):
+        await alone(Empty(), dataset, stays=True).forget(User(ADA))
+
+
+JSON = {"content-type": "application/json"}
+
+
+@pytest.mark.parametrize("path", ["/where", "/forget"])
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        pytest.param(b'{"user":""}', JSON, 400, id="an empty user"),
+        pytest.param(b"{}", JSON, 400, id="no user"),
+        pytest.param(b'{"user":7}', JSON, 400, id="a number"),
+        pytest.param(b'{"user":null}', JSON, 400, id="null"),
+        pytest.param(b'["auth0|ada"]', JSON, 400, id="a list"),
+        pytest.param(b'{"user":"auth0|ada","all":true}', JSON, 400, id="an unknown word"),
+        pytest.param(b'{"user":"\\ud800"}', JSON, 400, id="half a character"),
+        pytest.param(b'{"user":"auth0|ada"', JSON, 400, id="half a body"),
+        pytest.param(b'{"user":"\xff"}', JSON, 400, id="no UTF-8"),
+        pytest.param(b"", JSON, 400, id="nothing"),
+        pytest.param(b'{"user":"%b"}' % (b"a" * 70_000), JSON, 413, id="far too much"),
+        pytest.param(b'{"user":"auth0|ada"}', {"content-type": "text/plain"}, 415, id="a text"),
+        pytest.param(b'{"user":"auth0|ada"}', JSON | {"origin": "http://evil"}, 403, id="a page"),
+        pytest.param(b'{"user":"auth0|ada"}', JSON | {"host": "evil"}, 421, id="another host"),
+    ],
+)
+async def test_what_names_nobody_does_nothing(life, path, body, headers, status):
+    async with life.running() as flow:
+        await sent(flow, "a")
+        answer = await asgi(flow.service.operator, "POST", path, HOST | headers, body)
+
+    assert (answer.status, answer.body.keys()) == (status, {"error"})
+    assert "ada" not in answer.body["error"]
+    assert life.dataset.uuids() == ["a"]
+
+
+async def test_no_address_holds_a_sub_and_none_of_it_is_public(life):
+    async with life.running() as flow:
+        for method, path in (("GET", "/where"), ("GET", "/forget"), ("POST", f"/forget/{ADA}")):
+            answer = await asgi(flow.service.operator, method, path, HOST)
+            assert answer.status in {404, 405}
+        for path in ("/where", "/forget"):
+            assert (await flow.send("POST", path, "token-of-ada")).status == 404
+
+
+async def test_a_token_that_is_configured_must_be_brought(life):
+    class Operated(Life):
+        def settings(self):
+            return msgspec.structs.replace(super().settings(), operator=Operator(token="t"))
+
+    life = Operated(life.journal)
+    async with life.running() as flow:
+        await sent(flow, "a")
+        assert (await asked(flow, "/forget")).status == 401
+    assert life.dataset.uuids() == ["a"]
