@@ -1,11 +1,13 @@
 """The flattener: the text of an export in, rows of the dataset out."""
 
+from collections import Counter
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from io import BytesIO
 
 from atlas.core import names, ndjson, rows
 from atlas.core.errors import NotNdjson
+from atlas.core.events import LinesRejected, Watch
 from atlas.core.messages import Decoded, Flattened, Packed, Reject
 from atlas.core.ports import Clock, Compute
 
@@ -24,6 +26,7 @@ class Flatten:
     compute: Compute
     pack: Pack
     now: Clock
+    watch: Watch
 
     async def handle(self, export: Decoded, /) -> Flattened:
         head, at = export.head, self.now()
@@ -33,6 +36,7 @@ class Flatten:
             len(export.text), tabulated, export.text, header, export.first, self.pack
         )
         if not table.ingested:
+            self.watch(LinesRejected(head.correlation_id, table.reasons))
             raise NotNdjson(table.rejects)
         return Flattened(export.id, head, at, table)
 
@@ -46,14 +50,16 @@ def tabulated(
     in a worker, where large blocks are always new ones, an eighth more time.
     """
     lines = ndjson.split(text, first)
-    file, rejects = BytesIO(), list[Reject]()
+    file, rejects, reasons = BytesIO(), list[Reject](), Counter[str]()
     ingested = rejected = 0
     for at in range(0, len(lines), STEP_LINES):
         table = rows.flatten(lines[at : at + STEP_LINES], header, first + at)
         file.write(table.ndjson)
         ingested += table.ingested
         rejected += table.rejected
-        rejects += table.rejects[: rows.REJECTS_SHOWN - len(rejects)]
+        if table.rejects:
+            rejects += table.rejects[: rows.REJECTS_SHOWN - len(rejects)]
+            reasons.update(table.reasons)
         yield
     packed, size = pack(file.getvalue()), file.tell()
-    return Packed(packed, size, ingested, rejected, tuple(rejects))
+    return Packed(packed, size, ingested, rejected, tuple(rejects), dict(reasons))

@@ -42,6 +42,7 @@ class Journal:
                     table.ingested,
                     table.rejected,
                     size,
+                    table.reasons,
                 )
             )
         return self.pending(receipt, promise)

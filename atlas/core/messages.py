@@ -102,13 +102,14 @@ class Table(Struct, frozen=True):
     """Rows as NDJSON, as they stand in a file of their own, and what was left out of it.
 
     `ingested` counts its rows, `rejected` the lines that became none, of which `rejects` tells
-    the first few.
+    the first few, and `reasons` how many there are of each.
     """
 
     ndjson: bytes
     ingested: int
     rejected: int
     rejects: tuple[Reject, ...] = ()
+    reasons: Mapping[str, int] = {}
 
 
 class Packed(Struct, frozen=True):
@@ -119,6 +120,7 @@ class Packed(Struct, frozen=True):
     ingested: int
     rejected: int
     rejects: tuple[Reject, ...] = ()
+    reasons: Mapping[str, int] = {}
 
 
 class Flattened(Struct, frozen=True):

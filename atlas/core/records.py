@@ -76,8 +76,16 @@ class Record(Struct, rename="camel", forbid_unknown_fields=True, gc=False):
 
 
 class Bad(Exception):
-    """This line becomes no row; why, without a byte of it."""
+    """This line becomes no row; why, as one of REASONS."""
 
+
+TOO_LONG = f"longer than {LINE_BYTES_MAX} bytes"
+TOO_DEEP = f"nested deeper than {DEPTH_MAX}"
+NOT_UTF8 = "not UTF-8"
+OUT_OF_RANGE = "a number is out of range"
+NOT_VALID = "not valid JSON"
+NO_OBJECT = "not a JSON object"
+REASONS = TOO_LONG, NOT_UTF8, TOO_DEEP, OUT_OF_RANGE, NOT_VALID, NO_OBJECT
 
 JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
@@ -131,22 +139,22 @@ def sound(line: bytes) -> Mapping[str, object]:
     inspect while they decode it.
     """
     if len(line) > LINE_BYTES_MAX:
-        raise Bad(f"longer than {LINE_BYTES_MAX} bytes")
+        raise Bad(TOO_LONG)
     with suppress(*NOT_JSON):
         return _shallow.decode(line)
     try:
         str(line, "utf-8")
         record = _anything.decode(line)
     except UnicodeDecodeError as error:
-        raise Bad("not UTF-8") from error
+        raise Bad(NOT_UTF8) from error
     except RecursionError as error:
-        raise Bad(f"nested deeper than {DEPTH_MAX}") from error
+        raise Bad(TOO_DEEP) from error
     except msgspec.ValidationError as error:
-        raise Bad("a number is out of range") from error
+        raise Bad(OUT_OF_RANGE) from error
     except msgspec.DecodeError as error:
-        raise Bad("not valid JSON") from error
+        raise Bad(NOT_VALID) from error
     if not isinstance(record, dict):
-        raise Bad("not a JSON object")
+        raise Bad(NO_OBJECT)
     inspect(record)
     return record
 
@@ -162,10 +170,10 @@ def inspect(record: object) -> None:
             elif isinstance(value, list):
                 below.extend(value)
             elif isinstance(value, int) and not is_finite(value):
-                raise Bad("a number is out of range")
+                raise Bad(OUT_OF_RANGE)
         level = below
     if any(isinstance(value, dict | list) for value in level):
-        raise Bad(f"nested deeper than {DEPTH_MAX}")
+        raise Bad(TOO_DEEP)
 
 
 def text(value: object) -> str:

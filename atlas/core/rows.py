@@ -1,6 +1,7 @@
 """The row that a HealthKit record becomes: 21 columns, in the order of the dataset."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 from msgspec import Raw, Struct
@@ -76,7 +77,13 @@ def flatten(
     ndjson = _encoder.encode_lines(rows(lines, header, read, left))
     rejected = len(left.rejects)
     ingested = len(lines) - left.blank - rejected
-    return Table(ndjson, ingested, rejected, tuple(left.rejects[:REJECTS_SHOWN]))
+    shown = tuple(left.rejects[:REJECTS_SHOWN])
+    return Table(ndjson, ingested, rejected, shown, reasons_of(left.rejects))
+
+
+def reasons_of(rejects: Sequence[Reject]) -> Mapping[str, int]:
+    """How many there are of each."""
+    return dict(Counter(reject.reason for reject in rejects)) if rejects else {}
 
 
 def rows(

@@ -1,8 +1,9 @@
 """The public listener: its routes behind one door."""
 
 import re
+import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +15,18 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from atlas.core.errors import AtlasError, MethodNotAllowed, NotFound, Rejected
+from atlas.core.events import RequestAnswered, Watch
 from atlas.edge.refusals import Refusals
 from atlas.runtime import OnCrash
 
 CORRELATION_ID = re.compile(r"[\x20-\x7e]{1,128}")
 EXPOSED = ("X-Correlation-Id", "Retry-After", "Location", "Idempotency-Replayed")
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 DROP_BYTES_MAX = 1024 * 1024
 DROP_SECONDS_MAX = 2.0
@@ -62,7 +66,9 @@ class Errors:
         return await self.refuse(request, AtlasError())
 
 
-def public(routes: list[BaseRoute], errors: Errors, cors_origins: tuple[str, ...]) -> ASGIApp:
+def public(
+    routes: Sequence[Route], errors: Errors, cors_origins: tuple[str, ...], watch: Watch
+) -> ASGIApp:
     """The application. Every answer carries X-Correlation-Id, whatever went wrong."""
     cors = Middleware(
         CORSMiddleware,
@@ -72,21 +78,52 @@ def public(routes: list[BaseRoute], errors: Errors, cors_origins: tuple[str, ...
         expose_headers=list(EXPOSED),
     )
     app = Starlette(
-        routes=routes,
+        routes=list(routes),
         middleware=[cors] if cors_origins else [],
         exception_handlers=errors.handlers(),
     )
     app.router.redirect_slashes = False
-    return Door(app)
+    return Door(app, Templates(routes), watch)
+
+
+class Templates:
+    """The routes as the code has them: what whoever asks has made up is none of them."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._plain = {route.path for route in routes if not route.param_convertors}
+        self._others = [route for route in routes if route.param_convertors]
+
+    def of(self, path: str) -> str:
+        if path in self._plain:
+            return path
+        return next((route.path for route in self._others if route.path_regex.match(path)), "none")
 
 
 class Door:
-    """Gives every request a correlation id, and closes behind whoever was answered early."""
+    """Gives every request a correlation id, closes behind whoever was answered early, and tells."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, templates: Templates, watch: Watch) -> None:
         self._app = app
+        self._templates = templates
+        self._watch = watch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began, status = time.perf_counter(), 0
+
+        async def told(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._answer(scope, receive, told)
+        finally:
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            route, seconds = self._templates.of(scope["path"]), time.perf_counter() - began
+            self._watch(RequestAnswered(scope["correlation_id"], route, method, status, seconds))
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         given = Headers(scope=scope).get("x-correlation-id", "")
         scope["correlation_id"] = given if CORRELATION_ID.fullmatch(given) else str(uuid.uuid4())
         is_read = not has_body(Headers(scope=scope))

@@ -16,6 +16,9 @@ from atlas.core import events, names
 from atlas.core.events import Event
 
 SENTENCES: dict[type, tuple[str, str]] = {
+    events.RequestAnswered: ("debug", "Request answered"),
+    events.StageWorked: ("debug", "Stage worked"),
+    events.LinesRejected: ("debug", "No line of an export is good"),
     events.ExportAccepted: ("info", "Uploading HealthKit data to dataset"),
     events.ExportReplayed: ("info", "HealthKit export came again"),
     events.CountsDiffer: ("warning", "recordCount is not what was received"),
@@ -37,11 +40,14 @@ SENTENCES: dict[type, tuple[str, str]] = {
     events.UserForgotten: ("warning", "User forgotten"),
     events.KeysFetched: ("info", "Auth0 signing keys fetched"),
     events.KeysUnavailable: ("warning", "Auth0 signing keys cannot be fetched"),
+    events.FoundryCalled: ("debug", "Foundry called"),
     events.FoundryTokenFetched: ("info", "Foundry token fetched"),
+    events.FoundryTokenRefused: ("warning", "Foundry gives no token"),
     events.ActorCrashed: ("error", "An actor crashed"),
     events.DrainStarted: ("info", "Shutting down"),
     events.DrainEnded: ("info", "Shut down"),
 }
+NUMBERS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 SHOWN = {
     "correlation_id": "correlationId",
     "transaction": "transactionRid",
@@ -62,7 +68,7 @@ def logger(stream: TextIO, level: str) -> Any:
             structlog.processors.JSONRenderer(encoded),
         ]
     )
-    return structlog.wrap_logger(
+    lazy = structlog.wrap_logger(
         structlog.PrintLogger(stream),
         processors=[
             structlog.processors.add_log_level,
@@ -70,8 +76,8 @@ def logger(stream: TextIO, level: str) -> Any:
             *render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        cache_logger_on_first_use=True,
     )
+    return lazy.bind()
 
 
 def in_order(_log: object, _method: str, line: dict[str, Any]) -> dict[str, Any]:
@@ -94,14 +100,10 @@ class Log:
     shows_users: bool = False
 
     def watch(self, event: Event) -> None:
-        """One line for an event."""
-        if isinstance(event, events.RequestRead):
-            kind = "batch" if event.is_batch else "raw"
-            self.tell("info", f"Processing HealthKit {kind} export to dataset", event)
-        elif isinstance(event, events.RequestRefused):
-            self.tell("error" if event.status >= 500 else "warning", refusal(event), event)
-        else:
-            self.tell(*SENTENCES[type(event)], event)
+        """One line for an event; most are of a level that is told to nobody, as a rule."""
+        level, message = SENTENCES.get(type(event)) or sentence(event)
+        if self.log.is_enabled_for(NUMBERS[level]):
+            self.tell(level, message, event)
 
     def tell(self, level: str, message: str, event: Event) -> None:
         fields = {
@@ -109,10 +111,20 @@ class Log:
         }
         if "user" in fields and fields["user"] is not None and not self.shows_users:
             fields["user"] = names.pseudonym(self.key, str(fields["user"]))
+        if not fields.get("reasons", True):
+            del fields["reasons"]  # nothing was rejected, as a rule
         if "path" in fields and not self.shows_users:
             del fields["path"]  # it holds the sub
         with suppress(OSError, ValueError):  # a log that is full or closed refuses no export
             getattr(self.log, level)(message, datasetRid=self.dataset_rid, **fields)
+
+
+def sentence(event: Event) -> tuple[str, str]:
+    """The level and the sentence of an event where they depend on what it holds."""
+    if isinstance(event, events.RequestRefused):
+        return "error" if event.status >= 500 else "warning", refusal(event)
+    is_batch = isinstance(event, events.RequestRead) and event.is_batch
+    return "info", f"Processing HealthKit {'batch' if is_batch else 'raw'} export to dataset"
 
 
 def refusal(event: events.RequestRefused) -> str:

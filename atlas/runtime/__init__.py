@@ -17,7 +17,7 @@ from atlas.runtime.budget import Budget
 from atlas.runtime.computing import Computing
 from atlas.runtime.memory import give_back_large_blocks
 from atlas.runtime.replies import Bell, Pending, Promise, Promises, Reply
-from atlas.runtime.stages import Address, Envelope, Rescue, Stage, Stages
+from atlas.runtime.stages import Address, Envelope, OnWork, Queue, Rescue, Stage, Stages
 from atlas.runtime.supervision import OnCrash, Restarts, answering, supervise
 from atlas.runtime.together import side_by_side
 
@@ -29,9 +29,11 @@ __all__ = [
     "Envelope",
     "Lock",
     "OnCrash",
+    "OnWork",
     "Pending",
     "Promise",
     "Promises",
+    "Queue",
     "Reply",
     "Rescue",
     "Restarts",

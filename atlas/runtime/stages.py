@@ -1,9 +1,10 @@
 """Stages, and the bounded channels between them."""
 
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
@@ -65,12 +66,39 @@ class Stage(Protocol[In_contra, Out_co]):
     async def handle(self, message: In_contra, /) -> Out_co: ...
 
 
+class Queue(NamedTuple):
+    """How many messages wait for a stage, and how many can."""
+
+    depth: int
+    size: int
+
+
+OnWork = Callable[[str, Any, float], None]
+
+
+def nobody_asks(_stage: str, _message: object, _seconds: float) -> None:
+    """Who started the stages does not want to know what they do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """Starts stages in a task group, and tells of their crashes."""
+    """Starts stages in a task group, and tells of their crashes.
+
+    And of their work: which stage, on what message, for how many seconds.
+    """
 
     tasks: TaskGroup
     on_crash: OnCrash
+    on_work: OnWork = nobody_asks
+    inboxes: dict[str, MemoryObjectReceiveStream[Any]] = field(default_factory=dict)
+
+    def queues(self) -> Mapping[str, Queue]:
+        """What waits before each stage just now."""
+        found = {}
+        for name, inbox in self.inboxes.items():
+            seen = inbox.statistics()
+            found[name] = Queue(seen.current_buffer_used, int(seen.max_buffer_size))
+        return found
 
     def spawn(
         self,
@@ -83,35 +111,51 @@ class Stages:
     ) -> Address[In, Answer]:
         """Start a stage that sends on what it makes; with a rescue, what it cannot bear there."""
 
+        name, handle = type(stage).__name__, self._timed(stage)
+
         async def step(envelope: Envelope[In, Answer]) -> bool:
             if rescue is not None and rescue.knows(envelope.body):
                 await rescue.address.send(envelope)
                 return True
             try:
-                made = await stage.handle(envelope.body)
+                made = await handle(envelope.body)
             except AtlasError:
                 raise
             except Exception as crash:
                 if rescue is None:
                     raise
-                self.on_crash(type(stage).__name__, crash)
+                self.on_crash(name, crash)
                 await rescue.address.send(envelope)  # and no twin of it comes here again
                 return False
             await onward.send(envelope.forward(made))
             return True
 
-        return self._start(_Work(type(stage).__name__, step, onward.stream), size, at_once)
+        return self._start(_Work(name, step, onward.stream), size, at_once)
 
     def spawn_last(
         self, stage: Stage[In, Answer], *, size: int = 16, at_once: int = 1
     ) -> Address[In, Answer]:
         """Start a stage whose result is the answer."""
+        handle = self._timed(stage)
 
         async def step(envelope: Envelope[In, Answer]) -> bool:
-            envelope.reply.settle(await stage.handle(envelope.body))
+            envelope.reply.settle(await handle(envelope.body))
             return True
 
         return self._start(_Work(type(stage).__name__, step, nullcontext()), size, at_once)
+
+    def _timed(self, stage: Stage[In, Out]) -> Callable[[In], Awaitable[Out]]:
+        """Its work, of which is told how long it took, however it ended."""
+        name = type(stage).__name__.lower()
+
+        async def handle(message: In) -> Out:
+            began = time.perf_counter()
+            try:
+                return await stage.handle(message)
+            finally:
+                self.on_work(name, message, time.perf_counter() - began)
+
+        return handle
 
     def _start(self, work: "_Work[In, Answer]", size: int, at_once: int) -> Address[In, Answer]:
         async def run() -> None:
@@ -132,6 +176,7 @@ class Stages:
 
         restarts = Restarts()
         stream, inbox = anyio.create_memory_object_stream[Envelope[In, Answer]](size)
+        self.inboxes[work.name.lower()] = inbox
         self.tasks.start_soon(live, name=work.name)
         return Address(stream)
 

@@ -18,10 +18,10 @@ from atlas.actors.quarantine import Quarantine, Replay
 from atlas.actors.upload import NDJSON, Chance, Errands, Format, Pace, Shape, Upload
 from atlas.core import ports
 from atlas.core.errors import BadSetting, Unavailable
-from atlas.core.events import ActorCrashed, DrainEnded, ParquetOfEach, Watch
+from atlas.core.events import ActorCrashed, DrainEnded, ParquetOfEach, StageWorked, Watch
 from atlas.core.messages import Receipt
 from atlas.outside.sqlite.packing import pack, unpack
-from atlas.runtime import Bell, OnCrash, Promises, Rescue, Restarts, Stages, supervise
+from atlas.runtime import Bell, OnCrash, OnWork, Promises, Rescue, Restarts, Stages, supervise
 from atlas.service.drain import Drain
 from atlas.service.listeners import Actors, listener, operator
 from atlas.service.world import World
@@ -70,7 +70,7 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
         run = partial(uploader.run, bell, restarts)
         uploads.start_soon(supervise, "Upload", run, restarts, on_crash)
         async with anyio.create_task_group() as tasks:
-            stages = Stages(tasks, on_crash)
+            stages = Stages(tasks, on_crash, work_teller(watch))
             quarantine = Quarantine(store.aside, promises, now, watch)
             await quarantine.remember()
             todo = Errands(uploader, bell)
@@ -82,7 +82,7 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
             rescue = Rescue(keeper, quarantine.knows)
             journal = Journal(store.intake, promises, bell, watch)
             journaler = stages.spawn_last(journal, at_once=64)
-            flatten = Flatten(compute, pack, now)
+            flatten = Flatten(compute, pack, now, watch)
             flattener = stages.spawn(flatten, journaler, rescue=rescue, at_once=FLATTEN_AT_ONCE)
             decode = Decode(compute, limits.bytes_max, limits.lines_max, watch)
             decoder = stages.spawn(decode, flattener, rescue=rescue, at_once=2)
@@ -145,6 +145,15 @@ def crash_teller(watch: Watch) -> OnCrash:
         frames = traceback.extract_tb(error.__traceback__)
         where = tuple(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
         watch(ActorCrashed(actor, type(error).__name__, where))
+
+    return tell
+
+
+def work_teller(watch: Watch) -> OnWork:
+    """The work of a stage as an event."""
+
+    def tell(stage: str, _message: object, seconds: float) -> None:
+        watch(StageWorked(stage, seconds))
 
     return tell
 

@@ -59,7 +59,7 @@ def listener(
     }
     health = Health(checks, __version__, now)
     routes = [*exports.routes(), *health.routes(), openapi.route(__version__)]
-    return public(list(routes), Errors(refusals, on_crash), edge.cors_origins)
+    return public(routes, Errors(refusals, on_crash), edge.cors_origins, watch)
 
 
 def operator(store: Store, replay: Replay, people: Persons, settings: Settings) -> ASGIApp:

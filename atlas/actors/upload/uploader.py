@@ -16,7 +16,7 @@ from atlas.core.errors import (
     FoundryError,
     Unavailable,
 )
-from atlas.core.events import Watch
+from atlas.core.events import Because, Watch
 from atlas.core.messages import File, Receipt, Seen, TransactionKind
 from atlas.core.ports import SEEN_SECONDS_MAX, Branch, Bytes, Compute, Outbox
 from atlas.runtime import Bell, Budget, Lock, Promises, Restarts, side_by_side
@@ -42,6 +42,8 @@ class Memory:
     is_excused: bool = False  # it was Foundry that ended what is claimed
     is_turn_of_suspects: bool = False
     is_unresolved: bool = False  # an attempt before this one may still open a transaction
+    is_busy: bool = False  # there was a group before this one
+    because: Because = "idle"  # what the group that is begun next did not wait for any longer
     failures: int = 0
     begun_at: float | None = None
     seen: tuple[float, Seen] | None = None
@@ -84,7 +86,7 @@ class Upload:
 
     async def empty(self, bell: Bell, restarts: Restarts) -> None:
         """Upload group after group. While Foundry is down, try again and again."""
-        more = True
+        more, self.memory.is_busy = True, False
         while more and not bell.is_down:
             try:
                 async with self.turn:
@@ -93,7 +95,7 @@ class Upload:
                     return
                 async with self.turn:
                     await self.settle()  # an errand may have left something to ask
-                    more = await self.upload()
+                    more = self.memory.is_busy = await self.upload()
                 self.memory.failures = 0
                 restarts.has_worked = True
             except Unavailable as error:
@@ -115,8 +117,11 @@ class Upload:
         """An idle uploader starts at once; a busy one when the commit interval is over, or when
         a whole group has gathered: to wait with that would make no transaction fewer.
         """
+        self.memory.because = "interval" if self.memory.is_busy else "idle"
         while (seconds := self.seconds_to_next()) > 0:
+            self.memory.because = "interval"
             if await self.outbox.is_full(self.pace.group):
+                self.memory.because = "full"
                 return False
             if await bell.down_within(min(seconds, FULL_SECONDS)):
                 return True
@@ -158,15 +163,19 @@ class Upload:
             if put.unsure:
                 there = await self.outcomes.standing(there, transaction)
             await self.outcomes.complete(there, transaction)
-            exports = sum(len(file.exports) for file in there)
-            size, seconds = size_of(there), self.chance.elapsed() - started
-            self.watch(events.GroupCommitted(transaction, exports, size, seconds))
+            self.tell(transaction, there, self.chance.elapsed() - started)
         else:
             await self.branch.abort(transaction)
         if not put.is_whole or len(there) < len(put.there):
             await self.outcomes.fail(put.group.exports, named=put.named)
         await self.outbox.ended()
         return True
+
+    def tell(self, transaction: str, files: list[File], seconds: float) -> None:
+        exports = [export for file in files for export in file.exports]
+        size, rows = size_of(files), sum(export.records for export in exports)
+        totals = len(exports), size, seconds, rows
+        self.watch(events.GroupCommitted(transaction, *totals, self.memory.because))
 
     async def look(self) -> Seen | None:
         """The branch before we begin: as our last commit left it, if that was a moment ago.
@@ -208,8 +217,8 @@ class Upload:
         """
         put = Put(await self.outbox.note(transaction, self.pace.group))
         self.memory.is_unresolved = False
-        size = size_of(put.group.files)
-        self.watch(events.GroupStarted(transaction, len(put.group.exports), size))
+        exports, size = len(put.group.exports), size_of(put.group.files)
+        self.watch(events.GroupStarted(transaction, exports, size, self.memory.because))
 
         async def put_in(file: File) -> None:
             try:

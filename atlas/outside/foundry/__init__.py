@@ -54,5 +54,5 @@ async def connected(
     async with aiohttp.ClientSession(connector=connector) as session:
         token = FoundryToken(session, credentials, seconds, watch)
         door = Door(elapsed, random, allowed.calls_per_minute)
-        calls = Calls(session, token, place.host, seconds, door)
+        calls = Calls(session, token, place.host, seconds, door, watch)
         yield FoundryDataset(calls, place.dataset_rid, place.branch, seconds)

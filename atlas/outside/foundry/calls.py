@@ -4,6 +4,7 @@ What counts is the status first: 429 and 503 have no body, 502 may be HTML, and 
 is never passed on.
 """
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from msgspec import Struct
 from yarl import URL
 
 from atlas.core.errors import NOT_JSON, FoundryError
+from atlas.core.events import FoundryCalled, Operation, Watch
 from atlas.core.ports import Bytes
 from atlas.outside.foundry.door import Door
 from atlas.outside.foundry.token import FoundryToken
@@ -44,9 +46,10 @@ class Failure(Struct, frozen=True):
 class Call:
     """One question. `path` is percent-encoded already and follows /api/v2.
 
-    `answer_bytes` are those of a large answer.
+    `operation` is what it is for; `answer_bytes` are those of a large answer.
     """
 
+    operation: Operation
     method: Literal["GET", "POST", "DELETE"]
     path: str
     query: Mapping[str, str] | None = None
@@ -98,12 +101,14 @@ class Calls:
         host: str,
         seconds: float,
         door: Door,
+        watch: Watch,
     ) -> None:
         self._session = session
         self._token = token
         self._base = f"{host}/api/v2"
         self._seconds = seconds
         self._door = door
+        self._watch = watch
         self._again = stamina.AsyncRetryingCaller(
             attempts=4, timeout=None, wait_initial=0.2, wait_max=5.0
         ).on(worth_another_try)
@@ -123,26 +128,26 @@ class Calls:
         """stamina costs a tenth of an upload, so it is told of the first try when that failed."""
         for error in failed:
             raise error
-        return await self.ask_once(call)
+        return await self.ask_once(call, is_retry=True)
 
-    async def ask_once(self, call: Call) -> Answer:
+    async def ask_once(self, call: Call, *, is_retry: bool = False) -> Answer:
         """Ask. Raises FoundryError; what raised may have happened all the same."""
         token = await self._token.get()
-        answer = await self._send(call, token)
+        answer = await self._send(call, token, is_retry=is_retry)
         if answer.status == 401:  # expired early, or revoked; nothing was done
             self._token.refuse(token)
-            answer = await self._send(call, await self._token.get())
+            answer = await self._send(call, await self._token.get(), is_retry=True)
         if answer.status == 401:
             raise FoundryError("Foundry does not take the token that it gave us (401).")
         return answer
 
-    async def _send(self, call: Call, token: str) -> Answer:
+    async def _send(self, call: Call, token: str, *, is_retry: bool) -> Answer:
         headers = {"Authorization": f"Bearer {token}"}
         if call.content_type is not None:
             headers["Content-Type"] = call.content_type
         async with self._door.turn():
             try:
-                answer = await self._answer(call, headers)
+                answer = await self._answer(call, headers, is_retry=is_retry)
             except FoundryError as error:
                 wait = error.retry_seconds
                 self._door.failed(None if wait is None else min(wait, WAIT_SECONDS_MAX))
@@ -150,7 +155,8 @@ class Calls:
             self._door.worked()
             return answer
 
-    async def _answer(self, call: Call, headers: Mapping[str, str]) -> Answer:
+    async def _answer(self, call: Call, headers: Mapping[str, str], *, is_retry: bool) -> Answer:
+        began, status = time.perf_counter(), 0
         try:
             async with self._session.request(
                 call.method,
@@ -162,9 +168,13 @@ class Calls:
                 allow_redirects=False,
             ) as answer:
                 body = await answer.read()
-                return understood(answer.status, answer.headers, body)
+                status = answer.status
+                return understood(status, answer.headers, body)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Passing(f"Foundry does not answer ({type(error).__name__}).") from error
+        finally:
+            seconds = time.perf_counter() - began
+            self._watch(FoundryCalled(call.operation, status, seconds, is_retry))
 
 
 def url(address: str, query: Mapping[str, str] | None) -> URL:

@@ -6,7 +6,7 @@ sizes are strings, and a repeated commit answers TransactionNotOpen with the sta
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import quote
 
 import msgspec
@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 
 from atlas.core import names
 from atlas.core.errors import BranchBusy, CommitRefused, FileRefused, FoundryError
+from atlas.core.events import Operation
 from atlas.core.messages import Held, LeftOpen, Seen, TransactionKind
 from atlas.core.people import Standing
 from atlas.core.ports import SEEN_SECONDS_MAX, Bytes, TransactionState
@@ -73,15 +74,14 @@ class FoundryDataset:
         self._content_type = NDJSON
 
     async def look(self) -> Seen:
-        answer = await self._get(f"/branches/{quote(self._branch, safe='')}")
+        answer = await self._get("look", f"/branches/{quote(self._branch, safe='')}")
         return Seen(answer.read(Branch).transaction_rid, answer.at)
 
     async def begin(self, kind: TransactionKind = "APPEND") -> str:
         """Asked once: whether a lost answer has opened a transaction is found out by looking."""
         body = msgspec.json.encode({"transactionType": kind})
-        call = Call(
-            "POST", self._home + "/transactions", self._on_branch(), body, "application/json"
-        )
+        address = self._home + "/transactions"
+        call = Call("begin", "POST", address, self._on_branch(), body, "application/json")
         answer = await self._calls.ask_once(call)
         if answer.error.error_name == "OpenTransactionAlreadyExists":
             raise BranchBusy
@@ -109,7 +109,9 @@ class FoundryDataset:
 
     async def remove(self, transaction: str, path: str) -> bool:
         address = f"{self._home}/files/{quote(path, safe='')}"
-        answer = await self._calls.ask(Call("DELETE", address, {"transactionRid": transaction}))
+        answer = await self._calls.ask(
+            Call("remove", "DELETE", address, {"transactionRid": transaction})
+        )
         if answer.error.error_name in NO_FILE:
             return False
         expect(answer)
@@ -136,7 +138,7 @@ class FoundryDataset:
             raise FoundryError("Foundry answers an abort and has not aborted.")
 
     async def state_of(self, transaction: str) -> TransactionState:
-        answer = await self._ask_get(f"/transactions/{quote(transaction, safe='')}")
+        answer = await self._ask_get("transaction", f"/transactions/{quote(transaction, safe='')}")
         if answer.error.error_name == "TransactionNotFound":
             return "ABORTED"
         return expect(answer).read(Transaction).status
@@ -145,7 +147,7 @@ class FoundryDataset:
         return {file.path: int(file.size_bytes) async for file in self._files(transaction)}
 
     async def holder_of(self, path: str) -> Held | None:
-        answer = await self._ask_get(f"/files/{quote(path, safe='')}", self._on_branch())
+        answer = await self._ask_get("file", f"/files/{quote(path, safe='')}", self._on_branch())
         if answer.error.error_name in NO_FILE:
             return None
         file = expect(answer).read(File)
@@ -153,8 +155,8 @@ class FoundryDataset:
 
     async def content(self, path: str, size: int) -> bytes:
         address = f"{self._home}/files/{quote(path, safe='')}/content"
-        answer = await self._calls.ask(Call("GET", address, self._on_branch(), answer_bytes=size))
-        return expect(answer).body
+        call = Call("content", "GET", address, self._on_branch(), answer_bytes=size)
+        return expect(await self._calls.ask(call)).body
 
     async def left_open(
         self, seen: Seen, paths: Collection[str], kind: TransactionKind = "APPEND"
@@ -162,7 +164,7 @@ class FoundryDataset:
         head = (await self.look()).head
         if head in {"", seen.head}:
             return None
-        answer = await self._get(f"/transactions/{quote(head, safe='')}")
+        answer = await self._get("transaction", f"/transactions/{quote(head, safe='')}")
         found = answer.read(Transaction)
         # the head has moved since we looked, so it was created later, whatever two clocks say
         earliest = seen.at - timedelta(seconds=CLOCKS_SECONDS)
@@ -185,11 +187,11 @@ class FoundryDataset:
         address = f"{self._home}/files/{quote(path, safe='')}/upload"
         query = {"transactionRid": transaction}
         kind = self._content_type if names.format_of(path) == "ndjson" else OCTETS
-        return await self._calls.ask(Call("POST", address, query, content, kind))
+        return await self._calls.ask(Call("put", "POST", address, query, content, kind))
 
-    async def _end(self, transaction: str, how: str) -> Answer:
+    async def _end(self, transaction: str, how: Literal["commit", "abort"]) -> Answer:
         address = f"{self._home}/transactions/{quote(transaction, safe='')}/{how}"
-        return await self._calls.ask(Call("POST", address))
+        return await self._calls.ask(Call(how, "POST", address))
 
     async def _size_in(self, transaction: str, path: str) -> int | None:
         async for file in self._files(transaction, path):
@@ -210,17 +212,21 @@ class FoundryDataset:
             query["pathPrefix"] = prefix
         more = True
         while more:
-            page = (await self._get("/files", query)).read(Files)
+            page = (await self._get("files", "/files", query)).read(Files)
             for file in page.data:
                 yield file
             more = bool(page.next_page_token)
             query["pageToken"] = page.next_page_token or ""
 
-    async def _get(self, path: str, query: Mapping[str, str] | None = None) -> Answer:
-        return expect(await self._ask_get(path, query))
+    async def _get(
+        self, operation: Operation, path: str, query: Mapping[str, str] | None = None
+    ) -> Answer:
+        return expect(await self._ask_get(operation, path, query))
 
-    async def _ask_get(self, path: str, query: Mapping[str, str] | None = None) -> Answer:
-        return await self._calls.ask(Call("GET", self._home + path, query))
+    async def _ask_get(
+        self, operation: Operation, path: str, query: Mapping[str, str] | None = None
+    ) -> Answer:
+        return await self._calls.ask(Call(operation, "GET", self._home + path, query))
 
     def _on_branch(self) -> dict[str, str]:
         return {"branchName": self._branch}

@@ -1,5 +1,6 @@
 """Who we are to Foundry: a service user, by client credentials (multipass, OAuth 2.0)."""
 
+import time
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from authlib.oauth2.rfc6749.parameters import prepare_token_request
 from msgspec import Meta, Struct
 
 from atlas.core.errors import NOT_JSON, FoundryError
-from atlas.core.events import FoundryTokenFetched, Watch
+from atlas.core.events import FoundryCalled, FoundryTokenFetched, FoundryTokenRefused, Watch
 
 SCOPE = "api:datasets-read api:datasets-write"
 EARLY_SECONDS = 60
@@ -59,26 +60,37 @@ class FoundryToken:
         return "access_token" in self._token and not self._token.is_expired(leeway=self._early)
 
     async def _fetch(self) -> None:
+        try:
+            self._token = await self._fetched()
+        except FoundryError as error:
+            self._watch(FoundryTokenRefused(str(error)))
+            raise
+        lasts = self._token.get("expires_in", 0)
+        self._early = min(EARLY_SECONDS, lasts // 2)
+        self._watch(FoundryTokenFetched(lasts))
+
+    async def _fetched(self) -> Any:
         credentials = self._credentials
         client = ClientAuth(credentials.client_id, credentials.client_secret, "client_secret_post")
         form = prepare_token_request("client_credentials", scope=SCOPE)
         headers = {"Content-Type": "application/x-www-form-urlencoded;charset=UTF-8"}
         url, headers, body = client.prepare("POST", credentials.url, headers, form)
+        began, status = time.perf_counter(), 0
         try:
             async with self._session.post(
                 url, data=body, headers=headers, timeout=self._timeout, allow_redirects=False
             ) as answer:
-                status = answer.status
                 text = await answer.read()
+                status = answer.status
         except (aiohttp.ClientError, TimeoutError) as error:
             raise FoundryError(
                 f"Foundry's token endpoint does not answer ({type(error).__name__}): "
                 "is FOUNDRY_OAUTH_TOKEN_URL right?"
             ) from error
-        self._token = token_in(status, text)
-        lasts = self._token.get("expires_in", 0)
-        self._early = min(EARLY_SECONDS, lasts // 2)
-        self._watch(FoundryTokenFetched(lasts))
+        finally:
+            seconds = time.perf_counter() - began
+            self._watch(FoundryCalled("token", status, seconds, is_retry=False))
+        return token_in(status, text)
 
 
 Seconds = Annotated[int, Meta(ge=0, le=2**40)]

@@ -1,0 +1,93 @@
+"""Everything that happens and is worth a log line or a metric; readers decide which.
+
+No event carries a value from the data, a token, or Foundry's own words. `user` is a sub: readers
+show a keyed hash of it.
+"""
+
+from collections.abc import Callable
+
+from atlas.core.events import flow, foundry, journal, senders
+from atlas.core.events.flow import (
+    ActorCrashed,
+    DrainEnded,
+    DrainStarted,
+    ExportAccepted,
+    ExportQuarantined,
+    ExportReplayed,
+    LinesRejected,
+    ParquetOfEach,
+    StageWorked,
+)
+from atlas.core.events.foundry import (
+    Because,
+    ExportCommitted,
+    ExportSetAside,
+    FoundryCalled,
+    FoundryTokenFetched,
+    FoundryTokenRefused,
+    GroupCommitted,
+    GroupRecovered,
+    GroupStarted,
+    Operation,
+    OrphanAborted,
+    OrphanSuspected,
+    SecondWriter,
+    UploadPaused,
+    UserForgotten,
+)
+from atlas.core.events.journal import (
+    JournalDamaged,
+    KeyBesideJournal,
+    LedgerUnbalanced,
+)
+from atlas.core.events.senders import (
+    ClientStuck,
+    CountsDiffer,
+    KeysFetched,
+    KeysUnavailable,
+    RequestAnswered,
+    RequestRead,
+    RequestRefused,
+)
+
+__all__ = [
+    "ActorCrashed",
+    "Because",
+    "ClientStuck",
+    "CountsDiffer",
+    "DrainEnded",
+    "DrainStarted",
+    "Event",
+    "ExportAccepted",
+    "ExportCommitted",
+    "ExportQuarantined",
+    "ExportReplayed",
+    "ExportSetAside",
+    "FoundryCalled",
+    "FoundryTokenFetched",
+    "FoundryTokenRefused",
+    "GroupCommitted",
+    "GroupRecovered",
+    "GroupStarted",
+    "JournalDamaged",
+    "KeyBesideJournal",
+    "KeysFetched",
+    "KeysUnavailable",
+    "LedgerUnbalanced",
+    "LinesRejected",
+    "Operation",
+    "OrphanAborted",
+    "OrphanSuspected",
+    "ParquetOfEach",
+    "RequestAnswered",
+    "RequestRead",
+    "RequestRefused",
+    "SecondWriter",
+    "StageWorked",
+    "UploadPaused",
+    "UserForgotten",
+    "Watch",
+]
+
+Event = senders.Event | flow.Event | journal.Event | foundry.Event
+Watch = Callable[[Event], None]

@@ -1,0 +1,82 @@
+"""What becomes of an export on its way to the journal, and of the stages that it passes."""
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+
+class StageWorked(Struct, frozen=True):
+    """A stage has handled a message, be it with an error for an answer."""
+
+    stage: str
+    seconds: float
+
+
+class LinesRejected(Struct, frozen=True):
+    """No line of an export is good: how many are bad, by the reason. Nothing of it is kept."""
+
+    correlation_id: str
+    reasons: Mapping[str, int]
+
+
+class ExportAccepted(Struct, frozen=True):
+    """An export is safe with us for the first time; `reasons` are why so many were rejected."""
+
+    id: str
+    correlation_id: str
+    user: str
+    records: int
+    rejected: int
+    bytes: int
+    reasons: Mapping[str, int] = {}
+
+
+class ExportReplayed(Struct, frozen=True):
+    """An export came again, and joined the first: nothing new was kept."""
+
+    id: str
+    correlation_id: str
+    user: str
+
+
+class ExportQuarantined(Struct, frozen=True):
+    """An export has crashed a stage: it is kept as it came, and no twin of it gets there again."""
+
+    id: str
+    correlation_id: str
+    user: str
+
+
+class ActorCrashed(Struct, frozen=True):
+    """A stage met a bug. `where` names its code, innermost last; the values are left out."""
+
+    actor: str
+    error: str
+    where: tuple[str, ...]
+
+
+class ParquetOfEach(Struct, frozen=True):
+    """Parquet saves much where many rows stand together, and little in a file for each export."""
+
+
+class DrainStarted(Struct, frozen=True):
+    """We were told to end."""
+
+
+class DrainEnded(Struct, frozen=True):
+    """The flow is empty; this many exports wait in the journal for the next start."""
+
+    waiting: int
+
+
+Event = (
+    StageWorked
+    | LinesRejected
+    | ExportAccepted
+    | ExportReplayed
+    | ExportQuarantined
+    | ActorCrashed
+    | ParquetOfEach
+    | DrainStarted
+    | DrainEnded
+)

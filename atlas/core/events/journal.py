@@ -1,0 +1,32 @@
+"""What the disk does to the journal."""
+
+from msgspec import Struct
+
+
+class KeyBesideJournal(Struct, frozen=True):
+    """No key is set: the journal is sealed with one that lies beside it. Who has both reads it."""
+
+    file: str
+
+
+class JournalDamaged(Struct, frozen=True):
+    """Something kept in the journal has changed on the disk: what cannot be read is not sent.
+
+    A copy of the journal as it was found is kept, if this was seen at the start.
+    """
+
+    what: str
+    id: str | None = None
+    correlation_id: str | None = None
+    copy: str | None = None
+
+
+class LedgerUnbalanced(Struct, frozen=True):
+    """The ledger said another number of exports than there are. It says the right one now."""
+
+    status: str
+    noted: int
+    counted: int
+
+
+Event = KeyBesideJournal | JournalDamaged | LedgerUnbalanced
