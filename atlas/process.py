@@ -14,13 +14,12 @@ from starlette.types import ASGIApp
 
 from atlas import service
 from atlas.core.errors import CannotStart
-from atlas.core.events import Watch
 from atlas.runtime import give_back_large_blocks
-from atlas.service import Store, World
+from atlas.service import Readers, Store, World
 from atlas.settings import Settings
 
 Beside = Callable[[], AbstractAsyncContextManager[None]]
-Connect = Callable[[Settings, Store, Watch], AbstractAsyncContextManager[World]]
+Connect = Callable[[Settings, Store, Readers], AbstractAsyncContextManager[World]]
 
 GRACE_SECONDS = 3  # for answers under way: whoever waits for a commit is told at once
 KEEP_ALIVE_SECONDS = 75
@@ -37,14 +36,14 @@ def run(
     connect: Connect = service.connected,
 ) -> None:
     """Open the journal, then serve until a signal. `beside` runs for as long."""
-    with service.opened(settings, sys.stderr) as (store, watch):
+    with service.opened(settings, sys.stderr) as (store, readers):
 
         async def main() -> None:
             public, operator = settings.edge, settings.operator.address
             with bind(public.host, public.port) as front, bind(*operator) as back:
                 async with (
                     beside(),
-                    connect(settings, store, watch) as world,
+                    connect(settings, store, readers) as world,
                     service.serving(world, settings) as atlas,
                 ):
                     tell(address(front))

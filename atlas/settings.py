@@ -114,12 +114,16 @@ class Log(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Operator(Struct, frozen=True, forbid_unknown_fields=True):
-    """The listener for operators, HOST:PORT; on any but loopback addresses a token is required."""
+    """The listener for operators, HOST:PORT; on any but loopback addresses a token is required.
+
+    With `metrics_open` the metrics are shown without it, and nothing else.
+    """
 
     listen: Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\[\]]+):[0-9]{1,5}$")] = (
         "127.0.0.1:9464"
     )
     token: str = ""
+    metrics_open: bool = False
 
     @property
     def address(self) -> tuple[str, int]:

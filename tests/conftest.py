@@ -22,7 +22,7 @@ from atlas.core.ports import Compute, Identities, Outbox, People
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
 from atlas.runtime import Computing
-from atlas.service import Service, World, serving, stored
+from atlas.service import Readers, Service, World, reading, serving, stored
 from atlas.settings import Auth0, Edge, Export, Foundry, Settings
 from tests.exports import NOON, SHELF
 from tests.fakes import KnownUsers, MemoryDataset
@@ -80,6 +80,7 @@ class Flow:
     seen: Seen
     outbox: Outbox
     people: People
+    readers: Readers
 
     async def post(
         self,
@@ -175,9 +176,10 @@ class Life:
     async def running(self) -> AsyncIterator[Flow]:
         """Not a fixture: a task group must be left by the task that entered it."""
         seen = Seen()
+        readers = reading(self.settings(), seen.watch, lambda: NOON)
         bounds = Bounds(self.journal_bytes_max, self.journal_exports_max, self.free_bytes_min)
         with opened(self.journal, bounds, shelf=SHELF) as journal:
-            journal.news.listen(seen.watch)
+            journal.news.listen(readers.watch)
             store = stored(journal)
             world = World(
                 identities=self.identities,
@@ -186,10 +188,10 @@ class Life:
                 now=lambda: NOON,
                 chance=Chance(anyio.current_time, Quick(1).random),
                 compute=self.compute,
-                watch=seen.watch,
+                readers=readers,
             )
             async with serving(world, self.settings()) as service:
-                yield Flow(service, seen, journal.outbox, journal.people)
+                yield Flow(service, seen, journal.outbox, journal.people, readers)
         assert self.dataset.complaints == []
 
     def settings(self) -> Settings:

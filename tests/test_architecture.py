@@ -23,6 +23,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "outside/foundry": ("core", "aiohttp anyio authlib msgspec stamina yarl"),
     "outside/sqlite": ("core", "anyio cryptography msgspec zstandard"),
     "outside/log": ("core", "msgspec structlog"),
+    "outside/metrics": ("core", "prometheus_client"),
     "outside/parquet": ("core", "msgspec pyarrow"),
     "local": ("", "aiohttp joserfc msgspec"),
     "settings": ("core", "msgspec"),

@@ -17,10 +17,9 @@ from pathlib import Path
 
 from atlas import process, service
 from atlas.core.errors import CannotStart
-from atlas.core.events import Watch
 from atlas.prove import bugs, mines
 from atlas.prove.mines import Mine
-from atlas.service import Store, World
+from atlas.service import Readers, Store, World
 from atlas.settings import Settings, load
 
 
@@ -31,8 +30,8 @@ def main(settings: Path, clock: Path, point: Sequence[str]) -> None:
         return datetime.now(UTC) + timedelta(seconds=float(clock.read_text() or 0))
 
     @asynccontextmanager
-    async def connected(settings: Settings, store: Store, watch: Watch) -> AsyncIterator[World]:
-        async with service.connected(settings, store, watch, wall) as world:
+    async def connected(settings: Settings, store: Store, readers: Readers) -> AsyncIterator[World]:
+        async with service.connected(settings, store, readers, wall) as world:
             yield laid(mine, world) if mine else world
 
     if mine and mine.point == mines.SQLITE:

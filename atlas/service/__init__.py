@@ -2,6 +2,7 @@
 
 store.py      the journal, for a service or for one command
 world.py      the systems that the settings name, time, chance, processors
+readers.py    who reads what happens: metrics, picture, log
 flow.py       the actors between them, from the edge to the uploader
 listeners.py  what is served where
 drain.py      how it ends
@@ -10,10 +11,12 @@ alone.py      for one command, where no service runs
 
 from atlas.service.alone import persons
 from atlas.service.flow import Service, errands, serving
+from atlas.service.readers import Readers, reading
 from atlas.service.store import Store, abandon, opened, stored, unheld
 from atlas.service.world import World, connected
 
 __all__ = [
+    "Readers",
     "Service",
     "Store",
     "World",
@@ -22,6 +25,7 @@ __all__ = [
     "errands",
     "opened",
     "persons",
+    "reading",
     "serving",
     "stored",
     "unheld",

@@ -2,6 +2,8 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from functools import partial
 
 import anyio
 
@@ -12,6 +14,7 @@ from atlas.core.events import Event
 from atlas.core.messages import Receipt
 from atlas.runtime import Promises
 from atlas.service.flow import errands
+from atlas.service.readers import reading
 from atlas.service.store import Store
 from atlas.service.world import connected
 from atlas.settings import Settings
@@ -22,7 +25,8 @@ END_SECONDS = 10.0
 @asynccontextmanager
 async def persons(settings: Settings, store: Store) -> AsyncIterator[ports.Persons]:
     """Whom nobody waits for. What is left open is ended, even behind a Ctrl-C."""
-    async with connected(settings, store, unheard) as world:
+    readers = reading(settings, unheard, partial(datetime.now, UTC))
+    async with connected(settings, store, readers) as world:
         todo = errands(world, settings)
         waiting, branch = Promises[Receipt](), world.branch
         try:

@@ -20,6 +20,7 @@ from atlas.core import ports
 from atlas.core.errors import BadSetting, Unavailable
 from atlas.core.events import ActorCrashed, DrainEnded, ParquetOfEach, StageWorked, Watch
 from atlas.core.messages import Receipt
+from atlas.edge.operator import Live, Lookout
 from atlas.outside.sqlite.packing import pack, unpack
 from atlas.runtime import Bell, OnCrash, OnWork, Promises, Rescue, Restarts, Stages, supervise
 from atlas.service.drain import Drain
@@ -91,13 +92,15 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
             async with keeper.stream, doorkeeper.stream, decoder.stream:
                 actors = Actors(doorkeeper, decoder, journal.recall)
                 replay = Replay(quarantine, decoder, flattener, bell.ring)
-                yield Service(
-                    public=listener(actors, world, drain, settings, on_crash),
-                    operator=operator(store, replay, people, settings),
-                    drain=drain.begin,
-                    errands=todo,
-                )
-                drain.begin()
+                live = Live(world.readers.picture, Lookout(store.ledger, stages.queues, drain))
+                async with live.ticking(on_crash):
+                    yield Service(
+                        public=listener(actors, world, drain, settings, on_crash),
+                        operator=operator(world, replay, people, live, settings),
+                        drain=drain.begin,
+                        errands=todo,
+                    )
+                    drain.begin()
             drain_seconds = settings.foundry.drain_seconds
             uploads.cancel_scope.deadline = anyio.current_time() + drain_seconds
     watch(DrainEnded(await store.outbox.waiting()))

@@ -1,6 +1,6 @@
 """What is served where: to phones in public, to operators behind their token."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from starlette.types import ASGIApp
 
@@ -13,13 +13,13 @@ from atlas.edge.app import Errors, public
 from atlas.edge.exports import Exports, Terms
 from atlas.edge.health import Health
 from atlas.edge.operator import Exports as OperatorExports
-from atlas.edge.operator import Guard, People, application
+from atlas.edge.operator import Guard, Live, People, Scrapes, application
 from atlas.edge.refusals import Refusals
 from atlas.edge.streams import Recall, Streams
 from atlas.edge.waiting import Waiting
+from atlas.outside import metrics
 from atlas.runtime import Address, OnCrash, Pending
 from atlas.service.drain import Drain
-from atlas.service.store import Store
 from atlas.service.world import World
 from atlas.settings import Settings
 
@@ -62,8 +62,19 @@ def listener(
     return public(routes, Errors(refusals, on_crash), edge.cors_origins, watch)
 
 
-def operator(store: Store, replay: Replay, people: Persons, settings: Settings) -> ASGIApp:
-    hosts = frozenset({"localhost", "127.0.0.1", "::1", settings.operator.address[0]})
-    guard = Guard(settings.operator.token, hosts)
+def operator(
+    world: World, replay: Replay, people: Persons, live: Live, settings: Settings
+) -> ASGIApp:
+    ours, store = settings.operator, world.store
+    guard = Guard(ours.token, frozenset({"localhost", "127.0.0.1", "::1", ours.address[0]}))
+    without_token = replace(guard, token="")
+    scrapes = Scrapes(live.lookout, world.readers.metrics.text, metrics.CONTENT_TYPE)
     exports = OperatorExports(store.ledger, store.aside, replay)
-    return application([*exports.routes(guard), *People(people).routes(guard)])
+    return application(
+        [
+            *exports.routes(guard),
+            *People(people).routes(guard),
+            *live.routes(guard),
+            *scrapes.routes(without_token if ours.metrics_open else guard),
+        ]
+    )

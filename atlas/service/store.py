@@ -8,11 +8,11 @@ from functools import partial
 from typing import TextIO
 
 from atlas.core import ports
-from atlas.core.events import Watch
 from atlas.outside import log
 from atlas.outside.sqlite import journal, keys
 from atlas.outside.sqlite.room import Bounds
 from atlas.outside.sqlite.shelf import Shelf
+from atlas.service.readers import Readers, reading
 from atlas.settings import Settings
 
 
@@ -30,8 +30,8 @@ class Store:
 
 
 @contextmanager
-def opened(settings: Settings, stderr: TextIO) -> Iterator[tuple[Store, Watch]]:
-    """The journal, and the log of what happens. Raises JournalHeld, CannotStart.
+def opened(settings: Settings, stderr: TextIO) -> Iterator[tuple[Store, Readers]]:
+    """The journal, and who reads what happens. Raises JournalHeld, CannotStart.
 
     To be entered before an event loop runs: it may wait for a predecessor to end.
     """
@@ -39,9 +39,10 @@ def opened(settings: Settings, stderr: TextIO) -> Iterator[tuple[Store, Watch]]:
         store = stored(found)
         stream = log.logger(stderr, settings.log.level)
         rid, shows_users = settings.foundry.dataset_rid, settings.log.user_ids
-        watch = log.Log(stream, rid, found.log_key, shows_users).watch
-        found.news.listen(watch)
-        yield store, watch
+        told = log.Log(stream, rid, found.log_key, shows_users)
+        readers = reading(settings, told.watch, partial(datetime.now, UTC))
+        found.news.listen(readers.watch)
+        yield store, readers
 
 
 def stored(found: journal.SqliteJournal) -> Store:

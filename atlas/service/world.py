@@ -13,6 +13,7 @@ from atlas.core import ports
 from atlas.core.events import Watch
 from atlas.outside import auth0, foundry
 from atlas.runtime import Computing
+from atlas.service.readers import Readers
 from atlas.service.store import Store
 from atlas.settings import Settings
 
@@ -29,15 +30,22 @@ class World:
     now: ports.Clock
     chance: Chance
     compute: ports.Compute
-    watch: Watch
+    readers: Readers
+
+    @property
+    def watch(self) -> Watch:
+        return self.readers.watch
 
 
 @asynccontextmanager
 async def connected(
-    settings: Settings, store: Store, watch: Watch, wall: ports.Clock = lambda: datetime.now(UTC)
+    settings: Settings,
+    store: Store,
+    readers: Readers,
+    wall: ports.Clock = lambda: datetime.now(UTC),
 ) -> AsyncIterator[World]:
     """The systems that the settings name. Nothing is asked of them yet."""
-    tenant, stack = settings.auth0, settings.foundry
+    tenant, stack, watch = settings.auth0, settings.foundry, readers.watch
     now = clock(wall, time.monotonic)
     place = foundry.Target(stack.host, stack.dataset_rid, stack.branch)
     client = foundry.Credentials(stack.oauth_token_url, stack.client_id, stack.client_secret)
@@ -54,7 +62,7 @@ async def connected(
         ) as branch,
     ):
         computing = Computing(processes(settings))
-        yield World(identities, store, branch, now, chance, computing, watch)
+        yield World(identities, store, branch, now, chance, computing, readers)
 
 
 def clock(wall: ports.Clock, elapsed: Callable[[], float]) -> ports.Clock:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from atlas.core.messages import (
+    Depth,
     Entry,
     File,
     FileFormat,
@@ -203,6 +204,10 @@ class Ledger(Protocol):
 
     async def entry(self, id: str) -> Entry | None:
         """One export, by its receipt id or the beginning of it; None if several begin so, too."""
+
+    async def depth(self) -> Depth:
+        """How much stands in it, at a price that does not grow with that."""
+        ...
 
     async def ready(self) -> None:
         """Raises JournalFull, or Unavailable while the journal cannot be written."""

@@ -14,10 +14,25 @@ from starlette.routing import Route
 from atlas.core.errors import AtlasError
 from atlas.edge.operator.exports import Exports
 from atlas.edge.operator.guard import Guard
+from atlas.edge.operator.live import Live
+from atlas.edge.operator.lookout import Lookout
 from atlas.edge.operator.people import People
+from atlas.edge.operator.picture import Picture
+from atlas.edge.operator.scrapes import Scrapes
+from atlas.edge.operator.shown import About
 from atlas.edge.refusals import json
 
-__all__ = ["Exports", "Guard", "People", "application"]
+__all__ = [
+    "About",
+    "Exports",
+    "Guard",
+    "Live",
+    "Lookout",
+    "People",
+    "Picture",
+    "Scrapes",
+    "application",
+]
 
 
 def application(routes: Iterable[Route]) -> Starlette:

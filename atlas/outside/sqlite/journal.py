@@ -114,7 +114,7 @@ def opened(
             receipts=SqliteReceipts(commits, entries),
             outbox=SqliteOutbox(commits, entries, room, shelf),
             aside=SqliteAside(commits, entries, room),
-            ledger=SqliteLedger(commits, entries, room),
+            ledger=SqliteLedger(commits, entries, room, time.monotonic),
             people=SqlitePeople(commits, entries),
             log_key=entries.seal.user_key,
             news=news,

@@ -1,12 +1,15 @@
 """What an operator sees of the journal: where everything stands, and whether there is room."""
 
 import sqlite3
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from atlas.core import names
-from atlas.core.messages import Entry, Listing, Status
+from atlas.core.messages import Depth, Entry, Listing, Status
+from atlas.outside.sqlite import schema
 from atlas.outside.sqlite.commits import Commits
 from atlas.outside.sqlite.entries import COLUMNS, Entries, Row
 from atlas.outside.sqlite.room import Room
@@ -21,15 +24,23 @@ TOUCH = "INSERT INTO secret VALUES ('touch', x'')", "DELETE FROM secret WHERE na
 TOTALS = f"""
     SELECT {STANDS}, sum(exports) FROM total WHERE status <> 'abandoned' OR exports > 0 GROUP BY 1
 """
+DEPTH = f"SELECT {STANDS}, sum(exports), sum(bytes) FROM total GROUP BY 1"
+OLDEST = "SELECT at FROM export WHERE status = '{}' ORDER BY number LIMIT 1"  # by an index of each
+OLDEST_OF_EACH = OLDEST.format("accepted"), OLDEST.format("claimed")
+COUNTED_SECONDS = 60.0  # to count a million takes a tenth of a second
 
 
 class SqliteLedger:
     """Answers `ports.Ledger`."""
 
-    def __init__(self, commits: Commits, entries: Entries, room: Room) -> None:
+    def __init__(
+        self, commits: Commits, entries: Entries, room: Room, elapsed: Callable[[], float]
+    ) -> None:
         self._commits = commits
         self._entries = entries
         self._room = room
+        self._elapsed = elapsed
+        self._counted: tuple[float, int] | None = None
 
     async def listing(self, status: Status | None, limit: int, before: int | None) -> Listing:
         before = 2**62 if before is None else before
@@ -56,6 +67,25 @@ class SqliteLedger:
 
         return await self._commits.run(work)
 
+    async def depth(self) -> Depth:
+        def work(db: sqlite3.Connection) -> Depth:
+            totals = db.execute(DEPTH).fetchall()
+            return Depth(
+                exports={status: exports for status, exports, _ in totals},
+                bytes={status: size for status, _, size in totals},
+                oldest=oldest(db),
+                free_bytes=self._room.free_bytes(),
+                imbalance=self._imbalance(db),
+            )
+
+        return await self._commits.run(work)
+
+    def _imbalance(self, db: sqlite3.Connection) -> int:
+        now = self._elapsed()
+        if self._counted is None or now - self._counted[0] >= COUNTED_SECONDS:
+            self._counted = now, schema.imbalance(db)
+        return self._counted[1]
+
     async def ready(self) -> None:
         def work(db: sqlite3.Connection) -> None:
             for statement in TOUCH:  # reading alone goes well on a disk that is full, too
@@ -70,3 +100,12 @@ class SqliteLedger:
         user, found = kept.user[: names.PSEUDONYM_CHARACTERS], self._entries.receipt(kept)
         path = names.nameless(found.path, user) if found.path else ""
         return Entry(msgspec.structs.replace(found, path=path), user, kept.size, tries, reason)
+
+
+def oldest(db: sqlite3.Connection) -> datetime | None:
+    """When that came which has waited for Foundry for longest; None also if a bit of it flipped."""
+    found = [text for select in OLDEST_OF_EACH for (text,) in db.execute(select).fetchall()]
+    try:
+        return min(map(datetime.fromisoformat, found), default=None)
+    except (ValueError, TypeError):
+        return None

@@ -49,8 +49,13 @@ class Room:
         over = max(kept + more_bytes - int(self._bounds.bytes * share), 0)
         if over or exports >= self._bounds.exports:
             raise JournalFull("", self.seconds_to_room(over))
-        if self._folder and shutil.disk_usage(self._folder).free < self._bounds.free_bytes:
+        free = self.free_bytes()
+        if free is not None and free < self._bounds.free_bytes:
             raise JournalFull("There is too little room on the disk of the journal.")
+
+    def free_bytes(self) -> int | None:
+        """On the disk of the journal; None if it is in memory."""
+        return shutil.disk_usage(self._folder).free if self._folder else None
 
     def drained(self, size: int) -> None:
         """So many bytes were committed just now."""

@@ -1,6 +1,7 @@
 """The tables of the journal, and how those of earlier versions become them."""
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -143,14 +144,24 @@ def prepare(db: sqlite3.Connection, path: Path | None, entries: Entries) -> None
 def balance(db: sqlite3.Connection) -> list[LedgerUnbalanced]:
     """Count what is not committed, and set right what is noted of it; what had to be."""
     found = []
-    for status, *noted in db.execute(LIVE).fetchall():
-        count = f"SELECT count(*), coalesce(sum(bytes), 0) FROM export WHERE status = '{status}'"
-        counted = list(db.execute(count).fetchone())
+    for status, noted, counted in compared(db):
         if counted != noted:
             found.append(LedgerUnbalanced(status, noted[0], counted[0]))
             update = "UPDATE total SET exports = ?, bytes = ? WHERE status = ?"
             db.execute(update, [*counted, status])
     return found
+
+
+def imbalance(db: sqlite3.Connection) -> int:
+    """By how many exports it is wrong now; nothing is set right."""
+    return sum(abs(noted[0] - counted[0]) for _, noted, counted in compared(db))
+
+
+def compared(db: sqlite3.Connection) -> Iterator[tuple[str, list[int], list[int]]]:
+    """Of what is not committed: the exports and bytes that are noted, and those that are there."""
+    for status, *noted in db.execute(LIVE).fetchall():
+        count = f"SELECT count(*), coalesce(sum(bytes), 0) FROM export WHERE status = '{status}'"
+        yield status, noted, list(db.execute(count).fetchone())
 
 
 def create(db: sqlite3.Connection) -> None:

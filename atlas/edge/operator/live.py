@@ -1,0 +1,125 @@
+"""The picture for whoever asks, and anew each second for whoever looks on."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+
+import anyio
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from atlas.edge.operator.guard import Guard
+from atlas.edge.operator.lookout import Lookout, Sight
+from atlas.edge.operator.picture import EVERYTHING, Picture
+from atlas.edge.operator.shown import Since
+from atlas.edge.refusals import json
+from atlas.runtime import OnCrash, Restarts, supervise
+
+VIEWERS_MAX = 16
+MOMENT_SECONDS = 10.0
+NOTHING_YET = Sight(None, {}, is_draining=False)
+UNSTORED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+class Live:
+    """One look a tick for all who look on, and one for the history, whoever does.
+
+    A viewer has no queue: who reads slowly is shown less often, and by then everything that came
+    in between, as far as it is kept.
+    """
+
+    def __init__(self, picture: Picture, lookout: Lookout, tick_seconds: float = 1.0) -> None:
+        self.lookout = lookout
+        self.viewers = 0
+        self._picture = picture
+        self._tick_seconds = tick_seconds
+        self._has_ended = False
+        self._ticked = anyio.Event()
+        self._sight = NOTHING_YET
+        self._messages: dict[Since, tuple[bytes, Since]] = {}
+
+    def routes(self, guard: Guard) -> list[Route]:
+        return [
+            guard.route("GET", "/picture", self.show),
+            guard.route("GET", "/live", self.show_on),
+        ]
+
+    async def show(self, _request: Request) -> Response:
+        shown = self._picture.shown(await self.lookout.look())
+        return json(shown, 200, {"Cache-Control": "no-store"})
+
+    async def show_on(self, _request: Request) -> Response:
+        if self.viewers >= VIEWERS_MAX:
+            why = f"{VIEWERS_MAX} look on already: close another page, or ask for /picture."
+            return json({"error": why}, 503, {"Retry-After": "10"})
+        return Viewing(self)
+
+    async def messages(self) -> AsyncIterator[bytes]:
+        """What one viewer is sent: all of it, then what is new, until we end."""
+        if self.viewers == 1:  # for nobody, one look in ten seconds will do
+            self._see(await self.lookout.look())
+        since = EVERYTHING
+        while True:
+            message, since = self._message(since)
+            yield message
+            if self._has_ended:
+                return
+            await self._ticked.wait()
+
+    def _message(self, since: Since) -> tuple[bytes, Since]:
+        """And what has been shown by it; made once a tick for all who have seen as much before."""
+        if since not in self._messages:
+            told, shown = self._picture.told, self._picture.shown(self._sight, since)
+            self._messages[since] = b"data: " + msgspec.json.encode(shown) + b"\n\n", told
+        return self._messages[since]
+
+    def _see(self, sight: Sight) -> None:
+        self._sight = sight
+        self._has_ended = self._has_ended or sight.is_draining
+        self._messages = {}
+        self._ticked.set()
+        self._ticked = anyio.Event()
+
+    @asynccontextmanager
+    async def ticking(self, on_crash: OnCrash) -> AsyncIterator[None]:
+        """As long as there is something to be seen; at its end, the viewers are sent away."""
+        async with anyio.create_task_group() as tasks:
+            restarts = Restarts()
+            tasks.start_soon(supervise, "Live", partial(self._tick, restarts), restarts, on_crash)
+            try:
+                yield
+            finally:
+                tasks.cancel_scope.cancel()
+                self._see(replace(self._sight, is_draining=True))
+
+    async def _tick(self, restarts: Restarts) -> None:
+        due = anyio.current_time()
+        while not self._has_ended:
+            is_due = anyio.current_time() >= due
+            if is_due or self.viewers:
+                sight = await self.lookout.look()
+                if is_due and sight.depth is not None:
+                    self._picture.remember(sight.depth)
+                    due = anyio.current_time() + MOMENT_SECONDS
+                self._see(sight)
+                restarts.has_worked = True
+            await anyio.sleep(self._tick_seconds)
+
+
+class Viewing(StreamingResponse):
+    """Server-sent events for one viewer, who counts for as long as this lasts."""
+
+    def __init__(self, live: Live) -> None:
+        super().__init__(live.messages(), headers=UNSTORED, media_type="text/event-stream")
+        self._live = live
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._live.viewers += 1
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._live.viewers -= 1

@@ -1,0 +1,50 @@
+"""What no event tells: how full everything is just now."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import anyio
+
+from atlas.core.errors import Unavailable
+from atlas.core.messages import Depth
+from atlas.core.ports import Ledger
+from atlas.runtime import Queue
+
+LOOK_SECONDS_MAX = 2.0
+
+
+class Ending(Protocol):
+    """Whether we were told to end."""
+
+    has_begun: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """`depth` is None while the journal does not answer."""
+
+    depth: Depth | None
+    queues: Mapping[str, Queue]
+    is_draining: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lookout:
+    """Looks at the journal, the queues, and whether we are ending."""
+
+    ledger: Ledger
+    queues: Callable[[], Mapping[str, Queue]]
+    drain: Ending
+
+    async def look(self) -> Sight:
+        return Sight(await self.depth(), self.queues(), self.drain.has_begun)
+
+    async def depth(self) -> Depth | None:
+        """A disk that fails, or stands still, keeps nobody from seeing the rest."""
+        with anyio.move_on_after(LOOK_SECONDS_MAX):
+            try:
+                return await self.ledger.depth()
+            except Unavailable:
+                return None
+        return None

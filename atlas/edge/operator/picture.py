@@ -1,0 +1,202 @@
+"""The service at a glance: what it has done since its start, and how it stands.
+
+A reader of events, as the log is. `shown.py` says what is in it.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from itertools import islice
+from typing import Any, TypeVar
+
+from atlas.core import events, names
+from atlas.core.events import Event
+from atlas.core.messages import Depth
+from atlas.core.ports import Clock
+from atlas.edge.operator.lookout import Sight
+from atlas.edge.operator.shown import (
+    About,
+    Commit,
+    Counts,
+    Foundry,
+    Moment,
+    Shown,
+    Since,
+    Stage,
+    Waiting,
+    Worked,
+)
+
+STAGES = "authenticate", "decode", "flatten", "journal"
+COMMITS_KEPT = 120
+MOMENTS_KEPT = 360  # of which one is remembered each ten seconds: an hour
+
+NOTHING = Depth({}, {})
+EVERYTHING = Since()
+
+T = TypeVar("T")
+
+
+class Picture:
+    """`now` is asked when something is worth a time, and whenever it is shown."""
+
+    def __init__(self, about: About, now: Clock) -> None:
+        self._about = about
+        self._now = now
+        self._started = names.timestamp(now())
+        self._counts = Counts()
+        self._stages = {name: Worked() for name in (*STAGES, "upload")}
+        self._rejects: Counter[str] = Counter()
+        self._refusals: Counter[str] = Counter()
+        self._foundry = Foundry()
+        self._commits: deque[Commit] = deque(maxlen=COMMITS_KEPT)
+        self._moments: deque[Moment] = deque(maxlen=MOMENTS_KEPT)
+        self._depth = NOTHING
+        self.told = Since()
+        self._paints: Mapping[type[Event], Callable[[Any], None]] = {
+            events.RequestAnswered: self._answered,
+            events.RequestRead: self._read,
+            events.RequestRefused: self._refused,
+            events.StageWorked: self._worked,
+            events.ActorCrashed: self._crashed,
+            events.LinesRejected: self._rejected,
+            events.ExportAccepted: self._accepted,
+            events.ExportReplayed: self._replayed,
+            events.ExportQuarantined: self._set_aside,
+            events.ExportSetAside: self._given_up,
+            events.ExportCommitted: self._committed,
+            events.GroupCommitted: self._group,
+            events.GroupRecovered: self._recovered,
+            events.UploadPaused: self._paused,
+            events.FoundryCalled: self._called,
+        }
+
+    def watch(self, event: Event) -> None:
+        """What is not in the picture is passed over."""
+        paint = self._paints.get(type(event))
+        if paint is not None:
+            paint(event)
+
+    def remember(self, depth: Depth) -> None:
+        """How much waits just now, as one moment of the history."""
+        at, journal = self._now(), self._waiting(depth)
+        moment = Moment(int(at.timestamp()), journal.exports, journal.oldest_seconds)
+        self._moments.append(moment)
+        self.told = Since(self.told.commits, self.told.moments + 1)
+
+    def shown(self, sight: Sight, since: Since = EVERYTHING) -> Shown:
+        """The picture; of commits and history only what came since.
+
+        A journal that does not answer stands as it was when it did.
+        """
+        self._depth = sight.depth or self._depth
+        journal = self._waiting(self._depth)
+        return Shown(
+            at=names.timestamp(self._now()),
+            version=self._about.version,
+            started=self._started,
+            dataset=self._about.dataset,
+            branch=self._about.branch,
+            is_draining=sight.is_draining,
+            stages=self._in_order(sight, journal.exports),
+            counts=self._counts,
+            rejects=self._rejects,
+            refusals=self._refusals,
+            journal=journal,
+            foundry=self._foundry,
+            commits=newest(self._commits, self.told.commits - since.commits),
+            history=newest(self._moments, self.told.moments - since.moments),
+        )
+
+    def _in_order(self, sight: Sight, waiting: int) -> tuple[Stage, ...]:
+        queues = {**sight.queues, "upload": (waiting, self._about.exports_max)}
+        return tuple(
+            Stage(name, done.handled, *queues.get(name, (0, 0)), done.crashes, done.seconds)
+            for name, done in self._stages.items()
+        )
+
+    def _waiting(self, depth: Depth) -> Waiting:
+        waited = (self._now() - depth.oldest).total_seconds() if depth.oldest else 0.0
+        return Waiting(
+            exports=depth.exports.get("accepted", 0),
+            bytes=depth.bytes.get("accepted", 0),
+            oldest_seconds=max(waited, 0.0),
+            set_aside=depth.exports.get("set_aside", 0),
+            free_bytes=depth.free_bytes,
+            bytes_max=self._about.bytes_max,
+            exports_max=self._about.exports_max,
+        )
+
+    def _answered(self, _event: events.RequestAnswered) -> None:
+        self._counts.requests += 1
+
+    def _read(self, event: events.RequestRead) -> None:
+        self._counts.bytes_in += event.bytes
+
+    def _refused(self, event: events.RequestRefused) -> None:
+        self._counts.refused += 1
+        self._refusals[event.code] += 1
+
+    def _worked(self, event: events.StageWorked) -> None:
+        if (stage := self._stages.get(event.stage)) is not None:
+            stage.handled += 1
+            stage.seconds += event.seconds
+
+    def _crashed(self, event: events.ActorCrashed) -> None:
+        if (stage := self._stages.get(event.actor.lower())) is not None:
+            stage.crashes += 1
+
+    def _rejected(self, event: events.LinesRejected | events.ExportAccepted) -> None:
+        for reason, lines in event.reasons.items():
+            self._counts.rejected += lines
+            self._rejects[reason] += lines
+
+    def _accepted(self, event: events.ExportAccepted) -> None:
+        self._counts.accepted += 1
+        self._rejected(event)
+
+    def _replayed(self, _event: events.ExportReplayed) -> None:
+        self._counts.replayed += 1
+
+    def _set_aside(self, _event: events.ExportQuarantined) -> None:
+        self._counts.set_aside += 1
+
+    def _given_up(self, _event: events.ExportSetAside) -> None:
+        self._counts.set_aside += 1
+        self._goes_on()
+
+    def _committed(self, event: events.ExportCommitted) -> None:
+        self._counts.committed += 1
+        self._counts.rows += event.records
+        self._counts.bytes_out += event.bytes
+        self._stages["upload"].handled += 1
+
+    def _group(self, event: events.GroupCommitted) -> None:
+        at = names.timestamp(self._now())
+        size, seconds = (event.exports, event.rows, event.bytes), event.seconds
+        self._commits.append(Commit(at, event.transaction, *size, seconds, event.because))
+        self.told = Since(self.told.commits + 1, self.told.moments)
+        self._stages["upload"].seconds += seconds
+        self._foundry.last_commit_at = at
+        self._goes_on()
+
+    def _recovered(self, event: events.GroupRecovered) -> None:
+        if event.committed:
+            self._foundry.last_commit_at = names.timestamp(self._now())
+            self._goes_on()
+
+    def _paused(self, event: events.UploadPaused) -> None:
+        """The last reason stands, and the time of the first."""
+        self._foundry.paused_reason = event.reason
+        self._foundry.paused_at = self._foundry.paused_at or names.timestamp(self._now())
+
+    def _goes_on(self) -> None:
+        self._foundry.paused_reason = self._foundry.paused_at = None
+
+    def _called(self, event: events.FoundryCalled) -> None:
+        self._counts.foundry_calls += 1
+        self._counts.foundry_retries += event.is_retry
+
+
+def newest(kept: deque[T], count: int) -> tuple[T, ...]:
+    """As many of them, or all that are kept, the oldest first."""
+    return tuple(islice(kept, max(len(kept) - count, 0), None))

@@ -1,0 +1,151 @@
+"""What events move. The README has the same list, as a table."""
+
+from collections.abc import Iterator
+from typing import get_args
+
+from atlas.core import errors
+from atlas.core.events import Because
+from atlas.core.records import REASONS
+from atlas.outside.metrics.series import Counter, Histogram, Labels
+
+QUICK = 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5
+PATIENT = 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100
+MANY = 1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000
+KIB, MIB = 1024, 1024 * 1024
+LARGE = 4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB, 4 * MIB, 16 * MIB, 64 * MIB, 128 * MIB
+
+RESULTS = ("ok",), ("failed",)
+
+
+class Families:
+    """Every counter and every histogram, by the way of the data."""
+
+    def __init__(self) -> None:
+        self._of_senders()
+        self._of_stages()
+        self._of_the_journal()
+        self._of_groups()
+        self._of_calls()
+
+    def _of_senders(self) -> None:
+        self.requests = Counter(
+            "atlas_http_requests",
+            "Requests of the public listener; a code of 0 if nobody heard an answer.",
+            ("route", "method", "code"),
+        )
+        self.request_seconds = Histogram(
+            "atlas_http_request_seconds",
+            "How long requests took, with the wait for a commit.",
+            PATIENT,
+            ("route",),
+        )
+        self.refusals = Counter(
+            "atlas_refusals",
+            "Requests that were refused, and single chunks of a batch.",
+            ("code",),
+            codes(),
+        )
+        self.request_bytes = Counter(
+            "atlas_request_bytes", "Bytes of exports that were read whole, inflated, as base64."
+        )
+        self.differ = Counter(
+            "atlas_counts_differ", "Exports of which the sender had counted other lines than came."
+        )
+        self.stuck = Counter(
+            "atlas_stuck_clients", "Times that a phone had sent the same bytes ten times more."
+        )
+        self.keys = Counter(
+            "atlas_jwks_fetches", "Times that Auth0's keys were asked for.", ("result",), RESULTS
+        )
+
+    def _of_stages(self) -> None:
+        self.stage_seconds = Histogram(
+            "atlas_stage_seconds", "How long a stage worked at a message.", QUICK, ("stage",)
+        )
+        self.crashes = Counter(
+            "atlas_stage_crashes", "Bugs that a stage, the edge or the uploader met.", ("stage",)
+        )
+        outcomes = "accepted", "replayed", "committed", "set_aside", "quarantined"
+        self.exports = Counter(
+            "atlas_exports", "Exports, by what became of them.", ("outcome",), one_each(outcomes)
+        )
+        self.rows = Counter(
+            "atlas_rows",
+            "Rows, as they were accepted and as they were committed.",
+            ("outcome",),
+            one_each(("accepted", "committed")),
+        )
+        self.rejected = Counter(
+            "atlas_lines_rejected", "Lines that became no row.", ("reason",), one_each(REASONS)
+        )
+        self.committed_bytes = Counter(
+            "atlas_committed_bytes", "Bytes of committed rows, as NDJSON."
+        )
+
+    def _of_the_journal(self) -> None:
+        self.damaged = Counter(
+            "atlas_journal_damaged", "What the disk has changed, or lost, of the journal."
+        )
+        self.unbalanced = Counter(
+            "atlas_ledger_unbalanced", "Times that the ledger was wrong and was set right."
+        )
+
+    def _of_groups(self) -> None:
+        self.groups = Counter(
+            "atlas_groups",
+            "Transactions committed, by why they were begun just then.",
+            ("because",),
+            one_each(get_args(Because)),
+        )
+        self.group_exports = Histogram(
+            "atlas_group_exports", "Exports in a committed transaction.", MANY
+        )
+        self.group_bytes = Histogram(
+            "atlas_group_bytes", "Bytes in a committed transaction.", LARGE
+        )
+        self.group_seconds = Histogram(
+            "atlas_group_seconds", "How long a transaction took to its commit.", PATIENT
+        )
+        self.pauses = Counter(
+            "atlas_upload_pauses", "Times that Foundry was not to be had, or held us off."
+        )
+        self.second_writer = Counter(
+            "atlas_second_writer", "Times that somebody else was seen to write to the branch."
+        )
+        self.orphans = Counter(
+            "atlas_orphans",
+            "Transactions that may be ours, found open.",
+            ("what",),
+            one_each(("aborted", "suspected")),
+        )
+
+    def _of_calls(self) -> None:
+        self.calls = Counter(
+            "atlas_foundry_calls",
+            "Calls to Foundry; a status of 0 if it did not answer.",
+            ("operation", "status"),
+        )
+        self.call_seconds = Histogram(
+            "atlas_foundry_call_seconds", "How long Foundry took.", PATIENT, ("operation",)
+        )
+        self.retries = Counter(
+            "atlas_foundry_retries", "Calls that were made once more.", ("operation",)
+        )
+        self.tokens = Counter(
+            "atlas_foundry_token_fetches", "Tokens asked of Foundry.", ("result",), RESULTS
+        )
+
+    def all(self) -> Iterator[Counter | Histogram]:
+        yield from vars(self).values()
+
+
+def one_each(values: tuple[str, ...]) -> tuple[Labels, ...]:
+    return tuple((value,) for value in values)
+
+
+def codes(kind: type[errors.AtlasError] = errors.AtlasError) -> list[Labels]:
+    """All that a refusal can be."""
+    found: set[Labels] = {(kind.code,)}
+    for each in kind.__subclasses__():
+        found.update(codes(each))
+    return sorted(found)
