@@ -118,7 +118,7 @@ def format_of(path: str) -> FileFormat:
 @lru_cache(maxsize=4096)
 def pseudonym(key: bytes, sub: str) -> str:
     """What a user is called where people look: the same every time, and nobody's name."""
-    return hmac.new(key, sub.encode(), hashlib.sha256).hexdigest()[:PSEUDONYM_CHARACTERS]
+    return hmac.digest(key, sub.encode(), "sha256").hex()[:PSEUDONYM_CHARACTERS]
 
 
 def nameless(path: str, pseudonym: str) -> str:

@@ -4,10 +4,10 @@ The sentences are those of the service that Atlas replaced, word for word: runbo
 them. A user is shown as a keyed hash, unless the operator asked for more.
 """
 
-import logging
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TextIO
+from datetime import UTC, datetime
+from typing import Protocol, TextIO
 
 import msgspec
 import structlog
@@ -48,6 +48,7 @@ SENTENCES: dict[type, tuple[str, str]] = {
     events.DrainEnded: ("info", "Shut down"),
 }
 NUMBERS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+LEVELS = {number: level for level, number in NUMBERS.items()}
 SHOWN = {
     "correlation_id": "correlationId",
     "transaction": "transactionRid",
@@ -56,45 +57,59 @@ SHOWN = {
     "id": "receiptId",
 }
 
+_encoder = msgspec.json.Encoder()
 
-def logger(stream: TextIO, level: str) -> Any:
+
+class Voice(Protocol):
+    """How lines are told: what structlog offers, too."""
+
+    def is_enabled_for(self, level: int, /) -> bool: ...
+
+    def log(self, level: int, message: str, /, **fields: object) -> object: ...
+
+
+def logger(stream: TextIO, level: str) -> Voice:
     """Writes to the stream; for people if it is a terminal, for machines otherwise."""
-    is_terminal = stream.isatty()
-    render: list[Any] = (
-        [structlog.dev.ConsoleRenderer(colors=True)]
-        if is_terminal
-        else [
-            in_order,
-            structlog.processors.JSONRenderer(encoded),
-        ]
-    )
+    least = NUMBERS[level]
+    if not stream.isatty():
+        return Lines(stream, least)
     lazy = structlog.wrap_logger(
         structlog.PrintLogger(stream),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *render,
+            structlog.dev.ConsoleRenderer(colors=True),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        wrapper_class=structlog.make_filtering_bound_logger(least),
     )
-    return lazy.bind()
+    found: Voice = lazy.bind()
+    return found
 
 
-def in_order(_log: object, _method: str, line: dict[str, Any]) -> dict[str, Any]:
-    """What every line has comes first: a log is read from the left."""
-    first = {"timestamp": line.pop("timestamp"), "level": line.pop("level")}
-    return first | {"message": line.pop("event")} | line
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """One JSON object a line; what every line has comes first: a log is read from the left.
 
+    By hand: three lines an export, through structlog, were a thirtieth of all that it costs.
+    """
 
-def encoded(event: dict[str, Any], **_: object) -> str:
-    return msgspec.json.encode(event).decode()
+    stream: TextIO
+    least: int
+
+    def is_enabled_for(self, level: int, /) -> bool:
+        return level >= self.least
+
+    def log(self, level: int, message: str, /, **fields: object) -> None:
+        first = {"timestamp": datetime.now(UTC), "level": LEVELS[level], "message": message}
+        self.stream.write(_encoder.encode(first | fields).decode() + "\n")
+        self.stream.flush()
 
 
 @dataclass(frozen=True, slots=True)
 class Log:
     """Tells events. `dataset_rid` is where everything goes; `key` hashes users."""
 
-    log: Any
+    log: Voice
     dataset_rid: str
     key: bytes
     shows_users: bool = False
@@ -103,12 +118,10 @@ class Log:
         """One line for an event; most are of a level that is told to nobody, as a rule."""
         level, message = SENTENCES.get(type(event)) or sentence(event)
         if self.log.is_enabled_for(NUMBERS[level]):
-            self.tell(level, message, event)
+            self.tell(NUMBERS[level], message, event)
 
-    def tell(self, level: str, message: str, event: Event) -> None:
-        fields = {
-            SHOWN.get(name, name): value for name, value in msgspec.structs.asdict(event).items()
-        }
+    def tell(self, level: int, message: str, event: Event) -> None:
+        fields = {SHOWN.get(name, name): getattr(event, name) for name in event.__struct_fields__}
         if "user" in fields and fields["user"] is not None and not self.shows_users:
             fields["user"] = names.pseudonym(self.key, str(fields["user"]))
         if not fields.get("reasons", True):
@@ -116,7 +129,7 @@ class Log:
         if "path" in fields and not self.shows_users:
             del fields["path"]  # it holds the sub
         with suppress(OSError, ValueError):  # a log that is full or closed refuses no export
-            getattr(self.log, level)(message, datasetRid=self.dataset_rid, **fields)
+            self.log.log(level, message, datasetRid=self.dataset_rid, **fields)
 
 
 def sentence(event: Event) -> tuple[str, str]:

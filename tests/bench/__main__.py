@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-NAMES = ("apple", "codec", "hop", "journal", "layout", "service", "sync")
+NAMES = ("apple", "codec", "hop", "journal", "layout", "observe", "service", "sync")
 
 
 def machine() -> str:
