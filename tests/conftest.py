@@ -145,7 +145,8 @@ async def asgi(
     await app(scope, receive, send)
     told = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     text = b"".join(message.get("body", b"") for message in sent[1:])
-    return Answer(sent[0]["status"], told, msgspec.json.decode(text) if text else None, was_read)
+    said = msgspec.json.decode(text) if text and "json" in told["content-type"] else text or None
+    return Answer(sent[0]["status"], told, said, was_read)
 
 
 @dataclass

@@ -63,12 +63,13 @@ class Live:
         if self.viewers == 1:  # for nobody, one look in ten seconds will do
             self._see(await self.lookout.look())
         since = EVERYTHING
-        while True:
+        is_last = False
+        while not is_last:
+            is_last = self._has_ended
             message, since = self._message(since)
             yield message
-            if self._has_ended:
-                return
-            await self._ticked.wait()
+            if not self._has_ended:  # it may have, while he was slow
+                await self._ticked.wait()
 
     def _message(self, since: Since) -> tuple[bytes, Since]:
         """And what has been shown by it; made once a tick for all who have seen as much before."""

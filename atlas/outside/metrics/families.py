@@ -46,7 +46,8 @@ class Families:
             codes(),
         )
         self.request_bytes = Counter(
-            "atlas_request_bytes", "Bytes of exports that were read whole, inflated, as base64."
+            "atlas_request_bytes",
+            "Bytes of exports that were read, as base64 or as a stream of lines.",
         )
         self.differ = Counter(
             "atlas_counts_differ", "Exports of which the sender had counted other lines than came."

@@ -1,0 +1,425 @@
+"""What Prometheus sees: what callers do moves it, nobody's data is in it, and the README has it."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import get_args
+
+import msgspec
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from atlas.core import events
+from atlas.core.errors import JournalFull, Unavailable
+from atlas.core.messages import Depth
+from atlas.core.records import REASONS
+from atlas.edge.operator import Lookout
+from atlas.outside.metrics import Metrics
+from atlas.settings import Operator, Settings
+from tests.conftest import ROOM, Flow, Life, an_export, asgi
+from tests.exports import NOON
+from tests.fakes import Gate, KnownUsers
+
+HOST = "127.0.0.1:9464"
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+UNITS = ("_seconds", "_bytes", "_exports", "_info", "_total", "_depth", "_size", "_paused")
+RECEIPT_ROUTE = f"{ROOM}/exports/{{id}}"
+
+
+@dataclass
+class Watched(Life):
+    """A life whose metrics may need a token, or not."""
+
+    operator: Operator = field(default_factory=Operator)
+
+    def settings(self) -> Settings:
+        return msgspec.structs.replace(Life.settings(self), operator=self.operator)
+
+
+@pytest.fixture
+def life(tmp_path):
+    return Watched(tmp_path / "journal")
+
+
+async def scraped(flow: Flow, **headers: str):
+    return await asgi(flow.service.operator, "GET", "/metrics", {"host": HOST} | headers)
+
+
+class Told(dict):
+    """Samples by name and labels: `told["atlas_exports_total", "accepted"]`."""
+
+    def __init__(self, text: bytes) -> None:
+        self.families = list(text_string_to_metric_families(text.decode()))
+        for family in self.families:
+            for sample in family.samples:
+                self[(sample.name, *sample.labels.values())] = sample.value
+
+    def __missing__(self, _key):
+        return 0.0
+
+
+async def told(flow: Flow) -> Told:
+    return Told((await scraped(flow)).body)
+
+
+async def test_an_export_moves_what_it_passes(life):
+    async with life.running() as flow:
+        await flow.post(an_export(b'{"uuid":"a"}\n{"uuid":"b"}\nbad\n[]\nworse\n'))
+        seen = await told(flow)
+        stages = ("authenticate", "decode", "flatten", "journal")
+
+        assert seen["atlas_exports_total", "accepted"] == 1
+        assert seen["atlas_exports_total", "committed"] == 1
+        assert seen["atlas_rows_total", "accepted"] == seen["atlas_rows_total", "committed"] == 2
+        assert seen["atlas_lines_rejected_total", "not valid JSON"] == 2
+        assert seen["atlas_lines_rejected_total", "not a JSON object"] == 1
+        assert [seen["atlas_stage_seconds_count", stage] for stage in stages] == [1, 1, 1, 1]
+        assert seen["atlas_groups_total", "idle"] == 1
+        assert seen[("atlas_group_exports_sum",)] == seen[("atlas_group_exports_count",)] == 1
+        assert seen[("atlas_group_bytes_sum",)] == seen[("atlas_committed_bytes_total",)] > 0
+        assert seen[("atlas_group_seconds_count",)] == 1
+        assert seen[("atlas_last_commit_timestamp_seconds",)] == NOON.timestamp()
+        assert seen[("atlas_request_bytes_total",)] == len(
+            an_export(b'{"uuid":"a"}\n{"uuid":"b"}\nbad\n[]\nworse\n')["rawhealthkit"]
+        )
+        assert seen["atlas_journal_exports", "committed"] == 1
+
+
+async def test_every_rejected_line_counts_and_not_only_those_that_are_shown(life):
+    async with life.running() as flow:
+        accepted = await flow.post(an_export(b'{"uuid":"a"}\n' + b"bad\n" * 300))
+        refused = await flow.post(an_export(b"[]\n" * 400))
+        seen = await told(flow)
+
+    assert (accepted.status, refused.status) == (200, 400)
+    assert seen["atlas_lines_rejected_total", "not valid JSON"] == 300
+    assert seen["atlas_lines_rejected_total", "not a JSON object"] == 400
+
+
+async def test_a_replay_is_one_and_moves_no_rows(life):
+    async with life.running() as flow:
+        await flow.post(an_export())
+        await flow.post(an_export())
+        seen = await told(flow)
+
+    assert seen["atlas_exports_total", "replayed"] == 1
+    assert seen["atlas_rows_total", "accepted"] == 1
+
+
+async def test_requests_count_by_route_and_code_and_refusals_by_their_own(life):
+    async with life.running() as flow:
+        receipt = (await flow.post(an_export())).body["receipt_id"]
+        await flow.receipt(receipt)
+        await flow.receipt("unknown")
+        await flow.post(an_export(), token="expired")
+        await flow.send("DELETE", f"{ROOM}/export", None)
+        seen = await told(flow)
+
+    assert seen["atlas_http_requests_total", "200", "POST", f"{ROOM}/export"] == 1
+    assert seen["atlas_http_requests_total", "401", "POST", f"{ROOM}/export"] == 1
+    assert seen["atlas_http_requests_total", "405", "DELETE", f"{ROOM}/export"] == 1
+    assert seen["atlas_http_requests_total", "200", "GET", RECEIPT_ROUTE] == 1
+    assert seen["atlas_http_requests_total", "404", "GET", RECEIPT_ROUTE] == 1
+    assert seen["atlas_http_request_seconds_count", RECEIPT_ROUTE] == 2
+    assert seen["atlas_refusals_total", "TOKEN_EXPIRED"] == 1
+    assert seen["atlas_refusals_total", "NOT_FOUND"] == 1
+    assert seen["atlas_refusals_total", "DRAINING"] == 0
+
+
+async def test_what_somebody_makes_up_makes_no_label(life):
+    async with life.running() as flow:
+        before = len(await told(flow))
+        for number in range(50):
+            await flow.send("GET", f"/made-up/{number}", None)
+            await flow.send(f"MADE{number}", f"/made-up/{number}", None)
+        seen = await told(flow)
+
+    assert seen["atlas_http_requests_total", "404", "GET", "none"] == 50
+    assert seen["atlas_http_requests_total", "404", "other", "none"] == 50
+    assert len(seen) - before < 50
+
+
+async def test_a_wrong_count_and_a_stuck_phone_are_counted(life):
+    async with life.running() as flow:
+        for _ in range(10):
+            await flow.post(an_export(recordCount=7))
+        seen = await told(flow)
+
+    assert seen[("atlas_counts_differ_total",)] == 10
+    assert seen[("atlas_stuck_clients_total",)] == 1
+
+
+async def test_while_foundry_is_away_it_is_paused_and_the_oldest_gets_older(life):
+    life.dataset.down = True
+    life.drain_seconds = 0.0
+    async with life.running() as flow:
+        await flow.post(an_export(), Prefer="respond-async")
+        await flow.seen.wait_for(events.UploadPaused)
+        away = await told(flow)
+        life.dataset.down = False
+        await flow.seen.wait_for(events.GroupCommitted)
+        back = await told(flow)
+
+    assert away[("atlas_upload_paused",)] == 1
+    assert away[("atlas_upload_pauses_total",)] >= 1
+    assert away["atlas_journal_exports", "accepted"] == 1
+    assert back[("atlas_upload_paused",)] == 0
+    assert back["atlas_journal_exports", "accepted"] == 0
+
+
+async def test_why_a_group_was_begun(life):
+    gate = life.dataset.mishaps["before commit"] = Gate()
+    async with life.running() as flow:
+        await flow.post(an_export(b'{"uuid":"first"}'), Prefer="respond-async")
+        await gate.reached.wait()
+        for number in range(3):
+            await flow.post(an_export(b'{"uuid":"%d"}' % number), Prefer="respond-async")
+        gate.opened.set()
+        await flow.is_empty()
+        await flow.seen.wait_for(events.GroupCommitted, 2)
+        seen = await told(flow)
+        started = [event.because for event in flow.seen.of(events.GroupStarted)]
+
+    assert started == ["idle", "interval"]
+    assert seen["atlas_groups_total", "idle"] == seen["atlas_groups_total", "interval"] == 1
+    assert seen["atlas_groups_total", "full"] == 0
+
+
+async def test_a_whole_group_does_not_wait_for_the_interval(life):
+    life.interval_seconds = 3_600.0
+    life.group = msgspec.structs.replace(life.group, exports_max=2)
+    life.drain_seconds = 0.0
+    async with life.running() as flow:
+        await flow.post(an_export(b'{"uuid":"first"}'))
+        for number in range(2):
+            await flow.post(an_export(b'{"uuid":"%d"}' % number), Prefer="respond-async")
+        await flow.seen.wait_for(events.GroupCommitted, 2)
+        seen = await told(flow)
+
+    assert seen["atlas_groups_total", "full"] == 1
+
+
+async def test_a_crash_counts_where_it_was_and_the_export_is_quarantined(life):
+    class Broken:
+        async def __call__(self, *_):
+            raise ZeroDivisionError
+
+    life.compute = Broken()
+    async with life.running() as flow:
+        await flow.post(an_export(b'{"uuid":"a"}'))
+        seen = await told(flow)
+
+    assert seen["atlas_stage_crashes_total", "decode"] == 1
+    assert seen["atlas_exports_total", "quarantined"] == 1
+    assert seen["atlas_stage_seconds_count", "quarantine"] == 1
+
+
+async def test_what_is_set_aside_is_counted(life):
+    life.dataset.refuses.add("healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson")
+    async with life.running() as flow:
+        await flow.post(an_export())
+        seen = await told(flow)
+
+    assert seen["atlas_exports_total", "set_aside"] == 1
+    assert seen["atlas_journal_exports", "set_aside"] == 1
+
+
+async def test_a_queue_tells_how_full_it_is(life):
+    async with life.running() as flow:
+        seen = await told(flow)
+
+    for stage in ("authenticate", "decode", "flatten", "journal", "quarantine"):
+        assert seen["atlas_stage_queue_depth", stage] == 0
+        assert seen["atlas_stage_queue_size", stage] == 16
+
+
+async def test_nothing_of_a_person_is_in_it(life):
+    async with life.running() as flow:
+        line = b'{"uuid":"CANARY-UUID","sourceName":"CANARY-SOURCE","device":{"name":"CANARY-HW"}}'
+        token = "token-of-auth0|CANARY-SUB"
+        answer = await flow.post(an_export(line, device="CANARY-DEVICE"), token=token)
+        await flow.receipt(answer.body["receipt_id"], token=token)
+        await flow.receipt("CANARY-ID", token=token)
+        await flow.send("GET", "/CANARY-PATH", None)
+        await flow.post(an_export(b"CANARY-LINE"), token=token)
+        text = (await scraped(flow)).body
+
+    assert b"CANARY" not in text
+    assert answer.body["receipt_id"].encode() not in text
+
+
+@pytest.mark.parametrize("error", [Unavailable(), JournalFull()])
+async def test_a_journal_that_does_not_answer_is_left_out_and_the_rest_is_told(error):
+    class Silent:
+        async def depth(self):
+            raise error
+
+    class NotEnding:
+        has_begun = False
+
+    seen = await Lookout(Silent(), dict, NotEnding()).look()
+    text = Metrics("1", lambda: NOON).text(seen.depth, seen.queues, is_draining=False)
+
+    assert b"atlas_journal_exports" not in text
+    assert b"atlas_exports_total" in text
+
+
+async def test_the_journal_tells_its_disk_and_its_balance(life):
+    async with life.running() as flow:
+        seen = await told(flow)
+
+    assert seen[("atlas_journal_disk_free_bytes",)] > 0
+    assert seen[("atlas_journal_imbalance_exports",)] == 0
+    assert seen[("atlas_is_draining",)] == 0
+
+
+async def test_it_says_that_it_drains(life):
+    async with life.running() as flow:
+        flow.service.drain()
+        seen = await told(flow)
+
+    assert seen[("atlas_is_draining",)] == 1
+
+
+def example(kind: type) -> object:
+    """An event with something in each of its fields."""
+    values = {str: "x", int: 2, float: 0.5, bool: True}
+    given = []
+    for each in msgspec.structs.fields(kind):
+        given.append(values.get(each.type, {"not UTF-8": 2} if each.name == "reasons" else None))
+        if get_args(each.type) and isinstance(get_args(each.type)[0], str):
+            given[-1] = get_args(each.type)[0]
+    return kind(*given)
+
+
+@pytest.mark.parametrize("kind", get_args(events.Event), ids=lambda kind: kind.__name__)
+async def test_whatever_happens_no_reader_minds(life, kind):
+    """A reader that raised would stop the flow that it reads of."""
+    async with life.running() as flow:
+        flow.readers.watch(example(kind))
+        assert (await scraped(flow)).status == 200
+        picture = await asgi(flow.service.operator, "GET", "/picture", {"host": HOST})
+        assert picture.status == 200
+
+
+MOVED = [
+    (events.JournalDamaged("an export"), "atlas_journal_damaged_total", ()),
+    (events.LedgerUnbalanced("accepted", 1, 2), "atlas_ledger_unbalanced_total", ()),
+    (events.SecondWriter(3), "atlas_second_writer_total", ()),
+    (events.OrphanAborted("t"), "atlas_orphans_total", ("aborted",)),
+    (events.OrphanSuspected("t"), "atlas_orphans_total", ("suspected",)),
+    (events.KeysFetched(2), "atlas_jwks_fetches_total", ("ok",)),
+    (events.KeysUnavailable("why", 0), "atlas_jwks_fetches_total", ("failed",)),
+    (events.FoundryTokenFetched(60), "atlas_foundry_token_fetches_total", ("ok",)),
+    (events.FoundryTokenRefused("why"), "atlas_foundry_token_fetches_total", ("failed",)),
+    (events.FoundryCalled("put", 200, 0.1, False), "atlas_foundry_calls_total", ("put", "200")),
+    (events.FoundryCalled("put", 0, 0.1, True), "atlas_foundry_retries_total", ("put",)),
+    (events.FoundryCalled("put", 200, 0.1, False), "atlas_foundry_call_seconds_count", ("put",)),
+]
+
+
+@pytest.mark.parametrize(("event", "name", "labels"), MOVED)
+def test_what_seldom_happens_is_counted(event, name, labels):
+    metrics = Metrics("1", lambda: NOON)
+    before = Told(metrics.text(None, {}, is_draining=False))
+    metrics.watch(event)
+    after = Told(metrics.text(None, {}, is_draining=False))
+
+    assert after[(name, *labels)] - before[(name, *labels)] == 1
+
+
+def test_what_stands_at_zero_is_told_so_that_its_first_step_is_seen():
+    seen = Told(Metrics("1", lambda: NOON).text(None, {}, is_draining=False))
+
+    for reason in REASONS:
+        assert ("atlas_lines_rejected_total", reason) in seen
+    for outcome in ("accepted", "replayed", "committed", "set_aside", "quarantined"):
+        assert ("atlas_exports_total", outcome) in seen
+    for because in ("idle", "interval", "full"):
+        assert ("atlas_groups_total", because) in seen
+    assert ("atlas_refusals_total", "JOURNAL_FULL") in seen
+    assert ("atlas_foundry_token_fetches_total", "failed") in seen
+
+
+def every_family():
+    depth = Depth({"accepted": 1}, {"accepted": 1}, NOON, 5, 0)
+    metrics = Metrics("1", lambda: NOON)
+    text = metrics.text(depth, {"decode": (0, 16)}, is_draining=False)
+    return [each for each in Told(text).families if each.name.startswith("atlas")]
+
+
+def full_name(family) -> str:
+    return f"{family.name}_total" if family.type == "counter" else family.name
+
+
+@pytest.mark.parametrize("family", every_family(), ids=full_name)
+def test_a_metric_is_named_as_prometheus_wants_it(family):
+    name = full_name(family)
+    assert re.fullmatch(r"atlas(_[a-z]+)+", name)
+    assert name.endswith(UNITS) or name == "atlas_is_draining"
+    assert (family.type == "counter") is name.endswith("_total")
+    assert family.documentation.endswith(".")
+    assert not re.search(r"_(milliseconds|ms|kb|mb|count|sum)$", name)
+
+
+def documented() -> dict[str, set[str]]:
+    """What the table of the README says: the names, and the labels of each."""
+    rows = re.findall(r"^\| `(atlas_\w+)(?:\{([\w,]*)\})?` \|", README, re.MULTILINE)
+    return {name: set(filter(None, labels.split(","))) for name, labels in rows}
+
+
+async def test_the_readme_lists_them_all_and_no_other(life):
+    async with life.running() as flow:
+        await flow.post(an_export())
+        flow.readers.watch(events.FoundryCalled("put", 200, 0.1, True))
+        flow.readers.watch(events.ActorCrashed("Edge", "ZeroDivisionError", ()))
+        families = (await told(flow)).families
+    found = {}
+    for family in families:
+        if family.name.startswith("atlas"):
+            labels = {name for sample in family.samples for name in sample.labels} - {"le"}
+            found[full_name(family)] = labels
+
+    assert documented() == found
+
+
+TOKEN = Operator(token="a-secret")
+OPEN = Operator(token="a-secret", metrics_open=True)
+
+
+@pytest.mark.parametrize(
+    ("operator", "headers", "status"),
+    [
+        pytest.param(Operator(), {}, 200, id="no token is set"),
+        pytest.param(TOKEN, {}, 401, id="no token is brought"),
+        pytest.param(TOKEN, {"authorization": "Bearer wrong"}, 401, id="a wrong token"),
+        pytest.param(TOKEN, {"authorization": "Bearer a-secret"}, 200, id="the token"),
+        pytest.param(OPEN, {}, 200, id="open"),
+        pytest.param(OPEN, {"host": "evil.test"}, 421, id="open, and by another name"),
+        pytest.param(Operator(), {"host": "evil.test"}, 421, id="by another name"),
+    ],
+)
+async def test_who_may_scrape(life, operator, headers, status):
+    life.operator = operator
+    async with life.running() as flow:
+        answer = await scraped(flow, **headers)
+        others = await asgi(flow.service.operator, "GET", "/exports", {"host": HOST} | headers)
+
+    assert answer.status == status
+    if status == 200:
+        assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    if operator is OPEN:
+        assert others.status != 200
+
+
+async def test_nothing_of_it_is_public(life):
+    async with life.running() as flow:
+        for path in ("/metrics", "/picture", "/live"):
+            assert (await flow.send("GET", path, "token-of-ada", Host=HOST)).status == 404
+
+
+async def test_keys_that_cannot_be_had_refuse_by_their_code(life):
+    life.identities = KnownUsers(down=True)
+    async with life.running() as flow:
+        assert (await flow.post(an_export())).status == 503
+        assert (await told(flow))["atlas_refusals_total", "AUTH_UNAVAILABLE"] == 1
