@@ -3,6 +3,7 @@
 import io
 import json
 
+import msgspec
 import pytest
 
 from atlas.core import events
@@ -99,6 +100,33 @@ def test_users_are_shown_when_the_operator_asked_for_it():
 def test_a_level_leaves_out_what_is_below_it():
     assert told(ACCEPTED, level="warning") == ""
     assert told(events.UploadPaused("Foundry is down.", 1.0), level="warning") != ""
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        events.RequestAnswered("c", "none", "GET", 404, 0.1),
+        events.StageWorked("decode", 0.1),
+        events.FoundryCalled("put", 200, 0.1, False),
+        events.LinesRejected("c", {"not UTF-8": 1}),
+    ],
+)
+def test_what_happens_all_the_time_is_told_only_to_who_looks_for_it(event):
+    assert told(event) == ""
+    assert json.loads(told(event, level="debug"))["level"] == "debug"
+
+
+def test_why_lines_were_rejected_is_told_if_any_were():
+    some = msgspec.structs.replace(ACCEPTED, reasons={"not UTF-8": 2})
+
+    assert json.loads(told(some))["reasons"] == {"not UTF-8": 2}
+    assert "reasons" not in json.loads(told(ACCEPTED))
+
+
+def test_a_token_that_is_not_to_be_had_is_a_warning():
+    line = json.loads(told(events.FoundryTokenRefused("Foundry gives us no token (401).")))
+
+    assert (line["level"], line["message"]) == ("warning", "Foundry gives no token")
 
 
 def test_on_a_terminal_it_is_text_for_people():

@@ -905,6 +905,77 @@ async def test_one_export_is_found_by_its_id_or_the_beginning_of_it(journal, ask
     assert (entry and entry.receipt.id) == found
 
 
+async def test_a_journal_knows_how_much_stands_where_and_since_when(journal):
+    await accept(journal, "id-1", "id-2", "id-3", "id-4")
+    await set_aside(journal, "id-1")
+    await commit(journal, "id-2")
+    await claim(journal, Limits(exports_max=1))
+    depth, one = await journal.ledger.depth(), len(ROWS)
+
+    assert depth.exports == {"accepted": 2, "committed": 1, "set_aside": 1, "abandoned": 0}
+    assert depth.bytes == {"accepted": 2 * one, "committed": one, "set_aside": one, "abandoned": 0}
+    assert depth.oldest == (await journal.ledger.entry("id-3")).receipt.at
+    assert depth.imbalance == 0
+
+
+async def test_of_a_journal_in_which_nothing_waits_nothing_is_the_oldest(journal):
+    assert (await journal.ledger.depth()).oldest is None
+    await accept(journal, "id-1")
+    await commit(journal, "id-1")
+    assert (await journal.ledger.depth()).oldest is None
+
+
+async def test_what_is_claimed_still_waits(journal):
+    await accept(journal, "id-1")
+    await claim(journal)
+    depth = await journal.ledger.depth()
+
+    assert depth.exports["accepted"] == 1
+    assert depth.oldest is not None
+
+
+async def test_the_room_on_its_disk_is_told_by_a_journal_that_has_one(tmp_path):
+    with opened(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
+        assert (await journal.ledger.depth()).free_bytes > 0
+    with opened(None, BOUNDS, shelf=SHELF) as journal:
+        assert (await journal.ledger.depth()).free_bytes is None
+
+
+async def told_otherwise(journal, statement):
+    """Something that only a bad disk does."""
+    await journal.ledger._commits.run(lambda db: db.execute(statement).rowcount)
+
+
+WRONG = "UPDATE total SET exports = 7 WHERE status = 'accepted'"
+
+
+async def test_a_ledger_that_is_wrong_says_by_how_much_and_is_left_as_it_is(tmp_path):
+    with opened(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
+        await accept(journal, "id-1", "id-2")
+        await told_otherwise(journal, WRONG)
+        depths = [await journal.ledger.depth() for _ in range(2)]
+
+    assert [(each.exports["accepted"], each.imbalance) for each in depths] == [(7, 5)] * 2
+
+
+async def test_what_is_live_is_counted_once_a_minute(tmp_path):
+    now = 0.0
+    with opened(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
+        journal.ledger._elapsed = lambda: now
+        await journal.ledger.depth()
+        await told_otherwise(journal, WRONG)
+        assert (await journal.ledger.depth()).imbalance == 0, "it was counted a moment ago"
+        now = 60.0
+        assert (await journal.ledger.depth()).imbalance == 7
+
+
+async def test_a_moment_of_which_a_bit_has_flipped_is_nobodys(tmp_path):
+    with opened(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
+        await accept(journal, "id-1", "id-2")
+        await told_otherwise(journal, "UPDATE export SET at = '2026-0' WHERE id = 'id-1'")
+        assert (await journal.ledger.depth()).oldest is None
+
+
 async def test_a_journal_is_ready_while_it_has_room(journal):
     await accept(journal, "id-1", ndjson=b"x" * (BYTES_MAX - 1))
     await journal.ledger.ready()

@@ -70,6 +70,35 @@ async def test_a_crash_costs_one_message():
     assert crashes == [("Half", ZeroDivisionError)]
 
 
+async def test_work_is_told_however_it_ends_and_with_its_message():
+    told = []
+    async with anyio.create_task_group() as tasks:
+        stages = Stages(tasks, Crashes().tell, lambda *work: told.append(work))
+        halver = stages.spawn(Half(), stages.spawn_last(Refuses()))
+        async with halver.stream:
+            for number in (4, 13):
+                with suppress(AtlasError):
+                    await halver.ask(number)
+
+    assert [work[:2] for work in told] == [("half", 4), ("refuses", 2), ("half", 13)]
+    assert all(seconds > 0 for _, _, seconds in told)
+
+
+async def test_a_queue_tells_how_many_wait_and_how_many_can():
+    async with anyio.create_task_group() as tasks:
+        stages, stuck = Stages(tasks, Crashes().tell), Stuck()
+        address = stages.spawn_last(stuck, size=4)
+        async with address.stream:
+            for number in range(3):
+                await address.send(Envelope(number, Reply()))
+            await anyio.wait_all_tasks_blocked()
+            queues = stages.queues()
+            tasks.cancel_scope.cancel()
+
+    assert stuck.in_hand == 1
+    assert queues == {"stuck": (2, 4)}
+
+
 class Refuses:
     """A stage with an answer to everything."""
 

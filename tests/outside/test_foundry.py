@@ -18,7 +18,7 @@ from aiohttp.test_utils import TestServer
 from stamina.instrumentation import get_on_retry_hooks, set_on_retry_hooks
 
 from atlas.core.errors import BranchBusy, CommitRefused, FileRefused, FoundryError
-from atlas.core.events import FoundryTokenFetched
+from atlas.core.events import FoundryCalled, FoundryTokenFetched, FoundryTokenRefused
 from atlas.core.messages import Seen as SeenBranch
 from atlas.local.foundry import Foundry, application
 from atlas.local.foundry.faults import Fault
@@ -868,3 +868,50 @@ async def test_nor_does_an_error_tell_them_when_there_is_no_answer(tmp_path, kin
 
         (token,) = stack.foundry._tokens
     assert not [each for each in told if token in each or SECRET in each]
+
+
+# What is told of calls
+
+
+async def test_every_call_is_told_by_what_it_was_for(tmp_path):
+    async with connecting(tmp_path) as stack:
+        dataset = stack.dataset
+        await dataset.look()
+        rid = await dataset.begin()
+        await dataset.put(rid, PATH, b"{}\n")
+        await dataset.commit(rid)
+        await dataset.state_of(rid)
+        await dataset.files_of(rid)
+        await dataset.holder_of(PATH)
+        await dataset.content(PATH, 3)
+        await dataset.abort(await dataset.begin())
+        calls = stack.seen.of(FoundryCalled)
+
+    assert [call.operation for call in calls] == [
+        *("token", "look", "begin", "put", "commit", "transaction", "files", "file", "content"),
+        *("begin", "abort"),
+    ]
+    assert {call.status for call in calls} <= {200, 204}
+    assert not any(call.is_retry for call in calls)
+    assert all(call.seconds > 0 for call in calls)
+
+
+async def test_a_call_that_is_made_again_says_so():
+    answers = iter([{"status": 503}, {"status": 200, "body": b"{}"}])
+    async with answered(lambda _request: next(answers)) as stack:
+        await stack.dataset.look()
+        calls = [call for call in stack.seen.of(FoundryCalled) if call.operation == "look"]
+
+    assert [(call.status, call.is_retry) for call in calls] == [(503, False), (200, True)]
+
+
+async def test_a_token_that_is_refused_is_told_with_what_to_do():
+    async with answered(token={"status": 401}) as stack:
+        with pytest.raises(FoundryError):
+            await stack.dataset.look()
+        (refused,) = stack.seen.of(FoundryTokenRefused)
+        (call,) = stack.seen.of(FoundryCalled)
+
+    assert "are FOUNDRY_CLIENT_ID and FOUNDRY_CLIENT_SECRET right?" in refused.reason
+    assert "SECRET-VALUE" not in refused.reason
+    assert (call.operation, call.status, call.is_retry) == ("token", 401, False)
