@@ -24,7 +24,7 @@ from atlas.edge.operator import Live, Lookout
 from atlas.outside.sqlite.packing import pack, unpack
 from atlas.runtime import Bell, OnCrash, OnWork, Promises, Rescue, Restarts, Stages, supervise
 from atlas.service.drain import Drain
-from atlas.service.listeners import Actors, listener, operator
+from atlas.service.listeners import Actors, Orders, listener, operator
 from atlas.service.world import World
 from atlas.settings import Settings
 
@@ -94,9 +94,10 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
                 replay = Replay(quarantine, decoder, flattener, bell.ring)
                 live = Live(world.readers.picture, Lookout(store.ledger, stages.queues, drain))
                 async with live.ticking(on_crash):
+                    orders = Orders(replay, people, live)
                     yield Service(
                         public=listener(actors, world, drain, settings, on_crash),
-                        operator=operator(world, replay, people, live, settings),
+                        operator=operator(orders, world, settings),
                         drain=drain.begin,
                         errands=todo,
                     )

@@ -62,18 +62,25 @@ def listener(
     return public(routes, Errors(refusals, on_crash), edge.cors_origins, watch)
 
 
-def operator(
-    world: World, replay: Replay, people: Persons, live: Live, settings: Settings
-) -> ASGIApp:
-    ours, store = settings.operator, world.store
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """Those that the operator listener asks, and who obey it."""
+
+    replay: Replay
+    people: Persons
+    live: Live
+
+
+def operator(orders: Orders, world: World, settings: Settings) -> ASGIApp:
+    """The other one."""
+    ours, store, live = settings.operator, world.store, orders.live
     guard = Guard(ours.token, frozenset({"localhost", "127.0.0.1", "::1", ours.address[0]}))
     without_token = replace(guard, token="")
     scrapes = Scrapes(live.lookout, world.readers.metrics.text, metrics.CONTENT_TYPE)
-    exports = OperatorExports(store.ledger, store.aside, replay)
     return application(
         [
-            *exports.routes(guard),
-            *People(people).routes(guard),
+            *OperatorExports(store.ledger, store.aside, orders.replay).routes(guard),
+            *People(orders.people).routes(guard),
             *live.routes(guard),
             *scrapes.routes(without_token if ours.metrics_open else guard),
         ]

@@ -33,12 +33,12 @@ from atlas.core.events.foundry import (
     OrphanSuspected,
     SecondWriter,
     UploadPaused,
-    UserForgotten,
 )
 from atlas.core.events.journal import (
     JournalDamaged,
     KeyBesideJournal,
     LedgerUnbalanced,
+    UserForgotten,
 )
 from atlas.core.events.senders import (
     ClientStuck,

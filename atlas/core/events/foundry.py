@@ -95,14 +95,6 @@ class SecondWriter(Struct, frozen=True):
     transactions: int
 
 
-class UserForgotten(Struct, frozen=True):
-    """An operator had a person forgotten: so many files are out of the dataset, and rows purged."""
-
-    user: str
-    files: int
-    purged: int
-
-
 class FoundryCalled(Struct, frozen=True):
     """Foundry was asked, over HTTP; a status of 0 if it did not answer."""
 
@@ -134,7 +126,6 @@ Event = (
     | OrphanAborted
     | OrphanSuspected
     | SecondWriter
-    | UserForgotten
     | FoundryCalled
     | FoundryTokenFetched
     | FoundryTokenRefused

@@ -3,6 +3,14 @@
 from msgspec import Struct
 
 
+class UserForgotten(Struct, frozen=True):
+    """An operator had a person forgotten: so many files are out of the dataset, and rows purged."""
+
+    user: str
+    files: int
+    purged: int
+
+
 class KeyBesideJournal(Struct, frozen=True):
     """No key is set: the journal is sealed with one that lies beside it. Who has both reads it."""
 
@@ -29,4 +37,4 @@ class LedgerUnbalanced(Struct, frozen=True):
     counted: int
 
 
-Event = KeyBesideJournal | JournalDamaged | LedgerUnbalanced
+Event = UserForgotten | KeyBesideJournal | JournalDamaged | LedgerUnbalanced
