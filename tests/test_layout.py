@@ -11,7 +11,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atlas import outside
@@ -268,6 +268,7 @@ def by_uuid(ndjson: bytes) -> list[dict[str, object]]:
 HEADER = rows.Header("auth0|ada", "iPhone", "2026-01-02T12:00:00.000Z", "")
 
 
+@settings(deadline=None)  # the first time it loads what reads Parquet
 @given(seed=st.integers(0, 2**32), count=st.integers(1, 40))
 def test_parquet_holds_the_rows_that_ndjson_holds(seed, count):
     ndjson = rows.flatten([line.rstrip(b"\n") for line in lines(count, seed)], HEADER, 1).ndjson

@@ -45,6 +45,7 @@ class Stream:
     ends: list[int] = field(default_factory=list)  # of the parts, in bytes of the body
     parts: dict[int, Pending[Receipt] | AtlasError] = field(default_factory=dict)
     failure: AtlasError | None = None
+    first: anyio.Event = field(default_factory=anyio.Event)  # its first part is safe, or refused
     progress: float = field(default_factory=anyio.current_time)
 
     def safe_bytes(self) -> int:
@@ -121,6 +122,8 @@ class Streams:
         if self.is_draining():
             raise Draining
         await stream.room.acquire()
+        if stream.key is not None and stream.ends:
+            await stream.first.wait()  # or of two streams under one key each could refuse the other
         if stream.failure is not None:
             raise stream.failure
         if ndjson.is_blank(piece.text, piece.first):
@@ -147,6 +150,7 @@ class Streams:
                 stream.failure = stream.failure or error
         finally:
             stream.room.release()
+            stream.first.set()
 
     async def safe(self, stream: Stream, part: Part) -> Pending[Receipt]:
         """Once there is room in the journal; meanwhile the sender waits at the socket.
