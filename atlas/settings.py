@@ -131,6 +131,16 @@ class Operator(Struct, frozen=True, forbid_unknown_fields=True):
         return host.strip("[]"), int(port)
 
 
+class Traces(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where traces are sent: a URL of OTLP over HTTP; none, if empty.
+
+    Of the requests whose sender has begun no trace, this share is recorded.
+    """
+
+    endpoint: Annotated[str, Meta(pattern=r"^(https?://.+)?$")] = ""
+    share: Annotated[float, Meta(ge=0, le=1)] = 1.0
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     edge: Edge = Edge()
     auth0: Auth0 = Auth0()
@@ -139,6 +149,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     foundry: Foundry = Foundry()
     log: Log = Log()
     operator: Operator = Operator()
+    traces: Traces = Traces()
 
 
 NAMES = {
@@ -167,6 +178,7 @@ NAMES = {
     "ATLAS_OPERATOR_LISTEN": "operator.listen",
     "ATLAS_OPERATOR_TOKEN": "operator.token",
     "ATLAS_LOG_USER_IDS": "log.user_ids",
+    "ATLAS_TRACES": "traces.endpoint",
 }
 NOT_SETTINGS = re.compile(r"ATLAS_(CONFIG|URL|TOKEN|SERVICE_.*|PORT.*)")  # the last two: Kubernetes
 LEVELS = {"warn": "warning", "verbose": "debug", "http": "info", "trace": "debug"}

@@ -6,7 +6,7 @@ import random
 import subprocess
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -171,13 +171,14 @@ class Life:
     cors_origins: tuple[str, ...] = ()
     export: Export = field(default_factory=Export)
     compute: Compute = field(default_factory=Computing)
+    readers: dict[str, Any] = field(default_factory=dict)  # others than the usual
     stream_bytes_max: int = 64 * 1024 * 1024
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Flow]:
         """Not a fixture: a task group must be left by the task that entered it."""
         seen = Seen()
-        readers = reading(self.settings(), seen.watch, lambda: NOON)
+        readers = replace(reading(self.settings(), seen.watch, lambda: NOON), **self.readers)
         bounds = Bounds(self.journal_bytes_max, self.journal_exports_max, self.free_bytes_min)
         with opened(self.journal, bounds, shelf=SHELF) as journal:
             journal.news.listen(readers.watch)

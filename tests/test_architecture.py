@@ -24,6 +24,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "outside/sqlite": ("core", "anyio cryptography msgspec zstandard"),
     "outside/log": ("core", "msgspec structlog"),
     "outside/metrics": ("core", "prometheus_client"),
+    "outside/traces": ("core", "opentelemetry"),
     "outside/parquet": ("core", "msgspec pyarrow"),
     "local": ("", "aiohttp joserfc msgspec"),
     "settings": ("core", "msgspec"),

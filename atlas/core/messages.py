@@ -48,6 +48,7 @@ class Head(Struct, frozen=True):
     correlation_id: str
     binding: Binding | None = None
     place: Place | None = None
+    trace: str = ""  # its request, in a trace: see traces.py
 
 
 class Export(Struct, frozen=True, tag=True):
@@ -160,6 +161,7 @@ class Claimed(Struct, frozen=True):
     bytes: int
     records: int = 0
     correlation_id: str = ""
+    trace: str = ""
 
 
 class File(Struct, frozen=True):

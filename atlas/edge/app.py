@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from atlas.core import traces
 from atlas.core.errors import AtlasError, MethodNotAllowed, NotFound, Rejected
 from atlas.core.events import RequestAnswered, Watch
 from atlas.edge.refusals import Refusals
@@ -26,6 +27,7 @@ from atlas.runtime import OnCrash
 CORRELATION_ID = re.compile(r"[\x20-\x7e]{1,128}")
 EXPOSED = ("X-Correlation-Id", "Retry-After", "Location", "Idempotency-Replayed")
 
+Begin = Callable[[str], traces.Trace | None]
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 DROP_BYTES_MAX = 1024 * 1024
@@ -67,9 +69,16 @@ class Errors:
 
 
 def public(
-    routes: Sequence[Route], errors: Errors, cors_origins: tuple[str, ...], watch: Watch
+    routes: Sequence[Route],
+    errors: Errors,
+    cors_origins: tuple[str, ...],
+    watch: Watch,
+    begin: Begin = traces.nobody,
 ) -> ASGIApp:
-    """The application. Every answer carries X-Correlation-Id, whatever went wrong."""
+    """The application. Every answer carries X-Correlation-Id, whatever went wrong.
+
+    `begin` makes of a traceparent the place of a request in a trace, if that is recorded.
+    """
     cors = Middleware(
         CORSMiddleware,
         allow_origins=list(cors_origins),
@@ -83,7 +92,7 @@ def public(
         exception_handlers=errors.handlers(),
     )
     app.router.redirect_slashes = False
-    return Door(app, Templates(routes), watch)
+    return Door(app, Templates(routes), watch, begin)
 
 
 class Templates:
@@ -102,13 +111,16 @@ class Templates:
 class Door:
     """Gives every request a correlation id, closes behind whoever was answered early, and tells."""
 
-    def __init__(self, app: ASGIApp, templates: Templates, watch: Watch) -> None:
+    def __init__(self, app: ASGIApp, templates: Templates, watch: Watch, begin: Begin) -> None:
+        self._begin = begin
         self._app = app
         self._templates = templates
         self._watch = watch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began, status = time.perf_counter(), 0
+        trace = self._begin(Headers(scope=scope).get("traceparent", ""))
+        scope["trace"], parent = (trace.text, trace.parent) if trace else ("", "")
 
         async def told(message: Message) -> None:
             nonlocal status
@@ -121,7 +133,8 @@ class Door:
         finally:
             method = scope["method"] if scope["method"] in METHODS else "other"
             route, seconds = self._templates.of(scope["path"]), time.perf_counter() - began
-            self._watch(RequestAnswered(scope["correlation_id"], route, method, status, seconds))
+            told_of = scope["correlation_id"], route, method, status, seconds
+            self._watch(RequestAnswered(*told_of, scope["trace"], parent))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         given = Headers(scope=scope).get("x-correlation-id", "")

@@ -169,6 +169,7 @@ class Exports:
             timestamp=sent.text("timestamp"),
             correlation_id=correlation_id(request),
             binding=None if key is None else Binding(key, position, length),
+            trace=request.scope["trace"],
         )
         return Export(head, sent.rawhealthkit.encode("utf-8", "surrogatepass"))
 

@@ -126,6 +126,10 @@ class Log:
             fields["user"] = names.pseudonym(self.key, str(fields["user"]))
         if not fields.get("reasons", True):
             del fields["reasons"]  # nothing was rejected, as a rule
+        trace = fields.pop("trace", "")
+        if isinstance(trace, str) and trace:
+            fields["traceId"] = trace.partition("-")[0]
+        fields.pop("parent", None)
         if "path" in fields and not self.shows_users:
             del fields["path"]  # it holds the sub
         with suppress(OSError, ValueError):  # a log that is full or closed refuses no export

@@ -19,7 +19,7 @@ from atlas.actors.upload import NDJSON, Chance, Errands, Format, Pace, Shape, Up
 from atlas.core import ports
 from atlas.core.errors import BadSetting, Unavailable
 from atlas.core.events import ActorCrashed, DrainEnded, ParquetOfEach, StageWorked, Watch
-from atlas.core.messages import Receipt
+from atlas.core.messages import Head, Receipt
 from atlas.edge.operator import Live, Lookout
 from atlas.outside.sqlite.packing import pack, unpack
 from atlas.runtime import Bell, OnCrash, OnWork, Promises, Rescue, Restarts, Stages, supervise
@@ -156,8 +156,9 @@ def crash_teller(watch: Watch) -> OnCrash:
 def work_teller(watch: Watch) -> OnWork:
     """The work of a stage as an event."""
 
-    def tell(stage: str, _message: object, seconds: float) -> None:
-        watch(StageWorked(stage, seconds))
+    def tell(stage: str, message: object, seconds: float) -> None:
+        head = getattr(message, "head", None)  # a token has none
+        watch(StageWorked(stage, seconds, head.trace if isinstance(head, Head) else ""))
 
     return tell
 

@@ -59,7 +59,7 @@ def listener(
     }
     health = Health(checks, __version__, now)
     routes = [*exports.routes(), *health.routes(), openapi.route(__version__)]
-    return public(routes, Errors(refusals, on_crash), edge.cors_origins, watch)
+    return public(routes, Errors(refusals, on_crash), edge.cors_origins, watch, world.readers.begin)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,16 @@
 """Who reads what happens: the metrics, the picture, the log."""
 
-from dataclasses import dataclass
+import random
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 from atlas import __version__
+from atlas.core.errors import BadSetting
 from atlas.core.events import Event, Watch
 from atlas.core.ports import Clock
+from atlas.core.traces import Begins, Trace, nobody
 from atlas.edge.operator import About, Picture
 from atlas.outside.metrics import Metrics
 from atlas.settings import Settings
@@ -17,11 +23,33 @@ class Readers:
     metrics: Metrics
     picture: Picture
     log: Watch
+    traces: Watch | None = None
+    begin: Callable[[str], Trace | None] = nobody
 
     def watch(self, event: Event) -> None:
+        if self.traces is not None:
+            self.traces(event)
         self.metrics.watch(event)
         self.picture.watch(event)
         self.log(event)
+
+
+@contextmanager
+def traced(readers: Readers, settings: Settings) -> Iterator[Readers]:
+    """With the traces, if they are to be sent anywhere. Raises BadSetting."""
+    if not settings.traces.endpoint:
+        yield readers
+        return
+    try:
+        from atlas.outside import traces  # noqa: PLC0415 - for who wants it only
+    except ImportError as error:
+        raise BadSetting(
+            "ATLAS_TRACES needs OpenTelemetry: pip install 'atlas-healthkit[otel]'."
+        ) from error
+    begin = Begins(settings.traces.share, secrets.token_hex, random.SystemRandom().random)
+    rid = settings.foundry.dataset_rid
+    with traces.collected(settings.traces.endpoint, __version__, rid) as found:
+        yield replace(readers, traces=found.watch, begin=begin)
 
 
 def reading(settings: Settings, log: Watch, now: Clock) -> Readers:

@@ -12,7 +12,7 @@ from atlas.outside import log
 from atlas.outside.sqlite import journal, keys
 from atlas.outside.sqlite.room import Bounds
 from atlas.outside.sqlite.shelf import Shelf
-from atlas.service.readers import Readers, reading
+from atlas.service.readers import Readers, reading, traced
 from atlas.settings import Settings
 
 
@@ -40,9 +40,9 @@ def opened(settings: Settings, stderr: TextIO) -> Iterator[tuple[Store, Readers]
         stream = log.logger(stderr, settings.log.level)
         rid, shows_users = settings.foundry.dataset_rid, settings.log.user_ids
         told = log.Log(stream, rid, found.log_key, shows_users)
-        readers = reading(settings, told.watch, partial(datetime.now, UTC))
-        found.news.listen(readers.watch)
-        yield store, readers
+        with traced(reading(settings, told.watch, partial(datetime.now, UTC)), settings) as readers:
+            found.news.listen(readers.watch)
+            yield store, readers
 
 
 def stored(found: journal.SqliteJournal) -> Store:

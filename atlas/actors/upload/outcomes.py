@@ -141,6 +141,7 @@ class Outcomes:
                     file.path,
                     export.records,
                     export.bytes,
+                    export.trace,
                 )
             )
 

@@ -10,6 +10,7 @@ class StageWorked(Struct, frozen=True):
 
     stage: str
     seconds: float
+    trace: str = ""
 
 
 class LinesRejected(Struct, frozen=True):

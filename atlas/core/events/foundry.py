@@ -52,6 +52,7 @@ class ExportCommitted(Struct, frozen=True):
     path: str
     records: int
     bytes: int
+    trace: str = ""
 
 
 class ExportSetAside(Struct, frozen=True):

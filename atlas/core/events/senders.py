@@ -14,6 +14,8 @@ class RequestAnswered(Struct, frozen=True):
     method: str
     status: int
     seconds: float
+    trace: str = ""
+    parent: str = ""
 
 
 class RequestRead(Struct, frozen=True):

@@ -57,6 +57,7 @@ class Label(Struct, frozen=True, array_like=True):
     path: str
     rejects: tuple[Reject, ...]
     correlation_id: str
+    trace: str = ""  # what was kept before there were any has none
 
 
 FORMATS: tuple[FileFormat, ...] = get_args(FileFormat)

@@ -81,7 +81,7 @@ class SqliteIntake:
             table.bytes,
         )
         path = self._path(db, head.user, export.at)
-        label = Label(head.user.sub, path, table.rejects, head.correlation_id)
+        label = Label(head.user.sub, path, table.rejects, head.correlation_id, head.trace)
         row = Row(*fixed, entries.close_label(fixed, label), "accepted", None)
         payload = entries.close_payload(fixed, table.file)
         db.execute(INSERT, [*fixed, entries.seal.name(path), row.label, payload])

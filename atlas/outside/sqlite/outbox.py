@@ -256,7 +256,7 @@ class SqliteOutbox:
                 label = self._entries.label(row)
             except Damaged:
                 label = NO_LABEL
-            export = Claimed(row.id, row.size, row.ingested, label.correlation_id)
+            export = Claimed(row.id, row.size, row.ingested, label.correlation_id, label.trace)
             size = row.size if row.file_bytes is None else row.file_bytes
             path = path_of(row, label)
             in_file.setdefault(path or row.id, (path, size, []))[2].append(export)

@@ -1,0 +1,59 @@
+"""W3C Trace Context (https://www.w3.org/TR/trace-context/): which trace a request belongs to.
+
+What a request is in its trace is carried along as text, as long as anybody wants to know it, and
+"" otherwise: an export may be committed by a later life than the one that accepted it.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from msgspec import Struct
+
+TRACEPARENT = re.compile(
+    r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
+)
+SAMPLED = 1
+TEXT = re.compile(r"([0-9a-f]{32})-([0-9a-f]{16})")
+
+
+class Trace(Struct, frozen=True):
+    """The span that a request is to us, and the one that it comes from, "" if it begins here."""
+
+    id: str
+    span: str
+    parent: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"{self.id}-{self.span}"
+
+
+def read(text: str) -> Trace | None:
+    """A trace that was carried along."""
+    found = TEXT.fullmatch(text)
+    return Trace(*found.groups()) if found else None
+
+
+def nobody(_traceparent: str) -> Trace | None:
+    """Nobody wants to know."""
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Begins:
+    """Begins the span of a request. `hex` makes so many random bytes, `random` a number below 1.
+
+    What comes with a trace is recorded if its sender does; of the others, so large a share.
+    """
+
+    share: float
+    hex: Callable[[int], str]
+    random: Callable[[], float]
+
+    def __call__(self, traceparent: str) -> Trace | None:
+        given = TRACEPARENT.fullmatch(traceparent)
+        if given and (given[1] != "00" or given[5] is None):
+            is_sampled = int(given[4], 16) & SAMPLED
+            return Trace(given[2], self.hex(8), given[3]) if is_sampled else None
+        return Trace(self.hex(16), self.hex(8)) if self.random() < self.share else None

@@ -1,0 +1,214 @@
+"""One trace leads from the phone through the actors to the commit."""
+
+import secrets
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from atlas.core.events import ExportCommitted
+from atlas.core.traces import Begins
+from atlas.outside import traces
+from tests.conftest import Life, an_export
+from tests.fakes import no_answer
+
+PHONE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+ID, SPAN = 0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331
+COMMITTED = ExportCommitted("id", "c", "txn", "path", 1, 2, f"{ID:032x}-{SPAN:016x}")
+ACTORS = ["authenticate", "decode", "flatten", "journal"]
+
+
+def begins(share=1.0, number=0.5):
+    return Begins(share, secrets.token_hex, lambda: number)
+
+
+class Traced:
+    """A life whose spans are kept."""
+
+    def __init__(self, folder, begin=None):
+        self.kept = []
+        self.life = Life(folder / "journal")
+        self.begin = begin or begins()
+
+    @asynccontextmanager
+    async def running(self):
+        exporter = InMemorySpanExporter()
+        with traces.exported(exporter, "1.2.3", "ri.dataset") as found:
+            self.life.readers = {"traces": found.watch, "begin": self.begin}
+            async with self.life.running() as flow:
+                yield flow
+        self.kept += exporter.get_finished_spans()
+
+    def spans(self, name):
+        return [span for span in self.kept if span.name == name]
+
+    def span(self, name):
+        (found,) = self.spans(name)
+        return found
+
+
+@pytest.fixture
+def traced(tmp_path):
+    return Traced(tmp_path)
+
+
+async def test_an_export_is_one_trace_from_the_phone_to_the_commit(traced):
+    async with traced.running() as flow:
+        answer = await flow.post(an_export(), traceparent=PHONE)
+
+    request = traced.span("POST /api/v1/healthkit/export")
+    assert (request.context.trace_id, request.parent.span_id) == (ID, SPAN)
+    assert request.attributes["http.response.status_code"] == 200
+    for name in ("decode", "flatten", "journal", "upload"):
+        span = traced.span(name)
+        assert span.context.trace_id == ID
+        assert span.parent.span_id == request.context.span_id
+        assert span.start_time <= span.end_time
+    assert traced.span("upload").attributes["atlas.transaction"] == answer.body["transaction_rid"]
+
+
+async def test_an_export_is_linked_to_the_group_that_it_went_with(traced):
+    async with traced.running() as flow:
+        await flow.post(an_export(), traceparent=PHONE)
+
+    group = traced.span("group")
+    (link,) = traced.span("upload").links
+    assert link.context.span_id == group.context.span_id
+    assert link.context.trace_id == group.context.trace_id != ID
+    calls = [span for span in traced.kept if span.name.startswith("foundry")]
+    assert all(span.parent.span_id == group.context.span_id for span in calls)
+
+
+async def test_an_export_that_is_committed_by_a_later_life_stays_in_its_trace(traced):
+    traced.life.dataset.down = True
+    traced.life.drain_seconds = 0.0
+    async with traced.running() as flow:
+        await flow.post(an_export(), traceparent=PHONE, Prefer="respond-async")
+    traced.life.dataset.down = False
+    async with traced.running() as flow:
+        await flow.seen.wait_for(ExportCommitted)
+
+    request = traced.span("POST /api/v1/healthkit/export")
+    assert traced.span("upload").context.trace_id == ID
+    assert traced.span("upload").parent.span_id == request.context.span_id
+
+
+async def test_what_was_recovered_names_the_group_that_nobody_saw_the_end_of(traced):
+    """The commit happened, its answer was lost, and the group's span with it."""
+    traced.life.dataset.mishaps["after commit"] = no_answer
+    async with traced.running() as flow:
+        answer = await flow.post(an_export(), traceparent=PHONE)
+
+    (link,) = traced.span("upload").links
+    expected = traces.of(traces.group_of(answer.body["transaction_rid"]))
+    assert (link.context.trace_id, link.context.span_id) == (expected.trace_id, expected.span_id)
+
+
+async def test_a_refused_request_is_no_error_and_a_failure_of_ours_is(traced):
+    async with traced.running() as flow:
+        await flow.post({"rawhealthkit": "%"}, traceparent=PHONE)
+        flow.service.drain()
+        await flow.post(an_export(), traceparent=PHONE)
+
+    refused, failed = traced.spans("POST /api/v1/healthkit/export")
+    assert (refused.attributes["http.response.status_code"], refused.status.is_ok) == (400, True)
+    assert (failed.attributes["http.response.status_code"], failed.status.is_ok) == (503, False)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
+        "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+        "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+        "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",
+        pytest.param("0" * 10_000, id="very long"),
+        "{}",
+    ],
+)
+async def test_what_is_no_traceparent_begins_a_trace_of_our_own(traced, header):
+    async with traced.running() as flow:
+        assert (await flow.post(an_export(), traceparent=header)).status == 200
+
+    request = traced.span("POST /api/v1/healthkit/export")
+    assert request.parent is None
+    assert request.context.trace_id not in {0, ID}
+
+
+async def test_a_later_version_of_the_header_is_read_as_far_as_we_know_it(traced):
+    async with traced.running() as flow:
+        await flow.post(an_export(), traceparent=PHONE.replace("00-", "cc-", 1) + "-what-ever")
+
+    assert traced.span("upload").context.trace_id == ID
+
+
+@pytest.mark.parametrize(
+    ("header", "begin"),
+    [
+        pytest.param(PHONE[:-2] + "00", begins(), id="its sender records none"),
+        pytest.param("", begins(share=0.5, number=0.5), id="not of the share"),
+    ],
+)
+async def test_what_is_not_to_be_recorded_makes_no_span(tmp_path, header, begin):
+    traced = Traced(tmp_path, begin)
+    async with traced.running() as flow:
+        await flow.post(an_export(), traceparent=header)
+
+    names = {span.name for span in traced.kept}
+    assert not names & {"POST /api/v1/healthkit/export", "upload", *ACTORS}
+
+
+async def test_a_streamed_body_is_in_the_trace_of_its_request(traced):
+    async with traced.running() as flow:
+        headers = {"traceparent": PHONE, "content-type": "application/x-ndjson"}
+        path = "/api/v1/healthkit/export"
+        await flow.send("POST", path, "token-of-ada", b'{"uuid":"a"}\n', **headers)
+
+    assert traced.span("upload").context.trace_id == ID
+
+
+async def test_nothing_of_the_person_is_in_a_span(traced):
+    async with traced.running() as flow:
+        record = b'{"uuid":"canary-1","sourceName":"canary-2","device":{"name":"canary-3"}}\n'
+        sent = an_export(record, device="canary-4")
+        await flow.post(sent, token="token-of-canary-5", traceparent=PHONE)
+
+    assert traced.spans("upload")
+    assert "canary" not in "".join(span.to_json() for span in traced.kept)
+
+
+async def test_spans_reach_a_collector_over_http():
+    got = []
+
+    async def take(request):
+        got.append(ExportTraceServiceRequest.FromString(await request.read()))
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/v1/traces", take)
+    async with TestServer(app) as server:
+
+        def end():
+            with traces.collected(str(server.make_url("/v1/traces")), "1", "ri.1") as found:
+                found.watch(
+                    ExportCommitted("id", "c", "txn", "path", 1, 2, f"{ID:032x}-{SPAN:016x}")
+                )
+
+        await anyio.to_thread.run_sync(end)
+
+    (sent,) = got
+    (span,) = sent.resource_spans[0].scope_spans[0].spans
+    assert (span.name, span.trace_id.hex()) == ("upload", f"{ID:032x}")
+
+
+def test_a_collector_that_is_away_holds_up_no_end():
+    with traces.collected("http://127.0.0.1:9/v1/traces", "1", "ri.1") as found:
+        for _ in range(2_000):
+            found.watch(COMMITTED)
