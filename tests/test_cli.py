@@ -341,6 +341,15 @@ def test_the_list_shows_only_those_that_stand_so(atlas, journal):
     assert len(none.out.splitlines()) == 2
 
 
+def test_the_list_shows_only_what_was_sought(atlas, journal):
+    newest = atlas("exports", "list", "--journal", journal).out.splitlines()[1].split()[7]
+    found = atlas("exports", "list", "--journal", journal, "--find", newest).out.splitlines()
+    none = atlas("exports", "list", "--journal", journal, "--find", "nothing").out.splitlines()
+
+    assert [line.split()[7] for line in found[1:-1]] == [newest]
+    assert len(none) == 2
+
+
 def test_a_program_gets_the_list_as_json(atlas, journal):
     ended = atlas("exports", "list", "--json", "--journal", journal)
 

@@ -76,6 +76,7 @@ async def test_an_entry_tells_how_an_export_stands(life):
         "bytes": file,
         "tries": 1,
         "reason": None,
+        "correlation_id": receipt["correlationId"],
     }
 
 
@@ -224,6 +225,67 @@ async def test_a_token_that_is_configured_must_be_brought(life, authorization, s
                 assert answer.headers["www-authenticate"] == "Bearer"
 
 
+EVIL, OURS = "https://evil.test", f"http://{HOST}"
+
+
+@pytest.mark.parametrize(
+    ("token", "headers", "status"),
+    [
+        pytest.param("", {}, 200, id="a command"),
+        pytest.param("a-secret", {}, 200, id="a command, with the token"),
+        pytest.param("", {"origin": OURS}, 403, id="our page, without a token"),
+        pytest.param("a-secret", {"origin": OURS}, 200, id="our page, with the token"),
+        pytest.param("a-secret", {"origin": f"https://{HOST}"}, 200, id="... behind TLS"),
+        pytest.param("a-secret", {"origin": EVIL}, 403, id="another page"),
+        pytest.param("a-secret", {"origin": "null"}, 403, id="a page of nowhere"),
+        pytest.param("a-secret", {"origin": ""}, 403, id="an empty origin"),
+        pytest.param("a-secret", {"origin": f"{OURS}/"}, 403, id="an origin with a path"),
+        pytest.param("a-secret", {"origin": "http://127.0.0.1:9465"}, 403, id="our neighbour"),
+        pytest.param("a-secret", {"origin": "http://localhost:9464"}, 403, id="our other name"),
+        pytest.param("a-secret", {"origin": f"ftp://{HOST}"}, 403, id="another scheme"),
+        pytest.param(
+            "a-secret", {"origin": OURS, "sec_fetch_site": "same-origin"}, 200, id="a browser"
+        ),
+        pytest.param(
+            "a-secret", {"origin": OURS, "sec_fetch_site": "cross-site"}, 403, id="a frame"
+        ),
+        pytest.param("a-secret", {"origin": OURS, "sec_fetch_site": ""}, 403, id="no site"),
+        pytest.param("", {"sec_fetch_site": "same-site"}, 403, id="a page that hides its origin"),
+    ],
+)
+@pytest.mark.parametrize("order", ["{id}/replay", "{id}/abandon", "replay"])
+async def test_only_our_own_page_may_order_and_only_with_a_token(
+    life, token, headers, status, order
+):
+    life.token = token
+    async with life.running() as flow:
+        (id,) = await exported(flow, "a")
+        given = {"authorization": f"Bearer {token}"} | headers
+        named = {name: value for name, value in given.items() if value or name in headers}
+        answer = await asgi(
+            flow.service.operator, "POST", f"/exports/{order.format(id=id)}", {"host": HOST} | named
+        )
+
+    assert answer.status == status
+
+
+@pytest.mark.parametrize("token", ["wrong", ""])
+async def test_our_own_page_needs_the_token_for_an_order_as_for_all_else(life, token):
+    life.token = "a-secret"
+    async with life.running() as flow:
+        headers = {"origin": OURS, "authorization": f"Bearer {token}"}
+        assert (await asked(flow, "/exports/replay", "POST", **headers)).status == 401
+
+
+@pytest.mark.parametrize(("token", "may"), [("", "no"), ("a-secret", "yes")])
+async def test_our_page_is_told_whether_it_may_order(life, token, may):
+    life.token = token
+    async with life.running() as flow:
+        answer = await asked(flow, "/exports", authorization=f"Bearer {token}")
+
+    assert answer.headers["atlas-page-may-order"] == may
+
+
 @pytest.mark.parametrize(
     "query",
     [
@@ -241,6 +303,8 @@ async def test_a_token_that_is_configured_must_be_brought(life, authorization, s
         "before=x",
         "before=",
         pytest.param(f"before={10**30}", id="before more than SQLite counts"),
+        "find=",
+        pytest.param(f"find={'a' * 129}", id="find longer than a correlation id"),
     ],
 )
 async def test_a_question_that_cannot_be_meant_is_refused(life, query):
@@ -249,15 +313,15 @@ async def test_a_question_that_cannot_be_meant_is_refused(life, query):
         answer = await asked(flow, f"/exports?{query}")
 
     assert answer.status == 400
-    assert answer.body == {"error": "status, limit or before is not what it can be."}
+    assert answer.body == {"error": "status, limit, before or find is not what it can be."}
 
 
 @pytest.mark.parametrize(
     ("query", "question"),
     [
-        ("", (None, 50, None)),
-        ("?limit=1000&before=7&status=accepted", ("accepted", 1_000, 7)),
-        ("?limit=1000000", (None, 1_000, None)),
+        ("", (None, 50, None, None)),
+        ("?limit=1000&before=7&status=accepted&find=a%20b", ("accepted", 1_000, 7, "a b")),
+        ("?limit=1000000", (None, 1_000, None, None)),
     ],
 )
 async def test_what_is_not_asked_for_has_a_measure(query, question):
@@ -276,7 +340,7 @@ async def test_what_is_not_asked_for_has_a_measure(query, question):
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/", 404), ("GET", "/nowhere", 404), ("POST", "/exports", 405)],
+    [("GET", "/page", 404), ("GET", "/nowhere", 404), ("POST", "/exports", 405)],
 )
 async def test_what_is_not_there_is_said_in_the_same_form(life, method, path, status):
     async with life.running() as flow:

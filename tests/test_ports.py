@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
+import anyio
 import pytest
 import stamina
 from aiohttp.test_utils import TestServer
@@ -974,6 +975,81 @@ async def test_a_moment_of_which_a_bit_has_flipped_is_nobodys(tmp_path):
         await accept(journal, "id-1", "id-2")
         await told_otherwise(journal, "UPDATE export SET at = '2026-0' WHERE id = 'id-1'")
         assert (await journal.ledger.depth()).oldest is None
+
+
+HEX = {"1": "ab10" + "0" * 60, "2": "ab10" + "1" * 60, "3": "cd10" + "2" * 60}
+
+
+async def sought(journal, find, status=None, limit=10, before=None):
+    return await journal.ledger.listing(status, limit, before, find)
+
+
+def found_in(listing):
+    return [entry.receipt.id for entry in listing.entries]
+
+
+@pytest.mark.parametrize(
+    ("find", "found"),
+    [
+        pytest.param(HEX["1"], "1", id="an id"),
+        pytest.param("ab10", "21", id="the beginning of two, the newest first"),
+        pytest.param("ab1", "", id="fewer than four characters"),
+        pytest.param("ab10*", "", id="no pattern"),
+        pytest.param("ab1_", "", id="no other pattern"),
+        pytest.param("AB10", "", id="in other letters"),
+        pytest.param(f"correlation of {HEX['3']}", "3", id="a correlation id"),
+        pytest.param("correlation of", "", id="the beginning of one"),
+        pytest.param("dead", "", id="what is not there"),
+    ],
+)
+async def test_an_operator_finds_exports_by_id_or_correlation_id(journal, find, found):
+    await accept(journal, *HEX.values())
+    listing = await sought(journal, find)
+
+    assert found_in(listing) == [HEX[each] for each in found]
+    assert (listing.before, listing.looked_at) == (None, None)
+    assert listing.totals["accepted"] == 3, "the totals are those of the whole journal"
+
+
+async def test_an_operator_finds_what_a_user_sent_by_what_the_user_is_called(journal):
+    await accept(journal, HEX["1"], HEX["3"])
+    await accept(journal, HEX["2"], user=EVE)
+    ada = (await journal.ledger.entry(HEX["1"])).user
+
+    assert found_in(await sought(journal, ada)) == [HEX["3"], HEX["1"]]
+    assert found_in(await sought(journal, ada[:-1])) == [], "it is not cut short"
+
+
+@pytest.mark.parametrize("find", ["ab10", "twice"], ids=["by id", "by correlation id"])
+async def test_what_is_found_comes_page_by_page_and_only_if_it_stands_so(journal, find):
+    for id in HEX.values():
+        export = an_export(id.replace("cd", "ab"))
+        head = replace(export.head, correlation_id="twice")
+        await journal.intake.append(replace(export, head=head))
+    everything = await sought(journal, find)
+    first = await sought(journal, find, limit=2)
+    last = await sought(journal, find, limit=2, before=first.before)
+    await set_aside(journal, HEX["1"])
+
+    assert len(everything.entries) == 3
+    assert found_in(first) + found_in(last) == found_in(everything)
+    assert last.before is None
+    assert found_in(await sought(journal, find, status="set_aside")) == [HEX["1"]]
+    assert len(found_in(await sought(journal, find, status="accepted"))) == 2
+
+
+@pytest.mark.slow
+async def test_a_search_for_a_correlation_id_ends_after_10_000_and_says_so():
+    with opened(None, Bounds(10**9, free_bytes=0), shelf=SHELF) as journal:
+        await accept(journal, "oldest")
+        async with anyio.create_task_group() as tasks:
+            for number in range(10_000):
+                tasks.start_soon(accept, journal, f"id-{number}")
+        first = await sought(journal, "correlation of oldest")
+        rest = await sought(journal, "correlation of oldest", before=first.before)
+
+    assert (found_in(first), first.looked_at) == ([], 10_000)
+    assert (found_in(rest), rest.looked_at, rest.before) == (["oldest"], None, None)
 
 
 async def test_a_journal_is_ready_while_it_has_room(journal):

@@ -42,6 +42,9 @@ def list_(
     before: Annotated[
         int | None, typer.Option(min=1, max=2**62, help="The next page: see the last line.")
     ] = None,
+    find: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="A receipt, a user or a correlation id.")
+    ] = None,
     json: JsonOption = False,
     journal: JournalOption = None,
     config: ConfigOption = None,
@@ -52,9 +55,9 @@ def list_(
     """
     found = ask(
         settings_of(config, journal),
-        Question("/exports", {"status": status, "limit": limit, "before": before}),
+        Question("/exports", {"status": status, "limit": limit, "before": before, "find": find}),
         Listing,
-        lambda store: store.ledger.listing(status, limit, before),
+        lambda store: store.ledger.listing(status, limit, before, find),
     )
     typer.echo(msgspec.json.encode(found).decode() if json else shown(found))
 
@@ -172,4 +175,6 @@ def shown(listing: Listing) -> str:
         )
     totals = ", ".join(f"{count:,} {status}" for status, count in listing.totals.items())
     more = f"  (older ones: --before {listing.before})" if listing.before is not None else ""
+    if listing.looked_at is not None:
+        lines.append(f"Looked for it in {listing.looked_at:,} exports and no further.")
     return "\n".join([*lines, totals + more])

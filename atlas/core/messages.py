@@ -238,7 +238,8 @@ class Entry(Struct, frozen=True):
     """One export in the journal, as an operator sees it.
 
     `user` is a keyed hash of the sub, and so is the folder in the receipt's path. `reason` is why
-    its last group failed, or why it was set aside.
+    its last group failed, or why it was set aside. `correlation_id` is that of the request that
+    brought it first.
     """
 
     receipt: Receipt
@@ -246,6 +247,7 @@ class Entry(Struct, frozen=True):
     bytes: int
     tries: int
     reason: str | None = None
+    correlation_id: str = ""
 
 
 class Depth(Struct, frozen=True):
@@ -283,8 +285,12 @@ class Page(Struct, frozen=True):
 
 
 class Listing(Struct, frozen=True):
-    """A page of the journal, newest first; how many exports stand where in all of it."""
+    """A page of the journal, newest first; how many exports stand where in all of it.
+
+    A search that ended before the oldest says how many it has `looked_at`.
+    """
 
     totals: Mapping[Status, int]
     entries: tuple[Entry, ...]
     before: int | None = None
+    looked_at: int | None = None

@@ -198,8 +198,14 @@ class Replays(Protocol):
 class Ledger(Protocol):
     """The journal as an operator sees it."""
 
-    async def listing(self, status: Status | None, limit: int, before: int | None) -> Listing:
-        """A page of exports, newest first; `before` is what the page before this one told."""
+    async def listing(
+        self, status: Status | None, limit: int, before: int | None, find: str | None = None
+    ) -> Listing:
+        """A page of exports, newest first; `before` is what the page before this one told.
+
+        What is to be found is a receipt id or its beginning (of four characters or more), a user
+        as entries call him, or else a correlation id: that is looked for in 10,000 exports a page.
+        """
         ...
 
     async def entry(self, id: str) -> Entry | None:

@@ -16,6 +16,7 @@ from atlas.edge.operator.guard import Guard
 from atlas.edge.refusals import json
 
 PAGE_MAX = 1_000
+FIND_CHARACTERS_MAX = 128  # as many as a correlation id may have
 
 
 class Asked(Struct):
@@ -24,6 +25,7 @@ class Asked(Struct):
     status: Status | None = None
     limit: Annotated[int, Meta(ge=1)] = 50
     before: Annotated[int, Meta(ge=1, le=2**62)] | None = None
+    find: Annotated[str, Meta(min_length=1, max_length=FIND_CHARACTERS_MAX)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +49,9 @@ class Exports:
         try:
             asked = msgspec.convert(dict(request.query_params), Asked, strict=False)
         except msgspec.ValidationError as error:
-            raise Rejected("status, limit or before is not what it can be.") from error
+            raise Rejected("status, limit, before or find is not what it can be.") from error
         limit = min(asked.limit, PAGE_MAX)
-        listing = await self.ledger.listing(asked.status, limit, asked.before)
+        listing = await self.ledger.listing(asked.status, limit, asked.before, asked.find)
         return json(listing, 200)
 
     async def show(self, request: Request) -> Response:

@@ -92,11 +92,14 @@ class Entries:
 
     def receipt(self, row: Row) -> Receipt:
         """Without what the label tells when that is damaged."""
+        return receipt_of(row, *self.told(row))
+
+    def told(self, row: Row) -> tuple[Label, datetime]:
+        """The label and the moment, as far as they are not damaged."""
         try:
-            label, at = self.label(row), datetime.fromisoformat(row.at)
+            return self.label(row), datetime.fromisoformat(row.at)
         except Damaged:
-            label, at = Label("", "", (), ""), datetime.fromtimestamp(0, UTC)  # nobody knows
-        return receipt_of(row, label, at)
+            return Label("", "", (), ""), datetime.fromtimestamp(0, UTC)  # nobody knows
 
 
 def receipt_of(row: Row, label: Label, at: datetime) -> Receipt:

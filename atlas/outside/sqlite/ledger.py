@@ -11,15 +11,12 @@ from atlas.core import names
 from atlas.core.messages import Depth, Entry, Listing, Status
 from atlas.outside.sqlite import schema
 from atlas.outside.sqlite.commits import Commits
-from atlas.outside.sqlite.entries import COLUMNS, Entries, Row
+from atlas.outside.sqlite.entries import COLUMNS, Entries, Row, receipt_of
 from atlas.outside.sqlite.room import Room
+from atlas.outside.sqlite.search import ASKED, STANDS, Search, Sought
 
 SELECT = f"SELECT number, tries, reason, {COLUMNS} FROM export"
-STANDS = "CASE status WHEN 'claimed' THEN 'accepted' ELSE status END"
-PAGE = f"""
-    {SELECT} WHERE number < :before AND (:status IS NULL OR {STANDS} = :status)
-    ORDER BY number DESC LIMIT :limit
-"""
+PAGE = f"{SELECT} WHERE {ASKED} ORDER BY number DESC LIMIT :limit"
 TOUCH = "INSERT INTO secret VALUES ('touch', x'')", "DELETE FROM secret WHERE name = 'touch'"
 TOTALS = f"""
     SELECT {STANDS}, sum(exports) FROM total WHERE status <> 'abandoned' OR exports > 0 GROUP BY 1
@@ -40,10 +37,15 @@ class SqliteLedger:
         self._entries = entries
         self._room = room
         self._elapsed = elapsed
+        self._search = Search(commits, entries)
         self._counted: tuple[float, int] | None = None
 
-    async def listing(self, status: Status | None, limit: int, before: int | None) -> Listing:
+    async def listing(
+        self, status: Status | None, limit: int, before: int | None, find: str | None = None
+    ) -> Listing:
         before = 2**62 if before is None else before
+        if find is not None:
+            return await self._those(Sought(find, status, before, limit))
         given = {"status": status, "before": before, "limit": limit + 1}
 
         def work(db: sqlite3.Connection) -> Listing:
@@ -53,6 +55,20 @@ class SqliteLedger:
                 totals=dict(db.execute(TOTALS).fetchall()),
                 entries=tuple(map(self._entry, shown)),
                 before=shown[-1][0] if len(rows) > limit else None,
+            )
+
+        return await self._commits.run(work)
+
+    async def _those(self, sought: Sought) -> Listing:
+        found = await self._search.found(sought)
+
+        def work(db: sqlite3.Connection) -> Listing:
+            rows = [db.execute(f"{SELECT} WHERE number = ?", [each]) for each in found.numbers]
+            return Listing(
+                totals=dict(db.execute(TOTALS).fetchall()),
+                entries=tuple(self._entry(row) for each in rows for row in each),
+                before=found.before,
+                looked_at=found.looked_at,
             )
 
         return await self._commits.run(work)
@@ -97,9 +113,11 @@ class SqliteLedger:
     def _entry(self, row: tuple[Any, ...]) -> Entry:
         _, tries, reason, *columns = row
         kept = Row(*columns)
-        user, found = kept.user[: names.PSEUDONYM_CHARACTERS], self._entries.receipt(kept)
+        label, at = self._entries.told(kept)
+        user, found = kept.user[: names.PSEUDONYM_CHARACTERS], receipt_of(kept, label, at)
         path = names.nameless(found.path, user) if found.path else ""
-        return Entry(msgspec.structs.replace(found, path=path), user, kept.size, tries, reason)
+        receipt = msgspec.structs.replace(found, path=path)
+        return Entry(receipt, user, kept.size, tries, reason, label.correlation_id)
 
 
 def oldest(db: sqlite3.Connection) -> datetime | None:
