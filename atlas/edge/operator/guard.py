@@ -1,4 +1,8 @@
-"""Who may ask here: whoever knows the token, if there is one, and no page of somebody else."""
+"""Who may ask here: whoever knows the token, if there is one, and no page of somebody else.
+
+What changes something may be ordered by commands, and by our own page if it had to bring a token:
+then somebody has typed that in, and no other page can know it.
+"""
 
 import hmac
 import re
@@ -14,6 +18,11 @@ from starlette.routing import Route
 from atlas.edge.refusals import json
 
 HOST_AND_PORT = re.compile(r"(\[[^\]]*\]|[^:]*)(?::[0-9]*)?")
+
+NOT_BY_A_PAGE = (
+    "A page in a browser changes nothing here, but for the operator page of a listener that has a"
+    " token: see ATLAS_OPERATOR_TOKEN."
+)
 
 Answering = Callable[[Request], Awaitable[Response]]
 
@@ -31,18 +40,38 @@ class Guard:
         """A route that is guarded."""
         return Route(path, self.guarded(answering), methods=[method])
 
+    def open(self, path: str, answering: Answering) -> Route:
+        """A route for what holds nothing of anybody: no token, but a name of ours."""
+        return Route(path, self.named(answering), methods=["GET"])
+
     def guarded(self, answering: Answering) -> Answering:
         async def guard(request: Request) -> Response:
-            if not self.is_ours(request.headers.get("host", "")):
-                return json({"error": "Host is not one of this listener's names."}, 421)
             if self.token and not hmac.compare_digest(bearer(request.headers), self.token.encode()):
                 why = {"error": "The operator token is missing or wrong."}
                 return json(why, 401, {"WWW-Authenticate": "Bearer"})
-            if "origin" in request.headers and request.method != "GET":
-                return json({"error": "A page in a browser changes nothing here."}, 403)
+            if request.method != "GET" and not self.may_order(request.headers):
+                return json({"error": NOT_BY_A_PAGE}, 403)
+            answer = await answering(request)
+            answer.headers["Atlas-Page-May-Order"] = "yes" if self.token else "no"
+            return answer
+
+        return self.named(guard)
+
+    def named(self, answering: Answering) -> Answering:
+        async def guard(request: Request) -> Response:
+            if not self.is_ours(request.headers.get("host", "")):
+                return json({"error": "Host is not one of this listener's names."}, 421)
             return await answering(request)
 
         return guard
+
+    def may_order(self, headers: Headers) -> bool:
+        """A browser says where a page comes from, and no page can make it say otherwise."""
+        if headers.get("sec-fetch-site", "same-origin") != "same-origin":
+            return False
+        origins, host = headers.getlist("origin"), headers["host"]
+        ours = ([f"http://{host}"], [f"https://{host}"])
+        return origins == [] or (self.token != "" and origins in ours)
 
     def is_ours(self, host: str) -> bool:
         name = HOST_AND_PORT.fullmatch(host)
