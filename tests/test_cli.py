@@ -21,6 +21,7 @@ from anyio.from_thread import start_blocking_portal
 
 from atlas import __version__
 from atlas.cli import main
+from atlas.cli.exports import shown
 from atlas.cli.main import app
 from atlas.cli.phone import BLOCK_BYTES
 from atlas.core import names
@@ -134,6 +135,8 @@ def test_the_version_is_that_of_the_package(atlas):
         pytest.param(["exports", "list", "--limit", "0"], "--limit", id="a limit"),
         pytest.param(["exports", "list", "--before", f"{10**30}"], "--before", id="a page"),
         pytest.param(["exports", "show"], "ID", id="no id"),
+        pytest.param(["top", "--json"], "--once", id="a picture for a program, again and again"),
+        pytest.param(["top", "--operator", "a.test"], "--operator", id="no URL of a listener"),
     ],
 )
 def test_wrong_usage_is_one_line_that_names_it(atlas, arguments, named):
@@ -348,6 +351,13 @@ def test_the_list_shows_only_what_was_sought(atlas, journal):
 
     assert [line.split()[7] for line in found[1:-1]] == [newest]
     assert len(none) == 2
+
+
+def test_a_search_that_has_looked_no_further_says_so():
+    lines = shown(Listing({"accepted": 20_000}, (), 9_999, 10_000)).splitlines()
+
+    assert lines[1] == "Looked for it in 10,000 exports and no further."
+    assert lines[2].endswith("(older ones: --before 9999)")
 
 
 def test_a_program_gets_the_list_as_json(atlas, journal):

@@ -8,7 +8,7 @@ import typer
 from typer.main import get_command
 
 from atlas import __version__
-from atlas.cli import exports, importing, people, phone, prove, services
+from atlas.cli import exports, importing, people, phone, prove, services, top
 from atlas.client import CannotSend
 from atlas.core.errors import CannotStart
 
@@ -28,6 +28,7 @@ app.command("import")(importing.import_)
 app.command()(phone.flatten)
 app.command()(people.where)
 app.command()(people.forget)
+app.command()(top.top)
 app.command()(prove.prove)
 app.add_typer(exports.app, name="exports")
 

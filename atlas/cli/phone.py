@@ -121,14 +121,14 @@ async def sending(file: BinaryIO, balance: Balance, target: Target) -> None:
                 await client.send(file, balance, tell)
 
 
-def url_of(to: str) -> URL:
+def url_of(to: str, option: str = "--to") -> URL:
     """Raises typer.BadParameter."""
     try:
         url = URL(to)
         if url.scheme not in {"http", "https"} or not url.host:
             raise ValueError
     except ValueError:
-        raise typer.BadParameter(f"{to} is no URL of http or https.", param_hint="--to") from None
+        raise typer.BadParameter(f"{to} is no URL of http or https.", param_hint=option) from None
     return url
 
 

@@ -1,0 +1,143 @@
+"""The picture of a running service, on a terminal."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from rich.bar import Bar
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from atlas.cli.picture import Picture, Rates, Stage
+
+BAR_WIDTH, SPARKS_MAX, COMMITS_SHOWN = 12, 60, 5
+SPARKS = "▁▂▃▄▅▆▇█"
+KIB = 1024
+
+
+def drawn(picture: Picture, rates: Rates, away: str = "") -> RenderableType:
+    """All of it; `away` is what is wrong with whoever told it."""
+    parts = [
+        head(picture, away),
+        flow(picture, rates),
+        Text(),
+        journal(picture),
+        Text(),
+        commits(picture),
+        Text(),
+        Text.assemble(("Rejected lines    ", "dim"), reasons(picture.rejects)),
+        Text.assemble(("Refused requests  ", "dim"), reasons(picture.refusals)),
+    ]
+    return Group(*parts)
+
+
+def head(picture: Picture, away: str) -> Text:
+    text = Text.assemble(
+        ("Atlas ", "bold"),
+        f"{picture.version} at {picture.at:%H:%M:%S} UTC\n",
+        (f"{picture.dataset}  {picture.branch}\n", "dim"),
+    )
+    paused = picture.foundry.paused_reason
+    if paused is not None:
+        text.append(f"Nothing goes to Foundry: {paused}\n", "yellow")
+    if picture.is_draining:
+        text.append("It drains: nothing new is taken.\n", "yellow")
+    if away:
+        text.append(f"{away}\n", "red")
+    return text
+
+
+def flow(picture: Picture, rates: Rates) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("Flow")
+    for heading in ("a second", "handled"):
+        table.add_column(heading, justify="right")
+    table.add_column("waits", justify="right")
+    table.add_column("", min_width=BAR_WIDTH)
+    table.add_column("")
+    counts = picture.counts
+    handled = picture.handled()
+
+    def row(name: str, *rest: RenderableType) -> None:
+        table.add_row(Text(name), f"{rates.of(name):,.1f}", f"{handled[name]:,}", *rest)
+
+    row("edge", "", "", f"{counts.refused:,} refused")
+    for stage in picture.stages:
+        crashes = Text(f"{stage.crashes:,} crashed" if stage.crashes else "", "red")
+        row(stage.name, f"{stage.queue:,} of {stage.size:,}", level(stage), crashes)
+    row("Foundry", "", "", f"{counts.foundry_retries:,} tried again")
+    return table
+
+
+def level(stage: Stage) -> Bar:
+    """How full its queue is."""
+    size = max(stage.size, 1)
+    color = "yellow" if stage.queue >= 0.8 * size else "blue"
+    return Bar(size, 0, min(stage.queue, size), width=BAR_WIDTH, color=color)
+
+
+def journal(picture: Picture) -> Text:
+    kept = picture.journal
+    free = "" if kept.free_bytes is None else f", {size(kept.free_bytes)} free on the disk"
+    return Text.assemble(
+        ("Journal  ", "bold"),
+        f"{kept.exports:,} of {kept.exports_max:,} exports wait, ",
+        f"{size(kept.bytes)} of {size(kept.bytes_max)}; ",
+        f"the oldest for {kept.oldest_seconds or 0:,.0f} s\n",
+        (f"{kept.set_aside:,} set aside", "red" if kept.set_aside else ""),
+        free,
+        "\n",
+        (sparkline([moment.exports for moment in picture.history]), "blue"),
+        ("  the last hour", "dim"),
+    )
+
+
+def commits(picture: Picture) -> RenderableType:
+    if not picture.commits:
+        return Text("No commit since the start.", "dim")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("Commits", min_width=8)
+    for heading in ("exports", "rows", "bytes", "took"):
+        table.add_column(heading, justify="right", min_width=8)
+    table.add_column("because", min_width=8)
+    table.add_column("transaction", no_wrap=True)
+    for each in reversed(picture.commits[-COMMITS_SHOWN:]):
+        table.add_row(
+            f"{each.at:%H:%M:%S}",
+            f"{each.exports:,}",
+            f"{each.rows:,}",
+            size(each.bytes),
+            f"{each.seconds:.1f} s",
+            Text(each.because),
+            Text(each.transaction.rpartition(".")[2]),
+        )
+    return table
+
+
+def reasons(counts: Mapping[str, int]) -> str:
+    """The most frequent first."""
+    ordered = sorted(counts.items(), key=lambda each: -each[1])
+    return ", ".join(f"{count:,} {name}" for name, count in ordered) or "none"
+
+
+def sparkline(numbers: Sequence[int]) -> str:
+    """A line of blocks, each as high as the highest number that falls into it."""
+    highest = max(numbers, default=0)
+    top = len(SPARKS) - 1
+    return "".join(
+        SPARKS[round(top * number / highest) if highest else 0] for number in gathered(numbers)
+    )
+
+
+def gathered(numbers: Sequence[int]) -> Iterator[int]:
+    """As many as fit, the highest of neighbours."""
+    step = -(-len(numbers) // SPARKS_MAX) or 1
+    return (max(numbers[at : at + step]) for at in range(0, len(numbers), step))
+
+
+def size(number: float) -> str:
+    """1536 is 1.5 KiB."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < KIB:
+            return f"{number:,.0f} B" if unit == "B" else f"{number:,.1f} {unit}"
+        number /= KIB
+    return f"{number:,.1f} TiB"

@@ -1,0 +1,274 @@
+"""`atlas top`: what a running service does, on a terminal and for scripts."""
+
+import io
+import os
+import pty
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from atlas.cli.panel import drawn, size, sparkline
+from atlas.cli.picture import Counts, Foundry, Journal, Moment, Picture, Rates, Stage
+from atlas.cli.top import places_of
+from atlas.settings import Operator, Settings
+from tests.test_process import (
+    COMMAND,
+    ENVIRON,
+    HOST,
+    SECONDS_OF_ALL,
+    Local,
+    atlas,
+    four_free_ports,
+    killed_at_last,
+    local,
+    started,
+)
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+TOKEN = "a-secret-of-operators"
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def a_picture(seconds: int, handled: int, *history: int) -> Picture:
+    """So long after the start."""
+    return Picture(
+        at=NOON + timedelta(seconds=seconds),
+        version="1",
+        started=NOON,
+        dataset="ri.1",
+        branch="master",
+        is_draining=False,
+        stages=(Stage("decode", handled, 0, 64, 0),),
+        counts=Counts(handled, *[0] * 8),
+        rejects={},
+        refusals={},
+        journal=Journal(0, 0, None, 0, None, 1, 1),
+        foundry=Foundry(),
+        commits=(),
+        history=tuple(Moment(0, each) for each in history),
+    )
+
+
+def test_a_rate_is_that_since_the_start_and_then_that_of_five_seconds():
+    rates = Rates(a_picture(10, 100))
+    assert rates.of("decode") == rates.of("edge") == 10
+    for second in range(11, 21):
+        rates.add(a_picture(second, 100 + 2 * (second - 10)))
+        assert rates.of("Foundry") == 0
+
+    assert rates.of("decode") == 2
+
+
+def test_a_picture_at_the_very_start_has_no_rate():
+    assert Rates(a_picture(0, 5)).of("decode") == 0
+
+
+def test_what_is_told_only_once_is_kept_for_an_hour():
+    picture = a_picture(0, 0, *range(360))
+    grown = a_picture(1, 0, 360).grown_from(picture)
+
+    assert [moment.exports for moment in grown.history] == list(range(1, 361))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "drawn"),
+    [
+        ([], ""),
+        ([0, 0], "▁▁"),
+        ([0, 7], "▁█"),
+        ([1, 2, 3, 4, 5, 6, 7, 7], "▂▃▄▅▆▇██"),
+        ([0] * 119 + [9], "▁" * 59 + "█"),
+    ],
+)
+def test_a_line_of_sparks_shows_the_highest(numbers, drawn):
+    assert sparkline(numbers) == drawn
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (0, "0 B"),
+        (1023, "1,023 B"),
+        (1536, "1.5 KiB"),
+        (5 * 2**30, "5.0 GiB"),
+        (2**51, "2,048.0 TiB"),
+    ],
+)
+def test_a_size_is_told_in_the_largest_unit_that_it_fills(number, told):
+    assert size(number) == told
+
+
+def drawn_as_text(picture: Picture, away: str = "") -> str:
+    console = Console(file=io.StringIO(), width=100)
+    console.print(drawn(picture, Rates(picture), away))
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        pytest.param({}, "No commit since the start.", id="nothing yet"),
+        pytest.param({"foundry": Foundry("[b]No[/b] role")}, "[b]No[/b] role", id="paused"),
+        pytest.param({"is_draining": True}, "It drains", id="draining"),
+        pytest.param({"stages": (Stage("[i]x", 1, 9, 10, 2),)}, "2 crashed", id="a crash"),
+        pytest.param({"stages": (Stage("[i]x", 1, 0, 0, 0),)}, "[i]x", id="no queue, text as text"),
+        pytest.param({"rejects": {"a": 1, "b": 2}}, "2 b, 1 a", id="the most frequent first"),
+        pytest.param(
+            {"journal": Journal(2, 1536, 7.4, 1, 2**30, 2**31, 9)}, "the oldest for 7 s", id="waits"
+        ),
+    ],
+)
+def test_what_stands_is_told_in_words(change, told):
+    assert told in drawn_as_text(msgspec.structs.replace(a_picture(1, 1), **change))
+
+
+def test_who_is_away_is_said_above_what_was_heard_last():
+    head = drawn_as_text(a_picture(1, 1), "Atlas is away.").partition("Flow")[0]
+
+    assert "Atlas is away." in head
+
+
+@pytest.mark.parametrize(
+    ("listen", "places"),
+    [
+        ("127.0.0.1:9464", ["http://127.0.0.1:9464", "http://127.0.0.1:8083"]),
+        ("[::1]:9000", ["http://[::1]:9000"]),
+    ],
+)
+def test_it_asks_where_the_settings_say_and_by_default_also_where_local_is(listen, places):
+    assert [str(url) for url in places_of(Settings(operator=Operator(listen)))] == places
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory) -> Iterator[Local]:
+    folder = tmp_path_factory.mktemp("running")
+    settings(folder, TOKEN)
+    with local(folder, "--config", "atlas.toml") as one:
+        yield one
+
+
+def settings(folder: Path, token: str) -> None:
+    (folder / "atlas.toml").write_text(f'[operator]\ntoken = "{token}"\n')
+
+
+def operator(local: Local) -> str:
+    return f"http://{HOST}:{local.port + 3}"
+
+
+def top(local: Local, *arguments: str) -> subprocess.CompletedProcess[str]:
+    where = ["--config", "atlas.toml", "--operator", operator(local)]
+    return atlas(local.folder, "top", *where, *arguments)
+
+
+@pytest.mark.slow
+def test_one_picture_shows_the_flow_in_its_order_and_what_went_through(running):
+    assert running.post("a", "wait=20")[0] == 200
+    ended = top(running, "--once")
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    stages = ["edge", "authenticate", "decode", "flatten", "journal", "upload", "Foundry"]
+    lines = [line.split() for line in ended.stdout.splitlines()]
+    assert [line[0] for line in lines if line and line[0] in stages] == stages
+    assert "Journal  0 of " in ended.stdout
+    assert "Rejected lines    none" in ended.stdout
+    assert " idle " in ended.stdout
+
+
+@pytest.mark.slow
+def test_without_a_terminal_it_is_one_picture(running):
+    assert "Flow" in top(running).stdout
+
+
+@pytest.mark.slow
+def test_a_program_gets_the_picture_as_it_is_sent(running):
+    ended = top(running, "--once", "--json")
+
+    picture = msgspec.json.decode(ended.stdout)
+    assert picture["counts"]["rejected"] == 0
+    assert {"stages", "journal", "commits", "history"} < picture.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("token", "port", "told"),
+    [
+        pytest.param("wrong", 3, "The operator token is missing or wrong.", id="the wrong token"),
+        pytest.param("", 3, "The operator token is missing or wrong.", id="no token"),
+        pytest.param(TOKEN, 0, "no operator listener of an Atlas", id="the public listener"),
+        pytest.param(TOKEN, 2, "no operator listener of an Atlas", id="Auth0"),
+    ],
+)
+def test_who_does_not_tell_is_named_in_one_line(running, tmp_path, token, port, told):
+    settings(tmp_path, token)
+    where = f"http://{HOST}:{running.port + port}"
+    ended = atlas(tmp_path, "top", "--config", "atlas.toml", "--operator", where)
+
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert told in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_where_nobody_answers_is_said_in_one_line(tmp_path):
+    where = f"http://{HOST}:{four_free_ports()}"
+    ended = atlas(tmp_path, "top", "--operator", where)
+
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == f"atlas: No Atlas answers at {where}: see --operator.\n"
+
+
+@dataclass
+class Terminal:
+    """What a command has drawn."""
+
+    process: subprocess.Popen[bytes]
+    screen: int
+    seen: str = ""
+
+    def shows(self, text: str) -> None:
+        """Returns when it has been drawn, after whatever was asked for before."""
+        while text not in self.seen:
+            self.seen += ESCAPES.sub("", os.read(self.screen, 65_536).decode(errors="replace"))
+        self.seen = self.seen.partition(text)[2]
+
+
+@contextmanager
+def terminal(local: Local) -> Iterator[Terminal]:
+    screen, end = pty.openpty()
+    process = subprocess.Popen(
+        [COMMAND, "top", "--config", "atlas.toml", "--operator", operator(local)],
+        cwd=local.folder,
+        env=ENVIRON | {"TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"},
+        stdin=end,
+        stdout=end,
+        stderr=end,
+    )
+    os.close(end)
+    with killed_at_last(process, SECONDS_OF_ALL):
+        yield Terminal(process, screen)
+    os.close(screen)
+
+
+@pytest.mark.slow
+def test_it_looks_on_says_when_atlas_is_away_and_ends_at_ctrl_c(tmp_path):
+    settings(tmp_path, TOKEN)
+    with local(tmp_path, "--config", "atlas.toml") as running, terminal(running) as shown:
+        shown.shows("No commit since the start.")
+        running.post("a", "wait=20")
+        shown.shows("because")
+        running.ended(signal.SIGKILL)
+        shown.shows("Atlas is away. Last heard at")
+        arguments = ["local", "--port", running.port, "--state", "state", "--config", "atlas.toml"]
+        with killed_at_last(started(tmp_path, *arguments, log=subprocess.DEVNULL)):
+            shown.shows("No commit since the start.")
+            shown.process.send_signal(signal.SIGINT)
+            assert shown.process.wait(SECONDS_OF_ALL) == 130
