@@ -7,6 +7,7 @@ import pytest
 
 from atlas.core.messages import Listing
 from atlas.edge import operator
+from atlas.edge.operator.page import KINDS
 from atlas.settings import Operator, Settings
 from tests.conftest import Answer, Flow, Life, an_export, asgi
 
@@ -347,6 +348,58 @@ async def test_what_is_not_there_is_said_in_the_same_form(life, method, path, st
         answer = await asked(flow, path, method)
 
     assert (answer.status, answer.body.keys()) == (status, {"error"})
+
+
+FILES = ["/", *(f"/{name}" for name in KINDS if name != "page.html")]
+
+
+@pytest.mark.parametrize("path", FILES)
+async def test_the_page_holds_nothing_and_needs_no_token_but_a_name_of_ours(life, path):
+    life.token = "a-secret"
+    async with life.running() as flow:
+        assert await status(flow, path, HOST) == 200
+        assert await status(flow, path, "evil.test") == 421
+        assert await status(flow, path, HOST, "POST") == 405
+
+
+async def status(flow: Flow, path: str, host: str, method: str = "GET") -> int:
+    """An answer that is no JSON is taken as it is."""
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"host", host.encode())]
+    scope = {"type": "http", "method": method, "path": path, "query_string": b""}
+    await flow.service.operator(scope | {"headers": headers}, receive, send)
+    return sent[0]["status"]
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        pytest.param("/exports", {}, id="data"),
+        pytest.param("/nowhere", {}, id="nothing"),
+        pytest.param("/exports", {"host": "evil.test"}, id="a refusal"),
+        pytest.param("/exports?limit=0", {}, id="an error"),
+    ],
+)
+async def test_every_answer_tells_a_browser_how_little_may_be_done_with_it(life, path, headers):
+    async with life.running() as flow:
+        told = (await asked(flow, path, **headers)).headers
+
+    assert told["content-security-policy"] == (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
+        " img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    assert told["x-content-type-options"] == "nosniff"
+    assert told["referrer-policy"] == "no-referrer"
+    assert told["cross-origin-opener-policy"] == "same-origin"
+    assert told["cross-origin-resource-policy"] == "same-origin"
+    assert told["cache-control"] == "no-store"
 
 
 async def test_nothing_of_it_is_public(life):

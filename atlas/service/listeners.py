@@ -13,7 +13,7 @@ from atlas.edge.app import Errors, public
 from atlas.edge.exports import Exports, Terms
 from atlas.edge.health import Health
 from atlas.edge.operator import Exports as OperatorExports
-from atlas.edge.operator import Guard, Live, People, Scrapes, application
+from atlas.edge.operator import Guard, Live, People, Scrapes, application, page
 from atlas.edge.refusals import Refusals
 from atlas.edge.streams import Recall, Streams
 from atlas.edge.waiting import Waiting
@@ -79,6 +79,7 @@ def operator(orders: Orders, world: World, settings: Settings) -> ASGIApp:
     scrapes = Scrapes(live.lookout, world.readers.metrics.text, metrics.CONTENT_TYPE)
     return application(
         [
+            *page.routes(guard),
             *OperatorExports(store.ledger, store.aside, orders.replay).routes(guard),
             *People(orders.people).routes(guard),
             *live.routes(guard),

@@ -1,17 +1,21 @@
-"""The listener for operators: never public, and where the commands ask.
+"""The listener for operators: never public, where the commands ask, and a page for people.
 
-`guard.py` says who may ask, and each other file holds some of the routes.
+`guard.py` says who may ask, `confined.py` what a browser may do with an answer, and each other file
+holds some of the routes.
 """
 
 from collections.abc import Iterable
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from atlas.core.errors import AtlasError
+from atlas.edge.operator import page
+from atlas.edge.operator.confined import Confined
 from atlas.edge.operator.exports import Exports
 from atlas.edge.operator.guard import Guard
 from atlas.edge.operator.live import Live
@@ -32,13 +36,16 @@ __all__ = [
     "Picture",
     "Scrapes",
     "application",
+    "page",
 ]
 
 
 def application(routes: Iterable[Route]) -> Starlette:
     """All of these routes; whatever goes wrong behind them is an answer, too."""
     app = Starlette(
-        routes=list(routes), exception_handlers={AtlasError: refuse, HTTPException: no_route}
+        routes=list(routes),
+        middleware=[Middleware(Confined)],
+        exception_handlers={AtlasError: refuse, HTTPException: no_route},
     )
     app.router.redirect_slashes = False
     return app
