@@ -46,6 +46,10 @@ fix:
     ruff check --fix .
     ruff format .
 
+# walk the whole flow: what is wrong, and what to do
+diagnose *args:
+    atlas diagnose "$@"
+
 # put it all through everything that goes wrong, at full size (two hours); the report is Markdown
 reliability *args:
     atlas prove --size full --report var/reliability.md "$@"

@@ -11,6 +11,7 @@ edge      the way in (HTTP)
 outside   the way out, named after the systems we talk to
 local     stand-ins of those systems, for a laptop and for the tests
 settings  what may be set
+diagnose  walks the whole flow, and says what is wrong and what to do
 service   the wiring; the only file that knows every room
 process   a running service: journal, loop, sockets, signals
 client    the good mobile client

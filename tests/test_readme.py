@@ -9,6 +9,7 @@ import msgspec
 
 from atlas.core import rows
 from atlas.core.rows import Header
+from atlas.diagnose import NAMES
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 COLUMNS = rows.COLUMNS
@@ -47,3 +48,11 @@ def test_the_transform_keeps_the_latest_row_of_each_sample_and_no_deleted_one():
         kept = [(row["uuid"], row["value_double"]) for row in db.execute(block("sql"))]
 
     assert sorted(kept) == [("", 1.0), ("", 2.0), ("a", 1.0), ("b", 2.0), ("d", 1.0)]
+
+
+def test_the_steps_of_a_diagnosis_are_those_that_it_walks():
+    found = re.findall(r"(?m)^\| (\d+) \| ([a-z ]+) \| (\d+) \|", README)
+
+    assert [(int(number), name, int(code)) for number, name, code in found] == [
+        (number, name, 10 + number) for number, name in NAMES.items()
+    ]

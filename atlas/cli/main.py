@@ -8,7 +8,7 @@ import typer
 from typer.main import get_command
 
 from atlas import __version__
-from atlas.cli import exports, importing, people, phone, prove, services, top
+from atlas.cli import diagnose, exports, importing, people, phone, prove, services, top
 from atlas.client import CannotSend
 from atlas.core.errors import CannotStart
 
@@ -29,6 +29,7 @@ app.command()(phone.flatten)
 app.command()(people.where)
 app.command()(people.forget)
 app.command()(top.top)
+app.command()(diagnose.diagnose)
 app.command()(prove.prove)
 app.add_typer(exports.app, name="exports")
 

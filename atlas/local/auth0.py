@@ -6,7 +6,8 @@
     POST /stand-in/tokens              {"sub", "expires_in", "claims", "header", "key"}
     POST /stand-in/rotate              the next key signs; the one before stays until revoked
     POST /stand-in/revoke-previous
-    POST /stand-in/outage              {"on": true, "status": 503 or "cut"}
+    POST /stand-in/outage              {"on": true, "status": 503 or "cut", "html", "no keys"}
+    POST /stand-in/clock               {"ahead_seconds": 3600}: what its answers say the time is
     GET  /stand-in/state
 
 Only the stand-in signs for whoever asks: a field `sub` gives a token of that user.
@@ -26,7 +27,7 @@ from aiohttp import web
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from atlas.local.http import cut, json, read
+from atlas.local.http import cut, dated, json, read
 
 AUDIENCE = "https://api.atlas.ai"
 DAY_SECONDS = 86_400
@@ -87,7 +88,13 @@ class Outage(msgspec.Struct, forbid_unknown_fields=True):
     """What befalls whoever asks for the keys."""
 
     on: bool = True
-    status: int | Literal["cut"] = 503
+    status: int | Literal["cut", "html", "no keys"] = 503
+
+
+class Clock(msgspec.Struct, forbid_unknown_fields=True):
+    """How far it is before ours."""
+
+    ahead_seconds: float = 0.0
 
 
 @dataclass(slots=True)
@@ -100,6 +107,7 @@ class Auth0:
     keys_file: Path | None = None
     now: Callable[[], float] = time.time
     outage: Outage = field(default_factory=lambda: Outage(on=False))
+    clock: Clock = field(default_factory=Clock)
     asked: Counter[str] = field(default_factory=Counter)
 
     def token(self, wish: Wish) -> str:
@@ -138,6 +146,8 @@ def application(auth0: Auth0) -> web.Application:
     app.router.add_post("/stand-in/rotate", tenant.rotate)
     app.router.add_post("/stand-in/revoke-previous", tenant.revoke)
     app.router.add_post("/stand-in/outage", tenant.go_out)
+    app.router.add_post("/stand-in/clock", tenant.set_clock)
+    app.on_response_prepare.append(lambda _, answer: dated(answer, auth0.clock.ahead_seconds))
     app.router.add_get("/stand-in/state", tenant.state)
     return app
 
@@ -153,8 +163,13 @@ class Tenant:
         outage = self._auth0.outage
         if outage.on and outage.status == "cut":
             return cut(request)
+        if outage.on and outage.status == "html":
+            return web.Response(text="<html>Log in</html>", content_type="text/html")
+        if outage.on and outage.status == "no keys":
+            return json({"keys": [{"kty": "EC", "kid": "1", "alg": "ES256"}]})
         if outage.on:
-            return web.Response(status=int(outage.status))
+            headers = {"Location": "/login"} if 300 <= int(outage.status) < 400 else {}
+            return web.Response(status=int(outage.status), headers=headers)
         return json({"keys": [key.as_dict(private=False) for key in self._auth0.ring.all()]})
 
     async def discovery(self, _request: web.Request) -> web.Response:
@@ -197,6 +212,10 @@ class Tenant:
 
     async def go_out(self, request: web.Request) -> web.Response:
         self._auth0.outage = await read(request, Outage)
+        return json({})
+
+    async def set_clock(self, request: web.Request) -> web.Response:
+        self._auth0.clock = await read(request, Clock)
         return json({})
 
     async def state(self, _request: web.Request) -> web.Response:

@@ -5,14 +5,17 @@ world.py      the systems that the settings name, time, chance, processors
 readers.py    who reads what happens: metrics, picture, log
 flow.py       the actors between them, from the edge to the uploader
 listeners.py  what is served where
+diagnosing.py the walk through all of it; unserved.py: where no service runs
 drain.py      how it ends
 alone.py      for one command, where no service runs
 """
 
 from atlas.service.alone import persons
+from atlas.service.diagnosing import fix_schema, old_json
 from atlas.service.flow import Service, errands, serving
 from atlas.service.readers import Readers, reading
 from atlas.service.store import Store, abandon, opened, stored, unheld
+from atlas.service.unserved import diagnosed, holder, remove
 from atlas.service.world import World, connected
 
 __all__ = [
@@ -22,10 +25,15 @@ __all__ = [
     "World",
     "abandon",
     "connected",
+    "diagnosed",
     "errands",
+    "fix_schema",
+    "holder",
+    "old_json",
     "opened",
     "persons",
     "reading",
+    "remove",
     "serving",
     "stored",
     "unheld",

@@ -23,6 +23,7 @@ from atlas.core.messages import Head, Receipt
 from atlas.edge.operator import Live, Lookout
 from atlas.outside.sqlite.packing import pack, unpack
 from atlas.runtime import Bell, OnCrash, OnWork, Promises, Rescue, Restarts, Stages, supervise
+from atlas.service.diagnosing import Diagnosing
 from atlas.service.drain import Drain
 from atlas.service.listeners import Actors, Orders, listener, operator
 from atlas.service.world import World
@@ -93,8 +94,9 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
                 actors = Actors(doorkeeper, decoder, journal.recall)
                 replay = Replay(quarantine, decoder, flattener, bell.ring)
                 live = Live(world.readers.picture, Lookout(store.ledger, stages.queues, drain))
+                diagnosing = Diagnosing(settings, store.checkup, todo, world.readers.picture, now)
                 async with live.ticking(on_crash):
-                    orders = Orders(replay, people, live)
+                    orders = Orders(replay, people, live, diagnosing)
                     yield Service(
                         public=listener(actors, world, drain, settings, on_crash),
                         operator=operator(orders, world, settings),
@@ -113,7 +115,7 @@ def tools(world: World, settings: Settings, promises: Promises[Receipt]) -> Tool
     return *flow, world.compute, world.chance, world.watch
 
 
-def errands(world: World, settings: Settings) -> ports.Errands:
+def errands(world: World, settings: Settings) -> Errands:
     """Where no flow runs, but for one command."""
     return Errands(Upload(*tools(world, settings, Promises[Receipt]())), Bell())
 

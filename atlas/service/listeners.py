@@ -12,6 +12,7 @@ from atlas.edge import openapi
 from atlas.edge.app import Errors, public
 from atlas.edge.exports import Exports, Terms
 from atlas.edge.health import Health
+from atlas.edge.operator import Diagnosis as OperatorDiagnosis
 from atlas.edge.operator import Exports as OperatorExports
 from atlas.edge.operator import Guard, Live, People, Scrapes, application, page
 from atlas.edge.refusals import Refusals
@@ -19,6 +20,7 @@ from atlas.edge.streams import Recall, Streams
 from atlas.edge.waiting import Waiting
 from atlas.outside import metrics
 from atlas.runtime import Address, OnCrash, Pending
+from atlas.service.diagnosing import Diagnosing
 from atlas.service.drain import Drain
 from atlas.service.world import World
 from atlas.settings import Settings
@@ -69,6 +71,7 @@ class Orders:
     replay: Replay
     people: Persons
     live: Live
+    diagnosing: Diagnosing
 
 
 def operator(orders: Orders, world: World, settings: Settings) -> ASGIApp:
@@ -77,11 +80,13 @@ def operator(orders: Orders, world: World, settings: Settings) -> ASGIApp:
     guard = Guard(ours.token, frozenset({"localhost", "127.0.0.1", "::1", ours.address[0]}))
     without_token = replace(guard, token="")
     scrapes = Scrapes(live.lookout, world.readers.metrics.text, metrics.CONTENT_TYPE)
+    walks = orders.diagnosing
     return application(
         [
             *page.routes(guard),
             *OperatorExports(store.ledger, store.aside, orders.replay).routes(guard),
             *People(orders.people).routes(guard),
+            *OperatorDiagnosis(walks.diagnose, walks.old_json, walks.remove).routes(guard),
             *live.routes(guard),
             *scrapes.routes(without_token if ours.metrics_open else guard),
         ]

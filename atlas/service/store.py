@@ -10,6 +10,7 @@ from typing import TextIO
 from atlas.core import ports
 from atlas.outside import log
 from atlas.outside.sqlite import journal, keys
+from atlas.outside.sqlite.look import JournalLook
 from atlas.outside.sqlite.room import Bounds
 from atlas.outside.sqlite.shelf import Shelf
 from atlas.service.readers import Readers, reading, traced
@@ -26,6 +27,7 @@ class Store:
     aside: ports.Aside
     ledger: ports.Ledger
     people: ports.People
+    checkup: ports.Checkup
     is_durable: bool
 
 
@@ -47,7 +49,7 @@ def opened(settings: Settings, stderr: TextIO) -> Iterator[tuple[Store, Readers]
 
 def stored(found: journal.SqliteJournal) -> Store:
     parts = found.intake, found.receipts, found.outbox, found.aside, found.ledger, found.people
-    return Store(*parts, found.is_durable)
+    return Store(*parts, found.checkup, found.is_durable)
 
 
 @contextmanager
@@ -66,10 +68,20 @@ def abandon(settings: Settings) -> int:
     return journal.abandon(settings.journal.path, sealed_with)
 
 
+def looked(settings: Settings) -> JournalLook:
+    """The journal as it lies there, for whoever must not change it. Raises BadSetting."""
+    kept = settings.journal
+    return JournalLook(kept.path, bounds(settings), [keys.key(text) for text in kept.keys])
+
+
+def bounds(settings: Settings) -> Bounds:
+    kept = settings.journal
+    return Bounds(kept.bytes_max, kept.exports_max, kept.free_bytes_min)
+
+
 def held(settings: Settings, wait_seconds: float) -> AbstractContextManager[journal.SqliteJournal]:
     kept = settings.journal
-    bounds = Bounds(kept.bytes_max, kept.exports_max, kept.free_bytes_min)
     sealed_with = [keys.key(text) for text in kept.keys]
     shelf = Shelf(partial(datetime.now, UTC), kept.receipts_days, kept.receipts_max)
     owner = settings.operator.listen
-    return journal.opened(kept.path, bounds, sealed_with, owner, wait_seconds, shelf)
+    return journal.opened(kept.path, bounds(settings), sealed_with, owner, wait_seconds, shelf)

@@ -2,6 +2,8 @@
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -179,6 +181,28 @@ async def test_an_outage_hides_the_keys_until_it_is_over(auth0):
 
     await auth0.json("POST", "/stand-in/outage", {"on": False})
     assert len(await auth0.kids()) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"),
+    [
+        ("html", (200, b"<html>Log in</html>")),
+        ("no keys", (200, b'{"keys":[{"kty":"EC","kid":"1","alg":"ES256"}]}')),
+        (302, (302, b"")),
+    ],
+)
+async def test_something_else_may_answer_where_the_keys_are(auth0, status, answer):
+    await auth0.json("POST", "/stand-in/outage", {"status": status})
+
+    assert await auth0.ask("GET", JWKS, allow_redirects=False) == answer
+
+
+async def test_its_clock_may_be_wrong(auth0):
+    await auth0.json("POST", "/stand-in/clock", {"ahead_seconds": 3600})
+    async with auth0.session.get(JWKS) as answer:
+        told = parsedate_to_datetime(answer.headers["Date"])
+
+    assert timedelta(minutes=59) < told - datetime.now(UTC) < timedelta(minutes=61)
 
 
 async def test_it_tells_how_often_it_was_asked(auth0):

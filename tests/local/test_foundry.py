@@ -208,6 +208,22 @@ def test_the_sdk_gives_the_dataset_a_schema_and_reads_it_as_a_table(sdk):
     assert sdk.read_table(DATASET, format="CSV").split() == [b"uuid", b"a"]
 
 
+def test_the_sdk_cannot_read_ndjson_by_a_schema_for_parquet(sdk):
+    committed(sdk, PATH)
+    schema = DatasetSchema(
+        field_schema_list=[DatasetFieldSchema(type="STRING", name="uuid", nullable=True)]
+    )
+    sdk.put_schema(DATASET, schema=schema)  # for Parquet, if nothing is said
+    with pytest.raises(errors.ReadTableError):
+        sdk.read_table(DATASET, format="CSV")
+
+
+def test_the_sdk_lacks_a_scope_that_is_withheld(sdk, foundry):
+    foundry.switches.withheld_scope = "api:datasets-write"
+    with pytest.raises(foundry_sdk.PermissionDeniedError, match="ApiUsageDenied"):
+        begin(sdk)
+
+
 def test_the_sdk_deletes_a_file_in_one_call_or_in_a_transaction(sdk):
     committed(sdk, "a", "b", "c")
     sdk.File.delete(DATASET, "a")
@@ -705,6 +721,15 @@ async def test_without_a_role_the_dataset_is_not_there_and_cannot_be_written_to(
     answer = await stack.ask(method, path.format(rid=rid))
 
     assert (answer.status, answer.json["errorName"]) == (status, name)
+
+
+async def test_a_role_to_read_is_no_role_to_write(stack):
+    rid = await stack.begin()
+    await stack.switch(is_reader=True)
+
+    answer = await stack.ask("POST", f"/transactions/{rid}/commit")
+    assert answer.json["errorName"] == "CommitTransactionPermissionDenied"
+    assert (await stack.ask("GET", f"/transactions/{rid}")).status == 200
 
 
 @pytest.mark.parametrize(

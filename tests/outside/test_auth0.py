@@ -22,7 +22,13 @@ from atlas.core.errors import (
 from atlas.core.events import KeysUnavailable
 from atlas.core.messages import User
 from atlas.local.auth0 import Auth0, Outage, Ring, Wish, application, new_key
-from atlas.outside.auth0 import REMEMBERED_MAX, Auth0Identities, Keys, Remembered
+from atlas.outside.auth0 import (
+    REMEMBERED_MAX,
+    Auth0Identities,
+    Auth0Inspection,
+    Keys,
+    Remembered,
+)
 from tests.conftest import Seen
 
 NOW = 1_790_000_000
@@ -36,6 +42,7 @@ class Asking:
     tenant: Auth0
     identities: Auth0Identities
     seen: Seen
+    session: aiohttp.ClientSession
     elapsed: float = 0.0
     now: int = NOW
 
@@ -47,6 +54,17 @@ class Asking:
             return await self.identities.user_of(token)
         except AtlasError as error:
             return type(error)
+
+    async def amiss(self, token: str) -> list[str]:
+        """What a diagnosis of it finds that is bad."""
+        inspection = Auth0Inspection(
+            self.session, self.tenant.issuer, self.tenant.audience, self.clock
+        )
+        await inspection.look()
+        return [each.name for each in inspection.apart(token, "", "") if each.verdict == "bad"]
+
+    def clock(self) -> datetime:
+        return datetime.fromtimestamp(self.now, UTC)
 
     @property
     def fetches(self) -> int:
@@ -64,11 +82,9 @@ async def asking(tenant, aiohttp_server):
     tenant.issuer = str(server.make_url("/"))
     async with aiohttp.ClientSession() as session:
         seen = Seen()
-        asked = Asking(tenant, None, seen)
+        asked = Asking(tenant, None, seen, session)
         keys = Keys(session, tenant.issuer, lambda: asked.elapsed, seen.watch)
-        asked.identities = Auth0Identities(
-            keys, tenant.issuer, tenant.audience, lambda: datetime.fromtimestamp(asked.now, UTC)
-        )
+        asked.identities = Auth0Identities(keys, tenant.issuer, tenant.audience, asked.clock)
         yield asked
 
 
@@ -142,7 +158,9 @@ async def test_scopes_are_those_of_scope_and_permissions(tenant, aiohttp_server)
 )
 async def test_a_token_that_is_not_good_is_refused(tenant, aiohttp_server, wish, error):
     async with asking(tenant, aiohttp_server) as asked:
-        assert await asked.outcome(tenant.token(Wish(**wish))) is error
+        token = tenant.token(Wish(**wish))
+        assert await asked.outcome(token) is error
+        assert await asked.amiss(token)
 
 
 @pytest.mark.parametrize(
@@ -182,6 +200,8 @@ async def test_a_forgery_is_an_invalid_token_and_nothing_else(tenant, aiohttp_se
     async with asking(tenant, aiohttp_server) as asked:
         good = tenant.token(Wish())
         assert await asked.outcome(forge(good, tenant)) is InvalidToken
+        assert await asked.amiss(forge(good, tenant))
+        assert await asked.amiss(good) == []
         assert await asked.outcome(good) == User("auth0|local", frozenset({"openid", "profile"}))
 
 

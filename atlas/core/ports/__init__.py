@@ -11,6 +11,7 @@ from atlas.core.ports.foundry import (
     TransactionState,
     Turn,
 )
+from atlas.core.ports.inspection import Checkup, Front, Issuer, Stack
 from atlas.core.ports.journal import (
     Aside,
     Attempts,
@@ -35,14 +36,17 @@ __all__ = [
     "Attempts",
     "Branch",
     "Bytes",
+    "Checkup",
     "Clock",
     "Compute",
     "Dataset",
     "Errands",
     "Folders",
+    "Front",
     "History",
     "Identities",
     "Intake",
+    "Issuer",
     "Ledger",
     "Mailbox",
     "Outbox",
@@ -50,6 +54,7 @@ __all__ = [
     "Persons",
     "Receipts",
     "Replays",
+    "Stack",
     "TransactionState",
     "Turn",
 ]

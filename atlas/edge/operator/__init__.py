@@ -16,6 +16,7 @@ from starlette.routing import Route
 from atlas.core.errors import AtlasError
 from atlas.edge.operator import page
 from atlas.edge.operator.confined import Confined
+from atlas.edge.operator.diagnosis import Diagnosis
 from atlas.edge.operator.exports import Exports
 from atlas.edge.operator.guard import Guard
 from atlas.edge.operator.live import Live
@@ -28,6 +29,7 @@ from atlas.edge.refusals import json
 
 __all__ = [
     "About",
+    "Diagnosis",
     "Exports",
     "Guard",
     "Live",

@@ -132,6 +132,10 @@ class Picture:
     def _read(self, event: events.RequestRead) -> None:
         self._counts.bytes_in += event.bytes
 
+    def refusals(self) -> Counter[str]:
+        """By their code, since the start."""
+        return self._refusals
+
     def _refused(self, event: events.RequestRefused) -> None:
         self._counts.refused += 1
         self._refusals[event.code] += 1

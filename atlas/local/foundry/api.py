@@ -10,7 +10,7 @@ from atlas.local.foundry.branches import Branch, File, Refused, Transaction
 from atlas.local.foundry.door import READ, WRITE, Door, body_of
 from atlas.local.foundry.state import Foundry
 from atlas.local.foundry.tables import Tables
-from atlas.local.http import json
+from atlas.local.http import dated, json
 
 BODY_BYTES_MAX = 256 * 1024 * 1024
 PAGE_SIZE, PAGE_SIZE_MAX = 20, 50
@@ -45,6 +45,8 @@ def application(foundry: Foundry) -> web.Application:
     app.router.add_post("/multipass/api/oauth2/token", door.guarded("token", "", door.token))
     control.add_routes(app, foundry)
     app.router.add_route("*", "/{address:.*}", unknown)
+    switches = foundry.switches
+    app.on_response_prepare.append(lambda _, answer: dated(answer, switches.clock_ahead_seconds))
     app.on_cleanup.append(lambda _: closed(foundry))
     return app
 

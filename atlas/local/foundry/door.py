@@ -24,6 +24,7 @@ CODES = {
     404: "NOT_FOUND",
     409: "CONFLICT",
     415: "INVALID_ARGUMENT",
+    500: "INTERNAL",
 }
 
 ROLES = {
@@ -80,7 +81,8 @@ class Door:
 
     def check_role(self, call: str, request: web.Request) -> None:
         """Without a role, a dataset is not even there; of writing, Foundry says who may not."""
-        if self._foundry.switches.is_role_revoked:
+        switches = self._foundry.switches
+        if switches.is_role_revoked or (switches.is_reader and call in ROLES):
             rid, path = request.match_info["rid"], request.match_info.get("path")
             txn = request.match_info.get("txn", request.query.get("transactionRid"))
             if call in ROLES:

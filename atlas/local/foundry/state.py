@@ -24,6 +24,9 @@ class Switches:
     is_strict_about_types: bool = False
     lists_open_transactions: bool = True
     is_role_revoked: bool = False
+    is_reader: bool = False  # its role lets it read, and no more
+    withheld_scope: str = ""
+    clock_ahead_seconds: float = 0.0
     token_seconds: float = 3600.0
 
 
@@ -63,6 +66,7 @@ class Foundry:
 
     def token(self, scopes: frozenset[str]) -> str:
         token = secrets.token_urlsafe(24)
+        scopes -= {self.switches.withheld_scope}
         self._tokens[token] = (time.monotonic() + self.switches.token_seconds, scopes)
         return token
 

@@ -1,7 +1,7 @@
 """Foundry, spoken to over its public API (v2).
 
 `token.py` is who we are, `door.py` when we may ask, `calls.py` how, `dataset.py` what: it answers
-the ports Dataset and History.
+the ports Dataset and History. `inspection.py` looks at all of it.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -11,13 +11,25 @@ from dataclasses import dataclass
 import aiohttp
 
 from atlas.core.events import Watch
+from atlas.core.ports import Clock
 from atlas.outside.foundry.calls import Calls
 from atlas.outside.foundry.dataset import FoundryDataset
 from atlas.outside.foundry.door import Door
+from atlas.outside.foundry.inspection import FoundryInspection
 from atlas.outside.foundry.token import Credentials, FoundryToken
 
-__all__ = ["Allowed", "Credentials", "FoundryDataset", "Target", "connected"]
+__all__ = [
+    "Allowed",
+    "Credentials",
+    "FoundryDataset",
+    "FoundryInspection",
+    "Target",
+    "connected",
+    "inspected",
+]
 
+INSPECTION_SECONDS = 10.0  # for a call: whoever looks does not wait for long
+INSPECTION_CALLS = 1_000
 SPARE_CONNECTIONS = 4  # a commit does not wait for uploads, nor a token for either
 
 
@@ -56,3 +68,15 @@ async def connected(
         door = Door(elapsed, random, allowed.calls_per_minute)
         calls = Calls(session, token, place.host, seconds, door, watch)
         yield FoundryDataset(calls, place.dataset_rid, place.branch, seconds)
+
+
+@asynccontextmanager
+async def inspected(
+    place: Target, credentials: Credentials, now: Clock, elapsed: Callable[[], float]
+) -> AsyncIterator[FoundryInspection]:
+    """The same, to look at, with a token of its own: so it is seen whether we get one."""
+    async with aiohttp.ClientSession() as session:
+        token = FoundryToken(session, credentials, INSPECTION_SECONDS, lambda _: None)
+        door = Door(elapsed, lambda: 0.0, INSPECTION_CALLS)
+        calls = Calls(session, token, place.host, INSPECTION_SECONDS, door, lambda _: None)
+        yield FoundryInspection(session, calls, credentials, place.dataset_rid, place.branch, now)

@@ -50,7 +50,7 @@ class Call:
     """
 
     operation: Operation
-    method: Literal["GET", "POST", "DELETE"]
+    method: Literal["GET", "POST", "PUT", "DELETE"]
     path: str
     query: Mapping[str, str] | None = None
     body: Bytes | None = None
@@ -105,6 +105,7 @@ class Calls:
     ) -> None:
         self._session = session
         self._token = token
+        self.host = host
         self._base = f"{host}/api/v2"
         self._seconds = seconds
         self._door = door

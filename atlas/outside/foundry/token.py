@@ -1,6 +1,7 @@
 """Who we are to Foundry: a service user, by client credentials (multipass, OAuth 2.0)."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -36,7 +37,7 @@ class FoundryToken:
     ) -> None:
         self._session = session
         self._credentials = credentials
-        self._timeout = aiohttp.ClientTimeout(total=seconds)
+        self._seconds = seconds
         self._watch = watch
         self._token = OAuth2Token({})
         self._early = EARLY_SECONDS
@@ -70,18 +71,9 @@ class FoundryToken:
         self._watch(FoundryTokenFetched(lasts))
 
     async def _fetched(self) -> Any:
-        credentials = self._credentials
-        client = ClientAuth(credentials.client_id, credentials.client_secret, "client_secret_post")
-        form = prepare_token_request("client_credentials", scope=SCOPE)
-        headers = {"Content-Type": "application/x-www-form-urlencoded;charset=UTF-8"}
-        url, headers, body = client.prepare("POST", credentials.url, headers, form)
         began, status = time.perf_counter(), 0
         try:
-            async with self._session.post(
-                url, data=body, headers=headers, timeout=self._timeout, allow_redirects=False
-            ) as answer:
-                text = await answer.read()
-                status = answer.status
+            status, _, text = await answered(self._session, self._credentials, self._seconds)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise FoundryError(
                 f"Foundry's token endpoint does not answer ({type(error).__name__}): "
@@ -91,6 +83,24 @@ class FoundryToken:
             seconds = time.perf_counter() - began
             self._watch(FoundryCalled("token", status, seconds, is_retry=False))
         return token_in(status, text)
+
+
+async def answered(
+    session: aiohttp.ClientSession, credentials: Credentials, seconds: float
+) -> tuple[int, Mapping[str, str], bytes]:
+    """What the token endpoint says to us: status, headers, body. Raises aiohttp's errors."""
+    client = ClientAuth(credentials.client_id, credentials.client_secret, "client_secret_post")
+    form = prepare_token_request("client_credentials", scope=SCOPE)
+    headers = {"Content-Type": "application/x-www-form-urlencoded;charset=UTF-8"}
+    url, headers, body = client.prepare("POST", credentials.url, headers, form)
+    async with session.post(
+        url,
+        data=body,
+        headers=headers,
+        timeout=aiohttp.ClientTimeout(total=seconds),
+        allow_redirects=False,
+    ) as answer:
+        return answer.status, answer.headers, await answer.read()
 
 
 Seconds = Annotated[int, Meta(ge=0, le=2**40)]

@@ -14,6 +14,7 @@ from atlas.core.errors import BadSetting, CannotStart
 from atlas.core.events import Event, KeyBesideJournal, Watch
 from atlas.outside.sqlite import keys, rescue, schema, seal
 from atlas.outside.sqlite.aside import SqliteAside
+from atlas.outside.sqlite.checkup import SqliteCheckup
 from atlas.outside.sqlite.commits import Commits
 from atlas.outside.sqlite.disk import damage, lock
 from atlas.outside.sqlite.disk.folder import keep_names
@@ -74,6 +75,7 @@ class SqliteJournal:
     aside: SqliteAside
     ledger: SqliteLedger
     people: SqlitePeople
+    checkup: SqliteCheckup
     log_key: bytes = field(repr=False)
     news: "News"
     is_durable: bool
@@ -116,6 +118,7 @@ def opened(
             aside=SqliteAside(commits, entries, room),
             ledger=SqliteLedger(commits, entries, room, time.monotonic),
             people=SqlitePeople(commits, entries),
+            checkup=SqliteCheckup(commits, entries, bounds, path),
             log_key=entries.seal.user_key,
             news=news,
             is_durable=path is not None,

@@ -29,21 +29,37 @@ def opened(path: Path, keys: Sequence[bytes]) -> Seal:
 
     With no keys, that of the file beside the journal. Raises BadSetting when no key opens it.
     """
-    beside_it, within = wrapping_beside(path), secrets_in(path)
-    found = [each for each in (within.get("root"), beside_it) if each is not None]
+    beside_it = wrapping_beside(path)
     if not keys:
-        keys = [key_beside(path, is_new=not found)]
-    roots = [root for each in found for key in keys if (root := seal.unwrapped(each, key))]
-    ours = [root for root in roots if is_of(root, within)]
+        keys = [key_beside(path, is_new=beside_it is None and "root" not in secrets_in(path))]
+    ours = roots(path, keys)
+    root = ours[0] if ours else seal.new_root()
+    if beside_it is None or seal.unwrapped(beside_it, keys[0]) != root:
+        write(beside(path, ".seal"), base64.b64encode(seal.wrapped(root, keys[0])))
+    return Seal(root)
+
+
+def looked(path: Path, keys: Sequence[bytes]) -> Seal:
+    """The same seal, and nothing is written. Raises BadSetting when no key opens it."""
+    is_sealed = wrapping_beside(path) is not None or "root" in secrets_in(path)
+    if is_sealed and not keys:
+        keys = [key_beside(path, is_new=False)]
+    ours = roots(path, keys)
+    return Seal(ours[0] if ours else seal.new_root())
+
+
+def roots(path: Path, keys: Sequence[bytes]) -> list[bytes]:
+    """What these keys unwrap, of this journal. Raises BadSetting when it is sealed with others."""
+    within = secrets_in(path)
+    found = [each for each in (within.get("root"), wrapping_beside(path)) if each is not None]
+    unwrapped = [root for each in found for key in keys if (root := seal.unwrapped(each, key))]
+    ours = [root for root in unwrapped if is_of(root, within)]
     if found and not ours:
         raise BadSetting(
             f"ATLAS_JOURNAL_KEY does not open the journal {path}: it was sealed with another key. "
             "Add that key to the end of the list; if it is lost for good: atlas exports abandon."
         )
-    root = ours[0] if ours else seal.new_root()
-    if beside_it is None or seal.unwrapped(beside_it, keys[0]) != root:
-        write(beside(path, ".seal"), base64.b64encode(seal.wrapped(root, keys[0])))
-    return Seal(root)
+    return ours
 
 
 def is_of(root: bytes, within: Mapping[str, bytes]) -> bool:

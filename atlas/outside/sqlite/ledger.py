@@ -53,7 +53,7 @@ class SqliteLedger:
             shown = rows[:limit]
             return Listing(
                 totals=dict(db.execute(TOTALS).fetchall()),
-                entries=tuple(map(self._entry, shown)),
+                entries=tuple(entry_of(row, self._entries) for row in shown),
                 before=shown[-1][0] if len(rows) > limit else None,
             )
 
@@ -66,7 +66,7 @@ class SqliteLedger:
             rows = [db.execute(f"{SELECT} WHERE number = ?", [each]) for each in found.numbers]
             return Listing(
                 totals=dict(db.execute(TOTALS).fetchall()),
-                entries=tuple(self._entry(row) for each in rows for row in each),
+                entries=tuple(entry_of(row, self._entries) for each in rows for row in each),
                 before=found.before,
                 looked_at=found.looked_at,
             )
@@ -79,7 +79,7 @@ class SqliteLedger:
 
         def work(db: sqlite3.Connection) -> Entry | None:
             rows = db.execute(select, [id, id + "\U0010ffff"]).fetchall()
-            return self._entry(rows[0]) if len(rows) == 1 else None
+            return entry_of(rows[0], self._entries) if len(rows) == 1 else None
 
         return await self._commits.run(work)
 
@@ -110,14 +110,16 @@ class SqliteLedger:
 
         await self._commits.run(work)
 
-    def _entry(self, row: tuple[Any, ...]) -> Entry:
-        _, tries, reason, *columns = row
-        kept = Row(*columns)
-        label, at = self._entries.told(kept)
-        user, found = kept.user[: names.PSEUDONYM_CHARACTERS], receipt_of(kept, label, at)
-        path = names.nameless(found.path, user) if found.path else ""
-        receipt = msgspec.structs.replace(found, path=path)
-        return Entry(receipt, user, kept.size, tries, reason, label.correlation_id)
+
+def entry_of(row: tuple[Any, ...], entries: Entries) -> Entry:
+    """What SELECT finds, without a name in it."""
+    _, tries, reason, *columns = row
+    kept = Row(*columns)
+    label, at = entries.told(kept)
+    user, found = kept.user[: names.PSEUDONYM_CHARACTERS], receipt_of(kept, label, at)
+    path = names.nameless(found.path, user) if found.path else ""
+    receipt = msgspec.structs.replace(found, path=path)
+    return Entry(receipt, user, kept.size, tries, reason, label.correlation_id)
 
 
 def oldest(db: sqlite3.Connection) -> datetime | None:

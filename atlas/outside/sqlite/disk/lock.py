@@ -32,11 +32,29 @@ def held(path: Path, owner: str, wait_seconds: float) -> Iterator[None]:
         os.close(descriptor)
 
 
-def acquire(descriptor: int, path: Path, wait_seconds: float) -> None:
+@contextmanager
+def looked(path: Path) -> Iterator[None]:
+    """Nobody begins to hold it meanwhile; nothing is made, or written.
+
+    Raises JournalHeld when somebody does, OSError.
+    """
+    lock = beside(path, ".lock")
+    if not lock.exists():
+        yield
+        return
+    descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        acquire(descriptor, path, 0, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def acquire(descriptor: int, path: Path, wait_seconds: float, how: int = fcntl.LOCK_EX) -> None:
     patience = time.monotonic() + wait_seconds
     while True:
         try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fcntl.flock(descriptor, how | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= patience:
                 pid, _, owner = os.pread(descriptor, 256, 0).decode().partition(" ")

@@ -1,0 +1,212 @@
+"""`atlas diagnose`: walks the whole flow, and says what is wrong and what to do."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import aiohttp
+import anyio
+import msgspec
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from atlas import service
+from atlas.cli import standins
+from atlas.cli.configuration import configured
+from atlas.cli.owner import Question
+from atlas.cli.services import ConfigOption
+from atlas.core.diagnosis import Asked, Diagnosis, Step
+from atlas.core.errors import BadSetting, CannotStart, FoundryError, JournalHeld
+from atlas.core.messages import Removed
+from atlas.core.names import timestamp
+from atlas.settings import Journal, Settings
+
+STYLES = {"pass": "green", "fail": "bold red", "unknown": "yellow"}
+INDENT = " " * 29
+
+TokenOption = Annotated[
+    str | None,
+    typer.Option(metavar="TOKEN", envvar="ATLAS_TOKEN", help="A phone's, to be taken apart."),
+]
+UrlOption = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="The address that phones use; else that of the service."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for a program.")]
+ReportOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Where it goes as Markdown, too; no secret is in it."),
+]
+RemoveOption = Annotated[
+    bool, typer.Option("--remove-old-json", help="Take out the .json files of the old service.")
+]
+FixOption = Annotated[
+    bool, typer.Option("--fix-schema", help="Give Parquet files the schema of 21 columns.")
+]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do that without asking.")]
+
+
+def diagnose(
+    token: TokenOption = None,
+    url: UrlOption = None,
+    json: JsonOption = False,
+    report: ReportOption = None,
+    remove_old_json: RemoveOption = False,
+    fix_schema: FixOption = False,
+    yes: YesOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Walk the whole flow: what is wrong, and what to do.
+
+    Exit 0 when nothing fails, else 10 and the number of the first step that fails. It leaves no
+    row anywhere. Example: atlas diagnose --token TOKEN --url https://atlas.example.com
+    """
+    settings = settings_here(config)
+    if remove_old_json or fix_schema:
+        mend = remove if remove_old_json else fix
+        typer.echo(mend(settings, is_sure=yes))
+        return
+    given = (token or "").strip().removeprefix("Bearer ").strip()
+    found = diagnosis(settings, Asked(given or None, url or None))
+    if report is not None:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(markdown(found), encoding="utf-8")
+    if json:
+        typer.echo(msgspec.json.encode(found).decode())
+    else:
+        show(found, Console(highlight=False, soft_wrap=True))
+    raise typer.Exit(found.exit_code)
+
+
+def settings_here(config: Path | None) -> Settings:
+    """A journal need not be there; where none is and `atlas local` has one, it is that."""
+    settings = configured(config, os.environ)
+    local = standins.STATE / standins.JOURNAL
+    path = settings.journal.path
+    if path is not None and path == Journal().path and not path.exists() and local.exists():
+        path = local
+    if path is None:
+        return settings
+    kept = msgspec.structs.replace(settings.journal, url=f"sqlite:///{path}")
+    return msgspec.structs.replace(settings, journal=kept)
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The process that serves with these settings."""
+
+    held: JournalHeld
+    token: str
+
+    def ask(
+        self, path: str, about: Mapping[str, str], kind: type[msgspec.Struct]
+    ) -> msgspec.Struct | None:
+        """None when nobody answers there. Raises CannotStart when it says no."""
+        question = Question(path, {}, "POST", about)
+        try:
+            return anyio.run(question.put_to, self.held, self.token, kind)
+        except CannotStart as error:
+            if isinstance(error.__cause__, aiohttp.ClientConnectionError | TimeoutError):
+                return None
+            raise
+
+
+def owner(settings: Settings) -> Owner | None:
+    """By the lock of the journal; a journal in memory has none, and may be at its usual place."""
+    held = service.holder(settings)
+    if held is None and settings.journal.path is None:
+        held = JournalHeld("memory", "", settings.operator.listen)
+    return None if held is None else Owner(held, settings.operator.token)
+
+
+def diagnosis(settings: Settings, asked: Asked) -> Diagnosis:
+    """By the service itself if it runs: nobody else may put anything on its branch."""
+    found, is_held = owner(settings), service.holder(settings) is not None
+    if found is not None:
+        given = {name: text for name, text in msgspec.structs.asdict(asked).items() if text}
+        told = found.ask("/diagnose", given, Diagnosis)
+        if isinstance(told, Diagnosis):
+            return told
+    return anyio.run(partial(service.diagnosed, settings, asked, is_held=is_held))
+
+
+def remove(settings: Settings, *, is_sure: bool) -> str:
+    """Takes the old files out, in one transaction; what it has to say."""
+    try:
+        paths = anyio.run(service.old_json, settings)
+        if not paths:
+            return "There are no .json files under healthkit/raw."
+        sure(f"Take {len(paths):,} .json files under healthkit/raw out of the dataset?", is_sure)
+        found = owner(settings)
+        told = found.ask("/diagnose/remove-old-json", {}, Removed) if found else None
+        if told is None and service.holder(settings) is not None:
+            raise CannotStart("Another process owns the branch, and does not answer.")
+        removed = told or anyio.run(service.remove, settings, paths)
+    except FoundryError as error:
+        raise CannotStart(str(error)) from error
+    assert isinstance(removed, Removed)  # noqa: S101 - for the types
+    return f"{removed.files:,} files taken out, in {removed.transaction or 'no transaction'}."
+
+
+def fix(settings: Settings, *, is_sure: bool) -> str:
+    """Puts the schema; what it has to say."""
+    if settings.foundry.file_format != "parquet":
+        raise BadSetting(
+            "ATLAS_FILE_FORMAT is not parquet: over NDJSON files a schema does harm; see step 11."
+        )
+    sure("Give the dataset the schema of 21 columns, for Parquet?", is_sure)
+    try:
+        anyio.run(service.fix_schema, settings)
+    except FoundryError as error:
+        raise CannotStart(str(error)) from error
+    return "The dataset has the schema of 21 columns."
+
+
+def sure(question: str, is_sure: bool) -> None:
+    """Asks a person; a script says --yes."""
+    if not is_sure:
+        typer.confirm(question, abort=True, err=True)
+
+
+def show(found: Diagnosis, console: Console) -> None:
+    """For a person: what a step has seen stands under it, and the page below."""
+    for step in found.steps:
+        line = Text(f"{step.number:>2}  {step.name:<14}  ")
+        line.append(f"{step.verdict:<7}", STYLES[step.verdict])
+        console.print(line.append(f"  {step.reason}"))
+        for name, value in step.evidence:
+            console.print(Text(f"{INDENT}{name}: {value}", "dim"))
+        if step.to_do:
+            console.print(Text(f"{INDENT}-> {step.to_do}"))
+    for section in found.sections:
+        console.print(Text(f"\n{section.heading}", "bold"))
+        for name, value in section.facts:
+            console.print(Text(f"  {name}: {value}"))
+
+
+def markdown(found: Diagnosis) -> str:
+    """To be sent to somebody."""
+    lines = [f"# Atlas {found.version}, {timestamp(found.at)}", "", "| | step | | |"]
+    lines += ["|---|---|---|---|"]
+    lines += [f"| {s.number} | {s.name} | {s.verdict} | {cell(s.reason)} |" for s in found.steps]
+    for step in found.steps:
+        lines += ["", *of_step(step)]
+    for section in found.sections:
+        lines += ["", f"## {section.heading}", ""]
+        lines += [f"- {name}: {cell(value)}" for name, value in section.facts]
+    return "\n".join(lines) + "\n"
+
+
+def of_step(step: Step) -> list[str]:
+    lines = [f"## {step.number} {step.name}: {step.verdict}", "", cell(step.reason), ""]
+    lines += [f"- {name}: {cell(value)}" for name, value in step.evidence]
+    return [*lines, "", f"To do: {cell(step.to_do)}"] if step.to_do else lines
+
+
+def cell(text: str) -> str:
+    """Nothing in it is markup."""
+    return "".join(f"\\{each}" if each in "|<>*_`[]" else each for each in text)

@@ -1,0 +1,113 @@
+"""What an inspection sees of each system, in the order of the flow."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct
+
+from atlas.core.messages import Entry
+
+
+class Issued(Struct, frozen=True):
+    """The keys of an issuer: those that can have signed a token for us, and all others."""
+
+    usable: int
+    others: int
+    seconds: float
+
+
+class Claim(Struct, frozen=True):
+    """One thing that a token says, and whether that is what we take; the sub is a keyed hash."""
+
+    name: str
+    value: str
+    verdict: Literal["good", "bad", "unknown"]
+    reason: str = ""
+    to_do: str = ""
+
+
+class Health(Struct, frozen=True):
+    """Atlas behind an address; each of its checks that fails, with its reason."""
+
+    version: str
+    seconds: float
+    checks: Mapping[str, str | None]
+
+
+class Certificate(Struct, frozen=True):
+    """What an address shows who it is with."""
+
+    names: tuple[str, ...]
+    expires: datetime
+
+
+class Stopped(Struct, frozen=True):
+    """A body of so many bytes that did not come as far as Atlas: who answered what instead."""
+
+    bytes: int
+    status: int | None
+    server: str
+
+
+class Amount(Struct, frozen=True):
+    """So many exports, with so many bytes before compression."""
+
+    exports: int
+    bytes: int
+
+
+class Condition(Struct, frozen=True, kw_only=True):
+    """How a journal is. `noted` and `counted` are of what waits, and of what is set aside.
+
+    `aside` counts by reason; `begun` are the transactions that it notes as ours and not ended;
+    `attempts` to begin one have no answer. `last` is the last export that is committed.
+    """
+
+    place: str
+    bytes: int
+    waiting: Amount
+    set_aside: Amount
+    counted: tuple[Amount, Amount]
+    room: Amount
+    disk_free: int | None
+    disk_free_min: int
+    oldest: datetime | None
+    aside: Mapping[str, int]
+    begun: tuple[str, ...]
+    attempts: int
+    last: Entry | None
+    copies: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Grant(Struct, frozen=True):
+    """A token that Foundry gave us."""
+
+    lasts_seconds: int
+    seconds: float
+
+
+class TransactionSeen(Struct, frozen=True):
+    rid: str
+    kind: str
+    status: Literal["OPEN", "COMMITTED", "ABORTED"]
+    created: datetime
+    closed: datetime | None = None
+
+
+class FileSeen(Struct, frozen=True):
+    path: str
+    bytes: int
+
+
+class FilesSeen(Struct, frozen=True):
+    """How many files of ours a branch has, by what their names end in; maybe more of them."""
+
+    endings: Mapping[str, int]
+    is_whole: bool
+
+
+class Column(Struct, frozen=True):
+    name: str
+    kind: str

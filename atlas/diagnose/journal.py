@@ -1,0 +1,120 @@
+"""Step 5: is what was accepted safe, does it balance, and is there room for more?"""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from atlas.core.diagnosis import Evidence, Finding, failed, passed, unknown
+from atlas.core.sights import Condition
+from atlas.diagnose.asking import Asking
+
+MIB = 1024 * 1024
+MAKE_ROOM = (
+    "What waits goes out when steps 6 to 9 pass; what is set aside: atlas exports list "
+    "--status set_aside. The bounds are journal.exports_max and journal.bytes_max."
+)
+SEE_WHY = (
+    "See why: atlas exports list --status set_aside. After a fix: atlas exports replay --all; "
+    "to give one up: atlas exports abandon ID --yes"
+)
+
+
+async def journal(asking: Asking) -> Finding:
+    found = await asking.sources.checkup.condition()
+    path = asking.settings.journal.path
+    if found is None and path is None:
+        return unknown(
+            "A journal in memory is gone with its process.",
+            "With ATLAS_JOURNAL=sqlite:///var/journal.db it is kept.",
+        )
+    if found is None:
+        return unknown(
+            f"There is no journal at {path} yet.",
+            "It is made at the first start: atlas serve",
+        )
+    asking.learned.condition = found
+    evidence = shown(asking, found)
+    for judge in JUDGES:
+        if reason_and_to_do := judge(found):
+            return failed(*reason_and_to_do, evidence)
+    if not asking.serves and found.waiting.exports:
+        to_do = "They go out when it is started: atlas serve"
+        return passed("The journal is sound; nobody serves it just now.", evidence, to_do)
+    return passed("The journal is sound.", evidence)
+
+
+def shown(asking: Asking, found: Condition) -> Evidence:
+    free = "" if found.disk_free is None else f"{found.disk_free / MIB:,.0f} MiB"
+    by = "this service" if asking.serves else "nobody"
+    least = f", at least {found.disk_free_min / MIB:,.0f} MiB" if free else ""
+    return (
+        ("place", f"{found.place}, {found.bytes / MIB:,.1f} MiB, held by {by}"),
+        *((("note", note)) for note in found.notes),
+        ("waiting", f"{found.waiting.exports:,} of {found.room.exports:,} exports"),
+        ("bytes", f"{found.waiting.bytes / MIB:,.1f} of {found.room.bytes / MIB:,.0f} MiB"),
+        ("disk", f"{free} free{least}" if free else "none"),
+        ("oldest", age(asking, found)),
+        ("set aside", f"{found.set_aside.exports:,}"),
+        *((f"set aside: {why}", f"{count:,}") for why, count in found.aside.items()),
+    )
+
+
+def age(asking: Asking, found: Condition) -> str:
+    if found.oldest is None:
+        return "nothing waits"
+    return f"waits for {lasting(asking.now() - found.oldest)}"
+
+
+def lasting(time: timedelta) -> str:
+    seconds = max(time.total_seconds(), 0)
+    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+Reason = tuple[str, str] | None
+
+
+def has_balance(found: Condition) -> Reason:
+    if found.counted == (found.waiting, found.set_aside):
+        return None
+    return (
+        "The journal does not balance: other exports are there than it has noted.",
+        "Replace the disk. Atlas counts anew when it is started, and says Ledger unbalanced.",
+    )
+
+
+def has_room(found: Condition) -> Reason:
+    kept = found.waiting.exports + found.set_aside.exports
+    size = found.waiting.bytes + found.set_aside.bytes
+    if kept >= found.room.exports or size >= found.room.bytes:
+        return ("The journal is full: phones get 503 JOURNAL_FULL.", MAKE_ROOM)
+    if found.disk_free is not None and found.disk_free < found.disk_free_min:
+        return (
+            "The disk of the journal is full: phones get 503 JOURNAL_FULL.",
+            "Make room on it, or move the journal to a larger one (ATLAS_JOURNAL).",
+        )
+    return None
+
+
+def has_nothing_aside(found: Condition) -> Reason:
+    if not found.set_aside.exports:
+        return None
+    return (f"{found.set_aside.exports:,} exports are set aside, and wait for a person.", SEE_WHY)
+
+
+def has_no_damage(found: Condition) -> Reason:
+    if not found.copies:
+        return None
+    return (
+        f"The journal was damaged: {found.copies[0]} is what it was.",
+        "Look for Journal damaged in the log, replace the disk, and move the copy away.",
+    )
+
+
+JUDGES: tuple[Callable[[Condition], Reason], ...] = (
+    has_balance,
+    has_room,
+    has_no_damage,
+    has_nothing_aside,
+)

@@ -1,0 +1,131 @@
+"""The page that used to be written by hand when exports had stopped, under the same headings."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from atlas.core.diagnosis import Evidence, Section, Step
+from atlas.core.messages import Entry
+from atlas.core.names import timestamp
+from atlas.core.sights import TransactionSeen
+from atlas.diagnose.asking import Asking, plain
+from atlas.diagnose.journal import lasting
+
+API = "/api/v1/healthkit"
+STATUSES = (
+    ("200", "committed: the rows stand in the dataset; drop them on the phone"),
+    ("202", "safe with Atlas: it will be committed; ask for the receipt, do not send again"),
+    ("207", "some chunks were refused by their own fault: see errors; the others are safe"),
+    ("400, 413, 415, 422", "this request will never work: do not repeat it"),
+    ("401", "get a fresh token, then send again"),
+    ("408, 429, 503", "send the same again after Retry-After; that adds nothing twice"),
+)
+
+
+def sections(asking: Asking, steps: Sequence[Step], version: str) -> tuple[Section, ...]:
+    target, auth0 = asking.settings.foundry, asking.settings.auth0
+    return (
+        Section("Service", service(asking, version)),
+        Section(
+            "Endpoints",
+            (
+                ("exports", f"POST {asking.url}{API}/export"),
+                ("batches", f"POST {asking.url}{API}/export/batch"),
+                ("receipts", f"GET {asking.url}{API}/exports/ID"),
+                ("health", f"GET {asking.url}/health/ready"),
+            ),
+        ),
+        Section(
+            "Dataset target",
+            (
+                ("Foundry", plain(target.host) or "not set"),
+                ("dataset", target.dataset_rid),
+                ("branch", target.branch),
+                ("files", f"{target.file_format}, {target.file_layout}"),
+            ),
+        ),
+        Section(
+            "Authentication",
+            (
+                ("issuer", plain(auth0.issuer) or "not set"),
+                ("audience", auth0.audience),
+                ("scope", auth0.required_scope or "none is required"),
+                ("Foundry client", target.client_id or "not set"),
+            ),
+        ),
+        Section("App", app(asking)),
+        Section("Last successful upload", last_upload(asking)),
+        Section("Gap since", gap(asking)),
+        Section("Next steps", next_steps(steps)),
+    )
+
+
+def service(asking: Asking, version: str) -> Evidence:
+    runs = "runs" if asking.serves else "does not run with these settings"
+    edge = asking.learned.version or "not known"
+    return (("Atlas", f"{version}, {runs}"), ("at the address", f"version {edge}"))
+
+
+def app(asking: Asking) -> Evidence:
+    return (
+        ("login", f"with the audience {asking.settings.auth0.audience}; send the access token"),
+        ("body", '{"rawhealthkit": "<base64 of NDJSON>"}, as application/json'),
+        *STATUSES,
+        ("refused since the start", refused(asking)),
+    )
+
+
+def refused(asking: Asking) -> str:
+    if not asking.serves:
+        return "not known: no service runs"
+    return ", ".join(f"{count:,} {code}" for code, count in asking.refusals) or "nothing"
+
+
+def last_upload(asking: Asking) -> Evidence:
+    """What the journal knows of it, and when Foundry closed its transaction."""
+    committed, condition = asking.learned.committed, asking.learned.condition
+    entry = condition.last if condition is not None else None
+    if entry is not None:
+        return noted(asking, entry)
+    if committed is None:
+        return (("result", "none is known"),)
+    return (
+        ("time", timestamp(closed(committed))),
+        ("transaction", committed.rid),
+        ("result", "committed; this journal does not know of what"),
+    )
+
+
+def noted(asking: Asking, entry: Entry) -> Evidence:
+    receipt, learned = entry.receipt, asking.learned
+    known = [*learned.transactions, *([learned.committed] if learned.committed else [])]
+    seen = next((each for each in known if each.rid == receipt.transaction), None)
+    at = f"{timestamp(receipt.at)} (accepted)" if seen is None else timestamp(closed(seen))
+    return (
+        ("time", at),
+        ("records", f"{receipt.ingested:,}, and {receipt.rejected:,} rejected"),
+        ("user", entry.user),
+        ("transaction", receipt.transaction or "not known"),
+        ("file", receipt.path or "not known"),
+        ("result", "committed" if seen is None else seen.status.lower()),
+    )
+
+
+def closed(transaction: TransactionSeen) -> datetime:
+    return transaction.closed or transaction.created
+
+
+def gap(asking: Asking) -> Evidence:
+    committed, condition = asking.learned.committed, asking.learned.condition
+    waiting = "not known" if condition is None else f"{condition.waiting.exports:,} exports"
+    if committed is None:
+        return (("last commit", "none is known"), ("waiting", waiting))
+    ago = lasting(asking.now() - closed(committed))
+    return (("last commit", f"{ago} ago"), ("waiting", waiting))
+
+
+def next_steps(steps: Sequence[Step]) -> Evidence:
+    """What fails first is to be mended first; then what is worth doing all the same."""
+    failing = [step for step in steps if step.verdict == "fail"]
+    others = [step for step in steps if step.verdict != "fail" and step.to_do]
+    found = tuple((f"step {step.number}", step.to_do) for step in (*failing, *others) if step.to_do)
+    return found or (("nothing", "all that was looked at does its part"),)

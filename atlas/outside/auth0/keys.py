@@ -1,0 +1,132 @@
+"""The signing keys of the issuer.
+
+Keys are kept while the endpoint is down; and an unknown `kid` causes at most one fetch in five
+minutes, or strangers could make us exhaust Auth0's limit.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+import anyio
+import msgspec
+from joserfc.jwk import RSAKey
+
+from atlas.core.errors import AuthUnavailable, InvalidToken
+from atlas.core.events import KeysFetched, KeysUnavailable, Watch
+
+FETCH_SECONDS = 5.0
+JWKS_BYTES_MAX = 256 * 1024
+FRESH_SECONDS = 3600.0  # how long keys are taken as they are
+MISS_SECONDS = 300.0  # how long after a fetch an unknown kid causes no other
+RETRY_SECONDS = 15.0  # how long after a fetch that failed, while there are keys
+RETRY_SECONDS_WITHOUT = 1.0  # ... and while there are none
+KEY_BITS_MIN = 2048
+
+
+class Keys:
+    """The signing keys of an issuer, by their names."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        issuer: str,
+        elapsed: Callable[[], float],
+        watch: Watch,
+    ) -> None:
+        self._session = session
+        self._url = address(issuer)
+        self.elapsed = elapsed
+        self._watch = watch
+        self._keys: dict[str, RSAKey] = {}
+        self._fetched_at: float | None = None
+        self._failed_at: float | None = None
+        self._fetching = anyio.Lock()
+
+    async def named(self, kid: str) -> RSAKey:
+        """Raises InvalidToken for a key that the issuer has not; AuthUnavailable when it may."""
+        if self._is_older_than(FRESH_SECONDS) and not (kid in self._keys and self._is_fetching()):
+            await self._fetch_unless_just_tried(FRESH_SECONDS)
+        if kid not in self._keys and self._is_older_than(MISS_SECONDS):
+            await self._fetch_unless_just_tried(MISS_SECONDS)
+        if kid in self._keys:
+            return self._keys[kid]
+        if not self._keys or self._failed_at is not None:
+            raise AuthUnavailable
+        raise InvalidToken
+
+    async def ready(self) -> None:
+        if not self._keys:
+            await self._fetch_unless_just_tried(MISS_SECONDS)
+        if not self._keys:
+            raise AuthUnavailable
+
+    def _is_fetching(self) -> bool:
+        """Somebody fetches: whoever has a key meanwhile does not wait for that."""
+        return self._fetching.statistics().locked
+
+    def _is_older_than(self, seconds: float) -> bool:
+        return self._fetched_at is None or self.elapsed() - self._fetched_at > seconds
+
+    def _has_just_failed(self) -> bool:
+        spared = RETRY_SECONDS if self._keys else RETRY_SECONDS_WITHOUT
+        return self._failed_at is not None and self.elapsed() - self._failed_at < spared
+
+    async def _fetch_unless_just_tried(self, seconds: float) -> None:
+        """One at a time; who waited for another's fetch does not fetch again."""
+        async with self._fetching:
+            if not self._has_just_failed() and self._is_older_than(seconds):
+                await self._fetch()
+
+    async def _fetch(self) -> None:
+        try:
+            found = keys_in(await self._get())
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            self._failed_at = self.elapsed()
+            self._watch(KeysUnavailable(type(error).__name__, len(self._keys)))
+            return
+        self._keys, self._fetched_at, self._failed_at = found, self.elapsed(), None
+        self._watch(KeysFetched(len(found)))
+
+    async def _get(self) -> bytes:
+        timeout = aiohttp.ClientTimeout(total=FETCH_SECONDS)
+        async with self._session.get(self._url, timeout=timeout, allow_redirects=False) as answer:
+            if answer.status != 200:
+                raise ValueError(answer.status)
+            body = bytearray()
+            async for piece in answer.content.iter_any():
+                body += piece
+                if len(body) > JWKS_BYTES_MAX:
+                    raise ValueError(len(body))
+            return bytes(body)
+
+
+def address(issuer: str) -> str:
+    """Where its keys are."""
+    return f"{issuer}.well-known/jwks.json"
+
+
+class Jwks(msgspec.Struct, frozen=True):
+    """RFC 7517, section 5."""
+
+    keys: tuple[dict[str, Any], ...]
+
+
+def is_for_signing(key: dict[str, Any]) -> bool:
+    """With RS256, by a key that has a name."""
+    is_rsa = key.get("kty") == "RSA" and key.get("use", "sig") == "sig"
+    return is_rsa and key.get("alg", "RS256") == "RS256" and isinstance(key.get("kid"), str)
+
+
+def keys_in(jwks: bytes) -> dict[str, RSAKey]:
+    """Those that can have signed a token for us. Raises ValueError if there is none."""
+    found: dict[str, RSAKey] = {}
+    for key in msgspec.json.decode(jwks, type=Jwks).keys:
+        if not is_for_signing(key):
+            continue
+        public = RSAKey.import_key({name: key[name] for name in ("kty", "n", "e") if name in key})
+        if public.public_key.key_size >= KEY_BITS_MIN:
+            found[key["kid"]] = public
+    if not found:
+        raise ValueError("no key that can sign for us")
+    return found

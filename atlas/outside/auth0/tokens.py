@@ -1,0 +1,131 @@
+"""Whose token it is: what must hold of a token that a phone brings.
+
+A phone sends one token again and again: what was found good is remembered for five minutes at most,
+by its digest, and never for longer than the token lasts.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pybase64
+from joserfc import jwt
+from joserfc.errors import ExpiredTokenError, JoseError
+from joserfc.jwk import RSAKey
+
+from atlas.core.errors import InvalidToken, MissingIdentity, TokenExpired
+from atlas.core.messages import User
+from atlas.core.ports import Clock
+from atlas.outside.auth0.keys import Keys
+
+LEEWAY_SECONDS = 30
+TOKEN_BYTES_MAX = 16 * 1024
+TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
+NEVER_FOLLOWED = frozenset({"crit", "jku", "jwk", "x5u", "x5c", "b64"})
+ID_TOKEN_ONLY = frozenset({"nonce", "at_hash", "c_hash"})
+
+REMEMBERED_SECONDS, REMEMBERED_MAX = 300.0, 10_000
+
+
+class Auth0Identities:
+    """Answers `ports.Identities`."""
+
+    def __init__(self, keys: Keys, issuer: str, audience: str, now: Clock) -> None:
+        self._keys = keys
+        self._good = Remembered(lambda: now().timestamp(), keys.elapsed)
+        self._rules = Rules(issuer, audience, now)
+
+    async def user_of(self, token: str) -> User:
+        digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+        user = self._good.find(digest)
+        if user is None:
+            key = await self._keys.named(kid_of(token))
+            user, expires = self._rules.user_in(token, key)
+            self._good.add(digest, user, expires + LEEWAY_SECONDS)
+        return user
+
+    async def ready(self) -> None:
+        await self._keys.ready()
+
+
+class Rules:
+    """What must hold of the claims of a token for us."""
+
+    def __init__(self, issuer: str, audience: str, now: Clock) -> None:
+        self._claims = jwt.JWTClaimsRegistry(
+            now=lambda: int(now().timestamp()),
+            leeway=LEEWAY_SECONDS,
+            iss={"essential": True, "value": issuer},
+            aud={"essential": True, "value": audience},
+            exp={"essential": True},
+        )
+
+    def user_in(self, token: str, key: RSAKey) -> tuple[User, float]:
+        """Whose token this is, and when it expires.
+
+        Raises TokenExpired, InvalidToken, MissingIdentity.
+        """
+        try:
+            claims = jwt.decode(token, key, algorithms=["RS256"]).claims
+            self._claims.validate(claims)
+        except ExpiredTokenError as error:
+            raise TokenExpired from error
+        except (JoseError, ValueError) as error:
+            raise InvalidToken from error
+        if "cnf" in claims or ID_TOKEN_ONLY & claims.keys():  # bound to a key; not for us
+            raise InvalidToken
+        sub = claims.get("sub")
+        if not isinstance(sub, str) or not sub:
+            raise MissingIdentity
+        return User(sub, scopes_in(claims)), float(claims["exp"])
+
+
+class Remembered:
+    """The users of tokens that were good, for a while; the oldest make room."""
+
+    def __init__(self, now: Callable[[], float], elapsed: Callable[[], float]) -> None:
+        self._now = now
+        self._elapsed = elapsed
+        self._good: OrderedDict[bytes, tuple[float, float, User]] = OrderedDict()
+
+    def find(self, digest: bytes) -> User | None:
+        if digest in self._good:
+            until, expires, user = self._good[digest]
+            if self._elapsed() < until and self._now() < expires:
+                return user
+        return None
+
+    def add(self, digest: bytes, user: User, expires: float) -> None:
+        self._good[digest] = (self._elapsed() + REMEMBERED_SECONDS, expires, user)
+        self._good.move_to_end(digest)
+        if len(self._good) > REMEMBERED_MAX:
+            self._good.popitem(last=False)
+
+
+def kid_of(token: str) -> str:
+    """The name of the key of a token that looks like one. Raises InvalidToken."""
+    parts = token.split(".")
+    if len(parts) != 3 or len(token) > TOKEN_BYTES_MAX:
+        raise InvalidToken
+    try:
+        text = pybase64.urlsafe_b64decode(parts[0] + "=" * (-len(parts[0]) % 4))
+        header = msgspec.json.decode(text, type=dict[str, Any])
+    except (ValueError, RecursionError) as error:  # base64's and msgspec's errors are ValueErrors
+        raise InvalidToken from error
+    kid, kind = header.get("kid"), header.get("typ", "JWT")
+    if not isinstance(kid, str) or not isinstance(kind, str) or kind.lower() not in TYPES:
+        raise InvalidToken
+    if header.get("alg") != "RS256" or NEVER_FOLLOWED & header.keys():
+        raise InvalidToken
+    return kid
+
+
+def scopes_in(claims: dict[str, Any]) -> frozenset[str]:
+    """Of `scope`, and of `permissions`, which Auth0 adds when it is set to."""
+    scope, permissions = claims.get("scope"), claims.get("permissions")
+    found = set(scope.split()) if isinstance(scope, str) else set()
+    if isinstance(permissions, list):
+        found |= {each for each in permissions if isinstance(each, str)}
+    return frozenset(found)

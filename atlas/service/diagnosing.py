@@ -1,0 +1,98 @@
+"""The walk through all of it, inside a running service."""
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from atlas import __version__
+from atlas.core import ports
+from atlas.core.diagnosis import Amiss, Asked, Diagnosis
+from atlas.core.errors import FoundryError
+from atlas.core.messages import Removed
+from atlas.diagnose import COLUMNS, Asking, Sources, address, walk
+from atlas.edge.operator import Picture
+from atlas.outside import auth0, foundry, front
+from atlas.settings import Settings
+
+REFUSALS = 8  # codes that are told, the most frequent first
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosing:
+    """What a running service does of it."""
+
+    settings: Settings
+    checkup: ports.Checkup
+    errands: ports.Errands
+    picture: Picture
+    now: ports.Clock
+
+    async def diagnose(self, asked: Asked) -> Diagnosis:
+        async with sources(self.settings, asked, self.checkup, self.errands, self.now) as found:
+            refusals = self.picture.refusals().most_common(REFUSALS)
+            asking = Asking(
+                self.settings, asked, found, self.now, serves=True, refusals=tuple(refusals)
+            )
+            return await walk(asking, __version__)
+
+    async def old_json(self) -> Sequence[str]:
+        """Raises FoundryError."""
+        return await old_json(self.settings, self.now)
+
+    async def remove(self, paths: Sequence[str]) -> Removed:
+        return await self.errands.remove(paths)
+
+
+def wall() -> datetime:
+    return datetime.now(UTC)
+
+
+@asynccontextmanager
+async def sources(
+    settings: Settings,
+    asked: Asked,
+    checkup: ports.Checkup,
+    errands: ports.Errands | None,
+    now: ports.Clock,
+) -> AsyncIterator[Sources]:
+    """Everybody who is asked, over connections that are there for this walk only."""
+    tenant, url = settings.auth0, address(settings, asked)
+    async with (
+        auth0.inspected(tenant.issuer, tenant.audience, now) as issuer,
+        front.reached(url, time.monotonic) as door,
+        inspected(settings, now) as stack,
+    ):
+        yield Sources(issuer, door, checkup, stack, errands)
+
+
+@asynccontextmanager
+async def inspected(
+    settings: Settings, now: ports.Clock = wall
+) -> AsyncIterator[foundry.FoundryInspection]:
+    stack = settings.foundry
+    place = foundry.Target(stack.host, stack.dataset_rid, stack.branch)
+    client = foundry.Credentials(stack.oauth_token_url, stack.client_id, stack.client_secret)
+    async with foundry.inspected(place, client, now, time.monotonic) as found:
+        yield found
+
+
+async def old_json(settings: Settings, now: ports.Clock = wall) -> Sequence[str]:
+    """The files that the service before Atlas wrote. Raises FoundryError."""
+    async with inspected(settings, now) as stack:
+        try:
+            await stack.grant()
+            return await stack.old_json()
+        except Amiss as amiss:
+            raise FoundryError(f"{amiss} {amiss.finding.to_do}") from amiss
+
+
+async def fix_schema(settings: Settings) -> None:
+    """Give the dataset the schema of our rows as Parquet. Raises FoundryError."""
+    async with inspected(settings) as stack:
+        try:
+            await stack.grant()
+            await stack.put_schema(COLUMNS)
+        except Amiss as amiss:
+            raise FoundryError(f"{amiss} {amiss.finding.to_do}") from amiss

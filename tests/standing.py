@@ -1,0 +1,163 @@
+"""Foundry and Auth0 as stand-ins, settings that lead to them, and a service between, if any."""
+
+import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+from aiohttp.test_utils import TestServer
+
+from atlas import service
+from atlas.core.diagnosis import Asked, Diagnosis, Step
+from atlas.core.messages import FileFormat
+from atlas.local import auth0, foundry
+from atlas.local.auth0 import Auth0, Ring, Wish, new_key
+from atlas.local.foundry import Foundry
+from atlas.local.foundry.faults import Fault
+from atlas.local.foundry.state import DATASET
+from atlas.process import bind
+from atlas.settings import Auth0 as Tenant
+from atlas.settings import Edge, Journal, Operator, Settings
+from atlas.settings import Foundry as Stack
+from tests.conftest import Answer, asgi
+from tests.test_contract import Prompt
+
+HOST = "127.0.0.1"
+KEYS = [new_key() for _ in range(2)]  # making one takes longer than all else here
+CLIENT_SECRET = "local-secret"
+
+
+@dataclass
+class System:
+    """All that a diagnosis looks at; what is set is set before it looks."""
+
+    folder: Path
+    foundry: Foundry
+    tenant: Auth0
+    stack_host: str
+    issuer: str
+    client_secret: str = CLIENT_SECRET
+    branch: str = "master"
+    dataset: str = DATASET
+    required_scope: str = ""
+    format: FileFormat = "ndjson"
+    journal_keys: tuple[str, ...] = ()
+    journal_bounds: dict[str, int] = field(default_factory=dict)
+    port: int = 1
+    operator_token: str = ""
+
+    @property
+    def journal(self) -> Path:
+        return self.folder / "journal.db"
+
+    def settings(self) -> Settings:
+        host = self.stack_host
+        return Settings(
+            edge=Edge(host=HOST, port=self.port),
+            auth0=Tenant(issuer=self.issuer, required_scope=self.required_scope),
+            journal=Journal(
+                url=f"sqlite:///{self.journal}",
+                keys=self.journal_keys,
+                **({"free_bytes_min": 0} | self.journal_bounds),
+            ),
+            foundry=Stack(
+                host=host,
+                client_id="local",
+                client_secret=self.client_secret,
+                oauth_token_url=host and f"{host}/multipass/api/oauth2/token",
+                dataset_rid=self.dataset,
+                branch=self.branch,
+                file_format=self.format,
+                commit_interval_seconds=0,
+            ),
+            operator=Operator(token=self.operator_token),
+        )
+
+    def token(self, **wish: Any) -> str:
+        return self.tenant.token(Wish(**wish))
+
+    def fault(self, call: str, kind: str, **more: Any) -> None:
+        self.foundry.faults.ask(Fault(call, kind, **more))
+
+    def committed(self, path: str, content: bytes, kind: str = "APPEND") -> None:
+        """By somebody else."""
+        branches = self.foundry.branches
+        found = branches.begin(DATASET, "master", kind, owner="foreign")
+        branches.put(found, path, content)
+        branches.commit(found)
+
+    def states(self) -> list[str]:
+        return [each.status for each in self.foundry.branches.transactions.values()]
+
+    async def diagnosed(self, token: str | None = None, url: str | None = None, **more: Any):
+        """As where no service runs."""
+        asked = Asked(token, url)
+        return await service.diagnosed(self.settings(), asked, **({"is_held": False} | more))
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator["Serving"]:
+        """A real service at a real socket."""
+        with (
+            service.opened(self.settings(), io.StringIO()) as (store, readers),
+            bind(HOST, 0) as bound,
+        ):
+            self.port = bound.getsockname()[1]
+            settings = self.settings()
+            async with (
+                service.connected(settings, store, readers) as world,
+                service.serving(world, settings) as atlas,
+                anyio.create_task_group() as tasks,
+            ):
+                listener = Prompt(atlas.public, bound)
+                tasks.start_soon(listener.listen)
+                yield Serving(self, atlas)
+                listener.should_exit = True
+
+
+@dataclass
+class Serving:
+    """A service that runs, and is asked by its operators."""
+
+    system: System
+    atlas: service.Service
+
+    async def diagnosed(self, token: str | None = None, url: str | None = None) -> Diagnosis:
+        body = msgspec.json.encode(Asked(token, url))
+        answer = await self.asked("/diagnose", body)
+        assert answer.status == 200
+        return msgspec.convert(answer.body, Diagnosis)
+
+    async def asked(self, path: str, body: bytes = b"", **headers: str) -> Answer:
+        named = {"host": f"{HOST}:9464"} | headers
+        return await asgi(self.atlas.operator, "POST", path, named, body)
+
+    async def send(self, ndjson: dict[str, object], token: str) -> Answer:
+        headers = {"authorization": f"Bearer {token}", "prefer": "wait=20"}
+        path = "/api/v1/healthkit/export"
+        return await asgi(self.atlas.public, "POST", path, headers, msgspec.json.encode(ndjson))
+
+
+@asynccontextmanager
+async def standing(folder: Path) -> AsyncIterator[System]:
+    stack = Foundry(folder / "foundry")
+    tenant = Auth0("to be told", ring=Ring(*KEYS))
+    async with (
+        TestServer(foundry.application(stack)) as there,
+        TestServer(auth0.application(tenant)) as issuer,
+    ):
+        tenant.issuer = str(issuer.make_url("/"))
+        host = str(there.make_url("")).rstrip("/")
+        yield System(folder, stack, tenant, host, tenant.issuer)
+
+
+def step(found: Diagnosis, number: int) -> Step:
+    return found.steps[number - 1]
+
+
+def first_failing(found: Diagnosis) -> int:
+    """By the exit code."""
+    return max(found.exit_code - 10, 0)
