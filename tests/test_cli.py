@@ -573,7 +573,7 @@ def test_forget_leaves_nothing_and_writes_a_receipt_without_the_sub(atlas, journ
     assert "Removed    1 files, 3 bytes" in ended.out.splitlines()
     assert "Purged     3 committed" in ended.out.splitlines()
     assert all(each in ended.out for each in (*done.transactions, *done.to_do))
-    assert b"ada" not in receipt
+    assert not re.search(rb"\bada\b", receipt)  # a digest may have these letters
     assert len(before) == 2
     assert stand_in.files() == before[1:]
     assert stand_in.foundry.log.complaints == []
