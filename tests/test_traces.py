@@ -1,7 +1,7 @@
 """One trace leads from the phone through the actors to the commit."""
 
 import secrets
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 
 import anyio
 import pytest
@@ -10,35 +10,36 @@ from aiohttp.test_utils import TestServer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from atlas.core import events
 from atlas.core.events import ExportCommitted
-from atlas.core.traces import Begins
+from atlas.core.traces import Sampler, Trace
 from atlas.outside import traces
 from tests.conftest import Life, an_export
 from tests.fakes import no_answer
 
 PHONE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 ID, SPAN = 0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331
-COMMITTED = ExportCommitted("id", "c", "txn", "path", 1, 2, f"{ID:032x}-{SPAN:016x}")
+COMMITTED = ExportCommitted("id", "c", "txn", "path", 1, 2, Trace(f"{ID:032x}", f"{SPAN:016x}"))
 ACTORS = ["authenticate", "decode", "flatten", "journal"]
 
 
-def begins(share=1.0, number=0.5):
-    return Begins(share, secrets.token_hex, lambda: number)
+def sampler(share=1.0, number=0.5):
+    return Sampler(share, secrets.token_hex, lambda: number)
 
 
 class Traced:
     """A life whose spans are kept."""
 
-    def __init__(self, folder, begin=None):
+    def __init__(self, folder, sample=None):
         self.kept = []
         self.life = Life(folder / "journal")
-        self.begin = begin or begins()
+        self.sample = sample or sampler()
 
     @asynccontextmanager
     async def running(self):
         exporter = InMemorySpanExporter()
         with traces.exported(exporter, "1.2.3", "ri.dataset") as found:
-            self.life.readers = {"traces": found.watch, "begin": self.begin}
+            self.life.readers = {"traces": found.watch, "sample": self.sample}
             async with self.life.running() as flow:
                 yield flow
         self.kept += exporter.get_finished_spans()
@@ -79,8 +80,44 @@ async def test_an_export_is_linked_to_the_group_that_it_went_with(traced):
     (link,) = traced.span("upload").links
     assert link.context.span_id == group.context.span_id
     assert link.context.trace_id == group.context.trace_id != ID
-    calls = [span for span in traced.kept if span.name.startswith("foundry")]
-    assert all(span.parent.span_id == group.context.span_id for span in calls)
+
+
+@contextmanager
+def telling():
+    """What is told goes into spans, which can be seen at the end."""
+    exporter, spans = InMemorySpanExporter(), []
+    with traces.exported(exporter, "1.2.3", "ri.dataset") as found:
+        yield found.watch, spans
+    spans += exporter.get_finished_spans()
+
+
+def test_a_call_to_foundry_is_a_span_of_the_group_that_is_open():
+    with telling() as (watch, spans):
+        watch(events.FoundryCalled("begin", 200, 0.1, is_retry=False))
+        watch(events.GroupStarted("txn", 1, 2, "idle"))
+        watch(events.FoundryCalled("put", 503, 0.1, is_retry=False))
+
+    (call,) = spans
+    assert (call.name, call.status.is_ok) == ("foundry put", False)
+    assert call.parent.span_id == traces.of(traces.group_of("txn")).span_id
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        events.UploadPaused("Foundry is away.", 1.0),
+        events.GroupRecovered(1, 0, "txn"),
+        events.GroupCommitted("txn", 1, 2, 0.1, 1, "idle"),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_what_is_asked_of_foundry_after_a_group_is_none_of_it(end):
+    with telling() as (watch, spans):
+        watch(events.GroupStarted("txn", 1, 2, "idle"))
+        watch(end)
+        watch(events.FoundryCalled("look", 200, 0.1, is_retry=False))
+
+    assert [span.name for span in spans if span.name.startswith("foundry")] == []
 
 
 async def test_an_export_that_is_committed_by_a_later_life_stays_in_its_trace(traced):
@@ -150,14 +187,14 @@ async def test_a_later_version_of_the_header_is_read_as_far_as_we_know_it(traced
 
 
 @pytest.mark.parametrize(
-    ("header", "begin"),
+    ("header", "sample"),
     [
-        pytest.param(PHONE[:-2] + "00", begins(), id="its sender records none"),
-        pytest.param("", begins(share=0.5, number=0.5), id="not of the share"),
+        pytest.param(PHONE[:-2] + "00", sampler(), id="its sender records none"),
+        pytest.param("", sampler(share=0.5, number=0.5), id="not of the share"),
     ],
 )
-async def test_what_is_not_to_be_recorded_makes_no_span(tmp_path, header, begin):
-    traced = Traced(tmp_path, begin)
+async def test_what_is_not_to_be_recorded_makes_no_span(tmp_path, header, sample):
+    traced = Traced(tmp_path, sample)
     async with traced.running() as flow:
         await flow.post(an_export(), traceparent=header)
 
@@ -197,9 +234,7 @@ async def test_spans_reach_a_collector_over_http():
 
         def end():
             with traces.collected(str(server.make_url("/v1/traces")), "1", "ri.1") as found:
-                found.watch(
-                    ExportCommitted("id", "c", "txn", "path", 1, 2, f"{ID:032x}-{SPAN:016x}")
-                )
+                found.watch(COMMITTED)
 
         await anyio.to_thread.run_sync(end)
 
@@ -208,7 +243,24 @@ async def test_spans_reach_a_collector_over_http():
     assert (span.name, span.trace_id.hex()) == ("upload", f"{ID:032x}")
 
 
-def test_a_collector_that_is_away_holds_up_no_end():
-    with traces.collected("http://127.0.0.1:9/v1/traces", "1", "ri.1") as found:
-        for _ in range(2_000):
-            found.watch(COMMITTED)
+async def test_a_collector_that_never_answers_holds_up_no_end():
+    """It is left to itself, with thousands of spans that it has not taken."""
+    asked, over = anyio.Event(), anyio.Event()
+
+    async def hang(_request):
+        asked.set()
+        await over.wait()
+        return web.Response()
+
+    def end():
+        with traces.collected(str(server.make_url("/v1/traces")), "1", "ri.1") as found:
+            for _ in range(5_000):
+                found.watch(COMMITTED)
+
+    app = web.Application()
+    app.router.add_post("/v1/traces", hang)
+    async with TestServer(app) as server:
+        with anyio.fail_after(20):  # of the 30 s and more that the library would take
+            await anyio.to_thread.run_sync(end)
+        assert asked.is_set()
+        over.set()

@@ -7,6 +7,8 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from atlas.core.traces import Trace
+
 Status = Literal["accepted", "committed", "set_aside", "abandoned"]
 FileFormat = Literal["ndjson", "parquet"]
 FileLayout = Literal["auto", "per-export", "per-group"]
@@ -48,7 +50,7 @@ class Head(Struct, frozen=True):
     correlation_id: str
     binding: Binding | None = None
     place: Place | None = None
-    trace: str = ""  # its request, in a trace: see traces.py
+    trace: Trace | None = None
 
 
 class Export(Struct, frozen=True, tag=True):
@@ -161,7 +163,7 @@ class Claimed(Struct, frozen=True):
     bytes: int
     records: int = 0
     correlation_id: str = ""
-    trace: str = ""
+    trace: Trace | None = None
 
 
 class File(Struct, frozen=True):

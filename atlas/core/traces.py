@@ -1,8 +1,4 @@
-"""W3C Trace Context (https://www.w3.org/TR/trace-context/): which trace a request belongs to.
-
-What a request is in its trace is carried along as text, as long as anybody wants to know it, and
-"" otherwise: an export may be committed by a later life than the one that accepted it.
-"""
+"""W3C Trace Context (https://www.w3.org/TR/trace-context/): which trace a request belongs to."""
 
 import re
 from collections.abc import Callable
@@ -14,35 +10,27 @@ TRACEPARENT = re.compile(
     r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
 )
 SAMPLED = 1
-TEXT = re.compile(r"([0-9a-f]{32})-([0-9a-f]{16})")
 
 
-class Trace(Struct, frozen=True):
-    """The span that a request is to us, and the one that it comes from, "" if it begins here."""
+class Trace(Struct, frozen=True, array_like=True):
+    """What a request is in its trace: its span, and the one that it comes from, if any.
+
+    Ids are lower-case hex digits: 32 of a trace, 16 of a span.
+    """
 
     id: str
     span: str
-    parent: str = ""
-
-    @property
-    def text(self) -> str:
-        return f"{self.id}-{self.span}"
+    parent: str | None = None
 
 
-def read(text: str) -> Trace | None:
-    """A trace that was carried along."""
-    found = TEXT.fullmatch(text)
-    return Trace(*found.groups()) if found else None
-
-
-def nobody(_traceparent: str) -> Trace | None:
+def not_sampled(_traceparent: str) -> Trace | None:
     """Nobody wants to know."""
     return None
 
 
 @dataclass(frozen=True, slots=True)
-class Begins:
-    """Begins the span of a request. `hex` makes so many random bytes, `random` a number below 1.
+class Sampler:
+    """Gives a request its span. `hex` makes so many random bytes, `random` a number below 1.
 
     What comes with a trace is recorded if its sender does; of the others, so large a share.
     """

@@ -18,16 +18,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from atlas.core import traces
 from atlas.core.errors import AtlasError, MethodNotAllowed, NotFound, Rejected
 from atlas.core.events import RequestAnswered, Watch
+from atlas.core.traces import Trace
 from atlas.edge.refusals import Refusals
 from atlas.runtime import OnCrash
 
 CORRELATION_ID = re.compile(r"[\x20-\x7e]{1,128}")
 EXPOSED = ("X-Correlation-Id", "Retry-After", "Location", "Idempotency-Replayed")
 
-Begin = Callable[[str], traces.Trace | None]
+Sample = Callable[[str], Trace | None]
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 DROP_BYTES_MAX = 1024 * 1024
@@ -73,11 +73,11 @@ def public(
     errors: Errors,
     cors_origins: tuple[str, ...],
     watch: Watch,
-    begin: Begin = traces.nobody,
+    sample: Sample,
 ) -> ASGIApp:
     """The application. Every answer carries X-Correlation-Id, whatever went wrong.
 
-    `begin` makes of a traceparent the place of a request in a trace, if that is recorded.
+    `sample` makes of a traceparent what a request is in its trace, if that is recorded.
     """
     cors = Middleware(
         CORSMiddleware,
@@ -92,7 +92,7 @@ def public(
         exception_handlers=errors.handlers(),
     )
     app.router.redirect_slashes = False
-    return Door(app, Templates(routes), watch, begin)
+    return Door(app, Templates(routes), watch, sample)
 
 
 class Templates:
@@ -111,16 +111,16 @@ class Templates:
 class Door:
     """Gives every request a correlation id, closes behind whoever was answered early, and tells."""
 
-    def __init__(self, app: ASGIApp, templates: Templates, watch: Watch, begin: Begin) -> None:
-        self._begin = begin
+    def __init__(self, app: ASGIApp, templates: Templates, watch: Watch, sample: Sample) -> None:
+        self._sample = sample
         self._app = app
         self._templates = templates
         self._watch = watch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began, status = time.perf_counter(), 0
-        trace = self._begin(Headers(scope=scope).get("traceparent", ""))
-        scope["trace"], parent = (trace.text, trace.parent) if trace else ("", "")
+        trace = self._sample(Headers(scope=scope).get("traceparent", ""))
+        scope["trace"] = trace
 
         async def told(message: Message) -> None:
             nonlocal status
@@ -133,8 +133,9 @@ class Door:
         finally:
             method = scope["method"] if scope["method"] in METHODS else "other"
             route, seconds = self._templates.of(scope["path"]), time.perf_counter() - began
-            told_of = scope["correlation_id"], route, method, status, seconds
-            self._watch(RequestAnswered(*told_of, scope["trace"], parent))
+            self._watch(
+                RequestAnswered(scope["correlation_id"], route, method, status, seconds, trace)
+            )
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         given = Headers(scope=scope).get("x-correlation-id", "")

@@ -14,6 +14,7 @@ import structlog
 
 from atlas.core import events, names
 from atlas.core.events import Event
+from atlas.core.traces import Trace
 
 SENTENCES: dict[type, tuple[str, str]] = {
     events.RequestAnswered: ("debug", "Request answered"),
@@ -126,10 +127,9 @@ class Log:
             fields["user"] = names.pseudonym(self.key, str(fields["user"]))
         if not fields.get("reasons", True):
             del fields["reasons"]  # nothing was rejected, as a rule
-        trace = fields.pop("trace", "")
-        if isinstance(trace, str) and trace:
-            fields["traceId"] = trace.partition("-")[0]
-        fields.pop("parent", None)
+        trace = fields.pop("trace", None)
+        if isinstance(trace, Trace):
+            fields["traceId"] = trace.id
         if "path" in fields and not self.shows_users:
             del fields["path"]  # it holds the sub
         with suppress(OSError, ValueError):  # a log that is full or closed refuses no export

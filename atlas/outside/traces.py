@@ -1,7 +1,7 @@
 """Traces, as a reader of events: spans, sent by OTLP over HTTP. Names are OpenTelemetry's.
 
     POST /api/v1/healthkit/export     a request, in the trace that its phone has begun, if any
-        authenticate ... journal      what the actors took for it
+        decode, flatten, journal      what the actors took for it
         upload                        until its rows were committed; linked to the group
     group                             a transaction, in a trace of its own
         foundry put, foundry commit   what was asked of Foundry meanwhile
@@ -15,8 +15,9 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
@@ -25,31 +26,29 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from atlas.core import events, traces
+from atlas.core import events
 from atlas.core.events import Event
 from atlas.core.traces import Trace
 
-SECOND = 1_000_000_000  # nanoseconds, which spans are measured in
-EXPORT_SECONDS = 2.0  # for a batch of spans: a collector that is away holds up no end of ours
+NANOSECONDS = 1_000_000_000  # of a second: spans are measured in them
+EXPORT_SECONDS = 2.0  # for a batch of spans
 END_SECONDS = 2.0  # for what is left when we end; by itself it would take half a minute
-SPANS_MAX = 8192  # that wait for it; older ones are dropped
+SPANS_MAX = 8192  # that wait for the collector; older ones are dropped
 SCOPE = InstrumentationScope("atlas")
-
-# its own words are no lines of ours; a collector that is away costs nobody anything but the traces
-logging.getLogger("opentelemetry").setLevel(logging.CRITICAL + 1)
-
-Attributes = Mapping[str, str | int]
 
 
 @contextmanager
 def collected(endpoint: str, version: str, dataset: str) -> Iterator["Traces"]:
     """Traces to the collector at this URL, and what is left of them at the end, if it takes it."""
-    with exported(OTLPSpanExporter(endpoint, timeout=EXPORT_SECONDS), version, dataset) as traces:
-        yield traces
+    # its own words are no lines of ours: who misses his traces looks at the collector
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL + 1)
+    with exported(OTLPSpanExporter(endpoint, timeout=EXPORT_SECONDS), version, dataset) as found:
+        yield found
 
 
 @contextmanager
 def exported(exporter: SpanExporter, version: str, dataset: str) -> Iterator["Traces"]:
+    """A collector that is away, or hangs, costs nobody anything but the traces."""
     processor = BatchSpanProcessor(exporter, max_queue_size=SPANS_MAX)
     about = {"service.name": "atlas", "service.version": version, "atlas.dataset": dataset}
     try:
@@ -60,131 +59,137 @@ def exported(exporter: SpanExporter, version: str, dataset: str) -> Iterator["Tr
         ending.join(END_SECONDS)
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One that ends now and began at this moment, in nanoseconds of the wall's clock."""
+
+    name: str
+    context: SpanContext
+    began: int
+    parent: SpanContext | None = None
+    kind: SpanKind = SpanKind.INTERNAL
+    attributes: Mapping[str, str | int] = field(default_factory=dict)
+    links: tuple[Link, ...] = ()
+    is_error: bool = False
+
+
 class Traces:
-    """Makes spans of events. One without a trace makes none."""
+    """Makes spans of events. What has no trace makes none."""
 
     def __init__(self, processor: BatchSpanProcessor, resource: Resource) -> None:
         self._processor = processor
         self._resource = resource
-        self._group: tuple[str, int] | None = None  # the one that is open: its RID, since when
+        self._open: tuple[str, int] | None = None  # the transaction of the group, and since when
 
     def watch(self, event: Event) -> None:
-        if isinstance(event, events.StageWorked):
-            self.stage(event)
-        elif isinstance(event, events.RequestAnswered):
-            self.request(event)
-        elif isinstance(event, events.FoundryCalled):
-            self.call(event)
-        elif isinstance(event, events.ExportCommitted):
-            self.upload(event)
-        elif isinstance(event, events.GroupStarted):
-            self._group = event.transaction, time.time_ns()
-        elif isinstance(event, events.GroupCommitted):
-            self.group(event)
+        span = self._span(event)
+        if span is not None:
+            self._end(span)
 
-    def request(self, event: events.RequestAnswered) -> None:
-        trace = traces.read(event.trace)
-        if trace is None:
-            return
-        self.end(
-            f"{event.method} {event.route}",
-            of(trace),
-            parent=of(Trace(trace.id, event.parent)) if event.parent else None,
-            began=ago(event.seconds),
-            kind=SpanKind.SERVER,
-            attributes={
-                "http.request.method": event.method,
-                "http.route": event.route,
-                "http.response.status_code": event.status,
-                "atlas.correlation_id": event.correlation_id,
-            },
-            is_error=event.status >= 500,
-        )
+    def _span(self, event: Event) -> Span | None:
+        match event:
+            case events.StageWorked(trace=Trace() as trace):
+                return Span(event.stage, within(trace), ago(event.seconds), of(trace))
+            case events.RequestAnswered(trace=Trace() as trace):
+                return request(event, trace)
+            case events.ExportCommitted(trace=Trace() as trace):
+                return upload(event, trace, self._began(event.transaction))
+            case events.FoundryCalled() if self._open is not None:
+                return call(event, group_of(self._open[0]))
+            case events.GroupStarted():
+                self._open = event.transaction, time.time_ns()
+            case events.GroupCommitted():
+                began, self._open = self._began(event.transaction), None
+                return group(event, began)
+            case events.UploadPaused() | events.GroupRecovered():
+                self._open = None
+        return None
 
-    def stage(self, event: events.StageWorked) -> None:
-        trace = traces.read(event.trace)
-        if trace is not None:
-            self.end(event.stage, within(trace), parent=of(trace), began=ago(event.seconds))
-
-    def upload(self, event: events.ExportCommitted) -> None:
-        trace = traces.read(event.trace)
-        if trace is None:
-            return
-        self.end(
-            "upload",
-            within(trace),
-            parent=of(trace),
-            began=self.began(event.transaction),
-            attributes={
-                "atlas.transaction": event.transaction,
-                "atlas.receipt": event.id,
-                "atlas.rows": event.records,
-            },
-            links=[Link(of(group_of(event.transaction)))],
-        )
-
-    def group(self, event: events.GroupCommitted) -> None:
-        began, self._group = self.began(event.transaction), None
-        self.end(
-            "group",
-            of(group_of(event.transaction)),
-            began=began,
-            attributes={
-                "atlas.transaction": event.transaction,
-                "atlas.exports": event.exports,
-                "atlas.rows": event.rows,
-                "atlas.because": event.because,
-            },
-        )
-
-    def call(self, event: events.FoundryCalled) -> None:
-        """Of the group that is open; what is asked before that belongs to none."""
-        if self._group is None:
-            return
-        trace = group_of(self._group[0])
-        self.end(
-            f"foundry {event.operation}",
-            within(trace),
-            parent=of(trace),
-            began=ago(event.seconds),
-            kind=SpanKind.CLIENT,
-            attributes={"http.response.status_code": event.status},
-            is_error=not 200 <= event.status < 400,
-        )
-
-    def began(self, transaction: str) -> int:
+    def _began(self, transaction: str) -> int:
         """Of one that was begun in an earlier life nobody knows."""
-        is_open = self._group is not None and self._group[0] == transaction
-        return self._group[1] if is_open and self._group else time.time_ns()
+        if self._open is not None and self._open[0] == transaction:
+            return self._open[1]
+        return time.time_ns()
 
-    def end(
-        self,
-        name: str,
-        context: SpanContext,
-        began: int,
-        *,
-        parent: SpanContext | None = None,
-        kind: SpanKind = SpanKind.INTERNAL,
-        attributes: Attributes | None = None,
-        links: Sequence[Link] = (),
-        is_error: bool = False,
-    ) -> None:
-        """A span that ends now."""
+    def _end(self, span: Span) -> None:
         self._processor.on_end(
             ReadableSpan(
-                name,
-                context,
-                parent,
+                span.name,
+                span.context,
+                span.parent,
                 self._resource,
-                attributes,
-                links=links,
-                kind=kind,
-                status=Status(StatusCode.ERROR if is_error else StatusCode.UNSET),
-                start_time=began,
+                span.attributes,
+                links=span.links,
+                kind=span.kind,
+                status=Status(StatusCode.ERROR if span.is_error else StatusCode.UNSET),
+                start_time=span.began,
                 end_time=time.time_ns(),
                 instrumentation_scope=SCOPE,
             )
         )
+
+
+def request(event: events.RequestAnswered, trace: Trace) -> Span:
+    return Span(
+        f"{event.method} {event.route}",
+        of(trace),
+        ago(event.seconds),
+        parent=of(Trace(trace.id, trace.parent)) if trace.parent is not None else None,
+        kind=SpanKind.SERVER,
+        attributes={
+            "http.request.method": event.method,
+            "http.route": event.route,
+            "http.response.status_code": event.status,
+            "atlas.correlation_id": event.correlation_id,
+        },
+        is_error=event.status >= 500,
+    )
+
+
+def upload(event: events.ExportCommitted, trace: Trace, began: int) -> Span:
+    return Span(
+        "upload",
+        within(trace),
+        began,
+        parent=of(trace),
+        attributes={
+            "atlas.transaction": event.transaction,
+            "atlas.receipt": event.id,
+            "atlas.rows": event.records,
+        },
+        links=(Link(of(group_of(event.transaction))),),
+    )
+
+
+def group(event: events.GroupCommitted, began: int) -> Span:
+    return Span(
+        "group",
+        of(group_of(event.transaction)),
+        began,
+        attributes={
+            "atlas.transaction": event.transaction,
+            "atlas.exports": event.exports,
+            "atlas.rows": event.rows,
+            "atlas.because": event.because,
+        },
+    )
+
+
+def call(event: events.FoundryCalled, trace: Trace) -> Span:
+    return Span(
+        f"foundry {event.operation}",
+        within(trace),
+        ago(event.seconds),
+        parent=of(trace),
+        kind=SpanKind.CLIENT,
+        attributes={"http.response.status_code": event.status},
+        is_error=not 200 <= event.status < 400,
+    )
+
+
+def group_of(transaction: str) -> Trace:
+    digest = hashlib.sha256(transaction.encode()).hexdigest()
+    return Trace(digest[:32], digest[32:48])
 
 
 def of(trace: Trace) -> SpanContext:
@@ -198,10 +203,5 @@ def within(trace: Trace) -> SpanContext:
     return of(Trace(trace.id, secrets.token_hex(8)))
 
 
-def group_of(transaction: str) -> Trace:
-    digest = hashlib.sha256(transaction.encode()).hexdigest()
-    return Trace(digest[:32], digest[32:48])
-
-
 def ago(seconds: float) -> int:
-    return time.time_ns() - int(seconds * SECOND)
+    return time.time_ns() - int(seconds * NANOSECONDS)

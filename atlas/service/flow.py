@@ -160,7 +160,7 @@ def work_teller(watch: Watch) -> OnWork:
 
     def tell(stage: str, message: object, seconds: float) -> None:
         head = getattr(message, "head", None)  # a token has none
-        watch(StageWorked(stage, seconds, head.trace if isinstance(head, Head) else ""))
+        watch(StageWorked(stage, seconds, head.trace if isinstance(head, Head) else None))
 
     return tell
 

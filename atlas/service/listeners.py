@@ -61,7 +61,9 @@ def listener(
     }
     health = Health(checks, __version__, now)
     routes = [*exports.routes(), *health.routes(), openapi.route(__version__)]
-    return public(routes, Errors(refusals, on_crash), edge.cors_origins, watch, world.readers.begin)
+    return public(
+        routes, Errors(refusals, on_crash), edge.cors_origins, watch, world.readers.sample
+    )
 
 
 @dataclass(frozen=True, slots=True)

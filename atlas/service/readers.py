@@ -1,4 +1,4 @@
-"""Who reads what happens: the metrics, the picture, the log."""
+"""Who reads what happens: the the traces, the metrics, the picture, the log."""
 
 import random
 import secrets
@@ -10,7 +10,7 @@ from atlas import __version__
 from atlas.core.errors import BadSetting
 from atlas.core.events import Event, Watch
 from atlas.core.ports import Clock
-from atlas.core.traces import Begins, Trace, nobody
+from atlas.core.traces import Sampler, Trace, not_sampled
 from atlas.edge.operator import About, Picture
 from atlas.outside.metrics import Metrics
 from atlas.settings import Settings
@@ -24,7 +24,7 @@ class Readers:
     picture: Picture
     log: Watch
     traces: Watch | None = None
-    begin: Callable[[str], Trace | None] = nobody
+    sample: Callable[[str], Trace | None] = not_sampled
 
     def watch(self, event: Event) -> None:
         if self.traces is not None:
@@ -46,10 +46,10 @@ def traced(readers: Readers, settings: Settings) -> Iterator[Readers]:
         raise BadSetting(
             "ATLAS_TRACES needs OpenTelemetry: pip install 'atlas-healthkit[otel]'."
         ) from error
-    begin = Begins(settings.traces.share, secrets.token_hex, random.SystemRandom().random)
+    sample = Sampler(settings.traces.share, secrets.token_hex, random.SystemRandom().random)
     rid = settings.foundry.dataset_rid
     with traces.collected(settings.traces.endpoint, __version__, rid) as found:
-        yield replace(readers, traces=found.watch, begin=begin)
+        yield replace(readers, traces=found.watch, sample=sample)
 
 
 def reading(settings: Settings, log: Watch, now: Clock) -> Readers:

@@ -4,13 +4,15 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from atlas.core.traces import Trace
+
 
 class StageWorked(Struct, frozen=True):
     """A stage has handled a message, be it with an error for an answer."""
 
     stage: str
     seconds: float
-    trace: str = ""
+    trace: Trace | None = None
 
 
 class LinesRejected(Struct, frozen=True):

@@ -4,6 +4,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from atlas.core.traces import Trace
+
 Because = Literal["idle", "interval", "full"]
 Operation = Literal[
     "token",
@@ -52,7 +54,7 @@ class ExportCommitted(Struct, frozen=True):
     path: str
     records: int
     bytes: int
-    trace: str = ""
+    trace: Trace | None = None
 
 
 class ExportSetAside(Struct, frozen=True):

@@ -2,6 +2,8 @@
 
 from msgspec import Struct
 
+from atlas.core.traces import Trace
+
 
 class RequestAnswered(Struct, frozen=True):
     """A request of the public listener has ended; a status of 0 if nobody heard an answer.
@@ -14,8 +16,7 @@ class RequestAnswered(Struct, frozen=True):
     method: str
     status: int
     seconds: float
-    trace: str = ""
-    parent: str = ""
+    trace: Trace | None = None
 
 
 class RequestRead(Struct, frozen=True):

@@ -14,6 +14,7 @@ from msgspec import Struct
 from atlas.core import names
 from atlas.core.errors import Damaged
 from atlas.core.messages import FileFormat, Receipt, Reject, Status
+from atlas.core.traces import Trace
 from atlas.outside.sqlite.packing import unpack
 from atlas.outside.sqlite.seal import Seal
 
@@ -57,7 +58,7 @@ class Label(Struct, frozen=True, array_like=True):
     path: str
     rejects: tuple[Reject, ...]
     correlation_id: str
-    trace: str = ""  # what was kept before there were any has none
+    trace: Trace | None = None  # what was kept before there were any has none
 
 
 FORMATS: tuple[FileFormat, ...] = get_args(FileFormat)
