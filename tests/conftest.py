@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message
 from atlas.actors.upload import Chance
 from atlas.core.events import Event
 from atlas.core.messages import FileFormat, FileLayout, Limits
-from atlas.core.ports import Compute, Identities, Outbox, People
+from atlas.core.ports import Compute, Identities, Outbox, PersonRecords
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
 from atlas.runtime import Computing
@@ -79,7 +79,7 @@ class Flow:
     service: Service
     seen: Seen
     outbox: Outbox
-    people: People
+    people: PersonRecords
     readers: Readers
 
     async def post(

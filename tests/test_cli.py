@@ -26,7 +26,7 @@ from atlas.cli.main import app
 from atlas.cli.phone import BLOCK_BYTES
 from atlas.core import names
 from atlas.core.messages import Entry, Listing, User
-from atlas.core.people import Forgotten, Whereabouts
+from atlas.core.people import Erasure, Whereabouts
 from atlas.local import foundry as local_foundry
 from atlas.local.foundry.branches import Transaction
 from atlas.local.foundry.faults import Fault
@@ -567,7 +567,7 @@ def test_forget_leaves_nothing_and_writes_a_receipt_without_the_sub(atlas, journ
     arguments = ("forget", "ada", "--yes", "--receipt", "receipt.json", "--journal", journal)
     ended = atlas(*arguments, **stand_in.environ)
     receipt = journal.with_name("receipt.json").read_bytes()
-    done = msgspec.json.decode(receipt, type=Forgotten)
+    done = msgspec.json.decode(receipt, type=Erasure)
 
     assert (ended.code, ended.err) == (0, "")
     assert "Removed    1 files, 3 bytes" in ended.out.splitlines()

@@ -11,7 +11,7 @@ import anyio
 import msgspec
 import pytest
 
-from atlas.actors.people import People
+from atlas.actors.upload import People
 from atlas.core import names
 from atlas.core.errors import FoundryError, JournalFull
 from atlas.core.events import UploadPaused, UserForgotten

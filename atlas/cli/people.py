@@ -15,7 +15,7 @@ from atlas.cli.services import ConfigOption
 from atlas.core import names
 from atlas.core.errors import AtlasError, CannotStart
 from atlas.core.messages import User
-from atlas.core.people import Forgotten, Shared, Whereabouts
+from atlas.core.people import Erasure, Shared, Whereabouts
 from atlas.core.ports import Persons
 from atlas.service import Store
 from atlas.settings import Settings, require_foundry
@@ -71,7 +71,7 @@ def forget(
         done = ask(
             settings,
             Question("/forget", {}, "POST", {"user": person.sub}),
-            Forgotten,
+            Erasure,
             alone(settings, lambda persons: persons.forget(person)),
         )
         keep(msgspec.json.format(msgspec.json.encode(done)) + b"\n")
@@ -166,7 +166,7 @@ def in_shared(shared: tuple[Shared, ...]) -> Iterator[str]:
         yield f"           {each.path}  {each.exports:,} exports"
 
 
-def told(done: Forgotten) -> Iterator[str]:
+def told(done: Erasure) -> Iterator[str]:
     """The receipt, as text."""
     purged = ", ".join(f"{count:,} {kind}" for kind, count in done.purged.items())
     yield f"At         {names.timestamp(done.at)}"

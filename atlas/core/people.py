@@ -77,7 +77,7 @@ class Whereabouts(Struct, frozen=True):
         return not (self.files or self.exports or self.digests)
 
 
-class Forgotten(Struct, frozen=True):
+class Erasure(Struct, frozen=True):
     """The receipt: what was done, and what is still to be done by others."""
 
     at: datetime

@@ -12,7 +12,7 @@ alone.py      for one command, where no service runs
 
 from atlas.service.alone import persons
 from atlas.service.diagnosing import fix_schema, old_json
-from atlas.service.flow import Service, errands, serving
+from atlas.service.flow import Service, serving
 from atlas.service.readers import Readers, reading
 from atlas.service.store import Store, abandon, opened, stored, unheld
 from atlas.service.unserved import diagnosed, holder, remove
@@ -26,7 +26,6 @@ __all__ = [
     "abandon",
     "connected",
     "diagnosed",
-    "errands",
     "fix_schema",
     "holder",
     "old_json",

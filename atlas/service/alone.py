@@ -7,15 +7,14 @@ from functools import partial
 
 import anyio
 
-from atlas.actors.people import People
-from atlas.actors.upload import Errands
+from atlas.actors.upload import Errands, People
 from atlas.core import ports
 from atlas.core.errors import Unavailable
 from atlas.core.events import Event
 from atlas.core.messages import Receipt
 from atlas.outside.sqlite import journal
 from atlas.runtime import Promises
-from atlas.service.flow import errands
+from atlas.service.flow import errands_alone
 from atlas.service.readers import reading
 from atlas.service.store import Store, bounds, stored
 from atlas.service.world import connected
@@ -30,7 +29,7 @@ async def persons(settings: Settings, store: Store) -> AsyncIterator[ports.Perso
     readers = reading(settings, unheard, partial(datetime.now, UTC))
     async with connected(settings, store, readers) as world:
         waiting, branch = Promises[Receipt](), world.branch
-        async with ended(errands(world, settings)) as todo:
+        async with ended(errands_alone(world, settings)) as todo:
             yield People(store.people, branch, todo, waiting, len, world.now, world.watch)
 
 
@@ -41,7 +40,7 @@ async def of_the_branch(settings: Settings) -> AsyncIterator[Errands]:
     with journal.opened(None, bounds(settings)) as kept:
         async with (
             connected(settings, stored(kept), readers) as world,
-            ended(errands(world, settings)) as todo,
+            ended(errands_alone(world, settings)) as todo,
         ):
             yield todo
 

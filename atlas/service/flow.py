@@ -13,9 +13,8 @@ from atlas.actors.authenticate import Authenticate
 from atlas.actors.decode import Decode
 from atlas.actors.flatten import Flatten
 from atlas.actors.journal import Journal
-from atlas.actors.people import People
 from atlas.actors.quarantine import Quarantine, Replay
-from atlas.actors.upload import NDJSON, Chance, Errands, Format, Pace, Shape, Upload
+from atlas.actors.upload import NDJSON, Errands, Format, Pace, People, Shape, Upload
 from atlas.core import ports
 from atlas.core.errors import BadSetting, Unavailable
 from atlas.core.events import ActorCrashed, DrainEnded, ParquetOfEach, StageWorked, Watch
@@ -29,16 +28,6 @@ from atlas.service.listeners import Actors, Orders, listener, operator
 from atlas.service.world import World
 from atlas.settings import Settings
 
-Tools = tuple[
-    ports.Branch,
-    ports.Outbox,
-    Promises[Receipt],
-    Pace,
-    Shape,
-    ports.Compute,
-    Chance,
-    Watch,
-]
 FLATTEN_AT_ONCE = 5  # one more than there may be workers
 
 
@@ -64,7 +53,8 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
     drain, on_crash = Drain(promises, bell, watch), crash_teller(watch)
     if settings.foundry.file_format == "parquet" and settings.foundry.file_layout == "per-export":
         watch(ParquetOfEach())
-    uploader = Upload(*tools(world, settings, promises))
+    uploader = uploader_of(world, settings, promises)
+    errands = Errands(uploader, bell)
     limits, scope = settings.export, settings.auth0.required_scope
 
     async with anyio.create_task_group() as uploads:
@@ -75,11 +65,6 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
             stages = Stages(tasks, on_crash, work_teller(watch))
             quarantine = Quarantine(store.aside, promises, now, watch)
             await quarantine.remember()
-            todo = Errands(uploader, bell)
-            people = People(
-                *(store.people, world.branch, todo, promises),
-                *(quarantine.known.difference_update, now, watch),
-            )
             keeper = stages.spawn_last(quarantine)
             rescue = Rescue(keeper, quarantine.knows)
             journal = Journal(store.intake, promises, bell, watch)
@@ -92,16 +77,19 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
             tasks.start_soon(warm, world.identities)
             async with keeper.stream, doorkeeper.stream, decoder.stream:
                 actors = Actors(doorkeeper, decoder, journal.recall)
-                replay = Replay(quarantine, decoder, flattener, bell.ring)
-                live = Live(world.readers.picture, Lookout(store.ledger, stages.queues, drain))
-                diagnosing = Diagnosing(settings, store.checkup, todo, world.readers.picture, now)
-                async with live.ticking(on_crash):
-                    orders = Orders(replay, people, live, diagnosing)
+                picture = world.readers.picture
+                orders = Orders(
+                    replay=Replay(quarantine, decoder, flattener, bell.ring),
+                    people=people_of(world, errands, promises, quarantine),
+                    live=Live(picture, Lookout(store.ledger, stages.queues, drain)),
+                    diagnosing=Diagnosing(settings, store.checkup, errands, picture, now),
+                )
+                async with orders.live.ticking(on_crash):
                     yield Service(
                         public=listener(actors, world, drain, settings, on_crash),
                         operator=operator(orders, world, settings),
                         drain=drain.begin,
-                        errands=todo,
+                        errands=errands,
                     )
                     drain.begin()
             drain_seconds = settings.foundry.drain_seconds
@@ -109,15 +97,36 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
     watch(DrainEnded(await store.outbox.waiting()))
 
 
-def tools(world: World, settings: Settings, promises: Promises[Receipt]) -> Tools:
-    """What the uploader works with, in the order that it takes them."""
-    flow = world.branch, world.store.outbox, promises, pace(settings), shape(settings)
-    return *flow, world.compute, world.chance, world.watch
+def uploader_of(world: World, settings: Settings, promises: Promises[Receipt]) -> Upload:
+    return Upload(
+        branch=world.branch,
+        outbox=world.store.outbox,
+        promises=promises,
+        pace=pace(settings),
+        shape=shape(settings),
+        compute=world.compute,
+        chance=world.chance,
+        watch=world.watch,
+    )
 
 
-def errands(world: World, settings: Settings) -> Errands:
+def people_of(
+    world: World, errands: Errands, promises: Promises[Receipt], quarantine: Quarantine
+) -> People:
+    return People(
+        journal=world.store.people,
+        folders=world.branch,
+        errands=errands,
+        promises=promises,
+        leave=quarantine.known.difference_update,
+        now=world.now,
+        watch=world.watch,
+    )
+
+
+def errands_alone(world: World, settings: Settings) -> Errands:
     """Where no flow runs, but for one command."""
-    return Errands(Upload(*tools(world, settings, Promises[Receipt]())), Bell())
+    return Errands(uploader_of(world, settings, Promises[Receipt]()), Bell())
 
 
 def pace(settings: Settings) -> Pace:

@@ -26,7 +26,7 @@ class Store:
     outbox: ports.Outbox
     aside: ports.Aside
     ledger: ports.Ledger
-    people: ports.People
+    people: ports.PersonRecords
     checkup: ports.Checkup
     is_durable: bool
 

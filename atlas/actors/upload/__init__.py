@@ -10,12 +10,14 @@ Only what is seen in the dataset counts as being there: others may end our trans
     put.py        a group on its way into a transaction
     uploader.py   group after group, at a pace
     errands.py    what operators have done between two groups
+    people.py     what is there of a person, and how it is forgotten: an errand, too
     outcomes.py   what became of what was begun
 """
 
 from atlas.actors.upload.errands import Errands
 from atlas.actors.upload.layout import NDJSON, Format, Shape
 from atlas.actors.upload.pace import Pace
+from atlas.actors.upload.people import People
 from atlas.actors.upload.uploader import Chance, Upload
 
-__all__ = ["NDJSON", "Chance", "Errands", "Format", "Pace", "Shape", "Upload"]
+__all__ = ["NDJSON", "Chance", "Errands", "Format", "Pace", "People", "Shape", "Upload"]

@@ -26,7 +26,7 @@ from atlas.core.messages import (
     TransactionKind,
     User,
 )
-from atlas.core.people import Forgotten, Journaled, Purged, Whereabouts
+from atlas.core.people import Erasure, Journaled, Purged, Whereabouts
 
 
 class Intake(Protocol):
@@ -219,7 +219,7 @@ class Ledger(Protocol):
         """Raises JournalFull, or Unavailable while the journal cannot be written."""
 
 
-class People(Protocol):
+class PersonRecords(Protocol):
     """The journal, asked about one person."""
 
     async def of(self, user: User) -> Journaled:
@@ -247,7 +247,7 @@ class Persons(Protocol):
         """What is there of them; each file by its path, if it `lists` them."""
         ...
 
-    async def forget(self, user: User) -> Forgotten:
+    async def forget(self, user: User) -> Erasure:
         """All that can be told apart from what is others', for good. It may be said again."""
         ...
 

@@ -34,7 +34,7 @@ DONE = "DELETE FROM secret WHERE name = 'rewrite'"
 
 
 class SqlitePeople:
-    """Answers `ports.People`."""
+    """Answers `ports.PersonRecords`."""
 
     def __init__(self, commits: Commits, entries: Entries) -> None:
         self._commits = commits

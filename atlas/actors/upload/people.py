@@ -12,8 +12,7 @@ from atlas.core.errors import Forgotten, FoundryError, Unavailable
 from atlas.core.events import UserForgotten, Watch
 from atlas.core.messages import Receipt, User
 from atlas.core.people import Journaled, Purged, Shared, Standing, Whereabouts
-from atlas.core.ports import Clock, Errands, Folders, Turn
-from atlas.core.ports import People as Journal
+from atlas.core.ports import Clock, Errands, Folders, PersonRecords, Turn
 from atlas.runtime import Promises
 
 FILES_MAX = 5_000  # of a transaction: in between, the groups of others have their turn
@@ -28,7 +27,7 @@ class People:
     `leave` is told the ids of what nobody is to remember.
     """
 
-    journal: Journal
+    journal: PersonRecords
     folders: Folders
     errands: Errands
     promises: Promises[Receipt]
@@ -42,7 +41,7 @@ class People:
         journal = await self.journal.of(user)
         return people.whereabouts(journal, files, await self.shared(journal), lists=lists)
 
-    async def forget(self, user: User) -> people.Forgotten:
+    async def forget(self, user: User) -> people.Erasure:
         """Raises FoundryError, Unavailable; then some of it is done, and the rest when told again.
 
         Whoever waits for what was purged is told so. What comes meanwhile is purged, too, or is
@@ -63,7 +62,7 @@ class People:
             await self.journal.rewrite()
         except Unavailable as error:
             to_do = (people.again(str(error)), *to_do)
-        return people.Forgotten(
+        return people.Erasure(
             at=self.now(),
             user=purged.user,
             files=done.files,
