@@ -37,15 +37,11 @@ class Errands:
 
     @asynccontextmanager
     async def between_groups(self) -> AsyncIterator["Turn"]:
-        memory = self.uploader.memory
-        async with self.uploader.turn:
-            await self.uploader.settle()
-            memory.is_asked, memory.seen = False, None
-            try:
+        try:
+            async with self.uploader.between_groups():
                 yield Turn(self.uploader)
-                memory.is_asked = True
-            finally:
-                self.bell.ring()  # if it has raised, there is something to ask
+        finally:
+            self.bell.ring()  # if it has raised, there is something to ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +70,9 @@ class Turn:
     @asynccontextmanager
     async def transaction(self, kind: TransactionKind) -> AsyncIterator[str]:
         """One that is ended inside; otherwise the uploader ends it."""
-        uploader = self.uploader
-        await uploader.outbox.attempt(await uploader.branch.look(), kind)
-        transaction = await uploader.begin(kind)
-        await uploader.outbox.begun(transaction)
-        uploader.memory.is_unresolved = False
+        outbox = self.uploader.outbox
+        await outbox.attempt(await self.uploader.branch.look(), kind)
+        transaction = await self.uploader.begin(kind)
+        await self.uploader.begun(transaction)
         yield transaction
-        await uploader.outbox.ended()
+        await outbox.ended()

@@ -1,6 +1,7 @@
 """Group after group, at a pace."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from atlas.actors.upload.layout import Files, Shape
@@ -113,6 +114,15 @@ class Upload:
             self.memory.is_unresolved = await self.outcomes.recover(is_excused=is_excused)
             self.memory.is_asked = True
 
+    @asynccontextmanager
+    async def between_groups(self) -> AsyncIterator[None]:
+        """Nothing of ours is open, or claimed. What raises inside is asked for before the next."""
+        async with self.turn:
+            await self.settle()
+            self.memory.is_asked, self.memory.seen = False, None
+            yield
+            self.memory.is_asked = True
+
     async def is_down_before_the_next(self, bell: Bell) -> bool:
         """An idle uploader starts at once; a busy one when the commit interval is over, or when
         a whole group has gathered: to wait with that would make no transaction fewer.
@@ -173,9 +183,16 @@ class Upload:
 
     def tell(self, transaction: str, files: list[File], seconds: float) -> None:
         exports = [export for file in files for export in file.exports]
-        size, rows = size_of(files), sum(export.records for export in exports)
-        totals = len(exports), size, seconds, rows
-        self.watch(events.GroupCommitted(transaction, *totals, self.memory.because))
+        self.watch(
+            events.GroupCommitted(
+                transaction=transaction,
+                exports=len(exports),
+                bytes=size_of(files),
+                seconds=seconds,
+                rows=sum(export.records for export in exports),
+                because=self.memory.because,
+            )
+        )
 
     async def look(self) -> Seen | None:
         """The branch before we begin: as our last commit left it, if that was a moment ago.
@@ -197,6 +214,11 @@ class Upload:
             raise
         self.memory.holder, self.memory.holders = "", 0
         return transaction
+
+    async def begun(self, transaction: str) -> None:
+        """It is noted, and no other of ours can be open."""
+        await self.outbox.begun(transaction)
+        self.memory.is_unresolved = False
 
     async def notice_holder(self) -> None:
         """Busy with one transaction is a build that takes its time; with ever others, a writer."""
