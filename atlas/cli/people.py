@@ -16,7 +16,7 @@ from atlas.core import names
 from atlas.core.errors import AtlasError, CannotStart
 from atlas.core.messages import User
 from atlas.core.people import Erasure, Shared, Whereabouts
-from atlas.core.ports import Persons
+from atlas.core.ports import People
 from atlas.service import Store
 from atlas.settings import Settings, require_foundry
 
@@ -100,7 +100,7 @@ def found_of(person: User, settings: Settings, *, lists: bool) -> Whereabouts:
 
 
 def alone(
-    settings: Settings, question: Callable[[Persons], Awaitable[T]]
+    settings: Settings, question: Callable[[People], Awaitable[T]]
 ) -> Callable[[Store], Awaitable[T]]:
     """The question, put to the journal that nobody holds and to the Foundry of the settings."""
 

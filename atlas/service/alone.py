@@ -24,7 +24,7 @@ END_SECONDS = 10.0
 
 
 @asynccontextmanager
-async def persons(settings: Settings, store: Store) -> AsyncIterator[ports.Persons]:
+async def persons(settings: Settings, store: Store) -> AsyncIterator[ports.People]:
     """Whom nobody waits for."""
     readers = reading(settings, unheard, partial(datetime.now, UTC))
     async with connected(settings, store, readers) as world:

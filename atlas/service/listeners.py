@@ -6,8 +6,8 @@ from starlette.types import ASGIApp
 
 from atlas import __version__
 from atlas.actors.quarantine import Replay
+from atlas.core import ports
 from atlas.core.messages import Export, Part, Receipt, User
-from atlas.core.ports import Persons
 from atlas.edge import openapi
 from atlas.edge.app import Errors, public
 from atlas.edge.exports import Exports, Terms
@@ -71,7 +71,7 @@ class Orders:
     """Those that the operator listener asks, and who obey it."""
 
     replay: Replay
-    people: Persons
+    people: ports.People
     live: Live
     diagnosing: Diagnosing
 

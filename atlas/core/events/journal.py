@@ -1,4 +1,4 @@
-"""What the disk does to the journal."""
+"""What becomes of the journal: by its disk, by its operator."""
 
 from msgspec import Struct
 

@@ -1,4 +1,4 @@
-"""What senders do, and what they are answered."""
+"""What senders do, what they are answered, and what Auth0 says of who they are."""
 
 from msgspec import Struct
 

@@ -1,4 +1,7 @@
-"""What Atlas asks of the outside, in the order of the flow. `atlas/outside` answers."""
+"""What Atlas asks of the outside, in the order of the flow. `atlas/outside` answers.
+
+Errands, Turn, People and Replays are what operators ask of the flow: actors answer.
+"""
 
 from atlas.core.ports.foundry import (
     SEEN_SECONDS_MAX,
@@ -19,8 +22,8 @@ from atlas.core.ports.journal import (
     Ledger,
     Mailbox,
     Outbox,
+    People,
     PersonRecords,
-    Persons,
     Receipts,
     Replays,
 )
@@ -50,8 +53,8 @@ __all__ = [
     "Ledger",
     "Mailbox",
     "Outbox",
+    "People",
     "PersonRecords",
-    "Persons",
     "Receipts",
     "Replays",
     "Stack",

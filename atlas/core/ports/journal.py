@@ -240,7 +240,7 @@ class PersonRecords(Protocol):
         """
 
 
-class Persons(Protocol):
+class People(Protocol):
     """One person, in the journal and on the branch. Raises FoundryError."""
 
     async def where(self, user: User, *, lists: bool = False) -> Whereabouts:

@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from atlas.core import ports
 from atlas.core.messages import User
-from atlas.core.ports import Persons
 from atlas.edge import body
 from atlas.edge.operator.guard import Guard
 from atlas.edge.refusals import json
@@ -31,7 +31,7 @@ class Asked(Struct, forbid_unknown_fields=True):
 class People:
     """One method a route."""
 
-    persons: Persons
+    persons: ports.People
 
     def routes(self, guard: Guard) -> list[Route]:
         return [
