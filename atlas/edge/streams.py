@@ -74,9 +74,8 @@ class Streams:
     part_bytes: int = PART_BYTES
 
     async def post(self, request: Request, user: User) -> Response:
-        head = Head(
-            *(user, *sent_with(request), correlation_id(request)), trace=request.scope["trace"]
-        )
+        device, timestamp = sent_with(request)
+        head = Head(user, device, timestamp, correlation_id(request), trace=request.scope["trace"])
         stream, said = Stream(head, idempotency_key(request)), count(request)
         stopped = await self.take(request, stream)
         self.watch(

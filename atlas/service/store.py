@@ -48,8 +48,16 @@ def opened(settings: Settings, stderr: TextIO) -> Iterator[tuple[Store, Readers]
 
 
 def stored(found: journal.SqliteJournal) -> Store:
-    parts = found.intake, found.receipts, found.outbox, found.aside, found.ledger, found.people
-    return Store(*parts, found.checkup, found.is_durable)
+    return Store(
+        intake=found.intake,
+        receipts=found.receipts,
+        outbox=found.outbox,
+        aside=found.aside,
+        ledger=found.ledger,
+        people=found.people,
+        checkup=found.checkup,
+        is_durable=found.is_durable,
+    )
 
 
 @contextmanager
