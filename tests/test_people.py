@@ -3,6 +3,7 @@
 import os
 import shutil
 import sqlite3
+from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -17,9 +18,11 @@ from atlas.core.errors import FoundryError, JournalFull
 from atlas.core.events import UploadPaused, UserForgotten
 from atlas.core.messages import Removed, User
 from atlas.core.people import Journaled, Purged
+from atlas.outside.sqlite.commits import Commits
+from atlas.outside.sqlite.people import SqlitePeople
 from atlas.outside.sqlite.schema import LIVE
 from atlas.outside.sqlite.shelf import Shelf
-from atlas.runtime import Promises
+from atlas.runtime import Lock, Promises
 from atlas.settings import Operator
 from tests.conftest import Life, an_export, asgi
 from tests.exports import NOON
@@ -71,6 +74,46 @@ def rows_in(journal):
         return {
             table: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in TABLES
         }
+
+
+async def test_which_group_files_hold_their_rows_is_told_again_and_again(life):
+    """The first receipt may have been lost on its way; and the rows stand there still."""
+    life.layout = "per-group"
+    async with life.running() as flow:
+        path = (await sent(flow, "a")).body["file_path"]
+        first = (await asked(flow, "/forget")).body
+        again = (await asked(flow, "/forget")).body
+    async with life.running() as flow:
+        later = (await sent(flow, "b")).body["file_path"]
+        last = (await asked(flow, "/forget")).body
+        where = (await asked(flow, "/where")).body
+
+    assert first["shared"] == again["shared"] == [{"path": path, "exports": 1}]
+    assert {each["path"] for each in last["shared"]} == {path, later}
+    assert where["shared"] == last["shared"]
+    assert any("Rewrite the group files" in each for each in again["to_do"])
+
+
+async def test_what_is_replayed_while_its_user_is_forgotten_does_not_come_back(life):
+    bug = Bug("Flatten")
+    life.compute = bug.compute
+    async with life.running() as flow:
+        await flow.post(POISON, token=f"token-of-{ADA}")
+        (aside,) = (await asked(flow, "/where")).body["aside"]
+        bug.hold = gate = Gate()
+        async with anyio.create_task_group() as operators:
+            replay = f"/exports/{aside['id']}/replay"
+            operators.start_soon(asgi, flow.service.operator, "POST", replay, HOST)
+            await gate.reached.wait()
+            operators.start_soon(asked, flow, "/forget")
+            await anyio.wait_all_tasks_blocked()
+            bug.is_mended = True
+            gate.opened.set()
+        await flow.is_empty()
+        where = (await asked(flow, "/where")).body
+
+    assert (where["files"], where["exports"]) == (0, {})
+    assert life.dataset.rows() == []
 
 
 async def test_all_that_is_there_of_a_person_is_told(life):
@@ -418,7 +461,7 @@ async def test_no_byte_of_what_is_purged_stays_on_the_disk(tmp_path, is_killed):
         await flow.is_empty()
         assert [each in on_the_disk(life.journal) for each in sealed] == [True] * 4
         if is_killed:
-            await flow.people.purge(User(ADA))
+            await flow.people.purge(User(ADA), [])
         else:
             await asked(flow, "/forget")
             left = on_the_disk(life.journal)
@@ -432,12 +475,44 @@ async def test_no_byte_of_what_is_purged_stays_on_the_disk(tmp_path, is_killed):
     assert rows_in(life.journal)["export"] == 1
 
 
+@dataclass
+class Interrupted:
+    """The commits of a journal; while it is written anew for the first time, something happens."""
+
+    commits: Commits
+    happens: Callable[[], Awaitable[object]]
+    rewrites: int = 0
+
+    async def run(self, work):
+        return await self.commits.run(work)
+
+    async def rewrite(self):
+        self.rewrites += 1
+        await self.commits.rewrite()
+        if self.rewrites == 1:
+            await self.happens()
+
+
+async def test_who_is_forgotten_while_the_journal_is_written_anew_has_it_written_again(life):
+    async with life.running() as flow:
+        await sent(flow, "a")
+        await sent(flow, "z", ZOE)
+        journal = flow.people
+        commits = Interrupted(journal._commits, lambda: journal.purge(User(ZOE), []))
+        people = SqlitePeople(commits, journal._entries)
+        await people.purge(User(ADA), [])
+        await people.rewrite()  # hers; and Zoe is purged behind it
+        await people.rewrite()
+
+    assert commits.rewrites == 2
+
+
 async def test_without_room_to_write_the_journal_anew_the_receipt_says_so_first():
     class Full:
         async def of(self, user):
             return Journaled("a-hash")
 
-        async def purge(self, user):
+        async def purge(self, user, shared):
             return Purged("a-hash", {"committed": 1})
 
         async def rewrite(self):
@@ -473,7 +548,7 @@ class Empty:
     async def of(self, user):
         return Journaled("a-hash")
 
-    async def purge(self, user):
+    async def purge(self, user, shared):
         return Purged("a-hash", {})
 
     async def rewrite(self): ...
@@ -481,7 +556,7 @@ class Empty:
 
 def alone(journal, dataset, files_max=5_000, **more):
     turns = Turns(dataset, **more)
-    rest = Promises(), len, lambda: NOON, lambda _event: None
+    rest = Promises(), len, Lock(), lambda: NOON, lambda _event: None
     return People(journal, dataset, turns, *rest, files_max)
 
 

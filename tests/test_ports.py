@@ -828,10 +828,10 @@ async def test_what_is_claimed_is_not_purged_and_the_rest_is_not_either(journal)
     await accept(journal, "id-1", "id-2")
     await journal.outbox.claim(replace(ALL, exports_max=1), SEEN)
     with pytest.raises(Unavailable):
-        await journal.people.purge(ADA)
+        await journal.people.purge(ADA, [])
     held = await journal.people.of(ADA)
     await journal.outbox.release()
-    purged = await journal.people.purge(ADA)
+    purged = await journal.people.purge(ADA, [])
 
     assert held.exports == {"accepted": 2}
     assert (purged.rows, set(purged.waiting)) == ({"accepted": 2}, {"id-1", "id-2"})

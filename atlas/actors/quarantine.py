@@ -13,7 +13,7 @@ from atlas.core.errors import AtlasError
 from atlas.core.events import ExportQuarantined, Watch
 from atlas.core.messages import Decoded, Export, Original, Part, Receipt, Replayed, unbound
 from atlas.core.ports import Aside, Clock
-from atlas.runtime import Address, Pending, Promises
+from atlas.runtime import Address, Lock, Pending, Promises
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,26 +66,31 @@ class Quarantine:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Sends what was set aside through the flow once more, by the way that it came."""
+    """Sends what was set aside through the flow once more, by the way that it came.
+
+    It does so `alone`: somebody may be about to forget whose it is.
+    """
 
     quarantine: Quarantine
     decode: Address[Export | Part, Pending[Receipt]]
     flatten: Address[Decoded, Pending[Receipt]]
     ring: Callable[[], None]
+    alone: Lock
 
     async def one(self, id: str) -> Replayed:
         """Raises what the flow has against it, if it is a reject after all."""
         aside = self.quarantine.aside
-        original = await aside.original(id)
-        if original is None:
-            again = await aside.accept(id)
-            self.ring()
-            return Replayed(again, 0)
-        with self.quarantine.let_through(id):
-            pending = await self.send(original)
-            if pending.now.status == "set_aside":
-                return Replayed(0, 1)
-            await self.quarantine.forget(id)
+        async with self.alone:
+            original = await aside.original(id)
+            if original is None:
+                again = await aside.accept(id)
+                self.ring()
+                return Replayed(again, 0)
+            with self.quarantine.let_through(id):
+                pending = await self.send(original)
+                if pending.now.status == "set_aside":
+                    return Replayed(0, 1)
+                await self.quarantine.forget(id)
         return Replayed(1, 0)
 
     async def all(self) -> Replayed:

@@ -74,7 +74,7 @@ class Whereabouts(Struct, frozen=True):
 
     @property
     def is_nothing(self) -> bool:
-        return not (self.files or self.exports or self.digests)
+        return not (self.files or self.exports or self.digests or self.shared)
 
 
 class Erasure(Struct, frozen=True):
@@ -110,7 +110,9 @@ def whereabouts(
 
 def shared_files(journal: Journaled, groups: Sequence[Standing]) -> tuple[Shared, ...]:
     """With those that only digests tell of: of a group file they name the transaction."""
-    exports = {each.path: each.exports for each in journal.shared}
+    exports: dict[str, int] = {}
+    for each in journal.shared:
+        exports[each.path] = exports.get(each.path, 0) + each.exports
     for group in groups:
         more = journal.digests.get(group.transaction, 0)
         if more:

@@ -13,7 +13,7 @@ from atlas.core.errors import Unavailable
 from atlas.core.events import Event
 from atlas.core.messages import Receipt
 from atlas.outside.sqlite import journal
-from atlas.runtime import Promises
+from atlas.runtime import Lock, Promises
 from atlas.service.flow import errands_alone
 from atlas.service.readers import reading
 from atlas.service.store import Store, bounds, stored
@@ -30,7 +30,7 @@ async def persons(settings: Settings, store: Store) -> AsyncIterator[ports.Peopl
     async with connected(settings, store, readers) as world:
         waiting, branch = Promises[Receipt](), world.branch
         async with ended(errands_alone(world, settings)) as todo:
-            yield People(store.people, branch, todo, waiting, len, world.now, world.watch)
+            yield People(store.people, branch, todo, waiting, len, Lock(), world.now, world.watch)
 
 
 @asynccontextmanager

@@ -21,7 +21,7 @@ from atlas.core.events import ActorCrashed, DrainEnded, ParquetOfEach, StageWork
 from atlas.core.messages import Head, Receipt
 from atlas.edge.operator import Live, Lookout
 from atlas.outside.sqlite.packing import pack, unpack
-from atlas.runtime import Bell, OnCrash, OnWork, Promises, Rescue, Restarts, Stages, supervise
+from atlas.runtime import Bell, Lock, OnCrash, OnWork, Promises, Rescue, Restarts, Stages, supervise
 from atlas.service.diagnosing import Diagnosing
 from atlas.service.drain import Drain
 from atlas.service.listeners import Actors, Orders, listener, operator
@@ -77,10 +77,10 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
             tasks.start_soon(warm, world.identities)
             async with keeper.stream, doorkeeper.stream, decoder.stream:
                 actors = Actors(doorkeeper, decoder, journal.recall)
-                picture = world.readers.picture
+                picture, alone = world.readers.picture, Lock()
                 orders = Orders(
-                    replay=Replay(quarantine, decoder, flattener, bell.ring),
-                    people=people_of(world, errands, promises, quarantine),
+                    replay=Replay(quarantine, decoder, flattener, bell.ring, alone),
+                    people=people_of(world, errands, promises, quarantine, alone),
                     live=Live(picture, Lookout(store.ledger, stages.queues, drain)),
                     diagnosing=Diagnosing(settings, store.checkup, errands, picture, now),
                 )
@@ -111,7 +111,11 @@ def uploader_of(world: World, settings: Settings, promises: Promises[Receipt]) -
 
 
 def people_of(
-    world: World, errands: Errands, promises: Promises[Receipt], quarantine: Quarantine
+    world: World,
+    errands: Errands,
+    promises: Promises[Receipt],
+    quarantine: Quarantine,
+    alone: Lock,
 ) -> People:
     return People(
         journal=world.store.people,
@@ -119,6 +123,7 @@ def people_of(
         errands=errands,
         promises=promises,
         leave=quarantine.known.difference_update,
+        alone=alone,
         now=world.now,
         watch=world.watch,
     )

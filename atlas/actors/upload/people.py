@@ -13,7 +13,7 @@ from atlas.core.events import UserForgotten, Watch
 from atlas.core.messages import Receipt, User
 from atlas.core.people import Journaled, Purged, Shared, Standing, Whereabouts
 from atlas.core.ports import Clock, Errands, Folders, PersonRecords, Turn
-from atlas.runtime import Promises
+from atlas.runtime import Lock, Promises
 
 FILES_MAX = 5_000  # of a transaction: in between, the groups of others have their turn
 
@@ -24,7 +24,8 @@ Leave = Callable[[Collection[str]], object]
 class People:
     """What do we hold of this person? And how do we lose it for good?
 
-    `leave` is told the ids of what nobody is to remember.
+    `leave` is told the ids of what nobody is to remember. A purge is `alone`: a replay at the same
+    time would bring back behind it what it took out of the journal before.
     """
 
     journal: PersonRecords
@@ -32,6 +33,7 @@ class People:
     errands: Errands
     promises: Promises[Receipt]
     leave: Leave
+    alone: Lock
     now: Clock
     watch: Watch
     files_max: int = FILES_MAX
@@ -77,8 +79,9 @@ class People:
         """Remove some files; when Foundry lists no more, purge the journal."""
         files = await self.folders.files_under(names.home_of(user))
         if not files:
-            done.shared = await self.shared(await self.journal.of(user))
-            done.purged = await self.journal.purge(user)
+            async with self.alone:
+                done.shared = await self.shared(await self.journal.of(user))
+                done.purged = await self.journal.purge(user, done.shared)
             return
         some = files[: self.files_max]
         removed = await turn.remove([file.path for file in some])

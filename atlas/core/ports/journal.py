@@ -26,7 +26,7 @@ from atlas.core.messages import (
     TransactionKind,
     User,
 )
-from atlas.core.people import Erasure, Journaled, Purged, Whereabouts
+from atlas.core.people import Erasure, Journaled, Purged, Shared, Whereabouts
 
 
 class Intake(Protocol):
@@ -226,10 +226,11 @@ class PersonRecords(Protocol):
         """What there is of them."""
         ...
 
-    async def purge(self, user: User) -> Purged:
+    async def purge(self, user: User, shared: Sequence[Shared]) -> Purged:
         """Forget them: exports, receipts, what their keys name, digests. Others keep theirs.
 
-        Raises Unavailable while something of theirs is claimed: it may be committed any moment.
+        `shared` are files of others that hold rows of theirs: which, is remembered. Raises
+        Unavailable while something of theirs is claimed: it may be committed any moment.
         """
         ...
 

@@ -3,9 +3,15 @@
 Deleted rows leave their bytes in free pages and in the log; those of committed exports have done so
 long before. So the whole file is written anew behind a purge. That it is due is noted in the same
 commit: when we are killed in between, it is made up for.
+
+One thing is kept, under the keyed hash: which files of others hold rows of theirs. No rule of ours
+takes those out, so whoever has to must be able to ask again.
 """
 
 import sqlite3
+from collections.abc import Sequence
+
+import msgspec
 
 from atlas.core import names
 from atlas.core.errors import Unavailable
@@ -28,9 +34,13 @@ ASIDE = """
 DIGESTS = "SELECT coalesce(rid, ''), count(*) FROM digest WHERE user = ? GROUP BY 1"
 CLAIMED = "SELECT 1 FROM export WHERE user = ? AND status = 'claimed'"
 WAITING = "SELECT id FROM export WHERE user = ? AND status IN ('accepted', 'set_aside')"
-DUE = "INSERT OR REPLACE INTO secret VALUES ('rewrite', x'')"
-IS_DUE = "SELECT 1 FROM secret WHERE name = 'rewrite'"
-DONE = "DELETE FROM secret WHERE name = 'rewrite'"
+DUE = "INSERT OR REPLACE INTO secret VALUES ('rewrite', randomblob(8))"
+IS_DUE = "SELECT value FROM secret WHERE name = 'rewrite'"
+DONE = "DELETE FROM secret WHERE name = 'rewrite' AND value = ?"  # not of who came meanwhile
+KEEP = "INSERT OR REPLACE INTO secret VALUES (?, ?)"
+KEPT = "SELECT value FROM secret WHERE name = ?"
+
+_shared = msgspec.msgpack.Decoder(tuple[Shared, ...])
 
 
 class SqlitePeople:
@@ -47,14 +57,14 @@ class SqlitePeople:
             return Journaled(
                 user=given[0][: names.PSEUDONYM_CHARACTERS],
                 exports=dict(db.execute(EXPORTS, given).fetchall()),
-                shared=tuple(Shared(*row) for row in db.execute(SHARED, given)),
+                shared=(*kept(db, *given), *(Shared(*row) for row in db.execute(SHARED, given))),
                 aside=tuple(SetAside(*row) for row in db.execute(ASIDE, given)),
                 digests=dict(db.execute(DIGESTS, given).fetchall()),
             )
 
         return await self._commits.run(work)
 
-    async def purge(self, user: User) -> Purged:
+    async def purge(self, user: User, shared: Sequence[Shared]) -> Purged:
         given = [self._entries.seal.user(user.sub)]
 
         def work(db: sqlite3.Connection) -> Purged:
@@ -71,11 +81,24 @@ class SqlitePeople:
             found = {kind: count for kind, count in rows.items() if count}
             if found:
                 db.execute(DUE)
+            if shared:
+                db.execute(KEEP, [kept_as(*given), msgspec.msgpack.encode(shared)])
             return Purged(given[0][: names.PSEUDONYM_CHARACTERS], found, waiting)
 
         return await self._commits.run(work)
 
     async def rewrite(self) -> None:
-        if await self._commits.run(lambda db: db.execute(IS_DUE).fetchone()):
+        due = await self._commits.run(lambda db: db.execute(IS_DUE).fetchone())
+        if due is not None:
             await self._commits.rewrite()
-            await self._commits.run(lambda db: db.execute(DONE).rowcount)
+            await self._commits.run(lambda db: db.execute(DONE, due).rowcount)
+
+
+def kept(db: sqlite3.Connection, user: str) -> tuple[Shared, ...]:
+    """What an earlier purge has left."""
+    found = db.execute(KEPT, [kept_as(user)]).fetchone()
+    return _shared.decode(*found) if found else ()
+
+
+def kept_as(user: str) -> str:
+    return f"shared {user}"
