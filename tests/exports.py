@@ -12,10 +12,12 @@ NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 SHELF = Shelf(lambda: NOON)
 TO_VERSION_3 = """
     DROP TABLE removal;
+    DROP INDEX given_up;
     PRAGMA user_version = 3;
 """  # what a journal was before anything was taken out of the dataset
 TO_VERSION_2 = """
     DROP TABLE removal;
+    DROP INDEX given_up;
     DROP INDEX filed;
     ALTER TABLE export DROP COLUMN file;
     ALTER TABLE export DROP COLUMN file_bytes;

@@ -7,8 +7,9 @@ Foundry keeps would make all the other tests worthless.
 import random
 import resource
 import shutil
+import sqlite3
 import time
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -53,6 +54,7 @@ from atlas.local.foundry.faults import Fault
 from atlas.local.foundry.state import DATASET
 from atlas.outside import auth0, foundry
 from atlas.outside.sqlite.journal import opened
+from atlas.outside.sqlite.ledger import PAGE
 from atlas.outside.sqlite.room import SMALL_BYTES, Bounds
 from tests.exports import NOON, SHELF, packed
 from tests.fakes import KnownUsers, MemoryDataset, no_answer
@@ -837,6 +839,18 @@ async def test_what_is_claimed_is_not_purged_and_the_rest_is_not_either(journal)
     assert (purged.rows, set(purged.waiting)) == ({"accepted": 2}, {"id-1", "id-2"})
     assert (await journal.people.of(ADA)).exports == {}
     assert await journal.outbox.waiting() == 0
+
+
+@pytest.mark.parametrize("status", ["accepted", "claimed", "committed", "set_aside", "abandoned"])
+def test_whoever_asks_for_a_status_reads_no_other(tmp_path, status):
+    """Of two million receipts the few that are set aside come by an index of their own."""
+    with opened(tmp_path / "journal", BOUNDS, shelf=SHELF):
+        pass
+    asked = PAGE.format(f"status = '{status}'")
+    with closing(sqlite3.connect(tmp_path / "journal")) as db:
+        ((*_, step),) = db.execute(f"EXPLAIN QUERY PLAN {asked}", [1, 1]).fetchall()
+
+    assert "USING INDEX" in step
 
 
 async def test_an_operator_sees_where_everything_stands(journal):

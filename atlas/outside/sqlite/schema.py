@@ -41,6 +41,7 @@ TABLES = """
     CREATE INDEX suspect ON export (tries, number) WHERE status = 'accepted' AND tries >= 2;
     CREATE INDEX claimed ON export (number, bytes) WHERE status = 'claimed';
     CREATE INDEX aside ON export (number, bytes) WHERE status = 'set_aside';
+    CREATE INDEX given_up ON export (number) WHERE status = 'abandoned';
     CREATE INDEX done ON export (number, at) WHERE status = 'committed';
     CREATE INDEX filed ON export (file) WHERE file IS NOT NULL;
     CREATE INDEX receipts ON export (user, number);
@@ -104,7 +105,10 @@ SINCE_2 = (
     "ALTER TABLE export ADD COLUMN file_bytes INTEGER",
     "CREATE INDEX filed ON export (file) WHERE file IS NOT NULL",
 )
-SINCE_3 = ("CREATE TABLE removal (head TEXT PRIMARY KEY, at TEXT NOT NULL) STRICT",)
+SINCE_3 = (
+    "CREATE TABLE removal (head TEXT PRIMARY KEY, at TEXT NOT NULL) STRICT",
+    "CREATE INDEX given_up ON export (number) WHERE status = 'abandoned'",
+)
 SINCE = {2: (*SINCE_2, *SINCE_3), 3: SINCE_3}
 COLUMNS = "number, id, user, at, ingested, rejected, bytes, place, label, payload"
 MOVED = f"INSERT INTO export ({COLUMNS}, tries, status, rid) VALUES (?{', ?' * 12})"
