@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, get_args
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -122,7 +123,7 @@ class Operator(Struct, frozen=True, forbid_unknown_fields=True):
     listen: Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\[\]]+):[0-9]{1,5}$")] = (
         "127.0.0.1:9464"
     )
-    token: str = ""
+    token: Annotated[str, Meta(pattern=r"^[!-~]*$")] = ""  # what a header can carry
     metrics_open: bool = False
 
     @property
@@ -137,7 +138,7 @@ class Traces(Struct, frozen=True, forbid_unknown_fields=True):
     Of the requests whose sender has begun no trace, this share is recorded.
     """
 
-    endpoint: Annotated[str, Meta(pattern=r"^(https?://.+)?$")] = ""
+    endpoint: str = ""
     share: Annotated[float, Meta(ge=0, le=1)] = 1.0
 
 
@@ -243,6 +244,8 @@ def completed(settings: Settings) -> Settings:
     operator = settings.operator
     if not is_loopback(operator.address[0]) and not operator.token:
         raise BadSetting("ATLAS_OPERATOR_LISTEN is no loopback address: set ATLAS_OPERATOR_TOKEN.")
+    if settings.traces.endpoint and not is_url(settings.traces.endpoint):
+        raise BadSetting("ATLAS_TRACES is no URL of a collector: http://collector:4318/v1/traces")
     issuer, host = url_of(auth0.issuer or auth0.domain), url_of(foundry.host)
     replace = msgspec.structs.replace
     return replace(
@@ -280,6 +283,15 @@ def require(name: str, value: str) -> None:
 def url_of(host: str) -> str:
     """A host is meant as https; whoever wants another scheme says so."""
     return (host if not host or "://" in host else f"https://{host}").rstrip("/")
+
+
+def is_url(text: str) -> bool:
+    try:
+        found = urlsplit(text)
+        is_one = found.scheme in {"http", "https"} and bool(found.hostname) and found.port != 0
+        return is_one and re.fullmatch(r"[!-~]+", text) is not None
+    except ValueError:  # what is no port, or no address in brackets
+        return False
 
 
 def is_loopback(host: str) -> bool:

@@ -177,6 +177,7 @@ async def test_no_id_is_nobodys(life):
     [
         ("127.0.0.1:9464", 200),
         ("localhost:9464", 200),
+        ("LOCALHOST:9464", 200),
         ("[::1]:9464", 200),
         ("localhost", 200),
         ("10.1.2.3:9464", 200),  # an address is nobody's name: so a Prometheus asks

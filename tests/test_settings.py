@@ -44,6 +44,29 @@ def test_a_host_may_be_written_as_people_write_hosts(host):
     assert (settings.foundry.host, settings.auth0.issuer) == ("https://x.test", "https://x.test/")
 
 
+@pytest.mark.parametrize("url", ["http://h:4318/v1/traces", "https://[::1]:4318/v1/traces"])
+def test_traces_go_to_a_url(url):
+    assert load(b"", ENOUGH | {"ATLAS_TRACES": url}).traces.endpoint == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "collector",
+        "https://[bad",
+        "http://h:abc/",
+        "http:// a b",
+        "http://h:99999/",
+        "http://h:4318/\n",
+        "ftp://h/",
+        "http://",
+    ],
+)
+def test_traces_go_nowhere_else(url):
+    with pytest.raises(BadSetting, match="ATLAS_TRACES"):
+        load(b"", ENOUGH | {"ATLAS_TRACES": url})
+
+
 def test_an_issuer_is_taken_before_a_domain():
     settings = load(b"", ENOUGH | {"AUTH0_ISSUER": "http://127.0.0.1:8082/"})
 
@@ -75,6 +98,9 @@ def test_the_environment_stands_over_the_file():
         pytest.param(
             {"ATLAS_OPERATOR_LISTEN": "0.0.0.0:9464"}, "ATLAS_OPERATOR_TOKEN", id="open operator"
         ),
+        pytest.param({"ATLAS_OPERATOR_TOKEN": "pässword"}, "ATLAS_OPERATOR_TOKEN", id="no header"),
+        pytest.param({"ATLAS_OPERATOR_TOKEN": "two words"}, "ATLAS_OPERATOR_TOKEN", id="a space"),
+        pytest.param({"ATLAS_OPERATOR_TOKEN": "a\nb"}, "ATLAS_OPERATOR_TOKEN", id="a line end"),
     ],
 )
 def test_a_bad_variable_stops_the_start_with_a_line_that_names_it(environ, named):

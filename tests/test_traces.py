@@ -11,10 +11,15 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from atlas.core import events
+from atlas.core.errors import BadSetting
 from atlas.core.events import ExportCommitted
 from atlas.core.traces import Sampler, Trace
 from atlas.outside import traces
+from atlas.service import reading
+from atlas.service.readers import traced
+from atlas.settings import Settings, Traces
 from tests.conftest import Life, an_export
+from tests.exports import NOON
 from tests.fakes import no_answer
 
 PHONE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -27,7 +32,7 @@ def sampler(share=1.0, number=0.5):
     return Sampler(share, secrets.token_hex, lambda: number)
 
 
-class Traced:
+class Recorded:
     """A life whose spans are kept."""
 
     def __init__(self, folder, sample=None):
@@ -53,31 +58,31 @@ class Traced:
 
 
 @pytest.fixture
-def traced(tmp_path):
-    return Traced(tmp_path)
+def recorded(tmp_path):
+    return Recorded(tmp_path)
 
 
-async def test_an_export_is_one_trace_from_the_phone_to_the_commit(traced):
-    async with traced.running() as flow:
+async def test_an_export_is_one_trace_from_the_phone_to_the_commit(recorded):
+    async with recorded.running() as flow:
         answer = await flow.post(an_export(), traceparent=PHONE)
 
-    request = traced.span("POST /api/v1/healthkit/export")
+    request = recorded.span("POST /api/v1/healthkit/export")
     assert (request.context.trace_id, request.parent.span_id) == (ID, SPAN)
     assert request.attributes["http.response.status_code"] == 200
     for name in ("decode", "flatten", "journal", "upload"):
-        span = traced.span(name)
+        span = recorded.span(name)
         assert span.context.trace_id == ID
         assert span.parent.span_id == request.context.span_id
         assert span.start_time <= span.end_time
-    assert traced.span("upload").attributes["atlas.transaction"] == answer.body["transaction_rid"]
+    assert recorded.span("upload").attributes["atlas.transaction"] == answer.body["transaction_rid"]
 
 
-async def test_an_export_is_linked_to_the_group_that_it_went_with(traced):
-    async with traced.running() as flow:
+async def test_an_export_is_linked_to_the_group_that_it_went_with(recorded):
+    async with recorded.running() as flow:
         await flow.post(an_export(), traceparent=PHONE)
 
-    group = traced.span("group")
-    (link,) = traced.span("upload").links
+    group = recorded.span("group")
+    (link,) = recorded.span("upload").links
     assert link.context.span_id == group.context.span_id
     assert link.context.trace_id == group.context.trace_id != ID
 
@@ -120,38 +125,38 @@ def test_what_is_asked_of_foundry_after_a_group_is_none_of_it(end):
     assert [span.name for span in spans if span.name.startswith("foundry")] == []
 
 
-async def test_an_export_that_is_committed_by_a_later_life_stays_in_its_trace(traced):
-    traced.life.dataset.down = True
-    traced.life.drain_seconds = 0.0
-    async with traced.running() as flow:
+async def test_an_export_that_is_committed_by_a_later_life_stays_in_its_trace(recorded):
+    recorded.life.dataset.down = True
+    recorded.life.drain_seconds = 0.0
+    async with recorded.running() as flow:
         await flow.post(an_export(), traceparent=PHONE, Prefer="respond-async")
-    traced.life.dataset.down = False
-    async with traced.running() as flow:
+    recorded.life.dataset.down = False
+    async with recorded.running() as flow:
         await flow.seen.wait_for(ExportCommitted)
 
-    request = traced.span("POST /api/v1/healthkit/export")
-    assert traced.span("upload").context.trace_id == ID
-    assert traced.span("upload").parent.span_id == request.context.span_id
+    request = recorded.span("POST /api/v1/healthkit/export")
+    assert recorded.span("upload").context.trace_id == ID
+    assert recorded.span("upload").parent.span_id == request.context.span_id
 
 
-async def test_what_was_recovered_names_the_group_that_nobody_saw_the_end_of(traced):
+async def test_what_was_recovered_names_the_group_that_nobody_saw_the_end_of(recorded):
     """The commit happened, its answer was lost, and the group's span with it."""
-    traced.life.dataset.mishaps["after commit"] = no_answer
-    async with traced.running() as flow:
+    recorded.life.dataset.mishaps["after commit"] = no_answer
+    async with recorded.running() as flow:
         answer = await flow.post(an_export(), traceparent=PHONE)
 
-    (link,) = traced.span("upload").links
+    (link,) = recorded.span("upload").links
     expected = traces.of(traces.group_of(answer.body["transaction_rid"]))
     assert (link.context.trace_id, link.context.span_id) == (expected.trace_id, expected.span_id)
 
 
-async def test_a_refused_request_is_no_error_and_a_failure_of_ours_is(traced):
-    async with traced.running() as flow:
+async def test_a_refused_request_is_no_error_and_a_failure_of_ours_is(recorded):
+    async with recorded.running() as flow:
         await flow.post({"rawhealthkit": "%"}, traceparent=PHONE)
         flow.service.drain()
         await flow.post(an_export(), traceparent=PHONE)
 
-    refused, failed = traced.spans("POST /api/v1/healthkit/export")
+    refused, failed = recorded.spans("POST /api/v1/healthkit/export")
     assert (refused.attributes["http.response.status_code"], refused.status.is_ok) == (400, True)
     assert (failed.attributes["http.response.status_code"], failed.status.is_ok) == (503, False)
 
@@ -170,20 +175,20 @@ async def test_a_refused_request_is_no_error_and_a_failure_of_ours_is(traced):
         "{}",
     ],
 )
-async def test_what_is_no_traceparent_begins_a_trace_of_our_own(traced, header):
-    async with traced.running() as flow:
+async def test_what_is_no_traceparent_begins_a_trace_of_our_own(recorded, header):
+    async with recorded.running() as flow:
         assert (await flow.post(an_export(), traceparent=header)).status == 200
 
-    request = traced.span("POST /api/v1/healthkit/export")
+    request = recorded.span("POST /api/v1/healthkit/export")
     assert request.parent is None
     assert request.context.trace_id not in {0, ID}
 
 
-async def test_a_later_version_of_the_header_is_read_as_far_as_we_know_it(traced):
-    async with traced.running() as flow:
+async def test_a_later_version_of_the_header_is_read_as_far_as_we_know_it(recorded):
+    async with recorded.running() as flow:
         await flow.post(an_export(), traceparent=PHONE.replace("00-", "cc-", 1) + "-what-ever")
 
-    assert traced.span("upload").context.trace_id == ID
+    assert recorded.span("upload").context.trace_id == ID
 
 
 @pytest.mark.parametrize(
@@ -194,31 +199,31 @@ async def test_a_later_version_of_the_header_is_read_as_far_as_we_know_it(traced
     ],
 )
 async def test_what_is_not_to_be_recorded_makes_no_span(tmp_path, header, sample):
-    traced = Traced(tmp_path, sample)
-    async with traced.running() as flow:
+    recorded = Recorded(tmp_path, sample)
+    async with recorded.running() as flow:
         await flow.post(an_export(), traceparent=header)
 
-    names = {span.name for span in traced.kept}
+    names = {span.name for span in recorded.kept}
     assert not names & {"POST /api/v1/healthkit/export", "upload", *ACTORS}
 
 
-async def test_a_streamed_body_is_in_the_trace_of_its_request(traced):
-    async with traced.running() as flow:
+async def test_a_streamed_body_is_in_the_trace_of_its_request(recorded):
+    async with recorded.running() as flow:
         headers = {"traceparent": PHONE, "content-type": "application/x-ndjson"}
         path = "/api/v1/healthkit/export"
         await flow.send("POST", path, "token-of-ada", b'{"uuid":"a"}\n', **headers)
 
-    assert traced.span("upload").context.trace_id == ID
+    assert recorded.span("upload").context.trace_id == ID
 
 
-async def test_nothing_of_the_person_is_in_a_span(traced):
-    async with traced.running() as flow:
+async def test_nothing_of_the_person_is_in_a_span(recorded):
+    async with recorded.running() as flow:
         record = b'{"uuid":"canary-1","sourceName":"canary-2","device":{"name":"canary-3"}}\n'
         sent = an_export(record, device="canary-4")
         await flow.post(sent, token="token-of-canary-5", traceparent=PHONE)
 
-    assert traced.spans("upload")
-    assert "canary" not in "".join(span.to_json() for span in traced.kept)
+    assert recorded.spans("upload")
+    assert "canary" not in "".join(span.to_json() for span in recorded.kept)
 
 
 async def test_spans_reach_a_collector_over_http():
@@ -241,6 +246,15 @@ async def test_spans_reach_a_collector_over_http():
     (sent,) = got
     (span,) = sent.resource_spans[0].scope_spans[0].spans
     assert (span.name, span.trace_id.hex()) == ("upload", f"{ID:032x}")
+
+
+def test_a_variable_of_opentelemetry_that_is_wrong_is_a_bad_setting(monkeypatch):
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "-1")
+    settings = Settings(traces=Traces(endpoint="http://127.0.0.1:9/v1/traces"))
+    readers = reading(settings, [].append, lambda: NOON)
+
+    with pytest.raises(BadSetting, match="OTEL_"), traced(readers, settings):
+        pass
 
 
 async def test_a_collector_that_never_answers_holds_up_no_end():

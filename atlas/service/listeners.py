@@ -79,7 +79,7 @@ class Orders:
 def operator(orders: Orders, world: World, settings: Settings) -> ASGIApp:
     """The other one."""
     ours, store, live = settings.operator, world.store, orders.live
-    guard = Guard(ours.token, frozenset({"localhost", "127.0.0.1", "::1", ours.address[0]}))
+    guard = Guard(ours.token, frozenset({"localhost", "127.0.0.1", "::1", ours.address[0].lower()}))
     without_token = replace(guard, token="")
     scrapes = Scrapes(live.lookout, world.readers.metrics.text, metrics.CONTENT_TYPE)
     walks = orders.diagnosing

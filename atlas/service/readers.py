@@ -3,7 +3,7 @@
 import random
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from atlas import __version__
@@ -48,7 +48,12 @@ def traced(readers: Readers, settings: Settings) -> Iterator[Readers]:
         ) from error
     sample = Sampler(settings.traces.share, secrets.token_hex, random.SystemRandom().random)
     rid = settings.foundry.dataset_rid
-    with traces.collected(settings.traces.endpoint, __version__, rid) as found:
+    with ExitStack() as ours:
+        try:
+            to = traces.collected(settings.traces.endpoint, __version__, rid)
+            found = ours.enter_context(to)
+        except ValueError as error:
+            raise BadSetting(f"An OTEL_ variable of OpenTelemetry is wrong: {error}.") from error
         yield replace(readers, traces=found.watch, sample=sample)
 
 

@@ -54,8 +54,10 @@ def application(routes: Iterable[Route]) -> Starlette:
 
 
 async def no_route(_request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 404
-    return json({"error": "There is nothing at this address that answers so."}, status)
+    status, headers = 404, {}
+    if isinstance(error, HTTPException):
+        status, headers = error.status_code, dict(error.headers or {})
+    return json({"error": "There is nothing at this address that answers so."}, status, headers)
 
 
 async def refuse(_request: Request, error: Exception) -> Response:

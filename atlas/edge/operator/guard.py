@@ -75,7 +75,9 @@ class Guard:
 
     def is_ours(self, host: str) -> bool:
         name = HOST_AND_PORT.fullmatch(host)
-        return name is not None and (name[1] in self.hosts or is_address(name[1].strip("[]")))
+        if name is None:
+            return False
+        return name[1].lower() in self.hosts or is_address(name[1].strip("[]"))
 
 
 def is_address(name: str) -> bool:
