@@ -185,3 +185,31 @@ async def test_a_removal_of_somebody_else_is_no_orphan_of_our_append(life):
         await anyio.wait_all_tasks_blocked()
 
     assert states(life, "DELETE") == ["OPEN"]
+
+
+async def test_an_errand_that_waited_while_the_uploader_crashed_leaves_nothing_open(life):
+    """What the uploader knew is gone with it; what the errand began is not."""
+    gate = Gate()
+
+    async def crash():
+        await gate()
+        raise ZeroDivisionError
+
+    async def in_vain(errands):
+        with pytest.raises(FoundryError):
+            await errands.remove(["no/such/file"])
+
+    life.dataset.mishaps["before commit"] = crash
+    async with life.running() as flow, anyio.create_task_group() as tasks:
+        tasks.start_soon(flow.post, an_export())
+        await gate.reached.wait()
+        tasks.start_soon(in_vain, flow.service.errands)
+        await anyio.wait_all_tasks_blocked()
+        life.dataset.mishaps["after begin"] = no_answer
+        gate.opened.set()
+        await flow.seen.wait_for(OrphanAborted)
+        await flow.is_empty()
+
+    assert states(life, "DELETE") == ["ABORTED"]
+    assert life.dataset.open_now() == []
+    assert life.dataset.uuids() == ["a"]
