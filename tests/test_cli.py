@@ -25,7 +25,7 @@ from atlas.cli.exports import shown
 from atlas.cli.main import app
 from atlas.cli.phone import BLOCK_BYTES
 from atlas.core import names
-from atlas.core.messages import Entry, Listing, User
+from atlas.core.messages import Decoded, Entry, Head, Listing, User
 from atlas.core.people import Erasure, Whereabouts
 from atlas.local import foundry as local_foundry
 from atlas.local.foundry.branches import Transaction
@@ -36,6 +36,7 @@ from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
 from atlas.settings import NAMES
 from tests.conftest import Life, an_export
+from tests.exports import ADA, NOON
 
 SYSTEMS = {
     "AUTH0_DOMAIN": "atlas.test",
@@ -342,6 +343,20 @@ def test_the_list_shows_only_those_that_stand_so(atlas, journal):
     none = atlas("exports", "list", "--journal", journal, "--status", "set_aside")
 
     assert len(none.out.splitlines()) == 2
+
+
+def test_the_list_tells_why_an_export_was_set_aside(atlas, journal):
+    async def set_aside():
+        with opened(journal, Bounds(free_bytes=0)) as found:
+            original = Decoded("id", Head(ADA, "", "", ""), b"{}")
+            await found.aside.keep(original, "id", NOON)
+
+    anyio.run(set_aside)
+    listed = atlas("exports", "list", "--journal", journal, "--status", "set_aside")
+
+    _, line, reason, _ = listed.out.splitlines()
+    assert line.startswith("set_aside  2026-01-02T12:00:00.000Z")
+    assert reason.strip() == "it crashes a stage"
 
 
 def test_the_list_shows_only_what_was_sought(atlas, journal):

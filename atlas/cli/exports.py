@@ -16,6 +16,7 @@ from atlas.service import Store
 
 ID_SHOWN = 12
 LINE = "{:<9}  {:<24}  {:>8}  {:>8}  {:>11}  {:>5}  {:<16}  {:<12}  {}"
+INDENT = " " * 11  # under what follows the status
 HEADINGS = LINE.format(
     "STATUS", "ACCEPTED", "ROWS", "REJECTED", "BYTES", "TRIES", "USER", "RECEIPT", "TRANSACTION"
 )
@@ -173,6 +174,8 @@ def shown(listing: Listing) -> str:
                 receipt.transaction or "",
             ).rstrip()
         )
+        if entry.reason is not None:
+            lines.append(f"{INDENT}{entry.reason}")
     totals = ", ".join(f"{count:,} {status}" for status, count in listing.totals.items())
     more = f"  (older ones: --before {listing.before})" if listing.before is not None else ""
     if listing.looked_at is not None:
