@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-import aiohttp
 import anyio
 import msgspec
 import typer
@@ -15,15 +14,16 @@ from rich.console import Console
 from rich.text import Text
 
 from atlas import service
-from atlas.cli import standins
 from atlas.cli.configuration import configured
-from atlas.cli.owner import Question
+from atlas.cli.owner import NoAnswer, Question, with_journal
 from atlas.cli.services import ConfigOption
 from atlas.core.diagnosis import Asked, Diagnosis, Step
 from atlas.core.errors import BadSetting, CannotStart, FoundryError, JournalHeld
 from atlas.core.messages import Removed
 from atlas.core.names import timestamp
-from atlas.settings import Journal, Settings
+from atlas.settings import Settings
+
+T = TypeVar("T")
 
 STYLES = {"pass": "green", "fail": "bold red", "unknown": "yellow"}
 INDENT = " " * 29
@@ -65,13 +65,12 @@ def diagnose(
     Exit 0 when nothing fails, else 10 and the number of the first step that fails. It leaves no
     row anywhere. Example: atlas diagnose --token TOKEN --url https://atlas.example.com
     """
-    settings = settings_here(config)
+    settings = with_journal(configured(config, os.environ))
     if remove_old_json or fix_schema:
         mend = remove if remove_old_json else fix
         typer.echo(mend(settings, is_sure=yes))
         return
-    given = (token or "").strip().removeprefix("Bearer ").strip()
-    found = diagnosis(settings, Asked(given or None, url or None))
+    found = diagnosis(settings, Asked(bare(token), url or None))
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text(markdown(found), encoding="utf-8")
@@ -82,17 +81,10 @@ def diagnose(
     raise typer.Exit(found.exit_code)
 
 
-def settings_here(config: Path | None) -> Settings:
-    """A journal need not be there; where none is and `atlas local` has one, it is that."""
-    settings = configured(config, os.environ)
-    local = standins.STATE / standins.JOURNAL
-    path = settings.journal.path
-    if path is not None and path == Journal().path and not path.exists() and local.exists():
-        path = local
-    if path is None:
-        return settings
-    kept = msgspec.structs.replace(settings.journal, url=f"sqlite:///{path}")
-    return msgspec.structs.replace(settings, journal=kept)
+def bare(token: str | None) -> str | None:
+    """As it stands behind the Bearer of a header."""
+    text = "" if token is None else token.strip().removeprefix("Bearer ").strip()
+    return text or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,17 +94,13 @@ class Owner:
     held: JournalHeld
     token: str
 
-    def ask(
-        self, path: str, about: Mapping[str, str], kind: type[msgspec.Struct]
-    ) -> msgspec.Struct | None:
+    def ask(self, path: str, about: Mapping[str, str], kind: type[T]) -> T | None:
         """None when nobody answers there. Raises CannotStart when it says no."""
         question = Question(path, {}, "POST", about)
         try:
             return anyio.run(question.put_to, self.held, self.token, kind)
-        except CannotStart as error:
-            if isinstance(error.__cause__, aiohttp.ClientConnectionError | TimeoutError):
-                return None
-            raise
+        except NoAnswer:
+            return None
 
 
 def owner(settings: Settings) -> Owner | None:
@@ -127,9 +115,10 @@ def diagnosis(settings: Settings, asked: Asked) -> Diagnosis:
     """By the service itself if it runs: nobody else may put anything on its branch."""
     found, is_held = owner(settings), service.holder(settings) is not None
     if found is not None:
-        given = {name: text for name, text in msgspec.structs.asdict(asked).items() if text}
+        about = msgspec.structs.asdict(asked)
+        given = {name: text for name, text in about.items() if text is not None}
         told = found.ask("/diagnose", given, Diagnosis)
-        if isinstance(told, Diagnosis):
+        if told is not None:
             return told
     return anyio.run(partial(service.diagnosed, settings, asked, is_held=is_held))
 
@@ -145,11 +134,11 @@ def remove(settings: Settings, *, is_sure: bool) -> str:
         told = found.ask("/diagnose/remove-old-json", {}, Removed) if found else None
         if told is None and service.holder(settings) is not None:
             raise CannotStart("Another process owns the branch, and does not answer.")
-        removed = told or anyio.run(service.remove, settings, paths)
+        removed = anyio.run(service.remove, settings, paths) if told is None else told
     except FoundryError as error:
         raise CannotStart(str(error)) from error
-    assert isinstance(removed, Removed)  # noqa: S101 - for the types
-    return f"{removed.files:,} files taken out, in {removed.transaction or 'no transaction'}."
+    transaction = "no transaction" if removed.transaction is None else removed.transaction
+    return f"{removed.files:,} files taken out, in {transaction}."
 
 
 def fix(settings: Settings, *, is_sure: bool) -> str:

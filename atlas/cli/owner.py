@@ -32,16 +32,24 @@ JournalOption = Annotated[
 
 
 def settings_of(config: Path | None, journal: Path | None) -> Settings:
-    """With the journal that was asked for; if none was, and none is there by default, local's."""
-    settings = configured(config, os.environ)
-    local = standins.STATE / standins.JOURNAL
-    path = journal or settings.journal.path
+    """With the journal that was asked for, which must be there."""
+    settings = with_journal(configured(config, os.environ), journal)
+    path = settings.journal.path
     if path is None:
         raise CannotStart("A journal in memory: ask the operator listener of the service itself.")
-    if path == Journal().path and not path.exists() and local.exists():
-        path = local
     if not path.is_file():
         raise CannotStart(f"There is no journal at {path}: see --journal.")
+    return settings
+
+
+def with_journal(settings: Settings, asked: Path | None = None) -> Settings:
+    """With this journal; if none was asked for, and none is there by default, with local's."""
+    local = standins.STATE / standins.JOURNAL
+    path = settings.journal.path if asked is None else asked
+    if path is None:
+        return settings
+    if path == Journal().path and not path.exists() and local.exists():
+        path = local
     replace = msgspec.structs.replace
     return replace(settings, journal=replace(settings.journal, url=f"sqlite:///{path}"))
 
@@ -76,7 +84,7 @@ class Question:
         url = URL(f"http://{held.owner}{self.path}", encoded=True).update_query(
             {name: value for name, value in self.query.items() if value is not None}
         )
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        headers = bearer(token)
         body = None if self.about is None else msgspec.json.encode(self.about)
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -92,7 +100,17 @@ class Question:
                     raise CannotStart(msgspec.json.decode(told, type=Refusal).error)
                 return msgspec.json.decode(told, type=kind)
         except (aiohttp.ClientError, TimeoutError, *NOT_JSON) as error:
-            raise CannotStart(f"{held} It does not answer at {held.owner or '?'}.") from error
+            place = held.owner or "?"
+            raise NoAnswer(f"{held} It does not answer at {place}.") from error
+
+
+class NoAnswer(CannotStart):
+    """Whoever owns the journal does not answer, or not as an Atlas does."""
+
+
+def bearer(token: str) -> dict[str, str]:
+    """The header of whoever knows the operator's token, if there is one."""
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 class Refusal(msgspec.Struct):

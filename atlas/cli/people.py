@@ -119,7 +119,7 @@ def alone(
 def kept(receipt: Path | None) -> Iterator[Callable[[bytes], object]]:
     """Where the receipt is kept: seen to before anything is done. Raises CannotStart."""
     if receipt is None:
-        yield len
+        yield keep_nothing
         return
     try:
         file = receipt.open("xb")
@@ -133,6 +133,10 @@ def kept(receipt: Path | None) -> Iterator[Callable[[bytes], object]]:
         finally:
             if not file.tell():
                 receipt.unlink()
+
+
+def keep_nothing(_receipt: bytes) -> None:
+    """Nobody has named a file for it."""
 
 
 def shown(found: Whereabouts) -> Iterator[str]:

@@ -15,7 +15,7 @@ from yarl import URL
 
 from atlas.cli import standins
 from atlas.cli.configuration import configured
-from atlas.cli.owner import Refusal
+from atlas.cli.owner import Refusal, bearer
 from atlas.cli.panel import drawn
 from atlas.cli.phone import url_of
 from atlas.cli.picture import Picture, Rates
@@ -74,7 +74,7 @@ class Listener:
 
     def __init__(self, url: URL, token: str) -> None:
         self.url = url
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._headers = bearer(token)
 
     async def first(self) -> bytes:
         """A picture, as it is sent."""

@@ -5,17 +5,16 @@ world.py      the systems that the settings name, time, chance, processors
 readers.py    who reads what happens: metrics, picture, log
 flow.py       the actors between them, from the edge to the uploader
 listeners.py  what is served where
-diagnosing.py the walk through all of it; unserved.py: where no service runs
+diagnosing.py the walk through all of it
 drain.py      how it ends
-alone.py      for one command, where no service runs
+alone.py      where no service runs: for one command
 """
 
-from atlas.service.alone import persons
+from atlas.service.alone import diagnosed, holder, persons, remove
 from atlas.service.diagnosing import fix_schema, old_json
 from atlas.service.flow import Service, serving
 from atlas.service.readers import Readers, reading
 from atlas.service.store import Store, abandon, opened, stored, unheld
-from atlas.service.unserved import diagnosed, holder, remove
 from atlas.service.world import World, connected
 
 __all__ = [

@@ -1,42 +1,70 @@
-"""The journal and Foundry for one command, where no service runs."""
+"""Where no service runs: the journal and Foundry for one command."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
-from functools import partial
+from collections.abc import AsyncIterator, Collection
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import anyio
 
+from atlas import __version__
 from atlas.actors.upload import Errands, People
 from atlas.core import ports
-from atlas.core.errors import Unavailable
+from atlas.core.diagnosis import Asked, Diagnosis
+from atlas.core.errors import JournalHeld, Unavailable
 from atlas.core.events import Event
-from atlas.core.messages import Receipt
-from atlas.outside.sqlite import journal
+from atlas.core.messages import Receipt, Removed
+from atlas.diagnose import Asking, walk
+from atlas.outside.sqlite import journal, look
 from atlas.runtime import Lock, Promises
+from atlas.service.diagnosing import sources, wall
 from atlas.service.flow import errands_alone
 from atlas.service.readers import reading
-from atlas.service.store import Store, bounds, stored
+from atlas.service.store import Store, bounds, looked, stored
 from atlas.service.world import connected
 from atlas.settings import Settings
 
 END_SECONDS = 10.0
 
 
+def holder(settings: Settings) -> JournalHeld | None:
+    """Whoever serves with these settings just now, by the lock of the journal."""
+    return look.holder(settings.journal.path, settings.operator.listen)
+
+
+async def diagnosed(
+    settings: Settings, asked: Asked, *, is_held: bool, now: ports.Clock = wall
+) -> Diagnosis:
+    """Where no service answers. A journal is only looked at; what is probed is probed by us, but
+    not while another process owns the branch. Raises BadSetting.
+    """
+    checkup = looked(settings)
+    async with AsyncExitStack() as ours:
+        todo = None if is_held else await ours.enter_async_context(of_the_branch(settings))
+        found = await ours.enter_async_context(sources(settings, asked, checkup, todo, now))
+        return await walk(Asking(settings, asked, found, now, serves=False), __version__)
+
+
+async def remove(settings: Settings, paths: Collection[str]) -> Removed:
+    """Take these files out of the dataset. Raises FoundryError."""
+    async with of_the_branch(settings) as todo:
+        return await todo.remove(paths)
+
+
 @asynccontextmanager
 async def persons(settings: Settings, store: Store) -> AsyncIterator[ports.People]:
-    """Whom nobody waits for."""
-    readers = reading(settings, unheard, partial(datetime.now, UTC))
-    async with connected(settings, store, readers) as world:
-        waiting, branch = Promises[Receipt](), world.branch
-        async with ended(errands_alone(world, settings)) as todo:
-            yield People(store.people, branch, todo, waiting, len, Lock(), world.now, world.watch)
+    """Whom nobody waits for, and no memory but the journal holds."""
+    readers = reading(settings, unheard, wall)
+    async with (
+        connected(settings, store, readers) as world,
+        ended(errands_alone(world, settings)) as todo,
+    ):
+        asked = store.people, world.branch, todo, Promises[Receipt]()
+        yield People(*asked, nobody_remembers, Lock(), world.now, world.watch)
 
 
 @asynccontextmanager
 async def of_the_branch(settings: Settings) -> AsyncIterator[Errands]:
     """Errands that are noted in a journal which is gone with them: none is opened, or made."""
-    readers = reading(settings, unheard, partial(datetime.now, UTC))
+    readers = reading(settings, unheard, wall)
     with journal.opened(None, bounds(settings)) as kept:
         async with (
             connected(settings, stored(kept), readers) as world,
@@ -58,3 +86,7 @@ async def ended(todo: Errands) -> AsyncIterator[Errands]:
 
 def unheard(_event: Event) -> None:
     """Its command tells what it did."""
+
+
+def nobody_remembers(_ids: Collection[str]) -> None:
+    """No service runs that has seen them crash."""
