@@ -3,14 +3,13 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from atlas.core import diagnosis
-from atlas.core.errors import NOT_JSON, Rejected, TooLarge
 from atlas.core.messages import Removed
+from atlas.edge import body
 from atlas.edge.operator.guard import Guard
 from atlas.edge.refusals import json
 
@@ -32,15 +31,7 @@ class Diagnosis:
         ]
 
     async def walk(self, request: Request) -> Response:
-        body = b""
-        async for piece in request.stream():
-            body += piece
-            if len(body) > BODY_BYTES_MAX:
-                raise TooLarge
-        try:
-            asked = msgspec.json.decode(body or b"{}", type=diagnosis.Asked)
-        except NOT_JSON as error:
-            raise Rejected('The question is JSON: {"token"?, "url"?}, both texts.') from error
+        asked = await body.read(request, diagnosis.Asked, BODY_BYTES_MAX)
         return json(await self.diagnose(asked), 200)
 
     async def remove_old_json(self, _request: Request) -> Response:
