@@ -11,6 +11,7 @@ import msgspec
 
 from atlas.core.messages import Reject
 
+AGAIN = "Try again in a minute; if it stays so, look at Foundry's own status."
 NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # msgspec raises all three
 
 
@@ -201,9 +202,12 @@ class FoundryError(Unavailable):
     code = "FOUNDRY_ERROR"
     retry_seconds = None  # the uploader backs off by itself, unless Foundry says when
 
-    def __init__(self, message: str = "", retry_seconds: float | None = None) -> None:
+    def __init__(
+        self, message: str = "", retry_seconds: float | None = None, *, to_do: str = AGAIN
+    ) -> None:
         super().__init__(message)
         self.retry_seconds = retry_seconds
+        self.to_do = to_do
 
 
 class BranchBusy(FoundryError):

@@ -23,6 +23,14 @@ def timestamp(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def lasting(seconds: float) -> str:
+    """In the largest unit of which there is more than one."""
+    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} seconds"
+
+
 def export_id(head: Head, ndjson: bytes) -> str:
     """Equal for equal exports, so a retry is known however often and however packed it comes."""
     return digest(*sent_with(head), ndjson)

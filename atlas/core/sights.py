@@ -28,7 +28,7 @@ class Claim(Struct, frozen=True):
 
 
 class Health(Struct, frozen=True):
-    """Atlas behind an address; each of its checks that fails, with its reason."""
+    """Atlas behind an address; each of its checks, with why it fails, or None."""
 
     version: str
     seconds: float
@@ -94,6 +94,11 @@ class TransactionSeen(Struct, frozen=True):
     status: Literal["OPEN", "COMMITTED", "ABORTED"]
     created: datetime
     closed: datetime | None = None
+
+    @property
+    def last_at(self) -> datetime:
+        """When it was ended, or begun if it is open."""
+        return self.created if self.closed is None else self.closed
 
 
 class FileSeen(Struct, frozen=True):

@@ -1,13 +1,15 @@
 """Whom a walk asks, and what it has learned on its way."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from urllib.parse import urlsplit, urlunsplit
 
-from atlas.core import ports
+from atlas.core import names, ports
 from atlas.core.diagnosis import Amiss, Asked
 from atlas.core.sights import Condition, FilesSeen, Issued, TransactionSeen
 from atlas.settings import Settings
 
+NOT_SET = "not set"
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where one listens, one is there
 
 
@@ -18,7 +20,10 @@ class Sources:
     issuer: ports.Issuer
     front: ports.Front
     checkup: ports.Checkup
-    stack: ports.Stack
+    access: ports.Access
+    branches: ports.Branches
+    contents: ports.Contents
+    schemas: ports.Schemas
     errands: ports.Errands | None  # None while another process owns the branch
 
 
@@ -55,16 +60,24 @@ class Asking:
         """The address that phones use, to be shown."""
         return plain(address(self.settings, self.asked))
 
+    def since(self, moment: datetime) -> str:
+        """How long that is ago."""
+        return names.lasting((self.now() - moment).total_seconds())
+
 
 def address(settings: Settings, asked: Asked) -> str:
     """The one that phones use; else that of the service itself."""
+    if asked.url is not None:
+        return asked.url.rstrip("/")
     host = ANYWHERE.get(settings.edge.host, settings.edge.host)
     host = f"[{host}]" if ":" in host else host
-    return (asked.url or f"http://{host}:{settings.edge.port}").rstrip("/")
+    return f"http://{host}:{settings.edge.port}"
 
 
 def plain(url: str) -> str:
-    """Without a name and a password in it, and without a query."""
+    """To be shown: without a name and a password in it, and without a query."""
+    if not url:
+        return NOT_SET
     try:
         parts = urlsplit(url)
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

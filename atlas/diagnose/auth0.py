@@ -10,7 +10,7 @@ async def clock(asking: Asking) -> Finding:
     """By what Auth0 and Foundry say the time is."""
     await ask_both(asking)
     sources = asking.sources
-    heard = {"Auth0": sources.issuer.ahead_seconds(), "Foundry": sources.stack.ahead_seconds()}
+    heard = {"Auth0": sources.issuer.ahead_seconds(), "Foundry": sources.access.ahead_seconds()}
     known = {name: ahead for name, ahead in heard.items() if ahead is not None}
     evidence = tuple((name, difference(ahead)) for name, ahead in heard.items())
     off = [name for name, ahead in known.items() if abs(ahead) > LEEWAY_SECONDS]
@@ -40,7 +40,7 @@ async def ask_both(asking: Asking) -> None:
     except Amiss as amiss:
         learned.issued = amiss
     try:
-        grant = await sources.stack.grant()
+        grant = await sources.access.grant()
         learned.grant_seconds = float(grant.lasts_seconds)
     except Amiss as amiss:
         learned.grant_seconds = amiss
@@ -56,7 +56,7 @@ def difference(ahead: float | None) -> str:
 
 async def issuer(asking: Asking) -> Finding:
     found = asking.learned.issued
-    at = (("issuer", plain(asking.settings.auth0.issuer) or "not set"),)
+    at = (("issuer", plain(asking.settings.auth0.issuer)),)
     if isinstance(found, Amiss):
         return with_more(found, at)
     if found is None:

@@ -24,7 +24,7 @@ async def edge(asking: Asking) -> Finding:
         ("address", asking.url),
         ("version", health.version),
         ("answered in", f"{health.seconds * 1000:.0f} ms"),
-        *((f"ready: {name}", why or "ok") for name, why in health.checks.items()),
+        *((f"ready: {name}", "ok" if why is None else why) for name, why in health.checks.items()),
     )
     certificate = await front.certificate()
     if certificate is not None:
@@ -59,7 +59,8 @@ async def sent(asking: Asking) -> tuple[Stopped | None, int]:
 def in_front(stopped: Stopped, evidence: Evidence) -> Finding:
     size = f"{stopped.bytes / MIB:.0f} MiB"
     by = stopped.server or "something that does not name itself"
-    seen = ("a body of", f"{size}: {stopped.status or 'the connection is cut'}, by {by}")
+    answer = "the connection is cut" if stopped.status is None else str(stopped.status)
+    seen = ("a body of", f"{size}: {answer}, by {by}")
     evidence = (*evidence, seen)
     if stopped.status == 413:
         return failed(

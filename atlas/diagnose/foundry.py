@@ -9,34 +9,36 @@ from atlas.core.errors import BranchBusy, FoundryError
 from atlas.core.names import timestamp
 from atlas.diagnose.asking import Asking, plain
 from atlas.diagnose.auth0 import with_more
-from atlas.diagnose.journal import lasting
 
 PROBE_SECONDS = 30.0  # for the group that is under way, and the probe
 
 
 async def foundry_token(asking: Asking) -> Finding:
-    found, stack = asking.learned.grant_seconds, asking.settings.foundry
-    at = (
-        ("token endpoint", plain(stack.oauth_token_url) or "not set"),
-        ("client", stack.client_id),
-    )
+    found, target = asking.learned.grant_seconds, asking.settings.foundry
+    at = (("token endpoint", plain(target.oauth_token_url)),)
     if isinstance(found, Amiss):
-        return with_more(found, at[:1])
-    await asking.sources.stack.scopes()
-    lasts = ("lasts", f"{found or 0:.0f} s")
-    scopes = ("scopes", "may read and write datasets")
-    return passed("Foundry gives us a token that may do what we need.", (*at, lasts, scopes))
+        return with_more(found, at)
+    if found is None:
+        return unknown("See step 1.")
+    await asking.sources.access.scopes()
+    evidence = (
+        *at,
+        ("client", target.client_id),
+        ("lasts", f"{found:.0f} s"),
+        ("scopes", "may read and write datasets"),
+    )
+    return passed("Foundry gives us a token that may do what we need.", evidence)
 
 
 async def dataset(asking: Asking) -> Finding:
-    stack, target = asking.sources.stack, asking.settings.foundry
+    branches, target = asking.sources.branches, asking.settings.foundry
     named = (("dataset", target.dataset_rid), ("branch", target.branch))
     try:
-        name, head = await stack.dataset(), await stack.head()
+        name, head = await branches.dataset(), await branches.head()
     except Amiss as amiss:
         return with_more(amiss, named)
     if head:
-        seen = await stack.transaction(head)
+        seen = await branches.transaction(head)
         asking.learned.open = seen if seen.status == "OPEN" else None
     evidence = (("name", name), *named, ("head", head or "no transaction yet"))
     return passed("The dataset and its branch are there.", evidence)
@@ -45,17 +47,18 @@ async def dataset(asking: Asking) -> Finding:
 async def transactions(asking: Asking) -> Finding:
     """Is one open, and whose?"""
     with suppress(Amiss):  # to list them is a preview, and not to be had everywhere
-        asking.learned.transactions = tuple(await asking.sources.stack.transactions())
+        asking.learned.transactions = tuple(await asking.sources.branches.transactions())
     found = asking.learned.transactions
-    open_now = asking.learned.open or next((each for each in found if each.status == "OPEN"), None)
+    open_now = asking.learned.open
+    if open_now is None:
+        open_now = next((each for each in found if each.status == "OPEN"), None)
     if open_now is None:
         return passed("None is open." if found else "None is open; none is listed.")
     asking.learned.open = open_now
-    since = lasting(asking.now() - open_now.created)
     evidence = (
         ("open", open_now.rid),
         ("type", open_now.kind),
-        ("since", f"{timestamp(open_now.created)}, {since}"),
+        ("since", f"{timestamp(open_now.created)}, {asking.since(open_now.created)}"),
     )
     condition = asking.learned.condition
     if condition is not None and open_now.rid in condition.begun:
@@ -80,7 +83,7 @@ async def probe(asking: Asking) -> Finding:
     except BranchBusy:
         return unknown("Another transaction is open on the branch: see step 8.")
     except FoundryError as error:
-        return failed(f"A file cannot be put: {error}", to_do_of(str(error)))
+        return failed(f"A file cannot be put: {error}", error.to_do)
     except TimeoutError:
         return unknown(f"The uploader has not come to it in {PROBE_SECONDS:.0f} s.", "Try again.")
     evidence = (
@@ -89,9 +92,3 @@ async def probe(asking: Asking) -> Finding:
         ("Content-Type", done.content_type),
     )
     return passed("A file was put, and taken back.", evidence)
-
-
-def to_do_of(message: str) -> str:
-    if "role" in message:
-        return "In Foundry, give the service user of our client the role Editor on the project."
-    return "If step 7 passes, look at Foundry's own status; Atlas goes on trying by itself."

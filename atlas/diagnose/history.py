@@ -8,11 +8,10 @@ import msgspec
 
 from atlas.core.diagnosis import Amiss, Evidence, Finding, failed, passed
 from atlas.core.errors import NOT_JSON
-from atlas.core.names import timestamp
+from atlas.core.names import lasting, timestamp
 from atlas.core.rows import COLUMNS
 from atlas.core.sights import FileSeen, TransactionSeen
 from atlas.diagnose.asking import Asking
-from atlas.diagnose.journal import lasting
 
 GAP_MAX = timedelta(minutes=15)
 READ_BACK_MAX = 4 * 1024 * 1024  # more would hold up a running service
@@ -21,8 +20,8 @@ LOOKED_BACK = 3  # transactions, for one with files of ours
 
 
 async def history(asking: Asking) -> Finding:
-    learned, stack = asking.learned, asking.sources.stack
-    learned.files = await stack.files()
+    learned, contents = asking.learned, asking.sources.contents
+    learned.files = await contents.files()
     learned.committed, ours = await last_of_ours(asking)
     evidence = shown(asking)
     if stuck := waiting_too_long(asking):
@@ -31,7 +30,7 @@ async def history(asking: Asking) -> Finding:
     if file is not None and file.bytes > READ_BACK_MAX:
         evidence = (*evidence, ("read back", f"nothing: it has {file.bytes:,} bytes"))
     elif file is not None:
-        content = await stack.content(file)
+        content = await contents.content(file)
         if wrong := gone(asking) if content is None else unlike_ours(content, file):
             return failed(*wrong, evidence)
         evidence = (*evidence, ("read back", told(content)))
@@ -49,9 +48,9 @@ async def last_of_ours(asking: Asking) -> tuple[TransactionSeen | None, Sequence
     committed = [each for each in known if each.status == "COMMITTED" and each.kind != "DELETE"]
     if noted is not None and noted not in {each.rid for each in known}:
         with suppress(Amiss):  # the journal may be of another dataset
-            committed.insert(LOOKED_BACK - 1, await asking.sources.stack.transaction(noted))
+            committed.insert(LOOKED_BACK - 1, await asking.sources.branches.transaction(noted))
     for each in committed[:LOOKED_BACK]:
-        if files := await asking.sources.stack.files_in(each.rid):
+        if files := await asking.sources.contents.files_in(each.rid):
             return each, files
     return None, ()
 
@@ -60,15 +59,15 @@ def shown(asking: Asking) -> Evidence:
     learned = asking.learned
     found: list[tuple[str, str]] = []
     for each in learned.transactions[:3]:
-        told = f"{each.kind} {each.status}, {timestamp(each.closed or each.created)}"
+        told = f"{each.kind} {each.status}, {timestamp(each.last_at)}"
         found.append((each.rid, told))
     if learned.files is not None:
         counts = ", ".join(f"{count:,} .{end}" for end, count in learned.files.endings.items())
         more = "" if learned.files.is_whole else ", and more"
         found.append(("files", f"{counts or 'none'}{more}"))
     if learned.committed is not None:
-        at = learned.committed.closed or learned.committed.created
-        found.append(("last commit", f"{timestamp(at)}, {lasting(asking.now() - at)} ago"))
+        at = learned.committed.last_at
+        found.append(("last commit", f"{timestamp(at)}, {asking.since(at)} ago"))
     return tuple(found)
 
 
@@ -77,9 +76,9 @@ def waiting_too_long(asking: Asking) -> tuple[str, str] | None:
     condition, committed = asking.learned.condition, asking.learned.committed
     if condition is None or condition.oldest is None:
         return None
-    waits = asking.now() - condition.oldest
-    at = None if committed is None else committed.closed or committed.created
-    gap = waits if at is None else min(waits, asking.now() - at)
+    gap = asking.now() - condition.oldest
+    if committed is not None:
+        gap = min(gap, asking.now() - committed.last_at)
     if gap <= GAP_MAX:
         return None
     to_do = (
@@ -89,8 +88,9 @@ def waiting_too_long(asking: Asking) -> tuple[str, str] | None:
         else "Nobody serves this journal: start it (atlas serve), and they go out."
     )
     reason = (
-        f"{condition.waiting.exports:,} exports wait, the oldest for {lasting(waits)}, and "
-        f"nothing was committed for {lasting(gap)}."
+        f"{condition.waiting.exports:,} exports wait, the oldest for "
+        f"{asking.since(condition.oldest)}, and nothing was committed for "
+        f"{lasting(gap.total_seconds())}."
     )
     return reason, to_do
 

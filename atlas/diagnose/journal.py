@@ -1,7 +1,6 @@
 """Step 5: is what was accepted safe, does it balance, and is there room for more?"""
 
 from collections.abc import Callable
-from datetime import timedelta
 
 from atlas.core.diagnosis import Evidence, Finding, failed, passed, unknown
 from atlas.core.sights import Condition
@@ -45,6 +44,8 @@ async def journal(asking: Asking) -> Finding:
 def shown(asking: Asking, found: Condition) -> Evidence:
     free = "" if found.disk_free is None else f"{found.disk_free / MIB:,.0f} MiB"
     by = "this service" if asking.serves else "nobody"
+    oldest = found.oldest
+    age = "nothing waits" if oldest is None else f"waits for {asking.since(oldest)}"
     least = f", at least {found.disk_free_min / MIB:,.0f} MiB" if free else ""
     return (
         ("place", f"{found.place}, {found.bytes / MIB:,.1f} MiB, held by {by}"),
@@ -52,24 +53,10 @@ def shown(asking: Asking, found: Condition) -> Evidence:
         ("waiting", f"{found.waiting.exports:,} of {found.room.exports:,} exports"),
         ("bytes", f"{found.waiting.bytes / MIB:,.1f} of {found.room.bytes / MIB:,.0f} MiB"),
         ("disk", f"{free} free{least}" if free else "none"),
-        ("oldest", age(asking, found)),
+        ("oldest", age),
         ("set aside", f"{found.set_aside.exports:,}"),
         *((f"set aside: {why}", f"{count:,}") for why, count in found.aside.items()),
     )
-
-
-def age(asking: Asking, found: Condition) -> str:
-    if found.oldest is None:
-        return "nothing waits"
-    return f"waits for {lasting(asking.now() - found.oldest)}"
-
-
-def lasting(time: timedelta) -> str:
-    seconds = max(time.total_seconds(), 0)
-    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds // size:.0f} {unit}"
-    return f"{seconds:.0f} seconds"
 
 
 Reason = tuple[str, str] | None

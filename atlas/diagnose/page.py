@@ -1,14 +1,11 @@
 """The page that used to be written by hand when exports had stopped, under the same headings."""
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from atlas.core.diagnosis import Evidence, Section, Step
 from atlas.core.messages import Entry
 from atlas.core.names import timestamp
-from atlas.core.sights import TransactionSeen
-from atlas.diagnose.asking import Asking, plain
-from atlas.diagnose.journal import lasting
+from atlas.diagnose.asking import NOT_SET, Asking, plain
 
 API = "/api/v1/healthkit"
 STATUSES = (
@@ -37,7 +34,7 @@ def sections(asking: Asking, steps: Sequence[Step], version: str) -> tuple[Secti
         Section(
             "Dataset target",
             (
-                ("Foundry", plain(target.host) or "not set"),
+                ("Foundry", plain(target.host)),
                 ("dataset", target.dataset_rid),
                 ("branch", target.branch),
                 ("files", f"{target.file_format}, {target.file_layout}"),
@@ -46,10 +43,10 @@ def sections(asking: Asking, steps: Sequence[Step], version: str) -> tuple[Secti
         Section(
             "Authentication",
             (
-                ("issuer", plain(auth0.issuer) or "not set"),
+                ("issuer", plain(auth0.issuer)),
                 ("audience", auth0.audience),
                 ("scope", auth0.required_scope or "none is required"),
-                ("Foundry client", target.client_id or "not set"),
+                ("Foundry client", target.client_id or NOT_SET),
             ),
         ),
         Section("App", app(asking)),
@@ -61,8 +58,8 @@ def sections(asking: Asking, steps: Sequence[Step], version: str) -> tuple[Secti
 
 def service(asking: Asking, version: str) -> Evidence:
     runs = "runs" if asking.serves else "does not run with these settings"
-    edge = asking.learned.version or "not known"
-    return (("Atlas", f"{version}, {runs}"), ("at the address", f"version {edge}"))
+    there = f"version {known(asking.learned.version)}"
+    return (("Atlas", f"{version}, {runs}"), ("at the address", there))
 
 
 def app(asking: Asking) -> Evidence:
@@ -77,7 +74,9 @@ def app(asking: Asking) -> Evidence:
 def refused(asking: Asking) -> str:
     if not asking.serves:
         return "not known: no service runs"
-    return ", ".join(f"{count:,} {code}" for code, count in asking.refusals) or "nothing"
+    if not asking.refusals:
+        return "nothing"
+    return ", ".join(f"{count:,} {code}" for code, count in asking.refusals)
 
 
 def last_upload(asking: Asking) -> Evidence:
@@ -89,7 +88,7 @@ def last_upload(asking: Asking) -> Evidence:
     if committed is None:
         return (("result", "none is known"),)
     return (
-        ("time", timestamp(closed(committed))),
+        ("time", timestamp(committed.last_at)),
         ("transaction", committed.rid),
         ("result", "committed; this journal does not know of what"),
     )
@@ -97,21 +96,21 @@ def last_upload(asking: Asking) -> Evidence:
 
 def noted(asking: Asking, entry: Entry) -> Evidence:
     receipt, learned = entry.receipt, asking.learned
-    known = [*learned.transactions, *([learned.committed] if learned.committed else [])]
-    seen = next((each for each in known if each.rid == receipt.transaction), None)
-    at = f"{timestamp(receipt.at)} (accepted)" if seen is None else timestamp(closed(seen))
+    there = [*learned.transactions, *([learned.committed] if learned.committed else [])]
+    seen = next((each for each in there if each.rid == receipt.transaction), None)
+    at = f"{timestamp(receipt.at)} (accepted)" if seen is None else timestamp(seen.last_at)
     return (
         ("time", at),
         ("records", f"{receipt.ingested:,}, and {receipt.rejected:,} rejected"),
         ("user", entry.user),
-        ("transaction", receipt.transaction or "not known"),
-        ("file", receipt.path or "not known"),
+        ("transaction", known(receipt.transaction)),
+        ("file", known(receipt.path)),
         ("result", "committed" if seen is None else seen.status.lower()),
     )
 
 
-def closed(transaction: TransactionSeen) -> datetime:
-    return transaction.closed or transaction.created
+def known(text: str | None) -> str:
+    return "not known" if text is None else text
 
 
 def gap(asking: Asking) -> Evidence:
@@ -119,8 +118,8 @@ def gap(asking: Asking) -> Evidence:
     waiting = "not known" if condition is None else f"{condition.waiting.exports:,} exports"
     if committed is None:
         return (("last commit", "none is known"), ("waiting", waiting))
-    ago = lasting(asking.now() - closed(committed))
-    return (("last commit", f"{ago} ago"), ("waiting", waiting))
+    ago = f"{asking.since(committed.last_at)} ago"
+    return (("last commit", ago), ("waiting", waiting))
 
 
 def next_steps(steps: Sequence[Step]) -> Evidence:

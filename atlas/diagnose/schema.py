@@ -17,8 +17,8 @@ FIX = "atlas diagnose --fix-schema gives it the schema of 21 columns."
 
 
 async def schema(asking: Asking) -> Finding:
-    stack, files = asking.sources.stack, asking.learned.files
-    found = await stack.schema()
+    schemas, files = asking.sources.schemas, asking.learned.files
+    found = await schemas.schema()
     endings = files.endings if files is not None else {}
     ndjson, parquet = endings.get("ndjson", 0), endings.get("parquet", 0)
     evidence: Evidence = (
@@ -33,7 +33,7 @@ async def schema(asking: Asking) -> Finding:
         return failed("Parquet files stand there, and no schema.", FIX, evidence)
     if found is None:
         return passed("There is no schema, as NDJSON wants it.", evidence, HOW)
-    if (ndjson or parquet) and not await stack.is_readable():
+    if (ndjson or parquet) and not await schemas.is_readable():
         return unreadable(ndjson, evidence)
     if differences := unlike(found):
         to_do = FIX if wants_parquet else "Let the schema have the 21 columns of the README."

@@ -37,7 +37,7 @@ class Living(Struct):
 
 class Check(Struct):
     ok: bool
-    reason: str | None = None
+    reason: str = "no reason"
 
 
 class Ready(Struct):
@@ -83,14 +83,11 @@ class HttpFront:
             raise self._somebody_else(answer) from error
         ready = await self._get("/health/ready")
         try:
-            checks = msgspec.json.decode(ready.body, type=Ready).checks
+            found = msgspec.json.decode(ready.body, type=Ready).checks
         except NOT_JSON as error:
             raise self._somebody_else(ready) from error
-        failing = {
-            name: None if check.ok else check.reason or "no reason"
-            for name, check in checks.items()
-        }
-        return Health(living.version[:SHOWN_MAX], seconds, failing)
+        checks = {name: None if check.ok else check.reason for name, check in found.items()}
+        return Health(living.version[:SHOWN_MAX], seconds, checks)
 
     async def certificate(self) -> Certificate | None:
         url = URL(self._url)

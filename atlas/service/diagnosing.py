@@ -64,7 +64,8 @@ async def sources(
         front.reached(url, time.monotonic) as door,
         inspected(settings, now) as stack,
     ):
-        yield Sources(issuer, door, checkup, stack, errands)
+        parts = stack.access, stack.branches, stack.contents, stack.schemas
+        yield Sources(issuer, door, checkup, *parts, errands)
 
 
 @asynccontextmanager
@@ -78,21 +79,26 @@ async def inspected(
         yield found
 
 
-async def old_json(settings: Settings, now: ports.Clock = wall) -> Sequence[str]:
-    """The files that the service before Atlas wrote. Raises FoundryError."""
+@asynccontextmanager
+async def granted(
+    settings: Settings, now: ports.Clock = wall
+) -> AsyncIterator[foundry.FoundryInspection]:
+    """One that gives us a token. Raises FoundryError for what is amiss, then or later."""
     async with inspected(settings, now) as stack:
         try:
-            await stack.grant()
-            return await stack.old_json()
+            await stack.access.grant()
+            yield stack
         except Amiss as amiss:
             raise FoundryError(f"{amiss} {amiss.finding.to_do}") from amiss
+
+
+async def old_json(settings: Settings, now: ports.Clock = wall) -> Sequence[str]:
+    """The files that the service before Atlas wrote. Raises FoundryError."""
+    async with granted(settings, now) as stack:
+        return await stack.contents.old_json()
 
 
 async def fix_schema(settings: Settings) -> None:
     """Give the dataset the schema of our rows as Parquet. Raises FoundryError."""
-    async with inspected(settings) as stack:
-        try:
-            await stack.grant()
-            await stack.put_schema(COLUMNS)
-        except Amiss as amiss:
-            raise FoundryError(f"{amiss} {amiss.finding.to_do}") from amiss
+    async with granted(settings) as stack:
+        await stack.schemas.put_schema(COLUMNS)

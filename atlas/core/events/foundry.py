@@ -19,6 +19,7 @@ Operation = Literal[
     "file",
     "content",
     "remove",
+    "inspect",
 ]
 
 

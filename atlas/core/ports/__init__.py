@@ -14,7 +14,15 @@ from atlas.core.ports.foundry import (
     TransactionState,
     Turn,
 )
-from atlas.core.ports.inspection import Checkup, Front, Issuer, Stack
+from atlas.core.ports.inspection import (
+    Access,
+    Branches,
+    Checkup,
+    Contents,
+    Front,
+    Issuer,
+    Schemas,
+)
 from atlas.core.ports.journal import (
     Aside,
     Attempts,
@@ -35,13 +43,16 @@ from atlas.core.ports.surroundings import (
 
 __all__ = [
     "SEEN_SECONDS_MAX",
+    "Access",
     "Aside",
     "Attempts",
     "Branch",
+    "Branches",
     "Bytes",
     "Checkup",
     "Clock",
     "Compute",
+    "Contents",
     "Dataset",
     "Errands",
     "Folders",
@@ -57,7 +68,7 @@ __all__ = [
     "PersonRecords",
     "Receipts",
     "Replays",
-    "Stack",
+    "Schemas",
     "TransactionState",
     "Turn",
 ]

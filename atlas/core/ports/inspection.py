@@ -65,8 +65,8 @@ class Checkup(Protocol):
         ...
 
 
-class Stack(Protocol):
-    """Foundry, to look at; nothing that is asked here changes anything, but for `put_schema`."""
+class Access(Protocol):
+    """Foundry, as our client may ask it."""
 
     async def grant(self) -> Grant:
         """A fresh token."""
@@ -77,6 +77,10 @@ class Stack(Protocol):
 
     async def scopes(self) -> None:
         """Returns when the token may read and write datasets, wherever we have a role."""
+
+
+class Branches(Protocol):
+    """The dataset, and what has become of its branch."""
 
     async def dataset(self) -> str:
         """Its name."""
@@ -92,6 +96,10 @@ class Stack(Protocol):
         """The last ones of the branch, newest first."""
         ...
 
+
+class Contents(Protocol):
+    """What stands on the branch."""
+
     async def files(self) -> FilesSeen: ...
 
     async def files_in(self, transaction: str) -> Sequence[FileSeen]:
@@ -105,10 +113,14 @@ class Stack(Protocol):
     async def content(self, file: FileSeen) -> bytes | None:
         """What a reader of the branch gets; None when it is there no more."""
 
+
+class Schemas(Protocol):
+    """What the files of the branch are read by."""
+
     async def schema(self) -> Sequence[Column] | None: ...
 
     async def put_schema(self, columns: Sequence[Column]) -> None:
-        """For files that are Parquet."""
+        """For files that are Parquet. Nothing else of an inspection changes anything."""
 
     async def is_readable(self) -> bool:
         """Whether Foundry makes a table of the files by the schema."""

@@ -139,7 +139,7 @@ class Judge:
             told = "absent" if expires is None else "no time"
             yield bad("exp", told, "It never expires.", LOG_IN)
         elif expires <= int(now) - LEEWAY_SECONDS:
-            why = f"It has expired {lasting(now - expires)} ago."
+            why = f"It has expired {names.lasting(now - expires)} ago."
             yield bad("exp", moment(expires), why, f"Let the app get a fresh one. {CLOCK}")
         else:
             yield good("exp", moment(expires))
@@ -227,11 +227,3 @@ def moment(seconds: float) -> str:
         return names.timestamp(datetime.fromtimestamp(seconds, UTC))
     except (ValueError, OverflowError, OSError):
         return "no time that there is"
-
-
-def lasting(seconds: float) -> str:
-    """In the largest unit of which there is more than one."""
-    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds // size:.0f} {unit}"
-    return f"{seconds:.0f} seconds"

@@ -18,7 +18,6 @@ from atlas.outside.auth0.keys import FETCH_SECONDS, JWKS_BYTES_MAX, Jwks, addres
 from atlas.outside.network import UNREACHED, ahead_seconds, host_of, sent_on, unreached
 
 SETTING = "AUTH0_DOMAIN"
-NOT_SET = Amiss(f"{SETTING} is not set.", f"Set {SETTING} to the tenant: atlas.eu.auth0.com")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,8 @@ class Auth0Inspection:
 
     async def look(self) -> Issued:
         if not self._issuer:
-            raise NOT_SET
+            to_do = f"Set {SETTING} to the tenant: atlas.eu.auth0.com"
+            raise Amiss(f"{SETTING} is not set.", to_do)
         began = time.monotonic()
         answer = await self._get(address(self._issuer))
         seconds = time.monotonic() - began

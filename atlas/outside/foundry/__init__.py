@@ -1,7 +1,7 @@
 """Foundry, spoken to over its public API (v2).
 
-`token.py` is who we are, `door.py` when we may ask, `calls.py` how, `dataset.py` what: it answers
-the ports Dataset and History. `inspection.py` looks at all of it.
+`token.py` is who we are, `door.py` when we may ask, `calls.py` how, `refusals.py` what a no means,
+`dataset.py` what: it answers the ports Dataset and History. `inspection.py` looks at all of it.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -15,7 +15,14 @@ from atlas.core.ports import Clock
 from atlas.outside.foundry.calls import Calls
 from atlas.outside.foundry.dataset import FoundryDataset
 from atlas.outside.foundry.door import Door
-from atlas.outside.foundry.inspection import FoundryInspection
+from atlas.outside.foundry.inspection import (
+    FoundryAccess,
+    FoundryBranches,
+    FoundryContents,
+    FoundryInspection,
+    FoundrySchemas,
+    Questions,
+)
 from atlas.outside.foundry.token import Credentials, FoundryToken
 
 __all__ = [
@@ -79,4 +86,10 @@ async def inspected(
         token = FoundryToken(session, credentials, INSPECTION_SECONDS, lambda _: None)
         door = Door(elapsed, lambda: 0.0, INSPECTION_CALLS)
         calls = Calls(session, token, place.host, INSPECTION_SECONDS, door, lambda _: None)
-        yield FoundryInspection(session, calls, credentials, place.dataset_rid, place.branch, now)
+        asked = Questions(calls, place.dataset_rid, place.branch, credentials.client_id)
+        yield FoundryInspection(
+            FoundryAccess(session, credentials, asked, now),
+            FoundryBranches(asked),
+            FoundryContents(asked),
+            FoundrySchemas(asked),
+        )

@@ -26,6 +26,7 @@ from atlas.outside.foundry.door import Door
 from atlas.outside.foundry.token import FoundryToken
 
 T = TypeVar("T")
+Method = Literal["GET", "POST", "PUT", "DELETE"]
 
 WAIT_SECONDS_MAX = 10.0  # longer than that is the uploader's to wait
 RETRY_AFTER_MAX = 900.0
@@ -50,7 +51,7 @@ class Call:
     """
 
     operation: Operation
-    method: Literal["GET", "POST", "PUT", "DELETE"]
+    method: Method
     path: str
     query: Mapping[str, str] | None = None
     body: Bytes | None = None

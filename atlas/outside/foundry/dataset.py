@@ -20,21 +20,13 @@ from atlas.core.people import Standing
 from atlas.core.ports import SEEN_SECONDS_MAX, Bytes, TransactionState
 from atlas.outside.foundry.calls import Answer, Call, Calls
 from atlas.outside.foundry.door import MINUTE_SECONDS
+from atlas.outside.foundry.refusals import expect
 
 NDJSON, OCTETS = "application/x-ndjson", "application/octet-stream"
 CLOCKS_SECONDS = 10.0  # how far Foundry's clocks may be apart; and a Date has whole seconds
 ATTEMPT_CALLS = 4  # to begin: a token and the call, and both again when the token was refused
 ATTEMPT_TURNS = 2  # and each time it may have to wait for a call that is allowed
 PAGE_SIZE = "1000"
-TO_DO = {
-    "DatasetNotFound": "it does not know the dataset, or our client has no role on it",
-    "BranchNotFound": "it does not know the branch: is FOUNDRY_BRANCH right?",
-    "ApiUsageDenied": "our client lacks a scope of the API",
-    "CreateTransactionPermissionDenied": "our client may not write to the dataset: give it a role",
-    "CommitTransactionPermissionDenied": "our client may not write to the dataset: give it a role",
-    "AbortTransactionPermissionDenied": "our client may not write to the dataset: give it a role",
-    "UploadFilePermissionDenied": "our client may not write to the dataset: give it a role",
-}
 NO_FILE = frozenset({"FileNotFound", "FileNotFoundOnBranch"})
 OF_ONE_FILE = "InvalidFilePath"  # what else is refused would be so of any file
 
@@ -230,15 +222,3 @@ class FoundryDataset:
 
     def _on_branch(self) -> dict[str, str]:
         return {"branchName": self._branch}
-
-
-def expect(answer: Answer) -> Answer:
-    """An answer of success. Raises FoundryError, with what to do where we know it."""
-    if answer.status in {200, 204}:
-        return answer
-    name = answer.error.error_name
-    if name in TO_DO:
-        raise FoundryError(f"Foundry answers {answer.status} {name}: {TO_DO[name]}.")
-    if answer.status == 404 and not name:
-        raise FoundryError("Foundry does not know the address: is FOUNDRY_HOST right?")
-    raise FoundryError(f"Foundry answers {answer.status}.")

@@ -6,6 +6,7 @@ Every call is made once: what is told is how Foundry is now. Nothing is changed 
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, TypeVar
 from urllib.parse import quote
@@ -18,9 +19,9 @@ from atlas.core.diagnosis import Amiss
 from atlas.core.errors import FoundryError
 from atlas.core.ports import Clock, TransactionState
 from atlas.core.sights import Column, FileSeen, FilesSeen, Grant, TransactionSeen
-from atlas.outside.foundry.amiss import no_token, refused
-from atlas.outside.foundry.calls import Answer, Call, Calls
+from atlas.outside.foundry.calls import Answer, Call, Calls, Method
 from atlas.outside.foundry.dataset import NO_FILE, PAGE_SIZE, Branch, Files
+from atlas.outside.foundry.refusals import expect, no_token, shown
 from atlas.outside.foundry.token import Credentials, answered, token_in
 from atlas.outside.network import UNREACHED, ahead_seconds, unreached
 
@@ -69,23 +70,72 @@ class Schema(Struct, frozen=True):
     schema: FieldList
 
 
-class FoundryInspection:
-    """Answers `ports.Stack`."""
+class Questions:
+    """Each is asked once; what is amiss with its answer is raised as Amiss."""
+
+    def __init__(self, calls: Calls, rid: str, branch: str, client_id: str) -> None:
+        self._calls = calls
+        self._client_id = client_id
+        self._home = f"/datasets/{quote(rid, safe='')}"
+        self.branch_path = f"/branches/{quote(branch, safe='')}"
+        self.on_branch = {"branchName": branch}
+
+    async def get(self, kind: type[T], path: str, query: Mapping[str, str] | None = None) -> T:
+        return self.read(await self.ask(self.call("GET", path, query)), kind)
+
+    def call(
+        self, method: Method, path: str, query: Mapping[str, str] | None = None, size: int = 0
+    ) -> Call:
+        """About the dataset; `size` is that of a large answer."""
+        return Call("inspect", method, self._home + path, query, answer_bytes=size)
+
+    async def ask(self, call: Call) -> Answer:
+        """Any answer, of failure too."""
+        try:
+            return await self.reach(call)
+        except FoundryError as error:
+            raise Amiss(str(error), error.to_do) from error
+
+    async def reach(self, call: Call) -> Answer:
+        """The same. Raises FoundryError when Foundry is there, and has no answer."""
+        try:
+            return await self._calls.ask_once(call)
+        except FoundryError as error:
+            if isinstance(error.__cause__, UNREACHED):
+                raise unreached(error.__cause__, self._calls.host, SETTING) from error
+            raise
+
+    def expect(self, answer: Answer) -> Answer:
+        try:
+            return expect(answer)
+        except FoundryError as error:
+            name = shown(answer.error.error_name)
+            seen = (("answer", f"{answer.status} {name}".rstrip()), ("client", self._client_id))
+            raise Amiss(str(error), error.to_do, seen) from error
+
+    def read(self, answer: Answer, kind: type[T]) -> T:
+        try:
+            return self.expect(answer).read(kind)
+        except FoundryError as error:
+            raise Amiss(
+                "What answers is no Foundry: it is not what its API says.",
+                f"Is {SETTING} right? Does a proxy answer in its place?",
+            ) from error
+
+
+class FoundryAccess:
+    """Answers `ports.Access`."""
 
     def __init__(
         self,
         session: aiohttp.ClientSession,
-        calls: Calls,
         credentials: Credentials,
-        rid: str,
-        branch: str,
+        questions: Questions,
         now: Clock,
     ) -> None:
         self._session = session
-        self._calls = calls
         self._credentials = credentials
-        self._home = f"/datasets/{quote(rid, safe='')}"
-        self._branch = branch
+        self._questions = questions
         self._now = now
         self._ahead: float | None = None
 
@@ -115,25 +165,41 @@ class FoundryInspection:
 
     async def scopes(self) -> None:
         """Asked with calls that need them, and change nothing: nobody has that transaction."""
-        nobodys = f"{self._home}/transactions/{NOBODYS}/abort"
-        for call in (Call("look", "GET", self._home), Call("look", "POST", nobodys)):
-            answer = await self._ask(call)
+        questions = self._questions
+        abort = questions.call("POST", f"/transactions/{NOBODYS}/abort")
+        for call in (questions.call("GET", ""), abort):
+            answer = await questions.ask(call)
             if answer.error.error_name == "ApiUsageDenied":
-                raise refused(answer, self._credentials.client_id)
+                questions.expect(answer)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundryBranches:
+    """Answers `ports.Branches`."""
+
+    questions: Questions
 
     async def dataset(self) -> str:
-        return (await self._get(Named, "")).name
+        return (await self.questions.get(Named, "")).name
 
     async def head(self) -> str:
-        return (await self._get(Branch, self._on_branch_path())).transaction_rid
+        return (await self.questions.get(Branch, self.questions.branch_path)).transaction_rid
 
     async def transaction(self, rid: str) -> TransactionSeen:
-        return (await self._get(Transaction, f"/transactions/{quote(rid, safe='')}")).seen()
+        path = f"/transactions/{quote(rid, safe='')}"
+        return (await self.questions.get(Transaction, path)).seen()
 
     async def transactions(self) -> Sequence[TransactionSeen]:
         query = {"preview": "true", "pageSize": TRANSACTIONS}
-        path = f"{self._on_branch_path()}/transactions"
-        return [each.seen() for each in (await self._get(Transactions, path, query)).data]
+        path = f"{self.questions.branch_path}/transactions"
+        return [each.seen() for each in (await self.questions.get(Transactions, path, query)).data]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundryContents:
+    """Answers `ports.Contents`."""
+
+    questions: Questions
 
     async def files(self) -> FilesSeen:
         endings, pages, more = Counter[str](), 0, True
@@ -146,8 +212,8 @@ class FoundryInspection:
 
     async def files_in(self, transaction: str) -> Sequence[FileSeen]:
         query = {"startTransactionRid": transaction, "endTransactionRid": transaction}
-        query |= self._on_branch() | {"pageSize": PAGE_SIZE, "pathPrefix": OURS}
-        found = await self._get(Files, "/files", query)
+        query |= self.questions.on_branch | {"pageSize": PAGE_SIZE, "pathPrefix": OURS}
+        found = await self.questions.get(Files, "/files", query)
         return [FileSeen(file.path, int(file.size_bytes)) for file in found.data]
 
     async def old_json(self) -> Sequence[str]:
@@ -159,78 +225,60 @@ class FoundryInspection:
         ]
 
     async def content(self, file: FileSeen) -> bytes | None:
-        address = f"{self._home}/files/{quote(file.path, safe='')}/content"
-        call = Call("look", "GET", address, self._on_branch(), answer_bytes=file.bytes)
-        answer = await self._ask(call)
-        return None if answer.error.error_name in NO_FILE else self._expect(answer).body
-
-    async def schema(self) -> Sequence[Column] | None:
-        answer = await self._ask(Call("look", "GET", f"{self._home}/getSchema", self._on_branch()))
-        if answer.error.error_name in NO_SCHEMA:
-            return None
-        fields = self._read(self._expect(answer), Schema).schema.field_schema_list
-        return [Column(field.name, field.type) for field in fields]
-
-    async def put_schema(self, columns: Sequence[Column]) -> None:
-        fields = tuple(Field(column.kind, column.name) for column in columns)
-        asked = self._on_branch() | {"dataframeReader": READER, "schema": FieldList(fields)}
-        body = msgspec.json.encode(asked)
-        call = Call("look", "PUT", f"{self._home}/putSchema", None, body, "application/json")
-        self._expect(await self._ask(call))
-
-    async def is_readable(self) -> bool:
-        """A table is asked for, of one row; what comes is not looked at."""
-        query = self._on_branch() | {"format": "CSV", "rowLimit": "1"}
-        try:
-            answer = await self._calls.ask_once(
-                Call("look", "GET", f"{self._home}/readTable", query)
-            )
-        except FoundryError as error:
-            if isinstance(error.__cause__, UNREACHED):
-                raise self._amiss(error) from error
-            return False  # ReadTableError is a 500
-        return answer.status == 200
+        path, questions = f"/files/{quote(file.path, safe='')}/content", self.questions
+        call = questions.call("GET", path, questions.on_branch, file.bytes)
+        answer = await questions.ask(call)
+        return None if answer.error.error_name in NO_FILE else questions.expect(answer).body
 
     async def _pages(self, prefix: str) -> AsyncIterator[Files]:
-        query = self._on_branch() | {"pageSize": PAGE_SIZE, "pathPrefix": prefix}
+        query = self.questions.on_branch | {"pageSize": PAGE_SIZE, "pathPrefix": prefix}
         more = True
         while more:
-            page = await self._get(Files, "/files", query)
+            page = await self.questions.get(Files, "/files", query)
             yield page
             more = bool(page.next_page_token)
             query["pageToken"] = page.next_page_token or ""
 
-    async def _get(self, kind: type[T], path: str, query: Mapping[str, str] | None = None) -> T:
-        answer = await self._ask(Call("look", "GET", self._home + path, query))
-        return self._read(self._expect(answer), kind)
 
-    async def _ask(self, call: Call) -> Answer:
+@dataclass(frozen=True, slots=True)
+class FoundrySchemas:
+    """Answers `ports.Schemas`."""
+
+    questions: Questions
+
+    async def schema(self) -> Sequence[Column] | None:
+        questions = self.questions
+        answer = await questions.ask(questions.call("GET", "/getSchema", questions.on_branch))
+        if answer.error.error_name in NO_SCHEMA:
+            return None
+        fields = questions.read(answer, Schema).schema.field_schema_list
+        return [Column(field.name, field.type) for field in fields]
+
+    async def put_schema(self, columns: Sequence[Column]) -> None:
+        fields = tuple(Field(column.kind, column.name) for column in columns)
+        asked = self.questions.on_branch | {"dataframeReader": READER, "schema": FieldList(fields)}
+        call = replace(
+            self.questions.call("PUT", "/putSchema"),
+            body=msgspec.json.encode(asked),
+            content_type="application/json",
+        )
+        self.questions.expect(await self.questions.ask(call))
+
+    async def is_readable(self) -> bool:
+        """A table is asked for, of one row; what comes is not looked at."""
+        query = self.questions.on_branch | {"format": "CSV", "rowLimit": "1"}
         try:
-            return await self._calls.ask_once(call)
-        except FoundryError as error:
-            raise self._amiss(error) from error
+            answer = await self.questions.reach(self.questions.call("GET", "/readTable", query))
+        except FoundryError:
+            return False  # ReadTableError is a 500
+        return answer.status == 200
 
-    def _amiss(self, error: FoundryError) -> Amiss:
-        if isinstance(error.__cause__, UNREACHED):
-            return unreached(error.__cause__, self._calls.host, SETTING)
-        return Amiss(str(error), f"Try again in a minute; if it stays so, is {SETTING} right?")
 
-    def _expect(self, answer: Answer) -> Answer:
-        if answer.status not in {200, 204}:
-            raise refused(answer, self._credentials.client_id)
-        return answer
+@dataclass(frozen=True, slots=True)
+class FoundryInspection:
+    """All that is looked at, in this order."""
 
-    def _read(self, answer: Answer, kind: type[T]) -> T:
-        try:
-            return answer.read(kind)
-        except FoundryError as error:
-            raise Amiss(
-                "What answers is no Foundry: it is not what its API says.",
-                f"Is {SETTING} right? Does a proxy answer in its place?",
-            ) from error
-
-    def _on_branch(self) -> dict[str, str]:
-        return {"branchName": self._branch}
-
-    def _on_branch_path(self) -> str:
-        return f"/branches/{quote(self._branch, safe='')}"
+    access: FoundryAccess
+    branches: FoundryBranches
+    contents: FoundryContents
+    schemas: FoundrySchemas
