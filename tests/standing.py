@@ -125,9 +125,11 @@ class Serving:
     system: System
     atlas: service.Service
 
-    async def diagnosed(self, token: str | None = None, url: str | None = None) -> Diagnosis:
+    async def diagnosed(
+        self, token: str | None = None, url: str | None = None, **headers: str
+    ) -> Diagnosis:
         body = msgspec.json.encode(Asked(token, url))
-        answer = await self.asked("/diagnose", body)
+        answer = await self.asked("/diagnose", body, **headers)
         assert answer.status == 200
         return msgspec.convert(answer.body, Diagnosis)
 

@@ -4,10 +4,12 @@ import os
 
 import pytest
 
+from atlas.core.diagnosis import Amiss
 from atlas.core.errors import CannotStart
 from atlas.outside.sqlite.disk import kind
 from atlas.outside.sqlite.disk.kind import NETWORKED, kind_of
 from atlas.outside.sqlite.journal import opened
+from atlas.outside.sqlite.look import JournalLook
 from atlas.outside.sqlite.room import Bounds
 
 MOUNTS = """\
@@ -34,14 +36,26 @@ def test_a_disk_is_a_disk(name):
     assert not NETWORKED.match(name)
 
 
-def test_a_journal_there_is_refused_and_nothing_is_made(tmp_path, monkeypatch):
+@pytest.fixture
+def share(tmp_path, monkeypatch):
+    """The folder lies on one, as it seems: there is none to be had in a test."""
     device = tmp_path.stat().st_dev
-    share = tmp_path / "mountinfo"
-    share.write_text(f"9 1 {os.major(device)}:{os.minor(device)} / / rw - nfs4 server:/ rw\n")
-    monkeypatch.setattr(kind, "MOUNTS", share)  # there is no share to be had in a test
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(f"9 1 {os.major(device)}:{os.minor(device)} / / rw - nfs4 server:/ rw\n")
+    monkeypatch.setattr(kind, "MOUNTS", mounts)
+    return tmp_path
+
+
+def test_a_journal_there_is_refused_and_nothing_is_made(share):
     with (
         pytest.raises(CannotStart, match=r"nfs4.*ATLAS_JOURNAL"),
-        opened(tmp_path / "journal", Bounds(free_bytes=0)),
+        opened(share / "journal", Bounds(free_bytes=0)),
     ):
         pass
-    assert list(tmp_path.iterdir()) == [share]
+    assert [each.name for each in share.iterdir()] == ["mountinfo"]
+
+
+async def test_a_journal_there_is_amiss_to_whoever_looks_at_it(share):
+    (share / "journal").touch()
+    with pytest.raises(Amiss, match="over a network"):
+        await JournalLook(share / "journal", Bounds(), ()).condition()

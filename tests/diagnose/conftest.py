@@ -1,0 +1,11 @@
+"""Stand-ins, and settings that lead to them."""
+
+import pytest
+
+from tests.standing import standing
+
+
+@pytest.fixture
+async def system(tmp_path):
+    async with standing(tmp_path) as found:
+        yield found

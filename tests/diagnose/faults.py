@@ -1,0 +1,59 @@
+"""What can be wrong, each by a function that makes it so."""
+
+from atlas.core.rows import Header, flatten
+from tests.standing import first_failing, step
+
+RAW = "healthkit/raw/auth0|ada/2025-01-01T00-00-00-000Z"
+NOBODY = "http://nowhere.invalid"
+ROW = flatten([b'{"uuid":"a"}'], Header("ada", "", "", "")).ndjson  # as Atlas writes it
+
+
+def given(**changes):
+    """Settings."""
+
+    async def change(system):
+        for name, value in changes.items():
+            setattr(system, name, value)
+
+    return change
+
+
+def switched(**switches):
+    """The stand-in of Foundry."""
+
+    async def change(system):
+        for name, value in switches.items():
+            setattr(system.foundry.switches, name, value)
+
+    return change
+
+
+def faulty(call, fault="status", **more):
+    async def change(system):
+        system.fault(call, fault, count=0, **more)
+
+    return change
+
+
+def committed(path, content):
+    async def change(system):
+        system.committed(path, content)
+
+    return change
+
+
+async def foreign(system):
+    system.foundry.branches.begin(system.dataset, "master", "UPDATE", owner="foreign")
+
+
+async def parquet(system):
+    system.format = "parquet"
+    system.committed("healthkit/groups/a.parquet", b"PAR1")
+
+
+async def named(system, number, reason):
+    """The first step that fails is this, and it says so."""
+    found = await system.diagnosed()
+    assert first_failing(found) == number, found
+    assert reason in step(found, number).reason
+    assert step(found, number).to_do

@@ -1,0 +1,180 @@
+"""Steps 1 to 3: the clock, who issues tokens, and a token that was given."""
+
+import ssl
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.test_utils import TestServer
+
+from atlas.local.auth0 import Clock, Outage
+from atlas.outside.network import unreached
+from tests.certificates import self_signed
+from tests.diagnose.faults import NOBODY, given, named, switched
+from tests.standing import HOST, first_failing, step
+
+CANARY = "canary-of-a-person"
+
+
+other_clock = switched(clock_ahead_seconds=-40)
+
+
+async def hour_off(system):
+    system.foundry.switches.clock_ahead_seconds = 3_600
+    system.tenant.clock = Clock(3_600)
+
+
+def outage(status):
+    async def change(system):
+        system.tenant.outage = Outage(status=status)
+
+    return change
+
+
+FAULTS = [
+    pytest.param(hour_off, 1, "Our clock is wrong", id="our clock is an hour off"),
+    pytest.param(other_clock, 1, "clock of Foundry", id="the clock of Foundry is off"),
+    pytest.param(given(issuer=""), 2, "AUTH0_DOMAIN is not set", id="no issuer"),
+    pytest.param(given(issuer=f"{NOBODY}/"), 2, "nobody knows", id="no such issuer"),
+    pytest.param(given(issuer=f"http://{HOST}:1/"), 2, "refuses", id="nobody listens there"),
+    pytest.param(given(issuer="nonsense"), 2, "no address", id="an issuer that is no URL"),
+    pytest.param(outage("html"), 2, "no JWKS (text/html)", id="HTML instead of keys"),
+    pytest.param(outage("no keys"), 2, "no key that we take", id="keys of another kind"),
+    pytest.param(outage("cut"), 2, "without a whole answer", id="the issuer hangs up"),
+    pytest.param(outage(404), 2, "no keys at", id="another tenant's name"),
+    pytest.param(outage(302), 2, "sends us on", id="the issuer redirects"),
+    pytest.param(outage(503), 2, "answers 503", id="the issuer is down"),
+]
+
+
+@pytest.mark.parametrize(("fault", "number", "reason"), FAULTS)
+async def test_a_fault_of_the_issuer_is_named(system, fault, number, reason):
+    await fault(system)
+
+    await named(system, number, reason)
+
+
+async def test_a_certificate_that_signs_itself_is_named(system, tmp_path):
+    there = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    there.load_cert_chain(*self_signed(tmp_path))
+    server = TestServer(web.Application(), scheme="https")
+    await server.start_server(ssl=there)
+    system.issuer = f"https://{HOST}:{server.port}/"
+    found = await system.diagnosed()
+    await server.close()
+
+    assert first_failing(found) == 2
+    assert "signed itself" in step(found, 2).reason
+    assert "SSL_CERT_FILE" in step(found, 2).to_do
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (18, "signed itself"),
+        (20, "not known here"),
+        (10, "has expired"),
+        (9, "not valid yet"),
+        (62, "another name"),
+        (1, "not believed"),
+    ],
+)
+def test_a_certificate_is_refused_by_kind(code, reason):
+    error = ssl.SSLCertVerificationError(1, CANARY)
+    error.verify_code = code
+    key = ConnectionKey("a.test", 443, True, True, None, None, None)
+    amiss = unreached(
+        aiohttp.ClientConnectorCertificateError(key, error), "https://a.test", "AUTH0_DOMAIN"
+    )
+
+    assert reason in str(amiss)
+    assert CANARY not in str(amiss)
+
+
+async def test_without_a_token_that_step_is_unknown_and_says_how(system):
+    assert step(await system.diagnosed(), 3).verdict == "unknown"
+    assert "--token" in step(await system.diagnosed(), 3).to_do
+
+
+TOKENS = [
+    pytest.param({"claims": {"aud": "other"}}, "aud", "another audience", id="another audience"),
+    pytest.param({"claims": {"aud": None}}, "aud", "no audience", id="no audience"),
+    pytest.param({"claims": {"iss": "https://b.test/"}}, "iss", "another issuer", id="a tenant"),
+    pytest.param({"expires_in": -7_200}, "exp", "expired 2 hours ago", id="expired"),
+    pytest.param({"claims": {"exp": None}}, "exp", "never expires", id="no end"),
+    pytest.param({"claims": {"exp": "soon"}}, "exp", "never expires", id="an end that is text"),
+    pytest.param({"claims": {"nbf": 4e9}}, "nbf", "not valid yet", id="not yet"),
+    pytest.param({"claims": {"iat": 4e9}}, "iat", "of the future", id="of the future"),
+    pytest.param({"key": "stranger"}, "kid", "no key of this name", id="an unknown kid"),
+    pytest.param({"header": {"kid": None}}, "kid", "names no key", id="no kid"),
+    pytest.param({"header": {"typ": "logout+jwt"}}, "typ", "another kind", id="another kind"),
+    pytest.param({"claims": {"nonce": "n"}}, "kind", "ID token", id="an ID token"),
+    pytest.param(
+        {"claims": {"at_hash": "h", "aud": "app"}}, "kind", "ID token", id="an ID token 2"
+    ),
+    pytest.param({"claims": {"cnf": {"jkt": "k"}}}, "cnf", "DPoP", id="bound to a key"),
+    pytest.param({"sub": None}, "sub", "names nobody", id="no sub"),
+]
+
+
+@pytest.mark.parametrize(("wish", "name", "reason"), TOKENS)
+async def test_a_token_is_taken_apart_and_the_first_bad_claim_is_named(system, wish, name, reason):
+    found = await system.diagnosed(system.token(**wish))
+
+    assert first_failing(found) == 3
+    assert step(found, 3).reason.startswith(f"{name}: ")
+    assert reason in step(found, 3).reason
+    assert dict(step(found, 3).evidence)[name].startswith("BAD: ")
+    assert step(found, 3).to_do
+
+
+async def test_an_issuer_that_lacks_only_its_slash_is_told_so(system):
+    token = system.token(claims={"iss": system.issuer.rstrip("/")})
+
+    assert step(await system.diagnosed(token), 3).reason.startswith("iss: Its issuer has no slash")
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [(0, "form"), (1, "form"), (2, "signature")],
+    ids=["the header", "the claims", "the signature"],
+)
+async def test_a_token_that_was_cut_on_its_way_is_told_so(system, part, name):
+    parts = system.token().split(".")
+    parts[part] = parts[part][: len(parts[part]) // 2 + 1]
+    found = await system.diagnosed(".".join(parts))
+
+    assert step(found, 3).reason.startswith(f"{name}: ")
+
+
+async def test_an_opaque_or_encrypted_or_endless_token_is_told_so(system):
+    assert "no JWT" in step(await system.diagnosed("opaque-and-no-jwt"), 3).reason
+    assert "JWE" in step(await system.diagnosed("a.b.c.d.e"), 3).reason
+    assert "longer" in step(await system.diagnosed("a" * 20_000), 3).reason
+
+
+async def test_all_claims_are_looked_at_even_when_the_first_is_bad(system):
+    token = system.token(expires_in=-7_200, claims={"aud": "other", "nonce": "n"}, sub=None)
+    evidence = dict(step(await system.diagnosed(token), 3).evidence)
+
+    bad = [name for name, value in evidence.items() if value.startswith("BAD")]
+    assert bad == ["kind", "aud", "exp", "sub"]
+    assert evidence["signature"].startswith("ok")
+
+
+async def test_a_required_scope_is_looked_for(system):
+    system.required_scope = "write:healthkit"
+    without = await system.diagnosed(system.token())
+    with_it = await system.diagnosed(system.token(claims={"scope": "openid write:healthkit"}))
+
+    assert "required scope" in step(without, 3).reason
+    assert step(with_it, 3).verdict == "pass"
+
+
+async def test_a_token_whose_keys_are_not_to_be_had_is_unknown_unless_it_is_bad_anyway(system):
+    token, bad = system.token(), system.token(claims={"aud": "other"})
+    system.tenant.outage = Outage()
+
+    assert step(await system.diagnosed(token), 3).verdict == "unknown"
+    assert step(await system.diagnosed(bad), 3).verdict == "fail"

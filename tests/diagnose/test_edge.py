@@ -1,0 +1,102 @@
+"""Step 4: the address that phones use, and what stands in front of Atlas."""
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from tests.diagnose.faults import NOBODY
+from tests.standing import HOST, first_failing, step
+
+
+def proxied(limit: int = 2**40, server: str = "nginx", status: int = 413, **health: object):
+    """Atlas behind something that takes bodies up to a limit."""
+
+    async def living(_request):
+        return web.json_response({"service": "atlas", "version": "9.9"} | health)
+
+    async def ready(_request):
+        why = health.get("not_ready")
+        check = {"ok": why is None} | ({"reason": why} if why else {})
+        return web.json_response({"checks": {"journal": check}}, status=503 if why else 200)
+
+    async def export(request):
+        if request.content_length > limit:
+            if status == 0:
+                request.transport.abort()
+            return web.Response(status=status or 500, text="<html>", headers={"Server": server})
+        id = {"X-Correlation-Id": request.headers["X-Correlation-Id"]}
+        return web.json_response({"error": {"code": "UNAUTHORIZED"}}, status=401, headers=id)
+
+    app = web.Application(client_max_size=2**30)
+    app.router.add_get("/health", living)
+    app.router.add_get("/health/ready", ready)
+    app.router.add_post("/api/v1/healthkit/export", export)
+    return app
+
+
+def answering(status: int, body: str = "<html>", **headers: str):
+    async def answer(_request):
+        return web.Response(status=status, text=body, headers=headers, content_type="text/html")
+
+    app = web.Application()
+    app.router.add_route("*", "/{anywhere:.*}", answer)
+    return app
+
+
+MIB = 1024 * 1024
+
+
+FRONTS = [
+    pytest.param(proxied(MIB), "refuses bodies of 2 MiB (413)", "client_max_body_size", id="1m"),
+    pytest.param(proxied(10 * MIB), "refuses bodies of 32 MiB", "32m", id="10m"),
+    pytest.param(proxied(MIB, status=502), "502 is not its answer", "proxy", id="a proxy's 502"),
+    pytest.param(proxied(MIB, status=0), "connection is cut", "limit", id="cut off"),
+    pytest.param(proxied(not_ready="It is full."), "can accept nothing", "step 5", id="not ready"),
+    pytest.param(answering(200), "it is not Atlas", "--url", id="a page"),
+    pytest.param(answering(404), "answers 404", "--url", id="nothing there"),
+    pytest.param(
+        answering(502, Server="nginx"), "does not reach Atlas", "port", id="Atlas is down"
+    ),
+    pytest.param(
+        answering(301, Location="https://b.test/health"),
+        "sends us on to b.test",
+        "no redirect",
+        id="a redirect",
+    ),
+]
+
+
+@pytest.mark.parametrize(("app", "reason", "to_do"), FRONTS)
+async def test_what_stands_in_front_of_atlas_is_named(system, app, reason, to_do):
+    async with TestServer(app) as server:
+        found = await system.diagnosed(url=str(server.make_url("")))
+
+    assert first_failing(found) == 4
+    assert reason in step(found, 4).reason
+    assert to_do in step(found, 4).to_do
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        (f"http://{HOST}:1", "refuses"),
+        (NOBODY, "nobody knows"),
+        ("nonsense", "no address"),
+        ("ftp://a.test", "no address"),
+        ("http://", "no address"),
+        ("http://a.test:port", "no address"),
+    ],
+)
+async def test_an_address_where_nobody_is_is_named(system, url, reason):
+    found = await system.diagnosed(url=url)
+
+    assert first_failing(found) == 4
+    assert reason in step(found, 4).reason
+
+
+async def test_a_proxy_that_lets_all_through_is_no_failure(system):
+    async with TestServer(proxied()) as server:
+        found = await system.diagnosed(url=str(server.make_url("")))
+
+    assert step(found, 4).verdict == "pass"
+    assert dict(step(found, 4).evidence)["version"] == "9.9"

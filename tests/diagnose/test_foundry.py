@@ -1,0 +1,195 @@
+"""Steps 6 to 11: who we are to Foundry, the dataset and its branch, the rows, who can read them."""
+
+from typing import get_args
+
+import aiohttp
+import anyio
+import pytest
+import stamina
+
+from atlas.local.foundry.faults import CallName
+from tests.diagnose.faults import (
+    NOBODY,
+    RAW,
+    ROW,
+    committed,
+    faulty,
+    foreign,
+    given,
+    named,
+    parquet,
+    switched,
+)
+from tests.standing import first_failing, step
+
+
+async def replaced(system):
+    system.committed(f"{RAW}.ndjson", b"{}\n")
+    system.committed("other.txt", b"", kind="SNAPSHOT")
+
+
+def schema(columns, reader):
+    async def put(system):
+        url = f"{system.stack_host}/api/v2/datasets/{system.dataset}/putSchema"
+        fields = [{"name": name, "type": kind, "nullable": True} for name, kind in columns]
+        body = {"schema": {"fieldSchemaList": fields}, "dataframeReader": reader}
+        token = system.foundry.token(frozenset({"api:datasets-write"}))
+        system.committed("healthkit/raw/ada/a.ndjson", ROW)
+        async with aiohttp.ClientSession() as session:
+            headers = {"Authorization": f"Bearer {token}"}
+            async with session.put(url, json=body, headers=headers) as answer:
+                assert answer.status == 200
+
+    return put
+
+
+FAULTS = [
+    pytest.param(given(stack_host=""), 6, "FOUNDRY_HOST is not set", id="no Foundry"),
+    pytest.param(given(stack_host=NOBODY), 6, "nobody knows", id="no such Foundry"),
+    pytest.param(given(client_secret="old"), 6, "does not accept", id="an old secret"),
+    pytest.param(given(client_secret=""), 6, "SECRET is not set", id="no secret"),
+    pytest.param(faulty("token", "rubbish"), 6, "what is no token", id="no token in the answer"),
+    pytest.param(faulty("token", "html"), 6, "answers 502", id="HTML instead of a token"),
+    pytest.param(
+        switched(withheld_scope="api:datasets-write"), 6, "api:datasets-write", id="a scope"
+    ),
+    pytest.param(
+        switched(withheld_scope="api:datasets-read"), 6, "api:datasets-read", id="another scope"
+    ),
+    pytest.param(switched(is_role_revoked=True), 7, "has no role", id="no role"),
+    pytest.param(given(branch="develop"), 7, "the branch", id="no such branch"),
+    pytest.param(faulty("dataset", "rubbish"), 7, "no Foundry", id="HTML instead of the dataset"),
+    pytest.param(faulty("branch", status=503), 7, "overloaded", id="Foundry is overloaded"),
+    pytest.param(foreign, 8, "somebody else", id="a foreign transaction"),
+    pytest.param(switched(is_reader=True), 9, "give it a role", id="a role that only reads"),
+    pytest.param(faulty("upload", status=403), 9, "cannot be put", id="no upload"),
+    pytest.param(faulty("list", status=400), 10, "answers 400", id="no list of files"),
+    pytest.param(replaced, 10, "stands in the dataset no more", id="a SNAPSHOT of others"),
+    pytest.param(
+        committed(f"{RAW}.ndjson", b'{"uuid":"a"}\n'),
+        *(10, "has not the 21 columns"),
+        id="other rows",
+    ),
+    pytest.param(
+        committed(f"{RAW}.ndjson", b"not json\n"),
+        *(10, "Line 1 of the last file is no JSON"),
+        id="no rows",
+    ),
+    pytest.param(
+        schema([("uuid", "STRING")], "PARQUET"),
+        *(11, "Expected Parquet magic number"),
+        id="a schema for Parquet over NDJSON",
+    ),
+    pytest.param(
+        schema([("uuid", "LONG"), ("more", "STRING")], "CSV"),
+        *(11, "with more; and uuid is LONG"),
+        id="a schema of other columns",
+    ),
+    pytest.param(
+        committed("healthkit/groups/a.parquet", b"PAR"),
+        *(10, "no Parquet"),
+        id="no Parquet",
+    ),
+    pytest.param(parquet, 11, "Parquet files stand there, and no schema", id="no schema"),
+]
+
+
+@pytest.mark.parametrize(("fault", "number", "reason"), FAULTS)
+async def test_a_fault_of_foundry_is_named(system, fault, number, reason):
+    await fault(system)
+
+    await named(system, number, reason)
+    assert "OPEN" not in system.states() or number == 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["rubbish", "html", "torn", "refused", "lost"])
+@pytest.mark.parametrize("call", [each for each in get_args(CallName) if each != "delete"])
+async def test_whatever_befalls_a_call_is_a_step_and_no_crash(system, call, fault):
+    system.committed(f"{RAW}.ndjson", ROW)
+    system.fault(call, fault, count=0)
+    with stamina.set_testing(True, attempts=1):
+        found = await system.diagnosed()
+
+    assert len(found.steps) == 11
+    assert all(each.to_do for each in found.steps if each.verdict == "fail")
+
+
+async def test_what_needs_a_step_that_fails_says_which(system):
+    system.foundry.switches.is_role_revoked = True
+    found = await system.diagnosed()
+
+    assert {step(found, number).reason for number in (8, 9, 10, 11)} == {"See step 7."}
+    assert step(found, 9).verdict == "unknown"
+
+
+async def test_a_busy_branch_leaves_the_probe_unknown(system):
+    await foreign(system)
+    found = await system.diagnosed()
+
+    assert (step(found, 9).verdict, step(found, 9).reason) == ("unknown", "See step 8.")
+    assert system.states() == ["OPEN"], "what is not ours is never touched"
+
+
+async def test_a_role_that_only_reads_is_told_which_would_do(system):
+    system.foundry.switches.is_reader = True
+
+    assert "the role Editor" in step(await system.diagnosed(), 9).to_do
+
+
+async def test_a_415_is_remembered_and_told(system):
+    system.foundry.switches.is_strict_about_types = True
+    found = await system.diagnosed()
+
+    assert dict(step(found, 9).evidence)["Content-Type"] == "application/octet-stream"
+
+
+async def test_a_stack_that_lists_no_transactions_is_no_failure(system):
+    system.fault("transactions", "status", status=400, count=0)
+    found = await system.diagnosed()
+
+    assert step(found, 8).verdict == "pass"
+    assert found.exit_code == 0
+
+
+async def test_an_open_transaction_is_found_without_the_list(system):
+    system.fault("transactions", "status", status=400, count=0)
+    await foreign(system)
+
+    assert first_failing(await system.diagnosed()) == 8
+
+
+async def test_a_file_that_somebody_took_out_on_purpose_is_no_failure(system):
+    system.committed(f"{RAW}.ndjson", b"{}\n")
+    branches = system.foundry.branches
+    removal = branches.begin(system.dataset, "master", "DELETE")
+    branches.remove(removal, f"{RAW}.ndjson")
+    branches.commit(removal)
+
+    assert step(await system.diagnosed(), 10).verdict == "pass"
+
+
+async def test_old_json_files_are_counted_and_no_failure(system):
+    system.committed(f"{RAW}.json", b"[]")
+    found = await system.diagnosed()
+
+    assert dict(step(found, 10).evidence)["files"] == "1 .json"
+    assert "--remove-old-json" in step(found, 10).to_do
+    assert found.exit_code == 0
+
+
+async def test_a_large_file_is_not_read_back(system):
+    system.committed(f"{RAW}.ndjson", b" " * 5_000_000)
+    found = await system.diagnosed()
+
+    assert step(found, 10).verdict == "pass"
+    assert dict(step(found, 10).evidence)["read back"] == "nothing: it has 5,000,000 bytes"
+
+
+async def test_a_probe_that_fails_halfway_leaves_nothing_open(system):
+    system.fault("upload", "status", status=403)
+    await system.diagnosed()
+
+    assert system.states() == ["ABORTED"]
+    with anyio.fail_after(5):
+        assert step(await system.diagnosed(), 9).verdict == "pass"

@@ -1,0 +1,180 @@
+"""Step 5: the journal, and what it knows of that Foundry is asked."""
+
+import shutil
+import sqlite3
+from contextlib import asynccontextmanager, closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from atlas.core.messages import Decoded, Head
+from atlas.outside.sqlite.journal import opened
+from atlas.outside.sqlite.room import Bounds
+from tests.diagnose.faults import given
+from tests.exports import ADA, NOON, TO_VERSION_2, export
+from tests.standing import first_failing, step
+
+OTHER_KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+
+
+def lying(folder):
+    """What lies there but for the stand-ins, byte for byte."""
+    return {each.name: each.read_bytes() for each in folder.iterdir() if each.is_file()}
+
+
+@asynccontextmanager
+async def kept(system, count=1, aside=0):
+    with opened(system.journal, Bounds(free_bytes=0)) as journal:
+        for number in range(count):
+            await journal.intake.append(export(number))
+        for number in range(aside):
+            original = Decoded(str(number), Head(ADA, "", "", ""), b"{}")
+            await journal.aside.keep(original, str(number), NOON)
+        yield journal
+
+
+def changed(statement):
+    async def change(system):
+        with closing(sqlite3.connect(system.journal)) as db:
+            db.execute(statement)
+            db.commit()
+
+    return change
+
+
+async def torn(system):
+    text = bytearray(system.journal.read_bytes())
+    text[4096:12288] = bytes(8192)
+    system.journal.write_bytes(text)
+
+
+async def a_text(system):
+    system.journal.write_text("text" * 999)
+
+
+async def keyless(system):
+    system.journal.with_name("journal.db.key").unlink()
+
+
+async def damaged_before(system):
+    shutil.copy(system.journal, f"{system.journal}.damaged-20260101")
+
+
+JOURNALS = [
+    pytest.param(changed("PRAGMA user_version = 99"), "newer Atlas", id="of a newer version"),
+    pytest.param(torn, "damaged", id="damaged"),
+    pytest.param(a_text, "none", id="a text"),
+    pytest.param(
+        changed("UPDATE total SET exports = exports + 1"), "does not balance", id="unbalanced"
+    ),
+    pytest.param(given(journal_keys=(OTHER_KEY,)), "key does not open", id="another key"),
+    pytest.param(keyless, "key", id="no key"),
+    pytest.param(
+        given(journal_bounds={"free_bytes_min": 2**60}), "disk of the journal", id="a full disk"
+    ),
+    pytest.param(given(journal_bounds={"exports_max": 1}), "journal is full", id="full"),
+    pytest.param(damaged_before, "was damaged", id="was damaged before"),
+]
+
+
+@pytest.mark.parametrize(("fault", "reason"), JOURNALS)
+async def test_what_is_wrong_with_a_journal_is_named_and_nothing_is_changed(system, fault, reason):
+    async with kept(system):
+        pass
+    await fault(system)
+    before = lying(system.folder)
+    found = await system.diagnosed()
+
+    assert first_failing(found) == 5, step(found, 5)
+    assert reason in step(found, 5).reason
+    assert step(found, 5).to_do
+    assert lying(system.folder) == before
+
+
+async def test_what_is_set_aside_waits_for_a_person(system):
+    async with kept(system, count=0, aside=2):
+        pass
+    found = await system.diagnosed()
+
+    assert first_failing(found) == 5
+    assert "2 exports are set aside" in step(found, 5).reason
+    assert "atlas exports list --status set_aside" in step(found, 5).to_do
+    assert dict(step(found, 5).evidence)["set aside: it crashes a stage"] == "2"
+
+
+async def test_exports_that_wait_while_nothing_is_committed_are_a_gap(system):
+    async with kept(system, count=3):
+        pass
+    found = await system.diagnosed()
+
+    assert first_failing(found) == 10
+    assert step(found, 10).reason.startswith("3 exports wait, the oldest for ")
+    assert "atlas serve" in step(found, 10).to_do
+
+
+async def test_exports_that_wait_for_a_moment_are_no_gap(system):
+    async with kept(system, count=3):
+        pass
+    found = await system.diagnosed(now=lambda: NOON + timedelta(minutes=14))
+
+    assert step(found, 10).verdict == "pass"
+
+
+async def test_what_stands_in_the_log_only_is_seen_too_and_the_log_is_left_alone(system, tmp_path):
+    async with kept(system, count=4):
+        copy = tmp_path / "killed"
+        copy.mkdir()
+        for file in tmp_path.iterdir():
+            if file.is_file():
+                shutil.copy(file, copy)
+    assert (copy / "journal.db-wal").stat().st_size > 0
+    before = lying(copy)
+    found = await replace(system, folder=copy).diagnosed()
+
+    assert dict(step(found, 5).evidence)["waiting"] == "4 of 1,000,000 exports"
+    assert lying(copy) == before
+
+
+async def test_an_owner_that_does_not_answer_is_named_and_its_branch_left_alone(system):
+    async with kept(system):
+        found = await system.diagnosed(is_held=True)
+
+    assert first_failing(found) == 5
+    assert "does not answer" in step(found, 5).reason
+    assert "see step 5" in step(found, 9).reason
+    assert system.states() == []
+
+
+async def test_a_journal_that_is_taken_from_under_a_service_is_named(system):
+    async with system.serving() as serving:
+        system.journal.unlink()
+        found = await serving.diagnosed()
+
+    assert first_failing(found) == 5
+    assert "cannot be looked at" in step(found, 5).reason
+
+
+async def test_a_journal_of_an_older_version_is_seen_and_not_converted(system):
+    async with kept(system, count=2):
+        pass
+    with closing(sqlite3.connect(system.journal)) as db:
+        db.executescript(TO_VERSION_2)
+    before = lying(system.folder)
+    found = await system.diagnosed(now=lambda: NOON)
+
+    assert dict(step(found, 5).evidence)["waiting"] == "2 of 1,000,000 exports"
+    assert dict(step(found, 5).evidence)["note"] == "an older one (v2)"
+    assert lying(system.folder) == before
+
+
+async def test_a_transaction_of_ours_is_known_as_ours(system):
+    opened_now = system.foundry.branches.begin(system.dataset, "master", "APPEND")
+    async with kept(system) as journal:
+        await journal.outbox.begun(opened_now.rid)
+    found = await system.diagnosed(now=lambda: datetime.now(UTC))
+
+    assert step(found, 8).verdict == "pass"
+    assert dict(step(found, 8).evidence)["whose"] == "ours"
+    assert step(found, 9).verdict == "unknown"
+    assert system.states() == ["OPEN"]
