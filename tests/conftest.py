@@ -3,9 +3,10 @@
 import base64
 import os
 import random
+import resource
 import subprocess
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -238,3 +239,14 @@ def cannot_run(reason: str) -> None:
     if os.environ.get("TESTS_SKIP_NOTHING"):
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
+
+
+@contextmanager
+def no_file_may_grow():
+    """Every write beyond the first bytes of a file fails, as on a disk that is broken."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (512, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -23,6 +23,7 @@ from atlas import __version__
 from atlas.cli import main
 from atlas.cli.exports import shown
 from atlas.cli.main import app
+from atlas.cli.people import kept
 from atlas.cli.phone import BLOCK_BYTES
 from atlas.core import names
 from atlas.core.messages import Decoded, Entry, Head, Listing, User
@@ -35,7 +36,7 @@ from atlas.outside.sqlite import keys
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
 from atlas.settings import NAMES
-from tests.conftest import Life, an_export
+from tests.conftest import Life, an_export, no_file_may_grow
 from tests.exports import ADA, NOON
 
 SYSTEMS = {
@@ -575,6 +576,14 @@ def test_where_says_that_there_is_nothing(atlas, journal, stand_in):
 
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.splitlines()[1:] == ["Nothing of this user is there."]
+
+
+def test_a_receipt_that_cannot_be_written_leaves_no_file_in_its_own_way(tmp_path):
+    receipt = tmp_path / "receipt.json"
+    with pytest.raises(OSError), kept(receipt) as keep, no_file_may_grow():  # noqa: PT011
+        keep(bytes(100_000))
+
+    assert not receipt.exists()
 
 
 def test_forget_leaves_nothing_and_writes_a_receipt_without_the_sub(atlas, journal, stand_in):

@@ -1,7 +1,6 @@
 """Readiness says whether an export can be accepted now, under every fault; liveness only lives."""
 
-import resource
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 
@@ -13,7 +12,7 @@ from atlas.core.errors import FoundryError
 from atlas.core.events import ExportAccepted, ExportSetAside, JournalDamaged, UploadPaused
 from atlas.local import auth0 as local_auth0
 from atlas.outside import auth0
-from tests.conftest import Life, an_export
+from tests.conftest import Life, an_export, no_file_may_grow
 from tests.fakes import Gate
 
 PAGE = 4096
@@ -140,17 +139,6 @@ async def test_a_disk_without_room_is_not_ready(life):
         assert (await flow.post(an_export())).body["error"]["code"] == "JOURNAL_FULL"
 
     assert failed == {"journal": "There is too little room on the disk of the journal."}
-
-
-@contextmanager
-def no_file_may_grow():
-    """Every write beyond the first bytes of a file fails, as on a disk that is broken."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (512, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 async def test_a_disk_that_cannot_be_written_is_not_ready_and_is_again_when_it_can(life):

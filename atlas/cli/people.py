@@ -74,8 +74,8 @@ def forget(
             Erasure,
             alone(settings, lambda persons: persons.forget(person)),
         )
+        typer.echo("\n".join(told(done)))  # first: the disk of the file may be full by now
         keep(msgspec.json.format(msgspec.json.encode(done)) + b"\n")
-    typer.echo("\n".join(told(done)))
 
 
 def named(user: str) -> User:
@@ -127,12 +127,20 @@ def kept(receipt: Path | None) -> Iterator[Callable[[bytes], object]]:
         raise CannotStart(f"{receipt} is there already: --receipt writes over nothing.") from error
     except OSError as error:
         raise CannotStart(f"{receipt} cannot be written: {error.strerror}.") from error
+    is_kept = False
+
+    def keep(told: bytes) -> None:
+        nonlocal is_kept
+        file.write(told)
+        file.flush()
+        is_kept = True
+
     with file:
         try:
-            yield file.write
+            yield keep
         finally:
-            if not file.tell():
-                receipt.unlink()
+            if not is_kept:
+                receipt.unlink()  # or the same command would not be obeyed again
 
 
 def keep_nothing(_receipt: bytes) -> None:
