@@ -194,6 +194,7 @@ $("newest").onclick = () => leaf(null, $("older"));
 export function heardOf({ accepted, replayed, committed, set_aside }) {
   const now = [accepted, replayed, committed, set_aside].join();
   if (now === known || before !== null || timer !== null) return;
+  if (query().has("find")) return; // it may be sought in thousands: only when somebody says so
   timer = setTimeout(() => (timer = null), PAUSE_SECONDS * 1000);
   known = now;
   list();
