@@ -16,20 +16,16 @@ let heardAt = 0;
 let isOpen = false;
 let trouble = ""; // why there is nothing to be heard
 let samples = []; // [epoch seconds, what each box had handled]
+const boxes = [];
 
 // What stands in the boxes of the flow, in the order of the data.
-const BOXES = [
-  { name: "edge", handled: (p) => p.counts.requests, more: (p) => `${count(p.counts.refused)} refused` },
-  ...["authenticate", "decode", "flatten", "journal", "upload"].map((name) => ({
-    name,
-    stage: (p) => p.stages.find((each) => each.name === name),
-  })),
-  {
-    name: "Foundry",
-    handled: (p) => p.counts.foundry_calls,
-    more: (p) => `${count(p.counts.foundry_retries)} tried again`,
-  },
-];
+function flow({ counts, stages }) {
+  return [
+    { name: "edge", handled: counts.requests, note: `${count(counts.refused)} refused` },
+    ...stages.map((each) => ({ ...each, note: `${count(each.queue)} of ${count(each.size)} wait` })),
+    { name: "Foundry", handled: counts.foundry_calls, note: `${count(counts.foundry_retries)} tried again` },
+  ];
+}
 
 const COUNTS = {
   requests: "requests", refused: "refused", accepted: "accepted", replayed: "sent again",
@@ -38,17 +34,13 @@ const COUNTS = {
   foundry_retries: "tried again",
 };
 
-function box({ name }) {
+function box({ name, size }) {
   const parts = { rate: el("b"), level: meter(), note: el("span"), bad: el("span", { class: "bad" }) };
-  const item = el("li", { "data-stage": name }, el("h3", {}, name), parts.rate, parts.level, parts.note, parts.bad);
-  return { item, parts };
-}
-
-const boxes = BOXES.map(box);
-$("flow").append(...boxes.map((each) => each.item));
-
-function handled(each, p) {
-  return each.stage ? (each.stage(p)?.handled ?? 0) : each.handled(p);
+  parts.level.toggleAttribute("hidden", size === undefined);
+  $("flow").append(
+    el("li", { "data-stage": name }, el("h3", {}, name), parts.rate, parts.level, parts.note, parts.bad),
+  );
+  return parts;
 }
 
 function rates() {
@@ -58,14 +50,13 @@ function rates() {
 
 function drawFlow(p) {
   const now = rates();
-  BOXES.forEach((each, index) => {
-    const { rate: speed, level, note, bad } = boxes[index].parts;
-    const stage = each.stage?.(p);
+  flow(p).forEach((each, index) => {
+    boxes[index] ??= box(each);
+    const { rate: speed, level, note, bad } = boxes[index];
     tell(speed, `${rate(now[index])}/s`);
-    level.toggleAttribute("hidden", !stage);
-    if (stage) fill(level, stage.size ? stage.queue / stage.size : 0);
-    tell(note, stage ? `${count(stage.queue)} of ${count(stage.size)} wait` : each.more(p));
-    tell(bad, stage?.crashes ? `${count(stage.crashes)} crashed` : "");
+    fill(level, each.size ? each.queue / each.size : 0);
+    tell(note, each.note);
+    tell(bad, each.crashes ? `${count(each.crashes)} crashed` : "");
   });
 }
 
@@ -166,7 +157,7 @@ function hear(message, isFirst) {
     commits: [...commits, ...message.commits].slice(-COMMITS_MAX),
     history: [...history, ...message.history].filter((each) => each.at > at - 3600),
   };
-  samples.push([at, BOXES.map((each) => handled(each, picture))]);
+  samples.push([at, flow(picture).map((each) => each.handled)]);
   samples = samples.filter(([when]) => when >= at - RATE_SECONDS - 0.5);
   heardAt = performance.now();
   draw();
