@@ -358,25 +358,9 @@ FILES = ["/", *(f"/{name}" for name in KINDS if name != "page.html")]
 async def test_the_page_holds_nothing_and_needs_no_token_but_a_name_of_ours(life, path):
     life.token = "a-secret"
     async with life.running() as flow:
-        assert await status(flow, path, HOST) == 200
-        assert await status(flow, path, "evil.test") == 421
-        assert await status(flow, path, HOST, "POST") == 405
-
-
-async def status(flow: Flow, path: str, host: str, method: str = "GET") -> int:
-    """An answer that is no JSON is taken as it is."""
-    sent = []
-
-    async def receive():
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message):
-        sent.append(message)
-
-    headers = [(b"host", host.encode())]
-    scope = {"type": "http", "method": method, "path": path, "query_string": b""}
-    await flow.service.operator(scope | {"headers": headers}, receive, send)
-    return sent[0]["status"]
+        assert (await asked(flow, path)).status == 200
+        assert (await asked(flow, path, host="evil.test")).status == 421
+        assert (await asked(flow, path, "POST")).status == 405
 
 
 @pytest.mark.parametrize(
