@@ -474,7 +474,7 @@ async def test_a_bug_is_an_answer_an_event_and_nothing_of_the_data(life, monkeyp
         (crash,) = flow.seen.of(ActorCrashed)
 
     assert (answer.status, answer.body["error"]["code"]) == (500, "INTERNAL_ERROR")
-    assert (crash.actor, crash.error) == ("Journal", "ValueError")
+    assert (crash.stage, crash.error) == ("journal", "ValueError")
     assert "Ada" not in str(crash) + str(answer.body)
 
 

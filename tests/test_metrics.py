@@ -1,5 +1,6 @@
 """What Prometheus sees: what callers do moves it, nobody's data is in it, and the README has it."""
 
+import io
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,13 +8,16 @@ from typing import get_args
 
 import msgspec
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 
 from atlas.core import events
 from atlas.core.errors import JournalFull, Unavailable
-from atlas.core.messages import Depth
+from atlas.core.picture import Depth, Sight
 from atlas.core.records import REASONS
 from atlas.edge.operator import Lookout
+from atlas.outside import traces
+from atlas.outside.log import Log, logger
 from atlas.outside.metrics import Metrics
 from atlas.settings import Operator, Settings
 from tests.conftest import ROOM, Flow, Life, an_export, asgi
@@ -106,7 +110,7 @@ async def test_a_replay_is_one_and_moves_no_rows(life):
     assert seen["atlas_rows_total", "accepted"] == 1
 
 
-async def test_requests_count_by_route_and_code_and_refusals_by_their_own(life):
+async def test_requests_count_by_route_and_status_and_refusals_by_their_code(life):
     async with life.running() as flow:
         receipt = (await flow.post(an_export())).body["receipt_id"]
         await flow.receipt(receipt)
@@ -115,11 +119,11 @@ async def test_requests_count_by_route_and_code_and_refusals_by_their_own(life):
         await flow.send("DELETE", f"{ROOM}/export", None)
         seen = await told(flow)
 
-    assert seen["atlas_http_requests_total", "200", "POST", f"{ROOM}/export"] == 1
-    assert seen["atlas_http_requests_total", "401", "POST", f"{ROOM}/export"] == 1
-    assert seen["atlas_http_requests_total", "405", "DELETE", f"{ROOM}/export"] == 1
-    assert seen["atlas_http_requests_total", "200", "GET", RECEIPT_ROUTE] == 1
-    assert seen["atlas_http_requests_total", "404", "GET", RECEIPT_ROUTE] == 1
+    assert seen["atlas_http_requests_total", "POST", f"{ROOM}/export", "200"] == 1
+    assert seen["atlas_http_requests_total", "POST", f"{ROOM}/export", "401"] == 1
+    assert seen["atlas_http_requests_total", "DELETE", f"{ROOM}/export", "405"] == 1
+    assert seen["atlas_http_requests_total", "GET", RECEIPT_ROUTE, "200"] == 1
+    assert seen["atlas_http_requests_total", "GET", RECEIPT_ROUTE, "404"] == 1
     assert seen["atlas_http_request_seconds_count", RECEIPT_ROUTE] == 2
     assert seen["atlas_refusals_total", "TOKEN_EXPIRED"] == 1
     assert seen["atlas_refusals_total", "NOT_FOUND"] == 1
@@ -134,8 +138,8 @@ async def test_what_somebody_makes_up_makes_no_label(life):
             await flow.send(f"MADE{number}", f"/made-up/{number}", None)
         seen = await told(flow)
 
-    assert seen["atlas_http_requests_total", "404", "GET", "none"] == 50
-    assert seen["atlas_http_requests_total", "404", "other", "none"] == 50
+    assert seen["atlas_http_requests_total", "GET", "none", "404"] == 50
+    assert seen["atlas_http_requests_total", "other", "none", "404"] == 50
     assert len(seen) - before < 50
 
 
@@ -257,8 +261,7 @@ async def test_a_journal_that_does_not_answer_is_left_out_and_the_rest_is_told(e
     class NotEnding:
         has_begun = False
 
-    seen = await Lookout(Silent(), dict, NotEnding()).look()
-    text = Metrics("1", lambda: NOON).text(seen.depth, seen.queues, is_draining=False)
+    text = Metrics("1", lambda: NOON).text(await Lookout(Silent(), dict, NotEnding()).look())
 
     assert b"atlas_journal_exports" not in text
     assert b"atlas_exports_total" in text
@@ -295,11 +298,18 @@ def example(kind: type) -> object:
 @pytest.mark.parametrize("kind", get_args(events.Event), ids=lambda kind: kind.__name__)
 async def test_whatever_happens_no_reader_minds(life, kind):
     """A reader that raised would stop the flow that it reads of."""
-    async with life.running() as flow:
-        flow.readers.watch(example(kind))
-        assert (await scraped(flow)).status == 200
-        picture = await asgi(flow.service.operator, "GET", "/picture", {"host": HOST})
-        assert picture.status == 200
+    stream, exporter = io.StringIO(), InMemorySpanExporter()
+    with traces.exported(exporter, "1", "ri.dataset") as spans:
+        life.readers = {
+            "log": Log(logger(stream, "debug"), "ri", b"k").watch,
+            "traces": spans.watch,
+        }
+        async with life.running() as flow:
+            flow.readers.watch(example(kind))
+            assert (await scraped(flow)).status == 200
+            picture = await asgi(flow.service.operator, "GET", "/picture", {"host": HOST})
+            assert picture.status == 200
+    assert stream.getvalue()
 
 
 MOVED = [
@@ -321,15 +331,15 @@ MOVED = [
 @pytest.mark.parametrize(("event", "name", "labels"), MOVED)
 def test_what_seldom_happens_is_counted(event, name, labels):
     metrics = Metrics("1", lambda: NOON)
-    before = Told(metrics.text(None, {}, is_draining=False))
+    before = Told(metrics.text(Sight()))
     metrics.watch(event)
-    after = Told(metrics.text(None, {}, is_draining=False))
+    after = Told(metrics.text(Sight()))
 
     assert after[(name, *labels)] - before[(name, *labels)] == 1
 
 
 def test_what_stands_at_zero_is_told_so_that_its_first_step_is_seen():
-    seen = Told(Metrics("1", lambda: NOON).text(None, {}, is_draining=False))
+    seen = Told(Metrics("1", lambda: NOON).text(Sight()))
 
     for reason in REASONS:
         assert ("atlas_lines_rejected_total", reason) in seen
@@ -344,7 +354,7 @@ def test_what_stands_at_zero_is_told_so_that_its_first_step_is_seen():
 def every_family():
     depth = Depth({"accepted": 1}, {"accepted": 1}, NOON, 5, 0)
     metrics = Metrics("1", lambda: NOON)
-    text = metrics.text(depth, {"decode": (0, 16)}, is_draining=False)
+    text = metrics.text(Sight(depth, {"decode": (0, 16)}))
     return [each for each in Told(text).families if each.name.startswith("atlas")]
 
 
@@ -372,7 +382,7 @@ async def test_the_readme_lists_them_all_and_no_other(life):
     async with life.running() as flow:
         await flow.post(an_export())
         flow.readers.watch(events.FoundryCalled("put", 200, 0.1, True))
-        flow.readers.watch(events.ActorCrashed("Edge", "ZeroDivisionError", ()))
+        flow.readers.watch(events.ActorCrashed("edge", "ZeroDivisionError", ()))
         families = (await told(flow)).families
     found = {}
     for family in families:
@@ -402,14 +412,22 @@ OPEN = Operator(token="a-secret", metrics_open=True)
 async def test_who_may_scrape(life, operator, headers, status):
     life.operator = operator
     async with life.running() as flow:
-        answer = await scraped(flow, **headers)
-        others = await asgi(flow.service.operator, "GET", "/exports", {"host": HOST} | headers)
+        assert (await scraped(flow, **headers)).status == status
 
-    assert answer.status == status
-    if status == 200:
-        assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-    if operator is OPEN:
-        assert others.status != 200
+
+async def test_only_the_metrics_are_open(life):
+    life.operator = OPEN
+    async with life.running() as flow:
+        answer = await asgi(flow.service.operator, "GET", "/exports", {"host": HOST})
+
+    assert answer.status == 401
+
+
+async def test_a_scrape_is_of_the_format_that_prometheus_reads(life):
+    async with life.running() as flow:
+        answer = await scraped(flow)
+
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
 
 
 async def test_nothing_of_it_is_public(life):

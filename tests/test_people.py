@@ -349,7 +349,7 @@ async def test_nothing_goes_between_the_look_at_the_files_and_the_purge(life):
 
 
 async def test_what_crashed_a_stage_is_forgotten_and_its_twin_is_new(life):
-    bug = Bug("Flatten")
+    bug = Bug("flatten")
     life.compute = bug.compute
     async with life.running() as flow:
         await flow.post(POISON)

@@ -2,20 +2,22 @@
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import count
 
 import anyio
 import pytest
 from anyio.abc import SocketStream
+from starlette.types import ASGIApp
 
 from atlas.core import events
 from atlas.core.errors import Unavailable
-from atlas.core.messages import Depth
-from atlas.edge.operator import About, Guard, Live, Lookout, Picture, application
+from atlas.core.picture import COMMITS_KEPT, MOMENTS_KEPT, Depth, Sight
+from atlas.edge.operator import About, Guard, Live, Lookout, Painter, application
 from atlas.edge.operator.live import VIEWERS_MAX
-from atlas.edge.operator.picture import COMMITS_KEPT, MOMENTS_KEPT
+from atlas.outside.metrics import Metrics
 from atlas.process import bind
 from atlas.runtime import Queue
 from tests.conftest import Flow, Life, an_export, asgi
@@ -23,7 +25,7 @@ from tests.exports import NOON
 from tests.test_contract import Prompt
 
 HOST = "127.0.0.1:9464"
-COMMIT = events.GroupCommitted("t", 2, 300, 0.5, 22, "interval")
+TICK_SECONDS = 0.01
 EVENT = re.compile(rb"data: (\{.*?\})\n\n")
 FIELDS = (
     "at version started dataset branch is_draining stages counts rejects refusals journal foundry "
@@ -137,12 +139,21 @@ async def test_nothing_of_a_person_is_in_it(life):
 # whoever looks on
 
 
+def a_commit(number: int) -> events.GroupCommitted:
+    return events.GroupCommitted(f"t{number}", 2, 300, 0.5, 22, "interval")
+
+
+def commits(*messages: dict) -> list[str]:
+    return [each["transaction"] for message in messages for each in message["commits"]]
+
+
 @dataclass
 class Journal:
-    """It answers at once, or not at all; at each look something happens."""
+    """It answers at once, or not at all; at each look so much is committed."""
 
-    happens: tuple[events.Event, ...] = ()
-    picture: Picture | None = None
+    commits: int = 0
+    painter: Painter | None = None
+    numbers: Iterator[int] = field(default_factory=count)
     looks: int = 0
     is_down: bool = False
     looked: anyio.Event = field(default_factory=anyio.Event)
@@ -151,8 +162,8 @@ class Journal:
         self.looks += 1
         self.looked.set()
         self.looked = anyio.Event()
-        for event in self.happens:
-            self.picture.watch(event)
+        for _ in range(self.commits):
+            self.painter.watch(a_commit(next(self.numbers)))
         if self.is_down:
             raise Unavailable
         return Depth({"accepted": self.looks}, {"accepted": 9}, NOON, 7)
@@ -170,13 +181,27 @@ class Ending:
 
 
 @dataclass
+class Audience:
+    """Lets viewers in, and tells of each who has gone."""
+
+    app: ASGIApp
+    gone: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(0))
+
+    async def __call__(self, scope, receive, send) -> None:
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.gone.release()
+
+
+@dataclass
 class Stage:
     """A picture that is shown at a socket, a hundred times a second."""
 
-    picture: Picture
+    painter: Painter
     journal: Journal
     drain: Ending
-    live: Live
+    audience: Audience
     port: int
 
     @asynccontextmanager
@@ -185,10 +210,10 @@ class Stage:
             await stream.send(b"GET /live HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
             yield Viewer(stream)
 
-    async def viewers(self, count: int) -> None:
+    async def have_gone(self, viewers: int) -> None:
         with anyio.fail_after(20):
-            while self.live.viewers != count:
-                await anyio.sleep(0.001)
+            for _ in range(viewers):
+                await self.audience.gone.acquire()
 
 
 @dataclass
@@ -204,6 +229,14 @@ class Viewer:
         self.read = self.read[found.end() :]
         return json.loads(found[1])
 
+    async def looks_after(self, number: int, count: int) -> list[int]:
+        """Which look at the journal each message is of: at each look one more export waits."""
+        shown: list[int] = []
+        while len(shown) < count:
+            look = (await self.next())["journal"]["exports"]
+            shown += [look] if look > number else []
+        return shown
+
     async def rest(self) -> list[dict]:
         """All messages until it ends, which it does."""
         with anyio.fail_after(20):
@@ -212,22 +245,23 @@ class Viewer:
         return [json.loads(found) for found in EVENT.findall(self.read)]
 
 
-def a_picture() -> Picture:
-    return Picture(About("1", "ri.dataset", "master", 100, 10), lambda: NOON)
+def a_painter() -> Painter:
+    return Painter(About("1", "ri.dataset", "master", 100, 10), lambda: NOON)
 
 
 @asynccontextmanager
-async def on_stage(**given) -> AsyncIterator[Stage]:
-    picture, drain = a_picture(), Ending()
-    journal = Journal(picture=picture, **given)
-    live = Live(picture, Lookout(journal, lambda: {"decode": Queue(3, 16)}, drain), 0.01)
-    app = application(live.routes(Guard("", frozenset())))
+async def on_stage(commits: int = 0) -> AsyncIterator[Stage]:
+    painter, drain = a_painter(), Ending()
+    journal = Journal(commits, painter)
+    lookout = Lookout(journal, lambda: {"decode": Queue(3, 16)}, drain)
+    live = Live(painter, lookout, TICK_SECONDS)
+    app = Audience(application(live.routes(Guard("", frozenset()))))
     with bind("127.0.0.1", 0) as bound:
         async with anyio.create_task_group() as tasks:
             listener = Prompt(app, bound)
             tasks.start_soon(listener.listen)
             async with live.ticking(crashed):
-                yield Stage(picture, journal, drain, live, bound.getsockname()[1])
+                yield Stage(painter, journal, drain, app, bound.getsockname()[1])
             listener.should_exit = True
 
 
@@ -237,18 +271,19 @@ def crashed(_name: str, error: Exception) -> None:
 
 async def test_the_first_message_holds_all_and_each_other_what_is_new():
     async with on_stage() as stage:
-        for _ in range(3):
-            stage.picture.watch(COMMIT)
+        for number in range(3):
+            stage.painter.watch(a_commit(number))
         async with stage.viewer() as viewer:
             first = await viewer.next()
             second = await viewer.next()
-            stage.picture.watch(COMMIT)
+            stage.painter.watch(a_commit(3))
             while not (third := await viewer.next())["commits"]:
                 pass
             fourth = await viewer.next()
 
     assert [list(each) for each in (first, second, third, fourth)] == [FIELDS] * 4
-    assert [len(each["commits"]) for each in (first, second, third, fourth)] == [3, 0, 1, 0]
+    told = [commits(each) for each in (first, second, third, fourth)]
+    assert told == [["t0", "t1", "t2"], [], ["t3"], []]
     assert [len(each["history"]) for each in (first, second)] == [1, 0]
     assert third["stages"][1] == first["stages"][1]
     assert third["stages"][1]["queue"] == 3
@@ -256,12 +291,11 @@ async def test_the_first_message_holds_all_and_each_other_what_is_new():
 
 
 async def test_nothing_is_shown_twice_and_nothing_is_left_out():
-    async with on_stage(happens=(COMMIT,)) as stage, stage.viewer() as viewer:
-        shown = [await viewer.next() for _ in range(20)]
-        seen = sum(len(each["commits"]) for each in shown)
+    async with on_stage(commits=1) as stage, stage.viewer() as viewer:
+        shown = commits(*[await viewer.next() for _ in range(20)])
 
-    assert seen <= stage.picture.told.commits
-    assert seen >= 20
+    assert shown == [f"t{number}" for number in range(len(shown))]
+    assert len(shown) >= 20
 
 
 async def test_one_look_is_enough_for_all_who_look_on():
@@ -269,22 +303,17 @@ async def test_one_look_is_enough_for_all_who_look_on():
         viewers = [await all_of_them.enter_async_context(stage.viewer()) for _ in range(8)]
         for viewer in viewers:
             await viewer.next()
-        before, shown = stage.journal.looks, 0
-        for _ in range(10):
-            for viewer in viewers:
-                await viewer.next()
-                shown += 1
-        looks = stage.journal.looks - before
+        look = stage.journal.looks
+        shown = [await viewer.looks_after(look, 10) for viewer in viewers]
 
-    assert shown == 80
-    assert looks <= 40
+    assert shown == [[*range(look + 1, look + 11)]] * 8
 
 
 async def test_a_viewer_who_does_not_read_holds_nobody_up_and_is_not_saved_up_for():
-    many = (COMMIT,) * (COMMITS_KEPT + 10)
-    async with on_stage(happens=many) as stage, stage.viewer() as slow, stage.viewer() as quick:
+    many = COMMITS_KEPT + 10
+    async with on_stage(many) as stage, stage.viewer() as slow, stage.viewer() as quick:
         await slow.next()
-        await stage.viewers(2)
+        await quick.next()
         reading = stage.journal.looks
         for _ in range(400):
             await quick.next()
@@ -306,7 +335,7 @@ async def test_a_seventeenth_is_told_to_wait_until_somebody_has_gone():
         async with stage.viewer() as viewer:
             refused = await viewer.stream.receive()
         await first.aclose()
-        await stage.viewers(VIEWERS_MAX - 1)
+        await stage.have_gone(2)
         async with stage.viewer() as viewer:
             assert (await viewer.next())["version"] == "1"
 
@@ -320,7 +349,12 @@ async def test_who_has_gone_costs_nothing():
         for _ in range(3):
             async with stage.viewer() as viewer:
                 await viewer.next()
-        await stage.viewers(0)
+        await stage.have_gone(3)
+        looks = stage.journal.looks
+        for _ in range(10):
+            await anyio.sleep(TICK_SECONDS)
+
+    assert stage.journal.looks == looks
 
 
 async def test_it_ends_when_we_do():
@@ -370,12 +404,12 @@ async def test_the_real_service_shows_it_too(life):
 
 
 def test_of_commits_and_moments_the_newest_are_kept():
-    picture, lookout = a_picture(), Lookout(Journal(), dict, Ending())
+    painter = a_painter()
     for number in range(COMMITS_KEPT + 5):
-        picture.watch(events.GroupCommitted(f"t{number}", 1, 1, 1.0, 1, "full"))
+        painter.watch(a_commit(number))
     for number in range(MOMENTS_KEPT + 5):
-        picture.remember(Depth({"accepted": number}, {}))
-    shown = picture.shown(anyio.run(lookout.look))
+        painter.remember(Depth({"accepted": number}, {}))
+    shown = painter.picture(Sight())
 
     assert [commit.transaction for commit in shown.commits] == [
         f"t{number}" for number in range(5, COMMITS_KEPT + 5)
@@ -384,11 +418,42 @@ def test_of_commits_and_moments_the_newest_are_kept():
 
 
 def test_a_pause_keeps_its_first_time_and_tells_its_last_reason():
-    times = iter([NOON, NOON, NOON.replace(hour=13), NOON.replace(hour=14)])
-    picture = Picture(About("1", "d", "b", 1, 1), times.__next__)
-    picture.watch(events.UploadPaused("Foundry answers 500.", 1.0))
-    picture.watch(events.UploadPaused("Foundry answers 403.", 1.0))
-    shown = picture.shown(anyio.run(Lookout(Journal(is_down=True), dict, Ending()).look))
+    times = (NOON.replace(minute=minute) for minute in range(60))
+    painter = Painter(About("1", "d", "b", 1, 1), times.__next__)
+    painter.watch(events.UploadPaused("Foundry answers 500.", 1.0))
+    painter.watch(events.UploadPaused("Foundry answers 403.", 1.0))
+    shown = painter.picture(Sight())
 
-    assert shown.foundry.paused_at == "2026-01-02T12:00:00.000Z"
+    assert shown.foundry.paused_at == "2026-01-02T12:01:00.000Z"
     assert shown.foundry.paused_reason == "Foundry answers 403."
+
+
+@pytest.mark.parametrize(
+    ("outcome", "goes_on", "commits"),
+    [
+        pytest.param(a_commit(1), True, True, id="committed"),
+        pytest.param(events.GroupRecovered(2, 1), True, True, id="it had been committed"),
+        pytest.param(events.GroupRecovered(2, 0), False, False, id="it had not"),
+        pytest.param(events.ExportSetAside("e", "c", 5), True, False, id="set aside"),
+        pytest.param(events.OrphanAborted("t"), False, False, id="anything else"),
+    ],
+)
+def test_an_outcome_ends_a_pause_in_the_picture_and_in_the_metrics(outcome, goes_on, commits):
+    readers = Painter(About("1", "d", "b", 1, 1), lambda: NOON), Metrics("1", lambda: NOON)
+    for reader in readers:
+        reader.watch(events.UploadPaused("Foundry answers 500.", 1.0))
+        reader.watch(outcome)
+    foundry, text = readers[0].picture(Sight()).foundry, readers[1].text(Sight())
+
+    assert (foundry.paused_reason is None) is goes_on
+    assert (foundry.last_commit_at is not None) is commits
+    assert (b"atlas_upload_paused 0.0" in text) is goes_on
+    assert (b"atlas_last_commit_timestamp_seconds 0.0" not in text) is commits
+
+
+def test_the_oldest_is_never_younger_than_nothing():
+    later = NOON.replace(minute=1)
+
+    assert Depth({}, {}, NOON).oldest_seconds(later) == 60
+    assert Depth({}, {}, later).oldest_seconds(NOON) == 0
+    assert Depth({}, {}).oldest_seconds(NOON) == 0

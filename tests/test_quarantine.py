@@ -13,7 +13,7 @@ from atlas.runtime import Computing
 from tests.conftest import Life, an_export, asgi
 from tests.fakes import Gate, Mishap, nothing
 
-STAGES = {"Decode": ndjson.decode, "Flatten": tabulated}
+STAGES = {"decode": ndjson.decode, "flatten": tabulated}
 POISON, GOOD = an_export(b'{"uuid":"poison"}\n'), an_export(b'{"uuid":"good"}\n')
 HOST = {"host": "127.0.0.1:9464"}
 
@@ -72,7 +72,7 @@ async def test_it_is_set_aside_at_its_first_crash_and_no_twin_reaches_the_stage(
     assert (twin.status, twin.body["receipt_id"]) == (202, first.body["receipt_id"])
     assert (first.body["replayed"], twin.body["replayed"]) == (False, True)
     assert other.status == 200
-    assert (told.id, crash.actor) == (first.body["receipt_id"], bug.stage)
+    assert (told.id, crash.stage) == (first.body["receipt_id"], bug.stage)
     assert entry["reason"] == "it crashes a stage"
     assert "Ada" not in str(first.body) + str(crash)
     assert life.dataset.uuids() == ["good"]

@@ -67,7 +67,7 @@ async def test_a_crash_costs_one_message():
                 await halver.ask(13)
             assert await halver.ask(6) == 3
 
-    assert crashes == [("Half", ZeroDivisionError)]
+    assert crashes == [("half", ZeroDivisionError)]
 
 
 async def test_work_is_told_however_it_ends_and_with_its_message():
@@ -115,7 +115,7 @@ async def test_an_answer_is_no_crash_whatever_came_before():
                 for number in (4, 4, 13, 4):
                     with suppress(AtlasError):
                         await address.ask(number)
-    assert crashes == [("Half", ZeroDivisionError)]
+    assert crashes == [("half", ZeroDivisionError)]
 
 
 class Bears:
@@ -145,7 +145,7 @@ async def test_what_crashes_a_stage_is_answered_where_it_is_sent_and_never_gets_
         assert await halver.ask(13) == "kept 13"
         assert await halver.ask(4) == 2
         assert await halver.ask(13) == "kept 13"
-    assert bears.crashes == [("Half", ZeroDivisionError)]
+    assert bears.crashes == [("half", ZeroDivisionError)]
 
 
 async def test_a_crash_is_told_when_there_is_nowhere_to_send_it_to_either():
@@ -154,7 +154,7 @@ async def test_a_crash_is_told_when_there_is_nowhere_to_send_it_to_either():
         await bears.rescue.address.stream.aclose()
         with pytest.raises(Unavailable):
             await halver.ask(13)
-    assert bears.crashes == [("Half", ZeroDivisionError)]
+    assert bears.crashes == [("half", ZeroDivisionError)]
 
 
 async def test_closing_drains_what_was_sent():

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -17,9 +17,12 @@ import pytest
 from rich.console import Console
 
 from atlas.cli.panel import drawn, size, sparkline
-from atlas.cli.picture import Counts, Foundry, Journal, Moment, Picture, Rates, Stage
+from atlas.cli.rates import Rates, grown
 from atlas.cli.top import places_of
+from atlas.core.names import timestamp
+from atlas.core.picture import Counts, Foundry, Moment, Picture, Stage, Waiting
 from atlas.settings import Operator, Settings
+from tests.exports import NOON
 from tests.test_process import (
     COMMAND,
     ENVIRON,
@@ -33,7 +36,6 @@ from tests.test_process import (
     started,
 )
 
-NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 TOKEN = "a-secret-of-operators"
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -41,20 +43,20 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 def a_picture(seconds: int, handled: int, *history: int) -> Picture:
     """So long after the start."""
     return Picture(
-        at=NOON + timedelta(seconds=seconds),
+        at=timestamp(NOON + timedelta(seconds=seconds)),
         version="1",
-        started=NOON,
+        started=timestamp(NOON),
         dataset="ri.1",
         branch="master",
         is_draining=False,
-        stages=(Stage("decode", handled, 0, 64, 0),),
-        counts=Counts(handled, *[0] * 8),
+        stages=(Stage("decode", handled, 0, 64, 0, 0.0),),
+        counts=Counts(handled),
         rejects={},
         refusals={},
-        journal=Journal(0, 0, None, 0, None, 1, 1),
+        journal=Waiting(0, 0, 0.0, 0, None, 1, 1),
         foundry=Foundry(),
         commits=(),
-        history=tuple(Moment(0, each) for each in history),
+        history=tuple(Moment(0, each, 0.0) for each in history),
     )
 
 
@@ -74,9 +76,9 @@ def test_a_picture_at_the_very_start_has_no_rate():
 
 def test_what_is_told_only_once_is_kept_for_an_hour():
     picture = a_picture(0, 0, *range(360))
-    grown = a_picture(1, 0, 360).grown_from(picture)
+    history = grown(picture, a_picture(1, 0, 360)).history
 
-    assert [moment.exports for moment in grown.history] == list(range(1, 361))
+    assert [moment.exports for moment in history] == list(range(1, 361))
 
 
 @pytest.mark.parametrize(
@@ -119,11 +121,11 @@ def drawn_as_text(picture: Picture, away: str = "") -> str:
         pytest.param({}, "No commit since the start.", id="nothing yet"),
         pytest.param({"foundry": Foundry("[b]No[/b] role")}, "[b]No[/b] role", id="paused"),
         pytest.param({"is_draining": True}, "It drains", id="draining"),
-        pytest.param({"stages": (Stage("[i]x", 1, 9, 10, 2),)}, "2 crashed", id="a crash"),
-        pytest.param({"stages": (Stage("[i]x", 1, 0, 0, 0),)}, "[i]x", id="no queue, text as text"),
+        pytest.param({"stages": (Stage("[i]x", 1, 9, 10, 2, 0.0),)}, "2 crashed", id="a crash"),
+        pytest.param({"stages": (Stage("[i]x", 1, 0, 0, 0, 0.0),)}, "[i]x", id="text as text"),
         pytest.param({"rejects": {"a": 1, "b": 2}}, "2 b, 1 a", id="the most frequent first"),
         pytest.param(
-            {"journal": Journal(2, 1536, 7.4, 1, 2**30, 2**31, 9)}, "the oldest for 7 s", id="waits"
+            {"journal": Waiting(2, 1536, 7.4, 1, 2**30, 2**31, 9)}, "the oldest for 7 s", id="waits"
         ),
     ],
 )

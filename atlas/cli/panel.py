@@ -1,13 +1,15 @@
 """The picture of a running service, on a terminal."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 
 from rich.bar import Bar
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from atlas.cli.picture import Picture, Rates, Stage
+from atlas.cli.rates import Rates, handled
+from atlas.core.picture import Picture, Stage
 
 BAR_WIDTH, SPARKS_MAX, COMMITS_SHOWN = 12, 60, 5
 SPARKS = "▁▂▃▄▅▆▇█"
@@ -33,7 +35,7 @@ def drawn(picture: Picture, rates: Rates, away: str = "") -> RenderableType:
 def head(picture: Picture, away: str) -> Text:
     text = Text.assemble(
         ("Atlas ", "bold"),
-        f"{picture.version} at {picture.at:%H:%M:%S} UTC\n",
+        f"{picture.version} at {clock(picture.at)} UTC\n",
         (f"{picture.dataset}  {picture.branch}\n", "dim"),
     )
     paused = picture.foundry.paused_reason
@@ -55,10 +57,10 @@ def flow(picture: Picture, rates: Rates) -> Table:
     table.add_column("", min_width=BAR_WIDTH)
     table.add_column("")
     counts = picture.counts
-    handled = picture.handled()
+    done = handled(picture)
 
     def row(name: str, *rest: RenderableType) -> None:
-        table.add_row(Text(name), f"{rates.of(name):,.1f}", f"{handled[name]:,}", *rest)
+        table.add_row(Text(name), f"{rates.of(name):,.1f}", f"{done[name]:,}", *rest)
 
     row("edge", "", "", f"{counts.refused:,} refused")
     for stage in picture.stages:
@@ -82,7 +84,7 @@ def journal(picture: Picture) -> Text:
         ("Journal  ", "bold"),
         f"{kept.exports:,} of {kept.exports_max:,} exports wait, ",
         f"{size(kept.bytes)} of {size(kept.bytes_max)}; ",
-        f"the oldest for {kept.oldest_seconds or 0:,.0f} s\n",
+        f"the oldest for {kept.oldest_seconds:,.0f} s\n",
         (f"{kept.set_aside:,} set aside", "red" if kept.set_aside else ""),
         free,
         "\n",
@@ -102,7 +104,7 @@ def commits(picture: Picture) -> RenderableType:
     table.add_column("transaction", no_wrap=True)
     for each in reversed(picture.commits[-COMMITS_SHOWN:]):
         table.add_row(
-            f"{each.at:%H:%M:%S}",
+            clock(each.at),
             f"{each.exports:,}",
             f"{each.rows:,}",
             size(each.bytes),
@@ -111,6 +113,11 @@ def commits(picture: Picture) -> RenderableType:
             Text(each.transaction.rpartition(".")[2]),
         )
     return table
+
+
+def clock(at: str) -> str:
+    """The time of the day."""
+    return f"{datetime.fromisoformat(at):%H:%M:%S}"
 
 
 def reasons(counts: Mapping[str, int]) -> str:

@@ -20,7 +20,7 @@ STATE = Path("var/local")
 JOURNAL = "journal.db"
 CLIENT = ("local", "local-secret")
 SUB = "auth0|local"
-AUTH0 = f"http://{HOST}:8082"
+AUTH0, OPERATOR = f"http://{HOST}:8082", f"http://{HOST}:8083"
 ANSWER_SECONDS = 5.0
 AN_EXPORT = '{"rawhealthkit": "eyJ1dWlkIjoiZXhhbXBsZSIsInZhbHVlIjo3Mn0K"}'  # one record
 

@@ -16,16 +16,16 @@ from yarl import URL
 from atlas.cli import standins
 from atlas.cli.configuration import configured
 from atlas.cli.owner import Refusal, bearer
-from atlas.cli.panel import drawn
+from atlas.cli.panel import clock, drawn
 from atlas.cli.phone import url_of
-from atlas.cli.picture import Picture, Rates
+from atlas.cli.rates import Rates, grown
 from atlas.cli.services import ConfigOption
 from atlas.core.errors import NOT_JSON, CannotStart
+from atlas.core.picture import Picture
 from atlas.settings import Operator, Settings
 
 ANSWER_SECONDS, SILENT_SECONDS = 10.0, 15.0
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.5, 5.0
-LOCAL = URL(f"http://{standins.HOST}:8083")
 AWAY = aiohttp.ClientError, TimeoutError
 
 OperatorOption = Annotated[
@@ -66,7 +66,9 @@ def top(
 def places_of(settings: Settings) -> list[URL]:
     """Where the settings say; if they say nothing else than by default, where local's is, too."""
     ours = URL(f"http://{settings.operator.listen}")
-    return [ours, LOCAL] if settings.operator.listen == Operator().listen else [ours]
+    return (
+        [ours, URL(standins.OPERATOR)] if settings.operator.listen == Operator().listen else [ours]
+    )
 
 
 class Listener:
@@ -163,13 +165,13 @@ class Screen:
 
     @property
     def heard(self) -> str:
-        return f"{self._picture.at:%H:%M:%S} UTC" if self._picture else "never"
+        return "never" if self._picture is None else f"{clock(self._picture.at)} UTC"
 
     def show(self, picture: Picture, *, is_whole: bool) -> None:
         if is_whole or self._picture is None or self._rates is None:
             self._rates = Rates(picture)
         else:
-            picture = picture.grown_from(self._picture)
+            picture = grown(self._picture, picture)
             self._rates.add(picture)
         self._picture = picture
         self.tell("")

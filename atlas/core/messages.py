@@ -252,20 +252,6 @@ class Entry(Struct, frozen=True):
     correlation_id: str = ""
 
 
-class Depth(Struct, frozen=True):
-    """How much stands in the journal, by status; what has waited longest came at `oldest`.
-
-    `free_bytes` are those of its disk; in memory it has none. `imbalance` is by how many exports
-    the ledger was wrong when it was last looked at, a minute ago at most.
-    """
-
-    exports: Mapping[Status, int]
-    bytes: Mapping[Status, int]
-    oldest: datetime | None = None
-    free_bytes: int | None = None
-    imbalance: int = 0
-
-
 class Replayed(Struct, frozen=True):
     """How many that were set aside are on their way again, and how many failed again."""
 

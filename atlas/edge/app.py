@@ -64,7 +64,7 @@ class Errors:
         return Response(status_code=400)
 
     async def crashed(self, request: Request, error: Exception) -> Response:
-        self.on_crash("Edge", error)
+        self.on_crash("edge", error)
         return await self.refuse(request, AtlasError())
 
 

@@ -111,7 +111,8 @@ class Stages:
     ) -> Address[In, Answer]:
         """Start a stage that sends on what it makes; with a rescue, what it cannot bear there."""
 
-        name, handle = type(stage).__name__, self._timed(stage)
+        name = name_of(stage)
+        handle = self._timed(name, stage)
 
         async def step(envelope: Envelope[In, Answer]) -> bool:
             if rescue is not None and rescue.knows(envelope.body):
@@ -136,17 +137,17 @@ class Stages:
         self, stage: Stage[In, Answer], *, size: int = 16, at_once: int = 1
     ) -> Address[In, Answer]:
         """Start a stage whose result is the answer."""
-        handle = self._timed(stage)
+        name = name_of(stage)
+        handle = self._timed(name, stage)
 
         async def step(envelope: Envelope[In, Answer]) -> bool:
             envelope.reply.settle(await handle(envelope.body))
             return True
 
-        return self._start(_Work(type(stage).__name__, step, nullcontext()), size, at_once)
+        return self._start(_Work(name, step, nullcontext()), size, at_once)
 
-    def _timed(self, stage: Stage[In, Out]) -> Callable[[In], Awaitable[Out]]:
+    def _timed(self, name: str, stage: Stage[In, Out]) -> Callable[[In], Awaitable[Out]]:
         """Its work, of which is told how long it took, however it ended."""
-        name = type(stage).__name__.lower()
 
         async def handle(message: In) -> Out:
             began = time.perf_counter()
@@ -176,7 +177,7 @@ class Stages:
 
         restarts = Restarts()
         stream, inbox = anyio.create_memory_object_stream[Envelope[In, Answer]](size)
-        self.inboxes[work.name.lower()] = inbox
+        self.inboxes[work.name] = inbox
         self.tasks.start_soon(live, name=work.name)
         return Address(stream)
 
@@ -191,6 +192,11 @@ class _Work(Generic[In, Answer]):
     name: str
     step: Callable[[Envelope[In, Answer]], Awaitable[bool]]
     onward: AbstractAsyncContextManager[object]
+
+
+def name_of(stage: object) -> str:
+    """As everybody is told it."""
+    return type(stage).__name__.lower()
 
 
 def turn_away(inbox: MemoryObjectReceiveStream[Envelope[Any, Any]]) -> None:

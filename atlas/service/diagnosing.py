@@ -12,7 +12,7 @@ from atlas.core.diagnosis import Amiss, Asked, Diagnosis
 from atlas.core.errors import FoundryError
 from atlas.core.messages import Removed
 from atlas.diagnose import COLUMNS, Asking, Sources, address, walk
-from atlas.edge.operator import Picture
+from atlas.edge.operator import Painter
 from atlas.outside import auth0, foundry, front
 from atlas.settings import Settings
 
@@ -26,12 +26,12 @@ class Diagnosing:
     settings: Settings
     checkup: ports.Checkup
     errands: ports.Errands
-    picture: Picture
+    painter: Painter
     now: ports.Clock
 
     async def diagnose(self, asked: Asked) -> Diagnosis:
         async with sources(self.settings, asked, self.checkup, self.errands, self.now) as found:
-            refusals = self.picture.refusals().most_common(REFUSALS)
+            refusals = self.painter.refusals().most_common(REFUSALS)
             asking = Asking(
                 self.settings, asked, found, self.now, serves=True, refusals=tuple(refusals)
             )

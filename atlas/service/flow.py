@@ -60,7 +60,7 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
     async with anyio.create_task_group() as uploads:
         restarts = Restarts()
         run = partial(uploader.run, bell, restarts)
-        uploads.start_soon(supervise, "Upload", run, restarts, on_crash)
+        uploads.start_soon(supervise, "upload", run, restarts, on_crash)
         async with anyio.create_task_group() as tasks:
             stages = Stages(tasks, on_crash, work_teller(watch))
             quarantine = Quarantine(store.aside, promises, now, watch)
@@ -77,12 +77,12 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
             tasks.start_soon(warm, world.identities)
             async with keeper.stream, doorkeeper.stream, decoder.stream:
                 actors = Actors(doorkeeper, decoder, journal.recall)
-                picture, alone = world.readers.picture, Lock()
+                painter, alone = world.readers.painter, Lock()
                 orders = Orders(
                     replay=Replay(quarantine, decoder, flattener, bell.ring, alone),
                     people=people_of(world, errands, promises, quarantine, alone),
-                    live=Live(picture, Lookout(store.ledger, stages.queues, drain)),
-                    diagnosing=Diagnosing(settings, store.checkup, errands, picture, now),
+                    live=Live(painter, Lookout(store.ledger, stages.queues, drain)),
+                    diagnosing=Diagnosing(settings, store.checkup, errands, painter, now),
                 )
                 async with orders.live.ticking(on_crash):
                     yield Service(
@@ -161,10 +161,10 @@ def shape(settings: Settings) -> Shape:
 def crash_teller(watch: Watch) -> OnCrash:
     """A crash as an event: where it happened, without the values, which may be somebody's data."""
 
-    def tell(actor: str, error: Exception) -> None:
+    def tell(stage: str, error: Exception) -> None:
         frames = traceback.extract_tb(error.__traceback__)
         where = tuple(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
-        watch(ActorCrashed(actor, type(error).__name__, where))
+        watch(ActorCrashed(stage, type(error).__name__, where))
 
     return tell
 

@@ -11,7 +11,7 @@ from atlas.core.errors import BadSetting
 from atlas.core.events import Event, Watch
 from atlas.core.ports import Clock
 from atlas.core.traces import Sampler, Trace, not_sampled
-from atlas.edge.operator import About, Picture
+from atlas.edge.operator import About, Painter
 from atlas.outside.metrics import Metrics
 from atlas.settings import Settings
 
@@ -21,7 +21,7 @@ class Readers:
     """Each is told of everything; the log comes last, as it takes longest."""
 
     metrics: Metrics
-    picture: Picture
+    painter: Painter
     log: Watch
     traces: Watch | None = None
     sample: Callable[[str], Trace | None] = not_sampled
@@ -30,7 +30,7 @@ class Readers:
         if self.traces is not None:
             self.traces(event)
         self.metrics.watch(event)
-        self.picture.watch(event)
+        self.painter.watch(event)
         self.log(event)
 
 
@@ -67,4 +67,4 @@ def reading(settings: Settings, log: Watch, now: Clock) -> Readers:
         bytes_max=journal.bytes_max,
         exports_max=journal.exports_max,
     )
-    return Readers(Metrics(__version__, now), Picture(about, now), log)
+    return Readers(Metrics(__version__, now), Painter(about, now), log)

@@ -22,8 +22,7 @@ import msgspec
 
 from atlas.actors.upload import Chance
 from atlas.core.events import Event
-from atlas.core.messages import Depth
-from atlas.edge.operator.lookout import Sight
+from atlas.core.picture import Depth, Sight
 from atlas.outside import log
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
@@ -76,14 +75,8 @@ async def seconds_of_scrapes(path: Path) -> list[float]:
 
 
 async def scrape(service: Service) -> None:
-    sent = []
-
-    async def send(message: dict[str, object]) -> None:
-        sent.append(message)
-
-    scope = {"type": "http", "method": "GET", "path": "/metrics", "query_string": b""}
-    await service.operator(scope | {"headers": [(b"host", b"127.0.0.1")]}, None, send)
-    assert b"atlas_journal_exports" in sent[1]["body"]
+    answer = await asgi(service.operator, "GET", "/metrics", {"host": "127.0.0.1"})
+    assert b"atlas_journal_exports" in answer.body
 
 
 def one_round() -> tuple[float, float]:
@@ -96,7 +89,7 @@ def one_round() -> tuple[float, float]:
             readers.watch(event)
         read = time.process_time() - began
         began = time.process_time()
-        msgspec.json.encode(readers.picture.shown(Sight(Depth({}, {}), {}, False)))
+        msgspec.json.encode(readers.painter.picture(Sight(Depth({}, {}))))
         shown = time.process_time() - began
     return flow, read + shown * flow  # one a second
 
@@ -146,7 +139,7 @@ async def running(path: Path | None, watch: Callable[[Event], object]) -> AsyncI
             now=lambda: NOON,
             chance=Chance(anyio.current_time, random.Random(1).random),
             compute=Computing(),
-            readers=Unread(all_of_them.metrics, all_of_them.picture, watch),
+            readers=Unread(all_of_them.metrics, all_of_them.painter, watch),
         )
         async with serving(world, SETTINGS) as service:
             yield service

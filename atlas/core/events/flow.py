@@ -51,9 +51,9 @@ class ExportQuarantined(Struct, frozen=True):
 
 
 class ActorCrashed(Struct, frozen=True):
-    """A stage met a bug. `where` names its code, innermost last; the values are left out."""
+    """A stage, or the edge, met a bug. `where` names its code, innermost last, without values."""
 
-    actor: str
+    stage: str
     error: str
     where: tuple[str, ...]
 

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Protocol
 
 from atlas.core.messages import (
-    Depth,
     Entry,
     File,
     FileFormat,
@@ -27,6 +26,7 @@ from atlas.core.messages import (
     User,
 )
 from atlas.core.people import Erasure, Journaled, Purged, Shared, Whereabouts
+from atlas.core.picture import Depth
 
 
 class Intake(Protocol):

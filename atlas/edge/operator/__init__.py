@@ -21,10 +21,9 @@ from atlas.edge.operator.exports import Exports
 from atlas.edge.operator.guard import Guard
 from atlas.edge.operator.live import Live
 from atlas.edge.operator.lookout import Lookout
+from atlas.edge.operator.painter import About, Painter
 from atlas.edge.operator.people import People
-from atlas.edge.operator.picture import Picture
 from atlas.edge.operator.scrapes import Scrapes
-from atlas.edge.operator.shown import About
 from atlas.edge.refusals import json
 
 __all__ = [
@@ -34,8 +33,8 @@ __all__ = [
     "Guard",
     "Live",
     "Lookout",
+    "Painter",
     "People",
-    "Picture",
     "Scrapes",
     "application",
     "page",

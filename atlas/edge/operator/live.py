@@ -2,27 +2,25 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from functools import partial
 
 import anyio
 import msgspec
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from atlas.core.picture import MOMENT_SECONDS, Sight
 from atlas.edge.operator.guard import Guard
-from atlas.edge.operator.lookout import Lookout, Sight
-from atlas.edge.operator.picture import EVERYTHING, Picture
-from atlas.edge.operator.shown import Since
+from atlas.edge.operator.lookout import Lookout
+from atlas.edge.operator.painter import EVERYTHING, Painter, Since
 from atlas.edge.refusals import json
 from atlas.runtime import OnCrash, Restarts, supervise
 
 VIEWERS_MAX = 16
-MOMENT_SECONDS = 10.0
-NOTHING_YET = Sight(None, {}, is_draining=False)
-UNSTORED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+UNBUFFERED = {"X-Accel-Buffering": "no"}
 
 
 class Live:
@@ -32,14 +30,14 @@ class Live:
     in between, as far as it is kept.
     """
 
-    def __init__(self, picture: Picture, lookout: Lookout, tick_seconds: float = 1.0) -> None:
+    def __init__(self, painter: Painter, lookout: Lookout, tick_seconds: float = 1.0) -> None:
         self.lookout = lookout
         self.viewers = 0
-        self._picture = picture
+        self._painter = painter
         self._tick_seconds = tick_seconds
         self._has_ended = False
         self._ticked = anyio.Event()
-        self._sight = NOTHING_YET
+        self._sight = Sight()
         self._messages: dict[Since, tuple[bytes, Since]] = {}
 
     def routes(self, guard: Guard) -> list[Route]:
@@ -49,8 +47,7 @@ class Live:
         ]
 
     async def show(self, _request: Request) -> Response:
-        shown = self._picture.shown(await self.lookout.look())
-        return json(shown, 200, {"Cache-Control": "no-store"})
+        return json(self._painter.picture(await self.lookout.look()), 200)
 
     async def show_on(self, _request: Request) -> Response:
         if self.viewers >= VIEWERS_MAX:
@@ -74,8 +71,8 @@ class Live:
     def _message(self, since: Since) -> tuple[bytes, Since]:
         """And what has been shown by it; made once a tick for all who have seen as much before."""
         if since not in self._messages:
-            told, shown = self._picture.told, self._picture.shown(self._sight, since)
-            self._messages[since] = b"data: " + msgspec.json.encode(shown) + b"\n\n", told
+            told, picture = self._painter.told, self._painter.picture(self._sight, since)
+            self._messages[since] = b"data: " + msgspec.json.encode(picture) + b"\n\n", told
         return self._messages[since]
 
     def _see(self, sight: Sight) -> None:
@@ -90,7 +87,7 @@ class Live:
         """As long as there is something to be seen; at its end, the viewers are sent away."""
         async with anyio.create_task_group() as tasks:
             restarts = Restarts()
-            tasks.start_soon(supervise, "Live", partial(self._tick, restarts), restarts, on_crash)
+            tasks.start_soon(supervise, "live", partial(self._tick, restarts), restarts, on_crash)
             try:
                 yield
             finally:
@@ -104,7 +101,7 @@ class Live:
             if is_due or self.viewers:
                 sight = await self.lookout.look()
                 if is_due and sight.depth is not None:
-                    self._picture.remember(sight.depth)
+                    self._painter.remember(sight.depth)
                     due = anyio.current_time() + MOMENT_SECONDS
                 self._see(sight)
                 restarts.has_worked = True
@@ -115,7 +112,7 @@ class Viewing(StreamingResponse):
     """Server-sent events for one viewer, who counts for as long as this lasts."""
 
     def __init__(self, live: Live) -> None:
-        super().__init__(live.messages(), headers=UNSTORED, media_type="text/event-stream")
+        super().__init__(live.messages(), headers=UNBUFFERED, media_type="text/event-stream")
         self._live = live
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -7,7 +7,7 @@ from typing import Protocol
 import anyio
 
 from atlas.core.errors import Unavailable
-from atlas.core.messages import Depth
+from atlas.core.picture import Depth, Sight
 from atlas.core.ports import Ledger
 from atlas.runtime import Queue
 
@@ -18,15 +18,6 @@ class Ending(Protocol):
     """Whether we were told to end."""
 
     has_begun: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """`depth` is None while the journal does not answer."""
-
-    depth: Depth | None
-    queues: Mapping[str, Queue]
-    is_draining: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,35 +8,28 @@ from atlas.core.events import Because
 from atlas.core.records import REASONS
 from atlas.outside.metrics.series import Counter, Histogram, Labels
 
-QUICK = 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5
-PATIENT = 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100
-MANY = 1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000
 KIB, MIB = 1024, 1024 * 1024
-LARGE = 4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB, 4 * MIB, 16 * MIB, 64 * MIB, 128 * MIB
+STAGE_SECONDS = 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5
+CALL_SECONDS = 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100
+GROUP_EXPORTS = 1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000
+GROUP_BYTES = 4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB, 4 * MIB, 16 * MIB, 64 * MIB, 128 * MIB
 
 RESULTS = ("ok",), ("failed",)
 
 
-class Families:
-    """Every counter and every histogram, by the way of the data."""
+class Senders:
+    """What phones ask, and Auth0 tells of them."""
 
     def __init__(self) -> None:
-        self._of_senders()
-        self._of_stages()
-        self._of_the_journal()
-        self._of_groups()
-        self._of_calls()
-
-    def _of_senders(self) -> None:
         self.requests = Counter(
             "atlas_http_requests",
-            "Requests of the public listener; a code of 0 if nobody heard an answer.",
-            ("route", "method", "code"),
+            "Requests of the public listener; a status of 0 if nobody heard an answer.",
+            ("route", "method", "status"),
         )
-        self.request_seconds = Histogram(
+        self.seconds = Histogram(
             "atlas_http_request_seconds",
             "How long requests took, with the wait for a commit.",
-            PATIENT,
+            CALL_SECONDS,
             ("route",),
         )
         self.refusals = Counter(
@@ -45,7 +38,7 @@ class Families:
             ("code",),
             codes(),
         )
-        self.request_bytes = Counter(
+        self.bytes = Counter(
             "atlas_request_bytes",
             "Bytes of exports that were read, as base64 or as a stream of lines.",
         )
@@ -59,9 +52,16 @@ class Families:
             "atlas_jwks_fetches", "Times that Auth0's keys were asked for.", ("result",), RESULTS
         )
 
-    def _of_stages(self) -> None:
-        self.stage_seconds = Histogram(
-            "atlas_stage_seconds", "How long a stage worked at a message.", QUICK, ("stage",)
+
+class Stages:
+    """What the stages do, and what they make of exports."""
+
+    def __init__(self) -> None:
+        self.seconds = Histogram(
+            "atlas_stage_seconds",
+            "How long a stage worked at a message.",
+            STAGE_SECONDS,
+            ("stage",),
         )
         self.crashes = Counter(
             "atlas_stage_crashes", "Bugs that a stage, the edge or the uploader met.", ("stage",)
@@ -83,7 +83,11 @@ class Families:
             "atlas_committed_bytes", "Bytes of committed rows, as NDJSON."
         )
 
-    def _of_the_journal(self) -> None:
+
+class Journal:
+    """What the disk does to it."""
+
+    def __init__(self) -> None:
         self.damaged = Counter(
             "atlas_journal_damaged", "What the disk has changed, or lost, of the journal."
         )
@@ -91,21 +95,25 @@ class Families:
             "atlas_ledger_unbalanced", "Times that the ledger was wrong and was set right."
         )
 
-    def _of_groups(self) -> None:
-        self.groups = Counter(
+
+class Groups:
+    """How exports go to Foundry, and what keeps them from it."""
+
+    def __init__(self) -> None:
+        self.committed = Counter(
             "atlas_groups",
             "Transactions committed, by why they were begun just then.",
             ("because",),
             one_each(get_args(Because)),
         )
-        self.group_exports = Histogram(
-            "atlas_group_exports", "Exports in a committed transaction.", MANY
+        self.exports = Histogram(
+            "atlas_group_exports", "Exports in a committed transaction.", GROUP_EXPORTS
         )
-        self.group_bytes = Histogram(
-            "atlas_group_bytes", "Bytes in a committed transaction.", LARGE
+        self.bytes = Histogram(
+            "atlas_group_bytes", "Bytes in a committed transaction.", GROUP_BYTES
         )
-        self.group_seconds = Histogram(
-            "atlas_group_seconds", "How long a transaction took to its commit.", PATIENT
+        self.seconds = Histogram(
+            "atlas_group_seconds", "How long a transaction took to its commit.", CALL_SECONDS
         )
         self.pauses = Counter(
             "atlas_upload_pauses", "Times that Foundry was not to be had, or held us off."
@@ -120,14 +128,18 @@ class Families:
             one_each(("aborted", "suspected")),
         )
 
-    def _of_calls(self) -> None:
-        self.calls = Counter(
+
+class Calls:
+    """What Foundry is asked."""
+
+    def __init__(self) -> None:
+        self.answered = Counter(
             "atlas_foundry_calls",
             "Calls to Foundry; a status of 0 if it did not answer.",
             ("operation", "status"),
         )
-        self.call_seconds = Histogram(
-            "atlas_foundry_call_seconds", "How long Foundry took.", PATIENT, ("operation",)
+        self.seconds = Histogram(
+            "atlas_foundry_call_seconds", "How long Foundry took.", CALL_SECONDS, ("operation",)
         )
         self.retries = Counter(
             "atlas_foundry_retries", "Calls that were made once more.", ("operation",)
@@ -136,8 +148,20 @@ class Families:
             "atlas_foundry_token_fetches", "Tokens asked of Foundry.", ("result",), RESULTS
         )
 
+
+class Families:
+    """Every counter and every histogram, by the way of the data."""
+
+    def __init__(self) -> None:
+        self.senders = Senders()
+        self.stages = Stages()
+        self.journal = Journal()
+        self.groups = Groups()
+        self.calls = Calls()
+
     def all(self) -> Iterator[Counter | Histogram]:
-        yield from vars(self).values()
+        for each in (self.senders, self.stages, self.journal, self.groups, self.calls):
+            yield from vars(each).values()
 
 
 def one_each(values: tuple[str, ...]) -> tuple[Labels, ...]:

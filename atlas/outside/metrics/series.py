@@ -11,23 +11,23 @@ from math import inf
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
-Labels = tuple[str, ...]
+Labels = tuple[str, ...]  # their values; their names are what a series is counted `by`
 
 
 class Counter:
     """So many, by label. Those that are known are told from the start: a rate needs the zero."""
 
     def __init__(
-        self, name: str, what: str, labels: Labels = (), known: Iterable[Labels] = ()
+        self, name: str, what: str, by: Sequence[str] = (), known: Iterable[Labels] = ()
     ) -> None:
-        self.name, self.what, self.labels = name, what, labels
-        self.values: dict[Labels, float] = dict.fromkeys(known if labels else [()], 0)
+        self.name, self.what, self.by = name, what, by
+        self.values: dict[Labels, float] = dict.fromkeys(known if by else [()], 0)
 
     def add(self, labels: Labels = (), amount: float = 1) -> None:
         self.values[labels] = self.values.get(labels, 0) + amount
 
     def family(self) -> CounterMetricFamily:
-        found = CounterMetricFamily(self.name, self.what, labels=self.labels)
+        found = CounterMetricFamily(self.name, self.what, labels=self.by)
         for labels, value in self.values.items():
             found.add_metric(labels, value)
         return found
@@ -36,26 +36,28 @@ class Counter:
 class Histogram:
     """How many were up to each bound, by label, and the sum of all."""
 
-    def __init__(self, name: str, what: str, bounds: Sequence[float], labels: Labels = ()) -> None:
-        self.name, self.what, self.labels = name, what, labels
+    def __init__(
+        self, name: str, what: str, bounds: Sequence[float], by: Sequence[str] = ()
+    ) -> None:
+        self.name, self.what, self.by = name, what, by
         self.bounds = (*bounds, inf)
         self.values: dict[Labels, list[int]] = {}
         self.sums: dict[Labels, float] = {}
-        if not labels:
+        if not by:
             self._first(())
 
-    def note(self, labels: Labels, value: float) -> None:
-        counts = self.values.get(labels) or self._first(labels)
-        counts[bisect_left(self.bounds, value)] += 1
+    def observe(self, labels: Labels, value: float) -> None:
+        if labels not in self.values:
+            self._first(labels)
+        self.values[labels][bisect_left(self.bounds, value)] += 1
         self.sums[labels] += value
 
-    def _first(self, labels: Labels) -> list[int]:
+    def _first(self, labels: Labels) -> None:
         self.sums[labels] = 0.0
         self.values[labels] = [0] * len(self.bounds)
-        return self.values[labels]
 
     def family(self) -> HistogramMetricFamily:
-        found = HistogramMetricFamily(self.name, self.what, labels=self.labels)
+        found = HistogramMetricFamily(self.name, self.what, labels=self.by)
         bounds = [*(str(float(bound)) for bound in self.bounds[:-1]), "+Inf"]
         for labels, counts in self.values.items():
             buckets = list(zip(bounds, accumulate(counts), strict=True))

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from atlas.core import names
-from atlas.core.messages import Depth, Entry, Listing, Status
+from atlas.core.messages import Entry, Listing, Status
+from atlas.core.picture import Depth
 from atlas.outside.sqlite import schema
 from atlas.outside.sqlite.commits import Commits
 from atlas.outside.sqlite.entries import COLUMNS, Entries, Row, receipt_of

@@ -1,42 +1,70 @@
-"""The service at a glance: what it has done since its start, and how it stands.
+"""Paints the service at a glance: what it has done since its start, and how it stands.
 
-A reader of events, as the log is. `shown.py` says what is in it.
+A reader of events, as the log is. `atlas/core/picture.py` says what is in the picture.
 """
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from atlas.core import events, names
 from atlas.core.events import Event
-from atlas.core.messages import Depth
-from atlas.core.ports import Clock
-from atlas.edge.operator.lookout import Sight
-from atlas.edge.operator.shown import (
-    About,
+from atlas.core.pause import Outcome, Pause
+from atlas.core.picture import (
+    COMMITS_KEPT,
+    MOMENTS_KEPT,
     Commit,
     Counts,
+    Depth,
     Foundry,
     Moment,
-    Shown,
-    Since,
+    Picture,
+    Sight,
     Stage,
     Waiting,
-    Worked,
 )
+from atlas.core.ports import Clock
 
-STAGES = "authenticate", "decode", "flatten", "journal"
-COMMITS_KEPT = 120
-MOMENTS_KEPT = 360  # of which one is remembered each ten seconds: an hour
-
+STAGES = "authenticate", "decode", "flatten", "journal", "upload"
 NOTHING = Depth({}, {})
-EVERYTHING = Since()
 
 T = TypeVar("T")
 
 
-class Picture:
+@dataclass(frozen=True, slots=True)
+class About:
+    """What does not change while we run. The bounds are the journal's."""
+
+    version: str
+    dataset: str
+    branch: str
+    bytes_max: int
+    exports_max: int
+
+
+@dataclass(slots=True)
+class Worked:
+    """What a stage has done: so many messages, so many crashes, so many seconds in all."""
+
+    handled: int = 0
+    crashes: int = 0
+    seconds: float = 0.0
+
+
+class Since(NamedTuple):
+    """How many commits and moments somebody has been shown already."""
+
+    commits: int = 0
+    moments: int = 0
+
+
+EVERYTHING = Since()
+
+
+class Painter:
     """`now` is asked when something is worth a time, and whenever it is shown."""
 
     def __init__(self, about: About, now: Clock) -> None:
@@ -44,10 +72,10 @@ class Picture:
         self._now = now
         self._started = names.timestamp(now())
         self._counts = Counts()
-        self._stages = {name: Worked() for name in (*STAGES, "upload")}
+        self._stages = {name: Worked() for name in STAGES}
         self._rejects: Counter[str] = Counter()
         self._refusals: Counter[str] = Counter()
-        self._foundry = Foundry()
+        self._pause = Pause()
         self._commits: deque[Commit] = deque(maxlen=COMMITS_KEPT)
         self._moments: deque[Moment] = deque(maxlen=MOMENTS_KEPT)
         self._depth = NOTHING
@@ -65,8 +93,8 @@ class Picture:
             events.ExportSetAside: self._given_up,
             events.ExportCommitted: self._committed,
             events.GroupCommitted: self._group,
-            events.GroupRecovered: self._recovered,
-            events.UploadPaused: self._paused,
+            events.GroupRecovered: self._went,
+            events.UploadPaused: self._went,
             events.FoundryCalled: self._called,
         }
 
@@ -83,14 +111,15 @@ class Picture:
         self._moments.append(moment)
         self.told = Since(self.told.commits, self.told.moments + 1)
 
-    def shown(self, sight: Sight, since: Since = EVERYTHING) -> Shown:
+    def picture(self, sight: Sight, since: Since = EVERYTHING) -> Picture:
         """The picture; of commits and history only what came since.
 
         A journal that does not answer stands as it was when it did.
         """
-        self._depth = sight.depth or self._depth
+        if sight.depth is not None:
+            self._depth = sight.depth
         journal = self._waiting(self._depth)
-        return Shown(
+        return Picture(
             at=names.timestamp(self._now()),
             version=self._about.version,
             started=self._started,
@@ -102,7 +131,11 @@ class Picture:
             rejects=self._rejects,
             refusals=self._refusals,
             journal=journal,
-            foundry=self._foundry,
+            foundry=Foundry(
+                paused_reason=self._pause.reason,
+                paused_at=stamp(self._pause.since),
+                last_commit_at=stamp(self._pause.last_commit),
+            ),
             commits=newest(self._commits, self.told.commits - since.commits),
             history=newest(self._moments, self.told.moments - since.moments),
         )
@@ -115,11 +148,10 @@ class Picture:
         )
 
     def _waiting(self, depth: Depth) -> Waiting:
-        waited = (self._now() - depth.oldest).total_seconds() if depth.oldest else 0.0
         return Waiting(
             exports=depth.exports.get("accepted", 0),
             bytes=depth.bytes.get("accepted", 0),
-            oldest_seconds=max(waited, 0.0),
+            oldest_seconds=depth.oldest_seconds(self._now()),
             set_aside=depth.exports.get("set_aside", 0),
             free_bytes=depth.free_bytes,
             bytes_max=self._about.bytes_max,
@@ -146,7 +178,7 @@ class Picture:
             stage.seconds += event.seconds
 
     def _crashed(self, event: events.ActorCrashed) -> None:
-        if (stage := self._stages.get(event.actor.lower())) is not None:
+        if (stage := self._stages.get(event.stage)) is not None:
             stage.crashes += 1
 
     def _rejected(self, event: events.LinesRejected | events.ExportAccepted) -> None:
@@ -164,9 +196,9 @@ class Picture:
     def _set_aside(self, _event: events.ExportQuarantined) -> None:
         self._counts.set_aside += 1
 
-    def _given_up(self, _event: events.ExportSetAside) -> None:
+    def _given_up(self, event: events.ExportSetAside) -> None:
         self._counts.set_aside += 1
-        self._goes_on()
+        self._went(event)
 
     def _committed(self, event: events.ExportCommitted) -> None:
         self._counts.committed += 1
@@ -175,30 +207,25 @@ class Picture:
         self._stages["upload"].handled += 1
 
     def _group(self, event: events.GroupCommitted) -> None:
-        at = names.timestamp(self._now())
+        at = self._now()
         size, seconds = (event.exports, event.rows, event.bytes), event.seconds
-        self._commits.append(Commit(at, event.transaction, *size, seconds, event.because))
+        self._commits.append(
+            Commit(names.timestamp(at), event.transaction, *size, seconds, event.because)
+        )
         self.told = Since(self.told.commits + 1, self.told.moments)
         self._stages["upload"].seconds += seconds
-        self._foundry.last_commit_at = at
-        self._goes_on()
+        self._pause.watch(event, at)
 
-    def _recovered(self, event: events.GroupRecovered) -> None:
-        if event.committed:
-            self._foundry.last_commit_at = names.timestamp(self._now())
-            self._goes_on()
-
-    def _paused(self, event: events.UploadPaused) -> None:
-        """The last reason stands, and the time of the first."""
-        self._foundry.paused_reason = event.reason
-        self._foundry.paused_at = self._foundry.paused_at or names.timestamp(self._now())
-
-    def _goes_on(self) -> None:
-        self._foundry.paused_reason = self._foundry.paused_at = None
+    def _went(self, event: Outcome) -> None:
+        self._pause.watch(event, self._now())
 
     def _called(self, event: events.FoundryCalled) -> None:
         self._counts.foundry_calls += 1
         self._counts.foundry_retries += event.is_retry
+
+
+def stamp(at: datetime | None) -> str | None:
+    return None if at is None else names.timestamp(at)
 
 
 def newest(kept: deque[T], count: int) -> tuple[T, ...]:

@@ -1,30 +1,49 @@
-"""What is in the picture: its JSON, as types. Counts are since the start; times are UTC."""
+"""The service at a glance, as the operator listener tells it and `atlas top` reads it.
+
+Counts are since the start. Times are UTC, as text of ISO 8601.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from datetime import datetime
 
 from msgspec import Struct
 
 from atlas.core.events import Because
+from atlas.core.messages import Status
+
+COMMITS_KEPT = 120
+MOMENT_SECONDS = 10.0
+MOMENTS_KEPT = int(3600 / MOMENT_SECONDS)
 
 
-@dataclass(frozen=True, slots=True)
-class About:
-    """What does not change while we run. The bounds are the journal's."""
+class Depth(Struct, frozen=True):
+    """How much stands in the journal, by status; what has waited longest came at `oldest`.
 
-    version: str
-    dataset: str
-    branch: str
-    bytes_max: int
-    exports_max: int
+    `free_bytes` are those of its disk; in memory it has none. `imbalance` is by how many exports
+    the ledger was wrong when it was last looked at, a minute ago at most.
+    """
+
+    exports: Mapping[Status, int]
+    bytes: Mapping[Status, int]
+    oldest: datetime | None = None
+    free_bytes: int | None = None
+    imbalance: int = 0
+
+    def oldest_seconds(self, now: datetime) -> float:
+        """How long the export has waited that has waited for longest; 0 if none waits."""
+        return 0.0 if self.oldest is None else max((now - self.oldest).total_seconds(), 0.0)
 
 
-class Worked(Struct):
-    """What a stage has done: so many messages, so many crashes, so many seconds in all."""
+class Sight(Struct, frozen=True):
+    """What no event tells: how full everything is just now.
 
-    handled: int = 0
-    crashes: int = 0
-    seconds: float = 0.0
+    `depth` is None while the journal does not answer. `queues` are, by stage, how many messages
+    wait before it, and how many can.
+    """
+
+    depth: Depth | None = None
+    queues: Mapping[str, tuple[int, int]] = {}
+    is_draining: bool = False
 
 
 class Stage(Struct, frozen=True):
@@ -67,7 +86,7 @@ class Waiting(Struct, frozen=True):
     exports_max: int
 
 
-class Foundry(Struct):
+class Foundry(Struct, frozen=True):
     """Why we hold off, if we do, and when something was committed last."""
 
     paused_reason: str | None = None
@@ -95,8 +114,8 @@ class Moment(Struct, frozen=True):
     oldest_seconds: float
 
 
-class Shown(Struct, frozen=True):
-    """The picture, as JSON."""
+class Picture(Struct, frozen=True):
+    """All of it; after the first of a stream, of commits and history only what is new."""
 
     at: str
     version: str
@@ -112,10 +131,3 @@ class Shown(Struct, frozen=True):
     foundry: Foundry
     commits: tuple[Commit, ...]
     history: tuple[Moment, ...]
-
-
-class Since(Struct, frozen=True):
-    """How many commits and moments somebody has been shown already."""
-
-    commits: int = 0
-    moments: int = 0
