@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
@@ -15,6 +16,7 @@ from atlas.core import events
 from atlas.core.errors import JournalFull, Unavailable
 from atlas.core.picture import Depth, Sight
 from atlas.core.records import REASONS
+from atlas.core.traces import Trace
 from atlas.edge.operator import Lookout
 from atlas.outside import traces
 from atlas.outside.log import Log, logger
@@ -284,27 +286,39 @@ async def test_it_says_that_it_drains(life):
     assert seen[("atlas_is_draining",)] == 1
 
 
+VALUES = {
+    str: "x",
+    int: 2,
+    float: 0.5,
+    bool: True,
+    tuple[str, ...]: ("x",),
+    Mapping[str, int]: {"not UTF-8": 2},
+    Trace | None: Trace("a" * 32, "b" * 16),
+}
+
+
 def example(kind: type) -> object:
     """An event with something in each of its fields."""
-    values = {str: "x", int: 2, float: 0.5, bool: True}
-    given = []
-    for each in msgspec.structs.fields(kind):
-        given.append(values.get(each.type, {"not UTF-8": 2} if each.name == "reasons" else None))
-        if get_args(each.type) and isinstance(get_args(each.type)[0], str):
-            given[-1] = get_args(each.type)[0]
-    return kind(*given)
+    return kind(*(something(each.type) for each in msgspec.structs.fields(kind)))
+
+
+def something(kind: object) -> object:
+    """Of a type, or of the first that it may be."""
+    if kind in VALUES:
+        return VALUES[kind]
+    first = get_args(kind)[0]
+    return VALUES.get(first, first)
 
 
 @pytest.mark.parametrize("kind", get_args(events.Event), ids=lambda kind: kind.__name__)
 async def test_whatever_happens_no_reader_minds(life, kind):
     """A reader that raised would stop the flow that it reads of."""
-    stream, exporter = io.StringIO(), InMemorySpanExporter()
-    with traces.exported(exporter, "1", "ri.dataset") as spans:
-        life.readers = {
-            "log": Log(logger(stream, "debug"), "ri", b"k").watch,
-            "traces": spans.watch,
-        }
+    stream = io.StringIO()
+    log = Log(logger(stream, "debug"), "ri.dataset", b"k")
+    with traces.exported(InMemorySpanExporter(), "1", "ri.dataset") as spans:
+        life.readers = {"log": log.watch, "traces": spans.watch}
         async with life.running() as flow:
+            flow.readers.watch(example(events.GroupStarted))  # or no call belongs to a trace
             flow.readers.watch(example(kind))
             assert (await scraped(flow)).status == 200
             picture = await asgi(flow.service.operator, "GET", "/picture", {"host": HOST})
