@@ -457,3 +457,10 @@ def test_the_oldest_is_never_younger_than_nothing():
     assert Depth({}, {}, NOON).oldest_seconds(later) == 60
     assert Depth({}, {}, later).oldest_seconds(NOON) == 0
     assert Depth({}, {}).oldest_seconds(NOON) == 0
+
+
+async def test_whoever_asks_only_for_the_head_of_what_goes_on_takes_no_place(tmp_path):
+    async with Life(tmp_path / "journal").running() as flow:
+        for _ in range(VIEWERS_MAX + 1):
+            answer = await asgi(flow.service.operator, "HEAD", "/live", {"host": HOST})
+            assert answer.status == 200

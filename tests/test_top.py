@@ -14,11 +14,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from rich.console import Console
 
 from atlas.cli.panel import drawn, size, sparkline
 from atlas.cli.rates import Rates, grown
-from atlas.cli.top import places_of
+from atlas.cli.top import Listener, places_of
+from atlas.core.errors import CannotStart
 from atlas.core.names import timestamp
 from atlas.core.picture import Counts, Foundry, Moment, Picture, Stage, Waiting
 from atlas.settings import Operator, Settings
@@ -220,6 +223,20 @@ def test_who_does_not_tell_is_named_in_one_line(running, tmp_path, token, port, 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("text", [b"data: {}\n\n", b"data: <html>\n\n", b"\xff\n\n"])
+async def test_what_tells_no_picture_is_said_to_be_no_atlas(text):
+    """As a proxy may, or an Atlas of another version that took the place of the one before."""
+
+    async def live(_request):
+        return web.Response(body=text)
+
+    app = web.Application()
+    app.router.add_get("/live", live)
+    async with TestServer(app) as server:
+        with pytest.raises(CannotStart, match="no operator listener of an Atlas like this"):
+            await anext(Listener(server.make_url("/"), "").messages())
+
+
 def test_where_nobody_answers_is_said_in_one_line(tmp_path):
     where = f"http://{HOST}:{four_free_ports()}"
     ended = atlas(tmp_path, "top", "--operator", where)

@@ -82,10 +82,7 @@ class Listener:
         """A picture, as it is sent."""
         async with self._asked("/picture") as answer:
             text = await answer.read()
-        try:
-            msgspec.json.decode(text, type=Picture)
-        except NOT_JSON as error:
-            raise CannotStart(nobody_of_ours(answer)) from error
+            self._read(text, answer)
         return text
 
     async def messages(self) -> AsyncIterator[Picture]:
@@ -95,7 +92,14 @@ class Listener:
             async for piece in answer.content.iter_any():
                 *events, text = (text + piece).split(b"\n\n")
                 for event in events:
-                    yield msgspec.json.decode(event.removeprefix(b"data: "), type=Picture)
+                    yield self._read(event.removeprefix(b"data: "), answer)
+
+    def _read(self, text: bytes, answer: aiohttp.ClientResponse) -> Picture:
+        """Raises CannotStart for what is none, as an Atlas of another version may send."""
+        try:
+            return msgspec.json.decode(text, type=Picture)
+        except NOT_JSON as error:
+            raise CannotStart(nobody_of_ours(answer)) from error
 
     @asynccontextmanager
     async def _asked(self, path: str) -> AsyncIterator[aiohttp.ClientResponse]:

@@ -19,6 +19,7 @@ from atlas.edge.operator.painter import EVERYTHING, Painter, Since
 from atlas.edge.refusals import json
 from atlas.runtime import OnCrash, Restarts, supervise
 
+EVENTS = "text/event-stream"
 VIEWERS_MAX = 16
 UNBUFFERED = {"X-Accel-Buffering": "no"}
 
@@ -49,7 +50,9 @@ class Live:
     async def show(self, _request: Request) -> Response:
         return json(self._painter.picture(await self.lookout.look()), 200)
 
-    async def show_on(self, _request: Request) -> Response:
+    async def show_on(self, request: Request) -> Response:
+        if request.method == "HEAD":
+            return Response(media_type=EVENTS)
         if self.viewers >= VIEWERS_MAX:
             why = f"{VIEWERS_MAX} look on already: close another page, or ask for /picture."
             return json({"error": why}, 503, {"Retry-After": "10"})
@@ -112,7 +115,7 @@ class Viewing(StreamingResponse):
     """Server-sent events for one viewer, who counts for as long as this lasts."""
 
     def __init__(self, live: Live) -> None:
-        super().__init__(live.messages(), headers=UNBUFFERED, media_type="text/event-stream")
+        super().__init__(live.messages(), headers=UNBUFFERED, media_type=EVENTS)
         self._live = live
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
