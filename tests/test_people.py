@@ -95,7 +95,7 @@ async def test_which_group_files_hold_their_rows_is_told_again_and_again(life):
 
 
 async def test_what_is_replayed_while_its_user_is_forgotten_does_not_come_back(life):
-    bug = Bug("Flatten")
+    bug = Bug("flatten")
     life.compute = bug.compute
     async with life.running() as flow:
         await flow.post(POISON, token=f"token-of-{ADA}")
