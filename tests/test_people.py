@@ -104,7 +104,8 @@ async def test_what_is_replayed_while_its_user_is_forgotten_does_not_come_back(l
         async with anyio.create_task_group() as operators:
             replay = f"/exports/{aside['id']}/replay"
             operators.start_soon(asgi, flow.service.operator, "POST", replay, HOST)
-            await gate.reached.wait()
+            with anyio.fail_after(5):
+                await gate.reached.wait()
             operators.start_soon(asked, flow, "/forget")
             await anyio.wait_all_tasks_blocked()
             bug.is_mended = True

@@ -1,4 +1,4 @@
-"""Who reads what happens: the the traces, the metrics, the picture, the log."""
+"""Who reads what happens: the traces, the metrics, the picture, the log."""
 
 import random
 import secrets
