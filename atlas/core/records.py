@@ -95,10 +95,8 @@ _anything = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder()
 
 
-def unusual(line: bytes) -> Record | None:
-    """The record on any line; None for a blank one. Raises Bad."""
-    if not line.strip():
-        return None
+def unusual(line: bytes) -> Record:
+    """The record on any line. Raises Bad."""
     given = sound(line).get
     hardware = given("device")
     return Record(
