@@ -9,7 +9,7 @@ import aiohttp
 import anyio
 import msgspec
 import pytest
-from joserfc import jwt
+from joserfc import jws, jwt
 from joserfc.jwk import OctKey, RSAKey
 
 from atlas.core.errors import (
@@ -124,6 +124,18 @@ async def test_a_good_token_names_its_user(tenant, aiohttp_server, wish):
         user = await asked.user_of(sub="auth0|ada", **wish)
 
     assert user.sub == "auth0|ada"
+
+
+async def test_a_name_that_nobody_can_write_down_is_refused(tenant, aiohttp_server):
+    """JSON can spell half of a character; no path, no hash and no file can hold it."""
+    key = tenant.ring.current
+    async with asking(tenant, aiohttp_server) as asked:
+        claims = jwt.decode(tenant.token(Wish(sub="auth0|half")), key).claims
+        text = msgspec.json.encode(claims).replace(b"half", b"\\ud800")
+        token = jws.serialize_compact({"alg": "RS256", "kid": key.kid}, text, key)
+
+        assert await asked.outcome(token) is InvalidToken
+        assert await asked.amiss(token)
 
 
 async def test_scopes_are_those_of_scope_and_permissions(tenant, aiohttp_server):

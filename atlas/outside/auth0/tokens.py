@@ -5,6 +5,7 @@ by its digest, and never for longer than the token lasts.
 """
 
 import hashlib
+import re
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,8 @@ TOKEN_BYTES_MAX = 16 * 1024
 TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
 NEVER_FOLLOWED = frozenset({"crit", "jku", "jwk", "x5u", "x5c", "b64"})
 ID_TOKEN_ONLY = frozenset({"nonce", "at_hash", "c_hash"})
+
+LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 REMEMBERED_SECONDS, REMEMBERED_MAX = 300.0, 10_000
 
@@ -79,6 +82,8 @@ class Rules:
         sub = claims.get("sub")
         if not isinstance(sub, str) or not sub:
             raise MissingIdentity
+        if LONE_SURROGATE.search(sub):  # JSON can spell it, and nobody can write it down
+            raise InvalidToken
         return User(sub, scopes_in(claims)), float(claims["exp"])
 
 
