@@ -29,6 +29,7 @@ from atlas.outside.auth0 import (
     Keys,
     Remembered,
 )
+from atlas.outside.auth0.keys import keys_in
 from tests.conftest import Seen
 
 NOW = 1_790_000_000
@@ -345,6 +346,9 @@ def a_jwks(key: RSAKey, **more: object) -> bytes:
         pytest.param(b'{"keys": []}', id="none"),
         pytest.param(b'{"keys": [{"kty": "RSA", "kid": "a", "n": "!", "e": "AQAB"}]}', id="bad"),
         pytest.param(b'{"keys": [{"kty": "oct", "kid": "a", "k": "AAAA"}]}', id="symmetric"),
+        pytest.param(b'{"keys": [{"kty": "RSA", "kid": "a", "e": "AQAB"}]}', id="half"),
+        pytest.param(b'{"keys": [{"kty": "RSA", "kid": "a", "n": 7, "e": 3}]}', id="no text"),
+        pytest.param(b'{"keys": ' + b"[" * 9_000 + b"]" * 9_000 + b"}", id="deep"),
         pytest.param(b'{"keys": [' + b" " * 300_000 + b"]}", id="endless"),
     ],
 )
@@ -361,3 +365,20 @@ async def test_what_holds_no_key_that_can_sign_is_an_outage(aiohttp_server, jwks
         keys = Keys(session, str(server.make_url("/")), lambda: 0.0, Seen().watch)
         with pytest.raises(AuthUnavailable):
             await keys.named("a")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param({"n": "!"}, id="no base64"),
+        pytest.param({"n": "AQAB"}, id="tiny"),
+        pytest.param({"n": 7}, id="no text"),
+        pytest.param({"e": "AA"}, id="no exponent"),
+        pytest.param({"kid": 7}, id="no name"),
+    ],
+)
+def test_a_key_that_cannot_be_read_takes_no_other_with_it(more):
+    good = KEYS[0].as_dict(private=False) | {"kid": "good"}
+    jwks = msgspec.json.encode({"keys": [good | {"kid": "bad"} | more, good]})
+
+    assert set(keys_in(jwks)) == {"good"}

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import aiohttp
 import msgspec
-from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
 from atlas.core.diagnosis import Amiss
@@ -120,6 +119,6 @@ def sorted_out(jwks: bytes) -> tuple[dict[str, RSAKey], int]:
     everything = msgspec.json.decode(jwks, type=Jwks).keys
     try:
         found = keys_in(jwks)
-    except (ValueError, JoseError):
+    except ValueError:
         found = {}
     return found, len(everything) - len(found)

@@ -4,12 +4,14 @@ Keys are kept while the endpoint is down; and an unknown `kid` causes at most on
 minutes, or strangers could make us exhaust Auth0's limit.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
 import anyio
 import msgspec
+from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
 from atlas.core.errors import AuthUnavailable, InvalidToken
@@ -121,12 +123,20 @@ def is_for_signing(key: dict[str, Any]) -> bool:
 def keys_in(jwks: bytes) -> dict[str, RSAKey]:
     """Those that can have signed a token for us. Raises ValueError if there is none."""
     found: dict[str, RSAKey] = {}
-    for key in msgspec.json.decode(jwks, type=Jwks).keys:
-        if not is_for_signing(key):
-            continue
-        public = RSAKey.import_key({name: key[name] for name in ("kty", "n", "e") if name in key})
-        if public.public_key.key_size >= KEY_BITS_MIN:
-            found[key["kid"]] = public
+    for key in listed_in(jwks):
+        with suppress(JoseError, ValueError):  # one that cannot be read takes no other with it
+            public = RSAKey.import_key(
+                {name: key[name] for name in ("kty", "n", "e") if name in key}
+            )
+            if public.public_key.key_size >= KEY_BITS_MIN:
+                found[key["kid"]] = public
     if not found:
         raise ValueError("no key that can sign for us")
     return found
+
+
+def listed_in(jwks: bytes) -> Iterator[dict[str, Any]]:
+    try:
+        return filter(is_for_signing, msgspec.json.decode(jwks, type=Jwks).keys)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error

@@ -73,9 +73,10 @@ class Rules:
         try:
             claims = jwt.decode(token, key, algorithms=["RS256"]).claims
             self._claims.validate(claims)
+            expires = float(claims["exp"])
         except ExpiredTokenError as error:
             raise TokenExpired from error
-        except (JoseError, ValueError) as error:
+        except (JoseError, ValueError, RecursionError, OverflowError) as error:  # too deep, too far
             raise InvalidToken from error
         if "cnf" in claims or ID_TOKEN_ONLY & claims.keys():  # bound to a key; not for us
             raise InvalidToken
@@ -84,7 +85,7 @@ class Rules:
             raise MissingIdentity
         if LONE_SURROGATE.search(sub):  # JSON can spell it, and nobody can write it down
             raise InvalidToken
-        return User(sub, scopes_in(claims)), float(claims["exp"])
+        return User(sub, scopes_in(claims)), expires
 
 
 class Remembered:

@@ -1,0 +1,176 @@
+"""At the door of the real service, whatever is wrong with a token: one answer, and no body read.
+
+Which rule of the adapter refuses which token: tests/outside/test_auth0.py.
+"""
+
+import msgspec
+import pytest
+from joserfc.jwk import ECKey, RSAKey
+
+from atlas.core.errors import InvalidToken, TokenExpired
+from atlas.local.auth0 import Wish
+from tests.conftest import ROOM, Answer, Life, an_export
+from tests.forger import (
+    EVES,
+    MARK,
+    NEXT,
+    OURS,
+    SUB,
+    a_scene,
+    by_another,
+    by_eve,
+    by_the_public_key,
+    claiming,
+    cut,
+    doubled,
+    encrypted,
+    flat,
+    named,
+    of_512_bits,
+    of_two,
+    payload_of,
+    said,
+    text64,
+    wished,
+    with_a_short_key,
+)
+from tests.outside.test_auth0 import edited
+
+
+@pytest.fixture
+def life(tmp_path):
+    return Life(None)
+
+
+FORGERIES = {
+    "none": lambda good, _: edited(good, 0, alg="none").rpartition(".")[0] + ".",
+    "None, with a signature": said(0, alg="None"),
+    "HS256 by the PEM": lambda good, _: by_the_public_key(good, OURS.as_pem(private=False)),
+    "HS256 by the DER": lambda good, _: by_the_public_key(good, OURS.as_der(private=False)),
+    "HS256 by the JWK": lambda good, _: by_the_public_key(
+        good, msgspec.json.encode(OURS.as_dict(private=False))
+    ),
+    "HS256 by nothing": lambda good, _: by_the_public_key(good, b""),
+    "PS256 by the same key": by_another("PS256"),
+    "RS512 by the same key": by_another("RS512"),
+    "ES256 under our name": by_another("ES256", ECKey.generate_key("P-256")),
+    "another iss": wished(claims={"iss": "https://canary.test/"}),
+    "iss in a list": lambda _, scene: scene.claiming("iss", f'["{scene.tenant.issuer}"]'),
+    "another aud": wished(claims={"aud": "https://canary.test"}),
+    "our aud among no texts": claiming("aud", '["https://api.atlas.ai", 7]'),
+    "another typ": wished(header={"typ": "logout+jwt"}),
+    "typ in a list": lambda good, scene: scene.signed(payload_of(good), typ=["JWT"]),
+    "exp as text": claiming("exp", '"9999999999"'),
+    "exp true": claiming("exp", "true"),
+    "exp in a list": claiming("exp", "[9999999999]"),
+    "exp without end": claiming("exp", "1e400"),
+    "exp no number": claiming("exp", "NaN"),
+    "exp that no float holds": claiming("exp", "9" * 400),
+    "exp of 5,000 digits": claiming("exp", "9" * 5_000),
+    "claims 4,000 deep": claiming("deep", "[" * 4_000 + "]" * 4_000),
+    "claims in a list": lambda good, scene: scene.signed(b"[%s]" % payload_of(good)),
+    "no kid": wished(header={"kid": None}),
+    "kid of a path": named("../../../dev/canary"),
+    "kid of a URL": named("https://canary.test/.well-known/jwks.json"),
+    "kid of SQL": named("canary' UNION SELECT 'key' --"),
+    "kid of 10 KB": named(MARK * 1_700),
+    "kid with NUL": named(f"{OURS.kid}\0{MARK}"),
+    "kid in a list": named([OURS.kid]),
+    "jku": lambda good, scene: by_eve(good, scene, jku=f"{scene.eve.issuer}.well-known/jwks.json"),
+    "x5u": lambda good, scene: by_eve(good, scene, x5u=scene.eve.issuer),
+    "x5c": lambda good, scene: by_eve(good, scene, x5c=[text64(EVES.as_der(private=False))]),
+    "jwk": lambda good, scene: by_eve(good, scene, jwk=EVES.as_dict(private=False)),
+    "jku under a good signature": wished(header={"jku": "https://canary.test/"}),
+    "x5u under a good signature": wished(header={"x5u": "https://canary.test/"}),
+    "x5c under a good signature": wished(header={"x5c": [MARK]}),
+    "jwk under a good signature": wished(header={"jwk": EVES.as_dict(private=False)}),
+    "iss of hers": lambda _, scene: scene.eve.token(Wish(sub=SUB)),
+    "crit": lambda good, scene: scene.signed(payload_of(good), crit=["exp"]),
+    "b64": lambda good, scene: scene.signed(payload_of(good), b64=False, crit=["b64"]),
+    "cnf": wished(claims={"cnf": {"jkt": MARK}}),
+    "an ID token": wished(claims={"nonce": MARK}),
+    "100 KB": wished(claims={"more": "x" * 75_000}),
+    "a key of 512 bits": with_a_short_key(of_512_bits),
+    "a key of 1,024 bits": with_a_short_key(lambda: RSAKey.generate_key(1024, {"kid": MARK})),
+    "a JWE": encrypted,
+    "two signatures": of_two,
+    "JSON serialisation": flat,
+    "no signature": lambda good, _: good.rpartition(".")[0] + ".",
+    "another payload": said(1, sub=f"{SUB}-2"),
+    "another header": said(0, typ="at+jwt"),
+    "padding": lambda good, _: good + "==",
+    "a line end": cut("\n"),
+    "a space": cut(" "),
+    "not ASCII": cut("é"),
+    "NUL": cut("\0"),
+    "another last bit": lambda good, _: good[:-1] + chr(ord(good[-1]) + 1),
+    "sub twice": doubled(1, b'"sub":"auth0|canary-2"'),
+    "alg twice": doubled(0, b'"alg":"none"'),
+    "sub a number": claiming("sub", "7"),
+    "sub true": claiming("sub", "true"),
+    "sub in a list": claiming("sub", f'["{SUB}"]'),
+    "sub of an object": claiming("sub", f'{{"{SUB}": 1}}'),
+    "sub null": claiming("sub", "null"),
+}
+EXPIRED = {
+    "yesterday": wished(expires_in=-86_400),
+    "before there was time": claiming("exp", "-1"),
+    "at a fraction": claiming("exp", "1.5"),
+}
+KINDS = (FORGERIES, InvalidToken), (EXPIRED, TokenExpired)
+TABLE = [pytest.param(forge, error, id=id) for table, error in KINDS for id, forge in table.items()]
+
+
+def is_told_nothing_but(error: type[InvalidToken | TokenExpired], answer: Answer) -> None:
+    """The constant text of its code, as RFC 6750 wants it; and nobody has read the body."""
+    told = {name: answer.body["error"][name] for name in ("code", "message", "retryable")}
+    assert told == {"code": error.code, "message": error.__doc__, "retryable": error.retryable}
+    assert set(answer.body["error"]) == {*told, "correlationId", "timestamp"}
+    assert (answer.status, answer.body_was_read) == (401, False)
+    challenge = f'Bearer realm="atlas", error="invalid_token", error_description="{error.__doc__}"'
+    assert answer.headers["www-authenticate"] == challenge
+
+
+@pytest.mark.filterwarnings("ignore:Key size should be")  # joserfc's, of the short one
+@pytest.mark.parametrize(("forge", "error"), TABLE)
+async def test_whatever_is_wrong_with_a_token_the_answer_is_the_same(life, forge, error):
+    async with a_scene(life) as scene:
+        good = scene.tenant.token(Wish(sub=SUB))
+        forged = forge(good, scene)
+        is_told_nothing_but(error, answer := await scene.flow.post(an_export(), token=forged))
+        told = f"{answer}{list(scene.flow.seen)}"
+        pieces = [piece for piece in (MARK, *forged.split(".")) if len(piece) > 5]
+        assert [piece for piece in pieces if piece in told] == []
+
+        assert (await scene.flow.post(an_export(), token=good)).status == 200
+        is_told_nothing_but(error, await scene.flow.post(an_export(), token=forged))
+    assert scene.eve.asked == {}, "nothing in a header is followed"
+    assert len(life.dataset.files()) == 1
+
+
+async def test_what_a_forger_writes_without_a_flaw_is_good(life):
+    """Or it might be refused for something else than its table says."""
+    async with a_scene(life) as scene:
+        text = payload_of(scene.tenant.token(Wish(sub=SUB)))
+        by_the_next = scene.signed(text, NEXT, kid=NEXT.kid)
+        for token in (scene.signed(text), scene.claiming("more", "1"), by_the_next):
+            assert (await scene.flow.post(an_export(), token=token)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        pytest.param("POST", "/export", id="an export"),
+        pytest.param("POST", "/ingest", id="an export, as of old"),
+        pytest.param("POST", "/export/batch", id="a batch"),
+        pytest.param("GET", "/exports", id="receipts"),
+        pytest.param("GET", f"/exports/{'0' * 64}", id="a receipt"),
+    ],
+)
+@pytest.mark.parametrize("media", ["application/json", "application/x-ndjson"])
+async def test_there_is_no_way_around_the_door(life, method, path, media):
+    async with a_scene(life) as scene:
+        forged = edited(scene.tenant.token(Wish()), 1, sub=SUB)
+        answer = await scene.flow.send(method, ROOM + path, forged, b"{}", content_type=media)
+
+    is_told_nothing_but(InvalidToken, answer)
