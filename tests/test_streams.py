@@ -110,7 +110,7 @@ async def test_what_was_full_when_the_connection_was_lost_is_passed_over_the_nex
     assert answer.status == 200
     assert [part["replayed"] for part in answer.body["upload_results"]] == [True, True, False]
     assert len(life.dataset.uuids()) == 15
-    assert flattened == [1, 7, 13]
+    assert sorted(flattened) == [1, 7, 13]  # two at once, whichever is quicker
 
 
 async def test_a_body_that_differs_behind_its_first_part_adds_what_differs(life):
