@@ -41,7 +41,7 @@ types:
 # look for what is unsafe: bandit in the code, detect-secrets in every file
 secure:
     bandit --quiet --recursive --configfile pyproject.toml atlas
-    @{{ SECRETS }} | diff --unified .secrets.baseline - || { echo "{{ FOUND }}" >&2; exit 1; }
+    @{{ SECRETS }} | diff --unified {{ BASELINE }} - || { echo "{{ FOUND }}" >&2; exit 1; }
 
 # what CI runs
 check: test lint types secure
@@ -53,7 +53,7 @@ fix:
 
 # write down what detect-secrets finds now as false alarms; look at the difference first
 false-alarms:
-    {{ SECRETS }} > .secrets.baseline
+    {{ SECRETS }} > {{ BASELINE }}
 
 # walk the whole flow: what is wrong, and what to do
 diagnose *args:
@@ -81,9 +81,10 @@ LOCK := "--quiet --universal --python-version 3.11 --generate-hashes --no-header
 
 # It asks neither the network nor git, and the same files make the same text: no times, no line numbers.
 SECRETS := "detect-secrets scan --slim --no-verify --all-files --exclude-files '" + NOT_OURS + "' " + NO_ACCOUNT + " " + OURS
+BASELINE := "config/false-alarms.json"
 OURS := "atlas config tests .ci $(find . -maxdepth 1 -type f)"
 # hashes of packages; what Python and coverage leave behind; what was found before
-NOT_OURS := "^config/requirements.*[.]txt$|__pycache__/|^[.]coverage|^[.]secrets[.]baseline$"
+NOT_OURS := "^config/requirements.*[.]txt$|__pycache__/|^[.]coverage|^" + BASELINE + "$"
 # services that Atlas has no account with; a public address is no secret. They take half of the time
 NO_ACCOUNT := prepend("--disable-plugin ", "ArtifactoryDetector CloudantDetector DiscordBotTokenDetector IbmCloudIamDetector IbmCosHmacDetector IPPublicDetector MailchimpDetector OpenAIDetector SendGridDetector SoftlayerDetector SquareOAuthDetector StripeDetector TelegramBotTokenDetector TwilioKeyDetector")
-FOUND := "Not as in .secrets.baseline: + was found, - is gone. 'detect-secrets scan FILE' says in which line. A secret: take it out, and change it where it is used. A false alarm: just false-alarms."
+FOUND := "Not as in " + BASELINE + ": + was found, - is gone. 'detect-secrets scan FILE' says in which line. A secret: take it out, and change it where it is used. A false alarm: just false-alarms."
