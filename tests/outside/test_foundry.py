@@ -478,7 +478,7 @@ async def test_a_file_is_there_once_and_committed_whatever_befalls_the_calls(tmp
 
 
 async def test_silence_is_not_waited_for_longer_than_a_call_may_take(tmp_path):
-    async with connecting(tmp_path, seconds=0.1) as stack:
+    async with connecting(tmp_path, seconds=1.0) as stack:
         rid = await stack.dataset.begin()
         for call in ("upload", "commit"):
             stack.fault(call, "lost", how="silence", seconds=60)
