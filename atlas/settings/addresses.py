@@ -1,0 +1,22 @@
+"""What is an address."""
+
+import re
+from urllib.parse import urlsplit
+
+
+def url_of(host: str) -> str:
+    """A host is meant as https; whoever wants another scheme says so."""
+    return (host if not host or "://" in host else f"https://{host}").rstrip("/")
+
+
+def is_url(text: str) -> bool:
+    try:
+        found = urlsplit(text)
+        is_one = found.scheme in {"http", "https"} and bool(found.hostname) and found.port != 0
+        return is_one and re.fullmatch(r"[!-~]+", text) is not None
+    except ValueError:  # what is no port, or no address in brackets
+        return False
+
+
+def is_loopback(host: str) -> bool:
+    return host in {"localhost", "::1"} or host.startswith("127.")

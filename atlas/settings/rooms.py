@@ -1,0 +1,152 @@
+"""What can be set, a struct for each room."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from atlas.core.messages import FileFormat, FileLayout, Limits
+
+MIB = 1024 * 1024
+RID = r"^ri\.[a-z][a-z0-9-]*\.([a-z0-9][a-z0-9\-]*)?\.[a-z][a-z0-9-]*\.[a-zA-Z0-9._-]+$"
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Positive = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1)]
+Filled = Annotated[str, Meta(min_length=1)]
+
+
+class Secret(str):
+    """Text that never prints."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+
+class Edge(Struct, frozen=True, forbid_unknown_fields=True):
+    """The public listener."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    cors_origins: tuple[str, ...] = ()
+    reply_seconds: Annotated[float, Meta(gt=0, le=50)] = 25.0
+    body_bytes_max: Count = 32 * MIB
+    chunks_max: Count = 64
+    stream_bytes_max: Count = 4096 * MIB
+    rate_per_minute: Annotated[int, Meta(ge=0)] = 100  # requests of one user; 0: no limit
+    flight_bytes_max: Count = 96 * MIB  # of bodies that are read and not yet safe, of all users
+    flight_bytes_max_of_user: Count = 48 * MIB
+    connections_max: Count = 10_000
+    header_bytes_max: Annotated[int, Meta(ge=1024)] = 16 * 1024
+    header_seconds: Positive = 10.0
+    slow_seconds: Positive = 10.0  # over so long, a body comes at
+    slow_bytes_per_second: Count = 1024  # ... or is too slow
+
+
+class Auth0(Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose tokens are good. The issuer is a URL with a slash at its end."""
+
+    issuer: str = ""
+    domain: str = ""
+    audience: Filled = "https://api.atlas.ai"
+    required_scope: str = ""
+
+
+class Export(Struct, frozen=True, forbid_unknown_fields=True):
+    """How large one export may be, decoded, and how many processes flatten; -1: by cores."""
+
+    bytes_max: Count = 16 * MIB
+    lines_max: Count = 100_000
+    workers: Annotated[int, Meta(ge=-1, le=64)] = -1
+
+
+class Journal(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where accepted exports are kept until they are committed, and what they are sealed with.
+
+    The first of the keys seals, all open; each is 32 bytes, as base64. The bounds are of what is
+    not committed, `bytes_max` before compression, and of what stays free on the disk; receipts of
+    what is committed are kept for so long, and so many.
+    """
+
+    url: str = "sqlite:///var/journal.db"
+    keys: tuple[str, ...] = ()
+    bytes_max: Count = 4096 * MIB
+    exports_max: Count = 1_000_000
+    free_bytes_min: Annotated[int, Meta(ge=0)] = 256 * MIB
+    receipts_days: Annotated[int, Meta(ge=8)] = 30
+    receipts_max: Count = 2_000_000
+
+    @property
+    def path(self) -> Path | None:
+        """None for a journal in memory."""
+        return None if self.url == "memory:" else Path(self.url.removeprefix("sqlite:///"))
+
+
+class Foundry(Struct, frozen=True, forbid_unknown_fields=True):
+    """The dataset, who we are there, and how we write to it."""
+
+    host: str = ""
+    client_id: str = ""
+    client_secret: str = ""
+    oauth_token_url: str = ""
+    dataset_rid: Annotated[str, Meta(pattern=RID)] = (
+        "ri.foundry.main.dataset.19102749-23e6-4fa8-827e-70eae2b94730"
+    )
+    branch: Filled = "master"
+    sole_writer: bool = True
+    commit_interval_seconds: Annotated[float, Meta(ge=0)] = 5.0
+    call_seconds: Positive = 30.0
+    drain_seconds: Annotated[float, Meta(ge=0, le=8)] = 5.0
+    uploads_at_once: Annotated[int, Meta(ge=1, le=396)] = 64  # of Foundry's 800 calls, half
+    requests_per_minute: Annotated[int, Meta(ge=60)] = 9_000  # of Foundry's 10,000
+    file_format: FileFormat = "ndjson"
+    file_layout: FileLayout = "auto"
+    group: Limits = Limits()
+
+
+class Log(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is told on stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    user_ids: bool = False
+
+
+class Operator(Struct, frozen=True, forbid_unknown_fields=True):
+    """The listener for operators, HOST:PORT; on any but loopback addresses a token is required.
+
+    With `metrics_open` the metrics are shown without it, and nothing else.
+    """
+
+    listen: Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\[\]]+):[0-9]{1,5}$")] = (
+        "127.0.0.1:9464"
+    )
+    token: Annotated[str, Meta(pattern=r"^[!-~]*$")] = ""  # what a header can carry
+    metrics_open: bool = False
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+class Traces(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where traces are sent: a URL of OTLP over HTTP; none, if empty.
+
+    Of the requests whose sender has begun no trace, this share is recorded.
+    """
+
+    endpoint: str = ""
+    share: Annotated[float, Meta(ge=0, le=1)] = 1.0
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+    edge: Edge = Edge()
+    auth0: Auth0 = Auth0()
+    export: Export = Export()
+    journal: Journal = Journal()
+    foundry: Foundry = Foundry()
+    log: Log = Log()
+    operator: Operator = Operator()
+    traces: Traces = Traces()
