@@ -174,6 +174,7 @@ class Life:
     compute: Compute = field(default_factory=Computing)
     readers: dict[str, Any] = field(default_factory=dict)  # others than the usual
     stream_bytes_max: int = 64 * 1024 * 1024
+    edge: dict[str, Any] = field(default_factory=dict)  # what is set otherwise for the edge
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Flow]:
@@ -204,6 +205,7 @@ class Life:
                 body_bytes_max=24_000_000,
                 stream_bytes_max=self.stream_bytes_max,
                 cors_origins=self.cors_origins,
+                **{"rate_per_minute": 0} | self.edge,
             ),
             auth0=Auth0(required_scope=self.required_scope),
             export=self.export,

@@ -452,8 +452,8 @@ async def test_without_keys_the_truth_is_503(life):
     assert int(answer.headers["retry-after"]) == answer.body["error"]["retryAfter"] > 0
 
 
-async def test_a_body_that_comes_too_slowly_is_given_up(life, monkeypatch):
-    monkeypatch.setattr("atlas.edge.body.WINDOW_SECONDS", 0.05)
+async def test_a_body_that_comes_too_slowly_is_given_up(life):
+    life.edge = {"slow_seconds": 0.05}
     async with listening(life) as server:
         answer = await server.send("POST", f"{ROOM}/export", body=b"{", length=10)
 
@@ -461,8 +461,8 @@ async def test_a_body_that_comes_too_slowly_is_given_up(life, monkeypatch):
     assert answer.body["error"]["retryable"] is True
 
 
-async def test_a_body_that_takes_long_and_is_not_slow_is_taken(life, monkeypatch):
-    monkeypatch.setattr("atlas.edge.body.WINDOW_SECONDS", 0.5)
+async def test_a_body_that_takes_long_and_is_not_slow_is_taken(life):
+    life.edge = {"slow_seconds": 0.5}
     text = JSON + b" " * 20_000
     headers = "".join(f"{name}: {value}\r\n" for name, value in SENDING.items())
     head = f"POST {ROOM}/export HTTP/1.1\r\n{headers}content-length: {len(text)}\r\n\r\n"

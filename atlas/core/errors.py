@@ -34,7 +34,7 @@ class Rejected(AtlasError):
     code = "INVALID_PAYLOAD"
     status = 400
     retryable = False
-    retry_seconds = None
+    retry_seconds: float | None = None
 
 
 class NotNdjson(Rejected):
@@ -157,12 +157,34 @@ class KeyReused(Rejected):
     status = 422
 
 
+class RateLimited(Rejected):
+    """Too many requests of this user; the same can be sent again, later."""
+
+    code = "RATE_LIMITED"
+    status = 429
+    retryable = True
+
+    def __init__(self, limit: int, window_seconds: int, retry_seconds: float) -> None:
+        super().__init__()
+        self.limit = limit
+        self.window_seconds = window_seconds
+        self.retry_seconds: float = retry_seconds
+
+
 class Unavailable(AtlasError):
     """Not now: the same request can succeed later."""
 
     code = "OVERLOADED"
     status = 503
     retry_seconds: float | None = 2.0
+
+
+class Overloaded(Unavailable):
+    """Atlas has as much to do as it can just now; send the same later."""
+
+    def __init__(self, retry_seconds: float = 2.0) -> None:
+        super().__init__()
+        self.retry_seconds = retry_seconds
 
 
 class AuthUnavailable(Unavailable):

@@ -25,7 +25,16 @@ from atlas.edge.refusals import Refusals
 from atlas.runtime import OnCrash
 
 CORRELATION_ID = re.compile(r"[\x20-\x7e]{1,128}")
-EXPOSED = ("X-Correlation-Id", "Retry-After", "Location", "Idempotency-Replayed")
+EXPOSED = (
+    "X-Correlation-Id",
+    "Retry-After",
+    "Location",
+    "Idempotency-Replayed",
+    "RateLimit-Limit",
+    "RateLimit-Remaining",
+    "RateLimit-Reset",
+    "RateLimit-Policy",
+)
 
 Sample = Callable[[str], Trace | None]
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

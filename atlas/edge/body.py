@@ -1,7 +1,8 @@
 """The body of a request: within its limits while it is read and while it is inflated."""
 
 import codecs
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 import anyio
@@ -14,40 +15,66 @@ from atlas.edge.inflate import ENCODINGS, inflater
 
 T = TypeVar("T")
 
-WINDOW_SECONDS = 10.0
-WINDOW_BYTES_MIN = 10 * 1024
 JSON, NDJSON = "application/json", "application/x-ndjson"
 
 
-async def read(request: Request, kind: type[T], bytes_max: int) -> T:
-    """The JSON body of a request.
+@dataclass(frozen=True, slots=True)
+class Slowest:
+    """How slowly a body may come: so many bytes a second, looked at over so many seconds."""
+
+    seconds: float = 10.0
+    bytes_per_second: int = 1024
+
+
+async def room_at_once(_count: int) -> None:
+    """There is room for whatever comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """On what terms a body is read.
+
+    `room` is asked for each few bytes before they are handed on. `hurry` is how many times as fast
+    as the slowest a body must come just now.
+    """
+
+    bytes_max: int
+    slowest: Slowest = Slowest()
+    room: Callable[[int], Awaitable[None]] = room_at_once
+    hurry: Callable[[], int] = lambda: 1
+
+
+async def read(request: Request, kind: type[T], reading: Reading) -> tuple[T, int]:
+    """The JSON body of a request, and how many bytes it has.
 
     Raises UnsupportedMediaType, TooLarge, TooSlow, Rejected.
     """
     if media(request) != JSON:
         raise UnsupportedMediaType
     body = bytearray()
-    async for step in inflated(request, bytes_max):
+    async for step in inflated(request, reading):
         body += step
-    return parse(bytes(body.removeprefix(codecs.BOM_UTF8)), kind)
+    if body.startswith(codecs.BOM_UTF8):
+        del body[: len(codecs.BOM_UTF8)]
+    return parse(body, kind), len(body)
 
 
-async def inflated(request: Request, bytes_max: int) -> AsyncGenerator[bytes, None]:
+async def inflated(request: Request, reading: Reading) -> AsyncGenerator[bytes, None]:
     """The body as it comes, without its encoding, a little at a time.
 
     Raises UnsupportedMediaType, TooLarge, TooSlow, Rejected when it ends in the middle.
     """
-    inflating = inflater(encoding(request))
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > bytes_max:
+    inflating, bytes_max = inflater(encoding(request)), reading.bytes_max
+    if (declared(request) or 0) > bytes_max:
         raise TooLarge(f"The body may have {bytes_max} bytes.")
     sent = made = 0
-    async for piece in pieces(request):
+    async for piece in pieces(request, reading):
         sent += len(piece)
         for step in inflating.inflate(piece):
             made += len(step)
             if max(made, sent) > bytes_max:
                 raise TooLarge(f"The body may have {bytes_max} bytes, after inflation too.")
+            await reading.room(len(step))
             yield step
             await checkpoint()  # or the loop would stand still for as long as a piece inflates
     inflating.end()
@@ -68,20 +95,27 @@ def encoding(request: Request) -> str:
     return found
 
 
-async def pieces(request: Request) -> AsyncIterator[bytes]:
-    """The body as it arrives. Raises TooSlow when we wait ten seconds for less than 10 KiB of it.
+def declared(request: Request) -> int | None:
+    """How many bytes are on their way, if the sender has said so."""
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isdecimal() else None
+
+
+async def pieces(request: Request, reading: Reading) -> AsyncIterator[bytes]:
+    """The body as it arrives. Raises TooSlow when we wait for too long for too little of it.
 
     The server is asked directly: a stream of starlette's ends when a wait for it is cut short.
     """
+    slowest = reading.slowest
     waited, in_window = 0.0, 0
     more = True
     while more:
         began = anyio.current_time()
         try:
-            with anyio.fail_after(max(0.0, WINDOW_SECONDS - waited)):
+            with anyio.fail_after(max(0.0, slowest.seconds - waited)):
                 message = await request.receive()
         except TimeoutError:
-            if in_window < WINDOW_BYTES_MIN:
+            if in_window < slowest.seconds * slowest.bytes_per_second * reading.hurry():
                 raise TooSlow from None
             waited, in_window = 0.0, 0
             continue
@@ -93,7 +127,7 @@ async def pieces(request: Request) -> AsyncIterator[bytes]:
         yield piece
 
 
-def parse(body: bytes | msgspec.Raw, kind: type[T]) -> T:
+def parse(body: bytes | bytearray | msgspec.Raw, kind: type[T]) -> T:
     """Raises Rejected for what is no JSON of this kind; nothing of it is told."""
     try:
         return msgspec.json.decode(body, type=kind)

@@ -1,7 +1,7 @@
-"""The routes of an export: one, a batch, and their receipts."""
+"""The routes of an export: one, and a batch. Streams have a file of their own."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import anyio
 import msgspec
@@ -9,92 +9,90 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from atlas.core import names
-from atlas.core.errors import (
-    AtlasError,
-    Draining,
-    KeyReused,
-    NotFound,
-    Rejected,
-    TooManyChunks,
-    Unauthenticated,
-)
+from atlas.core.errors import AtlasError, KeyReused
 from atlas.core.events import CountsDiffer, RequestRead, Watch
 from atlas.core.messages import Binding, Export, Head, Receipt, User
-from atlas.core.ports import Clock, Receipts
+from atlas.core.ports import Clock
 from atlas.edge import body, wire
 from atlas.edge.answers import ROOM, answer
-from atlas.edge.refusals import Refusals, correlation_id, json
+from atlas.edge.batches import Batches
+from atlas.edge.bodies import Bodies
+from atlas.edge.refusals import Refusals, correlation_id
+from atlas.edge.senders import Senders
 from atlas.edge.streams import Streams
-from atlas.edge.waiting import COUNT, Waiting, idempotency_key
-from atlas.runtime import Address
+from atlas.edge.waiting import Waiting, idempotency_key
+from atlas.runtime import Budget, Pending
 
-PAGE_MAX = 200
+BYTES_AT_ONCE = 4 * 1024 * 1024  # of the chunks of a batch; the others stay in its one buffer
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What is set for the edge."""
+@dataclass(slots=True)
+class Batch:
+    """What has become of its chunks so far, and what was sent along with each."""
 
-    dataset_rid: str
-    body_bytes_max: int
-    chunks_max: int
+    request: Request
+    user: User
+    key: str | None
+    accepted: list[Pending[Receipt] | AtlasError]
+    said: list[wire.Said | None]
+    room: Budget = field(default_factory=lambda: Budget(BYTES_AT_ONCE))
 
 
 @dataclass(frozen=True, slots=True)
 class Exports:
     """The routes, and the actors behind them."""
 
-    users: Address[str, User]
+    senders: Senders
+    bodies: Bodies
     flow: Waiting
     streams: Streams
-    receipts: Receipts
-    terms: Terms
+    batches: Batches
     refusals: Refusals
+    dataset_rid: str
     now: Clock
     watch: Watch
-    is_draining: Callable[[], bool]
 
     def routes(self) -> list[Route]:
         return [
             Route(f"{ROOM}/export", self.post_export, methods=["POST"]),
             Route(f"{ROOM}/ingest", self.post_export, methods=["POST"]),
             Route(f"{ROOM}/export/batch", self.post_batch, methods=["POST"]),
-            Route(f"{ROOM}/exports/{{id}}", self.get_receipt, methods=["GET"]),
-            Route(f"{ROOM}/exports", self.get_receipts, methods=["GET"]),
         ]
 
     async def post_export(self, request: Request) -> Response:
-        user = await self.sender(request)
+        user = await self.senders.with_export(request)
         if body.media(request) == body.NDJSON:
             return await self.streams.post(request, user)
-        sent = await body.read(request, wire.ExportBody, self.terms.body_bytes_max)
-        self.tell(request, user, [sent], is_batch=False)
-        export = self.export(request, user, sent, ("unknown", 0, 1))
-        outcome = await self.flow.outcome(export, self.flow.wait_seconds(request))
-        self.compare(request, [outcome], [sent])
-        reply = wire.export_reply(outcome, self.context(request), sent)
+        pending, said, until = await self.accept(request, user)
+        outcome = await self.flow.committed(pending, until)
+        self.compare(request, [outcome], [said])
+        reply = wire.export_reply(outcome, self.context(request), said)
         return answer(reply, [outcome], self.refusals)
 
+    async def accept(
+        self, request: Request, user: User
+    ) -> tuple[Pending[Receipt], wire.Said, float]:
+        """A safe export, what was sent along with it, and until when its sender waits.
+
+        Of the body nothing is held any more then.
+        """
+        async with self.bodies.json(request, user, wire.ExportBody) as (sent, size):
+            until = anyio.current_time() + self.flow.wait_seconds(request)
+            self.tell(request, user, 1, size)
+            said = sent.said()
+            binding = bound(idempotency_key(request), 0, 1)
+            export = self.export(request, user, sent, "unknown", binding)
+            return await self.flow.accepted(export), said, until
+
     async def post_batch(self, request: Request) -> Response:
-        user = await self.sender(request)
-        chunks = (await body.read(request, wire.BatchBody, self.terms.body_bytes_max)).chunks
-        if not chunks:
-            raise Rejected("chunks is empty.")
-        if len(chunks) > self.terms.chunks_max:
-            raise TooManyChunks(f"A batch may have {self.terms.chunks_max} chunks.")
-        bodies = [parsed(chunk) for chunk in chunks]
-        self.tell(request, user, bodies, is_batch=True)
-        exports = [
-            self.export(request, user, each, ("iPhone", index, len(chunks)))
-            if isinstance(each, wire.ExportBody)
-            else each
-            for index, each in enumerate(bodies)
-        ]
-        outcomes = await self.outcomes(request, exports)
-        sent = [each if isinstance(each, wire.ExportBody) else None for each in bodies]
-        self.compare(request, outcomes, sent)
-        reply = wire.batch_reply(outcomes, sent, self.context(request))
+        user = await self.senders.with_export(request)
+        batch, until = await self.accept_all(request, user)
+        outcomes = [await self.outcome(each, until) for each in batch.accepted]
+        for outcome in outcomes:
+            if isinstance(outcome, KeyReused):
+                raise outcome
+        self.compare(request, outcomes, batch.said)
+        reply = wire.batch_reply(outcomes, batch.said, self.context(request))
         for outcome in outcomes:
             if isinstance(outcome, AtlasError):
                 self.refusals.tell(request, outcome)
@@ -102,120 +100,78 @@ class Exports:
             return self.refusals.response(request, error, reply)
         return answer(reply, outcomes, self.refusals)
 
+    async def accept_all(self, request: Request, user: User) -> tuple[Batch, float]:
+        """All side by side, a few at a time; one that fails does not disturb the others."""
+        async with self.bodies.json(request, user, self.batches.kind) as (sent, size):
+            until = anyio.current_time() + self.flow.wait_seconds(request)
+            chunks = self.batches.chunks(sent)
+            key, length = idempotency_key(request), len(chunks)
+            batch = Batch(request, user, key, [AtlasError()] * length, [None] * length)
+            self.tell(request, user, len(chunks), size, is_batch=True)
+            async with anyio.create_task_group() as tasks:
+                for index, chunk in enumerate(chunks):
+                    tasks.start_soon(self.keep, batch, index, chunk)
+        return batch, until
+
+    async def keep(self, batch: Batch, index: int, chunk: msgspec.Raw) -> None:
+        binding = bound(batch.key, index, len(batch.said))
+        async with batch.room.taken(memoryview(chunk).nbytes):
+            try:
+                sent = body.parse(chunk, wire.ExportBody)
+                batch.said[index] = sent.said()
+                export = self.export(batch.request, batch.user, sent, "iPhone", binding)
+                batch.accepted[index] = await self.flow.accepted(export)
+            except AtlasError as error:
+                batch.accepted[index] = error
+
+    async def outcome(self, accepted: Pending[Receipt] | AtlasError, until: float) -> wire.Outcome:
+        """Committed, or that it is safe, or why it is neither."""
+        try:
+            if isinstance(accepted, AtlasError):
+                raise accepted
+            return await self.flow.committed(accepted, until)
+        except AtlasError as error:
+            return error
+
     def compare(
         self,
         request: Request,
         outcomes: Sequence[wire.Outcome],
-        bodies: Sequence[wire.ExportBody | None],
+        said: Sequence[wire.Said | None],
     ) -> None:
         """Is it what the sender thinks that he has sent?"""
-        for outcome, sent in zip(outcomes, bodies, strict=True):
-            if isinstance(outcome, Receipt) and sent and sent.warnings(outcome.received):
+        for outcome, each in zip(outcomes, said, strict=True):
+            if isinstance(outcome, Receipt) and each and each.warnings(outcome.received):
                 self.watch(CountsDiffer(outcome.id, correlation_id(request), outcome.received))
 
-    async def get_receipt(self, request: Request) -> Response:
-        user, id = await self.user(request), request.path_params["id"]
-        context = self.context(request)
-        if id.startswith(names.WHOLE):
-            if parts := await self.receipts.parts(user, id):
-                return json(wire.stream_reply(parts, context, id), 200)
-        elif receipt := await self.receipts.find(user, id):
-            return json(wire.export_reply(receipt, context), 200)
-        raise NotFound("You have no receipt with this id.")
-
-    async def get_receipts(self, request: Request) -> Response:
-        user = await self.user(request)
-        asked = request.query_params
-        limit = asked.get("limit", "50")
-        if not (COUNT.fullmatch(limit) and 1 <= int(limit) <= PAGE_MAX):
-            raise Rejected(f"limit is a number from 1 to {PAGE_MAX}.")
-        key = asked.get("key")
-        page = await self.receipts.page(user, key, int(limit), asked.get("cursor"))
-        whole = names.whole_id(user, key) if key is not None else ""
-        is_stream = bool(whole and await self.receipts.parts(user, whole))
-        context = self.context(request)
-        reply = wire.ReceiptsReply(
-            receipts=tuple(wire.export_reply(receipt, context) for receipt in page.receipts),
-            next_cursor=page.next_cursor,
-            receipt_id=whole if is_stream else msgspec.UNSET,
-        )
-        return json(reply, 200)
-
-    async def sender(self, request: Request) -> User:
-        """Who sends, while anything new is taken at all."""
-        if self.is_draining():
-            raise Draining
-        return await self.user(request)
-
-    async def user(self, request: Request) -> User:
-        """Asked before the body is read: a stranger's megabytes stay in the socket."""
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
-            raise Unauthenticated
-        with self.flow.deadline():
-            user = await self.users.ask(token.strip())
-        request.scope["user"] = user.sub
-        return user
-
     def export(
-        self, request: Request, user: User, sent: wire.ExportBody, place: tuple[str, int, int]
+        self,
+        request: Request,
+        user: User,
+        sent: wire.ExportBody,
+        default_device: str,
+        binding: Binding | None,
     ) -> Export:
-        """One export of a request, in its place: default device, position, how many there are."""
-        default_device, position, length = place
-        key = idempotency_key(request)
+        said = sent.said()
         head = Head(
             user=user,
-            device=sent.text("device") or default_device,
-            timestamp=sent.text("timestamp"),
+            device=said.device or default_device,
+            timestamp=said.timestamp,
             correlation_id=correlation_id(request),
-            binding=None if key is None else Binding(key, position, length),
+            binding=binding,
             trace=request.scope["trace"],
         )
         return Export(head, sent.rawhealthkit.encode("utf-8", "surrogatepass"))
 
-    async def outcomes(
-        self, request: Request, exports: Sequence[Export | AtlasError]
-    ) -> list[wire.Outcome]:
-        """All side by side; one that fails does not disturb the others. Raises KeyReused."""
-        found: dict[int, wire.Outcome] = {}
-        wait_seconds = self.flow.wait_seconds(request)
-
-        async def keep(index: int, export: Export) -> None:
-            try:
-                found[index] = await self.flow.outcome(export, wait_seconds)
-            except AtlasError as error:
-                found[index] = error
-
-        async with anyio.create_task_group() as tasks:
-            for index, export in enumerate(exports):
-                if isinstance(export, AtlasError):
-                    found[index] = export
-                else:
-                    tasks.start_soon(keep, index, export)
-        outcomes = [found[index] for index in range(len(exports))]
-        for outcome in outcomes:
-            if isinstance(outcome, KeyReused):
-                raise outcome
-        return outcomes
-
     def context(self, request: Request) -> wire.Context:
-        return wire.Context(correlation_id(request), self.terms.dataset_rid, self.now())
+        return wire.Context(correlation_id(request), self.dataset_rid, self.now())
 
     def tell(
-        self,
-        request: Request,
-        user: User,
-        sent: Sequence[wire.ExportBody | AtlasError],
-        *,
-        is_batch: bool,
+        self, request: Request, user: User, exports: int, bytes: int, *, is_batch: bool = False
     ) -> None:
-        size = sum(len(each.rawhealthkit) for each in sent if isinstance(each, wire.ExportBody))
-        self.watch(RequestRead(correlation_id(request), user.sub, len(sent), size, is_batch))
+        self.watch(RequestRead(correlation_id(request), user.sub, exports, bytes, is_batch))
 
 
-def parsed(chunk: msgspec.Raw) -> wire.ExportBody | AtlasError:
-    """A chunk, or why it is none: it fails alone."""
-    try:
-        return body.parse(chunk, wire.ExportBody)
-    except Rejected as error:
-        return error
+def bound(key: str | None, position: int, length: int) -> Binding | None:
+    """The place of an export under the key of its request, if that has one."""
+    return None if key is None else Binding(key, position, length)

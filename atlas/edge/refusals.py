@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from atlas.core import names
-from atlas.core.errors import AtlasError, InsufficientScope, Unauthenticated
+from atlas.core.errors import AtlasError, InsufficientScope, RateLimited, Unauthenticated
 from atlas.core.events import RequestRefused, Watch
 from atlas.core.ports import Clock
 from atlas.edge import wire
@@ -48,7 +48,7 @@ class Refusals:
             retry_after=wait,
             details=error.details,
         )
-        headers = challenge(error)
+        headers = challenge(error) | limit(error)
         if wait is not None:
             headers["Retry-After"] = str(wait)
         if batch is not None:
@@ -90,6 +90,18 @@ def challenge(error: AtlasError) -> dict[str, str]:
     else:
         found = f'{realm}, error="invalid_token", error_description="{error}"'
     return {"WWW-Authenticate": found}
+
+
+def limit(error: AtlasError) -> dict[str, str]:
+    """The limit that was reached (draft-ietf-httpapi-ratelimit-headers-07), and when it ends."""
+    if not isinstance(error, RateLimited):
+        return {}
+    return {
+        "RateLimit-Limit": str(error.limit),
+        "RateLimit-Remaining": "0",
+        "RateLimit-Reset": str(ceil(error.retry_seconds)),
+        "RateLimit-Policy": f"{error.limit};w={error.window_seconds}",
+    }
 
 
 def json(

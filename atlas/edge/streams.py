@@ -22,7 +22,9 @@ from atlas.core.messages import Head, Part, Place, Receipt, User
 from atlas.core.parts import PART_BYTES, Cutter, Piece
 from atlas.core.ports import Clock
 from atlas.edge import body, wire
+from atlas.edge.admission import Held
 from atlas.edge.answers import answer
+from atlas.edge.bodies import Bodies
 from atlas.edge.refusals import Refusals, correlation_id
 from atlas.edge.waiting import COUNT, Waiting, idempotency_key
 from atlas.runtime import Pending
@@ -39,6 +41,7 @@ class Stream:
 
     head: Head
     key: str | None
+    held: Held
     room: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(PARTS_AT_ONCE))
     whole: str | None = None
     bytes: int = 0
@@ -61,12 +64,12 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """`recall` is asked for each part before it is worked at. A body may have `bytes_max` bytes."""
+    """`recall` is asked for each part before it is worked at."""
 
     flow: Waiting
+    bodies: Bodies
     recall: Recall
     dataset_rid: str
-    bytes_max: int
     refusals: Refusals
     now: Clock
     watch: Watch
@@ -76,8 +79,10 @@ class Streams:
     async def post(self, request: Request, user: User) -> Response:
         device, timestamp = sent_with(request)
         head = Head(user, device, timestamp, correlation_id(request), trace=request.scope["trace"])
-        stream, said = Stream(head, idempotency_key(request)), count(request)
-        stopped = await self.take(request, stream)
+        said = count(request)
+        with self.bodies.lines(user) as held:
+            stream = Stream(head, idempotency_key(request), held)
+            stopped = await self.take(request, stream)
         self.watch(
             RequestRead(head.correlation_id, user.sub, len(stream.ends), stream.bytes, False)
         )
@@ -104,7 +109,8 @@ class Streams:
         cutter, stopped = Cutter(self.part_bytes), None
         async with anyio.create_task_group() as tasks:
             try:
-                async with aclosing(body.inflated(request, self.bytes_max)) as steps:
+                reading = self.bodies.of_lines(stream.held)
+                async with aclosing(body.inflated(request, reading)) as steps:
                     async for step in steps:
                         stream.bytes += len(step)
                         for piece in cutter.feed(step):
@@ -123,12 +129,13 @@ class Streams:
         if self.is_draining():
             raise Draining
         await stream.room.acquire()
+        size = piece.end - piece.offset
         if stream.key is not None and stream.ends:
             await stream.first.wait()  # or of two streams under one key each could refuse the other
         if stream.failure is not None:
             raise stream.failure
         if ndjson.is_blank(piece.text, piece.first):
-            stream.room.release()
+            self.let_go(stream, size)
             return
         id = await anyio.to_thread.run_sync(names.part_id, stream.head, piece.offset, piece.text)
         if stream.whole is None:
@@ -138,9 +145,9 @@ class Streams:
         stream.ends.append(piece.end)
         place = Place(stream.whole, index, stream.key)
         head = msgspec.structs.replace(stream.head, place=place)
-        tasks.start_soon(self.keep, stream, Part(id, head, piece.text, piece.first))
+        tasks.start_soon(self.keep, stream, Part(id, head, piece.text, piece.first), size)
 
-    async def keep(self, stream: Stream, part: Part) -> None:
+    async def keep(self, stream: Stream, part: Part, size: int) -> None:
         index = part.head.place.position if part.head.place else 0
         try:
             stream.parts[index] = await self.safe(stream, part)
@@ -150,8 +157,13 @@ class Streams:
             if ends_it(error):
                 stream.failure = stream.failure or error
         finally:
-            stream.room.release()
+            self.let_go(stream, size)
             stream.first.set()
+
+    def let_go(self, stream: Stream, size: int) -> None:
+        """So many bytes of it are safe, or no use to anybody; more may come."""
+        self.bodies.flight.give(stream.held, size)
+        stream.room.release()
 
     async def safe(self, stream: Stream, part: Part) -> Pending[Receipt]:
         """Once there is room in the journal; meanwhile the sender waits at the socket.

@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from atlas.core.errors import FoundryError, Rejected, Unavailable
 from atlas.core.messages import Export, Part, Receipt
+from atlas.edge.admission import Crowd
 from atlas.runtime import Address, Pending
 
 WAIT_SECONDS_MAX = 50.0  # iOS sends again after 60
@@ -24,24 +25,21 @@ class Waiting:
     """The flow behind the edge. Only a durable journal may answer that an export is safe."""
 
     exports: Address[Export | Part, Pending[Receipt]]
+    crowd: Crowd
     reply_seconds: float
     is_durable: bool
 
     async def accepted(self, export: Export | Part) -> Pending[Receipt]:
         """Raises Unavailable when there is no room in the flow for too long."""
-        with self.deadline():
+        with self.crowd.one(), self.deadline():
             return await self.exports.ask(export)
 
-    async def outcome(self, export: Export, wait_seconds: float) -> Receipt:
+    async def committed(self, pending: Pending[Receipt], until: float) -> Receipt:
         """The receipt; committed, or, when that takes too long or we end, that it is safe.
 
-        Raises FoundryError where there is no disk to be safe on, Forgotten.
+        `until` is a moment of the loop's clock. Raises FoundryError where there is no disk to be
+        safe on, Forgotten.
         """
-        began = anyio.current_time()
-        return await self.committed(await self.accepted(export), began + wait_seconds)
-
-    async def committed(self, pending: Pending[Receipt], until: float) -> Receipt:
-        """The same of one that was accepted; `until` is a moment of the loop's clock."""
         receipt = pending.now
         with anyio.move_on_after(until - anyio.current_time()), suppress(Unavailable):
             later = await pending.later.outcome()

@@ -150,5 +150,7 @@ def refusal(event: events.RequestRefused) -> str:
         return "Nothing is at this address"  # a scanner's, as a rule
     if event.status == 401:
         return "JWT validation failed"
+    if event.status == 429:
+        return "Rate limit exceeded"
     too_large = event.status == 413
     return "HealthKit export exceeds payload limit" if too_large else "HealthKit raw export failed"

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+import anyio
 from starlette.types import ASGIApp
 
 from atlas import __version__
@@ -9,13 +10,19 @@ from atlas.actors.quarantine import Replay
 from atlas.core import ports
 from atlas.core.messages import Export, Part, Receipt, User
 from atlas.edge import openapi
+from atlas.edge.admission import Crowd, Flight, Rate
 from atlas.edge.app import Errors, public
-from atlas.edge.exports import Exports, Terms
+from atlas.edge.batches import Batches
+from atlas.edge.bodies import Bodies
+from atlas.edge.body import Slowest
+from atlas.edge.exports import Exports
 from atlas.edge.health import Health
 from atlas.edge.operator import Diagnosis as OperatorDiagnosis
 from atlas.edge.operator import Exports as OperatorExports
 from atlas.edge.operator import Guard, Live, People, Scrapes, application, page
+from atlas.edge.receipts import Receipts
 from atlas.edge.refusals import Refusals
+from atlas.edge.senders import Senders
 from atlas.edge.streams import Recall, Streams
 from atlas.edge.waiting import Waiting
 from atlas.outside import metrics
@@ -41,26 +48,29 @@ def listener(
     """The public one."""
     edge, receipts, rid = settings.edge, world.store.receipts, settings.foundry.dataset_rid
     now, watch = world.now, world.watch
-    refusals = Refusals(now, world.chance.random, watch)
-    flow = Waiting(actors.exports, edge.reply_seconds, world.store.is_durable)
+    elapsed = anyio.current_time
+    refusals, crowd = Refusals(now, world.chance.random, watch), Crowd(elapsed)
+    flight = Flight(edge.flight_bytes_max, edge.flight_bytes_max_of_user)
+    flow = Waiting(actors.exports, crowd, edge.reply_seconds, world.store.is_durable)
+    slowest = Slowest(edge.slow_seconds, edge.slow_bytes_per_second)
+    bodies = Bodies(flow, flight, edge.body_bytes_max, edge.stream_bytes_max, slowest)
 
     def is_draining() -> bool:
         return drain.has_begun
 
-    streams = Streams(
-        flow, actors.recall, rid, edge.stream_bytes_max, refusals, now, watch, is_draining
-    )
-    terms = Terms(rid, edge.body_bytes_max, edge.chunks_max)
-    exports = Exports(
-        actors.users, flow, streams, receipts, terms, refusals, now, watch, is_draining
-    )
+    rate = Rate(edge.rate_per_minute, elapsed)
+    senders = Senders(actors.users, flow, rate, crowd, flight, is_draining)
+    streams = Streams(flow, bodies, actors.recall, rid, refusals, now, watch, is_draining)
+    batches = Batches(edge.chunks_max)
+    exports = Exports(senders, bodies, flow, streams, batches, refusals, rid, now, watch)
     checks = {
         "journal": world.store.ledger.ready,
         "keys": world.identities.ready,
         "draining": drain.check,
     }
     health = Health(checks, __version__, now)
-    routes = [*exports.routes(), *health.routes(), openapi.route(__version__)]
+    kept = Receipts(senders, receipts, rid, now)
+    routes = [*exports.routes(), *kept.routes(), *health.routes(), openapi.route(__version__)]
     return public(
         routes, Errors(refusals, on_crash), edge.cors_origins, watch, world.readers.sample
     )

@@ -13,7 +13,7 @@ from atlas.edge import body
 from atlas.edge.operator.guard import Guard
 from atlas.edge.refusals import json
 
-BODY_BYTES_MAX = 64 * 1024  # more than any token
+READING = body.Reading(bytes_max=64 * 1024)  # more than any token
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Diagnosis:
         ]
 
     async def walk(self, request: Request) -> Response:
-        asked = await body.read(request, diagnosis.Asked, BODY_BYTES_MAX)
+        asked, _ = await body.read(request, diagnosis.Asked, READING)
         return json(await self.diagnose(asked), 200)
 
     async def remove_old_json(self, _request: Request) -> Response:

@@ -17,7 +17,7 @@ from atlas.edge import body
 from atlas.edge.operator.guard import Guard
 from atlas.edge.refusals import json
 
-BYTES_MAX = 64 * 1024
+READING = body.Reading(bytes_max=64 * 1024)
 
 
 class Asked(Struct, forbid_unknown_fields=True):
@@ -40,9 +40,9 @@ class People:
         ]
 
     async def where(self, request: Request) -> Response:
-        asked = await body.read(request, Asked, BYTES_MAX)
+        asked, _ = await body.read(request, Asked, READING)
         return json(await self.persons.where(User(asked.user), lists=asked.files), 200)
 
     async def forget(self, request: Request) -> Response:
-        asked = await body.read(request, Asked, BYTES_MAX)
+        asked, _ = await body.read(request, Asked, READING)
         return json(await self.persons.forget(User(asked.user)), 200)

@@ -40,7 +40,7 @@ class Senders:
         )
         self.bytes = Counter(
             "atlas_request_bytes",
-            "Bytes of exports that were read, as base64 or as a stream of lines.",
+            "Bytes of the bodies that were read, after inflation.",
         )
         self.differ = Counter(
             "atlas_counts_differ", "Exports of which the sender had counted other lines than came."

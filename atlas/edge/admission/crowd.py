@@ -1,0 +1,76 @@
+"""Whether it makes sense to come in now, or there are too many before.
+
+By Little's law, who comes now waits for as long as it takes to work off those who are inside. That
+is compared with what a sender should wait; how many are worked off in a second is measured, while
+there are enough of them that this is our pace and not that of who comes. So the limit follows what
+this machine can do, and what the exports of these days are.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from atlas.core.errors import Overloaded
+
+FEW = 64  # never too many, and enough to measure our pace by
+PATIENCE_SECONDS = 3.0
+PER_SECOND_AT_FIRST = 200.0
+SAMPLE_SECONDS = 1.0  # of being busy
+AGAIN_SECONDS_MIN, AGAIN_SECONDS_MAX = 1.0, 60.0
+
+
+@dataclass(slots=True)
+class Crowd:
+    """Exports on their way, from where they are read to where they are safe, or refused."""
+
+    elapsed: Callable[[], float]
+    inside: int = 0
+    per_second: float = PER_SECOND_AT_FIRST
+    _away: float = 0.0  # how many were turned away and will come again
+    _done: int = 0  # since this sample was begun
+    _busy_seconds: float = 0.0
+    _moved_at: float = 0.0
+
+    def look(self, before: int) -> None:
+        """Raises Overloaded, with when to come again: all who were turned away will.
+
+        `before` is how many wait to come in.
+        """
+        inside = self.inside + before
+        if inside < FEW or self._wait_seconds(inside) <= PATIENCE_SECONDS:
+            return
+        self._away += 1
+        again = (inside + self._away) / self.per_second
+        raise Overloaded(min(max(again, AGAIN_SECONDS_MIN), AGAIN_SECONDS_MAX))
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """An export is inside."""
+        if not self._is_busy():
+            self._moved_at = self.elapsed()
+        self.inside += 1
+        try:
+            yield
+        finally:
+            if self._is_busy():
+                self._measure()
+            self.inside -= 1
+            self._away = max(0.0, self._away - 1) if self.inside else 0.0
+
+    def _is_busy(self) -> bool:
+        return self.inside >= FEW
+
+    def _wait_seconds(self, inside: int) -> float:
+        """For whoever comes now; when nobody has got on for longer than that, for so long."""
+        stalled = self.elapsed() - self._moved_at if self._is_busy() else 0.0
+        return max(inside / self.per_second, stalled)
+
+    def _measure(self) -> None:
+        """Another one is done."""
+        now = self.elapsed()
+        self._done += 1
+        self._busy_seconds += now - self._moved_at
+        self._moved_at = now
+        if self._busy_seconds >= SAMPLE_SECONDS:
+            self.per_second = (self.per_second + self._done / self._busy_seconds) / 2
+            self._done, self._busy_seconds = 0, 0.0

@@ -1,0 +1,64 @@
+"""The bodies of senders we know are read when there is room for what is made of them."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from starlette.requests import Request
+
+from atlas.core.messages import User
+from atlas.edge import body
+from atlas.edge.admission import Flight, Held
+from atlas.edge.waiting import Waiting
+
+T = TypeVar("T")
+
+JSON_WEIGHT = 4  # the body, the base64 in it twice, and what that decodes to
+LINES_WEIGHT = 1  # what is made of them is bounded by how many parts are worked at
+HASTE = 32  # so many times as fast must a body come while others wait for its room
+
+
+@dataclass(frozen=True, slots=True)
+class Bodies:
+    """`bytes_max` is of JSON, `stream_bytes_max` of lines; both after inflation, too."""
+
+    flow: Waiting
+    flight: Flight
+    bytes_max: int
+    stream_bytes_max: int
+    slowest: body.Slowest
+
+    @asynccontextmanager
+    async def json(
+        self, request: Request, user: User, kind: type[T]
+    ) -> AsyncIterator[tuple[T, int]]:
+        """A JSON body, and how many bytes it has. It counts for as long as it is used.
+
+        Raises UnsupportedMediaType, TooLarge, TooSlow, Rejected, Unavailable when there is no room.
+        """
+        with self.flight.body(user.sub, JSON_WEIGHT) as held:
+            ahead = 0 if body.encoding(request) else body.declared(request) or 0
+            if 0 < ahead <= self.bytes_max:
+                with self.flow.deadline():
+                    await self.flight.reserve(held, ahead)
+            yield await body.read(request, kind, self._reading(held, self.bytes_max))
+
+    def lines(self, user: User) -> AbstractContextManager[Held]:
+        """Room for a stream: what is not given back in here is at its end."""
+        return self.flight.body(user.sub, LINES_WEIGHT)
+
+    def of_lines(self, held: Held) -> body.Reading:
+        """On what terms a stream is read."""
+        return self._reading(held, self.stream_bytes_max)
+
+    def _reading(self, held: Held, bytes_max: int) -> body.Reading:
+        async def room(count: int) -> None:
+            with self.flow.deadline():
+                await self.flight.take(held, count)
+
+        return body.Reading(bytes_max, self.slowest, room, self._hurry)
+
+    def _hurry(self) -> int:
+        """Whoever is slow must not be in the way of others."""
+        return HASTE if self.flight.is_full else 1
