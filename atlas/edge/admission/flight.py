@@ -56,17 +56,10 @@ class Flight:
     def body(self, user: str, weight: int) -> Iterator[Held]:
         """All that is taken for it in here is given back."""
         held = Held(user, weight)
-        self._of.setdefault(user, []).append(held)
         try:
             yield held
         finally:
-            self._of[user].remove(held)
-            if not self._of[user]:
-                del self._of[user]
             self.give(held, held.bytes // weight)
-            if self._beyond is held:
-                self._beyond = None
-            self._let_in()
 
     async def reserve(self, held: Held, count: int) -> None:
         """Room for so many bytes of a body before they come: what is taken then comes out of it."""
@@ -81,7 +74,7 @@ class Flight:
             await self._take(held, (count - reserved) * held.weight)
 
     async def _take(self, held: Held, size: int) -> None:
-        if not self.is_full and self._may(held, size):
+        if not self.is_full and self._fits(held, size) and not self._is_held_back(held, size):
             self._let(held, size)
             return
         turn = Turn(held, size, anyio.Event())
@@ -99,47 +92,59 @@ class Flight:
         """So many bytes are held no longer."""
         held.bytes -= count * held.weight
         self.bytes -= count * held.weight
+        if not held.bytes:
+            self._forget(held)
+        if self.bytes <= self.bytes_max:
+            self._beyond = None
         self._let_in()
 
     def _let_in(self) -> None:
-        """Those who grow, in the order of asking; then those who come. None of the latter is
-        overtaken, but by others while his own bodies hold him back.
-        """
-        for turn in [each for each in self._growing if self._may(each.held, each.size)]:
-            if self._may(turn.held, turn.size):
-                self._growing.remove(turn)
-                self._go(turn)
-        if self._growing and self._beyond is None:
-            self._beyond = self._growing[0].held
-            self._go(self._growing.popleft())
-        if self._growing:
-            return
-        for turn in list(self._coming):
-            if self._is_held_back(turn.held, turn.size):
-                continue
-            if not self._fits(turn.held, turn.size):
-                return
-            self._coming.remove(turn)
-            self._go(turn)
+        """Those who grow, in the order of asking; then, if no other of them waits, those who come.
 
-    def _may(self, held: Held, size: int) -> bool:
-        return self._fits(held, size) and not self._is_held_back(held, size)
+        Nobody is overtaken, but while other bodies of his own hold him back.
+        """
+        is_short = False
+        for turn in [*self._growing, *self._coming]:
+            held, size, is_growing = turn.held, turn.size, turn in self._growing
+            if self._is_held_back(held, size):
+                continue
+            if is_growing and self._beyond is None and not self._fits(held, size):
+                self._beyond = held
+            is_short = is_short or not self._fits(held, size)
+            if is_short and not is_growing:
+                return
+            if self._fits(held, size):
+                (self._growing if is_growing else self._coming).remove(turn)
+                self._let(held, size)
+                turn.came.set()
 
     def _fits(self, held: Held, size: int) -> bool:
         """There is room; or it is beyond the limit already; or nothing else is in flight."""
         return self.bytes + size <= self.bytes_max or held is self._beyond or not self.bytes
 
     def _is_held_back(self, held: Held, size: int) -> bool:
-        """By other bodies of its user, of which the eldest goes first."""
-        others = self._of[held.user]
-        if others[0] is held:
+        """By other bodies of its user, of which the eldest goes first; but not in the middle of
+        going beyond, or it would wait for one that waits for it.
+        """
+        others = self._of.get(held.user, [held])
+        if others[0] is held or held is self._beyond:
             return False
         return sum(each.bytes for each in others) + size > self.bytes_max_of_user
 
-    def _go(self, turn: Turn) -> None:
-        self._let(turn.held, turn.size)
-        turn.came.set()
+    def _forget(self, held: Held) -> None:
+        """It holds nothing any more; what comes of it again, comes anew."""
+        others = self._of.get(held.user, [])
+        if held in others:
+            others.remove(held)
+        if not others:
+            self._of.pop(held.user, None)
+        if self._beyond is held:
+            self._beyond = None
 
     def _let(self, held: Held, size: int) -> None:
+        """From its first byte on a body is one of those of its user."""
+        others = self._of.setdefault(held.user, [])
+        if held not in others:
+            others.append(held)
         held.bytes += size
         self.bytes += size
