@@ -22,6 +22,7 @@ from atlas.core.errors import (
 from atlas.core.messages import Held, LeftOpen, Seen, User
 from atlas.core.people import Standing
 from atlas.core.ports import Bytes, TransactionState
+from atlas.runtime import Computing
 
 Mishap = Callable[[], Awaitable[object]]
 
@@ -248,3 +249,15 @@ class Gate:
     async def __call__(self) -> None:
         self.reached.set()
         await self.opened.wait()
+
+
+@dataclass
+class Brake:
+    """A compute that does nothing until it is let."""
+
+    inside: Computing = field(default_factory=Computing)
+    released: anyio.Event = field(default_factory=anyio.Event)
+
+    async def __call__(self, size, work, /, *args):
+        await self.released.wait()
+        return await self.inside(size, work, *args)

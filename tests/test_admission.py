@@ -18,9 +18,8 @@ from atlas.edge.admission import Crowd, Flight, Rate
 from atlas.edge.admission.crowd import FEW, PATIENCE_SECONDS
 from atlas.edge.admission.rate import USERS_MAX
 from atlas.edge.batches import Batches
-from atlas.runtime import Computing
 from tests.conftest import GONE, ROOM, Life, an_export
-from tests.fakes import KnownUsers
+from tests.fakes import Brake, KnownUsers
 from tests.test_contract import answered, listening
 
 
@@ -435,18 +434,6 @@ def test_of_too_many_chunks_no_more_are_made_than_tell_that_there_are():
 
 
 # at the listener
-
-
-@dataclass
-class Brake:
-    """A compute that does nothing until it is let."""
-
-    inside: Computing = field(default_factory=Computing)
-    released: anyio.Event = field(default_factory=anyio.Event)
-
-    async def __call__(self, size, work, /, *args):
-        await self.released.wait()
-        return await self.inside(size, work, *args)
 
 
 class Counting(KnownUsers):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
+import anyio
 import msgspec
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -24,7 +25,7 @@ from atlas.outside.metrics import Metrics
 from atlas.settings import Operator, Settings
 from tests.conftest import ROOM, Flow, Life, an_export, asgi
 from tests.exports import NOON
-from tests.fakes import Gate, KnownUsers
+from tests.fakes import Brake, Gate, KnownUsers
 
 HOST = "127.0.0.1:9464"
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
@@ -236,6 +237,22 @@ async def test_a_queue_tells_how_full_it_is(life):
     for stage in ("authenticate", "decode", "flatten", "journal", "quarantine"):
         assert seen["atlas_stage_queue_depth", stage] == 0
         assert seen["atlas_stage_queue_size", stage] == 16
+
+
+async def test_the_edge_tells_how_full_it_is(life):
+    life.compute = Brake()
+    async with life.running() as flow, anyio.create_task_group() as tasks:
+        for number in range(3):
+            tasks.start_soon(flow.post, an_export(b'{"uuid":"%d"}' % number))
+        await anyio.wait_all_tasks_blocked()
+        full = await told(flow)
+        life.compute.released.set()
+
+    assert full[("atlas_edge_exports",)] == 3
+    assert full[("atlas_edge_flight_bytes",)] == 3 * 4 * len(
+        msgspec.json.encode(an_export(b"{'uuid':'1'}"))
+    )
+    assert full[("atlas_edge_queue_depth",)] == 0
 
 
 async def test_nothing_of_a_person_is_in_it(life):

@@ -34,6 +34,16 @@ class Depth(Struct, frozen=True):
         return 0.0 if self.oldest is None else max((now - self.oldest).total_seconds(), 0.0)
 
 
+class Room(Struct, frozen=True):
+    """How many exports are between their bodies and the journal, how many bodies wait to be read,
+    and what those that are read weigh, in bytes.
+    """
+
+    inside: int = 0
+    waiting: int = 0
+    bytes: int = 0
+
+
 class Sight(Struct, frozen=True):
     """What no event tells: how full everything is just now.
 
@@ -44,6 +54,7 @@ class Sight(Struct, frozen=True):
     depth: Depth | None = None
     queues: Mapping[str, tuple[int, int]] = {}
     is_draining: bool = False
+    room: Room = Room()
 
 
 class Stage(Struct, frozen=True):

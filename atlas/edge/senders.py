@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from atlas.core.errors import Draining, Unauthenticated
 from atlas.core.messages import User
-from atlas.edge.admission import Crowd, Flight, Rate
+from atlas.edge.admission import Admission
 from atlas.edge.waiting import Waiting
 from atlas.runtime import Address
 
@@ -18,16 +18,14 @@ class Senders:
 
     doorkeeper: Address[str, User]
     flow: Waiting
-    rate: Rate
-    crowd: Crowd
-    flight: Flight
+    admission: Admission
     is_draining: Callable[[], bool]
 
     async def with_export(self, request: Request) -> User:
         """Whoever wants to bring something: only while anything new is taken at all."""
         if self.is_draining():
             raise Draining
-        self.crowd.look(self.flight.waiting)
+        self.admission.crowd.look(self.admission.flight.waiting)
         return await self.known(request)
 
     async def known(self, request: Request) -> User:
@@ -38,5 +36,5 @@ class Senders:
         with self.flow.deadline():
             user = await self.doorkeeper.ask(token.strip())
         request.scope["user"] = user.sub
-        self.rate.count(user.sub)
+        self.admission.rate.count(user.sub)
         return user

@@ -24,7 +24,7 @@ from atlas.outside.sqlite.packing import pack, unpack
 from atlas.runtime import Bell, Lock, OnCrash, OnWork, Promises, Rescue, Restarts, Stages, supervise
 from atlas.service.diagnosing import Diagnosing
 from atlas.service.drain import Drain
-from atlas.service.listeners import Actors, Orders, listener, operator
+from atlas.service.listeners import Actors, Orders, admission_of, listener, operator
 from atlas.service.world import World
 from atlas.settings import Settings
 
@@ -77,16 +77,17 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
             tasks.start_soon(warm, world.identities)
             async with keeper.stream, doorkeeper.stream, decoder.stream:
                 actors = Actors(doorkeeper, decoder, journal.recall)
-                painter, alone = world.readers.painter, Lock()
+                painter, alone, admission = world.readers.painter, Lock(), admission_of(settings)
+                lookout = Lookout(store.ledger, stages.queues, drain, admission.room)
                 orders = Orders(
                     replay=Replay(quarantine, decoder, flattener, bell.ring, alone),
                     people=people_of(world, errands, promises, quarantine, alone),
-                    live=Live(painter, Lookout(store.ledger, stages.queues, drain)),
+                    live=Live(painter, lookout),
                     diagnosing=Diagnosing(settings, store.checkup, errands, painter, now),
                 )
                 async with orders.live.ticking(on_crash):
                     yield Service(
-                        public=listener(actors, world, drain, settings, on_crash),
+                        public=listener(actors, admission, world, drain, settings, on_crash),
                         operator=operator(orders, world, settings),
                         drain=drain.begin,
                         errands=errands,

@@ -10,7 +10,7 @@ from atlas.actors.quarantine import Replay
 from atlas.core import ports
 from atlas.core.messages import Export, Part, Receipt, User
 from atlas.edge import openapi
-from atlas.edge.admission import Crowd, Flight, Rate
+from atlas.edge.admission import Admission, Crowd, Flight, Rate
 from atlas.edge.app import Errors, public
 from atlas.edge.batches import Batches
 from atlas.edge.bodies import Bodies
@@ -42,24 +42,32 @@ class Actors:
     recall: Recall
 
 
+def admission_of(settings: Settings) -> Admission:
+    edge, elapsed = settings.edge, anyio.current_time
+    flight = Flight(edge.flight_bytes_max, edge.flight_bytes_max_of_user)
+    return Admission(Crowd(elapsed), Rate(edge.rate_per_minute, elapsed), flight)
+
+
 def listener(
-    actors: Actors, world: World, drain: Drain, settings: Settings, on_crash: OnCrash
+    actors: Actors,
+    admission: Admission,
+    world: World,
+    drain: Drain,
+    settings: Settings,
+    on_crash: OnCrash,
 ) -> ASGIApp:
     """The public one."""
     edge, receipts, rid = settings.edge, world.store.receipts, settings.foundry.dataset_rid
     now, watch = world.now, world.watch
-    elapsed = anyio.current_time
-    refusals, crowd = Refusals(now, world.chance.random, watch), Crowd(elapsed)
-    flight = Flight(edge.flight_bytes_max, edge.flight_bytes_max_of_user)
-    flow = Waiting(actors.exports, crowd, edge.reply_seconds, world.store.is_durable)
+    refusals = Refusals(now, world.chance.random, watch)
+    flow = Waiting(actors.exports, admission.crowd, edge.reply_seconds, world.store.is_durable)
     slowest = Slowest(edge.slow_seconds, edge.slow_bytes_per_second)
-    bodies = Bodies(flow, flight, edge.body_bytes_max, edge.stream_bytes_max, slowest)
+    bodies = Bodies(flow, admission.flight, edge.body_bytes_max, edge.stream_bytes_max, slowest)
 
     def is_draining() -> bool:
         return drain.has_begun
 
-    rate = Rate(edge.rate_per_minute, elapsed)
-    senders = Senders(actors.users, flow, rate, crowd, flight, is_draining)
+    senders = Senders(actors.users, flow, admission, is_draining)
     streams = Streams(flow, bodies, actors.recall, rid, refusals, now, watch, is_draining)
     batches = Batches(edge.chunks_max)
     exports = Exports(senders, bodies, flow, streams, batches, refusals, rid, now, watch)

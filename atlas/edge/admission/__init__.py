@@ -5,8 +5,22 @@ rate      a user we know: has he sent too much of late?
 flight    his body: is there room for it?
 """
 
+from dataclasses import dataclass
+
+from atlas.core.picture import Room
 from atlas.edge.admission.crowd import Crowd
 from atlas.edge.admission.flight import Flight, Held
 from atlas.edge.admission.rate import Rate
 
-__all__ = ["Crowd", "Flight", "Held", "Rate"]
+__all__ = ["Admission", "Crowd", "Flight", "Held", "Rate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    crowd: Crowd
+    rate: Rate
+    flight: Flight
+
+    def room(self) -> Room:
+        """How full it is just now."""
+        return Room(self.crowd.inside, self.flight.waiting, self.flight.bytes)

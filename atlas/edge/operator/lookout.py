@@ -7,7 +7,7 @@ from typing import Protocol
 import anyio
 
 from atlas.core.errors import Unavailable
-from atlas.core.picture import Depth, Sight
+from atlas.core.picture import Depth, Room, Sight
 from atlas.core.ports import Ledger
 from atlas.runtime import Queue
 
@@ -22,14 +22,15 @@ class Ending(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Lookout:
-    """Looks at the journal, the queues, and whether we are ending."""
+    """Looks at the journal, the queues, whether we are ending, and the room at the edge."""
 
     ledger: Ledger
     queues: Callable[[], Mapping[str, Queue]]
     drain: Ending
+    room: Callable[[], Room] = Room
 
     async def look(self) -> Sight:
-        return Sight(await self.depth(), self.queues(), self.drain.has_begun)
+        return Sight(await self.depth(), self.queues(), self.drain.has_begun, self.room())
 
     async def depth(self) -> Depth | None:
         """A disk that fails, or stands still, keeps nobody from seeing the rest."""

@@ -57,6 +57,12 @@ class Metrics:
         )
         yield gauge("atlas_upload_paused", "1 from a pause to the next outcome.", float(paused))
         yield gauge("atlas_is_draining", "1 once we were told to end.", float(sight.is_draining))
+        room = sight.room
+        yield gauge("atlas_edge_exports", "Exports that are read and not yet safe.", room.inside)
+        yield gauge("atlas_edge_queue_depth", "Bodies that wait for room to be read.", room.waiting)
+        yield gauge(
+            "atlas_edge_flight_bytes", "What bodies in flight weigh; JSON four times.", room.bytes
+        )
 
     def _table(self) -> Mapping[type[Event], Callable[[Any], None]]:
         senders, stages, journal = self._of.senders, self._of.stages, self._of.journal
