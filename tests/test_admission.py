@@ -572,6 +572,24 @@ async def test_whoever_is_slow_while_others_wait_for_his_room_makes_way(life):
     assert late.status == 408
 
 
+async def test_whoever_waits_for_room_when_we_end_is_told_at_once(life):
+    life.edge = {"flight_bytes_max": 1_000}
+    async with listening(life) as server, await anyio.connect_tcp("127.0.0.1", server.port) as slow:
+        head = "authorization: Bearer token-of-ada\r\ncontent-length: 300\r\n"
+        await slow.send(f"POST {ROOM}/export HTTP/1.1\r\nhost: a\r\n{head}\r\n{{".encode())
+        answers = []
+
+        async def post() -> None:
+            answers.append(await server.post(an_export(), authorization="Bearer token-of-grace"))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(post)
+            await anyio.sleep(0.2)
+            server.flow.service.drain()
+
+    assert [(answer.status, answer.code) for answer in answers] == [(503, "DRAINING")]
+
+
 async def test_what_a_lost_connection_held_is_given_back(life):
     life.edge = {"flight_bytes_max": 1_000}
     async with life.running() as flow:

@@ -50,7 +50,8 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
     """
     store, now, compute, watch = world.store, world.now, world.compute, world.watch
     promises, bell = Promises[Receipt](), Bell()
-    drain, on_crash = Drain(promises, bell, watch), crash_teller(watch)
+    admission, on_crash = admission_of(settings), crash_teller(watch)
+    drain = Drain(promises, admission.flight, bell, watch)
     if settings.foundry.file_format == "parquet" and settings.foundry.file_layout == "per-export":
         watch(ParquetOfEach())
     uploader = uploader_of(world, settings, promises)
@@ -77,7 +78,7 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
             tasks.start_soon(warm, world.identities)
             async with keeper.stream, doorkeeper.stream, decoder.stream:
                 actors = Actors(doorkeeper, decoder, journal.recall)
-                painter, alone, admission = world.readers.painter, Lock(), admission_of(settings)
+                painter, alone = world.readers.painter, Lock()
                 lookout = Lookout(store.ledger, stages.queues, drain, admission.room)
                 orders = Orders(
                     replay=Replay(quarantine, decoder, flattener, bell.ring, alone),

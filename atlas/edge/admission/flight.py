@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import anyio
 
+from atlas.core.errors import Draining
+
 
 @dataclass(eq=False, slots=True)
 class Held:
@@ -29,7 +31,7 @@ class Turn(NamedTuple):
 
     held: Held
     size: int
-    came: anyio.Event
+    awake: anyio.Event
 
 
 @dataclass(slots=True)
@@ -41,6 +43,7 @@ class Flight:
     _growing: deque[Turn] = field(default_factory=deque)
     _coming: deque[Turn] = field(default_factory=deque)
     _beyond: Held | None = None
+    _is_closed: bool = False
 
     @property
     def waiting(self) -> int:
@@ -82,11 +85,20 @@ class Flight:
         waiting.append(turn)
         self._let_in()
         try:
-            await turn.came.wait()
+            while turn in waiting:
+                if self._is_closed:
+                    raise Draining
+                await turn.awake.wait()
         finally:
-            if not turn.came.is_set():  # what has come is given back with all of its body
+            if turn in waiting:  # what has come is given back with all of its body
                 waiting.remove(turn)
                 self._let_in()
+
+    def close(self) -> None:
+        """Nobody waits any more: whoever does is told that we are ending."""
+        self._is_closed = True
+        for turn in [*self._growing, *self._coming]:
+            turn.awake.set()
 
     def give(self, held: Held, count: int) -> None:
         """So many bytes are held no longer."""
@@ -116,7 +128,7 @@ class Flight:
             if self._fits(held, size):
                 (self._growing if is_growing else self._coming).remove(turn)
                 self._let(held, size)
-                turn.came.set()
+                turn.awake.set()
 
     def _fits(self, held: Held, size: int) -> bool:
         """There is room; or it is beyond the limit already; or nothing else is in flight."""
