@@ -22,6 +22,8 @@ from tests.conftest import GONE, ROOM, Life, an_export
 from tests.fakes import Brake, KnownUsers
 from tests.test_contract import answered, listening
 
+MIB = 1024 * 1024
+
 
 @dataclass
 class Time:
@@ -570,6 +572,33 @@ async def test_whoever_is_slow_while_others_wait_for_his_room_makes_way(life):
 
     assert quick.status == 200
     assert late.status == 408
+
+
+STREAM = (
+    f"POST {ROOM}/export HTTP/1.1\r\nhost: a\r\nauthorization: Bearer token-of-ada\r\n"
+    "content-type: application/x-ndjson\r\ncontent-length: 50000000\r\n\r\n"
+).encode()
+LINE = b'{"uuid":"%s"}\n' % (b"b" * 1_000)
+
+
+async def test_what_is_gathered_of_a_stream_takes_room(life):
+    life.reply_seconds, life.edge = 0.5, {"flight_bytes_max": 2 * MIB}
+    async with listening(life) as server, await anyio.connect_tcp("127.0.0.1", server.port) as slow:
+        await slow.send(STREAM + LINE * 3_000)
+        await anyio.sleep(0.2)
+        refused = await server.post(an_export(), authorization="Bearer token-of-grace")
+
+    assert (refused.status, refused.code) == (503, "OVERLOADED")
+
+
+async def test_what_is_safe_of_a_stream_takes_none_any_more(life):
+    life.journal_bytes_max, life.edge = 100 * MIB, {"flight_bytes_max": 5 * MIB}
+    async with listening(life) as server, await anyio.connect_tcp("127.0.0.1", server.port) as slow:
+        await slow.send(STREAM + LINE * 13_000)
+        await server.flow.seen.wait_for(ExportAccepted, 3)
+        taken = await server.post(an_export(), authorization="Bearer token-of-grace")
+
+    assert taken.status == 200
 
 
 async def test_whoever_waits_for_room_when_we_end_is_told_at_once(life):
