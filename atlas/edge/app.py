@@ -150,9 +150,11 @@ class Door:
         given = Headers(scope=scope).get("x-correlation-id", "")
         scope["correlation_id"] = given if CORRELATION_ID.fullmatch(given) else str(uuid.uuid4())
         is_read = not has_body(Headers(scope=scope))
+        is_coming = Headers(scope=scope).get("expect", "").lower() != "100-continue"
 
         async def watched() -> Message:
-            nonlocal is_read
+            nonlocal is_read, is_coming
+            is_coming = True  # for the server tells whoever waits for that to go on
             message = await receive()
             is_read = is_read or not message.get("more_body", False)
             return message
@@ -165,7 +167,8 @@ class Door:
                     headers["Connection"] = "close"
             elif not is_read:
                 await send({**message, "more_body": True})
-                await drop(watched)
+                if is_coming:
+                    await drop(watched)
                 message = {"type": "http.response.body", "body": b""}
             await send(message)
 
