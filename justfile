@@ -68,6 +68,10 @@ reliability *args:
 bench *args:
     python -m tests.bench "$@"
 
+# look for input that no test has thought of: [TARGET [SECONDS]], all for a minute each if none
+fuzz *args:
+    python -m tests.fuzz "$@"
+
 # which part of the code no test runs
 cover:
     pytest --cov --cov-report=term
