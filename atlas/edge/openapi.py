@@ -49,6 +49,7 @@ REFUSALS = {
     "413": "Too large.",
     "415": "Another media type or encoding than these.",
     "422": "The Idempotency-Key names another export.",
+    "429": "Too many requests of this user; send the same again after Retry-After.",
     "500": "A bug of ours; send the same again.",
     "503": "Not now; send the same again after Retry-After.",
 }

@@ -95,6 +95,8 @@ class Mutator:
             name, pack = chance.choice(ENCODINGS)
             headers["content-encoding"], body = name, damage(chance, pack(body), 0.3)
         request = Request("POST", path, headers, body)
+        if chance.random() < 0.03:
+            headers["idempotency-key"] = b"k"
         if chance.random() < 0.2:
             request.chunk_bytes = (
                 chance.choice([1, 7, 1_000, 70_000]) if len(body) < 2_000 else 9_999

@@ -241,12 +241,13 @@ def batch(found: bytes) -> None:
 
 
 def kept(sent: wire.ExportBody) -> None:
+    said = sent.said()
     receipt = Receipt("id", "accepted", NOON, "", 1, 0)
-    reply = wire.export_reply(receipt, wire.Context("id", "rid", NOON), sent)
-    echoed = msgspec.json.encode(reply)
-    must(json.loads(echoed, parse_int=str)["success"] is True, "the answer is no JSON")
-    for name in ("device", "timestamp"):
-        sent.text(name).encode()
+    reply = wire.export_reply(receipt, wire.Context("id", "rid", NOON), said)
+    echoed = json.loads(msgspec.json.encode(reply), parse_int=str)
+    must(echoed["success"] is True, "the answer is no JSON")
+    for text in (said.device, said.timestamp):
+        text.encode()
     with suppress(AtlasError):
         ndjson.from_base64(sent.rawhealthkit.encode("utf-8", "surrogatepass"))
 
