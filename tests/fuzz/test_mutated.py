@@ -26,8 +26,11 @@ from tests.fuzz.wires import Answer, Wire
 REQUESTS = 100_000 if os.environ.get("TESTS_IN_FULL") else 3_000
 AT_ONCE = 8
 MEMORY_SHARE_MAX = 0.05  # by which it may grow from the middle to the end
-SHOWN = 3
-CHANGES = {"edge": {"rate_per_minute": 0}, "foundry": {"commit_interval_seconds": 1.0}}
+SHOWN, SHOWN_BYTES = 3, 8 * 1024
+CHANGES = {
+    "edge": {"rate_per_minute": 0, "reply_seconds": 25.0},
+    "foundry": {"commit_interval_seconds": 1.0},
+}
 COUNTS = "received", "ingested", "rejected"
 ERROR = {"code", "message", "correlationId", "timestamp", "retryable"}
 
@@ -66,8 +69,11 @@ class Run:
     def judge(self, number: int, request: Request, *wrongs: str) -> None:
         """As what is printed leads to a test: nothing in it is of a person."""
         for wrong in wrongs:
-            raw = base64.b64encode(request.raw()[:20_000]).decode()
-            self.wrongs.append(f"FUZZ_SEED={self.seed} number={number}: {wrong}\n{raw}")
+            raw = request.raw()
+            shown = (
+                base64.b64encode(raw).decode() if len(raw) <= SHOWN_BYTES else f"{len(raw)} bytes"
+            )
+            self.wrongs.append(f"FUZZ_SEED={self.seed} number={number}: {wrong}\n{shown}")
 
 
 def wrongs_of(request: Request, answer: Answer) -> Iterator[str]:
