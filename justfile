@@ -62,11 +62,15 @@ diagnose *args:
 # put it all through everything that goes wrong, at full size (two hours); the report is Markdown
 reliability *args:
     atlas prove --size full --report var/reliability.md "$@"
-    TESTS_IN_FULL=1 pytest tests/reliability tests/test_model.py
+    TESTS_IN_FULL=1 pytest tests/reliability tests/fuzz tests/test_model.py
 
 # print the figures of the README: codec, hop, journal, service
 bench *args:
     python -m tests.bench "$@"
+
+# look for input that no test has thought of: [TARGET [SECONDS]], all for a minute each if none
+fuzz *args:
+    python -m tests.fuzz "$@"
 
 # which part of the code no test runs
 cover:

@@ -1,8 +1,9 @@
 """What a record becomes."""
 
+import gc
 import json
 import math
-from types import SimpleNamespace
+from types import GeneratorType, SimpleNamespace
 
 import msgspec
 import pytest
@@ -239,6 +240,18 @@ def test_any_bytes_are_a_row_or_a_reject_or_blank(lines):
         assert tuple(found) == COLUMNS
         assert found["raw_healthkit_record"].encode() in lines
         assert found["value_double"] is None or math.isfinite(found["value_double"])
+
+
+def test_nothing_stays_of_what_was_flattened():
+    """The fuzzer's: of each export msgspec held a generator for good."""
+    before = generators()
+    for _ in range(50):
+        flatten([b'{"uuid":"a"}', b"{"], HEADER)
+    assert generators() == before
+
+
+def generators():
+    return sum(isinstance(each, GeneratorType) for each in gc.get_objects())
 
 
 async def test_the_work_can_be_done_in_another_process():

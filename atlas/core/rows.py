@@ -74,11 +74,48 @@ def flatten(
     last: no list of them is ever there.
     """
     left = Leftover(first)
-    ndjson = _encoder.encode_lines(rows(lines, header, read, left))
+    ndjson = encoded(rows(lines, header, read, left))
     rejected = len(left.rejects)
     ingested = len(lines) - left.blank - rejected
     shown = tuple(left.rejects[:REJECTS_SHOWN])
     return Table(ndjson, ingested, rejected, shown, reasons_of(left.rejects))
+
+
+class Again:
+    """Iterates over one thing, and then over the next."""
+
+    __slots__ = ("next",)
+
+    def __init__(self) -> None:
+        self.next: Callable[[], Row] = nothing
+
+    def __iter__(self) -> "Again":
+        return self
+
+    def __next__(self) -> Row:
+        return self.next()
+
+
+def nothing() -> Row:
+    raise StopIteration
+
+
+_spare: list[Again] = []  # one for each thread that ever flattened beside another
+
+
+def encoded(rows: Iterator[Row]) -> bytes:
+    """Their lines.
+
+    msgspec never lets go of what it iterates over, unless it is a list: half a KiB of each export
+    would stay for good. What it holds on to here is the same each time, and holds nothing.
+    """
+    again = _spare.pop() if _spare else Again()
+    again.next = rows.__next__
+    try:
+        return _encoder.encode_lines(again)
+    finally:
+        again.next = nothing
+        _spare.append(again)
 
 
 def reasons_of(rejects: Sequence[Reject]) -> Mapping[str, int]:

@@ -73,17 +73,20 @@ class Zlib:
         self._members = 0
 
     def inflate(self, piece: bytes) -> Iterator[bytes]:
-        while piece:
+        while piece := self._unpadded(piece):
             inflating = self._member(piece)
-            try:
-                made = inflating.decompress(piece, STEP_BYTES)
-            except zlib.error as error:
-                raise Rejected("The body does not inflate.") from error
-            if made:
+            made = step(inflating, piece)
+            while made:
                 yield made
+                piece = inflating.unconsumed_tail
+                # zlib may hold the end of a step back although it has taken all that it was given
+                made = step(inflating, piece) if len(made) == STEP_BYTES else b""
             piece = inflating.unused_data or inflating.unconsumed_tail
-            if inflating.eof and self._kind == GZIP:
-                piece = piece.lstrip(b"\0")  # gzip may be padded
+
+    def _unpadded(self, piece: bytes) -> bytes:
+        """gzip may be padded with zeros behind a member, wherever the body is cut."""
+        is_behind = self._zlib is not None and self._zlib.eof and self._kind == GZIP
+        return piece.lstrip(b"\0") if is_behind else piece
 
     def _member(self, piece: bytes) -> "zlib._Decompress":
         """What inflates this piece: the one at work, or a new one where that has ended."""
@@ -105,6 +108,14 @@ class Zlib:
     def end(self) -> None:
         if self._zlib is not None and not self._zlib.eof:
             raise Rejected("The compressed body ends too early.")
+
+
+def step(inflating: "zlib._Decompress", piece: bytes) -> bytes:
+    """As much as is made at once. Raises Rejected."""
+    try:
+        return inflating.decompress(piece, STEP_BYTES)
+    except zlib.error as error:
+        raise Rejected("The body does not inflate.") from error
 
 
 class Zstd:

@@ -1,5 +1,6 @@
 """The description of the public listener, made from the types that it speaks."""
 
+import base64
 from typing import Any
 
 import msgspec
@@ -23,10 +24,22 @@ HEADERS = {
     "X-Correlation-Id": "Echoed, and in every log line about this request.",
     "Content-Encoding": "gzip, deflate or zstd.",
 }
-STREAM = {
-    "type": "string",
+STREAM = {  # of no type, as OpenAPI 3.1 has it for what is no JSON
     "description": "The lines themselves, however many; answered as a batch of its parts.",
 }
+LINE = (
+    '{"uuid":"6F9619FF-8B86-4D01-B42D-00CF4FC964FF","sampleType":"HKQuantityTypeIdentifierHeartRate",'
+    '"startDate":"2026-01-02T11:59:00.000Z","endDate":"2026-01-02T11:59:05.000Z",'
+    '"valueDouble":72,"unit":"count/min","sourceName":"Watch"}\n'
+)
+EXPORT = {
+    "rawhealthkit": base64.b64encode(LINE.encode()).decode(),
+    "timestamp": "2026-01-02T12:00:00.000Z",
+    "device": "iPhone",
+    "recordCount": 1,
+    "manifest": {"number": 1},
+}
+EXAMPLES: dict[type, Json] = {wire.ExportBody: EXPORT, wire.BatchBody: {"chunks": [EXPORT]}}
 REFUSALS = {
     "400": "The request is wrong and will stay wrong.",
     "401": "No token, an expired one, or one that is not accepted.",
@@ -36,6 +49,7 @@ REFUSALS = {
     "413": "Too large.",
     "415": "Another media type or encoding than these.",
     "422": "The Idempotency-Key names another export.",
+    "429": "Too many requests of this user; send the same again after Retry-After.",
     "500": "A bug of ours; send the same again.",
     "503": "Not now; send the same again after Retry-After.",
 }
@@ -105,10 +119,10 @@ def refusals(*statuses: str) -> Json:
 
 
 def exporting(body: type, reply: type) -> Json:
-    bodies: Json = {"application/json": {"schema": ref(body)}}
+    bodies: Json = {"application/json": {"schema": ref(body), "example": EXAMPLES[body]}}
     kinds: tuple[type, ...] = (reply,)
     if body is wire.ExportBody:
-        bodies[NDJSON], kinds = {"schema": STREAM}, ONE_OR_PARTS
+        bodies[NDJSON], kinds = {"schema": STREAM, "example": LINE}, ONE_OR_PARTS
     answers = {
         "200": answer("The rows stand in a committed Foundry transaction.", *kinds),
         "202": answer("Safe, and will be committed exactly once.", *kinds),

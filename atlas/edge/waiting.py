@@ -17,7 +17,7 @@ from atlas.runtime import Address, Pending
 WAIT_SECONDS_MAX = 50.0  # iOS sends again after 60
 COUNT = re.compile(r"[0-9]{1,9}")
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
-PREFERENCE = re.compile(r"\s*([A-Za-z-]+)\s*(?:=\s*\"?([^\";,]*)\"?)?")
+PREFERENCE = re.compile(r"([A-Za-z-]+)\s*(?:=\s*\"?([^\";,]*)\"?)?")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,151 @@
+"""What holds of every input that reads what a sender wrote beside the export itself."""
+
+import gzip
+import time
+import zlib
+from contextlib import suppress
+from itertools import pairwise
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.requests import Request
+
+from atlas.core.errors import Rejected
+from atlas.core.traces import Sampler
+from atlas.edge.app import CORRELATION_ID
+from atlas.edge.inflate import STEP_BYTES, inflater
+from atlas.edge.streams import count, header
+from atlas.edge.waiting import WAIT_SECONDS_MAX, Waiting, idempotency_key
+
+REPLY_SECONDS = 25.0
+FLOW = Waiting(exports=None, crowd=None, reply_seconds=REPLY_SECONDS, is_durable=True)
+LONG = 64 * 1024
+
+
+def raw_deflate(text):
+    packing = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return packing.compress(text) + packing.flush()
+
+
+PACKED = {
+    "gzip": ("gzip", gzip.compress),
+    "gzip of two members": ("gzip", lambda text: gzip.compress(text[:9]) + gzip.compress(text[9:])),
+    "gzip that is padded": ("gzip", lambda text: gzip.compress(text) + bytes(600)),
+    "deflate": ("deflate", zlib.compress),
+    "deflate without a header": ("deflate", raw_deflate),
+    "zstd": ("zstd", zstandard.compress),
+    "zstd of two frames": (
+        "zstd",
+        lambda text: zstandard.compress(text[:9]) + zstandard.compress(text[9:]),
+    ),
+}
+units = st.binary(min_size=1, max_size=9)
+around = [n * STEP_BYTES for n in (1, 2)]
+sizes = st.integers(0, 900) | st.builds(int.__add__, st.sampled_from(around), st.integers(-9, 300))
+cuts = st.lists(st.integers(0, 1_000), max_size=9)
+some_bytes = st.binary(max_size=60).map(lambda raw: raw.decode("latin-1"))
+alike = st.text('wait=respond-async, ;"0123456789', max_size=60)
+values = some_bytes | alike
+
+
+def pieces(text, at):
+    places = sorted({0, len(text), *(min(each, len(text)) for each in at)})
+    return [text[start:end] for start, end in pairwise(places)]
+
+
+def inflated(encoding, given):
+    inflating = inflater(encoding)
+    made = [step for piece in given for step in inflating.inflate(piece)]
+    inflating.end()
+    return b"".join(made)
+
+
+@pytest.mark.parametrize("packed", PACKED.values(), ids=PACKED)
+@given(unit=units, size=sizes, cuts=cuts)
+def test_what_was_packed_is_there_again_wherever_the_body_was_cut(packed, unit, size, cuts):
+    encoding, pack = packed
+    text = (unit * size)[:size]
+    assert inflated(encoding, pieces(pack(text), cuts)) == text
+
+
+@given(size=st.integers(STEP_BYTES - 9, STEP_BYTES + 600), cuts=cuts)
+def test_the_end_that_zlib_holds_back_is_asked_for(size, cuts):
+    """The fuzzer's: with its last byte taken, a body of 64 KiB and a little was called cut off."""
+    assert inflated("deflate", pieces(raw_deflate(bytes(size)), cuts)) == bytes(size)
+
+
+@pytest.mark.parametrize("at", [1, 5, 9])
+def test_the_padding_of_gzip_may_come_later(at):
+    """The fuzzer's: it was taken for data that go on, if it began a piece."""
+    packed = gzip.compress(b"{}") + bytes(9)
+    assert inflated("gzip", [packed[:-at], packed[-at:]]) == b"{}"
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "zstd"])
+@given(noise=st.binary(max_size=200), cuts=cuts)
+def test_any_bytes_inflate_or_are_refused(encoding, noise, cuts):
+    with suppress(Rejected):
+        inflated(encoding, pieces(noise, cuts))
+
+
+def asked(**headers):
+    names = {name.replace("_", "-").encode(): text for name, text in headers.items()}
+    listed = [(name, text.encode("latin-1")) for name, text in names.items()]
+    return Request({"type": "http", "headers": listed})
+
+
+@given(values)
+def test_nobody_waits_longer_than_may_be_waited(prefer):
+    assert 0 <= FLOW.wait_seconds(asked(prefer=prefer)) <= WAIT_SECONDS_MAX
+
+
+@pytest.mark.parametrize(
+    "prefer",
+    [
+        pytest.param("," + " " * LONG + ",", id="spaces"),
+        pytest.param("a" * LONG, id="letters"),
+        pytest.param("a =" * (LONG // 3), id="no values"),
+        pytest.param('a="' + "a " * (LONG // 2), id="a text without end"),
+    ],
+)
+def test_what_somebody_prefers_is_read_once(prefer):
+    """16 KiB of spaces took four seconds, in which nobody else was answered; these, a minute."""
+    began = time.monotonic()
+    assert FLOW.wait_seconds(asked(prefer=prefer)) == REPLY_SECONDS
+    assert time.monotonic() - began < 20
+
+
+@given(values)
+def test_a_key_is_printable_or_refused(text):
+    with suppress(Rejected):
+        key = idempotency_key(asked(idempotency_key=text))
+        assert key is None or (key == text and key.isascii() and key.isprintable())
+
+
+@given(values | st.text(max_size=20).map(lambda text: text.encode().decode("latin-1")))
+def test_what_comes_with_a_stream_is_text_or_refused(raw):
+    with suppress(Rejected):
+        header(asked(atlas_device=raw), "Atlas-Device").encode()
+
+
+@given(values | st.integers().map(str))
+def test_a_count_is_a_number_or_none(raw):
+    found = count(asked(atlas_record_count=raw))
+    assert found is None or found == int(raw)
+
+
+@given(values)
+def test_a_correlation_id_can_stand_in_a_header_again(raw):
+    if CORRELATION_ID.fullmatch(raw):
+        assert raw.isascii()
+        assert raw.isprintable()
+
+
+@given(st.text("0123456789abcdefg-", max_size=60) | values)
+def test_a_trace_begins_or_goes_on_whatever_the_sender_calls_it(raw):
+    trace = Sampler(1.0, lambda size: "a" * 2 * size, lambda: 0.5)(raw)
+    if trace is not None:
+        assert (len(trace.id), len(trace.span)) == (32, 16)
+        assert trace.parent is None or f"-{trace.id}-{trace.parent}-" in raw
