@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from joserfc.jwk import ECKey, RSAKey
 
-from atlas.core.errors import InvalidToken, TokenExpired
+from atlas.core.errors import BoundToken, InvalidToken, TokenExpired
 from atlas.local.auth0 import Wish
 from tests.conftest import ROOM, Answer, Life, an_export
 from tests.forger import (
@@ -87,7 +87,6 @@ FORGERIES = {
     "iss of hers": lambda _, scene: scene.eve.token(Wish(sub=SUB)),
     "crit": lambda good, scene: scene.signed(payload_of(good), crit=["exp"]),
     "b64": lambda good, scene: scene.signed(payload_of(good), b64=False, crit=["b64"]),
-    "cnf": wished(claims={"cnf": {"jkt": MARK}}),
     "an ID token": wished(claims={"nonce": MARK}),
     "100 KB": wished(claims={"more": "x" * 75_000}),
     "a key of 512 bits": with_a_short_key(of_512_bits),
@@ -117,7 +116,13 @@ EXPIRED = {
     "before there was time": claiming("exp", "-1"),
     "at a fraction": claiming("exp", "1.5"),
 }
-KINDS = (FORGERIES, InvalidToken), (EXPIRED, TokenExpired)
+BOUND = {
+    "DPoP": wished(claims={"cnf": {"jkt": MARK}}),
+    "mTLS": wished(claims={"cnf": {"x5t#S256": MARK}}),
+    "to nothing": wished(claims={"cnf": {}}),
+    "in another shape": claiming("cnf", f'["{MARK}"]'),
+}
+KINDS = (FORGERIES, InvalidToken), (EXPIRED, TokenExpired), (BOUND, BoundToken)
 TABLE = [pytest.param(forge, error, id=id) for table, error in KINDS for id, forge in table.items()]
 
 
@@ -174,3 +179,13 @@ async def test_there_is_no_way_around_the_door(life, method, path, media):
         answer = await scene.flow.send(method, ROOM + path, forged, b"{}", content_type=media)
 
     is_told_nothing_but(InvalidToken, answer)
+
+
+@pytest.mark.parametrize("scheme", ["DPoP", "dpop"])
+async def test_whoever_would_prove_a_key_is_told_that_plain_tokens_are_taken(life, scheme):
+    async with a_scene(life) as scene:
+        good = scene.tenant.token(Wish(sub=SUB))
+        sent = {"authorization": f"{scheme} {good}", "dpop": "e30.e30.e30"}
+        answer = await scene.flow.send("POST", f"{ROOM}/export", None, b"{}", **sent)
+
+    is_told_nothing_but(BoundToken, answer)

@@ -89,6 +89,10 @@ class InvalidToken(Unauthenticated):
     code = "INVALID_TOKEN"
 
 
+class BoundToken(InvalidToken):
+    """The bearer token is bound to a key (DPoP, mTLS): Atlas takes plain bearer tokens."""
+
+
 class InsufficientScope(Rejected):
     """The bearer token lacks the scope that exports need."""
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from atlas.core.errors import Draining, Unauthenticated
+from atlas.core.errors import BoundToken, Draining, Unauthenticated
 from atlas.core.messages import User
 from atlas.edge.admission import Admission
 from atlas.edge.waiting import Waiting
@@ -29,8 +29,10 @@ class Senders:
         return await self.known(request)
 
     async def known(self, request: Request) -> User:
-        """Raises Unauthenticated, RateLimited, AuthUnavailable, InsufficientScope."""
+        """Raises Unauthenticated, RateLimited, AuthUnavailable, InsufficientScope, BoundToken."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "dpop":
+            raise BoundToken
         if scheme.lower() != "bearer" or not token.strip():
             raise Unauthenticated
         with self.flow.deadline():

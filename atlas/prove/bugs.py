@@ -20,7 +20,7 @@ OF_THE_UPLOADER = 16
 
 
 class Bug(Exception):
-    """Nobody catches it by its name."""
+    """Nobody catches it by its name. It quotes what was given, as Python's own errors do."""
 
 
 def planted(bug: Mine, world: World) -> World:
@@ -73,10 +73,10 @@ def failing(call: Callable[..., Any], every: int) -> Any:
         calls += 1
         is_now = calls % every == 0
         if is_now and calls // every % 2:
-            raise Bug
+            raise Bug(arguments)
         outcome = await call(*arguments, **named)
         if is_now:
-            raise Bug
+            raise Bug(arguments)
         return outcome
 
     return fails
@@ -85,7 +85,7 @@ def failing(call: Callable[..., Any], every: int) -> Any:
 def brittle(compute: Compute) -> Any:
     async def breaks(size: int, work: Callable[..., Any], /, *args: Any) -> Any:
         if args and isinstance(args[0], bytes) and BREAKS in args[0]:
-            raise Bug
+            raise Bug(args)
         return await compute(size, work, *args)
 
     return breaks

@@ -27,6 +27,7 @@ from foundry_sdk.v2.datasets import errors
 from yarl import URL
 
 from atlas.local.foundry import Foundry, application
+from atlas.local.foundry.branches import Refused
 from atlas.local.foundry.faults import Fault
 from atlas.local.foundry.state import DATASET, REQUESTS_A_MINUTE, REQUESTS_AT_ONCE
 
@@ -323,6 +324,49 @@ def test_the_sdk_finds_a_file_under_the_path_that_it_was_given(sdk, path):
 
     assert paths(sdk) == paths(sdk, path_prefix=path) == [path]
     assert sdk.File.content(DATASET, path) == ROWS
+
+
+# Out of its folder
+
+ESCAPES = [
+    "..",
+    "../a",
+    "a/../../b",
+    "a/..",
+    "./a",
+    "a//b",
+    "a/",
+    "a/./b",
+    "/etc/a",
+    "a\0b",
+    "",
+    ".",
+]
+
+
+@pytest.mark.parametrize("path", ESCAPES)
+def test_no_path_leads_out_of_the_folder_of_its_branch(tmp_path, path):
+    found = Foundry(tmp_path / "state")
+    opened = found.branches.begin(DATASET, "master", "APPEND")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(Refused, match="InvalidFilePath"):
+        found.branches.put(opened, path, b"x")
+    found.branches.commit(opened)
+    found.branches.close()
+
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("path", ["~/a", "..%2Fa", "a\\..\\b", "...", ".log", ".open/a", "C:a"])
+def test_what_only_looks_like_a_way_out_is_a_file_in_that_folder(tmp_path, path):
+    found = Foundry(tmp_path / "state")
+    opened = found.branches.begin(DATASET, "master", "APPEND")
+    found.branches.put(opened, path, b"x")
+    found.branches.commit(opened)
+    found.branches.close()
+
+    (file,) = (each for each in tmp_path.rglob("*") if each.is_file() and each.read_bytes() == b"x")
+    assert file == tmp_path / "state" / DATASET / "master" / path
 
 
 # As it is on the wire

@@ -1,6 +1,7 @@
 """Whose token is good: the rules of facts, against the stand-in over real HTTP."""
 
 import base64
+import hashlib
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from joserfc.jwk import OctKey, RSAKey
 from atlas.core.errors import (
     AtlasError,
     AuthUnavailable,
+    BoundToken,
     InvalidToken,
     MissingIdentity,
     TokenExpired,
@@ -29,10 +31,11 @@ from atlas.outside.auth0 import (
     Keys,
     Remembered,
 )
-from atlas.outside.auth0.keys import keys_in
+from atlas.outside.auth0.keys import JWKS_BYTES_MAX, keys_in
 from tests.conftest import Seen
 
 NOW = 1_790_000_000
+EVES = "stranger"
 KEYS = [new_key() for _ in range(4)]  # making one takes longer than all else here
 
 
@@ -55,6 +58,18 @@ class Asking:
             return await self.identities.user_of(token)
         except AtlasError as error:
             return type(error)
+
+    async def outcomes(self, tokens: list[str]) -> list[object]:
+        """Of all of them at once."""
+        found: dict[int, object] = {}
+
+        async def ask(number: int) -> None:
+            found[number] = await self.outcome(tokens[number])
+
+        async with anyio.create_task_group() as senders:
+            for number in range(len(tokens)):
+                senders.start_soon(ask, number)
+        return [found[number] for number in range(len(tokens))]
 
     async def amiss(self, token: str) -> list[str]:
         """What a diagnosis of it finds that is bad."""
@@ -160,7 +175,7 @@ async def test_scopes_are_those_of_scope_and_permissions(tenant, aiohttp_server)
         pytest.param({"claims": {"exp": None}}, InvalidToken, id="no exp"),
         pytest.param({"claims": {"exp": "tomorrow"}}, InvalidToken, id="exp is no number"),
         pytest.param({"claims": {"nbf": NOW + 31}}, InvalidToken, id="not yet"),
-        pytest.param({"claims": {"cnf": {"jkt": "x"}}}, InvalidToken, id="bound to a key"),
+        pytest.param({"claims": {"cnf": {"jkt": "x"}}}, BoundToken, id="bound to a key"),
         pytest.param({"claims": {"nonce": "x"}}, InvalidToken, id="an ID token"),
         pytest.param({"header": {"typ": "JWE"}}, InvalidToken, id="another typ"),
         pytest.param({"header": {"typ": "dpop+jwt"}}, InvalidToken, id="a DPoP proof"),
@@ -249,6 +264,27 @@ def test_no_more_than_so_many_tokens_are_remembered():
     assert good.find(b"1") == User("1")
 
 
+async def test_what_is_remembered_is_a_digest_and_a_name_and_no_token(tenant, aiohttp_server):
+    async with asking(tenant, aiohttp_server) as asked:
+        token = tenant.token(Wish(sub="auth0|ada"))
+        await asked.outcome(token)
+
+        ((digest, (_, _, user)),) = asked.identities._good._good.items()
+        assert digest == hashlib.sha256(token.encode()).digest()
+        assert user == User("auth0|ada", frozenset({"openid", "profile"}))
+
+
+async def test_a_bound_token_that_another_has_signed_is_only_an_invalid_one(tenant, aiohttp_server):
+    """What is told of a token is told to its holder."""
+    async with asking(tenant, aiohttp_server) as asked:
+        bound = Wish(claims={"cnf": {"jkt": "x"}})
+        good, by_eve = tenant.token(bound), tenant.token(msgspec.structs.replace(bound, key=EVES))
+
+        assert await asked.outcome(good) is BoundToken
+        assert await asked.outcome(by_eve) is InvalidToken
+        assert await asked.outcome(edited(good, 1, sub="eve")) is InvalidToken
+
+
 async def test_keys_are_fetched_once_for_all_who_ask_at_once(tenant, aiohttp_server):
     async with asking(tenant, aiohttp_server) as asked:
         async with anyio.create_task_group() as many:
@@ -284,6 +320,105 @@ async def test_unknown_key_ids_cannot_make_us_ask_more_than_once_in_five_minutes
         tenant.ring = Ring(KEYS[2], KEYS[3])
         await asked.user_of()
         assert asked.fetches == 2
+
+
+@pytest.mark.slow
+async def test_ten_thousand_made_up_kids_cost_one_fetch_and_nobody_else_an_answer(
+    tenant, aiohttp_server
+):
+    async with asking(tenant, aiohttp_server) as asked:
+        good = [tenant.token(Wish(sub=f"auth0|{number}")) for number in range(100)]
+        forged = [edited(good[0], 0, kid=f"random-{number}") for number in range(10_000)]
+        await asked.user_of()
+        asked.elapsed = 301.0  # an unknown kid may cause a fetch again
+        found = await asked.outcomes([*forged[:5_000], *good, *forged[5_000:]])
+
+        assert found[:5_000] == found[5_100:] == [InvalidToken] * 5_000
+        assert [user.sub for user in found[5_000:5_100]] == [f"auth0|{n}" for n in range(100)]
+        assert asked.fetches == 2
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["keys are kept", "there are none"])
+async def test_an_endpoint_that_is_down_for_an_hour_is_asked_ten_times_a_minute_at_most(
+    tenant, aiohttp_server, kept
+):
+    async with asking(tenant, aiohttp_server) as asked:
+        good = tenant.token(Wish())
+        forged = edited(good, 0, kid="random")
+        if kept:
+            await asked.user_of(sub="bob")
+        tenant.outage, asked.elapsed, before = Outage(), 4_000.0, asked.fetches
+        each_minute = []
+        for minute in range(60):
+            for second in range(60):
+                asked.elapsed = 4_000.0 + 60 * minute + second
+                assert await asked.outcome(forged) is AuthUnavailable
+                fresh = await asked.outcome(good)
+                assert (fresh is AuthUnavailable) != kept
+            each_minute.append(asked.fetches - before - sum(each_minute))
+
+        assert max(each_minute) <= 10
+        assert min(each_minute) >= 3
+
+
+async def test_keys_that_are_away_at_the_start_are_had_soon_after_they_are_there(
+    tenant, aiohttp_server
+):
+    async with asking(tenant, aiohttp_server) as asked:
+        good, tenant.outage = tenant.token(Wish()), Outage()
+        for second in range(3_600):
+            asked.elapsed = float(second)
+            await asked.outcome(edited(good, 0, kid="random"))
+        tenant.outage, asked.elapsed = Outage(on=False), asked.elapsed + 15.0
+
+        assert (await asked.outcome(good)).sub == "auth0|local"
+
+
+async def test_while_keys_rotate_under_two_hundred_requests_no_good_token_is_refused(
+    tenant, aiohttp_server
+):
+    async with asking(tenant, aiohttp_server) as asked:
+        before = [tenant.token(Wish(sub=f"auth0|{number}")) for number in range(100)]
+        await asked.outcomes(before[:50])
+        tenant.ring, asked.elapsed = Ring(KEYS[2], KEYS[3], previous=KEYS[0]), 301.0
+        after = [tenant.token(Wish(sub=f"auth0|{number}")) for number in range(100, 200)]
+        found = await asked.outcomes(
+            [token for pair in zip(before, after, strict=True) for token in pair]
+        )
+
+        assert {user.sub for user in found} == {f"auth0|{number}" for number in range(200)}
+        assert asked.fetches == 2
+
+
+@pytest.mark.slow
+async def test_an_endpoint_that_says_nothing_keeps_nobody_out(aiohttp_server):
+    """It is waited for once; whoever has a key that is known does not wait at all."""
+    silent = anyio.Event()
+
+    async def answer(_request):
+        if said:
+            await silent.wait()
+        said.append(1)
+        return aiohttp.web.json_response({"keys": [KEYS[0].as_dict(private=False)]})
+
+    said, app = [], aiohttp.web.Application()
+    app.router.add_get("/.well-known/jwks.json", answer)
+    tenant = Auth0(str((await aiohttp_server(app)).make_url("/")), ring=Ring(KEYS[0], KEYS[1]))
+    async with aiohttp.ClientSession() as session:
+        asked = Asking(tenant, None, Seen(), session)
+        keys = Keys(session, tenant.issuer, lambda: asked.elapsed, asked.seen.watch)
+        asked.identities = Auth0Identities(keys, tenant.issuer, tenant.audience, asked.clock)
+        asked.now = int(tenant.now())
+        await asked.user_of()
+        asked.elapsed = 3_601.0
+        good = [tenant.token(Wish(sub=f"auth0|{number}")) for number in range(50)]
+        forged = [edited(good[0], 0, kid=f"random-{number}") for number in range(50)]
+        found = await asked.outcomes([*forged, *good])
+        silent.set()
+
+    assert found[:50] == [AuthUnavailable] * 50
+    assert [user.sub for user in found[50:]] == [f"auth0|{number}" for number in range(50)]
+    assert asked.seen.of(KeysUnavailable) == [KeysUnavailable("TimeoutError", 1)]
 
 
 async def test_an_hour_later_keys_are_looked_at_again_and_a_revoked_one_is_gone(
@@ -350,6 +485,8 @@ def a_jwks(key: RSAKey, **more: object) -> bytes:
         pytest.param(b'{"keys": [{"kty": "RSA", "kid": "a", "n": 7, "e": 3}]}', id="no text"),
         pytest.param(b'{"keys": ' + b"[" * 9_000 + b"]" * 9_000 + b"}", id="deep"),
         pytest.param(b'{"keys": [' + b" " * 300_000 + b"]}", id="endless"),
+        pytest.param(a_jwks(KEYS[0]).ljust(JWKS_BYTES_MAX + 1), id="a byte too long"),
+        pytest.param(b'{"keys": [%b{}]}' % (b"{}," * 10_000), id="ten thousand that are none"),
     ],
 )
 async def test_what_holds_no_key_that_can_sign_is_an_outage(aiohttp_server, jwks):
@@ -365,6 +502,13 @@ async def test_what_holds_no_key_that_can_sign_is_an_outage(aiohttp_server, jwks
         keys = Keys(session, str(server.make_url("/")), lambda: 0.0, Seen().watch)
         with pytest.raises(AuthUnavailable):
             await keys.named("a")
+
+
+def test_among_ten_thousand_that_are_none_a_good_one_is_found():
+    crowd = a_jwks(KEYS[0]).replace(b'{"keys":[', b'{"keys":[' + b'{"kid":"a"},' * 10_000)
+
+    assert len(crowd) < JWKS_BYTES_MAX
+    assert set(keys_in(crowd)) == {"a"}
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,36 @@ async def test_a_schema_that_cannot_be_read_costs_nothing_and_is_told(tmp_path):
     assert news
 
 
+@pytest.mark.parametrize(
+    ("name", "said", "spoilt"),
+    [
+        pytest.param("comes", "UPDATE total", "UPDATE tntal", id="a trigger"),
+        pytest.param("moves", "exports + 1", "exports + 0", id="what a trigger counts"),
+        pytest.param("export", "'accepted', '", "'abcepted', '", id="what a column may be"),
+        pytest.param("mailbox", "'accepted'", "'adcepted'", id="an index"),
+    ],
+)
+async def test_a_flipped_bit_in_the_text_of_the_schema_costs_nothing_and_is_told(
+    tmp_path, name, said, spoilt
+):
+    """No page is broken by it; and no export could be kept, or none counted, from then on."""
+    _, files = await filled(tmp_path / "ours")
+    path = written(tmp_path / "bad", files)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("PRAGMA writable_schema = ON")
+        spoil = "UPDATE sqlite_schema SET sql = replace(sql, ?, ?) WHERE name = ?"
+        assert db.execute(spoil, [said, spoilt, name]).rowcount == 1
+    sent, not_sent, news = await delivered(path)
+
+    assert (sent.keys(), not_sent, len(news)) == (IDS, set(), 1)
+    assert_nothing_wrong_is_sent(sent)
+    with opened(path, BOUNDS, shelf=SHELF) as journal:
+        await journal.intake.append(export(PENDING))
+        totals = (await journal.ledger.listing(None, 1, None)).totals
+        assert sum(totals.values()) == PENDING + 1
+        assert not [each for each in journal.news if isinstance(each, JournalDamaged)]
+
+
 async def test_a_page_that_goes_bad_while_it_is_in_use_is_mended_and_told_without_a_restart(
     tmp_path,
 ):

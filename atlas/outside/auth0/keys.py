@@ -22,7 +22,8 @@ JWKS_BYTES_MAX = 256 * 1024
 FRESH_SECONDS = 3600.0  # how long keys are taken as they are
 MISS_SECONDS = 300.0  # how long after a fetch an unknown kid causes no other
 RETRY_SECONDS = 15.0  # how long after a fetch that failed, while there are keys
-RETRY_SECONDS_WITHOUT = 1.0  # ... and while there are none
+RETRY_SECONDS_WITHOUT = 1.0  # ... and while there are none, after the first; then twice as long
+DOUBLED_MAX = 4
 KEY_BITS_MIN = 2048
 
 
@@ -43,6 +44,7 @@ class Keys:
         self._keys: dict[str, RSAKey] = {}
         self._fetched_at: float | None = None
         self._failed_at: float | None = None
+        self._failures = 0
         self._fetching = anyio.Lock()
 
     async def named(self, kid: str) -> RSAKey:
@@ -71,7 +73,9 @@ class Keys:
         return self._fetched_at is None or self.elapsed() - self._fetched_at > seconds
 
     def _has_just_failed(self) -> bool:
-        spared = RETRY_SECONDS if self._keys else RETRY_SECONDS_WITHOUT
+        """Eight fetches in a minute at most, whoever asks, and nobody is kept out for long."""
+        doubled = RETRY_SECONDS_WITHOUT * 2 ** min(self._failures - 1, DOUBLED_MAX)
+        spared = RETRY_SECONDS if self._keys else min(doubled, RETRY_SECONDS)
         return self._failed_at is not None and self.elapsed() - self._failed_at < spared
 
     async def _fetch_unless_just_tried(self, seconds: float) -> None:
@@ -84,10 +88,11 @@ class Keys:
         try:
             found = keys_in(await self._get())
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            self._failed_at = self.elapsed()
+            self._failed_at, self._failures = self.elapsed(), self._failures + 1
             self._watch(KeysUnavailable(type(error).__name__, len(self._keys)))
             return
-        self._keys, self._fetched_at, self._failed_at = found, self.elapsed(), None
+        self._keys, self._fetched_at = found, self.elapsed()
+        self._failed_at, self._failures = None, 0
         self._watch(KeysFetched(len(found)))
 
     async def _get(self) -> bytes:

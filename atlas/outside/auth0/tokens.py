@@ -1,13 +1,14 @@
 """Whose token it is: what must hold of a token that a phone brings.
 
 A phone sends one token again and again: what was found good is remembered for five minutes at most,
-by its digest, and never for longer than the token lasts.
+by its digest, and never for longer than the token lasts. So a key that the issuer withdraws is good
+for five minutes more than we know of it, and we look for that once an hour.
 """
 
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ from joserfc import jwt
 from joserfc.errors import ExpiredTokenError, JoseError
 from joserfc.jwk import RSAKey
 
-from atlas.core.errors import InvalidToken, MissingIdentity, TokenExpired
+from atlas.core.errors import BoundToken, InvalidToken, MissingIdentity, TokenExpired
 from atlas.core.messages import User
 from atlas.core.ports import Clock
 from atlas.outside.auth0.keys import Keys
@@ -68,7 +69,7 @@ class Rules:
     def user_in(self, token: str, key: RSAKey) -> tuple[User, float]:
         """Whose token this is, and when it expires.
 
-        Raises TokenExpired, InvalidToken, MissingIdentity.
+        Raises TokenExpired, InvalidToken, BoundToken, MissingIdentity.
         """
         try:
             claims = jwt.decode(token, key, algorithms=["RS256"]).claims
@@ -78,7 +79,8 @@ class Rules:
             raise TokenExpired from error
         except (JoseError, ValueError, RecursionError, OverflowError) as error:  # too deep, too far
             raise InvalidToken from error
-        if "cnf" in claims or ID_TOKEN_ONLY & claims.keys():  # bound to a key; not for us
+        must_be_plain(claims)
+        if ID_TOKEN_ONLY & claims.keys():  # not for us
             raise InvalidToken
         sub = claims.get("sub")
         if not isinstance(sub, str) or not sub:
@@ -86,6 +88,16 @@ class Rules:
         if LONE_SURROGATE.search(sub):  # JSON can spell it, and nobody can write it down
             raise InvalidToken
         return User(sub, scopes_in(claims)), expires
+
+
+def must_be_plain(claims: Mapping[str, Any]) -> None:
+    """Raises BoundToken for one that only the holder of a key may bring (RFC 7800, RFC 9449).
+
+    Whoever comes to take such tokens asks for the proof here: taken without, a token that was
+    stolen would be as good as if nobody had bound it. Only a good signature gets as far as this.
+    """
+    if "cnf" in claims:
+        raise BoundToken
 
 
 class Remembered:

@@ -178,7 +178,8 @@ def prepared(path: Path | None, entries: Entries, news: News) -> sqlite3.Connect
     with ExitStack() as otherwise:
         try:
             db = otherwise.enter_context(closing(at_this_version(path, entries)))
-            before, is_broken = rescue.exports_in(db), damage.is_broken(db, path)
+            before = rescue.exports_in(db)
+            is_broken = damage.is_broken(db, path) or not schema.is_as_made(db)
         except sqlite3.DatabaseError as error:
             if not damage.is_of_pages(error):
                 raise

@@ -90,7 +90,7 @@ class JournalLook:
             version = db.execute("PRAGMA user_version").fetchone()[0]
             notes = () if version == schema.VERSION else (f"an older one (v{version})",)
             schema.prepare(db, path, entries)
-            if damage.is_broken(db, place):
+            if damage.is_broken(db, place) or not schema.is_as_made(db):
                 raise Amiss("The journal is damaged.", IS_MENDED)
             return condition(db, entries, self._bounds, path, notes)
 

@@ -1,7 +1,9 @@
 """The tables of the journal, and how those of earlier versions become them."""
 
+import re
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +119,8 @@ LIVE = """
     SELECT status, exports, bytes FROM total WHERE status IN ('accepted', 'claimed', 'set_aside')
 """
 
+UNSAID = re.compile(r"--[^\n]*|\s")
+
 _rejects = msgspec.json.Decoder(tuple[Reject, ...])
 
 
@@ -143,6 +147,22 @@ def prepare(db: sqlite3.Connection, path: Path | None, entries: Entries) -> None
     db.execute("PRAGMA secure_delete = OFF")
     if version == 1:
         db.execute("VACUUM")
+
+
+def is_as_made(db: sqlite3.Connection) -> bool:
+    """Whether its tables, indexes and triggers say what those of this version say.
+
+    A flipped bit in their text breaks no page, and may stop or spoil every write from then on.
+    """
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as fresh:
+        create(fresh)
+        return statements(db) == statements(fresh)
+
+
+def statements(db: sqlite3.Connection) -> dict[str, str]:
+    """What made each of them, without space and comments: an upgrade writes those otherwise."""
+    found = db.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall()
+    return {name: UNSAID.sub("", sql) for name, sql in found}
 
 
 def balance(db: sqlite3.Connection) -> list[LedgerUnbalanced]:

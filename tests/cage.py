@@ -1,0 +1,325 @@
+"""Atlas in a process of its own, all around it in ours, and everything that any of them tells.
+
+Its current folder and its folder for temporary files are its own: whatever it leaves there is seen.
+Secrets come by the environment, as in production.
+"""
+
+import asyncio
+import base64
+import os
+import secrets
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import anyio
+import msgspec
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from atlas.local.auth0 import Wish
+from atlas.prove import standins
+from atlas.prove.bench import free_port
+from atlas.prove.standins import HOST, StandIns
+from atlas.prove.subject import toml
+from atlas.settings import NAMES
+from tests.canaries import Canaries, joined
+from tests.conftest import ROOM
+
+SECONDS = 60.0  # more than anything here takes
+KIB = 1024
+# Atlas with bugs in it, which ends of one as the command does
+VICTIM = """
+import sys
+from pathlib import Path
+from atlas.cli.main import ended_by_a_bug
+from atlas.prove import victim
+sys.excepthook = ended_by_a_bug
+victim.main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
+"""
+CONFIG = {
+    "edge": {"body_bytes_max": 300 * KIB, "slow_seconds": 1.0},
+    "export": {"bytes_max": 200 * KIB, "workers": 1},
+    "foundry": {"call_seconds": 1.0},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    text: bytes
+
+    @property
+    def body(self) -> Any:
+        return msgspec.json.decode(self.text)
+
+
+@dataclass
+class Cage:
+    """`told` is what came out of Atlas, by the place where it stood."""
+
+    folder: Path
+    canaries: Canaries
+    standins: StandIns
+    session: aiohttp.ClientSession
+    environ: dict[str, str]
+    told: dict[str, bytes] = field(default_factory=dict)
+    spans: list[bytes] = field(default_factory=list)
+    dataset: bytes = b""  # as it was before anybody was forgotten
+    process: asyncio.subprocess.Process | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.environ['PORT']}"
+
+    @property
+    def operator(self) -> str:
+        return f"http://{self.environ['ATLAS_OPERATOR_LISTEN']}"
+
+    @property
+    def journal(self) -> Path:
+        return self.folder / "journal" / "journal.db"
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text(encoding="utf-8", errors="replace")
+
+    def tells(self, place: str, *texts: bytes | str) -> None:
+        self.told[place] = joined(self.told.get(place, b""), *texts)
+
+    def token(self, sub: str | None, **wish: Any) -> str:
+        """Of somebody whose token says much of him; each of its parts is a canary."""
+        c = self.canaries
+        claims = {"email": c["claim.email"], c["claim.key"]: {"deep": [c["claim.deep"]]}}
+        claims |= {"scope": c["scope"], "permissions": [c["permission"]]} | wish.pop("claims", {})
+        header = {"cty": c["token.header"]} | wish.pop("header", {})
+        said = {"sub": sub, "claims": claims, "header": header} | wish
+        token = self.standins.tenant.token(msgspec.convert(said, Wish))
+        for name, part in zip(("header", "payload", "signature"), token.split("."), strict=True):
+            c.add(f"token.{name} of {sub} {secrets.token_hex(2)}", part)
+        return token
+
+    async def start(self, *bug: str) -> None:
+        """`atlas serve`, or the same with a bug in it."""
+        command = ["-m", "atlas", "serve"]
+        if bug:
+            command = ["-c", VICTIM, str(self.folder / "secret" / "atlas.toml"), *self.clock, *bug]
+        with (self.folder / "log").open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                *(sys.executable, *command),
+                cwd=self.folder / "cwd",
+                env=self.environ,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+            )
+        with anyio.fail_after(SECONDS):
+            assert self.process.stdout is not None
+            said = await self.process.stdout.readline()
+        assert said.startswith(b"ready "), self.log[-2_000:]
+
+    @property
+    def clock(self) -> list[str]:
+        (self.folder / "secret" / "clock").write_text("0")
+        return [str(self.folder / "secret" / "clock")]
+
+    async def ended(self, number: signal.Signals | None = None) -> int:
+        """By this signal, or by itself; its exit code."""
+        assert self.process is not None
+        if number is not None:
+            self.tells("process list", processes(self.process.pid))
+            self.process.send_signal(number)
+        with anyio.fail_after(SECONDS):
+            out, _ = await self.process.communicate()
+        self.tells("standard output", out)
+        return int(self.process.returncode or 0)
+
+    async def atlas(self, *arguments: str, input: str = "", **environ: str) -> str:
+        """Another command; all that it prints."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "atlas", *arguments),
+            cwd=self.folder / "cwd",
+            env=self.environ | environ,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        with anyio.fail_after(SECONDS):
+            out, _ = await process.communicate(input.encode())
+        self.tells(f"atlas {' '.join(arguments[:2])}", out)
+        return out.decode()
+
+    async def send(
+        self, method: str, path: str, token: str | None, body: bytes = b"", **headers: str
+    ) -> Answer:
+        """To the public listener. What an error says is kept apart from what success says."""
+        sent = {"Content-Type": "application/json"}
+        sent |= {} if token is None else {"Authorization": f"Bearer {token}"}
+        sent |= {name.replace("_", "-"): text for name, text in headers.items()}
+        async with self.session.request(method, self.url + path, headers=sent, data=body) as answer:
+            found = Answer(answer.status, answer.headers, await answer.read())
+        kind = "answers of error" if found.status >= 400 else "answers of success"
+        self.tells(kind, repr(dict(found.headers)), found.text)
+        return found
+
+    async def post(
+        self, ndjson: bytes, token: str, path: str = "/export", **headers: str
+    ) -> Answer:
+        """One export, whose every other field has a canary."""
+        c = self.canaries
+        about = {
+            "device": c["request.device"],
+            "timestamp": c["request.timestamp"],
+            "manifest": {c["manifest.key"]: [c["manifest.value"]]},
+            "options": {c["options.key"]: c["options.value"]},
+            c["request.key"]: c["request.value"],
+        }
+        export = {"rawhealthkit": base64.b64encode(ndjson).decode()} | about
+        sent = {"chunks": [export, export | {"device": c["chunk.device"]}], "options": {}}
+        body = msgspec.json.encode(sent if path.endswith("batch") else export)
+        return await self.send("POST", ROOM + path, token, body, **headers)
+
+    async def raw(self, request: bytes) -> bytes:
+        """Bytes that no client would send; all that comes back."""
+        answer = b""
+        async with await anyio.connect_tcp(HOST, int(self.environ["PORT"])) as stream:
+            await stream.send(request)
+            with anyio.move_on_after(5):
+                async for piece in stream:
+                    answer += piece
+        self.tells("answers of error", answer)
+        return answer
+
+    async def asked(self, method: str, path: str, body: object = None, token: str = "") -> Answer:
+        """The operator listener."""
+        token = token or self.environ["ATLAS_OPERATOR_TOKEN"]
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        text = b"" if body is None else msgspec.json.encode(body)
+        url = self.operator + path
+        async with self.session.request(method, url, headers=headers, data=text) as answer:
+            if path == "/live":
+                found = Answer(
+                    answer.status, answer.headers, await answer.content.readuntil(b"\n\n")
+                )
+            else:
+                found = Answer(answer.status, answer.headers, await answer.read())
+        self.tells(f"operator {path.partition('?')[0]}", repr(dict(found.headers)), found.text)
+        return found
+
+    async def counted(self, **totals: int) -> None:
+        """Returns when at least so many exports stand so."""
+        with anyio.fail_after(SECONDS):
+            while True:
+                found = (await self.asked("GET", "/exports?limit=1")).body["totals"]
+                if all(found[status] >= count for status, count in totals.items()):
+                    return
+                await anyio.sleep(0.05)
+
+    async def drained(self) -> None:
+        with anyio.fail_after(SECONDS):
+            while (await self.asked("GET", "/exports?limit=1")).body["totals"]["accepted"]:
+                await anyio.sleep(0.05)
+
+    async def logged(self, text: str, since: int = 0) -> None:
+        with anyio.fail_after(SECONDS):
+            while text not in self.log[since:]:
+                await anyio.sleep(0.02)
+
+    def kept(self, *but: str) -> None:
+        """Every file that lies in the folders of Atlas now, but for what is meant to be read."""
+        for place in ("journal", "cwd", "tmp"):
+            for file in (self.folder / place).rglob("*"):
+                if file.is_file() and file.name not in but:
+                    self.tells(f"{place}/{file.name}", str(file), file.read_bytes())
+
+    def committed(self) -> bytes:
+        """All that stands in the dataset, with the paths at which it stands."""
+        found = (self.folder / "foundry").rglob("*.ndjson")
+        return joined(*(joined(str(file), file.read_bytes()) for file in found))
+
+
+def processes(pid: int) -> bytes:
+    """What anybody sees of a process and its children: what they were called with."""
+    return joined(*(Path(f"/proc/{each}/cmdline").read_bytes() for each in (pid, *children(pid))))
+
+
+def children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for each in listed for child in each.read_text().split()]
+
+
+def environ_of(pid: int) -> set[bytes]:
+    return set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
+
+
+@asynccontextmanager
+async def caged(folder: Path, canaries: Canaries, **environ: str) -> AsyncIterator[Cage]:
+    """Nothing is started yet. `environ` is for Atlas."""
+    for name in ("cwd", "tmp", "journal", "secret"):
+        (folder / name).mkdir()
+    spans: list[bytes] = []
+
+    async def collect(request: web.Request) -> web.Response:
+        spans.append(await request.read())
+        return web.Response(content_type="application/x-protobuf")
+
+    collector = web.Application()
+    collector.router.add_post("/v1/traces", collect)
+    async with AsyncExitStack() as ends:
+        around = await ends.enter_async_context(standins.running(folder / "foundry"))
+        server = await ends.enter_async_context(TestServer(collector))
+        session = await ends.enter_async_context(aiohttp.ClientSession())
+        around.foundry.client = ("client", canaries["foundry.secret"])
+        settings = settings_of(around, folder, canaries) | environ
+        settings["ATLAS_TRACES"] = str(server.make_url("/v1/traces"))
+        (folder / "secret" / "atlas.toml").write_text(as_toml(settings))
+        (folder / "config.toml").write_text(toml(CONFIG))
+        plain = {
+            "PATH": os.environ["PATH"],
+            "LANG": "C.UTF-8",  # or Python says so itself to its children
+            "TMPDIR": str(folder / "tmp"),
+            "ATLAS_CONFIG": str(folder / "config.toml"),
+            "PYTHONFAULTHANDLER": "1",
+        }
+        cage = Cage(folder, canaries, around, session, settings | plain, spans=spans)
+        try:
+            yield cage
+        finally:
+            if cage.process is not None and cage.process.returncode is None:
+                cage.process.kill()
+                await cage.process.communicate()
+
+
+def settings_of(around: StandIns, folder: Path, canaries: Canaries) -> dict[str, str]:
+    """By the names of the environment."""
+    key = base64.b64encode(secrets.token_bytes(32)).decode()
+    return {
+        "PORT": str(free_port()),
+        "LOG_LEVEL": "debug",
+        "AUTH0_ISSUER": around.tenant.issuer,
+        "FOUNDRY_HOST": around.foundry_url,
+        "FOUNDRY_CLIENT_ID": "client",
+        "FOUNDRY_CLIENT_SECRET": canaries["foundry.secret"],
+        "ATLAS_JOURNAL": f"sqlite:///{folder / 'journal' / 'journal.db'}",
+        "ATLAS_JOURNAL_KEY": canaries.add("journal.key", key),
+        "ATLAS_OPERATOR_LISTEN": f"{HOST}:{free_port()}",
+        "ATLAS_OPERATOR_TOKEN": canaries["operator.token"],
+        "ATLAS_COMMIT_INTERVAL_SECONDS": "0.1",
+        "ATLAS_REPLY_SECONDS": "10",
+        "ATLAS_RATE_PER_MINUTE": "0",
+    }
+
+
+def as_toml(settings: Mapping[str, str]) -> str:
+    """The same for who reads no environment."""
+    rooms: dict[str, dict[str, object]] = {room: dict(keys) for room, keys in CONFIG.items()}
+    for name, text in settings.items():
+        room, _, key = NAMES[name].partition(".")
+        rooms.setdefault(room, {})[key] = [text] if key == "keys" else text
+    return toml(rooms)

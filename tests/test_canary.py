@@ -1,0 +1,134 @@
+"""Nothing of a person, and no secret, is told by anybody but the dataset, whatever happens.
+
+Each field has a canary of its own, and Atlas lives through all that can go wrong. Then none of them
+stands in what any of its processes printed, logged, traced, answered, showed or left on a disk.
+What may hold some: an answer of success (the manifest and the path of whoever sent them). What is
+nobody's is a correlation id: its sender makes it up to find it in the log.
+"""
+
+import base64
+import json
+import re
+import signal
+from pathlib import Path
+from urllib.parse import quote
+
+import msgspec
+import pytest
+
+from tests.cage import Cage, caged
+from tests.canaries import Canaries, joined
+from tests.mishaps import everything, good_exports
+
+MANIFEST, PATH = "manifest.", "sub "
+COMMITTED = (
+    *"json. batch. many. stream. odd. counted. first. poison. hangs. chunk.".split(),
+    *(
+        "request.device",
+        "request.timestamp",
+        "refused create",
+        "refused upload",
+        "refused commit",
+        "sub ada",
+        "sub dots",
+        "sub nul",
+    ),
+)
+SHARED = Path("/dev/shm")
+
+
+def places_of(cage: Cage) -> dict[str, bytes]:
+    """Everywhere that Atlas has left something, but for answers of success and the dataset."""
+    ours = [file for file in cage.folder.rglob("*") if "foundry" not in file.parts]
+    theirs = list(SHARED.glob("*")) if SHARED.exists() else []
+    return {name: text for name, text in cage.told.items() if name != "answers of success"} | {
+        "log": cage.log.encode(),
+        "traces": joined(*cage.spans),
+        "names of files": joined(*map(str, ours + theirs)),
+    }
+
+
+@pytest.mark.slow
+async def test_no_canary_is_seen_outside_the_dataset(tmp_path):
+    canaries = Canaries()
+    async with caged(tmp_path, canaries) as cage:
+        await everything(cage)
+        for number, token in enumerate(cage.standins.foundry._tokens):
+            canaries.add(f"foundry.bearer {number}", token)
+
+        places, success = places_of(cage), {"success": cage.told["answers of success"]}
+        leaks = canaries.seen_in(places) + canaries.seen_in(success, MANIFEST, PATH)
+        assert not leaks, "\n".join(leaks)
+        for name in ("traces", "operator /live", "operator /metrics", "atlas diagnose --report"):
+            assert len(places[name]) > 100, "or nobody has looked"
+        assert any(".damaged-" in name for name in places)
+        users = re.findall('"user":"([^"]*)"', cage.log)
+        assert users
+        assert all(re.fullmatch("[0-9a-f]{16}", user) for user in users)
+        assert not list((tmp_path / "cwd").glob("core*"))
+        is_committed(cage)
+
+
+def is_committed(cage: Cage) -> None:
+    """Where they belong all of them are seen, or they would be nowhere for no merit of ours."""
+    for name in COMMITTED:
+        fields = cage.canaries.fields(name)
+        assert fields
+        assert {f for f in fields if cage.canaries[f].encode() not in cage.dataset} == set()
+
+
+@pytest.mark.slow
+async def test_a_leak_that_was_asked_for_is_seen(tmp_path):
+    canaries = Canaries()
+    async with caged(tmp_path, canaries, ATLAS_LOG_USER_IDS="true") as cage:
+        await cage.start()
+        await good_exports(cage)
+        assert await cage.ended(signal.SIGTERM) == 0
+        seen = canaries.seen_in(places_of(cage))
+
+    assert f"sub ada in log, as it is (seed {canaries.seed})" in seen
+    assert all(leak.startswith("sub ") and " in log, " in leak for leak in seen)
+
+
+def in_base64(text: str, before: str) -> bytes:
+    return base64.b64encode(f"{before}{text} and more".encode())
+
+
+def each_of(form: str, text: str) -> bytes:
+    return "".join(form.format(ord(character)) for character in text).encode()
+
+
+WAYS = [
+    pytest.param(lambda text: text.encode(), id="as it is"),
+    pytest.param(lambda text: json.dumps({"é": [f"é{text}"]}).encode(), id="JSON"),
+    pytest.param(lambda text: quote(f"/é{text}/", safe="").encode(), id="an address"),
+    pytest.param(lambda text: repr(f"é{text}".encode()).encode(), id="a traceback"),
+    pytest.param(lambda text: in_base64(text, ""), id="base64"),
+    pytest.param(lambda text: in_base64(text, "a"), id="base64, a byte later"),
+    pytest.param(lambda text: in_base64(text, "ab"), id="base64, two bytes later"),
+    pytest.param(lambda text: base64.urlsafe_b64encode(f"?>{text}?>".encode()), id="base64url"),
+    pytest.param(lambda text: f"é{text}".encode().hex().encode(), id="hex"),
+    pytest.param(lambda text: text.encode().hex().upper().encode(), id="HEX"),
+    pytest.param(lambda text: f"é{text}".encode("utf-16-le"), id="UTF-16"),
+    pytest.param(lambda text: f"é{text}".encode("utf-16-be"), id="UTF-16, the other way"),
+    pytest.param(lambda text: "".join(f"%{ord(c):02X}" for c in text).encode(), id="all escaped"),
+    pytest.param(
+        lambda text: "".join(f"\\u{ord(c):04x}" for c in text).encode(), id="in JSON, too"
+    ),
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_canary_is_known_however_it_is_written(way):
+    canaries = Canaries("seed")
+    for field, text in (("a", canaries["a"]), ("b", str(canaries.number("b")))):
+        found = canaries.seen_in({"somewhere": b"\n" + way(text) + b"\n"})
+        assert {leak.partition(" ")[0] for leak in found} == {field}
+
+
+def test_of_a_canary_that_is_not_there_nothing_is_said():
+    canaries, others = Canaries("seed"), Canaries("another seed")
+    assert canaries["a"] == Canaries("seed")["a"]
+    text = msgspec.json.encode([others["a"], canaries["a"][:-1]])
+
+    assert canaries.seen_in({"somewhere": text}) == []
