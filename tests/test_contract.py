@@ -576,3 +576,12 @@ async def test_the_description_is_valid_and_tells_the_fields_that_are_answered(l
         "/health/live",
         "/health/ready",
     }
+
+
+@pytest.mark.parametrize("path", ["/health", "/openapi.json", f"{ROOM}/exports", "/nowhere"])
+async def test_no_answer_is_kept_on_its_way_or_taken_for_something_else(life, path):
+    async with listening(life) as server:
+        answer = await server.send("GET", path)
+
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-content-type-options"] == "nosniff"

@@ -39,6 +39,11 @@ EXPOSED = (
 Sample = Callable[[str], Trace | None]
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
+FOR_ONE = {  # who asked: a receipt names its user, and no cache on the way should keep that
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+}
+
 DROP_BYTES_MAX = 1024 * 1024
 DROP_SECONDS_MAX = 2.0
 
@@ -163,6 +168,7 @@ class Door:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers["X-Correlation-Id"] = scope["correlation_id"]
+                headers.update(FOR_ONE)
                 if not is_read:
                     headers["Connection"] = "close"
             elif not is_read:
