@@ -199,7 +199,7 @@ def settings_of(around: StandIns, folder: Path) -> dict[str, dict[str, object]]:
     journal = folder / "journal"
     journal.mkdir()
     return {
-        "edge": {"port": free_port(), "reply_seconds": REPLY_SECONDS},
+        "edge": {"port": free_port(), "reply_seconds": REPLY_SECONDS, "rate_per_minute": 0},
         "auth0": {"issuer": around.tenant.issuer},
         "journal": {"url": f"sqlite:///{journal / 'journal.db'}"},
         "foundry": {

@@ -92,6 +92,7 @@ def beside(foundry: str, auth0: str, folder: str, interval: float) -> dict[str, 
         "ATLAS_OPERATOR_LISTEN": "127.0.0.1:0",
         "ATLAS_JOURNAL": f"sqlite:///{folder}/journal.db",
         "ATLAS_COMMIT_INTERVAL_SECONDS": str(interval),
+        "ATLAS_RATE_PER_MINUTE": "0",  # few senders stand for thousands of phones
     }
 
 
