@@ -1,20 +1,25 @@
-"""Bugs: places in the flow that raise what nobody expects.
+"""Bugs: places in the flow that raise what nobody expects; and a brake, which slows one down.
 
 in flatten   an export that says so cannot be flattened
 everywhere   each part of the world fails, before or behind what it does, at each Nth call;
              the uploader, which makes dozens of calls for a group, at each 16 Nth
+brake        flattening lets N exports a second through, as if it were done by somebody slow
 """
 
+import inspect
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+
+import anyio
 
 from atlas.core.ports import Compute
 from atlas.prove.mines import Mine
 from atlas.service import World
 
-IN_FLATTEN, EVERYWHERE = "in flatten", "everywhere"
-PLACES = {IN_FLATTEN, EVERYWHERE}
+IN_FLATTEN, EVERYWHERE, BRAKE = "in flatten", "everywhere", "brake"
+PLACES = {IN_FLATTEN, EVERYWHERE, BRAKE}
 BREAKS = b'"breaks flatten"'
 OF_THE_UPLOADER = 16
 
@@ -27,6 +32,8 @@ def planted(bug: Mine, world: World) -> World:
     """The same world, with bugs in it."""
     if bug.point == IN_FLATTEN:
         return replace(world, compute=brittle(world.compute))
+    if bug.point == BRAKE:
+        return replace(world, compute=braked(world.compute, bug.passages))
     store, every = world.store, bug.passages
     return replace(
         world,
@@ -89,3 +96,20 @@ def brittle(compute: Compute) -> Any:
         return await compute(size, work, *args)
 
     return breaks
+
+
+def braked(compute: Compute, a_second: int) -> Any:
+    """Flattening, at so many a second. Turns are kept on a clock, so that none is lost to a loop
+    that is late; one that was not needed is gone.
+    """
+    turn = 0.0
+
+    async def slow(size: int, work: Callable[..., Any], /, *args: Any) -> Any:
+        nonlocal turn
+        if inspect.isgeneratorfunction(work):
+            now = time.monotonic()
+            turn = max(now, turn + 1 / a_second)
+            await anyio.sleep(turn - now)
+        return await compute(size, work, *args)
+
+    return slow

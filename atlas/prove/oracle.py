@@ -70,10 +70,15 @@ class Balance:
 
 @dataclass(slots=True)
 class Oracle:
-    """Remembers what was sent and answered. `excused` are exports that a disk has spoiled."""
+    """Remembers what was sent and answered.
+
+    `excused` are exports that a disk has spoiled; `given_up` those that were turned away and not
+    sent again: whether their rows stand is nobody's promise, but none of them twice.
+    """
 
     sent: dict[str, Sent] = field(default_factory=dict)
     excused: set[str] = field(default_factory=set)
+    given_up: set[str] = field(default_factory=set)
     surprises: Counter[str] = field(default_factory=Counter)
 
     def leaves(self, export: str, lines: int) -> None:
@@ -83,7 +88,9 @@ class Oracle:
         self.sent[export].reply = reply
 
     def unanswered(self) -> list[str]:
-        return [export for export, sent in self.sent.items() if sent.reply is None]
+        """Those that a phone still waits for."""
+        silent = (export for export, sent in self.sent.items() if sent.reply is None)
+        return [export for export in silent if export not in self.given_up]
 
     def balance(self, foundry: Foundry) -> Balance:
         """Reads every committed file, so it is to be called in a thread."""

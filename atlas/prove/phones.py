@@ -72,11 +72,16 @@ class Export:
         return cls(name, sub, tuple(record(uuid_of(name, line), chance) for line in range(lines)))
 
     def body(self) -> bytes:
-        text = pybase64.b64encode(b"\n".join(self.lines)).decode()
-        return msgspec.json.encode({"rawhealthkit": text, "device": DEVICE, "timestamp": TIMESTAMP})
+        return wrapped(b"\n".join(self.lines))
 
 
-def record(uuid: str, chance: random.Random) -> bytes:
+def wrapped(ndjson: bytes) -> bytes:
+    """An export, or a chunk of a batch, as JSON."""
+    text = pybase64.b64encode(ndjson).decode()
+    return msgspec.json.encode({"rawhealthkit": text, "device": DEVICE, "timestamp": TIMESTAMP})
+
+
+def record(uuid: str, chance: random.Random, noise_bytes: int = NOISE_BYTES) -> bytes:
     return msgspec.json.encode(
         {
             "uuid": uuid,
@@ -87,7 +92,7 @@ def record(uuid: str, chance: random.Random) -> bytes:
             "valueDouble": chance.randint(40, 180),
             "unit": "count/min",
             "device": {"model": "Watch", "manufacturer": "Apple Inc."},
-            "noise": chance.randbytes(NOISE_BYTES).hex(),
+            "noise": chance.randbytes(noise_bytes).hex(),
         }
     )
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from atlas.prove.bench import Bench
-from atlas.prove.trials import branch, death, disk, machine, outage, poison, senders
+from atlas.prove.trials import branch, death, disk, load, machine, outage, poison, senders
 
 Settings = Mapping[str, Mapping[str, object]]
 
@@ -46,4 +46,7 @@ TRIALS = (
     Trial("disk full", disk.disk_full, {"journal": {"free_bytes_min": disk.FREE_BYTES}}),
     Trial("flipped bits", disk.bits_flipped),
     Trial("wrong key", disk.other_keys),
+    Trial("overload", load.overload),
+    Trial("memory", load.memory, {"edge": {"reply_seconds": load.REPLY_SECONDS}}),
+    Trial("fairness", load.fairness, {"edge": {"rate_per_minute": load.RATE_PER_MINUTE}}),
 )
