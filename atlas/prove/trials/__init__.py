@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from atlas.prove.bench import Bench
-from atlas.prove.trials import branch, death, disk, load, machine, outage, poison, senders
+from atlas.prove.trials import branch, death, disk, hostile, load, machine, outage, poison, senders
 
 Settings = Mapping[str, Mapping[str, object]]
 
@@ -48,5 +48,7 @@ TRIALS = (
     Trial("wrong key", disk.other_keys),
     Trial("overload", load.overload),
     Trial("memory", load.memory, {"edge": {"reply_seconds": load.REPLY_SECONDS}}),
+    Trial("slow clients", hostile.slow_clients),
+    Trial("smuggling", hostile.smuggling),
     Trial("fairness", load.fairness, {"edge": {"rate_per_minute": load.RATE_PER_MINUTE}}),
 )
