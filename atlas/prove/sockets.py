@@ -14,6 +14,7 @@ from atlas.prove.phones import ANSWER_SECONDS, Answer
 
 EXPORT, BATCH = "/api/v1/healthkit/export", "/api/v1/healthkit/export/batch"
 HEAD_BYTES_MAX = 64 * 1024
+LAST = b"0\r\n\r\n"  # of a chunked body
 LOST = OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError
 
 Body = bytes | Iterable[bytes]
@@ -52,7 +53,8 @@ class Socket:
         for piece in body:
             self.writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
             await self.writer.drain()
-        self.writer.write(b"0\r\n\r\n")
+            await asyncio.sleep(0)  # or an answer that is there already would not be heard
+        self.writer.write(LAST)
 
     async def hear(self) -> Heard:
         """The next answer. Raises what LOST names."""

@@ -1,15 +1,27 @@
-"""The trials: rows of the table "Delivery" of what Atlas promises, one function a row.
+"""The trials: rows of the tables of what Atlas promises, one function a row.
 
 `death.py` ends the service, `outage.py` takes Foundry away, `branch.py` has others write to it,
 `poison.py` crashes its stages, `senders.py` has phones do what phones do, `disk.py` spoils the
-journal, `machine.py` the computer.
+journal, `machine.py` the computer; `load.py` sends too much, `hostile.py` too slowly or in two
+meanings, `bombs.py` what becomes much.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from atlas.prove.bench import Bench
-from atlas.prove.trials import branch, death, disk, hostile, load, machine, outage, poison, senders
+from atlas.prove.trials import (
+    bombs,
+    branch,
+    death,
+    disk,
+    hostile,
+    load,
+    machine,
+    outage,
+    poison,
+    senders,
+)
 
 Settings = Mapping[str, Mapping[str, object]]
 
@@ -48,7 +60,9 @@ TRIALS = (
     Trial("wrong key", disk.other_keys),
     Trial("overload", load.overload),
     Trial("memory", load.memory, {"edge": {"reply_seconds": load.REPLY_SECONDS}}),
+    Trial("fairness", load.fairness, {"edge": {"rate_per_minute": load.RATE_PER_MINUTE}}),
     Trial("slow clients", hostile.slow_clients),
     Trial("smuggling", hostile.smuggling),
-    Trial("fairness", load.fairness, {"edge": {"rate_per_minute": load.RATE_PER_MINUTE}}),
+    Trial("bombs", bombs.inflated),
+    Trial("JSON bombs", bombs.json_bombs),
 )

@@ -1,0 +1,203 @@
+"""Bodies that are little and become much, and JSON that no parser likes."""
+
+import gzip
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import msgspec
+import zstandard
+
+from atlas.prove.bench import MIB, Bench
+from atlas.prove.oracle import uuid_of
+from atlas.prove.phones import SAFE, record, wrapped
+from atlas.prove.sockets import EXPORT, Heard, Sockets
+from atlas.prove.vitals import PEAK, Vitals
+
+JSON, NDJSON = "application/json", "application/x-ndjson"
+ZEROS = bytes(MIB)
+BOMB_MIB, ENDLESS_MIB = 100, 4_096
+ANSWER_SECONDS, GROWN_MIB = 0.2, 16.0
+GIVE_UP_SECONDS = 30.0
+REFUSED = {400, 413, 415}
+DEPTH, DIGITS, BLANKS, LONG_BYTES = 100_000, 5_000, 1_000_000, 10_000_000
+WINDOW_LOG = 27  # of Zstandard: 128 MiB, which a frame may ask for
+
+
+@dataclass(frozen=True, slots=True)
+class Bomb:
+    """What is sent, under which encoding."""
+
+    encoding: str
+    pieces: Iterable[bytes]
+
+
+def bombs() -> dict[str, Bomb]:
+    zeros = gzip.compress(ZEROS * BOMB_MIB, compresslevel=9)
+    return {
+        "zeros": Bomb("gzip", [zeros]),
+        "gzip in gzip": Bomb("gzip", [gzip.compress(zeros)]),
+        "told twice": Bomb("gzip, gzip", [gzip.compress(zeros)]),
+        "truncated": Bomb("gzip", [gzip.compress(b'{"uuid":"a"}\n' * 1_000)[:-9]]),
+        "endless": Bomb("gzip", endless()),
+        "deflate": Bomb("deflate", [zlib.compress(ZEROS * BOMB_MIB, 9)]),
+        "zstd": Bomb("zstd", [zstandard.compress(ZEROS * BOMB_MIB, 19)]),
+        "zstd, a huge window": Bomb("zstd", [huge_window()]),
+        "members": Bomb("gzip", [gzip.compress(b"") * 50_000]),
+    }
+
+
+def endless() -> Iterator[bytes]:
+    """Zeros for as long as they are taken."""
+    squeezed = zlib.compressobj(9, zlib.DEFLATED, 31)
+    for _ in range(ENDLESS_MIB):
+        yield squeezed.compress(ZEROS) or squeezed.flush(zlib.Z_SYNC_FLUSH)
+
+
+def huge_window() -> bytes:
+    parameters = zstandard.ZstdCompressionParameters.from_level(3, window_log=WINDOW_LOG)
+    squeezed = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    return squeezed.compress(ZEROS * BOMB_MIB) + squeezed.flush()
+
+
+async def inflated(bench: Bench) -> None:
+    """Each as JSON and as a stream: refused before it is large, by whoever has sent enough."""
+    await bench.atlas.start()
+    await bench.phones.deliver(bench.phones.next())
+    vitals, token = Vitals(bench.atlas.process.pid), bench.standins.token("auth0|bomber")
+    latest, most, expect = 0.0, 0.0, bench.findings.expect
+    for kind in (JSON, NDJSON):
+        for name, bomb in bombs().items():
+            before = vitals.mib()
+            vitals.forget_peak()
+            status, seconds = await thrown(bench, token, kind, bomb)
+            grown = vitals.mib(PEAK) - before
+            latest, most = max(latest, seconds), max(most, grown)
+            what = f"{name}, {kind}"
+            expect(status in REFUSED, f"{what}: answered {status}.")
+            expect(grown <= GROWN_MIB, f"{what}: memory {grown:+.0f} MiB.")
+            if bench.scale.is_full:
+                expect(seconds <= ANSWER_SECONDS, f"{what}: answered in {seconds * 1000:.0f} ms.")
+    bench.findings.note(
+        f"{2 * len(bombs())} bombs, answered in {latest * 1000:.0f} ms, memory {most:+.0f} MiB"
+    )
+
+
+async def thrown(bench: Bench, token: str, kind: str, bomb: Bomb) -> tuple[int, float]:
+    """The status, and how long after the last byte that was sent it came."""
+    sockets, sent_at = Sockets(bench.phones.url), time.perf_counter()
+
+    def noted() -> Iterator[bytes]:
+        nonlocal sent_at
+        for piece in bomb.pieces:
+            yield piece
+            sent_at = time.perf_counter()
+
+    head = sockets.head(EXPORT, token, (), Content_Type=kind, Content_Encoding=bomb.encoding)
+    heard = await sockets.post(head, noted(), GIVE_UP_SECONDS)
+    seconds = time.perf_counter() - sent_at
+    sockets.close()
+    return heard.status, seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line between two good ones; `is_bad`: it is none that can be read."""
+
+    text: bytes
+    is_bad: bool = True
+
+
+def lines() -> dict[str, Line]:
+    """What stands in the place of a line."""
+    return {
+        "100,000 deep": Line(b'{"a":' * DEPTH + b"1" + b"}" * DEPTH),
+        "an array, 100,000 deep": Line(b'{"a":' + b"[" * DEPTH + b"]" * DEPTH + b"}"),
+        "unended, 100,000 deep": Line(b'{"a":' * DEPTH),
+        "5,000 digits": Line(b'{"value":' + b"1" * DIGITS + b"}"),
+        "1e400": Line(b'{"value":1e400}'),
+        "lone surrogate": Line(b'{"unit":"\\ud800"}'),
+        "NUL": Line(b'{"unit":"\0"}'),
+        "byte order mark": Line(b'\xef\xbb\xbf{"unit":"m"}'),
+        "no UTF-8": Line(b'{"unit":"\xff"}'),
+        "10 MB": Line(b'{"unit":"' + b"m" * LONG_BYTES + b'"}'),
+        "a million blank lines": Line(b"\n" * BLANKS, is_bad=False),
+    }
+
+
+def fields() -> dict[str, bytes]:
+    """What stands in the manifest of an export."""
+    return {name: line.text for name, line in lines().items() if line.is_bad}
+
+
+class Told(msgspec.Struct):
+    line: int
+
+
+class Received(msgspec.Struct):
+    """What is read of the answer to an export, and of one to a stream."""
+
+    records_received: int = 0
+    records_ingested: int = 0
+    records_rejected: int = 0
+    rejects: tuple[Told, ...] = ()
+    upload_results: tuple["Received", ...] = ()
+
+    def all(self) -> "Received":
+        return self.upload_results[0] if self.upload_results else self
+
+
+async def json_bombs(bench: Bench) -> None:
+    """As a line between two good ones, in JSON and streamed, and in the manifest beside them."""
+    await bench.atlas.start()
+    vitals = Vitals(bench.atlas.process.pid)
+    vitals.forget_peak()
+    for name, line in lines().items():
+        for kind in (JSON, NDJSON):
+            text, export = between(bench, line.text)
+            heard = await posted(bench, export, text if kind == NDJSON else wrapped(text), kind)
+            judge_line(bench, f"{name}, {kind}", line, heard)
+    for name, value in fields().items():
+        text, export = between(bench, b"")
+        body = wrapped(text)[:-1] + b',"manifest":' + value + b"}"
+        heard = await posted(bench, export, body, JSON)
+        is_told = heard.status in {200, 202, *REFUSED}
+        bench.findings.expect(is_told, f"{name} in the manifest: answered {heard.status}.")
+    bench.findings.note(
+        f"{len(lines())} lines and {len(fields())} manifests, memory {vitals.mib(PEAK):.0f} MiB"
+    )
+
+
+def between(bench: Bench, line: bytes) -> tuple[bytes, str]:
+    """The text of an export, and its name."""
+    name = f"between-{bench.phones.numbers()}"
+    good = [record(uuid_of(name, number), bench.chance) for number in range(2)]
+    bench.oracle.leaves(name, len(good))
+    return good[0] + b"\n" + line + b"\n" + good[1] + b"\n", name
+
+
+async def posted(bench: Bench, export: str, body: bytes, kind: str) -> Heard:
+    sockets = Sockets(bench.phones.url)
+    token = bench.standins.token("auth0|bomber")
+    heard = await sockets.post(sockets.head(EXPORT, token, body, Content_Type=kind), body)
+    sockets.close()
+    if heard.status not in {200, 202}:
+        bench.oracle.given_up.add(export)
+    else:
+        reply = SAFE if kind == NDJSON else heard.answer.reply
+        bench.oracle.sent[export].reply = reply
+    return heard
+
+
+def judge_line(bench: Bench, what: str, line: Line, heard: Heard) -> None:
+    """A bad line is rejected alone, by its number, a blank one is none; or all is too much."""
+    if heard.status == 413:
+        return
+    expect = bench.findings.expect
+    expect(heard.status in {200, 202}, f"{what}: answered {heard.status}.")
+    if heard.status in {200, 202}:
+        found = msgspec.json.decode(heard.body, type=Received).all()
+        rejected = [2] if line.is_bad else []
+        expect([each.line for each in found.rejects] == rejected, f"{what}: {found.rejects}")
+        expect(found.records_ingested == 2, f"{what}: {found.records_ingested} ingested.")
