@@ -36,6 +36,7 @@ class Trial:
 
 
 SHARED_FILES: Settings = {"foundry": {"file_layout": "per-group"}}
+PATIENT: Settings = {"edge": {"reply_seconds": 25.0}}  # as it is for phones
 TRIALS = (
     Trial("kill -9", death.kill_at_random),
     Trial("kill points", death.kill_at_points),
@@ -58,8 +59,8 @@ TRIALS = (
     Trial("disk full", disk.disk_full, {"journal": {"free_bytes_min": disk.FREE_BYTES}}),
     Trial("flipped bits", disk.bits_flipped),
     Trial("wrong key", disk.other_keys),
-    Trial("overload", load.overload),
-    Trial("memory", load.memory, {"edge": {"reply_seconds": load.REPLY_SECONDS}}),
+    Trial("overload", load.overload, PATIENT),
+    Trial("memory", load.memory, PATIENT),
     Trial("fairness", load.fairness, {"edge": {"rate_per_minute": load.RATE_PER_MINUTE}}),
     Trial("slow clients", hostile.slow_clients),
     Trial("smuggling", hostile.smuggling),
