@@ -29,7 +29,7 @@ from tests.fakes import Brake, Gate, KnownUsers
 
 HOST = "127.0.0.1:9464"
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-UNITS = ("_seconds", "_bytes", "_exports", "_info", "_total", "_depth", "_size", "_paused")
+UNITS = ("_seconds", "_bytes", "_exports", "_info", "_total", "_depth", "_size", "_paused", "_tasks")
 RECEIPT_ROUTE = f"{ROOM}/exports/{{id}}"
 
 
@@ -292,6 +292,17 @@ async def test_the_journal_tells_its_disk_and_its_balance(life):
     assert seen[("atlas_journal_disk_free_bytes",)] > 0
     assert seen[("atlas_journal_imbalance_exports",)] == 0
     assert seen[("atlas_is_draining",)] == 0
+
+
+async def test_who_waits_for_an_answer_is_a_task_of_the_loop(life):
+    async with life.running() as flow:
+        before = await told(flow)
+        async with anyio.create_task_group() as waiting:
+            waiting.start_soon(anyio.sleep_forever)
+            seen = await told(flow)
+            waiting.cancel_scope.cancel()
+
+    assert seen[("atlas_tasks",)] == before[("atlas_tasks",)] + 1 > 1
 
 
 async def test_it_says_that_it_drains(life):

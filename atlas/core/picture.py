@@ -48,13 +48,14 @@ class Sight(Struct, frozen=True):
     """What no event tells: how full everything is just now.
 
     `depth` is None while the journal does not answer. `queues` are, by stage, how many messages
-    wait before it, and how many can.
+    wait before it, and how many can; `tasks` are those of the event loop.
     """
 
     depth: Depth | None = None
     queues: Mapping[str, tuple[int, int]] = {}
     is_draining: bool = False
     room: Room = Room()
+    tasks: int = 0
 
 
 class Stage(Struct, frozen=True):

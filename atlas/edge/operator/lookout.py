@@ -1,5 +1,6 @@
 """What no event tells: how full everything is just now."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -22,7 +23,7 @@ class Ending(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Lookout:
-    """Looks at the journal, the queues, whether we are ending, and the room at the edge."""
+    """Looks at the journal, the queues, whether we are ending, the room, and what is under way."""
 
     ledger: Ledger
     queues: Callable[[], Mapping[str, Queue]]
@@ -30,7 +31,8 @@ class Lookout:
     room: Callable[[], Room] = Room
 
     async def look(self) -> Sight:
-        return Sight(await self.depth(), self.queues(), self.drain.has_begun, self.room())
+        depth, tasks = await self.depth(), len(asyncio.all_tasks())
+        return Sight(depth, self.queues(), self.drain.has_begun, self.room(), tasks)
 
     async def depth(self) -> Depth | None:
         """A disk that fails, or stands still, keeps nobody from seeing the rest."""

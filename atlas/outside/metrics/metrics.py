@@ -63,6 +63,7 @@ class Metrics:
         yield gauge(
             "atlas_edge_flight_bytes", "What bodies in flight weigh; JSON four times.", room.bytes
         )
+        yield gauge("atlas_tasks", "Tasks of the event loop.", sight.tasks)
 
     def _table(self) -> Mapping[type[Event], Callable[[Any], None]]:
         senders, stages, journal = self._of.senders, self._of.stages, self._of.journal
