@@ -97,7 +97,7 @@ async def test_what_a_trial_expected_and_did_not_meet_is_not_even_and_stands_in_
     outcomes = await prove(plan, lambda _: None)
 
     assert outcomes[0].verdict == "NOT EVEN"
-    report = markdown(plan, outcomes)
+    report = markdown("atlas prove --seed 7", outcomes)
     assert "the moon is round" in report
     assert "--seed 7" in report
 

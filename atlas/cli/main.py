@@ -8,7 +8,7 @@ import typer
 from typer.main import get_command
 
 from atlas import __version__
-from atlas.cli import diagnose, exports, importing, people, phone, prove, services, top
+from atlas.cli import diagnose, exports, importing, people, phone, prove, services, soak, top
 from atlas.client import CannotSend
 from atlas.core.errors import CannotStart
 
@@ -31,6 +31,7 @@ app.command()(people.forget)
 app.command()(top.top)
 app.command()(diagnose.diagnose)
 app.command()(prove.prove)
+app.command()(soak.soak)
 app.add_typer(exports.app, name="exports")
 
 

@@ -66,7 +66,8 @@ def prove(
     console = Console()
     Console(width=None if console.is_terminal else WIDTH_OF_A_FILE).print(table(outcomes))
     if report is not None:
-        report.write_text(markdown(plan, outcomes), encoding="utf-8")
+        again = f"atlas prove --size {size} --seed {number}"
+        report.write_text(markdown(again, outcomes), encoding="utf-8")
     if any(outcome.verdict == "NOT EVEN" for outcome in outcomes):
         typer.echo(f"atlas: Not even. Again: atlas prove --size {size} --seed {number}", err=True)
         raise typer.Exit(1)

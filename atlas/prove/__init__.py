@@ -9,6 +9,7 @@ knows who was promised what (`oracle.py`).
 from atlas.prove.bench import SCALES
 from atlas.prove.proof import Outcome, Plan, prove
 from atlas.prove.report import markdown, table
+from atlas.prove.soak import soaking
 from atlas.prove.trials import TRIALS, Trial
 
-__all__ = ["SCALES", "TRIALS", "Outcome", "Plan", "Trial", "markdown", "prove", "table"]
+__all__ = ["SCALES", "TRIALS", "Outcome", "Plan", "Trial", "markdown", "prove", "soaking", "table"]

@@ -12,8 +12,6 @@ from atlas.prove.oracle import Balance
 from atlas.prove.subject import Broken, Skipped
 from atlas.prove.trials import Trial
 
-TRIAL_SECONDS = 1_800.0  # twice what the longest takes at full size
-
 Verdict = Literal["even", "NOT EVEN", "skipped"]
 
 
@@ -74,10 +72,10 @@ async def attempt(trial: Trial, scale: Scale, seed: str) -> Outcome:
 async def run(trial: Trial, bench: Bench) -> None:
     """What a trial raises among its phones comes out alone. Raises Broken if it has no end."""
     try:
-        with anyio.move_on_after(TRIAL_SECONDS) as limit:
+        with anyio.move_on_after(trial.seconds_max) as limit:
             await trial.run(bench)
         if limit.cancelled_caught:
-            raise Broken(f"It came to no end in {TRIAL_SECONDS:.0f} s.")
+            raise Broken(f"It came to no end in {trial.seconds_max:.0f} s.")
     except* (Broken, Skipped) as several:
         error: BaseException = several
         while isinstance(error, BaseExceptionGroup):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from atlas.prove.proof import Outcome, Plan
+from atlas.prove.proof import Outcome
 
 COLUMNS = ("trial", "accepted", "committed", "lost", "twice", "seconds", "balance", "measured")
 NUMBERS = {"accepted", "committed", "lost", "twice", "seconds"}
@@ -23,12 +23,12 @@ def table(outcomes: Sequence[Outcome]) -> Table:
     return found
 
 
-def markdown(plan: Plan, outcomes: Sequence[Outcome]) -> str:
-    """For a file: what was done, with what seed, and what came of it."""
+def markdown(command: str, outcomes: Sequence[Outcome]) -> str:
+    """For a file: the command that does it again, with its seed, and what came of it."""
     lines = [
         "# What Atlas was put through",
         "",
-        f"`atlas prove --size {plan.scale.name} --seed {plan.seed}`",
+        f"`{command}`",
         "",
         "The seed repeats every choice (when, where, how often), not the timing of the machine.",
         "Lost: promised with 200 or 202 and not in the dataset. Twice: lines that stand there",

@@ -59,7 +59,7 @@ class Subject:
         self._settings = {room: dict(keys) for room, keys in settings.items()}
         self._clock = folder / "clock"
         self._log = folder / "log"
-        self._operator = f"http://{settings['operator']['listen']}"
+        self.operator = f"http://{settings['operator']['listen']}"
         self._process: asyncio.subprocess.Process | None = None
         self.configure("journal")
         self.shift_clock(0)
@@ -145,7 +145,7 @@ class Subject:
     async def totals(self, session: aiohttp.ClientSession) -> Totals | None:
         """None if it does not answer."""
         try:
-            async with session.get(f"{self._operator}/exports?limit=1") as answer:
+            async with session.get(f"{self.operator}/exports?limit=1") as answer:
                 return msgspec.json.decode(await answer.read(), type=Listing).totals
         except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError):
             return None
@@ -154,7 +154,7 @@ class Subject:
         """Whether it does."""
         path = f"{id}/replay" if id else "replay"
         try:
-            async with session.post(f"{self._operator}/exports/{path}") as answer:
+            async with session.post(f"{self.operator}/exports/{path}") as answer:
                 return answer.status == 200
         except (aiohttp.ClientError, OSError, TimeoutError):
             return False

@@ -28,11 +28,12 @@ Settings = Mapping[str, Mapping[str, object]]
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """`settings` differ from those of the other trials."""
+    """`settings` differ from those of the other trials; in `seconds_max` it has come to an end."""
 
     name: str
     run: Callable[[Bench], Awaitable[None]]
     settings: Settings = field(default_factory=dict)
+    seconds_max: float = 1_800.0  # twice what the longest takes at full size
 
 
 SHARED_FILES: Settings = {"foundry": {"file_layout": "per-group"}}

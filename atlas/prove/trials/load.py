@@ -118,7 +118,10 @@ async def memory(bench: Bench) -> None:
     await bench.atlas.start()
     vitals = Vitals(bench.atlas.process.pid)
     mould = Mould(bench.chance, CHUNK_LINES, NOISE_BYTES)
-    batches = [Batch(f"batch-{number}", mould) for number in range(bench.scale.number(200, 24))]
+    batches = [
+        Batch(f"auth0|batch {number}", mould, [f"batch-{number}-{each}" for each in range(CHUNKS)])
+        for number in range(bench.scale.number(200, 24))
+    ]
     vitals.forget_peak()
     began = time.monotonic()
     deadline = anyio.move_on_after(bench.scale.seconds(LARGE_SECONDS, least=90))
@@ -146,17 +149,18 @@ def told(counts: Mapping[str, int]) -> str:
 
 @dataclass(slots=True)
 class Batch:
-    """25 MB, by a user of its own."""
+    """By a user of its own."""
 
-    name: str
+    user: str
     mould: Mould
+    names: list[str]
     turned_away: Counter[str] = field(default_factory=Counter)
     is_safe: bool = False
 
     async def deliver(self, bench: Bench, until_safe: bool) -> None:
         """Sent, and if it is turned away sent again, if it is to be; wrong is any other answer."""
-        names = [f"{self.name}-{chunk}" for chunk in range(CHUNKS)]
-        token, sockets = bench.standins.token(self.name), Sockets(bench.phones.url)
+        names = self.names
+        token, sockets = bench.standins.token(self.user), Sockets(bench.phones.url)
         head = sockets.head(BATCH, token, ())
         for name in names:
             bench.oracle.leaves(name, self.mould.lines)
@@ -175,7 +179,7 @@ class Batch:
         self.turned_away[heard.answer.refusal] += 1
         bench.oracle.given_up.update(names)
         is_later = heard.status in REFUSALS and heard.answer.retry_after.isdecimal()
-        bench.findings.expect(is_later, f"A batch of 25 MB got {heard.answer.refusal}.")
+        bench.findings.expect(is_later, f"A batch got {heard.answer.refusal}.")
 
 
 class Replies(msgspec.Struct):
