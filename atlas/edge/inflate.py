@@ -14,10 +14,13 @@ from atlas.core.errors import Rejected, TooLarge
 
 ENCODINGS = {"gzip", "x-gzip", "deflate", "zstd"}
 STEP_BYTES = 64 * 1024  # inflated in a fifth of a millisecond
-RATIO_MAX, RATIO_FROM = 200, 16 * 1024 * 1024  # NDJSON of health data shrinks 10 to 30 times
+RATIO_MAX, RATIO_FROM = (
+    100,
+    4 * 1024 * 1024,
+)  # health data shrinks 10 to 30 times, uuids being chance
 MEMBERS_MAX = 100
 GZIP, ZLIB, DEFLATE = 31, 15, -15  # how zlib is told what to expect
-ZSTD_STEP = 128  # compressed: a block of 4 bytes may stand for 128 KiB
+ZSTD_STEP = 32  # compressed: a block of 4 bytes may stand for 128 KiB, so this for a MiB
 ZSTD_WINDOW_BYTES = 8 * 1024 * 1024  # RFC 8878, section 3.1.1.1.2
 
 
@@ -127,17 +130,18 @@ class Zstd:
         self._frames = 0
 
     def inflate(self, piece: bytes) -> Iterator[bytes]:
-        while piece:
+        at = 0
+        while at < len(piece):
             if self._frame is None or self._frame.eof:
                 self._frame = self._next()
-            fed, piece = piece[:ZSTD_STEP], piece[ZSTD_STEP:]
+            fed = piece[at : at + ZSTD_STEP]
             try:
                 made = self._frame.decompress(fed)
             except zstandard.ZstdError as error:
                 raise Rejected("The body does not inflate.") from error
             if made:
                 yield made
-            piece = self._frame.unused_data + piece
+            at += len(fed) - len(self._frame.unused_data)
 
     def _next(self) -> "zstandard.ZstdDecompressionObj":
         self._frames += 1

@@ -26,7 +26,6 @@ SETTINGS: Settings = {
         "header_seconds": SLOW_SECONDS,
         "slow_seconds": SLOW_SECONDS,
     },
-    "foundry": {"sole_writer": False},
 }
 
 

@@ -18,6 +18,7 @@ from atlas.prove.phones import Export, wrapped
 from atlas.prove.sockets import EXPORT, Sockets
 from atlas.prove.standins import DOWN
 from atlas.prove.trials import bombs, hostile
+from atlas.prove.trials.branch import OTHERS
 from atlas.prove.trials.load import Batch
 
 LATER = {0, *REFUSALS}  # 0: somebody was in the way for so long that the phone gave up
@@ -136,7 +137,7 @@ class Mix:
 
     async def slow(self) -> None:
         token = self.bench.standins.token(self.bomber())
-        act = hostile.SLOW[self.one(list(hostile.TEN))]
+        act = hostile.SLOW[self.one(list(hostile.MIXED))]
         with anyio.move_on_after(SLOW_SECONDS) as limit:
             await act(self.sockets, token, SLOW_PAUSE_SECONDS)
         self.expect(not limit.cancelled_caught, "A slow client was never closed.")
@@ -161,10 +162,13 @@ class Mix:
         standins.foundry.faults.clear()
 
     async def foreign(self) -> None:
+        """With a file in it: an empty one may be ours, whose create was lost."""
+        branches = self.bench.standins.foundry.branches
         with contextlib.suppress(Refused):
             found = self.bench.standins.foreign()
+            branches.put(found, "somebody/else.ndjson", OTHERS)
             await anyio.sleep(FAULT_SECONDS)
-            self.bench.standins.foundry.branches.abort(found)
+            branches.abort(found)
 
     async def look(self) -> None:
         for room, pages in (

@@ -19,12 +19,12 @@ from atlas.prove.vitals import Vitals
 Slow = Callable[[Sockets, str, float], Awaitable[None]]
 
 DEADLINE_SECONDS = 10.0
-LATER = 4.0  # times the deadline: of a header block, or of a window and what is dropped behind it
+LATER = 5.0  # times the deadline: of a header block, or of a window and what is dropped behind it
 TRICKLES = 5  # bytes within a deadline
 A_SECOND, DOUBLED, SPARE_DESCRIPTORS = 20.0, 2.0, 16
 UNREAD, WINDOW_BYTES = 500, 4096  # answers that nobody reads
 LARGE_HEADER_BYTES = 1_000_000
-PROBE_SECONDS = 20.0
+PROBE_SECONDS, LEFT_SECONDS = 20.0, 1.0
 STATUS = re.compile(rb"HTTP/1.1 ([0-9]{3}) ")
 LINE = b"GET /openapi.json HTTP/1.1\r\nHost: atlas\r\n\r\n"
 
@@ -41,7 +41,7 @@ async def slow_clients(bench: Bench) -> None:
     async with crowd(bench, "normal", large_every=0) as phones:
         await phones.offer(A_SECOND, deadline)
         alone = await phones.offer(A_SECOND, LATER * deadline)
-        before, most = vitals.descriptors(), 0
+        before, most = await descriptors(vitals, phones.sockets), 0
         beside: list[Tally] = []
 
         async def go_on() -> None:
@@ -56,11 +56,10 @@ async def slow_clients(bench: Bench) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(go_on)
             for each in range(number):
-                tasks.start_soon(slow, TEN[each % len(TEN)])
-            await anyio.sleep(deadline / 2)
+                tasks.start_soon(slow, MIXED[each % len(MIXED)])
+                await anyio.sleep(deadline / 2 / number)
             most = vitals.descriptors()
-        await anyio.sleep(0.5)
-        left = vitals.descriptors()
+        left = await descriptors(vitals, phones.sockets)
     tallies = (alone, *beside)
     first, then = (quantile(tally.took(), 0.99) for tally in tallies)
     bench.findings.note(
@@ -75,6 +74,13 @@ async def slow_clients(bench: Bench) -> None:
         expect(not away, f"{away} normal exports were turned away.")
     if bench.scale.is_full:
         expect(then <= DOUBLED * first, f"p99 of normal ones rose to {ms(then)}.")
+
+
+async def descriptors(vitals: Vitals, sockets: Sockets) -> int:
+    """Those of the service, when the normal ones have left."""
+    sockets.close()
+    await anyio.sleep(LEFT_SECONDS)
+    return vitals.descriptors()
 
 
 def closed(took: Mapping[str, list[float]], deadline: float) -> str:
@@ -139,7 +145,7 @@ SLOW: Mapping[str, Slow] = {
     "unread": reads_nothing,
 }
 
-TEN = ("silent", "headers", "body") * 3 + ("unread",)  # each of the last fills 4 MB of the kernel's
+MIXED = ("silent", "headers", "body") * 6 + ("unread",)  # each of the last fills 4 MB of the kernel
 
 START = b"POST /api/v1/healthkit/export HTTP/1.1\r\n"
 HOST, SECOND = b"Host: atlas\r\n", b"GET /health HTTP/1.1\r\nHost: atlas\r\n\r\n"

@@ -120,7 +120,7 @@ async def memory(bench: Bench) -> None:
     mould = Mould(bench.chance, CHUNK_LINES, NOISE_BYTES)
     batches = [
         Batch(f"auth0|batch {number}", mould, [f"batch-{number}-{each}" for each in range(CHUNKS)])
-        for number in range(bench.scale.number(200, 24))
+        for number in range(bench.scale.number(200, least=12))
     ]
     vitals.forget_peak()
     began = time.monotonic()
