@@ -64,6 +64,10 @@ reliability *args:
     atlas prove --size full --report var/reliability.md "$@"
     TESTS_IN_FULL=1 pytest tests/reliability tests/fuzz tests/test_model.py
 
+# mix everything for half an hour in one life of the service: what grows?
+soak *args:
+    atlas soak --report var/soak.md "$@"
+
 # print the figures of the README: codec, hop, journal, service
 bench *args:
     python -m tests.bench "$@"

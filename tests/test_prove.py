@@ -54,6 +54,21 @@ async def test_the_oracle_sees_what_is_lost_and_what_stands_there_twice(foundry)
     assert balance.strange == ("nobody/0",)
 
 
+async def test_what_was_turned_away_and_given_up_may_stand_there_but_not_twice(foundry):
+    oracle = Oracle()
+    for name in ("once", "never", "twice"):
+        oracle.leaves(name, lines=1)
+        oracle.given_up.add(name)
+    put(foundry, "once/0 twice/0")
+    put(foundry, "twice/0")
+
+    balance = oracle.balance(foundry)
+
+    assert balance.twice == ("twice/0",)
+    assert (balance.lost, balance.strange) == ((), ())
+    assert oracle.unanswered() == []
+
+
 async def test_a_receipt_that_says_committed_is_looked_up(foundry):
     oracle = Oracle()
     rid = put(foundry, "there/0 liar/0")

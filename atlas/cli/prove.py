@@ -20,7 +20,7 @@ SeedOption = Annotated[
 ]
 SizeOption = Annotated[
     Literal["ci", "prove", "full"],
-    typer.Option(help="ci: two minutes. prove: three. full: an hour, the whole table."),
+    typer.Option(help="ci: five minutes. prove: seven. full: two hours, the whole table."),
 ]
 OnlyOption = Annotated[
     list[str] | None,

@@ -67,6 +67,7 @@ async def soaked(seconds: float, seed: int) -> tuple[Outcome, bool]:
 async def stop_at_signal(stop: anyio.Event) -> None:
     """The first Ctrl-C ends the mixing; what is under way is settled. A second one ends it all."""
     with anyio.open_signal_receiver(signal.SIGINT) as signals:
+        typer.echo("Ctrl-C ends it early.", err=True)
         async for _ in signals:
             stop.set()
             return

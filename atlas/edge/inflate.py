@@ -14,10 +14,7 @@ from atlas.core.errors import Rejected, TooLarge
 
 ENCODINGS = {"gzip", "x-gzip", "deflate", "zstd"}
 STEP_BYTES = 64 * 1024  # inflated in a fifth of a millisecond
-RATIO_MAX, RATIO_FROM = (
-    100,
-    4 * 1024 * 1024,
-)  # health data shrinks 10 to 30 times, uuids being chance
+RATIO_MAX, RATIO_FROM = 100, 4 * 1024 * 1024  # NDJSON of health data shrinks 10 to 30 times
 MEMBERS_MAX = 100
 GZIP, ZLIB, DEFLATE = 31, 15, -15  # how zlib is told what to expect
 ZSTD_STEP = 32  # compressed: a block of 4 bytes may stand for 128 KiB, so this for a MiB

@@ -1,0 +1,87 @@
+"""The soak: what leaks is seen, what comes and goes is not; it ends when it is told to."""
+
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import anyio
+import pytest
+
+from atlas.prove import SCALES, Plan, prove, soaking
+from atlas.prove.bench import MIB, Findings
+from atlas.prove.soak.gauges import Gauges, Reading
+
+FLAT = Reading(at=0, memory=100, descriptors=30, tasks=100, journal=8, log=4, exports=0)
+
+
+def judged(seconds, **grown):
+    """What is found wrong when so much more is held after so many seconds."""
+    gauges = Gauges(SimpleNamespace(findings=Findings()), vitals=None)
+    for at in range(seconds):
+        share, busy = at / seconds, 40 * (at % 7 == 0)
+        more = {name: getattr(FLAT, name) + by * share for name, by in grown.items()}
+        found = replace(FLAT, at=at, exports=at * 10, **more)
+        gauges.readings.append(replace(found, memory=found.memory + busy, tasks=found.tasks + busy))
+    gauges.judge()
+    return gauges.bench.findings.wrongs
+
+
+def test_what_comes_and_goes_is_no_leak():
+    assert judged(1_800) == []
+
+
+@pytest.mark.parametrize(
+    ("grown", "told"),
+    [
+        ({"memory": 5}, "MiB in ten minutes."),
+        ({"descriptors": 90}, "descriptors more"),
+        ({"tasks": 200}, "tasks more"),
+        ({"log": 100}, "The WAL grew to 104 MiB."),
+        ({"journal": 200}, "The journal grew by 100 MiB."),
+    ],
+)
+def test_what_grows_in_the_second_half_is_told(grown, told):
+    (wrong,) = judged(1_800, **grown)
+
+    assert told in wrong
+
+
+def test_a_receipt_is_kept_of_each_export_and_is_no_leak():
+    assert judged(1_800, journal=18_000 * 1_000 / MIB) == []
+
+
+def test_of_a_minute_only_what_no_warming_up_explains_is_told():
+    assert judged(60, memory=20) == []
+    assert "MiB in 29 s." in judged(60, memory=90)[0]
+
+
+def test_what_is_too_short_is_not_judged():
+    assert judged(20, memory=500) == []
+
+
+@pytest.mark.slow
+async def test_after_a_minute_of_everything_nothing_is_lost_and_nothing_has_grown():
+    trial = soaking(60, lambda *_: None, anyio.Event())
+
+    (outcome,) = await prove(Plan([trial], SCALES["full"], 1), lambda _: None)
+
+    assert outcome.verdict == "even", outcome
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_it_with_what_was_found_so_far(tmp_path):
+    report = tmp_path / "report.md"
+    command = [sys.executable, "-m", "atlas", "soak", "--seed", "7", "--report", report]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stderr.readline() == "seed 7, 30 minutes\n"
+        assert running.stderr.readline() == "Ctrl-C ends it early.\n"
+        running.send_signal(signal.SIGINT)
+        out, _ = running.communicate(timeout=300)
+
+    assert running.returncode == 130
+    assert "soak" in out
+    assert "`atlas soak --minutes 30 --seed 7`" in report.read_text()
