@@ -14,7 +14,7 @@ from atlas.prove.vitals import Vitals
 
 FLOORS = 10  # windows of the second half
 SLOPE_MIB, SLOPE_SECONDS = 1.0, 600.0
-JUDGED_SECONDS = 900.0  # of a second half, for that slope; of less, all that it may grow is
+JUDGED_SECONDS = 600.0  # of a second half, for that slope; of less, all that it may grow is
 WARMING_MIB = 32.0
 WAL_MIB = 64.0
 RECEIPT_BYTES = 2_048  # kept of each export, with its indexes
