@@ -18,7 +18,7 @@ from atlas.prove.vitals import Vitals
 
 READ_SECONDS = 1.0
 SETTLED_SECONDS = 120.0  # for whoever is under way at the end
-REPLY_SECONDS, SLOW_SECONDS = 10.0, 5.0
+REPLY_SECONDS, SLOW_SECONDS, CALL_SECONDS = 10.0, 5.0, 15.0
 SETTINGS: Settings = {
     "edge": {
         "rate_per_minute": 100,
@@ -26,6 +26,7 @@ SETTINGS: Settings = {
         "header_seconds": SLOW_SECONDS,
         "slow_seconds": SLOW_SECONDS,
     },
+    "foundry": {"call_seconds": CALL_SECONDS},
 }
 
 

@@ -24,7 +24,7 @@ from atlas.prove.trials.load import Batch
 LATER = {0, *REFUSALS}  # 0: somebody was in the way for so long that the phone gave up
 FLOODING, FLOOD_SECONDS = 8, 2.0
 STREAM_LINES, TWINS, CHUNKS = 20_000, 5, 6
-FAULT_SECONDS = 6.0
+FAULT_SECONDS = 4.0
 SLOW_PAUSE_SECONDS, SLOW_SECONDS = 1.0, 60.0
 BOMBERS = 20
 PAGES = ("/metrics", "/picture", "/exports?limit=50", "/")
@@ -60,7 +60,7 @@ class Mix:
             "malformed requests": (1.0, self.malformed),
             "bad tokens": (0.5, self.token),
             "slow clients": (1.0, self.slow),
-            "faults of Foundry": (20.0, self.fault),
+            "faults of Foundry": (30.0, self.fault),
             "looks of operators": (1.0, self.look),
             "viewers": (9.0, self.live),
         }
