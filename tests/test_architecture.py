@@ -38,7 +38,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "process": ("core runtime service settings", "anyio starlette uvicorn"),
     "prove": (
         "core service settings local process",
-        "aiohttp anyio msgspec pybase64 rich",
+        "aiohttp anyio msgspec pybase64 rich zstandard",
     ),
     "cli": (
         "core settings service process local client apple prove",

@@ -35,7 +35,8 @@ class Heard:
 
     @property
     def is_last(self) -> bool:
-        return self.headers.get("connection", "").lower() == "close"
+        """Nothing more comes on this connection."""
+        return not self.status or self.headers.get("connection", "").lower() == "close"
 
 
 @dataclass(slots=True)
@@ -105,21 +106,17 @@ class Sockets:
 
     async def post(self, head: bytes, body: Body, seconds: float = ANSWER_SECONDS) -> Heard:
         """What was answered, at the end of the body or before it."""
-        began = time.perf_counter()
-        try:
+        began, heard = time.perf_counter(), Heard(0)
+        with suppress(*LOST):
             async with asyncio.timeout(seconds):
                 socket = self._idle.pop() if self._idle else await self.open()
                 try:
                     heard = await exchanged(socket, head, body)
-                except BaseException:
-                    socket.close()
-                    raise
-        except LOST:
-            return Heard(0, seconds=time.perf_counter() - began)
-        if heard.is_last:
-            socket.close()
-        else:
-            self._idle.append(socket)
+                finally:
+                    if heard.is_last:
+                        socket.close()
+                    else:
+                        self._idle.append(socket)
         return replace(heard, seconds=time.perf_counter() - began)
 
     def close(self) -> None:
