@@ -18,7 +18,7 @@ JUDGED_SECONDS = 600.0  # of a second half, for that slope; of less, all that it
 WARMING_MIB = 32.0
 WAL_MIB = 64.0
 RECEIPT_BYTES = 2_048  # kept of each export, with its indexes
-SPARE_DESCRIPTORS, SPARE_TASKS = 32, 64
+SPARE_DESCRIPTORS, SPARE_TASKS = 96, 64  # Atlas keeps up to 64 connections to Foundry for a while
 TASKS = re.compile(rb"^atlas_tasks ([0-9.]+)", re.MULTILINE)
 
 
