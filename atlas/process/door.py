@@ -6,11 +6,10 @@ request waits, unread, until that is answered. Whatever is wrong with it is then
 """
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
-from math import inf
 from typing import Any
+from urllib.parse import unquote
 
 import httptools
 from uvicorn.config import Config
@@ -18,9 +17,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from atlas.core.errors import AtlasError, BadRequest, HeadersTooLarge, TooSlow, Unavailable
-from atlas.process.crowd import Crowd
-from atlas.process.head import CHUNKED, body_bytes, without_upgrade
+from atlas.process.deadline import Deadline
+from atlas.process.head import CHUNKED, judged, without_upgrade
 from atlas.process.outlet import Outlet
+from atlas.process.places import Places
 from atlas.process.refusals import Refusals
 
 EMPTY_LINE = b"\r\n\r\n"
@@ -60,12 +60,12 @@ class Door(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         rules: Rules,
-        crowd: Crowd,
+        places: Places,
         refusals: Refusals,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._rules = rules
-        self._crowd = crowd
+        self._places = places
         self._refusals = refusals
         self._stage = Stage.HEAD
         self._head = b""  # as far as it has come
@@ -76,17 +76,15 @@ class Door(HttpToolsProtocol):
         self._fault: AtlasError | None = None
         self._is_upgrade = False
         self._is_head_timed = False
-        self._deadline, self._timer_at = inf, inf
-        self._overdue: Callable[[], None] = self._silent
-        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = Deadline(self.loop)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         outlet = Outlet(transport, self.loop, self._rules.slow_seconds, self._refusals)
         super().connection_made(outlet)
-        if self._crowd.enter(self):
+        if self._places.take(self):
             self._is_head_timed = True
-            self._expect(self._rules.header_seconds, self._late)
-        elif self._crowd.turn_away(self):
+            self._deadline.set(self._rules.header_seconds, self._late)
+        elif self._places.turn_away(self):
             self._refuse(Unavailable("Too many connections are open already."))
         else:
             self._refusals.cut("too_many")
@@ -94,11 +92,8 @@ class Door(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport.lost()
-        self._crowd.leave(self)
-        self._deadline = inf
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._places.leave(self)
+        self._deadline.end()
         super().connection_lost(exc)
 
     def make_room(self) -> None:
@@ -108,16 +103,23 @@ class Door(HttpToolsProtocol):
     # what comes
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
+        if self.transport.is_leaving:
             self.transport.drop(len(data))
-        elif self._stage is Stage.ANSWER:
-            self._hold(data)
+        elif (
+            self._stage is Stage.HEAD
+            and not self._head
+            and data.endswith(EMPTY_LINE)
+            and data.find(EMPTY_LINE) == len(data) - len(EMPTY_LINE)
+            and len(data) <= self._rules.header_bytes_max
+        ):
+            self._head = data  # as it is nearly always: in one piece, and nothing behind it
+            self._parse(data)
         else:
             self._take(data)
 
     def _take(self, data: bytes) -> None:
         at, end = 0, len(data)
-        while at < end and not self.transport.is_closing():
+        while at < end and not self.transport.is_leaving:
             if self._stage is Stage.ANSWER:
                 self._hold(data[at:])
                 return
@@ -126,7 +128,7 @@ class Door(HttpToolsProtocol):
             at = cut
         if self._stage is Stage.HEAD and self._head and not self._is_head_timed:
             self._is_head_timed = True
-            self._expect(self._rules.header_seconds, self._late)
+            self._deadline.set(self._rules.header_seconds, self._late)
 
     def _cut(self, data: bytes, at: int) -> int:
         """The first place from there on where a message may end."""
@@ -179,26 +181,47 @@ class Door(HttpToolsProtocol):
 
     # what the parser finds
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._stage is Stage.HEAD:  # a trailer could say anything: it is no header
-            super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
-        line = self._head.lstrip(b"\r\n") if self._head[:1] == b"\r" else self._head
+        method = self.parser.get_method()
         try:
-            length = body_bytes(line[: line.find(b"\r\n")], self.parser.get_method(), self.headers)
+            is_new, length = judged(self._head, method, self.headers)
             if self.parser.should_upgrade():
                 self._is_upgrade = True
                 raise BadRequest
         except BadRequest as fault:
             self._fault = fault
             raise
-        super().on_headers_complete()
-        self._crowd.busy(self)
-        self._deadline = inf
+        self._begin(method.decode("ascii"), is_new)
+        self.headers = []  # a trailer could say anything: it is no header
+        self._places.busy(self)
+        self._deadline.lift()
         self._stage = Stage.CHUNKS if length == CHUNKED else Stage.BODY
         self._left, self._framing, self._tail = length, 0, b""
         self.transport.is_owed = True
+
+    def _begin(self, method: str, is_new: bool) -> None:
+        """As the server does it, but for what nobody here has set."""
+        scope, target = self.scope, httptools.parse_url(self.url)
+        path = target.path.decode("ascii")
+        scope["method"] = method
+        if not is_new:
+            scope["http_version"] = "1.0"
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"], scope["query_string"] = target.path, target.query or b""
+        self.cycle = RequestResponseCycle(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=is_new and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        self._start_asgi_task(self.cycle, self.app)
 
     def on_chunk_header(self) -> None:
         self._framing = max(0, self._framing - CHUNK_FRAME_BYTES)
@@ -211,7 +234,8 @@ class Door(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._stage = Stage.ANSWER
         self.transport.is_owed = False
-        super().on_message_complete()
+        self.cycle.more_body = False
+        self.cycle.message_event.set()
 
     # what happens then
 
@@ -224,11 +248,12 @@ class Door(HttpToolsProtocol):
             return
         self._stage, self._head, self._tail = Stage.HEAD, b"", b""
         self._is_head_timed = self.transport.is_owed = False
-        self._crowd.idle(self)
-        self._expect(self._rules.idle_seconds, self._silent)
-        held, self._held = self._held, b""
-        self.flow.resume_reading()
-        if held:
+        self._places.idle(self)
+        self._deadline.set(self._rules.idle_seconds, self._silent)
+        if self.flow.read_paused:
+            self.flow.resume_reading()
+        if self._held:
+            held, self._held = self._held, b""
             self._take(held)
 
     def _refuse(self, error: AtlasError) -> None:
@@ -245,31 +270,9 @@ class Door(HttpToolsProtocol):
         self.transport.is_owed = True
         self.transport.close()
 
-    # deadlines
-
-    def _expect(self, seconds: float, overdue: Callable[[], None]) -> None:
-        """One timer, which is moved only when it would be late."""
-        self._overdue = overdue
-        self._deadline = self.loop.time() + seconds
-        if self._timer_at > self._deadline:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._wake_at(self._deadline)
-
-    def _wake_at(self, moment: float) -> None:
-        self._timer_at = moment
-        self._timer = self.loop.call_at(moment, self._look)
-
-    def _look(self) -> None:
-        self._timer, self._timer_at = None, inf
-        if self._deadline == inf or self.transport.is_closing():
-            return
-        if self.loop.time() < self._deadline:
-            self._wake_at(self._deadline)
-        else:
-            self._overdue()
-
     def _late(self) -> None:
+        if self.transport.is_leaving:
+            return
         if self._head:
             seconds = self._rules.header_seconds
             self._refuse(TooSlow(f"The header block took longer than {seconds:g} seconds."))

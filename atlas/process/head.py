@@ -6,12 +6,13 @@ at two places, a request can be hidden in the body of another.
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from atlas.core.errors import BadRequest
 
 CHUNKED = -1  # instead of a length
 DIGITS_MAX = 19
-VERSIONS = frozenset({b"HTTP/1.1", b"HTTP/1.0"})
+VERSIONS = frozenset({b" HTTP/1.1", b" HTTP/1.0"})
 FRAMES = frozenset({b"host", b"content-length", b"transfer-encoding"})
 HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]+")
 UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
@@ -19,34 +20,48 @@ UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
 Fields = Sequence[tuple[bytes, bytes]]
 
 
-def body_bytes(line: bytes, method: bytes, fields: Fields) -> int:
-    """How long the body is, or CHUNKED. `line` is the request line, the names are in lower case.
+def judged(head: bytes, method: bytes, fields: Fields) -> tuple[bool, int]:
+    """Is it HTTP/1.1, not 1.0; and how long the body is, or CHUNKED.
 
-    Raises BadRequest.
+    The names of the fields are in lower case. Raises BadRequest.
     """
-    verb, _, rest = line.partition(b" ")
-    _, _, version = rest.partition(b" ")
-    if verb != method or version not in VERSIONS:
-        raise BadRequest("The request line is not: method, one space, target, one space, HTTP/1.1.")
-    if method == b"CONNECT":
-        raise BadRequest("CONNECT is not served: Atlas is no proxy.")
-    found: dict[bytes, bytes] = {}
+    is_new = check_line(head, method)
+    host = length = encoding = None
     for name, value in fields:
         if name in FRAMES:
-            if name in found:
+            if name == b"host" and host is None:
+                host = value
+            elif name == b"content-length" and length is None:
+                length = value
+            elif name == b"transfer-encoding" and encoding is None:
+                encoding = value
+            else:
                 raise BadRequest(f"There is more than one {name.decode()} header.")
-            found[name] = value
-    is_new = version == b"HTTP/1.1"
-    check_host(found.get(b"host"), is_new)
-    return framed(found.get(b"content-length"), found.get(b"transfer-encoding"), is_new)
-
-
-def check_host(host: bytes | None, is_new: bool) -> None:
     if host is None:
         if is_new:
             raise BadRequest("There is no Host header, which HTTP/1.1 requires.")
-    elif not HOST.fullmatch(host.strip(b" \t")):
+    elif not is_host(host):
         raise BadRequest("The Host header holds no host.")
+    return is_new, 0 if length is encoding is None else framed(length, encoding, is_new)
+
+
+def check_line(head: bytes, method: bytes) -> bool:
+    """Is it HTTP/1.1, not 1.0?"""
+    if head.startswith(b"\r"):
+        head = head.lstrip(b"\r\n")
+    line = head[: head.find(b"\r\n")]
+    version = line[-9:]
+    if line.count(b" ") != 2 or version not in VERSIONS or not line.startswith(method):
+        raise BadRequest("The request line is not: method, one space, target, one space, HTTP/1.1.")
+    if method == b"CONNECT":
+        raise BadRequest("CONNECT is not served: Atlas is no proxy.")
+    return version == b" HTTP/1.1"
+
+
+@lru_cache(maxsize=64)
+def is_host(value: bytes) -> bool:
+    """Phones say one of a few."""
+    return HOST.fullmatch(value.strip(b" \t")) is not None
 
 
 def framed(length: bytes | None, encoding: bytes | None, is_new: bool) -> int:

@@ -9,8 +9,8 @@ from typing import Any, cast
 import uvicorn
 from starlette.types import ASGIApp
 
-from atlas.process.crowd import Crowd
 from atlas.process.door import Door, Rules
+from atlas.process.places import Places
 from atlas.process.refusals import Refusals
 
 GRACE_SECONDS = 3  # for answers under way: whoever waits for a commit is told at once
@@ -30,7 +30,7 @@ class Listener(uvicorn.Server):
         door = partial(
             Door,
             rules=rules,
-            crowd=Crowd(rules.connections_max),
+            places=Places(rules.connections_max),
             refusals=Refusals() if refusals is None else refusals,
         )
         super().__init__(

@@ -27,11 +27,11 @@ class Outlet(asyncio.Transport):
     ) -> None:
         super().__init__()
         self.is_owed = True  # the other side is not done with what it has begun to send
+        self.is_leaving = False
         self._transport = transport
         self._loop = loop
         self._slow_seconds = slow_seconds
         self._refusals = refusals
-        self._is_leaving = False
         self._drops_left = LINGER_BYTES_MAX
         self._lingers_until = 0.0
         self._written = self._sent = 0
@@ -39,7 +39,7 @@ class Outlet(asyncio.Transport):
         self._timer: asyncio.TimerHandle | None = None
 
     def write(self, data: Any) -> None:
-        if self._is_leaving:
+        if self.is_leaving:
             return
         self._transport.write(data)
         self._written += len(data)
@@ -51,7 +51,7 @@ class Outlet(asyncio.Transport):
         """What was written is sent first, if it is taken."""
         if self.is_closing():
             return
-        self._is_leaving = True
+        self.is_leaving = True
         self._moved = self._loop.time()
         if self.is_owed:
             self._lingers_until = self._moved + LINGER_SECONDS
@@ -69,12 +69,12 @@ class Outlet(asyncio.Transport):
             self.abort()
 
     def abort(self) -> None:
-        self._is_leaving = True
+        self.is_leaving = True
         self._transport.abort()
 
     def lost(self) -> None:
         """The connection is gone."""
-        self._is_leaving = True
+        self.is_leaving = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -96,7 +96,7 @@ class Outlet(asyncio.Transport):
             else:
                 self._refusals.cut("not_read")
                 self.abort()
-        elif self._is_leaving:
+        elif self.is_leaving:
             left = self._lingers_until - now
             if left > 0:
                 self._look_in(left)
@@ -104,7 +104,7 @@ class Outlet(asyncio.Transport):
                 self.abort()
 
     def is_closing(self) -> bool:
-        return self._is_leaving or self._transport.is_closing()
+        return self.is_leaving or self._transport.is_closing()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self._transport.get_extra_info(name, default)
