@@ -339,6 +339,7 @@ async def test_an_application_that_reads_a_body_sees_it_break():
         text = await rest(stream)
         await door.app.is_cut_off()
 
+        assert door.connections()  # it did not have to wait for its end
         assert is_refused(text, door.app)
         assert door.app.gone == ["/echo"]
 
@@ -372,6 +373,7 @@ GOOD = {
     "chunks, written large": (post("transfer-encoding: CHUNKED", body=HELLO + LAST), "hello"),
     "chunks with extensions": (chunks(b'5;a=b;c="d"\r\nhello\r\n' + LAST), "hello"),
     "chunks with zeros": (chunks(b"0000005\r\nhello\r\n" + LAST), "hello"),
+    "a chunk of 40 KiB": (chunks(b"a000\r\n" + b"x" * 40 * KIB + b"\r\n" + LAST), "x" * 40 * KIB),
     "chunks of a byte": (chunks(b"1\r\nx\r\n" * 9_000 + LAST), "x" * 9_000),
     "chunks of empty lines": (chunks(b"8\r\n\r\n\r\n\r\n\r\n\r\n" * 99 + LAST), "\r\n\r\n" * 198),
     "trailers": (chunks(HELLO + b"0\r\nX: y\r\nZ: w\r\n\r\n"), "hello"),
@@ -500,6 +502,7 @@ async def test_a_header_block_is_counted_to_the_byte(surplus):
         chunked = await door.said(chunks(HELLO + LAST) + exact + b"GARBAGE\r\n\r\n")
 
         expected = 431 if surplus else 200
+        assert statuses(nothing_behind) == [expected]
         assert statuses(alone)[0] == expected
         assert statuses(behind)[:2] == [200, expected]
         assert statuses(chunked)[:2] == [200, expected]
