@@ -352,6 +352,14 @@ async def test_when_all_are_at_work_the_next_is_told_to_come_again():
 
 
 @on_both_loops
+async def test_whoever_has_gone_leaves_a_place():
+    async with standing(connections_max=2) as door:
+        texts = [await door.said(get("/echo", "Connection: close")) for _ in range(6)]
+
+        assert [statuses(text) for text in texts] == [[200]] * 6
+
+
+@on_both_loops
 async def test_of_very_many_too_many_most_see_only_the_end():
     async with standing(connections_max=1) as door, AsyncExitStack() as stack:
         (stream,) = await opened(door, stack, 1)

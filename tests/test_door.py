@@ -14,9 +14,11 @@ import pytest
 from anyio.lowlevel import checkpoint
 from starlette.types import Message, Receive, Scope, Send
 
+from atlas.core.errors import BadRequest
 from atlas.core.events import ConnectionRefused
 from atlas.process import bind
 from atlas.process.door import Rules
+from atlas.process.head import judged
 from atlas.process.refusals import Refusals
 from tests.conftest import Seen
 from tests.test_contract import Prompt
@@ -328,6 +330,20 @@ async def test_behind_a_good_request_it_is_answered_in_its_turn(request_):
         assert is_refused(b"HTTP/1.1 4" + second, door.app)
 
 
+TWO = {
+    "lengths": [(b"content-length", b"5")] * 2,
+    "encodings": [(b"transfer-encoding", b"chunked")] * 2,
+    "framings": [(b"content-length", b"5"), (b"transfer-encoding", b"chunked")],
+    "hosts": [(b"host", b"a")],
+}
+
+
+@pytest.mark.parametrize("fields", TWO.values(), ids=TWO)
+def test_two_are_too_many_whatever_the_parser_says_to_them(fields):
+    with pytest.raises(BadRequest):
+        judged(post(), b"POST", [(b"host", b"a"), *fields])
+
+
 BROKEN = chunks(HELLO)
 
 
@@ -494,16 +510,16 @@ async def test_who_asks_before_he_sends_is_told_to():
 async def test_a_header_block_is_counted_to_the_byte(surplus):
     at_first = get("/echo", "X: ")
     exact = get("/echo", "X: " + "x" * (2 * KIB - len(at_first) + surplus))
-    async with standing(header_bytes_max=2 * KIB) as door:
-        alone = await door.said(exact + b"GARBAGE\r\n\r\n")
-        behind = await door.said(
-            post("Content-Length: 5", body=b"hello") + exact + b"GARBAGE\r\n\r\n"
-        )
-        chunked = await door.said(chunks(HELLO + LAST) + exact + b"GARBAGE\r\n\r\n")
+    garbage = exact + b"GARBAGE\r\n\r\n"
+    async with standing(header_bytes_max=2 * KIB, idle_seconds=0.2) as door:
+        alone = await door.said(exact)
+        first = await door.said(garbage)
+        behind = await door.said(post("Content-Length: 5", body=b"hello") + garbage)
+        chunked = await door.said(chunks(HELLO + LAST) + garbage)
 
         expected = 431 if surplus else 200
-        assert statuses(nothing_behind) == [expected]
-        assert statuses(alone)[0] == expected
+        assert statuses(alone) == [expected]
+        assert statuses(first)[0] == expected
         assert statuses(behind)[:2] == [200, expected]
         assert statuses(chunked)[:2] == [200, expected]
 
