@@ -35,7 +35,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "service": ("core runtime actors edge outside diagnose settings", "anyio starlette"),
     "apple": ("core", "msgspec"),
     "client": ("core", "aiohttp anyio msgspec pybase64 stamina"),
-    "process": ("core runtime service settings", "anyio starlette uvicorn"),
+    "process": ("core runtime service settings", "anyio httptools msgspec starlette uvicorn"),
     "prove": (
         "core service settings local process",
         "aiohttp anyio msgspec pybase64 rich zstandard",

@@ -37,6 +37,19 @@ class Rejected(AtlasError):
     retry_seconds: float | None = None
 
 
+class BadRequest(Rejected):
+    """The request is not HTTP/1.1 as Atlas reads it."""
+
+    code = "BAD_REQUEST"
+
+
+class HeadersTooLarge(Rejected):
+    """The header block of the request is larger than is accepted."""
+
+    code = "HEADERS_TOO_LARGE"
+    status = 431
+
+
 class NotNdjson(Rejected):
     """No line of it is a JSON object."""
 

@@ -18,6 +18,8 @@ from atlas.core.traces import Trace
 
 SENTENCES: dict[type, tuple[str, str]] = {
     events.RequestAnswered: ("debug", "Request answered"),
+    events.ConnectionRefused: ("info", "Connection refused"),
+    events.ConnectionCut: ("debug", "Connection cut"),
     events.StageWorked: ("debug", "Stage worked"),
     events.LinesRejected: ("debug", "No line of an export is good"),
     events.ExportAccepted: ("info", "Uploading HealthKit data to dataset"),

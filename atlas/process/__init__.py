@@ -5,25 +5,28 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 
 import anyio
-import uvicorn
-from starlette.types import ASGIApp
 
 from atlas import service
 from atlas.core.errors import CannotStart
+from atlas.process.door import Rules
+from atlas.process.limits import leave_no_core, raise_descriptors
+from atlas.process.listener import Listener
+from atlas.process.refusals import Refusals
 from atlas.runtime import give_back_large_blocks
 from atlas.service import Readers, Store, World
-from atlas.settings import Settings
+from atlas.settings import Edge, Settings
 
 Beside = Callable[[], AbstractAsyncContextManager[None]]
 Connect = Callable[[Settings, Store, Readers], AbstractAsyncContextManager[World]]
 
-GRACE_SECONDS = 3  # for answers under way: whoever waits for a commit is told at once
-KEEP_ALIVE_SECONDS = 75
 BACKLOG = 2048
+OPERATORS_MAX = 64  # connections
+RESERVE = 300  # descriptors: operators, the journal, calls to Foundry and Auth0, workers
 
 # uvicorn's own words may quote a request; what is worth telling is an event
 logging.getLogger("uvicorn").setLevel(logging.CRITICAL + 1)
@@ -47,40 +50,36 @@ def run(
                     service.serving(world, settings) as atlas,
                 ):
                     tell(address(front))
-                    listeners = [Listener(atlas.public, front), Listener(atlas.operator, back)]
-                    await listen(listeners, atlas.drain)
+                    refusals = Refusals(world.now, world.chance.random, world.watch)
+                    for_all, for_operators = rules(settings.edge, descriptors)
+                    await listen(
+                        [
+                            Listener(atlas.public, front, for_all, refusals),
+                            Listener(atlas.operator, back, for_operators, refusals),
+                        ],
+                        atlas.drain,
+                    )
 
+        leave_no_core()
+        descriptors = raise_descriptors()
         collect_seldom()
         give_back_large_blocks()
         anyio.run(main, backend_options={"use_uvloop": True})
 
 
-class Listener(uvicorn.Server):
-    """uvicorn at a socket of ours, leaving the signals to us: we have more than it to end."""
+def rules(edge: Edge, descriptors: int) -> tuple[Rules, Rules]:
+    """Of the public listener, and of the operators', which is not full when that is.
 
-    def __init__(self, app: ASGIApp, bound: socket.socket) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                http="httptools",
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,  # nobody's address is asked for
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=GRACE_SECONDS,
-            )
-        )
-        self._bound = bound
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def listen(self) -> None:
-        await self.serve(sockets=[self._bound])
+    There are never so many connections that no descriptor is left for what serves them.
+    """
+    room = max(descriptors - RESERVE, descriptors // 2)
+    public = Rules(
+        header_bytes_max=edge.header_bytes_max,
+        header_seconds=edge.header_seconds,
+        slow_seconds=edge.slow_seconds,
+        connections_max=min(edge.connections_max, room),
+    )
+    return public, replace(public, connections_max=OPERATORS_MAX)
 
 
 def bind(host: str, port: int) -> socket.socket:

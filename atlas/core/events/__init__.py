@@ -42,18 +42,23 @@ from atlas.core.events.journal import (
 )
 from atlas.core.events.senders import (
     ClientStuck,
+    ConnectionCut,
+    ConnectionRefused,
     CountsDiffer,
     KeysFetched,
     KeysUnavailable,
     RequestAnswered,
     RequestRead,
     RequestRefused,
+    Why,
 )
 
 __all__ = [
     "ActorCrashed",
     "Because",
     "ClientStuck",
+    "ConnectionCut",
+    "ConnectionRefused",
     "CountsDiffer",
     "DrainEnded",
     "DrainStarted",
@@ -87,6 +92,7 @@ __all__ = [
     "UploadPaused",
     "UserForgotten",
     "Watch",
+    "Why",
 ]
 
 Event = senders.Event | flow.Event | journal.Event | foundry.Event

@@ -1,8 +1,14 @@
 """What senders do, what they are answered, and what Auth0 says of who they are."""
 
+from typing import Literal
+
 from msgspec import Struct
 
 from atlas.core.traces import Trace
+
+# Why a connection ends without a word: nothing came in time, an answer was not taken, others wanted
+# its place while no request was under way, or all places were taken.
+Why = Literal["silent", "not_read", "made_room", "too_many"]
 
 
 class RequestAnswered(Struct, frozen=True):
@@ -39,6 +45,21 @@ class RequestRefused(Struct, frozen=True):
     reason: str = ""
 
 
+class ConnectionRefused(Struct, frozen=True):
+    """A connection, or what came on it, was refused before any application saw it."""
+
+    correlation_id: str
+    code: str
+    status: int
+    reason: str
+
+
+class ConnectionCut(Struct, frozen=True):
+    """A connection was ended without an answer."""
+
+    why: Why
+
+
 class ClientStuck(Struct, frozen=True):
     """The same device of the same user has sent the same bytes so many times since we run."""
 
@@ -72,6 +93,8 @@ Event = (
     RequestAnswered
     | RequestRead
     | RequestRefused
+    | ConnectionRefused
+    | ConnectionCut
     | ClientStuck
     | CountsDiffer
     | KeysFetched

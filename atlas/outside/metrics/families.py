@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import get_args
 
 from atlas.core import errors
-from atlas.core.events import Because
+from atlas.core.events import Because, Why
 from atlas.core.records import REASONS
 from atlas.outside.metrics.series import Counter, Histogram, Labels
 
@@ -14,6 +14,7 @@ CALL_SECONDS = 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 
 GROUP_EXPORTS = 1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000
 GROUP_BYTES = 4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB, 4 * MIB, 16 * MIB, 64 * MIB, 128 * MIB
 
+AT_THE_DOOR = errors.BadRequest, errors.HeadersTooLarge, errors.TooSlow, errors.Unavailable
 RESULTS = ("ok",), ("failed",)
 
 
@@ -37,6 +38,18 @@ class Senders:
             "Requests that were refused, and single chunks of a batch.",
             ("code",),
             codes(),
+        )
+        self.refused = Counter(
+            "atlas_connections_refused",
+            "Connections that were refused, or closed for what came on them.",
+            ("code",),
+            one_each(tuple(sorted(each.code for each in AT_THE_DOOR))),
+        )
+        self.cut = Counter(
+            "atlas_connections_cut",
+            "Connections that were ended without an answer.",
+            ("why",),
+            one_each(get_args(Why)),
         )
         self.bytes = Counter(
             "atlas_request_bytes",

@@ -72,6 +72,8 @@ class Metrics:
             events.RequestAnswered: self._request,
             events.RequestRead: lambda event: senders.bytes.add((), event.bytes),
             events.RequestRefused: lambda event: senders.refusals.add((event.code,)),
+            events.ConnectionRefused: lambda event: senders.refused.add((event.code,)),
+            events.ConnectionCut: lambda event: senders.cut.add((event.why,)),
             events.StageWorked: lambda event: stages.seconds.observe((event.stage,), event.seconds),
             events.ActorCrashed: lambda event: stages.crashes.add((event.stage,)),
             events.LinesRejected: self._rejected,

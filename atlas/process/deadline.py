@@ -1,0 +1,45 @@
+"""A deadline that moves with every request, for next to nothing."""
+
+import asyncio
+from collections.abc import Callable
+from math import inf
+
+
+class Deadline:
+    """One timer of the loop, which is moved only when it would be late."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._at, self._timer_at = inf, inf
+        self._then: Callable[[], None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def set(self, seconds: float, then: Callable[[], None]) -> None:
+        self._then = then
+        self._at = at = self._loop.time() + seconds
+        if self._timer_at > at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._wake_at(at)
+
+    def lift(self) -> None:
+        self._at = inf
+
+    def end(self) -> None:
+        """For good, and without holding on to anybody."""
+        self._at, self._then = inf, None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _wake_at(self, moment: float) -> None:
+        self._timer_at = moment
+        self._timer = self._loop.call_at(moment, self._look)
+
+    def _look(self) -> None:
+        self._timer, self._timer_at = None, inf
+        if self._loop.time() >= self._at:
+            if self._then is not None:
+                self._then()
+        elif self._at < inf:
+            self._wake_at(self._at)

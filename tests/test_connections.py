@@ -1,0 +1,374 @@
+"""Every connection ends: the silent, the slow, those who do not read, and those that are too many.
+
+On the loop of the service and on the plain one: what a transport does at its end is the loop's.
+"""
+
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from functools import wraps
+from pathlib import Path
+
+import anyio
+import msgspec
+import pytest
+
+from atlas.core.events import ConnectionCut, ConnectionRefused
+from tests.test_door import (
+    CANARY,
+    HELLO,
+    HOST,
+    KIB,
+    MIB,
+    SECONDS,
+    Standing,
+    Stream,
+    chunks,
+    echoed,
+    get,
+    one,
+    post,
+    standing,
+    statuses,
+)
+
+MANY = 300
+SOON = 0.2  # a deadline of these tests
+QUICK = {"header_seconds": SOON, "slow_seconds": SOON, "idle_seconds": SOON}
+
+
+def on_both_loops(scenario: Callable[[], Awaitable[None]]) -> Callable[[bool], None]:
+    @pytest.mark.parametrize("use_uvloop", [False, True], ids=["asyncio", "uvloop"])
+    @wraps(scenario, assigned=("__name__", "__doc__"))
+    def test(use_uvloop: bool) -> None:
+        anyio.run(scenario, backend_options={"use_uvloop": use_uvloop})
+
+    del test.__wrapped__
+    return test
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir())) if sys.platform == "linux" else 0
+
+
+async def is_closed(stream: Stream) -> bytes:
+    """All that came before the end, be it a reset."""
+    found = b""
+    with anyio.fail_after(SECONDS), suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+        while True:
+            found += await stream.receive(MIB)
+    return found
+
+
+async def trickle(stream: Stream, text: bytes) -> None:
+    """A byte at a time, for ever."""
+    with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+        while True:
+            await stream.send(text)
+            await anyio.sleep(SOON / 10)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    with anyio.fail_after(SECONDS):
+        while not true():
+            await anyio.sleep(0.01)
+
+
+# deadlines
+
+
+@on_both_loops
+async def test_who_says_nothing_is_closed_without_a_word():
+    async with standing(**QUICK) as door:
+        assert await door.said() == b""
+        (cut,) = door.seen.of(ConnectionCut)
+        assert cut.why == "silent"
+
+
+@on_both_loops
+async def test_a_header_block_has_its_deadline_however_often_a_byte_of_it_comes():
+    async with (
+        standing(**QUICK) as door,
+        door.connected() as stream,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(trickle, stream, b"G")
+        text = await is_closed(stream)
+        tasks.cancel_scope.cancel()
+
+        assert text == b"" or statuses(text) in ([400], [408])
+
+
+@on_both_loops
+async def test_who_does_not_end_a_header_block_is_told_so():
+    async with standing(**QUICK) as door:
+        text = await door.said(b"GET /echo HTTP/1.1\r\nHost: a\r\n")
+
+        assert statuses(text) == [408]
+        error = msgspec.json.decode(text.partition(b"\r\n\r\n")[2])["error"]
+        assert (error["code"], error["retryable"]) == ("REQUEST_TIMEOUT", True)
+
+
+@on_both_loops
+async def test_the_second_header_block_of_a_connection_has_a_deadline_of_its_own():
+    async with standing(header_seconds=SOON) as door:
+        text = await door.said(get(), b"GET /canary HTTP/1.1\r\n")
+        behind = await door.said(get() + b"GET /canary HTTP/1.1\r\n")
+
+        assert statuses(text) == statuses(behind) == [200, 408]
+        assert door.app.asked == ["/echo", "/echo"]
+
+
+@on_both_loops
+async def test_an_idle_connection_is_closed_and_that_is_nobodys_fault():
+    async with standing(idle_seconds=SOON) as door:
+        text = await door.said(get())
+
+        assert statuses(text) == [200]
+        assert door.seen == []
+
+
+@on_both_loops
+async def test_a_request_that_takes_longer_than_a_header_block_may_is_left_alone():
+    async with standing(**QUICK) as door, door.connected() as stream:
+        await stream.send(post("Content-Length: 5"))
+        await anyio.sleep(3 * SOON)
+        await stream.send(b"hello")
+
+        assert echoed(await one(stream))[0] == "hello"
+
+
+@on_both_loops
+async def test_who_reads_no_answer_is_cut_off():
+    async with standing(slow_seconds=SOON) as door, door.connected() as stream:
+        await stream.send(get("/large"))
+        await door.seen.wait_for(ConnectionCut)
+
+        assert door.seen.of(ConnectionCut)[0].why == "not_read"
+
+
+@on_both_loops
+async def test_who_reads_no_answer_is_cut_off_while_the_connection_is_closed_too():
+    async with standing(slow_seconds=SOON) as door, door.connected() as stream:
+        await stream.send(get("/large", "Connection: close"))
+        await door.seen.wait_for(ConnectionCut)
+
+        assert door.seen.of(ConnectionCut)[0].why == "not_read"
+
+
+@on_both_loops
+async def test_who_reads_slowly_is_left_alone():
+    async with standing(slow_seconds=SOON) as door, door.connected() as stream:
+        await stream.send(get("/large", "Connection: close"))
+        found = 0
+        with suppress(anyio.EndOfStream):
+            while True:
+                found += len(await stream.receive(MIB))
+                await anyio.sleep(SOON / 20)
+
+        assert found > 16 * MIB
+        assert door.seen == []
+
+
+# ends
+
+
+@on_both_loops
+async def test_who_is_answered_early_reads_that_while_sending_at_full_speed():
+    """However much it would be: a little of it is dropped, and then the connection is gone."""
+    async with standing() as door, door.connected() as stream, anyio.create_task_group() as tasks:
+
+        async def flood() -> None:
+            with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+                await stream.send(post(f"Content-Length: {4096 * MIB}", path="/early"))
+                while True:
+                    await stream.send(bytes(64 * KIB))
+
+        tasks.start_soon(flood)
+        answer = await one(stream)
+        await is_closed(stream)
+
+        assert answer == b"no"
+
+
+@on_both_loops
+async def test_who_is_answered_early_and_trickles_is_closed():
+    async with standing() as door, door.connected() as stream, anyio.create_task_group() as tasks:
+        await stream.send(post("Content-Length: 9999", path="/early"))
+        answer = await one(stream)
+        tasks.start_soon(trickle, stream, b"x")
+        await is_closed(stream)
+        await until(lambda: not door.connections())
+        tasks.cancel_scope.cancel()
+
+        assert answer == b"no"
+
+
+@on_both_loops
+async def test_a_request_that_is_answered_before_it_was_read_is_the_last():
+    """Also where the application says nothing of closing."""
+    async with standing() as door:
+        text = await door.said(post("Content-Length: 99", path="/unread") + b"x" + CANARY)
+
+        assert statuses(text) == [200]
+        assert door.app.asked == ["/unread"]
+
+
+@on_both_loops
+async def test_who_asks_before_he_sends_and_is_refused_is_closed_at_once():
+    async with standing() as door:
+        text = await door.said(post("Expect: 100-continue", "Content-Length: 5", path="/early"))
+
+        assert statuses(text) == [401]
+        await until(lambda: not door.connections())
+
+
+@on_both_loops
+async def test_a_bad_request_is_answered_while_megabytes_come_behind_it():
+    async with standing() as door, door.connected() as stream, anyio.create_task_group() as tasks:
+
+        async def flood() -> None:
+            with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+                await stream.send(chunks(HELLO + b"zz\r\n"))
+                while True:
+                    await stream.send(CANARY * 999)
+
+        tasks.start_soon(flood)
+        text = await is_closed(stream)
+
+        assert statuses(text) == [400]
+        assert door.app.asked in ([], ["/echo"])
+
+
+# many
+
+
+async def nothing(_stream: Stream) -> None: ...
+
+
+async def part_of_a_header_block(stream: Stream) -> None:
+    with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+        await stream.send(b"GET /echo HTTP/1.1\r\nHost: a\r\n")
+
+
+async def trickled_header_block(stream: Stream) -> None:
+    with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+        for byte in b"GET /echo HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 999:
+            await stream.send(bytes([byte]))
+            await anyio.sleep(SOON / 4)
+
+
+async def a_request(stream: Stream) -> None:
+    with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+        await stream.send(get())
+
+
+async def a_large_request(stream: Stream) -> None:
+    with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+        await stream.send(get("/large"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("use_uvloop", [False, True], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize(
+    "does",
+    [nothing, part_of_a_header_block, trickled_header_block, a_request, a_large_request],
+)
+def test_three_hundred_slow_ones_are_closed_and_their_descriptors_come_back(use_uvloop, does):
+    async def scenario() -> None:
+        async with standing(**QUICK) as door:
+            await door.said(get("/echo", "Connection: close"))  # what a loop opens once stays
+            before = descriptors()
+            streams = [await anyio.connect_tcp(HOST, door.port) for _ in range(MANY)]
+            async with anyio.create_task_group() as tasks:
+                for stream in streams:
+                    tasks.start_soon(does, stream)
+                await anyio.wait_all_tasks_blocked()
+                await until(lambda: not door.connections())
+                tasks.cancel_scope.cancel()
+            for stream in streams:
+                await stream.aclose()
+            await until(lambda: descriptors() <= before)
+
+    anyio.run(scenario, backend_options={"use_uvloop": use_uvloop})
+
+
+# too many
+
+
+async def opened(door: Standing, stack: AsyncExitStack, count: int) -> list[Stream]:
+    return [await stack.enter_async_context(door.connected()) for _ in range(count)]
+
+
+@on_both_loops
+async def test_of_too_many_the_one_that_is_idle_for_longest_makes_room():
+    async with standing(connections_max=3) as door, AsyncExitStack() as stack:
+        streams = await opened(door, stack, 3)
+        for stream in streams:
+            await stream.send(get())
+            await one(stream)
+        await streams[0].send(get())  # so that the second is idle for longest
+        await one(streams[0])
+        text = await door.said(get("/new", "Connection: close"))
+        await is_closed(streams[1])
+        await streams[0].send(get())
+        await one(streams[0])
+
+        assert statuses(text) == [200]
+        assert [cut.why for cut in door.seen.of(ConnectionCut)] == ["made_room"]
+
+
+@on_both_loops
+async def test_ten_times_too_many_silent_ones_lock_nobody_out():
+    async with standing(connections_max=30) as door, AsyncExitStack() as stack:
+        await opened(door, stack, MANY)
+        text = await door.said(get("/new", "Connection: close"))
+
+        assert statuses(text) == [200]
+        assert len(door.connections()) <= 30
+
+
+@on_both_loops
+async def test_when_all_are_at_work_the_next_is_told_to_come_again():
+    async with standing(connections_max=3) as door, AsyncExitStack() as stack:
+        streams = await opened(door, stack, 3)
+        for stream in streams:
+            await stream.send(post("Content-Length: 5"))
+        await until(lambda: len(door.app.asked) == 3)
+        text = await door.said(get("/canary"))
+        for stream in streams:
+            await stream.send(b"hello")
+            await one(stream)
+        again = await door.said(get("/again", "Connection: close"))
+
+        assert statuses(text) == [503]
+        head, _, body = text.partition(b"\r\n\r\n")
+        error = msgspec.json.decode(body)["error"]
+        assert (error["code"], error["retryable"]) == ("OVERLOADED", True)
+        assert f"retry-after: {error['retryAfter']}\r\n".encode() in head
+        assert [each.status for each in door.seen.of(ConnectionRefused)] == [503]
+        assert statuses(again) == [200]
+        assert "/canary" not in door.app.asked
+
+
+@on_both_loops
+async def test_whoever_has_gone_leaves_a_place():
+    async with standing(connections_max=2) as door:
+        texts = [await door.said(get("/echo", "Connection: close")) for _ in range(6)]
+
+        assert [statuses(text) for text in texts] == [[200]] * 6
+
+
+@on_both_loops
+async def test_of_very_many_too_many_most_see_only_the_end():
+    async with standing(connections_max=1) as door, AsyncExitStack() as stack:
+        (stream,) = await opened(door, stack, 1)
+        await stream.send(post("Content-Length: 5"))
+        await until(lambda: len(door.app.asked) == 1)
+        others = await opened(door, stack, MANY)
+        texts = [await is_closed(other) for other in others]
+
+        assert {text[:12] for text in texts} <= {b"", b"HTTP/1.1 503"}
+        assert 1 <= sum(map(bool, texts)) < MANY
+        await stream.send(b"hello")
+        assert echoed(await one(stream))[0] == "hello"

@@ -1,0 +1,542 @@
+"""The door over real sockets: one framing, header blocks within their limits, ends that come."""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import anyio
+import anyio.abc
+import msgspec
+import pytest
+from anyio.lowlevel import checkpoint
+from starlette.types import Message, Receive, Scope, Send
+
+from atlas.core.errors import BadRequest
+from atlas.core.events import ConnectionRefused
+from atlas.process import bind
+from atlas.process.door import Rules
+from atlas.process.head import judged
+from atlas.process.refusals import Refusals
+from tests.conftest import Seen
+from tests.test_contract import Prompt
+
+HOST = "127.0.0.1"
+KIB, MIB = 1024, 1024 * 1024
+SECONDS = 20.0  # more than anything here takes
+CANARY = b"GET /canary HTTP/1.1\r\nHost: a\r\n\r\n"
+LARGE = bytes(16 * MIB)  # more than two kernels keep of an answer that nobody reads
+Stream = anyio.abc.SocketStream
+
+
+@dataclass
+class App:
+    """Answers what came; tells of what it was asked, and of requests that were cut off."""
+
+    asked: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    more: anyio.Event = field(default_factory=anyio.Event)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        self.asked.append(path)
+        if path == "/early":
+            await answer(send, b"no", 401, (b"connection", b"close"))
+            return
+        if path == "/unread":
+            await answer(send, b"well")
+            return
+        if path == "/large":
+            await answer(send, LARGE)
+            return
+        if path == "/half":
+            await send(start(200, (b"content-length", b"9")))
+            await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        body = b""
+        while (message := await receive()).get("more_body"):
+            body += message["body"]
+        if message["type"] == "http.disconnect":
+            self.gone.append(path)
+            self.more.set()
+        body += message.get("body", b"")
+        headers = [[name.decode(), value.decode("latin-1")] for name, value in scope["headers"]]
+        await answer(send, msgspec.json.encode([body.decode("latin-1"), headers]))
+
+    async def is_cut_off(self) -> None:
+        with anyio.fail_after(SECONDS):
+            await self.more.wait()
+
+
+def start(status: int, *headers: tuple[bytes, bytes]) -> Message:
+    return {"type": "http.response.start", "status": status, "headers": list(headers)}
+
+
+async def answer(send: Send, body: bytes, status: int = 200, *more: tuple[bytes, bytes]) -> None:
+    await send(start(status, (b"content-length", str(len(body)).encode()), *more))
+    await send({"type": "http.response.body", "body": body})
+
+
+@dataclass
+class Standing:
+    """A listener, and what has happened at its door."""
+
+    port: int
+    app: App
+    seen: Seen
+    listener: Prompt
+
+    def connections(self) -> list[object]:
+        return list(self.listener.server_state.connections)
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[Stream]:
+        async with await anyio.connect_tcp(HOST, self.port) as stream:
+            yield stream
+
+    async def said(self, *pieces: bytes) -> bytes:
+        """All that is answered, until the connection is closed."""
+        async with self.connected() as stream:
+            for piece in pieces:
+                await stream.send(piece)
+                await arrived()
+            return await rest(stream)
+
+
+@asynccontextmanager
+async def standing(**rules: Any) -> AsyncIterator[Standing]:
+    seen, app = Seen(), App()
+    with bind(HOST, 0) as bound:
+        port = bound.getsockname()[1]
+        async with anyio.create_task_group() as tasks:
+            listener = Prompt(app, bound, Rules(**rules), Refusals(watch=seen.watch))
+            tasks.start_soon(listener.listen)
+            try:
+                yield Standing(port, app, seen, listener)
+            finally:
+                listener.should_exit = True
+
+
+async def arrived() -> None:
+    """The server has its turn: it is in this loop."""
+    for _ in range(4):
+        await checkpoint()
+
+
+async def rest(stream: Stream) -> bytes:
+    """What comes until the other side closes; a reset is no such end."""
+    found = b""
+    with anyio.fail_after(SECONDS):
+        while True:
+            try:
+                found += await stream.receive(MIB)
+            except anyio.EndOfStream:
+                return found
+
+
+async def one(stream: Stream) -> bytes:
+    """One answer with a Content-Length; its body."""
+    found = b""
+    with anyio.fail_after(SECONDS):
+        while b"\r\n\r\n" not in found:
+            found += await stream.receive()
+        head, _, body = found.partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head)
+        assert length
+        while len(body) < int(length[1]):
+            body += await stream.receive()
+    return body
+
+
+def statuses(text: bytes) -> list[int]:
+    return [int(each) for each in re.findall(rb"HTTP/1\.1 (\d{3}) [A-Z]", text)]
+
+
+def get(path: str = "/echo", *fields: str) -> bytes:
+    return "\r\n".join([f"GET {path} HTTP/1.1", "Host: a", *fields, "", ""]).encode()
+
+
+def post(*fields: str, body: bytes = b"", path: str = "/echo") -> bytes:
+    head = "\r\n".join([f"POST {path} HTTP/1.1", "Host: a", *fields, "", ""])
+    return head.encode("latin-1") + body
+
+
+def chunks(body: bytes) -> bytes:
+    return post("Transfer-Encoding: chunked", body=body)
+
+
+LAST = b"0\r\n\r\n"
+HELLO = b"5\r\nhello\r\n"
+
+SMUGGLED = {
+    # one host
+    "no host": b"GET /echo HTTP/1.1\r\n\r\n",
+    "two hosts": get("/echo", "Host: b"),
+    "two equal hosts": get("/echo", "host: a"),
+    "an empty host": b"GET /echo HTTP/1.1\r\nHost: \r\n\r\n",
+    "a host with a space": b"GET /echo HTTP/1.1\r\nHost: a b\r\n\r\n",
+    "a host with a slash": b"GET /echo HTTP/1.1\r\nHost: a/b\r\n\r\n",
+    "a host with an at": b"GET /echo HTTP/1.1\r\nHost: a@b\r\n\r\n",
+    "a host beyond ASCII": b"GET /echo HTTP/1.1\r\nHost: \xc3\xa4\r\n\r\n",
+    "two hosts in HTTP/1.0": b"GET /echo HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n",
+    # one framing
+    "a length and chunks": post("Content-Length: 5", "Transfer-Encoding: chunked", body=LAST),
+    "chunks and a length": post("Transfer-Encoding: chunked", "Content-Length: 5", body=LAST),
+    "two lengths": post("Content-Length: 5", "Content-Length: 6", body=b"hello"),
+    "two equal lengths": post("Content-Length: 5", "content-length: 5", body=b"hello"),
+    "a list of lengths": post("Content-Length: 5, 5", body=b"hello"),
+    "a length with a sign": post("Content-Length: +5", body=b"hello"),
+    "a length below zero": post("Content-Length: -5", body=b"hello"),
+    "a length in hex": post("Content-Length: 0x5", body=b"hello"),
+    "a length with an underscore": post("Content-Length: 0_5", body=b"hello"),
+    "a length with a space": post("Content-Length: 5 5", body=b"hello"),
+    "a length with a point": post("Content-Length: 5.0", body=b"hello"),
+    "an empty length": post("Content-Length: ", body=b"hello"),
+    "a length of 20 digits": post("Content-Length: 00000000000000000005", body=b"hello"),
+    "a length beyond 64 bits": post("Content-Length: 99999999999999999999", body=b"hello"),
+    "identity": post("Transfer-Encoding: identity", body=b"hello"),
+    "gzip, chunked": post("Transfer-Encoding: gzip, chunked", body=LAST),
+    "chunked, identity": post("Transfer-Encoding: chunked, identity", body=LAST),
+    "chunked twice": post("Transfer-Encoding: chunked, chunked", body=LAST),
+    "two encodings": post("Transfer-Encoding: chunked", "Transfer-Encoding: chunked", body=LAST),
+    "an encoding hidden behind": post(
+        "Transfer-Encoding: chunked", "Transfer-Encoding: x", body=LAST
+    ),
+    "xchunked": post("Transfer-Encoding: xchunked", body=LAST),
+    "chunked with a parameter": post("Transfer-Encoding: chunked;q=1", body=LAST),
+    "chunked in quotes": post('Transfer-Encoding: "chunked"', body=LAST),
+    "an empty encoding": post("Transfer-Encoding: ", body=LAST),
+    "a vertical tab before chunked": post("Transfer-Encoding: \x0bchunked", body=LAST),
+    "chunks in HTTP/1.0": b"POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n" + LAST,
+    # lines
+    "bare LF": b"GET /echo HTTP/1.1\nHost: a\n\n",
+    "bare LF in one line": b"GET /echo HTTP/1.1\r\nHost: a\nX: b\r\n\r\n",
+    "bare LF at the end": b"GET /echo HTTP/1.1\r\nHost: a\r\n\n",
+    "bare CR in a value": b"GET /echo HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n",
+    "CR CR LF": b"GET /echo HTTP/1.1\r\r\nHost: a\r\n\r\n",
+    "a folded line": get("/echo", "X: a\r\n b"),
+    "a first line that is folded": b"GET /echo HTTP/1.1\r\n Host: a\r\n\r\n",
+    "a space before the colon": post("Content-Length : 5", body=b"hello"),
+    "a tab before the colon": post("Transfer-Encoding\t: chunked", body=LAST),
+    "no colon": get("/echo", "X"),
+    "no name": get("/echo", ": a"),
+    "a name with a parenthesis": get("/echo", "X(a): b"),
+    "a name beyond ASCII": get("/echo", "Ä: b"),
+    "NUL in a name": get("/echo", "X\x00: b"),
+    "NUL in a value": get("/echo", "X: a\x00b"),
+    "a control character in a value": get("/echo", "X: a\x01b"),
+    "DEL in a value": get("/echo", "X: a\x7fb"),
+    # the request line
+    "HTTP/0.9": b"GET /echo\r\n\r\n",
+    "HTTP/2.0": b"GET /echo HTTP/2.0\r\nHost: a\r\n\r\n",
+    "HTTP/1.2": b"GET /echo HTTP/1.2\r\nHost: a\r\n\r\n",
+    "the preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "RTSP": b"DESCRIBE /echo RTSP/1.0\r\n\r\n",
+    "ICE": b"SOURCE /echo ICE/1.0\r\n\r\n",
+    "two spaces": b"GET  /echo HTTP/1.1\r\nHost: a\r\n\r\n",
+    "two spaces before the version": b"GET /echo  HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a space behind the version": b"GET /echo HTTP/1.1 \r\nHost: a\r\n\r\n",
+    "a space in the target": b"GET /e cho HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a tab": b"GET\t/echo HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a control character in the target": b"GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a target beyond ASCII": b"GET /\xc3\xa4 HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a method in lower case": b"get /echo HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a method of nobody": b"BREW /echo HTTP/1.1\r\nHost: a\r\n\r\n",
+    "CONNECT": b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n",
+    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    "line feeds before it": b"\n\n" + get(),
+    # chunks
+    "a size that is none": chunks(b"g\r\nhello\r\n" + LAST),
+    "a size with 0x": chunks(b"0x5\r\nhello\r\n" + LAST),
+    "a size with a sign": chunks(b"+5\r\nhello\r\n" + LAST),
+    "a size below zero": chunks(b"-5\r\nhello\r\n" + LAST),
+    "a space before a size": chunks(b" 5\r\nhello\r\n" + LAST),
+    "a space behind a size": chunks(b"5 \r\nhello\r\n" + LAST),
+    "no size": chunks(b"\r\nhello\r\n" + LAST),
+    "a size beyond 64 bits": chunks(b"fffffffffffffffff\r\nhello\r\n" + LAST),
+    "bare LF behind a size": chunks(b"5\nhello\r\n" + LAST),
+    "bare LF behind a chunk": chunks(b"5\r\nhello\n" + LAST),
+    "bare LF behind the last size": chunks(HELLO + b"0\n\n"),
+    "a chunk longer than its size": chunks(b"4\r\nhello\r\n" + LAST),
+    "a chunk shorter than its size": chunks(b"6\r\nhello\r\n" + LAST),
+    "bare LF in an extension": chunks(b"5;a\nhello\r\n" + LAST),
+    "a control character in an extension": chunks(b"5;a\x01\r\nhello\r\n" + LAST),
+    "an extension of 20 KiB": chunks(b"5;a=" + b"x" * 20 * KIB + b"\r\nhello\r\n" + LAST),
+    "extensions of 20 KiB": chunks((b"1;" + b"x" * 400 + b"\r\nh\r\n") * 50 + LAST),
+    "a length as trailer": chunks(HELLO + b"0\r\nContent-Length: 5\r\n\r\n"),
+    "an encoding as trailer": chunks(HELLO + b"0\r\nTransfer-Encoding: chunked\r\n\r\n"),
+    "a folded trailer": chunks(HELLO + b"0\r\nX: a\r\n b\r\n\r\n"),
+    "trailers of 20 KiB": chunks(HELLO + b"0\r\nX: " + b"x" * 20 * KIB + b"\r\n\r\n"),
+    "many trailers": chunks(HELLO + b"0\r\n" + b"X: y\r\n" * 4_000 + b"\r\n"),
+    # too much
+    "a value of 20 KiB": get("/echo", "X: " + "x" * 20 * KIB),
+    "a name of 20 KiB": get("/echo", "x" * 20 * KIB + ": x"),
+    "a target of 20 KiB": get("/" + "x" * 20 * KIB),
+    "a method of 20 KiB": b"X" * 20 * KIB,
+    "many headers": get("/echo", *["X: y"] * 4_000),
+    "empty lines without end": b"\r\n" * 20 * KIB,
+}
+
+
+def is_refused(text: bytes, app: App) -> bool:
+    """One answer, in the shape of the contract; and nothing behind it was served."""
+    head, _, body = text.partition(b"\r\n\r\n")
+    (status,) = statuses(text)
+    headers = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:])
+    error = msgspec.json.decode(body)["error"]
+    codes = {400: "BAD_REQUEST", 431: "HEADERS_TOO_LARGE"}
+    assert error["code"] == codes[status]
+    assert error["message"]
+    assert error["retryable"] is False
+    assert error["correlationId"] == headers[b"x-correlation-id"].decode()
+    assert datetime.fromisoformat(error["timestamp"])
+    assert headers[b"content-type"] == b"application/json"
+    assert headers[b"connection"] == b"close"
+    return "/canary" not in app.asked
+
+
+smuggled = pytest.mark.parametrize("request_", SMUGGLED.values(), ids=SMUGGLED)
+
+
+@smuggled
+async def test_what_could_be_read_in_two_ways_is_answered_once_and_nothing_behind_it(request_):
+    async with standing() as door:
+        text = await door.said(request_ + CANARY)
+
+        assert is_refused(text, door.app)
+        assert door.seen.count_of(ConnectionRefused) == 1
+
+
+@pytest.mark.slow
+@smuggled
+@pytest.mark.parametrize("size", [3, 7])
+async def test_it_does_not_matter_in_which_pieces_it_comes(request_, size):
+    some = 40 * size
+    pieces = [request_[at : at + size] for at in range(0, min(len(request_), some), size)]
+    async with standing() as door:
+        text = await door.said(*pieces, request_[some:] + CANARY)
+
+        assert is_refused(text, door.app)
+
+
+@smuggled
+async def test_behind_a_good_request_it_is_answered_in_its_turn(request_):
+    async with standing() as door:
+        text = await door.said(get("/first") + request_ + CANARY)
+
+        first, _, second = text.partition(b"HTTP/1.1 4")
+        assert statuses(first) == [200]
+        assert is_refused(b"HTTP/1.1 4" + second, door.app)
+
+
+TWO = {
+    "lengths": [(b"content-length", b"5")] * 2,
+    "encodings": [(b"transfer-encoding", b"chunked")] * 2,
+    "framings": [(b"content-length", b"5"), (b"transfer-encoding", b"chunked")],
+    "hosts": [(b"host", b"a")],
+}
+
+
+@pytest.mark.parametrize("fields", TWO.values(), ids=TWO)
+def test_two_are_too_many_whatever_the_parser_says_to_them(fields):
+    with pytest.raises(BadRequest):
+        judged(post(), b"POST", [(b"host", b"a"), *fields])
+
+
+BROKEN = chunks(HELLO)
+
+
+async def test_an_application_that_reads_a_body_sees_it_break():
+    async with standing() as door, door.connected() as stream:
+        await stream.send(BROKEN)
+        await arrived()
+        await stream.send(b"zz\r\n" + CANARY)
+        text = await rest(stream)
+        await door.app.is_cut_off()
+
+        assert door.connections()  # it did not have to wait for its end
+        assert is_refused(text, door.app)
+        assert door.app.gone == ["/echo"]
+
+
+async def test_in_the_middle_of_an_answer_no_other_is_begun():
+    async with standing() as door, door.connected() as stream:
+        await stream.send(post("Transfer-Encoding: chunked", body=HELLO, path="/half"))
+        begun = await stream.receive()
+        await stream.send(b"zz\r\n" + CANARY)
+        text = begun + await rest(stream)
+
+        assert statuses(text) == [200]
+        assert text.endswith(b"half")
+        assert door.app.asked == ["/half"]
+
+
+# what is good
+
+
+def echoed(body: bytes) -> tuple[str, list[list[str]]]:
+    text, headers = msgspec.json.decode(body)
+    return text, headers
+
+
+GOOD = {
+    "a length": (post("Content-Length: 5", body=b"hello"), "hello"),
+    "a length of 19 digits": (post(f"Content-Length: {5:019}", body=b"hello"), "hello"),
+    "no body": (post("Content-Length: 0"), ""),
+    "no framing": (post(), ""),
+    "chunks": (chunks(HELLO + HELLO + LAST), "hellohello"),
+    "chunks, written large": (post("transfer-encoding: CHUNKED", body=HELLO + LAST), "hello"),
+    "chunks with extensions": (chunks(b'5;a=b;c="d"\r\nhello\r\n' + LAST), "hello"),
+    "chunks with zeros": (chunks(b"0000005\r\nhello\r\n" + LAST), "hello"),
+    "a chunk of 40 KiB": (chunks(b"a000\r\n" + b"x" * 40 * KIB + b"\r\n" + LAST), "x" * 40 * KIB),
+    "chunks of a byte": (chunks(b"1\r\nx\r\n" * 9_000 + LAST), "x" * 9_000),
+    "chunks of empty lines": (chunks(b"8\r\n\r\n\r\n\r\n\r\n\r\n" * 99 + LAST), "\r\n\r\n" * 198),
+    "trailers": (chunks(HELLO + b"0\r\nX: y\r\nZ: w\r\n\r\n"), "hello"),
+    "trailers of 15 KiB": (chunks(HELLO + b"0\r\nX: " + b"x" * 15 * KIB + b"\r\n\r\n"), "hello"),
+    "an upgrade to HTTP/2": (
+        post(
+            "Connection: Upgrade, HTTP2-Settings",
+            "Upgrade: h2c",
+            "Content-Length: 5",
+            body=b"hello",
+        ),
+        "hello",
+    ),
+    "an upgrade to a web socket": (
+        post("upgrade: websocket", "connection: upgrade", "Content-Length: 5", body=b"hello"),
+        "hello",
+    ),
+    "an upgrade of chunks": (
+        post("Connection: upgrade", "Upgrade: x", "Transfer-Encoding: chunked", body=HELLO + LAST),
+        "hello",
+    ),
+    "a body that looks like a request": (
+        post(f"Content-Length: {len(CANARY)}", body=CANARY),
+        CANARY.decode(),
+    ),
+    "a header block of 15.9 KiB": (get("/echo", "X: " + "x" * (16 * KIB - 100)), ""),
+    "an absolute target": (b"GET http://b.test/echo HTTP/1.1\r\nHost: a\r\n\r\n", ""),
+    "a host with a port": (b"GET /echo HTTP/1.1\r\nHost: atlas.test:8080\r\n\r\n", ""),
+    "a host of IPv6": (b"GET /echo HTTP/1.1\r\nHOST: [::1]:8080\r\n\r\n", ""),
+    "an empty line before it": (b"\r\n" + get(), ""),
+    "three empty lines before it": (b"\r\n\r\n\r\n" + get(), ""),
+}
+
+good = pytest.mark.parametrize(("request_", "body"), GOOD.values(), ids=GOOD)
+
+
+@good
+async def test_a_good_request_is_served_and_so_is_the_next_on_its_connection(request_, body):
+    async with standing() as door, door.connected() as stream:
+        await stream.send(request_)
+        first = echoed(await one(stream))
+        await stream.send(get("/next"))
+        await one(stream)
+
+        assert first[0] == body
+        assert door.app.asked == ["/echo", "/next"]
+        assert door.seen == []
+
+
+@good
+async def test_a_good_request_may_come_byte_by_byte_and_with_others_behind_it(request_, body):
+    async with standing() as door, door.connected() as stream:
+        for at in range(min(len(request_), 250)):
+            await stream.send(request_[at : at + 1])
+            await arrived()
+        await stream.send(request_[250:] + get("/next") + get("/last", "Connection: close"))
+        text = await rest(stream)
+
+        assert statuses(text) == [200, 200, 200]
+        assert door.app.asked == ["/echo", "/next", "/last"]
+
+
+async def test_what_is_behind_a_request_is_served_in_its_order_however_much_it_is():
+    many = b"".join(get(f"/{number}") for number in range(2_000)) + get("/", "Connection: close")
+    async with standing() as door:
+        text = await door.said(many)
+
+        assert statuses(text) == [200] * 2_001
+        assert door.app.asked == [*(f"/{number}" for number in range(2_000)), "/"]
+
+
+async def test_a_trailer_is_no_header():
+    request = chunks(HELLO + b"0\r\nAuthorization: Bearer x\r\nHost: b\r\n\r\n")
+    async with standing() as door, door.connected() as stream:
+        await stream.send(request)
+        _, headers = echoed(await one(stream))
+
+        assert headers == [["host", "a"], ["transfer-encoding", "chunked"]]
+
+
+async def test_an_upgrade_is_not_for_the_application():
+    async with standing() as door, door.connected() as stream:
+        await stream.send(get("/echo", "Upgrade: h2c", "Connection: upgrade", "X: y"))
+        _, headers = echoed(await one(stream))
+
+        assert headers == [["host", "a"], ["connection", "upgrade"], ["x", "y"]]
+
+
+async def test_names_come_in_any_case_and_values_beyond_ascii():
+    async with standing() as door, door.connected() as stream:
+        await stream.send("GET /echo HTTP/1.1\r\nhOsT: a\r\nAtlas-Device: Zoë\r\n\r\n".encode())
+        _, headers = echoed(await one(stream))
+
+        assert headers[1] == ["atlas-device", "Zoë".encode().decode("latin-1")]
+
+
+@pytest.mark.parametrize("host", ["", "Host: a\r\n"], ids=["without", "with"])
+async def test_http_1_0_needs_no_host_and_is_closed(host):
+    async with standing() as door:
+        text = await door.said(f"GET /echo HTTP/1.0\r\n{host}\r\n".encode())
+
+        assert statuses(text) == [200]
+
+
+async def test_who_asks_before_he_sends_is_told_to():
+    async with standing() as door, door.connected() as stream:
+        await stream.send(post("Expect: 100-continue", "Content-Length: 5"))
+        assert await stream.receive() == b"HTTP/1.1 100 Continue\r\n\r\n"
+        await stream.send(b"hello")
+
+        assert echoed(await one(stream))[0] == "hello"
+
+
+# header blocks
+
+
+@pytest.mark.parametrize("surplus", [0, 1])
+async def test_a_header_block_is_counted_to_the_byte(surplus):
+    at_first = get("/echo", "X: ")
+    exact = get("/echo", "X: " + "x" * (2 * KIB - len(at_first) + surplus))
+    garbage = exact + b"GARBAGE\r\n\r\n"
+    async with standing(header_bytes_max=2 * KIB, idle_seconds=0.2) as door:
+        alone = await door.said(exact)
+        first = await door.said(garbage)
+        behind = await door.said(post("Content-Length: 5", body=b"hello") + garbage)
+        chunked = await door.said(chunks(HELLO + LAST) + garbage)
+
+        expected = 431 if surplus else 200
+        assert statuses(alone) == [expected]
+        assert statuses(first)[0] == expected
+        assert statuses(behind)[:2] == [200, expected]
+        assert statuses(chunked)[:2] == [200, expected]
+
+
+async def test_a_header_block_of_many_megabytes_is_not_taken():
+    sent = 0
+    async with standing() as door, door.connected() as stream:
+        await stream.send(b"GET /echo HTTP/1.1\r\nHost: a\r\nX: ")
+        try:
+            with anyio.fail_after(SECONDS):
+                while sent < 64 * MIB:
+                    await stream.send(b"x" * 64 * KIB)
+                    sent += 64 * KIB
+        except anyio.BrokenResourceError:
+            pass
+
+        assert sent < 64 * MIB
+        assert door.app.asked == []
+        (refused,) = door.seen.of(ConnectionRefused)
+        assert (refused.status, refused.code) == (431, "HEADERS_TOO_LARGE")
