@@ -149,7 +149,7 @@ def one_receipt() -> Json:
         "responses": {
             "200": answer("How the export stands, or each part of a stream.", *ONE_OR_PARTS),
             "404": answer("You have no such receipt.", wire.ErrorReply),
-            **refusals("401", "403", "500", "503"),
+            **refusals("401", "403", "429", "500", "503"),
         },
     }
 
@@ -165,7 +165,7 @@ def many_receipts() -> Json:
         ],
         "responses": {
             "200": answer("Your receipts, newest first.", wire.ReceiptsReply),
-            **refusals("400", "401", "403", "500", "503"),
+            **refusals("400", "401", "403", "429", "500", "503"),
         },
     }
 
