@@ -59,8 +59,7 @@ class Outlet(asyncio.Transport):
             self._transport.write_eof()
             self._look_in(min(LINGER_SECONDS, self._slow_seconds))
         else:
-            self._transport.close()
-            self._look_in(self._slow_seconds)
+            self._transport.close()  # whoever has not taken all of it is looked after already
 
     def drop(self, count: int) -> None:
         """So many bytes have come that nobody will read."""
