@@ -90,7 +90,7 @@ async def test_the_same_stream_adds_nothing_and_that_of_another_device_does(life
 
 
 async def test_a_part_without_a_good_line_is_rejected_line_by_line_and_the_others_are_not(life):
-    rubbish = (b"." * 700_000 + b"\n") * 6
+    rubbish = lines(*"uvwxyz", size=700_001).replace(b"{", b".")
     async with atlas(life) as url:
         balance = await streamed(url, [lines(*"abcdef"), rubbish, b"{}\n"])
 
