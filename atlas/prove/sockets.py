@@ -6,8 +6,8 @@ answer came, and whether the connection was closed behind it.
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from atlas.prove.phones import ANSWER_SECONDS, Answer
@@ -68,15 +68,11 @@ class Socket:
         body = await self.reader.readexactly(int(headers.get("content-length", "0")))
         return Heard(int(first.split()[1]), headers, body)
 
-    async def is_closed(self, seconds: float) -> bool:
-        """Whether the other side ends it within so many seconds; what it says first is dropped."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                with suppress(OSError):
-                    while await self.reader.read(HEAD_BYTES_MAX):
-                        pass
-                return True
-        return False
+    async def is_closed(self) -> None:
+        """Wait until the other side ends it; what it says first is dropped."""
+        with suppress(OSError):
+            while await self.reader.read(HEAD_BYTES_MAX):
+                pass
 
     def close(self) -> None:
         self.writer.transport.abort()
@@ -92,6 +88,15 @@ class Sockets:
 
     async def open(self) -> Socket:
         return Socket(*await asyncio.open_connection(self.host, self.port, limit=HEAD_BYTES_MAX))
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[Socket]:
+        """Of its own, and closed at the end."""
+        socket = await self.open()
+        try:
+            yield socket
+        finally:
+            socket.close()
 
     def head(self, path: str, token: str, body: Body, **headers: str) -> bytes:
         """Of a request with this body. The headers are named as Python would."""

@@ -97,20 +97,20 @@ def closed(took: Mapping[str, list[float]], deadline: float) -> str:
 
 async def says_nothing(sockets: Sockets, _token: str, _pause: float) -> None:
     """Until it is closed, as all of them."""
-    slow = await sockets.open()
-    await slow.is_closed(math.inf)
+    async with sockets.one() as slow:
+        await slow.is_closed()
 
 
 async def trickles_headers(sockets: Sockets, _token: str, pause: float) -> None:
-    slow = await sockets.open()
-    slow.writer.write(b"GET /health HTTP/1.1\r\nHost: atlas\r\nX-Slow: ")
-    await trickle(slow, pause)
+    async with sockets.one() as slow:
+        slow.writer.write(b"GET /health HTTP/1.1\r\nHost: atlas\r\nX-Slow: ")
+        await trickle(slow, pause)
 
 
 async def trickles_a_body(sockets: Sockets, token: str, pause: float) -> None:
-    slow = await sockets.open()
-    slow.writer.write(sockets.head(EXPORT, token, bytes(LARGE_HEADER_BYTES)))
-    await trickle(slow, pause)
+    async with sockets.one() as slow:
+        slow.writer.write(sockets.head(EXPORT, token, bytes(LARGE_HEADER_BYTES)))
+        await trickle(slow, pause)
 
 
 async def trickle(slow: Socket, pause: float) -> None:
@@ -121,9 +121,8 @@ async def trickle(slow: Socket, pause: float) -> None:
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(write)
-        await slow.is_closed(math.inf)
+        await slow.is_closed()
         tasks.cancel_scope.cancel()
-    slow.close()
 
 
 async def reads_nothing(sockets: Sockets, _token: str, pause: float) -> None:
@@ -188,9 +187,9 @@ async def smuggling(bench: Bench) -> None:
 
 async def probed(sockets: Sockets, request: bytes, cut: int) -> list[int]:
     """The statuses of all that is answered until the connection is closed; none if it is not."""
-    probe, heard = await sockets.open(), b""
+    heard = b""
     try:
-        async with asyncio.timeout(PROBE_SECONDS):
+        async with asyncio.timeout(PROBE_SECONDS), sockets.one() as probe:
             with suppress(OSError):
                 for piece in (request[:cut], request[cut:]):
                     probe.writer.write(piece)
@@ -199,6 +198,4 @@ async def probed(sockets: Sockets, request: bytes, cut: int) -> list[int]:
                     heard += more
     except TimeoutError:
         return []
-    finally:
-        probe.close()
     return [int(status) for status in STATUS.findall(heard)]
