@@ -625,17 +625,3 @@ async def test_what_a_lost_connection_held_is_given_back(life):
         for _ in range(5):
             await flow.send("POST", f"{ROOM}/export", "token-of-ada", [b"{" * 200, GONE])
         assert (await flow.post(an_export(b'{"uuid":"%s"}' % (b"b" * 2_000)))).status == 200
-
-
-@pytest.mark.parametrize(("expect", "is_dropped"), [("100-continue", False), ("", True)])
-async def test_who_asks_before_he_sends_is_not_waited_for_when_he_is_refused(
-    life, expect, is_dropped
-):
-    pieces = iter([b"{", b"}"])
-    async with life.running() as flow:
-        headers = {"expect": expect, "content_length": "2"}
-        answer = await flow.send("POST", f"{ROOM}/export", None, pieces, **headers)
-
-    assert answer.status == 401
-    assert answer.headers["connection"] == "close"
-    assert list(pieces) == ([] if is_dropped else [b"}"])

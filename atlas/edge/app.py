@@ -1,4 +1,4 @@
-"""The public listener: its routes behind one door."""
+"""The public listener: its routes behind one entrance."""
 
 import re
 import time
@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import anyio
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -43,9 +42,6 @@ FOR_ONE = {  # who asked: a receipt names its user, and no cache on the way shou
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
 }
-
-DROP_BYTES_MAX = 1024 * 1024
-DROP_SECONDS_MAX = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +102,7 @@ def public(
         exception_handlers=errors.handlers(),
     )
     app.router.redirect_slashes = False
-    return Door(app, Templates(routes), watch, sample)
+    return Entrance(app, Templates(routes), watch, sample)
 
 
 class Templates:
@@ -122,7 +118,7 @@ class Templates:
         return next((route.path for route in self._others if route.path_regex.match(path)), "none")
 
 
-class Door:
+class Entrance:
     """Gives every request a correlation id, closes behind whoever was answered early, and tells."""
 
     def __init__(self, app: ASGIApp, templates: Templates, watch: Watch, sample: Sample) -> None:
@@ -155,11 +151,9 @@ class Door:
         given = Headers(scope=scope).get("x-correlation-id", "")
         scope["correlation_id"] = given if CORRELATION_ID.fullmatch(given) else str(uuid.uuid4())
         is_read = not has_body(Headers(scope=scope))
-        is_coming = Headers(scope=scope).get("expect", "").lower() != "100-continue"
 
         async def watched() -> Message:
-            nonlocal is_read, is_coming
-            is_coming = True  # for the server tells whoever waits for that to go on
+            nonlocal is_read
             message = await receive()
             is_read = is_read or not message.get("more_body", False)
             return message
@@ -170,12 +164,7 @@ class Door:
                 headers["X-Correlation-Id"] = scope["correlation_id"]
                 headers.update(FOR_ONE)
                 if not is_read:
-                    headers["Connection"] = "close"
-            elif not is_read:
-                await send({**message, "more_body": True})
-                if is_coming:
-                    await drop(watched)
-                message = {"type": "http.response.body", "body": b""}
+                    headers["Connection"] = "close"  # the server drops a little of the rest
             await send(message)
 
         await self._app(scope, watched, marked)
@@ -184,14 +173,3 @@ class Door:
 def has_body(headers: Headers) -> bool:
     """RFC 9112, section 6: whatever the method is."""
     return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
-
-
-async def drop(receive: Receive) -> None:
-    """Take a little of what is still on its way: who is reset while sending reads no answer."""
-    dropped = 0
-    with anyio.move_on_after(DROP_SECONDS_MAX):
-        while dropped < DROP_BYTES_MAX:
-            message = await receive()
-            dropped += len(message.get("body", b""))
-            if not message.get("more_body", False):
-                return
