@@ -199,7 +199,7 @@ class Unavailable(AtlasError):
 class Overloaded(Unavailable):
     """Atlas has as much to do as it can just now; send the same later."""
 
-    def __init__(self, retry_seconds: float = 2.0) -> None:
+    def __init__(self, retry_seconds: float) -> None:
         super().__init__()
         self.retry_seconds = retry_seconds
 

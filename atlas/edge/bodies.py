@@ -61,4 +61,4 @@ class Bodies:
 
     def _hurry(self) -> int:
         """Whoever is slow must not be in the way of others."""
-        return HASTE if self.flight.is_full else 1
+        return HASTE if self.flight.is_short else 1

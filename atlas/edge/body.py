@@ -114,7 +114,7 @@ async def pieces(request: Request, reading: Reading) -> AsyncIterator[bytes]:
         try:
             with anyio.fail_after(max(0.0, slowest.seconds - waited)):
                 message = await request.receive()
-        except TimeoutError:
+        except TimeoutError:  # haste counts at once, for the window that ends now
             if in_window < slowest.seconds * slowest.bytes_per_second * reading.hurry():
                 raise TooSlow from None
             waited, in_window = 0.0, 0

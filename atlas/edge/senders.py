@@ -22,14 +22,17 @@ class Senders:
     is_draining: Callable[[], bool]
 
     async def with_export(self, request: Request) -> User:
-        """Whoever wants to bring something: only while anything new is taken at all."""
+        """Whoever wants to bring something, while anything new is taken at all.
+
+        Raises Draining, Overloaded, and what `known` raises.
+        """
         if self.is_draining():
             raise Draining
         self.admission.crowd.look(self.admission.flight.waiting)
         return await self.known(request)
 
     async def known(self, request: Request) -> User:
-        """Raises Unauthenticated, RateLimited, AuthUnavailable, InsufficientScope, BoundToken."""
+        """Raises Unauthenticated and its kinds, RateLimited, InsufficientScope, Unavailable."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "dpop":
             raise BoundToken

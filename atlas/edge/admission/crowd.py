@@ -1,4 +1,4 @@
-"""Whether it makes sense to come in now, or there are too many before.
+"""Whether it makes sense to come in now, or too many are inside already.
 
 By Little's law, who comes now waits for as long as it takes to work off those who are inside. That
 is compared with what a sender should wait; how many are worked off in a second is measured, while
@@ -16,7 +16,7 @@ FEW = 64  # never too many, and enough to measure our pace by
 PATIENCE_SECONDS = 3.0
 PER_SECOND_AT_FIRST = 200.0
 SAMPLE_SECONDS = 1.0  # of being busy
-AGAIN_SECONDS_MIN, AGAIN_SECONDS_MAX = 1.0, 60.0
+AGAIN_SECONDS_MIN, AGAIN_SECONDS_MAX = 1.0, 30.0  # the answer says up to twice as much
 
 
 @dataclass(slots=True)
@@ -26,20 +26,20 @@ class Crowd:
     elapsed: Callable[[], float]
     inside: int = 0
     per_second: float = PER_SECOND_AT_FIRST
-    _away: float = 0.0  # how many were turned away and will come again
+    _away: int = 0  # refusals whose senders may come again; no more than there is time to tell of
     _done: int = 0  # since this sample was begun
     _busy_seconds: float = 0.0
     _moved_at: float = 0.0
 
-    def look(self, before: int) -> None:
+    def look(self, waiting: int) -> None:
         """Raises Overloaded, with when to come again: all who were turned away will.
 
-        `before` is how many wait to come in.
+        `waiting` is how many bodies wait to be read.
         """
-        inside = self.inside + before
+        inside = self.inside + waiting
         if inside < FEW or self._wait_seconds(inside) <= PATIENCE_SECONDS:
             return
-        self._away += 1
+        self._away = min(self._away + 1, int(AGAIN_SECONDS_MAX * self.per_second))
         again = (inside + self._away) / self.per_second
         raise Overloaded(min(max(again, AGAIN_SECONDS_MIN), AGAIN_SECONDS_MAX))
 
@@ -55,7 +55,7 @@ class Crowd:
             if self._is_busy():
                 self._measure()
             self.inside -= 1
-            self._away = max(0.0, self._away - 1) if self.inside else 0.0
+            self._away = max(0, self._away - 1) if self.inside else 0
 
     def _is_busy(self) -> bool:
         return self.inside >= FEW

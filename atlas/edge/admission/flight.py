@@ -51,9 +51,10 @@ class Flight:
         return len(self._coming)
 
     @property
-    def is_full(self) -> bool:
-        """Somebody waits for room."""
-        return bool(self._growing or self._coming)
+    def is_short(self) -> bool:
+        """Somebody waits for room that others have, and not only for what he has himself."""
+        turns = (*self._growing, *self._coming)
+        return any(not self._is_held_back(turn.held, turn.size) for turn in turns)
 
     @contextmanager
     def body(self, user: str, weight: int) -> Iterator[Held]:
@@ -77,7 +78,8 @@ class Flight:
             await self._take(held, (count - reserved) * held.weight)
 
     async def _take(self, held: Held, size: int) -> None:
-        if not self.is_full and self._fits(held, size) and not self._is_held_back(held, size):
+        nobody_waits = not (self._growing or self._coming)
+        if nobody_waits and self._fits(held, size) and not self._is_held_back(held, size):
             self._let(held, size)
             return
         turn = Turn(held, size, anyio.Event())

@@ -1,9 +1,10 @@
-"""How many requests of one user there may be in a minute.
+"""How many requests of one user there may be, a minute on average.
 
 The generic cell rate algorithm (ITU-T I.371): of each user one moment is kept, until which all that
-he has sent is spread out evenly. A user who was away may send a whole minute's at once. It goes by
-a clock that is never set: the memory of the library `limits` goes by the wall clock, and a clock
-that is set back by an hour would shut users out for so long.
+he has sent is spread out evenly. A user who was away may send a whole minute's at once, so in no
+minute are there more than twice as many. It goes by a clock that is never set: the memory of the
+library `limits` goes by the wall clock, and a clock that is set back by an hour would shut users
+out for so long.
 """
 
 from collections import OrderedDict
@@ -31,7 +32,7 @@ class Rate:
         now, each = self.elapsed(), WINDOW_SECONDS / self.per_minute
         until = max(now, self._until.get(user, now)) + each
         too_soon = until - now - WINDOW_SECONDS
-        if too_soon > each / 1000:  # what sums of fractions are apart
+        if too_soon > each / 1000:  # rounding errors add up to less than this
             raise RateLimited(self.per_minute, int(WINDOW_SECONDS), too_soon)
         self._until[user] = until
         self._until.move_to_end(user)
