@@ -9,7 +9,7 @@ import anyio
 
 from atlas.prove.subject import Skipped
 
-SAMPLE_SECONDS = 0.1
+SAMPLE_SECONDS = 1.0
 PEAK, NOW = "VmHWM", "VmRSS"
 
 
@@ -44,7 +44,7 @@ class Vitals:
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """Looked at ten times a second for as long as the block lasts."""
+        """Looked at once a second for as long as the block lasts."""
 
         async def look() -> None:
             while True:
