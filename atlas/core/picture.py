@@ -34,9 +34,9 @@ class Depth(Struct, frozen=True):
         return 0.0 if self.oldest is None else max((now - self.oldest).total_seconds(), 0.0)
 
 
-class Room(Struct, frozen=True):
-    """How many exports are between their bodies and the journal, how many bodies wait to be read,
-    and what those that are read weigh, in bytes.
+class Press(Struct, frozen=True):
+    """How full the edge is: `inside` exports between body and journal, `waiting` bodies that are
+    not read yet, and the `bytes` that those in flight weigh.
     """
 
     inside: int = 0
@@ -54,7 +54,7 @@ class Sight(Struct, frozen=True):
     depth: Depth | None = None
     queues: Mapping[str, tuple[int, int]] = {}
     is_draining: bool = False
-    room: Room = Room()
+    press: Press = Press()
     tasks: int = 0
 
 

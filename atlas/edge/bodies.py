@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 JSON_WEIGHT = 4  # the body, the base64 in it twice, and what that decodes to
 LINES_WEIGHT = 1  # what is made of them is bounded by how many parts are worked at
+BEGIN_BYTES = 64 * 1024
 HASTE = 32  # so many times as fast must a body come while others wait for its room
 
 
@@ -38,15 +39,23 @@ class Bodies:
         Raises UnsupportedMediaType, TooLarge, TooSlow, Rejected, Unavailable when there is no room.
         """
         with self.flight.body(user.sub, JSON_WEIGHT) as held:
-            ahead = 0 if body.encoding(request) else body.declared(request) or 0
-            if 0 < ahead <= self.bytes_max:
-                with self.flow.deadline():
-                    await self.flight.reserve(held, ahead)
+            await self.come(request, held, self.bytes_max)
             yield await body.read(request, kind, self._reading(held, self.bytes_max))
 
     def lines(self, user: User) -> AbstractContextManager[Held]:
         """Room for a stream: what is not given back in here is at its end."""
         return self.flight.body(user.sub, LINES_WEIGHT)
+
+    async def come(self, request: Request, held: Held, bytes_max: int) -> None:
+        """Room before anything is read: for all of it where that is known, else for its begin."""
+        length = body.declared(request)
+        is_known = length is not None and held.weight == JSON_WEIGHT and not body.encoding(request)
+        ahead = BEGIN_BYTES if length is None else length
+        if not is_known:
+            ahead = min(ahead, BEGIN_BYTES)
+        if ahead <= bytes_max:  # or it is refused for that
+            with self.flow.deadline():
+                await self.flight.reserve(held, ahead)
 
     def of_lines(self, held: Held) -> body.Reading:
         """On what terms a stream is read."""

@@ -81,13 +81,13 @@ class Exports:
             self.tell(request, user, 1, size)
             said = sent.said()
             binding = bound(idempotency_key(request), 0, 1)
-            export = self.export(request, user, sent, "unknown", binding)
-            return await self.flow.accepted(export), said, until
+            head = self.head(request, user, said, "unknown", binding)
+            return await self.flow.accepted(Export(head, sent.text())), said, until
 
     async def post_batch(self, request: Request) -> Response:
         user = await self.senders.with_export(request)
         batch, until = await self.accept_all(request, user)
-        outcomes = [await self.outcome(each, until) for each in batch.accepted]
+        outcomes = [await self.flow.outcome(each, until) for each in batch.accepted]
         for outcome in outcomes:
             if isinstance(outcome, KeyReused):
                 raise outcome
@@ -118,20 +118,11 @@ class Exports:
         async with batch.room.taken(memoryview(chunk).nbytes):
             try:
                 sent = body.parse(chunk, wire.ExportBody)
-                batch.said[index] = sent.said()
-                export = self.export(batch.request, batch.user, sent, "iPhone", binding)
-                batch.accepted[index] = await self.flow.accepted(export)
+                batch.said[index] = said = sent.said()
+                head = self.head(batch.request, batch.user, said, "iPhone", binding)
+                batch.accepted[index] = await self.flow.accepted(Export(head, sent.text()))
             except AtlasError as error:
                 batch.accepted[index] = error
-
-    async def outcome(self, accepted: Pending[Receipt] | AtlasError, until: float) -> wire.Outcome:
-        """Committed, or that it is safe, or why it is neither."""
-        try:
-            if isinstance(accepted, AtlasError):
-                raise accepted
-            return await self.flow.committed(accepted, until)
-        except AtlasError as error:
-            return error
 
     def compare(
         self,
@@ -144,16 +135,15 @@ class Exports:
             if isinstance(outcome, Receipt) and each and each.warnings(outcome.received):
                 self.watch(CountsDiffer(outcome.id, correlation_id(request), outcome.received))
 
-    def export(
+    def head(
         self,
         request: Request,
         user: User,
-        sent: wire.ExportBody,
+        said: wire.Said,
         default_device: str,
         binding: Binding | None,
-    ) -> Export:
-        said = sent.said()
-        head = Head(
+    ) -> Head:
+        return Head(
             user=user,
             device=said.device or default_device,
             timestamp=said.timestamp,
@@ -161,7 +151,6 @@ class Exports:
             binding=binding,
             trace=request.scope["trace"],
         )
-        return Export(head, sent.rawhealthkit.encode("utf-8", "surrogatepass"))
 
     def context(self, request: Request) -> wire.Context:
         return wire.Context(correlation_id(request), self.dataset_rid, self.now())

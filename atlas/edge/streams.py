@@ -82,6 +82,7 @@ class Streams:
         said = count(request)
         with self.bodies.lines(user) as held:
             stream = Stream(head, idempotency_key(request), held)
+            await self.bodies.come(request, held, self.bodies.stream_bytes_max)
             stopped = await self.take(request, stream)
         self.watch(
             RequestRead(head.correlation_id, user.sub, len(stream.ends), stream.bytes, False)
@@ -183,15 +184,7 @@ class Streams:
     async def outcomes(self, request: Request, stream: Stream) -> list[wire.Outcome]:
         """How each part stands when all are committed, or the sender waits no longer."""
         until = anyio.current_time() + (0 if stream.failure else self.flow.wait_seconds(request))
-        found: list[wire.Outcome] = []
-        for _, part in sorted(stream.parts.items()):
-            try:
-                if isinstance(part, AtlasError):
-                    raise part
-                found.append(await self.flow.committed(part, until))
-            except AtlasError as error:
-                found.append(error)
-        return found
+        return [await self.flow.outcome(part, until) for _, part in sorted(stream.parts.items())]
 
     def compare(
         self, stream: Stream, said: int | None, outcomes: list[wire.Outcome]

@@ -9,7 +9,7 @@ import anyio
 import msgspec
 from starlette.requests import Request
 
-from atlas.core.errors import FoundryError, Rejected, Unavailable
+from atlas.core.errors import AtlasError, FoundryError, Rejected, Unavailable
 from atlas.core.messages import Export, Part, Receipt
 from atlas.edge.admission import Crowd
 from atlas.runtime import Address, Pending
@@ -47,6 +47,17 @@ class Waiting:
         if receipt.status != "committed" and not self.is_durable:
             raise FoundryError("Not committed in time. The same request joins it.")
         return receipt
+
+    async def outcome(
+        self, accepted: Pending[Receipt] | AtlasError, until: float
+    ) -> Receipt | AtlasError:
+        """Committed, or that it is safe, or why it is neither."""
+        if isinstance(accepted, AtlasError):
+            return accepted
+        try:
+            return await self.committed(accepted, until)
+        except AtlasError as error:
+            return error
 
     def wait_seconds(self, request: Request) -> float:
         """How long the sender waits for the commit: as he wants to (RFC 7240), or has to."""

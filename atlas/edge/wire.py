@@ -40,6 +40,10 @@ class ExportBody(Struct, frozen=True):
         except UnicodeDecodeError:  # it is sent back as it came
             raise ValueError("manifest is not UTF-8") from None
 
+    def text(self) -> bytes:
+        """The base64; what is no text at all is for whoever decodes it to refuse."""
+        return self.rawhealthkit.encode("utf-8", "surrogatepass")
+
     def said(self) -> "Said":
         """What is needed of it for an answer: it holds nothing of the body."""
         return Said(
@@ -65,7 +69,7 @@ class Said(Struct, frozen=True):
 
 
 class BatchBody(Struct, frozen=True):
-    """POST /export/batch. Each chunk stands alone, so one of the wrong shape fails alone."""
+    """POST /export/batch, as it is described; `batches` reads it."""
 
     chunks: tuple[Raw, ...]
     options: Raw = field(default_factory=lambda: NULL)
@@ -188,10 +192,8 @@ class Context(Struct, frozen=True):
 
 
 def count_warnings(said: int, received: int) -> tuple[str, ...]:
-    if said == received:
-        return ()
     told = f"more than {COUNT_MAX}" if abs(said) > COUNT_MAX else said
-    return (f"recordCount said {told}, received {received}",)
+    return () if said == received else (f"recordCount said {told}, received {received}",)
 
 
 def absent_unless(value: Raw, kind: type[T]) -> T | None:

@@ -114,8 +114,12 @@ class Door(HttpToolsProtocol):
         ):
             self._head = data  # as it is nearly always: in one piece, and nothing behind it
             self._parse(data)
+            self._wait_to_be_asked()
         else:
+            is_new = self._stage is Stage.HEAD
             self._take(data)
+            if is_new:
+                self._wait_to_be_asked()
 
     def _take(self, data: bytes) -> None:
         at, end = 0, len(data)
@@ -173,6 +177,11 @@ class Door(HttpToolsProtocol):
             else:
                 # llhttp's own words, which quote nothing
                 self._refuse(BadRequest(f"This is not HTTP/1.1: {error}."))
+
+    def _wait_to_be_asked(self) -> None:
+        """A body stays in the socket until the application wants it: that may be a while."""
+        if self._stage in {Stage.BODY, Stage.CHUNKS} and not self.transport.is_leaving:
+            self.flow.pause_reading()
 
     def _hold(self, data: bytes) -> None:
         self._held += data
@@ -233,6 +242,7 @@ class Door(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._stage = Stage.ANSWER
+        self.flow.resume_reading()  # or nobody would see him go
         self.transport.is_owed = False
         self.cycle.more_body = False
         self.cycle.message_event.set()

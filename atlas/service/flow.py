@@ -79,7 +79,7 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
             async with keeper.stream, doorkeeper.stream, decoder.stream:
                 actors = Actors(doorkeeper, decoder, journal.recall)
                 painter, alone = world.readers.painter, Lock()
-                lookout = Lookout(store.ledger, stages.queues, drain, admission.room)
+                lookout = Lookout(store.ledger, stages.queues, drain, admission.press)
                 orders = Orders(
                     replay=Replay(quarantine, decoder, flattener, bell.ring, alone),
                     people=people_of(world, errands, promises, quarantine, alone),

@@ -10,7 +10,7 @@ from atlas.actors.quarantine import Replay
 from atlas.core import ports
 from atlas.core.messages import Export, Part, Receipt, User
 from atlas.edge import openapi
-from atlas.edge.admission import Admission, Crowd, Flight, Rate
+from atlas.edge.admission import PATIENCE_SECONDS, Admission, Crowd, Flight, Rate
 from atlas.edge.app import Errors, public
 from atlas.edge.batches import Batches
 from atlas.edge.bodies import Bodies
@@ -45,7 +45,8 @@ class Actors:
 def admission_of(settings: Settings) -> Admission:
     edge, elapsed = settings.edge, anyio.current_time
     flight = Flight(edge.flight_bytes_max, edge.flight_bytes_max_of_user)
-    return Admission(Crowd(elapsed), Rate(edge.rate_per_minute, elapsed), flight)
+    crowd = Crowd(elapsed, min(PATIENCE_SECONDS, edge.reply_seconds / 2))
+    return Admission(crowd, Rate(edge.rate_per_minute, elapsed), flight)
 
 
 def listener(

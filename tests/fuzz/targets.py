@@ -249,7 +249,7 @@ def kept(sent: wire.ExportBody) -> None:
     for text in (said.device, said.timestamp):
         text.encode()
     with suppress(AtlasError):
-        ndjson.from_base64(sent.rawhealthkit.encode("utf-8", "surrogatepass"))
+        ndjson.from_base64(sent.text())
 
 
 def must(holds: bool, otherwise: str) -> None:

@@ -7,12 +7,12 @@ flight    his body: is there room for it?
 
 from dataclasses import dataclass
 
-from atlas.core.picture import Room
-from atlas.edge.admission.crowd import Crowd
+from atlas.core.picture import Press
+from atlas.edge.admission.crowd import PATIENCE_SECONDS, Crowd
 from atlas.edge.admission.flight import Flight, Held
 from atlas.edge.admission.rate import Rate
 
-__all__ = ["Admission", "Crowd", "Flight", "Held", "Rate"]
+__all__ = ["PATIENCE_SECONDS", "Admission", "Crowd", "Flight", "Held", "Rate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,6 @@ class Admission:
     rate: Rate
     flight: Flight
 
-    def room(self) -> Room:
+    def press(self) -> Press:
         """How full it is just now."""
-        return Room(self.crowd.inside, self.flight.waiting, self.flight.bytes)
+        return Press(self.crowd.inside, self.flight.waiting, self.flight.bytes)

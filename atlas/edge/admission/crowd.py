@@ -21,9 +21,13 @@ AGAIN_SECONDS_MIN, AGAIN_SECONDS_MAX = 1.0, 30.0  # the answer says up to twice 
 
 @dataclass(slots=True)
 class Crowd:
-    """Exports on their way, from where they are read to where they are safe, or refused."""
+    """Exports on their way, from where they are read to where they are safe, or refused.
+
+    Who is inside must not be sent away for his deadline: patience is well below that.
+    """
 
     elapsed: Callable[[], float]
+    patience_seconds: float = PATIENCE_SECONDS
     inside: int = 0
     per_second: float = PER_SECOND_AT_FIRST
     _away: int = 0  # refusals whose senders may come again; no more than there is time to tell of
@@ -37,7 +41,7 @@ class Crowd:
         `waiting` is how many bodies wait to be read.
         """
         inside = self.inside + waiting
-        if inside < FEW or self._wait_seconds(inside) <= PATIENCE_SECONDS:
+        if inside < FEW or self._wait_seconds(inside) <= self.patience_seconds:
             return
         self._away = min(self._away + 1, int(AGAIN_SECONDS_MAX * self.per_second))
         again = (inside + self._away) / self.per_second

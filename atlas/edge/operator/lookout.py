@@ -8,7 +8,7 @@ from typing import Protocol
 import anyio
 
 from atlas.core.errors import Unavailable
-from atlas.core.picture import Depth, Room, Sight
+from atlas.core.picture import Depth, Press, Sight
 from atlas.core.ports import Ledger
 from atlas.runtime import Queue
 
@@ -23,16 +23,16 @@ class Ending(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Lookout:
-    """Looks at the journal, the queues, whether we are ending, the room, and what is under way."""
+    """Looks at the journal, the queues, whether we are ending, the press, and what is under way."""
 
     ledger: Ledger
     queues: Callable[[], Mapping[str, Queue]]
     drain: Ending
-    room: Callable[[], Room] = Room
+    press: Callable[[], Press] = Press
 
     async def look(self) -> Sight:
         depth, tasks = await self.depth(), len(asyncio.all_tasks())
-        return Sight(depth, self.queues(), self.drain.has_begun, self.room(), tasks)
+        return Sight(depth, self.queues(), self.drain.has_begun, self.press(), tasks)
 
     async def depth(self) -> Depth | None:
         """A disk that fails, or stands still, keeps nobody from seeing the rest."""

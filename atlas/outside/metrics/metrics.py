@@ -57,11 +57,13 @@ class Metrics:
         )
         yield gauge("atlas_upload_paused", "1 from a pause to the next outcome.", float(paused))
         yield gauge("atlas_is_draining", "1 once we were told to end.", float(sight.is_draining))
-        room = sight.room
-        yield gauge("atlas_edge_exports", "Exports that are read and not yet safe.", room.inside)
-        yield gauge("atlas_edge_queue_depth", "Bodies that wait for room to be read.", room.waiting)
+        press = sight.press
+        yield gauge("atlas_edge_exports", "Exports that are read and not yet safe.", press.inside)
         yield gauge(
-            "atlas_edge_flight_bytes", "What bodies in flight weigh; JSON four times.", room.bytes
+            "atlas_edge_queue_depth", "Bodies that wait for room to be read.", press.waiting
+        )
+        yield gauge(
+            "atlas_edge_flight_bytes", "What bodies in flight weigh; JSON four times.", press.bytes
         )
         yield gauge("atlas_tasks", "Tasks of the event loop.", sight.tasks)
 
