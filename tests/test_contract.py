@@ -14,8 +14,11 @@ from openapi_spec_validator import validate
 
 from atlas.core.errors import AuthUnavailable
 from atlas.process import Listener, bind
+from atlas.process.door import Rules
+from atlas.process.refusals import Refusals
 from atlas.settings import Export
 from tests.conftest import ROOM, Flow, Life, an_export
+from tests.exports import NOON
 from tests.fakes import KnownUsers
 
 HOST = {"host": "atlas.test"}
@@ -26,6 +29,7 @@ FIELDS = (
     "transaction_rid ingestion_timestamp correlationId manifest status receipt_id "
     "records_received records_rejected rejects warnings replayed"
 ).split()
+RULES = Rules()
 
 
 @dataclass
@@ -94,7 +98,13 @@ async def answered(stream) -> Reply:
 
 
 class Prompt(Listener):
-    """uvicorn takes a tenth of a second to see that it should end, and one to end."""
+    """uvicorn takes a tenth of a second to see that it should end, and one to end.
+
+    Unless told otherwise its door has the rules that it has in production, and nobody watches it.
+    """
+
+    def __init__(self, app, bound, rules=RULES, watch=lambda _event: None):
+        super().__init__(app, bound, rules, Refusals(lambda: NOON, lambda: 0.5, watch))
 
     async def main_loop(self):
         while not self.should_exit:

@@ -19,7 +19,6 @@ from atlas.core.events import ConnectionRefused
 from atlas.process import bind
 from atlas.process.door import Rules
 from atlas.process.head import judged
-from atlas.process.refusals import Refusals
 from tests.conftest import Seen
 from tests.test_contract import Prompt
 
@@ -110,7 +109,7 @@ async def standing(**rules: Any) -> AsyncIterator[Standing]:
     with bind(HOST, 0) as bound:
         port = bound.getsockname()[1]
         async with anyio.create_task_group() as tasks:
-            listener = Prompt(app, bound, Rules(**rules), Refusals(watch=seen.watch))
+            listener = Prompt(app, bound, Rules(**rules), seen.watch)
             tasks.start_soon(listener.listen)
             try:
                 yield Standing(port, app, seen, listener)

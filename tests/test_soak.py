@@ -13,17 +13,21 @@ from atlas.prove import SCALES, Plan, prove, soaking
 from atlas.prove.bench import MIB, Findings
 from atlas.prove.soak.gauges import Gauges, Reading
 
-FLAT = Reading(at=0, memory=100, descriptors=30, tasks=100, journal=8, log=4, exports=0)
+FLAT = Reading(at=0, memory=100, descriptors=30, tasks=100, journal=8, wal=4, exports=0)
 
 
-def judged(seconds, **grown):
-    """What is found wrong when so much more is held after so many seconds."""
+def judged(seconds, is_answered=lambda _at: True, **grown):
+    """What is found wrong when so much more is held after so many seconds.
+
+    `is_answered`: by the metrics, at a second.
+    """
     gauges = Gauges(SimpleNamespace(findings=Findings()), vitals=None)
     for at in range(seconds):
         share, busy = at / seconds, 40 * (at % 7 == 0)
         more = {name: getattr(FLAT, name) + by * share for name, by in grown.items()}
         found = replace(FLAT, at=at, exports=at * 10, **more)
-        gauges.readings.append(replace(found, memory=found.memory + busy, tasks=found.tasks + busy))
+        tasks = found.tasks + busy if is_answered(at) else None
+        gauges.readings.append(replace(found, memory=found.memory + busy, tasks=tasks))
     gauges.judge()
     return gauges.bench.findings.wrongs
 
@@ -38,7 +42,7 @@ def test_what_comes_and_goes_is_no_leak():
         ({"memory": 5}, "MiB in ten minutes."),
         ({"descriptors": 300}, "descriptors more"),
         ({"tasks": 200}, "tasks more"),
-        ({"log": 100}, "The WAL grew to 104 MiB."),
+        ({"wal": 100}, "The WAL grew to 104 MiB."),
         ({"journal": 200}, "The journal grew by 100 MiB."),
     ],
 )
@@ -46,6 +50,19 @@ def test_what_grows_in_the_second_half_is_told(grown, told):
     (wrong,) = judged(1_800, **grown)
 
     assert told in wrong
+
+
+def test_where_the_metrics_did_not_answer_now_and_then_a_leak_is_seen_all_the_same():
+    assert judged(1_800, is_answered=lambda at: at % 90) == []
+    (wrong,) = judged(1_800, is_answered=lambda at: at % 90, tasks=200)
+
+    assert "tasks more" in wrong
+
+
+def test_metrics_that_answer_half_of_the_time_are_told():
+    (wrong,) = judged(1_800, is_answered=lambda at: at % 2)
+
+    assert wrong == "The metrics answered 450 of 900 times."
 
 
 def test_a_receipt_is_kept_of_each_export_and_is_no_leak():

@@ -24,7 +24,8 @@ def soak(
     """Mix good and bad phones, floods, bombs and faults in one life of the service.
 
     What must not grow is looked at each second: memory, descriptors, tasks, the journal. Ctrl-C
-    ends it early, with what was found so far. Exit 1 if anything grew, or is lost, or twice there.
+    ends it early, with what was found so far. Exit 1 if anything has grown, was lost, or stands
+    there twice.
 
     Example: atlas soak --minutes 5 --seed 7
     """

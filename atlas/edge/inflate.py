@@ -46,7 +46,7 @@ class Plain:
 
 
 class Bounded:
-    """Raises TooLarge, too, for what inflates to more than any health data does."""
+    """Raises TooLarge, too, for what inflates to more than RATIO_MAX times its size."""
 
     def __init__(self, inside: Inflater) -> None:
         self._inside = inside

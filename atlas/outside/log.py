@@ -18,7 +18,7 @@ from atlas.core.traces import Trace
 
 SENTENCES: dict[type, tuple[str, str]] = {
     events.RequestAnswered: ("debug", "Request answered"),
-    events.ConnectionRefused: ("info", "Connection refused"),
+    events.ConnectionRefused: ("info", "Request refused at the door"),
     events.ConnectionCut: ("debug", "Connection cut"),
     events.StageWorked: ("debug", "Stage worked"),
     events.LinesRejected: ("debug", "No line of an export is good"),

@@ -29,7 +29,10 @@ CHUNK_FRAME_BYTES = 16  # size and line ends of a chunk; what is more is an exte
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How long a connection may do what. A header block counts with its request line."""
+    """What a connection may take, in bytes and seconds; and how many there may be.
+
+    A header block counts with its request line. `slow_seconds`: of an answer that is not taken.
+    """
 
     header_bytes_max: int = 16 * 1024
     header_seconds: float = 10.0

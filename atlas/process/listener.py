@@ -23,16 +23,11 @@ class Listener(uvicorn.Server):
         self,
         app: ASGIApp,
         bound: socket.socket,
-        rules: Rules | None = None,
-        refusals: Refusals | None = None,
+        rules: Rules,
+        refusals: Refusals,
     ) -> None:
-        rules = Rules() if rules is None else rules
-        door = partial(
-            Door,
-            rules=rules,
-            places=Places(rules.connections_max),
-            refusals=Refusals() if refusals is None else refusals,
-        )
+        places = Places(rules.connections_max)
+        door = partial(Door, rules=rules, places=places, refusals=refusals)
         super().__init__(
             uvicorn.Config(
                 app,

@@ -1,4 +1,7 @@
-"""The way out of a connection: for who reads what is sent, and is closed so that it can be read."""
+"""The way out of a connection.
+
+It ends when nobody reads, and closes so that the last answer is read.
+"""
 
 import asyncio
 from typing import Any

@@ -1,10 +1,8 @@
 """What the server says by itself, of a connection or of a request that reaches no application."""
 
-import random
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from http import HTTPStatus
 from math import ceil
 
@@ -18,20 +16,13 @@ from atlas.core.ports import Clock
 Headers = list[tuple[bytes, bytes]]
 
 
-def wall() -> datetime:
-    return datetime.now(UTC)
-
-
-def nobody(_event: object) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Refusals:
     """Refuses as the contract has it, and tells of it; nothing of a request is repeated."""
 
-    now: Clock = wall
-    random: Callable[[], float] = random.random
-    watch: Watch = nobody
+    now: Clock
+    random: Callable[[], float]
+    watch: Watch
 
     def answer(self, error: AtlasError, headers: Headers) -> bytes:
         """The whole answer, as it goes to the socket. The connection is closed behind it."""

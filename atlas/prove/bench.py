@@ -27,6 +27,7 @@ DRAIN_SECONDS = 60.0  # more than four of the longest pauses of the uploader
 BACKLOG_SECONDS = 180.0  # to drain what came in through an outage
 READY_SECONDS = 2.0
 MEMORY_MIB = 32.0  # by which it may grow while exports wait
+PEAK_MIB = 256.0  # of memory, whatever comes
 MIB = 1024 * 1024
 
 

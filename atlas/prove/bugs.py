@@ -106,6 +106,7 @@ def braked(compute: Compute, a_second: int) -> Any:
 
     async def slow(size: int, work: Callable[..., Any], /, *args: Any) -> Any:
         nonlocal turn
+        # flattening is the one work that is done in steps
         if inspect.isgeneratorfunction(work):
             now = time.monotonic()
             turn = max(now, turn + 1 / a_second)

@@ -25,6 +25,7 @@ from atlas.core.messages import Export, Head, Receipt, Table, User
 from atlas.core.records import DEPTH_MAX, REASONS, Record
 from atlas.core.rows import COLUMNS, Header, flatten
 from atlas.edge import body, wire
+from atlas.edge.batches import Batches
 from atlas.edge.inflate import Bounded, Zlib, Zstd
 from atlas.local.auth0 import new_key
 from atlas.outside.auth0.tokens import Rules, kid_of
@@ -37,6 +38,7 @@ HEADER = Header("auth0|ada", "iPhone", "2026-01-02T12:00:00.000Z", "T1")
 DECODED_BYTES_MAX, LINES_MAX = 64 * 1024, 500
 CUTS = 1, 7, 4096
 INFLATED_BYTES_MAX = 1024 * 1024
+BATCHES = Batches(chunks_max=64)
 ISSUER, AUDIENCE = "https://atlas.test/", "https://api.atlas.ai"
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 BLANK = re.compile(rb"[\s\x0b\x0c]*")
@@ -232,10 +234,10 @@ def export(found: bytes) -> None:
 def batch(found: bytes) -> None:
     """The same of many at once, each of which stands alone."""
     try:
-        sent = body.parse(found, wire.BatchBody)
+        chunks = BATCHES.chunks(body.parse(found, BATCHES.kind))
     except AtlasError:
         return
-    for chunk in sent.chunks:
+    for chunk in chunks:
         with suppress(Rejected):
             kept(body.parse(chunk, wire.ExportBody))
 

@@ -50,8 +50,5 @@ async def answered(reader: asyncio.StreamReader, *, has_body: bool) -> Answer:
     head = await reader.readuntil(b"\r\n\r\n")
     status, *lines = head.decode("latin-1").split("\r\n")[:-2]
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-    if "content-length" in headers:
-        body = await reader.readexactly(int(headers["content-length"]) if has_body else 0)
-    else:
-        body = await reader.read()  # the server's own, which ends with the connection
+    body = await reader.readexactly(int(headers["content-length"]) if has_body else 0)
     return Answer(int(status.split()[1]), headers, body)

@@ -6,8 +6,9 @@ from msgspec import Struct
 
 from atlas.core.traces import Trace
 
-# Why a connection ends without a word: nothing came in time, an answer was not taken, others wanted
-# its place while no request was under way, or all places were taken.
+# Why a connection ends without an answer, or before all of one was taken: nothing came in time, an
+# answer was not taken, others wanted its place while no request was under way, or all places were
+# taken.
 Why = Literal["silent", "not_read", "made_room", "too_many"]
 
 
@@ -46,7 +47,7 @@ class RequestRefused(Struct, frozen=True):
 
 
 class ConnectionRefused(Struct, frozen=True):
-    """A connection, or what came on it, was refused before any application saw it."""
+    """A connection was refused, or closed for what came on it, by the server itself."""
 
     correlation_id: str
     code: str
@@ -55,7 +56,7 @@ class ConnectionRefused(Struct, frozen=True):
 
 
 class ConnectionCut(Struct, frozen=True):
-    """A connection was ended without an answer."""
+    """A connection was ended without an answer, or before all of one was taken."""
 
     why: Why
 

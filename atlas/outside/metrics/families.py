@@ -47,7 +47,7 @@ class Senders:
         )
         self.cut = Counter(
             "atlas_connections_cut",
-            "Connections that were ended without an answer.",
+            "Connections that were ended without an answer, or before it was taken.",
             ("why",),
             one_each(get_args(Why)),
         )

@@ -36,31 +36,33 @@ def soaking(seconds: float, tell: Callable[[float, str], None], stop: anyio.Even
     async def run(bench: Bench) -> None:
         await bench.atlas.start()
         mix = Mix(bench, await anyio.to_thread.run_sync(bombs.bombs))
-        gauges, done = Gauges(bench, Vitals(bench.atlas.process.pid)), Counter[str]()
+        gauges, begun = Gauges(bench, Vitals(bench.atlas.process.pid)), Counter[str]()
         async with anyio.create_task_group() as tasks:
             async with anyio.create_task_group() as comers:
                 for name, (every, act) in mix.acts().items():
-                    comers.start_soon(keep_on, tasks, done, name, (every, act))
+                    comers.start_soon(keep_on, tasks, begun, name, (every, act))
                 comers.start_soon(read, gauges, tell)
                 with anyio.move_on_after(seconds):
                     await stop.wait()
                 comers.cancel_scope.cancel()
             tasks.cancel_scope.deadline = anyio.current_time() + SETTLED_SECONDS
         mix.sockets.close()
-        bench.findings.note(", ".join(f"{count} {name}" for name, count in done.items()))
+        bench.findings.note(", ".join(f"{count} {name}" for name, count in begun.items()))
         gauges.judge()
 
     return Trial("soak", run, SETTINGS, seconds + 2 * SETTLED_SECONDS)
 
 
-async def keep_on(tasks: TaskGroup, done: Counter[str], name: str, turn: tuple[float, Act]) -> None:
+async def keep_on(
+    tasks: TaskGroup, begun: Counter[str], name: str, turn: tuple[float, Act]
+) -> None:
     """Once every so many seconds, whether the last has come to its end or not."""
     every, act = turn
     due = anyio.current_time()
     while True:
         await anyio.sleep_until(due)
         due += every
-        done[name] += 1
+        begun[name] += 1
         tasks.start_soon(act)
 
 

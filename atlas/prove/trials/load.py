@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import anyio
 import msgspec
 
-from atlas.prove.bench import Bench
+from atlas.prove.bench import PEAK_MIB, Bench
 from atlas.prove.bugs import BRAKE
 from atlas.prove.crowd import REFUSALS, Crowd, Tally, quantile
 from atlas.prove.flood import flooded
@@ -20,7 +20,6 @@ from atlas.prove.phones import SAFE
 from atlas.prove.sockets import BATCH, EXPORT, Sockets
 from atlas.prove.vitals import PEAK, Vitals
 
-MEMORY_MIB = 256.0
 CAPACITY, TIMES, PHONES = 30, 10, 32
 WARM_SECONDS, NORMAL_SECONDS = 1.0, 4.0
 SHED_SECONDS, NORMAL_AGAIN_SECONDS = 0.05, 10.0
@@ -105,7 +104,7 @@ def judge_refusals(bench: Bench, tally: Tally) -> None:
 def judge_memory(bench: Bench, vitals: Vitals) -> None:
     alone, all_of_it = vitals.mib(PEAK), vitals.most_mib
     bench.findings.note(f"memory {alone:.0f} MiB, with workers {all_of_it:.0f}")
-    bench.findings.expect(alone <= MEMORY_MIB, f"{alone:.0f} MiB in memory.")
+    bench.findings.expect(alone <= PEAK_MIB, f"{alone:.0f} MiB in memory.")
 
 
 async def memory(bench: Bench) -> None:
