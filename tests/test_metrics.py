@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -243,15 +244,15 @@ async def test_the_edge_tells_how_full_it_is(life):
     life.compute = Brake()
     async with life.running() as flow, anyio.create_task_group() as tasks:
         for number in range(3):
-            tasks.start_soon(flow.post, an_export(b'{"uuid":"%d"}' % number))
+            sent = an_export(b'{"uuid":"%d"}' % number)
+            size = len(msgspec.json.encode(sent))
+            tasks.start_soon(partial(flow.post, sent, content_length=str(size)))
         await anyio.wait_all_tasks_blocked()
         full = await told(flow)
         life.compute.released.set()
 
     assert full[("atlas_edge_exports",)] == 3
-    assert full[("atlas_edge_flight_bytes",)] == 3 * 4 * len(
-        msgspec.json.encode(an_export(b"{'uuid':'1'}"))
-    )
+    assert full[("atlas_edge_flight_bytes",)] == 3 * 4 * size
     assert full[("atlas_edge_queue_depth",)] == 0
 
 
