@@ -79,8 +79,10 @@ class Zlib:
             while made:
                 yield made
                 piece = inflating.unconsumed_tail
-                # zlib may hold the end of a step back although it has taken all that it was given
-                made = step(inflating, piece) if len(made) == STEP_BYTES else b""
+                # zlib may hold the end of a step back although it has taken all that it was given;
+                # asked behind its end, it would count what follows twice
+                is_more = len(made) == STEP_BYTES and not inflating.eof
+                made = step(inflating, piece) if is_more else b""
             piece = inflating.unused_data or inflating.unconsumed_tail
 
     def _unpadded(self, piece: bytes) -> bytes:

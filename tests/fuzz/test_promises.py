@@ -1,6 +1,7 @@
 """What holds of every input that reads what a sender wrote beside the export itself."""
 
 import gzip
+import random
 import time
 import zlib
 from contextlib import suppress
@@ -74,6 +75,23 @@ def test_what_was_packed_is_there_again_wherever_the_body_was_cut(packed, unit, 
 def test_the_end_that_zlib_holds_back_is_asked_for(size, cuts):
     """The fuzzer's: with its last byte taken, a body of 64 KiB and a little was called cut off."""
     assert inflated("deflate", pieces(raw_deflate(bytes(size)), cuts)) == bytes(size)
+
+
+@given(
+    members=st.lists(st.integers(0, 4), min_size=2, max_size=5),
+    off=st.integers(-1, 1),
+    noise=st.booleans(),
+    cuts=cuts,
+)
+def test_members_of_gzip_follow_each_other_wherever_they_end(members, off, noise, cuts):
+    """At the end of a step what follows stood there twice, and of each such member twice more."""
+    chance = random.Random(len(cuts))
+    texts = [
+        chance.randbytes(size) if noise else bytes(size)
+        for size in (max(0, each * STEP_BYTES + off) for each in members)
+    ]
+    packed = b"".join(gzip.compress(text, 1) for text in texts)
+    assert inflated("gzip", pieces(packed, cuts)) == b"".join(texts)
 
 
 @pytest.mark.parametrize("at", [1, 5, 9])
