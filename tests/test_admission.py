@@ -225,6 +225,18 @@ def test_a_flow_that_stands_still_takes_no_more(time):
         crowd.look(0)
 
 
+def test_of_those_who_end_together_each_counts(time):
+    """A group is safe all at once."""
+    crowd = Crowd(time)
+    for _ in range(40):
+        with ExitStack() as group:
+            for _ in range(FEW):
+                group.enter_context(crowd.one())
+            time.now += 0.3
+
+    assert crowd.per_second == pytest.approx(FEW / 0.3, rel=0.05)
+
+
 def test_a_quiet_hour_says_nothing_of_our_pace(time):
     crowd = Crowd(time)
     for _ in range(60):
@@ -309,13 +321,20 @@ async def test_who_finds_no_room_waits_until_there_is_some():
         assert grace.has == 30
 
 
-async def test_nobody_is_overtaken_by_who_wants_less():
+async def test_who_needs_less_passes_who_waits_for_much():
     async with Open(100, 100) as room:
         ada, grace = await room.comes(80), await room.comes(30, "grace")
         alan = await room.comes(10, "alan")
-        assert (grace.has, alan.has) == (0, 0)
+        assert (grace.has, alan.has) == (0, 10)
         await ada.goes()
-        assert (grace.has, alan.has) == (30, 10)
+        assert grace.has == 30
+
+
+async def test_small_bodies_that_come_and_go_keep_no_large_one_out():
+    async with Open(1_000, 1_000) as room:
+        first, second = await room.comes(20), await room.comes(20, "grace")
+        large = await room.comes(5_000, "alan")
+        assert (first.has, second.has, large.has) == (20, 20, 5_000)
 
 
 async def test_who_finds_nothing_else_there_comes_in_with_however_much():
@@ -386,10 +405,11 @@ async def test_two_bodies_of_a_user_do_not_wait_for_each_other_for_ever():
 async def test_who_stops_waiting_is_in_nobodys_way():
     async with Open(100, 100) as room:
         ada, grace = await room.comes(80), await room.comes(100, "grace")
-        alan = await room.comes(20, "alan")
-        assert alan.has == 0
+        alan = await room.comes(90, "alan")
         await grace.goes()
-        assert (ada.has, alan.has) == (80, 20)
+        assert (room.flight.waiting, alan.has) == (1, 0)
+        await ada.goes()
+        assert alan.has == 90
 
 
 async def test_what_was_reserved_is_not_taken_again():
@@ -624,6 +644,64 @@ async def test_what_is_safe_of_a_stream_takes_none_any_more(life):
         taken = await server.post(an_export(), authorization="Bearer token-of-grace")
 
     assert taken.status == 200
+
+
+async def test_a_large_body_that_waits_for_its_room_keeps_nobody_else_waiting(life):
+    life.edge = {"flight_bytes_max": 10_000}
+    head = f"POST {ROOM}/export HTTP/1.1\r\nhost: a\r\nauthorization: Bearer token-of-"
+    async with (
+        listening(life) as server,
+        await anyio.connect_tcp("127.0.0.1", server.port) as slow,
+        await anyio.connect_tcp("127.0.0.1", server.port) as large,
+    ):
+        await slow.send(f"{head}ada\r\ncontent-length: 1000\r\n\r\n{{".encode())
+        await large.send(f"{head}grace\r\ncontent-length: 2000\r\n\r\n{{".encode())
+        while not (await told(server.flow))[("atlas_edge_queue_depth",)]:
+            await anyio.sleep(0.01)
+        small = await server.post(an_export(), authorization="Bearer token-of-alan")
+
+    assert small.status == 200
+
+
+@pytest.mark.parametrize("kind", ["json", "x-ndjson"])
+async def test_a_body_that_is_under_way_when_we_end_is_told_so(life, kind):
+    head = f"POST {ROOM}/export HTTP/1.1\r\nhost: a\r\nauthorization: Bearer token-of-ada\r\n"
+    head += f"content-type: application/{kind}\r\ncontent-length: 1000\r\n\r\n"
+    async with listening(life) as server, await anyio.connect_tcp("127.0.0.1", server.port) as slow:
+        await slow.send(head.encode() + b'{"uuid":"a"}\n')
+        while not (await told(server.flow))[("atlas_edge_flight_bytes",)]:
+            await anyio.sleep(0.01)
+        server.flow.service.drain()
+        answer = await answered(slow)
+
+    assert (answer.status, answer.code) == (503, "DRAINING")
+    assert int(answer.headers["retry-after"]) > 0
+
+
+def batch_of(name: str, chance: random.Random) -> dict[str, object]:
+    """Four chunks, some of which take longer than others."""
+    units = [b"." * chance.choice([10, 200_000]) for _ in range(4)]
+    lines = [b'{"uuid":"%s%d","unit":"%s"}' % (name.encode(), *each) for each in enumerate(units)]
+    return {"chunks": [an_export(line) for line in lines]}
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_of_two_batches_under_one_key_at_once_one_is_taken(life, seed):
+    life.journal_bytes_max, chance = 100 * MIB, random.Random(seed)
+    batches, answers = {name: batch_of(name, chance) for name in "ab"}, {}
+    async with life.running() as flow:
+
+        async def post(name: str) -> None:
+            answer = await flow.post(batches[name], "/export/batch", Idempotency_Key="one")
+            answers[name] = answer.status
+
+        async with anyio.create_task_group() as tasks:
+            for name in "ab":
+                tasks.start_soon(post, name)
+    taken = next(name for name in "ab" if answers[name] == 200)
+
+    assert sorted(answers.values()) == [200, 422]
+    assert {row["uuid"][0] for row in life.dataset.rows()} == {taken}
 
 
 async def test_whoever_waits_for_room_when_we_end_is_told_at_once(life):

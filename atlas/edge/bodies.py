@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
+from atlas.core.errors import UnsupportedMediaType
 from atlas.core.messages import User
 from atlas.edge import body
 from atlas.edge.admission import Flight, Held
@@ -17,7 +18,8 @@ T = TypeVar("T")
 JSON_WEIGHT = 4  # the body, the base64 in it twice, and what that decodes to
 LINES_WEIGHT = 1  # what is made of them is bounded by how many parts are worked at
 BEGIN_BYTES = 64 * 1024
-HASTE = 32  # so many times as fast must a body come while others wait for its room
+HASTE = 32.0  # so many times as fast must a body come while others wait for its room
+HELD_SECONDS = 30.0  # ... and so fast that it does not hold what it was promised for longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class Bodies:
 
         Raises UnsupportedMediaType, TooLarge, TooSlow, Rejected, Unavailable when there is no room.
         """
+        if body.media(request) != body.JSON:
+            raise UnsupportedMediaType
         with self.flight.body(user.sub, JSON_WEIGHT) as held:
             await self.come(request, held, self.bytes_max)
             yield await body.read(request, kind, self._reading(held, self.bytes_max))
@@ -66,8 +70,10 @@ class Bodies:
             with self.flow.deadline():
                 await self.flight.take(held, count)
 
-        return body.Reading(bytes_max, self.slowest, room, self._hurry)
+        enough = held.ahead / HELD_SECONDS / self.slowest.bytes_per_second
 
-    def _hurry(self) -> int:
-        """Whoever is slow must not be in the way of others."""
-        return HASTE if self.flight.is_short else 1
+        def hurry() -> float:
+            """Whoever is slow must not be in the way of others."""
+            return max(HASTE, enough) if self.flight.is_short else 1.0
+
+        return body.Reading(bytes_max, self.slowest, room, hurry, self.flight.until_closed)

@@ -2,6 +2,7 @@
 
 import codecs
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -35,13 +36,14 @@ class Reading:
     """On what terms a body is read.
 
     `room` is asked for each few bytes before they are handed on. `hurry` is how many times as fast
-    as the slowest a body must come just now.
+    as the slowest a body must come just now. What waits in `patiently` ends when that does.
     """
 
     bytes_max: int
     slowest: Slowest = Slowest()
     room: Callable[[int], Awaitable[None]] = room_at_once
-    hurry: Callable[[], int] = lambda: 1
+    hurry: Callable[[], float] = lambda: 1.0
+    patiently: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 async def read(request: Request, kind: type[T], reading: Reading) -> tuple[T, int]:
@@ -112,7 +114,7 @@ async def pieces(request: Request, reading: Reading) -> AsyncIterator[bytes]:
     while more:
         began = anyio.current_time()
         try:
-            with anyio.fail_after(max(0.0, slowest.seconds - waited)):
+            with anyio.fail_after(max(0.0, slowest.seconds - waited)), reading.patiently():
                 message = await request.receive()
         except TimeoutError:  # haste counts at once, for the window that ends now
             if in_window < slowest.seconds * slowest.bytes_per_second * reading.hurry():

@@ -76,12 +76,12 @@ class Exports:
 
         Of the body nothing is held any more then.
         """
+        key = idempotency_key(request)
         async with self.bodies.json(request, user, wire.ExportBody) as (sent, size):
             until = anyio.current_time() + self.flow.wait_seconds(request)
             self.tell(request, user, 1, size)
             said = sent.said()
-            binding = bound(idempotency_key(request), 0, 1)
-            head = self.head(request, user, said, "unknown", binding)
+            head = self.head(request, user, said, "unknown", bound(key, 0, 1))
             return await self.flow.accepted(Export(head, sent.text())), said, until
 
     async def post_batch(self, request: Request) -> Response:
@@ -102,16 +102,31 @@ class Exports:
 
     async def accept_all(self, request: Request, user: User) -> tuple[Batch, float]:
         """All side by side, a few at a time; one that fails does not disturb the others."""
+        key = idempotency_key(request)
         async with self.bodies.json(request, user, self.batches.kind) as (sent, size):
             until = anyio.current_time() + self.flow.wait_seconds(request)
             chunks = self.batches.chunks(sent)
-            key, length = idempotency_key(request), len(chunks)
+            length = len(chunks)
             batch = Batch(request, user, key, [AtlasError()] * length, [None] * length)
             self.tell(request, user, len(chunks), size, is_batch=True)
+            first = 0 if key is None else await self.keep_first(batch, chunks)
             async with anyio.create_task_group() as tasks:
-                for index, chunk in enumerate(chunks):
+                for index, chunk in enumerate(chunks[first:], first):
                     tasks.start_soon(self.keep, batch, index, chunk)
         return batch, until
+
+    async def keep_first(self, batch: Batch, chunks: Sequence[msgspec.Raw]) -> int:
+        """Of two batches under one key at once each could refuse the other: the first chunk that
+        binds it goes alone. How many have gone; raises KeyReused.
+        """
+        for index, chunk in enumerate(chunks):
+            await self.keep(batch, index, chunk)
+            accepted = batch.accepted[index]
+            if isinstance(accepted, KeyReused):
+                raise accepted
+            if not isinstance(accepted, AtlasError):
+                return index + 1
+        return len(chunks)
 
     async def keep(self, batch: Batch, index: int, chunk: msgspec.Raw) -> None:
         binding = bound(batch.key, index, len(batch.said))

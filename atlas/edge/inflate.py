@@ -17,7 +17,9 @@ STEP_BYTES = 64 * 1024  # inflated in a fifth of a millisecond
 RATIO_MAX, RATIO_FROM = 100, 4 * 1024 * 1024  # NDJSON of health data shrinks 10 to 30 times
 MEMBERS_MAX = 100
 GZIP, ZLIB, DEFLATE = 31, 15, -15  # how zlib is told what to expect
-ZSTD_STEP = 32  # compressed: a block of 4 bytes may stand for 128 KiB, so this for a MiB
+# compressed: a block of 4 bytes may stand for 128 KiB. So of a bomb a MiB is made at a time, and at
+# its begin 8 MiB; fed so little, what is none takes many times as long
+ZSTD_STEP, ZSTD_STEP_MAX = 32, 256
 ZSTD_WINDOW_BYTES = 8 * 1024 * 1024  # RFC 8878, section 3.1.1.1.2
 
 
@@ -127,19 +129,21 @@ class Zstd:
         self._decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES)
         self._frame: zstandard.ZstdDecompressionObj | None = None
         self._frames = 0
+        self._step = ZSTD_STEP  # more while little comes of it
 
     def inflate(self, piece: bytes) -> Iterator[bytes]:
         at = 0
         while at < len(piece):
             if self._frame is None or self._frame.eof:
                 self._frame = self._next()
-            fed = piece[at : at + ZSTD_STEP]
+            fed = piece[at : at + self._step]
             try:
                 made = self._frame.decompress(fed)
             except zstandard.ZstdError as error:
                 raise Rejected("The body does not inflate.") from error
             if made:
                 yield made
+            self._step = min(2 * self._step, ZSTD_STEP_MAX) if len(made) < STEP_BYTES else ZSTD_STEP
             at += len(fed) - len(self._frame.unused_data)
 
     def _next(self) -> "zstandard.ZstdDecompressionObj":

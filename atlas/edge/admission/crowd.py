@@ -31,6 +31,7 @@ class Crowd:
     inside: int = 0
     per_second: float = PER_SECOND_AT_FIRST
     _away: int = 0  # refusals whose senders may come again; no more than there is time to tell of
+    _is_measuring: bool = False
     _done: int = 0  # since this sample was begun
     _busy_seconds: float = 0.0
     _moved_at: float = 0.0
@@ -53,12 +54,14 @@ class Crowd:
         if not self._is_busy():
             self._moved_at = self.elapsed()
         self.inside += 1
+        self._is_measuring = self._is_measuring or self._is_busy()
         try:
             yield
         finally:
-            if self._is_busy():
+            if self._is_measuring:
                 self._measure()
             self.inside -= 1
+            self._is_measuring = self._is_measuring and self.inside > 0
             self._away = max(0, self._away - 1) if self.inside else 0
 
     def _is_busy(self) -> bool:
@@ -70,10 +73,13 @@ class Crowd:
         return max(inside / self.per_second, stalled)
 
     def _measure(self) -> None:
-        """Another one is done."""
+        """Another one is done. Of those who end together, as a group does, each counts; the time of
+        the last few does not.
+        """
         now = self.elapsed()
         self._done += 1
-        self._busy_seconds += now - self._moved_at
+        if self.inside >= FEW / 4:
+            self._busy_seconds += now - self._moved_at
         self._moved_at = now
         if self._busy_seconds >= SAMPLE_SECONDS:
             self.per_second = (self.per_second + self._done / self._busy_seconds) / 2

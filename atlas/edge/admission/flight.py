@@ -1,8 +1,9 @@
 """Bytes in flight: what is read of bodies and not yet safe, so much of all users and of each.
 
-Whoever comes while there is no room waits with his body in the socket. Whoever is read already and
-grows waits, too, but goes first; and of those that wait in the middle one at a time may go beyond
-the limit, or they could all wait for each other.
+Whoever comes while there is no room for him waits with his body in the socket; who needs less
+passes, or one large body on a slow line would keep everybody out. Whoever is read already and grows
+waits, too, but goes first; and of those that wait in the middle one at a time may go beyond the
+limit, or they could all wait for each other.
 """
 
 from collections import deque
@@ -14,6 +15,8 @@ from typing import NamedTuple
 import anyio
 
 from atlas.core.errors import Draining
+
+NEXT_TO_NOTHING = 0.04  # of the room: small bodies that come and go keep no large one out
 
 
 @dataclass(eq=False, slots=True)
@@ -44,6 +47,7 @@ class Flight:
     _coming: deque[Turn] = field(default_factory=deque)
     _beyond: Held | None = None
     _is_closed: bool = False
+    _scopes: set[anyio.CancelScope] = field(default_factory=set)
 
     @property
     def waiting(self) -> int:
@@ -78,8 +82,7 @@ class Flight:
             await self._take(held, (count - reserved) * held.weight)
 
     async def _take(self, held: Held, size: int) -> None:
-        nobody_waits = not (self._growing or self._coming)
-        if nobody_waits and self._fits(held, size) and not self._is_held_back(held, size):
+        if self._fits(held, size) and not self._is_held_back(held, size):
             self._let(held, size)
             return
         turn = Turn(held, size, anyio.Event())
@@ -96,11 +99,27 @@ class Flight:
                 waiting.remove(turn)
                 self._let_in()
 
+    @contextmanager
+    def until_closed(self) -> Iterator[None]:
+        """Whatever waits in here is cut short when we end. Raises Draining."""
+        with anyio.CancelScope() as scope:
+            self._scopes.add(scope)
+            try:
+                if self._is_closed:
+                    scope.cancel()
+                yield
+            finally:
+                self._scopes.remove(scope)
+        if scope.cancelled_caught:
+            raise Draining
+
     def close(self) -> None:
-        """Nobody waits any more: whoever does is told that we are ending."""
+        """Nobody waits any more, for room or for a body: whoever does is told why."""
         self._is_closed = True
         for turn in [*self._growing, *self._coming]:
             turn.awake.set()
+        for scope in self._scopes:
+            scope.cancel()
 
     def give(self, held: Held, count: int) -> None:
         """So many bytes are held no longer."""
@@ -113,28 +132,26 @@ class Flight:
         self._let_in()
 
     def _let_in(self) -> None:
-        """Those who grow, in the order of asking; then, if no other of them waits, those who come.
+        """Whoever fits: first those who grow, then those who come, in the order of asking.
 
-        Nobody is overtaken, but while other bodies of his own hold him back.
+        Who needs more than there is keeps nobody waiting who needs less.
         """
-        is_short = False
-        for turn in [*self._growing, *self._coming]:
-            held, size, is_growing = turn.held, turn.size, turn in self._growing
-            if self._is_held_back(held, size):
-                continue
-            if is_growing and self._beyond is None and not self._fits(held, size):
-                self._beyond = held
-            is_short = is_short or not self._fits(held, size)
-            if is_short and not is_growing:
-                return
-            if self._fits(held, size):
-                (self._growing if is_growing else self._coming).remove(turn)
-                self._let(held, size)
-                turn.awake.set()
+        for waiting in (self._growing, self._coming):
+            for turn in list(waiting):
+                held, size = turn.held, turn.size
+                if self._is_held_back(held, size):
+                    continue
+                if waiting is self._growing and self._beyond is None and not self._fits(held, size):
+                    self._beyond = held
+                if self._fits(held, size):
+                    waiting.remove(turn)
+                    self._let(held, size)
+                    turn.awake.set()
 
     def _fits(self, held: Held, size: int) -> bool:
-        """There is room; or it is beyond the limit already; or nothing else is in flight."""
-        return self.bytes + size <= self.bytes_max or held is self._beyond or not self.bytes
+        """There is room; or it is beyond the limit already; or next to nothing is in flight."""
+        is_alone = self.bytes <= self.bytes_max * NEXT_TO_NOTHING
+        return self.bytes + size <= self.bytes_max or held is self._beyond or is_alone
 
     def _is_held_back(self, held: Held, size: int) -> bool:
         """By other bodies of its user, of which the eldest goes first; but not in the middle of
