@@ -678,17 +678,17 @@ async def test_a_body_that_is_under_way_when_we_end_is_told_so(life, kind):
     assert int(answer.headers["retry-after"]) > 0
 
 
-def batch_of(name: str, chance: random.Random) -> dict[str, object]:
-    """Four chunks, some of which take longer than others."""
-    units = [b"." * chance.choice([10, 200_000]) for _ in range(4)]
+def batch_of(name: str, sizes: tuple[int, ...]) -> dict[str, object]:
+    """Chunks of which the large ones take longer than the others."""
+    units = [b"." * size for size in sizes]
     lines = [b'{"uuid":"%s%d","unit":"%s"}' % (name.encode(), *each) for each in enumerate(units)]
     return {"chunks": [an_export(line) for line in lines]}
 
 
-@pytest.mark.parametrize("seed", range(3))
-async def test_of_two_batches_under_one_key_at_once_one_is_taken(life, seed):
-    life.journal_bytes_max, chance = 100 * MIB, random.Random(seed)
-    batches, answers = {name: batch_of(name, chance) for name in "ab"}, {}
+async def test_of_two_batches_under_one_key_at_once_one_is_taken(life):
+    life.journal_bytes_max, sizes = 100 * MIB, (400_000, 10)
+    batches = {"a": batch_of("a", sizes), "b": batch_of("b", sizes[::-1])}
+    answers = {}
     async with life.running() as flow:
 
         async def post(name: str) -> None:
