@@ -102,6 +102,15 @@ class Standing:
                 await arrived()
             return await rest(stream)
 
+    async def said_at_last(self, *pieces: bytes) -> bytes:
+        """And no more is to come: what is answered then."""
+        async with self.connected() as stream:
+            for piece in pieces:
+                await stream.send(piece)
+                await arrived()
+            await stream.send_eof()
+            return await rest(stream)
+
 
 @asynccontextmanager
 async def standing(**rules: Any) -> AsyncIterator[Standing]:

@@ -124,6 +124,16 @@ class Door(HttpToolsProtocol):
             if is_new:
                 self._wait_to_be_asked()
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """He says no more. What he has asked is answered still; what is not whole has broken."""
+        self.transport.is_all_said = True
+        self._leave_behind_the_last()
+        return not self.transport.is_leaving
+
+    def _leave_behind_the_last(self) -> None:
+        if self.transport.is_all_said and self._stage is not Stage.ANSWER:
+            self.transport.close()
+
     def _take(self, data: bytes) -> None:
         at, end = 0, len(data)
         while at < end and not self.transport.is_leaving:
@@ -268,6 +278,7 @@ class Door(HttpToolsProtocol):
         if self._held:
             held, self._held = self._held, b""
             self._take(held)
+        self._leave_behind_the_last()
 
     def _refuse(self, error: AtlasError) -> None:
         """The last that happens here. Never a second answer, nor one in the middle of another."""
