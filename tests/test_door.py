@@ -502,6 +502,16 @@ async def test_http_1_0_needs_no_host_and_is_closed(host):
         assert statuses(text) == [200]
 
 
+@pytest.mark.parametrize("query", ["", "?x=y"], ids=["without", "with a query"])
+async def test_an_absolute_target_without_a_path_asks_for_the_root(query):
+    request = f"GET http://b.test{query} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    async with standing() as door:
+        text = await door.said(request.encode())
+
+        assert statuses(text) == [200]
+        assert door.app.asked == ["/"]
+
+
 async def test_who_asks_before_he_sends_is_told_to():
     async with standing() as door, door.connected() as stream:
         await stream.send(post("Expect: 100-continue", "Content-Length: 5"))

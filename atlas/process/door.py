@@ -224,12 +224,13 @@ class Door(HttpToolsProtocol):
     def _begin(self, method: str, is_new: bool) -> None:
         """As the server does it, but for what nobody here has set."""
         scope, target = self.scope, httptools.parse_url(self.url)
-        path = target.path.decode("ascii")
+        raw = target.path or b"/"  # without one: RFC 9112, section 3.2.2
+        path = raw.decode("ascii")
         scope["method"] = method
         if not is_new:
             scope["http_version"] = "1.0"
         scope["path"] = unquote(path) if "%" in path else path
-        scope["raw_path"], scope["query_string"] = target.path, target.query or b""
+        scope["raw_path"], scope["query_string"] = raw, target.query or b""
         self.cycle = RequestResponseCycle(
             scope=scope,
             transport=self.transport,
