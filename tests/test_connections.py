@@ -6,8 +6,10 @@ On the loop of the service and on the plain one: what a transport does at its en
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
-from functools import wraps
+from functools import partial, wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
+from typing import Any
 
 import anyio
 import msgspec
@@ -39,14 +41,16 @@ SOON = 0.2  # a deadline of these tests
 QUICK = {"header_seconds": SOON, "slow_seconds": SOON, "idle_seconds": SOON}
 
 
-def on_both_loops(scenario: Callable[[], Awaitable[None]]) -> Callable[[bool], None]:
-    @pytest.mark.parametrize("use_uvloop", [False, True], ids=["asyncio", "uvloop"])
-    @wraps(scenario, assigned=("__name__", "__doc__"))
-    def test(use_uvloop: bool) -> None:
-        anyio.run(scenario, backend_options={"use_uvloop": use_uvloop})
+def on_both_loops(scenario: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    @wraps(scenario)
+    def test(use_uvloop: bool, **case: Any) -> None:
+        anyio.run(partial(scenario, **case), backend_options={"use_uvloop": use_uvloop})
 
     del test.__wrapped__
-    return test
+    loop = Parameter("use_uvloop", Parameter.KEYWORD_ONLY)
+    asked = signature(scenario).parameters.values()
+    test.__signature__ = Signature([*asked, loop])
+    return pytest.mark.parametrize("use_uvloop", [False, True], ids=["asyncio", "uvloop"])(test)
 
 
 def descriptors() -> int:
@@ -262,6 +266,86 @@ async def test_a_bad_request_is_answered_while_megabytes_come_behind_it():
 
         assert statuses(text) == [400]
         assert door.app.asked in ([], ["/echo"])
+
+
+# half an end
+
+
+@on_both_loops
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_who_says_that_he_will_say_no_more_is_answered(version):
+    request = f"POST /echo HTTP/{version}\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello".encode()
+    async with standing() as door:
+        text = await door.said_at_last(request)
+        await until(lambda: not door.connections())
+
+        assert statuses(text) == [200]
+        assert echoed(text.partition(b"\r\n\r\n")[2])[0] == "hello"
+        assert door.seen == door.app.gone == []
+
+
+@on_both_loops
+async def test_who_has_asked_for_more_than_he_then_waits_for_is_answered_all_of_it():
+    many = [f"/{number}" for number in range(99)]
+    async with standing() as door:
+        five = await door.said_at_last(b"".join(map(get, many[:5])))
+        most = await door.said_at_last(b"".join(map(get, many)))
+        last = await door.said_at_last(get() + chunks(HELLO + b"0\r\n\r\n"))
+        await until(lambda: not door.connections())
+
+        assert statuses(five) == [200] * 5
+        assert statuses(most) == [200] * 99
+        assert statuses(last) == [200] * 2
+        assert door.app.asked == [*many[:5], *many, "/echo", "/echo"]
+
+
+@on_both_loops
+async def test_what_is_wrong_behind_a_request_is_said_also_to_who_says_no_more():
+    async with standing() as door:
+        text = await door.said_at_last(get() + b"GARBAGE\r\n\r\n" + CANARY)
+
+        assert statuses(text) == [200, 400]
+        assert door.app.asked == ["/echo"]
+
+
+@on_both_loops
+async def test_a_large_answer_reaches_who_says_no_more():
+    async with standing(slow_seconds=SOON) as door:
+        text = await door.said_at_last(get("/large") + get())
+
+        assert len(text) > 16 * MIB
+        assert statuses(text) == [200, 200]
+
+
+PARTS = {
+    "a length": post("Content-Length: 9", body=b"hello"),
+    "chunks": chunks(HELLO),
+    "trailers": chunks(HELLO + b"0\r\nX: y\r\n"),
+}
+
+
+@on_both_loops
+@pytest.mark.parametrize("ahead", [b"", get("/first")], ids=["alone", "behind another"])
+@pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
+async def test_a_body_that_ends_too_early_is_a_caller_that_has_gone(part, ahead):
+    async with standing() as door:
+        text = await door.said_at_last(ahead + part)
+        await door.app.is_cut_off()
+        await until(lambda: not door.connections())
+
+        assert statuses(text) == ([200] if ahead else [])
+        assert door.app.gone == ["/echo"]
+
+
+@on_both_loops
+@pytest.mark.parametrize("text", [b"", b"GET /echo HTTP/1.1\r\n"], ids=["nothing", "a line"])
+async def test_who_says_no_more_before_he_has_asked_is_closed(text):
+    async with standing() as door:
+        assert await door.said_at_last(text) == b""
+        assert await door.said_at_last(get(), text) != b""
+        await until(lambda: not door.connections())
+
+        assert door.app.asked == ["/echo"]
 
 
 # many

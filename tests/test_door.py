@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -100,6 +100,15 @@ class Standing:
             for piece in pieces:
                 await stream.send(piece)
                 await arrived()
+            return await rest(stream)
+
+    async def said_at_last(self, *pieces: bytes) -> bytes:
+        """And no more is to come: what is answered then."""
+        async with self.connected() as stream:
+            for piece in pieces:
+                await stream.send(piece)
+                await arrived()
+            await stream.send_eof()
             return await rest(stream)
 
 
@@ -460,6 +469,111 @@ async def test_what_is_behind_a_request_is_served_in_its_order_however_much_it_i
         assert door.app.asked == [*(f"/{number}" for number in range(2_000)), "/"]
 
 
+# chunks
+
+
+@dataclass
+class Counted:
+    """A parser, and how often it was given something."""
+
+    parser: Any
+    feeds: int = 0
+
+    def feed_data(self, data: bytes) -> None:
+        self.feeds += 1
+        self.parser.feed_data(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.parser, name)
+
+
+def counted(door: Standing) -> Counted:
+    (connection,) = door.connections()
+    connection.parser = Counted(connection.parser)  # type: ignore[attr-defined]
+    return connection.parser  # type: ignore[attr-defined]
+
+
+ONE = b"1\r\nx\r\n"
+
+
+def chunked(body: bytes, size: int) -> bytes:
+    pieces = (body[at : at + size] for at in range(0, len(body), size))
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+
+
+@pytest.mark.parametrize("inside", [b"\r\n\r\n", b"\n", LAST], ids=["empty lines", "LF", "ends"])
+async def test_what_is_in_a_chunk_is_not_looked_into(inside):
+    body = inside * (MIB // len(inside))
+    async with standing() as door, door.connected() as stream:
+        await arrived()
+        parser = counted(door)
+        await stream.send(chunks(chunked(body, MIB) + LAST))
+        text, _ = echoed(await one(stream))
+
+        assert text == body.decode()
+        assert parser.feeds < 500  # a read of a socket is one
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 1000, 4096])
+async def test_it_does_not_matter_where_chunks_are_cut(size):
+    body = LAST * 999
+    request = chunks(chunked(body, size) + LAST) + get("/next", "Connection: close")
+    async with standing() as door, door.connected() as stream:
+        for at in range(0, 999, 3):
+            await stream.send(request[at : at + 3])
+            await arrived()
+        await stream.send(request[999:])
+        text = await rest(stream)
+
+        assert statuses(text) == [200, 200]
+        assert msgspec.json.encode(body.decode())[1:-1] in text
+        assert door.app.asked == ["/echo", "/next"]
+
+
+TINY = {
+    "of a byte": ONE * 40_000,
+    "of 63 bytes": chunked(b"x" * 63 * 20_000, 63),
+    "behind a large one": chunked(bytes(MIB), MIB) + ONE * 40_000,
+}
+
+
+@pytest.mark.parametrize("body", TINY.values(), ids=TINY)
+async def test_a_body_in_very_many_tiny_chunks_is_refused(body):
+    async with standing() as door, door.connected() as stream:
+        await arrived()
+        parser = counted(door)
+        with suppress(anyio.BrokenResourceError):
+            await stream.send(chunks(body + LAST) + CANARY)
+        text = await rest(stream)
+
+        assert is_refused(text, door.app)
+        assert b"too small chunks" in text
+        assert parser.feeds < 40_000
+
+
+SMALL = {
+    "a thousand": ONE * 1_000,
+    "as many as may be": ONE * 16_384,
+    "many of 64 bytes": chunked(b"x" * 64 * 20_000, 64),
+    "many behind a large one": chunked(b"x" * MIB, MIB) + ONE * 16_384,
+}
+
+
+@pytest.mark.parametrize("body", SMALL.values(), ids=SMALL)
+async def test_small_chunks_are_good_as_long_as_they_are_few_or_carry_something(body):
+    async with standing() as door:
+        text = await door.said_at_last(chunks(body + LAST))
+
+        assert statuses(text) == [200]
+
+
+async def test_each_body_may_have_as_many_chunks():
+    async with standing() as door:
+        text = await door.said_at_last(chunks(ONE * 9_999 + LAST) * 3)
+
+        assert statuses(text) == [200] * 3
+
+
 async def test_a_trailer_is_no_header():
     request = chunks(HELLO + b"0\r\nAuthorization: Bearer x\r\nHost: b\r\n\r\n")
     async with standing() as door, door.connected() as stream:
@@ -491,6 +605,16 @@ async def test_http_1_0_needs_no_host_and_is_closed(host):
         text = await door.said(f"GET /echo HTTP/1.0\r\n{host}\r\n".encode())
 
         assert statuses(text) == [200]
+
+
+@pytest.mark.parametrize("query", ["", "?x=y"], ids=["without", "with a query"])
+async def test_an_absolute_target_without_a_path_asks_for_the_root(query):
+    request = f"GET http://b.test{query} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    async with standing() as door:
+        text = await door.said(request.encode())
+
+        assert statuses(text) == [200]
+        assert door.app.asked == ["/"]
 
 
 async def test_who_asks_before_he_sends_is_told_to():

@@ -1,13 +1,13 @@
 """The protocol of both listeners: HTTP/1.1 with its limits, of which the server has none.
 
 A message can only end with an empty line, or where its Content-Length says. So bytes go to the
-parser up to there and no further: its header block is counted to the byte, and what stands behind a
-request waits, unread, until that is answered. Whatever is wrong with it is then said in its turn.
+parser up to there and no further (a chunked body: from size to size, and then so): its header block
+is counted to the byte, and what stands behind a request waits, unread, until that is answered.
+Whatever is wrong with it is then said in its turn.
 """
 
 import asyncio
 from dataclasses import dataclass
-from enum import Enum, auto
 from typing import Any
 from urllib.parse import unquote
 
@@ -18,13 +18,11 @@ from uvicorn.server import ServerState
 
 from atlas.core.errors import AtlasError, BadRequest, HeadersTooLarge, TooSlow, Unavailable
 from atlas.process.deadline import Deadline
+from atlas.process.framing import EMPTY_LINE, Chunks, Stage, cut_at_empty_line
 from atlas.process.head import CHUNKED, judged, without_upgrade
 from atlas.process.outlet import Outlet
 from atlas.process.places import Places
 from atlas.process.refusals import Refusals
-
-EMPTY_LINE = b"\r\n\r\n"
-CHUNK_FRAME_BYTES = 16  # size and line ends of a chunk; what is more is an extension
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +37,6 @@ class Rules:
     slow_seconds: float = 10.0
     idle_seconds: float = 75.0
     connections_max: int = 10_000
-
-
-class Stage(Enum):
-    """What comes next on a connection."""
-
-    HEAD = auto()
-    BODY = auto()  # of a length that was said
-    CHUNKS = auto()
-    ANSWER = auto()
 
 
 class Door(HttpToolsProtocol):
@@ -74,7 +63,7 @@ class Door(HttpToolsProtocol):
         self._head = b""  # as far as it has come
         self._tail = b""  # of what was parsed: an empty line may come in two pieces
         self._left = 0  # of the body
-        self._framing = 0  # bytes of a chunked body that are none of it, beyond plain frames
+        self._chunks = Chunks()
         self._held = b""  # what stands behind a request that is not answered
         self._fault: AtlasError | None = None
         self._is_upgrade = False
@@ -124,6 +113,16 @@ class Door(HttpToolsProtocol):
             if is_new:
                 self._wait_to_be_asked()
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """He says no more. What he has asked is answered still; what is not whole has broken."""
+        self.transport.is_all_said = True
+        self._leave_behind_the_last()
+        return not self.transport.is_leaving
+
+    def _leave_behind_the_last(self) -> None:
+        if self.transport.is_all_said and self._stage is not Stage.ANSWER:
+            self.transport.close()
+
     def _take(self, data: bytes) -> None:
         at, end = 0, len(data)
         while at < end and not self.transport.is_leaving:
@@ -141,13 +140,9 @@ class Door(HttpToolsProtocol):
         """The first place from there on where a message may end."""
         if self._stage is Stage.BODY:
             return min(len(data), at + self._left)
-        if self._tail:
-            known = len(self._tail)
-            found = (self._tail + data[at : at + 3]).find(EMPTY_LINE)
-            if found >= 0:
-                return at + found + len(EMPTY_LINE) - known
-        found = data.find(EMPTY_LINE, at)
-        return len(data) if found < 0 else found + len(EMPTY_LINE)
+        if self._stage is Stage.CHUNKS and not self._chunks.is_over:
+            return self._chunks.cut(data, at)
+        return cut_at_empty_line(data, at, self._tail)
 
     def _feed(self, piece: bytes) -> None:
         stage = self._stage
@@ -156,14 +151,15 @@ class Door(HttpToolsProtocol):
         else:
             self._tail = piece[-3:] if len(piece) >= 3 else (self._tail + piece)[-3:]
             if stage is Stage.CHUNKS:
-                self._framing += len(piece)
+                self._chunks.take(piece)
             elif len(self._head) + len(piece) <= self._rules.header_bytes_max:
                 self._head += piece
             else:
                 self._refuse(HeadersTooLarge(self._too_large))
                 return
         self._parse(piece)
-        if self._framing > self._rules.header_bytes_max:
+        too_many = self._chunks.surplus > self._rules.header_bytes_max
+        if too_many and not self.transport.is_leaving:
             self._refuse(HeadersTooLarge(self._too_large))
 
     def _parse(self, piece: bytes) -> None:
@@ -208,18 +204,19 @@ class Door(HttpToolsProtocol):
         self._places.busy(self)
         self._deadline.lift()
         self._stage = Stage.CHUNKS if length == CHUNKED else Stage.BODY
-        self._left, self._framing, self._tail = length, 0, b""
+        self._left, self._chunks, self._tail = length, Chunks(), b""
         self.transport.is_owed = True
 
     def _begin(self, method: str, is_new: bool) -> None:
         """As the server does it, but for what nobody here has set."""
         scope, target = self.scope, httptools.parse_url(self.url)
-        path = target.path.decode("ascii")
+        raw = target.path or b"/"  # without one: RFC 9112, section 3.2.2
+        path = raw.decode("ascii")
         scope["method"] = method
         if not is_new:
             scope["http_version"] = "1.0"
         scope["path"] = unquote(path) if "%" in path else path
-        scope["raw_path"], scope["query_string"] = target.path, target.query or b""
+        scope["raw_path"], scope["query_string"] = raw, target.query or b""
         self.cycle = RequestResponseCycle(
             scope=scope,
             transport=self.transport,
@@ -236,12 +233,11 @@ class Door(HttpToolsProtocol):
         self._start_asgi_task(self.cycle, self.app)
 
     def on_chunk_header(self) -> None:
-        self._framing = max(0, self._framing - CHUNK_FRAME_BYTES)
-
-    def on_body(self, body: bytes) -> None:
-        if self._stage is Stage.CHUNKS:
-            self._framing -= len(body)
-        super().on_body(body)
+        try:
+            self._chunks.begin()
+        except BadRequest as fault:
+            self._fault = fault
+            raise
 
     def on_message_complete(self) -> None:
         self._stage = Stage.ANSWER
@@ -268,6 +264,7 @@ class Door(HttpToolsProtocol):
         if self._held:
             held, self._held = self._held, b""
             self._take(held)
+        self._leave_behind_the_last()
 
     def _refuse(self, error: AtlasError) -> None:
         """The last that happens here. Never a second answer, nor one in the middle of another."""

@@ -30,6 +30,7 @@ class Outlet(asyncio.Transport):
     ) -> None:
         super().__init__()
         self.is_owed = True  # the other side is not done with what it has begun to send
+        self.is_all_said = False  # there it is closed already, for what it would send
         self.is_leaving = False
         self._transport = transport
         self._loop = loop
@@ -56,7 +57,7 @@ class Outlet(asyncio.Transport):
             return
         self.is_leaving = True
         self._moved = self._loop.time()
-        if self.is_owed:
+        if self.is_owed and not self.is_all_said:
             self._lingers_until = self._moved + LINGER_SECONDS
             self._transport.resume_reading()
             self._transport.write_eof()
