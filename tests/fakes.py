@@ -261,3 +261,13 @@ class Brake:
     async def __call__(self, size, work, /, *args):
         await self.released.wait()
         return await self.inside(size, work, *args)
+
+
+@dataclass
+class Time:
+    """A clock that is moved by hand."""
+
+    now: float = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
