@@ -13,10 +13,10 @@ from atlas.core.errors import AtlasError, KeyReused
 from atlas.core.events import CountsDiffer, RequestRead, Watch
 from atlas.core.messages import Binding, Export, Head, Receipt, User
 from atlas.core.ports import Clock
-from atlas.edge import body, wire
+from atlas.edge import wire
 from atlas.edge.answers import ROOM, answer
-from atlas.edge.batches import Batches
-from atlas.edge.bodies import Bodies
+from atlas.edge.bodies import Bodies, body
+from atlas.edge.bodies.batches import Batches
 from atlas.edge.refusals import Refusals, correlation_id
 from atlas.edge.senders import Senders
 from atlas.edge.streams import Streams

@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from atlas.edge import wire
 from atlas.edge.answers import ROOM
-from atlas.edge.body import NDJSON
+from atlas.edge.bodies.body import NDJSON
 from atlas.edge.receipts import PAGE_MAX
 from atlas.edge.refusals import PROBLEM, json
 

@@ -21,10 +21,10 @@ from atlas.core.events import CountsDiffer, RequestRead, Watch
 from atlas.core.messages import Head, Part, Place, Receipt, User
 from atlas.core.parts import PART_BYTES, Cutter, Piece
 from atlas.core.ports import Clock
-from atlas.edge import body, wire
+from atlas.edge import wire
 from atlas.edge.admission import Held
 from atlas.edge.answers import answer
-from atlas.edge.bodies import Bodies
+from atlas.edge.bodies import Bodies, body
 from atlas.edge.refusals import Refusals, correlation_id
 from atlas.edge.waiting import COUNT, Waiting, idempotency_key
 from atlas.runtime import Pending

@@ -12,9 +12,9 @@ from atlas.core.messages import Export, Part, Receipt, User
 from atlas.edge import openapi
 from atlas.edge.admission import PATIENCE_SECONDS, Admission, Crowd, Flight, Rate
 from atlas.edge.app import Errors, public
-from atlas.edge.batches import Batches
 from atlas.edge.bodies import Bodies
-from atlas.edge.body import Slowest
+from atlas.edge.bodies.batches import Batches
+from atlas.edge.bodies.body import Slowest
 from atlas.edge.exports import Exports
 from atlas.edge.health import Health
 from atlas.edge.operator import Diagnosis as OperatorDiagnosis

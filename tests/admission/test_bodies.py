@@ -5,8 +5,9 @@ import tracemalloc
 import pytest
 
 from atlas.core.errors import TooManyChunks
-from atlas.edge import body, wire
-from atlas.edge.batches import Batches
+from atlas.edge import wire
+from atlas.edge.bodies import body
+from atlas.edge.bodies.batches import Batches
 
 
 @pytest.mark.parametrize("key", ["device", "timestamp", "recordCount", "options", "unknown"])

@@ -24,9 +24,10 @@ from atlas.core.errors import AtlasError, Rejected
 from atlas.core.messages import Export, Head, Receipt, Table, User
 from atlas.core.records import DEPTH_MAX, REASONS, Record
 from atlas.core.rows import COLUMNS, Header, flatten
-from atlas.edge import body, wire
-from atlas.edge.batches import Batches
-from atlas.edge.inflate import Bounded, Zlib, Zstd
+from atlas.edge import wire
+from atlas.edge.bodies import body
+from atlas.edge.bodies.batches import Batches
+from atlas.edge.bodies.inflate import Bounded, Zlib, Zstd
 from atlas.local.auth0 import new_key
 from atlas.outside.auth0.tokens import Rules, kid_of
 

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from atlas.core.errors import Rejected
 from atlas.core.traces import Sampler
 from atlas.edge.app import CORRELATION_ID
-from atlas.edge.inflate import STEP_BYTES, inflater
+from atlas.edge.bodies.inflate import STEP_BYTES, inflater
 from atlas.edge.streams import count, header
 from atlas.edge.waiting import WAIT_SECONDS_MAX, Waiting, idempotency_key
 

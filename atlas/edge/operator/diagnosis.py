@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from atlas.core import diagnosis
 from atlas.core.messages import Removed
-from atlas.edge import body
+from atlas.edge.bodies import body
 from atlas.edge.operator.guard import Guard
 from atlas.edge.refusals import json
 

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from atlas.core import ports
 from atlas.core.messages import User
-from atlas.edge import body
+from atlas.edge.bodies import body
 from atlas.edge.operator.guard import Guard
 from atlas.edge.refusals import json
 

@@ -9,8 +9,8 @@ from starlette.requests import Request
 
 from atlas.core.errors import UnsupportedMediaType
 from atlas.core.messages import User
-from atlas.edge import body
 from atlas.edge.admission import Flight, Held
+from atlas.edge.bodies import body
 from atlas.edge.waiting import Waiting
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from anyio.lowlevel import checkpoint
 from starlette.requests import ClientDisconnect, Request
 
 from atlas.core.errors import NOT_JSON, Rejected, TooLarge, TooSlow, UnsupportedMediaType
-from atlas.edge.inflate import ENCODINGS, inflater
+from atlas.edge.bodies.inflate import ENCODINGS, inflater
 
 T = TypeVar("T")
 
