@@ -26,7 +26,7 @@ from tests.fuzz.wires import Answer, Wire
 IN_FULL = bool(os.environ.get("TESTS_IN_FULL"))
 REQUESTS = 100_000 if IN_FULL else 3_000
 AT_ONCE = 8
-# By which it may grow from the middle to the end. After 1,500 it is still warming up, by 5 MiB or so;
+# By which it may grow from the middle to the end. After 1,500 it still warms up, by 5 MiB or so;
 # what leaks half a KiB a request shows at full size.
 MEMORY_SHARE_MAX = 0.05 if IN_FULL else 0.25
 SHOWN, SHOWN_BYTES = 3, 8 * 1024
