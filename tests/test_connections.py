@@ -145,22 +145,28 @@ async def test_a_request_that_takes_longer_than_a_header_block_may_is_left_alone
         assert echoed(await one(stream))[0] == "hello"
 
 
+@pytest.mark.parametrize("connection", ["keep-alive", "close"])
 @on_both_loops
-async def test_who_reads_no_answer_is_cut_off():
+async def test_who_reads_no_answer_is_cut_off(connection):
     async with standing(slow_seconds=SOON) as door, door.connected() as stream:
-        await stream.send(get("/large"))
+        await stream.send(get("/large", f"Connection: {connection}"))
         await door.seen.wait_for(ConnectionCut)
 
         assert door.seen.of(ConnectionCut)[0].why == "not_read"
 
 
 @on_both_loops
-async def test_who_reads_no_answer_is_cut_off_while_the_connection_is_closed_too():
-    async with standing(slow_seconds=SOON) as door, door.connected() as stream:
-        await stream.send(get("/large", "Connection: close"))
-        await door.seen.wait_for(ConnectionCut)
+async def test_a_body_stays_in_the_socket_until_it_is_asked_for():
+    async with standing() as door, door.connected() as stream:
+        await stream.send(post("Content-Length: 1000", path="/waits"))
+        await until(lambda: door.app.asked == ["/waits"])
+        await stream.send(b"a" * 1_000)
+        await arrived()
+        (connection,) = door.connections()
+        assert connection.cycle.body == b""
+        door.app.has_room.set()
 
-        assert door.seen.of(ConnectionCut)[0].why == "not_read"
+        assert echoed(await one(stream))[0] == "a" * 1_000
 
 
 @on_both_loops

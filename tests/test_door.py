@@ -37,6 +37,7 @@ class App:
     asked: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     more: anyio.Event = field(default_factory=anyio.Event)
+    has_room: anyio.Event = field(default_factory=anyio.Event)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
@@ -50,6 +51,8 @@ class App:
         if path == "/large":
             await answer(send, LARGE)
             return
+        if path == "/waits":
+            await self.has_room.wait()
         if path == "/half":
             await send(start(200, (b"content-length", b"9")))
             await send({"type": "http.response.body", "body": b"half", "more_body": True})

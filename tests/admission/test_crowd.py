@@ -8,6 +8,8 @@ import pytest
 from atlas.core.errors import Overloaded
 from atlas.edge.admission import Crowd
 from atlas.edge.admission.crowd import FEW, PATIENCE_SECONDS
+from atlas.service.listeners import admission_of
+from atlas.settings import Edge, Settings
 from tests.fakes import Time
 
 
@@ -131,3 +133,10 @@ def test_a_quiet_hour_says_nothing_of_our_pace(time):
             pass
 
     crowd.look(300)  # a minute each; the flow could do far more
+
+
+@pytest.mark.parametrize(("reply_seconds", "patience"), [(25.0, 3.0), (2.0, 1.0)])
+def test_patience_ends_well_before_a_deadline_does(reply_seconds, patience):
+    admission = admission_of(Settings(edge=Edge(reply_seconds=reply_seconds)))
+
+    assert admission.crowd.patience_seconds == patience

@@ -128,9 +128,16 @@ async def test_a_body_waits_for_its_room_and_is_taken(life):
     assert [answer.status for answer in answers] == [200, 200]
 
 
-async def test_whoever_is_slow_while_others_wait_for_his_room_makes_way(life):
-    life.edge = {"flight_bytes_max": 1_000, "slow_seconds": 0.3, "slow_bytes_per_second": 100}
-    text = msgspec.json.encode(an_export(b'{"uuid":"%s"}' % (b"b" * 9_000)))
+@pytest.mark.parametrize(
+    ("slowest", "size"),
+    [
+        pytest.param(100, 9_000, id="five times as fast as the slowest may be"),
+        pytest.param(1, 30_000, id="so large that he would take a minute and more"),
+    ],
+)
+async def test_whoever_is_slow_while_others_wait_for_his_room_makes_way(life, slowest, size):
+    life.edge = {"flight_bytes_max": 1_000, "slow_seconds": 0.3, "slow_bytes_per_second": slowest}
+    text = msgspec.json.encode(an_export(b'{"uuid":"%s"}' % (b"b" * size)))
     async with (
         listening(life) as server,
         await anyio.connect_tcp("127.0.0.1", server.port) as slow,
@@ -140,7 +147,7 @@ async def test_whoever_is_slow_while_others_wait_for_his_room_makes_way(life):
         async def trickle() -> None:
             head = f"authorization: Bearer token-of-ada\r\ncontent-length: {len(text)}\r\n"
             await slow.send(f"POST {ROOM}/export HTTP/1.1\r\nhost: a\r\n{head}\r\n".encode())
-            for at in range(0, len(text), 50):  # three times as fast as the slowest may be
+            for at in range(0, len(text), 50):  # 500 bytes a second
                 await slow.send(text[at : at + 50])
                 await anyio.sleep(0.1)
 
