@@ -85,7 +85,7 @@ lock *args:
     uv pip compile {{ LOCK }} pyproject.toml -o config/requirements.txt "$@"
     uv pip compile {{ LOCK }} --extra dev pyproject.toml -o config/requirements-dev.txt "$@"
 
-LOCK := "--quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url"
+LOCK := "--quiet --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-header --no-emit-index-url"
 
 # It asks neither the network nor git, and the same files make the same text: no times, no line numbers.
 SECRETS := "detect-secrets scan --slim --no-verify --all-files --exclude-files '" + NOT_OURS + "' " + NO_ACCOUNT + " " + OURS
