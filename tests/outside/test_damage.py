@@ -211,6 +211,26 @@ async def test_a_flipped_bit_in_the_text_of_the_schema_costs_nothing_and_is_told
         db.execute("PRAGMA writable_schema = ON")
         spoil = "UPDATE sqlite_schema SET sql = replace(sql, ?, ?) WHERE name = ?"
         assert db.execute(spoil, [said, spoilt, name]).rowcount == 1
+    await assert_costs_nothing_and_is_told(path)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("CAST(replace(sql, 'total', 'tntal') AS BLOB)", id="bytes"),
+        pytest.param("CAST(CAST(sql AS BLOB) || x'ff' AS TEXT)", id="no UTF-8"),
+    ],
+)
+async def test_a_schema_whose_text_is_none_any_more_costs_nothing_and_is_told(tmp_path, kind):
+    _, files = await filled(tmp_path / "ours")
+    path = written(tmp_path / "bad", files)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute(f"UPDATE sqlite_schema SET sql = {kind} WHERE name = 'comes'")
+    await assert_costs_nothing_and_is_told(path)
+
+
+async def assert_costs_nothing_and_is_told(path):
     sent, not_sent, news = await delivered(path)
 
     assert (sent.keys(), not_sent, len(news)) == (IDS, set(), 1)

@@ -163,6 +163,8 @@ def or_cannot_start(path: Path | None) -> Iterator[None]:
         yield
     except OSError as error:
         raise CannotStart(f"The journal cannot be opened at {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise CannotStart(f"{path} is no journal that can be read.") from error
     except sqlite3.Error as error:
         raise CannotStart(f"{path} is no journal that can be read: {error}.") from error
 
@@ -180,7 +182,7 @@ def prepared(path: Path | None, entries: Entries, news: News) -> sqlite3.Connect
             db = otherwise.enter_context(closing(at_this_version(path, entries)))
             before = rescue.exports_in(db)
             is_broken = damage.is_broken(db, path) or not schema.is_as_made(db)
-        except sqlite3.DatabaseError as error:
+        except damage.UNREADABLE as error:
             if not damage.is_of_pages(error):
                 raise
             otherwise.close()  # it holds the lock on what is to be read now

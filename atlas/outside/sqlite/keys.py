@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from atlas.core.errors import BadSetting
 from atlas.outside.sqlite import seal
+from atlas.outside.sqlite.disk import damage
 from atlas.outside.sqlite.disk.folder import beside, sync
 from atlas.outside.sqlite.seal import Seal
 
@@ -93,7 +94,7 @@ def secrets_in(path: Path) -> dict[str, bytes]:
     if not path.exists():
         return {}
     # immutable: SQLite neither recovers nor writes; what stands only in the WAL is not seen
-    with suppress(sqlite3.Error), closing(sqlite3.connect(uri(path), uri=True)) as db:
+    with suppress(*damage.UNREADABLE), closing(sqlite3.connect(uri(path), uri=True)) as db:
         select = "SELECT name, value FROM secret WHERE name IN ('root', 'check')"
         return dict(db.execute(select).fetchall())
     return {}

@@ -70,7 +70,7 @@ class JournalLook:
             raise Amiss("The key does not open the journal.", str(error)) from error
         except CannotStart as error:
             raise Amiss(str(error), "See the README, What operators see.") from error
-        except sqlite3.Error as error:
+        except damage.UNREADABLE as error:
             raise Amiss("The journal is damaged, or is none.", IS_MENDED) from error
         except OSError as error:
             raise Amiss(

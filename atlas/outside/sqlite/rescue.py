@@ -26,7 +26,7 @@ Open = Callable[[Path, Entries], sqlite3.Connection]
 
 
 def rebuilt(
-    path: Path, opened: Open, entries: Entries, before: int, error: sqlite3.Error | None = None
+    path: Path, opened: Open, entries: Entries, before: int, error: Exception | None = None
 ) -> JournalDamaged:
     """A new journal in the place of the broken one; `before` is how many exports that had.
 
@@ -113,7 +113,7 @@ class Fresh:
 
 def columns_in(db: sqlite3.Connection, table: str) -> list[str]:
     """A journal of an earlier version has fewer; none, if that cannot be read."""
-    with suppress(sqlite3.DatabaseError):
+    with suppress(*damage.UNREADABLE):
         return [name for _, name, *_ in db.execute(f"PRAGMA table_info({table})")]
     return []
 
@@ -124,7 +124,7 @@ def by_number(db: sqlite3.Connection, columns: list[str]) -> Iterator[list[Any]]
     number = first_number(db)
     end = number + GAP_MAX
     while number < end:
-        with suppress(sqlite3.DatabaseError):
+        with suppress(*damage.UNREADABLE):
             row = db.execute(select, [number]).fetchone()
             if row is not None:
                 end = number + GAP_MAX
@@ -135,7 +135,7 @@ def by_number(db: sqlite3.Connection, columns: list[str]) -> Iterator[list[Any]]
 def first_number(db: sqlite3.Connection) -> int:
     """By the table, or else by an index."""
     for where in ("", "INDEXED BY receipts"):
-        with suppress(sqlite3.DatabaseError):
+        with suppress(*damage.UNREADABLE):
             found = db.execute(f"SELECT min(number) FROM export {where}").fetchone()[0]
             return int(found or 1)
     return 1
@@ -143,12 +143,12 @@ def first_number(db: sqlite3.Connection) -> int:
 
 def as_far(db: sqlite3.Connection, table: str, columns: list[str]) -> Iterator[list[Any]]:
     """Up to the first page that cannot be read."""
-    with suppress(sqlite3.DatabaseError):
+    with suppress(*damage.UNREADABLE):
         yield from map(list, db.execute(f"SELECT {', '.join(columns)} FROM {table}"))
 
 
 def exports_in(db: sqlite3.Connection) -> int:
     try:
         return int(db.execute("SELECT sum(exports) FROM total").fetchone()[0])
-    except sqlite3.DatabaseError:
+    except damage.UNREADABLE:
         return 0

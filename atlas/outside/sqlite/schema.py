@@ -119,7 +119,7 @@ LIVE = """
     SELECT status, exports, bytes FROM total WHERE status IN ('accepted', 'claimed', 'set_aside')
 """
 
-UNSAID = re.compile(r"--[^\n]*|\s")
+UNSAID = re.compile(rb"--[^\n]*|\s")
 
 _rejects = msgspec.json.Decoder(tuple[Reject, ...])
 
@@ -159,10 +159,13 @@ def is_as_made(db: sqlite3.Connection) -> bool:
         return statements(db) == statements(fresh)
 
 
-def statements(db: sqlite3.Connection) -> dict[str, str]:
-    """What made each of them, without space and comments: an upgrade writes those otherwise."""
-    found = db.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall()
-    return {name: UNSAID.sub("", sql) for name, sql in found}
+def statements(db: sqlite3.Connection) -> dict[bytes, bytes]:
+    """What made each of them, without space and comments: an upgrade writes those otherwise.
+
+    As bytes: a bit that flips may make text of them that is no UTF-8, or no text.
+    """
+    said = "SELECT CAST(name AS BLOB), CAST(sql AS BLOB) FROM sqlite_schema WHERE sql IS NOT NULL"
+    return {name: UNSAID.sub(b"", sql) for name, sql in db.execute(said)}
 
 
 def balance(db: sqlite3.Connection) -> list[LedgerUnbalanced]:

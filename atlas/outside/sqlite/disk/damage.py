@@ -15,6 +15,8 @@ from atlas.outside.sqlite.disk.folder import beside, sync
 
 WHOLE_CHECK_BYTES_MAX = 64 * 1024 * 1024  # of a larger one the indexes are taken on trust
 ENDINGS = "", "-wal"
+# SQLite quotes what it cannot parse of a schema, and Python makes no text of what is no UTF-8
+UNREADABLE = sqlite3.DatabaseError, UnicodeDecodeError
 
 
 def in_the_log(journal: Path) -> list[JournalDamaged]:
@@ -38,9 +40,10 @@ def is_broken(db: sqlite3.Connection, journal: Path) -> bool:
     return bool(db.execute(f"PRAGMA {check}(1)").fetchone()[0] != "ok")
 
 
-def is_of_pages(error: sqlite3.DatabaseError) -> bool:
+def is_of_pages(error: Exception) -> bool:
     """Whether it is what the pages say, and not that they cannot be had just now."""
-    return primary_code(error) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+    of_pages = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+    return isinstance(error, UnicodeDecodeError) or primary_code(error) in of_pages
 
 
 def copied(journal: Path) -> Path:
@@ -84,7 +87,7 @@ def fold(journal: Path) -> None:
     sync(journal.parent)  # or it may lie beside another journal after a power cut
 
 
-def primary_code(error: sqlite3.Error) -> int | None:
+def primary_code(error: Exception) -> int | None:
     """SQLITE_IOERR for each of its kinds. None for what is Python's and not SQLite's."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF

@@ -37,7 +37,7 @@ def rows(raw: Raw, columns: int) -> Iterator[list[Any]]:
                 (offset,) = struct.unpack_from(">H", raw, head + LEAF_HEADER + 2 * cell)
                 number, record = cell_at(raw, start + offset)
                 row = columns_of(record)
-                if len(row) <= columns:
+                if 0 < len(row) <= columns:
                     yield [number, *row[1:], *[None] * (columns - len(row))]
 
 
@@ -50,6 +50,8 @@ def cell_at(raw: Raw, at: int) -> tuple[int, bytes]:
     number, at = varint(raw, at)
     here_max, here_min = PAGE_SIZE - 35, (PAGE_SIZE - 12) * 32 // 255 - 23
     here = size
+    if size > len(raw):
+        raise ValueError
     if size > here_max:
         here = here_min + (size - here_min) % (PAGE_SIZE - 4)
         here = here if here <= here_max else here_min
