@@ -55,6 +55,10 @@ fix:
 false-alarms:
     {{ SECRETS }} > {{ BASELINE }}
 
+# build the image, send an export through it, kill it, see the export survive: [--base debian] [--extras parquet]
+image *args:
+    python -m tests.ship "$@"
+
 # walk the whole flow: what is wrong, and what to do
 diagnose *args:
     atlas diagnose "$@"
@@ -84,6 +88,7 @@ cover:
 lock *args:
     uv pip compile {{ LOCK }} pyproject.toml -o config/requirements.txt "$@"
     uv pip compile {{ LOCK }} --extra dev pyproject.toml -o config/requirements-dev.txt "$@"
+    for extra in parquet otel; do uv pip compile {{ LOCK }} -c config/requirements-dev.txt --extra $extra pyproject.toml -o config/requirements-$extra.txt "$@"; done
 
 LOCK := "--quiet --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-header --no-emit-index-url"
 

@@ -5,7 +5,7 @@ import random
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from atlas.prove.mines import Mine
 from atlas.prove.oracle import Balance, Oracle
 from atlas.prove.phones import Phones
 from atlas.prove.standins import HOST, StandIns
-from atlas.prove.subject import Broken, Subject, Totals
+from atlas.prove.subject import Broken, Configuration, Subject, Totals
 
 COMMIT_INTERVAL_SECONDS, REPLY_SECONDS, CALL_SECONDS = 0.2, 2.0, 2.0
 ALIVE_SECONDS = 5.0
@@ -171,7 +171,10 @@ class Bench:
 
 @asynccontextmanager
 async def laid_out(
-    scale: Scale, seed: str, changes: Mapping[str, Mapping[str, object]]
+    scale: Scale,
+    seed: str,
+    changes: Mapping[str, Mapping[str, object]],
+    subject: Callable[[Path, Configuration], Subject] = Subject,
 ) -> AsyncIterator[Bench]:
     """A bench with the service not started. `changes` are settings of this trial."""
     chance = random.Random(seed)  # noqa: S311 - to be repeated
@@ -187,7 +190,7 @@ async def laid_out(
                 settings[room] |= keys
             url = f"http://{HOST}:{settings['edge']['port']}"
             phones = Phones(url, session, Oracle(), chance, around.token)
-            atlas = Subject(folder, settings)
+            atlas = subject(folder, settings)
             try:
                 yield Bench(scale, chance, around, atlas, phones, Findings(), folder, ends)
             finally:

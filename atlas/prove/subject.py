@@ -16,6 +16,7 @@ import msgspec
 from atlas.prove.mines import Mine
 
 START_SECONDS, END_SECONDS = 30.0, 15.0
+Configuration = Mapping[str, Mapping[str, object]]  # room: key: value, as atlas.toml has them
 BUGS = re.compile(r'"An actor crashed"|Traceback|Ended by a bug')
 
 
@@ -54,9 +55,9 @@ class Memory:
 class Subject:
     """One journal, one configuration, and one process after another."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, Mapping[str, object]]) -> None:
-        self._file = folder / "atlas.toml"
-        self._settings = {room: dict(keys) for room, keys in settings.items()}
+    def __init__(self, folder: Path, settings: Configuration) -> None:
+        self.file = folder / "atlas.toml"
+        self.settings = {room: dict(keys) for room, keys in settings.items()}
         self._clock = folder / "clock"
         self._log = folder / "log"
         self.operator = f"http://{settings['operator']['listen']}"
@@ -76,8 +77,8 @@ class Subject:
 
     def configure(self, room: str, **keys: object) -> None:
         """From the next start on."""
-        self._settings[room] |= keys
-        self._file.write_text(toml(self._settings), encoding="utf-8")
+        self.settings[room] |= keys
+        self.file.write_text(toml(self.settings), encoding="utf-8")
 
     def shift_clock(self, seconds: int) -> None:
         """From now on its wall clock is wrong by so many seconds."""
@@ -85,13 +86,16 @@ class Subject:
         other.write_text(str(seconds), encoding="utf-8")
         other.replace(self._clock)
 
+    def command(self, mine: Mine | None) -> list[str]:
+        point = [mine.point, str(mine.passages)] if mine else []
+        victim = [sys.executable, "-m", "atlas.prove.victim"]
+        return [*victim, str(self.file), str(self._clock), *point]
+
     async def launch(self, mine: Mine | None = None) -> None:
         """Start it, and do not wait for it."""
-        point = [mine.point, str(mine.passages)] if mine else []
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "atlas.prove.victim"),
-                *(str(self._file), str(self._clock), *point),
+                *self.command(mine),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
@@ -175,7 +179,7 @@ class Subject:
         return len(BUGS.findall(self.log()))
 
 
-def toml(settings: Mapping[str, Mapping[str, object]]) -> str:
+def toml(settings: Configuration) -> str:
     """Numbers, texts and booleans are written the same in JSON."""
     lines = []
     for room, keys in settings.items():

@@ -1,6 +1,5 @@
 """All that is not ours to decide: systems, time, chance, processors, who wants to know."""
 
-import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable
@@ -13,11 +12,10 @@ from atlas.core import ports
 from atlas.core.events import Watch
 from atlas.outside import auth0, foundry
 from atlas.runtime import Computing
+from atlas.service import machine
 from atlas.service.readers import Readers
 from atlas.service.store import Store
 from atlas.settings import Settings
-
-WORKERS_MAX = 4  # more would wait for the journal
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,8 @@ async def connected(
             chance.random,
         ) as branch,
     ):
-        computing = Computing(processes(settings))
+        asked = settings.export.workers
+        computing = Computing(asked if asked >= 0 else machine.here().workers())
         yield World(identities, store, branch, now, chance, computing, readers)
 
 
@@ -76,11 +75,3 @@ def clock(wall: ports.Clock, elapsed: Callable[[], float]) -> ports.Clock:
         return start + passed
 
     return now
-
-
-def processes(settings: Settings) -> int:
-    """As many workers as processors, unless it is said; for one alone they are of no use."""
-    if settings.export.workers >= 0:
-        return settings.export.workers
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(cores or 1, WORKERS_MAX) if (cores or 1) > 1 else 0

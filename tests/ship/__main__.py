@@ -1,0 +1,86 @@
+"""`python -m tests.ship [--base BASE] [--extras EXTRAS]`: the image, and what it is worth.
+
+    python -m tests.ship                      upon python:3.13-slim, by its digest
+    python -m tests.ship --base debian        upon Debian packages, where no registry is
+    python -m tests.ship --extras parquet     with what Parquet needs
+
+It builds the image, writes down what is in it, sends an export through it while Foundry is away,
+kills it, starts another container with the same volume, and looks whether the rows stand in the
+dataset, once. Needs podman; for `debian` mmdebstrap, too.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import anyio
+
+from atlas.prove.subject import Broken
+from tests.ship import sbom
+from tests.ship.container import contained, inside
+from tests.ship.image import BASE, ROOT, Failed, Image, built
+
+LIMITS = "--memory=256m", "--memory-swap=256m"
+MB = 1_000_000
+
+
+def say(what: str, seconds: float | None = None) -> None:
+    took = "" if seconds is None else f"{seconds:6.1f} s"
+    print(f"{took:>9}  {what}", flush=True)
+
+
+async def main(base: str, extras: list[str]) -> None:
+    """Raises Failed, Broken."""
+    began = time.monotonic()
+    image = built(base, extras)
+    say(f"{image.name} is built", time.monotonic() - began)
+    above = (image.bytes - image.base_bytes) / MB
+    say(f"{image.bytes / MB:.0f} MB, {above:.0f} MB above its base {image.base}")
+    say(f"it says {inside(image, 'atlas', '--version')}")
+    written = write_down(image)
+    say(f"{written.relative_to(ROOT)} says what is in it")
+    await survives(image)
+
+
+def write_down(image: Image) -> Path:
+    path = ROOT / "var" / f"{image.name.rpartition('/')[2].replace(':', '-')}.cdx.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(sbom.made(image), encoding="utf-8")
+    return path
+
+
+async def survives(image: Image) -> None:
+    """An export is accepted, everything dies, and it is in the dataset. Raises Broken."""
+    async with contained(image, "image", *LIMITS) as (bench, container):
+        await bench.standins.close()
+        say("ready, 256 MB, read-only, without rights", await container.start())
+        began = time.monotonic()
+        reply = await bench.phones.deliver(bench.phones.next(), Prefer="respond-async")
+        say(f"an export is {reply and reply.status}, Foundry is away", time.monotonic() - began)
+        await container.kill()
+        say("killed (SIGKILL)")
+        await bench.standins.open()
+        say("ready again, with the same volume", await container.start())
+        say("all is committed", await bench.until_drained())
+        say(f"at most {container.peak_mib():.0f} MiB of memory in this life")
+        code, seconds = await container.end()
+        say(f"told to end (SIGTERM), ended with {code}", seconds)
+        balance = await bench.balance()
+        bench.judge(balance)
+        if wrongs := bench.findings.wrongs:
+            raise Broken("; ".join(wrongs))
+        say("balance: none lost, none twice")
+
+
+if __name__ == "__main__":
+    asked = argparse.ArgumentParser(prog="just image", description="Build the image, and try it.")
+    asked.add_argument("--base", default=BASE, help="an image, or debian (default: %(default)s)")
+    asked.add_argument("--extras", default="", help="parquet, otel, or both with a comma")
+    found = asked.parse_args()
+    try:
+        anyio.run(main, found.base, [each for each in found.extras.split(",") if each])
+    except (Failed, Broken) as failed:
+        sys.exit(f"image: {failed}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,89 @@
+"""The service as a container: what `atlas prove` does to a process is done to it."""
+
+import re
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+from atlas.prove.bench import SCALES, Bench, laid_out
+from atlas.prove.mines import Mine
+from atlas.prove.subject import Configuration, Subject
+from tests.ship.image import Failed, Image, local, podman, run
+
+JOURNAL = "sqlite:////var/lib/atlas/journal.db"
+CONFIG = "/etc/atlas/atlas.toml"
+# All that it may do, as config/compose.yaml and config/kubernetes have it. Its ports are those of
+# the host, because the stand-ins listen on loopback only. The limits are what every machine allows.
+CAGE = ["--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
+HERE = ["--network=host", "--pull=never", "--no-healthcheck"]
+HERE += ["--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096"]
+
+
+class Container(Subject):
+    """One volume, and one container after another with it."""
+
+    def __init__(
+        self, folder: Path, settings: Configuration, name: str, image: Image, limits: Sequence[str]
+    ) -> None:
+        self._image = image.name
+        self._limits = limits
+        self.name = name
+        super().__init__(folder, settings)
+        self.configure("journal", url=JOURNAL)
+
+    def command(self, mine: Mine | None = None) -> list[str]:
+        assert mine is None, "a mine lies in the code, and this is what is shipped"
+        mounts = ["--volume", f"{self.name}:/var/lib/atlas"]
+        mounts += ["--volume", f"{self.file}:{CONFIG}:ro"]
+        here = ["podman", *local(), "run", "--rm", "--name", self.name, *HERE]
+        return [*here, *CAGE, *self._limits, *mounts, self._image, "serve", "--config", CONFIG]
+
+    async def kill(self) -> None:
+        """SIGKILL to what runs in it: one to podman would leave that alone."""
+        with suppress(Failed):  # it has ended by itself
+            podman("kill", "--signal", "KILL", self.name)
+        if self._process is not None:
+            await self._process.wait()
+
+    def peak_mib(self) -> float:
+        """Of memory, since it was started, as the kernel counts it for its limit."""
+        pid = podman("inspect", "--format", "{{.State.Pid}}", self.name)
+        text = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
+        if found := re.search(r":memory:(.+)", text):
+            peak = Path(f"/sys/fs/cgroup/memory{found[1]}/memory.max_usage_in_bytes")
+        else:
+            peak = Path(f"/sys/fs/cgroup{text.strip().rpartition(':')[2]}/memory.peak")
+        return int(peak.read_text(encoding="utf-8")) / 1024 / 1024
+
+
+def inside(image: Image, *words: str) -> str:
+    """What a command says in a container of it. Raises Failed."""
+    here = ["podman", *local(), "run", "--rm", *HERE, *CAGE]
+    return run(*here, f"--entrypoint={words[0]}", image.name, *words[1:])
+
+
+@contextmanager
+def volume() -> Iterator[str]:
+    """An empty one, by a name that nobody else has; a container may have the same name."""
+    name = f"atlas-{uuid.uuid4().hex[:12]}"
+    podman("volume", "create", name)
+    try:
+        yield name
+    finally:
+        with suppress(Failed):
+            podman("rm", "--force", name)
+        podman("volume", "rm", "--force", name)
+
+
+@asynccontextmanager
+async def contained(
+    image: Image, seed: str, *limits: str, scale: str = "ci", **changes: Mapping[str, object]
+) -> AsyncIterator[tuple[Bench, Container]]:
+    """A bench of `atlas prove` whose service is a container that is not started."""
+    with volume() as name:
+        subject = partial(Container, name=name, image=image, limits=limits)
+        async with laid_out(SCALES[scale], seed, changes, subject) as bench:
+            assert isinstance(bench.atlas, Container)
+            yield bench, bench.atlas

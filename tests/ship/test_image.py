@@ -1,0 +1,112 @@
+"""The image as it is shipped: what is in it, what it needs, and how it lives and dies."""
+
+import json
+import sys
+from importlib.metadata import version as installed
+from pathlib import Path
+
+import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+from tests.conftest import cannot_run, needs
+from tests.ship import sbom
+from tests.ship.container import JOURNAL, contained, inside
+from tests.ship.image import ROOT, Failed, built, podman, run, version
+
+BIN = Path(sys.executable).parent
+pytestmark = pytest.mark.slow
+SMALL = "--memory=256m", "--memory-swap=256m"
+EXPORTS, A_SECOND, DEPLOYS = 2_000, 200, 3
+PROMISED = {"no answer", "503 DRAINING"}  # what a phone may meet beside 200 and 202
+
+
+@pytest.fixture(scope="module")
+def image():
+    for tool in ("podman", "mmdebstrap"):
+        needs(tool, "--version")
+    try:
+        return built("debian")
+    except Failed as failed:
+        cannot_run(f"no image can be built here: {failed}")
+
+
+def test_it_is_small_and_has_no_compiler_no_pip_and_none_of_our_tests(image):
+    assert image.bytes - image.base_bytes < 150_000_000
+    found = inside(image, "python", "-c", IS_THERE)
+    assert json.loads(found) == {"pip": False, "tests": False, "pytest": False, "cc": False}
+
+
+IS_THERE = """
+import importlib.util, json, shutil
+found = {name: bool(importlib.util.find_spec(name)) for name in ("pip", "tests", "pytest")}
+print(json.dumps(found | {"cc": bool(shutil.which("cc"))}))
+"""
+
+
+def test_its_label_its_command_and_the_project_have_one_version(image):
+    assert image.labels["org.opencontainers.image.version"] == version()
+    assert inside(image, "atlas", "--version") == f"atlas {version()}"
+    assert installed("atlas-healthkit") == version()
+
+
+def test_what_is_in_it_is_written_down_and_valid(image):
+    written = sbom.made(image)
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(written) is None
+    names = {each["name"] for each in json.loads(written)["components"]}
+    assert {"python", "atlas-healthkit", "aiohttp", "msgspec", "libc6"} <= names
+
+
+def test_it_runs_as_nobody_and_asks_itself_how_it_is(image):
+    (found,) = json.loads(podman("image", "inspect", image.name))
+    assert found["Config"]["User"] == "10001:10001"
+    assert found["HealthCheck"]["Test"] == ["CMD", "atlas", "health"]
+    assert list(found["Config"]["Volumes"]) == ["/var/lib/atlas"]
+    assert f"ATLAS_JOURNAL={JOURNAL}" in found["Config"]["Env"]
+
+
+async def test_an_accepted_export_survives_the_container(image):
+    async with contained(image, "survives", *SMALL) as (bench, container):
+        await bench.standins.close()
+        await container.start()
+        reply = await bench.phones.deliver(bench.phones.next(), Prefer="respond-async")
+        await container.kill()
+        await bench.standins.open()
+        await container.start()
+        await bench.until_drained()
+
+        assert reply.status == "accepted"
+        assert list((await bench.balance()).wrongs()) == []
+
+
+async def test_a_deploy_under_load_loses_and_doubles_nothing(image):
+    """The old container is stopped, a new one started on the same volume."""
+    async with contained(image, "deploy", *SMALL) as (bench, container):
+        codes = []
+        await container.start()
+        async with bench.phones.sending(EXPORTS, phones=32, per_second=A_SECOND):
+            for _ in range(DEPLOYS):
+                await bench.until_committed((await bench.totals()).committed + A_SECOND)
+                code, _ = await container.end()
+                codes.append(code)
+                await container.start()
+        await bench.settle()
+
+        assert codes == [0] * DEPLOYS
+        assert bench.findings.wrongs == []
+        assert set(bench.phones.refused) <= PROMISED
+
+
+async def test_the_check_of_a_running_container_is_good_and_of_a_dead_one_bad(image):
+    async with contained(image, "health", *SMALL) as (_, container):
+        await container.start()
+        url = f"http://127.0.0.1:{container.settings['edge']['port']}"
+
+        assert inside(image, "atlas", "health", "--to", url) == ""
+        await container.kill()
+        with pytest.raises(Failed, match="atlas health"):
+            inside(image, "atlas", "health", "--to", url)
+
+
+def test_the_containerfile_has_nothing_that_hadolint_finds():
+    assert run(str(BIN / "hadolint"), str(ROOT / "Containerfile")) == ""
