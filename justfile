@@ -66,7 +66,7 @@ diagnose *args:
 # put it all through everything that goes wrong, at full size (two hours); the report is Markdown
 reliability *args:
     atlas prove --size full --report var/reliability.md "$@"
-    TESTS_IN_FULL=1 pytest tests/reliability tests/fuzz tests/test_model.py
+    TESTS_IN_FULL=1 pytest tests/reliability tests/fuzz tests/ship tests/test_model.py
 
 # mix everything for half an hour in one life of the service: what grows?
 soak *args:
@@ -75,6 +75,30 @@ soak *args:
 # print the figures of the README: codec, hop, journal, service
 bench *args:
     python -m tests.bench "$@"
+
+# build the wheel and the source, into dist/
+dist:
+    uv build --quiet --clear --out-dir dist .
+    @ls dist
+
+# check all, date CHANGELOG.md, set the version, commit, tag and build; pushing is left to you
+release version: (releasable version) check (versioned version) setup dist
+    @echo "Now: git push --follow-tags, and just image."
+
+[private]
+releasable version:
+    @echo "{{ version }}" | grep -Eqx '[0-9]+\.[0-9]+\.[0-9]+' || { echo "{{ version }} is no version: 1.2.3 is one." >&2; exit 2; }
+    @[ -z "$(git status --porcelain)" ] || { echo "There are changes that are not committed." >&2; exit 1; }
+    @! git rev-parse --quiet --verify "v{{ version }}" > /dev/null || { echo "v{{ version }} is tagged already." >&2; exit 1; }
+    @grep -q "^## {{ version }}, not released yet$" CHANGELOG.md || { echo "CHANGELOG.md has no '## {{ version }}, not released yet'." >&2; exit 1; }
+
+[private]
+versioned version:
+    sed -i.before 's/^## {{ version }}, not released yet$/## {{ version }}, '"$(date -u +%F)/" CHANGELOG.md
+    sed -i.before 's/^version = ".*"$/version = "{{ version }}"/' pyproject.toml
+    rm CHANGELOG.md.before pyproject.toml.before
+    git commit --quiet --all --message "Atlas {{ version }}"
+    git tag --annotate "v{{ version }}" --message "Atlas {{ version }}"
 
 # look for input that no test has thought of: [TARGET [SECONDS]], all for a minute each if none
 fuzz *args:

@@ -80,7 +80,8 @@ def base_of_debian() -> tuple[str, str]:
     except Failed:
         with tempfile.TemporaryDirectory(prefix="atlas-base-") as folder:
             tree = f"{folder}/base.tar"
-            run("mmdebstrap", "--variant=essential", f"--include={PACKAGES}", SUITE, tree)
+            again = '--aptopt=Acquire::Retries "5"'
+            run("mmdebstrap", "--variant=essential", f"--include={PACKAGES}", again, SUITE, tree)
             podman("import", "--quiet", tree, OF_DEBIAN)
     return OF_DEBIAN, podman("image", "inspect", "--format", "{{.Digest}}", OF_DEBIAN)
 

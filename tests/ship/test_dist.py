@@ -1,0 +1,122 @@
+"""What is released: the wheel and the source, the version, and its line in the changelog."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.ship.image import ROOT, run, version
+
+BIN = Path(sys.executable).parent
+CHANGELOG = "# Changelog\n\n## 0.2.0, not released yet\n\n- It is better.\n"
+WHOEVER = ["-c", "user.name=a", "-c", "user.email=a@b.test", "-c", "commit.gpgsign=false"]
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dist")
+    run(str(BIN / "uv"), "build", "--quiet", "--out-dir", str(folder), str(ROOT))
+    return folder
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_package_and_nothing_else(dist):
+    (wheel,) = dist.glob("*.whl")
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if not name.endswith("/")}
+    ours = {str(path.relative_to(ROOT)) for path in (ROOT / "atlas").rglob("*") if is_source(path)}
+    assert wheel.name == f"atlas_healthkit-{version()}-py3-none-any.whl"
+    assert {name for name in names if ".dist-info/" not in name} == ours
+
+
+def is_source(path):
+    return path.is_file() and "__pycache__" not in path.parts
+
+
+@pytest.mark.slow
+def test_the_source_can_be_tested_and_shipped(dist):
+    (source,) = dist.glob("*.tar.gz")
+    with tarfile.open(source) as opened:
+        names = {name.partition("/")[2] for name in opened.getnames()}
+    assert {"pyproject.toml", "justfile", "Containerfile", "tests/ship/test_dist.py"} <= names
+    assert "config/atlas.toml" in names
+
+
+@pytest.mark.slow
+def test_what_was_built_runs_without_the_rest_of_the_repository(dist, tmp_path):
+    (wheel,) = dist.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    row = subprocess.check_output(
+        [sys.executable, "-m", "atlas", "flatten"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path,
+        input=b'{"uuid": "1"}\n',
+    )
+    assert b'"uuid":"1"' in row
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """What a release touches, under git."""
+    shutil.copy(ROOT / "justfile", tmp_path)
+    (tmp_path / "pyproject.toml").write_text('[project]\nversion = "0.1.0"\n')
+    (tmp_path / "CHANGELOG.md").write_text(CHANGELOG)
+    git(tmp_path, "init", "--quiet", "--initial-branch=main")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--quiet", "--message", "all")
+    return tmp_path
+
+
+def git(folder, *words):
+    return run("git", "-C", str(folder), *WHOEVER, *words)
+
+
+def just(folder, *words):
+    names = ("AUTHOR_NAME", "AUTHOR_EMAIL", "COMMITTER_NAME", "COMMITTER_EMAIL")
+    return subprocess.run(
+        [BIN / "just", "--justfile", folder / "justfile", *words],
+        env=os.environ | {f"GIT_{name}": "a" for name in names},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_release_dates_the_changelog_sets_the_version_and_tags_it(clone):
+    assert just(clone, "releasable", "0.2.0").returncode == 0
+    assert just(clone, "versioned", "0.2.0").returncode == 0
+    assert re.search(
+        r"^## 0\.2\.0, \d{4}-\d\d-\d\d$", (clone / "CHANGELOG.md").read_text(), re.MULTILINE
+    )
+    assert 'version = "0.2.0"\n' in (clone / "pyproject.toml").read_text()
+    assert git(clone, "describe", "--tags") == "v0.2.0"
+    assert git(clone, "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize(
+    ("version", "before", "told"),
+    [
+        pytest.param("2", [], "2 is no version", id="no version"),
+        pytest.param("0.3.0", [], "not released yet", id="nothing in the changelog"),
+        pytest.param("0.2.0", ["tag", "v0.2.0"], "tagged already", id="tagged"),
+        pytest.param("0.2.0", ["rm", "--cached", "justfile"], "not committed", id="changes"),
+    ],
+)
+def test_what_cannot_be_released_is_said_before_anything_is_done(clone, version, before, told):
+    if before:
+        git(clone, *before)
+    head = git(clone, "rev-parse", "HEAD")
+    done = just(clone, "release", version)
+    assert done.returncode != 0
+    assert told in done.stderr
+    assert git(clone, "rev-parse", "HEAD") == head
+
+
+def test_the_changelog_has_this_version():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(rf"^## {re.escape(version())}, ", text, re.MULTILINE)
