@@ -22,9 +22,9 @@ from anyio.from_thread import start_blocking_portal
 from atlas import __version__
 from atlas.cli import main
 from atlas.cli.exports import shown
-from atlas.cli.main import app
+from atlas.cli.flatten import BLOCK_BYTES
+from atlas.cli.main import COMMANDS, Later, app
 from atlas.cli.people import kept
-from atlas.cli.phone import BLOCK_BYTES
 from atlas.core import names
 from atlas.core.messages import Decoded, Entry, Head, Listing, User
 from atlas.core.people import Erasure, Whereabouts
@@ -88,7 +88,8 @@ def every_command():
 
     def walk(command, path):
         yield path
-        for name, child in getattr(command, "commands", {}).items():
+        group = command.command() if isinstance(command, Later) else command
+        for name, child in getattr(group, "commands", {}).items():
             yield from walk(child, [*path, name])
 
     return walk(typer.main.get_command(app), [])
@@ -108,6 +109,16 @@ def test_every_command_explains_itself_with_an_example(atlas, command):
 @pytest.mark.parametrize("group", [[], ["exports"]], ids=["atlas", "atlas exports"])
 def test_a_group_without_a_command_lists_what_there_is(atlas, group):
     assert atlas(*group) == atlas(*group, "--help")
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "summary"), COMMANDS, ids=[name for name, *_ in COMMANDS]
+)
+def test_the_list_says_of_a_command_what_it_says_of_itself(name, place, summary):
+    """It is told without looking there."""
+    itself = Later(name, place, summary).command()
+
+    assert summary.rstrip(".") == itself.get_short_help_str(limit=1000).rstrip(".")
 
 
 def test_the_version_is_that_of_the_package(atlas):

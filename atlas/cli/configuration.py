@@ -2,11 +2,21 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from atlas.core.errors import BadSetting
 from atlas.settings import Settings, load
 
 CONFIG = Path("config/atlas.toml")
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help=f"A TOML file; else $ATLAS_CONFIG, else {CONFIG} if there is one."
+    ),
+]
 
 
 def configured(path: Path | None, environ: Mapping[str, str]) -> Settings:

@@ -14,9 +14,8 @@ from rich.console import Console
 from rich.text import Text
 
 from atlas import service
-from atlas.cli.configuration import configured
+from atlas.cli.configuration import ConfigOption, configured
 from atlas.cli.owner import NoAnswer, Question, with_journal
-from atlas.cli.services import ConfigOption
 from atlas.core.diagnosis import Asked, Diagnosis, Step
 from atlas.core.errors import BadSetting, CannotStart, FoundryError, JournalHeld
 from atlas.core.messages import Removed

@@ -2,51 +2,127 @@
 
 import sys
 import traceback
+from importlib import import_module
 from types import TracebackType
+from typing import Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from atlas import __version__
-from atlas.cli import diagnose, exports, importing, people, phone, prove, services, soak, top
-from atlas.client import CannotSend
 from atlas.core.errors import CannotStart
 
 INTERRUPTED = 130
+WITHOUT_TYPER = {"serve", "health"}
+
+# Its name, where it is, and its first sentence: whoever lists them all imports none of them.
+COMMANDS = [
+    ("serve", "serve:serve", "The service."),
+    (
+        "local",
+        "local:local",
+        "The service with stand-ins of Foundry and Auth0: no account, nothing leaves the machine.",
+    ),
+    ("token", "tokens:token", "A token from the stand-in of Auth0 that `atlas local` runs."),
+    (
+        "send",
+        "phone:send",
+        "Send a file of HealthKit records as the app would, and say what became of every line.",
+    ),
+    (
+        "import",
+        "importing:import_",
+        "Send Apple's Health export, and say what became of every sample.",
+    ),
+    ("flatten", "flatten:flatten", "Records in, rows out, without any service."),
+    (
+        "where",
+        "people:where",
+        "All that Atlas knows of a person: files in the dataset, exports in the journal.",
+    ),
+    (
+        "forget",
+        "people:forget",
+        "Takes a person's files out of the dataset, and all that is theirs out of the journal.",
+    ),
+    ("top", "top:top", "What a running Atlas does, each second anew, until Ctrl-C."),
+    ("health", "health:health", "Ask a running Atlas how it is, as a container's HEALTHCHECK."),
+    ("diagnose", "diagnose:diagnose", "Walk the whole flow: what is wrong, and what to do."),
+    (
+        "prove",
+        "prove:prove",
+        "Kill and starve the service against the stand-ins, and print the balance.",
+    ),
+    (
+        "soak",
+        "soak:soak",
+        "Mix good and bad phones, floods, bombs and faults in one life of the service.",
+    ),
+    ("exports", "exports:app", "What stands in the journal: accepted, committed, set aside."),
+]
+
+
+class Later(TyperCommand):
+    """A command whose file is imported when it is run."""
+
+    def __init__(self, name: str, place: str, summary: str) -> None:
+        super().__init__(name, help=summary)
+        self.place = place
+
+    def found(self) -> Any:
+        """The function, or the app of a group."""
+        file, _, name = self.place.partition(":")
+        return getattr(import_module(f"atlas.cli.{file}"), name)
+
+    def command(self) -> Any:
+        found = self.found()
+        if not isinstance(found, typer.Typer):
+            found, function = typer.Typer(add_completion=False, rich_markup_mode=None), found
+            found.command()(function)
+        return get_command(found)
+
+    def make_context(self, *arguments: Any, **more: Any) -> typer.Context:
+        """Of the command itself: from here on it is that which is run, or explained."""
+        context: typer.Context = self.command().make_context(*arguments, **more)
+        return context
+
+
+class Commands(TyperGroup):
+    """All of them, in this order."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands.update({each[0]: Later(*each) for each in COMMANDS})
+
 
 app = typer.Typer(
     name="atlas",
+    cls=Commands,
     add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(services.serve)
-app.command()(services.local)
-app.command()(services.token)
-app.command()(phone.send)
-app.command("import")(importing.import_)
-app.command()(phone.flatten)
-app.command()(people.where)
-app.command()(people.forget)
-app.command()(top.top)
-app.command()(diagnose.diagnose)
-app.command()(prove.prove)
-app.command()(soak.soak)
-app.add_typer(exports.app, name="exports")
+
+
+def tell_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"atlas {__version__}")
+        raise typer.Exit
 
 
 @app.callback(invoke_without_command=True)
 def atlas(
     context: typer.Context,
-    version: bool = typer.Option(False, "--version", help="Print the version."),
+    _version: bool = typer.Option(
+        False, "--version", help="Print the version.", is_eager=True, callback=tell_version
+    ),
 ) -> None:
     """Carries Apple Health data from an iOS app into a Palantir Foundry dataset.
 
     Example, without any account: `atlas local`, and in another terminal `atlas send FILE`.
     """
-    if version:
-        typer.echo(f"atlas {__version__}")
-    elif context.invoked_subcommand is None:
+    if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
 
@@ -54,17 +130,27 @@ def main() -> None:
     """Run one command. Errors are one line on stderr; the exit code says whose they are."""
     sys.excepthook = ended_by_a_bug
     try:
-        sys.exit(get_command(app)(standalone_mode=False) or 0)  # app() has a hook of its own
+        sys.exit(run(sys.argv[1:]))
     except typer.TyperException as error:  # wrong usage
         fail(error.format_message(), error.exit_code)
     except CannotStart as error:
         fail(str(error), error.exit_code)
-    except CannotSend as error:
-        fail(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(INTERRUPTED)
     except OSError as error:  # a full disk, a torn one; `| head` ends in typer, with 1
         fail(f"{error.strerror or repr(error)}.", 1)
+
+
+def run(arguments: list[str]) -> int:
+    """What a container runs is called as it is when there are no options to be understood.
+
+    Typer needs pydantic for that: 9 MiB, for as long as the service lives.
+    """
+    for name, *more in COMMANDS:
+        if arguments == [name] and name in WITHOUT_TYPER:
+            Later(name, *more).found()()
+            return 0
+    return get_command(app)(standalone_mode=False) or 0  # app() has a hook of its own
 
 
 def ended_by_a_bug(

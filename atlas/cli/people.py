@@ -10,8 +10,8 @@ import msgspec
 import typer
 
 from atlas import service
+from atlas.cli.configuration import ConfigOption
 from atlas.cli.owner import JournalOption, Question, ask, settings_of
-from atlas.cli.services import ConfigOption
 from atlas.core import names
 from atlas.core.errors import AtlasError, CannotStart
 from atlas.core.messages import User

@@ -1,9 +1,7 @@
-"""What the app does, from a file: `atlas send`; and what becomes of it, unsent: `atlas flatten`."""
+"""What the app does, from a file: `atlas send`."""
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -13,14 +11,12 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from yarl import URL
 
-from atlas.cli import standins
+from atlas.cli import standins, tokens
 from atlas.client import Balance, CannotSend, connected, stream
-from atlas.core import names, ndjson, rows
 from atlas.core.errors import CannotStart
 from atlas.settings import is_loopback
 
 URL_DEFAULT = f"http://{standins.HOST}:8080"
-BLOCK_BYTES = 4 * 1024 * 1024  # flattened at once
 STREAM_BYTES = 1024 * 1024
 INTERRUPTED = (
     "Interrupted: some of what is not sent may have arrived. "
@@ -29,9 +25,6 @@ INTERRUPTED = (
 
 FileArgument = Annotated[
     typer.FileBinaryRead, typer.Argument(metavar="FILE", help="NDJSON; - is standard input.")
-]
-FlattenArgument = Annotated[
-    typer.FileBinaryRead, typer.Argument(metavar="FILE", help="NDJSON; standard input if absent.")
 ]
 DeviceOption = Annotated[str | None, typer.Option(help="What the column device says.")]
 ToOption = Annotated[
@@ -58,7 +51,6 @@ TokenOption = Annotated[
 StreamOption = Annotated[
     bool, typer.Option("--stream", help="In one request: for a first sync of years.")
 ]
-StrictOption = Annotated[bool, typer.Option("--strict", help="Exit 1 if a line is rejected.")]
 
 
 def send(
@@ -146,7 +138,7 @@ async def token_beside(url: URL) -> str:
     if not is_loopback(url.host or "") or port > 65_535:
         raise CannotStart(f"No stand-in of Auth0 is beside {url}: {otherwise}")
     try:
-        return await standins.token(str(url.with_port(port).origin()), standins.SUB)
+        return await tokens.given(str(url.with_port(port).origin()), standins.SUB)
     except CannotStart as error:
         raise CannotStart(f"{error} Or {otherwise}") from error
 
@@ -176,38 +168,3 @@ def summary(balance: Balance) -> str:
         parts.append(f"{balance.unsent:,} not sent")
     text = f"{balance.read:,} lines read = " + " + ".join(parts)
     return f"{text}  ({balance.replayed:,} stood there before)" if balance.replayed else text
-
-
-def flatten(
-    file: FlattenArgument = "-",  # type: ignore[assignment]  # typer opens it
-    device: DeviceOption = "unknown",
-    sub: Annotated[str, typer.Option(help="What the column auth0_user_id says.")] = standins.SUB,
-    strict: StrictOption = False,
-) -> None:
-    """Records in, rows out, without any service. Rejected lines are told on stderr.
-
-    Example: atlas flatten watch.ndjson | head -1
-    """
-    now = names.timestamp(datetime.now(UTC))
-    header = rows.Header(sub, device or "", now, now)
-    rejected = 0
-    for first, lines in blocks(file):
-        table = rows.flatten(lines, header)
-        sys.stdout.buffer.write(table.ndjson)
-        for reject in table.rejects:
-            typer.echo(f"line {first + reject.line - 1}: {reject.reason}", err=True)
-        if table.rejected > len(table.rejects):
-            typer.echo(f"and {table.rejected - len(table.rejects)} more", err=True)
-        rejected += table.rejected
-    sys.stdout.flush()
-    if strict and rejected:
-        raise CannotStart(f"{rejected:,} lines were rejected.")
-
-
-def blocks(file: BinaryIO) -> Iterator[tuple[int, tuple[bytes, ...]]]:
-    """Whole lines, some MiB at a time, with the number of the first; a long file is never held."""
-    first = 1
-    while gathered := file.readlines(BLOCK_BYTES):
-        text = b"".join(gathered)
-        yield first, ndjson.split(text)
-        first += len(gathered)

@@ -14,12 +14,11 @@ from rich.live import Live
 from yarl import URL
 
 from atlas.cli import standins
-from atlas.cli.configuration import configured
+from atlas.cli.configuration import ConfigOption, configured
 from atlas.cli.owner import Refusal, bearer
 from atlas.cli.panel import clock, drawn
 from atlas.cli.phone import url_of
 from atlas.cli.rates import Rates, grown
-from atlas.cli.services import ConfigOption
 from atlas.core.errors import NOT_JSON, CannotStart
 from atlas.core.picture import Picture
 from atlas.settings import Operator, Settings

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from atlas.client.batches import Parcel
-from atlas.core.errors import NOT_JSON
+from atlas.core.errors import NOT_JSON, CannotStart
 from atlas.core.messages import Reject
 
 AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -16,7 +16,7 @@ REJECTS_SHOWN = 20
 UNACCOUNTED = "The answer does not account for every line: is this Atlas?"
 
 
-class CannotSend(Exception):
+class CannotSend(CannotStart):
     """Sending is of no use; the message says what to do."""
 
 

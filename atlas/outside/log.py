@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import Protocol, TextIO
 
 import msgspec
-import structlog
 
 from atlas.core import events, names
 from atlas.core.events import Event
@@ -76,6 +75,8 @@ def logger(stream: TextIO, level: str) -> Voice:
     least = NUMBERS[level]
     if not stream.isatty():
         return Lines(stream, least)
+    import structlog  # noqa: PLC0415 - it brings rich along: 6 MiB, for a terminal only
+
     lazy = structlog.wrap_logger(
         structlog.PrintLogger(stream),
         processors=[

@@ -5,7 +5,7 @@ or wrong stops the start, with one line that names it.
 """
 
 from atlas.core.errors import BadSetting
-from atlas.settings.addresses import is_loopback
+from atlas.settings.addresses import is_loopback, is_url
 from atlas.settings.reading import NAMES, load
 from atlas.settings.rooms import (
     Auth0,
@@ -33,6 +33,7 @@ __all__ = [
     "Settings",
     "Traces",
     "is_loopback",
+    "is_url",
     "load",
     "require_foundry",
     "require_systems",

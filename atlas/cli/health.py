@@ -1,0 +1,112 @@
+"""`atlas health`: a container asks whether the Atlas in it is well.
+
+With the standard library alone: it runs twice a minute beside a service, in the memory of that.
+"""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import msgspec
+import typer
+
+from atlas.cli.configuration import ConfigOption, configured
+from atlas.core.errors import NOT_JSON, CannotStart
+from atlas.settings import Edge, is_url
+
+ANSWER_SECONDS = 5.0
+ANSWER_BYTES_MAX = 64 * 1024
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where it is asked, not bound
+
+ToOption = Annotated[
+    str | None,
+    typer.Option(
+        "--to",
+        metavar="URL",
+        help="Where Atlas is; else $ATLAS_URL, else this machine, at the port of the settings.",
+    ),
+]
+ReadyOption = Annotated[
+    bool, typer.Option("--ready", help="Can it accept an export now? Else: does it turn at all?")
+]
+
+
+def health(to: ToOption = None, ready: ReadyOption = False, config: ConfigOption = None) -> None:
+    """Ask a running Atlas how it is, as a container's HEALTHCHECK.
+
+    Exit 0 when it is well, else 1, with one line that says why. Example: atlas health --ready
+    """
+    url = to or os.environ.get("ATLAS_URL") or at(configured(config, os.environ).edge)
+    if not is_url(url):
+        raise typer.BadParameter(f"{url} is no URL of http or https.", param_hint="--to")
+    typer.echo(asked(url, "/health/ready" if ready else "/health/live"))
+
+
+def at(edge: Edge) -> str:
+    """Where a listener with these settings is reached on its own machine."""
+    host = EVERYWHERE.get(edge.host, edge.host)
+    return f"http://[{host}]:{edge.port}" if ":" in host else f"http://{host}:{edge.port}"
+
+
+class Check(msgspec.Struct):
+    ok: bool
+    reason: str | None = None
+
+
+class Told(msgspec.Struct):
+    """What the service says of itself: `checks` only when it was asked whether it is ready."""
+
+    status: str
+    checks: dict[str, Check] = {}
+
+
+class Unwell(CannotStart):
+    """It does not answer, or says itself what is wrong."""
+
+
+def asked(url: str, path: str, seconds: float = ANSWER_SECONDS) -> str:
+    """How it is, in a word. Raises Unwell."""
+    try:
+        with deadline(seconds):
+            status, body = answer(url, path)
+        told = msgspec.json.decode(body, type=Told)
+    except TimeoutError as error:
+        raise Unwell(f"No answer from {url} within {seconds:g} s.") from error
+    except OSError as error:
+        raise Unwell(f"Nobody answers at {url}: {error.strerror or error}.") from error
+    except (HTTPException, *NOT_JSON) as error:
+        raise Unwell(f"What answers at {url} is no Atlas.") from error
+    if status == 200:
+        return told.status
+    reasons = [f"{name}: {each.reason}" for name, each in told.checks.items() if not each.ok]
+    raise Unwell(f"Atlas at {url} is {told.status}. {' '.join(reasons)}".strip())
+
+
+def answer(url: str, path: str) -> tuple[int, bytes]:
+    """Raises OSError, HTTPException."""
+    place = urlsplit(url)
+    kind = HTTPSConnection if place.scheme == "https" else HTTPConnection
+    with closing(kind(place.hostname or "", place.port)) as connection:
+        connection.request("GET", place.path.rstrip("/") + path)
+        found = connection.getresponse()
+        return found.status, found.read(ANSWER_BYTES_MAX)
+
+
+@contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """For all of it, a name's look-up and an answer that trickles too. Raises TimeoutError."""
+
+    def end(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,134 @@
+"""`atlas local`: the service, with Foundry and Auth0 beside it, and where everything is."""
+
+import os
+import shlex
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from aiohttp import web
+
+from atlas.cli.configuration import ConfigOption, configured
+from atlas.cli.serve import ready
+from atlas.cli.standins import CLIENT, HOST, JOURNAL, STATE
+from atlas.local import auth0, foundry
+from atlas.process import bind, run
+from atlas.settings import Settings
+
+AN_EXPORT = '{"rawhealthkit": "eyJ1dWlkIjoiZXhhbXBsZSIsInZhbHVlIjo3Mn0K"}'  # one record
+
+PortOption = Annotated[
+    int, typer.Option(min=1, max=65532, help="Atlas; the stand-ins take the three after it.")
+]
+StateOption = Annotated[
+    Path, typer.Option(metavar="FOLDER", help="The folder of the journal and the dataset.")
+]
+LatencyOption = Annotated[
+    float, typer.Option(min=0, help="How long Foundry takes for every call, in seconds.")
+]
+
+
+def local(
+    port: PortOption = 8080,
+    state: StateOption = STATE,
+    foundry_latency: LatencyOption = 0.0,
+    config: ConfigOption = None,
+) -> None:
+    """The service with stand-ins of Foundry and Auth0: no account, nothing leaves the machine.
+
+    Example: atlas local --port 9000 --foundry-latency 0.3
+    """
+    ports = Ports.after(port)
+    settings = localised(configured(config, os.environ), ports, state)
+    beside = partial(running, settings, ports, state, foundry_latency)
+
+    def tell(at: str) -> None:
+        typer.echo(introduction(settings, ports, state))
+        ready(at)
+
+    run(settings, beside, tell)
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """One behind the other, so that one number tells them all."""
+
+    atlas: int
+    foundry: int
+    auth0: int
+    operator: int
+
+    @classmethod
+    def after(cls, port: int) -> "Ports":
+        return cls(port, port + 1, port + 2, port + 3)
+
+
+def localised(settings: Settings, ports: Ports, state: Path) -> Settings:
+    """The same settings, with nothing in them that leads out of this machine."""
+    replace = msgspec.structs.replace
+    host = f"http://{HOST}:{ports.foundry}"
+    client_id, client_secret = CLIENT
+    return replace(
+        settings,
+        edge=replace(settings.edge, host=HOST, port=ports.atlas),
+        auth0=replace(settings.auth0, issuer=f"http://{HOST}:{ports.auth0}/"),
+        journal=replace(settings.journal, url=f"sqlite:///{state / JOURNAL}"),
+        foundry=replace(
+            settings.foundry,
+            host=host,
+            client_id=client_id,
+            client_secret=client_secret,
+            oauth_token_url=f"{host}/multipass/api/oauth2/token",
+        ),
+        operator=replace(settings.operator, listen=f"{HOST}:{ports.operator}"),
+    )
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, ports: Ports, state: Path, latency_seconds: float
+) -> AsyncIterator[None]:
+    """Both stand-ins, over real HTTP."""
+    stack = foundry.Foundry(
+        state / "foundry", (settings.foundry.dataset_rid,), (settings.foundry.branch,), CLIENT
+    )
+    stack.switches.latency_seconds = latency_seconds
+    keys = state / "auth0.json"
+    tenant = auth0.Auth0(
+        settings.auth0.issuer, settings.auth0.audience, auth0.Ring.kept_in(keys), keys
+    )
+    async with AsyncExitStack() as stand_ins:
+        for port, app in (
+            (ports.foundry, foundry.application(stack)),
+            (ports.auth0, auth0.application(tenant)),
+        ):
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+            await runner.setup()
+            stand_ins.push_async_callback(runner.cleanup)
+            await web.SockSite(runner, bind(HOST, port)).start()
+        yield
+
+
+def introduction(settings: Settings, ports: Ports, state: Path) -> str:
+    """For whoever has just started it."""
+    dataset, branch = settings.foundry.dataset_rid, settings.foundry.branch
+    at = {name: f"http://{HOST}:{getattr(ports, name)}" for name in Ports.__slots__}
+    return f"""\
+Atlas      {at["atlas"]}
+Foundry    {at["foundry"]}  (a stand-in; client {CLIENT[0]}, secret {CLIENT[1]})
+Auth0      {at["auth0"]}  (a stand-in; a token of anybody: /stand-in/tokens?sub=...)
+Operator   {at["operator"]}
+Files      {state / "foundry" / dataset / branch}
+
+One record:
+  curl {at["atlas"]}/api/v1/healthkit/export \\
+    -H "Authorization: Bearer $(curl -s {at["auth0"]}/stand-in/tokens)" \\
+    -H 'Content-Type: application/json' -d {shlex.quote(AN_EXPORT)}
+A whole export, from another terminal:
+  atlas send FILE.ndjson --to {at["atlas"]}
+"""
