@@ -64,7 +64,7 @@ def test_what_is_in_it_is_written_down_and_valid(image):
 def test_it_runs_as_nobody_and_asks_itself_how_it_is(image):
     (found,) = json.loads(podman("image", "inspect", image.name))
     assert found["Config"]["User"] == "10001:10001"
-    assert found["HealthCheck"]["Test"] == ["CMD", "atlas", "health"]
+    assert found["Healthcheck"]["Test"] == ["CMD", "atlas", "health"]
     assert list(found["Config"]["Volumes"]) == ["/var/lib/atlas"]
     assert f"ATLAS_JOURNAL={JOURNAL}" in found["Config"]["Env"]
 
@@ -106,7 +106,7 @@ async def test_the_check_of_a_running_container_is_good_and_of_a_dead_one_bad(im
         await container.start()
         url = f"http://127.0.0.1:{container.settings['edge']['port']}"
 
-        assert inside(image, "atlas", "health", "--to", url) == ""
+        assert inside(image, "atlas", "health", "--to", url) == "healthy"
         await container.kill()
         with pytest.raises(Failed, match="atlas health"):
             inside(image, "atlas", "health", "--to", url)
