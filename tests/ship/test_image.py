@@ -108,7 +108,7 @@ async def test_the_check_of_a_running_container_is_good_and_of_a_dead_one_bad(im
 
         assert inside(image, "atlas", "health", "--to", url) == "healthy"
         await container.kill()
-        with pytest.raises(Failed, match="atlas health"):
+        with pytest.raises(Failed, match="Nobody answers"):
             inside(image, "atlas", "health", "--to", url)
 
 
