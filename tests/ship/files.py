@@ -1,0 +1,85 @@
+"""The deployment files, read as those read them that they are for."""
+
+import re
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from atlas.process.listener import GRACE_SECONDS
+from atlas.settings import Foundry
+
+ROOT = Path(__file__).parent.parent.parent
+CONFIG = ROOT / "config"
+KUBERNETES = CONFIG / "kubernetes"
+HOME = "/var/lib/atlas"
+NOT_OURS = {"SQLITE_TMPDIR"}  # where SQLite writes a database anew
+
+# the answers under way, then the group under way; the rest is journal and workers
+DRAIN_SECONDS_MAX: float = (
+    GRACE_SECONDS + get_type_hints(Foundry, include_extras=True)["drain_seconds"].__metadata__[0].le
+)
+
+
+def read(path: str) -> Any:
+    return yaml.safe_load((CONFIG / path).read_text(encoding="utf-8"))
+
+
+def every(path: str) -> list[dict[str, Any]]:
+    """All that a file for Kubernetes holds."""
+    return list(yaml.safe_load_all((KUBERNETES / path).read_text(encoding="utf-8")))
+
+
+def assignments(text: str) -> dict[str, str]:
+    """Lines of NAME=value, as compose and systemd read them."""
+    return dict(re.findall(r"(?m)^([A-Za-z_]\w*)=(.*)$", text))
+
+
+class Unit:
+    """A file of systemd, where a key may stand several times."""
+
+    def __init__(self, text: str) -> None:
+        self._lines: dict[str, list[tuple[str, str]]] = {}
+        section = ""
+        for line in text.splitlines():
+            key, is_one, value = line.partition("=")
+            if line.startswith("["):
+                section = line.strip("[]")
+            elif is_one and not line.startswith("#"):
+                self._lines.setdefault(section, []).append((key, value))
+
+    def all(self, section: str, key: str) -> list[str]:
+        return [value for name, value in self._lines[section] if name == key]
+
+    def one(self, section: str, key: str) -> str:
+        (value,) = self.all(section, key)
+        return value
+
+
+RENDER = read("render.yaml")["services"][0]
+COMPOSE = read("compose.yaml")
+OURS = COMPOSE["services"]["atlas"]
+STATEFUL = every("statefulset.yaml")[0]
+POD = STATEFUL["spec"]["template"]["spec"]
+CONTAINER = POD["containers"][0]
+UNIT = Unit((CONFIG / "systemd" / "atlas.service").read_text(encoding="utf-8"))
+EXAMPLE = assignments((CONFIG / "atlas.env.example").read_text(encoding="utf-8"))
+
+ENVIRONMENTS: dict[str, dict[str, str]] = {
+    "render": {each["key"]: each.get("value", "") for each in RENDER["envVars"]},
+    "compose": EXAMPLE | OURS["environment"],
+    "kubernetes": every("secret.example.yaml")[0]["stringData"]
+    | {each["name"]: each["value"] for each in CONTAINER["env"]},
+    "systemd": EXAMPLE | assignments("\n".join(UNIT.all("Service", "Environment"))),
+}
+
+
+def mebibytes(size: str) -> int:
+    """384m of Compose, 384Mi of Kubernetes and 384M of systemd are the same."""
+    (number,) = re.findall(r"^([0-9]+)(?:m|Mi|M)$", size)
+    return int(number)
+
+
+def seconds(span: str) -> int:
+    (number,) = re.findall(r"^([0-9]+)s?$", str(span))
+    return int(number)

@@ -1,0 +1,253 @@
+"""A proxy in front of Atlas takes nothing away: bodies, headers, answers, and time."""
+
+import http.client
+import re
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from atlas.process.door import Rules
+from atlas.prove.bench import free_port
+from atlas.settings import Edge, Settings
+from tests.certificates import self_signed
+from tests.conftest import ROOM, an_export, needs
+from tests.ship.files import CONFIG
+from tests.test_process import ENVIRON, HOST, SECONDS, Local, fetched, killed_at_last, local
+
+CADDY = (CONFIG / "Caddyfile").read_text(encoding="utf-8")
+NGINX = (CONFIG / "nginx.conf").read_text(encoding="utf-8")
+NAME, ATLAS = "atlas.example.com", "127.0.0.1:8080"
+LINE = b'{"uuid":"%07d","value":1,"sourceName":"' + b"x" * 9_000 + b'"}\n'
+IPHONE_SECONDS = 60  # then it gives up, and sends again
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """A proxy that runs before an `atlas local`."""
+
+    port: int
+    behind: Local
+    context: ssl.SSLContext | None
+
+    def ask(self, method: str, path: str, body: object = None, **headers: str) -> "Answer":
+        where = (HOST, self.port)
+        connection = (
+            http.client.HTTPConnection(*where, timeout=SECONDS)
+            if self.context is None
+            else http.client.HTTPSConnection(*where, timeout=SECONDS, context=self.context)
+        )
+        with closing(connection):
+            fields = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, body, fields)  # type: ignore[arg-type]
+            answer = connection.getresponse()
+            told = {name.lower(): value for name, value in answer.getheaders()}
+            return Answer(answer.status, told, answer.read())
+
+    def token(self) -> str:
+        return "Bearer " + fetched(f"http://{HOST}:{self.behind.port + 2}/stand-in/tokens").decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def for_caddy(folder: Path, port: int, atlas: int) -> list[str]:
+    """As it stands, but here, without TLS and with nothing left behind."""
+    text = CADDY.replace(NAME, f"http://{HOST}:{port}").replace(ATLAS, f"{HOST}:{atlas}")
+    (folder / "Caddyfile").write_text(text.replace("{\n", "{\n\tadmin off\n", 1))
+    return ["caddy", "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
+
+
+def for_nginx(folder: Path, port: int, atlas: int) -> list[str]:
+    """As it stands, but here, and with a certificate."""
+    certificate, key = self_signed(folder)
+    text = NGINX.replace(ATLAS, f"{HOST}:{atlas}").replace("listen 443", f"listen {HOST}:{port}")
+    text = text.replace("/etc/ssl/atlas/certificate.pem", str(certificate))
+    (folder / "atlas.conf").write_text(text.replace("/etc/ssl/atlas/key.pem", str(key)))
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    places = "".join(f"{each}_temp_path {folder}/{each};" for each in kinds)
+    (folder / "nginx.conf").write_text(
+        f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/errors;"
+        f"events {{}} http {{ access_log off; {places} include {folder}/atlas.conf; }}"
+    )
+    return ["nginx", "-e", f"{folder}/errors", "-c", f"{folder}/nginx.conf"]
+
+
+PROXIES: dict[str, tuple[tuple[str, ...], Callable[[Path, int, int], list[str]]]] = {
+    "caddy": (("caddy", "version"), for_caddy),
+    "nginx": (("nginx", "-v"), for_nginx),
+}
+
+
+@contextmanager
+def proxied(kind: str, folder: Path, behind: Local) -> Iterator[Front]:
+    there, made_for = PROXIES[kind]
+    needs(*there)
+    port = free_port()
+    command = made_for(folder, port, behind.port)
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=log, stderr=log, text=True, env=homeless(folder)
+        )
+        with killed_at_last(process, 120):
+            answers(port, folder)
+            certificate = folder / "certificate.pem"
+            context = (
+                ssl.create_default_context(cafile=certificate) if certificate.exists() else None
+            )
+            yield Front(port, behind, context)
+
+
+def homeless(folder: Path) -> dict[str, str]:
+    """Caddy keeps things at home."""
+    return ENVIRON | {"HOME": str(folder)}
+
+
+def answers(port: int, folder: Path) -> None:
+    """Returns when somebody listens there."""
+    deadline = time.monotonic() + SECONDS
+    while True:
+        try:
+            socket.create_connection((HOST, port)).close()
+        except OSError:
+            assert time.monotonic() < deadline, (folder / "log").read_text()
+            time.sleep(0.01)
+        else:
+            return
+
+
+@pytest.fixture(scope="module")
+def behind(tmp_path_factory) -> Iterator[Local]:
+    with local(tmp_path_factory.mktemp("behind")) as one:
+        yield one
+
+
+@pytest.fixture(scope="module", params=PROXIES)
+def front(request, behind, tmp_path_factory) -> Iterator[Front]:
+    with proxied(request.param, tmp_path_factory.mktemp(request.param), behind) as one:
+        yield one
+
+
+@pytest.mark.slow
+def test_an_export_goes_through_with_its_correlation_id_both_ways(front):
+    body = msgspec.json.encode(an_export(b"".join(LINE % each for each in range(300))))
+
+    answer = front.ask(
+        "POST",
+        f"{ROOM}/export",
+        body,
+        Authorization=front.token(),
+        Content_Type="application/json",
+        X_Correlation_Id="of-the-phone",
+    )
+
+    told = msgspec.json.decode(answer.body)
+    assert (answer.status, told["records_ingested"]) == (200, 300)
+    assert told["correlationId"] == "of-the-phone"
+    assert answer.headers["x-correlation-id"] == "of-the-phone"
+
+
+@pytest.mark.slow
+def test_of_a_stream_the_first_parts_are_safe_before_its_end_is_sent(front):
+    log = front.behind.folder / "log"
+    before = log.read_text().count("Uploading HealthKit data to dataset")
+
+    def lines() -> Iterator[bytes]:
+        for number in range(1_000):
+            yield LINE % number
+        deadline = time.monotonic() + SECONDS
+        while log.read_text().count("Uploading HealthKit data to dataset") == before:
+            assert time.monotonic() < deadline, "nothing arrives before the end"
+            time.sleep(0.01)
+        for number in range(1_000, 4_000):  # 36 MB in all, more than a JSON body may have
+            yield LINE % number
+
+    answer = front.ask(
+        "POST",
+        f"{ROOM}/export",
+        lines(),
+        Authorization=front.token(),
+        Content_Type="application/x-ndjson",
+        Atlas_Device=f"behind {front.port}",
+    )
+
+    assert (answer.status, msgspec.json.decode(answer.body)["total_records"]) == (200, 4_000)
+
+
+@pytest.mark.slow
+def test_a_stranger_with_a_body_reads_our_answer(front):
+    answer = front.ask("POST", f"{ROOM}/export", bytes(900_000), Content_Type="application/json")
+
+    assert answer.status == 401
+    assert msgspec.json.decode(answer.body)["error"]["code"] == "UNAUTHORIZED"
+
+
+@pytest.mark.slow
+def test_headers_have_the_room_that_they_have_at_atlas(front):
+    def with_a_header_of(count: int) -> int:
+        return front.ask("GET", "/health", X_Long="x" * count).status
+
+    assert with_a_header_of(12 * 1024) == 200
+    assert with_a_header_of(64 * 1024) in {400, 431}
+
+
+@pytest.mark.slow
+def test_the_metrics_are_nobodys_out_there(front):
+    answer = front.ask("GET", "/metrics")
+
+    assert answer.status == 404
+    assert "x-correlation-id" not in answer.headers  # not even asked
+
+
+def directive(text: str, name: str) -> int:
+    """The seconds, or the number, behind each mention of it: all the same."""
+    (found,) = {int(each) for each in re.findall(rf"(?m)^\s*{name} (\d+)s?;?", text)}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "waiting", "kept"),
+    [
+        pytest.param(CADDY, "response_header_timeout", "keepalive", id="caddy"),
+        pytest.param(NGINX, "proxy_read_timeout", "keepalive_timeout", id="nginx"),
+    ],
+)
+def test_a_proxy_waits_for_an_answer_and_does_not_keep_what_atlas_closes(text, waiting, kept):
+    replies = msgspec.json.schema(Edge)["$defs"]["Edge"]["properties"]["reply_seconds"]
+
+    assert directive(text, waiting) > max(replies["maximum"], IPHONE_SECONDS)
+    assert directive(text, kept) < Rules().idle_seconds
+    assert ATLAS.endswith(f":{Settings().edge.port}")
+    assert ATLAS in text
+
+
+def test_nginx_cuts_no_body_that_atlas_would_take():
+    assert directive(NGINX, "client_max_body_size") == 0
+    assert directive(NGINX, "client_body_timeout") > Settings().edge.slow_seconds
+    assert directive(NGINX, "proxy_send_timeout") > IPHONE_SECONDS
+    assert "proxy_request_buffering off;" in NGINX
+    assert "request_body" not in CADDY
+    assert "read_body" not in CADDY
+
+
+@pytest.mark.slow
+def test_caddy_takes_its_file_as_it_stands(tmp_path):
+    needs("caddy", "version")
+    command = ["caddy", "validate", "--config", CONFIG / "Caddyfile", "--adapter", "caddyfile"]
+
+    found = subprocess.run(
+        command, env=homeless(tmp_path), capture_output=True, text=True, check=False
+    )
+
+    assert found.returncode == 0, found.stderr

@@ -1,0 +1,129 @@
+"""The unit is one that systemd takes, that confines Atlas, and that lets it work."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from atlas.core.errors import BadSetting, JournalHeld
+from tests.conftest import needs
+from tests.reliability.recording import needs_strace
+from tests.ship.files import CONFIG, UNIT
+from tests.test_process import (
+    ENVIRON,
+    HOST,
+    SECONDS,
+    atlas,
+    four_free_ports,
+    killed_at_last,
+    until_ready,
+)
+
+FILE = CONFIG / "systemd" / "atlas.service"
+COMMAND = Path(sys.executable).with_name("atlas")
+EXPOSURE_MAX = 20  # tenths: 10.0 is a service that may do everything
+BY_ROOT = {"fchown"}  # SQLite gives its log the owner of the journal, if it is root
+
+
+def analyzed(*arguments: object) -> subprocess.CompletedProcess[str]:
+    needs("systemd-analyze", "--version")
+    command = ["systemd-analyze", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def placed(folder: Path, text: str) -> Path:
+    """The unit with a command that is there."""
+    unit = folder / FILE.name
+    command = re.sub(r"(?m)^ExecStart=\S+", f"ExecStart={COMMAND}", text)
+    unit.write_text(command, encoding="utf-8")
+    return unit
+
+
+def test_systemd_takes_it(tmp_path):
+    found = analyzed("verify", placed(tmp_path, FILE.read_text(encoding="utf-8")))
+
+    assert (found.returncode, found.stderr) == (0, "")
+
+
+def test_a_word_that_systemd_does_not_know_is_noticed(tmp_path):
+    text = FILE.read_text(encoding="utf-8").replace("TimeoutStopSec", "TimeoutStop")
+
+    assert "TimeoutStop" in analyzed("verify", placed(tmp_path, text)).stderr
+
+
+def test_there_is_little_that_it_may_do(tmp_path):
+    unit = placed(tmp_path, FILE.read_text(encoding="utf-8"))
+    judge = ("security", "--offline=true", f"--threshold={EXPOSURE_MAX}", "--no-pager")
+
+    found = analyzed(*judge, unit)
+
+    assert found.returncode == 0, found.stdout
+
+
+def test_it_is_started_again_but_not_with_a_setting_that_is_wrong():
+    never = UNIT.one("Service", "RestartPreventExitStatus").split()
+
+    assert UNIT.one("Service", "Restart") == "always"
+    assert str(BadSetting.exit_code) in never
+    assert str(JournalHeld.exit_code) not in never
+    assert UNIT.one("Unit", "StartLimitIntervalSec") == "0"
+
+
+def allowed() -> set[str]:
+    """The calls of the filter, where a set is named by @, and ~ takes away."""
+    calls: set[str] = set()
+    for line in UNIT.all("Service", "SystemCallFilter"):
+        for name in line.removeprefix("~").split():
+            found = members(name)
+            calls = calls - found if line.startswith("~") else calls | found
+    return calls
+
+
+def members(name: str) -> set[str]:
+    if not name.startswith("@"):
+        return {name}
+    _, *within = analyzed("syscall-filter", name).stdout.split("\n")
+    names = [each.strip() for each in within if each.strip() and "#" not in each]
+    return set[str]().union(*(members(each) for each in names))
+
+
+@pytest.mark.slow
+def test_what_atlas_asks_of_the_system_is_allowed(tmp_path):
+    """With workers, a large export, a commit and an end."""
+    needs_strace()
+    many = tmp_path / "many.ndjson"
+    many.write_text("".join(f'{{"uuid":"{number}"}}\n' for number in range(30_000)))
+    calls = tmp_path / "calls"
+    port = four_free_ports()
+    strace = ["strace", "-f", "-o", str(calls), str(COMMAND), "local", "--port", str(port)]
+    process = subprocess.Popen(
+        strace,
+        cwd=tmp_path,
+        env=ENVIRON | {"ATLAS_WORKERS": "2"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    with killed_at_last(process, 3 * SECONDS):
+        said = "".join(until_ready(process))
+        assert f"ready http://{HOST}:{port}" in said
+        assert (
+            atlas(tmp_path, "send", many, "--stream", "--to", f"http://{HOST}:{port}").returncode
+            == 0
+        )
+        (traced,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(traced), signal.SIGTERM)
+        assert process.wait(SECONDS) == 0
+
+    lines = calls.read_text(encoding="utf-8", errors="replace").splitlines()
+    made = {found[1] for line in lines if (found := re.match(r"\d+ +(\w+)\(", line))}
+    assert made - allowed() - BY_ROOT == set()
+    assert {"setpriority", "fdatasync", "accept4"} <= made  # it has worked
+    pages = [line for line in lines if "PROT_EXEC" in line]  # for MemoryDenyWriteExecute
+    assert not [line for line in pages if "PROT_WRITE" in line or "mprotect(" in line]
+    families = {found[1] for line in lines if (found := re.search(r"socket\((AF_\w+)", line))}
+    assert families <= {*UNIT.one("Service", "RestrictAddressFamilies").split()}
