@@ -22,9 +22,12 @@ ConfigOption = Annotated[
 def configured(path: Path | None, environ: Mapping[str, str]) -> Settings:
     """The settings of this environment, over those of a file. Raises BadSetting."""
     named = path or (Path(environ["ATLAS_CONFIG"]) if environ.get("ATLAS_CONFIG") else None)
-    if named is None:
-        return load(CONFIG.read_bytes() if CONFIG.exists() else b"", environ)
+    file = CONFIG if named is None else named
     try:
-        return load(named.read_bytes(), environ)
+        text = file.read_bytes()
     except OSError as error:
-        raise BadSetting(f"The configuration file {named}: {error.strerror}.") from error
+        is_absent = isinstance(error, FileNotFoundError | NotADirectoryError)
+        if named is not None or not is_absent:
+            raise BadSetting(f"The configuration file {file}: {error.strerror}.") from error
+        text = b""
+    return load(text, environ)

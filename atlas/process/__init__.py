@@ -1,5 +1,6 @@
 """Journal, loop, sockets and signals: from settings to a service that can be reached."""
 
+import errno
 import gc
 import logging
 import signal
@@ -27,6 +28,12 @@ Connect = Callable[[Settings, Store, Readers], AbstractAsyncContextManager[World
 BACKLOG = 2048
 OPERATORS_MAX = 64  # connections
 RESERVE = 300  # descriptors: operators, the journal, calls to Foundry and Auth0, workers
+
+TO_DO = {
+    errno.EADDRINUSE: " End the process that does, or take another port.",
+    errno.EACCES: " Ports below 1024 are root's: take a higher one.",
+    errno.EADDRNOTAVAIL: " This machine has no such address.",
+}
 
 # uvicorn's own words may quote a request; what is worth telling is an event
 logging.getLogger("uvicorn").setLevel(logging.CRITICAL + 1)
@@ -88,8 +95,10 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise CannotStart(f"Cannot listen at {host} port {port}: {why}.") from error
+        # Python adds the address, once more
+        why = str(getattr(error, "strerror", None) or error).partition(" (while ")[0]
+        to_do = TO_DO.get(getattr(error, "errno", 0), "")
+        raise CannotStart(f"Cannot listen at {host} port {port}: {why}.{to_do}") from error
 
 
 def address(bound: socket.socket) -> str:

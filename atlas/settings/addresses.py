@@ -12,8 +12,9 @@ def url_of(host: str) -> str:
 def is_url(text: str) -> bool:
     try:
         found = urlsplit(text)
-        is_one = found.scheme in {"http", "https"} and bool(found.hostname) and found.port != 0
-        return is_one and re.fullmatch(r"[!-~]+", text) is not None
+        is_one = found.scheme in {"http", "https"} and found.port != 0
+        host = re.fullmatch(r"[a-z0-9._:%-]+", found.hostname or "")  # no quotes of an env file
+        return is_one and host is not None and re.fullmatch(r"[!-~]+", text) is not None
     except ValueError:  # what is no port, or no address in brackets
         return False
 

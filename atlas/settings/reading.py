@@ -40,7 +40,24 @@ NAMES = {
     "ATLAS_TRACES": "traces.endpoint",
 }
 NOT_SETTINGS = re.compile(r"ATLAS_(CONFIG|URL|TOKEN|SERVICE_.*|PORT.*)")  # the last two: Kubernetes
-LEVELS = {"warn": "warning", "verbose": "debug", "http": "info", "trace": "debug"}
+# The old service's words for the same, winston's: what it told between info and debug is info here.
+LEVELS = {
+    "warn": "warning",
+    "http": "info",
+    "verbose": "info",
+    "silly": "debug",
+    "trace": "debug",
+}
+WRONG_KINDS = {
+    "Expected `int`": "is no whole number",
+    "Expected `float`": "is no number",
+    "Expected `bool`": "is neither true nor false",
+}
+WRONG_WORDS = {
+    "foundry.dataset_rid": "is no RID of a dataset: ri.foundry.main.dataset.<uuid>",
+    "operator.listen": "is no HOST:PORT",
+    "operator.token": "is no token: a header cannot carry it",
+}
 
 
 def load(toml: bytes, environ: Mapping[str, str]) -> Settings:
@@ -55,9 +72,10 @@ def load(toml: bytes, environ: Mapping[str, str]) -> Settings:
             f"The configuration file is no TOML of [room] key = value: {error}"
         ) from error
     for name, place in NAMES.items():
-        if environ.get(name):  # empty is absent: compose files and dashboards write NAME=
+        value = environ.get(name, "").strip()  # a file of secrets has a line end behind it
+        if value:  # empty is absent: compose files and dashboards write NAME=
             room, _, key = place.partition(".")
-            found.setdefault(room, {})[key] = read(key, environ[name])
+            found.setdefault(room, {})[key] = read(key, value)
     try:
         settings = msgspec.convert(found, Settings, strict=False)
     except msgspec.ValidationError as error:
@@ -66,9 +84,9 @@ def load(toml: bytes, environ: Mapping[str, str]) -> Settings:
 
 
 def read(key: str, value: str) -> object:
-    """A variable is text; a list in it has commas."""
+    """A variable is text; a list in it has commas, or spaces."""
     if key in {"cors_origins", "keys"}:
-        return [each.strip() for each in value.split(",") if each.strip()]
+        return value.replace(",", " ").split()
     if key == "level":
         return LEVELS.get(value.lower(), value.lower())  # the old service's words for the same
     return value
@@ -78,10 +96,19 @@ def explain(message: str, environ: Mapping[str, str]) -> str:
     """One line that names the setting as whoever set it would know it."""
     what, _, place = message.partition(" - at `$.")
     place = place.rstrip("`")
-    named = next((name for name, at in NAMES.items() if at == place and environ.get(name)), place)
+    if not place:
+        return f"{what}."
+    named = next(
+        (name for name, at in NAMES.items() if at == place and environ.get(name, "").strip()), place
+    )
+    if place in WRONG_WORDS and "matching regex" in what:
+        return f"{named} {WRONG_WORDS[place]}."
+    kind = next((WRONG_KINDS[start] for start in WRONG_KINDS if what.startswith(f"{start},")), "")
+    if kind:
+        return f"{named} {kind}."
     if what.startswith("Invalid enum value"):
         what += f"; it is {' or '.join(choices(place))}"
-    return f"{named or 'The configuration file'}: {what}." if place else f"{what}."
+    return f"{named}: {what}."
 
 
 def choices(place: str) -> tuple[str, ...]:
@@ -105,6 +132,14 @@ def completed(settings: Settings) -> Settings:
     if settings.traces.endpoint and not is_url(settings.traces.endpoint):
         raise BadSetting("ATLAS_TRACES is no URL of a collector: http://collector:4318/v1/traces")
     issuer, host = url_of(auth0.issuer or auth0.domain), url_of(foundry.host)
+    token_url = url_of(foundry.oauth_token_url)
+    for name, url in {
+        "AUTH0_ISSUER" if auth0.issuer else "AUTH0_DOMAIN": issuer,
+        "FOUNDRY_HOST": host,
+        "FOUNDRY_OAUTH_TOKEN_URL": token_url,
+    }.items():
+        if url and not is_url(url):
+            raise BadSetting(f"{name} is neither a host nor a URL of http or https.")
     replace = msgspec.structs.replace
     return replace(
         settings,
@@ -114,8 +149,7 @@ def completed(settings: Settings) -> Settings:
             foundry,
             host=host,
             client_secret=Secret(foundry.client_secret),
-            oauth_token_url=foundry.oauth_token_url
-            or (host and f"{host}/multipass/api/oauth2/token"),
+            oauth_token_url=token_url or (host and f"{host}/multipass/api/oauth2/token"),
         ),
         operator=replace(operator, token=Secret(operator.token)),
     )

@@ -16,7 +16,7 @@ from atlas.outside.sqlite import keys, rescue, schema, seal
 from atlas.outside.sqlite.aside import SqliteAside
 from atlas.outside.sqlite.checkup import SqliteCheckup
 from atlas.outside.sqlite.commits import Commits
-from atlas.outside.sqlite.disk import damage, lock
+from atlas.outside.sqlite.disk import access, damage, lock
 from atlas.outside.sqlite.disk.folder import keep_names
 from atlas.outside.sqlite.entries import Entries
 from atlas.outside.sqlite.intake import SqliteIntake
@@ -102,6 +102,7 @@ def opened(
         with or_cannot_start(path):
             if path is not None:
                 ours.enter_context(lock.held(path, owner, wait_seconds))
+                access.require(path)
             entries = Entries(keys.opened(path, sealed_with) if path else Seal(seal.new_root()))
             thread = ours.enter_context(ThreadPoolExecutor(1, "journal"))
             news = News()
@@ -162,7 +163,8 @@ def or_cannot_start(path: Path | None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise CannotStart(f"The journal cannot be opened at {path}: {error.strerror}.") from error
+        why = access.reason(path, error) if path is not None else f"{error.strerror}."
+        raise CannotStart(f"The journal cannot be opened at {path}: {why}") from error
     except UnicodeDecodeError as error:
         raise CannotStart(f"{path} is no journal that can be read.") from error
     except sqlite3.Error as error:

@@ -105,13 +105,16 @@ def uri(path: Path) -> str:
 
 
 def key_beside(path: Path, *, is_new: bool) -> bytes:
-    """Raises BadSetting when the journal is sealed and the file is not there or holds no key."""
+    """Raises BadSetting when the journal is sealed and the file is not there or holds no key.
+
+    OSError when it cannot be read: then it is not lost, and nothing is to be abandoned.
+    """
     file = file_of(path)
     if is_new and not file.exists():
         write(file, base64.b64encode(seal.new_root()) + b"\n")
     try:
         return key(file.read_text(encoding="ascii").strip())
-    except (OSError, ValueError, BadSetting) as error:
+    except (FileNotFoundError, ValueError, BadSetting) as error:
         raise BadSetting(
             f"ATLAS_JOURNAL_KEY is not set, and the journal {path} is sealed with a key that is "
             f"not in {file}. If it is lost for good: atlas exports abandon."

@@ -1,0 +1,232 @@
+"""What stops a start: one line that says what is wrong and what to do, and an exit code."""
+
+import base64
+import os
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from atlas.outside.sqlite.journal import opened
+from atlas.outside.sqlite.room import Bounds
+from tests.conftest import cannot_run, needs
+from tests.test_process import (
+    COMMAND,
+    ENVIRON,
+    HOST,
+    fetched,
+    four_free_ports,
+    killed_at_last,
+    local,
+)
+
+pytestmark = pytest.mark.slow
+
+USER = 10001  # of the image
+AS_USER = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"]
+APART = ["unshare", "--map-root-user", "--mount"]
+READ_ONLY = ["sh", "-c", 'mount -t tmpfs -o ro tmpfs "$0" && exec "$@"']
+KEYS = [base64.b64encode(bytes([number]) * 32).decode() for number in range(2)]
+SECRET = "a-client-secret"
+SYSTEMS = {
+    "AUTH0_DOMAIN": "http://127.0.0.1:9",
+    "FOUNDRY_HOST": "http://127.0.0.1:9",
+    "FOUNDRY_CLIENT_ID": "client",
+    "FOUNDRY_CLIENT_SECRET": SECRET,
+    "ATLAS_JOURNAL": "sqlite:///volume/journal.db",
+    "ATLAS_JOURNAL_KEY": KEYS[0],
+    "ATLAS_OPERATOR_LISTEN": f"{HOST}:0",
+    "PORT": "0",
+}
+
+
+@pytest.fixture
+def folder():
+    """With an empty volume in it, and open to every user: those of pytest are closed."""
+    with tempfile.TemporaryDirectory() as name:
+        found = Path(name)
+        found.chmod(0o755)
+        (found / "volume").mkdir()
+        yield found
+
+
+def serve(folder: Path, *prefix: object, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*map(str, prefix), COMMAND, "serve"],
+        cwd=folder,
+        env=ENVIRON | SYSTEMS | environ,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+def in_one_line(ended: subprocess.CompletedProcess[str], code: int, *named: object) -> None:
+    assert (ended.returncode, ended.stdout) == (code, ""), ended.stderr
+    assert ended.stderr.startswith("atlas: ")
+    assert ended.stderr.count("\n") == 1
+    for each in named:
+        assert str(each) in ended.stderr
+    for secret in (SECRET, *KEYS):
+        assert secret not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        pytest.param({"FOUNDRY_CLIENT_SECRET": ""}, ["FOUNDRY_CLIENT_SECRET"], id="no secret"),
+        pytest.param({"AUTH0_DOMAIN": '"x.test"'}, ["AUTH0_DOMAIN"], id="quotes of an env file"),
+        pytest.param(
+            {"FOUNDRY_DATASET_RID": "healthkit"},
+            ["FOUNDRY_DATASET_RID", "ri.foundry.main.dataset."],
+            id="no RID",
+        ),
+        pytest.param(
+            {"ATLAS_JOURNAL_KEY": "c2hvcnQ="},
+            ["ATLAS_JOURNAL_KEY", "head -c 32 /dev/urandom | base64"],
+            id="a key that is none",
+        ),
+    ],
+)
+def test_a_setting_that_is_missing_or_wrong(folder, environ, named):
+    in_one_line(serve(folder, **environ), 78, *named)
+
+
+def test_a_key_that_does_not_fit(folder):
+    sealed = folder / "volume" / "journal.db"
+    with opened(sealed, Bounds(), [base64.b64decode(KEYS[1])]):
+        pass
+    before = sealed.read_bytes()
+
+    in_one_line(serve(folder), 78, "ATLAS_JOURNAL_KEY", sealed.name, "sealed with another key")
+    assert sealed.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["PORT", "ATLAS_OPERATOR_LISTEN"])
+def test_a_port_that_is_taken(folder, name):
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        value = f"{HOST}:{port}" if name == "ATLAS_OPERATOR_LISTEN" else str(port)
+
+        in_one_line(serve(folder, **{name: value}), 1, port, "in use", "take another port")
+
+
+def test_a_volume_that_is_read_only(folder):
+    needs(*APART, "true")
+    volume = folder / "volume"
+
+    in_one_line(
+        serve(folder, *APART, *READ_ONLY, volume),
+        1,
+        "read-only",
+        f"Mount {volume}",
+        "ATLAS_JOURNAL",
+    )
+
+
+def as_user() -> list[str]:
+    """What root runs a command with as the user of the image."""
+    if os.geteuid() != 0:
+        cannot_run("only root can run it as somebody else")
+    needs(*AS_USER, COMMAND, "--version")
+    return AS_USER
+
+
+def test_a_volume_of_root(folder):
+    """As a new one is, under podman, docker and Kubernetes."""
+    in_one_line(
+        serve(folder, *as_user()),
+        1,
+        f"{folder / 'volume'} belongs to user 0, and Atlas is user {USER}.",
+        f"chown -R {USER} {folder / 'volume'} ",
+        f"fsGroup: {USER}",
+        ":U",
+    )
+
+
+@pytest.mark.parametrize("ending", ["", ".lock", ".seal"])
+def test_a_file_of_the_journal_that_root_has_left_there(folder, ending):
+    """Of a start as root, say, before somebody thought better of it."""
+    prefix, volume = as_user(), folder / "volume"
+    os.chown(volume, USER, USER)
+    file = volume / f"journal.db{ending}"
+    file.touch(0o600)
+
+    in_one_line(serve(folder, *prefix), 1, f"{file} belongs to user 0", f"chown -R {USER}")
+
+
+def test_a_key_that_only_root_may_read_is_not_given_up(folder):
+    """Nobody is told to abandon what a chown opens."""
+    prefix, volume = as_user(), folder / "volume"
+    with opened(volume / "journal.db", Bounds()):
+        pass
+    for each in (volume, *volume.iterdir()):
+        if each.suffix != ".key":
+            os.chown(each, USER, USER)
+    ended = serve(folder, *prefix, ATLAS_JOURNAL_KEY="")
+
+    in_one_line(ended, 1, "journal.db.key belongs to user 0")
+    assert "abandon" not in ended.stderr
+
+
+def test_a_folder_where_no_journal_can_be_made_by_default(folder):
+    ended = serve(folder, *as_user(), ATLAS_JOURNAL="")
+
+    in_one_line(ended, 1, f"{folder} belongs to user 0", f"install -d -o {USER} {folder / 'var'}")
+
+
+def test_a_folder_that_keeps_its_owner_out(folder):
+    prefix, volume = as_user(), folder / "volume"
+    os.chown(volume, USER, USER)
+    volume.chmod(0o500)
+
+    in_one_line(serve(folder, *prefix), 1, f"chmod u+rwX {volume}")
+
+
+def test_a_file_where_a_folder_should_be(folder):
+    (folder / "file").touch()
+    ended = serve(folder, ATLAS_JOURNAL="sqlite:///file/journal.db")
+
+    in_one_line(ended, 1, "a folder above it is a file")
+
+
+@pytest.mark.parametrize("name", ["config/atlas.toml", "other.toml"])
+def test_a_configuration_file_that_may_not_be_read(folder, name):
+    file = folder / name
+    file.parent.mkdir(exist_ok=True)
+    file.touch(0o600)
+    chosen = "" if name.startswith("config/") else name
+
+    in_one_line(serve(folder, *as_user(), ATLAS_CONFIG=chosen), 78, name, "Permission denied")
+
+
+# what stops no start
+
+
+def test_a_dataset_that_foundry_does_not_know_is_told_by_diagnose_and_stops_nothing(
+    folder, tmp_path
+):
+    port = four_free_ports()
+    with local(tmp_path) as systems:
+        environ = ENVIRON | SYSTEMS | {
+            "AUTH0_ISSUER": f"http://{HOST}:{systems.port + 2}/",
+            "FOUNDRY_HOST": f"http://{HOST}:{systems.port + 1}",
+            "FOUNDRY_CLIENT_ID": "local",
+            "FOUNDRY_CLIENT_SECRET": "local-secret",
+            "FOUNDRY_DATASET_RID": "ri.foundry.main.dataset.of-somebody-else",
+            "PORT": str(port),
+            "ATLAS_OPERATOR_LISTEN": f"{HOST}:{port + 1}",
+        }  # fmt: skip
+        how = {"cwd": folder, "env": environ, "text": True, "stdout": subprocess.PIPE}
+        serving = subprocess.Popen([COMMAND, "serve"], stderr=subprocess.DEVNULL, **how)
+        with killed_at_last(serving):
+            url = serving.stdout.readline().removeprefix("ready ").strip()
+            told = subprocess.run([COMMAND, "diagnose", "--url", url], check=False, **how)
+            ready = fetched(f"{url}/health/ready")
+
+    assert b'"status":"ready"' in ready.replace(b" ", b"")
+    assert told.returncode == 17, told.stdout
+    assert " 7  dataset         fail" in told.stdout
