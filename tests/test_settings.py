@@ -35,6 +35,95 @@ def test_the_old_environment_is_enough():
     assert settings.edge.cors_origins == ("a", "b")
 
 
+def test_all_that_an_old_environment_file_holds_is_taken_as_it_was_meant():
+    settings = load(
+        b"",
+        ENOUGH
+        | {
+            "NODE_ENV": "production",
+            "NODE_OPTIONS": "--max-old-space-size=2048",
+            "npm_package_version": "1.0.0",
+            "FOUNDRY_OAUTH_TOKEN_URL": "https://login.palantirfoundry.com/oauth2/token",
+            "AUTH0_AUDIENCE": "https://api.example.com",
+            "FOUNDRY_CLIENT_SECRET": "a-secret\n",
+        },
+    )
+
+    require_systems(settings)
+    assert settings.foundry.oauth_token_url == "https://login.palantirfoundry.com/oauth2/token"
+    assert settings.auth0.audience == "https://api.example.com"
+    assert settings.foundry.client_secret == "a-secret", "files of secrets end with a line end"
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("value", ["", " ", "\r"], ids=["empty", "blank", "of a Windows file"])
+def test_a_name_without_a_value_counts_as_absent(name, value):
+    assert load(b"", ENOUGH | {name: value}) == load(b"", ENOUGH | {name: ""})
+    assert load(b"", {name: value}) == load(b"", {})
+
+
+@pytest.mark.parametrize(
+    ("word", "level"),
+    [
+        ("error", "error"),
+        ("warn", "warning"),
+        ("warning", "warning"),
+        ("info", "info"),
+        ("http", "info"),
+        ("verbose", "info"),
+        ("debug", "debug"),
+        ("silly", "debug"),
+    ],
+)
+@pytest.mark.parametrize("spelt", [str.lower, str.upper, str.title])
+def test_the_old_services_words_for_levels_are_known(word, level, spelt):
+    assert load(b"", {"LOG_LEVEL": spelt(word)}).log.level == level
+
+
+@pytest.mark.parametrize(
+    ("text", "origins"),
+    [
+        ("*", ("*",)),
+        ("https://a.test", ("https://a.test",)),
+        ("https://a.test,https://b.test", ("https://a.test", "https://b.test")),
+        (" https://a.test , https://b.test ,", ("https://a.test", "https://b.test")),
+        ("https://a.test https://b.test", ("https://a.test", "https://b.test")),
+    ],
+)
+def test_origins_are_a_list_with_commas_and_spaces(text, origins):
+    assert load(b"", {"CORS_ORIGINS": text}).edge.cors_origins == origins
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"PORT": "high"}, "PORT is no whole number."),
+        ({"ATLAS_REPLY_SECONDS": "soon"}, "ATLAS_REPLY_SECONDS is no number."),
+        ({"FOUNDRY_SOLE_WRITER": "maybe"}, "FOUNDRY_SOLE_WRITER is neither true nor false."),
+        (
+            {"FOUNDRY_DATASET_RID": "healthkit"},
+            "FOUNDRY_DATASET_RID is no RID of a dataset: ri.foundry.main.dataset.<uuid>.",
+        ),
+        ({"ATLAS_OPERATOR_LISTEN": "9464"}, "ATLAS_OPERATOR_LISTEN is no HOST:PORT."),
+        ({"FOUNDRY_HOST": "a b"}, "FOUNDRY_HOST is neither a host nor a URL of http or https."),
+        (
+            {"AUTH0_DOMAIN": '"a.test"'},
+            "AUTH0_DOMAIN is neither a host nor a URL of http or https.",
+        ),
+        ({"AUTH0_ISSUER": "ftp://a"}, "AUTH0_ISSUER is neither a host nor a URL of http or https."),
+        (
+            {"FOUNDRY_OAUTH_TOKEN_URL": "https://"},
+            "FOUNDRY_OAUTH_TOKEN_URL is neither a host nor a URL of http or https.",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_words(environ, said):
+    with pytest.raises(BadSetting) as stopped:
+        load(b"", environ)
+
+    assert str(stopped.value) == said
+
+
 @pytest.mark.parametrize(
     "host", ["https://x.test", "https://x.test/", "x.test", "x.test/"], ids=str
 )
@@ -57,7 +146,7 @@ def test_traces_go_to_a_url(url):
         "http://h:abc/",
         "http:// a b",
         "http://h:99999/",
-        "http://h:4318/\n",
+        "http://h:43\n18/",
         "ftp://h/",
         "http://",
     ],

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -54,13 +54,13 @@ def at(edge: Edge) -> str:
 
 class Check(msgspec.Struct):
     ok: bool
-    reason: str | None = None
+    reason: Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")] = ""  # one line
 
 
 class Told(msgspec.Struct):
     """What the service says of itself: `checks` only when it was asked whether it is ready."""
 
-    status: str
+    status: Literal["healthy", "ready", "not ready"]
     checks: dict[str, Check] = {}
 
 

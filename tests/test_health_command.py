@@ -1,0 +1,169 @@
+"""`atlas health`, as a container asks: in a process of its own, of a service on a real socket."""
+
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from threading import Thread
+
+import pytest
+
+from atlas.cli.health import Unwell, asked, at
+from atlas.settings import Edge
+from tests.test_process import COMMAND, ENVIRON, HOST, killed_at_last, local
+
+LIVE = b'{"status": "healthy", "service": "atlas", "version": "0.1.0"}'
+FULL = b"""{"status": "not ready", "checks": {"keys": {"ok": true},
+    "journal": {"ok": false, "reason": "The journal is full."}}}"""
+
+
+def health(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    command = [COMMAND, "health", *arguments]
+    env = ENVIRON | environ
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=20, check=False)
+
+
+def unwell(ended: subprocess.CompletedProcess[str], code: int = 1) -> str:
+    """Why; in one line, and nothing else is said."""
+    assert (ended.returncode, ended.stdout) == (code, ""), ended.stderr
+    assert ended.stderr.startswith("atlas: ")
+    assert ended.stderr.count("\n") == 1
+    return ended.stderr
+
+
+@contextmanager
+def answering(*pieces: bytes, hangs: bool = False) -> Iterator[tuple[str, list[bytes]]]:
+    """One request is answered so; where, and what it was."""
+    heard: list[bytes] = []
+
+    def answer() -> None:
+        with server.accept()[0] as connection:
+            connection.settimeout(5)
+            heard.append(connection.recv(4096))
+            for piece in pieces:
+                connection.sendall(piece)
+            with suppress(TimeoutError):
+                if hangs:
+                    connection.recv(1)  # until the other side has had enough
+
+    with socket.create_server((HOST, 0)) as server:
+        thread = Thread(target=answer, daemon=True)
+        thread.start()
+        yield f"http://{HOST}:{server.getsockname()[1]}", heard
+        thread.join(5)
+
+
+def http(status: str, body: bytes) -> bytes:
+    return b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status.encode(), len(body), body)
+
+
+def test_who_is_well_says_so_and_it_ends_with_0():
+    with answering(http("200 OK", LIVE)) as (url, heard):
+        ended = health("--to", f"{url}/behind/a/proxy/")
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "healthy\n", "")
+    assert heard[0].startswith(b"GET /behind/a/proxy/health/live HTTP/1.1\r\n")
+
+
+def test_who_is_not_ready_says_which_check_fails_and_why():
+    with answering(http("503 Service Unavailable", FULL)) as (url, heard):
+        said = unwell(health("--ready", ATLAS_URL=url))
+
+    assert said == f"atlas: Atlas at {url} is not ready. journal: The journal is full.\n"
+    assert heard[0].startswith(b"GET /health/ready ")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        pytest.param(http("200 OK", b"<html>"), "is no Atlas", id="a page"),
+        pytest.param(http("404 Not Found", b'{"error": {}}'), "is no Atlas", id="another API"),
+        pytest.param(http("200 OK", b"\xff"), "is no Atlas", id="no text"),
+        pytest.param(http("200 OK", b"[" * 10_000), "is no Atlas", id="an abyss"),
+        pytest.param(b"SSH-2.0-OpenSSH_9.6\r\n", "is no Atlas", id="another protocol"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", "is no Atlas", id="cut off"),
+        pytest.param(b"", "Nobody answers at", id="nothing"),
+        pytest.param(http("200 OK", b'{"status": "a\\nb"}'), "is no Atlas", id="two lines"),
+        pytest.param(
+            http("503 Unavailable", FULL.replace(b"is full", b"\\u001b[2J")),
+            "is no Atlas",
+            id="what commands a terminal",
+        ),
+    ],
+)
+def test_what_is_no_atlas_is_not_well(answer, said):
+    with answering(answer) as (url, _), pytest.raises(Unwell, match=said) as error:
+        asked(url, "/health/live")
+
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("pieces", [[], [b"HTTP/1.1 200 OK\r\n"]], ids=["silence", "half of it"])
+def test_who_hangs_is_not_waited_for(pieces):
+    with answering(*pieces, hangs=True) as (url, _), pytest.raises(Unwell, match=r"within 0\.2 s"):
+        asked(url, "/health/live", 0.2)
+
+
+def test_nobody_is_not_well():
+    with socket.create_server((HOST, 0)) as free:
+        port = free.getsockname()[1]
+
+    assert f"Nobody answers at http://{HOST}:{port}: " in unwell(health(PORT=str(port)))
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8080"),
+        ("0.0.0.0", "http://127.0.0.1:8080"),
+        ("::", "http://[::1]:8080"),
+        ("10.0.0.5", "http://10.0.0.5:8080"),
+        ("fd00::5", "http://[fd00::5]:8080"),
+    ],
+)
+def test_it_is_asked_where_the_settings_make_it_listen(host, url):
+    assert at(Edge(host=host)) == url
+
+
+def test_what_is_no_url_is_wrong_usage():
+    assert "--to" in unwell(health("--to", "a.test"), 2)
+    assert "ATLAS_NONSENSE" in unwell(health(ATLAS_NONSENSE="1"), 78)
+
+
+@pytest.mark.slow
+def test_a_running_service_is_well_by_each_way_of_naming_it(tmp_path):
+    (tmp_path / "atlas.toml").write_text("")
+    with local(tmp_path) as running:
+        (tmp_path / "atlas.toml").write_text(f"[edge]\nport = {running.port}")
+        by = [
+            health("--to", running.url),
+            health("--ready", "--to", running.url),
+            health(ATLAS_URL=running.url),
+            health(PORT=str(running.port)),
+            health(ATLAS_CONFIG=str(tmp_path / "atlas.toml")),
+            health("--config", str(tmp_path / "atlas.toml")),
+        ]
+
+    assert [each.returncode for each in by] == [0] * 6, by
+    assert [each.stdout for each in by] == ["healthy\n", "ready\n"] + ["healthy\n"] * 4
+
+
+@pytest.mark.slow
+def test_a_service_without_keys_lives_and_is_not_ready(tmp_path):
+    environ = ENVIRON | {
+        "AUTH0_DOMAIN": f"http://{HOST}:9",
+        "FOUNDRY_HOST": f"http://{HOST}:9",
+        "FOUNDRY_CLIENT_ID": "client",
+        "FOUNDRY_CLIENT_SECRET": "secret",
+        "ATLAS_OPERATOR_LISTEN": f"{HOST}:0",
+        "PORT": "0",
+    }
+    how = {"cwd": tmp_path, "env": environ, "text": True, "stderr": subprocess.DEVNULL}
+    with killed_at_last(
+        subprocess.Popen([COMMAND, "serve"], stdout=subprocess.PIPE, **how)
+    ) as serving:
+        url = serving.stdout.readline().removeprefix("ready ").strip()
+        lives, ready = health("--to", url), health("--ready", "--to", url)
+
+    assert lives.returncode == 0
+    assert "is not ready. keys: " in unwell(ready)

@@ -1,0 +1,107 @@
+"""What a start brings into memory: what a command needs, and nothing of the others."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.test_process import ENVIRON, HOST, killed_at_last
+
+IMPORTED = re.compile(r"^import time:[ \d|]*\| +([\w.]+)$", re.MULTILINE)
+TRACED = [sys.executable, "-X", "importtime", "-m", "atlas"]
+SYSTEMS = {
+    "AUTH0_DOMAIN": f"http://{HOST}:9",
+    "FOUNDRY_HOST": f"http://{HOST}:9",
+    "FOUNDRY_CLIENT_ID": "client",
+    "FOUNDRY_CLIENT_SECRET": "secret",
+    "ATLAS_OPERATOR_LISTEN": f"{HOST}:0",
+    "PORT": "0",
+}
+HEAVY = {"aiohttp", "anyio", "asyncio", "cryptography", "pydantic", "rich", "starlette", "uvicorn"}
+
+# what a service computes in a worker, and what the worker has imported for it
+WORKER = """
+import sys
+import anyio
+from atlas.__main__ import main
+from atlas.actors.flatten import tabulated
+from atlas.core.rows import Header
+from atlas.outside.sqlite.packing import pack
+from atlas.runtime import Computing
+
+def modules():
+    yield from tabulated(b"{}", Header("", "", "", ""), 1, pack)
+    return sorted(sys.modules)
+
+if __name__ == "__main__":
+    print(*anyio.run(Computing(1), 1_000_000, modules), sep="\\n")
+"""
+
+
+def packages(names: list[str]) -> set[str]:
+    return {name.partition(".")[0] for name in names}
+
+
+def rooms(names: list[str]) -> set[str]:
+    return {name.split(".")[1] for name in names if name.startswith("atlas.")}
+
+
+@pytest.mark.parametrize(
+    ("command", "needed"),
+    [
+        (["--version"], {"cli", "core"}),
+        (["--help"], {"cli", "core"}),
+        (["health"], {"cli", "core", "settings"}),
+    ],
+    ids=lambda each: " ".join(each) if isinstance(each, list) else "",
+)
+def test_what_is_asked_often_imports_next_to_nothing(command, needed, tmp_path):
+    ended = subprocess.run(
+        [*TRACED, *command], env=ENVIRON, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    names = IMPORTED.findall(ended.stderr)
+
+    assert "atlas.cli.main" in names
+    assert packages(names) & HEAVY == set()
+    assert rooms(names) - {"__main__"} == needed
+
+
+@pytest.mark.slow
+def test_a_service_imports_no_stand_in_no_other_command_and_nothing_for_a_terminal(tmp_path):
+    told = tmp_path / "told"
+    with (
+        told.open("w") as log,
+        killed_at_last(
+            subprocess.Popen(
+                [*TRACED, "serve"],
+                env=ENVIRON | SYSTEMS,
+                cwd=tmp_path,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        ) as serving,
+    ):
+        assert serving.stdout.readline().startswith("ready ")
+    names = IMPORTED.findall(told.read_text())
+
+    assert packages(names) & {"pydantic", "pygments", "rich", "structlog"} == set()
+    assert rooms(names) & {"apple", "client", "local", "prove"} == set()
+    assert "aiohttp.web" not in names
+    assert "atlas.process" in names
+
+
+def test_a_worker_knows_what_it_computes_and_no_more(tmp_path):
+    """It starts as the script does that `atlas` is, so this must import nothing by itself."""
+    script = tmp_path / "parent.py"
+    script.write_text(WORKER)
+    env = ENVIRON | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    told = subprocess.run(
+        [sys.executable, script], env=env, capture_output=True, text=True, check=True
+    )
+    names = told.stdout.split()
+
+    assert rooms(names) - {"__main__"} == {"actors", "core", "outside", "runtime"}
+    assert packages(names) & (HEAVY - {"anyio"} | {"typer", "sqlite3", "ssl"}) == set()
