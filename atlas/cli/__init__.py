@@ -1,10 +1,11 @@
 """The command line: one function a command, one file a kind of command.
 
-`main.py` lists the commands. `services.py` holds those that run (with `standins.py` for what
-`atlas local` adds), `phone.py` those that do what the app does, `importing.py` (with
-`windows.py`) the one that sends what Apple exports, `exports.py` those that look into
-the journal (by way of `owner.py`), `people.py` those about one person, `prove.py` the one that
-breaks everything on purpose.
+`main.py` lists the commands, and imports none of them before it is run. `serve.py` is the service;
+`local.py` adds stand-ins (`standins.py` says where), `tokens.py` asks them for a token, `health.py`
+asks the service how it is. `phone.py` does what the app does, `flatten.py` what becomes of that.
+`importing.py` (with `windows.py`) sends what Apple exports, `exports.py` looks into the journal (by
+way of `owner.py`), `people.py` is about one person, `prove.py` and `soak.py` break everything on
+purpose.
 """
 
 from atlas.cli.main import main

@@ -111,7 +111,10 @@ def test_a_port_that_is_taken(folder, name):
         port = taken.getsockname()[1]
         value = f"{HOST}:{port}" if name == "ATLAS_OPERATOR_LISTEN" else str(port)
 
-        in_one_line(serve(folder, **{name: value}), 1, port, "in use", "take another port")
+        ended = serve(folder, **{name: value})
+
+    in_one_line(ended, 1, "in use", "take another port")
+    assert ended.stderr.count(str(port)) == 1, "as Python tells it, it is said twice"
 
 
 def test_a_volume_that_is_read_only(folder):
