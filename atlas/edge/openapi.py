@@ -24,6 +24,11 @@ HEADERS = {
     "X-Correlation-Id": "Echoed, and in every log line about this request.",
     "Content-Encoding": "gzip, deflate or zstd.",
 }
+OF_LINES = {  # in place of the fields of JSON
+    "Atlas-Device": "UTF-8, or percent-encoded.",
+    "Atlas-Timestamp": "As often as it is sent, the same.",
+    "Atlas-Record-Count": "How many lines the sender has counted.",
+}
 STREAM = {  # of no type, as OpenAPI 3.1 has it for what is no JSON
     "description": "The lines themselves, however many; answered as a batch of its parts.",
 }
@@ -121,8 +126,10 @@ def refusals(*statuses: str) -> Json:
 def exporting(body: type, reply: type) -> Json:
     bodies: Json = {"application/json": {"schema": ref(body), "example": EXAMPLES[body]}}
     kinds: tuple[type, ...] = (reply,)
+    headers = HEADERS
     if body is wire.ExportBody:
         bodies[NDJSON], kinds = {"schema": STREAM, "example": LINE}, ONE_OR_PARTS
+        headers = HEADERS | OF_LINES
     answers = {
         "200": answer("The rows stand in a committed Foundry transaction.", *kinds),
         "202": answer("Safe, and will be committed exactly once.", *kinds),
@@ -132,7 +139,7 @@ def exporting(body: type, reply: type) -> Json:
         "security": [{"auth0": []}],
         "parameters": [
             {"in": "header", "name": name, "description": text, "schema": {"type": "string"}}
-            for name, text in HEADERS.items()
+            for name, text in headers.items()
         ],
         "requestBody": {"required": True, "content": bodies},
         "responses": answers | refusals(*REFUSALS),

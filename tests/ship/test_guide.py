@@ -1,0 +1,322 @@
+"""What CLIENT.md tells the app's developer is what the service does."""
+
+import gzip
+import json
+import re
+import zlib
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from atlas.client.batches import CHUNK_BYTES_MAX, CHUNKS
+from atlas.core.errors import AtlasError
+from atlas.core.parts import PART_BYTES
+from atlas.core.records import DEPTH_MAX, LINE_BYTES_MAX
+from atlas.edge.app import CORRELATION_ID, EXPOSED
+from atlas.edge.openapi import description
+from atlas.edge.waiting import WAIT_SECONDS_MAX
+from atlas.settings import Settings
+from tests import generator
+from tests.conftest import Life
+from tests.test_contract import Reply, Server, listening
+from tests.test_readme import block, dataset, sample
+
+GUIDE = (Path(__file__).parents[2] / "CLIENT.md").read_text(encoding="utf-8")
+DESCRIBED = description("0")
+OF_HTTP = {"Host", "Authorization", "Content-Type", "WWW-Authenticate"}
+ANYTHING = "…"
+WHAT_SWIFT_DOES = {
+    "done": "done",
+    "again": "start",
+    "token": "start",  # the first time; else it tells
+    "ask": "tell",
+    "split": "setAside",
+    "aside": "setAside",
+}
+
+
+class Row(NamedTuple):
+    """What comes back, and what the app does then."""
+
+    status: int
+    codes: tuple[str, ...]
+    app: str
+
+
+class Message(NamedTuple):
+    """A request or an answer, as it stands there."""
+
+    first: str
+    headers: dict[str, str]
+    body: str
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"(?ms)^```{language}\n(.*?)^```$", GUIDE)
+
+
+def message(text: str) -> Message:
+    head, _, body = text.partition("\n\n")
+    first, *lines = head.splitlines()
+    return Message(first, dict(line.split(": ", 1) for line in lines), body)
+
+
+def rows() -> list[Row]:
+    found = re.findall(r"(?m)^\| (\d+) \|(.*?)\|.*\| \*\*(\w+)\*\* \|$", GUIDE)
+    return [Row(int(status), tuple(re.findall(r"\w+", codes)), app) for status, codes, app in found]
+
+
+def kinds(kind: type[AtlasError] = AtlasError) -> list[type[AtlasError]]:
+    """Every error that has a code of its own."""
+    found = [each for below in kind.__subclasses__() for each in kinds(below)]
+    return [kind, *found] if "code" in vars(kind) else found
+
+
+ROWS = rows()
+REFUSED = {(row.status, code): row.app for row in ROWS for code in row.codes}
+CODES = {(kind.status, kind.code): kind for kind in kinds()}
+(SWIFT,) = blocks("swift")
+STREAM, SAFE, BATCH, SOME_SAFE = map(message, blocks("http"))
+UUIDS = re.findall(r'"uuid":"([\w-]+)"', STREAM.body)
+
+
+def test_every_code_that_a_phone_can_meet_stands_in_the_table_and_no_other():
+    assert sum(len(row.codes) for row in ROWS) == len(REFUSED)
+    assert REFUSED.keys() == CODES.keys()
+    assert {row.status for row in ROWS if not row.codes} == {0, 200, 202, 207}
+
+
+def test_the_app_sends_again_what_is_retryable_and_nothing_else():
+    again = {each for each, app in REFUSED.items() if app == "again"}
+    retryable = {each for each, kind in CODES.items() if kind.retryable}
+
+    assert again == retryable - {(401, "TOKEN_EXPIRED")}  # that needs another token
+
+
+def test_the_anchor_moves_on_200_and_202_alone():
+    assert {row.status for row in ROWS if row.app == "done"} == {200, 202}
+
+
+def test_each_thing_that_the_app_may_do_is_explained():
+    explained = re.findall(r"(?m)^- \*\*(\w+)\*\*:", GUIDE)
+
+    assert set(explained) == {row.app for row in ROWS} == set(WHAT_SWIFT_DOES)
+
+
+def does_in_swift(status: int) -> str:
+    """The branch of its switch for a status."""
+    for cases, does in re.findall(r"(?m)^ +case (.+?): (\w+)\(", SWIFT):
+        for case in cases.partition(" where ")[0].split(", "):
+            low, _, high = case.partition("...")
+            if int(low) <= status <= int(high or low):
+                return does
+    (otherwise,) = re.findall(r"(?m)^ +default: (\w+)\(", SWIFT)
+    return otherwise
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.status} {' '.join(row.codes)}".strip())
+def test_the_uploader_in_swift_does_what_the_table_says(row):
+    assert does_in_swift(row.status) == WHAT_SWIFT_DOES[row.app]
+
+
+def test_the_uploader_in_swift_sends_the_headers_of_the_example():
+    sent = re.findall(r'(?m)^ +"([A-Z][A-Za-z-]+)": ', SWIFT)
+
+    assert ["Host", *sent] == list(STREAM.headers)
+    assert SWIFT.count("/api/v1/healthkit/export") == 1
+
+
+UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "": 1}
+LIMITS = re.findall(r"(?m)^\|.*\| ([\d,]+) ?(\w*) \| `(\w+)\.(\w+)` \|", GUIDE)
+
+
+def test_the_table_of_limits_is_read():
+    assert len(LIMITS) == GUIDE.count("` | 4") + GUIDE.count("` | waits") + 1 == 9
+
+
+@pytest.mark.parametrize(("number", "unit", "room", "key"), LIMITS)
+def test_a_limit_is_the_default_of_its_setting(number, unit, room, key):
+    default = getattr(getattr(Settings(), room), key)
+
+    assert int(number.replace(",", "")) * UNITS[unit] == default
+
+
+FIXED = [
+    pytest.param(r"longer than \*\*(\d+) MiB", LINE_BYTES_MAX // 2**20, id="a line"),
+    pytest.param(r"nested deeper than \*\*(\d+)", DEPTH_MAX, id="depth"),
+    pytest.param(r"\*\*(\d+)\*\* chunks", CHUNKS, id="chunks of atlas send"),
+    pytest.param(r"\*\*(\d+)\*\* KiB in a batch", CHUNK_BYTES_MAX // 2**10, id="their bytes"),
+    pytest.param(r"wait=SECONDS`, up to \*\*(\d+)", WAIT_SECONDS_MAX, id="a wait"),
+    pytest.param(r"parts that are safe, of \*\*(\d+) MiB", PART_BYTES // 2**20, id="a part"),
+    pytest.param(r"for\s+\*\*(\d+)\*\* days", Settings().journal.receipts_days, id="receipts"),
+]
+
+
+@pytest.mark.parametrize(("said", "is_so"), FIXED)
+def test_what_cannot_be_set_is_said_as_it_is(said, is_so):
+    (found,) = re.findall(said, GUIDE)
+
+    assert int(found) == is_so
+
+
+def test_a_correlation_id_may_be_as_long_as_is_said():
+    (found,) = re.findall(r"up to \*\*(\d+)\*\* printable ASCII", GUIDE)
+
+    assert CORRELATION_ID.fullmatch("x" * int(found))
+    assert not CORRELATION_ID.fullmatch("x" * (int(found) + 1))
+
+
+def test_every_address_is_described():
+    named = {each.partition("?")[0] for each in re.findall(r"/api/v1/healthkit[\w/{}?=-]*", GUIDE)}
+
+    assert {each.removesuffix("/") for each in named} <= set(DESCRIBED["paths"])
+
+
+def test_every_header_that_the_app_sends_is_described():
+    path = DESCRIBED["paths"]["/api/v1/healthkit/export"]["post"]
+    described = {each["name"] for each in path["parameters"] if each["in"] == "header"}
+    named = set(re.findall(r"`([A-Z]\w+-[\w-]+)(?=[`:])", GUIDE)) - set(EXPOSED)
+
+    assert named | set(STREAM.headers) | set(BATCH.headers) <= described | OF_HTTP
+
+
+def test_every_header_that_the_app_reads_is_shown_to_pages_of_other_origins_too():
+    read = set(re.findall(r'value\(forHTTPHeaderField: "([\w-]+)"', SWIFT))
+
+    assert read | set(SAFE.headers) | set(SOME_SAFE.headers) <= set(EXPOSED)
+
+
+def deflated(text: bytes) -> bytes:
+    """As Apple says it does: deflateInit2(zstream, 5, Z_DEFLATED, -15, 8, Z_DEFAULT_STRATEGY)."""
+    packer = zlib.compressobj(5, zlib.DEFLATED, -15, 8, zlib.Z_DEFAULT_STRATEGY)
+    return packer.compress(text) + packer.flush()
+
+
+async def sent(server: Server, request: Message, body: bytes | None = None, **more: str) -> Reply:
+    """The request of the guide, with a token that is good, and with what is asked for otherwise."""
+    method, path, _ = request.first.split(" ")
+    headers = request.headers | {"Authorization": "Bearer token-of-ada"}
+    headers |= {name.replace("_", "-"): value for name, value in more.items()}
+    if body is None:
+        body = request.body.encode()
+        body = deflated(body) if headers.get("Content-Encoding") == "deflate" else body
+    return await server.send(method, path, headers, body)
+
+
+def masked(said: Any, found: Any) -> Any:
+    """What was found, but for what the guide leaves open."""
+    if said in (ANYTHING, [ANYTHING]):
+        return said
+    if isinstance(said, dict) and isinstance(found, dict):
+        return {name: masked(said.get(name), value) for name, value in found.items()}
+    if isinstance(said, list) and isinstance(found, list) and len(said) == len(found):
+        return [masked(*each) for each in zip(said, found, strict=True)]
+    return found
+
+
+def is_as_said(said: Message, reply: Reply) -> None:
+    """To the order of its fields."""
+    _, status, _ = said.first.split(" ", 2)
+    body = json.loads(said.body)
+    assert reply.status == int(status)
+    assert json.dumps(masked(body, reply.body)) == json.dumps(body)
+    for name, value in said.headers.items():
+        pattern = re.escape(value).replace(ANYTHING, ".+")
+        assert re.fullmatch(pattern, reply.headers[name.lower()]), name
+
+
+@pytest.fixture
+def life(tmp_path):
+    return Life(tmp_path / "journal")
+
+
+async def test_a_file_of_lines_is_answered_as_is_said(life):
+    life.dataset.down = True
+    async with listening(life) as server:
+        is_as_said(SAFE, await sent(server, STREAM))
+
+
+async def test_a_batch_of_which_some_is_safe_is_answered_as_is_said(life):
+    async with listening(life) as server:
+        is_as_said(SOME_SAFE, await sent(server, BATCH))
+
+
+async def test_the_receipt_of_what_was_safe_is_found_by_key_and_by_location(life):
+    (by_key,) = re.findall(r"`GET (\S+\?key=\S+)`", GUIDE)
+    life.dataset.down = True
+    async with listening(life) as server:
+        safe = await sent(server, STREAM)
+        life.dataset.down = False
+        await server.flow.is_empty()
+        listed = await server.send("GET", by_key)
+        whole = await server.send("GET", safe.headers["location"])
+
+    (found,) = listed.body["receipts"]
+    assert listed.body["receipt_id"] == safe.body["receipt_id"] == whole.body["receipt_id"]
+    assert whole.body["upload_results"][0]["receipt_id"] == found["receipt_id"]
+    assert (found["status"], bool(found["transaction_rid"] and found["file_path"])) == (
+        "committed",
+        True,
+    )
+
+
+TEXT = STREAM.body.encode()
+WAYS = [
+    pytest.param("deflate", deflated(TEXT), id="deflate, as before"),
+    pytest.param("deflate", zlib.compress(TEXT), id="deflate with a header"),
+    pytest.param("gzip", gzip.compress(TEXT), id="gzip"),
+    pytest.param("identity", TEXT, id="plain"),
+]
+
+
+@pytest.mark.parametrize(("encoding", "body"), WAYS)
+async def test_sent_again_it_gets_its_first_receipt_and_adds_nothing(life, encoding, body):
+    async with listening(life) as server:
+        first = await sent(server, STREAM, Prefer="wait=5")
+        again = await sent(server, STREAM, body, Content_Encoding=encoding)
+
+    assert [each["replayed"] for each in again.body["upload_results"]] == [True]
+    assert again.body["receipt_id"] == first.body["receipt_id"]
+    assert life.dataset.uuids() == sorted(UUIDS)
+
+
+async def test_other_bytes_under_the_key_of_a_file_are_refused(life):
+    async with listening(life) as server:
+        await sent(server, STREAM)
+        other = await sent(server, STREAM, deflated(TEXT.replace(b":0,", b":1,")))
+
+    assert (other.status, other.code) == (422, "IDEMPOTENCY_KEY_REUSED")
+
+
+async def test_a_token_that_expired_in_the_queue_is_told_before_the_body_is_read(life):
+    async with listening(life) as server:
+        answer = await sent(
+            server, STREAM, b"", Authorization="Bearer expired", content_length="9999"
+        )
+
+    assert (answer.status, answer.code, answer.headers["connection"]) == (
+        401,
+        "TOKEN_EXPIRED",
+        "close",
+    )
+
+
+async def test_what_swift_deflates_is_taken_in_all_its_parts(life):
+    text = b"\n".join(generator.lines(10_000))
+    life.journal_bytes_max = 64 * 2**20
+    async with listening(life) as server:
+        answer = await sent(server, STREAM, deflated(text), Atlas_Record_Count="10000")
+
+    assert answer.body["chunks_processed"] == -(-len(text) // PART_BYTES) > 1
+    assert (answer.status, answer.body["safe_bytes"]) == (202, len(text))
+    assert (answer.body["total_records"], "warnings" in answer.body) == (10_000, False)
+
+
+def test_the_deleted_sample_of_the_example_takes_its_row_out_of_the_dataset():
+    stood_before = sample(UUIDS[1], 1)
+    with closing(dataset(("2026-01-01", stood_before), ("2026-01-02", TEXT))) as db:
+        kept = [uuid for _, *_, uuid in db.execute(f"SELECT 0, uuid FROM ({block('sql')})")]
+
+    assert kept == UUIDS[:1]
