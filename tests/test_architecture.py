@@ -34,6 +34,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "diagnose": ("core settings", "anyio msgspec"),
     "service": ("core runtime actors edge outside diagnose settings", "anyio starlette"),
     "apple": ("core", "msgspec"),
+    "comparison": ("core", "msgspec"),
     "client": ("core", "aiohttp anyio msgspec pybase64 stamina"),
     "process": ("core runtime service settings", "anyio httptools msgspec starlette uvicorn"),
     "prove": (
@@ -41,7 +42,7 @@ ROOMS: dict[str, tuple[str, str]] = {
         "aiohttp anyio msgspec pybase64 rich zstandard",
     ),
     "cli": (
-        "core settings service process local client apple prove",
+        "core settings service process local client apple comparison prove",
         "aiohttp anyio msgspec rich typer yarl",
     ),
 }

@@ -37,6 +37,11 @@ COMMANDS = [
     ),
     ("flatten", "flatten:flatten", "Records in, rows out, without any service."),
     (
+        "compare",
+        "compare:compare",
+        "Rows of the old service beside those of Atlas: which differ, and why.",
+    ),
+    (
         "where",
         "people:where",
         "All that Atlas knows of a person: files in the dataset, exports in the journal.",

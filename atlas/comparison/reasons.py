@@ -1,0 +1,59 @@
+"""Why rows differ: each deliberate difference as the README words it, and what none explains."""
+
+from enum import Enum
+
+NOT_A_RECORD = (
+    "`null`, numbers, strings and arrays as lines are rejected; they made rows of blanks, or a 500."
+)
+BAD_LINE = "One bad line no longer sinks the export."
+CATEGORIES = (
+    "`value_double` falls back to `valueInteger`, "
+    "so sleep stages and other categories have a value."
+)
+AS_SENT = "`raw_healthkit_record` is the sender's line byte for byte, not a re-serialisation."
+WAYS_TO_LOSE = (
+    BAD_LINE,
+    NOT_A_RECORD,
+    "30 exports in one millisecond make 30 files.",
+    "Foundry trouble is 202 or 503, not 500.",
+    "Partial failure is 207 or 503, not `success: true`.",
+    "A byte order mark at the start is skipped.",
+)
+LOST = (
+    "The old service lost it: a bad line in its export, an upload that failed, a file written over."
+)
+
+
+def difference(sentence: str) -> tuple[str, tuple[str, ...]]:
+    return sentence, (sentence,)
+
+
+class Reason(Enum):
+    """In the order in which they are told.
+
+    `differences` are those of the README's list that stand behind it, word for word. What has none
+    is unexplained.
+    """
+
+    MISSING = "Only the old service made this row: Atlas lacks it.", ()
+    DIFFERS = "Nothing that is known makes these rows differ.", ()
+    DOUBLED = "Atlas has this row more often than the old service.", ()
+    NO_RECORD = "Atlas made a row of what is no record.", ()
+
+    ZERO = difference("Zero is zero; it became null.")
+    INTEGER = difference(CATEGORIES)
+    NUMBER = difference("`value_double` is a number or null, never text.")
+    TEXT = difference("Text columns are text: another JSON type becomes its compact JSON.")
+    RAW = difference(AS_SENT)
+    BLANKS = difference(NOT_A_RECORD)
+    REJECTED = "Atlas rejects such a line: too deep, too long, or no UTF-8.", (BAD_LINE,)
+    RETRIED = difference("A lost reply and a retry make one file, not two.")
+    LOST = LOST, WAYS_TO_LOSE
+
+    def __init__(self, sentence: str, differences: tuple[str, ...]) -> None:
+        self.sentence = sentence.replace("`", "")
+        self.differences = differences
+
+    @property
+    def is_explained(self) -> bool:
+        return bool(self.differences)
