@@ -16,7 +16,6 @@ from atlas.core.errors import NOT_JSON, CannotStart
 
 ENDINGS = (".ndjson", ".json", ".ndjson.gz", ".json.gz")  # the old service wrote .json, too
 GZIP, PARQUET = b"\x1f\x8b", b"PAR1"
-MARK = "\N{ZERO WIDTH NO-BREAK SPACE}".encode()
 ROW_BYTES_MAX = 64 * 1024 * 1024  # a line of 8 MiB, escaped, and once more as a text column
 TELLING = re.compile(r"[A-Za-z0-9]{6,}")  # what is left of a sub, however it is written
 STEP = 2_000  # rows between two looks at how far it is
@@ -88,7 +87,7 @@ class Side:
             text = plain(file)
             while row := text.readline(ROW_BYTES_MAX):
                 line += 1
-                yield read(row.removeprefix(MARK) if line == 1 else row)
+                yield read(row)
         except (Odd, EOFError, zlib.error, gzip.BadGzipFile) as error:
             why = error if isinstance(error, Odd) else "the compressed file is damaged"
             raise NotRows(f"{self.place(number, line or 1)}: {why}.") from None
@@ -144,7 +143,8 @@ def read(line: bytes) -> Row | None:
         if not line.strip():
             return None
     try:
-        return msgspec.convert(json.loads(line), Row)  # with lone surrogates, which JavaScript had
+        # with a byte order mark, or a lone surrogate, which JavaScript takes
+        return msgspec.convert(json.loads(line), Row)
     except UnicodeDecodeError:
         raise Odd("not UTF-8") from None
     except msgspec.ValidationError:
