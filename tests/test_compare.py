@@ -19,7 +19,7 @@ from tests.canaries import Canaries
 from tests.test_cli import atlas  # noqa: F401  # a fixture
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-ADA = "auth0|687a56be9811378240321ed6"
+ADA = "auth0|ada-lovelace"
 NOON, LATER, LATEST = (f"2026-01-02T12:00:0{second}.000Z" for second in range(3))
 NOT_OF_ROWS = {"Readiness tells the truth."}
 
