@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from atlas.cli import standins
+from atlas.cli import local, standins
 from atlas.outside.sqlite.journal import HELD_SECONDS
 from atlas.process.limits import DESCRIPTORS_MAX
 from atlas.settings import NAMES, Settings, load, require_systems
@@ -159,7 +159,7 @@ def test_the_user_is_that_of_the_image():
 
 def test_local_settings_lead_to_the_stand_ins():
     settings = load((CONFIG / "local.toml").read_bytes(), {})
-    beside = standins.localised(Settings(), standins.Ports.after(8080), standins.STATE)
+    beside = local.localised(Settings(), local.Ports.after(8080), standins.STATE)
 
     require_systems(settings)
     assert settings.auth0 == beside.auth0
