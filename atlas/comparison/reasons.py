@@ -10,6 +10,10 @@ CATEGORIES = (
     "`value_double` falls back to `valueInteger`, "
     "so sleep stages and other categories have a value."
 )
+NO_LINE = (
+    "What is no UTF-8, a lone surrogate, a number out of a double's range, and lines nested deeper "
+    "than 64 or longer than 8 MiB are rejected; they made rows, with U+FFFD or null in them."
+)
 AS_SENT = "`raw_healthkit_record` is the sender's line byte for byte, not a re-serialisation."
 WAYS_TO_LOSE = (
     BAD_LINE,
@@ -46,7 +50,7 @@ class Reason(Enum):
     TEXT = difference("Text columns are text: another JSON type becomes its compact JSON.")
     RAW = difference(AS_SENT)
     BLANKS = difference(NOT_A_RECORD)
-    REJECTED = "Atlas rejects such a line: too deep, too long, or no UTF-8.", (BAD_LINE,)
+    REJECTED = difference(NO_LINE)
     RETRIED = difference("A lost reply and a retry make one file, not two.")
     LOST = LOST, WAYS_TO_LOSE
 
