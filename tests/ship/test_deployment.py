@@ -8,6 +8,7 @@ import pytest
 from atlas.cli import local, standins
 from atlas.outside.sqlite.journal import HELD_SECONDS
 from atlas.process.limits import DESCRIPTORS_MAX
+from atlas.service.machine import SERVICE_BYTES, WORKER_BYTES
 from atlas.settings import NAMES, Settings, load, require_systems
 from tests.ship import files
 from tests.ship.files import (
@@ -60,7 +61,6 @@ def test_with_what_must_be_filled_in_it_starts(where):
     require_systems(settings)
     assert settings.edge.port == Settings().edge.port
     assert settings.journal.url == JOURNAL
-    assert settings.export.workers >= 0  # said, because the memory is limited
 
 
 @everywhere
@@ -116,9 +116,8 @@ def test_memory_is_enough_for_the_service_and_its_workers_and_nothing_is_swapped
         "systemd": UNIT.one("Service", "MemoryMax"),
     }
 
-    for where, limit in limits.items():
-        workers = int(ENVIRONMENTS[where]["ATLAS_WORKERS"])
-        assert mebibytes(limit) == 256 + 64 * workers, where
+    assert {mebibytes(each) for each in limits.values()} == {256}
+    assert SERVICE_BYTES + 2 * WORKER_BYTES <= 256 * 1024 * 1024  # as the image is tried
     assert OURS["memswap_limit"] == OURS["mem_limit"]
     assert UNIT.one("Service", "MemorySwapMax") == "0"
 
