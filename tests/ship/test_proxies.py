@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +46,8 @@ class Front:
         )
         with closing(connection):
             fields = {name.replace("_", "-"): value for name, value in headers.items()}
-            connection.request(method, path, body, fields)  # type: ignore[arg-type]
+            with suppress(BrokenPipeError, ConnectionResetError):  # it has answered already
+                connection.request(method, path, body, fields)  # type: ignore[arg-type]
             answer = connection.getresponse()
             told = {name.lower(): value for name, value in answer.getheaders()}
             return Answer(answer.status, told, answer.read())
