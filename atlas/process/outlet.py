@@ -66,10 +66,14 @@ class Outlet(asyncio.Transport):
             self._transport.close()  # whoever has not taken all of it is looked after already
 
     def drop(self, count: int) -> None:
-        """So many bytes have come that nobody will read."""
+        """So many bytes have come that nobody will read.
+
+        When they are enough, no more is taken, and we are gone when the time is over. Whoever is
+        cut off in the middle of sending, as a proxy is, tells of that instead of our answer.
+        """
         self._drops_left -= count
         if self._drops_left < 0:
-            self.abort()
+            self._transport.pause_reading()
 
     def abort(self) -> None:
         self.is_leaving = True

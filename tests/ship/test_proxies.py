@@ -187,8 +187,9 @@ def test_of_a_stream_the_first_parts_are_safe_before_its_end_is_sent(front):
 
 
 @pytest.mark.slow
-def test_a_stranger_with_a_body_reads_our_answer(front):
-    answer = front.ask("POST", f"{ROOM}/export", bytes(900_000), Content_Type="application/json")
+@pytest.mark.parametrize("attempt", range(5))
+def test_a_stranger_with_a_large_body_reads_our_answer(front, attempt):
+    answer = front.ask("POST", f"{ROOM}/export", b"{" * 5_000_000, Content_Type="application/json")
 
     assert answer.status == 401
     assert msgspec.json.decode(answer.body)["error"]["code"] == "UNAUTHORIZED"
