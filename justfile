@@ -96,7 +96,8 @@ releasable version:
 versioned version:
     sed -i.before 's/^## {{ version }}, not released yet$/## {{ version }}, '"$(date -u +%F)/" CHANGELOG.md
     sed -i.before 's/^version = ".*"$/version = "{{ version }}"/' pyproject.toml
-    rm CHANGELOG.md.before pyproject.toml.before
+    sed -i.before 's/newTag: ".*"$/newTag: "{{ version }}"/' config/kubernetes/kustomization.yaml
+    rm CHANGELOG.md.before pyproject.toml.before config/kubernetes/kustomization.yaml.before
     git commit --quiet --all --message "Atlas {{ version }}"
     git tag --annotate "v{{ version }}" --message "Atlas {{ version }}"
 

@@ -15,6 +15,7 @@ from tests.ship.image import ROOT, run, version
 
 BIN = Path(sys.executable).parent
 CHANGELOG = "# Changelog\n\n## 0.2.0, not released yet\n\n- It is better.\n"
+IN_A_CLUSTER = "config/kubernetes/kustomization.yaml"
 WHOEVER = ["-c", "user.name=a", "-c", "user.email=a@b.test", "-c", "commit.gpgsign=false"]
 
 
@@ -66,6 +67,8 @@ def clone(tmp_path):
     shutil.copy(ROOT / "justfile", tmp_path)
     (tmp_path / "pyproject.toml").write_text('[project]\nversion = "0.1.0"\n')
     (tmp_path / "CHANGELOG.md").write_text(CHANGELOG)
+    (tmp_path / "config" / "kubernetes").mkdir(parents=True)
+    (tmp_path / IN_A_CLUSTER).write_text('    newTag: "0.1.0"\n')
     git(tmp_path, "init", "--quiet", "--initial-branch=main")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "--quiet", "--message", "all")
@@ -94,6 +97,7 @@ def test_a_release_dates_the_changelog_sets_the_version_and_tags_it(clone):
         r"^## 0\.2\.0, \d{4}-\d\d-\d\d$", (clone / "CHANGELOG.md").read_text(), re.MULTILINE
     )
     assert 'version = "0.2.0"\n' in (clone / "pyproject.toml").read_text()
+    assert (clone / IN_A_CLUSTER).read_text() == '    newTag: "0.2.0"\n'
     assert git(clone, "describe", "--tags") == "v0.2.0"
     assert git(clone, "status", "--porcelain") == ""
 
