@@ -37,7 +37,8 @@ def opened(settings: Settings, stderr: TextIO) -> Iterator[tuple[Store, Readers]
 
     To be entered before an event loop runs: it may wait for a predecessor to end.
     """
-    with held(settings, wait_seconds=journal.HELD_SECONDS) as found:
+    to = f"{settings.foundry.dataset_rid}, branch {settings.foundry.branch}"
+    with held(settings, journal.HELD_SECONDS, to) as found:
         store = stored(found)
         stream = log.logger(stderr, settings.log.level)
         rid, shows_users = settings.foundry.dataset_rid, settings.log.user_ids
@@ -87,9 +88,11 @@ def bounds(settings: Settings) -> Bounds:
     return Bounds(kept.bytes_max, kept.exports_max, kept.free_bytes_min)
 
 
-def held(settings: Settings, wait_seconds: float) -> AbstractContextManager[journal.SqliteJournal]:
+def held(
+    settings: Settings, wait_seconds: float, to: str = ""
+) -> AbstractContextManager[journal.SqliteJournal]:
     kept = settings.journal
     sealed_with = [keys.key(text) for text in kept.keys]
     shelf = Shelf(partial(datetime.now, UTC), kept.receipts_days, kept.receipts_max)
     owner = settings.operator.listen
-    return journal.opened(kept.path, bounds(settings), sealed_with, owner, wait_seconds, shelf)
+    return journal.opened(kept.path, bounds(settings), sealed_with, owner, wait_seconds, shelf, to)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from atlas.core.errors import BadSetting, CannotStart
 from atlas.core.events import Event, KeyBesideJournal, Watch
-from atlas.outside.sqlite import keys, rescue, schema, seal
+from atlas.outside.sqlite import destination, keys, rescue, schema, seal
 from atlas.outside.sqlite.aside import SqliteAside
 from atlas.outside.sqlite.checkup import SqliteCheckup
 from atlas.outside.sqlite.commits import Commits
@@ -89,13 +89,15 @@ def opened(
     owner: str = "",
     wait_seconds: float = HELD_SECONDS,
     shelf: Shelf = SHELF,
+    to: str = "",
 ) -> Iterator[SqliteJournal]:
     """The journal in this file, which is ours until the end; in memory if None.
 
     `sealed_with` are the keys, newest first; without any, the one in a file beside the journal.
-    `owner` is what others are told who find it held: where to ask. Raises JournalHeld, CannotStart,
-    BadSetting when no key opens it. Blocks for as long as another process holds it, at most
-    `wait_seconds`, and so is to be entered before the event loop has something to do.
+    `owner` is what others are told who find it held: where to ask. `to` names the dataset and
+    branch that it is for. Raises JournalHeld, CannotStart, BadSetting when no key opens it or it is
+    of another dataset. Blocks for as long as another process holds it, at most `wait_seconds`, and
+    so is to be entered before the event loop has something to do.
     """
     path = found_at(path)
     with ExitStack() as ours:
@@ -111,6 +113,9 @@ def opened(
                 news.append(KeyBesideJournal(str(keys.file_of(path))))
         commits = Commits(db, thread, partial(prepared, path, entries, news))
         ours.callback(lambda: thread.submit(commits.close).result())
+        if path is not None and to:
+            with or_cannot_start(path):
+                thread.submit(destination.keep, db, path, entries.seal, to).result()
         room = Room(bounds, path.parent if path else None, time.monotonic)
         yield SqliteJournal(
             intake=SqliteIntake(commits, entries, room),

@@ -1,0 +1,61 @@
+"""A journal of one dataset, opened for another."""
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from atlas.core.errors import BadSetting
+from atlas.core.messages import Limits, Seen
+from atlas.outside.sqlite.journal import opened
+from atlas.outside.sqlite.room import Bounds
+from tests.conftest import RID
+from tests.exports import NOON, SHELF, export
+
+BOUNDS = Bounds(free_bytes=0)
+TRIAL = "ri.foundry.main.dataset.1, branch trial"
+PRODUCTION = "ri.foundry.main.dataset.1, branch master"
+
+
+async def filled(path, *, is_committed):
+    with opened(path, BOUNDS, shelf=SHELF, to=TRIAL) as journal:
+        await journal.intake.append(export(1))
+        if is_committed:
+            await journal.outbox.claim(Limits(), Seen("", NOON))
+            await journal.outbox.complete([export(1).id], RID)
+
+
+async def test_what_stands_in_another_dataset_is_not_answered_for(tmp_path):
+    await filled(tmp_path / "journal", is_committed=True)
+    with (
+        pytest.raises(BadSetting, match=f"stands in {TRIAL}; .* ATLAS_JOURNAL"),
+        opened(tmp_path / "journal", BOUNDS, shelf=SHELF, to=PRODUCTION),
+    ):
+        pass
+    with opened(tmp_path / "journal", BOUNDS, shelf=SHELF, to=TRIAL):
+        pass
+
+
+async def test_what_has_gone_nowhere_goes_where_it_is_sent_now(tmp_path):
+    await filled(tmp_path / "journal", is_committed=False)
+    with opened(tmp_path / "journal", BOUNDS, shelf=SHELF, to=PRODUCTION) as journal:
+        await journal.outbox.claim(Limits(), Seen("", NOON))
+        await journal.outbox.complete([export(1).id], RID)
+    with pytest.raises(BadSetting), opened(tmp_path / "journal", BOUNDS, shelf=SHELF, to=TRIAL):
+        pass
+
+
+async def test_a_command_that_sends_nothing_opens_it_for_whatever_dataset(tmp_path):
+    await filled(tmp_path / "journal", is_committed=True)
+    with opened(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
+        assert (await journal.ledger.listing(None, 1, None)).totals["committed"] == 1
+
+
+async def test_a_note_that_the_disk_has_changed_is_written_anew(tmp_path):
+    await filled(tmp_path / "journal", is_committed=True)
+    with closing(sqlite3.connect(tmp_path / "journal")) as db, db:
+        db.execute("UPDATE secret SET value = x'00' WHERE name = 'destination'")
+    with opened(tmp_path / "journal", BOUNDS, shelf=SHELF, to=PRODUCTION):
+        pass
+    with pytest.raises(BadSetting), opened(tmp_path / "journal", BOUNDS, shelf=SHELF, to=TRIAL):
+        pass
