@@ -21,9 +21,9 @@ INSERT = f"""
 FIND = f"SELECT {COLUMNS}, payload FROM export WHERE id = ? AND {ORIGINAL}"
 ACCEPT = f"""
     UPDATE export SET status = 'accepted', tries = 0, since = NULL, reason = NULL, rid = NULL
-    WHERE status = 'set_aside' AND reason <> '{CRASHED}' AND payload IS NOT NULL
+    WHERE status = 'set_aside' AND reason IS NOT '{CRASHED}' AND payload IS NOT NULL
         AND (:id IS NULL OR id = :id)
-"""
+"""  # version 1 gave no reason
 ABANDON = """
     UPDATE export SET status = 'abandoned', payload = NULL
     WHERE status = 'set_aside' AND (:id IS NULL OR id = :id)

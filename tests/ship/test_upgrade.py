@@ -1,0 +1,183 @@
+"""A journal of an earlier version goes on where that one left it, and nothing happens twice.
+
+Those in `tests/journals` were written by the code of their version: `make.py` there says how.
+"""
+
+import base64
+import gzip
+import shutil
+import sqlite3
+from contextlib import closing
+from itertools import count
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from atlas.core.errors import CannotStart
+from atlas.core.events import ActorCrashed, GroupRecovered, JournalDamaged, LedgerUnbalanced
+from atlas.outside.sqlite import keys, schema
+from atlas.outside.sqlite.entries import Entries
+from atlas.outside.sqlite.journal import PRAGMAS, opened
+from atlas.outside.sqlite.room import Bounds
+from tests.conftest import Life, asgi
+from tests.exports import NOON, SHELF
+from tests.fakes import MemoryDataset, Transaction
+from tests.journals.make import CLAIMED, COMMITTED, HOME, KEY, REFUSED, WAIT, Sent
+
+VERSIONS = range(1, schema.VERSION + 1)
+DELIVERED = ["claimed", "claimed, too", "committed", "committed, too", "waits", "waits"]
+TROUBLE = (ActorCrashed, JournalDamaged, LedgerUnbalanced)
+
+
+def name(version: int) -> str:
+    return f"v{version}"
+
+
+each_version = pytest.mark.parametrize("version", VERSIONS, ids=name)
+
+
+def left_by(version: int, folder: Path) -> Life:
+    """What that version has left on the disk, and in Foundry."""
+    path = folder / "journal"
+    folder.mkdir(exist_ok=True)
+    path.write_bytes(gzip.decompress((HOME / name(version) / "journal.gz").read_bytes()))
+    path.with_name("journal.key").write_bytes(base64.b64encode(KEY))
+    kept = msgspec.json.decode((HOME / name(version) / "dataset.json").read_bytes())
+    return Life(path, MemoryDataset({rid: transaction(**each) for rid, each in kept.items()}))
+
+
+def transaction(state: str, files: dict[str, str]) -> Transaction:
+    content = {path: text.encode() for path, text in files.items()}
+    return Transaction(NOON, state=state, files=content)
+
+
+def version_in(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as db:
+        return db.execute("PRAGMA user_version").fetchone()[0]
+
+
+@each_version
+def test_a_journal_is_kept_of_every_version(version):
+    """Of a new one, too, so that it is there when the next comes."""
+    kept = HOME / name(version) / "journal.gz"
+    assert kept.exists(), "VERSION was raised: python -m tests.journals.make"
+
+
+@each_version
+async def test_what_waits_in_a_journal_of_an_earlier_version_is_committed_once(tmp_path, version):
+    life = left_by(version, tmp_path)
+    assert version_in(life.journal) == version
+    async with life.running() as flow:
+        await flow.is_empty()
+        assert [event for event in flow.seen if isinstance(event, TROUBLE)] == []
+        (recovered,) = flow.seen.of(GroupRecovered)
+    assert (recovered.exports, recovered.committed) == (2, 2)
+    assert life.dataset.uuids() == DELIVERED
+    assert version_in(life.journal) == schema.VERSION
+
+    async with life.running() as flow:
+        assert [event for event in flow.seen if isinstance(event, TROUBLE)] == []
+    assert life.dataset.uuids() == DELIVERED
+
+
+@each_version
+async def test_receipts_and_keys_of_an_earlier_version_still_answer(tmp_path, version):
+    life = left_by(version, tmp_path)
+    stood = {rid for rid, each in life.dataset.transactions.items() if each.state == "COMMITTED"}
+    async with life.running() as flow:
+        await flow.is_empty()
+        for sent in (COMMITTED, *CLAIMED, *WAIT):
+            if sent.key is not None:
+                another = Sent("another", by=sent.by, key=sent.key)
+                assert (await another.by_phone(flow)).status == 422
+            answer = await sent.by_phone(flow)
+            assert (answer.status, answer.body["replayed"]) == (200, True)
+            there = answer.body["transaction_rid"]
+            assert answer.body["file_path"] in life.dataset.transactions[there].files
+            assert (there in stood) == (sent not in WAIT)
+        committed = await COMMITTED.by_phone(flow)
+        assert committed.body["records_received"] == 3
+        assert [reject["line"] for reject in committed.body["rejects"]] == [2]
+    assert life.dataset.uuids() == DELIVERED
+
+
+@each_version
+async def test_what_an_earlier_version_has_set_aside_can_be_sent_again(tmp_path, version):
+    life = left_by(version, tmp_path)
+    async with life.running() as flow:
+        aside = await REFUSED.by_phone(flow)
+        assert (aside.status, aside.body["status"]) == (202, "set_aside")
+        host = {"host": "127.0.0.1:9464"}
+        answer = await asgi(flow.service.operator, "POST", "/exports/replay", host)
+        kept = ["refused"] if version == 1 else ["crashes", "refused"]
+        assert answer.body == {"again": len(kept), "failed": 0}
+        await flow.is_empty()
+        assert (await REFUSED.by_phone(flow)).status == 200
+    assert life.dataset.uuids() == sorted([*DELIVERED, *kept])
+
+
+class Dying(sqlite3.Connection):
+    """Of the process that has it, nothing is left before its statement of this number."""
+
+    statements = 10**9
+
+    def execute(self, *given):
+        self.statements -= 1
+        if not self.statements:
+            raise Killed
+        return super().execute(*given)
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", VERSIONS[:-1], ids=name)
+async def test_an_upgrade_that_is_killed_has_happened_or_has_not(tmp_path, version):
+    """Before each of its statements; then the next start finds the files as they are."""
+    versions = []
+    for statements in count(1):
+        home, copy = tmp_path / str(statements), tmp_path / f"{statements}, killed"
+        life = left_by(version, home)
+        is_killed = upgraded(life.journal, statements, copy)
+        versions.append(
+            version_in(shutil.copytree(copy, tmp_path / f"{statements}, asked") / "journal")
+        )
+        life.journal = copy / "journal"
+        async with life.running() as flow:
+            await flow.is_empty()
+            assert [event for event in flow.seen if isinstance(event, TROUBLE)] == []
+        assert life.dataset.uuids() == DELIVERED
+        if not is_killed:
+            break
+    assert set(versions) == {version, schema.VERSION}
+    assert versions == sorted(versions), "from one statement on it has happened"
+
+
+def upgraded(path: Path, statements: int, copy: Path) -> bool:
+    """Upgrade it up to this statement; a copy of all files as they are then. Whether it came."""
+    entries = Entries(keys.opened(path, ()))
+    with closing(sqlite3.connect(path, isolation_level=None, factory=Dying)) as db:
+        db.executescript(PRAGMAS)
+        db.statements = statements
+        try:
+            schema.prepare(db, path, entries)
+        except Killed:
+            return True
+        finally:
+            shutil.copytree(path.parent, copy)
+    return False
+
+
+def test_a_journal_of_a_newer_version_is_refused_in_one_line_and_not_touched(tmp_path):
+    path = left_by(schema.VERSION, tmp_path).journal
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
+    before = path.read_bytes()
+    with pytest.raises(CannotStart) as refused, opened(path, Bounds(free_bytes=0), shelf=SHELF):
+        pass
+    said = f"The journal {path} was written by a newer Atlas (v{schema.VERSION + 1})."
+    assert str(refused.value) == said
+    assert path.read_bytes() == before
