@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message
 from atlas.actors.upload import Chance
 from atlas.core.events import Event
 from atlas.core.messages import FileFormat, FileLayout, Limits
-from atlas.core.ports import Compute, Identities, Outbox, PersonRecords
+from atlas.core.ports import Clock, Compute, Identities, Outbox, PersonRecords
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
 from atlas.runtime import Computing
@@ -172,6 +172,7 @@ class Life:
     cors_origins: tuple[str, ...] = ()
     export: Export = field(default_factory=Export)
     compute: Compute = field(default_factory=Computing)
+    now: Clock = lambda: NOON
     readers: dict[str, Any] = field(default_factory=dict)  # others than the usual
     stream_bytes_max: int = 64 * 1024 * 1024
     edge: dict[str, Any] = field(default_factory=dict)  # what is set otherwise for the edge
@@ -189,7 +190,7 @@ class Life:
                 identities=self.identities,
                 store=store,
                 branch=self.dataset,
-                now=lambda: NOON,
+                now=self.now,
                 chance=Chance(anyio.current_time, Quick(1).random),
                 compute=self.compute,
                 readers=readers,

@@ -27,6 +27,7 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -54,8 +55,8 @@ ALL = 2**31
 ALWAYS = """
     attempt begun begin begin put put commit commit look claim note ndjson packed filed complete
 """.split()
-IN_TROUBLE = "left_open state_of files_of abort holder_of content".split()
-IN_TROUBLE_KEPT = "attempts claimed resolve release fail move".split()
+IN_TROUBLE = "left_open state_of files_of abort holder_of content files_under".split()
+IN_TROUBLE_KEPT = "attempts claimed resolve release fail move last unsent found".split()
 OF_FOUNDRY = {"look", "begin", "put", "commit", *IN_TROUBLE}
 REFUSALS = {
     "before begin": BranchBusy(),
@@ -210,6 +211,7 @@ class Lives(RuleBasedStateMachine):
         )
         self.foundry, self.events = Foundry(), []
         self.exports, self.troubles, self.troubles_before = {}, 0, {}
+        self.accepted, self.exports_in_copy = 0, None
         self.end = ExitStack()
         self.runner = self.end.enter_context(asyncio.Runner())
         self.home = Path(self.end.enter_context(TemporaryDirectory(dir=self.folder)))
@@ -242,6 +244,26 @@ class Lives(RuleBasedStateMachine):
         shutil.copytree(self.home / str(self.lives), self.home / str(self.lives + 1))
         self.life.close()
         self.lives += 1
+        self.opens()
+
+    @precondition(lambda self: len({each.format.name for each in self.shapes}) == 1)
+    @rule()
+    def is_copied(self):
+        """As a platform does each night; in another format nobody would know the rows again."""
+        self.runner.run(self.journal.outbox.waiting())
+        shutil.rmtree(self.home / "copy", ignore_errors=True)
+        shutil.copytree(self.home / str(self.lives), self.home / "copy")
+        self.exports_in_copy = dict(self.exports)
+
+    @precondition(lambda self: self.exports_in_copy is not None)
+    @rule()
+    def is_put_back(self):
+        """What came since is in the dataset, or it is lost."""
+        self.troubles += 1
+        self.life.close()
+        self.lives += 1
+        shutil.copytree(self.home / "copy", self.home / str(self.lives))
+        self.exports = dict(self.exports_in_copy)
         self.opens()
 
     @rule(mishaps=st.lists(MISHAPS, min_size=1, max_size=3))
@@ -304,10 +326,12 @@ class Lives(RuleBasedStateMachine):
             raise FoundryError("No answer.") if is_foundry else Unavailable
 
     async def another_comes(self, pick):
-        number, count = len(self.exports), 1 + pick % 3
+        number, count = self.accepted, 1 + pick % 3
+        self.accepted += 1
         ndjson = b"".join(b'{"uuid":"a%d-%d"}\n' % (number, row) for row in range(count))
         id = hashlib.sha256(ndjson).hexdigest()
-        self.exports[id] = Flattened(id, Head(ADA, "", "", ""), NOON, packed(ndjson, count))
+        at = NOON + timedelta(seconds=self.lives)
+        self.exports[id] = Flattened(id, Head(ADA, "", "", ""), at, packed(ndjson, count))
         self.troubles_before[id] = self.troubles
         assert not (await self.journal.intake.append(self.exports[id])).replayed
 
@@ -347,8 +371,8 @@ class Lives(RuleBasedStateMachine):
         With ours only where we are sure to put them at that path, too, or they are there twice.
         """
         paths = await self.free_paths()
-        if not paths or self.foundry.open_now():
-            return
+        if not paths or self.foundry.open_now() or self.exports_in_copy is not None:
+            return  # where ours went instead, a copy from before would not know
         path, ours = paths[pick % len(paths)]
         kinds = [b'{"uuid":"theirs"}\n', ours.replace(b'"a', b'"b')]
         if all(each.layout == "per-export" and each.format is NDJSON for each in self.shapes):

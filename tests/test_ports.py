@@ -433,6 +433,13 @@ async def test_the_files_of_a_folder_are_those_that_a_reader_sees_there(far):
     assert await far.branch.files_under("healthkit/raw/nobody/") == []
 
 
+async def test_the_files_of_a_day_are_those_whose_names_begin_with_it(far):
+    home = "healthkit/raw/ada/2026-01-"
+    paths = [f"{home}0{day}T12-00-00-000Z.ndjson" for day in (1, 2, 3)]
+    await committed(far, *paths)
+    assert [file.path for file in await far.branch.files_under(f"{home}02")] == [paths[1]]
+
+
 async def test_a_folder_of_several_pages_is_told_whole(far):
     files = {f"healthkit/raw/ada/{number:04}.ndjson": ROWS for number in range(1_001)}
     far.somebody_commits(far.somebody_opens(files=files))

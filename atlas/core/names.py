@@ -110,6 +110,17 @@ def moments(at: datetime) -> Iterator[str]:
         at += timedelta(milliseconds=1)
 
 
+def day_of(path: str) -> str:
+    """How the paths of all begin that are of the same user, or groups, and the same day."""
+    home, _, name = path.rpartition("/")
+    return f"{home}/{name[: len('2025-09-26')]}"
+
+
+def second_of(path: str) -> str:
+    """The second in the name of a file of ours."""
+    return path.rpartition("/")[2][: len("2025-09-26T06-30-00")]
+
+
 def is_own(path: str) -> bool:
     """Whether it is the path of one export, which shares its file with no other."""
     return not path.startswith(GROUPS)

@@ -35,6 +35,7 @@ SENTENCES: dict[type, tuple[str, str]] = {
     events.KeyBesideJournal: ("warning", "ATLAS_JOURNAL_KEY is not set"),
     events.ParquetOfEach: ("warning", "Parquet saves little in a file for each export"),
     events.JournalDamaged: ("error", "Journal damaged"),
+    events.JournalOutdated: ("warning", "Journal older than the dataset"),
     events.LedgerUnbalanced: ("error", "Ledger unbalanced"),
     events.OrphanAborted: ("warning", "Foundry transaction whose answer was lost aborted"),
     events.OrphanSuspected: ("error", "Foundry transaction that may be ours blocks the branch"),

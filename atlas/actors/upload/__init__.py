@@ -12,6 +12,7 @@ Only what is seen in the dataset counts as being there: others may end our trans
     errands.py    what operators have done between two groups
     people.py     what is there of a person, and how it is forgotten: an errand, too
     outcomes.py   what became of what was begun
+    restored.py   what became of what we have forgotten
 """
 
 from atlas.actors.upload.errands import Errands

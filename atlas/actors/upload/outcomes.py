@@ -1,6 +1,6 @@
 """What became of it: asked of Foundry, kept in the journal, told to whoever waits."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import get_args
@@ -129,16 +129,21 @@ class Outcomes:
 
     async def complete(self, files: Iterable[File], transaction: str) -> None:
         """Durable first; then tell whoever waits."""
-        by_id = {export.id: (file, export) for file in files for export in file.exports}
-        for receipt in await self.outbox.complete(list(by_id), transaction):
-            file, export = by_id[receipt.id]
+        exports = {export.id: export for file in files for export in file.exports}
+        self.tell(await self.outbox.complete(exports.keys(), transaction), exports, transaction)
+
+    def tell(
+        self, receipts: Iterable[Receipt], exports: Mapping[str, Claimed], transaction: str
+    ) -> None:
+        for receipt in receipts:
+            export = exports[receipt.id]
             self.promises.settle(receipt.id, receipt)
             self.watch(
                 events.ExportCommitted(
                     export.id,
                     export.correlation_id,
                     transaction,
-                    file.path,
+                    receipt.path,
                     export.records,
                     export.bytes,
                     export.trace,

@@ -5,9 +5,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from atlas.actors.upload.layout import Files, Shape
+from atlas.actors.upload.memory import Memory
 from atlas.actors.upload.outcomes import Outcomes
 from atlas.actors.upload.pace import Pace
 from atlas.actors.upload.put import Put, size_of
+from atlas.actors.upload.restored import Restored
 from atlas.core import events
 from atlas.core.errors import (
     BranchBusy,
@@ -17,7 +19,7 @@ from atlas.core.errors import (
     FoundryError,
     Unavailable,
 )
-from atlas.core.events import Because, Watch
+from atlas.core.events import Watch
 from atlas.core.messages import File, Receipt, Seen, TransactionKind
 from atlas.core.ports import SEEN_SECONDS_MAX, Branch, Bytes, Compute, Outbox
 from atlas.runtime import Bell, Budget, Lock, Promises, Restarts, side_by_side
@@ -33,23 +35,6 @@ class Chance:
 
     elapsed: Callable[[], float]
     random: Callable[[], float]
-
-
-@dataclass(slots=True)
-class Memory:
-    """What the uploader remembers from one group to the next; a new life knows nothing."""
-
-    is_asked: bool = False  # all that the journal notes as begun was asked for
-    is_excused: bool = False  # it was Foundry that ended what is claimed
-    is_turn_of_suspects: bool = False
-    is_unresolved: bool = False  # an attempt before this one may still open a transaction
-    is_busy: bool = False  # there was a group before this one
-    because: Because = "idle"  # what the group that is begun next did not wait for any longer
-    failures: int = 0
-    begun_at: float | None = None
-    seen: tuple[float, Seen] | None = None
-    holder: str = ""
-    holders: int = 0
 
 
 class Upload:
@@ -75,6 +60,7 @@ class Upload:
         self.files = Files(branch, outbox, shape, compute)
         self.budget = Budget(pace.bytes_at_once)
         self.outcomes = Outcomes(branch, outbox, promises, self.files, self.budget, watch, pace)
+        self.restored = Restored(branch, outbox, self.files, self.outcomes)
         self.memory = Memory()
         self.turn = Lock()  # on the branch: a group has it, or an errand
 
@@ -108,11 +94,17 @@ class Upload:
                     return
 
     async def settle(self) -> None:
-        """What became of all that we began? Asked once, until something is unknown again."""
+        """What became of all that we began? Asked once, until something is unknown again.
+
+        And before the first that waits goes out: has anything come of it that we forgot?
+        """
         if not self.memory.is_asked:
             is_excused = self.memory.is_excused
             self.memory.is_unresolved = await self.outcomes.recover(is_excused=is_excused)
             self.memory.is_asked = True
+        if not self.memory.is_compared and (seen := await self.look()):
+            await self.restored.compare(seen)
+            self.memory.is_compared = True
 
     @asynccontextmanager
     async def between_groups(self) -> AsyncIterator[None]:
@@ -195,13 +187,16 @@ class Upload:
         )
 
     async def look(self) -> Seen | None:
-        """The branch before we begin: as our last commit left it, if that was a moment ago.
+        """The branch before we begin: as our last commit left it, or look, a moment ago.
 
         None if there is nothing to begin for: an idle uploader does not ask Foundry.
         """
         if self.memory.seen and self.chance.elapsed() - self.memory.seen[0] <= SEEN_SECONDS_MAX:
             return self.memory.seen[1]
-        return await self.branch.look() if await self.outbox.waiting() else None
+        if not await self.outbox.waiting():
+            return None
+        self.memory.seen = (self.chance.elapsed(), await self.branch.look())
+        return self.memory.seen[1]
 
     async def begin(self, kind: TransactionKind = "APPEND") -> str:
         """Open the transaction of an attempt that is noted."""

@@ -36,6 +36,7 @@ from atlas.core.events.foundry import (
 )
 from atlas.core.events.journal import (
     JournalDamaged,
+    JournalOutdated,
     KeyBesideJournal,
     LedgerUnbalanced,
     UserForgotten,
@@ -75,6 +76,7 @@ __all__ = [
     "GroupRecovered",
     "GroupStarted",
     "JournalDamaged",
+    "JournalOutdated",
     "KeyBesideJournal",
     "KeysFetched",
     "KeysUnavailable",

@@ -37,4 +37,13 @@ class LedgerUnbalanced(Struct, frozen=True):
     counted: int
 
 
-Event = UserForgotten | KeyBesideJournal | JournalDamaged | LedgerUnbalanced
+class JournalOutdated(Struct, frozen=True):
+    """Exports that waited in the journal are in the dataset: it was restored from an older copy.
+
+    Whoever was forgotten since is in it again, and what was accepted since is not.
+    """
+
+    exports: int
+
+
+Event = UserForgotten | KeyBesideJournal | JournalDamaged | JournalOutdated | LedgerUnbalanced

@@ -26,6 +26,7 @@ from atlas.core.ports.inspection import (
 from atlas.core.ports.journal import (
     Aside,
     Attempts,
+    Backlog,
     Intake,
     Ledger,
     Mailbox,
@@ -46,6 +47,7 @@ __all__ = [
     "Access",
     "Aside",
     "Attempts",
+    "Backlog",
     "Branch",
     "Branches",
     "Bytes",

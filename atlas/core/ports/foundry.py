@@ -83,7 +83,7 @@ class Folders(Protocol):
     """What a reader of the branch sees now. Raises FoundryError."""
 
     async def files_under(self, folder: str) -> Sequence[Standing]:
-        """Every file whose path begins with this folder, which ends with a slash; by path."""
+        """Every file whose path begins so: with a folder, or a day in it; by path."""
         ...
 
 

@@ -25,7 +25,7 @@ from atlas.core.messages import (
     TransactionKind,
     User,
 )
-from atlas.core.people import Erasure, Journaled, Purged, Shared, Whereabouts
+from atlas.core.people import Erasure, Journaled, Purged, Shared, Standing, Whereabouts
 from atlas.core.picture import Depth
 
 
@@ -156,6 +156,21 @@ class Attempts(Protocol):
         """Nothing that we began is left open: forget the attempts."""
 
 
+class Backlog(Protocol):
+    """What is not in the dataset, as far as the journal knows, while no group is claimed."""
+
+    async def last(self) -> str | None:
+        """The transaction of the newest export that is committed."""
+
+    async def unsent(self, after: str) -> Sequence[File]:
+        """The next that wait or were refused, oldest first, each as it came; at first after ""."""
+        ...
+
+    async def found(self, ids: Collection[str], there: Standing) -> Sequence[Receipt]:
+        """These stand in this file all the same. The receipts of those that were not committed."""
+        ...
+
+
 class Aside(Protocol):
     """What was set aside, in the journal."""
 
@@ -253,5 +268,5 @@ class People(Protocol):
         ...
 
 
-class Outbox(Mailbox, Attempts, Protocol):
+class Outbox(Mailbox, Attempts, Backlog, Protocol):
     """All that the uploader needs of the journal."""

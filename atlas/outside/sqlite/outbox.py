@@ -20,6 +20,9 @@ from atlas.core.messages import (
     TransactionKind,
     User,
 )
+from atlas.core.people import Standing
+from atlas.outside.sqlite import backlog
+from atlas.outside.sqlite.attempts import ATTEMPTS, forget_attempts, note_attempt, note_begun
 from atlas.outside.sqlite.claims import claim_fresh, claim_suspects, is_full
 from atlas.outside.sqlite.commits import Commits
 from atlas.outside.sqlite.entries import COLUMNS, Entries, Label, Row, path_of
@@ -45,7 +48,6 @@ COMPLETE = f"""
     WHERE status = 'claimed' AND id IN (SELECT value FROM json_each(?)) RETURNING {COLUMNS}
 """
 NO_LABEL = Label("", "", (), "")
-ATTEMPTS: dict[TransactionKind, str] = {"APPEND": "attempt", "DELETE": "removal"}  # the tables
 NOTE = """
     UPDATE export SET rid = ?, tries = tries + (rid IS NULL) WHERE status = 'claimed'
 """
@@ -170,13 +172,12 @@ class SqliteOutbox:
         return await self._commits.run(work)
 
     async def complete(self, ids: Collection[str], transaction: str) -> Sequence[Receipt]:
-        given = [transaction, msgspec.json.encode(ids).decode()]
+        given = [transaction, msgspec.json.encode(list(ids)).decode()]
 
         def work(db: sqlite3.Connection) -> Sequence[Receipt]:
-            rows = [Row(*row) for row in db.execute(COMPLETE, given).fetchall()]
-            self._room.drained(sum(row.size for row in rows))
-            self._shelf.tidy(db)
-            return [self._entries.receipt(row) for row in rows]
+            return self._completed(
+                db, [Row(*row) for row in db.execute(COMPLETE, given).fetchall()]
+            )
 
         return await self._commits.run(work)
 
@@ -232,11 +233,28 @@ class SqliteOutbox:
     async def resolve(self) -> None:
         await self._commits.run(forget_attempts)
 
+    async def last(self) -> str | None:
+        return await self._commits.run(backlog.last)
+
+    async def unsent(self, after: str) -> Sequence[File]:
+        return await self._commits.run(lambda db: self._files(backlog.unsent(db, after)))
+
+    async def found(self, ids: Collection[str], there: Standing) -> Sequence[Receipt]:
+        def work(db: sqlite3.Connection) -> Sequence[Receipt]:
+            return self._completed(db, backlog.complete(db, ids, there))
+
+        return await self._commits.run(work)
+
     async def _run(self, statement: str) -> None:
         def work(db: sqlite3.Connection) -> None:
             db.execute(statement)
 
         await self._commits.run(work)
+
+    def _completed(self, db: sqlite3.Connection, rows: Sequence[Row]) -> Sequence[Receipt]:
+        self._room.drained(sum(row.size for row in rows))
+        self._shelf.tidy(db)
+        return [self._entries.receipt(row) for row in rows]
 
     def _claimed(self, db: sqlite3.Connection) -> Group | None:
         found = db.execute(CLAIMED).fetchall()
@@ -261,21 +279,6 @@ class SqliteOutbox:
             path = path_of(row, label)
             in_file.setdefault(path or row.id, (path, size, []))[2].append(export)
         return tuple(File(path, size, tuple(exports)) for path, size, exports in in_file.values())
-
-
-def note_attempt(db: sqlite3.Connection, seen: Seen, kind: TransactionKind) -> None:
-    row = [seen.head, seen.at.isoformat()]
-    db.execute(f"INSERT OR REPLACE INTO {ATTEMPTS[kind]} VALUES (?, ?)", row)
-
-
-def note_begun(db: sqlite3.Connection, transaction: str) -> None:
-    forget_attempts(db)
-    db.execute("INSERT OR IGNORE INTO begun VALUES (?)", [transaction])
-
-
-def forget_attempts(db: sqlite3.Connection) -> None:
-    for table in ATTEMPTS.values():
-        db.execute(f"DELETE FROM {table}")
 
 
 def free_group_path(db: sqlite3.Connection, first: str, format: FileFormat) -> str:

@@ -1,0 +1,24 @@
+"""What the uploader keeps in mind."""
+
+from dataclasses import dataclass
+
+from atlas.core.events import Because
+from atlas.core.messages import Seen
+
+
+@dataclass(slots=True)
+class Memory:
+    """What the uploader remembers from one group to the next; a new life knows nothing."""
+
+    is_compared: bool = False  # with the dataset, whether the journal is older
+    is_asked: bool = False  # all that the journal notes as begun was asked for
+    is_excused: bool = False  # it was Foundry that ended what is claimed
+    is_turn_of_suspects: bool = False
+    is_unresolved: bool = False  # an attempt before this one may still open a transaction
+    is_busy: bool = False  # there was a group before this one
+    because: Because = "idle"  # what the group that is begun next did not wait for any longer
+    failures: int = 0
+    begun_at: float | None = None
+    seen: tuple[float, Seen] | None = None
+    holder: str = ""
+    holders: int = 0

@@ -1,0 +1,271 @@
+"""The disk is put back to what it was: the journal has forgotten what was committed since."""
+
+import shutil
+from collections import Counter
+from dataclasses import replace
+from datetime import timedelta
+from itertools import count
+
+import pytest
+
+from atlas.core.events import ActorCrashed, JournalOutdated
+from atlas.core.messages import Limits
+from tests.conftest import Life, asgi
+from tests.exports import NOON
+from tests.fakes import Gate, no_answer
+from tests.test_layout import entries, export_of, settled, uuids
+from tests.test_once import accept
+
+ABC = [b"a", b"b", b"c"]
+HOST = {"host": "127.0.0.1:9464"}
+LAYOUTS = ["per-export", "per-group", "auto"]
+FORMATS = ["ndjson", "parquet"]
+
+each_layout = pytest.mark.parametrize("layout", LAYOUTS)
+
+
+def a_life(tmp_path, layout="auto", **more) -> Life:
+    """Its clock goes on, as clocks do: nothing comes twice at the same moment."""
+    seconds = count()
+    (tmp_path / "disk").mkdir()
+    now = lambda: NOON + timedelta(seconds=next(seconds))  # noqa: E731
+    return Life(tmp_path / "disk" / "journal", layout=layout, now=now, **more)
+
+
+def copied(life: Life) -> None:
+    shutil.copytree(life.journal.parent, life.journal.parent.with_name("snapshot"))
+
+
+def put_back(life: Life) -> None:
+    """What was written since is gone."""
+    shutil.rmtree(life.journal.parent)
+    shutil.copytree(life.journal.parent.with_name("snapshot"), life.journal.parent)
+
+
+async def a_day_passes(life: Life, *more: bytes) -> None:
+    """One export was committed before the copy, three wait in it; then all is, and more comes."""
+    await settled(life, b"before")
+    await accept(life, *ABC)
+    copied(life)
+    await settled(life)
+    await settled(life, *more)
+
+
+async def told_after(life: Life) -> int:
+    """How many were found in the dataset, once nothing waits any more."""
+    async with life.running() as flow:
+        await flow.is_empty()
+    assert flow.seen.of(ActorCrashed) == []
+    return sum(event.exports for event in flow.seen.of(JournalOutdated))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("then", LAYOUTS)
+@each_layout
+async def test_what_waited_in_the_copy_stands_once_whatever_its_layout_was_and_is(
+    tmp_path, layout, then, format
+):
+    life = a_life(tmp_path, layout, format=format)
+    await a_day_passes(life, b"d", b"e")
+    put_back(life)
+    life.layout = then
+    assert await told_after(life) == 3
+    assert uuids(life) == ["a", "b", "before", "c", "d", "e"]
+    assert life.dataset.open_now() == []
+
+
+@pytest.mark.parametrize(("calls", "then"), [(0, 9_000), (9_000, 0)])
+async def test_nor_does_it_matter_how_many_calls_are_left(tmp_path, calls, then):
+    life = a_life(tmp_path)
+    life.dataset.calls = calls
+    await a_day_passes(life, b"d")
+    put_back(life)
+    life.dataset.calls = then
+    assert await told_after(life) == 3
+    assert uuids(life) == ["a", "b", "before", "c", "d"]
+
+
+@each_layout
+async def test_phones_that_send_again_what_the_copy_knows_are_told_where_it_stands(
+    tmp_path, layout
+):
+    life = a_life(tmp_path, layout)
+    await a_day_passes(life)
+    stood = life.dataset.files()
+    put_back(life)
+    async with life.running() as flow:
+        for uuid in [b"before", *ABC]:
+            answer = await flow.post(export_of(uuid))
+            assert (answer.status, answer.body["replayed"]) == (200, True)
+            there = life.dataset.transactions[answer.body["transaction_rid"]]
+            assert answer.body["file_path"] in there.files
+    assert life.dataset.files() == stood
+
+
+@each_layout
+async def test_what_came_after_the_copy_and_is_sent_again_stands_twice(tmp_path, layout):
+    """Nobody can tell: it is accepted at another moment, and each row says when."""
+    life = a_life(tmp_path, layout)
+    await a_day_passes(life, b"d")
+    put_back(life)
+    (again,) = await settled(life, b"d")
+    assert not again["replayed"]
+    assert Counter(uuids(life)) == Counter(["a", "b", "before", "c", "d", "d"])
+
+
+@pytest.mark.parametrize("moment", ["after begin", "after put", "before commit", "after commit"])
+@each_layout
+async def test_a_copy_that_was_made_while_a_group_was_under_way_is_no_other(
+    tmp_path, layout, moment
+):
+    life = a_life(tmp_path, layout)
+    await settled(life, b"before")
+    await accept(life, *ABC)
+    life.dataset.mishaps[moment] = gate = Gate()
+    async with life.running() as flow:
+        await gate.reached.wait()
+        copied(life)
+        gate.opened.set()
+        await flow.is_empty()
+    await settled(life, b"d")
+    put_back(life)
+    await told_after(life)
+    assert uuids(life) == ["a", "b", "before", "c", "d"]
+
+
+@pytest.mark.parametrize("is_killed", [False, True], ids=["answer lost", "killed"])
+@pytest.mark.parametrize("side", ["before", "after"])
+@pytest.mark.parametrize("call", ["look", "files_under", "content"])
+@each_layout
+async def test_a_search_that_fails_or_is_killed_begins_anew(
+    tmp_path, layout, call, side, is_killed
+):
+    life = a_life(tmp_path, layout)
+    await a_day_passes(life, b"d")
+    put_back(life)
+    life.dataset.mishaps[f"{side} {call}"] = gate = Gate() if is_killed else no_answer
+    if is_killed:
+        async with replace(life, drain_seconds=0).running():
+            await gate.reached.wait()
+    assert await told_after(life) == 3
+    assert uuids(life) == ["a", "b", "before", "c", "d"]
+
+
+async def test_while_foundry_is_away_exports_are_accepted_and_nothing_goes_out(tmp_path):
+    life = a_life(tmp_path, "per-group")
+    await a_day_passes(life, b"d")
+    put_back(life)
+    await accept(life, b"e")
+    assert await told_after(life) == 3
+    assert uuids(life) == ["a", "b", "before", "c", "d", "e"]
+
+
+async def test_what_many_have_sent_is_found_side_by_side_and_counted(tmp_path):
+    life = a_life(tmp_path, "per-export")
+    await settled(life, b"before")
+    life.dataset.down = True
+    async with replace(life, drain_seconds=0).running() as flow:
+        for name in "abcdefgh":
+            export, token = export_of(name.encode()), f"token-of-{name}"
+            await flow.post(export, token=token, prefer="respond-async")
+    life.dataset.down = False
+    copied(life)
+    await settled(life)
+    put_back(life)
+    assert await told_after(life) == 8
+    assert uuids(life) == sorted(["before", *"abcdefgh"])
+
+
+async def test_a_group_that_was_cut_otherwise_is_found_all_the_same(tmp_path):
+    """Each two went together then; now all would."""
+    life = a_life(tmp_path, "per-group", group=Limits(exports_max=2))
+    await settled(life, b"before")
+    await accept(life, *ABC, b"d", b"e")
+    copied(life)
+    await settled(life, b"f")
+    put_back(life)
+    life.group = Limits()
+    assert await told_after(life) == 5
+    assert uuids(life) == ["a", "b", "before", "c", "d", "e", "f"]
+
+
+async def test_what_an_operator_has_sent_again_since_the_copy_is_found_as_well(tmp_path):
+    life = a_life(tmp_path, "per-export")
+    await settled(life, b"before")
+    life.dataset.refuses.add("healthkit/raw/ada/2026-01-02T12-00-02-000Z.ndjson")
+    await accept(life, b"a")
+    await settled(life, b"b")
+    copied(life)
+    life.dataset.refuses.clear()
+    assert await replayed(life) == 1
+    put_back(life)
+    await accept(life, b"c")
+    life.layout = "per-group"
+    assert await told_after(life) == 1
+    assert await replayed(life) == 0
+    assert uuids(life) == ["a", "b", "before", "c"]
+    assert {entry.reason for entry in await entries(life)} == {None}
+
+
+async def replayed(life) -> int:
+    async with life.running() as flow:
+        answer = await asgi(flow.service.operator, "POST", "/exports/replay", HOST)
+        await flow.is_empty()
+        return answer.body["again"]
+
+
+async def test_who_was_forgotten_since_the_copy_has_to_be_forgotten_again(tmp_path):
+    life = a_life(tmp_path, "per-export")
+    await a_day_passes(life)
+    body = b'{"user":"ada"}'
+    async with life.running() as flow:
+        await asgi(flow.service.operator, "POST", "/forget", HOST, body)
+    assert uuids(life) == []
+    put_back(life)
+    async with life.running() as flow:
+        await flow.is_empty()
+        assert uuids(life) == ["a", "b", "c"]
+        await asgi(flow.service.operator, "POST", "/forget", HOST, body)
+    assert uuids(life) == []
+
+
+@each_layout
+async def test_files_of_others_are_looked_at_and_prove_nothing(tmp_path, layout):
+    """At our own paths, and among our groups: with other rows, or with some of ours only."""
+    life = a_life(tmp_path, layout)
+    await settled(life, b"before")
+    await accept(life, *ABC)
+    theirs = {
+        "healthkit/raw/ada/2026-01-02T12-00-02-000Z.ndjson": b'{"uuid":"theirs"}\n',
+        "healthkit/groups/2026-01-02T12-00-02-000Z.ndjson": b'{"uuid":"theirs, too"}\n',
+        "healthkit/groups/2026-01-02T12-00-04-000Z.csv": b"no,row",
+    }
+    rid = life.dataset.opened(is_ours=False, **theirs)
+    life.dataset.transactions[rid].state = "COMMITTED"
+    assert await told_after(life) == 0
+    del life.dataset.transactions[rid].files["healthkit/groups/2026-01-02T12-00-04-000Z.csv"]
+    assert uuids(life) == ["a", "b", "before", "c", "theirs", "theirs, too"]
+
+
+async def test_as_long_as_the_last_transaction_is_the_one_that_is_known_no_file_is_looked_for(
+    tmp_path,
+):
+    life = a_life(tmp_path)
+    await settled(life, b"before")
+    await accept(life, *ABC)
+    life.dataset.mishaps["before files_under"] = no_answer
+    assert await told_after(life) == 0
+    assert "before files_under" in life.dataset.mishaps, "it was not asked"
+    assert uuids(life) == ["a", "b", "before", "c"]
+
+
+async def test_where_others_write_no_file_is_read_but_where_ours_may_stand(tmp_path):
+    life = a_life(tmp_path, "per-group")
+    await settled(life, b"before")
+    rid = life.dataset.opened(is_ours=False)
+    life.dataset.transactions[rid].state = "COMMITTED"
+    await accept(life, *ABC)
+    life.dataset.mishaps["before content"] = no_answer
+    assert await told_after(life) == 0
+    assert "before content" in life.dataset.mishaps, "it was not asked"
+    assert uuids(life) == ["a", "b", "before", "c"]
