@@ -10,7 +10,7 @@ import pytest
 
 from atlas.cli.health import Unwell, asked, at
 from atlas.settings import Edge
-from tests.test_process import COMMAND, ENVIRON, HOST, killed_at_last, local
+from tests.test_process import COMMAND, ENVIRON, HOST, NOWHERE, killed_at_last, local
 
 LIVE = b'{"status": "healthy", "service": "atlas", "version": "0.1.0"}'
 FULL = b"""{"status": "not ready", "checks": {"keys": {"ok": true},
@@ -150,15 +150,7 @@ def test_a_running_service_is_well_by_each_way_of_naming_it(tmp_path):
 
 @pytest.mark.slow
 def test_a_service_without_keys_lives_and_is_not_ready(tmp_path):
-    environ = ENVIRON | {
-        "AUTH0_DOMAIN": f"http://{HOST}:9",
-        "FOUNDRY_HOST": f"http://{HOST}:9",
-        "FOUNDRY_CLIENT_ID": "client",
-        "FOUNDRY_CLIENT_SECRET": "secret",
-        "ATLAS_OPERATOR_LISTEN": f"{HOST}:0",
-        "PORT": "0",
-    }
-    how = {"cwd": tmp_path, "env": environ, "text": True, "stderr": subprocess.DEVNULL}
+    how = {"cwd": tmp_path, "env": ENVIRON | NOWHERE, "text": True, "stderr": subprocess.DEVNULL}
     with killed_at_last(
         subprocess.Popen([COMMAND, "serve"], stdout=subprocess.PIPE, **how)
     ) as serving:

@@ -32,6 +32,14 @@ ENVIRON = {
 } | {"ATLAS_COMMIT_INTERVAL_SECONDS": "0.1"}
 DATASET = Settings().foundry.dataset_rid
 HOST = "127.0.0.1"
+NOWHERE = {  # where nobody answers, and ports that are free
+    "AUTH0_DOMAIN": f"http://{HOST}:9",
+    "FOUNDRY_HOST": f"http://{HOST}:9",
+    "FOUNDRY_CLIENT_ID": "client",
+    "FOUNDRY_CLIENT_SECRET": "secret",
+    "ATLAS_OPERATOR_LISTEN": f"{HOST}:0",
+    "PORT": "0",
+}
 SECONDS, SECONDS_OF_ALL = 20.0, 120.0  # more than anything here takes, and all together
 SECONDS_OF_A_PROOF = 60.0
 

@@ -7,18 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_process import ENVIRON, HOST, killed_at_last
+from tests.test_process import ENVIRON, NOWHERE, killed_at_last
 
 IMPORTED = re.compile(r"^import time:[ \d|]*\| +([\w.]+)$", re.MULTILINE)
 TRACED = [sys.executable, "-X", "importtime", "-m", "atlas"]
-SYSTEMS = {
-    "AUTH0_DOMAIN": f"http://{HOST}:9",
-    "FOUNDRY_HOST": f"http://{HOST}:9",
-    "FOUNDRY_CLIENT_ID": "client",
-    "FOUNDRY_CLIENT_SECRET": "secret",
-    "ATLAS_OPERATOR_LISTEN": f"{HOST}:0",
-    "PORT": "0",
-}
 HEAVY = {"aiohttp", "anyio", "asyncio", "cryptography", "pydantic", "rich", "starlette", "uvicorn"}
 
 # what a service computes in a worker, and what the worker has imported for it
@@ -76,7 +68,7 @@ def test_a_service_imports_no_stand_in_no_other_command_and_nothing_for_a_termin
         killed_at_last(
             subprocess.Popen(
                 [*TRACED, "serve"],
-                env=ENVIRON | SYSTEMS,
+                env=ENVIRON | NOWHERE,
                 cwd=tmp_path,
                 stdout=subprocess.PIPE,
                 stderr=log,

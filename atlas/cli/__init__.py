@@ -3,6 +3,8 @@
 `main.py` lists the commands, and imports none of them before it is run. `serve.py` is the service;
 `local.py` adds stand-ins (`standins.py` says where), `tokens.py` asks them for a token, `health.py`
 asks the service how it is. `phone.py` does what the app does, `flatten.py` what becomes of that.
+`compare.py` lays the rows of both services side by side, `diagnose.py` walks the flow, `top.py`
+shows it; `configuration.py` finds the settings.
 `importing.py` (with `windows.py`) sends what Apple exports, `exports.py` looks into the journal (by
 way of `owner.py`), `people.py` is about one person, `prove.py` and `soak.py` break everything on
 purpose.

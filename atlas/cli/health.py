@@ -1,6 +1,7 @@
 """`atlas health`: a container asks whether the Atlas in it is well.
 
-With the standard library alone: it runs twice a minute beside a service, in the memory of that.
+It imports no HTTP client but the standard library's, and no event loop: it runs twice a minute
+beside a service, in the memory of that.
 """
 
 import os

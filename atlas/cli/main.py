@@ -14,7 +14,7 @@ from atlas import __version__
 from atlas.core.errors import CannotStart
 
 INTERRUPTED = 130
-WITHOUT_TYPER = {"serve", "health"}
+CALLED_AS_THEY_ARE = {"serve", "health"}  # when no option is given
 
 # Its name, where it is, and its first sentence: whoever lists them all imports none of them.
 COMMANDS = [
@@ -147,12 +147,12 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """What a container runs is called as it is when there are no options to be understood.
+    """Run a command; without options, those that a container runs are called as they are.
 
-    Typer needs pydantic for that: 9 MiB, for as long as the service lives.
+    To read options Typer imports pydantic: 9 MiB, for as long as the service lives.
     """
     for name, *more in COMMANDS:
-        if arguments == [name] and name in WITHOUT_TYPER:
+        if arguments == [name] and name in CALLED_AS_THEY_ARE:
             Later(name, *more).found()()
             return 0
     return get_command(app)(standalone_mode=False) or 0  # app() has a hook of its own

@@ -19,7 +19,7 @@ Flat = Scalar | list[Scalar] | dict[str, Scalar]
 Shallow = Scalar | list[Flat] | dict[str, Flat]
 MINUS_ZERO = re.compile(rb"-0\.0[],}]")
 REPLACED = "\ufffd"
-NO_SIGN = re.compile("[\ud800-\udfff\ufffd]")  # half of one, and what stands for no UTF-8
+NO_SIGN = re.compile("[\ud800-\udfff\ufffd]")  # a lone surrogate, and what stands for no UTF-8
 
 _shallow = msgspec.json.Decoder(dict[str, Shallow]).decode
 _encode = msgspec.json.Encoder(order="sorted").encode

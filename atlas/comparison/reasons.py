@@ -23,7 +23,7 @@ WAYS_TO_LOSE = (
     "Partial failure is 207 or 503, not `success: true`.",
     "A byte order mark at the start is skipped.",
 )
-LOST = (
+LOST_BEFORE = (
     "The old service lost it: a bad line in its export, an upload that failed, a file written over."
 )
 
@@ -52,7 +52,7 @@ class Reason(Enum):
     BLANKS = difference(NOT_A_RECORD)
     REJECTED = difference(NO_LINE)
     RETRIED = difference("A lost reply and a retry make one file, not two.")
-    LOST = LOST, WAYS_TO_LOSE
+    LOST = LOST_BEFORE, WAYS_TO_LOSE
 
     def __init__(self, sentence: str, differences: tuple[str, ...]) -> None:
         self.sentence = sentence.replace("`", "")

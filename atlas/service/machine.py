@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-SERVICE_BYTES, WORKER_BYTES = 160 * 1024 * 1024, 48 * 1024 * 1024  # what each takes at most
+SERVICE_BYTES, WORKER_BYTES = 160 * 1024 * 1024, 48 * 1024 * 1024  # what each is reckoned with
 WORKERS_MAX = 4  # more would wait for the journal
 
 
@@ -63,6 +63,6 @@ def numbers(file: Path) -> list[int]:
 
 def text(file: Path) -> str:
     try:
-        return file.read_text(encoding="ascii")
+        return file.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""

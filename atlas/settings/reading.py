@@ -40,13 +40,12 @@ NAMES = {
     "ATLAS_TRACES": "traces.endpoint",
 }
 NOT_SETTINGS = re.compile(r"ATLAS_(CONFIG|URL|TOKEN|SERVICE_.*|PORT.*)")  # the last two: Kubernetes
-# The old service's words for the same, winston's: what it told between info and debug is info here.
+# Winston's words. What the old service told between info and debug is info here.
 LEVELS = {
     "warn": "warning",
     "http": "info",
     "verbose": "info",
     "silly": "debug",
-    "trace": "debug",
 }
 WRONG_KINDS = {
     "Expected `int`": "is no whole number",
@@ -88,7 +87,7 @@ def read(key: str, value: str) -> object:
     if key in {"cors_origins", "keys"}:
         return value.replace(",", " ").split()
     if key == "level":
-        return LEVELS.get(value.lower(), value.lower())  # the old service's words for the same
+        return LEVELS.get(value.lower(), value.lower())
     return value
 
 

@@ -55,7 +55,10 @@ class Auth0(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Export(Struct, frozen=True, forbid_unknown_fields=True):
-    """How large one export may be, decoded, and how many processes flatten; -1: by cores."""
+    """How large one export may be, decoded, and how many processes flatten.
+
+    With -1 those go by cores and memory.
+    """
 
     bytes_max: Count = 16 * MIB
     lines_max: Count = 100_000

@@ -1,4 +1,6 @@
-"""Prints the table: `python -m tests.bench [NAME]...`; without a name, all of it."""
+"""Prints the table: `python -m tests.bench [NAME]...`; without a name, all but
+`ship`, which needs podman.
+"""
 
 import os
 import platform

@@ -18,14 +18,13 @@ from tests.bench.load import Outcome, Senders
 from tests.bench.service import MEMORY, beside, process, settings
 from tests.bench.sync import FILE, SAMPLES, Synced, sampled, through
 from tests.generator import stream
-from tests.ship.container import CAGE, HERE, volume
+from tests.ship.container import CAGE, CONFIG, HERE, JOURNAL, SMALL, volume
 from tests.ship.image import NAME, local, podman, version
 
-LIMITS = ["--memory=256m", "--memory-swap=256m", "--cpus=1"]
+LIMITS = [*SMALL, "--cpus=1"]
 OFFERED = {"per-export": 150.0, "per-group": 300.0}
 LATENCY, INTERVAL = 0.3, 1.0
 SECONDS, WARM_SECONDS, ROUNDS = 15.0, 4.0, 3
-CONFIG = "/etc/atlas/atlas.toml"
 
 
 @dataclass
@@ -42,7 +41,7 @@ def container(foundry: str, auth0: str, folder: Path, environ: dict[str, str]) -
     """In those limits, with a volume of its own."""
     with volume() as name:
         environ = beside(foundry, auth0, "", INTERVAL) | environ
-        environ |= {"ATLAS_JOURNAL": "sqlite:////var/lib/atlas/journal.db", "ATLAS_CONFIG": CONFIG}
+        environ |= {"ATLAS_JOURNAL": JOURNAL, "ATLAS_CONFIG": CONFIG}
         mounts = [f"--volume={name}:/var/lib/atlas"]
         mounts += [f"--volume={settings(str(folder))}:{CONFIG}:ro"]
         said = [f"--env={key}={value}" for key, value in environ.items()]

@@ -18,10 +18,9 @@ import anyio
 
 from atlas.prove.subject import Broken
 from tests.ship import sbom
-from tests.ship.container import contained, inside
+from tests.ship.container import SMALL, contained, inside
 from tests.ship.image import BASE, ROOT, Failed, Image, built
 
-LIMITS = "--memory=256m", "--memory-swap=256m"
 MB = 1_000_000
 
 
@@ -52,7 +51,7 @@ def write_down(image: Image) -> Path:
 
 async def survives(image: Image) -> None:
     """An export is accepted, everything dies, and it is in the dataset. Raises Broken."""
-    async with contained(image, "image", *LIMITS) as (bench, container):
+    async with contained(image, "image", *SMALL) as (bench, container):
         await bench.standins.close()
         say("ready, 256 MB, read-only, without rights", await container.start())
         began = time.monotonic()

@@ -14,6 +14,7 @@ from tests.ship.image import Failed, Image, local, podman, run
 
 JOURNAL = "sqlite:////var/lib/atlas/journal.db"
 CONFIG = "/etc/atlas/atlas.toml"
+SMALL = "--memory=256m", "--memory-swap=256m"
 # All that it may do, as config/compose.yaml and config/kubernetes have it. Its ports are those of
 # the host, because the stand-ins listen on loopback only. The limits are what every machine allows.
 CAGE = ["--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges"]

@@ -1,4 +1,4 @@
-"""The deployment files, read as those read them that they are for."""
+"""The deployment files, parsed, for the tests that hold them to the code."""
 
 import re
 from pathlib import Path

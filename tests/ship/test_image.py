@@ -12,12 +12,11 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from tests.conftest import cannot_run, needs
 from tests.ship import sbom
-from tests.ship.container import JOURNAL, contained, inside
+from tests.ship.container import JOURNAL, SMALL, contained, inside
 from tests.ship.image import ROOT, Failed, built, podman, run, version
 
 BIN = Path(sys.executable).parent
 pytestmark = pytest.mark.slow
-SMALL = "--memory=256m", "--memory-swap=256m"
 A_SECOND = 200
 EXPORTS, DEPLOYS = (20_000, 20) if os.environ.get("TESTS_IN_FULL") else (2_000, 3)
 PROMISED = {"no answer", "503 DRAINING"}  # what a phone may meet beside 200 and 202

@@ -16,6 +16,7 @@ from tests.test_process import (
     COMMAND,
     ENVIRON,
     HOST,
+    NOWHERE,
     fetched,
     four_free_ports,
     killed_at_last,
@@ -30,15 +31,10 @@ APART = ["unshare", "--map-root-user", "--mount"]
 READ_ONLY = ["sh", "-c", 'mount -t tmpfs -o ro tmpfs "$0" && exec "$@"']
 KEYS = [base64.b64encode(bytes([number]) * 32).decode() for number in range(2)]
 SECRET = "a-client-secret"
-SYSTEMS = {
-    "AUTH0_DOMAIN": "http://127.0.0.1:9",
-    "FOUNDRY_HOST": "http://127.0.0.1:9",
-    "FOUNDRY_CLIENT_ID": "client",
+SYSTEMS = NOWHERE | {
     "FOUNDRY_CLIENT_SECRET": SECRET,
     "ATLAS_JOURNAL": "sqlite:///volume/journal.db",
     "ATLAS_JOURNAL_KEY": KEYS[0],
-    "ATLAS_OPERATOR_LISTEN": f"{HOST}:0",
-    "PORT": "0",
 }
 
 

@@ -45,7 +45,7 @@ def test_compose_knows_every_word(tmp_path):
 def test_prometheus_takes_its_file():
     needs("promtool", "--version")
     check = ["promtool", "check", "config", "--syntax-only", CONFIG / "prometheus/prometheus.yaml"]
-    subprocess.run([*check], check=True, capture_output=True)
+    subprocess.run(check, check=True, capture_output=True)
     rules = ["promtool", "check", "rules", CONFIG / "prometheus" / "alerts.yaml"]
     subprocess.run(rules, check=True, capture_output=True)
 

@@ -1,4 +1,4 @@
-"""What the uploader keeps in mind."""
+"""The uploader's memory, from one group to the next."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from atlas.core.messages import Seen
 
 @dataclass(slots=True)
 class Memory:
-    """What the uploader remembers from one group to the next; a new life knows nothing."""
+    """A new life knows nothing."""
 
     is_compared: bool = False  # with the dataset, whether the journal is older
     is_asked: bool = False  # all that the journal notes as begun was asked for

@@ -8,8 +8,9 @@ for where they can stand:
     healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson   an export, at the path that is kept for it
     healthkit/groups/2026-01-02T12-00-00-000Z.ndjson    a group, which is called after its first
 
-It may also be that others write to the branch: then nothing is found, and it costs a list of files
-for each user and day.
+It may also be that others write to the branch, or that somebody was forgotten: then nothing is
+found, and it costs a list of files for each user and day. Each group near a waiting export is
+compared with all that waits: it costs the product of both.
 """
 
 from collections import defaultdict
@@ -74,10 +75,10 @@ class Restored:
     async def look_into(self, there: Standing, own: File | None = None) -> int:
         """Complete those whose rows stand in this file: the one whose own it is, or any."""
         held = Held(there.transaction, there.bytes)
-        file = File(there.path, own.bytes if own else there.bytes, own.exports if own else ())
+        file = File(there.path, there.bytes if own is None else own.bytes, ())
         async with self.outcomes.budget.taken(there.bytes):
             rows = await self.outcomes.rows_at(file, held)
-            if own:
+            if own is not None:
                 return await self.complete(own.exports, rows, there)
             found = 0
             async for page in self.pages():

@@ -160,14 +160,17 @@ class Backlog(Protocol):
     """What is not in the dataset, as far as the journal knows, while no group is claimed."""
 
     async def last(self) -> str | None:
-        """The transaction of the newest export that is committed."""
+        """The transaction of the newest export that is committed; None if none is."""
 
     async def unsent(self, after: str) -> Sequence[File]:
-        """The next that wait or were refused, oldest first, each as it came; at first after ""."""
+        """A page of those that wait or are set aside, oldest first, each as it came.
+
+        `after` is the id of the last one seen, "" at first.
+        """
         ...
 
     async def found(self, ids: Collection[str], there: Standing) -> Sequence[Receipt]:
-        """These stand in this file all the same. The receipts of those that were not committed."""
+        """Note that these stand in this file. Receipts of those that were not committed before."""
         ...
 
 

@@ -1,6 +1,6 @@
 """A journal is of one dataset and branch: what its receipts say is true there, and nowhere else.
 
-Beside another one it would answer `replayed` for what that has never seen, and add nothing.
+For another dataset it would answer `replayed` for what never came there, and add nothing.
 """
 
 import sqlite3
@@ -17,9 +17,9 @@ COMMITTED = (
 
 
 def keep(db: sqlite3.Connection, path: Path, seal: Seal, destination: str) -> None:
-    """Until something is committed it may change, as after a RID that was wrong.
+    """Note it. Raises BadSetting if something is committed elsewhere.
 
-    Raises BadSetting afterwards.
+    Until then it may change, as after a RID that was wrong.
     """
     before = noted(db, seal)
     if before == destination:
@@ -34,7 +34,7 @@ def keep(db: sqlite3.Connection, path: Path, seal: Seal, destination: str) -> No
 
 
 def noted(db: sqlite3.Connection, seal: Seal) -> str | None:
-    """None in a new journal, in one of before, and when the note is damaged."""
+    """None in a new journal, in one of an earlier version, and when the note is damaged."""
     found = db.execute("SELECT value FROM secret WHERE name = 'destination'").fetchone()
     try:
         return seal.open(found[0], BOUND).decode() if found else None

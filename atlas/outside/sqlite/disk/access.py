@@ -10,6 +10,7 @@ from pathlib import Path
 
 from atlas.outside.sqlite.disk.folder import beside
 
+# the lock is opened before: disk/lock.py
 NEEDED = {"": os.O_RDWR, "-wal": os.O_RDWR, ".seal": os.O_RDONLY, ".key": os.O_RDONLY}
 ELSEWHERE = "or name another place in ATLAS_JOURNAL"
 
@@ -36,7 +37,7 @@ def reason(journal: Path, error: OSError) -> str:
         give = "chown -R" if os.access(folder, os.F_OK) else "install -d -o"
         return (
             f"{place} belongs to user {owner}, and Atlas is user {us}. {give} {us} {folder} (in "
-            f"Kubernetes fsGroup: {os.getegid()}, with podman :U behind the volume), {ELSEWHERE}."
+            f"Kubernetes fsGroup: {os.getegid()}, with podman, :U behind the volume), {ELSEWHERE}."
         )
     if error.errno in {errno.EEXIST, errno.ENOTDIR}:
         return f"a folder above it is a file. Remove that, {ELSEWHERE}."

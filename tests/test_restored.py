@@ -155,7 +155,9 @@ async def test_while_foundry_is_away_exports_are_accepted_and_nothing_goes_out(t
     life = a_life(tmp_path, "per-group")
     await a_day_passes(life, b"d")
     put_back(life)
+    stood = uuids(life)
     await accept(life, b"e")
+    assert uuids(life) == stood
     assert await told_after(life) == 3
     assert uuids(life) == ["a", "b", "before", "c", "d", "e"]
 
