@@ -1,7 +1,9 @@
 """The disk is put back to what it was: the journal has forgotten what was committed since."""
 
 import shutil
+import sqlite3
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from itertools import count
@@ -271,3 +273,53 @@ async def test_where_others_write_no_file_is_read_but_where_ours_may_stand(tmp_p
     assert await told_after(life) == 0
     assert "before content" in life.dataset.mishaps, "it was not asked"
     assert uuids(life) == ["a", "b", "before", "c"]
+
+
+async def test_a_search_that_fails_when_the_newest_was_found_already_begins_anew(tmp_path):
+    """Two share a file, the third has its own, in the last transaction: that is found first."""
+    life = a_life(tmp_path, "auto", group=Limits(exports_max=2))
+    await settled(life, b"before")
+    await accept(life, *ABC)
+    copied(life)
+    life.dataset.calls, life.dataset.mishaps["after commit"] = 0, then(life, calls=9_000)
+    await settled(life)
+    put_back(life)
+    life.dataset.mishaps["before content"] = then(life, content=no_answer)
+    assert await told_after(life) == 3
+    assert uuids(life) == ["a", "b", "before", "c"]
+
+
+def then(life, calls=None, content=None):
+    """What happens at a moment: from now on so many calls, or this at the next content."""
+
+    async def happens():
+        if calls is not None:
+            life.dataset.calls = calls
+        if content is not None:
+            life.dataset.mishaps["before content"] = content
+
+    return happens
+
+
+async def test_what_is_damaged_in_the_copy_keeps_nothing_else_from_being_found(tmp_path):
+    life = a_life(tmp_path, "per-group")
+    await a_day_passes(life, b"d")
+    put_back(life)
+    with closing(sqlite3.connect(life.journal)) as db, db:
+        last = "SELECT max(number) FROM export WHERE status = 'accepted'"
+        assert db.execute(f"UPDATE export SET label = x'00' WHERE number = ({last})").rowcount == 1
+    assert await told_after(life) == 2
+    assert uuids(life) == ["a", "b", "before", "c", "d"]
+
+
+async def test_a_file_that_the_journal_knows_is_not_read_again(tmp_path):
+    """Somebody was forgotten, or others write: the head is not ours, and nothing was put back."""
+    life = Life(tmp_path / "journal", layout="per-group", now=lambda: NOON)
+    await settled(life, b"before")
+    await accept(life, b"a")
+    head = life.dataset.opened(is_ours=False)
+    life.dataset.transactions[head].state = "COMMITTED"
+    life.dataset.mishaps["before content"] = no_answer
+    assert await told_after(life) == 0
+    assert "before content" in life.dataset.mishaps
+    assert uuids(life) == ["a", "before"]

@@ -42,7 +42,7 @@ async def test_of_what_is_refused_the_rows_are_told_too_and_of_what_is_committed
         await journal.outbox.complete([export(0).id], "ri.0")
         await journal.outbox.fail([export(1).id], tries_max=1)
         assert await unsent(journal) == [export(1).id, export(2).id]
-        assert await journal.outbox.last() == "ri.0"
+        assert await journal.outbox.known(["ri.0", "ri.1"]) == {"ri.0"}
 
 
 async def test_what_is_found_in_a_file_is_committed_there_and_leaves_room():
@@ -51,8 +51,8 @@ async def test_what_is_found_in_a_file_is_committed_there_and_leaves_room():
         await journal.outbox.claim(Limits(exports_max=1), Seen("", NOON))
         await journal.outbox.fail([export(0).id], tries_max=0)
         ids = [export(number).id for number in range(2)]
-        receipts = await journal.outbox.found(ids, THERE)
-        assert await journal.outbox.found(ids, THERE) == []
+        receipts = await journal.outbox.found([(THERE, ids)])
+        assert await journal.outbox.found([(THERE, ids)]) == []
         listing = await journal.ledger.listing(None, 9, None)
 
     assert [receipt.id for receipt in receipts] == ids
@@ -66,7 +66,7 @@ async def test_what_is_found_in_a_file_is_committed_there_and_leaves_room():
     assert {each.reason for each in listing.entries} == {None}
 
 
-async def test_a_journal_that_has_committed_nothing_knows_no_last_transaction():
+async def test_a_journal_that_has_committed_nothing_knows_no_transaction():
     with opened(None, BOUNDS, shelf=SHELF) as journal:
         await kept(journal, 1)
-        assert await journal.outbox.last() is None
+        assert await journal.outbox.known(["ri.0"]) == frozenset()

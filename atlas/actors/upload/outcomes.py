@@ -130,11 +130,9 @@ class Outcomes:
     async def complete(self, files: Iterable[File], transaction: str) -> None:
         """Durable first; then tell whoever waits."""
         exports = {export.id: export for file in files for export in file.exports}
-        self.tell(await self.outbox.complete(exports.keys(), transaction), exports, transaction)
+        self.tell(await self.outbox.complete(exports.keys(), transaction), exports)
 
-    def tell(
-        self, receipts: Iterable[Receipt], exports: Mapping[str, Claimed], transaction: str
-    ) -> None:
+    def tell(self, receipts: Iterable[Receipt], exports: Mapping[str, Claimed]) -> None:
         for receipt in receipts:
             export = exports[receipt.id]
             self.promises.settle(receipt.id, receipt)
@@ -142,7 +140,7 @@ class Outcomes:
                 events.ExportCommitted(
                     export.id,
                     export.correlation_id,
-                    transaction,
+                    receipt.transaction or "",
                     receipt.path,
                     export.records,
                     export.bytes,

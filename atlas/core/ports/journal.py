@@ -159,8 +159,9 @@ class Attempts(Protocol):
 class Backlog(Protocol):
     """What is not in the dataset, as far as the journal knows, while no group is claimed."""
 
-    async def last(self) -> str | None:
-        """The transaction of the newest export that is committed; None if none is."""
+    async def known(self, transactions: Collection[str]) -> frozenset[str]:
+        """Those of them in which something of ours is committed."""
+        ...
 
     async def unsent(self, after: str) -> Sequence[File]:
         """A page of those that wait or are set aside, oldest first, each as it came.
@@ -169,8 +170,11 @@ class Backlog(Protocol):
         """
         ...
 
-    async def found(self, ids: Collection[str], there: Standing) -> Sequence[Receipt]:
-        """Note that these stand in this file. Receipts of those that were not committed before."""
+    async def found(self, stood: Sequence[tuple[Standing, Collection[str]]]) -> Sequence[Receipt]:
+        """Note that these stand in those files, all of it or nothing.
+
+        Receipts of those that were not committed before.
+        """
         ...
 
 

@@ -1,7 +1,7 @@
 """What is not in the dataset, as far as the journal knows; and what turns out to be there."""
 
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import msgspec
 
@@ -11,7 +11,11 @@ from atlas.outside.sqlite.aside import CRASHED
 from atlas.outside.sqlite.entries import COLUMNS, Row
 
 PAGE = 1_000
-LAST = "SELECT rid FROM export WHERE status = 'committed' ORDER BY number DESC LIMIT 1"
+NEWEST = f"SELECT rid FROM export WHERE status = 'committed' ORDER BY number DESC LIMIT {PAGE}"
+KNOWN = """
+    SELECT rid FROM export WHERE status = 'committed' AND rid IN (SELECT value FROM json_each(:all))
+    UNION SELECT rid FROM digest WHERE rid IN (SELECT value FROM json_each(:all))
+"""
 UNSENT = f"""
     SELECT {COLUMNS}, number FROM export WHERE status = 'accepted' AND number > :after
     UNION ALL
@@ -27,9 +31,14 @@ FOUND = f"""
 """
 
 
-def last(db: sqlite3.Connection) -> str | None:
-    found = db.execute(LAST).fetchone()
-    return found[0] if found else None
+def known(db: sqlite3.Connection, transactions: Collection[str]) -> frozenset[str]:
+    """No index finds a transaction. As a rule it is one of the last; else all is read, once."""
+    asked = frozenset(transactions)
+    found = asked.intersection(rid for (rid,) in db.execute(NEWEST))
+    if found != asked:
+        given = {"all": msgspec.json.encode(list(asked)).decode()}
+        found = frozenset(rid for (rid,) in db.execute(KNOWN, given))
+    return found
 
 
 def unsent(db: sqlite3.Connection, after: str) -> list[Row]:
@@ -39,7 +48,7 @@ def unsent(db: sqlite3.Connection, after: str) -> list[Row]:
     return [Row(*row[:-1]) for row in db.execute(UNSENT, given).fetchall()]
 
 
-def complete(db: sqlite3.Connection, ids: Collection[str], there: Standing) -> Sequence[Row]:
+def complete(db: sqlite3.Connection, ids: Collection[str], there: Standing) -> list[Row]:
     file: str | None = there.path
     if names.is_own(there.path):
         file = names.format_of(there.path)

@@ -233,15 +233,16 @@ class SqliteOutbox:
     async def resolve(self) -> None:
         await self._commits.run(forget_attempts)
 
-    async def last(self) -> str | None:
-        return await self._commits.run(backlog.last)
+    async def known(self, transactions: Collection[str]) -> frozenset[str]:
+        return await self._commits.run(lambda db: backlog.known(db, transactions))
 
     async def unsent(self, after: str) -> Sequence[File]:
         return await self._commits.run(lambda db: self._files(backlog.unsent(db, after)))
 
-    async def found(self, ids: Collection[str], there: Standing) -> Sequence[Receipt]:
+    async def found(self, stood: Sequence[tuple[Standing, Collection[str]]]) -> Sequence[Receipt]:
         def work(db: sqlite3.Connection) -> Sequence[Receipt]:
-            return self._completed(db, backlog.complete(db, ids, there))
+            rows = [row for there, ids in stood for row in backlog.complete(db, ids, there)]
+            return self._completed(db, rows)
 
         return await self._commits.run(work)
 
