@@ -75,6 +75,7 @@ OTHERS = [
     "somebody_takes_a_path",
     "foundry_refuses_rows",
     "foundry_has_few_calls_left",
+    "the_disk_is_copied",
 ]
 PICKS = st.integers(0, 11)
 MISHAPS = st.tuples(
@@ -211,7 +212,7 @@ class Lives(RuleBasedStateMachine):
         )
         self.foundry, self.events = Foundry(), []
         self.exports, self.troubles, self.troubles_before = {}, 0, {}
-        self.accepted, self.exports_in_copy = 0, None
+        self.accepted, self.exports_in_copy, self.is_path_taken = 0, None, False
         self.end = ExitStack()
         self.runner = self.end.enter_context(asyncio.Runner())
         self.home = Path(self.end.enter_context(TemporaryDirectory(dir=self.folder)))
@@ -246,20 +247,14 @@ class Lives(RuleBasedStateMachine):
         self.lives += 1
         self.opens()
 
-    @precondition(lambda self: len({each.format.name for each in self.shapes}) == 1)
-    @rule()
-    def is_copied(self):
-        """As a platform does each night; in another format nobody would know the rows again."""
-        self.runner.run(self.journal.outbox.waiting())
-        shutil.rmtree(self.home / "copy", ignore_errors=True)
-        shutil.copytree(self.home / str(self.lives), self.home / "copy")
-        self.exports_in_copy = dict(self.exports)
-
     @precondition(lambda self: self.exports_in_copy is not None)
     @rule()
     def is_put_back(self):
-        """What came since is in the dataset, or it is lost."""
+        """What came since is in the dataset, or it is lost. What is open, a person has to end."""
         self.troubles += 1
+        self.foundry.late_since = None
+        for rid in self.foundry.open_now():
+            self.foundry.transactions[rid].state = "ABORTED"
         self.life.close()
         self.lives += 1
         shutil.copytree(self.home / "copy", self.home / str(self.lives))
@@ -372,7 +367,8 @@ class Lives(RuleBasedStateMachine):
         """
         paths = await self.free_paths()
         if not paths or self.foundry.open_now() or self.exports_in_copy is not None:
-            return  # where ours went instead, a copy from before would not know
+            return
+        self.is_path_taken = True
         path, ours = paths[pick % len(paths)]
         kinds = [b'{"uuid":"theirs"}\n', ours.replace(b'"a', b'"b')]
         if all(each.layout == "per-export" and each.format is NDJSON for each in self.shapes):
@@ -385,6 +381,19 @@ class Lives(RuleBasedStateMachine):
             return
         rid = self.foundry.opened(is_ours=False, **{path: theirs})
         self.foundry.transactions[rid].state = "COMMITTED"
+
+    async def the_disk_is_copied(self, pick):
+        """As platforms do each night.
+
+        In another format nobody would know the rows again; and where ours went because somebody
+        had taken their path, nobody would look.
+        """
+        if len({each.format.name for each in self.shapes}) > 1 or self.is_path_taken:
+            return
+        await self.journal.outbox.waiting()  # until it keeps what it was asked to
+        shutil.rmtree(self.home / "copy", ignore_errors=True)
+        shutil.copytree(self.home / str(self.lives), self.home / "copy")
+        self.exports_in_copy = dict(self.exports)
 
     async def foundry_refuses_rows(self, pick):
         some = (await self.free_paths())[: pick % 3]

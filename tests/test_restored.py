@@ -10,7 +10,7 @@ from itertools import count
 
 import pytest
 
-from atlas.core.events import ActorCrashed, JournalOutdated
+from atlas.core.events import ActorCrashed, JournalOutdated, UploadPaused
 from atlas.core.messages import Limits
 from tests.conftest import Life, asgi
 from tests.exports import NOON
@@ -162,6 +162,24 @@ async def test_while_foundry_is_away_exports_are_accepted_and_nothing_goes_out(t
     assert uuids(life) == stood
     assert await told_after(life) == 3
     assert uuids(life) == ["a", "b", "before", "c", "d", "e"]
+
+
+async def test_a_transaction_that_the_copy_does_not_know_waits_for_somebody_to_end_it(tmp_path):
+    """We have begun it; but that was noted behind the copy, so it is as good as anybody's."""
+    life = a_life(tmp_path)
+    await settled(life, b"before")
+    await accept(life, *ABC)
+    copied(life)
+    life.dataset.mishaps["after put"] = gate = Gate()
+    async with replace(life, drain_seconds=0).running():
+        await gate.reached.wait()
+    put_back(life)
+    async with life.running() as flow:
+        await flow.seen.wait_for(UploadPaused, 3)
+        (rid,) = life.dataset.open_now()
+        life.dataset.transactions[rid].state = "ABORTED"
+        await flow.is_empty()
+    assert uuids(life) == ["a", "b", "before", "c"]
 
 
 async def test_what_many_have_sent_is_found_side_by_side_and_counted(tmp_path):
