@@ -58,6 +58,7 @@ async def told_after(life: Life) -> int:
     async with life.running() as flow:
         await flow.is_empty()
     assert flow.seen.of(ActorCrashed) == []
+    assert life.dataset.complaints == []
     return sum(event.exports for event in flow.seen.of(JournalOutdated))
 
 
