@@ -1,12 +1,16 @@
 """`python -m atlas`, and the command `atlas`.
 
-Worker processes import this file again; so it imports nothing before it is run.
+Worker processes import this file again; so it imports nothing of ours before it is run.
 """
+
+import sys
 
 
 def main() -> None:
-    from atlas.cli import main as run  # noqa: PLC0415 - see above
-
+    try:
+        from atlas.cli import main as run  # noqa: PLC0415 - see above
+    except KeyboardInterrupt:
+        sys.exit(130)
     run()
 
 

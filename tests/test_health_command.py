@@ -159,3 +159,12 @@ def test_a_service_without_keys_lives_and_is_not_ready(tmp_path):
 
     assert lives.returncode == 0
     assert "is not ready. keys: " in unwell(ready)
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".test"])
+def test_a_name_that_no_host_has_is_told_in_one_line(host):
+    assert "no host has such a name" in unwell(health("--to", f"http://{host}/"))
+
+
+def test_a_password_in_the_address_is_not_told():
+    assert "pass" not in unwell(health("--to", f"http://user:pass@{HOST}:9"))

@@ -74,7 +74,7 @@ def shown(balance: Balance) -> Iterator[str]:
 
 def counted(finding: Finding) -> str:
     columns = ", ".join(
-        name if rows == finding.rows else f"{name} ({rows:,})"
+        name if rows == finding.rows else f"{name} in {rows:,} of them"
         for name, rows in finding.columns.items()
     )
     rows = "1 row" if finding.rows == 1 else f"{finding.rows:,} rows"

@@ -70,21 +70,25 @@ class Unwell(CannotStart):
 
 
 def asked(url: str, path: str, seconds: float = ANSWER_SECONDS) -> str:
-    """How it is, in a word. Raises Unwell."""
+    """How it is, in a word. Raises Unwell, which does not tell a password that is in the URL."""
+    place = urlsplit(url)
+    shown = f"{place.scheme}://{place.netloc.rpartition('@')[2]}"
     try:
         with deadline(seconds):
             status, body = answer(url, path)
         told = msgspec.json.decode(body, type=Told)
     except TimeoutError as error:
-        raise Unwell(f"No answer from {url} within {seconds:g} s.") from error
+        raise Unwell(f"No answer from {shown} within {seconds:g} s.") from error
     except OSError as error:
-        raise Unwell(f"Nobody answers at {url}: {error.strerror or error}.") from error
+        raise Unwell(f"Nobody answers at {shown}: {error.strerror or error}.") from error
+    except UnicodeError as error:
+        raise Unwell(f"Nobody answers at {shown}: no host has such a name.") from error
     except (HTTPException, *NOT_JSON) as error:
-        raise Unwell(f"What answers at {url} is no Atlas.") from error
+        raise Unwell(f"What answers at {shown} is no Atlas.") from error
     if status == 200:
         return told.status
     reasons = [f"{name}: {each.reason}" for name, each in told.checks.items() if not each.ok]
-    raise Unwell(f"Atlas at {url} is {told.status}. {' '.join(reasons)}".strip())
+    raise Unwell(f"Atlas at {shown} is {told.status}. {' '.join(reasons)}".strip())
 
 
 def answer(url: str, path: str) -> tuple[int, bytes]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from msgspec import Struct
 
 from atlas.comparison import prints
-from atlas.comparison.columns import NUMBER
+from atlas.comparison.columns import NUMBER, OF_NUMBER
 from atlas.comparison.files import STEP, NotRows, Side
 from atlas.comparison.pairs import Heaps, Judged, Pair, judged
 from atlas.comparison.prints import Print
@@ -16,7 +16,6 @@ from atlas.comparison.reasons import Reason
 
 PLACES_SHOWN = 3
 NOWHERE = (1 << 32, 0)
-OF_NUMBER = {Reason.ZERO, Reason.INTEGER, Reason.NUMBER}
 
 
 class Place(Struct, frozen=True):

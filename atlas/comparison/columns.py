@@ -40,7 +40,9 @@ MADE = "\0"  # stands for the compact JSON of what is no text: it is spelled oth
 JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 # the marks of a row: a bit for each of TEXTS, and one for each of these
-MARKS = Reason.ZERO, Reason.INTEGER, Reason.NUMBER, Reason.BLANKS, Reason.REJECTED, Reason.NO_RECORD
+OF_NUMBER = Reason.ZERO, Reason.INTEGER, Reason.NUMBER
+OF_ONE_SIDE = Reason.BLANKS, Reason.REJECTED, Reason.REPLACED, Reason.NO_RECORD
+MARKS = *OF_NUMBER, *OF_ONE_SIDE
 BIT = {reason: 1 << len(TEXTS) + number for number, reason in enumerate(MARKS)}
 NO_DEVICE: Record = {}
 

@@ -19,7 +19,7 @@ Flat = Scalar | list[Scalar] | dict[str, Scalar]
 Shallow = Scalar | list[Flat] | dict[str, Flat]
 MINUS_ZERO = re.compile(rb"-0\.0[],}]")
 REPLACED = "\ufffd"
-NO_SIGN = re.compile("[\ud800-\udfff\ufffd]")  # a lone surrogate, and what stands for no UTF-8
+NO_SIGN = re.compile("[\ud800-\udfff]")  # a lone surrogate
 
 _shallow = msgspec.json.Decoder(dict[str, Shallow]).decode
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -28,13 +28,15 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 class Sight(Struct, gc=False):
     """What stands in a line: the record, None if it is no object, and all of it in one spelling.
 
-    `is_sound` is false for what Atlas makes no row of: too long, too deep, no UTF-8.
+    `is_sound` is false for what Atlas makes no row of: too long, too deep, half a character.
+    `is_replaced`: what was no UTF-8 may have been in it, or U+FFFD as it stands there.
     """
 
     record: Mapping[str, object] | None
     canonical: bytes
     is_sound: bool = True
     is_json: bool = True
+    is_replaced: bool = False
 
 
 def seen(text: str) -> Sight:
@@ -65,7 +67,8 @@ def seen_closely(text: str) -> Sight:
         and not is_deep(found)
         and not NO_SIGN.search(json.dumps(found, ensure_ascii=False))
     )
-    return Sight(found if isinstance(found, dict) else None, canonical, is_sound)
+    record = found if isinstance(found, dict) else None
+    return Sight(record, canonical, is_sound, is_replaced=REPLACED in text)
 
 
 def doubles(value: object) -> object:

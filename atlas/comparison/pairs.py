@@ -7,6 +7,7 @@ one heap after the other is taken apart.
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from atlas.comparison.columns import OF_NUMBER, OF_ONE_SIDE
 from atlas.comparison.prints import LAYOUT, Print
 from atlas.comparison.reasons import Reason
 
@@ -14,7 +15,7 @@ Group = list[Print]  # rows of one side that hold the same record of the same us
 Pair = tuple[Print | None, Print | None]  # one of OLD and one of NEW
 Judged = tuple[Pair, list[Reason]]  # no reason: they are the same
 HEAPS = 256
-OF_COLUMNS = {Reason.ZERO, Reason.INTEGER, Reason.NUMBER, Reason.TEXT}
+OF_COLUMNS = {*OF_NUMBER, Reason.TEXT}
 LIKENESSES: tuple[Callable[[Print], object], ...] = (
     lambda row: (row.exact, row.raw),
     lambda row: row.exact,
@@ -60,7 +61,7 @@ def group_judged(olds: Group, news: Group) -> Iterator[Judged]:
     """
     if not olds or not news:
         yield from (((old, None), [only_old(old)]) for old in olds)
-        yield from (((None, new), [only_new(new)]) for new in news)
+        yield from unknown_to_old(news)
         return
     pairs, left, over = alike(olds, news)
     yield from ((pair, differences(*pair)) for pair in pairs)
@@ -109,18 +110,32 @@ def differences(old: Print, new: Print) -> list[Reason]:
 
 def too_many(left: Group, olds: Group, found: Counter[bytes]) -> Iterator[tuple[Print, Reason]]:
     """Rows of the old service which Atlas has less often: retries, or lacking."""
-    needed = {
-        ought: max(Counter(old.moment for old in olds if old.ought == ought).values())
-        for ought in {old.ought for old in left}
-    }
+    needed = at_once(olds)
     for old in left:
         is_lacking = found[old.ought] < needed[old.ought]
         found[old.ought] += is_lacking
         yield old, only_old(old) if is_lacking else Reason.RETRIED
 
 
+def unknown_to_old(news: Group) -> Iterator[Judged]:
+    """Rows that it lost; of those that stand in several exports of Atlas one had been enough."""
+    needed = at_once(news)
+    for new in news:
+        needed[new.ought] -= 1
+        is_too_many = needed[new.ought] < 0
+        yield (None, new), [Reason.DOUBLED if is_too_many else only_new(new)]
+
+
+def at_once(rows: Group) -> Counter[bytes]:
+    """How often each row stands in one and the same export, at most."""
+    found = Counter[bytes]()
+    for (ought, _), times in Counter((row.ought, row.moment) for row in rows).items():
+        found[ought] = max(found[ought], times)
+    return found
+
+
 def only_old(row: Print) -> Reason:
-    found = [each for each in row.reasons() if each in {Reason.BLANKS, Reason.REJECTED}]
+    found = [each for each in row.reasons() if each in OF_ONE_SIDE]
     return found[0] if found else Reason.MISSING
 
 

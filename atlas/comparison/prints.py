@@ -69,6 +69,8 @@ def of_old(row: Row, file: int, line: int) -> bytes:
         marks |= mark
     if not sight.is_sound:
         marks |= BIT[Reason.REJECTED]
+    elif sight.is_replaced:
+        marks |= BIT[Reason.REPLACED]
     return packed(Seen(row, raw, sight, marks, file, line), [value, *texts], [number, *ought])
 
 

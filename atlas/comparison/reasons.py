@@ -39,7 +39,8 @@ class Reason(Enum):
     is unexplained.
     """
 
-    MISSING = "Only the old service made this row: Atlas lacks it.", ()
+    MISSING = "The old service has this row, or has it more often in an export: Atlas lacks it.", ()
+    REPLACED = "Only the old service has this row: it was no UTF-8, or Atlas lacks it.", ()
     DIFFERS = "Nothing that is known makes these rows differ.", ()
     DOUBLED = "Atlas has this row more often than the old service.", ()
     NO_RECORD = "Atlas made a row of what is no record.", ()

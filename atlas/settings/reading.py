@@ -71,8 +71,8 @@ def load(toml: bytes, environ: Mapping[str, str]) -> Settings:
             f"The configuration file is no TOML of [room] key = value: {error}"
         ) from error
     for name, place in NAMES.items():
-        value = environ.get(name, "").strip()  # a file of secrets has a line end behind it
-        if value:  # empty is absent: compose files and dashboards write NAME=
+        value = said(environ, name)
+        if value:
             room, _, key = place.partition(".")
             found.setdefault(room, {})[key] = read(key, value)
     try:
@@ -80,6 +80,15 @@ def load(toml: bytes, environ: Mapping[str, str]) -> Settings:
     except msgspec.ValidationError as error:
         raise BadSetting(explain(str(error), environ)) from error
     return completed(settings)
+
+
+def said(environ: Mapping[str, str], name: str) -> str:
+    """Without the line end that a file of secrets has, and the quotes that docker and podman leave
+    around what an env file has in them. Empty is absent: compose files write NAME=
+    """
+    value = environ.get(name, "").strip()
+    is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    return value[1:-1] if is_quoted else value
 
 
 def read(key: str, value: str) -> object:
@@ -97,9 +106,7 @@ def explain(message: str, environ: Mapping[str, str]) -> str:
     place = place.rstrip("`")
     if not place:
         return f"{what}."
-    named = next(
-        (name for name, at in NAMES.items() if at == place and environ.get(name, "").strip()), place
-    )
+    named = next((name for name, at in NAMES.items() if at == place and said(environ, name)), place)
     if place in WRONG_WORDS and "matching regex" in what:
         return f"{named} {WRONG_WORDS[place]}."
     kind = next((WRONG_KINDS[start] for start in WRONG_KINDS if what.startswith(f"{start},")), "")

@@ -13,7 +13,8 @@ ROOT = Path(__file__).parent.parent.parent
 CONFIG = ROOT / "config"
 KUBERNETES = CONFIG / "kubernetes"
 HOME = "/var/lib/atlas"
-NOT_OURS = {"SQLITE_TMPDIR"}  # where SQLite writes a database anew
+# where SQLite writes a database anew; and an argument of the build, which Render takes from here
+NOT_OURS = {"SQLITE_TMPDIR", "RUN_AS"}
 
 # the answers under way, then the group under way; the rest is journal and workers
 DRAIN_SECONDS_MAX: float = (

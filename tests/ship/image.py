@@ -58,6 +58,8 @@ def built(base: str = BASE, extras: Sequence[str] = (), name: str = NAME) -> Ima
     # chroot: nothing but a folder is needed of the machine. docker: OCI's format has no HEALTHCHECK
     how = ["--isolation", "chroot", "--format", "docker", "--pull=never", "--quiet"]
     podman("build", *how, *trusted, *said, "--tag", tag, str(ROOT))
+    # what had this tag before has none now, and nobody would ever look for it
+    podman("image", "prune", "--force", "--filter", "label=org.opencontainers.image.title=Atlas")
     return Image(tag, found, size(tag), size(found), labels(tag))
 
 

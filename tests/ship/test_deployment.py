@@ -148,7 +148,7 @@ def test_render_asks_for_what_is_secret_or_makes_it():
 
 
 def test_the_user_is_that_of_the_image():
-    (user,) = re.findall(r"(?m)^USER ([0-9]+):[0-9]+$", IMAGE)
+    (user,) = re.findall(r"(?m)^ARG RUN_AS=([0-9]+):[0-9]+$", IMAGE)
     context = POD["securityContext"]
 
     assert [context[name] for name in ("runAsUser", "runAsGroup", "fsGroup")] == [int(user)] * 3

@@ -74,7 +74,7 @@ def in_one_line(ended: subprocess.CompletedProcess[str], code: int, *named: obje
     ("environ", "named"),
     [
         pytest.param({"FOUNDRY_CLIENT_SECRET": ""}, ["FOUNDRY_CLIENT_SECRET"], id="no secret"),
-        pytest.param({"AUTH0_DOMAIN": '"x.test"'}, ["AUTH0_DOMAIN"], id="quotes of an env file"),
+        pytest.param({"AUTH0_DOMAIN": "x test"}, ["AUTH0_DOMAIN"], id="no host"),
         pytest.param(
             {"FOUNDRY_DATASET_RID": "healthkit"},
             ["FOUNDRY_DATASET_RID", "ri.foundry.main.dataset."],
