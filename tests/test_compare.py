@@ -563,7 +563,8 @@ def test_the_report_says_what_differs_why_and_where(atlas, tmp_path):  # noqa: F
 
     assert (ended.code, ended.err) == (1, "")
     assert ended.out == (
-        "UNEXPLAINED: The old service has this row, or has it more often in an export: Atlas lacks it.\n"
+        "UNEXPLAINED: The old service has this row, or has it more often in an export: "
+        "Atlas lacks it.\n"
         "  1 row\n"
         "  only old.ndjson:2\n"
         "\n"
