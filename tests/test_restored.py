@@ -10,6 +10,7 @@ from itertools import count
 
 import pytest
 
+from atlas.core import names
 from atlas.core.events import ActorCrashed, JournalOutdated, UploadPaused
 from atlas.core.messages import Limits
 from tests.conftest import Life, asgi
@@ -329,6 +330,24 @@ async def test_what_is_damaged_in_the_copy_keeps_nothing_else_from_being_found(t
         assert db.execute(f"UPDATE export SET label = x'00' WHERE number = ({last})").rowcount == 1
     assert await told_after(life) == 2
     assert uuids(life) == ["a", "b", "before", "c", "d"]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(b'{"ingested_at":"2026-99-99T99:99:99.000Z"}', id="no date"),
+        pytest.param(b'{"ingested_at":"9999-12-31T23:59:59.000Z"}', id="the last second"),
+        pytest.param(b"\xff\n{", id="no JSON"),
+    ],
+)
+async def test_a_group_file_of_somebody_else_is_no_reason_to_stop(tmp_path, row):
+    life = Life(tmp_path / "journal", layout="per-group", now=lambda: NOON)
+    await accept(life, b"a")
+    path = f"{names.GROUPS}2026-01-02T12-00-00-500Z.ndjson"
+    head = life.dataset.opened(is_ours=False, **{path: row})
+    life.dataset.transactions[head].state = "COMMITTED"
+    assert await told_after(life) == 0
+    assert len(life.dataset.files()) == 2
 
 
 async def test_a_file_that_the_journal_knows_is_not_read_again(tmp_path):

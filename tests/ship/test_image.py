@@ -101,11 +101,13 @@ async def test_a_deploy_under_load_loses_and_doubles_nothing(image):
 
 
 async def test_the_check_of_a_running_container_is_good_and_of_a_dead_one_bad(image):
-    async with contained(image, "health", *SMALL) as (_, container):
+    async with contained(image, "health", *SMALL) as (bench, container):
         await container.start()
         url = f"http://127.0.0.1:{container.settings['edge']['port']}"
 
         assert inside(image, "atlas", "health", "--to", url) == "healthy"
+        async with bench.phones.session.get(f"{url}/health") as answer:
+            assert (await answer.json())["version"] == version()
         await container.kill()
         with pytest.raises(Failed, match="Nobody answers"):
             inside(image, "atlas", "health", "--to", url)

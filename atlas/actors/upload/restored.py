@@ -15,6 +15,7 @@ found, and it costs a list of files for each user and day.
 import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -133,7 +134,10 @@ def seconds_of(rows: Iterable[bytes]) -> set[str]:
     And the next one each: a path may have been moved on by milliseconds until it was free.
     """
     said = {found[1].decode() for row in rows if (found := ACCEPTED.search(row))}
-    moments = (
-        datetime.fromisoformat(each) + timedelta(seconds=more) for each in said for more in (0, 1)
-    )
-    return {f"{moment:%Y-%m-%dT%H-%M-%S}" for moment in moments}
+    seconds = set[str]()
+    for text in said:
+        with suppress(ValueError, OverflowError):  # of a row that is none of ours
+            moment = datetime.fromisoformat(text)
+            for each in (moment, moment + timedelta(seconds=1)):
+                seconds.add(f"{each:%Y-%m-%dT%H-%M-%S}")
+    return seconds
