@@ -204,7 +204,7 @@ def test_a_bad_variable_stops_the_start_with_a_line_that_names_it(environ, named
         pytest.param(b"[edge]\nport = 'high'", "edge.port", id="wrong type"),
         pytest.param(b"edge", "TOML", id="no TOML"),
         pytest.param(b"\xff", "TOML", id="no UTF-8"),
-        pytest.param(b"port = 8080", "TOML", id="no room"),
+        pytest.param(b"port = 8080", "port stands below no", id="no room"),
     ],
 )
 def test_a_bad_file_stops_the_start_with_a_line_that_names_the_place(toml, named):

@@ -65,11 +65,14 @@ def load(toml: bytes, environ: Mapping[str, str]) -> Settings:
         if name.startswith("ATLAS_") and name not in NAMES and not NOT_SETTINGS.fullmatch(name):
             raise BadSetting(f"{name} is no setting of Atlas; the README lists them all.")
     try:
-        found = msgspec.toml.decode(toml, type=dict[str, dict[str, object]])
+        rooms = msgspec.toml.decode(toml, type=dict[str, object])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadSetting(
-            f"The configuration file is no TOML of [room] key = value: {error}"
-        ) from error
+        raise BadSetting(f"The configuration file is no TOML: {error}") from error
+    found = dict[str, dict[str, object]]()
+    for room, keys in rooms.items():
+        if not isinstance(keys, dict):
+            raise BadSetting(f"{room} stands below no [room] in the configuration file.")
+        found[room] = keys
     for name, place in NAMES.items():
         value = said(environ, name)
         if value:
