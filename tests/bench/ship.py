@@ -24,7 +24,7 @@ from tests.ship.image import NAME, local, podman, version
 LIMITS = [*SMALL, "--cpus=1"]
 OFFERED = {"per-export": 150.0, "per-group": 300.0}
 LATENCY, INTERVAL = 0.3, 1.0
-SECONDS, WARM_SECONDS, ROUNDS = 15.0, 4.0, 3
+SECONDS, WARM_SECONDS, ROUNDS = 60.0, 4.0, 2
 
 
 @dataclass

@@ -32,7 +32,7 @@ def say(what: str, seconds: float | None = None) -> None:
 async def main(base: str, extras: list[str]) -> None:
     """Raises Failed, Broken."""
     began = time.monotonic()
-    say(f"building upon {base}: two or three minutes the first time")
+    say(f"building upon {base}: a minute or two the first time")
     image = built(base, extras)
     say(f"{image.name} is built", time.monotonic() - began)
     above = (image.bytes - image.base_bytes) / MB
