@@ -18,8 +18,8 @@ from tests.bench.load import Outcome, Senders
 from tests.bench.service import MEMORY, beside, process, settings
 from tests.bench.sync import FILE, SAMPLES, Synced, sampled, through
 from tests.generator import stream
-from tests.ship.container import CAGE, CONFIG, HERE, JOURNAL, SMALL, volume
-from tests.ship.image import NAME, local, podman, version
+from tests.ship.container import CONFIG, JOURNAL, SMALL, volume
+from tests.ship.image import CAGE, HERE, NAME, local, podman, version
 
 LIMITS = [*SMALL, "--cpus=1"]
 OFFERED = {"per-export": 150.0, "per-group": 300.0}

@@ -10,16 +10,11 @@ from pathlib import Path
 from atlas.prove.bench import SCALES, Bench, laid_out
 from atlas.prove.mines import Mine
 from atlas.prove.subject import Configuration, Subject
-from tests.ship.image import Failed, Image, local, podman, run
+from tests.ship.image import CAGE, HERE, Failed, Image, local, podman, run
 
 JOURNAL = "sqlite:////var/lib/atlas/journal.db"
 CONFIG = "/etc/atlas/atlas.toml"
 SMALL = "--memory=256m", "--memory-swap=256m"
-# All that it may do, as config/compose.yaml and config/kubernetes have it. Its ports are those of
-# the host, because the stand-ins listen on loopback only. The limits are what every machine allows.
-CAGE = ["--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
-HERE = ["--network=host", "--pull=never", "--no-healthcheck"]
-HERE += ["--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096"]
 
 
 class Container(Subject):

@@ -19,6 +19,11 @@ SUITE = "trixie"  # has Python 3.13
 PACKAGES = "python3,python3-venv,python3-pip,passwd,ca-certificates,tzdata"
 CERTIFICATES = "/etc/ssl/certs"
 NAME = "localhost/atlas"
+# All that it may do, as config/compose.yaml and config/kubernetes have it. Its ports are those of
+# the host, because the stand-ins listen on loopback only. The limits are what every machine allows.
+CAGE = ["--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
+HERE = ["--network=host", "--pull=never", "--no-healthcheck"]
+HERE += ["--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096"]
 
 
 class Failed(Exception):
@@ -86,6 +91,12 @@ def base_of_debian() -> tuple[str, str]:
             run("mmdebstrap", "--variant=essential", f"--include={PACKAGES}", again, SUITE, tree)
             podman("import", "--quiet", tree, OF_DEBIAN)
     return OF_DEBIAN, podman("image", "inspect", "--format", "{{.Digest}}", OF_DEBIAN)
+
+
+def try_out() -> None:
+    """Raises Failed where no container can run, whatever is in it."""
+    base, _ = base_of_debian()
+    podman("run", "--rm", *HERE, *CAGE, base, "true")
 
 
 def revision() -> str:
