@@ -1,4 +1,4 @@
-"""What CLIENT.md tells the app's developer is what the service does."""
+"""What the guide tells the app's developer is what the service does."""
 
 import gzip
 import json
@@ -23,7 +23,7 @@ from tests.conftest import Life
 from tests.test_contract import Reply, Server, listening
 from tests.test_readme import block, dataset, sample
 
-GUIDE = (Path(__file__).parents[2] / "CLIENT.md").read_text(encoding="utf-8")
+GUIDE = (Path(__file__).parents[2] / "atlas" / "client" / "README.md").read_text(encoding="utf-8")
 DESCRIBED = description("0")
 OF_HTTP = {"Host", "Authorization", "Content-Type", "WWW-Authenticate"}
 ANYTHING = "…"
