@@ -19,7 +19,7 @@ from tests.bench.service import MEMORY, beside, process, settings
 from tests.bench.sync import FILE, SAMPLES, Synced, sampled, through
 from tests.generator import stream
 from tests.ship.container import CONFIG, JOURNAL, SMALL, volume
-from tests.ship.image import CAGE, HERE, NAME, local, podman, version
+from tests.ship.image import NAME, caged, podman, version
 
 LIMITS = [*SMALL, "--cpus=1"]
 OFFERED = {"per-export": 150.0, "per-group": 300.0}
@@ -45,8 +45,8 @@ def container(foundry: str, auth0: str, folder: Path, environ: dict[str, str]) -
         mounts = [f"--volume={name}:/var/lib/atlas"]
         mounts += [f"--volume={settings(str(folder))}:{CONFIG}:ro"]
         said = [f"--env={key}={value}" for key, value in environ.items()]
-        here = ["podman", *local(), "run", "--rm", f"--name={name}", *HERE, *CAGE, *LIMITS]
-        with process([*here, *mounts, *said, f"{NAME}:{version()}"], {}, folder / "log") as ready:
+        command = caged(f"--name={name}", *LIMITS, *mounts, *said, f"{NAME}:{version()}")
+        with process(command, {}, folder / "log") as ready:
             url = ready.said.removeprefix("ready ")
             yield Shipped(name, url, int(podman("inspect", "--format={{.State.Pid}}", name)))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from atlas.prove.bench import SCALES, Bench, laid_out
 from atlas.prove.mines import Mine
 from atlas.prove.subject import Configuration, Subject
-from tests.ship.image import CAGE, HERE, Failed, Image, local, podman, run
+from tests.ship.image import Failed, Image, caged, podman, run
 
 JOURNAL = "sqlite:////var/lib/atlas/journal.db"
 CONFIG = "/etc/atlas/atlas.toml"
@@ -33,8 +33,8 @@ class Container(Subject):
         assert mine is None, "a mine lies in the code, and this is what is shipped"
         mounts = ["--volume", f"{self.name}:/var/lib/atlas"]
         mounts += ["--volume", f"{self.file}:{CONFIG}:ro"]
-        here = ["podman", *local(), "run", "--rm", "--name", self.name, *HERE]
-        return [*here, *CAGE, *self._limits, *mounts, self._image, "serve", "--config", CONFIG]
+        named = [f"--name={self.name}", *self._limits, *mounts, self._image]
+        return caged(*named, "serve", "--config", CONFIG)
 
     async def kill(self) -> None:
         """SIGKILL to what runs in it: one to podman would leave that alone."""
@@ -56,8 +56,7 @@ class Container(Subject):
 
 def inside(image: Image, *words: str) -> str:
     """What a command says in a container of it. Raises Failed."""
-    here = ["podman", *local(), "run", "--rm", *HERE, *CAGE]
-    return run(*here, f"--entrypoint={words[0]}", image.name, *words[1:])
+    return run(*caged(f"--entrypoint={words[0]}", image.name, *words[1:]))
 
 
 @contextmanager

@@ -96,7 +96,12 @@ def base_of_debian() -> tuple[str, str]:
 def try_out() -> None:
     """Raises Failed where no container can run, whatever is in it."""
     base, _ = base_of_debian()
-    podman("run", "--rm", *HERE, *CAGE, base, "true")
+    run(*caged(base, "true"))
+
+
+def caged(*more: str) -> list[str]:
+    """The command that runs a container here; behind it options, the image, and what it is told."""
+    return ["podman", *local(), "run", "--rm", *HERE, *CAGE, *more]
 
 
 def revision() -> str:
