@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message
 
 from atlas.actors.upload import Chance
 from atlas.core.events import Event
-from atlas.core.messages import FileFormat, FileLayout, Limits
+from atlas.core.messages import FileFormat, FileLayout, GroupLimits
 from atlas.core.ports import Clock, Compute, Identities, Outbox, PersonRecords
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
@@ -166,7 +166,7 @@ class Life:
     uploads_at_once: int = 64
     layout: FileLayout = "auto"
     format: FileFormat = "ndjson"
-    group: Limits = field(default_factory=Limits)
+    group: GroupLimits = field(default_factory=GroupLimits)
     sole_writer: bool = True
     required_scope: str = ""
     cors_origins: tuple[str, ...] = ()

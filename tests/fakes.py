@@ -19,7 +19,7 @@ from atlas.core.errors import (
     MissingIdentity,
     TokenExpired,
 )
-from atlas.core.messages import Held, LeftOpen, Seen, User
+from atlas.core.messages import BranchSnapshot, LeftOpen, PathOwner, User
 from atlas.core.people import Standing
 from atlas.core.ports import Bytes, TransactionState
 from atlas.runtime import Computing
@@ -76,9 +76,9 @@ class MemoryDataset:
     calls: int = 9_000  # that may be made
     now: datetime = datetime(2026, 1, 2, 12, 30, tzinfo=UTC)  # its clock is not ours
 
-    async def look(self) -> Seen:
-        async with self.call("look"):
-            return Seen(self.head(), self.now)
+    async def branch_snapshot(self) -> BranchSnapshot:
+        async with self.call("branch_snapshot"):
+            return BranchSnapshot(self.head(), self.now)
 
     async def begin(self, kind: str = "APPEND") -> str:
         async with self.call("begin"):
@@ -86,7 +86,7 @@ class MemoryDataset:
                 raise BranchBusy
             return self.opened(kind=kind)
 
-    def calls_left(self) -> int:
+    def calls_remaining(self) -> int:
         return self.calls
 
     async def put(self, transaction: str, path: str, content: Bytes) -> None:
@@ -112,7 +112,7 @@ class MemoryDataset:
             found.removed.add(path)
             return True
 
-    async def commit(self, transaction: str) -> Seen:
+    async def commit(self, transaction: str) -> BranchSnapshot:
         async with self.call("commit"):
             if transaction not in self.committed:
                 ending = self.open_and_ours(transaction)
@@ -120,15 +120,15 @@ class MemoryDataset:
                     raise CommitRefused
                 ending.state = "COMMITTED"
                 self.committed.add(transaction)
-            return Seen(self.head(), self.now)
+            return BranchSnapshot(self.head(), self.now)
 
     async def abort(self, transaction: str) -> None:
         async with self.call("abort"):
             if self.state(transaction) == "OPEN":
                 self.open_and_ours(transaction).state = "ABORTED"
 
-    async def state_of(self, transaction: str) -> TransactionState:
-        async with self.call("state_of"):
+    async def transaction_status(self, transaction: str) -> TransactionState:
+        async with self.call("transaction_status"):
             return self.state(transaction)
 
     async def files_of(self, transaction: str) -> dict[str, int]:
@@ -137,13 +137,13 @@ class MemoryDataset:
             files = found.files if found.state != "ABORTED" else {}
             return {path: len(file) for path, file in files.items()}
 
-    async def holder_of(self, path: str) -> Held | None:
-        async with self.call("holder_of"):
+    async def file_at(self, path: str) -> PathOwner | None:
+        async with self.call("file_at"):
             for rid, each in reversed(self.transactions.items()):
                 if each.state == "COMMITTED" and path in each.removed:
                     return None
                 if each.state == "COMMITTED" and path in each.files:
-                    return Held(rid, len(each.files[path]))
+                    return PathOwner(rid, len(each.files[path]))
             return None
 
     async def files_under(self, folder: str) -> list[Standing]:
@@ -169,10 +169,10 @@ class MemoryDataset:
                 raise FoundryError("There is no such file.")
             return self.files()[path]
 
-    async def left_open(
-        self, seen: Seen, paths: Collection[str], kind: str = "APPEND"
+    async def find_orphan(
+        self, seen: BranchSnapshot, paths: Collection[str], kind: str = "APPEND"
     ) -> LeftOpen | None:
-        async with self.call("left_open"):
+        async with self.call("find_orphan"):
             if self.head() == seen.head or self.head() not in self.open_now():
                 return None
             found = self.transactions[self.head()]

@@ -5,7 +5,7 @@ import pytest
 
 from atlas.core.errors import BranchBusy, FoundryError
 from atlas.core.events import OrphanAborted
-from atlas.core.messages import Removed
+from atlas.core.messages import RemovalResult
 from atlas.core.names import PROBE
 from tests.conftest import Life, an_export
 from tests.fakes import Gate, no_answer
@@ -143,7 +143,7 @@ async def test_files_are_taken_out_in_one_transaction(life):
 @pytest.mark.parametrize(("paths", "states_of_it"), [([], []), (["no/such.json"], ["ABORTED"])])
 async def test_what_is_not_there_is_taken_out_without_a_commit(life, paths, states_of_it):
     async with life.running() as flow:
-        assert await flow.service.errands.remove(paths) == Removed(0)
+        assert await flow.service.errands.remove(paths) == RemovalResult(0)
 
     assert states(life, "DELETE") == states_of_it
 

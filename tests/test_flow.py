@@ -11,7 +11,7 @@ from atlas.core.events import (
     ExportAccepted,
     GroupCommitted,
 )
-from atlas.core.messages import Limits
+from atlas.core.messages import GroupLimits
 from atlas.outside.sqlite.intake import SqliteIntake
 from tests import generator
 from tests.conftest import ROOM, Life, an_export
@@ -112,17 +112,22 @@ async def test_the_same_lines_from_two_users_are_two_exports(life):
 @pytest.mark.parametrize(
     ("limits", "moment", "expected"),
     [
-        pytest.param(Limits(), "before put", [1, 11], id="room for all"),
-        pytest.param(Limits(exports_max=8), "before put", [1, 8, 3], id="8 at a time"),
+        pytest.param(GroupLimits(), "before put", [1, 11], id="room for all"),
+        pytest.param(GroupLimits(exports_max=8), "before put", [1, 8, 3], id="8 at a time"),
         pytest.param(
-            Limits(bytes_max=2_000), "before put", [1, 4, 4, 3], id="4 have less than 2,000 bytes"
+            GroupLimits(bytes_max=2_000),
+            "before put",
+            [1, 4, 4, 3],
+            id="4 have less than 2,000 bytes",
         ),
         pytest.param(
-            Limits(bytes_max=1), "before put", [1] * 12, id="what is too large goes alone"
+            GroupLimits(bytes_max=1), "before put", [1] * 12, id="what is too large goes alone"
         ),
-        pytest.param(Limits(), "before begin", [12], id="come while it is begun"),
-        pytest.param(Limits(exports_max=8), "before begin", [8, 4], id="... 8 at a time"),
-        pytest.param(Limits(bytes_max=1), "before begin", [1] * 12, id="... too large for company"),
+        pytest.param(GroupLimits(), "before begin", [12], id="come while it is begun"),
+        pytest.param(GroupLimits(exports_max=8), "before begin", [8, 4], id="... 8 at a time"),
+        pytest.param(
+            GroupLimits(bytes_max=1), "before begin", [1] * 12, id="... too large for company"
+        ),
     ],
 )
 async def test_exports_that_wait_together_share_a_transaction(life, limits, moment, expected):
@@ -517,7 +522,7 @@ async def test_an_idle_uploader_starts_at_once_and_a_busy_one_once_in_an_interva
 
 
 async def test_a_daily_sync_does_not_wait_behind_the_years_of_another(life):
-    life.group, life.journal_bytes_max = Limits(bytes_max=4_000_000), 64_000_000
+    life.group, life.journal_bytes_max = GroupLimits(bytes_max=4_000_000), 64_000_000
     life.dataset.mishaps["before begin"] = gate = Gate()
     years = [b'{"uuid":"y%d","metadata":{"a":"%b"}}\n' % (n, b"." * 1_500_000) for n in range(6)]
     later = {"Prefer": "respond-async"}

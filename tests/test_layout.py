@@ -18,7 +18,7 @@ from atlas import outside
 from atlas.core import rows
 from atlas.core.errors import BadSetting
 from atlas.core.events import ActorCrashed, ParquetOfEach
-from atlas.core.messages import Entry, Limits
+from atlas.core.messages import Entry, GroupLimits
 from atlas.outside import parquet
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
@@ -222,7 +222,7 @@ async def test_an_export_that_is_damaged_is_set_aside_and_the_others_share_their
 
 
 async def test_a_group_that_is_full_does_not_wait_for_the_commit_interval(tmp_path):
-    life = a_group(tmp_path, interval_seconds=3600.0, group=Limits(exports_max=2))
+    life = a_group(tmp_path, interval_seconds=3600.0, group=GroupLimits(exports_max=2))
     await accept(life, *ABC, b"d", b"e")
     async with life.running() as flow:
         with anyio.fail_after(5):

@@ -36,7 +36,7 @@ from atlas.actors.upload import NDJSON, Chance, Errands, Format, Pace, Shape, Up
 from atlas.core import names
 from atlas.core.errors import BranchBusy, CommitRefused, FileRefused, FoundryError, Unavailable
 from atlas.core.events import KeyBesideJournal
-from atlas.core.messages import Flattened, Head, Limits, User
+from atlas.core.messages import Flattened, GroupLimits, Head, User
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.packing import unpack
 from atlas.outside.sqlite.room import Bounds
@@ -53,11 +53,12 @@ LATE_SECONDS = 30.0  # by then Foundry has begun what it will begin
 ALL = 2**31
 
 ALWAYS = """
-    attempt begun begin begin put put commit commit look claim note ndjson packed filed complete
+    attempt begun begin begin put put commit commit branch_snapshot claim note ndjson packed filed
+    complete
 """.split()
-IN_TROUBLE = "left_open state_of files_of abort holder_of content files_under".split()
+IN_TROUBLE = "find_orphan transaction_status files_of abort file_at content files_under".split()
 IN_TROUBLE_KEPT = "attempts claimed resolve release fail move last unsent found".split()
-OF_FOUNDRY = {"look", "begin", "put", "commit", *IN_TROUBLE}
+OF_FOUNDRY = {"branch_snapshot", "begin", "put", "commit", *IN_TROUBLE}
 REFUSALS = {
     "before begin": BranchBusy(),
     "before put": FileRefused(),
@@ -205,7 +206,7 @@ class Lives(RuleBasedStateMachine):
         """What goes into which file is set anew in each life."""
         self.shapes = shapes
         self.pace = Pace(
-            group=Limits(exports_max=3),
+            group=GroupLimits(exports_max=3),
             uploads_at_once=2,
             tries_max=TRIES_MAX,
             is_sole_writer=is_sole_writer,

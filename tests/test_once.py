@@ -20,7 +20,7 @@ from atlas.core.events import (
     SecondWriter,
     UploadPaused,
 )
-from atlas.core.messages import Limits
+from atlas.core.messages import GroupLimits
 from atlas.outside.sqlite.packing import unpack
 from tests.conftest import Life, an_export, asgi
 from tests.fakes import Gate, no_answer
@@ -55,7 +55,7 @@ async def test_a_process_that_is_killed_commits_once_after_its_restart(tmp_path,
 
 async def test_a_process_that_is_killed_while_it_recovers_commits_once(tmp_path):
     life = Life(tmp_path / "journal")
-    for moment in ("after commit", "before state_of", "after state_of"):
+    for moment in ("after commit", "before transaction_status", "after transaction_status"):
         await post_and_kill(life, moment)
 
     async with life.running() as flow:
@@ -99,7 +99,7 @@ async def test_a_file_that_someone_else_commits_half_written_is_not_ours(tmp_pat
 @pytest.mark.parametrize(
     ("moment", "theirs"),
     [
-        pytest.param("before look", {}, id="open before"),
+        pytest.param("before branch_snapshot", {}, id="open before"),
         pytest.param("before begin", {"x": b'{"uuid":"x"}\n'}, id="opens with files of its own"),
         pytest.param("before begin", {"kind": "UPDATE"}, id="opens with another type"),
         pytest.param("before begin", {}, id="opens between our look and our begin"),
@@ -138,7 +138,7 @@ async def test_a_transaction_that_opens_long_after_our_attempt_is_left_alone(tmp
     ],
 )
 async def test_an_attempt_that_is_resolved_makes_nothing_ours_any_more(tmp_path, moment, mishaps):
-    life = Life(tmp_path / "journal", group=Limits(exports_max=1))
+    life = Life(tmp_path / "journal", group=GroupLimits(exports_max=1))
     await accept(life, b"a", b"b")
 
     async def theirs_opens():
@@ -158,7 +158,7 @@ async def test_a_transaction_of_ours_that_opens_late_is_found_and_aborted(tmp_pa
     async def late():
         life.dataset.opened()
 
-    life.dataset.mishaps |= {"before begin": no_answer, "after left_open": late}
+    life.dataset.mishaps |= {"before begin": no_answer, "after find_orphan": late}
     async with life.running() as flow:
         assert (await flow.post(an_export())).status == 200
     states = [each.state for each in life.dataset.transactions.values()]
@@ -339,7 +339,7 @@ POISONED = "healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson"  # the path of th
 )
 async def test_an_export_in_which_groups_fail_is_found_and_set_aside(tmp_path, poison):
     """By groups of suspects that get smaller: of 40 neighbours none waits for it for long."""
-    life = Life(tmp_path / "journal", group=Limits(exports_max=32))
+    life = Life(tmp_path / "journal", group=GroupLimits(exports_max=32))
     uuids = [f"u{number:02}" for number in range(40)]
     await accept(life, b"poison", *(uuid.encode() for uuid in uuids))
     life.dataset.poisons[POISONED] = poison
@@ -426,10 +426,10 @@ async def test_an_uploader_that_only_crashes_ends_the_service(tmp_path):
     await accept(life, b"a")
 
     async def bug():
-        life.dataset.mishaps["before look"] = bug
+        life.dataset.mishaps["before branch_snapshot"] = bug
         raise ZeroDivisionError
 
-    life.dataset.mishaps["before look"] = bug
+    life.dataset.mishaps["before branch_snapshot"] = bug
     with pytest.raises(BaseExceptionGroup) as ended:
         async with life.running():
             await anyio.sleep(5)
@@ -482,7 +482,7 @@ async def post_and_kill(life, moment):
 )
 def test_the_uploader_waits_for_foundry_and_not_for_what_phones_are_told(error, seconds):
     uploader = Upload(
-        *(None, None, None, Pace(group=Limits()), Shape(unpack), None),
+        *(None, None, None, Pace(group=GroupLimits()), Shape(unpack), None),
         *(Chance(lambda: 0.0, lambda: 1.0), None),
     )
 

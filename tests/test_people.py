@@ -16,7 +16,7 @@ from atlas.actors.upload import People
 from atlas.core import names
 from atlas.core.errors import FoundryError, JournalFull
 from atlas.core.events import UploadPaused, UserForgotten
-from atlas.core.messages import Removed, User
+from atlas.core.messages import RemovalResult, User
 from atlas.core.people import Journaled, Purged
 from atlas.outside.sqlite.commits import Commits
 from atlas.outside.sqlite.people import SqlitePeople
@@ -542,7 +542,7 @@ class Turns:
         for path in [] if self.stays else paths:
             await self.dataset.remove(transaction, path)
         await self.dataset.commit(transaction)
-        return Removed(len(paths), transaction)
+        return RemovalResult(len(paths), transaction)
 
 
 class Empty:

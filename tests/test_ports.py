@@ -37,15 +37,15 @@ from atlas.core.errors import (
 )
 from atlas.core.messages import (
     Binding,
-    Claimed,
+    BranchSnapshot,
+    ClaimedExport,
+    CommitGroup,
     File,
     Flattened,
-    Group,
+    GroupLimits,
     Head,
     LeftOpen,
-    Limits,
     Reject,
-    Seen,
     User,
 )
 from atlas.local import auth0 as local_auth0
@@ -178,7 +178,7 @@ async def committed(far, *paths, ndjson=ROWS):
 
 
 async def test_a_branch_without_transactions_has_no_head(far):
-    seen = await far.branch.look()
+    seen = await far.branch.branch_snapshot()
 
     assert seen.head == ""
     assert seen.at.utcoffset() == timedelta()
@@ -187,15 +187,15 @@ async def test_a_branch_without_transactions_has_no_head(far):
 async def test_what_is_begun_is_open_and_the_head_of_the_branch(far):
     rid = await far.branch.begin()
 
-    assert (await far.branch.look()).head == rid
-    assert await far.branch.state_of(rid) == "OPEN"
+    assert (await far.branch.branch_snapshot()).head == rid
+    assert await far.branch.transaction_status(rid) == "OPEN"
 
 
 async def test_what_is_aborted_is_the_head_no_more(far):
     first = await committed(far, PATH)
     await far.branch.abort(await far.branch.begin())
 
-    assert (await far.branch.look()).head == first
+    assert (await far.branch.branch_snapshot()).head == first
 
 
 @pytest.mark.parametrize("whose", ["ours", "theirs"])
@@ -212,13 +212,13 @@ async def test_a_file_is_seen_by_readers_when_it_is_committed_and_not_before(far
     rid = await far.branch.begin()
     await far.branch.put(rid, PATH, ROWS)
     assert await far.branch.files_of(rid) == {PATH: len(ROWS)}
-    assert await far.branch.holder_of(PATH) is None
+    assert await far.branch.file_at(PATH) is None
 
     seen = await far.branch.commit(rid)
     assert seen.head == rid
-    assert await far.branch.state_of(rid) == "COMMITTED"
+    assert await far.branch.transaction_status(rid) == "COMMITTED"
     assert await far.branch.files_of(rid) == {PATH: len(ROWS)}
-    assert (await far.branch.holder_of(PATH)).transaction == rid
+    assert (await far.branch.file_at(PATH)).transaction == rid
     assert await far.branch.content(PATH, 0) == ROWS
 
 
@@ -281,19 +281,19 @@ async def test_a_commit_is_refused_while_a_path_is_held_by_another_transaction(f
     with pytest.raises(CommitRefused):
         await far.branch.commit(rid)
 
-    assert await far.branch.state_of(rid) == "OPEN"
+    assert await far.branch.transaction_status(rid) == "OPEN"
     await far.branch.abort(rid)
-    assert (await far.branch.holder_of(PATH)).transaction == first
+    assert (await far.branch.file_at(PATH)).transaction == first
 
 
 async def test_a_file_is_taken_out_when_that_is_committed(far):
     first = await committed(far, PATH)
     rid = await far.branch.begin("DELETE")
     assert await far.branch.remove(rid, PATH)
-    assert (await far.branch.holder_of(PATH)).transaction == first
+    assert (await far.branch.file_at(PATH)).transaction == first
     await far.branch.commit(rid)
 
-    assert await far.branch.holder_of(PATH) is None
+    assert await far.branch.file_at(PATH) is None
 
 
 async def test_a_file_that_is_not_there_cannot_be_taken_out(far):
@@ -312,9 +312,9 @@ async def test_nothing_is_taken_out_in_a_transaction_of_another_type(far):
 @pytest.mark.parametrize("ours", ["APPEND", "DELETE"])
 @pytest.mark.parametrize("theirs", ["APPEND", "DELETE", "UPDATE"])
 async def test_an_open_transaction_of_another_type_is_not_ours(far, ours, theirs):
-    seen = await far.branch.look()
+    seen = await far.branch.branch_snapshot()
     rid = far.somebody_opens(kind=theirs)
-    found = await far.branch.left_open(seen, [PATH], ours)
+    found = await far.branch.find_orphan(seen, [PATH], ours)
 
     assert found == (LeftOpen(rid, is_empty=True) if ours == theirs else None)
 
@@ -332,9 +332,9 @@ async def test_what_is_aborted_was_never_there(far):
     await far.branch.put(rid, PATH, ROWS)
     await far.branch.abort(rid)
 
-    assert await far.branch.state_of(rid) == "ABORTED"
+    assert await far.branch.transaction_status(rid) == "ABORTED"
     assert await far.branch.files_of(rid) == {}
-    assert await far.branch.holder_of(PATH) is None
+    assert await far.branch.file_at(PATH) is None
 
 
 async def test_what_is_open_no_more_can_be_aborted_and_stays_as_it_is(far):
@@ -342,12 +342,12 @@ async def test_what_is_open_no_more_can_be_aborted_and_stays_as_it_is(far):
     for each in (rid, "ri.foundry.main.transaction.nobody-has-it"):
         await far.branch.abort(each)
 
-    assert await far.branch.state_of(rid) == "COMMITTED"
+    assert await far.branch.transaction_status(rid) == "COMMITTED"
     assert await far.branch.content(PATH, 0) == ROWS
 
 
 async def test_a_transaction_that_nobody_knows_is_aborted_and_has_no_files_to_tell(far):
-    assert await far.branch.state_of("ri.foundry.main.transaction.unknown") == "ABORTED"
+    assert await far.branch.transaction_status("ri.foundry.main.transaction.unknown") == "ABORTED"
     await trouble(far.branch.files_of("ri.foundry.main.transaction.unknown"))
 
 
@@ -356,12 +356,12 @@ async def test_a_path_is_held_by_whoever_wrote_there_last(far):
     theirs = far.somebody_opens("UPDATE", {PATH: b"theirs"})
     far.somebody_commits(theirs)
 
-    assert (await far.branch.holder_of(PATH)).transaction == theirs
+    assert (await far.branch.file_at(PATH)).transaction == theirs
     assert await far.branch.content(PATH, 0) == b"theirs"
 
 
 async def test_a_path_that_nobody_holds_has_no_content(far):
-    assert await far.branch.holder_of(PATH) is None
+    assert await far.branch.file_at(PATH) is None
     await trouble(far.branch.content(PATH, 0))
 
 
@@ -373,10 +373,10 @@ async def test_a_path_that_nobody_holds_has_no_content(far):
     ],
 )
 async def test_an_open_transaction_that_our_attempt_may_have_begun_is_found(far, files, is_empty):
-    seen = await far.branch.look()
+    seen = await far.branch.branch_snapshot()
     rid = far.somebody_opens(files=files)
 
-    assert await far.branch.left_open(seen, [PATH]) == LeftOpen(rid, is_empty)
+    assert await far.branch.find_orphan(seen, [PATH]) == LeftOpen(rid, is_empty)
 
 
 @pytest.mark.parametrize(
@@ -390,26 +390,26 @@ async def test_an_open_transaction_that_our_attempt_may_have_begun_is_found(far,
     ],
 )
 async def test_an_open_transaction_that_cannot_be_ours_is_not(far, kind, files, hours):
-    seen = await far.branch.look()
+    seen = await far.branch.branch_snapshot()
     far.time_passes(hours)
     far.somebody_opens(kind, files)
 
-    assert await far.branch.left_open(seen, [PATH]) is None
+    assert await far.branch.find_orphan(seen, [PATH]) is None
 
 
 async def test_a_transaction_that_was_open_before_we_looked_is_not_ours(far):
     far.somebody_opens()
-    seen = await far.branch.look()
+    seen = await far.branch.branch_snapshot()
 
-    assert await far.branch.left_open(seen, [PATH]) is None
+    assert await far.branch.find_orphan(seen, [PATH]) is None
 
 
 @pytest.mark.parametrize("end", [InMemory.somebody_commits, InMemory.somebody_aborts])
 async def test_a_transaction_that_has_ended_is_not_left_open(far, end):
-    seen = await far.branch.look()
+    seen = await far.branch.branch_snapshot()
     getattr(far, end.__name__)(far.somebody_opens())
 
-    assert await far.branch.left_open(seen, [PATH]) is None
+    assert await far.branch.find_orphan(seen, [PATH]) is None
 
 
 async def test_the_files_of_a_folder_are_those_that_a_reader_sees_there(far):
@@ -449,29 +449,31 @@ async def test_a_folder_of_several_pages_is_told_whole(far):
 
 
 async def test_what_raised_may_have_happened_all_the_same(far):
-    seen = await far.branch.look()
+    seen = await far.branch.branch_snapshot()
     far.loses_the_answer_to_begin()
     await trouble(far.branch.begin())
 
-    head = (await far.branch.look()).head
-    assert await far.branch.state_of(head) == "OPEN"
-    assert await far.branch.left_open(seen, []) == LeftOpen(head, is_empty=True)
+    head = (await far.branch.branch_snapshot()).head
+    assert await far.branch.transaction_status(head) == "OPEN"
+    assert await far.branch.find_orphan(seen, []) == LeftOpen(head, is_empty=True)
 
 
 @pytest.mark.parametrize(
     "call",
     [
-        pytest.param(lambda branch, rid: branch.look(), id="look"),
+        pytest.param(lambda branch, rid: branch.branch_snapshot(), id="branch_snapshot"),
         pytest.param(lambda branch, rid: branch.begin(), id="begin"),
         pytest.param(lambda branch, rid: branch.put(rid, PATH, ROWS), id="put"),
         pytest.param(lambda branch, rid: branch.commit(rid), id="commit"),
         pytest.param(lambda branch, rid: branch.abort(rid), id="abort"),
-        pytest.param(lambda branch, rid: branch.state_of(rid), id="state_of"),
+        pytest.param(lambda branch, rid: branch.transaction_status(rid), id="transaction_status"),
         pytest.param(lambda branch, rid: branch.files_of(rid), id="files_of"),
-        pytest.param(lambda branch, rid: branch.holder_of(PATH), id="holder_of"),
+        pytest.param(lambda branch, rid: branch.file_at(PATH), id="file_at"),
         pytest.param(lambda branch, rid: branch.content(PATH, 0), id="content"),
         pytest.param(lambda branch, rid: branch.files_under("a/"), id="files_under"),
-        pytest.param(lambda branch, rid: branch.left_open(Seen("", NOON), []), id="left_open"),
+        pytest.param(
+            lambda branch, rid: branch.find_orphan(BranchSnapshot("", NOON), []), id="find_orphan"
+        ),
     ],
 )
 async def test_any_call_raises_while_foundry_is_down(far, call):
@@ -484,11 +486,11 @@ async def test_any_call_raises_while_foundry_is_down(far, call):
 # What the journal is asked: Intake, Receipts, Mailbox and Attempts, Ledger
 
 ADA, EVE = User("auth0|ada"), User("auth0|eve")
-SEEN = Seen("ri.foundry.main.transaction.0", NOON)
+SEEN = BranchSnapshot("ri.foundry.main.transaction.0", NOON)
 RID = "ri.foundry.main.transaction.1"
 BYTES_MAX = 1_000
 BOUNDS = Bounds(bytes=BYTES_MAX, free_bytes=0)
-ALL = Limits()
+ALL = GroupLimits()
 
 
 @pytest.fixture(params=["file", "memory"])
@@ -667,7 +669,7 @@ async def test_a_group_is_the_oldest_exports_with_all_that_their_files_need(jour
         File(
             each.path,
             len(ROWS),
-            (Claimed(each.id, len(ROWS), 1, f"correlation of {each.id}"),),
+            (ClaimedExport(each.id, len(ROWS), 1, f"correlation of {each.id}"),),
         )
         for each in (first, second)
     )
@@ -677,10 +679,12 @@ async def test_a_group_is_the_oldest_exports_with_all_that_their_files_need(jour
 @pytest.mark.parametrize(
     ("limits", "groups"),
     [
-        pytest.param(Limits(exports_max=2), [["id-1", "id-2"], ["id-3"]], id="so many"),
-        pytest.param(Limits(bytes_max=120), [["id-1", "id-2"], ["id-3"]], id="so many bytes"),
-        pytest.param(Limits(bytes_max=119), [["id-1"], ["id-2"], ["id-3"]], id="not one more"),
-        pytest.param(Limits(bytes_max=1), [["id-1"], ["id-2"], ["id-3"]], id="large ones alone"),
+        pytest.param(GroupLimits(exports_max=2), [["id-1", "id-2"], ["id-3"]], id="so many"),
+        pytest.param(GroupLimits(bytes_max=120), [["id-1", "id-2"], ["id-3"]], id="so many bytes"),
+        pytest.param(GroupLimits(bytes_max=119), [["id-1"], ["id-2"], ["id-3"]], id="not one more"),
+        pytest.param(
+            GroupLimits(bytes_max=1), [["id-1"], ["id-2"], ["id-3"]], id="large ones alone"
+        ),
     ],
 )
 async def test_a_group_is_no_larger_than_its_limits(journal, limits, groups):
@@ -698,7 +702,7 @@ async def test_what_waits_is_neither_committed_nor_set_aside(journal):
     assert await journal.outbox.waiting() == 4
     await set_aside(journal, "id-1")
     await commit(journal, "id-2")
-    await claim(journal, Limits(exports_max=1))
+    await claim(journal, GroupLimits(exports_max=1))
 
     assert await journal.outbox.waiting() == 2
 
@@ -710,7 +714,7 @@ async def test_the_transaction_of_a_group_is_remembered_until_it_is_ended(journa
     assert (await journal.outbox.claimed()).transaction == RID
 
     await journal.outbox.release()
-    assert await journal.outbox.claimed() == Group((), RID)
+    assert await journal.outbox.claimed() == CommitGroup((), RID)
     await journal.outbox.ended()
     assert await journal.outbox.claimed() is None
     assert (await journal.outbox.claim(ALL, SEEN)).transaction is None
@@ -720,7 +724,7 @@ async def test_what_came_while_a_transaction_was_begun_goes_along_within_the_lim
     await accept(journal, "id-1")
     await claim(journal)
     await accept(journal, "id-2", "id-3")
-    group = await journal.outbox.note(RID, Limits(exports_max=2))
+    group = await journal.outbox.note(RID, GroupLimits(exports_max=2))
 
     assert [export.id for export in group.exports] == ["id-1", "id-2"]
     assert group.transaction == RID
@@ -730,7 +734,7 @@ async def test_what_came_while_a_transaction_was_begun_goes_along_within_the_lim
 async def test_a_group_that_is_full_of_years_takes_along_what_is_small_and_late():
     with opened(None, Bounds(), shelf=SHELF) as journal:
         years = b"x" * SMALL_BYTES + b"\n"
-        limits = Limits(bytes_max=2 * len(years))
+        limits = GroupLimits(bytes_max=2 * len(years))
         await accept(journal, "id-1", "id-2", ndjson=years)
         await journal.outbox.claim(limits, SEEN)
         await accept(journal, "id-3", ndjson=years)
@@ -754,7 +758,7 @@ async def test_what_is_completed_is_committed_and_the_rest_is_released(journal):
 
 async def test_only_what_is_claimed_can_be_completed_or_set_aside(journal):
     await accept(journal, "id-1", "id-2")
-    await claim(journal, Limits(exports_max=1))
+    await claim(journal, GroupLimits(exports_max=1))
 
     assert await journal.outbox.complete(["id-2", "unknown"], RID) == []
     assert await journal.outbox.fail(["id-2"], tries_max=1) == []
@@ -788,7 +792,7 @@ async def test_what_is_moved_gets_a_path_that_nobody_has(journal):
 
 async def test_each_attempt_stays_noted_until_its_transaction_is(journal):
     await accept(journal, "id-1")
-    other = Seen("", NOON + timedelta(minutes=1))
+    other = BranchSnapshot("", NOON + timedelta(minutes=1))
     for seen in (SEEN, other):
         await journal.outbox.claim(ALL, seen)
         await journal.outbox.release()
@@ -864,7 +868,7 @@ async def test_an_operator_sees_where_everything_stands(journal):
     await accept(journal, "id-1", "id-2", "id-3", "id-4")
     await set_aside(journal, "id-1")
     await commit(journal, "id-2")
-    await claim(journal, Limits(exports_max=1))
+    await claim(journal, GroupLimits(exports_max=1))
     listing = await journal.ledger.listing(None, 10, None)
 
     assert [(entry.receipt.id, entry.receipt.status) for entry in listing.entries] == [
@@ -931,7 +935,7 @@ async def test_a_journal_knows_how_much_stands_where_and_since_when(journal):
     await accept(journal, "id-1", "id-2", "id-3", "id-4")
     await set_aside(journal, "id-1")
     await commit(journal, "id-2")
-    await claim(journal, Limits(exports_max=1))
+    await claim(journal, GroupLimits(exports_max=1))
     depth, one = await journal.ledger.depth(), len(ROWS)
 
     assert depth.exports == {"accepted": 2, "committed": 1, "set_aside": 1, "abandoned": 0}

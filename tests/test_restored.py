@@ -12,7 +12,7 @@ import pytest
 
 from atlas.core import names
 from atlas.core.events import ActorCrashed, JournalOutdated, UploadPaused
-from atlas.core.messages import Limits
+from atlas.core.messages import GroupLimits
 from tests.conftest import Life, asgi
 from tests.exports import NOON
 from tests.fakes import Gate, no_answer
@@ -152,7 +152,7 @@ async def test_a_copy_that_was_made_while_a_group_was_under_way_is_no_other(
 
 @pytest.mark.parametrize("is_killed", [False, True], ids=["answer lost", "killed"])
 @pytest.mark.parametrize("side", ["before", "after"])
-@pytest.mark.parametrize("call", ["look", "files_under", "content"])
+@pytest.mark.parametrize("call", ["branch_snapshot", "files_under", "content"])
 @each_layout
 async def test_a_search_that_fails_or_is_killed_begins_anew(
     tmp_path, layout, call, side, is_killed
@@ -215,13 +215,13 @@ async def test_what_many_have_sent_is_found_side_by_side_and_counted(tmp_path):
 
 async def test_a_group_that_was_cut_otherwise_is_found_all_the_same(tmp_path):
     """Each two went together then; now all would."""
-    life = a_life(tmp_path, "per-group", group=Limits(exports_max=2))
+    life = a_life(tmp_path, "per-group", group=GroupLimits(exports_max=2))
     await settled(life, b"before")
     await accept(life, *ABC, b"d", b"e")
     copied(life)
     await settled(life, b"f")
     put_back(life)
-    life.group = Limits()
+    life.group = GroupLimits()
     assert await told_after(life) == 5
     assert uuids(life) == ["a", "b", "before", "c", "d", "e", "f"]
 
@@ -305,7 +305,7 @@ async def test_where_others_write_no_file_is_read_but_where_ours_may_stand(tmp_p
 
 async def test_a_search_that_fails_when_the_newest_was_found_already_begins_anew(tmp_path):
     """Two share a file, the third has its own, in the last transaction: that is found first."""
-    life = a_life(tmp_path, "auto", group=Limits(exports_max=2))
+    life = a_life(tmp_path, "auto", group=GroupLimits(exports_max=2))
     await settled(life, b"before")
     await accept(life, *ABC)
     copied(life)

@@ -18,7 +18,7 @@ from atlas.cli.configuration import ConfigOption, configured
 from atlas.cli.owner import NoAnswer, Question, with_journal
 from atlas.core.diagnosis import Asked, Diagnosis, Step
 from atlas.core.errors import BadSetting, CannotStart, FoundryError, JournalHeld
-from atlas.core.messages import Removed
+from atlas.core.messages import RemovalResult
 from atlas.core.names import timestamp
 from atlas.settings import Settings
 
@@ -130,7 +130,7 @@ def remove(settings: Settings, *, is_sure: bool) -> str:
             return "There are no .json files under healthkit/raw."
         sure(f"Take {len(paths):,} .json files under healthkit/raw out of the dataset?", is_sure)
         found = owner(settings)
-        told = found.ask("/diagnose/remove-old-json", {}, Removed) if found else None
+        told = found.ask("/diagnose/remove-old-json", {}, RemovalResult) if found else None
         if told is None and service.holder(settings) is not None:
             raise CannotStart("Another process owns the branch, and does not answer.")
         removed = anyio.run(service.remove, settings, paths) if told is None else told

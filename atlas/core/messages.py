@@ -153,7 +153,7 @@ class Receipt(Struct, frozen=True):
         return self.ingested + self.rejected
 
 
-class Claimed(Struct, frozen=True):
+class ClaimedExport(Struct, frozen=True):
     """An export as the uploader sees it. Its rows are fetched when their turn comes.
 
     `bytes` are those of its rows as NDJSON.
@@ -171,10 +171,10 @@ class File(Struct, frozen=True):
 
     path: str
     bytes: int
-    exports: tuple[Claimed, ...]
+    exports: tuple[ClaimedExport, ...]
 
 
-class Group(Struct, frozen=True):
+class CommitGroup(Struct, frozen=True):
     """Files that go into one transaction, which is None until Foundry has told its name.
 
     Once they have failed more than once, they are suspects.
@@ -189,11 +189,11 @@ class Group(Struct, frozen=True):
         return self.failures > 1
 
     @property
-    def exports(self) -> tuple[Claimed, ...]:
+    def exports(self) -> tuple[ClaimedExport, ...]:
         return tuple(export for file in self.files for export in file.exports)
 
 
-class Seen(Struct, frozen=True):
+class BranchSnapshot(Struct, frozen=True):
     """The branch as it was at a moment on Foundry's own clock: the RID of its head, "" if none."""
 
     head: str
@@ -207,7 +207,7 @@ class LeftOpen(Struct, frozen=True):
     is_empty: bool
 
 
-class Probe(Struct, frozen=True):
+class ProbeResult(Struct, frozen=True):
     """A transaction was opened, a file put into it as `content_type`, and all of it aborted."""
 
     transaction: str
@@ -215,21 +215,21 @@ class Probe(Struct, frozen=True):
     seconds: float
 
 
-class Removed(Struct, frozen=True):
+class RemovalResult(Struct, frozen=True):
     """So many files were taken out of the dataset, in this transaction; None if there were none."""
 
     files: int
     transaction: str | None = None
 
 
-class Held(Struct, frozen=True):
+class PathOwner(Struct, frozen=True):
     """A path that is taken: by a file of so many bytes, of this committed transaction."""
 
     transaction: str
     bytes: int
 
 
-class Limits(Struct, frozen=True, forbid_unknown_fields=True):
+class GroupLimits(Struct, frozen=True, forbid_unknown_fields=True):
     """How much goes into one group. A file larger than the limit goes alone."""
 
     exports_max: int = 1_000

@@ -11,7 +11,7 @@ from atlas.core import ports
 from atlas.core.diagnosis import Asked, Diagnosis
 from atlas.core.errors import JournalHeld, Unavailable
 from atlas.core.events import Event
-from atlas.core.messages import Receipt, Removed
+from atlas.core.messages import Receipt, RemovalResult
 from atlas.diagnose import Asking, walk
 from atlas.outside.sqlite import journal, look
 from atlas.runtime import Lock, Promises
@@ -43,7 +43,7 @@ async def diagnosed(
         return await walk(Asking(settings, asked, found, now, serves=False), __version__)
 
 
-async def remove(settings: Settings, paths: Collection[str]) -> Removed:
+async def remove(settings: Settings, paths: Collection[str]) -> RemovalResult:
     """Take these files out of the dataset. Raises FoundryError."""
     async with of_the_branch(settings) as todo:
         return await todo.remove(paths)

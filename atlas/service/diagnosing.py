@@ -10,7 +10,7 @@ from atlas import __version__
 from atlas.core import ports
 from atlas.core.diagnosis import Amiss, Asked, Diagnosis
 from atlas.core.errors import FoundryError
-from atlas.core.messages import Removed
+from atlas.core.messages import RemovalResult
 from atlas.diagnose import COLUMNS, Asking, Sources, address, walk
 from atlas.edge.operator import Painter
 from atlas.outside import auth0, foundry, front
@@ -25,7 +25,7 @@ class Diagnosing:
 
     settings: Settings
     checkup: ports.Checkup
-    errands: ports.Errands
+    errands: ports.MaintenanceTasks
     painter: Painter
     now: ports.Clock
 
@@ -41,7 +41,7 @@ class Diagnosing:
         """Raises FoundryError."""
         return await old_json(self.settings, self.now)
 
-    async def remove(self, paths: Sequence[str]) -> Removed:
+    async def remove(self, paths: Sequence[str]) -> RemovalResult:
         return await self.errands.remove(paths)
 
 
@@ -54,7 +54,7 @@ async def sources(
     settings: Settings,
     asked: Asked,
     checkup: ports.Checkup,
-    errands: ports.Errands | None,
+    errands: ports.MaintenanceTasks | None,
     now: ports.Clock,
 ) -> AsyncIterator[Sources]:
     """Everybody who is asked, over connections that are there for this walk only."""

@@ -38,7 +38,7 @@ class Service:
     public: ASGIApp
     operator: ASGIApp
     drain: Callable[[], None]
-    errands: ports.Errands
+    errands: ports.MaintenanceTasks
 
 
 @asynccontextmanager

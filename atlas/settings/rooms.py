@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from atlas.core.messages import FileFormat, FileLayout, Limits
+from atlas.core.messages import FileFormat, FileLayout, GroupLimits
 
 MIB = 1024 * 1024
 RID = r"^ri\.[a-z][a-z0-9-]*\.([a-z0-9][a-z0-9\-]*)?\.[a-z][a-z0-9-]*\.[a-zA-Z0-9._-]+$"
@@ -106,7 +106,7 @@ class Foundry(Struct, frozen=True, forbid_unknown_fields=True):
     requests_per_minute: Annotated[int, Meta(ge=60)] = 9_000  # of Foundry's 10,000
     file_format: FileFormat = "ndjson"
     file_layout: FileLayout = "auto"
-    group: Limits = Limits()
+    group: GroupLimits = GroupLimits()
 
 
 class Log(Struct, frozen=True, forbid_unknown_fields=True):

@@ -22,7 +22,7 @@ from typing import Any
 import anyio
 import msgspec
 
-from atlas.core.messages import Limits
+from atlas.core.messages import GroupLimits
 from tests.conftest import Life, an_export
 from tests.fakes import Gate
 
@@ -74,7 +74,11 @@ async def lived(life: Any) -> None:
     async with life.running() as flow:
         for sent in (*CLAIMED, *WAIT):
             await sent.by_phone(flow, prefer="respond-async")
-    life.dataset.down, life.dataset.calls, life.group = False, 0, Limits(exports_max=len(CLAIMED))
+    life.dataset.down, life.dataset.calls, life.group = (
+        False,
+        0,
+        GroupLimits(exports_max=len(CLAIMED)),
+    )
     life.dataset.mishaps["after commit"] = gate = Gate()
     async with life.running():
         await gate.reached.wait()

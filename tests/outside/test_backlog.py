@@ -2,7 +2,7 @@
 
 import anyio
 
-from atlas.core.messages import Limits, Seen
+from atlas.core.messages import BranchSnapshot, GroupLimits
 from atlas.core.people import Standing
 from atlas.outside.sqlite.backlog import PAGE
 from atlas.outside.sqlite.journal import opened
@@ -37,8 +37,8 @@ async def test_it_is_told_page_by_page_in_the_order_of_acceptance():
 async def test_of_what_is_refused_the_rows_are_told_too_and_of_what_is_committed_none():
     with opened(None, BOUNDS, shelf=SHELF) as journal:
         await kept(journal, 3)
-        await journal.outbox.claim(Limits(exports_max=2), Seen("", NOON))
-        await journal.outbox.note("ri.0", Limits(exports_max=2))
+        await journal.outbox.claim(GroupLimits(exports_max=2), BranchSnapshot("", NOON))
+        await journal.outbox.note("ri.0", GroupLimits(exports_max=2))
         await journal.outbox.complete([export(0).id], "ri.0")
         await journal.outbox.fail([export(1).id], tries_max=1)
         assert await unsent(journal) == [export(1).id, export(2).id]
@@ -48,7 +48,7 @@ async def test_of_what_is_refused_the_rows_are_told_too_and_of_what_is_committed
 async def test_what_is_found_in_a_file_is_committed_there_and_leaves_room():
     with opened(None, BOUNDS, shelf=SHELF) as journal:
         await kept(journal, 3)
-        await journal.outbox.claim(Limits(exports_max=1), Seen("", NOON))
+        await journal.outbox.claim(GroupLimits(exports_max=1), BranchSnapshot("", NOON))
         await journal.outbox.fail([export(0).id], tries_max=0)
         ids = [export(number).id for number in range(2)]
         receipts = await journal.outbox.found([(THERE, ids)])

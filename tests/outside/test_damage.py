@@ -10,7 +10,7 @@ import pytest
 
 from atlas.core.errors import Damaged, Unavailable
 from atlas.core.events import JournalDamaged, LedgerUnbalanced
-from atlas.core.messages import Limits, Seen
+from atlas.core.messages import BranchSnapshot, GroupLimits
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
 from tests.exports import NOON, SHELF, TO_VERSION_2, content, export
@@ -40,7 +40,7 @@ async def delivered(path):
     """What the uploader would send, what it could not, and what was told at the start."""
     sent, not_sent = {}, set()
     with opened(path, BOUNDS, shelf=SHELF) as journal:
-        group = await journal.outbox.claim(Limits(), Seen("", NOON))
+        group = await journal.outbox.claim(GroupLimits(), BranchSnapshot("", NOON))
         for export in group.exports:
             try:
                 sent[export.id] = await journal.outbox.ndjson(export.id)
@@ -270,7 +270,9 @@ def spoil_a_leaf(path):
 
 async def read_all(journal):
     """How many exports can be had, one after another."""
-    group = await journal.outbox.claim(Limits(exports_max=10_000, bytes_max=2**40), Seen("", NOON))
+    group = await journal.outbox.claim(
+        GroupLimits(exports_max=10_000, bytes_max=2**40), BranchSnapshot("", NOON)
+    )
     return sum([bool(await journal.outbox.ndjson(export.id)) for export in group.exports])
 
 

@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 
 from atlas.core.errors import BadSetting
-from atlas.core.messages import Limits, Seen
+from atlas.core.messages import BranchSnapshot, GroupLimits
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
 from tests.conftest import RID
@@ -21,7 +21,7 @@ async def filled(path, *, is_committed):
     with opened(path, BOUNDS, shelf=SHELF, to=TRIAL) as journal:
         await journal.intake.append(export(1))
         if is_committed:
-            await journal.outbox.claim(Limits(), Seen("", NOON))
+            await journal.outbox.claim(GroupLimits(), BranchSnapshot("", NOON))
             await journal.outbox.complete([export(1).id], RID)
 
 
@@ -39,7 +39,7 @@ async def test_what_stands_in_another_dataset_is_not_answered_for(tmp_path):
 async def test_what_has_gone_nowhere_goes_where_it_is_sent_now(tmp_path):
     await filled(tmp_path / "journal", is_committed=False)
     with opened(tmp_path / "journal", BOUNDS, shelf=SHELF, to=PRODUCTION) as journal:
-        await journal.outbox.claim(Limits(), Seen("", NOON))
+        await journal.outbox.claim(GroupLimits(), BranchSnapshot("", NOON))
         await journal.outbox.complete([export(1).id], RID)
     with pytest.raises(BadSetting), opened(tmp_path / "journal", BOUNDS, shelf=SHELF, to=TRIAL):
         pass

@@ -19,7 +19,7 @@ from stamina.instrumentation import get_on_retry_hooks, set_on_retry_hooks
 
 from atlas.core.errors import BranchBusy, CommitRefused, FileRefused, FoundryError
 from atlas.core.events import FoundryCalled, FoundryTokenFetched, FoundryTokenRefused
-from atlas.core.messages import Seen as SeenBranch
+from atlas.core.messages import BranchSnapshot
 from atlas.local.foundry import Foundry, application
 from atlas.local.foundry.faults import Fault
 from atlas.local.foundry.state import DATASET
@@ -146,8 +146,8 @@ async def at_once(call, times=20):
 
 async def test_a_token_is_fetched_once_for_all_who_ask_at_once(tmp_path):
     async with connecting(tmp_path) as stack:
-        await at_once(stack.dataset.look)
-        await stack.dataset.look()
+        await at_once(stack.dataset.branch_snapshot)
+        await stack.dataset.branch_snapshot()
 
         assert stack.asked("/token") == 1
         assert stack.asked("/branches/master") == 21
@@ -156,7 +156,7 @@ async def test_a_token_is_fetched_once_for_all_who_ask_at_once(tmp_path):
 
 async def test_a_token_is_asked_for_as_multipass_wants_it(tmp_path):
     async with connecting(tmp_path) as stack:
-        await stack.dataset.look()
+        await stack.dataset.branch_snapshot()
         (request,) = stack.requests("/token")
 
     assert request.content_type == "application/x-www-form-urlencoded"
@@ -184,8 +184,8 @@ async def test_a_token_is_fetched_again_a_while_before_it_expires(lasts, left, f
         return {"body": b'{"access_token":"t","expires_in":%d,"expires_at":%d}' % (lasts, at)}
 
     async with answered(token=aged) as stack:
-        await stack.dataset.look()
-        await stack.dataset.look()
+        await stack.dataset.branch_snapshot()
+        await stack.dataset.branch_snapshot()
 
         assert stack.asked("/token") == fetches
 
@@ -201,7 +201,7 @@ async def test_a_token_is_fetched_again_a_while_before_it_expires(lasts, left, f
 async def test_how_long_a_token_lasts_may_be_told_as_text(expires_in, seconds):
     token = {"body": b'{"access_token":"t","expires_in":%s}' % expires_in}
     async with answered(token=token) as stack:
-        await at_once(stack.dataset.look)
+        await at_once(stack.dataset.branch_snapshot)
 
         assert stack.asked("/token") == 1
         assert stack.seen.of(FoundryTokenFetched) == [FoundryTokenFetched(seconds)]
@@ -209,9 +209,9 @@ async def test_how_long_a_token_lasts_may_be_told_as_text(expires_in, seconds):
 
 async def test_a_token_that_is_revoked_is_fetched_once_more_for_all(tmp_path):
     async with connecting(tmp_path) as stack:
-        await stack.dataset.look()
+        await stack.dataset.branch_snapshot()
         stack.foundry.revoke_tokens()
-        await at_once(stack.dataset.look)
+        await at_once(stack.dataset.branch_snapshot)
 
         assert stack.asked("/token") == 2
         assert stack.asked("/branches/master") <= 1 + 20 + 20
@@ -219,7 +219,7 @@ async def test_a_token_that_is_revoked_is_fetched_once_more_for_all(tmp_path):
 
 async def test_whoever_hears_late_that_his_token_was_revoked_takes_the_new_one(tmp_path):
     async with connecting(tmp_path) as stack, anyio.create_task_group() as late:
-        await stack.dataset.look()
+        await stack.dataset.branch_snapshot()
         stack.fault("list", "latency", seconds=0.05)
         late.start_soon(
             stack.dataset.files_of, stack.foundry.branches.begin(DATASET, "master", "APPEND").rid
@@ -227,7 +227,7 @@ async def test_whoever_hears_late_that_his_token_was_revoked_takes_the_new_one(t
         while not stack.asked("/files"):
             await anyio.sleep(0.001)
         stack.foundry.revoke_tokens()
-        await stack.dataset.look()
+        await stack.dataset.branch_snapshot()
 
     assert stack.asked("/files") == 2
     assert stack.asked("/token") == 2
@@ -235,7 +235,7 @@ async def test_whoever_hears_late_that_his_token_was_revoked_takes_the_new_one(t
 
 async def test_a_call_with_a_revoked_token_is_repeated_once_whatever_it_is(tmp_path):
     async with connecting(tmp_path) as stack:
-        await stack.dataset.look()
+        await stack.dataset.branch_snapshot()
         stack.foundry.revoke_tokens()
         rid = await stack.dataset.begin()
         stack.foundry.revoke_tokens()
@@ -253,7 +253,7 @@ async def test_a_token_that_is_never_taken_is_trouble_and_no_endless_loop(tmp_pa
     async with connecting(tmp_path) as stack:
         stack.foundry.switches.token_seconds = 0
         with pytest.raises(FoundryError, match="does not take the token"):
-            await stack.dataset.look()
+            await stack.dataset.branch_snapshot()
 
         assert stack.asked("/branches/master") == 2
 
@@ -263,7 +263,7 @@ async def test_a_wrong_secret_says_which_settings_to_look_at(tmp_path):
         with pytest.raises(
             FoundryError, match="FOUNDRY_CLIENT_ID and FOUNDRY_CLIENT_SECRET"
         ) as caught:
-            await stack.dataset.look()
+            await stack.dataset.branch_snapshot()
 
     assert "WRONG-SECRET" not in str(caught.value)
     assert stack.asked("/token") == 1
@@ -288,9 +288,9 @@ async def test_a_token_endpoint_in_trouble_is_named(tmp_path, fault, words):
     async with connecting(tmp_path, seconds=soon_if_silent(fault)) as stack:
         stack.fault("token", **fault)
         with anyio.fail_after(10), pytest.raises(FoundryError, match="token endpoint.*" + words):
-            await stack.dataset.look()
+            await stack.dataset.branch_snapshot()
 
-        assert (await stack.dataset.look()).head == ""
+        assert (await stack.dataset.branch_snapshot()).head == ""
 
 
 @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ async def test_a_token_endpoint_in_trouble_is_named(tmp_path, fault, words):
 async def test_what_is_no_token_is_trouble_and_no_crash(body):
     async with answered(token={"body": body}) as stack:
         with pytest.raises(FoundryError, match="answers no token"):
-            await stack.dataset.look()
+            await stack.dataset.branch_snapshot()
 
 
 # How anything is asked
@@ -373,7 +373,7 @@ async def test_a_path_arrives_as_one_segment_and_as_it_is(tmp_path, name):
 
         assert stack.files()[path] == ROWS
         assert await stack.dataset.files_of(rid) == {path: len(ROWS), path + "2": 21}
-        assert (await stack.dataset.holder_of(path)).transaction == rid
+        assert (await stack.dataset.file_at(path)).transaction == rid
         assert await stack.dataset.content(path, len(ROWS)) == ROWS
         uploads = stack.requests("/upload")
         home = f"/api/v2/datasets/{DATASET}/files/"
@@ -385,7 +385,7 @@ async def test_a_branch_with_a_slash_is_one_segment_too(tmp_path):
     async with connecting(tmp_path, branch=name, branches=(name,)) as stack:
         rid = await stack.dataset.begin()
 
-        assert (await stack.dataset.look()).head == rid
+        assert (await stack.dataset.branch_snapshot()).head == rid
 
 
 async def test_the_files_of_a_transaction_come_page_by_page_of_whatever_length():
@@ -405,11 +405,11 @@ async def test_neither_a_token_nor_a_secret_follows_a_redirect(status):
     elsewhere = {"status": status, "headers": {"Location": "/elsewhere"}}
     async with answered(elsewhere) as stack:
         with pytest.raises(FoundryError):
-            await stack.dataset.look()
+            await stack.dataset.branch_snapshot()
         assert stack.asked("/elsewhere") == 0
     async with answered(token=elsewhere) as stack:
         with pytest.raises(FoundryError):
-            await stack.dataset.look()
+            await stack.dataset.branch_snapshot()
         assert stack.asked("/elsewhere") == 0
 
 
@@ -419,12 +419,14 @@ async def test_neither_a_token_nor_a_secret_follows_a_redirect(status):
 @pytest.mark.parametrize(
     ("call", "ending", "ask"),
     [
-        pytest.param("branch", "/master", lambda of, rid: of.look(), id="look"),
+        pytest.param(
+            "branch", "/master", lambda of, rid: of.branch_snapshot(), id="branch_snapshot"
+        ),
         pytest.param("upload", "/upload", lambda of, rid: of.put(rid, OTHER, ROWS), id="put"),
         pytest.param("commit", "/commit", lambda of, rid: of.commit(rid), id="commit"),
         pytest.param("abort", "/abort", lambda of, rid: of.abort(rid), id="abort"),
         pytest.param("list", "/files", lambda of, rid: of.files_of(rid), id="files_of"),
-        pytest.param("file", "/a.ndjson", lambda of, rid: of.holder_of(PATH), id="holder_of"),
+        pytest.param("file", "/a.ndjson", lambda of, rid: of.file_at(PATH), id="file_at"),
         pytest.param("content", "/content", lambda of, rid: of.content(PATH, 0), id="content"),
     ],
 )
@@ -471,8 +473,8 @@ async def test_a_file_is_there_once_and_committed_whatever_befalls_the_calls(tmp
         seen = await stack.dataset.commit(rid)
 
         assert seen.head == rid
-        assert (await stack.dataset.look()).head == rid
-        assert await stack.dataset.state_of(rid) == "COMMITTED"
+        assert (await stack.dataset.branch_snapshot()).head == rid
+        assert await stack.dataset.transaction_status(rid) == "COMMITTED"
         assert await stack.dataset.files_of(rid) == {PATH: len(ROWS)}
         assert stack.files() == {PATH: ROWS}
 
@@ -541,7 +543,7 @@ async def test_an_answer_that_is_not_of_its_api_is_taken_for_one_and_not_asked_f
     async with connecting(tmp_path) as stack:
         stack.fault("branch", "rubbish")
         with pytest.raises(FoundryError, match="something else than its API") as caught:
-            await stack.dataset.look()
+            await stack.dataset.branch_snapshot()
 
         assert stack.asked("/branches/master") == 1
         assert not worth_another_try(caught.value)
@@ -580,7 +582,7 @@ async def test_foundry_is_asked_again_when_it_wants_to_be(
     async with connecting(tmp_path) as stack:
         stack.fault("branch", "status", status=status, retry_after=retry_after)
         with waits_noted() as waits:
-            await stack.dataset.look()
+            await stack.dataset.branch_snapshot()
 
     assert len(waits) == 1
     assert least <= waits[0] <= most
@@ -602,7 +604,7 @@ async def test_what_is_not_to_be_asked_again_soon_is_the_uploaders_to_wait_for(
     async with connecting(tmp_path) as stack:
         stack.fault("branch", "status", status=status, **fault)
         with pytest.raises(FoundryError, match=f"overloaded \\({status}\\)") as caught:
-            await stack.dataset.look()
+            await stack.dataset.branch_snapshot()
 
         assert caught.value.retry_seconds == seconds
         assert stack.asked("/branches/master") == 1
@@ -718,16 +720,16 @@ def a_transaction(status="OPEN", created="2022-10-10T12:23:11.152Z"):
 
 
 CALLS = {
-    "look": lambda of: of.look(),
+    "branch_snapshot": lambda of: of.branch_snapshot(),
     "begin": lambda of: of.begin(),
     "put": lambda of: of.put("t", "p", ROWS),
     "commit": lambda of: of.commit("t"),
     "abort": lambda of: of.abort("t"),
-    "state_of": lambda of: of.state_of("t"),
+    "transaction_status": lambda of: of.transaction_status("t"),
     "files_of": lambda of: of.files_of("t"),
-    "holder_of": lambda of: of.holder_of("p"),
+    "file_at": lambda of: of.file_at("p"),
     "content": lambda of: of.content("p", 0),
-    "left_open": lambda of: of.left_open(SeenBranch("another", NOON), []),
+    "find_orphan": lambda of: of.find_orphan(BranchSnapshot("another", NOON), []),
 }
 
 
@@ -783,7 +785,7 @@ async def test_how_long_to_wait_may_be_told_as_anything(tmp_path):
     for told in ("", "soon", "-1", "1.5", "Wed, 21 Oct 2026 07:28:00 GMT", "²"):
         async with answered({"status": 503, "headers": {"Retry-After": told}}) as stack:
             with pytest.raises(FoundryError) as caught:
-                await stack.dataset.look()
+                await stack.dataset.branch_snapshot()
             assert caught.value.retry_seconds is None
 
 
@@ -795,7 +797,9 @@ NO_ROLE = "may not write to the dataset: give it a role"
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        pytest.param("look", "404 DatasetNotFound: .* no role on it", id="look"),
+        pytest.param(
+            "branch_snapshot", "404 DatasetNotFound: .* no role on it", id="branch_snapshot"
+        ),
         pytest.param("begin", f"403 CreateTransactionPermissionDenied: .* {NO_ROLE}", id="begin"),
         pytest.param("put", f"403 UploadFilePermissionDenied: .* {NO_ROLE}", id="put"),
         pytest.param("commit", f"403 CommitTransactionPermissionDenied: .* {NO_ROLE}", id="commit"),
@@ -821,7 +825,7 @@ async def test_a_client_without_a_role_says_that_it_needs_one(tmp_path, call, wo
 )
 async def test_what_is_not_there_says_which_setting_to_look_at(tmp_path, place, words):
     async with connecting(tmp_path, **place) as stack:
-        for call in ("look", "begin"):
+        for call in ("branch_snapshot", "begin"):
             with pytest.raises(FoundryError, match=words):
                 await CALLS[call](stack.dataset)
 
@@ -858,7 +862,7 @@ async def test_an_error_never_tells_a_secret_a_token_or_foundrys_own_words(statu
 @pytest.mark.parametrize("kind", ["refused", "torn"])
 async def test_nor_does_an_error_tell_them_when_there_is_no_answer(tmp_path, kind):
     async with connecting(tmp_path) as stack:
-        await stack.dataset.look()
+        await stack.dataset.branch_snapshot()
         stack.fault("any", kind, count=0)
         told = []
         for call in CALLS.values():
@@ -876,13 +880,13 @@ async def test_nor_does_an_error_tell_them_when_there_is_no_answer(tmp_path, kin
 async def test_every_call_is_told_by_what_it_was_for(tmp_path):
     async with connecting(tmp_path) as stack:
         dataset = stack.dataset
-        await dataset.look()
+        await dataset.branch_snapshot()
         rid = await dataset.begin()
         await dataset.put(rid, PATH, b"{}\n")
         await dataset.commit(rid)
-        await dataset.state_of(rid)
+        await dataset.transaction_status(rid)
         await dataset.files_of(rid)
-        await dataset.holder_of(PATH)
+        await dataset.file_at(PATH)
         await dataset.content(PATH, 3)
         await dataset.abort(await dataset.begin())
         calls = stack.seen.of(FoundryCalled)
@@ -899,7 +903,7 @@ async def test_every_call_is_told_by_what_it_was_for(tmp_path):
 async def test_a_call_that_is_made_again_says_so():
     answers = iter([{"status": 503}, {"status": 200, "body": b"{}"}])
     async with answered(lambda _request: next(answers)) as stack:
-        await stack.dataset.look()
+        await stack.dataset.branch_snapshot()
         calls = [call for call in stack.seen.of(FoundryCalled) if call.operation == "look"]
 
     assert [(call.status, call.is_retry) for call in calls] == [(503, False), (200, True)]
@@ -908,7 +912,7 @@ async def test_a_call_that_is_made_again_says_so():
 async def test_a_token_that_is_refused_is_told_with_what_to_do():
     async with answered(token={"status": 401}) as stack:
         with pytest.raises(FoundryError):
-            await stack.dataset.look()
+            await stack.dataset.branch_snapshot()
         (refused,) = stack.seen.of(FoundryTokenRefused)
         (call,) = stack.seen.of(FoundryCalled)
 

@@ -11,7 +11,7 @@ import zstandard
 
 from atlas.core.errors import BadSetting, CannotStart, Damaged
 from atlas.core.events import KeyBesideJournal
-from atlas.core.messages import Binding, Flattened, Head, Limits, Reject, Seen, User
+from atlas.core.messages import Binding, BranchSnapshot, Flattened, GroupLimits, Head, Reject, User
 from atlas.outside.sqlite import keys
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
@@ -70,7 +70,7 @@ async def kept(path, *sealed_with, count=3):
 async def ids(path, *sealed_with):
     """Those of which every byte can be had."""
     with opened(path, BOUNDS, sealed_with, shelf=SHELF) as journal:
-        await journal.outbox.claim(Limits(), Seen("", NOON))
+        await journal.outbox.claim(GroupLimits(), BranchSnapshot("", NOON))
         page = await journal.receipts.page(ADA, None, 10, None)
         found = [r.id for r in page.receipts if await journal.outbox.ndjson(r.id) == ROWS]
         await journal.outbox.release()
@@ -180,7 +180,7 @@ async def test_a_payload_moved_to_another_export_is_not_sent_as_that(tmp_path):
             "WHERE id = 'id-2'"
         )
     with opened(path, BOUNDS, [OLD], shelf=SHELF) as journal:
-        await journal.outbox.claim(Limits(), Seen("", NOON))
+        await journal.outbox.claim(GroupLimits(), BranchSnapshot("", NOON))
         assert await journal.outbox.ndjson("id-1") == ROWS
         with pytest.raises(Damaged):
             await journal.outbox.ndjson("id-2")
@@ -216,7 +216,7 @@ async def test_a_journal_of_version_1_is_sealed_and_goes_on(tmp_path):
         assert page.receipts[0].rejects == (Reject(2, "why"),)
         (bound,) = (await journal.receipts.page(ADA, CANARY, 10, None)).receipts
         assert (bound.id, bound.transaction) == ("id-2", RID)
-        assert await journal.outbox.attempts() == [Seen("head", NOON)]
+        assert await journal.outbox.attempts() == [BranchSnapshot("head", NOON)]
         group = await journal.outbox.claimed()
         assert [file.path for file in group.files] == [f"healthkit/{CANARY}/1"]
         assert await journal.outbox.ndjson("id-1") == ROWS

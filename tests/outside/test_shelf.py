@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from atlas.core.messages import Limits, Seen
+from atlas.core.messages import BranchSnapshot, GroupLimits
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
 from atlas.outside.sqlite.shelf import Shelf
@@ -24,8 +24,8 @@ class Calendar:
         with self.opened() as journal:
             for each in exports:
                 await journal.intake.append(each)
-            await journal.outbox.claim(Limits(), Seen("", NOON))
-            await journal.outbox.note(RID, Limits())
+            await journal.outbox.claim(GroupLimits(), BranchSnapshot("", NOON))
+            await journal.outbox.note(RID, GroupLimits())
             await journal.outbox.complete([each.id for each in exports], RID)
 
     async def receipts(self):
@@ -70,11 +70,11 @@ async def test_what_waits_is_never_shrunk_whatever_the_clock_says(tmp_path):
     calendar = Calendar(tmp_path / "journal")
     with calendar.opened() as journal:
         await journal.intake.append(export(0))
-        await journal.outbox.claim(Limits(exports_max=1), Seen("", NOON))
+        await journal.outbox.claim(GroupLimits(exports_max=1), BranchSnapshot("", NOON))
         await journal.outbox.release()
     calendar.today += 3_650 * DAY
     with calendar.opened() as journal:
         await journal.intake.append(export(1))
-        await journal.outbox.claim(Limits(), Seen("", NOON))
+        await journal.outbox.claim(GroupLimits(), BranchSnapshot("", NOON))
         await journal.outbox.complete([export(1).id], RID)
         assert (await journal.outbox.claimed()).exports[0].id == export(0).id

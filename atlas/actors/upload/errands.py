@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from atlas.actors.upload.uploader import Upload
 from atlas.core import names
-from atlas.core.messages import Probe, Removed, TransactionKind
+from atlas.core.messages import ProbeResult, RemovalResult, TransactionKind
 from atlas.runtime import Bell, side_by_side
 
 NO_ROW = b"\n"  # even if somebody else commits our probe, no reader sees a row
@@ -23,15 +23,15 @@ class Errands:
     uploader: Upload
     bell: Bell
 
-    async def probe(self) -> Probe:
+    async def probe(self) -> ProbeResult:
         branch, elapsed = self.uploader.branch, self.uploader.chance.elapsed
         async with self.between_groups() as turn, turn.transaction("APPEND") as transaction:
             began = elapsed()
             await branch.put(transaction, names.PROBE, NO_ROW)
             await branch.abort(transaction)
-            return Probe(transaction, branch.content_type(), elapsed() - began)
+            return ProbeResult(transaction, branch.content_type(), elapsed() - began)
 
-    async def remove(self, paths: Collection[str]) -> Removed:
+    async def remove(self, paths: Collection[str]) -> RemovalResult:
         async with self.between_groups() as turn:
             return await turn.remove(paths)
 
@@ -50,10 +50,10 @@ class Turn:
 
     uploader: Upload
 
-    async def remove(self, paths: Collection[str]) -> Removed:
+    async def remove(self, paths: Collection[str]) -> RemovalResult:
         branch, removed = self.uploader.branch, list[str]()
         if not paths:
-            return Removed(0)
+            return RemovalResult(0)
 
         async def take_out(path: str) -> None:
             if await branch.remove(transaction, path):
@@ -63,15 +63,15 @@ class Turn:
             await side_by_side(take_out, paths, self.uploader.pace.uploads_at_once)
             if not removed:
                 await branch.abort(transaction)
-                return Removed(0)
+                return RemovalResult(0)
             await branch.commit(transaction)
-            return Removed(len(removed), transaction)
+            return RemovalResult(len(removed), transaction)
 
     @asynccontextmanager
     async def transaction(self, kind: TransactionKind) -> AsyncIterator[str]:
         """One that is ended inside; otherwise the uploader ends it."""
         outbox = self.uploader.outbox
-        await outbox.attempt(await self.uploader.branch.look(), kind)
+        await outbox.attempt(await self.uploader.branch.branch_snapshot(), kind)
         transaction = await self.uploader.begin(kind)
         await self.uploader.begun(transaction)
         yield transaction

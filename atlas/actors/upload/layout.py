@@ -8,7 +8,7 @@ rows stand together. Then the group is one file.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from atlas.core.messages import Claimed, File, FileFormat, FileLayout, Group
+from atlas.core.messages import ClaimedExport, CommitGroup, File, FileFormat, FileLayout
 from atlas.core.ports import Bytes, Compute, Dataset, Outbox
 
 RESERVE_CALLS = 500  # of a minute, for transactions, and for asking what became of them
@@ -43,7 +43,7 @@ class Shape:
     layout: FileLayout = "auto"
     format: Format = NDJSON
 
-    def is_shared(self, group: Group, calls_left: int) -> bool:
+    def is_shared(self, group: CommitGroup, calls_left: int) -> bool:
         """Whether the group is one file. After a failure, no: that shows whose fault it was."""
         if group.failures:
             return False
@@ -61,8 +61,8 @@ class Files:
     shape: Shape
     compute: Compute
 
-    def is_shared(self, group: Group) -> bool:
-        return self.shape.is_shared(group, self.dataset.calls_left())
+    def is_shared(self, group: CommitGroup) -> bool:
+        return self.shape.is_shared(group, self.dataset.calls_remaining())
 
     async def own(self, file: File) -> tuple[File, Bytes]:
         """The one of an export that shares with nobody. Raises Damaged."""
@@ -75,7 +75,7 @@ class Files:
         size = len(content)
         return await self.outbox.filed([export.id], format.name, size, is_shared=False), content
 
-    async def shared(self, exports: Sequence[Claimed]) -> tuple[File, Bytes] | None:
+    async def shared(self, exports: Sequence[ClaimedExport]) -> tuple[File, Bytes] | None:
         """The one of all these, but of those that are damaged; None if nothing else is left."""
         packed: dict[str, bytes] = {}
         for at in range(0, len(exports), READ_AT_ONCE):
@@ -95,7 +95,7 @@ class Files:
         except ValueError:
             return frozenset()
 
-    async def rows_of(self, export: Claimed) -> frozenset[bytes]:
+    async def rows_of(self, export: ClaimedExport) -> frozenset[bytes]:
         """The rows of an export, as they would be read out of a file. Raises Damaged."""
         ndjson = await self.outbox.ndjson(export.id)
         format = self.shape.format

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from atlas.core.events import Because
-from atlas.core.messages import Seen
+from atlas.core.messages import BranchSnapshot
 
 
 @dataclass(slots=True)
@@ -19,6 +19,6 @@ class Memory:
     because: Because = "idle"  # what the group that is begun next did not wait for any longer
     failures: int = 0
     begun_at: float | None = None
-    seen: tuple[float, Seen] | None = None
+    seen: tuple[float, BranchSnapshot] | None = None
     holder: str = ""
     holders: int = 0

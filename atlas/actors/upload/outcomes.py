@@ -10,7 +10,14 @@ from atlas.actors.upload.pace import Pace
 from atlas.core import events, names
 from atlas.core.errors import Damaged, FoundryError
 from atlas.core.events import Watch
-from atlas.core.messages import Claimed, File, Group, Held, Receipt, TransactionKind
+from atlas.core.messages import (
+    ClaimedExport,
+    CommitGroup,
+    File,
+    PathOwner,
+    Receipt,
+    TransactionKind,
+)
 from atlas.core.ports import Branch, Outbox
 from atlas.runtime import Budget, Promises, side_by_side
 
@@ -56,7 +63,7 @@ class Outcomes:
         """End what an attempt of ours has opened. It may open late: until then it stays noted."""
         for kind in KINDS:
             for seen in await self.outbox.attempts(kind):
-                found = await self.branch.left_open(seen, paths, kind)
+                found = await self.branch.find_orphan(seen, paths, kind)
                 if found is None:
                     continue
                 if found.is_empty and not self.pace.is_sole_writer:
@@ -67,14 +74,16 @@ class Outcomes:
                 self.watch(events.OrphanAborted(found.transaction))
         return any([await self.outbox.attempts(kind) for kind in KINDS])
 
-    async def committed(self, group: Group) -> list[File]:
+    async def committed(self, group: CommitGroup) -> list[File]:
         """The files that stand in the transaction of the group, which is open no more."""
         if group.transaction is None:
             return []
-        state = await self.branch.state_of(group.transaction)
+        state = await self.branch.transaction_status(group.transaction)
         if state == "OPEN":
             await self.branch.abort(group.transaction)
-            state = await self.branch.state_of(group.transaction)  # another may have been quicker
+            state = await self.branch.transaction_status(
+                group.transaction
+            )  # another may have been quicker
         if state != "COMMITTED":
             return []
         return await self.standing(group.files, group.transaction)
@@ -89,7 +98,7 @@ class Outcomes:
         held: list[File] = []
 
         async def look_up(file: File) -> None:
-            holder = await self.branch.holder_of(file.path)
+            holder = await self.branch.file_at(file.path)
             if holder is None:
                 return
             held.append(file)
@@ -112,7 +121,7 @@ class Outcomes:
     def room(self, file: File) -> AbstractAsyncContextManager[None]:
         return self.budget.taken(file.bytes)
 
-    async def rows_at(self, file: File, holder: Held) -> frozenset[bytes]:
+    async def rows_at(self, file: File, holder: PathOwner) -> frozenset[bytes]:
         """What stands at a path of ours. Each row names its user and moment: of an export, all are
         there or none.
 
@@ -132,7 +141,7 @@ class Outcomes:
         exports = {export.id: export for file in files for export in file.exports}
         self.tell(await self.outbox.complete(exports.keys(), transaction), exports)
 
-    def tell(self, receipts: Iterable[Receipt], exports: Mapping[str, Claimed]) -> None:
+    def tell(self, receipts: Iterable[Receipt], exports: Mapping[str, ClaimedExport]) -> None:
         for receipt in receipts:
             export = exports[receipt.id]
             self.promises.settle(receipt.id, receipt)
@@ -148,7 +157,9 @@ class Outcomes:
                 )
             )
 
-    async def fail(self, exports: Iterable[Claimed], named: Iterable[Claimed] = ()) -> None:
+    async def fail(
+        self, exports: Iterable[ClaimedExport], named: Iterable[ClaimedExport] = ()
+    ) -> None:
         """What is still claimed of these was tried, and it was not Foundry that was away."""
         by_id = {export.id: export for export in exports}
         ids = [export.id for export in named]
@@ -157,7 +168,7 @@ class Outcomes:
             correlation_id = by_id[receipt.id].correlation_id
             self.watch(events.ExportSetAside(receipt.id, correlation_id, self.pace.tries_max))
 
-    async def set_damaged_aside(self, export: Claimed) -> None:
+    async def set_damaged_aside(self, export: ClaimedExport) -> None:
         """Nobody can send it any more, and nobody may send something else."""
         receipt = await self.outbox.damaged(export.id)
         if receipt is not None:
@@ -165,5 +176,5 @@ class Outcomes:
             self.watch(events.JournalDamaged("an export", export.id, export.correlation_id))
 
 
-def with_only(file: File, export: Claimed) -> File:
+def with_only(file: File, export: ClaimedExport) -> File:
     return File(file.path, file.bytes, (export,))

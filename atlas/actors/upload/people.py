@@ -12,7 +12,7 @@ from atlas.core.errors import Forgotten, FoundryError, Unavailable
 from atlas.core.events import UserForgotten, Watch
 from atlas.core.messages import Receipt, User
 from atlas.core.people import Journaled, Purged, Shared, Standing, Whereabouts
-from atlas.core.ports import Clock, Errands, Folders, PersonRecords, Turn
+from atlas.core.ports import BranchAccess, Clock, FileListing, MaintenanceTasks, PersonRecords
 from atlas.runtime import Lock, Promises
 
 FILES_MAX = 5_000  # of a transaction: in between, the groups of others have their turn
@@ -29,8 +29,8 @@ class People:
     """
 
     journal: PersonRecords
-    folders: Folders
-    errands: Errands
+    folders: FileListing
+    errands: MaintenanceTasks
     promises: Promises[Receipt]
     leave: Leave
     alone: Lock
@@ -75,7 +75,7 @@ class People:
             to_do=to_do,
         )
 
-    async def go_on(self, user: User, turn: Turn, done: "Forgetting") -> None:
+    async def go_on(self, user: User, turn: BranchAccess, done: "Forgetting") -> None:
         """Remove some files; when Foundry lists no more, purge the journal."""
         files = await self.folders.files_under(names.home_of(user))
         if not files:

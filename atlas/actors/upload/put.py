@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from atlas.core.errors import FoundryError
-from atlas.core.messages import Claimed, File, Group
+from atlas.core.messages import ClaimedExport, CommitGroup, File
 
 UNSURE_FILES, UNSURE_SHARE = 2, 0.1  # of a group: more than that, and Foundry is away
 
@@ -16,7 +16,7 @@ class Put:
     They are there as they were put; of the unsure nobody knows whether they are.
     """
 
-    group: Group
+    group: CommitGroup
     there: list[File] = field(default_factory=list)
     refused: list[File] = field(default_factory=list)
     unsure: list[File] = field(default_factory=list)
@@ -27,7 +27,7 @@ class Put:
         return sum(len(file.exports) for file in self.there) == len(self.group.exports)
 
     @property
-    def named(self) -> list[Claimed]:
+    def named(self) -> list[ClaimedExport]:
         """The exports that Foundry has refused by name: of those in one file nobody knows whose
         fault it is.
         """

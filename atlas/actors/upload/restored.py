@@ -24,12 +24,14 @@ from atlas.actors.upload.outcomes import Outcomes
 from atlas.core import names
 from atlas.core.errors import Damaged
 from atlas.core.events import JournalOutdated
-from atlas.core.messages import Claimed, File, FileFormat, Held, Seen
+from atlas.core.messages import BranchSnapshot, ClaimedExport, File, FileFormat, PathOwner
 from atlas.core.people import Standing
 from atlas.core.ports import Branch, Outbox
 from atlas.runtime import side_by_side
 
-Found = tuple[Standing, dict[str, Claimed]]  # a file, and whose rows stand in it, by their ids
+Found = tuple[
+    Standing, dict[str, ClaimedExport]
+]  # a file, and whose rows stand in it, by their ids
 ACCEPTED = re.compile(rb'"ingested_at":"([0-9T:-]{19})')
 
 
@@ -42,7 +44,7 @@ class Restored:
     files: Files
     outcomes: Outcomes
 
-    async def compare(self, seen: Seen) -> None:
+    async def compare(self, seen: BranchSnapshot) -> None:
         if not seen.head or await self.outbox.known([seen.head]):
             return
         found = [*await self.in_own_files(), *await self.in_groups()]
@@ -90,9 +92,9 @@ class Restored:
             found += [(each, await self.those_of_a_group(each)) for each in forgotten]
         return found
 
-    async def those_of_a_group(self, there: Standing) -> dict[str, Claimed]:
+    async def those_of_a_group(self, there: Standing) -> dict[str, ClaimedExport]:
         rows = await self.rows_at(there, there.bytes)
-        here, seconds = dict[str, Claimed](), seconds_of(rows)
+        here, seconds = dict[str, ClaimedExport](), seconds_of(rows)
         async for page in self.pages():
             for file in page:
                 if names.second_of(file.path) in seconds:
@@ -102,15 +104,15 @@ class Restored:
     async def rows_at(self, there: Standing, size: int) -> frozenset[bytes]:
         """`size` is what a file of ours has there, in bytes."""
         async with self.outcomes.budget.taken(there.bytes):
-            held = Held(there.transaction, there.bytes)
+            held = PathOwner(there.transaction, there.bytes)
             return await self.outcomes.rows_at(File(there.path, size, ()), held)
 
     async def those_in(
-        self, exports: Iterable[Claimed], rows: frozenset[bytes]
-    ) -> dict[str, Claimed]:
+        self, exports: Iterable[ClaimedExport], rows: frozenset[bytes]
+    ) -> dict[str, ClaimedExport]:
         return {export.id: export for export in exports if await self.is_in(export, rows)}
 
-    async def is_in(self, export: Claimed, rows: frozenset[bytes]) -> bool:
+    async def is_in(self, export: ClaimedExport, rows: frozenset[bytes]) -> bool:
         try:
             return await self.files.rows_of(export) <= rows
         except Damaged:

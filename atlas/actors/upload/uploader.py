@@ -20,8 +20,8 @@ from atlas.core.errors import (
     Unavailable,
 )
 from atlas.core.events import Watch
-from atlas.core.messages import File, Receipt, Seen, TransactionKind
-from atlas.core.ports import SEEN_SECONDS_MAX, Branch, Bytes, Compute, Outbox
+from atlas.core.messages import BranchSnapshot, File, Receipt, TransactionKind
+from atlas.core.ports import SNAPSHOT_MAX_AGE_SECONDS, Branch, Bytes, Compute, Outbox
 from atlas.runtime import Bell, Budget, Lock, Promises, Restarts, side_by_side
 
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.5, 15.0
@@ -102,7 +102,7 @@ class Upload:
             is_excused = self.memory.is_excused
             self.memory.is_unresolved = await self.outcomes.recover(is_excused=is_excused)
             self.memory.is_asked = True
-        if not self.memory.is_compared and (seen := await self.look()):
+        if not self.memory.is_compared and (seen := await self.branch_snapshot()):
             await self.restored.compare(seen)
             self.memory.is_compared = True
 
@@ -146,7 +146,7 @@ class Upload:
 
     async def upload(self) -> bool:
         """Upload the next group; False when there is none."""
-        seen = await self.look()
+        seen = await self.branch_snapshot()
         turn = self.memory.is_turn_of_suspects
         if seen is None or await self.outbox.claim(self.pace.group, seen, suspects=turn) is None:
             return False
@@ -186,16 +186,19 @@ class Upload:
             )
         )
 
-    async def look(self) -> Seen | None:
+    async def branch_snapshot(self) -> BranchSnapshot | None:
         """The branch before we begin: as our last commit left it, or look, a moment ago.
 
         None if there is nothing to begin for: an idle uploader does not ask Foundry.
         """
-        if self.memory.seen and self.chance.elapsed() - self.memory.seen[0] <= SEEN_SECONDS_MAX:
+        if (
+            self.memory.seen
+            and self.chance.elapsed() - self.memory.seen[0] <= SNAPSHOT_MAX_AGE_SECONDS
+        ):
             return self.memory.seen[1]
         if not await self.outbox.waiting():
             return None
-        self.memory.seen = (self.chance.elapsed(), await self.branch.look())
+        self.memory.seen = (self.chance.elapsed(), await self.branch.branch_snapshot())
         return self.memory.seen[1]
 
     async def begin(self, kind: TransactionKind = "APPEND") -> str:
@@ -217,7 +220,7 @@ class Upload:
 
     async def notice_holder(self) -> None:
         """Busy with one transaction is a build that takes its time; with ever others, a writer."""
-        holder = (await self.branch.look()).head
+        holder = (await self.branch.branch_snapshot()).head
         if holder != self.memory.holder:
             self.memory.holder = holder
             self.memory.holders += 1

@@ -4,15 +4,15 @@ Errands, Turn, People and Replays are what operators ask of the flow: actors ans
 """
 
 from atlas.core.ports.foundry import (
-    SEEN_SECONDS_MAX,
+    SNAPSHOT_MAX_AGE_SECONDS,
     Branch,
+    BranchAccess,
     Bytes,
     Dataset,
-    Errands,
-    Folders,
-    History,
+    FileListing,
+    MaintenanceTasks,
+    TransactionQueries,
     TransactionState,
-    Turn,
 )
 from atlas.core.ports.inspection import (
     Access,
@@ -43,12 +43,13 @@ from atlas.core.ports.surroundings import (
 )
 
 __all__ = [
-    "SEEN_SECONDS_MAX",
+    "SNAPSHOT_MAX_AGE_SECONDS",
     "Access",
     "Aside",
     "Attempts",
     "Backlog",
     "Branch",
+    "BranchAccess",
     "Branches",
     "Bytes",
     "Checkup",
@@ -56,21 +57,20 @@ __all__ = [
     "Compute",
     "Contents",
     "Dataset",
-    "Errands",
-    "Folders",
+    "FileListing",
     "Front",
-    "History",
     "Identities",
     "Intake",
     "Issuer",
     "Ledger",
     "Mailbox",
+    "MaintenanceTasks",
     "Outbox",
     "People",
     "PersonRecords",
     "Receipts",
     "Replays",
     "Schemas",
+    "TransactionQueries",
     "TransactionState",
-    "Turn",
 ]

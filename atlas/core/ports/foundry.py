@@ -5,16 +5,16 @@ from contextlib import AbstractAsyncContextManager
 from typing import Literal, Protocol
 
 from atlas.core.messages import (
-    Held,
+    BranchSnapshot,
     LeftOpen,
-    Probe,
-    Removed,
-    Seen,
+    PathOwner,
+    ProbeResult,
+    RemovalResult,
     TransactionKind,
 )
 from atlas.core.people import Standing
 
-SEEN_SECONDS_MAX = 5.0  # how old a look at the branch may be when a transaction is begun
+SNAPSHOT_MAX_AGE_SECONDS = 5.0  # how old a look at the branch may be when a transaction is begun
 
 Bytes = bytes | bytearray
 TransactionState = Literal["OPEN", "COMMITTED", "ABORTED"]
@@ -26,13 +26,13 @@ class Dataset(Protocol):
     Any call may raise FoundryError, and what raised may have happened all the same.
     """
 
-    async def look(self) -> Seen:
+    async def branch_snapshot(self) -> BranchSnapshot:
         """The branch as it is now: what is to be noted before we begin."""
 
     async def begin(self, kind: TransactionKind = "APPEND") -> str:
         """Open a transaction; its RID. Raises BranchBusy while another is open on the branch."""
 
-    def calls_left(self) -> int:
+    def calls_remaining(self) -> int:
         """How often Foundry may be asked just now before its limit of requests holds us up."""
         ...
 
@@ -47,30 +47,30 @@ class Dataset(Protocol):
         """Take a file out of the dataset, in an open DELETE transaction; False if none is there."""
         ...
 
-    async def commit(self, transaction: str) -> Seen:
+    async def commit(self, transaction: str) -> BranchSnapshot:
         """What the branch is like now: this transaction is its head. Raises CommitRefused."""
 
     async def abort(self, transaction: str) -> None:
         """Returns only when the transaction is open no more; it may turn out to be committed."""
 
 
-class History(Protocol):
+class TransactionQueries(Protocol):
     """The same branch, to ask what became of what we did. Raises FoundryError."""
 
-    async def state_of(self, transaction: str) -> TransactionState:
+    async def transaction_status(self, transaction: str) -> TransactionState:
         """A transaction that Foundry does not know is ABORTED: nothing of it can be seen."""
 
     async def files_of(self, transaction: str) -> Mapping[str, int]:
         """What lies in a transaction: each path, and how many bytes."""
 
-    async def holder_of(self, path: str) -> Held | None:
+    async def file_at(self, path: str) -> PathOwner | None:
         """Who holds this path on the branch."""
 
     async def content(self, path: str, size: int) -> bytes:
         """The bytes of the committed file at this path: so many, says Foundry."""
 
-    async def left_open(
-        self, seen: Seen, paths: Collection[str], kind: TransactionKind = "APPEND"
+    async def find_orphan(
+        self, seen: BranchSnapshot, paths: Collection[str], kind: TransactionKind = "APPEND"
     ) -> LeftOpen | None:
         """The open transaction that an attempt after `seen` may have begun.
 
@@ -79,7 +79,7 @@ class History(Protocol):
         """
 
 
-class Folders(Protocol):
+class FileListing(Protocol):
     """What a reader of the branch sees now. Raises FoundryError."""
 
     async def files_under(self, folder: str) -> Sequence[Standing]:
@@ -87,33 +87,33 @@ class Folders(Protocol):
         ...
 
 
-class Branch(Dataset, History, Folders, Protocol):
+class Branch(Dataset, TransactionQueries, FileListing, Protocol):
     """All that the uploader needs of Foundry."""
 
 
-class Errands(Protocol):
+class MaintenanceTasks(Protocol):
     """What operators have done on the branch: by its uploader, between two groups.
 
     Raises FoundryError, BranchBusy while somebody else's transaction is open. Of what raised
     nothing is left open: that is seen to before anything else is done on the branch.
     """
 
-    async def probe(self) -> Probe:
+    async def probe(self) -> ProbeResult:
         """Open a transaction, put a file, abort: nothing of it is ever seen in the dataset."""
         ...
 
-    async def remove(self, paths: Collection[str]) -> Removed:
+    async def remove(self, paths: Collection[str]) -> RemovalResult:
         """Take these files out of the dataset, in one transaction."""
         ...
 
-    def between_groups(self) -> AbstractAsyncContextManager["Turn"]:
+    def between_groups(self) -> AbstractAsyncContextManager["BranchAccess"]:
         """Nothing of ours is open or claimed, and nothing will be until this is left."""
         ...
 
 
-class Turn(Protocol):
+class BranchAccess(Protocol):
     """On the branch, as long as one has it. The same is raised, and holds for what raised."""
 
-    async def remove(self, paths: Collection[str]) -> Removed:
+    async def remove(self, paths: Collection[str]) -> RemovalResult:
         """As `Errands.remove`."""
         ...

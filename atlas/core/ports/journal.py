@@ -8,19 +8,19 @@ from datetime import datetime
 from typing import Protocol
 
 from atlas.core.messages import (
+    BranchSnapshot,
+    CommitGroup,
     Entry,
     File,
     FileFormat,
     Flattened,
-    Group,
+    GroupLimits,
     Head,
-    Limits,
     Listing,
     Original,
     Page,
     Receipt,
     Replayed,
-    Seen,
     Status,
     TransactionKind,
     User,
@@ -69,7 +69,9 @@ class Mailbox(Protocol):
     async def waiting(self) -> int:
         """How many exports are neither committed nor set aside."""
 
-    async def claim(self, limits: Limits, seen: Seen, *, suspects: bool = False) -> Group | None:
+    async def claim(
+        self, limits: GroupLimits, seen: BranchSnapshot, *, suspects: bool = False
+    ) -> CommitGroup | None:
         """Claim the oldest accepted exports, and note the attempt to begin a transaction.
 
         In one step, so that no transaction is ever begun that the journal does not know of. None
@@ -78,7 +80,7 @@ class Mailbox(Protocol):
         there.
         """
 
-    async def claimed(self) -> Group | None:
+    async def claimed(self) -> CommitGroup | None:
         """The group that is claimed now, if any; no file, if only its transaction is left of it.
 
         Each export has a file of its own, as it came, unless `filed` says otherwise.
@@ -101,11 +103,11 @@ class Mailbox(Protocol):
         """
         ...
 
-    async def is_full(self, limits: Limits) -> bool:
+    async def is_full(self, limits: GroupLimits) -> bool:
         """Whether a whole group of exports waits that never failed."""
         ...
 
-    async def note(self, transaction: str, limits: Limits) -> Group:
+    async def note(self, transaction: str, limits: GroupLimits) -> CommitGroup:
         """Remember the transaction of the claimed group; the try counts. It resolves the attempts.
 
         The group as it is now: what has come meanwhile is claimed, too, and goes along, unless it
@@ -143,13 +145,13 @@ class Attempts(Protocol):
     async def ended(self) -> None:
         """The transaction that was noted is open no more."""
 
-    async def attempt(self, seen: Seen, kind: TransactionKind) -> None:
+    async def attempt(self, seen: BranchSnapshot, kind: TransactionKind) -> None:
         """We are about to begin a transaction for which no group is claimed."""
 
     async def begun(self, transaction: str) -> None:
         """It is open, and noted until it has `ended`. It resolves the attempts."""
 
-    async def attempts(self, kind: TransactionKind = "APPEND") -> Sequence[Seen]:
+    async def attempts(self, kind: TransactionKind = "APPEND") -> Sequence[BranchSnapshot]:
         """What the branch was like before each that is not resolved; a release forgets none."""
 
     async def resolve(self) -> None:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from atlas.core import diagnosis
-from atlas.core.messages import Removed
+from atlas.core.messages import RemovalResult
 from atlas.edge.bodies import body
 from atlas.edge.operator.guard import Guard
 from atlas.edge.refusals import json
@@ -22,7 +22,7 @@ class Diagnosis:
 
     diagnose: Callable[[diagnosis.Asked], Awaitable[diagnosis.Diagnosis]]
     old_json: Callable[[], Awaitable[Sequence[str]]]
-    remove: Callable[[Sequence[str]], Awaitable[Removed]]
+    remove: Callable[[Sequence[str]], Awaitable[RemovalResult]]
 
     def routes(self, guard: Guard) -> list[Route]:
         return [

@@ -15,9 +15,9 @@ from msgspec import Meta, Struct
 from atlas.core import names
 from atlas.core.errors import BranchBusy, CommitRefused, FileRefused, FoundryError
 from atlas.core.events import Operation
-from atlas.core.messages import Held, LeftOpen, Seen, TransactionKind
+from atlas.core.messages import BranchSnapshot, LeftOpen, PathOwner, TransactionKind
 from atlas.core.people import Standing
-from atlas.core.ports import SEEN_SECONDS_MAX, Bytes, TransactionState
+from atlas.core.ports import SNAPSHOT_MAX_AGE_SECONDS, Bytes, TransactionState
 from atlas.outside.foundry.calls import Answer, Call, Calls
 from atlas.outside.foundry.door import MINUTE_SECONDS
 from atlas.outside.foundry.refusals import expect
@@ -59,15 +59,17 @@ class FoundryDataset:
 
     def __init__(self, calls: Calls, rid: str, branch: str, call_seconds: float) -> None:
         at_the_door = ATTEMPT_TURNS * MINUTE_SECONDS
-        self._attempt_seconds = SEEN_SECONDS_MAX + ATTEMPT_CALLS * call_seconds + at_the_door
+        self._attempt_seconds = (
+            SNAPSHOT_MAX_AGE_SECONDS + ATTEMPT_CALLS * call_seconds + at_the_door
+        )
         self._calls = calls
         self._home = f"/datasets/{quote(rid, safe='')}"
         self._branch = branch
         self._content_type = NDJSON
 
-    async def look(self) -> Seen:
+    async def branch_snapshot(self) -> BranchSnapshot:
         answer = await self._get("look", f"/branches/{quote(self._branch, safe='')}")
-        return Seen(answer.read(Branch).transaction_rid, answer.at)
+        return BranchSnapshot(answer.read(Branch).transaction_rid, answer.at)
 
     async def begin(self, kind: TransactionKind = "APPEND") -> str:
         """Asked once: whether a lost answer has opened a transaction is found out by looking."""
@@ -79,7 +81,7 @@ class FoundryDataset:
             raise BranchBusy
         return expect(answer).read(Transaction).rid
 
-    def calls_left(self) -> int:
+    def calls_remaining(self) -> int:
         return self._calls.left()
 
     async def put(self, transaction: str, path: str, content: Bytes) -> None:
@@ -109,18 +111,20 @@ class FoundryDataset:
         expect(answer)
         return True
 
-    async def commit(self, transaction: str) -> Seen:
+    async def commit(self, transaction: str) -> BranchSnapshot:
         answer = await self._end(transaction, "commit")
         name = answer.error.error_name
         if name == "TransactionNotOpen":
             if answer.error.parameters.get("transactionStatus") != "COMMITTED":
                 raise FoundryError("The transaction was ended by somebody else.")
-            return await self.look()  # it was committed a while ago: the head may have moved on
+            return (
+                await self.branch_snapshot()
+            )  # it was committed a while ago: the head may have moved on
         if answer.status in {400, 409} or name == "FileAlreadyExists":
             raise CommitRefused(f"Foundry refuses the commit ({answer.status}).")
         if expect(answer).read(Transaction).status != "COMMITTED":
             raise FoundryError("Foundry answers a commit and has not committed.")
-        return Seen(transaction, answer.at)
+        return BranchSnapshot(transaction, answer.at)
 
     async def abort(self, transaction: str) -> None:
         answer = await self._end(transaction, "abort")
@@ -129,7 +133,7 @@ class FoundryDataset:
         if expect(answer).read(Transaction).status == "OPEN":
             raise FoundryError("Foundry answers an abort and has not aborted.")
 
-    async def state_of(self, transaction: str) -> TransactionState:
+    async def transaction_status(self, transaction: str) -> TransactionState:
         answer = await self._ask_get("transaction", f"/transactions/{quote(transaction, safe='')}")
         if answer.error.error_name == "TransactionNotFound":
             return "ABORTED"
@@ -138,22 +142,22 @@ class FoundryDataset:
     async def files_of(self, transaction: str) -> Mapping[str, int]:
         return {file.path: int(file.size_bytes) async for file in self._files(transaction)}
 
-    async def holder_of(self, path: str) -> Held | None:
+    async def file_at(self, path: str) -> PathOwner | None:
         answer = await self._ask_get("file", f"/files/{quote(path, safe='')}", self._on_branch())
         if answer.error.error_name in NO_FILE:
             return None
         file = expect(answer).read(File)
-        return Held(file.transaction_rid, int(file.size_bytes))
+        return PathOwner(file.transaction_rid, int(file.size_bytes))
 
     async def content(self, path: str, size: int) -> bytes:
         address = f"{self._home}/files/{quote(path, safe='')}/content"
         call = Call("content", "GET", address, self._on_branch(), answer_bytes=size)
         return expect(await self._calls.ask(call)).body
 
-    async def left_open(
-        self, seen: Seen, paths: Collection[str], kind: TransactionKind = "APPEND"
+    async def find_orphan(
+        self, seen: BranchSnapshot, paths: Collection[str], kind: TransactionKind = "APPEND"
     ) -> LeftOpen | None:
-        head = (await self.look()).head
+        head = (await self.branch_snapshot()).head
         if head in {"", seen.head}:
             return None
         answer = await self._get("transaction", f"/transactions/{quote(head, safe='')}")

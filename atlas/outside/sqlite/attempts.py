@@ -2,12 +2,12 @@
 
 import sqlite3
 
-from atlas.core.messages import Seen, TransactionKind
+from atlas.core.messages import BranchSnapshot, TransactionKind
 
 ATTEMPTS: dict[TransactionKind, str] = {"APPEND": "attempt", "DELETE": "removal"}  # the tables
 
 
-def note_attempt(db: sqlite3.Connection, seen: Seen, kind: TransactionKind) -> None:
+def note_attempt(db: sqlite3.Connection, seen: BranchSnapshot, kind: TransactionKind) -> None:
     row = [seen.head, seen.at.isoformat()]
     db.execute(f"INSERT OR REPLACE INTO {ATTEMPTS[kind]} VALUES (?, ?)", row)
 

@@ -4,7 +4,7 @@ import sqlite3
 
 import msgspec
 
-from atlas.core.messages import Limits
+from atlas.core.messages import GroupLimits
 from atlas.outside.sqlite.room import SMALL_BYTES, SMALL_SHARE
 
 CLAIM = """
@@ -38,14 +38,14 @@ LATE_SHARE = 1 + 1 / 16  # of the limit
 SHARES = {2: 8, 3: 64}  # of the limit, by tries: one part in so many; with more tries, alone
 
 
-def is_full(db: sqlite3.Connection, limits: Limits) -> bool:
+def is_full(db: sqlite3.Connection, limits: GroupLimits) -> bool:
     """Whether what never failed makes a whole group."""
     low, high = FRESH
     given = msgspec.structs.asdict(limits) | {"low": low, "high": high}
     return bool(db.execute(FULL, given).fetchone()[0])
 
 
-def claim_fresh(db: sqlite3.Connection, limits: Limits, *, is_late: bool = False) -> None:
+def claim_fresh(db: sqlite3.Connection, limits: GroupLimits, *, is_late: bool = False) -> None:
     """The oldest; but of what is small first, so that no daily sync waits behind somebody's years.
 
     A part of the group is left for those, or they would never go on their way. What is small and
@@ -59,7 +59,7 @@ def claim_fresh(db: sqlite3.Connection, limits: Limits, *, is_late: bool = False
         db.execute(CLAIM, given | {"bytes_max": bytes_max, "bytes_end": bytes_end})
 
 
-def claim_suspects(db: sqlite3.Connection, limits: Limits) -> None:
+def claim_suspects(db: sqlite3.Connection, limits: GroupLimits) -> None:
     """The oldest of those that have failed least: so most of them are cleared, and soon."""
     found = db.execute(SUSPECT).fetchone()
     if found is None:

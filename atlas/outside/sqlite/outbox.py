@@ -10,13 +10,13 @@ import msgspec
 from atlas.core import names
 from atlas.core.errors import Damaged
 from atlas.core.messages import (
-    Claimed,
+    BranchSnapshot,
+    ClaimedExport,
+    CommitGroup,
     File,
     FileFormat,
-    Group,
-    Limits,
+    GroupLimits,
     Receipt,
-    Seen,
     TransactionKind,
     User,
 )
@@ -93,8 +93,10 @@ class SqliteOutbox:
         select = "SELECT sum(exports) FROM total WHERE status IN ('accepted', 'claimed')"
         return await self._commits.run(lambda db: int(db.execute(select).fetchone()[0]))
 
-    async def claim(self, limits: Limits, seen: Seen, *, suspects: bool = False) -> Group | None:
-        def work(db: sqlite3.Connection) -> Group | None:
+    async def claim(
+        self, limits: GroupLimits, seen: BranchSnapshot, *, suspects: bool = False
+    ) -> CommitGroup | None:
+        def work(db: sqlite3.Connection) -> CommitGroup | None:
             for some in (suspects, not suspects):
                 (claim_suspects if some else claim_fresh)(db, limits)
                 group = self._claimed(db)
@@ -106,11 +108,11 @@ class SqliteOutbox:
 
         return await self._commits.run(work)
 
-    async def claimed(self) -> Group | None:
-        def work(db: sqlite3.Connection) -> Group | None:
+    async def claimed(self) -> CommitGroup | None:
+        def work(db: sqlite3.Connection) -> CommitGroup | None:
             found = db.execute("SELECT rid FROM begun").fetchone()
             group = self._claimed(db)
-            return group or (Group((), *found) if found else None)
+            return group or (CommitGroup((), *found) if found else None)
 
         return await self._commits.run(work)
 
@@ -157,17 +159,17 @@ class SqliteOutbox:
 
         return await self._commits.run(work)
 
-    async def is_full(self, limits: Limits) -> bool:
+    async def is_full(self, limits: GroupLimits) -> bool:
         return await self._commits.run(lambda db: is_full(db, limits))
 
-    async def note(self, transaction: str, limits: Limits) -> Group:
-        def work(db: sqlite3.Connection) -> Group:
+    async def note(self, transaction: str, limits: GroupLimits) -> CommitGroup:
+        def work(db: sqlite3.Connection) -> CommitGroup:
             group = self._claimed(db)
             if group is not None and not group.is_suspect:
                 claim_fresh(db, limits, is_late=True)
             db.execute(NOTE, [transaction])
             note_begun(db, transaction)
-            return self._claimed(db) or Group(())
+            return self._claimed(db) or CommitGroup(())
 
         return await self._commits.run(work)
 
@@ -217,16 +219,16 @@ class SqliteOutbox:
     async def ended(self) -> None:
         await self._run("DELETE FROM begun")
 
-    async def attempt(self, seen: Seen, kind: TransactionKind) -> None:
+    async def attempt(self, seen: BranchSnapshot, kind: TransactionKind) -> None:
         await self._commits.run(lambda db: note_attempt(db, seen, kind))
 
     async def begun(self, transaction: str) -> None:
         await self._commits.run(lambda db: note_begun(db, transaction))
 
-    async def attempts(self, kind: TransactionKind = "APPEND") -> Sequence[Seen]:
-        def work(db: sqlite3.Connection) -> Sequence[Seen]:
+    async def attempts(self, kind: TransactionKind = "APPEND") -> Sequence[BranchSnapshot]:
+        def work(db: sqlite3.Connection) -> Sequence[BranchSnapshot]:
             rows = db.execute(f"SELECT head, at FROM {ATTEMPTS[kind]}").fetchall()
-            return [Seen(head, datetime.fromisoformat(at)) for head, at in rows]
+            return [BranchSnapshot(head, datetime.fromisoformat(at)) for head, at in rows]
 
         return await self._commits.run(work)
 
@@ -257,25 +259,27 @@ class SqliteOutbox:
         self._shelf.tidy(db)
         return [self._entries.receipt(row) for row in rows]
 
-    def _claimed(self, db: sqlite3.Connection) -> Group | None:
+    def _claimed(self, db: sqlite3.Connection) -> CommitGroup | None:
         found = db.execute(CLAIMED).fetchall()
         if not found:
             return None
         rows, failures = [Row(*row[:-1]) for row in found], [row[-1] for row in found]
-        return Group(self._files(rows), rows[0].rid, max(failures))
+        return CommitGroup(self._files(rows), rows[0].rid, max(failures))
 
     def _files(self, rows: Iterable[Row]) -> tuple[File, ...]:
         """The files of these exports, as far as it is settled what goes into which.
 
         With a damaged label an export has no path, and its rows cannot be had either.
         """
-        in_file: dict[str, tuple[str, int, list[Claimed]]] = {}
+        in_file: dict[str, tuple[str, int, list[ClaimedExport]]] = {}
         for row in rows:
             try:
                 label = self._entries.label(row)
             except Damaged:
                 label = NO_LABEL
-            export = Claimed(row.id, row.size, row.ingested, label.correlation_id, label.trace)
+            export = ClaimedExport(
+                row.id, row.size, row.ingested, label.correlation_id, label.trace
+            )
             size = row.size if row.file_bytes is None else row.file_bytes
             path = path_of(row, label)
             in_file.setdefault(path or row.id, (path, size, []))[2].append(export)
