@@ -34,6 +34,13 @@ Body = bytes | Iterable[bytes]
 RID = "ri.foundry.main.dataset.1"
 
 
+def pytest_configure():
+    """All that tests speak to is here, or nowhere: no proxy of this machine has a part in it."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"):
+        os.environ.pop(name, None)
+        os.environ.pop(name.lower(), None)
+
+
 def pytest_collection_modifyitems(items):
     """What is quick comes first."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
@@ -95,8 +102,11 @@ class Flow:
     async def is_empty(self) -> None:
         """Returns when nothing waits for Foundry any more."""
         with anyio.fail_after(5):
-            while await self.outbox.waiting():
+            while await self.waiting():
                 await anyio.sleep(0.001)
+
+    async def waiting(self) -> int:
+        return (await self.outbox.backlog(GroupLimits())).waiting
 
     async def receipt(self, id: str, token: str = "token-of-ada") -> Answer:
         return await self.send("GET", f"{ROOM}/exports/{id}", token)

@@ -10,14 +10,33 @@ from atlas.outside.sqlite.shelf import Shelf
 ADA = User("auth0|ada")
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 SHELF = Shelf(lambda: NOON)
-TO_VERSION_3 = """
+TO_VERSION_4 = """
+    CREATE TABLE attempt (head TEXT PRIMARY KEY, at TEXT NOT NULL) STRICT;
+    CREATE TABLE removal (head TEXT PRIMARY KEY, at TEXT NOT NULL) STRICT;
+    CREATE TABLE begun (rid TEXT PRIMARY KEY) STRICT;
+    INSERT INTO attempt SELECT head, at FROM intent WHERE kind = 'APPEND';
+    INSERT INTO removal SELECT head, at FROM intent WHERE kind = 'DELETE';
+    INSERT INTO begun SELECT rid FROM open_transaction;
+    UPDATE export SET tries = tries + 1, rid = (SELECT rid FROM begun)
+    WHERE status = 'claimed' AND EXISTS (SELECT 1 FROM begun);
+    DROP TABLE intent;
+    DROP TABLE open_transaction;
+    DROP INDEX mailbox;
+    DROP INDEX failed;
+    ALTER TABLE export DROP COLUMN isolation;
+    ALTER TABLE export DROP COLUMN turn;
+    CREATE INDEX mailbox ON export (number, bytes, tries) WHERE status = 'accepted';
+    CREATE INDEX suspect ON export (tries, number) WHERE status = 'accepted' AND tries >= 2;
+    PRAGMA user_version = 4;
+"""  # what a journal was before a commit had the steps that it has now
+TO_VERSION_3 = f"""
+    {TO_VERSION_4}
     DROP TABLE removal;
     DROP INDEX given_up;
     PRAGMA user_version = 3;
 """  # what a journal was before anything was taken out of the dataset
-TO_VERSION_2 = """
-    DROP TABLE removal;
-    DROP INDEX given_up;
+TO_VERSION_2 = f"""
+    {TO_VERSION_3}
     DROP INDEX filed;
     ALTER TABLE export DROP COLUMN file;
     ALTER TABLE export DROP COLUMN file_bytes;

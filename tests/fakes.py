@@ -4,22 +4,25 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import msgspec
 
+from atlas.core.commits import CommitResult
 from atlas.core.errors import (
     AuthUnavailable,
     BranchBusy,
     CommitRefused,
-    FileRefused,
+    FileInvalid,
     FoundryError,
     InvalidToken,
     MissingIdentity,
+    PathTaken,
     TokenExpired,
+    TransactionEnded,
 )
-from atlas.core.messages import BranchSnapshot, LeftOpen, PathOwner, User
+from atlas.core.messages import BranchSnapshot, PathOwner, User
 from atlas.core.people import Standing
 from atlas.core.ports import Bytes, TransactionState
 from atlas.runtime import Computing
@@ -63,7 +66,8 @@ class Transaction:
 class MemoryDataset:
     """One branch, with Foundry's rules, and others who write to it; those are never disturbed.
 
-    A mishap has a moment, such as "after commit", and happens once.
+    A mishap has a moment, such as "after commit", and happens once. `open_listing` is how the
+    files of an open transaction are listed, which Foundry does not document.
     """
 
     transactions: dict[str, Transaction] = field(default_factory=dict)
@@ -72,8 +76,9 @@ class MemoryDataset:
     down: bool = False
     refuses: set[str] = field(default_factory=set)
     poisons: dict[str, Exception] = field(default_factory=dict)  # by path: raised at every put
-    committed: set[str] = field(default_factory=set)  # by us: asked again, that is the answer
     calls: int = 9_000  # that may be made
+    open_listing: Literal["empty", "listed", "not_found"] = "empty"
+    seen: dict[str, str] = field(default_factory=dict)  # of its undocumented behaviour
     now: datetime = datetime(2026, 1, 2, 12, 30, tzinfo=UTC)  # its clock is not ours
 
     async def branch_snapshot(self) -> BranchSnapshot:
@@ -89,18 +94,30 @@ class MemoryDataset:
     def calls_remaining(self) -> int:
         return self.calls
 
-    async def put(self, transaction: str, path: str, content: Bytes) -> None:
+    async def put(self, transaction: str, path: str, content: Bytes) -> bool:
         async with self.call("put"):
+            if self.state(transaction) != "OPEN":
+                raise TransactionEnded
             found = self.open_and_ours(transaction)
             if path in self.poisons:
                 raise self.poisons[path]
             if path in self.refuses:
-                raise FileRefused
-            if len(found.files.setdefault(path, bytes(content))) != len(content):
-                raise FoundryError("A file of another size stands there.")
+                raise FileInvalid
+            if path in found.files:
+                raise PathTaken
+            found.files[path] = bytes(content)
+        return True
 
     def content_type(self) -> str:
         return "application/x-ndjson"
+
+    def observations(self) -> dict[str, str]:
+        return self.seen
+
+    async def describe_open(self, transaction: str) -> str:
+        async with self.call("describe_open"):
+            self.open_and_ours(transaction)
+            return self.open_listing
 
     async def remove(self, transaction: str, path: str) -> bool:
         async with self.call("remove"):
@@ -112,15 +129,17 @@ class MemoryDataset:
             found.removed.add(path)
             return True
 
-    async def commit(self, transaction: str) -> BranchSnapshot:
+    async def commit(self, transaction: str) -> CommitResult:
         async with self.call("commit"):
-            if transaction not in self.committed:
+            if self.state(transaction) == "ABORTED":
+                raise TransactionEnded
+            is_confirmed = self.state(transaction) == "OPEN"
+            if is_confirmed:
                 ending = self.open_and_ours(transaction)
-                if ending.files.keys() & self.files():
+                if ending.kind == "APPEND" and ending.files.keys() & self.files():
                     raise CommitRefused
                 ending.state = "COMMITTED"
-                self.committed.add(transaction)
-            return BranchSnapshot(self.head(), self.now)
+            return CommitResult(self.head(), self.now, is_confirmed)
 
     async def abort(self, transaction: str) -> None:
         async with self.call("abort"):
@@ -134,8 +153,9 @@ class MemoryDataset:
     async def files_of(self, transaction: str) -> dict[str, int]:
         async with self.call("files_of"):
             found = self.known(transaction)
-            files = found.files if found.state != "ABORTED" else {}
-            return {path: len(file) for path, file in files.items()}
+            if found.state == "OPEN" and self.open_listing == "not_found":
+                raise FoundryError("There is no such transaction.")
+            return {path: len(file) for path, file in self.listed(found).items()}
 
     async def file_at(self, path: str) -> PathOwner | None:
         async with self.call("file_at"):
@@ -170,15 +190,23 @@ class MemoryDataset:
             return self.files()[path]
 
     async def find_orphan(
-        self, seen: BranchSnapshot, paths: Collection[str], kind: str = "APPEND"
-    ) -> LeftOpen | None:
+        self, snapshot: BranchSnapshot, paths: Collection[str], kind: str = "APPEND"
+    ) -> str | None:
         async with self.call("find_orphan"):
-            if self.head() == seen.head or self.head() not in self.open_now():
+            if self.head() == snapshot.head or self.head() not in self.open_now():
                 return None
             found = self.transactions[self.head()]
-            in_time = seen.at <= found.at <= seen.at + timedelta(minutes=1)
-            is_ours = in_time and found.kind == kind and found.files.keys() <= set(paths)
-            return LeftOpen(self.head(), not found.files) if is_ours else None
+            is_in_time = found.at <= snapshot.at + timedelta(minutes=15)
+            files = {} if kind == "DELETE" else self.listed(found)
+            is_ours = is_in_time and found.kind == kind and files.keys() <= set(paths)
+            return self.head() if is_ours else None
+
+    def listed(self, found: Transaction) -> dict[str, bytes]:
+        """The files that a listing of this transaction shows."""
+        shows = found.state == "COMMITTED" or (
+            found.state == "OPEN" and self.open_listing == "listed"
+        )
+        return found.files if shows else {}
 
     def opened(self, is_ours: bool = True, kind: str = "APPEND", **files: bytes) -> str:
         rid = f"ri.foundry.main.transaction.{len(self.transactions) + 1}"
@@ -202,7 +230,7 @@ class MemoryDataset:
         if not found.is_ours:
             self.complaints.append("A transaction of somebody else was touched.")
         if found.state != "OPEN":
-            raise FoundryError("The transaction is not open.")
+            raise TransactionEnded
         return found
 
     def open_now(self) -> list[str]:

@@ -137,8 +137,8 @@ class Serving:
         named = {"host": f"{HOST}:9464"} | headers
         return await asgi(self.atlas.operator, "POST", path, named, body)
 
-    async def send(self, ndjson: dict[str, object], token: str) -> Answer:
-        headers = {"authorization": f"Bearer {token}", "prefer": "wait=20"}
+    async def send(self, ndjson: dict[str, object], token: str, prefer: str = "wait=20") -> Answer:
+        headers = {"authorization": f"Bearer {token}", "prefer": prefer}
         path = "/api/v1/healthkit/export"
         return await asgi(self.atlas.public, "POST", path, headers, msgspec.json.encode(ndjson))
 

@@ -17,7 +17,7 @@ FILES = sorted(ATLAS.rglob("*.py"))
 ROOMS: dict[str, tuple[str, str]] = {
     "core": ("core", "msgspec pybase64"),
     "runtime": ("core", "anyio"),
-    "actors": ("core runtime", ""),
+    "actors": ("core runtime", "anyio msgspec"),
     "edge": ("core runtime", "starlette anyio msgspec zstandard"),
     "outside/network": ("core", "aiohttp yarl"),  # why a call has failed is the same for all
     "outside/auth0": ("core outside/network", "aiohttp anyio joserfc msgspec pybase64 yarl"),
@@ -39,7 +39,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "process": ("core runtime service settings", "anyio httptools msgspec starlette uvicorn"),
     "prove": (
         "core service settings local process",
-        "aiohttp anyio msgspec pybase64 rich zstandard",
+        "aiohttp anyio msgspec pyarrow pybase64 rich zstandard",
     ),
     "cli": (
         "core settings service process local client apple comparison prove",

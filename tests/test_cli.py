@@ -4,10 +4,11 @@ import io
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,6 +145,11 @@ def test_the_version_is_that_of_the_package(atlas):
         pytest.param(["local", "--port", "0"], "--port", id="a port too low"),
         pytest.param(["local", "--port", "65533"], "--port", id="no room for three more"),
         pytest.param(["local", "--foundry-latency", "-1"], "--foundry-latency", id="time back"),
+        pytest.param(
+            ["local", "--foundry-behaviour", "busy=very"],
+            "named, unnamed, bad_request",
+            id="a mode of Foundry that has no such value",
+        ),
         pytest.param(["exports", "list", "--status", "lost"], "lost", id="a status"),
         pytest.param(["exports", "list", "--limit", "0"], "--limit", id="a limit"),
         pytest.param(["exports", "list", "--before", f"{10**30}"], "--before", id="a page"),
@@ -369,6 +375,37 @@ def test_the_list_tells_why_an_export_was_set_aside(atlas, journal):
     _, line, reason, _ = listed.out.splitlines()
     assert line.startswith("set_aside  2026-01-02T12:00:00.000Z")
     assert reason.strip() == "it crashes a stage"
+
+
+@pytest.mark.parametrize(
+    ("isolation", "told"),
+    [
+        (1, "tried in a file of its own: Foundry answers 400."),
+        (2, "tried in a small group: Foundry answers 400."),
+        (3, "tried in a small group: Foundry answers 400."),
+        (4, "tried alone: Foundry answers 400."),
+        (9, "tried alone: Foundry answers 400."),
+    ],
+)
+def test_the_list_tells_of_what_failed_and_waits_why_and_how_it_is_tried(
+    atlas, journal, isolation, told
+):
+    with closing(sqlite3.connect(journal)) as db, db:
+        db.execute(
+            "UPDATE export SET status = 'accepted', tries = 2, isolation = ?,"
+            " reason = 'Foundry answers 400.' WHERE number = 2",
+            [isolation],
+        )
+    listed = atlas("exports", "list", "--journal", journal, "--status", "failed").out.splitlines()
+    id = listed[1].split()[7]
+    shown = atlas("exports", "show", id, "--journal", journal)
+
+    assert len(listed) == 4
+    assert (listed[1].split()[0], listed[1].split()[5]) == ("accepted", "2")
+    assert listed[2].strip() == told
+    entry = msgspec.json.decode(shown.out, type=Entry)
+    assert (entry.tries, entry.reason) == (2, "Foundry answers 400.")
+    assert entry.isolation != "none"
 
 
 def test_the_list_shows_only_what_was_sought(atlas, journal):

@@ -29,7 +29,7 @@ async def nothing_is_open(life):
 
 async def test_a_probe_puts_a_file_and_leaves_no_row(life):
     async with life.running() as flow:
-        probe = await flow.service.errands.probe()
+        probe = await flow.service.maintenance.probe()
         await flow.post(an_export())
 
     assert probe.content_type == "application/x-ndjson"
@@ -38,12 +38,30 @@ async def test_a_probe_puts_a_file_and_leaves_no_row(life):
     assert life.dataset.uuids() == ["a"]
 
 
+@pytest.mark.parametrize("listing", ["empty", "listed", "not_found"])
+async def test_a_probe_tells_what_foundry_was_seen_to_do(life, listing):
+    life.dataset.open_listing, life.dataset.seen = listing, {"sizeBytes": "text"}
+    async with life.running() as flow:
+        probe = await flow.service.maintenance.probe()
+
+    assert probe.observations == {"sizeBytes": "text", "open transaction's listing": listing}
+
+
+async def test_a_probe_does_not_fail_because_an_open_transaction_is_not_listed(life):
+    life.dataset.mishaps["before describe_open"] = no_answer
+    async with life.running() as flow:
+        probe = await flow.service.maintenance.probe()
+
+    assert probe.observations["open transaction's listing"] == "No answer."
+    assert states(life) == ["ABORTED"]
+
+
 async def test_a_probe_waits_for_the_group_that_is_under_way(life):
     gate = life.dataset.mishaps["before commit"] = Gate()
     async with life.running() as flow, anyio.create_task_group() as tasks:
         tasks.start_soon(flow.post, an_export())
         await gate.reached.wait()
-        tasks.start_soon(flow.service.errands.probe)
+        tasks.start_soon(flow.service.maintenance.probe)
         await anyio.wait_all_tasks_blocked()
         assert states(life) == ["OPEN"]
         gate.opened.set()
@@ -54,7 +72,7 @@ async def test_a_probe_waits_for_the_group_that_is_under_way(life):
 async def test_a_group_waits_for_the_probe_that_is_under_way(life):
     gate = life.dataset.mishaps["before abort"] = Gate()
     async with life.running() as flow, anyio.create_task_group() as tasks:
-        tasks.start_soon(flow.service.errands.probe)
+        tasks.start_soon(flow.service.maintenance.probe)
         await gate.reached.wait()
         tasks.start_soon(flow.post, an_export())
         await anyio.wait_all_tasks_blocked()
@@ -69,7 +87,7 @@ async def test_a_probe_of_which_an_answer_is_lost_is_ended_at_once(life, moment)
     life.dataset.mishaps[moment] = no_answer
     async with life.running() as flow:
         with pytest.raises(FoundryError):
-            await flow.service.errands.probe()
+            await flow.service.maintenance.probe()
         await nothing_is_open(life)
         answer = await flow.post(an_export())
 
@@ -102,7 +120,7 @@ async def test_what_dies_in_the_middle_of_an_errand_is_ended_by_its_next_life(li
         path = (await flow.post(an_export())).body["file_path"]
         gate = life.dataset.mishaps[moment] = Gate()
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(errand, flow.service.errands, path)
+            tasks.start_soon(errand, flow.service.maintenance, path)
             await gate.reached.wait()
             life.dataset.down = True
             tasks.cancel_scope.cancel()
@@ -119,7 +137,7 @@ async def test_a_removal_that_was_committed_when_we_died_is_not_taken_back(life)
         path = (await flow.post(an_export())).body["file_path"]
         gate = life.dataset.mishaps["after commit"] = Gate()
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(remove, flow.service.errands, path)
+            tasks.start_soon(remove, flow.service.maintenance, path)
             await gate.reached.wait()
             tasks.cancel_scope.cancel()
     async with life.running() as flow:
@@ -133,7 +151,7 @@ async def test_files_are_taken_out_in_one_transaction(life):
     async with life.running() as flow:
         exports = [an_export(b'{"uuid":"%d"}\n' % number) for number in range(5)]
         paths = [(await flow.post(export)).body["file_path"] for export in exports]
-        removed = await flow.service.errands.remove(paths[1:])
+        removed = await flow.service.maintenance.remove(paths[1:])
 
     assert removed.files == 4
     assert states(life, "DELETE") == ["COMMITTED"]
@@ -143,7 +161,7 @@ async def test_files_are_taken_out_in_one_transaction(life):
 @pytest.mark.parametrize(("paths", "states_of_it"), [([], []), (["no/such.json"], ["ABORTED"])])
 async def test_what_is_not_there_is_taken_out_without_a_commit(life, paths, states_of_it):
     async with life.running() as flow:
-        assert await flow.service.errands.remove(paths) == RemovalResult(0)
+        assert await flow.service.maintenance.remove(paths) == RemovalResult(0)
 
     assert states(life, "DELETE") == states_of_it
 
@@ -154,7 +172,7 @@ async def test_the_lost_begin_of_a_removal_is_found_by_its_type(life):
         path = (await flow.post(an_export())).body["file_path"]
         life.dataset.mishaps["after begin"] = no_answer
         with pytest.raises(FoundryError):
-            await flow.service.errands.remove([path])
+            await flow.service.maintenance.remove([path])
         await flow.seen.wait_for(OrphanAborted, 2)
 
     assert states(life, "DELETE") == ["ABORTED"]
@@ -166,7 +184,7 @@ async def test_a_transaction_of_somebody_else_is_not_touched_by_a_probe(life):
     async with life.running() as flow:
         for _ in range(2):
             with pytest.raises(BranchBusy):
-                await flow.service.errands.probe()
+                await flow.service.maintenance.probe()
         life.dataset.transactions[foreign].state = "COMMITTED"
         assert (await flow.post(an_export())).status == 200
 
@@ -181,7 +199,7 @@ async def test_a_removal_of_somebody_else_is_no_orphan_of_our_append(life):
     async with life.running() as flow:
         life.dataset.mishaps["before begin"] = his
         with pytest.raises(FoundryError):
-            await flow.service.errands.probe()
+            await flow.service.maintenance.probe()
         await anyio.wait_all_tasks_blocked()
 
     assert states(life, "DELETE") == ["OPEN"]
@@ -203,7 +221,7 @@ async def test_an_errand_that_waited_while_the_uploader_crashed_leaves_nothing_o
     async with life.running() as flow, anyio.create_task_group() as tasks:
         tasks.start_soon(flow.post, an_export())
         await gate.reached.wait()
-        tasks.start_soon(in_vain, flow.service.errands)
+        tasks.start_soon(in_vain, flow.service.maintenance)
         await anyio.wait_all_tasks_blocked()
         life.dataset.mishaps["after begin"] = no_answer
         gate.opened.set()

@@ -194,6 +194,7 @@ async def test_a_stuck_dataset_pushes_back_to_the_sender(life):
         posts = [flow.post(export, prefer="respond-async") for export in exports]
         answers = await together(*posts)
         assert [answer.status for answer in answers] == [202, 202, 503, 503]
+        await gate.reached.wait()
         gate.opened.set()
 
     assert life.dataset.uuids() == ["0", "1"]

@@ -22,7 +22,7 @@ from atlas.core.messages import Entry, GroupLimits
 from atlas.outside import parquet
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
-from atlas.service.flow import shape
+from atlas.service.flow import file_policy
 from atlas.settings import Foundry, Settings
 from tests.conftest import Life, an_export
 from tests.exports import SHELF
@@ -228,7 +228,7 @@ async def test_a_group_that_is_full_does_not_wait_for_the_commit_interval(tmp_pa
         with anyio.fail_after(5):
             while len(life.dataset.files()) < 2:
                 await anyio.sleep(0.01)
-        assert await flow.outbox.waiting() == 1
+        assert await flow.waiting() == 1
 
 
 async def test_parquet_of_each_export_is_warned_of(tmp_path):
@@ -242,7 +242,7 @@ def test_parquet_without_its_package_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "atlas.outside.parquet", None)
     monkeypatch.delattr(outside, "parquet")
     with pytest.raises(BadSetting, match=r"pip install 'atlas-healthkit\[parquet\]'"):
-        shape(Settings(foundry=Foundry(file_format="parquet")))
+        file_policy(Settings(foundry=Foundry(file_format="parquet")))
 
 
 def test_parquet_is_sorted_by_user_and_start_and_a_value_is_a_number():

@@ -129,6 +129,80 @@ def test_a_token_that_is_not_to_be_had_is_a_warning():
     assert (line["level"], line["message"]) == ("warning", "Foundry gives no token")
 
 
+INSTANCE = "3f6e1c5a-0000-4000-8000-000000000000"
+
+
+@pytest.mark.parametrize(
+    ("operation", "status", "name"),
+    [
+        ("put", 400, "FileContentRefused"),
+        ("look", 404, "BranchNotFound"),
+        ("commit", 404, "FileNotFound"),
+        ("file", 403, "ReadFilePermissionDenied"),
+        ("content", 500, "Default:Internal"),
+    ],
+)
+def test_a_call_that_fails_is_a_warning_with_what_support_asks_for(operation, status, name):
+    line = json.loads(told(events.FoundryCalled(operation, status, 0.5, False, name, INSTANCE)))
+
+    assert (line["level"], line["message"]) == ("warning", "Foundry call failed")
+    assert (line["operation"], line["status"]) == (operation, status)
+    assert (line["errorName"], line["errorInstanceId"]) == (name, INSTANCE)
+
+
+def test_a_call_that_fails_without_a_reason_shows_none():
+    line = json.loads(told(events.FoundryCalled("put", 503, 0.5, is_retry=True)))
+
+    assert line["message"] == "Foundry call failed"
+    assert not {"errorName", "errorInstanceId"} & line.keys()
+
+
+@pytest.mark.parametrize(
+    ("operation", "status", "name"),
+    [
+        ("file", 404, "FileNotFound"),
+        ("file", 404, "FileNotFoundOnBranch"),
+        ("transaction", 404, "TransactionNotFound"),
+        ("begin", 409, "OpenTransactionAlreadyExists"),
+        ("files", 404, "DatasetViewNotFound"),
+        ("put", 200, ""),
+        ("put", 0, ""),
+    ],
+)
+def test_a_call_that_is_answered_as_expected_is_not_a_failure(operation, status, name):
+    call = events.FoundryCalled(operation, status, 0.5, False, name, INSTANCE)
+
+    assert told(call) == ""
+    assert json.loads(told(call, level="debug"))["message"] == "Foundry called"
+
+
+def test_an_export_that_failed_is_a_warning_that_says_how_it_goes_on():
+    failed = events.ExportFailed(
+        "e1", "c1", 2, False, "refused", f"Foundry answers 400 ({INSTANCE})."
+    )
+    line = json.loads(told(failed))
+
+    assert line.pop("timestamp")
+    assert line == {
+        "level": "warning",
+        "message": "HealthKit export failed, tried apart from the others",
+        "datasetRid": "ri.dataset",
+        "receiptId": "e1",
+        "correlationId": "c1",
+        "tries": 2,
+        "isAlone": False,
+        "cause": "refused",
+        "reason": f"Foundry answers 400 ({INSTANCE}).",
+    }
+
+
+def test_an_export_that_is_set_aside_is_an_error_that_says_why():
+    line = json.loads(told(events.ExportSetAside("e1", "c1", 5, "Foundry answers 400.")))
+
+    assert (line["level"], line["receiptId"]) == ("error", "e1")
+    assert line["reason"] == "Foundry answers 400."
+
+
 def test_on_a_terminal_it_is_text_for_people():
     line = told(COMMITTED, stream=Terminal())
 
@@ -150,5 +224,9 @@ def test_a_log_that_cannot_be_written_refuses_no_export():
 
 
 def test_every_event_has_a_sentence():
-    by_itself = {events.RequestRead, events.RequestRefused}  # theirs depend on what they hold
+    by_itself = {
+        events.RequestRead,
+        events.RequestRefused,
+        events.FoundryCalled,
+    }  # theirs depend on what they hold
     assert set(SENTENCES) | by_itself == set(events.Event.__args__)

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client.parser import text_string_to_metric_families
 
 from atlas.core import events
-from atlas.core.errors import JournalFull, Unavailable
+from atlas.core.errors import FileInvalid, FoundryError, JournalFull, Unavailable
 from atlas.core.picture import Depth, Sight
 from atlas.core.records import REASONS
 from atlas.core.traces import Trace
@@ -29,6 +29,7 @@ from tests.exports import NOON
 from tests.fakes import Brake, Gate, KnownUsers
 
 HOST = "127.0.0.1:9464"
+POISONED = "healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson"  # the path of the first export
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 UNITS = tuple("_seconds _bytes _exports _tasks _info _total _depth _size _paused".split())
 RECEIPT_ROUTE = f"{ROOM}/exports/{{id}}"
@@ -231,6 +232,33 @@ async def test_what_is_set_aside_is_counted(life):
     assert seen["atlas_journal_exports", "set_aside"] == 1
 
 
+async def test_what_failed_is_counted_by_what_failed_and_while_it_waits(life):
+    life.dataset.poisons[POISONED] = FoundryError("No answer.")
+    async with life.running() as flow:
+        await flow.post(an_export(b'{"uuid":"silent"}'), Prefer="respond-async")
+        await flow.post(an_export(b'{"uuid":"a"}'))
+        await flow.seen.wait_for(events.ExportFailed)
+        seen = await told(flow)
+
+    assert seen["atlas_exports_failed_total", "unanswered"] >= 1
+    assert seen["atlas_exports_failed_total", "refused"] == 0
+    assert seen[("atlas_journal_failed_exports",)] == 1
+
+
+async def test_what_has_failed_counts_also_while_it_is_tried(life):
+    life.dataset.poisons[POISONED] = FileInvalid("Foundry answers 400.")
+    async with life.running() as flow:
+        await flow.post(an_export(), Prefer="respond-async")
+        await flow.seen.wait_for(events.ExportFailed)
+        gate = life.dataset.mishaps["before begin"] = Gate()
+        await gate.reached.wait()
+        seen = await told(flow)
+        gate.opened.set()
+
+    assert seen[("atlas_journal_failed_exports",)] == 1
+    assert seen["atlas_exports_failed_total", "refused"] == 1
+
+
 async def test_a_queue_tells_how_full_it_is(life):
     async with life.running() as flow:
         seen = await told(flow)
@@ -359,6 +387,14 @@ async def test_whatever_happens_no_reader_minds(life, kind):
 MOVED = [
     (events.JournalDamaged("an export"), "atlas_journal_damaged_total", ()),
     (events.LedgerUnbalanced("accepted", 1, 2), "atlas_ledger_unbalanced_total", ()),
+    *(
+        (
+            events.ExportFailed("e", "c", 1, True, cause, "why"),
+            "atlas_exports_failed_total",
+            (cause,),
+        )
+        for cause in get_args(events.FailureCause)
+    ),
     (events.SecondWriter(3), "atlas_second_writer_total", ()),
     (events.OrphanAborted("t"), "atlas_orphans_total", ("aborted",)),
     (events.OrphanSuspected("t"), "atlas_orphans_total", ("suspected",)),
@@ -389,6 +425,8 @@ def test_what_stands_at_zero_is_told_so_that_its_first_step_is_seen():
         assert ("atlas_lines_rejected_total", reason) in seen
     for outcome in ("accepted", "replayed", "committed", "set_aside", "quarantined"):
         assert ("atlas_exports_total", outcome) in seen
+    for cause in ("refused", "group_failed", "unanswered"):
+        assert ("atlas_exports_failed_total", cause) in seen
     for because in ("idle", "interval", "full"):
         assert ("atlas_groups_total", because) in seen
     assert ("atlas_refusals_total", "JOURNAL_FULL") in seen

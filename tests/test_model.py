@@ -32,9 +32,25 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from atlas.actors.upload import NDJSON, Chance, Errands, Format, Pace, Shape, Upload
+from atlas.actors.upload import (
+    NDJSON,
+    BranchMaintenance,
+    Chance,
+    FilePolicy,
+    Format,
+    Uploader,
+    UploadPolicy,
+)
+from atlas.actors.upload.effects import Rest, Woken
 from atlas.core import names
-from atlas.core.errors import BranchBusy, CommitRefused, FileRefused, FoundryError, Unavailable
+from atlas.core.errors import (
+    BranchBusy,
+    CommitRefused,
+    FileRefused,
+    FoundryError,
+    PathTaken,
+    Unavailable,
+)
 from atlas.core.events import KeyBesideJournal
 from atlas.core.messages import Flattened, GroupLimits, Head, User
 from atlas.outside.sqlite.journal import opened
@@ -53,11 +69,10 @@ LATE_SECONDS = 30.0  # by then Foundry has begun what it will begin
 ALL = 2**31
 
 ALWAYS = """
-    attempt begun begin begin put put commit commit branch_snapshot claim note ndjson packed filed
-    complete
+    begin begin put put commit commit branch_snapshot claim record_open record_file read conclude
 """.split()
 IN_TROUBLE = "find_orphan transaction_status files_of abort file_at content files_under".split()
-IN_TROUBLE_KEPT = "attempts claimed resolve release fail move last unsent found".split()
+IN_TROUBLE_KEPT = "in_hand backlog clear_intents record_intent uncommitted mark_found".split()
 OF_FOUNDRY = {"branch_snapshot", "begin", "put", "commit", *IN_TROUBLE}
 REFUSALS = {
     "before begin": BranchBusy(),
@@ -96,7 +111,7 @@ def mixed(ndjson):
 OTHER = Format("parquet", mixed, zlib.decompress)
 FORMATS = {each.name: each for each in (NDJSON, OTHER)}
 SHAPES = st.builds(
-    partial(Shape, unpack),
+    partial(FilePolicy, unpack, readable={"ndjson": NDJSON, "parquet": OTHER}),
     st.sampled_from(["auto", "auto", "per-export", "per-group"]),
     st.sampled_from([NDJSON, NDJSON, OTHER]),
 )
@@ -131,6 +146,14 @@ class Foundry(MemoryDataset):
     refused: set[frozenset[bytes]] = field(default_factory=set)
     late_since: float | None = None
     kind_begun: str = "APPEND"
+    head_after_abort: str = "previous"
+    path_taken: str = "commit"
+
+    def head(self) -> str:
+        last = next(reversed(self.transactions), "")
+        if self.head_after_abort != "previous" and last and self.state(last) == "ABORTED":
+            return last if self.head_after_abort == "aborted" else ""
+        return super().head()
 
     async def begin(self, kind: str = "APPEND") -> str:
         self.kind_begun = kind
@@ -138,12 +161,14 @@ class Foundry(MemoryDataset):
         self.late_since = None
         return transaction
 
-    async def put(self, transaction: str, path: str, content: bytes) -> None:
+    async def put(self, transaction: str, path: str, content: bytes) -> bool:
         lines = lines_in(path, content)
         if lines & self.poison:
             self.refuses.add(path)
         try:
-            await super().put(transaction, path, content)
+            if self.path_taken == "upload" and path in self.files():
+                raise PathTaken
+            return await super().put(transaction, path, content)
         except FileRefused:
             self.refused.add(lines)
             raise
@@ -180,38 +205,30 @@ class Mortal:
         return call
 
 
-class OneStep:
-    """The bell of an uploader that may do one thing. What it waits for passes at once."""
-
-    def __init__(self, foundry):
-        self.foundry, self.looks = foundry, 0
-
-    @property
-    def is_down(self) -> bool:
-        self.looks += 1
-        return self.looks > 1
-
-    async def down_within(self, seconds: float) -> bool:
-        self.foundry.now += timedelta(seconds=seconds)
-        return False
-
-
 class Lives(RuleBasedStateMachine):
     """A journal, life after life, and the branch that it is emptied into."""
 
     folder: Path
 
-    @initialize(is_sole_writer=st.booleans(), shapes=st.lists(SHAPES, min_size=1, max_size=3))
-    def begins(self, is_sole_writer, shapes):
+    @initialize(
+        is_sole_writer=st.booleans(),
+        shapes=st.lists(SHAPES, min_size=1, max_size=3),
+        head_after_abort=st.sampled_from(["previous", "none", "aborted"]),
+        path_taken=st.sampled_from(["commit", "upload"]),
+        open_listing=st.sampled_from(["empty", "listed", "not_found"]),
+    )
+    def begins(self, is_sole_writer, shapes, head_after_abort, path_taken, open_listing):
         """What goes into which file is set anew in each life."""
         self.shapes = shapes
-        self.pace = Pace(
+        self.pace = UploadPolicy(
             group=GroupLimits(exports_max=3),
             uploads_at_once=2,
             tries_max=TRIES_MAX,
             is_sole_writer=is_sole_writer,
         )
         self.foundry, self.events = Foundry(), []
+        self.foundry.head_after_abort, self.foundry.path_taken = head_after_abort, path_taken
+        self.foundry.open_listing = open_listing
         self.exports, self.troubles, self.troubles_before = {}, 0, {}
         self.accepted, self.exports_in_copy, self.is_path_taken = 0, None, False
         self.end = ExitStack()
@@ -230,7 +247,7 @@ class Lives(RuleBasedStateMachine):
         outbox = Mortal(self.journal.outbox, self.foundry)
         chance = Chance(self.foundry.elapsed, random.Random(1).random)
         promises, watch = Promises(), self.events.append
-        self.uploader = Upload(
+        self.uploader = Uploader(
             *(self.foundry, outbox, promises, self.pace, self.shape, Computing(), chance, watch)
         )
 
@@ -242,7 +259,7 @@ class Lives(RuleBasedStateMachine):
     def dies(self):
         """It closes nothing: the next finds the files as they are at this moment."""
         self.troubles += 1
-        self.runner.run(self.journal.outbox.waiting())  # until it keeps what it was asked to
+        self.runner.run(self.waiting())  # until it keeps what it was asked to
         shutil.copytree(self.home / str(self.lives), self.home / str(self.lives + 1))
         self.life.close()
         self.lives += 1
@@ -276,17 +293,26 @@ class Lives(RuleBasedStateMachine):
     @rule()
     def works(self):
         try:
-            self.runner.run(self.uploader.empty(OneStep(self.foundry), Restarts()))
+            self.runner.run(self.takes_turns())
         except* Killed:
             self.dies()
         except* Crashed:
             self.restarts()
 
+    async def takes_turns(self):
+        """As far as the end of a group, or to a pause. What it waits for passes at once."""
+        for _ in range(4):
+            await self.uploader.work(Restarts())
+            effect = self.uploader.step.effect
+            if isinstance(effect, Rest):
+                self.foundry.now += timedelta(seconds=effect.seconds or 0.0)
+                self.uploader.go_on(self.uploader.step, Woken())
+
     @rule(is_probe=st.booleans(), mishaps=st.lists(MISHAPS, max_size=2))
     def runs_an_errand(self, is_probe, mishaps):
         """A removal of what is not there, so that every row stays where the others look for it."""
         self.befall(mishaps)
-        errands = Errands(self.uploader, Bell())
+        errands = BranchMaintenance(self.uploader, Bell())
         try:
             self.runner.run(errands.probe() if is_probe else errands.remove(["no/such/file"]))
         except* Killed:
@@ -324,9 +350,11 @@ class Lives(RuleBasedStateMachine):
     async def another_comes(self, pick):
         number, count = self.accepted, 1 + pick % 3
         self.accepted += 1
-        ndjson = b"".join(b'{"uuid":"a%d-%d"}\n' % (number, row) for row in range(count))
-        id = hashlib.sha256(ndjson).hexdigest()
         at = NOON + timedelta(seconds=self.lives)
+        when = names.timestamp(at).encode()
+        line = b'{"uuid":"a%d-%d","ingested_at":"%b"}\n'
+        ndjson = b"".join(line % (number, row, when) for row in range(count))
+        id = hashlib.sha256(ndjson).hexdigest()
         self.exports[id] = Flattened(id, Head(ADA, "", "", ""), at, packed(ndjson, count))
         self.troubles_before[id] = self.troubles
         assert not (await self.journal.intake.append(self.exports[id])).replayed
@@ -350,12 +378,14 @@ class Lives(RuleBasedStateMachine):
         await self.journal.aside.accept(None)
 
     async def somebody_begins(self, pick):
-        """Never with an empty APPEND where we are told that nobody else writes: it may be ours."""
+        """Where we are told that nobody else writes, only what nobody can take for ours."""
         if self.foundry.open_now():
             return
         is_empty = pick % 2 and not self.pace.is_sole_writer
         files = {} if is_empty else {f"theirs-{len(self.foundry.transactions)}": b""}
-        self.foundry.opened(is_ours=False, kind="APPEND" if pick % 3 else "UPDATE", **files)
+        can_be_told = self.foundry.open_listing == "listed" or not self.pace.is_sole_writer
+        kind = "APPEND" if pick % 3 and can_be_told else "UPDATE"
+        self.foundry.opened(is_ours=False, kind=kind, **files)
 
     async def somebody_ends_it(self, pick):
         for rid in self.foundry.open_now():
@@ -384,14 +414,12 @@ class Lives(RuleBasedStateMachine):
         self.foundry.transactions[rid].state = "COMMITTED"
 
     async def the_disk_is_copied(self, pick):
-        """As platforms do each night.
-
-        In another format nobody would know the rows again; and where ours went because somebody
-        had taken their path, nobody would look.
+        """As platforms do each night. Where ours went because somebody had taken their path,
+        nobody would look.
         """
-        if len({each.format.name for each in self.shapes}) > 1 or self.is_path_taken:
+        if self.is_path_taken:
             return
-        await self.journal.outbox.waiting()  # until it keeps what it was asked to
+        await self.waiting()  # until it keeps what it was asked to
         shutil.rmtree(self.home / "copy", ignore_errors=True)
         shutil.copytree(self.home / str(self.lives), self.home / "copy")
         self.exports_in_copy = dict(self.exports)
@@ -411,6 +439,9 @@ class Lives(RuleBasedStateMachine):
             for each in await self.receipts()
             if each.status == "accepted" and each.path not in taken
         ]
+
+    async def waiting(self):
+        return (await self.journal.outbox.backlog(GroupLimits())).waiting
 
     async def receipts(self):
         return (await self.journal.receipts.page(ADA, None, ALL, None)).receipts
@@ -450,7 +481,7 @@ class Lives(RuleBasedStateMachine):
             is_known = each.is_ours and (self.pace.is_sole_writer or each.files)
             each.state = "ABORTED" if each.state == "OPEN" and not is_known else each.state
         steps = 10 + 2 * TRIES_MAX * len(self.exports)
-        while self.runner.run(self.journal.outbox.waiting()):
+        while self.runner.run(self.waiting()):
             assert (steps := steps - 1), "it comes to no end"
             self.works()
         self.works()

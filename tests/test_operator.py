@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import msgspec
 import pytest
 
+from atlas.core.errors import FileRefused, FoundryError
+from atlas.core.events import ExportFailed, ExportSetAside
 from atlas.core.messages import Listing
 from atlas.edge import operator
 from atlas.edge.operator.page import KINDS
@@ -75,9 +77,10 @@ async def test_an_entry_tells_how_an_export_stands(life):
         },
         "user": "",
         "bytes": file,
-        "tries": 1,
+        "tries": 0,
         "reason": None,
         "correlation_id": receipt["correlationId"],
+        "isolation": "none",
     }
 
 
@@ -135,6 +138,47 @@ async def test_a_status_shows_only_those_that_stand_so(life):
     }
     for answer in found.values():
         assert answer.body["totals"] == {"accepted": 1, "committed": 1, "set_aside": 1}
+
+
+async def test_what_has_failed_is_listed_with_why_and_how_it_is_tried(life):
+    reason = "Foundry answers 400 FileContentRefused (errorInstanceId 3f6e1c5a)."
+    life.dataset.poisons["healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson"] = FoundryError(reason)
+    async with life.running() as flow:
+        headers = {"Prefer": "respond-async", "X-Correlation-Id": "the one"}
+        sent = await flow.post(an_export(b'{"uuid":"silent"}'), **headers)
+        await exported(flow, "a")
+        await flow.seen.wait_for(ExportFailed)
+        found = [
+            await asked(flow, f"/exports?status=failed{find}")
+            for find in ("", "&find=the+one", f"&find={sent.body['receipt_id'][:8]}")
+        ]
+        others = await asked(flow, "/exports?status=failed&find=another")
+        shown = await asked(flow, f"/exports/{sent.body['receipt_id']}")
+
+    assert [ids(each) for each in found] == [[sent.body["receipt_id"]]] * 3
+    assert ids(others) == []
+    assert shown.body["receipt"]["status"] == "accepted"
+    assert (shown.body["reason"], shown.body["isolation"]) == (reason, "alone")
+    assert shown.body["tries"] == 0, "that nobody answers is not the export's failure"
+
+
+async def test_what_foundry_refused_is_listed_with_its_tries(life):
+    reason = "Foundry answers 400 InvalidFilePath (errorInstanceId 3f6e1c5a)."
+    poisons = life.dataset.poisons
+    poisons["healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson"] = FileRefused(reason)
+    async with life.running() as flow:
+        sent = await flow.post(an_export(), Prefer="respond-async")
+        await flow.seen.wait_for(ExportFailed)
+        waits = (await asked(flow, f"/exports/{sent.body['receipt_id']}")).body
+        await flow.seen.wait_for(ExportSetAside)
+        aside = (await asked(flow, f"/exports/{sent.body['receipt_id']}")).body
+
+    assert (waits["tries"], waits["isolation"], waits["reason"]) == (1, "own_file", reason)
+    assert (aside["tries"], aside["isolation"], aside["reason"]) == (5, "none", reason)
+    assert [each.tries for each in flow.seen.of(ExportFailed)] == [1, 2, 3, 4]
+    assert {each.reason for each in flow.seen.of(ExportFailed)} == {reason}
+    (told,) = flow.seen.of(ExportSetAside)
+    assert (told.tries, told.reason) == (5, reason)
 
 
 async def test_an_export_is_shown_by_its_id_or_the_beginning_of_it(life):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -130,16 +131,22 @@ class Operated:
             return str(msgspec.json.decode(answer.read())["receipt_id"])
 
     def refused(self, uuid: str, **headers: str) -> str:
-        """One that Foundry does not take, so that it is set aside. Until it is sent again, that is:
+        """One whose file Foundry blames, so that it is set aside. Until it is sent again, that is:
         then Foundry has changed its mind.
         """
-        faults = f"http://{HOST}:{self.local.port + 1}/stand-in/faults"
-        fault = {"call": "upload", "kind": "status", "status": 413, "count": 0}
-        fetched_by("POST", faults, msgspec.json.encode(fault))
-        id = self.sent(uuid, **headers)
-        fetched_by("DELETE", faults)
+        with self.refusing(413, "RequestEntityTooLarge"):
+            id = self.sent(uuid, **headers)
         assert self.asked(f"/exports/{id}")["receipt"]["status"] == "set_aside"
         return id
+
+    @contextmanager
+    def refusing(self, status: int, name: str) -> Iterator[None]:
+        """Foundry refuses every file."""
+        faults = f"http://{HOST}:{self.local.port + 1}/stand-in/faults"
+        fault = {"call": "upload", "kind": "status", "status": status, "name": name, "count": 0}
+        fetched_by("POST", faults, msgspec.json.encode(fault))
+        yield
+        fetched_by("DELETE", faults)
 
 
 def fetched_by(method: str, url: str, body: bytes | None = None) -> None:
@@ -307,6 +314,28 @@ def test_what_was_set_aside_is_told_above_all_and_shown_by_a_button(guarded):
         page.click("#aside-show")
         expect(page.locator("#exports [data-status=committed]")).to_have_count(0)
         expect(page.locator("#exports [data-status=set_aside]").first).to_be_visible()
+
+
+def test_what_failed_is_told_above_all_with_why_and_shown_by_a_button(guarded):
+    with guarded.context() as context, guarded.refusing(400, "FileContentRefused"):
+        page = guarded.opened(context).page
+        id = guarded.sent("failed", prefer="respond-async")
+        told = page.locator("#failed-count")
+        expect(told).to_contain_text("1 export failed and is tried alone")
+        expect(told).to_contain_text("Foundry answers 400 FileContentRefused (errorInstanceId ")
+        expect(page.locator("#alarms")).not_to_contain_text("Nothing goes to Foundry")
+        page.click("#failed-show")
+        row = page.locator("#exports tbody tr")
+        expect(row).to_have_count(1)
+        expect(row).to_have_attribute("data-id", id)
+        expect(row).to_contain_text("failed, tried in a file of its own")
+        row.get_by_role("button").click()
+        expect(page.locator("#entry")).to_contain_text("Foundry answers 400 FileContentRefused")
+        expect(page.locator("#entry")).to_contain_text("in a file of its own")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+        assert findings(page) == []
+    with guarded.context() as context:
+        expect(guarded.opened(context).page.locator("#failed")).to_be_hidden()
 
 
 def test_a_list_that_is_long_is_leafed_through(guarded):

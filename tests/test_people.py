@@ -12,9 +12,9 @@ import anyio
 import msgspec
 import pytest
 
-from atlas.actors.upload import People
+from atlas.actors.upload import PersonalData
 from atlas.core import names
-from atlas.core.errors import FoundryError, JournalFull
+from atlas.core.errors import FileInvalid, FoundryError, JournalFull
 from atlas.core.events import UploadPaused, UserForgotten
 from atlas.core.messages import RemovalResult, User
 from atlas.core.people import Journaled, Purged
@@ -76,24 +76,6 @@ def rows_in(journal):
         }
 
 
-async def test_which_group_files_hold_their_rows_is_told_again_and_again(life):
-    """The first receipt may have been lost on its way; and the rows stand there still."""
-    life.layout = "per-group"
-    async with life.running() as flow:
-        path = (await sent(flow, "a")).body["file_path"]
-        first = (await asked(flow, "/forget")).body
-        again = (await asked(flow, "/forget")).body
-    async with life.running() as flow:
-        later = (await sent(flow, "b")).body["file_path"]
-        last = (await asked(flow, "/forget")).body
-        where = (await asked(flow, "/where")).body
-
-    assert first["shared"] == again["shared"] == [{"path": path, "exports": 1}]
-    assert {each["path"] for each in last["shared"]} == {path, later}
-    assert where["shared"] == last["shared"]
-    assert any("Rewrite the group files" in each for each in again["to_do"])
-
-
 async def test_what_is_replayed_while_its_user_is_forgotten_does_not_come_back(life):
     bug = Bug("flatten")
     life.compute = bug.compute
@@ -145,7 +127,7 @@ async def test_what_waits_and_what_is_set_aside_is_told_too(life):
 
     assert found["exports"] == {"accepted": 1, "set_aside": 1}
     assert [(each["id"], each["reason"]) for each in found["aside"]] == [
-        (set_aside, "refused by Foundry")
+        (set_aside, FileInvalid.__doc__)
     ]
     assert (found["files"], found["first"]) == (0, None)
 
@@ -225,7 +207,7 @@ async def test_nobody_else_is_touched(life, gone, stays):
     assert [row["auth0_user_id"] for row in life.dataset.rows()] == [stays]
 
 
-async def test_files_that_hold_rows_of_others_are_named_and_left(life):
+async def test_files_that_hold_rows_of_others_are_named_and_then_hold_none_of_theirs(life):
     """Of some the receipts are whole, of others only digests are left."""
     life.layout = "per-group"
     async with life.running() as flow:
@@ -242,16 +224,16 @@ async def test_files_that_hold_rows_of_others_are_named_and_left(life):
             await anyio.wait_all_tasks_blocked()
             gate.opened.set()
         found = (await asked(flow, "/where")).body
+        paths = life.dataset.files()
         receipt = (await asked(flow, "/forget")).body
 
-    first, _, last = sorted(life.dataset.files())
+    (first, *_, last), rewritten = sorted(paths), receipt["rewritten"]
     assert found["digests"] == 1
-    assert found["shared"] == receipt["shared"]
-    assert receipt["shared"] == [{"path": first, "exports": 1}, {"path": last, "exports": 2}]
+    assert found["shared"] == [{"path": first, "exports": 1}, {"path": last, "exports": 2}]
+    assert rewritten == [{"path": first, "rows": 1}, {"path": last, "rows": 2}]
     assert receipt["purged"] == {"committed": 2, "digest": 1}
-    assert any("Rewrite the group files" in each for each in receipt["to_do"])
-    assert (receipt["files"], removals(life)) == (0, [])
-    assert life.dataset.uuids() == ["a", "b", "c", "y", "z"]
+    assert (receipt["files"], receipt["shared"]) == (0, [])
+    assert life.dataset.uuids() == ["y", "z"]
     assert rows_in(life.journal) == {"export": 1, "binding": 0, "digest": 1}
 
 
@@ -528,13 +510,13 @@ async def test_without_room_to_write_the_journal_anew_the_receipt_says_so_first(
 
 @dataclass
 class Turns:
-    """Errands of which each has the branch for itself."""
+    """Maintenance of which each has the branch for itself."""
 
     dataset: MemoryDataset
     stays: bool = False  # what is taken out of it
 
     @asynccontextmanager
-    async def between_groups(self):
+    async def exclusive(self):
         yield self
 
     async def remove(self, paths):
@@ -543,6 +525,11 @@ class Turns:
             await self.dataset.remove(transaction, path)
         await self.dataset.commit(transaction)
         return RemovalResult(len(paths), transaction)
+
+
+class NothingShared:
+    async def rewrite_some(self, *given):
+        return False
 
 
 class Empty:
@@ -558,7 +545,7 @@ class Empty:
 def alone(journal, dataset, files_max=5_000, **more):
     turns = Turns(dataset, **more)
     rest = Promises(), len, Lock(), lambda: NOON, lambda _event: None
-    return People(journal, dataset, turns, *rest, files_max)
+    return PersonalData(journal, dataset, NothingShared(), turns, *rest, files_max)
 
 
 async def with_files(count):

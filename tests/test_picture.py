@@ -13,7 +13,8 @@ from anyio.abc import SocketStream
 from starlette.types import ASGIApp
 
 from atlas.core import events
-from atlas.core.errors import Unavailable
+from atlas.core.errors import FileInvalid, FileRefused, FoundryError, Unavailable
+from atlas.core.names import PROBE
 from atlas.core.picture import COMMITS_KEPT, MOMENTS_KEPT, Depth, Sight
 from atlas.edge.operator import About, Guard, Live, Lookout, Painter, application
 from atlas.edge.operator.live import VIEWERS_MAX
@@ -25,6 +26,8 @@ from tests.exports import NOON
 from tests.test_contract import Prompt
 
 HOST = "127.0.0.1:9464"
+POISONED = "healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson"  # the path of the first export
+REFUSAL = "Foundry answers 400 FileContentRefused (errorInstanceId 3f6e1c5a)."
 TICK_SECONDS = 0.01
 EVENT = re.compile(rb"data: (\{.*?\})\n\n")
 FIELDS = (
@@ -108,6 +111,45 @@ async def test_what_waits_waits_before_the_upload_and_why_is_told(life):
         "paused_at": None,
         "last_commit_at": "2026-01-02T12:00:00.000Z",
     }
+
+
+async def test_what_has_failed_is_told_with_why_and_is_no_pause_while_others_go(life):
+    life.dataset.poisons[POISONED] = FoundryError(REFUSAL)
+    async with life.running() as flow:
+        await flow.post(an_export(b'{"uuid":"silent"}'), Prefer="respond-async")
+        await flow.seen.wait_for(events.UploadPaused)
+        alone = await picture_of(flow)
+        await flow.post(an_export(b'{"uuid":"a"}'))
+        await flow.seen.wait_for(events.ExportFailed)
+        seen = await picture_of(flow)
+
+    assert (alone["journal"]["failed"], alone["foundry"]["paused_reason"]) == (0, REFUSAL)
+    assert (seen["journal"]["failed"], seen["journal"]["failed_reason"]) == (1, REFUSAL)
+    assert seen["journal"]["exports"] == 1
+    assert seen["foundry"]["paused_reason"] is None
+
+
+async def test_a_file_that_foundry_blames_by_name_is_no_pause(life):
+    life.dataset.poisons[POISONED] = FileInvalid(REFUSAL)
+    async with life.running() as flow:
+        await flow.post(an_export(), Prefer="respond-async")
+        await flow.seen.wait_for(events.UploadPaused)
+        seen = await picture_of(flow)
+
+    assert not flow.seen.of(events.UploadPaused)[0].is_outage
+    assert seen["foundry"]["paused_reason"] is None
+
+
+async def test_that_foundry_refuses_all_files_is_a_pause_with_its_reason(life):
+    life.dataset.poisons = {POISONED: FileRefused(REFUSAL), PROBE: FileRefused(REFUSAL)}
+    life.drain_seconds = 0.0
+    async with life.running() as flow:
+        await flow.post(an_export(), Prefer="respond-async")
+        await flow.seen.wait_for(events.UploadPaused)
+        seen = await picture_of(flow)
+
+    assert seen["foundry"]["paused_reason"] == REFUSAL
+    assert seen["journal"]["failed"] == 1
 
 
 async def test_a_crash_stands_beside_its_stage(life):
@@ -434,7 +476,15 @@ def test_a_pause_keeps_its_first_time_and_tells_its_last_reason():
         pytest.param(a_commit(1), True, True, id="committed"),
         pytest.param(events.GroupRecovered(2, 1), True, True, id="it had been committed"),
         pytest.param(events.GroupRecovered(2, 0), False, False, id="it had not"),
-        pytest.param(events.ExportSetAside("e", "c", 5), True, False, id="set aside"),
+        pytest.param(events.ExportSetAside("e", "c", 5, "why"), True, False, id="set aside"),
+        pytest.param(
+            events.UploadPaused("Foundry answers 400.", 1.0, is_outage=False),
+            *(True, False),
+            id="it takes other files",
+        ),
+        pytest.param(
+            events.ExportFailed("e", "c", 1, True, "refused", "why"), False, False, id="failed"
+        ),
         pytest.param(events.OrphanAborted("t"), False, False, id="anything else"),
     ],
 )

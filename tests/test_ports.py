@@ -9,10 +9,12 @@ import resource
 import shutil
 import sqlite3
 import time
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from typing import get_args
+from unittest.mock import ANY
 
 import anyio
 import pytest
@@ -21,18 +23,31 @@ from aiohttp.test_utils import TestServer
 from msgspec.structs import replace
 
 from atlas.core import ports
+from atlas.core.commits import (
+    RELEASED,
+    Backlog,
+    Conclusion,
+    InHand,
+    Intent,
+    Verdict,
+    VerdictKind,
+)
 from atlas.core.errors import (
     AuthUnavailable,
     BranchBusy,
     CommitRefused,
+    FileInvalid,
     FileRefused,
     FoundryError,
     InvalidToken,
     JournalFull,
     KeyReused,
     MissingIdentity,
+    OutOfOrder,
+    PathTaken,
     Rejected,
     TokenExpired,
+    TransactionEnded,
     Unavailable,
 )
 from atlas.core.messages import (
@@ -44,10 +59,10 @@ from atlas.core.messages import (
     Flattened,
     GroupLimits,
     Head,
-    LeftOpen,
     Reject,
     User,
 )
+from atlas.core.people import Standing
 from atlas.local import auth0 as local_auth0
 from atlas.local import foundry as local_foundry
 from atlas.local.foundry.faults import Fault
@@ -55,14 +70,15 @@ from atlas.local.foundry.state import DATASET
 from atlas.outside import auth0, foundry
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.ledger import PAGE
+from atlas.outside.sqlite.packing import unpack
 from atlas.outside.sqlite.room import SMALL_BYTES, Bounds
 from tests.exports import NOON, SHELF, packed
 from tests.fakes import KnownUsers, MemoryDataset, no_answer
 
 PATH = "healthkit/raw/auth0|64f0/2026-01-02T12-00-00-000Z.ndjson"
-REFUSED = "/begins-with-a-slash.ndjson"
+REFUSED_PATH = "/begins-with-a-slash.ndjson"
 ROWS = b'{"uuid":"a"}\n'
-ALLOWED = foundry.Allowed(4, 10_000, 30.0)
+LIMITS = foundry.CallLimits(4, 10_000, 30.0)
 
 
 # What Foundry is asked: Branch
@@ -73,6 +89,9 @@ class InMemory:
     """The fake, and what befalls it."""
 
     branch: MemoryDataset
+
+    def lists_open_transactions(self):
+        self.branch.open_listing = "listed"
 
     def somebody_opens(self, kind="APPEND", files=None):
         return self.branch.opened(is_ours=False, kind=kind, **(files or {}))
@@ -108,6 +127,13 @@ class OverHttp:
     def now(self):
         return datetime.now(UTC) + self.late
 
+    def lists_open_transactions(self):
+        """Set, whatever the stand-in calls it."""
+        if hasattr(self.foundry, "behaviour"):
+            self.foundry.behaviour = self.foundry.behaviour.change({"open_listing": "listed"})
+        else:
+            self.foundry.switches.lists_open_transactions = True
+
     def somebody_opens(self, kind="APPEND", files=None):
         found = self.foundry.branches.begin(DATASET, "master", kind, owner="foreign")
         for path, content in (files or {}).items():
@@ -136,7 +162,7 @@ class OverHttp:
 
 @asynccontextmanager
 async def in_memory(_folder):
-    yield InMemory(MemoryDataset(refuses={REFUSED}))
+    yield InMemory(MemoryDataset(refuses={REFUSED_PATH}))
 
 
 @asynccontextmanager
@@ -148,8 +174,8 @@ async def over_http(folder):
         place = foundry.Target(host, DATASET, "master")
         token_url = f"{host}/multipass/api/oauth2/token"
         client = foundry.Credentials(token_url, "local", "local-secret")
-        async with foundry.connected(
-            place, client, ALLOWED, lambda _: None, time.monotonic, random.random
+        async with foundry.open_dataset(
+            place, client, LIMITS, lambda _: None, far.now, time.monotonic, random.random
         ) as far.branch:
             yield far
 
@@ -166,7 +192,8 @@ async def trouble(call) -> None:
     """It raises FoundryError, and none of those that say more than that."""
     with pytest.raises(FoundryError) as caught:
         await call
-    assert not issubclass(caught.type, BranchBusy | CommitRefused | FileRefused)
+    said = BranchBusy | CommitRefused | FileRefused | PathTaken | TransactionEnded
+    assert not issubclass(caught.type, said)
 
 
 async def committed(far, *paths, ndjson=ROWS):
@@ -210,8 +237,7 @@ async def test_a_branch_is_busy_until_what_is_open_has_ended(far, whose):
 
 async def test_a_file_is_seen_by_readers_when_it_is_committed_and_not_before(far):
     rid = await far.branch.begin()
-    await far.branch.put(rid, PATH, ROWS)
-    assert await far.branch.files_of(rid) == {PATH: len(ROWS)}
+    assert await far.branch.put(rid, PATH, ROWS)
     assert await far.branch.file_at(PATH) is None
 
     seen = await far.branch.commit(rid)
@@ -222,27 +248,22 @@ async def test_a_file_is_seen_by_readers_when_it_is_committed_and_not_before(far
     assert await far.branch.content(PATH, 0) == ROWS
 
 
-async def test_a_file_that_is_put_twice_stands_there_once(far):
+@pytest.mark.parametrize("again", [ROWS, ROWS + ROWS], ids=["the same", "another size"])
+async def test_a_path_is_taken_by_the_file_that_was_put_there_first(far, again):
     rid = await far.branch.begin()
     await far.branch.put(rid, PATH, ROWS)
-    await far.branch.put(rid, PATH, ROWS)
+    with pytest.raises(PathTaken):
+        await far.branch.put(rid, PATH, again)
 
-    assert await far.branch.files_of(rid) == {PATH: len(ROWS)}
-
-
-async def test_a_file_is_not_put_over_one_of_another_size(far):
-    rid = await far.branch.begin()
-    await far.branch.put(rid, PATH, ROWS)
-    await trouble(far.branch.put(rid, PATH, ROWS + ROWS))
-
+    await far.branch.commit(rid)
     assert await far.branch.files_of(rid) == {PATH: len(ROWS)}
 
 
 async def test_a_file_that_is_refused_leaves_the_others_alone(far):
     rid = await far.branch.begin()
     await far.branch.put(rid, PATH, ROWS)
-    with pytest.raises(FileRefused):
-        await far.branch.put(rid, REFUSED, ROWS)
+    with pytest.raises(FileInvalid):
+        await far.branch.put(rid, REFUSED_PATH, ROWS)
 
     await far.branch.commit(rid)
     assert await far.branch.files_of(rid) == {PATH: len(ROWS)}
@@ -258,7 +279,15 @@ async def test_nothing_is_put_into_a_transaction_that_is_not_open(far, end):
     else:
         rid = "ri.foundry.main.transaction.nobody-has-it"
 
-    await trouble(far.branch.put(rid, PATH, ROWS))
+    with pytest.raises(TransactionEnded):
+        await far.branch.put(rid, PATH, ROWS)
+
+
+async def test_a_commit_that_somebody_else_has_made_is_made(far):
+    rid = await far.branch.begin()
+    far.somebody_commits(rid)
+
+    assert (await far.branch.commit(rid)).head == rid
 
 
 async def test_a_commit_that_is_repeated_is_answered_as_the_first_was(far):
@@ -316,7 +345,7 @@ async def test_an_open_transaction_of_another_type_is_not_ours(far, ours, theirs
     rid = far.somebody_opens(kind=theirs)
     found = await far.branch.find_orphan(seen, [PATH], ours)
 
-    assert found == (LeftOpen(rid, is_empty=True) if ours == theirs else None)
+    assert found == (rid if ours == theirs else None)
 
 
 @pytest.mark.parametrize("is_known", [True, False], ids=["aborted", "unknown"])
@@ -324,7 +353,8 @@ async def test_what_somebody_aborted_is_not_committed_and_not_refused_either(far
     rid = await far.branch.begin()
     far.somebody_aborts(rid)
 
-    await trouble(far.branch.commit(rid if is_known else "ri.foundry.main.transaction.unknown"))
+    with pytest.raises(TransactionEnded):
+        await far.branch.commit(rid if is_known else "ri.foundry.main.transaction.unknown")
 
 
 async def test_what_is_aborted_was_never_there(far):
@@ -365,36 +395,40 @@ async def test_a_path_that_nobody_holds_has_no_content(far):
     await trouble(far.branch.content(PATH, 0))
 
 
-@pytest.mark.parametrize(
-    ("files", "is_empty"),
-    [
-        pytest.param({}, True, id="empty"),
-        pytest.param({PATH: ROWS}, False, id="with a file of ours"),
-    ],
-)
-async def test_an_open_transaction_that_our_attempt_may_have_begun_is_found(far, files, is_empty):
-    seen = await far.branch.branch_snapshot()
+@pytest.mark.parametrize("files", [{}, {PATH: ROWS}], ids=["empty", "with a file of ours"])
+@pytest.mark.parametrize("is_listed", [True, False], ids=["listed", "as it comes"])
+async def test_an_open_transaction_that_our_attempt_may_have_begun_is_found(far, files, is_listed):
+    if is_listed:
+        far.lists_open_transactions()
+    snapshot = await far.branch.branch_snapshot()
     rid = far.somebody_opens(files=files)
 
-    assert await far.branch.find_orphan(seen, [PATH]) == LeftOpen(rid, is_empty)
+    assert await far.branch.find_orphan(snapshot, [PATH]) == rid
 
 
 @pytest.mark.parametrize(
-    ("kind", "files", "hours"),
+    ("kind", "hours"),
     [
-        pytest.param("APPEND", {"theirs": b""}, 0, id="a file of theirs"),
-        pytest.param("APPEND", {PATH: ROWS, "theirs": b""}, 0, id="theirs and ours"),
-        pytest.param("UPDATE", {}, 0, id="another type"),
-        pytest.param("SNAPSHOT", {PATH: ROWS}, 0, id="another type with our path"),
-        pytest.param("APPEND", {}, 1, id="opened long after"),
+        pytest.param("UPDATE", 0, id="another type"),
+        pytest.param("SNAPSHOT", 0, id="another type"),
+        pytest.param("APPEND", 1, id="opened long after"),
     ],
 )
-async def test_an_open_transaction_that_cannot_be_ours_is_not(far, kind, files, hours):
-    seen = await far.branch.branch_snapshot()
+async def test_an_open_transaction_that_cannot_be_ours_is_not(far, kind, hours):
+    snapshot = await far.branch.branch_snapshot()
     far.time_passes(hours)
-    far.somebody_opens(kind, files)
+    far.somebody_opens(kind, {PATH: ROWS})
 
-    assert await far.branch.find_orphan(seen, [PATH]) is None
+    assert await far.branch.find_orphan(snapshot, [PATH]) is None
+
+
+@pytest.mark.parametrize("more", [{}, {PATH: ROWS}], ids=["theirs", "theirs and ours"])
+async def test_a_file_of_theirs_shows_that_a_transaction_is_not_ours_if_it_is_listed(far, more):
+    far.lists_open_transactions()
+    snapshot = await far.branch.branch_snapshot()
+    far.somebody_opens(files={"theirs": b""} | more)
+
+    assert await far.branch.find_orphan(snapshot, [PATH]) is None
 
 
 async def test_a_transaction_that_was_open_before_we_looked_is_not_ours(far):
@@ -455,7 +489,7 @@ async def test_what_raised_may_have_happened_all_the_same(far):
 
     head = (await far.branch.branch_snapshot()).head
     assert await far.branch.transaction_status(head) == "OPEN"
-    assert await far.branch.find_orphan(seen, []) == LeftOpen(head, is_empty=True)
+    assert await far.branch.find_orphan(seen, []) == head
 
 
 @pytest.mark.parametrize(
@@ -483,7 +517,7 @@ async def test_any_call_raises_while_foundry_is_down(far, call):
     await trouble(call(far.branch, rid))
 
 
-# What the journal is asked: Intake, Receipts, Mailbox and Attempts, Ledger
+# What the journal is asked: Intake, Receipts, UploadQueue and Reconciliation, Ledger
 
 ADA, EVE = User("auth0|ada"), User("auth0|eve")
 SEEN = BranchSnapshot("ri.foundry.main.transaction.0", NOON)
@@ -491,6 +525,14 @@ RID = "ri.foundry.main.transaction.1"
 BYTES_MAX = 1_000
 BOUNDS = Bounds(bytes=BYTES_MAX, free_bytes=0)
 ALL = GroupLimits()
+COMMITTED = Verdict("committed", transaction=RID)
+CORRUPT = Verdict("corrupt")
+MOVED = Verdict("moved")
+REFUSED = Verdict("refused", "it is bad", is_certain=True)
+DOUBTED = Verdict("refused", "something is bad")
+FAILED = Verdict("failed", "nobody knows")
+DIVIDED = Verdict("divided", "one of them")
+ISOLATED = Verdict("isolated", "no answer")
 
 
 @pytest.fixture(params=["file", "memory"])
@@ -511,28 +553,49 @@ async def accept(journal, *ids, **more):
     return [await journal.intake.append(an_export(id, **more)) for id in ids]
 
 
-async def claim(journal, limits=ALL):
-    group = await journal.outbox.claim(limits, SEEN)
+async def claim(journal, limits=ALL, lane="normal"):
+    group = await journal.outbox.claim(limits, SEEN, lane)
     return [export.id for export in group.exports] if group else None
 
 
+async def begin(journal, limits=ALL, lane="normal", transaction=RID):
+    """Claim exports and open a transaction for them. Returns their ids."""
+    if await claim(journal, limits, lane) is None:
+        return None
+    group = await journal.outbox.record_open(transaction, limits)
+    return [export.id for export in group.exports]
+
+
+async def conclude(journal, verdicts=None, others=RELEASED, **more):
+    transaction = (await journal.outbox.in_hand()).transaction
+    conclusion = Conclusion(transaction, verdicts or {}, others, **more)
+    return await journal.outbox.conclude(conclusion)
+
+
+async def attempt(journal, verdicts=None, others=RELEASED, lane="normal", **more):
+    """One commit from its beginning to its end. Returns the ids of the group, and the receipts."""
+    ids = await begin(journal, lane=lane)
+    return ids, await conclude(journal, verdicts, others, **more)
+
+
 async def set_aside(journal, id):
-    await claim(journal)
-    await journal.outbox.note(RID, ALL)
-    await journal.outbox.fail([id], tries_max=1)
-
-
-async def tried(journal):
-    ids = await claim(journal)
-    await journal.outbox.note(RID, ALL)
-    return ids
+    (receipt,) = (await attempt(journal, {id: REFUSED}, tries_max=1))[1]
+    assert (receipt.id, receipt.status) == (id, "set_aside")
 
 
 async def commit(journal, *ids):
-    await claim(journal)
-    await journal.outbox.note(RID, ALL)
-    await journal.outbox.complete(ids, RID)
-    await journal.outbox.release()
+    receipts = (await attempt(journal, dict.fromkeys(ids, COMMITTED)))[1]
+    assert {receipt.id: receipt.status for receipt in receipts} == dict.fromkeys(ids, "committed")
+
+
+async def waiting(journal):
+    return (await journal.outbox.backlog(ALL)).waiting
+
+
+async def stored(journal, *ids):
+    """The payloads, unpacked."""
+    read = await journal.outbox.read(ids)
+    return {id: unpack(packed) for id, packed in read.items()}
 
 
 async def test_an_accepted_export_has_a_receipt_that_balances(journal):
@@ -551,7 +614,7 @@ async def test_the_same_export_is_kept_once_and_answered_with_its_first_receipt(
     (again,) = await accept(journal, "id-1", at=NOON + timedelta(hours=1))
 
     assert again == replace(first, replayed=True)
-    assert await journal.outbox.waiting() == 1
+    assert await waiting(journal) == 1
 
 
 async def test_a_replay_tells_how_far_the_export_has_got(journal):
@@ -653,18 +716,171 @@ async def test_a_cursor_that_no_page_gave_is_rejected(journal, cursor):
         await journal.receipts.page(ADA, None, 10, cursor)
 
 
-async def test_an_empty_mailbox_has_no_group_and_notes_no_attempt(journal):
-    assert await journal.outbox.claim(ALL, SEEN) is None
-    assert await journal.outbox.claimed() is None
-    assert await journal.outbox.attempts() == []
+STANDING = Standing("healthkit/groups/2026-01-02T12-00-00-000Z.ndjson", "ri.found", 3)
+NOT_OURS = "ri.foundry.main.transaction.9"
+
+
+async def no_exports(journal):
+    pass
+
+
+async def exports_wait(journal):
+    await accept(journal, "id-1", "id-2")
+
+
+async def intent_is_recorded(journal):
+    await exports_wait(journal)
+    await journal.outbox.record_intent(SEEN, "DELETE")
+
+
+async def group_is_claimed(journal):
+    await exports_wait(journal)
+    await claim(journal)
+
+
+async def intents_are_cleared(journal):
+    await group_is_claimed(journal)
+    await journal.outbox.clear_intents()
+
+
+async def group_is_open(journal):
+    await exports_wait(journal)
+    await begin(journal)
+
+
+async def file_is_recorded(journal):
+    await group_is_open(journal)
+    await journal.outbox.record_file(["id-1", "id-2"], "ndjson", 9, is_shared=True)
+
+
+async def removal_is_open(journal):
+    await intent_is_recorded(journal)
+    await journal.outbox.record_open(RID, ALL)
+
+
+async def group_is_concluded(journal):
+    await group_is_open(journal)
+    await conclude(journal, {"id-1": DIVIDED})
+
+
+NOTHING_OPEN = no_exports, exports_wait, intent_is_recorded, group_is_concluded
+CLAIMED = group_is_claimed, intents_are_cleared
+OPEN = group_is_open, file_is_recorded, removal_is_open
+STATES = *NOTHING_OPEN, *CLAIMED, *OPEN
+NO_GROUP = *NOTHING_OPEN, removal_is_open
+
+
+def recording(ids, format="ndjson", *, is_shared):
+    return lambda journal: journal.outbox.record_file(ids, format, 9, is_shared=is_shared)
+
+
+def concluding(transaction, verdict=RELEASED):
+    verdict = replace(verdict, transaction=RID if verdict.kind == "committed" else "")
+    conclusion = Conclusion(transaction, {"id-1": verdict}, verdict)
+    return lambda journal: journal.outbox.conclude(conclusion)
+
+
+TRANSITIONS = {  # each with the states in which it is out of order
+    "claim": (lambda each: each.outbox.claim(ALL, SEEN, "normal"), (*CLAIMED, *OPEN)),
+    "claim isolated": (lambda each: each.outbox.claim(ALL, SEEN, "isolated"), (*CLAIMED, *OPEN)),
+    "record_intent": (
+        lambda each: each.outbox.record_intent(SEEN, "APPEND"),
+        (*CLAIMED, *OPEN),
+    ),
+    "record_open": (
+        lambda each: each.outbox.record_open(RID, ALL),
+        (no_exports, exports_wait, group_is_concluded, intents_are_cleared),
+    ),
+    "record_open, another": (
+        lambda each: each.outbox.record_open(NOT_OURS, ALL),
+        (no_exports, exports_wait, group_is_concluded, intents_are_cleared, *OPEN),
+    ),
+    "record_file": (recording(["id-1"], "parquet", is_shared=False), NO_GROUP),
+    "record_file, shared": (recording(["id-2", "id-1"], is_shared=True), NO_GROUP),
+    "record_file, of one unknown": (recording(["id-1", "id-9"], is_shared=True), STATES),
+    "record_file, of several that share none": (
+        recording(["id-1", "id-2"], is_shared=False),
+        STATES,
+    ),
+    "record_file, of none": (recording([], is_shared=True), STATES),
+    **{
+        f"conclude, {kind}": (concluding(RID, Verdict(kind, "reason")), CLAIMED)
+        for kind in get_args(VerdictKind)
+    },
+    **{
+        f"conclude what never began, {kind}": (concluding(None, Verdict(kind, "reason")), OPEN)
+        for kind in get_args(VerdictKind)
+    },
+    "conclude, another": (concluding(NOT_OURS), (*CLAIMED, *OPEN)),
+    "clear_intents": (lambda each: each.outbox.clear_intents(), ()),
+    "mark_found": (lambda each: each.outbox.mark_found([(STANDING, ["id-1"])]), ()),
+}
+each_state = pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
+each_transition = pytest.mark.parametrize("name", TRANSITIONS)
+
+
+async def everything_in(journal):
+    hand, backlog = await journal.outbox.in_hand(), await journal.outbox.backlog(ALL)
+    listing = await journal.ledger.listing(None, 10, None)
+    return hand, backlog, listing, await stored(journal, "id-1", "id-2")
+
+
+@each_state
+@each_transition
+async def test_a_transition_out_of_order_is_refused_and_changes_nothing(journal, state, name):
+    transition, refused_in = TRANSITIONS[name]
+    await state(journal)
+    before = await everything_in(journal)
+    if state in refused_in:
+        with pytest.raises(OutOfOrder):
+            await transition(journal)
+        assert await everything_in(journal) == before
+    else:
+        await transition(journal)
+
+
+@each_state
+@each_transition
+async def test_a_transition_that_is_repeated_is_refused_or_changes_nothing(journal, state, name):
+    transition, refused_in = TRANSITIONS[name]
+    await state(journal)
+    if state not in refused_in:
+        await transition(journal)
+    after = await everything_in(journal)
+    with suppress(OutOfOrder):
+        await transition(journal)
+    assert await everything_in(journal) == after
+
+
+@pytest.mark.parametrize("name", ["record_open", "record_file", "record_file, shared"])
+async def test_what_is_recorded_again_is_answered_again(journal, name):
+    transition, _ = TRANSITIONS[name]
+    await group_is_claimed(journal)
+    first = await transition(journal)
+
+    assert await transition(journal) == first
+
+
+def test_every_transition_is_among_those_that_are_tried():
+    asked = {name.partition(",")[0].split()[0] for name in TRANSITIONS}
+    reads = {"backlog", "in_hand", "read", "own_transactions", "has_committed", "uncommitted"}
+    methods = {name for name in dir(ports.Outbox) if not name.startswith("_")}
+
+    assert asked == methods - reads
+
+
+@pytest.mark.parametrize("lane", ["normal", "isolated"])
+async def test_where_nothing_waits_there_is_no_group_and_no_intent(journal, lane):
+    assert await journal.outbox.claim(ALL, SEEN, lane) is None
+    assert await journal.outbox.in_hand() == InHand()
+    assert await journal.outbox.backlog(ALL) == Backlog()
 
 
 async def test_a_group_is_the_oldest_exports_with_all_that_their_files_need(journal):
     (first, second) = await accept(journal, "id-1", "id-2")
-    group = await journal.outbox.claim(ALL, SEEN)
+    group = await journal.outbox.claim(ALL, SEEN, "normal")
 
-    assert group == await journal.outbox.claimed()
-    assert group.transaction is None
+    assert await journal.outbox.in_hand() == InHand(group, None, (Intent("APPEND", SEEN),))
     assert group.files == tuple(
         File(
             each.path,
@@ -673,7 +889,6 @@ async def test_a_group_is_the_oldest_exports_with_all_that_their_files_need(jour
         )
         for each in (first, second)
     )
-    assert await journal.outbox.ndjson("id-1") == ROWS
 
 
 @pytest.mark.parametrize(
@@ -692,43 +907,82 @@ async def test_a_group_is_no_larger_than_its_limits(journal, limits, groups):
     found = []
     while ids := await claim(journal, limits):
         found.append(ids)
-        await journal.outbox.complete(ids, RID)
+        await conclude(journal, others=COMMITTED)
 
     assert found == groups
 
 
 async def test_what_waits_is_neither_committed_nor_set_aside(journal):
     await accept(journal, "id-1", "id-2", "id-3", "id-4")
-    assert await journal.outbox.waiting() == 4
+    assert await waiting(journal) == 4
     await set_aside(journal, "id-1")
     await commit(journal, "id-2")
     await claim(journal, GroupLimits(exports_max=1))
 
-    assert await journal.outbox.waiting() == 2
+    assert await waiting(journal) == 2
 
 
-async def test_the_transaction_of_a_group_is_remembered_until_it_is_ended(journal):
+@pytest.mark.parametrize("limits", [GroupLimits(exports_max=2), GroupLimits(bytes_max=26)])
+async def test_the_backlog_tells_what_is_fresh_and_when_that_fills_a_group(journal, limits):
+    await accept(journal, "id-1", "id-2", "id-3")
+    assert await journal.outbox.backlog(limits) == Backlog(3, 0, is_full=True)
+    assert await journal.outbox.backlog(ALL) == Backlog(3, 0, is_full=False)
+    await attempt(journal, {"id-1": DIVIDED, "id-2": REFUSED})
+    assert await journal.outbox.backlog(limits) == Backlog(1, 2, is_full=False)
+
+    await begin(journal, lane="isolated")
+    assert await journal.outbox.backlog(limits) == Backlog(1, 2, is_full=False)
+
+
+async def test_the_open_transaction_is_remembered_until_it_is_concluded(journal):
     await accept(journal, "id-1")
-    await claim(journal)
-    await journal.outbox.note(RID, ALL)
-    assert (await journal.outbox.claimed()).transaction == RID
+    await begin(journal)
+    hand = await journal.outbox.in_hand()
+    assert (hand.transaction, hand.intents) == (RID, ())
 
-    await journal.outbox.release()
-    assert await journal.outbox.claimed() == CommitGroup((), RID)
-    await journal.outbox.ended()
-    assert await journal.outbox.claimed() is None
-    assert (await journal.outbox.claim(ALL, SEEN)).transaction is None
+    await conclude(journal)
+    assert await journal.outbox.in_hand() == InHand()
+
+
+async def test_a_transaction_without_exports_takes_none_along(journal):
+    await accept(journal, "id-1")
+    await journal.outbox.record_intent(SEEN, "DELETE")
+    assert await journal.outbox.record_open(RID, ALL) == CommitGroup(())
+    assert await journal.outbox.in_hand() == InHand(None, RID)
+
+    assert await conclude(journal, others=COMMITTED) == []
+    assert await journal.outbox.in_hand() == InHand()
+    assert await waiting(journal) == 1
 
 
 async def test_what_came_while_a_transaction_was_begun_goes_along_within_the_limits(journal):
     await accept(journal, "id-1")
     await claim(journal)
     await accept(journal, "id-2", "id-3")
-    group = await journal.outbox.note(RID, GroupLimits(exports_max=2))
+    group = await journal.outbox.record_open(RID, GroupLimits(exports_max=2))
 
     assert [export.id for export in group.exports] == ["id-1", "id-2"]
-    assert group.transaction == RID
-    assert group == await journal.outbox.claimed()
+    assert await journal.outbox.in_hand() == InHand(group, RID)
+
+
+async def test_nothing_goes_along_when_it_is_recorded_again(journal):
+    await accept(journal, "id-1")
+    await begin(journal)
+    await accept(journal, "id-2")
+    group = await journal.outbox.record_open(RID, ALL)
+
+    assert [export.id for export in group.exports] == ["id-1"]
+
+
+@pytest.mark.parametrize("verdict", [DIVIDED, ISOLATED], ids=lambda verdict: verdict.kind)
+async def test_nothing_goes_along_with_an_isolated_group(journal, verdict):
+    await accept(journal, "id-1")
+    await attempt(journal, others=verdict)
+    assert await claim(journal, lane="isolated") == ["id-1"]
+    await accept(journal, "id-2")
+    group = await journal.outbox.record_open(RID, ALL)
+
+    assert [export.id for export in group.exports] == ["id-1"]
 
 
 async def test_a_group_that_is_full_of_years_takes_along_what_is_small_and_late():
@@ -736,120 +990,438 @@ async def test_a_group_that_is_full_of_years_takes_along_what_is_small_and_late(
         years = b"x" * SMALL_BYTES + b"\n"
         limits = GroupLimits(bytes_max=2 * len(years))
         await accept(journal, "id-1", "id-2", ndjson=years)
-        await journal.outbox.claim(limits, SEEN)
+        await claim(journal, limits)
         await accept(journal, "id-3", ndjson=years)
         await accept(journal, "id-4")
 
-        group = await journal.outbox.note(RID, limits)
+        group = await journal.outbox.record_open(RID, limits)
         assert [export.id for export in group.exports] == ["id-1", "id-2", "id-4"]
 
 
-async def test_what_is_completed_is_committed_and_the_rest_is_released(journal):
-    await accept(journal, "id-1", "id-2")
-    await claim(journal)
-    await journal.outbox.note(RID, ALL)
-    (receipt,) = await journal.outbox.complete(["id-2"], RID)
-    await journal.outbox.release()
+async def test_each_intent_stays_recorded_until_a_transaction_is(journal):
+    await accept(journal, "id-1")
+    other = BranchSnapshot("", NOON + timedelta(minutes=1))
+    for snapshot in (SEEN, other):
+        await journal.outbox.claim(ALL, snapshot, "normal")
+        await conclude(journal)
+    await journal.outbox.record_intent(SEEN, "DELETE")
+    hand = await journal.outbox.in_hand()
+    assert set(hand.intents) == {
+        Intent("APPEND", SEEN),
+        Intent("APPEND", other),
+        Intent("DELETE", SEEN),
+    }
+    assert (hand.group, hand.transaction) == (None, None)
 
-    assert (receipt.id, receipt.status, receipt.transaction) == ("id-2", "committed", RID)
+    await begin(journal)
+    assert (await journal.outbox.in_hand()).intents == ()
+
+
+@pytest.mark.parametrize("kind", ["APPEND", "UPDATE", "DELETE"])
+async def test_of_intents_of_a_kind_on_a_head_that_has_not_moved_the_last_is_recorded(
+    journal, kind
+):
+    later = replace(SEEN, at=NOON + timedelta(minutes=1))
+    for snapshot in (SEEN, later):
+        await journal.outbox.record_intent(snapshot, kind)
+
+    assert (await journal.outbox.in_hand()).intents == (Intent(kind, later),)
+
+
+async def test_intents_that_began_nothing_are_cleared_and_their_group_is_not(journal):
+    await group_is_claimed(journal)
+    group = (await journal.outbox.in_hand()).group
+    await journal.outbox.clear_intents()
+
+    assert await journal.outbox.in_hand() == InHand(group)
+
+
+async def test_a_conclusion_leaves_the_intents_because_they_may_still_begin_something(journal):
+    await group_is_claimed(journal)
+    await conclude(journal)
+
+    assert await journal.outbox.in_hand() == InHand(intents=(Intent("APPEND", SEEN),))
+
+
+async def test_a_file_is_as_it_was_recorded_until_it_is_concluded(journal):
+    await group_is_open(journal)
+    as_they_came = (await journal.outbox.in_hand()).group.files
+    file = await journal.outbox.record_file(["id-2"], "parquet", 7, is_shared=False)
+
+    assert (file.path, file.bytes) == (as_they_came[1].path.replace(".ndjson", ".parquet"), 7)
+    assert file.exports == as_they_came[1].exports
+    assert (await journal.outbox.in_hand()).group.files == (as_they_came[0], file)
+    assert (await journal.receipts.find(ADA, "id-2")).path == file.path
+    await attempt_again(journal)
+    assert (await journal.outbox.in_hand()).group.files == as_they_came
+
+
+async def attempt_again(journal):
+    await conclude(journal)
+    await begin(journal)
+
+
+async def test_a_shared_file_has_all_its_exports_and_a_path_of_its_own(journal):
+    await group_is_open(journal)
+    as_they_came = (await journal.outbox.in_hand()).group
+    file = await journal.outbox.record_file(["id-2", "id-1"], "parquet", 7, is_shared=True)
+
+    assert file.path == "healthkit/groups/2026-01-02T12-00-00-000Z.parquet"
+    assert (file.bytes, file.exports) == (7, as_they_came.exports)
+    assert (await journal.outbox.in_hand()).group == CommitGroup((file,))
+    receipts = await conclude(journal, others=COMMITTED)
+    assert [receipt.path for receipt in receipts] == [file.path] * 2
+
+
+async def test_no_two_groups_share_a_path(journal):
+    await file_is_recorded(journal)
+    (file,) = (await journal.outbox.in_hand()).group.files
+    await conclude(journal, others=COMMITTED)
+    await accept(journal, "id-3", "id-4", user=EVE)
+    await begin(journal)
+    other = await journal.outbox.record_file(["id-3", "id-4"], "ndjson", 9, is_shared=True)
+
+    assert other.path == file.path.replace("00-000Z", "00-001Z")
+
+
+async def test_a_file_tells_how_often_its_export_has_failed(journal):
+    await accept(journal, "id-1")
+    await attempt(journal, others=REFUSED)
+    await begin(journal, lane="isolated")
+    file = await journal.outbox.record_file(["id-1"], "parquet", 7, is_shared=False)
+
+    assert (await journal.outbox.in_hand()).group.files == (file,)
+    assert file.exports[0].tries == 1
+
+
+async def test_payloads_are_read_in_order_without_those_that_are_not_what_was_accepted(tmp_path):
+    with opened(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
+        await accept(journal, "id-1", "id-2", "id-3", "id-4", "id-5")
+        await commit(journal, "id-4")
+        await told_otherwise(journal, "UPDATE export SET payload = x'00' WHERE id = 'id-2'")
+        await told_otherwise(journal, "UPDATE export SET label = x'00' WHERE id = 'id-5'")
+        ids = [f"id-{number}" for number in (9, 5, 4, 3, 2, 1)]
+        read = await stored(journal, *ids)
+
+    assert list(read.items()) == [("id-1", ROWS), ("id-3", ROWS)]
+
+
+async def test_what_is_committed_has_its_transaction_and_the_rest_is_released(journal):
+    await accept(journal, "id-1", "id-2")
+    other = Verdict("committed", transaction="ri.another")
+    (receipt,) = (await attempt(journal, {"id-2": other}))[1]
+
+    assert (receipt.id, receipt.status, receipt.transaction) == ("id-2", "committed", "ri.another")
     assert receipt == await journal.receipts.find(ADA, "id-2")
+    assert await stored(journal, "id-1", "id-2") == {"id-1": ROWS}
     assert await claim(journal) == ["id-1"]
 
 
-async def test_only_what_is_claimed_can_be_completed_or_set_aside(journal):
+async def test_a_verdict_on_what_is_not_claimed_is_ignored(journal):
     await accept(journal, "id-1", "id-2")
-    await claim(journal, GroupLimits(exports_max=1))
+    (path,) = {(await journal.receipts.find(ADA, "id-2")).path}
+    for verdict in (COMMITTED, CORRUPT, MOVED, REFUSED, FAILED, DIVIDED, ISOLATED):
+        await begin(journal, GroupLimits(exports_max=1))
+        assert await conclude(journal, {"id-2": verdict, "unknown": verdict}, tries_max=1) == []
 
-    assert await journal.outbox.complete(["id-2", "unknown"], RID) == []
-    assert await journal.outbox.fail(["id-2"], tries_max=1) == []
-    assert (await journal.receipts.find(ADA, "id-2")).status == "accepted"
+    receipt = await journal.receipts.find(ADA, "id-2")
+    assert (receipt.status, receipt.path) == ("accepted", path)
+    assert (await journal.ledger.entry("id-2")).tries == 0
+    assert await journal.outbox.backlog(ALL) == Backlog(fresh=2)
 
 
-async def test_what_is_refused_so_often_is_set_aside_however_often_it_was_released(journal):
+async def test_a_certain_refusal_sets_aside_at_the_last_try_and_releases_do_not_count(journal):
     await accept(journal, "id-1", "id-2")
-    for _ in range(2):
-        await tried(journal)
-        assert await journal.outbox.fail(["id-1"], tries_max=3) == []
-        await tried(journal)
-        await journal.outbox.release()  # Foundry was away: that is no try
-    await tried(journal)
-    (receipt,) = await journal.outbox.fail(["id-1"], tries_max=3)
+    for lane in ("normal", "isolated"):
+        assert (await attempt(journal, {"id-1": REFUSED}, lane=lane, tries_max=3))[1] == []
+        assert (await attempt(journal, lane="isolated", tries_max=3)) == (["id-1"], [])
+    assert (await journal.ledger.entry("id-1")).tries == 2
+    (receipt,) = (await attempt(journal, {"id-1": REFUSED}, tries_max=3))[1]
 
     assert (receipt.id, receipt.status) == ("id-1", "set_aside")
     assert receipt == await journal.receipts.find(ADA, "id-1")
+    entry = await journal.ledger.entry("id-1")
+    assert (entry.tries, entry.reason) == (3, "it is bad")
     assert await claim(journal) == ["id-2"]
 
 
-async def test_what_is_moved_gets_a_path_that_nobody_has(journal):
-    (first, second) = await accept(journal, "id-1", "id-2")
-    await claim(journal)
-    await journal.outbox.move("id-1")
-    moved = (await journal.outbox.claimed()).files[0].path
-
-    assert moved not in {first.path, second.path}
-    assert moved == (await journal.receipts.find(ADA, "id-1")).path
+async def in_the_same_conclusion(journal):
+    await accept(journal, "id-2")
+    verdicts = {"id-1": DOUBTED, "id-2": COMMITTED}
+    return (await attempt(journal, verdicts, tries_max=1))[1][1:]
 
 
-async def test_each_attempt_stays_noted_until_its_transaction_is(journal):
+async def told_by_the_uploader(journal):
+    lane = "isolated" if (await journal.outbox.backlog(ALL)).failed else "normal"
+    return (await attempt(journal, others=DOUBTED, lane=lane, tries_max=1, has_evidence=True))[1]
+
+
+async def since_its_last_failure(journal):
+    await attempt(journal, {"id-1": DOUBTED}, tries_max=1)
+    await accept(journal, "id-2")
+    await begin(journal, GroupLimits(exports_max=1))
+    await conclude(journal, {"id-2": COMMITTED})
+    return (await attempt(journal, others=DOUBTED, lane="isolated", tries_max=1))[1]
+
+
+@pytest.mark.parametrize(
+    "evidence", [in_the_same_conclusion, told_by_the_uploader, since_its_last_failure]
+)
+async def test_a_doubtful_refusal_sets_aside_only_with_evidence(journal, evidence):
     await accept(journal, "id-1")
-    other = BranchSnapshot("", NOON + timedelta(minutes=1))
-    for seen in (SEEN, other):
-        await journal.outbox.claim(ALL, seen)
-        await journal.outbox.release()
-    assert set(await journal.outbox.attempts()) == {SEEN, other}
+    (receipt,) = await evidence(journal)
 
-    await journal.outbox.claim(ALL, SEEN)
-    await journal.outbox.note(RID, ALL)
-    assert await journal.outbox.attempts() == []
+    assert (receipt.id, receipt.status) == ("id-1", "set_aside")
 
 
-async def test_of_attempts_on_a_head_that_has_not_moved_the_last_is_noted(journal):
+async def test_without_evidence_a_doubtful_refusal_never_sets_aside(journal):
+    await accept(journal, "id-0")
+    await commit(journal, "id-0")  # before it had failed: that proves nothing
     await accept(journal, "id-1")
-    later = replace(SEEN, at=NOON + timedelta(minutes=1))
-    for seen in (SEEN, later):
-        await journal.outbox.claim(ALL, seen)
-        await journal.outbox.release()
+    await attempt(journal, others=DOUBTED, tries_max=1)
+    for _ in range(5):
+        assert await attempt(journal, others=DOUBTED, lane="isolated", tries_max=1) == (
+            ["id-1"],
+            [],
+        )
 
-    assert await journal.outbox.attempts() == [later]
-
-
-async def test_an_attempt_without_a_group_is_noted_by_its_kind_until_it_has_begun(journal):
-    await journal.outbox.attempt(SEEN, "APPEND")
-    await journal.outbox.attempt(SEEN, "DELETE")
-    other = replace(SEEN, head="another")
-    await journal.outbox.attempt(other, "DELETE")
-    assert await journal.outbox.attempts() == [SEEN]
-    assert set(await journal.outbox.attempts("DELETE")) == {SEEN, other}
-
-    await journal.outbox.begun(RID)
-    assert await journal.outbox.attempts() == await journal.outbox.attempts("DELETE") == []
-    assert (await journal.outbox.claimed()).transaction == RID
-    await journal.outbox.ended()
-    assert await journal.outbox.claimed() is None
+    entry = await journal.ledger.entry("id-1")
+    assert (entry.receipt.status, entry.tries, entry.reason) == ("accepted", 6, "something is bad")
 
 
-async def test_attempts_that_began_nothing_are_forgotten_when_that_is_known(journal):
+async def test_commits_are_carried_out_first_whatever_the_order_of_the_verdicts(journal):
+    """They are evidence against the others of their group; what failed before has none after it."""
+    await accept(journal, "id-1", "id-2")
+    verdicts = {"id-1": DOUBTED, "id-2": COMMITTED}
+    receipts = (await attempt(journal, verdicts, tries_max=1))[1]
+    assert {each.id: each.status for each in receipts} == {
+        "id-1": "set_aside",
+        "id-2": "committed",
+    }
+
+    await accept(journal, "id-3", "id-4")
+    await attempt(journal, {"id-3": DOUBTED, "id-4": COMMITTED}, tries_max=2)
+    assert (await attempt(journal, others=DOUBTED, lane="isolated", tries_max=2))[1] == []
+
+
+@pytest.mark.parametrize("has_evidence", [True, False])
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("verdict", [FAILED, DIVIDED], ids=lambda verdict: verdict.kind)
+async def test_a_failure_sets_aside_only_who_was_alone_and_with_evidence(
+    journal, verdict, count, has_evidence
+):
+    ids = [f"id-{number}" for number in range(count)]
+    await accept(journal, *ids)
+    receipts = (await attempt(journal, others=verdict, tries_max=1, has_evidence=has_evidence))[1]
+
+    is_set_aside = count == 1 and has_evidence
+    assert [receipt.status for receipt in receipts] == ["set_aside"] * is_set_aside
+    entries = (await journal.ledger.listing(None, 9, None)).entries
+    assert {(entry.tries, entry.reason) for entry in entries} == {(1, verdict.reason)}
+
+
+@pytest.mark.parametrize("verdict", [ISOLATED, RELEASED, MOVED], ids=lambda verdict: verdict.kind)
+async def test_what_is_not_its_fault_never_counts(journal, verdict):
     await accept(journal, "id-1")
-    await claim(journal)
-    await journal.outbox.resolve()
+    for _ in range(3):
+        lane = "isolated" if (await journal.outbox.backlog(ALL)).failed else "normal"
+        ids, receipts = await attempt(
+            journal, others=verdict, lane=lane, tries_max=1, has_evidence=True
+        )
+        assert (ids, receipts) == (["id-1"], [])
 
-    assert await journal.outbox.attempts() == []
-    assert await journal.outbox.claimed() is not None
+    entry = await journal.ledger.entry("id-1")
+    assert (entry.receipt.status, entry.tries) == ("accepted", 0)
+
+
+async def test_what_is_corrupt_is_set_aside_at_once_and_no_failure(journal):
+    await accept(journal, "id-1", "id-2")
+    await begin(journal)
+    (path,) = {(await journal.receipts.find(ADA, "id-1")).path}
+    await journal.outbox.record_file(["id-1", "id-2"], "parquet", 7, is_shared=True)
+    (receipt,) = await conclude(journal, {"id-1": CORRUPT})
+
+    assert (receipt.id, receipt.status, receipt.path) == ("id-1", "set_aside", path)
+    entry = await journal.ledger.entry("id-1")
+    assert (entry.tries, entry.reason) == (0, "damaged on the disk")
+    assert await claim(journal) == ["id-2"]
+
+
+async def test_what_is_moved_gets_a_path_that_nobody_has_and_never_an_earlier_one(journal):
+    """Or two exports might swap their paths, and each be taken for the other."""
+    receipts = await accept(journal, "id-1", "id-2", "id-3")
+    before = {receipt.id: receipt.path for receipt in receipts}
+    await attempt(journal, {"id-1": MOVED, "id-2": MOVED})
+    group = await journal.outbox.claim(ALL, SEEN, "normal")
+    after = {file.exports[0].id: file.path for file in group.files}
+
+    assert after["id-3"] == before["id-3"]
+    assert not {after["id-1"], after["id-2"]} & set(before.values())
+    assert len(set(after.values())) == 3
+    for id, path in after.items():
+        assert path >= before[id]
+        assert path == (await journal.receipts.find(ADA, id)).path
+    assert await stored(journal, "id-1", "id-2") == {"id-1": ROWS, "id-2": ROWS}
+
+
+@pytest.fixture
+def large():
+    with opened(None, Bounds(), shelf=SHELF) as journal:
+        yield journal
+
+
+def numbered(count, first=0):
+    return [f"id-{number:03}" for number in range(first, first + count)]
+
+
+async def test_beside_what_is_fresh_64_go_of_which_foundry_refused_the_file(large):
+    await accept(large, *numbered(70))
+    await attempt(large, others=REFUSED)
+    assert await claim(large) is None, "nothing is fresh"
+    assert await attempt(large, lane="isolated") == (numbered(64), [])
+
+    await accept(large, "fresh-1", "fresh-2")
+    assert await claim(large) == [*numbered(64), "fresh-1", "fresh-2"]
+
+
+async def test_beside_what_is_fresh_nothing_goes_that_failed_together(large):
+    await accept(large, "id-1", "id-2", "id-3")
+    await attempt(large, {"id-1": DIVIDED, "id-2": ISOLATED})
+
+    assert await claim(large) == ["id-3"]
+
+
+async def test_whoever_fails_once_with_others_is_fresh_and_the_second_time_isolated(large):
+    await accept(large, "id-1", "id-2")
+    await attempt(large, others=FAILED)
+    assert await large.outbox.backlog(ALL) == Backlog(fresh=2)
+    assert await attempt(large, others=FAILED) == (["id-1", "id-2"], [])
+    assert await large.outbox.backlog(ALL) == Backlog(failed=2)
+
+    assert await claim(large) is None
+    assert await claim(large, lane="isolated") == ["id-1", "id-2"]
+
+
+async def test_what_foundry_never_answered_about_is_tried_alone(large):
+    await accept(large, "id-1", "id-2", "id-3")
+    await attempt(large, {"id-1": ISOLATED, "id-2": ISOLATED})
+
+    assert await attempt(large, {"id-1": COMMITTED}, lane="isolated") == (["id-1"], [ANY])
+    assert await claim(large, lane="isolated") == ["id-2"]
+
+
+async def test_what_is_refused_while_it_is_tried_alone_stays_alone(large):
+    await accept(large, "id-1", "id-2")
+    await attempt(large, others=ISOLATED)
+    for id in ("id-1", "id-2", "id-1"):
+        assert (await attempt(large, others=DOUBTED, lane="isolated"))[0] == [id]
+
+
+async def test_groups_that_fail_become_smaller_and_smaller(large):
+    await accept(large, *numbered(200))
+    await attempt(large, others=DIVIDED)
+    sizes = []
+    for _ in range(18):
+        ids, _ = await attempt(large, others=FAILED, lane="isolated")
+        sizes.append(len(ids))
+
+    assert sizes == [125, 75, *[15] * 13, 5, 1, 1]
+
+
+@pytest.mark.parametrize(("exports_max", "size"), [(1_000, 125), (16, 2), (7, 1)])
+async def test_a_divided_group_is_an_eighth_of_the_limit_and_one_at_least(large, exports_max, size):
+    limits = GroupLimits(exports_max=exports_max)
+    await accept(large, *numbered(130))
+    await attempt(large, others=DIVIDED)
+
+    assert await claim(large, limits, "isolated") == numbered(size)
+
+
+async def test_an_isolated_group_is_no_larger_than_its_bytes(large):
+    await accept(large, "id-1", "id-2", "id-3", ndjson=b"x" * 60)
+    await attempt(large, others=DIVIDED)
+
+    assert await claim(large, GroupLimits(bytes_max=120), "isolated") == ["id-1", "id-2"]
+
+
+async def test_those_that_failed_go_by_turns_so_that_none_keeps_the_others_waiting(large):
+    await accept(large, "id-1", "id-2", "id-3")
+    await attempt(large, {"id-1": DIVIDED})
+    await attempt(large, {"id-2": DIVIDED, "id-3": DOUBTED})
+    turns = []
+    for _ in range(9):
+        (ids, _) = await attempt(large, {"id-3": DOUBTED}, FAILED, lane="isolated")
+        turns.append("".join(id.removeprefix("id-") for id in ids))
+
+    assert turns == ["12", "3", "12", "3", "1", "2", "3", "1", "2"]
+
+
+async def test_what_is_released_keeps_its_turn(large):
+    await accept(large, "id-1", "id-2")
+    await attempt(large, others=ISOLATED)
+    for _ in range(3):
+        assert (await attempt(large, lane="isolated"))[0] == ["id-1"]
+
+
+async def test_what_is_uncommitted_is_told_with_a_file_of_its_own_as_it_came(journal):
+    receipts = await accept(journal, "id-1", "id-2", "id-3", "id-4", "id-5")
+    await set_aside(journal, "id-1")
+    await commit(journal, "id-2")
+    await attempt(journal, {"id-3": DIVIDED})
+    await begin(journal, GroupLimits(exports_max=1))
+    await journal.outbox.record_file(["id-4"], "parquet", 7, is_shared=True)
+    found = await journal.outbox.uncommitted("")
+
+    assert [(file.path, file.bytes, file.exports[0].id) for file in found] == [
+        (receipt.path, len(ROWS), receipt.id) for receipt in receipts if receipt.id != "id-2"
+    ]
+    assert [each.exports[0].id for each in await journal.outbox.uncommitted("id-4")] == ["id-5"]
+    assert not await journal.outbox.uncommitted("id-5")
+
+
+async def test_a_journal_knows_the_transactions_that_hold_its_exports(journal):
+    await accept(journal, "id-1")
+    await begin(journal)
+    assert not await journal.outbox.has_committed()
+    assert await journal.outbox.own_transactions([RID, NOT_OURS]) == frozenset()
+
+    await conclude(journal, others=COMMITTED)
+    assert await journal.outbox.has_committed()
+    assert await journal.outbox.own_transactions([RID, NOT_OURS]) == {RID}
+
+
+async def test_what_is_found_is_committed_there_wherever_the_journal_had_it(journal):
+    await accept(journal, "id-1", "id-2", "id-3", "id-4")
+    await set_aside(journal, "id-1")
+    await attempt(journal, {"id-2": DIVIDED})
+    await begin(journal, GroupLimits(exports_max=1))
+    own = Standing((await journal.receipts.find(ADA, "id-2")).path, "ri.own", 4)
+    found = [(STANDING, ["id-1", "id-3", "unknown"]), (own, ["id-2"])]
+    receipts = await journal.outbox.mark_found(found)
+
+    assert {(each.id, each.status, each.path, each.transaction) for each in receipts} == {
+        ("id-1", "committed", STANDING.path, STANDING.transaction),
+        ("id-2", "committed", own.path, own.transaction),
+        ("id-3", "committed", STANDING.path, STANDING.transaction),
+    }
+    assert await journal.outbox.in_hand() == InHand(None, RID)
+    assert await journal.outbox.backlog(ALL) == Backlog(fresh=1)
+    assert await journal.outbox.own_transactions(["ri.own", "ri.found"]) == {"ri.own", "ri.found"}
 
 
 async def test_what_is_claimed_is_not_purged_and_the_rest_is_not_either(journal):
     await accept(journal, "id-1", "id-2")
-    await journal.outbox.claim(replace(ALL, exports_max=1), SEEN)
+    await claim(journal, GroupLimits(exports_max=1))
     with pytest.raises(Unavailable):
         await journal.people.purge(ADA, [])
     held = await journal.people.of(ADA)
-    await journal.outbox.release()
+    await conclude(journal)
     purged = await journal.people.purge(ADA, [])
 
     assert held.exports == {"accepted": 2}
     assert (purged.rows, set(purged.waiting)) == ({"accepted": 2}, {"id-1", "id-2"})
     assert (await journal.people.of(ADA)).exports == {}
-    assert await journal.outbox.waiting() == 0
+    assert await waiting(journal) == 0
 
 
 @pytest.mark.parametrize("status", ["accepted", "claimed", "committed", "set_aside", "abandoned"])
@@ -880,7 +1452,7 @@ async def test_an_operator_sees_where_everything_stands(journal):
     assert listing.totals == {"accepted": 2, "committed": 1, "set_aside": 1}
     assert listing.before is None
     assert [entry.bytes for entry in listing.entries] == [len(ROWS)] * 4
-    assert [entry.tries for entry in listing.entries] == [1, 1, 2, 1]
+    assert [entry.tries for entry in listing.entries] == [0, 0, 0, 1]
 
 
 @pytest.mark.parametrize("status", ["accepted", "committed", "set_aside"])
@@ -1133,21 +1705,44 @@ async def test_every_answer_is_on_the_disk_before_it_is_given(tmp_path):
         copy()
         await claim(journal)
         copy()
-        await journal.outbox.note(RID, ALL)
+        await journal.outbox.record_open(RID, ALL)
         copy()
-        await journal.outbox.complete(["id-1"], RID)
+        file = await journal.outbox.record_file(["id-1"], "parquet", 7, is_shared=False)
+        copy()
+        (last,) = await conclude(journal, {"id-1": COMMITTED})
+        copy()
+        await journal.outbox.record_intent(SEEN, "DELETE")
+        copy()
+        await journal.outbox.clear_intents()
+        copy()
+        await accept(journal, "id-2")
+        await journal.outbox.mark_found([(STANDING, ["id-2"])])
         copy()
 
-    with opened(copies[0], BOUNDS, shelf=SHELF) as journal:
-        assert await journal.receipts.find(ADA, "id-1") == first
-    with opened(copies[1], BOUNDS, shelf=SHELF) as journal:
-        assert (await journal.outbox.claimed()).exports[0].id == "id-1"
-        assert await journal.outbox.attempts() == [SEEN]
-    with opened(copies[2], BOUNDS, shelf=SHELF) as journal:
-        assert (await journal.outbox.claimed()).transaction == RID
-        assert await journal.outbox.ndjson("id-1") == ROWS
-    with opened(copies[3], BOUNDS, shelf=SHELF) as journal:
-        assert (await journal.receipts.find(ADA, "id-1")).status == "committed"
+    async def left(number, read):
+        with opened(copies[number], BOUNDS, shelf=SHELF) as journal:
+            return await read(journal)
+
+    async def in_hand(journal):
+        return await journal.outbox.in_hand()
+
+    async def receipts(journal):
+        return [await journal.receipts.find(ADA, id) for id in ("id-1", "id-2")]
+
+    claimed, begun, filed, concluded, intended, cleared = [
+        await left(number, in_hand) for number in range(1, 7)
+    ]
+    assert await left(0, receipts) == [first, None]
+    assert [export.id for export in claimed.group.exports] == ["id-1"]
+    assert claimed.intents == (Intent("APPEND", SEEN),)
+    assert begun == InHand(claimed.group, RID)
+    assert await left(2, lambda journal: stored(journal, "id-1")) == {"id-1": ROWS}
+    assert filed == InHand(CommitGroup((file,)), RID)
+    assert concluded == InHand()
+    assert await left(4, receipts) == [last, None]
+    assert intended == InHand(intents=(Intent("DELETE", SEEN),))
+    assert cleared == InHand()
+    assert (await left(7, receipts))[1].transaction == STANDING.transaction
 
 
 # What Auth0 is asked: Identities

@@ -339,65 +339,6 @@ async def test_the_first_that_fails_ends_the_others_and_is_raised_itself():
     assert len(done) < 20
 
 
-@pytest.mark.parametrize("at_once", [1, 3, 5, 50])
-async def test_more_is_asked_for_once_when_the_last_item_has_found_its_place(at_once):
-    done, asked = [], []
-
-    async def work(item):
-        await anyio.lowlevel.checkpoint()
-        done.append(item)
-
-    async def more():
-        asked.append(len(done))
-        await anyio.lowlevel.checkpoint()
-        return ["e", "f", "g"]
-
-    await side_by_side(work, "abcd", at_once, more)
-
-    assert sorted(done) == [*"abcdefg"]
-    (before,) = asked
-    assert before >= 4 - at_once, "not before the last item"
-
-
-async def test_the_last_item_has_its_place_when_there_is_room_for_it():
-    budget, asked, done = Budget(2), [], []
-
-    async def more():
-        asked.append(len(done))
-        return ()
-
-    async def work(item):
-        await anyio.lowlevel.checkpoint()
-        done.append(item)
-
-    await side_by_side(work, "abcdef", 50, more, lambda _: budget.taken(1))
-    (before,) = asked
-    assert before >= 4, "only two at once find room"
-
-
-async def test_what_comes_late_is_done_by_as_many_as_the_rest():
-    crowd = Crowd()
-
-    async def more():
-        await anyio.wait_all_tasks_blocked()  # the others have done theirs
-        crowd.most = 0
-        return range(50)
-
-    await side_by_side(crowd.work, range(7), 7, more)
-    assert crowd.most == 7
-
-
-async def test_what_is_asked_for_fails_as_the_work_does():
-    async def more():
-        raise ZeroDivisionError
-
-    async def work(item):
-        await anyio.lowlevel.checkpoint()
-
-    with pytest.raises(ZeroDivisionError):
-        await side_by_side(work, "ab", 2, more)
-
-
 async def test_so_many_bytes_at_once_and_whoever_finds_nobody_is_let_in():
     budget, now, most = Budget(10), 0, 0
 

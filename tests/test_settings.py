@@ -152,6 +152,12 @@ def test_traces_go_nowhere_else(url):
         load(b"", ENOUGH | {"ATLAS_TRACES": url})
 
 
+def test_a_bundle_of_certificates_is_a_file():
+    assert load(b"", ENOUGH).network.ca_bundle == ""
+    assert load(b"", {"ATLAS_CA_BUNDLE": "/etc/ca.pem"}).network.ca_bundle == "/etc/ca.pem"
+    assert load(b'[network]\nca_bundle = "ca.pem"', {}).network.ca_bundle == "ca.pem"
+
+
 def test_an_issuer_is_taken_before_a_domain():
     settings = load(b"", ENOUGH | {"AUTH0_ISSUER": "http://127.0.0.1:8082/"})
 

@@ -291,7 +291,7 @@ async def test_blank_lines_without_number_are_counted_beside_the_loop_and_are_no
         answer = await stream(flow, b"\n" * 200_000 + b'{"uuid":"a"}\n')
 
     assert answer.body["total_records"] == 1
-    assert elsewhere == [ndjson.part, tabulated]
+    assert elsewhere[:2] == [ndjson.part, tabulated]
 
 
 async def test_while_the_journal_is_full_the_sender_waits_at_the_socket(life):

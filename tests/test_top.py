@@ -128,12 +128,29 @@ def drawn_as_text(picture: Picture, away: str = "") -> str:
         pytest.param({"stages": (Stage("[i]x", 1, 0, 0, 0, 0.0),)}, "[i]x", id="text as text"),
         pytest.param({"rejects": {"a": 1, "b": 2}}, "2 b, 1 a", id="the most frequent first"),
         pytest.param(
+            {"journal": Waiting(2, 0, 7.4, 0, None, 9, 9, 1, "[b]400[/b]")},
+            "1 failed, tried apart from the others: [b]400[/b]",
+            id="failed",
+        ),
+        pytest.param(
             {"journal": Waiting(2, 1536, 7.4, 1, 2**30, 2**31, 9)}, "the oldest for 7 s", id="waits"
         ),
     ],
 )
 def test_what_stands_is_told_in_words(change, told):
     assert told in drawn_as_text(msgspec.structs.replace(a_picture(1, 1), **change))
+
+
+@pytest.mark.parametrize(("waiting", "is_said"), [(1, False), (2, True)])
+def test_that_nothing_goes_is_not_said_of_exports_that_are_tried_apart(waiting, is_said):
+    """It is of what has not failed: the others wait for their turn, whatever Foundry takes."""
+    picture = msgspec.structs.replace(
+        a_picture(1, 1),
+        foundry=Foundry("Foundry answers 400."),
+        journal=Waiting(waiting, 0, 7.4, 0, None, 9, 9, 1, "Foundry answers 400."),
+    )
+
+    assert ("Nothing goes to Foundry" in drawn_as_text(picture)) is is_said
 
 
 def test_who_is_away_is_said_above_what_was_heard_last():

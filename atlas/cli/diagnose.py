@@ -24,7 +24,7 @@ from atlas.settings import Settings
 
 T = TypeVar("T")
 
-STYLES = {"pass": "green", "fail": "bold red", "unknown": "yellow"}
+STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "unknown": "yellow"}
 INDENT = " " * 29
 
 TokenOption = Annotated[

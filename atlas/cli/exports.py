@@ -11,7 +11,7 @@ from atlas.cli.configuration import ConfigOption
 from atlas.cli.owner import JournalOption, Question, ask, settings_of
 from atlas.core import names
 from atlas.core.errors import CannotStart
-from atlas.core.messages import Abandoned, Entry, Listing, Replayed, Status
+from atlas.core.messages import Abandoned, Entry, Isolation, ListedStatus, Listing, Replayed
 from atlas.service import Store
 
 ID_SHOWN = 12
@@ -20,6 +20,13 @@ INDENT = " " * 11  # under what follows the status
 HEADINGS = LINE.format(
     "STATUS", "ACCEPTED", "ROWS", "REJECTED", "BYTES", "TRIES", "USER", "RECEIPT", "TRANSACTION"
 )
+
+TRIED: dict[Isolation, str] = {
+    "none": "",
+    "own_file": "tried in a file of its own: ",
+    "small_group": "tried in a small group: ",
+    "alone": "tried alone: ",
+}
 
 app = typer.Typer()
 
@@ -38,7 +45,7 @@ def exports(context: typer.Context) -> None:
 
 @app.command("list")
 def list_(
-    status: Annotated[Status | None, typer.Option(help="Only these.")] = None,
+    status: Annotated[ListedStatus | None, typer.Option(help="Only these.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 20,
     before: Annotated[
         int | None, typer.Option(min=1, max=2**62, help="The next page: see the last line.")
@@ -52,7 +59,8 @@ def list_(
 ) -> None:
     """The newest exports, and how many stand where.
 
-    Example: atlas exports list --status accepted
+    `failed` are accepted ones that have failed, and are tried apart from the others.
+    Example: atlas exports list --status failed
     """
     found = ask(
         settings_of(config, journal),
@@ -175,7 +183,7 @@ def shown(listing: Listing) -> str:
             ).rstrip()
         )
         if entry.reason is not None:
-            lines.append(f"{INDENT}{entry.reason}")
+            lines.append(f"{INDENT}{TRIED[entry.isolation]}{entry.reason}")
     totals = ", ".join(f"{count:,} {status}" for status, count in listing.totals.items())
     more = f"  (older ones: --before {listing.before})" if listing.before is not None else ""
     if listing.looked_at is not None:

@@ -13,10 +13,12 @@ import msgspec
 import typer
 from aiohttp import web
 
+from atlas.cli.behaviour import BehaviourOption, RefuseOption, parse_behaviour
 from atlas.cli.configuration import ConfigOption, configured
 from atlas.cli.serve import ready
 from atlas.cli.standins import CLIENT, HOST, JOURNAL, STATE
 from atlas.local import auth0, foundry
+from atlas.local.foundry import Behaviour, Refusal, Switches
 from atlas.process import bind, run
 from atlas.settings import Settings
 
@@ -37,15 +39,22 @@ def local(
     port: PortOption = 8080,
     state: StateOption = STATE,
     foundry_latency: LatencyOption = 0.0,
+    foundry_behaviour: BehaviourOption = None,
+    foundry_refuse: RefuseOption = None,
     config: ConfigOption = None,
 ) -> None:
     """The service with stand-ins of Foundry and Auth0: no account, nothing leaves the machine.
 
     Example: atlas local --port 9000 --foundry-latency 0.3
+
+    Example: atlas local --foundry-behaviour path_taken=upload
     """
+    behaviour = parse_behaviour(foundry_behaviour)
+    refusals = tuple(Refusal(contains=text) for text in foundry_refuse or ())
+    switches = Switches(latency_seconds=foundry_latency, refusals=refusals)
     ports = Ports.after(port)
     settings = localised(configured(config, os.environ), ports, state)
-    beside = partial(running, settings, ports, state, foundry_latency)
+    beside = partial(running, settings, ports, state, switches, behaviour)
 
     def tell(at: str) -> None:
         typer.echo(introduction(settings, ports, state))
@@ -86,18 +95,19 @@ def localised(settings: Settings, ports: Ports, state: Path) -> Settings:
             oauth_token_url=f"{host}/multipass/api/oauth2/token",
         ),
         operator=replace(settings.operator, listen=f"{HOST}:{ports.operator}"),
+        network=replace(settings.network, use_proxy=False),
     )
 
 
 @asynccontextmanager
 async def running(
-    settings: Settings, ports: Ports, state: Path, latency_seconds: float
+    settings: Settings, ports: Ports, state: Path, switches: Switches, behaviour: Behaviour
 ) -> AsyncIterator[None]:
     """Both stand-ins, over real HTTP."""
     stack = foundry.Foundry(
         state / "foundry", (settings.foundry.dataset_rid,), (settings.foundry.branch,), CLIENT
     )
-    stack.switches.latency_seconds = latency_seconds
+    stack.switches, stack.behaviour = switches, behaviour
     keys = state / "auth0.json"
     tenant = auth0.Auth0(
         settings.auth0.issuer, settings.auth0.audience, auth0.Ring.kept_in(keys), keys

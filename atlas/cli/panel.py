@@ -38,8 +38,8 @@ def head(picture: Picture, away: str) -> Text:
         f"{picture.version} at {clock(picture.at)} UTC\n",
         (f"{picture.dataset}  {picture.branch}\n", "dim"),
     )
-    paused = picture.foundry.paused_reason
-    if paused is not None:
+    paused, kept = picture.foundry.paused_reason, picture.journal
+    if paused is not None and (kept.exports > kept.failed or not kept.failed):
         text.append(f"Nothing goes to Foundry: {paused}\n", "yellow")
     if picture.is_draining:
         text.append("It drains: nothing new is taken.\n", "yellow")
@@ -88,9 +88,18 @@ def journal(picture: Picture) -> Text:
         (f"{kept.set_aside:,} set aside", "red" if kept.set_aside else ""),
         free,
         "\n",
+        (failures(picture), "yellow"),
         (sparkline([moment.exports for moment in picture.history]), "blue"),
         ("  the last hour", "dim"),
     )
+
+
+def failures(picture: Picture) -> str:
+    kept = picture.journal
+    if not kept.failed:
+        return ""
+    reason = kept.failed_reason or "for no known reason"
+    return f"{kept.failed:,} failed, tried apart from the others: {reason}\n"
 
 
 def commits(picture: Picture) -> RenderableType:

@@ -186,6 +186,10 @@ def told(done: Erasure) -> Iterator[str]:
     yield f"Removed    {done.files:,} files, {done.bytes:,} bytes"
     for transaction in done.transactions:
         yield f"           {transaction}"
+    if done.rewritten:
+        rows = sum(each.rows for each in done.rewritten)
+        yield f"Rewritten  {len(done.rewritten):,} shared files, without {rows:,} rows of theirs:"
+    yield from (f"           {each.path}" for each in done.rewritten)
     yield f"Purged     {purged or 'nothing'}"
     yield from in_shared(done.shared)
     yield "Still to be done:"

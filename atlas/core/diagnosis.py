@@ -9,7 +9,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-Verdict = Literal["pass", "fail", "unknown"]
+Verdict = Literal["pass", "warn", "fail", "unknown"]
 Evidence = tuple[tuple[str, str], ...]  # what was seen, each by its name, in an order worth reading
 
 EXIT_CODE = 10  # and the number of the first step that fails
@@ -25,11 +25,17 @@ class Finding(Struct, frozen=True):
 
 
 class Amiss(Exception):
-    """Something is not as it must be, and it is known what."""
+    """Something is not as it must be, and it is known what.
 
-    def __init__(self, reason: str, to_do: str, evidence: Evidence = ()) -> None:
+    `is_outage`: the other side is down or busy, so that nothing is to be mended on ours.
+    """
+
+    def __init__(
+        self, reason: str, to_do: str, evidence: Evidence = (), *, is_outage: bool = False
+    ) -> None:
         super().__init__(reason)
         self.finding = Finding("fail", reason, evidence, to_do)
+        self.is_outage = is_outage
 
 
 class Step(Struct, frozen=True):
@@ -60,7 +66,7 @@ class Diagnosis(Struct, frozen=True):
 
     @property
     def exit_code(self) -> int:
-        """0 when nothing fails; what is unknown does not."""
+        """0 when nothing fails; a warning does not, nor does what is unknown."""
         failing = [step.number for step in self.steps if step.verdict == "fail"]
         return EXIT_CODE + min(failing) if failing else 0
 
@@ -74,6 +80,10 @@ class Asked(Struct, frozen=True, forbid_unknown_fields=True):
 
 def passed(reason: str, evidence: Evidence = (), to_do: str = "") -> Finding:
     return Finding("pass", reason, evidence, to_do)
+
+
+def warned(reason: str, to_do: str, evidence: Evidence = ()) -> Finding:
+    return Finding("warn", reason, evidence, to_do)
 
 
 def failed(reason: str, to_do: str, evidence: Evidence = ()) -> Finding:

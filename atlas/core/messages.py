@@ -10,9 +10,12 @@ from msgspec import Struct
 from atlas.core.traces import Trace
 
 Status = Literal["accepted", "committed", "set_aside", "abandoned"]
+# of which "failed" are accepted exports that have failed and are tried apart
+ListedStatus = Literal["accepted", "committed", "set_aside", "abandoned", "failed"]
+Isolation = Literal["none", "own_file", "small_group", "alone"]
 FileFormat = Literal["ndjson", "parquet"]
 FileLayout = Literal["auto", "per-export", "per-group"]
-TransactionKind = Literal["APPEND", "DELETE"]  # those that we begin
+TransactionKind = Literal["APPEND", "UPDATE", "DELETE"]  # those that we begin
 
 
 class User(Struct, frozen=True):
@@ -156,7 +159,8 @@ class Receipt(Struct, frozen=True):
 class ClaimedExport(Struct, frozen=True):
     """An export as the uploader sees it. Its rows are fetched when their turn comes.
 
-    `bytes` are those of its rows as NDJSON.
+    `bytes` are those of its rows as NDJSON. `isolation` is 0 for a fresh export; from 1 on it
+    shares its file with nobody, from 2 on its group with ever fewer. `tries` are those that failed.
     """
 
     id: str
@@ -164,6 +168,8 @@ class ClaimedExport(Struct, frozen=True):
     records: int = 0
     correlation_id: str = ""
     trace: Trace | None = None
+    isolation: int = 0
+    tries: int = 0
 
 
 class File(Struct, frozen=True):
@@ -175,22 +181,17 @@ class File(Struct, frozen=True):
 
 
 class CommitGroup(Struct, frozen=True):
-    """Files that go into one transaction, which is None until Foundry has told its name.
-
-    Once they have failed more than once, they are suspects.
-    """
+    """The files that go into one transaction."""
 
     files: tuple[File, ...]
-    transaction: str | None = None
-    failures: int = 0
-
-    @property
-    def is_suspect(self) -> bool:
-        return self.failures > 1
 
     @property
     def exports(self) -> tuple[ClaimedExport, ...]:
         return tuple(export for file in self.files for export in file.exports)
+
+    @property
+    def is_isolated(self) -> bool:
+        return all(export.isolation for export in self.exports)
 
 
 class BranchSnapshot(Struct, frozen=True):
@@ -200,23 +201,27 @@ class BranchSnapshot(Struct, frozen=True):
     at: datetime
 
 
-class LeftOpen(Struct, frozen=True):
-    """An open transaction that may be ours; one that holds files of ours is so for certain."""
-
-    transaction: str
-    is_empty: bool
-
-
 class ProbeResult(Struct, frozen=True):
-    """A transaction was opened, a file put into it as `content_type`, and all of it aborted."""
+    """A transaction was opened, a file put into it as `content_type`, and all of it aborted.
+
+    `observations`: what Foundry was seen to do where its documentation is silent, by topic.
+    """
 
     transaction: str
     content_type: str
     seconds: float
+    observations: Mapping[str, str] = {}
 
 
 class RemovalResult(Struct, frozen=True):
     """So many files were taken out of the dataset, in this transaction; None if there were none."""
+
+    files: int
+    transaction: str | None = None
+
+
+class ReplacementResult(Struct, frozen=True):
+    """So many files were replaced, in this transaction; None if there were none."""
 
     files: int
     transaction: str | None = None
@@ -239,9 +244,10 @@ class GroupLimits(Struct, frozen=True, forbid_unknown_fields=True):
 class Entry(Struct, frozen=True):
     """One export in the journal, as an operator sees it.
 
-    `user` is a keyed hash of the sub, and so is the folder in the receipt's path. `reason` is why
-    its last group failed, or why it was set aside. `correlation_id` is that of the request that
-    brought it first.
+    `user` is a keyed hash of the sub, and so is the folder in the receipt's path. `tries` are the
+    failures that count, and `reason` is why it failed last, or was set aside. `isolation` is how it
+    is tried while it waits: with others, in a file of its own, in a small group, or alone.
+    `correlation_id` is that of the request that brought it first.
     """
 
     receipt: Receipt
@@ -250,6 +256,7 @@ class Entry(Struct, frozen=True):
     tries: int
     reason: str | None = None
     correlation_id: str = ""
+    isolation: Isolation = "none"
 
 
 class Replayed(Struct, frozen=True):

@@ -6,9 +6,11 @@ import string
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import get_args
 
 from atlas.core.messages import Export, FileFormat, Head, Original, User
 
+FORMATS: tuple[FileFormat, ...] = get_args(FileFormat)
 PLAIN = frozenset((string.ascii_letters + string.digits + "|@._-").encode())
 FOLDER_BYTES_MAX = 200
 GROUPS = "healthkit/groups/"

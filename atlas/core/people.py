@@ -36,6 +36,13 @@ class SetAside(Struct, frozen=True):
     reason: str
 
 
+class Rewritten(Struct, frozen=True):
+    """A file that was replaced without the rows of this person: so many. Others keep theirs."""
+
+    path: str
+    rows: int
+
+
 class Journaled(Struct, frozen=True):
     """What the journal holds of a person.
 
@@ -78,7 +85,10 @@ class Whereabouts(Struct, frozen=True):
 
 
 class Erasure(Struct, frozen=True):
-    """The receipt: what was done, and what is still to be done by others."""
+    """The receipt: what was done, and what is still to be done by others.
+
+    `shared` are files with rows of this person that could not be read, and so were left.
+    """
 
     at: datetime
     user: str
@@ -88,6 +98,7 @@ class Erasure(Struct, frozen=True):
     purged: Mapping[str, int]
     shared: tuple[Shared, ...]
     to_do: tuple[str, ...]
+    rewritten: tuple[Rewritten, ...] = ()
 
 
 def whereabouts(
@@ -121,15 +132,16 @@ def shared_files(journal: Journaled, groups: Sequence[Standing]) -> tuple[Shared
 
 
 def to_do(files: int, shared: Sequence[Shared], *, is_spelled: bool) -> Iterator[str]:
-    """What Atlas cannot do, in the order in which it is to be done."""
+    """What Atlas cannot do, in the order in which it is to be done; `files` were changed."""
     yield (
         "Stop the app of this person from sending: the journal no longer knows their exports, and"
         " whatever is sent from now on is accepted anew."
     )
     if shared:
         yield (
-            "Rewrite the group files that are named here without their rows: they hold rows of"
-            " others, too, and so were left as they are."
+            "Rewrite the shared files that are named here without their rows: Foundry does not"
+            " serve their content, or they are Parquet and pyarrow is not installed. With a larger"
+            " limit, or with pyarrow, atlas forget does it."
         )
     if is_spelled:
         yield (

@@ -20,7 +20,8 @@ class Depth(Struct, frozen=True):
     """How much stands in the journal, by status; what has waited longest came at `oldest`.
 
     `free_bytes` are those of its disk; in memory it has none. `imbalance` is by how many exports
-    the ledger was wrong when it was last looked at, a minute ago at most.
+    the ledger was wrong when it was last looked at, a minute ago at most. `failed` of the accepted
+    exports have failed and are tried apart, the last of them for `failed_reason`.
     """
 
     exports: Mapping[Status, int]
@@ -28,6 +29,8 @@ class Depth(Struct, frozen=True):
     oldest: datetime | None = None
     free_bytes: int | None = None
     imbalance: int = 0
+    failed: int = 0
+    failed_reason: str | None = None
 
     def oldest_seconds(self, now: datetime) -> float:
         """How long the export has waited that has waited for longest; 0 if none waits."""
@@ -87,7 +90,10 @@ class Counts(Struct):
 
 
 class Waiting(Struct, frozen=True):
-    """The journal: what waits for Foundry, what was set aside, and what there is room for."""
+    """The journal: what waits for Foundry, what was set aside, and what there is room for.
+
+    `failed` of the exports that wait have failed and are tried apart from the others.
+    """
 
     exports: int
     bytes: int
@@ -96,6 +102,8 @@ class Waiting(Struct, frozen=True):
     free_bytes: int | None
     bytes_max: int
     exports_max: int
+    failed: int = 0
+    failed_reason: str | None = None
 
 
 class Foundry(Struct, frozen=True):

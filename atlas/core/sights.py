@@ -60,8 +60,10 @@ class Amount(Struct, frozen=True):
 class Condition(Struct, frozen=True, kw_only=True):
     """How a journal is. `noted` and `counted` are of what waits, and of what is set aside.
 
-    `aside` counts by reason; `begun` are the transactions that it notes as ours and not ended;
-    `attempts` to begin one have no answer. `last` is the last export that is committed.
+    `aside` counts what is set aside by its reason, and `failed` what has failed, waits and is tried
+    apart; a reason has the instance id of its newest export. `begun` are the transactions that it
+    notes as ours and not ended; `attempts` to begin one have no answer. `last` is the last export
+    that is committed.
     """
 
     place: str
@@ -74,11 +76,16 @@ class Condition(Struct, frozen=True, kw_only=True):
     disk_free_min: int
     oldest: datetime | None
     aside: Mapping[str, int]
+    failed: Mapping[str, int] = {}
     begun: tuple[str, ...]
     attempts: int
     last: Entry | None
     copies: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def failed_exports(self) -> int:
+        return sum(self.failed.values())
 
 
 class Grant(Struct, frozen=True):

@@ -24,7 +24,7 @@ class Sources:
     branches: ports.Branches
     contents: ports.Contents
     schemas: ports.Schemas
-    errands: ports.MaintenanceTasks | None  # None while another process owns the branch
+    maintenance: ports.MaintenanceTasks | None  # None while another process owns the branch
 
 
 @dataclass(slots=True)

@@ -3,12 +3,14 @@
 from contextlib import suppress
 
 import anyio
+import msgspec
 
 from atlas.core.diagnosis import Amiss, Finding, failed, passed, unknown
 from atlas.core.errors import BranchBusy, FoundryError
 from atlas.core.names import timestamp
 from atlas.diagnose.asking import Asking, plain
 from atlas.diagnose.auth0 import with_more
+from atlas.diagnose.journal import count_exports
 
 PROBE_SECONDS = 30.0  # for the group that is under way, and the probe
 
@@ -17,7 +19,10 @@ async def foundry_token(asking: Asking) -> Finding:
     found, target = asking.learned.grant_seconds, asking.settings.foundry
     at = (("token endpoint", plain(target.oauth_token_url)),)
     if isinstance(found, Amiss):
-        return with_more(found, at)
+        finding = with_more(found, at)
+        if found.is_outage:
+            return msgspec.structs.replace(finding, to_do=wait_for_foundry(asking))
+        return finding
     if found is None:
         return unknown("See step 1.")
     await asking.sources.access.scopes()
@@ -28,6 +33,17 @@ async def foundry_token(asking: Asking) -> Finding:
         ("scopes", "may read and write datasets"),
     )
     return passed("Foundry gives us a token that may do what we need.", evidence)
+
+
+def wait_for_foundry(asking: Asking) -> str:
+    """Return what to do while Foundry is down: nothing on our side, and nothing is lost."""
+    to_do = "Wait, and look at Foundry's own status; nothing is to be changed here."
+    condition = asking.learned.condition
+    if condition is None or not condition.waiting.exports:
+        return to_do
+    are_safe = count_exports(condition.waiting.exports, "is", "are")
+    started = "" if asking.serves else " and Atlas is started (atlas serve)"
+    return f"{to_do} {are_safe} safe in the journal, to be committed when Foundry is back{started}."
 
 
 async def dataset(asking: Asking) -> Finding:
@@ -74,12 +90,12 @@ async def transactions(asking: Asking) -> Finding:
 
 async def probe(asking: Asking) -> Finding:
     """A file is put and taken back: nobody ever sees a row of it."""
-    errands = asking.sources.errands
-    if errands is None:
+    maintenance = asking.sources.maintenance
+    if maintenance is None:
         return unknown("Another process owns the branch, and does not answer: see step 5.")
     try:
         with anyio.fail_after(PROBE_SECONDS):
-            done = await errands.probe()
+            done = await maintenance.probe()
     except BranchBusy:
         return unknown("Another transaction is open on the branch: see step 8.")
     except FoundryError as error:
@@ -90,5 +106,6 @@ async def probe(asking: Asking) -> Finding:
         ("transaction", f"{done.transaction}, aborted"),
         ("took", f"{done.seconds * 1000:.0f} ms"),
         ("Content-Type", done.content_type),
+        *((f"seen: {topic}", value) for topic, value in sorted(done.observations.items())),
     )
     return passed("A file was put, and taken back.", evidence)

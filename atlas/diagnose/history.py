@@ -76,6 +76,8 @@ def waiting_too_long(asking: Asking) -> tuple[str, str] | None:
     condition, committed = asking.learned.condition, asking.learned.committed
     if condition is None or condition.oldest is None:
         return None
+    if condition.failed_exports >= condition.waiting.exports:
+        return None  # step 5 says why these wait
     gap = asking.now() - condition.oldest
     if committed is not None:
         gap = min(gap, asking.now() - committed.last_at)

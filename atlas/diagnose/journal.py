@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from atlas.core.diagnosis import Evidence, Finding, failed, passed, unknown
+from atlas.core.diagnosis import Evidence, Finding, failed, passed, unknown, warned
 from atlas.core.sights import Condition
 from atlas.diagnose.asking import Asking
 
@@ -14,6 +14,10 @@ MAKE_ROOM = (
 SEE_WHY = (
     "See why: atlas exports list --status set_aside. After a fix: atlas exports replay --all; "
     "to give one up: atlas exports abandon ID --yes"
+)
+TRIED_APART = (
+    "See them: atlas exports list --status failed. Wait: Atlas goes on trying. What fails five "
+    "times while Foundry takes others is set aside, and goes again with: atlas exports replay ID"
 )
 
 
@@ -35,6 +39,9 @@ async def journal(asking: Asking) -> Finding:
     for judge in JUDGES:
         if reason_and_to_do := judge(found):
             return failed(*reason_and_to_do, evidence)
+    if found.failed_exports:
+        what = count_exports(found.failed_exports, "has failed and is", "have failed and are")
+        return warned(f"{what} tried apart from the others.", TRIED_APART, evidence)
     if not asking.serves and found.waiting.exports:
         to_do = "They go out when it is started: atlas serve"
         return passed("The journal is sound; nobody serves it just now.", evidence, to_do)
@@ -54,9 +61,16 @@ def shown(asking: Asking, found: Condition) -> Evidence:
         ("bytes", f"{found.waiting.bytes / MIB:,.1f} of {found.room.bytes / MIB:,.0f} MiB"),
         ("disk", f"{free} free{least}" if free else "none"),
         ("oldest", age),
+        ("failed", f"{found.failed_exports:,} of those that wait"),
+        *((f"failed: {reason}", f"{count:,}") for reason, count in found.failed.items()),
         ("set aside", f"{found.set_aside.exports:,}"),
         *((f"set aside: {why}", f"{count:,}") for why, count in found.aside.items()),
     )
+
+
+def count_exports(number: int, of_one: str, of_more: str) -> str:
+    """Return the number of exports, with the verb that it takes."""
+    return f"1 export {of_one}" if number == 1 else f"{number:,} exports {of_more}"
 
 
 Reason = tuple[str, str] | None

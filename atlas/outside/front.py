@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -17,7 +18,18 @@ from yarl import URL
 from atlas.core.diagnosis import Amiss
 from atlas.core.errors import NOT_JSON
 from atlas.core.sights import Certificate, Health, Stopped
-from atlas.outside.network import UNREACHED, host_of, sent_on, unreached
+from atlas.outside.network import (
+    DEFAULT,
+    UNREACHED,
+    HttpSession,
+    Transport,
+    build_tls_context,
+    host_of,
+    is_this_machine,
+    open_session,
+    sent_on,
+    unreached,
+)
 
 SETTING = "--url"
 OURS = "diagnose-"  # so begins the X-Correlation-Id of what is sent only to be turned away
@@ -66,12 +78,17 @@ class HttpFront:
     """Answers `ports.Front`."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, url: str, elapsed: Callable[[], float]
+        self,
+        session: HttpSession,
+        url: str,
+        elapsed: Callable[[], float],
+        tls: ssl.SSLContext,
     ) -> None:
         self._session = session
         self._url = url.rstrip("/")
         self._host = host_of(url)
         self._elapsed = elapsed
+        self._tls = tls
 
     async def health(self) -> Health:
         began = self._elapsed()
@@ -95,8 +112,7 @@ class HttpFront:
             return None
         with suppress(OSError, TimeoutError):  # who cannot be reached has been told of
             async with asyncio.timeout(ANSWER_SECONDS):
-                context = ssl.create_default_context()
-                _, writer = await asyncio.open_connection(url.host, url.port, ssl=context)
+                _, writer = await asyncio.open_connection(url.host, url.port, ssl=self._tls)
                 shown = writer.get_extra_info("peercert") or {}
                 writer.close()
             expires = datetime.fromtimestamp(ssl.cert_time_to_seconds(shown["notAfter"]), UTC)
@@ -159,11 +175,13 @@ class HttpFront:
 
 @asynccontextmanager
 async def reached(
-    url: str, elapsed: Callable[[], float] = time.monotonic
+    url: str, elapsed: Callable[[], float] = time.monotonic, transport: Transport = DEFAULT
 ) -> AsyncIterator[HttpFront]:
     """Whoever answers at this address. Nothing is asked yet."""
-    async with aiohttp.ClientSession() as session:
-        yield HttpFront(session, url, elapsed)
+    if is_this_machine(url):  # whatever the environment says of proxies
+        transport = replace(transport, uses_proxy=False)
+    async with open_session(transport) as session:
+        yield HttpFront(session, url, elapsed, build_tls_context(transport.ca_bundle))
 
 
 async def blank(size: int) -> AsyncIterator[bytes]:

@@ -26,6 +26,7 @@ SENTENCES: dict[type, tuple[str, str]] = {
     events.CountsDiffer: ("warning", "recordCount is not what was received"),
     events.ClientStuck: ("warning", "Stuck client"),
     events.ExportCommitted: ("info", "Successfully uploaded HealthKit JSON to Foundry dataset"),
+    events.ExportFailed: ("warning", "HealthKit export failed, tried apart from the others"),
     events.ExportSetAside: ("error", "Failed to upload HealthKit JSON to Foundry dataset"),
     events.ExportQuarantined: ("error", "HealthKit export that crashes Atlas set aside"),
     events.GroupStarted: ("info", "Foundry transaction opened"),
@@ -43,7 +44,6 @@ SENTENCES: dict[type, tuple[str, str]] = {
     events.UserForgotten: ("warning", "User forgotten"),
     events.KeysFetched: ("info", "Auth0 signing keys fetched"),
     events.KeysUnavailable: ("warning", "Auth0 signing keys cannot be fetched"),
-    events.FoundryCalled: ("debug", "Foundry called"),
     events.FoundryTokenFetched: ("info", "Foundry token fetched"),
     events.FoundryTokenRefused: ("warning", "Foundry gives no token"),
     events.ActorCrashed: ("error", "An actor crashed"),
@@ -58,6 +58,18 @@ SHOWN = {
     "records": "recordCount",
     "bytes": "payloadBytes",
     "id": "receiptId",
+    "is_alone": "isAlone",
+    "is_outage": "isOutage",
+    "error_name": "errorName",
+    "instance_id": "errorInstanceId",
+}
+# errors that answer a question, by the operation that asks it: none of these is a failure
+EXPECTED_ERRORS: dict[str, frozenset[str]] = {
+    "begin": frozenset({"OpenTransactionAlreadyExists"}),
+    "transaction": frozenset({"TransactionNotFound"}),
+    "file": frozenset({"FileNotFound", "FileNotFoundOnBranch", "DatasetViewNotFound"}),
+    "remove": frozenset({"FileNotFound", "FileNotFoundOnBranch"}),
+    "files": frozenset({"DatasetViewNotFound", "TransactionNotCommitted", "TransactionNotFound"}),
 }
 
 _encoder = msgspec.json.Encoder()
@@ -131,6 +143,9 @@ class Log:
             fields["user"] = names.pseudonym(self.key, str(fields["user"]))
         if not fields.get("reasons", True):
             del fields["reasons"]  # nothing was rejected, as a rule
+        for name in ("errorName", "errorInstanceId"):
+            if fields.get(name) == "":
+                del fields[name]  # Foundry gave none
         trace = fields.pop("trace", None)
         if isinstance(trace, Trace):
             fields["traceId"] = trace.id
@@ -144,8 +159,18 @@ def sentence(event: Event) -> tuple[str, str]:
     """The level and the sentence of an event where they depend on what it holds."""
     if isinstance(event, events.RequestRefused):
         return "error" if event.status >= 500 else "warning", refusal(event)
+    if isinstance(event, events.FoundryCalled):
+        return (
+            ("warning", "Foundry call failed") if is_failure(event) else ("debug", "Foundry called")
+        )
     is_batch = isinstance(event, events.RequestRead) and event.is_batch
     return "info", f"Processing HealthKit {'batch' if is_batch else 'raw'} export to dataset"
+
+
+def is_failure(event: events.FoundryCalled) -> bool:
+    """Whether Foundry answers an error that is not the answer to a question."""
+    is_expected = event.error_name in EXPECTED_ERRORS.get(event.operation, frozenset())
+    return event.status >= 400 and not is_expected
 
 
 def refusal(event: events.RequestRefused) -> str:

@@ -1,16 +1,27 @@
-"""Why somebody cannot be reached, told by kind: a name, a port, a certificate, a time-out.
+"""HTTP sessions to other systems, and why one of them cannot be reached.
 
-Never with the text of the library, which may quote an address and what is in it.
+Every session goes through the proxy that the environment names, trusts the same certificates, and
+says who calls. A reason is told by kind (a name, a port, a certificate, a time-out), never with
+the text of the library, which may quote an address and what is in it.
 """
 
+import secrets
 import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
+from typing import Any
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from yarl import URL
 
+from atlas import __version__
 from atlas.core.diagnosis import Amiss
+from atlas.core.errors import BadSetting
 
 UNREACHED = (aiohttp.ClientError, TimeoutError, OSError, ValueError)  # yarl's are ValueErrors
 SELF_SIGNED = {18, 19}  # X509_V_ERR_*: openssl/x509_vfy.h
@@ -18,19 +29,140 @@ UNKNOWN_ISSUER = {2, 20, 21}
 EXPIRED, NOT_YET_VALID, OTHER_NAME = 10, 9, 62
 CA = (
     "If that is a proxy of yours which looks into TLS, let this machine know its CA "
-    "(SSL_CERT_FILE); else mend the certificate there."
+    "(ATLAS_CA_BUNDLE, SSL_CERT_FILE); else mend the certificate there."
 )
+PROXY = "Are HTTPS_PROXY and HTTP_PROXY right? NO_PROXY names hosts that are reached without it."
+USER_AGENT = f"atlas/{__version__}"
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """How other systems are reached.
+
+    `ca_bundle` is a file of PEM certificates to trust beside the system's, "" for none.
+    `uses_proxy`: through the proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name.
+    """
+
+    ca_bundle: str = ""
+    uses_proxy: bool = True
+
+
+DEFAULT = Transport()
+
+
+class HttpSession:
+    """A session of aiohttp that takes the proxy of the environment.
+
+    Not by aiohttp's `trust_env`: that takes logins from ~/.netrc, too. They would be sent along,
+    and a call with a token of its own would fail.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, proxies: "Proxies") -> None:
+        self._session = session
+        self._proxies = proxies
+
+    def request(
+        self, method: str, url: str | URL, **options: Any
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return self._session.request(method, url, proxy=self._proxies.find(URL(url)), **options)
+
+    def get(
+        self, url: str | URL, **options: Any
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return self.request("GET", url, **options)
+
+    def post(
+        self, url: str | URL, **options: Any
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return self.request("POST", url, **options)
+
+
+@asynccontextmanager
+async def open_session(
+    transport: Transport, connections_max: int = 100
+) -> AsyncIterator[HttpSession]:
+    """Open the session for all calls to one system. Raises BadSetting."""
+    proxies = Proxies(read_proxies() if transport.uses_proxy else {})
+    tls = build_tls_context(transport.ca_bundle)
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections_max, ssl=tls),
+        headers={"User-Agent": USER_AGENT},
+        middlewares=(add_trace_headers,),
+    ) as session:
+        yield HttpSession(session, proxies)
+
+
+def build_tls_context(ca_bundle: str = "") -> ssl.SSLContext:
+    """Trust the system's certificates (or SSL_CERT_FILE), and those of the bundle as well."""
+    context = ssl.create_default_context()
+    if ca_bundle:
+        try:
+            context.load_verify_locations(cafile=ca_bundle)
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            raise BadSetting(
+                f"ATLAS_CA_BUNDLE is not a file of PEM certificates that can be read: {ca_bundle}"
+            ) from error
+    return context
+
+
+def read_proxies() -> Mapping[str, URL]:
+    """Return the proxies of the environment by scheme: HTTP_PROXY and HTTPS_PROXY."""
+    found = dict[str, URL]()
+    for scheme, address in getproxies().items():
+        if scheme in {"http", "https"} and address:
+            name = f"{scheme.upper()}_PROXY"
+            try:
+                url = URL(address if "://" in address else f"http://{address}")
+            except ValueError:
+                url = URL()
+            if url.scheme not in {"http", "https"} or not url.host:
+                raise BadSetting(f"{name} is not the URL of a proxy: http://HOST:PORT")
+            found[scheme] = url
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Proxies:
+    """The proxy of each scheme, and NO_PROXY."""
+
+    by_scheme: Mapping[str, URL]
+
+    def find(self, url: URL) -> URL | None:
+        """Return the proxy for this URL; None to go without."""
+        if url.scheme not in self.by_scheme or proxy_bypass(url.host or ""):
+            return None
+        return self.by_scheme[url.scheme]
+
+
+async def add_trace_headers(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Middleware that adds B3 headers, by which Foundry's service logs can be searched."""
+    request.headers["X-B3-TraceId"] = secrets.token_hex(16)
+    request.headers["X-B3-SpanId"] = secrets.token_hex(8)
+    request.headers["X-B3-Sampled"] = "1"
+    return await handler(request)
+
+
+def is_this_machine(address: str) -> bool:
+    try:
+        host = URL(address).host or ""
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def unreached(error: BaseException, address: str, setting: str) -> Amiss:
-    """What a failed call says of the way to this address, which is that of a setting."""
+    """Explain a failed call to this address, which is that of a setting."""
     if isinstance(error, aiohttp.InvalidURL) or not host_of(address):
         return Amiss(f"{setting} is no address.", f"Set {setting} to a host, or to an https URL.")
     host = host_of(address)
+    if isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
+        return Amiss(f"{host} cannot be reached through the proxy.", PROXY)
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return uncertified(error, host)
     reason, to_do = told(error, setting)
-    return Amiss(f"{host} {reason}", to_do)
+    return Amiss(f"{host} {reason}", to_do, is_outage=isinstance(error, TimeoutError))
 
 
 def told(error: BaseException, setting: str) -> tuple[str, str]:
@@ -44,12 +176,13 @@ def told(error: BaseException, setting: str) -> tuple[str, str]:
             return "refuses the connection.", f"{is_right} Does anything listen there?"
         return "cannot be reached.", f"{is_right} Does a firewall let this machine out?"
     if isinstance(error, TimeoutError):
-        return "does not answer in time.", f"{is_right} Does a firewall let this machine out?"
+        to_do = f"Try again in a minute. {is_right} Does a firewall let this machine out?"
+        return "does not answer in time: it is down or busy.", to_do
     return "ends the connection without a whole answer.", f"{is_right} Is it a web server?"
 
 
 def uncertified(error: aiohttp.ClientConnectorCertificateError, host: str) -> Amiss:
-    """Why a certificate is not believed."""
+    """Explain why a certificate is not trusted."""
     found = error.certificate_error
     code = found.verify_code if isinstance(found, ssl.SSLCertVerificationError) else None
     if code in SELF_SIGNED:
@@ -66,7 +199,7 @@ def uncertified(error: aiohttp.ClientConnectorCertificateError, host: str) -> Am
 
 
 def host_of(address: str) -> str:
-    """Its host, and its port if that is not the usual one; "" for what is no address."""
+    """Return the host, with the port if it is not the default; "" if it is not an address."""
     try:
         url = URL(address)
     except ValueError:
@@ -77,7 +210,7 @@ def host_of(address: str) -> str:
 
 
 def sent_on(address: str, location: str) -> str:
-    """The host that a redirect leads to; "" for one that leads nowhere."""
+    """Return the host that a redirect leads to; "" for one that leads nowhere."""
     try:
         return host_of(str(URL(address).join(URL(location))))
     except ValueError:
@@ -85,7 +218,7 @@ def sent_on(address: str, location: str) -> str:
 
 
 def ahead_seconds(date: str, now: datetime) -> float | None:
-    """How far a Date, which has whole seconds, is before this moment of ours."""
+    """Return how far a Date header, which has whole seconds, is ahead of our clock."""
     try:
         theirs = parsedate_to_datetime(date)
     except (ValueError, OverflowError):

@@ -4,7 +4,7 @@
     before sqlite.commit      inserted, the transaction of SQLite not committed
     after intake.append       synced, not answered
     after branch.begin        Foundry has opened a transaction, the journal does not know it
-    after branch.put          the file has arrived, nobody has noted it
+    after branch.put          the file has arrived, and nothing says so
     ...
 
 A kill is no power loss: what was written and not synced is still with the kernel.
@@ -28,16 +28,36 @@ POINTS = (
     "after outbox.claim",
     "before branch.begin",
     "after branch.begin",
-    "before outbox.note",
-    "after outbox.note",
+    "before outbox.record_open",
+    "after outbox.record_open",
     "before branch.put",
     "after branch.put",
     "before branch.commit",
     "after branch.commit",
-    "before outbox.complete",
-    "after outbox.complete",
+    "before outbox.conclude",
+    "after outbox.conclude",
 )
-POINTS_OF_GROUPS = (*POINTS, "before outbox.filed", "after outbox.filed")  # with one file each
+POINTS_OF_SHARED_FILES = (*POINTS, "before outbox.record_file", "after outbox.record_file")
+POINTS_OF_LOST_UPLOADS = ("before branch.files_of", "after branch.files_of")
+AFTER_A_BEGIN, AFTER_A_PUT, AFTER_A_COMMIT = (
+    "after branch.begin",
+    "after branch.put",
+    "after branch.commit",
+)
+POINTS_OF_RECOVERY = {  # each with the point at which the life before it was killed
+    "after outbox.in_hand": AFTER_A_PUT,
+    "before branch.transaction_status": AFTER_A_PUT,
+    "after branch.transaction_status": AFTER_A_PUT,
+    "before branch.abort": AFTER_A_PUT,
+    "after branch.abort": AFTER_A_PUT,
+    "before outbox.conclude": AFTER_A_PUT,
+    "after outbox.conclude": AFTER_A_PUT,
+    "after branch.find_orphan": AFTER_A_BEGIN,
+    "before outbox.clear_intents": AFTER_A_BEGIN,
+    "after outbox.clear_intents": AFTER_A_BEGIN,
+    "before branch.files_of": AFTER_A_COMMIT,
+    "after branch.files_of": AFTER_A_COMMIT,
+}
 SQLITE = "before sqlite.commit"
 ACCEPTS = re.compile(r"\s*INSERT\s.*\bINTO\s+export\b", re.DOTALL | re.IGNORECASE)
 

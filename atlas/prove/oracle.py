@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from atlas.core import names
 from atlas.local.foundry import Foundry
 from atlas.local.foundry.branches import Branch
 from atlas.local.foundry.state import DATASET
@@ -128,10 +129,23 @@ class Oracle:
 
 def read(foundry: Foundry, branch: Branch) -> Iterator[tuple[str, str]]:
     """The uuid of every row that a reader of the branch sees, and whose transaction brought it."""
-    decode = msgspec.json.Decoder(Row).decode
     for path, transaction in branch.view.items():
-        for line in foundry.branches.content(transaction, path).splitlines():
-            yield transaction.owner, decode(line).uuid
+        content = foundry.branches.content(transaction, path)
+        for uuid in uuids_of(path, content):
+            yield transaction.owner, uuid
+
+
+def uuids_of(path: str, content: bytes) -> Iterator[str]:
+    """The uuid of each row of a file. Parquet is read without what Atlas writes it with."""
+    if names.format_of(path) == "parquet":
+        from pyarrow import BufferReader, parquet  # noqa: PLC0415 - an extra, and large
+
+        table = parquet.read_table(BufferReader(content), columns=["uuid"])
+        yield from table.column("uuid").to_pylist()
+        return
+    decode = msgspec.json.Decoder(Row).decode
+    for line in content.splitlines():
+        yield decode(line).uuid
 
 
 def is_true(reply: Reply, branch: Branch) -> bool:

@@ -56,6 +56,8 @@ async def attempt(trial: Trial, scale: Scale, seed: str) -> Outcome:
     began = time.monotonic()
     async with laid_out(scale, seed, trial.settings) as bench:
         findings = bench.findings
+        if trial.has_drawn_modes:
+            findings.note(bench.standins.draw_modes(seed))
         try:
             await run(trial, bench)
         except Skipped as skipped:

@@ -1,5 +1,6 @@
 """Foundry and Auth0 in the process of the proof, over real HTTP, and a word in every call."""
 
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -8,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from msgspec.structs import asdict
 
 from atlas.local import auth0, foundry
 from atlas.local.auth0 import Auth0, Wish
 from atlas.local.foundry import Foundry
+from atlas.local.foundry.behaviour import Behaviour
 from atlas.local.foundry.branches import Transaction
 from atlas.local.foundry.faults import Fault
 from atlas.local.foundry.state import DATASET
@@ -44,7 +47,10 @@ class Call:
 
 @dataclass(slots=True)
 class StandIns:
-    """Both of them. `before` may answer a call in Foundry's place, `after` act upon one."""
+    """Both of them. `before` may answer a call in Foundry's place, `after` act upon one.
+
+    An upload whose content has `refused_rows` in it is refused, by a name that nobody knows.
+    """
 
     foundry: Foundry
     tenant: Auth0
@@ -52,6 +58,7 @@ class StandIns:
     calls: list[Call] = field(default_factory=list)
     before: Before | None = None
     after: After | None = None
+    refused_rows: bytes = b""
     listeners: "Listeners | None" = None  # of Foundry
     tokens: dict[str, str] = field(default_factory=dict)
 
@@ -64,11 +71,23 @@ class StandIns:
         for fault in asked:
             self.foundry.faults.ask(fault)
 
+    def draw_modes(self, seed: str) -> str:
+        """Let this Foundry behave as the seed says where nobody has documented it; say how.
+
+        Modes are no faults: a Foundry is as it is for the whole trial. The two that are not drawn
+        stop every upload, or what a trial is about.
+        """
+        chance = random.Random(seed)  # noqa: S311 - to be repeated
+        self.foundry.behaviour = Behaviour.draw(chance, redirect=False, content_bytes_max=0)
+        return describe_modes(self.foundry.behaviour)
+
     async def behave(self) -> None:
         """All faults are over."""
         self.foundry.faults.clear()
         self.foundry.switches.is_role_revoked = False
+        self.foundry.switches.refusals = ()
         self.before = self.after = None
+        self.refused_rows = b""
         await self.open()
 
     async def close(self) -> None:
@@ -91,10 +110,18 @@ class StandIns:
         found = self.transactions()
         return [each.rid for each in found if each.owner == "client" and each.status == "OPEN"]
 
+    async def refuse(self, request: web.Request) -> web.Response | None:
+        """Refuse an upload for its content."""
+        if self.refused_rows not in await request.read():
+            return None
+        return web.json_response({"errorName": "FileContentRefused"}, status=400)
+
     @web.middleware
     async def overhear(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         what = name_of(request)
         answer: web.StreamResponse | None = self.before(what, request) if self.before else None
+        if answer is None and what == "upload" and self.refused_rows:
+            answer = await self.refuse(request)
         if answer is None:
             answer = await heard(handler, request)
         after = answer.headers.get("Retry-After", "")
@@ -104,6 +131,13 @@ class StandIns:
         if self.after is not None:
             self.after(what, request, answer)
         return answer
+
+
+def describe_modes(behaviour: Behaviour) -> str:
+    """Name the modes that differ from the likeliest guess."""
+    usual, modes = asdict(Behaviour()), asdict(behaviour)
+    differing = [f"{name}={value}" for name, value in modes.items() if value != usual[name]]
+    return f"modes: {', '.join(differing) or 'the defaults'}"
 
 
 async def heard(handler: Handler, request: web.Request) -> web.StreamResponse:

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 import anyio
 
 from atlas import __version__
-from atlas.actors.upload import Errands, People
+from atlas.actors.upload import BranchMaintenance, PersonalData
 from atlas.core import ports
 from atlas.core.diagnosis import Asked, Diagnosis
 from atlas.core.errors import JournalHeld, Unavailable
@@ -16,7 +16,7 @@ from atlas.diagnose import Asking, walk
 from atlas.outside.sqlite import journal, look
 from atlas.runtime import Lock, Promises
 from atlas.service.diagnosing import sources, wall
-from atlas.service.flow import errands_alone
+from atlas.service.flow import maintenance_alone, shared_files_of
 from atlas.service.readers import reading
 from atlas.service.store import Store, bounds, looked, stored
 from atlas.service.world import connected
@@ -38,49 +38,50 @@ async def diagnosed(
     """
     checkup = looked(settings)
     async with AsyncExitStack() as ours:
-        todo = None if is_held else await ours.enter_async_context(of_the_branch(settings))
-        found = await ours.enter_async_context(sources(settings, asked, checkup, todo, now))
+        maintenance = None if is_held else await ours.enter_async_context(of_the_branch(settings))
+        found = await ours.enter_async_context(sources(settings, asked, checkup, maintenance, now))
         return await walk(Asking(settings, asked, found, now, serves=False), __version__)
 
 
 async def remove(settings: Settings, paths: Collection[str]) -> RemovalResult:
     """Take these files out of the dataset. Raises FoundryError."""
-    async with of_the_branch(settings) as todo:
-        return await todo.remove(paths)
+    async with of_the_branch(settings) as maintenance:
+        return await maintenance.remove(paths)
 
 
 @asynccontextmanager
 async def persons(settings: Settings, store: Store) -> AsyncIterator[ports.People]:
-    """Whom nobody waits for, and no memory but the journal holds."""
+    """Personal data for a one-shot command: no waiting requests, no quarantine in memory."""
     readers = reading(settings, unheard, wall)
     async with (
         connected(settings, store, readers) as world,
-        ended(errands_alone(world, settings)) as todo,
+        ended(maintenance_alone(world, settings)) as maintenance,
     ):
-        asked = store.people, world.branch, todo, Promises[Receipt]()
-        yield People(*asked, nobody_remembers, Lock(), world.now, world.watch)
+        shared_files = shared_files_of(world, settings)
+        asked = store.people, world.branch, shared_files, maintenance, Promises[Receipt]()
+        yield PersonalData(*asked, nobody_remembers, Lock(), world.now, world.watch)
 
 
 @asynccontextmanager
-async def of_the_branch(settings: Settings) -> AsyncIterator[Errands]:
-    """Errands that are noted in a journal which is gone with them: none is opened, or made."""
+async def of_the_branch(settings: Settings) -> AsyncIterator[BranchMaintenance]:
+    """Maintenance backed by a temporary journal in memory: the configured one is not opened."""
     readers = reading(settings, unheard, wall)
     with journal.opened(None, bounds(settings)) as kept:
         async with (
             connected(settings, stored(kept), readers) as world,
-            ended(errands_alone(world, settings)) as todo,
+            ended(maintenance_alone(world, settings)) as maintenance,
         ):
-            yield todo
+            yield maintenance
 
 
 @asynccontextmanager
-async def ended(todo: Errands) -> AsyncIterator[Errands]:
+async def ended(maintenance: BranchMaintenance) -> AsyncIterator[BranchMaintenance]:
     """With nothing left open behind it, even behind a Ctrl-C."""
     try:
-        yield todo
+        yield maintenance
     finally:
         with anyio.move_on_after(END_SECONDS, shield=True), suppress(Unavailable):
-            async with todo.between_groups():
+            async with maintenance.exclusive():
                 pass
 
 

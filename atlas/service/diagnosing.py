@@ -14,6 +14,7 @@ from atlas.core.messages import RemovalResult
 from atlas.diagnose import COLUMNS, Asking, Sources, address, walk
 from atlas.edge.operator import Painter
 from atlas.outside import auth0, foundry, front
+from atlas.service.world import transport_of
 from atlas.settings import Settings
 
 REFUSALS = 8  # codes that are told, the most frequent first
@@ -25,12 +26,12 @@ class Diagnosing:
 
     settings: Settings
     checkup: ports.Checkup
-    errands: ports.MaintenanceTasks
+    maintenance: ports.MaintenanceTasks
     painter: Painter
     now: ports.Clock
 
     async def diagnose(self, asked: Asked) -> Diagnosis:
-        async with sources(self.settings, asked, self.checkup, self.errands, self.now) as found:
+        async with sources(self.settings, asked, self.checkup, self.maintenance, self.now) as found:
             refusals = self.painter.refusals().most_common(REFUSALS)
             asking = Asking(
                 self.settings, asked, found, self.now, serves=True, refusals=tuple(refusals)
@@ -42,7 +43,7 @@ class Diagnosing:
         return await old_json(self.settings, self.now)
 
     async def remove(self, paths: Sequence[str]) -> RemovalResult:
-        return await self.errands.remove(paths)
+        return await self.maintenance.remove(paths)
 
 
 def wall() -> datetime:
@@ -54,18 +55,19 @@ async def sources(
     settings: Settings,
     asked: Asked,
     checkup: ports.Checkup,
-    errands: ports.MaintenanceTasks | None,
+    maintenance: ports.MaintenanceTasks | None,
     now: ports.Clock,
 ) -> AsyncIterator[Sources]:
     """Everybody who is asked, over connections that are there for this walk only."""
     tenant, url = settings.auth0, address(settings, asked)
+    transport = transport_of(settings)
     async with (
-        auth0.inspected(tenant.issuer, tenant.audience, now) as issuer,
-        front.reached(url, time.monotonic) as door,
+        auth0.inspected(tenant.issuer, tenant.audience, now, transport) as issuer,
+        front.reached(url, time.monotonic, transport) as door,
         inspected(settings, now) as stack,
     ):
         parts = stack.access, stack.branches, stack.contents, stack.schemas
-        yield Sources(issuer, door, checkup, *parts, errands)
+        yield Sources(issuer, door, checkup, *parts, maintenance)
 
 
 @asynccontextmanager
@@ -73,9 +75,9 @@ async def inspected(
     settings: Settings, now: ports.Clock = wall
 ) -> AsyncIterator[foundry.FoundryInspection]:
     stack = settings.foundry
-    place = foundry.Target(stack.host, stack.dataset_rid, stack.branch)
+    place = foundry.Target(stack.host, stack.dataset_rid, stack.branch, transport_of(settings))
     client = foundry.Credentials(stack.oauth_token_url, stack.client_id, stack.client_secret)
-    async with foundry.inspected(place, client, now, time.monotonic) as found:
+    async with foundry.open_inspection(place, client, now, time.monotonic) as found:
         yield found
 
 

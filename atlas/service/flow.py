@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 
 import anyio
 from starlette.types import ASGIApp
@@ -14,7 +16,16 @@ from atlas.actors.decode import Decode
 from atlas.actors.flatten import Flatten
 from atlas.actors.journal import Journal
 from atlas.actors.quarantine import Quarantine, Replay
-from atlas.actors.upload import NDJSON, Errands, Format, Pace, People, Shape, Upload
+from atlas.actors.upload import (
+    NDJSON,
+    BranchMaintenance,
+    FilePolicy,
+    Format,
+    PersonalData,
+    SharedFiles,
+    Uploader,
+    UploadPolicy,
+)
 from atlas.core import ports
 from atlas.core.errors import BadSetting, Unavailable
 from atlas.core.events import ActorCrashed, DrainEnded, ParquetOfEach, StageWorked, Watch
@@ -38,7 +49,7 @@ class Service:
     public: ASGIApp
     operator: ASGIApp
     drain: Callable[[], None]
-    errands: ports.MaintenanceTasks
+    maintenance: ports.MaintenanceTasks
 
 
 @asynccontextmanager
@@ -55,7 +66,7 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
     if settings.foundry.file_format == "parquet" and settings.foundry.file_layout == "per-export":
         watch(ParquetOfEach())
     uploader = uploader_of(world, settings, promises)
-    errands = Errands(uploader, bell)
+    maintenance = BranchMaintenance(uploader, bell)
     limits, scope = settings.export, settings.auth0.required_scope
 
     async with anyio.create_task_group() as uploads:
@@ -82,30 +93,31 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
                 lookout = Lookout(store.ledger, stages.queues, drain, admission.press)
                 orders = Orders(
                     replay=Replay(quarantine, decoder, flattener, bell.ring, alone),
-                    people=people_of(world, errands, promises, quarantine, alone),
+                    people=people_of(world, settings, maintenance, promises, quarantine, alone),
                     live=Live(painter, lookout),
-                    diagnosing=Diagnosing(settings, store.checkup, errands, painter, now),
+                    diagnosing=Diagnosing(settings, store.checkup, maintenance, painter, now),
                 )
                 async with orders.live.ticking(on_crash):
                     yield Service(
                         public=listener(actors, admission, world, drain, settings, on_crash),
                         operator=operator(orders, world, settings),
                         drain=drain.begin,
-                        errands=errands,
+                        maintenance=maintenance,
                     )
                     drain.begin()
             drain_seconds = settings.foundry.drain_seconds
             uploads.cancel_scope.deadline = anyio.current_time() + drain_seconds
-    watch(DrainEnded(await store.outbox.waiting()))
+    backlog = await store.outbox.backlog(settings.foundry.group)
+    watch(DrainEnded(backlog.waiting))
 
 
-def uploader_of(world: World, settings: Settings, promises: Promises[Receipt]) -> Upload:
-    return Upload(
+def uploader_of(world: World, settings: Settings, promises: Promises[Receipt]) -> Uploader:
+    return Uploader(
         branch=world.branch,
         outbox=world.store.outbox,
         promises=promises,
-        pace=pace(settings),
-        shape=shape(settings),
+        policy=upload_policy(settings),
+        file_policy=file_policy(settings),
         compute=world.compute,
         chance=world.chance,
         watch=world.watch,
@@ -114,15 +126,17 @@ def uploader_of(world: World, settings: Settings, promises: Promises[Receipt]) -
 
 def people_of(
     world: World,
-    errands: Errands,
+    settings: Settings,
+    maintenance: BranchMaintenance,
     promises: Promises[Receipt],
     quarantine: Quarantine,
     alone: Lock,
-) -> People:
-    return People(
+) -> PersonalData:
+    return PersonalData(
         journal=world.store.people,
         folders=world.branch,
-        errands=errands,
+        shared_files=shared_files_of(world, settings),
+        maintenance=maintenance,
         promises=promises,
         leave=quarantine.known.difference_update,
         alone=alone,
@@ -131,14 +145,18 @@ def people_of(
     )
 
 
-def errands_alone(world: World, settings: Settings) -> Errands:
+def shared_files_of(world: World, settings: Settings) -> SharedFiles:
+    return SharedFiles(world.branch, world.store.outbox, file_policy(settings), world.compute)
+
+
+def maintenance_alone(world: World, settings: Settings) -> BranchMaintenance:
     """Where no flow runs, but for one command."""
-    return Errands(uploader_of(world, settings, Promises[Receipt]()), Bell())
+    return BranchMaintenance(uploader_of(world, settings, Promises[Receipt]()), Bell())
 
 
-def pace(settings: Settings) -> Pace:
+def upload_policy(settings: Settings) -> UploadPolicy:
     foundry = settings.foundry
-    return Pace(
+    return UploadPolicy(
         group=foundry.group,
         interval_seconds=foundry.commit_interval_seconds,
         uploads_at_once=foundry.uploads_at_once,
@@ -146,18 +164,36 @@ def pace(settings: Settings) -> Pace:
     )
 
 
-def shape(settings: Settings) -> Shape:
-    """Raises BadSetting when a format needs what is not installed."""
+def file_policy(settings: Settings) -> FilePolicy:
+    """Raises BadSetting when a format needs a package that is not installed."""
     foundry = settings.foundry
+    layout, wave = foundry.file_layout, foundry.uploads_at_once
+    has_parquet = find_spec("pyarrow") is not None
+    readable = {PARQUET.name: PARQUET} if has_parquet else {}
     if foundry.file_format == "ndjson":
-        return Shape(unpack, foundry.file_layout, NDJSON)
+        return FilePolicy(unpack, layout, NDJSON, wave, readable)
     try:
-        from atlas.outside import parquet  # noqa: PLC0415 - 60 MiB, for who wants it only
+        import_module("atlas.outside.parquet")
     except ImportError as error:
         raise BadSetting(
             "ATLAS_FILE_FORMAT=parquet needs pyarrow: pip install 'atlas-healthkit[parquet]'."
         ) from error
-    return Shape(unpack, foundry.file_layout, Format("parquet", parquet.written, parquet.read))
+    return FilePolicy(unpack, layout, PARQUET, wave, readable)
+
+
+def write_parquet(ndjson: ports.Bytes) -> ports.Bytes:
+    from atlas.outside import parquet  # noqa: PLC0415 - 60 MiB, only where there is any Parquet
+
+    return parquet.written(ndjson)
+
+
+def read_parquet(file: ports.Bytes) -> ports.Bytes:
+    from atlas.outside import parquet  # noqa: PLC0415
+
+    return parquet.read(file)
+
+
+PARQUET = Format("parquet", write_parquet, read_parquet)
 
 
 def crash_teller(watch: Watch) -> OnCrash:

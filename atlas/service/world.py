@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from atlas.actors.upload import Chance
 from atlas.core import ports
 from atlas.core.events import Watch
-from atlas.outside import auth0, foundry
+from atlas.outside import auth0, foundry, network
 from atlas.runtime import Computing
 from atlas.service import machine
 from atlas.service.readers import Readers
@@ -44,17 +44,23 @@ async def connected(
 ) -> AsyncIterator[World]:
     """The systems that the settings name. Nothing is asked of them yet."""
     tenant, stack, watch = settings.auth0, settings.foundry, readers.watch
+    transport = transport_of(settings)
     now = clock(wall, time.monotonic)
-    place = foundry.Target(stack.host, stack.dataset_rid, stack.branch)
+    place = foundry.Target(stack.host, stack.dataset_rid, stack.branch, transport)
     client = foundry.Credentials(stack.oauth_token_url, stack.client_id, stack.client_secret)
     chance = Chance(time.monotonic, random.SystemRandom().random)
     async with (
-        auth0.connected(tenant.issuer, tenant.audience, now, time.monotonic, watch) as identities,
-        foundry.connected(
+        auth0.connected(
+            tenant.issuer, tenant.audience, now, time.monotonic, watch, transport
+        ) as identities,
+        foundry.open_dataset(
             place,
             client,
-            foundry.Allowed(stack.uploads_at_once, stack.requests_per_minute, stack.call_seconds),
+            foundry.CallLimits(
+                stack.uploads_at_once, stack.requests_per_minute, stack.call_seconds
+            ),
             watch,
+            now,
             chance.elapsed,
             chance.random,
         ) as branch,
@@ -62,6 +68,10 @@ async def connected(
         asked = settings.export.workers
         computing = Computing(asked if asked >= 0 else machine.here().workers())
         yield World(identities, store, branch, now, chance, computing, readers)
+
+
+def transport_of(settings: Settings) -> network.Transport:
+    return network.Transport(settings.network.ca_bundle, settings.network.use_proxy)
 
 
 def clock(wall: ports.Clock, elapsed: Callable[[], float]) -> ports.Clock:

@@ -38,6 +38,7 @@ NAMES = {
     "ATLAS_OPERATOR_TOKEN": "operator.token",
     "ATLAS_LOG_USER_IDS": "log.user_ids",
     "ATLAS_TRACES": "traces.endpoint",
+    "ATLAS_CA_BUNDLE": "network.ca_bundle",
 }
 NOT_SETTINGS = re.compile(r"ATLAS_(CONFIG|URL|TOKEN|SERVICE_.*|PORT.*)")  # the last two: Kubernetes
 # Winston's words. What the old service told between info and debug is info here.

@@ -144,6 +144,17 @@ class Traces(Struct, frozen=True, forbid_unknown_fields=True):
     share: Annotated[float, Meta(ge=0, le=1)] = 1.0
 
 
+class Network(Struct, frozen=True, forbid_unknown_fields=True):
+    """How other systems are reached.
+
+    `ca_bundle` is a file of PEM certificates that are trusted beside the system's own. `use_proxy`:
+    through the proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name.
+    """
+
+    ca_bundle: str = ""
+    use_proxy: bool = True
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     edge: Edge = Edge()
     auth0: Auth0 = Auth0()
@@ -153,3 +164,4 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     log: Log = Log()
     operator: Operator = Operator()
     traces: Traces = Traces()
+    network: Network = Network()

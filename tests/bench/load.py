@@ -19,17 +19,18 @@ import pybase64
 from tests import generator
 
 EXPORT = b"/api/v1/healthkit/export"
+BATCH = EXPORT + b"/batch"
 RECORDS, USERS = 11, 50
 LENGTH = re.compile(rb"(?i)content-length: ([0-9]+)")
 HEAD = (
     b"POST %b HTTP/1.1\r\nHost: atlas.test\r\nContent-Type: application/json\r\n"
-    b"Authorization: Bearer %%b\r\n" % EXPORT
+    b"Authorization: Bearer %b\r\n"
 )
 
 
 @dataclass
 class Outcome:
-    """How often which status came, and how long each answer of 200 took, in seconds."""
+    """How many exports were answered with which status, and how long each 200 took, in seconds."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     took: list[float] = field(default_factory=list)
@@ -40,13 +41,25 @@ class Outcome:
         return self.statuses[200] / self.seconds
 
     @property
+    def answered(self) -> float:
+        """The share that was answered 200."""
+        return self.statuses[200] / self.statuses.total()
+
+    @property
     def failed(self) -> float:
         """A share."""
-        return 1 - self.statuses[200] / self.statuses.total()
+        return 1 - self.answered
+
+    @property
+    def p50(self) -> float:
+        return self.quantile(0.5)
 
     @property
     def p99(self) -> float:
-        return sorted(self.took)[int(len(self.took) * 0.99)] if self.took else float("nan")
+        return self.quantile(0.99)
+
+    def quantile(self, share: float) -> float:
+        return sorted(self.took)[int(len(self.took) * share)] if self.took else float("nan")
 
 
 def bodies() -> Iterator[bytes]:
@@ -91,21 +104,26 @@ class Connections:
 class Senders:
     def __init__(self, connections: Connections, tokens: list[str]) -> None:
         self._connections = connections
-        self._heads = [HEAD % token.encode() for token in tokens]
+        self._tokens = [token.encode() for token in tokens]
         self._bodies = bodies()
         self._sent = 0
 
-    async def send(self, outcome: Outcome, due: float) -> None:
-        """One export; what it took counts from when it was due."""
+    async def send(self, outcome: Outcome, due: float, batch: int = 0) -> None:
+        """One export, or a batch of so many; what it took counts from when it was due."""
         self._sent += 1
-        head = self._heads[self._sent % len(self._heads)]
+        token = self._tokens[self._sent % len(self._tokens)]
+        body = self._batch(batch) if batch else next(self._bodies)
         try:
-            status = await self._connections.post(head, next(self._bodies))
+            status = await self._connections.post(HEAD % (BATCH if batch else EXPORT, token), body)
         except (OSError, asyncio.IncompleteReadError):
             status = 0
-        outcome.statuses[status] += 1
+        exports = batch or 1
+        outcome.statuses[status] += exports
         if status == 200:
-            outcome.took.append(time.perf_counter() - due)
+            outcome.took.extend([time.perf_counter() - due] * exports)
+
+    def _batch(self, exports: int) -> bytes:
+        return b'{"chunks":[%b]}' % b",".join(next(self._bodies) for _ in range(exports))
 
     async def offer(self, a_second: float, seconds: float) -> Outcome:
         """An open offer: the next is due whether the last was answered or not."""
@@ -116,6 +134,27 @@ class Senders:
                 due = began + number / a_second
                 await anyio.sleep(max(0.0, due - time.perf_counter()))
                 tasks.start_soon(self.send, outcome, due)
+        outcome.seconds = time.perf_counter() - began
+        return outcome
+
+    async def offer_batches(
+        self, a_second: float, seconds: float, connections: int, batch: int
+    ) -> Outcome:
+        """So many exports a second in batches, over so many connections: the next may have to wait
+        for one.
+        """
+        outcome, free = Outcome(), anyio.CapacityLimiter(connections)
+        began = time.perf_counter()
+
+        async def send(due: float) -> None:
+            async with free:
+                await self.send(outcome, due, batch)
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(int(a_second * seconds / batch)):
+                due = began + number * batch / a_second
+                await anyio.sleep(max(0.0, due - time.perf_counter()))
+                tasks.start_soon(send, due)
         outcome.seconds = time.perf_counter() - began
         return outcome
 

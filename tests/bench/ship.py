@@ -15,7 +15,7 @@ import anyio
 
 from tests.bench import load
 from tests.bench.load import Outcome, Senders
-from tests.bench.service import MEMORY, beside, process, settings
+from tests.bench.service import MEMORY, beside, process, write_settings
 from tests.bench.sync import FILE, SAMPLES, Synced, sampled, through
 from tests.generator import stream
 from tests.ship.container import CONFIG, JOURNAL, SMALL, volume
@@ -43,7 +43,7 @@ def container(foundry: str, auth0: str, folder: Path, environ: dict[str, str]) -
         environ = beside(foundry, auth0, "", INTERVAL) | environ
         environ |= {"ATLAS_JOURNAL": JOURNAL, "ATLAS_CONFIG": CONFIG}
         mounts = [f"--volume={name}:/var/lib/atlas"]
-        mounts += [f"--volume={settings(str(folder))}:{CONFIG}:ro"]
+        mounts += [f"--volume={write_settings(str(folder))}:{CONFIG}:ro"]
         said = [f"--env={key}={value}" for key, value in environ.items()]
         command = caged(f"--name={name}", *LIMITS, *mounts, *said, f"{NAME}:{version()}")
         with process(command, {}, folder / "log") as ready:

@@ -4,10 +4,12 @@ from typing import get_args
 
 import aiohttp
 import anyio
+import msgspec
 import pytest
 import stamina
 
 from atlas.local.foundry.faults import CallName
+from tests.conftest import an_export
 from tests.diagnose.faults import (
     NOBODY,
     RAW,
@@ -20,6 +22,7 @@ from tests.diagnose.faults import (
     parquet,
     switched,
 )
+from tests.diagnose.test_journal import kept
 from tests.standing import first_failing, step
 
 
@@ -135,6 +138,74 @@ async def test_a_role_that_only_reads_is_told_which_would_do(system):
     system.foundry.switches.is_reader = True
 
     assert "the role Editor" in step(await system.diagnosed(), 9).to_do
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        pytest.param(faulty("token", status=503), "answers 503", id="unavailable"),
+        pytest.param(faulty("token", status=429), "answers 429", id="too many"),
+        pytest.param(faulty("token", status=500), "answers 500", id="a bug"),
+        pytest.param(faulty("token", "html"), "answers 502", id="a gateway"),
+        pytest.param(
+            faulty("token", "refused", how="504"), "answers 504", id="a gateway's time-out"
+        ),
+        pytest.param(
+            faulty("token", "latency", seconds=30),
+            *("does not answer in time",),
+            id="no answer in time",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+async def test_a_foundry_that_is_down_blames_nothing_of_ours_and_says_what_is_safe(
+    system, fault, told
+):
+    async with kept(system, count=3):
+        pass
+    await fault(system)
+    found = await system.diagnosed()
+
+    seen = step(found, 6)
+    assert first_failing(found) == 6
+    assert told in seen.reason
+    assert "down or busy" in seen.reason
+    assert not {"FOUNDRY_HOST", "FOUNDRY_CLIENT_ID", "FOUNDRY_OAUTH"} & set(seen.to_do.split())
+    assert "3 exports are safe in the journal" in seen.to_do
+    assert "when Foundry is back and Atlas is started" in seen.to_do
+
+
+async def test_a_foundry_that_is_down_is_waited_for_by_a_service_that_runs(system):
+    async with system.serving() as serving:
+        system.fault("any", "status", status=503, count=0)
+        sent = await serving.send(an_export(), system.token(), prefer="respond-async")
+        found = await serving.diagnosed()
+
+    assert sent.status == 202
+    assert "1 export is safe in the journal" in step(found, 6).to_do
+    assert step(found, 6).to_do.endswith("to be committed when Foundry is back.")
+
+
+async def test_a_foundry_that_is_down_while_nothing_waits_is_only_waited_for(system):
+    system.fault("token", "status", status=503, count=0)
+
+    assert "journal" not in step(await system.diagnosed(), 6).to_do
+
+
+@pytest.mark.parametrize(
+    ("open_listing", "told"),
+    [("empty", "200 empty"), ("listed", "200 lists its files"), ("not_found", "404 Trans")],
+)
+async def test_a_probe_tells_what_foundry_was_seen_to_do(system, open_listing, told):
+    behaviour = system.foundry.behaviour
+    system.foundry.behaviour = msgspec.structs.replace(behaviour, open_listing=open_listing)
+    found = await system.diagnosed()
+
+    evidence = dict(step(found, 9).evidence)
+    assert step(found, 9).verdict == "pass"
+    assert evidence["seen: open transaction's listing"].startswith(told)
+    assert evidence["seen: answer to abort"] == "200 ABORTED"
+    assert {"seen: sizeBytes", "seen: expires_in", "seen: Date header"} <= evidence.keys()
 
 
 async def test_a_415_is_remembered_and_told(system):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from atlas.core.messages import Decoded, Head
+from atlas.core.messages import BranchSnapshot, Decoded, GroupLimits, Head
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
 from tests.diagnose.faults import given
@@ -103,6 +103,60 @@ async def test_what_is_set_aside_waits_for_a_person(system):
     assert dict(step(found, 5).evidence)["set aside: it crashes a stage"] == "2"
 
 
+REFUSED = "Foundry answers 400 FileContentRefused (errorInstanceId {})."
+FAILED = (
+    "UPDATE export SET isolation = 1, tries = 2, turn = number, reason = '{}' WHERE number = {}"
+)
+
+
+async def have_failed(system, *reasons):
+    async with kept(system, count=len(reasons)):
+        pass
+    for number, reason in enumerate(reasons, 1):
+        await changed(FAILED.format(reason, number))(system)
+
+
+async def test_exports_that_failed_are_warned_of_with_why_and_what_to_do(system):
+    lost = "Foundry does not answer (TimeoutError)."
+    await have_failed(system, REFUSED.format("1a"), REFUSED.format("2b"), lost)
+    found = await system.diagnosed()
+
+    seen, evidence = step(found, 5), dict(step(found, 5).evidence)
+    assert seen.verdict == "warn"
+    assert seen.reason == "3 exports have failed and are tried apart from the others."
+    assert "atlas exports list --status failed" in seen.to_do
+    assert "atlas exports replay" in seen.to_do
+    assert evidence["failed"] == "3 of those that wait"
+    assert evidence[f"failed: {REFUSED.format('2b')}"] == "2", "with the id of the newest"
+    assert evidence[f"failed: {lost}"] == "1"
+    assert ("step 5", seen.to_do) in found.sections[-1].facts
+
+
+async def test_what_failed_is_no_gap_and_a_warning_is_no_failure(system):
+    await have_failed(system, REFUSED.format("1a"))
+    found = await system.diagnosed()
+
+    assert step(found, 5).reason.startswith("1 export has failed and is tried apart")
+    assert step(found, 10).verdict == "pass"
+    assert found.exit_code == 0
+
+
+async def test_what_failed_beside_others_that_wait_too_long_hides_no_gap(system):
+    async with kept(system, count=2):
+        pass
+    await changed(FAILED.format("Foundry answers 400.", 1))(system)
+
+    assert first_failing(await system.diagnosed()) == 10
+
+
+async def test_what_is_set_aside_is_counted_by_reason_and_not_by_instance(system):
+    await have_failed(system, REFUSED.format("1a"), REFUSED.format("2b"))
+    await changed("UPDATE export SET status = 'set_aside'")(system)
+    found = await system.diagnosed()
+
+    assert dict(step(found, 5).evidence)[f"set aside: {REFUSED.format('2b')}"] == "2"
+
+
 async def test_exports_that_wait_while_nothing_is_committed_are_a_gap(system):
     async with kept(system, count=3):
         pass
@@ -171,7 +225,8 @@ async def test_a_journal_of_an_older_version_is_seen_and_not_converted(system):
 async def test_a_transaction_of_ours_is_known_as_ours(system):
     opened_now = system.foundry.branches.begin(system.dataset, "master", "APPEND")
     async with kept(system) as journal:
-        await journal.outbox.begun(opened_now.rid)
+        await journal.outbox.record_intent(BranchSnapshot("", NOON), "APPEND")
+        await journal.outbox.record_open(opened_now.rid, GroupLimits())
     found = await system.diagnosed(now=lambda: datetime.now(UTC))
 
     assert step(found, 8).verdict == "pass"

@@ -5,8 +5,8 @@ keeps what it writes beside those of the versions before: none of these is ever 
 them was written by its own code, at the last commit of its version, by this same file: it asks for
 nothing that a test of version 1 could not.
 
-    v4/journal.gz     after a life that was killed when Foundry had committed, and we did not know
-    v4/dataset.json   what stood in Foundry by then
+    v5/journal.gz     after a life that was killed when Foundry had committed, and we did not know
+    v5/dataset.json   what stood in Foundry by then
 """
 
 import base64

@@ -7,10 +7,8 @@ would prove nothing of our client either.
 import base64
 import re
 import stat
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+import uuid
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
@@ -24,15 +22,14 @@ from foundry_sdk import ConfidentialClientAuth, Config, FoundryClient
 from foundry_sdk.v2.core import errors as core_errors
 from foundry_sdk.v2.core.models import DatasetFieldSchema, DatasetSchema
 from foundry_sdk.v2.datasets import errors
-from yarl import URL
 
 from atlas.local.foundry import Foundry, application
 from atlas.local.foundry.branches import Refused
 from atlas.local.foundry.faults import Fault
 from atlas.local.foundry.state import DATASET, REQUESTS_A_MINUTE, REQUESTS_AT_ONCE
+from tests.local.caller import A_FILE, READ, ROWS, WRITE, error, standing
 
 PATH = "healthkit/raw/auth0|64f0/2026-01-02T12-00-00-000Z.ndjson"
-ROWS = b'{"uuid":"a"}\n'
 NO_TRANSACTION = "ri.foundry.main.transaction.00000000-0000-0000-0000-000000000000"
 
 
@@ -371,86 +368,6 @@ def test_what_only_looks_like_a_way_out_is_a_file_in_that_folder(tmp_path, path)
 
 # As it is on the wire
 
-HOME = f"/api/v2/datasets/{DATASET}"
-A_FILE = "/files/a%2Fb.ndjson"
-READ, WRITE = "api:datasets-read", "api:datasets-write"
-
-
-@dataclass
-class Answer:
-    status: int
-    headers: Any
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return msgspec.json.decode(self.body)
-
-
-@dataclass
-class Caller:
-    """Somebody who knows where the stand-in is, and has a token."""
-
-    foundry: Foundry
-    session: aiohttp.ClientSession
-    host: str
-    token: str | None = None
-
-    async def ask(self, method, path, data=None, headers=None, **query) -> Answer:
-        """What is answered at an address below the dataset, or anywhere if it says so."""
-        where = path if path.startswith(("/api", "/stand-in", "/multipass")) else HOME + path
-        mine = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
-        async with self.session.request(
-            method,
-            URL(self.host + where, encoded=True).update_query(query),
-            data=msgspec.json.encode(data) if isinstance(data, dict) else data,
-            headers=mine | (headers or {}),
-            skip_auto_headers=["Content-Type"],
-        ) as answer:
-            return Answer(answer.status, answer.headers, await answer.read())
-
-    async def begin(self, kind="APPEND") -> str:
-        return (await self.ask("POST", "/transactions", {"transactionType": kind})).json["rid"]
-
-    async def put(self, rid, path=A_FILE, content=ROWS) -> Answer:
-        return await self.ask("POST", path + "/upload", content, transactionRid=rid)
-
-    async def end(self, rid, how="commit") -> Answer:
-        return await self.ask("POST", f"/transactions/{rid}/{how}")
-
-    async def commit(self, *paths, kind="APPEND", content=ROWS) -> str:
-        rid = await self.begin(kind)
-        for path in paths:
-            assert (await self.put(rid, f"/files/{path}", content)).status == 200
-        assert (await self.end(rid)).status == 200
-        return rid
-
-    async def state_of(self, rid) -> str:
-        return (await self.ask("GET", f"/transactions/{rid}")).json["status"]
-
-    async def files(self, **query) -> list[str]:
-        return [file["path"] for file in (await self.ask("GET", "/files", **query)).json["data"]]
-
-    async def fault(self, **fault) -> Answer:
-        return await self.ask("POST", "/stand-in/faults", fault)
-
-    async def switch(self, **switches) -> Answer:
-        return await self.ask("POST", "/stand-in/settings", switches)
-
-
-@asynccontextmanager
-async def standing(state, **more):
-    foundry = Foundry(state, **more)
-    async with TestServer(application(foundry)) as server, aiohttp.ClientSession() as session:
-        host = str(server.make_url("")).rstrip("/")
-        yield Caller(foundry, session, host, foundry.token(frozenset({READ, WRITE})))
-
-
-@pytest.fixture
-async def stack(tmp_path):
-    async with standing(tmp_path) as caller:
-        yield caller
-
 
 async def test_answers_have_the_shapes_that_are_documented(tmp_path):
     noon = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -604,17 +521,6 @@ async def test_what_is_left_depends_on_the_type_of_a_transaction(stack, tmp_path
 
     assert await stack.files() == left
     assert sorted(file.name for file in (tmp_path / DATASET / "master").iterdir()) == left
-
-
-@pytest.mark.parametrize("lists", [True, False])
-async def test_whether_the_files_of_an_open_transaction_are_told_is_a_switch(stack, lists):
-    await stack.switch(lists_open_transactions=lists)
-    rid = await stack.begin()
-    await stack.put(rid)
-
-    told = await stack.files(startTransactionRid=rid, endTransactionRid=rid)
-    assert told == (["a/b.ndjson"] if lists else [])
-    assert await stack.files() == []
 
 
 @pytest.mark.parametrize(
@@ -856,6 +762,49 @@ async def test_a_call_can_be_answered_with_a_status(stack, fault, headers):
     assert (await stack.ask("GET", "/files")).status == 200
 
 
+async def test_a_status_comes_in_the_envelope_and_under_the_name_that_is_asked_for(stack):
+    await stack.fault(call="list", kind="status", status=409, name="BranchIsLocked")
+    named = await stack.ask("GET", "/files")
+    await stack.fault(call="list", kind="status", status=500)
+    unnamed = await stack.ask("GET", "/files")
+
+    assert error(named) == (409, "BranchIsLocked")
+    assert error(unnamed) == (500, "Default:Internal")
+    codes = [each.json["errorCode"] for each in (named, unnamed)]
+    assert codes == ["CONFLICT", "INTERNAL"]
+    instances = {each.json["errorInstanceId"] for each in (named, unnamed)}
+    assert len({str(uuid.UUID(each)) for each in instances}) == 2
+
+
+async def test_a_call_can_happen_and_its_answer_be_empty(stack):
+    rid = await stack.begin()
+    await stack.fault(call="commit", kind="empty")
+    answer = await stack.end(rid)
+
+    assert (answer.status, answer.body) == (200, b"")
+    assert await stack.state_of(rid) == "COMMITTED"
+
+
+async def test_a_call_can_happen_and_its_answer_have_wrong_types(stack):
+    await stack.fault(call="create", kind="wrong_types")
+    answer = await stack.ask("POST", "/transactions", {"transactionType": "APPEND"})
+    (rid,) = stack.foundry.branches.transactions
+    assert answer.status == 200
+    assert answer.json["rid"] == [rid]
+    assert answer.json["status"] == ["OPEN"]
+
+    for path, wrong in (("/files", {"data": {}}), ("", {"name": ["healthkit"]})):
+        await stack.fault(call="any", kind="wrong_types")
+        answer = await stack.ask("GET", path)
+        assert answer.status == 200
+        assert answer.json.items() >= wrong.items()
+
+    await stack.put(rid)
+    await stack.end(rid)
+    await stack.fault(call="content", kind="wrong_types")
+    assert (await stack.ask("GET", A_FILE + "/content")).json == {"data": [""]}
+
+
 async def test_an_answer_can_be_html_or_rubbish_or_torn_or_late(stack):
     await stack.fault(call="list", kind="html")
     html = await stack.ask("GET", "/files")
@@ -978,6 +927,34 @@ async def test_it_tells_what_it_was_asked_and_what_there_is(stack):
     assert state["complaints"] == []
 
 
+async def test_it_tells_the_last_errors_as_the_client_was_told_of_them(stack):
+    answers = [await stack.ask("GET", f"/files/{number}") for number in range(24)]
+    await stack.fault(call="list", kind="status", status=403, name="ApiUsageDenied")
+    answers.append(await stack.ask("GET", "/files"))
+    state = (await stack.ask("GET", "/stand-in/state")).json
+
+    assert state["errors"] == [
+        {
+            "name": answer.json["errorName"],
+            "status": answer.status,
+            "errorInstanceId": answer.json["errorInstanceId"],
+        }
+        for answer in answers[-20:]
+    ]
+    assert len({each["errorInstanceId"] for each in state["errors"]}) == 20
+
+
+async def test_it_tells_by_which_headers_the_last_call_can_be_found(stack):
+    headers = {"User-Agent": "atlas/1", "X-B3-TraceId": "463ac35c9f6413ad"}
+    await stack.ask("GET", "/files", headers=headers)
+    state = (await stack.ask("GET", "/stand-in/state")).json
+    assert state["last_headers"] == headers
+
+    await stack.ask("GET", "/files", headers={"User-Agent": "atlas/2"})
+    state = (await stack.ask("GET", "/stand-in/state")).json
+    assert state["last_headers"] == {"User-Agent": "atlas/2", "X-B3-TraceId": None}
+
+
 # What is on the disk
 
 
@@ -1003,7 +980,8 @@ async def test_committed_files_lie_there_as_plain_files_and_nothing_else_does(st
 
 
 async def everything(stack):
-    """What a reader can see of it."""
+    """What a reader can see of it, were it to show what is open, too."""
+    await stack.switch(open_listing="listed")
     transactions = (await stack.ask("GET", "/transactions", preview="true")).json["data"]
     files = (await stack.ask("GET", "/files")).json["data"]
     contents = [(await stack.ask("GET", f"/files/{each['path']}/content")).body for each in files]
@@ -1049,6 +1027,44 @@ async def test_after_a_restart_everything_is_as_it_was(tmp_path, torn):
 
     async with standing(tmp_path) as stack:
         assert await everything(stack) == after
+
+
+async def test_an_update_replaces_a_file_at_its_commit_and_not_before(tmp_path):
+    old, new = b"old", b"a new one"
+    async with standing(tmp_path) as stack:
+        first = await stack.commit("a", "b", content=old)
+        rid = await stack.begin("UPDATE")
+        await stack.put(rid, "/files/a", new)
+        assert await view(stack) == {"a": (first, old), "b": (first, old)}
+    async with standing(tmp_path) as stack:
+        assert await view(stack) == {"a": (first, old), "b": (first, old)}
+        await stack.end(rid)
+        assert await view(stack) == {"a": (rid, new), "b": (first, old)}
+    async with standing(tmp_path) as stack:
+        assert await view(stack) == {"a": (rid, new), "b": (first, old)}
+        assert await stack.files(startTransactionRid=rid, endTransactionRid=rid) == ["a"]
+    assert (tmp_path / DATASET / "master" / "a").read_bytes() == new
+
+
+async def test_an_update_that_is_aborted_replaces_nothing(tmp_path):
+    async with standing(tmp_path) as stack:
+        first = await stack.commit("a")
+        rid = await stack.begin("UPDATE")
+        await stack.put(rid, "/files/a", b"new")
+        await stack.end(rid, "abort")
+        assert await view(stack) == {"a": (first, ROWS)}
+    async with standing(tmp_path) as stack:
+        assert await view(stack) == {"a": (first, ROWS)}
+
+
+async def view(stack):
+    """Each path, the transaction that holds it, and its content, in the size that is told."""
+    found = {}
+    for file in await stack.listing():
+        content = (await stack.ask("GET", f"/files/{file['path']}/content")).body
+        assert file["sizeBytes"] == str(len(content))
+        found[file["path"]] = (file["transactionRid"], content)
+    return found
 
 
 async def test_a_kill_behind_a_commit_is_made_up_for_at_the_next_start(tmp_path):

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from atlas.core.commits import Conclusion, Verdict
 from atlas.core.errors import Damaged, Unavailable
 from atlas.core.events import JournalDamaged, LedgerUnbalanced
 from atlas.core.messages import BranchSnapshot, GroupLimits
 from atlas.outside.sqlite.journal import opened
+from atlas.outside.sqlite.packing import unpack
 from atlas.outside.sqlite.room import Bounds
-from tests.exports import NOON, SHELF, TO_VERSION_2, content, export
+from tests.conftest import RID
+from tests.exports import NOON, SHELF, TO_VERSION_2, TO_VERSION_4, content, export
 
 PENDING = 100
 PAGE = 4096
@@ -40,16 +43,30 @@ async def delivered(path):
     """What the uploader would send, what it could not, and what was told at the start."""
     sent, not_sent = {}, set()
     with opened(path, BOUNDS, shelf=SHELF) as journal:
-        group = await journal.outbox.claim(GroupLimits(), BranchSnapshot("", NOON))
-        for export in group.exports:
+        ids = await claimed(journal)
+        read = await journal.outbox.read(ids)
+        for id in ids:
             try:
-                sent[export.id] = await journal.outbox.ndjson(export.id)
-            except Damaged:
-                not_sent.add(export.id)
-                assert (await journal.outbox.damaged(export.id)).status == "set_aside"
+                sent[id] = unpack(read[id])
+            except (KeyError, Damaged):
+                not_sent.add(id)
+        receipts = await journal.outbox.conclude(
+            Conclusion(verdicts=dict.fromkeys(not_sent, Verdict("corrupt")))
+        )
+        assert {receipt.id: receipt.status for receipt in receipts} == dict.fromkeys(
+            not_sent, "set_aside"
+        )
         totals = (await journal.ledger.listing(None, 1, None)).totals
         assert totals["accepted"] + totals["set_aside"] == len(sent) + len(not_sent)
         return sent, not_sent, [e for e in journal.news if isinstance(e, JournalDamaged)]
+
+
+async def claimed(journal):
+    """All of them, in the order of acceptance; what was in hand before is released."""
+    await journal.outbox.conclude(Conclusion((await journal.outbox.in_hand()).transaction))
+    limits = GroupLimits(exports_max=10_000, bytes_max=2**40)
+    group = await journal.outbox.claim(limits, BranchSnapshot("", NOON), "normal")
+    return [export.id for export in group.exports]
 
 
 def assert_nothing_wrong_is_sent(sent):
@@ -167,6 +184,31 @@ async def test_a_journal_of_version_2_with_a_page_of_zeros_is_mended_as_any_othe
         assert len(sent) >= PENDING - 8
 
 
+async def test_a_broken_journal_of_version_4_keeps_what_it_had_in_hand(tmp_path):
+    """Or what Foundry has committed meanwhile would be sent once more."""
+    path = tmp_path / "ours" / "journal"
+    path.parent.mkdir()
+    with opened(path, BOUNDS, shelf=SHELF) as journal:
+        for number in range(PENDING):
+            await journal.intake.append(export(number))
+        ids = await claimed(journal)
+        await journal.outbox.record_open(RID, GroupLimits())
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(TO_VERSION_4 + "PRAGMA wal_checkpoint(TRUNCATE);")
+        kinds = "SELECT name, rootpage FROM sqlite_schema WHERE name IN ('begun', 'export')"
+        root = dict(db.execute(kinds).fetchall())
+    files = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+    text, pages = files["journal"], len(files["journal"]) // PAGE
+    for page in {root["export"] - 1, root["begun"] - 1, *range(8, pages, 40)}:
+        zeros = text[: page * PAGE] + bytes(PAGE) + text[(page + 1) * PAGE :]
+        bad = written(tmp_path / str(page), files | {"journal": zeros})
+        with opened(bad, BOUNDS, shelf=SHELF) as journal:
+            hand = await journal.outbox.in_hand()
+        assert hand.transaction == RID
+        assert len(hand.group.exports) >= PENDING - 8
+        assert {each.id for each in hand.group.exports} <= set(ids)
+
+
 async def test_a_frame_of_zeros_in_the_middle_of_the_log_is_told_and_a_copy_kept(tmp_path):
     files, _ = await filled(tmp_path / "ours")
     log = files["journal-wal"]
@@ -270,10 +312,8 @@ def spoil_a_leaf(path):
 
 async def read_all(journal):
     """How many exports can be had, one after another."""
-    group = await journal.outbox.claim(
-        GroupLimits(exports_max=10_000, bytes_max=2**40), BranchSnapshot("", NOON)
-    )
-    return sum([bool(await journal.outbox.ndjson(export.id)) for export in group.exports])
+    found = [await journal.outbox.read([id]) for id in await claimed(journal)]
+    return sum(map(bool, found))
 
 
 async def test_totals_that_are_wrong_are_told_and_set_right(tmp_path):

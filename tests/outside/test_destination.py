@@ -5,6 +5,7 @@ from contextlib import closing
 
 import pytest
 
+from atlas.core.commits import Conclusion, Verdict
 from atlas.core.errors import BadSetting
 from atlas.core.messages import BranchSnapshot, GroupLimits
 from atlas.outside.sqlite.journal import opened
@@ -17,12 +18,18 @@ TRIAL = "ri.foundry.main.dataset.1, branch trial"
 PRODUCTION = "ri.foundry.main.dataset.1, branch master"
 
 
+async def commit(journal):
+    await journal.outbox.claim(GroupLimits(), BranchSnapshot("", NOON), "normal")
+    await journal.outbox.record_open(RID, GroupLimits())
+    committed = Verdict("committed", transaction=RID)
+    assert await journal.outbox.conclude(Conclusion(RID, others=committed))
+
+
 async def filled(path, *, is_committed):
     with opened(path, BOUNDS, shelf=SHELF, to=TRIAL) as journal:
         await journal.intake.append(export(1))
         if is_committed:
-            await journal.outbox.claim(GroupLimits(), BranchSnapshot("", NOON))
-            await journal.outbox.complete([export(1).id], RID)
+            await commit(journal)
 
 
 async def test_what_stands_in_another_dataset_is_not_answered_for(tmp_path):
@@ -39,8 +46,7 @@ async def test_what_stands_in_another_dataset_is_not_answered_for(tmp_path):
 async def test_what_has_gone_nowhere_goes_where_it_is_sent_now(tmp_path):
     await filled(tmp_path / "journal", is_committed=False)
     with opened(tmp_path / "journal", BOUNDS, shelf=SHELF, to=PRODUCTION) as journal:
-        await journal.outbox.claim(GroupLimits(), BranchSnapshot("", NOON))
-        await journal.outbox.complete([export(1).id], RID)
+        await commit(journal)
     with pytest.raises(BadSetting), opened(tmp_path / "journal", BOUNDS, shelf=SHELF, to=TRIAL):
         pass
 

@@ -4,9 +4,11 @@ What every Branch promises is in tests/test_ports.py; here is what only this one
 """
 
 import itertools
+import re
 import time
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 
 import anyio
@@ -17,20 +19,41 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from stamina.instrumentation import get_on_retry_hooks, set_on_retry_hooks
 
-from atlas.core.errors import BranchBusy, CommitRefused, FileRefused, FoundryError
+from atlas import __version__
+from atlas.core.errors import (
+    BranchBusy,
+    CommitRefused,
+    ContentTooLarge,
+    FileInvalid,
+    FileRefused,
+    FileSpoiled,
+    FoundryError,
+    PathTaken,
+    TransactionEnded,
+    Unavailable,
+)
 from atlas.core.events import FoundryCalled, FoundryTokenFetched, FoundryTokenRefused
 from atlas.core.messages import BranchSnapshot
 from atlas.local.foundry import Foundry, application
 from atlas.local.foundry.faults import Fault
 from atlas.local.foundry.state import DATASET
-from atlas.outside.foundry import Allowed, Credentials, FoundryDataset, Target, connected
-from atlas.outside.foundry.calls import worth_another_try
+from atlas.outside.foundry import (
+    CallLimits,
+    Credentials,
+    FoundryDataset,
+    Target,
+    open_dataset,
+)
+from atlas.outside.foundry.client import TransientError, retry_delay
 from tests.conftest import Seen
 from tests.exports import NOON
 
 PATH, OTHER = "healthkit/raw/ada/a.ndjson", "healthkit/raw/ada/b.ndjson"
 ROWS = b'{"uuid":"a"}\n'
 SECRET = "local-secret"
+OUR_TIME = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+A_BRANCH = b'{"name":"master"}'
+INSTANCE = "3f6e1c5a-1b2c-4d3e-8f90-a1b2c3d4e5f6"
 
 
 @dataclass
@@ -68,11 +91,12 @@ async def connecting(
     async with serving(application(foundry), heard) as host:
         there = {"host": host + elsewhere, "dataset_rid": DATASET, "branch": "master"} | place
         client = Credentials(f"{host}/multipass/api/oauth2/token", "local", secret)
-        async with connected(
+        async with open_dataset(
             Target(**there),
             client,
-            Allowed(8, 10_000, seconds),
+            CallLimits(8, 10_000, seconds),
             seen.watch,
+            lambda: OUR_TIME,
             hours(),
             lambda: 0.0,
         ) as dataset:
@@ -88,18 +112,19 @@ async def answered(answer=None, token=None):
     a_token = {"body": b'{"access_token": "TOKEN-VALUE", "expires_in": 3600}'}
 
     async def handler(request):
-        asked = (token or a_token) if request.path == "/token" else (answer or {"body": b"{}"})
+        asked = (token or a_token) if request.path == "/token" else (answer or {"body": A_BRANCH})
         return web.Response(**asked(request) if callable(asked) else asked)
 
     app, seen, heard = web.Application(), Seen(), []
     app.router.add_route("*", "/{anywhere:.*}", handler)
     async with serving(app, heard) as host:
         client = Credentials(f"{host}/token", "CLIENT-ID", "SECRET-VALUE")
-        async with connected(
+        async with open_dataset(
             Target(host, DATASET, "master"),
             client,
-            Allowed(8, 10_000, 30.0),
+            CallLimits(8, 10_000, 30.0),
             seen.watch,
+            lambda: OUR_TIME,
             hours(),
             lambda: 0.0,
         ) as dataset:
@@ -132,7 +157,7 @@ def no_waiting():
 
 def soon_if_silent(fault) -> float:
     """The deadline of a call: only who waits for it should have to hurry."""
-    return 0.1 if fault.get("how") == "silence" else 30.0
+    return 0.5 if fault.get("how") == "silence" else 30.0
 
 
 async def at_once(call, times=20):
@@ -195,7 +220,13 @@ async def test_a_token_is_fetched_again_a_while_before_it_expires(lasts, left, f
     [
         pytest.param(b'"3600"', 3600, id="as in the documentation"),
         pytest.param(b"3600", 3600, id="as in the SDK"),
+        pytest.param(b"3599.5", 3599, id="a fraction"),
         pytest.param(b"null", 0, id="not told"),
+        pytest.param(b'"soon"', 0, id="rubbish"),
+        pytest.param(b"[1]", 0, id="another type"),
+        pytest.param(b"-1", 0, id="negative"),
+        pytest.param(b"true", 0, id="a truth"),
+        pytest.param(b"1e300", 0, id="absurd"),
     ],
 )
 async def test_how_long_a_token_lasts_may_be_told_as_text(expires_in, seconds):
@@ -276,11 +307,13 @@ async def test_a_wrong_secret_says_which_settings_to_look_at(tmp_path):
         pytest.param({"kind": "torn"}, "FOUNDRY_OAUTH_TOKEN_URL", id="torn"),
         pytest.param(
             {"kind": "refused", "how": "silence", "seconds": 60},
-            "FOUNDRY_OAUTH_TOKEN_URL",
+            "down or busy, or FOUNDRY_OAUTH_TOKEN_URL",
             id="silence",
         ),
-        pytest.param({"kind": "html"}, "answers 502", id="HTML"),
-        pytest.param({"kind": "status", "status": 503}, "answers 503", id="503"),
+        pytest.param({"kind": "html"}, "answers 502: .*down or busy", id="HTML"),
+        pytest.param({"kind": "status", "status": 503}, "answers 503: .*down or busy", id="503"),
+        pytest.param({"kind": "status", "status": 429}, "answers 429: .*down or busy", id="429"),
+        pytest.param({"kind": "status", "status": 404}, "FOUNDRY_OAUTH_TOKEN_URL", id="404"),
         pytest.param({"kind": "rubbish"}, "answers no token", id="rubbish"),
     ],
 )
@@ -302,12 +335,8 @@ async def test_a_token_endpoint_in_trouble_is_named(tmp_path, fault, words):
         b"{}",
         b'{"access_token": 7}',
         b'{"access_token": null, "expires_in": 3600}',
-        b'{"access_token": "t", "expires_in": "soon"}',
-        b'{"access_token": "t", "expires_in": [1]}',
-        b'{"access_token": "t", "expires_at": {}}',
         b'{"access_token": "\xff"}',
         b'{"access_token": "two\\nlines"}',
-        b'{"access_token": "t", "expires_in": "soon", "expires_at": 99}',
         b'{"access_token": ' + b"[" * 5_000 + b"]" * 5_000 + b"}",
     ],
     ids=lambda body: body[:30].decode(errors="replace"),
@@ -334,8 +363,15 @@ async def test_every_call_has_the_headers_that_foundry_wants(tmp_path):
     assert upload["Content-Type"] == "application/x-ndjson"
     assert upload["Content-Length"] == str(len(ROWS))
     assert "Content-Type" not in commit
+    traces = set()
     for headers in (create, upload, commit):
         assert headers["Authorization"].startswith("Bearer ")
+        assert headers["User-Agent"] == f"atlas/{__version__}"
+        assert headers["X-B3-Sampled"] == "1"
+        assert re.fullmatch("[0-9a-f]{16}", headers["X-B3-SpanId"])
+        assert re.fullmatch("[0-9a-f]{32}", headers["X-B3-TraceId"])
+        traces.add(headers["X-B3-TraceId"])
+    assert len(traces) == 3
 
 
 async def test_ndjson_goes_as_octets_when_foundry_wants_that_and_that_is_remembered(tmp_path):
@@ -404,13 +440,43 @@ async def test_the_files_of_a_transaction_come_page_by_page_of_whatever_length()
 async def test_neither_a_token_nor_a_secret_follows_a_redirect(status):
     elsewhere = {"status": status, "headers": {"Location": "/elsewhere"}}
     async with answered(elsewhere) as stack:
-        with pytest.raises(FoundryError):
+        with pytest.raises(FoundryError, match=r"FOUNDRY_HOST answers a redirect \(\d+\),") as told:
             await stack.dataset.branch_snapshot()
         assert stack.asked("/elsewhere") == 0
+        assert stack.asked("/master") == 1
+        assert "Set FOUNDRY_HOST to" in told.value.to_do
     async with answered(token=elsewhere) as stack:
-        with pytest.raises(FoundryError):
+        with pytest.raises(FoundryError, match="FOUNDRY_OAUTH_TOKEN_URL answers a redirect"):
             await stack.dataset.branch_snapshot()
         assert stack.asked("/elsewhere") == 0
+
+
+@pytest.mark.parametrize(
+    ("location", "host"),
+    [
+        ("https://login.example.com/OWN-WORDS?OWN-WORDS", " to login.example.com,"),
+        ("https://user:OWN-WORDS@login.example.com:8443/", " to login.example.com,"),
+        ("https://OWN_WORDS!/", ","),
+        ("https://[bad", ","),
+        ("OWN-WORDS", ","),
+        ("", ","),
+    ],
+)
+async def test_a_redirect_tells_the_host_that_it_leads_to_and_nothing_else(location, host):
+    async with answered({"status": 302, "headers": {"Location": location}}) as stack:
+        with pytest.raises(FoundryError) as told:
+            await stack.dataset.branch_snapshot()
+
+    assert f"a redirect (302){host}" in str(told.value)
+    assert "OWN" not in f"{told.value} {told.value.to_do}"
+
+
+@pytest.mark.parametrize("host", ["http://no..host", "http://127.0.0.1:1", "http://a b"])
+async def test_a_host_that_cannot_be_reached_is_trouble_and_no_crash(tmp_path, host):
+    async with connecting(tmp_path, host=host) as stack:
+        for call in CALLS.values():
+            with pytest.raises(FoundryError):
+                await call(stack.dataset)
 
 
 # What goes wrong, and what is asked again
@@ -542,11 +608,11 @@ async def test_a_busy_branch_is_asked_once_and_left_as_it_is(tmp_path):
 async def test_an_answer_that_is_not_of_its_api_is_taken_for_one_and_not_asked_for_again(tmp_path):
     async with connecting(tmp_path) as stack:
         stack.fault("branch", "rubbish")
-        with pytest.raises(FoundryError, match="something else than its API") as caught:
+        with pytest.raises(FoundryError, match="not what its API documents") as caught:
             await stack.dataset.branch_snapshot()
 
         assert stack.asked("/branches/master") == 1
-        assert not worth_another_try(caught.value)
+        assert not retry_delay(caught.value)
 
 
 @contextmanager
@@ -613,47 +679,169 @@ async def test_what_is_not_to_be_asked_again_soon_is_the_uploaders_to_wait_for(
 # What the answers mean
 
 
-async def test_a_file_whose_answer_was_lost_and_that_is_not_ours_is_not_taken_for_it(tmp_path):
+async def test_a_file_that_another_has_put_there_is_not_taken_for_ours(tmp_path):
     async with connecting(tmp_path) as stack:
         rid = await stack.dataset.begin()
         found = stack.foundry.branches.transactions[rid]
-        stack.foundry.branches.put(found, PATH, b"of another length")
+        stack.foundry.branches.put(found, PATH, ROWS)
 
-        with pytest.raises(FoundryError, match="another size") as caught:
+        with pytest.raises(PathTaken):
             await stack.dataset.put(rid, PATH, ROWS)
-        assert not isinstance(caught.value, FileRefused)
+        assert stack.asked("/files") == 0
 
 
-async def test_a_file_that_cannot_be_looked_for_is_not_taken_for_ours(tmp_path):
+@pytest.mark.parametrize("how", ["cut", "504"])
+async def test_a_file_whose_answer_was_lost_is_not_confirmed(tmp_path, how):
     async with connecting(tmp_path) as stack:
-        stack.foundry.switches.lists_open_transactions = False
         rid = await stack.dataset.begin()
-        stack.fault("upload", "lost")
+        assert await stack.dataset.put(rid, OTHER, ROWS)
+        stack.fault("upload", "lost", how=how)
 
-        with pytest.raises(FoundryError, match="another size"):
-            await stack.dataset.put(rid, PATH, ROWS)
+        assert not await stack.dataset.put(rid, PATH, ROWS)
+        assert stack.asked("/files") == 0
 
 
-async def test_a_file_that_is_kept_in_another_size_is_not_taken_for_ours():
-    kept = {"body": b'{"path":"p","transactionRid":"t","sizeBytes":"1"}'}
+def error(status, name="", **parameters):
+    body = {"errorName": name, "errorInstanceId": INSTANCE, "parameters": parameters}
+    return {"status": status, "body": msgspec.json.encode(body) if name else b""}
+
+
+def one_after_the_other(*answers):
+    """Each once, and the last for ever."""
+    left = list(answers)
+    return lambda _request: left.pop(0) if len(left) > 1 else left[0]
+
+
+@pytest.mark.parametrize("status", [400, 404, 409])
+@pytest.mark.parametrize("unanswered", [0, 1, 3])
+async def test_a_path_is_taken_unless_an_earlier_attempt_may_have_put_the_file(status, unanswered):
+    answers = [{"status": 504}] * unanswered + [error(status, "FileAlreadyExists")]
+    async with answered(one_after_the_other(*answers)) as stack:
+        if unanswered:
+            assert not await stack.dataset.put("t", "p", ROWS)
+        else:
+            with pytest.raises(PathTaken, match="FileAlreadyExists") as told:
+                await stack.dataset.put("t", "p", ROWS)
+            assert (told.value.error_name, told.value.instance_id) == (
+                "FileAlreadyExists",
+                INSTANCE,
+            )
+
+
+async def test_an_unanswered_attempt_is_remembered_over_another_content_type():
+    answers = {"status": 504}, {"status": 415}, error(404, "FileAlreadyExists")
+    async with answered(one_after_the_other(*answers)) as stack:
+        assert not await stack.dataset.put("t", "p.ndjson", ROWS)
+
+
+@pytest.mark.parametrize(
+    ("body", "is_confirmed"),
+    [
+        pytest.param(b'{"path":"p","transactionRid":"t","sizeBytes":"1"}', True, id="text"),
+        pytest.param(b'{"path":"p","transactionRid":"t","sizeBytes":1}', True, id="number"),
+        pytest.param(b'{"path":"p","transactionRid":"t"}', False, id="no size"),
+        pytest.param(b'{"path":"p","transactionRid":"t","sizeBytes":null}', False, id="null"),
+        pytest.param(b'{"path":"q","transactionRid":"t","sizeBytes":"1"}', False, id="path"),
+        pytest.param(b'{"path":"p","transactionRid":"u","sizeBytes":"1"}', False, id="transaction"),
+        pytest.param(b'{"path":"p","transactionRid":"t","sizeBytes":[1]}', False, id="type"),
+        pytest.param(b'{"path":"p","transactionRid":"t","sizeBytes":-1}', False, id="negative"),
+        pytest.param(b'{"path":"p","transactionRid":"t","sizeBy', False, id="truncated"),
+        pytest.param(b"<html>", False, id="HTML"),
+        pytest.param(b"", False, id="empty"),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 201, 202])
+async def test_a_file_is_confirmed_by_its_path_and_its_size(body, is_confirmed, status):
+    async with answered({"status": status, "body": body}) as stack:
+        assert await stack.dataset.put("t", "p", b"1") == is_confirmed
+
+
+@pytest.mark.parametrize("size", [b'"1"', b"1"])
+async def test_a_file_that_is_kept_in_another_size_spoils_the_transaction(size):
+    kept = {"body": b'{"path":"p","transactionRid":"t","sizeBytes":%s}' % size}
     async with answered(kept) as stack:
-        await stack.dataset.put("t", "p", b"1")
-        with pytest.raises(FoundryError, match="another size"):
+        assert await stack.dataset.put("t", "p", b"1")
+        with pytest.raises(FileSpoiled, match="another size"):
             await stack.dataset.put("t", "p", b"22")
 
 
-async def test_a_file_that_is_too_large_is_refused_alone():
-    async with answered({"status": 413}) as stack:
-        with pytest.raises(FileRefused, match=r"\(413\)"):
+@pytest.mark.parametrize(
+    "answer", [error(413), error(413, "TooLarge"), error(400, "InvalidFilePath")]
+)
+async def test_a_file_that_is_to_blame_alone_is_invalid(answer):
+    async with answered(answer) as stack:
+        with pytest.raises(FileInvalid, match=str(answer["status"])):
             await stack.dataset.put("t", "p", ROWS)
 
 
-@pytest.mark.parametrize("status", [415, 422])
-async def test_what_would_be_refused_of_any_file_is_no_fault_of_this_one(status):
-    async with answered({"status": status}) as stack:
-        with pytest.raises(FoundryError) as caught:
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(error(status) for status in (400, 405, 406, 409, 410, 411, 414, 415, 422, 431)),
+        error(400, "FileContentRefused"),
+        error(404, "FileRejected"),
+        error(409, "Conflict"),
+        error(422, "InvalidParameterCombination"),
+    ],
+    ids=lambda answer: f"{answer['status']} {bool(answer['body'])}",
+)
+async def test_a_file_that_foundry_does_not_take_is_refused(answer):
+    async with answered(answer) as stack:
+        with pytest.raises(FileRefused, match=str(answer["status"])) as told:
             await stack.dataset.put("t", "p", ROWS)
-        assert not isinstance(caught.value, FileRefused)
+
+    assert not isinstance(told.value, FileInvalid | FileSpoiled)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(error(status) for status in (302, 401, 403, 404, 407, 408, 429, 500, 503)),
+        error(404, "DatasetNotFound"),
+        error(400, "DatasetNotFound"),
+        error(404, "BranchNotFound"),
+        error(404, "Catalog:BranchesNotFound"),
+        error(400, "UploadFilePermissionDenied"),
+        error(400, "ApiUsageDenied"),
+        error(400, "InvalidTransactionType"),
+        error(400, "Default:Unauthorized"),
+    ],
+    ids=lambda answer: f"{answer['status']} {answer['body'][:40].decode()}",
+)
+async def test_what_is_not_about_the_file_is_no_fault_of_it(answer):
+    async with answered(answer) as stack:
+        with pytest.raises(FoundryError) as told:
+            await stack.dataset.put("t", "p", ROWS)
+
+    assert type(told.value).__mro__[:2] in [
+        (FoundryError, Unavailable),
+        (TransientError, FoundryError),
+    ]
+
+
+@pytest.mark.parametrize("name", ["TransactionNotOpen", "TransactionNotFound"])
+@pytest.mark.parametrize("status", [400, 404, 409])
+async def test_nothing_is_put_into_or_taken_out_by_a_transaction_that_has_ended(status, name):
+    async with answered(error(status, name)) as stack:
+        with pytest.raises(TransactionEnded):
+            await stack.dataset.put("t", "p", ROWS)
+        with pytest.raises(TransactionEnded):
+            await stack.dataset.remove("t", "p")
+
+
+async def test_a_file_is_not_there_to_delete_unless_an_earlier_attempt_may_have_deleted_it():
+    missing = error(404, "FileNotFoundOnBranch")
+    async with answered(missing) as stack:
+        assert not await stack.dataset.remove("t", "p")
+    async with answered(one_after_the_other({"status": 504}, missing)) as stack:
+        assert await stack.dataset.remove("t", "p")
+
+
+@pytest.mark.parametrize("status", [400, 404, 413])
+async def test_content_that_foundry_does_not_serve_is_too_large(status):
+    async with answered(error(status, "FileSizeLimitExceeded")) as stack:
+        with pytest.raises(ContentTooLarge, match="FileSizeLimitExceeded"):
+            await stack.dataset.content("p", 1)
 
 
 async def test_a_commit_whose_answer_was_lost_has_happened(tmp_path):
@@ -671,9 +859,8 @@ async def test_a_transaction_that_somebody_aborts_is_not_committed(tmp_path):
         rid = await stack.dataset.begin()
         stack.foundry.branches.abort(stack.foundry.branches.transactions[rid])
 
-        with pytest.raises(FoundryError, match="ended by somebody else") as caught:
+        with pytest.raises(TransactionEnded):
             await stack.dataset.commit(rid)
-        assert not isinstance(caught.value, CommitRefused)
 
 
 async def test_a_commit_is_refused_when_a_path_is_taken_and_can_be_aborted(tmp_path):
@@ -690,33 +877,130 @@ async def test_a_commit_is_refused_when_a_path_is_taken_and_can_be_aborted(tmp_p
         assert stack.foundry.log.complaints == []
 
 
+def a_transaction(status="OPEN", created="2022-10-10T12:23:11.152Z"):
+    """What also reads as a branch that has it as its head."""
+    found = {"rid": "t", "transactionType": "APPEND", "status": status, "createdTime": created}
+    return msgspec.json.encode(found | {"name": "master", "transactionRid": "t"})
+
+
+def by_call(close, get=None):
+    """One answer to a commit or an abort, another to GET."""
+    found = {"body": a_transaction("OPEN")} if get is None else get
+    return lambda request: close if request.method == "POST" else found
+
+
 @pytest.mark.parametrize("name", ["FileAlreadyExists", "FileAlreadyExistsInView", "Conflict"])
 @pytest.mark.parametrize("status", [400, 404, 409])
 async def test_a_commit_is_refused_under_whatever_name_foundry_has_for_it(status, name):
-    async with answered({"status": status, "body": b'{"errorName":"%s"}' % name.encode()}) as stack:
-        with pytest.raises(FoundryError) as caught:
+    async with answered(by_call(error(status, name))) as stack:
+        with pytest.raises(CommitRefused, match=f"{status} {name}"):
+            await stack.dataset.commit("t")
+        assert stack.asked("/commit") == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(error(status) for status in (401, 403, 404, 407, 408, 429)),
+        error(404, "DatasetNotFound"),
+        error(400, "CommitTransactionPermissionDenied"),
+        error(400, "ApiUsageDenied"),
+    ],
+)
+async def test_a_commit_is_not_refused_by_what_is_not_about_it(answer):
+    async with answered(by_call(answer)) as stack:
+        with pytest.raises(FoundryError) as told:
             await stack.dataset.commit("t")
 
-    assert isinstance(caught.value, CommitRefused) == (status != 404 or name == "FileAlreadyExists")
+    assert not isinstance(told.value, CommitRefused | TransactionEnded)
+
+
+NOT_TELLING = [
+    pytest.param({"status": 204}, id="204"),
+    pytest.param({"body": b""}, id="empty"),
+    pytest.param({"body": b"<html>"}, id="HTML"),
+    pytest.param({"body": a_transaction("CLOSED")}, id="an unknown status"),
+    pytest.param({"body": b'{"status":7}'}, id="a status of another type"),
+    pytest.param(error(400, "TransactionNotOpen"), id="not open"),
+    pytest.param(error(404, "TransactionNotOpen", transactionStatus=7), id="not open, rubbish"),
+    pytest.param(error(404, "TransactionNotFound"), id="not found"),
+    pytest.param(error(409, "TransactionNotOpen", transactionStatus="OPEN"), id="not open, open"),
+]
+UNKNOWN = [
+    pytest.param(error(409), id="409"),
+    pytest.param(error(400, "AlreadyCommitted"), id="an unknown name"),
+]
+
+
+@pytest.mark.parametrize("answer", NOT_TELLING + UNKNOWN)
+async def test_a_commit_whose_answer_does_not_tell_is_settled_by_asking(answer):
+    async with answered(by_call(answer, {"body": a_transaction("COMMITTED")})) as stack:
+        assert (await stack.dataset.commit("t")).head == "t"
+    for ended in ({"body": a_transaction("ABORTED")}, error(404, "TransactionNotFound")):
+        async with answered(by_call(answer, ended)) as stack:
+            with pytest.raises(TransactionEnded):
+                await stack.dataset.commit("t")
+
+
+@pytest.mark.parametrize("answer", NOT_TELLING)
+@pytest.mark.parametrize("get", [None, {"body": b"<html>"}, {"status": 503}, error(400, "Odd")])
+async def test_a_commit_is_not_taken_for_one_unless_foundry_says_so(answer, get):
+    async with answered(by_call(answer, get)) as stack:
+        with pytest.raises(FoundryError) as told:
+            await stack.dataset.commit("t")
+
+    assert not isinstance(told.value, CommitRefused | TransactionEnded)
+
+
+@pytest.mark.parametrize("answer", NOT_TELLING + UNKNOWN)
+async def test_an_abort_whose_answer_does_not_tell_is_settled_by_asking(answer):
+    for state in ("ABORTED", "COMMITTED"):
+        async with answered(by_call(answer, {"body": a_transaction(state)})) as stack:
+            await stack.dataset.abort("t")
+    async with answered(by_call(answer, error(404, "TransactionNotFound"))) as stack:
+        await stack.dataset.abort("t")
+    for get in (None, {"body": b"<html>"}, {"status": 503}, error(403)):
+        async with answered(by_call(answer, get)) as stack:
+            with pytest.raises(FoundryError):
+                await stack.dataset.abort("t")
+
+
+async def test_what_somebody_has_committed_is_known_by_the_refusal_alone():
+    told = error(400, "TransactionNotOpen", transactionStatus="COMMITTED")
+    async with answered(
+        by_call(told, {"body": b'{"name":"master","transactionRid":"u"}'})
+    ) as stack:
+        assert (await stack.dataset.commit("t")).head == "u"
+        await stack.dataset.abort("t")
+        assert stack.asked("/t") == 0
+
+
+async def test_only_the_first_commit_of_what_we_began_is_the_head_for_certain():
+    async with answered({"body": a_transaction("COMMITTED")}) as stack:
+        rid = await stack.dataset.begin()
+        assert await stack.dataset.commit(rid)
+        assert stack.asked("/master") == 0
+        assert await stack.dataset.commit(rid)
+        assert stack.asked("/master") == 1
+    answers = {"body": a_transaction()}, {"status": 504}, {"body": a_transaction("COMMITTED")}
+    async with answered(one_after_the_other(*answers)) as stack:
+        assert await stack.dataset.commit(await stack.dataset.begin())
+        assert stack.asked("/master") == 1
 
 
 @pytest.mark.parametrize("status", ["OPEN", "ABORTED"])
 async def test_a_commit_that_is_answered_and_has_not_committed_is_trouble(status):
     async with answered({"body": a_transaction(status)}) as stack:
-        with pytest.raises(FoundryError, match="has not committed"):
+        with pytest.raises(FoundryError, match="not committed") as told:
             await stack.dataset.commit("t")
+
+    assert isinstance(told.value, TransactionEnded) == (status == "ABORTED")
 
 
 async def test_an_abort_that_is_answered_and_has_not_aborted_is_trouble():
     async with answered({"body": a_transaction("OPEN")}) as stack:
-        with pytest.raises(FoundryError, match="has not aborted"):
+        with pytest.raises(FoundryError, match="not aborted"):
             await stack.dataset.abort("t")
-
-
-def a_transaction(status="OPEN", created="2022-10-10T12:23:11.152Z"):
-    """What also reads as a branch that has it as its head."""
-    found = {"rid": "t", "transactionType": "APPEND", "status": status, "createdTime": created}
-    return msgspec.json.encode(found | {"transactionRid": "t"})
 
 
 CALLS = {
@@ -901,7 +1185,7 @@ async def test_every_call_is_told_by_what_it_was_for(tmp_path):
 
 
 async def test_a_call_that_is_made_again_says_so():
-    answers = iter([{"status": 503}, {"status": 200, "body": b"{}"}])
+    answers = iter([{"status": 503}, {"status": 200, "body": A_BRANCH}])
     async with answered(lambda _request: next(answers)) as stack:
         await stack.dataset.branch_snapshot()
         calls = [call for call in stack.seen.of(FoundryCalled) if call.operation == "look"]

@@ -9,14 +9,16 @@ from datetime import timedelta
 import pytest
 import zstandard
 
-from atlas.core.errors import BadSetting, CannotStart, Damaged
+from atlas.core.commits import Intent
+from atlas.core.errors import BadSetting, CannotStart
 from atlas.core.events import KeyBesideJournal
-from atlas.core.messages import Binding, BranchSnapshot, Flattened, GroupLimits, Head, Reject, User
+from atlas.core.messages import Binding, BranchSnapshot, Flattened, Head, Reject, User
 from atlas.outside.sqlite import keys
 from atlas.outside.sqlite.journal import opened
+from atlas.outside.sqlite.packing import unpack
 from atlas.outside.sqlite.room import Bounds
 from tests.conftest import RID
-from tests.exports import NOON, SHELF, TO_VERSION_2, TO_VERSION_3, packed
+from tests.exports import NOON, SHELF, TO_VERSION_2, TO_VERSION_3, TO_VERSION_4, packed
 
 CANARY = "canary-" + "x" * 8
 ADA = User(f"auth0|{CANARY}")
@@ -70,11 +72,9 @@ async def kept(path, *sealed_with, count=3):
 async def ids(path, *sealed_with):
     """Those of which every byte can be had."""
     with opened(path, BOUNDS, sealed_with, shelf=SHELF) as journal:
-        await journal.outbox.claim(GroupLimits(), BranchSnapshot("", NOON))
         page = await journal.receipts.page(ADA, None, 10, None)
-        found = [r.id for r in page.receipts if await journal.outbox.ndjson(r.id) == ROWS]
-        await journal.outbox.release()
-        return sorted(found)
+        read = await journal.outbox.read([receipt.id for receipt in page.receipts])
+        return sorted(id for id, packed in read.items() if unpack(packed) == ROWS)
 
 
 def mode_of(file):
@@ -180,10 +180,8 @@ async def test_a_payload_moved_to_another_export_is_not_sent_as_that(tmp_path):
             "WHERE id = 'id-2'"
         )
     with opened(path, BOUNDS, [OLD], shelf=SHELF) as journal:
-        await journal.outbox.claim(GroupLimits(), BranchSnapshot("", NOON))
-        assert await journal.outbox.ndjson("id-1") == ROWS
-        with pytest.raises(Damaged):
-            await journal.outbox.ndjson("id-2")
+        read = await journal.outbox.read(["id-1", "id-2"])
+    assert {id: unpack(packed) for id, packed in read.items()} == {"id-1": ROWS}
 
 
 async def test_a_journal_of_version_1_is_sealed_and_goes_on(tmp_path):
@@ -216,10 +214,12 @@ async def test_a_journal_of_version_1_is_sealed_and_goes_on(tmp_path):
         assert page.receipts[0].rejects == (Reject(2, "why"),)
         (bound,) = (await journal.receipts.page(ADA, CANARY, 10, None)).receipts
         assert (bound.id, bound.transaction) == ("id-2", RID)
-        assert await journal.outbox.attempts() == [BranchSnapshot("head", NOON)]
-        group = await journal.outbox.claimed()
-        assert [file.path for file in group.files] == [f"healthkit/{CANARY}/1"]
-        assert await journal.outbox.ndjson("id-1") == ROWS
+        hand = await journal.outbox.in_hand()
+        assert hand.intents == (Intent("APPEND", BranchSnapshot("head", NOON)),)
+        assert hand.transaction == RID
+        assert [file.path for file in hand.group.files] == [f"healthkit/{CANARY}/1"]
+        read = await journal.outbox.read(["id-1"])
+        assert unpack(read["id-1"]) == ROWS
         totals = (await journal.ledger.listing(None, 1, None)).totals
         assert totals == {"accepted": 2, "committed": 1, "set_aside": 1}
         again = await journal.intake.append(an_export("id-2", CANARY))
@@ -228,7 +228,7 @@ async def test_a_journal_of_version_1_is_sealed_and_goes_on(tmp_path):
         assert CANARY.encode() not in text
 
 
-@pytest.mark.parametrize("earlier", [TO_VERSION_2, TO_VERSION_3], ids=["2", "3"])
+@pytest.mark.parametrize("earlier", [TO_VERSION_2, TO_VERSION_3, TO_VERSION_4], ids=["2", "3", "4"])
 async def test_a_journal_of_an_earlier_version_is_read_as_it_is(tmp_path, earlier):
     path = tmp_path / "journal"
     await kept(path, OLD)

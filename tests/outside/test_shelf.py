@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from atlas.core.commits import Conclusion, Verdict
 from atlas.core.messages import BranchSnapshot, GroupLimits
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
@@ -12,6 +13,8 @@ from tests.conftest import RID
 from tests.exports import ADA, NOON, export
 
 DAY = timedelta(days=1)
+HEAD = BranchSnapshot("", NOON)
+COMMITTED = Verdict("committed", transaction=RID)
 
 
 class Calendar:
@@ -24,9 +27,9 @@ class Calendar:
         with self.opened() as journal:
             for each in exports:
                 await journal.intake.append(each)
-            await journal.outbox.claim(GroupLimits(), BranchSnapshot("", NOON))
-            await journal.outbox.note(RID, GroupLimits())
-            await journal.outbox.complete([each.id for each in exports], RID)
+            await journal.outbox.claim(GroupLimits(), HEAD, "normal")
+            await journal.outbox.record_open(RID, GroupLimits())
+            await journal.outbox.conclude(Conclusion(RID, others=COMMITTED))
 
     async def receipts(self):
         with self.opened() as journal:
@@ -70,11 +73,12 @@ async def test_what_waits_is_never_shrunk_whatever_the_clock_says(tmp_path):
     calendar = Calendar(tmp_path / "journal")
     with calendar.opened() as journal:
         await journal.intake.append(export(0))
-        await journal.outbox.claim(GroupLimits(exports_max=1), BranchSnapshot("", NOON))
-        await journal.outbox.release()
+        await journal.outbox.claim(GroupLimits(exports_max=1), HEAD, "normal")
+        await journal.outbox.conclude(Conclusion())
     calendar.today += 3_650 * DAY
     with calendar.opened() as journal:
         await journal.intake.append(export(1))
-        await journal.outbox.claim(GroupLimits(), BranchSnapshot("", NOON))
-        await journal.outbox.complete([export(1).id], RID)
-        assert (await journal.outbox.claimed()).exports[0].id == export(0).id
+        await journal.outbox.claim(GroupLimits(), HEAD, "normal")
+        await journal.outbox.conclude(Conclusion(verdicts={export(1).id: COMMITTED}))
+        group = await journal.outbox.claim(GroupLimits(), HEAD, "normal")
+        assert [each.id for each in group.exports] == [export(0).id]

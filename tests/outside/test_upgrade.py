@@ -8,25 +8,31 @@ import gzip
 import shutil
 import sqlite3
 from contextlib import closing
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from atlas.core.commits import Backlog, Conclusion, Verdict
 from atlas.core.errors import CannotStart
 from atlas.core.events import ActorCrashed, GroupRecovered, JournalDamaged, LedgerUnbalanced
+from atlas.core.messages import BranchSnapshot, GroupLimits
 from atlas.outside.sqlite import keys, schema
 from atlas.outside.sqlite.entries import Entries
 from atlas.outside.sqlite.journal import PRAGMAS, opened
+from atlas.outside.sqlite.packing import unpack
 from atlas.outside.sqlite.room import Bounds
-from tests.conftest import Life, asgi
-from tests.exports import NOON, SHELF
+from tests.conftest import RID, Life, asgi
+from tests.exports import NOON, SHELF, TO_VERSION_4, export
 from tests.fakes import MemoryDataset, Transaction
 from tests.journals.make import CLAIMED, COMMITTED, HOME, KEY, REFUSED, WAIT, Sent
 
 VERSIONS = range(1, schema.VERSION + 1)
 DELIVERED = ["claimed", "claimed, too", "committed", "committed, too", "waits", "waits"]
+HEAD = BranchSnapshot("", NOON)
+COMMITTED_VERDICT = Verdict("committed", transaction=RID)
 TROUBLE = (ActorCrashed, JournalDamaged, LedgerUnbalanced)
 
 
@@ -79,6 +85,80 @@ async def test_what_waits_in_a_journal_of_an_earlier_version_is_committed_once(t
     async with life.running() as flow:
         assert [event for event in flow.seen if isinstance(event, TROUBLE)] == []
     assert life.dataset.uuids() == DELIVERED
+
+
+@each_version
+async def test_what_an_earlier_version_had_in_hand_is_in_hand(tmp_path, version):
+    """The claimed group and its open transaction, and that try has not failed yet."""
+    life = left_by(version, tmp_path)
+    rid, held = list(life.dataset.transactions.items())[-1]
+    with opened(life.journal, Bounds(free_bytes=0), shelf=SHELF) as journal:
+        hand = await journal.outbox.in_hand()
+        packed = await journal.outbox.read([export.id for export in hand.group.exports])
+        depth = await journal.ledger.depth()
+
+    assert (hand.transaction, hand.intents) == (rid, ())
+    assert {file.path: file.bytes for file in hand.group.files} == {
+        path: len(content) for path, content in held.files.items()
+    }
+    assert [(each.tries, each.isolation) for each in hand.group.exports] == [(0, 0)] * 2
+    text = b"".join(held.files.values())
+    assert sorted(text.split(b"\n")) == sorted(b"".join(map(unpack, packed.values())).split(b"\n"))
+    assert (depth.exports["accepted"], depth.imbalance) == (4, 0)
+
+
+OF_VERSION_4 = f"""
+    {TO_VERSION_4}
+    UPDATE export SET tries = 4 WHERE number = 3;
+    UPDATE export SET tries = 1 WHERE number = 4;
+"""
+
+
+async def test_of_version_4_the_intents_and_what_had_failed_go_on(tmp_path):
+    """A try counted when it began: twice failed, an export went apart from the fresh ones."""
+    later = BranchSnapshot("later", NOON + timedelta(minutes=1))
+    limits, path = GroupLimits(exports_max=2), tmp_path / "journal"
+    with opened(path, Bounds(free_bytes=0), shelf=SHELF) as journal:
+        for number in range(4):
+            await journal.intake.append(export(number))
+        await journal.outbox.record_intent(HEAD, "DELETE")
+        await journal.outbox.record_intent(later, "APPEND")
+        await journal.outbox.claim(limits, HEAD, "normal")
+        expected = await journal.outbox.in_hand()
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(OF_VERSION_4)
+    with opened(path, Bounds(free_bytes=0), shelf=SHELF) as journal:
+        hand = await journal.outbox.in_hand()
+        backlog = await journal.outbox.backlog(GroupLimits())
+        group = await journal.outbox.record_open(RID, GroupLimits())
+        await journal.outbox.conclude(Conclusion(RID, others=COMMITTED_VERDICT))
+        apart = await journal.outbox.claim(GroupLimits(), HEAD, "isolated")
+
+    assert (hand.group, hand.transaction) == (expected.group, None)
+    assert set(hand.intents) == set(expected.intents)
+    assert len(hand.intents) == 3
+    assert backlog == Backlog(fresh=3, failed=1)
+    assert [each.id for each in group.exports] == [export(number).id for number in (0, 1, 3)]
+    assert [(each.id, each.isolation, each.tries) for each in apart.exports] == [
+        (export(2).id, 4, 4)
+    ]
+
+
+async def test_of_version_4_an_open_transaction_goes_on(tmp_path):
+    path = tmp_path / "journal"
+    with opened(path, Bounds(free_bytes=0), shelf=SHELF) as journal:
+        for number in range(2):
+            await journal.intake.append(export(number))
+        await journal.outbox.claim(GroupLimits(), HEAD, "normal")
+        await journal.outbox.record_open(RID, GroupLimits())
+        ids = [export(number).id for number in range(2)]
+        await journal.outbox.record_file(ids, "parquet", 9, is_shared=True)
+        expected = await journal.outbox.in_hand()
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(TO_VERSION_4)
+    with opened(path, Bounds(free_bytes=0), shelf=SHELF) as journal:
+        assert await journal.outbox.in_hand() == expected
+        assert not list(journal.news)[1:], "nothing but where its key lies"
 
 
 @each_version

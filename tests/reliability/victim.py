@@ -15,6 +15,7 @@ from pathlib import Path
 
 from atlas.core.errors import AtlasError, CannotStart
 from atlas.outside.sqlite import journal
+from atlas.outside.sqlite.packing import unpack
 from atlas.outside.sqlite.room import Bounds
 from tests.exports import ADA, SHELF, content, export
 
@@ -33,10 +34,10 @@ async def kept_in(path: Path) -> set[str]:
     """What a successor finds in this journal: the ids of exports that are whole."""
     with journal_at(path) as found:
         page = await found.receipts.page(ADA, None, 2**31, None)
-        kept = {each.id: await found.outbox.ndjson(each.id) for each in page.receipts}
+        kept = await found.outbox.read([each.id for each in page.receipts])
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    return {id for id, ndjson in kept.items() if ndjson == content(id)}
+    return {id for id, packed in kept.items() if unpack(packed) == content(id)}
 
 
 async def keep_all(found: journal.SqliteJournal, count: int) -> None:

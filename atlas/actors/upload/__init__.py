@@ -1,24 +1,43 @@
-"""Is it in the dataset? Many exports, one transaction, each of them once.
+"""Brings exports into the dataset: many in one transaction, each exactly once.
 
-The outcome of a call can stay unknown: the answer is lost, or we are killed. So the group is
-claimed and the attempt noted before a transaction is begun, and the transaction noted before its
-first file is put. What is found noted is a question to Foundry, asked before anything else is done.
-Only what is seen in the dataset counts as being there: others may end our transactions, too.
+The decisions are a pure state machine, the commit protocol: README.md shows its table.
 
-    pace.py       how much, how often, how hard
-    layout.py     what goes into which file
-    put.py        a group on its way into a transaction
-    uploader.py   group after group, at a pace
-    errands.py    what operators have done between two groups
-    people.py     what is there of a person, and how it is forgotten: an errand, too
-    outcomes.py   what became of what was begun
-    restored.py   what became of what we have forgotten
+    policy.py              settings: how much, how often, how hard
+    states.py              the states of the protocol
+    effects.py             the effects that it asks for, and their results
+    reports.py             the results of effects that handle many files
+    protocol.py            the table of transitions
+      recovery.py            what became of what was begun
+      grouping.py            a group comes into a transaction
+      ending.py              a transaction ends
+    pacing.py              when the next group goes, and which
+    verdicts.py            how it ended for each export
+    uploader.py            performs the effects
+      files.py               what goes into which file
+      group_upload.py        the files of a group, side by side
+      conflicts.py           who holds our paths
+      restore_reconciler.py  an older copy of the journal beside the dataset
+      publisher.py           tells whoever waits
+    maintenance.py         what operators have done between two groups
+    personal_data.py       what is there of a person, and how it is erased
+      shared_files.py        their rows among those of others
 """
 
-from atlas.actors.upload.errands import Errands
-from atlas.actors.upload.layout import NDJSON, Format, Shape
-from atlas.actors.upload.pace import Pace
-from atlas.actors.upload.people import People
-from atlas.actors.upload.uploader import Chance, Upload
+from atlas.actors.upload.files import NDJSON, FilePolicy, Format
+from atlas.actors.upload.maintenance import BranchMaintenance
+from atlas.actors.upload.personal_data import PersonalData
+from atlas.actors.upload.policy import UploadPolicy
+from atlas.actors.upload.shared_files import SharedFiles
+from atlas.actors.upload.uploader import Chance, Uploader
 
-__all__ = ["NDJSON", "Chance", "Errands", "Format", "Pace", "People", "Shape", "Upload"]
+__all__ = [
+    "NDJSON",
+    "BranchMaintenance",
+    "Chance",
+    "FilePolicy",
+    "Format",
+    "PersonalData",
+    "SharedFiles",
+    "UploadPolicy",
+    "Uploader",
+]

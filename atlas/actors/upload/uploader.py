@@ -1,32 +1,34 @@
-"""Group after group, at a pace."""
+"""The driver of the commit protocol: performs its effects, and tells it their results."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from atlas.actors.upload.layout import Files, Shape
-from atlas.actors.upload.memory import Memory
-from atlas.actors.upload.outcomes import Outcomes
-from atlas.actors.upload.pace import Pace
-from atlas.actors.upload.put import Put, size_of
-from atlas.actors.upload.restored import Restored
-from atlas.core import events
-from atlas.core.errors import (
-    BranchBusy,
-    CommitRefused,
-    Damaged,
-    FileRefused,
-    FoundryError,
-    Unavailable,
-)
-from atlas.core.events import Watch
-from atlas.core.messages import BranchSnapshot, File, Receipt, TransactionKind
-from atlas.core.ports import SNAPSHOT_MAX_AGE_SECONDS, Branch, Bytes, Compute, Outbox
-from atlas.runtime import Bell, Budget, Lock, Promises, Restarts, side_by_side
+import anyio
+from msgspec.structs import replace
 
-PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.5, 15.0
-FULL_SECONDS = 0.5  # so often we look whether a group is full: at each ring would be far oftener
-HOLDERS_MAX = 3
+from atlas.actors.upload import effects as e
+from atlas.actors.upload import ending
+from atlas.actors.upload.conflicts import Conflicts, RemoteFiles
+from atlas.actors.upload.files import FileBuilder, FilePolicy
+from atlas.actors.upload.group_upload import GroupUpload
+from atlas.actors.upload.policy import UploadPolicy
+from atlas.actors.upload.protocol import advance, start
+from atlas.actors.upload.publisher import Publisher
+from atlas.actors.upload.restore_reconciler import RestoreReconciler
+from atlas.actors.upload.states import AT_REST, Moment, Phase, State, Work
+from atlas.actors.upload.steps import Step
+from atlas.core import names
+from atlas.core.errors import BranchBusy, CommitRefused, FoundryError, Unavailable
+from atlas.core.events import SecondWriter, Watch
+from atlas.core.messages import Receipt, TransactionKind
+from atlas.core.ports import Branch, Compute, Outbox
+from atlas.runtime import Bell, Budget, Lock, Promises, Restarts
+
+FOREIGN_HEADS_MAX = 3
+BETWEEN_GROUPS: frozenset[Phase] = AT_REST | {"assessing"}
+PROBE_CONTENT = b"\n"  # even if somebody else commits our probe, no reader sees a row
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Chance:
     random: Callable[[], float]
 
 
-class Upload:
+class Uploader:
     """One for each branch, because a branch allows one open transaction."""
 
     def __init__(
@@ -45,251 +47,238 @@ class Upload:
         branch: Branch,
         outbox: Outbox,
         promises: Promises[Receipt],
-        pace: Pace,
-        shape: Shape,
+        policy: UploadPolicy,
+        file_policy: FilePolicy,
         compute: Compute,
         chance: Chance,
         watch: Watch,
     ) -> None:
         self.branch = branch
         self.outbox = outbox
-        self.promises = promises
-        self.pace = pace
+        self.policy = policy
         self.chance = chance
         self.watch = watch
-        self.files = Files(branch, outbox, shape, compute)
-        self.budget = Budget(pace.bytes_at_once)
-        self.outcomes = Outcomes(branch, outbox, promises, self.files, self.budget, watch, pace)
-        self.restored = Restored(branch, outbox, self.files, self.outcomes)
-        self.memory = Memory()
-        self.turn = Lock()  # on the branch: a group has it, or an errand
+        files = FileBuilder(branch, outbox, file_policy, compute)
+        budget = Budget(policy.bytes_at_once)
+        at_once = policy.uploads_at_once
+        self.publisher = Publisher(promises, watch)
+        self.remote_files = RemoteFiles(branch, files, budget)
+        self.upload = GroupUpload(branch, files, budget, at_once)
+        self.conflicts = Conflicts(branch, files, self.remote_files, at_once)
+        self.reconciler = RestoreReconciler(
+            branch, outbox, files, self.remote_files, self.publisher, at_once
+        )
+        self.foreign_writers = ForeignWriters(watch)
+        self.step = start()
+        self.lock = Lock()  # of the branch: a group has it, or maintenance
 
     async def run(self, bell: Bell, restarts: Restarts) -> None:
-        """Empty the mailbox: at the start, and at every ring."""
-        self.memory = Memory()
-        await self.empty(bell, restarts)
-        while await bell.heard():
-            await self.empty(bell, restarts)
+        """Upload group after group until the bell is taken down."""
+        self.step = start()
+        while not bell.is_down:
+            await self.work(restarts)
+            if self.step.state.phase in AT_REST:
+                await self.rest(bell)
 
-    async def empty(self, bell: Bell, restarts: Restarts) -> None:
-        """Upload group after group. While Foundry is down, try again and again."""
-        more, self.memory.is_busy = True, False
-        while more and not bell.is_down:
-            try:
-                async with self.turn:
-                    await self.settle()
-                if await self.is_down_before_the_next(bell):
+    async def work(self, restarts: Restarts) -> None:
+        """Go as far as the end of this group, or to a rest."""
+        async with self.lock:
+            is_first = True
+            while is_first or self.step.state.phase not in BETWEEN_GROUPS:
+                is_first = False
+                if self.step.state.phase in AT_REST:
                     return
-                async with self.turn:
-                    await self.settle()  # an errand may have left something to ask
-                    more = self.memory.is_busy = await self.upload()
-                self.memory.failures = 0
-                restarts.has_worked = True
-            except Unavailable as error:
-                self.memory.is_asked, self.memory.seen = False, None
-                self.memory.is_excused = not isinstance(error, CommitRefused)
-                seconds = self.pause_seconds(error)
-                self.watch(events.UploadPaused(str(error), seconds))
-                if await bell.down_within(seconds):
-                    return
+                before = self.step.state.phase
+                await self.take_step()
+                after = self.step.state.phase
+                if (before == "concluding" and after == "assessing") or after == "idle":
+                    restarts.has_worked = True
 
-    async def settle(self) -> None:
-        """What became of all that we began? Asked once, until something is unknown again.
+    async def rest(self, bell: Bell) -> None:
+        """Perform the rest that the protocol asks for; maintenance may end it."""
+        rested = self.step
+        if isinstance(rested.effect, e.Rest):
+            seconds = rested.effect.seconds
+            if rested.effect.is_light:
+                with anyio.move_on_after(seconds):
+                    await bell.heard()
+            else:
+                await bell.down_within(seconds or 0.0)
+        if self.step is rested:
+            self.go_on(rested, e.Woken())
 
-        And before the first that waits goes out: has anything come of it that we forgot?
-        """
-        if not self.memory.is_asked:
-            is_excused = self.memory.is_excused
-            self.memory.is_unresolved = await self.outcomes.recover(is_excused=is_excused)
-            self.memory.is_asked = True
-        if not self.memory.is_compared and (seen := await self.branch_snapshot()):
-            await self.restored.compare(seen)
-            self.memory.is_compared = True
+    async def take_step(self) -> None:
+        """Perform one effect. A bug ends this life: what is in hand may be at fault."""
+        step, self.step = self.step, start()
+        self.go_on(step, await self.perform(step.effect))
+
+    def go_on(self, step: Step, result: e.Result) -> None:
+        moment = Moment(self.chance.elapsed(), self.chance.random())
+        self.step = advance(self.policy, step.state, result, moment)
+        for event in self.step.events:
+            self.watch(event)
+
+    async def perform(self, effect: e.Effect) -> e.Result:
+        try:
+            return await PERFORM[type(effect)](self, effect)
+        except Unavailable as error:
+            return e.Failed(error)
+
+    # Maintenance
 
     @asynccontextmanager
-    async def between_groups(self) -> AsyncIterator[None]:
-        """Nothing of ours is open, or claimed. What raises inside is asked for before the next."""
-        async with self.turn:
-            await self.settle()
-            self.memory.is_asked, self.memory.seen = False, None
+    async def exclusive(self) -> AsyncIterator[None]:
+        """Nothing of ours is open or claimed, and nothing will be until this is left.
+
+        Raises FoundryError. If something raises inside, it is found out what became of it before
+        the next group.
+        """
+        async with self.lock:
+            await self.recover()
+            before = self.step
+            memory = replace(before.state.memory, snapshot=None)
+            self.step = Step(State("recovering", Work(), memory), e.ReadInHand())
             yield
-            self.memory.is_asked = True
+            self.step = before._replace(state=replace(before.state, memory=memory), events=())
 
-    async def is_down_before_the_next(self, bell: Bell) -> bool:
-        """An idle uploader starts at once; a busy one when the commit interval is over, or when
-        a whole group has gathered: to wait with that would make no transaction fewer.
-        """
-        self.memory.because = "interval" if self.memory.is_busy else "idle"
-        while (seconds := self.seconds_to_next()) > 0:
-            self.memory.because = "interval"
-            if await self.outbox.is_full(self.pace.group):
-                self.memory.because = "full"
-                return False
-            if await bell.down_within(min(seconds, FULL_SECONDS)):
-                return True
-        return False
+    async def recover(self) -> None:
+        """Find out what became of all that was begun."""
+        if self.step.state.phase == "paused":
+            self.go_on(self.step, e.Woken())
+        while self.step.state.phase not in BETWEEN_GROUPS:
+            step, self.step = self.step, start()
+            result = await self.perform(step.effect)
+            self.go_on(step, result)
+            if isinstance(result, e.Failed):
+                raise result.error
+            if self.step.state.phase == "paused":
+                raise FoundryError(ending.STILL_OPEN)
 
-    def seconds_to_next(self) -> float:
-        if self.memory.begun_at is None:
-            return 0.0
-        return self.memory.begun_at + self.pace.interval_seconds - self.chance.elapsed()
-
-    def pause_seconds(self, error: Unavailable) -> float:
-        """Full jitter, and never before Foundry wants to hear from us again.
-
-        What other errors say of a retry is said to phones.
-        """
-        after = error.retry_seconds if isinstance(error, FoundryError) else None
-        longest = min(PAUSE_SECONDS_MAX, PAUSE_SECONDS * 2.0**self.memory.failures)
-        self.memory.failures = min(self.memory.failures + 1, 10)
-        return (0.0 if after is None else after) + self.chance.random() * longest
-
-    async def upload(self) -> bool:
-        """Upload the next group; False when there is none."""
-        seen = await self.branch_snapshot()
-        turn = self.memory.is_turn_of_suspects
-        if seen is None or await self.outbox.claim(self.pace.group, seen, suspects=turn) is None:
-            return False
-        self.memory.is_turn_of_suspects = not turn
-        started = self.memory.begun_at = self.chance.elapsed()
-        transaction = await self.begin()
-        put = await self.put(transaction)
-        there = put.there
-        if put.trouble is not None and len(there) == len(put.unsure):
-            if not put.group.is_suspect:
-                raise put.trouble
-            there = []
-        if there:
-            if not await self.commit(there, transaction):
-                return True
-            if put.unsure:
-                there = await self.outcomes.standing(there, transaction)
-            await self.outcomes.complete(there, transaction)
-            self.tell(transaction, there, self.chance.elapsed() - started)
-        else:
-            await self.branch.abort(transaction)
-        if not put.is_whole or len(there) < len(put.there):
-            await self.outcomes.fail(put.group.exports, named=put.named)
-        await self.outbox.ended()
-        return True
-
-    def tell(self, transaction: str, files: list[File], seconds: float) -> None:
-        exports = [export for file in files for export in file.exports]
-        self.watch(
-            events.GroupCommitted(
-                transaction=transaction,
-                exports=len(exports),
-                bytes=size_of(files),
-                seconds=seconds,
-                rows=sum(export.records for export in exports),
-                because=self.memory.because,
-            )
-        )
-
-    async def branch_snapshot(self) -> BranchSnapshot | None:
-        """The branch before we begin: as our last commit left it, or look, a moment ago.
-
-        None if there is nothing to begin for: an idle uploader does not ask Foundry.
-        """
-        if (
-            self.memory.seen
-            and self.chance.elapsed() - self.memory.seen[0] <= SNAPSHOT_MAX_AGE_SECONDS
-        ):
-            return self.memory.seen[1]
-        if not await self.outbox.waiting():
-            return None
-        self.memory.seen = (self.chance.elapsed(), await self.branch.branch_snapshot())
-        return self.memory.seen[1]
-
-    async def begin(self, kind: TransactionKind = "APPEND") -> str:
-        """Open the transaction of an attempt that is noted."""
+    async def open_transaction(self, kind: TransactionKind) -> str:
+        """Begin a transaction without exports, inside `exclusive`; it is recorded."""
+        await self.outbox.record_intent(await self.branch.branch_snapshot(), kind)
         try:
             transaction = await self.branch.begin(kind)
         except BranchBusy:
-            if not self.memory.is_unresolved:
-                await self.outbox.resolve()  # this attempt began nothing, and no other is open
-            await self.notice_holder()
+            if not self.step.state.memory.is_unsettled:
+                await self.outbox.clear_intents()
             raise
-        self.memory.holder, self.memory.holders = "", 0
+        await self.outbox.record_open(transaction, self.policy.group)
         return transaction
 
-    async def begun(self, transaction: str) -> None:
-        """It is noted, and no other of ours can be open."""
-        await self.outbox.begun(transaction)
-        self.memory.is_unresolved = False
+    # Effects
 
-    async def notice_holder(self) -> None:
-        """Busy with one transaction is a build that takes its time; with ever others, a writer."""
-        holder = (await self.branch.branch_snapshot()).head
-        if holder != self.memory.holder:
-            self.memory.holder = holder
-            self.memory.holders += 1
-        if self.memory.holders >= HOLDERS_MAX:
-            self.watch(events.SecondWriter(self.memory.holders))
-            self.memory.holders = 0
+    async def read_in_hand(self, _: e.ReadInHand) -> e.Result:
+        return e.HandRead(await self.outbox.in_hand())
 
-    async def put(self, transaction: str) -> Put:
-        """Put the claimed exports in: as one file, or side by side.
+    async def read_backlog(self, _: e.ReadBacklog) -> e.Result:
+        return e.BacklogRead(await self.outbox.backlog(self.policy.group))
 
-        Then whoever comes until the last file has found its place goes along: who just missed one
-        transaction would wait for the end of two. A file whose answers are lost stops no other,
-        until there are so many that it is Foundry that is away.
-        """
-        put = Put(await self.outbox.note(transaction, self.pace.group))
-        self.memory.is_unresolved = False
-        exports, size = len(put.group.exports), size_of(put.group.files)
-        self.watch(events.GroupStarted(transaction, exports, size, self.memory.because))
+    async def reconcile(self, effect: e.Reconcile) -> e.Result:
+        snapshot = await self.branch.branch_snapshot()
+        reconciler = self.reconciler
+        if effect.is_forced or not await reconciler.is_up_to_date(snapshot, effect.explained):
+            return e.Reconciled(await reconciler.reconcile())
+        return e.Reconciled(0, snapshot)
 
-        async def put_in(file: File) -> None:
-            try:
-                file, content = await self.files.own(file)
-            except Damaged:
-                await self.outcomes.set_damaged_aside(file.exports[0])
-            else:
-                await self.put_file(put, transaction, file, content)
+    async def take_snapshot(self, _: e.TakeSnapshot) -> e.Result:
+        return e.SnapshotTaken(await self.branch.branch_snapshot())
 
-        async def latecomers() -> list[File]:
-            known = {export.id for export in put.group.exports}
-            put.group = await self.outbox.note(transaction, self.pace.group)
-            return [file for file in put.group.files if file.exports[0].id not in known]
+    async def claim(self, effect: e.Claim) -> e.Result:
+        group = await self.outbox.claim(self.policy.group, effect.snapshot, effect.lane)
+        return e.Claimed(group)
 
-        if self.files.is_shared(put.group):
-            await self.put_together(put, transaction)
-        else:
-            at_once = self.pace.uploads_at_once
-            await side_by_side(put_in, put.group.files, at_once, latecomers, self.outcomes.room)
-        return put
-
-    async def put_together(self, put: Put, transaction: str) -> None:
-        """All of the group as one file; nobody can be added to that."""
-        made = await self.files.shared(put.group.exports)
-        readable = {export.id for export in made[0].exports} if made else set()
-        for export in put.group.exports:
-            if export.id not in readable:
-                await self.outcomes.set_damaged_aside(export)
-        if made:
-            await self.put_file(put, transaction, *made)
-
-    async def put_file(self, put: Put, transaction: str, file: File, content: Bytes) -> None:
+    async def begin(self, _: e.Begin) -> e.Result:
         try:
-            await self.branch.put(transaction, file.path, content)
-        except FileRefused:
-            put.refused.append(file)
-            return
-        except FoundryError as error:
-            put.unsure.append(file)
-            put.trouble = error
-            if len(put.unsure) > put.unsure_max:
-                raise
-        put.there.append(file)
+            transaction = await self.branch.begin("APPEND")
+        except BranchBusy as error:
+            self.foreign_writers.notice((await self.branch.branch_snapshot()).head)
+            return e.Busy(error)
+        self.foreign_writers.forget()
+        return e.Begun(transaction)
 
-    async def commit(self, files: list[File], transaction: str) -> bool:
-        """Whether it is committed; if not, the reason was found and taken away."""
+    async def record_open(self, effect: e.RecordOpen) -> e.Result:
+        return e.Recorded(await self.outbox.record_open(effect.transaction, self.policy.group))
+
+    async def upload_group(self, effect: e.Upload) -> e.Result:
+        return e.Uploaded(await self.upload.upload(effect.transaction, effect.group))
+
+    async def put_probe(self, effect: e.PutProbe) -> e.Result:
         try:
-            self.memory.seen = (self.chance.elapsed(), await self.branch.commit(transaction))
-        except CommitRefused:
-            if not await self.outcomes.sort_out(files, transaction):
-                raise
-            self.memory.is_asked, self.memory.is_excused = False, True  # the reason is gone
-            return False
-        return True
+            return e.ProbePut(await self.branch.put(effect.transaction, names.PROBE, PROBE_CONTENT))
+        except FoundryError:
+            return e.ProbePut(is_stored=False)
+
+    async def commit(self, effect: e.Commit) -> e.Result:
+        try:
+            return e.Committed(await self.branch.commit(effect.transaction))
+        except CommitRefused as error:
+            return e.NotCommitted(error)
+
+    async def abort(self, effect: e.Abort) -> e.Result:
+        await self.branch.abort(effect.transaction)
+        return e.Ended()
+
+    async def read_status(self, effect: e.ReadStatus) -> e.Result:
+        return e.StatusRead(await self.branch.transaction_status(effect.transaction))
+
+    async def list_files(self, effect: e.ListFiles) -> e.Result:
+        return e.FilesListed(await self.branch.files_of(effect.transaction))
+
+    async def resolve_conflicts(self, effect: e.ResolveConflicts) -> e.Result:
+        return e.ConflictsResolved(await self.conflicts.resolve(effect.files))
+
+    async def find_orphan(self, effect: e.FindOrphan) -> e.Result:
+        intent = effect.intent
+        orphan = await self.branch.find_orphan(intent.snapshot, effect.paths, intent.kind)
+        return e.OrphanSought(orphan)
+
+    async def clear_intents(self, _: e.ClearIntents) -> e.Result:
+        await self.outbox.clear_intents()
+        return e.IntentsCleared()
+
+    async def conclude(self, effect: e.Conclude) -> e.Result:
+        receipts = await self.outbox.conclude(effect.conclusion)
+        self.publisher.publish_conclusion(effect.conclusion, effect.group, receipts)
+        return e.Concluded()
+
+
+@dataclass(slots=True)
+class ForeignWriters:
+    """One transaction that stays open is a build that takes long; ever others are a writer."""
+
+    watch: Watch
+    head: str = ""
+    heads: int = 0
+
+    def notice(self, head: str) -> None:
+        if head != self.head:
+            self.head, self.heads = head, self.heads + 1
+        if self.heads >= FOREIGN_HEADS_MAX:
+            self.watch(SecondWriter(self.heads))
+            self.heads = 0
+
+    def forget(self) -> None:
+        self.head, self.heads = "", 0
+
+
+U = Uploader
+PERFORM: dict[type[e.Effect], Callable[[Uploader, Any], Awaitable[e.Result]]] = {
+    e.ReadInHand: U.read_in_hand,
+    e.ReadBacklog: U.read_backlog,
+    e.Reconcile: U.reconcile,
+    e.TakeSnapshot: U.take_snapshot,
+    e.Claim: U.claim,
+    e.Begin: U.begin,
+    e.RecordOpen: U.record_open,
+    e.Upload: U.upload_group,
+    e.PutProbe: U.put_probe,
+    e.Commit: U.commit,
+    e.Abort: U.abort,
+    e.ReadStatus: U.read_status,
+    e.ListFiles: U.list_files,
+    e.ResolveConflicts: U.resolve_conflicts,
+    e.FindOrphan: U.find_orphan,
+    e.ClearIntents: U.clear_intents,
+    e.Conclude: U.conclude,
+}

@@ -1,7 +1,7 @@
 """Everything that happens and is worth a log line or a metric; readers decide which.
 
-No event carries a value from the data, a token, or Foundry's own words. `user` is a sub: readers
-show a keyed hash of it.
+No event carries a value from the data or a token; of Foundry's own words, only the name and the
+instance id of an error. `user` is a sub: readers show a keyed hash of it.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,9 @@ from atlas.core.events.flow import (
 from atlas.core.events.foundry import (
     Because,
     ExportCommitted,
+    ExportFailed,
     ExportSetAside,
+    FailureCause,
     FoundryCalled,
     FoundryTokenFetched,
     FoundryTokenRefused,
@@ -66,9 +68,11 @@ __all__ = [
     "Event",
     "ExportAccepted",
     "ExportCommitted",
+    "ExportFailed",
     "ExportQuarantined",
     "ExportReplayed",
     "ExportSetAside",
+    "FailureCause",
     "FoundryCalled",
     "FoundryTokenFetched",
     "FoundryTokenRefused",

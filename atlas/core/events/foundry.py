@@ -7,6 +7,7 @@ from msgspec import Struct
 from atlas.core.traces import Trace
 
 Because = Literal["idle", "interval", "full"]
+FailureCause = Literal["refused", "group_failed", "unanswered"]
 Operation = Literal[
     "token",
     "look",
@@ -58,12 +59,29 @@ class ExportCommitted(Struct, frozen=True):
     trace: Trace | None = None
 
 
-class ExportSetAside(Struct, frozen=True):
-    """It was tried too often; it is kept, and no longer in the way."""
+class ExportFailed(Struct, frozen=True):
+    """An export was not committed by its own fault or its group's: it waits, and is tried apart.
+
+    `cause`: Foundry refused its file, its group failed, or Foundry never answered about its file
+    but about others. `tries` are the failures that count so far. `is_alone`: nothing else was in
+    its group. `reason` has the status, the error name and the instance id of Foundry's answer.
+    """
 
     id: str
     correlation_id: str
     tries: int
+    is_alone: bool
+    cause: FailureCause
+    reason: str
+
+
+class ExportSetAside(Struct, frozen=True):
+    """An export failed too often, for this reason at last; it is kept, and no longer in the way."""
+
+    id: str
+    correlation_id: str
+    tries: int
+    reason: str
 
 
 class GroupRecovered(Struct, frozen=True):
@@ -75,10 +93,15 @@ class GroupRecovered(Struct, frozen=True):
 
 
 class UploadPaused(Struct, frozen=True):
-    """Foundry is not to be had, or holds us off; the exports wait in the journal."""
+    """A whole group came to nothing; the exports wait in the journal.
+
+    `is_outage`: nothing shows that Foundry takes other files; False if it blamed each file of the
+    group by name.
+    """
 
     reason: str
     seconds: float
+    is_outage: bool = True
 
 
 class OrphanAborted(Struct, frozen=True):
@@ -100,12 +123,17 @@ class SecondWriter(Struct, frozen=True):
 
 
 class FoundryCalled(Struct, frozen=True):
-    """Foundry was asked, over HTTP; a status of 0 if it did not answer."""
+    """A call to Foundry ended; the status is 0 if it did not answer.
+
+    `error_name` and `instance_id` are those of Foundry's error, "" if it gave none.
+    """
 
     operation: Operation
     status: int
     seconds: float
     is_retry: bool
+    error_name: str = ""
+    instance_id: str = ""
 
 
 class FoundryTokenFetched(Struct, frozen=True):
@@ -124,6 +152,7 @@ Event = (
     GroupStarted
     | GroupCommitted
     | ExportCommitted
+    | ExportFailed
     | ExportSetAside
     | GroupRecovered
     | UploadPaused

@@ -1,6 +1,6 @@
 """What Atlas asks of the outside, in the order of the flow. `atlas/outside` answers.
 
-Errands, Turn, People and Replays are what operators ask of the flow: actors answer.
+MaintenanceTasks, BranchAccess, People and Replays are what operators ask of the flow.
 """
 
 from atlas.core.ports.foundry import (
@@ -25,16 +25,15 @@ from atlas.core.ports.inspection import (
 )
 from atlas.core.ports.journal import (
     Aside,
-    Attempts,
-    Backlog,
     Intake,
     Ledger,
-    Mailbox,
     Outbox,
     People,
     PersonRecords,
     Receipts,
+    Reconciliation,
     Replays,
+    UploadQueue,
 )
 from atlas.core.ports.surroundings import (
     Clock,
@@ -46,8 +45,6 @@ __all__ = [
     "SNAPSHOT_MAX_AGE_SECONDS",
     "Access",
     "Aside",
-    "Attempts",
-    "Backlog",
     "Branch",
     "BranchAccess",
     "Branches",
@@ -63,14 +60,15 @@ __all__ = [
     "Intake",
     "Issuer",
     "Ledger",
-    "Mailbox",
     "MaintenanceTasks",
     "Outbox",
     "People",
     "PersonRecords",
     "Receipts",
+    "Reconciliation",
     "Replays",
     "Schemas",
     "TransactionQueries",
     "TransactionState",
+    "UploadQueue",
 ]

@@ -1,15 +1,16 @@
 """Foundry: one branch of one dataset, to write to and to ask."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Literal, Protocol
 
+from atlas.core.commits import CommitResult
 from atlas.core.messages import (
     BranchSnapshot,
-    LeftOpen,
     PathOwner,
     ProbeResult,
     RemovalResult,
+    ReplacementResult,
     TransactionKind,
 )
 from atlas.core.people import Standing
@@ -23,79 +24,107 @@ TransactionState = Literal["OPEN", "COMMITTED", "ABORTED"]
 class Dataset(Protocol):
     """One branch of one dataset, to write to.
 
-    Any call may raise FoundryError, and what raised may have happened all the same.
+    Any call may raise FoundryError: then nobody knows whether it happened.
     """
 
     async def branch_snapshot(self) -> BranchSnapshot:
-        """The branch as it is now: what is to be noted before we begin."""
+        """Return the branch as it is now, to be recorded before a transaction is begun."""
 
     async def begin(self, kind: TransactionKind = "APPEND") -> str:
-        """Open a transaction; its RID. Raises BranchBusy while another is open on the branch."""
+        """Open a transaction and return its RID. Raises BranchBusy while another one is open."""
 
     def calls_remaining(self) -> int:
-        """How often Foundry may be asked just now before its limit of requests holds us up."""
+        """Return how many calls fit into this minute before Foundry's rate limit."""
         ...
 
-    async def put(self, transaction: str, path: str, content: Bytes) -> None:
-        """Put a file into an open transaction. Raises FileRefused when only this file is wrong."""
+    async def put(self, transaction: str, path: str, content: Bytes) -> bool:
+        """Put a file into an open transaction; return whether Foundry has confirmed it.
+
+        False: the file may be there, which shows in `files_of` after the commit. Raises
+        FileRefused when Foundry answers that it does not take this file, PathTaken when another
+        file stands at the path, TransactionEnded when the transaction is not open any more.
+        """
+        ...
 
     def content_type(self) -> str:
-        """What files of NDJSON are put as, by what Foundry has taken so far."""
+        """Return the media type that Foundry has accepted for NDJSON files so far."""
+        ...
+
+    def observations(self) -> Mapping[str, str]:
+        """Return what Foundry was seen to do where its documentation is silent."""
+        ...
+
+    async def describe_open(self, transaction: str) -> str:
+        """Return how Foundry lists the files of this open transaction: for diagnosis only."""
         ...
 
     async def remove(self, transaction: str, path: str) -> bool:
-        """Take a file out of the dataset, in an open DELETE transaction; False if none is there."""
+        """Delete a file, in an open DELETE transaction; False if there is none at the path."""
         ...
 
-    async def commit(self, transaction: str) -> BranchSnapshot:
-        """What the branch is like now: this transaction is its head. Raises CommitRefused."""
+    async def commit(self, transaction: str) -> CommitResult:
+        """Commit, and return the branch as it is then.
+
+        Returns only when the transaction is known to be committed. Raises CommitRefused when
+        Foundry answers that it does not commit this transaction as it is, TransactionEnded when
+        somebody has aborted it.
+        """
 
     async def abort(self, transaction: str) -> None:
-        """Returns only when the transaction is open no more; it may turn out to be committed."""
+        """Abort. Returns only when the transaction is not open any more; it may be committed."""
 
 
 class TransactionQueries(Protocol):
-    """The same branch, to ask what became of what we did. Raises FoundryError."""
+    """The same branch, asked what became of our calls. Raises FoundryError."""
 
     async def transaction_status(self, transaction: str) -> TransactionState:
-        """A transaction that Foundry does not know is ABORTED: nothing of it can be seen."""
+        """Return the status. A transaction that Foundry does not know is ABORTED."""
 
     async def files_of(self, transaction: str) -> Mapping[str, int]:
-        """What lies in a transaction: each path, and how many bytes."""
+        """Return the files of a committed transaction: the size in bytes of each path.
+
+        Never called for an open one: what Foundry answers then is not documented.
+        """
 
     async def file_at(self, path: str) -> PathOwner | None:
-        """Who holds this path on the branch."""
+        """Return the committed file at this path on the branch."""
 
     async def content(self, path: str, size: int) -> bytes:
-        """The bytes of the committed file at this path: so many, says Foundry."""
+        """Return the bytes of the committed file at this path; `size` is as Foundry lists it.
+
+        Raises ContentTooLarge when Foundry does not serve a file of this size.
+        """
 
     async def find_orphan(
-        self, seen: BranchSnapshot, paths: Collection[str], kind: TransactionKind = "APPEND"
-    ) -> LeftOpen | None:
-        """The open transaction that an attempt after `seen` may have begun.
+        self, snapshot: BranchSnapshot, paths: Collection[str], kind: TransactionKind = "APPEND"
+    ) -> str | None:
+        """Return the open transaction that an attempt after `snapshot` may have begun.
 
-        That is: the head has moved, to an open one of this kind, created while the attempt can have
-        lasted, with no file in it but of these paths.
+        That is: the head has moved since, to an open transaction of this kind that was created
+        while the attempt can have lasted. An orphan of ours is empty, because nothing is put into
+        a transaction before it is recorded. So a file in it that is not at one of `paths` shows
+        that the transaction is somebody else's; if Foundry lists no files of an open transaction,
+        that proves nothing.
         """
 
 
 class FileListing(Protocol):
-    """What a reader of the branch sees now. Raises FoundryError."""
+    """The files that a reader of the branch sees now. Raises FoundryError."""
 
-    async def files_under(self, folder: str) -> Sequence[Standing]:
-        """Every file whose path begins so: with a folder, or a day in it; by path."""
+    async def files_under(self, prefix: str) -> Sequence[Standing]:
+        """Return every file whose path begins so, sorted by path; `prefix` ends within a name."""
         ...
 
 
 class Branch(Dataset, TransactionQueries, FileListing, Protocol):
-    """All that the uploader needs of Foundry."""
+    """The branch as the uploader uses it."""
 
 
 class MaintenanceTasks(Protocol):
-    """What operators have done on the branch: by its uploader, between two groups.
+    """What operators have done on the branch by its uploader, between two groups.
 
-    Raises FoundryError, BranchBusy while somebody else's transaction is open. Of what raised
-    nothing is left open: that is seen to before anything else is done on the branch.
+    Raises FoundryError; BranchBusy while somebody else's transaction is open. Whatever raises, the
+    uploader leaves nothing of it open, before it does anything else on the branch.
     """
 
     async def probe(self) -> ProbeResult:
@@ -106,14 +135,23 @@ class MaintenanceTasks(Protocol):
         """Take these files out of the dataset, in one transaction."""
         ...
 
-    def between_groups(self) -> AbstractAsyncContextManager["BranchAccess"]:
+    def exclusive(self) -> AbstractAsyncContextManager["BranchAccess"]:
         """Nothing of ours is open or claimed, and nothing will be until this is left."""
         ...
 
 
 class BranchAccess(Protocol):
-    """On the branch, as long as one has it. The same is raised, and holds for what raised."""
+    """Exclusive access to the branch. Raises as MaintenanceTasks does."""
 
     async def remove(self, paths: Collection[str]) -> RemovalResult:
-        """As `Errands.remove`."""
+        """As `MaintenanceTasks.remove`."""
+        ...
+
+    async def replace(
+        self, paths: Collection[str], rewrite: Callable[[str], Awaitable[Bytes | None]]
+    ) -> ReplacementResult:
+        """Replace the files at these paths by what `rewrite` returns, in one UPDATE transaction.
+
+        A file for which it returns None stays as it is.
+        """
         ...

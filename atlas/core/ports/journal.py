@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from atlas.core.commits import Backlog, Conclusion, InHand, Lane
 from atlas.core.messages import (
     BranchSnapshot,
     CommitGroup,
@@ -16,12 +17,12 @@ from atlas.core.messages import (
     Flattened,
     GroupLimits,
     Head,
+    ListedStatus,
     Listing,
     Original,
     Page,
     Receipt,
     Replayed,
-    Status,
     TransactionKind,
     User,
 )
@@ -59,123 +60,110 @@ class Receipts(Protocol):
         """
 
 
-class Mailbox(Protocol):
-    """The journal as the uploader empties it.
+class UploadQueue(Protocol):
+    """The journal as the uploader empties it: the transitions of a commit.
 
-    An export is accepted, then claimed for a group, then committed. At most one group is claimed
-    at a time, because Foundry allows one open transaction on a branch.
+    An export is accepted, then claimed for a group, then committed. At most one group is in hand
+    at a time, because Foundry allows one open transaction on a branch. Each of these is one
+    transaction of the journal. Each either does nothing when it is repeated, or raises OutOfOrder,
+    and then has changed nothing.
     """
 
-    async def waiting(self) -> int:
-        """How many exports are neither committed nor set aside."""
+    async def backlog(self, limits: GroupLimits) -> Backlog:
+        """Return how much waits; claimed exports wait, too."""
+        ...
+
+    async def in_hand(self) -> InHand:
+        """Return what was begun and not concluded.
+
+        Each export has a file of its own, as it came, unless `record_file` says otherwise.
+        """
+        ...
 
     async def claim(
-        self, limits: GroupLimits, seen: BranchSnapshot, *, suspects: bool = False
+        self, limits: GroupLimits, snapshot: BranchSnapshot, lane: Lane
     ) -> CommitGroup | None:
-        """Claim the oldest accepted exports, and note the attempt to begin a transaction.
+        """Claim the oldest exports of this lane, and record the intent to begin an APPEND.
 
-        In one step, so that no transaction is ever begun that the journal does not know of. None
-        means that the mailbox is empty. An export in which two groups have failed is a suspect:
-        those go by themselves, in ever smaller groups, when they are preferred or nothing else is
-        there.
+        In one step, so that no transaction is ever begun that the journal does not know of. None,
+        and no intent, if nothing waits there. The normal lane has the fresh exports, and beside
+        them those of which Foundry has refused the file; the isolated lane has groups of exports
+        that failed together, the smaller the more often they failed. Raises OutOfOrder while
+        a group or a transaction is in hand.
         """
 
-    async def claimed(self) -> CommitGroup | None:
-        """The group that is claimed now, if any; no file, if only its transaction is left of it.
+    async def record_intent(self, snapshot: BranchSnapshot, kind: TransactionKind) -> None:
+        """Record that a transaction without exports is about to begin.
 
-        Each export has a file of its own, as it came, unless `filed` says otherwise.
+        Raises OutOfOrder while a group or a transaction is in hand.
         """
 
-    async def ndjson(self, id: str) -> bytes:
-        """The bytes of a claimed export. Raises Damaged when they are not what was accepted."""
+    async def record_open(self, transaction: str, limits: GroupLimits) -> CommitGroup:
+        """Record the transaction that was begun. It settles every intent: no other can be open.
 
-    async def packed(self, ids: Collection[str]) -> Mapping[str, bytes]:
-        """The same of several, in their order, still compressed; without what is Damaged."""
+        Returns the group as it is now: exports that came meanwhile are claimed, too, unless the
+        group is isolated. Repeated with the same transaction it returns the group. Raises
+        OutOfOrder when no intent is recorded, or another transaction is open.
+        """
         ...
 
-    async def filed(
+    async def record_file(
         self, ids: Collection[str], format: FileFormat, size: int, *, is_shared: bool
     ) -> File:
-        """These claimed exports are put as one file of this format and of so many bytes.
+        """Record that these claimed exports are put as one file of this format and size in bytes.
 
-        Until they are released, or have failed. The file, which has a path of its own if it is
-        shared, and the export's otherwise.
+        It holds until they are concluded. Returns the file, which has a path of its own if it is
+        shared, and the export's otherwise. Raises OutOfOrder unless all of them are claimed, and
+        for none of them, or several that share no file.
         """
         ...
 
-    async def is_full(self, limits: GroupLimits) -> bool:
-        """Whether a whole group of exports waits that never failed."""
-        ...
+    async def conclude(self, conclusion: Conclusion) -> Sequence[Receipt]:
+        """Carry out a verdict on every claimed export; the transaction is not open any more.
 
-    async def note(self, transaction: str, limits: GroupLimits) -> CommitGroup:
-        """Remember the transaction of the claimed group; the try counts. It resolves the attempts.
-
-        The group as it is now: what has come meanwhile is claimed, too, and goes along, unless it
-        is a group of suspects.
+        Returns the receipts of those that are committed or set aside by it. With nothing in hand it
+        does nothing. Else it raises OutOfOrder unless the recorded transaction is the one that the
+        conclusion names, or there is none and it names none. Verdicts on exports that are not
+        claimed are ignored.
         """
         ...
 
-    async def complete(self, ids: Collection[str], transaction: str) -> Sequence[Receipt]:
-        """These exports of the claimed group stand in this transaction. Their receipts."""
+    async def clear_intents(self) -> None:
+        """Forget all intents: nothing that they began is or will be open."""
 
-    async def damaged(self, id: str) -> Receipt | None:
-        """Nobody can read this claimed export any more: set it aside. Its receipt."""
+    async def read(self, ids: Collection[str]) -> Mapping[str, bytes]:
+        """Return the payloads of these exports, compressed, in order of acceptance.
 
-    async def move(self, id: str) -> None:
-        """The path of a claimed export is taken: give it another."""
-
-    async def release(self) -> None:
-        """What is claimed still is not in the dataset, and will not be: accept it again.
-
-        Foundry was not to be had, so the try does not count.
-        """
-
-    async def fail(self, named: Collection[str], tries_max: int) -> Sequence[Receipt]:
-        """The same, and the try counts: it was not Foundry that was not to be had.
-
-        After so many tries an export is set aside, if Foundry has named it, or if it was alone and
-        others have been committed since its first. The receipts of those.
+        Without those that are not what was accepted any more.
         """
         ...
 
 
-class Attempts(Protocol):
-    """Transactions that we may have begun without hearing the answer."""
+class Reconciliation(Protocol):
+    """Compares an older copy of the journal with the dataset."""
 
-    async def ended(self) -> None:
-        """The transaction that was noted is open no more."""
-
-    async def attempt(self, seen: BranchSnapshot, kind: TransactionKind) -> None:
-        """We are about to begin a transaction for which no group is claimed."""
-
-    async def begun(self, transaction: str) -> None:
-        """It is open, and noted until it has `ended`. It resolves the attempts."""
-
-    async def attempts(self, kind: TransactionKind = "APPEND") -> Sequence[BranchSnapshot]:
-        """What the branch was like before each that is not resolved; a release forgets none."""
-
-    async def resolve(self) -> None:
-        """Nothing that we began is left open: forget the attempts."""
-
-
-class Backlog(Protocol):
-    """What is not in the dataset, as far as the journal knows, while no group is claimed."""
-
-    async def known(self, transactions: Collection[str]) -> frozenset[str]:
-        """Those of them in which something of ours is committed."""
+    async def own_transactions(self, transactions: Collection[str]) -> frozenset[str]:
+        """Return those of these transactions that hold exports of this journal."""
         ...
 
-    async def unsent(self, after: str) -> Sequence[File]:
-        """A page of those that wait or are set aside, oldest first, each as it came.
+    async def has_committed(self) -> bool:
+        """Return whether this journal knows of any committed export."""
+        ...
 
-        `after` is the id of the last one seen, "" at first.
+    async def uncommitted(self, after: str) -> Sequence[File]:
+        """Return a page of all exports that are not in the dataset as far as the journal knows.
+
+        Claimed ones and those that were set aside are among them, each with a file of its own.
+        The page begins behind the export with this id, "" for the first.
         """
         ...
 
-    async def found(self, stood: Sequence[tuple[Standing, Collection[str]]]) -> Sequence[Receipt]:
-        """Note that these stand in those files, all of it or nothing.
+    async def mark_found(
+        self, found: Sequence[tuple[Standing, Collection[str]]]
+    ) -> Sequence[Receipt]:
+        """Mark exports as committed: the rows of these ids stand in this file.
 
-        Receipts of those that were not committed before.
+        All at once. Returns the receipts of those that were not committed before.
         """
         ...
 
@@ -223,9 +211,11 @@ class Ledger(Protocol):
     """The journal as an operator sees it."""
 
     async def listing(
-        self, status: Status | None, limit: int, before: int | None, find: str | None = None
+        self, status: ListedStatus | None, limit: int, before: int | None, find: str | None = None
     ) -> Listing:
         """A page of exports, newest first; `before` is what the page before this one told.
+
+        `failed` are those accepted exports that have failed and are tried apart.
 
         What is to be found is a receipt id or its beginning (of four characters or more), a user
         as entries call him, or else a correlation id: that is looked for in 10,000 exports a page.
@@ -277,5 +267,5 @@ class People(Protocol):
         ...
 
 
-class Outbox(Mailbox, Attempts, Backlog, Protocol):
-    """All that the uploader needs of the journal."""
+class Outbox(UploadQueue, Reconciliation, Protocol):
+    """The journal as the uploader sees it."""

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from atlas.core.errors import NotFound, Rejected
-from atlas.core.messages import Abandoned, Entry, Status
+from atlas.core.messages import Abandoned, Entry, ListedStatus
 from atlas.core.ports import Aside, Ledger, Replays
 from atlas.edge.operator.guard import Guard
 from atlas.edge.refusals import json
@@ -22,7 +22,7 @@ FIND_CHARACTERS_MAX = 128  # as many as a correlation id may have
 class Asked(Struct):
     """The query of /exports."""
 
-    status: Status | None = None
+    status: ListedStatus | None = None
     limit: Annotated[int, Meta(ge=1)] = 50
     before: Annotated[int, Meta(ge=1, le=2**62)] | None = None
     find: Annotated[str, Meta(min_length=1, max_length=FIND_CHARACTERS_MAX)] | None = None

@@ -156,6 +156,8 @@ class Painter:
             free_bytes=depth.free_bytes,
             bytes_max=self._about.bytes_max,
             exports_max=self._about.exports_max,
+            failed=depth.failed,
+            failed_reason=depth.failed_reason,
         )
 
     def _answered(self, _event: events.RequestAnswered) -> None:

@@ -45,8 +45,13 @@ def application(foundry: Foundry) -> web.Application:
     app.router.add_post("/multipass/api/oauth2/token", door.guarded("token", "", door.token))
     control.add_routes(app, foundry)
     app.router.add_route("*", "/{address:.*}", unknown)
-    switches = foundry.switches
-    app.on_response_prepare.append(lambda _, answer: dated(answer, switches.clock_ahead_seconds))
+
+    async def set_date(_request: web.Request, answer: web.StreamResponse) -> None:
+        await dated(answer, foundry.switches.clock_ahead_seconds)
+        if not foundry.behaviour.date_header:
+            answer.headers.popall("Date", None)
+
+    app.on_response_prepare.append(set_date)
     app.on_cleanup.append(lambda _: closed(foundry))
     return app
 
@@ -76,7 +81,7 @@ class Api:
 
     async def branch(self, request: web.Request) -> web.Response:
         name = request.match_info["branch"]
-        head = self._branches.branch(request.match_info["rid"], name).head
+        head = self._branches.head(self._branches.branch(request.match_info["rid"], name))
         return json({"name": name} | ({"transactionRid": head.rid} if head else {}))
 
     async def create(self, request: web.Request) -> web.Response:
@@ -91,14 +96,14 @@ class Api:
     async def commit(self, request: web.Request) -> web.Response:
         found = self.asked(request)
         self.mind_the_owner(found, "committed")
-        self._branches.commit(found)
-        return json(shown(found))
+        self._commit(found)
+        return self._answer_end(found)
 
     async def abort(self, request: web.Request) -> web.Response:
         found = self.asked(request)
         self.mind_the_owner(found, "aborted")
         self._branches.abort(found)
-        return json(shown(found))
+        return self._answer_end(found)
 
     async def transactions(self, request: web.Request) -> web.Response:
         if request.query.get("preview") != "true":
@@ -125,15 +130,15 @@ class Api:
         if named:
             found = self._branches.find(rid, named)
             self.mind_the_owner(found, "written to")
-            return json(listed(self._branches.put(found, path, content), found))
+            return json(self._describe(self._put(found, path, content), found))
         found = self._branches.begin(rid, branch or "master", wanted or "UPDATE")
         try:
-            file = self._branches.put(found, path, content)
-            self._branches.commit(found)
+            file = self._put(found, path, content)
+            self._commit(found)
         except Refused:
             self._branches.abort(found)
             raise
-        return json(listed(file, found))
+        return json(self._describe(file, found))
 
     async def delete(self, request: web.Request) -> web.Response:
         rid, path = request.match_info["rid"], request.match_info["path"]
@@ -155,16 +160,22 @@ class Api:
     async def files(self, request: web.Request) -> web.Response:
         prefix = request.query.get("pathPrefix", "")
         found = [
-            listed(file, txn) for file, txn in self.seen(request) if file.path.startswith(prefix)
+            self._describe(file, txn)
+            for file, txn in self.seen(request)
+            if file.path.startswith(prefix)
         ]
         found.sort(key=lambda each: str(each["path"]))
         return json(page(found, request, number(request, "pageSize", FILES_PAGE_SIZE)))
 
     async def file(self, request: web.Request) -> web.Response:
-        return json(listed(*self.one(request)))
+        return json(self._describe(*self.one(request)))
 
     async def content(self, request: web.Request) -> web.Response:
         file, found = self.one(request)
+        limit = self._foundry.behaviour.content_bytes_max
+        if 0 < limit < file.size:
+            sizes = {"fileSizeBytes": str(file.size), "maxFileSizeBytes": str(limit)}
+            raise Refused(400, "FileSizeLimitExceeded", path=file.path, **sizes)
         return web.Response(
             body=self._branches.content(found, file.path), content_type="application/octet-stream"
         )
@@ -187,9 +198,23 @@ class Api:
         first = self._branches.find(rid, start) if start else branch.history[0]
         last = self._branches.find(rid, end) if end else branch.history[-1]
         found = branch.history[branch.history.index(first) : branch.history.index(last) + 1]
-        opens = self._foundry.switches.lists_open_transactions and first is last
-        shown = {"COMMITTED", "OPEN"} if opens else {"COMMITTED"}
-        return [(file, txn) for txn in found if txn.status in shown for file in txn.files.values()]
+        if first is last and first.status == "OPEN":
+            found = self._look_into(first)
+        else:
+            found = [each for each in found if each.status == "COMMITTED"]
+        return [(file, txn) for txn in found for file in txn.files.values()]
+
+    def _look_into(self, found: Transaction) -> list[Transaction]:
+        """The transactions to look into when one that is open is asked for its files."""
+        match self._foundry.behaviour.open_listing:
+            case "not_found":
+                raise Refused(404, "TransactionNotFound", **identify(found))
+            case "not_committed":
+                raise Refused(400, "TransactionNotCommitted", **identify(found))
+            case "listed":
+                return [found]
+            case "empty":
+                return []
 
     def one(self, request: web.Request) -> tuple[File, Transaction]:
         path = request.match_info["path"]
@@ -199,6 +224,32 @@ class Api:
         rid, branch = request.match_info["rid"], request.query.get("branchName", "master")
         not_there = {"datasetRid": rid, "branchName": branch, "path": path}
         raise Refused(404, "FileNotFoundOnBranch", **not_there)
+
+    def _put(self, found: Transaction, path: str, content: bytes) -> File:
+        self._foundry.refuse("upload", [path])
+        return self._branches.put(found, path, content)
+
+    def _commit(self, found: Transaction) -> None:
+        self._foundry.refuse("commit", found.files)
+        self._branches.commit(found)
+
+    def _answer_end(self, found: Transaction) -> web.Response:
+        match self._foundry.behaviour.end_answer:
+            case "transaction":
+                return json(shown(found))
+            case "no_content":
+                return web.Response(status=204)
+            case "empty":
+                return web.Response()
+
+    def _describe(self, file: File, found: Transaction) -> dict[str, Any]:
+        is_text = self._foundry.behaviour.sizes == "text"
+        return {
+            "path": file.path,
+            "transactionRid": found.rid,
+            "sizeBytes": str(file.size) if is_text else file.size,
+            "updatedTime": file.at,
+        }
 
     def mind_the_owner(self, found: Transaction, what: str) -> None:
         """Foundry would let a client with a role do it; a good client does not."""
@@ -229,10 +280,5 @@ def shown(found: Transaction) -> dict[str, Any]:
     } | closed
 
 
-def listed(file: File, found: Transaction) -> dict[str, Any]:
-    return {
-        "path": file.path,
-        "transactionRid": found.rid,
-        "sizeBytes": str(file.size),
-        "updatedTime": file.at,
-    }
+def identify(found: Transaction) -> dict[str, str]:
+    return {"datasetRid": found.dataset, "transactionRid": found.rid}

@@ -1,22 +1,29 @@
-"""Transactions on branches, by Foundry's rules; and committed files on disk, as plain files.
-
-    {state}/{dataset rid}/{branch}/{path}   what is committed, to be looked at
-    {state}/.log                            what happened, a JSON object a line, replayed at start
-    {state}/.open/{transaction rid}/{n}     files of open transactions
+"""Transactions on branches, by Foundry's rules; `disk.py` holds their log and their files.
 
 A commit is its line in the log: a kill behind it is made up for at the next start.
 """
 
-import os
-import shutil
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import msgspec
+from atlas.local.foundry.behaviour import Behaviour
+from atlas.local.foundry.disk import Disk
+
+BUSY = {
+    "named": (409, "OpenTransactionAlreadyExists"),
+    "unnamed": (409, "TransactionInProgress"),  # a name that no documentation knows
+    "bad_request": (400, "OpenTransactionAlreadyExists"),
+}
+REPEATED_END = {
+    "not_open": (400, "TransactionNotOpen"),
+    "not_open_without_status": (400, "TransactionNotOpen"),
+    "not_found": (404, "TransactionNotFound"),
+    "conflict": (409, "TransactionClosed"),  # a name that no documentation knows
+}
 
 
 class Refused(Exception):
@@ -80,18 +87,17 @@ class Branches:
         names: tuple[str, ...],
         now: Callable[[], datetime],
     ) -> None:
-        self._state = state
+        self._disk = Disk(state)
         self._datasets = datasets
         self._names = names
         self._now = now
+        self.behaviour = Behaviour()
         self._branches: dict[tuple[str, str], Branch] = {}
         self.transactions: dict[str, Transaction] = {}
-        state.mkdir(parents=True, exist_ok=True)
         self._replay()
-        self._log: BinaryIO = (state / ".log").open("ab", buffering=0)
 
     def close(self) -> None:
-        self._log.close()
+        self._disk.close()
 
     def branch(self, dataset: str, name: str) -> Branch:
         self.known(dataset)
@@ -113,7 +119,7 @@ class Branches:
     def begin(self, dataset: str, name: str, kind: str, owner: str = "client") -> Transaction:
         branch = self.branch(dataset, name)
         if branch.head is not None and branch.head.status == "OPEN":
-            raise Refused(409, "OpenTransactionAlreadyExists", datasetRid=dataset, branchName=name)
+            raise Refused(*BUSY[self.behaviour.busy], datasetRid=dataset, branchName=name)
         if kind not in {"APPEND", "UPDATE", "SNAPSHOT", "DELETE"}:
             raise Refused(400, "InvalidTransactionType", transactionType=kind)
         rid = f"ri.foundry.main.transaction.{uuid.uuid4()}"
@@ -127,16 +133,22 @@ class Branches:
             raise Refused(400, "InvalidTransactionType", **named(transaction))
         if not path or path.startswith("/") or not is_plain(path):
             raise Refused(400, "InvalidFilePath", filePath=path)
-        if path in transaction.files:
-            raise Refused(404, "FileAlreadyExists", **named(transaction), path=path)
-        folder = self._state / ".open" / transaction.rid
-        staged = str(len(transaction.files))
-        if staged == "0":
-            folder.mkdir(parents=True, exist_ok=True)
-        (folder / staged).write_bytes(content)
+        self._refuse_existing(transaction, path)
+        former = transaction.files.get(path)
+        staged = str(len(transaction.files)) if former is None else f"{former.staged}+"
+        self._disk.stage(transaction.rid, staged, content)
         event = {"do": "put", "rid": transaction.rid, "path": path, "size": len(content)}
         self._happen({**event, "staged": staged, "at": self.stamp()})
         return transaction.files[path]
+
+    def _refuse_existing(self, transaction: Transaction, path: str) -> None:
+        mode = self.behaviour.file_exists
+        is_refused = path in transaction.files and mode != "overwrites"
+        if transaction.kind == "APPEND" and self.behaviour.path_taken == "upload":
+            is_refused |= path in self.branch(transaction.dataset, transaction.branch).view
+        if is_refused:
+            status = 404 if mode == "overwrites" else mode
+            raise Refused(status, "FileAlreadyExists", **named(transaction), path=path)
 
     def remove(self, transaction: Transaction, path: str) -> None:
         self.still_open(transaction)
@@ -150,46 +162,61 @@ class Branches:
 
     def commit(self, transaction: Transaction) -> None:
         """Appending what is there already fails (inferred): the transaction stays open."""
-        self.still_open(transaction)
+        self._refuse_repeated_end(transaction)
         view = self.branch(transaction.dataset, transaction.branch).view
-        if transaction.kind == "APPEND" and (taken := transaction.files.keys() & view.keys()):
+        appends = transaction.kind == "APPEND" and self.behaviour.path_taken != "never"
+        if appends and (taken := transaction.files.keys() & view.keys()):
             raise Refused(400, "FileAlreadyExistsInView", path=min(taken))
         self._happen({"do": "commit", "rid": transaction.rid, "at": self.stamp()})
 
     def abort(self, transaction: Transaction) -> None:
-        self.still_open(transaction)
+        self._refuse_repeated_end(transaction)
         self._happen({"do": "abort", "rid": transaction.rid, "at": self.stamp()})
 
     def still_open(self, transaction: Transaction) -> None:
         if transaction.status != "OPEN":
             raise Refused(400, "TransactionNotOpen", **named(transaction))
 
+    def _refuse_repeated_end(self, transaction: Transaction) -> None:
+        if transaction.status != "OPEN":
+            mode = self.behaviour.repeated_end
+            status, name = REPEATED_END[mode]
+            parameters = named(transaction)
+            if mode != "not_open":
+                del parameters["transactionStatus"]
+            raise Refused(status, name, **parameters)
+
+    def head(self, branch: Branch) -> Transaction | None:
+        """The transaction that the branch names as its own."""
+        last = branch.history[-1] if branch.history else None
+        if (
+            last is None
+            or last.status != "ABORTED"
+            or self.behaviour.head_after_abort == "previous"
+        ):
+            return branch.head
+        return last if self.behaviour.head_after_abort == "aborted" else None
+
     def content(self, transaction: Transaction, path: str) -> bytes:
         """The bytes of a file; of a committed path, those that stand there now."""
         if transaction.status == "OPEN":
-            staged = transaction.files[path].staged
-            return (self._state / ".open" / transaction.rid / staged).read_bytes()
-        return self._place(transaction, path).read_bytes()
+            return self._disk.read_staged(transaction.rid, transaction.files[path].staged)
+        return self._disk.read(locate(transaction), path)
 
     def stamp(self) -> str:
-        at = self._now().astimezone(UTC)
+        at = self._now().astimezone(UTC) + timedelta(seconds=self.behaviour.clock_skew_seconds)
         return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def _happen(self, event: dict[str, Any]) -> None:
         """Write it down, then let it be so, then show it."""
-        self._log.write(msgspec.json.encode(event) + b"\n")
+        self._disk.append(event)
         self._show(self._apply(event))
 
     def _replay(self) -> None:
         """Files were moved when things happened, but perhaps not for the last of them."""
-        log = self._state / ".log"
-        text = log.read_bytes() if log.exists() else b""
-        whole = text[: text.rfind(b"\n") + 1]
-        if whole != text:  # a kill has cut off the last line: it did not happen
-            os.truncate(log, len(whole))
         last: Change | None = None
-        for line in whole.splitlines():
-            last = self._apply(msgspec.json.decode(line)) or last
+        for event in self._disk.read_log():
+            last = self._apply(event) or last
         self._show(last)
 
     def _apply(self, event: dict[str, Any]) -> Change | None:
@@ -231,19 +258,15 @@ class Branches:
         if change is None:
             return
         found = change.transaction
-        folder = self._state / ".open" / found.rid
-        for path in change.gone:
-            self._place(found, path).unlink(missing_ok=True)
-        for file in found.files.values() if found.status == "COMMITTED" else ():
-            staged, place = folder / file.staged, self._place(found, file.path)
-            if not place.parent.is_dir():
-                place.parent.mkdir(parents=True, exist_ok=True)
-            if staged.exists():
-                staged.replace(place)
-        shutil.rmtree(folder, ignore_errors=True)
+        self._disk.remove(locate(found), change.gone)
+        if found.status == "COMMITTED":
+            staged = {file.path: file.staged for file in found.files.values()}
+            self._disk.publish(found.rid, locate(found), staged)
+        self._disk.discard(found.rid)
 
-    def _place(self, transaction: Transaction, path: str) -> Path:
-        return self._state / transaction.dataset / transaction.branch / path
+
+def locate(transaction: Transaction) -> Path:
+    return Path(transaction.dataset, transaction.branch)
 
 
 def named(transaction: Transaction) -> dict[str, str]:

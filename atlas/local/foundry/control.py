@@ -1,11 +1,13 @@
 """What only a stand-in has: asking it to misbehave, being somebody else, looking inside.
 
 POST, GET, DELETE /stand-in/faults             see faults.py
-POST /stand-in/settings                        {"latency_seconds": 0.3, "has_limits": true, ...}
+POST /stand-in/settings                        {"latency_seconds": 0.3, "has_limits": true, ...},
+                                               the modes of behaviour.py, and refusals of paths:
+                                               {"refusals": [{"contains": "a/", "at": "upload"}]}
 POST /stand-in/foreign                         {"kind": "APPEND", "files": {"path": "text"}}
 POST /stand-in/transactions/{rid}/commit       as somebody else; also /abort
 POST /stand-in/tokens/revoke                   every token is refused from now on
-GET  /stand-in/state                           transactions, calls, complaints
+GET  /stand-in/state                           transactions, calls, complaints, last errors
 """
 
 import asyncio
@@ -13,10 +15,12 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from msgspec.structs import asdict
 
+from atlas.local.foundry.behaviour import BadMode
 from atlas.local.foundry.branches import Refused, Transaction
 from atlas.local.foundry.faults import Fault
-from atlas.local.foundry.state import DATASET, Foundry
+from atlas.local.foundry.state import DATASET, Foundry, Switches
 from atlas.local.http import json, read
 
 
@@ -62,6 +66,8 @@ class Control:
                 ],
                 "calls": log.calls,
                 "complaints": log.complaints,
+                "last_headers": log.last_headers,
+                "errors": list(log.errors),
             }
         )
 
@@ -77,15 +83,17 @@ class Control:
         return json({})
 
     async def set(self, request: web.Request) -> web.Response:
-        switches = self._foundry.switches
-        for name, value in (await read(request, dict[str, Any])).items():
-            if name not in switches.__slots__:
-                raise web.HTTPBadRequest(text=f"There is no switch {name}.")
-            try:
-                setattr(switches, name, msgspec.convert(value, type(getattr(switches, name))))
-            except msgspec.ValidationError as error:
-                raise web.HTTPBadRequest(text=str(error)) from error
-        return json({name: getattr(switches, name) for name in switches.__slots__})
+        """Change switches and modes: all that are named, or none if one is not valid."""
+        switches, wish = asdict(self._foundry.switches), await read(request, dict[str, Any])
+        modes = {name: value for name, value in wish.items() if name not in switches}
+        try:
+            behaviour = self._foundry.behaviour.change(modes)
+            changed = {name: value for name, value in wish.items() if name in switches}
+            self._foundry.switches = msgspec.convert(switches | changed, Switches)
+        except (BadMode, msgspec.ValidationError) as error:
+            raise web.HTTPBadRequest(text=str(error)) from error
+        self._foundry.behaviour = behaviour
+        return json(asdict(self._foundry.switches) | asdict(behaviour))
 
     async def foreign(self, request: web.Request) -> web.Response:
         asked = await read(request, Foreign)

@@ -23,9 +23,14 @@ CODES = {
     403: "PERMISSION_DENIED",
     404: "NOT_FOUND",
     409: "CONFLICT",
+    413: "REQUEST_ENTITY_TOO_LARGE",
     415: "INVALID_ARGUMENT",
-    500: "INTERNAL",
+    422: "INVALID_ARGUMENT",
 }
+BODYLESS = {414, 429, 431, 503}
+ELSEWHERE = "https://elsewhere.invalid"
+CANNED = {"html": (502, "<html>Bad Gateway</html>"), "rubbish": (200, "It works!")}
+LAST_HEADERS = ("User-Agent", "X-B3-TraceId")
 
 ROLES = {
     "create": "CreateTransactionPermissionDenied",
@@ -49,15 +54,20 @@ class Door:
 
         async def plain(request: web.Request) -> web.Response:
             try:
+                if scope and self._foundry.behaviour.redirect:
+                    return web.Response(
+                        status=307, headers={"Location": ELSEWHERE + request.raw_path}
+                    )
                 if scope:
                     self._foundry.check(request.headers.get("Authorization", ""), scope)
                     self.check_role(call, request)
                 return await handler(request)
             except Refused as error:
-                return refusal(error)
+                return self.refuse(error)
 
         async def answer(request: web.Request) -> web.StreamResponse:
             minute.at_once += 1
+            log.last_headers = {name: request.headers.get(name) for name in LAST_HEADERS}
             try:
                 found = await self.misbehave(call, request, plain)
             finally:
@@ -77,7 +87,44 @@ class Door:
         if switches.has_limits and self._foundry.minute.is_over(now):
             return web.Response(status=429)
         fault = self._foundry.faults.next(call)
-        return await plain(request) if fault is None else await befallen(request, fault, plain)
+        return await plain(request) if fault is None else await self.play(fault, request, plain)
+
+    async def play(self, fault: Fault, request: web.Request, plain: Handler) -> web.StreamResponse:
+        """The answer to a call that a fault befalls; some happen all the same."""
+        match fault.kind:
+            case "refused":
+                return await faults.unheard(request, fault)
+            case "status":
+                return self.refuse(Refused(fault.status, fault.name), faults.build_headers(fault))
+            case "html" | "rubbish":
+                status, text = CANNED[fault.kind]
+                return web.Response(status=status, text=text)
+            case "latency":
+                await asyncio.sleep(fault.seconds)
+                return await plain(request)
+            case "torn":
+                return await faults.torn(request, await plain(request))
+            case "empty":
+                return web.Response(status=(await plain(request)).status)
+            case "wrong_types":
+                return faults.mistype(await plain(request))
+            case "lost":
+                await plain(request)
+                return await faults.unheard(request, fault)
+
+    def refuse(self, error: Refused, headers: dict[str, str] | None = None) -> web.Response:
+        """Answer in Foundry's envelope, which some statuses lack, and remember the error."""
+        if error.status in BODYLESS:
+            return web.Response(status=error.status, headers=headers)
+        instance = str(uuid.uuid4())
+        self._foundry.log.errors.append(
+            {"name": error.name, "status": error.status, "errorInstanceId": instance}
+        )
+        code = CODES.get(error.status, "INVALID_ARGUMENT" if error.status < 500 else "INTERNAL")
+        envelope = {"errorCode": code, "errorName": error.name, "errorInstanceId": instance}
+        answer = json(envelope | {"parameters": error.parameters}, error.status)
+        answer.headers.update(headers or {})
+        return answer
 
     def check_role(self, call: str, request: web.Request) -> None:
         """Without a role, a dataset is not even there; of writing, Foundry says who may not."""
@@ -107,28 +154,8 @@ class Door:
         scopes = frozenset(str(form.get("scope", f"{READ} {WRITE}")).split())
         lasts = int(self._foundry.switches.token_seconds)
         token = self._foundry.token(scopes)
-        return json({"access_token": token, "token_type": "Bearer", "expires_in": lasts})
-
-
-async def befallen(request: web.Request, fault: Fault, plain: Handler) -> web.StreamResponse:
-    """What comes of a call that a fault befalls: some happen all the same."""
-    match fault.kind:
-        case "refused":
-            return await faults.unheard(request, fault)
-        case "status":
-            return faults.refusal(fault)
-        case "html":
-            return web.Response(status=502, text="<html>Bad Gateway</html>")
-        case "rubbish":
-            return web.Response(text="It works!")
-        case "latency":
-            await asyncio.sleep(fault.seconds)
-            return await plain(request)
-        case "torn":
-            return await faults.torn(request, await plain(request))
-        case "lost":
-            await plain(request)
-            return await faults.unheard(request, fault)
+        expires = lasts if self._foundry.behaviour.expires_in == "number" else str(lasts)
+        return json({"access_token": token, "token_type": "Bearer", "expires_in": expires})
 
 
 async def body_of(request: web.Request) -> dict[str, Any]:
@@ -136,13 +163,3 @@ async def body_of(request: web.Request) -> dict[str, Any]:
         return msgspec.json.decode(await request.read(), type=dict[str, Any])
     except msgspec.DecodeError as error:
         raise Refused(400, "InvalidParameterCombination") from error
-
-
-def refusal(error: Refused) -> web.Response:
-    body = {
-        "errorCode": CODES[error.status],
-        "errorName": error.name,
-        "errorInstanceId": str(uuid.uuid4()),
-        "parameters": error.parameters,
-    }
-    return json(body, error.status)

@@ -4,7 +4,12 @@
     {"call": "create", "kind": "refused", "how": "504"}     it does not happen, and nobody hears
     {"call": "upload", "kind": "status", "status": 429, "retry_after": 7, "count": 20}
     {"call": "any", "kind": "latency", "seconds": 0.2, "rate": 0.3, "seed": 1, "count": 0}
-    {"call": "get", "kind": "html"}                         502; also "torn", "rubbish"
+    {"call": "create", "kind": "status", "status": 409, "name": "Conflict"}
+    {"call": "get", "kind": "html"}                         502
+    {"call": "get", "kind": "rubbish"}                      200 and text; it does not happen
+    {"call": "get", "kind": "torn"}                         it happens; half of its answer
+    {"call": "get", "kind": "empty"}                        it happens; its answer has no body
+    {"call": "get", "kind": "wrong_types"}                  it happens; no value has its type
 
 `count` is how often (once if absent, 0 for ever), `after` how many calls are spared first, `rate`
 the chance of each. `how` is "cut", "504" or "silence" for so many seconds.
@@ -14,10 +19,11 @@ import asyncio
 import random
 from typing import Literal
 
+import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from atlas.local.http import cut
+from atlas.local.http import cut, json
 
 CallName = Literal[
     "token",
@@ -41,10 +47,21 @@ CallName = Literal[
 
 class Fault(Struct, forbid_unknown_fields=True, omit_defaults=True):
     call: CallName
-    kind: Literal["latency", "lost", "refused", "status", "html", "torn", "rubbish"]
+    kind: Literal[
+        "latency",
+        "lost",
+        "refused",
+        "status",
+        "html",
+        "torn",
+        "rubbish",
+        "empty",
+        "wrong_types",
+    ]
     how: Literal["cut", "504", "silence"] = "cut"
     seconds: float = 0.0
     status: int = 503
+    name: str = "Default:Internal"
     retry_after: int | None = None
     do_not_retry: bool = False
     count: int = 1
@@ -94,15 +111,20 @@ async def unheard(request: web.Request, fault: Fault) -> web.StreamResponse:
     return cut(request)
 
 
-def refusal(fault: Fault) -> web.Response:
-    """429 and 503 have no body; others are in Foundry's envelope."""
+def build_headers(fault: Fault) -> dict[str, str]:
     headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
     if fault.do_not_retry:
         headers["QoS-Retry-Hint"] = "do-not-retry"
-    if fault.status in {429, 503}:
-        return web.Response(status=fault.status, headers=headers)
-    body = {"errorCode": "INTERNAL", "errorName": "Default:Internal", "errorInstanceId": "0"}
-    return web.json_response(body | {"parameters": {}}, status=fault.status, headers=headers)
+    return headers
+
+
+def mistype(whole: web.Response) -> web.Response:
+    """The same JSON object with a value of another type in each field."""
+    fields: dict[str, object] = {"data": ""}
+    if whole.content_type == "application/json" and isinstance(whole.body, bytes):
+        fields = msgspec.json.decode(whole.body)
+    wrong = {name: {} if isinstance(each, list) else [each] for name, each in fields.items()}
+    return json(wrong, whole.status)
 
 
 async def torn(request: web.Request, whole: web.Response) -> web.StreamResponse:

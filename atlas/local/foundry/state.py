@@ -2,32 +2,35 @@
 
 import secrets
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from msgspec import Struct
+
+from atlas.local.foundry.behaviour import Behaviour, Refusal
 from atlas.local.foundry.branches import Branches, Refused
 from atlas.local.foundry.faults import Faults
 
 DATASET = "ri.foundry.main.dataset.19102749-23e6-4fa8-827e-70eae2b94730"
 REQUESTS_A_MINUTE, REQUESTS_AT_ONCE = 10_000, 800
+ERRORS_MAX = 20
 
 
-@dataclass(slots=True)
-class Switches:
-    """What may be set while it runs."""
+class Switches(Struct, forbid_unknown_fields=True):
+    """Settings of this stand-in that may change while it runs, beside its Behaviour."""
 
     latency_seconds: float = 0.0
     has_limits: bool = False
     is_strict_about_types: bool = False
-    lists_open_transactions: bool = True
     is_role_revoked: bool = False
     is_reader: bool = False  # its role lets it read, and no more
     withheld_scope: str = ""
     clock_ahead_seconds: float = 0.0
     token_seconds: float = 3600.0
+    refusals: tuple[Refusal, ...] = ()
 
 
 @dataclass(slots=True)
@@ -64,6 +67,21 @@ class Foundry:
         self.log = Record()
         self._tokens: dict[str, tuple[float, frozenset[str]]] = {}
 
+    @property
+    def behaviour(self) -> Behaviour:
+        return self.branches.behaviour
+
+    @behaviour.setter
+    def behaviour(self, behaviour: Behaviour) -> None:
+        self.branches.behaviour = behaviour
+
+    def refuse(self, at: str, paths: Iterable[str]) -> None:
+        """Raises Refused if one of these paths is to be refused at this moment."""
+        for each in self.switches.refusals:
+            for path in paths if each.at == at else ():
+                if each.contains in path:
+                    raise Refused(each.status, each.name, filePath=path)
+
     def token(self, scopes: frozenset[str]) -> str:
         token = secrets.token_urlsafe(24)
         scopes -= {self.switches.withheld_scope}
@@ -87,7 +105,9 @@ class Foundry:
 
 @dataclass(slots=True)
 class Record:
-    """How often what was asked, and who touched what was not his."""
+    """Calls by status, complaints about the client, its last headers, the last errors it got."""
 
     calls: Counter[str] = field(default_factory=Counter)
     complaints: list[str] = field(default_factory=list)
+    last_headers: dict[str, str | None] = field(default_factory=dict)
+    errors: deque[dict[str, object]] = field(default_factory=lambda: deque(maxlen=ERRORS_MAX))

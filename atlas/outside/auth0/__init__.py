@@ -12,13 +12,12 @@ inspection.py  the issuer, looked at
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-import aiohttp
-
 from atlas.core.events import Watch
 from atlas.core.ports import Clock
 from atlas.outside.auth0.inspection import Auth0Inspection
 from atlas.outside.auth0.keys import Keys
 from atlas.outside.auth0.tokens import REMEMBERED_MAX, Auth0Identities, Remembered
+from atlas.outside.network import DEFAULT, Transport, open_session
 
 __all__ = [
     "REMEMBERED_MAX",
@@ -33,15 +32,22 @@ __all__ = [
 
 @asynccontextmanager
 async def connected(
-    issuer: str, audience: str, now: Clock, elapsed: Callable[[], float], watch: Watch
+    issuer: str,
+    audience: str,
+    now: Clock,
+    elapsed: Callable[[], float],
+    watch: Watch,
+    transport: Transport = DEFAULT,
 ) -> AsyncIterator[Auth0Identities]:
-    """The issuer, over a connection of its own. Nothing is asked yet."""
-    async with aiohttp.ClientSession() as session:
+    """Open the issuer, over connections of its own. No call is made yet."""
+    async with open_session(transport) as session:
         yield Auth0Identities(Keys(session, issuer, elapsed, watch), issuer, audience, now)
 
 
 @asynccontextmanager
-async def inspected(issuer: str, audience: str, now: Clock) -> AsyncIterator[Auth0Inspection]:
-    """The same, to look at."""
-    async with aiohttp.ClientSession() as session:
+async def inspected(
+    issuer: str, audience: str, now: Clock, transport: Transport = DEFAULT
+) -> AsyncIterator[Auth0Inspection]:
+    """Open the same for inspections."""
+    async with open_session(transport) as session:
         yield Auth0Inspection(session, issuer, audience, now)

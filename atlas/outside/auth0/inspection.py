@@ -14,7 +14,7 @@ from atlas.core.ports import Clock
 from atlas.core.sights import Claim, Issued
 from atlas.outside.auth0.claims import Judge, sub_in
 from atlas.outside.auth0.keys import FETCH_SECONDS, JWKS_BYTES_MAX, Jwks, address, keys_in
-from atlas.outside.network import UNREACHED, ahead_seconds, host_of, sent_on, unreached
+from atlas.outside.network import UNREACHED, HttpSession, ahead_seconds, host_of, sent_on, unreached
 
 SETTING = "AUTH0_DOMAIN"
 
@@ -30,9 +30,7 @@ class Answer:
 class Auth0Inspection:
     """Answers `ports.Issuer`."""
 
-    def __init__(
-        self, session: aiohttp.ClientSession, issuer: str, audience: str, now: Clock
-    ) -> None:
+    def __init__(self, session: HttpSession, issuer: str, audience: str, now: Clock) -> None:
         self._session = session
         self._issuer = issuer
         self._audience = audience

@@ -16,6 +16,7 @@ from joserfc.jwk import RSAKey
 
 from atlas.core.errors import AuthUnavailable, InvalidToken
 from atlas.core.events import KeysFetched, KeysUnavailable, Watch
+from atlas.outside.network import HttpSession
 
 FETCH_SECONDS = 5.0
 JWKS_BYTES_MAX = 256 * 1024
@@ -32,7 +33,7 @@ class Keys:
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
+        session: HttpSession,
         issuer: str,
         elapsed: Callable[[], float],
         watch: Watch,

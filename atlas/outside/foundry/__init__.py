@@ -1,57 +1,68 @@
-"""Foundry, spoken to over its public API (v2).
+"""The adapter of Palantir Foundry's public API (v2).
 
-`token.py` is who we are, `door.py` when we may ask, `calls.py` how, `refusals.py` what a no means,
-`dataset.py` what: it answers the ports Dataset and History. `inspection.py` looks at all of it.
+token.py        the access token
+call_gate.py    rate limit and circuit breaker
+client.py       HTTP calls: deadlines and retries
+responses.py    what is read of a response
+errors.py       what an error is about, and what to do
+uploads.py      what the answer to an upload means
+listing.py      listings of files
+dataset.py      implements the port Branch
+observations.py what Foundry was seen to do where its documentation is silent
+inspection.py   implements the ports of `atlas diagnose`
+
+README.md says what Atlas needs of Foundry, and how it treats each answer.
 """
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import aiohttp
-
 from atlas.core.events import Watch
 from atlas.core.ports import Clock
-from atlas.outside.foundry.calls import Calls
+from atlas.outside.foundry.call_gate import CallGate
+from atlas.outside.foundry.client import FoundryClient
 from atlas.outside.foundry.dataset import FoundryDataset
-from atlas.outside.foundry.door import Door
 from atlas.outside.foundry.inspection import (
     FoundryAccess,
     FoundryBranches,
     FoundryContents,
     FoundryInspection,
     FoundrySchemas,
-    Questions,
+    InspectionClient,
 )
+from atlas.outside.foundry.observations import Observations
 from atlas.outside.foundry.token import Credentials, FoundryToken
+from atlas.outside.network import DEFAULT, Transport, open_session
 
 __all__ = [
-    "Allowed",
+    "CallLimits",
     "Credentials",
     "FoundryDataset",
     "FoundryInspection",
     "Target",
-    "connected",
-    "inspected",
+    "open_dataset",
+    "open_inspection",
 ]
 
-INSPECTION_SECONDS = 10.0  # for a call: whoever looks does not wait for long
+INSPECTION_SECONDS = 10.0  # of a call: an operator waits for it
 INSPECTION_CALLS = 1_000
 SPARE_CONNECTIONS = 4  # a commit does not wait for uploads, nor a token for either
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where rows go. `host` is a URL without a slash at its end."""
+    """The branch to write to. `host` is a URL without a slash at its end."""
 
     host: str
     dataset_rid: str
     branch: str
+    transport: Transport = DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
-class Allowed:
-    """How many calls at once and in a minute, and how long each may take."""
+class CallLimits:
+    """The calls at once and in a minute, and the seconds that a call may take."""
 
     calls_at_once: int
     calls_per_minute: int
@@ -59,37 +70,42 @@ class Allowed:
 
 
 @asynccontextmanager
-async def connected(
-    place: Target,
+async def open_dataset(
+    target: Target,
     credentials: Credentials,
-    allowed: Allowed,
-    watch: Watch,
-    elapsed: Callable[[], float],
-    random: Callable[[], float],
+    limits: CallLimits,
+    emit: Watch,
+    clock: Clock,
+    monotonic: Callable[[], float],
+    rng: Callable[[], float],
 ) -> AsyncIterator[FoundryDataset]:
-    """The dataset, over connections of its own. Nothing is asked yet."""
-    seconds = allowed.call_seconds
-    connector = aiohttp.TCPConnector(limit=allowed.calls_at_once + SPARE_CONNECTIONS)
-    async with aiohttp.ClientSession(connector=connector) as session:
-        token = FoundryToken(session, credentials, seconds, watch)
-        door = Door(elapsed, random, allowed.calls_per_minute)
-        calls = Calls(session, token, place.host, seconds, door, watch)
-        yield FoundryDataset(calls, place.dataset_rid, place.branch, seconds)
+    """Open the dataset, over connections of its own. No call is made yet."""
+    seconds, observations = limits.call_seconds, Observations()
+    async with open_session(
+        target.transport, connections_max=limits.calls_at_once + SPARE_CONNECTIONS
+    ) as session:
+        token = FoundryToken(session, credentials, seconds, emit, observations)
+        gate = CallGate(monotonic, rng, limits.calls_per_minute)
+        client = FoundryClient(session, token, target.host, seconds, gate, emit)
+        location = target.dataset_rid, target.branch
+        yield FoundryDataset(client, location, seconds, clock, observations)
 
 
 @asynccontextmanager
-async def inspected(
-    place: Target, credentials: Credentials, now: Clock, elapsed: Callable[[], float]
+async def open_inspection(
+    target: Target, credentials: Credentials, clock: Clock, monotonic: Callable[[], float]
 ) -> AsyncIterator[FoundryInspection]:
-    """The same, to look at, with a token of its own: so it is seen whether we get one."""
-    async with aiohttp.ClientSession() as session:
-        token = FoundryToken(session, credentials, INSPECTION_SECONDS, lambda _: None)
-        door = Door(elapsed, lambda: 0.0, INSPECTION_CALLS)
-        calls = Calls(session, token, place.host, INSPECTION_SECONDS, door, lambda _: None)
-        asked = Questions(calls, place.dataset_rid, place.branch, credentials.client_id)
+    """Open the same for inspections, with a token of its own: fetching it is one of them."""
+    async with open_session(target.transport) as session:
+        token = FoundryToken(
+            session, credentials, INSPECTION_SECONDS, lambda _: None, Observations()
+        )
+        gate = CallGate(monotonic, lambda: 0.0, INSPECTION_CALLS)
+        calls = FoundryClient(session, token, target.host, INSPECTION_SECONDS, gate, lambda _: None)
+        client = InspectionClient(calls, target.dataset_rid, target.branch, credentials.client_id)
         yield FoundryInspection(
-            FoundryAccess(session, credentials, asked, now),
-            FoundryBranches(asked),
-            FoundryContents(asked),
-            FoundrySchemas(asked),
+            FoundryAccess(session, credentials, client, clock),
+            FoundryBranches(client),
+            FoundryContents(client),
+            FoundrySchemas(client),
         )

@@ -1,228 +1,275 @@
-"""One branch of one dataset: what is asked of it, and what its answers mean.
+"""One branch of one dataset: the calls, and what their answers mean.
 
-Endpoints and error names are those of Foundry's public API, v2. FileAlreadyExists is 404 there,
-sizes are strings, and a repeated commit answers TransactionNotOpen with the status it found.
+Endpoints and error names are those of Foundry's public API, v2. No decision rests on an answer
+that it does not document: such an answer leaves the outcome open, and a documented call settles
+it. README.md has a table of all calls and answers.
 """
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Annotated, Literal
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Literal
 from urllib.parse import quote
 
 import msgspec
-from msgspec import Meta, Struct
 
 from atlas.core import names
-from atlas.core.errors import BranchBusy, CommitRefused, FileRefused, FoundryError
+from atlas.core.commits import CommitResult
+from atlas.core.errors import (
+    BranchBusy,
+    CommitRefused,
+    ContentTooLarge,
+    FoundryError,
+    TransactionEnded,
+)
 from atlas.core.events import Operation
-from atlas.core.messages import BranchSnapshot, LeftOpen, PathOwner, TransactionKind
+from atlas.core.messages import BranchSnapshot, PathOwner, TransactionKind
 from atlas.core.people import Standing
-from atlas.core.ports import SNAPSHOT_MAX_AGE_SECONDS, Bytes, TransactionState
-from atlas.outside.foundry.calls import Answer, Call, Calls
-from atlas.outside.foundry.door import MINUTE_SECONDS
-from atlas.outside.foundry.refusals import expect
+from atlas.core.ports import SNAPSHOT_MAX_AGE_SECONDS, Bytes, Clock, TransactionState
+from atlas.outside.foundry.call_gate import MINUTE_SECONDS
+from atlas.outside.foundry.client import ApiCall, FoundryClient
+from atlas.outside.foundry.errors import error_of, is_about_setup, raise_for_status, typed_error
+from atlas.outside.foundry.listing import NO_VIEW, FileListing
+from atlas.outside.foundry.observations import Observations
+from atlas.outside.foundry.responses import (
+    ApiResponse,
+    BegunBody,
+    BranchBody,
+    FileBody,
+    FilePage,
+    StatusBody,
+    TransactionBody,
+)
+from atlas.outside.foundry.uploads import ENDED, SentFile, is_confirmed
 
 NDJSON, OCTETS = "application/x-ndjson", "application/octet-stream"
-CLOCKS_SECONDS = 10.0  # how far Foundry's clocks may be apart; and a Date has whole seconds
+CLOCKS_SECONDS = 600.0  # how far Foundry's clocks, and ours when it tells none, may be apart
 ATTEMPT_CALLS = 4  # to begin: a token and the call, and both again when the token was refused
-ATTEMPT_TURNS = 2  # and each time it may have to wait for a call that is allowed
-PAGE_SIZE = "1000"
-NO_FILE = frozenset({"FileNotFound", "FileNotFoundOnBranch"})
-OF_ONE_FILE = "InvalidFilePath"  # what else is refused would be so of any file
-
-
-class Branch(Struct, frozen=True):
-    transaction_rid: str = msgspec.field(name="transactionRid", default="")
-
-
-class Transaction(Struct, frozen=True, rename="camel"):
-    rid: str
-    transaction_type: str
-    status: TransactionState
-    created_time: Annotated[datetime, Meta(tz=True)]
-
-
-class File(Struct, frozen=True, rename="camel"):
-    path: str
-    transaction_rid: str
-    size_bytes: Annotated[str, Meta(pattern="^[0-9]{1,18}$")]
-    updated_time: Annotated[datetime, Meta(tz=True)] | None = None
-
-
-class Files(Struct, frozen=True):
-    data: tuple[File, ...]
-    next_page_token: str | None = msgspec.field(name="nextPageToken", default=None)
+ATTEMPT_WAITS = 2  # ... and each time it may have to wait for the rate limit
+NO_FILE = ("FileNotFound", "FileNotFoundOnBranch")
+TOO_LARGE = "FileSizeLimitExceeded"
 
 
 class FoundryDataset:
-    """Answers `ports.Branch`."""
+    """Implements `ports.Branch`."""
 
-    def __init__(self, calls: Calls, rid: str, branch: str, call_seconds: float) -> None:
-        at_the_door = ATTEMPT_TURNS * MINUTE_SECONDS
-        self._attempt_seconds = (
-            SNAPSHOT_MAX_AGE_SECONDS + ATTEMPT_CALLS * call_seconds + at_the_door
+    def __init__(
+        self,
+        client: FoundryClient,
+        location: tuple[str, str],
+        call_seconds: float,
+        clock: Clock,
+        observations: Observations,
+    ) -> None:
+        """`location` is the RID of the dataset and the name of the branch."""
+        rid, self._branch = location
+        self._attempt = timedelta(
+            seconds=SNAPSHOT_MAX_AGE_SECONDS
+            + ATTEMPT_CALLS * call_seconds
+            + ATTEMPT_WAITS * MINUTE_SECONDS
+            + CLOCKS_SECONDS
         )
-        self._calls = calls
+        self._client = client
         self._home = f"/datasets/{quote(rid, safe='')}"
-        self._branch = branch
+        self._listing = FileListing(client, rid, self._branch)
+        self._clock = clock
+        self._observations = observations
         self._content_type = NDJSON
+        self._begun = ""  # the transaction that we began last, until a commit is sent
 
     async def branch_snapshot(self) -> BranchSnapshot:
-        answer = await self._get("look", f"/branches/{quote(self._branch, safe='')}")
-        return BranchSnapshot(answer.read(Branch).transaction_rid, answer.at)
+        response = await self._get("look", f"/branches/{quote(self._branch, safe='')}")
+        body = raise_for_status(response).read(BranchBody)
+        self._observations.note_date(response)
+        self._observations.note_head(body.transaction_rid or "")
+        return BranchSnapshot(body.transaction_rid or "", response.answered_at() or self._clock())
 
     async def begin(self, kind: TransactionKind = "APPEND") -> str:
-        """Asked once: whether a lost answer has opened a transaction is found out by looking."""
+        """One attempt: after a lost answer, the orphan that it may have left is looked for."""
         body = msgspec.json.encode({"transactionType": kind})
-        address = self._home + "/transactions"
-        call = Call("begin", "POST", address, self._on_branch(), body, "application/json")
-        answer = await self._calls.ask_once(call)
-        if answer.error.error_name == "OpenTransactionAlreadyExists":
-            raise BranchBusy
-        return expect(answer).read(Transaction).rid
+        path = self._home + "/transactions"
+        call = ApiCall("begin", "POST", path, self._branch_query(), body, "application/json")
+        response = await self._client.request_once(call)
+        if response.has_error("OpenTransactionAlreadyExists"):
+            raise typed_error(BranchBusy, response, "another transaction is open on the branch")
+        begun = raise_for_status(response).read(BegunBody)
+        self._observations.note_created(begun.created_time, response)
+        self._begun = begun.rid
+        return begun.rid
 
     def calls_remaining(self) -> int:
-        return self._calls.left()
+        return self._client.calls_remaining()
 
-    async def put(self, transaction: str, path: str, content: Bytes) -> None:
-        answer = await self._upload(transaction, path, content)
-        if answer.status == 415 and self._content_type != OCTETS:
+    async def put(self, transaction: str, path: str, content: Bytes) -> bool:
+        response = await self._upload(transaction, path, content)
+        if response.status == 415 and self._content_type != OCTETS:
             self._content_type = OCTETS
-            answer = await self._upload(transaction, path, content)
-        name = answer.error.error_name
-        if name == "FileAlreadyExists":  # our first try, of which the answer was lost
-            if await self._size_in(transaction, path) != len(content):
-                raise FoundryError("A file of another size stands where we put ours.")
-        elif name == OF_ONE_FILE or answer.status == 413:
-            raise FileRefused(f"Foundry refuses the file ({answer.status}).")
-        elif int(expect(answer).read(File).size_bytes) != len(content):
-            raise FoundryError("Foundry kept another size of a file than we sent.")
+            again = await self._upload(transaction, path, content)
+            response = replace(again, is_repeat=response.is_repeat or again.is_repeat)
+        self._observations.note_upload(response)
+        return is_confirmed(response, SentFile(transaction, path, len(content)))
 
     def content_type(self) -> str:
         return self._content_type
 
+    def observations(self) -> Mapping[str, str]:
+        return self._observations.latest()
+
+    async def describe_open(self, transaction: str) -> str:
+        await self._list_open(transaction)
+        return self._observations.latest()["open transaction's listing"]
+
     async def remove(self, transaction: str, path: str) -> bool:
+        """After an unanswered attempt a missing file counts as deleted by that attempt."""
         address = f"{self._home}/files/{quote(path, safe='')}"
-        answer = await self._calls.ask(
-            Call("remove", "DELETE", address, {"transactionRid": transaction})
+        response = await self._client.request(
+            ApiCall("remove", "DELETE", address, {"transactionRid": transaction})
         )
-        if answer.error.error_name in NO_FILE:
-            return False
-        expect(answer)
+        if response.has_error(*NO_FILE):
+            return response.is_repeat
+        if response.has_error(*ENDED):
+            raise typed_error(TransactionEnded, response)
+        raise_for_status(response)
         return True
 
-    async def commit(self, transaction: str) -> BranchSnapshot:
-        answer = await self._end(transaction, "commit")
-        name = answer.error.error_name
-        if name == "TransactionNotOpen":
-            if answer.error.parameters.get("transactionStatus") != "COMMITTED":
-                raise FoundryError("The transaction was ended by somebody else.")
-            return (
-                await self.branch_snapshot()
-            )  # it was committed a while ago: the head may have moved on
-        if answer.status in {400, 409} or name == "FileAlreadyExists":
-            raise CommitRefused(f"Foundry refuses the commit ({answer.status}).")
-        if expect(answer).read(Transaction).status != "COMMITTED":
-            raise FoundryError("Foundry answers a commit and has not committed.")
-        return BranchSnapshot(transaction, answer.at)
+    async def commit(self, transaction: str) -> CommitResult:
+        is_first, self._begun = transaction == self._begun, ""
+        response = await self._close_transaction(transaction, "commit")
+        status = await self._settle(transaction, response)
+        if status == "ABORTED":
+            raise typed_error(TransactionEnded, response, "it is ABORTED, and not committed")
+        if status == "OPEN" and (response.is_success or response.has_error(*ENDED)):
+            raise typed_error(FoundryError, response, "it is still OPEN, and not committed")
+        if status == "OPEN":
+            raise typed_error(CommitRefused, response, "it does not commit the transaction")
+        answered_at = response.answered_at()
+        if is_first and response.is_success and not response.is_repeat:
+            return CommitResult(transaction, answered_at or self._clock())
+        now = await self.branch_snapshot()  # the head may have moved on since the commit
+        return CommitResult(now.head, now.at, is_confirmed=False)
 
     async def abort(self, transaction: str) -> None:
-        answer = await self._end(transaction, "abort")
-        if answer.error.error_name in {"TransactionNotOpen", "TransactionNotFound"}:
-            return
-        if expect(answer).read(Transaction).status == "OPEN":
-            raise FoundryError("Foundry answers an abort and has not aborted.")
+        response = await self._close_transaction(transaction, "abort")
+        status = await self._settle(transaction, response)
+        if status == "OPEN":
+            raise typed_error(FoundryError, response, "it is still OPEN, and not aborted")
+        if status == "ABORTED":
+            self._observations.note_abort(transaction)
 
     async def transaction_status(self, transaction: str) -> TransactionState:
-        answer = await self._ask_get("transaction", f"/transactions/{quote(transaction, safe='')}")
-        if answer.error.error_name == "TransactionNotFound":
+        response = await self._get("transaction", f"/transactions/{quote(transaction, safe='')}")
+        if response.has_error("TransactionNotFound"):
             return "ABORTED"
-        return expect(answer).read(Transaction).status
+        return raise_for_status(response).read(StatusBody).status
 
     async def files_of(self, transaction: str) -> Mapping[str, int]:
-        return {file.path: int(file.size_bytes) async for file in self._files(transaction)}
+        return {
+            file.path: file.bytes for file in await self._listing.transaction_files(transaction)
+        }
 
     async def file_at(self, path: str) -> PathOwner | None:
-        answer = await self._ask_get("file", f"/files/{quote(path, safe='')}", self._on_branch())
-        if answer.error.error_name in NO_FILE:
+        response = await self._get("file", f"/files/{quote(path, safe='')}", self._branch_query())
+        if response.has_error(*NO_FILE, NO_VIEW):
             return None
-        file = expect(answer).read(File)
-        return PathOwner(file.transaction_rid, int(file.size_bytes))
+        file = raise_for_status(response).read(FileBody)
+        return PathOwner(file.transaction_rid, file.bytes)
 
     async def content(self, path: str, size: int) -> bytes:
         address = f"{self._home}/files/{quote(path, safe='')}/content"
-        call = Call("content", "GET", address, self._on_branch(), answer_bytes=size)
-        return expect(await self._calls.ask(call)).body
+        call = ApiCall("content", "GET", address, self._branch_query(), response_bytes=size)
+        response = await self._client.request(call)
+        if response.has_error(TOO_LARGE):
+            raise typed_error(ContentTooLarge, response)
+        if raise_for_status(response).status != 200:
+            raise typed_error(FoundryError, response, "that is not the content of a file")
+        return response.body
 
     async def find_orphan(
-        self, seen: BranchSnapshot, paths: Collection[str], kind: TransactionKind = "APPEND"
-    ) -> LeftOpen | None:
+        self, snapshot: BranchSnapshot, paths: Collection[str], kind: TransactionKind = "APPEND"
+    ) -> str | None:
         head = (await self.branch_snapshot()).head
-        if head in {"", seen.head}:
+        if head in {"", snapshot.head}:
             return None
-        answer = await self._get("transaction", f"/transactions/{quote(head, safe='')}")
-        found = answer.read(Transaction)
-        # the head has moved since we looked, so it was created later, whatever two clocks say
-        earliest = seen.at - timedelta(seconds=CLOCKS_SECONDS)
-        latest = seen.at + timedelta(seconds=self._attempt_seconds)
-        is_like_ours = found.status == "OPEN" and found.transaction_type == kind
-        if not is_like_ours or not earliest <= found.created_time <= latest:
+        response = await self._get("transaction", f"/transactions/{quote(head, safe='')}")
+        if response.has_error("TransactionNotFound"):
             return None
-        files = {} if kind == "DELETE" else await self.files_of(head)  # it takes out, and adds none
-        return LeftOpen(head, is_empty=not files) if files.keys() <= set(paths) else None
+        found = raise_for_status(response).read(TransactionBody)
+        # no lower bound: the head has moved since, so it was created later, whatever clocks say
+        is_in_time = found.created_time <= snapshot.at + self._attempt
+        if found.status != "OPEN" or found.transaction_type != kind or not is_in_time:
+            return None
+        is_foreign = kind != "DELETE" and await self._has_other_files(head, paths)
+        return None if is_foreign else head
 
-    async def files_under(self, folder: str) -> Sequence[Standing]:
+    async def files_under(self, prefix: str) -> Sequence[Standing]:
         found = [
-            Standing(file.path, file.transaction_rid, int(file.size_bytes), file.updated_time)
-            async for file in self._pages({}, folder)
-            if file.path.startswith(folder)  # whatever else Foundry may call a prefix
+            Standing(file.path, file.transaction_rid, file.bytes, file.updated_time)
+            for file in await self._listing.branch_files(prefix)
+            if file.path.startswith(prefix)  # whatever else Foundry may call a prefix
         ]
         return sorted(found, key=lambda file: file.path)
 
-    async def _upload(self, transaction: str, path: str, content: Bytes) -> Answer:
+    async def _has_other_files(self, transaction: str, paths: Collection[str]) -> bool:
+        """Whether an open transaction is seen to hold a file that is not at one of `paths`.
+
+        How Foundry lists an open transaction is not documented: any other answer shows nothing.
+        """
+        try:
+            files = await self._list_open(transaction)
+        except FoundryError:
+            return False
+        return not {file.path for file in files} <= set(paths)
+
+    async def _list_open(self, transaction: str) -> list[FileBody]:
+        """Return what Foundry lists of an open transaction, in one attempt, and record how."""
+        response = await self._listing.first_page(transaction)
+        page = response.read_if_valid(FilePage)
+        files = [file for file in page.data if file.transaction_rid == transaction] if page else []
+        self._observations.note_open_listing(response, page, len(files))
+        return files
+
+    async def _upload(self, transaction: str, path: str, content: Bytes) -> ApiResponse:
         address = f"{self._home}/files/{quote(path, safe='')}/upload"
         query = {"transactionRid": transaction}
         kind = self._content_type if names.format_of(path) == "ndjson" else OCTETS
-        return await self._calls.ask(Call("put", "POST", address, query, content, kind))
+        return await self._client.request(ApiCall("put", "POST", address, query, content, kind))
 
-    async def _end(self, transaction: str, how: Literal["commit", "abort"]) -> Answer:
-        address = f"{self._home}/transactions/{quote(transaction, safe='')}/{how}"
-        return await self._calls.ask(Call(how, "POST", address))
+    async def _close_transaction(
+        self, transaction: str, how: Literal["commit", "abort"]
+    ) -> ApiResponse:
+        path = f"{self._home}/transactions/{quote(transaction, safe='')}/{how}"
+        response = await self._client.request(ApiCall(how, "POST", path))
+        self._observations.note_close(how, response, closed_status(response))
+        return response
 
-    async def _size_in(self, transaction: str, path: str) -> int | None:
-        async for file in self._files(transaction, path):
-            if file.path == path:
-                return int(file.size_bytes)
-        return None
-
-    async def _files(self, transaction: str, prefix: str = "") -> AsyncIterator[File]:
-        """The files of one transaction."""
-        query = {"startTransactionRid": transaction, "endTransactionRid": transaction}
-        async for file in self._pages(query, prefix):
-            yield file
-
-    async def _pages(self, query: Mapping[str, str], prefix: str) -> AsyncIterator[File]:
-        """Files page by page; pages may be of any length."""
-        query = {**query, **self._on_branch(), "pageSize": PAGE_SIZE}
-        if prefix:
-            query["pathPrefix"] = prefix
-        more = True
-        while more:
-            page = (await self._get("files", "/files", query)).read(Files)
-            for file in page.data:
-                yield file
-            more = bool(page.next_page_token)
-            query["pageToken"] = page.next_page_token or ""
+    async def _settle(self, transaction: str, response: ApiResponse) -> TransactionState:
+        """Return the status after a commit or an abort: told by the answer, or asked for."""
+        status = closed_status(response)
+        if status is not None:
+            return status
+        is_refusal = not response.is_success and not response.has_error(*ENDED)
+        if is_refusal and is_about_setup(response):
+            raise error_of(response)
+        return await self.transaction_status(transaction)
 
     async def _get(
         self, operation: Operation, path: str, query: Mapping[str, str] | None = None
-    ) -> Answer:
-        return expect(await self._ask_get(operation, path, query))
+    ) -> ApiResponse:
+        return await self._client.request(ApiCall(operation, "GET", self._home + path, query))
 
-    async def _ask_get(
-        self, operation: Operation, path: str, query: Mapping[str, str] | None = None
-    ) -> Answer:
-        return await self._calls.ask(Call(operation, "GET", self._home + path, query))
-
-    def _on_branch(self) -> dict[str, str]:
+    def _branch_query(self) -> dict[str, str]:
         return {"branchName": self._branch}
+
+
+def closed_status(response: ApiResponse) -> TransactionState | None:
+    """Return the status that the answer to a commit or an abort tells; None if it tells none.
+
+    A refusal tells it in a parameter of TransactionNotOpen; that it is OPEN would be no sense.
+    """
+    if response.is_success:
+        body = response.read_if_valid(StatusBody)
+        return None if body is None else body.status
+    if not response.has_error("TransactionNotOpen"):
+        return None
+    told = response.error.parameters.get("transactionStatus")
+    return "COMMITTED" if told == "COMMITTED" else "ABORTED" if told == "ABORTED" else None

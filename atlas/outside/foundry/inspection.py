@@ -1,6 +1,6 @@
-"""Foundry, looked at: each thing that must be so for a row to come into the dataset and be read.
+"""Inspects each thing that must hold for a row to get into the dataset and be read.
 
-Every call is made once: what is told is how Foundry is now. Nothing is changed but by `put_schema`.
+Every call is made once: the result is the present state. Only `put_schema` changes anything.
 """
 
 import time
@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Annotated, TypeVar
 from urllib.parse import quote
 
-import aiohttp
 import msgspec
 from msgspec import Meta, Struct
 
@@ -19,28 +18,30 @@ from atlas.core.diagnosis import Amiss
 from atlas.core.errors import FoundryError
 from atlas.core.ports import Clock, TransactionState
 from atlas.core.sights import Column, FileSeen, FilesSeen, Grant, TransactionSeen
-from atlas.outside.foundry.calls import Answer, Call, Calls, Method
-from atlas.outside.foundry.dataset import NO_FILE, PAGE_SIZE, Branch, Files
-from atlas.outside.foundry.refusals import expect, no_token, shown
-from atlas.outside.foundry.token import Credentials, answered, token_in
-from atlas.outside.network import UNREACHED, ahead_seconds, unreached
+from atlas.outside.foundry.client import ApiCall, FoundryClient, Method
+from atlas.outside.foundry.dataset import NO_FILE
+from atlas.outside.foundry.errors import no_token, raise_for_status
+from atlas.outside.foundry.listing import NO_VIEW, PAGE_SIZE, transaction_query
+from atlas.outside.foundry.responses import ApiResponse, BranchBody, FilePage
+from atlas.outside.foundry.token import ENDPOINT_SETTING, Credentials, parse_token, request_token
+from atlas.outside.network import UNREACHED, HttpSession, ahead_seconds, unreached
 
 T = TypeVar("T")
 
-SETTING, TOKEN_SETTING = "FOUNDRY_HOST", "FOUNDRY_OAUTH_TOKEN_URL"
+SETTING = "FOUNDRY_HOST"
 TOKEN_SECONDS = 10.0
 OURS, RAW = "healthkit/", "healthkit/raw/"
-NOBODYS = "ri.foundry.main.transaction.00000000-0000-0000-0000-000000000000"
+UNKNOWN_TRANSACTION = "ri.foundry.main.transaction.00000000-0000-0000-0000-000000000000"
 TRANSACTIONS, PAGES_MAX = "20", 10
 READER = "PARQUET"
-NO_SCHEMA = {"SchemaNotFound", "DatasetViewNotFound"}
+NO_SCHEMA = ("SchemaNotFound", NO_VIEW)
 
 
-class Named(Struct, frozen=True):
+class DatasetBody(Struct, frozen=True):
     name: str = ""
 
 
-class Transaction(Struct, frozen=True, rename="camel"):
+class InspectedTransaction(Struct, frozen=True, rename="camel"):
     rid: str
     transaction_type: str
     status: TransactionState
@@ -52,70 +53,76 @@ class Transaction(Struct, frozen=True, rename="camel"):
         return TransactionSeen(self.rid, self.transaction_type, self.status, *times)
 
 
-class Transactions(Struct, frozen=True):
-    data: tuple[Transaction, ...]
+class TransactionList(Struct, frozen=True):
+    data: tuple[InspectedTransaction, ...]
 
 
-class Field(Struct, frozen=True):
+class SchemaField(Struct, frozen=True):
     type: str
     name: str = ""
     nullable: bool = True
 
 
 class FieldList(Struct, frozen=True):
-    field_schema_list: tuple[Field, ...] = msgspec.field(name="fieldSchemaList", default=())
+    field_schema_list: tuple[SchemaField, ...] = msgspec.field(name="fieldSchemaList", default=())
 
 
-class Schema(Struct, frozen=True):
+class SchemaBody(Struct, frozen=True):
     schema: FieldList
 
 
-class Questions:
-    """Each is asked once; what is amiss with its answer is raised as Amiss."""
+class InspectionClient:
+    """Makes each call once. Raises Amiss for an answer that is not as it should be."""
 
-    def __init__(self, calls: Calls, rid: str, branch: str, client_id: str) -> None:
-        self._calls = calls
+    def __init__(self, client: FoundryClient, rid: str, branch: str, client_id: str) -> None:
+        self._client = client
         self._client_id = client_id
         self._home = f"/datasets/{quote(rid, safe='')}"
         self.branch_path = f"/branches/{quote(branch, safe='')}"
-        self.on_branch = {"branchName": branch}
+        self.branch_query = {"branchName": branch}
 
     async def get(self, kind: type[T], path: str, query: Mapping[str, str] | None = None) -> T:
-        return self.read(await self.ask(self.call("GET", path, query)), kind)
+        return self.read(await self.request(self.build_call("GET", path, query)), kind)
 
-    def call(
+    def build_call(
         self, method: Method, path: str, query: Mapping[str, str] | None = None, size: int = 0
-    ) -> Call:
-        """About the dataset; `size` is that of a large answer."""
-        return Call("inspect", method, self._home + path, query, answer_bytes=size)
+    ) -> ApiCall:
+        """Build a call about the dataset; `size` is the bytes of a large response."""
+        return ApiCall("inspect", method, self._home + path, query, response_bytes=size)
 
-    async def ask(self, call: Call) -> Answer:
-        """Any answer, of failure too."""
+    async def request(self, call: ApiCall) -> ApiResponse:
+        """Return any response, of failure too."""
         try:
-            return await self.reach(call)
+            return await self.request_raw(call)
         except FoundryError as error:
             raise Amiss(str(error), error.to_do) from error
 
-    async def reach(self, call: Call) -> Answer:
-        """The same. Raises FoundryError when Foundry is there, and has no answer."""
+    async def request_raw(self, call: ApiCall) -> ApiResponse:
+        """Return any response. Raises FoundryError when Foundry can be reached and gives none."""
         try:
-            return await self._calls.ask_once(call)
+            return await self._client.request_once(call)
         except FoundryError as error:
             if isinstance(error.__cause__, UNREACHED):
-                raise unreached(error.__cause__, self._calls.host, SETTING) from error
+                raise unreached(error.__cause__, self._client.host, SETTING) from error
             raise
 
-    def expect(self, answer: Answer) -> Answer:
-        try:
-            return expect(answer)
-        except FoundryError as error:
-            name = shown(answer.error.error_name)
-            seen = (("answer", f"{answer.status} {name}".rstrip()), ("client", self._client_id))
-            raise Amiss(str(error), error.to_do, seen) from error
+    async def request_ok(self, call: ApiCall) -> ApiResponse:
+        """Return a response of success."""
+        return self.require_success(await self.request(call))
 
-    def read(self, answer: Answer, kind: type[T]) -> T:
+    def require_success(self, response: ApiResponse) -> ApiResponse:
         try:
-            return self.expect(answer).read(kind)
+            return raise_for_status(response)
+        except FoundryError as error:
+            answer = f"{response.status} {response.error.name}".rstrip()
+            seen = [("answer", answer), ("client", self._client_id)]
+            if error.instance_id:
+                seen.append(("errorInstanceId", error.instance_id))
+            raise Amiss(str(error), error.to_do, tuple(seen)) from error
+
+    def read(self, response: ApiResponse, kind: type[T]) -> T:
+        try:
+            return self.require_success(response).read(kind)
         except FoundryError as error:
             raise Amiss(
                 "What answers is no Foundry: it is not what its API says.",
@@ -124,82 +131,82 @@ class Questions:
 
 
 class FoundryAccess:
-    """Answers `ports.Access`."""
+    """Implements `ports.Access`."""
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
+        session: HttpSession,
         credentials: Credentials,
-        questions: Questions,
+        client: InspectionClient,
         now: Clock,
     ) -> None:
         self._session = session
         self._credentials = credentials
-        self._questions = questions
+        self._client = client
         self._now = now
         self._ahead: float | None = None
 
     async def grant(self) -> Grant:
-        client = self._credentials
+        credentials = self._credentials
         for name, value in (
-            (SETTING, client.url),
-            ("FOUNDRY_CLIENT_ID", client.client_id),
-            ("FOUNDRY_CLIENT_SECRET", client.client_secret),
+            (SETTING, credentials.url),
+            ("FOUNDRY_CLIENT_ID", credentials.client_id),
+            ("FOUNDRY_CLIENT_SECRET", credentials.client_secret),
         ):
             if not value:
                 raise Amiss(f"{name} is not set.", f"Set {name}: see the README.")
         began = time.monotonic()
         try:
-            status, headers, body = await answered(self._session, client, TOKEN_SECONDS)
+            status, headers, body = await request_token(self._session, credentials, TOKEN_SECONDS)
         except UNREACHED as error:
-            raise unreached(error, client.url, f"{SETTING} or {TOKEN_SETTING}") from error
+            raise unreached(error, credentials.url, f"{SETTING} or {ENDPOINT_SETTING}") from error
         self._ahead = ahead_seconds(headers.get("Date", ""), self._now())
         try:
-            token = token_in(status, body)
+            token = parse_token(status, body)
         except FoundryError as error:
-            raise no_token(status, headers, client.client_id) from error
+            raise no_token(status, headers, credentials.client_id) from error
         return Grant(token.get("expires_in", 0), time.monotonic() - began)
 
     def ahead_seconds(self) -> float | None:
         return self._ahead
 
     async def scopes(self) -> None:
-        """Asked with calls that need them, and change nothing: nobody has that transaction."""
-        questions = self._questions
-        abort = questions.call("POST", f"/transactions/{NOBODYS}/abort")
-        for call in (questions.call("GET", ""), abort):
-            answer = await questions.ask(call)
-            if answer.error.error_name == "ApiUsageDenied":
-                questions.expect(answer)
+        """Try calls that need each scope and change nothing: no such transaction exists."""
+        client = self._client
+        abort = client.build_call("POST", f"/transactions/{UNKNOWN_TRANSACTION}/abort")
+        for call in (client.build_call("GET", ""), abort):
+            response = await client.request(call)
+            if response.has_error("ApiUsageDenied"):
+                client.require_success(response)
 
 
 @dataclass(frozen=True, slots=True)
 class FoundryBranches:
-    """Answers `ports.Branches`."""
+    """Implements `ports.Branches`."""
 
-    questions: Questions
+    client: InspectionClient
 
     async def dataset(self) -> str:
-        return (await self.questions.get(Named, "")).name
+        return (await self.client.get(DatasetBody, "")).name
 
     async def head(self) -> str:
-        return (await self.questions.get(Branch, self.questions.branch_path)).transaction_rid
+        return (await self.client.get(BranchBody, self.client.branch_path)).transaction_rid or ""
 
     async def transaction(self, rid: str) -> TransactionSeen:
         path = f"/transactions/{quote(rid, safe='')}"
-        return (await self.questions.get(Transaction, path)).seen()
+        return (await self.client.get(InspectedTransaction, path)).seen()
 
     async def transactions(self) -> Sequence[TransactionSeen]:
         query = {"preview": "true", "pageSize": TRANSACTIONS}
-        path = f"{self.questions.branch_path}/transactions"
-        return [each.seen() for each in (await self.questions.get(Transactions, path, query)).data]
+        path = f"{self.client.branch_path}/transactions"
+        return [each.seen() for each in (await self.client.get(TransactionList, path, query)).data]
 
 
 @dataclass(frozen=True, slots=True)
 class FoundryContents:
-    """Answers `ports.Contents`."""
+    """Implements `ports.Contents`."""
 
-    questions: Questions
+    client: InspectionClient
 
     async def files(self) -> FilesSeen:
         endings, pages, more = Counter[str](), 0, True
@@ -211,10 +218,10 @@ class FoundryContents:
         return FilesSeen(endings, is_whole=not more)
 
     async def files_in(self, transaction: str) -> Sequence[FileSeen]:
-        query = {"startTransactionRid": transaction, "endTransactionRid": transaction}
-        query |= self.questions.on_branch | {"pageSize": PAGE_SIZE, "pathPrefix": OURS}
-        found = await self.questions.get(Files, "/files", query)
-        return [FileSeen(file.path, int(file.size_bytes)) for file in found.data]
+        query = transaction_query(transaction)
+        query |= self.client.branch_query | {"pageSize": PAGE_SIZE, "pathPrefix": OURS}
+        found = await self.client.get(FilePage, "/files", query)
+        return [FileSeen(file.path, file.bytes) for file in found.data]
 
     async def old_json(self) -> Sequence[str]:
         return [
@@ -225,16 +232,16 @@ class FoundryContents:
         ]
 
     async def content(self, file: FileSeen) -> bytes | None:
-        path, questions = f"/files/{quote(file.path, safe='')}/content", self.questions
-        call = questions.call("GET", path, questions.on_branch, file.bytes)
-        answer = await questions.ask(call)
-        return None if answer.error.error_name in NO_FILE else questions.expect(answer).body
+        path, client = f"/files/{quote(file.path, safe='')}/content", self.client
+        call = client.build_call("GET", path, client.branch_query, file.bytes)
+        response = await client.request(call)
+        return None if response.has_error(*NO_FILE) else client.require_success(response).body
 
-    async def _pages(self, prefix: str) -> AsyncIterator[Files]:
-        query = self.questions.on_branch | {"pageSize": PAGE_SIZE, "pathPrefix": prefix}
+    async def _pages(self, prefix: str) -> AsyncIterator[FilePage]:
+        query = self.client.branch_query | {"pageSize": PAGE_SIZE, "pathPrefix": prefix}
         more = True
         while more:
-            page = await self.questions.get(Files, "/files", query)
+            page = await self.client.get(FilePage, "/files", query)
             yield page
             more = bool(page.next_page_token)
             query["pageToken"] = page.next_page_token or ""
@@ -242,41 +249,44 @@ class FoundryContents:
 
 @dataclass(frozen=True, slots=True)
 class FoundrySchemas:
-    """Answers `ports.Schemas`."""
+    """Implements `ports.Schemas`."""
 
-    questions: Questions
+    client: InspectionClient
 
     async def schema(self) -> Sequence[Column] | None:
-        questions = self.questions
-        answer = await questions.ask(questions.call("GET", "/getSchema", questions.on_branch))
-        if answer.error.error_name in NO_SCHEMA:
+        client = self.client
+        call = client.build_call("GET", "/getSchema", client.branch_query)
+        response = await client.request(call)
+        if response.has_error(*NO_SCHEMA):
             return None
-        fields = questions.read(answer, Schema).schema.field_schema_list
+        fields = client.read(response, SchemaBody).schema.field_schema_list
         return [Column(field.name, field.type) for field in fields]
 
     async def put_schema(self, columns: Sequence[Column]) -> None:
-        fields = tuple(Field(column.kind, column.name) for column in columns)
-        asked = self.questions.on_branch | {"dataframeReader": READER, "schema": FieldList(fields)}
+        fields = tuple(SchemaField(column.kind, column.name) for column in columns)
+        body = self.client.branch_query | {"dataframeReader": READER, "schema": FieldList(fields)}
         call = replace(
-            self.questions.call("PUT", "/putSchema"),
-            body=msgspec.json.encode(asked),
+            self.client.build_call("PUT", "/putSchema"),
+            body=msgspec.json.encode(body),
             content_type="application/json",
         )
-        self.questions.expect(await self.questions.ask(call))
+        await self.client.request_ok(call)
 
     async def is_readable(self) -> bool:
-        """A table is asked for, of one row; what comes is not looked at."""
-        query = self.questions.on_branch | {"format": "CSV", "rowLimit": "1"}
+        """Ask for a table of one row; its content does not matter."""
+        query = self.client.branch_query | {"format": "CSV", "rowLimit": "1"}
         try:
-            answer = await self.questions.reach(self.questions.call("GET", "/readTable", query))
+            response = await self.client.request_raw(
+                self.client.build_call("GET", "/readTable", query)
+            )
         except FoundryError:
             return False  # ReadTableError is a 500
-        return answer.status == 200
+        return response.status == 200
 
 
 @dataclass(frozen=True, slots=True)
 class FoundryInspection:
-    """All that is looked at, in this order."""
+    """All inspections of Foundry, in the order in which they are made."""
 
     access: FoundryAccess
     branches: FoundryBranches

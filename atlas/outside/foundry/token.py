@@ -1,4 +1,4 @@
-"""Who we are to Foundry: a service user, by client credentials (multipass, OAuth 2.0)."""
+"""The access token of the service user, by client credentials (multipass, OAuth 2.0)."""
 
 import time
 from collections.abc import Mapping
@@ -15,14 +15,19 @@ from msgspec import Meta, Struct
 
 from atlas.core.errors import NOT_JSON, FoundryError
 from atlas.core.events import FoundryCalled, FoundryTokenFetched, FoundryTokenRefused, Watch
+from atlas.outside.foundry.errors import redirect_error
+from atlas.outside.foundry.observations import Observations
+from atlas.outside.network import UNREACHED, HttpSession
 
 SCOPE = "api:datasets-read api:datasets-write"
-EARLY_SECONDS = 60
+EARLY_SECONDS = 60  # before its end a token is replaced
+SECONDS_MAX = 2**40
+ENDPOINT_SETTING = "FOUNDRY_OAUTH_TOKEN_URL"
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The client and where it gets its token. The secret never prints: see settings."""
+    """The client and its token endpoint. The secret never prints: see settings."""
 
     url: str
     client_id: str
@@ -30,65 +35,81 @@ class Credentials:
 
 
 class FoundryToken:
-    """One token for all calls, fetched once for all who need it, a while before it expires."""
+    """One token for all calls, fetched by one of them, a while before the old one expires."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, credentials: Credentials, seconds: float, watch: Watch
+        self,
+        session: HttpSession,
+        credentials: Credentials,
+        call_seconds: float,
+        emit: Watch,
+        observations: Observations,
     ) -> None:
         self._session = session
         self._credentials = credentials
-        self._seconds = seconds
-        self._watch = watch
+        self._call_seconds = call_seconds
+        self._emit = emit
+        self._observations = observations
         self._token = OAuth2Token({})
         self._early = EARLY_SECONDS
         self._fetching = anyio.Lock()
 
     async def get(self) -> str:
-        """A token that is good for now. Raises FoundryError."""
-        if not self._is_good():
+        """Return a token that is valid now. Raises FoundryError."""
+        if not self._is_valid():
             async with self._fetching:
-                if not self._is_good():
+                if not self._is_valid():
                     await self._fetch()
         text: str = self._token["access_token"]
         return text
 
-    def refuse(self, token: str) -> None:
-        """Foundry did not take this one: the next who asks gets another."""
+    def invalidate(self, token: str) -> None:
+        """Drop a token that Foundry did not take: the next call fetches another."""
         if self._token.get("access_token") == token:
             self._token = OAuth2Token({})
 
-    def _is_good(self) -> bool:
+    def _is_valid(self) -> bool:
         return "access_token" in self._token and not self._token.is_expired(leeway=self._early)
 
     async def _fetch(self) -> None:
         try:
-            self._token = await self._fetched()
+            self._token, kind = await self._request()
         except FoundryError as error:
-            self._watch(FoundryTokenRefused(str(error)))
+            self._emit(FoundryTokenRefused(str(error)))
             raise
-        lasts = self._token.get("expires_in", 0)
-        self._early = min(EARLY_SECONDS, lasts // 2)
-        self._watch(FoundryTokenFetched(lasts))
+        seconds = self._token.get("expires_in", 0)
+        self._early = min(EARLY_SECONDS, seconds // 2)
+        self._observations.note("expires_in", kind)
+        self._emit(FoundryTokenFetched(seconds))
 
-    async def _fetched(self) -> Any:
+    async def _request(self) -> tuple[Any, str]:
         began, status = time.perf_counter(), 0
         try:
-            status, _, text = await answered(self._session, self._credentials, self._seconds)
-        except (aiohttp.ClientError, TimeoutError) as error:
+            status, headers, body = await request_token(
+                self._session, self._credentials, self._call_seconds
+            )
+        except TimeoutError as error:
+            raise FoundryError(
+                f"Foundry's token endpoint does not answer in time: Foundry is down or busy, or "
+                f"{ENDPOINT_SETTING} is wrong."
+            ) from error
+        except UNREACHED as error:
             raise FoundryError(
                 f"Foundry's token endpoint does not answer ({type(error).__name__}): "
-                "is FOUNDRY_OAUTH_TOKEN_URL right?"
+                f"is {ENDPOINT_SETTING} right?"
             ) from error
         finally:
             seconds = time.perf_counter() - began
-            self._watch(FoundryCalled("token", status, seconds, is_retry=False))
-        return token_in(status, text)
+            self._emit(FoundryCalled("token", status, seconds, is_retry=False))
+        if 300 <= status < 400:
+            raise redirect_error(ENDPOINT_SETTING, status, headers.get("Location", ""))
+        return parse_token(status, body), lifetime_kind(body)
 
 
-async def answered(
-    session: aiohttp.ClientSession, credentials: Credentials, seconds: float
+async def request_token(
+    session: HttpSession, credentials: Credentials, seconds: float
 ) -> tuple[int, Mapping[str, str], bytes]:
-    """What the token endpoint says to us: status, headers, body. Raises aiohttp's errors."""
+    """POST to the token endpoint; return status, headers and body. Raises aiohttp's errors."""
     client = ClientAuth(credentials.client_id, credentials.client_secret, "client_secret_post")
     form = prepare_token_request("client_credentials", scope=SCOPE)
     headers = {"Content-Type": "application/x-www-form-urlencoded;charset=UTF-8"}
@@ -99,32 +120,58 @@ async def answered(
         headers=headers,
         timeout=aiohttp.ClientTimeout(total=seconds),
         allow_redirects=False,
-    ) as answer:
-        return answer.status, answer.headers, await answer.read()
+    ) as response:
+        return response.status, response.headers, await response.read()
 
 
-Seconds = Annotated[int, Meta(ge=0, le=2**40)]
-
-
-class Granted(Struct, omit_defaults=True):
-    """RFC 6749, section 5.1, as far as we use it; RFC 6750 says what a token is made of."""
+class TokenBody(Struct):
+    """RFC 6749, section 5.1, as far as Atlas uses it; RFC 6750 has the characters of a token."""
 
     access_token: Annotated[str, Meta(pattern=r"^[\x21-\x7e]+$")]
-    expires_in: Seconds | None = None
-    expires_at: Seconds | None = None  # authlib believes it, if there is one
+    expires_in: Any = None
+    expires_at: Any = None  # authlib believes it, if there is one
 
 
-def token_in(status: int, text: bytes) -> Any:
-    """The token of an answer; `expires_in` may be a string. Raises FoundryError."""
+def parse_token(status: int, body: bytes) -> Any:
+    """Return the token of an answer. Raises FoundryError.
+
+    `expires_in` may be a number or text. Without a readable one the token is used until Foundry
+    refuses it.
+    """
     if status in {400, 401, 403}:
         raise FoundryError(
             f"Foundry gives us no token ({status}): "
             "are FOUNDRY_CLIENT_ID and FOUNDRY_CLIENT_SECRET right?"
         )
+    if status == 429 or status >= 500:
+        raise FoundryError(f"Foundry's token endpoint answers {status}: Foundry is down or busy.")
     if status != 200:
-        raise FoundryError(f"Foundry's token endpoint answers {status}.")
+        raise FoundryError(
+            f"Foundry's token endpoint answers {status}: is {ENDPOINT_SETTING} right?"
+        )
     try:
-        found = msgspec.json.decode(text, type=Granted, strict=False)
+        found = msgspec.json.decode(body, type=TokenBody)
     except NOT_JSON as error:
         raise FoundryError("Foundry's token endpoint answers no token.") from error
-    return OAuth2Token(msgspec.to_builtins(found))
+    times = {"expires_in": found.expires_in, "expires_at": found.expires_at}
+    readable = {name: seconds for name, each in times.items() if (seconds := parse_seconds(each))}
+    return OAuth2Token({"access_token": found.access_token, **readable})
+
+
+def parse_seconds(value: object) -> int | None:
+    """Return whole seconds of a number or a text; None for anything else."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if 0 <= value <= SECONDS_MAX else None
+
+
+def lifetime_kind(body: bytes) -> str:
+    """Return how a token's lifetime is told; `body` has a token in it."""
+    value = msgspec.json.decode(body, type=TokenBody).expires_in
+    if value is None:
+        return "absent"
+    if parse_seconds(value) is None:
+        return "unreadable"
+    return "text" if isinstance(value, str) else "number"

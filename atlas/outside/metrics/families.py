@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import get_args
 
 from atlas.core import errors
-from atlas.core.events import Because, Why
+from atlas.core.events import Because, FailureCause, Why
 from atlas.core.records import REASONS
 from atlas.outside.metrics.series import Counter, Histogram, Labels
 
@@ -82,6 +82,12 @@ class Stages:
         outcomes = "accepted", "replayed", "committed", "set_aside", "quarantined"
         self.exports = Counter(
             "atlas_exports", "Exports, by what became of them.", ("outcome",), one_each(outcomes)
+        )
+        self.failed = Counter(
+            "atlas_exports_failed",
+            "Failures after which an export waits and is tried apart, by what failed.",
+            ("reason",),
+            one_each(get_args(FailureCause)),
         )
         self.rows = Counter(
             "atlas_rows",

@@ -83,6 +83,7 @@ class Metrics:
             events.ExportReplayed: lambda _: stages.exports.add(("replayed",)),
             events.ExportQuarantined: lambda _: stages.exports.add(("quarantined",)),
             events.ExportCommitted: self._committed,
+            events.ExportFailed: lambda event: stages.failed.add((event.cause,)),
             events.ExportSetAside: self._set_aside,
             events.CountsDiffer: lambda _: senders.differ.add(),
             events.ClientStuck: lambda _: senders.stuck.add(),
@@ -179,6 +180,11 @@ def of_journal(depth: Depth, now: datetime) -> Iterator[Metric]:
         for status, value in by_status.items():
             found.add_metric([status], value)
         yield found
+    yield gauge(
+        "atlas_journal_failed_exports",
+        "Exports that have failed, and wait to be tried apart from the others.",
+        depth.failed,
+    )
     yield gauge(
         "atlas_journal_oldest_seconds",
         "How long the export has waited that has waited for Foundry for longest.",

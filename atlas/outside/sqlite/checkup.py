@@ -14,12 +14,18 @@ from atlas.outside.sqlite.ledger import SELECT, TOUCH, entry_of, oldest
 from atlas.outside.sqlite.room import Bounds
 
 WAITS, ASIDE = ("accepted", "claimed"), ("set_aside",)
-REASONS = """
-    SELECT coalesce(reason, 'no reason'), count(*) FROM export
-    WHERE status = 'set_aside' GROUP BY 1 ORDER BY 1
+INSTANCE = " (errorInstanceId"  # from here on, a reason is of one answer alone
+KIND = f"substr(reason, 1, instr(reason || '{INSTANCE}', '{INSTANCE}') - 1)"
+# reason is that of the row with the highest turn, the newest: https://sqlite.org/lang_select.html,
+# "bare columns in an aggregate query"
+REASONS = f"""
+    SELECT coalesce(reason, 'no reason'), count(*), max(turn) FROM export
+    WHERE {{}} GROUP BY {KIND} ORDER BY 1
 """
+IS_ASIDE = "status = 'set_aside'"
+IS_FAILED = "status IN ('accepted', 'claimed') AND isolation > 0"
 LAST = f"{SELECT} WHERE status = 'committed' ORDER BY number DESC LIMIT 1"
-ATTEMPTS = "SELECT (SELECT count(*) FROM attempt) + (SELECT count(*) FROM removal)"
+INTENTS = "SELECT count(*) FROM intent"
 
 
 class SqliteCheckup:
@@ -67,13 +73,19 @@ def condition(
         disk_free=None if path is None else shutil.disk_usage(path.parent).free,
         disk_free_min=bounds.free_bytes,
         oldest=oldest(db),
-        aside=dict(db.execute(REASONS).fetchall()),
-        begun=tuple(rid for (rid,) in db.execute("SELECT rid FROM begun").fetchall()),
-        attempts=db.execute(ATTEMPTS).fetchone()[0],
+        aside=reasons(db, IS_ASIDE),
+        failed=reasons(db, IS_FAILED),
+        begun=tuple(rid for (rid,) in db.execute("SELECT rid FROM open_transaction").fetchall()),
+        attempts=db.execute(INTENTS).fetchone()[0],
         last=entry_of(last, entries) if last else None,
         copies=() if path is None else copies(path),
         notes=notes,
     )
+
+
+def reasons(db: sqlite3.Connection, condition: str) -> dict[str, int]:
+    """Count exports by reason; each kind of reason has the instance id of its newest one."""
+    return {reason: count for reason, count, _ in db.execute(REASONS.format(condition))}
 
 
 def noted(db: sqlite3.Connection, statuses: Collection[str]) -> Amount:

@@ -4,6 +4,7 @@ import sqlite3
 
 import msgspec
 
+from atlas.core.commits import Backlog, Lane
 from atlas.core.messages import GroupLimits
 from atlas.outside.sqlite.room import SMALL_BYTES, SMALL_SHARE
 
@@ -12,7 +13,7 @@ CLAIM = """
         SELECT exports, bytes FROM total WHERE status = 'claimed'
     ), oldest AS (
         SELECT number, bytes FROM export
-        WHERE status = 'accepted' AND tries BETWEEN :low AND :high AND bytes < :bytes_end
+        WHERE status = 'accepted' AND isolation = 0 AND bytes < :bytes_end
         ORDER BY number LIMIT max(0, :exports_max - (SELECT exports FROM group_now))
     ), running AS (
         SELECT number, bytes,
@@ -23,48 +24,88 @@ CLAIM = """
         SELECT number FROM running WHERE so_far <= :bytes_max OR so_far = bytes
     )
 """
-SUSPECT = """
-    SELECT tries FROM export WHERE status = 'accepted' AND tries >= 2 ORDER BY tries, number LIMIT 1
+CLAIM_FAILED = """
+    WITH oldest AS (
+        SELECT number, bytes, turn FROM export
+        WHERE status = 'accepted' AND isolation = :isolation
+            AND isolation > 0  -- or SQLite does not know that the index holds them
+        ORDER BY turn, number LIMIT :exports_max
+    ), running AS (
+        SELECT number, bytes, sum(bytes) OVER (ORDER BY turn, number) AS so_far FROM oldest
+    )
+    UPDATE export SET status = 'claimed' WHERE number IN (
+        SELECT number FROM running WHERE so_far <= :bytes_max OR so_far = bytes
+    )
 """
-FRESH = 0, 1  # tries; with more, it is a suspect
+NEXT_FAILED = """
+    SELECT isolation FROM export WHERE status = 'accepted' AND isolation > 0
+    ORDER BY turn, number LIMIT 1
+"""
+BACKLOG = """
+    SELECT
+        (SELECT sum(exports) FROM total WHERE status IN ('accepted', 'claimed')),
+        (SELECT count(*) FROM export WHERE status = 'accepted' AND isolation > 0)
+            + (SELECT count(*) FROM export WHERE status = 'claimed' AND isolation > 0)
+"""
 FULL = """
     SELECT count(*) >= :exports_max OR sum(bytes) >= :bytes_max FROM (
-        SELECT bytes FROM export WHERE status = 'accepted' AND tries BETWEEN :low AND :high
+        SELECT bytes FROM export WHERE status = 'accepted' AND isolation = 0
         ORDER BY number LIMIT :exports_max
     )
 """
-EVERY = 2**62  # bytes; no export has as many
+CLAIMED = "SELECT exports FROM total WHERE status = 'claimed'"
+UNLIMITED = 2**62  # bytes; no export has as many
 LATE_SHARE = 1 + 1 / 16  # of the limit
-SHARES = {2: 8, 3: 64}  # of the limit, by tries: one part in so many; with more tries, alone
+REFUSED = 1  # isolation of an export of which Foundry refused the file
+REFUSED_MAX = 64  # of them in a group: as many uploads as run at once
+SHARES = {2: 8, 3: 64}  # isolation: the limit is divided by this; from 4 on, alone
 
 
-def is_full(db: sqlite3.Connection, limits: GroupLimits) -> bool:
-    """Whether what never failed makes a whole group."""
-    low, high = FRESH
-    given = msgspec.structs.asdict(limits) | {"low": low, "high": high}
-    return bool(db.execute(FULL, given).fetchone()[0])
+def read_backlog(db: sqlite3.Connection, limits: GroupLimits) -> Backlog:
+    waiting, failed = db.execute(BACKLOG).fetchone()
+    is_full = bool(db.execute(FULL, msgspec.structs.asdict(limits)).fetchone()[0])
+    return Backlog(waiting - failed, failed, is_full)
+
+
+def claim(db: sqlite3.Connection, limits: GroupLimits, lane: Lane) -> None:
+    if lane == "isolated":
+        claim_isolated(db, limits)
+        return
+    claim_fresh(db, limits)
+    (claimed,) = db.execute(CLAIMED).fetchone()
+    if claimed:
+        claim_failed(db, limits, REFUSED, REFUSED_MAX)
 
 
 def claim_fresh(db: sqlite3.Connection, limits: GroupLimits, *, is_late: bool = False) -> None:
-    """The oldest; but of what is small first, so that no daily sync waits behind somebody's years.
+    """Claim the oldest; but small ones first, so that no daily sync waits behind years of data.
 
-    A part of the group is left for those, or they would never go on their way. What is small and
-    late finds room in a group that is full, too.
+    A part of the group is left for large ones, or they would never go. Small late exports find room
+    in a full group, too.
     """
-    low, high = FRESH
-    given = {"exports_max": limits.exports_max, "low": low, "high": high}
+    given = {"exports_max": limits.exports_max}
     small_share = LATE_SHARE if is_late else SMALL_SHARE
-    for share, bytes_end in ((small_share, SMALL_BYTES), (1.0, EVERY)):
+    for share, bytes_end in ((small_share, SMALL_BYTES), (1.0, UNLIMITED)):
         bytes_max = int(limits.bytes_max * share)
-        db.execute(CLAIM, given | {"bytes_max": bytes_max, "bytes_end": bytes_end})
+        sizes = {"bytes_max": bytes_max, "bytes_end": bytes_end}
+        db.execute(CLAIM, given | sizes)
 
 
-def claim_suspects(db: sqlite3.Connection, limits: GroupLimits) -> None:
-    """The oldest of those that have failed least: so most of them are cleared, and soon."""
-    found = db.execute(SUSPECT).fetchone()
+def claim_isolated(db: sqlite3.Connection, limits: GroupLimits) -> None:
+    """Claim those whose turn it is: each failure sends an export to the end of the line."""
+    found = db.execute(NEXT_FAILED).fetchone()
     if found is None:
         return
-    (tries,) = found
-    exports_max = max(1, limits.exports_max // SHARES[tries]) if tries in SHARES else 1
-    given = {"exports_max": exports_max, "bytes_max": limits.bytes_max}
-    db.execute(CLAIM, given | {"low": tries, "high": tries, "bytes_end": EVERY})
+    (isolation,) = found
+    exports_max = REFUSED_MAX
+    if isolation > REFUSED:
+        share = SHARES.get(isolation)
+        exports_max = 1 if share is None else max(1, limits.exports_max // share)
+    claim_failed(db, limits, isolation, exports_max)
+
+
+def claim_failed(
+    db: sqlite3.Connection, limits: GroupLimits, isolation: int, exports_max: int
+) -> None:
+    given = {"isolation": isolation, "exports_max": exports_max, "bytes_max": limits.bytes_max}
+    db.execute(CLAIM_FAILED, given)

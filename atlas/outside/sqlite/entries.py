@@ -6,14 +6,14 @@ change, so that nothing can be moved from one export to another.
 """
 
 from datetime import UTC, datetime
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
 from atlas.core import names
 from atlas.core.errors import Damaged
-from atlas.core.messages import FileFormat, Receipt, Reject, Status
+from atlas.core.messages import Receipt, Reject, Status
 from atlas.core.traces import Trace
 from atlas.outside.sqlite.packing import unpack
 from atlas.outside.sqlite.seal import Seal
@@ -61,7 +61,6 @@ class Label(Struct, frozen=True, array_like=True):
     trace: Trace | None = None  # what was kept before there were any has none
 
 
-FORMATS: tuple[FileFormat, ...] = get_args(FileFormat)
 _label = msgspec.msgpack.Decoder(Label)
 
 
@@ -122,7 +121,7 @@ def path_of(row: Row, label: Label) -> str:
     """Where its rows stand, or will if nothing comes between."""
     if row.file is None or not label.path:
         return label.path
-    return names.in_format(label.path, row.file) if row.file in FORMATS else row.file
+    return names.in_format(label.path, row.file) if row.file in names.FORMATS else row.file
 
 
 def bound(row: Fixed | Row) -> bytes:

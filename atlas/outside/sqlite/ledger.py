@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from atlas.core import names
-from atlas.core.messages import Entry, Listing, Status
+from atlas.core.messages import Entry, Isolation, ListedStatus, Listing
 from atlas.core.picture import Depth
 from atlas.outside.sqlite import schema
 from atlas.outside.sqlite.commits import Commits
@@ -16,7 +16,7 @@ from atlas.outside.sqlite.entries import COLUMNS, Entries, Row, receipt_of
 from atlas.outside.sqlite.room import Room
 from atlas.outside.sqlite.search import STANDS, Search, Sought
 
-SELECT = f"SELECT number, tries, reason, {COLUMNS} FROM export"
+SELECT = f"SELECT number, tries, reason, isolation, {COLUMNS} FROM export"
 PAGE = f"{SELECT} WHERE {{}} AND number < ? ORDER BY number DESC LIMIT ?"
 TOUCH = "INSERT INTO secret VALUES ('touch', x'')", "DELETE FROM secret WHERE name = 'touch'"
 TOTALS = f"""
@@ -25,6 +25,11 @@ TOTALS = f"""
 DEPTH = f"SELECT {STANDS}, sum(exports), sum(bytes) FROM total GROUP BY 1"
 OLDEST = "SELECT at FROM export WHERE status = '{}' ORDER BY number LIMIT 1"  # by an index of each
 OLDEST_OF_EACH = OLDEST.format("accepted"), OLDEST.format("claimed")
+WAITING = "accepted", "claimed"  # of which the last is on its way just now
+FAILED = "status = '{}' AND isolation > 0"
+FAILED_COUNT = f"SELECT count(*) FROM export WHERE {FAILED}"
+FAILED_LAST = f"SELECT reason FROM export WHERE {FAILED} ORDER BY turn DESC LIMIT 1"
+ISOLATIONS: tuple[Isolation, ...] = "none", "own_file", "small_group", "small_group", "alone"
 COUNTED_SECONDS = 60.0  # to count a million takes a tenth of a second
 
 
@@ -42,7 +47,11 @@ class SqliteLedger:
         self._counted: tuple[float, int] | None = None
 
     async def listing(
-        self, status: Status | None, limit: int, before: int | None, find: str | None = None
+        self,
+        status: ListedStatus | None,
+        limit: int,
+        before: int | None,
+        find: str | None = None,
     ) -> Listing:
         before = 2**62 if before is None else before
         if find is not None:
@@ -92,6 +101,8 @@ class SqliteLedger:
                 oldest=oldest(db),
                 free_bytes=self._room.free_bytes(),
                 imbalance=self._imbalance(db),
+                failed=count_failed(db),
+                failed_reason=last_failure(db),
             )
 
         return await self._commits.run(work)
@@ -112,29 +123,46 @@ class SqliteLedger:
 
 
 def newest(
-    db: sqlite3.Connection, status: Status | None, before: int, limit: int
+    db: sqlite3.Connection, status: ListedStatus | None, before: int, limit: int
 ) -> list[tuple[Any, ...]]:
     """Those that stand so. Each status has an index, which only its own name in a query reaches."""
     if status is None:
         return db.execute(PAGE.format("TRUE"), [before, limit]).fetchall()
-    stand = ("accepted", "claimed") if status == "accepted" else (status,)
+    condition = FAILED if status == "failed" else "status = '{}'"
+    stand = WAITING if status in {"accepted", "failed"} else (status,)
     found = [
         row
         for each in stand
-        for row in db.execute(PAGE.format(f"status = '{each}'"), [before, limit])
+        for row in db.execute(PAGE.format(condition.format(each)), [before, limit])
     ]
     return sorted(found, reverse=True)[:limit]
 
 
 def entry_of(row: tuple[Any, ...], entries: Entries) -> Entry:
     """What SELECT finds, without a name in it."""
-    _, tries, reason, *columns = row
+    _, tries, reason, isolation, *columns = row
     kept = Row(*columns)
     label, at = entries.told(kept)
     user, found = kept.user[: names.PSEUDONYM_CHARACTERS], receipt_of(kept, label, at)
     path = names.nameless(found.path, user) if found.path else ""
     receipt = msgspec.structs.replace(found, path=path)
-    return Entry(receipt, user, kept.size, tries, reason, label.correlation_id)
+    waits = receipt.status == "accepted"
+    how: Isolation = ISOLATIONS[min(isolation, len(ISOLATIONS) - 1)] if waits else "none"
+    return Entry(receipt, user, kept.size, tries, reason, label.correlation_id, how)
+
+
+def count_failed(db: sqlite3.Connection) -> int:
+    """Count what has failed and waits, also while it is being tried."""
+    return sum(db.execute(FAILED_COUNT.format(each)).fetchone()[0] for each in WAITING)
+
+
+def last_failure(db: sqlite3.Connection) -> str | None:
+    """Return the reason of the newest failure of what waits."""
+    for status in WAITING:
+        found: tuple[str | None] | None = db.execute(FAILED_LAST.format(status)).fetchone()
+        if found is not None:
+            return found[0]
+    return None
 
 
 def oldest(db: sqlite3.Connection) -> datetime | None:

@@ -1,4 +1,4 @@
-"""What the uploader takes: a group at a time, and what became of it."""
+"""The journal as the uploader empties it: each step of a commit is one transaction."""
 
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -8,7 +8,8 @@ from datetime import datetime
 import msgspec
 
 from atlas.core import names
-from atlas.core.errors import Damaged
+from atlas.core.commits import Backlog, Conclusion, InHand, Lane
+from atlas.core.errors import Damaged, OutOfOrder
 from atlas.core.messages import (
     BranchSnapshot,
     ClaimedExport,
@@ -21,63 +22,30 @@ from atlas.core.messages import (
     User,
 )
 from atlas.core.people import Standing
-from atlas.outside.sqlite import backlog
-from atlas.outside.sqlite.attempts import ATTEMPTS, forget_attempts, note_attempt, note_begun
-from atlas.outside.sqlite.claims import claim_fresh, claim_suspects, is_full
+from atlas.outside.sqlite import claims, intents, reconciliation
 from atlas.outside.sqlite.commits import Commits
+from atlas.outside.sqlite.conclusions import carry_out
 from atlas.outside.sqlite.entries import COLUMNS, Entries, Label, Row, path_of
 from atlas.outside.sqlite.intake import free_path
 from atlas.outside.sqlite.room import Room
 from atlas.outside.sqlite.shelf import Shelf
 
 CLAIMED = f"""
-    SELECT {COLUMNS}, tries - (rid IS NOT NULL) FROM export
-    WHERE status = 'claimed' ORDER BY number
+    SELECT {COLUMNS}, isolation, tries FROM export WHERE status = 'claimed' ORDER BY number
 """
 NAMED = f"""
-    SELECT {COLUMNS} FROM export
+    SELECT {COLUMNS}, isolation, tries FROM export
     WHERE status = 'claimed' AND id IN (SELECT value FROM json_each(?)) ORDER BY number
 """
-PACKED = NAMED.replace("FROM export", ", payload FROM export")
-FILED = """
+READ = f"""
+    SELECT {COLUMNS}, payload FROM export
+    WHERE id IN (SELECT value FROM json_each(?)) ORDER BY number
+"""
+RECORD_FILE = """
     UPDATE export SET file = ?, file_bytes = ?
     WHERE status = 'claimed' AND id IN (SELECT value FROM json_each(?))
 """
-COMPLETE = f"""
-    UPDATE export SET status = 'committed', rid = ?, payload = NULL
-    WHERE status = 'claimed' AND id IN (SELECT value FROM json_each(?)) RETURNING {COLUMNS}
-"""
 NO_LABEL = Label("", "", (), "")
-NOTE = """
-    UPDATE export SET rid = ?, tries = tries + (rid IS NULL) WHERE status = 'claimed'
-"""
-RELEASE = """
-    UPDATE export SET
-        status = 'accepted', tries = tries - (rid IS NOT NULL), rid = NULL,
-        file = NULL, file_bytes = NULL
-    WHERE status = 'claimed'
-"""
-FAIL = f"""
-    UPDATE export SET
-        rid = NULL,
-        file = NULL,
-        file_bytes = NULL,
-        since = (SELECT exports FROM total WHERE status = 'committed'),
-        reason = CASE WHEN id IN (SELECT value FROM json_each(:named))
-            THEN 'refused by Foundry' ELSE 'its groups fail' END,
-        status = CASE
-            WHEN tries < :tries_max THEN 'accepted'
-            WHEN id IN (SELECT value FROM json_each(:named)) THEN 'set_aside'
-            WHEN (SELECT exports FROM total WHERE status = 'claimed') = 1
-                AND (SELECT exports FROM total WHERE status = 'committed') > since THEN 'set_aside'
-            ELSE 'accepted' END
-    WHERE status = 'claimed' RETURNING {COLUMNS}
-"""
-DAMAGED = f"""
-    UPDATE export SET
-        status = 'set_aside', reason = 'damaged on the disk', file = NULL, file_bytes = NULL
-    WHERE number = ? RETURNING {COLUMNS}
-"""
 
 
 class SqliteOutbox:
@@ -89,208 +57,195 @@ class SqliteOutbox:
         self._room = room
         self._shelf = shelf
 
-    async def waiting(self) -> int:
-        select = "SELECT sum(exports) FROM total WHERE status IN ('accepted', 'claimed')"
-        return await self._commits.run(lambda db: int(db.execute(select).fetchone()[0]))
+    async def backlog(self, limits: GroupLimits) -> Backlog:
+        return await self._commits.run(lambda db: claims.read_backlog(db, limits))
+
+    async def in_hand(self) -> InHand:
+        return await self._commits.run(self._in_hand)
 
     async def claim(
-        self, limits: GroupLimits, seen: BranchSnapshot, *, suspects: bool = False
+        self, limits: GroupLimits, snapshot: BranchSnapshot, lane: Lane
     ) -> CommitGroup | None:
         def work(db: sqlite3.Connection) -> CommitGroup | None:
-            for some in (suspects, not suspects):
-                (claim_suspects if some else claim_fresh)(db, limits)
-                group = self._claimed(db)
-                if group is not None:
-                    break
+            self._require_nothing_in_hand(db)
+            claims.claim(db, limits, lane)
+            group = self._claimed(db)
             if group is not None:
-                note_attempt(db, seen, "APPEND")
+                intents.record_intent(db, snapshot, "APPEND")
             return group
 
         return await self._commits.run(work)
 
-    async def claimed(self) -> CommitGroup | None:
-        def work(db: sqlite3.Connection) -> CommitGroup | None:
-            found = db.execute("SELECT rid FROM begun").fetchone()
-            group = self._claimed(db)
-            return group or (CommitGroup((), *found) if found else None)
+    async def record_intent(self, snapshot: BranchSnapshot, kind: TransactionKind) -> None:
+        def work(db: sqlite3.Connection) -> None:
+            self._require_nothing_in_hand(db)
+            intents.record_intent(db, snapshot, kind)
+
+        await self._commits.run(work)
+
+    async def record_open(self, transaction: str, limits: GroupLimits) -> CommitGroup:
+        def work(db: sqlite3.Connection) -> CommitGroup:
+            hand = self._in_hand(db)
+            if hand.transaction != transaction:
+                if hand.transaction is not None or not hand.intents:
+                    raise OutOfOrder("A transaction that no intent tells of cannot be recorded.")
+                if hand.group is not None and not hand.group.is_isolated:
+                    claims.claim_fresh(db, limits, is_late=True)
+                intents.record_open(db, transaction)
+            return self._claimed(db) or CommitGroup(())
 
         return await self._commits.run(work)
 
-    async def ndjson(self, id: str) -> bytes:
-        select = f"SELECT {COLUMNS}, payload FROM export WHERE id = ?"
+    async def record_file(
+        self, ids: Collection[str], format: FileFormat, size: int, *, is_shared: bool
+    ) -> File:
+        given = as_json(ids)
 
-        def work(db: sqlite3.Connection) -> bytes:
-            found = db.execute(select, [id]).fetchone()
-            if found is None:
-                raise Damaged  # its id is not what it was
-            *columns, payload = found
-            row = Row(*columns)
-            self._entries.label(row)  # or it has no path to go to
-            return self._entries.payload(row, payload)
+        def work(db: sqlite3.Connection) -> File:
+            rows = [(Row(*row[:-2]), *row[-2:]) for row in db.execute(NAMED, [given]).fetchall()]
+            if not rows or len(rows) != len(ids):
+                raise OutOfOrder("A file is made of exports that are not claimed.")
+            if len(rows) > 1 and not is_shared:
+                raise OutOfOrder("A file of one export is made of several.")
+            name: str = format
+            if is_shared:
+                first = self._entries.label(rows[0][0]).path
+                name = free_group_path(db, first, format, given)
+            db.execute(RECORD_FILE, [name, size, given])
+            as_recorded = [
+                (row._replace(file=name, file_bytes=size), isolation, tries)
+                for row, isolation, tries in rows
+            ]
+            (file,) = self._files(as_recorded)
+            return file
 
         return await self._commits.run(work)
 
-    async def packed(self, ids: Collection[str]) -> Mapping[str, bytes]:
+    async def conclude(self, conclusion: Conclusion) -> Sequence[Receipt]:
+        def work(db: sqlite3.Connection) -> Sequence[Receipt]:
+            hand = self._in_hand(db)
+            is_in_hand = hand.group is not None or hand.transaction is not None
+            if is_in_hand and hand.transaction != conclusion.transaction:
+                raise OutOfOrder("Another transaction is open than the one that is concluded.")
+            for id, verdict in conclusion.verdicts.items():
+                if verdict.kind == "moved":
+                    self._move(db, id)
+            rows = [Row(*row) for row in carry_out(db, conclusion)]
+            intents.clear_open(db)
+            return self._receipts(db, rows)
+
+        return await self._commits.run(work)
+
+    async def clear_intents(self) -> None:
+        await self._commits.run(intents.clear_intents)
+
+    async def read(self, ids: Collection[str]) -> Mapping[str, bytes]:
         def work(db: sqlite3.Connection) -> Mapping[str, bytes]:
             found = {}
-            for *columns, payload in db.execute(PACKED, [msgspec.json.encode(ids).decode()]):
+            for *columns, payload in db.execute(READ, [as_json(ids)]):
                 row = Row(*columns)
                 with suppress(Damaged):
-                    self._entries.label(row)
+                    self._entries.label(row)  # without it there is no path
                     found[row.id] = self._entries.packed(row, payload)
             return found
 
         return await self._commits.run(work)
 
-    async def filed(
-        self, ids: Collection[str], format: FileFormat, size: int, *, is_shared: bool
-    ) -> File:
-        given = msgspec.json.encode(ids).decode()
+    async def own_transactions(self, transactions: Collection[str]) -> frozenset[str]:
+        return await self._commits.run(lambda db: reconciliation.own_transactions(db, transactions))
 
-        def work(db: sqlite3.Connection) -> File:
-            rows = [Row(*row) for row in db.execute(NAMED, [given]).fetchall()]
-            name: str = format
-            if is_shared:
-                first = self._entries.label(rows[0]).path
-                name = free_group_path(db, first, format)
-            db.execute(FILED, [name, size, given])
-            (file,) = self._files([row._replace(file=name, file_bytes=size) for row in rows])
-            return file
+    async def has_committed(self) -> bool:
+        return await self._commits.run(reconciliation.has_committed)
+
+    async def uncommitted(self, after: str) -> Sequence[File]:
+        def work(db: sqlite3.Connection) -> Sequence[File]:
+            rows = reconciliation.read_uncommitted(db, after)
+            as_it_came = [row._replace(file=None, file_bytes=None) for row in rows]
+            return self._files((row, 0, 0) for row in as_it_came)
 
         return await self._commits.run(work)
 
-    async def is_full(self, limits: GroupLimits) -> bool:
-        return await self._commits.run(lambda db: is_full(db, limits))
-
-    async def note(self, transaction: str, limits: GroupLimits) -> CommitGroup:
-        def work(db: sqlite3.Connection) -> CommitGroup:
-            group = self._claimed(db)
-            if group is not None and not group.is_suspect:
-                claim_fresh(db, limits, is_late=True)
-            db.execute(NOTE, [transaction])
-            note_begun(db, transaction)
-            return self._claimed(db) or CommitGroup(())
-
-        return await self._commits.run(work)
-
-    async def complete(self, ids: Collection[str], transaction: str) -> Sequence[Receipt]:
-        given = [transaction, msgspec.json.encode(list(ids)).decode()]
-
+    async def mark_found(
+        self, found: Sequence[tuple[Standing, Collection[str]]]
+    ) -> Sequence[Receipt]:
         def work(db: sqlite3.Connection) -> Sequence[Receipt]:
-            return self._completed(
-                db, [Row(*row) for row in db.execute(COMPLETE, given).fetchall()]
-            )
+            rows = [
+                row for there, ids in found for row in reconciliation.mark_found(db, ids, there)
+            ]
+            return self._receipts(db, rows)
 
         return await self._commits.run(work)
 
-    async def damaged(self, id: str) -> Receipt | None:
-        def work(db: sqlite3.Connection) -> Receipt | None:
-            claimed = db.execute("SELECT number, id FROM export WHERE status = 'claimed'")
-            number = next((number for number, read in claimed.fetchall() if read == id), None)
-            row = db.execute(DAMAGED, [number]).fetchone()
-            return self._entries.receipt(Row(*row)) if row else None
+    def _in_hand(self, db: sqlite3.Connection) -> InHand:
+        return InHand(self._claimed(db), intents.read_open(db), intents.read_intents(db))
 
-        return await self._commits.run(work)
+    def _require_nothing_in_hand(self, db: sqlite3.Connection) -> None:
+        if self._claimed(db) is not None or intents.read_open(db) is not None:
+            raise OutOfOrder("A transaction is begun while another one is in hand.")
 
-    async def move(self, id: str) -> None:
-        def work(db: sqlite3.Connection) -> None:
-            row = Row(*db.execute(f"SELECT {COLUMNS} FROM export WHERE id = ?", [id]).fetchone())
-            seal, label = self._entries.seal, self._entries.label(row)
-            at = datetime.fromisoformat(row.at)
-            path, _ = free_path(db, seal, User(label.sub), at, after=label.path)  # never back to it
-            moved = self._entries.close_label(row, msgspec.structs.replace(label, path=path))
-            update = "UPDATE export SET place = ?, label = ? WHERE id = ?"
-            db.execute(update, [seal.name(path), moved, id])
+    def _move(self, db: sqlite3.Connection, id: str) -> None:
+        """Give a claimed export another path; never one before its own, or two would swap them."""
+        select = f"SELECT {COLUMNS} FROM export WHERE id = ? AND status = 'claimed'"
+        found = db.execute(select, [id]).fetchone()
+        if found is None:
+            return
+        row = Row(*found)
+        seal = self._entries.seal
+        try:
+            label = self._entries.label(row)
+        except Damaged:
+            return  # it has no path; that shows when it is claimed again
+        at = datetime.fromisoformat(row.at)
+        path, _ = free_path(db, seal, User(label.sub), at, after=label.path)
+        moved = self._entries.close_label(row, msgspec.structs.replace(label, path=path))
+        update = "UPDATE export SET place = ?, label = ? WHERE id = ?"
+        db.execute(update, [seal.name(path), moved, id])
 
-        await self._commits.run(work)
-
-    async def release(self) -> None:
-        await self._run(RELEASE)
-
-    async def fail(self, named: Collection[str], tries_max: int) -> Sequence[Receipt]:
-        given = {"named": msgspec.json.encode(named).decode(), "tries_max": tries_max}
-
-        def work(db: sqlite3.Connection) -> Sequence[Receipt]:
-            rows = [Row(*row) for row in db.execute(FAIL, given).fetchall()]
-            return [self._entries.receipt(row) for row in rows if row.status == "set_aside"]
-
-        return await self._commits.run(work)
-
-    async def ended(self) -> None:
-        await self._run("DELETE FROM begun")
-
-    async def attempt(self, seen: BranchSnapshot, kind: TransactionKind) -> None:
-        await self._commits.run(lambda db: note_attempt(db, seen, kind))
-
-    async def begun(self, transaction: str) -> None:
-        await self._commits.run(lambda db: note_begun(db, transaction))
-
-    async def attempts(self, kind: TransactionKind = "APPEND") -> Sequence[BranchSnapshot]:
-        def work(db: sqlite3.Connection) -> Sequence[BranchSnapshot]:
-            rows = db.execute(f"SELECT head, at FROM {ATTEMPTS[kind]}").fetchall()
-            return [BranchSnapshot(head, datetime.fromisoformat(at)) for head, at in rows]
-
-        return await self._commits.run(work)
-
-    async def resolve(self) -> None:
-        await self._commits.run(forget_attempts)
-
-    async def known(self, transactions: Collection[str]) -> frozenset[str]:
-        return await self._commits.run(lambda db: backlog.known(db, transactions))
-
-    async def unsent(self, after: str) -> Sequence[File]:
-        return await self._commits.run(lambda db: self._files(backlog.unsent(db, after)))
-
-    async def found(self, stood: Sequence[tuple[Standing, Collection[str]]]) -> Sequence[Receipt]:
-        def work(db: sqlite3.Connection) -> Sequence[Receipt]:
-            rows = [row for there, ids in stood for row in backlog.complete(db, ids, there)]
-            return self._completed(db, rows)
-
-        return await self._commits.run(work)
-
-    async def _run(self, statement: str) -> None:
-        def work(db: sqlite3.Connection) -> None:
-            db.execute(statement)
-
-        await self._commits.run(work)
-
-    def _completed(self, db: sqlite3.Connection, rows: Sequence[Row]) -> Sequence[Receipt]:
-        self._room.drained(sum(row.size for row in rows))
-        self._shelf.tidy(db)
-        return [self._entries.receipt(row) for row in rows]
+    def _receipts(self, db: sqlite3.Connection, rows: Sequence[Row]) -> Sequence[Receipt]:
+        committed = [row.size for row in rows if row.status == "committed"]
+        if committed:
+            self._room.drained(sum(committed))
+            self._shelf.tidy(db, len(committed))
+        ended = [row for row in rows if row.status in {"committed", "set_aside"}]
+        return [self._entries.receipt(row) for row in ended]
 
     def _claimed(self, db: sqlite3.Connection) -> CommitGroup | None:
         found = db.execute(CLAIMED).fetchall()
         if not found:
             return None
-        rows, failures = [Row(*row[:-1]) for row in found], [row[-1] for row in found]
-        return CommitGroup(self._files(rows), rows[0].rid, max(failures))
+        return CommitGroup(self._files((Row(*row[:-2]), *row[-2:]) for row in found))
 
-    def _files(self, rows: Iterable[Row]) -> tuple[File, ...]:
+    def _files(self, rows: Iterable[tuple[Row, int, int]]) -> tuple[File, ...]:
         """The files of these exports, as far as it is settled what goes into which.
 
         With a damaged label an export has no path, and its rows cannot be had either.
         """
         in_file: dict[str, tuple[str, int, list[ClaimedExport]]] = {}
-        for row in rows:
+        for row, isolation, tries in rows:
             try:
                 label = self._entries.label(row)
             except Damaged:
                 label = NO_LABEL
-            export = ClaimedExport(
-                row.id, row.size, row.ingested, label.correlation_id, label.trace
-            )
+            told = label.correlation_id, label.trace, isolation, tries
+            export = ClaimedExport(row.id, row.size, row.ingested, *told)
             size = row.size if row.file_bytes is None else row.file_bytes
             path = path_of(row, label)
             in_file.setdefault(path or row.id, (path, size, []))[2].append(export)
         return tuple(File(path, size, tuple(exports)) for path, size, exports in in_file.values())
 
 
-def free_group_path(db: sqlite3.Connection, first: str, format: FileFormat) -> str:
-    """The first for a group that begins with the export at this path, which no other group has."""
-    select = "SELECT 1 FROM export WHERE file = ?"
+def free_group_path(db: sqlite3.Connection, first: str, format: FileFormat, ids: str) -> str:
+    """The first for a group that begins with the export at this path, which no other group has.
+
+    `ids` are those of the group, as JSON: it keeps its path when that is recorded again.
+    """
+    select = "SELECT 1 FROM export WHERE file = ? AND id NOT IN (SELECT value FROM json_each(?))"
     return next(
         path
         for path in names.group_paths(first, format)
-        if not db.execute(select, [path]).fetchone()
+        if not db.execute(select, [path, ids]).fetchone()
     )
+
+
+def as_json(ids: Collection[str]) -> str:
+    return msgspec.json.encode(list(ids)).decode()

@@ -18,13 +18,13 @@ from atlas.core.errors import Unavailable
 from atlas.core.messages import User
 from atlas.core.people import Journaled, Purged, SetAside, Shared
 from atlas.outside.sqlite.commits import Commits
-from atlas.outside.sqlite.entries import FORMATS, Entries
+from atlas.outside.sqlite.entries import Entries
 
 STANDS = "CASE status WHEN 'claimed' THEN 'accepted' ELSE status END"
 EXPORTS = f"SELECT {STANDS}, count(*) FROM export WHERE user = ? GROUP BY 1 ORDER BY 1"
 SHARED = f"""
     SELECT file, count(*) FROM export
-    WHERE user = ? AND status = 'committed' AND file IS NOT NULL AND file NOT IN {FORMATS}
+    WHERE user = ? AND status = 'committed' AND file IS NOT NULL AND file NOT IN {names.FORMATS}
     GROUP BY file ORDER BY file
 """
 ASIDE = """
@@ -38,6 +38,7 @@ DUE = "INSERT OR REPLACE INTO secret VALUES ('rewrite', randomblob(8))"
 IS_DUE = "SELECT value FROM secret WHERE name = 'rewrite'"
 DONE = "DELETE FROM secret WHERE name = 'rewrite' AND value = ?"  # not of who came meanwhile
 KEEP = "INSERT OR REPLACE INTO secret VALUES (?, ?)"
+FORGET = "DELETE FROM secret WHERE name = ?"
 KEPT = "SELECT value FROM secret WHERE name = ?"
 
 _shared = msgspec.msgpack.Decoder(tuple[Shared, ...])
@@ -81,6 +82,7 @@ class SqlitePeople:
             found = {kind: count for kind, count in rows.items() if count}
             if found:
                 db.execute(DUE)
+            db.execute(FORGET, [kept_as(*given)])
             if shared:
                 db.execute(KEEP, [kept_as(*given), msgspec.msgpack.encode(shared)])
             return Purged(given[0][: names.PSEUDONYM_CHARACTERS], found, waiting)

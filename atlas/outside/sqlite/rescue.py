@@ -15,12 +15,13 @@ from typing import Any
 
 from atlas.core.errors import CannotStart, Damaged
 from atlas.core.events import JournalDamaged
+from atlas.outside.sqlite import schema
 from atlas.outside.sqlite.disk import damage, pages
 from atlas.outside.sqlite.disk.folder import beside, sync
 from atlas.outside.sqlite.entries import COLUMNS, Entries, Row
 
 GAP_MAX = 10_000  # numbers that are tried behind the last row that can be read
-OTHERS = ("binding", "attempt", "removal", "begun", "digest", "secret")
+OTHERS = ("binding", "intent", "open_transaction", "digest", "secret")
 
 Open = Callable[[Path, Entries], sqlite3.Connection]
 
@@ -60,18 +61,25 @@ def rescue(journal: Path, fresh: "Fresh") -> int:
     fresh.db.execute("BEGIN")
     with closing(sqlite3.connect(journal, isolation_level=None)) as broken:
         columns = fresh.columns_of("export")
+        absent = dict.fromkeys(columns) | {"isolation": 0, "turn": 0}  # before version 5
         known = columns_in(broken, "export") or columns
         for row in by_number(broken, known):
-            fresh.keep("export", dict.fromkeys(columns) | dict(zip(known, row, strict=True)))
+            fresh.keep("export", absent | dict(zip(known, row, strict=True)))
         with journal.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as raw:
             for row in pages.rows(raw, len(columns)):
-                found = dict(zip(columns, row, strict=True))
+                read = zip(columns, row, strict=True)
+                found = absent | {name: value for name, value in read if value is not None}
                 if fresh.is_sealed(found):
                     fresh.keep("export", found)
         for table in OTHERS:
             columns = fresh.columns_of(table)
-            for row in as_far(broken, table, columns):
+            for row in as_far(broken, f"SELECT {', '.join(columns)} FROM {table}"):
                 fresh.keep(table, dict(zip(columns, row, strict=True)))
+        for table, select in schema.BEFORE_5:
+            for row in as_far(broken, select):
+                fresh.keep(table, dict(zip(fresh.columns_of(table), row, strict=True)))
+    for statement in schema.TRIES_OF_FAILURES:  # they change nothing in what version 5 wrote
+        fresh.db.execute(statement)
     fresh.db.execute("COMMIT")
     return exports_in(fresh.db)
 
@@ -99,10 +107,11 @@ class Fresh:
             self._insert(table, row)
         except sqlite3.IntegrityError:
             if row.get("payload") is not None:
-                # Where it stood cannot be read. If it may be in the dataset, that is asked there.
-                status = "accepted" if row["rid"] is None else "claimed"
+                # Its status cannot be read. It may be in the open transaction: claimed exports are
+                # looked for there, and accepted again if they are not found.
+                known = {"status": "claimed", "tries": 1, "isolation": 0, "turn": 0}
                 with suppress(sqlite3.IntegrityError):
-                    self._insert(table, row | {"status": status, "tries": 1})
+                    self._insert(table, row | known)
 
     def _insert(self, table: str, row: dict[str, Any]) -> None:
         """OR IGNORE would pass over what a CHECK refuses, too, and say nothing."""
@@ -141,10 +150,10 @@ def first_number(db: sqlite3.Connection) -> int:
     return 1
 
 
-def as_far(db: sqlite3.Connection, table: str, columns: list[str]) -> Iterator[list[Any]]:
-    """Up to the first page that cannot be read."""
+def as_far(db: sqlite3.Connection, select: str) -> Iterator[list[Any]]:
+    """Up to the first page that cannot be read; nothing from a table that is not there."""
     with suppress(*damage.UNREADABLE):
-        yield from map(list, db.execute(f"SELECT {', '.join(columns)} FROM {table}"))
+        yield from map(list, db.execute(select))
 
 
 def exports_in(db: sqlite3.Connection) -> int:

@@ -14,7 +14,7 @@ from atlas.core.events import LedgerUnbalanced
 from atlas.core.messages import Reject
 from atlas.outside.sqlite.entries import Entries, Fixed, Label
 
-VERSION = 4
+VERSION = 5
 
 TABLES = """
     CREATE TABLE export (
@@ -28,19 +28,23 @@ TABLES = """
         place    TEXT NOT NULL UNIQUE,  -- a keyed hash of its path, if it shares no file
         label    BLOB NOT NULL,         -- sealed: see entries.py
         payload  BLOB,                  -- sealed: its rows, compressed; gone once it is committed
-        tries    INTEGER NOT NULL DEFAULT 0,
+        tries    INTEGER NOT NULL DEFAULT 0,  -- failures that count
         status   TEXT NOT NULL DEFAULT 'accepted'
                  CHECK (status IN ('accepted', 'claimed', 'committed', 'set_aside', 'abandoned')),
-        since    INTEGER,               -- how many were committed when its group failed last
-        reason   TEXT,                  -- why it was set aside
+        since    INTEGER,               -- the newest export that was committed when it failed last
+        reason   TEXT,                  -- why it failed last, or was set aside
         rid      TEXT,                  -- the transaction
         file     TEXT,                  -- its format, if it is put as another file than it came;
                                         -- or the path of a file that it shares with others
-        file_bytes INTEGER              -- of that file
+        file_bytes INTEGER,             -- of that file
+        isolation INTEGER NOT NULL DEFAULT 0,  -- 0 fresh, 1 refused, 2 and more in ever smaller
+                                               -- groups: see claims.py
+        turn     INTEGER NOT NULL DEFAULT 0    -- its place in the line of those that failed
     ) STRICT;
 
-    CREATE INDEX mailbox ON export (number, bytes, tries) WHERE status = 'accepted';
-    CREATE INDEX suspect ON export (tries, number) WHERE status = 'accepted' AND tries >= 2;
+    CREATE INDEX mailbox ON export (number, bytes, isolation) WHERE status = 'accepted';
+    CREATE INDEX failed ON export (turn, number, isolation, bytes)
+        WHERE status = 'accepted' AND isolation > 0;
     CREATE INDEX claimed ON export (number, bytes) WHERE status = 'claimed';
     CREATE INDEX aside ON export (number, bytes) WHERE status = 'set_aside';
     CREATE INDEX given_up ON export (number) WHERE status = 'abandoned';
@@ -59,17 +63,14 @@ TABLES = """
 
     CREATE INDEX bound ON binding (export);
 
-    CREATE TABLE attempt (
-        head TEXT PRIMARY KEY,  -- seen again, it has not moved: the later time is enough
-        at   TEXT NOT NULL
-    ) STRICT;
+    CREATE TABLE intent (       -- an attempt to begin a transaction, until it is settled
+        kind TEXT NOT NULL,     -- of transaction
+        head TEXT NOT NULL,     -- of the branch before it; if it has not moved, the later time is
+        at   TEXT NOT NULL,     -- enough
+        PRIMARY KEY (kind, head)
+    ) STRICT, WITHOUT ROWID;
 
-    CREATE TABLE removal (  -- the same, of attempts to begin a DELETE transaction
-        head TEXT PRIMARY KEY,
-        at   TEXT NOT NULL
-    ) STRICT;
-
-    CREATE TABLE begun (        -- our transaction, until it is known to be ended
+    CREATE TABLE open_transaction (  -- ours, until it is concluded
         rid TEXT PRIMARY KEY
     ) STRICT;
 
@@ -111,7 +112,37 @@ SINCE_3 = (
     "CREATE TABLE removal (head TEXT PRIMARY KEY, at TEXT NOT NULL) STRICT",
     "CREATE INDEX given_up ON export (number) WHERE status = 'abandoned'",
 )
-SINCE = {2: (*SINCE_2, *SINCE_3), 3: SINCE_3}
+BEFORE_5 = (  # tables of this version, and what stood in others
+    ("intent", "SELECT 'APPEND', head, at FROM attempt"),
+    ("intent", "SELECT 'DELETE', head, at FROM removal"),
+    ("open_transaction", "SELECT rid FROM begun"),
+)
+SINCE_4 = (
+    "ALTER TABLE export ADD COLUMN isolation INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE export ADD COLUMN turn INTEGER NOT NULL DEFAULT 0",
+    "DROP INDEX mailbox",
+    "DROP INDEX suspect",
+    "CREATE INDEX mailbox ON export (number, bytes, isolation) WHERE status = 'accepted'",
+    """CREATE INDEX failed ON export (turn, number, isolation, bytes)
+        WHERE status = 'accepted' AND isolation > 0""",
+    """CREATE TABLE intent (
+        kind TEXT NOT NULL, head TEXT NOT NULL, at TEXT NOT NULL, PRIMARY KEY (kind, head)
+    ) STRICT, WITHOUT ROWID""",
+    "CREATE TABLE open_transaction (rid TEXT PRIMARY KEY) STRICT",
+    *(f"INSERT INTO {table} {select}" for table, select in BEFORE_5),
+    "DROP TABLE attempt",
+    "DROP TABLE removal",
+    "DROP TABLE begun",
+)
+TRIES_OF_FAILURES = (  # up to version 4 a try counted when it began, and was noted in its rows
+    """INSERT OR IGNORE INTO open_transaction
+        SELECT rid FROM export WHERE status = 'claimed' AND rid IS NOT NULL""",
+    """UPDATE export SET tries = max(0, tries - 1), rid = NULL
+        WHERE status = 'claimed' AND rid IS NOT NULL""",  # version 1 counted otherwise
+    """UPDATE export SET isolation = min(tries, 4)
+        WHERE tries >= 2 AND isolation = 0 AND status <> 'committed'""",
+)
+SINCE = {2: (*SINCE_2, *SINCE_3, *SINCE_4), 3: (*SINCE_3, *SINCE_4), 4: SINCE_4}
 COLUMNS = "number, id, user, at, ingested, rejected, bytes, place, label, payload"
 MOVED = f"INSERT INTO export ({COLUMNS}, tries, status, rid) VALUES (?{', ?' * 12})"
 
@@ -141,6 +172,8 @@ def prepare(db: sqlite3.Connection, path: Path | None, entries: Entries) -> None
             db.execute(statement)
     else:
         create(db)
+    for statement in TRIES_OF_FAILURES if version else ():
+        db.execute(statement)
     db.execute(f"PRAGMA user_version = {VERSION}")
     db.execute("COMMIT")
     db.execute("PRAGMA foreign_keys = ON")
@@ -221,7 +254,7 @@ def seal_what_was_in_clear(db: sqlite3.Connection, entries: Entries) -> None:
     ):
         row = [entries.seal.user(sub), entries.seal.name(key), *place]
         db.execute("INSERT INTO binding VALUES (?, ?, ?, ?, ?)", row)
-    db.execute("INSERT INTO attempt SELECT head, at FROM old_attempt")
+    db.execute("INSERT INTO intent SELECT 'APPEND', head, at FROM old_attempt")
     for table in ("binding", "export", "attempt", "total", "secret"):
         db.execute(f"DROP TABLE old_{table}")
 

@@ -5,7 +5,7 @@ import sqlite3
 from dataclasses import dataclass
 
 from atlas.core import names
-from atlas.core.messages import Status
+from atlas.core.messages import ListedStatus
 from atlas.outside.sqlite.commits import Commits
 from atlas.outside.sqlite.entries import COLUMNS, Entries, Row
 
@@ -13,7 +13,8 @@ from atlas.outside.sqlite.entries import COLUMNS, Entries, Row
 SLICE, LOOKED_AT_MAX = 500, 10_000
 DIGEST = re.compile(r"[0-9a-f]{4,64}")
 STANDS = "CASE status WHEN 'claimed' THEN 'accepted' ELSE status END"
-ASKED = f"number < :before AND (:status IS NULL OR {STANDS} = :status)"
+FAILED = "CASE WHEN status IN ('accepted', 'claimed') AND isolation > 0 THEN 'failed' END"
+ASKED = f"number < :before AND (:status IS NULL OR :status IN ({STANDS}, {FAILED}))"
 ALL = "\U0010ffff"  # GLOB would let a caller's * stand for anything; a range of the index does not
 
 BY_ID = f"""
@@ -25,7 +26,8 @@ BY_USER = f"""
     SELECT number FROM export WHERE user = :user AND {ASKED} ORDER BY number DESC LIMIT :limit
 """
 NEWEST = f"""
-    SELECT number, {STANDS}, {COLUMNS} FROM export WHERE number < ? ORDER BY number DESC LIMIT ?
+    SELECT number, {STANDS}, {FAILED}, {COLUMNS} FROM export WHERE number < ?
+    ORDER BY number DESC LIMIT ?
 """
 
 
@@ -34,7 +36,7 @@ class Sought:
     """What is to be found, among those that stand so and are older than this number."""
 
     find: str
-    status: Status | None
+    status: ListedStatus | None
     before: int
     limit: int
 
@@ -86,8 +88,8 @@ class Search:
             rows = db.execute(NEWEST, [before, SLICE]).fetchall()
             found = [
                 number
-                for number, status, *columns in rows
-                if sought.status in {None, status}
+                for number, status, failed, *columns in rows
+                if sought.status in {None, status, failed}
                 and self.entries.told(Row(*columns))[0].correlation_id == sought.find
             ]
             return [row[0] for row in rows], found

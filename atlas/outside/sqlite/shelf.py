@@ -32,10 +32,12 @@ class Shelf:
     days: int = 30
     exports_max: int = 2_000_000
 
-    def tidy(self, db: sqlite3.Connection) -> None:
+    def tidy(self, db: sqlite3.Connection, committed: int = 0) -> None:
+        """Shrink the oldest: a few more than have just been committed, or it would fall behind."""
         (too_many,) = db.execute(TOO_MANY, [self.exports_max]).fetchone()
-        due = self.oldest(db, self.days, AT_ONCE)
-        due = due or self.oldest(db, DAYS_MIN, min(too_many, AT_ONCE))
+        at_once = AT_ONCE + committed
+        due = self.oldest(db, self.days, at_once)
+        due = due or self.oldest(db, DAYS_MIN, min(too_many, at_once))
         if due:
             numbers = str(due)  # a list of numbers is JSON as it stands
             db.execute(SHRINK, [numbers])

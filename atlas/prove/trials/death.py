@@ -5,13 +5,20 @@ from collections.abc import Sequence
 
 import anyio
 
+from atlas.local.foundry.faults import Fault
 from atlas.prove.bench import READY_SECONDS, Bench
-from atlas.prove.mines import POINTS, POINTS_OF_GROUPS, Mine
+from atlas.prove.mines import (
+    POINTS,
+    POINTS_OF_LOST_UPLOADS,
+    POINTS_OF_RECOVERY,
+    POINTS_OF_SHARED_FILES,
+    Mine,
+)
 from atlas.prove.subject import Broken
 
 POINT_SECONDS = 20.0
 PASSAGES_MAX = 12  # of one point, before its mine goes off
-SELDOM = re.compile("commit|complete|filed")  # too seldom for that
+SELDOM = re.compile(r"branch\.commit|conclude|record_file|files_of")  # too seldom for that
 STARTING_SHARE = 0.25  # of the kills come before it is ready
 END_SECONDS = 10.0
 POINTS_OF_CI = 3
@@ -38,36 +45,71 @@ async def kill_at_random(bench: Bench) -> None:
 
 
 async def kill_at_points(bench: Bench) -> None:
+    await bench.atlas.start()
     await kill_at(bench, POINTS, SELDOM)
+    lose_uploads(bench)
+    await kill_at(bench, POINTS_OF_LOST_UPLOADS, SELDOM)
 
 
-async def kill_at_points_of_groups(bench: Bench) -> None:
-    await kill_at(bench, POINTS_OF_GROUPS, re.compile(f"{SELDOM.pattern}|put"))
+async def kill_at_points_of_shared_files(bench: Bench) -> None:
+    await bench.atlas.start()
+    await kill_at(bench, POINTS_OF_SHARED_FILES, re.compile(f"{SELDOM.pattern}|put"))
+
+
+def lose_uploads(bench: Bench) -> None:
+    """The answers to many uploads do not come or say nothing: only the commit shows what is there.
+
+    Where a second upload replaces the first, one that comes again is confirmed; so answers without
+    a body are among them.
+    """
+    for kind in ("lost", "empty"):
+        seed = bench.chance.randrange(2**32)
+        bench.standins.misbehave(Fault(call="upload", kind=kind, rate=0.3, count=0, seed=seed))
 
 
 async def kill_at(bench: Bench, known: Sequence[str], seldom: re.Pattern[str]) -> None:
     """SIGKILL at each named point, after a random number of passages; the balance after each."""
-    points = list(known)
-    if bench.scale.name == "ci":
-        points = bench.chance.sample(points, POINTS_OF_CI)
+    points = draw_points(bench, known)
     exports = bench.scale.number(50, least=8)
-    await bench.atlas.start()
     for point in points:
         passages = 1 if seldom.search(point) else PASSAGES_MAX
-        await one_point(bench, Mine(point, bench.chance.randint(1, passages)), exports)
+        await one_point(bench, [Mine(point, bench.chance.randint(1, passages))], exports)
     bench.findings.note(f"killed at {len(points)} of {len(known)} points")
 
 
-async def one_point(bench: Bench, mine: Mine, exports: int) -> None:
-    told = f"{mine.point}, passage {mine.passages}"
-    await bench.restart_with(mine)
+async def kill_in_recovery(bench: Bench) -> None:
+    """SIGKILL in the middle of a group, and again while the next life finds out about it."""
+    points = draw_points(bench, list(POINTS_OF_RECOVERY))
+    await bench.atlas.start()
+    for point in points:
+        mines = [Mine(POINTS_OF_RECOVERY[point], 1), Mine(point, 1)]
+        await one_point(bench, mines, bench.scale.number(50, least=8))
+    bench.findings.note(f"killed again at {len(points)} of {len(POINTS_OF_RECOVERY)} points")
+
+
+def draw_points(bench: Bench, known: Sequence[str]) -> list[str]:
+    if bench.scale.name == "ci":
+        return bench.chance.sample(known, min(POINTS_OF_CI, len(known)))
+    return list(known)
+
+
+async def one_point(bench: Bench, mines: Sequence[Mine], exports: int) -> None:
+    """SIGKILL at each of these, one life after another."""
+    described = ", then ".join(f"{mine.point}, passage {mine.passages}" for mine in mines)
+    await bench.restart_with(mines[0])
     async with bench.phones.sending(exports):
-        if not await bench.atlas.has_died(POINT_SECONDS):
-            raise Broken(f"The mine {told} never went off.")
-        await bench.atlas.start()
+        for mine, following in zip(mines, [*mines[1:], None], strict=True):
+            if not await bench.atlas.has_died(POINT_SECONDS):
+                raise Broken(f"The mine {mine.point} of {described} never went off.")
+            if following is None:
+                await bench.atlas.start()
+            else:
+                await bench.atlas.launch(following)
     await bench.until_drained()
+    if left := bench.standins.open_of_ours():
+        bench.findings.wrongs.append(f"{described}: {len(left)} transactions of ours left open")
     for wrong in (await bench.balance()).wrongs():
-        bench.findings.wrongs.append(f"{told}: {wrong}")
+        bench.findings.wrongs.append(f"{described}: {wrong}")
 
 
 async def told_to_end(bench: Bench) -> None:

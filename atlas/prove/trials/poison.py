@@ -1,10 +1,13 @@
 """An export that a stage or Foundry cannot bear, and stages that crash at whatever comes."""
 
 import time
-from dataclasses import replace
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
 
+import anyio
 from aiohttp import web
 
+from atlas.local.foundry.behaviour import Refusal
 from atlas.prove.bench import Bench
 from atlas.prove.bugs import BREAKS, EVERYWHERE, IN_FLATTEN
 from atlas.prove.mines import Mine
@@ -17,6 +20,11 @@ NEIGHBOURS_RATE = 0.95
 EVERY = 20  # calls of a part
 CRASHES_SHARE = 0.15  # of the exports
 ANSWERED_AFTER_A_CRASH = "500 INTERNAL_ERROR"
+POISON_USER, POISON_EXPORTS = "auth0|poison", 5
+UNKNOWN_REFUSAL = "FileContentRefused"  # a name that no documentation knows
+ASIDE_SECONDS, ASIDE_GROUPS = 60.0, 30
+STEADY_RATE, STEADY_PHONES = 20.0, 64
+ANSWERED_SHARE = 0.95
 
 
 async def one_in_a_thousand(bench: Bench) -> None:
@@ -86,6 +94,112 @@ async def rate_of(bench: Bench, exports: int) -> float:
     async with bench.phones.sending(exports):
         pass
     return exports / (time.monotonic() - began)
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """How long it took until all poison exports were set aside."""
+
+    seconds: float
+    groups: int
+    aside: int
+
+
+async def many_refused(bench: Bench) -> None:
+    """Five exports of one user are refused at their upload, by a name that nobody knows."""
+    refuse_user(bench, Refusal(contains="poison", name=UNKNOWN_REFUSAL))
+    found = await among_others(bench)
+    expect_isolated(bench, found)
+
+
+async def many_refused_at_commit(bench: Bench) -> None:
+    """They spoil the commit of every group that they are in, and Foundry does not say which."""
+    refuse_user(bench, Refusal(contains="poison", at="commit", name=UNKNOWN_REFUSAL))
+    found = await among_others(bench)
+    bench.findings.expect(found.aside == POISON_EXPORTS, f"{found.aside} set aside.")
+
+
+async def many_refused_shared(bench: Bench) -> None:
+    """They spoil every shared file that holds rows of theirs."""
+    bench.standins.refused_rows = POISON_USER.encode()
+    found = await among_others(bench)
+    bench.findings.expect(found.aside == POISON_EXPORTS, f"{found.aside} set aside.")
+
+
+async def many_unanswered(bench: Bench) -> None:
+    """Uploads of one user are answered 500 throughout: none is set aside, nobody else waits."""
+
+    def fail(what: str, request: web.Request) -> web.Response | None:
+        is_theirs = what == "upload" and "poison" in request.path
+        return web.Response(status=500) if is_theirs else None
+
+    await bench.atlas.start()
+    async with steady_flow(bench):
+        await bench.until_committed(5)
+        bench.standins.before = fail
+        for _ in range(POISON_EXPORTS):
+            await poisoned(bench, bench.phones.next(lambda _: POISON_USER))
+        await bench.wait(600, least=8.0)
+        aside = (await bench.totals()).set_aside
+        bench.standins.before = None
+        answered = time.monotonic()
+    expect_answered(bench)
+    await bench.until_drained()
+    took = time.monotonic() - answered
+    bench.findings.note(f"all committed {took:.1f} s after uploads were answered again")
+    aside = max(aside, (await bench.totals()).set_aside)
+    bench.findings.expect(aside == 0, f"{aside} set aside for want of an answer.")
+
+
+def refuse_user(bench: Bench, refusal: Refusal) -> None:
+    bench.standins.foundry.switches.refusals = (refusal,)
+
+
+def steady_flow(bench: Bench) -> AbstractAsyncContextManager[None]:
+    exports = bench.scale.number(1_000, least=60)
+    return bench.phones.sending(exports, phones=STEADY_PHONES, per_second=STEADY_RATE)
+
+
+async def among_others(bench: Bench) -> Isolation:
+    """Send them among others until all are set aside; then, mended, they are sent again."""
+    await bench.atlas.start()
+    async with steady_flow(bench):
+        await bench.until_committed(5)
+        before, began = len(bench.standins.transactions()), time.monotonic()
+        for _ in range(POISON_EXPORTS):
+            await poisoned(bench, bench.phones.next(lambda _: POISON_USER))
+        with anyio.move_on_after(ASIDE_SECONDS):
+            while (await bench.totals()).set_aside < POISON_EXPORTS:
+                await anyio.sleep(0.05)
+        seconds = time.monotonic() - began
+        groups = bench.standins.transactions()[before:]
+        aside = (await bench.totals()).set_aside
+    found = Isolation(seconds, len(groups), aside)
+    failed = sum(each.status == "ABORTED" for each in groups)
+    bench.findings.note(
+        f"{aside} set aside after {seconds:.1f} s and {len(groups)} groups, {failed} aborted"
+    )
+    bench.findings.expect(seconds <= ASIDE_SECONDS, f"It took {seconds:.0f} s.")
+    expect_answered(bench)
+    await bench.until_drained()
+    await bench.standins.behave()
+    await bench.replay()
+    await nothing_is_aside(bench)
+    return found
+
+
+def expect_isolated(bench: Bench, found: Isolation) -> None:
+    bench.findings.expect(found.aside == POISON_EXPORTS, f"{found.aside} set aside.")
+    bench.findings.expect(found.groups <= ASIDE_GROUPS, f"It took {found.groups} groups.")
+
+
+def expect_answered(bench: Bench) -> None:
+    """Of the others, who did not ask for less than a 200."""
+    replies = [sent.reply for sent in bench.oracle.sent.values() if sent.reply is not None]
+    committed = sum(reply.status == "committed" for reply in replies)
+    share = committed / (len(replies) - POISON_EXPORTS)
+    bench.findings.note(f"{share:.1%} of the others answered 200")
+    bench.findings.expect(share >= ANSWERED_SHARE, f"Only {share:.1%} answered 200.")
 
 
 async def crashes_everywhere(bench: Bench) -> None:

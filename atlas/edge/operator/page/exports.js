@@ -6,6 +6,7 @@ import { $, bytes, count, el, moment, tell } from "/drawing.js";
 const LIMIT = 25;
 const PAUSE_SECONDS = 2; // between two looks at a list that changes
 const STATUSES = { set_aside: "set aside" };
+const TRIED = { own_file: "in a file of its own", small_group: "in a small group", alone: "alone" };
 
 let before = null; // where the page that is shown begins
 let older = null; // and where the next one would
@@ -64,16 +65,21 @@ function show(listing) {
   $("newest").disabled = before === null;
 }
 
-function row({ receipt, user, bytes: size, tries }) {
+function row({ receipt, user, bytes: size, tries, isolation, reason }) {
   const id = el("button", { type: "button", class: "open", "aria-haspopup": "dialog" }, receipt.id.slice(0, 12));
   id.onclick = () => open(receipt.id);
   const number = (text, kind = "") => el("td", { class: `number ${kind}` }, text);
   return el(
     "tr", { "data-id": receipt.id },
-    el("th", { scope: "row" }, id), el("td", {}, status(receipt.status)), el("td", {}, moment(receipt.at)),
+    el("th", { scope: "row" }, id), el("td", {}, status(receipt.status), failure(isolation, reason)), el("td", {}, moment(receipt.at)),
     number(count(receipt.ingested)), number(count(receipt.rejected), "wide"),
     number(bytes(size), "wide"), number(count(tries), "wide"), el("td", { class: "wide rid" }, user),
   );
+}
+
+// How an export is tried that has failed and waits, and why: the reason is long, so it is a title.
+function failure(isolation, reason) {
+  return isolation in TRIED ? el("small", { class: "failure", title: reason ?? "" }, `failed, tried ${TRIED[isolation]}`) : "";
 }
 
 const status = (name) => el("span", { class: "status", "data-status": name }, STATUSES[name] ?? name);
@@ -88,6 +94,7 @@ async function open(id) {
     Receipt: receipt.id,
     Status: status(receipt.status),
     Why: entry.reason,
+    Tried: TRIED[entry.isolation] ?? "",
     Accepted: receipt.at,
     User: entry.user,
     "Correlation id": entry.correlation_id,
@@ -171,8 +178,8 @@ sought.onsubmit = (event) => {
   before = null;
   list();
 };
-export function showAside() {
-  sought.elements.status.value = "set_aside";
+export function showExports(status) {
+  sought.elements.status.value = status;
   sought.elements.find.value = "";
   sought.requestSubmit();
   $("exports-title").scrollIntoView();
@@ -191,8 +198,8 @@ $("older").onclick = () => leaf(older, $("newest"));
 $("newest").onclick = () => leaf(null, $("older"));
 
 // The list is read again when something came or went, unless somebody has leafed in it.
-export function heardOf({ accepted, replayed, committed, set_aside }) {
-  const now = [accepted, replayed, committed, set_aside].join();
+export function heardOf({ accepted, replayed, committed, set_aside }, { failed, failed_reason }) {
+  const now = [accepted, replayed, committed, set_aside, failed, failed_reason].join();
   if (now === known || before !== null || timer !== null) return;
   if (query().has("find")) return; // it may be sought in thousands: only when somebody says so
   timer = setTimeout(() => (timer = null), PAUSE_SECONDS * 1000);

@@ -2,7 +2,7 @@
 
 import { ask, messages, refusal } from "/asking.js";
 import { $, bars, bytes, count, el, fill, line, meter, moment, rate, seconds, tell } from "/drawing.js";
-import { heardOf, showAside } from "/exports.js";
+import { heardOf, showExports } from "/exports.js";
 
 const COMMITS_MAX = 1000;
 const LATEST = 6; // commits in the table
@@ -119,7 +119,8 @@ function drawReasons(id, found) {
 function drawAlarms({ foundry, is_draining, journal }) {
   const found = [];
   if (is_draining) found.push("Atlas drains: it takes nothing new, and ends when what is under way is settled.");
-  if (foundry.paused_reason !== null) {
+  const fresh = journal.exports - journal.failed; // the others are tried apart, whatever Foundry takes
+  if (foundry.paused_reason !== null && (fresh > 0 || journal.failed === 0)) {
     const since = foundry.paused_at ? ` since ${foundry.paused_at}` : "";
     const reason = foundry.paused_reason.replace(/[.]$/, "");
     found.push(`Nothing goes to Foundry${since}: ${reason}. Exports are still accepted; Atlas goes on trying.`);
@@ -129,8 +130,16 @@ function drawAlarms({ foundry, is_draining, journal }) {
   }
   const shown = [...$("alarms").children].map((each) => each.textContent);
   if (shown.join() !== found.join()) $("alarms").replaceChildren(...found.map((text) => el("p", {}, text)));
+  drawFailed(journal);
   $("aside").hidden = journal.set_aside === 0;
   tell($("aside-count"), `${count(journal.set_aside)} ${journal.set_aside === 1 ? "export is" : "exports are"} set aside: neither lost nor in the dataset.`);
+}
+
+function drawFailed({ failed, failed_reason }) {
+  $("failed").hidden = failed === 0;
+  const are = failed === 1 ? "export failed and is" : "exports failed and are";
+  const reason = failed_reason === null ? "." : `. The last time: ${failed_reason}`;
+  tell($("failed-count"), `${count(failed)} ${are} tried alone, or with few others${reason}`);
 }
 
 function draw() {
@@ -161,7 +170,7 @@ function hear(message, isFirst) {
   samples = samples.filter(([when]) => when >= at - RATE_SECONDS - 0.5);
   heardAt = performance.now();
   draw();
-  heardOf(picture.counts);
+  heardOf(picture.counts, picture.journal);
 }
 
 async function follow(stir, signal) {
@@ -211,5 +220,6 @@ function tellHeard() {
 
 setInterval(tellHeard, 1000);
 addEventListener("resize", draw);
-$("aside-show").onclick = showAside;
+$("aside-show").onclick = () => showExports("set_aside");
+$("failed-show").onclick = () => showExports("failed");
 followForEver();

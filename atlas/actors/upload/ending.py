@@ -1,0 +1,153 @@
+"""Transitions by which a transaction ends, and a verdict on each of its exports. Pure."""
+
+from msgspec.structs import replace
+
+from atlas.actors.upload import effects as e
+from atlas.actors.upload.pacing import after_isolated
+from atlas.actors.upload.policy import UploadPolicy
+from atlas.actors.upload.reports import Resolution, UploadReport
+from atlas.actors.upload.states import Moment, State, Work
+from atlas.actors.upload.steps import Step, enter, pause, required
+from atlas.actors.upload.verdicts import conclude_recovered, conclude_uploaded
+from atlas.core import events
+from atlas.core.commits import Conclusion
+from atlas.core.errors import FoundryError
+from atlas.core.events import Event
+from atlas.core.messages import File
+
+STILL_OPEN = "Foundry has aborted the transaction, and says that it is open."
+REFUSES_ALL = "Foundry takes no file of the group."
+FOR_GOOD = {"committed", "moved", "corrupt"}
+
+
+def resolve(policy: UploadPolicy, state: State, result: e.StatusRead, moment: Moment) -> Step:
+    work = state.work
+    transaction = required(work.transaction)
+    if result.status == "OPEN":
+        if work.is_aborted:
+            return pause(state, FoundryError(STILL_OPEN), moment)
+        return enter("ending", state, e.Abort(transaction))
+    if result.status == "COMMITTED" and work.group.files:
+        return enter("verifying", state, e.ListFiles(transaction))
+    if work.report is not None:
+        return find_owners(policy, state, work.report)
+    if work.group.files and not state.memory.is_reconciled:
+        return enter("reconciling", state, e.Reconcile())
+    return conclude(state, conclude_recovered(work, policy.tries_max))
+
+
+def ask_again(_: UploadPolicy, state: State, __: e.Ended, ___: Moment) -> Step:
+    """Somebody else may have been quicker, and have committed it."""
+    state = replace(state, work=replace(state.work, is_aborted=True))
+    return enter("resolving", state, e.ReadStatus(required(state.work.transaction)))
+
+
+def verify(policy: UploadPolicy, state: State, result: e.FilesListed, _: Moment) -> Step:
+    """A file is there if it is listed with our size. In an older copy of the journal there may be
+    files that it does not explain.
+    """
+    work, listed = state.work, result.files
+    files = work.group.files if work.report is None else work.report.possible
+    present = tuple(file for file in files if listed.get(file.path) == file.bytes)
+    work = replace(work, present=present)
+    state = replace(state, work=work)
+    if work.report is not None:
+        return find_owners(policy, state, work.report)
+    if not state.memory.is_reconciled:
+        unexplained = listed.keys() - {file.path for file in present}
+        explained = None if unexplained else work.transaction
+        return enter("reconciling", state, e.Reconcile(explained, bool(unexplained)))
+    return conclude(state, conclude_recovered(work, policy.tries_max))
+
+
+def check(policy: UploadPolicy, state: State, result: e.Committed, moment: Moment) -> Step:
+    """What is confirmed needs no look into the committed transaction."""
+    memory = replace(state.memory, snapshot=result.result, snapshot_at=moment.now)
+    report = required(state.work.report)
+    state = State(state.phase, replace(state.work, present=report.stored), memory)
+    if report.possible != report.stored or not result.result.is_confirmed:
+        return enter("verifying", state, e.ListFiles(required(state.work.transaction)))
+    return find_owners(policy, state, report)
+
+
+def take_back(_: UploadPolicy, state: State, result: e.NotCommitted, __: Moment) -> Step:
+    state = replace(state, work=replace(state.work, error=result.error))
+    return enter("ending", state, e.Abort(required(state.work.transaction)))
+
+
+def withdraw(_: UploadPolicy, state: State, result: e.ProbePut, __: Moment) -> Step:
+    state = replace(state, work=replace(state.work, has_evidence=result.is_stored))
+    return enter("ending", state, e.Abort(required(state.work.transaction)))
+
+
+def find_owners(policy: UploadPolicy, state: State, report: UploadReport) -> Step:
+    """Ask who holds the paths of files that should be in the transaction, and are not."""
+    work = state.work
+    files: tuple[File, ...] = report.taken
+    if work.present or work.error is not None:
+        files += report.stored + report.unconfirmed + report.unanswered
+    absent = tuple(file for file in files if file not in work.present)
+    if absent:
+        return enter("conflicting", state, e.ResolveConflicts(absent))
+    return conclude(state, conclude_uploaded(work, report, Resolution(), policy.tries_max))
+
+
+def sort_out(policy: UploadPolicy, state: State, result: e.ConflictsResolved, _: Moment) -> Step:
+    work, report = state.work, required(state.work.report)
+    conclusion = conclude_uploaded(work, report, result.resolution, policy.tries_max)
+    return conclude(state, conclusion)
+
+
+def conclude(state: State, conclusion: Conclusion) -> Step:
+    kinds = {verdict.kind for verdict in conclusion.verdicts.values()}
+    work = replace(state.work, has_progressed=bool(kinds & FOR_GOOD))
+    return enter("concluding", replace(state, work=work), e.Conclude(conclusion, work.group))
+
+
+def finish(_: UploadPolicy, state: State, __: e.Concluded, moment: Moment) -> Step:
+    work, memory = state.work, state.memory
+    if work.report is None:
+        recovered = events.GroupRecovered(
+            exports=len(work.group.exports),
+            committed=sum(len(file.exports) for file in work.present),
+            transaction=work.transaction,
+        )
+        return enter("recovering", replace(state, work=Work()), e.ReadInHand(), recovered)
+    pacing = replace(memory.pacing, trigger="interval", last_lane=work.lane)
+    if work.lane == "isolated":
+        pacing = after_isolated(work, pacing, moment.now)
+    elif not work.has_progressed:
+        error = reason_for_nothing(work, work.report)
+        return pause(state, error, moment, is_outage=is_outage(work, work.report))
+    told: tuple[Event, ...] = ()
+    if work.present:
+        told = (describe_commit(state, moment),)
+    failures = 0 if work.has_progressed else memory.failures
+    memory = replace(memory, pacing=pacing, failures=failures)
+    return enter("assessing", State(state.phase, Work(), memory), e.ReadBacklog(), *told)
+
+
+def reason_for_nothing(work: Work, report: UploadReport) -> FoundryError:
+    """Why a whole group came to nothing."""
+    refused = FoundryError(report.refused[0].reason if report.refused else REFUSES_ALL)
+    return work.error or report.last_error or refused
+
+
+def is_outage(work: Work, report: UploadReport) -> bool:
+    """Whether a whole group came to nothing without a sign that Foundry takes other files."""
+    is_answered = work.error is None and report.last_error is None
+    is_certain = bool(report.refused) and all(refusal.is_certain for refusal in report.refused)
+    return not (is_answered and is_certain)
+
+
+def describe_commit(state: State, moment: Moment) -> Event:
+    work = state.work
+    exports = [export for file in work.present for export in file.exports]
+    return events.GroupCommitted(
+        transaction=required(work.transaction),
+        exports=len(exports),
+        bytes=sum(file.bytes for file in work.present),
+        seconds=moment.now - work.began_at,
+        rows=sum(export.records for export in exports),
+        because=state.memory.pacing.trigger,
+    )

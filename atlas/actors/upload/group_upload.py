@@ -1,0 +1,130 @@
+"""The files of a group on their way into its transaction."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from atlas.actors.upload.files import FileBuilder, portions
+from atlas.actors.upload.reports import Refusal, UploadReport
+from atlas.core.errors import (
+    Damaged,
+    FileInvalid,
+    FileRefused,
+    FileSpoiled,
+    FoundryError,
+    PathTaken,
+    TransactionEnded,
+)
+from atlas.core.messages import ClaimedExport, CommitGroup, File
+from atlas.core.ports import Branch, Bytes
+from atlas.runtime import Budget, side_by_side
+
+SILENT_MAX = 8  # uploads in a row without an answer: then Foundry is away
+
+
+class FoundryIsSilent(Exception):
+    """No file of the group needs to be tried any more."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """The report as it grows. `started`: files of which no end is known yet."""
+
+    stored: list[File] = field(default_factory=list)
+    unconfirmed: list[File] = field(default_factory=list)
+    taken: list[File] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+    unanswered: list[File] = field(default_factory=list)
+    corrupt: list[str] = field(default_factory=list)
+    started: dict[str, File] = field(default_factory=dict)
+    ends: list[FoundryError] = field(default_factory=list)
+
+    silent_in_a_row: int = 0
+    is_spoiled: bool = False
+
+    def report(self) -> UploadReport:
+        return UploadReport(
+            stored=tuple(self.stored),
+            unconfirmed=tuple(self.unconfirmed),
+            taken=tuple(self.taken),
+            refused=tuple(self.refused),
+            unanswered=tuple(self.unanswered),
+            interrupted=tuple(self.started.values()),
+            corrupt=tuple(self.corrupt),
+            is_ended=any(isinstance(error, TransactionEnded) for error in self.ends),
+            is_spoiled=self.is_spoiled,
+            last_error=self.ends[-1] if self.ends else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GroupUpload:
+    """Puts the files of groups, side by side, as far as memory allows."""
+
+    branch: Branch
+    files: FileBuilder
+    budget: Budget
+    at_once: int
+
+    async def upload(self, transaction: str, group: CommitGroup) -> UploadReport:
+        """Put every file, and report what became of each. Raises Unavailable of the journal."""
+        tally = Tally()
+        shared, singles = self.files.plan(group)
+
+        with suppress(FoundryIsSilent):
+            if shared:
+                await self.put_shared(tally, transaction, shared)
+            for portion in portions(singles):
+                await self.put_singles(tally, transaction, portion)
+        return tally.report()
+
+    async def put_singles(self, tally: Tally, transaction: str, files: Sequence[File]) -> None:
+        packed = await self.files.outbox.read([file.exports[0].id for file in files])
+
+        async def put_single(file: File) -> None:
+            id = file.exports[0].id
+            try:
+                built, content = await self.files.build_single(file, packed.get(id))
+            except Damaged:
+                tally.corrupt.append(id)
+            else:
+                await self.put(tally, transaction, built, content)
+
+        await side_by_side(
+            put_single, files, self.at_once, lambda file: self.budget.taken(file.bytes)
+        )
+
+    async def put_shared(
+        self, tally: Tally, transaction: str, exports: Sequence[ClaimedExport]
+    ) -> None:
+        built = await self.files.build_shared(exports)
+        readable = {export.id for export in built[0].exports} if built else set[str]()
+        tally.corrupt += [export.id for export in exports if export.id not in readable]
+        if built:
+            await self.put(tally, transaction, *built)
+
+    async def put(self, tally: Tally, transaction: str, file: File, content: Bytes) -> None:
+        tally.started[file.path] = file
+        try:
+            is_confirmed = await self.branch.put(transaction, file.path, content)
+        except FileRefused as error:
+            is_certain = isinstance(error, FileInvalid)
+            tally.refused.append(Refusal(file, str(error), is_certain))
+            tally.is_spoiled = tally.is_spoiled or isinstance(error, FileSpoiled)
+        except PathTaken:
+            tally.taken.append(file)
+        except TransactionEnded as error:
+            tally.ends.append(error)
+            raise FoundryIsSilent from error
+        except FoundryError as error:
+            tally.ends.append(error)
+            tally.unanswered.append(file)
+            del tally.started[file.path]
+            tally.silent_in_a_row += 1
+            if tally.silent_in_a_row >= SILENT_MAX:
+                raise FoundryIsSilent from error
+            return
+        else:
+            (tally.stored if is_confirmed else tally.unconfirmed).append(file)
+        del tally.started[file.path]
+        tally.silent_in_a_row = 0

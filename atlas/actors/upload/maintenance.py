@@ -1,0 +1,113 @@
+"""What operators have done on the branch, between two groups, and crash-safe.
+
+A probe that dies halfway, or whose answer is lost, would block the branch for all exports. So its
+transaction is recorded as any other, and ended before the next group.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from atlas.actors.upload.uploader import PROBE_CONTENT, Uploader
+from atlas.core import names
+from atlas.core.commits import Conclusion
+from atlas.core.errors import FoundryError
+from atlas.core.messages import ProbeResult, RemovalResult, ReplacementResult, TransactionKind
+from atlas.core.ports import Bytes
+from atlas.runtime import Bell, side_by_side
+
+REWRITES_AT_ONCE = 2  # files in memory
+LISTING = "open transaction's listing"  # as the client of Foundry calls it, too
+
+
+@dataclass(frozen=True, slots=True)
+class BranchMaintenance:
+    """Answers `ports.MaintenanceTasks`."""
+
+    uploader: Uploader
+    bell: Bell
+
+    async def probe(self) -> ProbeResult:
+        branch, elapsed = self.uploader.branch, self.uploader.chance.elapsed
+        async with self.exclusive() as access, access.transaction("APPEND") as transaction:
+            began = elapsed()
+            await branch.put(transaction, names.PROBE, PROBE_CONTENT)
+            listing = await self.describe_open(transaction)
+            await branch.abort(transaction)
+            seen = {**branch.observations(), LISTING: listing}
+            return ProbeResult(transaction, branch.content_type(), elapsed() - began, seen)
+
+    async def describe_open(self, transaction: str) -> str:
+        """Return how Foundry lists the open transaction; that it does not tell fails no probe."""
+        try:
+            return await self.uploader.branch.describe_open(transaction)
+        except FoundryError as error:
+            return str(error)
+
+    async def remove(self, paths: Collection[str]) -> RemovalResult:
+        async with self.exclusive() as access:
+            return await access.remove(paths)
+
+    @asynccontextmanager
+    async def exclusive(self) -> AsyncIterator["BranchAccess"]:
+        try:
+            async with self.uploader.exclusive():
+                yield BranchAccess(self.uploader)
+        finally:
+            self.bell.ring()  # if it has raised, there is something to recover
+
+
+@dataclass(frozen=True, slots=True)
+class BranchAccess:
+    """Answers `ports.BranchAccess`."""
+
+    uploader: Uploader
+
+    async def remove(self, paths: Collection[str]) -> RemovalResult:
+        branch, removed = self.uploader.branch, list[str]()
+        if not paths:
+            return RemovalResult(0)
+
+        async def delete_file(path: str) -> None:
+            if await branch.remove(transaction, path):
+                removed.append(path)
+
+        async with self.transaction("DELETE") as transaction:
+            await side_by_side(delete_file, paths, self.uploader.policy.uploads_at_once)
+            if not removed:
+                await branch.abort(transaction)
+                return RemovalResult(0)
+            await branch.commit(transaction)
+            return RemovalResult(len(removed), transaction)
+
+    async def replace(
+        self, paths: Collection[str], rewrite: Callable[[str], Awaitable[Bytes | None]]
+    ) -> ReplacementResult:
+        """What Foundry did not confirm is looked for in the committed transaction."""
+        branch, put, unconfirmed = self.uploader.branch, dict[str, int](), list[str]()
+
+        async def replace_file(path: str) -> None:
+            content = await rewrite(path)
+            if content is not None:
+                put[path] = len(content)
+                if not await branch.put(transaction, path, content):
+                    unconfirmed.append(path)
+
+        async with self.transaction("UPDATE") as transaction:
+            await side_by_side(replace_file, paths, REWRITES_AT_ONCE)
+            if not put:
+                await branch.abort(transaction)
+                return ReplacementResult(0)
+            committed = await branch.commit(transaction)
+            if unconfirmed or not committed.is_confirmed:
+                listed = await branch.files_of(transaction)
+                if any(listed.get(path) != size for path, size in put.items()):
+                    raise FoundryError("Foundry has not kept every file that was to be replaced.")
+            return ReplacementResult(len(put), transaction)
+
+    @asynccontextmanager
+    async def transaction(self, kind: TransactionKind) -> AsyncIterator[str]:
+        """A transaction that is ended inside; if that raises, the uploader ends it."""
+        transaction = await self.uploader.open_transaction(kind)
+        yield transaction
+        await self.uploader.outbox.conclude(Conclusion(transaction))

@@ -1,0 +1,66 @@
+"""When the next group goes, and which; how long to pause. Pure."""
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from atlas.actors.upload.states import Pacing, Work
+from atlas.core.commits import Backlog, Lane
+from atlas.core.errors import FoundryError, Unavailable
+from atlas.core.events import Because
+
+PAUSE_SECONDS, PAUSE_SECONDS_MAX, FAILURES_MAX = 0.5, 15.0, 10
+POLL_SECONDS = 0.5  # how often the journal is asked whether a group is full
+ISOLATED_SECONDS_MIN, ISOLATED_SECONDS_MAX = 1.0, 3_600.0
+REFUSED_SHARE, SILENT_SHARE = 4, 19  # the others have so many times what a failed group has taken
+
+
+class Choice(Struct, frozen=True):
+    """The lane of the next group, in how many seconds it goes, and what triggers it.
+
+    `is_light`: an export that is accepted meanwhile ends the wait.
+    """
+
+    lane: Lane
+    seconds: float
+    trigger: Because
+    is_light: bool = False
+
+
+def choose(backlog: Backlog, pacing: Pacing, now: float) -> Choice:
+    """The next group.
+
+    A fresh export goes at once when the uploader was idle; else when the commit interval is over,
+    or a whole group has gathered: waiting then would save no transaction. Isolated groups take
+    turns with those, and after a failure only so often that the others keep their pace.
+    """
+    isolated_in = max(pacing.next_isolated_at - now, 0.0)
+    if not backlog.fresh:
+        return Choice("isolated", isolated_in, pacing.trigger, is_light=True)
+    seconds = max(pacing.next_group_at - now, 0.0)
+    trigger: Because = pacing.trigger
+    if seconds and backlog.is_full:
+        seconds, trigger = 0.0, "full"
+    has_turn = pacing.last_lane == "normal" or seconds > 0
+    if backlog.failed and not isolated_in and has_turn:
+        return Choice("isolated", 0.0, trigger)
+    return Choice("normal", min(seconds, POLL_SECONDS), "interval" if seconds else trigger)
+
+
+def after_isolated(work: Work, pacing: Pacing, now: float) -> Pacing:
+    """Let the other lane have its share: after a failure, many times what that has taken."""
+    if work.has_progressed:
+        return pacing
+    was_silent = work.report is not None and bool(work.report.unanswered)
+    share = SILENT_SHARE if was_silent else REFUSED_SHARE
+    seconds = max(share * (now - work.began_at), ISOLATED_SECONDS_MIN)
+    return replace(pacing, next_isolated_at=now + min(seconds, ISOLATED_SECONDS_MAX))
+
+
+def pause_seconds(error: Unavailable, failures: int, jitter: float) -> float:
+    """Full jitter, and never before Foundry wants to hear from us again.
+
+    The retry time of other errors is meant for phones.
+    """
+    after = error.retry_seconds if isinstance(error, FoundryError) else None
+    longest = min(PAUSE_SECONDS_MAX, PAUSE_SECONDS * 2.0**failures)
+    return (0.0 if after is None else after) + jitter * longest

@@ -1,0 +1,54 @@
+"""The commit protocol: what the uploader does next, and why. Pure: no I/O, no clock, no chance.
+
+`TRANSITIONS` is the table that README.md shows: for each phase and each result that can arrive in
+it, the function that returns the next state and the next effect.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from atlas.actors.upload import effects as e
+from atlas.actors.upload import ending, grouping, recovery
+from atlas.actors.upload.policy import UploadPolicy
+from atlas.actors.upload.states import Moment, Phase, State
+from atlas.actors.upload.steps import Step, pause
+
+Transition = Callable[[UploadPolicy, State, Any, Moment], Step]
+TRANSITIONS: dict[tuple[Phase, type[e.Result]], Transition] = {
+    ("recovering", e.HandRead): recovery.recover,
+    ("reconciling", e.Reconciled): recovery.reconcile,
+    ("searching", e.OrphanSought): recovery.find,
+    ("removing", e.Ended): recovery.settle,
+    ("settling", e.IntentsCleared): recovery.go_on,
+    ("assessing", e.BacklogRead): grouping.assess,
+    ("idle", e.Woken): grouping.reassess,
+    ("waiting", e.Woken): grouping.reassess,
+    ("looking", e.SnapshotTaken): grouping.claim,
+    ("claiming", e.Claimed): grouping.begin,
+    ("opening", e.Begun): grouping.record,
+    ("opening", e.Busy): grouping.give_way,
+    ("yielding", e.IntentsCleared): grouping.wait_for_turn,
+    ("recording", e.Recorded): grouping.upload,
+    ("uploading", e.Uploaded): grouping.judge,
+    ("probing", e.ProbePut): ending.withdraw,
+    ("committing", e.Committed): ending.check,
+    ("committing", e.NotCommitted): ending.take_back,
+    ("ending", e.Ended): ending.ask_again,
+    ("resolving", e.StatusRead): ending.resolve,
+    ("verifying", e.FilesListed): ending.verify,
+    ("conflicting", e.ConflictsResolved): ending.sort_out,
+    ("concluding", e.Concluded): ending.finish,
+    ("paused", e.Woken): recovery.resume,
+}
+
+
+def start() -> Step:
+    """The first step of a life. What is in hand may have ended the life before it."""
+    return Step(State(), e.ReadInHand())
+
+
+def advance(policy: UploadPolicy, state: State, result: e.Result, moment: Moment) -> Step:
+    """The step after this result. Raises KeyError for a result that cannot arrive in this phase."""
+    if isinstance(result, e.Failed):
+        return pause(state, result.error, moment)
+    return TRANSITIONS[state.phase, type(result)](policy, state, result, moment)

@@ -1,0 +1,75 @@
+"""Transitions that find out what became of what was begun. Pure."""
+
+from msgspec.structs import replace
+
+from atlas.actors.upload import effects as e
+from atlas.actors.upload.policy import UploadPolicy
+from atlas.actors.upload.states import Moment, State, Work
+from atlas.actors.upload.steps import Step, enter
+from atlas.actors.upload.verdicts import conclude_recovered
+from atlas.core import events
+from atlas.core.messages import CommitGroup
+
+
+def resume(_: UploadPolicy, state: State, __: e.Woken, ___: Moment) -> Step:
+    return enter("recovering", state, e.ReadInHand())
+
+
+def recover(policy: UploadPolicy, state: State, result: e.HandRead, _: Moment) -> Step:
+    hand = result.hand
+    work = replace(
+        state.work,
+        group=hand.group or CommitGroup(()),
+        transaction=hand.transaction,
+        intents=hand.intents,
+    )
+    memory = replace(state.memory, is_unsettled=bool(hand.intents))
+    state = State(state.phase, work, memory)
+    if hand.transaction is not None:
+        return enter("resolving", state, e.ReadStatus(hand.transaction))
+    return search(policy, state)
+
+
+def reconcile(_: UploadPolicy, state: State, result: e.Reconciled, moment: Moment) -> Step:
+    """What was in hand may have been found: read it again."""
+    outdated = (events.JournalOutdated(result.found),) if result.found else ()
+    memory = replace(
+        state.memory, is_reconciled=True, snapshot=result.snapshot, snapshot_at=moment.now
+    )
+    state = State(state.phase, Work(is_excused=state.work.is_excused), memory)
+    return enter("recovering", state, e.ReadInHand(), *outdated)
+
+
+def search(policy: UploadPolicy, state: State) -> Step:
+    """Look for what each intent may have opened; behind the last one nothing of ours is open."""
+    work = state.work
+    if work.intents:
+        paths = [file.path for file in work.group.files]
+        return enter("searching", state, e.FindOrphan(work.intents[0], paths))
+    if work.group.files:
+        conclusion = conclude_recovered(work, policy.tries_max)
+        return enter("concluding", state, e.Conclude(conclusion, work.group))
+    return enter("assessing", state, e.ReadBacklog())
+
+
+def find(policy: UploadPolicy, state: State, result: e.OrphanSought, _: Moment) -> Step:
+    """An attempt that has opened nothing may still do so, late: its intent stays recorded."""
+    orphan = result.transaction
+    if orphan is not None and policy.is_sole_writer:
+        return enter("removing", state, e.Abort(orphan), events.OrphanAborted(orphan))
+    work = replace(state.work, intents=state.work.intents[1:])
+    step = search(policy, replace(state, work=work))
+    if orphan is None:
+        return step
+    return step._replace(events=(events.OrphanSuspected(orphan), *step.events))
+
+
+def settle(_: UploadPolicy, state: State, __: e.Ended, ___: Moment) -> Step:
+    return enter("settling", state, e.ClearIntents())
+
+
+def go_on(policy: UploadPolicy, state: State, _: e.IntentsCleared, __: Moment) -> Step:
+    """The orphan was the open transaction: no other attempt can have begun one."""
+    work = replace(state.work, intents=())
+    memory = replace(state.memory, is_unsettled=False)
+    return search(policy, State(state.phase, work, memory))

@@ -1,0 +1,68 @@
+"""Results of the two effects that handle many files at once."""
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from atlas.core.errors import FoundryError
+from atlas.core.messages import File
+
+
+class Refusal(Struct, frozen=True):
+    """Foundry's answer that it does not take a file. `is_certain`: it blames the file alone."""
+
+    file: File
+    reason: str
+    is_certain: bool = False
+
+
+class UploadReport(Struct, frozen=True):
+    """What became of the files of a group on their way into a transaction.
+
+    stored       Foundry confirmed path and size
+    unconfirmed  put, but the answer was lost or unreadable
+    taken        another file stands at the path
+    refused      Foundry does not take the file
+    unanswered   no usable answer after several attempts
+    interrupted  under way when Foundry fell silent
+    corrupt      ids of exports whose payload cannot be read any more
+
+    Files that are in none of these were not tried, because Foundry fell silent. `is_ended`: the
+    transaction is not open any more. `is_spoiled`: Foundry kept another size of a file than was
+    sent, so that the transaction must not be committed.
+    """
+
+    stored: tuple[File, ...] = ()
+    unconfirmed: tuple[File, ...] = ()
+    taken: tuple[File, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+    unanswered: tuple[File, ...] = ()
+    interrupted: tuple[File, ...] = ()
+    corrupt: tuple[str, ...] = ()
+    is_ended: bool = False
+    is_spoiled: bool = False
+    last_error: FoundryError | None = None
+
+    @property
+    def possible(self) -> tuple[File, ...]:
+        """The files that may be in the transaction."""
+        return self.stored + self.unconfirmed + self.unanswered + self.interrupted
+
+    @property
+    def can_be_committed(self) -> bool:
+        return bool(self.stored or self.unconfirmed) and not self.is_spoiled
+
+
+class Resolution(Struct, frozen=True):
+    """Who holds the paths of our files.
+
+    stored   exports whose rows stand in the dataset already, and in which transaction
+    moved    exports that need another path
+    corrupt  exports whose payload cannot be read any more
+    free     files at whose path nothing stands
+    """
+
+    stored: Mapping[str, str] = {}
+    moved: tuple[str, ...] = ()
+    corrupt: tuple[str, ...] = ()
+    free: tuple[File, ...] = ()

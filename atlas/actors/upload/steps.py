@@ -1,0 +1,41 @@
+"""A step of the commit protocol: the next state, and the effect that it asks for."""
+
+from typing import NamedTuple, TypeVar
+
+from msgspec.structs import replace
+
+from atlas.actors.upload.effects import Effect, Rest
+from atlas.actors.upload.pacing import FAILURES_MAX, pause_seconds
+from atlas.actors.upload.states import Moment, Phase, State, Work
+from atlas.core.errors import Unavailable
+from atlas.core.events import Event, UploadPaused
+
+T = TypeVar("T")
+
+
+class Step(NamedTuple):
+    """`events` are told before the effect is performed."""
+
+    state: State
+    effect: Effect
+    events: tuple[Event, ...] = ()
+
+
+def enter(phase: Phase, state: State, effect: Effect, *events: Event) -> Step:
+    return Step(replace(state, phase=phase), effect, events)
+
+
+def pause(state: State, error: Unavailable, moment: Moment, *, is_outage: bool = True) -> Step:
+    """Whatever is in hand is read from the journal when the pause is over, and resolved."""
+    failures = state.memory.failures
+    seconds = pause_seconds(error, failures, moment.jitter)
+    memory = replace(state.memory, failures=min(failures + 1, FAILURES_MAX), snapshot=None)
+    paused = UploadPaused(str(error), seconds, is_outage)
+    return enter("paused", State("paused", Work(), memory), Rest(seconds), paused)
+
+
+def required(value: T | None) -> T:
+    """A value that every way to this state provides."""
+    if value is None:
+        raise ValueError("The state lacks what every way to it provides.")
+    return value

@@ -1,0 +1,75 @@
+"""Verdicts on the exports of a transaction, out of what is known of it."""
+
+from collections.abc import Iterable
+
+from atlas.actors.upload.reports import Resolution, UploadReport
+from atlas.actors.upload.states import Work
+from atlas.core.commits import RELEASED, Conclusion, Verdict
+from atlas.core.errors import CommitRefused
+from atlas.core.messages import File
+
+CRASHED = "the process ended while its group was under way"
+UNANSWERED = "Foundry does not answer about its file"
+
+
+def conclude_recovered(work: Work, tries_max: int) -> Conclusion:
+    """The end of a transaction that was left by an earlier life, or by an unknown outcome."""
+    is_failure = not (work.is_excused or work.present or work.transaction is None)
+    return Conclusion(
+        transaction=work.transaction,
+        verdicts=committed(work.present, work.transaction),
+        others=Verdict("failed", CRASHED) if is_failure else RELEASED,
+        tries_max=tries_max,
+    )
+
+
+def conclude_uploaded(
+    work: Work, report: UploadReport, resolution: Resolution, tries_max: int
+) -> Conclusion:
+    """The end of a transaction whose upload was reported, and that is not open any more."""
+    verdicts = dict[str, Verdict]()
+    has_siblings = bool(work.present)
+    if has_siblings:  # Foundry answers: so it is about these files
+        silent = (*report.unanswered, *report.unconfirmed)
+        isolated = Verdict("isolated", reason_of(report, UNANSWERED), is_unanswered=True)
+        verdicts |= {export.id: isolated for file in silent for export in file.exports}
+    verdicts |= refusals(work, report)
+    verdicts |= dict.fromkeys(resolution.moved, Verdict("moved"))
+    verdicts |= dict.fromkeys((*report.corrupt, *resolution.corrupt), Verdict("corrupt"))
+    verdicts |= committed(work.present, work.transaction)
+    for id, transaction in resolution.stored.items():
+        verdicts[id] = Verdict("committed", transaction=transaction)
+    others = RELEASED
+    is_commit_refused = isinstance(work.error, CommitRefused)
+    if is_commit_refused and not (report.refused or resolution.stored or resolution.moved):
+        others = Verdict("failed", str(work.error))
+    return Conclusion(work.transaction, verdicts, others, tries_max, work.has_evidence)
+
+
+def committed(files: Iterable[File], transaction: str | None) -> dict[str, Verdict]:
+    verdict = Verdict("committed", transaction=transaction or "")
+    return {export.id: verdict for file in files for export in file.exports}
+
+
+def refusals(work: Work, report: UploadReport) -> dict[str, Verdict]:
+    """Verdicts on refused files.
+
+    Of a shared file nobody knows whose fault it is. A refused file that spoils the transaction for
+    all others, too, has to go alone first.
+    """
+    is_harmful = report.is_spoiled or isinstance(work.error, CommitRefused)
+    is_alone = len(work.group.exports) == 1
+    verdicts = dict[str, Verdict]()
+    for refusal in report.refused:
+        if len(refusal.file.exports) > 1:
+            verdict = Verdict("divided", refusal.reason)
+        elif is_harmful and not is_alone:
+            verdict = Verdict("isolated", refusal.reason)
+        else:
+            verdict = Verdict("refused", refusal.reason, is_certain=refusal.is_certain)
+        verdicts |= {export.id: verdict for export in refusal.file.exports}
+    return verdicts
+
+
+def reason_of(report: UploadReport, otherwise: str) -> str:
+    return otherwise if report.last_error is None else str(report.last_error)

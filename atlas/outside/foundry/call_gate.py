@@ -1,0 +1,71 @@
+"""Decides when Foundry may be called. All calls pass one gate and share what each has learned.
+
+While Foundry answers, no call waits, within the rate limit. A Retry-After holds for all calls.
+After several failures in a row Foundry counts as down: then one call at a time tries, at growing
+intervals.
+"""
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import anyio
+
+FAILURES_MAX = 3  # in a row, of all calls: more, and Foundry counts as down
+PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.2, 5.0
+MINUTE_SECONDS = 60.0
+JITTER_SECONDS = 0.5  # spreads the calls that wait for the same Retry-After
+
+
+class CallGate:
+    """A rate limit and a circuit breaker; `calls_max` is the number of calls in any minute."""
+
+    def __init__(
+        self, monotonic: Callable[[], float], rng: Callable[[], float], calls_max: int
+    ) -> None:
+        self._monotonic = monotonic
+        self._rng = rng
+        self._calls_max = calls_max
+        self._calls: deque[float] = deque()  # the times of those in the last minute
+        self._failures = 0
+        self._opens_at = 0.0
+        self._lock = anyio.Lock()
+
+    @asynccontextmanager
+    async def permit(self) -> AsyncIterator[None]:
+        """Wait until a call is allowed, and hold the permit for one call."""
+        async with AsyncExitStack() as stack:
+            if self._failures >= FAILURES_MAX:
+                await stack.enter_async_context(self._lock)
+                if self._failures < FAILURES_MAX:
+                    await stack.aclose()  # another call has been answered meanwhile
+            if seconds := self.next_call_delay():
+                await anyio.sleep(seconds)
+            while not self.calls_remaining():  # noqa: ASYNC110 - it waits for time to pass
+                await anyio.sleep(self._calls[0] + MINUTE_SECONDS - self._monotonic())
+            self._calls.append(self._monotonic())
+            yield
+
+    def next_call_delay(self) -> float:
+        """Return the seconds that a call has to wait, by what all calls have learned."""
+        return max(0.0, self._opens_at - self._monotonic())
+
+    def calls_remaining(self) -> int:
+        """Return how many calls fit into this minute before the rate limit."""
+        while self._calls and self._monotonic() - self._calls[0] >= MINUTE_SECONDS:
+            self._calls.popleft()
+        return self._calls_max - len(self._calls)
+
+    def record_success(self) -> None:
+        self._failures = 0
+
+    def record_failure(self, retry_seconds: float | None) -> None:
+        """Delay the next calls: by a Retry-After, or by capped backoff with full jitter."""
+        self._failures += 1
+        pause = 0.0
+        if retry_seconds is not None:
+            pause = retry_seconds + self._rng() * JITTER_SECONDS
+        elif self._failures >= FAILURES_MAX:
+            doubled = PAUSE_SECONDS * 2.0 ** min(self._failures - FAILURES_MAX, 10)
+            pause = self._rng() * min(doubled, PAUSE_SECONDS_MAX)
+        self._opens_at = max(self._opens_at, self._monotonic() + pause)

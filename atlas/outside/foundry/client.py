@@ -1,0 +1,215 @@
+"""The HTTP client of Foundry's API: deadlines, the token, and retries of what is safe to repeat.
+
+The status decides first: 429 and 503 have no body, 502 may be HTML, and no text of Foundry's is
+passed on but error names and instance ids.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import aiohttp
+import stamina
+import stamina.instrumentation
+from yarl import URL
+
+from atlas.core.errors import FoundryError
+from atlas.core.events import FoundryCalled, Operation, Watch
+from atlas.core.ports import Bytes
+from atlas.outside.foundry.call_gate import CallGate
+from atlas.outside.foundry.errors import describe, redirect_error
+from atlas.outside.foundry.responses import ApiResponse, ErrorBody, parse_error
+from atlas.outside.foundry.token import FoundryToken
+from atlas.outside.network import UNREACHED, HttpSession
+
+Method = Literal["GET", "POST", "PUT", "DELETE"]
+
+ATTEMPTS = 4
+RECONNECT_SECONDS = 0.05
+WAIT_SECONDS_MAX = 10.0  # a longer wait is left to the uploader
+RETRY_AFTER_MAX = 900.0
+BYTES_PER_SECOND = 1024 * 1024  # the slowest transfer of a file, beyond the deadline of any call
+
+# stamina's own hooks log the arguments of a call that is retried: here, somebody's rows
+stamina.instrumentation.set_on_retry_hooks([])
+
+
+@dataclass(frozen=True, slots=True)
+class ApiCall:
+    """One call. `path` is percent-encoded already and follows /api/v2.
+
+    `operation` is its purpose; `response_bytes` is the size of a large response.
+    """
+
+    operation: Operation
+    method: Method
+    path: str
+    query: Mapping[str, str] | None = None
+    body: Bytes | None = None
+    content_type: str | None = None
+    response_bytes: int = 0
+
+    @property
+    def bytes(self) -> int:
+        return self.response_bytes + (0 if self.body is None else len(self.body))
+
+
+class TransientError(FoundryError):
+    """The answer was lost, or Foundry is busy: the same call may work a moment later."""
+
+
+class ConnectionLost(TransientError):
+    """The connection broke, or no answer came in time."""
+
+
+class FoundryClient:
+    """Calls one Foundry, as one service user."""
+
+    def __init__(
+        self,
+        session: HttpSession,
+        token: FoundryToken,
+        host: str,
+        call_seconds: float,
+        gate: CallGate,
+        emit: Watch,
+    ) -> None:
+        self._session = session
+        self._token = token
+        self.host = host
+        self._base = f"{host}/api/v2"
+        self._call_seconds = call_seconds
+        self._gate = gate
+        self._emit = emit
+        self._retrying = stamina.AsyncRetryingCaller(
+            attempts=ATTEMPTS, timeout=None, wait_initial=0.2, wait_max=5.0, wait_jitter=0.2
+        ).on(retry_delay)
+
+    def calls_remaining(self) -> int:
+        """Return how many calls fit into this minute before the rate limit."""
+        return self._gate.calls_remaining()
+
+    async def request(self, call: ApiCall) -> ApiResponse:
+        """Make a call that is safe to repeat, up to four times until it is answered."""
+        try:
+            return await self.request_once(call)
+        except TransientError as error:
+            return await self._retrying(self._retry, iter([error]), call)
+
+    async def _retry(self, failed: Iterator[TransientError], call: ApiCall) -> ApiResponse:
+        """stamina costs a tenth of an upload, so it learns of the first attempt if that failed."""
+        for error in failed:
+            raise error
+        return replace(await self.request_once(call, is_retry=True), is_repeat=True)
+
+    async def request_once(self, call: ApiCall, *, is_retry: bool = False) -> ApiResponse:
+        """Make a call. Raises FoundryError; then the call may have happened all the same."""
+        token = await self._token.get()
+        response = await self._send(call, token, is_retry=is_retry)
+        if response.status == 401:  # expired early, or revoked; nothing was done
+            self._token.invalidate(token)
+            response = await self._send(call, await self._token.get(), is_retry=True)
+        if response.status == 401:
+            raise FoundryError(
+                "Foundry does not take the token that it gave us (401).",
+                error_name=response.error.name,
+                instance_id=response.error.instance_id,
+            )
+        return response
+
+    async def _send(self, call: ApiCall, token: str, *, is_retry: bool) -> ApiResponse:
+        headers = {"Authorization": f"Bearer {token}"}
+        if call.content_type is not None:
+            headers["Content-Type"] = call.content_type
+        async with self._gate.permit():
+            try:
+                response = await self._exchange(call, headers, is_retry=is_retry)
+            except FoundryError as error:
+                wait = error.retry_seconds
+                self._gate.record_failure(None if wait is None else min(wait, WAIT_SECONDS_MAX))
+                raise
+            self._gate.record_success()
+            return response
+
+    async def _exchange(
+        self, call: ApiCall, headers: Mapping[str, str], *, is_retry: bool
+    ) -> ApiResponse:
+        began, status, error = time.perf_counter(), 0, ErrorBody()
+        try:
+            async with self._session.request(
+                call.method,
+                build_url(self._base + call.path, call.query),
+                data=call.body,
+                headers=headers,
+                skip_auto_headers=("Content-Type",),
+                timeout=aiohttp.ClientTimeout(
+                    total=self._call_seconds + call.bytes / BYTES_PER_SECOND
+                ),
+                allow_redirects=False,
+            ) as response:
+                body = await response.read()
+                status = response.status
+                error = parse_error(status, body)
+                return classify_response(status, response.headers, body, error)
+        except UNREACHED as failure:
+            raise ConnectionLost(
+                f"Foundry does not answer ({type(failure).__name__})."
+            ) from failure
+        finally:
+            seconds = time.perf_counter() - began
+            self._emit(
+                FoundryCalled(
+                    call.operation, status, seconds, is_retry, error.name, error.instance_id
+                )
+            )
+
+
+def build_url(address: str, query: Mapping[str, str] | None) -> URL:
+    """Build a URL whose path is encoded already: a path in a dataset is one segment."""
+    found = URL(address, encoded=True)
+    return found.with_query(query) if query else found
+
+
+def classify_response(
+    status: int, headers: Mapping[str, str], body: bytes, error: ErrorBody
+) -> ApiResponse:
+    """Return a response that says something.
+
+    Raises TransientError for one that says "not now", FoundryError for one that Foundry asks not
+    to retry, and for a redirect.
+    """
+    name, instance_id = error.name, error.instance_id
+    if status in {429, 503}:
+        told, seconds = f"Foundry is overloaded ({status}).", parse_retry_after(headers)
+        if headers.get("QoS-Retry-Hint") == "do-not-retry":
+            seconds = WAIT_SECONDS_MAX if seconds is None else seconds
+            raise FoundryError(told, seconds, error_name=name, instance_id=instance_id)
+        raise TransientError(told, seconds, error_name=name, instance_id=instance_id)
+    if 300 <= status < 400:
+        raise redirect_error("FOUNDRY_HOST", status, headers.get("Location", ""))
+    if status >= 500 or status < 200 or status == 408:
+        told = describe(status, error)
+        raise TransientError(told, error_name=name, instance_id=instance_id)
+    return ApiResponse(status, body, headers.get("Date", ""), error)
+
+
+def parse_retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the whole seconds of Retry-After, at most a quarter of an hour; None without any."""
+    after = headers.get("Retry-After", "")
+    is_whole = after.isascii() and after.isdecimal() and len(after) < 10
+    return min(float(after), RETRY_AFTER_MAX) if is_whole else None
+
+
+def retry_delay(error: Exception) -> bool | float:
+    """Return whether to retry, or in how many seconds if Foundry has said so.
+
+    A connection that broke says nothing of Foundry's load: if several break, the gate slows down.
+    """
+    if not isinstance(error, TransientError):
+        return False
+    if isinstance(error, ConnectionLost):
+        return RECONNECT_SECONDS
+    if error.retry_seconds is None:
+        return True
+    return error.retry_seconds if error.retry_seconds <= WAIT_SECONDS_MAX else False

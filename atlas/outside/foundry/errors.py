@@ -1,0 +1,147 @@
+"""Errors that Foundry answers with: what each is about, and what the operator can do."""
+
+import re
+from collections.abc import Mapping
+from typing import TypeVar
+
+from yarl import URL
+
+from atlas.core.diagnosis import Amiss
+from atlas.core.errors import AGAIN, FoundryError
+from atlas.outside.foundry.responses import ApiResponse, ErrorBody, matching
+
+E = TypeVar("E", bound=FoundryError)
+
+MEDIA_TYPE = re.compile(r"[a-z]+/[a-z.+-]{1,60}")
+SCOPE = re.compile(r"[a-z:-]{1,80}")
+HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
+# errors of the setup or of somebody's access, whatever their status
+ACCESS = re.compile(r".*(PermissionDenied|Unauthorized|UsageDenied|Credentials|NotAuthorized)")
+TARGET = re.compile(r"(Invalid)?(Dataset|Branch).*")
+TRANSACTION = re.compile(r".*Transaction.*")
+MAKE_EDITOR = (
+    "In Foundry, give the service user of our client the role Editor on the project of the dataset"
+)
+DENIED = "PermissionDenied"  # the names of all errors that a role would mend end so
+KNOWN_ERRORS = {
+    "DatasetNotFound": (
+        "it does not know the dataset, or our client has no role on it",
+        f"{MAKE_EDITOR}. Else: is FOUNDRY_DATASET_RID right?",
+    ),
+    "BranchNotFound": (
+        "it does not know the branch (is FOUNDRY_BRANCH right?)",
+        "Set FOUNDRY_BRANCH to a branch of the dataset.",
+    ),
+    "ApiUsageDenied": (
+        "our client lacks a scope of the API",
+        "In Foundry, let the application have api:datasets-read and api:datasets-write.",
+    ),
+    DENIED: ("our client may not write to the dataset: give it a role", f"{MAKE_EDITOR}."),
+}
+
+
+def raise_for_status(response: ApiResponse) -> ApiResponse:
+    """Return a success. Raises FoundryError otherwise, with what to do where that is known."""
+    if response.is_success:
+        return response
+    raise error_of(response)
+
+
+def error_of(response: ApiResponse) -> FoundryError:
+    """Return the error for a response that is not a success, and not about the call's content."""
+    name = response.error.base_name
+    known = KNOWN_ERRORS.get(DENIED if name.endswith(DENIED) else name)
+    if known is not None:
+        reason, to_do = known
+        reason += missing_scope(response.error)
+    elif response.status == 404 and not name:
+        reason = "it does not know the address (is FOUNDRY_HOST right?)"
+        to_do = "Set FOUNDRY_HOST to the host of the stack itself."
+    elif response.status == 407:
+        reason = "the proxy asks for a login"
+        to_do = "Put the login into HTTPS_PROXY: http://USER:PASSWORD@HOST:PORT"
+    else:
+        reason, to_do = "", AGAIN
+    return typed_error(FoundryError, response, reason, to_do)
+
+
+def typed_error(kind: type[E], response: ApiResponse, reason: str = "", to_do: str = AGAIN) -> E:
+    """Return an error of this kind that shows the status, the name and the instance id."""
+    error = response.error
+    return kind(
+        describe(response.status, error, reason),
+        to_do=to_do,
+        error_name=error.name,
+        instance_id=error.instance_id,
+    )
+
+
+def describe(status: int, error: ErrorBody, reason: str = "") -> str:
+    """Return a sentence about an answer, with nothing of Foundry's but what is parsed strictly."""
+    name = f" {error.name}" if error.name else ""
+    why = f": {reason}" if reason else ""
+    instance = f" (errorInstanceId {error.instance_id})" if error.instance_id else ""
+    return f"Foundry answers {status}{name}{why}{instance}."
+
+
+def is_about_setup(response: ApiResponse) -> bool:
+    """Whether a 4xx blames our access, the host, the dataset or the branch."""
+    name = response.error.base_name
+    if response.status in {401, 403, 407} or (response.status == 404 and not name):
+        return True
+    return bool(ACCESS.fullmatch(name) or TARGET.fullmatch(name))
+
+
+def is_about_transaction(response: ApiResponse) -> bool:
+    """Whether a 4xx blames the transaction or its type."""
+    return bool(TRANSACTION.fullmatch(response.error.base_name))
+
+
+def redirect_error(setting: str, status: int, location: str) -> FoundryError:
+    """Return the error for a redirect, which a token or a secret never follows."""
+    host = redirect_host(location)
+    to_whom = f" to {host}" if host else ""
+    return FoundryError(
+        f"{setting} answers a redirect ({status}){to_whom}, which is not followed.",
+        to_do=f"Set {setting} to the address of the stack itself. If that is right, a proxy or a "
+        "login page answers in its place: let this machine reach Foundry directly.",
+    )
+
+
+def redirect_host(location: str) -> str:
+    """Return the host of a Location if it is a plain host name, and nothing else of it."""
+    try:
+        return matching(HOST_NAME, URL(location).host)
+    except ValueError:
+        return ""
+
+
+def missing_scope(error: ErrorBody) -> str:
+    scope = matching(SCOPE, error.parameters.get("missingScope"))
+    return f" ({scope})" if scope else ""
+
+
+def no_token(status: int, headers: Mapping[str, str], client_id: str) -> Amiss:
+    """Return the finding about a token endpoint that gives no token."""
+    client = (("client", client_id),)
+    if status in {400, 401, 403}:
+        return Amiss(
+            f"Foundry does not accept the client ({status}).",
+            "Are FOUNDRY_CLIENT_ID and FOUNDRY_CLIENT_SECRET of the same application, and is its "
+            "client credentials grant on? A secret is shown once: if in doubt, make a new one.",
+            client,
+        )
+    if status == 429 or status >= 500:
+        return Amiss(
+            f"The token endpoint answers {status}: Foundry is down or busy.",
+            "Look at Foundry's own status, and try again in a minute.",
+            client,
+            is_outage=True,
+        )
+    media_type = matching(MEDIA_TYPE, headers.get("Content-Type", "").partition(";")[0])
+    answer = "what is no token" if status == 200 else str(status)
+    return Amiss(
+        f"The token endpoint answers {answer} ({media_type or 'no media type'}).",
+        "Is FOUNDRY_HOST right, or FOUNDRY_OAUTH_TOKEN_URL? Does a proxy answer in its place?",
+        client,
+    )

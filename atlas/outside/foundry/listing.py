@@ -1,0 +1,64 @@
+"""Listings of files, page by page: of the branch, or of one transaction."""
+
+from collections.abc import AsyncIterator, Mapping
+from urllib.parse import quote
+
+from atlas.core.errors import FoundryError
+from atlas.outside.foundry.client import ApiCall, FoundryClient
+from atlas.outside.foundry.errors import raise_for_status
+from atlas.outside.foundry.responses import ApiResponse, FileBody, FilePage
+
+PAGE_SIZE = "1000"
+PAGES_MAX = 10_000
+NO_VIEW = "DatasetViewNotFound"  # nothing has been committed to the branch
+
+
+class FileListing:
+    """Lists the files of one branch of one dataset."""
+
+    def __init__(self, client: FoundryClient, rid: str, branch: str) -> None:
+        self._client = client
+        self._path = f"/datasets/{quote(rid, safe='')}/files"
+        self._branch = branch
+
+    async def branch_files(self, prefix: str) -> list[FileBody]:
+        """Return the files that a reader of the branch sees, of paths with this prefix."""
+        first = await self._client.request(self._call({"pathPrefix": prefix}))
+        if first.has_error(NO_VIEW):
+            return []
+        return [file async for file in self._files(first, {"pathPrefix": prefix})]
+
+    async def transaction_files(self, transaction: str) -> list[FileBody]:
+        """Return the files of a committed transaction."""
+        query = transaction_query(transaction)
+        first = await self._client.request(self._call(query))
+        return [file async for file in self._files(first, query)]
+
+    async def first_page(self, transaction: str) -> ApiResponse:
+        """Return the answer to one attempt to list a transaction that may be open."""
+        return await self._client.request_once(self._call(transaction_query(transaction)))
+
+    async def _files(
+        self, response: ApiResponse, query: Mapping[str, str]
+    ) -> AsyncIterator[FileBody]:
+        """Yield all files, from the first page on. Raises FoundryError if the pages never end."""
+        tokens = set[str]()
+        while True:
+            page = raise_for_status(response).read(FilePage)
+            for file in page.data:
+                yield file
+            token = page.next_page_token
+            if not token:
+                return
+            if token in tokens or len(tokens) == PAGES_MAX:
+                raise FoundryError("Foundry lists files without an end: a page comes again.")
+            tokens.add(token)
+            response = await self._client.request(self._call({**query, "pageToken": token}))
+
+    def _call(self, query: Mapping[str, str]) -> ApiCall:
+        asked = {**query, "branchName": self._branch, "pageSize": PAGE_SIZE}
+        return ApiCall("files", "GET", self._path, asked)
+
+
+def transaction_query(transaction: str) -> dict[str, str]:
+    return {"startTransactionRid": transaction, "endTransactionRid": transaction}

@@ -1,0 +1,94 @@
+"""Records what Foundry was seen to do where its documentation is silent.
+
+`atlas diagnose` shows it to the operator; no decision rests on it.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from atlas.outside.foundry.responses import ApiResponse, FilePage, Time, UploadedFile
+
+Topic = Literal[
+    "open transaction's listing",
+    "answer to commit",
+    "answer to abort",
+    "Date header",
+    "createdTime against Date",
+    "FileAlreadyExists",
+    "sizeBytes",
+    "expires_in",
+    "head after abort",
+]
+
+
+class Observations:
+    """The latest observation of each topic, as a short text."""
+
+    def __init__(self) -> None:
+        self._latest = dict[str, str]()
+        self._aborted = ""
+
+    def note(self, topic: Topic, value: str) -> None:
+        self._latest[topic] = value
+
+    def note_close(
+        self, how: Literal["commit", "abort"], response: ApiResponse, status: str | None
+    ) -> None:
+        """Record the answer to a commit or an abort: its status, and the transaction's."""
+        told = response.error.name or status or ("unreadable" if response.body else "empty")
+        self.note(
+            "answer to commit" if how == "commit" else "answer to abort", told_as(response, told)
+        )
+
+    def note_upload(self, response: ApiResponse) -> None:
+        """Record how the size of a file is told, and when FileAlreadyExists comes."""
+        if response.has_error("FileAlreadyExists"):
+            when = "after an unanswered attempt" if response.is_repeat else "on the first attempt"
+            self.note("FileAlreadyExists", told_as(response, when))
+        stored = response.read_if_valid(UploadedFile)
+        if stored is not None:
+            size = stored.size_bytes
+            kind = "absent" if size is None else "text" if isinstance(size, str) else "number"
+            self.note("sizeBytes", kind)
+
+    def note_open_listing(self, response: ApiResponse, page: FilePage | None, own: int) -> None:
+        """Record how an open transaction is listed; `own` files of the page are its own."""
+        told = response.error.name or "unreadable"
+        if page is not None:
+            told = "lists its files" if own else "lists other files" if page.data else "empty"
+        self.note("open transaction's listing", told_as(response, told))
+
+    def note_date(self, response: ApiResponse) -> None:
+        kind = "readable" if response.answered_at() else "unreadable"
+        self.note("Date header", kind if response.date else "absent")
+
+    def note_created(self, created: object, response: ApiResponse) -> None:
+        """Record how far the createdTime of a new transaction is from the Date of its answer."""
+        answered_at = response.answered_at()
+        try:
+            created_at = msgspec.convert(created, Time)
+        except msgspec.ValidationError:
+            self.note("createdTime against Date", "no readable createdTime")
+            return
+        if answered_at is not None:
+            seconds = (created_at - answered_at).total_seconds()
+            self.note("createdTime against Date", f"{seconds:+.0f} s")
+
+    def note_abort(self, transaction: str) -> None:
+        self._aborted = transaction
+
+    def note_head(self, head: str) -> None:
+        """Record, once after each abort, whether the branch still shows that transaction."""
+        if self._aborted:
+            is_same = head == self._aborted
+            self.note("head after abort", "the aborted one" if is_same else "another or none")
+            self._aborted = ""
+
+    def latest(self) -> Mapping[str, str]:
+        return dict(self._latest)
+
+
+def told_as(response: ApiResponse, what: str) -> str:
+    return f"{response.status} {what}"

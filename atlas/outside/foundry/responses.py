@@ -1,0 +1,167 @@
+"""Responses of Foundry's API, as far as Atlas reads them.
+
+Nothing of a response is used or shown but what is parsed here by a strict pattern. A field that
+the documentation promises is required; everything else may be missing or of any type.
+"""
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from atlas.core.errors import NOT_JSON, FoundryError
+from atlas.core.ports import TransactionState
+
+T = TypeVar("T")
+
+ERROR_NAME = re.compile(r"[A-Za-z:]{1,80}")
+INSTANCE_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+Rid = Annotated[str, Meta(pattern=r"^[!-~]{1,255}$")]
+SizeText = Annotated[str, Meta(pattern=r"^[0-9]{1,18}$")]
+SizeNumber = Annotated[int, Meta(ge=0, lt=10**18)]
+Time = Annotated[datetime, Meta(tz=True)]
+
+
+class ErrorBody(Struct, frozen=True):
+    """Foundry's error envelope; fields that do not match their pattern are empty."""
+
+    name: str = ""
+    instance_id: str = ""
+    parameters: Mapping[str, object] = msgspec.field(default_factory=dict)
+
+    @property
+    def base_name(self) -> str:
+        """The name without a namespace: Default:Unauthorized is Unauthorized."""
+        return self.name.rpartition(":")[2]
+
+
+NO_ERROR = ErrorBody()
+
+
+class BranchBody(Struct, frozen=True):
+    """A branch; without a transaction RID it has no transaction yet."""
+
+    name: str
+    transaction_rid: Rid | None = msgspec.field(name="transactionRid", default=None)
+
+
+class StatusBody(Struct, frozen=True):
+    """A transaction, of which only the status matters."""
+
+    status: TransactionState
+
+
+class BegunBody(Struct, frozen=True, rename="camel"):
+    """A transaction that was just opened; only its RID is needed."""
+
+    rid: Rid
+    created_time: object = None
+
+
+class TransactionBody(Struct, frozen=True, rename="camel"):
+    """A transaction, with what tells an orphan of ours from another's transaction."""
+
+    rid: Rid
+    transaction_type: str
+    status: TransactionState
+    created_time: Time
+
+
+class FileBody(Struct, frozen=True, rename="camel"):
+    """A file in a listing; the size is text in the documentation and may be a number."""
+
+    path: str
+    transaction_rid: Rid
+    size_bytes: SizeText | SizeNumber
+    updated_time: Time | None = None
+
+    @property
+    def bytes(self) -> int:
+        return int(self.size_bytes)
+
+
+class UploadedFile(Struct, frozen=True, rename="camel"):
+    """The file in the answer to an upload, as far as that is readable."""
+
+    path: str = ""
+    transaction_rid: str = ""
+    size_bytes: SizeText | SizeNumber | None = None
+
+
+class FilePage(Struct, frozen=True):
+    """One page of a listing of files."""
+
+    data: tuple[FileBody, ...]
+    next_page_token: str | None = msgspec.field(name="nextPageToken", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiResponse:
+    """A response that says something: any 2xx, or a 4xx that is not about time or load.
+
+    `is_repeat`: an earlier attempt of the same call was left without an answer, and may have
+    happened.
+    """
+
+    status: int
+    body: bytes
+    date: str = ""
+    error: ErrorBody = NO_ERROR
+    is_repeat: bool = False
+
+    @property
+    def is_success(self) -> bool:
+        return 200 <= self.status < 300
+
+    def has_error(self, *names: str) -> bool:
+        """Whether Foundry names one of these errors, with whatever status."""
+        return not self.is_success and self.error.base_name in names
+
+    def answered_at(self) -> datetime | None:
+        """Return the time of the Date header, on Foundry's clock; None without a readable one."""
+        try:
+            found = parsedate_to_datetime(self.date)
+            return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+        except (ValueError, OverflowError):
+            return None
+
+    def read(self, kind: type[T]) -> T:
+        """Parse the body. Raises FoundryError when it is not what the API documents."""
+        try:
+            return msgspec.json.decode(self.body, type=kind)
+        except NOT_JSON as error:
+            raise FoundryError("Foundry's answer is not what its API documents.") from error
+
+    def read_if_valid(self, kind: type[T]) -> T | None:
+        """Parse the body of a success; None when it is empty or something else."""
+        with suppress(*NOT_JSON):
+            return msgspec.json.decode(self.body, type=kind) if self.is_success else None
+        return None
+
+
+def parse_error(status: int, body: bytes) -> ErrorBody:
+    """Read the error envelope; empty for a success, HTML, no body or any other text."""
+    if status < 400:
+        return ErrorBody()
+    try:
+        found = msgspec.json.decode(body, type=dict[str, Any])
+    except NOT_JSON:
+        return ErrorBody()
+    parameters = found.get("parameters")
+    return ErrorBody(
+        matching(ERROR_NAME, found.get("errorName")),
+        matching(INSTANCE_ID, found.get("errorInstanceId")),
+        parameters if isinstance(parameters, dict) else {},
+    )
+
+
+def matching(pattern: re.Pattern[str], value: object) -> str:
+    """Return the text if all of it matches the pattern, else the empty text."""
+    return value if isinstance(value, str) and pattern.fullmatch(value) else ""

@@ -1,0 +1,103 @@
+"""The end of a group in the journal: a verdict on each of its exports, in one transaction.
+
+An export that fails goes to the end of the line of failed ones, by its `turn`.
+"""
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
+
+import msgspec
+
+from atlas.core.commits import Conclusion, Verdict, VerdictKind
+from atlas.outside.sqlite.entries import COLUMNS
+
+THESE = "status = 'claimed' AND number IN (SELECT value FROM json_each(:numbers))"
+COMMITTED = f"""
+    UPDATE export SET status = 'committed', rid = :transaction, payload = NULL, reason = NULL
+    WHERE {THESE} RETURNING {COLUMNS}
+"""
+CORRUPT = f"""
+    UPDATE export SET
+        status = 'set_aside', reason = 'damaged on the disk', file = NULL, file_bytes = NULL
+    WHERE {THESE} RETURNING {COLUMNS}
+"""
+LATER = "since = :newest, turn = :turn, reason = :reason, file = NULL, file_bytes = NULL"
+RELEASED = f"UPDATE export SET status = 'accepted', file = NULL, file_bytes = NULL WHERE {THESE}"
+ISOLATED = f"UPDATE export SET status = 'accepted', {LATER}, isolation = 4 WHERE {THESE}"
+IS_PROVEN = "(:is_proven OR :newest > since)"
+REFUSED = f"""
+    UPDATE export SET
+        {LATER},
+        tries = tries + 1,
+        isolation = CASE WHEN isolation IN (0, 2, 3) THEN 1 ELSE isolation END,
+        status = CASE WHEN tries + 1 >= :tries_max AND {IS_PROVEN}
+            THEN 'set_aside' ELSE 'accepted' END
+    WHERE {THESE} RETURNING {COLUMNS}
+"""
+FAILED = f"""
+    UPDATE export SET
+        {LATER},
+        tries = tries + 1,
+        isolation = CASE
+            WHEN isolation >= 2 THEN min(isolation + 1, 4)
+            WHEN :is_divided OR tries >= 1 THEN 2
+            ELSE isolation END,
+        status = CASE WHEN tries + 1 >= :tries_max AND :is_alone AND {IS_PROVEN}
+            THEN 'set_aside' ELSE 'accepted' END
+    WHERE {THESE} RETURNING {COLUMNS}
+"""
+STATEMENTS: dict[VerdictKind, str] = {
+    "committed": COMMITTED,
+    "corrupt": CORRUPT,
+    "refused": REFUSED,
+    "failed": FAILED,
+    "divided": FAILED,
+    "isolated": ISOLATED,
+    "released": RELEASED,
+}
+CLAIMED = "SELECT number, id FROM export WHERE status = 'claimed'"
+NEWEST = "SELECT coalesce(max(number), 0) FROM export WHERE status = 'committed'"
+TURN = "SELECT coalesce(max(turn), 0) + 1 FROM export WHERE status = 'accepted' AND isolation > 0"
+
+Row = tuple[Any, ...]
+
+
+def carry_out(db: sqlite3.Connection, conclusion: Conclusion) -> list[Row]:
+    """Carry out every verdict but `moved`. Returns the rows that are committed or set aside."""
+    claimed = dict(db.execute(CLAIMED).fetchall())
+    (turn,) = db.execute(TURN).fetchone()
+    given = {
+        "turn": turn,
+        "tries_max": conclusion.tries_max,
+        "is_alone": len(claimed) == 1,
+    }
+    rows: list[Row] = []
+    has_evidence = conclusion.has_evidence
+    for verdict, numbers in in_order(conclusion, claimed):
+        (newest,) = db.execute(NEWEST).fetchone()
+        given |= {
+            "numbers": str(numbers),  # a list of integers is JSON as it stands
+            "newest": newest,
+            "reason": verdict.reason,
+            "transaction": verdict.transaction,
+            "is_divided": verdict.kind == "divided",
+            "is_proven": verdict.is_certain or has_evidence,
+        }
+        has_evidence = has_evidence or verdict.kind == "committed"
+        rows += db.execute(STATEMENTS[verdict.kind], given).fetchall()
+    return rows
+
+
+def in_order(
+    conclusion: Conclusion, claimed: Mapping[int, str]
+) -> Iterator[tuple[Verdict, list[int]]]:
+    """Each verdict with the numbers of its exports. Commits come first: they are evidence."""
+    by_verdict = defaultdict[Verdict, list[int]](list)
+    for number, id in claimed.items():
+        by_verdict[conclusion.verdict_on(id)].append(number)
+    order = list(get_args(VerdictKind))
+    for verdict in sorted(by_verdict, key=lambda each: order.index(each.kind)):
+        kind = "released" if verdict.kind == "moved" else verdict.kind
+        yield msgspec.structs.replace(verdict, kind=kind), by_verdict[verdict]

@@ -1,0 +1,67 @@
+"""The journal beside the dataset: which transactions it knows, and what may have been committed."""
+
+import sqlite3
+from collections.abc import Collection
+
+import msgspec
+
+from atlas.core import names
+from atlas.core.people import Standing
+from atlas.outside.sqlite.aside import CRASHED
+from atlas.outside.sqlite.entries import COLUMNS, Row
+
+PAGE = 1_000
+NEWEST = f"SELECT rid FROM export WHERE status = 'committed' ORDER BY number DESC LIMIT {PAGE}"
+KNOWN = """
+    SELECT rid FROM export WHERE status = 'committed' AND rid IN (SELECT value FROM json_each(:all))
+    UNION SELECT rid FROM digest WHERE rid IN (SELECT value FROM json_each(:all))
+"""
+HAS_COMMITTED = """
+    SELECT (SELECT exports FROM total WHERE status = 'committed') > 0
+        OR EXISTS (SELECT 1 FROM digest)
+"""
+UNCOMMITTED = " UNION ALL ".join(
+    f"SELECT {COLUMNS}, number FROM export WHERE {condition} AND number > :after"
+    for condition in (
+        "status = 'accepted'",
+        "status = 'claimed'",
+        f"status = 'set_aside' AND reason IS NOT '{CRASHED}' AND payload IS NOT NULL",
+    )
+)
+MARK_FOUND = f"""
+    UPDATE export SET
+        status = 'committed', rid = ?, file = ?, file_bytes = ?, payload = NULL, reason = NULL
+    WHERE status IN ('accepted', 'claimed', 'set_aside')
+        AND id IN (SELECT value FROM json_each(?))
+    RETURNING {COLUMNS}
+"""
+
+
+def own_transactions(db: sqlite3.Connection, transactions: Collection[str]) -> frozenset[str]:
+    """No index finds a transaction. As a rule it is one of the last; else all is read, once."""
+    asked = frozenset(transactions)
+    found = asked.intersection(rid for (rid,) in db.execute(NEWEST))
+    if found != asked:
+        given = {"all": msgspec.json.encode(list(asked)).decode()}
+        found = frozenset(rid for (rid,) in db.execute(KNOWN, given))
+    return found
+
+
+def has_committed(db: sqlite3.Connection) -> bool:
+    return bool(db.execute(HAS_COMMITTED).fetchone()[0])
+
+
+def read_uncommitted(db: sqlite3.Connection, after: str) -> list[Row]:
+    """The next page; a row that is marked in between is still there to go on from."""
+    found = db.execute("SELECT number FROM export WHERE id = ?", [after]).fetchone()
+    given = {"after": found[0] if found else 0}
+    statement = f"{UNCOMMITTED} ORDER BY number LIMIT {PAGE}"
+    return [Row(*row[:-1]) for row in db.execute(statement, given).fetchall()]
+
+
+def mark_found(db: sqlite3.Connection, ids: Collection[str], there: Standing) -> list[Row]:
+    file: str | None = there.path
+    if names.is_own(there.path):
+        file = names.format_of(there.path)
+    given = [there.transaction, file, there.bytes, msgspec.json.encode(list(ids)).decode()]
+    return [Row(*row) for row in db.execute(MARK_FOUND, given).fetchall()]

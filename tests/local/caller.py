@@ -1,0 +1,103 @@
+"""A client of the stand-in of Foundry that says each call itself, and sees bytes and statuses."""
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import msgspec
+from aiohttp.test_utils import TestServer
+from yarl import URL
+
+from atlas.local.foundry import Foundry, application
+from atlas.local.foundry.state import DATASET
+
+ROWS = b'{"uuid":"a"}\n'
+HOME = f"/api/v2/datasets/{DATASET}"
+A_FILE = "/files/a%2Fb.ndjson"
+GRANT = b"grant_type=client_credentials&client_id=local&client_secret=local-secret"
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+READ, WRITE = "api:datasets-read", "api:datasets-write"
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: Any
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return msgspec.json.decode(self.body)
+
+
+def error(answer: Answer) -> tuple[int, str]:
+    return answer.status, answer.json["errorName"]
+
+
+@dataclass
+class Caller:
+    """Somebody who knows where the stand-in is, and has a token."""
+
+    foundry: Foundry
+    session: aiohttp.ClientSession
+    host: str
+    token: str | None = None
+
+    async def ask(
+        self, method, path, data=None, headers=None, *, allow_redirects=True, **query
+    ) -> Answer:
+        """What is answered at an address below the dataset, or anywhere if it says so."""
+        where = path if path.startswith(("/api", "/stand-in", "/multipass")) else HOME + path
+        mine = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
+        async with self.session.request(
+            method,
+            URL(self.host + where, encoded=True).update_query(query),
+            data=msgspec.json.encode(data) if isinstance(data, dict) else data,
+            headers=mine | (headers or {}),
+            skip_auto_headers=["Content-Type"],
+            allow_redirects=allow_redirects,
+        ) as answer:
+            return Answer(answer.status, answer.headers, await answer.read())
+
+    async def ask_token(self) -> Answer:
+        return await self.ask("POST", "/multipass/api/oauth2/token", GRANT, FORM)
+
+    async def begin(self, kind="APPEND") -> str:
+        return (await self.ask("POST", "/transactions", {"transactionType": kind})).json["rid"]
+
+    async def put(self, rid, path=A_FILE, content=ROWS) -> Answer:
+        return await self.ask("POST", path + "/upload", content, transactionRid=rid)
+
+    async def end(self, rid, how="commit") -> Answer:
+        return await self.ask("POST", f"/transactions/{rid}/{how}")
+
+    async def commit(self, *paths, kind="APPEND", content=ROWS) -> str:
+        rid = await self.begin(kind)
+        for path in paths:
+            assert (await self.put(rid, f"/files/{path}", content)).status == 200
+        assert (await self.end(rid)).status == 200
+        return rid
+
+    async def state_of(self, rid) -> str:
+        return (await self.ask("GET", f"/transactions/{rid}")).json["status"]
+
+    async def files(self, **query) -> list[str]:
+        return [file["path"] for file in await self.listing(**query)]
+
+    async def listing(self, **query) -> list[dict[str, Any]]:
+        return (await self.ask("GET", "/files", **query)).json["data"]
+
+    async def fault(self, **fault) -> Answer:
+        return await self.ask("POST", "/stand-in/faults", fault)
+
+    async def switch(self, **switches) -> Answer:
+        return await self.ask("POST", "/stand-in/settings", switches)
+
+
+@asynccontextmanager
+async def standing(state, **more):
+    foundry = Foundry(state, **more)
+    async with TestServer(application(foundry)) as server, aiohttp.ClientSession() as session:
+        host = str(server.make_url("")).rstrip("/")
+        yield Caller(foundry, session, host, foundry.token(frozenset({READ, WRITE})))

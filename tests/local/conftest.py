@@ -1,0 +1,11 @@
+"""A stand-in of Foundry, and somebody to call it."""
+
+import pytest
+
+from tests.local.caller import standing
+
+
+@pytest.fixture
+async def stack(tmp_path):
+    async with standing(tmp_path) as caller:
+        yield caller

@@ -1,0 +1,257 @@
+"""Calls to other systems: through which proxy, with whose certificates, and with no login."""
+
+import random
+import re
+import time
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import stamina
+from aiohttp import web
+from yarl import URL
+
+from atlas.core.diagnosis import Amiss
+from atlas.core.errors import AuthUnavailable, BadSetting, FoundryError
+from atlas.local import auth0 as local_auth0
+from atlas.local import foundry as local_foundry
+from atlas.local.foundry.state import DATASET
+from atlas.outside import auth0, foundry, front
+from atlas.outside.network import Proxies, Transport, open_session, read_proxies
+from tests.certificates import signed_by_an_authority
+from tests.forward_proxy import forward_proxy
+
+HOST = "atlas-far-end.test"  # a name that only the proxy knows
+RING = local_auth0.Ring.new()
+LIMITS = foundry.CallLimits(4, 10_000, 5.0)
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    """No proxy but the test's own, and no waiting."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    with stamina.set_testing(True, attempts=1):
+        yield monkeypatch
+
+
+@asynccontextmanager
+async def serving(app, tls=None):
+    """The port of a real server on loopback, and the headers of all requests."""
+    heard = []
+
+    @web.middleware
+    async def listen(request, handler):
+        heard.append(request.headers)
+        return await handler(request)
+
+    app.middlewares.append(listen)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
+    await site.start()
+    try:
+        yield runner.addresses[0][1], heard
+    finally:
+        await runner.cleanup()
+
+
+def clock():
+    return datetime.now(UTC)
+
+
+def target_of(host, ca_bundle="", uses_proxy=True):
+    client = foundry.Credentials(f"{host}/multipass/api/oauth2/token", "local", "local-secret")
+    return foundry.Target(host, DATASET, "master", Transport(str(ca_bundle), uses_proxy)), client
+
+
+def open_dataset(host, ca_bundle="", uses_proxy=True):
+    target, client = target_of(host, ca_bundle, uses_proxy)
+    return foundry.open_dataset(
+        target, client, LIMITS, lambda _: None, clock, time.monotonic, random.random
+    )
+
+
+def put_login_into_netrc(environment, folder, *hosts):
+    """What aiohttp would take for a login, if it were let."""
+    file = folder / "netrc"
+    lines = [f"machine {host} login NETRC-LOGIN password NETRC-SECRET\n" for host in hosts]
+    file.write_text("".join(lines))
+    file.chmod(0o600)
+    environment.setenv("NETRC", str(file))
+
+
+async def test_foundry_is_reached_through_the_proxy_with_our_own_ca(tmp_path, environment):
+    authority = signed_by_an_authority(tmp_path, HOST)
+    app = local_foundry.application(local_foundry.Foundry(tmp_path / "foundry"))
+    async with forward_proxy() as proxy, serving(app, authority.server) as (port, heard):
+        environment.setenv("HTTPS_PROXY", f"http://ada:p%40ss@127.0.0.1:{proxy.port}")
+        put_login_into_netrc(environment, tmp_path, HOST, "127.0.0.1")
+        host = f"https://{HOST}:{port}"
+        async with open_dataset(host, authority.bundle) as dataset:
+            rid = await dataset.begin()
+            assert await dataset.put(rid, "healthkit/raw/a.ndjson", b"row\n")
+            assert (await dataset.commit(rid)).head == rid
+        target, client = target_of(host, authority.bundle)
+        async with foundry.open_inspection(target, client, clock, time.monotonic) as stack:
+            await stack.access.grant()
+            assert await stack.branches.head() == rid
+
+    assert set(proxy.asked) == {("CONNECT", f"{HOST}:{port}")}
+    assert set(proxy.logins) == {"Basic YWRhOnBAc3M="}
+    token, *calls = heard
+    assert "Authorization" not in token
+    assert all("Proxy-Authorization" not in each for each in heard)
+    assert all(each.get("Authorization", "Bearer ").startswith("Bearer ") for each in calls)
+
+
+async def test_auth0_is_reached_through_the_proxy_with_our_own_ca(tmp_path, environment):
+    authority, tenant = signed_by_an_authority(tmp_path, HOST), local_auth0.Auth0("", ring=RING)
+    app = local_auth0.application(tenant)
+    async with forward_proxy() as proxy, serving(app, authority.server) as (port, heard):
+        environment.setenv("HTTPS_PROXY", f"127.0.0.1:{proxy.port}")  # as curl takes it, too
+        put_login_into_netrc(environment, tmp_path, HOST)
+        tenant.issuer = f"https://{HOST}:{port}/"
+        told = tenant.issuer, tenant.audience, clock
+        bundle = Transport(str(authority.bundle))
+        async with auth0.connected(*told, time.monotonic, lambda _: None, bundle) as identities:
+            user = await identities.user_of(tenant.token(local_auth0.Wish(sub="auth0|ada")))
+        async with auth0.inspected(*told, bundle) as issuer:
+            assert await issuer.look()
+
+    assert user.sub == "auth0|ada"
+    assert proxy.asked == [("CONNECT", f"{HOST}:{port}")] * 2
+    assert all("Authorization" not in each for each in heard)
+    assert all(re.fullmatch(r"atlas/[0-9.]+\S*", each["User-Agent"]) for each in heard)
+
+
+async def test_ssl_cert_file_is_trusted_as_well(tmp_path, environment):
+    authority, tenant = signed_by_an_authority(tmp_path, HOST), local_auth0.Auth0("", ring=RING)
+    app = local_auth0.application(tenant)
+    async with forward_proxy() as proxy, serving(app, authority.server) as (port, _):
+        environment.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+        tenant.issuer = f"https://{HOST}:{port}/"
+        told = tenant.issuer, tenant.audience, clock
+        async with auth0.inspected(*told) as issuer:
+            with pytest.raises(Amiss, match="an issuer that is not known here"):
+                await issuer.look()
+        environment.setenv("SSL_CERT_FILE", str(authority.bundle))
+        async with auth0.inspected(*told) as issuer:
+            assert await issuer.look()
+
+
+async def test_plain_http_goes_through_its_proxy_too(tmp_path, environment):
+    app = local_foundry.application(local_foundry.Foundry(tmp_path))
+    async with forward_proxy() as proxy, serving(app) as (port, _):
+        environment.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
+        async with open_dataset(f"http://{HOST}:{port}") as dataset:
+            assert (await dataset.branch_snapshot()).head == ""
+        async with front.reached(f"http://{HOST}:{port}") as door:
+            with pytest.raises(Amiss, match="is not Atlas"):
+                await door.health()
+
+    assert {target for _, target in proxy.asked} == {f"http://{HOST}:{port}"}
+    assert {method for method, _ in proxy.asked} == {"POST", "GET"}
+
+
+@pytest.mark.parametrize("exempt", [HOST, "localhost,.test", "*"])
+async def test_no_proxy_is_respected(tmp_path, environment, exempt):
+    """Nobody else knows the name, so that a direct call fails."""
+    tenant = local_auth0.Auth0(f"http://{HOST}:1/", ring=RING)
+    async with forward_proxy() as proxy:
+        for name in ("HTTP_PROXY", "HTTPS_PROXY"):
+            environment.setenv(name, f"http://127.0.0.1:{proxy.port}")
+        environment.setenv("NO_PROXY", exempt)
+        async with open_dataset(f"http://{HOST}:1") as dataset:
+            with pytest.raises(FoundryError, match="ClientConnectorDNSError"):
+                await dataset.branch_snapshot()
+        told = tenant.issuer, tenant.audience, clock
+        async with auth0.connected(*told, time.monotonic, lambda _: None) as identities:
+            with pytest.raises(AuthUnavailable):
+                await identities.ready()
+
+    assert proxy.asked == []
+
+
+async def test_this_machine_is_reached_through_the_proxy_too_unless_no_proxy_says_otherwise(
+    tmp_path, environment
+):
+    put_login_into_netrc(environment, tmp_path, "127.0.0.1", "localhost")
+    app = local_foundry.application(local_foundry.Foundry(tmp_path / "foundry"))
+    async with serving(app) as (port, _), forward_proxy() as proxy:
+        environment.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
+        async with open_dataset(f"http://127.0.0.1:{port}") as dataset:
+            assert (await dataset.branch_snapshot()).head == ""
+        assert len(proxy.asked) == 2
+        environment.setenv("NO_PROXY", "127.0.0.1,localhost")
+        for name in ("127.0.0.1", "localhost"):
+            async with open_dataset(f"http://{name}:{port}") as dataset:
+                assert (await dataset.branch_snapshot()).head == ""
+        assert len(proxy.asked) == 2
+
+
+async def test_a_proxy_that_is_not_to_be_used_is_not(tmp_path, environment):
+    environment.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    app = local_foundry.application(local_foundry.Foundry(tmp_path / "foundry"))
+    async with (
+        serving(app) as (port, _),
+        open_dataset(f"http://127.0.0.1:{port}", uses_proxy=False) as dataset,
+    ):
+        assert (await dataset.branch_snapshot()).head == ""
+
+
+async def test_a_proxy_that_is_not_there_is_named(environment):
+    environment.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    async with auth0.inspected(f"https://{HOST}/", "audience", clock) as issuer:
+        with pytest.raises(Amiss, match="cannot be reached through the proxy") as told:
+            await issuer.look()
+
+    assert "HTTPS_PROXY" in told.value.finding.to_do
+
+
+@pytest.mark.parametrize("address", ["http://", "ftp://proxy:21", "http://[bad", "socks5://p:1080"])
+def test_a_proxy_that_cannot_be_one_stops_the_start(environment, address):
+    environment.setenv("HTTPS_PROXY", address)
+    with pytest.raises(BadSetting, match="HTTPS_PROXY is not the URL of a proxy"):
+        read_proxies()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no certificate"])
+async def test_a_bundle_that_cannot_be_read_stops_the_start(tmp_path, content):
+    file = tmp_path / "bundle.pem"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(BadSetting, match=r"ATLAS_CA_BUNDLE is not a file .*bundle\.pem"):
+        async with open_session(Transport(str(file))):
+            pytest.fail("it was opened")
+
+
+@pytest.mark.parametrize(
+    ("url", "is_proxied"),
+    [
+        ("https://stack.example.com/", True),
+        ("http://stack.example.com/", False),  # it has a proxy of its own, or none
+        ("https://inside.example.org/", False),
+        ("https://127.0.0.1:8443/", True),
+        ("https://127.9.9.9/", True),
+        ("https://[::1]/", True),
+        ("https://localhost/", True),
+        ("https://10.0.0.1/", True),
+    ],
+)
+def test_the_proxy_goes_by_the_scheme_and_the_host(environment, url, is_proxied):
+    environment.setenv("NO_PROXY", "example.org")
+    proxies = Proxies({"https": URL("http://proxy:3128")})
+
+    assert (proxies.find(URL(url)) is not None) == is_proxied
+
+
+def test_no_other_place_opens_a_session():
+    opens = [
+        path.name
+        for path in Path(foundry.__file__).parent.parent.rglob("*.py")
+        if "ClientSession(" in path.read_text(encoding="utf-8")
+    ]
+    assert opens == ["network.py"]
