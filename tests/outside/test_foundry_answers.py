@@ -29,7 +29,7 @@ from atlas.core.events import FoundryCalled
 from atlas.core.messages import BranchSnapshot
 from atlas.core.ports import Branch
 from atlas.outside.foundry import CallLimits, Credentials, FoundryDataset, Target, open_dataset
-from atlas.outside.foundry.client import TransientError
+from atlas.outside.foundry.client import ConnectionLost, TransientError
 from tests.conftest import Seen
 from tests.exports import NOON
 from tests.outside.test_foundry import OUR_TIME, answered, error, hours
@@ -277,7 +277,7 @@ async def test_what_is_no_http_is_an_error_of_every_call(bytes_sent):
     async with server, opened(host) as (dataset, _):
         for name, call in CALLS.items():
             with anyio.fail_after(10):
-                assert type(await ending(call(dataset))) is TransientError, name
+                assert type(await ending(call(dataset))) is ConnectionLost, name
 
 
 @asynccontextmanager

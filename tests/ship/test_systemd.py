@@ -38,7 +38,7 @@ def analyzed(*arguments: object) -> subprocess.CompletedProcess[str]:
 def placed(folder: Path, text: str) -> Path:
     """The unit with a command that is there."""
     unit = folder / FILE.name
-    command = re.sub(r"(?m)^ExecStart=\S+", f"ExecStart={COMMAND}", text)
+    command = re.sub(r"(?m)^ExecStart=\S+", f'ExecStart="{COMMAND}"', text)
     unit.write_text(command, encoding="utf-8")
     return unit
 
