@@ -110,7 +110,7 @@ def test_a_probe_on_the_last_try_is_the_evidence(is_stored):
 
 def test_a_refused_commit_speaks_against_a_group_of_which_nothing_else_is_known():
     refused = e.NotCommitted(CommitRefused("no"))
-    free = e.ConflictsResolved(Resolution(free=(A,)))
+    free = e.ConflictsResolved(Resolution())
     uploaded = e.Uploaded(UploadReport((A,)))
     step = walk(*TO_UPLOAD, uploaded, refused, e.Ended(), ABORTED, free)
     assert step.effect.conclusion.others == Verdict("failed", "no")

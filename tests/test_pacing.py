@@ -7,8 +7,8 @@ from atlas.actors.upload.pacing import (
     ISOLATED_SECONDS_MAX,
     PAUSE_SECONDS_MAX,
     Choice,
-    after_isolated,
     choose,
+    delay_isolated,
     pause_seconds,
 )
 from atlas.actors.upload.reports import UploadReport
@@ -96,14 +96,14 @@ SHARES = {
 def test_an_isolated_group_that_failed_leaves_time_to_the_others(report, took, expected):
     work = Work(began_at=NOW - took, report=report)
     before = pacing(group_in=3.0, last_lane="isolated", trigger="full")
-    after = after_isolated(work, before, NOW)
+    after = delay_isolated(work, before, NOW)
     assert after.next_isolated_at == pytest.approx(NOW + expected)
     assert (after.next_group_at, after.last_lane, after.trigger) == (NOW + 3.0, "isolated", "full")
 
 
 def test_an_isolated_group_that_settled_something_makes_no_wait():
     work = Work(began_at=0.0, report=SILENT, has_progressed=True)
-    assert after_isolated(work, pacing(), NOW) == pacing()
+    assert delay_isolated(work, pacing(), NOW) == pacing()
 
 
 PAUSES = {

@@ -1,4 +1,4 @@
-"""The commit of a group of exports, in the words of its two sides: the journal and the uploader."""
+"""Types of the commit protocol that the journal and the uploader share."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -11,7 +11,7 @@ Lane = Literal["normal", "isolated"]
 
 
 class Backlog(Struct, frozen=True):
-    """The exports that wait: fresh ones, and those with a failure that are tried apart.
+    """The numbers of waiting exports: fresh ones, and failed ones that are tried separately.
 
     `is_full`: the fresh ones fill a whole group.
     """
@@ -45,10 +45,10 @@ class InHand(Struct, frozen=True):
 
 
 class CommitResult(BranchSnapshot, frozen=True):
-    """The branch behind a commit.
+    """The branch after a commit.
 
-    `is_confirmed`: Foundry answered our one request. Otherwise somebody else may have committed the
-    transaction before, and perhaps other files in it than we have put.
+    `is_confirmed`: Foundry confirmed our only request to commit. Otherwise somebody else may have
+    committed the transaction first, without all of our files.
     """
 
     is_confirmed: bool = True
@@ -62,16 +62,18 @@ VerdictKind = Literal[
 class Verdict(Struct, frozen=True):
     """How a transaction ended for one export.
 
-    committed   its rows stand in `transaction`
+    committed   its rows are in `transaction`
     corrupt     its payload cannot be read any more: set aside
     moved       its path belongs to another file: accepted again, with another path
-    refused     Foundry refused its file: counts, and it has a file of its own from now on;
+    refused     Foundry refused its file. Counts as a try; it gets a file of its own from now on.
                 `is_certain` if Foundry blamed the file by name
-    failed      its group failed, nobody knows why: counts, and from the second time on the group
-                is divided
-    divided     the same, and the group is divided at once
-    isolated    tried alone; counts not. Foundry never answered about its file, but about others
-                (`is_unanswered`); or refused it, in a group that it spoiled for all others
+    failed      its group failed for an unknown reason. Counts as a try; from the second on, it is
+                tried in smaller groups
+    divided     Foundry refused its shared file. Counts as a try; it is tried in smaller groups at
+                once
+    isolated    it is tried alone from now on. Does not count as a try. Foundry never answered about
+                its file, but about others (`is_unanswered`); or refused it, and with it the commit
+                of all others
     released    accepted again as before
     """
 
@@ -86,11 +88,11 @@ RELEASED = Verdict("released")
 
 
 class Conclusion(Struct, frozen=True):
-    """The end of what is in hand: a verdict for each of its exports, and `others` for the rest.
+    """The end of work in hand: a verdict on each of its exports, and `others` for the rest.
 
-    `transaction` is the one that is recorded as open, None if none is. `tries_max`: after so many
-    failures that count an export is set aside, if its fault is certain or `has_evidence`: Foundry
-    took other files since its last failure.
+    `transaction` is the one that is recorded as open, None if none is. After `tries_max` failures
+    that count, an export is set aside if it is certainly at fault: Foundry blamed its file, a probe
+    was taken (`has_evidence`), or other exports were committed since its last failure.
     """
 
     transaction: str | None = None

@@ -1,8 +1,8 @@
-"""HTTP sessions to other systems, and why one of them cannot be reached.
+"""HTTP sessions to other systems, and explanations of failed connections.
 
-Every session goes through the proxy that the environment names, trusts the same certificates, and
-says who calls. A reason is told by kind (a name, a port, a certificate, a time-out), never with
-the text of the library, which may quote an address and what is in it.
+Every session uses the proxy of the environment, trusts the same certificates, and sends a
+User-Agent. A failure is explained by its kind (a name, a port, a certificate, a time-out), never
+with the library's text, which may quote a URL with secrets.
 """
 
 import secrets
@@ -28,8 +28,8 @@ SELF_SIGNED = {18, 19}  # X509_V_ERR_*: openssl/x509_vfy.h
 UNKNOWN_ISSUER = {2, 20, 21}
 EXPIRED, NOT_YET_VALID, OTHER_NAME = 10, 9, 62
 CA = (
-    "If that is a proxy of yours which looks into TLS, let this machine know its CA "
-    "(ATLAS_CA_BUNDLE, SSL_CERT_FILE); else mend the certificate there."
+    "If your proxy inspects TLS, add its CA (ATLAS_CA_BUNDLE, SSL_CERT_FILE); "
+    "otherwise fix the certificate there."
 )
 PROXY = "Are HTTPS_PROXY and HTTP_PROXY right? NO_PROXY names hosts that are reached without it."
 USER_AGENT = f"atlas/{__version__}"
@@ -51,10 +51,10 @@ DEFAULT = Transport()
 
 
 class HttpSession:
-    """A session of aiohttp that takes the proxy of the environment.
+    """An aiohttp session that uses the proxy of the environment.
 
-    Not by aiohttp's `trust_env`: that takes logins from ~/.netrc, too. They would be sent along,
-    and a call with a token of its own would fail.
+    aiohttp's `trust_env` is not used, because it also sends logins from ~/.netrc, and raises for
+    calls that have a token of their own.
     """
 
     def __init__(self, session: aiohttp.ClientSession, proxies: "Proxies") -> None:
@@ -93,20 +93,26 @@ async def open_session(
 
 
 def build_tls_context(ca_bundle: str = "") -> ssl.SSLContext:
-    """Trust the system's certificates (or SSL_CERT_FILE), and those of the bundle as well."""
+    """Trust the system's certificates (or SSL_CERT_FILE), and those of the bundle.
+
+    Raises BadSetting if the bundle cannot be read.
+    """
     context = ssl.create_default_context()
     if ca_bundle:
         try:
             context.load_verify_locations(cafile=ca_bundle)
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             raise BadSetting(
-                f"ATLAS_CA_BUNDLE is not a file of PEM certificates that can be read: {ca_bundle}"
+                f"ATLAS_CA_BUNDLE must be a readable file of PEM certificates; it is {ca_bundle}"
             ) from error
     return context
 
 
 def read_proxies() -> Mapping[str, URL]:
-    """Return the proxies of the environment by scheme: HTTP_PROXY and HTTPS_PROXY."""
+    """Return the proxies of the environment by scheme: HTTP_PROXY and HTTPS_PROXY.
+
+    Raises BadSetting if one is not a URL.
+    """
     found = dict[str, URL]()
     for scheme, address in getproxies().items():
         if scheme in {"http", "https"} and address:
@@ -116,7 +122,7 @@ def read_proxies() -> Mapping[str, URL]:
             except ValueError:
                 url = URL()
             if url.scheme not in {"http", "https"} or not url.host:
-                raise BadSetting(f"{name} is not the URL of a proxy: http://HOST:PORT")
+                raise BadSetting(f"{name} must be the URL of a proxy: http://HOST:PORT")
             found[scheme] = url
     return found
 
@@ -128,7 +134,7 @@ class Proxies:
     by_scheme: Mapping[str, URL]
 
     def find(self, url: URL) -> URL | None:
-        """Return the proxy for this URL; None to go without."""
+        """Return the proxy for this URL; None for a direct connection."""
         if url.scheme not in self.by_scheme or proxy_bypass(url.host or ""):
             return None
         return self.by_scheme[url.scheme]
@@ -137,7 +143,7 @@ class Proxies:
 async def add_trace_headers(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """Middleware that adds B3 headers, by which Foundry's service logs can be searched."""
+    """Add B3 headers to a request: Foundry's service logs can be searched by them."""
     request.headers["X-B3-TraceId"] = secrets.token_hex(16)
     request.headers["X-B3-SpanId"] = secrets.token_hex(8)
     request.headers["X-B3-Sampled"] = "1"
@@ -153,22 +159,25 @@ def is_this_machine(address: str) -> bool:
 
 
 def unreached(error: BaseException, address: str, setting: str) -> Amiss:
-    """Explain a failed call to this address, which is that of a setting."""
+    """Explain a failed call to this address, which `setting` names."""
     if isinstance(error, aiohttp.InvalidURL) or not host_of(address):
-        return Amiss(f"{setting} is no address.", f"Set {setting} to a host, or to an https URL.")
+        return Amiss(
+            f"{setting} is not an address.", f"Set {setting} to a host, or to an https URL."
+        )
     host = host_of(address)
     if isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
         return Amiss(f"{host} cannot be reached through the proxy.", PROXY)
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return uncertified(error, host)
-    reason, to_do = told(error, setting)
+        return explain_certificate(error, host)
+    reason, to_do = explain_connection(error, setting)
     return Amiss(f"{host} {reason}", to_do, is_outage=isinstance(error, TimeoutError))
 
 
-def told(error: BaseException, setting: str) -> tuple[str, str]:
+def explain_connection(error: BaseException, setting: str) -> tuple[str, str]:
+    """Return the predicate of a sentence about the host, and what to do."""
     is_right = f"Is {setting} right?"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "is a name that nobody knows (DNS).", f"{is_right} Can this machine look up names?"
+        return "cannot be resolved (DNS).", f"{is_right} Does DNS work on this machine?"
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         return "does not speak TLS as we do.", f"{is_right} The scheme and the port are part of it."
     if isinstance(error, aiohttp.ClientConnectorError):
@@ -181,21 +190,23 @@ def told(error: BaseException, setting: str) -> tuple[str, str]:
     return "ends the connection without a whole answer.", f"{is_right} Is it a web server?"
 
 
-def uncertified(error: aiohttp.ClientConnectorCertificateError, host: str) -> Amiss:
+def explain_certificate(error: aiohttp.ClientConnectorCertificateError, host: str) -> Amiss:
     """Explain why a certificate is not trusted."""
     found = error.certificate_error
     code = found.verify_code if isinstance(found, ssl.SSLCertVerificationError) else None
     if code in SELF_SIGNED:
-        return Amiss(f"{host} shows a certificate that it has signed itself.", CA)
+        return Amiss(f"{host} shows a self-signed certificate.", CA)
     if code in UNKNOWN_ISSUER:
-        return Amiss(f"{host} shows a certificate of an issuer that is not known here.", CA)
+        return Amiss(f"{host} shows a certificate of an unknown issuer.", CA)
     if code == EXPIRED:
         return Amiss(f"The certificate of {host} has expired.", "Renew it there.")
     if code == NOT_YET_VALID:
-        return Amiss(f"The certificate of {host} is not valid yet.", "Is our clock right? Step 1.")
+        return Amiss(
+            f"The certificate of {host} is not valid yet.", "Is our clock right? See step 1."
+        )
     if code == OTHER_NAME:
         return Amiss(f"The certificate of {host} is for another name.", "Use the name that it has.")
-    return Amiss(f"The certificate of {host} is not believed.", CA)
+    return Amiss(f"The certificate of {host} is not trusted.", CA)
 
 
 def host_of(address: str) -> str:
@@ -210,7 +221,7 @@ def host_of(address: str) -> str:
 
 
 def sent_on(address: str, location: str) -> str:
-    """Return the host that a redirect leads to; "" for one that leads nowhere."""
+    """Return the host that a redirect leads to; "" if its Location is invalid."""
     try:
         return host_of(str(URL(address).join(URL(location))))
     except ValueError:
@@ -218,7 +229,10 @@ def sent_on(address: str, location: str) -> str:
 
 
 def ahead_seconds(date: str, now: datetime) -> float | None:
-    """Return how far a Date header, which has whole seconds, is ahead of our clock."""
+    """Return the seconds by which a Date header is ahead of our clock; None if it is unreadable.
+
+    Half a second is added, because the header has whole seconds.
+    """
     try:
         theirs = parsedate_to_datetime(date)
     except (ValueError, OverflowError):

@@ -36,9 +36,9 @@ FAULTS = [
     pytest.param(hour_off, 1, "Our clock is wrong", id="our clock is an hour off"),
     pytest.param(other_clock, 1, "clock of Foundry", id="the clock of Foundry is off"),
     pytest.param(given(issuer=""), 2, "AUTH0_DOMAIN is not set", id="no issuer"),
-    pytest.param(given(issuer=f"{NOBODY}/"), 2, "nobody knows", id="no such issuer"),
+    pytest.param(given(issuer=f"{NOBODY}/"), 2, "cannot be resolved", id="no such issuer"),
     pytest.param(given(issuer=f"http://{HOST}:1/"), 2, "refuses", id="nobody listens there"),
-    pytest.param(given(issuer="nonsense"), 2, "no address", id="an issuer that is no URL"),
+    pytest.param(given(issuer="nonsense"), 2, "not an address", id="an issuer that is no URL"),
     pytest.param(outage("html"), 2, "no JWKS (text/html)", id="HTML instead of keys"),
     pytest.param(outage("no keys"), 2, "no key that we take", id="keys of another kind"),
     pytest.param(outage("cut"), 2, "without a whole answer", id="the issuer hangs up"),
@@ -65,19 +65,19 @@ async def test_a_certificate_that_signs_itself_is_named(system, tmp_path):
     await server.close()
 
     assert first_failing(found) == 2
-    assert "signed itself" in step(found, 2).reason
+    assert "self-signed" in step(found, 2).reason
     assert "SSL_CERT_FILE" in step(found, 2).to_do
 
 
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        (18, "signed itself"),
-        (20, "not known here"),
+        (18, "self-signed"),
+        (20, "unknown issuer"),
         (10, "has expired"),
         (9, "not valid yet"),
         (62, "another name"),
-        (1, "not believed"),
+        (1, "not trusted"),
     ],
 )
 def test_a_certificate_is_refused_by_kind(code, reason):

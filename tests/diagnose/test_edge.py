@@ -80,11 +80,11 @@ async def test_what_stands_in_front_of_atlas_is_named(system, app, reason, to_do
     ("url", "reason"),
     [
         (f"http://{HOST}:1", "refuses"),
-        (NOBODY, "nobody knows"),
-        ("nonsense", "no address"),
-        ("ftp://a.test", "no address"),
-        ("http://", "no address"),
-        ("http://a.test:port", "no address"),
+        (NOBODY, "cannot be resolved"),
+        ("nonsense", "not an address"),
+        ("ftp://a.test", "not an address"),
+        ("http://", "not an address"),
+        ("http://a.test:port", "not an address"),
     ],
 )
 async def test_an_address_where_nobody_is_is_named(system, url, reason):

@@ -48,10 +48,10 @@ def schema(columns, reader):
 
 FAULTS = [
     pytest.param(given(stack_host=""), 6, "FOUNDRY_HOST is not set", id="no Foundry"),
-    pytest.param(given(stack_host=NOBODY), 6, "nobody knows", id="no such Foundry"),
+    pytest.param(given(stack_host=NOBODY), 6, "cannot be resolved", id="no such Foundry"),
     pytest.param(given(client_secret="old"), 6, "does not accept", id="an old secret"),
     pytest.param(given(client_secret=""), 6, "SECRET is not set", id="no secret"),
-    pytest.param(faulty("token", "rubbish"), 6, "what is no token", id="no token in the answer"),
+    pytest.param(faulty("token", "rubbish"), 6, "200 without a token", id="no token in the answer"),
     pytest.param(faulty("token", "html"), 6, "answers 502", id="HTML instead of a token"),
     pytest.param(
         switched(withheld_scope="api:datasets-write"), 6, "api:datasets-write", id="a scope"
@@ -61,7 +61,9 @@ FAULTS = [
     ),
     pytest.param(switched(is_role_revoked=True), 7, "has no role", id="no role"),
     pytest.param(given(branch="develop"), 7, "the branch", id="no such branch"),
-    pytest.param(faulty("dataset", "rubbish"), 7, "no Foundry", id="HTML instead of the dataset"),
+    pytest.param(
+        faulty("dataset", "rubbish"), 7, "not from Foundry", id="HTML instead of the dataset"
+    ),
     pytest.param(faulty("branch", status=503), 7, "overloaded", id="Foundry is overloaded"),
     pytest.param(foreign, 8, "somebody else", id="a foreign transaction"),
     pytest.param(switched(is_reader=True), 9, "give it a role", id="a role that only reads"),

@@ -608,7 +608,7 @@ async def test_a_busy_branch_is_asked_once_and_left_as_it_is(tmp_path):
 async def test_an_answer_that_is_not_of_its_api_is_taken_for_one_and_not_asked_for_again(tmp_path):
     async with connecting(tmp_path) as stack:
         stack.fault("branch", "rubbish")
-        with pytest.raises(FoundryError, match="not what its API documents") as caught:
+        with pytest.raises(FoundryError, match="does not match its documented API") as caught:
             await stack.dataset.branch_snapshot()
 
         assert stack.asked("/branches/master") == 1

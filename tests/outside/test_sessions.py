@@ -135,7 +135,7 @@ async def test_ssl_cert_file_is_trusted_as_well(tmp_path, environment):
         tenant.issuer = f"https://{HOST}:{port}/"
         told = tenant.issuer, tenant.audience, clock
         async with auth0.inspected(*told) as issuer:
-            with pytest.raises(Amiss, match="an issuer that is not known here"):
+            with pytest.raises(Amiss, match="an unknown issuer"):
                 await issuer.look()
         environment.setenv("SSL_CERT_FILE", str(authority.bundle))
         async with auth0.inspected(*told) as issuer:
@@ -214,7 +214,7 @@ async def test_a_proxy_that_is_not_there_is_named(environment):
 @pytest.mark.parametrize("address", ["http://", "ftp://proxy:21", "http://[bad", "socks5://p:1080"])
 def test_a_proxy_that_cannot_be_one_stops_the_start(environment, address):
     environment.setenv("HTTPS_PROXY", address)
-    with pytest.raises(BadSetting, match="HTTPS_PROXY is not the URL of a proxy"):
+    with pytest.raises(BadSetting, match="HTTPS_PROXY must be the URL of a proxy"):
         read_proxies()
 
 
@@ -223,7 +223,7 @@ async def test_a_bundle_that_cannot_be_read_stops_the_start(tmp_path, content):
     file = tmp_path / "bundle.pem"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(BadSetting, match=r"ATLAS_CA_BUNDLE is not a file .*bundle\.pem"):
+    with pytest.raises(BadSetting, match=r"ATLAS_CA_BUNDLE must be a readable file .*bundle\.pem"):
         async with open_session(Transport(str(file))):
             pytest.fail("it was opened")
 

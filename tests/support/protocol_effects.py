@@ -124,11 +124,10 @@ class Performer:
         return CLEARED
 
     def resolve_conflicts(self, effect):
-        stored, moved, corrupt, free = {}, [], [], []
+        stored, moved, corrupt = {}, [], []
         for file in effect.files:
             owner = self.foundry.files.get(file.path)
             if owner is None:
-                free.append(file)
                 continue
             rid, size, rows = owner
             if size != file.bytes and not file.path.startswith("g:"):
@@ -140,7 +139,7 @@ class Performer:
                     stored[export.id] = rid
                 else:
                     moved.append(export.id)
-        return e.ConflictsResolved(Resolution(stored, tuple(moved), tuple(corrupt), tuple(free)))
+        return e.ConflictsResolved(Resolution(stored, tuple(moved), tuple(corrupt)))
 
     def reconcile(self, effect):
         head, journal = self.foundry.head, self.journal

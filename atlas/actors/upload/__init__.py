@@ -2,25 +2,25 @@
 
 The decisions are a pure state machine, the commit protocol: README.md shows its table.
 
-    policy.py              settings: how much, how often, how hard
+    policy.py              settings: group sizes, pacing, number of tries
     states.py              the states of the protocol
     effects.py             the effects that it asks for, and their results
     reports.py             the results of effects that handle many files
     protocol.py            the table of transitions
-      recovery.py            what became of what was begun
-      grouping.py            a group comes into a transaction
-      ending.py              a transaction ends
-    pacing.py              when the next group goes, and which
-    verdicts.py            how it ended for each export
-    uploader.py            performs the effects
-      files.py               what goes into which file
-      group_upload.py        the files of a group, side by side
-      conflicts.py           who holds our paths
-      restore_reconciler.py  an older copy of the journal beside the dataset
-      publisher.py           tells whoever waits
-    maintenance.py         what operators have done between two groups
-    personal_data.py       what is there of a person, and how it is erased
-      shared_files.py        their rows among those of others
+      recovery.py            resolves work that was begun and not concluded
+      grouping.py            brings a group into a transaction
+      ending.py              ends a transaction
+    pacing.py              when the next group goes, and from which lane
+    verdicts.py            the outcome for each export
+    uploader.py            the driver: performs the effects
+      files.py               builds files from exports
+      group_upload.py        uploads the files of a group concurrently
+      conflicts.py           resolves paths that are taken
+      restore_reconciler.py  compares an older copy of the journal with the dataset
+      publisher.py           publishes receipts and events
+    maintenance.py         operators' tasks on the branch, between two groups
+    personal_data.py       finds and erases the data of one person
+      shared_files.py        removes a person's rows from shared files
 """
 
 from atlas.actors.upload.files import NDJSON, FilePolicy, Format

@@ -1,4 +1,4 @@
-"""Who holds the paths of our files: we, from another life, or somebody else?"""
+"""Decides whether a file at one of our paths is ours, from an earlier life, or somebody else's."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,21 +11,23 @@ from atlas.core.messages import File, PathOwner
 from atlas.core.ports import Branch
 from atlas.runtime import Budget, side_by_side
 
+OTHER_SIZE = "Foundry returned a file of another size than it lists. Atlas tries again."
+
 
 @dataclass(frozen=True, slots=True)
 class RemoteFiles:
-    """Reads committed files of the dataset."""
+    """Reads committed files of the dataset, within the memory `budget`."""
 
     branch: Branch
     files: FileBuilder
     budget: Budget
 
     async def read(self, file: File, owner: PathOwner) -> frozenset[bytes]:
-        """The rows that stand at a path of ours. Of an export all rows are there, or none.
+        """Return the rows of the file at a path of ours: all rows of an export, or none.
 
-        A file of another size may hold some of ours all the same: a shared file may have been made
-        of others when it was put, and Parquet of one size today is of another tomorrow. Raises
-        ContentTooLarge, FoundryError.
+        A file of another size may still hold rows of ours: a shared file may have been built from
+        other exports, and the size of Parquet changes with its writer. Raises ContentTooLarge,
+        FoundryError.
         """
         is_as_it_came = names.is_own(file.path) and names.format_of(file.path) == "ndjson"
         if is_as_it_came and owner.bytes != file.bytes:
@@ -33,21 +35,22 @@ class RemoteFiles:
         async with self.budget.taken(owner.bytes):
             content = await self.branch.content(file.path, owner.bytes)
             if len(content) != owner.bytes:
-                raise FoundryError("Foundry serves another size of a file than it lists.")
+                raise FoundryError(OTHER_SIZE)
             return await self.files.read_rows(file.path, content)
 
 
 @dataclass(slots=True)
 class Findings:
+    """The resolution as it grows."""
+
     stored: dict[str, str] = field(default_factory=dict)
     moved: list[str] = field(default_factory=list)
     corrupt: list[str] = field(default_factory=list)
-    free: list[File] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Conflicts:
-    """Resolves conflicts over paths: by the rows that stand there."""
+    """Resolves conflicts over paths by comparing rows."""
 
     branch: Branch
     files: FileBuilder
@@ -55,15 +58,14 @@ class Conflicts:
     at_once: int
 
     async def resolve(self, files: Iterable[File]) -> Resolution:
-        """Raises FoundryError, Unavailable of the journal."""
+        """Return the owners of these paths. Raises FoundryError, and the journal's Unavailable."""
         findings = Findings()
 
         async def check_file(file: File) -> None:
             owner = await self.branch.file_at(file.path)
             if owner is None:
-                findings.free.append(file)
                 return
-            rows = await self.rows_there(file, owner)
+            rows = await self.read_rows_at(file, owner)
             for export in file.exports:
                 try:
                     ours = await self.files.rows_of_export(export, file.path)
@@ -76,15 +78,13 @@ class Conflicts:
                     findings.moved.append(export.id)
 
         await side_by_side(check_file, files, self.at_once)
-        return Resolution(
-            findings.stored,
-            tuple(findings.moved),
-            tuple(findings.corrupt),
-            tuple(findings.free),
-        )
+        return Resolution(findings.stored, tuple(findings.moved), tuple(findings.corrupt))
 
-    async def rows_there(self, file: File, owner: PathOwner) -> frozenset[bytes] | None:
-        """None: they cannot be read, but a file of this path and this size is ours."""
+    async def read_rows_at(self, file: File, owner: PathOwner) -> frozenset[bytes] | None:
+        """Return the rows at the file's path.
+
+        None if they cannot be read, but the size matches, so that the file counts as ours.
+        """
         try:
             return await self.remote.read(file, owner)
         except ContentTooLarge:

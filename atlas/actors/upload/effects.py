@@ -1,7 +1,7 @@
 """The effects that the commit protocol asks for, one at a time, and their results.
 
-Each effect has one result, or several of which one arrives. Any of them but `Rest` may end in
-`Failed` instead: then nobody knows whether it happened.
+The docstring of each effect ends with the results of which one arrives. Any effect but `Rest` may
+end in `Failed` instead: then it is unknown whether it happened.
 """
 
 from collections.abc import Collection, Mapping
@@ -16,18 +16,18 @@ from atlas.core.ports import TransactionState
 
 
 class ReadInHand(Struct, frozen=True):
-    """Ask the journal what was begun and not concluded: HandRead."""
+    """Read from the journal what was begun and not concluded: HandRead."""
 
 
 class ReadBacklog(Struct, frozen=True):
-    """Ask the journal what waits: BacklogRead."""
+    """Read from the journal how much waits: BacklogRead."""
 
 
 class Reconcile(Struct, frozen=True):
-    """Find exports in the dataset of which the journal does not know: Reconciled.
+    """Find exports in the dataset that the journal believes uncommitted: Reconciled.
 
-    Unless the journal knows the head of the branch, as it does when it is no older copy of itself.
-    `explained` is a transaction of ours in which every file is known.
+    The search is skipped if the journal knows the head of the branch, so that it cannot be an older
+    copy, unless `is_forced`. `explained` is a transaction of ours in which every file is known.
     """
 
     explained: str | None = None
@@ -35,7 +35,7 @@ class Reconcile(Struct, frozen=True):
 
 
 class TakeSnapshot(Struct, frozen=True):
-    """Look at the branch: SnapshotTaken."""
+    """Read the head of the branch and Foundry's time: SnapshotTaken."""
 
 
 class Claim(Struct, frozen=True):
@@ -50,7 +50,7 @@ class Begin(Struct, frozen=True):
 
 
 class RecordOpen(Struct, frozen=True):
-    """Record the transaction in the journal, and claim latecomers: Recorded."""
+    """Record the transaction, and claim exports accepted since the claim: Recorded."""
 
     transaction: str
 
@@ -63,19 +63,19 @@ class Upload(Struct, frozen=True):
 
 
 class PutProbe(Struct, frozen=True):
-    """Put a file without a row, to see whether Foundry takes any: ProbePut."""
+    """Put a file without rows, to see whether Foundry takes any file: ProbePut."""
 
     transaction: str
 
 
 class Commit(Struct, frozen=True):
-    """Commit: Committed or NotCommitted."""
+    """Commit the transaction: Committed or NotCommitted."""
 
     transaction: str
 
 
 class Abort(Struct, frozen=True):
-    """Abort: Ended."""
+    """Abort the transaction: Ended."""
 
     transaction: str
 
@@ -93,33 +93,36 @@ class ListFiles(Struct, frozen=True):
 
 
 class ResolveConflicts(Struct, frozen=True):
-    """Find out who holds the paths of these files: ConflictsResolved."""
+    """Find out which transactions hold the paths of these files: ConflictsResolved."""
 
     files: tuple[File, ...]
 
 
 class FindOrphan(Struct, frozen=True):
-    """Look for an open transaction that this attempt may have begun: OrphanSought."""
+    """Look for an open transaction that this attempt may have begun: OrphanSought.
+
+    `paths`: those of the claimed group. A file at another path shows that it is not ours.
+    """
 
     intent: Intent
     paths: Collection[str]
 
 
 class ClearIntents(Struct, frozen=True):
-    """Forget the intents: IntentsCleared."""
+    """Delete the intents from the journal: IntentsCleared."""
 
 
 class Conclude(Struct, frozen=True):
-    """Carry out verdicts on the exports of the group, and tell whoever waits: Concluded."""
+    """Carry out the verdicts on the group's exports, and answer waiting requests: Concluded."""
 
     conclusion: Conclusion
     group: CommitGroup
 
 
 class Rest(Struct, frozen=True):
-    """Do nothing for so many seconds: Woken.
+    """Do nothing for `seconds`, or without a limit if that is None: Woken.
 
-    `is_light`: an export that is accepted ends it. For ever, if `seconds` is None.
+    `is_light`: a newly accepted export ends the rest.
     """
 
     seconds: float | None = None
@@ -135,9 +138,9 @@ class BacklogRead(Struct, frozen=True):
 
 
 class Reconciled(Struct, frozen=True):
-    """So many exports were found in the dataset, and are marked as committed.
+    """The number of exports that were found in the dataset and marked as committed.
 
-    `snapshot`: the branch, if nothing had to be searched since it was looked at.
+    `snapshot`: the branch, if no search was needed, so that it is still fresh.
     """
 
     found: int
@@ -149,7 +152,7 @@ class SnapshotTaken(Struct, frozen=True):
 
 
 class Claimed(Struct, frozen=True):
-    """None if nothing waits in this lane."""
+    """The claimed group; None if nothing waits in this lane."""
 
     group: CommitGroup | None
 
@@ -195,6 +198,8 @@ class StatusRead(Struct, frozen=True):
 
 
 class FilesListed(Struct, frozen=True):
+    """The size in bytes of each path."""
+
     files: Mapping[str, int]
 
 

@@ -1,13 +1,13 @@
-"""Transitions by which a transaction ends, and a verdict on each of its exports. Pure."""
+"""Transitions that end a transaction, and conclude with a verdict on each export. Pure."""
 
 from msgspec.structs import replace
 
 from atlas.actors.upload import effects as e
-from atlas.actors.upload.pacing import after_isolated
+from atlas.actors.upload.pacing import delay_isolated
 from atlas.actors.upload.policy import UploadPolicy
 from atlas.actors.upload.reports import Resolution, UploadReport
 from atlas.actors.upload.states import Moment, State, Work
-from atlas.actors.upload.steps import Step, enter, pause, required
+from atlas.actors.upload.steps import Step, enter, pause, require
 from atlas.actors.upload.verdicts import conclude_recovered, conclude_uploaded
 from atlas.core import events
 from atlas.core.commits import Conclusion
@@ -15,14 +15,14 @@ from atlas.core.errors import FoundryError
 from atlas.core.events import Event
 from atlas.core.messages import File
 
-STILL_OPEN = "Foundry has aborted the transaction, and says that it is open."
-REFUSES_ALL = "Foundry takes no file of the group."
+STILL_OPEN = "Foundry confirmed an abort, but reports the transaction as open. Atlas tries again."
+REFUSES_ALL = "Foundry accepted no file of the group. Atlas tries again."
 FOR_GOOD = {"committed", "moved", "corrupt"}
 
 
 def resolve(policy: UploadPolicy, state: State, result: e.StatusRead, moment: Moment) -> Step:
     work = state.work
-    transaction = required(work.transaction)
+    transaction = require(work.transaction)
     if result.status == "OPEN":
         if work.is_aborted:
             return pause(state, FoundryError(STILL_OPEN), moment)
@@ -37,14 +37,15 @@ def resolve(policy: UploadPolicy, state: State, result: e.StatusRead, moment: Mo
 
 
 def ask_again(_: UploadPolicy, state: State, __: e.Ended, ___: Moment) -> Step:
-    """Somebody else may have been quicker, and have committed it."""
+    """Read the status after an abort: somebody else may have committed the transaction first."""
     state = replace(state, work=replace(state.work, is_aborted=True))
-    return enter("resolving", state, e.ReadStatus(required(state.work.transaction)))
+    return enter("resolving", state, e.ReadStatus(require(state.work.transaction)))
 
 
 def verify(policy: UploadPolicy, state: State, result: e.FilesListed, _: Moment) -> Step:
-    """A file is there if it is listed with our size. In an older copy of the journal there may be
-    files that it does not explain.
+    """Compare the committed files with ours: a file is present if its listed size is ours.
+
+    If the journal is an older copy, there may be files that it does not explain.
     """
     work, listed = state.work, result.files
     files = work.group.files if work.report is None else work.report.possible
@@ -61,27 +62,27 @@ def verify(policy: UploadPolicy, state: State, result: e.FilesListed, _: Moment)
 
 
 def check(policy: UploadPolicy, state: State, result: e.Committed, moment: Moment) -> Step:
-    """What is confirmed needs no look into the committed transaction."""
+    """List the committed transaction, unless Foundry confirmed every put and the commit."""
     memory = replace(state.memory, snapshot=result.result, snapshot_at=moment.now)
-    report = required(state.work.report)
+    report = require(state.work.report)
     state = State(state.phase, replace(state.work, present=report.stored), memory)
     if report.possible != report.stored or not result.result.is_confirmed:
-        return enter("verifying", state, e.ListFiles(required(state.work.transaction)))
+        return enter("verifying", state, e.ListFiles(require(state.work.transaction)))
     return find_owners(policy, state, report)
 
 
 def take_back(_: UploadPolicy, state: State, result: e.NotCommitted, __: Moment) -> Step:
     state = replace(state, work=replace(state.work, error=result.error))
-    return enter("ending", state, e.Abort(required(state.work.transaction)))
+    return enter("ending", state, e.Abort(require(state.work.transaction)))
 
 
 def withdraw(_: UploadPolicy, state: State, result: e.ProbePut, __: Moment) -> Step:
     state = replace(state, work=replace(state.work, has_evidence=result.is_stored))
-    return enter("ending", state, e.Abort(required(state.work.transaction)))
+    return enter("ending", state, e.Abort(require(state.work.transaction)))
 
 
 def find_owners(policy: UploadPolicy, state: State, report: UploadReport) -> Step:
-    """Ask who holds the paths of files that should be in the transaction, and are not."""
+    """Ask which transactions hold the paths of files that should be in ours, and are not."""
     work = state.work
     files: tuple[File, ...] = report.taken
     if work.present or work.error is not None:
@@ -93,7 +94,7 @@ def find_owners(policy: UploadPolicy, state: State, report: UploadReport) -> Ste
 
 
 def sort_out(policy: UploadPolicy, state: State, result: e.ConflictsResolved, _: Moment) -> Step:
-    work, report = state.work, required(state.work.report)
+    work, report = state.work, require(state.work.report)
     conclusion = conclude_uploaded(work, report, result.resolution, policy.tries_max)
     return conclude(state, conclusion)
 
@@ -115,26 +116,26 @@ def finish(_: UploadPolicy, state: State, __: e.Concluded, moment: Moment) -> St
         return enter("recovering", replace(state, work=Work()), e.ReadInHand(), recovered)
     pacing = replace(memory.pacing, trigger="interval", last_lane=work.lane)
     if work.lane == "isolated":
-        pacing = after_isolated(work, pacing, moment.now)
+        pacing = delay_isolated(work, pacing, moment.now)
     elif not work.has_progressed:
         error = reason_for_nothing(work, work.report)
         return pause(state, error, moment, is_outage=is_outage(work, work.report))
-    told: tuple[Event, ...] = ()
+    committed: tuple[Event, ...] = ()
     if work.present:
-        told = (describe_commit(state, moment),)
+        committed = (describe_commit(state, moment),)
     failures = 0 if work.has_progressed else memory.failures
     memory = replace(memory, pacing=pacing, failures=failures)
-    return enter("assessing", State(state.phase, Work(), memory), e.ReadBacklog(), *told)
+    return enter("assessing", State(state.phase, Work(), memory), e.ReadBacklog(), *committed)
 
 
 def reason_for_nothing(work: Work, report: UploadReport) -> FoundryError:
-    """Why a whole group came to nothing."""
+    """Return why nothing of a group was committed."""
     refused = FoundryError(report.refused[0].reason if report.refused else REFUSES_ALL)
     return work.error or report.last_error or refused
 
 
 def is_outage(work: Work, report: UploadReport) -> bool:
-    """Whether a whole group came to nothing without a sign that Foundry takes other files."""
+    """Whether a group failed without a sign that Foundry would take other files."""
     is_answered = work.error is None and report.last_error is None
     is_certain = bool(report.refused) and all(refusal.is_certain for refusal in report.refused)
     return not (is_answered and is_certain)
@@ -144,7 +145,7 @@ def describe_commit(state: State, moment: Moment) -> Event:
     work = state.work
     exports = [export for file in work.present for export in file.exports]
     return events.GroupCommitted(
-        transaction=required(work.transaction),
+        transaction=require(work.transaction),
         exports=len(exports),
         bytes=sum(file.bytes for file in work.present),
         seconds=moment.now - work.began_at,

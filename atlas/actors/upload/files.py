@@ -1,8 +1,9 @@
-"""Which exports go into which file, and how a file is made of them.
+"""Plans and builds the files of a group.
 
-A file for each export is simple: each can be told from the others, and taken out by itself. But
-each is a call to Foundry. So a group shares one file when it is larger than one wave of uploads,
-or than what is left of the minute's calls. Parquet saves only where many rows stand together.
+With one file per export, each export can be identified and removed by itself, but each costs a
+call to Foundry. So with the `auto` layout a group shares one file if it exceeds one wave of uploads
+or the calls that are left in this minute. Parquet pays only for many rows in one file, so `auto`
+always shares with it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,16 +14,16 @@ from atlas.core.errors import Damaged
 from atlas.core.messages import ClaimedExport, CommitGroup, File, FileFormat, FileLayout
 from atlas.core.ports import Bytes, Compute, Dataset, Outbox
 
-RESERVE_CALLS = 500  # of a minute, for transactions, and for asking what became of them
+RESERVE_CALLS = 500  # of a minute, reserved for transactions and recovery
 PORTION_FILES, PORTION_BYTES = 256, 16 * 1024 * 1024
-READ_AT_ONCE = 64  # exports: the journal accepts others in between
+READ_AT_ONCE = 64  # exports per read, so that the journal can accept others in between
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How rows stand in a file. `write` takes NDJSON, `read` returns it, in whatever order.
+    """A file format. `write` encodes NDJSON, `read` decodes to NDJSON, in any order of rows.
 
-    A number may be written in another way than it came, but always in the same. `read` raises
+    A number may be spelled differently than in the input, but always in the same way. `read` raises
     ValueError for a file of another format.
     """
 
@@ -40,9 +41,10 @@ NDJSON = Format("ndjson", identity, identity)
 
 @dataclass(frozen=True, slots=True)
 class FilePolicy:
-    """Layout and format as set; `unpack` undoes the journal's compression.
+    """The configured layout and format. `unpack` undoes the journal's compression.
 
-    `readable`: further formats in which files may stand in the dataset.
+    `wave`: files that are uploaded concurrently. `readable`: other formats of files that may be in
+    the dataset.
     """
 
     unpack: Callable[[bytes], bytes]
@@ -52,13 +54,13 @@ class FilePolicy:
     readable: Mapping[FileFormat, Format] = field(default_factory=dict)
 
     def shares_file(self, exports: int, calls_remaining: int) -> bool:
-        """Whether a group of so many exports goes as one file."""
+        """Return whether a group of this many exports shares one file."""
         if self.layout == "auto" and self.format is NDJSON:
             return exports > self.wave or exports + RESERVE_CALLS > calls_remaining
         return self.layout != "per-export"
 
     def format_at(self, path: str) -> Format | None:
-        """The format of the file at this path; None if it cannot be read here."""
+        """Return the format of the file at this path; None if Atlas cannot read it."""
         name = names.format_of(path)
         if name == self.format.name:
             return self.format
@@ -67,7 +69,7 @@ class FilePolicy:
 
 @dataclass(frozen=True, slots=True)
 class FileBuilder:
-    """Makes the files of a group out of what the journal keeps."""
+    """Builds the files of a group from the payloads in the journal."""
 
     dataset: Dataset
     outbox: Outbox
@@ -75,9 +77,9 @@ class FileBuilder:
     compute: Compute
 
     def plan(self, group: CommitGroup) -> tuple[tuple[ClaimedExport, ...], tuple[File, ...]]:
-        """The exports that share a file, and the files of the others.
+        """Return the exports that share a file, and the files of the others.
 
-        An export that failed goes by itself: that shows whose fault it was.
+        An export that has failed gets a file of its own, which shows whether it is at fault.
         """
         fresh = tuple(export for export in group.exports if not export.isolation)
         if not fresh or not self.policy.shares_file(len(fresh), self.dataset.calls_remaining()):
@@ -85,7 +87,7 @@ class FileBuilder:
         return fresh, tuple(file for file in group.files if file.exports[0].isolation)
 
     async def build_single(self, file: File, packed: bytes | None) -> tuple[File, Bytes]:
-        """The file of one export, whose payload the journal has read. Raises Damaged."""
+        """Build the file of one export; `packed` is its compressed payload. Raises Damaged."""
         (export,) = file.exports
         rows = await self.unpack(export, packed)
         if self.policy.format is NDJSON:
@@ -97,7 +99,7 @@ class FileBuilder:
         return recorded, content
 
     async def build_shared(self, exports: Sequence[ClaimedExport]) -> tuple[File, Bytes] | None:
-        """The file of all these, without those that are damaged; None if all are."""
+        """Build one file of these exports, without damaged ones; None if all are damaged."""
         packed: dict[str, bytes] = {}
         for at in range(0, len(exports), READ_AT_ONCE):
             ids = [export.id for export in exports[at : at + READ_AT_ONCE]]
@@ -111,7 +113,7 @@ class FileBuilder:
         return recorded, content
 
     async def read_rows(self, path: str, content: bytes) -> frozenset[bytes]:
-        """The rows of a file of the dataset; none if its format is not what its name says."""
+        """Return the rows of a file; none if its content is not in the format of its path."""
         format = self.policy.format_at(path)
         if format is None:
             return frozenset()
@@ -121,14 +123,14 @@ class FileBuilder:
             return frozenset()
 
     async def rows_of_export(self, export: ClaimedExport, path: str) -> frozenset[bytes]:
-        """The rows of an export, as read out of a file at this path. Raises Damaged."""
+        """Return the rows of an export, as they are in the format of this path. Raises Damaged."""
         ndjson = await self.read_export(export)
         format = self.policy.format_at(path) or self.policy.format
         content = await self.compute(len(ndjson), format.write, ndjson)
         return await self.read_rows(path, bytes(content))
 
     async def read_export(self, export: ClaimedExport) -> bytes:
-        """The rows of an export, as NDJSON. Raises Damaged."""
+        """Return the rows of an export as NDJSON. Raises Damaged."""
         return await self.unpack(export, (await self.outbox.read([export.id])).get(export.id))
 
     async def unpack(self, export: ClaimedExport, packed: bytes | None) -> bytes:
@@ -138,7 +140,7 @@ class FileBuilder:
 
 
 def portions(files: Sequence[File]) -> Iterator[list[File]]:
-    """Files whose payloads are read from the journal at once: so many, and so many bytes."""
+    """Yield the files in portions whose payloads are read from the journal in one step."""
     portion, size = list[File](), 0
     for file in files:
         if portion and (len(portion) == PORTION_FILES or size + file.bytes > PORTION_BYTES):
@@ -151,7 +153,7 @@ def portions(files: Sequence[File]) -> Iterator[list[File]]:
 
 
 def build_file(packed: Sequence[bytes], policy: FilePolicy) -> Bytes:
-    """A file of all these; memory never holds more than it and one export."""
+    """Build a file of these payloads. Memory holds at most the file and one unpacked export."""
     rows = bytearray()
     for each in packed:
         rows += policy.unpack(each)

@@ -1,4 +1,4 @@
-"""The files of a group on their way into its transaction."""
+"""Uploads the files of a group into its transaction."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,16 +19,16 @@ from atlas.core.messages import ClaimedExport, CommitGroup, File
 from atlas.core.ports import Branch, Bytes
 from atlas.runtime import Budget, side_by_side
 
-SILENT_MAX = 8  # uploads in a row without an answer: then Foundry is away
+SILENT_MAX = 8  # consecutive uploads without an answer, after which Foundry counts as down
 
 
 class FoundryIsSilent(Exception):
-    """No file of the group needs to be tried any more."""
+    """Stops the upload: Foundry is down, or has ended the transaction."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """The report as it grows. `started`: files of which no end is known yet."""
+    """The report as it grows. `started`: files whose upload has no outcome yet."""
 
     stored: list[File] = field(default_factory=list)
     unconfirmed: list[File] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class GroupUpload:
-    """Puts the files of groups, side by side, as far as memory allows."""
+    """Uploads the files of groups, `at_once` at a time and within the memory `budget`."""
 
     branch: Branch
     files: FileBuilder
@@ -67,7 +67,7 @@ class GroupUpload:
     at_once: int
 
     async def upload(self, transaction: str, group: CommitGroup) -> UploadReport:
-        """Put every file, and report what became of each. Raises Unavailable of the journal."""
+        """Put every file, and report the outcome of each. Raises the journal's Unavailable."""
         tally = Tally()
         shared, singles = self.files.plan(group)
 

@@ -7,13 +7,13 @@ from atlas.actors.upload.pacing import POLL_SECONDS, choose
 from atlas.actors.upload.policy import UploadPolicy
 from atlas.actors.upload.reports import UploadReport
 from atlas.actors.upload.states import Moment, State, Work
-from atlas.actors.upload.steps import Step, enter, pause, required
+from atlas.actors.upload.steps import Step, enter, pause, require
 from atlas.core.events import GroupStarted
 from atlas.core.ports import SNAPSHOT_MAX_AGE_SECONDS
 
 
 def assess(_: UploadPolicy, state: State, result: e.BacklogRead, moment: Moment) -> Step:
-    """Choose the next group. As long as nothing waits, Foundry is not asked."""
+    """Choose the next group. While nothing waits, Foundry is not called."""
     backlog, memory = result.backlog, state.memory
     if not backlog.waiting:
         memory = replace(memory, pacing=replace(memory.pacing, trigger="idle"))
@@ -42,7 +42,7 @@ def claim(_: UploadPolicy, state: State, result: e.SnapshotTaken, moment: Moment
 
 def begin(policy: UploadPolicy, state: State, result: e.Claimed, moment: Moment) -> Step:
     work, memory = state.work, state.memory
-    if result.group is None:  # it was purged a moment ago
+    if result.group is None:  # its exports have just been purged
         return enter("waiting", state, e.Rest(POLL_SECONDS))
     if work.lane == "normal":
         next_group_at = moment.now + policy.interval_seconds
@@ -59,7 +59,7 @@ def give_way(_: UploadPolicy, state: State, result: e.Busy, moment: Moment) -> S
 
 
 def wait_for_turn(_: UploadPolicy, state: State, __: e.IntentsCleared, moment: Moment) -> Step:
-    return pause(state, required(state.work.error), moment)
+    return pause(state, require(state.work.error), moment)
 
 
 def record(_: UploadPolicy, state: State, result: e.Begun, __: Moment) -> Step:
@@ -68,8 +68,8 @@ def record(_: UploadPolicy, state: State, result: e.Begun, __: Moment) -> Step:
 
 
 def upload(_: UploadPolicy, state: State, result: e.Recorded, __: Moment) -> Step:
-    """Our transaction is the only open one, so nothing can come of earlier attempts."""
-    group, transaction = result.group, required(state.work.transaction)
+    """Start the upload. Our transaction is open, so no earlier attempt can open another one."""
+    group, transaction = result.group, require(state.work.transaction)
     work = replace(state.work, group=group)
     memory = replace(state.memory, is_unsettled=False)
     size = sum(file.bytes for file in group.files)
@@ -79,7 +79,7 @@ def upload(_: UploadPolicy, state: State, result: e.Recorded, __: Moment) -> Ste
 
 
 def judge(policy: UploadPolicy, state: State, result: e.Uploaded, _: Moment) -> Step:
-    report, transaction = result.report, required(state.work.transaction)
+    report, transaction = result.report, require(state.work.transaction)
     state = replace(state, work=replace(state.work, report=report))
     if report.is_ended:
         return enter("resolving", state, e.ReadStatus(transaction))
@@ -91,9 +91,10 @@ def judge(policy: UploadPolicy, state: State, result: e.Uploaded, _: Moment) -> 
 
 
 def needs_probe(policy: UploadPolicy, work: Work, report: UploadReport) -> bool:
-    """Whether exports that Foundry refuses again and again are all that is left.
+    """Whether every file was refused, on the last try of an isolated group.
 
-    With nothing beside them, only a probe shows whether Foundry refuses them, or everything.
+    With no other file in the transaction, only a probe shows whether Foundry refuses these files,
+    or all files.
     """
     tries = [export.tries + 1 for export in work.group.exports]
     is_last_try = work.lane == "isolated" and min(tries, default=0) >= policy.tries_max

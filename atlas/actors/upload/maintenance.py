@@ -1,7 +1,7 @@
-"""What operators have done on the branch, between two groups, and crash-safe.
+"""Operators' tasks on the branch, performed crash-safely between two groups.
 
-A probe that dies halfway, or whose answer is lost, would block the branch for all exports. So its
-transaction is recorded as any other, and ended before the next group.
+A probe that fails halfway, or whose answer is lost, would block the branch for all exports. So its
+transaction is recorded like any other, and ended before the next group.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
@@ -17,12 +17,12 @@ from atlas.core.ports import Bytes
 from atlas.runtime import Bell, side_by_side
 
 REWRITES_AT_ONCE = 2  # files in memory
-LISTING = "open transaction's listing"  # as the client of Foundry calls it, too
+LISTING = "open transaction's listing"  # the topic of Foundry's observations
 
 
 @dataclass(frozen=True, slots=True)
 class BranchMaintenance:
-    """Answers `ports.MaintenanceTasks`."""
+    """Implements `ports.MaintenanceTasks`."""
 
     uploader: Uploader
     bell: Bell
@@ -38,7 +38,7 @@ class BranchMaintenance:
             return ProbeResult(transaction, branch.content_type(), elapsed() - began, seen)
 
     async def describe_open(self, transaction: str) -> str:
-        """Return how Foundry lists the open transaction; that it does not tell fails no probe."""
+        """Return how Foundry lists the open transaction, or the text of its error."""
         try:
             return await self.uploader.branch.describe_open(transaction)
         except FoundryError as error:
@@ -54,12 +54,12 @@ class BranchMaintenance:
             async with self.uploader.exclusive():
                 yield BranchAccess(self.uploader)
         finally:
-            self.bell.ring()  # if it has raised, there is something to recover
+            self.bell.ring()  # after an exception there is work to recover
 
 
 @dataclass(frozen=True, slots=True)
 class BranchAccess:
-    """Answers `ports.BranchAccess`."""
+    """Implements `ports.BranchAccess`."""
 
     uploader: Uploader
 
@@ -83,7 +83,7 @@ class BranchAccess:
     async def replace(
         self, paths: Collection[str], rewrite: Callable[[str], Awaitable[Bytes | None]]
     ) -> ReplacementResult:
-        """What Foundry did not confirm is looked for in the committed transaction."""
+        """Replace files, and check those that Foundry did not confirm after the commit."""
         branch, put, unconfirmed = self.uploader.branch, dict[str, int](), list[str]()
 
         async def replace_file(path: str) -> None:
@@ -102,12 +102,14 @@ class BranchAccess:
             if unconfirmed or not committed.is_confirmed:
                 listed = await branch.files_of(transaction)
                 if any(listed.get(path) != size for path, size in put.items()):
-                    raise FoundryError("Foundry has not kept every file that was to be replaced.")
+                    raise FoundryError(
+                        "Foundry did not store every replaced file. Repeat the command."
+                    )
             return ReplacementResult(len(put), transaction)
 
     @asynccontextmanager
     async def transaction(self, kind: TransactionKind) -> AsyncIterator[str]:
-        """A transaction that is ended inside; if that raises, the uploader ends it."""
+        """Open a transaction that the body must end; if the body raises, the uploader ends it."""
         transaction = await self.uploader.open_transaction(kind)
         yield transaction
         await self.uploader.outbox.conclude(Conclusion(transaction))

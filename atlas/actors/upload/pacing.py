@@ -9,15 +9,15 @@ from atlas.core.errors import FoundryError, Unavailable
 from atlas.core.events import Because
 
 PAUSE_SECONDS, PAUSE_SECONDS_MAX, FAILURES_MAX = 0.5, 15.0, 10
-POLL_SECONDS = 0.5  # how often the journal is asked whether a group is full
+POLL_SECONDS = 0.5  # interval at which the journal is checked for a full group
 ISOLATED_SECONDS_MIN, ISOLATED_SECONDS_MAX = 1.0, 3_600.0
-REFUSED_SHARE, SILENT_SHARE = 4, 19  # the others have so many times what a failed group has taken
+REFUSED_SHARE, SILENT_SHARE = 4, 19  # wait after a failed isolated group, as a multiple of its time
 
 
 class Choice(Struct, frozen=True):
-    """The lane of the next group, in how many seconds it goes, and what triggers it.
+    """The lane of the next group, the seconds until it goes, and what triggers it.
 
-    `is_light`: an export that is accepted meanwhile ends the wait.
+    `is_light`: a newly accepted export ends the wait.
     """
 
     lane: Lane
@@ -27,11 +27,12 @@ class Choice(Struct, frozen=True):
 
 
 def choose(backlog: Backlog, pacing: Pacing, now: float) -> Choice:
-    """The next group.
+    """Choose the next group.
 
-    A fresh export goes at once when the uploader was idle; else when the commit interval is over,
-    or a whole group has gathered: waiting then would save no transaction. Isolated groups take
-    turns with those, and after a failure only so often that the others keep their pace.
+    A fresh export goes at once if the uploader was idle. Otherwise it goes when the commit interval
+    is over, or when a whole group has gathered, because waiting longer would save no transaction.
+    Isolated groups take turns with groups of fresh exports, and less often after a failure, so that
+    they do not slow down the others.
     """
     isolated_in = max(pacing.next_isolated_at - now, 0.0)
     if not backlog.fresh:
@@ -46,8 +47,8 @@ def choose(backlog: Backlog, pacing: Pacing, now: float) -> Choice:
     return Choice("normal", min(seconds, POLL_SECONDS), "interval" if seconds else trigger)
 
 
-def after_isolated(work: Work, pacing: Pacing, now: float) -> Pacing:
-    """Let the other lane have its share: after a failure, many times what that has taken."""
+def delay_isolated(work: Work, pacing: Pacing, now: float) -> Pacing:
+    """Delay the next isolated group after a failure, by a multiple of the time it took."""
     if work.has_progressed:
         return pacing
     was_silent = work.report is not None and bool(work.report.unanswered)
@@ -57,9 +58,9 @@ def after_isolated(work: Work, pacing: Pacing, now: float) -> Pacing:
 
 
 def pause_seconds(error: Unavailable, failures: int, jitter: float) -> float:
-    """Full jitter, and never before Foundry wants to hear from us again.
+    """Return the seconds of a pause: capped backoff with full jitter, after Foundry's retry time.
 
-    The retry time of other errors is meant for phones.
+    The retry time of other errors is ignored: it is meant for phones.
     """
     after = error.retry_seconds if isinstance(error, FoundryError) else None
     longest = min(PAUSE_SECONDS_MAX, PAUSE_SECONDS * 2.0**failures)

@@ -1,8 +1,8 @@
-"""Everything that is kept of one person, and how it is erased.
+"""Finds and erases all data of one person.
 
-The dataset first, the journal last: after a crash in between, the journal still shows what is left
-to do, when the erasure is asked for again. All of it happens between two groups, so that nothing of
-the person is on its way meanwhile.
+The dataset is erased first, the journal last: after a crash in between, the journal still shows
+what is left to do when the erasure is repeated. Each step runs between two groups, so that no data
+of the person is being uploaded meanwhile.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -17,17 +17,17 @@ from atlas.core.people import Journaled, Purged, Rewritten, Shared, Standing, Wh
 from atlas.core.ports import BranchAccess, Clock, FileListing, MaintenanceTasks, PersonRecords
 from atlas.runtime import Lock, Promises
 
-FILES_MAX = 5_000  # of a transaction: in between, the groups of others have their turn
+FILES_MAX = 5_000  # per transaction, so that groups of others can go in between
 
 Leave = Callable[[Collection[str]], object]
 
 
 @dataclass(frozen=True, slots=True)
 class PersonalData:
-    """Answers `ports.People`.
+    """Implements `ports.People`.
 
-    `leave` is told the ids that no stage is to remember. A purge holds the lock `alone`: a replay
-    at the same time would bring back what it has taken out of the journal before.
+    `leave` is called with the ids that every stage must drop. A purge holds the lock `alone`,
+    because a concurrent replay would restore what the purge has removed from the journal.
     """
 
     journal: PersonRecords
@@ -47,10 +47,10 @@ class PersonalData:
         return people.whereabouts(journal, files, await self.shared(journal), lists=lists)
 
     async def forget(self, user: User) -> people.Erasure:
-        """Erase everything. Raises FoundryError, Unavailable; then repeat it: it goes on.
+        """Erase everything. Raises FoundryError, Unavailable; a repeated call continues.
 
-        A request that waits for a purged export is told so. Exports that come meanwhile are purged,
-        too, or accepted anew; never only half of that.
+        Requests that wait for a purged export fail with Forgotten. An export that arrives meanwhile
+        is either purged as a whole, or accepted as new.
         """
         done = ErasureProgress()
         while done.purged is None:
@@ -81,13 +81,15 @@ class PersonalData:
         )
 
     async def erase_step(self, user: User, access: BranchAccess, done: "ErasureProgress") -> None:
-        """Remove some files, or rewrite some; when nothing is left of either, purge the journal."""
+        """Remove or rewrite some files; once none are left, purge the journal."""
         files = await self.folders.files_under(names.home_of(user))
         if files:
             some = files[: self.files_max]
             removed = await access.remove([file.path for file in some])
             if removed.transaction is None or some == done.last:
-                raise FoundryError("Foundry lists files and does not take them out.")
+                raise FoundryError(
+                    "Foundry lists files and does not take them out. Repeat the command."
+                )
             done.add(some, removed.transaction)
             return
         journal = await self.journal.of(user)
@@ -100,14 +102,17 @@ class PersonalData:
             done.purged = await self.journal.purge(user, done.shared)
 
     async def shared(self, journal: Journaled) -> tuple[Shared, ...]:
-        """The group files; Foundry is asked for all of them only if digests may be in some."""
+        """Return the shared files with rows of the person.
+
+        Foundry lists them only if compacted receipts (digests) may belong to some.
+        """
         groups = await self.folders.files_under(names.GROUPS) if journal.digests else ()
         return people.shared_files(journal, groups)
 
 
 @dataclass(slots=True)
 class ErasureProgress:
-    """How far it got."""
+    """The progress of an erasure: files and bytes that were removed, and in which transactions."""
 
     files: int = 0
     bytes: int = 0

@@ -7,10 +7,11 @@ from atlas.core.messages import GroupLimits
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadPolicy:
-    """How large groups are, how often they go, and how hard each export is tried.
+    """The size and interval of groups, and the number of tries of an export.
 
-    `uploads_at_once`: the files of one wave. `bytes_at_once`: of files in memory; the rest of a
-    group waits on the disk. `tries_max`: failures that count until an export is set aside.
+    `interval_seconds`: between the starts of two groups of fresh exports. `uploads_at_once`:
+    concurrent uploads, the files of one wave. `bytes_at_once`: limit of files in memory; the rest
+    of a group stays on the disk. `tries_max`: failures that count until an export is set aside.
     `is_sole_writer`: nobody else writes to the branch.
     """
 

@@ -1,4 +1,4 @@
-"""The commit protocol: what the uploader does next, and why. Pure: no I/O, no clock, no chance.
+"""The commit protocol: decides what the uploader does next. Pure: no I/O, clock or randomness.
 
 `TRANSITIONS` is the table that README.md shows: for each phase and each result that can arrive in
 it, the function that returns the next state and the next effect.
@@ -43,12 +43,12 @@ TRANSITIONS: dict[tuple[Phase, type[e.Result]], Transition] = {
 
 
 def start() -> Step:
-    """The first step of a life. What is in hand may have ended the life before it."""
+    """Return the first step of a life: it reads work in hand, which may have crashed the last."""
     return Step(State(), e.ReadInHand())
 
 
 def advance(policy: UploadPolicy, state: State, result: e.Result, moment: Moment) -> Step:
-    """The step after this result. Raises KeyError for a result that cannot arrive in this phase."""
+    """Return the step after this result. Raises KeyError if it cannot arrive in this phase."""
     if isinstance(result, e.Failed):
         return pause(state, result.error, moment)
     return TRANSITIONS[state.phase, type(result)](policy, state, result, moment)

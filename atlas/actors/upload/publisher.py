@@ -1,4 +1,4 @@
-"""Tells the senders that wait for an export, and the readers of events, what became of it."""
+"""Publishes the outcome of exports: to waiting requests, and as events."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ FAILURES: Mapping[VerdictKind, FailureCause] = {
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """Only what is durable in the journal may be published."""
+    """Publishes outcomes. Call it only with outcomes that are durable in the journal."""
 
     promises: Promises[Receipt]
     watch: Watch
@@ -27,7 +27,7 @@ class Publisher:
     def publish_conclusion(
         self, conclusion: Conclusion, group: CommitGroup, receipts: Iterable[Receipt]
     ) -> None:
-        """Publish the end of a group; `receipts` are of those that wait no longer."""
+        """Publish the end of a group; `receipts` are those of committed or set-aside exports."""
         waiting = {export.id: export for export in group.exports}
         is_alone = len(waiting) == 1
         for receipt in receipts:
@@ -67,5 +67,5 @@ class Publisher:
 
 
 def count_tries(export: ClaimedExport, verdict: Verdict) -> int:
-    """Return the failures that count, with the one of this verdict."""
+    """Return the number of failures that count, including that of this verdict."""
     return export.tries + (verdict.kind != "isolated")

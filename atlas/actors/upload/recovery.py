@@ -1,4 +1,4 @@
-"""Transitions that find out what became of what was begun. Pure."""
+"""Transitions that resolve work that was begun and not concluded. Pure."""
 
 from msgspec.structs import replace
 
@@ -31,7 +31,7 @@ def recover(policy: UploadPolicy, state: State, result: e.HandRead, _: Moment) -
 
 
 def reconcile(_: UploadPolicy, state: State, result: e.Reconciled, moment: Moment) -> Step:
-    """What was in hand may have been found: read it again."""
+    """Read the work in hand again: its exports may have been found in the dataset."""
     outdated = (events.JournalOutdated(result.found),) if result.found else ()
     memory = replace(
         state.memory, is_reconciled=True, snapshot=result.snapshot, snapshot_at=moment.now
@@ -41,7 +41,7 @@ def reconcile(_: UploadPolicy, state: State, result: e.Reconciled, moment: Momen
 
 
 def search(policy: UploadPolicy, state: State) -> Step:
-    """Look for what each intent may have opened; behind the last one nothing of ours is open."""
+    """Look for the orphan of each intent. After the last one, conclude what is claimed."""
     work = state.work
     if work.intents:
         paths = [file.path for file in work.group.files]
@@ -53,7 +53,10 @@ def search(policy: UploadPolicy, state: State) -> Step:
 
 
 def find(policy: UploadPolicy, state: State, result: e.OrphanSought, _: Moment) -> Step:
-    """An attempt that has opened nothing may still do so, late: its intent stays recorded."""
+    """Abort an orphan, or go on to the next intent.
+
+    The intent of an attempt without an orphan stays recorded: its begin may take effect late.
+    """
     orphan = result.transaction
     if orphan is not None and policy.is_sole_writer:
         return enter("removing", state, e.Abort(orphan), events.OrphanAborted(orphan))
@@ -69,7 +72,7 @@ def settle(_: UploadPolicy, state: State, __: e.Ended, ___: Moment) -> Step:
 
 
 def go_on(policy: UploadPolicy, state: State, _: e.IntentsCleared, __: Moment) -> Step:
-    """The orphan was the open transaction: no other attempt can have begun one."""
+    """Go on after an orphan was aborted: no other attempt can have opened a transaction."""
     work = replace(state.work, intents=())
     memory = replace(state.memory, is_unsettled=False)
     return search(policy, State(state.phase, work, memory))

@@ -17,19 +17,19 @@ class Refusal(Struct, frozen=True):
 
 
 class UploadReport(Struct, frozen=True):
-    """What became of the files of a group on their way into a transaction.
+    """The outcome of each file of a group.
 
     stored       Foundry confirmed path and size
     unconfirmed  put, but the answer was lost or unreadable
     taken        another file stands at the path
     refused      Foundry does not take the file
     unanswered   no usable answer after several attempts
-    interrupted  under way when Foundry fell silent
+    interrupted  in flight when the upload was stopped
     corrupt      ids of exports whose payload cannot be read any more
 
-    Files that are in none of these were not tried, because Foundry fell silent. `is_ended`: the
-    transaction is not open any more. `is_spoiled`: Foundry kept another size of a file than was
-    sent, so that the transaction must not be committed.
+    Files that are in none of these were not tried, because Foundry stopped answering or the
+    transaction has ended (`is_ended`). `is_spoiled`: Foundry stored a file with another size than
+    was sent, so the transaction must not be committed.
     """
 
     stored: tuple[File, ...] = ()
@@ -54,15 +54,15 @@ class UploadReport(Struct, frozen=True):
 
 
 class Resolution(Struct, frozen=True):
-    """Who holds the paths of our files.
+    """The owners of our files' paths.
 
-    stored   exports whose rows stand in the dataset already, and in which transaction
+    stored   exports whose rows are in the dataset already, and in which transaction
     moved    exports that need another path
     corrupt  exports whose payload cannot be read any more
-    free     files at whose path nothing stands
+
+    Exports of a file whose path is free are in none of these.
     """
 
     stored: Mapping[str, str] = {}
     moved: tuple[str, ...] = ()
     corrupt: tuple[str, ...] = ()
-    free: tuple[File, ...] = ()

@@ -1,15 +1,15 @@
-"""Finds exports in the dataset of which the journal does not know, because it is an older copy.
+"""Finds committed exports that the journal believes uncommitted, because it is an older copy.
 
-A disk is put back to what it was yesterday, and the journal with it: it knows nothing of what was
-committed since. So before the first group of a life it is asked whether it knows the head of the
-branch as a transaction of its own. If not, the rows of all that waits are looked for where they can
-stand:
+After a disk is restored from a backup, the journal does not know what was committed since. So
+before the first group of a life, the uploader checks whether the journal knows the head of the
+branch as a transaction of its own. If not, the rows of all uncommitted exports are searched for at
+the paths where they can be:
 
-    healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson   an export, at the path that is kept for it
-    healthkit/groups/2026-01-02T12-00-00-000Z.ndjson    a group, which is named after its first
+    healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson   an export, at the path reserved for it
+    healthkit/groups/2026-01-02T12-00-00-000Z.ndjson    a group, named after its first export
 
-If others write to the branch, or somebody was forgotten, nothing is found, and it costs a list of
-files for each user and day.
+The head is also unknown if others write to the branch, or after an erasure. Then nothing is found,
+at the cost of one listing for each user and day.
 """
 
 import re
@@ -35,7 +35,7 @@ ACCEPTED = re.compile(rb'"ingested_at":"([0-9T:-]{19})')
 
 @dataclass(frozen=True, slots=True)
 class RestoreReconciler:
-    """Marks as committed what is in the dataset. May raise FoundryError, Unavailable."""
+    """Marks exports as committed that are in the dataset. Raises FoundryError, Unavailable."""
 
     branch: Branch
     outbox: Outbox
@@ -45,10 +45,10 @@ class RestoreReconciler:
     at_once: int
 
     async def is_up_to_date(self, snapshot: BranchSnapshot, explained: str | None) -> bool:
-        """Whether the journal knows the head of the branch.
+        """Return whether the journal knows the head of the branch.
 
-        `explained` is a transaction of which it knows every file. A branch may have no head behind
-        an abort: then an older copy looks as any other.
+        `explained` is a transaction of which it knows every file. A branch may show no head after
+        an abort; an empty head counts as known only if the journal has no committed export.
         """
         if not snapshot.head:
             return not await self.outbox.has_committed()
@@ -56,7 +56,7 @@ class RestoreReconciler:
         return snapshot.head == explained or bool(is_own)
 
     async def reconcile(self) -> int:
-        """Return how many exports were found."""
+        """Search the dataset, mark what is found, and return the number of exports found."""
         matches = [*await self.match_single_files(), *await self.match_group_files()]
         exports = {id: export for _, here in matches for id, export in here.items()}
         if not exports:
@@ -87,8 +87,9 @@ class RestoreReconciler:
         return matches
 
     async def match_group_files(self) -> list[Match]:
-        """In those that the journal does not know. Groups of one millisecond go apart: the second
-        is near enough.
+        """Search the group files that the journal does not know.
+
+        They are matched by the second: a group path is moved on by milliseconds if it is taken.
         """
         seconds = {names.second_of(file.path) async for page in self.pages() for file in page}
         matches: list[Match] = []
@@ -114,7 +115,7 @@ class RestoreReconciler:
         return here
 
     async def read(self, there: Standing, size: int) -> frozenset[bytes]:
-        """The rows of a file of the dataset; `size` is what ours has at that path, in bytes."""
+        """Return the rows of a file of the dataset; `size` is that of our file there, in bytes."""
         owner = PathOwner(there.transaction, there.bytes)
         return await self.remote.read(File(there.path, size, ()), owner)
 
@@ -127,24 +128,24 @@ class RestoreReconciler:
         try:
             return await self.files.rows_of_export(export, path) <= rows
         except Damaged:
-            return False  # it is set aside when its turn comes
+            return False  # it is set aside when it is claimed
 
     async def pages(self) -> AsyncIterator[Sequence[File]]:
-        """All that is not committed; an operator may have replayed what was set aside, too."""
+        """Yield all uncommitted exports, set-aside ones among them: they may have been replayed."""
         last = ""
         while page := await self.outbox.uncommitted(last):
-            yield [file for file in page if file.path]  # without a path: its entry is damaged
+            yield [file for file in page if file.path]  # no path: the entry is damaged
             last = page[-1].exports[0].id
 
 
 def accepted_seconds(rows: Iterable[bytes]) -> set[str]:
-    """The seconds in which the exports of these rows were accepted, as in paths.
+    """Return the seconds in which the exports of these rows were accepted, as spelled in paths.
 
-    And the next one each: a path may have been moved on by milliseconds until it was free.
+    Each with the following second, because a path may have been moved on by milliseconds.
     """
-    said = {found[1].decode() for row in rows if (found := ACCEPTED.search(row))}
+    texts = {found[1].decode() for row in rows if (found := ACCEPTED.search(row))}
     seconds = set[str]()
-    for text in said:
+    for text in texts:
         with suppress(ValueError, OverflowError):  # a row of somebody else
             moment = datetime.fromisoformat(text)
             for each in (moment, moment + timedelta(seconds=1)):

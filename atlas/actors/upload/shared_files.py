@@ -1,4 +1,4 @@
-"""Files that hold rows of several people, without the rows of one of them."""
+"""Removes the rows of one person from files that hold rows of several people."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -6,6 +6,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
+from atlas.actors.upload.conflicts import OTHER_SIZE
 from atlas.actors.upload.files import FilePolicy, Format
 from atlas.core import names
 from atlas.core.errors import NOT_JSON, ContentTooLarge, FoundryError
@@ -13,17 +14,18 @@ from atlas.core.messages import User
 from atlas.core.people import Journaled
 from atlas.core.ports import Branch, BranchAccess, Bytes, Compute, Reconciliation
 
-REWRITTEN_MAX = 50  # files of a transaction: in between, the groups of others have their turn
+UNCHANGED = "Foundry returned a shared file as it was before its replacement. Repeat the command."
+REWRITTEN_MAX = 50  # files per step, so that groups of others can go in between
 
 
 class Owner(Struct):
-    """The column of a row that says whose it is."""
+    """The column of a row that names its owner."""
 
     auth0_user_id: str = ""
 
 
 class Share(NamedTuple):
-    """So many rows of a file are of one person, and so many of others."""
+    """The numbers of rows in a file: of one person, and of others."""
 
     theirs: int
     others: int
@@ -31,9 +33,10 @@ class Share(NamedTuple):
 
 @dataclass(slots=True)
 class Rewrites:
-    """How far an erasure has got: the rows that were taken out, by path, and in which transactions.
+    """The progress of an erasure: the number of removed rows by path, and the transactions.
 
-    `clean`: files that hold no row of theirs. `unreadable`: files that may, and stay as they are.
+    `clean`: files without rows of the person. `unreadable`: files that may hold some, and are left
+    as they are.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
@@ -57,9 +60,10 @@ class SharedFiles:
     async def rewrite_some(
         self, user: User, journal: Journaled, access: BranchAccess, done: Rewrites
     ) -> bool:
-        """Take rows of this person out of some files; False when there are none any more.
+        """Remove rows of this person from some files; return False once no file holds any.
 
-        A file that was rewritten is read again the next time: then it is known to be clean.
+        The next call reads rewritten files again, to be sure that they are clean. Raises
+        FoundryError if one is not.
         """
         partly, wholly = dict[str, int](), dict[str, int]()
         for path in await self.suspects(journal):
@@ -71,23 +75,23 @@ class SharedFiles:
             elif not share.theirs:
                 done.clean.add(path)
             elif path in done.rows:
-                raise FoundryError("Foundry serves a shared file as it was before it was replaced.")
+                raise FoundryError(UNCHANGED)
             else:
                 (partly if share.others else wholly)[path] = share.theirs
         if wholly:
             removed = await access.remove(wholly)
             done.transactions += [removed.transaction] if removed.transaction else []
         if partly:
-            replaced = await access.replace(partly, lambda path: self.without(user, path))
+            replaced = await access.replace(partly, lambda path: self.rewrite(user, path))
             done.transactions += [replaced.transaction] if replaced.transaction else []
         done.rows |= partly | wholly
         return bool(partly or wholly)
 
     async def suspects(self, journal: Journaled) -> list[str]:
-        """The shared files in which rows of theirs may stand.
+        """Return the paths of shared files that may hold rows of the person.
 
-        A compacted receipt names its transaction only, and a file that was replaced belongs to
-        another one since, of which the journal has no export.
+        A compacted receipt names only its transaction, and a file that was replaced since belongs
+        to another transaction, which the journal does not know as its own.
         """
         paths = {each.path for each in journal.shared}
         if journal.digests:
@@ -101,20 +105,20 @@ class SharedFiles:
         return sorted(paths)
 
     async def share_of(self, user: User, path: str) -> Share | None:
-        """The rows of this person in the file; None if it cannot be read."""
+        """Count the rows of this person and of others; None if the file cannot be read."""
         found = await self.read(path)
         if found is None:
             return None
         content, format = found
         return await self.compute(len(content), count_rows, content, format, user.sub)
 
-    async def without(self, user: User, path: str) -> Bytes | None:
-        """The file without the rows of this person; None if there is none to take out."""
+    async def rewrite(self, user: User, path: str) -> Bytes | None:
+        """Return the file without rows of this person; None if it has none, or is unreadable."""
         found = await self.read(path)
         if found is None:
             return None
         content, format = found
-        return await self.compute(len(content), take_out, content, format, user.sub)
+        return await self.compute(len(content), remove_rows, content, format, user.sub)
 
     async def read(self, path: str) -> tuple[bytes, Format] | None:
         owner = await self.branch.file_at(path)
@@ -128,12 +132,12 @@ class SharedFiles:
         except ContentTooLarge:
             return None
         if len(content) != owner.bytes:
-            raise FoundryError("Foundry serves another size of a file than it lists.")
+            raise FoundryError(OTHER_SIZE)
         return content, format
 
 
 def rows_of(content: bytes, format: Format) -> list[bytes]:
-    """The rows of a file; none of a file of another format."""
+    """Return the rows of a file; none if it is in another format."""
     try:
         return bytes(format.read(content)).splitlines(keepends=True) if content else []
     except ValueError:
@@ -142,18 +146,18 @@ def rows_of(content: bytes, format: Format) -> list[bytes]:
 
 def count_rows(content: bytes, format: Format, sub: str) -> Share:
     rows = rows_of(content, format)
-    theirs = sum(is_of(row, sub) for row in rows)
+    theirs = sum(is_row_of(row, sub) for row in rows)
     return Share(theirs, len(rows) - theirs)
 
 
-def take_out(content: bytes, format: Format, sub: str) -> Bytes | None:
+def remove_rows(content: bytes, format: Format, sub: str) -> Bytes | None:
     rows = rows_of(content, format)
-    kept = [row for row in rows if not is_of(row, sub)]
+    kept = [row for row in rows if not is_row_of(row, sub)]
     return format.write(b"".join(kept)) if len(kept) < len(rows) else None
 
 
-def is_of(row: bytes, sub: str) -> bool:
-    """A row that cannot be read is none of ours, and stays."""
+def is_row_of(row: bytes, sub: str) -> bool:
+    """Whether a row is of this person. A row that cannot be read is not, and stays."""
     try:
         return _owner.decode(row).auth0_user_id == sub
     except NOT_JSON:

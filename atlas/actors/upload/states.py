@@ -16,21 +16,21 @@ Phase = Literal[
     "ending",  # aborts our transaction
     "verifying",  # lists the files of our committed transaction
     "reconciling",  # compares the journal with the dataset: it may be an older copy
-    "searching",  # looks for a transaction that a lost attempt has opened
-    "removing",  # aborts such an orphan
-    "settling",  # forgets the intents, which are settled by that
-    "assessing",  # asks the journal what waits
+    "searching",  # looks for an orphan: a transaction that an unrecorded attempt has opened
+    "removing",  # aborts the orphan
+    "settling",  # clears the intents, which the orphan has settled
+    "assessing",  # reads the backlog and chooses the next group
     "idle",  # nothing waits
     "waiting",  # for the commit interval, or for the turn of a failed export
     "looking",  # takes a snapshot of the branch
     "claiming",  # claims a group and records the intent to begin
     "opening",  # begins the transaction
-    "yielding",  # somebody else's is open: forgets the intent
-    "recording",  # records the transaction
+    "yielding",  # clears the intent, because somebody else's transaction is open
+    "recording",  # records the transaction, and claims exports accepted meanwhile
     "uploading",  # puts the files
-    "probing",  # puts a file without a row: does Foundry take any?
+    "probing",  # puts a file without rows, to see whether Foundry takes any file
     "committing",  # commits
-    "conflicting",  # finds out who holds our paths
+    "conflicting",  # finds out which transactions hold our paths
     "concluding",  # carries out the verdicts
     "paused",  # until Foundry, or the journal, may be asked again
 ]
@@ -45,23 +45,23 @@ class Moment(Struct, frozen=True):
 
 
 class Pacing(Struct, frozen=True):
-    """When the next groups may go, in seconds as in `Moment`; which lane had the last group.
+    """When each lane's next group may go, and which lane had the last one.
 
-    `trigger`: what the next group did not wait for any longer.
+    Times are in seconds on the clock of `Moment`. `trigger`: the reason why the next group starts.
     """
 
     next_group_at: float = 0.0
     next_isolated_at: float = 0.0
-    last_lane: Lane = "isolated"  # so that a new life begins with what never failed
+    last_lane: Lane = "isolated"  # so that a new life begins with fresh exports
     trigger: Because = "idle"
 
 
 class Memory(Struct, frozen=True):
-    """Kept from one group to the next; empty after every start.
+    """State that is kept from one group to the next. Empty after every start.
 
     `is_reconciled`: the journal was compared with the dataset. `is_unsettled`: an earlier attempt
-    may still open a transaction. `snapshot`: the branch, as of `snapshot_at`. `failures`: pauses in
-    a row.
+    may still open a transaction. `snapshot`: the branch, as of `snapshot_at`. `failures`: the
+    number of consecutive pauses.
     """
 
     is_reconciled: bool = False
@@ -75,10 +75,11 @@ class Memory(Struct, frozen=True):
 class Work(Struct, frozen=True):
     """The transaction in hand, and what is known of it.
 
-    `is_excused`: what ended it was not one of its exports; False for what an earlier life has left,
-    which may have died of it. `is_aborted`: we aborted it. `error`: why nothing is committed.
-    `present`: its files that stand in it, once it is committed. `has_evidence`: Foundry took a
-    probe where it refused the files. `has_progressed`: something was settled for good.
+    `is_excused`: its exports did not cause its end. False for work that an earlier life has left,
+    because one of its exports may have crashed that life. `is_aborted`: we aborted it. `error`: why
+    nothing is committed. `present`: its files that are in it, once it is committed.
+    `has_evidence`: Foundry took a probe after it had refused the files. `has_progressed`: at least
+    one export was settled for good.
     """
 
     group: CommitGroup = CommitGroup(())
@@ -96,7 +97,7 @@ class Work(Struct, frozen=True):
 
 
 class State(Struct, frozen=True):
-    """`memory` outlives a group, `work` does not."""
+    """The state of the protocol. `memory` outlives a group, `work` does not."""
 
     phase: Phase = "recovering"
     work: Work = Work(is_excused=False)

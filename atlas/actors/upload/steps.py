@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Step(NamedTuple):
-    """`events` are told before the effect is performed."""
+    """The next state and effect. `events` are emitted before the effect is performed."""
 
     state: State
     effect: Effect
@@ -26,7 +26,7 @@ def enter(phase: Phase, state: State, effect: Effect, *events: Event) -> Step:
 
 
 def pause(state: State, error: Unavailable, moment: Moment, *, is_outage: bool = True) -> Step:
-    """Whatever is in hand is read from the journal when the pause is over, and resolved."""
+    """Rest after an error. Then work in hand is read from the journal and resolved."""
     failures = state.memory.failures
     seconds = pause_seconds(error, failures, moment.jitter)
     memory = replace(state.memory, failures=min(failures + 1, FAILURES_MAX), snapshot=None)
@@ -34,8 +34,8 @@ def pause(state: State, error: Unavailable, moment: Moment, *, is_outage: bool =
     return enter("paused", State("paused", Work(), memory), Rest(seconds), paused)
 
 
-def required(value: T | None) -> T:
-    """A value that every way to this state provides."""
+def require(value: T | None) -> T:
+    """Return a value that every path to this state provides. Raises ValueError if it is None."""
     if value is None:
-        raise ValueError("The state lacks what every way to it provides.")
+        raise ValueError("A value is missing that every path to this state provides: a bug.")
     return value

@@ -1,4 +1,4 @@
-"""The driver of the commit protocol: performs its effects, and tells it their results."""
+"""The driver of the commit protocol: performs its effects, and passes back their results."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -33,14 +33,14 @@ PROBE_CONTENT = b"\n"  # even if somebody else commits our probe, no reader sees
 
 @dataclass(frozen=True, slots=True)
 class Chance:
-    """The seconds since some moment, and a random number from 0 to 1."""
+    """A monotonic clock in seconds, and a random number from 0 to 1."""
 
     elapsed: Callable[[], float]
     random: Callable[[], float]
 
 
 class Uploader:
-    """One for each branch, because a branch allows one open transaction."""
+    """Uploads groups to one branch. One per branch, because that allows one open transaction."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Uploader:
         )
         self.foreign_writers = ForeignWriters(watch)
         self.step = start()
-        self.lock = Lock()  # of the branch: a group has it, or maintenance
+        self.lock = Lock()  # of the branch: held by a group, or by maintenance
 
     async def run(self, bell: Bell, restarts: Restarts) -> None:
         """Upload group after group until the bell is taken down."""
@@ -81,18 +81,18 @@ class Uploader:
                 await self.rest(bell)
 
     async def work(self, restarts: Restarts) -> None:
-        """Go as far as the end of this group, or to a rest."""
+        """Take steps until this group has ended, or the protocol rests."""
         async with self.lock:
-            is_first = True
-            while is_first or self.step.state.phase not in BETWEEN_GROUPS:
-                is_first = False
-                if self.step.state.phase in AT_REST:
-                    return
+            if self.step.state.phase in AT_REST:
+                return
+            while True:
                 before = self.step.state.phase
                 await self.take_step()
                 after = self.step.state.phase
                 if (before == "concluding" and after == "assessing") or after == "idle":
                     restarts.has_worked = True
+                if after in BETWEEN_GROUPS:
+                    return
 
     async def rest(self, bell: Bell) -> None:
         """Perform the rest that the protocol asks for; maintenance may end it."""
@@ -108,7 +108,7 @@ class Uploader:
             self.go_on(rested, e.Woken())
 
     async def take_step(self) -> None:
-        """Perform one effect. A bug ends this life: what is in hand may be at fault."""
+        """Perform one effect. After an unexpected exception the protocol starts with recovery."""
         step, self.step = self.step, start()
         self.go_on(step, await self.perform(step.effect))
 
@@ -128,10 +128,10 @@ class Uploader:
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
-        """Nothing of ours is open or claimed, and nothing will be until this is left.
+        """Hold the branch: nothing of ours is open or claimed while this context is active.
 
-        Raises FoundryError. If something raises inside, it is found out what became of it before
-        the next group.
+        Raises FoundryError, and the journal's Unavailable. If the body raises, the uploader
+        recovers before the next group.
         """
         async with self.lock:
             await self.recover()
@@ -142,7 +142,7 @@ class Uploader:
             self.step = before._replace(state=replace(before.state, memory=memory), events=())
 
     async def recover(self) -> None:
-        """Find out what became of all that was begun."""
+        """Resolve everything that was begun. Raises FoundryError, and the journal's Unavailable."""
         if self.step.state.phase == "paused":
             self.go_on(self.step, e.Woken())
         while self.step.state.phase not in BETWEEN_GROUPS:
@@ -155,7 +155,10 @@ class Uploader:
                 raise FoundryError(ending.STILL_OPEN)
 
     async def open_transaction(self, kind: TransactionKind) -> str:
-        """Begin a transaction without exports, inside `exclusive`; it is recorded."""
+        """Begin and record a transaction without exports. Call it inside `exclusive` only.
+
+        Raises BranchBusy, FoundryError, and the journal's Unavailable.
+        """
         await self.outbox.record_intent(await self.branch.branch_snapshot(), kind)
         try:
             transaction = await self.branch.begin(kind)
@@ -245,7 +248,11 @@ class Uploader:
 
 @dataclass(slots=True)
 class ForeignWriters:
-    """One transaction that stays open is a build that takes long; ever others are a writer."""
+    """Detects other writers on the branch.
+
+    One foreign transaction that stays open is a long build; a series of different ones is a second
+    writer.
+    """
 
     watch: Watch
     head: str = ""

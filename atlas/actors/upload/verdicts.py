@@ -1,4 +1,4 @@
-"""Verdicts on the exports of a transaction, out of what is known of it."""
+"""Derives the verdicts on a transaction's exports from what is known of it. Pure."""
 
 from collections.abc import Iterable
 
@@ -13,11 +13,11 @@ UNANSWERED = "Foundry does not answer about its file"
 
 
 def conclude_recovered(work: Work, tries_max: int) -> Conclusion:
-    """The end of a transaction that was left by an earlier life, or by an unknown outcome."""
+    """Conclude a transaction that an earlier life, or a failed effect, has left."""
     is_failure = not (work.is_excused or work.present or work.transaction is None)
     return Conclusion(
         transaction=work.transaction,
-        verdicts=committed(work.present, work.transaction),
+        verdicts=mark_committed(work.present, work.transaction),
         others=Verdict("failed", CRASHED) if is_failure else RELEASED,
         tries_max=tries_max,
     )
@@ -26,17 +26,17 @@ def conclude_recovered(work: Work, tries_max: int) -> Conclusion:
 def conclude_uploaded(
     work: Work, report: UploadReport, resolution: Resolution, tries_max: int
 ) -> Conclusion:
-    """The end of a transaction whose upload was reported, and that is not open any more."""
+    """Conclude a transaction that is no longer open and whose upload was reported."""
     verdicts = dict[str, Verdict]()
     has_siblings = bool(work.present)
-    if has_siblings:  # Foundry answers: so it is about these files
+    if has_siblings:  # Foundry answered about others, so these files are at fault
         silent = (*report.unanswered, *report.unconfirmed)
         isolated = Verdict("isolated", reason_of(report, UNANSWERED), is_unanswered=True)
         verdicts |= {export.id: isolated for file in silent for export in file.exports}
-    verdicts |= refusals(work, report)
+    verdicts |= judge_refusals(work, report)
     verdicts |= dict.fromkeys(resolution.moved, Verdict("moved"))
     verdicts |= dict.fromkeys((*report.corrupt, *resolution.corrupt), Verdict("corrupt"))
-    verdicts |= committed(work.present, work.transaction)
+    verdicts |= mark_committed(work.present, work.transaction)
     for id, transaction in resolution.stored.items():
         verdicts[id] = Verdict("committed", transaction=transaction)
     others = RELEASED
@@ -46,16 +46,16 @@ def conclude_uploaded(
     return Conclusion(work.transaction, verdicts, others, tries_max, work.has_evidence)
 
 
-def committed(files: Iterable[File], transaction: str | None) -> dict[str, Verdict]:
+def mark_committed(files: Iterable[File], transaction: str | None) -> dict[str, Verdict]:
     verdict = Verdict("committed", transaction=transaction or "")
     return {export.id: verdict for file in files for export in file.exports}
 
 
-def refusals(work: Work, report: UploadReport) -> dict[str, Verdict]:
-    """Verdicts on refused files.
+def judge_refusals(work: Work, report: UploadReport) -> dict[str, Verdict]:
+    """Return the verdicts on refused files.
 
-    Of a shared file nobody knows whose fault it is. A refused file that spoils the transaction for
-    all others, too, has to go alone first.
+    For a shared file, it is unknown which export is at fault, so the group is divided. A refused
+    file that prevents the commit of all others has to go alone first.
     """
     is_harmful = report.is_spoiled or isinstance(work.error, CommitRefused)
     is_alone = len(work.group.exports) == 1

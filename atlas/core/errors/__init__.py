@@ -1,8 +1,8 @@
-"""Every way an export can fail that somebody can be told about.
+"""All errors that are reported to a client or an operator.
 
 `code`, `status` and `retryable` are the wire contract with the iOS app; the docstring is the
-sentence it is told. The first cut is by blame: what is Rejected stays wrong however often it is
-sent; what is Unavailable is our trouble or Foundry's, and may be sent again.
+default message. The tree is cut first by blame: a Rejected request fails however often it is sent,
+while Unavailable means a problem of Atlas or Foundry, so the same request can be sent again.
 """
 
 import msgspec

@@ -1,10 +1,10 @@
-"""Trouble of ours: the same request can be sent again, and may succeed later."""
+"""Errors of Atlas itself. After Unavailable the same request can succeed later."""
 
 from atlas.core.errors.requests import AtlasError
 
 
 class Unavailable(AtlasError):
-    """Not now: the same request can succeed later."""
+    """Atlas cannot do this now. Send the same request later."""
 
     code = "OVERLOADED"
     status = 503
@@ -12,7 +12,7 @@ class Unavailable(AtlasError):
 
 
 class Overloaded(Unavailable):
-    """Atlas has as much to do as it can just now; send the same later."""
+    """Atlas is at capacity. Send the same request later."""
 
     def __init__(self, retry_seconds: float) -> None:
         super().__init__()
@@ -20,14 +20,14 @@ class Overloaded(Unavailable):
 
 
 class AuthUnavailable(Unavailable):
-    """Tokens cannot be checked now: the keys of the issuer are not to be had."""
+    """Tokens cannot be checked now: the keys of the issuer cannot be fetched. Retry later."""
 
     code = "AUTH_UNAVAILABLE"
     retry_seconds = 10.0
 
 
 class JournalFull(Unavailable):
-    """Too many exports wait for Foundry already."""
+    """The journal is full: too many exports wait for Foundry. Retry later."""
 
     code = "JOURNAL_FULL"
     retry_seconds = 30.0
@@ -38,7 +38,7 @@ class JournalFull(Unavailable):
 
 
 class Damaged(AtlasError):
-    """What was kept of this export has changed on the disk: it cannot be sent as it came."""
+    """The stored export is damaged on the disk, and cannot be restored."""
 
     retryable = False
 
@@ -50,7 +50,7 @@ class OutOfOrder(AtlasError):
 
 
 class Draining(Unavailable):
-    """Atlas is shutting down; another will answer."""
+    """Atlas is shutting down. Send the same request again."""
 
     code = "DRAINING"
     retry_seconds = 5.0

@@ -1,15 +1,15 @@
-"""Trouble of Foundry's, and its refusals."""
+"""Failures and refusals of Foundry."""
 
 from atlas.core.errors.availability import Unavailable
 
-AGAIN = "Try again in a minute; if it stays so, look at Foundry's own status."
+AGAIN = "Try again in a minute; if it persists, check Foundry's own status."
 
 
 class FoundryError(Unavailable):
-    """Foundry did not take it yet.
+    """Foundry did not answer as expected; a call may have taken effect all the same.
 
-    `error_name` and `instance_id` are those of Foundry's answer, "" if it gave none. The instance
-    id is what Palantir's support asks for.
+    `error_name` and `instance_id` are from Foundry's answer, "" if it had none; Palantir's support
+    asks for the instance id. `to_do` tells the operator what to do. `retry_seconds` is Foundry's.
     """
 
     code = "FOUNDRY_ERROR"
@@ -48,11 +48,11 @@ class FileRefused(FoundryError):
 
 
 class FileInvalid(FileRefused):
-    """Foundry refuses this file by an answer that blames the file alone."""
+    """Foundry refuses this file, and its answer blames nothing but the file."""
 
 
 class FileSpoiled(FileRefused):
-    """Foundry kept another size of this file than was sent: do not commit its transaction."""
+    """Foundry stored this file with another size than was sent: its transaction must be aborted."""
 
 
 class PathTaken(FoundryError):

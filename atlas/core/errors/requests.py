@@ -1,4 +1,4 @@
-"""Errors of a request: the sender is told what is wrong with it."""
+"""Errors of a request. The docstring is the message to its sender."""
 
 from typing import ClassVar
 

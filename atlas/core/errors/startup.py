@@ -4,7 +4,7 @@ from typing import ClassVar
 
 
 class CannotStart(Exception):
-    """Atlas cannot start; the message is one line for whoever started it."""
+    """Atlas cannot start; the message is one line for the operator."""
 
     exit_code: ClassVar[int] = 1
 
@@ -16,7 +16,7 @@ class BadSetting(CannotStart):
 
 
 class JournalHeld(CannotStart):
-    """Another process owns the journal; `owner` is where that can be asked, if it said so."""
+    """Another process owns the journal. `owner` is the operator address of that process, or ""."""
 
     exit_code = 75
 

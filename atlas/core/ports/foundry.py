@@ -1,4 +1,4 @@
-"""Foundry: one branch of one dataset, to write to and to ask."""
+"""Ports to Foundry: one branch of one dataset."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -15,16 +15,16 @@ from atlas.core.messages import (
 )
 from atlas.core.people import Standing
 
-SNAPSHOT_MAX_AGE_SECONDS = 5.0  # how old a look at the branch may be when a transaction is begun
+SNAPSHOT_MAX_AGE_SECONDS = 5.0  # of the snapshot, when a transaction is begun
 
 Bytes = bytes | bytearray
 TransactionState = Literal["OPEN", "COMMITTED", "ABORTED"]
 
 
 class Dataset(Protocol):
-    """One branch of one dataset, to write to.
+    """Writes to one branch of one dataset.
 
-    Any call may raise FoundryError: then nobody knows whether it happened.
+    Any call may raise FoundryError: then it is unknown whether it happened.
     """
 
     async def branch_snapshot(self) -> BranchSnapshot:
@@ -59,11 +59,14 @@ class Dataset(Protocol):
         ...
 
     async def remove(self, transaction: str, path: str) -> bool:
-        """Delete a file, in an open DELETE transaction; False if there is none at the path."""
+        """Delete a file, in an open DELETE transaction; return False if there is none at the path.
+
+        Raises TransactionEnded when the transaction is not open any more.
+        """
         ...
 
     async def commit(self, transaction: str) -> CommitResult:
-        """Commit, and return the branch as it is then.
+        """Commit, and return the branch after the commit.
 
         Returns only when the transaction is known to be committed. Raises CommitRefused when
         Foundry answers that it does not commit this transaction as it is, TransactionEnded when
@@ -75,7 +78,7 @@ class Dataset(Protocol):
 
 
 class TransactionQueries(Protocol):
-    """The same branch, asked what became of our calls. Raises FoundryError."""
+    """Queries that resolve the outcome of earlier calls. Raises FoundryError."""
 
     async def transaction_status(self, transaction: str) -> TransactionState:
         """Return the status. A transaction that Foundry does not know is ABORTED."""
@@ -83,11 +86,11 @@ class TransactionQueries(Protocol):
     async def files_of(self, transaction: str) -> Mapping[str, int]:
         """Return the files of a committed transaction: the size in bytes of each path.
 
-        Never called for an open one: what Foundry answers then is not documented.
+        Never called for an open one, because Foundry does not document the answer.
         """
 
     async def file_at(self, path: str) -> PathOwner | None:
-        """Return the committed file at this path on the branch."""
+        """Return the transaction and size of the committed file at this path, if any."""
 
     async def content(self, path: str, size: int) -> bytes:
         """Return the bytes of the committed file at this path; `size` is as Foundry lists it.
@@ -100,11 +103,11 @@ class TransactionQueries(Protocol):
     ) -> str | None:
         """Return the open transaction that an attempt after `snapshot` may have begun.
 
-        That is: the head has moved since, to an open transaction of this kind that was created
-        while the attempt can have lasted. An orphan of ours is empty, because nothing is put into
-        a transaction before it is recorded. So a file in it that is not at one of `paths` shows
-        that the transaction is somebody else's; if Foundry lists no files of an open transaction,
-        that proves nothing.
+        The head must have moved since, to an open transaction of this kind that was created within
+        the longest possible duration of the attempt. An orphan of ours is empty, because nothing
+        is put into a transaction before it is recorded. So a file in it that is not at one of
+        `paths` shows that the transaction is somebody else's; if Foundry lists no files of an open
+        transaction, that proves nothing.
         """
 
 
@@ -112,7 +115,10 @@ class FileListing(Protocol):
     """The files that a reader of the branch sees now. Raises FoundryError."""
 
     async def files_under(self, prefix: str) -> Sequence[Standing]:
-        """Return every file whose path begins so, sorted by path; `prefix` ends within a name."""
+        """Return every file whose path starts with `prefix`, sorted by path.
+
+        The prefix may end within a file name.
+        """
         ...
 
 
@@ -121,22 +127,22 @@ class Branch(Dataset, TransactionQueries, FileListing, Protocol):
 
 
 class MaintenanceTasks(Protocol):
-    """What operators have done on the branch by its uploader, between two groups.
+    """Operators' tasks on the branch, performed by its uploader between two groups.
 
-    Raises FoundryError; BranchBusy while somebody else's transaction is open. Whatever raises, the
-    uploader leaves nothing of it open, before it does anything else on the branch.
+    Raises FoundryError; BranchBusy while somebody else's transaction is open. After any error the
+    uploader first ends the task's transaction, before it does anything else on the branch.
     """
 
     async def probe(self) -> ProbeResult:
-        """Open a transaction, put a file, abort: nothing of it is ever seen in the dataset."""
+        """Open a transaction, put a file, and abort: no reader of the dataset sees any of it."""
         ...
 
     async def remove(self, paths: Collection[str]) -> RemovalResult:
-        """Take these files out of the dataset, in one transaction."""
+        """Remove these files from the dataset, in one transaction."""
         ...
 
     def exclusive(self) -> AbstractAsyncContextManager["BranchAccess"]:
-        """Nothing of ours is open or claimed, and nothing will be until this is left."""
+        """Hold the branch: nothing of ours is open or claimed while the context is active."""
         ...
 
 

@@ -1,6 +1,6 @@
-"""The journal, as each of those who use it sees it.
+"""Ports to the journal, one for each of its users.
 
-Any call may raise Unavailable, while its disk fails.
+Any call raises Unavailable while the journal's disk fails.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -31,52 +31,51 @@ from atlas.core.picture import Depth
 
 
 class Intake(Protocol):
-    """The journal as the flow fills it. Every answer is durable before it is given."""
+    """The journal as the flow fills it. Every result is durable before it is returned."""
 
     async def recall(self, head: Head, id: str) -> Receipt | None:
-        """The receipt of an export that is here; else None, or when it is to come again."""
+        """Return the receipt of a stored export; None if it is unknown, or has to be sent again."""
 
     async def append(self, export: Flattened) -> Receipt:
-        """Keep the export for good, or answer how far the same one got before: `replayed`.
+        """Store the export, or return the receipt of the same one with `replayed` set.
 
-        Raises KeyReused when its Idempotency-Key names another sequence, JournalFull.
+        Raises KeyReused when its Idempotency-Key belongs to another export, JournalFull.
         """
 
 
 class Receipts(Protocol):
-    """The journal as a sender sees it: nothing but his own exports."""
+    """The journal as a sender sees it: only their own exports."""
 
     async def find(self, user: User, id: str) -> Receipt | None:
-        """How far an export of this user got; None for one that he never sent."""
+        """Return the receipt of an export of this user; None if the user never sent it."""
 
     async def parts(self, user: User, whole: str) -> Sequence[Receipt]:
-        """Those of a stream, in their order; none of one that is not known."""
+        """Return the receipts of a stream's parts in order; none if the stream is unknown."""
         ...
 
     async def page(self, user: User, key: str | None, limit: int, cursor: str | None) -> Page:
-        """His receipts, newest first; with a key, those that this Idempotency-Key names.
+        """Return the user's receipts, newest first; with `key`, those of this Idempotency-Key.
 
-        Raises Rejected for a cursor that no page gave.
+        Raises Rejected for a cursor that no page has returned.
         """
 
 
 class UploadQueue(Protocol):
-    """The journal as the uploader empties it: the transitions of a commit.
+    """The journal as the uploader empties it: the durable steps of the commit protocol.
 
     An export is accepted, then claimed for a group, then committed. At most one group is in hand
-    at a time, because Foundry allows one open transaction on a branch. Each of these is one
-    transaction of the journal. Each either does nothing when it is repeated, or raises OutOfOrder,
-    and then has changed nothing.
+    at a time, because Foundry allows one open transaction on a branch. Each call is one transaction
+    of the journal. A repeated call either does nothing, or raises OutOfOrder and changes nothing.
     """
 
     async def backlog(self, limits: GroupLimits) -> Backlog:
-        """Return how much waits; claimed exports wait, too."""
+        """Return the numbers of waiting exports, claimed ones included."""
         ...
 
     async def in_hand(self) -> InHand:
         """Return what was begun and not concluded.
 
-        Each export has a file of its own, as it came, unless `record_file` says otherwise.
+        Each export has an NDJSON file of its own, unless `record_file` has recorded another.
         """
         ...
 
@@ -85,11 +84,11 @@ class UploadQueue(Protocol):
     ) -> CommitGroup | None:
         """Claim the oldest exports of this lane, and record the intent to begin an APPEND.
 
-        In one step, so that no transaction is ever begun that the journal does not know of. None,
-        and no intent, if nothing waits there. The normal lane has the fresh exports, and beside
-        them those of which Foundry has refused the file; the isolated lane has groups of exports
-        that failed together, the smaller the more often they failed. Raises OutOfOrder while
-        a group or a transaction is in hand.
+        Both in one step, so that no transaction is begun that the journal does not know of. Returns
+        None, and records no intent, if nothing waits in the lane. The normal lane has the fresh
+        exports, and with them exports whose files Foundry has refused. The isolated lane has all
+        failed exports; the more often a group failed, the smaller its parts. Raises OutOfOrder
+        while a group or a transaction is in hand.
         """
 
     async def record_intent(self, snapshot: BranchSnapshot, kind: TransactionKind) -> None:
@@ -99,10 +98,10 @@ class UploadQueue(Protocol):
         """
 
     async def record_open(self, transaction: str, limits: GroupLimits) -> CommitGroup:
-        """Record the transaction that was begun. It settles every intent: no other can be open.
+        """Record the transaction that was begun, and clear the intents: no other can be open.
 
-        Returns the group as it is now: exports that came meanwhile are claimed, too, unless the
-        group is isolated. Repeated with the same transaction it returns the group. Raises
+        Returns the group as it is now: exports accepted since the claim are claimed, too, unless
+        the group is isolated. A repeated call with the same transaction returns the group. Raises
         OutOfOrder when no intent is recorded, or another transaction is open.
         """
         ...
@@ -112,29 +111,29 @@ class UploadQueue(Protocol):
     ) -> File:
         """Record that these claimed exports are put as one file of this format and size in bytes.
 
-        It holds until they are concluded. Returns the file, which has a path of its own if it is
-        shared, and the export's otherwise. Raises OutOfOrder unless all of them are claimed, and
-        for none of them, or several that share no file.
+        The record holds until they are concluded. Returns the file, which has a path of its own if
+        it is shared, and the export's path otherwise. Raises OutOfOrder unless all of them are
+        claimed, if `ids` is empty, or if it names several exports and `is_shared` is False.
         """
         ...
 
     async def conclude(self, conclusion: Conclusion) -> Sequence[Receipt]:
         """Carry out a verdict on every claimed export; the transaction is not open any more.
 
-        Returns the receipts of those that are committed or set aside by it. With nothing in hand it
-        does nothing. Else it raises OutOfOrder unless the recorded transaction is the one that the
-        conclusion names, or there is none and it names none. Verdicts on exports that are not
-        claimed are ignored.
+        Returns the receipts of those that it commits or sets aside. With nothing in hand it does
+        nothing. Otherwise it raises OutOfOrder unless the conclusion names the recorded
+        transaction, or None if none is recorded. Verdicts on exports that are not claimed are
+        ignored.
         """
         ...
 
     async def clear_intents(self) -> None:
-        """Forget all intents: nothing that they began is or will be open."""
+        """Delete all intents: nothing that they began is or will be open."""
 
     async def read(self, ids: Collection[str]) -> Mapping[str, bytes]:
         """Return the payloads of these exports, compressed, in order of acceptance.
 
-        Without those that are not what was accepted any more.
+        Damaged ones are left out.
         """
         ...
 
@@ -143,7 +142,7 @@ class Reconciliation(Protocol):
     """Compares an older copy of the journal with the dataset."""
 
     async def own_transactions(self, transactions: Collection[str]) -> frozenset[str]:
-        """Return those of these transactions that hold exports of this journal."""
+        """Return the subset of these transactions that hold exports of this journal."""
         ...
 
     async def has_committed(self) -> bool:
@@ -151,60 +150,62 @@ class Reconciliation(Protocol):
         ...
 
     async def uncommitted(self, after: str) -> Sequence[File]:
-        """Return a page of all exports that are not in the dataset as far as the journal knows.
+        """Return a page of all exports that the journal believes uncommitted.
 
-        Claimed ones and those that were set aside are among them, each with a file of its own.
-        The page begins behind the export with this id, "" for the first.
+        Claimed and set-aside ones are included, each with a file of its own. The page begins after
+        the export with the id `after`, "" for the first page.
         """
         ...
 
     async def mark_found(
         self, found: Sequence[tuple[Standing, Collection[str]]]
     ) -> Sequence[Receipt]:
-        """Mark exports as committed: the rows of these ids stand in this file.
+        """Mark exports as committed, each in the file that holds its rows; all in one step.
 
-        All at once. Returns the receipts of those that were not committed before.
+        Returns the receipts of those that were not committed before.
         """
         ...
 
 
 class Aside(Protocol):
-    """What was set aside, in the journal."""
+    """Set-aside exports in the journal."""
 
     async def keep(self, original: Original, id: str, at: datetime) -> Receipt:
-        """Keep what crashes a stage. Its receipt; `replayed` if it was kept before.
+        """Store an export that crashes a stage. Its receipt is `replayed` if it was stored before.
 
         Raises JournalFull.
         """
         ...
 
     async def originals(self) -> Collection[str]:
-        """The ids of what is kept so."""
+        """Return the ids of the exports that crashed a stage."""
         ...
 
     async def original(self, id: str) -> Original | None:
-        """One of them. Raises Damaged."""
+        """Return one of them; None if it is unknown. Raises Damaged."""
 
     async def forget(self, id: str) -> None:
-        """It went through the flow after all, and stands in the journal as any other."""
+        """Delete an original that went through the flow, and is in the journal like any other."""
 
     async def accept(self, id: str | None) -> int:
-        """Let the uploader try again what Foundry did not take: this one, or all; how many."""
+        """Let the uploader retry this set-aside export, or all; return how many."""
         ...
 
     async def abandon(self, id: str | None) -> int:
-        """Give up what is set aside, this one or all, and keep its entry only; how many."""
+        """Delete the payload of this set-aside export, or of all, for good; return how many."""
         ...
 
 
 class Replays(Protocol):
-    """What was set aside, through the flow once more."""
+    """Sends set-aside exports through the flow once more."""
 
     async def one(self, id: str) -> Replayed:
-        """Raises Rejected when it is none that the flow accepts."""
+        """Replay one export. Raises Rejected when the flow does not accept it."""
         ...
 
-    async def all(self) -> Replayed: ...
+    async def all(self) -> Replayed:
+        """Replay all of them."""
+        ...
 
 
 class Ledger(Protocol):
@@ -213,57 +214,58 @@ class Ledger(Protocol):
     async def listing(
         self, status: ListedStatus | None, limit: int, before: int | None, find: str | None = None
     ) -> Listing:
-        """A page of exports, newest first; `before` is what the page before this one told.
+        """Return a page of exports, newest first; `before` is the cursor of the previous page.
 
-        `failed` are those accepted exports that have failed and are tried apart.
+        The status `failed` selects accepted exports that have failed and are tried separately.
 
-        What is to be found is a receipt id or its beginning (of four characters or more), a user
-        as entries call him, or else a correlation id: that is looked for in 10,000 exports a page.
+        `find` is a receipt id or its beginning (of four characters or more), a user as named in
+        entries, or a correlation id, for which each page searches 10,000 exports.
         """
         ...
 
     async def entry(self, id: str) -> Entry | None:
-        """One export, by its receipt id or the beginning of it; None if several begin so, too."""
+        """Return an export by its receipt id or a prefix of it; None unless exactly one matches."""
 
     async def depth(self) -> Depth:
-        """How much stands in it, at a price that does not grow with that."""
+        """Return how much the journal holds, in constant time."""
         ...
 
     async def ready(self) -> None:
-        """Raises JournalFull, or Unavailable while the journal cannot be written."""
+        """Return if the journal accepts exports. Raises JournalFull, or Unavailable."""
 
 
 class PersonRecords(Protocol):
-    """The journal, asked about one person."""
+    """The journal's records of one person."""
 
     async def of(self, user: User) -> Journaled:
-        """What there is of them."""
+        """Return the records of this person."""
         ...
 
     async def purge(self, user: User, shared: Sequence[Shared]) -> Purged:
-        """Forget them: exports, receipts, what their keys name, digests. Others keep theirs.
+        """Delete the person's exports, receipts, idempotency keys and digests.
 
-        `shared` are files of others that hold rows of theirs: which, is remembered. Raises
-        Unavailable while something of theirs is claimed: it may be committed any moment.
+        `shared` are shared files that still hold rows of the person; the journal remembers their
+        paths. Raises Unavailable while an export of theirs is claimed, because it may be committed
+        any moment.
         """
         ...
 
     async def rewrite(self) -> None:
-        """Let no byte of what was purged stay on the disk. Nothing to do if nothing was.
+        """Rewrite the journal's file, so that no purged byte stays on the disk, if any was purged.
 
-        Raises JournalFull when the disk has no room for a second journal.
+        Raises JournalFull when the disk has no space for a second copy.
         """
 
 
 class People(Protocol):
-    """One person, in the journal and on the branch. Raises FoundryError."""
+    """One person's data, in the journal and on the branch. Raises FoundryError."""
 
     async def where(self, user: User, *, lists: bool = False) -> Whereabouts:
-        """What is there of them; each file by its path, if it `lists` them."""
+        """Return all that is stored of a person; with `lists`, each file by its path."""
         ...
 
     async def forget(self, user: User) -> Erasure:
-        """All that can be told apart from what is others', for good. It may be said again."""
+        """Erase all that can be separated from the data of others. It can be repeated."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Behaviours of Foundry that its documentation leaves open, as modes to play."""
+"""Behaviours of Foundry that its documentation leaves open, as modes of the stand-in."""
 
 from collections.abc import Mapping
 from random import Random
@@ -12,13 +12,13 @@ Value = str | int | float
 
 
 class BadMode(ValueError):
-    """A mode or a value that does not exist; the message names those that do."""
+    """A mode or a value that does not exist; the message lists the valid ones."""
 
 
 class Behaviour(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How Foundry behaves where nobody has documented it. Every default is the likeliest guess.
+    """The behaviour of Foundry where it is undocumented. Every default is the likeliest guess.
 
-    All of this is undocumented; README.md names the sentence that is missing for each.
+    README.md names the sentence that the documentation lacks for each mode.
 
     open_listing        the answer to a listing of the files of one open transaction
     file_exists         the status of FileAlreadyExists; or a second upload replaces the first
@@ -53,12 +53,12 @@ class Behaviour(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     @classmethod
     def list_values(cls) -> dict[str, tuple[Value, ...]]:
-        """The values of each mode, its default first; for a number, a few examples."""
+        """Return the values of each mode, its default first; for a number, a few examples."""
         return {each.name: find_values(each) for each in fields(cls)}
 
     @classmethod
     def list_pairs(cls) -> list[tuple[str, Value]]:
-        """Every mode with each of its values."""
+        """Return every mode with each of its values."""
         return [(name, value) for name, values in cls.list_values().items() for value in values]
 
     @classmethod
@@ -68,7 +68,7 @@ class Behaviour(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return cls().change(drawn | fixed)
 
     def change(self, modes: Mapping[str, object], *, strict: bool = True) -> "Behaviour":
-        """The same with other modes; if not `strict`, from text. Raises BadMode."""
+        """Return a copy with other modes; values may be text if not `strict`. Raises BadMode."""
         known = self.list_values()
         for name, value in modes.items():
             if name not in known:

@@ -3,15 +3,15 @@
 token.py        the access token
 call_gate.py    rate limit and circuit breaker
 client.py       HTTP calls: deadlines and retries
-responses.py    what is read of a response
-errors.py       what an error is about, and what to do
-uploads.py      what the answer to an upload means
+responses.py    parsing of responses
+errors.py       classification of errors, and what the operator can do
+uploads.py      interpretation of the answer to an upload
 listing.py      listings of files
 dataset.py      implements the port Branch
-observations.py what Foundry was seen to do where its documentation is silent
+observations.py records behaviour of Foundry that its documentation leaves open
 inspection.py   implements the ports of `atlas diagnose`
 
-README.md says what Atlas needs of Foundry, and how it treats each answer.
+README.md describes which calls Atlas makes, and how it treats each answer.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -45,9 +45,9 @@ __all__ = [
     "open_inspection",
 ]
 
-INSPECTION_SECONDS = 10.0  # of a call: an operator waits for it
+INSPECTION_SECONDS = 10.0  # per call: an operator waits for it
 INSPECTION_CALLS = 1_000
-SPARE_CONNECTIONS = 4  # a commit does not wait for uploads, nor a token for either
+SPARE_CONNECTIONS = 4  # so that commits and token requests do not wait for uploads
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
-    """The calls at once and in a minute, and the seconds that a call may take."""
+    """The limits of concurrent calls, of calls per minute, and of the seconds of a call."""
 
     calls_at_once: int
     calls_per_minute: int
@@ -79,7 +79,7 @@ async def open_dataset(
     monotonic: Callable[[], float],
     rng: Callable[[], float],
 ) -> AsyncIterator[FoundryDataset]:
-    """Open the dataset, over connections of its own. No call is made yet."""
+    """Open the dataset, with its own connections. Makes no call. Raises BadSetting."""
     seconds, observations = limits.call_seconds, Observations()
     async with open_session(
         target.transport, connections_max=limits.calls_at_once + SPARE_CONNECTIONS
@@ -95,7 +95,10 @@ async def open_dataset(
 async def open_inspection(
     target: Target, credentials: Credentials, clock: Clock, monotonic: Callable[[], float]
 ) -> AsyncIterator[FoundryInspection]:
-    """Open the same for inspections, with a token of its own: fetching it is one of them."""
+    """Open the inspections, with a token of their own, since fetching it is one of them.
+
+    Raises BadSetting.
+    """
     async with open_session(target.transport) as session:
         token = FoundryToken(
             session, credentials, INSPECTION_SECONDS, lambda _: None, Observations()

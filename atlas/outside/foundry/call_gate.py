@@ -1,7 +1,7 @@
-"""Decides when Foundry may be called. All calls pass one gate and share what each has learned.
+"""Decides when Foundry may be called. All calls share one gate, and its record of failures.
 
-While Foundry answers, no call waits, within the rate limit. A Retry-After holds for all calls.
-After several failures in a row Foundry counts as down: then one call at a time tries, at growing
+While Foundry answers, calls wait only for the rate limit. A Retry-After applies to all calls. After
+several consecutive failures Foundry counts as down: then one call at a time is made, at growing
 intervals.
 """
 
@@ -11,14 +11,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
 
-FAILURES_MAX = 3  # in a row, of all calls: more, and Foundry counts as down
+FAILURES_MAX = 3  # consecutive failures of all calls, from which Foundry counts as down
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.2, 5.0
 MINUTE_SECONDS = 60.0
 JITTER_SECONDS = 0.5  # spreads the calls that wait for the same Retry-After
 
 
 class CallGate:
-    """A rate limit and a circuit breaker; `calls_max` is the number of calls in any minute."""
+    """A rate limiter and a circuit breaker; `calls_max` is the number of calls in any minute."""
 
     def __init__(
         self, monotonic: Callable[[], float], rng: Callable[[], float], calls_max: int
@@ -47,7 +47,7 @@ class CallGate:
             yield
 
     def next_call_delay(self) -> float:
-        """Return the seconds that a call has to wait, by what all calls have learned."""
+        """Return the seconds that a call has to wait after earlier failures."""
         return max(0.0, self._opens_at - self._monotonic())
 
     def calls_remaining(self) -> int:

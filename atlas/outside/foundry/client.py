@@ -1,7 +1,7 @@
-"""The HTTP client of Foundry's API: deadlines, the token, and retries of what is safe to repeat.
+"""The HTTP client of Foundry's API: deadlines, the token, and retries of calls safe to repeat.
 
-The status decides first: 429 and 503 have no body, 502 may be HTML, and no text of Foundry's is
-passed on but error names and instance ids.
+The status decides first, because 429 and 503 have no body and 502 may be HTML. Only error names and
+instance ids of Foundry's texts are passed on.
 """
 
 import time
@@ -28,10 +28,10 @@ Method = Literal["GET", "POST", "PUT", "DELETE"]
 ATTEMPTS = 4
 RECONNECT_SECONDS = 0.05
 WAIT_SECONDS_MAX = 10.0  # a longer wait is left to the uploader
-RETRY_AFTER_MAX = 900.0
+RETRY_AFTER_SECONDS_MAX = 900.0
 BYTES_PER_SECOND = 1024 * 1024  # the slowest transfer of a file, beyond the deadline of any call
 
-# stamina's own hooks log the arguments of a call that is retried: here, somebody's rows
+# stamina's default hooks log the arguments of a retried call, which are health data here
 stamina.instrumentation.set_on_retry_hooks([])
 
 
@@ -56,7 +56,7 @@ class ApiCall:
 
 
 class TransientError(FoundryError):
-    """The answer was lost, or Foundry is busy: the same call may work a moment later."""
+    """The answer was lost, or Foundry is busy: the same call may succeed a moment later."""
 
 
 class ConnectionLost(TransientError):
@@ -91,14 +91,20 @@ class FoundryClient:
         return self._gate.calls_remaining()
 
     async def request(self, call: ApiCall) -> ApiResponse:
-        """Make a call that is safe to repeat, up to four times until it is answered."""
+        """Make a call that is safe to repeat, up to four times until it is answered.
+
+        Raises FoundryError; then the call may have happened all the same.
+        """
         try:
             return await self.request_once(call)
         except TransientError as error:
             return await self._retrying(self._retry, iter([error]), call)
 
     async def _retry(self, failed: Iterator[TransientError], call: ApiCall) -> ApiResponse:
-        """stamina costs a tenth of an upload, so it learns of the first attempt if that failed."""
+        """Raise the error of the first attempt once, then make further attempts.
+
+        The first attempt is made without stamina, whose overhead is a tenth of an upload.
+        """
         for error in failed:
             raise error
         return replace(await self.request_once(call, is_retry=True), is_repeat=True)
@@ -112,7 +118,7 @@ class FoundryClient:
             response = await self._send(call, await self._token.get(), is_retry=True)
         if response.status == 401:
             raise FoundryError(
-                "Foundry does not take the token that it gave us (401).",
+                "Foundry does not take the token that it has just issued (401).",
                 error_name=response.error.name,
                 instance_id=response.error.instance_id,
             )
@@ -174,37 +180,37 @@ def build_url(address: str, query: Mapping[str, str] | None) -> URL:
 def classify_response(
     status: int, headers: Mapping[str, str], body: bytes, error: ErrorBody
 ) -> ApiResponse:
-    """Return a response that says something.
+    """Return a conclusive response: any 2xx, or a 4xx that is not about time or load.
 
-    Raises TransientError for one that says "not now", FoundryError for one that Foundry asks not
-    to retry, and for a redirect.
+    Raises TransientError for one that can be retried, FoundryError for one that Foundry asks not to
+    retry, and for a redirect.
     """
     name, instance_id = error.name, error.instance_id
     if status in {429, 503}:
-        told, seconds = f"Foundry is overloaded ({status}).", parse_retry_after(headers)
+        message, seconds = f"Foundry is overloaded ({status}).", parse_retry_after(headers)
         if headers.get("QoS-Retry-Hint") == "do-not-retry":
             seconds = WAIT_SECONDS_MAX if seconds is None else seconds
-            raise FoundryError(told, seconds, error_name=name, instance_id=instance_id)
-        raise TransientError(told, seconds, error_name=name, instance_id=instance_id)
+            raise FoundryError(message, seconds, error_name=name, instance_id=instance_id)
+        raise TransientError(message, seconds, error_name=name, instance_id=instance_id)
     if 300 <= status < 400:
         raise redirect_error("FOUNDRY_HOST", status, headers.get("Location", ""))
     if status >= 500 or status < 200 or status == 408:
-        told = describe(status, error)
-        raise TransientError(told, error_name=name, instance_id=instance_id)
+        message = describe(status, error)
+        raise TransientError(message, error_name=name, instance_id=instance_id)
     return ApiResponse(status, body, headers.get("Date", ""), error)
 
 
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the whole seconds of Retry-After, at most a quarter of an hour; None without any."""
+    """Return the seconds of Retry-After, at most 900; None if it is missing or not a number."""
     after = headers.get("Retry-After", "")
     is_whole = after.isascii() and after.isdecimal() and len(after) < 10
-    return min(float(after), RETRY_AFTER_MAX) if is_whole else None
+    return min(float(after), RETRY_AFTER_SECONDS_MAX) if is_whole else None
 
 
 def retry_delay(error: Exception) -> bool | float:
-    """Return whether to retry, or in how many seconds if Foundry has said so.
+    """Return whether to retry, or the seconds to wait before that if they are known.
 
-    A connection that broke says nothing of Foundry's load: if several break, the gate slows down.
+    A broken connection does not mean load, so the retry is fast; the gate slows down after several.
     """
     if not isinstance(error, TransientError):
         return False

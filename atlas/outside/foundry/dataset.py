@@ -43,9 +43,9 @@ from atlas.outside.foundry.responses import (
 from atlas.outside.foundry.uploads import ENDED, SentFile, is_confirmed
 
 NDJSON, OCTETS = "application/x-ndjson", "application/octet-stream"
-CLOCKS_SECONDS = 600.0  # how far Foundry's clocks, and ours when it tells none, may be apart
-ATTEMPT_CALLS = 4  # to begin: a token and the call, and both again when the token was refused
-ATTEMPT_WAITS = 2  # ... and each time it may have to wait for the rate limit
+CLOCKS_SECONDS = 600.0  # tolerated difference of Foundry's clocks, and ours if it sends no Date
+ATTEMPT_CALLS = 4  # to begin: a token and the call, and both again after a refused token
+ATTEMPT_WAITS = 2  # of the two begin calls, for the rate limit
 NO_FILE = ("FileNotFound", "FileNotFoundOnBranch")
 TOO_LARGE = "FileSizeLimitExceeded"
 
@@ -85,7 +85,7 @@ class FoundryDataset:
         return BranchSnapshot(body.transaction_rid or "", response.answered_at() or self._clock())
 
     async def begin(self, kind: TransactionKind = "APPEND") -> str:
-        """One attempt: after a lost answer, the orphan that it may have left is looked for."""
+        """Make one attempt only. After a lost answer, `find_orphan` finds what it opened."""
         body = msgspec.json.encode({"transactionType": kind})
         path = self._home + "/transactions"
         call = ApiCall("begin", "POST", path, self._branch_query(), body, "application/json")
@@ -133,7 +133,7 @@ class FoundryDataset:
         return True
 
     async def commit(self, transaction: str) -> CommitResult:
-        is_first, self._begun = transaction == self._begun, ""
+        is_first_attempt, self._begun = transaction == self._begun, ""
         response = await self._close_transaction(transaction, "commit")
         status = await self._settle(transaction, response)
         if status == "ABORTED":
@@ -143,10 +143,10 @@ class FoundryDataset:
         if status == "OPEN":
             raise typed_error(CommitRefused, response, "it does not commit the transaction")
         answered_at = response.answered_at()
-        if is_first and response.is_success and not response.is_repeat:
+        if is_first_attempt and response.is_success and not response.is_repeat:
             return CommitResult(transaction, answered_at or self._clock())
-        now = await self.branch_snapshot()  # the head may have moved on since the commit
-        return CommitResult(now.head, now.at, is_confirmed=False)
+        snapshot = await self.branch_snapshot()  # the head may have moved on since the commit
+        return CommitResult(snapshot.head, snapshot.at, is_confirmed=False)
 
     async def abort(self, transaction: str) -> None:
         response = await self._close_transaction(transaction, "abort")
@@ -194,7 +194,7 @@ class FoundryDataset:
         if response.has_error("TransactionNotFound"):
             return None
         found = raise_for_status(response).read(TransactionBody)
-        # no lower bound: the head has moved since, so it was created later, whatever clocks say
+        # no lower bound: the head has moved since the snapshot, so it was created after that
         is_in_time = found.created_time <= snapshot.at + self._attempt
         if found.status != "OPEN" or found.transaction_type != kind or not is_in_time:
             return None
@@ -205,7 +205,7 @@ class FoundryDataset:
         found = [
             Standing(file.path, file.transaction_rid, file.bytes, file.updated_time)
             for file in await self._listing.branch_files(prefix)
-            if file.path.startswith(prefix)  # whatever else Foundry may call a prefix
+            if file.path.startswith(prefix)  # Foundry may define a prefix differently
         ]
         return sorted(found, key=lambda file: file.path)
 
@@ -243,7 +243,7 @@ class FoundryDataset:
         return response
 
     async def _settle(self, transaction: str, response: ApiResponse) -> TransactionState:
-        """Return the status after a commit or an abort: told by the answer, or asked for."""
+        """Return the status after a commit or an abort, from the answer or from a GET."""
         status = closed_status(response)
         if status is not None:
             return status
@@ -262,14 +262,14 @@ class FoundryDataset:
 
 
 def closed_status(response: ApiResponse) -> TransactionState | None:
-    """Return the status that the answer to a commit or an abort tells; None if it tells none.
+    """Return the status in the answer to a commit or an abort; None if it has none.
 
-    A refusal tells it in a parameter of TransactionNotOpen; that it is OPEN would be no sense.
+    A refusal has it in a parameter of TransactionNotOpen, where OPEN would contradict the error.
     """
     if response.is_success:
         body = response.read_if_valid(StatusBody)
         return None if body is None else body.status
     if not response.has_error("TransactionNotOpen"):
         return None
-    told = response.error.parameters.get("transactionStatus")
-    return "COMMITTED" if told == "COMMITTED" else "ABORTED" if told == "ABORTED" else None
+    status = response.error.parameters.get("transactionStatus")
+    return "COMMITTED" if status == "COMMITTED" else "ABORTED" if status == "ABORTED" else None

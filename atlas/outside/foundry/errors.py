@@ -1,4 +1,4 @@
-"""Errors that Foundry answers with: what each is about, and what the operator can do."""
+"""Classifies errors in Foundry's answers, and tells the operator what to do."""
 
 import re
 from collections.abc import Mapping
@@ -8,21 +8,21 @@ from yarl import URL
 
 from atlas.core.diagnosis import Amiss
 from atlas.core.errors import AGAIN, FoundryError
-from atlas.outside.foundry.responses import ApiResponse, ErrorBody, matching
+from atlas.outside.foundry.responses import ApiResponse, ErrorBody, match_or_empty
 
 E = TypeVar("E", bound=FoundryError)
 
 MEDIA_TYPE = re.compile(r"[a-z]+/[a-z.+-]{1,60}")
 SCOPE = re.compile(r"[a-z:-]{1,80}")
 HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
-# errors of the setup or of somebody's access, whatever their status
+# errors of the setup or of access, whatever their status
 ACCESS = re.compile(r".*(PermissionDenied|Unauthorized|UsageDenied|Credentials|NotAuthorized)")
 TARGET = re.compile(r"(Invalid)?(Dataset|Branch).*")
 TRANSACTION = re.compile(r".*Transaction.*")
 MAKE_EDITOR = (
     "In Foundry, give the service user of our client the role Editor on the project of the dataset"
 )
-DENIED = "PermissionDenied"  # the names of all errors that a role would mend end so
+DENIED = "PermissionDenied"  # suffix of all errors that a role fixes
 KNOWN_ERRORS = {
     "DatasetNotFound": (
         "it does not know the dataset, or our client has no role on it",
@@ -41,14 +41,14 @@ KNOWN_ERRORS = {
 
 
 def raise_for_status(response: ApiResponse) -> ApiResponse:
-    """Return a success. Raises FoundryError otherwise, with what to do where that is known."""
+    """Return the response if it is a success. Raises FoundryError otherwise."""
     if response.is_success:
         return response
     raise error_of(response)
 
 
 def error_of(response: ApiResponse) -> FoundryError:
-    """Return the error for a response that is not a success, and not about the call's content."""
+    """Return the error for a failure that is not about the call's content, with what to do."""
     name = response.error.base_name
     known = KNOWN_ERRORS.get(DENIED if name.endswith(DENIED) else name)
     if known is not None:
@@ -77,7 +77,7 @@ def typed_error(kind: type[E], response: ApiResponse, reason: str = "", to_do: s
 
 
 def describe(status: int, error: ErrorBody, reason: str = "") -> str:
-    """Return a sentence about an answer, with nothing of Foundry's but what is parsed strictly."""
+    """Describe an answer in a sentence that quotes only strictly parsed parts of it."""
     name = f" {error.name}" if error.name else ""
     why = f": {reason}" if reason else ""
     instance = f" (errorInstanceId {error.instance_id})" if error.instance_id else ""
@@ -100,28 +100,28 @@ def is_about_transaction(response: ApiResponse) -> bool:
 def redirect_error(setting: str, status: int, location: str) -> FoundryError:
     """Return the error for a redirect, which a token or a secret never follows."""
     host = redirect_host(location)
-    to_whom = f" to {host}" if host else ""
+    target = f" to {host}" if host else ""
     return FoundryError(
-        f"{setting} answers a redirect ({status}){to_whom}, which is not followed.",
+        f"{setting} answers a redirect ({status}){target}, which is not followed.",
         to_do=f"Set {setting} to the address of the stack itself. If that is right, a proxy or a "
         "login page answers in its place: let this machine reach Foundry directly.",
     )
 
 
 def redirect_host(location: str) -> str:
-    """Return the host of a Location if it is a plain host name, and nothing else of it."""
+    """Return the host of a Location if it is a plain host name, else the empty text."""
     try:
-        return matching(HOST_NAME, URL(location).host)
+        return match_or_empty(HOST_NAME, URL(location).host)
     except ValueError:
         return ""
 
 
 def missing_scope(error: ErrorBody) -> str:
-    scope = matching(SCOPE, error.parameters.get("missingScope"))
+    scope = match_or_empty(SCOPE, error.parameters.get("missingScope"))
     return f" ({scope})" if scope else ""
 
 
-def no_token(status: int, headers: Mapping[str, str], client_id: str) -> Amiss:
+def explain_no_token(status: int, headers: Mapping[str, str], client_id: str) -> Amiss:
     """Return the finding about a token endpoint that gives no token."""
     client = (("client", client_id),)
     if status in {400, 401, 403}:
@@ -134,12 +134,12 @@ def no_token(status: int, headers: Mapping[str, str], client_id: str) -> Amiss:
     if status == 429 or status >= 500:
         return Amiss(
             f"The token endpoint answers {status}: Foundry is down or busy.",
-            "Look at Foundry's own status, and try again in a minute.",
+            "Check Foundry's own status, and try again in a minute.",
             client,
             is_outage=True,
         )
-    media_type = matching(MEDIA_TYPE, headers.get("Content-Type", "").partition(";")[0])
-    answer = "what is no token" if status == 200 else str(status)
+    media_type = match_or_empty(MEDIA_TYPE, headers.get("Content-Type", "").partition(";")[0])
+    answer = "200 without a token" if status == 200 else str(status)
     return Amiss(
         f"The token endpoint answers {answer} ({media_type or 'no media type'}).",
         "Is FOUNDRY_HOST right, or FOUNDRY_OAUTH_TOKEN_URL? Does a proxy answer in its place?",

@@ -1,6 +1,6 @@
-"""Inspects each thing that must hold for a row to get into the dataset and be read.
+"""Inspects everything that must work for a row to get into the dataset and be read.
 
-Every call is made once: the result is the present state. Only `put_schema` changes anything.
+Every call is made once, because it shows the present state. Only `put_schema` changes anything.
 """
 
 import time
@@ -20,7 +20,7 @@ from atlas.core.ports import Clock, TransactionState
 from atlas.core.sights import Column, FileSeen, FilesSeen, Grant, TransactionSeen
 from atlas.outside.foundry.client import ApiCall, FoundryClient, Method
 from atlas.outside.foundry.dataset import NO_FILE
-from atlas.outside.foundry.errors import no_token, raise_for_status
+from atlas.outside.foundry.errors import explain_no_token, raise_for_status
 from atlas.outside.foundry.listing import NO_VIEW, PAGE_SIZE, transaction_query
 from atlas.outside.foundry.responses import ApiResponse, BranchBody, FilePage
 from atlas.outside.foundry.token import ENDPOINT_SETTING, Credentials, parse_token, request_token
@@ -72,7 +72,7 @@ class SchemaBody(Struct, frozen=True):
 
 
 class InspectionClient:
-    """Makes each call once. Raises Amiss for an answer that is not as it should be."""
+    """Makes each call once. Raises Amiss for an answer that shows a problem."""
 
     def __init__(self, client: FoundryClient, rid: str, branch: str, client_id: str) -> None:
         self._client = client
@@ -91,14 +91,14 @@ class InspectionClient:
         return ApiCall("inspect", method, self._home + path, query, response_bytes=size)
 
     async def request(self, call: ApiCall) -> ApiResponse:
-        """Return any response, of failure too."""
+        """Return any response, also one of failure. Raises Amiss when there is none."""
         try:
             return await self.request_raw(call)
         except FoundryError as error:
             raise Amiss(str(error), error.to_do) from error
 
     async def request_raw(self, call: ApiCall) -> ApiResponse:
-        """Return any response. Raises FoundryError when Foundry can be reached and gives none."""
+        """Return any response. Raises Amiss when Foundry cannot be reached, else FoundryError."""
         try:
             return await self._client.request_once(call)
         except FoundryError as error:
@@ -107,7 +107,7 @@ class InspectionClient:
             raise
 
     async def request_ok(self, call: ApiCall) -> ApiResponse:
-        """Return a response of success."""
+        """Return a successful response. Raises Amiss."""
         return self.require_success(await self.request(call))
 
     def require_success(self, response: ApiResponse) -> ApiResponse:
@@ -125,7 +125,7 @@ class InspectionClient:
             return self.require_success(response).read(kind)
         except FoundryError as error:
             raise Amiss(
-                "What answers is no Foundry: it is not what its API says.",
+                "The answer is not from Foundry: it does not match the documented API.",
                 f"Is {SETTING} right? Does a proxy answer in its place?",
             ) from error
 
@@ -154,7 +154,7 @@ class FoundryAccess:
             ("FOUNDRY_CLIENT_SECRET", credentials.client_secret),
         ):
             if not value:
-                raise Amiss(f"{name} is not set.", f"Set {name}: see the README.")
+                raise Amiss(f"{name} is not set.", f"Set {name}.")
         began = time.monotonic()
         try:
             status, headers, body = await request_token(self._session, credentials, TOKEN_SECONDS)
@@ -164,14 +164,17 @@ class FoundryAccess:
         try:
             token = parse_token(status, body)
         except FoundryError as error:
-            raise no_token(status, headers, credentials.client_id) from error
+            raise explain_no_token(status, headers, credentials.client_id) from error
         return Grant(token.get("expires_in", 0), time.monotonic() - began)
 
     def ahead_seconds(self) -> float | None:
         return self._ahead
 
     async def scopes(self) -> None:
-        """Try calls that need each scope and change nothing: no such transaction exists."""
+        """Try a call for each scope; none changes anything, as no such transaction exists.
+
+        Raises Amiss when one is missing.
+        """
         client = self._client
         abort = client.build_call("POST", f"/transactions/{UNKNOWN_TRANSACTION}/abort")
         for call in (client.build_call("GET", ""), abort):
@@ -273,7 +276,7 @@ class FoundrySchemas:
         await self.client.request_ok(call)
 
     async def is_readable(self) -> bool:
-        """Ask for a table of one row; its content does not matter."""
+        """Return whether Foundry can read a table of one row; the content does not matter."""
         query = self.client.branch_query | {"format": "CSV", "rowLimit": "1"}
         try:
             response = await self.client.request_raw(

@@ -22,26 +22,26 @@ class FileListing:
         self._branch = branch
 
     async def branch_files(self, prefix: str) -> list[FileBody]:
-        """Return the files that a reader of the branch sees, of paths with this prefix."""
+        """Return the files on the branch whose paths have this prefix. Raises FoundryError."""
         first = await self._client.request(self._call({"pathPrefix": prefix}))
         if first.has_error(NO_VIEW):
             return []
         return [file async for file in self._files(first, {"pathPrefix": prefix})]
 
     async def transaction_files(self, transaction: str) -> list[FileBody]:
-        """Return the files of a committed transaction."""
+        """Return the files of a committed transaction. Raises FoundryError."""
         query = transaction_query(transaction)
         first = await self._client.request(self._call(query))
         return [file async for file in self._files(first, query)]
 
     async def first_page(self, transaction: str) -> ApiResponse:
-        """Return the answer to one attempt to list a transaction that may be open."""
+        """List a transaction that may be open, in one attempt, and return the answer."""
         return await self._client.request_once(self._call(transaction_query(transaction)))
 
     async def _files(
         self, response: ApiResponse, query: Mapping[str, str]
     ) -> AsyncIterator[FileBody]:
-        """Yield all files, from the first page on. Raises FoundryError if the pages never end."""
+        """Yield all files, from the first page on. Raises FoundryError, also for endless pages."""
         tokens = set[str]()
         while True:
             page = raise_for_status(response).read(FilePage)
@@ -51,13 +51,13 @@ class FileListing:
             if not token:
                 return
             if token in tokens or len(tokens) == PAGES_MAX:
-                raise FoundryError("Foundry lists files without an end: a page comes again.")
+                raise FoundryError("Foundry's listing of files does not end: a page is repeated.")
             tokens.add(token)
             response = await self._client.request(self._call({**query, "pageToken": token}))
 
     def _call(self, query: Mapping[str, str]) -> ApiCall:
-        asked = {**query, "branchName": self._branch, "pageSize": PAGE_SIZE}
-        return ApiCall("files", "GET", self._path, asked)
+        full_query = {**query, "branchName": self._branch, "pageSize": PAGE_SIZE}
+        return ApiCall("files", "GET", self._path, full_query)
 
 
 def transaction_query(transaction: str) -> dict[str, str]:

@@ -1,6 +1,6 @@
-"""Records what Foundry was seen to do where its documentation is silent.
+"""Records behaviour of Foundry that its documentation leaves open.
 
-`atlas diagnose` shows it to the operator; no decision rests on it.
+`atlas diagnose` shows it to the operator; no decision depends on it.
 """
 
 from collections.abc import Mapping
@@ -37,16 +37,15 @@ class Observations:
         self, how: Literal["commit", "abort"], response: ApiResponse, status: str | None
     ) -> None:
         """Record the answer to a commit or an abort: its status, and the transaction's."""
-        told = response.error.name or status or ("unreadable" if response.body else "empty")
-        self.note(
-            "answer to commit" if how == "commit" else "answer to abort", told_as(response, told)
-        )
+        outcome = response.error.name or status or ("unreadable" if response.body else "empty")
+        topic: Topic = "answer to commit" if how == "commit" else "answer to abort"
+        self.note(topic, with_status(response, outcome))
 
     def note_upload(self, response: ApiResponse) -> None:
-        """Record how the size of a file is told, and when FileAlreadyExists comes."""
+        """Record the type of a file's size, and on which attempt FileAlreadyExists is answered."""
         if response.has_error("FileAlreadyExists"):
             when = "after an unanswered attempt" if response.is_repeat else "on the first attempt"
-            self.note("FileAlreadyExists", told_as(response, when))
+            self.note("FileAlreadyExists", with_status(response, when))
         stored = response.read_if_valid(UploadedFile)
         if stored is not None:
             size = stored.size_bytes
@@ -55,10 +54,10 @@ class Observations:
 
     def note_open_listing(self, response: ApiResponse, page: FilePage | None, own: int) -> None:
         """Record how an open transaction is listed; `own` files of the page are its own."""
-        told = response.error.name or "unreadable"
+        outcome = response.error.name or "unreadable"
         if page is not None:
-            told = "lists its files" if own else "lists other files" if page.data else "empty"
-        self.note("open transaction's listing", told_as(response, told))
+            outcome = "lists its files" if own else "lists other files" if page.data else "empty"
+        self.note("open transaction's listing", with_status(response, outcome))
 
     def note_date(self, response: ApiResponse) -> None:
         kind = "readable" if response.answered_at() else "unreadable"
@@ -80,7 +79,7 @@ class Observations:
         self._aborted = transaction
 
     def note_head(self, head: str) -> None:
-        """Record, once after each abort, whether the branch still shows that transaction."""
+        """Record, once after each abort, whether the branch still names that transaction."""
         if self._aborted:
             is_same = head == self._aborted
             self.note("head after abort", "the aborted one" if is_same else "another or none")
@@ -90,5 +89,5 @@ class Observations:
         return dict(self._latest)
 
 
-def told_as(response: ApiResponse, what: str) -> str:
-    return f"{response.status} {what}"
+def with_status(response: ApiResponse, text: str) -> str:
+    return f"{response.status} {text}"

@@ -1,7 +1,7 @@
 """Responses of Foundry's API, as far as Atlas reads them.
 
-Nothing of a response is used or shown but what is parsed here by a strict pattern. A field that
-the documentation promises is required; everything else may be missing or of any type.
+Only parts of a response that match a strict pattern here are used or shown. A field that is
+documented is required; everything else may be missing or of any type.
 """
 
 import re
@@ -66,7 +66,7 @@ class BegunBody(Struct, frozen=True, rename="camel"):
 
 
 class TransactionBody(Struct, frozen=True, rename="camel"):
-    """A transaction, with what tells an orphan of ours from another's transaction."""
+    """A transaction, with the fields that distinguish an orphan of ours from others."""
 
     rid: Rid
     transaction_type: str
@@ -104,10 +104,10 @@ class FilePage(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class ApiResponse:
-    """A response that says something: any 2xx, or a 4xx that is not about time or load.
+    """A conclusive response: any 2xx, or a 4xx that is not about time or load.
 
-    `is_repeat`: an earlier attempt of the same call was left without an answer, and may have
-    happened.
+    `date` is the Date header. `is_repeat`: an earlier attempt of the same call was not answered,
+    and may have taken effect.
     """
 
     status: int
@@ -133,14 +133,14 @@ class ApiResponse:
             return None
 
     def read(self, kind: type[T]) -> T:
-        """Parse the body. Raises FoundryError when it is not what the API documents."""
+        """Parse the body. Raises FoundryError when it does not match the documented API."""
         try:
             return msgspec.json.decode(self.body, type=kind)
         except NOT_JSON as error:
-            raise FoundryError("Foundry's answer is not what its API documents.") from error
+            raise FoundryError("Foundry's answer does not match its documented API.") from error
 
     def read_if_valid(self, kind: type[T]) -> T | None:
-        """Parse the body of a success; None when it is empty or something else."""
+        """Parse the body of a success; None for a failure or an unreadable body."""
         with suppress(*NOT_JSON):
             return msgspec.json.decode(self.body, type=kind) if self.is_success else None
         return None
@@ -156,12 +156,12 @@ def parse_error(status: int, body: bytes) -> ErrorBody:
         return ErrorBody()
     parameters = found.get("parameters")
     return ErrorBody(
-        matching(ERROR_NAME, found.get("errorName")),
-        matching(INSTANCE_ID, found.get("errorInstanceId")),
+        match_or_empty(ERROR_NAME, found.get("errorName")),
+        match_or_empty(INSTANCE_ID, found.get("errorInstanceId")),
         parameters if isinstance(parameters, dict) else {},
     )
 
 
-def matching(pattern: re.Pattern[str], value: object) -> str:
+def match_or_empty(pattern: re.Pattern[str], value: object) -> str:
     """Return the text if all of it matches the pattern, else the empty text."""
     return value if isinstance(value, str) and pattern.fullmatch(value) else ""

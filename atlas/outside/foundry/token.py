@@ -20,14 +20,14 @@ from atlas.outside.foundry.observations import Observations
 from atlas.outside.network import UNREACHED, HttpSession
 
 SCOPE = "api:datasets-read api:datasets-write"
-EARLY_SECONDS = 60  # before its end a token is replaced
+EARLY_SECONDS = 60  # a token is replaced this long before it expires
 SECONDS_MAX = 2**40
 ENDPOINT_SETTING = "FOUNDRY_OAUTH_TOKEN_URL"
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The client and its token endpoint. The secret never prints: see settings."""
+    """The client and its token endpoint."""
 
     url: str
     client_id: str
@@ -35,7 +35,7 @@ class Credentials:
 
 
 class FoundryToken:
-    """One token for all calls, fetched by one of them, a while before the old one expires."""
+    """The token for all calls. One call fetches it, shortly before the old one expires."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class FoundryToken:
         return text
 
     def invalidate(self, token: str) -> None:
-        """Drop a token that Foundry did not take: the next call fetches another."""
+        """Drop a token that Foundry refused: the next call fetches another."""
         if self._token.get("access_token") == token:
             self._token = OAuth2Token({})
 
@@ -125,15 +125,15 @@ async def request_token(
 
 
 class TokenBody(Struct):
-    """RFC 6749, section 5.1, as far as Atlas uses it; RFC 6750 has the characters of a token."""
+    """A token answer: RFC 6749, section 5.1, with the characters of RFC 6750, section 2.1."""
 
     access_token: Annotated[str, Meta(pattern=r"^[\x21-\x7e]+$")]
     expires_in: Any = None
-    expires_at: Any = None  # authlib believes it, if there is one
+    expires_at: Any = None  # authlib prefers it to expires_in
 
 
 def parse_token(status: int, body: bytes) -> Any:
-    """Return the token of an answer. Raises FoundryError.
+    """Parse the answer of the token endpoint. Raises FoundryError.
 
     `expires_in` may be a number or text. Without a readable one the token is used until Foundry
     refuses it.
@@ -152,7 +152,9 @@ def parse_token(status: int, body: bytes) -> Any:
     try:
         found = msgspec.json.decode(body, type=TokenBody)
     except NOT_JSON as error:
-        raise FoundryError("Foundry's token endpoint answers no token.") from error
+        raise FoundryError(
+            f"Foundry's token endpoint answers no token: is {ENDPOINT_SETTING} right?"
+        ) from error
     times = {"expires_in": found.expires_in, "expires_at": found.expires_at}
     readable = {name: seconds for name, each in times.items() if (seconds := parse_seconds(each))}
     return OAuth2Token({"access_token": found.access_token, **readable})
@@ -168,7 +170,7 @@ def parse_seconds(value: object) -> int | None:
 
 
 def lifetime_kind(body: bytes) -> str:
-    """Return how a token's lifetime is told; `body` has a token in it."""
+    """Return the type of a token's lifetime; `body` is a valid token answer."""
     value = msgspec.json.decode(body, type=TokenBody).expires_in
     if value is None:
         return "absent"

@@ -1,4 +1,4 @@
-"""Decides what the answer to an upload means. Pure: no call is made here.
+"""Interprets the answer to an upload. Pure.
 
 | answer | meaning |
 |---|---|
@@ -58,7 +58,7 @@ def is_confirmed(response: ApiResponse, sent: SentFile) -> bool:
     if stored is None or stored.size_bytes is None:
         return False
     if int(stored.size_bytes) != sent.bytes:
-        raise FileSpoiled("Foundry kept another size of a file than was sent.")
+        raise FileSpoiled("Foundry stored a file with another size than was sent.")
     return stored.path == sent.path and stored.transaction_rid == sent.transaction
 
 

@@ -1,4 +1,4 @@
-"""Which exports go into the next group."""
+"""Selects the exports of the next group."""
 
 import sqlite3
 
@@ -28,7 +28,7 @@ CLAIM_FAILED = """
     WITH oldest AS (
         SELECT number, bytes, turn FROM export
         WHERE status = 'accepted' AND isolation = :isolation
-            AND isolation > 0  -- or SQLite does not know that the index holds them
+            AND isolation > 0  -- SQLite needs this to use the partial index
         ORDER BY turn, number LIMIT :exports_max
     ), running AS (
         SELECT number, bytes, sum(bytes) OVER (ORDER BY turn, number) AS so_far FROM oldest
@@ -54,10 +54,10 @@ FULL = """
     )
 """
 CLAIMED = "SELECT exports FROM total WHERE status = 'claimed'"
-UNLIMITED = 2**62  # bytes; no export has as many
-LATE_SHARE = 1 + 1 / 16  # of the limit
-REFUSED = 1  # isolation of an export of which Foundry refused the file
-REFUSED_MAX = 64  # of them in a group: as many uploads as run at once
+UNLIMITED = 2**62  # bytes; larger than any export
+LATE_SHARE = 1 + 1 / 16  # of the limit, for a claim after the transaction has begun
+REFUSED = 1  # isolation of an export whose file Foundry has refused
+REFUSED_MAX = 64  # such exports in a group: one wave of uploads
 SHARES = {2: 8, 3: 64}  # isolation: the limit is divided by this; from 4 on, alone
 
 
@@ -78,10 +78,11 @@ def claim(db: sqlite3.Connection, limits: GroupLimits, lane: Lane) -> None:
 
 
 def claim_fresh(db: sqlite3.Connection, limits: GroupLimits, *, is_late: bool = False) -> None:
-    """Claim the oldest; but small ones first, so that no daily sync waits behind years of data.
+    """Claim the oldest fresh exports, small ones first.
 
-    A part of the group is left for large ones, or they would never go. Small late exports find room
-    in a full group, too.
+    So a daily sync does not wait for years of data. A share of the group is reserved for large
+    ones, so that they are not starved. A late claim may exceed the byte limit of the group by a
+    sixteenth for small exports.
     """
     given = {"exports_max": limits.exports_max}
     small_share = LATE_SHARE if is_late else SMALL_SHARE
@@ -92,7 +93,7 @@ def claim_fresh(db: sqlite3.Connection, limits: GroupLimits, *, is_late: bool = 
 
 
 def claim_isolated(db: sqlite3.Connection, limits: GroupLimits) -> None:
-    """Claim those whose turn it is: each failure sends an export to the end of the line."""
+    """Claim the failed exports at the head of the queue; a failure sends an export to its end."""
     found = db.execute(NEXT_FAILED).fetchone()
     if found is None:
         return

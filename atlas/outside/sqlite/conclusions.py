@@ -1,6 +1,6 @@
-"""The end of a group in the journal: a verdict on each of its exports, in one transaction.
+"""Carries out the verdicts on a group in the journal, in one transaction.
 
-An export that fails goes to the end of the line of failed ones, by its `turn`.
+An export that fails goes to the end of the queue of failed ones, which is sorted by `turn`.
 """
 
 import sqlite3
@@ -65,7 +65,10 @@ Row = tuple[Any, ...]
 
 
 def carry_out(db: sqlite3.Connection, conclusion: Conclusion) -> list[Row]:
-    """Carry out every verdict but `moved`. Returns the rows that are committed or set aside."""
+    """Carry out the verdicts, and return the rows of committed, failed and corrupt exports.
+
+    `moved` counts as `released` here: the caller has recorded the other path.
+    """
     claimed = dict(db.execute(CLAIMED).fetchall())
     (turn,) = db.execute(TURN).fetchone()
     given = {
@@ -93,7 +96,7 @@ def carry_out(db: sqlite3.Connection, conclusion: Conclusion) -> list[Row]:
 def in_order(
     conclusion: Conclusion, claimed: Mapping[int, str]
 ) -> Iterator[tuple[Verdict, list[int]]]:
-    """Each verdict with the numbers of its exports. Commits come first: they are evidence."""
+    """Yield each verdict with the numbers of its exports; commits first, as they are evidence."""
     by_verdict = defaultdict[Verdict, list[int]](list)
     for number, id in claimed.items():
         by_verdict[conclusion.verdict_on(id)].append(number)

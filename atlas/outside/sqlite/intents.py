@@ -1,4 +1,4 @@
-"""Intents to begin a transaction, and the one that is open."""
+"""Stores intents to begin a transaction, and the transaction that is open."""
 
 import sqlite3
 from datetime import datetime
@@ -8,7 +8,7 @@ from atlas.core.messages import BranchSnapshot, TransactionKind
 
 
 def record_intent(db: sqlite3.Connection, snapshot: BranchSnapshot, kind: TransactionKind) -> None:
-    """Of intents on a head that has not moved, the last one is enough."""
+    """Store an intent. It replaces an earlier one on the same head, as the later one covers it."""
     row = [kind, snapshot.head, snapshot.at.isoformat()]
     db.execute("INSERT OR REPLACE INTO intent VALUES (?, ?, ?)", row)
 
@@ -25,6 +25,7 @@ def clear_intents(db: sqlite3.Connection) -> None:
 
 
 def record_open(db: sqlite3.Connection, transaction: str) -> None:
+    """Store the open transaction, and delete the intents, which it settles."""
     clear_intents(db)
     db.execute("INSERT OR IGNORE INTO open_transaction VALUES (?)", [transaction])
 

@@ -49,7 +49,7 @@ NO_LABEL = Label("", "", (), "")
 
 
 class SqliteOutbox:
-    """Answers `ports.Outbox`."""
+    """Implements `ports.Outbox`."""
 
     def __init__(self, commits: Commits, entries: Entries, room: Room, shelf: Shelf) -> None:
         self._commits = commits
@@ -88,7 +88,9 @@ class SqliteOutbox:
             hand = self._in_hand(db)
             if hand.transaction != transaction:
                 if hand.transaction is not None or not hand.intents:
-                    raise OutOfOrder("A transaction that no intent tells of cannot be recorded.")
+                    raise OutOfOrder(
+                        "A transaction is recorded without an intent, or while another one is open."
+                    )
                 if hand.group is not None and not hand.group.is_isolated:
                     claims.claim_fresh(db, limits, is_late=True)
                 intents.record_open(db, transaction)
@@ -104,9 +106,11 @@ class SqliteOutbox:
         def work(db: sqlite3.Connection) -> File:
             rows = [(Row(*row[:-2]), *row[-2:]) for row in db.execute(NAMED, [given]).fetchall()]
             if not rows or len(rows) != len(ids):
-                raise OutOfOrder("A file is made of exports that are not claimed.")
+                raise OutOfOrder(
+                    "A file is recorded for no export, or for exports that are not claimed."
+                )
             if len(rows) > 1 and not is_shared:
-                raise OutOfOrder("A file of one export is made of several.")
+                raise OutOfOrder("A file that is not shared is recorded for several exports.")
             name: str = format
             if is_shared:
                 first = self._entries.label(rows[0][0]).path
@@ -126,7 +130,9 @@ class SqliteOutbox:
             hand = self._in_hand(db)
             is_in_hand = hand.group is not None or hand.transaction is not None
             if is_in_hand and hand.transaction != conclusion.transaction:
-                raise OutOfOrder("Another transaction is open than the one that is concluded.")
+                raise OutOfOrder(
+                    "The conclusion names another transaction than the one recorded as open."
+                )
             for id, verdict in conclusion.verdicts.items():
                 if verdict.kind == "moved":
                     self._move(db, id)
@@ -145,7 +151,7 @@ class SqliteOutbox:
             for *columns, payload in db.execute(READ, [as_json(ids)]):
                 row = Row(*columns)
                 with suppress(Damaged):
-                    self._entries.label(row)  # without it there is no path
+                    self._entries.label(row)  # raises Damaged: without a label there is no path
                     found[row.id] = self._entries.packed(row, payload)
             return found
 
@@ -181,10 +187,12 @@ class SqliteOutbox:
 
     def _require_nothing_in_hand(self, db: sqlite3.Connection) -> None:
         if self._claimed(db) is not None or intents.read_open(db) is not None:
-            raise OutOfOrder("A transaction is begun while another one is in hand.")
+            raise OutOfOrder(
+                "A transaction is about to begin while a group or a transaction is in hand."
+            )
 
     def _move(self, db: sqlite3.Connection, id: str) -> None:
-        """Give a claimed export another path; never one before its own, or two would swap them."""
+        """Give a claimed export a later path. An earlier one could make two exports swap paths."""
         select = f"SELECT {COLUMNS} FROM export WHERE id = ? AND status = 'claimed'"
         found = db.execute(select, [id]).fetchone()
         if found is None:
@@ -194,7 +202,7 @@ class SqliteOutbox:
         try:
             label = self._entries.label(row)
         except Damaged:
-            return  # it has no path; that shows when it is claimed again
+            return  # it has no path, which is reported when it is claimed again
         at = datetime.fromisoformat(row.at)
         path, _ = free_path(db, seal, User(label.sub), at, after=label.path)
         moved = self._entries.close_label(row, msgspec.structs.replace(label, path=path))
@@ -216,9 +224,9 @@ class SqliteOutbox:
         return CommitGroup(self._files((Row(*row[:-2]), *row[-2:]) for row in found))
 
     def _files(self, rows: Iterable[tuple[Row, int, int]]) -> tuple[File, ...]:
-        """The files of these exports, as far as it is settled what goes into which.
+        """Group exports by their files as recorded so far: (row, isolation, tries) of each.
 
-        With a damaged label an export has no path, and its rows cannot be had either.
+        An export with a damaged label has no path, and its rows cannot be read either.
         """
         in_file: dict[str, tuple[str, int, list[ClaimedExport]]] = {}
         for row, isolation, tries in rows:
@@ -226,8 +234,8 @@ class SqliteOutbox:
                 label = self._entries.label(row)
             except Damaged:
                 label = NO_LABEL
-            told = label.correlation_id, label.trace, isolation, tries
-            export = ClaimedExport(row.id, row.size, row.ingested, *told)
+            details = label.correlation_id, label.trace, isolation, tries
+            export = ClaimedExport(row.id, row.size, row.ingested, *details)
             size = row.size if row.file_bytes is None else row.file_bytes
             path = path_of(row, label)
             in_file.setdefault(path or row.id, (path, size, []))[2].append(export)
@@ -235,9 +243,9 @@ class SqliteOutbox:
 
 
 def free_group_path(db: sqlite3.Connection, first: str, format: FileFormat, ids: str) -> str:
-    """The first for a group that begins with the export at this path, which no other group has.
+    """Return the first free path for a group whose first export is at the path `first`.
 
-    `ids` are those of the group, as JSON: it keeps its path when that is recorded again.
+    `ids` are those of the group, as JSON: its own path counts as free when it is recorded again.
     """
     select = "SELECT 1 FROM export WHERE file = ? AND id NOT IN (SELECT value FROM json_each(?))"
     return next(

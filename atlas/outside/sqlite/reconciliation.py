@@ -1,4 +1,4 @@
-"""The journal beside the dataset: which transactions it knows, and what may have been committed."""
+"""Compares the journal with the dataset: known transactions, and uncommitted exports."""
 
 import sqlite3
 from collections.abc import Collection
@@ -38,11 +38,11 @@ MARK_FOUND = f"""
 
 
 def own_transactions(db: sqlite3.Connection, transactions: Collection[str]) -> frozenset[str]:
-    """No index finds a transaction. As a rule it is one of the last; else all is read, once."""
-    asked = frozenset(transactions)
-    found = asked.intersection(rid for (rid,) in db.execute(NEWEST))
-    if found != asked:
-        given = {"all": msgspec.json.encode(list(asked)).decode()}
+    """Return the known ones. No index has transactions, so recent ones are tried first."""
+    requested = frozenset(transactions)
+    found = requested.intersection(rid for (rid,) in db.execute(NEWEST))
+    if found != requested:
+        given = {"all": msgspec.json.encode(list(requested)).decode()}
         found = frozenset(rid for (rid,) in db.execute(KNOWN, given))
     return found
 
@@ -52,7 +52,7 @@ def has_committed(db: sqlite3.Connection) -> bool:
 
 
 def read_uncommitted(db: sqlite3.Connection, after: str) -> list[Row]:
-    """The next page; a row that is marked in between is still there to go on from."""
+    """Return the next page. A row marked as committed in between still exists as a cursor."""
     found = db.execute("SELECT number FROM export WHERE id = ?", [after]).fetchone()
     given = {"after": found[0] if found else 0}
     statement = f"{UNCOMMITTED} ORDER BY number LIMIT {PAGE}"

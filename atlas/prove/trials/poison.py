@@ -1,4 +1,4 @@
-"""An export that a stage or Foundry cannot bear, and stages that crash at whatever comes."""
+"""Exports that crash a stage or that Foundry refuses, and stages that crash at random."""
 
 import time
 from contextlib import AbstractAsyncContextManager
@@ -17,20 +17,20 @@ from atlas.prove.subject import Broken
 
 TRIES_MAX = 5
 NEIGHBOURS_RATE = 0.95
-EVERY = 20  # calls of a part
+EVERY = 20  # calls of a stage between two crashes
 CRASHES_SHARE = 0.15  # of the exports
 ANSWERED_AFTER_A_CRASH = "500 INTERNAL_ERROR"
 POISON_USER, POISON_EXPORTS = "auth0|poison", 5
-UNKNOWN_REFUSAL = "FileContentRefused"  # a name that no documentation knows
+UNKNOWN_REFUSAL = "FileContentRefused"  # an undocumented name
 ASIDE_SECONDS, ASIDE_GROUPS = 60.0, 30
 STEADY_RATE, STEADY_PHONES = 20.0, 64
 ANSWERED_SHARE = 0.95
 
 
 async def one_in_a_thousand(bench: Bench) -> None:
-    """One export breaks flatten, one is refused by Foundry for good, among many that are taken.
+    """One export crashes flatten and one is refused by Foundry, among many good ones.
 
-    Both are set aside and hold up nobody; once the reason is gone, they are sent again.
+    Both are set aside and delay no other export. Once the cause is gone, they are replayed.
     """
 
     def refuse(what: str, request: web.Request) -> web.Response | None:
@@ -39,11 +39,11 @@ async def one_in_a_thousand(bench: Bench) -> None:
 
     await bench.atlas.start(Mine(IN_FLATTEN, 1))
     neighbours = bench.scale.number(1_000, least=30)
-    clean = await rate_of(bench, neighbours)
+    clean = await measure_rate(bench, neighbours)
     bench.standins.before = refuse
-    refused = await poisoned(bench, bench.phones.next(lambda _: "auth0|poison"))
-    broken = await breaks_flatten(bench)
-    beside = await rate_of(bench, neighbours)
+    refused = await send_poison(bench, bench.phones.next(lambda _: "auth0|poison"))
+    broken = await crash_flatten(bench)
+    beside = await measure_rate(bench, neighbours)
     await bench.until_drained()
     tries = sum(call.status == 413 for call in bench.standins.calls)
     aside = (await bench.totals()).set_aside
@@ -58,22 +58,22 @@ async def one_in_a_thousand(bench: Bench) -> None:
     await bench.restart()
     for reply in (refused, broken):
         await bench.replay(reply.receipt_id)
-    await nothing_is_aside(bench)
+    await expect_nothing_aside(bench)
 
 
-async def poisoned(bench: Bench, export: Export) -> Reply:
-    """It is safe, whatever becomes of it."""
+async def send_poison(bench: Bench, export: Export) -> Reply:
+    """Send an export that will fail. Raises Broken if it is not accepted."""
     reply = await bench.phones.deliver(export, Prefer="respond-async")
     if reply is None:
         raise Broken("The poison was turned away.")
     return reply
 
 
-async def breaks_flatten(bench: Bench) -> Reply:
-    """Sent twice: the first time it crashes the stage, the second time it never gets there."""
+async def crash_flatten(bench: Bench) -> Reply:
+    """Send it twice: the first time it crashes the stage, the second time it does not get there."""
     clean = bench.phones.next()
-    export = replace(clean, lines=(*clean.lines[1:], marked(clean.lines[0])))
-    replies = [await poisoned(bench, export) for _ in range(2)]
+    export = replace(clean, lines=(*clean.lines[1:], mark_line(clean.lines[0])))
+    replies = [await send_poison(bench, export) for _ in range(2)]
     bench.findings.crashes = bench.atlas.bugs()
     bench.findings.expect(
         all(reply.status == "set_aside" for reply in replies), "Not told that it is set aside."
@@ -84,12 +84,12 @@ async def breaks_flatten(bench: Bench) -> Reply:
     return replies[0]
 
 
-def marked(line: bytes) -> bytes:
+def mark_line(line: bytes) -> bytes:
     return b'{"says":' + BREAKS + b"," + line[1:]
 
 
-async def rate_of(bench: Bench, exports: int) -> float:
-    """Exports a second."""
+async def measure_rate(bench: Bench, exports: int) -> float:
+    """Return the exports per second."""
     began = time.monotonic()
     async with bench.phones.sending(exports):
         pass
@@ -98,7 +98,7 @@ async def rate_of(bench: Bench, exports: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Isolation:
-    """How long it took until all poison exports were set aside."""
+    """The seconds and groups until all poison exports were set aside, and how many were."""
 
     seconds: float
     groups: int
@@ -106,28 +106,28 @@ class Isolation:
 
 
 async def many_refused(bench: Bench) -> None:
-    """Five exports of one user are refused at their upload, by a name that nobody knows."""
+    """Foundry refuses five exports of one user at their upload, with an undocumented error name."""
     refuse_user(bench, Refusal(contains="poison", name=UNKNOWN_REFUSAL))
-    found = await among_others(bench)
+    found = await isolate_among_others(bench)
     expect_isolated(bench, found)
 
 
 async def many_refused_at_commit(bench: Bench) -> None:
-    """They spoil the commit of every group that they are in, and Foundry does not say which."""
+    """They make every commit of their groups fail, and Foundry does not say which is at fault."""
     refuse_user(bench, Refusal(contains="poison", at="commit", name=UNKNOWN_REFUSAL))
-    found = await among_others(bench)
+    found = await isolate_among_others(bench)
     bench.findings.expect(found.aside == POISON_EXPORTS, f"{found.aside} set aside.")
 
 
 async def many_refused_shared(bench: Bench) -> None:
-    """They spoil every shared file that holds rows of theirs."""
+    """They make every shared file be refused that contains their rows."""
     bench.standins.refused_rows = POISON_USER.encode()
-    found = await among_others(bench)
+    found = await isolate_among_others(bench)
     bench.findings.expect(found.aside == POISON_EXPORTS, f"{found.aside} set aside.")
 
 
 async def many_unanswered(bench: Bench) -> None:
-    """Uploads of one user are answered 500 throughout: none is set aside, nobody else waits."""
+    """Uploads of one user are always answered 500: none is set aside, and no other is delayed."""
 
     def fail(what: str, request: web.Request) -> web.Response | None:
         is_theirs = what == "upload" and "poison" in request.path
@@ -138,7 +138,7 @@ async def many_unanswered(bench: Bench) -> None:
         await bench.until_committed(5)
         bench.standins.before = fail
         for _ in range(POISON_EXPORTS):
-            await poisoned(bench, bench.phones.next(lambda _: POISON_USER))
+            await send_poison(bench, bench.phones.next(lambda _: POISON_USER))
         await bench.wait(600, least=8.0)
         aside = (await bench.totals()).set_aside
         bench.standins.before = None
@@ -160,14 +160,14 @@ def steady_flow(bench: Bench) -> AbstractAsyncContextManager[None]:
     return bench.phones.sending(exports, phones=STEADY_PHONES, per_second=STEADY_RATE)
 
 
-async def among_others(bench: Bench) -> Isolation:
-    """Send them among others until all are set aside; then, mended, they are sent again."""
+async def isolate_among_others(bench: Bench) -> Isolation:
+    """Send them among others until all are set aside; then fix the cause and replay them."""
     await bench.atlas.start()
     async with steady_flow(bench):
         await bench.until_committed(5)
         before, began = len(bench.standins.transactions()), time.monotonic()
         for _ in range(POISON_EXPORTS):
-            await poisoned(bench, bench.phones.next(lambda _: POISON_USER))
+            await send_poison(bench, bench.phones.next(lambda _: POISON_USER))
         with anyio.move_on_after(ASIDE_SECONDS):
             while (await bench.totals()).set_aside < POISON_EXPORTS:
                 await anyio.sleep(0.05)
@@ -184,7 +184,7 @@ async def among_others(bench: Bench) -> Isolation:
     await bench.until_drained()
     await bench.standins.behave()
     await bench.replay()
-    await nothing_is_aside(bench)
+    await expect_nothing_aside(bench)
     return found
 
 
@@ -194,7 +194,7 @@ def expect_isolated(bench: Bench, found: Isolation) -> None:
 
 
 def expect_answered(bench: Bench) -> None:
-    """Of the others, who did not ask for less than a 200."""
+    """Expect a 200 for nearly all others, which did not ask for an early answer."""
     replies = [sent.reply for sent in bench.oracle.sent.values() if sent.reply is not None]
     committed = sum(reply.status == "committed" for reply in replies)
     share = committed / (len(replies) - POISON_EXPORTS)
@@ -203,7 +203,7 @@ def expect_answered(bench: Bench) -> None:
 
 
 async def crashes_everywhere(bench: Bench) -> None:
-    """Each stage crashes again and again between messages that it can bear; then it is mended."""
+    """Each stage crashes repeatedly between good messages; then the bug is fixed."""
     exports = bench.scale.number(5_000, least=100)
     await bench.atlas.start(Mine(EVERYWHERE, EVERY))
     async with bench.phones.sending(exports, phones=32):
@@ -215,10 +215,10 @@ async def crashes_everywhere(bench: Bench) -> None:
     bench.findings.crashes = crashes
     await bench.restart()
     await bench.replay()
-    await nothing_is_aside(bench)
+    await expect_nothing_aside(bench)
 
 
-async def nothing_is_aside(bench: Bench) -> None:
+async def expect_nothing_aside(bench: Bench) -> None:
     await bench.until_drained()
     aside = (await bench.totals()).set_aside
     bench.findings.expect(aside == 0, f"{aside} set aside after the replay.")

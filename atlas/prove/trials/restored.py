@@ -1,4 +1,4 @@
-"""An older copy of the journal is put back: of a snapshot, or of a disk."""
+"""An older copy of the journal is restored, from a snapshot or a disk image."""
 
 import shutil
 from importlib.util import find_spec
@@ -15,9 +15,9 @@ POINTS_OF_CI = 3
 
 
 async def put_back(bench: Bench) -> None:
-    """Killed between two effects, copied, started; all is committed, and the copy is put back.
+    """Kill Atlas between two effects, copy its journal, restart it, and restore the copy later.
 
-    A copy of the files of a process that was killed is what a snapshot of its disk is.
+    A copy of the files of a killed process is equivalent to a snapshot of its disk.
     """
     has_shared = bench.atlas.settings["foundry"]["file_layout"] == "per-group"
     has_files = has_shared or bench.atlas.settings["foundry"].get("file_format") == "parquet"
@@ -32,7 +32,7 @@ async def put_back(bench: Bench) -> None:
     await bench.until_drained()
     for point in points:
         passages = bench.chance.randint(1, PASSAGES_MAX if "put" in point else 2)
-        await one_copy(bench, Mine(point, 1 if has_shared else passages), exports)
+        await restore_copy(bench, Mine(point, 1 if has_shared else passages), exports)
     bench.findings.note(f"copied at {len(points)} of {len(known)} points")
 
 
@@ -42,8 +42,8 @@ async def put_back_parquet(bench: Bench) -> None:
     await put_back(bench)
 
 
-async def one_copy(bench: Bench, mine: Mine, exports: int) -> None:
-    """What the copy does not know of is committed, and nobody sends it again."""
+async def restore_copy(bench: Bench, mine: Mine, exports: int) -> None:
+    """Copy the journal, commit exports, restore the copy, and check the balance."""
     described = f"{mine.point}, passage {mine.passages}"
     journal, copy = bench.folder / "journal", bench.folder / "copy"
     await bench.restart_with(mine)

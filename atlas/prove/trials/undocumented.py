@@ -1,4 +1,4 @@
-"""Foundry behaves in every way that its documentation leaves open, one mode at a time."""
+"""Atlas against every behaviour of Foundry that is undocumented, one mode at a time."""
 
 import time
 
@@ -12,16 +12,16 @@ FULL_EXPORTS = 600
 
 
 async def every_mode(bench: Bench) -> None:
-    """Each value of each mode, with every fifth answer lost; the balance after each.
+    """Try each value of each mode with every fifth answer lost, and check the balance after each.
 
-    A redirect is left out: every call would fail for as long as it is the mode.
+    `redirect` is left out, because every call fails in that mode.
     """
     exports = bench.scale.number(FULL_EXPORTS, least=6)
     took: dict[str, float] = {}
     await bench.atlas.start()
     lose_answers(bench)
     for name, value in list_modes():
-        took[f"{name}={value}"] = await one_mode(bench, name, value, exports)
+        took[f"{name}={value}"] = await try_mode(bench, name, value, exports)
     slowest = max(took, key=lambda mode: took[mode])
     lost = sum(call.status in {0, 504} for call in bench.standins.calls)
     bench.findings.expect(lost > 0, "No answer was lost.")
@@ -32,17 +32,17 @@ async def every_mode(bench: Bench) -> None:
 
 
 def list_modes() -> list[tuple[str, Value]]:
-    """Every mode with each of its values, but the defaults of all once."""
-    usual = {name: values[0] for name, values in Behaviour.list_values().items()}
+    """Return every mode with each of its values; all defaults together only once."""
+    defaults = {name: values[0] for name, values in Behaviour.list_values().items()}
     pairs = [pair for pair in Behaviour.list_pairs() if pair[0] != "redirect"]
-    return [pairs[0], *((name, value) for name, value in pairs if value != usual[name])]
+    return [pairs[0], *((name, value) for name, value in pairs if value != defaults[name])]
 
 
-async def one_mode(bench: Bench, name: str, value: Value, exports: int) -> float:
-    """Send until all is acknowledged and committed; the seconds that it took."""
+async def try_mode(bench: Bench, name: str, value: Value, exports: int) -> float:
+    """Send until everything is acknowledged and committed; return the seconds that it took."""
     foundry, began = bench.standins.foundry, time.monotonic()
     foundry.behaviour = Behaviour().change({name: value})
-    foundry.revoke_tokens()  # so that the next token is of this mode, too
+    foundry.revoke_tokens()  # so that the next token answer uses this mode
     async with bench.phones.sending(exports, phones=CLIENTS):
         pass
     await bench.until_drained()
@@ -55,7 +55,7 @@ async def one_mode(bench: Bench, name: str, value: Value, exports: int) -> float
 
 
 def lose_answers(bench: Bench) -> None:
-    """Create, upload and commit happen, and of every fifth nobody hears."""
+    """Let create, upload and commit happen, but lose every fifth answer."""
     for call in ("create", "upload", "commit"):
         for how in ("cut", "504"):
             seed = bench.chance.randrange(2**32)
