@@ -92,9 +92,18 @@ def test_a_group_whose_paths_are_moved_is_progress_and_no_reason_to_pause():
 
 def test_a_group_that_came_to_nothing_pauses_and_speaks_against_nobody_if_foundry_was_silent():
     report = e.Uploaded(UploadReport(unanswered=(A,)))
-    step = walk(*TO_UPLOAD, report, e.Ended(), ABORTED)
-    assert step.effect.conclusion.others == RELEASED
+    step = walk(*TO_UPLOAD, report, e.ProbePut(is_stored=False), e.Ended(), ABORTED)
+    assert (step.effect.conclusion.verdicts, step.effect.conclusion.others) == ({}, RELEASED)
     assert walk(e.Concluded(), step=step).state.phase == "paused"
+
+
+def test_a_group_about_which_foundry_is_silent_while_it_takes_a_probe_is_tried_apart_at_once():
+    """A firewall, say, that answers 403 for one path: nothing counts, and nobody waits for it."""
+    report = e.Uploaded(UploadReport(unanswered=(A,)))
+    step = walk(*TO_UPLOAD, report, e.ProbePut(is_stored=True), e.Ended(), ABORTED)
+    assert step.effect.conclusion.verdicts["a"].kind == "isolated"
+    assert step.effect.conclusion.verdicts["a"].is_unanswered
+    assert walk(e.Concluded(), step=step).state.phase == "assessing"
 
 
 @pytest.mark.parametrize("is_stored", [True, False])

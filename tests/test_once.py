@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from atlas.actors.upload.pacing import pause_seconds
+from atlas.core import names
 from atlas.core.errors import CommitRefused, FoundryError, JournalFull
 from atlas.core.events import (
     ActorCrashed,
@@ -373,7 +374,7 @@ async def test_no_export_is_set_aside_while_none_is_committed(tmp_path):
     life = Life(tmp_path / "journal")
     await accept(life, b"a", b"b", b"c")
     paths = [POISONED.replace("000Z", f"00{number}Z") for number in range(3)]
-    life.dataset.poisons = dict.fromkeys(paths, FoundryError("lost"))
+    life.dataset.poisons = dict.fromkeys([*paths, names.PROBE], FoundryError("lost"))
     async with life.running() as flow:
         await flow.seen.wait_for(UploadPaused, 12)
         life.dataset.poisons.clear()

@@ -83,7 +83,6 @@ UPLOADED = {
         *({"present": (A,)}, {"unanswered": (B,), "last_error": FoundryError("no")}, {}),
         *({"a": COMMITTED, "b": replace(UNHEARD, reason="no")}, RELEASED),
     ),
-    "silence about all speaks against nobody": ({}, {"unanswered": (A, B)}, {}, {}, RELEASED),
     "an interrupted upload speaks against nobody": (
         *({"present": (A,)}, {"stored": (A,), "interrupted": (B,)}, {}),
         *({"a": COMMITTED}, RELEASED),
@@ -170,3 +169,15 @@ def test_a_transaction_whose_upload_was_reported(
     work = Work(transaction=T, has_evidence=has_evidence, **known)
     given = work, UploadReport(**report), Resolution(**resolution), TRIES_MAX
     assert conclude_uploaded(*given) == Conclusion(T, verdicts, others, TRIES_MAX, has_evidence)
+
+
+@pytest.mark.parametrize("has_evidence", [False, True])
+@pytest.mark.parametrize(("file", "kind"), [(A, "isolated"), (AB, "divided")])
+def test_silence_about_all_is_about_these_files_only_if_foundry_took_a_probe(
+    has_evidence, file, kind
+):
+    work = Work(group=CommitGroup((file,)), transaction=T, has_evidence=has_evidence)
+    found = conclude_uploaded(work, UploadReport(unanswered=(file,)), Resolution(), TRIES_MAX)
+    verdict = Verdict(kind, UNANSWERED, is_unanswered=True)
+    expected = {export.id: verdict for export in file.exports} if has_evidence else {}
+    assert (found.verdicts, found.others) == (expected, RELEASED)

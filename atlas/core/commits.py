@@ -69,8 +69,8 @@ class Verdict(Struct, frozen=True):
                 `is_certain` if Foundry blamed the file by name
     failed      its group failed for an unknown reason. Counts as a try; from the second on, it is
                 tried in smaller groups
-    divided     Foundry refused its shared file. Counts as a try; it is tried in smaller groups at
-                once
+    divided     Foundry refused its shared file. Counts as a try, unless Foundry never answered
+                (`is_unanswered`); it is tried in smaller groups at once
     isolated    it is tried alone from now on. Does not count as a try. Foundry never answered about
                 its file, but about others (`is_unanswered`); or refused it, and with it the commit
                 of all others

@@ -936,9 +936,22 @@ UNKNOWN = [
 async def test_a_commit_whose_answer_does_not_tell_is_settled_by_asking(answer):
     async with answered(by_call(answer, {"body": a_transaction("COMMITTED")})) as stack:
         assert (await stack.dataset.commit("t")).head == "t"
+
+
+@pytest.mark.parametrize(
+    ("answer", "raised"),
+    [
+        *(pytest.param(*each.values, TransactionEnded, id=each.id) for each in NOT_TELLING),
+        *(pytest.param(*each.values, CommitRefused, id=each.id) for each in UNKNOWN),
+    ],
+)
+async def test_a_commit_after_which_the_transaction_is_aborted_was_refused_or_came_too_late(
+    answer, raised
+):
+    """A Foundry that aborts what it refuses to commit would refuse the same again."""
     for ended in ({"body": a_transaction("ABORTED")}, error(404, "TransactionNotFound")):
         async with answered(by_call(answer, ended)) as stack:
-            with pytest.raises(TransactionEnded):
+            with pytest.raises(raised):
                 await stack.dataset.commit("t")
 
 

@@ -183,7 +183,7 @@ class Journal:
                     row.isolation = 3
                     continue
                 row.isolation = next_isolation(kind, row)
-                row.tries += 1
+                row.tries += not verdict.is_unanswered
                 is_last = row.tries >= conclusion.tries_max and is_proven
                 if is_last and (kind == "refused" or is_alone):
                     row.status = "set_aside"

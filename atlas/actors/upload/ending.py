@@ -86,7 +86,9 @@ def find_owners(policy: UploadPolicy, state: State, report: UploadReport) -> Ste
     work = state.work
     files: tuple[File, ...] = report.taken
     if work.present or work.error is not None:
-        files += report.stored + report.unconfirmed + report.unanswered
+        files += report.stored + report.unconfirmed
+    if work.error is not None:
+        files += report.unanswered
     absent = tuple(file for file in files if file not in work.present)
     if absent:
         return enter("conflicting", state, e.ResolveConflicts(absent))
@@ -117,7 +119,7 @@ def finish(_: UploadPolicy, state: State, __: e.Concluded, moment: Moment) -> St
     pacing = replace(memory.pacing, trigger="interval", last_lane=work.lane)
     if work.lane == "isolated":
         pacing = delay_isolated(work, pacing, moment.now)
-    elif not work.has_progressed:
+    elif not (work.has_progressed or work.has_evidence):
         error = reason_for_nothing(work, work.report)
         return pause(state, error, moment, is_outage=is_outage(work, work.report))
     committed: tuple[Event, ...] = ()

@@ -91,12 +91,16 @@ def judge(policy: UploadPolicy, state: State, result: e.Uploaded, _: Moment) -> 
 
 
 def needs_probe(policy: UploadPolicy, work: Work, report: UploadReport) -> bool:
-    """Whether every file was refused, on the last try of an isolated group.
+    """Whether only a probe can show if it is about these files, or about all.
 
-    With no other file in the transaction, only a probe shows whether Foundry refuses these files,
-    or all files.
+    That is so when no other file is in the transaction: if Foundry was silent about some of them,
+    or on the last try of an isolated group of which it refused every file.
     """
+    if report.is_spoiled:
+        return False
+    if report.unanswered:
+        return True
     tries = [export.tries + 1 for export in work.group.exports]
     is_last_try = work.lane == "isolated" and min(tries, default=0) >= policy.tries_max
     is_only_refused = len(report.refused) == len(work.group.files)
-    return is_last_try and is_only_refused and not report.is_spoiled
+    return is_last_try and is_only_refused

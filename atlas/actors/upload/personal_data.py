@@ -98,7 +98,12 @@ class PersonalData:
         async with self.alone:
             journal = await self.journal.of(user)
             unreadable = done.rewrites.unreadable
-            done.shared = tuple(each for each in journal.shared if each.path in unreadable)
+            shared = await self.shared(journal) if unreadable else ()
+            known = {each.path for each in shared}
+            done.shared = (
+                *(each for each in shared if each.path in unreadable),
+                *(Shared(path, 0) for path in sorted(unreadable - known)),
+            )
             done.purged = await self.journal.purge(user, done.shared)
 
     async def shared(self, journal: Journaled) -> tuple[Shared, ...]:

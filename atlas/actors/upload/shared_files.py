@@ -110,7 +110,10 @@ class SharedFiles:
         if found is None:
             return None
         content, format = found
-        return await self.compute(len(content), count_rows, content, format, user.sub)
+        try:
+            return await self.compute(len(content), count_rows, content, format, user.sub)
+        except ValueError:
+            return None
 
     async def rewrite(self, user: User, path: str) -> Bytes | None:
         """Return the file without rows of this person; None if it has none, or is unreadable."""
@@ -137,11 +140,8 @@ class SharedFiles:
 
 
 def rows_of(content: bytes, format: Format) -> list[bytes]:
-    """Return the rows of a file; none if it is in another format."""
-    try:
-        return bytes(format.read(content)).splitlines(keepends=True) if content else []
-    except ValueError:
-        return []
+    """Return the rows of a file. Raises ValueError if it is in another format."""
+    return bytes(format.read(content)).splitlines(keepends=True) if content else []
 
 
 def count_rows(content: bytes, format: Format, sub: str) -> Share:

@@ -1,7 +1,7 @@
 """The driver of the commit protocol: performs its effects, and passes back their results."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -195,7 +195,8 @@ class Uploader:
         try:
             transaction = await self.branch.begin("APPEND")
         except BranchBusy as error:
-            self.foreign_writers.notice((await self.branch.branch_snapshot()).head)
+            with suppress(FoundryError):  # whatever comes of it: this attempt has begun nothing
+                self.foreign_writers.notice((await self.branch.branch_snapshot()).head)
             return e.Busy(error)
         self.foreign_writers.forget()
         return e.Begun(transaction)

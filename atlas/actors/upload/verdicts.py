@@ -28,11 +28,13 @@ def conclude_uploaded(
 ) -> Conclusion:
     """Conclude a transaction that is no longer open and whose upload was reported."""
     verdicts = dict[str, Verdict]()
-    has_siblings = bool(work.present)
-    if has_siblings:  # Foundry answered about others, so these files are at fault
-        silent = (*report.unanswered, *report.unconfirmed)
-        isolated = Verdict("isolated", reason_of(report, UNANSWERED), is_unanswered=True)
-        verdicts |= {export.id: isolated for file in silent for export in file.exports}
+    if work.present or work.has_evidence:  # Foundry answered about others: it is about these files
+        reason = reason_of(report, UNANSWERED)
+        isolated = Verdict("isolated", reason, is_unanswered=True)
+        divided = Verdict("divided", reason, is_unanswered=True)
+        for file in (*report.unanswered, *report.unconfirmed):
+            verdict = isolated if len(file.exports) == 1 else divided
+            verdicts |= {export.id: verdict for export in file.exports}
     verdicts |= judge_refusals(work, report)
     verdicts |= dict.fromkeys(resolution.moved, Verdict("moved"))
     verdicts |= dict.fromkeys((*report.corrupt, *resolution.corrupt), Verdict("corrupt"))

@@ -28,7 +28,13 @@ from atlas.core.people import Standing
 from atlas.core.ports import SNAPSHOT_MAX_AGE_SECONDS, Bytes, Clock, TransactionState
 from atlas.outside.foundry.call_gate import MINUTE_SECONDS
 from atlas.outside.foundry.client import ApiCall, FoundryClient
-from atlas.outside.foundry.errors import error_of, is_about_setup, raise_for_status, typed_error
+from atlas.outside.foundry.errors import (
+    error_of,
+    is_about_setup,
+    is_about_transaction,
+    raise_for_status,
+    typed_error,
+)
 from atlas.outside.foundry.listing import NO_VIEW, FileListing
 from atlas.outside.foundry.observations import Observations
 from atlas.outside.foundry.responses import (
@@ -136,6 +142,11 @@ class FoundryDataset:
         is_first_attempt, self._begun = transaction == self._begun, ""
         response = await self._close_transaction(transaction, "commit")
         status = await self._settle(transaction, response)
+        is_refusal = not (
+            response.is_success or response.has_error(*ENDED) or is_about_transaction(response)
+        )
+        if status == "ABORTED" and is_refusal:
+            raise typed_error(CommitRefused, response, "it has aborted the transaction instead")
         if status == "ABORTED":
             raise typed_error(TransactionEnded, response, "it is ABORTED, and not committed")
         if status == "OPEN" and (response.is_success or response.has_error(*ENDED)):
@@ -193,10 +204,12 @@ class FoundryDataset:
         response = await self._get("transaction", f"/transactions/{quote(head, safe='')}")
         if response.has_error("TransactionNotFound"):
             return None
-        found = raise_for_status(response).read(TransactionBody)
+        if raise_for_status(response).read(StatusBody).status != "OPEN":
+            return None
+        found = response.read(TransactionBody)
         # no lower bound: the head has moved since the snapshot, so it was created after that
         is_in_time = found.created_time <= snapshot.at + self._attempt
-        if found.status != "OPEN" or found.transaction_type != kind or not is_in_time:
+        if found.transaction_type != kind or not is_in_time:
             return None
         is_foreign = kind != "DELETE" and await self._has_other_files(head, paths)
         return None if is_foreign else head

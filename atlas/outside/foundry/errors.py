@@ -17,7 +17,7 @@ SCOPE = re.compile(r"[a-z:-]{1,80}")
 HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 # errors of the setup or of access, whatever their status
 ACCESS = re.compile(r".*(PermissionDenied|Unauthorized|UsageDenied|Credentials|NotAuthorized)")
-TARGET = re.compile(r"(Invalid)?(Dataset|Branch).*")
+TARGET = re.compile(r"(Dataset|Branch)[A-Za-z]*NotFound|Invalid(Dataset(Rid)?|Branch(Name|Id)?)")
 TRANSACTION = re.compile(r".*Transaction.*")
 MAKE_EDITOR = (
     "In Foundry, give the service user of our client the role Editor on the project of the dataset"
@@ -54,7 +54,7 @@ def error_of(response: ApiResponse) -> FoundryError:
     if known is not None:
         reason, to_do = known
         reason += missing_scope(response.error)
-    elif response.status == 404 and not name:
+    elif response.status == 404 and not response.error.is_named:
         reason = "it does not know the address (is FOUNDRY_HOST right?)"
         to_do = "Set FOUNDRY_HOST to the host of the stack itself."
     elif response.status == 407:
@@ -87,7 +87,9 @@ def describe(status: int, error: ErrorBody, reason: str = "") -> str:
 def is_about_setup(response: ApiResponse) -> bool:
     """Whether a 4xx blames our access, the host, the dataset or the branch."""
     name = response.error.base_name
-    if response.status in {401, 403, 407} or (response.status == 404 and not name):
+    if response.status in {401, 403, 407} or (
+        response.status == 404 and not response.error.is_named
+    ):
         return True
     return bool(ACCESS.fullmatch(name) or TARGET.fullmatch(name))
 

@@ -35,6 +35,7 @@ class ErrorBody(Struct, frozen=True):
     name: str = ""
     instance_id: str = ""
     parameters: Mapping[str, object] = msgspec.field(default_factory=dict)
+    is_named: bool = False  # by Foundry, whether or not the name may be shown
 
     @property
     def base_name(self) -> str:
@@ -159,6 +160,7 @@ def parse_error(status: int, body: bytes) -> ErrorBody:
         match_or_empty(ERROR_NAME, found.get("errorName")),
         match_or_empty(INSTANCE_ID, found.get("errorInstanceId")),
         parameters if isinstance(parameters, dict) else {},
+        isinstance(found.get("errorName"), str),
     )
 
 

@@ -39,12 +39,12 @@ REFUSED = f"""
 FAILED = f"""
     UPDATE export SET
         {LATER},
-        tries = tries + 1,
+        tries = tries + :counts,
         isolation = CASE
             WHEN isolation >= 2 THEN min(isolation + 1, 4)
             WHEN :is_divided OR tries >= 1 THEN 2
             ELSE isolation END,
-        status = CASE WHEN tries + 1 >= :tries_max AND :is_alone AND {IS_PROVEN}
+        status = CASE WHEN tries + :counts >= :tries_max AND :is_alone AND {IS_PROVEN}
             THEN 'set_aside' ELSE 'accepted' END
     WHERE {THESE} RETURNING {COLUMNS}
 """
@@ -86,6 +86,7 @@ def carry_out(db: sqlite3.Connection, conclusion: Conclusion) -> list[Row]:
             "reason": verdict.reason,
             "transaction": verdict.transaction,
             "is_divided": verdict.kind == "divided",
+            "counts": not verdict.is_unanswered,
             "is_proven": verdict.is_certain or has_evidence,
         }
         has_evidence = has_evidence or verdict.kind == "committed"

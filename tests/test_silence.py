@@ -1,0 +1,92 @@
+"""Foundry, or a firewall before it, gives no usable answer about some files: nobody waits for them."""
+
+from dataclasses import dataclass
+
+import anyio
+import pytest
+
+from atlas.core.errors import CommitRefused, FoundryError
+from atlas.core.events import ExportFailed, ExportSetAside, GroupCommitted, UploadPaused
+from tests.conftest import Life
+from tests.fakes import MemoryDataset
+from tests.test_layout import uuids
+from tests.test_people import ADA, ZOE, sent
+
+GOOD = [f"z{number}" for number in range(4)]
+
+
+@dataclass
+class Walled(MemoryDataset):
+    """A firewall answers 403 at once for whatever is Eve's; all else takes longer."""
+
+    is_complete: bool = False  # and whoever asks about her files is answered so, too
+
+    async def put(self, transaction, path, content):
+        if "eve" in path or b'"uuid":"e' in content:
+            raise FoundryError("Foundry answers 403.")
+        await anyio.sleep(0.005)
+        return await super().put(transaction, path, content)
+
+    async def file_at(self, path):
+        if self.is_complete and "eve" in path:
+            raise FoundryError("Foundry answers 403.")
+        return await super().file_at(path)
+
+
+@dataclass
+class Aborting(MemoryDataset):
+    """It aborts what it refuses to commit."""
+
+    async def commit(self, transaction):
+        if any(b"poison" in each for each in self.transactions[transaction].files.values()):
+            self.transactions[transaction].state = "ABORTED"
+            raise CommitRefused
+        return await super().commit(transaction)
+
+
+async def all_good_are_there(life):
+    with anyio.fail_after(20):
+        while not set(GOOD) <= set(uuids(life)):
+            await anyio.sleep(0.01)
+
+
+async def waiting(life, flow, *senders):
+    """All of these are in the journal before Foundry is there."""
+    life.dataset.down = True
+    for uuid, sub in senders:
+        await sent(flow, uuid, sub, Prefer="respond-async")
+    life.dataset.down = False
+
+
+@pytest.mark.parametrize("bad", [1, 7, 8, 12])
+@pytest.mark.parametrize("layout", ["per-export", "per-group"])
+async def test_files_behind_a_wall_stop_nobody_and_are_never_set_aside(tmp_path, layout, bad):
+    life = Life(tmp_path / "journal", dataset=Walled(), layout=layout)
+    async with life.running() as flow:
+        eves = [(f"e{number}", "eve") for number in range(bad)]
+        await waiting(life, flow, *eves, *((uuid, ZOE) for uuid in GOOD))
+        await all_good_are_there(life)
+        assert uuids(life) == GOOD
+        assert await flow.waiting() == bad
+        assert flow.seen.of(ExportSetAside) == []
+    assert life.dataset.open_now() == []
+
+
+async def test_a_wall_that_hides_its_files_slows_down_nobody(tmp_path):
+    life = Life(tmp_path / "journal", dataset=Walled(is_complete=True))
+    async with life.running() as flow:
+        await waiting(life, flow, ("e", "eve"), ("z0", ZOE))
+        for uuid in GOOD[1:]:
+            assert (await sent(flow, uuid, ZOE)).status == 200
+        assert flow.seen.count_of(GroupCommitted) >= len(GOOD) - 1
+        assert flow.seen.count_of(UploadPaused) <= 3, "while Foundry was down"
+    assert uuids(life) == GOOD
+
+
+async def test_a_foundry_that_aborts_what_it_refuses_to_commit_is_no_reason_to_stop(tmp_path):
+    life = Life(tmp_path / "journal", dataset=Aborting())
+    async with life.running() as flow:
+        await waiting(life, flow, ("poison", ADA), *((uuid, ZOE) for uuid in GOOD))
+        await all_good_are_there(life)
+        assert flow.seen.count_of(ExportFailed) > 0
+    assert uuids(life) == GOOD
