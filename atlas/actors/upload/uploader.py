@@ -89,9 +89,10 @@ class Uploader:
                 before = self.step.state.phase
                 await self.take_step()
                 after = self.step.state.phase
-                if (before == "concluding" and after == "assessing") or after == "idle":
+                has_ended = before == "concluding" and after == "assessing"
+                if has_ended or after == "idle":
                     restarts.has_worked = True
-                if after in BETWEEN_GROUPS:
+                if has_ended or after in AT_REST:
                     return
 
     async def rest(self, bell: Bell) -> None:
