@@ -245,7 +245,7 @@ def needs(*command: str) -> None:
     try:
         subprocess.run(command, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
-        cannot_run(f"needs to run: {' '.join(command)}")
+        cannot_run(f"needs to run: {' '.join(map(str, command))}")
 
 
 def cannot_run(reason: str) -> None:

@@ -87,7 +87,7 @@ TRIALS = (
     recovery("poison", poison.one_in_a_thousand),
     Trial("crashes", poison.crashes_everywhere),
     recovery("twins", senders.twins),
-    recovery("clock", machine.clock_jumps),
+    recovery("clock", machine.clock_jumps, PER_EXPORT),
     recovery("backlog", machine.backlog),
     Trial("disk full", disk.disk_full, {"journal": {"free_bytes_min": disk.FREE_BYTES}}),
     Trial("flipped bits", disk.bits_flipped),
