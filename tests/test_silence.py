@@ -1,4 +1,4 @@
-"""Foundry, or a firewall before it, gives no usable answer about some files: nobody waits for it."""
+"""Foundry, or a firewall before it, gives no usable answer about some files: nobody waits."""
 
 from dataclasses import dataclass
 
