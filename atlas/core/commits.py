@@ -60,7 +60,7 @@ VerdictKind = Literal[
 
 
 class Verdict(Struct, frozen=True):
-    """How a transaction ended for one export.
+    """The end of a transaction for one export.
 
     committed   its rows are in `transaction`
     corrupt     its payload cannot be read any more: set aside

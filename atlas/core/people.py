@@ -132,7 +132,7 @@ def shared_files(journal: Journaled, groups: Sequence[Standing]) -> tuple[Shared
 
 
 def to_do(files: int, shared: Sequence[Shared], *, is_spelled: bool) -> Iterator[str]:
-    """What Atlas cannot do, in the order in which it is to be done; `files` were changed."""
+    """Steps left to others, in the order in which to take them; `files` were changed."""
     yield (
         "Stop the app of this person from sending: the journal no longer knows their exports, and"
         " whatever is sent from now on is accepted anew."

@@ -37,7 +37,7 @@ USER_AGENT = f"atlas/{__version__}"
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """How other systems are reached.
+    """Settings of connections to other systems.
 
     `ca_bundle` is a file of PEM certificates to trust beside the system's, "" for none.
     `uses_proxy`: through the proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name.

@@ -145,7 +145,7 @@ class Traces(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Network(Struct, frozen=True, forbid_unknown_fields=True):
-    """How other systems are reached.
+    """Settings of connections to other systems.
 
     `ca_bundle` is a file of PEM certificates that are trusted beside the system's own. `use_proxy`:
     through the proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name.

@@ -1,4 +1,4 @@
-"""When the next group goes, and which; how long to pause. Pure."""
+"""Choice and time of the next group, and length of a pause. Pure."""
 
 from msgspec import Struct
 from msgspec.structs import replace

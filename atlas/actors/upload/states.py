@@ -45,7 +45,7 @@ class Moment(Struct, frozen=True):
 
 
 class Pacing(Struct, frozen=True):
-    """When each lane's next group may go, and which lane had the last one.
+    """The time at which each lane's next group may go, and which lane had the last one.
 
     Times are in seconds on the clock of `Moment`. `trigger`: the reason why the next group starts.
     """
