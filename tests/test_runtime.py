@@ -61,7 +61,7 @@ async def test_a_crash_costs_one_message():
     crashes = Crashes()
     async with anyio.create_task_group() as tasks:
         halver = pipeline(tasks, Keep(), crashes=crashes)
-        async with halver.stream:
+        async with halver.channel:
             assert await halver.ask(4) == 2
             with pytest.raises(AtlasError):
                 await halver.ask(13)
@@ -75,7 +75,7 @@ async def test_work_is_told_however_it_ends_and_with_its_message():
     async with anyio.create_task_group() as tasks:
         stages = Stages(tasks, Crashes().tell, lambda *work: told.append(work))
         halver = stages.spawn(Half(), stages.spawn_last(Refuses()))
-        async with halver.stream:
+        async with halver.channel:
             for number in (4, 13):
                 with suppress(AtlasError):
                     await halver.ask(number)
@@ -88,7 +88,7 @@ async def test_a_queue_tells_how_many_wait_and_how_many_can():
     async with anyio.create_task_group() as tasks:
         stages, stuck = Stages(tasks, Crashes().tell), Stuck()
         address = stages.spawn_last(stuck, size=4)
-        async with address.stream:
+        async with address.channel:
             for number in range(3):
                 await address.send(Envelope(number, Reply()))
             await anyio.wait_all_tasks_blocked()
@@ -111,7 +111,7 @@ async def test_an_answer_is_no_crash_whatever_came_before():
     async with anyio.create_task_group() as tasks:
         for stage in (Refuses(), Half()):
             address = Stages(tasks, crashes.tell).spawn_last(stage)
-            async with address.stream:
+            async with address.channel:
                 for number in (4, 4, 13, 4):
                     with suppress(AtlasError):
                         await address.ask(number)
@@ -130,7 +130,7 @@ class Bears:
             stages = Stages(tasks, self.crashes.tell)
             self.rescue = rescue = Rescue(stages.spawn_last(self), self.known.__contains__)
             halver = stages.spawn(Half(), stages.spawn_last(self.kept), rescue=rescue)
-            async with rescue.address.stream, halver.stream:
+            async with rescue.address.channel, halver.channel:
                 yield halver
 
     async def handle(self, message):
@@ -151,7 +151,7 @@ async def test_what_crashes_a_stage_is_answered_where_it_is_sent_and_never_gets_
 async def test_a_crash_is_told_when_there_is_nowhere_to_send_it_to_either():
     bears = Bears()
     async with bears.at_work() as halver:
-        await bears.rescue.address.stream.aclose()
+        bears.rescue.address.channel.close()
         with pytest.raises(Unavailable):
             await halver.ask(13)
     assert bears.crashes == [("half", ZeroDivisionError)]
@@ -161,7 +161,7 @@ async def test_closing_drains_what_was_sent():
     keep = Keep()
     async with anyio.create_task_group() as tasks:
         halver = pipeline(tasks, keep)
-        async with halver.stream:
+        async with halver.channel:
             for number in range(10):
                 await halver.send(Envelope(number, Reply()))
 
@@ -176,9 +176,9 @@ async def test_a_full_pipeline_makes_its_senders_wait():
         await anyio.wait_all_tasks_blocked()
 
         # 1 in the hands of each stage, 2 in each inbox, the rest outside
-        assert halver.stream.statistics().tasks_waiting_send == 10 - (1 + 2) - (1 + 2)
+        assert halver.channel.statistics().tasks_waiting_send == 10 - (1 + 2) - (1 + 2)
         tasks.cancel_scope.cancel()
-    halver.stream.close()
+    halver.channel.close()
 
 
 async def test_a_stage_may_have_several_messages_in_hand():
@@ -191,16 +191,16 @@ async def test_a_stage_may_have_several_messages_in_hand():
         await anyio.wait_all_tasks_blocked()
 
         assert stuck.in_hand == 3
-        assert address.stream.statistics().tasks_waiting_send == 10 - 3 - 2
+        assert address.channel.statistics().tasks_waiting_send == 10 - 3 - 2
         tasks.cancel_scope.cancel()
-    address.stream.close()
+    address.channel.close()
 
 
 async def test_no_reply_is_left_waiting_when_the_service_is_cancelled():
     replies = [Reply() for _ in range(6)]
     async with anyio.create_task_group() as tasks:
         halver = pipeline(tasks, Stuck(), size=2)
-        async with halver.stream:
+        async with halver.channel:
             for reply in replies:
                 await halver.send(Envelope(4, reply))
             tasks.cancel_scope.cancel()
@@ -213,7 +213,7 @@ async def test_no_reply_is_left_waiting_when_the_service_is_cancelled():
 async def test_who_comes_after_the_end_is_turned_away():
     async with anyio.create_task_group() as tasks:
         halver = pipeline(tasks, Keep())
-        halver.stream.close()
+        halver.channel.close()
     with pytest.raises(Unavailable):
         await halver.ask(4)
 
@@ -224,10 +224,10 @@ async def test_too_many_crashes_end_the_service():
     async def crash_often():
         async with (
             anyio.create_task_group() as tasks,
-            Stages(tasks, crashes.tell).spawn_last(Half()).stream as stream,
+            Stages(tasks, crashes.tell).spawn_last(Half()).channel as channel,
         ):
             for _ in range(7):
-                await stream.send(Envelope(13, Reply()))
+                await channel.send(Envelope(13, Reply()))
 
     with pytest.raises(ExceptionGroup):
         await crash_often()
@@ -237,7 +237,7 @@ async def test_too_many_crashes_end_the_service():
 async def test_crashes_between_messages_that_succeed_never_end_the_service():
     async with anyio.create_task_group() as tasks:
         halver = Stages(tasks, Crashes().tell).spawn_last(Half())
-        async with halver.stream:
+        async with halver.channel:
             for _ in range(20):
                 with pytest.raises(AtlasError):
                     await halver.ask(13)

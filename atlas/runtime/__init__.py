@@ -6,7 +6,8 @@ Three rules, and nothing here knows about health data:
 2. Every channel is bounded. A full one makes its sender wait, back to the socket.
 3. Closing the first address ends the pipeline: each stage drains, then closes the next.
 
-`replies.py` is where outcomes go, `supervision.py` what a crash costs, `stages.py` the actors,
+`channels.py` is where messages wait, `replies.py` where outcomes go, `supervision.py` what a crash
+costs, `stages.py` the actors,
 `together.py` work that is done side by side, `budget.py` what keeps it within so many bytes,
 `computing.py` work that takes the processor, and `memory.py` what becomes of its memory.
 """
@@ -14,17 +15,19 @@ Three rules, and nothing here knows about health data:
 from anyio import Lock
 
 from atlas.runtime.budget import Budget
+from atlas.runtime.channels import Channel
 from atlas.runtime.computing import Computing
 from atlas.runtime.memory import give_back_large_blocks
 from atlas.runtime.replies import Bell, Pending, Promise, Promises, Reply
 from atlas.runtime.stages import Address, Envelope, OnWork, Queue, Rescue, Stage, Stages
-from atlas.runtime.supervision import OnCrash, Restarts, answering, supervise
+from atlas.runtime.supervision import OnCrash, Restarts, supervise
 from atlas.runtime.together import side_by_side
 
 __all__ = [
     "Address",
     "Bell",
     "Budget",
+    "Channel",
     "Computing",
     "Envelope",
     "Lock",
@@ -39,7 +42,6 @@ __all__ = [
     "Restarts",
     "Stage",
     "Stages",
-    "answering",
     "give_back_large_blocks",
     "side_by_side",
     "supervise",

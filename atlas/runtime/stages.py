@@ -8,11 +8,11 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from atlas.core.errors import AtlasError, Unavailable
+from atlas.runtime.channels import Channel
 from atlas.runtime.replies import Reply
-from atlas.runtime.supervision import OnCrash, Restarts, answering, supervise
+from atlas.runtime.supervision import OnCrash, Restarts, supervise
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -21,35 +21,38 @@ In_contra = TypeVar("In_contra", contravariant=True)
 Out_co = TypeVar("Out_co", covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope(Generic[In, Answer]):
+class Envelope(NamedTuple, Generic[In, Answer]):
     """A message and where its outcome goes. The reply travels along; the message changes."""
 
     body: In
     reply: Reply[Answer]
 
-    def forward(self, body: Out) -> "Envelope[Out, Answer]":
-        return Envelope(body, self.reply)
 
-
-@dataclass(frozen=True, slots=True)
-class Address(Generic[In, Answer]):
+class Address(NamedTuple, Generic[In, Answer]):
     """Where a stage is reached, and what comes back from the end of its pipeline."""
 
-    stream: MemoryObjectSendStream[Envelope[In, Answer]]
+    channel: Channel[Envelope[In, Answer]]
 
-    async def ask(self, message: In) -> Answer:
+    async def ask(self, message: In, seconds: float | None = None) -> Answer:
+        """The answer, for which to wait so long at most, room in a full channel included.
+
+        Raises TimeoutError, Unavailable when the stage is no more, and what it answers.
+        """
         reply = Reply[Answer]()
-        await self.send(Envelope(message, reply))
-        return await reply.outcome()
+        envelope = Envelope(message, reply)
+        try:
+            self.channel.send_nowait(envelope)  # as a rule there is room
+        except anyio.WouldBlock:
+            began = anyio.current_time()
+            with anyio.fail_after(seconds):
+                await self.channel.send(envelope)
+            if seconds is not None:
+                seconds -= anyio.current_time() - began
+        return await reply.outcome(seconds)
 
     async def send(self, envelope: Envelope[In, Answer]) -> None:
-        try:
-            with suppress(anyio.WouldBlock):
-                return self.stream.send_nowait(envelope)  # as a rule there is room
-            await self.stream.send(envelope)
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
-            raise Unavailable from error
+        """Raises Unavailable when the stage is no more."""
+        await self.channel.send(envelope)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ class Stages:
     tasks: TaskGroup
     on_crash: OnCrash
     on_work: OnWork = nobody_asks
-    inboxes: dict[str, MemoryObjectReceiveStream[Any]] = field(default_factory=dict)
+    inboxes: dict[str, Channel[Any]] = field(default_factory=dict)
 
     def queues(self) -> Mapping[str, Queue]:
         """What waits before each stage just now."""
@@ -110,16 +113,16 @@ class Stages:
         at_once: int = 1,
     ) -> Address[In, Answer]:
         """Start a stage that sends on what it makes; with a rescue, what it cannot bear there."""
-
-        name = name_of(stage)
-        handle = self._timed(name, stage)
+        name, on_work = name_of(stage), self.on_work
 
         async def step(envelope: Envelope[In, Answer]) -> bool:
-            if rescue is not None and rescue.knows(envelope.body):
+            body, reply = envelope
+            if rescue is not None and rescue.knows(body):
                 await rescue.address.send(envelope)
                 return True
+            began = time.perf_counter()
             try:
-                made = await handle(envelope.body)
+                made = await stage.handle(body)
             except AtlasError:
                 raise
             except Exception as crash:
@@ -128,46 +131,42 @@ class Stages:
                 self.on_crash(name, crash)
                 await rescue.address.send(envelope)  # and no twin of it comes here again
                 return False
-            await onward.send(envelope.forward(made))
+            finally:
+                on_work(name, body, time.perf_counter() - began)
+            await onward.send(Envelope(made, reply))
             return True
 
-        return self._start(_Work(name, step, onward.stream), size, at_once)
+        return self._start(_Work(name, step, onward.channel), size, at_once)
 
     def spawn_last(
         self, stage: Stage[In, Answer], *, size: int = 16, at_once: int = 1
     ) -> Address[In, Answer]:
         """Start a stage whose result is the answer."""
-        name = name_of(stage)
-        handle = self._timed(name, stage)
+        name, on_work = name_of(stage), self.on_work
 
         async def step(envelope: Envelope[In, Answer]) -> bool:
-            envelope.reply.settle(await handle(envelope.body))
+            body, reply = envelope
+            began = time.perf_counter()
+            try:
+                reply.settle(await stage.handle(body))
+            finally:
+                on_work(name, body, time.perf_counter() - began)
             return True
 
         return self._start(_Work(name, step, nullcontext()), size, at_once)
 
-    def _timed(self, name: str, stage: Stage[In, Out]) -> Callable[[In], Awaitable[Out]]:
-        """Its work, of which is told how long it took, however it ended."""
-
-        async def handle(message: In) -> Out:
-            began = time.perf_counter()
-            try:
-                return await stage.handle(message)
-            finally:
-                self.on_work(name, message, time.perf_counter() - began)
-
-        return handle
-
     def _start(self, work: "_Work[In, Answer]", size: int, at_once: int) -> Address[In, Answer]:
         async def run() -> None:
-            async for envelope in inbox:
-                with answering(envelope.reply):
-                    has_worked = await work.step(envelope)
-                    restarts.has_worked = restarts.has_worked or has_worked
-                del envelope  # or whoever waits for the next would hold this one
+            with suppress(anyio.EndOfStream):
+                while True:
+                    envelope = await inbox.receive()
+                    with envelope.reply:
+                        has_worked = await work.step(envelope)
+                        restarts.has_worked = restarts.has_worked or has_worked
+                    del envelope  # or whoever waits for the next would hold this one
 
         async def live() -> None:
-            async with inbox, work.onward:
+            async with work.onward:
                 try:
                     async with anyio.create_task_group() as workers:
                         for _ in range(at_once):
@@ -176,10 +175,10 @@ class Stages:
                     turn_away(inbox)
 
         restarts = Restarts()
-        stream, inbox = anyio.create_memory_object_stream[Envelope[In, Answer]](size)
+        inbox = Channel[Envelope[In, Answer]](size)
         self.inboxes[work.name] = inbox
         self.tasks.start_soon(live, name=work.name)
-        return Address(stream)
+        return Address(inbox)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +198,9 @@ def name_of(stage: object) -> str:
     return type(stage).__name__.lower()
 
 
-def turn_away(inbox: MemoryObjectReceiveStream[Envelope[Any, Any]]) -> None:
+def turn_away(inbox: Channel[Envelope[Any, Any]]) -> None:
     """Answer what is left in the inbox of a stage that is no more."""
     with suppress(anyio.WouldBlock, anyio.EndOfStream):
         while True:
             inbox.receive_nowait().reply.settle(Unavailable())
+    inbox.shut()

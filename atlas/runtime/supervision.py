@@ -1,15 +1,10 @@
 """What a crash costs: one message and one restart, and too many of them the service."""
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import anyio
-
-from atlas.core.errors import AtlasError, Unavailable
-from atlas.runtime.replies import Reply
 
 OnCrash = Callable[[str, Exception], None]
 
@@ -33,21 +28,6 @@ class Restarts:
         while self.crashes and self.crashes[0] <= now - self.period:
             self.crashes.popleft()
         return len(self.crashes) <= self.intensity
-
-
-@contextmanager
-def answering(reply: Reply[Any]) -> Iterator[None]:
-    """Whatever happens inside, the reply is not left waiting. An AtlasError is an answer."""
-    try:
-        yield
-    except AtlasError as answer:
-        reply.settle(answer)
-    except Exception:
-        reply.settle(AtlasError())
-        raise
-    except BaseException:
-        reply.settle(Unavailable())
-        raise
 
 
 async def supervise(

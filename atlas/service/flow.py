@@ -87,7 +87,7 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
             decoder = stages.spawn(decode, flattener, rescue=rescue, at_once=2)
             doorkeeper = stages.spawn_last(Authenticate(world.identities, scope), at_once=16)
             tasks.start_soon(warm, world.identities)
-            async with keeper.stream, doorkeeper.stream, decoder.stream:
+            async with keeper.channel, doorkeeper.channel, decoder.channel:
                 actors = Actors(doorkeeper, decoder, journal.recall)
                 painter, alone = world.readers.painter, Lock()
                 lookout = Lookout(store.ledger, stages.queues, drain, admission.press)
