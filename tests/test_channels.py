@@ -1,5 +1,6 @@
 """Channels between actors: bounded, in order, and nobody sleeps beside a message."""
 
+import asyncio
 from contextlib import suppress
 
 import anyio
@@ -67,21 +68,15 @@ async def test_whoever_sleeps_is_woken_by_the_end(open_channel):
 
 
 async def test_a_message_for_one_who_is_cancelled_is_taken_by_another(open_channel):
-    channel, received = open_channel(4), []
-    async with anyio.create_task_group() as tasks:
-        first = await tasks.start(receive_one, channel, received)
-        await tasks.start(receive_one, channel, received)
-        await anyio.wait_all_tasks_blocked()
-        channel.send_nowait("for the first, who sleeps for longest")
-        first.cancel()
+    channel = open_channel(4)
+    first, second = [asyncio.ensure_future(channel.receive()) for _ in range(2)]
+    await anyio.wait_all_tasks_blocked()
 
-    assert received == ["for the first, who sleeps for longest"]
+    channel.send_nowait("for the first, which sleeps for longest")
+    first.cancel()
 
-
-async def receive_one(channel, into, *, task_status):
-    with anyio.CancelScope() as scope:
-        task_status.started(scope)
-        into.append(await channel.receive())
+    assert await second == "for the first, which sleeps for longest"
+    assert first.cancelled()
 
 
 async def test_a_sender_who_waits_is_told_when_nobody_will_receive_any_more(open_channel):
