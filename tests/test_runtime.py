@@ -9,9 +9,9 @@ import pytest
 from atlas.core.errors import AtlasError, NotFound, Unavailable
 from atlas.runtime import (
     Bell,
-    Budget,
     Envelope,
     Promises,
+    Quota,
     Reply,
     Rescue,
     Restarts,
@@ -340,11 +340,11 @@ async def test_the_first_that_fails_ends_the_others_and_is_raised_itself():
 
 
 async def test_so_many_bytes_at_once_and_whoever_finds_nobody_is_let_in():
-    budget, now, most = Budget(10), 0, 0
+    quota, now, most = Quota(10), 0, 0
 
     async def take(size):
         nonlocal now, most
-        async with budget.taken(size):
+        async with quota.taken(size):
             now += size
             most = max(most, now)
             await anyio.lowlevel.checkpoint()
@@ -354,15 +354,15 @@ async def test_so_many_bytes_at_once_and_whoever_finds_nobody_is_let_in():
         for size in (4, 6, 5, 5, 1, 9):
             tasks.start_soon(take, size)
     assert most == 10
-    async with budget.taken(1_000):
+    async with quota.taken(1_000):
         pass
 
 
 async def test_who_waits_no_longer_for_bytes_is_in_nobodys_way():
-    budget = Budget(10)
-    async with budget.taken(8):
+    quota = Quota(10)
+    async with quota.taken(8):
         with anyio.move_on_after(0.01):
-            async with budget.taken(9):
+            async with quota.taken(9):
                 pytest.fail("there was no room")
-        async with budget.taken(2):
+        async with quota.taken(2):
             pass

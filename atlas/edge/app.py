@@ -1,29 +1,22 @@
-"""The public listener: its routes behind one entrance."""
+"""The public listener: routes behind one middleware that parses each request once."""
 
-import re
 import time
-import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from starlette.applications import Starlette
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
+import msgspec
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from atlas.core.errors import AtlasError, MethodNotAllowed, NotFound, Rejected
+from atlas.core.errors import AtlasError, MethodNotAllowed, NotFound
 from atlas.core.events import RequestAnswered, Watch
-from atlas.core.traces import Trace
-from atlas.edge.refusals import Refusals
-from atlas.runtime import OnCrash
+from atlas.edge.context import RequestContext, TraceOf, read_context
+from atlas.edge.error_responses import ErrorResponses
+from atlas.runtime import OnCrash, answer_crashes
 
-CORRELATION_ID = re.compile(r"[\x20-\x7e]{1,128}")
 EXPOSED = (
     "X-Correlation-Id",
     "Retry-After",
@@ -34,142 +27,144 @@ EXPOSED = (
     "RateLimit-Reset",
     "RateLimit-Policy",
 )
+PRIVATE = [  # a receipt names its user, and no cache on the way should keep that
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+]
+CONTEXT = "atlas.context"  # the one entry of ours in a scope: a RequestContext
 
-Sample = Callable[[str], Trace | None]
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+Handler = Callable[[RequestContext, Receive], Awaitable[Response]]
 
-FOR_ONE = {  # who asked: a receipt names its user, and no cache on the way should keep that
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-}
+
+class Path:
+    """A route: the handlers of a path, by method."""
+
+    def __init__(self, path: str, **handlers: Handler) -> None:
+        self.path = path
+        self.handlers = dict(handlers)
+        if "GET" in handlers:
+            self.handlers.setdefault("HEAD", handlers["GET"])
 
 
 @dataclass(frozen=True, slots=True)
-class Errors:
-    """Whatever is raised behind the door becomes an answer."""
+class Endpoint:
+    """Answers the requests of one path; whatever goes wrong is an answer, too."""
 
-    refusals: Refusals
+    path: Path
+    errors: ErrorResponses
     on_crash: OnCrash
 
-    def handlers(self) -> Mapping[Any, Callable[..., Awaitable[Response]]]:
-        return {
-            AtlasError: self.refuse,
-            HTTPException: self.no_route,
-            ClientDisconnect: self.gone,
-            Exception: self.crashed,
-        }
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        context: RequestContext = scope[CONTEXT]
+        try:
+            response = await answer_crashes("edge", self.handle(scope, receive), self.on_crash)
+        except AtlasError as error:
+            response = self.errors.respond(context, error)
+            if isinstance(error, MethodNotAllowed):
+                response.headers["Allow"] = ", ".join(sorted(self.path.handlers))
+        await response(scope, receive, send)
 
-    async def refuse(self, request: Request, error: AtlasError) -> Response:
-        return self.refusals.response(request, error)
-
-    async def no_route(self, request: Request, error: HTTPException) -> Response:
-        if error.status_code == 405:
-            answer = await self.refuse(request, MethodNotAllowed())
-            answer.headers.update(error.headers or {})
-            return answer
-        return await self.refuse(request, NotFound() if error.status_code == 404 else Rejected())
-
-    async def gone(self, _request: Request, _error: ClientDisconnect) -> Response:
-        """Nobody is there to read it; nothing of an incomplete body was kept."""
-        return Response(status_code=400)
-
-    async def crashed(self, request: Request, error: Exception) -> Response:
-        self.on_crash("edge", error)
-        return await self.refuse(request, AtlasError())
+    async def handle(self, scope: Scope, receive: Receive) -> Response:
+        context: RequestContext = scope[CONTEXT]
+        if params := scope.get("path_params"):
+            context = msgspec.structs.replace(context, params=params)
+        handler = self.path.handlers.get(context.method)
+        if handler is None:
+            raise MethodNotAllowed
+        try:
+            return await handler(context, receive)
+        except ClientDisconnect:  # nobody reads this; nothing of an incomplete body was kept
+            return Response(status_code=400)
 
 
-def public(
-    routes: Sequence[Route],
-    errors: Errors,
+async def find_nothing(_context: RequestContext, _receive: Receive) -> Response:
+    raise NotFound
+
+
+def build_app(
+    paths: Sequence[Path],
+    errors: ErrorResponses,
+    on_crash: OnCrash,
     cors_origins: tuple[str, ...],
     watch: Watch,
-    sample: Sample,
+    trace_of: TraceOf,
 ) -> ASGIApp:
-    """The application. Every answer carries X-Correlation-Id, whatever went wrong.
-
-    `sample` makes of a traceparent what a request is in its trace, if that is recorded.
-    """
-    cors = Middleware(
-        CORSMiddleware,
-        allow_origins=list(cors_origins),
-        allow_methods=["GET", "POST"],
-        allow_headers=["*"],
-        expose_headers=list(EXPOSED),
-    )
-    app = Starlette(
-        routes=list(routes),
-        middleware=[cors] if cors_origins else [],
-        exception_handlers=errors.handlers(),
-    )
-    app.router.redirect_slashes = False
-    return Entrance(app, Templates(routes), watch, sample)
+    """The application. Every answer carries X-Correlation-Id, whatever went wrong."""
+    routes = [Route(each.path, Endpoint(each, errors, on_crash)) for each in paths]
+    methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other")
+    nothing = Path("none", **dict.fromkeys(methods, find_nothing))
+    router = Router(routes, redirect_slashes=False, default=Endpoint(nothing, errors, on_crash))
+    app: ASGIApp = router
+    if cors_origins:
+        app = CORSMiddleware(
+            router,
+            allow_origins=list(cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=list(EXPOSED),
+        )
+    return RequestMiddleware(app, RouteTemplates(routes), watch, trace_of)
 
 
-class Templates:
-    """The routes as the code has them: what whoever asks has made up is none of them."""
+class RouteTemplates:
+    """The route of a path as the code has it: a path that a sender made up is none of them."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self._plain = {route.path for route in routes if not route.param_convertors}
         self._others = [route for route in routes if route.param_convertors]
 
-    def of(self, path: str) -> str:
+    def find(self, path: str) -> str:
         if path in self._plain:
             return path
         return next((route.path for route in self._others if route.path_regex.match(path)), "none")
 
 
-class Entrance:
-    """Gives every request a correlation id, closes behind whoever was answered early, and tells."""
+@dataclass(frozen=True, slots=True)
+class RequestMiddleware:
+    """Parses each request, gives every answer its headers, and tells how it ended.
 
-    def __init__(self, app: ASGIApp, templates: Templates, watch: Watch, sample: Sample) -> None:
-        self._sample = sample
-        self._app = app
-        self._templates = templates
-        self._watch = watch
+    A connection whose body nobody has read is closed behind the answer.
+    """
+
+    app: ASGIApp
+    templates: RouteTemplates
+    watch: Watch
+    trace_of: TraceOf
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began, status = time.perf_counter(), 0
-        trace = self._sample(Headers(scope=scope).get("traceparent", ""))
-        scope["trace"] = trace
+        context = read_context(scope, self.templates.find(scope["path"]), self.trace_of)
+        scope[CONTEXT] = context
+        is_read = not context.has_body
 
-        async def told(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._answer(scope, receive, told)
-        finally:
-            method = scope["method"] if scope["method"] in METHODS else "other"
-            route, seconds = self._templates.of(scope["path"]), time.perf_counter() - began
-            self._watch(
-                RequestAnswered(scope["correlation_id"], route, method, status, seconds, trace)
-            )
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        given = Headers(scope=scope).get("x-correlation-id", "")
-        scope["correlation_id"] = given if CORRELATION_ID.fullmatch(given) else str(uuid.uuid4())
-        is_read = not has_body(Headers(scope=scope))
-
-        async def watched() -> Message:
+        async def receive_body() -> Message:
             nonlocal is_read
             message = await receive()
             is_read = is_read or not message.get("more_body", False)
             return message
 
-        async def marked(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers["X-Correlation-Id"] = scope["correlation_id"]
-                headers.update(FOR_ONE)
+                status = message["status"]
+                headers = message["headers"]
+                headers += PRIVATE
+                headers.append((b"x-correlation-id", context.correlation_id.encode()))
                 if not is_read:
-                    headers["Connection"] = "close"  # the server drops a little of the rest
+                    headers.append((b"connection", b"close"))
             await send(message)
 
-        await self._app(scope, watched, marked)
-
-
-def has_body(headers: Headers) -> bool:
-    """RFC 9112, section 6: whatever the method is."""
-    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+        try:
+            await self.app(scope, receive_body, send_with_headers)
+        finally:
+            seconds = time.perf_counter() - began
+            self.watch(
+                RequestAnswered(
+                    context.correlation_id,
+                    context.route,
+                    context.method,
+                    status,
+                    seconds,
+                    context.trace,
+                )
+            )

@@ -1,181 +1,188 @@
 """The routes of an export: one, and a batch. Streams have a file of their own."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-import anyio
 import msgspec
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.types import Receive
 
 from atlas.core.errors import AtlasError, KeyReused
 from atlas.core.events import CountsDiffer, RequestRead, Watch
 from atlas.core.messages import Binding, Export, Head, Receipt, User
 from atlas.core.ports import Clock
 from atlas.edge import wire
-from atlas.edge.answers import ROOM, answer
-from atlas.edge.bodies import Bodies, body
+from atlas.edge.app import Path
+from atlas.edge.authentication import RequestAuthenticator
+from atlas.edge.bodies import BodyReader, parse_json
 from atlas.edge.bodies.batches import Batches
-from atlas.edge.refusals import Refusals, correlation_id
-from atlas.edge.senders import Senders
+from atlas.edge.context import NDJSON, RequestContext
+from atlas.edge.error_responses import ErrorResponses
+from atlas.edge.flow_client import FlowClient
+from atlas.edge.responses import API_PREFIX, respond
 from atlas.edge.streams import Streams
-from atlas.edge.waiting import Waiting, idempotency_key
-from atlas.runtime import Budget, Pending
+from atlas.runtime import Pending, side_by_side
 
-BYTES_AT_ONCE = 4 * 1024 * 1024  # of the chunks of a batch; the others stay in its one buffer
+CHUNKS_AT_ONCE = 16  # of a batch; the others stay in its one buffer
 
 
 @dataclass(slots=True)
-class Batch:
-    """What has become of its chunks so far, and what was sent along with each."""
+class BatchState:
+    """What has become of the chunks of a batch so far, and what was declared of each."""
 
-    request: Request
+    context: RequestContext
     user: User
     key: str | None
-    accepted: list[Pending[Receipt] | AtlasError]
-    said: list[wire.Said | None]
-    room: Budget = field(default_factory=lambda: Budget(BYTES_AT_ONCE))
+    outcomes: list[Pending[Receipt] | AtlasError]
+    declared: list[wire.Said | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Exports:
     """The routes, and the actors behind them."""
 
-    senders: Senders
-    bodies: Bodies
-    flow: Waiting
+    authenticator: RequestAuthenticator
+    bodies: BodyReader
+    flow: FlowClient
     streams: Streams
     batches: Batches
-    refusals: Refusals
+    errors: ErrorResponses
     dataset_rid: str
     now: Clock
     watch: Watch
 
-    def routes(self) -> list[Route]:
+    def paths(self) -> list[Path]:
+        export = self.authenticator.protect_upload(self.post_export)
+        batch = self.authenticator.protect_upload(self.post_batch)
         return [
-            Route(f"{ROOM}/export", self.post_export, methods=["POST"]),
-            Route(f"{ROOM}/ingest", self.post_export, methods=["POST"]),
-            Route(f"{ROOM}/export/batch", self.post_batch, methods=["POST"]),
+            Path(f"{API_PREFIX}/export", POST=export),
+            Path(f"{API_PREFIX}/ingest", POST=export),
+            Path(f"{API_PREFIX}/export/batch", POST=batch),
         ]
 
-    async def post_export(self, request: Request) -> Response:
-        user = await self.senders.with_export(request)
-        if body.media(request) == body.NDJSON:
-            return await self.streams.post(request, user)
-        pending, said, until = await self.accept(request, user)
-        outcome = await self.flow.committed(pending, until)
-        self.compare(request, [outcome], [said])
-        reply = wire.export_reply(outcome, self.context(request), said)
-        return answer(reply, [outcome], self.refusals)
+    async def post_export(self, context: RequestContext, user: User, receive: Receive) -> Response:
+        if context.media_type == NDJSON:
+            return await self.streams.post(context, user, receive)
+        pending, declared, until = await self.submit(context, user, receive)
+        outcome = await self.flow.wait_for_commit(pending, until)
+        self.check_counts(context, [outcome], [declared])
+        reply = wire.export_reply(outcome, self.reply_context(context), declared)
+        return respond(reply, [outcome], self.errors)
 
-    async def accept(
-        self, request: Request, user: User
+    async def submit(
+        self, context: RequestContext, user: User, receive: Receive
     ) -> tuple[Pending[Receipt], wire.Said, float]:
-        """A safe export, what was sent along with it, and until when its sender waits.
+        """A safe export, what was declared of it, and until when its sender waits.
 
         Of the body nothing is held any more then.
         """
-        key = idempotency_key(request)
-        async with self.bodies.json(request, user, wire.ExportBody) as (sent, size):
-            until = anyio.current_time() + self.flow.wait_seconds(request)
-            self.tell(request, user, 1, size)
-            said = sent.said()
-            head = self.head(request, user, said, "unknown", bound(key, 0, 1))
-            return await self.flow.accepted(Export(head, sent.text())), said, until
+        key = context.idempotency_key()
+        with self.bodies.reserve_json(user) as reservation:
+            sent, size = await self.bodies.read_json(context, receive, reservation, wire.ExportBody)
+            until = self.flow.deadline(context)
+            self.watch(RequestRead(context.correlation_id, user.sub, 1, size, False))
+            declared = sent.said()
+            head = head_of(context, user, declared, "unknown", idempotency_slot(key, 0, 1))
+            return await self.flow.submit(Export(head, sent.text())), declared, until
 
-    async def post_batch(self, request: Request) -> Response:
-        user = await self.senders.with_export(request)
-        batch, until = await self.accept_all(request, user)
-        outcomes = [await self.flow.outcome(each, until) for each in batch.accepted]
+    async def post_batch(self, context: RequestContext, user: User, receive: Receive) -> Response:
+        batch, until = await self.submit_all(context, user, receive)
+        outcomes = [await self.flow.wait_for_outcome(each, until) for each in batch.outcomes]
         for outcome in outcomes:
             if isinstance(outcome, KeyReused):
                 raise outcome
-        self.compare(request, outcomes, batch.said)
-        reply = wire.batch_reply(outcomes, batch.said, self.context(request))
+        self.check_counts(context, outcomes, batch.declared)
+        reply = wire.batch_reply(outcomes, batch.declared, self.reply_context(context))
         for outcome in outcomes:
             if isinstance(outcome, AtlasError):
-                self.refusals.tell(request, outcome)
+                self.errors.emit(context, outcome, user)
         if error := wire.batch_error(outcomes):
-            return self.refusals.response(request, error, reply)
-        return answer(reply, outcomes, self.refusals)
+            return self.errors.respond(context, error, user, reply)
+        return respond(reply, outcomes, self.errors)
 
-    async def accept_all(self, request: Request, user: User) -> tuple[Batch, float]:
-        """All side by side, a few at a time; one that fails does not disturb the others."""
-        key = idempotency_key(request)
-        async with self.bodies.json(request, user, self.batches.kind) as (sent, size):
-            until = anyio.current_time() + self.flow.wait_seconds(request)
+    async def submit_all(
+        self, context: RequestContext, user: User, receive: Receive
+    ) -> tuple[BatchState, float]:
+        """Side by side, a few at a time; one that fails does not disturb the others."""
+        key = context.idempotency_key()
+        with self.bodies.reserve_json(user) as reservation:
+            kind = self.batches.kind
+            sent, size = await self.bodies.read_json(context, receive, reservation, kind)
+            until = self.flow.deadline(context)
             chunks = self.batches.chunks(sent)
             length = len(chunks)
-            batch = Batch(request, user, key, [AtlasError()] * length, [None] * length)
-            self.tell(request, user, len(chunks), size, is_batch=True)
-            first = 0 if key is None else await self.keep_first(batch, chunks)
-            async with anyio.create_task_group() as tasks:
-                for index, chunk in enumerate(chunks[first:], first):
-                    tasks.start_soon(self.keep, batch, index, chunk)
+            batch = BatchState(context, user, key, [AtlasError()] * length, [None] * length)
+            self.watch(RequestRead(context.correlation_id, user.sub, length, size, True))
+            rest: Iterable[tuple[int, msgspec.Raw]] = enumerate(chunks)
+            if key is not None:
+                rest = await self.submit_first(batch, chunks)
+
+            async def submit(indexed: tuple[int, msgspec.Raw]) -> None:
+                await self.submit_chunk(batch, *indexed)
+
+            await side_by_side(submit, rest, CHUNKS_AT_ONCE)
         return batch, until
 
-    async def keep_first(self, batch: Batch, chunks: Sequence[msgspec.Raw]) -> int:
-        """Of two batches under one key at once each could refuse the other: the first chunk that
-        binds it goes alone. How many have gone; raises KeyReused.
+    async def submit_first(
+        self, batch: BatchState, chunks: Sequence[msgspec.Raw]
+    ) -> Iterable[tuple[int, msgspec.Raw]]:
+        """The chunks that are left, behind the first that binds the key.
+
+        It goes alone: of two batches under one key at once each could refuse the other. Raises
+        KeyReused.
         """
-        for index, chunk in enumerate(chunks):
-            await self.keep(batch, index, chunk)
-            accepted = batch.accepted[index]
-            if isinstance(accepted, KeyReused):
-                raise accepted
-            if not isinstance(accepted, AtlasError):
-                return index + 1
-        return len(chunks)
+        rest = iter(enumerate(chunks))
+        for index, chunk in rest:
+            await self.submit_chunk(batch, index, chunk)
+            outcome = batch.outcomes[index]
+            if isinstance(outcome, KeyReused):
+                raise outcome
+            if not isinstance(outcome, AtlasError):
+                break
+        return rest
 
-    async def keep(self, batch: Batch, index: int, chunk: msgspec.Raw) -> None:
-        binding = bound(batch.key, index, len(batch.said))
-        async with batch.room.taken(memoryview(chunk).nbytes):
-            try:
-                sent = body.parse(chunk, wire.ExportBody)
-                batch.said[index] = said = sent.said()
-                head = self.head(batch.request, batch.user, said, "iPhone", binding)
-                batch.accepted[index] = await self.flow.accepted(Export(head, sent.text()))
-            except AtlasError as error:
-                batch.accepted[index] = error
+    async def submit_chunk(self, batch: BatchState, index: int, chunk: msgspec.Raw) -> None:
+        slot = idempotency_slot(batch.key, index, len(batch.declared))
+        try:
+            sent = parse_json(chunk, wire.ExportBody)
+            batch.declared[index] = declared = sent.said()
+            head = head_of(batch.context, batch.user, declared, "iPhone", slot)
+            batch.outcomes[index] = await self.flow.submit(Export(head, sent.text()))
+        except AtlasError as error:
+            batch.outcomes[index] = error
 
-    def compare(
+    def check_counts(
         self,
-        request: Request,
+        context: RequestContext,
         outcomes: Sequence[wire.Outcome],
-        said: Sequence[wire.Said | None],
+        declared: Sequence[wire.Said | None],
     ) -> None:
-        """Is it what the sender thinks that he has sent?"""
-        for outcome, each in zip(outcomes, said, strict=True):
+        """Tell if a sender has counted other lines than came."""
+        for outcome, each in zip(outcomes, declared, strict=True):
             if isinstance(outcome, Receipt) and each and each.warnings(outcome.received):
-                self.watch(CountsDiffer(outcome.id, correlation_id(request), outcome.received))
+                self.watch(CountsDiffer(outcome.id, context.correlation_id, outcome.received))
 
-    def head(
-        self,
-        request: Request,
-        user: User,
-        said: wire.Said,
-        default_device: str,
-        binding: Binding | None,
-    ) -> Head:
-        return Head(
-            user=user,
-            device=said.device or default_device,
-            timestamp=said.timestamp,
-            correlation_id=correlation_id(request),
-            binding=binding,
-            trace=request.scope["trace"],
-        )
-
-    def context(self, request: Request) -> wire.Context:
-        return wire.Context(correlation_id(request), self.dataset_rid, self.now())
-
-    def tell(
-        self, request: Request, user: User, exports: int, bytes: int, *, is_batch: bool = False
-    ) -> None:
-        self.watch(RequestRead(correlation_id(request), user.sub, exports, bytes, is_batch))
+    def reply_context(self, context: RequestContext) -> wire.Context:
+        return wire.Context(context.correlation_id, self.dataset_rid, self.now())
 
 
-def bound(key: str | None, position: int, length: int) -> Binding | None:
+def head_of(
+    context: RequestContext,
+    user: User,
+    declared: wire.Said,
+    default_device: str,
+    slot: Binding | None,
+) -> Head:
+    return Head(
+        user=user,
+        device=declared.device or default_device,
+        timestamp=declared.timestamp,
+        correlation_id=context.correlation_id,
+        binding=slot,
+        trace=context.trace,
+    )
+
+
+def idempotency_slot(key: str | None, position: int, length: int) -> Binding | None:
     """The place of an export under the key of its request, if that has one."""
     return None if key is None else Binding(key, position, length)

@@ -3,15 +3,16 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.types import Receive
 
 from atlas.core import names
 from atlas.core.errors import AtlasError
 from atlas.core.ports import Clock
 from atlas.edge import wire
-from atlas.edge.refusals import correlation_id, json
+from atlas.edge.app import Path
+from atlas.edge.context import RequestContext
+from atlas.edge.error_responses import json
 
 Checks = Mapping[str, Callable[[], Awaitable[None]]]
 
@@ -24,26 +25,24 @@ class Health:
     version: str
     now: Clock
 
-    def routes(self) -> list[Route]:
+    def paths(self) -> list[Path]:
         return [
-            Route("/", self.healthy, methods=["GET"]),
-            Route("/health", self.healthy, methods=["GET"]),
-            Route("/health/live", self.healthy, methods=["GET"]),
-            Route("/health/ready", self.ready, methods=["GET"]),
+            *(Path(path, GET=self.healthy) for path in ("/", "/health", "/health/live")),
+            Path("/health/ready", GET=self.ready),
         ]
 
-    async def healthy(self, request: Request) -> Response:
+    async def healthy(self, context: RequestContext, _receive: Receive) -> Response:
         """The loop turns; nothing else is asked, so that a full journal restarts nobody."""
         reply = wire.HealthReply(
             status="healthy",
             service="atlas",
             timestamp=names.timestamp(self.now()),
             version=self.version,
-            correlation_id=correlation_id(request),
+            correlation_id=context.correlation_id,
         )
         return json(reply, 200)
 
-    async def ready(self, request: Request) -> Response:
+    async def ready(self, context: RequestContext, _receive: Receive) -> Response:
         """Whether an export can be accepted now; Foundry being down does not matter to that."""
         found: dict[str, wire.Check] = {}
         for name, check in self.checks.items():
@@ -57,6 +56,6 @@ class Health:
             status="ready" if is_ready else "not ready",
             checks=found,
             timestamp=names.timestamp(self.now()),
-            correlation_id=correlation_id(request),
+            correlation_id=context.correlation_id,
         )
         return json(reply, 200 if is_ready else 503)

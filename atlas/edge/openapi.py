@@ -4,15 +4,15 @@ import base64
 from typing import Any
 
 import msgspec
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.types import Receive
 
 from atlas.edge import wire
-from atlas.edge.answers import ROOM
-from atlas.edge.bodies.body import NDJSON
+from atlas.edge.app import Path
+from atlas.edge.context import NDJSON, PROBLEM, RequestContext
+from atlas.edge.error_responses import json
 from atlas.edge.receipts import PAGE_MAX
-from atlas.edge.refusals import PROBLEM, json
+from atlas.edge.responses import API_PREFIX
 
 Json = dict[str, Any]
 
@@ -81,13 +81,13 @@ def description(version: str) -> Json:
         "openapi": "3.1.0",
         "info": {"title": "Atlas", "version": version, "description": (__doc__ or "").strip()},
         "paths": {
-            f"{ROOM}/export": {"post": export | {"operationId": "postExport"}},
-            f"{ROOM}/ingest": {"post": export | {"operationId": "postIngest"}},
-            f"{ROOM}/export/batch": {
+            f"{API_PREFIX}/export": {"post": export | {"operationId": "postExport"}},
+            f"{API_PREFIX}/ingest": {"post": export | {"operationId": "postIngest"}},
+            f"{API_PREFIX}/export/batch": {
                 "post": exporting(wire.BatchBody, wire.BatchReply) | {"operationId": "postBatch"}
             },
-            f"{ROOM}/exports/{{id}}": {"get": one_receipt()},
-            f"{ROOM}/exports": {"get": many_receipts()},
+            f"{API_PREFIX}/exports/{{id}}": {"get": one_receipt()},
+            f"{API_PREFIX}/exports": {"get": many_receipts()},
             **{path: {"get": healthy(path)} for path in ("/", "/health", "/health/live")},
             "/health/ready": {"get": readiness()},
         },
@@ -194,10 +194,11 @@ def readiness() -> Json:
     }
 
 
-def route(version: str) -> Route:
+def path(version: str) -> Path:
+    """Where the document is served."""
     document = description(version)
 
-    async def get(_request: Request) -> Response:
+    async def get(_context: RequestContext, _receive: Receive) -> Response:
         return json(document, 200)
 
-    return Route("/openapi.json", get, methods=["GET"])
+    return Path("/openapi.json", GET=get)

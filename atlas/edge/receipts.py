@@ -3,47 +3,50 @@
 from dataclasses import dataclass
 
 import msgspec
-from starlette.requests import Request
+from starlette.datastructures import QueryParams
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.types import Receive
 
 from atlas.core import names, ports
 from atlas.core.errors import NotFound, Rejected
+from atlas.core.messages import User
 from atlas.edge import wire
-from atlas.edge.answers import ROOM
-from atlas.edge.refusals import correlation_id, json
-from atlas.edge.senders import Senders
-from atlas.edge.waiting import COUNT
+from atlas.edge.app import Path
+from atlas.edge.authentication import RequestAuthenticator
+from atlas.edge.context import COUNT, RequestContext
+from atlas.edge.error_responses import json
+from atlas.edge.responses import API_PREFIX
 
 PAGE_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Receipts:
-    senders: Senders
+    authenticator: RequestAuthenticator
     receipts: ports.Receipts
     dataset_rid: str
     now: ports.Clock
 
-    def routes(self) -> list[Route]:
+    def paths(self) -> list[Path]:
+        protect = self.authenticator.protect
         return [
-            Route(f"{ROOM}/exports/{{id}}", self.get_receipt, methods=["GET"]),
-            Route(f"{ROOM}/exports", self.get_receipts, methods=["GET"]),
+            Path(f"{API_PREFIX}/exports/{{id}}", GET=protect(self.get_receipt)),
+            Path(f"{API_PREFIX}/exports", GET=protect(self.get_receipts)),
         ]
 
-    async def get_receipt(self, request: Request) -> Response:
-        user, id = await self.senders.known(request), request.path_params["id"]
-        context = self.context(request)
+    async def get_receipt(self, context: RequestContext, user: User, _receive: Receive) -> Response:
+        id, reply_context = context.params["id"], self.reply_context(context)
         if id.startswith(names.WHOLE):
             if parts := await self.receipts.parts(user, id):
-                return json(wire.stream_reply(parts, context, id), 200)
+                return json(wire.stream_reply(parts, reply_context, id), 200)
         elif receipt := await self.receipts.find(user, id):
-            return json(wire.export_reply(receipt, context), 200)
+            return json(wire.export_reply(receipt, reply_context), 200)
         raise NotFound("You have no receipt with this id.")
 
-    async def get_receipts(self, request: Request) -> Response:
-        user = await self.senders.known(request)
-        asked = request.query_params
+    async def get_receipts(
+        self, context: RequestContext, user: User, _receive: Receive
+    ) -> Response:
+        asked = QueryParams(context.query)
         limit = asked.get("limit", "50")
         if not (COUNT.fullmatch(limit) and 1 <= int(limit) <= PAGE_MAX):
             raise Rejected(f"limit is a number from 1 to {PAGE_MAX}.")
@@ -51,13 +54,13 @@ class Receipts:
         page = await self.receipts.page(user, key, int(limit), asked.get("cursor"))
         whole = names.whole_id(user, key) if key is not None else ""
         is_stream = bool(whole and await self.receipts.parts(user, whole))
-        context = self.context(request)
+        reply_context = self.reply_context(context)
         reply = wire.ReceiptsReply(
-            receipts=tuple(wire.export_reply(receipt, context) for receipt in page.receipts),
+            receipts=tuple(wire.export_reply(each, reply_context) for each in page.receipts),
             next_cursor=page.next_cursor,
             receipt_id=whole if is_stream else msgspec.UNSET,
         )
         return json(reply, 200)
 
-    def context(self, request: Request) -> wire.Context:
-        return wire.Context(correlation_id(request), self.dataset_rid, self.now())
+    def reply_context(self, context: RequestContext) -> wire.Context:
+        return wire.Context(context.correlation_id, self.dataset_rid, self.now())

@@ -7,27 +7,27 @@ of the body is held than the parts that are on their way.
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from urllib.parse import unquote_to_bytes
 
 import anyio
 import msgspec
 from anyio.abc import TaskGroup
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.types import Receive
 
 from atlas.core import names, ndjson
-from atlas.core.errors import AtlasError, Draining, JournalFull, KeyReused, Rejected
+from atlas.core.errors import AtlasError, Draining, JournalFull, KeyReused, Rejected, Unavailable
 from atlas.core.events import CountsDiffer, RequestRead, Watch
 from atlas.core.messages import Head, Part, Place, Receipt, User
 from atlas.core.parts import PART_BYTES, Cutter, Piece
 from atlas.core.ports import Clock
 from atlas.edge import wire
-from atlas.edge.admission import Held
-from atlas.edge.answers import answer
-from atlas.edge.bodies import Bodies, body
-from atlas.edge.refusals import Refusals, correlation_id
-from atlas.edge.waiting import COUNT, Waiting, idempotency_key
-from atlas.runtime import Pending
+from atlas.edge.bodies import BodyReader
+from atlas.edge.context import RequestContext
+from atlas.edge.error_responses import ErrorResponses
+from atlas.edge.flow_client import FlowClient
+from atlas.edge.responses import respond
+from atlas.runtime import Pending, Reservation
 
 PARTS_AT_ONCE = 2  # of one stream; and the next is read meanwhile
 AGAIN_SECONDS = 1.0
@@ -36,13 +36,13 @@ Recall = Callable[[Head, str], Awaitable[Pending[Receipt] | None]]
 
 
 @dataclass(slots=True)
-class Stream:
+class StreamState:
     """What has come of one body so far. `failure` is why it makes no sense to read on."""
 
     head: Head
     key: str | None
-    held: Held
-    room: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(PARTS_AT_ONCE))
+    reservation: Reservation
+    part_slots: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(PARTS_AT_ONCE))
     whole: str | None = None
     bytes: int = 0
     ends: list[int] = field(default_factory=list)  # of the parts, in bytes of the body
@@ -56,7 +56,7 @@ class Stream:
         safe = 0
         for index, end in enumerate(self.ends):
             part = self.parts.get(index)
-            if part is None or (isinstance(part, AtlasError) and ends_it(part)):
+            if part is None or (isinstance(part, AtlasError) and is_fatal(part)):
                 break
             safe = end
         return safe
@@ -66,43 +66,44 @@ class Stream:
 class Streams:
     """`recall` is asked for each part before it is worked at."""
 
-    flow: Waiting
-    bodies: Bodies
+    flow: FlowClient
+    bodies: BodyReader
     recall: Recall
     dataset_rid: str
-    refusals: Refusals
+    errors: ErrorResponses
     now: Clock
     watch: Watch
     is_draining: Callable[[], bool]
     part_bytes: int = PART_BYTES
 
-    async def post(self, request: Request, user: User) -> Response:
-        device, timestamp = sent_with(request)
-        head = Head(user, device, timestamp, correlation_id(request), trace=request.scope["trace"])
-        said = count(request)
-        with self.bodies.lines(user) as held:
-            stream = Stream(head, idempotency_key(request), held)
-            await self.bodies.come(request, held, self.bodies.stream_bytes_max)
-            stopped = await self.take(request, stream)
+    async def post(self, context: RequestContext, user: User, receive: Receive) -> Response:
+        device, timestamp = context.stream_device(), context.stream_timestamp()
+        head = Head(user, device, timestamp, context.correlation_id, trace=context.trace)
+        declared = context.stream_record_count()
+        with self.bodies.reserve_stream(user) as reservation:
+            stream = StreamState(head, context.idempotency_key(), reservation)
+            stopped = await self.read(context, stream, receive)
         self.watch(
             RequestRead(head.correlation_id, user.sub, len(stream.ends), stream.bytes, False)
         )
-        outcomes = await self.outcomes(request, stream)
+        outcomes = await self.wait_for_parts(context, stream)
         if not outcomes:
             raise stopped or Rejected("There is nothing in the body.")
         error = stream.failure or stopped or wire.batch_error(outcomes)
-        context = wire.Context(head.correlation_id, self.dataset_rid, self.now())
-        warnings = () if error else self.compare(stream, said, outcomes)
+        reply_context = wire.Context(head.correlation_id, self.dataset_rid, self.now())
+        warnings = () if error else self.check_counts(stream, declared, outcomes)
         whole, safe_bytes = stream.whole, stream.safe_bytes()
-        reply = wire.stream_reply(outcomes, context, whole, warnings, safe_bytes)
+        reply = wire.stream_reply(outcomes, reply_context, whole, warnings, safe_bytes)
         if error:
-            return self.refusals.response(request, error, reply)
+            return self.errors.respond(context, error, user, reply)
         for outcome in outcomes:
             if isinstance(outcome, AtlasError):
-                self.refusals.tell(request, outcome)
-        return answer(reply, outcomes, self.refusals, whole)
+                self.errors.emit(context, outcome, user)
+        return respond(reply, outcomes, self.errors, whole)
 
-    async def take(self, request: Request, stream: Stream) -> AtlasError | None:
+    async def read(
+        self, context: RequestContext, stream: StreamState, receive: Receive
+    ) -> AtlasError | None:
         """Read it to its end, or to what ends it early; then all parts are safe, or refused.
 
         Raises ClientDisconnect, after that, when nobody is there any more.
@@ -110,11 +111,11 @@ class Streams:
         cutter, stopped = Cutter(self.part_bytes), None
         async with anyio.create_task_group() as tasks:
             try:
-                reading = self.bodies.of_lines(stream.held)
-                async with aclosing(body.inflated(request, reading)) as steps:
-                    async for step in steps:
-                        stream.bytes += len(step)
-                        for piece in cutter.feed(step):
+                chunks = self.bodies.read_stream(context, receive, stream.reservation)
+                async with aclosing(chunks):
+                    async for chunk in chunks:
+                        stream.bytes += len(chunk)
+                        for piece in cutter.feed(chunk):
                             await self.start(tasks, stream, piece)
                 last = cutter.end()
                 if last is not None:
@@ -125,18 +126,18 @@ class Streams:
             raise stopped
         return stopped
 
-    async def start(self, tasks: TaskGroup, stream: Stream, piece: Piece) -> None:
-        """Send a part on its way, when there is room for it. Raises what has ended the stream."""
+    async def start(self, tasks: TaskGroup, stream: StreamState, piece: Piece) -> None:
+        """Send a part on its way, when a slot is free. Raises what has ended the stream."""
         if self.is_draining():
             raise Draining
-        await stream.room.acquire()
+        await stream.part_slots.acquire()
         size = piece.end - piece.offset
         if stream.key is not None and stream.ends:
             await stream.first.wait()  # or of two streams under one key each could refuse the other
         if stream.failure is not None:
             raise stream.failure
         if ndjson.is_blank(piece.text, piece.first):
-            self.let_go(stream, size)
+            self.release(stream, size)
             return
         id = await anyio.to_thread.run_sync(names.part_id, stream.head, piece.offset, piece.text)
         if stream.whole is None:
@@ -148,78 +149,68 @@ class Streams:
         head = msgspec.structs.replace(stream.head, place=place)
         tasks.start_soon(self.keep, stream, Part(id, head, piece.text, piece.first), size)
 
-    async def keep(self, stream: Stream, part: Part, size: int) -> None:
+    async def keep(self, stream: StreamState, part: Part, size: int) -> None:
         index = part.head.place.position if part.head.place else 0
         try:
-            stream.parts[index] = await self.safe(stream, part)
+            stream.parts[index] = await self.submit(stream, part)
             stream.progress = anyio.current_time()
         except AtlasError as error:
             stream.parts[index] = error
-            if ends_it(error):
+            if is_fatal(error):
                 stream.failure = stream.failure or error
         finally:
-            self.let_go(stream, size)
+            self.release(stream, size)
             stream.first.set()
 
-    def let_go(self, stream: Stream, size: int) -> None:
+    def release(self, stream: StreamState, size: int) -> None:
         """So many bytes of it are safe, or no use to anybody; more may come."""
-        self.bodies.flight.give(stream.held, size)
-        stream.room.release()
+        stream.reservation.release(size)
+        stream.part_slots.release()
 
-    async def safe(self, stream: Stream, part: Part) -> Pending[Receipt]:
+    async def submit(self, stream: StreamState, part: Part) -> Pending[Receipt]:
         """Once there is room in the journal; meanwhile the sender waits at the socket.
 
         Raises JournalFull when nothing of the stream got on for as long as an answer may take.
         """
         while True:
             try:
-                with self.flow.deadline():
-                    known = await self.recall(part.head, part.id)
-                return known or await self.flow.accepted(part)
+                known = await self.recall_in_time(part)
+                return known or await self.flow.submit(part)
             except JournalFull:
                 if anyio.current_time() - stream.progress > self.flow.reply_seconds:
                     raise
             await anyio.sleep(AGAIN_SECONDS)
 
-    async def outcomes(self, request: Request, stream: Stream) -> list[wire.Outcome]:
-        """How each part stands when all are committed, or the sender waits no longer."""
-        until = anyio.current_time() + (0 if stream.failure else self.flow.wait_seconds(request))
-        return [await self.flow.outcome(part, until) for _, part in sorted(stream.parts.items())]
+    async def recall_in_time(self, part: Part) -> Pending[Receipt] | None:
+        with anyio.move_on_after(self.flow.reply_seconds):
+            return await self.recall(part.head, part.id)
+        raise Unavailable("There is no room in the flow now.")
 
-    def compare(
-        self, stream: Stream, said: int | None, outcomes: list[wire.Outcome]
+    async def wait_for_parts(
+        self, context: RequestContext, stream: StreamState
+    ) -> list[wire.Outcome]:
+        """How each part stands when all are committed, or the sender waits no longer."""
+        until = anyio.current_time() if stream.failure else self.flow.deadline(context)
+        parts = sorted(stream.parts.items())
+        return [await self.flow.wait_for_outcome(part, until) for _, part in parts]
+
+    def check_counts(
+        self, stream: StreamState, declared: int | None, outcomes: list[wire.Outcome]
     ) -> tuple[str, ...]:
-        """Is it what the sender thinks that he has sent? Nobody knows where a part was refused."""
+        """Warnings, if the sender has counted other lines than came. Nobody knows how many did
+        where a part was refused.
+        """
         received = 0
         for outcome in outcomes:
             if isinstance(outcome, AtlasError):
                 return ()
             received += outcome.received
-        warnings = () if said is None else wire.count_warnings(said, received)
+        warnings = () if declared is None else wire.count_warnings(declared, received)
         if warnings and stream.whole is not None:
             self.watch(CountsDiffer(stream.whole, stream.head.correlation_id, received))
         return warnings
 
 
-def ends_it(error: AtlasError) -> bool:
-    """Whether it is of the whole stream: the same part can be good another time."""
+def is_fatal(error: AtlasError) -> bool:
+    """Whether it ends the whole stream: the same part can be good another time."""
     return isinstance(error, KeyReused) or not isinstance(error, Rejected)
-
-
-def sent_with(request: Request) -> tuple[str, str]:
-    """The device and the timestamp, as sent; "unknown" and "" if they are not."""
-    return header(request, "Atlas-Device") or "unknown", header(request, "Atlas-Timestamp")
-
-
-def header(request: Request, name: str) -> str:
-    """UTF-8, as it is or percent-encoded. Raises Rejected."""
-    raw = request.headers.get(name, "").encode("latin-1")
-    try:
-        return unquote_to_bytes(raw).decode()
-    except UnicodeDecodeError as error:
-        raise Rejected(f"{name} is not UTF-8.") from error
-
-
-def count(request: Request) -> int | None:
-    said = request.headers.get("Atlas-Record-Count", "")
-    return int(said) if COUNT.fullmatch(said) else None

@@ -8,25 +8,24 @@ Three rules, and nothing here knows about health data:
 
 `channels.py` is where messages wait, `replies.py` where outcomes go, `supervision.py` what a crash
 costs, `stages.py` the actors,
-`together.py` work that is done side by side, `budget.py` what keeps it within so many bytes,
+`together.py` work that is done side by side, `quota.py` what limits bytes in memory,
 `computing.py` work that takes the processor, and `memory.py` what becomes of its memory.
 """
 
 from anyio import Lock
 
-from atlas.runtime.budget import Budget
 from atlas.runtime.channels import Channel
 from atlas.runtime.computing import Computing
 from atlas.runtime.memory import give_back_large_blocks
+from atlas.runtime.quota import Quota, Reservation
 from atlas.runtime.replies import Bell, Pending, Promise, Promises, Reply
 from atlas.runtime.stages import Address, Envelope, OnWork, Queue, Rescue, Stage, Stages
-from atlas.runtime.supervision import OnCrash, Restarts, supervise
+from atlas.runtime.supervision import OnCrash, Restarts, answer_crashes, supervise
 from atlas.runtime.together import side_by_side
 
 __all__ = [
     "Address",
     "Bell",
-    "Budget",
     "Channel",
     "Computing",
     "Envelope",
@@ -37,11 +36,14 @@ __all__ = [
     "Promise",
     "Promises",
     "Queue",
+    "Quota",
     "Reply",
     "Rescue",
+    "Reservation",
     "Restarts",
     "Stage",
     "Stages",
+    "answer_crashes",
     "give_back_large_blocks",
     "side_by_side",
     "supervise",

@@ -3,8 +3,13 @@
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import anyio
+
+from atlas.core.errors import AtlasError
+
+T = TypeVar("T")
 
 OnCrash = Callable[[str, Exception], None]
 
@@ -41,3 +46,14 @@ async def supervise(
             on_crash(name, error)
             if not restarts.allow(anyio.current_time()):
                 raise
+
+
+async def answer_crashes(name: str, work: Awaitable[T], on_crash: OnCrash) -> T:
+    """Await the work. Raises AtlasError for a crash of it, which is told."""
+    try:
+        return await work
+    except AtlasError:
+        raise
+    except Exception as crash:
+        on_crash(name, crash)
+        raise AtlasError from crash

@@ -3,18 +3,15 @@
 from atlas.core.errors import Draining
 from atlas.core.events import DrainStarted, Watch
 from atlas.core.messages import Receipt
-from atlas.edge.admission import Flight
-from atlas.runtime import Bell, Promises
+from atlas.runtime import Bell, Promises, Quota
 
 
 class Drain:
     """Begun once, and from then on told to whoever asks."""
 
-    def __init__(
-        self, promises: Promises[Receipt], flight: Flight, bell: Bell, watch: Watch
-    ) -> None:
+    def __init__(self, promises: Promises[Receipt], quota: Quota, bell: Bell, watch: Watch) -> None:
         self.has_begun = False
-        self._flight = flight
+        self._quota = quota
         self._promises = promises
         self._bell = bell
         self._watch = watch
@@ -23,7 +20,7 @@ class Drain:
         if not self.has_begun:
             self.has_begun = True
             self._watch(DrainStarted())
-            self._flight.close()
+            self._quota.close()
             self._promises.call_off()
             self._bell.take_down()
 

@@ -61,8 +61,8 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
     """
     store, now, compute, watch = world.store, world.now, world.compute, world.watch
     promises, bell = Promises[Receipt](), Bell()
-    admission, on_crash = admission_of(settings), crash_teller(watch)
-    drain = Drain(promises, admission.flight, bell, watch)
+    admission, on_crash = admission_of(settings, world.chance.elapsed), crash_teller(watch)
+    drain = Drain(promises, admission.quota, bell, watch)
     if settings.foundry.file_format == "parquet" and settings.foundry.file_layout == "per-export":
         watch(ParquetOfEach())
     uploader = uploader_of(world, settings, promises)
@@ -90,7 +90,7 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
             async with keeper.channel, doorkeeper.channel, decoder.channel:
                 actors = Actors(doorkeeper, decoder, journal.recall)
                 painter, alone = world.readers.painter, Lock()
-                lookout = Lookout(store.ledger, stages.queues, drain, admission.press)
+                lookout = Lookout(store.ledger, stages.queues, drain, admission.load)
                 orders = Orders(
                     replay=Replay(quarantine, decoder, flattener, bell.ring, alone),
                     people=people_of(world, settings, maintenance, promises, quarantine, alone),

@@ -1,8 +1,8 @@
 """What is served where: to phones in public, to operators behind their token."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import anyio
 from starlette.types import ASGIApp
 
 from atlas import __version__
@@ -10,23 +10,22 @@ from atlas.actors.quarantine import Replay
 from atlas.core import ports
 from atlas.core.messages import Export, Part, Receipt, User
 from atlas.edge import openapi
-from atlas.edge.admission import PATIENCE_SECONDS, Admission, Crowd, Flight, Rate
-from atlas.edge.app import Errors, public
-from atlas.edge.bodies import Bodies
+from atlas.edge.admission import WAIT_SECONDS_MAX, Admission, LoadShedder, RateLimiter
+from atlas.edge.app import build_app
+from atlas.edge.authentication import RequestAuthenticator
+from atlas.edge.bodies import BodyReader, MinimumRate
 from atlas.edge.bodies.batches import Batches
-from atlas.edge.bodies.body import Slowest
+from atlas.edge.error_responses import ErrorResponses
 from atlas.edge.exports import Exports
+from atlas.edge.flow_client import FlowClient
 from atlas.edge.health import Health
 from atlas.edge.operator import Diagnosis as OperatorDiagnosis
 from atlas.edge.operator import Exports as OperatorExports
 from atlas.edge.operator import Guard, Live, People, Scrapes, application, page
 from atlas.edge.receipts import Receipts
-from atlas.edge.refusals import Refusals
-from atlas.edge.senders import Senders
 from atlas.edge.streams import Recall, Streams
-from atlas.edge.waiting import Waiting
 from atlas.outside import metrics
-from atlas.runtime import Address, OnCrash, Pending
+from atlas.runtime import Address, OnCrash, Pending, Quota
 from atlas.service.diagnosing import Diagnosing
 from atlas.service.drain import Drain
 from atlas.service.world import World
@@ -42,11 +41,13 @@ class Actors:
     recall: Recall
 
 
-def admission_of(settings: Settings) -> Admission:
-    edge, elapsed = settings.edge, anyio.current_time
-    flight = Flight(edge.flight_bytes_max, edge.flight_bytes_max_of_user)
-    crowd = Crowd(elapsed, min(PATIENCE_SECONDS, edge.reply_seconds / 2))
-    return Admission(crowd, Rate(edge.rate_per_minute, elapsed), flight)
+def admission_of(settings: Settings, elapsed: Callable[[], float]) -> Admission:
+    edge = settings.edge
+    return Admission(
+        LoadShedder(elapsed, min(WAIT_SECONDS_MAX, edge.reply_seconds / 2)),
+        RateLimiter(edge.rate_per_minute, elapsed),
+        Quota(edge.flight_bytes_max, edge.flight_bytes_max_of_user),
+    )
 
 
 def listener(
@@ -58,31 +59,40 @@ def listener(
     on_crash: OnCrash,
 ) -> ASGIApp:
     """The public one."""
-    edge, receipts, rid = settings.edge, world.store.receipts, settings.foundry.dataset_rid
-    now, watch = world.now, world.watch
-    refusals = Refusals(now, world.chance.random, watch)
-    flow = Waiting(actors.exports, admission.crowd, edge.reply_seconds, world.store.is_durable)
-    slowest = Slowest(edge.slow_seconds, edge.slow_bytes_per_second)
-    bodies = Bodies(flow, admission.flight, edge.body_bytes_max, edge.stream_bytes_max, slowest)
+    edge, store, rid = settings.edge, world.store, settings.foundry.dataset_rid
+    now, watch, reply_seconds = world.now, world.watch, edge.reply_seconds
 
     def is_draining() -> bool:
         return drain.has_begun
 
-    senders = Senders(actors.users, flow, admission, is_draining)
-    streams = Streams(flow, bodies, actors.recall, rid, refusals, now, watch, is_draining)
+    errors = ErrorResponses(now, world.chance.random, watch)
+    flow = FlowClient(actors.exports, admission.shedder, reply_seconds, store.is_durable)
+    bodies = BodyReader(
+        admission.quota,
+        edge.body_bytes_max,
+        edge.stream_bytes_max,
+        MinimumRate(edge.slow_seconds, edge.slow_bytes_per_second),
+        reply_seconds,
+    )
+    authenticator = RequestAuthenticator(
+        actors.users, admission, errors, reply_seconds, is_draining
+    )
+    streams = Streams(flow, bodies, actors.recall, rid, errors, now, watch, is_draining)
     batches = Batches(edge.chunks_max)
-    exports = Exports(senders, bodies, flow, streams, batches, refusals, rid, now, watch)
+    exports = Exports(authenticator, bodies, flow, streams, batches, errors, rid, now, watch)
     checks = {
-        "journal": world.store.ledger.ready,
+        "journal": store.ledger.ready,
         "keys": world.identities.ready,
         "draining": drain.check,
     }
-    health = Health(checks, __version__, now)
-    kept = Receipts(senders, receipts, rid, now)
-    routes = [*exports.routes(), *kept.routes(), *health.routes(), openapi.route(__version__)]
-    return public(
-        routes, Errors(refusals, on_crash), edge.cors_origins, watch, world.readers.sample
-    )
+    receipts = Receipts(authenticator, store.receipts, rid, now)
+    paths = [
+        *exports.paths(),
+        *receipts.paths(),
+        *Health(checks, __version__, now).paths(),
+        openapi.path(__version__),
+    ]
+    return build_app(paths, errors, on_crash, edge.cors_origins, watch, world.readers.sample)
 
 
 @dataclass(frozen=True, slots=True)

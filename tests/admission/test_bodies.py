@@ -6,7 +6,7 @@ import pytest
 
 from atlas.core.errors import TooManyChunks
 from atlas.edge import wire
-from atlas.edge.bodies import body
+from atlas.edge.bodies import parse_json
 from atlas.edge.bodies.batches import Batches
 
 
@@ -14,7 +14,7 @@ from atlas.edge.bodies.batches import Batches
 def test_what_nobody_asks_for_is_not_made_into_objects(key):
     bomb = b'{"rawhealthkit": "", "%s": [%s[]]}' % (key.encode(), b"[]," * 300_000)
     tracemalloc.start()
-    sent = body.parse(bomb, wire.ExportBody)
+    sent = parse_json(bomb, wire.ExportBody)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
@@ -27,7 +27,7 @@ def test_of_too_many_chunks_no_more_are_made_than_tell_that_there_are():
     batches, bomb = Batches(64), b'{"chunks": [%s{}]}' % (b"{}," * 300_000)
     tracemalloc.start()
     with pytest.raises(TooManyChunks):
-        batches.chunks(body.parse(bomb, batches.kind))
+        batches.chunks(parse_json(bomb, batches.kind))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 

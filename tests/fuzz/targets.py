@@ -25,9 +25,9 @@ from atlas.core.messages import Export, Head, Receipt, Table, User
 from atlas.core.records import DEPTH_MAX, REASONS, Record
 from atlas.core.rows import COLUMNS, Header, flatten
 from atlas.edge import wire
-from atlas.edge.bodies import body
+from atlas.edge.bodies import parse_json
 from atlas.edge.bodies.batches import Batches
-from atlas.edge.bodies.inflate import Bounded, Zlib, Zstd
+from atlas.edge.bodies.content_encoding import RatioLimit, Zlib, Zstd
 from atlas.local.auth0 import new_key
 from atlas.outside.auth0.tokens import Rules, kid_of
 
@@ -201,10 +201,10 @@ def cut(found: bytes, size: int) -> Iterable[bytes]:
 
 def inflated(kind: type[Zlib] | type[Zstd], pieces: Iterable[bytes]) -> bytes | None:
     """What it inflates to; None for what does not, or to too much."""
-    inflating, made = Bounded(kind()), bytearray()
+    inflating, made = RatioLimit(kind()), bytearray()
     try:
         for piece in pieces:
-            for step in inflating.inflate(piece):
+            for step in inflating.decode(piece):
                 made += step
                 if len(made) >= INFLATED_BYTES_MAX:
                     return None
@@ -226,7 +226,7 @@ def by_zlib(found: bytes) -> bytes:
 def export(found: bytes) -> None:
     """The JSON of a request: what is echoed of it is JSON again, and what is kept is text."""
     try:
-        sent = body.parse(found, wire.ExportBody)
+        sent = parse_json(found, wire.ExportBody)
     except AtlasError:
         return
     kept(sent)
@@ -235,12 +235,12 @@ def export(found: bytes) -> None:
 def batch(found: bytes) -> None:
     """The same of many at once, each of which stands alone."""
     try:
-        chunks = BATCHES.chunks(body.parse(found, BATCHES.kind))
+        chunks = BATCHES.chunks(parse_json(found, BATCHES.kind))
     except AtlasError:
         return
     for chunk in chunks:
         with suppress(Rejected):
-            kept(body.parse(chunk, wire.ExportBody))
+            kept(parse_json(chunk, wire.ExportBody))
 
 
 def kept(sent: wire.ExportBody) -> None:

@@ -11,17 +11,12 @@ import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
-from starlette.requests import Request
 
 from atlas.core.errors import Rejected
-from atlas.core.traces import Sampler
-from atlas.edge.app import CORRELATION_ID
-from atlas.edge.bodies.inflate import STEP_BYTES, inflater
-from atlas.edge.streams import count, header
-from atlas.edge.waiting import WAIT_SECONDS_MAX, Waiting, idempotency_key
+from atlas.core.traces import Sampler, not_sampled
+from atlas.edge.bodies.content_encoding import STEP_BYTES, decoder_for
+from atlas.edge.context import CORRELATION_ID, WAIT_SECONDS_MAX, read_context
 
-REPLY_SECONDS = 25.0
-FLOW = Waiting(exports=None, crowd=None, reply_seconds=REPLY_SECONDS, is_durable=True)
 LONG = 64 * 1024
 
 
@@ -57,8 +52,8 @@ def pieces(text, at):
 
 
 def inflated(encoding, given):
-    inflating = inflater(encoding)
-    made = [step for piece in given for step in inflating.inflate(piece)]
+    inflating = decoder_for(encoding)
+    made = [step for piece in given for step in inflating.decode(piece)]
     inflating.end()
     return b"".join(made)
 
@@ -111,12 +106,14 @@ def test_any_bytes_inflate_or_are_refused(encoding, noise, cuts):
 def asked(**headers):
     names = {name.replace("_", "-").encode(): text for name, text in headers.items()}
     listed = [(name, text.encode("latin-1")) for name, text in names.items()]
-    return Request({"type": "http", "headers": listed})
+    scope = {"type": "http", "method": "POST", "query_string": b"", "headers": listed}
+    return read_context(scope, "none", not_sampled)
 
 
 @given(values)
 def test_nobody_waits_longer_than_may_be_waited(prefer):
-    assert 0 <= FLOW.wait_seconds(asked(prefer=prefer)) <= WAIT_SECONDS_MAX
+    wait = asked(prefer=prefer).wait_seconds
+    assert wait is None or 0 <= wait <= WAIT_SECONDS_MAX
 
 
 @pytest.mark.parametrize(
@@ -131,26 +128,26 @@ def test_nobody_waits_longer_than_may_be_waited(prefer):
 def test_what_somebody_prefers_is_read_once(prefer):
     """16 KiB of spaces took four seconds, in which nobody else was answered; these, a minute."""
     began = time.monotonic()
-    assert FLOW.wait_seconds(asked(prefer=prefer)) == REPLY_SECONDS
+    assert asked(prefer=prefer).wait_seconds is None
     assert time.monotonic() - began < 20
 
 
 @given(values)
 def test_a_key_is_printable_or_refused(text):
     with suppress(Rejected):
-        key = idempotency_key(asked(idempotency_key=text))
+        key = asked(idempotency_key=text).idempotency_key()
         assert key is None or (key == text and key.isascii() and key.isprintable())
 
 
 @given(values | st.text(max_size=20).map(lambda text: text.encode().decode("latin-1")))
 def test_what_comes_with_a_stream_is_text_or_refused(raw):
     with suppress(Rejected):
-        header(asked(atlas_device=raw), "Atlas-Device").encode()
+        asked(atlas_device=raw).stream_device().encode()
 
 
 @given(values | st.integers().map(str))
 def test_a_count_is_a_number_or_none(raw):
-    found = count(asked(atlas_record_count=raw))
+    found = asked(atlas_record_count=raw).stream_record_count()
     assert found is None or found == int(raw)
 
 

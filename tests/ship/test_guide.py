@@ -14,9 +14,9 @@ from atlas.client.batches import CHUNK_BYTES_MAX, CHUNKS
 from atlas.core.errors import AtlasError
 from atlas.core.parts import PART_BYTES
 from atlas.core.records import DEPTH_MAX, LINE_BYTES_MAX
-from atlas.edge.app import CORRELATION_ID, EXPOSED
+from atlas.edge.app import EXPOSED
+from atlas.edge.context import CORRELATION_ID, WAIT_SECONDS_MAX
 from atlas.edge.openapi import description
-from atlas.edge.waiting import WAIT_SECONDS_MAX
 from atlas.settings import Settings
 from tests import generator
 from tests.conftest import Life

@@ -9,18 +9,18 @@ from atlas.core import names
 from atlas.core.errors import ContentTooLarge, Damaged, FoundryError
 from atlas.core.messages import File, PathOwner
 from atlas.core.ports import Branch
-from atlas.runtime import Budget, side_by_side
+from atlas.runtime import Quota, side_by_side
 
 OTHER_SIZE = "Foundry returned a file of another size than it lists. Atlas tries again."
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteFiles:
-    """Reads committed files of the dataset, within the memory `budget`."""
+    """Reads committed files of the dataset, within the memory `quota`."""
 
     branch: Branch
     files: FileBuilder
-    budget: Budget
+    quota: Quota
 
     async def read(self, file: File, owner: PathOwner) -> frozenset[bytes]:
         """Return the rows of the file at a path of ours: all rows of an export, or none.
@@ -32,7 +32,7 @@ class RemoteFiles:
         is_as_it_came = names.is_own(file.path) and names.format_of(file.path) == "ndjson"
         if is_as_it_came and owner.bytes != file.bytes:
             return frozenset()
-        async with self.budget.taken(owner.bytes):
+        async with self.quota.taken(owner.bytes):
             content = await self.branch.content(file.path, owner.bytes)
             if len(content) != owner.bytes:
                 raise FoundryError(OTHER_SIZE)

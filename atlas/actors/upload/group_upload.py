@@ -17,7 +17,7 @@ from atlas.core.errors import (
 )
 from atlas.core.messages import ClaimedExport, CommitGroup, File
 from atlas.core.ports import Branch, Bytes
-from atlas.runtime import Budget, side_by_side
+from atlas.runtime import Quota, side_by_side
 
 SILENT_MAX = 8  # consecutive uploads without an answer, after which Foundry counts as down
 
@@ -59,11 +59,11 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class GroupUpload:
-    """Uploads the files of groups, `at_once` at a time and within the memory `budget`."""
+    """Uploads the files of groups, `at_once` at a time and within the memory `quota`."""
 
     branch: Branch
     files: FileBuilder
-    budget: Budget
+    quota: Quota
     at_once: int
 
     async def upload(self, transaction: str, group: CommitGroup) -> UploadReport:
@@ -91,7 +91,7 @@ class GroupUpload:
                 await self.put(tally, transaction, built, content)
 
         await side_by_side(
-            put_single, files, self.at_once, lambda file: self.budget.taken(file.bytes)
+            put_single, files, self.at_once, lambda file: self.quota.taken(file.bytes)
         )
 
     async def put_shared(

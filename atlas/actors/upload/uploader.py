@@ -24,7 +24,7 @@ from atlas.core.errors import BranchBusy, CommitRefused, FoundryError, Unavailab
 from atlas.core.events import SecondWriter, Watch
 from atlas.core.messages import Receipt, TransactionKind
 from atlas.core.ports import Branch, Compute, Outbox
-from atlas.runtime import Bell, Budget, Lock, Promises, Restarts
+from atlas.runtime import Bell, Lock, Promises, Quota, Restarts
 
 FOREIGN_HEADS_MAX = 3
 BETWEEN_GROUPS: frozenset[Phase] = AT_REST | {"assessing"}
@@ -59,11 +59,11 @@ class Uploader:
         self.chance = chance
         self.watch = watch
         files = FileBuilder(branch, outbox, file_policy, compute)
-        budget = Budget(policy.bytes_at_once)
+        quota = Quota(policy.bytes_at_once)
         at_once = policy.uploads_at_once
         self.publisher = Publisher(promises, watch)
-        self.remote_files = RemoteFiles(branch, files, budget)
-        self.upload = GroupUpload(branch, files, budget, at_once)
+        self.remote_files = RemoteFiles(branch, files, quota)
+        self.upload = GroupUpload(branch, files, quota, at_once)
         self.conflicts = Conflicts(branch, files, self.remote_files, at_once)
         self.reconciler = RestoreReconciler(
             branch, outbox, files, self.remote_files, self.publisher, at_once

@@ -1,26 +1,30 @@
-"""Who may come in, asked in the order of what it costs us to say no.
+"""Admission checks, the cheapest refusal first.
 
-crowd     before anything is read or verified: is there any sense in it?
-rate      a user we know: has he sent too much of late?
-flight    his body: is there room for it?
+load_shedder   before a token is looked at: would it be done in time?
+rate_limiter   of a user whom we know: has he sent too much of late?
+quota          of a body (runtime/quota.py): is there memory for it?
 """
 
 from dataclasses import dataclass
 
 from atlas.core.picture import Press
-from atlas.edge.admission.crowd import PATIENCE_SECONDS, Crowd
-from atlas.edge.admission.flight import Flight, Held
-from atlas.edge.admission.rate import Rate
+from atlas.edge.admission.load_shedder import WAIT_SECONDS_MAX, LoadShedder
+from atlas.edge.admission.rate_limiter import RateLimiter
+from atlas.runtime import Quota
 
-__all__ = ["PATIENCE_SECONDS", "Admission", "Crowd", "Flight", "Held", "Rate"]
+__all__ = ["WAIT_SECONDS_MAX", "Admission", "LoadShedder", "RateLimiter"]
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    crowd: Crowd
-    rate: Rate
-    flight: Flight
+    shedder: LoadShedder
+    rate: RateLimiter
+    quota: Quota
 
-    def press(self) -> Press:
+    def check_load(self) -> None:
+        """Raises Overloaded. Bodies that wait to be read count as exports in flight."""
+        self.shedder.check(self.quota.waiting)
+
+    def load(self) -> Press:
         """How full it is just now."""
-        return Press(self.crowd.inside, self.flight.waiting, self.flight.bytes)
+        return Press(self.shedder.in_flight, self.quota.waiting, self.quota.bytes)

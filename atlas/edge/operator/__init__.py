@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from atlas.core.errors import AtlasError
+from atlas.edge.error_responses import json
 from atlas.edge.operator import page
 from atlas.edge.operator.confined import Confined
 from atlas.edge.operator.diagnosis import Diagnosis
@@ -24,7 +25,6 @@ from atlas.edge.operator.lookout import Lookout
 from atlas.edge.operator.painter import About, Painter
 from atlas.edge.operator.people import People
 from atlas.edge.operator.scrapes import Scrapes
-from atlas.edge.refusals import json
 
 __all__ = [
     "About",

@@ -9,11 +9,9 @@ from starlette.routing import Route
 
 from atlas.core import diagnosis
 from atlas.core.messages import RemovalResult
-from atlas.edge.bodies import body
+from atlas.edge.error_responses import json
+from atlas.edge.operator.commands import read_command
 from atlas.edge.operator.guard import Guard
-from atlas.edge.refusals import json
-
-READING = body.Reading(bytes_max=64 * 1024)  # more than any token
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +29,7 @@ class Diagnosis:
         ]
 
     async def walk(self, request: Request) -> Response:
-        asked, _ = await body.read(request, diagnosis.Asked, READING)
+        asked = await read_command(request, diagnosis.Asked)
         return json(await self.diagnose(asked), 200)
 
     async def remove_old_json(self, _request: Request) -> Response:

@@ -12,8 +12,8 @@ from starlette.routing import Route
 from atlas.core.errors import NotFound, Rejected
 from atlas.core.messages import Abandoned, Entry, ListedStatus
 from atlas.core.ports import Aside, Ledger, Replays
+from atlas.edge.error_responses import json
 from atlas.edge.operator.guard import Guard
-from atlas.edge.refusals import json
 
 PAGE_MAX = 1_000
 FIND_CHARACTERS_MAX = 128  # as many as a correlation id may have

@@ -13,10 +13,10 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from atlas.core.picture import MOMENT_SECONDS, Sight
+from atlas.edge.error_responses import json
 from atlas.edge.operator.guard import Guard
 from atlas.edge.operator.lookout import Lookout
 from atlas.edge.operator.painter import EVERYTHING, Painter, Since
-from atlas.edge.refusals import json
 from atlas.runtime import OnCrash, Restarts, supervise
 
 EVENTS = "text/event-stream"

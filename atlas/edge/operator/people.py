@@ -13,11 +13,9 @@ from starlette.routing import Route
 
 from atlas.core import ports
 from atlas.core.messages import User
-from atlas.edge.bodies import body
+from atlas.edge.error_responses import json
+from atlas.edge.operator.commands import read_command
 from atlas.edge.operator.guard import Guard
-from atlas.edge.refusals import json
-
-READING = body.Reading(bytes_max=64 * 1024)
 
 
 class Asked(Struct, forbid_unknown_fields=True):
@@ -40,9 +38,9 @@ class People:
         ]
 
     async def where(self, request: Request) -> Response:
-        asked, _ = await body.read(request, Asked, READING)
+        asked = await read_command(request, Asked)
         return json(await self.persons.where(User(asked.user), lists=asked.files), 200)
 
     async def forget(self, request: Request) -> Response:
-        asked, _ = await body.read(request, Asked, READING)
+        asked = await read_command(request, Asked)
         return json(await self.persons.forget(User(asked.user)), 200)

@@ -12,7 +12,6 @@ import zstandard
 
 from atlas.core.errors import Rejected, TooLarge
 
-ENCODINGS = {"gzip", "x-gzip", "deflate", "zstd"}
 STEP_BYTES = 64 * 1024  # inflated in a fifth of a millisecond
 RATIO_MAX, RATIO_FROM = 100, 4 * 1024 * 1024  # NDJSON of health data shrinks 10 to 30 times
 MEMBERS_MAX = 100
@@ -23,40 +22,40 @@ ZSTD_STEP, ZSTD_STEP_MAX = 32, 256
 ZSTD_WINDOW_BYTES = 8 * 1024 * 1024  # RFC 8878, section 3.1.1.1.2
 
 
-class Inflater(Protocol):
+class ContentDecoder(Protocol):
     """One body. Both raise Rejected for what does not inflate."""
 
-    def inflate(self, piece: bytes) -> Iterator[bytes]: ...
+    def decode(self, piece: bytes) -> Iterator[bytes]: ...
 
     def end(self) -> None: ...
 
 
-def inflater(encoding: str) -> Inflater:
+def decoder_for(encoding: str) -> ContentDecoder:
     if not encoding:
-        return Plain()
-    return Bounded(Zstd() if encoding == "zstd" else Zlib())
+        return IdentityDecoder()
+    return RatioLimit(Zstd() if encoding == "zstd" else Zlib())
 
 
-class Plain:
+class IdentityDecoder:
     """A body that is not encoded."""
 
-    def inflate(self, piece: bytes) -> Iterator[bytes]:
+    def decode(self, piece: bytes) -> Iterator[bytes]:
         yield piece
 
     def end(self) -> None:
         pass
 
 
-class Bounded:
+class RatioLimit:
     """Raises TooLarge, too, for what inflates to more than RATIO_MAX times its size."""
 
-    def __init__(self, inside: Inflater) -> None:
+    def __init__(self, inside: ContentDecoder) -> None:
         self._inside = inside
         self._taken = self._made = 0
 
-    def inflate(self, piece: bytes) -> Iterator[bytes]:
+    def decode(self, piece: bytes) -> Iterator[bytes]:
         self._taken += len(piece)
-        for step in self._inside.inflate(piece):
+        for step in self._inside.decode(piece):
             self._made += len(step)
             if self._made > RATIO_FROM and self._made > RATIO_MAX * self._taken:
                 raise TooLarge(f"The body inflates to more than {RATIO_MAX} times its size.")
@@ -74,9 +73,9 @@ class Zlib:
         self._kind = 0
         self._members = 0
 
-    def inflate(self, piece: bytes) -> Iterator[bytes]:
-        while piece := self._unpadded(piece):
-            inflating = self._member(piece)
+    def decode(self, piece: bytes) -> Iterator[bytes]:
+        while piece := self._strip_padding(piece):
+            inflating = self._current_member(piece)
             made = step(inflating, piece)
             while made:
                 yield made
@@ -87,12 +86,12 @@ class Zlib:
                 made = step(inflating, piece) if is_more else b""
             piece = inflating.unused_data or inflating.unconsumed_tail
 
-    def _unpadded(self, piece: bytes) -> bytes:
+    def _strip_padding(self, piece: bytes) -> bytes:
         """gzip may be padded with zeros behind a member, wherever the body is cut."""
         is_behind = self._zlib is not None and self._zlib.eof and self._kind == GZIP
         return piece.lstrip(b"\0") if is_behind else piece
 
-    def _member(self, piece: bytes) -> "zlib._Decompress":
+    def _current_member(self, piece: bytes) -> "zlib._Decompress":
         """What inflates this piece: the one at work, or a new one where that has ended."""
         if self._zlib is not None and not self._zlib.eof:
             return self._zlib
@@ -131,7 +130,7 @@ class Zstd:
         self._frames = 0
         self._step = ZSTD_STEP  # more while little comes of it
 
-    def inflate(self, piece: bytes) -> Iterator[bytes]:
+    def decode(self, piece: bytes) -> Iterator[bytes]:
         at = 0
         while at < len(piece):
             if self._frame is None or self._frame.eof:

@@ -6,8 +6,8 @@ from contextlib import ExitStack
 import pytest
 
 from atlas.core.errors import Overloaded
-from atlas.edge.admission import Crowd
-from atlas.edge.admission.crowd import FEW, PATIENCE_SECONDS
+from atlas.edge.admission import LoadShedder
+from atlas.edge.admission.load_shedder import MIN_IN_FLIGHT, WAIT_SECONDS_MAX
 from atlas.service.listeners import admission_of
 from atlas.settings import Edge, Settings
 from tests.fakes import Time
@@ -18,57 +18,57 @@ def time():
     return Time()
 
 
-def flowing(crowd: Crowd, time: Time, *, seconds: int, per_second: int) -> None:
+def flowing(crowd: LoadShedder, time: Time, *, seconds: int, per_second: int) -> None:
     """So many leave every second, and others take their places."""
     for _ in range(seconds * per_second):
         time.now += 1 / per_second
-        with crowd.one():
+        with crowd.track():
             pass
 
 
-def is_a_crowd(crowd: Crowd, before: int) -> bool:
+def is_a_crowd(crowd: LoadShedder, before: int) -> bool:
     try:
-        crowd.look(before)
+        crowd.check(before)
     except Overloaded:
         return True
     return False
 
 
 def test_a_few_are_never_too_many(time):
-    crowd = Crowd(time)
+    crowd = LoadShedder(time)
     with ExitStack() as inside:
-        for _ in range(FEW - 1):
-            inside.enter_context(crowd.one())
+        for _ in range(MIN_IN_FLIGHT - 1):
+            inside.enter_context(crowd.track())
         time.now += 3_600
-        crowd.look(0)
+        crowd.check(0)
 
 
 @pytest.mark.parametrize("per_second", [50, 400, 3_000])
 def test_how_many_may_wait_follows_our_pace(time, per_second):
-    crowd = Crowd(time)
+    crowd = LoadShedder(time)
     with ExitStack() as inside:
-        for _ in range(FEW):
-            inside.enter_context(crowd.one())
+        for _ in range(MIN_IN_FLIGHT):
+            inside.enter_context(crowd.track())
         flowing(crowd, time, seconds=20, per_second=per_second)
 
         may_wait = next(each for each in itertools.count() if is_a_crowd(crowd, each))
-    assert may_wait + FEW == pytest.approx(PATIENCE_SECONDS * per_second, rel=0.05)
+    assert may_wait + MIN_IN_FLIGHT == pytest.approx(WAIT_SECONDS_MAX * per_second, rel=0.05)
 
 
 def test_who_is_turned_away_is_told_how_long_it_takes_to_serve_all_who_were(time):
-    crowd = Crowd(time)
+    crowd = LoadShedder(time)
     told = []
     with ExitStack() as inside:
-        for _ in range(FEW):
-            inside.enter_context(crowd.one())
+        for _ in range(MIN_IN_FLIGHT):
+            inside.enter_context(crowd.track())
         flowing(crowd, time, seconds=20, per_second=100)
         for _ in range(1_000):
             with pytest.raises(Overloaded) as refused:
-                crowd.look(400)
+                crowd.check(400)
             told.append(refused.value.retry_seconds)
         flowing(crowd, time, seconds=20, per_second=100)
         with pytest.raises(Overloaded) as refused:
-            crowd.look(400)
+            crowd.check(400)
 
     assert told[0] == pytest.approx(4.65, rel=0.05)  # of those inside alone
     assert told[-1] == pytest.approx(14.6, rel=0.05)  # and of a thousand who come again
@@ -76,67 +76,67 @@ def test_who_is_turned_away_is_told_how_long_it_takes_to_serve_all_who_were(time
 
 
 def test_nobody_is_sent_away_for_longer_than_half_a_minute(time):
-    crowd = Crowd(time)
+    crowd = LoadShedder(time)
     for _ in range(100_000):
         with pytest.raises(Overloaded) as refused:
-            crowd.look(10_000)
+            crowd.check(10_000)
 
     assert refused.value.retry_seconds == 30  # the answer says up to twice as much
 
 
 def test_a_flood_is_forgotten_when_those_whom_we_could_serve_meanwhile_are(time):
-    crowd = Crowd(time)
+    crowd = LoadShedder(time)
     for _ in range(200_000):
         with pytest.raises(Overloaded):
-            crowd.look(1_000)
+            crowd.check(1_000)
     with ExitStack() as inside:
-        for _ in range(FEW):
-            inside.enter_context(crowd.one())
+        for _ in range(MIN_IN_FLIGHT):
+            inside.enter_context(crowd.track())
         flowing(crowd, time, seconds=31, per_second=200)
         with pytest.raises(Overloaded) as refused:
-            crowd.look(640)
+            crowd.check(640)
 
     assert refused.value.retry_seconds == pytest.approx(3.5, rel=0.1)
 
 
 def test_a_flow_that_stands_still_takes_no_more(time):
-    crowd = Crowd(time)
+    crowd = LoadShedder(time)
     with ExitStack() as inside:
-        for _ in range(FEW):
-            inside.enter_context(crowd.one())
-        crowd.look(0)
-        time.now += PATIENCE_SECONDS + 0.1
+        for _ in range(MIN_IN_FLIGHT):
+            inside.enter_context(crowd.track())
+        crowd.check(0)
+        time.now += WAIT_SECONDS_MAX + 0.1
         with pytest.raises(Overloaded):
-            crowd.look(0)
-        with crowd.one():
+            crowd.check(0)
+        with crowd.track():
             pass
-        crowd.look(0)
+        crowd.check(0)
 
 
 def test_of_those_who_end_together_each_counts(time):
     """A group is safe all at once."""
-    crowd = Crowd(time)
+    crowd = LoadShedder(time)
     for _ in range(40):
         with ExitStack() as group:
-            for _ in range(FEW):
-                group.enter_context(crowd.one())
+            for _ in range(MIN_IN_FLIGHT):
+                group.enter_context(crowd.track())
             time.now += 0.3
 
-    assert crowd.per_second == pytest.approx(FEW / 0.3, rel=0.05)
+    assert crowd.per_second == pytest.approx(MIN_IN_FLIGHT / 0.3, rel=0.05)
 
 
 def test_a_quiet_hour_says_nothing_of_our_pace(time):
-    crowd = Crowd(time)
+    crowd = LoadShedder(time)
     for _ in range(60):
         time.now += 60
-        with crowd.one():
+        with crowd.track():
             pass
 
-    crowd.look(300)  # a minute each; the flow could do far more
+    crowd.check(300)  # a minute each; the flow could do far more
 
 
 @pytest.mark.parametrize(("reply_seconds", "patience"), [(25.0, 3.0), (2.0, 1.0)])
 def test_patience_ends_well_before_a_deadline_does(reply_seconds, patience):
-    admission = admission_of(Settings(edge=Edge(reply_seconds=reply_seconds)))
+    admission = admission_of(Settings(edge=Edge(reply_seconds=reply_seconds)), Time())
 
-    assert admission.crowd.patience_seconds == patience
+    assert admission.shedder.wait_seconds_max == patience

@@ -1,4 +1,4 @@
-"""What a sender is told of exports that are safe."""
+"""The answers to senders whose exports are safe."""
 
 from collections.abc import Sequence
 
@@ -7,15 +7,15 @@ from starlette.responses import Response
 from atlas.core.errors import Unavailable
 from atlas.core.messages import Receipt
 from atlas.edge import wire
-from atlas.edge.refusals import Refusals, json
+from atlas.edge.error_responses import ErrorResponses, json
 
-ROOM = "/api/v1/healthkit"
+API_PREFIX = "/api/v1/healthkit"
 
 
-def answer(
+def respond(
     reply: wire.ExportReply | wire.BatchReply,
     outcomes: Sequence[wire.Outcome],
-    refusals: Refusals,
+    errors: ErrorResponses,
     whole: str | None = None,
 ) -> Response:
     """200, 202 or 207, with the headers that tell a client what to do next.
@@ -28,6 +28,6 @@ def answer(
         headers["Idempotency-Replayed"] = "true"
     if status == 202:
         waits = next(each for each in safe if each.status != "committed")
-        headers["Location"] = f"{ROOM}/exports/{whole or waits.id}"
-        headers["Retry-After"] = str(refusals.retry_after(Unavailable()))
+        headers["Location"] = f"{API_PREFIX}/exports/{whole or waits.id}"
+        headers["Retry-After"] = str(errors.retry_after(Unavailable()))
     return json(reply, status, headers)

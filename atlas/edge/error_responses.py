@@ -4,21 +4,20 @@ from collections.abc import Callable
 from math import ceil
 
 import msgspec
-from starlette.requests import Request
 from starlette.responses import Response
 
 from atlas.core import names
 from atlas.core.errors import AtlasError, InsufficientScope, RateLimited, Unauthenticated
 from atlas.core.events import RequestRefused, Watch
+from atlas.core.messages import User
 from atlas.core.ports import Clock
 from atlas.edge import wire
+from atlas.edge.context import JSON, PROBLEM, RequestContext
 
-JSON = "application/json"
-PROBLEM = "application/problem+json"
 DEFAULT_SECONDS = 5.0  # until it is worth while to try again, when nobody knows
 
 
-class Refusals:
+class ErrorResponses:
     """`random` spreads those who were told to come again, so that they do not come together."""
 
     def __init__(self, now: Clock, random: Callable[[], float], watch: Watch) -> None:
@@ -26,35 +25,39 @@ class Refusals:
         self._random = random
         self._watch = watch
 
-    def tell(self, request: Request, error: AtlasError) -> None:
-        """Whoever watches hears of every refusal, of a request or of one chunk in it."""
-        user = request.scope.get("user")
+    def emit(self, context: RequestContext, error: AtlasError, user: User | None) -> None:
+        """Tell of a refusal: of a request, or of one chunk in it."""
+        sub = None if user is None else user.sub
         self._watch(
-            RequestRefused(correlation_id(request), error.code, error.status, user, str(error))
+            RequestRefused(context.correlation_id, error.code, error.status, sub, str(error))
         )
 
-    def response(
-        self, request: Request, error: AtlasError, batch: wire.BatchReply | None = None
+    def respond(
+        self,
+        context: RequestContext,
+        error: AtlasError,
+        user: User | None = None,
+        batch: wire.BatchReply | None = None,
     ) -> Response:
-        """The refusal of a request; of a batch, with what became of its chunks."""
-        self.tell(request, error)
+        """The refusal of a request; of a batch, with the outcome of each of its chunks."""
+        self.emit(context, error, user)
         wait = self.retry_after(error)
         detail = wire.ErrorDetail(
             code=error.code,
             message=str(error),
-            correlation_id=correlation_id(request),
+            correlation_id=context.correlation_id,
             timestamp=names.timestamp(self._now()),
             retryable=error.retryable,
             retry_after=wait,
             details=error.details,
         )
-        headers = challenge(error) | limit(error)
+        headers = www_authenticate(error) | rate_limit_headers(error)
         if wait is not None:
             headers["Retry-After"] = str(wait)
         if batch is not None:
             whole = msgspec.structs.replace(batch, success=False, error=detail)
             return json(whole, error.status, headers)
-        if PROBLEM in request.headers.get("accept", ""):
+        if context.accepts_problem:
             problem = {
                 "type": f"urn:atlas:error:{error.code.lower().replace('_', '-')}",
                 "title": error.code.replace("_", " ").capitalize(),
@@ -73,12 +76,7 @@ class Refusals:
         return None if error.retry_seconds is None else ceil(error.retry_seconds)
 
 
-def correlation_id(request: Request) -> str:
-    found: str = request.scope["correlation_id"]
-    return found
-
-
-def challenge(error: AtlasError) -> dict[str, str]:
+def www_authenticate(error: AtlasError) -> dict[str, str]:
     """RFC 6750, section 3: bare without credentials, with the reason otherwise."""
     realm = 'Bearer realm="atlas"'
     if isinstance(error, InsufficientScope):
@@ -92,7 +90,7 @@ def challenge(error: AtlasError) -> dict[str, str]:
     return {"WWW-Authenticate": found}
 
 
-def limit(error: AtlasError) -> dict[str, str]:
+def rate_limit_headers(error: AtlasError) -> dict[str, str]:
     """The limit that was reached (draft-ietf-httpapi-ratelimit-headers-07), and when it ends."""
     if not isinstance(error, RateLimited):
         return {}

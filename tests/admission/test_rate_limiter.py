@@ -5,8 +5,8 @@ import itertools
 import pytest
 
 from atlas.core.errors import RateLimited
-from atlas.edge.admission import Rate
-from atlas.edge.admission.rate import USERS_MAX
+from atlas.edge.admission import RateLimiter
+from atlas.edge.admission.rate_limiter import USERS_MAX
 from tests.fakes import Time
 
 
@@ -15,22 +15,22 @@ def time():
     return Time()
 
 
-def counted(rate: Rate, user: str = "ada") -> int:
+def counted(rate: RateLimiter, user: str = "ada") -> int:
     """How many requests of a user pass until one does not."""
     for passed in itertools.count():
         try:
-            rate.count(user)
+            rate.acquire(user)
         except RateLimited:
             return passed
     raise AssertionError
 
 
 def test_a_user_may_send_a_whole_minutes_requests_at_once(time):
-    assert counted(Rate(100, time)) == 100
+    assert counted(RateLimiter(100, time)) == 100
 
 
 def test_then_one_comes_free_every_so_often(time):
-    rate = Rate(100, time)
+    rate = RateLimiter(100, time)
     counted(rate)
 
     time.now += 0.61
@@ -42,52 +42,52 @@ def test_then_one_comes_free_every_so_often(time):
 
 
 def test_what_is_refused_counts_for_nothing(time):
-    rate = Rate(100, time)
+    rate = RateLimiter(100, time)
     counted(rate)
     for _ in range(1_000):
         with pytest.raises(RateLimited):
-            rate.count("ada")
+            rate.acquire("ada")
 
     time.now += 0.61
-    rate.count("ada")
+    rate.acquire("ada")
 
 
 def test_when_to_come_again_is_told_and_true(time):
-    rate = Rate(6, time)
+    rate = RateLimiter(6, time)
     counted(rate)
     with pytest.raises(RateLimited) as refused:
-        rate.count("ada")
+        rate.acquire("ada")
 
     assert refused.value.retry_seconds == pytest.approx(10)
     time.now += refused.value.retry_seconds
-    rate.count("ada")
+    rate.acquire("ada")
 
 
 def test_each_user_is_counted_alone(time):
-    rate = Rate(100, time)
+    rate = RateLimiter(100, time)
     counted(rate, "ada")
 
     assert counted(rate, "grace") == 100
 
 
 def test_without_a_limit_all_pass(time):
-    rate = Rate(0, time)
+    rate = RateLimiter(0, time)
     for _ in range(10_000):
-        rate.count("ada")
+        rate.acquire("ada")
 
 
 def test_whoever_was_away_is_forgotten(time):
-    rate = Rate(100, time)
+    rate = RateLimiter(100, time)
     for number in range(1_000):
-        rate.count(f"user {number}")
+        rate.acquire(f"user {number}")
         time.now += 1
 
-    assert len(rate._until) < 3
+    assert len(rate._arrival_times) < 3
 
 
 def test_however_many_come_only_so_many_are_remembered(time):
-    rate = Rate(100, time)
+    rate = RateLimiter(100, time)
     for number in range(USERS_MAX + 1_000):
-        rate.count(f"user {number}")
+        rate.acquire(f"user {number}")
 
-    assert len(rate._until) == USERS_MAX
+    assert len(rate._arrival_times) == USERS_MAX

@@ -7,14 +7,14 @@ from typing import Any
 import anyio
 import pytest
 
-from atlas.edge.admission import Flight
+from atlas.runtime import Quota
 
 
 @dataclass
 class Waiter:
     """Somebody who takes room, in a task of his own."""
 
-    flight: Flight
+    quota: Quota
     user: str = "ada"
     weight: int = 1
     has: int = 0
@@ -23,10 +23,10 @@ class Waiter:
     wake: anyio.Event = field(default_factory=anyio.Event)
 
     async def run(self) -> None:
-        with self.scope, self.flight.body(self.user, self.weight) as held:
+        with self.scope, self.quota.reserve(self.user, self.weight) as held:
             while True:
                 while self.more:
-                    await self.flight.take(held, self.more[0])
+                    await held.acquire(self.more[0])
                     self.has += self.more.pop(0)
                 self.wake = anyio.Event()
                 await self.wake.wait()
@@ -43,13 +43,13 @@ class Waiter:
 
 @dataclass
 class Room:
-    """A flight, and those who want room in it."""
+    """A quota, and those who want room in it."""
 
     tasks: Any
-    flight: Flight
+    quota: Quota
 
     async def comes(self, count: int, user: str = "ada", weight: int = 1) -> Waiter:
-        waiter = Waiter(self.flight, user, weight, more=[count])
+        waiter = Waiter(self.quota, user, weight, more=[count])
         self.tasks.start_soon(waiter.run)
         await anyio.wait_all_tasks_blocked()
         return waiter
@@ -59,24 +59,24 @@ class Open:
     """`async with Open(all, of_a_user) as room`; at its end all is given back."""
 
     def __init__(self, bytes_max: int, bytes_max_of_user: int) -> None:
-        self.flight = Flight(bytes_max, bytes_max_of_user)
+        self.quota = Quota(bytes_max, bytes_max_of_user)
 
     async def __aenter__(self) -> Room:
         self.tasks = anyio.create_task_group()
         await self.tasks.__aenter__()
-        return Room(self.tasks, self.flight)
+        return Room(self.tasks, self.quota)
 
     async def __aexit__(self, *error):
         self.tasks.cancel_scope.cancel()
         await self.tasks.__aexit__(*error)
-        assert self.flight.bytes == self.flight.waiting == 0
-        assert not self.flight.is_short
+        assert self.quota.bytes == self.quota.waiting == 0
+        assert not self.quota.is_contended
 
 
 async def test_who_finds_no_room_waits_until_there_is_some():
     async with Open(100, 100) as room:
         ada, grace = await room.comes(80), await room.comes(30, "grace")
-        assert (ada.has, grace.has, room.flight.waiting) == (80, 0, 1)
+        assert (ada.has, grace.has, room.quota.waiting) == (80, 0, 1)
         await ada.goes()
         assert grace.has == 30
 
@@ -118,9 +118,9 @@ async def test_who_waits_for_his_own_bodies_makes_nobody_hurry():
     async with Open(100, 50) as room:
         await room.comes(40)
         await room.comes(20)
-        assert not room.flight.is_short
+        assert not room.quota.is_contended
         await room.comes(61, "grace")
-        assert room.flight.is_short
+        assert room.quota.is_contended
 
 
 async def test_json_weighs_more_than_it_is_long():
@@ -167,40 +167,40 @@ async def test_who_stops_waiting_is_in_nobodys_way():
         ada, grace = await room.comes(80), await room.comes(100, "grace")
         alan = await room.comes(90, "alan")
         await grace.goes()
-        assert (room.flight.waiting, alan.has) == (1, 0)
+        assert (room.quota.waiting, alan.has) == (1, 0)
         await ada.goes()
         assert alan.has == 90
 
 
 async def test_what_was_reserved_is_not_taken_again():
-    flight = Flight(100, 100)
-    with flight.body("ada", 2) as held:
-        await flight.reserve(held, 30)
-        await flight.take(held, 20)
-        assert flight.bytes == 60
-        await flight.take(held, 20)
-        assert flight.bytes == 80
-        flight.give(held, 15)
-        assert flight.bytes == 50
-    assert flight.bytes == 0
+    quota = Quota(100, 100)
+    with quota.reserve("ada", 2) as held:
+        await held.prepay(30)
+        await held.acquire(20)
+        assert quota.bytes == 60
+        await held.acquire(20)
+        assert quota.bytes == 80
+        held.release(15)
+        assert quota.bytes == 50
+    assert quota.bytes == 0
 
 
 @pytest.mark.parametrize("seed", range(20))
 async def test_whoever_comes_and_grows_gets_on_and_all_is_given_back(seed):
     chance, most = random.Random(seed), 0
-    flight = Flight(100, 40)
+    quota = Quota(100, 40)
 
     async def one(user: str, steps: list[int]) -> None:
         nonlocal most
         with anyio.move_on_after(0.001 if chance.random() < 0.1 else 60):
-            with flight.body(user, chance.choice([1, 1, 4])) as held:
+            with quota.reserve(user, chance.choice([1, 1, 4])) as held:
                 for step in steps:
-                    await flight.take(held, step)
-                    most = max(most, flight.bytes)
+                    await held.acquire(step)
+                    most = max(most, quota.bytes)
                     if chance.random() < 0.3:
                         await anyio.lowlevel.checkpoint()
                     if chance.random() < 0.1:
-                        flight.give(held, step)
+                        held.release(step)
 
     with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
@@ -208,6 +208,6 @@ async def test_whoever_comes_and_grows_gets_on_and_all_is_given_back(seed):
                 steps = [chance.randint(1, 10) for _ in range(chance.randint(1, 8))]
                 tasks.start_soon(one, f"user {chance.randint(1, 9)}", steps)
 
-    assert flight.bytes == flight.waiting == 0
-    assert not flight._of
+    assert quota.bytes == quota.waiting == 0
+    assert not quota._of_owner
     assert most <= 100 + 4 * 80  # of one body that goes beyond

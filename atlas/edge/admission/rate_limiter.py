@@ -18,23 +18,23 @@ USERS_MAX = 100_000  # whoever has sent nothing for the longest makes room
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
+class RateLimiter:
     """`per_minute` requests of each user; 0 is no limit. `elapsed` is a monotonic clock."""
 
     per_minute: int
     elapsed: Callable[[], float]
-    _until: OrderedDict[str, float] = field(default_factory=OrderedDict)
+    _arrival_times: OrderedDict[str, float] = field(default_factory=OrderedDict)
 
-    def count(self, user: str) -> None:
+    def acquire(self, user: str) -> None:
         """One request more. Raises RateLimited, which counts for nothing."""
         if not self.per_minute:
             return
         now, each = self.elapsed(), WINDOW_SECONDS / self.per_minute
-        until = max(now, self._until.get(user, now)) + each
+        until = max(now, self._arrival_times.get(user, now)) + each
         too_soon = until - now - WINDOW_SECONDS
         if too_soon > each / 1000:  # rounding errors add up to less than this
             raise RateLimited(self.per_minute, int(WINDOW_SECONDS), too_soon)
-        self._until[user] = until
-        self._until.move_to_end(user)
-        if len(self._until) > USERS_MAX or next(iter(self._until.values())) < now:
-            self._until.popitem(last=False)
+        self._arrival_times[user] = until
+        self._arrival_times.move_to_end(user)
+        if len(self._arrival_times) > USERS_MAX or next(iter(self._arrival_times.values())) < now:
+            self._arrival_times.popitem(last=False)

@@ -1,0 +1,63 @@
+"""Authenticates a request before its body is read: a stranger's stays in the socket."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from starlette.responses import Response
+from starlette.types import Receive
+
+from atlas.core.errors import AtlasError, BoundToken, Draining, Unauthenticated
+from atlas.core.messages import User
+from atlas.edge.admission import Admission
+from atlas.edge.app import Handler
+from atlas.edge.context import RequestContext
+from atlas.edge.error_responses import ErrorResponses
+from atlas.runtime import Address
+
+UserHandler = Callable[[RequestContext, User, Receive], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestAuthenticator:
+    """Asks the authenticate stage for the user of a token; rate and load checks are local."""
+
+    authenticator: Address[str, User]
+    admission: Admission
+    errors: ErrorResponses
+    reply_seconds: float
+    is_draining: Callable[[], bool]
+
+    def protect(self, handle: UserHandler) -> Handler:
+        """A handler for users whom we know; they are named in the event of a refusal."""
+
+        async def authenticated(context: RequestContext, receive: Receive) -> Response:
+            user = await self.authenticate(context)
+            try:
+                self.admission.rate.acquire(user.sub)
+                return await handle(context, user, receive)
+            except AtlasError as error:
+                return self.errors.respond(context, error, user)
+
+        return authenticated
+
+    def protect_upload(self, handle: UserHandler) -> Handler:
+        """The same for what brings something: refused first while nothing new is taken."""
+        protected = self.protect(handle)
+
+        async def admitted(context: RequestContext, receive: Receive) -> Response:
+            if self.is_draining():
+                raise Draining
+            self.admission.check_load()
+            return await protected(context, receive)
+
+        return admitted
+
+    async def authenticate(self, context: RequestContext) -> User:
+        """Raises Unauthenticated and its kinds, InsufficientScope, Unavailable."""
+        scheme, _, token = context.authorization.partition(" ")
+        scheme, token = scheme.lower(), token.strip()
+        if scheme == "dpop":
+            raise BoundToken
+        if scheme != "bearer" or not token:
+            raise Unauthenticated
+        return await self.authenticator.ask(token, self.reply_seconds)

@@ -1,0 +1,136 @@
+"""A request, parsed once: everything that its line and headers say, in one pass."""
+
+import re
+import uuid
+from collections.abc import Callable, Mapping
+from urllib.parse import unquote_to_bytes
+
+from msgspec import Struct
+from starlette.types import Scope
+
+from atlas.core.errors import Rejected, UnsupportedMediaType
+from atlas.core.traces import Trace
+
+JSON, NDJSON, PROBLEM = "application/json", "application/x-ndjson", "application/problem+json"
+ENCODINGS = frozenset({"gzip", "x-gzip", "deflate", "zstd"})
+CORRELATION_ID = re.compile(r"[\x20-\x7e]{1,128}")
+COUNT = re.compile(r"[0-9]{1,9}")
+IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+PREFERENCE = re.compile(r"([A-Za-z-]+)\s*(?:=\s*\"?([^\";,]*)\"?)?")
+WAIT_SECONDS_MAX = 50.0  # iOS sends again after 60
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+TraceOf = Callable[[str], Trace | None]  # from a traceparent to a span, if it is recorded
+
+
+class RequestContext(Struct, frozen=True, kw_only=True):
+    """One request of the public listener. Texts are as sent, "" if absent.
+
+    `route` is the template of the code, or "none"; `content_length` is None if the sender did not
+    say it; `wait_seconds` is how long the sender prefers to wait for the commit (RFC 7240), if at
+    all. `media_type` and `encoding` are in lower case and without parameters.
+    """
+
+    correlation_id: str
+    method: str
+    route: str
+    trace: Trace | None
+    authorization: str
+    media_type: str
+    encoding: str
+    content_length: int | None
+    has_body: bool
+    key: str
+    wait_seconds: float | None
+    accepts_problem: bool
+    query: bytes
+    params: Mapping[str, str] = {}  # those of the path
+    device: bytes
+    timestamp: bytes
+    record_count: bytes
+
+    def content_encoding(self) -> str:
+        """The encoding of the body, "" for none. Raises UnsupportedMediaType."""
+        if self.encoding and self.encoding not in ENCODINGS:
+            raise UnsupportedMediaType
+        return self.encoding
+
+    def idempotency_key(self) -> str | None:
+        """Raises Rejected for a text that cannot be a key; an empty one is none."""
+        if not self.key:
+            return None
+        if not IDEMPOTENCY_KEY.fullmatch(self.key):
+            raise Rejected("Idempotency-Key has 1 to 255 printable ASCII characters and no space.")
+        return self.key
+
+    def stream_device(self) -> str:
+        """Raises Rejected."""
+        return decode_text("Atlas-Device", self.device) or "unknown"
+
+    def stream_timestamp(self) -> str:
+        """Raises Rejected."""
+        return decode_text("Atlas-Timestamp", self.timestamp)
+
+    def stream_record_count(self) -> int | None:
+        """How many lines the sender has counted; None if that is no number."""
+        text = self.record_count.decode("latin-1")
+        return int(text) if COUNT.fullmatch(text) else None
+
+
+def read_context(scope: Scope, route: str, trace_of: TraceOf) -> RequestContext:
+    """The context of an ASGI request. Of a header that comes twice the first counts.
+
+    Nothing is refused here: whether a value is good matters only to routes that need it.
+    """
+    headers: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        if name not in headers:
+            headers[name] = value
+        elif name == b"prefer":
+            headers[name] += b"," + value
+    get, method = headers.get, scope["method"]
+    given_id = get(b"x-correlation-id", b"").decode("latin-1")
+    length = get(b"content-length", b"")
+    media_type = get(b"content-type")
+    encoding = get(b"content-encoding", b"").decode("latin-1").strip().lower()
+    return RequestContext(
+        correlation_id=given_id if CORRELATION_ID.fullmatch(given_id) else str(uuid.uuid4()),
+        method=method if method in METHODS else "other",
+        route=route,
+        trace=trace_of(get(b"traceparent", b"").decode("latin-1")),
+        authorization=get(b"authorization", b"").decode("latin-1"),
+        media_type=JSON if media_type is None else bare_type(media_type),
+        encoding="" if encoding == "identity" else encoding,
+        content_length=int(length) if length.isdigit() else None,
+        has_body=b"transfer-encoding" in headers or length not in {b"", b"0"},
+        key=get(b"idempotency-key", b"").decode("latin-1"),
+        wait_seconds=preferred_wait(get(b"prefer", b"").decode("latin-1")),
+        accepts_problem=PROBLEM.encode() in get(b"accept", b""),
+        query=scope["query_string"],
+        device=get(b"atlas-device", b""),
+        timestamp=get(b"atlas-timestamp", b""),
+        record_count=get(b"atlas-record-count", b""),
+    )
+
+
+def bare_type(value: bytes) -> str:
+    return value.decode("latin-1").partition(";")[0].strip().lower()
+
+
+def preferred_wait(preferences: str) -> float | None:
+    """Seconds; None if the sender says nothing of it."""
+    if not preferences:
+        return None
+    found = {match[1].lower(): match[2] for match in PREFERENCE.finditer(preferences)}
+    wait = found.get("wait") or ""
+    if COUNT.fullmatch(wait):
+        return min(float(wait), WAIT_SECONDS_MAX)
+    return 0.0 if "respond-async" in found else None
+
+
+def decode_text(name: str, raw: bytes) -> str:
+    """UTF-8, as it is or percent-encoded. Raises Rejected."""
+    try:
+        return unquote_to_bytes(raw).decode()
+    except UnicodeDecodeError as error:
+        raise Rejected(f"{name} is not UTF-8.") from error
