@@ -115,7 +115,7 @@ class System:
                 listener = Prompt(atlas.public, bound)
                 tasks.start_soon(listener.listen)
                 yield Serving(self, atlas)
-                listener.should_exit = True
+                listener.end()
 
 
 @dataclass

@@ -163,7 +163,7 @@ async def test_a_body_stays_in_the_socket_until_it_is_asked_for():
         await stream.send(b"a" * 1_000)
         await arrived()
         (connection,) = door.connections()
-        assert connection.cycle.body == b""
+        assert connection.exchange.buffered_bytes == 0
         door.app.has_room.set()
 
         assert echoed(await one(stream))[0] == "a" * 1_000

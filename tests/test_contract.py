@@ -13,9 +13,8 @@ import pytest
 from openapi_spec_validator import validate
 
 from atlas.core.errors import AuthUnavailable
-from atlas.process import Listener, bind
-from atlas.process.door import Rules
-from atlas.process.refusals import Refusals
+from atlas.process import bind
+from atlas.process.http import Listener, Refusals, Rules
 from atlas.settings import Export
 from tests.conftest import ROOM, Flow, Life, an_export
 from tests.exports import NOON
@@ -98,23 +97,14 @@ async def answered(stream) -> Reply:
 
 
 class Prompt(Listener):
-    """uvicorn takes a tenth of a second to see that it should end, and one to end.
+    """A listener that ends at once.
 
-    Unless told otherwise its door has the rules that it has in production, and nobody watches it.
+    Unless told otherwise it has the rules that it has in production, and nobody watches it.
     """
 
     def __init__(self, app, bound, rules=RULES, watch=lambda _event: None):
-        super().__init__(app, bound, rules, Refusals(lambda: NOON, lambda: 0.5, watch))
-
-    async def main_loop(self):
-        while not self.should_exit:
-            await anyio.sleep(0.001)
-
-    async def shutdown(self, sockets=None):
-        for server in self.servers:
-            server.close()
-        for connection in list(self.server_state.connections):
-            connection.transport.abort()
+        refusals = Refusals(lambda: NOON, lambda: 0.5, watch)
+        super().__init__(app, bound, rules, refusals, grace_seconds=0.0)
 
 
 @asynccontextmanager
@@ -124,7 +114,7 @@ async def listening(life: Life) -> AsyncIterator[Server]:
             listener = Prompt(flow.service.public, bound)
             tasks.start_soon(listener.listen)
             yield Server(bound.getsockname()[1], flow)
-            listener.should_exit = True
+            listener.end()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import anyio.abc
+import httptools
 import msgspec
 import pytest
 from anyio.lowlevel import checkpoint
@@ -17,8 +18,9 @@ from starlette.types import Message, Receive, Scope, Send
 from atlas.core.errors import BadRequest
 from atlas.core.events import ConnectionRefused
 from atlas.process import bind
-from atlas.process.door import Rules
-from atlas.process.head import judged
+from atlas.process.http import Rules
+from atlas.process.http.head import judged
+from atlas.process.http.parser import Event, RequestParser
 from tests.conftest import Seen
 from tests.test_contract import Prompt
 
@@ -90,7 +92,7 @@ class Standing:
     listener: Prompt
 
     def connections(self) -> list[object]:
-        return list(self.listener.server_state.connections)
+        return list(self.listener.connections)
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[Stream]:
@@ -126,7 +128,7 @@ async def standing(**rules: Any) -> AsyncIterator[Standing]:
             try:
                 yield Standing(port, app, seen, listener)
             finally:
-                listener.should_exit = True
+                listener.end()
 
 
 async def arrived() -> None:
@@ -475,12 +477,15 @@ async def test_what_is_behind_a_request_is_served_in_its_order_however_much_it_i
 # chunks
 
 
-@dataclass
-class Counted:
-    """A parser, and how often it was given something."""
+READ = 256 * KIB  # bytes that a loop reads from a socket at once
 
-    parser: Any
-    feeds: int = 0
+
+class Counted:
+    """A parser below ours, and how often it was given something."""
+
+    def __init__(self, listener: object) -> None:
+        self.parser = httptools.HttpRequestParser(listener)
+        self.feeds = 0
 
     def feed_data(self, data: bytes) -> None:
         self.feeds += 1
@@ -490,10 +495,18 @@ class Counted:
         return getattr(self.parser, name)
 
 
-def counted(door: Standing) -> Counted:
-    (connection,) = door.connections()
-    connection.parser = Counted(connection.parser)  # type: ignore[attr-defined]
-    return connection.parser  # type: ignore[attr-defined]
+def parsed(request: bytes) -> tuple[list[Event], int]:
+    """The events of a request, and how often the parser below was given something."""
+    made: list[Counted] = []
+
+    def new(listener: object) -> Counted:
+        made.append(Counted(listener))
+        return made[-1]
+
+    parser, events = RequestParser(16 * KIB, new), list[Event]()
+    for at in range(0, len(request), READ):
+        events += parser.receive(request[at : at + READ])
+    return events, sum(each.feeds for each in made)
 
 
 ONE = b"1\r\nx\r\n"
@@ -507,14 +520,15 @@ def chunked(body: bytes, size: int) -> bytes:
 @pytest.mark.parametrize("inside", [b"\r\n\r\n", b"\n", LAST], ids=["empty lines", "LF", "ends"])
 async def test_what_is_in_a_chunk_is_not_looked_into(inside):
     body = inside * (MIB // len(inside))
+    request = chunks(chunked(body, MIB) + LAST)
+    events, feeds = parsed(request)
     async with standing() as door, door.connected() as stream:
-        await arrived()
-        parser = counted(door)
-        await stream.send(chunks(chunked(body, MIB) + LAST))
+        await stream.send(request)
         text, _ = echoed(await one(stream))
 
-        assert text == body.decode()
-        assert parser.feeds < 500  # a read of a socket is one
+    assert text == body.decode()
+    assert b"".join(event for event in events if isinstance(event, bytes)) == body
+    assert feeds < 500  # a read of a socket is one
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 1000, 4096])
@@ -542,16 +556,16 @@ TINY = {
 
 @pytest.mark.parametrize("body", TINY.values(), ids=TINY)
 async def test_a_body_in_very_many_tiny_chunks_is_refused(body):
+    events, feeds = parsed(chunks(body + LAST) + CANARY)
     async with standing() as door, door.connected() as stream:
-        await arrived()
-        parser = counted(door)
         with suppress(anyio.BrokenResourceError):
             await stream.send(chunks(body + LAST) + CANARY)
         text = await rest(stream)
 
         assert is_refused(text, door.app)
         assert b"too small chunks" in text
-        assert parser.feeds < 40_000
+    assert isinstance(events[-1], BadRequest)
+    assert feeds < 40_000
 
 
 SMALL = {

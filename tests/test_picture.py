@@ -303,7 +303,7 @@ async def on_stage(commits: int = 0) -> AsyncIterator[Stage]:
             tasks.start_soon(listener.listen)
             async with live.ticking(crashed):
                 yield Stage(painter, journal, drain, app, bound.getsockname()[1])
-            listener.should_exit = True
+            listener.end()
 
 
 def crashed(_name: str, error: Exception) -> None:
@@ -436,7 +436,7 @@ async def test_the_real_service_shows_it_too(life):
                     pass
                 flow.service.drain()
                 messages = await viewer.rest()
-            listener.should_exit = True
+            listener.end()
 
     assert messages[-1]["is_draining"] is True
 

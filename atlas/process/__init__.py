@@ -2,7 +2,6 @@
 
 import errno
 import gc
-import logging
 import signal
 import socket
 import sys
@@ -14,10 +13,8 @@ import anyio
 
 from atlas import service
 from atlas.core.errors import CannotStart
-from atlas.process.door import Rules
+from atlas.process.http import Listener, Refusals, Rules
 from atlas.process.limits import leave_no_core, raise_descriptors
-from atlas.process.listener import Listener
-from atlas.process.refusals import Refusals
 from atlas.runtime import give_back_large_blocks
 from atlas.service import Readers, Store, World
 from atlas.settings import Edge, Settings
@@ -34,9 +31,6 @@ TO_DO = {
     errno.EACCES: " Ports below 1024 are root's: take a higher one.",
     errno.EADDRNOTAVAIL: " This machine has no such address.",
 }
-
-# uvicorn's own words may quote a request; what is worth telling is an event
-logging.getLogger("uvicorn").setLevel(logging.CRITICAL + 1)
 
 
 def run(
@@ -130,7 +124,7 @@ async def end_at_signal(
             is_ending = True
             drain()
             for listener in listeners:
-                listener.should_exit = True
+                listener.end()
 
 
 def collect_seldom() -> None:

@@ -1,6 +1,5 @@
 """The actors, and how they begin and end."""
 
-import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from atlas.actors.upload import (
 )
 from atlas.core import ports
 from atlas.core.errors import BadSetting, Unavailable
-from atlas.core.events import ActorCrashed, DrainEnded, ParquetOfEach, StageWorked, Watch
+from atlas.core.events import DrainEnded, ParquetOfEach, StageWorked, Watch, crash_of
 from atlas.core.messages import Head, Receipt
 from atlas.edge.operator import Live, Lookout
 from atlas.outside.sqlite.packing import pack, unpack
@@ -197,12 +196,10 @@ PARQUET = Format("parquet", write_parquet, read_parquet)
 
 
 def crash_teller(watch: Watch) -> OnCrash:
-    """A crash as an event: where it happened, without the values, which may be somebody's data."""
+    """A crash as an event."""
 
     def tell(stage: str, error: Exception) -> None:
-        frames = traceback.extract_tb(error.__traceback__)
-        where = tuple(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
-        watch(ActorCrashed(stage, type(error).__name__, where))
+        watch(crash_of(stage, error))
 
     return tell
 

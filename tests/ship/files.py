@@ -6,7 +6,7 @@ from typing import Any, get_type_hints
 
 import yaml
 
-from atlas.process.listener import GRACE_SECONDS
+from atlas.process.http.listener import GRACE_SECONDS
 from atlas.settings import Foundry
 
 ROOT = Path(__file__).parent.parent.parent

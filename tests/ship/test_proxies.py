@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from atlas.process.door import Rules
+from atlas.process.http import Rules
 from atlas.prove.bench import free_port
 from atlas.settings import Edge, Settings
 from tests.certificates import self_signed

@@ -17,6 +17,7 @@ from atlas.core.events.flow import (
     LinesRejected,
     ParquetOfEach,
     StageWorked,
+    crash_of,
 )
 from atlas.core.events.foundry import (
     Because,
@@ -99,6 +100,7 @@ __all__ = [
     "UserForgotten",
     "Watch",
     "Why",
+    "crash_of",
 ]
 
 Event = senders.Event | flow.Event | journal.Event | foundry.Event

@@ -1,5 +1,6 @@
 """What becomes of an export on its way to the journal, and of the stages that it passes."""
 
+import traceback
 from collections.abc import Mapping
 
 from msgspec import Struct
@@ -56,6 +57,13 @@ class ActorCrashed(Struct, frozen=True):
     stage: str
     error: str
     where: tuple[str, ...]
+
+
+def crash_of(stage: str, error: Exception) -> ActorCrashed:
+    """A bug as an event: where it happened, without the values, which may be somebody's data."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = tuple(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
+    return ActorCrashed(stage, type(error).__name__, where)
 
 
 class ParquetOfEach(Struct, frozen=True):

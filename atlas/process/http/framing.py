@@ -7,7 +7,6 @@ Whether that is a line of this kind is the parser's word.
 
 import re
 from dataclasses import dataclass
-from enum import Enum, auto
 
 from atlas.core.errors import BadRequest
 
@@ -17,15 +16,6 @@ FRAME_BYTES = 16  # size and line ends of a chunk; what is more is an extension
 SMALL_CHUNKS_MAX = 16 * 1024
 SMALL_BYTES = 64  # of data: each chunk costs as much time as some thousand bytes
 SIZE = re.compile(rb"([0-9A-Fa-f]+)(?:;[^\n]*)?\r\n")
-
-
-class Stage(Enum):
-    """What comes next on a connection."""
-
-    HEAD = auto()
-    BODY = auto()  # of a length that was said
-    CHUNKS = auto()
-    ANSWER = auto()
 
 
 def cut_at_empty_line(data: bytes, at: int, tail: bytes) -> int:

@@ -6,7 +6,7 @@ It ends when nobody reads, and closes so that the last answer is read.
 import asyncio
 from typing import Any
 
-from atlas.process.refusals import Refusals
+from atlas.process.http.refusals import Refusals
 
 LINGER_BYTES_MAX = 1024 * 1024
 LINGER_SECONDS = 2.0

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from email.utils import format_datetime
 from http import HTTPStatus
 from math import ceil
 
@@ -10,7 +11,7 @@ import msgspec
 
 from atlas.core import names
 from atlas.core.errors import AtlasError
-from atlas.core.events import ConnectionCut, ConnectionRefused, Watch, Why
+from atlas.core.events import ConnectionCut, ConnectionRefused, Watch, Why, crash_of
 from atlas.core.ports import Clock
 
 Headers = list[tuple[bytes, bytes]]
@@ -53,6 +54,14 @@ class Refusals:
     def cut(self, why: Why) -> None:
         """A connection ends without a word to the other side."""
         self.watch(ConnectionCut(why))
+
+    def crashed(self, stage: str, error: Exception) -> None:
+        """A request met a bug of ours."""
+        self.watch(crash_of(stage, error))
+
+    def date(self) -> bytes:
+        """The Date header (RFC 9110, section 6.6.1)."""
+        return format_datetime(self.now(), usegmt=True).encode()
 
     def _wait(self, error: AtlasError) -> int | None:
         """Seconds, up to twice what the error says, so that not all come again together."""
