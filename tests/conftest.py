@@ -17,7 +17,7 @@ import pytest
 from starlette.types import ASGIApp, Message
 
 from atlas.actors.upload import Chance
-from atlas.core.events import Event
+from atlas.core.events import Event, Watch
 from atlas.core.messages import FileFormat, FileLayout, GroupLimits
 from atlas.core.ports import Clock, Compute, Identities, Outbox, PersonRecords
 from atlas.outside.sqlite.journal import opened
@@ -69,6 +69,9 @@ class Seen(list[Event]):
         self.append(event)
         self._more.set()
         self._more = anyio.Event()
+
+    def reader(self, _kind: type[Event]) -> Watch:
+        return self.watch
 
     async def wait_for(self, kind: type[Event], count: int = 1) -> None:
         with anyio.fail_after(5):
@@ -191,7 +194,7 @@ class Life:
     async def running(self) -> AsyncIterator[Flow]:
         """Not a fixture: a task group must be left by the task that entered it."""
         seen = Seen()
-        readers = replace(reading(self.settings(), seen.watch, lambda: NOON), **self.readers)
+        readers = replace(reading(self.settings(), seen, lambda: NOON), **self.readers)
         bounds = Bounds(self.journal_bytes_max, self.journal_exports_max, self.free_bytes_min)
         with opened(self.journal, bounds, shelf=SHELF) as journal:
             journal.news.listen(readers.watch)

@@ -6,11 +6,14 @@ import json
 import msgspec
 import pytest
 
-from atlas.core import events
+from atlas.core import events, names
 from atlas.outside.log import SENTENCES, Log, logger
 
 KEY = b"k" * 32
-COMMITTED = events.ExportCommitted("e1", "c1", "t1", "healthkit/raw/auth0|ada/x.ndjson", 11, 900)
+COMMITTED = events.ExportCommitted(
+    "e1", "c1", "t1", "healthkit/raw/auth0|ada/x.ndjson", 11, 900, "auth0|ada", 4.25
+)
+READ = events.RequestRead("c1", "auth0|ada", 1, 6_000, is_batch=False)
 ACCEPTED = events.ExportAccepted("e1", "c1", "auth0|ada", 11, 2, 900)
 
 
@@ -21,7 +24,7 @@ class Terminal(io.StringIO):
 
 def told(event, *, shows_users=False, level="info", stream=None):
     stream = stream or io.StringIO()
-    Log(logger(stream, level), "ri.dataset", KEY, shows_users).watch(event)
+    Log(logger(stream, level), KEY, shows_users).watch(event)
     return stream.getvalue()
 
 
@@ -33,11 +36,12 @@ def test_a_line_is_one_json_object_with_the_names_that_runbooks_know():
         "message": "Successfully uploaded HealthKit JSON to Foundry dataset",
         "level": "info",
         "correlationId": "c1",
-        "datasetRid": "ri.dataset",
         "transactionRid": "t1",
         "receiptId": "e1",
         "recordCount": 11,
         "payloadBytes": 900,
+        "user": names.pseudonym(KEY, "auth0|ada"),
+        "secondsToCommit": 4.25,
     }
 
 
@@ -54,7 +58,7 @@ def test_a_line_is_one_json_object_with_the_names_that_runbooks_know():
             "info",
             "Processing HealthKit batch export to dataset",
         ),
-        (ACCEPTED, "info", "Uploading HealthKit data to dataset"),
+        (ACCEPTED, "debug", "Uploading HealthKit data to dataset"),
         (
             events.UploadPaused("Foundry answers 500.", 3.0),
             "error",
@@ -80,25 +84,85 @@ def test_a_line_is_one_json_object_with_the_names_that_runbooks_know():
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_the_old_sentences_are_kept(event, level, sentence):
-    line = json.loads(told(event))
+    line = json.loads(told(event, level="debug"))
 
     assert (line["level"], line["message"]) == (level, sentence)
 
 
 def test_a_user_is_a_hash_that_stays_the_same_and_a_path_is_not_told():
-    first, again = json.loads(told(ACCEPTED)), json.loads(told(ACCEPTED))
+    first, again = json.loads(told(READ, level="debug")), json.loads(told(COMMITTED))
 
     assert first["user"] == again["user"]
-    assert "ada" not in told(ACCEPTED) + told(COMMITTED)
+    assert "ada" not in told(READ, level="debug") + told(COMMITTED)
 
 
 def test_users_are_shown_when_the_operator_asked_for_it():
-    assert json.loads(told(ACCEPTED, shows_users=True))["user"] == "auth0|ada"
+    assert json.loads(told(READ, shows_users=True, level="debug"))["user"] == "auth0|ada"
     assert "auth0|ada" in json.loads(told(COMMITTED, shows_users=True))["path"]
 
 
+STARTED = events.ServiceStarted("1.2.3", "ri.dataset", "master")
+LONE_EXPORT = [  # all that happens of an export that goes alone
+    READ,
+    *(
+        events.StageWorked(stage, 0.001)
+        for stage in ("authenticate", "decode", "flatten", "journal")
+    ),
+    ACCEPTED,
+    events.GroupStarted("t1", 1, 900, "idle"),
+    *(events.FoundryCalled(each, 200, 0.1, False) for each in ("begin", "put", "commit")),
+    events.GroupCommitted("t1", 1, 900, 0.3, 11, "idle"),
+    COMMITTED,
+    events.RequestAnswered("c1", "/api/v1/healthkit/export", "POST", 200, 0.4),
+]
+
+
+def test_an_export_is_two_short_lines_and_what_never_changes_is_said_at_the_start():
+    lines = [json.loads(line) for event in LONE_EXPORT for line in told(event).splitlines()]
+
+    assert [line["message"] for line in lines] == [
+        "Processing HealthKit raw export to dataset",
+        "Successfully uploaded HealthKit JSON to Foundry dataset",
+    ]
+    start = json.loads(told(STARTED))
+    assert (start["datasetRid"], start["version"]) == ("ri.dataset", "1.2.3")
+    assert not {"datasetRid", "version"} & {name for line in lines for name in line}
+
+
+def test_the_lines_of_an_export_have_600_bytes_at_most_whatever_its_ids_are():
+    id, uuid, rid = "f" * 64, "6f9619ff-8b86-4d01-b42d-00cf4fc964ff", "ri.foundry.main.transaction"
+    read = msgspec.structs.replace(READ, correlation_id=uuid, bytes=10**7)
+    committed = msgspec.structs.replace(
+        COMMITTED, id=id, correlation_id=uuid, transaction=f"{rid}.{uuid}", seconds=1_234.567890123
+    )
+
+    lines = told(read) + told(committed)
+    assert len(lines) <= 600
+
+
+def test_seconds_say_what_they_are_of():
+    waits = [
+        events.UploadPaused("Foundry answers 500.", 3.0),
+        COMMITTED,
+        events.GroupCommitted("t1", 1, 900, 0.3, 11, "idle"),
+        events.FoundryCalled("put", 200, 0.1, False),
+        events.StageWorked("decode", 0.1),
+        events.RequestAnswered("c", "none", "GET", 404, 0.1),
+    ]
+    found = [json.loads(told(event, level="debug")) for event in waits]
+
+    assert [{name for name in line if "econds" in name} for line in found] == [
+        {"retryInSeconds"},
+        {"secondsToCommit"},
+        {"transactionSeconds"},
+        {"callSeconds"},
+        {"stageSeconds"},
+        {"requestSeconds"},
+    ]
+
+
 def test_a_level_leaves_out_what_is_below_it():
-    assert told(ACCEPTED, level="warning") == ""
+    assert told(READ, level="warning") == ""
     assert told(events.UploadPaused("Foundry is down.", 1.0), level="warning") != ""
 
 
@@ -119,8 +183,8 @@ def test_what_happens_all_the_time_is_told_only_to_who_looks_for_it(event):
 def test_why_lines_were_rejected_is_told_if_any_were():
     some = msgspec.structs.replace(ACCEPTED, reasons={"not UTF-8": 2})
 
-    assert json.loads(told(some))["reasons"] == {"not UTF-8": 2}
-    assert "reasons" not in json.loads(told(ACCEPTED))
+    assert json.loads(told(some, level="debug"))["reasons"] == {"not UTF-8": 2}
+    assert "reasons" not in json.loads(told(ACCEPTED, level="debug"))
 
 
 def test_a_token_that_is_not_to_be_had_is_a_warning():
@@ -186,7 +250,6 @@ def test_an_export_that_failed_is_a_warning_that_says_how_it_goes_on():
     assert line == {
         "level": "warning",
         "message": "HealthKit export failed, tried apart from the others",
-        "datasetRid": "ri.dataset",
         "receiptId": "e1",
         "correlationId": "c1",
         "tries": 2,
@@ -218,7 +281,7 @@ class Full(io.StringIO):
 def test_a_log_that_cannot_be_written_refuses_no_export():
     told(COMMITTED, stream=Full())
     closed = io.StringIO()
-    log = Log(logger(closed, "info"), "ri.dataset", KEY)
+    log = Log(logger(closed, "info"), KEY)
     closed.close()
     log.watch(COMMITTED)
 

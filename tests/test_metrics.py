@@ -372,9 +372,9 @@ def something(kind: object) -> object:
 async def test_whatever_happens_no_reader_minds(life, kind):
     """A reader that raised would stop the flow that it reads of."""
     stream = io.StringIO()
-    log = Log(logger(stream, "debug"), "ri.dataset", b"k")
+    log = Log(logger(stream, "debug"), b"k")
     with traces.exported(InMemorySpanExporter(), "1", "ri.dataset") as spans:
-        life.readers = {"log": log.watch, "traces": spans.watch}
+        life.readers = {"log": log, "traces": spans.watch}
         async with life.running() as flow:
             flow.readers.watch(example(events.GroupStarted))  # or no call belongs to a trace
             flow.readers.watch(example(kind))

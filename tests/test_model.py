@@ -38,6 +38,7 @@ from atlas.actors.upload import (
     Chance,
     FilePolicy,
     Format,
+    Publisher,
     Uploader,
     UploadPolicy,
 )
@@ -247,8 +248,9 @@ class Lives(RuleBasedStateMachine):
         outbox = Mortal(self.journal.outbox, self.foundry)
         chance = Chance(self.foundry.elapsed, random.Random(1).random)
         promises, watch = Promises(), self.events.append
+        publisher = Publisher(promises, lambda: self.foundry.now, watch)
         self.uploader = Uploader(
-            *(self.foundry, outbox, promises, self.pace, self.shape, Computing(), chance, watch)
+            *(self.foundry, outbox, publisher, self.pace, self.shape, Computing(), chance, watch)
         )
 
     @property

@@ -29,7 +29,10 @@ ENVIRON = {
     name: value
     for name, value in os.environ.items()
     if name not in NAMES and not name.startswith("ATLAS_")
-} | {"ATLAS_COMMIT_INTERVAL_SECONDS": "0.1"}
+} | {
+    "ATLAS_COMMIT_INTERVAL_SECONDS": "0.1",
+    "LOG_LEVEL": "debug",  # it tells how far an export has got
+}
 DATASET = Settings().foundry.dataset_rid
 HOST = "127.0.0.1"
 NOWHERE = {  # where nobody answers, and ports that are free

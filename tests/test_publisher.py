@@ -7,13 +7,15 @@ from atlas.core.commits import Conclusion, Verdict
 from atlas.core.events import ExportFailed
 from atlas.core.messages import ClaimedExport, CommitGroup, File
 from atlas.runtime import Promises
+from tests.exports import NOON
 
 
 def published(verdict: Verdict, exports: int = 1) -> list[ExportFailed]:
     claimed = [ClaimedExport(f"e{n}", 1, correlation_id=f"c{n}", tries=2) for n in range(exports)]
     group = CommitGroup((File("p", exports, tuple(claimed)),))
     told = list[ExportFailed]()
-    Publisher(Promises(), told.append).publish_conclusion(Conclusion(None, {}, verdict), group, ())
+    publisher = Publisher(Promises(), lambda: NOON, told.append)
+    publisher.publish_conclusion(Conclusion(None, {}, verdict), group, ())
     return told
 
 

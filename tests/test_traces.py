@@ -24,7 +24,9 @@ from tests.fakes import no_answer
 
 PHONE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 ID, SPAN = 0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331
-COMMITTED = ExportCommitted("id", "c", "txn", "path", 1, 2, Trace(f"{ID:032x}", f"{SPAN:016x}"))
+COMMITTED = ExportCommitted(
+    "id", "c", "txn", "path", 1, 2, trace=Trace(f"{ID:032x}", f"{SPAN:016x}")
+)
 ACTORS = ["authenticate", "decode", "flatten", "journal"]
 
 
@@ -251,7 +253,7 @@ async def test_spans_reach_a_collector_over_http():
 def test_a_variable_of_opentelemetry_that_is_wrong_is_a_bad_setting(monkeypatch):
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "-1")
     settings = Settings(traces=Traces(endpoint="http://127.0.0.1:9/v1/traces"))
-    readers = reading(settings, [].append, lambda: NOON)
+    readers = reading(settings, None, lambda: NOON)
 
     with pytest.raises(BadSetting, match="OTEL_"), traced(readers, settings):
         pass

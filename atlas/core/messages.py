@@ -170,6 +170,7 @@ class ClaimedExport(Struct, frozen=True):
     trace: Trace | None = None
     isolation: int = 0
     tries: int = 0
+    user: str = ""
 
 
 class File(Struct, frozen=True):

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import Receive
 
 from atlas.core import names, ndjson
-from atlas.core.errors import AtlasError, Draining, JournalFull, KeyReused, Rejected, Unavailable
+from atlas.core.errors import AtlasError, Draining, JournalFull, KeyReused, NoRoom, Rejected
 from atlas.core.events import CountsDiffer, RequestRead, Watch
 from atlas.core.messages import Head, Part, Place, Receipt, User
 from atlas.core.parts import PART_BYTES, Cutter, Piece
@@ -184,7 +184,7 @@ class Streams:
     async def recall_in_time(self, part: Part) -> Pending[Receipt] | None:
         with anyio.move_on_after(self.flow.reply_seconds):
             return await self.recall(part.head, part.id)
-        raise Unavailable("There is no room in the flow now.")
+        raise NoRoom
 
     async def wait_for_parts(
         self, context: RequestContext, stream: StreamState

@@ -4,16 +4,17 @@ The sentences are those of the service that Atlas replaced, word for word: runbo
 them. A user is shown as a keyed hash, unless the operator asked for more.
 """
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol, TextIO
 
 import msgspec
 
 from atlas.core import events, names
-from atlas.core.events import Event
-from atlas.core.traces import Trace
+from atlas.core.events import Event, Watch
 
 SENTENCES: dict[type, tuple[str, str]] = {
     events.RequestAnswered: ("debug", "Request answered"),
@@ -21,7 +22,8 @@ SENTENCES: dict[type, tuple[str, str]] = {
     events.ConnectionCut: ("debug", "Connection cut"),
     events.StageWorked: ("debug", "Stage worked"),
     events.LinesRejected: ("debug", "No line of an export is good"),
-    events.ExportAccepted: ("info", "Uploading HealthKit data to dataset"),
+    events.ServiceStarted: ("info", "Atlas started"),
+    events.ExportAccepted: ("debug", "Uploading HealthKit data to dataset"),
     events.ExportReplayed: ("info", "HealthKit export came again"),
     events.CountsDiffer: ("warning", "recordCount is not what was received"),
     events.ClientStuck: ("warning", "Stuck client"),
@@ -29,8 +31,8 @@ SENTENCES: dict[type, tuple[str, str]] = {
     events.ExportFailed: ("warning", "HealthKit export failed, tried apart from the others"),
     events.ExportSetAside: ("error", "Failed to upload HealthKit JSON to Foundry dataset"),
     events.ExportQuarantined: ("error", "HealthKit export that crashes Atlas set aside"),
-    events.GroupStarted: ("info", "Foundry transaction opened"),
-    events.GroupCommitted: ("info", "Foundry transaction committed"),
+    events.GroupStarted: ("debug", "Foundry transaction opened"),
+    events.GroupCommitted: ("debug", "Foundry transaction committed"),
     events.GroupRecovered: ("warning", "Foundry transaction of unknown outcome settled"),
     events.UploadPaused: ("error", "Failed to upload HealthKit JSON to Foundry dataset"),
     events.KeyBesideJournal: ("warning", "ATLAS_JOURNAL_KEY is not set"),
@@ -62,6 +64,21 @@ SHOWN = {
     "is_outage": "isOutage",
     "error_name": "errorName",
     "instance_id": "errorInstanceId",
+    "dataset": "datasetRid",
+}
+SECONDS: dict[type, str] = {  # what they are of
+    events.RequestAnswered: "requestSeconds",
+    events.StageWorked: "stageSeconds",
+    events.ExportCommitted: "secondsToCommit",
+    events.GroupCommitted: "transactionSeconds",
+    events.FoundryCalled: "callSeconds",
+    events.FoundryTokenFetched: "callSeconds",
+    events.UploadPaused: "retryInSeconds",
+}
+SECONDS_DIGITS = 3  # after the point
+# told at debug only, to keep the two lines of an export short: its last line has them
+DETAILS: dict[type, frozenset[str]] = {
+    events.RequestRead: frozenset({"user", "bytes", "exports", "is_batch"}),
 }
 # errors that answer a question, by the operation that asks it: none of these is a failure
 EXPECTED_ERRORS: dict[str, frozenset[str]] = {
@@ -71,6 +88,9 @@ EXPECTED_ERRORS: dict[str, frozenset[str]] = {
     "remove": frozenset({"FileNotFound", "FileNotFoundOnBranch"}),
     "files": frozenset({"DatasetViewNotFound", "TransactionNotCommitted", "TransactionNotFound"}),
 }
+
+# fields that are left out when they say nothing: no line was rejected, Foundry gave no name
+EMPTY_IF_ABSENT = frozenset({"reasons", "error_name", "instance_id", "trace", "user"})
 
 _encoder = msgspec.json.Encoder()
 
@@ -117,42 +137,60 @@ class Lines:
         return level >= self.least
 
     def log(self, level: int, message: str, /, **fields: object) -> None:
-        first = {"timestamp": datetime.now(UTC), "level": LEVELS[level], "message": message}
-        self.stream.write(_encoder.encode(first | fields).decode() + "\n")
+        line: dict[str, object] = {
+            "timestamp": names.timestamp(datetime.now(UTC)),
+            "level": LEVELS[level],
+            "message": message,
+        }
+        line.update(fields)
+        self.stream.write(_encoder.encode(line).decode() + "\n")
         self.stream.flush()
 
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """Tells events. `dataset_rid` is where everything goes; `key` hashes users."""
+    """Tells events; `key` hashes users."""
 
     log: Voice
-    dataset_rid: str
     key: bytes
     shows_users: bool = False
 
+    def reader(self, kind: type[Event]) -> Watch | None:
+        """Whoever tells events of this kind; None if their level is told to nobody."""
+        if kind not in SENTENCES:
+            return self.watch
+        level, message = SENTENCES[kind]
+        number = NUMBERS[level]
+        if not self.log.is_enabled_for(number):
+            return None
+        return partial(self.tell, number, message)
+
     def watch(self, event: Event) -> None:
-        """One line for an event; most are of a level that is told to nobody, as a rule."""
         level, message = SENTENCES.get(type(event)) or sentence(event)
         if self.log.is_enabled_for(NUMBERS[level]):
             self.tell(NUMBERS[level], message, event)
 
     def tell(self, level: int, message: str, event: Event) -> None:
-        fields = {SHOWN.get(name, name): getattr(event, name) for name in event.__struct_fields__}
-        if "user" in fields and fields["user"] is not None and not self.shows_users:
-            fields["user"] = names.pseudonym(self.key, str(fields["user"]))
-        if not fields.get("reasons", True):
-            del fields["reasons"]  # nothing was rejected, as a rule
-        for name in ("errorName", "errorInstanceId"):
-            if fields.get(name) == "":
-                del fields[name]  # Foundry gave none
-        trace = fields.pop("trace", None)
-        if isinstance(trace, Trace):
-            fields["traceId"] = trace.id
-        if "path" in fields and not self.shows_users:
-            del fields["path"]  # it holds the sub
+        fields = dict(self.fields_of(event))
         with suppress(OSError, ValueError):  # a log that is full or closed refuses no export
-            self.log.log(level, message, datasetRid=self.dataset_rid, **fields)
+            self.log.log(level, message, **fields)
+
+    def fields_of(self, event: Event) -> Iterator[tuple[str, object]]:
+        details = frozenset[str]()
+        if type(event) in DETAILS and not self.log.is_enabled_for(NUMBERS["debug"]):
+            details = DETAILS[type(event)]
+        for name in event.__struct_fields__:
+            value = getattr(event, name)
+            if name in details or (name in EMPTY_IF_ABSENT and not value):
+                continue
+            if name == "user":
+                yield name, value if self.shows_users else names.pseudonym(self.key, value)
+            elif name == "seconds":
+                yield SECONDS[type(event)], round(value, SECONDS_DIGITS)
+            elif name == "trace":
+                yield "traceId", value.id
+            elif name != "path" or self.shows_users:  # it holds the sub
+                yield SHOWN.get(name, name), value
 
 
 def sentence(event: Event) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 
 import anyio
 
-from atlas.core.errors import Draining, Unavailable
+from atlas.core.errors import Draining, NoRoom
 
 IDLE_SHARE = 0.04  # of the limit: small bodies that come and go keep no large one out
 
@@ -40,7 +40,7 @@ class Reservation:
     async def acquire(self, count: int, seconds: float | None = None) -> None:
         """Wait for so many more bytes, so long at most.
 
-        Raises Unavailable when that is over, Draining when the quota is closed.
+        Raises NoRoom when that is over, Draining when the quota is closed.
         """
         if count <= self.prepaid:
             self.prepaid -= count
@@ -119,7 +119,7 @@ class Quota:
                         raise Draining
                     await waiter.granted.wait()
         except TimeoutError as error:
-            raise Unavailable("There is no room in the flow now.") from error
+            raise NoRoom from error
         finally:
             if waiter in queue:  # what was granted is released with its reservation
                 queue.remove(waiter)

@@ -9,7 +9,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
-from atlas.core.errors import AtlasError, Unavailable
+from atlas.core.errors import AtlasError, NoRoom, Unavailable
 from atlas.runtime.channels import Channel
 from atlas.runtime.replies import Reply
 from atlas.runtime.supervision import OnCrash, Restarts, supervise
@@ -36,19 +36,23 @@ class Address(NamedTuple, Generic[In, Answer]):
     async def ask(self, message: In, seconds: float | None = None) -> Answer:
         """The answer, for which to wait so long at most, room in a full channel included.
 
-        Raises TimeoutError, Unavailable when the stage is no more, and what it answers.
+        Raises NoRoom when that is over, Unavailable when the stage is no more, and its errors.
         """
         reply = Reply[Answer]()
         envelope = Envelope(message, reply)
         try:
-            self.channel.send_nowait(envelope)  # as a rule there is room
-        except anyio.WouldBlock:
-            began = anyio.current_time()
-            with anyio.fail_after(seconds):
-                await self.channel.send(envelope)
-            if seconds is not None:
-                seconds -= anyio.current_time() - began
-        return await reply.outcome(seconds)
+            try:
+                self.channel.send_nowait(envelope)  # as a rule there is room
+            except anyio.WouldBlock:
+                began = anyio.current_time()
+                with anyio.fail_after(seconds):
+                    await self.channel.send(envelope)
+                if seconds is not None:
+                    seconds -= anyio.current_time() - began
+            del envelope  # or the message is held for as long as its answer takes
+            return await reply.outcome(seconds)
+        except TimeoutError as error:
+            raise NoRoom from error
 
     async def send(self, envelope: Envelope[In, Answer]) -> None:
         """Raises Unavailable when the stage is no more."""

@@ -10,7 +10,6 @@ from atlas.actors.upload import BranchMaintenance, PersonalData
 from atlas.core import ports
 from atlas.core.diagnosis import Asked, Diagnosis
 from atlas.core.errors import JournalHeld, Unavailable
-from atlas.core.events import Event
 from atlas.core.messages import Receipt, RemovalResult
 from atlas.diagnose import Asking, walk
 from atlas.outside.sqlite import journal, look
@@ -52,7 +51,7 @@ async def remove(settings: Settings, paths: Collection[str]) -> RemovalResult:
 @asynccontextmanager
 async def persons(settings: Settings, store: Store) -> AsyncIterator[ports.People]:
     """Personal data for a one-shot command: no waiting requests, no quarantine in memory."""
-    readers = reading(settings, unheard, wall)
+    readers = reading(settings, None, wall)
     async with (
         connected(settings, store, readers) as world,
         ended(maintenance_alone(world, settings)) as maintenance,
@@ -65,7 +64,7 @@ async def persons(settings: Settings, store: Store) -> AsyncIterator[ports.Peopl
 @asynccontextmanager
 async def of_the_branch(settings: Settings) -> AsyncIterator[BranchMaintenance]:
     """Maintenance backed by a temporary journal in memory: the configured one is not opened."""
-    readers = reading(settings, unheard, wall)
+    readers = reading(settings, None, wall)
     with journal.opened(None, bounds(settings)) as kept:
         async with (
             connected(settings, stored(kept), readers) as world,
@@ -83,10 +82,6 @@ async def ended(maintenance: BranchMaintenance) -> AsyncIterator[BranchMaintenan
         with anyio.move_on_after(END_SECONDS, shield=True), suppress(Unavailable):
             async with maintenance.exclusive():
                 pass
-
-
-def unheard(_event: Event) -> None:
-    """Its command tells what it did."""
 
 
 def nobody_remembers(_ids: Collection[str]) -> None:

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 import anyio
 from starlette.types import ASGIApp
 
+from atlas import __version__
 from atlas.actors.authenticate import Authenticate
 from atlas.actors.decode import Decode
 from atlas.actors.flatten import Flatten
@@ -21,13 +22,21 @@ from atlas.actors.upload import (
     FilePolicy,
     Format,
     PersonalData,
+    Publisher,
     SharedFiles,
     Uploader,
     UploadPolicy,
 )
 from atlas.core import ports
 from atlas.core.errors import BadSetting, Unavailable
-from atlas.core.events import DrainEnded, ParquetOfEach, StageWorked, Watch, crash_of
+from atlas.core.events import (
+    DrainEnded,
+    ParquetOfEach,
+    ServiceStarted,
+    StageWorked,
+    Watch,
+    crash_of,
+)
 from atlas.core.messages import Head, Receipt
 from atlas.edge.operator import Live, Lookout
 from atlas.outside.sqlite.packing import pack, unpack
@@ -96,6 +105,11 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
                     live=Live(painter, lookout),
                     diagnosing=Diagnosing(settings, store.checkup, maintenance, painter, now),
                 )
+                watch(
+                    ServiceStarted(
+                        __version__, settings.foundry.dataset_rid, settings.foundry.branch
+                    )
+                )
                 async with orders.live.ticking(on_crash):
                     yield Service(
                         public=listener(actors, admission, world, drain, settings, on_crash),
@@ -114,7 +128,7 @@ def uploader_of(world: World, settings: Settings, promises: Promises[Receipt]) -
     return Uploader(
         branch=world.branch,
         outbox=world.store.outbox,
-        promises=promises,
+        publisher=Publisher(promises, world.now, world.watch),
         policy=upload_policy(settings),
         file_policy=file_policy(settings),
         compute=world.compute,

@@ -4,7 +4,8 @@ import random
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from atlas import __version__
 from atlas.core.errors import BadSetting
@@ -16,22 +17,36 @@ from atlas.outside.metrics import Metrics
 from atlas.settings import Settings
 
 
+class EventReader(Protocol):
+    """Reads events of some kinds."""
+
+    def reader(self, kind: type[Event], /) -> Watch | None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Readers:
-    """Each is told of everything; the log comes last, as it takes longest."""
+    """Each is told of what it reads; the log comes last, as it takes longest."""
 
     metrics: Metrics
     painter: Painter
-    log: Watch
+    log: EventReader | None
     traces: Watch | None = None
     sample: Callable[[str], Trace | None] = not_sampled
+    _by_kind: dict[type[Event], tuple[Watch, ...]] = field(init=False, default_factory=dict)
 
     def watch(self, event: Event) -> None:
-        if self.traces is not None:
-            self.traces(event)
-        self.metrics.watch(event)
-        self.painter.watch(event)
-        self.log(event)
+        readers = self._by_kind.get(type(event))
+        if readers is None:
+            readers = self._by_kind[type(event)] = self._readers(type(event))
+        for read in readers:
+            read(event)
+
+    def _readers(self, kind: type[Event]) -> tuple[Watch, ...]:
+        sources: list[EventReader] = [self.metrics, self.painter]
+        if self.log is not None:
+            sources.append(self.log)
+        found = [source.reader(kind) for source in sources]
+        return tuple(read for read in (self.traces, *found) if read is not None)
 
 
 @contextmanager
@@ -57,7 +72,7 @@ def traced(readers: Readers, settings: Settings) -> Iterator[Readers]:
         yield replace(readers, traces=found.watch, sample=sample)
 
 
-def reading(settings: Settings, log: Watch, now: Clock) -> Readers:
+def reading(settings: Settings, log: EventReader | None, now: Clock) -> Readers:
     """All of them, from now on."""
     foundry, journal = settings.foundry, settings.journal
     about = About(

@@ -41,9 +41,8 @@ def opened(settings: Settings, stderr: TextIO) -> Iterator[tuple[Store, Readers]
     with held(settings, journal.HELD_SECONDS, to) as found:
         store = stored(found)
         stream = log.logger(stderr, settings.log.level)
-        rid, shows_users = settings.foundry.dataset_rid, settings.log.user_ids
-        told = log.Log(stream, rid, found.log_key, shows_users)
-        with traced(reading(settings, told.watch, partial(datetime.now, UTC)), settings) as readers:
+        told = log.Log(stream, found.log_key, settings.log.user_ids)
+        with traced(reading(settings, told, partial(datetime.now, UTC)), settings) as readers:
             found.news.listen(readers.watch)
             yield store, readers
 

@@ -79,9 +79,12 @@ def clock(wall: ports.Clock, elapsed: Callable[[], float]) -> ports.Clock:
     start, began = wall(), elapsed()
 
     def now() -> datetime:
-        nonlocal start
-        passed = timedelta(seconds=elapsed() - began)
-        start = max(start, wall() - passed)
-        return start + passed
+        nonlocal start, began
+        at, passed = wall(), elapsed()
+        ours = start + timedelta(seconds=passed - began)
+        if at > ours:
+            start, began = at, passed
+            return at
+        return ours
 
     return now

@@ -27,6 +27,7 @@ from atlas.actors.upload.files import NDJSON, FilePolicy, Format
 from atlas.actors.upload.maintenance import BranchMaintenance
 from atlas.actors.upload.personal_data import PersonalData
 from atlas.actors.upload.policy import UploadPolicy
+from atlas.actors.upload.publisher import Publisher
 from atlas.actors.upload.shared_files import SharedFiles
 from atlas.actors.upload.uploader import Chance, Uploader
 
@@ -37,6 +38,7 @@ __all__ = [
     "FilePolicy",
     "Format",
     "PersonalData",
+    "Publisher",
     "SharedFiles",
     "UploadPolicy",
     "Uploader",

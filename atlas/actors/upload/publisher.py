@@ -7,6 +7,7 @@ from atlas.core import events
 from atlas.core.commits import RELEASED, Conclusion, Verdict, VerdictKind
 from atlas.core.events import FailureCause, Watch
 from atlas.core.messages import ClaimedExport, CommitGroup, Receipt
+from atlas.core.ports import Clock
 from atlas.runtime import Promises
 
 FAILURES: Mapping[VerdictKind, FailureCause] = {
@@ -22,6 +23,7 @@ class Publisher:
     """Publishes outcomes. Call it only with outcomes that are durable in the journal."""
 
     promises: Promises[Receipt]
+    now: Clock
     watch: Watch
 
     def publish_conclusion(
@@ -56,6 +58,8 @@ class Publisher:
                     receipt.path,
                     export.records,
                     export.bytes,
+                    export.user,
+                    (self.now() - receipt.at).total_seconds(),
                     export.trace,
                 )
             )

@@ -22,9 +22,9 @@ from atlas.actors.upload.steps import Step
 from atlas.core import names
 from atlas.core.errors import BranchBusy, CommitRefused, FoundryError, Unavailable
 from atlas.core.events import SecondWriter, Watch
-from atlas.core.messages import Receipt, TransactionKind
+from atlas.core.messages import TransactionKind
 from atlas.core.ports import Branch, Compute, Outbox
-from atlas.runtime import Bell, Lock, Promises, Quota, Restarts
+from atlas.runtime import Bell, Lock, Quota, Restarts
 
 FOREIGN_HEADS_MAX = 3
 BETWEEN_GROUPS: frozenset[Phase] = AT_REST | {"assessing"}
@@ -46,7 +46,7 @@ class Uploader:
         self,
         branch: Branch,
         outbox: Outbox,
-        promises: Promises[Receipt],
+        publisher: Publisher,
         policy: UploadPolicy,
         file_policy: FilePolicy,
         compute: Compute,
@@ -61,7 +61,7 @@ class Uploader:
         files = FileBuilder(branch, outbox, file_policy, compute)
         quota = Quota(policy.bytes_at_once)
         at_once = policy.uploads_at_once
-        self.publisher = Publisher(promises, watch)
+        self.publisher = publisher
         self.remote_files = RemoteFiles(branch, files, quota)
         self.upload = GroupUpload(branch, files, quota, at_once)
         self.conflicts = Conflicts(branch, files, self.remote_files, at_once)

@@ -11,6 +11,10 @@ class Unavailable(AtlasError):
     retry_seconds: float | None = 2.0
 
 
+class NoRoom(Unavailable):
+    """There is no room in the flow now."""
+
+
 class Overloaded(Unavailable):
     """Atlas is at capacity. Send the same request later."""
 

@@ -16,6 +16,7 @@ from atlas.core.events.flow import (
     ExportReplayed,
     LinesRejected,
     ParquetOfEach,
+    ServiceStarted,
     StageWorked,
     crash_of,
 )
@@ -95,6 +96,7 @@ __all__ = [
     "RequestRead",
     "RequestRefused",
     "SecondWriter",
+    "ServiceStarted",
     "StageWorked",
     "UploadPaused",
     "UserForgotten",

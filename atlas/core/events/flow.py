@@ -70,6 +70,14 @@ class ParquetOfEach(Struct, frozen=True):
     """Parquet saves much where many rows stand together, and little in a file for each export."""
 
 
+class ServiceStarted(Struct, frozen=True):
+    """The service accepts exports from now on, for this dataset and branch."""
+
+    version: str
+    dataset: str
+    branch: str
+
+
 class DrainStarted(Struct, frozen=True):
     """We were told to end."""
 
@@ -88,6 +96,7 @@ Event = (
     | ExportQuarantined
     | ActorCrashed
     | ParquetOfEach
+    | ServiceStarted
     | DrainStarted
     | DrainEnded
 )

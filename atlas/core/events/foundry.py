@@ -48,7 +48,10 @@ class GroupCommitted(Struct, frozen=True):
 
 
 class ExportCommitted(Struct, frozen=True):
-    """The rows of an export stand in a committed transaction."""
+    """The rows of an export stand in a committed transaction.
+
+    `seconds` is from its acceptance to here; `user` is "" if the journal could not tell.
+    """
 
     id: str
     correlation_id: str
@@ -56,6 +59,8 @@ class ExportCommitted(Struct, frozen=True):
     path: str
     records: int
     bytes: int
+    user: str = ""
+    seconds: float = 0.0
     trace: Trace | None = None
 
 

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 from atlas.core import events, names
-from atlas.core.events import Event
+from atlas.core.events import Event, Watch
 from atlas.core.pause import Outcome, Pause
 from atlas.core.picture import (
     COMMITS_KEPT,
@@ -98,11 +98,14 @@ class Painter:
             events.FoundryCalled: self._called,
         }
 
+    def reader(self, kind: type[Event]) -> Watch | None:
+        """Whoever counts events of this kind, if anybody does."""
+        return self._paints.get(kind)
+
     def watch(self, event: Event) -> None:
-        """What is not in the picture is passed over."""
-        paint = self._paints.get(type(event))
-        if paint is not None:
-            paint(event)
+        read = self.reader(type(event))
+        if read is not None:
+            read(event)
 
     def remember(self, depth: Depth) -> None:
         """How much waits just now, as one moment of the history."""

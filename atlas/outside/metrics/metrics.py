@@ -10,7 +10,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import Metric
 
 from atlas.core import events
-from atlas.core.events import Event
+from atlas.core.events import Event, Watch
 from atlas.core.pause import Outcome, Pause
 from atlas.core.picture import Depth, Sight
 from atlas.core.ports import Clock
@@ -29,11 +29,14 @@ class Metrics:
         self._pause = Pause()
         self._moves: Mapping[type[Event], Callable[[Any], None]] = self._table()
 
+    def reader(self, kind: type[Event]) -> Watch | None:
+        """Whoever counts events of this kind, if anybody does."""
+        return self._moves.get(kind)
+
     def watch(self, event: Event) -> None:
-        """What no metric tells is passed over."""
-        move = self._moves.get(type(event))
-        if move is not None:
-            move(event)
+        read = self.reader(type(event))
+        if read is not None:
+            read(event)
 
     def text(self, sight: Sight) -> bytes:
         """All of it; without what is asked of the journal, if that does not answer."""
