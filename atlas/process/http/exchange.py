@@ -126,8 +126,8 @@ class Exchange:
         if self.is_disconnected:
             return
         if message["type"] == "http.response.start" and not self.is_started:
-            self.is_started = True
             self._start = self._started(message)
+            self.is_started = True
         elif message["type"] == "http.response.body" and self.is_started and not self.is_ended:
             is_more = message.get("more_body", False)
             self._write(message.get("body", b""), is_more)

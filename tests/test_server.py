@@ -1,0 +1,192 @@
+"""The server below the door: what it makes of bytes, of bugs, and of very many requests at once."""
+
+import asyncio
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+
+from atlas.core.errors import BadRequest
+from atlas.core.events import ActorCrashed, ConnectionRefused
+from atlas.process import bind
+from atlas.process.http import Rules
+from atlas.process.http.parser import END, Head, RequestParser
+from atlas.process.http.turnstile import AT_ONCE, Turnstile
+from tests.conftest import Seen
+from tests.test_contract import Prompt
+from tests.test_door import HELLO, HOST, KIB, LAST, chunks, get, post, rest, start, statuses
+
+# bytes in, events out
+
+
+def parsed(*pieces, header_bytes_max=16 * KIB):
+    """The events, with a word for each head, as the request is answered at once."""
+    parser, found = RequestParser(header_bytes_max), []
+
+    def add(events):
+        for event in events:
+            if isinstance(event, Head):
+                found.append(f"{event.method} {event.path.decode()}")
+            else:
+                found.append("end" if event is END else event)
+            if event is END:
+                add(parser.next_request())
+
+    for piece in pieces:
+        add(parser.receive(piece))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("pieces", "events"),
+    [
+        pytest.param([get("/a")], ["GET /a", "end"], id="no body"),
+        pytest.param(
+            [b"GET /a HT", b"TP/1.1\r\nHost: a\r\n\r", b"\n"], ["GET /a", "end"], id="cut"
+        ),
+        pytest.param(
+            [post("Content-Length: 5", body=b"hello")], ["POST /echo", b"hello", "end"], id="length"
+        ),
+        pytest.param(
+            [post("Content-Length: 5", body=b"he"), b"llo"],
+            ["POST /echo", b"he", b"llo", "end"],
+            id="length, cut",
+        ),
+        pytest.param([chunks(HELLO + LAST)], ["POST /echo", b"hello", "end"], id="chunks"),
+        pytest.param(
+            [get("/a") + get("/b")], ["GET /a", "end", "GET /b", "end"], id="one behind another"
+        ),
+        pytest.param([get("/a%20b?c=d")], ["GET /a%20b", "end"], id="query"),
+        pytest.param([b"\r\n" + get("/a")], ["GET /a", "end"], id="an empty line before it"),
+    ],
+)
+def test_bytes_become_events(pieces, events):
+    assert parsed(*pieces) == events
+
+
+def test_a_fault_is_said_behind_what_was_good_and_ends_it_all():
+    *good, fault = parsed(chunks(HELLO + b"zz\r\n") + get("/never"))
+
+    assert good == ["POST /echo", b"hello"]
+    assert isinstance(fault, BadRequest)
+
+
+def test_nothing_is_taken_of_a_request_before_the_last_is_answered():
+    parser = RequestParser(16 * KIB)
+    first = parser.receive(get("/a") + b"GARBAGE")
+
+    assert len(first) == 2
+    assert parser.held == b"GARBAGE"
+    assert isinstance(parser.next_request()[-1], BadRequest)
+
+
+# bugs of an application
+
+
+async def crash(_scope, _receive, _send):
+    raise ZeroDivisionError
+
+
+async def say_nothing(_scope, _receive, _send):
+    pass
+
+
+async def begin_only(_scope, _receive, send):
+    await send(start(200, (b"content-length", b"5")))
+
+
+async def split_a_header(_scope, _receive, send):
+    await send(start(200, (b"x", b"a\r\nset-cookie: b"), (b"content-length", b"0")))
+    await send({"type": "http.response.body"})
+
+
+async def promise_too_much(_scope, _receive, send):
+    await send(start(200, (b"content-length", b"5")))
+    await send({"type": "http.response.body", "body": b"four"})
+
+
+async def answered(app, request):
+    seen = Seen()
+    with bind(HOST, 0) as bound:
+        async with anyio.create_task_group() as tasks:
+            listener = Prompt(app, bound, Rules(), seen.watch)
+            tasks.start_soon(listener.listen)
+            async with await anyio.connect_tcp(*bound.getsockname()[:2]) as stream:
+                await stream.send(request)
+                text = await rest(stream)
+            listener.end()
+    return text, seen
+
+
+@pytest.mark.parametrize("app", [crash, say_nothing, begin_only, split_a_header, promise_too_much])
+async def test_a_bug_of_an_application_is_a_500_that_may_be_tried_again_and_an_event(app):
+    text, seen = await answered(app, get())
+
+    assert statuses(text) == [500]
+    assert b'"code":"INTERNAL_ERROR"' in text
+    assert b'"retryable":true' in text
+    assert b"set-cookie" not in text
+    assert seen.count_of(ActorCrashed) == seen.count_of(ConnectionRefused) == 1
+
+
+async def test_a_bug_in_the_middle_of_an_answer_cuts_it_off():
+    async def break_off(_scope, _receive, send):
+        await send(start(200, (b"content-length", b"9")))
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        raise ZeroDivisionError
+
+    text, seen = await answered(break_off, get() + get())
+
+    assert statuses(text) == [200]
+    assert text.endswith(b"half")
+    assert seen.count_of(ActorCrashed) == 1
+
+
+@pytest.mark.parametrize("request_", [get("/", "Connection: close"), post("Connection: close")])
+async def test_an_answer_without_a_length_comes_in_chunks(request_):
+    async def stream(_scope, _receive, send):
+        await send(start(200))
+        await send({"type": "http.response.body", "body": b"hello", "more_body": True})
+        await send({"type": "http.response.body"})
+
+    text, _ = await answered(stream, request_)
+
+    assert b"transfer-encoding: chunked" in text
+    assert text.endswith(b"\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+
+
+async def test_an_answer_to_head_has_no_body():
+    async def answer(_scope, _receive, send):
+        await send(start(200, (b"content-length", b"5")))
+        await send({"type": "http.response.body", "body": b"hello"})
+
+    text, _ = await answered(answer, b"HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+
+    assert b"content-length: 5" in text
+    assert text.endswith(b"\r\n\r\n")
+
+
+# very many at once
+
+
+async def test_of_very_many_requests_a_few_begin_in_each_turn_of_the_loop_in_their_order():
+    turnstile, begun, turns = Turnstile(asyncio.get_running_loop()), [], []
+    for number in range(100):
+        turnstile.enter(lambda number=number: begun.append(number))
+    while len(begun) < 100:
+        turns.append(len(begun))
+        await checkpoint()
+
+    assert begun == [*range(100)]
+    assert turns[0] == AT_ONCE
+    assert len(turns) >= 100 / AT_ONCE / 2
+
+
+async def test_one_who_comes_alone_begins_at_once_however_many_were_there_before():
+    turnstile, begun = Turnstile(asyncio.get_running_loop()), []
+    for number in range(100):
+        turnstile.enter(lambda number=number: begun.append(number))
+    await anyio.wait_all_tasks_blocked()
+    turnstile.enter(lambda: begun.append("last"))
+
+    assert begun[-1] == "last"
