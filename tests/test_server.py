@@ -186,7 +186,8 @@ async def test_one_who_comes_alone_begins_at_once_however_many_were_there_before
     turnstile, begun = Turnstile(asyncio.get_running_loop()), []
     for number in range(100):
         turnstile.enter(lambda number=number: begun.append(number))
-    await anyio.wait_all_tasks_blocked()
+    for _ in range(100):
+        await checkpoint()
     turnstile.enter(lambda: begun.append("last"))
 
     assert begun[-1] == "last"
