@@ -99,17 +99,11 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
                 actors = Actors(doorkeeper, decoder, journal.recall)
                 painter, alone = world.readers.painter, Lock()
                 lookout = Lookout(store.ledger, stages.queues, drain, admission.load)
-                orders = Orders(
-                    replay=Replay(quarantine, decoder, flattener, bell.ring, alone),
-                    people=people_of(world, settings, maintenance, promises, quarantine, alone),
-                    live=Live(painter, lookout),
-                    diagnosing=Diagnosing(settings, store.checkup, maintenance, painter, now),
-                )
-                watch(
-                    ServiceStarted(
-                        __version__, settings.foundry.dataset_rid, settings.foundry.branch
-                    )
-                )
+                diagnosing = Diagnosing(settings, store.checkup, maintenance, painter, now)
+                people = people_of(world, settings, maintenance, promises, quarantine, alone)
+                replay = Replay(quarantine, decoder, flattener, bell.ring, alone)
+                orders = Orders(replay, people, Live(painter, lookout), diagnosing)
+                watch(started(settings))
                 async with orders.live.ticking(on_crash):
                     yield Service(
                         public=listener(actors, admission, world, drain, settings, on_crash),
@@ -122,6 +116,10 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
             uploads.cancel_scope.deadline = anyio.current_time() + drain_seconds
     backlog = await store.outbox.backlog(settings.foundry.group)
     watch(DrainEnded(backlog.waiting))
+
+
+def started(settings: Settings) -> ServiceStarted:
+    return ServiceStarted(__version__, settings.foundry.dataset_rid, settings.foundry.branch)
 
 
 def uploader_of(world: World, settings: Settings, promises: Promises[Receipt]) -> Uploader:
