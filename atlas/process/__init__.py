@@ -1,7 +1,6 @@
 """Journal, loop, sockets and signals: from settings to a service that can be reached."""
 
 import errno
-import gc
 import signal
 import socket
 import sys
@@ -13,6 +12,7 @@ import anyio
 
 from atlas import service
 from atlas.core.errors import CannotStart
+from atlas.process.garbage import collect_new_only, collect_when_idle
 from atlas.process.http import Listener, Refusals, Rules
 from atlas.process.limits import leave_no_core, raise_descriptors
 from atlas.runtime import give_back_large_blocks
@@ -63,7 +63,7 @@ def run(
 
         leave_no_core()
         descriptors = raise_descriptors()
-        collect_seldom()
+        collect_new_only()
         give_back_large_blocks()
         anyio.run(main, backend_options={"use_uvloop": True})
 
@@ -107,6 +107,7 @@ async def listen(listeners: Sequence[Listener], drain: Callable[[], None]) -> No
     """
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(end_at_signal, listeners, drain, tasks.cancel_scope)
+        tasks.start_soon(collect_when_idle, lambda: all(each.is_idle for each in listeners))
         async with anyio.create_task_group() as serving:
             for listener in listeners:
                 serving.start_soon(listener.listen)
@@ -125,14 +126,3 @@ async def end_at_signal(
             drain()
             for listener in listeners:
                 listener.end()
-
-
-def collect_seldom() -> None:
-    """A collection of garbage walks all that thousands of waiting requests hold, for nothing.
-
-    By its defaults that took a fifth of the processor at 340 exports a second; what we make has
-    hardly any cycles.
-    """
-    gc.collect()
-    gc.freeze()  # modules stay for good
-    gc.set_threshold(20_000, 10, 100)

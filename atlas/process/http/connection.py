@@ -88,6 +88,8 @@ class Connection(asyncio.Protocol):
         self._deadline.end()
         if self.exchange is not None:
             self.exchange.disconnect()
+            self.exchange = None  # they know each other, and so do the parser and llhttp
+        self._parser.close()
         self.resume_writing()
 
     def data_received(self, data: bytes) -> None:

@@ -38,6 +38,11 @@ class Listener:
     def connections(self) -> Sequence[Connection]:
         return [] if self._shared is None else list(self._shared.connections)
 
+    @property
+    def is_idle(self) -> bool:
+        """No request is under way."""
+        return self._shared is None or not self._shared.tasks
+
     async def listen(self) -> None:
         """Serve until `end`; then requests under way are answered, within the grace."""
         shared = self._shared = Shared(self._app, self._rules, self._refusals)

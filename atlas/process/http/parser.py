@@ -101,10 +101,10 @@ class RequestParser:
         held, self.held = self.held, b""
         return self.receive(held) if held else []
 
-    @property
-    def is_idle(self) -> bool:
-        """Nothing of a request has come."""
-        return self.stage is Stage.HEAD and not self.head
+    def close(self) -> None:
+        """Let go of llhttp, which knows us: nothing is taken any more."""
+        self.stage = Stage.FAULT
+        del self._llhttp
 
     def _begin_head(self) -> None:
         self.head = self._tail = b""
