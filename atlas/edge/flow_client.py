@@ -52,7 +52,7 @@ class FlowClient:
         try:
             return await self.wait_for_commit(accepted, until)
         except AtlasError as error:
-            return error
+            return error.with_traceback(None)
 
     def deadline(self, context: RequestContext) -> float:
         """Until when the sender waits for the commit, as it prefers or has to: a moment of the

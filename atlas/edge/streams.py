@@ -121,7 +121,7 @@ class Streams:
                 if last is not None:
                     await self.start(tasks, stream, last)
             except (AtlasError, ClientDisconnect) as error:
-                stopped = error
+                stopped = error.with_traceback(None)
         if isinstance(stopped, ClientDisconnect):
             raise stopped
         return stopped
@@ -155,7 +155,7 @@ class Streams:
             stream.parts[index] = await self.submit(stream, part)
             stream.progress = anyio.current_time()
         except AtlasError as error:
-            stream.parts[index] = error
+            stream.parts[index] = error.with_traceback(None)  # it would be a cycle
             if is_fatal(error):
                 stream.failure = stream.failure or error
         finally:

@@ -12,7 +12,7 @@ import anyio
 
 from atlas import service
 from atlas.core.errors import CannotStart
-from atlas.process.garbage import collect_new_only, collect_when_idle
+from atlas.process.garbage import collect_seldom, collect_when_idle
 from atlas.process.http import Listener, Refusals, Rules
 from atlas.process.limits import leave_no_core, raise_descriptors
 from atlas.runtime import give_back_large_blocks
@@ -63,7 +63,7 @@ def run(
 
         leave_no_core()
         descriptors = raise_descriptors()
-        collect_new_only()
+        collect_seldom()
         give_back_large_blocks()
         anyio.run(main, backend_options={"use_uvloop": True})
 

@@ -45,9 +45,13 @@ class Reply(Generic[T]):
             await self._settled(seconds)
         if not self._is_settled:
             raise TimeoutError
-        if isinstance(self._outcome, Exception):
-            raise self._outcome
-        return self._outcome  # type: ignore[return-value]  # settled, and not by an error
+        outcome = self._outcome
+        if not isinstance(outcome, Exception):
+            return outcome  # type: ignore[return-value]  # settled, and not by None
+        try:
+            raise outcome
+        finally:
+            del self, outcome  # the error knows this frame: it would be a cycle
 
     async def _settled(self, seconds: float | None) -> None:
         loop = asyncio.get_running_loop()
@@ -70,7 +74,7 @@ class Reply(Generic[T]):
         if error is None:
             return False
         if isinstance(error, AtlasError):
-            self.settle(error)
+            self.settle(error.with_traceback(None))  # it knows this stage, which knows the reply
             return True
         self.settle(AtlasError() if isinstance(error, Exception) else Unavailable())
         return False

@@ -53,6 +53,8 @@ class Address(NamedTuple, Generic[In, Answer]):
             return await reply.outcome(seconds)
         except TimeoutError as error:
             raise NoRoom from error
+        finally:
+            del reply  # an error knows this frame: it would be a cycle
 
     async def send(self, envelope: Envelope[In, Answer]) -> None:
         """Raises Unavailable when the stage is no more."""

@@ -1,0 +1,51 @@
+"""Requests leave no cycles of garbage: nobody looks for them while requests are under way."""
+
+import base64
+import gc
+
+import msgspec
+import pytest
+
+from tests.conftest import ROOM, Life, an_export
+
+GOOD, BAD = an_export(), an_export(b"no json\n")
+REQUESTS = {
+    "an export": (GOOD, {}),
+    "no row": (BAD, {}),
+    "no base64": ({"rawhealthkit": "%"}, {}),
+    "no JSON": (b"{", {}),
+    "a stranger": (GOOD, {"token": "nobody"}),
+    "no token": (GOOD, {"token": None}),
+    "another media type": (GOOD, {"content_type": "text/plain"}),
+    "a batch": ({"chunks": [GOOD, BAD, GOOD]}, {"path": "/export/batch"}),
+    "a batch of nothing good": ({"chunks": [BAD, BAD]}, {"path": "/export/batch"}),
+    "a stream": (b"no json\n", {"content_type": "application/x-ndjson"}),
+    "a key that names another": (an_export(base64.b64decode("e30K")), {"idempotency_key": "k"}),
+}
+TIMES = 20
+
+
+@pytest.fixture
+def life(tmp_path):
+    return Life(tmp_path / "journal.db")
+
+
+async def post(flow, body, path="/export", token="token-of-ada", **headers):
+    raw = body if isinstance(body, bytes) else msgspec.json.encode(body)
+    await flow.send("POST", ROOM + path, token, raw, **headers)
+
+
+@pytest.mark.parametrize(("body", "more"), REQUESTS.values(), ids=REQUESTS)
+async def test_a_request_leaves_no_cycle_behind(life, body, more):
+    async with life.running() as flow:
+        await post(flow, GOOD, idempotency_key="k")
+        await post(flow, body, **more)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(TIMES):
+                await post(flow, body, **more)
+        finally:
+            gc.enable()
+
+        assert gc.collect() < TIMES
