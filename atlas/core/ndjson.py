@@ -66,14 +66,14 @@ def same_bytes_max(head: Head) -> int:
     return 10 + 6 * (len(head.user.sub) + len(head.device) + len(head.timestamp))
 
 
-def from_base64(body: bytes) -> bytes:
+def from_base64(body: bytes | memoryview) -> bytes:
     """Of either alphabet, padded or not, with white space anywhere. Raises Rejected.
 
     As nearly all send it, it is decoded as it is; else it is copied for all that is mended.
     """
     with suppress(binascii.Error):
         return pybase64.b64decode(body, validate=True)
-    digits = body.translate(_standard, delete=WHITE_SPACE)
+    digits = bytes(body).translate(_standard, delete=WHITE_SPACE)
     bare = digits.rstrip(b"=")
     if len(digits) - len(bare) > 2:
         raise Rejected("rawhealthkit is not base64: it ends in more than two '='.")

@@ -23,7 +23,7 @@ class Machine:
     ours: Path = Path("/proc/self/cgroup")
 
     def workers(self) -> int:
-        """One a processor, as far as there is memory for them; where there is one, they are no use."""
+        """One a processor, as far as there is memory for them; on a single one they are no use."""
         cores, memory = self.processors(), self.memory_bytes()
         if cores == 1:
             return 0
