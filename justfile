@@ -29,6 +29,10 @@ quick *args:
 slow *args:
     pytest -m slow "$@"
 
+# run the quick tests with the Python that the image ships, in a container: [ARGUMENT OF PYTEST]...
+newest *args:
+    python -m tests.ship.newest "$@"
+
 # lint: what ruff finds, and how it would write it
 lint:
     ruff check .

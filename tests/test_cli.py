@@ -254,9 +254,12 @@ class Broken(io.RawIOBase):
 
 
 def test_a_full_disk_is_one_line(atlas, monkeypatch):
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(Broken())))
+    full = io.TextIOWrapper(io.BufferedWriter(Broken()))
+    monkeypatch.setattr(sys, "stdout", full)
 
     assert atlas("flatten", stdin=b"{}\n").in_one_line(1) == "atlas: No space left on device.\n"
+    with pytest.raises(OSError, match="No space left"):
+        full.close()
 
 
 def test_a_torn_disk_is_one_line(atlas):

@@ -12,9 +12,10 @@ import anyio.lowlevel
 import pytest
 
 from atlas.runtime import Computing
-from atlas.runtime.computing import QUICK_BYTES_MAX, WORKER_BYTES_MIN
+from atlas.runtime.computing import QUICK_BYTES_MAX
 
-MUCH, SOME, LITTLE = WORKER_BYTES_MIN, WORKER_BYTES_MIN - 1, QUICK_BYTES_MAX
+LITTLE = QUICK_BYTES_MAX
+MUCH = LITTLE + 1
 ENDS_SECONDS = 10.0
 
 
@@ -52,7 +53,7 @@ def is_wrong():
 async def test_much_of_it_is_done_in_another_process_and_what_is_less_here():
     computing = Computing(1)
     assert await computing(MUCH, who_works) != os.getpid()
-    assert await computing(SOME, who_works) == os.getpid()
+    assert await computing(LITTLE, who_works) == os.getpid()
     assert await Computing(0)(MUCH, who_works) == os.getpid()
 
 

@@ -225,6 +225,20 @@ async def test_a_bad_line_is_reported_and_the_rest_is_committed(life):
     assert life.dataset.uuids() == ["a", "b"]
 
 
+async def test_the_lines_of_a_large_export_keep_their_numbers_and_their_order(life):
+    life.journal_bytes_max = 2**24
+    lines = [b'{"uuid":"%04d","unit":"%0500d"}' % (number, 0) for number in range(1, 3_001)]
+    for number in (2, 1_500, 3_000):
+        lines[number - 1] = b"{"
+    async with life.running() as flow:
+        answer = await flow.post(an_export(b"\n".join(lines)))
+
+    assert answer.status == 200
+    assert answer.body["records_ingested"] == 2_997
+    assert [reject["line"] for reject in answer.body["rejects"]] == [2, 1_500, 3_000]
+    assert life.dataset.uuids() == [line[9:13].decode() for line in lines if line != b"{"]
+
+
 async def test_a_batch_answers_for_each_chunk(life):
     chunks = [an_export(), {"rawhealthkit": "!"}, an_export(b'{"uuid":"b"}'), an_export()]
     async with life.running() as flow:

@@ -55,7 +55,7 @@ from atlas.core.errors import (
 from atlas.core.events import KeyBesideJournal
 from atlas.core.messages import Flattened, GroupLimits, Head, User
 from atlas.outside.sqlite.journal import opened
-from atlas.outside.sqlite.packing import unpack
+from atlas.outside.sqlite.packing import unpack_into
 from atlas.outside.sqlite.room import Bounds
 from atlas.runtime import Bell, Computing, Promises, Restarts
 from tests.exports import NOON, SHELF, packed, rows_of
@@ -112,7 +112,7 @@ def mixed(ndjson):
 OTHER = Format("parquet", mixed, zlib.decompress)
 FORMATS = {each.name: each for each in (NDJSON, OTHER)}
 SHAPES = st.builds(
-    partial(FilePolicy, unpack, readable={"ndjson": NDJSON, "parquet": OTHER}),
+    partial(FilePolicy, unpack_into, readable={"ndjson": NDJSON, "parquet": OTHER}),
     st.sampled_from(["auto", "auto", "per-export", "per-group"]),
     st.sampled_from([NDJSON, NDJSON, OTHER]),
 )

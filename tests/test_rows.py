@@ -251,7 +251,7 @@ def test_nothing_stays_of_what_was_flattened():
 
 
 def generators():
-    return sum(isinstance(each, GeneratorType) for each in gc.get_objects())
+    return sum(type(each) is GeneratorType for each in gc.get_objects())  # a proxy may be dead
 
 
 async def test_the_work_can_be_done_in_another_process():

@@ -24,11 +24,9 @@ from atlas.runtime.memory import give_back_large_blocks
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-QUICK_BYTES_MAX = 128 * 1024  # flattened in two milliseconds; a thread costs a tenth of one
+# Flattened here in a millisecond; a thread costs a tenth of one, a worker four tenths.
+QUICK_BYTES_MAX = 128 * 1024
 NICENESS = 10
-# Flattened here in 2.0 ms, in a worker in 2.6. But of a queue of them, four at a time, two workers
-# do half as many again, with the loop late by 1 ms, not 10. Of half the size, two do hardly more.
-WORKER_BYTES_MIN = 128 * 1024
 
 
 class Computing:
@@ -42,13 +40,14 @@ class Computing:
 
     async def __call__(self, bytes: int, work: Callable[[*Ts], Any], /, *args: *Ts) -> Any:
         """What the work returns. Raises what it raises."""
-        if inspect.isgeneratorfunction(work):
-            if self._limiter is None or bytes < WORKER_BYTES_MIN:
-                return await stepwise(work(*args))
-            return await self._in_a_worker(work, args)
         if bytes <= QUICK_BYTES_MAX:
-            return work(*args)
-        return await anyio.to_thread.run_sync(work, *args)
+            made = work(*args)
+            return await stepwise(made) if isinstance(made, Generator) else made
+        if not inspect.isgeneratorfunction(work):
+            return await anyio.to_thread.run_sync(work, *args)
+        if self._limiter is None:
+            return await stepwise(work(*args))
+        return await self._in_a_worker(work, args)
 
     async def _in_a_worker(self, work: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Twice, if the first one dies of it: the system may have ended it for its memory."""

@@ -39,7 +39,7 @@ from atlas.core.events import (
 )
 from atlas.core.messages import Head, Receipt
 from atlas.edge.operator import Live, Lookout
-from atlas.outside.sqlite.packing import pack, unpack
+from atlas.outside.sqlite.packing import pack, unpack_into
 from atlas.runtime import Bell, Lock, OnCrash, OnWork, Promises, Rescue, Restarts, Stages, supervise
 from atlas.service.diagnosing import Diagnosing
 from atlas.service.drain import Drain
@@ -182,14 +182,14 @@ def file_policy(settings: Settings) -> FilePolicy:
     has_parquet = find_spec("pyarrow") is not None
     readable = {PARQUET.name: PARQUET} if has_parquet else {}
     if foundry.file_format == "ndjson":
-        return FilePolicy(unpack, layout, NDJSON, wave, readable)
+        return FilePolicy(unpack_into, layout, NDJSON, wave, readable)
     try:
         import_module("atlas.outside.parquet")
     except ImportError as error:
         raise BadSetting(
             "ATLAS_FILE_FORMAT=parquet needs pyarrow: pip install 'atlas-healthkit[parquet]'."
         ) from error
-    return FilePolicy(unpack, layout, PARQUET, wave, readable)
+    return FilePolicy(unpack_into, layout, PARQUET, wave, readable)
 
 
 def write_parquet(ndjson: ports.Bytes) -> ports.Bytes:

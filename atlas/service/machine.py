@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-SERVICE_BYTES, WORKER_BYTES = 160 * 1024 * 1024, 48 * 1024 * 1024  # what each is reckoned with
+SERVICE_BYTES, WORKER_BYTES = 192 * 1024 * 1024, 48 * 1024 * 1024  # what each is reckoned with
 WORKERS_MAX = 4  # more would wait for the journal
 
 
@@ -23,11 +23,13 @@ class Machine:
     ours: Path = Path("/proc/self/cgroup")
 
     def workers(self) -> int:
-        """One a processor, as far as there is memory for them; for one alone they are no use."""
+        """One a processor, as far as there is memory for them; on a single one they are no use."""
         cores, memory = self.processors(), self.memory_bytes()
+        if cores == 1:
+            return 0
         if memory is not None:
             cores = min(cores, max(memory - SERVICE_BYTES, 0) // WORKER_BYTES)
-        return min(cores, WORKERS_MAX) if cores > 1 else 0
+        return min(cores, WORKERS_MAX)
 
     def processors(self) -> int:
         """Those that we may use; a part of one counts as one."""

@@ -17,7 +17,7 @@ from atlas.actors.flatten import tabulated
 from atlas.core import rows
 from atlas.core.parts import PART_BYTES
 from atlas.outside.sqlite.packing import pack
-from atlas.runtime.computing import WORKER_BYTES_MIN, Computing, stepwise
+from atlas.runtime.computing import QUICK_BYTES_MAX, Computing, stepwise
 from tests import generator
 
 PARTS, ROUNDS, COUNTED = 4, 20, 2_000_000
@@ -35,7 +35,7 @@ def measure() -> Iterator[tuple[str, str, str]]:
     yield "  times one", f"{best['one'] / best['two']:.2f}", "1.7 or more"
     counting = 2 * best["one counts"] / best["two count"]
     yield "  two processes that only count, times one", f"{counting:.2f}", ""
-    yield f"an export of {WORKER_BYTES_MIN // 1024} KiB, alone", "", ""
+    yield f"an export of {QUICK_BYTES_MAX // 1024} KiB, alone", "", ""
     yield "  flattened here", f"{1e3 * best['here']:.1f} ms", ""
     yield "  in a worker, with the way there and back", f"{1e3 * best['there']:.1f} ms", ""
     yield "  ... of the loop's own time", f"{1e3 * best['loop']:.1f} ms", ""
@@ -45,7 +45,7 @@ async def best_of(pool: Pool) -> dict[str, float]:
     """The seconds that each takes, in the best round."""
     text = generator.export(8_000)
     part = text[: text.index(b"\n", PART_BYTES) + 1]
-    export = text[: text.index(b"\n", WORKER_BYTES_MIN) + 1]
+    export = text[: text.index(b"\n", QUICK_BYTES_MAX) + 1]
     one, two = Computing(1), Computing(2)
     best: dict[str, float] = defaultdict(lambda: float("inf"))
 

@@ -350,6 +350,20 @@ async def test_what_is_no_token_is_trouble_and_no_crash(body):
 # How anything is asked
 
 
+async def test_a_large_file_is_sent_with_its_length_and_arrives_whole(tmp_path):
+    large = ROWS * 30_000
+    async with connecting(tmp_path) as stack:
+        rid = await stack.dataset.begin()
+        is_confirmed = await stack.dataset.put(rid, PATH, large)
+        await stack.dataset.commit(rid)
+        content = await stack.dataset.content(PATH, len(large))
+        headers = stack.requests("/upload")[0].headers
+
+    assert is_confirmed
+    assert content == large
+    assert headers["Content-Length"] == str(len(large))
+
+
 async def test_every_call_has_the_headers_that_foundry_wants(tmp_path):
     async with connecting(tmp_path) as stack:
         rid = await stack.dataset.begin()

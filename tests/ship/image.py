@@ -80,17 +80,17 @@ def pulled(base: str) -> tuple[str, str]:
     return f"{path if path and '/' not in tag else name}@{digest}", digest
 
 
-def base_of_debian() -> tuple[str, str]:
+def base_of_debian(name: str = OF_DEBIAN, packages: str = PACKAGES) -> tuple[str, str]:
     """A base made of Debian's packages; of one that is here, that."""
     try:
-        podman("image", "exists", OF_DEBIAN)
+        podman("image", "exists", name)
     except Failed:
         with tempfile.TemporaryDirectory(prefix="atlas-base-") as folder:
             tree = f"{folder}/base.tar"
             again = '--aptopt=Acquire::Retries "5"'
-            run("mmdebstrap", "--variant=essential", f"--include={PACKAGES}", again, SUITE, tree)
-            podman("import", "--quiet", tree, OF_DEBIAN)
-    return OF_DEBIAN, podman("image", "inspect", "--format", "{{.Digest}}", OF_DEBIAN)
+            run("mmdebstrap", "--variant=essential", f"--include={packages}", again, SUITE, tree)
+            podman("import", "--quiet", tree, name)
+    return name, podman("image", "inspect", "--format", "{{.Digest}}", name)
 
 
 def try_out() -> None:

