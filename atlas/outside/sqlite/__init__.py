@@ -2,7 +2,8 @@
 
 journal.py   opens it
 keys.py      which key opens it; seal.py: what that does
-schema.py    the tables; entries.py: a row, and what is sealed in it
+schema.py    the tables; upgrades.py: how those of earlier versions become them
+entries.py   a row, and what is sealed in it
 commits.py   the only one that talks to the connection
 intake.py    what is accepted; room.py: whether there is room for it
 outbox.py    what the uploader takes; shelf.py: how long it is remembered

@@ -12,8 +12,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-import anyio
-
 from atlas.core.errors import AtlasError, JournalFull, Unavailable
 from atlas.outside.sqlite.disk.damage import primary_code
 
@@ -30,21 +28,31 @@ Connect = Callable[[], sqlite3.Connection]
 class Job(Generic[T]):
     """What somebody asked for, and what came of it. Until it is committed, nothing did."""
 
-    def __init__(self, work: Callable[[sqlite3.Connection], T]) -> None:
+    def __init__(
+        self, work: Callable[[sqlite3.Connection], T], is_done: "asyncio.Future[None]"
+    ) -> None:
         self.work = work
+        self.is_done = is_done
         self.outcome: T | None = None
         self.error: BaseException | None = None
         self.is_begun = False
-        self.is_done = anyio.Event()
 
-    def attempt(self, db: sqlite3.Connection) -> None:
-        """Do it, or undo it: an answer such as JournalFull leaves no trace."""
+    def attempt(self, db: sqlite3.Connection) -> bool:
+        """Whether it is done, or has left no trace: an answer such as JournalFull must not."""
         self.is_begun = True
-        db.execute("SAVEPOINT job")
+        before = db.total_changes
         try:
             self.outcome = self.work(db)
         except AtlasError as answer:
             self.error = answer
+            return db.total_changes == before
+        return True
+
+    def attempt_apart(self, db: sqlite3.Connection) -> None:
+        """Do it, or undo it."""
+        self.error = None
+        db.execute("SAVEPOINT job")
+        if not self.attempt(db):
             db.execute("ROLLBACK TO job")
         db.execute("RELEASE job")
 
@@ -78,11 +86,11 @@ class Commits:
         """The outcome, after it is durable. Raises what the work raises, JournalFull when the disk
         is full, Unavailable when it fails. Who is cancelled does not know: it happens anyway.
         """
-        job = Job(work)
+        job = Job(work, asyncio.get_running_loop().create_future())
         self._line.append(job)  # type: ignore[arg-type]  # each job keeps its own type
         if not self._is_committing:
             self._commit_the_line()
-        await job.is_done.wait()
+        await job.is_done
         return job.answer()
 
     async def rewrite(self) -> None:
@@ -108,7 +116,8 @@ class Commits:
             for job in jobs:
                 job.fail(bug if job is culprit else Unavailable("The journal failed."))
         for job in jobs:
-            job.is_done.set()
+            if not job.is_done.done():  # whoever is cancelled has cancelled that
+                job.is_done.set_result(None)
         self._is_committing = False
         if self._line:
             self._commit_the_line()
@@ -117,8 +126,8 @@ class Commits:
         self._db = db = self._db or self._connect()  # if that fails, nobody's job was begun
         try:
             db.execute("BEGIN IMMEDIATE")
-            for job in jobs:
-                job.attempt(db)
+            if not all(job.attempt(db) for job in jobs):
+                self._attempt_apart(db, jobs)
             db.execute("COMMIT")
         except OF_OURS:
             raise
@@ -129,6 +138,17 @@ class Commits:
                 self.close()
         finally:
             self._undo()
+
+    def _attempt_apart(self, db: sqlite3.Connection, jobs: list[Job[object]]) -> None:
+        """From the beginning, each by itself. For every job this would cost what the job does:
+        SQLite keeps the pages that a savepoint changes.
+        """
+        db.execute("ROLLBACK")
+        for job in jobs:
+            job.is_begun = False
+        db.execute("BEGIN IMMEDIATE")
+        for job in jobs:
+            job.attempt_apart(db)
 
     def _rewrite(self) -> AtlasError | None:
         """In the thread, where nothing else is under way."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from atlas.core.errors import BadSetting, CannotStart
 from atlas.core.events import Event, KeyBesideJournal, Watch
-from atlas.outside.sqlite import destination, keys, rescue, schema, seal
+from atlas.outside.sqlite import destination, keys, rescue, schema, seal, upgrades
 from atlas.outside.sqlite.aside import SqliteAside
 from atlas.outside.sqlite.checkup import SqliteCheckup
 from atlas.outside.sqlite.commits import Commits
@@ -36,12 +36,13 @@ PRAGMAS = """
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
     PRAGMA foreign_keys = ON;
+    PRAGMA temp_store = MEMORY;  -- what a statement may have to undo is written to no file
     PRAGMA wal_autocheckpoint = 1024;       -- pages of 4 KiB
     PRAGMA journal_size_limit = 4194304;
     PRAGMA wal_checkpoint(TRUNCATE);  -- the log may stand in memory only: write it again
 """
 GIVE_UP = """
-    UPDATE export SET status = 'abandoned', payload = NULL
+    UPDATE export SET status = 'abandoned'
     WHERE status IN ('accepted', 'claimed', 'set_aside')
 """
 
@@ -209,7 +210,7 @@ def prepared(path: Path | None, entries: Entries, news: News) -> sqlite3.Connect
 def at_this_version(path: Path | None, entries: Entries) -> sqlite3.Connection:
     with ExitStack() as otherwise:
         db = otherwise.enter_context(closing(connect(path)))
-        schema.prepare(db, path, entries)
+        upgrades.prepare(db, path, entries)
         otherwise.pop_all()
     return db
 

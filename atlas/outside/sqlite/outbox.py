@@ -3,7 +3,6 @@
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
 
 import msgspec
 
@@ -19,14 +18,14 @@ from atlas.core.messages import (
     GroupLimits,
     Receipt,
     TransactionKind,
-    User,
 )
 from atlas.core.people import Standing
 from atlas.outside.sqlite import claims, intents, reconciliation
+from atlas.outside.sqlite.aside import PAYLOAD
 from atlas.outside.sqlite.commits import Commits
 from atlas.outside.sqlite.conclusions import carry_out
 from atlas.outside.sqlite.entries import COLUMNS, Entries, Label, Row, path_of
-from atlas.outside.sqlite.intake import free_path
+from atlas.outside.sqlite.intake import later_path
 from atlas.outside.sqlite.room import Room
 from atlas.outside.sqlite.shelf import Shelf
 
@@ -38,7 +37,7 @@ NAMED = f"""
     WHERE status = 'claimed' AND id IN (SELECT value FROM json_each(?)) ORDER BY number
 """
 READ = f"""
-    SELECT {COLUMNS}, payload FROM export
+    SELECT {COLUMNS}, {PAYLOAD} FROM export
     WHERE id IN (SELECT value FROM json_each(?)) ORDER BY number
 """
 RECORD_FILE = """
@@ -198,16 +197,13 @@ class SqliteOutbox:
         if found is None:
             return
         row = Row(*found)
-        seal = self._entries.seal
         try:
             label = self._entries.label(row)
         except Damaged:
             return  # it has no path, which is reported when it is claimed again
-        at = datetime.fromisoformat(row.at)
-        path, _ = free_path(db, seal, User(label.sub), at, after=label.path)
+        path, moment = later_path(db, row.user, label)
         moved = self._entries.close_label(row, msgspec.structs.replace(label, path=path))
-        update = "UPDATE export SET place = ?, label = ? WHERE id = ?"
-        db.execute(update, [seal.name(path), moved, id])
+        db.execute("UPDATE export SET moment = ?, label = ? WHERE id = ?", [moment, moved, id])
 
     def _receipts(self, db: sqlite3.Connection, rows: Sequence[Row]) -> Sequence[Receipt]:
         committed = [row.size for row in rows if row.status == "committed"]

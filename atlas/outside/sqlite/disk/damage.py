@@ -41,8 +41,11 @@ def is_broken(db: sqlite3.Connection, journal: Path) -> bool:
 
 
 def is_of_pages(error: Exception) -> bool:
-    """Whether it is what the pages say, and not that they cannot be had just now."""
-    of_pages = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+    """Whether it is what the pages say, and not that they cannot be had just now.
+
+    An upgrade puts rows into new tables, and those refuse what a flipped bit has made of one.
+    """
+    of_pages = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT}
     return isinstance(error, UnicodeDecodeError) or primary_code(error) in of_pages
 
 
