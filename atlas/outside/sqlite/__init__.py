@@ -12,5 +12,6 @@ receipts.py  what a sender may ask
 ledger.py    what an operator sees; search.py: what he looks for
 people.py    what there is of one person, and how it is forgotten
 checkup.py   how it is, and look.py: the same of one that nobody serves, which changes nothing
+whole_check.py  what is large is checked while it is served
 disk/        the files below, and what can become of them
 """

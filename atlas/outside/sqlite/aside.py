@@ -70,6 +70,7 @@ class SqliteAside:
             moments = count(names.milliseconds(at))  # of a path that it may have some day
             made = (db.execute(INSERT, [*fixed, each, sealed]).fetchone() for each in moments)
             number, *columns = next(row for row in made if row is not None)
+            self._room.take(len(text))
             payload = entries.close_payload(fixed, pack(text))
             db.execute(KEEP_PAYLOAD, [number, bound(fixed), sealed, payload])
             return entries.receipt(Row(*columns))

@@ -68,15 +68,21 @@ class Job(Generic[T]):
 class Commits:
     """Runs work on the connection, each piece whole or not at all, many to a commit.
 
-    `connect` makes another connection, in the thread, when the disk has failed this one.
+    `connect` makes another connection, in the thread, when the disk has failed this one. `begin` is
+    told of each transaction, in the thread.
     """
 
     def __init__(
-        self, db: sqlite3.Connection, thread: ThreadPoolExecutor, connect: Connect
+        self,
+        db: sqlite3.Connection,
+        thread: ThreadPoolExecutor,
+        connect: Connect,
+        begin: Callable[[], None] = lambda: None,
     ) -> None:
         self._db: sqlite3.Connection | None = db
         self._thread = thread
         self._connect = connect
+        self._begin = begin
         self._is_committing = False
         # It has no size of its own, because those who line up have one: as many jobs hold an export
         # as stages have workers and the uploader uploads at once; a connection has one small one.
@@ -107,8 +113,10 @@ class Commits:
         """Nobody's task does this: whoever waits wakes up when his own job is done, and once."""
         jobs = [self._line.popleft() for _ in range(min(len(self._line), JOBS_MAX))]
         self._is_committing = True
-        ended = asyncio.get_running_loop().run_in_executor(self._thread, self._commit, jobs)
-        ended.add_done_callback(lambda future: self._ended(jobs, future.exception()))
+        loop = asyncio.get_running_loop()
+        self._thread.submit(self._commit, jobs).add_done_callback(
+            lambda ended: loop.call_soon_threadsafe(self._ended, jobs, ended.exception())
+        )
 
     def _ended(self, jobs: list[Job[object]], bug: BaseException | None) -> None:
         if bug is not None:  # nothing is committed; it is the bug of the last job that was begun
@@ -126,6 +134,7 @@ class Commits:
         self._db = db = self._db or self._connect()  # if that fails, nobody's job was begun
         try:
             db.execute("BEGIN IMMEDIATE")
+            self._begin()
             if not all(job.attempt(db) for job in jobs):
                 self._attempt_apart(db, jobs)
             db.execute("COMMIT")
@@ -147,6 +156,7 @@ class Commits:
         for job in jobs:
             job.is_begun = False
         db.execute("BEGIN IMMEDIATE")
+        self._begin()
         for job in jobs:
             job.attempt_apart(db)
 

@@ -25,16 +25,21 @@ from atlas.outside.sqlite.entries import (
 )
 from atlas.outside.sqlite.room import Room
 
+SHRUNK = "its receipt was shrunk"  # stands where a reason would
 INSERT = f"""
     INSERT INTO export ({BOUND}, moment, label) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (user, moment) DO NOTHING
 """
 FIND = f"SELECT {COLUMNS}, reason FROM export WHERE id = ?"
+FIND_ANY = f"""
+    {FIND}1 UNION ALL
+    SELECT id, user, '', 0, 0, 0, x'', 'committed', rid, NULL, NULL, '{SHRUNK}' FROM digest
+    WHERE id = ?1
+"""
 FORGET = "DELETE FROM export WHERE id = ?"
 
 CROWD = timedelta(minutes=1)
 USERS_REMEMBERED = 10_000
-SHRUNK = "SELECT rid FROM digest WHERE id = ?"
 
 
 class SqliteIntake:
@@ -49,13 +54,13 @@ class SqliteIntake:
     async def append(self, export: Flattened) -> Receipt:
         def work(db: sqlite3.Connection) -> Receipt:
             check_names(db, self._entries.seal, export.head, export.id)
-            found = db.execute(FIND, [export.id]).fetchone()
-            if found and not is_gone(*found):
-                kept = self._replayed(found)
-            elif shrunk := db.execute(SHRUNK, [export.id]).fetchone():
-                return remembered(export, *shrunk)
+            row, reason = found_in(db.execute(FIND_ANY, [export.id]).fetchone())
+            if row is not None and reason == SHRUNK:
+                return remembered(export, row.rid)
+            if row is not None and not is_gone(row, reason):
+                kept = self._replayed(row)
             else:
-                if found:
+                if row is not None:
                     db.execute(FORGET, [export.id])
                 kept = self._insert(db, export)
             bind_names(db, self._entries.seal, export.head, export.id)
@@ -66,16 +71,16 @@ class SqliteIntake:
     async def recall(self, head: Head, id: str) -> Receipt | None:
         def work(db: sqlite3.Connection) -> Receipt | None:
             check_names(db, self._entries.seal, head, id)
-            found = db.execute(FIND, [id]).fetchone()
-            if found is None or is_gone(*found):
+            row, reason = found_in(db.execute(FIND, [id]).fetchone())
+            if row is None or is_gone(row, reason):
                 return None
             bind_names(db, self._entries.seal, head, id)
-            return self._replayed(found)
+            return self._replayed(row)
 
         return await self._commits.run(work)
 
-    def _replayed(self, found: tuple[Any, ...]) -> Receipt:
-        return msgspec.structs.replace(self._entries.receipt(Row(*found[:-1])), replayed=True)
+    def _replayed(self, row: Row) -> Receipt:
+        return msgspec.structs.replace(self._entries.receipt(row), replayed=True)
 
     def _insert(self, db: sqlite3.Connection, export: Flattened) -> Receipt:
         entries, table, head = self._entries, export.table, export.head
@@ -98,6 +103,7 @@ class SqliteIntake:
                 break
             at += names.MILLISECOND
         self._remember(head.user, at)
+        self._room.take(table.bytes)
         payload = entries.close_payload(fixed, table.file)
         db.execute(KEEP_PAYLOAD, [inserted.lastrowid, bound(fixed), row.label, payload])
         return receipt_of(row, label, export.at)
@@ -118,7 +124,7 @@ class SqliteIntake:
             self._latest.popitem(last=False)
 
 
-def remembered(export: Flattened, rid: str) -> Receipt:
+def remembered(export: Flattened, rid: str | None) -> Receipt:
     """Of an export whose receipt was shrunk: its counts are those that it would have again."""
     table = export.table
     return Receipt(
@@ -134,9 +140,13 @@ def remembered(export: Flattened, rid: str) -> Receipt:
     )
 
 
-def is_gone(*found: Any) -> bool:
+def found_in(columns: tuple[Any, ...] | None) -> tuple[Row | None, str | None]:
+    """The row, and its reason."""
+    return (None, None) if columns is None else (Row(*columns[:-1]), columns[-1])
+
+
+def is_gone(row: Row, reason: str | None) -> bool:
     """Whether what came through the stage that it crashed, or was given up, comes as a new one."""
-    row, reason = Row(*found[:-1]), found[-1]
     return row.status == "abandoned" or (row.status == "set_aside" and reason == CRASHED)
 
 

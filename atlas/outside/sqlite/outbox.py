@@ -84,13 +84,13 @@ class SqliteOutbox:
 
     async def record_open(self, transaction: str, limits: GroupLimits) -> CommitGroup:
         def work(db: sqlite3.Connection) -> CommitGroup:
-            hand = self._in_hand(db)
-            if hand.transaction != transaction:
-                if hand.transaction is not None or not hand.intents:
+            recorded = intents.read_open(db)
+            if recorded != transaction:
+                if recorded is not None or not intents.read_intents(db):
                     raise OutOfOrder(
                         "A transaction is recorded without an intent, or while another one is open."
                     )
-                if hand.group is not None and not hand.group.is_isolated:
+                if claims.has_fresh(db):
                     claims.claim_fresh(db, limits, is_late=True)
                 intents.record_open(db, transaction)
             return self._claimed(db) or CommitGroup(())
@@ -126,9 +126,9 @@ class SqliteOutbox:
 
     async def conclude(self, conclusion: Conclusion) -> Sequence[Receipt]:
         def work(db: sqlite3.Connection) -> Sequence[Receipt]:
-            hand = self._in_hand(db)
-            is_in_hand = hand.group is not None or hand.transaction is not None
-            if is_in_hand and hand.transaction != conclusion.transaction:
+            recorded = intents.read_open(db)
+            is_in_hand = recorded is not None or claims.is_any(db)
+            if is_in_hand and recorded != conclusion.transaction:
                 raise OutOfOrder(
                     "The conclusion names another transaction than the one recorded as open."
                 )
@@ -185,7 +185,7 @@ class SqliteOutbox:
         return InHand(self._claimed(db), intents.read_open(db), intents.read_intents(db))
 
     def _require_nothing_in_hand(self, db: sqlite3.Connection) -> None:
-        if self._claimed(db) is not None or intents.read_open(db) is not None:
+        if claims.is_any(db) or intents.read_open(db) is not None:
             raise OutOfOrder(
                 "A transaction is about to begin while a group or a transaction is in hand."
             )

@@ -148,7 +148,9 @@ class Fresh:
         """Unless it is here. Up to version 5 its payload stands in its row."""
         number = found["number"]
         row = ABSENT | {name: value for name, value in found.items() if name in ABSENT}
-        row["moment"] = upgrades.moment_in(upgrades.path_in(row_of(row), self.entries), number)
+        path = upgrades.path_in(row_of(row), self.entries)
+        if path or row["moment"] is None:
+            row["moment"] = upgrades.moment_in(path, number)
         try:
             self.keep("export", row)
         except sqlite3.IntegrityError:
