@@ -10,7 +10,75 @@ from atlas.outside.sqlite.shelf import Shelf
 ADA = User("auth0|ada")
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 SHELF = Shelf(lambda: NOON)
-TO_VERSION_4 = """
+TO_VERSION_5 = """
+    PRAGMA legacy_alter_table = ON;
+    DROP TRIGGER comes;
+    DROP TRIGGER moves;
+    DROP TRIGGER goes;
+    DROP TRIGGER ends;
+    ALTER TABLE export RENAME TO later;
+    DROP INDEX mailbox;
+    DROP INDEX failed;
+    DROP INDEX claimed;
+    DROP INDEX aside;
+    DROP INDEX given_up;
+    DROP INDEX done;
+    DROP INDEX filed;
+    DROP INDEX receipts;
+    CREATE TABLE export (
+        number   INTEGER PRIMARY KEY,
+        id       TEXT NOT NULL UNIQUE,
+        user     TEXT NOT NULL,
+        at       TEXT NOT NULL,
+        ingested INTEGER NOT NULL,
+        rejected INTEGER NOT NULL,
+        bytes    INTEGER NOT NULL,
+        place    TEXT NOT NULL UNIQUE,
+        label    BLOB NOT NULL,
+        payload  BLOB,
+        tries    INTEGER NOT NULL DEFAULT 0,
+        status   TEXT NOT NULL DEFAULT 'accepted'
+                 CHECK (status IN ('accepted', 'claimed', 'committed', 'set_aside', 'abandoned')),
+        since    INTEGER,
+        reason   TEXT,
+        rid      TEXT,
+        file     TEXT,
+        file_bytes INTEGER,
+        isolation INTEGER NOT NULL DEFAULT 0,
+        turn     INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+
+    CREATE INDEX mailbox ON export (number, bytes, isolation) WHERE status = 'accepted';
+    CREATE INDEX failed ON export (turn, number, isolation, bytes)
+        WHERE status = 'accepted' AND isolation > 0;
+    CREATE INDEX claimed ON export (number, bytes) WHERE status = 'claimed';
+    CREATE INDEX aside ON export (number, bytes) WHERE status = 'set_aside';
+    CREATE INDEX given_up ON export (number) WHERE status = 'abandoned';
+    CREATE INDEX done ON export (number, at) WHERE status = 'committed';
+    CREATE INDEX filed ON export (file) WHERE file IS NOT NULL;
+    CREATE INDEX receipts ON export (user, number);
+    INSERT INTO export
+        SELECT number, id, user, at, ingested, rejected, bytes, number, label,
+            (SELECT sealed FROM payload WHERE payload.number = later.number), tries, status, since,
+            reason, rid, file, file_bytes, isolation, turn
+        FROM later;
+    DROP TABLE later;
+    DROP TABLE payload;
+    CREATE TRIGGER comes AFTER INSERT ON export BEGIN
+        UPDATE total SET exports = exports + 1, bytes = bytes + new.bytes WHERE status = new.status;
+    END;
+    CREATE TRIGGER moves AFTER UPDATE OF status, bytes ON export
+    WHEN old.status <> new.status OR old.bytes <> new.bytes BEGIN
+        UPDATE total SET exports = exports - 1, bytes = bytes - old.bytes WHERE status = old.status;
+        UPDATE total SET exports = exports + 1, bytes = bytes + new.bytes WHERE status = new.status;
+    END;
+    CREATE TRIGGER goes AFTER DELETE ON export BEGIN
+        UPDATE total SET exports = exports - 1, bytes = bytes - old.bytes WHERE status = old.status;
+    END;
+    PRAGMA user_version = 5;
+"""  # what a journal was before payloads had a table of their own
+TO_VERSION_4 = f"""
+    {TO_VERSION_5}
     CREATE TABLE attempt (head TEXT PRIMARY KEY, at TEXT NOT NULL) STRICT;
     CREATE TABLE removal (head TEXT PRIMARY KEY, at TEXT NOT NULL) STRICT;
     CREATE TABLE begun (rid TEXT PRIMARY KEY) STRICT;

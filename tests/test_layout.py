@@ -215,7 +215,7 @@ async def test_an_export_that_is_damaged_is_set_aside_and_the_others_share_their
     life = a_group(tmp_path)
     await accept(life, *ABC)
     with closing(sqlite3.connect(life.journal)) as journal, journal:
-        journal.execute("UPDATE export SET payload = zeroblob(40) WHERE number = 2")
+        journal.execute("UPDATE payload SET sealed = zeroblob(40) WHERE number = 2")
     a, b, c = await settled(life, *ABC)
     assert [each["status"] for each in (a, b, c)] == ["committed", "set_aside", "committed"]
     assert uuids(life) == ["a", "c"]

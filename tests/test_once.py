@@ -284,7 +284,7 @@ async def test_a_transaction_of_which_every_export_is_damaged_is_ended_all_the_s
     life = Life(tmp_path / "journal")
     await accept(life, b"a")
     with closing(sqlite3.connect(tmp_path / "journal")) as db, db:
-        db.execute("UPDATE export SET payload = zeroblob(100)")
+        db.execute("UPDATE payload SET sealed = zeroblob(100)")
     life.dataset.mishaps["before abort"] = no_answer
     async with life.running() as flow:
         assert (await flow.post(an_export(b'{"uuid":"b"}\n'))).status == 200

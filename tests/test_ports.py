@@ -1098,7 +1098,7 @@ async def test_payloads_are_read_in_order_without_those_that_are_not_what_was_ac
     with opened(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
         await accept(journal, "id-1", "id-2", "id-3", "id-4", "id-5")
         await commit(journal, "id-4")
-        await told_otherwise(journal, "UPDATE export SET payload = x'00' WHERE id = 'id-2'")
+        await told_otherwise(journal, "UPDATE payload SET sealed = x'00' WHERE number = 2")
         await told_otherwise(journal, "UPDATE export SET label = x'00' WHERE id = 'id-5'")
         ids = [f"id-{number}" for number in (9, 5, 4, 3, 2, 1)]
         read = await stored(journal, *ids)

@@ -94,7 +94,7 @@ def test_a_folder_is_one_users_and_stands_where_folders_stand(sub, change):
     folders = [names.folder(User(each)) for each in (sub, other)]
     assert (folders[0] == folders[1]) == (sub == other)
     for each, folder in zip((sub, other), folders, strict=True):
-        path = next(names.paths(User(each), NOON))
+        path = names.path_at(User(each), NOON)
         assert path == f"healthkit/raw/{folder}/2026-01-02T12-00-00-000Z.ndjson"
         assert posixpath.normpath(path) == path
         assert re.fullmatch(r"[A-Za-z0-9|@._%~-]{1,200}", folder)

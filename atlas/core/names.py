@@ -6,6 +6,7 @@ import string
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import count
 from typing import get_args
 
 from atlas.core.messages import Export, FileFormat, Head, Original, User
@@ -15,7 +16,9 @@ PLAIN = frozenset((string.ascii_letters + string.digits + "|@._-").encode())
 FOLDER_BYTES_MAX = 200
 GROUPS = "healthkit/groups/"
 PROBE = "healthkit/probe/atlas.ndjson"  # only ever in a transaction that is aborted
+EPOCH = datetime.fromtimestamp(0, UTC)
 MOMENT = "%Y-%m-%dT%H-%M-%S-%fZ"
+MILLISECOND = timedelta(milliseconds=1)
 PSEUDONYM_CHARACTERS = 16
 WHOLE = "whole-"  # no id of an export begins so
 
@@ -72,6 +75,7 @@ def original_id(original: Original) -> str:
     return original.id
 
 
+@lru_cache(1_000)
 def folder(user: User) -> str:
     """The one folder of a user: no sub can name another's folder, or leave the dataset's.
 
@@ -84,10 +88,9 @@ def folder(user: User) -> str:
     return name if len(name) <= FOLDER_BYTES_MAX else f"~{hashlib.sha256(sub).hexdigest()}"
 
 
-def paths(user: User, at: datetime) -> Iterator[str]:
-    """healthkit/raw/ada/2025-09-26T06-30-00-000Z.ndjson, and a millisecond later, and so on."""
-    home = home_of(user)
-    return (f"{home}{moment}.ndjson" for moment in moments(at))
+def path_at(user: User, at: datetime) -> str:
+    """healthkit/raw/ada/2025-09-26T06-30-00-000Z.ndjson"""
+    return f"{home_of(user)}{moment(at)}.ndjson"
 
 
 def home_of(user: User) -> str:
@@ -101,15 +104,24 @@ def group_paths(first: str, format: FileFormat) -> Iterator[str]:
     It begins at the moment in the path of the first export: a group that is made again of the
     same exports meets itself there.
     """
-    at = datetime.strptime(first.rpartition("/")[2].partition(".")[0], MOMENT).replace(tzinfo=UTC)
-    return (f"{GROUPS}{moment}.{format}" for moment in moments(at))
+    at = moment_in(first)
+    return (f"{GROUPS}{moment(at + late * MILLISECOND)}.{format}" for late in count())
 
 
-def moments(at: datetime) -> Iterator[str]:
-    """2025-09-26T06-30-00-000Z, and a millisecond later, and so on."""
-    while True:
-        yield timestamp(at).replace(":", "-").replace(".", "-")
-        at += timedelta(milliseconds=1)
+def moment_in(path: str) -> datetime:
+    """The moment in the path of an export, or of a group. Raises ValueError when there is none."""
+    text = path.rpartition("/")[2].partition(".")[0]
+    return datetime.strptime(text, MOMENT).replace(tzinfo=UTC)
+
+
+def milliseconds(at: datetime) -> int:
+    """The moment as paths tell it, as a number: since the beginning of 1970."""
+    return (at - EPOCH) // MILLISECOND
+
+
+def moment(at: datetime) -> str:
+    """2025-09-26T06-30-00-000Z"""
+    return timestamp(at).replace(":", "-").replace(".", "-")
 
 
 def day_of(path: str) -> str:

@@ -40,7 +40,7 @@ RECORDS = 11
 SETTINGS = Settings(foundry=Foundry(commit_interval_seconds=0.0))
 ROOMY = Bounds(free_bytes=0)
 RECEIPT = """
-    INSERT INTO export (id, user, at, ingested, rejected, bytes, place, label, status)
+    INSERT INTO export (id, user, at, ingested, rejected, bytes, moment, label, status)
     VALUES (?, 'user', '2026-01-02T12:00:00+00:00', 11, 0, 6000, ?, x'00', 'committed')
 """
 
@@ -60,7 +60,7 @@ def fill(path: Path) -> None:
     with opened(path, ROOMY):
         pass  # it makes the tables
     with closing(sqlite3.connect(path)) as db, db:
-        db.executemany(RECEIPT, ((f"id-{each}", f"place-{each}") for each in range(RECEIPTS)))
+        db.executemany(RECEIPT, ((f"id-{each}", each) for each in range(RECEIPTS)))
 
 
 async def seconds_of_scrapes(path: Path) -> list[float]:

@@ -14,7 +14,7 @@ BOUNDS = Bounds(free_bytes=0)
 COUNT = 100_000  # exports that wait
 FILL = f"""
     WITH numbers AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM numbers WHERE n < {COUNT})
-    INSERT INTO export (id, user, at, ingested, rejected, bytes, place, label, isolation, turn)
+    INSERT INTO export (id, user, at, ingested, rejected, bytes, moment, label, isolation, turn)
     SELECT n, '', '', 1, 0, 100, n, x'00', CASE WHEN n % 2 THEN 0 ELSE 1 + n / 2 % 4 END, n % 7
     FROM numbers
 """

@@ -2,6 +2,7 @@
 
 import random
 import re
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,7 @@ from atlas.core.commits import Conclusion, Verdict
 from atlas.core.errors import Damaged, Unavailable
 from atlas.core.events import JournalDamaged, LedgerUnbalanced
 from atlas.core.messages import BranchSnapshot, GroupLimits
+from atlas.outside.sqlite.disk.damage import WHOLE_CHECK_BYTES_MAX
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.packing import unpack
 from atlas.outside.sqlite.room import Bounds
@@ -112,7 +114,7 @@ async def test_a_flipped_bit_in_where_an_export_stands_costs_nothing(tmp_path):
 
         assert_nothing_wrong_is_sent(sent)
         assert sent.keys() == IDS
-        assert news or where < PAGE, "a word of the schema is no export"
+        assert news or where < 2 * PAGE, "a word of the schema, or what a root once held, is none"
 
 
 async def test_a_flipped_bit_in_the_log_costs_one_export_at_most_and_is_told(tmp_path):
@@ -287,8 +289,8 @@ async def assert_costs_nothing_and_is_told(path):
 async def test_a_page_that_goes_bad_while_it_is_in_use_is_mended_and_told_without_a_restart(
     tmp_path,
 ):
-    count = 600  # more than SQLite keeps in memory
-    await filled(tmp_path, count)
+    exports = 1_500  # more than SQLite keeps in memory
+    await filled(tmp_path, exports)
     told = []
     with opened(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
         journal.news.listen(told.append)
@@ -298,7 +300,7 @@ async def test_a_page_that_goes_bad_while_it_is_in_use_is_mended_and_told_withou
             await read_all(journal)
         await journal.ledger.ready()
         sent = await read_all(journal)
-    assert count - 8 <= sent < count + 1
+    assert exports - 8 <= sent < exports + 1
     assert any(isinstance(each, JournalDamaged) for each in told)
 
 
@@ -327,3 +329,94 @@ async def test_totals_that_are_wrong_are_told_and_set_right(tmp_path):
         assert (await journal.ledger.listing(None, 1, None)).totals["accepted"] == PENDING
     with opened(path, BOUNDS, shelf=SHELF) as journal:
         assert not any(isinstance(each, LedgerUnbalanced) for each in journal.news)
+
+
+RECEIPTS = 18_000
+FILL = f"""
+    WITH numbers AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM numbers WHERE n < {RECEIPTS})
+    INSERT INTO export (id, user, at, ingested, rejected, bytes, moment, label, status)
+    SELECT hex(randomblob(32)), 'user', '', 1, 0, 1, n, zeroblob(2500), 'committed' FROM numbers
+"""
+APPENDS_MAX = 20_000  # the check of all takes less than one second; so many take ten
+ROOTS = "SELECT name, rootpage FROM sqlite_schema"
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A journal that is so large that it is not checked as a whole before it is served."""
+    path = tmp_path_factory.mktemp("large") / "journal"
+    with opened(path, BOUNDS, shelf=SHELF):
+        pass
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(FILL)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    assert path.stat().st_size > WHOLE_CHECK_BYTES_MAX
+    return path
+
+
+def copy_of(large, folder):
+    folder.mkdir()
+    for file in large.parent.iterdir():
+        shutil.copy(file, folder)
+    return folder / large.name
+
+
+def with_zeros(path, page):
+    with path.open("r+b") as file:
+        file.seek(page * PAGE)
+        file.write(bytes(PAGE))
+
+
+async def test_what_is_broken_among_receipts_is_found_and_mended_while_exports_are_accepted(
+    large, tmp_path
+):
+    path = copy_of(large, tmp_path / "ours")
+    with path.open("rb") as file:
+        leaves = [at for at in range(path.stat().st_size // PAGE) if is_leaf(file, at)]
+    with_zeros(path, leaves[len(leaves) // 2])
+    told = []
+    with opened(path, BOUNDS, shelf=SHELF) as journal:
+        journal.news.listen(told.append)
+        for number in range(APPENDS_MAX):
+            await journal.intake.append(export(number))
+            if any(isinstance(each, JournalDamaged) for each in told):
+                break
+        totals = (await journal.ledger.listing(None, 1, None)).totals
+    assert totals["accepted"] == number + 1, "and none of those is lost"
+    assert RECEIPTS - 10 <= totals["committed"] < RECEIPTS
+    with opened(path, BOUNDS, shelf=SHELF) as journal:
+        assert not any(isinstance(each, JournalDamaged) for each in journal.news)
+
+
+def is_leaf(file, page):
+    file.seek(page * PAGE)
+    return file.read(1) == b"\x0d"
+
+
+@pytest.mark.parametrize("table", ["payload", "total"])
+async def test_what_is_broken_among_what_waits_is_found_before_a_large_journal_is_served(
+    large, tmp_path, table
+):
+    path = copy_of(large, tmp_path / "ours")
+    with closing(sqlite3.connect(path)) as db:
+        root = dict(db.execute(ROOTS).fetchall())[table]
+    with_zeros(path, root - 1)
+    with opened(path, BOUNDS, shelf=SHELF) as journal:
+        assert any(isinstance(each, JournalDamaged) for each in journal.news)
+
+
+async def test_a_large_journal_in_which_nothing_is_broken_is_served_and_its_log_kept_short(
+    large, tmp_path
+):
+    path = copy_of(large, tmp_path / "ours")
+    log = path.with_name("journal-wal")
+    with opened(path, BOUNDS, shelf=SHELF) as journal:
+        at_start = path.stat().st_mtime_ns
+        for number in range(APPENDS_MAX):
+            await journal.intake.append(export(number))
+            if path.stat().st_mtime_ns != at_start:
+                break
+        assert path.stat().st_mtime_ns != at_start
+        assert not any(isinstance(each, JournalDamaged) for each in journal.news)
+        assert log.stat().st_size < 2**28

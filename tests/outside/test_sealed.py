@@ -18,7 +18,15 @@ from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.packing import unpack
 from atlas.outside.sqlite.room import Bounds
 from tests.conftest import RID
-from tests.exports import NOON, SHELF, TO_VERSION_2, TO_VERSION_3, TO_VERSION_4, packed
+from tests.exports import (
+    NOON,
+    SHELF,
+    TO_VERSION_2,
+    TO_VERSION_3,
+    TO_VERSION_4,
+    TO_VERSION_5,
+    packed,
+)
 
 CANARY = "canary-" + "x" * 8
 ADA = User(f"auth0|{CANARY}")
@@ -176,8 +184,8 @@ async def test_a_payload_moved_to_another_export_is_not_sent_as_that(tmp_path):
     await kept(path, OLD)
     with closing(sqlite3.connect(path)) as db, db:
         db.execute(
-            "UPDATE export SET payload = (SELECT payload FROM export WHERE id = 'id-1') "
-            "WHERE id = 'id-2'"
+            "UPDATE payload SET sealed = (SELECT sealed FROM payload WHERE number = 2) "
+            "WHERE number = 3"
         )
     with opened(path, BOUNDS, [OLD], shelf=SHELF) as journal:
         read = await journal.outbox.read(["id-1", "id-2"])
@@ -228,7 +236,15 @@ async def test_a_journal_of_version_1_is_sealed_and_goes_on(tmp_path):
         assert CANARY.encode() not in text
 
 
-@pytest.mark.parametrize("earlier", [TO_VERSION_2, TO_VERSION_3, TO_VERSION_4], ids=["2", "3", "4"])
+@pytest.mark.parametrize(
+    "earlier",
+    [
+        pytest.param(TO_VERSION_2, id="2"),
+        pytest.param(TO_VERSION_3, id="3"),
+        pytest.param(TO_VERSION_4, id="4"),
+        pytest.param(TO_VERSION_5, id="5"),
+    ],
+)
 async def test_a_journal_of_an_earlier_version_is_read_as_it_is(tmp_path, earlier):
     path = tmp_path / "journal"
     await kept(path, OLD)

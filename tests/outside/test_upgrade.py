@@ -19,7 +19,7 @@ from atlas.core.commits import Backlog, Conclusion, Verdict
 from atlas.core.errors import CannotStart
 from atlas.core.events import ActorCrashed, GroupRecovered, JournalDamaged, LedgerUnbalanced
 from atlas.core.messages import BranchSnapshot, GroupLimits
-from atlas.outside.sqlite import keys, schema
+from atlas.outside.sqlite import keys, schema, upgrades
 from atlas.outside.sqlite.entries import Entries
 from atlas.outside.sqlite.journal import PRAGMAS, opened
 from atlas.outside.sqlite.packing import unpack
@@ -243,7 +243,7 @@ def upgraded(path: Path, statements: int, copy: Path) -> bool:
         db.executescript(PRAGMAS)
         db.statements = statements
         try:
-            schema.prepare(db, path, entries)
+            upgrades.prepare(db, path, entries)
         except Killed:
             return True
         finally:

@@ -2,7 +2,8 @@
 
 journal.py   opens it
 keys.py      which key opens it; seal.py: what that does
-schema.py    the tables; entries.py: a row, and what is sealed in it
+schema.py    the tables; upgrades.py: how those of earlier versions become them
+entries.py   a row, and what is sealed in it
 commits.py   the only one that talks to the connection
 intake.py    what is accepted; room.py: whether there is room for it
 outbox.py    what the uploader takes; shelf.py: how long it is remembered
@@ -11,5 +12,6 @@ receipts.py  what a sender may ask
 ledger.py    what an operator sees; search.py: what he looks for
 people.py    what there is of one person, and how it is forgotten
 checkup.py   how it is, and look.py: the same of one that nobody serves, which changes nothing
+whole_check.py  what is large is checked while it is served
 disk/        the files below, and what can become of them
 """

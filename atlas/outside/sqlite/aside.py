@@ -3,30 +3,42 @@
 import sqlite3
 from collections.abc import Collection
 from datetime import datetime
+from itertools import count
 
 import msgspec
 
+from atlas.core import names
 from atlas.core.messages import Original, Receipt
 from atlas.outside.sqlite.commits import Commits
-from atlas.outside.sqlite.entries import BOUND, COLUMNS, Entries, Fixed, Label, Row
+from atlas.outside.sqlite.entries import (
+    BOUND,
+    COLUMNS,
+    KEEP_PAYLOAD,
+    Entries,
+    Fixed,
+    Label,
+    Row,
+    bound,
+)
 from atlas.outside.sqlite.packing import pack
 from atlas.outside.sqlite.room import Room
 
 CRASHED = "it crashes a stage"
 ORIGINAL = f"status = 'set_aside' AND reason = '{CRASHED}'"
 INSERT = f"""
-    INSERT INTO export ({BOUND}, place, label, payload, status, reason)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'set_aside', '{CRASHED}') RETURNING {COLUMNS}
+    INSERT INTO export ({BOUND}, moment, label, status, reason)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'set_aside', '{CRASHED}')
+    ON CONFLICT (user, moment) DO NOTHING RETURNING number, {COLUMNS}
 """
-FIND = f"SELECT {COLUMNS}, payload FROM export WHERE id = ? AND {ORIGINAL}"
+PAYLOAD = "(SELECT sealed FROM payload WHERE payload.number = export.number)"
+FIND = f"SELECT {COLUMNS}, {PAYLOAD} FROM export WHERE id = ? AND {ORIGINAL}"
 ACCEPT = f"""
     UPDATE export SET status = 'accepted', tries = 0, since = NULL, reason = NULL, rid = NULL
-    WHERE status = 'set_aside' AND reason IS NOT '{CRASHED}' AND payload IS NOT NULL
-        AND (:id IS NULL OR id = :id)
+    WHERE status = 'set_aside' AND reason IS NOT '{CRASHED}' AND (:id IS NULL OR id = :id)
+        AND EXISTS (SELECT 1 FROM payload WHERE payload.number = export.number)
 """  # version 1 gave no reason
 ABANDON = """
-    UPDATE export SET status = 'abandoned', payload = NULL
-    WHERE status = 'set_aside' AND (:id IS NULL OR id = :id)
+    UPDATE export SET status = 'abandoned' WHERE status = 'set_aside' AND (:id IS NULL OR id = :id)
 """
 
 _encoder = msgspec.msgpack.Encoder()
@@ -54,9 +66,14 @@ class SqliteAside:
             self._room.check(db, len(text))
             fixed = Fixed(id, entries.seal.user(head.user.sub), at.isoformat(), 0, 0, len(text))
             label = Label(head.user.sub, "", (), head.correlation_id)
-            sealed = entries.close_label(fixed, label), entries.close_payload(fixed, pack(text))
-            row = [*fixed, entries.seal.name(id), *sealed]
-            return entries.receipt(Row(*db.execute(INSERT, row).fetchone()))
+            sealed = entries.close_label(fixed, label)
+            moments = count(names.milliseconds(at))  # of a path that it may have some day
+            made = (db.execute(INSERT, [*fixed, each, sealed]).fetchone() for each in moments)
+            number, *columns = next(row for row in made if row is not None)
+            self._room.take(len(text))
+            payload = entries.close_payload(fixed, pack(text))
+            db.execute(KEEP_PAYLOAD, [number, bound(fixed), sealed, payload])
+            return entries.receipt(Row(*columns))
 
         return await self._commits.run(work)
 

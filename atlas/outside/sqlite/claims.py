@@ -54,6 +54,8 @@ FULL = """
     )
 """
 CLAIMED = "SELECT exports FROM total WHERE status = 'claimed'"
+IS_ANY = "SELECT EXISTS (SELECT 1 FROM export WHERE status = 'claimed')"
+HAS_FRESH = "SELECT EXISTS (SELECT 1 FROM export WHERE status = 'claimed' AND isolation = 0)"
 UNLIMITED = 2**62  # bytes; larger than any export
 LATE_SHARE = 1 + 1 / 16  # of the limit, for a claim after the transaction has begun
 REFUSED = 1  # isolation of an export whose file Foundry has refused
@@ -65,6 +67,16 @@ def read_backlog(db: sqlite3.Connection, limits: GroupLimits) -> Backlog:
     waiting, failed = db.execute(BACKLOG).fetchone()
     is_full = bool(db.execute(FULL, msgspec.structs.asdict(limits)).fetchone()[0])
     return Backlog(waiting - failed, failed, is_full)
+
+
+def is_any(db: sqlite3.Connection) -> bool:
+    """Whether anything is claimed."""
+    return bool(db.execute(IS_ANY).fetchone()[0])
+
+
+def has_fresh(db: sqlite3.Connection) -> bool:
+    """Whether what is claimed is a group of the normal lane."""
+    return bool(db.execute(HAS_FRESH).fetchone()[0])
 
 
 def claim(db: sqlite3.Connection, limits: GroupLimits, lane: Lane) -> None:

@@ -12,8 +12,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-import anyio
-
 from atlas.core.errors import AtlasError, JournalFull, Unavailable
 from atlas.outside.sqlite.disk.damage import primary_code
 
@@ -30,21 +28,31 @@ Connect = Callable[[], sqlite3.Connection]
 class Job(Generic[T]):
     """What somebody asked for, and what came of it. Until it is committed, nothing did."""
 
-    def __init__(self, work: Callable[[sqlite3.Connection], T]) -> None:
+    def __init__(
+        self, work: Callable[[sqlite3.Connection], T], is_done: "asyncio.Future[None]"
+    ) -> None:
         self.work = work
+        self.is_done = is_done
         self.outcome: T | None = None
         self.error: BaseException | None = None
         self.is_begun = False
-        self.is_done = anyio.Event()
 
-    def attempt(self, db: sqlite3.Connection) -> None:
-        """Do it, or undo it: an answer such as JournalFull leaves no trace."""
+    def attempt(self, db: sqlite3.Connection) -> bool:
+        """Whether it is done, or has left no trace: an answer such as JournalFull must not."""
         self.is_begun = True
-        db.execute("SAVEPOINT job")
+        before = db.total_changes
         try:
             self.outcome = self.work(db)
         except AtlasError as answer:
             self.error = answer
+            return db.total_changes == before
+        return True
+
+    def attempt_apart(self, db: sqlite3.Connection) -> None:
+        """Do it, or undo it."""
+        self.error = None
+        db.execute("SAVEPOINT job")
+        if not self.attempt(db):
             db.execute("ROLLBACK TO job")
         db.execute("RELEASE job")
 
@@ -60,15 +68,21 @@ class Job(Generic[T]):
 class Commits:
     """Runs work on the connection, each piece whole or not at all, many to a commit.
 
-    `connect` makes another connection, in the thread, when the disk has failed this one.
+    `connect` makes another connection, in the thread, when the disk has failed this one. `begin` is
+    told of each transaction, in the thread.
     """
 
     def __init__(
-        self, db: sqlite3.Connection, thread: ThreadPoolExecutor, connect: Connect
+        self,
+        db: sqlite3.Connection,
+        thread: ThreadPoolExecutor,
+        connect: Connect,
+        begin: Callable[[], None] = lambda: None,
     ) -> None:
         self._db: sqlite3.Connection | None = db
         self._thread = thread
         self._connect = connect
+        self._begin = begin
         self._is_committing = False
         # It has no size of its own, because those who line up have one: as many jobs hold an export
         # as stages have workers and the uploader uploads at once; a connection has one small one.
@@ -78,11 +92,11 @@ class Commits:
         """The outcome, after it is durable. Raises what the work raises, JournalFull when the disk
         is full, Unavailable when it fails. Who is cancelled does not know: it happens anyway.
         """
-        job = Job(work)
+        job = Job(work, asyncio.get_running_loop().create_future())
         self._line.append(job)  # type: ignore[arg-type]  # each job keeps its own type
         if not self._is_committing:
             self._commit_the_line()
-        await job.is_done.wait()
+        await job.is_done
         return job.answer()
 
     async def rewrite(self) -> None:
@@ -99,8 +113,10 @@ class Commits:
         """Nobody's task does this: whoever waits wakes up when his own job is done, and once."""
         jobs = [self._line.popleft() for _ in range(min(len(self._line), JOBS_MAX))]
         self._is_committing = True
-        ended = asyncio.get_running_loop().run_in_executor(self._thread, self._commit, jobs)
-        ended.add_done_callback(lambda future: self._ended(jobs, future.exception()))
+        loop = asyncio.get_running_loop()
+        self._thread.submit(self._commit, jobs).add_done_callback(
+            lambda ended: loop.call_soon_threadsafe(self._ended, jobs, ended.exception())
+        )
 
     def _ended(self, jobs: list[Job[object]], bug: BaseException | None) -> None:
         if bug is not None:  # nothing is committed; it is the bug of the last job that was begun
@@ -108,7 +124,8 @@ class Commits:
             for job in jobs:
                 job.fail(bug if job is culprit else Unavailable("The journal failed."))
         for job in jobs:
-            job.is_done.set()
+            if not job.is_done.done():  # whoever is cancelled has cancelled that
+                job.is_done.set_result(None)
         self._is_committing = False
         if self._line:
             self._commit_the_line()
@@ -117,8 +134,9 @@ class Commits:
         self._db = db = self._db or self._connect()  # if that fails, nobody's job was begun
         try:
             db.execute("BEGIN IMMEDIATE")
-            for job in jobs:
-                job.attempt(db)
+            self._begin()
+            if not all(job.attempt(db) for job in jobs):
+                self._attempt_apart(db, jobs)
             db.execute("COMMIT")
         except OF_OURS:
             raise
@@ -129,6 +147,18 @@ class Commits:
                 self.close()
         finally:
             self._undo()
+
+    def _attempt_apart(self, db: sqlite3.Connection, jobs: list[Job[object]]) -> None:
+        """From the beginning, each by itself. For every job this would cost what the job does:
+        SQLite keeps the pages that a savepoint changes.
+        """
+        db.execute("ROLLBACK")
+        for job in jobs:
+            job.is_begun = False
+        db.execute("BEGIN IMMEDIATE")
+        self._begin()
+        for job in jobs:
+            job.attempt_apart(db)
 
     def _rewrite(self) -> AtlasError | None:
         """In the thread, where nothing else is under way."""

@@ -15,7 +15,7 @@ from atlas.outside.sqlite.entries import COLUMNS
 
 THESE = "status = 'claimed' AND number IN (SELECT value FROM json_each(:numbers))"
 COMMITTED = f"""
-    UPDATE export SET status = 'committed', rid = :transaction, payload = NULL, reason = NULL
+    UPDATE export SET status = 'committed', rid = :transaction, reason = NULL
     WHERE {THESE} RETURNING {COLUMNS}
 """
 CORRUPT = f"""

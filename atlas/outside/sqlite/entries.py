@@ -5,6 +5,7 @@ label, with the path that holds the sub, and the payload. Both are bound to the 
 change, so that nothing can be moved from one export to another.
 """
 
+from collections import OrderedDict
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
@@ -22,6 +23,7 @@ Stands = Status | Literal["claimed"]  # the last is a word between journal and u
 
 BOUND = "id, user, at, ingested, rejected, bytes"
 COLUMNS = f"{BOUND}, label, status, rid, file, file_bytes"
+KEEP_PAYLOAD = "INSERT INTO payload (number, fixed, label, sealed) VALUES (?, ?, ?, ?)"
 
 
 class Fixed(NamedTuple):
@@ -61,21 +63,42 @@ class Label(Struct, frozen=True, array_like=True):
     trace: Trace | None = None  # what was kept before there were any has none
 
 
+LABELS_REMEMBERED = 2_048  # more than a group has exports
+
+_encode = msgspec.msgpack.Encoder().encode
+_fixed = msgspec.msgpack.Decoder(Fixed)
 _label = msgspec.msgpack.Decoder(Label)
 
 
 class Entries:
-    """Reads and makes rows; in the one thread of the journal."""
+    """Reads and makes rows; in the one thread of the journal.
+
+    On its way to Foundry a label is asked for half a dozen times, so the latest are remembered,
+    each by all of the columns that it is sealed with: of what changes on the disk none is known.
+    """
 
     def __init__(self, seal: Seal) -> None:
         self.seal = seal
+        self._labels: OrderedDict[tuple[object, ...], Label] = OrderedDict()
 
     def close_label(self, row: Fixed | Row, label: Label) -> bytes:
-        return self.seal.close(msgspec.msgpack.encode(label), bound(row))
+        sealed = self.seal.close(_encode(label), bound(row))
+        self._remember((*row[: len(Fixed._fields)], sealed), label)
+        return sealed
 
     def label(self, row: Row) -> Label:
         """Raises Damaged."""
-        return _label.decode(self.seal.open(row.label, bound(row)))
+        sealed_with = row[: len(Fixed._fields) + 1]
+        label = self._labels.get(sealed_with)
+        if label is None:
+            label = _label.decode(self.seal.open(row.label, bound(row)))
+            self._remember(sealed_with, label)
+        return label
+
+    def _remember(self, sealed_with: tuple[object, ...], label: Label) -> None:
+        self._labels[sealed_with] = label
+        if len(self._labels) > LABELS_REMEMBERED:
+            self._labels.popitem(last=False)
 
     def close_payload(self, row: Fixed | Row, packed: bytes) -> bytes:
         return self.seal.close(packed, bound(row))
@@ -126,4 +149,12 @@ def path_of(row: Row, label: Label) -> str:
 
 def bound(row: Fixed | Row) -> bytes:
     """What never changes of an export."""
-    return msgspec.msgpack.encode(row[: len(Fixed._fields)])
+    return _encode(row[: len(Fixed._fields)])
+
+
+def fixed_in(bound: bytes) -> Fixed:
+    """Raises Damaged."""
+    try:
+        return _fixed.decode(bound)
+    except msgspec.MsgspecError as error:
+        raise Damaged from error

@@ -9,26 +9,37 @@ import msgspec
 
 from atlas.core import names
 from atlas.core.messages import Flattened, Head, Receipt, User
-from atlas.outside.sqlite.aside import ORIGINAL
+from atlas.outside.sqlite.aside import CRASHED
 from atlas.outside.sqlite.bindings import bind_names, check_names
 from atlas.outside.sqlite.commits import Commits
-from atlas.outside.sqlite.entries import BOUND, COLUMNS, Entries, Fixed, Label, Row, receipt_of
+from atlas.outside.sqlite.entries import (
+    BOUND,
+    COLUMNS,
+    KEEP_PAYLOAD,
+    Entries,
+    Fixed,
+    Label,
+    Row,
+    bound,
+    receipt_of,
+)
 from atlas.outside.sqlite.room import Room
-from atlas.outside.sqlite.seal import Seal
 
+SHRUNK = "its receipt was shrunk"  # stands where a reason would
 INSERT = f"""
-    INSERT INTO export ({BOUND}, place, label, payload)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO export ({BOUND}, moment, label) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (user, moment) DO NOTHING
 """
-FIND = f"SELECT {COLUMNS} FROM export WHERE id = ?"
+FIND = f"SELECT {COLUMNS}, reason FROM export WHERE id = ?"
+FIND_ANY = f"""
+    {FIND}1 UNION ALL
+    SELECT id, user, '', 0, 0, 0, x'', 'committed', rid, NULL, NULL, '{SHRUNK}' FROM digest
+    WHERE id = ?1
+"""
+FORGET = "DELETE FROM export WHERE id = ?"
 
-# What came through the stage that it crashed, or was given up, stands here as any other now.
-GONE = f"({ORIGINAL}) OR status = 'abandoned'"
-FORGET = f"DELETE FROM export WHERE id = ? AND ({GONE})"
-
-MILLISECOND, CROWD = timedelta(milliseconds=1), timedelta(minutes=1)
+CROWD = timedelta(minutes=1)
 USERS_REMEMBERED = 10_000
-SHRUNK = "SELECT rid FROM digest WHERE id = ?"
 
 
 class SqliteIntake:
@@ -43,12 +54,14 @@ class SqliteIntake:
     async def append(self, export: Flattened) -> Receipt:
         def work(db: sqlite3.Connection) -> Receipt:
             check_names(db, self._entries.seal, export.head, export.id)
-            found = db.execute(FIND, [export.id]).fetchone()
-            if found and not db.execute(FORGET, [export.id]).rowcount:
-                kept = self._replayed(found)
-            elif shrunk := db.execute(SHRUNK, [export.id]).fetchone():
-                return remembered(export, *shrunk)
+            row, reason = found_in(db.execute(FIND_ANY, [export.id]).fetchone())
+            if row is not None and reason == SHRUNK:
+                return remembered(export, row.rid)
+            if row is not None and not is_gone(row, reason):
+                kept = self._replayed(row)
             else:
+                if row is not None:
+                    db.execute(FORGET, [export.id])
                 kept = self._insert(db, export)
             bind_names(db, self._entries.seal, export.head, export.id)
             return kept
@@ -58,16 +71,16 @@ class SqliteIntake:
     async def recall(self, head: Head, id: str) -> Receipt | None:
         def work(db: sqlite3.Connection) -> Receipt | None:
             check_names(db, self._entries.seal, head, id)
-            found = db.execute(f"{FIND} AND NOT ({GONE})", [id]).fetchone()
-            if found is None:
+            row, reason = found_in(db.execute(FIND, [id]).fetchone())
+            if row is None or is_gone(row, reason):
                 return None
             bind_names(db, self._entries.seal, head, id)
-            return self._replayed(found)
+            return self._replayed(row)
 
         return await self._commits.run(work)
 
-    def _replayed(self, found: tuple[Any, ...]) -> Receipt:
-        return msgspec.structs.replace(self._entries.receipt(Row(*found)), replayed=True)
+    def _replayed(self, row: Row) -> Receipt:
+        return msgspec.structs.replace(self._entries.receipt(row), replayed=True)
 
     def _insert(self, db: sqlite3.Connection, export: Flattened) -> Receipt:
         entries, table, head = self._entries, export.table, export.head
@@ -80,27 +93,38 @@ class SqliteIntake:
             table.rejected,
             table.bytes,
         )
-        path = self._path(db, head.user, export.at)
-        label = Label(head.user.sub, path, table.rejects, head.correlation_id, head.trace)
-        row = Row(*fixed, entries.close_label(fixed, label), "accepted", None)
+        at = self._first_moment(head.user, export.at)
+        while True:
+            path = names.path_at(head.user, at)
+            label = Label(head.user.sub, path, table.rejects, head.correlation_id, head.trace)
+            row = Row(*fixed, entries.close_label(fixed, label), "accepted", None)
+            inserted = db.execute(INSERT, [*fixed, names.milliseconds(at), row.label])
+            if inserted.rowcount:
+                break
+            at += names.MILLISECOND
+        self._remember(head.user, at)
+        self._room.take(table.bytes)
         payload = entries.close_payload(fixed, table.file)
-        db.execute(INSERT, [*fixed, entries.seal.name(path), row.label, payload])
+        db.execute(KEEP_PAYLOAD, [inserted.lastrowid, bound(fixed), row.label, payload])
         return receipt_of(row, label, export.at)
 
-    def _path(self, db: sqlite3.Connection, user: User, at: datetime) -> str:
-        """The search begins behind the last one found, or thousands of exports that one user sends
-        at once would each walk past all that came before.
+    def _first_moment(self, user: User, at: datetime) -> datetime:
+        """The first that may be free. It lies behind the last one found, or thousands of exports
+        that one user sends at once would each walk past all that came before.
         """
-        latest = self._latest.pop(user.sub, None)
+        latest = self._latest.get(user.sub)
         if latest is not None and at <= latest <= at + CROWD:
-            at = latest + MILLISECOND
-        path, self._latest[user.sub] = free_path(db, self._entries.seal, user, at)
+            return latest + names.MILLISECOND
+        return at
+
+    def _remember(self, user: User, at: datetime) -> None:
+        self._latest.pop(user.sub, None)
+        self._latest[user.sub] = at
         if len(self._latest) > USERS_REMEMBERED:
             self._latest.popitem(last=False)
-        return path
 
 
-def remembered(export: Flattened, rid: str) -> Receipt:
+def remembered(export: Flattened, rid: str | None) -> Receipt:
     """Of an export whose receipt was shrunk: its counts are those that it would have again."""
     table = export.table
     return Receipt(
@@ -116,16 +140,20 @@ def remembered(export: Flattened, rid: str) -> Receipt:
     )
 
 
-def free_path(
-    db: sqlite3.Connection, seal: Seal, user: User, at: datetime, after: str = ""
-) -> tuple[str, datetime]:
-    """The first path of this user, from this moment on and behind this path, that no export has.
+def found_in(columns: tuple[Any, ...] | None) -> tuple[Row | None, str | None]:
+    """The row, and its reason."""
+    return (None, None) if columns is None else (Row(*columns[:-1]), columns[-1])
 
-    And its moment.
-    """
-    select = "SELECT 1 FROM export WHERE place = ?"
-    for path in names.paths(user, at):
-        if path > after and not db.execute(select, [seal.name(path)]).fetchone():
-            break
-        at += MILLISECOND
-    return path, at
+
+def is_gone(row: Row, reason: str | None) -> bool:
+    """Whether what came through the stage that it crashed, or was given up, comes as a new one."""
+    return row.status == "abandoned" or (row.status == "set_aside" and reason == CRASHED)
+
+
+def later_path(db: sqlite3.Connection, hashed: str, label: Label) -> tuple[str, int]:
+    """The first path of this user behind that of the label that no export has, and its moment."""
+    select = "SELECT 1 FROM export WHERE user = ? AND moment = ?"
+    at = names.moment_in(label.path) + names.MILLISECOND
+    while db.execute(select, [hashed, names.milliseconds(at)]).fetchone():
+        at += names.MILLISECOND
+    return names.path_at(User(label.sub), at), names.milliseconds(at)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from atlas.core.errors import BadSetting, CannotStart
 from atlas.core.events import Event, KeyBesideJournal, Watch
-from atlas.outside.sqlite import destination, keys, rescue, schema, seal
+from atlas.outside.sqlite import destination, keys, rescue, schema, seal, upgrades, whole_check
 from atlas.outside.sqlite.aside import SqliteAside
 from atlas.outside.sqlite.checkup import SqliteCheckup
 from atlas.outside.sqlite.commits import Commits
@@ -31,17 +31,22 @@ from atlas.outside.sqlite.shelf import Shelf
 SHELF = Shelf(now=partial(datetime.now, UTC))
 HELD_SECONDS = 15.0  # a predecessor that is draining is gone by then
 
-PRAGMAS = """
+# the log may grow to 256 MiB meanwhile; more would change the file, and it would be checked again
+FILE_STAYS = "PRAGMA wal_checkpoint(TRUNCATE); PRAGMA wal_autocheckpoint = 65536;"
+FILE_CHANGES = "PRAGMA wal_autocheckpoint = 4096;"
+PRAGMAS = f"""
     PRAGMA locking_mode = EXCLUSIVE;
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
     PRAGMA foreign_keys = ON;
-    PRAGMA wal_autocheckpoint = 1024;       -- pages of 4 KiB
-    PRAGMA journal_size_limit = 4194304;
+    PRAGMA temp_store = MEMORY;  -- what a statement may have to undo is written to no file
+    {FILE_CHANGES}  -- pages of 4 KiB: what is written twice until then goes into the journal once
+    PRAGMA journal_size_limit = 16777216;
+    PRAGMA cache_size = -8000;              -- KiB
     PRAGMA wal_checkpoint(TRUNCATE);  -- the log may stand in memory only: write it again
 """
 GIVE_UP = """
-    UPDATE export SET status = 'abandoned', payload = NULL
+    UPDATE export SET status = 'abandoned'
     WHERE status IN ('accepted', 'claimed', 'set_aside')
 """
 
@@ -108,15 +113,17 @@ def opened(
             entries = Entries(keys.opened(path, sealed_with) if path else Seal(seal.new_root()))
             thread = ours.enter_context(ThreadPoolExecutor(1, "journal"))
             news = News()
-            db = thread.submit(prepared, path, entries, news).result()
+            db = thread.submit(prepared, path, entries, news, is_start=True).result()
             if path is not None and not sealed_with:
                 news.append(KeyBesideJournal(str(keys.file_of(path))))
-        commits = Commits(db, thread, partial(prepared, path, entries, news))
+        room = Room(bounds, path.parent if path else None, time.monotonic)
+        commits = Commits(db, thread, partial(prepared, path, entries, news), room.begin)
         ours.callback(lambda: thread.submit(commits.close).result())
         if path is not None and to:
             with or_cannot_start(path):
                 thread.submit(destination.keep, db, path, entries.seal, to).result()
-        room = Room(bounds, path.parent if path else None, time.monotonic)
+        if path is not None and damage.is_large(path):
+            ours.enter_context(checked_meanwhile(path, db, thread, commits))
         yield SqliteJournal(
             intake=SqliteIntake(commits, entries, room),
             receipts=SqliteReceipts(commits, entries),
@@ -176,10 +183,30 @@ def or_cannot_start(path: Path | None) -> Iterator[None]:
         raise CannotStart(f"{path} is no journal that can be read: {error}.") from error
 
 
-def prepared(path: Path | None, entries: Entries, news: News) -> sqlite3.Connection:
+@contextmanager
+def checked_meanwhile(
+    path: Path, db: sqlite3.Connection, thread: ThreadPoolExecutor, commits: Commits
+) -> Iterator[None]:
+    """While a large journal is served, all of it is checked; until then only its log is written.
+
+    If it is broken, whoever comes next connects again, and finds that.
+    """
+    thread.submit(db.executescript, FILE_STAYS).result()
+
+    def tell(is_broken: bool) -> None:
+        thread.submit(commits.close if is_broken else partial(db.executescript, FILE_CHANGES))
+
+    with whole_check.checked(path, tell):
+        yield
+
+
+def prepared(
+    path: Path | None, entries: Entries, news: News, *, is_start: bool = False
+) -> sqlite3.Connection:
     """A connection behind which all is as this version wants it; the news is what was not.
 
-    At the start, and again when the disk has failed: what it has done then is mended at once.
+    At the start, and again when the disk has failed: what it has done then is mended at once. At
+    the start, most of a large journal is checked later.
     """
     if path is None:
         return at_this_version(path, entries)
@@ -188,7 +215,11 @@ def prepared(path: Path | None, entries: Entries, news: News) -> sqlite3.Connect
         try:
             db = otherwise.enter_context(closing(at_this_version(path, entries)))
             before = rescue.exports_in(db)
-            is_broken = damage.is_broken(db, path) or not schema.is_as_made(db)
+            if is_start and damage.is_large(path):
+                is_broken = damage.is_broken_where_it_waits(db)
+            else:
+                is_broken = damage.is_broken(db, path)
+            is_broken = is_broken or not schema.is_as_made(db)
         except damage.UNREADABLE as error:
             if not damage.is_of_pages(error):
                 raise
@@ -209,7 +240,7 @@ def prepared(path: Path | None, entries: Entries, news: News) -> sqlite3.Connect
 def at_this_version(path: Path | None, entries: Entries) -> sqlite3.Connection:
     with ExitStack() as otherwise:
         db = otherwise.enter_context(closing(connect(path)))
-        schema.prepare(db, path, entries)
+        upgrades.prepare(db, path, entries)
         otherwise.pop_all()
     return db
 
@@ -226,6 +257,5 @@ def connect(path: Path | None) -> sqlite3.Connection:
     return db
 
 
-def readable(text: bytes) -> str:
-    """What a flipped bit has made of a text breaks the seal of its row, and not the query."""
-    return text.decode(errors="replace")
+# What a flipped bit has made of a text breaks the seal of its row, and not the query.
+readable = partial(str, encoding="utf-8", errors="replace")

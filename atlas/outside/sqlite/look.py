@@ -15,7 +15,7 @@ from atlas.core import names
 from atlas.core.diagnosis import Amiss
 from atlas.core.errors import BadSetting, CannotStart, JournalHeld
 from atlas.core.sights import Condition
-from atlas.outside.sqlite import keys, schema
+from atlas.outside.sqlite import keys, schema, upgrades
 from atlas.outside.sqlite.checkup import condition
 from atlas.outside.sqlite.disk import damage, lock, wal
 from atlas.outside.sqlite.disk.folder import beside
@@ -89,7 +89,7 @@ class JournalLook:
         with readable_copy(path) as (db, place):
             version = db.execute("PRAGMA user_version").fetchone()[0]
             notes = () if version == schema.VERSION else (f"an older one (v{version})",)
-            schema.prepare(db, path, entries)
+            upgrades.prepare(db, path, entries)
             if damage.is_broken(db, place) or not schema.is_as_made(db):
                 raise Amiss("The journal is damaged.", IS_MENDED)
             return condition(db, entries, self._bounds, path, notes)

@@ -3,7 +3,6 @@
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
 
 import msgspec
 
@@ -19,14 +18,14 @@ from atlas.core.messages import (
     GroupLimits,
     Receipt,
     TransactionKind,
-    User,
 )
 from atlas.core.people import Standing
 from atlas.outside.sqlite import claims, intents, reconciliation
+from atlas.outside.sqlite.aside import PAYLOAD
 from atlas.outside.sqlite.commits import Commits
 from atlas.outside.sqlite.conclusions import carry_out
 from atlas.outside.sqlite.entries import COLUMNS, Entries, Label, Row, path_of
-from atlas.outside.sqlite.intake import free_path
+from atlas.outside.sqlite.intake import later_path
 from atlas.outside.sqlite.room import Room
 from atlas.outside.sqlite.shelf import Shelf
 
@@ -38,7 +37,7 @@ NAMED = f"""
     WHERE status = 'claimed' AND id IN (SELECT value FROM json_each(?)) ORDER BY number
 """
 READ = f"""
-    SELECT {COLUMNS}, payload FROM export
+    SELECT {COLUMNS}, {PAYLOAD} FROM export
     WHERE id IN (SELECT value FROM json_each(?)) ORDER BY number
 """
 RECORD_FILE = """
@@ -85,13 +84,13 @@ class SqliteOutbox:
 
     async def record_open(self, transaction: str, limits: GroupLimits) -> CommitGroup:
         def work(db: sqlite3.Connection) -> CommitGroup:
-            hand = self._in_hand(db)
-            if hand.transaction != transaction:
-                if hand.transaction is not None or not hand.intents:
+            recorded = intents.read_open(db)
+            if recorded != transaction:
+                if recorded is not None or not intents.read_intents(db):
                     raise OutOfOrder(
                         "A transaction is recorded without an intent, or while another one is open."
                     )
-                if hand.group is not None and not hand.group.is_isolated:
+                if claims.has_fresh(db):
                     claims.claim_fresh(db, limits, is_late=True)
                 intents.record_open(db, transaction)
             return self._claimed(db) or CommitGroup(())
@@ -127,9 +126,9 @@ class SqliteOutbox:
 
     async def conclude(self, conclusion: Conclusion) -> Sequence[Receipt]:
         def work(db: sqlite3.Connection) -> Sequence[Receipt]:
-            hand = self._in_hand(db)
-            is_in_hand = hand.group is not None or hand.transaction is not None
-            if is_in_hand and hand.transaction != conclusion.transaction:
+            recorded = intents.read_open(db)
+            is_in_hand = recorded is not None or claims.is_any(db)
+            if is_in_hand and recorded != conclusion.transaction:
                 raise OutOfOrder(
                     "The conclusion names another transaction than the one recorded as open."
                 )
@@ -186,7 +185,7 @@ class SqliteOutbox:
         return InHand(self._claimed(db), intents.read_open(db), intents.read_intents(db))
 
     def _require_nothing_in_hand(self, db: sqlite3.Connection) -> None:
-        if self._claimed(db) is not None or intents.read_open(db) is not None:
+        if claims.is_any(db) or intents.read_open(db) is not None:
             raise OutOfOrder(
                 "A transaction is about to begin while a group or a transaction is in hand."
             )
@@ -198,16 +197,13 @@ class SqliteOutbox:
         if found is None:
             return
         row = Row(*found)
-        seal = self._entries.seal
         try:
             label = self._entries.label(row)
         except Damaged:
             return  # it has no path, which is reported when it is claimed again
-        at = datetime.fromisoformat(row.at)
-        path, _ = free_path(db, seal, User(label.sub), at, after=label.path)
+        path, moment = later_path(db, row.user, label)
         moved = self._entries.close_label(row, msgspec.structs.replace(label, path=path))
-        update = "UPDATE export SET place = ?, label = ? WHERE id = ?"
-        db.execute(update, [seal.name(path), moved, id])
+        db.execute("UPDATE export SET moment = ?, label = ? WHERE id = ?", [moment, moved, id])
 
     def _receipts(self, db: sqlite3.Connection, rows: Sequence[Row]) -> Sequence[Receipt]:
         committed = [row.size for row in rows if row.status == "committed"]

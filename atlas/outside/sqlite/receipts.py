@@ -27,12 +27,12 @@ class SqliteReceipts:
         return await self._commits.run(work)
 
     async def page(self, user: User, key: str | None, limit: int, cursor: str | None) -> Page:
-        before = number_of(cursor)
+        before = moment_of(cursor)
         bound = "SELECT export FROM binding WHERE user = :user AND key IN (:key, :whole)"
         named = "" if key is None else f"AND id IN ({bound})"
         select = f"""
-            SELECT number, {COLUMNS} FROM export
-            WHERE user = :user AND number < :before {named} ORDER BY number DESC LIMIT :limit
+            SELECT moment, {COLUMNS} FROM export
+            WHERE user = :user AND moment < :before {named} ORDER BY moment DESC LIMIT :limit
         """
         seal = self._entries.seal
         given = {
@@ -66,7 +66,7 @@ class SqliteReceipts:
         return await self._commits.run(work)
 
 
-def number_of(cursor: str | None) -> int:
+def moment_of(cursor: str | None) -> int:
     """Where a page begins. Raises Rejected for what no page has given."""
     if cursor is None:
         return 2**62

@@ -20,17 +20,18 @@ HAS_COMMITTED = """
     SELECT (SELECT exports FROM total WHERE status = 'committed') > 0
         OR EXISTS (SELECT 1 FROM digest)
 """
+HAS_PAYLOAD = "EXISTS (SELECT 1 FROM payload WHERE payload.number = export.number)"
 UNCOMMITTED = " UNION ALL ".join(
     f"SELECT {COLUMNS}, number FROM export WHERE {condition} AND number > :after"
     for condition in (
         "status = 'accepted'",
         "status = 'claimed'",
-        f"status = 'set_aside' AND reason IS NOT '{CRASHED}' AND payload IS NOT NULL",
+        f"status = 'set_aside' AND reason IS NOT '{CRASHED}' AND {HAS_PAYLOAD}",
     )
 )
 MARK_FOUND = f"""
     UPDATE export SET
-        status = 'committed', rid = ?, file = ?, file_bytes = ?, payload = NULL, reason = NULL
+        status = 'committed', rid = ?, file = ?, file_bytes = ?, reason = NULL
     WHERE status IN ('accepted', 'claimed', 'set_aside')
         AND id IN (SELECT value FROM json_each(?))
     RETURNING {COLUMNS}

@@ -8,20 +8,37 @@ actors/upload/outcomes.py.
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
 from atlas.core.errors import CannotStart, Damaged
 from atlas.core.events import JournalDamaged
-from atlas.outside.sqlite import schema
+from atlas.outside.sqlite import upgrades
 from atlas.outside.sqlite.disk import damage, pages
 from atlas.outside.sqlite.disk.folder import beside, sync
-from atlas.outside.sqlite.entries import COLUMNS, Entries, Row
+from atlas.outside.sqlite.entries import BOUND, COLUMNS, Entries, Row, bound, fixed_in
 
 GAP_MAX = 10_000  # numbers that are tried behind the last row that can be read
 OTHERS = ("binding", "intent", "open_transaction", "digest", "secret")
+PAYLOAD = ["number", "fixed", "label", "sealed"]
+BEFORE_6 = [
+    *("number", "id", "user", "at", "ingested", "rejected", "bytes", "place", "label", "payload"),
+    *("tries", "status", "since", "reason", "rid", "file", "file_bytes", "isolation", "turn"),
+]
+PAYLOAD_AT = BEFORE_6.index("payload")
+ABSENT = dict.fromkeys({*BEFORE_6, "moment"} - {"place", "payload"}) | {"isolation": 0, "turn": 0}
+DOUBTFUL = {"status": "claimed", "tries": 1, "isolation": 0, "turn": 0}
+IS_KEPT = "SELECT 1 FROM export WHERE number = ?"
+HAS_PAYLOAD = "EXISTS (SELECT 1 FROM payload WHERE payload.number = export.number)"
+WITHOUT = f"SELECT {COLUMNS} FROM export WHERE number = ? AND NOT {HAS_PAYLOAD}"
+WITHOUT_PAYLOAD = f"DELETE FROM export WHERE number = ? AND NOT {HAS_PAYLOAD}"
+ENDED = """
+    DELETE FROM payload WHERE number NOT IN (
+        SELECT number FROM export WHERE status NOT IN ('committed', 'abandoned')
+    )
+"""
 
 Open = Callable[[Path, Entries], sqlite3.Connection]
 
@@ -60,64 +77,118 @@ def rescue(journal: Path, fresh: "Fresh") -> int:
     """
     fresh.db.execute("BEGIN")
     with closing(sqlite3.connect(journal, isolation_level=None)) as broken:
-        columns = fresh.columns_of("export")
-        absent = dict.fromkeys(columns) | {"isolation": 0, "turn": 0}  # before version 5
-        known = columns_in(broken, "export") or columns
-        for row in by_number(broken, known):
-            fresh.keep("export", absent | dict(zip(known, row, strict=True)))
-        with journal.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as raw:
-            for row in pages.rows(raw, len(columns)):
-                read = zip(columns, row, strict=True)
-                found = absent | {name: value for name, value in read if value is not None}
-                if fresh.is_sealed(found):
-                    fresh.keep("export", found)
-        for table in OTHERS:
+        read_trees(broken, fresh)
+        read_leaves(journal, fresh)
+        for table, select in (*((each, None) for each in OTHERS), *upgrades.BEFORE_5):
             columns = fresh.columns_of(table)
-            for row in as_far(broken, f"SELECT {', '.join(columns)} FROM {table}"):
+            for row in as_far(broken, select or f"SELECT {', '.join(columns)} FROM {table}"):
                 fresh.keep(table, dict(zip(columns, row, strict=True)))
-        for table, select in schema.BEFORE_5:
-            for row in as_far(broken, select):
-                fresh.keep(table, dict(zip(fresh.columns_of(table), row, strict=True)))
-    for statement in schema.TRIES_OF_FAILURES:  # they change nothing in what version 5 wrote
+    fresh.db.execute(ENDED)
+    for statement in upgrades.TRIES_OF_FAILURES:  # they change nothing in what came later
         fresh.db.execute(statement)
+    upgrades.give_moments(fresh.db)
     fresh.db.execute("COMMIT")
     return exports_in(fresh.db)
 
 
+def read_trees(broken: sqlite3.Connection, fresh: "Fresh") -> None:
+    columns = columns_in(broken, "export") or fresh.columns_of("export")
+    for row in by_number(broken, "export", columns):
+        fresh.keep_export(dict(zip(columns, row, strict=True)))
+    for row in by_number(broken, "payload", PAYLOAD):
+        fresh.keep_payload(*row)
+    fresh.db.executemany(WITHOUT_PAYLOAD, [[number] for number in fresh.doubtful])
+
+
+def read_leaves(journal: Path, fresh: "Fresh") -> None:
+    """Raises OSError."""
+    columns = fresh.columns_of("export")
+    with journal.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as raw:
+        for row in pages.rows(raw, len(BEFORE_6)):
+            found = as_export(row, columns)
+            if fresh.is_sealed(found):
+                fresh.keep_export(found)
+        for row in pages.rows(raw, len(PAYLOAD)):
+            fresh.keep_payload_again(*row)
+
+
+def as_export(row: list[Any], columns: list[str]) -> dict[str, Any]:
+    """What a leaf holds, if it is a row of that table: of this version, or of one from 2 on.
+
+    Those had the payload behind the label, where now there is a number.
+    """
+    is_old = len(row) > PAYLOAD_AT and not isinstance(row[PAYLOAD_AT], int)
+    read = zip(BEFORE_6 if is_old else columns, row, strict=False)
+    return {name: value for name, value in read if value is not None}
+
+
 @dataclass(frozen=True, slots=True)
 class Fresh:
-    """The new journal, as far as it is filled."""
+    """The new journal, as far as it is filled.
+
+    `doubtful` are the numbers of exports whose status cannot be read. Such a one may be in the open
+    transaction: claimed exports are looked for there, and accepted again if they are not found.
+    """
 
     db: sqlite3.Connection
     entries: Entries
+    doubtful: set[int] = field(default_factory=set)
 
     def columns_of(self, table: str) -> list[str]:
         return columns_in(self.db, table)
 
     def is_sealed(self, row: dict[str, Any]) -> bool:
         try:
-            self.entries.label(Row(*(row[name] for name in COLUMNS.split(", "))))
+            self.entries.label(row_of(row))
         except (Damaged, TypeError):
             return False
         return True
 
-    def keep(self, table: str, row: dict[str, Any]) -> None:
-        """Unless it is here."""
+    def keep_export(self, found: dict[str, Any]) -> None:
+        """Unless it is here. Up to version 5 its payload stands in its row."""
+        number = found["number"]
+        row = ABSENT | {name: value for name, value in found.items() if name in ABSENT}
+        path = upgrades.path_in(row_of(row), self.entries)
+        if path or row["moment"] is None:
+            row["moment"] = upgrades.moment_in(path, number)
         try:
-            self._insert(table, row)
+            self.keep("export", row)
         except sqlite3.IntegrityError:
-            if row.get("payload") is not None:
-                # Its status cannot be read. It may be in the open transaction: claimed exports are
-                # looked for there, and accepted again if they are not found.
-                known = {"status": "claimed", "tries": 1, "isolation": 0, "turn": 0}
-                with suppress(sqlite3.IntegrityError):
-                    self._insert(table, row | known)
+            with suppress(sqlite3.IntegrityError):
+                if self.keep("export", row | DOUBTFUL):
+                    self.doubtful.add(number)
+        if found.get("payload") is not None:
+            self.keep_payload(number, bound(row_of(row)), found["label"], found["payload"])
 
-    def _insert(self, table: str, row: dict[str, Any]) -> None:
-        """OR IGNORE would pass over what a CHECK refuses, too, and say nothing."""
+    def keep_payload(self, number: int, fixed: bytes, label: bytes, sealed: bytes) -> None:
+        """With its export, if the page of that is lost."""
+        with suppress(sqlite3.IntegrityError):
+            row = dict(zip(PAYLOAD, (number, fixed, label, sealed), strict=True))
+            self.keep("payload", row)
+            if not self.db.execute(IS_KEPT, [number]).fetchone():
+                columns = dict(zip(BOUND.split(", "), fixed_in(fixed), strict=True))
+                self.keep_export({"number": number, "label": label} | DOUBTFUL | columns)
+
+    def keep_payload_again(self, number: int, *columns: Any) -> None:
+        """One that nothing leads to, if it is that of an export which has none: its seal tells."""
+        for row in self.db.execute(WITHOUT, [number]).fetchall():
+            with suppress(Damaged, TypeError):
+                self.entries.packed(Row(*row), columns[-1])
+                self.keep_payload(number, *columns)
+
+    def keep(self, table: str, row: dict[str, Any]) -> bool:
+        """Whether it was not here before.
+
+        OR IGNORE would pass over what a CHECK refuses, too, and say nothing.
+        """
         values = ", ".join("?" * len(row))
-        insert = f"INSERT INTO {table} VALUES ({values}) ON CONFLICT DO NOTHING"
-        self.db.execute(insert, list(row.values()))
+        insert = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({values}) ON CONFLICT DO NOTHING"
+        return self.db.execute(insert, list(row.values())).rowcount > 0
+
+
+def row_of(found: dict[str, Any]) -> Row:
+    columns: list[Any] = [found.get(name) for name in COLUMNS.split(", ")]
+    return Row(*columns)
 
 
 def columns_in(db: sqlite3.Connection, table: str) -> list[str]:
@@ -127,9 +198,9 @@ def columns_in(db: sqlite3.Connection, table: str) -> list[str]:
     return []
 
 
-def by_number(db: sqlite3.Connection, columns: list[str]) -> Iterator[list[Any]]:
+def by_number(db: sqlite3.Connection, table: str, columns: list[str]) -> Iterator[list[Any]]:
     """Each row by itself, as far behind the last one as makes sense."""
-    select = f"SELECT {', '.join(columns)} FROM export WHERE number = ?"
+    select = f"SELECT {', '.join(columns)} FROM {table} WHERE number = ?"
     number = first_number(db)
     end = number + GAP_MAX
     while number < end:

@@ -17,6 +17,7 @@ KEPT = """
 SMALL_BYTES = MIB  # of a file: a day of a phone has less
 SMALL_SHARE = 0.75  # of a group is for what is small, and of the room for what is not
 MEASURED_SECONDS = 60.0
+FREE_SECONDS = 1.0  # in which the disk does not lose what there is to be free of it
 RETRY_SECONDS, RETRY_SECONDS_MAX = 5.0, 300.0
 PART = 100  # of the bound becomes free before whoever was turned away comes again
 
@@ -37,6 +38,9 @@ class Room:
         self._bounds = bounds
         self._folder = folder
         self._elapsed = elapsed
+        self._seen = 0, 0  # exports, and bytes of them
+        self._kept: tuple[int, int] | None = None
+        self._free: tuple[float, int | None] | None = None
         self._drained: deque[tuple[float, int]] = deque()
 
     def check(self, db: sqlite3.Connection, more_bytes: int = 0) -> None:
@@ -44,14 +48,30 @@ class Room:
 
         Those who send years have to wait first: the last of the room is for what is small.
         """
-        exports, kept = db.execute(KEPT).fetchone()
+        exports, kept = self._seen = self._kept or db.execute(KEPT).fetchone()
         share = 1.0 if more_bytes < SMALL_BYTES else SMALL_SHARE
         over = max(kept + more_bytes - int(self._bounds.bytes * share), 0)
         if over or exports >= self._bounds.exports:
             raise JournalFull("", self.seconds_to_room(over))
-        free = self.free_bytes()
+        free = self._free_lately()
         if free is not None and free < self._bounds.free_bytes:
             raise JournalFull("There is too little room on the disk of the journal.")
+
+    def begin(self) -> None:
+        """A transaction begins: what is kept is asked once in it, and counted on from there."""
+        self._kept = None
+
+    def take(self, size: int) -> None:
+        """What was checked last is kept from now on."""
+        exports, kept = self._seen
+        self._kept = exports + 1, kept + size
+
+    def _free_lately(self) -> int | None:
+        """As it was within the last second: to ask costs a tenth of what an export does."""
+        now = self._elapsed()
+        if self._free is None or now - self._free[0] >= FREE_SECONDS:
+            self._free = now, self.free_bytes()
+        return self._free[1]
 
     def free_bytes(self) -> int | None:
         """On the disk of the journal; None if it is in memory."""
@@ -59,6 +79,7 @@ class Room:
 
     def drained(self, size: int) -> None:
         """So many bytes were committed just now."""
+        self._kept = None
         if size:  # nothing at all would be a rate of nothing
             self._drained.append((self._elapsed(), size))
         self._forget()

@@ -1,33 +1,25 @@
-"""The tables of the journal, and how those of earlier versions become them."""
+"""The tables of the journal, and whether they are what they are to be."""
 
 import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
-from typing import Any
 
-import msgspec
-
-from atlas.core.errors import CannotStart
 from atlas.core.events import LedgerUnbalanced
-from atlas.core.messages import Reject
-from atlas.outside.sqlite.entries import Entries, Fixed, Label
 
-VERSION = 5
+VERSION = 6
 
-TABLES = """
+EXPORT_TABLES = """
     CREATE TABLE export (
         number   INTEGER PRIMARY KEY,   -- the order of acceptance
-        id       TEXT NOT NULL UNIQUE,  -- the digest of what was sent
+        id       TEXT NOT NULL,         -- the digest of what was sent
         user     TEXT NOT NULL,         -- a keyed hash of the sub
         at       TEXT NOT NULL,         -- the moment of acceptance
         ingested INTEGER NOT NULL,      -- rows; with `rejected`, all lines received
         rejected INTEGER NOT NULL,
         bytes    INTEGER NOT NULL,      -- of its rows, as NDJSON
-        place    TEXT NOT NULL UNIQUE,  -- a keyed hash of its path, if it shares no file
+        moment   INTEGER NOT NULL,      -- that of its path, if it shares no file: in milliseconds
         label    BLOB NOT NULL,         -- sealed: see entries.py
-        payload  BLOB,                  -- sealed: its rows, compressed; gone once it is committed
         tries    INTEGER NOT NULL DEFAULT 0,  -- failures that count
         status   TEXT NOT NULL DEFAULT 'accepted'
                  CHECK (status IN ('accepted', 'claimed', 'committed', 'set_aside', 'abandoned')),
@@ -42,16 +34,14 @@ TABLES = """
         turn     INTEGER NOT NULL DEFAULT 0    -- its place in the line of those that failed
     ) STRICT;
 
-    CREATE INDEX mailbox ON export (number, bytes, isolation) WHERE status = 'accepted';
-    CREATE INDEX failed ON export (turn, number, isolation, bytes)
-        WHERE status = 'accepted' AND isolation > 0;
-    CREATE INDEX claimed ON export (number, bytes) WHERE status = 'claimed';
-    CREATE INDEX aside ON export (number, bytes) WHERE status = 'set_aside';
-    CREATE INDEX given_up ON export (number) WHERE status = 'abandoned';
-    CREATE INDEX done ON export (number, at) WHERE status = 'committed';
-    CREATE INDEX filed ON export (file) WHERE file IS NOT NULL;
-    CREATE INDEX receipts ON export (user, number);
-
+    CREATE TABLE payload (      -- apart, so that a change of status writes no page of it anew;
+        number INTEGER PRIMARY KEY,  -- gone once the export is committed
+        fixed  BLOB NOT NULL,   -- the columns of the export that never change, as its seals are
+        label  BLOB NOT NULL,   -- bound to them, and its label: it goes on if its own page is lost
+        sealed BLOB NOT NULL    -- its rows, compressed
+    ) STRICT;
+"""
+TABLES = """
     CREATE TABLE binding (              -- what an Idempotency-Key names
         user     TEXT NOT NULL,
         key      TEXT NOT NULL,         -- a keyed hash of it
@@ -60,8 +50,6 @@ TABLES = """
         export   TEXT NOT NULL REFERENCES export (id) ON DELETE CASCADE,
         PRIMARY KEY (user, key, position)
     ) STRICT, WITHOUT ROWID;
-
-    CREATE INDEX bound ON binding (export);
 
     CREATE TABLE intent (       -- an attempt to begin a transaction, until it is settled
         kind TEXT NOT NULL,     -- of transaction
@@ -80,9 +68,32 @@ TABLES = """
         bytes   INTEGER NOT NULL DEFAULT 0
     ) STRICT;
 
+    CREATE TABLE digest (       -- what is left of a receipt in the end
+        id   TEXT PRIMARY KEY,
+        user TEXT NOT NULL,
+        rid  TEXT
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE secret (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
+"""
+STATUSES = """
     INSERT INTO total (status)
     VALUES ('accepted'), ('claimed'), ('committed'), ('set_aside'), ('abandoned');
-
+"""
+INDEXES = """
+    CREATE UNIQUE INDEX identity ON export (id);
+    CREATE UNIQUE INDEX receipts ON export (user, moment);
+    CREATE INDEX mailbox ON export (number, bytes, isolation) WHERE status = 'accepted';
+    CREATE INDEX failed ON export (turn, number, isolation, bytes)
+        WHERE status = 'accepted' AND isolation > 0;
+    CREATE INDEX claimed ON export (number, bytes) WHERE status = 'claimed';
+    CREATE INDEX aside ON export (number, bytes) WHERE status = 'set_aside';
+    CREATE INDEX given_up ON export (number) WHERE status = 'abandoned';
+    CREATE INDEX done ON export (number) WHERE status = 'committed';
+    CREATE INDEX filed ON export (file) WHERE file IS NOT NULL;
+    CREATE INDEX bound ON binding (export);
+"""
+TRIGGERS = """
     CREATE TRIGGER comes AFTER INSERT ON export BEGIN
         UPDATE total SET exports = exports + 1, bytes = bytes + new.bytes WHERE status = new.status;
     END;
@@ -93,93 +104,19 @@ TABLES = """
     END;
     CREATE TRIGGER goes AFTER DELETE ON export BEGIN
         UPDATE total SET exports = exports - 1, bytes = bytes - old.bytes WHERE status = old.status;
+        DELETE FROM payload WHERE number = old.number;
     END;
-
-    CREATE TABLE digest (       -- what is left of a receipt in the end
-        id   TEXT PRIMARY KEY,
-        user TEXT NOT NULL,
-        rid  TEXT
-    ) STRICT, WITHOUT ROWID;
-
-    CREATE TABLE secret (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
+    CREATE TRIGGER ends AFTER UPDATE OF status ON export
+    WHEN new.status IN ('committed', 'abandoned') BEGIN
+        DELETE FROM payload WHERE number = new.number;
+    END;
 """
-SINCE_2 = (
-    "ALTER TABLE export ADD COLUMN file TEXT",
-    "ALTER TABLE export ADD COLUMN file_bytes INTEGER",
-    "CREATE INDEX filed ON export (file) WHERE file IS NOT NULL",
-)
-SINCE_3 = (
-    "CREATE TABLE removal (head TEXT PRIMARY KEY, at TEXT NOT NULL) STRICT",
-    "CREATE INDEX given_up ON export (number) WHERE status = 'abandoned'",
-)
-BEFORE_5 = (  # tables of this version, and what stood in others
-    ("intent", "SELECT 'APPEND', head, at FROM attempt"),
-    ("intent", "SELECT 'DELETE', head, at FROM removal"),
-    ("open_transaction", "SELECT rid FROM begun"),
-)
-SINCE_4 = (
-    "ALTER TABLE export ADD COLUMN isolation INTEGER NOT NULL DEFAULT 0",
-    "ALTER TABLE export ADD COLUMN turn INTEGER NOT NULL DEFAULT 0",
-    "DROP INDEX mailbox",
-    "DROP INDEX suspect",
-    "CREATE INDEX mailbox ON export (number, bytes, isolation) WHERE status = 'accepted'",
-    """CREATE INDEX failed ON export (turn, number, isolation, bytes)
-        WHERE status = 'accepted' AND isolation > 0""",
-    """CREATE TABLE intent (
-        kind TEXT NOT NULL, head TEXT NOT NULL, at TEXT NOT NULL, PRIMARY KEY (kind, head)
-    ) STRICT, WITHOUT ROWID""",
-    "CREATE TABLE open_transaction (rid TEXT PRIMARY KEY) STRICT",
-    *(f"INSERT INTO {table} {select}" for table, select in BEFORE_5),
-    "DROP TABLE attempt",
-    "DROP TABLE removal",
-    "DROP TABLE begun",
-)
-TRIES_OF_FAILURES = (  # up to version 4 a try counted when it began, and was noted in its rows
-    """INSERT OR IGNORE INTO open_transaction
-        SELECT rid FROM export WHERE status = 'claimed' AND rid IS NOT NULL""",
-    """UPDATE export SET tries = max(0, tries - 1), rid = NULL
-        WHERE status = 'claimed' AND rid IS NOT NULL""",  # version 1 counted otherwise
-    """UPDATE export SET isolation = min(tries, 4)
-        WHERE tries >= 2 AND isolation = 0 AND status <> 'committed'""",
-)
-SINCE = {2: (*SINCE_2, *SINCE_3, *SINCE_4), 3: (*SINCE_3, *SINCE_4), 4: SINCE_4}
-COLUMNS = "number, id, user, at, ingested, rejected, bytes, place, label, payload"
-MOVED = f"INSERT INTO export ({COLUMNS}, tries, status, rid) VALUES (?{', ?' * 12})"
 
 LIVE = """
     SELECT status, exports, bytes FROM total WHERE status IN ('accepted', 'claimed', 'set_aside')
 """
 
 UNSAID = re.compile(rb"--[^\n]*|\s")
-
-_rejects = msgspec.json.Decoder(tuple[Reject, ...])
-
-
-def prepare(db: sqlite3.Connection, path: Path | None, entries: Entries) -> None:
-    """Make the tables, or bring them up to this version. Raises CannotStart for a newer one."""
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version > VERSION:
-        raise CannotStart(f"The journal {path} was written by a newer Atlas (v{version}).")
-    if version == VERSION:
-        return
-    db.execute("PRAGMA foreign_keys = OFF")
-    db.execute("PRAGMA secure_delete = ON")  # what was in clear stands in no free page, whenever
-    db.execute("BEGIN IMMEDIATE")  # we end
-    if version == 1:
-        seal_what_was_in_clear(db, entries)
-    elif version in SINCE:
-        for statement in SINCE[version]:
-            db.execute(statement)
-    else:
-        create(db)
-    for statement in TRIES_OF_FAILURES if version else ():
-        db.execute(statement)
-    db.execute(f"PRAGMA user_version = {VERSION}")
-    db.execute("COMMIT")
-    db.execute("PRAGMA foreign_keys = ON")
-    db.execute("PRAGMA secure_delete = OFF")
-    if version == 1:
-        db.execute("VACUUM")
 
 
 def is_as_made(db: sqlite3.Connection) -> bool:
@@ -225,47 +162,15 @@ def compared(db: sqlite3.Connection) -> Iterator[tuple[str, list[int], list[int]
 
 
 def create(db: sqlite3.Connection) -> None:
+    execute_each(db, EXPORT_TABLES, TABLES, STATUSES, INDEXES, TRIGGERS)
+
+
+def execute_each(db: sqlite3.Connection, *scripts: str) -> None:
     """Statement by statement: executescript would commit what was begun."""
-    text = ""
-    for line in TABLES.splitlines(keepends=True):
-        text += line
-        if sqlite3.complete_statement(text):
-            db.execute(text)
-            text = ""
-
-
-def seal_what_was_in_clear(db: sqlite3.Connection, entries: Entries) -> None:
-    """Version 1 kept payloads, subs, paths and keys as they were."""
-    old = ("export", "binding", "attempt", "total", "secret")
-    for trigger in ("comes", "moves", "goes"):
-        db.execute(f"DROP TRIGGER {trigger}")
-    for index in ("mailbox", "claimed", "receipts", "bound"):
-        db.execute(f"DROP INDEX {index}")
-    for table in old:
-        db.execute(f"ALTER TABLE {table} RENAME TO old_{table}")
-    create(db)
-    for row in db.execute(
-        "SELECT number, id, user, at, ingested, rejected, bytes, path, rejects, correlation_id,"
-        " payload, tries, status, rid FROM old_export ORDER BY number"
-    ):
-        db.execute(MOVED, sealed(row, entries))
-    for sub, key, *place in db.execute(
-        "SELECT user, key, position, length, export FROM old_binding"
-    ):
-        row = [entries.seal.user(sub), entries.seal.name(key), *place]
-        db.execute("INSERT INTO binding VALUES (?, ?, ?, ?, ?)", row)
-    db.execute("INSERT INTO intent SELECT 'APPEND', head, at FROM old_attempt")
-    for table in ("binding", "export", "attempt", "total", "secret"):
-        db.execute(f"DROP TABLE old_{table}")
-
-
-def sealed(row: tuple[Any, ...], entries: Entries) -> list[object]:
-    number, id, sub, at, ingested, rejected, size, path, rejects, correlation_id, *rest = row
-    payload, tries, status, rid = rest
-    fixed = Fixed(id, entries.seal.user(sub), at, ingested, rejected, size)
-    label = Label(sub, path, _rejects.decode(rejects), correlation_id)
-    kept = None
-    if payload is not None:
-        kept = entries.close_payload(fixed, payload)
-    place = entries.seal.name(path)
-    return [number, *fixed, place, entries.close_label(fixed, label), kept, tries, status, rid]
+    for script in scripts:
+        text = ""
+        for line in script.splitlines(keepends=True):
+            text += line
+            if sqlite3.complete_statement(text):
+                db.execute(text)
+                text = ""

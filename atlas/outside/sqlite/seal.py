@@ -7,6 +7,7 @@ bytes anew and no payload, and users keep their hashes.
 
 import hmac
 import os
+from functools import lru_cache, partial
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -17,6 +18,7 @@ from atlas.core.errors import Damaged
 
 NONCE_BYTES = 12
 HASH_CHARACTERS = 32
+USERS_REMEMBERED = 4_096
 
 
 class Seal:
@@ -27,6 +29,7 @@ class Seal:
         self.user_key = derived(root, b"user")
         self._content = AESGCM(derived(root, b"content"))
         self._name_key = derived(root, b"name")
+        self._user = lru_cache(USERS_REMEMBERED)(partial(keyed, self.user_key))
 
     def close(self, content: bytes, bound: bytes) -> bytes:
         """AES-256-GCM under a random nonce, which comes first; `bound` is to be the same later."""
@@ -48,7 +51,7 @@ class Seal:
 
     def user(self, sub: str) -> str:
         """Begins as the pseudonym of the user in logs does."""
-        return keyed(self.user_key, sub)
+        return self._user(sub)
 
     def name(self, text: str) -> str:
         """Equal for equal texts, to find one again without keeping it."""

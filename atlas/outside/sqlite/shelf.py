@@ -44,6 +44,8 @@ class Shelf:
             db.execute(DROP, [numbers])
 
     def oldest(self, db: sqlite3.Connection, days: int, limit: int) -> list[int]:
-        """Those older than so many days."""
+        """Those older than so many days. Mostly there are none, and the first row tells."""
         given = {"before": (self.now() - timedelta(days=days)).isoformat(), "limit": limit}
+        if not db.execute(OLDEST, given | {"limit": min(1, limit)}).fetchone():
+            return []
         return [number for (number,) in db.execute(OLDEST, given).fetchall()]

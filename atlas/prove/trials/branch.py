@@ -123,7 +123,7 @@ async def paths_exist(bench: Bench) -> None:
 
 def path_of(export: Export, reply: Reply) -> str:
     """Of a user who sends for the first time: nobody has pushed it on."""
-    return next(names.paths(User(export.sub), datetime.fromisoformat(reply.ingestion_timestamp)))
+    return names.path_at(User(export.sub), datetime.fromisoformat(reply.ingestion_timestamp))
 
 
 def rows_of(export: Export, reply: Reply) -> bytes:

@@ -14,6 +14,12 @@ from atlas.outside.sqlite.disk import wal
 from atlas.outside.sqlite.disk.folder import beside, sync
 
 WHOLE_CHECK_BYTES_MAX = 64 * 1024 * 1024  # of a larger one the indexes are taken on trust
+LIVE = "payload", "intent", "open_transaction", "total", "secret"
+# by the index of each status, and in the rows themselves, of which none has less than no tries
+WAITING = " UNION ALL ".join(
+    f"SELECT 1 FROM export WHERE status = '{status}' AND tries < 0"
+    for status in ("accepted", "claimed", "set_aside")
+)
 ENDINGS = "", "-wal"
 # SQLite quotes what it cannot parse of a schema, and Python makes no text of what is no UTF-8
 UNREADABLE = sqlite3.DatabaseError, UnicodeDecodeError
@@ -33,16 +39,29 @@ def in_the_log(journal: Path) -> list[JournalDamaged]:
     return [JournalDamaged(what, copy=str(copy))]
 
 
+def is_large(journal: Path) -> bool:
+    return journal.stat().st_size > WHOLE_CHECK_BYTES_MAX
+
+
 def is_broken(db: sqlite3.Connection, journal: Path) -> bool:
     """Whether its pages are, or what the schema asks of columns. Raises sqlite3.Error."""
-    is_small = journal.stat().st_size <= WHOLE_CHECK_BYTES_MAX
-    check = "integrity_check" if is_small else "quick_check"
+    check = "quick_check" if is_large(journal) else "integrity_check"
     return bool(db.execute(f"PRAGMA {check}(1)").fetchone()[0] != "ok")
 
 
+def is_broken_where_it_waits(db: sqlite3.Connection) -> bool:
+    """Whether that is so of what is on its way to Foundry. Raises sqlite3.Error."""
+    db.execute(WAITING).fetchone()
+    checks = [db.execute(f"PRAGMA quick_check({table})").fetchone()[0] for table in LIVE]
+    return checks != ["ok"] * len(LIVE)
+
+
 def is_of_pages(error: Exception) -> bool:
-    """Whether it is what the pages say, and not that they cannot be had just now."""
-    of_pages = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+    """Whether it is what the pages say, and not that they cannot be had just now.
+
+    An upgrade puts rows into new tables, and those refuse what a flipped bit has made of one.
+    """
+    of_pages = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT}
     return isinstance(error, UnicodeDecodeError) or primary_code(error) in of_pages
 
 

@@ -1,0 +1,166 @@
+"""What an export costs the journal's thread, with few and with many receipts in it.
+
+As in the service: senders that never rest, one uploader that commits what has gathered, and a loop
+that has other things to do with each export. CPU and what is written are those of the thread alone,
+as the kernel counts them.
+"""
+
+import asyncio
+import hashlib
+import os
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from atlas.core.commits import Conclusion, Verdict
+from atlas.core.messages import BranchSnapshot, Flattened, GroupLimits, Head, Packed, User
+from atlas.core.traces import Trace
+from atlas.outside.sqlite.journal import SqliteJournal, opened
+from atlas.outside.sqlite.packing import pack
+from tests.bench.journal import BOUNDS, SMALL_LINES, Sample, folder
+from tests.exports import NOON
+
+RECEIPTS = 100_000
+EXPORTS, SENDERS, USERS, ROUNDS = 3_000, 64, 50, 3
+BUSY_SECONDS = 0.0005  # of the loop, an export
+RID = "ri.foundry.main.transaction.00000000-0000-0000-0000-000000000000"
+COMMITTED = Verdict("committed", transaction=RID)
+PAGE_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a thread has spent so far, by the kernel's books: proc_pid_io(5), proc_pid_stat(5)."""
+
+    seconds: float
+    kernel_seconds: float
+    written_bytes: int
+
+    @classmethod
+    def by(cls, thread: threading.Thread) -> "Spent":
+        of = Path(f"/proc/self/task/{thread.native_id}")
+        run_ns = int((of / "schedstat").read_text().split()[0])
+        ticks = int((of / "stat").read_text().rpartition(")")[2].split()[12])
+        counts = dict(line.split(": ") for line in (of / "io").read_text().splitlines())
+        kernel = ticks / os.sysconf("SC_CLK_TCK")
+        return cls(run_ns / 1e9, kernel, int(counts["wchar"]))
+
+    def since(self, before: "Spent") -> "Spent":
+        return Spent(
+            self.seconds - before.seconds,
+            self.kernel_seconds - before.kernel_seconds,
+            self.written_bytes - before.written_bytes,
+        )
+
+
+def measure() -> Iterator[tuple[str, str, str]]:
+    for count in (0, RECEIPTS):
+        with folder() as path:
+            fill(path, count)
+            found = [asyncio.run(spent(path, EXPORTS, round)) for round in range(ROUNDS)]
+        best = min(found, key=lambda each: each.seconds)
+        yield (
+            f"CPU of the journal's thread, an export, with {count:,} receipts",
+            f"{best.seconds / EXPORTS * 1e6:.0f} µs",
+            "130 µs or less",
+        )
+        pages = min(each.written_bytes for each in found) / EXPORTS / PAGE_BYTES
+        yield "... pages it writes", f"{pages:.1f}", "6 or fewer"
+
+
+def fill(path: Path, count: int) -> None:
+    """So many exports that were committed, made as the journal makes them, of many users."""
+    table = Sample.of(SMALL_LINES).table
+    with opened(path, BOUNDS) as journal:
+        if count:
+            asyncio.run(fill_in(journal, table.ndjson, min(count, 5_000)))
+    with closing(sqlite3.connect(path)) as db, db:
+        multiply(db, count)
+
+
+def multiply(db: sqlite3.Connection, count: int) -> None:
+    """Rows as those that are there, under other ids and of other users."""
+    names = [name for _, name, *_ in db.execute("PRAGMA table_info(export)")]
+    made = {"number": "NULL", "id": "lower(hex(randomblob(32)))"}
+    made |= {"user": "lower(hex(randomblob(16)))", "place": "lower(hex(randomblob(16)))"}
+    columns = ", ".join(made.get(name, name) for name in names)
+    (there,) = db.execute("SELECT count(*) FROM export").fetchone()
+    for start in range(there, count, max(there, 1)):
+        limit = min(there, count - start)
+        db.execute(f"INSERT INTO export SELECT {columns} FROM export LIMIT {limit}")
+
+
+async def fill_in(journal: SqliteJournal, ndjson: bytes, count: int) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(count):
+            at = datetime.now(UTC)
+            tasks.create_task(journal.intake.append(export(f"fill {number}", number, at, ndjson)))
+    await emptied(journal, count)
+
+
+def export(name: str, number: int, at: datetime, ndjson: bytes) -> Flattened:
+    id = hashlib.sha256(name.encode()).hexdigest()
+    user = User(f"auth0|{number % USERS:024x}")
+    trace = Trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7")
+    head = Head(user, "iPhone", "", "0f0e0d0c-0b0a-0908-0706-050403020100", trace=trace)
+    file = Packed(pack(ndjson), len(ndjson), SMALL_LINES, 0)
+    return Flattened(id, head, at, file)
+
+
+async def emptied(journal: SqliteJournal, count: int) -> None:
+    """As an uploader does it, in groups of what has gathered."""
+    left, limits, outbox = count, GroupLimits(), journal.outbox
+    while left:
+        group = await outbox.claim(limits, BranchSnapshot("head", NOON), "normal")
+        if group is None:
+            await outbox.backlog(limits)
+            await asyncio.sleep(0.001)
+            continue
+        group = await outbox.record_open(RID, limits)
+        await asyncio.sleep(0.005)
+        await outbox.read([each.id for each in group.exports])
+        await outbox.conclude(Conclusion(RID, others=COMMITTED))
+        left -= len(group.exports)
+
+
+async def spent(path: Path, count: int, round: int) -> Spent:
+    """By the journal's thread, for so many exports from acceptance to their commit."""
+    ndjson = Sample.of(SMALL_LINES).table.ndjson
+    numbers = iter(range(count))
+    with opened(path, BOUNDS) as journal:
+        (thread,) = (each for each in threading.enumerate() if each.name.startswith("journal"))
+
+        async def send() -> None:
+            for number in numbers:
+                busy_until = time.perf_counter() + BUSY_SECONDS
+                while time.perf_counter() < busy_until:
+                    pass
+                at = datetime.now(UTC)
+                await journal.intake.append(export(f"{round} {number}", number, at, ndjson))
+
+        before = Spent.by(thread)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(emptied(journal, count))
+            for _ in range(SENDERS):
+                tasks.create_task(send())
+        return Spent.by(thread).since(before)
+
+
+if __name__ == "__main__":
+    count = int(sys.argv[1]) if sys.argv[1:] else 0
+    path = Path(sys.argv[2])
+    if not path.exists():
+        fill(path, count)
+    for _ in range(3):
+        began = time.perf_counter()
+        each = asyncio.run(spent(path, EXPORTS, time.time_ns()))
+        wall = time.perf_counter() - began
+        print(
+            f"{each.seconds / EXPORTS * 1e6:.0f} us, kernel {each.kernel_seconds / EXPORTS * 1e6:.0f}, pages {each.written_bytes / EXPORTS / PAGE_BYTES:.1f}, {EXPORTS / wall:.0f}/s"
+        )
