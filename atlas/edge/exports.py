@@ -14,7 +14,7 @@ from atlas.core.ports import Clock
 from atlas.edge import wire
 from atlas.edge.app import Path
 from atlas.edge.authentication import RequestAuthenticator
-from atlas.edge.bodies import BodyReader, parse_json
+from atlas.edge.bodies import BodyReader, parse_export
 from atlas.edge.bodies.batches import Batches
 from atlas.edge.context import NDJSON, RequestContext
 from atlas.edge.error_responses import ErrorResponses
@@ -78,12 +78,14 @@ class Exports:
         """
         key = context.idempotency_key()
         with self.bodies.reserve_json(user) as reservation:
-            sent, size = await self.bodies.read_json(context, receive, reservation, wire.ExportBody)
+            sent, size = await self.bodies.read_json(context, receive, reservation, parse_export)
             until = self.flow.deadline(context)
             self.watch(RequestRead(context.correlation_id, user.sub, 1, size, False))
             declared = sent.said()
             head = head_of(context, user, declared, "unknown", idempotency_slot(key, 0, 1))
-            return await self.flow.submit(Export(head, sent.text())), declared, until
+            pending = self.flow.submit(Export(head, sent.text()))
+            del sent  # the flow holds what is left of it, for as long as it needs that
+            return await pending, declared, until
 
     async def post_batch(self, context: RequestContext, user: User, receive: Receive) -> Response:
         batch, until = await self.submit_all(context, user, receive)
@@ -106,8 +108,8 @@ class Exports:
         """Side by side, a few at a time; one that fails does not disturb the others."""
         key = context.idempotency_key()
         with self.bodies.reserve_json(user) as reservation:
-            kind = self.batches.kind
-            sent, size = await self.bodies.read_json(context, receive, reservation, kind)
+            parse = self.batches.parse
+            sent, size = await self.bodies.read_json(context, receive, reservation, parse)
             until = self.flow.deadline(context)
             chunks = self.batches.chunks(sent)
             length = len(chunks)
@@ -144,10 +146,12 @@ class Exports:
     async def submit_chunk(self, batch: BatchState, index: int, chunk: msgspec.Raw) -> None:
         slot = idempotency_slot(batch.key, index, len(batch.declared))
         try:
-            sent = parse_json(chunk, wire.ExportBody)
+            sent = parse_export(chunk)
             batch.declared[index] = declared = sent.said()
             head = head_of(batch.context, batch.user, declared, "iPhone", slot)
-            batch.outcomes[index] = await self.flow.submit(Export(head, sent.text()))
+            pending = self.flow.submit(Export(head, sent.text()))
+            del sent
+            batch.outcomes[index] = await pending
         except AtlasError as error:
             batch.outcomes[index] = error.with_traceback(None)  # it would be a cycle
 

@@ -24,7 +24,9 @@ class FlowClient:
     async def submit(self, export: Export | Part) -> Pending[Receipt]:
         """Raises Unavailable when there is no room in the flow for too long."""
         with self.shedder.track():
-            return await self.exports.ask(export, self.reply_seconds)
+            answer = self.exports.ask(export, self.reply_seconds)
+            del export  # or its body is held for as long as the answer takes
+            return await answer
 
     async def wait_for_commit(self, pending: Pending[Receipt], until: float) -> Receipt:
         """The receipt; committed, or, when that takes too long or we end, that it is safe.

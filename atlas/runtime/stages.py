@@ -49,7 +49,7 @@ class Address(NamedTuple, Generic[In, Answer]):
                     await self.channel.send(envelope)
                 if seconds is not None:
                     seconds -= anyio.current_time() - began
-            del envelope  # or the message is held for as long as its answer takes
+            del envelope, message  # or it is held for as long as its answer takes
             return await reply.outcome(seconds)
         except TimeoutError as error:
             raise NoRoom from error

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from atlas.core.errors import Rejected, TooManyChunks
+from atlas.edge.bodies.reader import parse_json
 
 
 class Batches:
@@ -21,6 +22,10 @@ class Batches:
         array = msgspec.defstruct("Chunks", fields, array_like=True)
         self.kind: type[Any] = msgspec.defstruct("Batch", [("chunks", array)])
         self._chunks_max = chunks_max
+
+    def parse(self, body: bytearray) -> Any:
+        """Raises Rejected."""
+        return parse_json(body, self.kind)
 
     def chunks(self, batch: Any) -> list[Raw]:
         """Each stands alone, so one of the wrong shape fails alone.

@@ -1,7 +1,7 @@
 """Reads a body within its limits: of size, of pace, and of the memory there is for all of them."""
 
 import codecs
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ from atlas.core.errors import (
     UnsupportedMediaType,
 )
 from atlas.core.messages import User
+from atlas.edge import wire
 from atlas.edge.bodies.content_encoding import decoder_for
 from atlas.edge.context import JSON, RequestContext
 from atlas.runtime import Quota, Reservation
@@ -74,9 +75,13 @@ class BodyReader:
         return self.quota.reserve(user.sub, LINES_WEIGHT)
 
     async def read_json(
-        self, context: RequestContext, receive: Receive, reservation: Reservation, kind: type[T]
+        self,
+        context: RequestContext,
+        receive: Receive,
+        reservation: Reservation,
+        parse: Callable[[bytearray], T],
     ) -> tuple[T, int]:
-        """A JSON body, and how many bytes it has.
+        """A JSON body, parsed, and how many bytes it has.
 
         Raises UnsupportedMediaType, TooLarge, TooSlow, Rejected, Unavailable without memory.
         """
@@ -91,7 +96,7 @@ class BodyReader:
             body += chunk
         if body.startswith(codecs.BOM_UTF8):
             del body[: len(codecs.BOM_UTF8)]
-        return parse_json(body, kind), len(body)
+        return parse(body), len(body)
 
     async def read_stream(
         self, context: RequestContext, receive: Receive, reservation: Reservation
@@ -163,6 +168,16 @@ class BodyReader:
             if pace.bytes < rate.seconds * rate.bytes_per_second * factor:
                 raise TooSlow
             pace.waited_seconds, pace.bytes = 0.0, 0
+
+
+def parse_export(body: bytes | bytearray | msgspec.Raw) -> wire.ExportBody:
+    """An export; of a large one no copy is made, as it is nearly always plain. Raises Rejected."""
+    raw = bytes(body) if isinstance(body, msgspec.Raw) else body
+    if raw.isascii() and b"\\" not in raw:
+        found = parse_json(raw, wire.PlainExportBody)
+        if bytes(memoryview(found.rawhealthkit)[:1]) == b'"':
+            return found  # else it is of another type, which the other way refuses
+    return parse_json(raw, wire.ExportBody)
 
 
 def parse_json(body: bytes | bytearray | msgspec.Raw, kind: type[T]) -> T:

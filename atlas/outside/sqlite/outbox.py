@@ -230,7 +230,7 @@ class SqliteOutbox:
                 label = self._entries.label(row)
             except Damaged:
                 label = NO_LABEL
-            details = label.correlation_id, label.trace, isolation, tries
+            details = label.correlation_id, label.trace, isolation, tries, label.sub
             export = ClaimedExport(row.id, row.size, row.ingested, *details)
             size = row.size if row.file_bytes is None else row.file_bytes
             path = path_of(row, label)
