@@ -1,5 +1,6 @@
 """How the cost of an export grows: with connections, with records, with receipts in the journal."""
 
+import os
 import sqlite3
 import tempfile
 import time
@@ -10,9 +11,9 @@ from pathlib import Path
 
 import uvloop
 
-from tests.bench.cost import Load, far_ends, measured, serving
 from tests.bench.rounds import AUTO, Rows, in_turn, record_text, small_rows
 from tests.bench.senders import Exports, fetch_tokens
+from tests.bench.sides import Load, far_ends, measured, serving
 
 CONNECTIONS = (1, 8, 64, 512, 2_000)
 RECORDS = {1: 64, 11: 64, 100: 32, 5_000: 8, 50_000: 1}  # and senders
@@ -52,7 +53,7 @@ def rows(load: Load, rounds: int, receipts: tuple[int, ...]) -> Rows:
 @contextmanager
 def filled_journal(count: int) -> Iterator[Path]:
     """A journal of so many receipts: a few that the service made, and as many copies."""
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
+    with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_FOLDER", Path.cwd())) as name:
         path = Path(name) / "journal.db"
         with far_ends() as far, serving(AUTO, far, path.parent) as service:
             exports = Exports(1, fetch_tokens(far.said.split()[1]))

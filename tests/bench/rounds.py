@@ -5,8 +5,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import median
 
-from tests.bench.cost import NO_LIMITS, Cost, Load, Side, describe, measure_cost
+from tests.bench.cost import describe
 from tests.bench.senders import quantile
+from tests.bench.sides import NO_LIMITS, Cost, Load, Side, measure_cost
 
 Rows = Iterator[tuple[str, str, str]]
 
@@ -47,7 +48,12 @@ def small_rows(
 
 def small_text(rate: float, cpu: float, p50: float, p99: float, ratio: float) -> str:
     times = f", {ratio:.1f} times the floor" if ratio else ""
-    return f"{rate:,.0f}/s, {cpu:.2f} ms of CPU{times}, p50 {p50:,.3g} ms, p99 {p99:,.3g} ms"
+    return f"{rate:,.0f}/s, {cpu:.2f} ms of CPU{times}, p50 {brief(p50)} ms, p99 {brief(p99)} ms"
+
+
+def brief(number: float) -> str:
+    """With a decimal place only where that is much of it."""
+    return f"{number:.1f}" if number < 10 else f"{number:,.0f}"
 
 
 def record_text(costs: Sequence[Cost], records: int) -> str:

@@ -22,7 +22,9 @@ from tests import generator
 
 USERS, RECORDS = 50, 11
 SAFE = (200, 202)
+OFFER_CONNECTIONS_MAX = 8_000  # beyond, an offer is refused by its senders
 CONNECTING = 100  # at once: a listener's backlog is finite
+ANSWER_SECONDS_MAX = 60.0
 AGAIN_SECONDS = 0.05  # before connecting again where nobody listened
 EMPTY_LINE = b"\r\n\r\n"
 LENGTH = re.compile(rb"(?i)\r\ncontent-length: *([0-9]+)")
@@ -117,7 +119,11 @@ class Connection(asyncio.Protocol):
 
     def send(self, request: bytes, due: float) -> None:
         self._began, self.is_waiting = due, True
-        self._transport.write(request)
+        if self._transport.is_closing():
+            self.is_open = False
+            self._end(0)
+        else:
+            self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
         if self._answer:
@@ -226,24 +232,38 @@ class Fleet:
         began = time.perf_counter()
         for number in range(int(a_second * seconds)):
             due = began + number / a_second
-            if (wait := due - time.perf_counter()) > 0:
-                await asyncio.sleep(wait)
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
             task = asyncio.ensure_future(self._send_one(due))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        while self._tasks or any(each.is_waiting for each in self._connections):
+        until = time.perf_counter() + ANSWER_SECONDS_MAX
+        while left := len(self._tasks) + sum(each.is_waiting for each in self._connections):
+            if time.perf_counter() > until:
+                outcome.statuses[0] += left
+                break
             await asyncio.sleep(AGAIN_SECONDS)
         outcome.seconds = time.perf_counter() - began
         return outcome
 
     async def _send_one(self, due: float) -> None:
-        made = self._idle.pop() if self._idle else await self._connect(self._rest)
+        while self._idle:
+            idle = self._idle.pop()
+            if idle.is_open:
+                idle.send(next(self._exports), due)
+                return
+            self._connections.discard(idle)
+        if len(self._connections) + len(self._tasks) > OFFER_CONNECTIONS_MAX:
+            self.outcome.note(0, time.perf_counter() - due)
+            return
+        made = await self._connect(self._rest)
         made.send(next(self._exports), due)
 
     def _rest(self, connection: Connection, status: int) -> None:
         self._note(connection, status)
         if connection.is_open:
             self._idle.append(connection)
+        else:
+            self._connections.discard(connection)
 
     async def close(self) -> None:
         self.is_over = True

@@ -11,11 +11,10 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 
-import uvloop
-
-from tests.bench.cost import Load, Side, disk, far_ends, serving
+from tests.bench.offer import Offer, offered
 from tests.bench.rounds import AT_ONCE, AUTO, Rows, in_turn, record_text, small_rows
-from tests.bench.senders import Exports, Fleet, Outcome, fetch_tokens, quantile
+from tests.bench.senders import quantile
+from tests.bench.sides import Load, Side
 
 ROUNDS = 5
 SMALL, ALONE = Load(), Load(connections=1)
@@ -97,29 +96,10 @@ def offer_rows(rounds: int, seconds: float) -> Rows:
     yield f"{OFFER:.0f} exports/s offered, Foundry at {LATENCY_SECONDS} s a call", "", ""
     eager = Side("a commit every second", settings={"foundry.commit_interval_seconds": "1.0"})
     for side, p99 in ((DEFAULT, "8 s or less"), (eager, "3 s or less")):
-        several = [offered(side, seconds) for _ in range(rounds)]
+        load = Offer(OFFER, seconds, OFFER_WARM_SECONDS, LATENCY_SECONDS)
+        several = [offered(side, load) for _ in range(rounds)]
         best = min(several, key=lambda each: (-each.share, quantile(each.took, 0.99)))
         told = ", ".join(f"{quantile(each.took, 0.99):.1f}" for each in several)
         yield f"  {side.name}: failed", f"{1 - best.share:.1%}", "none"
         yield "    p50 from due to answered", f"{quantile(best.took, 0.5):.2f} s", ""
         yield "    p99, of each round", f"{told} s", p99
-
-
-def offered(side: Side, seconds: float) -> Outcome:
-    print(f"{side.name}: {OFFER:.0f} exports/s offered", file=sys.stderr, flush=True)
-    with disk() as folder, far_ends(LATENCY_SECONDS) as far:
-        exports = Exports(SMALL.records, fetch_tokens(far.said.split()[1]))
-        with serving(side, far, folder) as service:
-            url = service.said.removeprefix("ready ")
-            return uvloop.run(offer(url, exports, OFFER, OFFER_WARM_SECONDS, seconds))
-
-
-async def offer(
-    url: str, exports: Exports, a_second: float, warm_seconds: float, seconds: float
-) -> Outcome:
-    """Answers behind the time to get warm: who has just started has no connections yet."""
-    fleet = Fleet(url, exports)
-    await fleet.offer(a_second, warm_seconds)
-    outcome = await fleet.offer(a_second, seconds)
-    await fleet.close()
-    return outcome

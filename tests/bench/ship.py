@@ -14,10 +14,10 @@ from pathlib import Path
 import anyio
 import uvloop
 
-from tests.bench.cost import NO_LIMITS, environment, far_ends
+from tests.bench.offer import Offer, offer
 from tests.bench.processes import Process, process
 from tests.bench.senders import RECORDS, Exports, Outcome, fetch_tokens, quantile
-from tests.bench.service import offer
+from tests.bench.sides import NO_LIMITS, environment, far_ends
 from tests.bench.sync import FILE, SAMPLES, Synced, sampled, through
 from tests.generator import stream
 from tests.ship.container import CONFIG, JOURNAL, SMALL, volume
@@ -64,8 +64,8 @@ def offered(layout: str, folder: Path) -> tuple[Outcome, float]:
         sampled(box.pid, memory),
     ):
         exports = Exports(RECORDS, fetch_tokens(far.said.split()[1]))
-        load = OFFERED[layout], WARM_SECONDS, SECONDS
-        return uvloop.run(offer(box.url, exports, *load)), max(memory)
+        load = Offer(OFFERED[layout], SECONDS, WARM_SECONDS)
+        return uvloop.run(offer(box.url, exports, load)), max(memory)
 
 
 def synced(folder: Path) -> Synced:

@@ -18,7 +18,6 @@ from pathlib import Path
 import aiohttp
 import anyio
 
-from tests.bench.cost import environment, far_ends
 from tests.bench.processes import Process, children, process, pss_mib
 from tests.bench.senders import (
     RECORDS,
@@ -29,6 +28,7 @@ from tests.bench.senders import (
     fetch_tokens,
     quantile,
 )
+from tests.bench.sides import environment, far_ends
 from tests.generator import stream
 
 SAMPLES, FILE = 2_200_000, "sync.ndjson"
