@@ -16,7 +16,7 @@ from tests.bench.rounds import AT_ONCE, AUTO, Rows, in_turn, record_text, small_
 from tests.bench.senders import quantile
 from tests.bench.sides import Load, Side
 
-ROUNDS = 5
+ROUNDS, PATIENT_ROUNDS = 5, 3
 SMALL, ALONE = Load(), Load(connections=1)
 PATIENT = Load(connections=2_000, seconds=10.0, warm_seconds=8.0)
 LARGE = Load(connections=8, records=5_000, seconds=8.0)
@@ -52,20 +52,26 @@ OLD = (
 
 
 def measure() -> Rows:
-    yield from rows(ROUNDS, lambda load: load)
+    yield from patient()
+    yield from small_and_large(ROUNDS, lambda load: load)
+    yield from OLD
+    yield from offer_rows(PATIENT_ROUNDS)
 
 
 def measure_quickly() -> Rows:
-    """One short round: for a look, and no figures."""
-    yield from rows(
+    """One short round of what needs no patience: for a look, and no figures."""
+    yield from small_and_large(
         1, lambda load: replace(load, seconds=QUICK_SECONDS, warm_seconds=QUICK_WARM_SECONDS)
     )
 
 
-def rows(rounds: int, shorten: Callable[[Load], Load]) -> Rows:
+def patient() -> Rows:
     yield f"{PATIENT.connections:,} senders that never rest, {PATIENT.records} records", "", ""
-    for side, costs in in_turn([DEFAULT], PATIENT, min(rounds, 3)).items():
+    for side, costs in in_turn([DEFAULT], PATIENT, PATIENT_ROUNDS).items():
         yield from small_rows(side.name, costs, "")
+
+
+def small_and_large(rounds: int, shorten: Callable[[Load], Load]) -> Rows:
     beside = plain()
     sides = SIDES | dict.fromkeys(beside, "")
     small = in_turn(sides, shorten(SMALL), rounds)
@@ -79,8 +85,6 @@ def rows(rounds: int, shorten: Callable[[Load], Load]) -> Rows:
     for side, costs in in_turn([AUTO, CODEC, *beside], shorten(LARGE), rounds).items():
         to_reach = "10 µs or less" if side is AUTO else ""
         yield f"  {side.name}", record_text(costs, LARGE.records), to_reach
-    yield from OLD
-    yield from offer_rows(1 if rounds == 1 else 3, OFFER_SECONDS if rounds > 1 else 5.0)
 
 
 def plain() -> list[Side]:
@@ -91,12 +95,12 @@ def plain() -> list[Side]:
     return []
 
 
-def offer_rows(rounds: int, seconds: float) -> Rows:
+def offer_rows(rounds: int) -> Rows:
     """Settings as everybody has them, and a Foundry as slow as a real one."""
     yield f"{OFFER:.0f} exports/s offered, Foundry at {LATENCY_SECONDS} s a call", "", ""
     eager = Side("a commit every second", settings={"foundry.commit_interval_seconds": "1.0"})
     for side, p99 in ((DEFAULT, "8 s or less"), (eager, "3 s or less")):
-        load = Offer(OFFER, seconds, OFFER_WARM_SECONDS, LATENCY_SECONDS)
+        load = Offer(OFFER, OFFER_SECONDS, OFFER_WARM_SECONDS, LATENCY_SECONDS)
         several = [offered(side, load) for _ in range(rounds)]
         best = min(several, key=lambda each: (-each.share, quantile(each.took, 0.99)))
         told = ", ".join(f"{quantile(each.took, 0.99):.1f}" for each in several)
