@@ -76,7 +76,7 @@ reliability *args:
 soak *args:
     atlas soak --report var/soak.md "$@"
 
-# print the figures of the README: codec, hop, journal, service
+# print the figures of the README: [--quick] [--into README.md] [NAME]..., service or growth or overload, say
 bench *args:
     python -m tests.bench "$@"
 

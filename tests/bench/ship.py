@@ -3,19 +3,21 @@
 `just image` builds the image first. Foundry, Auth0 and the senders are outside of the container.
 """
 
+import json
 import os
-import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
+import uvloop
 
-from tests.bench import load
-from tests.bench.load import Outcome, Senders
-from tests.bench.service import MEMORY, beside, process, write_settings
+from tests.bench.offer import Offer, offer
+from tests.bench.processes import Process, process
+from tests.bench.senders import RECORDS, Exports, Outcome, fetch_tokens, quantile
+from tests.bench.sides import NO_LIMITS, environment, far_ends
 from tests.bench.sync import FILE, SAMPLES, Synced, sampled, through
 from tests.generator import stream
 from tests.ship.container import CONFIG, JOURNAL, SMALL, volume
@@ -37,54 +39,43 @@ class Shipped:
 
 
 @contextmanager
-def container(foundry: str, auth0: str, folder: Path, environ: dict[str, str]) -> Iterator[Shipped]:
+def container(far: Process, folder: Path, layout: str) -> Iterator[Shipped]:
     """In those limits, with a volume of its own."""
+    settings = NO_LIMITS | {"foundry.commit_interval_seconds": str(INTERVAL)}
+    settings["foundry.file_layout"] = json.dumps(layout)
     with volume() as name:
-        environ = beside(foundry, auth0, "", INTERVAL) | environ
-        environ |= {"ATLAS_JOURNAL": JOURNAL, "ATLAS_CONFIG": CONFIG}
+        environ = environment(far, folder, settings)
         mounts = [f"--volume={name}:/var/lib/atlas"]
-        mounts += [f"--volume={write_settings(str(folder))}:{CONFIG}:ro"]
+        mounts += [f"--volume={environ['ATLAS_CONFIG']}:{CONFIG}:ro"]
+        environ |= {"ATLAS_JOURNAL": JOURNAL, "ATLAS_CONFIG": CONFIG}
         said = [f"--env={key}={value}" for key, value in environ.items()]
         command = caged(f"--name={name}", *LIMITS, *mounts, *said, f"{NAME}:{version()}")
-        with process(command, {}, folder / "log") as ready:
+        with process(command) as ready:
             url = ready.said.removeprefix("ready ")
             yield Shipped(name, url, int(podman("inspect", "--format={{.State.Pid}}", name)))
 
 
-@contextmanager
-def far_ends() -> Iterator[Sequence[str]]:
-    """The addresses of Foundry and Auth0."""
-    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as foundrys:
-        command = [sys.executable, "-m", "tests.bench.standins", foundrys, str(LATENCY)]
-        with process(command, {}) as said:
-            yield said.said.split()
-
-
 def offered(layout: str, folder: Path) -> tuple[Outcome, float]:
-    """What senders meet, and the memory at most, in MiB."""
-
-    async def work(senders: Senders) -> Outcome:
-        await senders.offer(OFFERED[layout], WARM_SECONDS)
-        return await senders.offer(OFFERED[layout], SECONDS)
-
+    """Answers to the senders, and the memory at most, in MiB."""
     memory: list[float] = []
     with (
-        far_ends() as (foundry, auth0),
-        container(foundry, auth0, folder, {"ATLAS_FILE_LAYOUT": layout}) as box,
+        far_ends(LATENCY) as far,
+        container(far, folder, layout) as box,
         sampled(box.pid, memory),
     ):
-        run, uvloop = load.run, {"use_uvloop": True}
-        return anyio.run(run, box.url, auth0, work, backend_options=uvloop), max(memory)
+        exports = Exports(RECORDS, fetch_tokens(far.said.split()[1]))
+        load = Offer(OFFERED[layout], SECONDS, WARM_SECONDS)
+        return uvloop.run(offer(box.url, exports, load)), max(memory)
 
 
 def synced(folder: Path) -> Synced:
     found = Synced()
     with (
-        far_ends() as (foundry, auth0),
-        container(foundry, auth0, folder, {}) as box,
+        far_ends(LATENCY) as far,
+        container(far, folder, "auto") as box,
         sampled(box.pid, found.memory),
     ):
-        anyio.run(through, box.url, auth0, folder, found)
+        anyio.run(through, box.url, far, folder, found)
     return found
 
 
@@ -94,14 +85,24 @@ def measure() -> Iterator[tuple[str, str, str]]:
         folder = Path(name)
         for layout, rate in OFFERED.items():
             several = [offered(layout, folder) for _ in range(ROUNDS)]
-            best, memory = min(several, key=lambda each: (each[0].failed, each[0].p99))
-            yield f"  {layout}: {load.RECORDS} records, offered", f"{rate:.0f}/s", ""
+            best, memory = min(
+                several, key=lambda each: (-each[0].share, quantile(each[0].took, 0.99))
+            )
+            yield f"  {layout}: {RECORDS} records, offered", f"{rate:.0f}/s", ""
             yield "    answered 200", f"{best.rate:.1f}/s", f"{rate:.0f}/s"
-            yield "    failed", f"{best.failed:.1%}", "none"
-            yield "    p99 from due to answered, memory", f"{best.p99:.2f} s, {memory:.0f} MiB", ""
+            yield "    failed", f"{1 - best.share:.1%}", "none"
+            yield (
+                "    p99 from due to answered, memory",
+                f"{p99(best):.2f} s, {memory:.0f} MiB",
+                "",
+            )
         with (folder / FILE).open("wb") as file:
             file.writelines(stream(SAMPLES))
         found = synced(folder)
         yield f"  first sync of {SAMPLES:,} samples", f"{found.seconds:.0f} s", ""
         yield "    memory", f"{max(found.memory):.0f} MiB", "256 MB"
-        yield "    other phones: failed", f"{found.others.failed:.1%}", "none"
+        yield "    other phones: failed", f"{1 - found.others.share:.1%}", "none"
+
+
+def p99(outcome: Outcome) -> float:
+    return quantile(outcome.took, 0.99)

@@ -4,8 +4,8 @@ Four processes: sender, service (with its workers), stand-ins, and other phones.
 the service and its workers have for themselves (PSS), sampled twice a second.
 """
 
+import json
 import os
-import re
 import sys
 import tempfile
 import threading
@@ -18,9 +18,17 @@ from pathlib import Path
 import aiohttp
 import anyio
 
-from tests.bench import load
-from tests.bench.load import Outcome, Senders
-from tests.bench.service import MEMORY, beside, process
+from tests.bench.processes import Process, children, process, pss_mib
+from tests.bench.senders import (
+    RECORDS,
+    Exports,
+    Fleet,
+    Outcome,
+    fetch_token,
+    fetch_tokens,
+    quantile,
+)
+from tests.bench.sides import environment, far_ends
 from tests.generator import stream
 
 SAMPLES, FILE = 2_200_000, "sync.ndjson"
@@ -28,7 +36,6 @@ LATENCY, INTERVAL = 0.3, 1.0
 IDLE_SECONDS, DAILY_A_SECOND = 5.0, 5.0
 SAMPLE_SECONDS = 0.5
 NEWEST = 20  # parts
-COMMITTED = re.compile(r'"message":"(Foundry transaction committed)"')
 
 
 def measure(samples: int = SAMPLES) -> Iterator[tuple[str, str, str]]:
@@ -43,8 +50,12 @@ def measure(samples: int = SAMPLES) -> Iterator[tuple[str, str, str]]:
     yield "  transactions", f"{found.transactions}", "60 or less"
     yield "  memory of the service and its workers", f"{max(found.memory):.0f} MiB", "256 MiB"
     yield "  ... every ten seconds", ", ".join(f"{each:.0f}" for each in found.memory[::20]), ""
-    yield "  other phones: failed", f"{found.others.failed:.1%}", "none"
-    yield "  other phones: p99 until answered 200", f"{found.others.p99:.2f} s", "3 s or less"
+    yield "  other phones: failed", f"{1 - found.others.share:.1%}", "none"
+    yield (
+        "  other phones: p99 until answered 200",
+        f"{quantile(found.others.took, 0.99):.2f} s",
+        "3 s or less",
+    )
     idle, busy = found.lateness
     yield (
         "  the loop was late by (999 of 1,000)",
@@ -64,32 +75,28 @@ class Synced:
 
 def synced(folder: Path) -> Synced:
     found = Synced()
-    with (
-        tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as foundrys,
-        process([sys.executable, "-m", "tests.bench.standins", foundrys, str(LATENCY)], {}) as far,
-    ):
-        foundry, auth0 = far.said.split()
-        environ = beside(foundry, auth0, str(folder), INTERVAL)
+    settings = {"foundry.commit_interval_seconds": str(INTERVAL)}
+    with far_ends(LATENCY) as far:
+        environ = environment(far, folder, settings)
         command = [sys.executable, "-m", "tests.bench.served", str(IDLE_SECONDS)]
-        with process(command, environ, folder / "log") as atlas:
+        with process(command, environ) as atlas:
             time.sleep(IDLE_SECONDS)
             with sampled(atlas.pid, found.memory):
-                anyio.run(through, atlas.said, auth0, folder, found)
+                anyio.run(through, atlas.said, far, folder, found)
         found.lateness = tuple(map(float, atlas.last_words.split()))  # type: ignore[assignment]
-    log = (folder / "log").read_text(encoding="utf-8")
-    found.transactions = len(COMMITTED.findall(log))
+    found.transactions = json.loads(far.last_words)["transactions"]
     return found
 
 
-async def through(url: str, auth0: str, folder: Path, found: Synced) -> None:
-    token = await load.token(auth0, "auth0|years")
+async def through(url: str, far: Process, folder: Path, found: Synced) -> None:
+    auth0 = far.said.split()[1]
+    token, exports = fetch_token(auth0, "auth0|years"), Exports(RECORDS, fetch_tokens(auth0))
 
-    async def others(senders: Senders) -> Outcome:
+    async def others() -> None:
+        fleet = Fleet(url, exports)
         while not is_over.is_set():
-            more = await senders.offer(DAILY_A_SECOND, 1.0)
-            found.others.statuses.update(more.statuses)
-            found.others.took += more.took
-        return found.others
+            found.others.add(await fleet.offer(DAILY_A_SECOND, 1.0))
+        await fleet.close()
 
     is_over = anyio.Event()
     began = time.perf_counter()
@@ -100,7 +107,7 @@ async def through(url: str, auth0: str, folder: Path, found: Synced) -> None:
         await anyio.open_process(command, env=environ, stderr=None) as sender,
         anyio.create_task_group() as tasks,
     ):
-        tasks.start_soon(load.run, url, auth0, others)
+        tasks.start_soon(others)
         assert sender.stdout is not None
         said = (await sender.stdout.receive()).decode()
         await last_commit(url, token)
@@ -137,18 +144,3 @@ def sampled(pid: int, memory: list[float]) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
-
-
-def children(pid: int) -> list[int]:
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8")
-    return [int(each) for each in text.split()]
-
-
-def pss_mib(pid: int) -> float:
-    """Zero for one that is gone."""
-    try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8")
-    except OSError:
-        return 0.0
-    found = re.search(r"^Pss: +(\d+) kB", text, re.MULTILINE)
-    return int(found[1]) / 1024 if found else 0.0

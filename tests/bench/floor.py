@@ -1,0 +1,197 @@
+"""The least that exports can cost: `python -m tests.bench.floor durable|codec|echo`.
+
+`durable` does what cannot be left out before an export is safe, and nothing else: our HTTP server,
+Starlette, a token that is known by its digest, JSON into the struct of the edge, base64, our codec,
+compressing and sealing, SQLite with a sync for each group of exports, an answer with the same
+fields. `codec` does it without seal and journal, `echo` reads the body and answers. AUTH0_ISSUER
+and ATLAS_JOURNAL are those of the service.
+"""
+
+import asyncio
+import hashlib
+import os
+import queue
+import sqlite3
+import sys
+import threading
+import urllib.request
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+from joserfc import jwt
+from joserfc.jwk import KeySet
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from atlas.core import names, ndjson, rows
+from atlas.core.messages import Export, Head, Table, User
+from atlas.edge.wire import ExportBody
+from atlas.outside.sqlite.entries import Label
+from atlas.outside.sqlite.packing import pack
+from atlas.outside.sqlite.seal import Seal, new_root
+from atlas.process import address, bind, collect_seldom
+from atlas.process.door import Rules
+from atlas.process.listener import Listener
+from atlas.process.refusals import Refusals
+from atlas.runtime import give_back_large_blocks
+
+PATH = "/api/v1/healthkit/export"
+BYTES_MAX, LINES_MAX = 16 * 1024 * 1024, 100_000
+TABLE = """
+    CREATE TABLE export (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, user TEXT, at TEXT,
+        ingested INTEGER, rejected INTEGER, bytes INTEGER, label BLOB, payload BLOB) STRICT
+"""
+INSERT = "INSERT INTO export VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+Row = tuple[Any, ...]
+
+
+class Reply(msgspec.Struct):
+    """As many fields as the service answers, of the same sizes."""
+
+    message: str
+    success: bool
+    ingested: int
+    id: str
+    path: str
+    timestamp: str
+    correlation_id: str = msgspec.field(name="correlationId")
+    dataset: str = "ri.foundry.main.dataset.19102749-23e6-4fa8-827e-70eae2b94730"
+    status: str = "accepted"
+    rejects: tuple[str, ...] = ()
+
+
+class GroupedRows:
+    """Rows that gather while a thread writes and syncs those that gathered before."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._gathered: list[tuple[Row, asyncio.Future[None]]] = []
+        self._groups = queue.SimpleQueue[list[tuple[Row, asyncio.Future[None]]]]()
+        self._is_writing = False
+        self._loop = asyncio.get_running_loop()
+        threading.Thread(target=self._write, daemon=True).start()
+
+    async def append(self, row: Row) -> None:
+        durable = self._loop.create_future()
+        self._gathered.append((row, durable))
+        if not self._is_writing:
+            self._is_writing = True
+            self._loop.call_soon(self._hand_over)
+        await durable
+
+    def _hand_over(self) -> None:
+        group, self._gathered = self._gathered, []
+        self._is_writing = bool(group)
+        if group:
+            self._groups.put(group)
+
+    def _write(self) -> None:
+        db = sqlite3.connect(self._path, isolation_level=None)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute(TABLE)
+        while True:
+            group = self._groups.get()
+            db.execute("BEGIN IMMEDIATE")
+            db.executemany(INSERT, [row for row, _ in group])
+            db.execute("COMMIT")
+            self._loop.call_soon_threadsafe(self._end, group)
+
+    def _end(self, group: list[tuple[Row, asyncio.Future[None]]]) -> None:
+        for _, durable in group:
+            durable.set_result(None)
+        self._hand_over()
+
+
+class Users:
+    """Users by the digest of their tokens: each token is checked once."""
+
+    def __init__(self, issuer: str) -> None:
+        with urllib.request.urlopen(f"{issuer}.well-known/jwks.json") as answer:
+            self._keys = KeySet.import_key_set(msgspec.json.decode(answer.read()))
+        self._known: dict[bytes, User] = {}
+
+    def of(self, request: Request) -> User:
+        token = request.headers["authorization"].removeprefix("Bearer ")
+        digest = hashlib.sha256(token.encode()).digest()
+        found = self._known.get(digest)
+        if found is None:
+            claims = jwt.decode(token, self._keys, algorithms=["RS256"]).claims
+            found = self._known[digest] = User(claims["sub"])
+        return found
+
+
+Keep = Callable[[str, Label, datetime, Table], Awaitable[None]]
+
+
+def application(users: Users, keep: Keep) -> Starlette:
+    decoder, encoder = msgspec.json.Decoder(ExportBody), msgspec.json.Encoder()
+
+    async def post(request: Request) -> Response:
+        user = users.of(request)
+        sent = decoder.decode(await request.body())
+        said, at = sent.said(), datetime.now(UTC)
+        decoded = ndjson.decode(
+            Export(Head(user, said.device, said.timestamp, ""), sent.text()), BYTES_MAX, LINES_MAX
+        )
+        stamp = names.timestamp(at)
+        header = rows.Header(user.sub, said.device, stamp, stamp)
+        table = rows.flatten(ndjson.split(decoded.text), header)
+        path = next(names.paths(user, at))
+        await keep(decoded.id, Label(user.sub, path, table.rejects, decoded.id), at, table)
+        reply = Reply("ok", True, table.ingested, decoded.id, path, stamp, decoded.id[:36])
+        return Response(encoder.encode(reply), media_type="application/json")
+
+    return Starlette(routes=[Route(PATH, post, methods=["POST"])])
+
+
+def echo() -> Starlette:
+    told = Reply("ok", True, 0, "0" * 64, PATH, PATH, "0" * 36)
+
+    async def post(request: Request) -> Response:
+        await request.body()
+        return Response(msgspec.json.encode(told), media_type="application/json")
+
+    return Starlette(routes=[Route(PATH, post, methods=["POST"])])
+
+
+async def drop(_id: str, _label: Label, _at: datetime, _table: Table) -> None:
+    """Keep nothing: the floor of the codec."""
+
+
+def sealing(journal: GroupedRows) -> Keep:
+    seal = Seal(new_root())
+
+    async def keep(id: str, label: Label, at: datetime, table: Table) -> None:
+        fixed = (id, seal.user(label.sub), at.isoformat(), table.ingested, table.rejected)
+        bound = msgspec.msgpack.encode(fixed)
+        told = seal.close(msgspec.msgpack.encode(label), bound)
+        payload = seal.close(pack(table.ndjson), bound)
+        await journal.append((*fixed, len(table.ndjson), told, payload))
+
+    return keep
+
+
+async def main(kind: str) -> None:
+    with bind("127.0.0.1", 0) as bound:
+        app = echo()
+        if kind != "echo":
+            path = Path(os.environ["ATLAS_JOURNAL"].removeprefix("sqlite:///"))
+            keep = drop if kind == "codec" else sealing(GroupedRows(path))
+            app = application(Users(os.environ["AUTH0_ISSUER"]), keep)
+        refusals = Refusals(lambda: datetime.now(UTC), lambda: 0.5, lambda _: None)
+        print(f"ready {address(bound)}", flush=True)
+        await Listener(app, bound, Rules(), refusals).listen()
+
+
+if __name__ == "__main__":
+    collect_seldom()
+    give_back_large_blocks()
+    anyio.run(main, sys.argv[1], backend_options={"use_uvloop": True})
