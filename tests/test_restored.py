@@ -229,7 +229,7 @@ async def test_a_group_that_was_cut_otherwise_is_found_all_the_same(tmp_path):
 async def test_what_an_operator_has_sent_again_since_the_copy_is_found_as_well(tmp_path):
     life = a_life(tmp_path, "per-export")
     await settled(life, b"before")
-    life.dataset.refuses.add("healthkit/raw/ada/2026-01-02T12-00-02-000Z.ndjson")
+    life.dataset.refuses.add("healthkit/raw/ada/2026-01-02T12-00-03-000Z.ndjson")
     await accept(life, b"a")
     await settled(life, b"b")
     copied(life)
