@@ -14,12 +14,12 @@ from atlas.core.ports import Clock
 from atlas.edge import wire
 from atlas.edge.app import Path
 from atlas.edge.authentication import RequestAuthenticator
-from atlas.edge.bodies import BodyReader, parse_export
-from atlas.edge.bodies.batches import Batches
+from atlas.edge.batches import Batches
+from atlas.edge.body_reader import BodyReader, parse_export
 from atlas.edge.context import NDJSON, RequestContext
 from atlas.edge.error_responses import ErrorResponses
 from atlas.edge.flow_client import FlowClient
-from atlas.edge.responses import API_PREFIX, respond
+from atlas.edge.responses import API_PREFIX, batch_error, batch_reply, export_reply, respond
 from atlas.edge.streams import Streams
 from atlas.runtime import Pending, side_by_side
 
@@ -66,7 +66,7 @@ class Exports:
         pending, declared, until = await self.submit(context, user, receive)
         outcome = await self.flow.wait_for_commit(pending, until)
         self.check_counts(context, [outcome], [declared])
-        reply = wire.export_reply(outcome, self.reply_context(context), declared)
+        reply = export_reply(outcome, self.reply_context(context), declared)
         return respond(reply, [outcome], self.errors)
 
     async def submit(
@@ -94,11 +94,11 @@ class Exports:
             if isinstance(outcome, KeyReused):
                 raise outcome
         self.check_counts(context, outcomes, batch.declared)
-        reply = wire.batch_reply(outcomes, batch.declared, self.reply_context(context))
+        reply = batch_reply(outcomes, batch.declared, self.reply_context(context))
         for outcome in outcomes:
             if isinstance(outcome, AtlasError):
                 self.errors.emit(context, outcome, user)
-        if error := wire.batch_error(outcomes):
+        if error := batch_error(outcomes):
             return self.errors.respond(context, error, user, reply)
         return respond(reply, outcomes, self.errors)
 

@@ -15,7 +15,7 @@ from atlas.edge.app import Path
 from atlas.edge.authentication import RequestAuthenticator
 from atlas.edge.context import COUNT, RequestContext
 from atlas.edge.error_responses import json
-from atlas.edge.responses import API_PREFIX
+from atlas.edge.responses import API_PREFIX, export_reply, stream_reply
 
 PAGE_MAX = 200
 
@@ -38,9 +38,9 @@ class Receipts:
         id, reply_context = context.params["id"], self.reply_context(context)
         if id.startswith(names.WHOLE):
             if parts := await self.receipts.parts(user, id):
-                return json(wire.stream_reply(parts, reply_context, id), 200)
+                return json(stream_reply(parts, reply_context, id), 200)
         elif receipt := await self.receipts.find(user, id):
-            return json(wire.export_reply(receipt, reply_context), 200)
+            return json(export_reply(receipt, reply_context), 200)
         raise NotFound("You have no receipt with this id.")
 
     async def get_receipts(
@@ -56,7 +56,7 @@ class Receipts:
         is_stream = bool(whole and await self.receipts.parts(user, whole))
         reply_context = self.reply_context(context)
         reply = wire.ReceiptsReply(
-            receipts=tuple(wire.export_reply(each, reply_context) for each in page.receipts),
+            receipts=tuple(export_reply(each, reply_context) for each in page.receipts),
             next_cursor=page.next_cursor,
             receipt_id=whole if is_stream else msgspec.UNSET,
         )

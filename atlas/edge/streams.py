@@ -22,11 +22,11 @@ from atlas.core.messages import Head, Part, Place, Receipt, User
 from atlas.core.parts import PART_BYTES, Cutter, Piece
 from atlas.core.ports import Clock
 from atlas.edge import wire
-from atlas.edge.bodies import BodyReader
+from atlas.edge.body_reader import BodyReader
 from atlas.edge.context import RequestContext
 from atlas.edge.error_responses import ErrorResponses
 from atlas.edge.flow_client import FlowClient
-from atlas.edge.responses import respond
+from atlas.edge.responses import batch_error, respond, stream_reply
 from atlas.runtime import Pending, Reservation
 
 PARTS_AT_ONCE = 2  # of one stream; and the next is read meanwhile
@@ -89,11 +89,11 @@ class Streams:
         outcomes = await self.wait_for_parts(context, stream)
         if not outcomes:
             raise stopped or Rejected("There is nothing in the body.")
-        error = stream.failure or stopped or wire.batch_error(outcomes)
+        error = stream.failure or stopped or batch_error(outcomes)
         reply_context = wire.Context(head.correlation_id, self.dataset_rid, self.now())
         warnings = () if error else self.check_counts(stream, declared, outcomes)
         whole, safe_bytes = stream.whole, stream.safe_bytes()
-        reply = wire.stream_reply(outcomes, reply_context, whole, warnings, safe_bytes)
+        reply = stream_reply(outcomes, reply_context, whole, warnings, safe_bytes)
         if error:
             return self.errors.respond(context, error, user, reply)
         for outcome in outcomes:

@@ -4,15 +4,13 @@ The first nine fields of an answer and their order are fixed by the app in the f
 made from these types.
 """
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
-from atlas.core import names
-from atlas.core.errors import NOT_JSON, AtlasError, BatchRejected, Rejected, Unavailable
+from atlas.core.errors import NOT_JSON, AtlasError
 from atlas.core.messages import FileFormat, Receipt, Reject, Status
 
 T = TypeVar("T")
@@ -212,98 +210,3 @@ def absent_unless(value: Raw, kind: type[T]) -> T | None:
         return msgspec.json.decode(value, type=kind)
     except NOT_JSON:
         return None
-
-
-def export_reply(receipt: Receipt, context: Context, said: Said | None = None) -> ExportReply:
-    """`manifest` and `warnings` are about this request only, and absent without one."""
-    is_committed = receipt.status == "committed"
-    warnings = said.warnings(receipt.received) if said else ()
-    if receipt.status == "set_aside":
-        warnings += ("It could not be processed; it is kept, and the operator sees it.",)
-    return ExportReply(
-        success=True,
-        dataset_rid=context.dataset_rid,
-        records_ingested=receipt.ingested,
-        dataset_records_created=receipt.ingested if is_committed else 0,
-        file_path=(receipt.path or None) if is_committed else None,
-        file_format=names.format_of(receipt.path),
-        transaction_rid=receipt.transaction,
-        ingestion_timestamp=names.timestamp(receipt.at),
-        correlation_id=context.correlation_id,
-        manifest=said.manifest if said else NULL,
-        status=receipt.status,
-        receipt_id=receipt.id,
-        records_received=receipt.received,
-        records_rejected=receipt.rejected,
-        rejects=receipt.rejects,
-        warnings=warnings,
-        replayed=receipt.replayed,
-    )
-
-
-def batch_reply(
-    outcomes: Sequence[Outcome], said: Sequence[Said | None], context: Context
-) -> BatchReply:
-    results: list[ExportReply] = []
-    errors: list[ChunkError] = []
-    rows: dict[str, int] = {}
-    for index, (outcome, sent_along) in enumerate(zip(outcomes, said, strict=True)):
-        if isinstance(outcome, AtlasError):
-            errors.append(
-                ChunkError(
-                    chunk_index=index,
-                    error=str(outcome),
-                    code=outcome.code,
-                    retryable=outcome.retryable,
-                    details=outcome.details,
-                )
-            )
-        else:
-            rows[outcome.id] = outcome.ingested
-            reply = export_reply(outcome, context, sent_along)
-            results.append(msgspec.structs.replace(reply, chunk_index=index))
-    return BatchReply(
-        success=not errors,
-        dataset_rid=context.dataset_rid,
-        chunks_processed=len(outcomes),
-        chunks_successful=len(results),
-        chunks_failed=len(errors),
-        total_records=sum(rows.values()),
-        upload_results=tuple(results),
-        errors=tuple(errors),
-        timestamp=names.timestamp(context.now),
-        correlation_id=context.correlation_id,
-    )
-
-
-def stream_reply(
-    outcomes: Sequence[Outcome],
-    context: Context,
-    whole: str | None,
-    warnings: tuple[str, ...] = (),
-    safe_bytes: int | None = None,
-) -> BatchReply:
-    reply = batch_reply(outcomes, [None] * len(outcomes), context)
-    return msgspec.structs.replace(
-        reply, receipt_id=whole, warnings=warnings, safe_bytes=safe_bytes
-    )
-
-
-def status_of(outcomes: Sequence[Outcome]) -> int:
-    """200 when all stand in the dataset, 202 when all are safe, 207 when some were refused."""
-    if any(isinstance(outcome, AtlasError) for outcome in outcomes):
-        return 207
-    committed = [isinstance(each, Receipt) and each.status == "committed" for each in outcomes]
-    return 200 if all(committed) else 202
-
-
-def batch_error(outcomes: Sequence[Outcome]) -> AtlasError | None:
-    """What is told of the whole: that one failed by our fault, or that all did by the sender's."""
-    errors = [outcome for outcome in outcomes if isinstance(outcome, AtlasError)]
-    if ours := [error for error in errors if not isinstance(error, Rejected)]:
-        waits = [error for error in ours if isinstance(error, Unavailable)]
-        return max(waits, key=lambda error: error.retry_seconds or 0, default=ours[0])
-    if len(errors) < len(outcomes):
-        return None
-    statuses = {error.status for error in errors}
-    return BatchRejected(statuses.pop() if len(statuses) == 1 else 400)

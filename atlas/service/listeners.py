@@ -13,8 +13,8 @@ from atlas.edge import openapi
 from atlas.edge.admission import WAIT_SECONDS_MAX, Admission, LoadShedder, RateLimiter
 from atlas.edge.app import build_app
 from atlas.edge.authentication import RequestAuthenticator
-from atlas.edge.bodies import BodyReader, MinimumRate
-from atlas.edge.bodies.batches import Batches
+from atlas.edge.batches import Batches
+from atlas.edge.body_reader import BodyReader, MinimumRate
 from atlas.edge.error_responses import ErrorResponses
 from atlas.edge.exports import Exports
 from atlas.edge.flow_client import FlowClient

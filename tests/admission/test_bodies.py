@@ -6,8 +6,8 @@ import pytest
 
 from atlas.core.errors import TooManyChunks
 from atlas.edge import wire
-from atlas.edge.bodies import parse_json
-from atlas.edge.bodies.batches import Batches
+from atlas.edge.batches import Batches
+from atlas.edge.body_reader import parse_json
 
 
 @pytest.mark.parametrize("key", ["device", "timestamp", "recordCount", "options", "unknown"])

@@ -6,8 +6,7 @@ from contextlib import ExitStack
 import pytest
 
 from atlas.core.errors import Overloaded
-from atlas.edge.admission import LoadShedder
-from atlas.edge.admission.load_shedder import MIN_IN_FLIGHT, WAIT_SECONDS_MAX
+from atlas.edge.admission import MIN_IN_FLIGHT, WAIT_SECONDS_MAX, LoadShedder
 from atlas.service.listeners import admission_of
 from atlas.settings import Edge, Settings
 from tests.fakes import Time

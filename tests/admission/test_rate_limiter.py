@@ -5,8 +5,7 @@ import itertools
 import pytest
 
 from atlas.core.errors import RateLimited
-from atlas.edge.admission import RateLimiter
-from atlas.edge.admission.rate_limiter import USERS_MAX
+from atlas.edge.admission import USERS_MAX, RateLimiter
 from tests.fakes import Time
 
 

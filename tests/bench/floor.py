@@ -22,6 +22,9 @@ from typing import Any
 
 import anyio
 import msgspec
+from atlas.process.door import Rules
+from atlas.process.listener import Listener
+from atlas.process.refusals import Refusals
 from joserfc import jwt
 from joserfc.jwk import KeySet
 from starlette.applications import Starlette
@@ -36,9 +39,6 @@ from atlas.outside.sqlite.entries import Label
 from atlas.outside.sqlite.packing import pack
 from atlas.outside.sqlite.seal import Seal, new_root
 from atlas.process import address, bind, collect_seldom
-from atlas.process.door import Rules
-from atlas.process.listener import Listener
-from atlas.process.refusals import Refusals
 from atlas.runtime import give_back_large_blocks
 
 PATH = "/api/v1/healthkit/export"

@@ -25,9 +25,10 @@ from atlas.core.messages import Export, Head, Receipt, Table, User
 from atlas.core.records import DEPTH_MAX, REASONS, Record
 from atlas.core.rows import COLUMNS, Header, flatten
 from atlas.edge import wire
-from atlas.edge.bodies import parse_json
-from atlas.edge.bodies.batches import Batches
-from atlas.edge.bodies.content_encoding import RatioLimit, Zlib, Zstd
+from atlas.edge.batches import Batches
+from atlas.edge.body_reader import parse_json
+from atlas.edge.content_encoding import RatioLimit, Zlib, Zstd
+from atlas.edge.responses import export_reply
 from atlas.local.auth0 import new_key
 from atlas.outside.auth0.tokens import Rules, kid_of
 
@@ -246,7 +247,7 @@ def batch(found: bytes) -> None:
 def kept(sent: wire.ExportBody) -> None:
     said = sent.said()
     receipt = Receipt("id", "accepted", NOON, "", 1, 0)
-    reply = wire.export_reply(receipt, wire.Context("id", "rid", NOON), said)
+    reply = export_reply(receipt, wire.Context("id", "rid", NOON), said)
     echoed = json.loads(msgspec.json.encode(reply), parse_int=str)
     must(echoed["success"] is True, "the answer is no JSON")
     for text in (said.device, said.timestamp):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from atlas.core.errors import Rejected
 from atlas.core.traces import Sampler, not_sampled
-from atlas.edge.bodies.content_encoding import STEP_BYTES, decoder_for
+from atlas.edge.content_encoding import STEP_BYTES, decoder_for
 from atlas.edge.context import CORRELATION_ID, WAIT_SECONDS_MAX, read_context
 
 LONG = 64 * 1024

@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from atlas.core.messages import User
 from atlas.core.traces import not_sampled
-from atlas.edge.bodies import BodyReader, MinimumRate, parse_json
+from atlas.edge.body_reader import BodyReader, MinimumRate, parse_json
 from atlas.edge.context import read_context
 from atlas.runtime import Quota
 

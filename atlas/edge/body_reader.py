@@ -21,7 +21,7 @@ from atlas.core.errors import (
 )
 from atlas.core.messages import User
 from atlas.edge import wire
-from atlas.edge.bodies.content_encoding import decoder_for
+from atlas.edge.content_encoding import decoder_for
 from atlas.edge.context import JSON, RequestContext
 from atlas.runtime import Quota, Reservation
 

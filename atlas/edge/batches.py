@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from atlas.core.errors import Rejected, TooManyChunks
-from atlas.edge.bodies.reader import parse_json
+from atlas.edge.body_reader import parse_json
 
 
 class Batches:
