@@ -1,11 +1,13 @@
 """Each verdict of a group that leaves an export waiting is told as what has failed."""
 
+from datetime import timedelta
+
 import pytest
 
 from atlas.actors.upload.publisher import Publisher
 from atlas.core.commits import Conclusion, Verdict
-from atlas.core.events import ExportFailed
-from atlas.core.messages import ClaimedExport, CommitGroup, File
+from atlas.core.events import ExportCommitted, ExportFailed
+from atlas.core.messages import ClaimedExport, CommitGroup, File, Receipt
 from atlas.runtime import Promises
 from tests.exports import NOON
 
@@ -45,3 +47,13 @@ def test_of_a_group_each_export_is_told_and_none_was_alone():
     told = published(Verdict("failed", "why"), exports=3)
 
     assert [(each.id, each.is_alone) for each in told] == [(f"e{n}", False) for n in range(3)]
+
+
+def test_a_commit_is_told_with_its_user_and_the_seconds_since_it_was_accepted():
+    claimed = ClaimedExport("e", 900, 11, "c", user="auth0|ada")
+    receipt = Receipt("e", "committed", NOON, "p", 11, 0, transaction="t")
+    told = list[ExportCommitted]()
+    now = NOON + timedelta(seconds=4.5)
+    Publisher(Promises(), lambda: now, told.append).publish(receipt, claimed)
+
+    assert told == [ExportCommitted("e", "c", "t", "p", 11, 900, "auth0|ada", 4.5)]
