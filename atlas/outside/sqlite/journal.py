@@ -39,7 +39,7 @@ PRAGMAS = f"""
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
     PRAGMA foreign_keys = ON;
-    PRAGMA temp_store = MEMORY;  -- what a statement may have to undo is written to no file
+    PRAGMA temp_store = MEMORY;  -- or what a statement may have to undo is written, too, to a file
     {FILE_CHANGES}  -- pages of 4 KiB: what is written twice until then goes into the journal once
     PRAGMA journal_size_limit = 16777216;
     PRAGMA cache_size = -8000;              -- KiB
