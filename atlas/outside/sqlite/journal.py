@@ -31,8 +31,8 @@ from atlas.outside.sqlite.shelf import Shelf
 SHELF = Shelf(now=partial(datetime.now, UTC))
 HELD_SECONDS = 15.0  # a predecessor that is draining is gone by then
 
-# the log may grow to 256 MiB meanwhile; more would change the file, and it would be checked again
-FILE_STAYS = "PRAGMA wal_checkpoint(TRUNCATE); PRAGMA wal_autocheckpoint = 65536;"
+# the log may grow to 64 MiB meanwhile; more would change the file, and it might be checked again
+FILE_STAYS = "PRAGMA wal_checkpoint(TRUNCATE); PRAGMA wal_autocheckpoint = 16384;"
 FILE_CHANGES = "PRAGMA wal_autocheckpoint = 4096;"
 PRAGMAS = f"""
     PRAGMA locking_mode = EXCLUSIVE;
