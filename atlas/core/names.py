@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 import string
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,7 @@ FOLDER_BYTES_MAX = 200
 GROUPS = "healthkit/groups/"
 PROBE = "healthkit/probe/atlas.ndjson"  # only ever in a transaction that is aborted
 EPOCH = datetime.fromtimestamp(0, UTC)
-MOMENT = "%Y-%m-%dT%H-%M-%S-%fZ"
+MOMENT = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d)-(\d\d)-(\d\d)-(\d{3})Z(?![^.])")
 MILLISECOND = timedelta(milliseconds=1)
 PSEUDONYM_CHARACTERS = 16
 WHOLE = "whole-"  # no id of an export begins so
@@ -110,8 +111,11 @@ def group_paths(first: str, format: FileFormat) -> Iterator[str]:
 
 def moment_in(path: str) -> datetime:
     """The moment in the path of an export, or of a group. Raises ValueError when there is none."""
-    text = path.rpartition("/")[2].partition(".")[0]
-    return datetime.strptime(text, MOMENT).replace(tzinfo=UTC)
+    found = MOMENT.match(path.rpartition("/")[2])
+    if found is None:
+        raise ValueError
+    year, month, day, hour, minute, second, millisecond = map(int, found.groups())
+    return datetime(year, month, day, hour, minute, second, millisecond * 1_000, UTC)
 
 
 def milliseconds(at: datetime) -> int:

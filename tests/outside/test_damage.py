@@ -173,6 +173,25 @@ async def test_a_page_of_zeros_costs_what_stood_in_it_and_is_told(tmp_path):
         assert len(sent) >= PENDING - 8
 
 
+async def test_exports_whose_own_pages_are_lost_go_on_by_what_stands_beside_their_payloads(
+    tmp_path,
+):
+    _, files = await filled(tmp_path / "ours")
+    text = files["journal"]
+    lost = [at for at in range(0, len(text), PAGE) if text[at] == 0x0D and is_of_exports(text, at)]
+    assert len(lost) > PENDING // 20
+    for at in lost:
+        text = text[:at] + bytes(PAGE) + text[at + PAGE :]
+    sent, not_sent, news = await delivered(written(tmp_path / "bad", files | {"journal": text}))
+
+    assert (sent.keys(), not_sent, len(news)) == (IDS, set(), 1)
+    assert_nothing_wrong_is_sent(sent)
+
+
+def is_of_exports(text, at):
+    return text.count(b"accepted", at, at + PAGE) > 3
+
+
 async def test_a_journal_of_version_2_with_a_page_of_zeros_is_mended_as_any_other(tmp_path):
     _, files = await filled(tmp_path / "ours")
     path = written(tmp_path / "before", files)
@@ -419,4 +438,4 @@ async def test_a_large_journal_in_which_nothing_is_broken_is_served_and_its_log_
                 break
         assert path.stat().st_mtime_ns != at_start
         assert not any(isinstance(each, JournalDamaged) for each in journal.news)
-        assert log.stat().st_size < 2**28
+        assert log.stat().st_size < 2**27

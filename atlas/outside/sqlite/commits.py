@@ -164,7 +164,7 @@ class Commits:
         """In the thread, where nothing else is under way."""
         try:
             self._db = db = self._db or self._connect()
-            db.execute("VACUUM")
+            vacuum(db)
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()  # the log holds old pages
         except sqlite3.Error as error:
             if primary_code(error) in OF_THE_DISK:
@@ -186,6 +186,15 @@ class Commits:
         db, self._db = self._db, None
         if db is not None:
             db.close()
+
+
+def vacuum(db: sqlite3.Connection) -> None:
+    """Raises sqlite3.Error. All that is kept goes through a file: memory may not hold it."""
+    db.execute("PRAGMA temp_store = FILE")
+    try:
+        db.execute("VACUUM")
+    finally:
+        db.execute("PRAGMA temp_store = MEMORY")
 
 
 def refusal(error: sqlite3.Error) -> AtlasError:

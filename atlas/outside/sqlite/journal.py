@@ -31,15 +31,15 @@ from atlas.outside.sqlite.shelf import Shelf
 SHELF = Shelf(now=partial(datetime.now, UTC))
 HELD_SECONDS = 15.0  # a predecessor that is draining is gone by then
 
-# the log may grow to 256 MiB meanwhile; more would change the file, and it would be checked again
-FILE_STAYS = "PRAGMA wal_checkpoint(TRUNCATE); PRAGMA wal_autocheckpoint = 65536;"
+# the log may grow to 64 MiB meanwhile; more would change the file, and it might be checked again
+FILE_STAYS = "PRAGMA wal_checkpoint(TRUNCATE); PRAGMA wal_autocheckpoint = 16384;"
 FILE_CHANGES = "PRAGMA wal_autocheckpoint = 4096;"
 PRAGMAS = f"""
     PRAGMA locking_mode = EXCLUSIVE;
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
     PRAGMA foreign_keys = ON;
-    PRAGMA temp_store = MEMORY;  -- what a statement may have to undo is written to no file
+    PRAGMA temp_store = MEMORY;  -- or what a statement may have to undo is written, too, to a file
     {FILE_CHANGES}  -- pages of 4 KiB: what is written twice until then goes into the journal once
     PRAGMA journal_size_limit = 16777216;
     PRAGMA cache_size = -8000;              -- KiB

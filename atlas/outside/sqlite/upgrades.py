@@ -14,6 +14,7 @@ import msgspec
 from atlas.core import names
 from atlas.core.errors import CannotStart, Damaged
 from atlas.core.messages import Reject
+from atlas.outside.sqlite.commits import vacuum
 from atlas.outside.sqlite.disk.damage import primary_code
 from atlas.outside.sqlite.entries import COLUMNS, KEEP_PAYLOAD, Entries, Fixed, Label, Row, bound
 from atlas.outside.sqlite.schema import (
@@ -106,6 +107,8 @@ def prepare(db: sqlite3.Connection, path: Path | None, entries: Entries) -> None
     if version == VERSION:
         return
     db.execute("PRAGMA foreign_keys = OFF")
+    if version:
+        db.execute("PRAGMA temp_store = FILE")  # a million rows are sorted for an index
     db.execute("PRAGMA legacy_alter_table = ON")  # what refers to `export` goes on to do so
     if version == 1:
         db.execute("PRAGMA secure_delete = ON")  # what was in clear stands in no free page,
@@ -128,7 +131,7 @@ def prepare(db: sqlite3.Connection, path: Path | None, entries: Entries) -> None
 def give_back_space(db: sqlite3.Connection) -> None:
     """Of what was copied. Where there is no room for that, new exports take it by and by."""
     try:
-        db.execute("VACUUM")
+        vacuum(db)
     except sqlite3.Error as error:
         if primary_code(error) != sqlite3.SQLITE_FULL:
             raise
