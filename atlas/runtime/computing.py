@@ -46,7 +46,9 @@ class Computing:
         if not inspect.isgeneratorfunction(work):
             return await anyio.to_thread.run_sync(work, *args)
         if self._limiter is None:
-            return await stepwise(work(*args))
+            made = await stepwise(work(*args))
+            await checkpoint()  # the next piece of the same export may be one long step
+            return made
         return await self._in_a_worker(work, args)
 
     async def _in_a_worker(self, work: Callable[..., Any], args: tuple[Any, ...]) -> Any:
