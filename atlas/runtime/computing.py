@@ -19,7 +19,7 @@ import anyio.to_process
 import anyio.to_thread
 from anyio.lowlevel import checkpoint
 
-from atlas.runtime.memory import give_back_large_blocks
+from atlas.runtime.memory import keep_blocks_of_a_worker
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -77,7 +77,7 @@ def finished(work: Callable[..., Generator[None, None, T]], args: tuple[Any, ...
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
-    give_back_large_blocks()
+    keep_blocks_of_a_worker()
     parent, steps = os.getppid(), work(*args)
     while os.getppid() == parent:
         try:
