@@ -77,6 +77,26 @@ async def test_without_workers_the_loop_turns_between_the_steps():
         tasks.cancel_scope.cancel()
 
 
+async def test_without_workers_the_loop_turns_between_two_pieces_of_one_step():
+    turns = 0
+
+    def work():
+        return turns
+        yield
+
+    async def turn():
+        nonlocal turns
+        while True:
+            turns += 1
+            await anyio.lowlevel.checkpoint()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(turn)
+        first, second = [await Computing(0)(MUCH, work) for _ in range(2)]
+        tasks.cancel_scope.cancel()
+    assert second > first
+
+
 async def test_what_is_not_in_steps_is_done_at_once_or_in_a_thread():
     assert await Computing(1)(LITTLE, os.getpid) == os.getpid()
     assert await Computing(1)(LITTLE + 1, os.getpid) == os.getpid()

@@ -10,7 +10,7 @@ from atlas.core.events import LinesRejected, Watch
 from atlas.core.messages import Decoded, Flattened, Packed, Reject
 from atlas.core.ports import Clock, Compute
 
-PIECE_BYTES = 512 * 1024  # to a worker and back, where no large block is ever made of them
+PIECE_BYTES = 240 * 1024  # to a worker and back; with what goes along, no large block here
 STEP_LINES = 250  # in a millisecond; of half as many, the packed file would be 8 % larger
 
 Pack = Callable[[bytes], bytes]

@@ -19,7 +19,7 @@ import anyio.to_process
 import anyio.to_thread
 from anyio.lowlevel import checkpoint
 
-from atlas.runtime.memory import give_back_large_blocks
+from atlas.runtime.memory import keep_blocks_of_a_worker
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -46,7 +46,9 @@ class Computing:
         if not inspect.isgeneratorfunction(work):
             return await anyio.to_thread.run_sync(work, *args)
         if self._limiter is None:
-            return await stepwise(work(*args))
+            made = await stepwise(work(*args))
+            await checkpoint()  # the next piece of the same export may be one long step
+            return made
         return await self._in_a_worker(work, args)
 
     async def _in_a_worker(self, work: Callable[..., Any], args: tuple[Any, ...]) -> Any:
@@ -75,7 +77,7 @@ def finished(work: Callable[..., Generator[None, None, T]], args: tuple[Any, ...
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
-    give_back_large_blocks()
+    keep_blocks_of_a_worker()
     parent, steps = os.getppid(), work(*args)
     while os.getppid() == parent:
         try:
