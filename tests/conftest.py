@@ -17,12 +17,12 @@ import pytest
 from starlette.types import ASGIApp, Message
 
 from atlas.actors.upload import Chance
+from atlas.computing import Computing
 from atlas.core.events import Event, Watch
 from atlas.core.messages import FileFormat, FileLayout, GroupLimits
 from atlas.core.ports import Clock, Compute, Identities, Outbox, PersonRecords
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
-from atlas.runtime import Computing
 from atlas.service import Readers, Service, World, reading, serving, stored
 from atlas.settings import Auth0, Edge, Export, Foundry, Settings
 from tests.exports import NOON, SHELF

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import anyio
 import msgspec
 
+from atlas.computing import Computing
 from atlas.core.commits import CommitResult
 from atlas.core.errors import (
     AuthUnavailable,
@@ -25,7 +26,6 @@ from atlas.core.errors import (
 from atlas.core.messages import BranchSnapshot, PathOwner, User
 from atlas.core.people import Standing
 from atlas.core.ports import Bytes, TransactionState
-from atlas.runtime import Computing
 
 Mishap = Callable[[], Awaitable[object]]
 

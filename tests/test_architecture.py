@@ -17,6 +17,7 @@ FILES = sorted(ATLAS.rglob("*.py"))
 ROOMS: dict[str, tuple[str, str]] = {
     "core": ("core", "msgspec pybase64"),
     "runtime": ("core", "anyio"),
+    "computing": ("", "anyio"),
     "actors": ("core runtime", "anyio msgspec"),
     "edge": ("core runtime", "starlette anyio msgspec zstandard"),
     "outside/network": ("core", "aiohttp yarl"),  # why a call has failed is the same for all
@@ -32,11 +33,11 @@ ROOMS: dict[str, tuple[str, str]] = {
     "settings": ("core", "msgspec"),
     # it asks ports only, so that it walks inside a running service, too
     "diagnose": ("core settings", "anyio msgspec"),
-    "service": ("core runtime actors edge outside diagnose settings", "anyio starlette"),
+    "service": ("core runtime computing actors edge outside diagnose settings", "anyio starlette"),
     "apple": ("core", "msgspec"),
     "comparison": ("core", "msgspec"),
     "client": ("core", "aiohttp anyio msgspec pybase64 stamina"),
-    "process": ("core runtime service settings", "anyio httptools msgspec starlette uvicorn"),
+    "process": ("core runtime computing service settings", "anyio httptools msgspec starlette"),
     "prove": (
         "core service settings local process",
         "aiohttp anyio msgspec pyarrow pybase64 rich zstandard",

@@ -11,8 +11,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from atlas.runtime import Computing
-from atlas.runtime.computing import QUICK_BYTES_MAX
+from atlas.computing import QUICK_BYTES_MAX, Computing
 
 LITTLE = QUICK_BYTES_MAX
 MUCH = LITTLE + 1
@@ -120,7 +119,7 @@ async def test_what_work_raises_in_a_worker_is_raised_here():
 
 PARENT = """
 import sys, anyio
-from atlas.runtime import Computing
+from atlas.computing import Computing
 from tests.test_computing import MUCH, tell_and_stay
 if __name__ == "__main__":
     anyio.run(Computing(1), MUCH, tell_and_stay, sys.argv[1])

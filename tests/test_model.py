@@ -43,6 +43,7 @@ from atlas.actors.upload import (
     UploadPolicy,
 )
 from atlas.actors.upload.effects import Rest, Woken
+from atlas.computing import Computing
 from atlas.core import names
 from atlas.core.errors import (
     BranchBusy,
@@ -57,7 +58,7 @@ from atlas.core.messages import Flattened, GroupLimits, Head, User
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.packing import unpack_into
 from atlas.outside.sqlite.room import Bounds
-from atlas.runtime import Bell, Computing, Promises, Restarts
+from atlas.runtime import Bell, Promises, Restarts
 from tests.exports import NOON, SHELF, packed, rows_of
 from tests.fakes import MemoryDataset
 

@@ -885,7 +885,7 @@ async def test_a_group_is_the_oldest_exports_with_all_that_their_files_need(jour
         File(
             each.path,
             len(ROWS),
-            (ClaimedExport(each.id, len(ROWS), 1, f"correlation of {each.id}"),),
+            (ClaimedExport(each.id, len(ROWS), 1, f"correlation of {each.id}", user="auth0|ada"),),
         )
         for each in (first, second)
     )

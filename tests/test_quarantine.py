@@ -6,10 +6,10 @@ import anyio
 import pytest
 
 from atlas.actors.flatten import tabulated
+from atlas.computing import Computing
 from atlas.core import ndjson
 from atlas.core.errors import NotNdjson
 from atlas.core.events import ActorCrashed, ExportQuarantined, ExportSetAside
-from atlas.runtime import Computing
 from tests.conftest import Life, an_export, asgi
 from tests.fakes import Gate, Mishap, nothing
 

@@ -21,7 +21,7 @@ from atlas.__main__ import main
 from atlas.actors.flatten import tabulated
 from atlas.core.rows import Header
 from atlas.outside.sqlite.packing import pack
-from atlas.runtime import Computing
+from atlas.computing import Computing
 
 def modules():
     yield from tabulated(b"{}", Header("", "", "", ""), 1, pack)
@@ -95,5 +95,5 @@ def test_a_worker_knows_what_it_computes_and_no_more(tmp_path):
     )
     names = told.stdout.split()
 
-    assert rooms(names) - {"__main__"} == {"actors", "core", "outside", "runtime"}
+    assert rooms(names) - {"__main__"} == {"actors", "computing", "core", "outside"}
     assert packages(names) & (HEAVY - {"anyio"} | {"typer", "sqlite3", "ssl"}) == set()

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atlas.actors.flatten import tabulated
+from atlas.computing import Computing
 from atlas.core import ndjson
 from atlas.core.events import CountsDiffer, ExportAccepted
 from atlas.core.parts import PART_BYTES, Cutter
 from atlas.core.records import LINE_BYTES_MAX
-from atlas.runtime import Computing
 from tests.conftest import GONE, ROOM, Life, an_export
 from tests.fakes import Gate
 

@@ -11,11 +11,11 @@ from dataclasses import replace
 import anyio
 
 from atlas import service
+from atlas.computing import give_back_large_blocks
 from atlas.core.errors import CannotStart
 from atlas.process.garbage import collect_seldom, collect_when_idle
 from atlas.process.http import Listener, Refusals, Rules
 from atlas.process.limits import leave_no_core, raise_descriptors
-from atlas.runtime import give_back_large_blocks
 from atlas.service import Readers, Store, World
 from atlas.settings import Edge, Settings
 

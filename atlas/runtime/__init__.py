@@ -7,16 +7,13 @@ Three rules, and nothing here knows about health data:
 3. Closing the first address ends the pipeline: each stage drains, then closes the next.
 
 `channels.py` is where messages wait, `replies.py` where outcomes go, `supervision.py` what a crash
-costs, `stages.py` the actors,
-`together.py` work that is done side by side, `quota.py` what limits bytes in memory,
-`computing.py` work that takes the processor, and `memory.py` what becomes of its memory.
+costs, `stages.py` the actors, `together.py` work that is done side by side, `quota.py` what limits
+bytes in memory.
 """
 
 from anyio import Lock
 
 from atlas.runtime.channels import Channel
-from atlas.runtime.computing import Computing
-from atlas.runtime.memory import give_back_large_blocks
 from atlas.runtime.quota import Quota, Reservation
 from atlas.runtime.replies import Bell, Pending, Promise, Promises, Reply
 from atlas.runtime.stages import Address, Envelope, OnWork, Queue, Rescue, Stage, Stages
@@ -27,7 +24,6 @@ __all__ = [
     "Address",
     "Bell",
     "Channel",
-    "Computing",
     "Envelope",
     "Lock",
     "OnCrash",
@@ -44,7 +40,6 @@ __all__ = [
     "Stage",
     "Stages",
     "answer_crashes",
-    "give_back_large_blocks",
     "side_by_side",
     "supervise",
 ]

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from atlas.actors.upload import Chance
+from atlas.computing import Computing
 from atlas.core import ports
 from atlas.core.events import Watch
 from atlas.outside import auth0, foundry, network
-from atlas.runtime import Computing
 from atlas.service import machine
 from atlas.service.readers import Readers
 from atlas.service.store import Store

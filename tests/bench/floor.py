@@ -32,6 +32,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from atlas.computing import give_back_large_blocks
 from atlas.core import names, ndjson, rows
 from atlas.core.messages import Export, Head, Table, User
 from atlas.edge.wire import ExportBody
@@ -39,7 +40,6 @@ from atlas.outside.sqlite.entries import Label
 from atlas.outside.sqlite.packing import pack
 from atlas.outside.sqlite.seal import Seal, new_root
 from atlas.process import address, bind, collect_seldom
-from atlas.runtime import give_back_large_blocks
 
 PATH = "/api/v1/healthkit/export"
 BYTES_MAX, LINES_MAX = 16 * 1024 * 1024, 100_000

@@ -21,12 +21,12 @@ import anyio
 import msgspec
 
 from atlas.actors.upload import Chance
+from atlas.computing import Computing
 from atlas.core.events import Event
 from atlas.core.picture import Depth, Sight
 from atlas.outside import log
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
-from atlas.runtime import Computing
 from atlas.service import Readers, Service, World, reading, serving, stored
 from atlas.settings import Foundry, Settings
 from tests.conftest import ROOM, asgi

@@ -14,10 +14,10 @@ from multiprocessing.pool import Pool
 import anyio
 
 from atlas.actors.flatten import tabulated
+from atlas.computing import QUICK_BYTES_MAX, Computing, stepwise
 from atlas.core import rows
 from atlas.core.parts import PART_BYTES
 from atlas.outside.sqlite.packing import pack
-from atlas.runtime.computing import QUICK_BYTES_MAX, Computing, stepwise
 from tests import generator
 
 PARTS, ROUNDS, COUNTED = 4, 20, 2_000_000

@@ -8,7 +8,7 @@ import threading
 import zstandard
 
 LEVEL = -1  # a third faster than 1 for an export of 11 records, and 2 % of it larger
-STEP_BYTES = 128 * 1024  # no large block (runtime/memory.py)
+STEP_BYTES = 128 * 1024  # no large block (computing/memory.py)
 
 
 class Contexts(threading.local):

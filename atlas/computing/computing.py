@@ -19,7 +19,7 @@ import anyio.to_process
 import anyio.to_thread
 from anyio.lowlevel import checkpoint
 
-from atlas.runtime.memory import keep_blocks_of_a_worker
+from atlas.computing.memory import keep_blocks_of_a_worker
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
