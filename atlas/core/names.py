@@ -26,7 +26,9 @@ WHOLE = "whole-"  # no id of an export begins so
 
 def timestamp(at: datetime) -> str:
     """A moment as the app writes it: 2025-09-26T06:30:00.000Z"""
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if at.tzinfo is not UTC:
+        at = at.astimezone(UTC)
+    return at.isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"
 
 
 def lasting(seconds: float) -> str:

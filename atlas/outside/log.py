@@ -4,12 +4,12 @@ The sentences are those of the service that Atlas replaced, word for word: runbo
 them. A user is shown as a keyed hash, unless the operator asked for more.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Protocol, TextIO
+from typing import Any, NamedTuple, Protocol, TextIO
 
 import msgspec
 
@@ -154,6 +154,7 @@ class Log:
     log: Voice
     key: bytes
     shows_users: bool = False
+    _fields: "dict[type[Event], tuple[Field, ...]]" = field(init=False, default_factory=dict)
 
     def reader(self, kind: type[Event]) -> Watch | None:
         """Whoever tells events of this kind; None if their level is told to nobody."""
@@ -171,26 +172,41 @@ class Log:
             self.tell(NUMBERS[level], message, event)
 
     def tell(self, level: int, message: str, event: Event) -> None:
-        fields = dict(self.fields_of(event))
-        with suppress(OSError, ValueError):  # a log that is full or closed refuses no export
-            self.log.log(level, message, **fields)
-
-    def fields_of(self, event: Event) -> Iterator[tuple[str, object]]:
-        details = frozenset[str]()
-        if type(event) in DETAILS and not self.log.is_enabled_for(NUMBERS["debug"]):
-            details = DETAILS[type(event)]
-        for name in event.__struct_fields__:
+        shown = {}
+        for name, told, show, is_optional in self._fields_of(type(event)):
             value = getattr(event, name)
-            if name in details or (name in EMPTY_IF_ABSENT and not value):
+            if value or not is_optional:
+                shown[told] = value if show is None else show(value)
+        with suppress(OSError, ValueError):  # a log that is full or closed refuses no export
+            self.log.log(level, message, **shown)
+
+    def _fields_of(self, kind: type[Event]) -> "tuple[Field, ...]":
+        if kind not in self._fields:
+            self._fields[kind] = tuple(self._fields_told(kind))
+        return self._fields[kind]
+
+    def _fields_told(self, kind: type[Event]) -> "Iterator[Field]":
+        is_brief = not self.log.is_enabled_for(NUMBERS["debug"])
+        show: dict[str, tuple[str, Callable[[Any], object]]] = {
+            "user": ("user", str if self.shows_users else partial(names.pseudonym, self.key)),
+            "seconds": (SECONDS.get(kind, "seconds"), lambda value: round(value, SECONDS_DIGITS)),
+            "trace": ("traceId", lambda trace: trace.id),
+        }
+        for name in kind.__struct_fields__:
+            if is_brief and name in DETAILS.get(kind, ()):
                 continue
-            if name == "user":
-                yield name, value if self.shows_users else names.pseudonym(self.key, value)
-            elif name == "seconds":
-                yield SECONDS[type(event)], round(value, SECONDS_DIGITS)
-            elif name == "trace":
-                yield "traceId", value.id
-            elif name != "path" or self.shows_users:  # it holds the sub
-                yield SHOWN.get(name, name), value
+            if name != "path" or self.shows_users:  # it holds the sub
+                shown, how = show.get(name, (SHOWN.get(name, name), None))
+                yield Field(name, shown, how, name in EMPTY_IF_ABSENT)
+
+
+class Field(NamedTuple):
+    """How a field of an event is told; not at all if it is optional and empty."""
+
+    name: str
+    shown: str
+    show: Callable[[Any], object] | None
+    is_optional: bool
 
 
 def sentence(event: Event) -> tuple[str, str]:

@@ -38,7 +38,7 @@ class Address(NamedTuple, Generic[In, Answer]):
 
         Raises NoRoom when that is over, Unavailable when the stage is no more, and its errors.
         """
-        reply = Reply[Answer]()
+        reply: Reply[Answer] = Reply()
         envelope = Envelope(message, reply)
         try:
             try:

@@ -37,7 +37,7 @@ from atlas.core.events import (
     Watch,
     crash_of,
 )
-from atlas.core.messages import Head, Receipt
+from atlas.core.messages import Receipt
 from atlas.edge.operator import Live, Lookout
 from atlas.outside.sqlite.packing import pack, unpack_into
 from atlas.runtime import Bell, Lock, OnCrash, OnWork, Promises, Rescue, Restarts, Stages, supervise
@@ -221,7 +221,7 @@ def work_teller(watch: Watch) -> OnWork:
 
     def tell(stage: str, message: object, seconds: float) -> None:
         head = getattr(message, "head", None)  # a token has none
-        watch(StageWorked(stage, seconds, head.trace if isinstance(head, Head) else None))
+        watch(StageWorked(stage, seconds, None if head is None else head.trace))
 
     return tell
 

@@ -76,15 +76,19 @@ def transport_of(settings: Settings) -> network.Transport:
 
 def clock(wall: ports.Clock, elapsed: Callable[[], float]) -> ports.Clock:
     """Wall time that never goes back: corrections are taken when they go forward."""
-    start, began = wall(), elapsed()
+    latest, seen_at, is_behind = wall(), elapsed(), False
 
     def now() -> datetime:
-        nonlocal start, began
-        at, passed = wall(), elapsed()
-        ours = start + timedelta(seconds=passed - began)
-        if at > ours:
-            start, began = at, passed
-            return at
-        return ours
+        nonlocal latest, seen_at, is_behind
+        at, moment = wall(), elapsed()
+        if (
+            is_behind or at < latest
+        ):  # set back: go on by the other clock
+            ours = latest + timedelta(seconds=moment - seen_at)
+            is_behind = at < ours
+            if is_behind:
+                return ours
+        latest, seen_at = at, moment
+        return at
 
     return now

@@ -7,6 +7,7 @@ bytes anew and no payload, and users keep their hashes.
 
 import hmac
 import os
+import threading
 from functools import lru_cache, partial
 
 from cryptography.exceptions import InvalidTag
@@ -16,9 +17,25 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from atlas.core.errors import Damaged
 
-NONCE_BYTES = 12
+NONCE_BYTES, NONCES_AT_ONCE = 12, 32
 HASH_CHARACTERS = 32
 USERS_REMEMBERED = 4_096
+
+
+class Nonces(threading.local):
+    """Random ones, many of them to a call of the system. None is used twice."""
+
+    def __init__(self) -> None:
+        self._left = b""
+
+    def take(self) -> bytes:
+        if not self._left:
+            self._left = os.urandom(NONCE_BYTES * NONCES_AT_ONCE)
+        nonce, self._left = self._left[:NONCE_BYTES], self._left[NONCE_BYTES:]
+        return nonce
+
+
+_nonces = Nonces()
 
 
 class Seal:
@@ -75,7 +92,7 @@ def unwrapped(wrapping: bytes, key: bytes) -> bytes | None:
 
 
 def close(cipher: AESGCM, content: bytes, bound: bytes) -> bytes:
-    nonce = os.urandom(NONCE_BYTES)
+    nonce = _nonces.take()
     return nonce + cipher.encrypt(nonce, content, bound)
 
 
