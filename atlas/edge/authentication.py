@@ -6,10 +6,17 @@ from dataclasses import dataclass
 from starlette.responses import Response
 from starlette.types import Receive
 
-from atlas.core.errors import AtlasError, BoundToken, Draining, Unauthenticated
+from atlas.core.errors import (
+    AtlasError,
+    BoundToken,
+    Draining,
+    Overloaded,
+    Unauthenticated,
+)
 from atlas.core.messages import User
 from atlas.edge.admission import Admission
 from atlas.edge.app import Handler
+from atlas.edge.body_reader import receive_at_once
 from atlas.edge.context import RequestContext
 from atlas.edge.error_responses import ErrorResponses
 from atlas.runtime import Address
@@ -47,7 +54,11 @@ class RequestAuthenticator:
         async def admitted(context: RequestContext, receive: Receive) -> Response:
             if self.is_draining():
                 raise Draining
-            self.admission.check_load()
+            try:
+                self.admission.check_load()
+            except Overloaded:
+                receive_at_once(receive)  # read, if it has come: the connection can be kept then,
+                raise  # and to connect again would cost us more than the refusal
             return await protected(context, receive)
 
         return admitted

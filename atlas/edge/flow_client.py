@@ -1,8 +1,8 @@
 """Hands exports to the flow, and waits for their commit."""
 
+import time
 from dataclasses import dataclass
 
-import anyio
 import msgspec
 
 from atlas.core.errors import AtlasError, FoundryError, Unavailable
@@ -31,12 +31,12 @@ class FlowClient:
     async def wait_for_commit(self, pending: Pending[Receipt], until: float) -> Receipt:
         """The receipt; committed, or, when that takes too long or we end, that it is safe.
 
-        `until` is a moment of the loop's clock. Raises FoundryError where there is no disk to be
+        `until` is a moment of the monotonic clock. Raises FoundryError where there is no disk to be
         safe on, Forgotten.
         """
         receipt = pending.now
         try:
-            later = await pending.later.outcome(until - anyio.current_time())
+            later = await pending.later.outcome(until - time.monotonic())
         except (TimeoutError, Unavailable):
             pass
         else:
@@ -58,9 +58,9 @@ class FlowClient:
 
     def deadline(self, context: RequestContext) -> float:
         """Until when the sender waits for the commit, as it prefers or has to: a moment of the
-        loop's clock.
+        monotonic clock.
         """
         seconds = context.wait_seconds
         if seconds is None or not self.is_durable:
             seconds = self.reply_seconds
-        return anyio.current_time() + seconds
+        return time.monotonic() + seconds

@@ -190,7 +190,7 @@ class Streams:
         self, context: RequestContext, stream: StreamState
     ) -> list[wire.Outcome]:
         """How each part stands when all are committed, or the sender waits no longer."""
-        until = anyio.current_time() if stream.failure else self.flow.deadline(context)
+        until = 0.0 if stream.failure else self.flow.deadline(context)
         parts = sorted(stream.parts.items())
         return [await self.flow.wait_for_outcome(part, until) for _, part in parts]
 

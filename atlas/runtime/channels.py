@@ -31,6 +31,7 @@ class Channel(Generic[T]):
         self._inlet, self._outlet = anyio.create_memory_object_stream[T](size)
         self._idle: deque[asyncio.Future[None]] = deque()
         self._in_a_row = 0
+        self._loop = asyncio.get_running_loop()
 
     def send_nowait(self, message: T) -> None:
         """Raises WouldBlock when it is full, Unavailable when it is closed."""
@@ -88,7 +89,7 @@ class Channel(Generic[T]):
         self.close()
 
     async def _sleep(self) -> None:
-        waker = asyncio.get_running_loop().create_future()
+        waker = self._loop.create_future()
         self._idle.append(waker)
         try:
             await waker

@@ -81,9 +81,7 @@ def clock(wall: ports.Clock, elapsed: Callable[[], float]) -> ports.Clock:
     def now() -> datetime:
         nonlocal latest, seen_at, is_behind
         at, moment = wall(), elapsed()
-        if (
-            is_behind or at < latest
-        ):  # set back: go on by the other clock
+        if is_behind or at < latest:  # set back: go on by the other clock
             ours = latest + timedelta(seconds=moment - seen_at)
             is_behind = at < ours
             if is_behind:

@@ -107,8 +107,8 @@ class Exchange:
             self._connection.write(CONTINUE)
         while not self._has_news():
             self._connection.resume_reading()
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
+            self._waiter = waiter = asyncio.get_running_loop().create_future()
+            await waiter
         if self.is_disconnected or self.is_ended:
             return {"type": "http.disconnect"}
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
