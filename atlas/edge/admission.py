@@ -46,14 +46,18 @@ class LoadShedder:
     _busy_seconds: float = 0.0
     _moved_at: float = 0.0
 
+    def is_overloaded(self, waiting: int) -> bool:
+        in_flight = self.in_flight + waiting
+        return in_flight >= MIN_IN_FLIGHT and self._wait_seconds(in_flight) > self.wait_seconds_max
+
     def check(self, waiting: int) -> None:
         """Raises Overloaded, with when to come again: all who were turned away will.
 
         `waiting` is how many bodies wait to be read.
         """
-        in_flight = self.in_flight + waiting
-        if in_flight < MIN_IN_FLIGHT or self._wait_seconds(in_flight) <= self.wait_seconds_max:
+        if not self.is_overloaded(waiting):
             return
+        in_flight = self.in_flight + waiting
         most = int(AGAIN_SECONDS_MAX * self.per_second)
         self._expected_back = min(self._expected_back + 1, most)
         again = (in_flight + self._expected_back) / self.per_second
@@ -133,8 +137,12 @@ class Admission:
     rate: RateLimiter
     quota: Quota
 
+    def is_overloaded(self) -> bool:
+        """Whether an export would wait for too long. Bodies that wait to be read count, too."""
+        return self.shedder.is_overloaded(self.quota.waiting)
+
     def check_load(self) -> None:
-        """Raises Overloaded. Bodies that wait to be read count as exports in flight."""
+        """Raises Overloaded."""
         self.shedder.check(self.quota.waiting)
 
     def load(self) -> Press:

@@ -11,10 +11,12 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from atlas.core.errors import AtlasError, MethodNotAllowed, NotFound
+from atlas.core.errors import AtlasError, MethodNotAllowed, NotFound, Overloaded
 from atlas.core.events import RequestAnswered, Watch
+from atlas.core.traces import not_sampled
 from atlas.edge.context import RequestContext, TraceOf, read_context
 from atlas.edge.error_responses import ErrorResponses
+from atlas.edge.overload import OverloadGuard
 from atlas.runtime import OnCrash, answer_crashes
 
 EXPOSED = (
@@ -83,6 +85,7 @@ async def find_nothing(_context: RequestContext, _receive: Receive) -> Response:
 
 def build_app(
     paths: Sequence[Path],
+    guard: OverloadGuard,
     errors: ErrorResponses,
     on_crash: OnCrash,
     cors_origins: tuple[str, ...],
@@ -103,7 +106,7 @@ def build_app(
             allow_headers=["*"],
             expose_headers=list(EXPOSED),
         )
-    return RequestMiddleware(app, RouteTemplates(routes), watch, trace_of)
+    return RequestMiddleware(app, RouteTemplates(routes), guard, errors, watch, trace_of)
 
 
 class RouteTemplates:
@@ -128,10 +131,16 @@ class RequestMiddleware:
 
     app: ASGIApp
     templates: RouteTemplates
+    guard: OverloadGuard
+    errors: ErrorResponses
     watch: Watch
     trace_of: TraceOf
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        overload = await self.guard.find_overload(scope)
+        if overload is not None:
+            await self.shed(scope, receive, send, overload)
+            return
         began, status = time.perf_counter(), 0
         context = read_context(scope, self.templates.find(scope["path"]), self.trace_of)
         scope[CONTEXT] = context
@@ -149,7 +158,7 @@ class RequestMiddleware:
                 status = message["status"]
                 headers = message["headers"]
                 headers += PRIVATE
-                headers.append((b"x-correlation-id", context.correlation_id.encode()))
+                headers.append(correlation_header(context))
                 if not is_read:
                     headers.append((b"connection", b"close"))
             await send(message)
@@ -168,3 +177,16 @@ class RequestMiddleware:
                     context.trace,
                 )
             )
+
+    async def shed(self, scope: Scope, receive: Receive, send: Send, error: Overloaded) -> None:
+        """Answer without a look at the body. If that has come, the connection can be kept: to
+        connect again would cost more than the refusal.
+        """
+        context = read_context(scope, scope["path"], not_sampled)
+        response = self.errors.build(context, error)
+        response.raw_headers += [*PRIVATE, correlation_header(context)]
+        await response(scope, receive, send)
+
+
+def correlation_header(context: RequestContext) -> tuple[bytes, bytes]:
+    return b"x-correlation-id", context.correlation_id.encode()

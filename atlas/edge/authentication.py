@@ -10,13 +10,11 @@ from atlas.core.errors import (
     AtlasError,
     BoundToken,
     Draining,
-    Overloaded,
     Unauthenticated,
 )
 from atlas.core.messages import User
 from atlas.edge.admission import Admission
 from atlas.edge.app import Handler
-from atlas.edge.body_reader import receive_at_once
 from atlas.edge.context import RequestContext
 from atlas.edge.error_responses import ErrorResponses
 from atlas.runtime import Address
@@ -48,17 +46,12 @@ class RequestAuthenticator:
         return authenticated
 
     def protect_upload(self, handle: UserHandler) -> Handler:
-        """The same for what brings something: refused first while nothing new is taken."""
+        """The same for what brings something: refused while nothing new is taken."""
         protected = self.protect(handle)
 
         async def admitted(context: RequestContext, receive: Receive) -> Response:
             if self.is_draining():
                 raise Draining
-            try:
-                self.admission.check_load()
-            except Overloaded:
-                receive_at_once(receive)  # read, if it has come: the connection can be kept then,
-                raise  # and to connect again would cost us more than the refusal
             return await protected(context, receive)
 
         return admitted

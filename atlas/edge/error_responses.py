@@ -41,6 +41,12 @@ class ErrorResponses:
     ) -> Response:
         """The refusal of a request; of a batch, with the outcome of each of its chunks."""
         self.emit(context, error, user)
+        return self.build(context, error, batch)
+
+    def build(
+        self, context: RequestContext, error: AtlasError, batch: wire.BatchReply | None = None
+    ) -> Response:
+        """The same, of which nobody is told."""
         wait = self.retry_after(error)
         detail = wire.ErrorDetail(
             code=error.code,

@@ -20,6 +20,7 @@ SENTENCES: dict[type, tuple[str, str]] = {
     events.RequestAnswered: ("debug", "Request answered"),
     events.ConnectionRefused: ("info", "Request refused at the door"),
     events.ConnectionCut: ("debug", "Connection cut"),
+    events.RequestsShed: ("error", "HealthKit raw export failed"),
     events.StageWorked: ("debug", "Stage worked"),
     events.LinesRejected: ("debug", "No line of an export is good"),
     events.ServiceStarted: ("info", "Atlas started"),

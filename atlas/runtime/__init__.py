@@ -8,12 +8,13 @@ Three rules, and nothing here knows about health data:
 
 `channels.py` is where messages wait, `replies.py` where outcomes go, `supervision.py` what a crash
 costs, `stages.py` the actors, `together.py` work that is done side by side, `quota.py` what limits
-bytes in memory.
+bytes in memory, `pacer.py` what limits how many begin in a second.
 """
 
 from anyio import Lock
 
 from atlas.runtime.channels import Channel
+from atlas.runtime.pacer import Pacer
 from atlas.runtime.quota import Quota, Reservation
 from atlas.runtime.replies import Bell, Pending, Promise, Promises, Reply
 from atlas.runtime.stages import Address, Envelope, OnWork, Queue, Rescue, Stage, Stages
@@ -28,6 +29,7 @@ __all__ = [
     "Lock",
     "OnCrash",
     "OnWork",
+    "Pacer",
     "Pending",
     "Promise",
     "Promises",

@@ -22,6 +22,7 @@ from atlas.edge.health import Health
 from atlas.edge.operator import Diagnosis as OperatorDiagnosis
 from atlas.edge.operator import Exports as OperatorExports
 from atlas.edge.operator import Guard, Live, People, Scrapes, application, page
+from atlas.edge.overload import OverloadGuard
 from atlas.edge.receipts import Receipts
 from atlas.edge.streams import Recall, Streams
 from atlas.outside import metrics
@@ -92,7 +93,9 @@ def listener(
         *Health(checks, __version__, now).paths(),
         openapi.path(__version__),
     ]
-    return build_app(paths, errors, on_crash, edge.cors_origins, watch, world.readers.sample)
+    uploads = [path.path for path in exports.paths()]
+    guard = OverloadGuard(admission, uploads, is_draining, watch)
+    return build_app(paths, guard, errors, on_crash, edge.cors_origins, watch, world.readers.sample)
 
 
 @dataclass(frozen=True, slots=True)

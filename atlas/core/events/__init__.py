@@ -55,6 +55,7 @@ from atlas.core.events.senders import (
     RequestAnswered,
     RequestRead,
     RequestRefused,
+    RequestsShed,
     Why,
 )
 
@@ -95,6 +96,7 @@ __all__ = [
     "RequestAnswered",
     "RequestRead",
     "RequestRefused",
+    "RequestsShed",
     "SecondWriter",
     "ServiceStarted",
     "StageWorked",

@@ -1,5 +1,6 @@
 """What senders do, what they are answered, and what Auth0 says of who they are."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from msgspec import Struct
@@ -44,6 +45,15 @@ class RequestRefused(Struct, frozen=True):
     status: int
     user: str | None = None
     reason: str = ""
+
+
+class RequestsShed(Struct, frozen=True):
+    """Uploads were refused in the last second as there was too much to do: so many, by route."""
+
+    requests: int
+    routes: Mapping[str, int]
+    code: str = "OVERLOADED"
+    status: int = 503
 
 
 class ConnectionRefused(Struct, frozen=True):
@@ -94,6 +104,7 @@ Event = (
     RequestAnswered
     | RequestRead
     | RequestRefused
+    | RequestsShed
     | ConnectionRefused
     | ConnectionCut
     | ClientStuck

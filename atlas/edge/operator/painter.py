@@ -84,6 +84,7 @@ class Painter:
             events.RequestAnswered: self._answered,
             events.RequestRead: self._read,
             events.RequestRefused: self._refused,
+            events.RequestsShed: self._shed,
             events.StageWorked: self._worked,
             events.ActorCrashed: self._crashed,
             events.LinesRejected: self._rejected,
@@ -176,6 +177,11 @@ class Painter:
     def _refused(self, event: events.RequestRefused) -> None:
         self._counts.refused += 1
         self._refusals[event.code] += 1
+
+    def _shed(self, event: events.RequestsShed) -> None:
+        self._counts.requests += event.requests
+        self._counts.refused += event.requests
+        self._refusals[event.code] += event.requests
 
     def _worked(self, event: events.StageWorked) -> None:
         if (stage := self._stages.get(event.stage)) is not None:

@@ -77,6 +77,7 @@ class Metrics:
             events.RequestAnswered: self._request,
             events.RequestRead: lambda event: senders.bytes.add((), event.bytes),
             events.RequestRefused: lambda event: senders.refusals.add((event.code,)),
+            events.RequestsShed: self._shed,
             events.ConnectionRefused: lambda event: senders.refused.add((event.code,)),
             events.ConnectionCut: lambda event: senders.cut.add((event.why,)),
             events.StageWorked: lambda event: stages.seconds.observe((event.stage,), event.seconds),
@@ -108,6 +109,11 @@ class Metrics:
     def _request(self, event: events.RequestAnswered) -> None:
         self._of.senders.requests.add((event.route, event.method, str(event.status)))
         self._of.senders.seconds.observe((event.route,), event.seconds)
+
+    def _shed(self, event: events.RequestsShed) -> None:
+        for route, requests in event.routes.items():
+            self._of.senders.requests.add((route, "POST", str(event.status)), requests)
+        self._of.senders.refusals.add((event.code,), event.requests)
 
     def _rejected(self, event: events.LinesRejected | events.ExportAccepted) -> None:
         for reason, lines in event.reasons.items():

@@ -1,0 +1,65 @@
+"""Refuses uploads while there is too much to do, at a small fraction of what an export costs.
+
+A refusal is decided before anything of a request is parsed, and refusals are paced. Else thousands
+of senders that ignore Retry-After keep the loop so busy with being refused that it never sleeps:
+the thread of the journal does not get the interpreter, exports come to a standstill, the measured
+pace falls, still more is refused, and it stays so.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Collection
+
+from starlette.types import Scope
+
+from atlas.core.errors import Overloaded
+from atlas.core.events import RequestsShed, Watch
+from atlas.edge.admission import Admission
+from atlas.runtime import Pacer
+
+REFUSALS_PER_SECOND = 2_500.0  # a sixth of a processor
+TOLD_SECONDS = 1.0
+
+
+class OverloadGuard:
+    """`paths` are those of uploads. What was refused is told once a second, as a count."""
+
+    def __init__(
+        self,
+        admission: Admission,
+        paths: Collection[str],
+        is_draining: Callable[[], bool],
+        watch: Watch,
+    ) -> None:
+        self._admission = admission
+        self._paths = frozenset(paths)
+        self._is_draining = is_draining
+        self._watch = watch
+        self._pacer = Pacer(REFUSALS_PER_SECOND)
+        self._shed = Counter[str]()
+        self._is_counting = False
+
+    async def find_overload(self, scope: Scope) -> Overloaded | None:
+        """Why this request is refused, once its refusal has its turn; None if it may go on."""
+        if scope["path"] not in self._paths or scope["method"] != "POST" or self._is_draining():
+            return None
+        if not self._admission.is_overloaded():
+            return None
+        await self._pacer.turn()
+        try:
+            self._admission.check_load()  # it may have passed meanwhile
+        except Overloaded as error:
+            self._count(scope["path"])
+            return error.with_traceback(None)
+        return None
+
+    def _count(self, path: str) -> None:
+        self._shed[path] += 1
+        if not self._is_counting:
+            self._is_counting = True
+            asyncio.get_running_loop().call_later(TOLD_SECONDS, self._tell)
+
+    def _tell(self) -> None:
+        self._is_counting = False
+        shed, self._shed = self._shed, Counter()
+        self._watch(RequestsShed(shed.total(), dict(shed)))
