@@ -13,8 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from atlas.core.errors import AtlasError, MethodNotAllowed, NotFound, Overloaded
 from atlas.core.events import RequestAnswered, Watch
-from atlas.core.traces import not_sampled
-from atlas.edge.context import RequestContext, TraceOf, read_context
+from atlas.edge.context import RequestContext, TraceOf, read_briefly, read_context
 from atlas.edge.error_responses import ErrorResponses
 from atlas.edge.overload import OverloadGuard
 from atlas.runtime import OnCrash, answer_crashes
@@ -182,7 +181,7 @@ class RequestMiddleware:
         """Answer without a look at the body. If that has come, the connection can be kept: to
         connect again would cost more than the refusal.
         """
-        context = read_context(scope, scope["path"], not_sampled)
+        context = read_briefly(scope)
         response = self.errors.build(context, error)
         response.raw_headers += [*PRIVATE, correlation_header(context)]
         await response(scope, receive, send)

@@ -35,22 +35,22 @@ class RequestContext(Struct, frozen=True, kw_only=True):
     """
 
     correlation_id: str
-    method: str
-    route: str
-    trace: Trace | None
-    authorization: str
-    media_type: str
-    encoding: str
-    content_length: int | None
-    has_body: bool
-    key: str
-    wait_seconds: float | None
-    accepts_problem: bool
-    query: bytes
+    method: str = ""
+    route: str = ""
+    trace: Trace | None = None
+    authorization: str = ""
+    media_type: str = JSON
+    encoding: str = ""
+    content_length: int | None = None
+    has_body: bool = False
+    key: str = ""
+    wait_seconds: float | None = None
+    accepts_problem: bool = False
+    query: bytes = b""
     params: Mapping[str, str] = {}  # those of the path
-    device: bytes
-    timestamp: bytes
-    record_count: bytes
+    device: bytes = b""
+    timestamp: bytes = b""
+    record_count: bytes = b""
 
     def content_encoding(self) -> str:
         """The encoding of the body, "" for none. Raises UnsupportedMediaType."""
@@ -113,6 +113,20 @@ def read_context(scope: Scope, route: str, trace_of: TraceOf) -> RequestContext:
         device=get(b"atlas-device", b""),
         timestamp=get(b"atlas-timestamp", b""),
         record_count=get(b"atlas-record-count", b""),
+    )
+
+
+def read_briefly(scope: Scope) -> RequestContext:
+    """Only what a refusal needs: the correlation id, and in which form to answer."""
+    given_id, accepts_problem = "", False
+    for name, value in scope["headers"]:
+        if name == b"x-correlation-id" and not given_id:
+            given_id = value.decode("latin-1")
+        elif name == b"accept":
+            accepts_problem = PROBLEM.encode() in value
+    return RequestContext(
+        correlation_id=given_id if CORRELATION_ID.fullmatch(given_id) else new_id(),
+        accepts_problem=accepts_problem,
     )
 
 

@@ -17,7 +17,7 @@ from atlas.core.events import RequestsShed, Watch
 from atlas.edge.admission import Admission
 from atlas.runtime import Pacer
 
-REFUSALS_PER_SECOND = 2_500.0  # a sixth of a processor
+REFUSALS_PER_SECOND = 2_000.0  # a seventh of a processor
 TOLD_SECONDS = 1.0
 
 

@@ -48,7 +48,7 @@ async def connected(
     now = clock(wall, time.monotonic)
     place = foundry.Target(stack.host, stack.dataset_rid, stack.branch, transport)
     client = foundry.Credentials(stack.oauth_token_url, stack.client_id, stack.client_secret)
-    chance = Chance(time.monotonic, random.SystemRandom().random)
+    chance = Chance(time.monotonic, random.Random().random)  # noqa: S311 - only spreads retries
     async with (
         auth0.connected(
             tenant.issuer, tenant.audience, now, time.monotonic, watch, transport
