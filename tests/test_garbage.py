@@ -3,10 +3,13 @@
 import base64
 import gc
 
+import anyio
 import msgspec
 import pytest
 
 from tests.conftest import ROOM, Life, an_export
+from tests.test_door import arrived, get, standing
+from tests.test_door import post as post_of
 
 GOOD, BAD = an_export(), an_export(b"no json\n")
 REQUESTS = {
@@ -49,3 +52,33 @@ async def test_a_request_leaves_no_cycle_behind(life, body, more):
             gc.enable()
 
         assert gc.collect() < TIMES
+
+
+@pytest.mark.parametrize(
+    "request_", [b"G", get(), post_of("Content-Length: 9"), b"GARBAGE\r\n\r\n"]
+)
+def test_a_connection_leaves_no_cycle_behind(request_):
+    """On the loop of production: asyncio's own leaves its transports."""
+    assert anyio.run(garbage_of, request_, backend_options={"use_uvloop": True}) == 0
+
+
+async def garbage_of(request_: bytes) -> int:
+    async with standing() as door:
+
+        async def connect() -> None:
+            async with door.connected() as stream:
+                await stream.send(request_)
+                await arrived()
+            with anyio.fail_after(5):
+                while door.connections():
+                    await anyio.sleep(0.001)
+
+        await connect()
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(TIMES):
+                await connect()
+        finally:
+            gc.enable()
+        return gc.collect()

@@ -2,7 +2,7 @@
 
 A collection walks everything that waiting requests hold, and the loop stands still for it: 0.1 s
 with thousands of them, and in all a tenth of what an export costs. For nothing: exports leave no
-cycles, nor do refusals (tests/test_garbage.py).
+cycles, nor do refusals and connections (tests/test_garbage.py).
 """
 
 import gc
@@ -11,8 +11,6 @@ from time import monotonic
 
 import anyio
 
-NEW_OBJECTS_MAX = 1_000_000  # more than ten thousand waiting requests hold
-NEVER = 1_000_000_000
 EVERY_SECONDS, AT_LATEST_SECONDS = 60.0, 3_600.0
 
 
@@ -20,7 +18,7 @@ def collect_seldom() -> None:
     """From now on; modules, which stay for good, are passed over."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(NEW_OBJECTS_MAX, NEVER, NEVER)
+    gc.disable()
 
 
 async def collect_when_idle(is_idle: Callable[[], bool]) -> None:
