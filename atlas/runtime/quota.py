@@ -5,15 +5,19 @@ everyone. A reservation that grows takes precedence over new ones; of those that
 hold bytes, one at a time may exceed the limit, or they could all wait for each other.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import NamedTuple, Self
+from heapq import heappop, heappush
+from itertools import chain
+from math import inf
+from typing import Self
 
 import anyio
 
 from atlas.core.errors import Draining, NoRoom
 
+STALE_MAX = 64  # sizes of those that have gone
 IDLE_SHARE = 0.04  # of the limit: small bodies that come and go keep no large one out
 
 
@@ -59,12 +63,56 @@ class Reservation:
         self._quota.release(self, self.bytes)
 
 
-class Waiter(NamedTuple):
+class Waiter:
     """A reservation that waits for so many bytes."""
 
-    reservation: Reservation
-    size: int
-    granted: anyio.Event
+    def __init__(self, reservation: Reservation, size: int) -> None:
+        self.reservation = reservation
+        self.size = size
+        self.is_new = not reservation.bytes  # it holds nothing yet
+        self.is_granted = False
+        self.woken = anyio.Event()
+
+
+class NewWaiters:
+    """Those that hold nothing yet, by owner: an owner who floods is passed over as a whole."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._of_owner: dict[str, deque[Waiter]] = {}
+        self._sizes: list[int] = []  # a heap; of those that have gone some are left
+        self._counts: Counter[int] = Counter()
+
+    def add(self, waiter: Waiter) -> None:
+        self.count += 1
+        self._of_owner.setdefault(waiter.reservation.owner, deque()).append(waiter)
+        heappush(self._sizes, waiter.size)
+        self._counts[waiter.size] += 1
+
+    def remove(self, waiter: Waiter) -> None:
+        """Its owner's next one waits behind those of all others."""
+        self.count -= 1
+        self._counts[waiter.size] -= 1
+        waiters = self._of_owner.pop(waiter.reservation.owner)
+        waiters.remove(waiter)
+        if waiters:
+            self._of_owner[waiter.reservation.owner] = waiters
+        if len(self._sizes) > 2 * self.count + STALE_MAX:
+            self._sizes = sorted(self._counts.elements())
+
+    def smallest(self) -> float:
+        """The least that anybody waits for; without anybody, infinite."""
+        while self._sizes and not self._counts[self._sizes[0]]:
+            heappop(self._sizes)
+        return self._sizes[0] if self._sizes else inf
+
+    def firsts(self) -> Iterator[Waiter]:
+        """The first one of each owner."""
+        for waiters in self._of_owner.values():
+            yield waiters[0]
+
+    def all(self) -> Iterator[Waiter]:
+        return chain.from_iterable(self._of_owner.values())
 
 
 class Quota:
@@ -75,21 +123,22 @@ class Quota:
         self._owner_bytes_max = owner_bytes_max
         self.bytes = 0
         self.is_closed = False
-        self._of_owner: dict[str, list[Reservation]] = {}
-        self._growing: deque[Waiter] = deque()  # of reservations that hold bytes already
-        self._new: deque[Waiter] = deque()
+        self._of_owner: dict[str, dict[Reservation, None]] = {}  # the oldest first
+        self._owner_bytes: Counter[str] = Counter()
+        self._growing: dict[Waiter, None] = {}  # of reservations that hold bytes already
+        self._new = NewWaiters()
         self._overcommitted: Reservation | None = None
         self._scopes: set[anyio.CancelScope] = set()
 
     @property
     def waiting(self) -> int:
         """How many wait that hold nothing yet."""
-        return len(self._new)
+        return self._new.count
 
     @property
     def is_contended(self) -> bool:
         """Somebody waits for bytes that others hold, and not only for the owner's own."""
-        waiters = (*self._growing, *self._new)
+        waiters = chain(self._growing, self._new.firsts())
         return any(not self._exceeds_share(each.reservation, each.size) for each in waiters)
 
     def reserve(self, owner: str, weight: int = 1) -> Reservation:
@@ -108,33 +157,35 @@ class Quota:
         if self._fits(reservation, size) and not self._exceeds_share(reservation, size):
             self._grant(reservation, size)
             return
-        waiter = Waiter(reservation, size, anyio.Event())
-        queue = self._growing if reservation.bytes else self._new
-        queue.append(waiter)
+        waiter = Waiter(reservation, size)
+        if waiter.is_new:
+            self._new.add(waiter)
+        else:
+            self._growing[waiter] = None
         self._grant_waiting()
         try:
             with anyio.fail_after(seconds):
-                while waiter in queue:
+                while not waiter.is_granted:
                     if self.is_closed:
                         raise Draining
-                    await waiter.granted.wait()
+                    await waiter.woken.wait()
         except TimeoutError as error:
             raise NoRoom from error
         finally:
-            if waiter in queue:  # what was granted is released with its reservation
-                queue.remove(waiter)
+            if not waiter.is_granted:  # what was granted is released with its reservation
+                self._remove(waiter)
                 self._grant_waiting()
 
     def release(self, reservation: Reservation, size: int) -> None:
         """So many bytes, weighted, are held no longer."""
         reservation.bytes -= size
         self.bytes -= size
+        self._owner_bytes[reservation.owner] -= size
         if not reservation.bytes:
             self._forget(reservation)
         if self.bytes <= self._bytes_max:
             self._overcommitted = None
-        if self._growing or self._new:
-            self._grant_waiting()
+        self._grant_waiting()
 
     @contextmanager
     def cancelled_on_close(self, deadline: float) -> Iterator[anyio.CancelScope]:
@@ -151,30 +202,45 @@ class Quota:
     def close(self) -> None:
         """Nobody waits any more: whoever does is told why."""
         self.is_closed = True
-        for waiter in [*self._growing, *self._new]:
-            waiter.granted.set()
+        for waiter in chain(self._growing, self._new.all()):
+            waiter.woken.set()
         for scope in self._scopes:
             scope.cancel()
 
     def _grant_waiting(self) -> None:
         """Grant what fits: first what grows, then what is new, in the order of asking."""
-        for queue in (self._growing, self._new):
-            for waiter in list(queue):
-                reservation, size, granted = waiter
-                if self._exceeds_share(reservation, size):
-                    continue
-                fits = self._fits(reservation, size)
-                if not fits and queue is self._growing and self._overcommitted is None:
-                    self._overcommitted, fits = reservation, True
-                if fits:
-                    queue.remove(waiter)
-                    self._grant(reservation, size)
-                    granted.set()
+        for waiter in list(self._growing) if self._growing else ():
+            if not self._exceeds_share(waiter.reservation, waiter.size):
+                if self._overcommitted is None and not self._fits(waiter.reservation, waiter.size):
+                    self._overcommitted = waiter.reservation
+                self._grant_to(waiter)
+        while self._new.count and self._has_room_for(self._new.smallest()):
+            if not any(self._grant_to(waiter) for waiter in self._new.firsts()):
+                return
+
+    def _grant_to(self, waiter: Waiter) -> bool:
+        """Whether it fits; then it is granted."""
+        reservation, size = waiter.reservation, waiter.size
+        if self._exceeds_share(reservation, size) or not self._fits(reservation, size):
+            return False
+        self._remove(waiter)
+        self._grant(reservation, size)
+        waiter.is_granted = True
+        waiter.woken.set()
+        return True
+
+    def _remove(self, waiter: Waiter) -> None:
+        if waiter.is_new:
+            self._new.remove(waiter)
+        else:
+            self._growing.pop(waiter, None)
+
+    def _has_room_for(self, size: float) -> bool:
+        is_idle = self.bytes <= self._bytes_max * IDLE_SHARE
+        return is_idle or self.bytes + size <= self._bytes_max
 
     def _fits(self, reservation: Reservation, size: int) -> bool:
-        is_idle = self.bytes <= self._bytes_max * IDLE_SHARE
-        has_room = self.bytes + size <= self._bytes_max
-        return has_room or reservation is self._overcommitted or is_idle
+        return self._has_room_for(size) or reservation is self._overcommitted
 
     def _exceeds_share(self, reservation: Reservation, size: int) -> bool:
         """Whether its owner holds too much. The oldest reservation of an owner always goes on, and
@@ -183,24 +249,23 @@ class Quota:
         if self._owner_bytes_max is None:
             return False
         held = self._of_owner.get(reservation.owner)
-        if not held or held[0] is reservation or reservation is self._overcommitted:
+        if not held or next(iter(held)) is reservation or reservation is self._overcommitted:
             return False
-        return sum(each.bytes for each in held) + size > self._owner_bytes_max
+        return self._owner_bytes[reservation.owner] + size > self._owner_bytes_max
 
     def _grant(self, reservation: Reservation, size: int) -> None:
         if not reservation.bytes:
-            held = self._of_owner.setdefault(reservation.owner, [])
-            if reservation not in held:
-                held.append(reservation)
+            self._of_owner.setdefault(reservation.owner, {}).setdefault(reservation)
         reservation.bytes += size
         self.bytes += size
+        self._owner_bytes[reservation.owner] += size
 
     def _forget(self, reservation: Reservation) -> None:
         """It holds nothing any more; what it acquires later, it acquires as a new one."""
-        held = self._of_owner.get(reservation.owner, [])
-        if reservation in held:
-            held.remove(reservation)
+        held = self._of_owner.get(reservation.owner, {})
+        held.pop(reservation, None)
         if not held:
             self._of_owner.pop(reservation.owner, None)
+            del self._owner_bytes[reservation.owner]
         if self._overcommitted is reservation:
             self._overcommitted = None
