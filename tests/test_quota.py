@@ -185,6 +185,15 @@ async def test_what_was_reserved_is_not_taken_again():
     assert quota.bytes == 0
 
 
+async def test_who_holds_nothing_is_not_the_oldest_of_a_user():
+    quota = Quota(100, 50)
+    with quota.reserve("ada") as empty, quota.reserve("ada") as large:
+        await empty.prepay(0)
+        await large.prepay(60, 0.0)
+        assert quota.bytes == 60
+    assert quota.bytes == 0
+
+
 @pytest.mark.parametrize("seed", range(20))
 async def test_whoever_comes_and_grows_gets_on_and_all_is_given_back(seed):
     chance, most = random.Random(seed), 0

@@ -254,7 +254,7 @@ class Quota:
         return self._owner_bytes[reservation.owner] + size > self._owner_bytes_max
 
     def _grant(self, reservation: Reservation, size: int) -> None:
-        if not reservation.bytes:
+        if size and not reservation.bytes:
             self._of_owner.setdefault(reservation.owner, {}).setdefault(reservation)
         reservation.bytes += size
         self.bytes += size

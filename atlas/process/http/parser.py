@@ -80,7 +80,6 @@ class RequestParser:
         self._events: list[Event] = []
         self._fault: AtlasError | None = None
         self._is_upgrade = False
-        self._is_first_line = True
         self._begin_head()
 
     def receive(self, data: bytes) -> list[Event]:
