@@ -11,7 +11,7 @@ from tests.test_process import ENVIRON, NOWHERE, killed_at_last
 
 IMPORTED = re.compile(r"^import time:[ \d|]*\| +([\w.]+)$", re.MULTILINE)
 TRACED = [sys.executable, "-X", "importtime", "-m", "atlas"]
-HEAVY = {"aiohttp", "anyio", "asyncio", "cryptography", "pydantic", "rich", "starlette", "uvicorn"}
+HEAVY = {"aiohttp", "anyio", "asyncio", "cryptography", "pydantic", "rich", "starlette"}
 
 # what a service computes in a worker, and what the worker has imported for it
 WORKER = """
