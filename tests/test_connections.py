@@ -3,6 +3,8 @@
 On the loop of the service and on the plain one: what a transport does at its end is the loop's.
 """
 
+import socket
+import struct
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
@@ -486,3 +488,18 @@ async def test_of_very_many_too_many_most_see_only_the_end():
         assert 1 <= sum(map(bool, texts)) < MANY
         await stream.send(b"hello")
         assert echoed(await one(stream))[0] == "hello"
+
+
+# the end
+
+
+@on_both_loops
+async def test_who_resets_while_the_listener_ends_keeps_no_other_from_being_closed():
+    async with standing() as door, door.connected() as other:
+        sender = socket.create_connection((HOST, door.port))
+        await until(lambda: len(door.connections()) == 2)
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sender.close()
+        door.listener.end()
+
+        assert await is_closed(other) == b""

@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 from threading import Timer
 
@@ -372,6 +373,21 @@ def test_who_is_told_to_end_ends_in_time_with_nothing_lost(tmp_path, number):
         assert one.uuids() == ["a"]
         assert '"Shut down"' in one.log
         assert not leaks(one.log)
+
+
+def test_who_waits_for_a_commit_at_the_end_is_told_that_the_connection_closes(tmp_path):
+    with local(tmp_path, "--foundry-latency", "1") as one:
+        sender = HTTPConnection(HOST, one.port, timeout=SECONDS)
+        token = fetched(f"http://{HOST}:{one.port + 2}/stand-in/tokens").decode()
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        body = msgspec.json.encode(an_export(b'{"uuid":"a"}'))
+        sender.request("POST", f"{ROOM}/export", body, headers)
+        one.tells("Uploading HealthKit data to dataset")
+        one.process.send_signal(signal.SIGTERM)
+        answer = sender.getresponse()
+
+        assert (answer.status, answer.getheader("Connection")) == (202, "close")
+        sender.close()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 from starlette.middleware.cors import CORSMiddleware
@@ -96,16 +97,23 @@ def build_app(
     methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other")
     nothing = Path("none", **dict.fromkeys(methods, find_nothing))
     router = Router(routes, redirect_slashes=False, default=Endpoint(nothing, errors, on_crash))
-    app: ASGIApp = router
-    if cors_origins:
-        app = CORSMiddleware(
-            router,
-            allow_origins=list(cors_origins),
-            allow_methods=["GET", "POST"],
-            allow_headers=["*"],
-            expose_headers=list(EXPOSED),
-        )
-    return RequestMiddleware(app, RouteTemplates(routes), guard, errors, watch, trace_of)
+    share = partial(share_with, cors_origins)
+    return RequestMiddleware(
+        share(router), share, RouteTemplates(routes), guard, errors, watch, trace_of
+    )
+
+
+def share_with(origins: Sequence[str], app: ASGIApp) -> ASGIApp:
+    """The same, whose answers pages of these origins may read."""
+    if not origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=list(origins),
+        allow_methods=["GET", "POST"],
+        allow_headers=["*"],
+        expose_headers=list(EXPOSED),
+    )
 
 
 class RouteTemplates:
@@ -129,6 +137,7 @@ class RequestMiddleware:
     """
 
     app: ASGIApp
+    share: Callable[[ASGIApp], ASGIApp]  # with pages of other origins, what is made outside the app
     templates: RouteTemplates
     guard: OverloadGuard
     errors: ErrorResponses
@@ -184,7 +193,7 @@ class RequestMiddleware:
         context = read_briefly(scope)
         response = self.errors.build(context, error)
         response.raw_headers += [*PRIVATE, correlation_header(context)]
-        await response(scope, receive, send)
+        await self.share(response)(scope, receive, send)
 
 
 def correlation_header(context: RequestContext) -> tuple[bytes, bytes]:

@@ -69,6 +69,7 @@ async def test_a_stranger_counts_against_nobody(life):
 
 async def test_into_a_crowd_nobody_comes_and_nobody_is_asked_who_he_is(life):
     life.compute, life.identities, life.reply_seconds = Brake(), Counting(), 20.0
+    life.cors_origins = ("https://app.test",)
     answers = []
     async with life.running() as flow:
 
@@ -80,8 +81,11 @@ async def test_into_a_crowd_nobody_comes_and_nobody_is_asked_who_he_is(life):
                 tasks.start_soon(post, number)
             await anyio.wait_all_tasks_blocked()
             asked = life.identities.asked
-            refused = await flow.post(an_export(b'{"uuid":"one too many"}'))
+            refused = await flow.post(
+                an_export(b'{"uuid":"one too many"}'), origin="https://app.test"
+            )
             assert (refused.status, refused.body["error"]["code"]) == (503, "OVERLOADED")
+            assert refused.headers["access-control-allow-origin"] == "https://app.test"
             assert int(refused.headers["retry-after"]) >= 3
             assert not refused.body_was_read
             assert life.identities.asked == asked > 600

@@ -60,8 +60,12 @@ class Outlet(asyncio.Transport):
         if self.is_owed and not self.is_all_said:
             self._lingers_until = self._moved + LINGER_SECONDS
             self._transport.resume_reading()
-            self._transport.write_eof()
-            self._look_in(min(LINGER_SECONDS, self._slow_seconds))
+            try:
+                self._transport.write_eof()
+            except OSError:  # the other side has reset it, and the loop has not seen that yet
+                self.abort()
+            else:
+                self._look_in(min(LINGER_SECONDS, self._slow_seconds))
         else:
             self._transport.close()  # whoever has not taken all of it is looked after already
 
