@@ -22,9 +22,6 @@ from typing import Any
 
 import anyio
 import msgspec
-from atlas.process.door import Rules
-from atlas.process.listener import Listener
-from atlas.process.refusals import Refusals
 from joserfc import jwt
 from joserfc.jwk import KeySet
 from starlette.applications import Starlette
@@ -40,6 +37,7 @@ from atlas.outside.sqlite.entries import Label
 from atlas.outside.sqlite.packing import pack
 from atlas.outside.sqlite.seal import Seal, new_root
 from atlas.process import address, bind, collect_seldom
+from atlas.process.http import Listener, Refusals, Rules
 
 PATH = "/api/v1/healthkit/export"
 BYTES_MAX, LINES_MAX = 16 * 1024 * 1024, 100_000

@@ -8,7 +8,6 @@ class Rules:
     """What a connection may take, in bytes and seconds; and how many there may be.
 
     A header block counts with its request line. `slow_seconds`: of an answer that is not taken.
-    `discard_bytes_max`: of a body that was not read, which is dropped to keep the connection.
     """
 
     header_bytes_max: int = 16 * 1024
@@ -16,4 +15,3 @@ class Rules:
     slow_seconds: float = 10.0
     idle_seconds: float = 75.0
     connections_max: int = 10_000
-    discard_bytes_max: int = 64 * 1024
