@@ -36,8 +36,9 @@ from atlas.edge.wire import ExportBody
 from atlas.outside.sqlite.entries import Label
 from atlas.outside.sqlite.packing import pack
 from atlas.outside.sqlite.seal import Seal, new_root
-from atlas.process import address, bind, collect_seldom
-from atlas.process.http import Listener, Refusals, Rules
+from atlas.process import address, bind
+from atlas.process.garbage import disable_automatic_collection
+from atlas.process.http import ConnectionLimits, Listener, RawErrors
 
 PATH = "/api/v1/healthkit/export"
 BYTES_MAX, LINES_MAX = 16 * 1024 * 1024, 100_000
@@ -184,12 +185,12 @@ async def main(kind: str) -> None:
             path = Path(os.environ["ATLAS_JOURNAL"].removeprefix("sqlite:///"))
             keep = drop if kind == "codec" else sealing(GroupedRows(path))
             app = application(Users(os.environ["AUTH0_ISSUER"]), keep)
-        refusals = Refusals(lambda: datetime.now(UTC), lambda: 0.5, lambda _: None)
+        refusals = RawErrors(lambda: datetime.now(UTC), lambda: 0.5, lambda _: None)
         print(f"ready {address(bound)}", flush=True)
-        await Listener(app, bound, Rules(), refusals).listen()
+        await Listener(app, bound, ConnectionLimits(), refusals).listen()
 
 
 if __name__ == "__main__":
-    collect_seldom()
+    disable_automatic_collection()
     give_back_large_blocks()
     anyio.run(main, sys.argv[1], backend_options={"use_uvloop": True})
