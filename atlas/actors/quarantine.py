@@ -13,7 +13,7 @@ from atlas.core.errors import AtlasError
 from atlas.core.events import ExportQuarantined, Watch
 from atlas.core.messages import Decoded, Export, Original, Part, Receipt, Replayed, unbound
 from atlas.core.ports import Aside, Clock
-from atlas.runtime import Address, Lock, Pending, Promises
+from atlas.runtime import Acknowledgement, Address, CompletionRegistry, Lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Quarantine:
     """What does somebody get for what crashes us? That it is kept, and stands aside."""
 
     aside: Aside
-    promises: Promises[Receipt]
+    completions: CompletionRegistry[Receipt]
     now: Clock
     watch: Watch
     known: set[str] = field(default_factory=set)
@@ -52,16 +52,16 @@ class Quarantine:
         self.known.discard(id)
         await self.aside.forget(id)
 
-    async def handle(self, export: Original, /) -> Pending[Receipt]:
+    async def handle(self, export: Original, /) -> Acknowledgement[Receipt]:
         """Its receipt, which is as good as it gets."""
         id = names.original_id(export)
         receipt = await self.aside.keep(export, id, self.now())
         if not receipt.replayed:
             self.watch(ExportQuarantined(id, export.head.correlation_id, export.head.user.sub))
         self.known.add(id)
-        promise = self.promises.of(id)
-        promise.settle(receipt)
-        return Pending(receipt, promise)
+        completion = self.completions.get(id)
+        completion.resolve(receipt)
+        return Acknowledgement(receipt, completion)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,8 @@ class Replay:
     """
 
     quarantine: Quarantine
-    decode: Address[Export | Part, Pending[Receipt]]
-    flatten: Address[Decoded, Pending[Receipt]]
+    decode: Address[Export | Part, Acknowledgement[Receipt]]
+    flatten: Address[Decoded, Acknowledgement[Receipt]]
     ring: Callable[[], None]
     alone: Lock
 
@@ -88,7 +88,7 @@ class Replay:
                 return Replayed(again, 0)
             with self.quarantine.let_through(id):
                 pending = await self.send(original)
-                if pending.now.status == "set_aside":
+                if pending.receipt.status == "set_aside":
                     return Replayed(0, 1)
                 await self.quarantine.forget(id)
         return Replayed(1, 0)
@@ -107,7 +107,7 @@ class Replay:
                 again, failed = again + replayed.again, failed + replayed.failed
         return Replayed(again, failed)
 
-    async def send(self, original: Original) -> Pending[Receipt]:
+    async def send(self, original: Original) -> Acknowledgement[Receipt]:
         original = unbound(original)  # its Idempotency-Key may name another export by now
         if isinstance(original, Export | Part):
             return await self.decode.ask(original)

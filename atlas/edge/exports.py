@@ -21,7 +21,7 @@ from atlas.edge.error_responses import ErrorResponses
 from atlas.edge.flow_client import FlowClient
 from atlas.edge.responses import API_PREFIX, batch_error, batch_reply, export_reply, respond
 from atlas.edge.streams import Streams
-from atlas.runtime import Pending, side_by_side
+from atlas.runtime import Acknowledgement, for_each_concurrently
 
 CHUNKS_AT_ONCE = 16  # of a batch; the others stay in its one buffer
 
@@ -33,7 +33,7 @@ class BatchState:
     context: RequestContext
     user: User
     key: str | None
-    outcomes: list[Pending[Receipt] | AtlasError]
+    outcomes: list[Acknowledgement[Receipt] | AtlasError]
     declared: list[wire.Said | None]
 
 
@@ -71,7 +71,7 @@ class Exports:
 
     async def submit(
         self, context: RequestContext, user: User, receive: Receive
-    ) -> tuple[Pending[Receipt], wire.Said, float]:
+    ) -> tuple[Acknowledgement[Receipt], wire.Said, float]:
         """A safe export, what was declared of it, and until when its sender waits.
 
         Of the body nothing is held any more then.
@@ -122,7 +122,7 @@ class Exports:
             async def submit(indexed: tuple[int, msgspec.Raw]) -> None:
                 await self.submit_chunk(batch, *indexed)
 
-            await side_by_side(submit, rest, CHUNKS_AT_ONCE)
+            await for_each_concurrently(submit, rest, CHUNKS_AT_ONCE)
         return batch, until
 
     async def submit_first(

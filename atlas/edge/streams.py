@@ -27,12 +27,12 @@ from atlas.edge.context import RequestContext
 from atlas.edge.error_responses import ErrorResponses
 from atlas.edge.flow_client import FlowClient
 from atlas.edge.responses import batch_error, respond, stream_reply
-from atlas.runtime import Pending, Reservation
+from atlas.runtime import Acknowledgement, Reservation
 
 PARTS_AT_ONCE = 2  # of one stream; and the next is read meanwhile
 AGAIN_SECONDS = 1.0
 
-Recall = Callable[[Head, str], Awaitable[Pending[Receipt] | None]]
+Recall = Callable[[Head, str], Awaitable[Acknowledgement[Receipt] | None]]
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class StreamState:
     whole: str | None = None
     bytes: int = 0
     ends: list[int] = field(default_factory=list)  # of the parts, in bytes of the body
-    parts: dict[int, Pending[Receipt] | AtlasError] = field(default_factory=dict)
+    parts: dict[int, Acknowledgement[Receipt] | AtlasError] = field(default_factory=dict)
     failure: AtlasError | None = None
     first: anyio.Event = field(default_factory=anyio.Event)  # its first part is safe, or refused
     progress: float = field(default_factory=anyio.current_time)
@@ -167,7 +167,7 @@ class Streams:
         stream.reservation.release(size)
         stream.part_slots.release()
 
-    async def submit(self, stream: StreamState, part: Part) -> Pending[Receipt]:
+    async def submit(self, stream: StreamState, part: Part) -> Acknowledgement[Receipt]:
         """Once there is room in the journal; meanwhile the sender waits at the socket.
 
         Raises JournalFull when nothing of the stream got on for as long as an answer may take.
@@ -181,7 +181,7 @@ class Streams:
                     raise
             await anyio.sleep(AGAIN_SECONDS)
 
-    async def recall_in_time(self, part: Part) -> Pending[Receipt] | None:
+    async def recall_in_time(self, part: Part) -> Acknowledgement[Receipt] | None:
         with anyio.move_on_after(self.flow.reply_seconds):
             return await self.recall(part.head, part.id)
         raise NoRoom

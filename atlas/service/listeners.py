@@ -26,7 +26,7 @@ from atlas.edge.overload import OverloadGuard
 from atlas.edge.receipts import Receipts
 from atlas.edge.streams import Recall, Streams
 from atlas.outside import metrics
-from atlas.runtime import Address, OnCrash, Pending, Quota
+from atlas.runtime import Acknowledgement, Address, OnCrash, Quota
 from atlas.service.diagnosing import Diagnosing
 from atlas.service.drain import Drain
 from atlas.service.world import World
@@ -38,7 +38,7 @@ class Actors:
     """Those that the public listener asks."""
 
     users: Address[str, User]
-    exports: Address[Export | Part, Pending[Receipt]]
+    exports: Address[Export | Part, Acknowledgement[Receipt]]
     recall: Recall
 
 
