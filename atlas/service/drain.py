@@ -1,4 +1,4 @@
-"""How it ends: nothing new, whoever waits is told, the uploader finishes."""
+"""The shutdown: nothing new is accepted, waiting requests are answered, the uploader finishes."""
 
 from atlas.core.errors import Draining
 from atlas.core.events import DrainStarted, Watch
@@ -7,7 +7,7 @@ from atlas.runtime import CompletionRegistry, Quota, Wakeup
 
 
 class Drain:
-    """Begun once, and from then on told to whoever asks."""
+    """Begins the shutdown, once, and says whether it has begun."""
 
     def __init__(
         self, completions: CompletionRegistry[Receipt], quota: Quota, wakeup: Wakeup, watch: Watch

@@ -1,4 +1,4 @@
-"""The actors, and how they begin and end."""
+"""Starts the actors, and ends them in order."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -62,7 +62,7 @@ FLATTEN_AT_ONCE = 5  # one more than there may be workers
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A running service: what its two listeners serve, and how it is told to end."""
+    """A running service: the applications of its two listeners, and its shutdown."""
 
     public: ASGIApp
     operator: ASGIApp
@@ -72,14 +72,14 @@ class Service:
 
 @asynccontextmanager
 async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
-    """The running service. Leaving drains the flow, stage after stage, and then the uploader.
+    """Run the service. Leaving drains the flow, stage after stage, and then the uploader.
 
-    Whoever waits for a receipt is told at once that the export is safe. The rest takes at most
-    `drain_seconds`; what is left then is settled after the next start.
+    Requests that wait for a commit are answered at once that the export is safe. The rest takes at
+    most `drain_seconds`; what is left then is recovered after the next start.
     """
     store, now, compute, watch = world.store, world.now, world.compute, world.watch
     completions, wakeup = CompletionRegistry[Receipt](), Wakeup()
-    admission, on_crash = admission_of(settings, world.chance.elapsed), crash_teller(watch)
+    admission, on_crash = admission_of(settings, world.chance.elapsed), crash_reporter(watch)
     drain = Drain(completions, admission.quota, wakeup, watch)
     if settings.foundry.file_format == "parquet" and settings.foundry.file_layout == "per-export":
         watch(ParquetOfEach())
@@ -92,11 +92,11 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
         run = partial(uploader.run, wakeup, restarts)
         uploads.start_soon(supervise, "upload", run, restarts, on_crash)
         async with anyio.create_task_group() as tasks:
-            stages = Stages(tasks, on_crash, work_teller(watch))
+            stages = Stages(tasks, on_crash, work_reporter(watch))
             quarantine = Quarantine(store.aside, completions, now, watch)
             await quarantine.remember()
-            keeper = stages.start_sink(quarantine)
-            rescue = DeadLetterRoute(keeper, quarantine.knows)
+            quarantine_address = stages.start_sink(quarantine)
+            rescue = DeadLetterRoute(quarantine_address, quarantine.knows)
             journal = Journal(store.intake, completions, wakeup, watch)
             journaler = stages.start_sink(journal, concurrency=64)
             flatten = Flatten(compute, pack, now, watch)
@@ -106,8 +106,8 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
             decode = Decode(compute, limits.bytes_max, limits.lines_max, watch)
             decoder = stages.start_stage(decode, flattener, rescue=rescue, concurrency=2)
             doorkeeper = stages.start_sink(Authenticate(world.identities, scope), concurrency=16)
-            tasks.start_soon(warm, world.identities)
-            async with keeper.channel, doorkeeper.channel, decoder.channel:
+            tasks.start_soon(prefetch_keys, world.identities)
+            async with quarantine_address.channel, doorkeeper.channel, decoder.channel:
                 actors = Actors(doorkeeper, decoder, journal.recall)
                 painter, alone = world.readers.painter, Lock()
                 lookout = Lookout(store.ledger, stages.queues, drain, admission.load)
@@ -175,7 +175,7 @@ def shared_files_of(world: World, settings: Settings) -> SharedFiles:
 
 
 def maintenance_alone(world: World, settings: Settings) -> BranchMaintenance:
-    """Where no flow runs, but for one command."""
+    """Maintenance for one command, where no flow runs."""
     return BranchMaintenance(uploader_of(world, settings, CompletionRegistry[Receipt]()), Wakeup())
 
 
@@ -221,8 +221,8 @@ def read_parquet(file: ports.Bytes) -> ports.Bytes:
 PARQUET = Format("parquet", write_parquet, read_parquet)
 
 
-def crash_teller(watch: Watch) -> OnCrash:
-    """A crash as an event."""
+def crash_reporter(watch: Watch) -> OnCrash:
+    """Build a callback that emits a crash as an event."""
 
     def tell(stage: str, error: Exception) -> None:
         watch(crash_of(stage, error))
@@ -230,8 +230,8 @@ def crash_teller(watch: Watch) -> OnCrash:
     return tell
 
 
-def work_teller(watch: Watch) -> StageObserver:
-    """The work of a stage as an event."""
+def work_reporter(watch: Watch) -> StageObserver:
+    """Build a callback that emits the work of a stage as an event."""
 
     def tell(stage: str, message: object, seconds: float) -> None:
         head = getattr(message, "head", None)  # a token has none
@@ -240,7 +240,7 @@ def work_teller(watch: Watch) -> StageObserver:
     return tell
 
 
-async def warm(identities: ports.Identities) -> None:
-    """The first sender should not wait for the keys."""
+async def prefetch_keys(identities: ports.Identities) -> None:
+    """Fetch the keys now, so that the first sender does not wait for them."""
     with suppress(Unavailable):
         await identities.ready()

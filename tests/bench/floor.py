@@ -136,7 +136,7 @@ def application(users: Users, keep: Keep) -> Starlette:
     async def post(request: Request) -> Response:
         user = users.of(request)
         sent = decoder.decode(await request.body())
-        said, at = sent.said(), datetime.now(UTC)
+        said, at = sent.declared_fields(), datetime.now(UTC)
         decoded = ndjson.decode(
             Export(Head(user, said.device, said.timestamp, ""), sent.text()), BYTES_MAX, LINES_MAX
         )

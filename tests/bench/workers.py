@@ -14,7 +14,7 @@ from multiprocessing.pool import Pool
 import anyio
 
 from atlas.actors.flatten import tabulated
-from atlas.computing import QUICK_BYTES_MAX, Computing, stepwise
+from atlas.computing import QUICK_BYTES_MAX, Computing, run_cooperatively
 from atlas.core import rows
 from atlas.core.parts import PART_BYTES
 from atlas.outside.sqlite.packing import pack
@@ -65,7 +65,7 @@ async def best_of(pool: Pool) -> dict[str, float]:
         with timed("two"):
             await at_once(two, part)
         with timed("here"):
-            await stepwise(tabulated(export, HEADER, 1, pack))
+            await run_cooperatively(tabulated(export, HEADER, 1, pack))
         with timed("there"), timed("loop", time.process_time):
             await flattened(one, export)
     return best
