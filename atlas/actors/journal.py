@@ -1,4 +1,4 @@
-"""The journaler: rows in, a receipt out, and from here on a crash loses nothing.
+"""Stores exports in the journal: rows in, a receipt out. From then on a crash loses nothing.
 
 The journal is the mailbox of the uploader: an export that is in the journal and not committed
 will be uploaded, whoever asked for it, however often we are restarted in between.
@@ -14,7 +14,7 @@ from atlas.runtime import Acknowledgement, Completion, CompletionRegistry, Wakeu
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """Is it safe with us, and how far has it got?"""
+    """Stores exports, and acknowledges them."""
 
     intake: Intake
     completions: CompletionRegistry[Receipt]
@@ -22,9 +22,9 @@ class Journal:
     watch: Watch
 
     async def handle(self, export: Flattened, /) -> Acknowledgement[Receipt]:
-        """How it stands now, and the completion of its commit.
+        """Store an export. Returns its receipt and the completion of its commit.
 
-        The completion is made first, as the uploader may be quick to keep it.
+        The completion is made first, or a quick uploader would not find it.
         """
         completion = self.completions.get(export.id)
         receipt = await self.intake.append(export)
@@ -45,18 +45,18 @@ class Journal:
                     table.reasons,
                 )
             )
-        return self.pending(receipt, completion)
+        return self.acknowledge(receipt, completion)
 
     async def recall(self, head: Head, id: str) -> Acknowledgement[Receipt] | None:
-        """The same of an export that is here already; None if it is not, or must come again."""
+        """Acknowledge an export that is stored already. None if it must be sent again."""
         completion = self.completions.get(id)
         receipt = await self.intake.recall(head, id)
         if receipt is None:
             return None
         self.watch(ExportReplayed(id, head.correlation_id, head.user.sub))
-        return self.pending(receipt, completion)
+        return self.acknowledge(receipt, completion)
 
-    def pending(
+    def acknowledge(
         self, receipt: Receipt, completion: Completion[Receipt]
     ) -> Acknowledgement[Receipt]:
         if receipt.status != "accepted":

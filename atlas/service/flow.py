@@ -96,7 +96,7 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
             quarantine = Quarantine(store.aside, completions, now, watch)
             await quarantine.remember()
             quarantine_address = stages.start_sink(quarantine)
-            rescue = DeadLetterRoute(quarantine_address, quarantine.knows)
+            rescue = DeadLetterRoute(quarantine_address, quarantine.contains)
             journal = Journal(store.intake, completions, wakeup, watch)
             journaler = stages.start_sink(journal, concurrency=64)
             flatten = Flatten(compute, pack, now, watch)

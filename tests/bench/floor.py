@@ -52,7 +52,7 @@ Row = tuple[Any, ...]
 
 
 class Reply(msgspec.Struct):
-    """As many fields as the service answers, of the same sizes."""
+    """A reply with as many fields as that of the service, of the same sizes."""
 
     message: str
     success: bool

@@ -1,4 +1,4 @@
-"""How the cost of an export grows: with connections, with records, with receipts in the journal."""
+"""The cost of an export by number of connections, of records, and of receipts in the journal."""
 
 import os
 import sqlite3
