@@ -18,13 +18,13 @@ WORKER = """
 import sys
 import anyio
 from atlas.__main__ import main
-from atlas.actors.flatten import tabulated
+from atlas.actors.flatten import tabulate
 from atlas.core.rows import Header
 from atlas.outside.sqlite.packing import pack
 from atlas.computing import Computing
 
 def modules():
-    yield from tabulated(b"{}", Header("", "", "", ""), 1, pack)
+    yield from tabulate(b"{}", Header("", "", "", ""), 1, pack)
     return sorted(sys.modules)
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def built() -> None:
 
 
 def tested(arguments: list[str]) -> int:
-    """What pytest exits with."""
+    """Run pytest in the container, and return its exit code."""
     trusted = ["--volume", f"{CERTIFICATES}:{CERTIFICATES}:ro"]
     trusted += ["--env", f"SSL_CERT_FILE={CERTIFICATES}/ca-certificates.crt"]
     command = ["podman", *image.local(), "run", "--rm", *HERE, *trusted, NAME, "pytest", *arguments]

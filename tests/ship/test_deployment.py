@@ -7,7 +7,7 @@ import pytest
 
 from atlas.cli import local, standins
 from atlas.outside.sqlite.journal import HELD_SECONDS
-from atlas.process.limits import DESCRIPTORS_MAX
+from atlas.process.rlimits import DESCRIPTORS_MAX
 from atlas.service.machine import SERVICE_BYTES
 from atlas.settings import NAMES, Settings, load, require_systems
 from tests.ship import files
