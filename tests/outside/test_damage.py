@@ -9,11 +9,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from atlas.core.commits import Conclusion, Verdict
 from atlas.core.errors import Damaged, Unavailable
 from atlas.core.events import JournalDamaged, LedgerUnbalanced
-from atlas.core.messages import BranchSnapshot, GroupLimits
+from atlas.core.messages import Binding, BranchSnapshot, GroupLimits
 from atlas.outside.sqlite.disk.damage import WHOLE_CHECK_BYTES_MAX
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.packing import unpack
@@ -196,6 +197,29 @@ async def test_exports_whose_own_pages_are_lost_go_on_by_what_stands_beside_thei
 
     assert (sent.keys(), not_sent, len(news)) == (IDS, set(), 1)
     assert_nothing_wrong_is_sent(sent)
+
+
+async def test_a_key_whose_export_is_lost_does_not_keep_a_journal_from_its_start(tmp_path):
+    path = tmp_path / "journal"
+    with opened(path, BOUNDS, shelf=SHELF) as journal:
+        for number in range(PENDING):
+            new = export(number)
+            head = structs.replace(new.head, binding=Binding(str(number), 0, 1))
+            await journal.intake.append(structs.replace(new, head=head))
+        await claimed(journal)
+        await journal.outbox.record_open(RID, GroupLimits())
+        await journal.outbox.conclude(Conclusion(RID, others=Verdict("committed", transaction=RID)))
+    text = path.read_bytes()
+    leaves = [at for at in range(0, len(text), PAGE) if text[at] == 0x0D and is_committed(text, at)]
+    with_zeros(path, leaves[len(leaves) // 2] // PAGE)
+    with opened(path, BOUNDS, shelf=SHELF) as journal:
+        assert any(isinstance(each, JournalDamaged) for each in journal.news)
+        totals = (await journal.ledger.listing(None, 1, None)).totals
+    assert PENDING - 20 <= totals["committed"] < PENDING
+
+
+def is_committed(text, at):
+    return text.count(b"committed", at, at + PAGE) > 3
 
 
 def is_of_exports(text, at):

@@ -39,6 +39,7 @@ ENDED = """
         SELECT number FROM export WHERE status NOT IN ('committed', 'abandoned')
     )
 """
+UNBOUND = "DELETE FROM binding WHERE export NOT IN (SELECT id FROM export)"
 
 Open = Callable[[Path, Entries], sqlite3.Connection]
 
@@ -75,6 +76,7 @@ def rescue(journal: Path, fresh: "Fresh") -> int:
 
     The number of exports. Raises OSError.
     """
+    fresh.db.execute("PRAGMA foreign_keys = OFF")  # a key of a lost export goes in the end
     fresh.db.execute("BEGIN")
     with closing(sqlite3.connect(journal, isolation_level=None)) as broken:
         read_trees(broken, fresh)
@@ -84,6 +86,7 @@ def rescue(journal: Path, fresh: "Fresh") -> int:
             for row in as_far(broken, select or f"SELECT {', '.join(columns)} FROM {table}"):
                 fresh.keep(table, dict(zip(columns, row, strict=True)))
     fresh.db.execute(ENDED)
+    fresh.db.execute(UNBOUND)
     for statement in upgrades.TRIES_OF_FAILURES:  # they change nothing in what came later
         fresh.db.execute(statement)
     upgrades.give_moments(fresh.db)
@@ -145,7 +148,12 @@ class Fresh:
         return True
 
     def keep_export(self, found: dict[str, Any]) -> None:
-        """Unless it is here. Up to version 5 its payload stands in its row."""
+        """Unless it is here. Up to version 5 its payload stands in its row.
+
+        One without a label is none of ours, or of version 1, which is not rescued.
+        """
+        if found.get("label") is None:
+            return
         number = found["number"]
         row = ABSENT | {name: value for name, value in found.items() if name in ABSENT}
         path = upgrades.path_in(row_of(row), self.entries)
