@@ -123,6 +123,6 @@ async def end_at_signal(
             if is_ending and number == signal.SIGINT:
                 scope.cancel()
             is_ending = True
-            drain()
-            for listener in listeners:
+            for listener in listeners:  # first, so that answers say that the connection closes
                 listener.end()
+            drain()
