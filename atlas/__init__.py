@@ -5,7 +5,8 @@ The flow, which is also the listing of atlas/actors:
     edge -> authenticate -> edge -> decode -> flatten -> journal ~~> upload -> Foundry
 
 core      the words and the rules; no I/O, no clock
-runtime   envelopes, replies, stages, restarts; knows no health word
+runtime   channels, replies, stages, restarts, quotas; knows no health word
+computing work for a processor: in steps, threads, worker processes
 actors    one stage of the flow a file
 edge      the way in (HTTP)
 outside   the way out, named after the systems we talk to

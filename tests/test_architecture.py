@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Iterator
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,14 @@ def test_a_broad_net_hangs_only_in_the_runtime(file):
 def test_a_file_says_what_it_is_and_is_called_by_what_it_holds(file):
     assert ast.get_docstring(tree(file))
     assert file.stem not in NAMES_OF_NOTHING
+
+
+@pytest.mark.parametrize(
+    "name", sorted(each.stem for each in (ROOT / "tests/bench").glob("[a-z]*.py"))
+)
+def test_a_bench_knows_only_what_is_there(name):
+    """No test runs a bench, so that one could break without a word."""
+    assert import_module(f"tests.bench.{name}").__doc__
 
 
 def test_half_of_the_functions_are_short():

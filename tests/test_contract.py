@@ -14,7 +14,7 @@ from openapi_spec_validator import validate
 
 from atlas.core.errors import AuthUnavailable
 from atlas.process import bind
-from atlas.process.http import Listener, Refusals, Rules
+from atlas.process.http import ConnectionLimits, Listener, RawErrors
 from atlas.settings import Export
 from tests.conftest import ROOM, Flow, Life, an_export
 from tests.exports import NOON
@@ -28,7 +28,7 @@ FIELDS = (
     "transaction_rid ingestion_timestamp correlationId manifest status receipt_id "
     "records_received records_rejected rejects warnings replayed"
 ).split()
-RULES = Rules()
+RULES = ConnectionLimits()
 
 
 @dataclass
@@ -103,7 +103,7 @@ class Prompt(Listener):
     """
 
     def __init__(self, app, bound, rules=RULES, watch=lambda _event: None):
-        refusals = Refusals(lambda: NOON, lambda: 0.5, watch)
+        refusals = RawErrors(lambda: NOON, lambda: 0.5, watch)
         super().__init__(app, bound, rules, refusals, grace_seconds=0.0)
 
 

@@ -18,8 +18,8 @@ from starlette.types import Message, Receive, Scope, Send
 from atlas.core.errors import BadRequest
 from atlas.core.events import ConnectionRefused
 from atlas.process import bind
-from atlas.process.http import Rules
-from atlas.process.http.head import judged
+from atlas.process.http import ConnectionLimits
+from atlas.process.http.header_validation import validate
 from atlas.process.http.parser import Event, RequestParser
 from tests.conftest import Seen
 from tests.test_contract import Prompt
@@ -123,7 +123,7 @@ async def standing(**rules: Any) -> AsyncIterator[Standing]:
     with bind(HOST, 0) as bound:
         port = bound.getsockname()[1]
         async with anyio.create_task_group() as tasks:
-            listener = Prompt(app, bound, Rules(**rules), seen.watch)
+            listener = Prompt(app, bound, ConnectionLimits(**rules), seen.watch)
             tasks.start_soon(listener.listen)
             try:
                 yield Standing(port, app, seen, listener)
@@ -354,7 +354,7 @@ TWO = {
 @pytest.mark.parametrize("fields", TWO.values(), ids=TWO)
 def test_two_are_too_many_whatever_the_parser_says_to_them(fields):
     with pytest.raises(BadRequest):
-        judged(post(), b"POST", [(b"host", b"a"), *fields])
+        validate(post(), b"POST", [(b"host", b"a"), *fields])
 
 
 BROKEN = chunks(HELLO)

@@ -1,4 +1,4 @@
-"""Requests leave no cycles of garbage: nobody looks for them while requests are under way."""
+"""Requests leave no cycles of garbage, as none are collected while requests are under way."""
 
 import base64
 import gc

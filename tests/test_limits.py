@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from atlas.process import rules
+from atlas.process import connection_limits
 from atlas.settings import Edge
 from tests.conftest import ROOM, an_export
 from tests.test_computing import until
@@ -32,9 +32,9 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 CRASH = """
 import os, resource, subprocess, sys
-from atlas.process.limits import leave_no_core
+from atlas.process.rlimits import disable_core_dumps
 resource.setrlimit(resource.RLIMIT_CORE, resource.getrlimit(resource.RLIMIT_CORE)[1:] * 2)
-leave_no_core()
+disable_core_dumps()
 os.abort() if sys.argv[1] == "itself" else sys.exit(
     -subprocess.call([sys.executable, "-c", "import os; os.abort()"])
 )
@@ -51,11 +51,12 @@ def test_a_crash_leaves_no_core(tmp_path, who):
 
 def test_so_many_connections_that_descriptors_are_left():
     of = [
-        rules(Edge(connections_max=10_000), each)[0].connections_max for each in (256, 1024, 65_536)
+        connection_limits(Edge(connections_max=10_000), each)[0].connections_max
+        for each in (256, 1024, 65_536)
     ]
 
     assert of == [128, 724, 10_000]
-    assert rules(Edge(), 1024)[1].connections_max == 64
+    assert connection_limits(Edge(), 1024)[1].connections_max == 64
 
 
 @contextmanager

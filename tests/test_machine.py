@@ -26,9 +26,9 @@ def laid_out(folder, files):
         pytest.param(
             {"ours": "0::/\n", "groups/cpu.max": "150000 100000\n"}, 2, id="one and a half"
         ),
-        pytest.param({"ours": "0::/\n", "groups/memory.max": f"{256 * MIB}\n"}, 1, id="256 MB"),
-        pytest.param({"ours": "0::/\n", "groups/memory.max": f"{288 * MIB}\n"}, 2, id="288 MB"),
-        pytest.param({"ours": "0::/\n", "groups/memory.max": f"{200 * MIB}\n"}, 0, id="200 MB"),
+        pytest.param({"ours": "0::/\n", "groups/memory.max": f"{256 * MIB}\n"}, 0, id="256 MB"),
+        pytest.param({"ours": "0::/\n", "groups/memory.max": f"{304 * MIB}\n"}, 1, id="304 MB"),
+        pytest.param({"ours": "0::/\n", "groups/memory.max": f"{352 * MIB}\n"}, 2, id="352 MB"),
         pytest.param({"ours": "0::/\n", "groups/memory.max": "max\n"}, 4, id="all memory"),
         pytest.param(
             {

@@ -58,7 +58,7 @@ from atlas.core.messages import Flattened, GroupLimits, Head, User
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.packing import unpack_into
 from atlas.outside.sqlite.room import Bounds
-from atlas.runtime import Bell, Promises, Restarts
+from atlas.runtime import CompletionRegistry, RestartBudget, Wakeup
 from tests.exports import NOON, SHELF, packed, rows_of
 from tests.fakes import MemoryDataset
 
@@ -248,8 +248,8 @@ class Lives(RuleBasedStateMachine):
     def restarts(self):
         outbox = Mortal(self.journal.outbox, self.foundry)
         chance = Chance(self.foundry.elapsed, random.Random(1).random)
-        promises, watch = Promises(), self.events.append
-        publisher = Publisher(promises, lambda: self.foundry.now, watch)
+        completions, watch = CompletionRegistry(), self.events.append
+        publisher = Publisher(completions, lambda: self.foundry.now, watch)
         self.uploader = Uploader(
             *(self.foundry, outbox, publisher, self.pace, self.shape, Computing(), chance, watch)
         )
@@ -305,7 +305,7 @@ class Lives(RuleBasedStateMachine):
     async def takes_turns(self):
         """As far as the end of a group, or to a pause. What it waits for passes at once."""
         for _ in range(4):
-            await self.uploader.work(Restarts())
+            await self.uploader.work(RestartBudget())
             effect = self.uploader.step.effect
             if isinstance(effect, Rest):
                 self.foundry.now += timedelta(seconds=effect.seconds or 0.0)
@@ -315,7 +315,7 @@ class Lives(RuleBasedStateMachine):
     def runs_an_errand(self, is_probe, mishaps):
         """A removal of what is not there, so that every row stays where the others look for it."""
         self.befall(mishaps)
-        errands = BranchMaintenance(self.uploader, Bell())
+        errands = BranchMaintenance(self.uploader, Wakeup())
         try:
             self.runner.run(errands.probe() if is_probe else errands.remove(["no/such/file"]))
         except* Killed:

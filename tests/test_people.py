@@ -22,7 +22,7 @@ from atlas.outside.sqlite.commits import Commits
 from atlas.outside.sqlite.people import SqlitePeople
 from atlas.outside.sqlite.schema import LIVE
 from atlas.outside.sqlite.shelf import Shelf
-from atlas.runtime import Lock, Promises
+from atlas.runtime import CompletionRegistry, Lock
 from atlas.settings import Operator
 from tests.conftest import Life, an_export, asgi
 from tests.exports import NOON
@@ -544,7 +544,7 @@ class Empty:
 
 def alone(journal, dataset, files_max=5_000, **more):
     turns = Turns(dataset, **more)
-    rest = Promises(), len, Lock(), lambda: NOON, lambda _event: None
+    rest = CompletionRegistry(), len, Lock(), lambda: NOON, lambda _event: None
     return PersonalData(journal, dataset, NothingShared(), turns, *rest, files_max)
 
 

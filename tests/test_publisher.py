@@ -8,7 +8,7 @@ from atlas.actors.upload.publisher import Publisher
 from atlas.core.commits import Conclusion, Verdict
 from atlas.core.events import ExportCommitted, ExportFailed
 from atlas.core.messages import ClaimedExport, CommitGroup, File, Receipt
-from atlas.runtime import Promises
+from atlas.runtime import CompletionRegistry
 from tests.exports import NOON
 
 
@@ -16,7 +16,7 @@ def published(verdict: Verdict, exports: int = 1) -> list[ExportFailed]:
     claimed = [ClaimedExport(f"e{n}", 1, correlation_id=f"c{n}", tries=2) for n in range(exports)]
     group = CommitGroup((File("p", exports, tuple(claimed)),))
     told = list[ExportFailed]()
-    publisher = Publisher(Promises(), lambda: NOON, told.append)
+    publisher = Publisher(CompletionRegistry(), lambda: NOON, told.append)
     publisher.publish_conclusion(Conclusion(None, {}, verdict), group, ())
     return told
 
@@ -54,6 +54,6 @@ def test_a_commit_is_told_with_its_user_and_the_seconds_since_it_was_accepted():
     receipt = Receipt("e", "committed", NOON, "p", 11, 0, transaction="t")
     told = list[ExportCommitted]()
     now = NOON + timedelta(seconds=4.5)
-    Publisher(Promises(), lambda: now, told.append).publish(receipt, claimed)
+    Publisher(CompletionRegistry(), lambda: now, told.append).publish(receipt, claimed)
 
     assert told == [ExportCommitted("e", "c", "t", "p", 11, 900, "auth0|ada", 4.5)]

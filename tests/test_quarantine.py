@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import anyio
 import pytest
 
-from atlas.actors.flatten import tabulated
+from atlas.actors.flatten import tabulate
 from atlas.computing import Computing
 from atlas.core import ndjson
 from atlas.core.errors import NotNdjson
@@ -13,7 +13,7 @@ from atlas.core.events import ActorCrashed, ExportQuarantined, ExportSetAside
 from tests.conftest import Life, an_export, asgi
 from tests.fakes import Gate, Mishap, nothing
 
-STAGES = {"decode": ndjson.decode, "flatten": tabulated}
+STAGES = {"decode": ndjson.decode, "flatten": tabulate}
 POISON, GOOD = an_export(b'{"uuid":"poison"}\n'), an_export(b'{"uuid":"good"}\n')
 HOST = {"host": "127.0.0.1:9464"}
 

@@ -8,15 +8,15 @@ import pytest
 
 from atlas.core.errors import AtlasError, NotFound, Unavailable
 from atlas.runtime import (
-    Bell,
+    CompletionRegistry,
+    DeadLetterRoute,
     Envelope,
-    Promises,
     Quota,
     Reply,
-    Rescue,
-    Restarts,
+    RestartBudget,
     Stages,
-    side_by_side,
+    Wakeup,
+    for_each_concurrently,
 )
 
 
@@ -51,10 +51,12 @@ class Crashes(list):
         self.append((actor, type(error)))
 
 
-def pipeline(tasks, last, *, size=16, crashes=None, at_once=1):
+def pipeline(tasks, last, *, size=16, crashes=None, concurrency=1):
     """A stage that halves, and one behind it."""
     stages = Stages(tasks, (Crashes() if crashes is None else crashes).tell)
-    return stages.spawn(Half(), stages.spawn_last(last, size=size, at_once=at_once), size=size)
+    return stages.start_stage(
+        Half(), stages.start_sink(last, size=size, concurrency=concurrency), size=size
+    )
 
 
 async def test_a_crash_costs_one_message():
@@ -74,7 +76,7 @@ async def test_work_is_told_however_it_ends_and_with_its_message():
     told = []
     async with anyio.create_task_group() as tasks:
         stages = Stages(tasks, Crashes().tell, lambda *work: told.append(work))
-        halver = stages.spawn(Half(), stages.spawn_last(Refuses()))
+        halver = stages.start_stage(Half(), stages.start_sink(Refuses()))
         async with halver.channel:
             for number in (4, 13):
                 with suppress(AtlasError):
@@ -87,7 +89,7 @@ async def test_work_is_told_however_it_ends_and_with_its_message():
 async def test_a_queue_tells_how_many_wait_and_how_many_can():
     async with anyio.create_task_group() as tasks:
         stages, stuck = Stages(tasks, Crashes().tell), Stuck()
-        address = stages.spawn_last(stuck, size=4)
+        address = stages.start_sink(stuck, size=4)
         async with address.channel:
             for number in range(3):
                 await address.send(Envelope(number, Reply()))
@@ -110,7 +112,7 @@ async def test_an_answer_is_no_crash_whatever_came_before():
     crashes = Crashes()
     async with anyio.create_task_group() as tasks:
         for stage in (Refuses(), Half()):
-            address = Stages(tasks, crashes.tell).spawn_last(stage)
+            address = Stages(tasks, crashes.tell).start_sink(stage)
             async with address.channel:
                 for number in (4, 4, 13, 4):
                     with suppress(AtlasError):
@@ -128,8 +130,8 @@ class Bears:
     async def at_work(self):
         async with anyio.create_task_group() as tasks:
             stages = Stages(tasks, self.crashes.tell)
-            self.rescue = rescue = Rescue(stages.spawn_last(self), self.known.__contains__)
-            halver = stages.spawn(Half(), stages.spawn_last(self.kept), rescue=rescue)
+            self.rescue = rescue = DeadLetterRoute(stages.start_sink(self), self.known.__contains__)
+            halver = stages.start_stage(Half(), stages.start_sink(self.kept), rescue=rescue)
             async with rescue.address.channel, halver.channel:
                 yield halver
 
@@ -185,7 +187,7 @@ async def test_a_stage_may_have_several_messages_in_hand():
     stuck = Stuck()
     async with anyio.create_task_group() as tasks:
         stages = Stages(tasks, Crashes().tell)
-        address = stages.spawn_last(stuck, size=2, at_once=3)
+        address = stages.start_sink(stuck, size=2, concurrency=3)
         for number in range(10):
             tasks.start_soon(address.ask, number)
         await anyio.wait_all_tasks_blocked()
@@ -224,7 +226,7 @@ async def test_too_many_crashes_end_the_service():
     async def crash_often():
         async with (
             anyio.create_task_group() as tasks,
-            Stages(tasks, crashes.tell).spawn_last(Half()).channel as channel,
+            Stages(tasks, crashes.tell).start_sink(Half()).channel as channel,
         ):
             for _ in range(7):
                 await channel.send(Envelope(13, Reply()))
@@ -236,7 +238,7 @@ async def test_too_many_crashes_end_the_service():
 
 async def test_crashes_between_messages_that_succeed_never_end_the_service():
     async with anyio.create_task_group() as tasks:
-        halver = Stages(tasks, Crashes().tell).spawn_last(Half())
+        halver = Stages(tasks, Crashes().tell).start_sink(Half())
         async with halver.channel:
             for _ in range(20):
                 with pytest.raises(AtlasError):
@@ -245,65 +247,71 @@ async def test_crashes_between_messages_that_succeed_never_end_the_service():
 
 
 def test_restarts_are_counted_in_a_window():
-    restarts = Restarts(intensity=2, period=10)
-    assert [restarts.allow(now) for now in (0, 1, 11, 12, 13)] == [True, True, True, True, False]
+    restarts = RestartBudget(crashes_max=2, window_seconds=10)
+    assert [restarts.record_crash(now) for now in (0, 1, 11, 12, 13)] == [
+        True,
+        True,
+        True,
+        True,
+        False,
+    ]
 
 
 async def test_a_promise_is_kept_for_all_who_hold_it_and_forgotten_with_them():
-    promises = Promises()
-    ada, bob = promises.of("a"), promises.of("a")
-    promises.settle("a", 1)
+    completions = CompletionRegistry()
+    ada, bob = completions.get("a"), completions.get("a")
+    completions.resolve("a", 1)
 
     assert await ada.outcome() == await bob.outcome() == 1
-    assert promises.of("a") is not ada, "the next one starts anew"
-    promises.settle("nobody waits for this", 2)
+    assert completions.get("a") is not ada, "the next one starts anew"
+    completions.resolve("nobody waits for this", 2)
 
 
 async def test_a_promise_that_is_called_off_is_waited_for_no_longer():
-    promises = Promises()
-    before = promises.of("a")
-    promises.call_off()
-    for promise in (before, promises.of("b")):
+    completions = CompletionRegistry()
+    before = completions.get("a")
+    completions.cancel_all()
+    for promise in (before, completions.get("b")):
         with pytest.raises(Unavailable):
             await promise.outcome()
 
 
 async def test_a_bell_rings_once_for_many_rings_and_no_more_when_it_is_taken_down():
-    bell = Bell()
-    bell.ring()
-    bell.ring()
-    assert await bell.heard()
+    wakeup = Wakeup()
+    wakeup.notify()
+    wakeup.notify()
+    assert await wakeup.wait()
 
-    bell.take_down()
-    assert not await bell.heard()
+    wakeup.close()
+    assert not await wakeup.wait()
 
 
 async def test_a_pause_loses_no_ring_and_ends_when_the_bell_is_taken_down():
-    bell = Bell()
-    bell.ring()
-    assert not await bell.down_within(0.001)
+    wakeup = Wakeup()
+    wakeup.notify()
+    assert not await wakeup.closed_within(0.001)
     with anyio.fail_after(1):
-        assert await bell.heard()
+        assert await wakeup.wait()
 
     async with anyio.create_task_group() as tasks:
         with anyio.fail_after(1):
-            tasks.start_soon(take_down, bell)
-            assert await bell.down_within(60)
+            tasks.start_soon(close, wakeup)
+            assert await wakeup.closed_within(60)
 
 
 @pytest.mark.parametrize("seconds", [-1.0, 0.0, 0.001])
 async def test_after_a_pause_in_which_nothing_rang_there_is_nothing_to_hear(seconds):
-    bell = Bell()
+    wakeup = Wakeup()
 
-    assert not await bell.down_within(seconds)
+    assert not await wakeup.closed_within(seconds)
 
     with anyio.move_on_after(0.01) as silence:
-        await bell.heard()
+        await wakeup.wait()
     assert silence.cancelled_caught
 
 
-async def take_down(bell):
-    bell.take_down()
+async def close(wakeup):
+    wakeup.close()
 
 
 class Crowd:
@@ -321,7 +329,7 @@ class Crowd:
 
 async def test_side_by_side_means_so_many_at_once():
     crowd = Crowd()
-    await side_by_side(crowd.work, range(50), at_once=7)
+    await for_each_concurrently(crowd.work, range(50), concurrency=7)
     assert (crowd.now, crowd.most) == (0, 7)
 
 
@@ -335,7 +343,7 @@ async def test_the_first_that_fails_ends_the_others_and_is_raised_itself():
         done.append(item)
 
     with pytest.raises(ZeroDivisionError):
-        await side_by_side(work, range(1_000), at_once=10)
+        await for_each_concurrently(work, range(1_000), concurrency=10)
     assert len(done) < 20
 
 
@@ -344,7 +352,7 @@ async def test_so_many_bytes_at_once_and_whoever_finds_nobody_is_let_in():
 
     async def take(size):
         nonlocal now, most
-        async with quota.taken(size):
+        async with quota.hold(size):
             now += size
             most = max(most, now)
             await anyio.lowlevel.checkpoint()
@@ -354,15 +362,15 @@ async def test_so_many_bytes_at_once_and_whoever_finds_nobody_is_let_in():
         for size in (4, 6, 5, 5, 1, 9):
             tasks.start_soon(take, size)
     assert most == 10
-    async with quota.taken(1_000):
+    async with quota.hold(1_000):
         pass
 
 
 async def test_who_waits_no_longer_for_bytes_is_in_nobodys_way():
     quota = Quota(10)
-    async with quota.taken(8):
+    async with quota.hold(8):
         with anyio.move_on_after(0.01):
-            async with quota.taken(9):
+            async with quota.hold(9):
                 pytest.fail("there was no room")
-        async with quota.taken(2):
+        async with quota.hold(2):
             pass

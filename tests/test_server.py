@@ -9,9 +9,9 @@ from anyio.lowlevel import checkpoint
 from atlas.core.errors import BadRequest
 from atlas.core.events import ActorCrashed, ConnectionRefused
 from atlas.process import bind
-from atlas.process.http import Rules
-from atlas.process.http.parser import END, Head, RequestParser
-from atlas.process.http.turnstile import AT_ONCE, Turnstile
+from atlas.process.http import ConnectionLimits
+from atlas.process.http.parser import END, RequestHead, RequestParser
+from atlas.process.http.turnstile import STARTS_MAX, Turnstile
 from tests.conftest import Seen
 from tests.test_contract import Prompt
 from tests.test_door import HELLO, HOST, KIB, LAST, chunks, get, post, rest, start, statuses
@@ -25,7 +25,7 @@ def parsed(*pieces, header_bytes_max=16 * KIB):
 
     def add(events):
         for event in events:
-            if isinstance(event, Head):
+            if isinstance(event, RequestHead):
                 found.append(f"{event.method} {event.path.decode()}")
             else:
                 found.append("end" if event is END else event)
@@ -76,7 +76,7 @@ def test_nothing_is_taken_of_a_request_before_the_last_is_answered():
     first = parser.receive(get("/a") + b"GARBAGE")
 
     assert len(first) == 2
-    assert parser.held == b"GARBAGE"
+    assert parser.pipelined == b"GARBAGE"
     assert isinstance(parser.next_request()[-1], BadRequest)
 
 
@@ -109,7 +109,7 @@ async def answered(app, request):
     seen = Seen()
     with bind(HOST, 0) as bound:
         async with anyio.create_task_group() as tasks:
-            listener = Prompt(app, bound, Rules(), seen.watch)
+            listener = Prompt(app, bound, ConnectionLimits(), seen.watch)
             tasks.start_soon(listener.listen)
             async with await anyio.connect_tcp(*bound.getsockname()[:2]) as stream:
                 await stream.send(request)
@@ -178,8 +178,8 @@ async def test_of_very_many_requests_a_few_begin_in_each_turn_of_the_loop_in_the
         await checkpoint()
 
     assert begun == [*range(100)]
-    assert turns[0] == AT_ONCE
-    assert len(turns) >= 100 / AT_ONCE / 2
+    assert turns[0] == STARTS_MAX
+    assert len(turns) >= 100 / STARTS_MAX / 2
 
 
 async def test_one_who_comes_alone_begins_at_once_however_many_were_there_before():

@@ -11,20 +11,20 @@ from tests.test_process import ENVIRON, NOWHERE, killed_at_last
 
 IMPORTED = re.compile(r"^import time:[ \d|]*\| +([\w.]+)$", re.MULTILINE)
 TRACED = [sys.executable, "-X", "importtime", "-m", "atlas"]
-HEAVY = {"aiohttp", "anyio", "asyncio", "cryptography", "pydantic", "rich", "starlette", "uvicorn"}
+HEAVY = {"aiohttp", "anyio", "asyncio", "cryptography", "pydantic", "rich", "starlette"}
 
 # what a service computes in a worker, and what the worker has imported for it
 WORKER = """
 import sys
 import anyio
 from atlas.__main__ import main
-from atlas.actors.flatten import tabulated
+from atlas.actors.flatten import tabulate
 from atlas.core.rows import Header
 from atlas.outside.sqlite.packing import pack
 from atlas.computing import Computing
 
 def modules():
-    yield from tabulated(b"{}", Header("", "", "", ""), 1, pack)
+    yield from tabulate(b"{}", Header("", "", "", ""), 1, pack)
     return sorted(sys.modules)
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atlas.actors.flatten import tabulated
+from atlas.actors.flatten import tabulate
 from atlas.computing import Computing
 from atlas.core import ndjson
 from atlas.core.events import CountsDiffer, ExportAccepted
@@ -97,7 +97,7 @@ async def test_what_was_full_when_the_connection_was_lost_is_passed_over_the_nex
     flattened = []
 
     async def watched(size, work, /, *args):
-        if work is tabulated:
+        if work is tabulate:
             flattened.append(args[2])
         return await Computing()(size, work, *args)
 
@@ -291,7 +291,7 @@ async def test_blank_lines_without_number_are_counted_beside_the_loop_and_are_no
         answer = await stream(flow, b"\n" * 200_000 + b'{"uuid":"a"}\n')
 
     assert answer.body["total_records"] == 1
-    assert elsewhere[:2] == [ndjson.part, tabulated]
+    assert elsewhere[:2] == [ndjson.part, tabulate]
 
 
 async def test_while_the_journal_is_full_the_sender_waits_at_the_socket(life):
@@ -364,7 +364,7 @@ async def test_a_device_that_is_no_text_is_refused(life):
 
 async def test_a_part_that_crashes_a_stage_is_set_aside_and_the_others_go_on(life):
     async def breaks(size, work, /, *args):
-        if work is tabulated and b'"poison"' in args[0]:
+        if work is tabulate and b'"poison"' in args[0]:
             raise ValueError
         return await Computing()(size, work, *args)
 

@@ -10,18 +10,18 @@ from atlas.core.events import LinesRejected, Watch
 from atlas.core.messages import Decoded, Flattened, Packed, Reject
 from atlas.core.ports import Clock, Compute
 
-PIECE_BYTES = 240 * 1024  # to a worker and back; with what goes along, no large block here
-STEP_LINES = 250  # in a millisecond; of half as many, the packed file would be 8 % larger
+PIECE_BYTES = 240 * 1024  # to a worker and back: no large block of memory is needed here
+STEP_LINES = 250  # take a millisecond; with half as many, the packed file would be 8 % larger
 
 Pack = Callable[[bytes], bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class Flatten:
-    """Which rows does it become, and which lines become none? Raises NotNdjson when all of them.
+    """Turns the lines of an export into rows. Raises NotNdjson if it yields none.
 
-    A piece after the other becomes rows and is packed at once: all rows of a large export are ten
-    times as much, and they are never there.
+    One piece after another becomes rows and is packed at once, as all rows of a large export take
+    ten times its memory.
     """
 
     compute: Compute
@@ -35,21 +35,19 @@ class Flatten:
         header = rows.Header(head.user.sub, head.device, ingested_at, head.timestamp or ingested_at)
         packed, first = list[Packed](), export.first
         for piece in ndjson.pieces(export.text, PIECE_BYTES):
-            packed.append(
-                await self.compute(len(piece), tabulated, piece, header, first, self.pack)
-            )
+            packed.append(await self.compute(len(piece), tabulate, piece, header, first, self.pack))
             first += piece.count(b"\n")
-        table = joined(packed)
+        table = join(packed)
         if not table.ingested:
             self.watch(LinesRejected(head.correlation_id, table.reasons))
             raise NotNdjson(table.rejects)
         return Flattened(export.id, head, at, table)
 
 
-def tabulated(
+def tabulate(
     text: bytes, header: rows.Header, first: int, pack: Pack
 ) -> Generator[None, None, Packed]:
-    """The rows of a text, whose first line has this number; a few lines a step."""
+    """Turn a text into packed rows, a few lines a step. `first` is the number of its first line."""
     lines, packed = ndjson.split(text, first), list[Packed]()
     for at in range(0, len(lines), STEP_LINES):
         if at:
@@ -65,11 +63,11 @@ def tabulated(
                 table.reasons,
             )
         )
-    return joined(packed)
+    return join(packed)
 
 
-def joined(packed: Sequence[Packed]) -> Packed:
-    """One file of several, in their order."""
+def join(packed: Sequence[Packed]) -> Packed:
+    """Join packed pieces, in their order, into one file."""
     if len(packed) == 1:
         return packed[0]
     rejects, reasons = list[Reject](), Counter[str]()

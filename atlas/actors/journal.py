@@ -1,4 +1,4 @@
-"""The journaler: rows in, a receipt out, and from here on a crash loses nothing.
+"""Stores exports in the journal: rows in, a receipt out. From then on a crash loses nothing.
 
 The journal is the mailbox of the uploader: an export that is in the journal and not committed
 will be uploaded, whoever asked for it, however often we are restarted in between.
@@ -9,30 +9,30 @@ from dataclasses import dataclass
 from atlas.core.events import ExportAccepted, ExportReplayed, Watch
 from atlas.core.messages import Flattened, Head, Receipt
 from atlas.core.ports import Intake
-from atlas.runtime import Bell, Pending, Promise, Promises
+from atlas.runtime import Acknowledgement, Completion, CompletionRegistry, Wakeup
 
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """Is it safe with us, and how far has it got?"""
+    """Stores exports, and acknowledges them."""
 
     intake: Intake
-    promises: Promises[Receipt]
-    bell: Bell
+    completions: CompletionRegistry[Receipt]
+    wakeup: Wakeup
     watch: Watch
 
-    async def handle(self, export: Flattened, /) -> Pending[Receipt]:
-        """How it stands now, and the promise of its commit.
+    async def handle(self, export: Flattened, /) -> Acknowledgement[Receipt]:
+        """Store an export. Returns its receipt and the completion of its commit.
 
-        The promise is made first, as the uploader may be quick to keep it.
+        The completion is made first, or a quick uploader would not find it.
         """
-        promise = self.promises.of(export.id)
+        completion = self.completions.get(export.id)
         receipt = await self.intake.append(export)
         head, table = export.head, export.table
         if receipt.replayed:
             self.watch(ExportReplayed(export.id, head.correlation_id, head.user.sub))
         else:
-            self.bell.ring()
+            self.wakeup.notify()
             size = table.bytes
             self.watch(
                 ExportAccepted(
@@ -45,18 +45,20 @@ class Journal:
                     table.reasons,
                 )
             )
-        return self.pending(receipt, promise)
+        return self.acknowledge(receipt, completion)
 
-    async def recall(self, head: Head, id: str) -> Pending[Receipt] | None:
-        """The same of an export that is here already; None if it is not, or must come again."""
-        promise = self.promises.of(id)
+    async def recall(self, head: Head, id: str) -> Acknowledgement[Receipt] | None:
+        """Acknowledge an export that is stored already. None if it must be sent again."""
+        completion = self.completions.get(id)
         receipt = await self.intake.recall(head, id)
         if receipt is None:
             return None
         self.watch(ExportReplayed(id, head.correlation_id, head.user.sub))
-        return self.pending(receipt, promise)
+        return self.acknowledge(receipt, completion)
 
-    def pending(self, receipt: Receipt, promise: Promise[Receipt]) -> Pending[Receipt]:
+    def acknowledge(
+        self, receipt: Receipt, completion: Completion[Receipt]
+    ) -> Acknowledgement[Receipt]:
         if receipt.status != "accepted":
-            promise.settle(receipt)
-        return Pending(receipt, promise)
+            completion.resolve(receipt)
+        return Acknowledgement(receipt, completion)

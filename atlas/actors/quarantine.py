@@ -1,7 +1,7 @@
-"""What no stage can bear stands here as it came, until somebody has mended the stage.
+"""Keeps exports that crash a stage, unchanged, until the bug is fixed.
 
-An export that crashes decode or flatten would crash it again whenever its phone tries. So it is
-kept at its first crash, answered as set aside, and its twins never reach the stage again.
+An export that crashes decode or flatten would crash it again whenever its phone retries. So it is
+kept at its first crash, answered as set aside, and equal ones never reach the stage again.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,26 +13,26 @@ from atlas.core.errors import AtlasError
 from atlas.core.events import ExportQuarantined, Watch
 from atlas.core.messages import Decoded, Export, Original, Part, Receipt, Replayed, unbound
 from atlas.core.ports import Aside, Clock
-from atlas.runtime import Address, Lock, Pending, Promises
+from atlas.runtime import Acknowledgement, Address, CompletionRegistry, Lock
 
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """What does somebody get for what crashes us? That it is kept, and stands aside."""
+    """Keeps crashing exports, and answers that they are set aside."""
 
     aside: Aside
-    promises: Promises[Receipt]
+    completions: CompletionRegistry[Receipt]
     now: Clock
     watch: Watch
     known: set[str] = field(default_factory=set)
-    passing: set[str] = field(default_factory=set)  # of those, what is let through now
+    passing: set[str] = field(default_factory=set)  # those of them that are being replayed
 
     async def remember(self) -> None:
-        """What stands here from an earlier life."""
+        """Load the ids that were kept before this start."""
         self.known.update(await self.aside.originals())
 
-    def knows(self, export: Original) -> bool:
-        """Whether it has to stay here."""
+    def contains(self, export: Original) -> bool:
+        """Whether an equal export is kept, and not being replayed."""
         if not self.known:
             return False
         id = names.original_id(export)
@@ -40,7 +40,7 @@ class Quarantine:
 
     @contextmanager
     def let_through(self, id: str) -> Iterator[None]:
-        """As long as this lasts. It stands here again behind it, unless it has been forgotten."""
+        """Let an export pass inside this context."""
         self.passing.add(id)
         try:
             yield
@@ -48,56 +48,56 @@ class Quarantine:
             self.passing.discard(id)
 
     async def forget(self, id: str) -> None:
-        """It went through, and so may its twins, even if the journal does not hear of it."""
+        """Drop an export that has passed. Equal ones may pass, even if the journal fails here."""
         self.known.discard(id)
         await self.aside.forget(id)
 
-    async def handle(self, export: Original, /) -> Pending[Receipt]:
-        """Its receipt, which is as good as it gets."""
+    async def handle(self, export: Original, /) -> Acknowledgement[Receipt]:
+        """Keep an export. Its receipt says that it is set aside."""
         id = names.original_id(export)
         receipt = await self.aside.keep(export, id, self.now())
         if not receipt.replayed:
             self.watch(ExportQuarantined(id, export.head.correlation_id, export.head.user.sub))
         self.known.add(id)
-        promise = self.promises.of(id)
-        promise.settle(receipt)
-        return Pending(receipt, promise)
+        completion = self.completions.get(id)
+        completion.resolve(receipt)
+        return Acknowledgement(receipt, completion)
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Sends what was set aside through the flow once more, by the way that it came.
+    """Sends exports that were set aside through the flow again.
 
-    It does so `alone`: somebody may be about to forget whose it is.
+    It holds the lock `alone`, as the user of an export may be being erased.
     """
 
     quarantine: Quarantine
-    decode: Address[Export | Part, Pending[Receipt]]
-    flatten: Address[Decoded, Pending[Receipt]]
-    ring: Callable[[], None]
+    decode: Address[Export | Part, Acknowledgement[Receipt]]
+    flatten: Address[Decoded, Acknowledgement[Receipt]]
+    notify: Callable[[], None]
     alone: Lock
 
     async def one(self, id: str) -> Replayed:
-        """Raises what the flow has against it, if it is a reject after all."""
+        """Replay one export. Raises the error of the flow if it is refused after all."""
         aside = self.quarantine.aside
         async with self.alone:
             original = await aside.original(id)
             if original is None:
                 again = await aside.accept(id)
-                self.ring()
+                self.notify()
                 return Replayed(again, 0)
             with self.quarantine.let_through(id):
                 pending = await self.send(original)
-                if pending.now.status == "set_aside":
+                if pending.receipt.status == "set_aside":
                     return Replayed(0, 1)
                 await self.quarantine.forget(id)
         return Replayed(1, 0)
 
     async def all(self) -> Replayed:
-        """Those that Foundry did not take, too. One that fails again is in nobody's way."""
+        """Replay all, those that Foundry refused as well. A failure does not stop the others."""
         aside = self.quarantine.aside
         again, failed = await aside.accept(None), 0
-        self.ring()
+        self.notify()
         for id in await aside.originals():
             try:
                 replayed = await self.one(id)
@@ -107,7 +107,7 @@ class Replay:
                 again, failed = again + replayed.again, failed + replayed.failed
         return Replayed(again, failed)
 
-    async def send(self, original: Original) -> Pending[Receipt]:
+    async def send(self, original: Original) -> Acknowledgement[Receipt]:
         original = unbound(original)  # its Idempotency-Key may name another export by now
         if isinstance(original, Export | Part):
             return await self.decode.ask(original)

@@ -1,4 +1,4 @@
-"""What things are called: a moment, an export, a user in a path, a file."""
+"""Names of things: moments, exports, users in paths, files."""
 
 import hashlib
 import hmac
@@ -40,22 +40,22 @@ def lasting(seconds: float) -> str:
 
 
 def export_id(head: Head, ndjson: bytes) -> str:
-    """Equal for equal exports, so a retry is known however often and however packed it comes."""
+    """The id of an export: equal for equal exports, so a retry is known however it is encoded."""
     return digest(*sent_with(head), ndjson)
 
 
 def part_id(head: Head, offset: int, ndjson: bytes) -> str:
-    """Of the part of a streamed body that begins at this byte, after decoding."""
+    """The id of the part of a streamed body that begins at this byte, after decoding."""
     return digest(*sent_with(head), str(offset).encode(), ndjson)
 
 
 def whole_id(user: User, key: str) -> str:
-    """Of the streamed body that an Idempotency-Key names."""
+    """The id of the streamed body that an Idempotency-Key names."""
     return WHOLE + digest(user.sub.encode(), key.encode())
 
 
 def nameless_whole_id(head: Head, first: bytes) -> str:
-    """Of a streamed body without a key, which is known by its first part."""
+    """The id of a streamed body without a key, which is known by its first part."""
     return WHOLE + digest(*sent_with(head), b"", first)
 
 
@@ -72,7 +72,7 @@ def digest(*parts: bytes) -> str:
 
 
 def original_id(original: Original) -> str:
-    """Of an export as it came to a stage: before decode, by what it is packed in."""
+    """The id of an export as it came to a stage: before decode, of its encoded body."""
     if isinstance(original, Export):
         return export_id(original.head, original.body)
     return original.id
@@ -97,7 +97,7 @@ def path_at(user: User, at: datetime) -> str:
 
 
 def home_of(user: User) -> str:
-    """Where the files of a user stand, with a slash at its end: no other path begins so."""
+    """The folder of a user's files, with a slash at its end: no other path begins so."""
     return f"healthkit/raw/{folder(user)}/"
 
 
@@ -121,7 +121,7 @@ def moment_in(path: str) -> datetime:
 
 
 def milliseconds(at: datetime) -> int:
-    """The moment as paths tell it, as a number: since the beginning of 1970."""
+    """The milliseconds since the beginning of 1970, as precise as paths are."""
     return (at - EPOCH) // MILLISECOND
 
 
@@ -131,7 +131,7 @@ def moment(at: datetime) -> str:
 
 
 def day_of(path: str) -> str:
-    """How the paths of all begin that are of the same user, or groups, and the same day."""
+    """The common prefix of the paths of the same user, or of groups, on the same day."""
     home, _, name = path.rpartition("/")
     return f"{home}/{name[: len('2025-09-26')]}"
 
@@ -156,7 +156,7 @@ def format_of(path: str) -> FileFormat:
 
 @lru_cache(maxsize=4096)
 def pseudonym(key: bytes, sub: str) -> str:
-    """What a user is called where people look: the same every time, and nobody's name."""
+    """The name of a user in logs and on pages: a keyed hash, always the same."""
     return hmac.digest(key, sub.encode(), "sha256").hex()[:PSEUDONYM_CHARACTERS]
 
 

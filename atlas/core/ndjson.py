@@ -1,4 +1,4 @@
-"""From the body of a request to numbered lines."""
+"""Turns the body of a request into numbered lines."""
 
 import binascii
 import codecs
@@ -57,19 +57,19 @@ def limit(text: bytes, head: Head, lines_max: int) -> None:
 
 
 def same_bytes(head: Head) -> int:
-    """What every row repeats."""
+    """The size of the values that every row repeats."""
     return len(msgspec.json.encode((head.user.sub, head.device, head.timestamp)))
 
 
 def same_bytes_max(head: Head) -> int:
-    """As many as that may be, for a tenth of the time: JSON needs six bytes a character at most."""
+    """An upper bound of it in a tenth of the time: JSON needs at most six bytes a character."""
     return 10 + 6 * (len(head.user.sub) + len(head.device) + len(head.timestamp))
 
 
 def from_base64(body: bytes | memoryview) -> bytes:
-    """Of either alphabet, padded or not, with white space anywhere. Raises Rejected.
+    """Decode base64 of either alphabet, padded or not, with white space. Raises Rejected.
 
-    As nearly all send it, it is decoded as it is; else it is copied for all that is mended.
+    The usual form is decoded as it is. Any other is copied and normalized first.
     """
     with suppress(binascii.Error):
         return pybase64.b64decode(body, validate=True)

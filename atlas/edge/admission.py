@@ -1,7 +1,7 @@
 """Admission checks, the cheapest refusal first.
 
-LoadShedder   before a token is looked at: would it be done in time?
-RateLimiter   of a user whom we know: has he sent too much of late?
+LoadShedder   before the token is checked: would the export be done in time?
+RateLimiter   of an authenticated user: too many requests lately?
 Quota         of a body (runtime/quota.py): is there memory for it?
 """
 
@@ -13,25 +13,24 @@ from atlas.core.errors import Overloaded, RateLimited
 from atlas.core.picture import Press
 from atlas.runtime import Quota
 
-MIN_IN_FLIGHT = 64  # never too many, and enough to measure our pace by
+MIN_IN_FLIGHT = 64  # never too many, and enough to measure the rate of this service
 WAIT_SECONDS_MAX = 3.0
-PER_SECOND_AT_FIRST = 200.0
-SAMPLE_SECONDS = 1.0  # of being busy
-AGAIN_SECONDS_MIN, AGAIN_SECONDS_MAX = 1.0, 30.0  # the answer says up to twice as much
+INITIAL_PER_SECOND = 200.0
+SAMPLE_SECONDS = 1.0  # of load
+RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 1.0, 30.0  # the answer says up to twice as much
 
 RATE_WINDOW_SECONDS = 60.0
-USERS_MAX = 100_000  # whoever has sent nothing for the longest makes room
+USERS_MAX = 100_000  # beyond that, those who have sent nothing for longest are dropped
 
 
 @dataclass(slots=True)
 class LoadShedder:
     """Refuses an export that would wait for too long behind those in flight.
 
-    Those are counted from where they are submitted to where they are safe, or refused. By Little's
-    law an export waits for as long as it takes to serve them. That is compared with what its sender
-    should wait. How many are served in a second is measured, while there are enough of them that
-    this is our pace and not that of the senders. So the limit follows what this machine can do, and
-    what the exports of these days are.
+    An export is in flight from its submission until it is safe or refused. By Little's law, a new
+    one waits for as long as it takes to serve those in flight, which must not be longer than
+    `wait_seconds_max`. The rate is measured while enough are in flight that it is the rate of this
+    service and not of its senders. So the limit follows the machine and the size of the exports.
 
     An admitted export must not time out: keep `wait_seconds_max` well below the reply deadline.
     """
@@ -39,64 +38,64 @@ class LoadShedder:
     elapsed: Callable[[], float]
     wait_seconds_max: float = WAIT_SECONDS_MAX
     in_flight: int = 0
-    per_second: float = PER_SECOND_AT_FIRST
-    _expected_back: int = 0  # refused senders who may come again, as far as there is time to tell
+    per_second: float = INITIAL_PER_SECOND
+    _expected_back: int = 0  # refused senders who will come again
     _is_measuring: bool = False
-    _done: int = 0  # since this sample was begun
+    _done: int = 0  # in this sample
     _busy_seconds: float = 0.0
-    _moved_at: float = 0.0
+    _progress_at: float = 0.0
 
     def is_overloaded(self, waiting: int) -> bool:
         in_flight = self.in_flight + waiting
         return in_flight >= MIN_IN_FLIGHT and self._wait_seconds(in_flight) > self.wait_seconds_max
 
     def check(self, waiting: int) -> None:
-        """Raises Overloaded, with when to come again: all who were turned away will.
+        """Raises Overloaded, with a time to retry that takes all refused senders into account.
 
-        `waiting` is how many bodies wait to be read.
+        `waiting` is the number of bodies that wait to be read.
         """
         if not self.is_overloaded(waiting):
             return
         in_flight = self.in_flight + waiting
-        most = int(AGAIN_SECONDS_MAX * self.per_second)
+        most = int(RETRY_SECONDS_MAX * self.per_second)
         self._expected_back = min(self._expected_back + 1, most)
-        again = (in_flight + self._expected_back) / self.per_second
-        raise Overloaded(min(max(again, AGAIN_SECONDS_MIN), AGAIN_SECONDS_MAX))
+        seconds = (in_flight + self._expected_back) / self.per_second
+        raise Overloaded(min(max(seconds, RETRY_SECONDS_MIN), RETRY_SECONDS_MAX))
 
     def track(self) -> "LoadShedder":
         """A context in which one more export is in flight."""
         return self
 
     def __enter__(self) -> None:
-        if not self._is_busy():
-            self._moved_at = self.elapsed()
+        if not self._is_loaded():
+            self._progress_at = self.elapsed()
         self.in_flight += 1
-        self._is_measuring = self._is_measuring or self._is_busy()
+        self._is_measuring = self._is_measuring or self._is_loaded()
 
     def __exit__(self, *_: object) -> None:
         if self._is_measuring:
-            self._measure()
+            self._update_rate()
         self.in_flight -= 1
         self._is_measuring = self._is_measuring and self.in_flight > 0
         self._expected_back = max(0, self._expected_back - 1) if self.in_flight else 0
 
-    def _is_busy(self) -> bool:
+    def _is_loaded(self) -> bool:
         return self.in_flight >= MIN_IN_FLIGHT
 
     def _wait_seconds(self, in_flight: int) -> float:
-        """For the next export; when none has got on for longer than that, for so long."""
-        stalled = self.elapsed() - self._moved_at if self._is_busy() else 0.0
+        """The expected wait of a new export, or the time without progress if that is longer."""
+        stalled = self.elapsed() - self._progress_at if self._is_loaded() else 0.0
         return max(in_flight / self.per_second, stalled)
 
-    def _measure(self) -> None:
-        """Another one is done. Of those that end together, as a group does, each counts; the time
-        of the last few does not.
+    def _update_rate(self) -> None:
+        """Count a finished export, each one of a group that ends together. The time while only few
+        are in flight does not count.
         """
         now = self.elapsed()
         self._done += 1
         if self.in_flight >= MIN_IN_FLIGHT / 4:
-            self._busy_seconds += now - self._moved_at
-        self._moved_at = now
+            self._busy_seconds += now - self._progress_at
+        self._progress_at = now
         if self._busy_seconds >= SAMPLE_SECONDS:
             self.per_second = (self.per_second + self._done / self._busy_seconds) / 2
             self._done, self._busy_seconds = 0, 0.0
@@ -106,10 +105,10 @@ class LoadShedder:
 class RateLimiter:
     """`per_minute` requests of each user on average; 0 is no limit. `elapsed` is a monotonic clock.
 
-    The generic cell rate algorithm (ITU-T I.371): of each user one moment is kept, until which all
-    requests so far are spread out evenly. A user who was away may send a whole minute's at once, so
-    in no minute are there more than twice as many. The library `limits` goes by the wall clock: set
-    back by an hour, it would shut users out for so long.
+    The generic cell rate algorithm (ITU-T I.371): one moment is kept of each user, until which the
+    requests so far would last at an even rate. After a pause, a user may send a minute's requests
+    at once, so there are at most twice as many in any minute. The library `limits` uses the wall
+    clock: set back by an hour, it would lock users out for that hour.
     """
 
     per_minute: int
@@ -117,7 +116,7 @@ class RateLimiter:
     _arrival_times: OrderedDict[str, float] = field(default_factory=OrderedDict)
 
     def acquire(self, user: str) -> None:
-        """One request more. Raises RateLimited, which counts for nothing."""
+        """Count one request. Raises RateLimited, which is not counted."""
         if not self.per_minute:
             return
         now, each = self.elapsed(), RATE_WINDOW_SECONDS / self.per_minute
@@ -133,12 +132,14 @@ class RateLimiter:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
+    """The checks that an upload has to pass."""
+
     shedder: LoadShedder
     rate: RateLimiter
     quota: Quota
 
     def is_overloaded(self) -> bool:
-        """Whether an export would wait for too long. Bodies that wait to be read count, too."""
+        """Whether an export would wait for too long. Bodies that wait to be read count as well."""
         return self.shedder.is_overloaded(self.quota.waiting)
 
     def check_load(self) -> None:
@@ -146,5 +147,5 @@ class Admission:
         self.shedder.check(self.quota.waiting)
 
     def load(self) -> Press:
-        """How full it is just now."""
+        """The current load, for the status."""
         return Press(self.shedder.in_flight, self.quota.waiting, self.quota.bytes)

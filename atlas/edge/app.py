@@ -19,7 +19,7 @@ from atlas.edge.error_responses import ErrorResponses
 from atlas.edge.overload import OverloadGuard
 from atlas.runtime import OnCrash, answer_crashes
 
-EXPOSED = (
+EXPOSED_HEADERS = (
     "X-Correlation-Id",
     "Retry-After",
     "Location",
@@ -29,11 +29,11 @@ EXPOSED = (
     "RateLimit-Reset",
     "RateLimit-Policy",
 )
-PRIVATE = [  # a receipt names its user, and no cache on the way should keep that
+PRIVATE_RESPONSE_HEADERS = [  # a receipt names its user: caches must not keep it
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
 ]
-CONTEXT = "atlas.context"  # the one entry of ours in a scope: a RequestContext
+CONTEXT = "atlas.context"  # the key of the RequestContext in a scope
 
 Handler = Callable[[RequestContext, Receive], Awaitable[Response]]
 
@@ -50,7 +50,7 @@ class Path:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Answers the requests of one path; whatever goes wrong is an answer, too."""
+    """Answers the requests of one path, errors and crashes included."""
 
     path: Path
     errors: ErrorResponses
@@ -75,11 +75,11 @@ class Endpoint:
             raise MethodNotAllowed
         try:
             return await handler(context, receive)
-        except ClientDisconnect:  # nobody reads this; nothing of an incomplete body was kept
+        except ClientDisconnect:  # it is never sent; incomplete bodies are discarded
             return Response(status_code=400)
 
 
-async def find_nothing(_context: RequestContext, _receive: Receive) -> Response:
+async def refuse_unknown_path(_context: RequestContext, _receive: Receive) -> Response:
     raise NotFound
 
 
@@ -92,10 +92,10 @@ def build_app(
     watch: Watch,
     trace_of: TraceOf,
 ) -> ASGIApp:
-    """The application. Every answer carries X-Correlation-Id, whatever went wrong."""
+    """Build the application. Every answer has X-Correlation-Id, errors included."""
     routes = [Route(each.path, Endpoint(each, errors, on_crash)) for each in paths]
     methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other")
-    nothing = Path("none", **dict.fromkeys(methods, find_nothing))
+    nothing = Path("none", **dict.fromkeys(methods, refuse_unknown_path))
     router = Router(routes, redirect_slashes=False, default=Endpoint(nothing, errors, on_crash))
     share = partial(share_with, cors_origins)
     return RequestMiddleware(
@@ -112,12 +112,12 @@ def share_with(origins: Sequence[str], app: ASGIApp) -> ASGIApp:
         allow_origins=list(origins),
         allow_methods=["GET", "POST"],
         allow_headers=["*"],
-        expose_headers=list(EXPOSED),
+        expose_headers=list(EXPOSED_HEADERS),
     )
 
 
 class RouteTemplates:
-    """The route of a path as the code has it: a path that a sender made up is none of them."""
+    """Maps a path to the template of its route, or to "none": senders cannot make up new ones."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self._plain = {route.path for route in routes if not route.param_convertors}
@@ -131,9 +131,9 @@ class RouteTemplates:
 
 @dataclass(frozen=True, slots=True)
 class RequestMiddleware:
-    """Parses each request, gives every answer its headers, and tells how it ended.
+    """Parses each request, adds headers to every answer, and emits how it ended.
 
-    A connection whose body nobody has read is closed behind the answer.
+    A connection with an unread body is closed behind the answer.
     """
 
     app: ASGIApp
@@ -165,7 +165,7 @@ class RequestMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = message["headers"]
-                headers += PRIVATE
+                headers += PRIVATE_RESPONSE_HEADERS
                 headers.append(correlation_header(context))
                 if not is_read:
                     headers.append((b"connection", b"close"))
@@ -187,12 +187,12 @@ class RequestMiddleware:
             )
 
     async def shed(self, scope: Scope, receive: Receive, send: Send, error: Overloaded) -> None:
-        """Answer without a look at the body. If that has come, the connection can be kept: to
-        connect again would cost more than the refusal.
+        """Refuse without reading the body. The server keeps the connection if the body has come: a
+        new connection would cost more than the refusal.
         """
         context = read_briefly(scope)
         response = self.errors.build(context, error)
-        response.raw_headers += [*PRIVATE, correlation_header(context)]
+        response.raw_headers += [*PRIVATE_RESPONSE_HEADERS, correlation_header(context)]
         await self.share(response)(scope, receive, send)
 
 

@@ -1,4 +1,4 @@
-"""Authenticates a request before its body is read: a stranger's stays in the socket."""
+"""Authenticates requests before their bodies are read: those of strangers stay in the socket."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -6,12 +6,7 @@ from dataclasses import dataclass
 from starlette.responses import Response
 from starlette.types import Receive
 
-from atlas.core.errors import (
-    AtlasError,
-    BoundToken,
-    Draining,
-    Unauthenticated,
-)
+from atlas.core.errors import AtlasError, BoundToken, Draining, Unauthenticated
 from atlas.core.messages import User
 from atlas.edge.admission import Admission
 from atlas.edge.app import Handler
@@ -33,7 +28,7 @@ class RequestAuthenticator:
     is_draining: Callable[[], bool]
 
     def protect(self, handle: UserHandler) -> Handler:
-        """A handler for users whom we know; they are named in the event of a refusal."""
+        """Authenticate and limit the rate before `handle`. Events of refusals name the user."""
 
         async def authenticated(context: RequestContext, receive: Receive) -> Response:
             user = await self.authenticate(context)
@@ -46,7 +41,7 @@ class RequestAuthenticator:
         return authenticated
 
     def protect_upload(self, handle: UserHandler) -> Handler:
-        """The same for what brings something: refused while nothing new is taken."""
+        """Protect the route of an upload, which is also refused during a shutdown."""
         protected = self.protect(handle)
 
         async def admitted(context: RequestContext, receive: Receive) -> Response:
@@ -57,7 +52,7 @@ class RequestAuthenticator:
         return admitted
 
     async def authenticate(self, context: RequestContext) -> User:
-        """Raises Unauthenticated and its kinds, InsufficientScope, Unavailable."""
+        """Return the user of the token. Raises Unauthenticated, InsufficientScope, Unavailable."""
         scheme, _, token = context.authorization.partition(" ")
         scheme, token = scheme.lower(), token.strip()
         if scheme == "dpop":

@@ -1,8 +1,8 @@
-"""The chunks of a batch, as they lie in its one buffer: each is looked at in its turn.
+"""Parses a batch into its chunks, which stay in its one buffer until their turn.
 
-Of too many no more are made than tell that there are: four million Raws would take 290 MiB. So a
-batch is read as a struct that is written as an array, with a field for each chunk that there may
-be, and one more; msgspec passes over what is left.
+Of a batch with too many chunks only one more than the limit is decoded: four million Raws would
+take 290 MiB. So the array is decoded as an array-like struct with a field for each allowed chunk
+and one more; msgspec skips the rest.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from atlas.edge.body_reader import parse_json
 
 
 class Batches:
-    """Bodies of `POST /export/batch` of at most so many chunks; `kind` is what to read."""
+    """Bodies of `POST /export/batch` with at most `chunks_max` chunks. `kind` is their type."""
 
     def __init__(self, chunks_max: int) -> None:
         fields = [(f"chunk{index}", Raw | UnsetType, UNSET) for index in range(chunks_max + 1)]
@@ -28,7 +28,7 @@ class Batches:
         return parse_json(body, self.kind)
 
     def chunks(self, batch: Any) -> list[Raw]:
-        """Each stands alone, so one of the wrong shape fails alone.
+        """The undecoded chunks: one that does not match the schema fails alone.
 
         Raises Rejected, TooManyChunks.
         """

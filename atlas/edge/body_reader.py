@@ -1,4 +1,4 @@
-"""Reads a body within its limits: of size, of pace, and of the memory there is for all of them."""
+"""Reads bodies within their limits: of size, of rate, and of the memory for all of them."""
 
 import codecs
 from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -27,16 +27,16 @@ from atlas.runtime import Quota, Reservation
 
 T = TypeVar("T")
 
-JSON_WEIGHT = 4  # the body, the base64 in it twice, and what that decodes to
-LINES_WEIGHT = 1  # what is made of them is bounded by how many parts are worked at
+JSON_WEIGHT = 4  # the body, its base64 twice, and the decoded text
+LINES_WEIGHT = 1  # the parts that are processed are limited by their number
 PREPAID_BYTES = 64 * 1024  # of a body whose size in memory is not known
-CONTENDED_RATE_FACTOR = 32.0  # so many times as fast must a body come while others wait for memory
-HELD_SECONDS = 30.0  # ... and so fast that it does not hold what it was promised for longer
+CONTENDED_RATE_FACTOR = 32.0  # of the minimum rate, while others wait for memory
+HELD_SECONDS = 30.0  # ... and so that prepaid memory is not held for longer
 
 
 @dataclass(frozen=True, slots=True)
 class MinimumRate:
-    """How slowly a body may come: so many bytes a second, looked at over so many seconds."""
+    """The least bytes a second of a body, checked over windows of `seconds`."""
 
     seconds: float = 10.0
     bytes_per_second: int = 1024
@@ -44,8 +44,8 @@ class MinimumRate:
 
 @dataclass(slots=True)
 class Pace:
-    """The window that is looked at just now. `factor`: so much faster than the minimum rate must
-    the body come while others wait for memory.
+    """The current window of a body. `factor` is that of its minimum rate while others wait for
+    memory.
     """
 
     factor: float
@@ -55,9 +55,9 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class BodyReader:
-    """`json_bytes_max` is of JSON, `stream_bytes_max` of lines; both after decoding, too.
+    """Reads bodies. `json_bytes_max` and `stream_bytes_max` hold before and after decoding.
 
-    Nobody waits for memory for longer than `reply_seconds`.
+    A body waits for memory for `reply_seconds` at most.
     """
 
     quota: Quota
@@ -67,11 +67,11 @@ class BodyReader:
     reply_seconds: float
 
     def reserve_json(self, user: User) -> Reservation:
-        """To be held for as long as anything of the body is used."""
+        """A reservation to hold for as long as anything of the body is used."""
         return self.quota.reserve(user.sub, JSON_WEIGHT)
 
     def reserve_stream(self, user: User) -> Reservation:
-        """To be released part by part; what is left of it, at its end."""
+        """A reservation to release part by part, and the rest at the end."""
         return self.quota.reserve(user.sub, LINES_WEIGHT)
 
     async def read_json(
@@ -81,7 +81,7 @@ class BodyReader:
         reservation: Reservation,
         parse: Callable[[bytearray], T],
     ) -> tuple[T, int]:
-        """A JSON body, parsed, and how many bytes it has.
+        """Read and parse a JSON body. Returns also how many bytes it has.
 
         Raises UnsupportedMediaType, TooLarge, TooSlow, Rejected, Unavailable without memory.
         """
@@ -101,10 +101,10 @@ class BodyReader:
     async def read_stream(
         self, context: RequestContext, receive: Receive, reservation: Reservation
     ) -> AsyncGenerator[bytes, None]:
-        """A body of lines as it comes, without its encoding, a little at a time.
+        """The decoded chunks of a body of lines, as it comes.
 
-        Raises UnsupportedMediaType, TooLarge, TooSlow, Unavailable without memory, Rejected when it
-        ends in the middle.
+        Raises UnsupportedMediaType, TooLarge, TooSlow, Unavailable without memory, Rejected if its
+        encoding ends in the middle.
         """
         context.content_encoding()
         length = context.content_length
@@ -115,7 +115,7 @@ class BodyReader:
     async def _prepay(
         self, reservation: Reservation, ahead: int, length: int | None, bytes_max: int
     ) -> None:
-        """Memory before anything is read, unless the body is refused for its size."""
+        """Acquire memory before anything is read, unless the body will be refused for its size."""
         ahead = ahead if length is None else min(ahead, length)
         if ahead <= bytes_max:
             await reservation.prepay(ahead, self.reply_seconds)
@@ -149,9 +149,9 @@ class BodyReader:
         decoder.end()
 
     async def _receive(self, receive: Receive, pace: Pace) -> Message:
-        """The next message. Raises TooSlow when we wait for too long for too little, Draining.
+        """Wait for the next message. Raises TooSlow for a body below the minimum rate, Draining.
 
-        The server is asked directly: a stream of starlette's ends when a wait for it is cut short.
+        It calls the server directly: a stream of Starlette ends when a wait for it is cancelled.
         """
         message = receive_at_once(receive)
         if message is not None:
@@ -174,8 +174,8 @@ class BodyReader:
 
 
 def receive_at_once(receive: Receive) -> Message | None:
-    """The next message, if it is there already, as that of a small body is: the scope that a wait
-    needs costs as much as the rest of the reading.
+    """The next message if it has come already, as that of a small body has; None otherwise. This
+    saves the cancel scope of a wait, which costs as much as the rest of reading.
     """
     attempt = cast("Coroutine[object, None, Message]", receive())
     try:
@@ -188,17 +188,17 @@ def receive_at_once(receive: Receive) -> Message | None:
 
 
 def parse_export(body: bytes | bytearray | msgspec.Raw) -> wire.ExportBody:
-    """An export; of a large one no copy is made, as it is nearly always plain. Raises Rejected."""
+    """Parse an export, without a copy of its text if nothing in it is escaped. Raises Rejected."""
     raw = bytes(body) if isinstance(body, msgspec.Raw) else body
     if raw.isascii() and b"\\" not in raw:
         found = parse_json(raw, wire.PlainExportBody)
         if bytes(memoryview(found.rawhealthkit)[:1]) == b'"':
-            return found  # else it is of another type, which the other way refuses
+            return found  # anything else is refused below
     return parse_json(raw, wire.ExportBody)
 
 
 def parse_json(body: bytes | bytearray | msgspec.Raw, kind: type[T]) -> T:
-    """Raises Rejected for what is no JSON of this kind; nothing of it is told."""
+    """Raises Rejected for a body that is not JSON of this kind, without quoting it."""
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
@@ -208,5 +208,5 @@ def parse_json(body: bytes | bytearray | msgspec.Raw, kind: type[T]) -> T:
 
 
 def shape_of(error: msgspec.ValidationError) -> str:
-    """msgspec names types and keys of ours; a key of the sender's it replaces by `[...]`."""
+    """The message of msgspec, which names our types and keys only: others are `[...]` in it."""
     return str(error).replace("`", "").replace(" - at $", " at ")

@@ -1,7 +1,7 @@
-"""Content-Encoding: a body is inflated as it comes, a little at a time.
+"""Decodes bodies with a Content-Encoding as they come, a step at a time.
 
-What it inflates to is handed on before more is made, so that nobody who sends little can make us
-hold much; how much there may be in all is for whoever takes it to say.
+Each step is handed on before the next is made, so that a small body cannot take much memory. The
+caller limits the total.
 """
 
 import zlib
@@ -15,15 +15,15 @@ from atlas.core.errors import Rejected, TooLarge
 STEP_BYTES = 64 * 1024  # inflated in a fifth of a millisecond
 RATIO_MAX, RATIO_FROM = 100, 4 * 1024 * 1024  # NDJSON of health data shrinks 10 to 30 times
 MEMBERS_MAX = 100
-GZIP, ZLIB, DEFLATE = 31, 15, -15  # how zlib is told what to expect
-# compressed: a block of 4 bytes may stand for 128 KiB. So of a bomb a MiB is made at a time, and at
-# its begin 8 MiB; fed so little, what is none takes many times as long
+GZIP, ZLIB, DEFLATE = 31, 15, -15  # values of `wbits` of zlib
+# compressed bytes: a block of 4 may stand for 128 KiB, so a bomb yields a MiB at a time, and 8 MiB
+# at its begin. Other bodies get larger steps, as small ones take many times as long
 ZSTD_STEP, ZSTD_STEP_MAX = 32, 256
 ZSTD_WINDOW_BYTES = 8 * 1024 * 1024  # RFC 8878, section 3.1.1.1.2
 
 
 class ContentDecoder(Protocol):
-    """One body. Both raise Rejected for what does not inflate."""
+    """Decodes one body. Both methods raise Rejected for invalid data."""
 
     def decode(self, piece: bytes) -> Iterator[bytes]: ...
 
@@ -47,7 +47,7 @@ class IdentityDecoder:
 
 
 class RatioLimit:
-    """Raises TooLarge, too, for what inflates to more than RATIO_MAX times its size."""
+    """Raises TooLarge for a body that inflates to more than RATIO_MAX times its size."""
 
     def __init__(self, inside: ContentDecoder) -> None:
         self._inside = inside
@@ -66,7 +66,7 @@ class RatioLimit:
 
 
 class Zlib:
-    """gzip, of any number of members, or deflate, which is sent with and without zlib's header."""
+    """Decodes gzip with any number of members, and deflate with or without a zlib header."""
 
     def __init__(self) -> None:
         self._zlib: zlib._Decompress | None = None
@@ -87,12 +87,12 @@ class Zlib:
             piece = inflating.unused_data or inflating.unconsumed_tail
 
     def _strip_padding(self, piece: bytes) -> bytes:
-        """gzip may be padded with zeros behind a member, wherever the body is cut."""
+        """gzip may be padded with zeros behind a member, also across pieces."""
         is_behind = self._zlib is not None and self._zlib.eof and self._kind == GZIP
         return piece.lstrip(b"\0") if is_behind else piece
 
     def _current_member(self, piece: bytes) -> "zlib._Decompress":
-        """What inflates this piece: the one at work, or a new one where that has ended."""
+        """The decompressor of the current member, or a new one if that has ended."""
         if self._zlib is not None and not self._zlib.eof:
             return self._zlib
         is_gzip = piece[:1] == b"\x1f"
@@ -114,7 +114,7 @@ class Zlib:
 
 
 def step(inflating: "zlib._Decompress", piece: bytes) -> bytes:
-    """As much as is made at once. Raises Rejected."""
+    """Inflate up to STEP_BYTES. Raises Rejected."""
     try:
         return inflating.decompress(piece, STEP_BYTES)
     except zlib.error as error:
@@ -122,13 +122,13 @@ def step(inflating: "zlib._Decompress", piece: bytes) -> bytes:
 
 
 class Zstd:
-    """Zstandard, of any number of frames. It is fed so little that what it makes is bounded."""
+    """Decodes Zstandard with any number of frames, in steps of bounded output."""
 
     def __init__(self) -> None:
         self._decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES)
         self._frame: zstandard.ZstdDecompressionObj | None = None
         self._frames = 0
-        self._step = ZSTD_STEP  # more while little comes of it
+        self._step = ZSTD_STEP  # larger while its output is small
 
     def decode(self, piece: bytes) -> Iterator[bytes]:
         at = 0

@@ -1,4 +1,4 @@
-"""A request, parsed once: everything that its line and headers say, in one pass."""
+"""A request, parsed once: its request line and headers, in one pass."""
 
 import random
 import re
@@ -30,8 +30,8 @@ class RequestContext(Struct, frozen=True, kw_only=True):
     """One request of the public listener. Texts are as sent, "" if absent.
 
     `route` is the template of the code, or "none"; `content_length` is None if the sender did not
-    say it; `wait_seconds` is how long the sender prefers to wait for the commit (RFC 7240), if at
-    all. `media_type` and `encoding` are in lower case and without parameters.
+    declare it; `wait_seconds` is how long the sender prefers to wait for the commit (RFC 7240), or
+    None. `media_type` and `encoding` are in lower case and without parameters.
     """
 
     correlation_id: str
@@ -59,7 +59,7 @@ class RequestContext(Struct, frozen=True, kw_only=True):
         return self.encoding
 
     def idempotency_key(self) -> str | None:
-        """Raises Rejected for a text that cannot be a key; an empty one is none."""
+        """The Idempotency-Key, None if it is empty. Raises Rejected if it is invalid."""
         if not self.key:
             return None
         if not IDEMPOTENCY_KEY.fullmatch(self.key):
@@ -67,23 +67,23 @@ class RequestContext(Struct, frozen=True, kw_only=True):
         return self.key
 
     def stream_device(self) -> str:
-        """Raises Rejected."""
+        """The device of a stream. Raises Rejected."""
         return decode_text("Atlas-Device", self.device) or "unknown"
 
     def stream_timestamp(self) -> str:
-        """Raises Rejected."""
+        """The timestamp of a stream. Raises Rejected."""
         return decode_text("Atlas-Timestamp", self.timestamp)
 
     def stream_record_count(self) -> int | None:
-        """How many lines the sender has counted; None if that is no number."""
+        """The number of lines that the sender has counted, None if it is not a number."""
         text = self.record_count.decode("latin-1")
         return int(text) if COUNT.fullmatch(text) else None
 
 
 def read_context(scope: Scope, route: str, trace_of: TraceOf) -> RequestContext:
-    """The context of an ASGI request. Of a header that comes twice the first counts.
+    """Parse an ASGI request. The first of several headers of one name counts.
 
-    Nothing is refused here: whether a value is good matters only to routes that need it.
+    Nothing is refused here: invalid values matter only to routes that use them.
     """
     headers: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
@@ -117,7 +117,7 @@ def read_context(scope: Scope, route: str, trace_of: TraceOf) -> RequestContext:
 
 
 def read_briefly(scope: Scope) -> RequestContext:
-    """Only what a refusal needs: the correlation id, and in which form to answer."""
+    """Parse only what a refusal needs: the correlation id, and the form of the answer."""
     given_id, accepts_problem = "", False
     for name, value in scope["headers"]:
         if name == b"x-correlation-id" and not given_id:
@@ -131,9 +131,7 @@ def read_briefly(scope: Scope) -> RequestContext:
 
 
 def new_id() -> str:
-    """A UUID of version 4 (RFC 9562). It names a request and guards nothing, so it needs no system
-    call for each.
-    """
+    """Make a UUID of version 4 (RFC 9562). It is not a secret, so it needs no system call."""
     return str(UUID(int=_random.getrandbits(128), version=4))
 
 
@@ -142,7 +140,7 @@ def bare_type(value: bytes) -> str:
 
 
 def preferred_wait(preferences: str) -> float | None:
-    """Seconds; None if the sender says nothing of it."""
+    """The seconds that the sender prefers to wait (RFC 7240), None if it does not say."""
     if not preferences:
         return None
     found = {match[1].lower(): match[2] for match in PREFERENCE.finditer(preferences)}
@@ -153,7 +151,7 @@ def preferred_wait(preferences: str) -> float | None:
 
 
 def decode_text(name: str, raw: bytes) -> str:
-    """UTF-8, as it is or percent-encoded. Raises Rejected."""
+    """Decode UTF-8, raw or percent-encoded. Raises Rejected."""
     try:
         return unquote_to_bytes(raw).decode()
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""Errors as HTTP: one way for all of them, so that none can forget a header."""
+"""Builds the responses to all errors, each with its headers and its event."""
 
 from collections.abc import Callable
 from math import ceil
@@ -14,11 +14,11 @@ from atlas.core.ports import Clock
 from atlas.edge import wire
 from atlas.edge.context import JSON, PROBLEM, RequestContext
 
-DEFAULT_SECONDS = 5.0  # until it is worth while to try again, when nobody knows
+RETRY_SECONDS = 5.0  # for errors that do not say when to retry
 
 
 class ErrorResponses:
-    """`random` spreads those who were told to come again, so that they do not come together."""
+    """Builds error responses. `random` spreads Retry-After, so that retries do not coincide."""
 
     def __init__(self, now: Clock, random: Callable[[], float], watch: Watch) -> None:
         self._now = now
@@ -26,7 +26,7 @@ class ErrorResponses:
         self._watch = watch
 
     def emit(self, context: RequestContext, error: AtlasError, user: User | None) -> None:
-        """Tell of a refusal: of a request, or of one chunk in it."""
+        """Emit the refusal of a request, or of one chunk in it."""
         sub = None if user is None else user.sub
         self._watch(
             RequestRefused(context.correlation_id, error.code, error.status, sub, str(error))
@@ -39,14 +39,14 @@ class ErrorResponses:
         user: User | None = None,
         batch: wire.BatchReply | None = None,
     ) -> Response:
-        """The refusal of a request; of a batch, with the outcome of each of its chunks."""
+        """Emit and build the refusal of a request; for a batch, with the outcomes of its chunks."""
         self.emit(context, error, user)
         return self.build(context, error, batch)
 
     def build(
         self, context: RequestContext, error: AtlasError, batch: wire.BatchReply | None = None
     ) -> Response:
-        """The same, of which nobody is told."""
+        """Build the refusal without an event."""
         wait = self.retry_after(error)
         detail = wire.ErrorDetail(
             code=error.code,
@@ -75,9 +75,9 @@ class ErrorResponses:
         return json(wire.ErrorReply(error=detail), error.status, headers)
 
     def retry_after(self, error: AtlasError) -> int | None:
-        """Seconds, up to twice what the error says; every 5xx says some."""
+        """Seconds until a retry; for a 5xx always, and up to twice as long as the error says."""
         if error.status >= 500:
-            seconds = DEFAULT_SECONDS if error.retry_seconds is None else error.retry_seconds
+            seconds = RETRY_SECONDS if error.retry_seconds is None else error.retry_seconds
             return ceil(seconds * (1 + self._random()))
         return None if error.retry_seconds is None else ceil(error.retry_seconds)
 

@@ -1,4 +1,4 @@
-"""The routes of an export: one, and a batch. Streams have a file of their own."""
+"""The routes for one export and for a batch. Streams are in `streams.py`."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,25 +21,25 @@ from atlas.edge.error_responses import ErrorResponses
 from atlas.edge.flow_client import FlowClient
 from atlas.edge.responses import API_PREFIX, batch_error, batch_reply, export_reply, respond
 from atlas.edge.streams import Streams
-from atlas.runtime import Pending, side_by_side
+from atlas.runtime import Acknowledgement, for_each_concurrently
 
-CHUNKS_AT_ONCE = 16  # of a batch; the others stay in its one buffer
+CHUNKS_AT_ONCE = 16  # of a batch; the others stay in its buffer
 
 
 @dataclass(slots=True)
 class BatchState:
-    """What has become of the chunks of a batch so far, and what was declared of each."""
+    """The outcomes and declared fields of the chunks of a batch so far."""
 
     context: RequestContext
     user: User
     key: str | None
-    outcomes: list[Pending[Receipt] | AtlasError]
-    declared: list[wire.Said | None]
+    outcomes: list[Acknowledgement[Receipt] | AtlasError]
+    declared: list[wire.DeclaredFields | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Exports:
-    """The routes, and the actors behind them."""
+    """Routes that hand exports to the flow, and answer with receipts."""
 
     authenticator: RequestAuthenticator
     bodies: BodyReader
@@ -71,20 +71,19 @@ class Exports:
 
     async def submit(
         self, context: RequestContext, user: User, receive: Receive
-    ) -> tuple[Pending[Receipt], wire.Said, float]:
-        """A safe export, what was declared of it, and until when its sender waits.
-
-        Of the body nothing is held any more then.
+    ) -> tuple[Acknowledgement[Receipt], wire.DeclaredFields, float]:
+        """Submit one export. Returns its acknowledgement, its declared fields, and until when its
+        sender waits. Nothing of the body is held any more then.
         """
         key = context.idempotency_key()
         with self.bodies.reserve_json(user) as reservation:
             sent, size = await self.bodies.read_json(context, receive, reservation, parse_export)
             until = self.flow.deadline(context)
             self.watch(RequestRead(context.correlation_id, user.sub, 1, size, False))
-            declared = sent.said()
+            declared = sent.declared_fields()
             head = head_of(context, user, declared, "unknown", idempotency_slot(key, 0, 1))
             pending = self.flow.submit(Export(head, sent.text()))
-            del sent  # the flow holds what is left of it, for as long as it needs that
+            del sent  # the flow keeps what it needs of it
             return await pending, declared, until
 
     async def post_batch(self, context: RequestContext, user: User, receive: Receive) -> Response:
@@ -105,7 +104,7 @@ class Exports:
     async def submit_all(
         self, context: RequestContext, user: User, receive: Receive
     ) -> tuple[BatchState, float]:
-        """Side by side, a few at a time; one that fails does not disturb the others."""
+        """Submit the chunks of a batch, a few at a time. A failure does not affect the others."""
         key = context.idempotency_key()
         with self.bodies.reserve_json(user) as reservation:
             parse = self.batches.parse
@@ -122,15 +121,15 @@ class Exports:
             async def submit(indexed: tuple[int, msgspec.Raw]) -> None:
                 await self.submit_chunk(batch, *indexed)
 
-            await side_by_side(submit, rest, CHUNKS_AT_ONCE)
+            await for_each_concurrently(submit, rest, CHUNKS_AT_ONCE)
         return batch, until
 
     async def submit_first(
         self, batch: BatchState, chunks: Sequence[msgspec.Raw]
     ) -> Iterable[tuple[int, msgspec.Raw]]:
-        """The chunks that are left, behind the first that binds the key.
+        """Submit chunks one by one until one is accepted and binds the key. Returns the others.
 
-        It goes alone: of two batches under one key at once each could refuse the other. Raises
+        If they were submitted together, two batches under one key could refuse each other. Raises
         KeyReused.
         """
         rest = iter(enumerate(chunks))
@@ -147,21 +146,21 @@ class Exports:
         slot = idempotency_slot(batch.key, index, len(batch.declared))
         try:
             sent = parse_export(chunk)
-            batch.declared[index] = declared = sent.said()
+            batch.declared[index] = declared = sent.declared_fields()
             head = head_of(batch.context, batch.user, declared, "iPhone", slot)
             pending = self.flow.submit(Export(head, sent.text()))
             del sent
             batch.outcomes[index] = await pending
         except AtlasError as error:
-            batch.outcomes[index] = error.with_traceback(None)  # it would be a cycle
+            batch.outcomes[index] = error.with_traceback(None)  # a traceback would be a cycle
 
     def check_counts(
         self,
         context: RequestContext,
         outcomes: Sequence[wire.Outcome],
-        declared: Sequence[wire.Said | None],
+        declared: Sequence[wire.DeclaredFields | None],
     ) -> None:
-        """Tell if a sender has counted other lines than came."""
+        """Emit CountsDiffer if the sender has counted other lines than were received."""
         for outcome, each in zip(outcomes, declared, strict=True):
             if isinstance(outcome, Receipt) and each and each.warnings(outcome.received):
                 self.watch(CountsDiffer(outcome.id, context.correlation_id, outcome.received))
@@ -173,7 +172,7 @@ class Exports:
 def head_of(
     context: RequestContext,
     user: User,
-    declared: wire.Said,
+    declared: wire.DeclaredFields,
     default_device: str,
     slot: Binding | None,
 ) -> Head:
@@ -188,5 +187,5 @@ def head_of(
 
 
 def idempotency_slot(key: str | None, position: int, length: int) -> Binding | None:
-    """The place of an export under the key of its request, if that has one."""
+    """The position of an export under the Idempotency-Key of its request, if it has one."""
     return None if key is None else Binding(key, position, length)

@@ -1,4 +1,4 @@
-"""Hands exports to the flow, and waits for their commit."""
+"""Submits exports to the flow, and waits for their commit."""
 
 import time
 from dataclasses import dataclass
@@ -9,34 +9,34 @@ from atlas.core.errors import AtlasError, FoundryError, Unavailable
 from atlas.core.messages import Export, Part, Receipt
 from atlas.edge.admission import LoadShedder
 from atlas.edge.context import RequestContext
-from atlas.runtime import Address, Pending
+from atlas.runtime import Acknowledgement, Address
 
 
 @dataclass(frozen=True, slots=True)
 class FlowClient:
-    """The flow behind the edge. Only a durable journal may answer that an export is safe."""
+    """The flow as the edge uses it. Only a durable journal may answer that an export is safe."""
 
-    exports: Address[Export | Part, Pending[Receipt]]
+    exports: Address[Export | Part, Acknowledgement[Receipt]]
     shedder: LoadShedder
     reply_seconds: float
     is_durable: bool
 
-    async def submit(self, export: Export | Part) -> Pending[Receipt]:
-        """Raises Unavailable when there is no room in the flow for too long."""
+    async def submit(self, export: Export | Part) -> Acknowledgement[Receipt]:
+        """Raises Unavailable if the flow stays full for too long."""
         with self.shedder.track():
             answer = self.exports.ask(export, self.reply_seconds)
-            del export  # or its body is held for as long as the answer takes
+            del export  # or this frame keeps its body while it waits
             return await answer
 
-    async def wait_for_commit(self, pending: Pending[Receipt], until: float) -> Receipt:
-        """The receipt; committed, or, when that takes too long or we end, that it is safe.
+    async def wait_for_commit(self, pending: Acknowledgement[Receipt], until: float) -> Receipt:
+        """Wait for the commit. The receipt says only that it is safe if that takes too long.
 
-        `until` is a moment of the monotonic clock. Raises FoundryError where there is no disk to be
-        safe on, Forgotten.
+        `until` is a moment of the monotonic clock. Raises FoundryError if it is not committed and
+        the journal is not durable, Forgotten.
         """
-        receipt = pending.now
+        receipt = pending.receipt
         try:
-            later = await pending.later.outcome(until - time.monotonic())
+            later = await pending.completion.outcome(until - time.monotonic())
         except (TimeoutError, Unavailable):
             pass
         else:
@@ -46,9 +46,9 @@ class FlowClient:
         return receipt
 
     async def wait_for_outcome(
-        self, accepted: Pending[Receipt] | AtlasError, until: float
+        self, accepted: Acknowledgement[Receipt] | AtlasError, until: float
     ) -> Receipt | AtlasError:
-        """Committed, or that it is safe, or why it is neither."""
+        """Wait for the commit. Returns the receipt, or the error."""
         if isinstance(accepted, AtlasError):
             return accepted
         try:
@@ -57,8 +57,8 @@ class FlowClient:
             return error.with_traceback(None)
 
     def deadline(self, context: RequestContext) -> float:
-        """Until when the sender waits for the commit, as it prefers or has to: a moment of the
-        monotonic clock.
+        """The moment of the monotonic clock until which the sender waits for the commit. Without a
+        durable journal its preference does not count.
         """
         seconds = context.wait_seconds
         if seconds is None or not self.is_durable:

@@ -1,4 +1,4 @@
-"""How Atlas is: for people, for whoever restarts it, for whoever sends it requests."""
+"""Health and readiness, for people, orchestrators and load balancers."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Checks = Mapping[str, Callable[[], Awaitable[None]]]
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """`checks` raise what keeps an export from being accepted, by its name."""
+    """The routes. Each of `checks`, by name, raises why no export can be accepted."""
 
     checks: Checks
     version: str
@@ -32,7 +32,7 @@ class Health:
         ]
 
     async def healthy(self, context: RequestContext, _receive: Receive) -> Response:
-        """The loop turns; nothing else is asked, so that a full journal restarts nobody."""
+        """Answer if the loop turns. Nothing is checked: a restart does not help a full journal."""
         reply = wire.HealthReply(
             status="healthy",
             service="atlas",

@@ -1,9 +1,9 @@
-"""Refuses uploads while there is too much to do, at a small fraction of what an export costs.
+"""Refuses uploads under overload, at a small fraction of the cost of an export.
 
-A refusal is decided before anything of a request is parsed, and refusals are paced. Else thousands
-of senders that ignore Retry-After keep the loop so busy with being refused that it never sleeps:
-the thread of the journal does not get the interpreter, exports come to a standstill, the measured
-pace falls, still more is refused, and it stays so.
+A refusal is decided before anything of the request is parsed, and refusals are paced. Otherwise
+thousands of senders that ignore Retry-After keep the loop so busy with refusals that it never
+sleeps: the thread of the journal does not get the interpreter, exports stand still, the measured
+rate falls, still more is refused, and the service does not recover.
 """
 
 import asyncio
@@ -18,11 +18,11 @@ from atlas.edge.admission import Admission
 from atlas.runtime import Pacer
 
 REFUSALS_PER_SECOND = 2_000.0  # a seventh of a processor
-TOLD_SECONDS = 1.0
+EVENT_SECONDS = 1.0
 
 
 class OverloadGuard:
-    """`paths` are those of uploads. What was refused is told once a second, as a count."""
+    """Guards the `paths` of uploads. Emits the number of refusals once a second."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class OverloadGuard:
         self._is_counting = False
 
     async def find_overload(self, scope: Scope) -> Overloaded | None:
-        """Why this request is refused, once its refusal has its turn; None if it may go on."""
+        """Check the load, and wait for the turn of a refusal. None if the request may go on."""
         if scope["path"] not in self._paths or scope["method"] != "POST" or self._is_draining():
             return None
         if not self._admission.is_overloaded():
@@ -57,9 +57,9 @@ class OverloadGuard:
         self._shed[path] += 1
         if not self._is_counting:
             self._is_counting = True
-            asyncio.get_running_loop().call_later(TOLD_SECONDS, self._tell)
+            asyncio.get_running_loop().call_later(EVENT_SECONDS, self._emit)
 
-    def _tell(self) -> None:
+    def _emit(self) -> None:
         self._is_counting = False
         shed, self._shed = self._shed, Counter()
         self._watch(RequestsShed(shed.total(), dict(shed)))

@@ -22,6 +22,8 @@ PAGE_MAX = 200
 
 @dataclass(frozen=True, slots=True)
 class Receipts:
+    """The routes of receipts."""
+
     authenticator: RequestAuthenticator
     receipts: ports.Receipts
     dataset_rid: str

@@ -1,4 +1,4 @@
-"""The answers to senders: what became of their exports, as JSON and as HTTP."""
+"""Builds the answers to uploads and to queries for receipts."""
 
 from collections.abc import Sequence
 
@@ -20,9 +20,9 @@ def respond(
     errors: ErrorResponses,
     whole: str | None = None,
 ) -> Response:
-    """200, 202 or 207, with the headers that tell a client what to do next.
+    """Build a 200, 202 or 207, with the headers that tell a client what to do next.
 
-    `whole` is where to look for it, if not at the first that is not committed.
+    Location names the receipt `whole`, or else the first that is not committed.
     """
     status, headers = status_of(outcomes), dict[str, str]()
     safe = [outcome for outcome in outcomes if isinstance(outcome, Receipt)]
@@ -36,11 +36,11 @@ def respond(
 
 
 def export_reply(
-    receipt: Receipt, context: wire.Context, said: wire.Said | None = None
+    receipt: Receipt, context: wire.Context, declared: wire.DeclaredFields | None = None
 ) -> wire.ExportReply:
     """`manifest` and `warnings` are about this request only, and absent without one."""
     is_committed = receipt.status == "committed"
-    warnings = said.warnings(receipt.received) if said else ()
+    warnings = declared.warnings(receipt.received) if declared else ()
     if receipt.status == "set_aside":
         warnings += ("It could not be processed; it is kept, and the operator sees it.",)
     return wire.ExportReply(
@@ -53,7 +53,7 @@ def export_reply(
         transaction_rid=receipt.transaction,
         ingestion_timestamp=names.timestamp(receipt.at),
         correlation_id=context.correlation_id,
-        manifest=said.manifest if said else wire.NULL,
+        manifest=declared.manifest if declared else wire.NULL,
         status=receipt.status,
         receipt_id=receipt.id,
         records_received=receipt.received,
@@ -65,12 +65,14 @@ def export_reply(
 
 
 def batch_reply(
-    outcomes: Sequence[wire.Outcome], said: Sequence[wire.Said | None], context: wire.Context
+    outcomes: Sequence[wire.Outcome],
+    declared: Sequence[wire.DeclaredFields | None],
+    context: wire.Context,
 ) -> wire.BatchReply:
     results: list[wire.ExportReply] = []
     errors: list[wire.ChunkError] = []
     rows: dict[str, int] = {}
-    for index, (outcome, sent_along) in enumerate(zip(outcomes, said, strict=True)):
+    for index, (outcome, sent_along) in enumerate(zip(outcomes, declared, strict=True)):
         if isinstance(outcome, AtlasError):
             errors.append(
                 wire.ChunkError(
@@ -113,7 +115,7 @@ def stream_reply(
 
 
 def status_of(outcomes: Sequence[wire.Outcome]) -> int:
-    """200 when all stand in the dataset, 202 when all are safe, 207 when some were refused."""
+    """200 if all are committed, 202 if all are safe, 207 if some were refused."""
     if any(isinstance(outcome, AtlasError) for outcome in outcomes):
         return 207
     committed = [isinstance(each, Receipt) and each.status == "committed" for each in outcomes]
@@ -121,7 +123,7 @@ def status_of(outcomes: Sequence[wire.Outcome]) -> int:
 
 
 def batch_error(outcomes: Sequence[wire.Outcome]) -> AtlasError | None:
-    """What is told of the whole: that one failed by our fault, or that all did by the sender's."""
+    """The error of a whole batch: one failed by our fault, or all by the sender's."""
     errors = [outcome for outcome in outcomes if isinstance(outcome, AtlasError)]
     if ours := [error for error in errors if not isinstance(error, Rejected)]:
         waits = [error for error in ours if isinstance(error, Unavailable)]

@@ -1,7 +1,7 @@
-"""A streamed body: each part of it is safe as soon as it is full, before the rest has arrived.
+"""The route of streamed bodies: each full part is made safe before the rest has arrived.
 
-So whoever is cut off in the middle sends the same again, and what was safe is passed over. No more
-of the body is held than the parts that are on their way.
+If the connection drops, the client sends the same body again, and parts that are already safe are
+skipped. Memory holds only the parts that are being processed.
 """
 
 from collections.abc import Awaitable, Callable
@@ -27,17 +27,17 @@ from atlas.edge.context import RequestContext
 from atlas.edge.error_responses import ErrorResponses
 from atlas.edge.flow_client import FlowClient
 from atlas.edge.responses import batch_error, respond, stream_reply
-from atlas.runtime import Pending, Reservation
+from atlas.runtime import Acknowledgement, Reservation
 
-PARTS_AT_ONCE = 2  # of one stream; and the next is read meanwhile
-AGAIN_SECONDS = 1.0
+PARTS_AT_ONCE = 2  # of one stream; the next one is read meanwhile
+RETRY_SECONDS = 1.0
 
-Recall = Callable[[Head, str], Awaitable[Pending[Receipt] | None]]
+Recall = Callable[[Head, str], Awaitable[Acknowledgement[Receipt] | None]]
 
 
 @dataclass(slots=True)
 class StreamState:
-    """What has come of one body so far. `failure` is why it makes no sense to read on."""
+    """The state of one stream. `failure` is the error that ends it early."""
 
     head: Head
     key: str | None
@@ -46,13 +46,13 @@ class StreamState:
     whole: str | None = None
     bytes: int = 0
     ends: list[int] = field(default_factory=list)  # of the parts, in bytes of the body
-    parts: dict[int, Pending[Receipt] | AtlasError] = field(default_factory=dict)
+    parts: dict[int, Acknowledgement[Receipt] | AtlasError] = field(default_factory=dict)
     failure: AtlasError | None = None
-    first: anyio.Event = field(default_factory=anyio.Event)  # its first part is safe, or refused
+    first: anyio.Event = field(default_factory=anyio.Event)  # the first part is safe or refused
     progress: float = field(default_factory=anyio.current_time)
 
     def safe_bytes(self) -> int:
-        """Up to where all is safe, or is no use to anybody."""
+        """The bytes, from the start, that need not be sent again: they are safe or rejected."""
         safe = 0
         for index, end in enumerate(self.ends):
             part = self.parts.get(index)
@@ -64,7 +64,7 @@ class StreamState:
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """`recall` is asked for each part before it is worked at."""
+    """The route. `recall` finds the receipt of a part that is already stored."""
 
     flow: FlowClient
     bodies: BodyReader
@@ -104,9 +104,9 @@ class Streams:
     async def read(
         self, context: RequestContext, stream: StreamState, receive: Receive
     ) -> AtlasError | None:
-        """Read it to its end, or to what ends it early; then all parts are safe, or refused.
+        """Read to the end, or to an error, which is returned; then all parts are safe or refused.
 
-        Raises ClientDisconnect, after that, when nobody is there any more.
+        Raises ClientDisconnect, also after that.
         """
         cutter, stopped = Cutter(self.part_bytes), None
         async with anyio.create_task_group() as tasks:
@@ -127,13 +127,13 @@ class Streams:
         return stopped
 
     async def start(self, tasks: TaskGroup, stream: StreamState, piece: Piece) -> None:
-        """Send a part on its way, when a slot is free. Raises what has ended the stream."""
+        """Start a part as soon as a slot is free. Raises the error that has ended the stream."""
         if self.is_draining():
             raise Draining
         await stream.part_slots.acquire()
         size = piece.end - piece.offset
         if stream.key is not None and stream.ends:
-            await stream.first.wait()  # or of two streams under one key each could refuse the other
+            await stream.first.wait()  # or two streams under one key could refuse each other
         if stream.failure is not None:
             raise stream.failure
         if ndjson.is_blank(piece.text, piece.first):
@@ -163,14 +163,14 @@ class Streams:
             stream.first.set()
 
     def release(self, stream: StreamState, size: int) -> None:
-        """So many bytes of it are safe, or no use to anybody; more may come."""
+        """Release the memory and the slot of a part."""
         stream.reservation.release(size)
         stream.part_slots.release()
 
-    async def submit(self, stream: StreamState, part: Part) -> Pending[Receipt]:
-        """Once there is room in the journal; meanwhile the sender waits at the socket.
+    async def submit(self, stream: StreamState, part: Part) -> Acknowledgement[Receipt]:
+        """Submit a part, as soon as there is room in the journal. Meanwhile the sender waits.
 
-        Raises JournalFull when nothing of the stream got on for as long as an answer may take.
+        Raises JournalFull if the stream makes no progress for as long as an answer may take.
         """
         while True:
             try:
@@ -179,9 +179,9 @@ class Streams:
             except JournalFull:
                 if anyio.current_time() - stream.progress > self.flow.reply_seconds:
                     raise
-            await anyio.sleep(AGAIN_SECONDS)
+            await anyio.sleep(RETRY_SECONDS)
 
-    async def recall_in_time(self, part: Part) -> Pending[Receipt] | None:
+    async def recall_in_time(self, part: Part) -> Acknowledgement[Receipt] | None:
         with anyio.move_on_after(self.flow.reply_seconds):
             return await self.recall(part.head, part.id)
         raise NoRoom
@@ -189,7 +189,7 @@ class Streams:
     async def wait_for_parts(
         self, context: RequestContext, stream: StreamState
     ) -> list[wire.Outcome]:
-        """How each part stands when all are committed, or the sender waits no longer."""
+        """The outcome of each part, once all are committed or the sender waits no longer."""
         until = 0.0 if stream.failure else self.flow.deadline(context)
         parts = sorted(stream.parts.items())
         return [await self.flow.wait_for_outcome(part, until) for _, part in parts]
@@ -197,8 +197,8 @@ class Streams:
     def check_counts(
         self, stream: StreamState, declared: int | None, outcomes: list[wire.Outcome]
     ) -> tuple[str, ...]:
-        """Warnings, if the sender has counted other lines than came. Nobody knows how many did
-        where a part was refused.
+        """Warnings if the sender has counted other lines than were received, which is unknown if a
+        part was refused.
         """
         received = 0
         for outcome in outcomes:
@@ -212,5 +212,5 @@ class Streams:
 
 
 def is_fatal(error: AtlasError) -> bool:
-    """Whether it ends the whole stream: the same part can be good another time."""
+    """Whether it ends the stream: the error is not about the lines, so a retry can succeed."""
     return isinstance(error, KeyReused) or not isinstance(error, Rejected)

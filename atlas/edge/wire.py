@@ -39,15 +39,15 @@ class ExportBody(Struct, frozen=True):
             raise ValueError("manifest is not UTF-8") from None
 
     def text(self) -> bytes:
-        """The base64; what is no text at all is for whoever decodes it to refuse."""
+        """The base64. The decoder refuses what is not text."""
         return self.rawhealthkit.encode("utf-8", "surrogatepass")
 
-    def said(self) -> "Said":
-        """What is needed of it for an answer: it holds nothing of the body."""
-        return Said(
-            device=absent_unless(self.device, str) or "",
-            timestamp=absent_unless(self.timestamp, str) or "",
-            record_count=absent_unless(self.record_count, int),
+    def declared_fields(self) -> "DeclaredFields":
+        """The fields that an answer needs, without a reference to the body."""
+        return DeclaredFields(
+            device=decode_optional(self.device, str) or "",
+            timestamp=decode_optional(self.timestamp, str) or "",
+            record_count=decode_optional(self.record_count, int),
             manifest=self.manifest.copy(),
         )
 
@@ -58,12 +58,12 @@ class PlainExportBody(ExportBody, frozen=True):
     rawhealthkit: Raw  # type: ignore[assignment]
 
     def text(self) -> bytes:
-        """A view of the body, which holds it: whoever decodes it takes that for bytes."""
+        """A view of the body, which it keeps alive. The decoder takes it for bytes."""
         return cast("bytes", memoryview(self.rawhealthkit)[1:-1])
 
 
-class Said(Struct, frozen=True):
-    """What is sent along with the lines. Texts are as sent, "" if they are absent."""
+class DeclaredFields(Struct, frozen=True):
+    """Fields that are sent along with the lines. Texts are as sent, "" if absent."""
 
     device: str
     timestamp: str
@@ -71,9 +71,9 @@ class Said(Struct, frozen=True):
     manifest: Raw
 
     def warnings(self, received: int) -> tuple[str, ...]:
-        """What the sender should know although all went well."""
-        said = self.record_count
-        return () if said is None else count_warnings(said, received)
+        """Warnings for the sender of an accepted export."""
+        declared = self.record_count
+        return () if declared is None else count_warnings(declared, received)
 
 
 class BatchBody(Struct, frozen=True):
@@ -192,20 +192,21 @@ class ReadyReply(Struct, frozen=True, kw_only=True):
 
 
 class Context(Struct, frozen=True):
-    """What every answer to one request has in common."""
+    """Fields that all answers to one request share."""
 
     correlation_id: str
     dataset_rid: str
     now: datetime
 
 
-def count_warnings(said: int, received: int) -> tuple[str, ...]:
-    told = f"more than {COUNT_MAX}" if abs(said) > COUNT_MAX else said
-    return () if said == received else (f"recordCount said {told}, received {received}",)
+def count_warnings(declared: int, received: int) -> tuple[str, ...]:
+    """A warning if the sender has counted other lines than were received."""
+    shown = f"more than {COUNT_MAX}" if abs(declared) > COUNT_MAX else declared
+    return () if declared == received else (f"recordCount said {shown}, received {received}",)
 
 
-def absent_unless(value: Raw, kind: type[T]) -> T | None:
-    """A value of another type than it should have counts as absent."""
+def decode_optional(value: Raw, kind: type[T]) -> T | None:
+    """The decoded value; None if it is of another type, which counts as absent."""
     try:
         return msgspec.json.decode(value, type=kind)
     except NOT_JSON:

@@ -67,7 +67,7 @@ SHOWN = {
     "instance_id": "errorInstanceId",
     "dataset": "datasetRid",
 }
-SECONDS: dict[type, str] = {  # what they are of
+SECONDS: dict[type, str] = {  # the field name of `seconds`, by event
     events.RequestAnswered: "requestSeconds",
     events.StageWorked: "stageSeconds",
     events.ExportCommitted: "secondsToCommit",
@@ -77,7 +77,7 @@ SECONDS: dict[type, str] = {  # what they are of
     events.UploadPaused: "retryInSeconds",
 }
 SECONDS_DIGITS = 3  # after the point
-# told at debug only, to keep the two lines of an export short: its last line has them
+# logged at debug only, to keep the two lines of an export short: the last one has them
 DETAILS: dict[type, frozenset[str]] = {
     events.RequestRead: frozenset({"user", "bytes", "exports", "is_batch"}),
 }
@@ -97,7 +97,7 @@ _encoder = msgspec.json.Encoder()
 
 
 class Voice(Protocol):
-    """How lines are told: what structlog offers, too."""
+    """A logger: the part of structlog that is used here."""
 
     def is_enabled_for(self, level: int, /) -> bool: ...
 
@@ -126,9 +126,9 @@ def logger(stream: TextIO, level: str) -> Voice:
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """One JSON object a line; what every line has comes first: a log is read from the left.
+    """Writes one JSON object a line. The fields that every line has come first.
 
-    By hand: three lines an export, through structlog, were a thirtieth of all that it costs.
+    Not by structlog: three lines of an export took a thirtieth of its whole cost there.
     """
 
     stream: TextIO
@@ -158,7 +158,7 @@ class Log:
     _fields: "dict[type[Event], tuple[Field, ...]]" = field(init=False, default_factory=dict)
 
     def reader(self, kind: type[Event]) -> Watch | None:
-        """Whoever tells events of this kind; None if their level is told to nobody."""
+        """The writer of events of this kind, None if their level is not logged."""
         if kind not in SENTENCES:
             return self.watch
         level, message = SENTENCES[kind]
@@ -202,7 +202,7 @@ class Log:
 
 
 class Field(NamedTuple):
-    """How a field of an event is told; not at all if it is optional and empty."""
+    """The name and format of a field in the log. It is left out if it is optional and empty."""
 
     name: str
     shown: str

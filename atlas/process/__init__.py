@@ -13,9 +13,9 @@ import anyio
 from atlas import service
 from atlas.computing import give_back_large_blocks
 from atlas.core.errors import CannotStart
-from atlas.process.garbage import collect_seldom, collect_when_idle
-from atlas.process.http import Listener, Refusals, Rules
-from atlas.process.limits import leave_no_core, raise_descriptors
+from atlas.process.garbage import collect_when_idle, disable_automatic_collection
+from atlas.process.http import ConnectionLimits, Listener, RawErrors
+from atlas.process.rlimits import disable_core_dumps, raise_nofile_limit
 from atlas.service import Readers, Store, World
 from atlas.settings import Edge, Settings
 
@@ -24,7 +24,7 @@ Connect = Callable[[Settings, Store, Readers], AbstractAsyncContextManager[World
 
 BACKLOG = 2048
 OPERATORS_MAX = 64  # connections
-RESERVE = 300  # descriptors: operators, the journal, calls to Foundry and Auth0, workers
+RESERVED_DESCRIPTORS = 300  # operators, the journal, calls to Foundry and Auth0, workers
 
 TO_DO = {
     errno.EADDRINUSE: " End the process that does, or take another port.",
@@ -51,40 +51,40 @@ def run(
                     service.serving(world, settings) as atlas,
                 ):
                     tell(address(front))
-                    refusals = Refusals(world.now, world.chance.random, world.watch)
-                    for_all, for_operators = rules(settings.edge, descriptors)
+                    errors = RawErrors(world.now, world.chance.random, world.watch)
+                    for_all, for_operators = connection_limits(settings.edge, descriptors)
                     await listen(
                         [
-                            Listener(atlas.public, front, for_all, refusals),
-                            Listener(atlas.operator, back, for_operators, refusals),
+                            Listener(atlas.public, front, for_all, errors),
+                            Listener(atlas.operator, back, for_operators, errors),
                         ],
                         atlas.drain,
                     )
 
-        leave_no_core()
-        descriptors = raise_descriptors()
-        collect_seldom()
+        disable_core_dumps()
+        descriptors = raise_nofile_limit()
+        disable_automatic_collection()
         give_back_large_blocks()
         anyio.run(main, backend_options={"use_uvloop": True})
 
 
-def rules(edge: Edge, descriptors: int) -> tuple[Rules, Rules]:
-    """Of the public listener, and of the operators', which is not full when that is.
+def connection_limits(edge: Edge, descriptors: int) -> tuple[ConnectionLimits, ConnectionLimits]:
+    """Limits of the public listener, and of the operators', which have connections of their own.
 
-    There are never so many connections that no descriptor is left for what serves them.
+    Some descriptors are always left for the files and calls that serve the connections.
     """
-    room = max(descriptors - RESERVE, descriptors // 2)
-    public = Rules(
+    available = max(descriptors - RESERVED_DESCRIPTORS, descriptors // 2)
+    public = ConnectionLimits(
         header_bytes_max=edge.header_bytes_max,
         header_seconds=edge.header_seconds,
         slow_seconds=edge.slow_seconds,
-        connections_max=min(edge.connections_max, room),
+        connections_max=min(edge.connections_max, available),
     )
     return public, replace(public, connections_max=OPERATORS_MAX)
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens there; from now on nobody is turned away. Raises CannotStart."""
+    """A listening socket: connections queue from now on. Raises CannotStart."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
@@ -123,6 +123,6 @@ async def end_at_signal(
             if is_ending and number == signal.SIGINT:
                 scope.cancel()
             is_ending = True
-            drain()
-            for listener in listeners:
+            for listener in listeners:  # first, so that answers say that the connection closes
                 listener.end()
+            drain()

@@ -1,8 +1,8 @@
-"""When cycles of garbage are looked for: when no request is under way.
+"""Collects cyclic garbage only while no request is under way.
 
-A collection walks everything that waiting requests hold, and the loop stands still for it: 0.1 s
-with thousands of them, and in all a tenth of what an export costs. For nothing: exports leave no
-cycles, nor do refusals and connections (tests/test_garbage.py).
+A collection walks everything that waiting requests hold, and stops the loop meanwhile: for 0.1 s
+with thousands of them, which adds up to a tenth of the cost of an export. It would find nothing:
+exports, refusals and connections leave no cycles (tests/test_garbage.py).
 """
 
 import gc
@@ -11,21 +11,21 @@ from time import monotonic
 
 import anyio
 
-EVERY_SECONDS, AT_LATEST_SECONDS = 60.0, 3_600.0
+INTERVAL_SECONDS, INTERVAL_SECONDS_MAX = 60.0, 3_600.0
 
 
-def collect_seldom() -> None:
-    """From now on; modules, which stay for good, are passed over."""
+def disable_automatic_collection() -> None:
+    """Collect once, and exempt everything that is loaded by now: it stays for good."""
     gc.collect()
     gc.freeze()
     gc.disable()
 
 
 async def collect_when_idle(is_idle: Callable[[], bool]) -> None:
-    """All of it once a minute, if it is in nobody's way; and once an hour even so."""
+    """Collect once a minute if the process is idle, and once an hour even if it is not."""
     collected_at = monotonic()
     while True:
-        await anyio.sleep(EVERY_SECONDS)
-        if is_idle() or monotonic() - collected_at > AT_LATEST_SECONDS:
+        await anyio.sleep(INTERVAL_SECONDS)
+        if is_idle() or monotonic() - collected_at > INTERVAL_SECONDS_MAX:
             gc.collect()
             collected_at = monotonic()

@@ -1,47 +1,55 @@
 """Actors over bounded channels.
 
-Three rules, and nothing here knows about health data:
+Nothing here knows about health data. There are three rules:
 
-1. A message moves one stage forward or its reply is settled. No reply is left waiting.
+1. A message moves one stage forward or its reply is resolved. No reply is left waiting.
 2. Every channel is bounded. A full one makes its sender wait, back to the socket.
 3. Closing the first address ends the pipeline: each stage drains, then closes the next.
 
-`channels.py` is where messages wait, `replies.py` where outcomes go, `supervision.py` what a crash
-costs, `stages.py` the actors, `together.py` work that is done side by side, `quota.py` what limits
-bytes in memory, `pacer.py` what limits how many begin in a second.
+`stages.py` holds the actors, `channels.py` the queues between them, `replies.py` the outcomes of
+messages, `supervision.py` the restarts after crashes, `concurrency.py` bounded iteration,
+`quota.py` the limit of bytes in memory, `pacer.py` the limit of starts in a second.
 """
 
 from anyio import Lock
 
 from atlas.runtime.channels import Channel
+from atlas.runtime.concurrency import for_each_concurrently
 from atlas.runtime.pacer import Pacer
 from atlas.runtime.quota import Quota, Reservation
-from atlas.runtime.replies import Bell, Pending, Promise, Promises, Reply
-from atlas.runtime.stages import Address, Envelope, OnWork, Queue, Rescue, Stage, Stages
-from atlas.runtime.supervision import OnCrash, Restarts, answer_crashes, supervise
-from atlas.runtime.together import side_by_side
+from atlas.runtime.replies import Acknowledgement, Completion, CompletionRegistry, Reply, Wakeup
+from atlas.runtime.stages import (
+    Address,
+    DeadLetterRoute,
+    Envelope,
+    Queue,
+    Stage,
+    StageObserver,
+    Stages,
+)
+from atlas.runtime.supervision import OnCrash, RestartBudget, answer_crashes, supervise
 
 __all__ = [
+    "Acknowledgement",
     "Address",
-    "Bell",
     "Channel",
+    "Completion",
+    "CompletionRegistry",
+    "DeadLetterRoute",
     "Envelope",
     "Lock",
     "OnCrash",
-    "OnWork",
     "Pacer",
-    "Pending",
-    "Promise",
-    "Promises",
     "Queue",
     "Quota",
     "Reply",
-    "Rescue",
     "Reservation",
-    "Restarts",
+    "RestartBudget",
     "Stage",
+    "StageObserver",
     "Stages",
+    "Wakeup",
     "answer_crashes",
-    "side_by_side",
+    "for_each_concurrently",
     "supervise",
 ]

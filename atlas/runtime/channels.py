@@ -1,8 +1,8 @@
-"""A bounded channel between actors: a memory object stream of anyio, with cheaper sleep.
+"""A bounded channel between actors: a memory object stream of anyio, with a cheaper wait.
 
-A receiver of anyio's own takes a turn of the loop before it looks, and sleeps on an event that
-costs another: 11 µs for a message that somebody waits for. Here it looks at once, and sleeps on a
-bare future: 4 µs. What is bounded, who waits for room and in which order is anyio's work.
+A receiver of anyio takes a turn of the loop before it looks, and waits for an event, which costs
+another turn: 11 µs for each message. Here it looks at once, and waits for a plain future: 4 µs.
+The bound, and the order of waiting senders, are those of anyio.
 """
 
 import asyncio
@@ -17,14 +17,14 @@ from atlas.core.errors import Unavailable
 
 T = TypeVar("T")
 
-RUN_MAX = 16  # messages that are received before the loop has a turn
+RECEIVED_MAX = 16  # in a row, before other tasks have a turn
 CLOSED = anyio.BrokenResourceError, anyio.ClosedResourceError
 
 
 class Channel(Generic[T]):
-    """Holds `size` messages; then its senders wait. Several may receive: each message goes to one.
+    """Holds `size` messages; then its senders wait. Each message goes to one of its receivers.
 
-    Leaving it as a context manager closes it: what is in it is still received.
+    Leaving it as a context manager closes it. Messages in it are still received.
     """
 
     def __init__(self, size: int) -> None:
@@ -34,7 +34,7 @@ class Channel(Generic[T]):
         self._loop = asyncio.get_running_loop()
 
     def send_nowait(self, message: T) -> None:
-        """Raises WouldBlock when it is full, Unavailable when it is closed."""
+        """Raises WouldBlock if it is full, Unavailable if it is closed."""
         try:
             self._inlet.send_nowait(message)
         except CLOSED as error:
@@ -42,7 +42,7 @@ class Channel(Generic[T]):
         self._wake_one()
 
     async def send(self, message: T) -> None:
-        """Wait for room, if there is none. Raises Unavailable when it is closed."""
+        """Send, as soon as there is room. Raises Unavailable if it is closed."""
         try:
             self.send_nowait(message)
         except anyio.WouldBlock:
@@ -53,13 +53,13 @@ class Channel(Generic[T]):
             self._wake_one()
 
     def receive_nowait(self) -> T:
-        """Raises WouldBlock when it is empty, EndOfStream when it is closed, too."""
+        """Raises WouldBlock if it is empty, EndOfStream if it is empty and closed."""
         return self._outlet.receive_nowait()
 
     async def receive(self) -> T:
-        """The next message. Raises EndOfStream when it is closed and empty."""
+        """Wait for the next message. Raises EndOfStream if it is empty and closed."""
         self._in_a_row += 1
-        if self._in_a_row > RUN_MAX:
+        if self._in_a_row > RECEIVED_MAX:
             self._in_a_row = 0
             await checkpoint()
         while True:
@@ -73,13 +73,13 @@ class Channel(Generic[T]):
         return self._inlet.statistics()
 
     def close(self) -> None:
-        """Nothing more is sent; whoever receives gets what is left."""
+        """Send no more. What is left can be received."""
         self._inlet.close()
         while self._idle:
             self._wake_one()
 
     def shut(self) -> None:
-        """Nothing more is received: whoever sends is told so."""
+        """Receive no more: senders get Unavailable."""
         self._outlet.close()
 
     async def __aenter__(self) -> "Channel[T]":
@@ -96,7 +96,7 @@ class Channel(Generic[T]):
         except asyncio.CancelledError:
             if waker in self._idle:
                 self._idle.remove(waker)
-            else:  # woken for a message that another has to take now
+            else:  # it was woken for a message, which another must take now
                 self._wake_one()
             raise
 

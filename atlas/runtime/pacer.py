@@ -1,4 +1,4 @@
-"""Lets so many begin in a second, in the order of asking; the others wait."""
+"""Limits how many start in a second. The others wait, in the order of asking."""
 
 import asyncio
 from collections import deque
@@ -9,7 +9,7 @@ WINDOW_SECONDS = 0.01
 class Pacer:
     """At most `per_second`, a hundredth of them in each window of 10 ms.
 
-    Between two windows the loop may sleep, and whatever else wants a processor has its turn.
+    Between two windows the loop may sleep, and other work gets the processor.
     """
 
     def __init__(self, per_second: float) -> None:

@@ -1,8 +1,8 @@
 """Limits the bytes that are held in memory at once: in total, and by each owner.
 
-Whoever does not fit waits, and smaller ones may overtake it, so that a large one cannot block
-everyone. A reservation that grows takes precedence over new ones; of those that wait while they
-hold bytes, one at a time may exceed the limit, or they could all wait for each other.
+A reservation that does not fit waits. Smaller ones may overtake it, so that a large one cannot
+block all others. A reservation that grows takes precedence over new ones. Of those that wait while
+they hold bytes, one at a time may exceed the limit, or they could all wait for each other.
 """
 
 from collections import Counter, deque
@@ -17,14 +17,14 @@ import anyio
 
 from atlas.core.errors import Draining, NoRoom
 
-STALE_MAX = 64  # sizes of those that have gone
+STALE_SIZES_MAX = 64  # of former waiters
 IDLE_SHARE = 0.04  # of the limit: small bodies that come and go keep no large one out
 
 
 class Reservation:
-    """The bytes that one holder has of a quota. Leaving it as a context manager releases them.
+    """Bytes of a quota that one request holds. Leaving it as a context manager releases them.
 
-    Each byte counts `weight` times: what is made of it takes memory, too.
+    Each byte counts `weight` times, as what is made of it takes memory, too.
     """
 
     __slots__ = ("_quota", "bytes", "owner", "prepaid", "weight")
@@ -37,14 +37,14 @@ class Reservation:
         self.prepaid = 0  # bytes that have not come yet, unweighted
 
     async def prepay(self, count: int, seconds: float | None = None) -> None:
-        """Acquire so many bytes before they come: what is acquired later comes out of them."""
+        """Acquire `count` bytes before they come. Later calls of `acquire` use them up first."""
         await self._quota.grant(self, count * self.weight, seconds)
         self.prepaid += count
 
     async def acquire(self, count: int, seconds: float | None = None) -> None:
-        """Wait for so many more bytes, so long at most.
+        """Wait for `count` more bytes, for `seconds` at most.
 
-        Raises NoRoom when that is over, Draining when the quota is closed.
+        Raises NoRoom when they are over, Draining when the quota is closed.
         """
         if count <= self.prepaid:
             self.prepaid -= count
@@ -64,7 +64,7 @@ class Reservation:
 
 
 class Waiter:
-    """A reservation that waits for so many bytes."""
+    """A reservation that waits for `size` more bytes, weighted."""
 
     def __init__(self, reservation: Reservation, size: int) -> None:
         self.reservation = reservation
@@ -75,12 +75,12 @@ class Waiter:
 
 
 class NewWaiters:
-    """Those that hold nothing yet, by owner: an owner who floods is passed over as a whole."""
+    """Waiters that hold nothing yet, by owner: one look skips all those of an owner who floods."""
 
     def __init__(self) -> None:
         self.count = 0
         self._of_owner: dict[str, deque[Waiter]] = {}
-        self._sizes: list[int] = []  # a heap; of those that have gone some are left
+        self._sizes: list[int] = []  # a heap, in which some sizes of former waiters are left
         self._counts: Counter[int] = Counter()
 
     def add(self, waiter: Waiter) -> None:
@@ -90,18 +90,18 @@ class NewWaiters:
         self._counts[waiter.size] += 1
 
     def remove(self, waiter: Waiter) -> None:
-        """Its owner's next one waits behind those of all others."""
+        """Remove a waiter. The next one of its owner goes behind those of all others."""
         self.count -= 1
         self._counts[waiter.size] -= 1
         waiters = self._of_owner.pop(waiter.reservation.owner)
         waiters.remove(waiter)
         if waiters:
             self._of_owner[waiter.reservation.owner] = waiters
-        if len(self._sizes) > 2 * self.count + STALE_MAX:
+        if len(self._sizes) > 2 * self.count + STALE_SIZES_MAX:
             self._sizes = sorted(self._counts.elements())
 
     def smallest(self) -> float:
-        """The least that anybody waits for; without anybody, infinite."""
+        """The smallest size that is waited for; infinite if there is none."""
         while self._sizes and not self._counts[self._sizes[0]]:
             heappop(self._sizes)
         return self._sizes[0] if self._sizes else inf
@@ -116,7 +116,7 @@ class NewWaiters:
 
 
 class Quota:
-    """At most `bytes_max` in all; of one owner `owner_bytes_max`, if that is limited."""
+    """At most `bytes_max` in all, and `owner_bytes_max` of each owner, if that is limited."""
 
     def __init__(self, bytes_max: int, owner_bytes_max: int | None = None) -> None:
         self._bytes_max = bytes_max
@@ -132,12 +132,12 @@ class Quota:
 
     @property
     def waiting(self) -> int:
-        """How many wait that hold nothing yet."""
+        """The number of waiters that hold nothing yet."""
         return self._new.count
 
     @property
     def is_contended(self) -> bool:
-        """Somebody waits for bytes that others hold, and not only for the owner's own."""
+        """Whether a reservation waits for bytes of other owners, and not only of its own."""
         waiters = chain(self._growing, self._new.firsts())
         return any(not self._exceeds_share(each.reservation, each.size) for each in waiters)
 
@@ -146,14 +146,14 @@ class Quota:
         return Reservation(self, owner, weight)
 
     @asynccontextmanager
-    async def taken(self, size: int) -> AsyncIterator[None]:
-        """Hold so many bytes, once there is room. A size above the limit goes alone."""
+    async def hold(self, size: int) -> AsyncIterator[None]:
+        """Hold `size` bytes, as soon as there is room. A size above the limit is held alone."""
         with self.reserve("") as reservation:
             await reservation.acquire(size)
             yield
 
     async def grant(self, reservation: Reservation, size: int, seconds: float | None) -> None:
-        """Wait until the reservation may hold so many more bytes, weighted."""
+        """Wait until the reservation may hold `size` more bytes, weighted."""
         if self._fits(reservation, size) and not self._exceeds_share(reservation, size):
             self._grant(reservation, size)
             return
@@ -177,19 +177,19 @@ class Quota:
                 self._grant_waiting()
 
     def release(self, reservation: Reservation, size: int) -> None:
-        """So many bytes, weighted, are held no longer."""
+        """Give back `size` bytes, weighted."""
         reservation.bytes -= size
         self.bytes -= size
         self._owner_bytes[reservation.owner] -= size
         if not reservation.bytes:
-            self._forget(reservation)
+            self._discard(reservation)
         if self.bytes <= self._bytes_max:
             self._overcommitted = None
         self._grant_waiting()
 
     @contextmanager
     def cancelled_on_close(self, deadline: float) -> Iterator[anyio.CancelScope]:
-        """A scope that ends at this moment of the loop's clock, and when the quota is closed."""
+        """A scope that is cancelled at the deadline, by the clock of the loop, or by `close`."""
         with anyio.CancelScope(deadline=deadline) as scope:
             self._scopes.add(scope)
             try:
@@ -200,7 +200,7 @@ class Quota:
                 self._scopes.remove(scope)
 
     def close(self) -> None:
-        """Nobody waits any more: whoever does is told why."""
+        """End all waits, now and later, with Draining."""
         self.is_closed = True
         for waiter in chain(self._growing, self._new.all()):
             waiter.woken.set()
@@ -219,7 +219,7 @@ class Quota:
                 return
 
     def _grant_to(self, waiter: Waiter) -> bool:
-        """Whether it fits; then it is granted."""
+        """Grant it if it fits, and return whether it does."""
         reservation, size = waiter.reservation, waiter.size
         if self._exceeds_share(reservation, size) or not self._fits(reservation, size):
             return False
@@ -260,8 +260,8 @@ class Quota:
         self.bytes += size
         self._owner_bytes[reservation.owner] += size
 
-    def _forget(self, reservation: Reservation) -> None:
-        """It holds nothing any more; what it acquires later, it acquires as a new one."""
+    def _discard(self, reservation: Reservation) -> None:
+        """Drop an empty reservation. If it acquires more later, it is a new one."""
         held = self._of_owner.get(reservation.owner, {})
         held.pop(reservation, None)
         if not held:

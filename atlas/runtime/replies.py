@@ -1,4 +1,4 @@
-"""Where the outcome of a message goes, and what wakes those who wait for one."""
+"""One-shot results of messages, and a wake-up flag."""
 
 import asyncio
 from dataclasses import dataclass
@@ -14,46 +14,47 @@ T = TypeVar("T")
 
 
 class Reply(Generic[T]):
-    """Where the outcome of one message goes. The first outcome counts; later ones are ignored.
+    """The outcome of one message. The first outcome counts; later ones are ignored.
 
-    As a context manager it is not left waiting, whatever happens inside: an AtlasError is an
-    answer, a crash is answered and goes on, and so is the end of the stage.
+    As a context manager it is always resolved: an AtlasError inside is the answer; a crash and the
+    end of the stage are answered, and raised again.
 
-    A plain future and a timer, where an event and a cancel scope would do: those cost 15 µs each
-    time, half of a hop between actors.
+    It uses plain futures and a timer instead of an event and a cancel scope: those take 15 µs, half
+    of the time of a hop between actors.
     """
 
-    __slots__ = ("__weakref__", "_is_settled", "_outcome", "_waiters")
+    __slots__ = ("__weakref__", "_is_resolved", "_outcome", "_waiters")
 
     def __init__(self) -> None:
-        self._is_settled = False
+        self._is_resolved = False
         self._outcome: T | Exception | None = None
         self._waiters: list[asyncio.Future[None]] = []
 
-    def settle(self, outcome: T | Exception) -> None:
-        if not self._is_settled:
-            self._is_settled = True
+    def resolve(self, outcome: T | Exception) -> None:
+        if not self._is_resolved:
+            self._is_resolved = True
             self._outcome = outcome
             for waiter in self._waiters:
                 wake(waiter)
 
     async def outcome(self, seconds: float | None = None) -> T:
-        """The outcome, for which to wait so long at most. Raises TimeoutError, and the outcome if
-        it is an error.
+        """Wait for the outcome, for `seconds` at most.
+
+        Raises TimeoutError when they are over, and the outcome if it is an error.
         """
-        if not self._is_settled and (seconds is None or seconds > 0):
-            await self._settled(seconds)
-        if not self._is_settled:
+        if not self._is_resolved and (seconds is None or seconds > 0):
+            await self._wait(seconds)
+        if not self._is_resolved:
             raise TimeoutError
         outcome = self._outcome
         if not isinstance(outcome, Exception):
-            return outcome  # type: ignore[return-value]  # settled, and not by None
+            return outcome  # type: ignore[return-value]  # resolved, and not by None
         try:
             raise outcome
         finally:
-            del self, outcome  # the error knows this frame: it would be a cycle
+            del self, outcome  # the error refers to this frame: a cycle
 
-    async def _settled(self, seconds: float | None) -> None:
+    async def _wait(self, seconds: float | None) -> None:
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
         self._waiters.append(waiter)
@@ -74,9 +75,9 @@ class Reply(Generic[T]):
         if error is None:
             return False
         if isinstance(error, AtlasError):
-            self.settle(error.with_traceback(None))  # it knows this stage, which knows the reply
+            self.resolve(error.with_traceback(None))  # it would be a cycle
             return True
-        self.settle(AtlasError() if isinstance(error, Exception) else Unavailable())
+        self.resolve(AtlasError() if isinstance(error, Exception) else Unavailable())
         return False
 
 
@@ -85,73 +86,73 @@ def wake(waiter: "asyncio.Future[None]") -> None:
         waiter.set_result(None)
 
 
-class Promise(Reply[T]):
-    """A reply that may have many readers, or none any more."""
+class Completion(Reply[T]):
+    """A reply that may have several readers, or none."""
 
     __slots__ = ()
 
 
-class Promises(Generic[T]):
-    """The promises somebody waits for, by name. One that nobody holds any more is forgotten."""
+class CompletionRegistry(Generic[T]):
+    """The completions that are waited for, by key. They are held weakly."""
 
     def __init__(self) -> None:
-        self._waited_for: WeakValueDictionary[str, Promise[T]] = WeakValueDictionary()
+        self._completions: WeakValueDictionary[str, Completion[T]] = WeakValueDictionary()
         self._is_over = False
 
-    def of(self, key: str) -> Promise[T]:
-        promise = self._waited_for.setdefault(key, Promise())
+    def get(self, key: str) -> Completion[T]:
+        completion = self._completions.setdefault(key, Completion())
         if self._is_over:
-            promise.settle(Unavailable())
-        return promise
+            completion.resolve(Unavailable())
+        return completion
 
-    def settle(self, key: str, outcome: T | Exception) -> None:
-        if promise := self._waited_for.pop(key, None):
-            promise.settle(outcome)
+    def resolve(self, key: str, outcome: T | Exception) -> None:
+        if completion := self._completions.pop(key, None):
+            completion.resolve(outcome)
 
-    def call_off(self) -> None:
-        """Nobody is to wait any longer: not for these, and not for those to come."""
+    def cancel_all(self) -> None:
+        """Resolve all completions by Unavailable, also those that are asked for later."""
         self._is_over = True
-        for promise in list(self._waited_for.values()):
-            promise.settle(Unavailable())
+        for completion in list(self._completions.values()):
+            completion.resolve(Unavailable())
 
 
 @dataclass(frozen=True, slots=True)
-class Pending(Generic[T]):
-    """An answer that holds already, and the promise of a better one."""
+class Acknowledgement(Generic[T]):
+    """A receipt that is valid now, and the completion that replaces it."""
 
-    now: T
-    later: Promise[T]
+    receipt: T
+    completion: Completion[T]
 
 
-class Bell:
-    """Wakes the one who listens. Rings that were not heard yet are one ring."""
+class Wakeup:
+    """A flag that wakes its one waiter. Notifications before a wait count as one."""
 
     def __init__(self) -> None:
-        self._rung = anyio.Event()
-        self.is_down = False
+        self._notified = anyio.Event()
+        self.is_closed = False
 
-    def ring(self) -> None:
-        self._rung.set()
+    def notify(self) -> None:
+        self._notified.set()
 
-    def take_down(self) -> None:
-        """Ring for the last time."""
-        self.is_down = True
-        self._rung.set()
+    def close(self) -> None:
+        """Notify for the last time."""
+        self.is_closed = True
+        self._notified.set()
 
-    async def heard(self) -> bool:
-        """Wait for a ring; False when no more will come."""
-        if self.is_down:
+    async def wait(self) -> bool:
+        """Wait for a notification. False if it is closed."""
+        if self.is_closed:
             return False
-        await self._rung.wait()
-        self._rung = anyio.Event()
-        return not self.is_down
+        await self._notified.wait()
+        self._notified = anyio.Event()
+        return not self.is_closed
 
-    async def down_within(self, seconds: float) -> bool:
-        """Pause; cut short, and True, when the bell is taken down."""
-        rang = False
+    async def closed_within(self, seconds: float) -> bool:
+        """Sleep for `seconds`, or until it is closed: True then."""
+        was_notified = False
         with anyio.move_on_after(seconds):
-            while await self.heard():
-                rang = True
-        if rang:
-            self._rung.set()  # what rang in the meantime is still to be heard
-        return self.is_down
+            while await self.wait():
+                was_notified = True
+        if was_notified:
+            self._notified.set()  # the next wait gets the notification
+        return self.is_closed

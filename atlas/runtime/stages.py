@@ -12,7 +12,7 @@ from anyio.abc import TaskGroup
 from atlas.core.errors import AtlasError, NoRoom, Unavailable
 from atlas.runtime.channels import Channel
 from atlas.runtime.replies import Reply
-from atlas.runtime.supervision import OnCrash, Restarts, supervise
+from atlas.runtime.supervision import OnCrash, RestartBudget, supervise
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -22,108 +22,108 @@ Out_co = TypeVar("Out_co", covariant=True)
 
 
 class Envelope(NamedTuple, Generic[In, Answer]):
-    """A message and where its outcome goes. The reply travels along; the message changes."""
+    """A message and its reply. The reply is passed on from stage to stage, the message changes."""
 
     body: In
     reply: Reply[Answer]
 
 
 class Address(NamedTuple, Generic[In, Answer]):
-    """Where a stage is reached, and what comes back from the end of its pipeline."""
+    """The inbox of a stage; `ask` returns the answer of the last stage of its pipeline."""
 
     channel: Channel[Envelope[In, Answer]]
 
     async def ask(self, message: In, seconds: float | None = None) -> Answer:
-        """The answer, for which to wait so long at most, room in a full channel included.
+        """Wait for the answer, for `seconds` at most, including the wait for a full channel.
 
-        Raises NoRoom when that is over, Unavailable when the stage is no more, and its errors.
+        Raises NoRoom when they are over, Unavailable when the stage has ended, and its errors.
         """
         reply: Reply[Answer] = Reply()
         envelope = Envelope(message, reply)
         try:
             try:
-                self.channel.send_nowait(envelope)  # as a rule there is room
+                self.channel.send_nowait(envelope)  # the usual case
             except anyio.WouldBlock:
                 began = anyio.current_time()
                 with anyio.fail_after(seconds):
                     await self.channel.send(envelope)
                 if seconds is not None:
                     seconds -= anyio.current_time() - began
-            del envelope, message  # or it is held for as long as its answer takes
+            del envelope, message  # or this frame keeps it while it waits
             return await reply.outcome(seconds)
         except TimeoutError as error:
             raise NoRoom from error
         finally:
-            del reply  # an error knows this frame: it would be a cycle
+            del reply  # an error contains this frame: it would be a cycle
 
     async def send(self, envelope: Envelope[In, Answer]) -> None:
-        """Raises Unavailable when the stage is no more."""
+        """Raises Unavailable when the stage has ended."""
         await self.channel.send(envelope)
 
 
 @dataclass(frozen=True, slots=True)
-class Rescue(Generic[Answer]):
-    """Where stages send a message that they cannot bear: in place of an answer, and ever after."""
+class DeadLetterRoute(Generic[Answer]):
+    """The stage for messages that crash others. Messages that it `contains` skip the others."""
 
     address: Address[Any, Answer]
-    knows: Callable[[Any], bool]
+    contains: Callable[[Any], bool]
 
 
 class Stage(Protocol[In_contra, Out_co]):
-    """One message in, one message out. An AtlasError is an answer, too."""
+    """Handles one message: returns the next one. An AtlasError is an answer, too."""
 
     async def handle(self, message: In_contra, /) -> Out_co: ...
 
 
 class Queue(NamedTuple):
-    """How many messages wait for a stage, and how many can."""
+    """The number of messages that wait for a stage, and the most that can."""
 
     depth: int
     size: int
 
 
-OnWork = Callable[[str, Any, float], None]
+StageObserver = Callable[[str, Any, float], None]
 
 
-def nobody_asks(_stage: str, _message: object, _seconds: float) -> None:
-    """Who started the stages does not want to know what they do."""
+def ignore_work(_stage: str, _message: object, _seconds: float) -> None:
+    """The default: observe nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """Starts stages in a task group, and tells of their crashes.
+    """Starts stages in a task group, and reports their crashes and their work.
 
-    And of their work: which stage, on what message, for how many seconds.
+    `on_work` gets the name of the stage, the message, and the seconds that it took.
     """
 
     tasks: TaskGroup
     on_crash: OnCrash
-    on_work: OnWork = nobody_asks
+    on_work: StageObserver = ignore_work
     inboxes: dict[str, Channel[Any]] = field(default_factory=dict)
 
     def queues(self) -> Mapping[str, Queue]:
-        """What waits before each stage just now."""
+        """The queue of each stage, by name."""
         found = {}
         for name, inbox in self.inboxes.items():
             seen = inbox.statistics()
             found[name] = Queue(seen.current_buffer_used, int(seen.max_buffer_size))
         return found
 
-    def spawn(
+    def start_stage(
         self,
         stage: Stage[In, Out],
-        onward: Address[Out, Answer],
+        next_stage: Address[Out, Answer],
         *,
-        rescue: Rescue[Answer] | None = None,
+        rescue: DeadLetterRoute[Answer] | None = None,
         size: int = 16,
-        at_once: int = 1,
+        concurrency: int = 1,
     ) -> Address[In, Answer]:
-        """Start a stage that sends on what it makes; with a rescue, what it cannot bear there."""
+        """Start a stage that sends results to the next one, and crashing messages to `rescue`."""
         name, on_work = name_of(stage), self.on_work
 
         async def step(envelope: Envelope[In, Answer]) -> bool:
             body, reply = envelope
-            if rescue is not None and rescue.knows(body):
+            if rescue is not None and rescue.contains(body):
                 await rescue.address.send(envelope)
                 return True
             began = time.perf_counter()
@@ -135,78 +135,82 @@ class Stages:
                 if rescue is None:
                     raise
                 self.on_crash(name, crash)
-                await rescue.address.send(envelope)  # and no twin of it comes here again
+                await rescue.address.send(
+                    envelope
+                )  # which keeps equal messages from coming here again
                 return False
             finally:
                 on_work(name, body, time.perf_counter() - began)
-            await onward.send(Envelope(made, reply))
+            await next_stage.send(Envelope(made, reply))
             return True
 
-        return self._start(_Work(name, step, onward.channel), size, at_once)
+        return self._start(_StageLoop(name, step, next_stage.channel), size, concurrency)
 
-    def spawn_last(
-        self, stage: Stage[In, Answer], *, size: int = 16, at_once: int = 1
+    def start_sink(
+        self, stage: Stage[In, Answer], *, size: int = 16, concurrency: int = 1
     ) -> Address[In, Answer]:
-        """Start a stage whose result is the answer."""
+        """Start the last stage of a pipeline: its result is the answer."""
         name, on_work = name_of(stage), self.on_work
 
         async def step(envelope: Envelope[In, Answer]) -> bool:
             body, reply = envelope
             began = time.perf_counter()
             try:
-                reply.settle(await stage.handle(body))
+                reply.resolve(await stage.handle(body))
             finally:
                 on_work(name, body, time.perf_counter() - began)
             return True
 
-        return self._start(_Work(name, step, nullcontext()), size, at_once)
+        return self._start(_StageLoop(name, step, nullcontext()), size, concurrency)
 
-    def _start(self, work: "_Work[In, Answer]", size: int, at_once: int) -> Address[In, Answer]:
+    def _start(
+        self, work: "_StageLoop[In, Answer]", size: int, concurrency: int
+    ) -> Address[In, Answer]:
         async def run() -> None:
             with suppress(anyio.EndOfStream):
                 while True:
                     envelope = await inbox.receive()
                     with envelope.reply:
-                        has_worked = await work.step(envelope)
-                        restarts.has_worked = restarts.has_worked or has_worked
-                    del envelope  # or whoever waits for the next would hold this one
+                        has_made_progress = await work.step(envelope)
+                        restarts.has_made_progress = restarts.has_made_progress or has_made_progress
+                    del envelope  # or it would be kept during the wait for the next one
 
-        async def live() -> None:
-            async with work.onward:
+        async def run_loop() -> None:
+            async with work.next_stage:
                 try:
                     async with anyio.create_task_group() as workers:
-                        for _ in range(at_once):
+                        for _ in range(concurrency):
                             workers.start_soon(supervise, work.name, run, restarts, self.on_crash)
                 finally:
-                    turn_away(inbox)
+                    reject_remaining(inbox)
 
-        restarts = Restarts()
+        restarts = RestartBudget()
         inbox = Channel[Envelope[In, Answer]](size)
         self.inboxes[work.name] = inbox
-        self.tasks.start_soon(live, name=work.name)
+        self.tasks.start_soon(run_loop, name=work.name)
         return Address(inbox)
 
 
 @dataclass(frozen=True, slots=True)
-class _Work(Generic[In, Answer]):
-    """What a stage does with each envelope, and what it closes when it ends.
+class _StageLoop(Generic[In, Answer]):
+    """The step for each envelope, and the channel that is closed at the end.
 
-    A step tells whether the stage could bear it.
+    A step returns whether the stage has handled the message.
     """
 
     name: str
     step: Callable[[Envelope[In, Answer]], Awaitable[bool]]
-    onward: AbstractAsyncContextManager[object]
+    next_stage: AbstractAsyncContextManager[object]
 
 
 def name_of(stage: object) -> str:
-    """As everybody is told it."""
+    """The name of a stage in events and metrics."""
     return type(stage).__name__.lower()
 
 
-def turn_away(inbox: Channel[Envelope[Any, Any]]) -> None:
-    """Answer what is left in the inbox of a stage that is no more."""
+def reject_remaining(inbox: Channel[Envelope[Any, Any]]) -> None:
+    """Answer what is left in the inbox of a stage that has ended."""
     with suppress(anyio.WouldBlock, anyio.EndOfStream):
         while True:
-            inbox.receive_nowait().reply.settle(Unavailable())
+            inbox.receive_nowait().reply.resolve(Unavailable())
     inbox.shut()

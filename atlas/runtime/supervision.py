@@ -1,4 +1,4 @@
-"""What a crash costs: one message and one restart, and too many of them the service."""
+"""Restarts stages that crash, until there are too many crashes."""
 
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -15,41 +15,43 @@ OnCrash = Callable[[str, Exception], None]
 
 
 @dataclass(slots=True)
-class Restarts:
-    """At most `intensity` crashes in any `period` seconds; one more ends the service.
+class RestartBudget:
+    """At most `crashes_max` crashes in any `window_seconds`; one more ends the service.
 
-    A crash counts only if nothing has worked since the last one: a bad message is not a bad stage.
+    A crash counts only if nothing has succeeded since the last one: a bad message does not mean a
+    bad stage.
     """
 
-    intensity: int = 5
-    period: float = 30.0
+    crashes_max: int = 5
+    window_seconds: float = 30.0
     crashes: deque[float] = field(default_factory=deque)
-    has_worked: bool = False
+    has_made_progress: bool = False
 
-    def allow(self, now: float) -> bool:
-        if not self.has_worked:
+    def record_crash(self, now: float) -> bool:
+        """Count a crash. False if there were too many."""
+        if not self.has_made_progress:
             self.crashes.append(now)
-        self.has_worked = False
-        while self.crashes and self.crashes[0] <= now - self.period:
+        self.has_made_progress = False
+        while self.crashes and self.crashes[0] <= now - self.window_seconds:
             self.crashes.popleft()
-        return len(self.crashes) <= self.intensity
+        return len(self.crashes) <= self.crashes_max
 
 
 async def supervise(
-    name: str, run: Callable[[], Awaitable[None]], restarts: Restarts, on_crash: OnCrash
+    name: str, run: Callable[[], Awaitable[None]], restarts: RestartBudget, on_crash: OnCrash
 ) -> None:
-    """Run until it returns. A crash costs one message and one restart."""
+    """Run until it returns, again after each crash: a crash costs one message."""
     while True:
         try:
             return await run()
         except Exception as error:
             on_crash(name, error)
-            if not restarts.allow(anyio.current_time()):
+            if not restarts.record_crash(anyio.current_time()):
                 raise
 
 
 async def answer_crashes(name: str, work: Awaitable[T], on_crash: OnCrash) -> T:
-    """Await the work. Raises AtlasError for a crash of it, which is told."""
+    """Await the work. Reports a crash, and raises AtlasError for it."""
     try:
         return await work
     except AtlasError:

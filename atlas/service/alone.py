@@ -13,7 +13,7 @@ from atlas.core.errors import JournalHeld, Unavailable
 from atlas.core.messages import Receipt, RemovalResult
 from atlas.diagnose import Asking, walk
 from atlas.outside.sqlite import journal, look
-from atlas.runtime import Lock, Promises
+from atlas.runtime import CompletionRegistry, Lock
 from atlas.service.diagnosing import sources, wall
 from atlas.service.flow import maintenance_alone, shared_files_of
 from atlas.service.readers import reading
@@ -57,7 +57,7 @@ async def persons(settings: Settings, store: Store) -> AsyncIterator[ports.Peopl
         ended(maintenance_alone(world, settings)) as maintenance,
     ):
         shared_files = shared_files_of(world, settings)
-        asked = store.people, world.branch, shared_files, maintenance, Promises[Receipt]()
+        asked = store.people, world.branch, shared_files, maintenance, CompletionRegistry[Receipt]()
         yield PersonalData(*asked, nobody_remembers, Lock(), world.now, world.watch)
 
 

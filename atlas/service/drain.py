@@ -1,19 +1,21 @@
-"""How it ends: nothing new, whoever waits is told, the uploader finishes."""
+"""The shutdown: nothing new is accepted, waiting requests are answered, the uploader finishes."""
 
 from atlas.core.errors import Draining
 from atlas.core.events import DrainStarted, Watch
 from atlas.core.messages import Receipt
-from atlas.runtime import Bell, Promises, Quota
+from atlas.runtime import CompletionRegistry, Quota, Wakeup
 
 
 class Drain:
-    """Begun once, and from then on told to whoever asks."""
+    """Begins the shutdown, once, and says whether it has begun."""
 
-    def __init__(self, promises: Promises[Receipt], quota: Quota, bell: Bell, watch: Watch) -> None:
+    def __init__(
+        self, completions: CompletionRegistry[Receipt], quota: Quota, wakeup: Wakeup, watch: Watch
+    ) -> None:
         self.has_begun = False
         self._quota = quota
-        self._promises = promises
-        self._bell = bell
+        self._completions = completions
+        self._wakeup = wakeup
         self._watch = watch
 
     def begin(self) -> None:
@@ -21,8 +23,8 @@ class Drain:
             self.has_begun = True
             self._watch(DrainStarted())
             self._quota.close()
-            self._promises.call_off()
-            self._bell.take_down()
+            self._completions.cancel_all()
+            self._wakeup.close()
 
     async def check(self) -> None:
         if self.has_begun:

@@ -1,4 +1,4 @@
-"""The actors, and how they begin and end."""
+"""Starts the actors, and ends them in order."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -40,7 +40,17 @@ from atlas.core.events import (
 from atlas.core.messages import Receipt
 from atlas.edge.operator import Live, Lookout
 from atlas.outside.sqlite.packing import pack, unpack_into
-from atlas.runtime import Bell, Lock, OnCrash, OnWork, Promises, Rescue, Restarts, Stages, supervise
+from atlas.runtime import (
+    CompletionRegistry,
+    DeadLetterRoute,
+    Lock,
+    OnCrash,
+    RestartBudget,
+    StageObserver,
+    Stages,
+    Wakeup,
+    supervise,
+)
 from atlas.service.diagnosing import Diagnosing
 from atlas.service.drain import Drain
 from atlas.service.listeners import Actors, Orders, admission_of, listener, operator
@@ -52,7 +62,7 @@ FLATTEN_AT_ONCE = 5  # one more than there may be workers
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A running service: what its two listeners serve, and how it is told to end."""
+    """A running service: the applications of its two listeners, and its shutdown."""
 
     public: ASGIApp
     operator: ASGIApp
@@ -62,46 +72,48 @@ class Service:
 
 @asynccontextmanager
 async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
-    """The running service. Leaving drains the flow, stage after stage, and then the uploader.
+    """Run the service. Leaving drains the flow, stage after stage, and then the uploader.
 
-    Whoever waits for a receipt is told at once that the export is safe. The rest takes at most
-    `drain_seconds`; what is left then is settled after the next start.
+    Requests that wait for a commit are answered at once that the export is safe. The rest takes at
+    most `drain_seconds`; what is left then is recovered after the next start.
     """
     store, now, compute, watch = world.store, world.now, world.compute, world.watch
-    promises, bell = Promises[Receipt](), Bell()
-    admission, on_crash = admission_of(settings, world.chance.elapsed), crash_teller(watch)
-    drain = Drain(promises, admission.quota, bell, watch)
+    completions, wakeup = CompletionRegistry[Receipt](), Wakeup()
+    admission, on_crash = admission_of(settings, world.chance.elapsed), crash_reporter(watch)
+    drain = Drain(completions, admission.quota, wakeup, watch)
     if settings.foundry.file_format == "parquet" and settings.foundry.file_layout == "per-export":
         watch(ParquetOfEach())
-    uploader = uploader_of(world, settings, promises)
-    maintenance = BranchMaintenance(uploader, bell)
+    uploader = uploader_of(world, settings, completions)
+    maintenance = BranchMaintenance(uploader, wakeup)
     limits, scope = settings.export, settings.auth0.required_scope
 
     async with anyio.create_task_group() as uploads:
-        restarts = Restarts()
-        run = partial(uploader.run, bell, restarts)
+        restarts = RestartBudget()
+        run = partial(uploader.run, wakeup, restarts)
         uploads.start_soon(supervise, "upload", run, restarts, on_crash)
         async with anyio.create_task_group() as tasks:
-            stages = Stages(tasks, on_crash, work_teller(watch))
-            quarantine = Quarantine(store.aside, promises, now, watch)
+            stages = Stages(tasks, on_crash, work_reporter(watch))
+            quarantine = Quarantine(store.aside, completions, now, watch)
             await quarantine.remember()
-            keeper = stages.spawn_last(quarantine)
-            rescue = Rescue(keeper, quarantine.knows)
-            journal = Journal(store.intake, promises, bell, watch)
-            journaler = stages.spawn_last(journal, at_once=64)
+            quarantine_address = stages.start_sink(quarantine)
+            rescue = DeadLetterRoute(quarantine_address, quarantine.contains)
+            journal = Journal(store.intake, completions, wakeup, watch)
+            journaler = stages.start_sink(journal, concurrency=64)
             flatten = Flatten(compute, pack, now, watch)
-            flattener = stages.spawn(flatten, journaler, rescue=rescue, at_once=FLATTEN_AT_ONCE)
+            flattener = stages.start_stage(
+                flatten, journaler, rescue=rescue, concurrency=FLATTEN_AT_ONCE
+            )
             decode = Decode(compute, limits.bytes_max, limits.lines_max, watch)
-            decoder = stages.spawn(decode, flattener, rescue=rescue, at_once=2)
-            doorkeeper = stages.spawn_last(Authenticate(world.identities, scope), at_once=16)
-            tasks.start_soon(warm, world.identities)
-            async with keeper.channel, doorkeeper.channel, decoder.channel:
+            decoder = stages.start_stage(decode, flattener, rescue=rescue, concurrency=2)
+            doorkeeper = stages.start_sink(Authenticate(world.identities, scope), concurrency=16)
+            tasks.start_soon(prefetch_keys, world.identities)
+            async with quarantine_address.channel, doorkeeper.channel, decoder.channel:
                 actors = Actors(doorkeeper, decoder, journal.recall)
                 painter, alone = world.readers.painter, Lock()
                 lookout = Lookout(store.ledger, stages.queues, drain, admission.load)
                 diagnosing = Diagnosing(settings, store.checkup, maintenance, painter, now)
-                people = people_of(world, settings, maintenance, promises, quarantine, alone)
-                replay = Replay(quarantine, decoder, flattener, bell.ring, alone)
+                people = people_of(world, settings, maintenance, completions, quarantine, alone)
+                replay = Replay(quarantine, decoder, flattener, wakeup.notify, alone)
                 orders = Orders(replay, people, Live(painter, lookout), diagnosing)
                 watch(started(settings))
                 async with orders.live.ticking(on_crash):
@@ -122,11 +134,13 @@ def started(settings: Settings) -> ServiceStarted:
     return ServiceStarted(__version__, settings.foundry.dataset_rid, settings.foundry.branch)
 
 
-def uploader_of(world: World, settings: Settings, promises: Promises[Receipt]) -> Uploader:
+def uploader_of(
+    world: World, settings: Settings, completions: CompletionRegistry[Receipt]
+) -> Uploader:
     return Uploader(
         branch=world.branch,
         outbox=world.store.outbox,
-        publisher=Publisher(promises, world.now, world.watch),
+        publisher=Publisher(completions, world.now, world.watch),
         policy=upload_policy(settings),
         file_policy=file_policy(settings),
         compute=world.compute,
@@ -139,7 +153,7 @@ def people_of(
     world: World,
     settings: Settings,
     maintenance: BranchMaintenance,
-    promises: Promises[Receipt],
+    completions: CompletionRegistry[Receipt],
     quarantine: Quarantine,
     alone: Lock,
 ) -> PersonalData:
@@ -148,7 +162,7 @@ def people_of(
         folders=world.branch,
         shared_files=shared_files_of(world, settings),
         maintenance=maintenance,
-        promises=promises,
+        completions=completions,
         leave=quarantine.known.difference_update,
         alone=alone,
         now=world.now,
@@ -161,8 +175,8 @@ def shared_files_of(world: World, settings: Settings) -> SharedFiles:
 
 
 def maintenance_alone(world: World, settings: Settings) -> BranchMaintenance:
-    """Where no flow runs, but for one command."""
-    return BranchMaintenance(uploader_of(world, settings, Promises[Receipt]()), Bell())
+    """Maintenance for one command, where no flow runs."""
+    return BranchMaintenance(uploader_of(world, settings, CompletionRegistry[Receipt]()), Wakeup())
 
 
 def upload_policy(settings: Settings) -> UploadPolicy:
@@ -207,8 +221,8 @@ def read_parquet(file: ports.Bytes) -> ports.Bytes:
 PARQUET = Format("parquet", write_parquet, read_parquet)
 
 
-def crash_teller(watch: Watch) -> OnCrash:
-    """A crash as an event."""
+def crash_reporter(watch: Watch) -> OnCrash:
+    """Build a callback that emits a crash as an event."""
 
     def tell(stage: str, error: Exception) -> None:
         watch(crash_of(stage, error))
@@ -216,8 +230,8 @@ def crash_teller(watch: Watch) -> OnCrash:
     return tell
 
 
-def work_teller(watch: Watch) -> OnWork:
-    """The work of a stage as an event."""
+def work_reporter(watch: Watch) -> StageObserver:
+    """Build a callback that emits the work of a stage as an event."""
 
     def tell(stage: str, message: object, seconds: float) -> None:
         head = getattr(message, "head", None)  # a token has none
@@ -226,7 +240,7 @@ def work_teller(watch: Watch) -> OnWork:
     return tell
 
 
-async def warm(identities: ports.Identities) -> None:
-    """The first sender should not wait for the keys."""
+async def prefetch_keys(identities: ports.Identities) -> None:
+    """Fetch the keys now, so that the first sender does not wait for them."""
     with suppress(Unavailable):
         await identities.ready()

@@ -1,4 +1,4 @@
-"""What is served where: to phones in public, to operators behind their token."""
+"""Builds the public application, and the one of the operators."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ from atlas.edge.overload import OverloadGuard
 from atlas.edge.receipts import Receipts
 from atlas.edge.streams import Recall, Streams
 from atlas.outside import metrics
-from atlas.runtime import Address, OnCrash, Pending, Quota
+from atlas.runtime import Acknowledgement, Address, OnCrash, Quota
 from atlas.service.diagnosing import Diagnosing
 from atlas.service.drain import Drain
 from atlas.service.world import World
@@ -35,10 +35,10 @@ from atlas.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Actors:
-    """Those that the public listener asks."""
+    """Addresses of the actors that the public application uses."""
 
     users: Address[str, User]
-    exports: Address[Export | Part, Pending[Receipt]]
+    exports: Address[Export | Part, Acknowledgement[Receipt]]
     recall: Recall
 
 
@@ -59,7 +59,7 @@ def listener(
     settings: Settings,
     on_crash: OnCrash,
 ) -> ASGIApp:
-    """The public one."""
+    """Build the public application."""
     edge, store, rid = settings.edge, world.store, settings.foundry.dataset_rid
     now, watch, reply_seconds = world.now, world.watch, edge.reply_seconds
 
@@ -100,7 +100,7 @@ def listener(
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """Those that the operator listener asks, and who obey it."""
+    """Services behind the routes of the operators."""
 
     replay: Replay
     people: ports.People
@@ -109,7 +109,7 @@ class Orders:
 
 
 def operator(orders: Orders, world: World, settings: Settings) -> ASGIApp:
-    """The other one."""
+    """Build the application of the operators."""
     ours, store, live = settings.operator, world.store, orders.live
     guard = Guard(ours.token, frozenset({"localhost", "127.0.0.1", "::1", ours.address[0].lower()}))
     without_token = replace(guard, token="")

@@ -1,4 +1,4 @@
-"""Who reads what happens: the traces, the metrics, the picture, the log."""
+"""The subscribers to events: traces, metrics, status, log."""
 
 import random
 import secrets

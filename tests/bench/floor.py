@@ -22,9 +22,6 @@ from typing import Any
 
 import anyio
 import msgspec
-from atlas.process.door import Rules
-from atlas.process.listener import Listener
-from atlas.process.refusals import Refusals
 from joserfc import jwt
 from joserfc.jwk import KeySet
 from starlette.applications import Starlette
@@ -39,7 +36,9 @@ from atlas.edge.wire import ExportBody
 from atlas.outside.sqlite.entries import Label
 from atlas.outside.sqlite.packing import pack
 from atlas.outside.sqlite.seal import Seal, new_root
-from atlas.process import address, bind, collect_seldom
+from atlas.process import address, bind
+from atlas.process.garbage import disable_automatic_collection
+from atlas.process.http import ConnectionLimits, Listener, RawErrors
 
 PATH = "/api/v1/healthkit/export"
 BYTES_MAX, LINES_MAX = 16 * 1024 * 1024, 100_000
@@ -53,7 +52,7 @@ Row = tuple[Any, ...]
 
 
 class Reply(msgspec.Struct):
-    """As many fields as the service answers, of the same sizes."""
+    """A reply with as many fields as that of the service, of the same sizes."""
 
     message: str
     success: bool
@@ -137,7 +136,7 @@ def application(users: Users, keep: Keep) -> Starlette:
     async def post(request: Request) -> Response:
         user = users.of(request)
         sent = decoder.decode(await request.body())
-        said, at = sent.said(), datetime.now(UTC)
+        said, at = sent.declared_fields(), datetime.now(UTC)
         decoded = ndjson.decode(
             Export(Head(user, said.device, said.timestamp, ""), sent.text()), BYTES_MAX, LINES_MAX
         )
@@ -186,12 +185,12 @@ async def main(kind: str) -> None:
             path = Path(os.environ["ATLAS_JOURNAL"].removeprefix("sqlite:///"))
             keep = drop if kind == "codec" else sealing(GroupedRows(path))
             app = application(Users(os.environ["AUTH0_ISSUER"]), keep)
-        refusals = Refusals(lambda: datetime.now(UTC), lambda: 0.5, lambda _: None)
+        refusals = RawErrors(lambda: datetime.now(UTC), lambda: 0.5, lambda _: None)
         print(f"ready {address(bound)}", flush=True)
-        await Listener(app, bound, Rules(), refusals).listen()
+        await Listener(app, bound, ConnectionLimits(), refusals).listen()
 
 
 if __name__ == "__main__":
-    collect_seldom()
+    disable_automatic_collection()
     give_back_large_blocks()
     anyio.run(main, sys.argv[1], backend_options={"use_uvloop": True})

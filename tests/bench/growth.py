@@ -1,4 +1,4 @@
-"""How the cost of an export grows: with connections, with records, with receipts in the journal."""
+"""The cost of an export by number of connections, of records, and of receipts in the journal."""
 
 import os
 import sqlite3
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import uvloop
 
+from tests.bench.receipts import bring_receipts_to
 from tests.bench.rounds import AUTO, Rows, in_turn, record_text, small_rows
 from tests.bench.senders import Exports, fetch_tokens
 from tests.bench.sides import Load, far_ends, measured, serving
@@ -61,18 +62,5 @@ def filled_journal(count: int) -> Iterator[Path]:
             uvloop.run(measured(url, exports, Load(8, 1, 1.0, 0.0), service.pid, far.pid))
             time.sleep(1)  # until the last group is committed
         with closing(sqlite3.connect(path)) as db, db:
-            multiply(db, count)
+            bring_receipts_to(db, count)
         yield path
-
-
-def multiply(db: sqlite3.Connection, count: int) -> None:
-    """Bring the receipts to this number, with rows under other ids and of other users."""
-    made = {"number": "NULL", "id": "lower(hex(randomblob(32)))"}
-    made |= {"user": "lower(hex(randomblob(16)))", "place": "lower(hex(randomblob(16)))"}
-    names = [name for _, name, *_ in db.execute("PRAGMA table_info(export)")]
-    columns = ", ".join(made.get(name, name) for name in names)
-    db.execute("DELETE FROM export WHERE number > ?", [count])
-    (there,) = db.execute("SELECT count(*) FROM export").fetchone()
-    for start in range(there, count, max(there, 1)):
-        limit = min(there, count - start)
-        db.execute(f"INSERT INTO export SELECT {columns} FROM export LIMIT {limit}")

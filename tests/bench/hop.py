@@ -24,9 +24,9 @@ async def seconds(stages: int) -> float:
 
     async with anyio.create_task_group() as tasks:
         spawner = Stages(tasks, crashed)
-        address = spawner.spawn_last(PassOn())
+        address = spawner.start_sink(PassOn())
         for _ in range(stages - 1):
-            address = spawner.spawn(PassOn(), address)
+            address = spawner.start_stage(PassOn(), address)
         async with address.channel:
             began = time.perf_counter()
             for message in range(MESSAGES):

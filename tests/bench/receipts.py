@@ -35,7 +35,7 @@ PAGE_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What a thread has spent so far, by the kernel's books: proc_pid_io(5), proc_pid_stat(5)."""
+    """Resources used by a thread so far: proc_pid_io(5), proc_pid_stat(5)."""
 
     seconds: float
     kernel_seconds: float
@@ -96,18 +96,19 @@ def fill(path: Path, count: int) -> None:
         if count:
             asyncio.run(fill_in(journal, table.ndjson, min(count, 5_000)))
     with closing(sqlite3.connect(path)) as db, db:
-        multiply(db, count)
+        bring_receipts_to(db, count)
 
 
-def multiply(db: sqlite3.Connection, count: int) -> None:
-    """Add rows as those that are there, under other ids and of other users."""
+def bring_receipts_to(db: sqlite3.Connection, count: int) -> None:
+    """Delete or copy receipts until there are `count`, with other ids and users for the copies."""
     names = [name for _, name, *_ in db.execute("PRAGMA table_info(export)")]
     made = {"number": "NULL", "id": "lower(hex(randomblob(32)))"}
     made |= {"user": "lower(hex(randomblob(16)))"}
     columns = ", ".join(made.get(name, name) for name in names)
-    (there,) = db.execute("SELECT count(*) FROM export").fetchone()
-    for start in range(there, count, max(there, 1)):
-        limit = min(there, count - start)
+    db.execute("DELETE FROM export WHERE number > ?", [count])
+    (existing,) = db.execute("SELECT count(*) FROM export").fetchone()
+    for start in range(existing, count, max(existing, 1)):
+        limit = min(existing, count - start)
         db.execute(f"INSERT INTO export SELECT {columns} FROM export LIMIT {limit}")
 
 

@@ -13,8 +13,8 @@ from multiprocessing.pool import Pool
 
 import anyio
 
-from atlas.actors.flatten import tabulated
-from atlas.computing import QUICK_BYTES_MAX, Computing, stepwise
+from atlas.actors.flatten import tabulate
+from atlas.computing import QUICK_BYTES_MAX, Computing, run_cooperatively
 from atlas.core import rows
 from atlas.core.parts import PART_BYTES
 from atlas.outside.sqlite.packing import pack
@@ -65,7 +65,7 @@ async def best_of(pool: Pool) -> dict[str, float]:
         with timed("two"):
             await at_once(two, part)
         with timed("here"):
-            await stepwise(tabulated(export, HEADER, 1, pack))
+            await run_cooperatively(tabulate(export, HEADER, 1, pack))
         with timed("there"), timed("loop", time.process_time):
             await flattened(one, export)
     return best
@@ -83,4 +83,4 @@ async def at_once(computing: Computing, part: bytes) -> None:
 
 
 async def flattened(computing: Computing, text: bytes) -> None:
-    await computing(len(text), tabulated, text, HEADER, 1, pack)
+    await computing(len(text), tabulate, text, HEADER, 1, pack)

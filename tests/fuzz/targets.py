@@ -245,7 +245,7 @@ def batch(found: bytes) -> None:
 
 
 def kept(sent: wire.ExportBody) -> None:
-    said = sent.said()
+    said = sent.declared_fields()
     receipt = Receipt("id", "accepted", NOON, "", 1, 0)
     reply = export_reply(receipt, wire.Context("id", "rid", NOON), said)
     echoed = json.loads(msgspec.json.encode(reply), parse_int=str)

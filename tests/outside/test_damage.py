@@ -1,5 +1,6 @@
 """What a disk does to a journal that lies there, and what of it is delivered all the same."""
 
+import asyncio
 import random
 import re
 import shutil
@@ -8,17 +9,27 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from atlas.core.commits import Conclusion, Verdict
 from atlas.core.errors import Damaged, Unavailable
 from atlas.core.events import JournalDamaged, LedgerUnbalanced
-from atlas.core.messages import BranchSnapshot, GroupLimits
+from atlas.core.messages import Binding, BranchSnapshot, GroupLimits
 from atlas.outside.sqlite.disk.damage import WHOLE_CHECK_BYTES_MAX
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.packing import unpack
 from atlas.outside.sqlite.room import Bounds
 from tests.conftest import RID
-from tests.exports import NOON, SHELF, TO_VERSION_2, TO_VERSION_4, content, export
+from tests.exports import (
+    NOON,
+    SHELF,
+    TO_VERSION_2,
+    TO_VERSION_3,
+    TO_VERSION_4,
+    TO_VERSION_5,
+    content,
+    export,
+)
 
 PENDING = 100
 PAGE = 4096
@@ -188,21 +199,84 @@ async def test_exports_whose_own_pages_are_lost_go_on_by_what_stands_beside_thei
     assert_nothing_wrong_is_sent(sent)
 
 
+async def test_a_key_whose_export_is_lost_does_not_keep_a_journal_from_its_start(tmp_path):
+    path = tmp_path / "journal"
+    with opened(path, BOUNDS, shelf=SHELF) as journal:
+        for number in range(PENDING):
+            new = export(number)
+            head = structs.replace(new.head, binding=Binding(str(number), 0, 1))
+            await journal.intake.append(structs.replace(new, head=head))
+        await claimed(journal)
+        await journal.outbox.record_open(RID, GroupLimits())
+        await journal.outbox.conclude(Conclusion(RID, others=Verdict("committed", transaction=RID)))
+    text = path.read_bytes()
+    leaves = [at for at in range(0, len(text), PAGE) if text[at] == 0x0D and is_committed(text, at)]
+    with_zeros(path, leaves[len(leaves) // 2] // PAGE)
+    with opened(path, BOUNDS, shelf=SHELF) as journal:
+        assert any(isinstance(each, JournalDamaged) for each in journal.news)
+        totals = (await journal.ledger.listing(None, 1, None)).totals
+    assert PENDING - 20 <= totals["committed"] < PENDING
+
+
+def is_committed(text, at):
+    return text.count(b"committed", at, at + PAGE) > 3
+
+
 def is_of_exports(text, at):
     return text.count(b"accepted", at, at + PAGE) > 3
 
 
-async def test_a_journal_of_version_2_with_a_page_of_zeros_is_mended_as_any_other(tmp_path):
-    _, files = await filled(tmp_path / "ours")
-    path = written(tmp_path / "before", files)
-    with closing(sqlite3.connect(path)) as db:
-        db.executescript(TO_VERSION_2 + "PRAGMA wal_checkpoint(TRUNCATE);")
-    text = path.read_bytes()
+EARLIER = [
+    pytest.param(TO_VERSION_2, id="v2"),
+    pytest.param(TO_VERSION_3, id="v3"),
+    pytest.param(TO_VERSION_4, id="v4"),
+    pytest.param(TO_VERSION_5, id="v5"),
+]
+
+
+async def filled_before(folder, to_version):
+    """As `filled`, and made what it was in that version."""
+    _, files = await filled(folder)
+    with closing(sqlite3.connect(folder / "journal")) as db:
+        db.executescript(to_version + "PRAGMA wal_checkpoint(TRUNCATE);")
+    return files | {"journal": bytes_of(folder / "journal")}
+
+
+@pytest.mark.parametrize("to_version", EARLIER)
+async def test_a_journal_of_an_earlier_version_with_a_page_of_zeros_is_mended_as_any_other(
+    tmp_path, to_version
+):
+    files = await filled_before(tmp_path / "ours", to_version)
+    text = files["journal"]
     for page in range(6, len(text) // PAGE, 40):
         zeros = text[: page * PAGE] + bytes(PAGE) + text[(page + 1) * PAGE :]
         sent, _, _ = await delivered(written(tmp_path / str(page), files | {"journal": zeros}))
         assert_nothing_wrong_is_sent(sent)
         assert len(sent) >= PENDING - 8
+
+
+@pytest.mark.parametrize("to_version", EARLIER)
+async def test_a_status_that_is_none_in_an_earlier_version_costs_nothing_and_is_told(
+    tmp_path, to_version
+):
+    """SQLite may meet it while a column is added, and say then that a constraint has failed."""
+    await filled_before(tmp_path, to_version)
+    with closing(sqlite3.connect(tmp_path / "journal")) as db, db:
+        db.execute("PRAGMA ignore_check_constraints = ON")
+        db.execute("UPDATE export SET status = 'abcepted' WHERE number = 50")
+    await assert_costs_nothing_and_is_told(tmp_path / "journal")
+
+
+@pytest.mark.parametrize("to_version", EARLIER)
+async def test_an_index_of_an_earlier_version_that_is_broken_is_told(tmp_path, to_version):
+    """The upgrade makes it anew, and nothing would be left to tell of the disk."""
+    files = await filled_before(tmp_path, to_version)
+    with closing(sqlite3.connect(tmp_path / "journal")) as db:
+        last = dict(db.execute(ROOTS).fetchall())["mailbox"] * PAGE - 1
+    bad = bytearray(files["journal"])
+    bad[last] ^= 1
+    (tmp_path / "journal").write_bytes(bad)
+    await assert_costs_nothing_and_is_told(tmp_path / "journal")
 
 
 async def test_a_broken_journal_of_version_4_keeps_what_it_had_in_hand(tmp_path):
@@ -308,8 +382,9 @@ async def assert_costs_nothing_and_is_told(path):
 async def test_a_page_that_goes_bad_while_it_is_in_use_is_mended_and_told_without_a_restart(
     tmp_path,
 ):
-    exports = 1_500  # more than SQLite keeps in memory
-    await filled(tmp_path, exports)
+    exports = 4_000  # more leaves than SQLite keeps in memory; the rest of a payload it may not
+    with opened(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
+        await asyncio.gather(*(journal.intake.append(export(each)) for each in range(exports)))
     told = []
     with opened(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
         journal.news.listen(told.append)

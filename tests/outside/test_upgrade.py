@@ -251,6 +251,24 @@ def upgraded(path: Path, statements: int, copy: Path) -> bool:
     return False
 
 
+def test_a_broken_journal_of_version_1_is_refused_and_left_as_it_is(tmp_path):
+    """Or each attempt to start would leave one more copy of it."""
+    path = left_by(1, tmp_path).journal
+    with closing(sqlite3.connect(path)) as db:
+        (root,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'total'").fetchone()
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+    bad = bytearray(path.read_bytes())
+    bad[(root - 1) * size : root * size] = bytes(size)
+    path.write_bytes(bad)
+    with (
+        pytest.raises(CannotStart, match="no journal that can be read"),
+        opened(path, Bounds(free_bytes=0), shelf=SHELF),
+    ):
+        pass
+    assert path.read_bytes() == bad
+    assert not list(tmp_path.glob("*.damaged-*"))
+
+
 def test_a_journal_of_a_newer_version_is_refused_in_one_line_and_not_touched(tmp_path):
     path = left_by(schema.VERSION, tmp_path).journal
     with closing(sqlite3.connect(path)) as db:

@@ -14,7 +14,7 @@ from atlas.client.batches import CHUNK_BYTES_MAX, CHUNKS
 from atlas.core.errors import AtlasError
 from atlas.core.parts import PART_BYTES
 from atlas.core.records import DEPTH_MAX, LINE_BYTES_MAX
-from atlas.edge.app import EXPOSED
+from atlas.edge.app import EXPOSED_HEADERS
 from atlas.edge.context import CORRELATION_ID, WAIT_SECONDS_MAX
 from atlas.edge.openapi import description
 from atlas.settings import Settings
@@ -177,7 +177,7 @@ def test_every_address_is_described():
 def test_every_header_that_the_app_sends_is_described():
     path = DESCRIBED["paths"]["/api/v1/healthkit/export"]["post"]
     described = {each["name"] for each in path["parameters"] if each["in"] == "header"}
-    named = set(re.findall(r"`([A-Z]\w+-[\w-]+)(?=[`:])", GUIDE)) - set(EXPOSED)
+    named = set(re.findall(r"`([A-Z]\w+-[\w-]+)(?=[`:])", GUIDE)) - set(EXPOSED_HEADERS)
 
     assert named | set(STREAM.headers) | set(BATCH.headers) <= described | OF_HTTP
 
@@ -185,7 +185,7 @@ def test_every_header_that_the_app_sends_is_described():
 def test_every_header_that_the_app_reads_is_shown_to_pages_of_other_origins_too():
     read = set(re.findall(r'value\(forHTTPHeaderField: "([\w-]+)"', SWIFT))
 
-    assert read | set(SAFE.headers) | set(SOME_SAFE.headers) <= set(EXPOSED)
+    assert read | set(SAFE.headers) | set(SOME_SAFE.headers) <= set(EXPOSED_HEADERS)
 
 
 def deflated(text: bytes) -> bytes:

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from atlas.process.http import Rules
+from atlas.process.http import ConnectionLimits
 from atlas.prove.bench import free_port
 from atlas.settings import Edge, Settings
 from tests.certificates import self_signed
@@ -229,7 +229,7 @@ def test_a_proxy_waits_for_an_answer_and_does_not_keep_what_atlas_closes(text, w
     replies = msgspec.json.schema(Edge)["$defs"]["Edge"]["properties"]["reply_seconds"]
 
     assert directive(text, waiting) > max(replies["maximum"], IPHONE_SECONDS)
-    assert directive(text, kept) < Rules().idle_seconds
+    assert directive(text, kept) < ConnectionLimits().idle_seconds
     assert ATLAS.endswith(f":{Settings().edge.port}")
     assert ATLAS in text
 

@@ -9,7 +9,7 @@ from atlas.core import names
 from atlas.core.errors import ContentTooLarge, Damaged, FoundryError
 from atlas.core.messages import File, PathOwner
 from atlas.core.ports import Branch
-from atlas.runtime import Quota, side_by_side
+from atlas.runtime import Quota, for_each_concurrently
 
 OTHER_SIZE = "Foundry returned a file of another size than it lists. Atlas tries again."
 
@@ -32,7 +32,7 @@ class RemoteFiles:
         is_as_it_came = names.is_own(file.path) and names.format_of(file.path) == "ndjson"
         if is_as_it_came and owner.bytes != file.bytes:
             return frozenset()
-        async with self.quota.taken(owner.bytes):
+        async with self.quota.hold(owner.bytes):
             content = await self.branch.content(file.path, owner.bytes)
             if len(content) != owner.bytes:
                 raise FoundryError(OTHER_SIZE)
@@ -77,7 +77,7 @@ class Conflicts:
                 else:
                     findings.moved.append(export.id)
 
-        await side_by_side(check_file, files, self.at_once)
+        await for_each_concurrently(check_file, files, self.at_once)
         return Resolution(findings.stored, tuple(findings.moved), tuple(findings.corrupt))
 
     async def read_rows_at(self, file: File, owner: PathOwner) -> frozenset[bytes] | None:

@@ -17,7 +17,7 @@ from atlas.core.errors import (
 )
 from atlas.core.messages import ClaimedExport, CommitGroup, File
 from atlas.core.ports import Branch, Bytes
-from atlas.runtime import Quota, side_by_side
+from atlas.runtime import Quota, for_each_concurrently
 
 SILENT_MAX = 8  # consecutive uploads without an answer, after which Foundry counts as down
 
@@ -90,8 +90,8 @@ class GroupUpload:
             else:
                 await self.put(tally, transaction, built, content)
 
-        await side_by_side(
-            put_single, files, self.at_once, lambda file: self.quota.taken(file.bytes)
+        await for_each_concurrently(
+            put_single, files, self.at_once, lambda file: self.quota.hold(file.bytes)
         )
 
     async def put_shared(

@@ -14,7 +14,7 @@ from atlas.core.commits import Conclusion
 from atlas.core.errors import FoundryError
 from atlas.core.messages import ProbeResult, RemovalResult, ReplacementResult, TransactionKind
 from atlas.core.ports import Bytes
-from atlas.runtime import Bell, side_by_side
+from atlas.runtime import Wakeup, for_each_concurrently
 
 REWRITES_AT_ONCE = 2  # files in memory
 LISTING = "open transaction's listing"  # the topic of Foundry's observations
@@ -25,7 +25,7 @@ class BranchMaintenance:
     """Implements `ports.MaintenanceTasks`."""
 
     uploader: Uploader
-    bell: Bell
+    wakeup: Wakeup
 
     async def probe(self) -> ProbeResult:
         branch, elapsed = self.uploader.branch, self.uploader.chance.elapsed
@@ -54,7 +54,7 @@ class BranchMaintenance:
             async with self.uploader.exclusive():
                 yield BranchAccess(self.uploader)
         finally:
-            self.bell.ring()  # after an exception there is work to recover
+            self.wakeup.notify()  # after an exception there is work to recover
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class BranchAccess:
                 removed.append(path)
 
         async with self.transaction("DELETE") as transaction:
-            await side_by_side(delete_file, paths, self.uploader.policy.uploads_at_once)
+            await for_each_concurrently(delete_file, paths, self.uploader.policy.uploads_at_once)
             if not removed:
                 await branch.abort(transaction)
                 return RemovalResult(0)
@@ -94,7 +94,7 @@ class BranchAccess:
                     unconfirmed.append(path)
 
         async with self.transaction("UPDATE") as transaction:
-            await side_by_side(replace_file, paths, REWRITES_AT_ONCE)
+            await for_each_concurrently(replace_file, paths, REWRITES_AT_ONCE)
             if not put:
                 await branch.abort(transaction)
                 return ReplacementResult(0)

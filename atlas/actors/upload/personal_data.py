@@ -15,7 +15,7 @@ from atlas.core.events import UserForgotten, Watch
 from atlas.core.messages import Receipt, User
 from atlas.core.people import Journaled, Purged, Rewritten, Shared, Standing, Whereabouts
 from atlas.core.ports import BranchAccess, Clock, FileListing, MaintenanceTasks, PersonRecords
-from atlas.runtime import Lock, Promises
+from atlas.runtime import CompletionRegistry, Lock
 
 FILES_MAX = 5_000  # per transaction, so that groups of others can go in between
 
@@ -34,7 +34,7 @@ class PersonalData:
     folders: FileListing
     shared_files: SharedFiles
     maintenance: MaintenanceTasks
-    promises: Promises[Receipt]
+    completions: CompletionRegistry[Receipt]
     leave: Leave
     alone: Lock
     now: Clock
@@ -58,7 +58,7 @@ class PersonalData:
                 await self.erase_step(user, access, done)
         purged = done.purged
         for id in purged.waiting:
-            self.promises.settle(id, Forgotten())
+            self.completions.resolve(id, Forgotten())
         self.leave(purged.waiting)
         self.watch(UserForgotten(user.sub, done.files, sum(purged.rows.values())))
         is_spelled = names.folder(user) != user.sub

@@ -8,7 +8,7 @@ from atlas.core.commits import RELEASED, Conclusion, Verdict, VerdictKind
 from atlas.core.events import FailureCause, Watch
 from atlas.core.messages import ClaimedExport, CommitGroup, Receipt
 from atlas.core.ports import Clock
-from atlas.runtime import Promises
+from atlas.runtime import CompletionRegistry
 
 FAILURES: Mapping[VerdictKind, FailureCause] = {
     "refused": "refused",
@@ -22,7 +22,7 @@ FAILURES: Mapping[VerdictKind, FailureCause] = {
 class Publisher:
     """Publishes outcomes. Call it only with outcomes that are durable in the journal."""
 
-    promises: Promises[Receipt]
+    completions: CompletionRegistry[Receipt]
     now: Clock
     watch: Watch
 
@@ -48,7 +48,7 @@ class Publisher:
 
     def publish(self, receipt: Receipt, export: ClaimedExport, verdict: Verdict = RELEASED) -> None:
         """Publish that an export is committed, or set aside by this verdict."""
-        self.promises.settle(receipt.id, receipt)
+        self.completions.resolve(receipt.id, receipt)
         if receipt.status == "committed":
             self.watch(
                 events.ExportCommitted(

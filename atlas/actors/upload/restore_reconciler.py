@@ -27,7 +27,7 @@ from atlas.core.errors import ContentTooLarge, Damaged
 from atlas.core.messages import BranchSnapshot, ClaimedExport, File, PathOwner
 from atlas.core.people import Standing
 from atlas.core.ports import Branch, Outbox
-from atlas.runtime import side_by_side
+from atlas.runtime import for_each_concurrently
 
 Match = tuple[Standing, dict[str, ClaimedExport]]  # a file, and the exports whose rows are in it
 ACCEPTED = re.compile(rb'"ingested_at":"([0-9T:-]{19})')
@@ -83,7 +83,7 @@ class RestoreReconciler:
             days = defaultdict[str, list[File]](list)
             for file in page:
                 days[names.day_of(file.path)].append(file)
-            await side_by_side(search_day, days.items(), self.at_once)
+            await for_each_concurrently(search_day, days.items(), self.at_once)
         return matches
 
     async def match_single(self, there: Standing, file: File) -> dict[str, ClaimedExport]:

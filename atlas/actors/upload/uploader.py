@@ -24,7 +24,7 @@ from atlas.core.errors import BranchBusy, CommitRefused, FoundryError, Unavailab
 from atlas.core.events import SecondWriter, Watch
 from atlas.core.messages import TransactionKind
 from atlas.core.ports import Branch, Compute, Outbox
-from atlas.runtime import Bell, Lock, Quota, Restarts
+from atlas.runtime import Lock, Quota, RestartBudget, Wakeup
 
 FOREIGN_HEADS_MAX = 3
 BETWEEN_GROUPS: frozenset[Phase] = AT_REST | {"assessing"}
@@ -72,15 +72,15 @@ class Uploader:
         self.step = start()
         self.lock = Lock()  # of the branch: held by a group, or by maintenance
 
-    async def run(self, bell: Bell, restarts: Restarts) -> None:
-        """Upload group after group until the bell is taken down."""
+    async def run(self, wakeup: Wakeup, restarts: RestartBudget) -> None:
+        """Upload group after group until the wakeup is taken down."""
         self.step = start()
-        while not bell.is_down:
+        while not wakeup.is_closed:
             await self.work(restarts)
             if self.step.state.phase in AT_REST:
-                await self.rest(bell)
+                await self.rest(wakeup)
 
-    async def work(self, restarts: Restarts) -> None:
+    async def work(self, restarts: RestartBudget) -> None:
         """Take steps until this group has ended, or the protocol rests."""
         async with self.lock:
             if self.step.state.phase in AT_REST:
@@ -91,20 +91,20 @@ class Uploader:
                 after = self.step.state.phase
                 has_ended = before == "concluding" and after == "assessing"
                 if has_ended or after == "idle":
-                    restarts.has_worked = True
+                    restarts.has_made_progress = True
                 if has_ended or after in AT_REST:
                     return
 
-    async def rest(self, bell: Bell) -> None:
+    async def rest(self, wakeup: Wakeup) -> None:
         """Perform the rest that the protocol asks for; maintenance may end it."""
         rested = self.step
         if isinstance(rested.effect, e.Rest):
             seconds = rested.effect.seconds
             if rested.effect.is_light:
                 with anyio.move_on_after(seconds):
-                    await bell.heard()
+                    await wakeup.wait()
             else:
-                await bell.down_within(seconds or 0.0)
+                await wakeup.closed_within(seconds or 0.0)
         if self.step is rested:
             self.go_on(rested, e.Woken())
 

@@ -60,7 +60,7 @@ class ActorCrashed(Struct, frozen=True):
 
 
 def crash_of(stage: str, error: Exception) -> ActorCrashed:
-    """A bug as an event: where it happened, without the values, which may be somebody's data."""
+    """Build the event of a crash: where it was, without values, which may be health data."""
     frames = traceback.extract_tb(error.__traceback__)
     where = tuple(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
     return ActorCrashed(stage, type(error).__name__, where)

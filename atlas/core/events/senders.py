@@ -48,7 +48,7 @@ class RequestRefused(Struct, frozen=True):
 
 
 class RequestsShed(Struct, frozen=True):
-    """Uploads were refused in the last second as there was too much to do: so many, by route."""
+    """Uploads were refused for overload in the last second: their number, in all and by route."""
 
     requests: int
     routes: Mapping[str, int]

@@ -17,7 +17,7 @@ from atlas.edge.error_responses import json
 from atlas.edge.operator.guard import Guard
 from atlas.edge.operator.lookout import Lookout
 from atlas.edge.operator.painter import EVERYTHING, Painter, Since
-from atlas.runtime import OnCrash, Restarts, supervise
+from atlas.runtime import OnCrash, RestartBudget, supervise
 
 EVENTS = "text/event-stream"
 VIEWERS_MAX = 16
@@ -89,7 +89,7 @@ class Live:
     async def ticking(self, on_crash: OnCrash) -> AsyncIterator[None]:
         """As long as there is something to be seen; at its end, the viewers are sent away."""
         async with anyio.create_task_group() as tasks:
-            restarts = Restarts()
+            restarts = RestartBudget()
             tasks.start_soon(supervise, "live", partial(self._tick, restarts), restarts, on_crash)
             try:
                 yield
@@ -97,7 +97,7 @@ class Live:
                 tasks.cancel_scope.cancel()
                 self._see(replace(self._sight, is_draining=True))
 
-    async def _tick(self, restarts: Restarts) -> None:
+    async def _tick(self, restarts: RestartBudget) -> None:
         due = anyio.current_time()
         while not self._has_ended:
             is_due = anyio.current_time() >= due
@@ -107,7 +107,7 @@ class Live:
                     self._painter.remember(sight.depth)
                     due = anyio.current_time() + MOMENT_SECONDS
                 self._see(sight)
-                restarts.has_worked = True
+                restarts.has_made_progress = True
             await anyio.sleep(self._tick_seconds)
 
 

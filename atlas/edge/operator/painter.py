@@ -100,7 +100,7 @@ class Painter:
         }
 
     def reader(self, kind: type[Event]) -> Watch | None:
-        """Whoever counts events of this kind, if anybody does."""
+        """The counter of events of this kind, if there is one."""
         return self._paints.get(kind)
 
     def watch(self, event: Event) -> None:

@@ -30,7 +30,7 @@ class Metrics:
         self._moves: Mapping[type[Event], Callable[[Any], None]] = self._table()
 
     def reader(self, kind: type[Event]) -> Watch | None:
-        """Whoever counts events of this kind, if anybody does."""
+        """The counter of events of this kind, if there is one."""
         return self._moves.get(kind)
 
     def watch(self, event: Event) -> None:

@@ -44,7 +44,8 @@ NEXT_FAILED = """
 BACKLOG = """
     SELECT
         (SELECT sum(exports) FROM total WHERE status IN ('accepted', 'claimed')),
-        (SELECT count(*) FROM export WHERE status = 'accepted' AND isolation > 0)
+        (SELECT count(*) FROM export INDEXED BY failed  -- SQLite 3.46 would read all that wait
+            WHERE status = 'accepted' AND isolation > 0)
             + (SELECT count(*) FROM export WHERE status = 'claimed' AND isolation > 0)
 """
 FULL = """

@@ -205,21 +205,22 @@ def prepared(
 ) -> sqlite3.Connection:
     """A connection behind which all is as this version wants it; the news is what was not.
 
-    At the start, and again when the disk has failed: what it has done then is mended at once. At
-    the start, most of a large journal is checked later.
+    At the start, and again when the disk has failed: what it has done then is mended at once.
+    A journal of an earlier version is checked before it is upgraded: its tables are dropped then,
+    and with them what tells of damage; and from 3.46 on SQLite calls damage that it meets in an
+    ALTER TABLE an error of the statement.
     """
     if path is None:
         return at_this_version(path, entries)
     news.tell(damage.in_the_log(path))
     with ExitStack() as otherwise:
         try:
-            db = otherwise.enter_context(closing(at_this_version(path, entries)))
+            db = otherwise.enter_context(closing(connect(path)))
             before = rescue.exports_in(db)
-            if is_start and damage.is_large(path):
-                is_broken = damage.is_broken_where_it_waits(db)
-            else:
-                is_broken = damage.is_broken(db, path)
-            is_broken = is_broken or not schema.is_as_made(db)
+            is_broken = upgrades.is_due(db) and damage.is_broken(db, path)
+            if not is_broken:
+                upgrades.prepare(db, path, entries)
+                is_broken = is_to_be_mended(db, path, is_start=is_start)
         except damage.UNREADABLE as error:
             if not damage.is_of_pages(error):
                 raise
@@ -235,6 +236,15 @@ def prepared(
         keys.keep(db, path, entries.seal)
         otherwise.pop_all()
     return db
+
+
+def is_to_be_mended(db: sqlite3.Connection, path: Path, *, is_start: bool) -> bool:
+    """Whether it is broken. At the start, most of a large journal is checked later."""
+    if is_start and damage.is_large(path):
+        is_broken = damage.is_broken_where_it_waits(db)
+    else:
+        is_broken = damage.is_broken(db, path)
+    return is_broken or not schema.is_as_made(db)
 
 
 def at_this_version(path: Path | None, entries: Entries) -> sqlite3.Connection:

@@ -23,7 +23,7 @@ USERS_REMEMBERED = 4_096
 
 
 class Nonces(threading.local):
-    """Random ones, many of them to a call of the system. None is used twice."""
+    """Random nonces, many of them by one system call. None is used twice."""
 
     def __init__(self) -> None:
         self._left = b""

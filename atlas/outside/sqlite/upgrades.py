@@ -99,6 +99,11 @@ RECOUNTED = """
 _rejects = msgspec.json.Decoder(tuple[Reject, ...])
 
 
+def is_due(db: sqlite3.Connection) -> bool:
+    """Whether its version is an earlier one that can be rescued, too: version 1 cannot."""
+    return db.execute("PRAGMA user_version").fetchone()[0] in SINCE
+
+
 def prepare(db: sqlite3.Connection, path: Path | None, entries: Entries) -> None:
     """Make the tables, or bring them up to this version. Raises CannotStart for a newer one."""
     (version,) = db.execute("PRAGMA user_version").fetchone()

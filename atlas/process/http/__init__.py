@@ -1,15 +1,16 @@
 """An HTTP/1.1 server for ASGI applications, strict about everything that could be read two ways.
 
-Bytes come in, events go out: `parser.py` (with `framing.py` and `head.py`) is pure. `exchange.py`
-is one request and its answer as ASGI has them, `connection.py` drives both over a transport,
-`outlet.py` is the way out of it, `listener.py` accepts connections, `places.py` says how many.
+`parser.py` is pure, bytes in and events out, with `framing.py` and `header_validation.py`.
+`exchange.py` is one request and its answer as ASGI has them, and `connection.py` drives both over a
+`lingering_transport.py`. `listener.py` accepts connections, `connection_limiter.py` limits their
+number, `turnstile.py` starts a few of many requests at a time.
 
-Public servers accept requests without Host, with two, or with headers of any size, and never close
-a client that says nothing, or reads nothing.
+Atlas has a server of its own because public ones accept requests without Host, with two of them, or
+with headers of any size, and never close a client that sends nothing or reads nothing.
 """
 
+from atlas.process.http.connection_limits import ConnectionLimits
 from atlas.process.http.listener import Listener
-from atlas.process.http.refusals import Refusals
-from atlas.process.http.rules import Rules
+from atlas.process.http.raw_errors import RawErrors
 
-__all__ = ["Listener", "Refusals", "Rules"]
+__all__ = ["ConnectionLimits", "Listener", "RawErrors"]

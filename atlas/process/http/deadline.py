@@ -1,4 +1,4 @@
-"""A deadline that moves with every request, for next to nothing."""
+"""A deadline that moves with every request, at almost no cost."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from math import inf
 
 
 class Deadline:
-    """One timer of the loop, which is moved only when it would be late."""
+    """One timer of the loop. It is replaced only if it would fire too late."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -14,7 +14,7 @@ class Deadline:
         self._then: Callable[[], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def set(self, seconds: float, then: Callable[[], None]) -> None:
+    def arm(self, seconds: float, then: Callable[[], None]) -> None:
         self._then = then
         self._at = at = self._loop.time() + seconds
         if self._timer_at > at:
@@ -22,11 +22,11 @@ class Deadline:
                 self._timer.cancel()
             self._wake_at(at)
 
-    def lift(self) -> None:
+    def cancel(self) -> None:
         self._at = inf
 
-    def end(self) -> None:
-        """For good, and without holding on to anybody."""
+    def close(self) -> None:
+        """Cancel for good, and drop the references to the timer and its callback."""
         self._at, self._then = inf, None
         if self._timer is not None:
             self._timer.cancel()
@@ -34,9 +34,9 @@ class Deadline:
 
     def _wake_at(self, moment: float) -> None:
         self._timer_at = moment
-        self._timer = self._loop.call_at(moment, self._look)
+        self._timer = self._loop.call_at(moment, self._on_timer)
 
-    def _look(self) -> None:
+    def _on_timer(self) -> None:
         self._timer, self._timer_at = None, inf
         if self._loop.time() >= self._at:
             if self._then is not None:

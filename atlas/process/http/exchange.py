@@ -7,9 +7,10 @@ from urllib.parse import unquote
 
 from starlette.types import Message, Scope
 
-from atlas.process.http.parser import Head
+from atlas.process.http.header_validation import Headers
+from atlas.process.http.parser import RequestHead
 
-BUFFERED_BYTES_MAX = 64 * 1024  # of a body that nobody has asked for yet
+BUFFERED_BYTES_MAX = 64 * 1024  # of a body that the application has not read yet
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
@@ -17,11 +18,9 @@ STATUS_LINES = {
 LINE_END = b"\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 
-Fields = list[tuple[bytes, bytes]]
 
-
-class Way(Protocol):
-    """What an exchange needs of its connection."""
+class ExchangeConnection(Protocol):
+    """The part of a connection that an exchange uses."""
 
     def write(self, data: bytes) -> None: ...
 
@@ -33,21 +32,21 @@ class Way(Protocol):
 
 
 class Exchange:
-    """`receive` and `send` of one request; `fields` are headers that every answer has."""
+    """`receive` and `send` of one request. `headers` are added to its answer."""
 
-    def __init__(self, head: Head, connection: Way, fields: Fields) -> None:
+    def __init__(self, head: RequestHead, connection: ExchangeConnection, headers: Headers) -> None:
         self._head = head
         self._connection = connection
-        self._fields = fields
+        self._headers = headers
         self._body: list[bytes] = []
         self.buffered_bytes = 0
-        self._is_complete = False  # the body has come, all of it
-        self._is_told = False  # ... and the application knows
+        self._is_complete = False  # all of the body has come
+        self._is_delivered = False  # ... and the application has it
         self._waiter: asyncio.Future[None] | None = None
-        self._start = b""  # of the answer: it goes with the first of its body
+        self._pending_head = b""  # of the answer: it is sent with the first part of its body
         self._is_chunked = False
         self._has_body = True
-        self._bytes_left = 0  # of the answer; below 0 if nobody says how many
+        self._bytes_left = 0  # of the answer; below 0 if it has no Content-Length
         self._awaits_continue = head.expects_continue
         self.is_disconnected = False
         self.is_started = False
@@ -68,14 +67,14 @@ class Exchange:
             "query_string": head.query,
             "root_path": "",
             "headers": head.headers,
-            "client": None,  # nobody's address is asked for
+            "client": None,  # Atlas does not use addresses
             "server": None,
         }
 
-    # what the connection brings
+    # called by the connection
 
-    def take_body(self, piece: bytes) -> bool:
-        """A piece of the body; whether no more should be read until it is asked for."""
+    def add_body(self, piece: bytes) -> bool:
+        """Buffer a piece of the body. True if reading should pause until the application reads."""
         self._body.append(piece)
         self.buffered_bytes += len(piece)
         self._wake()
@@ -86,26 +85,26 @@ class Exchange:
         self._wake()
 
     def disconnect(self) -> None:
-        """Nobody is there any more, or nothing good is to come."""
+        """The client is gone, or the rest of its request cannot be read."""
         self.is_disconnected = True
         self._wake()
 
     @property
     def has_written(self) -> bool:
-        """Something of the answer is on its way."""
-        return self.is_started and not self._start
+        """Whether part of the answer has been written."""
+        return self.is_started and not self._pending_head
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    # what the application does
+    # called by the application
 
     async def receive(self) -> Message:
         if self._awaits_continue and not self.is_started:
             self._awaits_continue = False
             self._connection.write(CONTINUE)
-        while not self._has_news():
+        while not self._has_message():
             self._connection.resume_reading()
             self._waiter = waiter = asyncio.get_running_loop().create_future()
             await waiter
@@ -113,20 +112,20 @@ class Exchange:
             return {"type": "http.disconnect"}
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body, self.buffered_bytes = [], 0
-        self._is_told = self._is_complete
+        self._is_delivered = self._is_complete
         return {"type": "http.request", "body": body, "more_body": not self._is_complete}
 
-    def _has_news(self) -> bool:
+    def _has_message(self) -> bool:
         if self._body or self.is_disconnected or self.is_ended:
             return True
-        return self._is_complete and not self._is_told
+        return self._is_complete and not self._is_delivered
 
     async def send(self, message: Message) -> None:
-        """Raises RuntimeError for what is no answer of HTTP: a bug of the application."""
+        """Raises RuntimeError for a message that HTTP does not allow: a bug of the application."""
         if self.is_disconnected:
             return
         if message["type"] == "http.response.start" and not self.is_started:
-            self._start = self._started(message)
+            self._pending_head = self._format_head(message)
             self.is_started = True
         elif message["type"] == "http.response.body" and self.is_started and not self.is_ended:
             is_more = message.get("more_body", False)
@@ -140,10 +139,10 @@ class Exchange:
         else:
             raise RuntimeError(f"The application sent {message['type']} out of order.")
 
-    def _started(self, message: Message) -> bytes:
+    def _format_head(self, message: Message) -> bytes:
         status, length, closes = message["status"], None, False
         lines = [STATUS_LINES[status]]
-        for name, value in (*self._fields, *message["headers"]):
+        for name, value in (*self._headers, *message["headers"]):
             lines += (name, b": ", value, LINE_END)
             if name == b"content-length":
                 length = int(value)
@@ -157,7 +156,7 @@ class Exchange:
             self.keeps_alive = False
         self._bytes_left = (length if length is not None else -1) if has_body else 0
         self._has_body = has_body
-        if not self._is_complete:  # nobody will read the rest
+        if not self._is_complete:  # the rest of the body will not be read
             self.keeps_alive = False
         if not (self.keeps_alive or closes):
             lines += (b"connection: close", LINE_END)
@@ -177,6 +176,6 @@ class Exchange:
             self._bytes_left -= len(body)
             if self._bytes_left < 0 or (self._bytes_left and not is_more):
                 raise RuntimeError("The answer is not as long as its Content-Length says.")
-        start, self._start = self._start, b""
+        start, self._pending_head = self._pending_head, b""
         if data := start + body:
             self._connection.write(data)

@@ -1,8 +1,8 @@
-"""How far a message goes, as far as it has come: chunks, and the empty line at an end.
+"""Finds the next place where a message may end: chunk sizes, and the empty line behind headers.
 
-No body is over before the line that says the size of its last chunk (RFC 9112, section 7.1). So the
-parser gets it up to the end of such a line, with all of the chunk before, which nobody looks into.
-Whether that is a line of this kind is the parser's word.
+A chunked body cannot end before the line with the size of its last chunk (RFC 9112, section 7.1).
+So the parser is fed up to the end of each such line, with the data of the chunk before, which is
+not looked at here. Whether the line is valid is decided by the parser.
 """
 
 import re
@@ -12,14 +12,17 @@ from atlas.core.errors import BadRequest
 
 EMPTY_LINE = b"\r\n\r\n"
 LINE_END_BYTES = 2
-FRAME_BYTES = 16  # size and line ends of a chunk; what is more is an extension
+FRAME_BYTES = 16  # size and line ends of a chunk; more than that is an extension
 SMALL_CHUNKS_MAX = 16 * 1024
 SMALL_BYTES = 64  # of data: each chunk costs as much time as some thousand bytes
 SIZE = re.compile(rb"([0-9A-Fa-f]+)(?:;[^\n]*)?\r\n")
 
 
-def cut_at_empty_line(data: bytes, at: int, tail: bytes) -> int:
-    """Behind the first one from there on, or all. `tail`: the last three bytes before."""
+def find_end_of_headers(data: bytes, at: int, tail: bytes) -> int:
+    """The index behind the first empty line from `at` on, or the end of the data.
+
+    `tail`: the last three bytes before, as an empty line may come in two pieces.
+    """
     if tail:
         found = (tail + data[at : at + 3]).find(EMPTY_LINE)
         if found >= 0:
@@ -29,46 +32,46 @@ def cut_at_empty_line(data: bytes, at: int, tail: bytes) -> int:
 
 
 @dataclass(slots=True)
-class Chunks:
-    """Those of one body, as far as they have come."""
+class ChunkedTracker:
+    """Tracks the chunks of one body as they come."""
 
-    surplus: int = 0  # bytes that are none of the body, beyond plain frames
-    is_over: bool = False  # the last has been; trailers follow
-    _left: int = 0  # of the chunk at hand, and of its line end
-    _line: bytes = b""  # what says the next size, as far as it has come
-    _count: int = 0
-    _carried: int = 0
+    overhead: int = 0  # bytes that are not of the body, beyond plain frames
+    is_over: bool = False  # the last chunk has come; trailers follow
+    _bytes_left: int = 0  # of the current chunk and its line end
+    _line: bytes = b""  # with the next size, as far as it has come
+    _chunks: int = 0
+    _data_bytes: int = 0
 
-    def cut(self, data: bytes, at: int) -> int:
-        """Behind the next line that says a size, or all."""
-        found = data.find(b"\n", at + self._left)
+    def find_boundary(self, data: bytes, at: int) -> int:
+        """The index behind the next line with a size, or the end of the data."""
+        found = data.find(b"\n", at + self._bytes_left)
         return len(data) if found < 0 else found + 1
 
-    def take(self, piece: bytes) -> None:
-        """It goes to the parser now, and no further than `cut` says."""
+    def track(self, piece: bytes) -> None:
+        """Count a piece, up to the next boundary at most, that goes to the parser now."""
         if self.is_over:
-            self.surplus += len(piece)
-        elif len(piece) <= self._left:
-            self._left -= len(piece)
+            self.overhead += len(piece)
+        elif len(piece) <= self._bytes_left:
+            self._bytes_left -= len(piece)
         else:
-            line = piece[self._left :]
-            self._left = 0
+            line = piece[self._bytes_left :]
+            self._bytes_left = 0
             self._line += line
-            self.surplus += len(line)
+            self.overhead += len(line)
 
-    def begin(self) -> None:
-        """The parser has found a size: it must be the one at hand. Raises BadRequest."""
-        said = SIZE.fullmatch(self._line)
-        if said is None:
+    def start_chunk(self) -> None:
+        """The parser has read a size: it must be that of the tracked line. Raises BadRequest."""
+        match = SIZE.fullmatch(self._line)
+        if match is None:
             raise BadRequest("The body comes in chunks whose sizes could be read in two ways.")
-        size = int(said[1], 16)
+        size = int(match[1], 16)
         self._line = b""
-        self.surplus = max(0, self.surplus + LINE_END_BYTES - FRAME_BYTES)
+        self.overhead = max(0, self.overhead + LINE_END_BYTES - FRAME_BYTES)
         if size == 0:
             self.is_over = True
             return
-        self._left = size + LINE_END_BYTES
-        self._count += 1
-        self._carried += size
-        if self._count > SMALL_CHUNKS_MAX and self._carried < SMALL_BYTES * self._count:
+        self._bytes_left = size + LINE_END_BYTES
+        self._chunks += 1
+        self._data_bytes += size
+        if self._chunks > SMALL_CHUNKS_MAX and self._data_bytes < SMALL_BYTES * self._chunks:
             raise BadRequest("The body comes in too small chunks.")

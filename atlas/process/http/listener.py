@@ -1,4 +1,4 @@
-"""Accepts connections at a socket of ours, until it is told to end."""
+"""Accepts connections at a bound socket until it is told to end."""
 
 import asyncio
 import socket
@@ -7,64 +7,64 @@ from collections.abc import Sequence
 import anyio
 from starlette.types import ASGIApp
 
-from atlas.process.http.connection import Connection, Shared
-from atlas.process.http.refusals import Refusals
-from atlas.process.http.rules import Rules
+from atlas.process.http.connection import Connection, ListenerState
+from atlas.process.http.connection_limits import ConnectionLimits
+from atlas.process.http.raw_errors import RawErrors
 
-GRACE_SECONDS = 3.0  # for answers under way: whoever waits for a commit is told at once
+GRACE_SECONDS = 3.0  # for answers under way: requests that wait for a commit end at once
 BACKLOG = 2048
 
 
 class Listener:
-    """Serves the application at a bound socket, within the rules."""
+    """Serves the application at a bound socket, within its limits."""
 
     def __init__(
         self,
         app: ASGIApp,
         bound: socket.socket,
-        rules: Rules,
-        refusals: Refusals,
+        limits: ConnectionLimits,
+        errors: RawErrors,
         grace_seconds: float = GRACE_SECONDS,
     ) -> None:
         self._app = app
         self._bound = bound
-        self._rules = rules
-        self._refusals = refusals
+        self._limits = limits
+        self._errors = errors
         self._grace_seconds = grace_seconds
-        self._shared: Shared | None = None
+        self._state: ListenerState | None = None
         self._end = asyncio.Event()
 
     @property
     def connections(self) -> Sequence[Connection]:
-        return [] if self._shared is None else list(self._shared.connections)
+        return [] if self._state is None else list(self._state.connections)
 
     @property
     def is_idle(self) -> bool:
-        """No request is under way."""
-        return self._shared is None or not self._shared.tasks
+        """Whether no request is under way."""
+        return self._state is None or not self._state.tasks
 
     async def listen(self) -> None:
-        """Serve until `end`; then requests under way are answered, within the grace."""
-        shared = self._shared = Shared(self._app, self._rules, self._refusals)
-        server = await shared.loop.create_server(
-            lambda: Connection(shared), sock=self._bound, backlog=BACKLOG
+        """Serve until `end`; then answer the requests under way, for `grace_seconds` at most."""
+        state = self._state = ListenerState(self._app, self._limits, self._errors)
+        server = await state.loop.create_server(
+            lambda: Connection(state), sock=self._bound, backlog=BACKLOG
         )
         try:
             await self._end.wait()
             server.close()
-            shared.is_ending = True
-            for connection in list(shared.connections):
+            state.is_ending = True
+            for connection in list(state.connections):
                 connection.end()
             with anyio.move_on_after(self._grace_seconds):
-                shared.look_for_the_end()
-                await shared.are_gone.wait()
+                state.check_ended()
+                await state.ended.wait()
         finally:
             server.close()
-            for connection in list(shared.connections):
+            for connection in list(state.connections):
                 connection.abort()
-            for task in list(shared.tasks):
+            for task in list(state.tasks):
                 task.cancel()
 
     def end(self) -> None:
-        """Accept nobody any more."""
+        """Accept no more connections."""
         self._end.set()

@@ -1,9 +1,9 @@
-"""The requests of one connection: bytes in, events out. No I/O, no clock.
+"""Parses the requests of one connection: bytes in, events out. No I/O, no clock.
 
-A message can only end with an empty line, or where its Content-Length says. So bytes go to llhttp
-up to there and no further (a chunked body: from size to size, and then so): a header block is
-counted to the byte, and what stands behind a request waits until that one is answered. A fault is
-the last event, and so is said in its turn.
+A message can only end with an empty line, or where its Content-Length says. So llhttp is fed up to
+there and no further (a chunked body: from size to size, and then up to the empty line). That makes
+the size of a header block exact, and pipelined bytes wait until the request before is answered. A
+fault is the last event, behind those of everything before it.
 """
 
 from collections.abc import Callable
@@ -13,14 +13,12 @@ from typing import NamedTuple, Protocol
 import httptools
 
 from atlas.core.errors import AtlasError, BadRequest, HeadersTooLarge
-from atlas.process.http.framing import Chunks, cut_at_empty_line
-from atlas.process.http.head import CHUNKED, judged, without_upgrade
-
-Headers = list[tuple[bytes, bytes]]
+from atlas.process.http.framing import ChunkedTracker, find_end_of_headers
+from atlas.process.http.header_validation import CHUNKED, Headers, strip_upgrade, validate
 
 
 class Llhttp(Protocol):
-    """The parser of Node.js, as httptools has it."""
+    """The HTTP parser of Node.js, as httptools offers it."""
 
     def feed_data(self, data: bytes) -> None: ...
 
@@ -31,7 +29,7 @@ class Llhttp(Protocol):
     def should_upgrade(self) -> bool: ...
 
 
-class Head(NamedTuple):
+class RequestHead(NamedTuple):
     """A request without its body. Names of headers are in lower case."""
 
     method: str
@@ -44,25 +42,25 @@ class Head(NamedTuple):
 
 
 class BodyEnd:
-    """The body of a request is over."""
+    """The end of the body of a request."""
 
 
 END = BodyEnd()
-Event = Head | bytes | BodyEnd | AtlasError  # bytes are a piece of a body
+Event = RequestHead | bytes | BodyEnd | AtlasError  # bytes are a piece of a body
 
 
-class Stage(Enum):
-    """What comes next on a connection."""
+class ParseState(Enum):
+    """The part of a message that comes next on a connection."""
 
     HEAD = auto()
-    BODY = auto()  # of a length that was said
+    BODY = auto()  # with a Content-Length
     CHUNKS = auto()
-    ANSWER = auto()  # nothing is taken before the request is answered
-    FAULT = auto()  # nothing is taken any more
+    ANSWER = auto()  # nothing more is parsed before the request is answered
+    FAULT = auto()  # nothing more is parsed
 
 
 class RequestParser:
-    """Parses what comes on one connection. `header_bytes_max` counts the request line, too."""
+    """Parses the input of one connection. `header_bytes_max` includes the request line."""
 
     def __init__(
         self,
@@ -71,38 +69,38 @@ class RequestParser:
     ) -> None:
         self._new_llhttp = new_llhttp
         self._header_bytes_max = header_bytes_max
-        self.stage = Stage.HEAD
+        self.state = ParseState.HEAD
         self.head = b""  # as far as it has come
-        self.held = b""  # what stands behind a request that is not answered
-        self.bytes_left = 0  # of a body whose length was said
-        self._chunks = Chunks()
-        self._tail = b""  # of what was parsed: an empty line may come in two pieces
+        self.pipelined = b""  # received behind a request that is not answered yet
+        self.bytes_left = 0  # of a body with a Content-Length
+        self._chunks = ChunkedTracker()
+        self._tail = b""  # the last parsed bytes: an empty line may come in two pieces
         self._events: list[Event] = []
         self._fault: AtlasError | None = None
         self._is_upgrade = False
         self._begin_head()
 
     def receive(self, data: bytes) -> list[Event]:
-        """What these bytes bring. A fault is the last event there is."""
+        """The events of these bytes. A fault is the last event of a connection."""
         at, end = 0, len(data)
-        while at < end and self.stage is not Stage.FAULT:
-            if self.stage is Stage.ANSWER:
-                self.held += data[at:]
+        while at < end and self.state is not ParseState.FAULT:
+            if self.state is ParseState.ANSWER:
+                self.pipelined += data[at:]
                 break
-            at = self._take(data, at)
+            at = self._consume(data, at)
         events, self._events = self._events, []
         return events
 
     def next_request(self) -> list[Event]:
-        """The request is answered: what was held behind it comes now."""
-        self.stage = Stage.HEAD
+        """The request is answered: parse the pipelined bytes behind it."""
+        self.state = ParseState.HEAD
         self._begin_head()
-        held, self.held = self.held, b""
-        return self.receive(held) if held else []
+        pipelined, self.pipelined = self.pipelined, b""
+        return self.receive(pipelined) if pipelined else []
 
     def close(self) -> None:
-        """Let go of llhttp, which knows us: nothing is taken any more."""
-        self.stage = Stage.FAULT
+        """Drop llhttp, which refers to this parser. Nothing more can be parsed."""
+        self.state = ParseState.FAULT
         del self._llhttp
 
     def _begin_head(self) -> None:
@@ -111,32 +109,32 @@ class RequestParser:
         self._headers: Headers = []
         self._llhttp = self._new_llhttp(self)
 
-    def _take(self, data: bytes, at: int) -> int:
-        """Take up to the first place where a message may end; where that is."""
-        if self.stage is Stage.BODY:
-            cut = min(len(data), at + self.bytes_left)
-            self._events.append(data[at:cut])
-            self.bytes_left -= cut - at
+    def _consume(self, data: bytes, at: int) -> int:
+        """Parse up to the first place where the message may end, and return its index."""
+        if self.state is ParseState.BODY:
+            boundary = min(len(data), at + self.bytes_left)
+            self._events.append(data[at:boundary])
+            self.bytes_left -= boundary - at
             if not self.bytes_left:
                 self._end_body()
-            return cut
-        if self.stage is Stage.CHUNKS and not self._chunks.is_over:
-            cut = self._chunks.cut(data, at)
+            return boundary
+        if self.state is ParseState.CHUNKS and not self._chunks.is_over:
+            boundary = self._chunks.find_boundary(data, at)
         else:
-            cut = cut_at_empty_line(data, at, self._tail)
-        piece = data[at:cut] if at or cut < len(data) else data
+            boundary = find_end_of_headers(data, at, self._tail)
+        piece = data[at:boundary] if at or boundary < len(data) else data
         self._tail = piece[-3:] if len(piece) >= 3 else (self._tail + piece)[-3:]
-        if self.stage is Stage.CHUNKS:
-            self._chunks.take(piece)
+        if self.state is ParseState.CHUNKS:
+            self._chunks.track(piece)
         elif len(self.head) + len(piece) <= self._header_bytes_max:
             self.head += piece
         else:
             self._fail(self._too_large())
-            return cut
+            return boundary
         self._parse(piece)
-        if self._chunks.surplus > self._header_bytes_max:
+        if self._chunks.overhead > self._header_bytes_max:
             self._fail(self._too_large())
-        return cut
+        return boundary
 
     def _parse(self, piece: bytes) -> None:
         try:
@@ -144,17 +142,17 @@ class RequestParser:
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if self._is_upgrade:
                 self._is_upgrade = False
-                head = without_upgrade(self.head)
+                head = strip_upgrade(self.head)
                 self._begin_head()
                 self.head = head
                 self._parse(head)
             else:
-                # llhttp's own words, which quote nothing
+                # the message of llhttp does not quote the input
                 self._fail(self._fault or BadRequest(f"This is not HTTP/1.1: {error}."))
 
     def _fail(self, fault: AtlasError) -> None:
-        if self.stage is not Stage.FAULT:
-            self.stage = Stage.FAULT
+        if self.state is not ParseState.FAULT:
+            self.state = ParseState.FAULT
             self._events.append(fault)
 
     def _too_large(self) -> HeadersTooLarge:
@@ -162,10 +160,10 @@ class RequestParser:
         return HeadersTooLarge(f"The header block, trailers too, may have {most} bytes.")
 
     def _end_body(self) -> None:
-        self.stage = Stage.ANSWER
+        self.state = ParseState.ANSWER
         self._events.append(END)
 
-    # what llhttp calls
+    # called by llhttp
 
     def on_url(self, url: bytes) -> None:
         self._target += url
@@ -177,7 +175,7 @@ class RequestParser:
         llhttp = self._llhttp
         method = llhttp.get_method()
         try:
-            is_new, length = judged(self.head, method, self._headers)
+            is_new, length = validate(self.head, method, self._headers)
             path, query = split_target(self._target)
             if llhttp.should_upgrade():
                 self._is_upgrade = True
@@ -186,7 +184,7 @@ class RequestParser:
             self._fault = fault
             raise
         self._events.append(
-            Head(
+            RequestHead(
                 method.decode("ascii"),
                 path,
                 query,
@@ -196,16 +194,16 @@ class RequestParser:
                 expects_continue=is_new and expects_continue(self._headers),
             )
         )
-        self._headers = []  # a trailer could say anything: it is no header
-        self._chunks, self._tail = Chunks(), b""
+        self._headers = []  # trailers must not be taken for headers
+        self._chunks, self._tail = ChunkedTracker(), b""
         self.bytes_left = max(0, length)
-        self.stage = Stage.CHUNKS if length == CHUNKED else Stage.BODY
+        self.state = ParseState.CHUNKS if length == CHUNKED else ParseState.BODY
         if length == 0:
             self._end_body()
 
     def on_chunk_header(self) -> None:
         try:
-            self._chunks.begin()
+            self._chunks.start_chunk()
         except BadRequest as fault:
             self._fault = fault
             raise
@@ -214,12 +212,12 @@ class RequestParser:
         self._events.append(body)
 
     def on_message_complete(self) -> None:
-        if self.stage is Stage.CHUNKS:
+        if self.state is ParseState.CHUNKS:
             self._end_body()
 
 
 def expects_continue(headers: Headers) -> bool:
-    """RFC 9110, section 10.1.1."""
+    """Whether the client waits for a 100 (RFC 9110, section 10.1.1)."""
     return any(name == b"expect" and value.lower() == b"100-continue" for name, value in headers)
 
 

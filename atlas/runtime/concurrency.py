@@ -1,4 +1,4 @@
-"""Work that is done side by side, and fails as one."""
+"""Bounded concurrent iteration. The first failure cancels the rest."""
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
@@ -10,20 +10,20 @@ import anyio
 T = TypeVar("T")
 
 
-def room_for_all(_: object) -> AbstractAsyncContextManager[None]:
+def unlimited(_: object) -> AbstractAsyncContextManager[None]:
     return nullcontext()
 
 
-async def side_by_side(
+async def for_each_concurrently(
     work: Callable[[T], Awaitable[None]],
     items: Iterable[T],
-    at_once: int,
-    room: Callable[[T], AbstractAsyncContextManager[None]] = room_for_all,
+    concurrency: int,
+    room: Callable[[T], AbstractAsyncContextManager[None]] = unlimited,
 ) -> None:
-    """Do the work for each item, so many at once, while there is `room` for it.
+    """Do the work for each item, `concurrency` at once, each inside the context `room` of the item.
 
-    The first that fails ends them all, and raises its own error, not a group of them: who asked is
-    told what went wrong, not how we did it.
+    The first failure cancels the others and is raised itself, not in an exception group: callers
+    handle it like that of a single piece of work.
     """
     failed: list[Exception] = []
     queue = deque(items)
@@ -39,7 +39,7 @@ async def side_by_side(
             workers.cancel_scope.cancel()
 
     async with anyio.create_task_group() as workers:
-        for _ in range(min(at_once, len(queue))):
+        for _ in range(min(concurrency, len(queue))):
             workers.start_soon(worker)
     if failed:
         raise failed[0]

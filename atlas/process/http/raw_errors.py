@@ -1,4 +1,4 @@
-"""What the server says by itself, of a connection or of a request that reaches no application."""
+"""Errors as raw HTTP, for connections and requests that do not reach the application."""
 
 import uuid
 from collections.abc import Callable
@@ -13,23 +13,22 @@ from atlas.core import names
 from atlas.core.errors import AtlasError
 from atlas.core.events import ConnectionCut, ConnectionRefused, Watch, Why, crash_of
 from atlas.core.ports import Clock
-
-Headers = list[tuple[bytes, bytes]]
+from atlas.process.http.header_validation import Headers
 
 
 @dataclass(frozen=True, slots=True)
-class Refusals:
-    """Refuses as the contract has it, and tells of it; nothing of a request is repeated."""
+class RawErrors:
+    """Error responses in the form of the contract, and their events. They quote no request."""
 
     now: Clock
     random: Callable[[], float]
     watch: Watch
 
-    def answer(self, error: AtlasError, headers: Headers) -> bytes:
-        """The whole answer, as it goes to the socket. The connection is closed behind it."""
+    def build(self, error: AtlasError, headers: Headers) -> bytes:
+        """The bytes of the response, and its event. The connection must be closed behind it."""
         id = str(uuid.uuid4())
         self.watch(ConnectionRefused(id, error.code, error.status, str(error)))
-        wait = self._wait(error)
+        wait = self._retry_after(error)
         detail = {
             "code": error.code,
             "message": str(error),
@@ -51,19 +50,19 @@ class Refusals:
         first = f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n".encode()
         return b"".join([first, *(b"%b: %b\r\n" % each for each in fields), b"\r\n", body])
 
-    def cut(self, why: Why) -> None:
-        """A connection ends without a word to the other side."""
+    def emit_aborted(self, why: Why) -> None:
+        """Emit that a connection is closed without a response."""
         self.watch(ConnectionCut(why))
 
-    def crashed(self, stage: str, error: Exception) -> None:
-        """A request met a bug of ours."""
+    def emit_crash(self, stage: str, error: Exception) -> None:
+        """Emit that the application has crashed."""
         self.watch(crash_of(stage, error))
 
-    def date(self) -> bytes:
+    def format_date(self) -> bytes:
         """The Date header (RFC 9110, section 6.6.1)."""
         return format_datetime(self.now(), usegmt=True).encode()
 
-    def _wait(self, error: AtlasError) -> int | None:
+    def _retry_after(self, error: AtlasError) -> int | None:
         """Seconds, up to twice what the error says, so that not all come again together."""
         seconds = error.retry_seconds
         return None if seconds is None else ceil(seconds * (1 + self.random()))

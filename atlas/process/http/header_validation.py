@@ -1,11 +1,10 @@
-"""Is the header block of a request one that every reader reads the same way? RFC 9112.
+"""Rejects header blocks that two readers could understand differently (RFC 9112).
 
-What the parser lets pass and what it should not: where two readers would cut a stream of requests
-at two places, a request can be hidden in the body of another.
+The parser alone is too lenient: if two readers split a stream of requests at different places, a
+request can be hidden in the body of another.
 """
 
 import re
-from collections.abc import Sequence
 from functools import lru_cache
 
 from atlas.core.errors import BadRequest
@@ -13,22 +12,22 @@ from atlas.core.errors import BadRequest
 CHUNKED = -1  # instead of a length
 DIGITS_MAX = 19
 VERSIONS = frozenset({b" HTTP/1.1", b" HTTP/1.0"})
-FRAMES = frozenset({b"host", b"content-length", b"transfer-encoding"})
+FRAMING_HEADERS = frozenset({b"host", b"content-length", b"transfer-encoding"})
 HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]+")
 UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
 
-Fields = Sequence[tuple[bytes, bytes]]
+Headers = list[tuple[bytes, bytes]]
 
 
-def judged(head: bytes, method: bytes, fields: Fields) -> tuple[bool, int]:
-    """Is it HTTP/1.1, not 1.0; and how long the body is, or CHUNKED.
+def validate(head: bytes, method: bytes, headers: Headers) -> tuple[bool, int]:
+    """Whether it is HTTP/1.1, not 1.0, and how long the body is, or CHUNKED.
 
-    The names of the fields are in lower case. Raises BadRequest.
+    The names of the headers are in lower case. Raises BadRequest.
     """
-    is_new = check_line(head, method)
+    is_new = validate_request_line(head, method)
     host = length = encoding = None
-    for name, value in fields:
-        if name in FRAMES:
+    for name, value in headers:
+        if name in FRAMING_HEADERS:
             if name == b"host" and host is None:
                 host = value
             elif name == b"content-length" and length is None:
@@ -42,11 +41,11 @@ def judged(head: bytes, method: bytes, fields: Fields) -> tuple[bool, int]:
             raise BadRequest("There is no Host header, which HTTP/1.1 requires.")
     elif not is_host(host):
         raise BadRequest("The Host header holds no host.")
-    return is_new, 0 if length is encoding is None else framed(length, encoding, is_new)
+    return is_new, 0 if length is encoding is None else find_body_framing(length, encoding, is_new)
 
 
-def check_line(head: bytes, method: bytes) -> bool:
-    """Is it HTTP/1.1, not 1.0?"""
+def validate_request_line(head: bytes, method: bytes) -> bool:
+    """Whether it is HTTP/1.1, not 1.0. Raises BadRequest."""
     if head.startswith(b"\r"):
         head = head.lstrip(b"\r\n")
     line = head[: head.find(b"\r\n")]
@@ -60,11 +59,12 @@ def check_line(head: bytes, method: bytes) -> bool:
 
 @lru_cache(maxsize=64)
 def is_host(value: bytes) -> bool:
-    """Phones say one of a few."""
+    """Whether this is a valid Host. Cached: clients use few distinct values."""
     return HOST.fullmatch(value.strip(b" \t")) is not None
 
 
-def framed(length: bytes | None, encoding: bytes | None, is_new: bool) -> int:
+def find_body_framing(length: bytes | None, encoding: bytes | None, is_new: bool) -> int:
+    """The Content-Length, or CHUNKED. Raises BadRequest."""
     if encoding is not None:
         if length is not None:
             raise BadRequest("Content-Length and Transfer-Encoding exclude each other.")
@@ -79,6 +79,6 @@ def framed(length: bytes | None, encoding: bytes | None, is_new: bool) -> int:
     return int(digits)
 
 
-def without_upgrade(head: bytes) -> bytes:
-    """RFC 9110, section 7.8: an Upgrade that is not followed is ignored."""
+def strip_upgrade(head: bytes) -> bytes:
+    """Remove Upgrade: a server may ignore it (RFC 9110, section 7.8)."""
     return UPGRADE.sub(b"", head)

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """What a connection may take, in bytes and seconds; and how many there may be.
+class ConnectionLimits:
+    """Limits of a connection, and of the number of connections.
 
-    A header block counts with its request line. `slow_seconds`: of an answer that is not taken.
+    `header_bytes_max` includes the request line. `slow_seconds`: how long a client may read nothing
+    of an answer.
     """
 
     header_bytes_max: int = 16 * 1024

@@ -1,4 +1,4 @@
-"""What the system allows this process: descriptors, and no picture of its memory on a disk."""
+"""Resource limits of this process: many descriptors, and no core dumps."""
 
 import resource
 import sys
@@ -8,8 +8,8 @@ DESCRIPTORS_MAX = 65_536
 CORE_BYTES_MAX = 1 if sys.platform == "linux" else 0
 
 
-def raise_descriptors() -> int:
-    """As many as may be had without asking anybody. Returns how many that is."""
+def raise_nofile_limit() -> int:
+    """Raise the soft limit as far as an ordinary user may, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_MAX)
     if soft != resource.RLIM_INFINITY and soft >= wanted:
@@ -18,8 +18,8 @@ def raise_descriptors() -> int:
     return wanted
 
 
-def leave_no_core() -> None:
-    """A crash of this process and of its workers, which inherit it, writes nobody's data down."""
+def disable_core_dumps() -> None:
+    """Keep crashes from writing memory to a disk. Workers inherit this."""
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     most = CORE_BYTES_MAX if hard == resource.RLIM_INFINITY else min(hard, CORE_BYTES_MAX)
     resource.setrlimit(resource.RLIMIT_CORE, (most, most))
