@@ -11,6 +11,7 @@ from atlas.process.http.connection import Connection, ListenerState
 from atlas.process.http.connection_limits import ConnectionLimits
 from atlas.process.http.raw_errors import RawErrors
 
+ABORT_SECONDS = 0.5  # until the last connection knows that it is gone: a few turns of the loop
 GRACE_SECONDS = 3.0  # for answers under way: requests that wait for a commit end at once
 BACKLOG = 2048
 
@@ -59,11 +60,15 @@ class Listener:
                 state.check_ended()
                 await state.ended.wait()
         finally:
+            state.is_ending = True
             server.close()
             for connection in list(state.connections):
                 connection.abort()
             for task in list(state.tasks):
                 task.cancel()
+            with anyio.CancelScope(shield=True), anyio.move_on_after(ABORT_SECONDS):
+                state.check_ended()
+                await state.ended.wait()
 
     def end(self) -> None:
         """Accept no more connections."""
