@@ -1,6 +1,8 @@
 """The server below the door: what it makes of bytes, of bugs, and of very many requests at once."""
 
 import asyncio
+import socket
+import struct
 
 import anyio
 import pytest
@@ -164,6 +166,30 @@ async def test_an_answer_to_head_has_no_body():
 
     assert b"content-length: 5" in text
     assert text.endswith(b"\r\n\r\n")
+
+
+async def test_a_request_whose_client_has_reset_before_it_was_read_gives_up_its_turn():
+    waits, ended = anyio.Event(), anyio.Event()
+
+    async def wait_for_a_turn(_scope, _receive, _send):
+        waits.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.set()
+
+    with bind(HOST, 0) as bound:
+        async with anyio.create_task_group() as tasks:
+            listener = Prompt(wait_for_a_turn, bound)
+            tasks.start_soon(listener.listen)
+            async with await anyio.connect_tcp(*bound.getsockname()[:2]) as stream:
+                await stream.send(get())
+                await waits.wait()
+                raw = stream.extra(anyio.abc.SocketAttribute.raw_socket)
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            with anyio.fail_after(5):
+                await ended.wait()
+            listener.end()
 
 
 # very many at once

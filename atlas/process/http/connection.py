@@ -62,6 +62,7 @@ class Connection(asyncio.Protocol):
         self._parser = RequestParser(limits.header_bytes_max)
         self._deadline = Deadline(listener.loop)
         self.exchange: Exchange | None = None
+        self._task: asyncio.Task[None] | None = None
         self._transport: LingeringTransport
         self._is_head_timed = False
         self._is_paused = False
@@ -91,7 +92,11 @@ class Connection(asyncio.Protocol):
         self._deadline.close()
         if self.exchange is not None:
             self.exchange.disconnect()
-            self.exchange = None  # they refer to each other, as do the parser and llhttp
+            if self._task is not None and self.exchange.is_untouched:
+                self._task.cancel()  # it waits for a turn that nobody is there for any more
+            self.exchange = self._task = (
+                None  # they refer to each other, as do the parser and llhttp
+            )
         self._parser.close()
         self.resume_writing()
 
@@ -146,7 +151,7 @@ class Connection(asyncio.Protocol):
     def _start(self, exchange: Exchange) -> None:
         if exchange.is_disconnected:
             return
-        task = self._listener.loop.create_task(self._serve(exchange))
+        self._task = task = self._listener.loop.create_task(self._serve(exchange))
         self._listener.tasks.add(task)
         task.add_done_callback(self._listener.discard_task)
 

@@ -48,6 +48,7 @@ class Exchange:
         self._has_body = True
         self._bytes_left = 0  # of the answer; below 0 if it has no Content-Length
         self._awaits_continue = head.expects_continue
+        self.is_untouched = True  # the application has neither read nor answered
         self.is_disconnected = False
         self.is_started = False
         self.is_ended = False
@@ -101,6 +102,7 @@ class Exchange:
     # called by the application
 
     async def receive(self) -> Message:
+        self.is_untouched = False
         if self._awaits_continue and not self.is_started:
             self._awaits_continue = False
             self._connection.write(CONTINUE)
@@ -122,6 +124,7 @@ class Exchange:
 
     async def send(self, message: Message) -> None:
         """Raises RuntimeError for a message that HTTP does not allow: a bug of the application."""
+        self.is_untouched = False
         if self.is_disconnected:
             return
         if message["type"] == "http.response.start" and not self.is_started:
