@@ -94,10 +94,8 @@ class Connection(asyncio.Protocol):
             self.exchange.disconnect()
             if self._task is not None and self.exchange.is_untouched:
                 self._task.cancel()  # it waits for a turn that nobody is there for any more
-            self.exchange = self._task = (
-                None  # they refer to each other, as do the parser and llhttp
-            )
-        self._parser.close()
+            self.exchange = self._task = None
+        self._parser.close()  # or it and llhttp would refer to each other for good
         self.resume_writing()
 
     def data_received(self, data: bytes) -> None:
@@ -209,7 +207,7 @@ class Connection(asyncio.Protocol):
         if not exchange.keeps_alive or self._parser.state is not ParseState.ANSWER:
             self._transport.close()
             return
-        self.exchange = None
+        self.exchange = self._task = None
         self._is_head_timed = self._transport.has_unread_input = False
         self._listener.limiter.mark_idle(self)
         self._deadline.arm(self._listener.limits.idle_seconds, self._transport.close)
