@@ -143,7 +143,7 @@ def application(users: Users, keep: Keep) -> Starlette:
         stamp = names.timestamp(at)
         header = rows.Header(user.sub, said.device, stamp, stamp)
         table = rows.flatten(ndjson.split(decoded.text), header)
-        path = next(names.paths(user, at))
+        path = names.path_at(user, at)
         await keep(decoded.id, Label(user.sub, path, table.rejects, decoded.id), at, table)
         reply = Reply("ok", True, table.ingested, decoded.id, path, stamp, decoded.id[:36])
         return Response(encoder.encode(reply), media_type="application/json")
