@@ -21,6 +21,10 @@ REQUESTS = {
     "no token": (GOOD, {"token": None}),
     "another media type": (GOOD, {"content_type": "text/plain"}),
     "a batch": ({"chunks": [GOOD, BAD, GOOD]}, {"path": "/export/batch"}),
+    "a batch of what is no export": (
+        {"chunks": [{"rawhealthkit": "%"}, {"rawhealthkit": 1}, GOOD]},
+        {"path": "/export/batch"},
+    ),
     "a batch of nothing good": ({"chunks": [BAD, BAD]}, {"path": "/export/batch"}),
     "a stream": (b"no json\n", {"content_type": "application/x-ndjson"}),
     "a key that names another": (an_export(base64.b64decode("e30K")), {"idempotency_key": "k"}),

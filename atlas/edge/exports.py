@@ -152,7 +152,7 @@ class Exports:
             del sent
             batch.outcomes[index] = await pending
         except AtlasError as error:
-            batch.outcomes[index] = error.with_traceback(None)  # a traceback would be a cycle
+            batch.outcomes[index] = error.detached()
 
     def check_counts(
         self,

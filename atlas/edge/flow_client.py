@@ -54,7 +54,7 @@ class FlowClient:
         try:
             return await self.wait_for_commit(accepted, until)
         except AtlasError as error:
-            return error.with_traceback(None)
+            return error.detached()
 
     def deadline(self, context: RequestContext) -> float:
         """The moment of the monotonic clock until which the sender waits for the commit. Without a

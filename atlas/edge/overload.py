@@ -50,7 +50,7 @@ class OverloadGuard:
             self._admission.check_load()  # it may have passed meanwhile
         except Overloaded as error:
             self._count(scope["path"])
-            return error.with_traceback(None)
+            return error.detached()
         return None
 
     def _count(self, path: str) -> None:

@@ -108,7 +108,8 @@ class Streams:
 
         Raises ClientDisconnect, also after that.
         """
-        cutter, stopped = Cutter(self.part_bytes), None
+        cutter = Cutter(self.part_bytes)
+        stopped: AtlasError | ClientDisconnect | None = None
         async with anyio.create_task_group() as tasks:
             try:
                 chunks = self.bodies.read_stream(context, receive, stream.reservation)
@@ -120,7 +121,9 @@ class Streams:
                 last = cutter.end()
                 if last is not None:
                     await self.start(tasks, stream, last)
-            except (AtlasError, ClientDisconnect) as error:
+            except AtlasError as error:
+                stopped = error.detached()
+            except ClientDisconnect as error:
                 stopped = error.with_traceback(None)
         if isinstance(stopped, ClientDisconnect):
             raise stopped
@@ -155,7 +158,7 @@ class Streams:
             stream.parts[index] = await self.submit(stream, part)
             stream.progress = anyio.current_time()
         except AtlasError as error:
-            stream.parts[index] = error.with_traceback(None)  # it would be a cycle
+            stream.parts[index] = error.detached()
             if is_fatal(error):
                 stream.failure = stream.failure or error
         finally:

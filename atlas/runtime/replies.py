@@ -75,7 +75,7 @@ class Reply(Generic[T]):
         if error is None:
             return False
         if isinstance(error, AtlasError):
-            self.resolve(error.with_traceback(None))  # it would be a cycle
+            self.resolve(error.detached())  # it would be a cycle
             return True
         self.resolve(AtlasError() if isinstance(error, Exception) else Unavailable())
         return False

@@ -1,6 +1,6 @@
 """Errors of a request. The docstring is the message to its sender."""
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from atlas.core.messages import Reject
 
@@ -16,6 +16,15 @@ class AtlasError(Exception):
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message or type(self).__doc__)
+
+    def detached(self) -> Self:
+        """The same without its traceback and its cause.
+
+        They know the frames that the error has passed, and whoever keeps the error stands in one
+        of those: it would be a cycle of garbage.
+        """
+        self.__cause__ = self.__context__ = None
+        return self.with_traceback(None)
 
 
 class Rejected(AtlasError):
