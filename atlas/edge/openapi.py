@@ -195,7 +195,7 @@ def readiness() -> Json:
 
 
 def path(version: str) -> Path:
-    """Where the document is served."""
+    """The path of the document."""
     document = description(version)
 
     async def get(_context: RequestContext, _receive: Receive) -> Response:

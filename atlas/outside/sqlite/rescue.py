@@ -116,7 +116,7 @@ def read_leaves(journal: Path, fresh: "Fresh") -> None:
 
 
 def as_export(row: list[Any], columns: list[str]) -> dict[str, Any]:
-    """What a leaf holds, if it is a row of that table: of this version, or of one from 2 on.
+    """The columns in a leaf, if it is a row of that table, of this version or one from 2 on.
 
     Those had the payload behind the label, where now there is a number.
     """

@@ -62,7 +62,7 @@ class Room:
         self._kept = None
 
     def take(self, size: int) -> None:
-        """What was checked last is kept from now on."""
+        """Keep what was checked last."""
         exports, kept = self._seen
         self._kept = exports + 1, kept + size
 

@@ -1,4 +1,4 @@
-"""How the tables of earlier versions become those of this one: in one transaction.
+"""Upgrades the tables of earlier versions to those of this one, in one transaction.
 
 Versions 2 to 4 become version 5 first, statement by statement. Its exports, and those of version 1,
 are then copied into new tables row by row.
