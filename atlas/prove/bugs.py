@@ -2,7 +2,8 @@
 
 in flatten   an export that says so cannot be flattened
 everywhere   each part of the world fails, before or behind what it does, at each Nth call;
-             the uploader, which makes dozens of calls for a group, at each 16 Nth
+             the uploader, which makes dozens of calls for a group, at each 16 Nth: if every
+             group met one, no group would come through
 brake        flattening lets N exports a second through, as if it were done by somebody slow
 """
 
@@ -14,6 +15,8 @@ from typing import Any
 
 import anyio
 
+from atlas.actors.flatten import tabulate
+from atlas.core import ndjson
 from atlas.core.ports import Compute
 from atlas.prove.mines import Mine
 from atlas.service import World
@@ -22,6 +25,7 @@ IN_FLATTEN, EVERYWHERE, BRAKE = "in flatten", "everywhere", "brake"
 PLACES = {IN_FLATTEN, EVERYWHERE, BRAKE}
 BREAKS = b'"breaks flatten"'
 OF_THE_UPLOADER = 16
+INTAKE = (ndjson.decode, ndjson.part, tabulate)
 
 
 class Bug(Exception):
@@ -44,7 +48,7 @@ def planted(bug: Mine, world: World) -> World:
             outbox=Buggy(store.outbox, every * OF_THE_UPLOADER),
         ),
         branch=Buggy(world.branch, every * OF_THE_UPLOADER),
-        compute=failing(world.compute, every),
+        compute=failing_compute(world.compute, every),
     )
 
 
@@ -86,6 +90,15 @@ def failing(call: Callable[..., Any], every: int) -> Any:
         if is_now:
             raise Bug(arguments)
         return outcome
+
+    return fails
+
+
+def failing_compute(compute: Compute, every: int) -> Any:
+    intake, uploader = failing(compute, every), failing(compute, every * OF_THE_UPLOADER)
+
+    async def fails(size: int, work: Callable[..., Any], /, *args: Any) -> Any:
+        return await (intake if work in INTAKE else uploader)(size, work, *args)
 
     return fails
 

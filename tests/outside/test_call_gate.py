@@ -61,6 +61,15 @@ async def test_in_a_minute_nobody_asks_more_often_than_foundry_allows(clock):
     assert gate.calls_remaining() == 0
 
 
+async def test_a_minute_that_ends_between_two_looks_at_the_clock_is_over():
+    moments = iter([0.0, 0.0, 59.9, 59.9, 60.1, 60.1, 60.1])
+    gate = CallGate(lambda: next(moments), lambda: 0.0, calls_max=1)
+    for _ in range(2):
+        with anyio.fail_after(5):
+            async with gate.permit():
+                pass
+
+
 async def test_what_one_is_told_holds_for_all(gate, clock):
     gate.record_failure(60)
     gate.record_success()

@@ -42,7 +42,9 @@ class CallGate:
             if seconds := self.next_call_delay():
                 await anyio.sleep(seconds)
             while not self.calls_remaining():  # noqa: ASYNC110 - it waits for time to pass
-                await anyio.sleep(self._calls[0] + MINUTE_SECONDS - self._monotonic())
+                # The minute may end between these two readings of the clock.
+                seconds = self._calls[0] + MINUTE_SECONDS - self._monotonic()
+                await anyio.sleep(max(0.0, seconds))
             self._calls.append(self._monotonic())
             yield
 

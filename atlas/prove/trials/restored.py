@@ -12,6 +12,7 @@ from atlas.prove.trials.death import POINT_SECONDS
 WARM_EXPORTS, AFTER_THE_COPY = 8, 8
 PASSAGES_MAX = 4
 POINTS_OF_CI = 3
+PER_SECOND = 50.0  # what is found again is read again, file by file, at the rate of the API
 
 
 async def put_back(bench: Bench) -> None:
@@ -47,7 +48,7 @@ async def restore_copy(bench: Bench, mine: Mine, exports: int) -> None:
     described = f"{mine.point}, passage {mine.passages}"
     journal, copy = bench.folder / "journal", bench.folder / "copy"
     await bench.restart_with(mine)
-    async with bench.phones.sending(exports, Prefer="respond-async"):
+    async with bench.phones.sending(exports, per_second=PER_SECOND, Prefer="respond-async"):
         if not await bench.atlas.has_died(POINT_SECONDS):
             raise Broken(f"The mine {described} never went off.")
         replace_folder(journal, copy)
