@@ -41,7 +41,7 @@ class CallGate:
                     await stack.aclose()  # another call has been answered meanwhile
             if seconds := self.next_call_delay():
                 await anyio.sleep(seconds)
-            while not self.calls_remaining():  # noqa: ASYNC110 - it waits for time to pass
+            while not self.calls_remaining():
                 # The minute may end between these two readings of the clock.
                 seconds = self._calls[0] + MINUTE_SECONDS - self._monotonic()
                 await anyio.sleep(max(0.0, seconds))
