@@ -67,14 +67,18 @@ image *args:
 diagnose *args:
     atlas diagnose "$@"
 
+# kill and starve the service against the stand-ins, and print the balance: [--only NAME]
+prove *args:
+    python -m tests.chaos prove "$@"
+
 # put it all through everything that goes wrong, at full size (two hours); the report is Markdown
 reliability *args:
-    atlas prove --size full --report var/reliability.md "$@"
+    python -m tests.chaos prove --size full --report var/reliability.md "$@"
     TESTS_IN_FULL=1 pytest tests/reliability tests/fuzz tests/ship tests/test_model.py
 
 # mix everything for half an hour in one life of the service: what grows?
 soak *args:
-    atlas soak --report var/soak.md "$@"
+    python -m tests.chaos soak --report var/soak.md "$@"
 
 # print the figures of the README: [--quick] [--into README.md] [NAME]..., service or growth or overload, say
 bench *args:

@@ -18,7 +18,6 @@ process   a running service: journal, loop, sockets, signals
 client    the good mobile client
 apple     Apple's Health export, as the lines that the app would send
 comparison  the rows of the old service beside ours: which differ, and why
-prove     kills and starves it against the stand-ins, and draws the balance
 cli       one function a command
 """
 

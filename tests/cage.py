@@ -23,12 +23,12 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from atlas.local.auth0 import Wish
-from atlas.prove import standins
-from atlas.prove.bench import free_port
-from atlas.prove.standins import HOST, StandIns
-from atlas.prove.subject import toml
 from atlas.settings import NAMES
 from tests.canaries import Canaries, joined
+from tests.chaos import standins
+from tests.chaos.bench import free_port
+from tests.chaos.standins import HOST, StandIns
+from tests.chaos.subject import toml
 from tests.conftest import ROOM
 
 SECONDS = 60.0  # more than anything here takes
@@ -38,7 +38,7 @@ VICTIM = """
 import sys
 from pathlib import Path
 from atlas.cli.main import ended_by_a_bug
-from atlas.prove import victim
+from tests.chaos import victim
 sys.excepthook = ended_by_a_bug
 victim.main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
 """

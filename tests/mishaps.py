@@ -14,9 +14,9 @@ from aiohttp import web
 
 from atlas.local.auth0 import Outage
 from atlas.local.foundry.faults import Fault
-from atlas.prove.bugs import BREAKS, EVERYWHERE, IN_FLATTEN
 from tests.cage import SECONDS, Cage, children, environ_of
 from tests.canaries import Canaries, joined
+from tests.chaos.bugs import BREAKS, EVERYWHERE, IN_FLATTEN
 from tests.conftest import ROOM
 
 SAMPLE = (

@@ -39,12 +39,8 @@ ROOMS: dict[str, tuple[str, str]] = {
     "comparison": ("core", "msgspec"),
     "client": ("core", "aiohttp anyio msgspec pybase64 stamina"),
     "process": ("core runtime computing service settings", "anyio httptools msgspec starlette"),
-    "prove": (
-        "core service settings local process",
-        "aiohttp anyio msgspec pyarrow pybase64 rich zstandard",
-    ),
     "cli": (
-        "core settings service process local client apple comparison prove",
+        "core settings service process local client apple comparison",
         "aiohttp anyio msgspec rich typer yarl",
     ),
 }

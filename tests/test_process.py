@@ -45,7 +45,6 @@ NOWHERE = {  # where nobody answers, and ports that are free
     "PORT": "0",
 }
 SECONDS, SECONDS_OF_ALL = 20.0, 120.0  # more than anything here takes, and all together
-SECONDS_OF_A_PROOF = 60.0
 
 GOOD = [
     f'{{"uuid":"{number}","sourceName":"Zoë’s Apple\u00a0Watch","valueDouble":{number % 3}}}'
@@ -563,12 +562,3 @@ def test_the_log_is_a_json_object_a_line_and_tells_nothing_of_anybody(running, s
 def leaks(log: str) -> list[str]:
     """Whatever is none of the log's business, and stands in it."""
     return [text for text in UNTOLD if text in log]
-
-
-def test_the_report_of_a_proof_goes_into_a_folder_that_is_made_for_it(tmp_path):
-    report = tmp_path / "var" / "report.md"
-    wanted = "prove", "--only", "wrong key", "--size", "ci", "--report", report
-    ended = atlas(tmp_path, *wanted, seconds=SECONDS_OF_A_PROOF)
-
-    assert ended.returncode == 0
-    assert "| wrong key |" in report.read_text()

@@ -1,4 +1,4 @@
-"""What Atlas promises, under each fault of the table, as `atlas prove` does it; at a small size."""
+"""What Atlas promises, under each fault of the table, as `just prove` does it; at a small size."""
 
 import secrets
 
@@ -6,12 +6,12 @@ import pytest
 from msgspec.structs import replace
 from typer.testing import CliRunner
 
-from atlas.cli.main import app
 from atlas.local.foundry import Foundry
 from atlas.local.foundry.state import DATASET
-from atlas.prove import SCALES, TRIALS, Plan, Trial, markdown, prove
-from atlas.prove.oracle import BRANCH, Oracle, Reply
-from atlas.prove.subject import Skipped
+from tests.chaos import SCALES, TRIALS, Plan, Trial, markdown, prove
+from tests.chaos.__main__ import app
+from tests.chaos.oracle import BRANCH, Oracle, Reply
+from tests.chaos.subject import Skipped
 from tests.conftest import cannot_run
 
 pytestmark = pytest.mark.slow
@@ -112,9 +112,17 @@ async def test_what_a_trial_expected_and_did_not_meet_is_not_even_and_stands_in_
     outcomes = await prove(plan, lambda _: None)
 
     assert outcomes[0].verdict == "NOT EVEN"
-    report = markdown("atlas prove --seed 7", outcomes)
+    report = markdown("just prove --seed 7", outcomes)
     assert "the moon is round" in report
     assert "--seed 7" in report
+
+
+def test_the_report_goes_into_a_folder_that_is_made_for_it(tmp_path):
+    report = tmp_path / "var" / "report.md"
+    arguments = ["prove", "--only", "wrong key", "--size", "ci", "--report", str(report)]
+
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert "| wrong key |" in report.read_text()
 
 
 def test_a_report_that_cannot_be_written_is_told_before_anything_is_proven(tmp_path):

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import anyio
 import pytest
 
-from atlas.prove import SCALES, Plan, prove, soaking
-from atlas.prove.bench import MIB, Findings
-from atlas.prove.soak.gauges import Gauges, Reading
+from tests.chaos import SCALES, Plan, prove, soaking
+from tests.chaos.bench import MIB, Findings
+from tests.chaos.soak.gauges import Gauges, Reading
 
 FLAT = Reading(at=0, memory=100, descriptors=30, tasks=100, journal=8, wal=4, exports=0)
 
@@ -90,7 +90,7 @@ async def test_after_a_minute_of_everything_nothing_is_lost_and_nothing_has_grow
 @pytest.mark.slow
 def test_ctrl_c_ends_it_with_what_was_found_so_far(tmp_path):
     report = tmp_path / "report.md"
-    command = [sys.executable, "-m", "atlas", "soak", "--seed", "7", "--report", report]
+    command = [sys.executable, "-m", "tests.chaos", "soak", "--seed", "7", "--report", report]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as running:
@@ -101,4 +101,4 @@ def test_ctrl_c_ends_it_with_what_was_found_so_far(tmp_path):
 
     assert running.returncode == 130
     assert "soak" in out
-    assert "`atlas soak --minutes 30 --seed 7`" in report.read_text()
+    assert "`just soak --minutes 30 --seed 7`" in report.read_text()

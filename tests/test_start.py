@@ -80,7 +80,7 @@ def test_a_service_imports_no_stand_in_no_other_command_and_nothing_for_a_termin
     names = IMPORTED.findall(told.read_text())
 
     assert packages(names) & {"pydantic", "pygments", "rich", "structlog"} == set()
-    assert rooms(names) & {"apple", "client", "local", "prove"} == set()
+    assert rooms(names) & {"apple", "client", "local"} == set()
     assert "aiohttp.web" not in names
     assert "atlas.process" in names
 

@@ -7,8 +7,7 @@ asks them for a token, `health.py` asks the service how it is. `phone.py` does w
 `compare.py` lays the rows of both services side by side, `diagnose.py` walks the flow, `top.py`
 shows it; `configuration.py` finds the settings.
 `importing.py` (with `windows.py`) sends what Apple exports, `exports.py` looks into the journal (by
-way of `owner.py`), `people.py` is about one person, `prove.py` and `soak.py` break everything on
-purpose.
+way of `owner.py`), `people.py` is about one person.
 """
 
 from atlas.cli.main import main

@@ -54,16 +54,6 @@ COMMANDS = [
     ("top", "top:top", "What a running Atlas does, each second anew, until Ctrl-C."),
     ("health", "health:health", "Ask a running Atlas how it is, as a container's HEALTHCHECK."),
     ("diagnose", "diagnose:diagnose", "Walk the whole flow: what is wrong, and what to do."),
-    (
-        "prove",
-        "prove:prove",
-        "Kill and starve the service against the stand-ins, and print the balance.",
-    ),
-    (
-        "soak",
-        "soak:soak",
-        "Mix good and bad phones, floods, bombs and faults in one life of the service.",
-    ),
     ("exports", "exports:app", "What stands in the journal: accepted, committed, set aside."),
 ]
 

@@ -1,6 +1,6 @@
 """Requests with something wrong in them, thousands, over sockets to a service in its own process.
 
-It is the service of `atlas prove`, with stand-ins of Auth0 and Foundry: real tokens, a real
+It is the service of `just prove`, with stand-ins of Auth0 and Foundry: real tokens, a real
 journal. FUZZ_SEED and the number of a request make it again; a request that is answered as none
 may be is printed with both, ready to become a test.
 """
@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from atlas.local.auth0 import Auth0, Ring
-from atlas.prove.bench import SCALES, Bench, laid_out
+from tests.chaos.bench import SCALES, Bench, laid_out
 from tests.fuzz.mutations import Mutator, Request
 from tests.fuzz.oddities import CANARY
 from tests.fuzz.wires import Answer, Wire

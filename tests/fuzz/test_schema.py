@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from atlas.prove.bench import SCALES, laid_out
+from tests.chaos.bench import SCALES, laid_out
 
 ROOT = Path(__file__).parent.parent.parent
 BIN = Path(sys.executable).parent

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import anyio
 
-from atlas.prove.subject import Broken
+from tests.chaos.subject import Broken
 from tests.ship import sbom
 from tests.ship.container import SMALL, contained, inside
 from tests.ship.image import BASE, ROOT, Failed, Image, built

@@ -1,4 +1,4 @@
-"""The service as a container: what `atlas prove` does to a process is done to it."""
+"""The service as a container: what `just prove` does to a process is done to it."""
 
 import re
 import uuid
@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from atlas.prove.bench import SCALES, Bench, laid_out
-from atlas.prove.mines import Mine
-from atlas.prove.subject import Configuration, Subject
+from tests.chaos.bench import SCALES, Bench, laid_out
+from tests.chaos.mines import Mine
+from tests.chaos.subject import Configuration, Subject
 from tests.ship.image import Failed, Image, caged, podman, run
 
 JOURNAL = "sqlite:////var/lib/atlas/journal.db"
@@ -76,7 +76,7 @@ def volume() -> Iterator[str]:
 async def contained(
     image: Image, seed: str, *limits: str, scale: str = "ci", **changes: Mapping[str, object]
 ) -> AsyncIterator[tuple[Bench, Container]]:
-    """A bench of `atlas prove` whose service is a container that is not started."""
+    """A bench of `just prove` whose service is a container that is not started."""
     with volume() as name:
         subject = partial(Container, name=name, image=image, limits=limits)
         async with laid_out(SCALES[scale], seed, changes, subject) as bench:

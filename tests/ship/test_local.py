@@ -2,7 +2,7 @@
 
 import pytest
 
-from atlas.prove.bench import free_port
+from tests.chaos.bench import free_port
 from tests.ship.files import CONFIG
 from tests.test_process import (
     HOST,

@@ -15,9 +15,9 @@ import msgspec
 import pytest
 
 from atlas.process.http import ConnectionLimits
-from atlas.prove.bench import free_port
 from atlas.settings import Edge, Settings
 from tests.certificates import self_signed
+from tests.chaos.bench import free_port
 from tests.conftest import ROOM, an_export, needs
 from tests.ship.files import CONFIG
 from tests.test_process import ENVIRON, HOST, SECONDS, Local, fetched, killed_at_last, local

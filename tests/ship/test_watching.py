@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from atlas.prove.bench import free_port
+from tests.chaos.bench import free_port
 from tests.conftest import needs
 from tests.ship.files import COMPOSE, CONFIG, OURS, ROOT, read
 from tests.test_alerts import DASHBOARD, RULES

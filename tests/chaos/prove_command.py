@@ -1,0 +1,91 @@
+"""`just prove`: does it keep its promises when everything goes wrong?"""
+
+import secrets
+from pathlib import Path
+from typing import Annotated, Literal
+
+import anyio
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from tests.chaos import SCALES, TRIALS, Outcome, Plan, Trial, markdown, table
+from tests.chaos import prove as proven
+
+SEED_BITS = 32
+WIDTH_OF_A_FILE = 160
+
+SeedOption = Annotated[
+    int | None, typer.Option(min=0, help="Repeats the choices of another run; random if absent.")
+]
+SizeOption = Annotated[
+    Literal["ci", "prove", "full"],
+    typer.Option(help="ci: five minutes. prove: seven. full: two hours, the whole table."),
+]
+OnlyOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME", help="Only this trial; may be repeated. A wrong name lists them all."
+    ),
+]
+ReportOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Where the table goes as Markdown, too.")
+]
+
+
+def prove(
+    seed: SeedOption = None,
+    size: SizeOption = "prove",
+    only: OnlyOption = None,
+    report: ReportOption = None,
+) -> None:
+    """Kill and starve the service against the stand-ins, and print the balance.
+
+    Nothing leaves the machine, nothing of it is touched. Exit 1 if any balance is not even.
+
+    Example: just prove --only 'kill -9' --seed 7
+    """
+    if report is not None:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.touch()  # or an hour is over before it turns out that it cannot be written
+    number = secrets.randbits(SEED_BITS) if seed is None else seed
+    plan = Plan(chosen(only), SCALES[size], number)
+    typer.echo(f"seed {number}, size {size}, {len(plan.trials)} trials", err=True)
+    with progress() as bar:
+        task = bar.add_task("", total=len(plan.trials))
+
+        def tell(news: str | Outcome) -> None:
+            if isinstance(news, str):
+                bar.update(task, description=news)
+                return
+            bar.advance(task)
+            told = f"{news.name}: {news.verdict} ({news.seconds:.0f} s)"
+            bar.console.print(told, highlight=False)
+
+        outcomes = anyio.run(proven, plan, tell, backend_options={"use_uvloop": True})
+    console = Console()
+    Console(width=None if console.is_terminal else WIDTH_OF_A_FILE).print(table(outcomes))
+    if report is not None:
+        again = f"just prove --size {size} --seed {number}"
+        report.write_text(markdown(again, outcomes), encoding="utf-8")
+    if any(outcome.verdict == "NOT EVEN" for outcome in outcomes):
+        typer.echo(f"atlas: Not even. Again: just prove --size {size} --seed {number}", err=True)
+        raise typer.Exit(1)
+
+
+def chosen(names: list[str] | None) -> tuple[Trial, ...]:
+    """Raises typer.BadParameter for a name that no trial has."""
+    known = {trial.name: trial for trial in TRIALS}
+    for name in names or []:
+        if name not in known:
+            raise typer.BadParameter(
+                f"There is no trial {name!r}. There are: {', '.join(known)}.", param_hint="--only"
+            )
+    return tuple(known[name] for name in names) if names else TRIALS
+
+
+def progress() -> Progress:
+    """On stderr; without a terminal, only the finished trials, a line each."""
+    console = Console(stderr=True)
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -1,0 +1,81 @@
+"""`just soak`: everything at once for half an hour, and what grows."""
+
+import secrets
+import signal
+from typing import Annotated
+
+import anyio
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from tests.chaos import SCALES, Outcome, Plan, markdown, soaking, table
+from tests.chaos import prove as proven
+from tests.chaos.prove_command import SEED_BITS, WIDTH_OF_A_FILE, ReportOption, SeedOption
+
+INTERRUPTED = 130
+
+MinutesOption = Annotated[float, typer.Option(min=0.1, help="How long everything is mixed.")]
+
+
+def soak(
+    minutes: MinutesOption = 30.0, seed: SeedOption = None, report: ReportOption = None
+) -> None:
+    """Mix good and bad phones, floods, bombs and faults in one life of the service.
+
+    What must not grow is looked at each second: memory, descriptors, tasks, the journal. Ctrl-C
+    ends it early, with what was found so far. Exit 1 if anything has grown, was lost, or stands
+    there twice.
+
+    Example: just soak --minutes 5 --seed 7
+    """
+    if report is not None:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.touch()
+    number = secrets.randbits(SEED_BITS) if seed is None else seed
+    typer.echo(f"seed {number}, {minutes:g} minutes", err=True)
+    outcome, is_early = anyio.run(
+        soaked, minutes * 60, number, backend_options={"use_uvloop": True}
+    )
+    console = Console()
+    Console(width=None if console.is_terminal else WIDTH_OF_A_FILE).print(table([outcome]))
+    if report is not None:
+        again = f"just soak --minutes {minutes:g} --seed {number}"
+        report.write_text(markdown(again, [outcome]), encoding="utf-8")
+    if outcome.verdict == "NOT EVEN":
+        raise typer.Exit(1)
+    if is_early:
+        raise typer.Exit(INTERRUPTED)
+
+
+async def soaked(seconds: float, seed: int) -> tuple[Outcome, bool]:
+    """What came of it, and whether it was ended early."""
+    stop = anyio.Event()
+    with progress() as bar:
+        task = bar.add_task("", total=seconds)
+
+        def tell(at: float, read: str) -> None:
+            bar.update(task, completed=at, description=read)
+
+        trial = soaking(seconds, tell, stop)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stop_at_signal, stop)
+            (outcome,) = await proven(Plan([trial], SCALES["full"], seed), lambda _: None)
+            tasks.cancel_scope.cancel()
+    return outcome, stop.is_set()
+
+
+async def stop_at_signal(stop: anyio.Event) -> None:
+    """The first Ctrl-C ends the mixing; what is under way is settled. A second one ends it all."""
+    with anyio.open_signal_receiver(signal.SIGINT) as signals:
+        typer.echo("Ctrl-C ends it early.", err=True)
+        async for _ in signals:
+            stop.set()
+            return
+
+
+def progress() -> Progress:
+    """On stderr; nothing without a terminal."""
+    console = Console(stderr=True)
+    columns = BarColumn(20), TimeElapsedColumn(), TextColumn("{task.description}")
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
