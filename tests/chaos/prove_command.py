@@ -1,4 +1,4 @@
-"""`just prove`: does it keep its promises when everything goes wrong?"""
+"""`just prove`: the trials, one after another, and the balance of each."""
 
 import secrets
 from pathlib import Path
@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from tests.chaos import SCALES, TRIALS, Outcome, Plan, Trial, markdown, table
-from tests.chaos import prove as proven
+from tests.chaos import prove as run_trials
 
 SEED_BITS = 32
 WIDTH_OF_A_FILE = 160
@@ -49,7 +49,7 @@ def prove(
         report.parent.mkdir(parents=True, exist_ok=True)
         report.touch()  # or an hour is over before it turns out that it cannot be written
     number = secrets.randbits(SEED_BITS) if seed is None else seed
-    plan = Plan(chosen(only), SCALES[size], number)
+    plan = Plan(select_trials(only), SCALES[size], number)
     typer.echo(f"seed {number}, size {size}, {len(plan.trials)} trials", err=True)
     with progress() as bar:
         task = bar.add_task("", total=len(plan.trials))
@@ -62,7 +62,7 @@ def prove(
             told = f"{news.name}: {news.verdict} ({news.seconds:.0f} s)"
             bar.console.print(told, highlight=False)
 
-        outcomes = anyio.run(proven, plan, tell, backend_options={"use_uvloop": True})
+        outcomes = anyio.run(run_trials, plan, tell, backend_options={"use_uvloop": True})
     console = Console()
     Console(width=None if console.is_terminal else WIDTH_OF_A_FILE).print(table(outcomes))
     if report is not None:
@@ -73,8 +73,8 @@ def prove(
         raise typer.Exit(1)
 
 
-def chosen(names: list[str] | None) -> tuple[Trial, ...]:
-    """Raises typer.BadParameter for a name that no trial has."""
+def select_trials(names: list[str] | None) -> tuple[Trial, ...]:
+    """Return the trials of these names, or all. Raises typer.BadParameter for an unknown name."""
     known = {trial.name: trial for trial in TRIALS}
     for name in names or []:
         if name not in known:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tests.chaos import SCALES, Outcome, Plan, markdown, soaking, table
-from tests.chaos import prove as proven
+from tests.chaos import prove as run_trials
 from tests.chaos.prove_command import SEED_BITS, WIDTH_OF_A_FILE, ReportOption, SeedOption
 
 INTERRUPTED = 130
@@ -60,7 +60,7 @@ async def soaked(seconds: float, seed: int) -> tuple[Outcome, bool]:
         trial = soaking(seconds, tell, stop)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(stop_at_signal, stop)
-            (outcome,) = await proven(Plan([trial], SCALES["full"], seed), lambda _: None)
+            (outcome,) = await run_trials(Plan([trial], SCALES["full"], seed), lambda _: None)
             tasks.cancel_scope.cancel()
     return outcome, stop.is_set()
 
