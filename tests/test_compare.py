@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from atlas.comparison import Balance, Reason, compared, opened
+from atlas.comparison import ComparisonReport, Reason, compare_sides, open_side
 from atlas.core import rows
 from atlas.core.records import LINE_BYTES_MAX
 from tests import generator
@@ -98,20 +98,20 @@ def sample(uuid: str = "a", **more: object) -> str:
 def compare(tmp_path):
     """What is found in two files of these rows."""
 
-    def run(old: bytes, new: bytes) -> Balance:
+    def run(old: bytes, new: bytes) -> ComparisonReport:
         (tmp_path / "old.ndjson").write_bytes(old)
         (tmp_path / "new.ndjson").write_bytes(new)
-        return compared(opened(tmp_path / "old.ndjson"), opened(tmp_path / "new.ndjson"))
+        return compare_sides(open_side(tmp_path / "old.ndjson"), open_side(tmp_path / "new.ndjson"))
 
     return run
 
 
-def found(balance: Balance) -> dict[str, tuple[int, dict[str, int]]]:
+def found(balance: ComparisonReport) -> dict[str, tuple[int, dict[str, int]]]:
     assert_even(balance)
     return {each.reason: (each.rows, each.columns) for each in balance.findings}
 
 
-def assert_even(balance: Balance) -> None:
+def assert_even(balance: ComparisonReport) -> None:
     """Every row is counted once."""
     kinds = balance.same, balance.as_intended, balance.unexplained
     assert sum(kind.old for kind in kinds) == balance.rows.old
@@ -480,7 +480,7 @@ def test_a_folder_is_all_its_files_of_rows(tmp_path):
     (new / "c.ndjson.gz").write_bytes(gzip.compress(ours(*lines[:5])))
     (new / "empty.ndjson").touch()
     (new / "raw" / ADA / "d.ndjson").write_bytes(ours(lines[5]))
-    balance = compared(opened(old), opened(new))
+    balance = compare_sides(open_side(old), open_side(new))
 
     places = [place for each in balance.findings for place in each.places]
     assert found(balance) == {"raw": (6, {"raw_healthkit_record": 6})}

@@ -20,19 +20,27 @@ from atlas.apple.errors import Unreadable
 
 CHUNK_BYTES = 64 * 1024  # the last one is lost with a bit of it
 RATIO_MAX, SMALL_BYTES = 200, 1024 * 1024  # what is small may be of any ratio
-PLAIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others can ask for gigabytes of memory
+SUPPORTED_METHODS = (
+    zipfile.ZIP_STORED,
+    zipfile.ZIP_DEFLATED,
+)  # others can ask for gigabytes of memory
 ENCRYPTED = 0x1 | 0x20 | 0x40  # or patched, which no phone does either
-ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # the latter of an empty one
-CLINICAL = "_cda.xml"  # export_cda.xml: the same once more, in another format
-OUTWARD = re.compile(r"(?:^|/)\.\.(?:/|$)|^/|^[A-Za-z]:|[\x00-\x1f]")
+ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")  # the latter of an empty one
+CLINICAL_SUFFIX = "_cda.xml"  # export_cda.xml: the same once more, in another format
+OUTSIDE_PATH = re.compile(r"(?:^|/)\.\.(?:/|$)|^/|^[A-Za-z]:|[\x00-\x1f]")
 LEADS_OUT = "has a path that leads out of the zip"
-NOT_OURS = re.compile(r"(?:^|/)(?:__MACOSX/|\._)")  # what macOS adds to a zip
+MACOS_EXTRAS = re.compile(r"(?:^|/)(?:__MACOSX/|\._)")  # what macOS adds to a zip
 COPY = "copy it from the phone once more"
-TORN = (zipfile.BadZipFile, zlib.error, EOFError, UnicodeDecodeError)  # the last one of a name
+DAMAGE_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    UnicodeDecodeError,
+)  # the last one of a name
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ExportFile:
     """A file of an export. `fault` says why it must not be read."""
 
     name: str
@@ -46,61 +54,61 @@ class Part:
             with self.open() as file:
                 while chunk := file.read(CHUNK_BYTES):
                     yield chunk
-        except TORN as error:
+        except DAMAGE_ERRORS as error:
             raise Unreadable(f"The zip is damaged: {COPY}.") from error
         except OSError as error:
             raise Unreadable(f"A file cannot be read: {error.strerror or 'it is torn'}.") from error
 
 
 @dataclass(frozen=True, slots=True)
-class Export:
-    """What it holds. `passed_over` counts what is left out, by the reason."""
+class HealthExport:
+    """What it holds. `skipped` counts what is left out, by the reason."""
 
-    xml: Part
-    ecgs: tuple[Part, ...]
-    routes: tuple[Part, ...]
-    passed_over: Counter[str]
+    xml: ExportFile
+    ecgs: tuple[ExportFile, ...]
+    routes: tuple[ExportFile, ...]
+    skipped: Counter[str]
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Export]:
+def open_export(path: Path) -> Iterator[HealthExport]:
     """Raises Unreadable."""
     if path.is_dir():
-        yield sorted_out(files_in(path))
+        yield find_export(list_files(path))
     elif is_zip(path):
-        with archive_at(path) as archive:
-            yield sorted_out(members(archive, path.stat().st_size))
+        with open_zip(path) as archive:
+            yield find_export(list_members(archive, path.stat().st_size))
     else:
-        alone = Part(path.name, path.stat().st_size, partial(FileIO, path))
-        yield Export(alone, (), (), Counter())
+        xml = ExportFile(path.name, path.stat().st_size, partial(FileIO, path))
+        yield HealthExport(xml, (), (), Counter())
 
 
-def sorted_out(parts: Iterable[Part]) -> Export:
+def find_export(parts: Iterable[ExportFile]) -> HealthExport:
     """The largest XML is that of the export, whatever its name: each language has its own."""
     found = list(parts)
-    tricks = [part.fault for part in found if part.fault == LEADS_OUT]
-    ours = [part for part in found if part.fault != LEADS_OUT]
-    xmls = ending(ours, ".xml")
+    outside = [part.fault for part in found if part.fault == LEADS_OUT]
+    inside = [part for part in found if part.fault != LEADS_OUT]
+    xmls = filter_by_suffix(inside, ".xml")
     if not xmls:
-        why = f" ({len(tricks)} {LEADS_OUT})" if tricks else ""
+        why = f" ({len(outside)} {LEADS_OUT})" if outside else ""
         raise Unreadable(f"There is no XML of an export in it{why}: give the export.zip.")
     xml = max(xmls, key=lambda part: part.size)
     if xml.fault:
         raise Unreadable(f"The XML in the zip {xml.fault}: refused.")
-    ecgs, routes = ending(ours, ".csv"), ending(ours, ".gpx")
-    return Export(
+    ecgs, routes = filter_by_suffix(inside, ".csv"), filter_by_suffix(inside, ".gpx")
+    return HealthExport(
         xml,
         tuple(part for part in ecgs if not part.fault),
         tuple(part for part in routes if not part.fault),
-        Counter(part.fault for part in (*ecgs, *routes) if part.fault) + Counter(tricks),
+        Counter(part.fault for part in (*ecgs, *routes) if part.fault) + Counter(outside),
     )
 
 
-def ending(parts: Iterable[Part], suffix: str) -> list[Part]:
+def filter_by_suffix(parts: Iterable[ExportFile], suffix: str) -> list[ExportFile]:
     """In the order of their names, which is the same for every run."""
     found = [part for part in parts if part.name.lower().endswith(suffix)]
     return sorted(
-        (part for part in found if not part.name.lower().endswith(CLINICAL)),
+        (part for part in found if not part.name.lower().endswith(CLINICAL_SUFFIX)),
         key=lambda part: part.name,
     )
 
@@ -108,39 +116,41 @@ def ending(parts: Iterable[Part], suffix: str) -> list[Part]:
 def is_zip(path: Path) -> bool:
     """By its beginning: its end may be cut off, and a name says nothing."""
     with path.open("rb") as file:
-        return file.read(4) in ZIP
+        return file.read(4) in ZIP_SIGNATURES
 
 
-def files_in(folder: Path) -> Iterator[Part]:
+def list_files(folder: Path) -> Iterator[ExportFile]:
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and not path.is_symlink() and not NOT_OURS.search(name):
-            yield Part(name, path.stat().st_size, partial(FileIO, path))
+        if path.is_file() and not path.is_symlink() and not MACOS_EXTRAS.search(name):
+            yield ExportFile(name, path.stat().st_size, partial(FileIO, path))
 
 
-def archive_at(path: Path) -> zipfile.ZipFile:
+def open_zip(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
-    except (*TORN, NotImplementedError) as error:
+    except (*DAMAGE_ERRORS, NotImplementedError) as error:
         raise Unreadable(f"{path} is a zip that is cut short or damaged: {COPY}.") from error
 
 
-def members(archive: zipfile.ZipFile, size: int) -> Iterator[Part]:
+def list_members(archive: zipfile.ZipFile, size: int) -> Iterator[ExportFile]:
     infos = [info for info in archive.infolist() if not info.filename.endswith("/")]
     if sum(info.compress_size for info in infos) > size:
         raise Unreadable("The files in the zip lie in each other, as a bomb's do: refused.")
     for info in infos:
         name = info.orig_filename.replace("\\", "/")
-        if not NOT_OURS.search(name):
-            yield Part(name, info.file_size, partial(archive.open, info), fault_of(name, info))
+        if not MACOS_EXTRAS.search(name):
+            yield ExportFile(
+                name, info.file_size, partial(archive.open, info), find_member_fault(name, info)
+            )
 
 
-def fault_of(name: str, info: zipfile.ZipInfo) -> str:
-    if OUTWARD.search(name):
+def find_member_fault(name: str, info: zipfile.ZipInfo) -> str:
+    if OUTSIDE_PATH.search(name):
         return LEADS_OUT
     if info.flag_bits & ENCRYPTED:
         return "is encrypted (unpack it with its password, and give the folder)"
-    if info.compress_type not in PLAIN:
+    if info.compress_type not in SUPPORTED_METHODS:
         return "is compressed in a way that phones do not use"
     if info.file_size > max(SMALL_BYTES, RATIO_MAX * info.compress_size):
         return f"would swell to more than {RATIO_MAX} times its size, as a bomb does"

@@ -22,17 +22,17 @@ NAMES = {
 FIELD = re.compile(f", ({'|'.join(NAMES)}):")  # a comma alone may stand in a value
 
 
-class Device(NamedTuple):
+class AppleDevice(NamedTuple):
     """`identity` is the same in every export, whatever else Apple prints."""
 
     json: Raw | None
     identity: str
 
 
-NONE = Device(None, "")
+NO_DEVICE = AppleDevice(None, "")
 
 
-def device(text: str) -> Device:
+def parse_device(text: str) -> AppleDevice:
     """What is printed in another way than Apple's is a device whose name it is."""
     pointer, *parts = FIELD.split(text.removesuffix(">"))
     pairs = zip(parts[::2], parts[1::2], strict=True)
@@ -40,6 +40,6 @@ def device(text: str) -> Device:
     if not pointer.startswith("<<HKDevice:"):
         fields["name"] = text
     if not fields:
-        return NONE
+        return NO_DEVICE
     identity = "\x1e".join(f"{name}={value}" for name, value in sorted(fields.items()))
-    return Device(Raw(msgspec.json.encode(fields)), identity)
+    return AppleDevice(Raw(msgspec.json.encode(fields)), identity)

@@ -84,5 +84,5 @@ class Route(Sample, kw_only=True, gc=False):
 encoder = msgspec.json.Encoder()
 
 
-def line(sample: Sample) -> bytes:
+def encode_line(sample: Sample) -> bytes:
     return encoder.encode(sample) + b"\n"

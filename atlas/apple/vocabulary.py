@@ -41,29 +41,29 @@ ENUMERATIONS = {
 }
 
 
-def numbered() -> dict[str, int]:
+def list_category_numbers() -> dict[str, int]:
     """HKCategoryValueSleepAnalysisAsleepCore: 3, and so on."""
-    found = {}
+    numbers = {}
     for enumeration, constants in ENUMERATIONS.items():
         for constant in constants.split():
             name, _, number = constant.partition("=")
-            found[f"HKCategoryValue{enumeration}{name}"] = int(number)
-    return found
+            numbers[f"HKCategoryValue{enumeration}{name}"] = int(number)
+    return numbers
 
 
-NUMBERS = numbered()
+NUMBERS = list_category_numbers()
 
 # As the app names them: the cases of HKCategoryValueSleepAnalysis in Swift.
-STAGES = ("inBed", "asleepUnspecified", "awake", "asleepCore", "asleepDeep", "asleepREM")
+SLEEP_STAGES = ("inBed", "asleepUnspecified", "awake", "asleepCore", "asleepDeep", "asleepREM")
 
 # HKTypeIdentifiers.h says of each whether it adds up. Those of food and of distance all do.
-ADDING = """
+CUMULATIVE_TYPES = """
 ActiveEnergyBurned AppleExerciseTime AppleMoveTime AppleStandTime BasalEnergyBurned FlightsClimbed
 InhalerUsage InsulinDelivery NikeFuel NumberOfAlcoholicBeverages NumberOfTimesFallen PushCount
 StepCount SwimmingStrokeCount TimeInDaylight
 """
-ADDS_UP = frozenset(QUANTITY + name for name in ADDING.split())
-ALL_ADD_UP = (QUANTITY + "Dietary", QUANTITY + "Distance")
+CUMULATIVE_IDENTIFIERS = frozenset(QUANTITY + name for name in CUMULATIVE_TYPES.split())
+CUMULATIVE_PREFIXES = (QUANTITY + "Dietary", QUANTITY + "Distance")
 
 # Metadata that are true or false, and stand as 1 or 0.
 FLAGS = frozenset({"HKWasUserEntered", "HKIndoorWorkout", "HKCoachedWorkout", "HKGroupFitness"})
@@ -83,7 +83,9 @@ KILOCALORIES = {"kcal": 1.0, "Cal": 1.0, "cal": 0.001, "kJ": 1 / 4.184, "J": 1 /
 
 
 @lru_cache(maxsize=1_024)
-def quantity_class(sample_type: str) -> str:
+def find_quantity_class(sample_type: str) -> str:
     """The class of its samples. A type that is newer than this list is taken for discrete."""
-    adds_up = sample_type in ADDS_UP or sample_type.startswith(ALL_ADD_UP)
-    return CUMULATIVE if adds_up else DISCRETE
+    is_cumulative = sample_type in CUMULATIVE_IDENTIFIERS or sample_type.startswith(
+        CUMULATIVE_PREFIXES
+    )
+    return CUMULATIVE if is_cumulative else DISCRETE

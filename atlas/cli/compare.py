@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from atlas.comparison import Balance, Finding, Place, compared, opened
+from atlas.comparison import ComparisonReport, Finding, RowLocation, compare_sides, open_side
 
 LINE = "{:<24}  {:>11}  {:>11}"
 
@@ -37,16 +37,16 @@ def compare(old: OldArgument, new: NewArgument, json: JsonOption = False) -> Non
 
     Example: atlas compare old.ndjson new.ndjson
     """
-    sides = opened(old), opened(new)
-    with bar(sum(side.bytes for side in sides)) as progress:
+    sides = open_side(old), open_side(new)
+    with build_progress(sum(side.bytes for side in sides)) as progress:
         task = progress.task_ids[0]
-        balance = compared(*sides, lambda read: progress.update(task, completed=read))
-    typer.echo(msgspec.json.encode(balance) if json else "\n".join(shown(balance)))
+        balance = compare_sides(*sides, lambda read: progress.update(task, completed=read))
+    typer.echo(msgspec.json.encode(balance) if json else "\n".join(format_report(balance)))
     if not balance.is_explained:
         raise typer.Exit(1)
 
 
-def bar(total: int) -> Progress:
+def build_progress(total: int) -> Progress:
     """On stderr, and only on a terminal."""
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
     console = Console(stderr=True)
@@ -55,12 +55,12 @@ def bar(total: int) -> Progress:
     return progress
 
 
-def shown(balance: Balance) -> Iterator[str]:
+def format_report(balance: ComparisonReport) -> Iterator[str]:
     """What was found, what is unexplained first, and the balance."""
     for finding in balance.findings:
         yield finding.sentence if finding.explained else f"UNEXPLAINED: {finding.sentence}"
-        yield f"  {counted(finding)}"
-        yield from (f"  {where(place)}" for place in finding.places)
+        yield f"  {count_rows(finding)}"
+        yield from (f"  {format_location(place)}" for place in finding.places)
         yield ""
     yield LINE.format("ROWS", "OLD", "NEW")
     for name, rows in (
@@ -72,7 +72,7 @@ def shown(balance: Balance) -> Iterator[str]:
         yield LINE.format(name, f"{rows.old:,}", f"{rows.new:,}")
 
 
-def counted(finding: Finding) -> str:
+def count_rows(finding: Finding) -> str:
     columns = ", ".join(
         name if rows == finding.rows else f"{name} in {rows:,} of them"
         for name, rows in finding.columns.items()
@@ -81,7 +81,7 @@ def counted(finding: Finding) -> str:
     return f"{rows}: {columns}" if columns else rows
 
 
-def where(place: Place) -> str:
+def format_location(place: RowLocation) -> str:
     """Of the rows that stand on one side only, that is said."""
     if place.old is None or place.new is None:
         return f"only {place.new if place.old is None else place.old}"

@@ -9,16 +9,16 @@ import anyio
 import msgspec
 import typer
 
-from atlas.apple import Conversion, Kind, Unreadable, census, opened
-from atlas.cli.meter import Meter
+from atlas.apple import Conversion, TypeSummary, Unreadable, open_export, summarize
+from atlas.cli.meter import ImportMeter
 from atlas.cli.phone import URL_DEFAULT, DeviceOption, Target, TokenOption, ToOption
-from atlas.cli.windows import Sending
+from atlas.cli.windows import ImportRun
 from atlas.client import CannotSend
 
 LINE = "{:<56}  {:>11}  {:<10}  {:<10}"
 HEADINGS = LINE.format("TYPE", "SAMPLES", "FIRST", "LAST").rstrip()
 DAY = len("2020-04-10")
-GOES_ON = "The same command goes on where it ended, and adds nothing twice."
+RESUME_HINT = "The same command goes on where it ended, and adds nothing twice."
 
 ExportArgument = Annotated[
     Path,
@@ -58,69 +58,73 @@ def import_(
     """
     if json and not dry_run:
         raise typer.BadParameter("--json goes with --dry-run.")
-    with opened(export) as found:
-        begin = partial(Conversion, found, ecg, routes)
+    with open_export(export) as health_export:
+        begin = partial(Conversion, health_export, ecg, routes)
         if dry_run:
             conversion = begin()
-            with Meter(conversion.size) as meter:
-                kinds = census(meter.watched("counting", conversion))
-            if kinds or not conversion.trouble:
-                typer.echo(as_json(kinds, conversion) if json else shown(kinds))
+            with ImportMeter(conversion.size) as meter:
+                summaries = summarize(meter.track("counting", conversion))
+            if summaries or not conversion.error:
+                typer.echo(
+                    encode_summary(summaries, conversion) if json else format_summary(summaries)
+                )
         else:
-            conversion = sent(Sending(begin), export, Target(to, token, device, is_streamed=False))
-    for notice in notices(conversion):
+            conversion = send_export(
+                ImportRun(begin), export, Target(to, token, device, is_streamed=False)
+            )
+    for notice in list_notices(conversion):
         typer.echo(notice, err=True)
-    if conversion.trouble:
-        raise Unreadable(conversion.trouble)
+    if conversion.error:
+        raise Unreadable(conversion.error)
 
 
-def sent(sending: Sending, export: Path, target: Target) -> Conversion:
+def send_export(sending: ImportRun, export: Path, target: Target) -> Conversion:
     """Raises CannotSend."""
     try:
         anyio.run(sending.run, export, target)
     except KeyboardInterrupt:
         typer.echo(sending.summary)
-        typer.echo(f"atlas: Interrupted. {GOES_ON}", err=True)
+        typer.echo(f"atlas: Interrupted. {RESUME_HINT}", err=True)
         raise
-    if sending.lines.taken or not sending.conversion.trouble:
+    if sending.lines.taken or not sending.conversion.error:
         typer.echo(sending.summary)
     for number, reason in sending.balance.rejects:
         typer.echo(f"sample {number}: {reason}", err=True)
     if sending.balance.trouble:
-        raise CannotSend(f"{sending.balance.trouble} {GOES_ON}")
+        raise CannotSend(f"{sending.balance.trouble} {RESUME_HINT}")
     return sending.conversion
 
 
-def shown(kinds: list[Kind]) -> str:
+def format_summary(summaries: list[TypeSummary]) -> str:
     """A table. It has no value in it."""
     lines = [
         LINE.format(kind.type, f"{kind.count:,}", kind.first[:DAY], kind.last[:DAY]).rstrip()
-        for kind in kinds
+        for kind in summaries
     ]
-    total = sum(kind.count for kind in kinds)
-    return "\n".join([HEADINGS, *lines, f"{total:,} samples of {len(kinds):,} types"])
+    total = sum(kind.count for kind in summaries)
+    return "\n".join([HEADINGS, *lines, f"{total:,} samples of {len(summaries):,} types"])
 
 
-def as_json(kinds: list[Kind], conversion: Conversion) -> str:
-    told = {
-        "samples": sum(kind.count for kind in kinds),
-        "types": kinds,
-        "others": conversion.others,
-        "files_left_out": conversion.passed_over,
-        "tags_left_out": conversion.reader.left_out,
+def encode_summary(summaries: list[TypeSummary], conversion: Conversion) -> str:
+    fields = {
+        "samples": sum(kind.count for kind in summaries),
+        "types": summaries,
+        "others": conversion.other_elements,
+        "files_left_out": conversion.skipped,
+        "tags_left_out": conversion.reader.tags_left_out,
     }
-    return msgspec.json.encode(told).decode()
+    return msgspec.json.encode(fields).decode()
 
 
-def notices(conversion: Conversion) -> Iterator[str]:
+def list_notices(conversion: Conversion) -> Iterator[str]:
     """What is not in the lines, and why."""
-    if conversion.others:
-        others = ", ".join(f"{count:,} {name}" for name, count in conversion.others.items())
+    if conversion.other_elements:
+        others = ", ".join(f"{count:,} {name}" for name, count in conversion.other_elements.items())
         yield f"no samples, left out: {others}"
-    for reason, count in conversion.passed_over.items():
+    for reason, count in conversion.skipped.items():
         yield f"files left out: {count:,} ({reason})"
     reader = conversion.reader
-    if reader.left_out:
-        lines = ", ".join(map(str, reader.lines))
-        more = ", ..." if reader.left_out > len(reader.lines) else ""
-        yield f"tags left out that are no XML: {reader.left_out:,} (lines {lines}{more})"
+    if reader.tags_left_out:
+        lines = ", ".join(map(str, reader.omitted_lines))
+        more = ", ..." if reader.tags_left_out > len(reader.omitted_lines) else ""
+        yield f"tags left out that are no XML: {reader.tags_left_out:,} (lines {lines}{more})"

@@ -6,8 +6,17 @@ row, `pairs` puts those of both sides together, `balance` counts. `reasons` are 
 the README names.
 """
 
-from atlas.comparison.balance import Balance, Finding, Place, compared
-from atlas.comparison.files import NotRows, Side, opened
+from atlas.comparison.files import NotRows, Side, open_side
 from atlas.comparison.reasons import Reason
+from atlas.comparison.report import ComparisonReport, Finding, RowLocation, compare_sides
 
-__all__ = ["Balance", "Finding", "NotRows", "Place", "Reason", "Side", "compared", "opened"]
+__all__ = [
+    "ComparisonReport",
+    "Finding",
+    "NotRows",
+    "Reason",
+    "RowLocation",
+    "Side",
+    "compare_sides",
+    "open_side",
+]

@@ -14,11 +14,11 @@ from msgspec import Struct
 
 from atlas.core.errors import NOT_JSON, CannotStart
 
-ENDINGS = (".ndjson", ".json", ".ndjson.gz", ".json.gz")  # the old service wrote .json, too
+SUFFIXES = (".ndjson", ".json", ".ndjson.gz", ".json.gz")  # the old service wrote .json, too
 GZIP, PARQUET = b"\x1f\x8b", b"PAR1"
 ROW_BYTES_MAX = 64 * 1024 * 1024  # a line of 8 MiB, escaped, and once more as a text column
-TELLING = re.compile(r"[A-Za-z0-9]{6,}")  # what is left of a sub, however it is written
-STEP = 2_000  # rows between two looks at how far it is
+SUB_PART = re.compile(r"[A-Za-z0-9]{6,}")  # what is left of a sub, however it is written
+PROGRESS_ROWS = 2_000  # rows between two looks at how far it is
 
 
 class NotRows(CannotStart):
@@ -72,7 +72,7 @@ class Side:
         for number, path in enumerate(self.paths):
             with path.open("rb") as file:
                 for line, row in enumerate(self.lines(file, number), 1):
-                    if line % STEP == 0:
+                    if line % PROGRESS_ROWS == 0:
                         self.bytes_read = before + file.tell()
                     if row is not None:
                         self.subs.add(row.auth0_user_id)
@@ -84,58 +84,62 @@ class Side:
         """None for a blank one."""
         line = 0
         try:
-            text = plain(file)
+            text = open_plain(file)
             while row := text.readline(ROW_BYTES_MAX):
                 line += 1
-                yield read(row)
-        except (Odd, EOFError, zlib.error, gzip.BadGzipFile) as error:
-            why = error if isinstance(error, Odd) else "the compressed file is damaged"
-            raise NotRows(f"{self.place(number, line or 1)}: {why}.") from None
+                yield parse_row(row)
+        except (InvalidRow, EOFError, zlib.error, gzip.BadGzipFile) as error:
+            why = error if isinstance(error, InvalidRow) else "the compressed file is damaged"
+            raise NotRows(f"{self.locate(number, line or 1)}: {why}.") from None
 
     @property
     def name(self) -> str:
         """As it was named, but for what holds a sub."""
-        return self.nameless(*self.root.parts)
+        return self.mask_users(*self.root.parts)
 
-    def place(self, file: int, line: int) -> str:
+    def locate(self, file: int, line: int) -> str:
         """FILE:LINE. Folders below the one that was named are "*": the sub is one of them."""
         below = self.paths[file].relative_to(self.root).parts
-        return f"{self.nameless(*self.root.parts, *('*' for _ in below[:-1]), *below[-1:])}:{line}"
+        return (
+            f"{self.mask_users(*self.root.parts, *('*' for _ in below[:-1]), *below[-1:])}:{line}"
+        )
 
-    def nameless(self, *parts: str) -> str:
-        telling = {*self.subs, *(part for sub in self.subs for part in TELLING.findall(sub))} - {""}
-        shown = ("*" if any(each in part for each in telling) else part for part in parts)
-        return str(Path(*shown))
+    def mask_users(self, *parts: str) -> str:
+        secrets = {*self.subs, *(part for sub in self.subs for part in SUB_PART.findall(sub))} - {
+            ""
+        }
+        masked = ("*" if any(each in part for each in secrets) else part for part in parts)
+        return str(Path(*masked))
 
 
-class Odd(ValueError):
+class InvalidRow(ValueError):
     """This line is no row; why."""
 
 
-def opened(root: Path) -> Side:
+def open_side(root: Path) -> Side:
     """Raises NotRows."""
-    paths = tuple(sorted(files_in(root))) if root.is_dir() else (root,)
+    paths = tuple(sorted(list_files(root))) if root.is_dir() else (root,)
     if not paths:
         raise NotRows(f"There is no file below {root} whose name ends in .ndjson or .json.")
     return Side(root, paths, sum(path.stat().st_size for path in paths))
 
 
-def files_in(folder: Path) -> Iterator[Path]:
+def list_files(folder: Path) -> Iterator[Path]:
     for path in folder.rglob("*"):
-        if path.name.endswith(ENDINGS) and not path.name.startswith(".") and path.is_file():
+        if path.name.endswith(SUFFIXES) and not path.name.startswith(".") and path.is_file():
             yield path
 
 
-def plain(file: BinaryIO) -> BinaryIO | gzip.GzipFile:
+def open_plain(file: BinaryIO) -> BinaryIO | gzip.GzipFile:
     """By its beginning: a name says nothing."""
     head = file.read(4)
     file.seek(0)
     if head == PARQUET:
-        raise Odd("this is Parquet; compare reads NDJSON (ATLAS_FILE_FORMAT=ndjson)")
+        raise InvalidRow("this is Parquet; compare reads NDJSON (ATLAS_FILE_FORMAT=ndjson)")
     return gzip.GzipFile(fileobj=file) if head.startswith(GZIP) else file
 
 
-def read(line: bytes) -> Row | None:
+def parse_row(line: bytes) -> Row | None:
     """None for a blank line. Raises Odd."""
     try:
         return _decode(line)
@@ -146,9 +150,9 @@ def read(line: bytes) -> Row | None:
         # with a byte order mark, or a lone surrogate, which JavaScript takes
         return msgspec.convert(json.loads(line), Row)
     except UnicodeDecodeError:
-        raise Odd("not UTF-8") from None
+        raise InvalidRow("not UTF-8") from None
     except msgspec.ValidationError:
-        raise Odd("no row: other than the 21 columns") from None
+        raise InvalidRow("no row: other than the 21 columns") from None
     except (ValueError, RecursionError):
         is_cut = not line.endswith(b"\n") and len(line) < ROW_BYTES_MAX
-        raise Odd("the file is cut short" if is_cut else "no row: not JSON") from None
+        raise InvalidRow("the file is cut short" if is_cut else "no row: not JSON") from None

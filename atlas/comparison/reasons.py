@@ -6,16 +6,16 @@ NOT_A_RECORD = (
     "`null`, numbers, strings and arrays as lines are rejected; they made rows of blanks, or a 500."
 )
 BAD_LINE = "One bad line no longer sinks the export."
-CATEGORIES = (
+INTEGER_FALLBACK = (
     "`value_double` falls back to `valueInteger`, "
     "so sleep stages and other categories have a value."
 )
-NO_LINE = (
+INVALID_LINE = (
     "What is no UTF-8, a lone surrogate, a number out of a double's range, and lines nested deeper "
     "than 64 or longer than 8 MiB are rejected; they made rows, with U+FFFD or null in them."
 )
-AS_SENT = "`raw_healthkit_record` is the sender's line byte for byte, not a re-serialisation."
-WAYS_TO_LOSE = (
+BYTE_FOR_BYTE = "`raw_healthkit_record` is the sender's line byte for byte, not a re-serialisation."
+CAUSES_OF_LOSS = (
     BAD_LINE,
     NOT_A_RECORD,
     "30 exports in one millisecond make 30 files.",
@@ -28,7 +28,7 @@ LOST_BEFORE = (
 )
 
 
-def difference(sentence: str) -> tuple[str, tuple[str, ...]]:
+def explain_by(sentence: str) -> tuple[str, tuple[str, ...]]:
     return sentence, (sentence,)
 
 
@@ -45,15 +45,15 @@ class Reason(Enum):
     DOUBLED = "Atlas has this row more often than the old service.", ()
     NO_RECORD = "Atlas made a row of what is no record.", ()
 
-    ZERO = difference("Zero is zero; it became null.")
-    INTEGER = difference(CATEGORIES)
-    NUMBER = difference("`value_double` is a number or null, never text.")
-    TEXT = difference("Text columns are text: another JSON type becomes its compact JSON.")
-    RAW = difference(AS_SENT)
-    BLANKS = difference(NOT_A_RECORD)
-    REJECTED = difference(NO_LINE)
-    RETRIED = difference("A lost reply and a retry make one file, not two.")
-    LOST = LOST_BEFORE, WAYS_TO_LOSE
+    ZERO = explain_by("Zero is zero; it became null.")
+    INTEGER = explain_by(INTEGER_FALLBACK)
+    NUMBER = explain_by("`value_double` is a number or null, never text.")
+    TEXT = explain_by("Text columns are text: another JSON type becomes its compact JSON.")
+    RAW = explain_by(BYTE_FOR_BYTE)
+    BLANKS = explain_by(NOT_A_RECORD)
+    REJECTED = explain_by(INVALID_LINE)
+    RETRIED = explain_by("A lost reply and a retry make one file, not two.")
+    LOST = LOST_BEFORE, CAUSES_OF_LOSS
 
     def __init__(self, sentence: str, differences: tuple[str, ...]) -> None:
         self.sentence = sentence.replace("`", "")

@@ -20,7 +20,7 @@ from atlas.core.errors import NOT_JSON
 SUFFIX = ".atlas"
 
 
-class Mark(Struct):
+class Checkpoint(Struct):
     """So many lines are safe with this receiver, and this is what they were."""
 
     receiver: str
@@ -29,37 +29,37 @@ class Mark(Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CheckpointFile:
     """The file beside an export. `receiver` is where the lines go, and as whose."""
 
     path: Path
     receiver: str
 
     @classmethod
-    def beside(cls, export: Path, *receiver: str) -> "Place":
+    def for_export(cls, export: Path, *receiver: str) -> "CheckpointFile":
         digest = hashlib.sha256("\x1f".join(receiver).encode()).hexdigest()
         path = export.resolve()
         return cls(path.with_name(path.name + SUFFIX), digest)
 
-    def mark(self) -> Mark | None:
+    def read(self) -> Checkpoint | None:
         """Of the same receiver, if there is one that can be read."""
         with suppress(OSError, *NOT_JSON):
-            mark = msgspec.json.decode(self.path.read_bytes(), type=Mark)
+            mark = msgspec.json.decode(self.path.read_bytes(), type=Checkpoint)
             return mark if mark.receiver == self.receiver else None
         return None
 
-    def keep(self, lines: int, digest: str) -> None:
+    def write(self, lines: int, digest: str) -> None:
         """Whole or not at all. Raises OSError."""
         new = self.path.with_name(self.path.name + ".new")
-        new.write_bytes(msgspec.json.encode(Mark(self.receiver, lines, digest)))
+        new.write_bytes(msgspec.json.encode(Checkpoint(self.receiver, lines, digest)))
         new.replace(self.path)
 
-    def forget(self) -> None:
+    def delete(self) -> None:
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
 
 
-class Lines:
+class CountedLines:
     """Lines, counted and digested as they are taken."""
 
     def __init__(self, lines: Iterator[bytes]) -> None:

@@ -6,15 +6,15 @@ from typing import Any, NamedTuple
 
 from msgspec import Raw
 
-from atlas.apple.dates import utc
-from atlas.apple.devices import NONE, device
-from atlas.apple.identity import BETWEEN, uuid_of
-from atlas.apple.markup import Element, named
+from atlas.apple.dates import to_utc
+from atlas.apple.devices import NO_DEVICE, parse_device
+from atlas.apple.identity import SEPARATOR, make_uuid
 from atlas.apple.samples import Number
 from atlas.apple.vocabulary import FLAGS
+from atlas.apple.xml_reader import Element, unescape_name
 
-ENTERED = "HKWasUserEntered"
-PLACES = 15  # that a double keeps
+WAS_USER_ENTERED = "HKWasUserEntered"
+DIGITS_MAX = 15  # that a double keeps
 NUMBER_MAX = len("-2.2250738585072014e-308")  # no number is written longer
 
 # All that stands in an attribute of iOS 9 and later. iOS 8 wrote metadata there, too.
@@ -36,64 +36,66 @@ class Origin(NamedTuple):
 
 
 @lru_cache(maxsize=4_096)
-def origin(source: str | None, version: str | None, device_text: str | None) -> Origin:
-    made_by = NONE if device_text is None else device(device_text)
-    identity = BETWEEN.join((source or "", version or "", made_by.identity))
-    return Origin(source, version, made_by.json, identity)
+def find_origin(source: str | None, version: str | None, device_text: str | None) -> Origin:
+    parsed = NO_DEVICE if device_text is None else parse_device(device_text)
+    identity = SEPARATOR.join((source or "", version or "", parsed.identity))
+    return Origin(source, version, parsed.json, identity)
 
 
-def traits(element: Element, sample_type: str, unit: str = "", value: str = "") -> dict[str, Any]:
+def build_common_fields(
+    element: Element, sample_type: str, unit: str = "", value: str = ""
+) -> dict[str, Any]:
     """The fields that all samples share. The last two only tell one sample from another."""
     get = element.attributes.get
     source = get("sourceName")
     if source is None:
         source = get("source")  # iOS 8
-    made = origin(source, get("sourceVersion"), get("device"))
-    start, end = utc(get("startDate", "")), utc(get("endDate", ""))
-    metadata = told(element)
+    origin = find_origin(source, get("sourceVersion"), get("device"))
+    start, end = to_utc(get("startDate", "")), to_utc(get("endDate", ""))
+    metadata = read_metadata(element)
     return {
         "sample_type": sample_type,
-        "uuid": uuid_of(sample_type, made.identity, start, end, unit, value),
+        "uuid": make_uuid(sample_type, origin.identity, start, end, unit, value),
         "start_date": start,
         "end_date": end,
-        "source_name": made.source,
-        "source_version": made.version,
-        "device": made.device,
+        "source_name": origin.source,
+        "source_version": origin.version,
+        "device": origin.device,
         "metadata": metadata,
-        "user_provided_flag": metadata.get(ENTERED) if metadata else None,
+        "user_provided_flag": metadata.get(WAS_USER_ENTERED) if metadata else None,
     }
 
 
-def told(element: Element) -> dict[str, object] | None:
+def read_metadata(element: Element) -> dict[str, object] | None:
     """Its metadata, wherever they stand; None if it has none."""
-    found = {}
+    metadata = {}
     if not KNOWN.issuperset(element.attributes):
         for name, text in element.attributes.items():
             if name not in KNOWN:
-                key = named(name)
-                found[key] = understood(key, text)
+                key = unescape_name(name)
+                metadata[key] = understood(key, text)
     for child in element.children:
         if child.name == "MetadataEntry":
             key = child.attributes.get("key", "")
-            found[key] = understood(key, child.attributes.get("value", ""))
-    return found or None
+            metadata[key] = understood(key, child.attributes.get("value", ""))
+    return metadata or None
 
 
 def understood(key: str, text: str) -> object:
     """What is long is text, and not remembered: some apps put whole documents there."""
-    return text if len(text) > NUMBER_MAX else meant(key, text)
+    return text if len(text) > NUMBER_MAX else parse_metadata_value(key, text)
 
 
 @lru_cache(maxsize=4_096)
-def meant(key: str, text: str) -> object:
+def parse_metadata_value(key: str, text: str) -> object:
     """Apple writes all metadata as text. A number is one only if it would be written so again."""
     if key in FLAGS and text in {"0", "1"}:
         return text == "1"
-    value = number(text)
+    value = parse_number(text)
     return value if value is not None and str(value) == text else text
 
 
-def number(text: str) -> Number | None:
+def parse_number(text: str) -> Number | None:
     """60 for 60 and for 60.0, as Swift writes it; None for what is no finite number."""
     try:
         value = float(text)
@@ -101,4 +103,4 @@ def number(text: str) -> Number | None:
         return None
     if not isfinite(value) or "_" in text:  # Python's floats may have one
         return None
-    return int(value) if value.is_integer() and abs(value) < 10**PLACES else value
+    return int(value) if value.is_integer() and abs(value) < 10**DIGITS_MAX else value

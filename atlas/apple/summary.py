@@ -7,7 +7,7 @@ from msgspec import Struct
 from atlas.apple.samples import Sample
 
 
-class Kind(Struct):
+class TypeSummary(Struct):
     """The samples of one type. Moments are as in the lines."""
 
     type: str
@@ -15,19 +15,19 @@ class Kind(Struct):
     first: str = ""
     last: str = ""
 
-    def take(self, sample: Sample) -> None:
+    def add(self, sample: Sample) -> None:
         begins, ends = sample.start_date, sample.end_date
         self.first = begins if not self.count else min(self.first, begins)
         self.last = max(self.last, ends)
         self.count += 1
 
 
-def census(samples: Iterable[Sample]) -> list[Kind]:
+def summarize(samples: Iterable[Sample]) -> list[TypeSummary]:
     """The most frequent type first."""
-    found: dict[str, Kind] = {}
+    summaries: dict[str, TypeSummary] = {}
     for sample in samples:
-        kind = found.get(sample.sample_type)
-        if kind is None:
-            kind = found[sample.sample_type] = Kind(sample.sample_type)
-        kind.take(sample)
-    return sorted(found.values(), key=lambda kind: (-kind.count, kind.type))
+        summary = summaries.get(sample.sample_type)
+        if summary is None:
+            summary = summaries[sample.sample_type] = TypeSummary(sample.sample_type)
+        summary.add(sample)
+    return sorted(summaries.values(), key=lambda kind: (-kind.count, kind.type))

@@ -1,0 +1,148 @@
+"""What is kept of a row: a hundred bytes, of which none tells anything of it.
+
+Rows whose keys are equal hold the same record of the same user. `expected` is the row as Atlas should
+have it, `exact` as it is, either without the record and the moments of a service; `marks` say why
+the old service has it otherwise.
+"""
+
+from array import array
+from hashlib import blake2b
+from struct import Struct as Layout
+from typing import Any, NamedTuple
+
+import msgspec
+
+from atlas.comparison import columns
+from atlas.comparison.columns import MARK_BITS, MARKS, NUMBER, TEXTS
+from atlas.comparison.files import Row
+from atlas.comparison.javascript import ParsedRecord, encode_canonical, parse_record, to_doubles
+from atlas.comparison.reasons import Reason
+
+COLUMNS = ("device", "export_timestamp", NUMBER, *(name for name, _, _ in TEXTS))
+KEY, DIGEST = 16, 8  # bytes
+LAYOUT = Layout(f"<{KEY}s{DIGEST}s{DIGEST}s{DIGEST}sIIII{2 * len(COLUMNS)}s")
+HINT_MASK, MOMENT_MASK = (
+    0xFFFF,
+    0xFFFF_FFFF,
+)  # hints only name the columns of rows that are known to differ
+
+to_tuple = msgspec.structs.astuple
+TEXT_INDEXES = [Row.__struct_fields__.index(name) for name, _, _ in TEXTS]
+
+
+class Fingerprint(NamedTuple):
+    """A row, as it is kept. `file` and `line` are the numbers of where it stands."""
+
+    key: bytes
+    expected: bytes
+    exact: bytes
+    raw: bytes
+    moment: int
+    marks: int
+    file: int
+    line: int
+    hints: bytes
+
+    def reasons(self) -> list[Reason]:
+        """Why it is not as Atlas has it."""
+        found = [reason for reason in MARKS if self.marks & MARK_BITS[reason]]
+        return [*found, Reason.TEXT] if self.list_non_text_columns() else found
+
+    def list_non_text_columns(self) -> list[str]:
+        """The columns that hold something else than text."""
+        return [name for bit, (name, _, _) in enumerate(TEXTS) if self.marks & 1 << bit]
+
+    def list_differing_columns(self, other: "Fingerprint") -> list[str]:
+        """The columns that differ."""
+        ours, theirs = array("H", self.hints), array("H", other.hints)
+        pairs = zip(COLUMNS, ours, theirs, strict=True)
+        return [name for name, one, another in pairs if one != another]
+
+
+def fingerprint_old(row: Row, file: int, line: int) -> bytes:
+    """A row of the old service, to be kept."""
+    raw, parsed = parse_raw(row)
+    texts, value = select_texts(row), to_doubles(row.value_double)
+    if parsed.record is None:
+        is_made_so = parsed.is_json and columns.is_blank(texts, value)
+        marks, expected, number = MARK_BITS[Reason.BLANKS] if is_made_so else 0, texts, value
+    else:
+        expected, marks = columns.expect_old_texts(texts, parsed.record)
+        number, mark = columns.expect_number(value, parsed.record)
+        marks |= mark
+    if not parsed.is_sound:
+        marks |= MARK_BITS[Reason.REJECTED]
+    elif parsed.is_replaced:
+        marks |= MARK_BITS[Reason.REPLACED]
+    return pack(
+        FingerprintInput(row, raw, parsed, marks, file, line), [value, *texts], [number, *expected]
+    )
+
+
+def fingerprint_new(row: Row, file: int, line: int) -> bytes:
+    """A row of Atlas, to be kept."""
+    raw, parsed = parse_raw(row)
+    texts, value = select_texts(row), to_doubles(row.value_double)
+    if parsed.record is None:
+        marks, expected = MARK_BITS[Reason.NO_RECORD], texts
+    else:
+        marks, expected = 0, columns.expect_new_texts(texts, parsed.record, raw)
+    return pack(
+        FingerprintInput(row, raw, parsed, marks, file, line), [value, *texts], [value, *expected]
+    )
+
+
+class FingerprintInput(NamedTuple):
+    """A row, and what is known of it."""
+
+    row: Row
+    raw: str
+    parsed: ParsedRecord
+    marks: int
+    file: int
+    line: int
+
+
+def parse_raw(row: Row) -> tuple[str, ParsedRecord]:
+    """As text, be it that the old service put the object itself there."""
+    raw = row.raw_healthkit_record
+    text = raw if isinstance(raw, str) else encode_canonical(raw).decode()
+    return text, parse_record(text)
+
+
+def select_texts(row: Row) -> list[Any]:
+    found = to_tuple(row)
+    return [found[place] for place in TEXT_INDEXES]
+
+
+def pack(source: FingerprintInput, exact: list[Any], expected: list[Any]) -> bytes:
+    """`exact` and `expected` are `value_double` and the columns of TEXTS."""
+    row = source.row
+    # the moment of a service, if the request had none
+    timestamp = "" if row.export_timestamp == row.ingested_at else row.export_timestamp
+    before = [row.device, timestamp]
+    exact_digest = digest(encode_canonical([*before, *exact]), DIGEST)
+    expected_digest = (
+        exact_digest
+        if exact == expected
+        else digest(encode_canonical([*before, *expected]), DIGEST)
+    )
+    return LAYOUT.pack(
+        digest(encode_canonical(row.auth0_user_id) + source.parsed.canonical, KEY),
+        expected_digest,
+        exact_digest,
+        digest(source.raw.encode("utf-8", "surrogatepass"), DIGEST),
+        hash_value(row.ingested_at) & MOMENT_MASK,
+        source.marks,
+        source.file,
+        source.line,
+        array("H", [hash_value(value) & HINT_MASK for value in (*before, *expected)]).tobytes(),
+    )
+
+
+def digest(text: bytes, size: int) -> bytes:
+    return blake2b(text, digest_size=size).digest()
+
+
+def hash_value(value: object) -> int:
+    return hash(value if type(value) is str else encode_canonical(value))
