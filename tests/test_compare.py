@@ -507,12 +507,14 @@ GOOD = ours(sample())
     [
         pytest.param(b"", r"There are no rows in .*new\.ndjson\.", id="empty"),
         pytest.param(b"\n \r\n", r"There are no rows in .*new\.ndjson\.", id="blank"),
-        pytest.param(GOOD + GOOD[:-9], r":2: the file is cut short\.", id="cut short"),
-        pytest.param(GOOD + GOOD[:-9] + b"\n", r":2: no row: not JSON\.", id="a row cut short"),
-        pytest.param(GOOD + b"{}\n", r":2: no row: other than the 21 columns\.", id="no columns"),
+        pytest.param(GOOD + GOOD[:-9], r":2: the file is truncated\.", id="cut short"),
+        pytest.param(GOOD + GOOD[:-9] + b"\n", r":2: not a row: not JSON\.", id="a row cut short"),
+        pytest.param(
+            GOOD + b"{}\n", r":2: not a row: the columns are not the 21 columns\.", id="no columns"
+        ),
         pytest.param(changed(GOOD, more=1), r":1: .* 21 columns\.", id="a column more"),
         pytest.param(b"[]\n", r":1: .* 21 columns\.", id="a list"),
-        pytest.param(b"[" + GOOD + b"]\n", r":1: no row: not JSON\.", id="a list of rows"),
+        pytest.param(b"[" + GOOD + b"]\n", r":1: not a row: not JSON\.", id="a list of rows"),
         pytest.param(changed(GOOD, auth0_user_id=5), r":1: .* 21 columns\.", id="no user"),
         pytest.param(GOOD.replace(b"Steps", b"\xff"), r":1: not UTF-8\.", id="no UTF-8"),
         pytest.param(bytes(range(256)) * 9, r":1: ", id="bytes"),
@@ -549,7 +551,7 @@ def test_a_file_without_any_line_is_not_read_to_its_end(atlas, tmp_path):  # noq
 
     line = atlas("compare", "new.ndjson", "new.ndjson").in_one_line(2)
 
-    assert "new.ndjson:1: no row: not JSON." in line
+    assert "new.ndjson:1: not a row: not JSON." in line
 
 
 # what is printed

@@ -1,4 +1,4 @@
-"""Apple's Health export, as the lines that the app would send.
+"""Converts Apple's Health export into the lines that the app would send.
 
 The listing, in the order of the data: `archive` finds the XML, `markup` reads its elements,
 `records` and `workouts` make samples of them (with `traits`, `dates`, `devices`, `identity` and

@@ -1,7 +1,7 @@
-"""An export on the disk: the zip of the phone, the folder that it unpacks to, or the XML alone.
+"""Opens an export: the phone's zip, the folder that it unpacks to, or the XML alone.
 
-Nothing is unpacked. What in a zip is no part of an export is passed over, and what would swell is
-refused: the XML of a real one has 15 to 25 times the size of its zip.
+Nothing is unpacked to disk. Other files in a zip are ignored, and members that expand suspiciously
+are refused: a real XML is 15 to 25 times the size of its zip.
 """
 
 import re
@@ -18,30 +18,24 @@ from typing import IO
 
 from atlas.apple.errors import Unreadable
 
-CHUNK_BYTES = 64 * 1024  # the last one is lost with a bit of it
-RATIO_MAX, SMALL_BYTES = 200, 1024 * 1024  # what is small may be of any ratio
-SUPPORTED_METHODS = (
-    zipfile.ZIP_STORED,
-    zipfile.ZIP_DEFLATED,
-)  # others can ask for gigabytes of memory
-ENCRYPTED = 0x1 | 0x20 | 0x40  # or patched, which no phone does either
-ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")  # the latter of an empty one
-CLINICAL_SUFFIX = "_cda.xml"  # export_cda.xml: the same once more, in another format
+CHUNK_BYTES = 64 * 1024  # damage in a zip loses at most one chunk
+RATIO_MAX, SMALL_BYTES = 200, 1024 * 1024  # files up to SMALL_BYTES may have any ratio
+# other methods can require gigabytes of memory
+SUPPORTED_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+ENCRYPTED = 0x1 | 0x20 | 0x40  # or patched data, which phones do not write either
+ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")  # the second one is that of an empty zip
+CLINICAL_SUFFIX = "_cda.xml"  # export_cda.xml: the same data in another format
 OUTSIDE_PATH = re.compile(r"(?:^|/)\.\.(?:/|$)|^/|^[A-Za-z]:|[\x00-\x1f]")
 LEADS_OUT = "has a path that leads out of the zip"
-MACOS_EXTRAS = re.compile(r"(?:^|/)(?:__MACOSX/|\._)")  # what macOS adds to a zip
-COPY = "copy it from the phone once more"
-DAMAGE_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    UnicodeDecodeError,
-)  # the last one of a name
+MACOS_EXTRAS = re.compile(r"(?:^|/)(?:__MACOSX/|\._)")  # added by macOS
+COPY = "copy it from the phone again"
+# UnicodeDecodeError is raised for the name of a member
+DAMAGE_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, UnicodeDecodeError)
 
 
 @dataclass(frozen=True, slots=True)
 class ExportFile:
-    """A file of an export. `fault` says why it must not be read."""
+    """A file of an export. If `fault` is not empty, it says why the file must not be read."""
 
     name: str
     size: int
@@ -49,7 +43,7 @@ class ExportFile:
     fault: str = ""
 
     def chunks(self) -> Iterator[bytes]:
-        """Its bytes. Raises Unreadable."""
+        """Yield the content. Raises Unreadable."""
         try:
             with self.open() as file:
                 while chunk := file.read(CHUNK_BYTES):
@@ -57,12 +51,12 @@ class ExportFile:
         except DAMAGE_ERRORS as error:
             raise Unreadable(f"The zip is damaged: {COPY}.") from error
         except OSError as error:
-            raise Unreadable(f"A file cannot be read: {error.strerror or 'it is torn'}.") from error
+            raise Unreadable(f"A file cannot be read: {error.strerror or 'damaged'}.") from error
 
 
 @dataclass(frozen=True, slots=True)
 class HealthExport:
-    """What it holds. `skipped` counts what is left out, by the reason."""
+    """The files of an export. `skipped` counts those that are left out, by reason."""
 
     xml: ExportFile
     ecgs: tuple[ExportFile, ...]
@@ -72,7 +66,7 @@ class HealthExport:
 
 @contextmanager
 def open_export(path: Path) -> Iterator[HealthExport]:
-    """Raises Unreadable."""
+    """Open a zip, a folder or an XML file. Raises Unreadable."""
     if path.is_dir():
         yield find_export(list_files(path))
     elif is_zip(path):
@@ -84,7 +78,7 @@ def open_export(path: Path) -> Iterator[HealthExport]:
 
 
 def find_export(parts: Iterable[ExportFile]) -> HealthExport:
-    """The largest XML is that of the export, whatever its name: each language has its own."""
+    """Sort the files by kind. The largest XML is the export: its name depends on the language."""
     found = list(parts)
     outside = [part.fault for part in found if part.fault == LEADS_OUT]
     inside = [part for part in found if part.fault != LEADS_OUT]
@@ -105,7 +99,7 @@ def find_export(parts: Iterable[ExportFile]) -> HealthExport:
 
 
 def filter_by_suffix(parts: Iterable[ExportFile], suffix: str) -> list[ExportFile]:
-    """In the order of their names, which is the same for every run."""
+    """Select by suffix, sorted by name, so that every run has the same order."""
     found = [part for part in parts if part.name.lower().endswith(suffix)]
     return sorted(
         (part for part in found if not part.name.lower().endswith(CLINICAL_SUFFIX)),
@@ -114,7 +108,7 @@ def filter_by_suffix(parts: Iterable[ExportFile], suffix: str) -> list[ExportFil
 
 
 def is_zip(path: Path) -> bool:
-    """By its beginning: its end may be cut off, and a name says nothing."""
+    """Check the signature: the end may be cut off, and the name proves nothing."""
     with path.open("rb") as file:
         return file.read(4) in ZIP_SIGNATURES
 
@@ -130,13 +124,13 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except (*DAMAGE_ERRORS, NotImplementedError) as error:
-        raise Unreadable(f"{path} is a zip that is cut short or damaged: {COPY}.") from error
+        raise Unreadable(f"The zip {path} is truncated or damaged: {COPY}.") from error
 
 
 def list_members(archive: zipfile.ZipFile, size: int) -> Iterator[ExportFile]:
     infos = [info for info in archive.infolist() if not info.filename.endswith("/")]
     if sum(info.compress_size for info in infos) > size:
-        raise Unreadable("The files in the zip lie in each other, as a bomb's do: refused.")
+        raise Unreadable("Files in the zip overlap, as in a zip bomb: refused.")
     for info in infos:
         name = info.orig_filename.replace("\\", "/")
         if not MACOS_EXTRAS.search(name):

@@ -1,8 +1,8 @@
-"""How far the sending of an export came, in a small file beside it: a number and two digests.
+"""The progress of an import, in a small file next to the export: a line count and two digests.
 
-A second run converts the export once more, which is quick, and passes over as many lines as were
-answered as safe, if they are the same lines. If they are not, it begins at the beginning; what
-Atlas has by then it recognises, so a place that is lost costs time and nothing else.
+The next run converts the export again, which is fast, and skips the lines that were confirmed if
+their digest is the same. Otherwise it starts from the first line. Atlas recognizes lines that it
+has already, so a lost checkpoint costs only time.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ SUFFIX = ".atlas"
 
 
 class Checkpoint(Struct):
-    """So many lines are safe with this receiver, and this is what they were."""
+    """The first `lines` lines, with this digest, are safe with this receiver."""
 
     receiver: str
     lines: int
@@ -30,7 +30,7 @@ class Checkpoint(Struct):
 
 @dataclass(frozen=True, slots=True)
 class CheckpointFile:
-    """The file beside an export. `receiver` is where the lines go, and as whose."""
+    """The checkpoint file of an export. `receiver` is a digest of the URL and the sender."""
 
     path: Path
     receiver: str
@@ -42,14 +42,14 @@ class CheckpointFile:
         return cls(path.with_name(path.name + SUFFIX), digest)
 
     def read(self) -> Checkpoint | None:
-        """Of the same receiver, if there is one that can be read."""
+        """Return the checkpoint, or None if there is none for this receiver that can be read."""
         with suppress(OSError, *NOT_JSON):
             mark = msgspec.json.decode(self.path.read_bytes(), type=Checkpoint)
             return mark if mark.receiver == self.receiver else None
         return None
 
     def write(self, lines: int, digest: str) -> None:
-        """Whole or not at all. Raises OSError."""
+        """Replace the file atomically. Raises OSError."""
         new = self.path.with_name(self.path.name + ".new")
         new.write_bytes(msgspec.json.encode(Checkpoint(self.receiver, lines, digest)))
         new.replace(self.path)
@@ -60,7 +60,7 @@ class CheckpointFile:
 
 
 class CountedLines:
-    """Lines, counted and digested as they are taken."""
+    """Counts and digests lines as they are taken."""
 
     def __init__(self, lines: Iterator[bytes]) -> None:
         self.lines = lines

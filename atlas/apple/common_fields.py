@@ -1,4 +1,4 @@
-"""What every element of Apple's has: a source, a device, dates, metadata."""
+"""Builds the fields that all samples share: source, device, dates, metadata."""
 
 from functools import lru_cache
 from math import isfinite
@@ -14,10 +14,10 @@ from atlas.apple.vocabulary import FLAGS
 from atlas.apple.xml_reader import Element, unescape_name
 
 WAS_USER_ENTERED = "HKWasUserEntered"
-DIGITS_MAX = 15  # that a double keeps
-NUMBER_MAX = len("-2.2250738585072014e-308")  # no number is written longer
+DIGITS_MAX = 15  # a double keeps these exactly
+NUMBER_MAX = len("-2.2250738585072014e-308")  # the longest double
 
-# All that stands in an attribute of iOS 9 and later. iOS 8 wrote metadata there, too.
+# The attributes of iOS 9 and later. Those of iOS 8 may also be metadata.
 ATTRIBUTES = """
 type unit value source sourceName sourceVersion device creationDate startDate endDate
 workoutActivityType duration durationUnit totalDistance totalDistanceUnit
@@ -27,7 +27,7 @@ KNOWN = frozenset(ATTRIBUTES.split())
 
 
 class Origin(NamedTuple):
-    """Where a sample comes from; nearly all samples of an export share a few of these."""
+    """The source of a sample. An export has only a few different ones."""
 
     source: str | None
     version: str | None
@@ -45,7 +45,7 @@ def find_origin(source: str | None, version: str | None, device_text: str | None
 def build_common_fields(
     element: Element, sample_type: str, unit: str = "", value: str = ""
 ) -> dict[str, Any]:
-    """The fields that all samples share. The last two only tell one sample from another."""
+    """Build the shared fields. `unit` and `value` only go into the uuid."""
     get = element.attributes.get
     source = get("sourceName")
     if source is None:
@@ -67,7 +67,7 @@ def build_common_fields(
 
 
 def read_metadata(element: Element) -> dict[str, object] | None:
-    """Its metadata, wherever they stand; None if it has none."""
+    """Read the metadata from the attributes (iOS 8) and the children. None if there is none."""
     metadata = {}
     if not KNOWN.issuperset(element.attributes):
         for name, text in element.attributes.items():
@@ -82,13 +82,13 @@ def read_metadata(element: Element) -> dict[str, object] | None:
 
 
 def understood(key: str, text: str) -> object:
-    """What is long is text, and not remembered: some apps put whole documents there."""
+    """Parse a value. Long text is returned as it is, uncached: some apps store documents."""
     return text if len(text) > NUMBER_MAX else parse_metadata_value(key, text)
 
 
 @lru_cache(maxsize=4_096)
 def parse_metadata_value(key: str, text: str) -> object:
-    """Apple writes all metadata as text. A number is one only if it would be written so again."""
+    """Parse a value, which Apple always writes as text. Numbers must round-trip exactly."""
     if key in FLAGS and text in {"0", "1"}:
         return text == "1"
     value = parse_number(text)
@@ -96,11 +96,11 @@ def parse_metadata_value(key: str, text: str) -> object:
 
 
 def parse_number(text: str) -> Number | None:
-    """60 for 60 and for 60.0, as Swift writes it; None for what is no finite number."""
+    """Parse a finite number, else None. 60.0 becomes 60, as Swift writes it."""
     try:
         value = float(text)
     except ValueError:
         return None
-    if not isfinite(value) or "_" in text:  # Python's floats may have one
+    if not isfinite(value) or "_" in text:  # Python allows underscores
         return None
     return int(value) if value.is_integer() and abs(value) < 10**DIGITS_MAX else value

@@ -1,4 +1,4 @@
-"""From an export to samples: the records of its XML, and the files beside it that are asked for."""
+"""Converts an export to samples: the records of its XML and, on request, its ECGs and routes."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -21,16 +21,14 @@ TRUNCATED = "The XML ends in the middle: export once more on the phone."
 
 @dataclass(slots=True)
 class Conversion:
-    """One pass over an export. It never fails: what it could not read is told at its end."""
+    """One pass over an export. It does not raise: `error` holds the reason if it ended early."""
 
     export: HealthExport
     with_ecgs: bool = False
     with_routes: bool = False
     bytes_read: int = 0  # of `size`
-    other_elements: Counter[str] = field(
-        default_factory=Counter
-    )  # elements that are no samples, by kind
-    skipped: Counter[str] = field(default_factory=Counter)  # files, by the reason
+    other_elements: Counter[str] = field(default_factory=Counter)  # not samples, by kind
+    skipped: Counter[str] = field(default_factory=Counter)  # files, by reason
     reader: ElementReader = field(default_factory=ElementReader)
     error: str | None = None
 
@@ -43,7 +41,7 @@ class Conversion:
         return ecgs + (self.export.routes if self.with_routes else ())
 
     def samples(self) -> Iterator[Sample]:
-        """All of them; the same export gives the same ones in the same order."""
+        """Yield all samples. The same export gives the same samples in the same order."""
         self.skipped.update(self.export.skipped)
         try:
             yield from convert_elements(
@@ -57,7 +55,7 @@ class Conversion:
             yield from self.convert_file(part)
 
     def convert_file(self, part: ExportFile) -> Iterator[Sample]:
-        """A file that is none of Apple's is passed over, alone."""
+        """Yield the samples of one file. A file that is not Apple's is skipped and counted."""
         try:
             if part.name.lower().endswith(".csv"):
                 yield parse_electrocardiogram(self.read_chunks(part))
@@ -73,7 +71,7 @@ class Conversion:
 
 
 def convert_elements(elements: Iterable[Element], other_elements: Counter[str]) -> Iterator[Sample]:
-    """`Me` holds a birth date, a sex and a blood type, and is not even counted."""
+    """Yield the samples. `Me` (birth date, sex, blood type) is personal, so it is not counted."""
     for element in elements:
         if element.name == "Record":
             yield convert_record(element)

@@ -1,4 +1,4 @@
-"""Electrocardiograms: a head of names and values, and then a voltage a line.
+"""Parses electrocardiograms: header lines of names and values, then one voltage a line.
 
     Name,Ada Lovelace
     Date of Birth,"Dec 10, 1815"
@@ -9,9 +9,9 @@
     Device,"Watch7,12"
     Sample Rate,512 hertz
 
-The names are of the phone's language, and so is the comma of a number: what counts is the order.
-All that stands before the moment of the recording is who it was, and is dropped. A voltage that
-cannot be read is no reason to close the gap: then there is no electrocardiogram.
+Names and decimal separators depend on the phone's language; the order of the lines does not.
+Everything before the recorded date identifies the person and is dropped. A voltage that cannot be
+parsed makes the whole file invalid, because leaving it out would shift the time axis.
 """
 
 import csv
@@ -31,10 +31,10 @@ from atlas.core import names
 
 TYPE = "HKDataTypeIdentifierElectrocardiogram"
 BYTES_MAX = 2 * 1024 * 1024  # of a file; the voltages of 30 seconds have 120 KB
-FIRST_YEAR = (
-    "2018"  # was the first year of such recordings, and nobody is born since who may make one
-)
-HEADER_FIELDS = 7  # of the head, behind the moment
+# The first year of such recordings. Nobody born since then may make one, so no later date is a
+# date of birth.
+FIRST_YEAR = "2018"
+HEADER_FIELDS = 7  # after the recorded date
 HARDWARE = re.compile(r"[A-Za-z]+\d+,\d+")
 NOT_AN_ECG = "is no electrocardiogram of Apple's"
 
@@ -60,7 +60,7 @@ def parse_electrocardiogram(chunks: Iterable[bytes]) -> Electrocardiogram:
 
 
 def parse_voltage(text: str) -> Number | None:
-    """In whatever language: of a comma and a point, the first one only groups the thousands."""
+    """Parse a number of any language. If it has comma and point, the first groups thousands."""
     digits = "".join(text.split()).replace("\N{MINUS SIGN}", "-")
     if "," in digits and "." in digits:
         digits = digits.replace(min(",.", key=digits.rfind), "")
@@ -77,7 +77,10 @@ def read_text(chunks: Iterable[bytes]) -> str:
 
 
 def drop_personal_header(header: Sequence[str]) -> list[str]:
-    """From the moment of the recording on: the last value that is one. Raises Unreadable."""
+    """Return the header from the recorded date on: the last value that is a date.
+
+    Raises Unreadable.
+    """
     moments = [index for index, value in enumerate(header) if FIRST_YEAR < to_utc(value) != value]
     if not moments:
         raise Unreadable(NOT_AN_ECG)

@@ -1,4 +1,4 @@
-"""Records and correlations, as samples."""
+"""Converts records and correlations to samples."""
 
 from collections.abc import Mapping
 
@@ -35,7 +35,7 @@ def convert_quantity(element: Element) -> Quantity:
 
 
 def convert_category(element: Element) -> Category:
-    """Labels become Apple's numbers; iOS 8 wrote the numbers; a label that is newer stays text."""
+    """Convert labels to Apple's numbers, which iOS 8 wrote itself. Unknown labels stay text."""
     kind = element.attributes.get("type", "")
     unit, text = element.attributes.get("unit"), element.attributes.get("value")
     value = NUMBERS.get(text or "")
@@ -68,15 +68,15 @@ def convert_heartbeats(element: Element) -> list[dict[str, object]] | None:
 
 
 def convert_heartbeat(attributes: Mapping[str, str]) -> dict[str, object]:
-    """One of them. The time is local, and has no date: it stays as it stands."""
+    """Convert one heartbeat. Its time is local and without a date, so it stays as it is."""
     rate = parse_number(attributes.get("bpm", ""))
     return {"bpm": attributes.get("bpm") if rate is None else rate, "time": attributes.get("time")}
 
 
 def convert_correlation(element: Element) -> Correlation:
-    """Its children stand in the export a second time, as records of their own, and get theirs.
+    """Convert a correlation. The export repeats its children as records, which are converted there.
 
-    They are its value: all that is eaten at a meal has the same moment and the same source.
+    Their uuids serve as its value: two meals may have the same time and source.
     """
     kind = element.attributes.get("type", "")
     uuids = [convert_record(child).uuid for child in element.children if child.name == "Record"]

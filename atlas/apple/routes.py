@@ -1,7 +1,7 @@
-"""Routes of workouts: GPX, as lines of their own.
+"""Converts the routes of workouts (GPX) to samples.
 
-A point is 180 bytes of JSON, and half a day has 43,000: a long route is cut into several lines,
-because the service takes no line of more than 8 MiB.
+A point takes 180 bytes of JSON, and half a day has 43,000 points. A long route becomes several
+lines, because the service accepts at most 8 MiB a line.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,7 +20,7 @@ POINTS_MAX = 20_000
 TEXT_MAX = 100
 NOT_A_ROUTE = "is no route of Apple's"
 HAS_DOCTYPE = "declares a DTD, as Apple's never does"
-# Apple's word: the app's
+# Apple's name: the app's name
 NAMES = {
     "ele": "altitude",
     "speed": "speed",
@@ -31,7 +31,7 @@ NAMES = {
 
 
 def parse_routes(chunks: Iterable[bytes], file: str) -> Iterator[Route]:
-    """Raises Unreadable."""
+    """Yield the route, in pieces of at most POINTS_MAX points. Raises Unreadable."""
     track = TrackParser()
     for chunk in chunks:
         track.feed(chunk)
@@ -46,7 +46,7 @@ def parse_routes(chunks: Iterable[bytes], file: str) -> Iterator[Route]:
 
 @dataclass(slots=True)
 class TrackParser:
-    """Those of a track that were read so far."""
+    """Parses GPX, and collects the track points."""
 
     points: list[dict[str, object]] = field(default_factory=list)
     current: dict[str, object] = field(default_factory=dict)
@@ -91,7 +91,7 @@ def reject_doctype(*_doctype: object) -> None:
 
 
 def build_route(points: list[dict[str, object]], file: str) -> Route:
-    """Where it began tells routes apart that were walked together."""
+    """Build a sample. Its uuid depends on its first position: routes may share their times."""
     first, start, end = points[0], read_timestamp(points[0]), read_timestamp(points[-1])
     position = (str(first.get("latitude")), str(first.get("longitude")))
     return Route(

@@ -1,4 +1,4 @@
-"""What is in an export, without a value: how many of which type, from when to when."""
+"""Summarizes an export without its values: number and period of the samples of each type."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from atlas.apple.samples import Sample
 
 
 class TypeSummary(Struct):
-    """The samples of one type. Moments are as in the lines."""
+    """The samples of one type. Timestamps are formatted as in the lines."""
 
     type: str
     count: int = 0
@@ -23,7 +23,7 @@ class TypeSummary(Struct):
 
 
 def summarize(samples: Iterable[Sample]) -> list[TypeSummary]:
-    """The most frequent type first."""
+    """Count the samples of each type, the most frequent type first."""
     summaries: dict[str, TypeSummary] = {}
     for sample in samples:
         summary = summaries.get(sample.sample_type)

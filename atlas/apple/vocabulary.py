@@ -1,7 +1,7 @@
-"""Apple's words and their numbers: https://developer.apple.com/documentation/healthkit
+"""Apple's constants and units: https://developer.apple.com/documentation/healthkit
 
-An export names the value of a category by the constant of Apple's headers, the app sends its
-number. Numbers are those of HKCategoryValues.h; a constant that Apple gave another name keeps both.
+For the value of a category, an export has the name of the constant, and the app sends its number
+(HKCategoryValues.h). A constant that Apple renamed is listed under both names.
 """
 
 from functools import lru_cache
@@ -42,7 +42,7 @@ ENUMERATIONS = {
 
 
 def list_category_numbers() -> dict[str, int]:
-    """HKCategoryValueSleepAnalysisAsleepCore: 3, and so on."""
+    """Map the full names to the numbers: HKCategoryValueSleepAnalysisAsleepCore to 3."""
     numbers = {}
     for enumeration, constants in ENUMERATIONS.items():
         for constant in constants.split():
@@ -53,10 +53,10 @@ def list_category_numbers() -> dict[str, int]:
 
 NUMBERS = list_category_numbers()
 
-# As the app names them: the cases of HKCategoryValueSleepAnalysis in Swift.
+# The app's names: the cases of HKCategoryValueSleepAnalysis in Swift.
 SLEEP_STAGES = ("inBed", "asleepUnspecified", "awake", "asleepCore", "asleepDeep", "asleepREM")
 
-# HKTypeIdentifiers.h says of each whether it adds up. Those of food and of distance all do.
+# The cumulative types of HKTypeIdentifiers.h. All types of food and distance are cumulative, too.
 CUMULATIVE_TYPES = """
 ActiveEnergyBurned AppleExerciseTime AppleMoveTime AppleStandTime BasalEnergyBurned FlightsClimbed
 InhalerUsage InsulinDelivery NikeFuel NumberOfAlcoholicBeverages NumberOfTimesFallen PushCount
@@ -65,7 +65,7 @@ StepCount SwimmingStrokeCount TimeInDaylight
 CUMULATIVE_IDENTIFIERS = frozenset(QUANTITY + name for name in CUMULATIVE_TYPES.split())
 CUMULATIVE_PREFIXES = (QUANTITY + "Dietary", QUANTITY + "Distance")
 
-# Metadata that are true or false, and stand as 1 or 0.
+# Boolean metadata, written as 1 or 0.
 FLAGS = frozenset({"HKWasUserEntered", "HKIndoorWorkout", "HKCoachedWorkout", "HKGroupFitness"})
 
 SECONDS = {"s": 1.0, "ms": 0.001, "min": 60.0, "hr": 3_600.0, "d": 86_400.0}
@@ -84,7 +84,7 @@ KILOCALORIES = {"kcal": 1.0, "Cal": 1.0, "cal": 0.001, "kJ": 1 / 4.184, "J": 1 /
 
 @lru_cache(maxsize=1_024)
 def find_quantity_class(sample_type: str) -> str:
-    """The class of its samples. A type that is newer than this list is taken for discrete."""
+    """Return the class of the samples of a type. Unknown types count as discrete."""
     is_cumulative = sample_type in CUMULATIVE_IDENTIFIERS or sample_type.startswith(
         CUMULATIVE_PREFIXES
     )

@@ -1,4 +1,4 @@
-"""Workouts, as samples: totals as attributes before iOS 16, as statistics since then."""
+"""Converts workouts to samples. Totals are attributes before iOS 16, and statistics since then."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ FIGURES = ("sum", "average", "minimum", "maximum")
 
 
 def convert_workout(element: Element) -> Workout:
-    """Energy is the active one, which is what Apple's total always was."""
+    """Convert a workout. Its energy is the active energy, which Apple's total always was."""
     attributes = element.attributes
     activity = attributes.get("workoutActivityType", "").removeprefix(ACTIVITY)
     energy = round_optional(find_total(element, "totalEnergyBurned", ENERGY, KILOCALORIES), 6)
@@ -35,7 +35,7 @@ def convert_workout(element: Element) -> Workout:
 
 
 def find_total(element: Element, name: str, kind: str, units: Mapping[str, float]) -> float | None:
-    """Of the attribute, else of the statistics of such types: who swims and runs has two."""
+    """Read the attribute, else sum the statistics: a triathlon has several distances."""
     attribute = convert_unit(element.attributes, name, f"{name}Unit", units)
     if attribute is not None:
         return attribute
@@ -51,7 +51,7 @@ def find_total(element: Element, name: str, kind: str, units: Mapping[str, float
 def convert_unit(
     attributes: Mapping[str, str], name: str, unit: str, units: Mapping[str, float]
 ) -> float | None:
-    """None where nothing stands, or nothing in a unit that is known."""
+    """Read and convert an attribute. None if it is absent, or its unit is unknown."""
     value = parse_number(attributes.get(name, ""))
     factor = units.get(attributes.get(unit, ""))
     return value * factor if value is not None and factor is not None else None
@@ -62,7 +62,7 @@ def round_optional(value: float | None, places: int) -> float | None:
 
 
 def convert_statistics(element: Element) -> list[dict[str, object]] | None:
-    """As Apple wrote them; those of the parts of a workout are in those of the whole."""
+    """Convert the statistics of the whole workout, which include those of its activities."""
     found = [
         convert_statistic(child.attributes)
         for child in element.children
@@ -78,7 +78,7 @@ def convert_statistic(attributes: Mapping[str, str]) -> dict[str, object]:
 
 
 def list_route_files(element: Element) -> list[str] | None:
-    """The names of the files that hold where it went."""
+    """List the names of the route files."""
     paths = [
         each.attributes.get("path", "")
         for child in element.children

@@ -1,8 +1,8 @@
-"""From the bytes of an export's XML to its elements, one after the other, in constant memory.
+"""Reads the elements of an export's XML one by one, in constant memory.
 
-Apple's XML is not always XML. Its DTD is broken in some versions of iOS and is cut away; control
-characters are taken out; iOS 8 wrote attributes whose names have spaces. A tag that expat does not
-take is mended, and if that is of no use it is left out, alone.
+Apple's XML is not always well-formed. The DTD, which is broken in some versions of iOS, is skipped,
+and control characters are removed. iOS 8 wrote attribute names with spaces. A tag that expat
+rejects is repaired; if that does not help, only this tag is omitted.
 """
 
 import codecs
@@ -19,10 +19,10 @@ from atlas.apple.errors import Unreadable
 PROLOGUE_BYTES_MAX = 1024 * 1024
 ELEMENT_BYTES_MAX = 2 * 1024 * 1024  # a workout of 20,000 events
 DEPTH_MAX = 32
-NAMES_MAX = 1_000  # a parser remembers every name it has met
+NAMES_MAX = 1_000  # expat keeps every name in memory
 LINES_SHOWN = 20
 TAGS_TRIED = 8
-TOO_LARGE = "An element of the XML is larger than 2 MiB, as no sample is: refused."
+TOO_LARGE = "An element of the XML is larger than 2 MiB, which no sample is: refused."
 
 ROOT = re.compile(rb"<HealthData[\s/>]")
 CONTROLS = bytes(set(range(0x20)) - set(b"\t\n\r"))
@@ -34,14 +34,14 @@ INVALID_IN_NAME = re.compile(r"^[^A-Za-z_]|[^\w.-]", re.ASCII)
 CHARACTER_REFERENCE = re.compile(r"&#(x?)([0-9A-Fa-f]{1,7});")
 BARE_AMPERSAND = re.compile(r"&(?!(?:amp|lt|gt|quot|apos|#\d{1,7}|#x[0-9A-Fa-f]{1,7});)")
 INVALID_CHARACTER = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
-ESCAPE = re.compile(r"_x(?!D[89A-F].._)((?:10|[0-9A-F])?[0-9A-F]{4})_")  # of no half of a pair
+ESCAPE = re.compile(r"_x(?!D[89A-F].._)((?:10|[0-9A-F])?[0-9A-F]{4})_")  # not a surrogate
 
-# A sample, and what it may be in. Anywhere else, what is around it has lost its end.
+# Each sample, and its possible parents. Inside anything else, the end tag of that is missing.
 ALLOWED_PARENTS = {"Record": ("Correlation", "Workout"), "Correlation": (), "Workout": ()}
 
 
 class Element(Struct, gc=False):
-    """One, with all that is in it."""
+    """An XML element with its children."""
 
     name: str
     attributes: dict[str, str]
@@ -49,18 +49,18 @@ class Element(Struct, gc=False):
 
 
 def unescape_name(attribute: str) -> str:
-    """The name of an attribute as it stood there, before it was mended."""
+    """Return the original name of an attribute that was repaired."""
     return ESCAPE.sub(lambda match: chr(int(match[1], 16)), attribute)
 
 
 def repair_tag(tag: bytes) -> bytes:
-    """A tag that expat takes, and that says the same."""
+    """Return an equivalent tag that expat accepts, as far as possible."""
     text = INVALID_CHARACTER.sub("", tag.decode("utf-8", "replace"))
     return ATTRIBUTE.sub(escape_attribute, CHARACTER_REFERENCE.sub(check_reference, text)).encode()
 
 
 def check_reference(reference: re.Match[str]) -> str:
-    """Nothing, if XML has no such character."""
+    """Return the reference, or nothing if it is not a valid XML character."""
     try:
         character = chr(int(reference[2], 16 if reference[1] else 10))
     except ValueError:
@@ -75,10 +75,10 @@ def escape_attribute(attribute: re.Match[str]) -> str:
 
 
 def skip_prologue(chunks: Iterable[bytes]) -> tuple[int, Iterator[bytes]]:
-    """What is inside <HealthData ...>, and the number of its first line.
+    """Return the number of the first line inside <HealthData ...>, and the bytes from there.
 
-    What stands before it is cut, so the DTD is gone and no entity is ever declared. Raises
-    Unreadable if one would have been: Apple declares none, and whoever does wants it to grow.
+    The prologue is dropped, and with it the DTD, so that entities are never declared. Raises
+    Unreadable if the DTD declares any: Apple's does not, and entities can expand without limit.
     """
     chunks, prologue, root = iter(chunks), b"", None
     for chunk in chunks:
@@ -89,14 +89,14 @@ def skip_prologue(chunks: Iterable[bytes]) -> tuple[int, Iterator[bytes]]:
     if not prologue.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"<"):
         raise Unreadable("This is neither a zip nor XML: give the export.zip that the phone made.")
     if not root:
-        raise Unreadable("This XML is no Health export: it has no <HealthData>.")
+        raise Unreadable("This XML is not a Health export: it has no <HealthData>.")
     if b"<!ENTITY" in prologue[: root.start()]:
-        raise Unreadable("The DTD declares entities, as Apple's never does: refused as a bomb.")
+        raise Unreadable("The DTD declares entities, which Apple's never does: refused.")
     return prologue.count(b"\n", 0, root.end()) + 1, chain([prologue[root.end() :]], chunks)
 
 
 def split_after_tags(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes, cut behind a tag, so that whatever is to be mended is in one of them."""
+    """Split the bytes after tags, so that a tag to repair lies within one chunk."""
     rest = b""
     for chunk in chunks:
         complete, bracket, incomplete = chunk.translate(None, CONTROLS).rpartition(b">")
@@ -111,7 +111,7 @@ def split_after_tags(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 @dataclass(slots=True)
 class ElementReader:
-    """Reads the elements inside the root, and counts the tags that it had to leave out."""
+    """Reads the elements inside the root, and counts the tags that it had to omit."""
 
     tags_left_out: int = 0
     omitted_lines: list[int] = field(default_factory=list)  # where the first few of them are
@@ -126,7 +126,7 @@ class ElementReader:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the root was closed."""
+        """True if the root was closed."""
         return not self.open_elements
 
     def elements(self, chunks: Iterable[bytes]) -> Iterator[Element]:
@@ -184,7 +184,7 @@ class ElementReader:
             try:
                 self.parser.Parse(memoryview(chunk)[at:])
             except expat.ExpatError:
-                if not self.is_complete:  # what stands behind the root is none of ours
+                if not self.is_complete:  # anything after the root is ignored
                     error = max(at, at + self.parser.ErrorByteIndex - self.fed)
                     at = self.recover(chunk, error)
             else:
@@ -192,7 +192,7 @@ class ElementReader:
                 at = len(chunk)
 
     def recover(self, chunk: bytes, error: int) -> int:
-        """Mend the tag that expat did not take, or leave it out; where to go on."""
+        """Repair or omit the tag that expat rejected. Returns the position to continue at."""
         if tag := find_enclosing_tag(chunk, error):
             self.reset_parser()
             repaired = repair_tag(tag[0])
@@ -216,7 +216,7 @@ class ElementReader:
         ]
 
     def close_element(self, tag: re.Match[bytes] | None) -> None:
-        """What an end tag names, with all that is open in it; else the innermost."""
+        """Close the element that an end tag names, and everything inside it; else the innermost."""
         names = [element.name for element in self.open_elements]
         name = tag[1].decode() if tag else names[-1] if len(names) > 1 else ""
         if name in names:
@@ -232,7 +232,7 @@ class ElementReader:
         return True
 
     def reset_parser(self) -> None:
-        """Another parser, to which the same elements are open."""
+        """Start a new parser with the same elements open."""
         self.parser = expat.ParserCreate("UTF-8")
         open_tags = "".join(f"<{element.name}>" for element in self.open_elements).encode()
         self.parser.Parse(open_tags)
@@ -242,7 +242,7 @@ class ElementReader:
 
 
 def find_enclosing_tag(chunk: bytes, at: int) -> re.Match[bytes] | None:
-    """The tag that a place is in: the first one, since a value may hold what looks like another."""
+    """Find the tag around a position: the outermost, as a value may contain text like a tag."""
     start, found = at + 1, None
     for _ in range(TAGS_TRIED):
         start = chunk.rfind(b"<", 0, start)

@@ -1,4 +1,4 @@
-"""`atlas compare`: the rows of the old service beside those of Atlas, and why they differ."""
+"""`atlas compare`: compares the rows of the old service with those of Atlas."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,16 +24,16 @@ OldArgument = Annotated[
 ]
 NewArgument = Annotated[
     Path,
-    typer.Argument(metavar="NEW", exists=True, readable=True, help="Those of Atlas."),
+    typer.Argument(metavar="NEW", exists=True, readable=True, help="Rows of Atlas."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for a program.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def compare(old: OldArgument, new: NewArgument, json: JsonOption = False) -> None:
-    """Rows of the old service beside those of Atlas: which differ, and why.
+    """Compare the rows of the old service with those of Atlas, and explain the differences.
 
-    Each known reason is one of the README's differences. Exit 1 if anything is unexplained, 2 if
-    a file cannot be read. No value of a row is printed, only where it stands.
+    Exits with 1 if a difference is unexplained, and with 2 if a file cannot be read. It prints
+    positions, and no values.
 
     Example: atlas compare old.ndjson new.ndjson
     """
@@ -47,7 +47,7 @@ def compare(old: OldArgument, new: NewArgument, json: JsonOption = False) -> Non
 
 
 def build_progress(total: int) -> Progress:
-    """On stderr, and only on a terminal."""
+    """Build a progress bar on stderr, disabled unless that is a terminal."""
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
     console = Console(stderr=True)
     progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
@@ -56,7 +56,7 @@ def build_progress(total: int) -> Progress:
 
 
 def format_report(balance: ComparisonReport) -> Iterator[str]:
-    """What was found, what is unexplained first, and the balance."""
+    """Yield the lines of the report: the findings, unexplained ones first, and the totals."""
     for finding in balance.findings:
         yield finding.sentence if finding.explained else f"UNEXPLAINED: {finding.sentence}"
         yield f"  {count_rows(finding)}"
@@ -82,7 +82,7 @@ def count_rows(finding: Finding) -> str:
 
 
 def format_location(place: RowLocation) -> str:
-    """Of the rows that stand on one side only, that is said."""
+    """Format the positions of a row, or of the only side that has it."""
     if place.old is None or place.new is None:
         return f"only {place.new if place.old is None else place.old}"
     return f"{place.old}  {place.new}"

@@ -1,4 +1,4 @@
-"""`atlas import`: Apple's Health export, converted and sent as the app would send it."""
+"""`atlas import`: converts Apple's Health export, and sends it as the app would."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -18,7 +18,7 @@ from atlas.client import CannotSend
 LINE = "{:<56}  {:>11}  {:<10}  {:<10}"
 HEADINGS = LINE.format("TYPE", "SAMPLES", "FIRST", "LAST").rstrip()
 DAY = len("2020-04-10")
-RESUME_HINT = "The same command goes on where it ended, and adds nothing twice."
+RESUME_HINT = "Run the same command again to continue; nothing is added twice."
 
 ExportArgument = Annotated[
     Path,
@@ -26,17 +26,15 @@ ExportArgument = Annotated[
         metavar="EXPORT",
         exists=True,
         readable=True,
-        help="The export.zip of the phone, the folder it unpacks to, or its XML.",
+        help="The phone's export.zip, the folder it unpacks to, or its XML.",
     ),
 ]
-EcgOption = Annotated[bool, typer.Option("--ecg", help="Electrocardiograms, too, a line each.")]
-RoutesOption = Annotated[
-    bool, typer.Option("--routes", help="Where workouts went, too, a line each.")
-]
+EcgOption = Annotated[bool, typer.Option("--ecg", help="Include electrocardiograms.")]
+RoutesOption = Annotated[bool, typer.Option("--routes", help="Include the routes of workouts.")]
 DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Send nothing; print what is in it, by type.")
+    bool, typer.Option("--dry-run", help="Send nothing; print the number of samples by type.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="With --dry-run: for a program.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")]
 
 
 def import_(
@@ -49,15 +47,15 @@ def import_(
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Send Apple's Health export, and say what became of every sample.
+    """Send Apple's Health export, and report the outcome of its samples.
 
-    After Ctrl-C the same command goes on where it ended: how far it came stands in a small file
-    beside the export until all of it is sent.
+    After Ctrl-C, run the same command again to continue: its progress is stored in a small file
+    next to the export until everything is sent.
 
     Example: atlas import export.zip --dry-run
     """
     if json and not dry_run:
-        raise typer.BadParameter("--json goes with --dry-run.")
+        raise typer.BadParameter("--json requires --dry-run.")
     with open_export(export) as health_export:
         begin = partial(Conversion, health_export, ecg, routes)
         if dry_run:
@@ -79,7 +77,7 @@ def import_(
 
 
 def send_export(sending: ImportRun, export: Path, target: Target) -> Conversion:
-    """Raises CannotSend."""
+    """Send the export, and print the summary. Raises CannotSend."""
     try:
         anyio.run(sending.run, export, target)
     except KeyboardInterrupt:
@@ -96,7 +94,7 @@ def send_export(sending: ImportRun, export: Path, target: Target) -> Conversion:
 
 
 def format_summary(summaries: list[TypeSummary]) -> str:
-    """A table. It has no value in it."""
+    """Format a table of the types. It contains no values."""
     lines = [
         LINE.format(kind.type, f"{kind.count:,}", kind.first[:DAY], kind.last[:DAY]).rstrip()
         for kind in summaries
@@ -117,14 +115,14 @@ def encode_summary(summaries: list[TypeSummary], conversion: Conversion) -> str:
 
 
 def list_notices(conversion: Conversion) -> Iterator[str]:
-    """What is not in the lines, and why."""
+    """Yield the parts of the export that were not converted, and why."""
     if conversion.other_elements:
         others = ", ".join(f"{count:,} {name}" for name, count in conversion.other_elements.items())
-        yield f"no samples, left out: {others}"
+        yield f"skipped, not samples: {others}"
     for reason, count in conversion.skipped.items():
-        yield f"files left out: {count:,} ({reason})"
+        yield f"skipped files: {count:,} ({reason})"
     reader = conversion.reader
     if reader.tags_left_out:
         lines = ", ".join(map(str, reader.omitted_lines))
         more = ", ..." if reader.tags_left_out > len(reader.omitted_lines) else ""
-        yield f"tags left out that are no XML: {reader.tags_left_out:,} (lines {lines}{more})"
+        yield f"skipped tags that are not XML: {reader.tags_left_out:,} (lines {lines}{more})"

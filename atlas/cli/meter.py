@@ -1,4 +1,4 @@
-"""How far an import is: a bar on a terminal."""
+"""Shows the progress of an import as a bar on a terminal."""
 
 from collections.abc import Iterator
 from typing import Self
@@ -9,11 +9,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from atlas.apple import Conversion, Sample
 
-SAMPLES_PER_UPDATE = 5_000  # samples between two looks at the bar
+SAMPLES_PER_UPDATE = 5_000
 
 
 class ImportMeter:
-    """A bar on a terminal, with samples a second and the time that is left; else only troubles."""
+    """A progress bar with rate and remaining time. Without a terminal, only warnings."""
 
     def __init__(self, size: int) -> None:
         console = Console(stderr=True)
@@ -47,7 +47,7 @@ class ImportMeter:
                 typer.echo(f"atlas: {error}", err=True)
 
     def track(self, activity: str, conversion: Conversion) -> Iterator[Sample]:
-        """Its samples."""
+        """Yield the samples of a conversion, and show its progress."""
         for number, sample in enumerate(conversion.samples()):
             if number % SAMPLES_PER_UPDATE == 0:
                 self.show(activity, conversion.bytes_read, number)

@@ -1,4 +1,4 @@
-"""Sends an export window by window, and remembers after each that it is safe."""
+"""Sends an export in windows, and writes a checkpoint after each."""
 
 import base64
 import binascii
@@ -15,12 +15,12 @@ from atlas.cli.phone import Target, summary, token_beside, url_of
 from atlas.client import Balance, Client, connected
 from atlas.core.errors import NOT_JSON
 
-WINDOW_LINES = 64_000  # eight full batches, two for each of the client's workers
-SKIPPED_AT_ONCE = 1_000  # passed over before an interrupt is heard
+WINDOW_LINES = 64_000  # eight full batches: two for each worker of the client
+SKIPPED_AT_ONCE = 1_000  # lines between two checks for Ctrl-C
 
 
 class ImportRun:
-    """One run. What an earlier run sent is passed over."""
+    """One run of an import. It skips the lines that an earlier run has sent."""
 
     def __init__(self, begin: Callable[[], Conversion], window_lines: int = WINDOW_LINES) -> None:
         self.begin = begin
@@ -36,10 +36,10 @@ class ImportRun:
     @property
     def summary(self) -> str:
         text = summary(self.balance)
-        return f"{text}, and {self.already_safe:,} safe before" if self.already_safe else text
+        return f"{text}, {self.already_safe:,} already sent" if self.already_safe else text
 
     async def run(self, export: Path, target: Target) -> None:
-        """Raises CannotStart. Whatever else happens stands in the balance."""
+        """Send everything that is left. `balance` holds the outcome. Raises CannotStart."""
         url, token = url_of(target.to), target.token
         if token is None:
             token = await token_beside(url)
@@ -55,14 +55,14 @@ class ImportRun:
             checkpoint_file.delete()
 
     async def skip_sent(self, checkpoint: Checkpoint | None, meter: ImportMeter) -> None:
-        """All that the mark stands for; nothing, if this is another export by now."""
+        """Skip the lines of the checkpoint; none, if the export has changed since."""
         if checkpoint is None:
             return
         while self.lines.taken < checkpoint.lines:
             step = min(SKIPPED_AT_ONCE, checkpoint.lines - self.lines.taken)
             if sum(1 for _ in self.lines.take(step)) < step:
                 break
-            meter.show("passing over what is safe", self.conversion.bytes_read, self.lines.taken)
+            meter.show("skipping sent lines", self.conversion.bytes_read, self.lines.taken)
             await anyio.lowlevel.checkpoint()
         if self.lines.digest == checkpoint.digest:
             self.already_safe = self.lines.taken
@@ -70,7 +70,7 @@ class ImportRun:
             self.rewind()
 
     async def send_window(self, client: Client, meter: ImportMeter) -> bool:
-        """Whether all of it is answered, and more may follow."""
+        """Send a window. False if it was not answered completely, or was the last one."""
         first, part = self.lines.taken, Balance()
 
         def tell(trouble: str) -> None:
@@ -85,16 +85,17 @@ class ImportRun:
         return part.trouble is None and self.lines.taken - first == self.window_lines
 
     def write_checkpoint(self, checkpoint_file: CheckpointFile) -> str:
-        """Why it cannot be kept, if it cannot: then the next run begins at the beginning."""
+        """Write the checkpoint, and return a warning if that fails, or ""."""
         try:
             checkpoint_file.write(self.lines.taken, self.lines.digest)
         except OSError as error:
-            return f"{checkpoint_file.path} cannot be written ({error.strerror}): do not interrupt this"
+            path = checkpoint_file.path
+            return f"Cannot write {path} ({error.strerror}): do not interrupt this import"
         return ""
 
 
 def add_window(balance: Balance, window: Balance, first: int) -> None:
-    """A window, which begins behind so many lines, to the whole."""
+    """Add a window, which starts after `first` lines, to the total."""
     balance.read += window.read
     balance.committed += window.committed
     balance.accepted += window.accepted
@@ -106,7 +107,7 @@ def add_window(balance: Balance, window: Balance, first: int) -> None:
 
 
 def find_sender(token: str) -> str:
-    """The `sub` in it, so that a fresh token is the same sender; else the token itself."""
+    """Return the token's `sub`, which a renewed token has, too; else the token itself."""
     with suppress(*NOT_JSON, binascii.Error, ValueError, IndexError):
         claims = token.split(".")[1]
         padded = claims + "=" * (-len(claims) % 4)
@@ -115,4 +116,6 @@ def find_sender(token: str) -> str:
 
 
 class Claims(msgspec.Struct):
+    """The claims of a token that are used here."""
+
     sub: str

@@ -1,7 +1,7 @@
-"""What each service makes of a record, column by column, with the marks of why the two differ.
+"""Computes the columns that each service makes of a record, and marks why the two differ.
 
-It is written from the contract anew, and shares nothing with the stage that flattens: a bug there
-would be here, too, and nobody would see it. `record` is as `javascript` sees it.
+It is an independent implementation of the contract, and shares nothing with the flatten stage:
+otherwise a bug there would go unnoticed. Records come from `javascript`.
 """
 
 import math
@@ -34,14 +34,12 @@ TEXTS: tuple[tuple[str, str, str | None], ...] = (
     ("device_manufacturer", "manufacturer", None),
     ("device_software_version", "softwareVersion", None),
 )
-DEVICE_TEXTS_START = 10  # those from here on are found in the record's device
+DEVICE_TEXTS_START = 10  # from this index on, texts are read from the record's device
 NUMBER = "value_double"
-NON_TEXT = (
-    "\0"  # stands for the compact JSON of what is no text: it is spelled otherwise on each side
-)
+NON_TEXT = "\0"  # replaces compact JSON in a text column, because each side formats it differently
 JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
-# the marks of a row: a bit for each of TEXTS, and one for each of these
+# The marks of a row: a bit for each of TEXTS, and one for each of these.
 NUMBER_REASONS = Reason.ZERO, Reason.INTEGER, Reason.NUMBER
 ONE_SIDED_REASONS = Reason.BLANKS, Reason.REJECTED, Reason.REPLACED, Reason.NO_RECORD
 MARKS = *NUMBER_REASONS, *ONE_SIDED_REASONS
@@ -55,7 +53,7 @@ def find_device(record: Record) -> Record:
 
 
 def choose_text(record: Record, name: str, other: str | None) -> object:
-    """What Atlas takes for a text column: absent, null and "" fall through, zero does not."""
+    """Choose the value of a text column as Atlas does: null and "" fall through, zero does not."""
     value = record.get(name)
     if value is None or value == "":
         value = record.get(other) if other is not None else None
@@ -63,7 +61,7 @@ def choose_text(record: Record, name: str, other: str | None) -> object:
 
 
 def choose_old_text(record: Record, name: str, other: str | None) -> object:
-    """`record.name || record.other || ''`"""
+    """Choose it as the old service did: `record.name || record.other || ''`."""
     value = record.get(name)
     if not is_truthy(value):
         value = record.get(other) if other is not None else None
@@ -71,7 +69,7 @@ def choose_old_text(record: Record, name: str, other: str | None) -> object:
 
 
 def find_non_texts(record: Record) -> Iterator[tuple[int, Record, str, str | None]]:
-    """Those of TEXTS that are given something else: which, where it is found, and its names."""
+    """Yield index, owner and both names of each of TEXTS whose value is not text."""
     owner = record
     for number, (_, name, other) in enumerate(TEXTS):
         if number == DEVICE_TEXTS_START:
@@ -84,9 +82,9 @@ def find_non_texts(record: Record) -> Iterator[tuple[int, Record, str, str | Non
 
 
 def expect_old_texts(row: list[object], record: Record) -> tuple[list[object], int]:
-    """The text columns as Atlas should have them, and the marks of those that differ for it.
+    """Return the text columns as Atlas should have them, and the marks of those that differ.
 
-    What the old service did not make by its rule stays as it is.
+    Values that do not follow the old service's rule stay as they are.
     """
     expected, marks = list(row), 0
     for number, owner, name, other in find_non_texts(record):
@@ -97,7 +95,7 @@ def expect_old_texts(row: list[object], record: Record) -> tuple[list[object], i
 
 
 def expect_new_texts(row: list[object], record: Record, raw: str) -> list[object]:
-    """The text columns, with MADE for each that is the compact JSON of what is no text."""
+    """Return the text columns, with NON_TEXT for each that holds compact JSON."""
     expected = list(row)
     for number, _, name, other in find_non_texts(record):
         sent = parse_exact(raw)
@@ -108,7 +106,7 @@ def expect_new_texts(row: list[object], record: Record, raw: str) -> list[object
 
 
 def parse_exact(raw: str) -> Record:
-    """With its integers as they are: a double has 53 bits of them."""
+    """Parse a record with exact integers: a double only has 53 bits."""
     try:
         return msgspec.json.decode(raw, type=dict[str, Any])
     except NOT_JSON:
@@ -116,7 +114,7 @@ def parse_exact(raw: str) -> Record:
 
 
 def expect_number(value: object, record: Record) -> tuple[object, int]:
-    """`value_double` as Atlas should have it, and the mark of why it differs."""
+    """Return `value_double` as Atlas should have it, and the mark of the difference."""
     name, sent = next(find_numbers(record), ("", None))
     expected = parse_number(sent)
     if is_same(value, expected):
@@ -136,12 +134,12 @@ def expect_number(value: object, record: Record) -> tuple[object, int]:
 def find_numbers(
     record: Record, names: tuple[str, ...] = ("valueDouble", "value", "valueInteger")
 ) -> Iterator[tuple[str, object]]:
-    """Those that are there, with their names."""
+    """Yield the fields that are present and not null, with their names."""
     return ((name, record[name]) for name in names if record.get(name) is not None)
 
 
 def parse_number(sent: object) -> float | None:
-    """A number, or text that would be one in JSON; anything else is null."""
+    """Parse a number, or text that is a JSON number. Anything else is None."""
     if isinstance(sent, str):
         text = sent.strip()
         sent = float(text) if JSON_NUMBER.fullmatch(text) else None
@@ -149,12 +147,12 @@ def parse_number(sent: object) -> float | None:
 
 
 def is_same(one: object, other: object) -> bool:
-    """To JavaScript: 1 and 1.0 are, 1 and true are not."""
+    """Compare as JavaScript does: 1 is 1.0, but not true."""
     if type(one) is type(other) and not isinstance(one, dict | list):
         return one == other
     return encode_canonical(to_doubles(one)) == encode_canonical(to_doubles(other))
 
 
 def is_blank(texts: list[object], value: object) -> bool:
-    """A row without anything of a record in it."""
+    """True if a row holds nothing of a record."""
     return value is None and not any(texts)

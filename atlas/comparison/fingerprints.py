@@ -1,8 +1,8 @@
-"""What is kept of a row: a hundred bytes, of which none tells anything of it.
+"""Reduces a row to a hundred bytes of hashes, so that millions fit into memory.
 
-Rows whose keys are equal hold the same record of the same user. `expected` is the row as Atlas should
-have it, `exact` as it is, either without the record and the moments of a service; `marks` say why
-the old service has it otherwise.
+Rows with equal keys hold the same record of the same user. `exact` is a hash of the row, `expected`
+one of the row as Atlas should have it, both without the record and the service's timestamps.
+`marks` say why the old service's row differs.
 """
 
 from array import array
@@ -21,17 +21,15 @@ from atlas.comparison.reasons import Reason
 COLUMNS = ("device", "export_timestamp", NUMBER, *(name for name, _, _ in TEXTS))
 KEY, DIGEST = 16, 8  # bytes
 LAYOUT = Layout(f"<{KEY}s{DIGEST}s{DIGEST}s{DIGEST}sIIII{2 * len(COLUMNS)}s")
-HINT_MASK, MOMENT_MASK = (
-    0xFFFF,
-    0xFFFF_FFFF,
-)  # hints only name the columns of rows that are known to differ
+# hints only name the columns of rows that are known to differ, so 16 bits are enough
+HINT_MASK, MOMENT_MASK = 0xFFFF, 0xFFFF_FFFF
 
 to_tuple = msgspec.structs.astuple
 TEXT_INDEXES = [Row.__struct_fields__.index(name) for name, _, _ in TEXTS]
 
 
 class Fingerprint(NamedTuple):
-    """A row, as it is kept. `file` and `line` are the numbers of where it stands."""
+    """The fingerprint of a row. `file` and `line` are the numbers of its position."""
 
     key: bytes
     expected: bytes
@@ -44,23 +42,23 @@ class Fingerprint(NamedTuple):
     hints: bytes
 
     def reasons(self) -> list[Reason]:
-        """Why it is not as Atlas has it."""
+        """List the reasons for which it differs from a row of Atlas."""
         found = [reason for reason in MARKS if self.marks & MARK_BITS[reason]]
         return [*found, Reason.TEXT] if self.list_non_text_columns() else found
 
     def list_non_text_columns(self) -> list[str]:
-        """The columns that hold something else than text."""
+        """List the text columns that do not hold text."""
         return [name for bit, (name, _, _) in enumerate(TEXTS) if self.marks & 1 << bit]
 
     def list_differing_columns(self, other: "Fingerprint") -> list[str]:
-        """The columns that differ."""
+        """List the columns that differ."""
         ours, theirs = array("H", self.hints), array("H", other.hints)
         pairs = zip(COLUMNS, ours, theirs, strict=True)
         return [name for name, one, another in pairs if one != another]
 
 
 def fingerprint_old(row: Row, file: int, line: int) -> bytes:
-    """A row of the old service, to be kept."""
+    """Pack the fingerprint of a row of the old service."""
     raw, parsed = parse_raw(row)
     texts, value = select_texts(row), to_doubles(row.value_double)
     if parsed.record is None:
@@ -80,7 +78,7 @@ def fingerprint_old(row: Row, file: int, line: int) -> bytes:
 
 
 def fingerprint_new(row: Row, file: int, line: int) -> bytes:
-    """A row of Atlas, to be kept."""
+    """Pack the fingerprint of a row of Atlas."""
     raw, parsed = parse_raw(row)
     texts, value = select_texts(row), to_doubles(row.value_double)
     if parsed.record is None:
@@ -93,7 +91,7 @@ def fingerprint_new(row: Row, file: int, line: int) -> bytes:
 
 
 class FingerprintInput(NamedTuple):
-    """A row, and what is known of it."""
+    """A row, its parsed record, its marks and its position."""
 
     row: Row
     raw: str
@@ -104,7 +102,7 @@ class FingerprintInput(NamedTuple):
 
 
 def parse_raw(row: Row) -> tuple[str, ParsedRecord]:
-    """As text, be it that the old service put the object itself there."""
+    """Return the raw record as text (the old service sometimes wrote an object), and parsed."""
     raw = row.raw_healthkit_record
     text = raw if isinstance(raw, str) else encode_canonical(raw).decode()
     return text, parse_record(text)
@@ -116,9 +114,9 @@ def select_texts(row: Row) -> list[Any]:
 
 
 def pack(source: FingerprintInput, exact: list[Any], expected: list[Any]) -> bytes:
-    """`exact` and `expected` are `value_double` and the columns of TEXTS."""
+    """Pack a fingerprint. `exact` and `expected` are `value_double` and the columns of TEXTS."""
     row = source.row
-    # the moment of a service, if the request had none
+    # the service set its own time if the request had no timestamp
     timestamp = "" if row.export_timestamp == row.ingested_at else row.export_timestamp
     before = [row.device, timestamp]
     exact_digest = digest(encode_canonical([*before, *exact]), DIGEST)

@@ -1,7 +1,7 @@
-"""A record as the old service saw it: `JSON.parse` makes doubles of all numbers, and minus zero is
-written "0". The last of equal keys wins there and here; the order of keys tells nothing.
+"""Parses a record as the old service did.
 
-ECMA-262, JSON.parse and JSON.stringify.
+`JSON.parse` turns all numbers into doubles, and minus zero is written "0". The last of equal keys
+wins, and the order of keys does not matter (ECMA-262, JSON.parse and JSON.stringify).
 """
 
 import json
@@ -26,10 +26,10 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 
 
 class ParsedRecord(Struct, gc=False):
-    """What stands in a line: the record, None if it is no object, and all of it in one spelling.
+    """A parsed line: the record (None if it is not an object), and its canonical JSON.
 
-    `is_sound` is false for what Atlas makes no row of: too long, too deep, half a character.
-    `is_replaced`: what was no UTF-8 may have been in it, or U+FFFD as it stands there.
+    `is_sound` is false if Atlas rejects it: too long, too deep, or a lone surrogate. `is_replaced`:
+    it contains U+FFFD, which may have replaced invalid UTF-8.
     """
 
     record: Mapping[str, object] | None
@@ -40,7 +40,7 @@ class ParsedRecord(Struct, gc=False):
 
 
 def parse_record(text: str) -> ParsedRecord:
-    """The line that stands in `raw_healthkit_record`."""
+    """Parse the text of `raw_healthkit_record`."""
     if len(text) <= LINE_BYTES_MAX // 4:
         try:
             record = _shallow(text)
@@ -53,13 +53,13 @@ def parse_record(text: str) -> ParsedRecord:
 
 
 def parse_fully(text: str) -> ParsedRecord:
-    """What is long, nests, or is not JSON as Atlas knows it."""
+    """Parse text that is long, nested, or not strict JSON."""
     line = text.encode("utf-8", "surrogatepass")
     try:
         value = to_doubles(json.loads(text))
         canonical = encode_canonical(value)
     except RecursionError:
-        return ParsedRecord({}, line, is_sound=False)  # an object or a list, hundreds deep
+        return ParsedRecord({}, line, is_sound=False)  # hundreds of levels deep
     except ValueError:
         return ParsedRecord(None, line, is_json=False)
     is_sound = (
@@ -72,7 +72,7 @@ def parse_fully(text: str) -> ParsedRecord:
 
 
 def to_doubles(value: object) -> object:
-    """The same, with JavaScript's numbers. What is too large for one is written null."""
+    """Convert all numbers to doubles. Those that are too large become null."""
     if isinstance(value, dict):
         return {name: to_doubles(each) for name, each in value.items()}
     if isinstance(value, list):
@@ -86,7 +86,7 @@ def to_doubles(value: object) -> object:
 
 
 def is_deep(value: object) -> bool:
-    """Deeper than a record may be."""
+    """True if it is nested deeper than a record may be."""
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(DEPTH_MAX):
         lists = (each.values() if isinstance(each, dict) else each for each in level)
@@ -95,7 +95,7 @@ def is_deep(value: object) -> bool:
 
 
 def encode_canonical(value: object) -> bytes:
-    """As JSON, keys sorted: equal for equal values, and for no others."""
+    """Encode as JSON with sorted keys: equal for equal values only."""
     try:
         return _encode(value)
     except UnicodeEncodeError:  # a lone surrogate
@@ -103,5 +103,5 @@ def encode_canonical(value: object) -> bytes:
 
 
 def is_truthy(value: object) -> bool:
-    """What `||` stops at: any list and object, but neither zero nor an empty text."""
+    """Evaluate truth as `||` does: lists and objects are true, zero and empty text are not."""
     return isinstance(value, dict | list) or bool(value)

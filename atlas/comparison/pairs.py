@@ -1,7 +1,7 @@
-"""The prints of both sides, brought together: which rows are one, and what is left over.
+"""Matches the rows of both sides by their fingerprints, and classifies what is left over.
 
-They are kept in as many heaps as a byte has values, by the first byte of their key, so that only
-one heap after the other is taken apart.
+Fingerprints are stored in 256 buckets, by the first byte of their key, and unpacked one bucket at a
+time to save memory.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ from atlas.comparison.reasons import Reason
 
 Group = list[Fingerprint]  # rows of one side that hold the same record of the same user
 Pair = tuple[Fingerprint | None, Fingerprint | None]  # one of OLD and one of NEW
-ClassifiedPair = tuple[Pair, list[Reason]]  # no reason: they are the same
+ClassifiedPair = tuple[Pair, list[Reason]]  # no reasons: the rows are the same
 BUCKETS = 256
 COLUMN_REASONS = {*NUMBER_REASONS, Reason.TEXT}
 MATCH_KEYS: tuple[Callable[[Fingerprint], object], ...] = (
@@ -24,7 +24,7 @@ MATCH_KEYS: tuple[Callable[[Fingerprint], object], ...] = (
 
 
 class RowBuckets:
-    """All rows of one side. It is emptied as it is read."""
+    """The fingerprints of one side. Reading a bucket empties it."""
 
     __slots__ = ("buckets", "rows")
 
@@ -42,7 +42,7 @@ class RowBuckets:
 
 
 def classify(old: RowBuckets, new: RowBuckets) -> Iterator[ClassifiedPair]:
-    """Each row of both sides, once."""
+    """Classify every row of both sides once."""
     for number in range(BUCKETS):
         groups: dict[bytes, tuple[Group, Group]] = {}
         for side, bucket in enumerate((old.take(number), new.take(number))):
@@ -54,10 +54,10 @@ def classify(old: RowBuckets, new: RowBuckets) -> Iterator[ClassifiedPair]:
 
 
 def classify_record(olds: Group, news: Group) -> Iterator[ClassifiedPair]:
-    """The rows of one record: what is alike, then what is there too often, and only then the rest.
+    """Classify the rows of one record: first equal rows, then surplus rows, then the rest.
 
-    A retry is another export of the old service, at another moment: what one export of it holds
-    twice, Atlas must have twice.
+    A retry is another export of the old service, with another timestamp. Rows that occur twice
+    within one export of the old service must also occur twice in Atlas.
     """
     if not olds or not news:
         yield from (((old, None), [explain_old_only(old)]) for old in olds)
@@ -84,7 +84,7 @@ def classify_record(olds: Group, news: Group) -> Iterator[ClassifiedPair]:
 def pair_rows(
     olds: Group, news: Group
 ) -> tuple[list[tuple[Fingerprint, Fingerprint]], Group, Group]:
-    """Pairs, the most alike first, and what is left on each side."""
+    """Pair rows, the closest matches first. Returns the pairs, and what is left on each side."""
     pairs = []
     for match_key in MATCH_KEYS:
         waiting: dict[object, Group] = {}
@@ -103,7 +103,7 @@ def pair_rows(
 
 
 def explain_differences(old: Fingerprint, new: Fingerprint) -> list[Reason]:
-    """Why two rows of one record differ that are alike."""
+    """List the reasons for which two paired rows differ."""
     raw = [Reason.RAW] if old.raw != new.raw else []
     if old.exact == new.exact:
         return raw
@@ -113,7 +113,7 @@ def explain_differences(old: Fingerprint, new: Fingerprint) -> list[Reason]:
 def classify_surplus(
     left: Group, olds: Group, counts: Counter[bytes]
 ) -> Iterator[tuple[Fingerprint, Reason]]:
-    """Rows of the old service which Atlas has less often: retries, or lacking."""
+    """Classify rows of which the old service has more: they are retries, or Atlas lacks them."""
     needed = count_per_export(olds)
     for old in left:
         is_lacking = counts[old.expected] < needed[old.expected]
@@ -122,7 +122,7 @@ def classify_surplus(
 
 
 def classify_new_only(news: Group) -> Iterator[ClassifiedPair]:
-    """Rows that it lost; of those that stand in several exports of Atlas one had been enough."""
+    """Classify rows that only Atlas has: lost by the old service, or in too many exports."""
     needed = count_per_export(news)
     for new in news:
         needed[new.expected] -= 1
@@ -131,7 +131,7 @@ def classify_new_only(news: Group) -> Iterator[ClassifiedPair]:
 
 
 def count_per_export(rows: Group) -> Counter[bytes]:
-    """How often each row stands in one and the same export, at most."""
+    """Count how often each row occurs within one export, at most."""
     counts = Counter[bytes]()
     for (ought, _), times in Counter((row.expected, row.moment) for row in rows).items():
         counts[ought] = max(counts[ought], times)

@@ -1,4 +1,4 @@
-"""Why rows differ: each deliberate difference as the README words it, and what none explains."""
+"""The reasons for which rows differ: each deliberate difference, and the unexplained ones."""
 
 from enum import Enum
 
@@ -33,10 +33,10 @@ def explain_by(sentence: str) -> tuple[str, tuple[str, ...]]:
 
 
 class Reason(Enum):
-    """In the order in which they are told.
+    """A reason, in the order of the report.
 
-    `differences` are those of the README's list that stand behind it, word for word. What has none
-    is unexplained.
+    `differences` are the matching entries of the list in the comparison guide, word for word. A
+    reason without any is unexplained.
     """
 
     MISSING = "The old service has this row, or has it more often in an export: Atlas lacks it.", ()

@@ -1,4 +1,4 @@
-"""The comparison: every row of both sides is the same, differs as intended, or is unexplained."""
+"""Counts the rows that are the same, differ as intended, or differ without explanation."""
 
 from bisect import insort
 from collections import Counter
@@ -19,14 +19,14 @@ NOWHERE = (1 << 32, 0)
 
 
 class RowLocation(Struct, frozen=True):
-    """Where such a row stands, as FILE:LINE; None where it does not."""
+    """The position of a row on each side, as FILE:LINE. None if that side lacks it."""
 
     old: str | None
     new: str | None
 
 
 class Finding(Struct, frozen=True):
-    """One reason, and how often it was met. A row that differs for two of them counts at each."""
+    """One reason and its rows. A row that differs for two reasons counts for both."""
 
     reason: str
     sentence: str
@@ -37,7 +37,7 @@ class Finding(Struct, frozen=True):
 
 
 class RowCounts(Struct):
-    """How many there are on each side."""
+    """Numbers of rows on each side."""
 
     old: int = 0
     new: int = 0
@@ -63,7 +63,7 @@ class ComparisonReport(Struct, frozen=True):
 
 @dataclass(slots=True)
 class Occurrences:
-    """A reason, as it is met again and again."""
+    """The rows found for one reason so far."""
 
     rows: int = 0
     columns: Counter[str] = field(default_factory=Counter)
@@ -79,9 +79,9 @@ class Occurrences:
 def compare_sides(
     old: Side, new: Side, on_progress: Callable[[int], None] = lambda _bytes: None
 ) -> ComparisonReport:
-    """Raises NotRows. `on_progress` hears how many bytes of both were read.
+    """Compare all rows. `on_progress` is called with the bytes read of both. Raises NotRows.
 
-    Of a row a hundred bytes are kept: a million rows on each side take 310 MB.
+    A row takes a hundred bytes of memory: a million rows on each side take 310 MB.
     """
     buckets = RowBuckets(), RowBuckets()
     for side, bucket, fingerprint in zip(
@@ -137,7 +137,7 @@ def build_report(
 def list_differing_columns(
     reason: Reason, old: Fingerprint | None, new: Fingerprint | None
 ) -> list[str]:
-    """The columns in which two rows differ for this reason."""
+    """List the columns in which two rows differ for this reason."""
     if old is None or new is None:
         return []
     if reason in NUMBER_REASONS:

@@ -45,7 +45,7 @@ def test_a_dry_run_counts_by_type_and_sends_nothing(atlas, tmp_path):  # noqa: F
         ["HKQuantityTypeIdentifierStepCount", "1", "2020-01-01", "2020-04-10"],
     ]
     assert total == "5 samples of 3 types"
-    assert (ended.code, ended.err) == (0, "no samples, left out: 1 ActivitySummary\n")
+    assert (ended.code, ended.err) == (0, "skipped, not samples: 1 ActivitySummary\n")
 
 
 def test_a_program_gets_the_census_as_json(atlas, tmp_path):  # noqa: F811
@@ -80,7 +80,7 @@ def test_no_value_and_nothing_of_the_person_is_told(atlas, tmp_path):  # noqa: F
         pytest.param({"export.xml": b"<a/>" + b" " * 9_000_000}, "swell", id="a zip bomb"),
         pytest.param({"a.txt": b""}, "no XML", id="no XML"),
         pytest.param({"../export.xml": xml(record())}, "leads out", id="a path that leads out"),
-        pytest.param({"export.xml": b"<a/>"}, "no Health export", id="another XML"),
+        pytest.param({"export.xml": b"<a/>"}, "not a Health export", id="another XML"),
     ],
 )
 def test_what_must_not_be_imported_is_one_line_before_anything_is_sent(
@@ -120,7 +120,7 @@ def test_what_the_next_ios_adds_is_counted(atlas, tmp_path):  # noqa: F811
     path = an_export(tmp_path / "export.zip", *beats(2), news, news)
 
     said = atlas("import", path, "--dry-run").err
-    assert said == "no samples, left out: 2 of a kind that is newer than this program\n"
+    assert said == "skipped, not samples: 2 of a kind that is newer than this program\n"
 
 
 @pytest.mark.parametrize("token", ["a\nb", "a\x00b", "tokén"], ids=ascii)
@@ -252,7 +252,7 @@ async def test_after_an_interrupt_it_goes_on_where_it_ended(tmp_path):
         assert rest.already_safe == 3_000
         assert rest.balance.read == 2_000
         assert len(there.life.dataset.rows()) == len(set(there.life.dataset.uuids())) == 5_000
-        assert rest.summary.endswith("3,000 safe before")
+        assert rest.summary.endswith("3,000 already sent")
 
 
 async def test_a_place_that_is_lost_costs_time_and_no_row(tmp_path):
@@ -338,7 +338,7 @@ async def test_where_no_place_can_be_kept_it_is_told_and_all_is_sent(tmp_path, c
         sending = await there.imported(path)
 
         assert sending.balance.committed == 3_000
-        assert capsys.readouterr().err.count("cannot be written") == 1
+        assert capsys.readouterr().err.count("Cannot write") == 1
 
 
 async def test_of_an_export_that_is_cut_short_all_is_sent_that_is_there(tmp_path):

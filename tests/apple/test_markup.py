@@ -215,8 +215,10 @@ def test_what_stands_behind_the_root_is_not_read():
         pytest.param(b"", "neither a zip nor XML", id="nothing"),
         pytest.param(b"\x89PNG\r\n", "neither a zip nor XML", id="a picture"),
         pytest.param(b"{}", "neither a zip nor XML", id="JSON"),
-        pytest.param(b"<ClinicalDocument/>", "no Health export", id="another XML"),
-        pytest.param(b"<a>" + b" " * 2_000_000 + xml(GOOD), "no Health export", id="a long head"),
+        pytest.param(b"<ClinicalDocument/>", "not a Health export", id="another XML"),
+        pytest.param(
+            b"<a>" + b" " * 2_000_000 + xml(GOOD), "not a Health export", id="a long head"
+        ),
         pytest.param(xml("<a>" * 40), "nested deeper", id="nested"),
     ],
 )
