@@ -52,7 +52,8 @@ def build_application(foundry: FoundryEmulator) -> web.Application:
         ("GET", home + "/readTable", "table", READ, tables.read_table),
     ):
         app.router.add_route(method, path, pipeline.protect(call, scope, handler))
-    app.router.add_post("/multipass/api/oauth2/token", pipeline.protect("token", "", pipeline.issue_token))
+    token = pipeline.protect("token", "", pipeline.issue_token)
+    app.router.add_post("/multipass/api/oauth2/token", token)
     control.add_routes(app, foundry)
     app.router.add_route("*", "/{address:.*}", answer_unknown)
 
