@@ -89,7 +89,7 @@ def one_round() -> tuple[float, float]:
             readers.watch(event)
         read = time.process_time() - began
         began = time.process_time()
-        msgspec.json.encode(readers.painter.picture(Sight(Depth({}, {}))))
+        msgspec.json.encode(readers.status.picture(Sight(Depth({}, {}))))
         shown = time.process_time() - began
     return flow, read + shown * flow  # one a second
 
@@ -139,7 +139,7 @@ async def running(path: Path | None, watch: Callable[[Event], object]) -> AsyncI
             now=lambda: NOON,
             chance=Chance(anyio.current_time, random.Random(1).random),
             compute=Computing(),
-            readers=Unread(all_of_them.metrics, all_of_them.painter, watch),
+            readers=Unread(all_of_them.status, watch),
         )
         async with serving(world, SETTINGS) as service:
             yield service
