@@ -1,4 +1,4 @@
-"""The metrics of a scrape, in the text format of Prometheus. The README lists them as a table."""
+"""The metrics of Atlas, in the text format of Prometheus."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -117,8 +117,8 @@ async def seconds_of_flow(happened: list[Event]) -> float:
 def silent() -> Iterator[Readers]:
     """All readers; the log says what it has to say to nobody."""
     with Path(os.devnull).open("w") as nobody:
-        told = log.Log(log.logger(nobody, "info"), "ri.dataset", b"k" * 32)
-        yield reading(SETTINGS, told.watch, lambda: NOON)
+        told = log.Log(log.logger(nobody, "info"), b"k" * 32)
+        yield reading(SETTINGS, told, lambda: NOON)
 
 
 class Unread(Readers):
