@@ -295,7 +295,7 @@ def a_status() -> StatusAggregator:
 async def on_stage(commits: int = 0) -> AsyncIterator[Stage]:
     status, drain = a_status(), Ending()
     journal = Journal(commits, status)
-    gauges = GaugeReader(journal, lambda: {"decode": Queue(3, 16)}, drain)
+    gauges = GaugeReader(journal, lambda: {"decode": Queue(3, 16)}, lambda: drain.has_begun)
     live = Live(status, gauges, TICK_SECONDS)
     app = Audience(application(live.routes(Guard("", frozenset()))))
     with bind("127.0.0.1", 0) as bound:

@@ -18,9 +18,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from rich.console import Console
 
-from atlas.cli.panel import drawn, size, sparkline
-from atlas.cli.rates import Rates
-from atlas.cli.top import Listener, places_of
+from atlas.cli.panel import Rates, drawn, size, sparkline
+from atlas.cli.top import fetch, places_of
 from atlas.core.errors import CannotStart
 from atlas.core.names import timestamp
 from atlas.core.picture import Counts, Foundry, Moment, Picture, Stage, Waiting
@@ -252,7 +251,7 @@ async def test_what_tells_no_picture_is_said_to_be_no_atlas(text):
     app.router.add_get("/picture", picture)
     async with TestServer(app) as server:
         with pytest.raises(CannotStart, match="no operator listener of an Atlas like this"):
-            await Listener(server.make_url("/"), "").text()
+            await fetch(server.make_url("/"), "")
 
 
 def test_where_nobody_answers_is_said_in_one_line(tmp_path):

@@ -1,10 +1,8 @@
 """`atlas top`: a running service on a terminal, as the operator page shows it."""
 
 import os
-from dataclasses import dataclass
 from typing import Annotated
 
-import aiohttp
 import anyio
 import msgspec
 import typer
@@ -14,16 +12,14 @@ from yarl import URL
 
 from atlas.cli import standins
 from atlas.cli.configuration import ConfigOption, configured
-from atlas.cli.owner import Refusal, bearer
-from atlas.cli.panel import clock, drawn
+from atlas.cli.owner import CONNECTION_ERRORS, request
+from atlas.cli.panel import Rates, clock, drawn
 from atlas.cli.phone import url_of
-from atlas.cli.rates import Rates
 from atlas.core.errors import NOT_JSON, CannotStart
 from atlas.core.picture import Picture
 from atlas.settings import Operator, Settings
 
-ANSWER_SECONDS, REFRESH_SECONDS = 10.0, 1.0
-CONNECTION_ERRORS = aiohttp.ClientError, TimeoutError
+REFRESH_SECONDS = 1.0
 
 OperatorOption = Annotated[
     str | None,
@@ -50,14 +46,14 @@ def top(
     settings = configured(config, os.environ)
     places = [url_of(operator, "--operator")] if operator else places_of(settings)
     console = Console()
-    listener, text = anyio.run(find_listener, places, settings.operator.token)
-    picture = msgspec.json.decode(text, type=Picture)
+    token = settings.operator.token
+    url, picture, text = anyio.run(find_listener, places, token)
     if json:
         typer.echo(text)
     elif once or not console.is_terminal:
         console.print(drawn(picture, Rates(picture)))
     else:
-        anyio.run(refresh, console, listener, picture)
+        anyio.run(refresh, console, url, token, picture)
 
 
 def places_of(settings: Settings) -> list[URL]:
@@ -67,49 +63,33 @@ def places_of(settings: Settings) -> list[URL]:
     return [ours, URL(standins.OPERATOR)] if is_default else [ours]
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """The operator listener of a running service."""
+async def fetch(url: URL, token: str) -> tuple[Picture, bytes]:
+    """The picture at an operator listener, also as it is sent.
 
-    url: URL
-    token: str
-
-    async def text(self) -> bytes:
-        """The picture as it is sent.
-
-        Raises CannotStart if the answer is none, as from an Atlas of another version.
-        """
-        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
-        try:
-            async with (
-                aiohttp.ClientSession(timeout=timeout, headers=bearer(self.token)) as session,
-                session.get(self.url.join(URL("/picture"))) as answer,
-            ):
-                text = await answer.read()
-                if answer.status != 200:
-                    raise CannotStart(msgspec.json.decode(text, type=Refusal).error)
-                msgspec.json.decode(text, type=Picture)
-                return text
-        except NOT_JSON as error:
-            place = self.url.origin()
-            raise CannotStart(
-                f"What answers at {place} is no operator listener of an Atlas like this."
-            ) from error
+    Raises CannotStart if the answer is none, as from an Atlas of another version.
+    """
+    try:
+        text = await request(url.join(URL("/picture")), token)
+        return msgspec.json.decode(text, type=Picture), text
+    except NOT_JSON as error:
+        place = url.origin()
+        raise CannotStart(
+            f"What answers at {place} is no operator listener of an Atlas like this."
+        ) from error
 
 
-async def find_listener(places: list[URL], token: str) -> tuple[Listener, bytes]:
+async def find_listener(places: list[URL], token: str) -> tuple[URL, Picture, bytes]:
     """The first listener that answers, and its picture. Raises CannotStart."""
     for url in places:
-        listener = Listener(url, token)
         try:
-            return listener, await listener.text()
+            return url, *await fetch(url, token)
         except CONNECTION_ERRORS:
             continue
     tried = " nor at ".join(str(url.origin()) for url in places)
     raise CannotStart(f"No Atlas answers at {tried}: see --operator.")
 
 
-async def refresh(console: Console, listener: Listener, picture: Picture) -> None:
+async def refresh(console: Console, url: URL, token: str, picture: Picture) -> None:
     """Draw the picture every second until interrupted; a service that is away may come back."""
     rates, away = Rates(picture), ""
     with Live(console=console, screen=True, auto_refresh=False) as live:
@@ -118,7 +98,7 @@ async def refresh(console: Console, listener: Listener, picture: Picture) -> Non
             await anyio.sleep(REFRESH_SECONDS)
             heard = f"Last heard at {clock(picture.at)} UTC; trying again."
             try:
-                picture = msgspec.json.decode(await listener.text(), type=Picture)
+                picture, _ = await fetch(url, token)
                 rates.add(picture)
                 away = ""
             except CONNECTION_ERRORS:

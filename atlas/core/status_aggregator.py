@@ -93,6 +93,7 @@ class StatusAggregator:
         self._history: deque[Moment] = deque(maxlen=MOMENTS_KEPT)
         self._depth = Depth({}, {})
         self._handlers: Mapping[type[Event], Callable[[Any], None]] = {
+            **{kind: partial(self._count, key) for kind, key in COUNTED.items()},
             events.RequestAnswered: self._on_request_answered,
             events.RequestRead: self._on_request_read,
             events.RequestsShed: self._on_requests_shed,
@@ -109,13 +110,11 @@ class StatusAggregator:
 
     def reader(self, kind: type[Event]) -> Watch | None:
         """The counter of events of this kind, if there is one."""
-        key = COUNTED.get(kind)
-        return self._handlers.get(kind) if key is None else partial(self._count, key)
+        return self._handlers.get(kind)
 
     def watch(self, event: Event) -> None:
-        read = self.reader(type(event))
-        if read is not None:
-            read(event)
+        if (handle := self.reader(type(event))) is not None:
+            handle(event)
 
     def total(self, name: str) -> int:
         """The sum over all labels."""

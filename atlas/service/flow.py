@@ -110,7 +110,7 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
             async with quarantine_address.channel, doorkeeper.channel, decoder.channel:
                 actors = Actors(doorkeeper, decoder, journal.recall)
                 status, alone = world.readers.status, Lock()
-                gauges = GaugeReader(store.ledger, stages.queues, drain, admission.load)
+                gauges = GaugeReader(store.ledger, stages.queues, drain.has_begun, admission.load)
                 live = Live(status, gauges)
                 diagnosing = Diagnosing(settings, store.checkup, maintenance, status, now)
                 people = people_of(world, settings, maintenance, completions, quarantine, alone)

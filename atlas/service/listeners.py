@@ -65,10 +65,6 @@ def listener(
     """Build the public application."""
     edge, store, rid = settings.edge, world.store, settings.foundry.dataset_rid
     now, watch, reply_seconds = world.now, world.watch, edge.reply_seconds
-
-    def is_draining() -> bool:
-        return drain.has_begun
-
     errors = ErrorResponses(now, world.chance.random, watch)
     flow = FlowClient(actors.exports, admission.shedder, reply_seconds, store.is_durable)
     bodies = BodyReader(
@@ -79,9 +75,9 @@ def listener(
         reply_seconds,
     )
     authenticator = RequestAuthenticator(
-        actors.users, admission, errors, reply_seconds, is_draining
+        actors.users, admission, errors, reply_seconds, drain.has_begun
     )
-    streams = Streams(flow, bodies, actors.recall, rid, errors, now, watch, is_draining)
+    streams = Streams(flow, bodies, actors.recall, rid, errors, now, watch, drain.has_begun)
     batches = Batches(edge.chunks_max)
     exports = Exports(authenticator, bodies, flow, streams, batches, errors, rid, now, watch)
     checks = {
@@ -97,7 +93,7 @@ def listener(
         openapi.path(__version__),
     ]
     uploads = [path.path for path in exports.paths()]
-    guard = OverloadGuard(admission, uploads, is_draining, watch)
+    guard = OverloadGuard(admission, uploads, drain.has_begun, watch)
     return build_app(paths, guard, errors, on_crash, edge.cors_origins, watch, world.readers.sample)
 
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import anyio
 
@@ -15,24 +14,18 @@ from atlas.runtime import Queue
 READ_SECONDS_MAX = 2.0
 
 
-class Ending(Protocol):
-    """Tells whether the service is shutting down."""
-
-    has_begun: bool
-
-
 @dataclass(frozen=True, slots=True)
 class GaugeReader:
     """Reads the journal, the queues, the shutdown, the load of the edge, and the event loop."""
 
     ledger: Ledger
     queues: Callable[[], Mapping[str, Queue]]
-    drain: Ending
+    is_draining: Callable[[], bool]
     press: Callable[[], Press] = Press
 
     async def read(self) -> Sight:
         depth, tasks = await self.depth(), len(asyncio.all_tasks())
-        return Sight(depth, self.queues(), self.drain.has_begun, self.press(), tasks)
+        return Sight(depth, self.queues(), self.is_draining(), self.press(), tasks)
 
     async def depth(self) -> Depth | None:
         """None if the disk fails, or takes too long: the rest is shown all the same."""
