@@ -13,7 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from atlas.core import events
 from atlas.core.messages import Status
 from atlas.core.picture import Depth, Sight
-from atlas.outside.metrics import Metrics
+from atlas.core.status_aggregator import About, StatusAggregator
+from atlas.outside.metrics import exposition
 from tests.exports import NOON
 
 ROOT = Path(__file__).parent.parent
@@ -29,7 +30,7 @@ VARIABLES = {"$__rate_interval": "5m", "$instance": ".*"}
 
 def scraped():
     """A metric of each name, with the labels that it has, and all that they can be."""
-    metrics = Metrics("1", lambda: NOON)
+    status = StatusAggregator(About("1", "ri.dataset", "master", 100, 10), lambda: NOON)
     for event in (
         events.RequestAnswered("c", "/api/v1/healthkit/export", "POST", 200, 0.1),
         events.StageWorked("decode", 0.1),
@@ -37,9 +38,9 @@ def scraped():
         events.GroupCommitted("txn", 1, 1, 0.1, 1, "idle"),
         events.FoundryCalled("put", 200, 0.1, is_retry=True),
     ):
-        metrics.watch(event)
+        status.watch(event)
     by_status = dict.fromkeys(get_args(Status), 1)
-    text = metrics.text(Sight(Depth(by_status, by_status, NOON, 1, 0), {"decode": (0, 16)}))
+    text = exposition(status, Sight(Depth(by_status, by_status, NOON, 1, 0), {"decode": (0, 16)}))
     found = {}
     for family in text_string_to_metric_families(text.decode()):
         for sample in family.samples:

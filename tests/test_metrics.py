@@ -18,11 +18,12 @@ from atlas.core import events
 from atlas.core.errors import FileInvalid, FoundryError, JournalFull, Unavailable
 from atlas.core.picture import Depth, Sight
 from atlas.core.records import REASONS
+from atlas.core.status_aggregator import About, StatusAggregator
 from atlas.core.traces import Trace
-from atlas.edge.operator import Lookout
+from atlas.edge.operator import GaugeReader
 from atlas.outside import traces
 from atlas.outside.log import Log, logger
-from atlas.outside.metrics import Metrics
+from atlas.outside.metrics import exposition
 from atlas.settings import Operator, Settings
 from tests.conftest import ROOM, Flow, Life, an_export, asgi
 from tests.exports import NOON
@@ -305,10 +306,7 @@ async def test_a_journal_that_does_not_answer_is_left_out_and_the_rest_is_told(e
         async def depth(self):
             raise error
 
-    class NotEnding:
-        has_begun = False
-
-    text = Metrics("1", lambda: NOON).text(await Lookout(Silent(), dict, NotEnding()).look())
+    text = exposition(a_status(), await GaugeReader(Silent(), dict, lambda: False).read())
 
     assert b"atlas_journal_exports" not in text
     assert b"atlas_exports_total" in text
@@ -368,7 +366,7 @@ def something(kind: object) -> object:
     return VALUES.get(first, first)
 
 
-@pytest.mark.parametrize("kind", get_args(events.Event), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", events.Event.__subclasses__(), ids=lambda kind: kind.__name__)
 async def test_whatever_happens_no_reader_minds(life, kind):
     """A reader that raised would stop the flow that it reads of."""
     stream = io.StringIO()
@@ -382,6 +380,10 @@ async def test_whatever_happens_no_reader_minds(life, kind):
             picture = await asgi(flow.service.operator, "GET", "/picture", {"host": HOST})
             assert picture.status == 200
     assert stream.getvalue()
+
+
+def a_status() -> StatusAggregator:
+    return StatusAggregator(About("1", "ri.dataset", "master", 100, 10), lambda: NOON)
 
 
 MOVED = [
@@ -410,16 +412,16 @@ MOVED = [
 
 @pytest.mark.parametrize(("event", "name", "labels"), MOVED)
 def test_what_seldom_happens_is_counted(event, name, labels):
-    metrics = Metrics("1", lambda: NOON)
-    before = Told(metrics.text(Sight()))
-    metrics.watch(event)
-    after = Told(metrics.text(Sight()))
+    status = a_status()
+    before = Told(exposition(status, Sight()))
+    status.watch(event)
+    after = Told(exposition(status, Sight()))
 
     assert after[(name, *labels)] - before[(name, *labels)] == 1
 
 
 def test_what_stands_at_zero_is_told_so_that_its_first_step_is_seen():
-    seen = Told(Metrics("1", lambda: NOON).text(Sight()))
+    seen = Told(exposition(a_status(), Sight()))
 
     for reason in REASONS:
         assert ("atlas_lines_rejected_total", reason) in seen
@@ -435,8 +437,7 @@ def test_what_stands_at_zero_is_told_so_that_its_first_step_is_seen():
 
 def every_family():
     depth = Depth({"accepted": 1}, {"accepted": 1}, NOON, 5, 0)
-    metrics = Metrics("1", lambda: NOON)
-    text = metrics.text(Sight(depth, {"decode": (0, 16)}))
+    text = exposition(a_status(), Sight(depth, {"decode": (0, 16)}))
     return [each for each in Told(text).families if each.name.startswith("atlas")]
 
 

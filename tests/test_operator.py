@@ -379,7 +379,9 @@ async def test_what_is_not_asked_for_has_a_measure(query, question):
             return Listing({}, ())
 
     guard = operator.Guard("", frozenset({"127.0.0.1"}))
-    app = operator.application(operator.Exports(Asked(), None, None).routes(guard))
+    app = operator.application(
+        operator.OperatorServices(Asked(), None, None, None, None).routes(guard)
+    )
     assert (await asgi(app, "GET", f"/exports{query}", {"host": HOST})).status == 200
     assert questions == [question]
 

@@ -16,9 +16,10 @@ from atlas.core import events
 from atlas.core.errors import FileInvalid, FileRefused, FoundryError, Unavailable
 from atlas.core.names import PROBE
 from atlas.core.picture import COMMITS_KEPT, MOMENTS_KEPT, Depth, Sight
-from atlas.edge.operator import About, Guard, Live, Lookout, Painter, application
+from atlas.core.status_aggregator import About, StatusAggregator
+from atlas.edge.operator import GaugeReader, Guard, Live, application
 from atlas.edge.operator.live import VIEWERS_MAX
-from atlas.outside.metrics import Metrics
+from atlas.outside.metrics import exposition
 from atlas.process import bind
 from atlas.runtime import Queue
 from tests.conftest import Flow, Life, an_export, asgi
@@ -193,7 +194,7 @@ class Journal:
     """It answers at once, or not at all; at each look so much is committed."""
 
     commits: int = 0
-    painter: Painter | None = None
+    status: StatusAggregator | None = None
     numbers: Iterator[int] = field(default_factory=count)
     looks: int = 0
     is_down: bool = False
@@ -204,7 +205,7 @@ class Journal:
         self.looked.set()
         self.looked = anyio.Event()
         for _ in range(self.commits):
-            self.painter.watch(a_commit(next(self.numbers)))
+            self.status.watch(a_commit(next(self.numbers)))
         if self.is_down:
             raise Unavailable
         return Depth({"accepted": self.looks}, {"accepted": 9}, NOON, 7)
@@ -239,7 +240,7 @@ class Audience:
 class Stage:
     """A picture that is shown at a socket, a hundred times a second."""
 
-    painter: Painter
+    status: StatusAggregator
     journal: Journal
     drain: Ending
     audience: Audience
@@ -286,23 +287,23 @@ class Viewer:
         return [json.loads(found) for found in EVENT.findall(self.read)]
 
 
-def a_painter() -> Painter:
-    return Painter(About("1", "ri.dataset", "master", 100, 10), lambda: NOON)
+def a_status() -> StatusAggregator:
+    return StatusAggregator(About("1", "ri.dataset", "master", 100, 10), lambda: NOON)
 
 
 @asynccontextmanager
 async def on_stage(commits: int = 0) -> AsyncIterator[Stage]:
-    painter, drain = a_painter(), Ending()
-    journal = Journal(commits, painter)
-    lookout = Lookout(journal, lambda: {"decode": Queue(3, 16)}, drain)
-    live = Live(painter, lookout, TICK_SECONDS)
+    status, drain = a_status(), Ending()
+    journal = Journal(commits, status)
+    gauges = GaugeReader(journal, lambda: {"decode": Queue(3, 16)}, lambda: drain.has_begun)
+    live = Live(status, gauges, TICK_SECONDS)
     app = Audience(application(live.routes(Guard("", frozenset()))))
     with bind("127.0.0.1", 0) as bound:
         async with anyio.create_task_group() as tasks:
             listener = Prompt(app, bound)
             tasks.start_soon(listener.listen)
             async with live.ticking(crashed):
-                yield Stage(painter, journal, drain, app, bound.getsockname()[1])
+                yield Stage(status, journal, drain, app, bound.getsockname()[1])
             listener.end()
 
 
@@ -313,11 +314,11 @@ def crashed(_name: str, error: Exception) -> None:
 async def test_the_first_message_holds_all_and_each_other_what_is_new():
     async with on_stage() as stage:
         for number in range(3):
-            stage.painter.watch(a_commit(number))
+            stage.status.watch(a_commit(number))
         async with stage.viewer() as viewer:
             first = await viewer.next()
             second = await viewer.next()
-            stage.painter.watch(a_commit(3))
+            stage.status.watch(a_commit(3))
             while not (third := await viewer.next())["commits"]:
                 pass
             fourth = await viewer.next()
@@ -445,12 +446,12 @@ async def test_the_real_service_shows_it_too(life):
 
 
 def test_of_commits_and_moments_the_newest_are_kept():
-    painter = a_painter()
+    status = a_status()
     for number in range(COMMITS_KEPT + 5):
-        painter.watch(a_commit(number))
+        status.watch(a_commit(number))
     for number in range(MOMENTS_KEPT + 5):
-        painter.remember(Depth({"accepted": number}, {}))
-    shown = painter.picture(Sight())
+        status.remember(Depth({"accepted": number}, {}))
+    shown = status.picture(Sight())
 
     assert [commit.transaction for commit in shown.commits] == [
         f"t{number}" for number in range(5, COMMITS_KEPT + 5)
@@ -460,10 +461,10 @@ def test_of_commits_and_moments_the_newest_are_kept():
 
 def test_a_pause_keeps_its_first_time_and_tells_its_last_reason():
     times = (NOON.replace(minute=minute) for minute in range(60))
-    painter = Painter(About("1", "d", "b", 1, 1), times.__next__)
-    painter.watch(events.UploadPaused("Foundry answers 500.", 1.0))
-    painter.watch(events.UploadPaused("Foundry answers 403.", 1.0))
-    shown = painter.picture(Sight())
+    status = StatusAggregator(About("1", "d", "b", 1, 1), times.__next__)
+    status.watch(events.UploadPaused("Foundry answers 500.", 1.0))
+    status.watch(events.UploadPaused("Foundry answers 403.", 1.0))
+    shown = status.picture(Sight())
 
     assert shown.foundry.paused_at == "2026-01-02T12:01:00.000Z"
     assert shown.foundry.paused_reason == "Foundry answers 403."
@@ -488,11 +489,10 @@ def test_a_pause_keeps_its_first_time_and_tells_its_last_reason():
     ],
 )
 def test_an_outcome_ends_a_pause_in_the_picture_and_in_the_metrics(outcome, goes_on, commits):
-    readers = Painter(About("1", "d", "b", 1, 1), lambda: NOON), Metrics("1", lambda: NOON)
-    for reader in readers:
-        reader.watch(events.UploadPaused("Foundry answers 500.", 1.0))
-        reader.watch(outcome)
-    foundry, text = readers[0].picture(Sight()).foundry, readers[1].text(Sight())
+    status = StatusAggregator(About("1", "d", "b", 1, 1), lambda: NOON)
+    status.watch(events.UploadPaused("Foundry answers 500.", 1.0))
+    status.watch(outcome)
+    foundry, text = status.picture(Sight()).foundry, exposition(status, Sight())
 
     assert (foundry.paused_reason is None) is goes_on
     assert (foundry.last_commit_at is not None) is commits

@@ -18,9 +18,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from rich.console import Console
 
-from atlas.cli.panel import drawn, size, sparkline
-from atlas.cli.rates import Rates, grown
-from atlas.cli.top import Listener, places_of
+from atlas.cli.panel import Rates, drawn, size, sparkline
+from atlas.cli.top import fetch, places_of
 from atlas.core.errors import CannotStart
 from atlas.core.names import timestamp
 from atlas.core.picture import Counts, Foundry, Moment, Picture, Stage, Waiting
@@ -77,11 +76,12 @@ def test_a_picture_at_the_very_start_has_no_rate():
     assert Rates(a_picture(0, 5)).of("decode") == 0
 
 
-def test_what_is_told_only_once_is_kept_for_an_hour():
-    picture = a_picture(0, 0, *range(360))
-    history = grown(picture, a_picture(1, 0, 360)).history
+def test_a_service_that_has_started_anew_has_the_rate_since_its_start():
+    rates = Rates(a_picture(10, 100))
+    again = msgspec.structs.replace(a_picture(14, 6), started=a_picture(12, 0).at)
+    rates.add(again)
 
-    assert [moment.exports for moment in history] == list(range(1, 361))
+    assert rates.of("decode") == 3
 
 
 @pytest.mark.parametrize(
@@ -244,14 +244,14 @@ def test_who_does_not_tell_is_named_in_one_line(running, tmp_path, token, port, 
 async def test_what_tells_no_picture_is_said_to_be_no_atlas(text):
     """As a proxy may, or an Atlas of another version that took the place of the one before."""
 
-    async def live(_request):
+    async def picture(_request):
         return web.Response(body=text)
 
     app = web.Application()
-    app.router.add_get("/live", live)
+    app.router.add_get("/picture", picture)
     async with TestServer(app) as server:
         with pytest.raises(CannotStart, match="no operator listener of an Atlas like this"):
-            await anext(Listener(server.make_url("/"), "").messages())
+            await fetch(server.make_url("/"), "")
 
 
 def test_where_nobody_answers_is_said_in_one_line(tmp_path):

@@ -22,6 +22,8 @@ from atlas.settings import Journal, Settings
 T = TypeVar("T")
 
 ANSWER_SECONDS = 10.0
+CONNECTION_ERRORS = aiohttp.ClientError, TimeoutError
+Method = Literal["GET", "POST"]
 
 JournalOption = Annotated[
     Path | None,
@@ -77,40 +79,44 @@ class Question:
 
     path: str
     query: Mapping[str, str | int | None]
-    method: Literal["GET", "POST"] = "GET"
+    method: Method = "GET"
     about: Mapping[str, str | bool] | None = None
 
     async def put_to(self, held: JournalHeld, token: str, kind: type[T]) -> T:
         url = URL(f"http://{held.owner}{self.path}", encoded=True).update_query(
             {name: value for name, value in self.query.items() if value is not None}
         )
-        headers = bearer(token)
-        body = None if self.about is None else msgspec.json.encode(self.about)
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        seconds = ANSWER_SECONDS if self.method == "GET" else None  # an order takes its time
-        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=ANSWER_SECONDS)
         try:
-            async with (
-                aiohttp.ClientSession(timeout=timeout) as session,
-                session.request(self.method, url, headers=headers, data=body) as answer,
-            ):
-                told = await answer.read()
-                if answer.status != 200:
-                    raise CannotStart(msgspec.json.decode(told, type=Refusal).error)
-                return msgspec.json.decode(told, type=kind)
-        except (aiohttp.ClientError, TimeoutError, *NOT_JSON) as error:
+            return msgspec.json.decode(
+                await request(url, token, self.method, self.about), type=kind
+            )
+        except (*CONNECTION_ERRORS, *NOT_JSON) as error:
             place = held.owner or "?"
             raise NoAnswer(f"{held} It does not answer at {place}.") from error
 
 
+async def request(
+    url: URL, token: str, method: Method = "GET", about: Mapping[str, str | bool] | None = None
+) -> bytes:
+    """Ask an operator listener. Raises CannotStart, and any of CONNECTION_ERRORS and NOT_JSON."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    body = None if about is None else msgspec.json.encode(about)
+    if body is not None:
+        headers["Content-Type"] = "application/json"
+    seconds = ANSWER_SECONDS if method == "GET" else None  # an order takes its time
+    timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=ANSWER_SECONDS)
+    async with (
+        aiohttp.ClientSession(timeout=timeout) as session,
+        session.request(method, url, headers=headers, data=body) as response,
+    ):
+        text = await response.read()
+        if response.status != 200:
+            raise CannotStart(msgspec.json.decode(text, type=Refusal).error)
+        return text
+
+
 class NoAnswer(CannotStart):
-    """Whoever owns the journal does not answer, or not as an Atlas does."""
-
-
-def bearer(token: str) -> dict[str, str]:
-    """The header of whoever knows the operator's token, if there is one."""
-    return {"Authorization": f"Bearer {token}"} if token else {}
+    """The owner of the journal does not answer, or not as an Atlas does."""
 
 
 class Refusal(msgspec.Struct):

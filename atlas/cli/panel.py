@@ -1,6 +1,6 @@
-"""The picture of a running service, on a terminal."""
+"""Draws the picture of a running service on a terminal."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from rich.bar import Bar
@@ -8,17 +8,47 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from atlas.cli.rates import Rates, handled
 from atlas.core.picture import Picture, Stage
 
 BAR_WIDTH, SPARKS_MAX, COMMITS_SHOWN = 12, 60, 5
 SPARKS = "▁▂▃▄▅▆▇█"
 KIB = 1024
+RATE_SECONDS = 5.0
+
+
+def handled(picture: Picture) -> Mapping[str, int]:
+    """The number of requests, messages and calls so far, by the name of the stage or end."""
+    ends = {"edge": picture.counts.requests, "Foundry": picture.counts.foundry_calls}
+    return {stage.name: stage.handled for stage in picture.stages} | ends
+
+
+class Rates:
+    """Numbers per second, over the last five; of the first status, since the service started."""
+
+    def __init__(self, first: Picture) -> None:
+        self._samples: list[tuple[datetime, Mapping[str, int]]] = []
+        self._started = ""
+        self.add(first)
+
+    def add(self, picture: Picture) -> None:
+        at = datetime.fromisoformat(picture.at)
+        if picture.started != self._started:
+            self._started = picture.started
+            start = datetime.fromisoformat(picture.started), dict.fromkeys(handled(picture), 0)
+            self._samples = [start]
+        self._samples.append((at, handled(picture)))
+        while len(self._samples) > 2 and (at - self._samples[0][0]).total_seconds() > RATE_SECONDS:
+            del self._samples[0]
+
+    def of(self, name: str) -> float:
+        (began, before), (ended, now) = self._samples[0], self._samples[-1]
+        seconds = (ended - began).total_seconds()
+        return max(0, now[name] - before[name]) / seconds if seconds > 0 else 0.0
 
 
 def drawn(picture: Picture, rates: Rates, away: str = "") -> RenderableType:
-    """All of it; `away` is what is wrong with whoever told it."""
-    parts = [
+    """All of it; `away` says why the service cannot be asked now, if it cannot."""
+    return Group(
         head(picture, away),
         flow(picture, rates),
         Text(),
@@ -28,8 +58,7 @@ def drawn(picture: Picture, rates: Rates, away: str = "") -> RenderableType:
         Text(),
         Text.assemble(("Rejected lines    ", "dim"), reasons(picture.rejects)),
         Text.assemble(("Refused requests  ", "dim"), reasons(picture.refusals)),
-    ]
-    return Group(*parts)
+    )
 
 
 def head(picture: Picture, away: str) -> Text:
@@ -137,17 +166,10 @@ def reasons(counts: Mapping[str, int]) -> str:
 
 def sparkline(numbers: Sequence[int]) -> str:
     """A line of blocks, each as high as the highest number that falls into it."""
-    highest = max(numbers, default=0)
-    top = len(SPARKS) - 1
-    return "".join(
-        SPARKS[round(top * number / highest) if highest else 0] for number in gathered(numbers)
-    )
-
-
-def gathered(numbers: Sequence[int]) -> Iterator[int]:
-    """As many as fit, the highest of neighbours."""
     step = -(-len(numbers) // SPARKS_MAX) or 1
-    return (max(numbers[at : at + step]) for at in range(0, len(numbers), step))
+    peaks = [max(numbers[at : at + step]) for at in range(0, len(numbers), step)]
+    top, highest = len(SPARKS) - 1, max(peaks, default=0) or 1
+    return "".join(SPARKS[round(top * peak / highest)] for peak in peaks)
 
 
 def size(number: float) -> str:

@@ -1,11 +1,8 @@
 """`atlas top`: a running service on a terminal, as the operator page shows it."""
 
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated
 
-import aiohttp
 import anyio
 import msgspec
 import typer
@@ -15,17 +12,14 @@ from yarl import URL
 
 from atlas.cli import standins
 from atlas.cli.configuration import ConfigOption, configured
-from atlas.cli.owner import Refusal, bearer
-from atlas.cli.panel import clock, drawn
+from atlas.cli.owner import CONNECTION_ERRORS, request
+from atlas.cli.panel import Rates, clock, drawn
 from atlas.cli.phone import url_of
-from atlas.cli.rates import Rates, grown
 from atlas.core.errors import NOT_JSON, CannotStart
 from atlas.core.picture import Picture
 from atlas.settings import Operator, Settings
 
-ANSWER_SECONDS, SILENT_SECONDS = 10.0, 15.0
-PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.5, 5.0
-AWAY = aiohttp.ClientError, TimeoutError
+REFRESH_SECONDS = 1.0
 
 OperatorOption = Annotated[
     str | None,
@@ -52,133 +46,62 @@ def top(
     settings = configured(config, os.environ)
     places = [url_of(operator, "--operator")] if operator else places_of(settings)
     console = Console()
-    listener = anyio.run(answering, places, settings.operator.token)
+    token = settings.operator.token
+    url, picture, text = anyio.run(find_listener, places, token)
     if json:
-        typer.echo(anyio.run(listener.first))
+        typer.echo(text)
     elif once or not console.is_terminal:
-        picture = msgspec.json.decode(anyio.run(listener.first), type=Picture)
         console.print(drawn(picture, Rates(picture)))
     else:
-        anyio.run(shown_on, console, listener)
+        anyio.run(refresh, console, url, token, picture)
 
 
 def places_of(settings: Settings) -> list[URL]:
-    """Where the settings say; if they say nothing else than by default, where local's is, too."""
+    """The address in the settings; and, if that is the default, the one of `atlas local`."""
     ours = URL(f"http://{settings.operator.listen}")
-    return (
-        [ours, URL(standins.OPERATOR)] if settings.operator.listen == Operator().listen else [ours]
-    )
+    is_default = settings.operator.listen == Operator().listen
+    return [ours, URL(standins.OPERATOR)] if is_default else [ours]
 
 
-class Listener:
-    """The operator listener of a running service."""
+async def fetch(url: URL, token: str) -> tuple[Picture, bytes]:
+    """The picture at an operator listener, also as it is sent.
 
-    def __init__(self, url: URL, token: str) -> None:
-        self.url = url
-        self._headers = bearer(token)
-
-    async def first(self) -> bytes:
-        """A picture, as it is sent."""
-        async with self._asked("/picture") as answer:
-            text = await answer.read()
-            self._read(text, answer)
-        return text
-
-    async def messages(self) -> AsyncIterator[Picture]:
-        """All of it, then what is new, each second, for as long as it lasts."""
-        async with self._asked("/live") as answer:
-            text = b""
-            async for piece in answer.content.iter_any():
-                *events, text = (text + piece).split(b"\n\n")
-                for event in events:
-                    yield self._read(event.removeprefix(b"data: "), answer)
-
-    def _read(self, text: bytes, answer: aiohttp.ClientResponse) -> Picture:
-        """Raises CannotStart for what is none, as an Atlas of another version may send."""
-        try:
-            return msgspec.json.decode(text, type=Picture)
-        except NOT_JSON as error:
-            raise CannotStart(nobody_of_ours(answer)) from error
-
-    @asynccontextmanager
-    async def _asked(self, path: str) -> AsyncIterator[aiohttp.ClientResponse]:
-        timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=ANSWER_SECONDS, sock_read=SILENT_SECONDS
-        )
-        async with (
-            aiohttp.ClientSession(timeout=timeout, headers=self._headers) as session,
-            session.get(self.url.join(URL(path))) as answer,
-        ):
-            if answer.status != 200:
-                raise CannotStart(await refusal(answer))
-            yield answer
-
-
-async def refusal(answer: aiohttp.ClientResponse) -> str:
+    Raises CannotStart if the answer is none, as from an Atlas of another version.
+    """
     try:
-        return msgspec.json.decode(await answer.read(), type=Refusal).error
-    except NOT_JSON:
-        return nobody_of_ours(answer)
+        text = await request(url.join(URL("/picture")), token)
+        return msgspec.json.decode(text, type=Picture), text
+    except NOT_JSON as error:
+        place = url.origin()
+        raise CannotStart(
+            f"What answers at {place} is no operator listener of an Atlas like this."
+        ) from error
 
 
-def nobody_of_ours(answer: aiohttp.ClientResponse) -> str:
-    return f"What answers at {answer.url.origin()} is no operator listener of an Atlas like this."
-
-
-async def answering(places: list[URL], token: str) -> Listener:
-    """The first of them where something does. Raises CannotStart."""
+async def find_listener(places: list[URL], token: str) -> tuple[URL, Picture, bytes]:
+    """The first listener that answers, and its picture. Raises CannotStart."""
     for url in places:
-        listener = Listener(url, token)
         try:
-            await listener.first()
-        except AWAY:
+            return url, *await fetch(url, token)
+        except CONNECTION_ERRORS:
             continue
-        return listener
     tried = " nor at ".join(str(url.origin()) for url in places)
     raise CannotStart(f"No Atlas answers at {tried}: see --operator.")
 
 
-async def shown_on(console: Console, listener: Listener) -> None:
-    """Until it is interrupted: whoever goes away may come again."""
+async def refresh(console: Console, url: URL, token: str, picture: Picture) -> None:
+    """Draw the picture every second until interrupted; a service that is away may come back."""
+    rates, away = Rates(picture), ""
     with Live(console=console, screen=True, auto_refresh=False) as live:
-        screen, pause = Screen(live), PAUSE_SECONDS
         while True:
-            why = "Atlas is away."
+            live.update(drawn(picture, rates, away), refresh=True)
+            await anyio.sleep(REFRESH_SECONDS)
+            heard = f"Last heard at {clock(picture.at)} UTC; trying again."
             try:
-                is_whole = True
-                async for picture in listener.messages():
-                    screen.show(picture, is_whole=is_whole)
-                    is_whole, pause = False, PAUSE_SECONDS
-            except AWAY:
-                pass
-            except CannotStart as refused:
-                why = str(refused)
-            screen.tell(f"{why} Last heard at {screen.heard}; trying again.")
-            await anyio.sleep(pause)
-            pause = min(2 * pause, PAUSE_SECONDS_MAX)
-
-
-class Screen:
-    """What was heard last, and its rates."""
-
-    def __init__(self, live: Live) -> None:
-        self._live = live
-        self._picture: Picture | None = None
-        self._rates: Rates | None = None
-
-    @property
-    def heard(self) -> str:
-        return "never" if self._picture is None else f"{clock(self._picture.at)} UTC"
-
-    def show(self, picture: Picture, *, is_whole: bool) -> None:
-        if is_whole or self._picture is None or self._rates is None:
-            self._rates = Rates(picture)
-        else:
-            picture = grown(self._picture, picture)
-            self._rates.add(picture)
-        self._picture = picture
-        self.tell("")
-
-    def tell(self, away: str) -> None:
-        if self._picture is not None and self._rates is not None:
-            self._live.update(drawn(self._picture, self._rates, away), refresh=True)
+                picture, _ = await fetch(url, token)
+                rates.add(picture)
+                away = ""
+            except CONNECTION_ERRORS:
+                away = f"Atlas is away. {heard}"
+            except CannotStart as refusal:
+                away = f"{refusal} {heard}"

@@ -2,7 +2,7 @@
 
 store.py      the journal, for a service or for one command
 world.py      the systems that the settings name, time, chance, processors
-readers.py    who reads what happens: metrics, picture, log
+readers.py    the subscribers to events: traces, status, log
 flow.py       the actors between them, from the edge to the uploader
 listeners.py  what is served where
 diagnosing.py the walk through all of it

@@ -11,8 +11,8 @@ from atlas.core import ports
 from atlas.core.diagnosis import Amiss, Asked, Diagnosis
 from atlas.core.errors import FoundryError
 from atlas.core.messages import RemovalResult
+from atlas.core.status_aggregator import StatusAggregator
 from atlas.diagnose import COLUMNS, Asking, Sources, address, walk
-from atlas.edge.operator import Painter
 from atlas.outside import auth0, foundry, front
 from atlas.service.world import transport_of
 from atlas.settings import Settings
@@ -27,23 +27,20 @@ class Diagnosing:
     settings: Settings
     checkup: ports.Checkup
     maintenance: ports.MaintenanceTasks
-    painter: Painter
+    status: StatusAggregator
     now: ports.Clock
 
     async def diagnose(self, asked: Asked) -> Diagnosis:
         async with sources(self.settings, asked, self.checkup, self.maintenance, self.now) as found:
-            refusals = self.painter.refusals().most_common(REFUSALS)
+            refusals = self.status.by_label("atlas_refusals").most_common(REFUSALS)
             asking = Asking(
                 self.settings, asked, found, self.now, serves=True, refusals=tuple(refusals)
             )
             return await walk(asking, __version__)
 
-    async def old_json(self) -> Sequence[str]:
+    async def remove_old_json(self) -> RemovalResult:
         """Raises FoundryError."""
-        return await old_json(self.settings, self.now)
-
-    async def remove(self, paths: Sequence[str]) -> RemovalResult:
-        return await self.maintenance.remove(paths)
+        return await self.maintenance.remove(await old_json(self.settings, self.now))
 
 
 def wall() -> datetime:

@@ -12,20 +12,23 @@ class Drain:
     def __init__(
         self, completions: CompletionRegistry[Receipt], quota: Quota, wakeup: Wakeup, watch: Watch
     ) -> None:
-        self.has_begun = False
+        self._has_begun = False
         self._quota = quota
         self._completions = completions
         self._wakeup = wakeup
         self._watch = watch
 
+    def has_begun(self) -> bool:
+        return self._has_begun
+
     def begin(self) -> None:
-        if not self.has_begun:
-            self.has_begun = True
+        if not self._has_begun:
+            self._has_begun = True
             self._watch(DrainStarted())
             self._quota.close()
             self._completions.cancel_all()
             self._wakeup.close()
 
     async def check(self) -> None:
-        if self.has_begun:
+        if self._has_begun:
             raise Draining

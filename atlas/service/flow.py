@@ -38,7 +38,7 @@ from atlas.core.events import (
     crash_of,
 )
 from atlas.core.messages import Receipt
-from atlas.edge.operator import Live, Lookout
+from atlas.edge.operator import GaugeReader, Live, OperatorServices
 from atlas.outside.sqlite.packing import pack, unpack_into
 from atlas.runtime import (
     CompletionRegistry,
@@ -53,7 +53,7 @@ from atlas.runtime import (
 )
 from atlas.service.diagnosing import Diagnosing
 from atlas.service.drain import Drain
-from atlas.service.listeners import Actors, Orders, admission_of, listener, operator
+from atlas.service.listeners import Actors, admission_of, listener, operator
 from atlas.service.world import World
 from atlas.settings import Settings
 
@@ -109,17 +109,18 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
             tasks.start_soon(prefetch_keys, world.identities)
             async with quarantine_address.channel, doorkeeper.channel, decoder.channel:
                 actors = Actors(doorkeeper, decoder, journal.recall)
-                painter, alone = world.readers.painter, Lock()
-                lookout = Lookout(store.ledger, stages.queues, drain, admission.load)
-                diagnosing = Diagnosing(settings, store.checkup, maintenance, painter, now)
+                status, alone = world.readers.status, Lock()
+                gauges = GaugeReader(store.ledger, stages.queues, drain.has_begun, admission.load)
+                live = Live(status, gauges)
+                diagnosing = Diagnosing(settings, store.checkup, maintenance, status, now)
                 people = people_of(world, settings, maintenance, completions, quarantine, alone)
                 replay = Replay(quarantine, decoder, flattener, wakeup.notify, alone)
-                orders = Orders(replay, people, Live(painter, lookout), diagnosing)
+                orders = OperatorServices(store.ledger, store.aside, replay, people, diagnosing)
                 watch(started(settings))
-                async with orders.live.ticking(on_crash):
+                async with live.ticking(on_crash):
                     yield Service(
                         public=listener(actors, admission, world, drain, settings, on_crash),
-                        operator=operator(orders, world, settings),
+                        operator=operator(orders, live, world, settings),
                         drain=drain.begin,
                         maintenance=maintenance,
                     )

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from starlette.types import ASGIApp
 
 from atlas import __version__
-from atlas.actors.quarantine import Replay
-from atlas.core import ports
 from atlas.core.messages import Export, Part, Receipt, User
 from atlas.edge import openapi
 from atlas.edge.admission import WAIT_SECONDS_MAX, Admission, LoadShedder, RateLimiter
@@ -19,15 +18,19 @@ from atlas.edge.error_responses import ErrorResponses
 from atlas.edge.exports import Exports
 from atlas.edge.flow_client import FlowClient
 from atlas.edge.health import Health
-from atlas.edge.operator import Diagnosis as OperatorDiagnosis
-from atlas.edge.operator import Exports as OperatorExports
-from atlas.edge.operator import Guard, Live, People, Scrapes, application, page
+from atlas.edge.operator import (
+    Guard,
+    Live,
+    OperatorServices,
+    application,
+    metrics_route,
+    page,
+)
 from atlas.edge.overload import OverloadGuard
 from atlas.edge.receipts import Receipts
 from atlas.edge.streams import Recall, Streams
 from atlas.outside import metrics
 from atlas.runtime import Acknowledgement, Address, OnCrash, Quota
-from atlas.service.diagnosing import Diagnosing
 from atlas.service.drain import Drain
 from atlas.service.world import World
 from atlas.settings import Settings
@@ -62,10 +65,6 @@ def listener(
     """Build the public application."""
     edge, store, rid = settings.edge, world.store, settings.foundry.dataset_rid
     now, watch, reply_seconds = world.now, world.watch, edge.reply_seconds
-
-    def is_draining() -> bool:
-        return drain.has_begun
-
     errors = ErrorResponses(now, world.chance.random, watch)
     flow = FlowClient(actors.exports, admission.shedder, reply_seconds, store.is_durable)
     bodies = BodyReader(
@@ -76,9 +75,9 @@ def listener(
         reply_seconds,
     )
     authenticator = RequestAuthenticator(
-        actors.users, admission, errors, reply_seconds, is_draining
+        actors.users, admission, errors, reply_seconds, drain.has_begun
     )
-    streams = Streams(flow, bodies, actors.recall, rid, errors, now, watch, is_draining)
+    streams = Streams(flow, bodies, actors.recall, rid, errors, now, watch, drain.has_begun)
     batches = Batches(edge.chunks_max)
     exports = Exports(authenticator, bodies, flow, streams, batches, errors, rid, now, watch)
     checks = {
@@ -94,34 +93,21 @@ def listener(
         openapi.path(__version__),
     ]
     uploads = [path.path for path in exports.paths()]
-    guard = OverloadGuard(admission, uploads, is_draining, watch)
+    guard = OverloadGuard(admission, uploads, drain.has_begun, watch)
     return build_app(paths, guard, errors, on_crash, edge.cors_origins, watch, world.readers.sample)
 
 
-@dataclass(frozen=True, slots=True)
-class Orders:
-    """Services behind the routes of the operators."""
-
-    replay: Replay
-    people: ports.People
-    live: Live
-    diagnosing: Diagnosing
-
-
-def operator(orders: Orders, world: World, settings: Settings) -> ASGIApp:
+def operator(orders: OperatorServices, live: Live, world: World, settings: Settings) -> ASGIApp:
     """Build the application of the operators."""
-    ours, store, live = settings.operator, world.store, orders.live
+    ours = settings.operator
     guard = Guard(ours.token, frozenset({"localhost", "127.0.0.1", "::1", ours.address[0].lower()}))
-    without_token = replace(guard, token="")
-    scrapes = Scrapes(live.lookout, world.readers.metrics.text, metrics.CONTENT_TYPE)
-    walks = orders.diagnosing
+    metrics_guard = replace(guard, token="") if ours.metrics_open else guard
+    exposition = partial(metrics.exposition, world.readers.status)
     return application(
         [
             *page.routes(guard),
-            *OperatorExports(store.ledger, store.aside, orders.replay).routes(guard),
-            *People(orders.people).routes(guard),
-            *OperatorDiagnosis(walks.diagnose, walks.old_json, walks.remove).routes(guard),
+            *orders.routes(guard),
             *live.routes(guard),
-            *scrapes.routes(without_token if ours.metrics_open else guard),
+            metrics_route(metrics_guard, live.gauges, exposition, metrics.CONTENT_TYPE),
         ]
     )

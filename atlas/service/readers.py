@@ -1,4 +1,4 @@
-"""The subscribers to events: traces, metrics, status, log."""
+"""The subscribers to events: traces, status, log."""
 
 import random
 import secrets
@@ -11,9 +11,8 @@ from atlas import __version__
 from atlas.core.errors import BadSetting
 from atlas.core.events import Event, Watch
 from atlas.core.ports import Clock
+from atlas.core.status_aggregator import About, StatusAggregator
 from atlas.core.traces import Sampler, Trace, not_sampled
-from atlas.edge.operator import About, Painter
-from atlas.outside.metrics import Metrics
 from atlas.settings import Settings
 
 
@@ -27,8 +26,7 @@ class EventReader(Protocol):
 class Readers:
     """Each is told of what it reads; the log comes last, as it takes longest."""
 
-    metrics: Metrics
-    painter: Painter
+    status: StatusAggregator
     log: EventReader | None
     traces: Watch | None = None
     sample: Callable[[str], Trace | None] = not_sampled
@@ -42,7 +40,7 @@ class Readers:
             read(event)
 
     def _readers(self, kind: type[Event]) -> tuple[Watch, ...]:
-        sources: list[EventReader] = [self.metrics, self.painter]
+        sources: list[EventReader] = [self.status]
         if self.log is not None:
             sources.append(self.log)
         found = [source.reader(kind) for source in sources]
@@ -82,4 +80,4 @@ def reading(settings: Settings, log: EventReader | None, now: Clock) -> Readers:
         bytes_max=journal.bytes_max,
         exports_max=journal.exports_max,
     )
-    return Readers(Metrics(__version__, now), Painter(about, now), log)
+    return Readers(StatusAggregator(about, now), log)

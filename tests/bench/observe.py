@@ -89,7 +89,7 @@ def one_round() -> tuple[float, float]:
             readers.watch(event)
         read = time.process_time() - began
         began = time.process_time()
-        msgspec.json.encode(readers.painter.picture(Sight(Depth({}, {}))))
+        msgspec.json.encode(readers.status.picture(Sight(Depth({}, {}))))
         shown = time.process_time() - began
     return flow, read + shown * flow  # one a second
 
@@ -117,8 +117,8 @@ async def seconds_of_flow(happened: list[Event]) -> float:
 def silent() -> Iterator[Readers]:
     """All readers; the log says what it has to say to nobody."""
     with Path(os.devnull).open("w") as nobody:
-        told = log.Log(log.logger(nobody, "info"), "ri.dataset", b"k" * 32)
-        yield reading(SETTINGS, told.watch, lambda: NOON)
+        told = log.Log(log.logger(nobody, "info"), b"k" * 32)
+        yield reading(SETTINGS, told, lambda: NOON)
 
 
 class Unread(Readers):
@@ -139,7 +139,7 @@ async def running(path: Path | None, watch: Callable[[Event], object]) -> AsyncI
             now=lambda: NOON,
             chance=Chance(anyio.current_time, random.Random(1).random),
             compute=Computing(),
-            readers=Unread(all_of_them.metrics, all_of_them.painter, watch),
+            readers=Unread(all_of_them.status, watch),
         )
         async with serving(world, SETTINGS) as service:
             yield service

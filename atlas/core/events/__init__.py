@@ -4,9 +4,7 @@ No event carries a value from the data or a token; of Foundry's own words, only 
 instance id of an error. `user` is a sub: readers show a keyed hash of it.
 """
 
-from collections.abc import Callable
-
-from atlas.core.events import flow, foundry, journal, senders
+from atlas.core.events.event import Event, Watch
 from atlas.core.events.flow import (
     ActorCrashed,
     DrainEnded,
@@ -106,6 +104,3 @@ __all__ = [
     "Why",
     "crash_of",
 ]
-
-Event = senders.Event | flow.Event | journal.Event | foundry.Event
-Watch = Callable[[Event], None]

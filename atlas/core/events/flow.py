@@ -3,12 +3,11 @@
 import traceback
 from collections.abc import Mapping
 
-from msgspec import Struct
-
+from atlas.core.events.event import Event
 from atlas.core.traces import Trace
 
 
-class StageWorked(Struct, frozen=True):
+class StageWorked(Event, frozen=True):
     """A stage has handled a message, be it with an error for an answer."""
 
     stage: str
@@ -16,14 +15,14 @@ class StageWorked(Struct, frozen=True):
     trace: Trace | None = None
 
 
-class LinesRejected(Struct, frozen=True):
+class LinesRejected(Event, frozen=True):
     """No line of an export is good: how many are bad, by the reason. Nothing of it is kept."""
 
     correlation_id: str
     reasons: Mapping[str, int]
 
 
-class ExportAccepted(Struct, frozen=True):
+class ExportAccepted(Event, frozen=True):
     """An export is safe with us for the first time; `reasons` are why so many were rejected."""
 
     id: str
@@ -35,7 +34,7 @@ class ExportAccepted(Struct, frozen=True):
     reasons: Mapping[str, int] = {}
 
 
-class ExportReplayed(Struct, frozen=True):
+class ExportReplayed(Event, frozen=True):
     """An export came again, and joined the first: nothing new was kept."""
 
     id: str
@@ -43,7 +42,7 @@ class ExportReplayed(Struct, frozen=True):
     user: str
 
 
-class ExportQuarantined(Struct, frozen=True):
+class ExportQuarantined(Event, frozen=True):
     """An export has crashed a stage: it is kept as it came, and no twin of it gets there again."""
 
     id: str
@@ -51,7 +50,7 @@ class ExportQuarantined(Struct, frozen=True):
     user: str
 
 
-class ActorCrashed(Struct, frozen=True):
+class ActorCrashed(Event, frozen=True):
     """A stage, or the edge, met a bug. `where` names its code, innermost last, without values."""
 
     stage: str
@@ -66,11 +65,11 @@ def crash_of(stage: str, error: Exception) -> ActorCrashed:
     return ActorCrashed(stage, type(error).__name__, where)
 
 
-class ParquetOfEach(Struct, frozen=True):
+class ParquetOfEach(Event, frozen=True):
     """Parquet saves much where many rows stand together, and little in a file for each export."""
 
 
-class ServiceStarted(Struct, frozen=True):
+class ServiceStarted(Event, frozen=True):
     """The service accepts exports from now on, for this dataset and branch."""
 
     version: str
@@ -78,25 +77,11 @@ class ServiceStarted(Struct, frozen=True):
     branch: str
 
 
-class DrainStarted(Struct, frozen=True):
+class DrainStarted(Event, frozen=True):
     """We were told to end."""
 
 
-class DrainEnded(Struct, frozen=True):
+class DrainEnded(Event, frozen=True):
     """The flow is empty; this many exports wait in the journal for the next start."""
 
     waiting: int
-
-
-Event = (
-    StageWorked
-    | LinesRejected
-    | ExportAccepted
-    | ExportReplayed
-    | ExportQuarantined
-    | ActorCrashed
-    | ParquetOfEach
-    | ServiceStarted
-    | DrainStarted
-    | DrainEnded
-)

@@ -2,8 +2,7 @@
 
 from typing import Literal
 
-from msgspec import Struct
-
+from atlas.core.events.event import Event
 from atlas.core.traces import Trace
 
 Because = Literal["idle", "interval", "full"]
@@ -24,7 +23,7 @@ Operation = Literal[
 ]
 
 
-class GroupStarted(Struct, frozen=True):
+class GroupStarted(Event, frozen=True):
     """A transaction is open, and these exports are on their way into it.
 
     `because` the uploader was idle, the commit interval was over, or a whole group had gathered.
@@ -36,7 +35,7 @@ class GroupStarted(Struct, frozen=True):
     because: Because
 
 
-class GroupCommitted(Struct, frozen=True):
+class GroupCommitted(Event, frozen=True):
     """One Foundry transaction holds these exports for good."""
 
     transaction: str
@@ -47,7 +46,7 @@ class GroupCommitted(Struct, frozen=True):
     because: Because
 
 
-class ExportCommitted(Struct, frozen=True):
+class ExportCommitted(Event, frozen=True):
     """The rows of an export stand in a committed transaction.
 
     `seconds` is from its acceptance to here; `user` is "" if the journal could not tell.
@@ -64,7 +63,7 @@ class ExportCommitted(Struct, frozen=True):
     trace: Trace | None = None
 
 
-class ExportFailed(Struct, frozen=True):
+class ExportFailed(Event, frozen=True):
     """An export was not committed by its own fault or its group's: it waits, and is tried apart.
 
     `cause`: Foundry refused its file, its group failed, or Foundry never answered about its file
@@ -80,7 +79,7 @@ class ExportFailed(Struct, frozen=True):
     reason: str
 
 
-class ExportSetAside(Struct, frozen=True):
+class ExportSetAside(Event, frozen=True):
     """An export failed too often, for this reason at last; it is kept, and no longer in the way."""
 
     id: str
@@ -89,7 +88,7 @@ class ExportSetAside(Struct, frozen=True):
     reason: str
 
 
-class GroupRecovered(Struct, frozen=True):
+class GroupRecovered(Event, frozen=True):
     """We did not know how a transaction had ended; now we do. What is not committed goes again."""
 
     exports: int
@@ -97,7 +96,7 @@ class GroupRecovered(Struct, frozen=True):
     transaction: str | None = None
 
 
-class UploadPaused(Struct, frozen=True):
+class UploadPaused(Event, frozen=True):
     """A whole group came to nothing; the exports wait in the journal.
 
     `is_outage`: nothing shows that Foundry takes other files; False if it blamed each file of the
@@ -109,25 +108,25 @@ class UploadPaused(Struct, frozen=True):
     is_outage: bool = True
 
 
-class OrphanAborted(Struct, frozen=True):
+class OrphanAborted(Event, frozen=True):
     """A transaction that we began without hearing the answer was found, and ended."""
 
     transaction: str
 
 
-class OrphanSuspected(Struct, frozen=True):
+class OrphanSuspected(Event, frozen=True):
     """A transaction may be ours and may be another's: it is left alone, and we wait."""
 
     transaction: str
 
 
-class SecondWriter(Struct, frozen=True):
+class SecondWriter(Event, frozen=True):
     """The branch is busy again and again, with ever other transactions: somebody writes there."""
 
     transactions: int
 
 
-class FoundryCalled(Struct, frozen=True):
+class FoundryCalled(Event, frozen=True):
     """A call to Foundry ended; the status is 0 if it did not answer.
 
     `error_name` and `instance_id` are those of Foundry's error, "" if it gave none.
@@ -141,30 +140,13 @@ class FoundryCalled(Struct, frozen=True):
     instance_id: str = ""
 
 
-class FoundryTokenFetched(Struct, frozen=True):
+class FoundryTokenFetched(Event, frozen=True):
     """Foundry gave us a token."""
 
     seconds: float
 
 
-class FoundryTokenRefused(Struct, frozen=True):
+class FoundryTokenRefused(Event, frozen=True):
     """No token is to be had of Foundry."""
 
     reason: str
-
-
-Event = (
-    GroupStarted
-    | GroupCommitted
-    | ExportCommitted
-    | ExportFailed
-    | ExportSetAside
-    | GroupRecovered
-    | UploadPaused
-    | OrphanAborted
-    | OrphanSuspected
-    | SecondWriter
-    | FoundryCalled
-    | FoundryTokenFetched
-    | FoundryTokenRefused
-)

@@ -1,9 +1,9 @@
 """What becomes of the journal: by its disk, by its operator."""
 
-from msgspec import Struct
+from atlas.core.events.event import Event
 
 
-class UserForgotten(Struct, frozen=True):
+class UserForgotten(Event, frozen=True):
     """An operator had a person forgotten: so many files are out of the dataset, and rows purged."""
 
     user: str
@@ -11,13 +11,13 @@ class UserForgotten(Struct, frozen=True):
     purged: int
 
 
-class KeyBesideJournal(Struct, frozen=True):
+class KeyBesideJournal(Event, frozen=True):
     """No key is set: the journal is sealed with one that lies beside it. Who has both reads it."""
 
     file: str
 
 
-class JournalDamaged(Struct, frozen=True):
+class JournalDamaged(Event, frozen=True):
     """Something kept in the journal has changed on the disk: what cannot be read is not sent.
 
     A copy of the journal as it was found is kept, if this was seen at the start.
@@ -29,7 +29,7 @@ class JournalDamaged(Struct, frozen=True):
     copy: str | None = None
 
 
-class LedgerUnbalanced(Struct, frozen=True):
+class LedgerUnbalanced(Event, frozen=True):
     """The ledger said another number of exports than there are. It says the right one now."""
 
     status: str
@@ -37,13 +37,10 @@ class LedgerUnbalanced(Struct, frozen=True):
     counted: int
 
 
-class JournalOutdated(Struct, frozen=True):
+class JournalOutdated(Event, frozen=True):
     """Exports that waited in the journal are in the dataset: it was restored from an older copy.
 
     Whoever was forgotten since is in it again, and what was accepted since is not.
     """
 
     exports: int
-
-
-Event = UserForgotten | KeyBesideJournal | JournalDamaged | JournalOutdated | LedgerUnbalanced

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from msgspec import Struct
-
+from atlas.core.events.event import Event
 from atlas.core.traces import Trace
 
 # Why a connection ends without an answer, or before all of one was taken: nothing came in time, an
@@ -13,7 +12,7 @@ from atlas.core.traces import Trace
 Why = Literal["silent", "not_read", "made_room", "too_many"]
 
 
-class RequestAnswered(Struct, frozen=True):
+class RequestAnswered(Event, frozen=True):
     """A request of the public listener has ended; a status of 0 if nobody heard an answer.
 
     `route` is as the code has it, or "none": an address is whatever somebody makes up.
@@ -27,7 +26,7 @@ class RequestAnswered(Struct, frozen=True):
     trace: Trace | None = None
 
 
-class RequestRead(Struct, frozen=True):
+class RequestRead(Event, frozen=True):
     """A sender we know has sent a whole request: `exports` of them, in so many bytes."""
 
     correlation_id: str
@@ -37,7 +36,7 @@ class RequestRead(Struct, frozen=True):
     is_batch: bool
 
 
-class RequestRefused(Struct, frozen=True):
+class RequestRefused(Event, frozen=True):
     """A sender was told no, of a whole request or of one chunk in it."""
 
     correlation_id: str
@@ -47,7 +46,7 @@ class RequestRefused(Struct, frozen=True):
     reason: str = ""
 
 
-class RequestsShed(Struct, frozen=True):
+class RequestsShed(Event, frozen=True):
     """Uploads were refused for overload in the last second: their number, in all and by route."""
 
     requests: int
@@ -56,7 +55,7 @@ class RequestsShed(Struct, frozen=True):
     status: int = 503
 
 
-class ConnectionRefused(Struct, frozen=True):
+class ConnectionRefused(Event, frozen=True):
     """A connection was refused, or closed for what came on it, by the server itself."""
 
     correlation_id: str
@@ -65,13 +64,13 @@ class ConnectionRefused(Struct, frozen=True):
     reason: str
 
 
-class ConnectionCut(Struct, frozen=True):
+class ConnectionCut(Event, frozen=True):
     """A connection was ended without an answer, or before all of one was taken."""
 
     why: Why
 
 
-class ClientStuck(Struct, frozen=True):
+class ClientStuck(Event, frozen=True):
     """The same device of the same user has sent the same bytes so many times since we run."""
 
     correlation_id: str
@@ -79,7 +78,7 @@ class ClientStuck(Struct, frozen=True):
     times: int
 
 
-class CountsDiffer(Struct, frozen=True):
+class CountsDiffer(Event, frozen=True):
     """The sender has counted other lines than came."""
 
     id: str
@@ -87,28 +86,14 @@ class CountsDiffer(Struct, frozen=True):
     received: int
 
 
-class KeysFetched(Struct, frozen=True):
+class KeysFetched(Event, frozen=True):
     """The issuer told its signing keys."""
 
     keys: int
 
 
-class KeysUnavailable(Struct, frozen=True):
+class KeysUnavailable(Event, frozen=True):
     """The issuer's keys could not be fetched; those we have go on being used."""
 
     reason: str
     keys: int
-
-
-Event = (
-    RequestAnswered
-    | RequestRead
-    | RequestRefused
-    | RequestsShed
-    | ConnectionRefused
-    | ConnectionCut
-    | ClientStuck
-    | CountsDiffer
-    | KeysFetched
-    | KeysUnavailable
-)

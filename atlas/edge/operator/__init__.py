@@ -1,7 +1,10 @@
 """The listener for operators: never public, where the commands ask, and a page for people.
 
-`guard.py` says who may ask, `confined.py` what a browser may do with an answer, and each other file
-holds some of the routes.
+guard.py          who may ask, and the headers that confine a browser
+gauge_reader.py   reads how full everything is
+live.py           the status, once or each second, and the metrics
+routes.py         all other questions and orders
+page/             the files of the page
 """
 
 from collections.abc import Iterable
@@ -16,27 +19,18 @@ from starlette.routing import Route
 from atlas.core.errors import AtlasError
 from atlas.edge.error_responses import json
 from atlas.edge.operator import page
-from atlas.edge.operator.confined import Confined
-from atlas.edge.operator.diagnosis import Diagnosis
-from atlas.edge.operator.exports import Exports
-from atlas.edge.operator.guard import Guard
-from atlas.edge.operator.live import Live
-from atlas.edge.operator.lookout import Lookout
-from atlas.edge.operator.painter import About, Painter
-from atlas.edge.operator.people import People
-from atlas.edge.operator.scrapes import Scrapes
+from atlas.edge.operator.gauge_reader import GaugeReader
+from atlas.edge.operator.guard import Guard, SecurityHeadersMiddleware
+from atlas.edge.operator.live import Live, metrics_route
+from atlas.edge.operator.routes import OperatorServices
 
 __all__ = [
-    "About",
-    "Diagnosis",
-    "Exports",
+    "GaugeReader",
     "Guard",
     "Live",
-    "Lookout",
-    "Painter",
-    "People",
-    "Scrapes",
+    "OperatorServices",
     "application",
+    "metrics_route",
     "page",
 ]
 
@@ -45,7 +39,7 @@ def application(routes: Iterable[Route]) -> Starlette:
     """All of these routes; whatever goes wrong behind them is an answer, too."""
     app = Starlette(
         routes=list(routes),
-        middleware=[Middleware(Confined)],
+        middleware=[Middleware(SecurityHeadersMiddleware)],
         exception_handlers={AtlasError: refuse, HTTPException: no_route},
     )
     app.router.redirect_slashes = False

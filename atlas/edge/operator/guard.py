@@ -1,7 +1,7 @@
-"""Who may ask here: whoever knows the token, if there is one, and no page of somebody else.
+"""Authorizes operator requests: the bearer token if there is one, and no page of somebody else.
 
-What changes something may be ordered by commands, and by our own page if it had to bring a token:
-then somebody has typed that in, and no other page can know it.
+Changes may be ordered by commands, and by our own page if it had to bring a token: then somebody
+has typed that in, and no other page can know it.
 """
 
 import hmac
@@ -10,10 +10,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from atlas.edge.error_responses import json
 
@@ -24,6 +25,17 @@ NOT_BY_A_PAGE = (
     " token: see ATLAS_OPERATOR_TOKEN."
 )
 
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
+        " img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
 Answering = Callable[[Request], Awaitable[Response]]
 
 
@@ -91,3 +103,18 @@ def is_address(name: str) -> bool:
 def bearer(headers: Headers) -> bytes:
     scheme, _, token = headers.get("authorization", "").partition(" ")
     return token.strip().encode() if scheme.lower() == "bearer" else b""
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityHeadersMiddleware:
+    """Adds headers to every answer, by which a browser may do nearly nothing with it."""
+
+    app: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(SECURITY_HEADERS)
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)

@@ -1,6 +1,6 @@
-"""The picture for whoever asks, and anew each second for whoever looks on."""
+"""The status of the service: once, each second for viewers, or as metrics for Prometheus."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -13,10 +13,10 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from atlas.core.picture import MOMENT_SECONDS, Sight
+from atlas.core.status_aggregator import FROM_START, Cursor, StatusAggregator
 from atlas.edge.error_responses import json
+from atlas.edge.operator.gauge_reader import GaugeReader
 from atlas.edge.operator.guard import Guard
-from atlas.edge.operator.lookout import Lookout
-from atlas.edge.operator.painter import EVERYTHING, Painter, Since
 from atlas.runtime import OnCrash, RestartBudget, supervise
 
 EVENTS = "text/event-stream"
@@ -25,21 +25,23 @@ UNBUFFERED = {"X-Accel-Buffering": "no"}
 
 
 class Live:
-    """One look a tick for all who look on, and one for the history, whoever does.
+    """Reads the gauges once a tick for all viewers, and once in ten seconds for the history.
 
-    A viewer has no queue: who reads slowly is shown less often, and by then everything that came
-    in between, as far as it is kept.
+    A viewer has no queue: one that reads slowly is sent fewer messages, each with everything that
+    came in between, as far as it is kept.
     """
 
-    def __init__(self, painter: Painter, lookout: Lookout, tick_seconds: float = 1.0) -> None:
-        self.lookout = lookout
+    def __init__(
+        self, status: StatusAggregator, gauges: GaugeReader, tick_seconds: float = 1.0
+    ) -> None:
+        self.gauges = gauges
         self.viewers = 0
-        self._painter = painter
+        self._status = status
         self._tick_seconds = tick_seconds
         self._has_ended = False
         self._ticked = anyio.Event()
         self._sight = Sight()
-        self._messages: dict[Since, tuple[bytes, Since]] = {}
+        self._messages: dict[Cursor, tuple[bytes, Cursor]] = {}
 
     def routes(self, guard: Guard) -> list[Route]:
         return [
@@ -48,7 +50,7 @@ class Live:
         ]
 
     async def show(self, _request: Request) -> Response:
-        return json(self._painter.picture(await self.lookout.look()), 200)
+        return json(self._status.picture(await self.gauges.read()), 200)
 
     async def show_on(self, request: Request) -> Response:
         if request.method == "HEAD":
@@ -59,23 +61,23 @@ class Live:
         return Viewing(self)
 
     async def messages(self) -> AsyncIterator[bytes]:
-        """What one viewer is sent: all of it, then what is new, until we end."""
-        if self.viewers == 1:  # for nobody, one look in ten seconds will do
-            self._see(await self.lookout.look())
-        since = EVERYTHING
+        """The messages to one viewer: everything, then what is new, until the service ends."""
+        if self.viewers == 1:  # without viewers, the gauges are ten seconds old
+            self._see(await self.gauges.read())
+        since = FROM_START
         is_last = False
         while not is_last:
             is_last = self._has_ended
             message, since = self._message(since)
             yield message
-            if not self._has_ended:  # it may have, while he was slow
+            if not self._has_ended:  # it may have, while the viewer was slow
                 await self._ticked.wait()
 
-    def _message(self, since: Since) -> tuple[bytes, Since]:
-        """And what has been shown by it; made once a tick for all who have seen as much before."""
+    def _message(self, since: Cursor) -> tuple[bytes, Cursor]:
+        """A message and the cursor behind it; made once a tick for all viewers at `since`."""
         if since not in self._messages:
-            told, picture = self._painter.told, self._painter.picture(self._sight, since)
-            self._messages[since] = b"data: " + msgspec.json.encode(picture) + b"\n\n", told
+            picture = msgspec.json.encode(self._status.picture(self._sight, since))
+            self._messages[since] = b"data: " + picture + b"\n\n", self._status.cursor
         return self._messages[since]
 
     def _see(self, sight: Sight) -> None:
@@ -87,7 +89,7 @@ class Live:
 
     @asynccontextmanager
     async def ticking(self, on_crash: OnCrash) -> AsyncIterator[None]:
-        """As long as there is something to be seen; at its end, the viewers are sent away."""
+        """Publish the status to the viewers; at the end, the last message closes their streams."""
         async with anyio.create_task_group() as tasks:
             restarts = RestartBudget()
             tasks.start_soon(supervise, "live", partial(self._tick, restarts), restarts, on_crash)
@@ -102,9 +104,9 @@ class Live:
         while not self._has_ended:
             is_due = anyio.current_time() >= due
             if is_due or self.viewers:
-                sight = await self.lookout.look()
+                sight = await self.gauges.read()
                 if is_due and sight.depth is not None:
-                    self._painter.remember(sight.depth)
+                    self._status.remember(sight.depth)
                     due = anyio.current_time() + MOMENT_SECONDS
                 self._see(sight)
                 restarts.has_made_progress = True
@@ -112,7 +114,7 @@ class Live:
 
 
 class Viewing(StreamingResponse):
-    """Server-sent events for one viewer, who counts for as long as this lasts."""
+    """Server-sent events for one viewer, counted for as long as the stream lasts."""
 
     def __init__(self, live: Live) -> None:
         super().__init__(live.messages(), headers=UNBUFFERED, media_type=EVENTS)
@@ -124,3 +126,12 @@ class Viewing(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._live.viewers -= 1
+
+
+def metrics_route(
+    guard: Guard, gauges: GaugeReader, exposition: Callable[[Sight], bytes], content_type: str
+) -> Route:
+    async def get_metrics(_request: Request) -> Response:
+        return Response(exposition(await gauges.read()), headers={"Content-Type": content_type})
+
+    return guard.route("GET", "/metrics", get_metrics)

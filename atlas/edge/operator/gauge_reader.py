@@ -1,9 +1,8 @@
-"""What no event tells: how full everything is just now."""
+"""Reads what no event tells: how full everything is at this moment."""
 
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import anyio
 
@@ -12,31 +11,25 @@ from atlas.core.picture import Depth, Press, Sight
 from atlas.core.ports import Ledger
 from atlas.runtime import Queue
 
-LOOK_SECONDS_MAX = 2.0
-
-
-class Ending(Protocol):
-    """Whether we were told to end."""
-
-    has_begun: bool
+READ_SECONDS_MAX = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Lookout:
-    """Looks at the journal, the queues, whether we are ending, the press, and what is under way."""
+class GaugeReader:
+    """Reads the journal, the queues, the shutdown, the load of the edge, and the event loop."""
 
     ledger: Ledger
     queues: Callable[[], Mapping[str, Queue]]
-    drain: Ending
+    is_draining: Callable[[], bool]
     press: Callable[[], Press] = Press
 
-    async def look(self) -> Sight:
+    async def read(self) -> Sight:
         depth, tasks = await self.depth(), len(asyncio.all_tasks())
-        return Sight(depth, self.queues(), self.drain.has_begun, self.press(), tasks)
+        return Sight(depth, self.queues(), self.is_draining(), self.press(), tasks)
 
     async def depth(self) -> Depth | None:
-        """A disk that fails, or stands still, keeps nobody from seeing the rest."""
-        with anyio.move_on_after(LOOK_SECONDS_MAX):
+        """None if the disk fails, or takes too long: the rest is shown all the same."""
+        with anyio.move_on_after(READ_SECONDS_MAX):
             try:
                 return await self.ledger.depth()
             except Unavailable:

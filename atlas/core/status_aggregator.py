@@ -1,0 +1,276 @@
+"""Counts events. The operator page, `atlas top` and the metrics all read these numbers."""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
+
+from msgspec import Struct
+
+from atlas.core import events, names
+from atlas.core.events import Event, Watch
+from atlas.core.histograms import EMPTY, Histograms, Key
+from atlas.core.picture import (
+    COMMITS_KEPT,
+    MOMENTS_KEPT,
+    Commit,
+    Counts,
+    Depth,
+    Foundry,
+    Moment,
+    Picture,
+    Sight,
+    Stage,
+    Waiting,
+)
+from atlas.core.ports import Clock
+
+T = TypeVar("T")
+
+STAGES = "authenticate", "decode", "flatten", "journal"
+COUNTED: Mapping[type[Event], Callable[[Any], Key]] = {
+    events.RequestRefused: lambda event: ("atlas_refusals", event.code),
+    events.ConnectionRefused: lambda event: ("atlas_connections_refused", event.code),
+    events.ConnectionCut: lambda event: ("atlas_connections_cut", event.why),
+    events.CountsDiffer: lambda _: ("atlas_counts_differ",),
+    events.ClientStuck: lambda _: ("atlas_stuck_clients",),
+    events.KeysFetched: lambda _: ("atlas_jwks_fetches", "ok"),
+    events.KeysUnavailable: lambda _: ("atlas_jwks_fetches", "failed"),
+    events.ActorCrashed: lambda event: ("atlas_stage_crashes", event.stage),
+    events.ExportReplayed: lambda _: ("atlas_exports", "replayed"),
+    events.ExportQuarantined: lambda _: ("atlas_exports", "quarantined"),
+    events.ExportFailed: lambda event: ("atlas_exports_failed", event.cause),
+    events.JournalDamaged: lambda _: ("atlas_journal_damaged",),
+    events.LedgerUnbalanced: lambda _: ("atlas_ledger_unbalanced",),
+    events.SecondWriter: lambda _: ("atlas_second_writer",),
+    events.OrphanAborted: lambda _: ("atlas_orphans", "aborted"),
+    events.OrphanSuspected: lambda _: ("atlas_orphans", "suspected"),
+    events.FoundryTokenFetched: lambda _: ("atlas_foundry_token_fetches", "ok"),
+    events.FoundryTokenRefused: lambda _: ("atlas_foundry_token_fetches", "failed"),
+}
+
+
+class About(Struct, frozen=True):
+    """Facts that do not change while the service runs. The limits are the journal's."""
+
+    version: str
+    dataset: str
+    branch: str
+    bytes_max: int
+    exports_max: int
+
+
+class Cursor(NamedTuple):
+    """The number of commits and of moments that a viewer has been shown."""
+
+    commits: int = 0
+    moments: int = 0
+
+
+FROM_START = Cursor()
+
+
+class StatusAggregator:
+    """Everything that events tell of the service since its start.
+
+    Uploads are paused while nothing shows that Foundry takes other exports than those that it
+    refuses: `paused_reason` is the last reason, `paused_at` the time of the first.
+    """
+
+    def __init__(self, about: About, clock: Clock) -> None:
+        self.about = about
+        self.clock = clock
+        self.counts = Counter[Key]()
+        self.histograms = Histograms()
+        self.paused_reason: str | None = None
+        self.paused_at: datetime | None = None
+        self.last_commit_at: datetime | None = None
+        self.cursor = FROM_START
+        self._started = names.timestamp(clock())
+        self._commits: deque[Commit] = deque(maxlen=COMMITS_KEPT)
+        self._history: deque[Moment] = deque(maxlen=MOMENTS_KEPT)
+        self._depth = Depth({}, {})
+        self._handlers: Mapping[type[Event], Callable[[Any], None]] = {
+            **{kind: partial(self._count, key) for kind, key in COUNTED.items()},
+            events.RequestAnswered: self._on_request_answered,
+            events.RequestRead: self._on_request_read,
+            events.RequestsShed: self._on_requests_shed,
+            events.StageWorked: self._on_stage_worked,
+            events.LinesRejected: self._on_lines_rejected,
+            events.ExportAccepted: self._on_export_accepted,
+            events.ExportCommitted: self._on_export_committed,
+            events.ExportSetAside: self._on_export_set_aside,
+            events.GroupCommitted: self._on_group_committed,
+            events.GroupRecovered: self._on_group_recovered,
+            events.UploadPaused: self._on_upload_paused,
+            events.FoundryCalled: self._on_foundry_called,
+        }
+
+    def reader(self, kind: type[Event]) -> Watch | None:
+        """The counter of events of this kind, if there is one."""
+        return self._handlers.get(kind)
+
+    def watch(self, event: Event) -> None:
+        if (handle := self.reader(type(event))) is not None:
+            handle(event)
+
+    def total(self, name: str) -> int:
+        """The sum over all labels."""
+        return sum(count for key, count in self.counts.items() if key[0] == name)
+
+    def by_label(self, name: str) -> Counter[str]:
+        return Counter({key[1]: count for key, count in self.counts.items() if key[0] == name})
+
+    def remember(self, depth: Depth) -> None:
+        """Add a moment to the history."""
+        at, waiting = int(self.clock().timestamp()), depth.exports.get("accepted", 0)
+        self._history.append(Moment(at, waiting, depth.oldest_seconds(self.clock())))
+        self.cursor = Cursor(self.cursor.commits, self.cursor.moments + 1)
+
+    def picture(self, sight: Sight, since: Cursor = FROM_START) -> Picture:
+        """The status; of commits and history only those after `since`.
+
+        While the journal does not answer, its last numbers are shown.
+        """
+        self._depth = self._depth if sight.depth is None else sight.depth
+        waiting = self._waiting(self._depth)
+        return Picture(
+            at=names.timestamp(self.clock()),
+            version=self.about.version,
+            started=self._started,
+            dataset=self.about.dataset,
+            branch=self.about.branch,
+            is_draining=sight.is_draining,
+            stages=tuple(self._stages(sight, waiting)),
+            counts=self._counts(),
+            rejects=self.by_label("atlas_lines_rejected"),
+            refusals=self.by_label("atlas_refusals"),
+            journal=waiting,
+            foundry=Foundry(
+                self.paused_reason, isoformat(self.paused_at), isoformat(self.last_commit_at)
+            ),
+            commits=last(self._commits, self.cursor.commits - since.commits),
+            history=last(self._history, self.cursor.moments - since.moments),
+        )
+
+    def _counts(self) -> Counts:
+        exports = self.by_label("atlas_exports")
+        return Counts(
+            requests=self.total("atlas_http_requests"),
+            refused=self.total("atlas_refusals"),
+            accepted=exports["accepted"],
+            replayed=exports["replayed"],
+            committed=exports["committed"],
+            set_aside=exports["set_aside"] + exports["quarantined"],
+            rows=self.counts["atlas_rows", "committed"],
+            rejected=self.total("atlas_lines_rejected"),
+            bytes_in=self.total("atlas_request_bytes"),
+            bytes_out=self.total("atlas_committed_bytes"),
+            foundry_calls=self.total("atlas_foundry_calls"),
+            foundry_retries=self.total("atlas_foundry_retries"),
+        )
+
+    def _stages(self, sight: Sight, waiting: Waiting) -> Iterator[Stage]:
+        crashes = self.by_label("atlas_stage_crashes")
+        for name in STAGES:
+            work = self.histograms.get(("atlas_stage_seconds", name), EMPTY)
+            queue = sight.queues.get(name, (0, 0))
+            yield Stage(name, sum(work.counts), *queue, crashes[name], work.sum)
+        committed = self.counts["atlas_exports", "committed"]
+        queue = waiting.exports, waiting.exports_max
+        seconds = self.histograms.get(("atlas_group_seconds",), EMPTY).sum
+        yield Stage("upload", committed, *queue, crashes["upload"], seconds)
+
+    def _waiting(self, depth: Depth) -> Waiting:
+        return Waiting(
+            exports=depth.exports.get("accepted", 0),
+            bytes=depth.bytes.get("accepted", 0),
+            oldest_seconds=depth.oldest_seconds(self.clock()),
+            set_aside=depth.exports.get("set_aside", 0),
+            free_bytes=depth.free_bytes,
+            bytes_max=self.about.bytes_max,
+            exports_max=self.about.exports_max,
+            failed=depth.failed,
+            failed_reason=depth.failed_reason,
+        )
+
+    def _count(self, key: Callable[[Event], Key], event: Event) -> None:
+        self.counts[key(event)] += 1
+
+    def _on_request_answered(self, event: events.RequestAnswered) -> None:
+        self.counts["atlas_http_requests", event.route, event.method, str(event.status)] += 1
+        self.histograms["atlas_http_request_seconds", event.route].observe(event.seconds)
+
+    def _on_request_read(self, event: events.RequestRead) -> None:
+        self.counts[("atlas_request_bytes",)] += event.bytes
+
+    def _on_requests_shed(self, event: events.RequestsShed) -> None:
+        for route, requests in event.routes.items():
+            self.counts["atlas_http_requests", route, "POST", str(event.status)] += requests
+        self.counts["atlas_refusals", event.code] += event.requests
+
+    def _on_stage_worked(self, event: events.StageWorked) -> None:
+        self.histograms["atlas_stage_seconds", event.stage].observe(event.seconds)
+
+    def _on_lines_rejected(self, event: events.LinesRejected | events.ExportAccepted) -> None:
+        for reason, lines in event.reasons.items():
+            self.counts["atlas_lines_rejected", reason] += lines
+
+    def _on_export_accepted(self, event: events.ExportAccepted) -> None:
+        self.counts["atlas_exports", "accepted"] += 1
+        self.counts["atlas_rows", "accepted"] += event.records
+        self._on_lines_rejected(event)
+
+    def _on_export_committed(self, event: events.ExportCommitted) -> None:
+        self.counts["atlas_exports", "committed"] += 1
+        self.counts["atlas_rows", "committed"] += event.records
+        self.counts[("atlas_committed_bytes",)] += event.bytes
+
+    def _on_export_set_aside(self, _event: events.ExportSetAside) -> None:
+        self.counts["atlas_exports", "set_aside"] += 1
+        self._resume()
+
+    def _on_group_committed(self, event: events.GroupCommitted) -> None:
+        self.counts["atlas_groups", event.because] += 1
+        self.histograms[("atlas_group_exports",)].observe(event.exports)
+        self.histograms[("atlas_group_bytes",)].observe(event.bytes)
+        self.histograms[("atlas_group_seconds",)].observe(event.seconds)
+        self._resume(committed_at=self.clock())
+        size = event.exports, event.rows, event.bytes
+        at = names.timestamp(self.clock())
+        self._commits.append(Commit(at, event.transaction, *size, event.seconds, event.because))
+        self.cursor = Cursor(self.cursor.commits + 1, self.cursor.moments)
+
+    def _on_group_recovered(self, event: events.GroupRecovered) -> None:
+        """A group that turns out not to be committed does not end a pause."""
+        if event.committed:
+            self._resume(committed_at=self.clock())
+
+    def _on_upload_paused(self, event: events.UploadPaused) -> None:
+        self.counts[("atlas_upload_pauses",)] += 1
+        if not event.is_outage:
+            self._resume()
+            return
+        self.paused_reason = event.reason
+        self.paused_at = self.clock() if self.paused_at is None else self.paused_at
+
+    def _on_foundry_called(self, event: events.FoundryCalled) -> None:
+        self.counts["atlas_foundry_calls", event.operation, str(event.status)] += 1
+        if event.is_retry:
+            self.counts["atlas_foundry_retries", event.operation] += 1
+        self.histograms["atlas_foundry_call_seconds", event.operation].observe(event.seconds)
+
+    def _resume(self, committed_at: datetime | None = None) -> None:
+        self.paused_reason = self.paused_at = None
+        self.last_commit_at = self.last_commit_at if committed_at is None else committed_at
+
+
+def isoformat(at: datetime | None) -> str | None:
+    return None if at is None else names.timestamp(at)
+
+
+def last(items: deque[T], count: int) -> tuple[T, ...]:
+    """The last items, or all that are kept, the oldest first."""
+    return tuple(islice(items, max(len(items) - count, 0), None))

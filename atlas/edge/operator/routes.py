@@ -1,0 +1,133 @@
+"""The orders and questions of operators: the journal, one person's data, and the diagnosis."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Protocol, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from atlas.core import diagnosis
+from atlas.core.errors import NotFound, Rejected
+from atlas.core.messages import Abandoned, Entry, ListedStatus, RemovalResult, User
+from atlas.core.ports import Aside, Ledger, People, Replays
+from atlas.core.traces import not_sampled
+from atlas.edge.body_reader import BodyReader, MinimumRate, parse_json
+from atlas.edge.context import read_context
+from atlas.edge.error_responses import json
+from atlas.edge.operator.guard import Guard
+from atlas.runtime import Quota
+
+T = TypeVar("T")
+
+PAGE_MAX = 1_000
+FIND_CHARACTERS_MAX = 128  # as many as a correlation id may have
+BYTES_MAX = 64 * 1024  # more than any token
+READER = BodyReader(Quota(64 * BYTES_MAX), BYTES_MAX, BYTES_MAX, MinimumRate(), 25.0)
+
+
+class ListingQuery(Struct):
+    """The query of /exports."""
+
+    status: ListedStatus | None = None
+    limit: Annotated[int, Meta(ge=1)] = 50
+    before: Annotated[int, Meta(ge=1, le=2**62)] | None = None
+    find: Annotated[str, Meta(min_length=1, max_length=FIND_CHARACTERS_MAX)] | None = None
+
+
+class PersonQuery(Struct, forbid_unknown_fields=True):
+    """The body of /where and /forget. A path would be logged on the way, and the sub with it."""
+
+    user: Annotated[str, Meta(min_length=1)]
+    files: bool = False
+
+
+class Diagnosing(Protocol):
+    """Checks everything that the service depends on."""
+
+    async def diagnose(self, asked: diagnosis.Asked) -> diagnosis.Diagnosis: ...
+    async def remove_old_json(self) -> RemovalResult: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorServices:
+    """One method a route."""
+
+    ledger: Ledger
+    aside: Aside
+    replays: Replays
+    people: People
+    diagnosing: Diagnosing
+
+    def routes(self, guard: Guard) -> list[Route]:
+        return [
+            guard.route("GET", "/exports", self.get_exports),
+            guard.route("POST", "/exports/replay", self.replay_all),
+            guard.route("POST", "/exports/{id:path}/replay", self.replay),
+            guard.route("POST", "/exports/{id:path}/abandon", self.abandon),
+            guard.route("GET", "/exports/{id:path}", self.get_export),
+            guard.route("POST", "/where", self.find_person),
+            guard.route("POST", "/forget", self.forget_person),
+            guard.route("POST", "/diagnose", self.post_diagnosis),
+            guard.route("POST", "/diagnose/remove-old-json", self.post_removal),
+        ]
+
+    async def get_exports(self, request: Request) -> Response:
+        try:
+            query = msgspec.convert(dict(request.query_params), ListingQuery, strict=False)
+        except msgspec.ValidationError as error:
+            raise Rejected("status, limit, before or find is not what it can be.") from error
+        limit = min(query.limit, PAGE_MAX)
+        listing = await self.ledger.listing(query.status, limit, query.before, query.find)
+        return json(listing, 200)
+
+    async def get_export(self, request: Request) -> Response:
+        return json(await self.entry(request), 200)
+
+    async def entry(self, request: Request) -> Entry:
+        """The export that the path names. Raises NotFound."""
+        id = request.path_params["id"]
+        entry = await self.ledger.entry(id) if id else None
+        if entry is None:
+            raise NotFound("No export in the journal has this id, or more than one begins so.")
+        return entry
+
+    async def replay(self, request: Request) -> Response:
+        entry = await self.entry(request)
+        return json(await self.replays.one(entry.receipt.id), 200)
+
+    async def replay_all(self, _request: Request) -> Response:
+        return json(await self.replays.all(), 200)
+
+    async def abandon(self, request: Request) -> Response:
+        entry = await self.entry(request)
+        return json(Abandoned(await self.aside.abandon(entry.receipt.id)), 200)
+
+    async def find_person(self, request: Request) -> Response:
+        query = await read_body(request, PersonQuery)
+        return json(await self.people.where(User(query.user), lists=query.files), 200)
+
+    async def forget_person(self, request: Request) -> Response:
+        query = await read_body(request, PersonQuery)
+        return json(await self.people.forget(User(query.user)), 200)
+
+    async def post_diagnosis(self, request: Request) -> Response:
+        return json(await self.diagnosing.diagnose(await read_body(request, diagnosis.Asked)), 200)
+
+    async def post_removal(self, _request: Request) -> Response:
+        return json(await self.diagnosing.remove_old_json(), 200)
+
+
+async def read_body(request: Request, kind: type[T]) -> T:
+    """Read a body of JSON, within the limits of every other body.
+
+    Raises UnsupportedMediaType, TooLarge, TooSlow, Rejected.
+    """
+    context = read_context(request.scope, "operator", not_sampled)
+    with READER.reserve_json(User("operator")) as reservation:
+        parse = partial(parse_json, kind=kind)
+        body, _ = await READER.read_json(context, request.receive, reservation, parse)
+        return body
