@@ -32,8 +32,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for a program
 def compare(old: OldArgument, new: NewArgument, json: JsonOption = False) -> None:
     """Rows of the old service beside those of Atlas: which differ, and why.
 
-    Each known reason is one of the README's differences. Exit 1 if anything is unexplained, 2 if
-    a file cannot be read. No value of a row is printed, only where it stands.
+    Each known reason is a deliberate difference, quoted in the report. Exit 1 if anything is
+    unexplained, 2 if a file cannot be read. No value of a row is printed, only where it is.
 
     Example: atlas compare old.ndjson new.ndjson
     """

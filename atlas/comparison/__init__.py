@@ -3,7 +3,7 @@
 The listing, in the order of the data: `files` finds the rows, `javascript` sees a record as the old
 service saw it, `columns` knows what each service makes of one, `prints` keeps a hundred bytes of a
 row, `pairs` puts those of both sides together, `balance` counts. `reasons` are the differences that
-the README names.
+README.md lists.
 """
 
 from atlas.comparison.balance import Balance, Finding, Place, compared

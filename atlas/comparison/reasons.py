@@ -1,4 +1,7 @@
-"""Why rows differ: each deliberate difference as the README words it, and what none explains."""
+"""Why rows differ: each deliberate difference, and the kinds that none explains.
+
+README.md beside this file lists the differences in the same words.
+"""
 
 from enum import Enum
 
@@ -11,8 +14,9 @@ CATEGORIES = (
     "so sleep stages and other categories have a value."
 )
 NO_LINE = (
-    "What is no UTF-8, a lone surrogate, a number out of a double's range, and lines nested deeper "
-    "than 64 or longer than 8 MiB are rejected; they made rows, with U+FFFD or null in them."
+    "Lines that are not UTF-8, contain a lone surrogate or a number out of a double's range, are "
+    "nested deeper than 64 or longer than 8 MiB are rejected; they made rows, with U+FFFD or null "
+    "in them."
 )
 AS_SENT = "`raw_healthkit_record` is the sender's line byte for byte, not a re-serialisation."
 WAYS_TO_LOSE = (
@@ -33,9 +37,9 @@ def difference(sentence: str) -> tuple[str, tuple[str, ...]]:
 
 
 class Reason(Enum):
-    """In the order in which they are told.
+    """Why a row differs, in the order of the report.
 
-    `differences` are those of the README's list that stand behind it, word for word. What has none
+    `differences` are the items of README.md that explain it, word for word; without any, the reason
     is unexplained.
     """
 
