@@ -21,7 +21,7 @@ ALERTS = yaml.safe_load((ROOT / "config/prometheus/alerts.yaml").read_text(encod
 RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
 DASHBOARD = json.loads((ROOT / "config/grafana/atlas.json").read_text(encoding="utf-8"))
 PANELS = DASHBOARD["panels"]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+RUNBOOK = (ROOT / "config/runbook.md").read_text(encoding="utf-8")
 NOT_OURS = {"up", "process_start_time_seconds"}  # Prometheus's own
 PROMETHEUS = {"__name__", "instance", "job"}  # its labels
 VARIABLES = {"$__rate_interval": "5m", "$instance": ".*"}
@@ -77,7 +77,7 @@ def selectors(expr):
 
 def anchors():
     """As a reader of Markdown makes them of headings."""
-    headings = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", RUNBOOK, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
 
 
@@ -123,16 +123,16 @@ def test_what_is_not_there_is_noticed(expr):
 def test_an_alert_leads_to_its_page_in_the_runbook(rule):
     page, _, anchor = rule["annotations"]["runbook"].partition("#")
 
-    assert page == "README.md"
+    assert page == "config/runbook.md"
     assert anchor in anchors()
-    assert f"`{rule['alert']}`" in README
+    assert f"`{rule['alert']}`" in RUNBOOK
 
 
 def test_the_dashboard_leads_to_the_page_of_each_alert():
     led_to = {link["url"] for panel in PANELS for link in panel.get("links", ())}
     pages = {rule["annotations"]["runbook"].partition("#")[2] for rule in RULES}
 
-    assert {url.removeprefix("${readme}#") for url in led_to} == pages
+    assert {url.removeprefix("${runbook}#") for url in led_to} == pages
 
 
 def test_panels_have_names_of_their_own_and_do_not_overlap():

@@ -268,11 +268,11 @@ def test_the_documented_file_holds_every_key_with_its_default():
 
 
 def test_every_variable_names_a_key_and_stands_in_the_documents():
-    readme, toml = (ROOT / "README.md").read_text(), DOCUMENTED.read_text()
+    page, toml = (ROOT / "config/README.md").read_text(), DOCUMENTED.read_text()
     for name, place in NAMES.items():
         room, _, key = place.partition(".")
         assert key in msgspec.to_builtins(Settings())[room]
-        assert f"`{name}`" in readme, f"{name} is missing from the README"
+        assert f"`{name}`" in page, f"{name} is missing from config/README.md"
         assert name in toml, f"{name} is missing from config/atlas.toml"
 
 

@@ -1,4 +1,4 @@
-"""What events move. The README has the same list, as a table."""
+"""The metrics that events move. config/operations.md lists them all."""
 
 from collections.abc import Iterator
 from typing import get_args
