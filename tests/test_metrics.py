@@ -460,7 +460,7 @@ def documented() -> dict[str, set[str]]:
     return {name: set(filter(None, labels.split(","))) for name, labels in rows}
 
 
-async def test_the_readme_lists_them_all_and_no_other(life):
+async def test_the_page_lists_them_all_and_no_other(life):
     async with life.running() as flow:
         await flow.post(an_export())
         flow.readers.watch(events.FoundryCalled("put", 200, 0.1, True))
