@@ -1,4 +1,4 @@
-"""What Prometheus sees: what callers do moves it, nobody's data is in it, and config/operations.md has it."""
+"""What Prometheus sees: what callers do moves it, nobody's data is in it, and a page lists it."""
 
 import io
 import re
