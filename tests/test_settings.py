@@ -178,6 +178,7 @@ def test_the_environment_stands_over_the_file():
     [
         pytest.param({"ATLAS_REPLY_SECOND": "25"}, "ATLAS_REPLY_SECOND ", id="unknown name"),
         pytest.param({"ATLAS_REPLY_SECOND": "25"}, r"mean ATLAS_REPLY_SECONDS\?", id="its nearest"),
+        pytest.param({"ATLAS_FOUNDRY_HOST": "h"}, r"mean FOUNDRY_HOST\?", id="without a prefix"),
         pytest.param({"ATLAS_XYZ": "25"}, "ATLAS_XYZ .* Remove it", id="no name is near"),
         pytest.param({"ATLAS_REPLY_SECONDS": "51"}, "ATLAS_REPLY_SECONDS", id="iOS sends again"),
         pytest.param({"ATLAS_REPLY_SECONDS": "soon"}, "ATLAS_REPLY_SECONDS", id="no number"),

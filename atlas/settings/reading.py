@@ -63,8 +63,9 @@ WRONG_WORDS = {
 
 def unknown_setting(name: str) -> str:
     """Return a message about a variable that is not a setting, with the nearest known name."""
-    nearest = get_close_matches(name, [*NAMES, "ATLAS_CONFIG"], 1)
-    hint = f"Did you mean {nearest[0]}?" if nearest else "Remove it."
+    known = {each.removeprefix("ATLAS_"): each for each in (*NAMES, "ATLAS_CONFIG")}
+    nearest = get_close_matches(name.removeprefix("ATLAS_"), known, 1)
+    hint = f"Did you mean {known[nearest[0]]}?" if nearest else "Remove it."
     return f"{name} is not a setting of Atlas. {hint}"
 
 
