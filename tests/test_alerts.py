@@ -1,4 +1,4 @@
-"""Alerts and the dashboard ask for metrics that there are, and lead to a page that is there."""
+"""Alerts and the dashboard ask for metrics that exist, and lead to sections of the runbook."""
 
 import json
 import re
@@ -15,13 +15,14 @@ from atlas.core.messages import Status
 from atlas.core.picture import Depth, Sight
 from atlas.outside.metrics import Metrics
 from tests.exports import NOON
+from tests.support.pages import anchors_of, text_of
 
 ROOT = Path(__file__).parent.parent
 ALERTS = yaml.safe_load((ROOT / "config/prometheus/alerts.yaml").read_text(encoding="utf-8"))
 RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
 DASHBOARD = json.loads((ROOT / "config/grafana/atlas.json").read_text(encoding="utf-8"))
 PANELS = DASHBOARD["panels"]
-RUNBOOK = (ROOT / "config/runbook.md").read_text(encoding="utf-8")
+RUNBOOK = ROOT / "config/runbook.md"
 NOT_OURS = {"up", "process_start_time_seconds"}  # Prometheus's own
 PROMETHEUS = {"__name__", "instance", "job"}  # its labels
 VARIABLES = {"$__rate_interval": "5m", "$instance": ".*"}
@@ -75,12 +76,6 @@ def selectors(expr):
     return list(walk(promql_parser.parse(expr)))
 
 
-def anchors():
-    """As a reader of Markdown makes them of headings."""
-    headings = re.findall(r"^#+ (.+)$", RUNBOOK, re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
-
-
 EXPRESSIONS = [pytest.param(rule["expr"], id=rule["alert"]) for rule in RULES] + [
     pytest.param(target["expr"], id=f"{panel['title']} {target['refId']}")
     for panel in PANELS
@@ -124,8 +119,8 @@ def test_an_alert_leads_to_its_page_in_the_runbook(rule):
     page, _, anchor = rule["annotations"]["runbook"].partition("#")
 
     assert page == "config/runbook.md"
-    assert anchor in anchors()
-    assert f"`{rule['alert']}`" in RUNBOOK
+    assert anchor in anchors_of(RUNBOOK)
+    assert f"`{rule['alert']}`" in text_of(RUNBOOK)
 
 
 def test_the_dashboard_leads_to_the_page_of_each_alert():

@@ -1,4 +1,4 @@
-"""What the pages say of codes, routes, columns, settings and messages is what the code does."""
+"""The codes, routes, columns, settings and messages on the pages are those of the code."""
 
 import re
 
@@ -12,8 +12,10 @@ from atlas.outside import log
 from atlas.settings import Settings
 from atlas.settings.reading import NAMES
 from tests.conftest import Life
-from tests.support.pages import cells_of, codes_in, section_of, text_of
+from tests.support.error_codes import errors_with_codes
+from tests.support.pages import ROOT, cells_of, codes_in, section_of, text_of
 
+ATLAS = ROOT / "atlas"
 PROXIES = {"HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"}
 DEFAULTS_IN_WORDS = {
     "AUTH0_ISSUER",
@@ -27,12 +29,6 @@ NEEDS_NOBODY = {"HealthKit raw export failed"}  # clients retry: see the runbook
 # the contract
 
 
-def kinds(kind: type[errors.AtlasError] = errors.AtlasError) -> list[type[errors.AtlasError]]:
-    """Every error that has a code of its own."""
-    found = [each for below in kind.__subclasses__() for each in kinds(below)]
-    return [kind, *found] if "code" in vars(kind) else found
-
-
 def test_the_contract_has_every_code_and_no_other():
     rows = cells_of(section_of("atlas/edge/README.md", "Errors"))
     listed = [
@@ -41,7 +37,7 @@ def test_the_contract_has_every_code_and_no_other():
         for code in codes_in(codes)
         if re.fullmatch(r"[A-Z_]+", code) and not code.startswith("ATLAS_")
     ]
-    assert sorted(listed) == sorted((kind.status, kind.code) for kind in kinds())
+    assert sorted(listed) == sorted((kind.status, kind.code) for kind in errors_with_codes())
 
 
 def test_the_contract_has_every_route_and_no_other():
@@ -58,7 +54,7 @@ def test_the_contract_has_every_route_and_no_other():
 @pytest.mark.parametrize("page", ["README.md", "atlas/edge/README.md"])
 def test_nothing_is_to_be_sent_again_but_what_is_retryable(page):
     """Of 4xx, a page names those that may be sent again, and says that no other may."""
-    retryable = {kind.status for kind in kinds() if kind.retryable}
+    retryable = {kind.status for kind in errors_with_codes() if kind.retryable}
     if page == "README.md":
         (row,) = [row for row in cells_of(text_of(page)) if "Send the same request again" in row[1]]
         named = {int(code) for code in codes_in(row[0])} | (
@@ -155,3 +151,14 @@ def test_the_glossary_says_each_word_once():
     each = [word for cell in words for word in cell.split(", ")]
     assert words == sorted(words)
     assert len(each) == len(set(each))
+
+
+def test_the_packages_are_listed_all_and_no_other():
+    listed = re.findall(r"(?m)^  (\w+)/ ", text_of("atlas/README.md"))
+    assert sorted(listed) == sorted(each.parent.name for each in ATLAS.glob("*/__init__.py"))
+
+
+def test_the_stages_are_listed_in_the_order_of_the_data():
+    rows = cells_of(section_of("atlas/README.md", "The flow"))
+    stages = sorted(each.stem for each in (ATLAS / "actors").glob("[a-z]*"))
+    assert [codes_in(stage)[0] for stage, _ in rows] == stages

@@ -92,7 +92,7 @@ def command_of(words: list[str]) -> tuple[Any, list[str]]:
 
 
 def commands_in(page: Path) -> list[str]:
-    """What begins with `atlas`, between backticks or as a line of a shell."""
+    """The commands of Atlas on a page, between backticks or as a line of a shell."""
     lines = re.findall(r"(?m)^(?:\S*/|podman exec atlas )?(atlas [a-z].*)$", text_of(page))
     codes = [each for each in codes_in(prose_of(page)) if re.match(r"atlas [a-z]", each)]
     blocks = "\n".join(re.findall(r"(?ms)^```sh$(.*?)^```$", text_of(page)))

@@ -1,4 +1,4 @@
-"""What the pages tell people to run does what they say."""
+"""The transform and the steps of a diagnosis do what the pages say."""
 
 import re
 import sqlite3
