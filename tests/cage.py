@@ -22,7 +22,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from atlas.local.auth0 import Wish
+from atlas.local.auth0 import TokenRequest
 from atlas.settings import NAMES
 from tests.canaries import Canaries, joined
 from tests.chaos import standins
@@ -100,7 +100,7 @@ class Cage:
         claims |= {"scope": c["scope"], "permissions": [c["permission"]]} | wish.pop("claims", {})
         header = {"cty": c["token.header"]} | wish.pop("header", {})
         said = {"sub": sub, "claims": claims, "header": header} | wish
-        token = self.standins.tenant.token(msgspec.convert(said, Wish))
+        token = self.standins.tenant.issue_token(msgspec.convert(said, TokenRequest))
         for name, part in zip(("header", "payload", "signature"), token.split("."), strict=True):
             c.add(f"token.{name} of {sub} {secrets.token_hex(2)}", part)
         return token

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 from joserfc import jwe, jws
 from joserfc.jwk import ECKey, RSAKey
 
-from atlas.local.auth0 import Auth0, Ring, Wish, application
+from atlas.local.auth0 import Auth0Emulator, KeyRing, TokenRequest, build_application
 from atlas.outside import auth0
 from tests.conftest import Flow, Life
 from tests.outside.test_auth0 import KEYS, edited
@@ -42,8 +42,8 @@ SUB = f"auth0|{MARK}"
 class Scene:
     """A tenant, a forger with keys and an address of her own, and the service that is between."""
 
-    tenant: Auth0
-    eve: Auth0
+    tenant: Auth0Emulator
+    eve: Auth0Emulator
     flow: Flow
 
     def signed(self, text: bytes, key: RSAKey = OURS, **header: object) -> str:
@@ -52,14 +52,17 @@ class Scene:
 
     def claiming(self, name: str, json: str) -> str:
         """The issuer says this, as no library would write it."""
-        claims = payload_of(self.tenant.token(Wish(sub=SUB, claims={name: None})))
+        claims = payload_of(self.tenant.issue_token(TokenRequest(sub=SUB, claims={name: None})))
         return self.signed(b'%s,"%s":%s}' % (claims[:-1], name.encode(), json.encode()))
 
 
 @asynccontextmanager
 async def a_scene(life: Life) -> AsyncIterator[Scene]:
-    tenant, eve = (Auth0("", ring=Ring(*keys)) for keys in ((OURS, NEXT), (EVES, EVES)))
-    async with TestServer(application(tenant)) as ours, TestServer(application(eve)) as hers:
+    tenant, eve = (Auth0Emulator("", ring=KeyRing(*keys)) for keys in ((OURS, NEXT), (EVES, EVES)))
+    async with (
+        TestServer(build_application(tenant)) as ours,
+        TestServer(build_application(eve)) as hers,
+    ):
         tenant.issuer, eve.issuer = str(ours.make_url("/")), str(hers.make_url("/"))
         now, watch = partial(datetime.now, UTC), [].append
         about = tenant.issuer, tenant.audience, now, anyio.current_time, watch
@@ -149,7 +152,7 @@ def doubled(part: int, extra: bytes):
 
 def wished(**wish):
     """Signed by the issuer, and for somebody else or something else."""
-    return lambda _good, scene: scene.tenant.token(Wish(**{"sub": SUB} | wish))
+    return lambda _good, scene: scene.tenant.token(TokenRequest(**{"sub": SUB} | wish))
 
 
 def claiming(name: str, json: str):

@@ -15,8 +15,8 @@ from atlas import service
 from atlas.core.diagnosis import Asked, Diagnosis, Step
 from atlas.core.messages import FileFormat
 from atlas.local import auth0, foundry
-from atlas.local.auth0 import Auth0, Ring, Wish, new_key
-from atlas.local.foundry import Foundry
+from atlas.local.auth0 import Auth0Emulator, KeyRing, TokenRequest, generate_key
+from atlas.local.foundry import FoundryEmulator
 from atlas.local.foundry.faults import Fault
 from atlas.local.foundry.state import DATASET
 from atlas.process import bind
@@ -27,7 +27,7 @@ from tests.conftest import Answer, asgi
 from tests.test_contract import Prompt
 
 HOST = "127.0.0.1"
-KEYS = [new_key() for _ in range(2)]  # making one takes longer than all else here
+KEYS = [generate_key() for _ in range(2)]  # making one takes longer than all else here
 CLIENT_SECRET = "local-secret"
 
 
@@ -36,8 +36,8 @@ class System:
     """All that a diagnosis looks at; what is set is set before it looks."""
 
     folder: Path
-    foundry: Foundry
-    tenant: Auth0
+    foundry: FoundryEmulator
+    tenant: Auth0Emulator
     stack_host: str
     issuer: str
     client_secret: str = CLIENT_SECRET
@@ -78,10 +78,10 @@ class System:
         )
 
     def token(self, **wish: Any) -> str:
-        return self.tenant.token(Wish(**wish))
+        return self.tenant.issue_token(TokenRequest(**wish))
 
     def fault(self, call: str, kind: str, **more: Any) -> None:
-        self.foundry.faults.ask(Fault(call, kind, **more))
+        self.foundry.faults.add(Fault(call, kind, **more))
 
     def committed(self, path: str, content: bytes, kind: str = "APPEND") -> None:
         """By somebody else."""
@@ -145,11 +145,11 @@ class Serving:
 
 @asynccontextmanager
 async def standing(folder: Path) -> AsyncIterator[System]:
-    stack = Foundry(folder / "foundry")
-    tenant = Auth0("to be told", ring=Ring(*KEYS))
+    stack = FoundryEmulator(folder / "foundry")
+    tenant = Auth0Emulator("to be told", ring=KeyRing(*KEYS))
     async with (
-        TestServer(foundry.application(stack)) as there,
-        TestServer(auth0.application(tenant)) as issuer,
+        TestServer(foundry.build_application(stack)) as there,
+        TestServer(auth0.build_application(tenant)) as issuer,
     ):
         tenant.issuer = str(issuer.make_url("/"))
         host = str(there.make_url("")).rstrip("/")

@@ -569,19 +569,19 @@ def test_a_journal_whose_owner_does_not_answer_is_one_line_that_says_who(atlas, 
 class StandIn:
     """Foundry, and what `atlas` is told of it; Ada's file stands there, and one of Zoë's."""
 
-    foundry: local_foundry.Foundry
+    foundry: local_foundry.FoundryEmulator
     environ: dict[str, str]
 
     def last(self) -> Transaction:
-        return self.foundry.branches.branch(DATASET, "master").history[-1]
+        return self.foundry.branches.get_branch(DATASET, "master").history[-1]
 
     def files(self) -> list[str]:
-        return sorted(self.foundry.branches.branch(DATASET, "master").view)
+        return sorted(self.foundry.branches.get_branch(DATASET, "master").view)
 
 
 @pytest.fixture
 def stand_in(tmp_path):
-    foundry = local_foundry.Foundry(tmp_path / "foundry")
+    foundry = local_foundry.FoundryEmulator(tmp_path / "foundry")
     begun = foundry.branches.begin(DATASET, "master", "APPEND")
     for user in ("ada", "ada|zoë"):
         path = names.home_of(User(user)) + "2026-01-02T12-00-00-000Z.ndjson"
@@ -589,7 +589,7 @@ def stand_in(tmp_path):
     foundry.branches.commit(begun)
 
     async def served() -> TestServer:
-        return TestServer(local_foundry.application(foundry))
+        return TestServer(local_foundry.build_application(foundry))
 
     with (
         start_blocking_portal() as portal,
@@ -651,7 +651,7 @@ def test_forget_leaves_nothing_and_writes_a_receipt_without_the_sub(atlas, journ
     assert not re.search(rb"\bada\b", receipt)  # a digest may have these letters
     assert len(before) == 2
     assert stand_in.files() == before[1:]
-    assert stand_in.foundry.log.complaints == []
+    assert stand_in.foundry.log.violations == []
     assert "Nothing" in atlas("where", "ada", "--journal", journal, **stand_in.environ).out
 
 
@@ -707,7 +707,7 @@ def test_what_names_nobody_is_wrong_usage(atlas, journal, stand_in, arguments, s
 @pytest.mark.parametrize("command", [["where"], ["forget", "--yes", "--receipt", "receipt.json"]])
 def test_without_a_foundry_nothing_is_told_and_nothing_done(atlas, journal, stand_in, command):
     unset = atlas(*command, "ada", "--journal", journal)
-    stand_in.foundry.faults.ask(
+    stand_in.foundry.faults.add(
         Fault("any", "status", status=503, do_not_retry=True, count=0, retry_after=0)
     )
     away = atlas(*command, "ada", "--journal", journal, **stand_in.environ)
@@ -722,7 +722,7 @@ def test_without_a_foundry_nothing_is_told_and_nothing_done(atlas, journal, stan
 def test_who_is_interrupted_leaves_nothing_open_and_the_next_one_ends_it(
     atlas, journal, stand_in, number
 ):
-    stand_in.foundry.faults.ask(Fault("delete", "latency", seconds=3.0))
+    stand_in.foundry.faults.add(Fault("delete", "latency", seconds=3.0))
     command = [Path(sys.executable).with_name("atlas"), "forget", "ada", "--yes"]
     environ = os.environ | stand_in.environ
     with subprocess.Popen([*command, "--journal", journal], env=environ) as process:

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from atlas.comparison import Balance, Reason, compared, opened
+from atlas.comparison import ComparisonReport, Reason, compare_sides, open_side
 from atlas.core import rows
 from atlas.core.records import LINE_BYTES_MAX
 from tests import generator
@@ -98,20 +98,20 @@ def sample(uuid: str = "a", **more: object) -> str:
 def compare(tmp_path):
     """What is found in two files of these rows."""
 
-    def run(old: bytes, new: bytes) -> Balance:
+    def run(old: bytes, new: bytes) -> ComparisonReport:
         (tmp_path / "old.ndjson").write_bytes(old)
         (tmp_path / "new.ndjson").write_bytes(new)
-        return compared(opened(tmp_path / "old.ndjson"), opened(tmp_path / "new.ndjson"))
+        return compare_sides(open_side(tmp_path / "old.ndjson"), open_side(tmp_path / "new.ndjson"))
 
     return run
 
 
-def found(balance: Balance) -> dict[str, tuple[int, dict[str, int]]]:
+def found(balance: ComparisonReport) -> dict[str, tuple[int, dict[str, int]]]:
     assert_even(balance)
     return {each.reason: (each.rows, each.columns) for each in balance.findings}
 
 
-def assert_even(balance: Balance) -> None:
+def assert_even(balance: ComparisonReport) -> None:
     """Every row is counted once."""
     kinds = balance.same, balance.as_intended, balance.unexplained
     assert sum(kind.old for kind in kinds) == balance.rows.old
@@ -481,7 +481,7 @@ def test_a_folder_is_all_its_files_of_rows(tmp_path):
     (new / "c.ndjson.gz").write_bytes(gzip.compress(ours(*lines[:5])))
     (new / "empty.ndjson").touch()
     (new / "raw" / ADA / "d.ndjson").write_bytes(ours(lines[5]))
-    balance = compared(opened(old), opened(new))
+    balance = compare_sides(open_side(old), open_side(new))
 
     places = [place for each in balance.findings for place in each.places]
     assert found(balance) == {"raw": (6, {"raw_healthkit_record": 6})}
@@ -508,12 +508,14 @@ GOOD = ours(sample())
     [
         pytest.param(b"", r"There are no rows in .*new\.ndjson\.", id="empty"),
         pytest.param(b"\n \r\n", r"There are no rows in .*new\.ndjson\.", id="blank"),
-        pytest.param(GOOD + GOOD[:-9], r":2: the file is cut short\.", id="cut short"),
-        pytest.param(GOOD + GOOD[:-9] + b"\n", r":2: no row: not JSON\.", id="a row cut short"),
-        pytest.param(GOOD + b"{}\n", r":2: no row: other than the 21 columns\.", id="no columns"),
+        pytest.param(GOOD + GOOD[:-9], r":2: the file is truncated\.", id="cut short"),
+        pytest.param(GOOD + GOOD[:-9] + b"\n", r":2: not a row: not JSON\.", id="a row cut short"),
+        pytest.param(
+            GOOD + b"{}\n", r":2: not a row: the columns are not the 21 columns\.", id="no columns"
+        ),
         pytest.param(changed(GOOD, more=1), r":1: .* 21 columns\.", id="a column more"),
         pytest.param(b"[]\n", r":1: .* 21 columns\.", id="a list"),
-        pytest.param(b"[" + GOOD + b"]\n", r":1: no row: not JSON\.", id="a list of rows"),
+        pytest.param(b"[" + GOOD + b"]\n", r":1: not a row: not JSON\.", id="a list of rows"),
         pytest.param(changed(GOOD, auth0_user_id=5), r":1: .* 21 columns\.", id="no user"),
         pytest.param(GOOD.replace(b"Steps", b"\xff"), r":1: not UTF-8\.", id="no UTF-8"),
         pytest.param(bytes(range(256)) * 9, r":1: ", id="bytes"),
@@ -550,7 +552,7 @@ def test_a_file_without_any_line_is_not_read_to_its_end(atlas, tmp_path):  # noq
 
     line = atlas("compare", "new.ndjson", "new.ndjson").in_one_line(2)
 
-    assert "new.ndjson:1: no row: not JSON." in line
+    assert "new.ndjson:1: not a row: not JSON." in line
 
 
 # what is printed

@@ -8,7 +8,7 @@ import pytest
 from joserfc.jwk import ECKey, RSAKey
 
 from atlas.core.errors import BoundToken, InvalidToken, TokenExpired
-from atlas.local.auth0 import Wish
+from atlas.local.auth0 import TokenRequest
 from tests.conftest import ROOM, Answer, Life, an_export
 from tests.forger import (
     EVES,
@@ -84,7 +84,7 @@ FORGERIES = {
     "x5u under a good signature": wished(header={"x5u": "https://canary.test/"}),
     "x5c under a good signature": wished(header={"x5c": [MARK]}),
     "jwk under a good signature": wished(header={"jwk": EVES.as_dict(private=False)}),
-    "iss of hers": lambda _, scene: scene.eve.token(Wish(sub=SUB)),
+    "iss of hers": lambda _, scene: scene.eve.token(TokenRequest(sub=SUB)),
     "crit": lambda good, scene: scene.signed(payload_of(good), crit=["exp"]),
     "b64": lambda good, scene: scene.signed(payload_of(good), b64=False, crit=["b64"]),
     "an ID token": wished(claims={"nonce": MARK}),
@@ -140,7 +140,7 @@ def is_told_nothing_but(error: type[InvalidToken | TokenExpired], answer: Answer
 @pytest.mark.parametrize(("forge", "error"), TABLE)
 async def test_whatever_is_wrong_with_a_token_the_answer_is_the_same(life, forge, error):
     async with a_scene(life) as scene:
-        good = scene.tenant.token(Wish(sub=SUB))
+        good = scene.tenant.issue_token(TokenRequest(sub=SUB))
         forged = forge(good, scene)
         is_told_nothing_but(error, answer := await scene.flow.post(an_export(), token=forged))
         told = f"{answer}{list(scene.flow.seen)}"
@@ -149,14 +149,14 @@ async def test_whatever_is_wrong_with_a_token_the_answer_is_the_same(life, forge
 
         assert (await scene.flow.post(an_export(), token=good)).status == 200
         is_told_nothing_but(error, await scene.flow.post(an_export(), token=forged))
-    assert scene.eve.asked == {}, "nothing in a header is followed"
+    assert scene.eve.request_counts == {}, "nothing in a header is followed"
     assert len(life.dataset.files()) == 1
 
 
 async def test_what_a_forger_writes_without_a_flaw_is_good(life):
     """Or it might be refused for something else than its table says."""
     async with a_scene(life) as scene:
-        text = payload_of(scene.tenant.token(Wish(sub=SUB)))
+        text = payload_of(scene.tenant.issue_token(TokenRequest(sub=SUB)))
         by_the_next = scene.signed(text, NEXT, kid=NEXT.kid)
         for token in (scene.signed(text), scene.claiming("more", "1"), by_the_next):
             assert (await scene.flow.post(an_export(), token=token)).status == 200
@@ -175,7 +175,7 @@ async def test_what_a_forger_writes_without_a_flaw_is_good(life):
 @pytest.mark.parametrize("media", ["application/json", "application/x-ndjson"])
 async def test_there_is_no_way_around_the_door(life, method, path, media):
     async with a_scene(life) as scene:
-        forged = edited(scene.tenant.token(Wish()), 1, sub=SUB)
+        forged = edited(scene.tenant.issue_token(TokenRequest()), 1, sub=SUB)
         answer = await scene.flow.send(method, ROOM + path, forged, b"{}", content_type=media)
 
     is_told_nothing_but(InvalidToken, answer)
@@ -184,7 +184,7 @@ async def test_there_is_no_way_around_the_door(life, method, path, media):
 @pytest.mark.parametrize("scheme", ["DPoP", "dpop"])
 async def test_whoever_would_prove_a_key_is_told_that_plain_tokens_are_taken(life, scheme):
     async with a_scene(life) as scene:
-        good = scene.tenant.token(Wish(sub=SUB))
+        good = scene.tenant.issue_token(TokenRequest(sub=SUB))
         sent = {"authorization": f"{scheme} {good}", "dpop": "e30.e30.e30"}
         answer = await scene.flow.send("POST", f"{ROOM}/export", None, b"{}", **sent)
 

@@ -185,8 +185,8 @@ async def test_without_any_key_nobody_can_be_let_in(life):
 @asynccontextmanager
 async def a_tenant():
     """Auth0's stand-in, and what Atlas knows of it."""
-    tenant = local_auth0.Auth0("")
-    async with TestServer(local_auth0.application(tenant)) as server:
+    tenant = local_auth0.Auth0Emulator("")
+    async with TestServer(local_auth0.build_application(tenant)) as server:
         tenant.issuer = str(server.make_url("/"))
         watch, now = [].append, partial(datetime.now, UTC)
         about = tenant.issuer, tenant.audience, now, anyio.current_time, watch

@@ -121,7 +121,7 @@ class OverHttp:
     """The client, and the stand-in that it speaks to."""
 
     branch: foundry.FoundryDataset | None = None
-    foundry: local_foundry.Foundry | None = None
+    foundry: local_foundry.FoundryEmulator | None = None
     late: timedelta = field(default_factory=timedelta)
 
     def now(self):
@@ -150,14 +150,14 @@ class OverHttp:
         self.late += timedelta(hours=hours)
 
     def loses_the_answer_to_begin(self):
-        self.foundry.faults.ask(Fault("create", "lost"))
+        self.foundry.faults.add(Fault("create", "lost"))
 
     def goes_down(self):
-        self.foundry.faults.ask(Fault("any", "status", status=503, do_not_retry=True, count=0))
+        self.foundry.faults.add(Fault("any", "status", status=503, do_not_retry=True, count=0))
 
     @property
     def complaints(self):
-        return self.foundry.log.complaints
+        return self.foundry.log.violations
 
 
 @asynccontextmanager
@@ -168,8 +168,8 @@ async def in_memory(_folder):
 @asynccontextmanager
 async def over_http(folder):
     far = OverHttp()
-    far.foundry = local_foundry.Foundry(folder, now=far.now)
-    async with TestServer(local_foundry.application(far.foundry)) as server:
+    far.foundry = local_foundry.FoundryEmulator(folder, clock=far.now)
+    async with TestServer(local_foundry.build_application(far.foundry)) as server:
         host = str(server.make_url("")).rstrip("/")
         place = foundry.Target(host, DATASET, "master")
         token_url = f"{host}/multipass/api/oauth2/token"
@@ -1749,9 +1749,9 @@ async def test_every_answer_is_on_the_disk_before_it_is_given(tmp_path):
 
 
 @cache
-def a_ring() -> local_auth0.Ring:
+def a_ring() -> local_auth0.KeyRing:
     """Made once: that takes longer than all else here."""
-    return local_auth0.Ring.new()
+    return local_auth0.KeyRing.generate()
 
 
 @dataclass
@@ -1773,19 +1773,21 @@ class Words:
 class Signed:
     """Tokens as Auth0 makes them."""
 
-    tenant: local_auth0.Auth0
+    tenant: local_auth0.Auth0Emulator
     identities: ports.Identities | None = None
 
     def of(self, sub, *scopes):
-        return self.tenant.token(local_auth0.Wish(sub, claims={"scope": " ".join(scopes)}))
+        return self.tenant.issue_token(
+            local_auth0.TokenRequest(sub, claims={"scope": " ".join(scopes)})
+        )
 
     @property
     def expired(self):
-        return self.tenant.token(local_auth0.Wish(expires_in=-60))
+        return self.tenant.issue_token(local_auth0.TokenRequest(expires_in=-60))
 
     @property
     def nobody(self):
-        return self.tenant.token(local_auth0.Wish(sub=None))
+        return self.tenant.issue_token(local_auth0.TokenRequest(sub=None))
 
     def goes_down(self):
         self.tenant.outage = local_auth0.Outage()
@@ -1798,8 +1800,8 @@ async def by_words():
 
 @asynccontextmanager
 async def by_signature():
-    tenant = local_auth0.Auth0("to be told", ring=a_ring())
-    async with TestServer(local_auth0.application(tenant)) as server:
+    tenant = local_auth0.Auth0Emulator("to be told", ring=a_ring())
+    async with TestServer(local_auth0.build_application(tenant)) as server:
         tenant.issuer = str(server.make_url("/"))
         async with auth0.connected(
             tenant.issuer, tenant.audience, lambda: datetime.now(UTC), lambda: 0.0, lambda _: None

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 from typer.testing import CliRunner
 
-from atlas.local.foundry import Foundry
+from atlas.local.foundry import FoundryEmulator
 from atlas.local.foundry.state import DATASET
 from tests.chaos import SCALES, TRIALS, Plan, Trial, markdown, prove
 from tests.chaos.__main__ import app
@@ -22,7 +22,7 @@ A_COMMITMENT = replace(AN_ACCEPTANCE, status="committed")
 
 @pytest.fixture
 def foundry(tmp_path):
-    found = Foundry(tmp_path)
+    found = FoundryEmulator(tmp_path)
     yield found
     found.branches.close()
 

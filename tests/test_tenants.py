@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from atlas.core import names
 from atlas.core.messages import User
-from atlas.local.auth0 import Wish
+from atlas.local.auth0 import TokenRequest
 from tests.conftest import ROOM, Life, an_export
 from tests.exports import NOON
 from tests.forger import SUB, a_scene
@@ -43,7 +43,10 @@ ALIKE = [
 @pytest.mark.parametrize(("one", "other"), ALIKE)
 async def test_whoever_is_called_almost_the_same_is_somebody_else(life, one, other):
     async with a_scene(life) as scene:
-        flow, tokens = scene.flow, [scene.tenant.token(Wish(sub=sub)) for sub in (one, other)]
+        flow, tokens = (
+            scene.flow,
+            [scene.tenant.issue_token(TokenRequest(sub=sub)) for sub in (one, other)],
+        )
         first, second = [
             (await flow.post(an_export(), token=token, idempotency_key="k")).body
             for token in tokens
@@ -61,7 +64,7 @@ async def test_whoever_is_called_almost_the_same_is_somebody_else(life, one, oth
 async def test_the_key_and_the_receipt_of_anothers_stream_are_not_seen(life):
     async with a_scene(life) as scene:
         flow, media = scene.flow, "application/x-ndjson"
-        adas, eves = (scene.tenant.token(Wish(sub=sub)) for sub in (ADA, SUB))
+        adas, eves = (scene.tenant.issue_token(TokenRequest(sub=sub)) for sub in (ADA, SUB))
         more = {"content_type": media, "idempotency_key": "k"}
         sent = await flow.send("POST", f"{ROOM}/export", adas, b'{"uuid":"a"}\n', **more)
         seen = [await flow.receipt(sent.body["receipt_id"], each) for each in (adas, eves)]

@@ -1,7 +1,7 @@
-"""An export on the disk: the zip of the phone, the folder that it unpacks to, or the XML alone.
+"""Opens an export: the phone's zip, the folder that it unpacks to, or the XML alone.
 
-Nothing is unpacked. What in a zip is no part of an export is passed over, and what would swell is
-refused: the XML of a real one has 15 to 25 times the size of its zip.
+Nothing is unpacked to disk. Other files in a zip are ignored, and members that expand suspiciously
+are refused: a real XML is 15 to 25 times the size of its zip.
 """
 
 import re
@@ -18,22 +18,24 @@ from typing import IO
 
 from atlas.apple.errors import Unreadable
 
-CHUNK_BYTES = 64 * 1024  # the last one is lost with a bit of it
-RATIO_MAX, SMALL_BYTES = 200, 1024 * 1024  # what is small may be of any ratio
-PLAIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others can ask for gigabytes of memory
-ENCRYPTED = 0x1 | 0x20 | 0x40  # or patched, which no phone does either
-ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # the latter of an empty one
-CLINICAL = "_cda.xml"  # export_cda.xml: the same once more, in another format
-OUTWARD = re.compile(r"(?:^|/)\.\.(?:/|$)|^/|^[A-Za-z]:|[\x00-\x1f]")
+CHUNK_BYTES = 64 * 1024  # damage in a zip loses at most one chunk
+RATIO_MAX, SMALL_BYTES = 200, 1024 * 1024  # files up to SMALL_BYTES may have any ratio
+# other methods can require gigabytes of memory
+SUPPORTED_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+ENCRYPTED = 0x1 | 0x20 | 0x40  # or patched data, which phones do not write either
+ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")  # the second one is that of an empty zip
+CLINICAL_SUFFIX = "_cda.xml"  # export_cda.xml: the same data in another format
+OUTSIDE_PATH = re.compile(r"(?:^|/)\.\.(?:/|$)|^/|^[A-Za-z]:|[\x00-\x1f]")
 LEADS_OUT = "has a path that leads out of the zip"
-NOT_OURS = re.compile(r"(?:^|/)(?:__MACOSX/|\._)")  # what macOS adds to a zip
-COPY = "copy it from the phone once more"
-TORN = (zipfile.BadZipFile, zlib.error, EOFError, UnicodeDecodeError)  # the last one of a name
+MACOS_EXTRAS = re.compile(r"(?:^|/)(?:__MACOSX/|\._)")  # added by macOS
+COPY = "copy it from the phone again"
+# UnicodeDecodeError is raised for the name of a member
+DAMAGE_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, UnicodeDecodeError)
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """A file of an export. `fault` says why it must not be read."""
+class ExportFile:
+    """A file of an export. If `fault` is not empty, it says why the file must not be read."""
 
     name: str
     size: int
@@ -41,106 +43,108 @@ class Part:
     fault: str = ""
 
     def chunks(self) -> Iterator[bytes]:
-        """Its bytes. Raises Unreadable."""
+        """Yield the content. Raises Unreadable."""
         try:
             with self.open() as file:
                 while chunk := file.read(CHUNK_BYTES):
                     yield chunk
-        except TORN as error:
+        except DAMAGE_ERRORS as error:
             raise Unreadable(f"The zip is damaged: {COPY}.") from error
         except OSError as error:
-            raise Unreadable(f"A file cannot be read: {error.strerror or 'it is torn'}.") from error
+            raise Unreadable(f"A file cannot be read: {error.strerror or 'damaged'}.") from error
 
 
 @dataclass(frozen=True, slots=True)
-class Export:
-    """What it holds. `passed_over` counts what is left out, by the reason."""
+class HealthExport:
+    """The files of an export. `skipped` counts those that are left out, by reason."""
 
-    xml: Part
-    ecgs: tuple[Part, ...]
-    routes: tuple[Part, ...]
-    passed_over: Counter[str]
+    xml: ExportFile
+    ecgs: tuple[ExportFile, ...]
+    routes: tuple[ExportFile, ...]
+    skipped: Counter[str]
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Export]:
-    """Raises Unreadable."""
+def open_export(path: Path) -> Iterator[HealthExport]:
+    """Open a zip, a folder or an XML file. Raises Unreadable."""
     if path.is_dir():
-        yield sorted_out(files_in(path))
+        yield find_export(list_files(path))
     elif is_zip(path):
-        with archive_at(path) as archive:
-            yield sorted_out(members(archive, path.stat().st_size))
+        with open_zip(path) as archive:
+            yield find_export(list_members(archive, path.stat().st_size))
     else:
-        alone = Part(path.name, path.stat().st_size, partial(FileIO, path))
-        yield Export(alone, (), (), Counter())
+        xml = ExportFile(path.name, path.stat().st_size, partial(FileIO, path))
+        yield HealthExport(xml, (), (), Counter())
 
 
-def sorted_out(parts: Iterable[Part]) -> Export:
-    """The largest XML is that of the export, whatever its name: each language has its own."""
+def find_export(parts: Iterable[ExportFile]) -> HealthExport:
+    """Sort the files by kind. The largest XML is the export: its name depends on the language."""
     found = list(parts)
-    tricks = [part.fault for part in found if part.fault == LEADS_OUT]
-    ours = [part for part in found if part.fault != LEADS_OUT]
-    xmls = ending(ours, ".xml")
+    outside = [part.fault for part in found if part.fault == LEADS_OUT]
+    inside = [part for part in found if part.fault != LEADS_OUT]
+    xmls = filter_by_suffix(inside, ".xml")
     if not xmls:
-        why = f" ({len(tricks)} {LEADS_OUT})" if tricks else ""
+        why = f" ({len(outside)} {LEADS_OUT})" if outside else ""
         raise Unreadable(f"There is no XML of an export in it{why}: give the export.zip.")
     xml = max(xmls, key=lambda part: part.size)
     if xml.fault:
         raise Unreadable(f"The XML in the zip {xml.fault}: refused.")
-    ecgs, routes = ending(ours, ".csv"), ending(ours, ".gpx")
-    return Export(
+    ecgs, routes = filter_by_suffix(inside, ".csv"), filter_by_suffix(inside, ".gpx")
+    return HealthExport(
         xml,
         tuple(part for part in ecgs if not part.fault),
         tuple(part for part in routes if not part.fault),
-        Counter(part.fault for part in (*ecgs, *routes) if part.fault) + Counter(tricks),
+        Counter(part.fault for part in (*ecgs, *routes) if part.fault) + Counter(outside),
     )
 
 
-def ending(parts: Iterable[Part], suffix: str) -> list[Part]:
-    """In the order of their names, which is the same for every run."""
+def filter_by_suffix(parts: Iterable[ExportFile], suffix: str) -> list[ExportFile]:
+    """Select by suffix, sorted by name, so that every run has the same order."""
     found = [part for part in parts if part.name.lower().endswith(suffix)]
     return sorted(
-        (part for part in found if not part.name.lower().endswith(CLINICAL)),
+        (part for part in found if not part.name.lower().endswith(CLINICAL_SUFFIX)),
         key=lambda part: part.name,
     )
 
 
 def is_zip(path: Path) -> bool:
-    """By its beginning: its end may be cut off, and a name says nothing."""
+    """Check the signature: the end may be cut off, and the name proves nothing."""
     with path.open("rb") as file:
-        return file.read(4) in ZIP
+        return file.read(4) in ZIP_SIGNATURES
 
 
-def files_in(folder: Path) -> Iterator[Part]:
+def list_files(folder: Path) -> Iterator[ExportFile]:
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and not path.is_symlink() and not NOT_OURS.search(name):
-            yield Part(name, path.stat().st_size, partial(FileIO, path))
+        if path.is_file() and not path.is_symlink() and not MACOS_EXTRAS.search(name):
+            yield ExportFile(name, path.stat().st_size, partial(FileIO, path))
 
 
-def archive_at(path: Path) -> zipfile.ZipFile:
+def open_zip(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
-    except (*TORN, NotImplementedError) as error:
-        raise Unreadable(f"{path} is a zip that is cut short or damaged: {COPY}.") from error
+    except (*DAMAGE_ERRORS, NotImplementedError) as error:
+        raise Unreadable(f"The zip {path} is truncated or damaged: {COPY}.") from error
 
 
-def members(archive: zipfile.ZipFile, size: int) -> Iterator[Part]:
+def list_members(archive: zipfile.ZipFile, size: int) -> Iterator[ExportFile]:
     infos = [info for info in archive.infolist() if not info.filename.endswith("/")]
     if sum(info.compress_size for info in infos) > size:
-        raise Unreadable("The files in the zip lie in each other, as a bomb's do: refused.")
+        raise Unreadable("Files in the zip overlap, as in a zip bomb: refused.")
     for info in infos:
         name = info.orig_filename.replace("\\", "/")
-        if not NOT_OURS.search(name):
-            yield Part(name, info.file_size, partial(archive.open, info), fault_of(name, info))
+        if not MACOS_EXTRAS.search(name):
+            yield ExportFile(
+                name, info.file_size, partial(archive.open, info), find_member_fault(name, info)
+            )
 
 
-def fault_of(name: str, info: zipfile.ZipInfo) -> str:
-    if OUTWARD.search(name):
+def find_member_fault(name: str, info: zipfile.ZipInfo) -> str:
+    if OUTSIDE_PATH.search(name):
         return LEADS_OUT
     if info.flag_bits & ENCRYPTED:
         return "is encrypted (unpack it with its password, and give the folder)"
-    if info.compress_type not in PLAIN:
+    if info.compress_type not in SUPPORTED_METHODS:
         return "is compressed in a way that phones do not use"
     if info.file_size > max(SMALL_BYTES, RATIO_MAX * info.compress_size):
         return f"would swell to more than {RATIO_MAX} times its size, as a bomb does"

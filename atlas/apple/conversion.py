@@ -1,82 +1,86 @@
-"""From an export to samples: the records of its XML, and the files beside it that are asked for."""
+"""Converts an export to samples: the records of its XML and, on request, its ECGs and routes."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from atlas.apple.archive import Export, Part
-from atlas.apple.ecgs import electrocardiogram
+from atlas.apple.archive import ExportFile, HealthExport
+from atlas.apple.ecgs import parse_electrocardiogram
 from atlas.apple.errors import Unreadable
-from atlas.apple.markup import Element, Reader
-from atlas.apple.records import correlation, record
-from atlas.apple.routes import routes
+from atlas.apple.records import convert_correlation, convert_record
+from atlas.apple.routes import parse_routes
 from atlas.apple.samples import Sample
-from atlas.apple.workouts import workout
+from atlas.apple.workouts import convert_workout
+from atlas.apple.xml_reader import Element, ElementReader
 
-OTHERS = ("ActivitySummary", "ClinicalRecord", "Audiogram", "VisionPrescription")
-NEW = "of a kind that is newer than this program"
-UNCOUNTED = ("ExportDate", "Me")
-CUT = "The XML ends in the middle: export once more on the phone."
+KNOWN_OTHERS = ("ActivitySummary", "ClinicalRecord", "Audiogram", "VisionPrescription")
+UNKNOWN_KIND = "of a kind that is newer than this program"
+NOT_COUNTED = ("ExportDate", "Me")
+TRUNCATED = "The XML ends in the middle: export once more on the phone."
 
 
 @dataclass(slots=True)
 class Conversion:
-    """One pass over an export. It never fails: what it could not read is told at its end."""
+    """One pass over an export. It does not raise: `error` holds the reason if it ended early."""
 
-    export: Export
+    export: HealthExport
     with_ecgs: bool = False
     with_routes: bool = False
     bytes_read: int = 0  # of `size`
-    others: Counter[str] = field(default_factory=Counter)  # elements that are no samples, by kind
-    passed_over: Counter[str] = field(default_factory=Counter)  # files, by the reason
-    reader: Reader = field(default_factory=Reader)
-    trouble: str | None = None
+    other_elements: Counter[str] = field(default_factory=Counter)  # not samples, by kind
+    skipped: Counter[str] = field(default_factory=Counter)  # files, by reason
+    reader: ElementReader = field(default_factory=ElementReader)
+    error: str | None = None
 
     @property
     def size(self) -> int:
-        return sum(part.size for part in (self.export.xml, *self.beside()))
+        return sum(part.size for part in (self.export.xml, *self.extra_files()))
 
-    def beside(self) -> tuple[Part, ...]:
+    def extra_files(self) -> tuple[ExportFile, ...]:
         ecgs = self.export.ecgs if self.with_ecgs else ()
         return ecgs + (self.export.routes if self.with_routes else ())
 
     def samples(self) -> Iterator[Sample]:
-        """All of them; the same export gives the same ones in the same order."""
-        self.passed_over.update(self.export.passed_over)
+        """Yield all samples. The same export gives the same samples in the same order."""
+        self.skipped.update(self.export.skipped)
         try:
-            yield from samples(self.reader.elements(self.read(self.export.xml)), self.others)
-            if not self.reader.is_whole:
-                self.trouble = CUT
+            yield from convert_elements(
+                self.reader.elements(self.read_chunks(self.export.xml)), self.other_elements
+            )
+            if not self.reader.is_complete:
+                self.error = TRUNCATED
         except Unreadable as error:
-            self.trouble = str(error)
-        for part in self.beside():
-            yield from self.of(part)
+            self.error = str(error)
+        for part in self.extra_files():
+            yield from self.convert_file(part)
 
-    def of(self, part: Part) -> Iterator[Sample]:
-        """A file that is none of Apple's is passed over, alone."""
+    def convert_file(self, part: ExportFile) -> Iterator[Sample]:
+        """Yield the samples of one file. A file that is not Apple's is skipped and counted."""
         try:
             if part.name.lower().endswith(".csv"):
-                yield electrocardiogram(self.read(part))
+                yield parse_electrocardiogram(self.read_chunks(part))
             else:
-                yield from routes(self.read(part), part.name.rpartition("/")[2])
+                yield from parse_routes(self.read_chunks(part), part.name.rpartition("/")[2])
         except Unreadable as error:
-            self.passed_over[str(error)] += 1
+            self.skipped[str(error)] += 1
 
-    def read(self, part: Part) -> Iterator[bytes]:
+    def read_chunks(self, part: ExportFile) -> Iterator[bytes]:
         for chunk in part.chunks():
             self.bytes_read += len(chunk)
             yield chunk
 
 
-def samples(elements: Iterable[Element], others: Counter[str]) -> Iterator[Sample]:
-    """`Me` holds a birth date, a sex and a blood type, and is not even counted."""
+def convert_elements(elements: Iterable[Element], other_elements: Counter[str]) -> Iterator[Sample]:
+    """Yield the samples. `Me` (birth date, sex, blood type) is personal, so it is not counted."""
     for element in elements:
         if element.name == "Record":
-            yield record(element)
+            yield convert_record(element)
         elif element.name == "Workout":
-            yield workout(element)
-            yield from (record(child) for child in element.children if child.name == "Record")
+            yield convert_workout(element)
+            yield from (
+                convert_record(child) for child in element.children if child.name == "Record"
+            )
         elif element.name == "Correlation":
-            yield correlation(element)
-        elif element.name not in UNCOUNTED:
-            others[element.name if element.name in OTHERS else NEW] += 1
+            yield convert_correlation(element)
+        elif element.name not in NOT_COUNTED:
+            other_elements[element.name if element.name in KNOWN_OTHERS else UNKNOWN_KIND] += 1

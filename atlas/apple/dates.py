@@ -1,4 +1,4 @@
-"""Local times of Apple's, as UTC."""
+"""Converts Apple's local times to UTC."""
 
 from datetime import datetime
 from functools import lru_cache
@@ -6,31 +6,31 @@ from functools import lru_cache
 from atlas.core import names
 
 DAY_AND_HOUR, MOMENT = len("2020-04-10 03"), len("2020-04-10 03:38:56")
-SECONDS = frozenset(f":{n // 60:02}:{n % 60:02}" for n in range(3_600))
+MINUTES_AND_SECONDS = frozenset(f":{n // 60:02}:{n % 60:02}" for n in range(3_600))
 
 
-def utc(text: str) -> str:
-    """2020-04-10 03:38:56 +0200 is 2020-04-10T01:38:56.000Z, and so is 20200410033856+0200.
+def to_utc(text: str) -> str:
+    """Convert 2020-04-10 03:38:56 +0200, or 20200410033856+0200, to 2020-04-10T01:38:56.000Z.
 
-    What is no moment stays as it stands: a date that cannot be read is no reason to lose a sample.
-    Reading one takes 4 µs, and an export has two a sample; so each hour of it is read once.
+    Text that is not a date is returned unchanged: a bad date must not lose the sample. Parsing
+    takes 4 µs, and every sample has two dates, so each hour is parsed once and cached.
     """
-    within = text[DAY_AND_HOUR:MOMENT]
-    if within in SECONDS:
-        hour = utc_hour(text[:DAY_AND_HOUR], text[MOMENT:])
+    minutes = text[DAY_AND_HOUR:MOMENT]
+    if minutes in MINUTES_AND_SECONDS:
+        hour = hour_to_utc(text[:DAY_AND_HOUR], text[MOMENT:])
         if hour:
-            return f"{hour}{within}.000Z"
-    return utc_of_any(text)
+            return f"{hour}{minutes}.000Z"
+    return parse_to_utc(text)
 
 
 @lru_cache(maxsize=4_096)
-def utc_hour(local: str, offset: str) -> str | None:
-    """2020-04-10T01 for 2020-04-10 03 and +0200; None if it is no moment, or not a whole hour."""
-    begins = utc_of_any(f"{local}:00:00{offset}")
-    return begins.removesuffix(":00:00.000Z") if begins.endswith(":00:00.000Z") else None
+def hour_to_utc(local: str, offset: str) -> str | None:
+    """Return 2020-04-10T01 for 2020-04-10 03 and +0200; None if it is not a whole hour in UTC."""
+    start = parse_to_utc(f"{local}:00:00{offset}")
+    return start.removesuffix(":00:00.000Z") if start.endswith(":00:00.000Z") else None
 
 
-def utc_of_any(text: str) -> str:
+def parse_to_utc(text: str) -> str:
     if text[:14].isdecimal():  # iOS 8
         iso = f"{text[:8]}T{text[8:]}"
     else:

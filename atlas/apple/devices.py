@@ -1,4 +1,4 @@
-"""Devices, as Apple prints them: <<HKDevice: 0x282d03020>, name:Apple Watch, hardware:Watch5,3>"""
+"""Parses devices as Apple prints them: <<HKDevice: 0x282d03020>, name:Apple Watch, model:Watch>"""
 
 import re
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Raw
 
-# Apple's word: the app's. A date of creation came with iOS 17, and tells no two devices apart.
+# Apple's name: the app's name. The creation date (iOS 17) does not distinguish devices.
 NAMES = {
     "name": "name",
     "manufacturer": "manufacturer",
@@ -19,27 +19,27 @@ NAMES = {
     "UDI": "udi",
     "creation date": "",
 }
-FIELD = re.compile(f", ({'|'.join(NAMES)}):")  # a comma alone may stand in a value
+FIELD = re.compile(f", ({'|'.join(NAMES)}):")  # a value may contain commas
 
 
-class Device(NamedTuple):
-    """`identity` is the same in every export, whatever else Apple prints."""
+class AppleDevice(NamedTuple):
+    """A device as JSON. `identity` is the same in every export; Apple's text is not."""
 
     json: Raw | None
     identity: str
 
 
-NONE = Device(None, "")
+NO_DEVICE = AppleDevice(None, "")
 
 
-def device(text: str) -> Device:
-    """What is printed in another way than Apple's is a device whose name it is."""
+def parse_device(text: str) -> AppleDevice:
+    """Parse a device. Text in another format becomes the name of the device."""
     pointer, *parts = FIELD.split(text.removesuffix(">"))
     pairs = zip(parts[::2], parts[1::2], strict=True)
     fields = {NAMES[name]: value for name, value in pairs if NAMES[name]}
     if not pointer.startswith("<<HKDevice:"):
         fields["name"] = text
     if not fields:
-        return NONE
+        return NO_DEVICE
     identity = "\x1e".join(f"{name}={value}" for name, value in sorted(fields.items()))
-    return Device(Raw(msgspec.json.encode(fields)), identity)
+    return AppleDevice(Raw(msgspec.json.encode(fields)), identity)

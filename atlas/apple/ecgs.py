@@ -1,4 +1,4 @@
-"""Electrocardiograms: a head of names and values, and then a voltage a line.
+"""Parses electrocardiograms: header lines of names and values, then one voltage a line.
 
     Name,Ada Lovelace
     Date of Birth,"Dec 10, 1815"
@@ -9,9 +9,9 @@
     Device,"Watch7,12"
     Sample Rate,512 hertz
 
-The names are of the phone's language, and so is the comma of a number: what counts is the order.
-All that stands before the moment of the recording is who it was, and is dropped. A voltage that
-cannot be read is no reason to close the gap: then there is no electrocardiogram.
+Names and decimal separators depend on the phone's language; the order of the lines does not.
+Everything before the recorded date identifies the person and is dropped. A voltage that cannot be
+parsed makes the whole file invalid, because leaving it out would shift the time axis.
 """
 
 import csv
@@ -22,82 +22,87 @@ from datetime import datetime, timedelta
 import msgspec
 from msgspec import Raw
 
-from atlas.apple.dates import utc
+from atlas.apple.common_fields import parse_number
+from atlas.apple.dates import to_utc
 from atlas.apple.errors import Unreadable
-from atlas.apple.identity import uuid_of
+from atlas.apple.identity import make_uuid
 from atlas.apple.samples import Electrocardiogram, Number
-from atlas.apple.traits import number
 from atlas.core import names
 
 TYPE = "HKDataTypeIdentifierElectrocardiogram"
 BYTES_MAX = 2 * 1024 * 1024  # of a file; the voltages of 30 seconds have 120 KB
-FIRST = "2018"  # was the first year of such recordings, and nobody is born since who may make one
-FIELDS = 7  # of the head, behind the moment
+# The first year of such recordings. Nobody born since then may make one, so no later date is a
+# date of birth.
+FIRST_YEAR = "2018"
+HEADER_FIELDS = 7  # after the recorded date
 HARDWARE = re.compile(r"[A-Za-z]+\d+,\d+")
-NO_ECG = "is no electrocardiogram of Apple's"
+NOT_AN_ECG = "is no electrocardiogram of Apple's"
 
 
-def electrocardiogram(chunks: Iterable[bytes]) -> Electrocardiogram:
+def parse_electrocardiogram(chunks: Iterable[bytes]) -> Electrocardiogram:
     """Raises Unreadable."""
-    head: list[str] = []
+    header: list[str] = []
     voltages: list[Number] = []
     try:
-        for row in csv.reader(text_of(chunks).splitlines()):
-            voltage = measured(",".join(row))
+        for row in csv.reader(read_text(chunks).splitlines()):
+            voltage = parse_voltage(",".join(row))
             if voltage is not None:
                 voltages.append(voltage)
             elif any(row) and voltages:
-                raise Unreadable(NO_ECG)
+                raise Unreadable(NOT_AN_ECG)
             elif row:
-                head.append(",".join(row[1:]))
+                header.append(",".join(row[1:]))
     except csv.Error as error:
-        raise Unreadable(NO_ECG) from error
+        raise Unreadable(NOT_AN_ECG) from error
     if not voltages:
-        raise Unreadable(NO_ECG)
-    return of(behind_the_person(head), voltages)
+        raise Unreadable(NOT_AN_ECG)
+    return build_electrocardiogram(drop_personal_header(header), voltages)
 
 
-def measured(text: str) -> Number | None:
-    """In whatever language: of a comma and a point, the first one only groups the thousands."""
+def parse_voltage(text: str) -> Number | None:
+    """Parse a number of any language. If it has comma and point, the first groups thousands."""
     digits = "".join(text.split()).replace("\N{MINUS SIGN}", "-")
     if "," in digits and "." in digits:
         digits = digits.replace(min(",.", key=digits.rfind), "")
-    return number(digits.replace(",", "."))
+    return parse_number(digits.replace(",", "."))
 
 
-def text_of(chunks: Iterable[bytes]) -> str:
-    gathered = b""
+def read_text(chunks: Iterable[bytes]) -> str:
+    content = b""
     for chunk in chunks:
-        gathered += chunk
-        if len(gathered) > BYTES_MAX:
+        content += chunk
+        if len(content) > BYTES_MAX:
             raise Unreadable("is larger than an electrocardiogram of Apple's ever is")
-    return gathered.decode("utf-8-sig", "replace")
+    return content.decode("utf-8-sig", "replace")
 
 
-def behind_the_person(head: Sequence[str]) -> list[str]:
-    """From the moment of the recording on: the last value that is one. Raises Unreadable."""
-    moments = [place for place, value in enumerate(head) if FIRST < utc(value) != value]
+def drop_personal_header(header: Sequence[str]) -> list[str]:
+    """Return the header from the recorded date on: the last value that is a date.
+
+    Raises Unreadable.
+    """
+    moments = [index for index, value in enumerate(header) if FIRST_YEAR < to_utc(value) != value]
     if not moments:
-        raise Unreadable(NO_ECG)
-    known = [*head[moments[-1] :], *[""] * FIELDS]
-    return known[: FIELDS + 1]
+        raise Unreadable(NOT_AN_ECG)
+    padded = [*header[moments[-1] :], *[""] * HEADER_FIELDS]
+    return padded[: HEADER_FIELDS + 1]
 
 
-def of(head: Sequence[str], voltages: list[Number]) -> Electrocardiogram:
-    recorded, classified, symptoms, version, device, rate, lead, unit = head
-    start, hertz = utc(recorded), number(rate.partition(" ")[0].replace(",", "."))
-    end = after(start, len(voltages) / hertz) if hertz else start
-    told = {"classification": classified, "symptoms": symptoms, "lead": lead}
+def build_electrocardiogram(header: Sequence[str], voltages: list[Number]) -> Electrocardiogram:
+    recorded, classified, symptoms, version, device, rate, lead, unit = header
+    start, hertz = to_utc(recorded), parse_number(rate.partition(" ")[0].replace(",", "."))
+    end = add_seconds(start, len(voltages) / hertz) if hertz else start
+    metadata = {"classification": classified, "symptoms": symptoms, "lead": lead}
     return Electrocardiogram(
         sample_type=TYPE,
         sample_class="HKElectrocardiogram",
         data_type="electrocardiogram",
-        uuid=uuid_of(TYPE, version, device, start, end),
+        uuid=make_uuid(TYPE, version, device, start, end),
         start_date=start,
         end_date=end,
         source_version=version or None,
-        device=made_by(device) if device else None,
-        metadata={name: text for name, text in told.items() if text},
+        device=encode_device(device) if device else None,
+        metadata={name: text for name, text in metadata.items() if text},
         value_text=classified or None,
         sampling_frequency_hertz=hertz,
         unit=unit or "µV",
@@ -105,14 +110,14 @@ def of(head: Sequence[str], voltages: list[Number]) -> Electrocardiogram:
     )
 
 
-def after(start: str, seconds: float) -> str:
+def add_seconds(start: str, seconds: float) -> str:
     """Raises Unreadable."""
     try:
         return names.timestamp(datetime.fromisoformat(start) + timedelta(seconds=seconds))
     except OverflowError as error:
-        raise Unreadable(NO_ECG) from error
+        raise Unreadable(NOT_AN_ECG) from error
 
 
-def made_by(device: str) -> Raw:
+def encode_device(device: str) -> Raw:
     name = "hardwareVersion" if HARDWARE.fullmatch(device) else "name"
     return Raw(msgspec.json.encode({name: device}))

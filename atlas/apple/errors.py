@@ -1,7 +1,7 @@
-"""The one way in which an export fails: one line that says what is wrong, and what to do."""
+"""The error for an export that cannot be read: one line that says what is wrong and what to do."""
 
 from atlas.core.errors import CannotStart
 
 
 class Unreadable(CannotStart):
-    """The export cannot be read, or not to its end. Nothing in the message is from the data."""
+    """The export cannot be read to its end. The message quotes nothing of the data."""

@@ -1,7 +1,7 @@
-"""Routes of workouts: GPX, as lines of their own.
+"""Converts the routes of workouts (GPX) to samples.
 
-A point is 180 bytes of JSON, and half a day has 43,000: a long route is cut into several lines,
-because the service takes no line of more than 8 MiB.
+A point takes 180 bytes of JSON, and half a day has 43,000 points. A long route becomes several
+lines, because the service accepts at most 8 MiB a line.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,18 +9,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from xml.parsers import expat
 
-from atlas.apple.dates import utc
+from atlas.apple.common_fields import parse_number
+from atlas.apple.dates import to_utc
 from atlas.apple.errors import Unreadable
-from atlas.apple.identity import uuid_of
+from atlas.apple.identity import make_uuid
 from atlas.apple.samples import Route
-from atlas.apple.traits import number
 
 TYPE = "HKWorkoutRouteTypeIdentifier"
 POINTS_MAX = 20_000
 TEXT_MAX = 100
-NO_ROUTE = "is no route of Apple's"
-DECLARES = "declares a DTD, as Apple's never does"
-# Apple's word: the app's
+NOT_A_ROUTE = "is no route of Apple's"
+HAS_DOCTYPE = "declares a DTD, as Apple's never does"
+# Apple's name: the app's name
 NAMES = {
     "ele": "altitude",
     "speed": "speed",
@@ -30,75 +30,75 @@ NAMES = {
 }
 
 
-def routes(chunks: Iterable[bytes], file: str) -> Iterator[Route]:
-    """Raises Unreadable."""
-    points = Points()
+def parse_routes(chunks: Iterable[bytes], file: str) -> Iterator[Route]:
+    """Yield the route, in pieces of at most POINTS_MAX points. Raises Unreadable."""
+    track = TrackParser()
     for chunk in chunks:
-        points.feed(chunk)
-        while len(points.found) > POINTS_MAX:
-            yield route(points.found[:POINTS_MAX], file)
-            del points.found[:POINTS_MAX]
-    points.feed(b"", is_last=True)
-    if not points.found:
-        raise Unreadable(NO_ROUTE)
-    yield route(points.found, file)
+        track.feed(chunk)
+        while len(track.points) > POINTS_MAX:
+            yield build_route(track.points[:POINTS_MAX], file)
+            del track.points[:POINTS_MAX]
+    track.feed(b"", is_last=True)
+    if not track.points:
+        raise Unreadable(NOT_A_ROUTE)
+    yield build_route(track.points, file)
 
 
 @dataclass(slots=True)
-class Points:
-    """Those of a track that were read so far."""
+class TrackParser:
+    """Parses GPX, and collects the track points."""
 
-    found: list[dict[str, object]] = field(default_factory=list)
-    point: dict[str, object] = field(default_factory=dict)
+    points: list[dict[str, object]] = field(default_factory=list)
+    current: dict[str, object] = field(default_factory=dict)
     text: str = ""
     parser: expat.XMLParserType = field(default_factory=partial(expat.ParserCreate, "UTF-8"))
 
     def __post_init__(self) -> None:
-        self.parser.StartDoctypeDeclHandler = refuse
-        self.parser.StartElementHandler = self.start
-        self.parser.CharacterDataHandler = self.characters
-        self.parser.EndElementHandler = self.end
+        self.parser.StartDoctypeDeclHandler = reject_doctype
+        self.parser.StartElementHandler = self.start_element
+        self.parser.CharacterDataHandler = self.add_characters
+        self.parser.EndElementHandler = self.end_element
 
     def feed(self, chunk: bytes, *, is_last: bool = False) -> None:
         try:
             self.parser.Parse(chunk, is_last)
         except expat.ExpatError as error:
-            raise Unreadable(NO_ROUTE) from error
+            raise Unreadable(NOT_A_ROUTE) from error
 
-    def start(self, name: str, attributes: dict[str, str]) -> None:
+    def start_element(self, name: str, attributes: dict[str, str]) -> None:
         self.text = ""
         if name == "trkpt":
-            self.point = {
-                "latitude": number(attributes.get("lat", "")),
-                "longitude": number(attributes.get("lon", "")),
+            self.current = {
+                "latitude": parse_number(attributes.get("lat", "")),
+                "longitude": parse_number(attributes.get("lon", "")),
             }
 
-    def characters(self, text: str) -> None:
+    def add_characters(self, text: str) -> None:
         if len(self.text) < TEXT_MAX:
             self.text += text
 
-    def end(self, name: str) -> None:
+    def end_element(self, name: str) -> None:
         if name == "trkpt":
-            self.found.append(self.point)
+            self.points.append(self.current)
         elif name == "time":
-            self.point["timestamp"] = utc(self.text.strip())
+            self.current["timestamp"] = to_utc(self.text.strip())
         elif name in NAMES:
-            self.point[NAMES[name]] = number(self.text)
+            self.current[NAMES[name]] = parse_number(self.text)
 
 
-def refuse(*_doctype: object) -> None:
-    raise Unreadable(DECLARES)
+def reject_doctype(*_doctype: object) -> None:
+    raise Unreadable(HAS_DOCTYPE)
 
 
-def route(points: list[dict[str, object]], file: str) -> Route:
-    """Where it began tells routes apart that were walked together."""
-    first, start, end = points[0], moment(points[0]), moment(points[-1])
-    place = (str(first.get("latitude")), str(first.get("longitude")))
+def build_route(points: list[dict[str, object]], file: str) -> Route:
+    """Build a sample. Its uuid depends on its first position: routes may share their times."""
+    first, start, end = points[0], read_timestamp(points[0]), read_timestamp(points[-1])
+    position = (str(first.get("latitude")), str(first.get("longitude")))
     return Route(
         sample_type=TYPE,
         sample_class="HKWorkoutRoute",
         data_type="workoutRoute",
-        uuid=uuid_of(TYPE, *place, start, end),
+        uuid=make_uuid(TYPE, *position, start, end),
         start_date=start,
         end_date=end,
         route_file=file,
@@ -106,5 +106,5 @@ def route(points: list[dict[str, object]], file: str) -> Route:
     )
 
 
-def moment(point: dict[str, object]) -> str:
+def read_timestamp(point: dict[str, object]) -> str:
     return str(point.get("timestamp", ""))

@@ -1,6 +1,6 @@
-"""A sample as the app sends it: one JSON object a line, with the app's names.
+"""Samples as the app sends them: one JSON object a line, with the app's names.
 
-What is absent is left out. `Raw` is JSON already: what many lines repeat is encoded once.
+Absent fields are left out. `Raw` is encoded JSON: parts that many lines share are encoded once.
 """
 
 import msgspec
@@ -10,7 +10,7 @@ Number = int | float
 
 
 class Sample(Struct, omit_defaults=True, rename="camel", kw_only=True, gc=False):
-    """What every sample has. Dates are UTC with milliseconds, uuids are upper case."""
+    """The fields of every sample. Dates are UTC with milliseconds, uuids are in upper case."""
 
     sample_type: str
     sample_class: str
@@ -26,7 +26,7 @@ class Sample(Struct, omit_defaults=True, rename="camel", kw_only=True, gc=False)
 
 
 class Quantity(Sample, kw_only=True, gc=False):
-    """A number with a unit. `value_text` only where no number stands."""
+    """A number with a unit, or `value_text` if the value is not a number."""
 
     quantity_type: str
     value_double: Number | None = None
@@ -36,7 +36,7 @@ class Quantity(Sample, kw_only=True, gc=False):
 
 
 class Category(Sample, kw_only=True, gc=False):
-    """A number of Apple's; `value_text` only where the word is not known."""
+    """One of Apple's enumerated values, or `value_text` if its label is unknown."""
 
     category_type: str
     value_integer: int | None = None
@@ -46,7 +46,7 @@ class Category(Sample, kw_only=True, gc=False):
 
 
 class Correlation(Sample, kw_only=True, gc=False):
-    """Samples that belong together; they have lines of their own."""
+    """Samples that belong together. Each of them also has its own line."""
 
     correlation_type: str
     child_sample_uuids: list[str] = msgspec.field(name="childSampleUUIDs")
@@ -71,11 +71,11 @@ class Electrocardiogram(Sample, kw_only=True, gc=False):
     voltages: list[Number]
     unit: str = "µV"
     sampling_frequency_hertz: Number | None = None
-    value_text: str | None = None  # how Apple classified it
+    value_text: str | None = None  # Apple's classification
 
 
 class Route(Sample, kw_only=True, gc=False):
-    """Where a workout went."""
+    """The positions of a workout, or a part of them."""
 
     locations: list[dict[str, object]]
     route_file: str
@@ -84,5 +84,5 @@ class Route(Sample, kw_only=True, gc=False):
 encoder = msgspec.json.Encoder()
 
 
-def line(sample: Sample) -> bytes:
+def encode_line(sample: Sample) -> bytes:
     return encoder.encode(sample) + b"\n"

@@ -1,7 +1,7 @@
-"""Apple's words and their numbers: https://developer.apple.com/documentation/healthkit
+"""Apple's constants and units: https://developer.apple.com/documentation/healthkit
 
-An export names the value of a category by the constant of Apple's headers, the app sends its
-number. Numbers are those of HKCategoryValues.h; a constant that Apple gave another name keeps both.
+For the value of a category, an export has the name of the constant, and the app sends its number
+(HKCategoryValues.h). A constant that Apple renamed is listed under both names.
 """
 
 from functools import lru_cache
@@ -41,31 +41,31 @@ ENUMERATIONS = {
 }
 
 
-def numbered() -> dict[str, int]:
-    """HKCategoryValueSleepAnalysisAsleepCore: 3, and so on."""
-    found = {}
+def list_category_numbers() -> dict[str, int]:
+    """Map the full names to the numbers: HKCategoryValueSleepAnalysisAsleepCore to 3."""
+    numbers = {}
     for enumeration, constants in ENUMERATIONS.items():
         for constant in constants.split():
             name, _, number = constant.partition("=")
-            found[f"HKCategoryValue{enumeration}{name}"] = int(number)
-    return found
+            numbers[f"HKCategoryValue{enumeration}{name}"] = int(number)
+    return numbers
 
 
-NUMBERS = numbered()
+NUMBERS = list_category_numbers()
 
-# As the app names them: the cases of HKCategoryValueSleepAnalysis in Swift.
-STAGES = ("inBed", "asleepUnspecified", "awake", "asleepCore", "asleepDeep", "asleepREM")
+# The app's names: the cases of HKCategoryValueSleepAnalysis in Swift.
+SLEEP_STAGES = ("inBed", "asleepUnspecified", "awake", "asleepCore", "asleepDeep", "asleepREM")
 
-# HKTypeIdentifiers.h says of each whether it adds up. Those of food and of distance all do.
-ADDING = """
+# The cumulative types of HKTypeIdentifiers.h. All types of food and distance are cumulative, too.
+CUMULATIVE_TYPES = """
 ActiveEnergyBurned AppleExerciseTime AppleMoveTime AppleStandTime BasalEnergyBurned FlightsClimbed
 InhalerUsage InsulinDelivery NikeFuel NumberOfAlcoholicBeverages NumberOfTimesFallen PushCount
 StepCount SwimmingStrokeCount TimeInDaylight
 """
-ADDS_UP = frozenset(QUANTITY + name for name in ADDING.split())
-ALL_ADD_UP = (QUANTITY + "Dietary", QUANTITY + "Distance")
+CUMULATIVE_IDENTIFIERS = frozenset(QUANTITY + name for name in CUMULATIVE_TYPES.split())
+CUMULATIVE_PREFIXES = (QUANTITY + "Dietary", QUANTITY + "Distance")
 
-# Metadata that are true or false, and stand as 1 or 0.
+# Boolean metadata, written as 1 or 0.
 FLAGS = frozenset({"HKWasUserEntered", "HKIndoorWorkout", "HKCoachedWorkout", "HKGroupFitness"})
 
 SECONDS = {"s": 1.0, "ms": 0.001, "min": 60.0, "hr": 3_600.0, "d": 86_400.0}
@@ -83,7 +83,9 @@ KILOCALORIES = {"kcal": 1.0, "Cal": 1.0, "cal": 0.001, "kJ": 1 / 4.184, "J": 1 /
 
 
 @lru_cache(maxsize=1_024)
-def quantity_class(sample_type: str) -> str:
-    """The class of its samples. A type that is newer than this list is taken for discrete."""
-    adds_up = sample_type in ADDS_UP or sample_type.startswith(ALL_ADD_UP)
-    return CUMULATIVE if adds_up else DISCRETE
+def find_quantity_class(sample_type: str) -> str:
+    """Return the class of the samples of a type. Unknown types count as discrete."""
+    is_cumulative = sample_type in CUMULATIVE_IDENTIFIERS or sample_type.startswith(
+        CUMULATIVE_PREFIXES
+    )
+    return CUMULATIVE if is_cumulative else DISCRETE

@@ -1,44 +1,46 @@
-"""Workouts, as samples: totals as attributes before iOS 16, as statistics since then."""
+"""Converts workouts to samples. Totals are attributes before iOS 16, and statistics since then."""
 
 from collections.abc import Mapping
 
-from atlas.apple.markup import Element
+from atlas.apple.common_fields import build_common_fields, parse_number
 from atlas.apple.samples import Workout
-from atlas.apple.traits import number, traits
 from atlas.apple.vocabulary import ACTIVITY, KILOCALORIES, METERS, QUANTITY, SECONDS, WORKOUT
+from atlas.apple.xml_reader import Element
 
 ENERGY, DISTANCE = QUANTITY + "ActiveEnergyBurned", QUANTITY + "Distance"
 FIGURES = ("sum", "average", "minimum", "maximum")
 
 
-def workout(element: Element) -> Workout:
-    """Energy is the active one, which is what Apple's total always was."""
+def convert_workout(element: Element) -> Workout:
+    """Convert a workout. Its energy is the active energy, which Apple's total always was."""
     attributes = element.attributes
     activity = attributes.get("workoutActivityType", "").removeprefix(ACTIVITY)
-    energy = rounded(total(element, "totalEnergyBurned", ENERGY, KILOCALORIES), 6)
-    seconds = in_units(attributes, "duration", "durationUnit", SECONDS)
+    energy = round_optional(find_total(element, "totalEnergyBurned", ENERGY, KILOCALORIES), 6)
+    seconds = convert_unit(attributes, "duration", "durationUnit", SECONDS)
     return Workout(
-        **traits(element, WORKOUT, "", activity),
+        **build_common_fields(element, WORKOUT, "", activity),
         sample_class="HKWorkout",
         data_type="workout",
         activity_type=activity,
-        duration_seconds=rounded(seconds, 3),
+        duration_seconds=round_optional(seconds, 3),
         active_energy_kilocalories=energy,
         total_energy_kilocalories=energy,
-        total_distance_meters=rounded(total(element, "totalDistance", DISTANCE, METERS), 3),
+        total_distance_meters=round_optional(
+            find_total(element, "totalDistance", DISTANCE, METERS), 3
+        ),
         workout_event_count=sum(child.name == "WorkoutEvent" for child in element.children),
-        statistics=statistics(element),
-        route_files=routes(element),
+        statistics=convert_statistics(element),
+        route_files=list_route_files(element),
     )
 
 
-def total(element: Element, name: str, kind: str, units: Mapping[str, float]) -> float | None:
-    """Of the attribute, else of the statistics of such types: who swims and runs has two."""
-    attribute = in_units(element.attributes, name, f"{name}Unit", units)
+def find_total(element: Element, name: str, kind: str, units: Mapping[str, float]) -> float | None:
+    """Read the attribute, else sum the statistics: a triathlon has several distances."""
+    attribute = convert_unit(element.attributes, name, f"{name}Unit", units)
     if attribute is not None:
         return attribute
     sums = [
-        in_units(child.attributes, "sum", "unit", units)
+        convert_unit(child.attributes, "sum", "unit", units)
         for child in element.children
         if child.name == "WorkoutStatistics" and child.attributes.get("type", "").startswith(kind)
     ]
@@ -46,37 +48,37 @@ def total(element: Element, name: str, kind: str, units: Mapping[str, float]) ->
     return sum(known) if known else None
 
 
-def in_units(
+def convert_unit(
     attributes: Mapping[str, str], name: str, unit: str, units: Mapping[str, float]
 ) -> float | None:
-    """None where nothing stands, or nothing in a unit that is known."""
-    value = number(attributes.get(name, ""))
+    """Read and convert an attribute. None if it is absent, or its unit is unknown."""
+    value = parse_number(attributes.get(name, ""))
     factor = units.get(attributes.get(unit, ""))
     return value * factor if value is not None and factor is not None else None
 
 
-def rounded(value: float | None, places: int) -> float | None:
+def round_optional(value: float | None, places: int) -> float | None:
     return None if value is None else round(value, places)
 
 
-def statistics(element: Element) -> list[dict[str, object]] | None:
-    """As Apple wrote them; those of the parts of a workout are in those of the whole."""
+def convert_statistics(element: Element) -> list[dict[str, object]] | None:
+    """Convert the statistics of the whole workout, which include those of its activities."""
     found = [
-        statistic(child.attributes)
+        convert_statistic(child.attributes)
         for child in element.children
         if child.name == "WorkoutStatistics"
     ]
     return found or None
 
 
-def statistic(attributes: Mapping[str, str]) -> dict[str, object]:
-    figures = {name: number(attributes[name]) for name in FIGURES if name in attributes}
+def convert_statistic(attributes: Mapping[str, str]) -> dict[str, object]:
+    figures = {name: parse_number(attributes[name]) for name in FIGURES if name in attributes}
     labels = {name: attributes[name] for name in ("type", "unit") if name in attributes}
     return {**labels, **figures}
 
 
-def routes(element: Element) -> list[str] | None:
-    """The names of the files that hold where it went."""
+def list_route_files(element: Element) -> list[str] | None:
+    """List the names of the route files."""
     paths = [
         each.attributes.get("path", "")
         for child in element.children

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from atlas.local.foundry.behaviour import BadMode, Behaviour
+from atlas.local.foundry.behaviour import Behaviour, InvalidMode
 
 OPTION = "--foundry-behaviour"
 
@@ -38,5 +38,5 @@ def parse_behaviour(options: Iterable[str] | None) -> Behaviour:
         modes[name] = value
     try:
         return Behaviour().change(modes, strict=False)
-    except BadMode as error:
+    except InvalidMode as error:
         raise typer.BadParameter(str(error), param_hint=OPTION) from error

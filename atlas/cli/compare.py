@@ -1,4 +1,4 @@
-"""`atlas compare`: the rows of the old service beside those of Atlas, and why they differ."""
+"""`atlas compare`: compares the rows of the old service with those of Atlas."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from atlas.comparison import Balance, Finding, Place, compared, opened
+from atlas.comparison import ComparisonReport, Finding, RowLocation, compare_sides, open_side
 
 LINE = "{:<24}  {:>11}  {:>11}"
 
@@ -24,30 +24,30 @@ OldArgument = Annotated[
 ]
 NewArgument = Annotated[
     Path,
-    typer.Argument(metavar="NEW", exists=True, readable=True, help="Those of Atlas."),
+    typer.Argument(metavar="NEW", exists=True, readable=True, help="Rows of Atlas."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for a program.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def compare(old: OldArgument, new: NewArgument, json: JsonOption = False) -> None:
-    """Rows of the old service beside those of Atlas: which differ, and why.
+    """Compare the rows of the old service with those of Atlas, and explain the differences.
 
-    Each known reason is a deliberate difference, quoted in the report. Exit 1 if anything is
-    unexplained, 2 if a file cannot be read. No value of a row is printed, only where it is.
+    Exits with 1 if a difference is unexplained, and with 2 if a file cannot be read. It prints
+    positions, and no values.
 
     Example: atlas compare old.ndjson new.ndjson
     """
-    sides = opened(old), opened(new)
-    with bar(sum(side.bytes for side in sides)) as progress:
+    sides = open_side(old), open_side(new)
+    with build_progress(sum(side.bytes for side in sides)) as progress:
         task = progress.task_ids[0]
-        balance = compared(*sides, lambda read: progress.update(task, completed=read))
-    typer.echo(msgspec.json.encode(balance) if json else "\n".join(shown(balance)))
+        balance = compare_sides(*sides, lambda read: progress.update(task, completed=read))
+    typer.echo(msgspec.json.encode(balance) if json else "\n".join(format_report(balance)))
     if not balance.is_explained:
         raise typer.Exit(1)
 
 
-def bar(total: int) -> Progress:
-    """On stderr, and only on a terminal."""
+def build_progress(total: int) -> Progress:
+    """Build a progress bar on stderr, disabled unless that is a terminal."""
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
     console = Console(stderr=True)
     progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
@@ -55,12 +55,12 @@ def bar(total: int) -> Progress:
     return progress
 
 
-def shown(balance: Balance) -> Iterator[str]:
-    """What was found, what is unexplained first, and the balance."""
+def format_report(balance: ComparisonReport) -> Iterator[str]:
+    """Yield the lines of the report: the findings, unexplained ones first, and the totals."""
     for finding in balance.findings:
         yield finding.sentence if finding.explained else f"UNEXPLAINED: {finding.sentence}"
-        yield f"  {counted(finding)}"
-        yield from (f"  {where(place)}" for place in finding.places)
+        yield f"  {count_rows(finding)}"
+        yield from (f"  {format_location(place)}" for place in finding.places)
         yield ""
     yield LINE.format("ROWS", "OLD", "NEW")
     for name, rows in (
@@ -72,7 +72,7 @@ def shown(balance: Balance) -> Iterator[str]:
         yield LINE.format(name, f"{rows.old:,}", f"{rows.new:,}")
 
 
-def counted(finding: Finding) -> str:
+def count_rows(finding: Finding) -> str:
     columns = ", ".join(
         name if rows == finding.rows else f"{name} in {rows:,} of them"
         for name, rows in finding.columns.items()
@@ -81,8 +81,8 @@ def counted(finding: Finding) -> str:
     return f"{rows}: {columns}" if columns else rows
 
 
-def where(place: Place) -> str:
-    """Of the rows that stand on one side only, that is said."""
+def format_location(place: RowLocation) -> str:
+    """Format the positions of a row, or of the only side that has it."""
     if place.old is None or place.new is None:
         return f"only {place.new if place.old is None else place.old}"
     return f"{place.old}  {place.new}"

@@ -1,4 +1,4 @@
-"""`atlas import`: Apple's Health export, converted and sent as the app would send it."""
+"""`atlas import`: converts Apple's Health export, and sends it as the app would."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -9,16 +9,16 @@ import anyio
 import msgspec
 import typer
 
-from atlas.apple import Conversion, Kind, Unreadable, census, opened
-from atlas.cli.meter import Meter
+from atlas.apple import Conversion, TypeSummary, Unreadable, open_export, summarize
+from atlas.cli.meter import ImportMeter
 from atlas.cli.phone import URL_DEFAULT, DeviceOption, Target, TokenOption, ToOption
-from atlas.cli.windows import Sending
+from atlas.cli.windows import ImportRun
 from atlas.client import CannotSend
 
 LINE = "{:<56}  {:>11}  {:<10}  {:<10}"
 HEADINGS = LINE.format("TYPE", "SAMPLES", "FIRST", "LAST").rstrip()
 DAY = len("2020-04-10")
-GOES_ON = "The same command goes on where it ended, and adds nothing twice."
+RESUME_HINT = "Run the same command again to continue; nothing is added twice."
 
 ExportArgument = Annotated[
     Path,
@@ -26,17 +26,15 @@ ExportArgument = Annotated[
         metavar="EXPORT",
         exists=True,
         readable=True,
-        help="The export.zip of the phone, the folder it unpacks to, or its XML.",
+        help="The phone's export.zip, the folder it unpacks to, or its XML.",
     ),
 ]
-EcgOption = Annotated[bool, typer.Option("--ecg", help="Electrocardiograms, too, a line each.")]
-RoutesOption = Annotated[
-    bool, typer.Option("--routes", help="Where workouts went, too, a line each.")
-]
+EcgOption = Annotated[bool, typer.Option("--ecg", help="Include electrocardiograms.")]
+RoutesOption = Annotated[bool, typer.Option("--routes", help="Include the routes of workouts.")]
 DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Send nothing; print what is in it, by type.")
+    bool, typer.Option("--dry-run", help="Send nothing; print the number of samples by type.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="With --dry-run: for a program.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")]
 
 
 def import_(
@@ -49,78 +47,82 @@ def import_(
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Send Apple's Health export, and say what became of every sample.
+    """Send Apple's Health export, and report the outcome of its samples.
 
-    After Ctrl-C the same command goes on where it ended: how far it came stands in a small file
-    beside the export until all of it is sent.
+    After Ctrl-C, run the same command again to continue: its progress is stored in a small file
+    next to the export until everything is sent.
 
     Example: atlas import export.zip --dry-run
     """
     if json and not dry_run:
-        raise typer.BadParameter("--json goes with --dry-run.")
-    with opened(export) as found:
-        begin = partial(Conversion, found, ecg, routes)
+        raise typer.BadParameter("--json requires --dry-run.")
+    with open_export(export) as health_export:
+        begin = partial(Conversion, health_export, ecg, routes)
         if dry_run:
             conversion = begin()
-            with Meter(conversion.size) as meter:
-                kinds = census(meter.watched("counting", conversion))
-            if kinds or not conversion.trouble:
-                typer.echo(as_json(kinds, conversion) if json else shown(kinds))
+            with ImportMeter(conversion.size) as meter:
+                summaries = summarize(meter.track("counting", conversion))
+            if summaries or not conversion.error:
+                typer.echo(
+                    encode_summary(summaries, conversion) if json else format_summary(summaries)
+                )
         else:
-            conversion = sent(Sending(begin), export, Target(to, token, device, is_streamed=False))
-    for notice in notices(conversion):
+            conversion = send_export(
+                ImportRun(begin), export, Target(to, token, device, is_streamed=False)
+            )
+    for notice in list_notices(conversion):
         typer.echo(notice, err=True)
-    if conversion.trouble:
-        raise Unreadable(conversion.trouble)
+    if conversion.error:
+        raise Unreadable(conversion.error)
 
 
-def sent(sending: Sending, export: Path, target: Target) -> Conversion:
-    """Raises CannotSend."""
+def send_export(sending: ImportRun, export: Path, target: Target) -> Conversion:
+    """Send the export, and print the summary. Raises CannotSend."""
     try:
         anyio.run(sending.run, export, target)
     except KeyboardInterrupt:
         typer.echo(sending.summary)
-        typer.echo(f"atlas: Interrupted. {GOES_ON}", err=True)
+        typer.echo(f"atlas: Interrupted. {RESUME_HINT}", err=True)
         raise
-    if sending.lines.taken or not sending.conversion.trouble:
+    if sending.lines.taken or not sending.conversion.error:
         typer.echo(sending.summary)
     for number, reason in sending.balance.rejects:
         typer.echo(f"sample {number}: {reason}", err=True)
     if sending.balance.trouble:
-        raise CannotSend(f"{sending.balance.trouble} {GOES_ON}")
+        raise CannotSend(f"{sending.balance.trouble} {RESUME_HINT}")
     return sending.conversion
 
 
-def shown(kinds: list[Kind]) -> str:
-    """A table. It has no value in it."""
+def format_summary(summaries: list[TypeSummary]) -> str:
+    """Format a table of the types. It contains no values."""
     lines = [
         LINE.format(kind.type, f"{kind.count:,}", kind.first[:DAY], kind.last[:DAY]).rstrip()
-        for kind in kinds
+        for kind in summaries
     ]
-    total = sum(kind.count for kind in kinds)
-    return "\n".join([HEADINGS, *lines, f"{total:,} samples of {len(kinds):,} types"])
+    total = sum(kind.count for kind in summaries)
+    return "\n".join([HEADINGS, *lines, f"{total:,} samples of {len(summaries):,} types"])
 
 
-def as_json(kinds: list[Kind], conversion: Conversion) -> str:
-    told = {
-        "samples": sum(kind.count for kind in kinds),
-        "types": kinds,
-        "others": conversion.others,
-        "files_left_out": conversion.passed_over,
-        "tags_left_out": conversion.reader.left_out,
+def encode_summary(summaries: list[TypeSummary], conversion: Conversion) -> str:
+    fields = {
+        "samples": sum(kind.count for kind in summaries),
+        "types": summaries,
+        "others": conversion.other_elements,
+        "files_left_out": conversion.skipped,
+        "tags_left_out": conversion.reader.tags_left_out,
     }
-    return msgspec.json.encode(told).decode()
+    return msgspec.json.encode(fields).decode()
 
 
-def notices(conversion: Conversion) -> Iterator[str]:
-    """What is not in the lines, and why."""
-    if conversion.others:
-        others = ", ".join(f"{count:,} {name}" for name, count in conversion.others.items())
-        yield f"no samples, left out: {others}"
-    for reason, count in conversion.passed_over.items():
-        yield f"files left out: {count:,} ({reason})"
+def list_notices(conversion: Conversion) -> Iterator[str]:
+    """Yield the parts of the export that were not converted, and why."""
+    if conversion.other_elements:
+        others = ", ".join(f"{count:,} {name}" for name, count in conversion.other_elements.items())
+        yield f"skipped, not samples: {others}"
+    for reason, count in conversion.skipped.items():
+        yield f"skipped files: {count:,} ({reason})"
     reader = conversion.reader
-    if reader.left_out:
-        lines = ", ".join(map(str, reader.lines))
-        more = ", ..." if reader.left_out > len(reader.lines) else ""
-        yield f"tags left out that are no XML: {reader.left_out:,} (lines {lines}{more})"
+    if reader.tags_left_out:
+        lines = ", ".join(map(str, reader.omitted_lines))
+        more = ", ..." if reader.tags_left_out > len(reader.omitted_lines) else ""
+        yield f"skipped tags that are not XML: {reader.tags_left_out:,} (lines {lines}{more})"

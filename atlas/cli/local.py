@@ -18,7 +18,7 @@ from atlas.cli.configuration import ConfigOption, configured
 from atlas.cli.serve import ready
 from atlas.cli.standins import CLIENT, HOST, JOURNAL, STATE
 from atlas.local import auth0, foundry
-from atlas.local.foundry import Behaviour, Refusal, Switches
+from atlas.local.foundry import Behaviour, EmulatorOptions, PathRefusal
 from atlas.process import bind, run
 from atlas.settings import Settings
 
@@ -50,8 +50,8 @@ def local(
     Example: atlas local --foundry-behaviour path_taken=upload
     """
     behaviour = parse_behaviour(foundry_behaviour)
-    refusals = tuple(Refusal(contains=text) for text in foundry_refuse or ())
-    switches = Switches(latency_seconds=foundry_latency, refusals=refusals)
+    refusals = tuple(PathRefusal(contains=text) for text in foundry_refuse or ())
+    switches = EmulatorOptions(latency_seconds=foundry_latency, refusals=refusals)
     ports = Ports.after(port)
     settings = localised(configured(config, os.environ), ports, state)
     beside = partial(running, settings, ports, state, switches, behaviour)
@@ -101,21 +101,21 @@ def localised(settings: Settings, ports: Ports, state: Path) -> Settings:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, ports: Ports, state: Path, switches: Switches, behaviour: Behaviour
+    settings: Settings, ports: Ports, state: Path, switches: EmulatorOptions, behaviour: Behaviour
 ) -> AsyncIterator[None]:
     """Both stand-ins, over real HTTP."""
-    stack = foundry.Foundry(
+    stack = foundry.FoundryEmulator(
         state / "foundry", (settings.foundry.dataset_rid,), (settings.foundry.branch,), CLIENT
     )
     stack.switches, stack.behaviour = switches, behaviour
     keys = state / "auth0.json"
-    tenant = auth0.Auth0(
-        settings.auth0.issuer, settings.auth0.audience, auth0.Ring.kept_in(keys), keys
+    tenant = auth0.Auth0Emulator(
+        settings.auth0.issuer, settings.auth0.audience, auth0.KeyRing.load(keys), keys
     )
     async with AsyncExitStack() as stand_ins:
         for port, app in (
-            (ports.foundry, foundry.application(stack)),
-            (ports.auth0, auth0.application(tenant)),
+            (ports.foundry, foundry.build_application(stack)),
+            (ports.auth0, auth0.build_application(tenant)),
         ):
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
             await runner.setup()

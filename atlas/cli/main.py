@@ -33,13 +33,13 @@ COMMANDS = [
     (
         "import",
         "importing:import_",
-        "Send Apple's Health export, and say what became of every sample.",
+        "Send Apple's Health export, and report the outcome of its samples.",
     ),
     ("flatten", "flatten:flatten", "Records in, rows out, without any service."),
     (
         "compare",
         "compare:compare",
-        "Rows of the old service beside those of Atlas: which differ, and why.",
+        "Compare the rows of the old service with those of Atlas, and explain the differences.",
     ),
     (
         "where",

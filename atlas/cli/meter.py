@@ -1,4 +1,4 @@
-"""How far an import is: a bar on a terminal."""
+"""Shows the progress of an import as a bar on a terminal."""
 
 from collections.abc import Iterator
 from typing import Self
@@ -9,11 +9,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from atlas.apple import Conversion, Sample
 
-STEP = 5_000  # samples between two looks at the bar
+SAMPLES_PER_UPDATE = 5_000
 
 
-class Meter:
-    """A bar on a terminal, with samples a second and the time that is left; else only troubles."""
+class ImportMeter:
+    """A progress bar with rate and remaining time. Without a terminal, only warnings."""
 
     def __init__(self, size: int) -> None:
         console = Console(stderr=True)
@@ -26,7 +26,7 @@ class Meter:
             disable=not console.is_terminal,
         )
         self.task = self.progress.add_task("importing", total=size, rate="")
-        self.told: set[str] = set()
+        self.shown_errors: set[str] = set()
 
     def __enter__(self) -> Self:
         self.progress.start()
@@ -35,20 +35,20 @@ class Meter:
     def __exit__(self, *_error: object) -> None:
         self.progress.stop()
 
-    def show(self, what: str, done: int, samples: int) -> None:
+    def show(self, activity: str, done: int, samples: int) -> None:
         seconds = self.progress.tasks[0].elapsed
         rate = f"{samples / seconds:,.0f}/s" if seconds else ""
-        self.progress.update(self.task, completed=done, description=what, rate=rate)
+        self.progress.update(self.task, completed=done, description=activity, rate=rate)
 
-    def tell_once(self, trouble: str) -> None:
-        if trouble and trouble not in self.told:
-            self.told.add(trouble)
+    def warn_once(self, error: str) -> None:
+        if error and error not in self.shown_errors:
+            self.shown_errors.add(error)
             if self.progress.disable:
-                typer.echo(f"atlas: {trouble}", err=True)
+                typer.echo(f"atlas: {error}", err=True)
 
-    def watched(self, what: str, conversion: Conversion) -> Iterator[Sample]:
-        """Its samples."""
+    def track(self, activity: str, conversion: Conversion) -> Iterator[Sample]:
+        """Yield the samples of a conversion, and show its progress."""
         for number, sample in enumerate(conversion.samples()):
-            if number % STEP == 0:
-                self.show(what, conversion.bytes_read, number)
+            if number % SAMPLES_PER_UPDATE == 0:
+                self.show(activity, conversion.bytes_read, number)
             yield sample

@@ -1,4 +1,4 @@
-"""Sends an export window by window, and remembers after each that it is safe."""
+"""Sends an export in windows, and writes a checkpoint after each."""
 
 import base64
 import binascii
@@ -9,102 +9,105 @@ from pathlib import Path
 import anyio
 import msgspec
 
-from atlas.apple import Conversion, Lines, Mark, Place, line
-from atlas.cli.meter import Meter
+from atlas.apple import Checkpoint, CheckpointFile, Conversion, CountedLines, encode_line
+from atlas.cli.meter import ImportMeter
 from atlas.cli.phone import Target, summary, token_beside, url_of
 from atlas.client import Balance, Client, connected
 from atlas.core.errors import NOT_JSON
 
-WINDOW_LINES = 64_000  # eight full batches, two for each of the client's workers
-STEP_LINES = 1_000  # passed over before an interrupt is heard
+WINDOW_LINES = 64_000  # eight full batches: two for each worker of the client
+SKIPPED_AT_ONCE = 1_000  # lines between two checks for Ctrl-C
 
 
-class Sending:
-    """One run. What an earlier run sent is passed over."""
+class ImportRun:
+    """One run of an import. It skips the lines that an earlier run has sent."""
 
     def __init__(self, begin: Callable[[], Conversion], window_lines: int = WINDOW_LINES) -> None:
         self.begin = begin
         self.window_lines = window_lines
         self.balance = Balance()
-        self.safe_before = 0
+        self.already_safe = 0
         self.rewind()
 
     def rewind(self) -> None:
         self.conversion = self.begin()
-        self.lines = Lines(map(line, self.conversion.samples()))
+        self.lines = CountedLines(map(encode_line, self.conversion.samples()))
 
     @property
     def summary(self) -> str:
         text = summary(self.balance)
-        return f"{text}, and {self.safe_before:,} safe before" if self.safe_before else text
+        return f"{text}, {self.already_safe:,} already sent" if self.already_safe else text
 
     async def run(self, export: Path, target: Target) -> None:
-        """Raises CannotStart. Whatever else happens stands in the balance."""
+        """Send everything that is left. `balance` holds the outcome. Raises CannotStart."""
         url, token = url_of(target.to), target.token
         if token is None:
             token = await token_beside(url)
-        place = Place.beside(export, str(url), whose(token), target.device or "")
-        with Meter(self.conversion.size) as meter:
-            await self.pass_over(place.mark(), meter)
+        checkpoint_file = CheckpointFile.for_export(
+            export, str(url), find_sender(token), target.device or ""
+        )
+        with ImportMeter(self.conversion.size) as meter:
+            await self.skip_sent(checkpoint_file.read(), meter)
             async with connected(target.to, token, target.device) as client:
                 while await self.send_window(client, meter):
-                    meter.tell_once(self.keep(place))
+                    meter.warn_once(self.write_checkpoint(checkpoint_file))
         if self.balance.trouble is None:
-            place.forget()
+            checkpoint_file.delete()
 
-    async def pass_over(self, mark: Mark | None, meter: Meter) -> None:
-        """All that the mark stands for; nothing, if this is another export by now."""
-        if mark is None:
+    async def skip_sent(self, checkpoint: Checkpoint | None, meter: ImportMeter) -> None:
+        """Skip the lines of the checkpoint; none, if the export has changed since."""
+        if checkpoint is None:
             return
-        while self.lines.taken < mark.lines:
-            step = min(STEP_LINES, mark.lines - self.lines.taken)
+        while self.lines.taken < checkpoint.lines:
+            step = min(SKIPPED_AT_ONCE, checkpoint.lines - self.lines.taken)
             if sum(1 for _ in self.lines.take(step)) < step:
                 break
-            meter.show("passing over what is safe", self.conversion.bytes_read, self.lines.taken)
+            meter.show("skipping sent lines", self.conversion.bytes_read, self.lines.taken)
             await anyio.lowlevel.checkpoint()
-        if self.lines.digest == mark.digest:
-            self.safe_before = self.lines.taken
+        if self.lines.digest == checkpoint.digest:
+            self.already_safe = self.lines.taken
         else:
             self.rewind()
 
-    async def send_window(self, client: Client, meter: Meter) -> bool:
-        """Whether all of it is answered, and more may follow."""
+    async def send_window(self, client: Client, meter: ImportMeter) -> bool:
+        """Send a window. False if it was not answered completely, or was the last one."""
         first, part = self.lines.taken, Balance()
 
         def tell(trouble: str) -> None:
             what = f"{trouble}; trying again" if trouble else "importing"
             meter.show(what, self.conversion.bytes_read, self.lines.taken)
-            meter.tell_once(what if trouble else "")
+            meter.warn_once(what if trouble else "")
 
         try:
             await client.send(self.lines.take(self.window_lines), part, tell)
         finally:
-            add(self.balance, part, first)
+            add_window(self.balance, part, first)
         return part.trouble is None and self.lines.taken - first == self.window_lines
 
-    def keep(self, place: Place) -> str:
-        """Why it cannot be kept, if it cannot: then the next run begins at the beginning."""
+    def write_checkpoint(self, checkpoint_file: CheckpointFile) -> str:
+        """Write the checkpoint, and return a warning if that fails, or ""."""
         try:
-            place.keep(self.lines.taken, self.lines.digest)
+            checkpoint_file.write(self.lines.taken, self.lines.digest)
         except OSError as error:
-            return f"{place.path} cannot be written ({error.strerror}): do not interrupt this"
+            path = checkpoint_file.path
+            return f"Cannot write {path} ({error.strerror}): do not interrupt this import"
         return ""
 
 
-def add(balance: Balance, part: Balance, first: int) -> None:
-    """A window, which begins behind so many lines, to the whole."""
-    balance.read += part.read
-    balance.committed += part.committed
-    balance.accepted += part.accepted
-    balance.unsent += part.unsent
-    balance.replayed += part.replayed
-    balance.bytes += part.bytes
-    balance.reject(part.rejected, [(first + number, reason) for number, reason in part.rejects])
-    balance.trouble = part.trouble
+def add_window(balance: Balance, window: Balance, first: int) -> None:
+    """Add a window, which starts after `first` lines, to the total."""
+    balance.read += window.read
+    balance.committed += window.committed
+    balance.accepted += window.accepted
+    balance.unsent += window.unsent
+    balance.replayed += window.replayed
+    balance.bytes += window.bytes
+    balance.reject(window.rejected, [(first + number, reason) for number, reason in window.rejects])
+    balance.trouble = window.trouble
 
 
-def whose(token: str) -> str:
-    """The `sub` in it, so that a fresh token is the same sender; else the token itself."""
+def find_sender(token: str) -> str:
+    """Return the token's `sub`, which a renewed token has, too; else the token itself."""
     with suppress(*NOT_JSON, binascii.Error, ValueError, IndexError):
         claims = token.split(".")[1]
         padded = claims + "=" * (-len(claims) % 4)
@@ -113,4 +116,6 @@ def whose(token: str) -> str:
 
 
 class Claims(msgspec.Struct):
+    """The claims of a token that are used here."""
+
     sub: str

@@ -1,13 +1,22 @@
-"""The rows of the old service beside those of Atlas: which differ, and why.
+"""Compares the rows of the old service with those of Atlas, and explains the differences.
 
-The listing, in the order of the data: `files` finds the rows, `javascript` sees a record as the old
-service saw it, `columns` knows what each service makes of one, `prints` keeps a hundred bytes of a
-row, `pairs` puts those of both sides together, `balance` counts. `reasons` are the differences that
-README.md lists.
+The modules, in the order of the data: `files` reads the rows, `javascript` parses a record as the
+old service did, `columns` computes the columns that each service makes of it, `fingerprints` packs
+a row to a hundred bytes, `pairs` matches the rows of both sides, `report` counts. `reasons` lists
+the known differences.
 """
 
-from atlas.comparison.balance import Balance, Finding, Place, compared
-from atlas.comparison.files import NotRows, Side, opened
+from atlas.comparison.files import NotRows, Side, open_side
 from atlas.comparison.reasons import Reason
+from atlas.comparison.report import ComparisonReport, Finding, RowLocation, compare_sides
 
-__all__ = ["Balance", "Finding", "NotRows", "Place", "Reason", "Side", "compared", "opened"]
+__all__ = [
+    "ComparisonReport",
+    "Finding",
+    "NotRows",
+    "Reason",
+    "RowLocation",
+    "Side",
+    "compare_sides",
+    "open_side",
+]

@@ -1,7 +1,7 @@
-"""What each service makes of a record, column by column, with the marks of why the two differ.
+"""Computes the columns that each service makes of a record, and marks why the two differ.
 
-It is written from the contract anew, and shares nothing with the stage that flattens: a bug there
-would be here, too, and nobody would see it. `record` is as `javascript` sees it.
+It is an independent implementation of the contract, and shares nothing with the flatten stage:
+otherwise a bug there would go unnoticed. Records come from `javascript`.
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from atlas.comparison.javascript import doubles, is_truthy, spelled
+from atlas.comparison.javascript import encode_canonical, is_truthy, to_doubles
 from atlas.comparison.reasons import Reason
 from atlas.core.errors import NOT_JSON
 
@@ -34,108 +34,112 @@ TEXTS: tuple[tuple[str, str, str | None], ...] = (
     ("device_manufacturer", "manufacturer", None),
     ("device_software_version", "softwareVersion", None),
 )
-OF_DEVICE = 10  # those from here on are found in the record's device
+DEVICE_TEXTS_START = 10  # from this index on, texts are read from the record's device
 NUMBER = "value_double"
-MADE = "\0"  # stands for the compact JSON of what is no text: it is spelled otherwise on each side
+NON_TEXT = "\0"  # replaces compact JSON in a text column, because each side formats it differently
 JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
-# the marks of a row: a bit for each of TEXTS, and one for each of these
-OF_NUMBER = Reason.ZERO, Reason.INTEGER, Reason.NUMBER
-OF_ONE_SIDE = Reason.BLANKS, Reason.REJECTED, Reason.REPLACED, Reason.NO_RECORD
-MARKS = *OF_NUMBER, *OF_ONE_SIDE
-BIT = {reason: 1 << len(TEXTS) + number for number, reason in enumerate(MARKS)}
+# The marks of a row: a bit for each of TEXTS, and one for each of these.
+NUMBER_REASONS = Reason.ZERO, Reason.INTEGER, Reason.NUMBER
+ONE_SIDED_REASONS = Reason.BLANKS, Reason.REJECTED, Reason.REPLACED, Reason.NO_RECORD
+MARKS = *NUMBER_REASONS, *ONE_SIDED_REASONS
+MARK_BITS = {reason: 1 << len(TEXTS) + number for number, reason in enumerate(MARKS)}
 NO_DEVICE: Record = {}
 
 
-def device_of(record: Record) -> Record:
+def find_device(record: Record) -> Record:
     device = record.get("device")
     return device if isinstance(device, dict) else NO_DEVICE
 
 
-def given(record: Record, name: str, other: str | None) -> object:
-    """What Atlas takes for a text column: absent, null and "" fall through, zero does not."""
+def choose_text(record: Record, name: str, other: str | None) -> object:
+    """Choose the value of a text column as Atlas does: null and "" fall through, zero does not."""
     value = record.get(name)
     if value is None or value == "":
         value = record.get(other) if other is not None else None
     return "" if value is None else value
 
 
-def given_of_old(record: Record, name: str, other: str | None) -> object:
-    """`record.name || record.other || ''`"""
+def choose_old_text(record: Record, name: str, other: str | None) -> object:
+    """Choose it as the old service did: `record.name || record.other || ''`."""
     value = record.get(name)
     if not is_truthy(value):
         value = record.get(other) if other is not None else None
     return value if is_truthy(value) else ""
 
 
-def no_texts(record: Record) -> Iterator[tuple[int, Record, str, str | None]]:
-    """Those of TEXTS that are given something else: which, where it is found, and its names."""
-    where = record
+def find_non_texts(record: Record) -> Iterator[tuple[int, Record, str, str | None]]:
+    """Yield index, owner and both names of each of TEXTS whose value is not text."""
+    owner = record
     for number, (_, name, other) in enumerate(TEXTS):
-        if number == OF_DEVICE:
-            where = device_of(record)
-        value = where.get(name)
+        if number == DEVICE_TEXTS_START:
+            owner = find_device(record)
+        value = owner.get(name)
         if isinstance(value, str) and value:  # as nearly always
             continue
-        if not isinstance(given(where, name, other), str):
-            yield number, where, name, other
+        if not isinstance(choose_text(owner, name, other), str):
+            yield number, owner, name, other
 
 
-def texts_of_old(row: list[object], record: Record) -> tuple[list[object], int]:
-    """The text columns as Atlas should have them, and the marks of those that differ for it.
+def expect_old_texts(row: list[object], record: Record) -> tuple[list[object], int]:
+    """Return the text columns as Atlas should have them, and the marks of those that differ.
 
-    What the old service did not make by its rule stays as it is.
+    Values that do not follow the old service's rule stay as they are.
     """
-    ought, marks = list(row), 0
-    for number, where, name, other in no_texts(record):
-        if is_same(row[number], given_of_old(where, name, other)):
-            ought[number] = MADE
+    expected, marks = list(row), 0
+    for number, owner, name, other in find_non_texts(record):
+        if is_same(row[number], choose_old_text(owner, name, other)):
+            expected[number] = NON_TEXT
             marks |= 1 << number
-    return ought, marks
+    return expected, marks
 
 
-def texts_of_ours(row: list[object], record: Record, raw: str) -> list[object]:
-    """The text columns, with MADE for each that is the compact JSON of what is no text."""
-    ought = list(row)
-    for number, _, name, other in no_texts(record):
-        sent = as_sent(raw)
-        where = sent if number < OF_DEVICE else device_of(sent)
-        if row[number] == msgspec.json.encode(given(where, name, other)).decode():
-            ought[number] = MADE
-    return ought
+def expect_new_texts(row: list[object], record: Record, raw: str) -> list[object]:
+    """Return the text columns, with NON_TEXT for each that holds compact JSON."""
+    expected = list(row)
+    for number, _, name, other in find_non_texts(record):
+        sent = parse_exact(raw)
+        owner = sent if number < DEVICE_TEXTS_START else find_device(sent)
+        if row[number] == msgspec.json.encode(choose_text(owner, name, other)).decode():
+            expected[number] = NON_TEXT
+    return expected
 
 
-def as_sent(raw: str) -> Record:
-    """With its integers as they are: a double has 53 bits of them."""
+def parse_exact(raw: str) -> Record:
+    """Parse a record with exact integers: a double only has 53 bits."""
     try:
         return msgspec.json.decode(raw, type=dict[str, Any])
     except NOT_JSON:
         return {}
 
 
-def number_of_old(value: object, record: Record) -> tuple[object, int]:
-    """`value_double` as Atlas should have it, and the mark of why it differs."""
-    name, sent = next(numbers(record), ("", None))
-    ought = number(sent)
-    if is_same(value, ought):
-        return ought, 0
-    of_old = (each for _, each in numbers(record, ("valueDouble", "value")) if is_truthy(each))
-    if not is_same(value, next(of_old, None)):
+def expect_number(value: object, record: Record) -> tuple[object, int]:
+    """Return `value_double` as Atlas should have it, and the mark of the difference."""
+    name, sent = next(find_numbers(record), ("", None))
+    expected = parse_number(sent)
+    if is_same(value, expected):
+        return expected, 0
+    old_values = (
+        each for _, each in find_numbers(record, ("valueDouble", "value")) if is_truthy(each)
+    )
+    if not is_same(value, next(old_values, None)):
         return value, 0
     if name == "valueInteger":
-        return ought, BIT[Reason.INTEGER]
-    return ought, BIT[Reason.ZERO if sent == 0.0 and not isinstance(sent, bool) else Reason.NUMBER]
+        return expected, MARK_BITS[Reason.INTEGER]
+    return expected, MARK_BITS[
+        Reason.ZERO if sent == 0.0 and not isinstance(sent, bool) else Reason.NUMBER
+    ]
 
 
-def numbers(
+def find_numbers(
     record: Record, names: tuple[str, ...] = ("valueDouble", "value", "valueInteger")
 ) -> Iterator[tuple[str, object]]:
-    """Those that are there, with their names."""
+    """Yield the fields that are present and not null, with their names."""
     return ((name, record[name]) for name in names if record.get(name) is not None)
 
 
-def number(sent: object) -> float | None:
-    """A number, or text that would be one in JSON; anything else is null."""
+def parse_number(sent: object) -> float | None:
+    """Parse a number, or text that is a JSON number. Anything else is None."""
     if isinstance(sent, str):
         text = sent.strip()
         sent = float(text) if JSON_NUMBER.fullmatch(text) else None
@@ -143,12 +147,12 @@ def number(sent: object) -> float | None:
 
 
 def is_same(one: object, other: object) -> bool:
-    """To JavaScript: 1 and 1.0 are, 1 and true are not."""
+    """Compare as JavaScript does: 1 is 1.0, but not true."""
     if type(one) is type(other) and not isinstance(one, dict | list):
         return one == other
-    return spelled(doubles(one)) == spelled(doubles(other))
+    return encode_canonical(to_doubles(one)) == encode_canonical(to_doubles(other))
 
 
 def is_blank(texts: list[object], value: object) -> bool:
-    """A row without anything of a record in it."""
+    """True if a row holds nothing of a record."""
     return value is None and not any(texts)

@@ -1,4 +1,4 @@
-"""The files of rows of one side, and the rows in them, each with its place."""
+"""Reads the rows of one side, with the file and line of each."""
 
 import gzip
 import json
@@ -14,21 +14,21 @@ from msgspec import Struct
 
 from atlas.core.errors import NOT_JSON, CannotStart
 
-ENDINGS = (".ndjson", ".json", ".ndjson.gz", ".json.gz")  # the old service wrote .json, too
+SUFFIXES = (".ndjson", ".json", ".ndjson.gz", ".json.gz")  # the old service wrote .json, too
 GZIP, PARQUET = b"\x1f\x8b", b"PAR1"
-ROW_BYTES_MAX = 64 * 1024 * 1024  # a line of 8 MiB, escaped, and once more as a text column
-TELLING = re.compile(r"[A-Za-z0-9]{6,}")  # what is left of a sub, however it is written
-STEP = 2_000  # rows between two looks at how far it is
+ROW_BYTES_MAX = 64 * 1024 * 1024  # a line of 8 MiB, escaped, and again in a text column
+SUB_PART = re.compile(r"[A-Za-z0-9]{6,}")  # of a sub, in whatever form a path contains it
+PROGRESS_ROWS = 2_000  # between two progress updates
 
 
 class NotRows(CannotStart):
-    """A file cannot be read, or holds something else. Nothing in the message is from the data."""
+    """A file cannot be read, or holds something else. The message quotes nothing of the data."""
 
-    exit_code = 2  # as of cmp and diff: 1 is that they differ
+    exit_code = 2  # like cmp and diff, where 1 means that the files differ
 
 
 class Row(Struct, forbid_unknown_fields=True):
-    """A line of a file, of either side: the old one put more than texts into its columns."""
+    """A row of either side. The old service also wrote other types into its text columns."""
 
     auth0_user_id: str
     device: Any
@@ -58,7 +58,7 @@ _decode = msgspec.json.Decoder(Row).decode
 
 @dataclass(slots=True)
 class Side:
-    """OLD or NEW, as it was named: a file, or a folder of them."""
+    """The rows of one side: a file, or a folder of files."""
 
     root: Path
     paths: tuple[Path, ...]
@@ -67,12 +67,12 @@ class Side:
     subs: set[str] = field(default_factory=set)
 
     def rows(self) -> Iterator[tuple[int, int, Row]]:
-        """Each with the numbers of its file and its line. Raises NotRows."""
+        """Yield file number, line number and row. Raises NotRows."""
         before = 0
         for number, path in enumerate(self.paths):
             with path.open("rb") as file:
                 for line, row in enumerate(self.lines(file, number), 1):
-                    if line % STEP == 0:
+                    if line % PROGRESS_ROWS == 0:
                         self.bytes_read = before + file.tell()
                     if row is not None:
                         self.subs.add(row.auth0_user_id)
@@ -81,74 +81,78 @@ class Side:
             self.bytes_read = before
 
     def lines(self, file: BinaryIO, number: int) -> Iterator[Row | None]:
-        """None for a blank one."""
+        """Yield the row of each line, None for a blank line."""
         line = 0
         try:
-            text = plain(file)
+            text = open_plain(file)
             while row := text.readline(ROW_BYTES_MAX):
                 line += 1
-                yield read(row)
-        except (Odd, EOFError, zlib.error, gzip.BadGzipFile) as error:
-            why = error if isinstance(error, Odd) else "the compressed file is damaged"
-            raise NotRows(f"{self.place(number, line or 1)}: {why}.") from None
+                yield parse_row(row)
+        except (InvalidRow, EOFError, zlib.error, gzip.BadGzipFile) as error:
+            why = error if isinstance(error, InvalidRow) else "the compressed file is damaged"
+            raise NotRows(f"{self.locate(number, line or 1)}: {why}.") from None
 
     @property
     def name(self) -> str:
-        """As it was named, but for what holds a sub."""
-        return self.nameless(*self.root.parts)
+        """The path as given, with the parts masked that contain a user's `sub`."""
+        return self.mask_users(*self.root.parts)
 
-    def place(self, file: int, line: int) -> str:
-        """FILE:LINE. Folders below the one that was named are "*": the sub is one of them."""
+    def locate(self, file: int, line: int) -> str:
+        """Format FILE:LINE. Folders below the given one are "*", because one of them is the sub."""
         below = self.paths[file].relative_to(self.root).parts
-        return f"{self.nameless(*self.root.parts, *('*' for _ in below[:-1]), *below[-1:])}:{line}"
+        return (
+            f"{self.mask_users(*self.root.parts, *('*' for _ in below[:-1]), *below[-1:])}:{line}"
+        )
 
-    def nameless(self, *parts: str) -> str:
-        telling = {*self.subs, *(part for sub in self.subs for part in TELLING.findall(sub))} - {""}
-        shown = ("*" if any(each in part for each in telling) else part for part in parts)
-        return str(Path(*shown))
+    def mask_users(self, *parts: str) -> str:
+        secrets = {*self.subs, *(part for sub in self.subs for part in SUB_PART.findall(sub))} - {
+            ""
+        }
+        masked = ("*" if any(each in part for each in secrets) else part for part in parts)
+        return str(Path(*masked))
 
 
-class Odd(ValueError):
-    """This line is no row; why."""
+class InvalidRow(ValueError):
+    """A line is not a row. The message says why."""
 
 
-def opened(root: Path) -> Side:
-    """Raises NotRows."""
-    paths = tuple(sorted(files_in(root))) if root.is_dir() else (root,)
+def open_side(root: Path) -> Side:
+    """Find the files of a side. Raises NotRows."""
+    paths = tuple(sorted(list_files(root))) if root.is_dir() else (root,)
     if not paths:
         raise NotRows(f"There is no file below {root} whose name ends in .ndjson or .json.")
     return Side(root, paths, sum(path.stat().st_size for path in paths))
 
 
-def files_in(folder: Path) -> Iterator[Path]:
+def list_files(folder: Path) -> Iterator[Path]:
     for path in folder.rglob("*"):
-        if path.name.endswith(ENDINGS) and not path.name.startswith(".") and path.is_file():
+        if path.name.endswith(SUFFIXES) and not path.name.startswith(".") and path.is_file():
             yield path
 
 
-def plain(file: BinaryIO) -> BinaryIO | gzip.GzipFile:
-    """By its beginning: a name says nothing."""
+def open_plain(file: BinaryIO) -> BinaryIO | gzip.GzipFile:
+    """Detect gzip and Parquet by signature, because the name proves nothing."""
     head = file.read(4)
     file.seek(0)
     if head == PARQUET:
-        raise Odd("this is Parquet; compare reads NDJSON (ATLAS_FILE_FORMAT=ndjson)")
+        raise InvalidRow("this is Parquet; compare reads NDJSON (ATLAS_FILE_FORMAT=ndjson)")
     return gzip.GzipFile(fileobj=file) if head.startswith(GZIP) else file
 
 
-def read(line: bytes) -> Row | None:
-    """None for a blank line. Raises Odd."""
+def parse_row(line: bytes) -> Row | None:
+    """Parse a line, None if it is blank. Raises InvalidRow."""
     try:
         return _decode(line)
     except NOT_JSON:
         if not line.strip():
             return None
     try:
-        # with a byte order mark, or a lone surrogate, which JavaScript takes
+        # with a byte order mark, or a lone surrogate, which JavaScript accepts
         return msgspec.convert(json.loads(line), Row)
     except UnicodeDecodeError:
-        raise Odd("not UTF-8") from None
+        raise InvalidRow("not UTF-8") from None
     except msgspec.ValidationError:
-        raise Odd("no row: other than the 21 columns") from None
+        raise InvalidRow("not a row: the columns are not the 21 columns") from None
     except (ValueError, RecursionError):
         is_cut = not line.endswith(b"\n") and len(line) < ROW_BYTES_MAX
-        raise Odd("the file is cut short" if is_cut else "no row: not JSON") from None
+        raise InvalidRow("the file is truncated" if is_cut else "not a row: not JSON") from None

@@ -1,7 +1,7 @@
-"""A record as the old service saw it: `JSON.parse` makes doubles of all numbers, and minus zero is
-written "0". The last of equal keys wins there and here; the order of keys tells nothing.
+"""Parses a record as the old service did.
 
-ECMA-262, JSON.parse and JSON.stringify.
+`JSON.parse` turns all numbers into doubles, and minus zero is written "0". The last of equal keys
+wins, and the order of keys does not matter (ECMA-262, JSON.parse and JSON.stringify).
 """
 
 import json
@@ -18,18 +18,18 @@ Scalar = str | float | bool | None  # no int: msgspec reads every number as a do
 Flat = Scalar | list[Scalar] | dict[str, Scalar]
 Shallow = Scalar | list[Flat] | dict[str, Flat]
 MINUS_ZERO = re.compile(rb"-0\.0[],}]")
-REPLACED = "\ufffd"
-NO_SIGN = re.compile("[\ud800-\udfff]")  # a lone surrogate
+REPLACEMENT = "\ufffd"
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # a lone surrogate
 
 _shallow = msgspec.json.Decoder(dict[str, Shallow]).decode
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
-class Sight(Struct, gc=False):
-    """What stands in a line: the record, None if it is no object, and all of it in one spelling.
+class ParsedRecord(Struct, gc=False):
+    """A parsed line: the record (None if it is not an object), and its canonical JSON.
 
-    `is_sound` is false for what Atlas makes no row of: too long, too deep, half a character.
-    `is_replaced`: what was no UTF-8 may have been in it, or U+FFFD as it stands there.
+    `is_sound` is false if Atlas rejects it: too long, too deep, or a lone surrogate. `is_replaced`:
+    it contains U+FFFD, which may have replaced invalid UTF-8.
     """
 
     record: Mapping[str, object] | None
@@ -39,44 +39,44 @@ class Sight(Struct, gc=False):
     is_replaced: bool = False
 
 
-def seen(text: str) -> Sight:
-    """The line that stands in `raw_healthkit_record`."""
+def parse_record(text: str) -> ParsedRecord:
+    """Parse the text of `raw_healthkit_record`."""
     if len(text) <= LINE_BYTES_MAX // 4:
         try:
             record = _shallow(text)
         except (*NOT_JSON, UnicodeEncodeError):
-            return seen_closely(text)
+            return parse_fully(text)
         canonical = _encode(record)
-        if MINUS_ZERO.search(canonical) is None and REPLACED not in text:
-            return Sight(record, canonical)
-    return seen_closely(text)
+        if MINUS_ZERO.search(canonical) is None and REPLACEMENT not in text:
+            return ParsedRecord(record, canonical)
+    return parse_fully(text)
 
 
-def seen_closely(text: str) -> Sight:
-    """What is long, nests, or is not JSON as Atlas knows it."""
+def parse_fully(text: str) -> ParsedRecord:
+    """Parse text that is long, nested, or not strict JSON."""
     line = text.encode("utf-8", "surrogatepass")
     try:
-        found = doubles(json.loads(text))
-        canonical = spelled(found)
+        value = to_doubles(json.loads(text))
+        canonical = encode_canonical(value)
     except RecursionError:
-        return Sight({}, line, is_sound=False)  # an object or a list, hundreds deep
+        return ParsedRecord({}, line, is_sound=False)  # hundreds of levels deep
     except ValueError:
-        return Sight(None, line, is_json=False)
+        return ParsedRecord(None, line, is_json=False)
     is_sound = (
         len(line) <= LINE_BYTES_MAX
-        and not is_deep(found)
-        and not NO_SIGN.search(json.dumps(found, ensure_ascii=False))
+        and not is_deep(value)
+        and not LONE_SURROGATE.search(json.dumps(value, ensure_ascii=False))
     )
-    record = found if isinstance(found, dict) else None
-    return Sight(record, canonical, is_sound, is_replaced=REPLACED in text)
+    record = value if isinstance(value, dict) else None
+    return ParsedRecord(record, canonical, is_sound, is_replaced=REPLACEMENT in text)
 
 
-def doubles(value: object) -> object:
-    """The same, with JavaScript's numbers. What is too large for one is written null."""
+def to_doubles(value: object) -> object:
+    """Convert all numbers to doubles. Those that are too large become null."""
     if isinstance(value, dict):
-        return {name: doubles(each) for name, each in value.items()}
+        return {name: to_doubles(each) for name, each in value.items()}
     if isinstance(value, list):
-        return [doubles(each) for each in value]
+        return [to_doubles(each) for each in value]
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
     try:
@@ -86,7 +86,7 @@ def doubles(value: object) -> object:
 
 
 def is_deep(value: object) -> bool:
-    """Deeper than a record may be."""
+    """True if it is nested deeper than a record may be."""
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(DEPTH_MAX):
         lists = (each.values() if isinstance(each, dict) else each for each in level)
@@ -94,8 +94,8 @@ def is_deep(value: object) -> bool:
     return bool(level)
 
 
-def spelled(value: object) -> bytes:
-    """As JSON, keys sorted: equal for equal values, and for no others."""
+def encode_canonical(value: object) -> bytes:
+    """Encode as JSON with sorted keys: equal for equal values only."""
     try:
         return _encode(value)
     except UnicodeEncodeError:  # a lone surrogate
@@ -103,5 +103,5 @@ def spelled(value: object) -> bytes:
 
 
 def is_truthy(value: object) -> bool:
-    """What `||` stops at: any list and object, but neither zero nor an empty text."""
+    """Evaluate truth as `||` does: lists and objects are true, zero and empty text are not."""
     return isinstance(value, dict | list) or bool(value)

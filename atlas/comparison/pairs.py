@@ -1,96 +1,98 @@
-"""The prints of both sides, brought together: which rows are one, and what is left over.
+"""Matches the rows of both sides by their fingerprints, and classifies what is left over.
 
-They are kept in as many heaps as a byte has values, by the first byte of their key, so that only
-one heap after the other is taken apart.
+Fingerprints are stored in 256 buckets, by the first byte of their key, and unpacked one bucket at a
+time to save memory.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from atlas.comparison.columns import OF_NUMBER, OF_ONE_SIDE
-from atlas.comparison.prints import LAYOUT, Print
+from atlas.comparison.columns import NUMBER_REASONS, ONE_SIDED_REASONS
+from atlas.comparison.fingerprints import LAYOUT, Fingerprint
 from atlas.comparison.reasons import Reason
 
-Group = list[Print]  # rows of one side that hold the same record of the same user
-Pair = tuple[Print | None, Print | None]  # one of OLD and one of NEW
-Judged = tuple[Pair, list[Reason]]  # no reason: they are the same
-HEAPS = 256
-OF_COLUMNS = {*OF_NUMBER, Reason.TEXT}
-LIKENESSES: tuple[Callable[[Print], object], ...] = (
+Group = list[Fingerprint]  # rows of one side that hold the same record of the same user
+Pair = tuple[Fingerprint | None, Fingerprint | None]  # one of OLD and one of NEW
+ClassifiedPair = tuple[Pair, list[Reason]]  # no reasons: the rows are the same
+BUCKETS = 256
+COLUMN_REASONS = {*NUMBER_REASONS, Reason.TEXT}
+MATCH_KEYS: tuple[Callable[[Fingerprint], object], ...] = (
     lambda row: (row.exact, row.raw),
     lambda row: row.exact,
-    lambda row: row.ought,
+    lambda row: row.expected,
 )
 
 
-class Heaps:
-    """All rows of one side. It is emptied as it is read."""
+class RowBuckets:
+    """The fingerprints of one side. Reading a bucket empties it."""
 
-    __slots__ = ("heaps", "rows")
+    __slots__ = ("buckets", "rows")
 
     def __init__(self) -> None:
-        self.heaps = [bytearray() for _ in range(HEAPS)]
+        self.buckets = [bytearray() for _ in range(BUCKETS)]
         self.rows = 0
 
-    def add(self, kept: bytes) -> None:
-        self.heaps[kept[0]] += kept
+    def add(self, packed: bytes) -> None:
+        self.buckets[packed[0]] += packed
         self.rows += 1
 
     def take(self, number: int) -> bytes:
-        heap, self.heaps[number] = self.heaps[number], bytearray()
-        return bytes(heap)
+        bucket, self.buckets[number] = self.buckets[number], bytearray()
+        return bytes(bucket)
 
 
-def judged(old: Heaps, new: Heaps) -> Iterator[Judged]:
-    """Each row of both sides, once."""
-    for number in range(HEAPS):
+def classify(old: RowBuckets, new: RowBuckets) -> Iterator[ClassifiedPair]:
+    """Classify every row of both sides once."""
+    for number in range(BUCKETS):
         groups: dict[bytes, tuple[Group, Group]] = {}
-        for side, heap in enumerate((old.take(number), new.take(number))):
-            for fields in LAYOUT.iter_unpack(heap):
-                row = Print(*fields)
+        for side, bucket in enumerate((old.take(number), new.take(number))):
+            for fields in LAYOUT.iter_unpack(bucket):
+                row = Fingerprint(*fields)
                 groups.setdefault(row.key, ([], []))[side].append(row)
         for olds, news in groups.values():
-            yield from group_judged(olds, news)
+            yield from classify_record(olds, news)
 
 
-def group_judged(olds: Group, news: Group) -> Iterator[Judged]:
-    """The rows of one record: what is alike, then what is there too often, and only then the rest.
+def classify_record(olds: Group, news: Group) -> Iterator[ClassifiedPair]:
+    """Classify the rows of one record: first equal rows, then surplus rows, then the rest.
 
-    A retry is another export of the old service, at another moment: what one export of it holds
-    twice, Atlas must have twice.
+    A retry is another export of the old service, with another timestamp. Rows that occur twice
+    within one export of the old service must also occur twice in Atlas.
     """
     if not olds or not news:
-        yield from (((old, None), [only_old(old)]) for old in olds)
-        yield from unknown_to_old(news)
+        yield from (((old, None), [explain_old_only(old)]) for old in olds)
+        yield from classify_new_only(news)
         return
-    pairs, left, over = alike(olds, news)
-    yield from ((pair, differences(*pair)) for pair in pairs)
+    pairs, left, over = pair_rows(olds, news)
+    yield from ((pair, explain_differences(*pair)) for pair in pairs)
     if not left and not over:
         return
-    found = Counter(old.ought for old, _ in pairs)
-    known = {digest for old in olds for digest in (old.ought, old.exact)}
-    yield from (((None, new), [Reason.DOUBLED]) for new in over if new.ought in known)
-    strange = [new for new in over if new.ought not in known]
-    unlike = [old for old in left if not found[old.ought]]
-    both = min(len(unlike), len(strange))
-    for old, new in zip(unlike[:both], strange[:both], strict=True):
+    counts = Counter(old.expected for old, _ in pairs)
+    known = {digest for old in olds for digest in (old.expected, old.exact)}
+    yield from (((None, new), [Reason.DOUBLED]) for new in over if new.expected in known)
+    unknown = [new for new in over if new.expected not in known]
+    unlike = [old for old in left if not counts[old.expected]]
+    both = min(len(unlike), len(unknown))
+    for old, new in zip(unlike[:both], unknown[:both], strict=True):
         yield (old, new), [Reason.DIFFERS]
-    yield from (((None, new), [only_new(new)]) for new in strange[both:])
-    again = [old for old in left if found[old.ought]] + unlike[both:]
-    found.update(old.ought for old in unlike[:both])
-    yield from (((old, None), [reason]) for old, reason in too_many(again, olds, found))
+    yield from (((None, new), [explain_new_only(new)]) for new in unknown[both:])
+    repeated = [old for old in left if counts[old.expected]] + unlike[both:]
+    counts.update(old.expected for old in unlike[:both])
+    yield from (((old, None), [reason]) for old, reason in classify_surplus(repeated, olds, counts))
 
 
-def alike(olds: Group, news: Group) -> tuple[list[tuple[Print, Print]], Group, Group]:
-    """Pairs, the most alike first, and what is left on each side."""
+def pair_rows(
+    olds: Group, news: Group
+) -> tuple[list[tuple[Fingerprint, Fingerprint]], Group, Group]:
+    """Pair rows, the closest matches first. Returns the pairs, and what is left on each side."""
     pairs = []
-    for likeness in LIKENESSES:
+    for match_key in MATCH_KEYS:
         waiting: dict[object, Group] = {}
         for new in reversed(news):
-            waiting.setdefault(likeness(new), []).append(new)
+            waiting.setdefault(match_key(new), []).append(new)
         left = []
         for old in olds:
-            if found := waiting.get(likeness(old)):
+            if found := waiting.get(match_key(old)):
                 pairs.append((old, found.pop()))
             else:
                 left.append(old)
@@ -100,44 +102,46 @@ def alike(olds: Group, news: Group) -> tuple[list[tuple[Print, Print]], Group, G
     return pairs, olds, news
 
 
-def differences(old: Print, new: Print) -> list[Reason]:
-    """Why two rows of one record differ that are alike."""
+def explain_differences(old: Fingerprint, new: Fingerprint) -> list[Reason]:
+    """List the reasons for which two paired rows differ."""
     raw = [Reason.RAW] if old.raw != new.raw else []
     if old.exact == new.exact:
         return raw
-    return [reason for reason in old.reasons() if reason in OF_COLUMNS] + raw
+    return [reason for reason in old.reasons() if reason in COLUMN_REASONS] + raw
 
 
-def too_many(left: Group, olds: Group, found: Counter[bytes]) -> Iterator[tuple[Print, Reason]]:
-    """Rows of the old service which Atlas has less often: retries, or lacking."""
-    needed = at_once(olds)
+def classify_surplus(
+    left: Group, olds: Group, counts: Counter[bytes]
+) -> Iterator[tuple[Fingerprint, Reason]]:
+    """Classify rows of which the old service has more: they are retries, or Atlas lacks them."""
+    needed = count_per_export(olds)
     for old in left:
-        is_lacking = found[old.ought] < needed[old.ought]
-        found[old.ought] += is_lacking
-        yield old, only_old(old) if is_lacking else Reason.RETRIED
+        is_lacking = counts[old.expected] < needed[old.expected]
+        counts[old.expected] += is_lacking
+        yield old, explain_old_only(old) if is_lacking else Reason.RETRIED
 
 
-def unknown_to_old(news: Group) -> Iterator[Judged]:
-    """Rows that it lost; of those that stand in several exports of Atlas one had been enough."""
-    needed = at_once(news)
+def classify_new_only(news: Group) -> Iterator[ClassifiedPair]:
+    """Classify rows that only Atlas has: lost by the old service, or in too many exports."""
+    needed = count_per_export(news)
     for new in news:
-        needed[new.ought] -= 1
-        is_too_many = needed[new.ought] < 0
-        yield (None, new), [Reason.DOUBLED if is_too_many else only_new(new)]
+        needed[new.expected] -= 1
+        is_too_many = needed[new.expected] < 0
+        yield (None, new), [Reason.DOUBLED if is_too_many else explain_new_only(new)]
 
 
-def at_once(rows: Group) -> Counter[bytes]:
-    """How often each row stands in one and the same export, at most."""
-    found = Counter[bytes]()
-    for (ought, _), times in Counter((row.ought, row.moment) for row in rows).items():
-        found[ought] = max(found[ought], times)
-    return found
+def count_per_export(rows: Group) -> Counter[bytes]:
+    """Count how often each row occurs within one export, at most."""
+    counts = Counter[bytes]()
+    for (ought, _), times in Counter((row.expected, row.moment) for row in rows).items():
+        counts[ought] = max(counts[ought], times)
+    return counts
 
 
-def only_old(row: Print) -> Reason:
-    found = [each for each in row.reasons() if each in OF_ONE_SIDE]
+def explain_old_only(row: Fingerprint) -> Reason:
+    found = [each for each in row.reasons() if each in ONE_SIDED_REASONS]
     return found[0] if found else Reason.MISSING
 
 
-def only_new(row: Print) -> Reason:
+def explain_new_only(row: Fingerprint) -> Reason:
     return Reason.NO_RECORD if Reason.NO_RECORD in row.reasons() else Reason.LOST

@@ -1,4 +1,4 @@
-"""Why rows differ: each deliberate difference, and the kinds that none explains.
+"""The reasons for which rows differ: each deliberate difference, and the unexplained ones.
 
 README.md beside this file lists the differences in the same words.
 """
@@ -9,17 +9,17 @@ NOT_A_RECORD = (
     "`null`, numbers, strings and arrays as lines are rejected; they made rows of blanks, or a 500."
 )
 BAD_LINE = "One bad line no longer sinks the export."
-CATEGORIES = (
+INTEGER_FALLBACK = (
     "`value_double` falls back to `valueInteger`, "
     "so sleep stages and other categories have a value."
 )
-NO_LINE = (
+INVALID_LINE = (
     "Lines that are not UTF-8, contain a lone surrogate or a number out of a double's range, are "
     "nested deeper than 64 or longer than 8 MiB are rejected; they made rows, with U+FFFD or null "
     "in them."
 )
-AS_SENT = "`raw_healthkit_record` is the sender's line byte for byte, not a re-serialisation."
-WAYS_TO_LOSE = (
+BYTE_FOR_BYTE = "`raw_healthkit_record` is the sender's line byte for byte, not a re-serialisation."
+CAUSES_OF_LOSS = (
     BAD_LINE,
     NOT_A_RECORD,
     "30 exports in one millisecond make 30 files.",
@@ -32,15 +32,15 @@ LOST_BEFORE = (
 )
 
 
-def difference(sentence: str) -> tuple[str, tuple[str, ...]]:
+def explain_by(sentence: str) -> tuple[str, tuple[str, ...]]:
     return sentence, (sentence,)
 
 
 class Reason(Enum):
-    """Why a row differs, in the order of the report.
+    """A reason, in the order of the report.
 
-    `differences` are the items of README.md that explain it, word for word; without any, the reason
-    is unexplained.
+    `differences` are the matching entries of the list in README.md, word for word. A
+    reason without any is unexplained.
     """
 
     MISSING = "The old service has this row, or has it more often in an export: Atlas lacks it.", ()
@@ -49,15 +49,15 @@ class Reason(Enum):
     DOUBLED = "Atlas has this row more often than the old service.", ()
     NO_RECORD = "Atlas made a row of what is no record.", ()
 
-    ZERO = difference("Zero is zero; it became null.")
-    INTEGER = difference(CATEGORIES)
-    NUMBER = difference("`value_double` is a number or null, never text.")
-    TEXT = difference("Text columns are text: another JSON type becomes its compact JSON.")
-    RAW = difference(AS_SENT)
-    BLANKS = difference(NOT_A_RECORD)
-    REJECTED = difference(NO_LINE)
-    RETRIED = difference("A lost reply and a retry make one file, not two.")
-    LOST = LOST_BEFORE, WAYS_TO_LOSE
+    ZERO = explain_by("Zero is zero; it became null.")
+    INTEGER = explain_by(INTEGER_FALLBACK)
+    NUMBER = explain_by("`value_double` is a number or null, never text.")
+    TEXT = explain_by("Text columns are text: another JSON type becomes its compact JSON.")
+    RAW = explain_by(BYTE_FOR_BYTE)
+    BLANKS = explain_by(NOT_A_RECORD)
+    REJECTED = explain_by(INVALID_LINE)
+    RETRIED = explain_by("A lost reply and a retry make one file, not two.")
+    LOST = LOST_BEFORE, CAUSES_OF_LOSS
 
     def __init__(self, sentence: str, differences: tuple[str, ...]) -> None:
         self.sentence = sentence.replace("`", "")

@@ -1,4 +1,4 @@
-"""The stand-ins: Auth0 and Foundry over real HTTP, strict, and able to misbehave when asked.
+"""Emulators of Auth0 and Foundry over real HTTP: strict, with faults on request.
 
-They share no code with the clients, so that one cannot make the other's mistake.
+They share no code with the clients, so that both cannot contain the same mistake.
 """

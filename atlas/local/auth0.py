@@ -1,4 +1,4 @@
-"""An Auth0 for a laptop: signing keys, tokens for anybody, and what goes wrong with both.
+"""An Auth0 emulator: signing keys, tokens for any user, and faults of both.
 
     GET  /.well-known/jwks.json, /.well-known/openid-configuration
     POST /oauth/token                  {"grant_type": "client_credentials", "client_id", "sub"?}
@@ -7,10 +7,10 @@
     POST /stand-in/rotate              the next key signs; the one before stays until revoked
     POST /stand-in/revoke-previous
     POST /stand-in/outage              {"on": true, "status": 503 or "cut", "html", "no keys"}
-    POST /stand-in/clock               {"ahead_seconds": 3600}: what its answers say the time is
+    POST /stand-in/clock               {"ahead_seconds": 3600}: the skew of its Date headers
     GET  /stand-in/state
 
-Only the stand-in signs for whoever asks: a field `sub` gives a token of that user.
+Unlike Auth0, it issues tokens for any user: the field `sub` names the user.
 """
 
 import os
@@ -27,7 +27,7 @@ from aiohttp import web
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from atlas.local.http import cut, dated, json, read
+from atlas.local.http import drop_connection, json_response, parse_request, write_date_header
 
 AUDIENCE = "https://api.atlas.ai"
 DAY_SECONDS = 86_400
@@ -35,47 +35,47 @@ KEY_BITS = 2048
 
 
 @dataclass(slots=True)
-class Ring:
-    """The keys: the one that signs, the one that will, and perhaps the one that did."""
+class KeyRing:
+    """The signing key, the next one, and the previous one until it is revoked."""
 
     current: RSAKey
     next: RSAKey
     previous: RSAKey | None = None
 
     @classmethod
-    def new(cls) -> "Ring":
-        return cls(new_key(), new_key())
+    def generate(cls) -> "KeyRing":
+        return cls(generate_key(), generate_key())
 
     @classmethod
-    def kept_in(cls, file: Path) -> "Ring":
-        """The same at every start, so that a token outlives a restart."""
+    def load(cls, file: Path) -> "KeyRing":
+        """Load the keys, or generate them once, so that tokens remain valid after a restart."""
         if file.exists():
             keys = msgspec.json.decode(file.read_bytes(), type=list[dict[str, Any]])
             return cls(*(RSAKey.import_key(key) for key in keys))
-        ring = cls.new()
-        ring.keep_in(file)
+        ring = cls.generate()
+        ring.save(file)
         return ring
 
-    def keep_in(self, file: Path) -> None:
+    def save(self, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as out:
-            out.write(msgspec.json.encode([key.as_dict(private=True) for key in self.all()]))
+            out.write(msgspec.json.encode([key.as_dict(private=True) for key in self.list_keys()]))
 
-    def all(self) -> list[RSAKey]:
+    def list_keys(self) -> list[RSAKey]:
         return [self.current, self.next] + ([self.previous] if self.previous else [])
 
     def rotate(self) -> None:
-        self.previous, self.current, self.next = self.current, self.next, new_key()
+        self.previous, self.current, self.next = self.current, self.next, generate_key()
 
 
-def new_key() -> RSAKey:
+def generate_key() -> RSAKey:
     kid = secrets.token_urlsafe(12)
     return RSAKey.generate_key(KEY_BITS, {"kid": kid, "use": "sig", "alg": "RS256"})
 
 
-class Wish(msgspec.Struct, forbid_unknown_fields=True):
-    """A token of any kind. In claims and header, null takes out what a good token has."""
+class TokenRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """A token to issue. A null in `claims` or `header` removes the usual value."""
 
     sub: str | None = "auth0|local"
     expires_in: int = DAY_SECONDS
@@ -85,144 +85,161 @@ class Wish(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Outage(msgspec.Struct, forbid_unknown_fields=True):
-    """What befalls whoever asks for the keys."""
+    """The response to requests for the keys during an outage."""
 
     on: bool = True
     status: int | Literal["cut", "html", "no keys"] = 503
 
 
-class Clock(msgspec.Struct, forbid_unknown_fields=True):
-    """How far it is before ours."""
+class ClockSkew(msgspec.Struct, forbid_unknown_fields=True):
+    """The difference between its clock and that of the system."""
 
     ahead_seconds: float = 0.0
 
 
 @dataclass(slots=True)
-class Auth0:
-    """One tenant. The issuer ends in a slash, as Auth0's do."""
+class Auth0Emulator:
+    """One tenant. The issuer ends with a slash, like those of Auth0."""
 
     issuer: str
     audience: str = AUDIENCE
-    ring: Ring = field(default_factory=Ring.new)
+    ring: KeyRing = field(default_factory=KeyRing.generate)
     keys_file: Path | None = None
-    now: Callable[[], float] = time.time
+    time_source: Callable[[], float] = time.time
     outage: Outage = field(default_factory=lambda: Outage(on=False))
-    clock: Clock = field(default_factory=Clock)
-    asked: Counter[str] = field(default_factory=Counter)
+    clock: ClockSkew = field(default_factory=ClockSkew)
+    request_counts: Counter[str] = field(default_factory=Counter)
 
-    def token(self, wish: Wish) -> str:
-        issued = int(self.now())
+    def issue_token(self, token_request: TokenRequest) -> str:
+        issued = int(self.time_source())
         claims: dict[str, Any] = {
             "iss": self.issuer,
-            "sub": wish.sub,
+            "sub": token_request.sub,
             "aud": self.audience,
             "iat": issued,
-            "exp": issued + wish.expires_in,
+            "exp": issued + token_request.expires_in,
             "azp": "local",
             "scope": "openid profile",
         }
-        key = new_key() if wish.key == "stranger" else getattr(self.ring, wish.key)
+        key = (
+            generate_key()
+            if token_request.key == "stranger"
+            else getattr(self.ring, token_request.key)
+        )
         header = {"alg": "RS256", "typ": "JWT", "kid": key.kid}
         return jwt.encode(
-            without_nulls(header | wish.header),
-            without_nulls(claims | wish.claims),
+            drop_nulls(header | token_request.header),
+            drop_nulls(claims | token_request.claims),
             key,
             default_type=None,
         )
 
 
-def without_nulls(given: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if value is not None}
+def drop_nulls(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def application(auth0: Auth0) -> web.Application:
-    """The stand-in, to be served at its issuer's address."""
-    tenant, app = Tenant(auth0), web.Application()
-    app.router.add_get("/.well-known/jwks.json", tenant.jwks)
-    app.router.add_get("/.well-known/openid-configuration", tenant.discovery)
-    app.router.add_post("/oauth/token", tenant.oauth)
-    app.router.add_get("/stand-in/tokens", tenant.plain)
-    app.router.add_post("/stand-in/tokens", tenant.wish)
-    app.router.add_post("/stand-in/rotate", tenant.rotate)
-    app.router.add_post("/stand-in/revoke-previous", tenant.revoke)
-    app.router.add_post("/stand-in/outage", tenant.go_out)
+def build_application(auth0: Auth0Emulator) -> web.Application:
+    """Build the application, to be served at the address of its issuer."""
+    tenant, app = Auth0Endpoints(auth0), web.Application()
+    app.router.add_get("/.well-known/jwks.json", tenant.get_jwks)
+    app.router.add_get("/.well-known/openid-configuration", tenant.get_discovery)
+    app.router.add_post("/oauth/token", tenant.post_token)
+    app.router.add_get("/stand-in/tokens", tenant.issue_default_token)
+    app.router.add_post("/stand-in/tokens", tenant.issue_custom_token)
+    app.router.add_post("/stand-in/rotate", tenant.rotate_keys)
+    app.router.add_post("/stand-in/revoke-previous", tenant.revoke_previous_key)
+    app.router.add_post("/stand-in/outage", tenant.start_outage)
     app.router.add_post("/stand-in/clock", tenant.set_clock)
-    app.on_response_prepare.append(lambda _, answer: dated(answer, auth0.clock.ahead_seconds))
-    app.router.add_get("/stand-in/state", tenant.state)
+    app.on_response_prepare.append(
+        lambda _, answer: write_date_header(answer, auth0.clock.ahead_seconds)
+    )
+    app.router.add_get("/stand-in/state", tenant.get_state)
     return app
 
 
-class Tenant:
-    """One method an endpoint."""
+class Auth0Endpoints:
+    """One method for each endpoint."""
 
-    def __init__(self, auth0: Auth0) -> None:
+    def __init__(self, auth0: Auth0Emulator) -> None:
         self._auth0 = auth0
 
-    async def jwks(self, request: web.Request) -> web.Response:
-        self._auth0.asked["jwks"] += 1
+    async def get_jwks(self, request: web.Request) -> web.Response:
+        self._auth0.request_counts["jwks"] += 1
         outage = self._auth0.outage
         if outage.on and outage.status == "cut":
-            return cut(request)
+            return drop_connection(request)
         if outage.on and outage.status == "html":
             return web.Response(text="<html>Log in</html>", content_type="text/html")
         if outage.on and outage.status == "no keys":
-            return json({"keys": [{"kty": "EC", "kid": "1", "alg": "ES256"}]})
+            return json_response({"keys": [{"kty": "EC", "kid": "1", "alg": "ES256"}]})
         if outage.on:
             headers = {"Location": "/login"} if 300 <= int(outage.status) < 400 else {}
             return web.Response(status=int(outage.status), headers=headers)
-        return json({"keys": [key.as_dict(private=False) for key in self._auth0.ring.all()]})
+        return json_response(
+            {"keys": [key.as_dict(private=False) for key in self._auth0.ring.list_keys()]}
+        )
 
-    async def discovery(self, _request: web.Request) -> web.Response:
+    async def get_discovery(self, _request: web.Request) -> web.Response:
         issuer = self._auth0.issuer
-        found = {"jwks_uri": ".well-known/jwks.json", "token_endpoint": "oauth/token"}
-        return json({"issuer": issuer} | {name: issuer + path for name, path in found.items()})
+        document = {"jwks_uri": ".well-known/jwks.json", "token_endpoint": "oauth/token"}
+        return json_response(
+            {"issuer": issuer} | {name: issuer + path for name, path in document.items()}
+        )
 
-    async def oauth(self, request: web.Request) -> web.Response:
+    async def post_token(self, request: web.Request) -> web.Response:
         if request.content_type == "application/json":
-            asked = msgspec.json.decode(await request.read(), type=dict[str, Any])
+            body = msgspec.json.decode(await request.read(), type=dict[str, Any])
         else:
-            asked = {name: str(value) for name, value in (await request.post()).items()}
-        if asked.get("grant_type") != "client_credentials":
-            told = {"error": "unsupported_grant_type", "error_description": "client_credentials"}
-            return json(told, 403)
-        machine = f"{asked.get('client_id', 'local')}@clients"
-        self._auth0.asked["token"] += 1
-        token = self._auth0.token(Wish(sub=asked.get("sub") or machine))
-        return json({"access_token": token, "token_type": "Bearer", "expires_in": DAY_SECONDS})
+            body = {name: str(value) for name, value in (await request.post()).items()}
+        if body.get("grant_type") != "client_credentials":
+            error_body = {
+                "error": "unsupported_grant_type",
+                "error_description": "client_credentials",
+            }
+            return json_response(error_body, 403)
+        machine = f"{body.get('client_id', 'local')}@clients"
+        self._auth0.request_counts["token"] += 1
+        token = self._auth0.issue_token(TokenRequest(sub=body.get("sub") or machine))
+        return json_response(
+            {"access_token": token, "token_type": "Bearer", "expires_in": DAY_SECONDS}
+        )
 
-    async def plain(self, request: web.Request) -> web.Response:
-        self._auth0.asked["token"] += 1
-        wish = Wish(sub=request.query["sub"]) if "sub" in request.query else Wish()
-        return web.Response(text=self._auth0.token(wish))
+    async def issue_default_token(self, request: web.Request) -> web.Response:
+        self._auth0.request_counts["token"] += 1
+        token_request = (
+            TokenRequest(sub=request.query["sub"]) if "sub" in request.query else TokenRequest()
+        )
+        return web.Response(text=self._auth0.issue_token(token_request))
 
-    async def wish(self, request: web.Request) -> web.Response:
-        wish = await read(request, Wish)
-        if wish.key == "previous" and self._auth0.ring.previous is None:
+    async def issue_custom_token(self, request: web.Request) -> web.Response:
+        token_request = await parse_request(request, TokenRequest)
+        if token_request.key == "previous" and self._auth0.ring.previous is None:
             raise web.HTTPBadRequest(text="There is no previous key.")
-        self._auth0.asked["token"] += 1
-        return json({"access_token": self._auth0.token(wish)})
+        self._auth0.request_counts["token"] += 1
+        return json_response({"access_token": self._auth0.issue_token(token_request)})
 
-    async def rotate(self, _request: web.Request) -> web.Response:
+    async def rotate_keys(self, _request: web.Request) -> web.Response:
         self._auth0.ring.rotate()
-        return self._kept()
+        return self._save_keys()
 
-    async def revoke(self, _request: web.Request) -> web.Response:
+    async def revoke_previous_key(self, _request: web.Request) -> web.Response:
         self._auth0.ring.previous = None
-        return self._kept()
+        return self._save_keys()
 
-    async def go_out(self, request: web.Request) -> web.Response:
-        self._auth0.outage = await read(request, Outage)
-        return json({})
+    async def start_outage(self, request: web.Request) -> web.Response:
+        self._auth0.outage = await parse_request(request, Outage)
+        return json_response({})
 
     async def set_clock(self, request: web.Request) -> web.Response:
-        self._auth0.clock = await read(request, Clock)
-        return json({})
+        self._auth0.clock = await parse_request(request, ClockSkew)
+        return json_response({})
 
-    async def state(self, _request: web.Request) -> web.Response:
-        kids = [key.kid for key in self._auth0.ring.all()]
-        return json({"asked": self._auth0.asked, "kids": kids})
+    async def get_state(self, _request: web.Request) -> web.Response:
+        kids = [key.kid for key in self._auth0.ring.list_keys()]
+        return json_response({"asked": self._auth0.request_counts, "kids": kids})
 
-    def _kept(self) -> web.Response:
+    def _save_keys(self) -> web.Response:
         if self._auth0.keys_file is not None:
-            self._auth0.ring.keep_in(self._auth0.keys_file)
-        return json({"kids": [key.kid for key in self._auth0.ring.all()]})
+            self._auth0.ring.save(self._auth0.keys_file)
+        return json_response({"kids": [key.kid for key in self._auth0.ring.list_keys()]})

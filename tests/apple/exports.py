@@ -7,9 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from atlas.apple import Conversion, line, opened
-from atlas.apple.conversion import samples
-from atlas.apple.markup import Reader
+from atlas.apple import Conversion, encode_line, open_export
+from atlas.apple.conversion import convert_elements
+from atlas.apple.xml_reader import ElementReader
 
 WATCH = (
     "&lt;&lt;HKDevice: 0x282d03020&gt;, name:Apple Watch, manufacturer:Apple Inc., model:Watch, "
@@ -76,24 +76,27 @@ def an_export(path: Path, *elements: str, **files: bytes) -> Path:
     return zipped(path, {f"{folder}/export.xml": xml(*elements), **beside})
 
 
-def converted(data: bytes, chunk_bytes: int = 65_536) -> tuple[list[dict[str, object]], Reader]:
+def converted(
+    data: bytes, chunk_bytes: int = 65_536
+) -> tuple[list[dict[str, object]], ElementReader]:
     """The lines of an XML, read back."""
-    reader = Reader()
+    reader = ElementReader()
     chunks = (data[at : at + chunk_bytes] for at in range(0, len(data), chunk_bytes))
     found = [
-        msgspec.json.decode(line(each)) for each in samples(reader.elements(chunks), Counter())
+        msgspec.json.decode(encode_line(each))
+        for each in convert_elements(reader.elements(chunks), Counter())
     ]
     return found, reader
 
 
 def lines_of(path: Path, **options: bool) -> tuple[list[dict[str, object]], Conversion]:
-    with opened(path) as export:
+    with open_export(path) as export:
         conversion = Conversion(export, **options)
-        return [msgspec.json.decode(line(each)) for each in conversion.samples()], conversion
+        return [msgspec.json.decode(encode_line(each)) for each in conversion.samples()], conversion
 
 
 def the_line(*elements: str) -> dict[str, object]:
     """Of an export that makes one."""
     (found,), reader = converted(xml(*elements))
-    assert reader.left_out == 0
+    assert reader.tags_left_out == 0
     return found

@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from atlas.apple import Unreadable, opened
+from atlas.apple import Unreadable, open_export
 from atlas.apple.archive import RATIO_MAX
 from tests.apple.exports import an_export, beats, lines_of, record, xml, zipped
 
@@ -17,7 +17,7 @@ ECG = b"Recorded Date,2026-03-14 09:15:00 -0400\nClassification,Sinus Rhythm\n\n
 
 def refused(path) -> str:
     """The one line that says why."""
-    with pytest.raises(Unreadable) as why, opened(path) as export:
+    with pytest.raises(Unreadable) as why, open_export(path) as export:
         list(export.xml.chunks())
     assert "\n" not in str(why.value)
     return str(why.value)
@@ -40,7 +40,7 @@ def test_what_macos_adds_is_no_part_of_it(tmp_path):
     files = {"__MACOSX/export.xml": LARGE, "a/._export.xml": LARGE, "a/export.xml": GOOD}
 
     lines, conversion = lines_of(zipped(tmp_path / "export.zip", files))
-    assert (len(lines), conversion.passed_over.total()) == (1, 0)
+    assert (len(lines), conversion.skipped.total()) == (1, 0)
 
 
 def test_a_zip_that_windows_made_has_its_own_slashes(tmp_path):
@@ -107,7 +107,7 @@ def test_a_bomb_beside_the_xml_costs_nothing_but_itself(tmp_path):
 
     lines, conversion = lines_of(path, with_ecgs=True)
     assert len(lines) == 2
-    ((reason, count),) = conversion.passed_over.items()
+    ((reason, count),) = conversion.skipped.items()
     assert (count, "swell" in reason) == (1, True)
 
 
@@ -119,7 +119,7 @@ def test_a_path_that_leads_out_is_passed_over_and_told(tmp_path, name):
 
     lines, conversion = lines_of(path)
     assert len(lines) == 1
-    assert dict(conversion.passed_over) == {"has a path that leads out of the zip": 1}
+    assert dict(conversion.skipped) == {"has a path that leads out of the zip": 1}
     alone = zipped(tmp_path / "alone.zip", {name: LARGE})
     assert "leads out of the zip" in refused(alone)
 
@@ -164,7 +164,7 @@ def test_files_that_lie_in_each_other_are_refused(tmp_path):
     struct.pack_into("<L", data, data.find(b"PK\x01\x02") + 20, 50_000_000)
     path.write_bytes(data)
 
-    assert "in each other" in refused(path)
+    assert "overlap" in refused(path)
 
 
 @pytest.mark.parametrize("keep", [4, 100, 300], ids=lambda keep: f"{keep} bytes of it")
@@ -172,7 +172,7 @@ def test_a_zip_that_is_cut_short_says_so(tmp_path, keep):
     path = zipped(tmp_path / "export.zip", {"export.xml": LARGE})
     path.write_bytes(path.read_bytes()[:keep])
 
-    assert "cut short" in refused(path)
+    assert "truncated" in refused(path)
 
 
 @pytest.mark.parametrize("header", [b"PK\x03\x04", b"PK\x01\x02"], ids=["its own", "the list"])
@@ -206,7 +206,7 @@ def test_of_a_zip_that_is_damaged_inside_all_is_read_that_can_be(tmp_path):
 
     lines, conversion = lines_of(path)
     assert len(lines) >= 1_500
-    assert "damaged" in conversion.trouble
+    assert "damaged" in conversion.error
 
 
 @pytest.mark.parametrize(
@@ -214,14 +214,14 @@ def test_of_a_zip_that_is_damaged_inside_all_is_read_that_can_be(tmp_path):
     [
         pytest.param(b"\x89PNG\r\n\x1a\n", "neither a zip nor XML", id="a picture"),
         pytest.param(b"", "neither a zip nor XML", id="nothing"),
-        pytest.param(CDA, "no Health export", id="another XML"),
+        pytest.param(CDA, "not a Health export", id="another XML"),
     ],
 )
 def test_a_file_of_another_kind_says_what_was_expected(tmp_path, data, said):
     (tmp_path / "file").write_bytes(data)
 
     lines, conversion = lines_of(tmp_path / "file")
-    assert (lines, said in conversion.trouble) == ([], True)
+    assert (lines, said in conversion.error) == ([], True)
 
 
 def test_an_xml_that_is_cut_short_says_so_behind_all_that_is_there(tmp_path):
@@ -229,4 +229,4 @@ def test_an_xml_that_is_cut_short_says_so_behind_all_that_is_there(tmp_path):
 
     lines, conversion = lines_of(tmp_path / "export.xml")
     assert len(lines) == 19
-    assert "ends in the middle" in conversion.trouble
+    assert "ends in the middle" in conversion.error

@@ -2,7 +2,7 @@
 
 import pytest
 
-from atlas.apple.routes import POINTS_MAX, TEXT_MAX, Points
+from atlas.apple.routes import POINTS_MAX, TEXT_MAX, TrackParser
 from tests.apple.exports import an_export, lines_of, record
 
 ECG = """Name,Ada Lovelace
@@ -66,7 +66,7 @@ def beside(tmp_path, **files: bytes) -> list[dict[str, object]]:
     lines, conversion = lines_of(
         an_export(tmp_path / "export.zip", record(), **files), with_ecgs=True, with_routes=True
     )
-    assert not conversion.passed_over
+    assert not conversion.skipped
     return lines[1:]
 
 
@@ -173,7 +173,7 @@ def test_a_route_that_is_longer_than_a_line_may_be_is_cut(tmp_path):
 
 
 def test_of_a_text_without_end_no_more_is_kept_than_a_number_has():
-    points = Points()
+    points = TrackParser()
     for chunk in [b"<gpx><trkpt><ele>", *[b"1" * 1_000] * 50]:
         points.feed(chunk)
 
@@ -205,5 +205,5 @@ def test_a_file_that_is_none_of_apples_is_passed_over_alone(tmp_path, name, data
 
     lines, conversion = lines_of(path, with_ecgs=True, with_routes=True)
     assert len(lines) == 3
-    assert conversion.passed_over.total() == 1
-    assert conversion.trouble is None
+    assert conversion.skipped.total() == 1
+    assert conversion.error is None

@@ -8,9 +8,9 @@ from functools import partial
 import msgspec
 import pytest
 
-from atlas.apple import Conversion, Place, opened
+from atlas.apple import CheckpointFile, Conversion, open_export
 from atlas.cli.phone import Target, in_a_header
-from atlas.cli.windows import Sending, whose
+from atlas.cli.windows import ImportRun, find_sender
 from atlas.settings import Export
 from tests.apple.exports import ME, an_export, beats, element, record, xml, zipped
 from tests.apple.test_beside import ECG, gpx
@@ -45,7 +45,7 @@ def test_a_dry_run_counts_by_type_and_sends_nothing(atlas, tmp_path):  # noqa: F
         ["HKQuantityTypeIdentifierStepCount", "1", "2020-01-01", "2020-04-10"],
     ]
     assert total == "5 samples of 3 types"
-    assert (ended.code, ended.err) == (0, "no samples, left out: 1 ActivitySummary\n")
+    assert (ended.code, ended.err) == (0, "skipped, not samples: 1 ActivitySummary\n")
 
 
 def test_a_program_gets_the_census_as_json(atlas, tmp_path):  # noqa: F811
@@ -80,7 +80,7 @@ def test_no_value_and_nothing_of_the_person_is_told(atlas, tmp_path):  # noqa: F
         pytest.param({"export.xml": b"<a/>" + b" " * 9_000_000}, "swell", id="a zip bomb"),
         pytest.param({"a.txt": b""}, "no XML", id="no XML"),
         pytest.param({"../export.xml": xml(record())}, "leads out", id="a path that leads out"),
-        pytest.param({"export.xml": b"<a/>"}, "no Health export", id="another XML"),
+        pytest.param({"export.xml": b"<a/>"}, "not a Health export", id="another XML"),
     ],
 )
 def test_what_must_not_be_imported_is_one_line_before_anything_is_sent(
@@ -120,7 +120,7 @@ def test_what_the_next_ios_adds_is_counted(atlas, tmp_path):  # noqa: F811
     path = an_export(tmp_path / "export.zip", *beats(2), news, news)
 
     said = atlas("import", path, "--dry-run").err
-    assert said == "no samples, left out: 2 of a kind that is newer than this program\n"
+    assert said == "skipped, not samples: 2 of a kind that is newer than this program\n"
 
 
 @pytest.mark.parametrize("token", ["a\nb", "a\x00b", "tokén"], ids=ascii)
@@ -163,17 +163,17 @@ class Atlas:
     def target(self, token: str, device: str | None = None) -> Target:
         return Target(f"http://127.0.0.1:{self.port}", token, device, is_streamed=False)
 
-    async def imported(self, path, token="token-of-ada", device=None, **options) -> Sending:
-        with opened(path) as export:
-            sending = Sending(partial(Conversion, export, **options), window_lines=1_000)
+    async def imported(self, path, token="token-of-ada", device=None, **options) -> ImportRun:
+        with open_export(path) as export:
+            sending = ImportRun(partial(Conversion, export, **options), window_lines=1_000)
             await sending.run(path, self.target(token, device))
         assert sending.balance.is_even
         return sending
 
     async def torn_off(self, path, after_lines: int, token="token-of-ada") -> None:
         """A sending that dies in the middle of its work, without a chance to clean up."""
-        with opened(path) as export:
-            sending = Sending(partial(Mortal, export, after_lines), 1_000)
+        with open_export(path) as export:
+            sending = ImportRun(partial(Mortal, export, after_lines), 1_000)
             with pytest.raises(BaseExceptionGroup):
                 await sending.run(path, self.target(token))
 
@@ -249,10 +249,10 @@ async def test_after_an_interrupt_it_goes_on_where_it_ended(tmp_path):
         rest = await there.imported(path)
 
         assert stands >= 3_000
-        assert rest.safe_before == 3_000
+        assert rest.already_safe == 3_000
         assert rest.balance.read == 2_000
         assert len(there.life.dataset.rows()) == len(set(there.life.dataset.uuids())) == 5_000
-        assert rest.summary.endswith("3,000 safe before")
+        assert rest.summary.endswith("3,000 already sent")
 
 
 async def test_a_place_that_is_lost_costs_time_and_no_row(tmp_path):
@@ -262,7 +262,7 @@ async def test_a_place_that_is_lost_costs_time_and_no_row(tmp_path):
         (tmp_path / "export.zip.atlas").unlink()
         again = await there.imported(path)
 
-        assert (again.safe_before, again.balance.read) == (0, 5_000)
+        assert (again.already_safe, again.balance.read) == (0, 5_000)
         assert len(there.life.dataset.rows()) == 5_000
 
 
@@ -273,7 +273,7 @@ async def test_of_another_export_in_its_place_nothing_is_passed_over(tmp_path):
         an_export(path, *beats(5_000, 1))
         other = await there.imported(path)
 
-        assert (other.safe_before, other.balance.read) == (0, 5_000)
+        assert (other.already_safe, other.balance.read) == (0, 5_000)
         assert len(set(there.life.dataset.uuids())) == 5_001
 
 
@@ -284,7 +284,7 @@ async def test_a_shorter_one_in_its_place_is_sent_as_well(tmp_path):
         an_export(path, *beats(10))
         other = await there.imported(path)
 
-        assert (other.safe_before, other.balance.read) == (0, 10)
+        assert (other.already_safe, other.balance.read) == (0, 10)
 
 
 @pytest.mark.parametrize("other", [{"token": "token-of-eve"}, {"device": "Watch"}], ids=str)
@@ -294,7 +294,7 @@ async def test_what_was_sent_as_one_sender_is_not_passed_over_for_another(tmp_pa
         await there.torn_off(path, after_lines=2_500)
         sending = await there.imported(path, **other)
 
-        assert (sending.safe_before, sending.balance.committed) == (0, 3_000)
+        assert (sending.already_safe, sending.balance.committed) == (0, 3_000)
 
 
 async def test_a_token_that_ran_out_in_between_costs_no_row_and_no_place(tmp_path):
@@ -306,7 +306,7 @@ async def test_a_token_that_ran_out_in_between_costs_no_row_and_no_place(tmp_pat
         rest = await there.imported(path, token=good)
 
         assert "401" in stopped.balance.trouble
-        assert stopped.safe_before == rest.safe_before == 3_000
+        assert stopped.already_safe == rest.already_safe == 3_000
         assert len(there.life.dataset.rows()) == 5_000
 
 
@@ -325,10 +325,10 @@ async def test_the_place_is_a_number_and_digests_and_gone_when_it_is_done(tmp_pa
 
 @pytest.mark.parametrize("text", [b"", b"{", b'{"lines":1}', b"\xff"], ids=str)
 def test_a_place_that_cannot_be_read_is_none(tmp_path, text):
-    place = Place.beside(tmp_path / "export.zip", "anybody")
+    place = CheckpointFile.for_export(tmp_path / "export.zip", "anybody")
     place.path.write_bytes(text)
 
-    assert place.mark() is None
+    assert place.read() is None
 
 
 async def test_where_no_place_can_be_kept_it_is_told_and_all_is_sent(tmp_path, capsys):
@@ -338,7 +338,7 @@ async def test_where_no_place_can_be_kept_it_is_told_and_all_is_sent(tmp_path, c
         sending = await there.imported(path)
 
         assert sending.balance.committed == 3_000
-        assert capsys.readouterr().err.count("cannot be written") == 1
+        assert capsys.readouterr().err.count("Cannot write") == 1
 
 
 async def test_of_an_export_that_is_cut_short_all_is_sent_that_is_there(tmp_path):
@@ -347,7 +347,7 @@ async def test_of_an_export_that_is_cut_short_all_is_sent_that_is_there(tmp_path
         sending = await there.imported(tmp_path / "export.xml")
 
         assert sending.balance.committed == 98
-        assert "ends in the middle" in sending.conversion.trouble
+        assert "ends in the middle" in sending.conversion.error
 
 
 async def test_a_record_that_the_service_refuses_is_told_by_its_number(tmp_path):
@@ -376,4 +376,4 @@ def a_token(claims: bytes) -> str:
     ids=["a token", "no sub", "no JSON", "opaque", "no base64"],
 )
 def test_a_fresh_token_of_the_same_person_is_the_same_sender(token, who):
-    assert whose(token) == who
+    assert find_sender(token) == who

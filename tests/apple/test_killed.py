@@ -57,6 +57,6 @@ def test_what_was_safe_before_it_was_killed_is_not_sent_again(tmp_path):
         uuids = one.uuids()
 
     assert (code, err) == (0, "")
-    assert re.search(rf"{WINDOW_LINES:,} safe before", out)
+    assert re.search(rf"{WINDOW_LINES:,} already sent", out)
     assert len(uuids) == len(set(uuids)) == COUNT
     assert not place.exists()

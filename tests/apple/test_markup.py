@@ -6,7 +6,7 @@ from itertools import chain, repeat
 import pytest
 
 from atlas.apple import Unreadable
-from atlas.apple.markup import ELEMENT_BYTES_MAX, Reader
+from atlas.apple.xml_reader import ELEMENT_BYTES_MAX, ElementReader
 from tests.apple.exports import DTD, beats, converted, element, record, xml
 
 GOOD = record()
@@ -35,7 +35,7 @@ def test_a_broken_dtd_is_cut_away():
     found, reader = converted(xml(GOOD))
 
     assert "<!ATTLIST VisionPrescription\n  type CDATA #REQUIRED\n<" in DTD
-    assert (len(found), reader.left_out, reader.is_whole) == (1, 0, True)
+    assert (len(found), reader.tags_left_out, reader.is_complete) == (1, 0, True)
 
 
 def test_a_dtd_that_speaks_of_the_root_cannot_smuggle_an_entity():
@@ -80,7 +80,7 @@ def test_control_characters_are_taken_out(character):
     found, reader = converted(xml(record(sourceName=f"My{character} Watch"), GOOD))
 
     assert [line["sourceName"] for line in found] == ["My Watch", "Ada’s Apple\u00a0Watch"]
-    assert reader.left_out == 0
+    assert reader.tags_left_out == 0
 
 
 def test_other_references_stay():
@@ -92,7 +92,7 @@ def test_other_references_stay():
 def test_the_attributes_of_ios_8_are_metadata_and_their_names_may_have_spaces():
     (found, _), reader = converted(xml(IOS_8, GOOD))
 
-    assert reader.left_out == 0
+    assert reader.tags_left_out == 0
     assert (found["sourceName"], found["valueDouble"]) == ("Withings", 0.21)
     assert found["startDate"] == "2015-06-16T14:18:20.000Z"
     assert found["userProvidedFlag"] is False
@@ -109,7 +109,7 @@ def test_the_attributes_of_ios_8_are_metadata_and_their_names_may_have_spaces():
 def test_the_name_of_an_attribute_is_kept_whatever_it_is(name):
     found, reader = converted(xml(record(**{name: "1"})))
 
-    assert (found[0]["metadata"], reader.left_out) == ({name: 1}, 0)
+    assert (found[0]["metadata"], reader.tags_left_out) == ({name: 1}, 0)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_tag_that_is_not_well_formed_is_mended(name, read):
     found, reader = converted(xml(GOOD, record(sourceName=name), GOOD))
 
     assert [line["sourceName"] for line in found[1:2]] == [read]
-    assert (len(found), reader.left_out) == (3, 0)
+    assert (len(found), reader.tags_left_out) == (3, 0)
 
 
 def test_bytes_that_are_no_utf_8_are_mended():
@@ -153,9 +153,9 @@ def test_a_tag_that_cannot_be_mended_is_left_out_alone(bad):
 
     assert len(found) >= 6
     assert found[-1]["activityType"] == "Yoga"
-    assert reader.is_whole
-    assert reader.left_out >= 1
-    assert reader.lines[0] >= 14
+    assert reader.is_complete
+    assert reader.tags_left_out >= 1
+    assert reader.omitted_lines[0] >= 14
 
 
 def test_many_bad_tags_in_a_row_are_no_large_element():
@@ -163,14 +163,14 @@ def test_many_bad_tags_in_a_row_are_no_large_element():
     found, reader = converted(xml(*beats(3), *[bad] * 30, *beats(3, 3)))
 
     assert len(bad) * 30 > ELEMENT_BYTES_MAX
-    assert (len(found), reader.left_out) == (6, 30)
+    assert (len(found), reader.tags_left_out) == (6, 30)
 
 
 def test_the_line_of_what_was_left_out_is_that_of_the_file():
     data = xml(GOOD, '<Record type="a" type="b"/>\n', GOOD)
     _, reader = converted(data, chunk_bytes=50)
 
-    (line,) = reader.lines
+    (line,) = reader.omitted_lines
     assert b'type="a" type="b"' in data.splitlines()[line - 1]
 
 
@@ -190,7 +190,7 @@ INSIDE = element("MetadataEntry", key="a", value="b")
 def test_an_end_that_does_not_fit_loses_nothing_behind_it(elements, count):
     found, reader = converted(xml(GOOD, *elements, WORKOUT, *beats(5)))
 
-    assert reader.is_whole
+    assert reader.is_complete
     assert len(found) == 7 + count
 
 
@@ -199,14 +199,14 @@ def test_of_an_export_that_is_cut_short_all_is_read_that_is_there(bytes_lost):
     data = xml(*beats(10))
     found, reader = converted(data[: len(data) - bytes_lost])
 
-    assert not reader.is_whole
+    assert not reader.is_complete
     assert found == converted(data)[0][: len(found)]
     assert len(found) >= 10 - bytes_lost // 300 - 1
 
 
 def test_what_stands_behind_the_root_is_not_read():
     found, reader = converted(xml(GOOD) + xml(GOOD))
-    assert (len(found), reader.left_out) == (1, 0)
+    assert (len(found), reader.tags_left_out) == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -215,8 +215,10 @@ def test_what_stands_behind_the_root_is_not_read():
         pytest.param(b"", "neither a zip nor XML", id="nothing"),
         pytest.param(b"\x89PNG\r\n", "neither a zip nor XML", id="a picture"),
         pytest.param(b"{}", "neither a zip nor XML", id="JSON"),
-        pytest.param(b"<ClinicalDocument/>", "no Health export", id="another XML"),
-        pytest.param(b"<a>" + b" " * 2_000_000 + xml(GOOD), "no Health export", id="a long head"),
+        pytest.param(b"<ClinicalDocument/>", "not a Health export", id="another XML"),
+        pytest.param(
+            b"<a>" + b" " * 2_000_000 + xml(GOOD), "not a Health export", id="a long head"
+        ),
         pytest.param(xml("<a>" * 40), "nested deeper", id="nested"),
     ],
 )
@@ -231,7 +233,7 @@ def test_what_is_no_export_is_said_in_one_line(data, said):
 
 def peak(begun: str, chunk: bytes) -> int:
     """Bytes, at the most, until an XML that does not end is refused."""
-    reader, begins = Reader(), xml(GOOD, begun, end="")
+    reader, begins = ElementReader(), xml(GOOD, begun, end="")
     tracemalloc.start()
     try:
         with pytest.raises(Unreadable, match="larger than"):
@@ -269,7 +271,7 @@ def test_an_element_larger_than_a_line_may_be_is_refused():
 
 
 def test_a_parser_forgets_the_names_it_has_met():
-    found = Reader()
+    found = ElementReader()
     many = (record(**{f"Name{number}": "1"}) for number in range(3_000))
     for _ in found.elements([xml(GOOD, end=""), *(each.encode() for each in many)]):
         pass

@@ -6,10 +6,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from atlas.apple.dates import utc
-from atlas.apple.devices import device
-from atlas.apple.identity import NAMESPACE, uuid_of
-from atlas.apple.traits import meant
+from atlas.apple.common_fields import parse_metadata_value
+from atlas.apple.dates import to_utc
+from atlas.apple.devices import parse_device
+from atlas.apple.identity import NAMESPACE, make_uuid
 from tests.apple.exports import WATCH, converted, element, record, the_line, xml
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -56,7 +56,7 @@ def test_a_real_export_is_what_its_owner_published_as_lines():
 
     for line in (*found, *published):
         del line["uuid"]  # of another recipe
-    assert (reader.left_out, reader.is_whole) == (0, True)
+    assert (reader.tags_left_out, reader.is_complete) == (0, True)
     assert found == published
 
 
@@ -76,8 +76,8 @@ def test_a_real_export_is_what_its_owner_published_as_lines():
     ],
 )
 def test_local_times_are_utc_with_milliseconds(text, moment):
-    assert utc(text) == moment
-    assert utc(text) == moment, "and the second time, too"
+    assert to_utc(text) == moment
+    assert to_utc(text) == moment, "and the second time, too"
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_local_times_are_utc_with_milliseconds(text, moment):
     ],
 )
 def test_what_is_no_moment_stays_as_it_stands(text):
-    assert utc(text) == text
+    assert to_utc(text) == text
     assert the_line(record(startDate=text))["startDate"] == text
 
 
@@ -103,7 +103,7 @@ def test_what_is_no_moment_stays_as_it_stands(text):
 def test_a_comma_stands_in_a_value_and_a_pointer_nowhere():
     text = WATCH.replace("&lt;", "<").replace("&gt;", ">").replace("Inc.", "Inc., Cupertino")
 
-    found = device(text)
+    found = parse_device(text)
     assert msgspec.json.decode(found.json)["manufacturer"] == "Apple Inc., Cupertino"
     assert msgspec.json.decode(found.json)["hardwareVersion"] == "Watch5,3"
     assert "0x" not in found.identity
@@ -115,7 +115,7 @@ def test_every_field_of_a_device_has_the_name_of_the_app():
         "localIdentifier:l, UDIDeviceIdentifier:u, creation date:2023-09-19 08:00:00 +0000>"
     )
 
-    assert msgspec.json.decode(device(text).json) == {
+    assert msgspec.json.decode(parse_device(text).json) == {
         "name": "n",
         "manufacturer": "m",
         "model": "o",
@@ -135,7 +135,7 @@ def test_every_field_of_a_device_has_the_name_of_the_app():
     ],
 )
 def test_a_device_that_says_little(text, json):
-    found = device(text)
+    found = parse_device(text)
     assert (found.json and bytes(found.json)) == json
 
 
@@ -145,7 +145,7 @@ def test_a_device_that_says_little(text, json):
 def test_a_uuid_is_that_of_the_standard_in_upper_case():
     expected = uuid.uuid5(uuid.UUID(bytes=NAMESPACE), "a\x1fZoë’s Watch")
 
-    assert uuid_of("a", "Zoë’s Watch") == str(expected).upper()
+    assert make_uuid("a", "Zoë’s Watch") == str(expected).upper()
 
 
 @pytest.mark.parametrize(
@@ -304,11 +304,11 @@ def test_metadata_that_are_numbers_are_numbers_and_names_stay_names(key, text, v
 
 
 def test_a_document_in_the_metadata_is_kept_and_then_forgotten():
-    before = meant.cache_info().currsize
+    before = parse_metadata_value.cache_info().currsize
     found = the_line(record(inside=element(META, key="Workout", value="[1]" * 1_000)))
 
     assert found["metadata"] == {"Workout": "[1]" * 1_000}
-    assert meant.cache_info().currsize == before
+    assert parse_metadata_value.cache_info().currsize == before
 
 
 @pytest.mark.parametrize(("text", "flag"), [("1", True), ("0", False)])

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from atlas.apple import Conversion, line, opened
+from atlas.apple import Conversion, encode_line, open_export
 from tests.apple.exports import element, record, xml
 
 XML_MB = int(os.environ.get("BENCH_XML_MB", "64"))
@@ -84,14 +84,14 @@ def converted(path: Path) -> tuple[float, float]:
 
 
 def main(path: Path) -> None:
-    with opened(path) as export:
+    with open_export(path) as export:
         conversion, count = Conversion(export), 0
         began = time.process_time()
         for sample in conversion.samples():
-            line(sample)
+            encode_line(sample)
             count += 1
         took = time.process_time() - began
-    assert conversion.trouble is None
+    assert conversion.error is None
     print(count / took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 

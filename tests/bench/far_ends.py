@@ -159,8 +159,8 @@ async def main(latency_seconds: float, *, is_lax: bool) -> None:
     server = await loop.create_server(
         lambda: FoundryConnection(branch, latency_seconds), sock=bound
     )
-    tenant = auth0.Auth0("")
-    runner = web.AppRunner(auth0.application(tenant), access_log=None, shutdown_timeout=0.1)
+    tenant = auth0.Auth0Emulator("")
+    runner = web.AppRunner(auth0.build_application(tenant), access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     keys = bind("127.0.0.1", 0)
     await web.SockSite(runner, keys).start()

@@ -163,7 +163,7 @@ class Bench:
             wrongs.append(f"{len(left)} transactions of ours left open: {left[0]}")
         if unanswered := self.oracle.unanswered():
             wrongs.append(f"{len(unanswered)} exports never answered: {unanswered[0]}")
-        wrongs += [f"Foundry complains: {complaint}" for complaint in sorted(set(log.complaints))]
+        wrongs += [f"Foundry complains: {complaint}" for complaint in sorted(set(log.violations))]
         wrongs += [f"{n} phones got {refusal}" for refusal, n in self.oracle.surprises.items()]
         if bugs := self.atlas.bugs() - self.findings.crashes:
             wrongs.append(f"{bugs} crashes in the log")

@@ -13,8 +13,8 @@ import msgspec
 from msgspec import Struct
 
 from atlas.core import names
-from atlas.local.foundry import Foundry
-from atlas.local.foundry.branches import Branch
+from atlas.local.foundry import FoundryEmulator
+from atlas.local.foundry.branches import BranchState
 from atlas.local.foundry.state import DATASET
 
 BRANCH = "master"
@@ -93,9 +93,9 @@ class Oracle:
         silent = (export for export, sent in self.sent.items() if sent.reply is None)
         return [export for export in silent if export not in self.given_up]
 
-    def balance(self, foundry: Foundry) -> Balance:
+    def balance(self, foundry: FoundryEmulator) -> Balance:
         """Reads every committed file, so it is to be called in a thread."""
-        branch = foundry.branches.branch(DATASET, BRANCH)
+        branch = foundry.branches.get_branch(DATASET, BRANCH)
         rows, strange = Counter[str](), []
         for owner, uuid in read(foundry, branch):
             if self.is_known(uuid):
@@ -127,10 +127,10 @@ class Oracle:
         return sent is not None and line.isdecimal() and int(line) < sent.lines
 
 
-def read(foundry: Foundry, branch: Branch) -> Iterator[tuple[str, str]]:
+def read(foundry: FoundryEmulator, branch: BranchState) -> Iterator[tuple[str, str]]:
     """The uuid of every row that a reader of the branch sees, and whose transaction brought it."""
     for path, transaction in branch.view.items():
-        content = foundry.branches.content(transaction, path)
+        content = foundry.branches.read_content(transaction, path)
         for uuid in uuids_of(path, content):
             yield transaction.owner, uuid
 
@@ -148,7 +148,7 @@ def uuids_of(path: str, content: bytes) -> Iterator[str]:
         yield decode(line).uuid
 
 
-def is_true(reply: Reply, branch: Branch) -> bool:
+def is_true(reply: Reply, branch: BranchState) -> bool:
     """`committed` names a transaction that is, and the path at which its file stands."""
     if reply.status != "committed":
         return True

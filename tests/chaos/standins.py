@@ -12,13 +12,13 @@ from aiohttp import web
 from msgspec.structs import asdict
 
 from atlas.local import auth0, foundry
-from atlas.local.auth0 import Auth0, Wish
-from atlas.local.foundry import Foundry
+from atlas.local.auth0 import Auth0Emulator, TokenRequest
+from atlas.local.foundry import FoundryEmulator
 from atlas.local.foundry.behaviour import Behaviour
 from atlas.local.foundry.branches import Transaction
 from atlas.local.foundry.faults import Fault
 from atlas.local.foundry.state import DATASET
-from atlas.local.http import cut
+from atlas.local.http import drop_connection
 from atlas.process import address, bind
 from tests.chaos.oracle import BRANCH
 
@@ -52,8 +52,8 @@ class StandIns:
     An upload whose content has `refused_rows` in it is refused, by a name that nobody knows.
     """
 
-    foundry: Foundry
-    tenant: Auth0
+    foundry: FoundryEmulator
+    tenant: Auth0Emulator
     foundry_url: str = ""
     calls: list[Call] = field(default_factory=list)
     before: Before | None = None
@@ -64,12 +64,14 @@ class StandIns:
 
     def token(self, sub: str) -> str:
         if sub not in self.tokens:
-            self.tokens[sub] = self.tenant.token(Wish(sub=sub, expires_in=TOKEN_SECONDS))
+            self.tokens[sub] = self.tenant.issue_token(
+                TokenRequest(sub=sub, expires_in=TOKEN_SECONDS)
+            )
         return self.tokens[sub]
 
     def misbehave(self, *asked: Fault) -> None:
         for fault in asked:
-            self.foundry.faults.ask(fault)
+            self.foundry.faults.add(fault)
 
     def draw_modes(self, seed: str) -> str:
         """Let this Foundry behave as the seed says where nobody has documented it; say how.
@@ -145,7 +147,7 @@ async def heard(handler: Handler, request: web.Request) -> web.StreamResponse:
     try:
         return await handler(request)
     except ConnectionResetError:
-        return cut(request)
+        return drop_connection(request)
 
 
 def name_of(request: web.Request) -> str:
@@ -178,15 +180,15 @@ class Listeners:
 @asynccontextmanager
 async def running(state: Path) -> AsyncIterator[StandIns]:
     """At ports that are free."""
-    found = StandIns(Foundry(state), Auth0(""))
-    app = foundry.application(found.foundry)
+    found = StandIns(FoundryEmulator(state), Auth0Emulator(""))
+    app = foundry.build_application(found.foundry)
     app.middlewares.append(found.overhear)
     async with AsyncExitStack() as ends:
         found.listeners = Listeners(await served(app, ends))
         await found.open()
         found.foundry_url = f"http://{HOST}:{found.listeners.port}"
         bound = bind(HOST, 0)
-        await web.SockSite(await served(auth0.application(found.tenant), ends), bound).start()
+        await web.SockSite(await served(auth0.build_application(found.tenant), ends), bound).start()
         found.tenant.issuer = f"{address(bound)}/"
         yield found
 

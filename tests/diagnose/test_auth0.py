@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.test_utils import TestServer
 
-from atlas.local.auth0 import Clock, Outage
+from atlas.local.auth0 import ClockSkew, Outage
 from atlas.outside.network import unreached
 from tests.certificates import self_signed
 from tests.diagnose.faults import NOBODY, given, named, switched
@@ -22,7 +22,7 @@ other_clock = switched(clock_ahead_seconds=-40)
 
 async def hour_off(system):
     system.foundry.switches.clock_ahead_seconds = 3_600
-    system.tenant.clock = Clock(3_600)
+    system.tenant.clock = ClockSkew(3_600)
 
 
 def outage(status):

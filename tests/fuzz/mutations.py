@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import zstandard
 
-from atlas.local.auth0 import Auth0, Wish
+from atlas.local.auth0 import Auth0Emulator, TokenRequest
 from tests.forger import payload_of, signed
 from tests.fuzz.oddities import (
     BYTES,
@@ -69,10 +69,10 @@ class Request:
 class Mutator:
     """Draws all that it draws from `seed` and the number of the request."""
 
-    def __init__(self, seed: str, tenant: Auth0) -> None:
+    def __init__(self, seed: str, tenant: Auth0Emulator) -> None:
         self._seed = seed
         self._tenant = tenant
-        self._tokens = {sub: tenant.token(Wish(sub=sub)) for sub in SUBS}
+        self._tokens = {sub: tenant.issue_token(TokenRequest(sub=sub)) for sub in SUBS}
 
     def request(self, number: int) -> Request:
         chance = Random(f"{self._seed}/{number}")

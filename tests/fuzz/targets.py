@@ -29,7 +29,7 @@ from atlas.edge.batches import Batches
 from atlas.edge.body_reader import parse_json
 from atlas.edge.content_encoding import RatioLimit, Zlib, Zstd
 from atlas.edge.responses import export_reply
-from atlas.local.auth0 import new_key
+from atlas.local.auth0 import generate_key
 from atlas.outside.auth0.tokens import Rules, kid_of
 
 Target = Callable[[bytes], None]
@@ -164,7 +164,7 @@ def text64(raw: bytes) -> str:
 
 @cache
 def key() -> RSAKey:
-    return new_key()
+    return generate_key()
 
 
 @cache

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from atlas.local.auth0 import Auth0, Ring
+from atlas.local.auth0 import Auth0Emulator, KeyRing
 from tests.chaos.bench import SCALES, Bench, laid_out
 from tests.fuzz.mutations import Mutator, Request
 from tests.fuzz.oddities import CANARY
@@ -138,7 +138,7 @@ def test_what_no_answer_may_say_is_seen(status, body, told):
 
 
 def test_a_seed_and_a_number_make_the_same_request_again():
-    tenant = Auth0("https://atlas.test/", ring=Ring.new())
+    tenant = Auth0Emulator("https://atlas.test/", ring=KeyRing.generate())
     one, other = Mutator("seed", tenant), Mutator("seed", tenant)
     assert [one.request(n).raw() for n in range(9)] == [
         other.request(n).raw() for n in (*range(9),)
@@ -155,7 +155,7 @@ async def test_whatever_is_wrong_with_a_request_it_is_answered_as_the_contract_s
         middle = await run.send_all(range(REQUESTS // 2))
         end = await run.send_all(range(REQUESTS // 2, REQUESTS))
         print(f"{dict(run.statuses)}, {middle:.0f} MiB, then {end:.0f} MiB")  # noqa: T201
-        complaints, log = bench.standins.foundry.log.complaints, bench.atlas.log()
+        complaints, log = bench.standins.foundry.log.violations, bench.atlas.log()
         bugs = bench.atlas.bugs()
 
     assert not run.wrongs, f"{len(run.wrongs)} wrong answers\n" + "\n".join(run.wrongs[:SHOWN])

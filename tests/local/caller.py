@@ -9,7 +9,7 @@ import msgspec
 from aiohttp.test_utils import TestServer
 from yarl import URL
 
-from atlas.local.foundry import Foundry, application
+from atlas.local.foundry import FoundryEmulator, build_application
 from atlas.local.foundry.state import DATASET
 
 ROWS = b'{"uuid":"a"}\n'
@@ -39,7 +39,7 @@ def error(answer: Answer) -> tuple[int, str]:
 class Caller:
     """Somebody who knows where the stand-in is, and has a token."""
 
-    foundry: Foundry
+    foundry: FoundryEmulator
     session: aiohttp.ClientSession
     host: str
     token: str | None = None
@@ -97,7 +97,7 @@ class Caller:
 
 @asynccontextmanager
 async def standing(state, **more):
-    foundry = Foundry(state, **more)
-    async with TestServer(application(foundry)) as server, aiohttp.ClientSession() as session:
+    foundry = FoundryEmulator(state, **more)
+    async with TestServer(build_application(foundry)) as server, aiohttp.ClientSession() as session:
         host = str(server.make_url("")).rstrip("/")
-        yield Caller(foundry, session, host, foundry.token(frozenset({READ, WRITE})))
+        yield Caller(foundry, session, host, foundry.issue_token(frozenset({READ, WRITE})))

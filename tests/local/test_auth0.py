@@ -14,10 +14,10 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
-from atlas.local.auth0 import AUDIENCE, Auth0, Ring, application, new_key
+from atlas.local.auth0 import AUDIENCE, Auth0Emulator, KeyRing, build_application, generate_key
 
 NOW = 1_790_000_000
-KEYS = [new_key() for _ in range(2)]  # making one takes longer than all else here
+KEYS = [generate_key() for _ in range(2)]  # making one takes longer than all else here
 JWKS = "/.well-known/jwks.json"
 
 
@@ -25,7 +25,7 @@ JWKS = "/.well-known/jwks.json"
 class Caller:
     """Somebody who knows where the stand-in is."""
 
-    tenant: Auth0
+    tenant: Auth0Emulator
     session: aiohttp.ClientSession
 
     async def ask(self, method: str, path: str, wish: object = None, **more: Any):
@@ -53,9 +53,9 @@ class Caller:
 
 @asynccontextmanager
 async def standing(keys_file=None):
-    ring = Ring(*KEYS) if keys_file is None else Ring.kept_in(keys_file)
-    tenant = Auth0("to be told", ring=ring, keys_file=keys_file, now=lambda: NOW)
-    async with TestServer(application(tenant)) as server:
+    ring = KeyRing(*KEYS) if keys_file is None else KeyRing.load(keys_file)
+    tenant = Auth0Emulator("to be told", ring=ring, keys_file=keys_file, time_source=lambda: NOW)
+    async with TestServer(build_application(tenant)) as server:
         tenant.issuer = str(server.make_url("/"))
         async with aiohttp.ClientSession(tenant.issuer) as session:
             yield Caller(tenant, session)

@@ -23,10 +23,10 @@ from foundry_sdk.v2.core import errors as core_errors
 from foundry_sdk.v2.core.models import DatasetFieldSchema, DatasetSchema
 from foundry_sdk.v2.datasets import errors
 
-from atlas.local.foundry import Foundry, application
-from atlas.local.foundry.branches import Refused
+from atlas.local.foundry import FoundryEmulator, build_application
+from atlas.local.foundry.branches import FoundryApiError
 from atlas.local.foundry.faults import Fault
-from atlas.local.foundry.state import DATASET, REQUESTS_A_MINUTE, REQUESTS_AT_ONCE
+from atlas.local.foundry.state import CONCURRENT_REQUESTS_MAX, DATASET, REQUESTS_PER_MINUTE
 from tests.local.caller import A_FILE, READ, ROWS, WRITE, error, standing
 
 PATH = "healthkit/raw/auth0|64f0/2026-01-02T12-00-00-000Z.ndjson"
@@ -38,7 +38,7 @@ NO_TRANSACTION = "ri.foundry.main.transaction.00000000-0000-0000-0000-0000000000
 
 @pytest.fixture
 def foundry(tmp_path):
-    return Foundry(tmp_path)
+    return FoundryEmulator(tmp_path)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def sdk(foundry):
     """Its view of datasets. It blocks, so the stand-in is served by a thread of its own."""
     with (
         start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(TestServer(application(foundry))) as server,
+        portal.wrap_async_context_manager(TestServer(build_application(foundry))) as server,
     ):
         auth = ConfidentialClientAuth("local", "local-secret", should_refresh=False)
         close = {"Connection": "close"}  # its pool is global, and nothing ever closes that
@@ -310,7 +310,7 @@ def test_the_sdk_knows_that_it_has_no_role(sdk, foundry):
     [(429, foundry_sdk.RateLimitError), (503, foundry_sdk.ServiceUnavailable)],
 )
 def test_the_sdk_knows_when_it_is_too_much(sdk, foundry, status, error):
-    foundry.faults.ask(Fault("dataset", "status", status=status))
+    foundry.faults.add(Fault("dataset", "status", status=status))
     with pytest.raises(error):
         sdk.get(DATASET)
 
@@ -343,10 +343,10 @@ ESCAPES = [
 
 @pytest.mark.parametrize("path", ESCAPES)
 def test_no_path_leads_out_of_the_folder_of_its_branch(tmp_path, path):
-    found = Foundry(tmp_path / "state")
+    found = FoundryEmulator(tmp_path / "state")
     opened = found.branches.begin(DATASET, "master", "APPEND")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(Refused, match="InvalidFilePath"):
+    with pytest.raises(FoundryApiError, match="InvalidFilePath"):
         found.branches.put(opened, path, b"x")
     found.branches.commit(opened)
     found.branches.close()
@@ -356,7 +356,7 @@ def test_no_path_leads_out_of_the_folder_of_its_branch(tmp_path, path):
 
 @pytest.mark.parametrize("path", ["~/a", "..%2Fa", "a\\..\\b", "...", ".log", ".open/a", "C:a"])
 def test_what_only_looks_like_a_way_out_is_a_file_in_that_folder(tmp_path, path):
-    found = Foundry(tmp_path / "state")
+    found = FoundryEmulator(tmp_path / "state")
     opened = found.branches.begin(DATASET, "master", "APPEND")
     found.branches.put(opened, path, b"x")
     found.branches.commit(opened)
@@ -371,7 +371,7 @@ def test_what_only_looks_like_a_way_out_is_a_file_in_that_folder(tmp_path, path)
 
 async def test_answers_have_the_shapes_that_are_documented(tmp_path):
     noon = datetime(2026, 1, 2, 12, tzinfo=UTC)
-    async with standing(tmp_path, now=lambda: noon) as stack:
+    async with standing(tmp_path, clock=lambda: noon) as stack:
         rid = await stack.begin()
         file = await stack.put(rid)
         transaction = await stack.ask("GET", f"/transactions/{rid}")
@@ -685,10 +685,10 @@ async def test_a_role_to_read_is_no_role_to_write(stack):
 @pytest.mark.parametrize(
     ("minute", "status"),
     [
-        pytest.param({"requests": REQUESTS_A_MINUTE - 1}, 200, id="the last of this minute"),
-        pytest.param({"requests": REQUESTS_A_MINUTE}, 429, id="one more"),
-        pytest.param({"at_once": REQUESTS_AT_ONCE - 1}, 200, id="the last at once"),
-        pytest.param({"at_once": REQUESTS_AT_ONCE}, 429, id="one more at once"),
+        pytest.param({"requests": REQUESTS_PER_MINUTE - 1}, 200, id="the last of this minute"),
+        pytest.param({"requests": REQUESTS_PER_MINUTE}, 429, id="one more"),
+        pytest.param({"at_once": CONCURRENT_REQUESTS_MAX - 1}, 200, id="the last at once"),
+        pytest.param({"at_once": CONCURRENT_REQUESTS_MAX}, 429, id="one more at once"),
     ],
 )
 async def test_so_many_requests_are_allowed_when_there_are_limits(stack, minute, status):

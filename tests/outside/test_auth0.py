@@ -23,7 +23,14 @@ from atlas.core.errors import (
 )
 from atlas.core.events import KeysUnavailable
 from atlas.core.messages import User
-from atlas.local.auth0 import Auth0, Outage, Ring, Wish, application, new_key
+from atlas.local.auth0 import (
+    Auth0Emulator,
+    KeyRing,
+    Outage,
+    TokenRequest,
+    build_application,
+    generate_key,
+)
 from atlas.outside.auth0 import (
     REMEMBERED_MAX,
     Auth0Identities,
@@ -36,14 +43,14 @@ from tests.conftest import Seen
 
 NOW = 1_790_000_000
 EVES = "stranger"
-KEYS = [new_key() for _ in range(4)]  # making one takes longer than all else here
+KEYS = [generate_key() for _ in range(4)]  # making one takes longer than all else here
 
 
 @dataclass
 class Asking:
-    """A client of a tenant; `elapsed` and `now` are its clocks."""
+    """A client of a tenant; `elapsed` and `time_source` are its clocks."""
 
-    tenant: Auth0
+    tenant: Auth0Emulator
     identities: Auth0Identities
     seen: Seen
     session: aiohttp.ClientSession
@@ -51,7 +58,7 @@ class Asking:
     now: int = NOW
 
     async def user_of(self, **wish) -> User:
-        return await self.identities.user_of(self.tenant.token(Wish(**wish)))
+        return await self.identities.user_of(self.tenant.issue_token(TokenRequest(**wish)))
 
     async def outcome(self, token: str):
         try:
@@ -84,17 +91,17 @@ class Asking:
 
     @property
     def fetches(self) -> int:
-        return self.tenant.asked["jwks"]
+        return self.tenant.request_counts["jwks"]
 
 
 @pytest.fixture
 def tenant():
-    return Auth0("to be told", ring=Ring(KEYS[0], KEYS[1]), now=lambda: NOW)
+    return Auth0Emulator("to be told", ring=KeyRing(KEYS[0], KEYS[1]), time_source=lambda: NOW)
 
 
 @asynccontextmanager
 async def asking(tenant, aiohttp_server):
-    server = await aiohttp_server(application(tenant))
+    server = await aiohttp_server(build_application(tenant))
     tenant.issuer = str(server.make_url("/"))
     async with aiohttp.ClientSession() as session:
         seen = Seen()
@@ -113,7 +120,7 @@ def edited(token: str, part: int, **changes) -> str:
     return ".".join(parts)
 
 
-def signed_with_the_public_key(tenant: Auth0) -> str:
+def signed_with_the_public_key(tenant: Auth0Emulator) -> str:
     """HS256 with what everybody knows: the oldest forgery of all."""
     claims = {"iss": tenant.issuer, "sub": "eve", "aud": tenant.audience, "exp": NOW + 60}
     pem = tenant.ring.current.as_pem(private=False)
@@ -146,7 +153,7 @@ async def test_a_name_that_nobody_can_write_down_is_refused(tenant, aiohttp_serv
     """JSON can spell half of a character; no path, no hash and no file can hold it."""
     key = tenant.ring.current
     async with asking(tenant, aiohttp_server) as asked:
-        claims = jwt.decode(tenant.token(Wish(sub="auth0|half")), key).claims
+        claims = jwt.decode(tenant.token(TokenRequest(sub="auth0|half")), key).claims
         text = msgspec.json.encode(claims).replace(b"half", b"\\ud800")
         token = jws.serialize_compact({"alg": "RS256", "kid": key.kid}, text, key)
 
@@ -186,7 +193,7 @@ async def test_scopes_are_those_of_scope_and_permissions(tenant, aiohttp_server)
 )
 async def test_a_token_that_is_not_good_is_refused(tenant, aiohttp_server, wish, error):
     async with asking(tenant, aiohttp_server) as asked:
-        token = tenant.token(Wish(**wish))
+        token = tenant.token(TokenRequest(**wish))
         assert await asked.outcome(token) is error
         assert await asked.amiss(token)
 
@@ -218,7 +225,7 @@ async def test_a_token_that_is_not_good_is_refused(tenant, aiohttp_server, wish,
         ),
         pytest.param(
             lambda good, tenant: tenant.token(
-                Wish(key="stranger", header={"kid": tenant.ring.current.kid})
+                TokenRequest(key="stranger", header={"kid": tenant.ring.current.kid})
             ),
             id="a stranger's key under our name",
         ),
@@ -226,7 +233,7 @@ async def test_a_token_that_is_not_good_is_refused(tenant, aiohttp_server, wish,
 )
 async def test_a_forgery_is_an_invalid_token_and_nothing_else(tenant, aiohttp_server, forge):
     async with asking(tenant, aiohttp_server) as asked:
-        good = tenant.token(Wish())
+        good = tenant.token(TokenRequest())
         assert await asked.outcome(forge(good, tenant)) is InvalidToken
         assert await asked.amiss(forge(good, tenant))
         assert await asked.amiss(good) == []
@@ -236,9 +243,9 @@ async def test_a_forgery_is_an_invalid_token_and_nothing_else(tenant, aiohttp_se
 async def test_a_token_that_was_good_is_not_checked_again_for_five_minutes(tenant, aiohttp_server):
     async with asking(tenant, aiohttp_server) as asked:
         await asked.user_of(sub="bob")  # the keys are fetched
-        asked.elapsed, token = 3_500.0, tenant.token(Wish())
+        asked.elapsed, token = 3_500.0, tenant.token(TokenRequest())
         await asked.outcome(token)
-        tenant.ring, asked.elapsed = Ring(KEYS[2], KEYS[3]), 3_799.0
+        tenant.ring, asked.elapsed = KeyRing(KEYS[2], KEYS[3]), 3_799.0
         await asked.user_of(sub="bob")  # ... again: that of the token is no more among them
         assert (await asked.outcome(token)).sub == "auth0|local"
         asked.elapsed = 3_801.0
@@ -247,7 +254,7 @@ async def test_a_token_that_was_good_is_not_checked_again_for_five_minutes(tenan
 
 async def test_a_token_that_is_remembered_expires_like_any_other(tenant, aiohttp_server):
     async with asking(tenant, aiohttp_server) as asked:
-        token = tenant.token(Wish(expires_in=60))
+        token = tenant.token(TokenRequest(expires_in=60))
         assert (await asked.outcome(token)).sub == "auth0|local"
         asked.now += 89
         assert (await asked.outcome(token)).sub == "auth0|local"
@@ -266,7 +273,7 @@ def test_no_more_than_so_many_tokens_are_remembered():
 
 async def test_what_is_remembered_is_a_digest_and_a_name_and_no_token(tenant, aiohttp_server):
     async with asking(tenant, aiohttp_server) as asked:
-        token = tenant.token(Wish(sub="auth0|ada"))
+        token = tenant.token(TokenRequest(sub="auth0|ada"))
         await asked.outcome(token)
 
         ((digest, (_, _, user)),) = asked.identities._good._good.items()
@@ -277,7 +284,7 @@ async def test_what_is_remembered_is_a_digest_and_a_name_and_no_token(tenant, ai
 async def test_a_bound_token_that_another_has_signed_is_only_an_invalid_one(tenant, aiohttp_server):
     """What is told of a token is told to its holder."""
     async with asking(tenant, aiohttp_server) as asked:
-        bound = Wish(claims={"cnf": {"jkt": "x"}})
+        bound = TokenRequest(claims={"cnf": {"jkt": "x"}})
         good, by_eve = tenant.token(bound), tenant.token(msgspec.structs.replace(bound, key=EVES))
 
         assert await asked.outcome(good) is BoundToken
@@ -289,7 +296,7 @@ async def test_keys_are_fetched_once_for_all_who_ask_at_once(tenant, aiohttp_ser
     async with asking(tenant, aiohttp_server) as asked:
         async with anyio.create_task_group() as many:
             for _ in range(50):
-                many.start_soon(asked.outcome, tenant.token(Wish()))
+                many.start_soon(asked.outcome, tenant.token(TokenRequest()))
 
         assert asked.fetches == 1
 
@@ -297,7 +304,7 @@ async def test_keys_are_fetched_once_for_all_who_ask_at_once(tenant, aiohttp_ser
 async def test_a_key_that_comes_into_use_is_known_already(tenant, aiohttp_server):
     async with asking(tenant, aiohttp_server) as asked:
         await asked.user_of()
-        tenant.ring = Ring(KEYS[1], KEYS[2], previous=KEYS[0])
+        tenant.ring = KeyRing(KEYS[1], KEYS[2], previous=KEYS[0])
 
         await asked.user_of()
         await asked.user_of(key="previous")
@@ -312,12 +319,12 @@ async def test_unknown_key_ids_cannot_make_us_ask_more_than_once_in_five_minutes
         await asked.user_of()
         for second in range(300):
             asked.elapsed = float(second)
-            forged = tenant.token(Wish(header={"kid": f"random-{second}"}))
+            forged = tenant.token(TokenRequest(header={"kid": f"random-{second}"}))
             assert await asked.outcome(forged) is InvalidToken
         assert asked.fetches == 1
 
         asked.elapsed = 301.0
-        tenant.ring = Ring(KEYS[2], KEYS[3])
+        tenant.ring = KeyRing(KEYS[2], KEYS[3])
         await asked.user_of()
         assert asked.fetches == 2
 
@@ -327,7 +334,7 @@ async def test_ten_thousand_made_up_kids_cost_one_fetch_and_nobody_else_an_answe
     tenant, aiohttp_server
 ):
     async with asking(tenant, aiohttp_server) as asked:
-        good = [tenant.token(Wish(sub=f"auth0|{number}")) for number in range(100)]
+        good = [tenant.token(TokenRequest(sub=f"auth0|{number}")) for number in range(100)]
         forged = [edited(good[0], 0, kid=f"random-{number}") for number in range(10_000)]
         await asked.user_of()
         asked.elapsed = 301.0  # an unknown kid may cause a fetch again
@@ -343,7 +350,7 @@ async def test_an_endpoint_that_is_down_for_an_hour_is_asked_eight_times_a_minut
     tenant, aiohttp_server, kept
 ):
     async with asking(tenant, aiohttp_server) as asked:
-        good = tenant.token(Wish())
+        good = tenant.token(TokenRequest())
         forged = edited(good, 0, kid="random")
         if kept:
             await asked.user_of(sub="bob")
@@ -365,7 +372,7 @@ async def test_keys_that_are_away_at_the_start_are_had_soon_after_they_are_there
     tenant, aiohttp_server
 ):
     async with asking(tenant, aiohttp_server) as asked:
-        good, tenant.outage = tenant.token(Wish()), Outage()
+        good, tenant.outage = tenant.token(TokenRequest()), Outage()
         for second in range(3_600):
             asked.elapsed = float(second)
             await asked.outcome(edited(good, 0, kid="random"))
@@ -378,10 +385,10 @@ async def test_while_keys_rotate_under_two_hundred_requests_no_good_token_is_ref
     tenant, aiohttp_server
 ):
     async with asking(tenant, aiohttp_server) as asked:
-        before = [tenant.token(Wish(sub=f"auth0|{number}")) for number in range(100)]
+        before = [tenant.token(TokenRequest(sub=f"auth0|{number}")) for number in range(100)]
         await asked.outcomes(before[:50])
-        tenant.ring, asked.elapsed = Ring(KEYS[2], KEYS[3], previous=KEYS[0]), 301.0
-        after = [tenant.token(Wish(sub=f"auth0|{number}")) for number in range(100, 200)]
+        tenant.ring, asked.elapsed = KeyRing(KEYS[2], KEYS[3], previous=KEYS[0]), 301.0
+        after = [tenant.token(TokenRequest(sub=f"auth0|{number}")) for number in range(100, 200)]
         found = await asked.outcomes(
             [token for pair in zip(before, after, strict=True) for token in pair]
         )
@@ -403,15 +410,17 @@ async def test_an_endpoint_that_says_nothing_keeps_nobody_out(aiohttp_server):
 
     said, app = [], aiohttp.web.Application()
     app.router.add_get("/.well-known/jwks.json", answer)
-    tenant = Auth0(str((await aiohttp_server(app)).make_url("/")), ring=Ring(KEYS[0], KEYS[1]))
+    tenant = Auth0Emulator(
+        str((await aiohttp_server(app)).make_url("/")), ring=KeyRing(KEYS[0], KEYS[1])
+    )
     async with aiohttp.ClientSession() as session:
         asked = Asking(tenant, None, Seen(), session)
         keys = Keys(session, tenant.issuer, lambda: asked.elapsed, asked.seen.watch)
         asked.identities = Auth0Identities(keys, tenant.issuer, tenant.audience, asked.clock)
-        asked.now = int(tenant.now())
+        asked.now = int(tenant.time_source())
         await asked.user_of()
         asked.elapsed = 3_601.0
-        good = [tenant.token(Wish(sub=f"auth0|{number}")) for number in range(50)]
+        good = [tenant.issue_token(TokenRequest(sub=f"auth0|{number}")) for number in range(50)]
         forged = [edited(good[0], 0, kid=f"random-{number}") for number in range(50)]
         found = await asked.outcomes([*forged, *good])
         silent.set()
@@ -425,9 +434,9 @@ async def test_an_hour_later_keys_are_looked_at_again_and_a_revoked_one_is_gone(
     tenant, aiohttp_server
 ):
     async with asking(tenant, aiohttp_server) as asked:
-        old = tenant.token(Wish())
+        old = tenant.token(TokenRequest())
         await asked.outcome(old)
-        tenant.ring = Ring(KEYS[1], KEYS[2])
+        tenant.ring = KeyRing(KEYS[1], KEYS[2])
 
         assert await asked.outcome(old) == User("auth0|local", frozenset({"openid", "profile"}))
         asked.elapsed = 3_601.0
@@ -447,14 +456,14 @@ async def test_while_the_endpoint_is_down_the_keys_we_have_go_on_being_used(
             await asked.user_of()
 
         assert asked.seen.of(KeysUnavailable)[-1].keys == 2
-        unknown = tenant.token(Wish(header={"kid": "new"}))
+        unknown = tenant.token(TokenRequest(header={"kid": "new"}))
         assert await asked.outcome(unknown) is AuthUnavailable  # it may be good: we cannot know
 
 
 async def test_without_any_key_nobody_is_called_a_liar(tenant, aiohttp_server):
     async with asking(tenant, aiohttp_server) as asked:
         tenant.outage = Outage()
-        assert await asked.outcome(tenant.token(Wish())) is AuthUnavailable
+        assert await asked.outcome(tenant.token(TokenRequest())) is AuthUnavailable
         with pytest.raises(AuthUnavailable):
             await asked.identities.ready()
         assert asked.fetches == 1  # the endpoint is spared for a second

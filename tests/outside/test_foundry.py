@@ -34,7 +34,7 @@ from atlas.core.errors import (
 )
 from atlas.core.events import FoundryCalled, FoundryTokenFetched, FoundryTokenRefused
 from atlas.core.messages import BranchSnapshot
-from atlas.local.foundry import Foundry, application
+from atlas.local.foundry import FoundryEmulator, build_application
 from atlas.local.foundry.faults import Fault
 from atlas.local.foundry.state import DATASET
 from atlas.outside.foundry import (
@@ -61,7 +61,7 @@ class Stack:
     """A client, and the Foundry that it speaks to."""
 
     dataset: FoundryDataset
-    foundry: Foundry
+    foundry: FoundryEmulator
     seen: Seen
     heard: list[web.Request]
 
@@ -73,22 +73,24 @@ class Stack:
         return [request for request in self.heard if request.path.endswith(ending)]
 
     def fault(self, call: str, kind: str, **more: object) -> None:
-        self.foundry.faults.ask(Fault(call, kind, **more))
+        self.foundry.faults.add(Fault(call, kind, **more))
 
     def states(self) -> list[str]:
         return [each.status for each in self.foundry.branches.transactions.values()]
 
     def files(self) -> dict[str, bytes]:
-        view = self.foundry.branches.branch(DATASET, "master").view
-        return {path: self.foundry.branches.content(found, path) for path, found in view.items()}
+        view = self.foundry.branches.get_branch(DATASET, "master").view
+        return {
+            path: self.foundry.branches.read_content(found, path) for path, found in view.items()
+        }
 
 
 @asynccontextmanager
 async def connecting(
     folder, seconds=30.0, secret=SECRET, elsewhere="", branches=("master",), **place
 ):
-    foundry, seen, heard = Foundry(folder, branches=branches), Seen(), []
-    async with serving(application(foundry), heard) as host:
+    foundry, seen, heard = FoundryEmulator(folder, branches=branches), Seen(), []
+    async with serving(build_application(foundry), heard) as host:
         there = {"host": host + elsewhere, "dataset_rid": DATASET, "branch": "master"} | place
         client = Credentials(f"{host}/multipass/api/oauth2/token", "local", secret)
         async with open_dataset(
@@ -888,7 +890,7 @@ async def test_a_commit_is_refused_when_a_path_is_taken_and_can_be_aborted(tmp_p
 
         await stack.dataset.abort(rid)
         assert stack.states() == ["COMMITTED", "ABORTED"]
-        assert stack.foundry.log.complaints == []
+        assert stack.foundry.log.violations == []
 
 
 def a_transaction(status="OPEN", created="2022-10-10T12:23:11.152Z"):

@@ -23,7 +23,7 @@ from tests.certificates import signed_by_an_authority
 from tests.forward_proxy import forward_proxy
 
 HOST = "atlas-far-end.test"  # a name that only the proxy knows
-RING = local_auth0.Ring.new()
+RING = local_auth0.KeyRing.generate()
 LIMITS = foundry.CallLimits(4, 10_000, 5.0)
 
 
@@ -85,7 +85,7 @@ def put_login_into_netrc(environment, folder, *hosts):
 
 async def test_foundry_is_reached_through_the_proxy_with_our_own_ca(tmp_path, environment):
     authority = signed_by_an_authority(tmp_path, HOST)
-    app = local_foundry.application(local_foundry.Foundry(tmp_path / "foundry"))
+    app = local_foundry.build_application(local_foundry.FoundryEmulator(tmp_path / "foundry"))
     async with forward_proxy() as proxy, serving(app, authority.server) as (port, heard):
         environment.setenv("HTTPS_PROXY", f"http://ada:p%40ss@127.0.0.1:{proxy.port}")
         put_login_into_netrc(environment, tmp_path, HOST, "127.0.0.1")
@@ -108,8 +108,11 @@ async def test_foundry_is_reached_through_the_proxy_with_our_own_ca(tmp_path, en
 
 
 async def test_auth0_is_reached_through_the_proxy_with_our_own_ca(tmp_path, environment):
-    authority, tenant = signed_by_an_authority(tmp_path, HOST), local_auth0.Auth0("", ring=RING)
-    app = local_auth0.application(tenant)
+    authority, tenant = (
+        signed_by_an_authority(tmp_path, HOST),
+        local_auth0.Auth0Emulator("", ring=RING),
+    )
+    app = local_auth0.build_application(tenant)
     async with forward_proxy() as proxy, serving(app, authority.server) as (port, heard):
         environment.setenv("HTTPS_PROXY", f"127.0.0.1:{proxy.port}")  # as curl takes it, too
         put_login_into_netrc(environment, tmp_path, HOST)
@@ -117,7 +120,9 @@ async def test_auth0_is_reached_through_the_proxy_with_our_own_ca(tmp_path, envi
         told = tenant.issuer, tenant.audience, clock
         bundle = Transport(str(authority.bundle))
         async with auth0.connected(*told, time.monotonic, lambda _: None, bundle) as identities:
-            user = await identities.user_of(tenant.token(local_auth0.Wish(sub="auth0|ada")))
+            user = await identities.user_of(
+                tenant.issue_token(local_auth0.TokenRequest(sub="auth0|ada"))
+            )
         async with auth0.inspected(*told, bundle) as issuer:
             assert await issuer.look()
 
@@ -128,8 +133,11 @@ async def test_auth0_is_reached_through_the_proxy_with_our_own_ca(tmp_path, envi
 
 
 async def test_ssl_cert_file_is_trusted_as_well(tmp_path, environment):
-    authority, tenant = signed_by_an_authority(tmp_path, HOST), local_auth0.Auth0("", ring=RING)
-    app = local_auth0.application(tenant)
+    authority, tenant = (
+        signed_by_an_authority(tmp_path, HOST),
+        local_auth0.Auth0Emulator("", ring=RING),
+    )
+    app = local_auth0.build_application(tenant)
     async with forward_proxy() as proxy, serving(app, authority.server) as (port, _):
         environment.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
         tenant.issuer = f"https://{HOST}:{port}/"
@@ -143,7 +151,7 @@ async def test_ssl_cert_file_is_trusted_as_well(tmp_path, environment):
 
 
 async def test_plain_http_goes_through_its_proxy_too(tmp_path, environment):
-    app = local_foundry.application(local_foundry.Foundry(tmp_path))
+    app = local_foundry.build_application(local_foundry.FoundryEmulator(tmp_path))
     async with forward_proxy() as proxy, serving(app) as (port, _):
         environment.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
         async with open_dataset(f"http://{HOST}:{port}") as dataset:
@@ -159,7 +167,7 @@ async def test_plain_http_goes_through_its_proxy_too(tmp_path, environment):
 @pytest.mark.parametrize("exempt", [HOST, "localhost,.test", "*"])
 async def test_no_proxy_is_respected(tmp_path, environment, exempt):
     """Nobody else knows the name, so that a direct call fails."""
-    tenant = local_auth0.Auth0(f"http://{HOST}:1/", ring=RING)
+    tenant = local_auth0.Auth0Emulator(f"http://{HOST}:1/", ring=RING)
     async with forward_proxy() as proxy:
         for name in ("HTTP_PROXY", "HTTPS_PROXY"):
             environment.setenv(name, f"http://127.0.0.1:{proxy.port}")
@@ -179,7 +187,7 @@ async def test_this_machine_is_reached_through_the_proxy_too_unless_no_proxy_say
     tmp_path, environment
 ):
     put_login_into_netrc(environment, tmp_path, "127.0.0.1", "localhost")
-    app = local_foundry.application(local_foundry.Foundry(tmp_path / "foundry"))
+    app = local_foundry.build_application(local_foundry.FoundryEmulator(tmp_path / "foundry"))
     async with serving(app) as (port, _), forward_proxy() as proxy:
         environment.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
         async with open_dataset(f"http://127.0.0.1:{port}") as dataset:
@@ -194,7 +202,7 @@ async def test_this_machine_is_reached_through_the_proxy_too_unless_no_proxy_say
 
 async def test_a_proxy_that_is_not_to_be_used_is_not(tmp_path, environment):
     environment.setenv("HTTP_PROXY", "http://127.0.0.1:1")
-    app = local_foundry.application(local_foundry.Foundry(tmp_path / "foundry"))
+    app = local_foundry.build_application(local_foundry.FoundryEmulator(tmp_path / "foundry"))
     async with (
         serving(app) as (port, _),
         open_dataset(f"http://127.0.0.1:{port}", uses_proxy=False) as dataset,

@@ -143,9 +143,7 @@ FIXED = [
     pytest.param(r"\*\*(\d+)\*\* chunks", CHUNKS, id="chunks of atlas send"),
     pytest.param(r"\*\*(\d+)\*\* KiB in a batch", CHUNK_BYTES_MAX // 2**10, id="their bytes"),
     pytest.param(r"wait=SECONDS`, up to \*\*(\d+)", WAIT_SECONDS_MAX, id="a wait"),
-    pytest.param(
-        r"already stored, of \*\*(\d+) MiB", PART_BYTES // 2**20, id="a part"
-    ),
+    pytest.param(r"already stored, of \*\*(\d+) MiB", PART_BYTES // 2**20, id="a part"),
     pytest.param(r"for\s+\*\*(\d+)\*\* days", Settings().journal.receipts_days, id="receipts"),
 ]
 

@@ -1,12 +1,12 @@
-"""A Foundry for a laptop: the part of its public API (v2) that a dataset needs, and its rules.
+"""A Foundry emulator: the part of the public API (v2) that concerns datasets, and its rules.
 
 `branches.py` holds the rules and `disk.py` the files, `api.py` and `tables.py` the endpoints,
-`door.py` what they have in common, `behaviour.py` what is not documented, `faults.py` the
-misbehaviour, `control.py` how it is asked for.
+`pipeline.py` the checks before them, `behaviour.py` the undocumented behaviour, `faults.py` the
+faults, and `control.py` the endpoints that control them.
 """
 
-from atlas.local.foundry.api import application
-from atlas.local.foundry.behaviour import Behaviour, Refusal
-from atlas.local.foundry.state import Foundry, Switches
+from atlas.local.foundry.api import build_application
+from atlas.local.foundry.behaviour import Behaviour, PathRefusal
+from atlas.local.foundry.state import EmulatorOptions, FoundryEmulator
 
-__all__ = ["Behaviour", "Foundry", "Refusal", "Switches", "application"]
+__all__ = ["Behaviour", "EmulatorOptions", "FoundryEmulator", "PathRefusal", "build_application"]

@@ -11,7 +11,7 @@ from msgspec.structs import FieldInfo, asdict, fields
 Value = str | int | float
 
 
-class BadMode(ValueError):
+class InvalidMode(ValueError):
     """A mode or a value that does not exist; the message lists the valid ones."""
 
 
@@ -68,17 +68,17 @@ class Behaviour(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return cls().change(drawn | fixed)
 
     def change(self, modes: Mapping[str, object], *, strict: bool = True) -> "Behaviour":
-        """Return a copy with other modes; values may be text if not `strict`. Raises BadMode."""
+        """Copy with other modes. Values may be text if not `strict`. Raises InvalidMode."""
         known = self.list_values()
         for name, value in modes.items():
             if name not in known:
-                raise BadMode(f"There is no mode {name!r}. Modes: {', '.join(known)}.")
+                raise InvalidMode(f"There is no mode {name!r}. Modes: {', '.join(known)}.")
             try:
                 msgspec.convert({name: value}, Behaviour, strict=strict)
             except msgspec.ValidationError as error:
                 valid = ", ".join(str(each).lower() for each in known[name])
-                such = "a number such as " if name in NUMBERS else ""
-                raise BadMode(f"{name} cannot be {value!r}. Valid: {such}{valid}.") from error
+                such = "a number such as " if name in NUMERIC_MODES else ""
+                raise InvalidMode(f"{name} cannot be {value!r}. Valid: {such}{valid}.") from error
         return msgspec.convert(asdict(self) | dict(modes), Behaviour, strict=strict)
 
 
@@ -89,10 +89,10 @@ def find_values(mode: FieldInfo) -> tuple[Value, ...]:
     return tuple(arguments if get_origin(mode.type) is Literal else arguments[1].examples)
 
 
-NUMBERS = {each.name for each in fields(Behaviour) if get_origin(each.type) is Annotated}
+NUMERIC_MODES = {each.name for each in fields(Behaviour) if get_origin(each.type) is Annotated}
 
 
-class Refusal(Struct, frozen=True, forbid_unknown_fields=True):
+class PathRefusal(Struct, frozen=True, forbid_unknown_fields=True):
     """Paths that Foundry refuses, at their upload or at the commit of their transaction."""
 
     contains: str  # a path, a folder, a user

@@ -1,6 +1,6 @@
-"""Transactions on branches, by Foundry's rules; `disk.py` holds their log and their files.
+"""Transactions on branches, by Foundry's rules. `disk.py` stores their log and files.
 
-A commit is its line in the log: a kill behind it is made up for at the next start.
+A transaction is committed once its line is in the log. After a kill, the next start completes it.
 """
 
 import uuid
@@ -13,21 +13,21 @@ from typing import Any
 from atlas.local.foundry.behaviour import Behaviour
 from atlas.local.foundry.disk import Disk
 
-BUSY = {
+BUSY_ERRORS = {
     "named": (409, "OpenTransactionAlreadyExists"),
-    "unnamed": (409, "TransactionInProgress"),  # a name that no documentation knows
+    "unnamed": (409, "TransactionInProgress"),  # an undocumented name
     "bad_request": (400, "OpenTransactionAlreadyExists"),
 }
-REPEATED_END = {
+REPEATED_END_ERRORS = {
     "not_open": (400, "TransactionNotOpen"),
     "not_open_without_status": (400, "TransactionNotOpen"),
     "not_found": (404, "TransactionNotFound"),
-    "conflict": (409, "TransactionClosed"),  # a name that no documentation knows
+    "conflict": (409, "TransactionClosed"),  # an undocumented name
 }
 
 
-class Refused(Exception):
-    """An error of Foundry's: its status, its name, and the parameters it tells."""
+class FoundryApiError(Exception):
+    """An error response of Foundry: status, name and parameters."""
 
     def __init__(self, status: int, name: str, **parameters: object) -> None:
         super().__init__(name)
@@ -37,8 +37,8 @@ class Refused(Exception):
 
 
 @dataclass(slots=True)
-class File:
-    """A file in a transaction; where its bytes are while that is open."""
+class StoredFile:
+    """A file in a transaction. `staged` is the name of its content while that is open."""
 
     path: str
     size: int
@@ -56,13 +56,13 @@ class Transaction:
     owner: str = "client"
     status: str = "OPEN"
     closed: str | None = None
-    files: dict[str, File] = field(default_factory=dict)
+    files: dict[str, StoredFile] = field(default_factory=dict)
     removed: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
-class Branch:
-    """`view` is what a reader sees: each path, and the transaction that holds it."""
+class BranchState:
+    """A branch. `view` maps each visible path to the transaction that holds it."""
 
     head: Transaction | None = None
     history: list[Transaction] = field(default_factory=list)
@@ -71,123 +71,133 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A transaction that ended, and the paths that are no more with it."""
+    """A transaction that has ended, and the paths that it removed from the view."""
 
     transaction: Transaction
-    gone: tuple[str, ...]
+    removed_paths: tuple[str, ...]
 
 
-class Branches:
-    """Every branch of every dataset that this Foundry knows."""
+class BranchStore:
+    """The branches of all datasets."""
 
     def __init__(
         self,
         state: Path,
         datasets: tuple[str, ...],
         names: tuple[str, ...],
-        now: Callable[[], datetime],
+        clock: Callable[[], datetime],
     ) -> None:
         self._disk = Disk(state)
         self._datasets = datasets
         self._names = names
-        self._now = now
+        self._clock = clock
         self.behaviour = Behaviour()
-        self._branches: dict[tuple[str, str], Branch] = {}
+        self._branches: dict[tuple[str, str], BranchState] = {}
         self.transactions: dict[str, Transaction] = {}
         self._replay()
 
     def close(self) -> None:
         self._disk.close()
 
-    def branch(self, dataset: str, name: str) -> Branch:
-        self.known(dataset)
+    def get_branch(self, dataset: str, name: str) -> BranchState:
+        self.require_dataset(dataset)
         if name not in self._names:
-            raise Refused(404, "BranchNotFound", datasetRid=dataset, branchName=name)
-        return self._branches.setdefault((dataset, name), Branch())
+            raise FoundryApiError(404, "BranchNotFound", datasetRid=dataset, branchName=name)
+        return self._branches.setdefault((dataset, name), BranchState())
 
-    def known(self, dataset: str) -> None:
+    def require_dataset(self, dataset: str) -> None:
         if dataset not in self._datasets:
-            raise Refused(404, "DatasetNotFound", datasetRid=dataset)
+            raise FoundryApiError(404, "DatasetNotFound", datasetRid=dataset)
 
     def find(self, dataset: str, rid: str) -> Transaction:
-        self.known(dataset)
-        found = self.transactions.get(rid)
-        if found is None or found.dataset != dataset:
-            raise Refused(404, "TransactionNotFound", datasetRid=dataset, transactionRid=rid)
-        return found
+        self.require_dataset(dataset)
+        transaction = self.transactions.get(rid)
+        if transaction is None or transaction.dataset != dataset:
+            raise FoundryApiError(
+                404, "TransactionNotFound", datasetRid=dataset, transactionRid=rid
+            )
+        return transaction
 
     def begin(self, dataset: str, name: str, kind: str, owner: str = "client") -> Transaction:
-        branch = self.branch(dataset, name)
+        branch = self.get_branch(dataset, name)
         if branch.head is not None and branch.head.status == "OPEN":
-            raise Refused(*BUSY[self.behaviour.busy], datasetRid=dataset, branchName=name)
+            raise FoundryApiError(
+                *BUSY_ERRORS[self.behaviour.busy], datasetRid=dataset, branchName=name
+            )
         if kind not in {"APPEND", "UPDATE", "SNAPSHOT", "DELETE"}:
-            raise Refused(400, "InvalidTransactionType", transactionType=kind)
+            raise FoundryApiError(400, "InvalidTransactionType", transactionType=kind)
         rid = f"ri.foundry.main.transaction.{uuid.uuid4()}"
         event = {"do": "begin", "rid": rid, "dataset": dataset, "branch": name, "kind": kind}
-        self._happen({**event, "owner": owner, "at": self.stamp()})
+        self._record_event({**event, "owner": owner, "at": self.format_now()})
         return self.transactions[rid]
 
-    def put(self, transaction: Transaction, path: str, content: bytes) -> File:
-        self.still_open(transaction)
+    def put(self, transaction: Transaction, path: str, content: bytes) -> StoredFile:
+        self.require_open(transaction)
         if transaction.kind == "DELETE":
-            raise Refused(400, "InvalidTransactionType", **named(transaction))
-        if not path or path.startswith("/") or not is_plain(path):
-            raise Refused(400, "InvalidFilePath", filePath=path)
+            raise FoundryApiError(
+                400, "InvalidTransactionType", **build_error_parameters(transaction)
+            )
+        if not path or path.startswith("/") or not is_safe_path(path):
+            raise FoundryApiError(400, "InvalidFilePath", filePath=path)
         self._refuse_existing(transaction, path)
         former = transaction.files.get(path)
         staged = str(len(transaction.files)) if former is None else f"{former.staged}+"
         self._disk.stage(transaction.rid, staged, content)
         event = {"do": "put", "rid": transaction.rid, "path": path, "size": len(content)}
-        self._happen({**event, "staged": staged, "at": self.stamp()})
+        self._record_event({**event, "staged": staged, "at": self.format_now()})
         return transaction.files[path]
 
     def _refuse_existing(self, transaction: Transaction, path: str) -> None:
         mode = self.behaviour.file_exists
         is_refused = path in transaction.files and mode != "overwrites"
         if transaction.kind == "APPEND" and self.behaviour.path_taken == "upload":
-            is_refused |= path in self.branch(transaction.dataset, transaction.branch).view
+            is_refused |= path in self.get_branch(transaction.dataset, transaction.branch).view
         if is_refused:
             status = 404 if mode == "overwrites" else mode
-            raise Refused(status, "FileAlreadyExists", **named(transaction), path=path)
+            raise FoundryApiError(
+                status, "FileAlreadyExists", **build_error_parameters(transaction), path=path
+            )
 
     def remove(self, transaction: Transaction, path: str) -> None:
-        self.still_open(transaction)
+        self.require_open(transaction)
         if transaction.kind != "DELETE":
-            raise Refused(400, "InvalidTransactionType", **named(transaction))
+            raise FoundryApiError(
+                400, "InvalidTransactionType", **build_error_parameters(transaction)
+            )
         dataset, branch = transaction.dataset, transaction.branch
-        if path not in self.branch(dataset, branch).view:
+        if path not in self.get_branch(dataset, branch).view:
             not_there = {"datasetRid": dataset, "branchName": branch, "path": path}
-            raise Refused(404, "FileNotFoundOnBranch", **not_there)
-        self._happen({"do": "remove", "rid": transaction.rid, "path": path})
+            raise FoundryApiError(404, "FileNotFoundOnBranch", **not_there)
+        self._record_event({"do": "remove", "rid": transaction.rid, "path": path})
 
     def commit(self, transaction: Transaction) -> None:
-        """Appending what is there already fails (inferred): the transaction stays open."""
+        """Commit. Appending an existing path fails (inferred), and the transaction stays open."""
         self._refuse_repeated_end(transaction)
-        view = self.branch(transaction.dataset, transaction.branch).view
+        view = self.get_branch(transaction.dataset, transaction.branch).view
         appends = transaction.kind == "APPEND" and self.behaviour.path_taken != "never"
         if appends and (taken := transaction.files.keys() & view.keys()):
-            raise Refused(400, "FileAlreadyExistsInView", path=min(taken))
-        self._happen({"do": "commit", "rid": transaction.rid, "at": self.stamp()})
+            raise FoundryApiError(400, "FileAlreadyExistsInView", path=min(taken))
+        self._record_event({"do": "commit", "rid": transaction.rid, "at": self.format_now()})
 
     def abort(self, transaction: Transaction) -> None:
         self._refuse_repeated_end(transaction)
-        self._happen({"do": "abort", "rid": transaction.rid, "at": self.stamp()})
+        self._record_event({"do": "abort", "rid": transaction.rid, "at": self.format_now()})
 
-    def still_open(self, transaction: Transaction) -> None:
+    def require_open(self, transaction: Transaction) -> None:
         if transaction.status != "OPEN":
-            raise Refused(400, "TransactionNotOpen", **named(transaction))
+            raise FoundryApiError(400, "TransactionNotOpen", **build_error_parameters(transaction))
 
     def _refuse_repeated_end(self, transaction: Transaction) -> None:
         if transaction.status != "OPEN":
             mode = self.behaviour.repeated_end
-            status, name = REPEATED_END[mode]
-            parameters = named(transaction)
+            status, name = REPEATED_END_ERRORS[mode]
+            parameters = build_error_parameters(transaction)
             if mode != "not_open":
                 del parameters["transactionStatus"]
-            raise Refused(status, name, **parameters)
+            raise FoundryApiError(status, name, **parameters)
 
-    def head(self, branch: Branch) -> Transaction | None:
-        """The transaction that the branch names as its own."""
+    def find_head(self, branch: BranchState) -> Transaction | None:
+        """Find the transaction that the branch reports as its latest."""
         last = branch.history[-1] if branch.history else None
         if (
             last is None
@@ -197,80 +207,86 @@ class Branches:
             return branch.head
         return last if self.behaviour.head_after_abort == "aborted" else None
 
-    def content(self, transaction: Transaction, path: str) -> bytes:
-        """The bytes of a file; of a committed path, those that stand there now."""
+    def read_content(self, transaction: Transaction, path: str) -> bytes:
+        """Read a file. For a committed path, this is the current content."""
         if transaction.status == "OPEN":
             return self._disk.read_staged(transaction.rid, transaction.files[path].staged)
         return self._disk.read(locate(transaction), path)
 
-    def stamp(self) -> str:
-        at = self._now().astimezone(UTC) + timedelta(seconds=self.behaviour.clock_skew_seconds)
+    def format_now(self) -> str:
+        at = self._clock().astimezone(UTC) + timedelta(seconds=self.behaviour.clock_skew_seconds)
         return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
-    def _happen(self, event: dict[str, Any]) -> None:
-        """Write it down, then let it be so, then show it."""
+    def _record_event(self, event: dict[str, Any]) -> None:
+        """Log an event, apply it, and publish the files."""
         self._disk.append(event)
-        self._show(self._apply(event))
+        self._publish(self._apply(event))
 
     def _replay(self) -> None:
-        """Files were moved when things happened, but perhaps not for the last of them."""
+        """Apply the log. Only the last change may not have been published."""
         last: Change | None = None
         for event in self._disk.read_log():
             last = self._apply(event) or last
-        self._show(last)
+        self._publish(last)
 
     def _apply(self, event: dict[str, Any]) -> Change | None:
         what, rid = event["do"], event["rid"]
         if what == "begin":
-            found = Transaction(
+            transaction = Transaction(
                 rid, event["dataset"], event["branch"], event["kind"], event["at"], event["owner"]
             )
-            branch = self._branches.setdefault((found.dataset, found.branch), Branch())
-            self.transactions[rid] = branch.head = found
-            branch.history.append(found)
+            branch = self._branches.setdefault(
+                (transaction.dataset, transaction.branch), BranchState()
+            )
+            self.transactions[rid] = branch.head = transaction
+            branch.history.append(transaction)
             return None
-        found = self.transactions[rid]
+        transaction = self.transactions[rid]
         if what == "put":
             path = event["path"]
-            found.files[path] = File(path, event["size"], event["at"], event["staged"])
+            transaction.files[path] = StoredFile(path, event["size"], event["at"], event["staged"])
         elif what == "remove":
-            found.removed.add(event["path"])
+            transaction.removed.add(event["path"])
         else:
-            found.closed = event["at"]
-            return self._end(found, is_committed=what == "commit")
+            transaction.closed = event["at"]
+            return self._end(transaction, is_committed=what == "commit")
         return None
 
-    def _end(self, found: Transaction, *, is_committed: bool) -> Change:
-        branch = self._branches[found.dataset, found.branch]
-        found.status = "COMMITTED" if is_committed else "ABORTED"
+    def _end(self, transaction: Transaction, *, is_committed: bool) -> Change:
+        branch = self._branches[transaction.dataset, transaction.branch]
+        transaction.status = "COMMITTED" if is_committed else "ABORTED"
         if not is_committed:
             committed = [each for each in branch.history if each.status == "COMMITTED"]
             branch.head = committed[-1] if committed else None
-            return Change(found, ())
-        gone = set(branch.view) if found.kind == "SNAPSHOT" else found.removed & branch.view.keys()
+            return Change(transaction, ())
+        gone = (
+            set(branch.view)
+            if transaction.kind == "SNAPSHOT"
+            else transaction.removed & branch.view.keys()
+        )
         for path in gone:
             del branch.view[path]
-        branch.view.update(dict.fromkeys(found.files, found))
-        return Change(found, tuple(gone - found.files.keys()))
+        branch.view.update(dict.fromkeys(transaction.files, transaction))
+        return Change(transaction, tuple(gone - transaction.files.keys()))
 
-    def _show(self, change: Change | None) -> None:
-        """Make the folder show what a reader of the branch sees now. Harmless to repeat."""
+    def _publish(self, change: Change | None) -> None:
+        """Move the files to the folder of the branch. Safe to repeat."""
         if change is None:
             return
-        found = change.transaction
-        self._disk.remove(locate(found), change.gone)
-        if found.status == "COMMITTED":
-            staged = {file.path: file.staged for file in found.files.values()}
-            self._disk.publish(found.rid, locate(found), staged)
-        self._disk.discard(found.rid)
+        transaction = change.transaction
+        self._disk.remove(locate(transaction), change.removed_paths)
+        if transaction.status == "COMMITTED":
+            staged = {file.path: file.staged for file in transaction.files.values()}
+            self._disk.publish(transaction.rid, locate(transaction), staged)
+        self._disk.discard(transaction.rid)
 
 
 def locate(transaction: Transaction) -> Path:
     return Path(transaction.dataset, transaction.branch)
 
 
-def named(transaction: Transaction) -> dict[str, str]:
-    """What an error about a transaction tells of it."""
+def build_error_parameters(transaction: Transaction) -> dict[str, str]:
+    """Build the parameters of an error about a transaction."""
     return {
         "datasetRid": transaction.dataset,
         "transactionRid": transaction.rid,
@@ -279,6 +295,6 @@ def named(transaction: Transaction) -> dict[str, str]:
     }
 
 
-def is_plain(path: str) -> bool:
-    """No part of a path means another folder, or cannot be a file."""
+def is_safe_path(path: str) -> bool:
+    """True if no part of the path leads to another folder or is invalid."""
     return "\0" not in path and not any(part in {"", ".", ".."} for part in path.split("/"))

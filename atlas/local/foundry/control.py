@@ -1,12 +1,12 @@
-"""What only a stand-in has: asking it to misbehave, being somebody else, looking inside.
+"""Endpoints of the emulator only: faults, settings, foreign transactions, and its state.
 
 POST, GET, DELETE /stand-in/faults             see faults.py
 POST /stand-in/settings                        {"latency_seconds": 0.3, "has_limits": true, ...},
                                                the modes of behaviour.py, and refusals of paths:
                                                {"refusals": [{"contains": "a/", "at": "upload"}]}
 POST /stand-in/foreign                         {"kind": "APPEND", "files": {"path": "text"}}
-POST /stand-in/transactions/{rid}/commit       as somebody else; also /abort
-POST /stand-in/tokens/revoke                   every token is refused from now on
+POST /stand-in/transactions/{rid}/commit       as another client; also /abort
+POST /stand-in/tokens/revoke                   all tokens become invalid
 GET  /stand-in/state                           transactions, calls, complaints, last errors
 """
 
@@ -17,15 +17,15 @@ import msgspec
 from aiohttp import web
 from msgspec.structs import asdict
 
-from atlas.local.foundry.behaviour import BadMode
-from atlas.local.foundry.branches import Refused, Transaction
+from atlas.local.foundry.behaviour import InvalidMode
+from atlas.local.foundry.branches import FoundryApiError, Transaction
 from atlas.local.foundry.faults import Fault
-from atlas.local.foundry.state import DATASET, Foundry, Switches
-from atlas.local.http import json, read
+from atlas.local.foundry.state import DATASET, EmulatorOptions, FoundryEmulator
+from atlas.local.http import json_response, parse_request
 
 
-class Foreign(msgspec.Struct, forbid_unknown_fields=True):
-    """A transaction of somebody else; it ends by itself after so many seconds, if any are given."""
+class ForeignTransaction(msgspec.Struct, forbid_unknown_fields=True):
+    """A transaction of another client. If `seconds` is given, it ends by itself after that."""
 
     kind: str = "APPEND"
     dataset: str = DATASET
@@ -35,21 +35,23 @@ class Foreign(msgspec.Struct, forbid_unknown_fields=True):
     commits: bool = False
 
 
-def add_routes(app: web.Application, foundry: Foundry) -> None:
-    control = Control(foundry)
-    app.router.add_get("/stand-in/state", control.state)
-    app.router.add_post("/stand-in/faults", control.misbehave)
-    app.router.add_get("/stand-in/faults", control.asked)
-    app.router.add_delete("/stand-in/faults", control.behave)
-    app.router.add_post("/stand-in/settings", control.set)
-    app.router.add_post("/stand-in/foreign", control.foreign)
-    app.router.add_post("/stand-in/transactions/{rid}/{how}", control.end)
-    app.router.add_post("/stand-in/tokens/revoke", control.revoke)
+def add_routes(app: web.Application, foundry: FoundryEmulator) -> None:
+    control = ControlEndpoints(foundry)
+    app.router.add_get("/stand-in/state", control.get_state)
+    app.router.add_post("/stand-in/faults", control.set_fault)
+    app.router.add_get("/stand-in/faults", control.list_faults)
+    app.router.add_delete("/stand-in/faults", control.clear_faults)
+    app.router.add_post("/stand-in/settings", control.change_settings)
+    app.router.add_post("/stand-in/foreign", control.begin_foreign)
+    app.router.add_post("/stand-in/transactions/{rid}/{how}", control.end_foreign)
+    app.router.add_post("/stand-in/tokens/revoke", control.revoke_tokens)
     app.on_cleanup.append(control.stop)
 
 
-class Control:
-    def __init__(self, foundry: Foundry) -> None:
+class ControlEndpoints:
+    """One method for each endpoint."""
+
+    def __init__(self, foundry: FoundryEmulator) -> None:
         self._foundry = foundry
         self._timers: set[asyncio.TimerHandle] = set()
 
@@ -57,80 +59,84 @@ class Control:
         for timer in self._timers:
             timer.cancel()
 
-    async def state(self, _request: web.Request) -> web.Response:
+    async def get_state(self, _request: web.Request) -> web.Response:
         log = self._foundry.log
-        return json(
+        return json_response(
             {
                 "transactions": [
-                    seen(each) for each in self._foundry.branches.transactions.values()
+                    describe_transaction(each)
+                    for each in self._foundry.branches.transactions.values()
                 ],
                 "calls": log.calls,
-                "complaints": log.complaints,
+                "complaints": log.violations,
                 "last_headers": log.last_headers,
                 "errors": list(log.errors),
             }
         )
 
-    async def misbehave(self, request: web.Request) -> web.Response:
-        self._foundry.faults.ask(await read(request, Fault))
-        return json({})
+    async def set_fault(self, request: web.Request) -> web.Response:
+        self._foundry.faults.add(await parse_request(request, Fault))
+        return json_response({})
 
-    async def asked(self, _request: web.Request) -> web.Response:
-        return json(self._foundry.faults.asked)
+    async def list_faults(self, _request: web.Request) -> web.Response:
+        return json_response(self._foundry.faults.pending)
 
-    async def behave(self, _request: web.Request) -> web.Response:
+    async def clear_faults(self, _request: web.Request) -> web.Response:
         self._foundry.faults.clear()
-        return json({})
+        return json_response({})
 
-    async def set(self, request: web.Request) -> web.Response:
-        """Change switches and modes: all that are named, or none if one is not valid."""
-        switches, wish = asdict(self._foundry.switches), await read(request, dict[str, Any])
-        modes = {name: value for name, value in wish.items() if name not in switches}
+    async def change_settings(self, request: web.Request) -> web.Response:
+        """Change options and modes: all that are named, or none if one is invalid."""
+        switches, changes = (
+            asdict(self._foundry.switches),
+            await parse_request(request, dict[str, Any]),
+        )
+        modes = {name: value for name, value in changes.items() if name not in switches}
         try:
             behaviour = self._foundry.behaviour.change(modes)
-            changed = {name: value for name, value in wish.items() if name in switches}
-            self._foundry.switches = msgspec.convert(switches | changed, Switches)
-        except (BadMode, msgspec.ValidationError) as error:
+            changed = {name: value for name, value in changes.items() if name in switches}
+            self._foundry.switches = msgspec.convert(switches | changed, EmulatorOptions)
+        except (InvalidMode, msgspec.ValidationError) as error:
             raise web.HTTPBadRequest(text=str(error)) from error
         self._foundry.behaviour = behaviour
-        return json(asdict(self._foundry.switches) | asdict(behaviour))
+        return json_response(asdict(self._foundry.switches) | asdict(behaviour))
 
-    async def foreign(self, request: web.Request) -> web.Response:
-        asked = await read(request, Foreign)
+    async def begin_foreign(self, request: web.Request) -> web.Response:
+        order = await parse_request(request, ForeignTransaction)
         branches = self._foundry.branches
         try:
-            found = branches.begin(asked.dataset, asked.branch, asked.kind, owner="foreign")
-        except Refused as error:
+            transaction = branches.begin(order.dataset, order.branch, order.kind, owner="foreign")
+        except FoundryApiError as error:
             raise web.HTTPConflict(text=error.name) from error
-        for path, text in asked.files.items():
-            branches.put(found, path, text.encode())
-        if asked.seconds is not None:
-            end = branches.commit if asked.commits else branches.abort
+        for path, text in order.files.items():
+            branches.put(transaction, path, text.encode())
+        if order.seconds is not None:
+            end = branches.commit if order.commits else branches.abort
             loop = asyncio.get_running_loop()
-            self._timers.add(loop.call_later(asked.seconds, end, found))
-        return json(seen(found))
+            self._timers.add(loop.call_later(order.seconds, end, transaction))
+        return json_response(describe_transaction(transaction))
 
-    async def end(self, request: web.Request) -> web.Response:
-        found = self._foundry.branches.transactions[request.match_info["rid"]]
+    async def end_foreign(self, request: web.Request) -> web.Response:
+        transaction = self._foundry.branches.transactions[request.match_info["rid"]]
         ways = {"commit": self._foundry.branches.commit, "abort": self._foundry.branches.abort}
         try:
-            ways[request.match_info["how"]](found)
-        except Refused as error:
+            ways[request.match_info["how"]](transaction)
+        except FoundryApiError as error:
             raise web.HTTPConflict(text=error.name) from error
-        return json(seen(found))
+        return json_response(describe_transaction(transaction))
 
-    async def revoke(self, _request: web.Request) -> web.Response:
+    async def revoke_tokens(self, _request: web.Request) -> web.Response:
         self._foundry.revoke_tokens()
-        return json({})
+        return json_response({})
 
 
-def seen(found: Transaction) -> dict[str, Any]:
+def describe_transaction(transaction: Transaction) -> dict[str, Any]:
     return {
-        "rid": found.rid,
-        "kind": found.kind,
-        "status": found.status,
-        "owner": found.owner,
-        "created": found.created,
-        "closed": found.closed,
-        "files": {path: file.size for path, file in found.files.items()},
+        "rid": transaction.rid,
+        "kind": transaction.kind,
+        "status": transaction.status,
+        "owner": transaction.owner,
+        "created": transaction.created,
+        "closed": transaction.closed,
+        "files": {path: file.size for path, file in transaction.files.items()},
     }

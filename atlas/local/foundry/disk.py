@@ -1,7 +1,7 @@
-"""The folder of a stand-in: its log, files of open transactions, and committed files.
+"""The folder of an emulator: its log, files of open transactions, and committed files.
 
-{state}/{dataset rid}/{branch}/{path}   what is committed, to be looked at
-{state}/.log                            what happened, a JSON object a line, replayed at start
+{state}/{dataset rid}/{branch}/{path}   committed files
+{state}/.log                            events, one JSON object a line, replayed at start
 {state}/.open/{transaction rid}/{n}     files of open transactions
 """
 
@@ -15,7 +15,7 @@ import msgspec
 
 
 class Disk:
-    """Reads and writes that folder. It knows paths and bytes, and no rules."""
+    """Reads and writes that folder: paths and bytes, without rules."""
 
     def __init__(self, state: Path) -> None:
         state.mkdir(parents=True, exist_ok=True)
@@ -26,7 +26,7 @@ class Disk:
         self._log.close()
 
     def read_log(self) -> list[dict[str, Any]]:
-        """All events. A last line that a kill has cut off did not happen, and is removed."""
+        """Read all events. A truncated last line, left by a kill, is removed."""
         log = self._state / ".log"
         text = log.read_bytes()
         whole = text[: text.rfind(b"\n") + 1]
@@ -54,13 +54,13 @@ class Disk:
             (self._state / branch / path).unlink(missing_ok=True)
 
     def publish(self, rid: str, branch: Path, files: dict[str, str]) -> None:
-        """Move staged files, given by their paths, to where they are looked for."""
+        """Move staged files, by path, to the folder of the branch."""
         for path, staged in files.items():
-            source, place = self._state / ".open" / rid / staged, self._state / branch / path
-            if not place.parent.is_dir():
-                place.parent.mkdir(parents=True, exist_ok=True)
+            source, target = self._state / ".open" / rid / staged, self._state / branch / path
+            if not target.parent.is_dir():
+                target.parent.mkdir(parents=True, exist_ok=True)
             if source.exists():
-                source.replace(place)
+                source.replace(target)
 
     def discard(self, rid: str) -> None:
         shutil.rmtree(self._state / ".open" / rid, ignore_errors=True)

@@ -1,18 +1,18 @@
-"""Misbehaviour, by order: which calls, how often, and what befalls them.
+"""Faults on request: for which calls, how often, and with which effect.
 
-    {"call": "commit", "kind": "lost", "how": "cut"}        it happens, and nobody hears of it
-    {"call": "create", "kind": "refused", "how": "504"}     it does not happen, and nobody hears
+    {"call": "commit", "kind": "lost", "how": "cut"}        carried out; the response is lost
+    {"call": "create", "kind": "refused", "how": "504"}     not carried out, no response either
     {"call": "upload", "kind": "status", "status": 429, "retry_after": 7, "count": 20}
     {"call": "any", "kind": "latency", "seconds": 0.2, "rate": 0.3, "seed": 1, "count": 0}
     {"call": "create", "kind": "status", "status": 409, "name": "Conflict"}
     {"call": "get", "kind": "html"}                         502
-    {"call": "get", "kind": "rubbish"}                      200 and text; it does not happen
-    {"call": "get", "kind": "torn"}                         it happens; half of its answer
-    {"call": "get", "kind": "empty"}                        it happens; its answer has no body
-    {"call": "get", "kind": "wrong_types"}                  it happens; no value has its type
+    {"call": "get", "kind": "rubbish"}                      not carried out; 200 and text
+    {"call": "get", "kind": "torn"}                         carried out; half of the response
+    {"call": "get", "kind": "empty"}                        carried out; a response without body
+    {"call": "get", "kind": "wrong_types"}                  carried out; values of wrong types
 
-`count` is how often (once if absent, 0 for ever), `after` how many calls are spared first, `rate`
-the chance of each. `how` is "cut", "504" or "silence" for so many seconds.
+`count` is the number of times (default 1, 0 for unlimited), `after` the number of calls to skip
+first, `rate` the probability for each call. `how` is "cut", "504", or "silence" for `seconds`.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from atlas.local.http import cut, json
+from atlas.local.http import drop_connection, json_response
 
 CallName = Literal[
     "token",
@@ -46,6 +46,8 @@ CallName = Literal[
 
 
 class Fault(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A fault; see above for its fields."""
+
     call: CallName
     kind: Literal[
         "latency",
@@ -71,44 +73,44 @@ class Fault(Struct, forbid_unknown_fields=True, omit_defaults=True):
 
 
 class Faults:
-    """Those that were asked for and have not come to their end."""
+    """The faults that were requested and are not used up."""
 
     def __init__(self) -> None:
-        self.asked: list[Fault] = []
-        self._chance: dict[int, random.Random] = {}
+        self.pending: list[Fault] = []
+        self._rng: dict[int, random.Random] = {}
 
-    def ask(self, fault: Fault) -> None:
-        self.asked.append(fault)
-        self._chance[id(fault)] = random.Random(fault.seed)  # noqa: S311 - to be repeated
+    def add(self, fault: Fault) -> None:
+        self.pending.append(fault)
+        self._rng[id(fault)] = random.Random(fault.seed)  # noqa: S311 - to be repeated
 
     def clear(self) -> None:
-        self.asked.clear()
+        self.pending.clear()
 
-    def next(self, call: str) -> Fault | None:
-        """What befalls this call, if anything."""
-        for fault in self.asked:
+    def take(self, call: str) -> Fault | None:
+        """Return the fault for this call, if any."""
+        for fault in self.pending:
             if fault.call not in {call, "any"}:
                 continue
             if fault.after > 0:
                 fault.after -= 1
                 continue
-            if fault.rate < 1.0 and self._chance[id(fault)].random() >= fault.rate:
+            if fault.rate < 1.0 and self._rng[id(fault)].random() >= fault.rate:
                 continue
             if fault.count == 1:
-                self.asked.remove(fault)
+                self.pending.remove(fault)
             elif fault.count > 1:
                 fault.count -= 1
             return fault
         return None
 
 
-async def unheard(request: web.Request, fault: Fault) -> web.StreamResponse:
-    """An answer that does not arrive."""
+async def lose_answer(request: web.Request, fault: Fault) -> web.StreamResponse:
+    """Lose the response to a call."""
     if fault.how == "504":
         return web.Response(status=504, text="<html>Gateway Time-out</html>")
     if fault.how == "silence":
         await asyncio.sleep(fault.seconds)
-    return cut(request)
+    return drop_connection(request)
 
 
 def build_headers(fault: Fault) -> dict[str, str]:
@@ -118,20 +120,22 @@ def build_headers(fault: Fault) -> dict[str, str]:
     return headers
 
 
-def mistype(whole: web.Response) -> web.Response:
-    """The same JSON object with a value of another type in each field."""
+def mistype(response: web.Response) -> web.Response:
+    """Give each field of a JSON response a value of another type."""
     fields: dict[str, object] = {"data": ""}
-    if whole.content_type == "application/json" and isinstance(whole.body, bytes):
-        fields = msgspec.json.decode(whole.body)
+    if response.content_type == "application/json" and isinstance(response.body, bytes):
+        fields = msgspec.json.decode(response.body)
     wrong = {name: {} if isinstance(each, list) else [each] for name, each in fields.items()}
-    return json(wrong, whole.status)
+    return json_response(wrong, response.status)
 
 
-async def torn(request: web.Request, whole: web.Response) -> web.StreamResponse:
-    """Half of an answer."""
-    text = whole.body if isinstance(whole.body, bytes) else b""
-    answer = web.StreamResponse(status=whole.status, headers={"Content-Length": str(len(text) + 2)})
+async def truncate(request: web.Request, response: web.Response) -> web.StreamResponse:
+    """Send half of a response."""
+    text = response.body if isinstance(response.body, bytes) else b""
+    answer = web.StreamResponse(
+        status=response.status, headers={"Content-Length": str(len(text) + 2)}
+    )
     await answer.prepare(request)
     await answer.write(text[: len(text) // 2])
-    cut(request)
+    drop_connection(request)
     return answer

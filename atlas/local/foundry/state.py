@@ -1,4 +1,4 @@
-"""What one stand-in knows besides its branches: clients, tokens, limits, faults, a record."""
+"""The state of an emulator: branches, clients, tokens, limits, faults, and recorded calls."""
 
 import secrets
 import time
@@ -10,32 +10,32 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from atlas.local.foundry.behaviour import Behaviour, Refusal
-from atlas.local.foundry.branches import Branches, Refused
+from atlas.local.foundry.behaviour import Behaviour, PathRefusal
+from atlas.local.foundry.branches import BranchStore, FoundryApiError
 from atlas.local.foundry.faults import Faults
 
 DATASET = "ri.foundry.main.dataset.19102749-23e6-4fa8-827e-70eae2b94730"
-REQUESTS_A_MINUTE, REQUESTS_AT_ONCE = 10_000, 800
+REQUESTS_PER_MINUTE, CONCURRENT_REQUESTS_MAX = 10_000, 800
 ERRORS_MAX = 20
 
 
-class Switches(Struct, forbid_unknown_fields=True):
-    """Settings of this stand-in that may change while it runs, beside its Behaviour."""
+class EmulatorOptions(Struct, forbid_unknown_fields=True):
+    """Options that may change while the emulator runs, in addition to its Behaviour."""
 
     latency_seconds: float = 0.0
     has_limits: bool = False
     is_strict_about_types: bool = False
     is_role_revoked: bool = False
-    is_reader: bool = False  # its role lets it read, and no more
+    is_reader: bool = False  # the client's role only permits reading
     withheld_scope: str = ""
     clock_ahead_seconds: float = 0.0
     token_seconds: float = 3600.0
-    refusals: tuple[Refusal, ...] = ()
+    refusals: tuple[PathRefusal, ...] = ()
 
 
 @dataclass(slots=True)
-class Minute:
-    """Foundry's limits of requests, for one user."""
+class RateWindow:
+    """Foundry's rate limits for one user."""
 
     began: float = 0.0
     requests: int = 0
@@ -45,11 +45,11 @@ class Minute:
         if now - self.began >= 60:
             self.began, self.requests = now, 0
         self.requests += 1
-        return self.requests > REQUESTS_A_MINUTE or self.at_once > REQUESTS_AT_ONCE
+        return self.requests > REQUESTS_PER_MINUTE or self.at_once > CONCURRENT_REQUESTS_MAX
 
 
-class Foundry:
-    """One Foundry. Its state is a folder, and survives it."""
+class FoundryEmulator:
+    """One Foundry stack. Its state is stored in a folder and survives restarts."""
 
     def __init__(
         self,
@@ -57,14 +57,14 @@ class Foundry:
         datasets: tuple[str, ...] = (DATASET,),
         branches: tuple[str, ...] = ("master",),
         client: tuple[str, str] = ("local", "local-secret"),
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self.branches = Branches(state, datasets, branches, now)
+        self.branches = BranchStore(state, datasets, branches, clock)
         self.client = client
-        self.switches = Switches()
+        self.switches = EmulatorOptions()
         self.faults = Faults()
-        self.minute = Minute()
-        self.log = Record()
+        self.minute = RateWindow()
+        self.log = CallRecord()
         self._tokens: dict[str, tuple[float, frozenset[str]]] = {}
 
     @property
@@ -76,13 +76,13 @@ class Foundry:
         self.branches.behaviour = behaviour
 
     def refuse(self, at: str, paths: Iterable[str]) -> None:
-        """Raises Refused if one of these paths is to be refused at this moment."""
+        """Raises FoundryApiError if one of these paths is to be refused at this step."""
         for each in self.switches.refusals:
             for path in paths if each.at == at else ():
                 if each.contains in path:
-                    raise Refused(each.status, each.name, filePath=path)
+                    raise FoundryApiError(each.status, each.name, filePath=path)
 
-    def token(self, scopes: frozenset[str]) -> str:
+    def issue_token(self, scopes: frozenset[str]) -> str:
         token = secrets.token_urlsafe(24)
         scopes -= {self.switches.withheld_scope}
         self._tokens[token] = (time.monotonic() + self.switches.token_seconds, scopes)
@@ -91,23 +91,23 @@ class Foundry:
     def revoke_tokens(self) -> None:
         self._tokens.clear()
 
-    def check(self, authorization: str, scope: str) -> None:
-        """Raises Refused unless a good token with this scope is sent."""
+    def check_token(self, authorization: str, scope: str) -> None:
+        """Raises FoundryApiError unless the token is valid and has this scope."""
         scheme, _, token = authorization.partition(" ")
         if not token or scheme.lower() != "bearer":
-            raise Refused(401, "MissingCredentials")
+            raise FoundryApiError(401, "MissingCredentials")
         expires, scopes = self._tokens.get(token, (0.0, frozenset[str]()))
         if time.monotonic() >= expires:
-            raise Refused(401, "Default:Unauthorized")
+            raise FoundryApiError(401, "Default:Unauthorized")
         if scope not in scopes:
-            raise Refused(403, "ApiUsageDenied", missingScope=scope)
+            raise FoundryApiError(403, "ApiUsageDenied", missingScope=scope)
 
 
 @dataclass(slots=True)
-class Record:
-    """Calls by status, complaints about the client, its last headers, the last errors it got."""
+class CallRecord:
+    """Calls by status, violations by the client, its last headers, and the last errors."""
 
     calls: Counter[str] = field(default_factory=Counter)
-    complaints: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
     last_headers: dict[str, str | None] = field(default_factory=dict)
     errors: deque[dict[str, object]] = field(default_factory=lambda: deque(maxlen=ERRORS_MAX))

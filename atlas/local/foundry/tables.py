@@ -8,62 +8,70 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from atlas.local.foundry.branches import Refused
-from atlas.local.foundry.door import body_of
-from atlas.local.foundry.state import Foundry
-from atlas.local.http import json
+from atlas.local.foundry.branches import FoundryApiError
+from atlas.local.foundry.pipeline import read_body
+from atlas.local.foundry.state import FoundryEmulator
+from atlas.local.http import json_response
 
 
-class Tables:
-    """One method an endpoint."""
+class SchemaEndpoints:
+    """One method for each endpoint."""
 
-    def __init__(self, foundry: Foundry) -> None:
+    def __init__(self, foundry: FoundryEmulator) -> None:
         self._branches = foundry.branches
         self._schemas: dict[tuple[str, str], dict[str, Any]] = {}
-        self._readers: dict[tuple[str, str], str] = {}  # which nobody is told
+        self._readers: dict[tuple[str, str], str] = {}  # not part of any response
 
     async def get_schema(self, request: web.Request) -> web.Response:
-        place = (request.match_info["rid"], request.query.get("branchName", "master"))
-        self._branches.branch(*place)
-        if place not in self._schemas:
-            raise Refused(404, "SchemaNotFound", datasetRid=place[0], branchName=place[1])
-        return json(self._schemas[place])
+        branch_key = (request.match_info["rid"], request.query.get("branchName", "master"))
+        self._branches.get_branch(*branch_key)
+        if branch_key not in self._schemas:
+            raise FoundryApiError(
+                404, "SchemaNotFound", datasetRid=branch_key[0], branchName=branch_key[1]
+            )
+        return json_response(self._schemas[branch_key])
 
     async def put_schema(self, request: web.Request) -> web.Response:
-        asked = await body_of(request)
-        rid, name = request.match_info["rid"], str(asked.get("branchName") or "master")
-        branch = self._branches.branch(rid, name)
+        body = await read_body(request)
+        rid, name = request.match_info["rid"], str(body.get("branchName") or "master")
+        branch = self._branches.get_branch(rid, name)
         if branch.head is None:
-            raise Refused(404, "DatasetViewNotFound", datasetRid=rid, branch=name)
-        reader = str(asked.get("dataframeReader", "PARQUET"))
+            raise FoundryApiError(404, "DatasetViewNotFound", datasetRid=rid, branch=name)
+        reader = str(body.get("dataframeReader", "PARQUET"))
         if reader not in {"AVRO", "CSV", "PARQUET", "DATASOURCE"}:
-            raise Refused(400, "InvalidParameterCombination")
+            raise FoundryApiError(400, "InvalidParameterCombination")
         self._readers[rid, name] = reader
         self._schemas[rid, name] = {
             "branchName": name,
             "endTransactionRid": branch.head.rid,
-            "schema": asked.get("schema", {}),
+            "schema": body.get("schema", {}),
             "versionId": str(uuid.uuid4()),
         }
-        return json(self._schemas[rid, name])
+        return json_response(self._schemas[rid, name])
 
     async def read_table(self, request: web.Request) -> web.Response:
-        """Rows of NDJSON files as CSV, whatever CSV is; of Parquet files, that there are some."""
-        place = (request.match_info["rid"], request.query.get("branchName", "master"))
-        view = self._branches.branch(*place).view
-        if place not in self._schemas:
-            raise Refused(404, "SchemaNotFound", datasetRid=place[0], branchName=place[1])
+        """Answer the rows of NDJSON files as CSV. For Parquet files, only the header."""
+        branch_key = (request.match_info["rid"], request.query.get("branchName", "master"))
+        view = self._branches.get_branch(*branch_key).view
+        if branch_key not in self._schemas:
+            raise FoundryApiError(
+                404, "SchemaNotFound", datasetRid=branch_key[0], branchName=branch_key[1]
+            )
         if request.query.get("format") != "CSV":
-            raise Refused(400, "InvalidParameterCombination")
-        if any(path.endswith(".parquet") != (self._readers[place] == "PARQUET") for path in view):
+            raise FoundryApiError(400, "InvalidParameterCombination")
+        if any(
+            path.endswith(".parquet") != (self._readers[branch_key] == "PARQUET") for path in view
+        ):
             why = "Expected Parquet magic number"
-            raise Refused(500, "ReadTableError", datasetRid=place[0], message=why)
-        fields = self._schemas[place]["schema"].get("fieldSchemaList", [])
+            raise FoundryApiError(500, "ReadTableError", datasetRid=branch_key[0], message=why)
+        fields = self._schemas[branch_key]["schema"].get("fieldSchemaList", [])
         out = io.StringIO()
         table = csv.DictWriter(out, [each["name"] for each in fields], extrasaction="ignore")
         table.writeheader()
-        for path, found in view.items():
-            content = b"" if path.endswith(".parquet") else self._branches.content(found, path)
+        for path, transaction in view.items():
+            content = (
+                b"" if path.endswith(".parquet") else self._branches.read_content(transaction, path)
+            )
             for line in content.splitlines():
                 table.writerow(msgspec.json.decode(line))
         return web.Response(text=out.getvalue(), content_type="text/csv")

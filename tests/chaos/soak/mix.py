@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import aiohttp
 import anyio
 
-from atlas.local.auth0 import Wish
-from atlas.local.foundry.branches import Refused
+from atlas.local.auth0 import TokenRequest
+from atlas.local.foundry.branches import FoundryApiError
 from atlas.local.foundry.faults import Fault
 from tests.chaos.bench import Bench
 from tests.chaos.crowd import REFUSALS, Crowd
@@ -124,9 +124,9 @@ class Mix:
     async def token(self) -> None:
         tenant = self.bench.standins.tenant
         tokens = [
-            tenant.token(Wish(expires_in=-3_600)),
-            tenant.token(Wish(key="stranger")),
-            tenant.token(Wish(claims={"aud": "https://elsewhere.example"})),
+            tenant.issue_token(TokenRequest(expires_in=-3_600)),
+            tenant.issue_token(TokenRequest(key="stranger")),
+            tenant.issue_token(TokenRequest(claims={"aud": "https://elsewhere.example"})),
             "rubbish",
             "",
         ]
@@ -164,7 +164,7 @@ class Mix:
     async def foreign(self) -> None:
         """With a file in it: an empty one may be ours, whose create was lost."""
         branches = self.bench.standins.foundry.branches
-        with contextlib.suppress(Refused):
+        with contextlib.suppress(FoundryApiError):
             found = self.bench.standins.foreign()
             branches.put(found, "somebody/else.ndjson", OTHERS)
             await anyio.sleep(FAULT_SECONDS)

@@ -8,8 +8,8 @@ from aiohttp import web
 
 from atlas.core import names, rows
 from atlas.core.messages import User
-from atlas.local.foundry.branches import Refused, Transaction
-from atlas.local.http import cut
+from atlas.local.foundry.branches import FoundryApiError, Transaction
+from atlas.local.http import drop_connection
 from tests.chaos.bench import Bench
 from tests.chaos.oracle import Reply
 from tests.chaos.phones import DEVICE, TIMESTAMP, Export
@@ -49,7 +49,7 @@ async def opened_by_another(bench: Bench) -> Transaction:
     while True:
         try:
             return bench.standins.foreign()
-        except Refused:
+        except FoundryApiError:
             await anyio.sleep(FREE_SECONDS)
 
 
@@ -62,9 +62,9 @@ async def instead_of_ours(bench: Bench) -> Transaction:
             return None
         try:
             opened.append(bench.standins.foreign())
-        except Refused:
+        except FoundryApiError:
             return None
-        return cut(request)
+        return drop_connection(request)
 
     bench.standins.before = steal
     while not opened:
@@ -112,7 +112,7 @@ async def paths_exist(bench: Bench) -> None:
         ours, others = ours + is_ours, others + (not is_ours)
     branches.commit(found)
     await bench.until_drained()
-    view = branches.branch(found.dataset, found.branch).view
+    view = branches.get_branch(found.dataset, found.branch).view
     kept = sum(view[path] is found for path in found.files)
     bench.findings.note(f"{ours} with our bytes, {others} with others")
     if bench.standins.foundry.behaviour.path_taken == "never":

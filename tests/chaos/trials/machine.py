@@ -1,6 +1,6 @@
 """The computer: its clock jumps, its memory is what it is."""
 
-from atlas.local.auth0 import Wish
+from atlas.local.auth0 import TokenRequest
 from atlas.local.foundry.faults import Fault
 from atlas.local.foundry.state import DATASET
 from tests.chaos.bench import BACKLOG_SECONDS, MEMORY_MIB, READY_SECONDS, Bench
@@ -14,7 +14,7 @@ WARM_EXPORTS = 50
 
 async def clock_jumps(bench: Bench) -> None:
     """An hour back, then a day ahead, while exports come in and wait."""
-    expired = bench.standins.tenant.token(Wish(expires_in=-HOUR // 2))
+    expired = bench.standins.tenant.issue_token(TokenRequest(expires_in=-HOUR // 2))
     await bench.atlas.start()
     await turned_away(bench, expired)
     pending = Fault(call="commit", kind="refused", count=0)
@@ -28,7 +28,7 @@ async def clock_jumps(bench: Bench) -> None:
             bench.standins.foundry.faults.clear()
     await bench.restart()  # with the clock set right, a day behind what stands in the journal
     await bench.until_drained(BACKLOG_SECONDS)
-    paths = len(bench.standins.foundry.branches.branch(DATASET, BRANCH).view)
+    paths = len(bench.standins.foundry.branches.get_branch(DATASET, BRANCH).view)
     exports = (await bench.totals()).committed
     bench.findings.note(f"-1 h, +24 h, and back; {paths} paths")
     bench.findings.expect(paths == exports, f"{paths} paths for {exports} exports.")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import anyio
 from aiohttp import web
 
-from atlas.local.foundry.behaviour import Refusal
+from atlas.local.foundry.behaviour import PathRefusal
 from tests.chaos.bench import Bench
 from tests.chaos.bugs import BREAKS, EVERYWHERE, IN_FLATTEN
 from tests.chaos.mines import Mine
@@ -107,14 +107,14 @@ class Isolation:
 
 async def many_refused(bench: Bench) -> None:
     """Foundry refuses five exports of one user at their upload, with an undocumented error name."""
-    refuse_user(bench, Refusal(contains="poison", name=UNKNOWN_REFUSAL))
+    refuse_user(bench, PathRefusal(contains="poison", name=UNKNOWN_REFUSAL))
     found = await isolate_among_others(bench)
     expect_isolated(bench, found)
 
 
 async def many_refused_at_commit(bench: Bench) -> None:
     """They make every commit of their groups fail, and Foundry does not say which is at fault."""
-    refuse_user(bench, Refusal(contains="poison", at="commit", name=UNKNOWN_REFUSAL))
+    refuse_user(bench, PathRefusal(contains="poison", at="commit", name=UNKNOWN_REFUSAL))
     found = await isolate_among_others(bench)
     bench.findings.expect(found.aside == POISON_EXPORTS, f"{found.aside} set aside.")
 
@@ -151,7 +151,7 @@ async def many_unanswered(bench: Bench) -> None:
     bench.findings.expect(aside == 0, f"{aside} set aside for want of an answer.")
 
 
-def refuse_user(bench: Bench, refusal: Refusal) -> None:
+def refuse_user(bench: Bench, refusal: PathRefusal) -> None:
     bench.standins.foundry.switches.refusals = (refusal,)
 
 

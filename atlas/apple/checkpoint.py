@@ -1,8 +1,8 @@
-"""How far the sending of an export came, in a small file beside it: a number and two digests.
+"""The progress of an import, in a small file next to the export: a line count and two digests.
 
-A second run converts the export once more, which is quick, and passes over as many lines as were
-answered as safe, if they are the same lines. If they are not, it begins at the beginning; what
-Atlas has by then it recognises, so a place that is lost costs time and nothing else.
+The next run converts the export again, which is fast, and skips the lines that were confirmed if
+their digest is the same. Otherwise it starts from the first line. Atlas recognizes lines that it
+has already, so a lost checkpoint costs only time.
 """
 
 import hashlib
@@ -20,8 +20,8 @@ from atlas.core.errors import NOT_JSON
 SUFFIX = ".atlas"
 
 
-class Mark(Struct):
-    """So many lines are safe with this receiver, and this is what they were."""
+class Checkpoint(Struct):
+    """The first `lines` lines, with this digest, are safe with this receiver."""
 
     receiver: str
     lines: int
@@ -29,38 +29,38 @@ class Mark(Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """The file beside an export. `receiver` is where the lines go, and as whose."""
+class CheckpointFile:
+    """The checkpoint file of an export. `receiver` is a digest of the URL and the sender."""
 
     path: Path
     receiver: str
 
     @classmethod
-    def beside(cls, export: Path, *receiver: str) -> "Place":
+    def for_export(cls, export: Path, *receiver: str) -> "CheckpointFile":
         digest = hashlib.sha256("\x1f".join(receiver).encode()).hexdigest()
         path = export.resolve()
         return cls(path.with_name(path.name + SUFFIX), digest)
 
-    def mark(self) -> Mark | None:
-        """Of the same receiver, if there is one that can be read."""
+    def read(self) -> Checkpoint | None:
+        """Return the checkpoint, or None if there is none for this receiver that can be read."""
         with suppress(OSError, *NOT_JSON):
-            mark = msgspec.json.decode(self.path.read_bytes(), type=Mark)
+            mark = msgspec.json.decode(self.path.read_bytes(), type=Checkpoint)
             return mark if mark.receiver == self.receiver else None
         return None
 
-    def keep(self, lines: int, digest: str) -> None:
-        """Whole or not at all. Raises OSError."""
+    def write(self, lines: int, digest: str) -> None:
+        """Replace the file atomically. Raises OSError."""
         new = self.path.with_name(self.path.name + ".new")
-        new.write_bytes(msgspec.json.encode(Mark(self.receiver, lines, digest)))
+        new.write_bytes(msgspec.json.encode(Checkpoint(self.receiver, lines, digest)))
         new.replace(self.path)
 
-    def forget(self) -> None:
+    def delete(self) -> None:
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
 
 
-class Lines:
-    """Lines, counted and digested as they are taken."""
+class CountedLines:
+    """Counts and digests lines as they are taken."""
 
     def __init__(self, lines: Iterator[bytes]) -> None:
         self.lines = lines

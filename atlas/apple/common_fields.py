@@ -1,0 +1,106 @@
+"""Builds the fields that all samples share: source, device, dates, metadata."""
+
+from functools import lru_cache
+from math import isfinite
+from typing import Any, NamedTuple
+
+from msgspec import Raw
+
+from atlas.apple.dates import to_utc
+from atlas.apple.devices import NO_DEVICE, parse_device
+from atlas.apple.identity import SEPARATOR, make_uuid
+from atlas.apple.samples import Number
+from atlas.apple.vocabulary import FLAGS
+from atlas.apple.xml_reader import Element, unescape_name
+
+WAS_USER_ENTERED = "HKWasUserEntered"
+DIGITS_MAX = 15  # a double keeps these exactly
+NUMBER_MAX = len("-2.2250738585072014e-308")  # the longest double
+
+# The attributes of iOS 9 and later. Those of iOS 8 may also be metadata.
+ATTRIBUTES = """
+type unit value source sourceName sourceVersion device creationDate startDate endDate
+workoutActivityType duration durationUnit totalDistance totalDistanceUnit
+totalEnergyBurned totalEnergyBurnedUnit
+"""
+KNOWN = frozenset(ATTRIBUTES.split())
+
+
+class Origin(NamedTuple):
+    """The source of a sample. An export has only a few different ones."""
+
+    source: str | None
+    version: str | None
+    device: Raw | None
+    identity: str
+
+
+@lru_cache(maxsize=4_096)
+def find_origin(source: str | None, version: str | None, device_text: str | None) -> Origin:
+    parsed = NO_DEVICE if device_text is None else parse_device(device_text)
+    identity = SEPARATOR.join((source or "", version or "", parsed.identity))
+    return Origin(source, version, parsed.json, identity)
+
+
+def build_common_fields(
+    element: Element, sample_type: str, unit: str = "", value: str = ""
+) -> dict[str, Any]:
+    """Build the shared fields. `unit` and `value` only go into the uuid."""
+    get = element.attributes.get
+    source = get("sourceName")
+    if source is None:
+        source = get("source")  # iOS 8
+    origin = find_origin(source, get("sourceVersion"), get("device"))
+    start, end = to_utc(get("startDate", "")), to_utc(get("endDate", ""))
+    metadata = read_metadata(element)
+    return {
+        "sample_type": sample_type,
+        "uuid": make_uuid(sample_type, origin.identity, start, end, unit, value),
+        "start_date": start,
+        "end_date": end,
+        "source_name": origin.source,
+        "source_version": origin.version,
+        "device": origin.device,
+        "metadata": metadata,
+        "user_provided_flag": metadata.get(WAS_USER_ENTERED) if metadata else None,
+    }
+
+
+def read_metadata(element: Element) -> dict[str, object] | None:
+    """Read the metadata from the attributes (iOS 8) and the children. None if there is none."""
+    metadata = {}
+    if not KNOWN.issuperset(element.attributes):
+        for name, text in element.attributes.items():
+            if name not in KNOWN:
+                key = unescape_name(name)
+                metadata[key] = understood(key, text)
+    for child in element.children:
+        if child.name == "MetadataEntry":
+            key = child.attributes.get("key", "")
+            metadata[key] = understood(key, child.attributes.get("value", ""))
+    return metadata or None
+
+
+def understood(key: str, text: str) -> object:
+    """Parse a value. Long text is returned as it is, uncached: some apps store documents."""
+    return text if len(text) > NUMBER_MAX else parse_metadata_value(key, text)
+
+
+@lru_cache(maxsize=4_096)
+def parse_metadata_value(key: str, text: str) -> object:
+    """Parse a value, which Apple always writes as text. Numbers must round-trip exactly."""
+    if key in FLAGS and text in {"0", "1"}:
+        return text == "1"
+    value = parse_number(text)
+    return value if value is not None and str(value) == text else text
+
+
+def parse_number(text: str) -> Number | None:
+    """Parse a finite number, else None. 60.0 becomes 60, as Swift writes it."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    if not isfinite(value) or "_" in text:  # Python allows underscores
+        return None
+    return int(value) if value.is_integer() and abs(value) < 10**DIGITS_MAX else value
