@@ -80,7 +80,7 @@ reliability *args:
 soak *args:
     python -m tests.chaos soak --report var/soak.md "$@"
 
-# print the figures of the README: [--quick] [--into README.md] [NAME]..., service or growth or overload, say
+# measure the figures of tests/bench/README.md: [--quick] [--into tests/bench/README.md] [NAME]..., such as service
 bench *args:
     python -m tests.bench "$@"
 

@@ -1,4 +1,4 @@
-"""Alerts and the dashboard ask for metrics that there are, and lead to a page that is there."""
+"""Alerts and the dashboard ask for metrics that exist, and lead to sections of the runbook."""
 
 import json
 import re
@@ -16,13 +16,14 @@ from atlas.core.picture import Depth, Sight
 from atlas.core.status_aggregator import About, StatusAggregator
 from atlas.outside.metrics import exposition
 from tests.exports import NOON
+from tests.support.pages import anchors_of, text_of
 
 ROOT = Path(__file__).parent.parent
 ALERTS = yaml.safe_load((ROOT / "config/prometheus/alerts.yaml").read_text(encoding="utf-8"))
 RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
 DASHBOARD = json.loads((ROOT / "config/grafana/atlas.json").read_text(encoding="utf-8"))
 PANELS = DASHBOARD["panels"]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+RUNBOOK = ROOT / "config/runbook.md"
 NOT_OURS = {"up", "process_start_time_seconds"}  # Prometheus's own
 PROMETHEUS = {"__name__", "instance", "job"}  # its labels
 VARIABLES = {"$__rate_interval": "5m", "$instance": ".*"}
@@ -76,12 +77,6 @@ def selectors(expr):
     return list(walk(promql_parser.parse(expr)))
 
 
-def anchors():
-    """As a reader of Markdown makes them of headings."""
-    headings = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
-
-
 EXPRESSIONS = [pytest.param(rule["expr"], id=rule["alert"]) for rule in RULES] + [
     pytest.param(target["expr"], id=f"{panel['title']} {target['refId']}")
     for panel in PANELS
@@ -124,16 +119,16 @@ def test_what_is_not_there_is_noticed(expr):
 def test_an_alert_leads_to_its_page_in_the_runbook(rule):
     page, _, anchor = rule["annotations"]["runbook"].partition("#")
 
-    assert page == "README.md"
-    assert anchor in anchors()
-    assert f"`{rule['alert']}`" in README
+    assert page == "config/runbook.md"
+    assert anchor in anchors_of(RUNBOOK)
+    assert f"`{rule['alert']}`" in text_of(RUNBOOK)
 
 
 def test_the_dashboard_leads_to_the_page_of_each_alert():
     led_to = {link["url"] for panel in PANELS for link in panel.get("links", ())}
     pages = {rule["annotations"]["runbook"].partition("#")[2] for rule in RULES}
 
-    assert {url.removeprefix("${readme}#") for url in led_to} == pages
+    assert {url.removeprefix("${runbook}#") for url in led_to} == pages
 
 
 def test_panels_have_names_of_their_own_and_do_not_overlap():

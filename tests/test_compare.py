@@ -1,4 +1,4 @@
-"""`atlas compare`: what differs is intended, by the README's list, or it is unexplained.
+"""`atlas compare`: a difference is one of those in atlas/comparison/README.md, or unexplained.
 
 `old_service` makes rows as the service before Atlas did, by its own few lines.
 """
@@ -18,12 +18,12 @@ from tests import generator
 from tests.canaries import Canaries
 from tests.test_cli import atlas  # noqa: F401  # a fixture
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+PAGE = Path(__file__).parent.parent / "atlas" / "comparison" / "README.md"
 ADA = "auth0|ada-lovelace"
 NOON, LATER, LATEST = (f"2026-01-02T12:00:0{second}.000Z" for second in range(3))
 NOT_OF_ROWS = {  # a row does not show how the request was written
     "Readiness tells the truth.",
-    "A `device` or `timestamp` of the request that is no text counts as absent.",
+    "A `device` or `timestamp` of the request that is not text counts as absent.",
 }
 
 
@@ -118,21 +118,22 @@ def assert_even(balance: ComparisonReport) -> None:
     assert sum(kind.new for kind in kinds) == balance.rows.new
 
 
-# the README's list
+# the list of the page
 
 
 def differences() -> list[str]:
-    section = README.partition("## Differences from the old service")[2].partition("\n## ")[0]
+    section = PAGE.read_text(encoding="utf-8").partition("\n## Differences\n")[2]
+    section = section.partition("\n## ")[0]
     items = re.split(r"(?m)^- ", section)[1:]
     return [" ".join(item.split()) for item in items]
 
 
 @pytest.mark.parametrize("reason", Reason, ids=lambda reason: reason.name)
-def test_a_reason_stands_in_the_readme_word_for_word(reason):
+def test_a_reason_is_listed_on_the_page_word_for_word(reason):
     assert set(reason.differences) <= set(differences())
 
 
-def test_every_difference_that_the_readme_names_and_rows_can_show_is_a_reason():
+def test_every_difference_on_the_page_that_rows_can_show_is_a_reason():
     known = {each for reason in Reason for each in reason.differences}
 
     assert set(differences()) - known == NOT_OF_ROWS

@@ -1,4 +1,4 @@
-"""What Prometheus sees: what callers do moves it, nobody's data is in it, and the README has it."""
+"""What Prometheus sees: what callers do moves it, nobody's data is in it, and a page lists it."""
 
 import io
 import re
@@ -31,7 +31,7 @@ from tests.fakes import Brake, Gate, KnownUsers
 
 HOST = "127.0.0.1:9464"
 POISONED = "healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson"  # the path of the first export
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parent.parent / "config/operations.md").read_text(encoding="utf-8")
 UNITS = tuple("_seconds _bytes _exports _tasks _info _total _depth _size _paused".split())
 RECEIPT_ROUTE = f"{ROOM}/exports/{{id}}"
 
@@ -456,12 +456,12 @@ def test_a_metric_is_named_as_prometheus_wants_it(family):
 
 
 def documented() -> dict[str, set[str]]:
-    """What the table of the README says: the names, and the labels of each."""
-    rows = re.findall(r"^\| `(atlas_\w+)(?:\{([\w,]*)\})?` \|", README, re.MULTILINE)
+    """The table of config/operations.md: the names, and the labels of each."""
+    rows = re.findall(r"^\| `(atlas_\w+)(?:\{([\w,]*)\})?` \|", PAGE, re.MULTILINE)
     return {name: set(filter(None, labels.split(","))) for name, labels in rows}
 
 
-async def test_the_readme_lists_them_all_and_no_other(life):
+async def test_the_page_lists_them_all_and_no_other(life):
     async with life.running() as flow:
         await flow.post(an_export())
         flow.readers.watch(events.FoundryCalled("put", 200, 0.1, True))

@@ -1,4 +1,4 @@
-"""What the README tells people to run does what it says."""
+"""The transform and the steps of a diagnosis do what the pages say."""
 
 import re
 import sqlite3
@@ -11,12 +11,14 @@ from atlas.core import rows
 from atlas.core.rows import Header
 from atlas.diagnose import NAMES
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ATLAS = Path(__file__).parent.parent / "atlas"
+ROWS = (ATLAS / "core" / "README.md").read_text(encoding="utf-8")
+DIAGNOSIS = (ATLAS / "diagnose" / "README.md").read_text(encoding="utf-8")
 COLUMNS = rows.COLUMNS
 
 
 def block(language: str) -> str:
-    (found,) = re.findall(rf"(?ms)^```{language}$(.*?)^```$", README)
+    (found,) = re.findall(rf"(?ms)^```{language}$(.*?)^```$", ROWS)
     return found
 
 
@@ -51,7 +53,7 @@ def test_the_transform_keeps_the_latest_row_of_each_sample_and_no_deleted_one():
 
 
 def test_the_steps_of_a_diagnosis_are_those_that_it_walks():
-    found = re.findall(r"(?m)^\| (\d+) \| ([a-z ]+) \| (\d+) \|", README)
+    found = re.findall(r"(?m)^\| (\d+) \| ([a-z ]+) \| (\d+) \|", DIAGNOSIS)
 
     assert [(int(number), name, int(code)) for number, name, code in found] == [
         (number, name, 10 + number) for number, name in NAMES.items()

@@ -177,6 +177,9 @@ def test_the_environment_stands_over_the_file():
     ("environ", "named"),
     [
         pytest.param({"ATLAS_REPLY_SECOND": "25"}, "ATLAS_REPLY_SECOND ", id="unknown name"),
+        pytest.param({"ATLAS_REPLY_SECOND": "25"}, r"mean ATLAS_REPLY_SECONDS\?", id="its nearest"),
+        pytest.param({"ATLAS_FOUNDRY_HOST": "h"}, r"mean FOUNDRY_HOST\?", id="without a prefix"),
+        pytest.param({"ATLAS_XYZ": "25"}, "ATLAS_XYZ .* Remove it", id="no name is near"),
         pytest.param({"ATLAS_REPLY_SECONDS": "51"}, "ATLAS_REPLY_SECONDS", id="iOS sends again"),
         pytest.param({"ATLAS_REPLY_SECONDS": "soon"}, "ATLAS_REPLY_SECONDS", id="no number"),
         pytest.param({"PORT": "65536"}, "PORT", id="no port"),
@@ -268,11 +271,11 @@ def test_the_documented_file_holds_every_key_with_its_default():
 
 
 def test_every_variable_names_a_key_and_stands_in_the_documents():
-    readme, toml = (ROOT / "README.md").read_text(), DOCUMENTED.read_text()
+    page, toml = (ROOT / "config/README.md").read_text(), DOCUMENTED.read_text()
     for name, place in NAMES.items():
         room, _, key = place.partition(".")
         assert key in msgspec.to_builtins(Settings())[room]
-        assert f"`{name}`" in readme, f"{name} is missing from the README"
+        assert f"`{name}`" in page, f"{name} is missing from config/README.md"
         assert name in toml, f"{name} is missing from config/atlas.toml"
 
 

@@ -1,4 +1,7 @@
-"""The reasons for which rows differ: each deliberate difference, and the unexplained ones."""
+"""The reasons for which rows differ: each deliberate difference, and the unexplained ones.
+
+README.md beside this file lists the differences in the same words.
+"""
 
 from enum import Enum
 
@@ -11,8 +14,9 @@ INTEGER_FALLBACK = (
     "so sleep stages and other categories have a value."
 )
 INVALID_LINE = (
-    "What is no UTF-8, a lone surrogate, a number out of a double's range, and lines nested deeper "
-    "than 64 or longer than 8 MiB are rejected; they made rows, with U+FFFD or null in them."
+    "Lines that are not UTF-8, contain a lone surrogate or a number out of a double's range, are "
+    "nested deeper than 64 or longer than 8 MiB are rejected; they made rows, with U+FFFD or null "
+    "in them."
 )
 BYTE_FOR_BYTE = "`raw_healthkit_record` is the sender's line byte for byte, not a re-serialisation."
 CAUSES_OF_LOSS = (
@@ -35,7 +39,7 @@ def explain_by(sentence: str) -> tuple[str, tuple[str, ...]]:
 class Reason(Enum):
     """A reason, in the order of the report.
 
-    `differences` are the matching entries of the list in the comparison guide, word for word. A
+    `differences` are the matching entries of the list in README.md, word for word. A
     reason without any is unexplained.
     """
 

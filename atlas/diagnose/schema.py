@@ -10,8 +10,8 @@ from atlas.diagnose.asking import Asking
 COLUMNS = tuple(Column(name, "DOUBLE" if name == "value_double" else "STRING") for name in NAMES)
 SHOWN_MAX = 5
 HOW = (
-    "Rows are read by a transform (spark.read.json of these files: see the README), or after "
-    "Apply a schema in Foundry, pressed once."
+    "Read the rows in a transform (spark.read.json of these files), or press Apply a schema in "
+    "Foundry once."
 )
 FIX = "atlas diagnose --fix-schema gives it the schema of 21 columns."
 
@@ -36,7 +36,7 @@ async def schema(asking: Asking) -> Finding:
     if (ndjson or parquet) and not await schemas.is_readable():
         return unreadable(ndjson, evidence)
     if differences := unlike(found):
-        to_do = FIX if wants_parquet else "Let the schema have the 21 columns of the README."
+        to_do = FIX if wants_parquet else f"The schema needs the columns {', '.join(NAMES)}."
         return failed(f"The schema is not that of our rows: {differences}.", to_do, evidence)
     return passed("The schema is that of our rows.", evidence)
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import get_args
 
 import msgspec
@@ -60,11 +61,19 @@ WRONG_WORDS = {
 }
 
 
+def unknown_setting(name: str) -> str:
+    """Return a message about a variable that is not a setting, with the nearest known name."""
+    known = {each.removeprefix("ATLAS_"): each for each in (*NAMES, "ATLAS_CONFIG")}
+    nearest = get_close_matches(name.removeprefix("ATLAS_"), known, 1)
+    hint = f"Did you mean {known[nearest[0]]}?" if nearest else "Remove it."
+    return f"{name} is not a setting of Atlas. {hint}"
+
+
 def load(toml: bytes, environ: Mapping[str, str]) -> Settings:
     """The file, with the environment over it, checked and filled in. Raises BadSetting."""
     for name in environ:
         if name.startswith("ATLAS_") and name not in NAMES and not NOT_SETTINGS.fullmatch(name):
-            raise BadSetting(f"{name} is no setting of Atlas; the README lists them all.")
+            raise BadSetting(unknown_setting(name))
     try:
         rooms = msgspec.toml.decode(toml, type=dict[str, object])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -2,7 +2,7 @@
 
 The mix is that of a Watch owner; every record has a date of its own, as in a real export, because
 dates are what a converter could remember. `BENCH_XML_MB` is the size (64 if absent, 1024 for the
-figure of the README); a file of that size is written to the folder for temporary files.
+figure of tests/bench/README.md); a file of that size is written to the folder for temporary files.
 """
 
 import os

@@ -102,7 +102,7 @@ async def test_old_json_files_are_taken_out_after_it_was_asked(system):
         0,
         b"There are no .json files under healthkit/raw.\n",
     )
-    assert not system.foundry.branches.branch(system.dataset, "master").view
+    assert not system.foundry.branches.get_branch(system.dataset, "master").view
 
 
 @pytest.mark.slow

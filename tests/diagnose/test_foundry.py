@@ -36,7 +36,7 @@ def schema(columns, reader):
         url = f"{system.stack_host}/api/v2/datasets/{system.dataset}/putSchema"
         fields = [{"name": name, "type": kind, "nullable": True} for name, kind in columns]
         body = {"schema": {"fieldSchemaList": fields}, "dataframeReader": reader}
-        token = system.foundry.token(frozenset({"api:datasets-write"}))
+        token = system.foundry.issue_token(frozenset({"api:datasets-write"}))
         system.committed("healthkit/raw/ada/a.ndjson", ROW)
         async with aiohttp.ClientSession() as session:
             headers = {"Authorization": f"Bearer {token}"}

@@ -128,6 +128,6 @@ async def test_old_json_files_are_taken_out_in_one_transaction_and_nothing_else(
         found = await serving.diagnosed()
 
     assert (answer.status, answer.body["files"]) == (200, 3)
-    view = system.foundry.branches.branch(system.dataset, "master").view
+    view = system.foundry.branches.get_branch(system.dataset, "master").view
     assert sorted(path.rpartition(".")[2] for path in view) == ["json", "ndjson"]
     assert found.exit_code == 0

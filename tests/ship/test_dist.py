@@ -36,7 +36,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(dist):
 
 
 def is_source(path):
-    return path.is_file() and "__pycache__" not in path.parts
+    """Whether a file belongs to the package; its pages stay in the repository."""
+    return path.is_file() and "__pycache__" not in path.parts and path.suffix != ".md"
 
 
 @pytest.mark.slow

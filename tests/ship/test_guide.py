@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import pytest
 
 from atlas.client.batches import CHUNK_BYTES_MAX, CHUNKS
-from atlas.core.errors import AtlasError
 from atlas.core.parts import PART_BYTES
 from atlas.core.records import DEPTH_MAX, LINE_BYTES_MAX
 from atlas.edge.app import EXPOSED_HEADERS
@@ -20,6 +19,7 @@ from atlas.edge.openapi import description
 from atlas.settings import Settings
 from tests import generator
 from tests.conftest import Life
+from tests.support.error_codes import errors_with_codes
 from tests.test_contract import Reply, Server, listening
 from tests.test_readme import block, dataset, sample
 
@@ -68,15 +68,9 @@ def rows() -> list[Row]:
     return [Row(int(status), tuple(re.findall(r"\w+", codes)), app) for status, codes, app in found]
 
 
-def kinds(kind: type[AtlasError] = AtlasError) -> list[type[AtlasError]]:
-    """Every error that has a code of its own."""
-    found = [each for below in kind.__subclasses__() for each in kinds(below)]
-    return [kind, *found] if "code" in vars(kind) else found
-
-
 ROWS = rows()
 REFUSED = {(row.status, code): row.app for row in ROWS for code in row.codes}
-CODES = {(kind.status, kind.code): kind for kind in kinds()}
+CODES = {(kind.status, kind.code): kind for kind in errors_with_codes()}
 (SWIFT,) = blocks("swift")
 STREAM, SAFE, BATCH, SOME_SAFE = map(message, blocks("http"))
 UUIDS = re.findall(r'"uuid":"([\w-]+)"', STREAM.body)
@@ -149,7 +143,7 @@ FIXED = [
     pytest.param(r"\*\*(\d+)\*\* chunks", CHUNKS, id="chunks of atlas send"),
     pytest.param(r"\*\*(\d+)\*\* KiB in a batch", CHUNK_BYTES_MAX // 2**10, id="their bytes"),
     pytest.param(r"wait=SECONDS`, up to \*\*(\d+)", WAIT_SECONDS_MAX, id="a wait"),
-    pytest.param(r"parts that are safe, of \*\*(\d+) MiB", PART_BYTES // 2**20, id="a part"),
+    pytest.param(r"already stored, of \*\*(\d+) MiB", PART_BYTES // 2**20, id="a part"),
     pytest.param(r"for\s+\*\*(\d+)\*\* days", Settings().journal.receipts_days, id="receipts"),
 ]
 

@@ -19,14 +19,12 @@ FILES_PAGE_SIZE = 1_000
 
 def build_application(foundry: FoundryEmulator) -> web.Application:
     """Build the application, to be served at an address of its own."""
-    api, tables, pipeline = (
-        FoundryEndpoints(foundry),
-        SchemaEndpoints(foundry),
-        RequestPipeline(foundry),
-    )
+    api, tables = FoundryEndpoints(foundry), SchemaEndpoints(foundry)
+    pipeline = RequestPipeline(foundry)
     app = web.Application(client_max_size=BODY_BYTES_MAX)
     home, files = "/api/v2/datasets/{rid}", "/api/v2/datasets/{rid}/files"
     txn, file = home + "/transactions/{txn}", files + "/{path:[^/]+}"  # includes braces
+    branch = home + "/branches/{branch}"
     for method, path, call, scope, handler in (
         ("GET", home, "dataset", READ, api.get_dataset),
         ("POST", home + "/transactions", "create", WRITE, api.create),
@@ -34,14 +32,8 @@ def build_application(foundry: FoundryEmulator) -> web.Application:
         ("GET", txn, "get", READ, api.get),
         ("POST", txn + "/commit", "commit", WRITE, api.commit),
         ("POST", txn + "/abort", "abort", WRITE, api.abort),
-        ("GET", home + "/branches/{branch}", "branch", READ, api.get_branch),
-        (
-            "GET",
-            home + "/branches/{branch}/transactions",
-            "transactions",
-            READ,
-            api.list_transactions,
-        ),
+        ("GET", branch, "branch", READ, api.get_branch),
+        ("GET", branch + "/transactions", "transactions", READ, api.list_transactions),
         ("GET", files, "list", READ, api.list_files),
         ("POST", file + "/upload", "upload", WRITE, api.upload),
         ("GET", file, "file", READ, api.get_file),

@@ -69,7 +69,10 @@ class JournalLook:
         except BadSetting as error:
             raise Amiss("The key does not open the journal.", str(error)) from error
         except CannotStart as error:
-            raise Amiss(str(error), "See the README, What operators see.") from error
+            raise Amiss(
+                str(error),
+                "Set ATLAS_JOURNAL to a journal on a local disk that this version can open.",
+            ) from error
         except damage.UNREADABLE as error:
             raise Amiss("The journal is damaged, or is none.", IS_MENDED) from error
         except OSError as error:

@@ -1,0 +1,164 @@
+"""The codes, routes, columns, settings and messages on the pages are those of the code."""
+
+import re
+
+import msgspec
+import pytest
+
+from atlas.core import errors, events
+from atlas.core.rows import COLUMNS
+from atlas.edge.openapi import description
+from atlas.outside import log
+from atlas.settings import Settings
+from atlas.settings.reading import NAMES
+from tests.conftest import Life
+from tests.support.error_codes import errors_with_codes
+from tests.support.pages import ROOT, cells_of, codes_in, section_of, text_of
+
+ATLAS = ROOT / "atlas"
+PROXIES = {"HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"}
+DEFAULTS_IN_WORDS = {
+    "AUTH0_ISSUER",
+    "FOUNDRY_OAUTH_TOKEN_URL",
+    "ATLAS_JOURNAL_KEY",
+    "ATLAS_WORKERS",
+}
+NEEDS_NOBODY = {"HealthKit raw export failed"}  # clients retry: see the runbook, Overload
+
+
+# the contract
+
+
+def test_the_contract_has_every_code_and_no_other():
+    rows = cells_of(section_of("atlas/edge/README.md", "Errors"))
+    listed = [
+        (int(status), code)
+        for status, codes in rows
+        for code in codes_in(codes)
+        if re.fullmatch(r"[A-Z_]+", code) and not code.startswith("ATLAS_")
+    ]
+    assert sorted(listed) == sorted((kind.status, kind.code) for kind in errors_with_codes())
+
+
+def test_the_contract_has_every_route_and_no_other():
+    rows = cells_of(text_of("atlas/edge/README.md").partition("\n## ")[0])
+    listed = {tuple(code.partition("?")[0].split(" ")) for row in rows for code in codes_in(row[0])}
+    described = description("0")["paths"]
+    methods = {"get", "post"}
+    expected = {
+        (method.upper(), path) for path, by in described.items() for method in methods & by.keys()
+    }
+    assert listed == expected | {("GET", "/openapi.json")}
+
+
+@pytest.mark.parametrize("page", ["README.md", "atlas/edge/README.md"])
+def test_nothing_is_to_be_sent_again_but_what_is_retryable(page):
+    """Of 4xx, a page names those that may be sent again, and says that no other may."""
+    retryable = {kind.status for kind in errors_with_codes() if kind.retryable}
+    if page == "README.md":
+        (row,) = [row for row in cells_of(text_of(page)) if "Send the same request again" in row[1]]
+        named = {int(code) for code in codes_in(row[0])} | (
+            {500, 503} if "5xx" in row[0] else set()
+        )
+        (rejected,) = [row for row in cells_of(text_of(page)) if row[0] == "any other 4xx"]
+        assert "cannot succeed" in rejected[1]
+    else:
+        (said,) = re.findall(r"(?s)4xx means that .*?except (.*?)\. Do not send", text_of(page))
+        named = {int(each) for each in re.findall(r"\b4\d\d\b", said)} | {500, 503}
+    assert named == retryable
+
+
+def test_the_columns_are_listed_in_the_order_of_the_files():
+    rows = cells_of(section_of("atlas/core/README.md", "The row"))
+    assert [codes_in(column)[0] for column, _ in rows] == list(COLUMNS)
+
+
+# settings
+
+
+def settings_listed() -> dict[str, str]:
+    rows = cells_of(section_of("config/README.md", "Settings"))
+    return {
+        name: default for cell, default, *_ in (r for r in rows if len(r) == 3)
+        for name in codes_in(cell)
+    }  # fmt: skip
+
+
+def test_the_table_has_every_variable_and_no_other():
+    assert settings_listed().keys() == NAMES.keys() | PROXIES
+
+
+@pytest.mark.parametrize("name", sorted(NAMES.keys() - DEFAULTS_IN_WORDS))
+def test_a_default_is_that_of_the_code(name):
+    section, _, key = NAMES[name].partition(".")
+    default = msgspec.to_builtins(Settings())[section][key]
+    (said,) = codes_in(settings_listed()[name]) or [""]
+    if isinstance(default, bool):
+        assert said == str(default).lower()
+    elif isinstance(default, int | float):
+        assert float(said) == default
+    else:
+        assert said == (default or "")
+
+
+def test_exit_codes_are_those_of_the_code():
+    rows = cells_of(section_of("config/README.md", "Settings"))
+    codes = dict(row for row in rows if len(row) == 2)
+    assert "another process holds the journal" in codes[str(errors.JournalHeld.exit_code)]
+    assert "setting" in codes[str(errors.BadSetting.exit_code)]
+    assert "failure" in codes[str(errors.CannotStart.exit_code)]
+
+
+# operations
+
+
+def test_every_message_on_a_page_is_one_of_the_log():
+    source = text_of("atlas/outside/log.py")
+    operations = section_of("config/operations.md", "The log")
+    rows = cells_of(section_of("config/runbook.md", "Log messages that need a person"))
+    messages = [code for code in codes_in(operations) if " " in code]
+    messages += [codes_in(row[0])[0] for row in rows]
+    assert len(messages) > 15
+    made = {
+        log.sentence(events.RequestRead("", "", 1, 1, is_batch))[1] for is_batch in (True, False)
+    }
+    assert not [each for each in messages if f'"{each}"' not in source and each not in made]
+
+
+def test_every_error_in_the_log_is_in_the_runbook():
+    rows = cells_of(section_of("config/runbook.md", "Log messages that need a person"))
+    listed = {codes_in(row[0])[0] for row in rows}
+    needing = {message for level, message in log.SENTENCES.values() if level == "error"}
+    assert needing - NEEDS_NOBODY <= listed
+    assert {log.SENTENCES[each][1] for each in (events.ExportFailed, events.ClientStuck)} <= listed
+
+
+async def test_the_operator_routes_are_listed_all_and_no_other(tmp_path):
+    rows = cells_of(section_of("config/operations.md", "The operator listener"))
+    listed = {tuple(code.partition("?")[0].split(" ")) for row in rows for code in codes_in(row[0])}
+    async with Life(tmp_path / "journal").running() as flow:
+        routes = [
+            (method, re.sub(r":\w+}", "}", route.path))
+            for route in flow.service.operator.routes
+            for method in route.methods - {"HEAD"}
+            if not re.search(r"\.(js|css|svg)$", route.path)  # parts of the page
+        ]
+    assert listed == set(routes)
+
+
+def test_the_glossary_says_each_word_once():
+    words = [word for word, _ in cells_of(section_of("atlas/README.md", "Glossary"))]
+    each = [word for cell in words for word in cell.split(", ")]
+    assert words == sorted(words)
+    assert len(each) == len(set(each))
+
+
+def test_the_packages_are_listed_all_and_no_other():
+    listed = re.findall(r"(?m)^  (\w+)/ ", text_of("atlas/README.md"))
+    assert sorted(listed) == sorted(each.parent.name for each in ATLAS.glob("*/__init__.py"))
+
+
+def test_the_stages_are_listed_in_the_order_of_the_data():
+    rows = cells_of(section_of("atlas/README.md", "The flow"))
+    stages = sorted(each.stem for each in (ATLAS / "actors").glob("[a-z]*"))
+    assert [codes_in(stage)[0] for stage, _ in rows] == stages
