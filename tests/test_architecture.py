@@ -23,7 +23,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "edge": ("core runtime", "starlette anyio msgspec zstandard"),
     "outside/network": ("core", "aiohttp yarl"),  # why a call has failed is the same for all
     "outside/auth0": ("core outside/network", "aiohttp anyio joserfc msgspec pybase64 yarl"),
-    "outside/foundry": ("core outside/network", "aiohttp anyio authlib msgspec stamina yarl"),
+    "outside/foundry": ("core outside/network", "aiohttp anyio authlib msgspec yarl"),
     "outside/sqlite": ("core", "anyio cryptography msgspec zstandard"),
     "outside/front": ("core outside/network", "aiohttp msgspec yarl"),
     "outside/log": ("core", "msgspec structlog"),
@@ -37,7 +37,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "service": ("core runtime computing actors edge outside diagnose settings", "anyio starlette"),
     "apple": ("core", "msgspec"),
     "comparison": ("core", "msgspec"),
-    "client": ("core", "aiohttp anyio msgspec pybase64 stamina"),
+    "client": ("core", "aiohttp anyio msgspec pybase64"),
     "process": ("core runtime computing service settings", "anyio httptools msgspec starlette"),
     "cli": (
         "core settings service process local client apple comparison",
