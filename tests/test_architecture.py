@@ -20,11 +20,11 @@ ROOMS: dict[str, tuple[str, str]] = {
     "runtime": ("core", "anyio"),
     "computing": ("", "anyio"),
     "actors": ("core runtime", "anyio msgspec"),
-    "edge": ("core runtime", "starlette anyio msgspec zstandard"),
+    "edge": ("core runtime", "starlette anyio msgspec backports compression"),
     "outside/network": ("core", "aiohttp yarl"),  # why a call has failed is the same for all
     "outside/auth0": ("core outside/network", "aiohttp anyio joserfc msgspec pybase64 yarl"),
     "outside/foundry": ("core outside/network", "aiohttp anyio authlib msgspec yarl"),
-    "outside/sqlite": ("core", "anyio cryptography msgspec zstandard"),
+    "outside/sqlite": ("core", "anyio cryptography msgspec backports compression"),
     "outside/front": ("core outside/network", "aiohttp msgspec yarl"),
     "outside/log": ("core", "msgspec structlog"),
     "outside/metrics": ("core", "prometheus_client"),
