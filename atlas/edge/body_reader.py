@@ -211,13 +211,13 @@ def parse_json(body: bytes | bytearray | Raw, kind: type[T]) -> T:
 
 def describe_mismatch(body: bytes | bytearray | Raw, kind: type) -> str:
     """Name the first field that does not match its type. Raises Rejected for invalid JSON."""
+    fields, untyped = fields_of(kind)
     try:
-        found: Any = msgspec.json.decode(body, type=untyped(kind))
+        found: Any = msgspec.json.decode(body, type=untyped)
     except msgspec.ValidationError:
         return "it is not an object"
     except NOT_JSON as error:
         raise Rejected("The body is not valid JSON.") from error
-    fields = msgspec.structs.fields(kind)
     for field, value in zip(fields, msgspec.structs.astuple(found), strict=True):
         if value is UNSET and field.required:
             return f"{field.encode_name} is missing"
@@ -230,11 +230,12 @@ def describe_mismatch(body: bytes | bytearray | Raw, kind: type) -> str:
 
 
 @cache
-def untyped(kind: type) -> type:
-    """The same fields, undecoded."""
-    fields = msgspec.structs.fields(kind)
+def fields_of(kind: type) -> tuple[tuple[msgspec.structs.FieldInfo, ...], type]:
+    """The fields of a type, and a type with the same fields undecoded."""
+    fields = msgspec.structs.fields(kind)  # leaves cycles, so it is asked once
     raw: Any = Raw | UnsetType
-    return msgspec.defstruct(
+    untyped = msgspec.defstruct(
         "Untyped",
         [(each.name, raw, msgspec.field(default=UNSET, name=each.encode_name)) for each in fields],
     )
+    return fields, untyped
