@@ -46,6 +46,7 @@ ROOMS: dict[str, tuple[str, str]] = {
 }
 WORDS_ONLY = {"asyncio", "logging", "os", "random", "socket", "sqlite3", "threading", "time"}
 FILE_LINES_MAX, FUNCTION_LINES_MAX = 300, 60
+NAMED_TUPLE = {"_fields", "_replace"}  # documented: the underscore keeps them apart from fields
 NAMES_OF_NOTHING = {"utils", "util", "helpers", "common", "manager", "base", "misc"}
 
 
@@ -168,6 +169,40 @@ def test_a_broad_net_hangs_only_in_the_runtime(file):
         and (node.type is None or ast.unparse(node.type) in {"Exception", "BaseException"})
     ]
     assert not nets or room_of(file) == "runtime"
+
+
+@every_file
+def test_a_file_uses_public_names_only(file):
+    assert set(private_names(file)) == set()
+
+
+def private_names(file: Path) -> Iterator[str]:
+    """Private names that a file imports, or reads from anything but itself and its own classes."""
+    for name in imports(file):
+        if any(is_private(part) for part in name.split(".")):
+            yield name
+    nodes = [node for part in (tree(file), *quoted_annotations(file)) for node in ast.walk(part)]
+    own = {"self", "cls"} | {node.name for node in nodes if isinstance(node, ast.ClassDef)}
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            if ast.unparse(node.value) not in own:
+                yield ast.unparse(node)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in {"getattr", "setattr"}:
+            of, name = map(ast.unparse, node.args[:2])
+            if of not in own and is_private(name.strip("'")):
+                yield ast.unparse(node)
+
+
+def quoted_annotations(file: Path) -> Iterator[ast.expr]:
+    for node in ast.walk(tree(file)):
+        for name in ("annotation", "returns"):
+            found = getattr(node, name, None)
+            if isinstance(found, ast.Constant) and isinstance(found.value, str):
+                yield ast.parse(found.value, mode="eval").body
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and name not in NAMED_TUPLE
 
 
 @every_file
