@@ -22,7 +22,7 @@ from atlas.client.batches import (
     batches,
     cut,
 )
-from atlas.client.sending import AT_ONCE, BATCH, GIVE_UP_SECONDS, TRIES, wait
+from atlas.client.sending import AT_ONCE, BATCH, GIVE_UP_SECONDS, TRIES, backoff, wait
 from atlas.core import ndjson, rows
 from atlas.settings import Export
 from tests.conftest import Life
@@ -438,6 +438,14 @@ def test_when_to_try_again_is_for_the_service_to_say(after, waits):
         understood(503, {} if after is None else {"Retry-After": after}, b"")
 
     assert (wait(again.value), type(wait(again.value))) == (waits, type(waits))
+
+
+def test_waits_double_up_to_half_a_minute():
+    waits = [backoff(number) for number in range(TRIES)]
+
+    assert all(0.5 * 2**number <= wait for number, wait in enumerate(waits[:6]))
+    assert 0.5 <= waits[0] <= 1.5
+    assert waits[-1] == 30.0
 
 
 async def test_in_the_end_it_gives_up_and_nothing_is_lost_from_the_balance(aiohttp_server):

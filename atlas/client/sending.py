@@ -1,6 +1,5 @@
 """Sends until there is an answer."""
 
-import itertools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -78,7 +77,8 @@ class Client:
         Raises the error of the last attempt. Only errors of the types `retried` are retried.
         """
         ends_at = anyio.current_time() + GIVE_UP_SECONDS
-        for number in itertools.count():
+        number = 0
+        while True:
             try:
                 return await attempt()
             except retried as error:
@@ -89,7 +89,7 @@ class Client:
                 if number + 1 == TRIES or anyio.current_time() >= ends_at:
                     raise
             await self.sleep(backoff(number) if seconds is True else seconds)
-        raise AssertionError("itertools.count does not end")
+            number += 1
 
     async def posted(self, body: bytes, key: str) -> Answer:
         headers = {

@@ -4,7 +4,6 @@ The status decides first, because 429 and 503 have no body and 502 may be HTML. 
 instance ids of Foundry's texts are passed on.
 """
 
-import itertools
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
@@ -89,7 +88,8 @@ class FoundryClient:
 
         Raises FoundryError; then the call may have happened all the same.
         """
-        for attempt in itertools.count():
+        attempt = 0
+        while True:
             try:
                 response = await self.request_once(call, is_retry=attempt > 0)
                 return replace(response, is_repeat=attempt > 0)
@@ -98,7 +98,7 @@ class FoundryClient:
                 if delay is False or attempt + 1 == ATTEMPTS:
                     raise
             await self._gate.sleep(self._gate.backoff(attempt) if delay is True else delay)
-        raise AssertionError("itertools.count does not end")
+            attempt += 1
 
     async def request_once(self, call: ApiCall, *, is_retry: bool = False) -> ApiResponse:
         """Make a call. Raises FoundryError; then the call may have happened all the same."""
