@@ -20,11 +20,11 @@ ROOMS: dict[str, tuple[str, str]] = {
     "runtime": ("core", "anyio"),
     "computing": ("", "anyio"),
     "actors": ("core runtime", "anyio msgspec"),
-    "edge": ("core runtime", "starlette anyio msgspec zstandard"),
+    "edge": ("core runtime", "starlette anyio msgspec backports compression"),
     "outside/network": ("core", "aiohttp yarl"),  # why a call has failed is the same for all
     "outside/auth0": ("core outside/network", "aiohttp anyio joserfc msgspec pybase64 yarl"),
-    "outside/foundry": ("core outside/network", "aiohttp anyio authlib msgspec stamina yarl"),
-    "outside/sqlite": ("core", "anyio cryptography msgspec zstandard"),
+    "outside/foundry": ("core outside/network", "aiohttp anyio authlib msgspec yarl"),
+    "outside/sqlite": ("core", "anyio cryptography msgspec backports compression"),
     "outside/front": ("core outside/network", "aiohttp msgspec yarl"),
     "outside/log": ("core", "msgspec structlog"),
     "outside/metrics": ("core", "prometheus_client"),
@@ -37,7 +37,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "service": ("core runtime computing actors edge outside diagnose settings", "anyio starlette"),
     "apple": ("core", "msgspec"),
     "comparison": ("core", "msgspec"),
-    "client": ("core", "aiohttp anyio msgspec pybase64 stamina"),
+    "client": ("core", "aiohttp anyio msgspec pybase64"),
     "process": ("core runtime computing service settings", "anyio httptools msgspec starlette"),
     "cli": (
         "core settings service process local client apple comparison",
@@ -46,6 +46,7 @@ ROOMS: dict[str, tuple[str, str]] = {
 }
 WORDS_ONLY = {"asyncio", "logging", "os", "random", "socket", "sqlite3", "threading", "time"}
 FILE_LINES_MAX, FUNCTION_LINES_MAX = 300, 60
+NAMED_TUPLE = {"_fields", "_replace"}  # documented: the underscore keeps them apart from fields
 NAMES_OF_NOTHING = {"utils", "util", "helpers", "common", "manager", "base", "misc"}
 
 
@@ -168,6 +169,40 @@ def test_a_broad_net_hangs_only_in_the_runtime(file):
         and (node.type is None or ast.unparse(node.type) in {"Exception", "BaseException"})
     ]
     assert not nets or room_of(file) == "runtime"
+
+
+@every_file
+def test_a_file_uses_public_names_only(file):
+    assert set(private_names(file)) == set()
+
+
+def private_names(file: Path) -> Iterator[str]:
+    """Private names that a file imports, or reads from anything but itself and its own classes."""
+    for name in imports(file):
+        if any(is_private(part) for part in name.split(".")):
+            yield name
+    nodes = [node for part in (tree(file), *quoted_annotations(file)) for node in ast.walk(part)]
+    own = {"self", "cls"} | {node.name for node in nodes if isinstance(node, ast.ClassDef)}
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            if ast.unparse(node.value) not in own:
+                yield ast.unparse(node)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in {"getattr", "setattr"}:
+            of, name = map(ast.unparse, node.args[:2])
+            if of not in own and is_private(name.strip("'")):
+                yield ast.unparse(node)
+
+
+def quoted_annotations(file: Path) -> Iterator[ast.expr]:
+    for node in ast.walk(tree(file)):
+        for name in ("annotation", "returns"):
+            found = getattr(node, name, None)
+            if isinstance(found, ast.Constant) and isinstance(found.value, str):
+                yield ast.parse(found.value, mode="eval").body
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and name not in NAMED_TUPLE
 
 
 @every_file

@@ -9,7 +9,6 @@ from io import BytesIO
 import anyio
 import msgspec
 import pytest
-import stamina
 from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,10 +22,11 @@ from atlas.client.batches import (
     batches,
     cut,
 )
-from atlas.client.sending import AT_ONCE, BATCH, GIVE_UP_SECONDS, TRIES, wait
+from atlas.client.sending import AT_ONCE, BATCH, GIVE_UP_SECONDS, TRIES, backoff, wait
 from atlas.core import ndjson, rows
 from atlas.settings import Export
 from tests.conftest import Life
+from tests.fakes import at_once
 from tests.test_contract import listening
 
 BOM = b"\xef\xbb\xbf"
@@ -41,10 +41,10 @@ def a_line(size: int) -> bytes:
     return b'{"uuid":"a"%b}\n' % (b" " * (size - 13))
 
 
-async def sent(url: str, lines, token="token-of-ada", device=None) -> Balance:
+async def sent(url: str, lines, token="token-of-ada", device=None, sleep=anyio.sleep) -> Balance:
     """The balance of a file that was sent."""
     balance = Balance()
-    async with connected(url, token, device) as client:
+    async with connected(url, token, device, sleep) as client:
         await client.send(lines, balance)
     assert balance.is_even
     return balance
@@ -384,13 +384,6 @@ class Moody:
         return str((await aiohttp_server(app)).make_url("/"))
 
 
-@pytest.fixture
-def at_once():
-    """No time passes between two tries."""
-    with stamina.set_testing(True, attempts=TRIES, cap=True):
-        yield
-
-
 @pytest.mark.parametrize(
     "mood",
     [
@@ -402,9 +395,9 @@ def at_once():
         pytest.param(breaks_off, id="half an answer"),
     ],
 )
-async def test_the_same_body_is_sent_again_under_the_same_key(aiohttp_server, at_once, mood):
+async def test_the_same_body_is_sent_again_under_the_same_key(aiohttp_server, mood):
     moody = Moody([mood, mood])
-    balance = await sent(await moody.at_socket(aiohttp_server), records(5))
+    balance = await sent(await moody.at_socket(aiohttp_server), records(5), sleep=at_once)
 
     assert len(moody.sent) == 3
     assert len(set(moody.sent)) == 1
@@ -412,9 +405,9 @@ async def test_the_same_body_is_sent_again_under_the_same_key(aiohttp_server, at
     assert (balance.read, balance.committed, balance.unsent) == (5, 5, 0)
 
 
-async def test_the_reason_of_a_retry_is_told_before_it(aiohttp_server, at_once):
+async def test_the_reason_of_a_retry_is_told_before_it(aiohttp_server):
     moody, told, balance = Moody([says(503, '{"error": {"code": "DRAINING"}}')]), [], Balance()
-    async with connected(await moody.at_socket(aiohttp_server), "t", None) as client:
+    async with connected(await moody.at_socket(aiohttp_server), "t", None, at_once) as client:
         await client.send(records(5), balance, told.append)
 
     assert told == ["503 DRAINING", ""]
@@ -447,22 +440,30 @@ def test_when_to_try_again_is_for_the_service_to_say(after, waits):
     assert (wait(again.value), type(wait(again.value))) == (waits, type(waits))
 
 
-async def test_in_the_end_it_gives_up_and_nothing_is_lost_from_the_balance(aiohttp_server, at_once):
+def test_waits_double_up_to_half_a_minute():
+    waits = [backoff(number) for number in range(TRIES)]
+
+    assert all(0.5 * 2**number <= wait for number, wait in enumerate(waits[:6]))
+    assert 0.5 <= waits[0] <= 1.5
+    assert waits[-1] == 30.0
+
+
+async def test_in_the_end_it_gives_up_and_nothing_is_lost_from_the_balance(aiohttp_server):
     moody = Moody([], then=says(503, '{"error": {"code": "OVERLOADED"}}'))
     url = await moody.at_socket(aiohttp_server)
-    balance = await sent(url, records(5))
+    balance = await sent(url, records(5), sleep=at_once)
 
     assert len(moody.sent) == TRIES
     assert (balance.read, balance.unsent) == (5, 5)
     assert balance.trouble == f"{url.rstrip('/')} did not take it: 503 OVERLOADED."
 
 
-async def test_where_nobody_listens_it_gives_up_and_says_where(at_once):
+async def test_where_nobody_listens_it_gives_up_and_says_where():
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
     port = listener.listeners[0].extra(anyio.abc.SocketAttribute.local_port)
     await listener.aclose()
 
-    balance = await sent(f"http://127.0.0.1:{port}", records(5))
+    balance = await sent(f"http://127.0.0.1:{port}", records(5), sleep=at_once)
 
     assert balance.unsent == 5
     assert f"127.0.0.1:{port}" in balance.trouble
@@ -510,17 +511,17 @@ OF_NO_USE = [
 
 @pytest.mark.parametrize(("mood", "trouble"), OF_NO_USE)
 async def test_what_will_never_work_is_not_tried_again_and_the_reason_is_told(
-    aiohttp_server, at_once, mood, trouble
+    aiohttp_server, mood, trouble
 ):
     moody = Moody([], then=mood)
-    balance = await sent(await moody.at_socket(aiohttp_server), records(1_005))
+    balance = await sent(await moody.at_socket(aiohttp_server), records(1_005), sleep=at_once)
 
     assert len(moody.sent) == 1
     assert trouble in balance.trouble
     assert (balance.read, balance.unsent) == (1_005, 1_005)
 
 
-async def test_a_refused_batch_lets_the_others_finish_and_begins_no_more(aiohttp_server, at_once):
+async def test_a_refused_batch_lets_the_others_finish_and_begins_no_more(aiohttp_server):
     balance = Balance()
 
     async def once_the_other_is_refused(_request, body):
@@ -529,7 +530,7 @@ async def test_a_refused_batch_lets_the_others_finish_and_begins_no_more(aiohttp
         return an_answer(body)
 
     moody = Moody([says(403)], then=once_the_other_is_refused)
-    async with connected(await moody.at_socket(aiohttp_server), "t", None) as client:
+    async with connected(await moody.at_socket(aiohttp_server), "t", None, at_once) as client:
         await client.send(records(FULL * 6), balance)
 
     assert len(moody.sent) == AT_ONCE

@@ -18,7 +18,6 @@ from unittest.mock import ANY
 
 import anyio
 import pytest
-import stamina
 from aiohttp.test_utils import TestServer
 from msgspec.structs import replace
 
@@ -73,7 +72,7 @@ from atlas.outside.sqlite.ledger import PAGE
 from atlas.outside.sqlite.packing import unpack
 from atlas.outside.sqlite.room import SMALL_BYTES, Bounds
 from tests.exports import NOON, SHELF, packed
-from tests.fakes import KnownUsers, MemoryDataset, no_answer
+from tests.fakes import KnownUsers, MemoryDataset, at_once, no_answer
 
 PATH = "healthkit/raw/auth0|64f0/2026-01-02T12-00-00-000Z.ndjson"
 REFUSED_PATH = "/begins-with-a-slash.ndjson"
@@ -175,16 +174,15 @@ async def over_http(folder):
         token_url = f"{host}/multipass/api/oauth2/token"
         client = foundry.Credentials(token_url, "local", "local-secret")
         async with foundry.open_dataset(
-            place, client, LIMITS, lambda _: None, far.now, time.monotonic, random.random
+            place, client, LIMITS, lambda _: None, far.now, time.monotonic, random.random, at_once
         ) as far.branch:
             yield far
 
 
 @pytest.fixture(params=[in_memory, over_http], ids=["fake", "real"])
 async def far(request, tmp_path):
-    with stamina.set_testing(True, attempts=9, cap=True):  # tries as often as ever, and at once
-        async with request.param(tmp_path) as far:
-            yield far
+    async with request.param(tmp_path) as far:
+        yield far
     assert far.complaints == []
 
 

@@ -98,7 +98,9 @@ def test_origins_are_a_list_with_commas_and_spaces(text, origins):
     ("environ", "said"),
     [
         ({"PORT": "high"}, "PORT is no whole number."),
+        ({"PORT": "65536"}, "PORT must be at least 0 and at most 65535."),
         ({"ATLAS_REPLY_SECONDS": "soon"}, "ATLAS_REPLY_SECONDS is no number."),
+        ({"ATLAS_REPLY_SECONDS": "0"}, "ATLAS_REPLY_SECONDS must be more than 0 and at most 50."),
         ({"FOUNDRY_SOLE_WRITER": "maybe"}, "FOUNDRY_SOLE_WRITER is neither true nor false."),
         (
             {"FOUNDRY_DATASET_RID": "healthkit"},
@@ -211,6 +213,11 @@ def test_a_bad_variable_stops_the_start_with_a_line_that_names_it(environ, named
         pytest.param(b"[edge]\nprot = 8080", "prot", id="unknown key"),
         pytest.param(b"[egde]\nport = 8080", "egde", id="unknown room"),
         pytest.param(b"[edge]\nport = 'high'", "edge.port", id="wrong type"),
+        pytest.param(b"[edge]\ncors_origins = 3", "edge.cors_origins has the", id="no list"),
+        pytest.param(b"[foundry]\nbranch = ''", "foundry.branch is empty", id="empty"),
+        pytest.param(b"[foundry]\ngroup = 3", "foundry.group has the", id="no group"),
+        pytest.param(b"[foundry.group]\nsize = 3", "foundry.group.size is not", id="unknown below"),
+        pytest.param(b"[foundry.group]\nbytes_max = ''", "foundry.group.bytes_max", id="below"),
         pytest.param(b"edge", "TOML", id="no TOML"),
         pytest.param(b"\xff", "TOML", id="no UTF-8"),
         pytest.param(b"port = 8080", "port stands below no", id="no room"),

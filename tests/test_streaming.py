@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import anyio
 import msgspec
 import pytest
-import stamina
 from aiohttp import web
 
 from atlas.client import Balance, connected, stream
@@ -16,7 +15,7 @@ from atlas.client.sending import TRIES
 from atlas.client.streaming import STREAM
 from atlas.core.events import ExportAccepted, RequestRefused
 from tests.conftest import Life
-from tests.fakes import Gate
+from tests.fakes import Gate, at_once
 from tests.test_client import hangs_up, says
 from tests.test_contract import listening
 from tests.test_streams import MIB, ROWS_BYTES, lines, noisy
@@ -26,12 +25,14 @@ LOST = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
 THREE_PARTS = noisy(15).splitlines(keepends=True)  # 6, 6 and 3 lines; 3 MB as they are packed
 
 
-async def streamed(url, texts, token="token-of-ada", device=None, told=None) -> Balance:
+async def streamed(
+    url, texts, token="token-of-ada", device=None, told=None, sleep=anyio.sleep
+) -> Balance:
     """The balance of a body that was sent; `texts` is it, or gives it anew each time."""
     balance = Balance()
     tell = (told if told is not None else []).append
     begin = texts if callable(texts) else lambda: texts
-    async with connected(url, token, device) as client:
+    async with connected(url, token, device, sleep) as client:
         await stream(client, begin, balance, lambda why: tell(why) if why else None)
     assert balance.is_even
     return balance
@@ -53,13 +54,6 @@ def life(tmp_path):
 async def atlas(life):
     async with listening(life) as server:
         yield f"http://127.0.0.1:{server.port}/"
-
-
-@pytest.fixture
-def at_once():
-    """No time passes between two tries."""
-    with stamina.set_testing(True, attempts=TRIES, cap=True):
-        yield
 
 
 async def test_every_line_of_a_stream_is_a_row_or_a_reject_of_its_own_number(life):
@@ -168,14 +162,14 @@ async def a_line_that_breaks(server, after_bytes, parts_safe=0):
     ],
 )
 async def test_when_the_connection_is_lost_the_same_is_sent_again_and_stands_once(
-    life, at_once, after_bytes, parts_safe
+    life, after_bytes, parts_safe
 ):
     told = []
     async with (
         listening(life) as server,
         a_line_that_breaks(server, after_bytes, parts_safe) as url,
     ):
-        balance = await streamed(url, THREE_PARTS, told=told)
+        balance = await streamed(url, THREE_PARTS, told=told, sleep=at_once)
 
     assert numbers(balance) == (15, 15, 0, 0)
     assert balance.replayed == 6 * parts_safe
@@ -183,9 +177,7 @@ async def test_when_the_connection_is_lost_the_same_is_sent_again_and_stands_onc
     assert life.dataset.uuids() == sorted(map(str, range(15)))
 
 
-async def test_while_the_journal_is_full_it_comes_back_and_the_safe_parts_are_passed_over(
-    life, at_once
-):
+async def test_while_the_journal_is_full_it_comes_back_and_the_safe_parts_are_passed_over(life):
     life.journal_bytes_max, life.reply_seconds = 10 * ROWS_BYTES, 0.5
     life.dataset.mishaps["before commit"] = gate = Gate()
     three_full, told = [lines(*map(str, range(18)))], []
@@ -197,7 +189,9 @@ async def test_while_the_journal_is_full_it_comes_back_and_the_safe_parts_are_pa
             gate.opened.set()
 
         tasks.start_soon(mend)
-        balance = await streamed(f"http://127.0.0.1:{server.port}", three_full, told=told)
+        balance = await streamed(
+            f"http://127.0.0.1:{server.port}", three_full, told=told, sleep=at_once
+        )
 
     assert "503 JOURNAL_FULL" in told
     assert (balance.read, balance.committed + balance.accepted, balance.unsent) == (18, 18, 0)
@@ -232,7 +226,7 @@ async def test_a_stranger_is_told_before_he_has_sent_it_all(life):
 # from a file that is not as it should be
 
 
-async def test_a_file_that_cannot_be_read_to_its_end_is_not_read_again(life, at_once):
+async def test_a_file_that_cannot_be_read_to_its_end_is_not_read_again(life):
     times = []
 
     def texts():
@@ -241,7 +235,7 @@ async def test_a_file_that_cannot_be_read_to_its_end_is_not_read_again(life, at_
         raise OSError(errno.EIO, "Input/output error")
 
     async with atlas(life) as url:
-        balance = await streamed(url, texts)
+        balance = await streamed(url, texts, sleep=at_once)
 
     assert len(times) == 1
     assert numbers(balance) == (13, 0, 0, 13)
@@ -249,13 +243,13 @@ async def test_a_file_that_cannot_be_read_to_its_end_is_not_read_again(life, at_
 
 
 @pytest.mark.parametrize("then", [9, 21], ids=["shorter", "longer"])
-async def test_the_balance_is_that_of_the_file_as_it_was_read_last(life, at_once, then):
+async def test_the_balance_is_that_of_the_file_as_it_was_read_last(life, then):
     readings = [THREE_PARTS, noisy(then).splitlines(keepends=True)]
     async with (
         listening(life) as server,
         a_line_that_breaks(server, 2_700_000, parts_safe=2) as url,
     ):
-        balance = await streamed(url, lambda: readings.pop(0))
+        balance = await streamed(url, lambda: readings.pop(0), sleep=at_once)
 
     assert numbers(balance) == (then, then, 0, 0)
 
@@ -314,28 +308,28 @@ FIVE = [b"{}\n"] * 5
     "mood", [pytest.param(says(503, Retry_After="1"), id="busy"), pytest.param(hangs_up, id="lost")]
 )
 async def test_an_answer_in_the_middle_of_the_body_is_heard_and_all_is_sent_again(
-    aiohttp_server, at_once, mood
+    aiohttp_server, mood
 ):
     moody = Moody([mood, mood, answers(part(0, 15))], bytes_max=MIB)
-    balance = await streamed(await moody.at_socket(aiohttp_server), THREE_PARTS)
+    balance = await streamed(await moody.at_socket(aiohttp_server), THREE_PARTS, sleep=at_once)
 
     assert len(moody.sent) == 3
     assert numbers(balance) == (15, 15, 0, 0)
 
 
-async def test_as_long_as_it_gets_on_it_does_not_give_up(aiohttp_server, at_once):
+async def test_as_long_as_it_gets_on_it_does_not_give_up(aiohttp_server):
     gets_on = [busy(n) for n in range(1, TRIES * 2) for _ in range(2)]
     moody = Moody([*gets_on, answers(part(0, 5))])
-    balance = await streamed(await moody.at_socket(aiohttp_server), FIVE)
+    balance = await streamed(await moody.at_socket(aiohttp_server), FIVE, sleep=at_once)
 
     assert numbers(balance) == (5, 5, 0, 0)
     assert len(moody.sent) > TRIES
 
 
-async def test_when_it_gets_on_no_more_it_gives_up_and_says_why(aiohttp_server, at_once):
+async def test_when_it_gets_on_no_more_it_gives_up_and_says_why(aiohttp_server):
     moody = Moody([busy(3)])
     url = await moody.at_socket(aiohttp_server)
-    balance = await streamed(url, FIVE)
+    balance = await streamed(url, FIVE, sleep=at_once)
 
     assert len(moody.sent) == 2 * TRIES, "the first dozen came as far as to byte 3"
     assert numbers(balance) == (5, 0, 0, 5)
@@ -361,11 +355,9 @@ NOT_ALL = "The answer does not account for every line: is this Atlas?"
         ),
     ],
 )
-async def test_an_answer_that_is_of_no_use_leaves_all_unsent(
-    aiohttp_server, at_once, mood, trouble
-):
+async def test_an_answer_that_is_of_no_use_leaves_all_unsent(aiohttp_server, mood, trouble):
     moody = Moody([mood])
-    balance = await streamed(await moody.at_socket(aiohttp_server), FIVE)
+    balance = await streamed(await moody.at_socket(aiohttp_server), FIVE, sleep=at_once)
 
     assert len(moody.sent) == 1
     assert numbers(balance) == (5, 0, 0, 5)

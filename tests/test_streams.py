@@ -7,7 +7,6 @@ import zlib
 
 import anyio
 import pytest
-import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from atlas.core.parts import PART_BYTES, Cutter
 from atlas.core.records import LINE_BYTES_MAX
 from tests.conftest import GONE, ROOM, Life, an_export
 from tests.fakes import Gate
+from tests.support.zstandard import zstd
 
 LINE_BYTES = 700_000  # six to a part
 ROWS_BYTES = 710_000  # of a row, with its line in it
@@ -77,8 +77,8 @@ async def test_each_part_is_an_export_and_the_whole_has_a_receipt(life):
     [
         ("gzip", lambda text: gzip.compress(text, 1)),
         ("deflate", lambda text: zlib.compress(text, 1)),
-        ("zstd", zstandard.compress),
-        ("zstd", lambda text: zstandard.compress(text[:9]) + zstandard.compress(text[9:])),
+        ("zstd", zstd.compress),
+        ("zstd", lambda text: zstd.compress(text[:9]) + zstd.compress(text[9:])),
     ],
     ids=["gzip", "deflate", "zstd", "zstd in two frames"],
 )
@@ -168,7 +168,7 @@ async def test_two_equal_parts_of_one_body_both_stand(life):
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "zstd"])
 async def test_a_body_that_ends_in_the_middle_says_how_far_it_came(life, encoding):
-    pack = {"gzip": gzip.compress, "deflate": zlib.compress, "zstd": zstandard.compress}[encoding]
+    pack = {"gzip": gzip.compress, "deflate": zlib.compress, "zstd": zstd.compress}[encoding]
     packed = pack(noisy(15))
     async with life.running() as flow:
         answer = await stream(flow, packed[: len(packed) * 9 // 10], Content_Encoding=encoding)
@@ -200,7 +200,7 @@ DOTS = b"." * 300_000
     ("encoding", "bomb"),
     [
         ("gzip", gzip.compress(bytes(64 * MIB), 9)),
-        ("zstd", zstandard.compress(bytes(64 * MIB))),
+        ("zstd", zstd.compress(bytes(64 * MIB))),
         ("gzip", gzip.compress(b'{"uuid":"a","metadata":{"HKNote":"%s"}}\n' % DOTS * 200, 9)),
     ],
     ids=["gzip", "zstd", "lines"],

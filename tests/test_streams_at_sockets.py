@@ -6,10 +6,10 @@ import struct
 
 import anyio
 import pytest
-import zstandard
 
 from atlas.core.events import ExportAccepted, ExportReplayed
 from tests.conftest import ROOM, Life
+from tests.support.zstandard import zstd
 from tests.test_contract import Reply, answered, listening
 from tests.test_streams import LINE_BYTES, MIB, THREE_PARTS, line, lines
 
@@ -113,7 +113,7 @@ async def test_what_two_readers_would_cut_at_two_places_is_refused(life, fields)
     ("encoding", "bomb"),
     [
         pytest.param("gzip", gzip.compress(bytes(256 * MIB), 9), id="gzip"),
-        pytest.param("zstd", zstandard.compress(bytes(256 * MIB)), id="zstd"),
+        pytest.param("zstd", zstd.compress(bytes(256 * MIB)), id="zstd"),
     ],
 )
 async def test_who_sends_a_bomb_is_answered_and_the_connection_closed(life, encoding, bomb):

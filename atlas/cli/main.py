@@ -2,12 +2,11 @@
 
 import sys
 import traceback
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from types import TracebackType
-from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from atlas import __version__
@@ -16,7 +15,7 @@ from atlas.core.errors import CannotStart
 INTERRUPTED = 130
 CALLED_AS_THEY_ARE = {"serve", "health"}  # when no option is given
 
-# Its name, where it is, and its first sentence: whoever lists them all imports none of them.
+# The name, the place and the first sentence of each, so that listing them imports none of them.
 COMMANDS = [
     ("serve", "serve:serve", "The service."),
     (
@@ -58,55 +57,12 @@ COMMANDS = [
 ]
 
 
-class Later(TyperCommand):
-    """A command whose file is imported when it is run."""
-
-    def __init__(self, name: str, place: str, summary: str) -> None:
-        super().__init__(name, help=summary)
-        self.place = place
-
-    def found(self) -> Any:
-        """The function, or the app of a group."""
-        file, _, name = self.place.partition(":")
-        return getattr(import_module(f"atlas.cli.{file}"), name)
-
-    def command(self) -> Any:
-        found = self.found()
-        if not isinstance(found, typer.Typer):
-            found, function = typer.Typer(add_completion=False, rich_markup_mode=None), found
-            found.command()(function)
-        return get_command(found)
-
-    def make_context(self, *arguments: Any, **more: Any) -> typer.Context:
-        """Of the command itself: from here on it is that which is run, or explained."""
-        context: typer.Context = self.command().make_context(*arguments, **more)
-        return context
-
-
-class Commands(TyperGroup):
-    """All of them, in this order."""
-
-    def __init__(self, **attributes: Any) -> None:
-        super().__init__(**attributes)
-        self.commands.update({each[0]: Later(*each) for each in COMMANDS})
-
-
-app = typer.Typer(
-    name="atlas",
-    cls=Commands,
-    add_completion=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
 def tell_version(is_asked: bool) -> None:
     if is_asked:
         typer.echo(f"atlas {__version__}")
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True)
 def atlas(
     context: typer.Context,
     _version: bool = typer.Option(
@@ -119,6 +75,39 @@ def atlas(
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
+
+
+def load(place: str) -> Callable[..., None] | typer.Typer:
+    """Import a command's function, or the app of a group."""
+    file, _, name = place.partition(":")
+    found: Callable[..., None] | typer.Typer = getattr(import_module(f"atlas.cli.{file}"), name)
+    return found
+
+
+def build_app(arguments: Sequence[str]) -> typer.Typer:
+    """Build the app for these arguments: the other commands are in it by name only.
+
+    To import all of them takes seconds.
+    """
+    app = typer.Typer(
+        name="atlas",
+        add_completion=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(atlas)
+    asked = next((each for each in arguments if not each.startswith("-")), "")
+    for name, place, summary in COMMANDS:
+        command = load(place) if name == asked else name_only
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name, help=summary if command is name_only else None)(command)
+    return app
+
+
+def name_only() -> None:
+    """Stand for a command that is listed and not run."""
 
 
 def main() -> None:
@@ -141,11 +130,13 @@ def run(arguments: list[str]) -> int:
 
     To read options Typer imports pydantic: 9 MiB, for as long as the service lives.
     """
-    for name, *more in COMMANDS:
-        if arguments == [name] and name in CALLED_AS_THEY_ARE:
-            Later(name, *more).found()()
+    for name, place, _ in COMMANDS:
+        command = load(place) if arguments == [name] and name in CALLED_AS_THEY_ARE else None
+        if callable(command):
+            command()
             return 0
-    return get_command(app)(standalone_mode=False) or 0  # app() has a hook of its own
+    # calling the app itself would set a hook for exceptions
+    return get_command(build_app(arguments))(arguments, standalone_mode=False) or 0
 
 
 def ended_by_a_bug(

@@ -1,14 +1,13 @@
 """Sends until there is an answer."""
 
-from collections.abc import AsyncIterator, Callable, Iterable
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
 import aiohttp
 import anyio
-import stamina
-import stamina.instrumentation
 
 from atlas.client.answers import Again, Answer, Balance, CannotSend, book, understood
 from atlas.client.batches import Parcel, batches, parcel
@@ -17,8 +16,9 @@ BATCH = "/api/v1/healthkit/export/batch"
 AT_ONCE = 4
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0  # the latter as iOS
 TRIES, GIVE_UP_SECONDS = 12, 900.0
+WAIT_SECONDS, WAIT_SECONDS_MAX = 0.5, 30.0  # before the second attempt, and before any
 
-stamina.instrumentation.set_on_retry_hooks([])  # our caller tells, in its own words
+Sleep = Callable[[float], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class Client:
     url: str
     token: str
     device: str | None = None
+    sleep: Sleep = anyio.sleep
 
     async def send(
         self, lines: Iterable[bytes], balance: Balance, tell: Callable[[str], None] = lambda _: None
@@ -59,21 +60,36 @@ class Client:
 
     async def delivered(self, sent: Parcel, tell: Callable[[str], None]) -> Answer:
         """The answer to a batch, asked for until there is one. Raises CannotSend."""
-
-        def again(error: Exception) -> bool | float:
-            if wait(error):
-                tell(why(error))
-            return wait(error)
-
+        retried = Again, aiohttp.ClientError, TimeoutError
         try:
-            async for attempt in stamina.retry_context(
-                on=again, attempts=TRIES, timeout=GIVE_UP_SECONDS, wait_initial=0.5, wait_max=30.0
-            ):
-                with attempt:
-                    return await self.posted(sent.body, sent.key)
-        except (Again, aiohttp.ClientError, TimeoutError) as error:
+            return await self.retry(partial(self.posted, sent.body, sent.key), retried, tell)
+        except retried as error:
             raise CannotSend(f"{self.url} did not take it: {why(error)}.") from error
-        raise AssertionError("stamina tries at least once")
+
+    async def retry(
+        self,
+        attempt: Callable[[], Awaitable[Answer]],
+        retried: tuple[type[Exception], ...],
+        tell: Callable[[str], None],
+    ) -> Answer:
+        """The answer to the first attempt that has one, of TRIES within GIVE_UP_SECONDS.
+
+        Raises the error of the last attempt. Only errors of the types `retried` are retried.
+        """
+        ends_at = anyio.current_time() + GIVE_UP_SECONDS
+        number = 0
+        while True:
+            try:
+                return await attempt()
+            except retried as error:
+                seconds = wait(error)
+                if seconds is False:
+                    raise
+                tell(why(error))
+                if number + 1 == TRIES or anyio.current_time() >= ends_at:
+                    raise
+            await self.sleep(backoff(number) if seconds is True else seconds)
+            number += 1
 
     async def posted(self, body: bytes, key: str) -> Answer:
         headers = {
@@ -97,6 +113,12 @@ def wait(error: Exception) -> bool | float:
     return isinstance(error, Again | aiohttp.ClientError | TimeoutError)
 
 
+def backoff(number: int) -> float:
+    """Seconds that double with each attempt, with jitter."""
+    jitter = random.random()  # noqa: S311 - only spreads retries
+    return min(WAIT_SECONDS_MAX, WAIT_SECONDS * 2.0**number + jitter)
+
+
 def why(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer within {ANSWER_SECONDS:.0f} s"
@@ -104,9 +126,11 @@ def why(error: Exception) -> str:
 
 
 @asynccontextmanager
-async def connected(url: str, token: str, device: str | None) -> AsyncIterator[Client]:
+async def connected(
+    url: str, token: str, device: str | None, sleep: Sleep = anyio.sleep
+) -> AsyncIterator[Client]:
     timeout = aiohttp.ClientTimeout(
         total=None, sock_connect=CONNECT_SECONDS, sock_read=ANSWER_SECONDS
     )
     async with aiohttp.ClientSession(timeout=timeout) as session:
-        yield Client(session, url.rstrip("/"), token, device)
+        yield Client(session, url.rstrip("/"), token, device, sleep)

@@ -12,7 +12,6 @@ from urllib.parse import quote
 
 import aiohttp
 import anyio
-import stamina
 
 from atlas.client.answers import (
     UNACCOUNTED,
@@ -26,10 +25,7 @@ from atlas.client.answers import (
 from atlas.client.sending import (
     ANSWER_SECONDS,
     CONNECT_SECONDS,
-    GIVE_UP_SECONDS,
-    TRIES,
     Client,
-    wait,
     why,
 )
 
@@ -130,27 +126,17 @@ async def answered(
 ) -> Answer:
     """The answer to a body, asked for until there is one, or it gets on no more."""
     furthest = 0
-
-    def again(error: Exception) -> bool | float:
-        if isinstance(error, OSError) and not isinstance(error, aiohttp.ClientError):
-            return False
-        if wait(error):
-            tell(why(error))
-        return wait(error)
-
     while True:
-        safe = furthest
         try:
-            async for attempt in stamina.retry_context(
-                on=again, attempts=TRIES, timeout=GIVE_UP_SECONDS, wait_initial=0.5, wait_max=30.0
-            ):
-                with attempt:
-                    return await Attempt(client, texts, balance, tell).made()
+            return await client.retry(
+                lambda: Attempt(client, texts, balance, tell).made(),
+                (Again, aiohttp.ClientError),
+                tell,
+            )
         except Again as error:
-            safe = error.safe_bytes
-            if safe <= furthest:
+            if error.safe_bytes <= furthest:
                 raise
-        furthest = safe
+            furthest = error.safe_bytes
 
 
 def book(balance: Balance, answer: Answer) -> None:

@@ -3,11 +3,13 @@
 import codecs
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from functools import cache
+from typing import Any, TypeVar, cast
 
 import anyio
 import msgspec
 from anyio.lowlevel import checkpoint
+from msgspec import UNSET, Raw, UnsetType
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
@@ -187,9 +189,9 @@ def receive_at_once(receive: Receive) -> Message | None:
     return None
 
 
-def parse_export(body: bytes | bytearray | msgspec.Raw) -> wire.ExportBody:
+def parse_export(body: bytes | bytearray | Raw) -> wire.ExportBody:
     """Parse an export, without a copy of its text if nothing in it is escaped. Raises Rejected."""
-    raw = bytes(body) if isinstance(body, msgspec.Raw) else body
+    raw = bytes(body) if isinstance(body, Raw) else body
     if raw.isascii() and b"\\" not in raw:
         found = parse_json(raw, wire.PlainExportBody)
         if bytes(memoryview(found.rawhealthkit)[:1]) == b'"':
@@ -197,16 +199,43 @@ def parse_export(body: bytes | bytearray | msgspec.Raw) -> wire.ExportBody:
     return parse_json(raw, wire.ExportBody)
 
 
-def parse_json(body: bytes | bytearray | msgspec.Raw, kind: type[T]) -> T:
+def parse_json(body: bytes | bytearray | Raw, kind: type[T]) -> T:
     """Raises Rejected for a body that is not JSON of this kind, without quoting it."""
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        raise Rejected(f"The body has another shape: {shape_of(error)}.") from error
+        raise Rejected(f"The body has another shape: {describe_mismatch(body, kind)}.") from error
     except NOT_JSON as error:
         raise Rejected("The body is not valid JSON.") from error
 
 
-def shape_of(error: msgspec.ValidationError) -> str:
-    """The message of msgspec, which names our types and keys only: others are `[...]` in it."""
-    return str(error).replace("`", "").replace(" - at $", " at ")
+def describe_mismatch(body: bytes | bytearray | Raw, kind: type) -> str:
+    """Name the first field that does not match its type. Raises Rejected for invalid JSON."""
+    fields, untyped = fields_of(kind)
+    try:
+        found: Any = msgspec.json.decode(body, type=untyped)
+    except msgspec.ValidationError:
+        return "it is not an object"
+    except NOT_JSON as error:
+        raise Rejected("The body is not valid JSON.") from error
+    for field, value in zip(fields, msgspec.structs.astuple(found), strict=True):
+        if value is UNSET and field.required:
+            return f"{field.encode_name} is missing"
+        try:
+            if value is not UNSET:
+                msgspec.json.decode(value, type=field.type)
+        except NOT_JSON:
+            return f"{field.encode_name} has the wrong type"
+    return "a field is unknown, or given twice"
+
+
+@cache
+def fields_of(kind: type) -> tuple[tuple[msgspec.structs.FieldInfo, ...], type]:
+    """The fields of a type, and a type with the same fields undecoded."""
+    fields = msgspec.structs.fields(kind)  # leaves cycles, so it is asked once
+    raw: Any = Raw | UnsetType
+    untyped = msgspec.defstruct(
+        "Untyped",
+        [(each.name, raw, msgspec.field(default=UNSET, name=each.encode_name)) for each in fields],
+    )
+    return fields, untyped

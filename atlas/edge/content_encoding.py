@@ -4,22 +4,23 @@ Each step is handed on before the next is made, so that a small body cannot take
 caller limits the total.
 """
 
+import sys
 import zlib
 from collections.abc import Iterator
 from typing import Protocol
 
-import zstandard
-
 from atlas.core.errors import Rejected, TooLarge
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 STEP_BYTES = 64 * 1024  # inflated in a fifth of a millisecond
 RATIO_MAX, RATIO_FROM = 100, 4 * 1024 * 1024  # NDJSON of health data shrinks 10 to 30 times
 MEMBERS_MAX = 100
 GZIP, ZLIB, DEFLATE = 31, 15, -15  # values of `wbits` of zlib
-# compressed bytes: a block of 4 may stand for 128 KiB, so a bomb yields a MiB at a time, and 8 MiB
-# at its begin. Other bodies get larger steps, as small ones take many times as long
-ZSTD_STEP, ZSTD_STEP_MAX = 32, 256
-ZSTD_WINDOW_BYTES = 8 * 1024 * 1024  # RFC 8878, section 3.1.1.1.2
+ZSTD_WINDOW_LOG_MAX = 23  # 8 MiB, RFC 8878, section 3.1.1.1.2
 
 
 class ContentDecoder(Protocol):
@@ -65,11 +66,26 @@ class RatioLimit:
         self._inside.end()
 
 
+class ZlibDecompressor(Protocol):
+    """A decompressor of the standard library's zlib, which does not name its type."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    @property
+    def unconsumed_tail(self) -> bytes: ...
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
 class Zlib:
     """Decodes gzip with any number of members, and deflate with or without a zlib header."""
 
     def __init__(self) -> None:
-        self._zlib: zlib._Decompress | None = None
+        self._zlib: ZlibDecompressor | None = None
         self._kind = 0
         self._members = 0
 
@@ -91,7 +107,7 @@ class Zlib:
         is_behind = self._zlib is not None and self._zlib.eof and self._kind == GZIP
         return piece.lstrip(b"\0") if is_behind else piece
 
-    def _current_member(self, piece: bytes) -> "zlib._Decompress":
+    def _current_member(self, piece: bytes) -> ZlibDecompressor:
         """The decompressor of the current member, or a new one if that has ended."""
         if self._zlib is not None and not self._zlib.eof:
             return self._zlib
@@ -113,11 +129,11 @@ class Zlib:
             raise Rejected("The compressed body ends too early.")
 
 
-def step(inflating: "zlib._Decompress", piece: bytes) -> bytes:
+def step(decompressor: "ZlibDecompressor | zstd.ZstdDecompressor", piece: bytes) -> bytes:
     """Inflate up to STEP_BYTES. Raises Rejected."""
     try:
-        return inflating.decompress(piece, STEP_BYTES)
-    except zlib.error as error:
+        return decompressor.decompress(piece, STEP_BYTES)
+    except (zlib.error, zstd.ZstdError) as error:
         raise Rejected("The body does not inflate.") from error
 
 
@@ -125,31 +141,27 @@ class Zstd:
     """Decodes Zstandard with any number of frames, in steps of bounded output."""
 
     def __init__(self) -> None:
-        self._decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES)
-        self._frame: zstandard.ZstdDecompressionObj | None = None
+        self._frame: zstd.ZstdDecompressor | None = None
         self._frames = 0
-        self._step = ZSTD_STEP  # larger while its output is small
 
     def decode(self, piece: bytes) -> Iterator[bytes]:
-        at = 0
-        while at < len(piece):
-            if self._frame is None or self._frame.eof:
-                self._frame = self._next()
-            fed = piece[at : at + self._step]
-            try:
-                made = self._frame.decompress(fed)
-            except zstandard.ZstdError as error:
-                raise Rejected("The body does not inflate.") from error
-            if made:
+        while piece:
+            frame = self._current_frame()
+            made = step(frame, piece)
+            while made:
                 yield made
-            self._step = min(2 * self._step, ZSTD_STEP_MAX) if len(made) < STEP_BYTES else ZSTD_STEP
-            at += len(fed) - len(self._frame.unused_data)
+                made = b"" if frame.eof or frame.needs_input else step(frame, b"")
+            piece = frame.unused_data
 
-    def _next(self) -> "zstandard.ZstdDecompressionObj":
-        self._frames += 1
-        if self._frames > MEMBERS_MAX:
-            raise Rejected(f"The body may have {MEMBERS_MAX} frames of zstd.")
-        return self._decompressor.decompressobj()
+    def _current_frame(self) -> "zstd.ZstdDecompressor":
+        """The decompressor of the current frame, or a new one if that has ended."""
+        if self._frame is None or self._frame.eof:
+            self._frames += 1
+            if self._frames > MEMBERS_MAX:
+                raise Rejected(f"The body may have {MEMBERS_MAX} frames of zstd.")
+            window_log_max: int = zstd.DecompressionParameter.window_log_max
+            self._frame = zstd.ZstdDecompressor(options={window_log_max: ZSTD_WINDOW_LOG_MAX})
+        return self._frame
 
     def end(self) -> None:
         if self._frame is not None and not self._frame.eof:

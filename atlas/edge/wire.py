@@ -10,7 +10,7 @@ from typing import Literal, TypeVar, cast
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
-from atlas.core.errors import NOT_JSON, AtlasError
+from atlas.core.errors import NOT_JSON, AtlasError, Rejected
 from atlas.core.messages import FileFormat, Receipt, Reject, Status
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ class ExportBody(Struct, frozen=True):
         try:
             str(self.manifest, "utf-8")
         except UnicodeDecodeError:  # it is sent back as it came
-            raise ValueError("manifest is not UTF-8") from None
+            raise Rejected("The body has another shape: manifest is not UTF-8.") from None
 
     def text(self) -> bytes:
         """The base64. The decoder refuses what is not text."""

@@ -19,12 +19,23 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    StatusCode,
+    TraceFlags,
+    Tracer,
+    set_span_in_context,
+)
 
 from atlas.core import events
 from atlas.core.events import Event
@@ -34,7 +45,6 @@ NANOSECONDS = 1_000_000_000  # of a second: spans are measured in them
 EXPORT_SECONDS = 2.0  # for a batch of spans
 END_SECONDS = 2.0  # for what is left when we end; by itself it would take half a minute
 SPANS_MAX = 8192  # that wait for the collector; older ones are dropped
-SCOPE = InstrumentationScope("atlas")
 
 
 @contextmanager
@@ -51,8 +61,11 @@ def exported(exporter: SpanExporter, version: str, dataset: str) -> Iterator["Tr
     """A collector that is away, or hangs, costs nobody anything but the traces."""
     processor = BatchSpanProcessor(exporter, max_queue_size=SPANS_MAX)
     about = {"service.name": "atlas", "service.version": version, "atlas.dataset": dataset}
+    ids = GivenIds()
+    provider = TracerProvider(ALWAYS_ON, Resource(about), shutdown_on_exit=False, id_generator=ids)
+    provider.add_span_processor(processor)
     try:
-        yield Traces(processor, Resource(about))
+        yield Traces(provider.get_tracer("atlas"), ids)
     finally:
         ending = threading.Thread(target=processor.shutdown, daemon=True)
         ending.start()
@@ -73,12 +86,25 @@ class Span:
     is_error: bool = False
 
 
+class GivenIds(IdGenerator):
+    """The ids of the next span, which Atlas has chosen itself."""
+
+    def __init__(self) -> None:
+        self.next = SpanContext(0, 0, is_remote=False)
+
+    def generate_trace_id(self) -> int:
+        return self.next.trace_id
+
+    def generate_span_id(self) -> int:
+        return self.next.span_id
+
+
 class Traces:
     """Makes spans of events. What has no trace makes none."""
 
-    def __init__(self, processor: BatchSpanProcessor, resource: Resource) -> None:
-        self._processor = processor
-        self._resource = resource
+    def __init__(self, tracer: Tracer, ids: GivenIds) -> None:
+        self._tracer = tracer
+        self._ids = ids
         self._open: tuple[str, int] | None = None  # the transaction of the group, and since when
 
     def watch(self, event: Event) -> None:
@@ -112,21 +138,16 @@ class Traces:
         return time.time_ns()
 
     def _end(self, span: Span) -> None:
-        self._processor.on_end(
-            ReadableSpan(
-                span.name,
-                span.context,
-                span.parent,
-                self._resource,
-                span.attributes,
-                links=span.links,
-                kind=span.kind,
-                status=Status(StatusCode.ERROR if span.is_error else StatusCode.UNSET),
-                start_time=span.began,
-                end_time=time.time_ns(),
-                instrumentation_scope=SCOPE,
-            )
+        parent = Context()
+        if span.parent is not None:
+            parent = set_span_in_context(NonRecordingSpan(span.parent), parent)
+        self._ids.next = span.context
+        made = self._tracer.start_span(
+            span.name, parent, span.kind, span.attributes, span.links, span.began
         )
+        if span.is_error:
+            made.set_status(StatusCode.ERROR)
+        made.end()
 
 
 def request(event: events.RequestAnswered, trace: Trace) -> Span:

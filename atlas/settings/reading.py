@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import get_args
+from typing import Any
 
 import msgspec
 
@@ -49,11 +49,6 @@ LEVELS = {
     "verbose": "info",
     "silly": "debug",
 }
-WRONG_KINDS = {
-    "Expected `int`": "is no whole number",
-    "Expected `float`": "is no number",
-    "Expected `bool`": "is neither true nor false",
-}
 WRONG_WORDS = {
     "foundry.dataset_rid": "is no RID of a dataset: ri.foundry.main.dataset.<uuid>",
     "operator.listen": "is no HOST:PORT",
@@ -91,7 +86,7 @@ def load(toml: bytes, environ: Mapping[str, str]) -> Settings:
     try:
         settings = msgspec.convert(found, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise BadSetting(explain(str(error), environ)) from error
+        raise BadSetting(explain(found, environ)) from error
     return completed(settings)
 
 
@@ -113,29 +108,53 @@ def read(key: str, value: str) -> object:
     return value
 
 
-def explain(message: str, environ: Mapping[str, str]) -> str:
-    """One line that names the setting as whoever set it would know it."""
-    what, _, place = message.partition(" - at `$.")
-    place = place.rstrip("`")
-    if not place:
-        return f"{what}."
+def explain(found: Mapping[str, object], environ: Mapping[str, str]) -> str:
+    """One line about the first setting that is wrong, by the name that it was set by."""
+    place, kind, value = find_wrong(found, Settings)
     named = next((name for name, at in NAMES.items() if at == place and said(environ, name)), place)
-    if place in WRONG_WORDS and "matching regex" in what:
-        return f"{named} {WRONG_WORDS[place]}."
-    kind = next((WRONG_KINDS[start] for start in WRONG_KINDS if what.startswith(f"{start},")), "")
-    if kind:
-        return f"{named} {kind}."
-    if what.startswith("Invalid enum value"):
-        what += f"; it is {' or '.join(choices(place))}"
-    return f"{named}: {what}."
+    match kind and msgspec.inspect.type_info(kind):
+        case None:
+            return f"{named} is not a setting of Atlas."
+        case msgspec.inspect.LiteralType(values=words):
+            return f"{named}: unknown word; it is {' or '.join(map(str, words))}."
+        case msgspec.inspect.BoolType():
+            return f"{named} is neither true nor false."
+        case msgspec.inspect.IntType() if not is_convertible(value, int):
+            return f"{named} is no whole number."
+        case msgspec.inspect.FloatType() if not is_convertible(value, float):
+            return f"{named} is no number."
+        case msgspec.inspect.IntType() | msgspec.inspect.FloatType() as number:
+            bounds = {"at least": number.ge, "more than": number.gt, "at most": number.le}
+            told = [f"{word} {bound}" for word, bound in bounds.items() if bound is not None]
+            return f"{named} must be {' and '.join(told)}."
+        case msgspec.inspect.StrType() if isinstance(value, str):
+            return f"{named} {WRONG_WORDS.get(place, 'is empty')}."
+    return f"{named} has the wrong type."
 
 
-def choices(place: str) -> tuple[str, ...]:
-    """The words that a setting may be."""
-    kind: type = Settings
-    for name in place.split("."):
-        kind = next(field.type for field in msgspec.structs.fields(kind) if field.name == name)
-    return get_args(kind)
+def find_wrong(found: Mapping[str, object], room: type) -> tuple[str, Any, object]:
+    """The place, the type and the value of the first setting that is wrong.
+
+    The type of a setting that does not exist is None.
+    """
+    fields = {field.encode_name: field.type for field in msgspec.structs.fields(room)}
+    for key, value in found.items():
+        kind = fields.get(key)
+        if kind is not None and is_convertible(value, kind):
+            continue
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and isinstance(value, dict):
+            place, *wrong = find_wrong(value, kind)
+            return f"{key}.{place}", wrong[0], wrong[1]
+        return key, kind, value
+    raise AssertionError("each setting is right, and all together are not")
+
+
+def is_convertible(value: object, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind, strict=False)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def completed(settings: Settings) -> Settings:

@@ -1,13 +1,13 @@
-"""What nobody reads of a body takes no memory."""
+"""What nobody reads of a body takes no memory, and what is wrong with one is named."""
 
 import tracemalloc
 
 import pytest
 
-from atlas.core.errors import TooManyChunks
+from atlas.core.errors import Rejected, TooManyChunks
 from atlas.edge import wire
 from atlas.edge.batches import Batches
-from atlas.edge.body_reader import parse_json
+from atlas.edge.body_reader import parse_export, parse_json
 
 
 @pytest.mark.parametrize("key", ["device", "timestamp", "recordCount", "options", "unknown"])
@@ -28,6 +28,35 @@ def test_of_too_many_chunks_no_more_are_made_than_tell_that_there_are():
     tracemalloc.start()
     with pytest.raises(TooManyChunks):
         batches.chunks(parse_json(bomb, batches.kind))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < len(bomb) / 10
+
+
+@pytest.mark.parametrize(
+    ("parse", "body", "named"),
+    [
+        (parse_export, b"{}", "rawhealthkit is missing"),
+        (parse_export, b"[]", "it is not an object"),
+        (parse_export, b'{"rawhealthkit": 5}', "rawhealthkit has the wrong type"),
+        (parse_export, b'{"rawhealthkit": "", "manifest": "\xff"}', "manifest is not UTF-8"),
+        (parse_export, b'{"rawhealthkit": 5, "rawhealthkit": "\\n"}', "given twice"),
+        (Batches(64).parse, b"{}", "chunks is missing"),
+        (Batches(64).parse, b'{"chunks": {}}', "chunks has the wrong type"),
+    ],
+)
+def test_a_body_of_another_shape_is_refused_with_the_name_of_the_field(parse, body, named):
+    with pytest.raises(Rejected, match=f"has another shape: .*{named}"):
+        parse(body)
+
+
+@pytest.mark.parametrize("wrong", [b'"rawhealthkit": 5, ', b""], ids=["wrong type", "missing"])
+def test_to_find_the_wrong_field_the_others_are_not_made_into_objects(wrong):
+    bomb = b'{%s"device": [%s[]], %s"z": 1}' % (wrong, b"[]," * 300_000, b'"k": 1,' * 300_000)
+    tracemalloc.start()
+    with pytest.raises(Rejected, match="rawhealthkit"):
+        parse_export(bomb)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 

@@ -6,7 +6,6 @@ import aiohttp
 import anyio
 import msgspec
 import pytest
-import stamina
 
 from atlas.local.foundry.faults import CallName
 from tests.conftest import an_export
@@ -113,8 +112,7 @@ async def test_a_fault_of_foundry_is_named(system, fault, number, reason):
 async def test_whatever_befalls_a_call_is_a_step_and_no_crash(system, call, fault):
     system.committed(f"{RAW}.ndjson", ROW)
     system.fault(call, fault, count=0)
-    with stamina.set_testing(True, attempts=1):
-        found = await system.diagnosed()
+    found = await system.diagnosed()
 
     assert len(found.steps) == 11
     assert all(each.to_do for each in found.steps if each.verdict == "fail")

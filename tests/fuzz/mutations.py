@@ -13,7 +13,6 @@ from random import Random
 from typing import Any
 
 import msgspec
-import zstandard
 
 from atlas.local.auth0 import Auth0Emulator, TokenRequest
 from tests.forger import payload_of, signed
@@ -30,6 +29,7 @@ from tests.fuzz.oddities import (
     TEXTS,
     VALUES,
 )
+from tests.support.zstandard import zstd
 
 SUBS = [f"auth0|mutant-{number}" for number in range(8)]
 RAW = b'"@raw@"'
@@ -278,5 +278,5 @@ ENCODINGS: list[tuple[bytes, Callable[[bytes], bytes]]] = [
     (b"gzip", lambda text: gzip.compress(text, 1, mtime=0)),
     (b"deflate", zlib.compress),
     (b"deflate", raw_deflate),
-    (b"zstd", zstandard.compress),
+    (b"zstd", zstd.compress),
 ]

@@ -8,7 +8,6 @@ from contextlib import suppress
 from itertools import pairwise
 
 import pytest
-import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +15,7 @@ from atlas.core.errors import Rejected
 from atlas.core.traces import Sampler, not_sampled
 from atlas.edge.content_encoding import STEP_BYTES, decoder_for
 from atlas.edge.context import CORRELATION_ID, WAIT_SECONDS_MAX, read_context
+from tests.support.zstandard import zstd
 
 LONG = 64 * 1024
 
@@ -31,10 +31,10 @@ PACKED = {
     "gzip that is padded": ("gzip", lambda text: gzip.compress(text) + bytes(600)),
     "deflate": ("deflate", zlib.compress),
     "deflate without a header": ("deflate", raw_deflate),
-    "zstd": ("zstd", zstandard.compress),
+    "zstd": ("zstd", zstd.compress),
     "zstd of two frames": (
         "zstd",
-        lambda text: zstandard.compress(text[:9]) + zstandard.compress(text[9:]),
+        lambda text: zstd.compress(text[:9]) + zstd.compress(text[9:]),
     ),
 }
 units = st.binary(min_size=1, max_size=9)

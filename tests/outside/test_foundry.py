@@ -6,7 +6,7 @@ What every Branch promises is in tests/test_ports.py; here is what only this one
 import itertools
 import re
 import time
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -14,10 +14,8 @@ from functools import partial
 import anyio
 import msgspec
 import pytest
-import stamina
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from stamina.instrumentation import get_on_retry_hooks, set_on_retry_hooks
 
 from atlas import __version__
 from atlas.core.errors import (
@@ -47,6 +45,7 @@ from atlas.outside.foundry import (
 from atlas.outside.foundry.client import TransientError, retry_delay
 from tests.conftest import Seen
 from tests.exports import NOON
+from tests.fakes import at_once
 
 PATH, OTHER = "healthkit/raw/ada/a.ndjson", "healthkit/raw/ada/b.ndjson"
 ROWS = b'{"uuid":"a"}\n'
@@ -87,7 +86,13 @@ class Stack:
 
 @asynccontextmanager
 async def connecting(
-    folder, seconds=30.0, secret=SECRET, elsewhere="", branches=("master",), **place
+    folder,
+    seconds=30.0,
+    secret=SECRET,
+    elsewhere="",
+    branches=("master",),
+    sleep=at_once,
+    **place,
 ):
     foundry, seen, heard = FoundryEmulator(folder, branches=branches), Seen(), []
     async with serving(build_application(foundry), heard) as host:
@@ -101,12 +106,13 @@ async def connecting(
             lambda: OUR_TIME,
             hours(),
             lambda: 0.0,
+            sleep,
         ) as dataset:
             yield Stack(dataset, foundry, seen, heard)
 
 
 @asynccontextmanager
-async def answered(answer=None, token=None):
+async def answered(answer=None, token=None, sleep=at_once):
     """The client of something that has one answer to whatever it is asked: no Foundry at all.
 
     `token` is what its token endpoint answers. Either may be a function of the request.
@@ -129,6 +135,7 @@ async def answered(answer=None, token=None):
             lambda: OUR_TIME,
             hours(),
             lambda: 0.0,
+            sleep,
         ) as dataset:
             yield Stack(dataset, None, seen, heard)
 
@@ -148,13 +155,6 @@ async def serving(app, heard):
     app.middlewares.append(listen)
     async with TestServer(app) as server:
         yield str(server.make_url("")).rstrip("/")
-
-
-@pytest.fixture(autouse=True)
-def no_waiting():
-    """It tries as often as ever, and at once."""
-    with stamina.set_testing(True, attempts=9, cap=True):
-        yield
 
 
 def soon_if_silent(fault) -> float:
@@ -578,7 +578,7 @@ async def test_a_large_file_may_take_longer_than_a_small_one(tmp_path):
     async with connecting(tmp_path, seconds=0.1) as stack:
         rid = stack.foundry.branches.begin(DATASET, "master", "APPEND").rid
         stack.fault("upload", "latency", seconds=0.2, count=0)
-        with stamina.set_testing(True), pytest.raises(FoundryError, match="does not answer"):
+        with pytest.raises(FoundryError, match="does not answer"):
             await stack.dataset.put(rid, PATH, ROWS)
         await stack.dataset.put(rid, OTHER, b"x" * 1024 * 1024)  # a second more
 
@@ -631,23 +631,6 @@ async def test_an_answer_that_is_not_of_its_api_is_taken_for_one_and_not_asked_f
         assert not retry_delay(caught.value)
 
 
-@contextmanager
-def waits_noted():
-    """The seconds before the next try, of a call that is given up instead of waiting for them."""
-    before, noted = get_on_retry_hooks(), []
-    with stamina.set_testing(False), anyio.CancelScope() as scope:
-
-        def note(details):
-            noted.append(details.wait_for)
-            scope.cancel()
-
-        set_on_retry_hooks([note])
-        try:
-            yield noted
-        finally:
-            set_on_retry_hooks(before)
-
-
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize(
     ("retry_after", "least", "most"),
@@ -661,10 +644,14 @@ def waits_noted():
 async def test_foundry_is_asked_again_when_it_wants_to_be(
     tmp_path, status, retry_after, least, most
 ):
-    async with connecting(tmp_path) as stack:
+    waits = []
+
+    async def note(seconds):
+        waits.append(seconds)
+
+    async with connecting(tmp_path, sleep=note) as stack:
         stack.fault("branch", "status", status=status, retry_after=retry_after)
-        with waits_noted() as waits:
-            await stack.dataset.branch_snapshot()
+        await stack.dataset.branch_snapshot()
 
     assert len(waits) == 1
     assert least <= waits[0] <= most

@@ -13,7 +13,6 @@ from pathlib import Path
 import anyio
 import msgspec
 import pytest
-import stamina
 
 from atlas.core.errors import (
     BranchBusy,
@@ -32,6 +31,7 @@ from atlas.outside.foundry import CallLimits, Credentials, FoundryDataset, Targe
 from atlas.outside.foundry.client import ConnectionLost, TransientError
 from tests.conftest import Seen
 from tests.exports import NOON
+from tests.fakes import at_once
 from tests.outside.test_foundry import OUR_TIME, answered, error, hours
 
 ROWS = b"row\n"
@@ -214,12 +214,6 @@ async def ending(call):
         return error
 
 
-@pytest.fixture(autouse=True)
-def no_waiting():
-    with stamina.set_testing(True, attempts=9, cap=True):
-        yield
-
-
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("call", CALLS)
 async def test_every_answer_to_every_call_ends_as_it_should(call, status):
@@ -286,7 +280,7 @@ async def opened(host):
     client = Credentials(f"{host}/token", "CLIENT-ID", "SECRET-VALUE")
     target, limits = Target(host, "ri.d", "master"), CallLimits(8, 10_000, 5.0)
     async with open_dataset(
-        target, client, limits, seen.watch, lambda: OUR_TIME, hours(), lambda: 0.0
+        target, client, limits, seen.watch, lambda: OUR_TIME, hours(), lambda: 0.0, at_once
     ) as dataset:
         yield dataset, seen
 

@@ -7,7 +7,6 @@ from contextlib import closing
 from datetime import timedelta
 
 import pytest
-import zstandard
 
 from atlas.core.commits import Intent
 from atlas.core.errors import BadSetting, CannotStart
@@ -27,6 +26,7 @@ from tests.exports import (
     TO_VERSION_5,
     packed,
 )
+from tests.support.zstandard import zstd
 
 CANARY = "canary-" + "x" * 8
 ADA = User(f"auth0|{CANARY}")
@@ -194,7 +194,7 @@ async def test_a_payload_moved_to_another_export_is_not_sent_as_that(tmp_path):
 
 async def test_a_journal_of_version_1_is_sealed_and_goes_on(tmp_path):
     path = tmp_path / "journal"
-    payload = zstandard.ZstdCompressor().compress(ROWS)
+    payload = zstd.compress(ROWS)
     with closing(sqlite3.connect(path)) as db, db:
         db.executescript(VERSION_1)
         for number, status in enumerate(["accepted", "claimed", "committed", "set_aside"]):

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-import stamina
 from aiohttp import web
 from yarl import URL
 
@@ -20,6 +19,7 @@ from atlas.local.foundry.state import DATASET
 from atlas.outside import auth0, foundry, front
 from atlas.outside.network import Proxies, Transport, open_session, read_proxies
 from tests.certificates import signed_by_an_authority
+from tests.fakes import at_once
 from tests.forward_proxy import forward_proxy
 
 HOST = "atlas-far-end.test"  # a name that only the proxy knows
@@ -33,8 +33,7 @@ def environment(monkeypatch):
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "NETRC"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-    with stamina.set_testing(True, attempts=1):
-        yield monkeypatch
+    return monkeypatch
 
 
 @asynccontextmanager
@@ -70,7 +69,7 @@ def target_of(host, ca_bundle="", uses_proxy=True):
 def open_dataset(host, ca_bundle="", uses_proxy=True):
     target, client = target_of(host, ca_bundle, uses_proxy)
     return foundry.open_dataset(
-        target, client, LIMITS, lambda _: None, clock, time.monotonic, random.random
+        target, client, LIMITS, lambda _: None, clock, time.monotonic, random.random, at_once
     )
 
 

@@ -18,9 +18,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import anyio
+
 from atlas.core.events import Watch
 from atlas.core.ports import Clock
-from atlas.outside.foundry.call_gate import CallGate
+from atlas.outside.foundry.call_gate import CallGate, Sleep
 from atlas.outside.foundry.client import FoundryClient
 from atlas.outside.foundry.dataset import FoundryDataset
 from atlas.outside.foundry.inspection import (
@@ -78,6 +80,7 @@ async def open_dataset(
     clock: Clock,
     monotonic: Callable[[], float],
     rng: Callable[[], float],
+    sleep: Sleep = anyio.sleep,
 ) -> AsyncIterator[FoundryDataset]:
     """Open the dataset, with its own connections. Makes no call. Raises BadSetting."""
     seconds, observations = limits.call_seconds, Observations()
@@ -85,7 +88,7 @@ async def open_dataset(
         target.transport, connections_max=limits.calls_at_once + SPARE_CONNECTIONS
     ) as session:
         token = FoundryToken(session, credentials, seconds, emit, observations)
-        gate = CallGate(monotonic, rng, limits.calls_per_minute)
+        gate = CallGate(monotonic, rng, limits.calls_per_minute, sleep)
         client = FoundryClient(session, token, target.host, seconds, gate, emit)
         location = target.dataset_rid, target.branch
         yield FoundryDataset(client, location, seconds, clock, observations)

@@ -6,7 +6,7 @@ intervals.
 """
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
@@ -15,14 +15,22 @@ FAILURES_MAX = 3  # consecutive failures of all calls, from which Foundry counts
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.2, 5.0
 MINUTE_SECONDS = 60.0
 JITTER_SECONDS = 0.5  # spreads the calls that wait for the same Retry-After
+RETRY_JITTER_SECONDS = 0.2  # spreads the retries of calls that failed together
+
+Sleep = Callable[[float], Awaitable[None]]
 
 
 class CallGate:
     """A rate limiter and a circuit breaker; `calls_max` is the number of calls in any minute."""
 
     def __init__(
-        self, monotonic: Callable[[], float], rng: Callable[[], float], calls_max: int
+        self,
+        monotonic: Callable[[], float],
+        rng: Callable[[], float],
+        calls_max: int,
+        sleep: Sleep = anyio.sleep,
     ) -> None:
+        self.sleep = sleep
         self._monotonic = monotonic
         self._rng = rng
         self._calls_max = calls_max
@@ -40,17 +48,22 @@ class CallGate:
                 if self._failures < FAILURES_MAX:
                     await stack.aclose()  # another call has been answered meanwhile
             if seconds := self.next_call_delay():
-                await anyio.sleep(seconds)
+                await self.sleep(seconds)
             while not self.calls_remaining():
                 # The minute may end between these two readings of the clock.
                 seconds = self._calls[0] + MINUTE_SECONDS - self._monotonic()
-                await anyio.sleep(max(0.0, seconds))
+                await self.sleep(max(0.0, seconds))
             self._calls.append(self._monotonic())
             yield
 
     def next_call_delay(self) -> float:
         """Return the seconds that a call has to wait after earlier failures."""
         return max(0.0, self._opens_at - self._monotonic())
+
+    def backoff(self, attempt: int) -> float:
+        """Return the seconds before the next attempt of a call; `attempt` counts from 0."""
+        doubled = PAUSE_SECONDS * 2.0**attempt
+        return min(doubled + self._rng() * RETRY_JITTER_SECONDS, PAUSE_SECONDS_MAX)
 
     def calls_remaining(self) -> int:
         """Return how many calls fit into this minute before the rate limit."""

@@ -5,13 +5,11 @@ instance ids of Foundry's texts are passed on.
 """
 
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import aiohttp
-import stamina
-import stamina.instrumentation
 from yarl import URL
 
 from atlas.core.errors import FoundryError
@@ -31,9 +29,6 @@ WAIT_SECONDS_MAX = 10.0  # a longer wait is left to the uploader
 RETRY_AFTER_SECONDS_MAX = 900.0
 CHUNK_BYTES = 128 * 1024  # of a body that is sent
 BYTES_PER_SECOND = 1024 * 1024  # the slowest transfer of a file, beyond the deadline of any call
-
-# stamina's default hooks log the arguments of a retried call, which are health data here
-stamina.instrumentation.set_on_retry_hooks([])
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +78,6 @@ class FoundryClient:
         self._call_seconds = call_seconds
         self._gate = gate
         self._emit = emit
-        self._retrying = stamina.AsyncRetryingCaller(
-            attempts=ATTEMPTS, timeout=None, wait_initial=0.2, wait_max=5.0, wait_jitter=0.2
-        ).on(retry_delay)
 
     def calls_remaining(self) -> int:
         """Return how many calls fit into this minute before the rate limit."""
@@ -96,19 +88,17 @@ class FoundryClient:
 
         Raises FoundryError; then the call may have happened all the same.
         """
-        try:
-            return await self.request_once(call)
-        except TransientError as error:
-            return await self._retrying(self._retry, iter([error]), call)
-
-    async def _retry(self, failed: Iterator[TransientError], call: ApiCall) -> ApiResponse:
-        """Raise the error of the first attempt once, then make further attempts.
-
-        The first attempt is made without stamina, whose overhead is a tenth of an upload.
-        """
-        for error in failed:
-            raise error
-        return replace(await self.request_once(call, is_retry=True), is_repeat=True)
+        attempt = 0
+        while True:
+            try:
+                response = await self.request_once(call, is_retry=attempt > 0)
+                return replace(response, is_repeat=attempt > 0)
+            except TransientError as error:
+                delay = retry_delay(error)
+                if delay is False or attempt + 1 == ATTEMPTS:
+                    raise
+            await self._gate.sleep(self._gate.backoff(attempt) if delay is True else delay)
+            attempt += 1
 
     async def request_once(self, call: ApiCall, *, is_retry: bool = False) -> ApiResponse:
         """Make a call. Raises FoundryError; then the call may have happened all the same."""
