@@ -152,7 +152,7 @@ def doubled(part: int, extra: bytes):
 
 def wished(**wish):
     """Signed by the issuer, and for somebody else or something else."""
-    return lambda _good, scene: scene.tenant.token(TokenRequest(**{"sub": SUB} | wish))
+    return lambda _good, scene: scene.tenant.issue_token(TokenRequest(**{"sub": SUB} | wish))
 
 
 def claiming(name: str, json: str):

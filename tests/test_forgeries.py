@@ -84,7 +84,7 @@ FORGERIES = {
     "x5u under a good signature": wished(header={"x5u": "https://canary.test/"}),
     "x5c under a good signature": wished(header={"x5c": [MARK]}),
     "jwk under a good signature": wished(header={"jwk": EVES.as_dict(private=False)}),
-    "iss of hers": lambda _, scene: scene.eve.token(TokenRequest(sub=SUB)),
+    "iss of hers": lambda _, scene: scene.eve.issue_token(TokenRequest(sub=SUB)),
     "crit": lambda good, scene: scene.signed(payload_of(good), crit=["exp"]),
     "b64": lambda good, scene: scene.signed(payload_of(good), b64=False, crit=["b64"]),
     "an ID token": wished(claims={"nonce": MARK}),

@@ -153,7 +153,7 @@ async def test_a_name_that_nobody_can_write_down_is_refused(tenant, aiohttp_serv
     """JSON can spell half of a character; no path, no hash and no file can hold it."""
     key = tenant.ring.current
     async with asking(tenant, aiohttp_server) as asked:
-        claims = jwt.decode(tenant.token(TokenRequest(sub="auth0|half")), key).claims
+        claims = jwt.decode(tenant.issue_token(TokenRequest(sub="auth0|half")), key).claims
         text = msgspec.json.encode(claims).replace(b"half", b"\\ud800")
         token = jws.serialize_compact({"alg": "RS256", "kid": key.kid}, text, key)
 
@@ -193,7 +193,7 @@ async def test_scopes_are_those_of_scope_and_permissions(tenant, aiohttp_server)
 )
 async def test_a_token_that_is_not_good_is_refused(tenant, aiohttp_server, wish, error):
     async with asking(tenant, aiohttp_server) as asked:
-        token = tenant.token(TokenRequest(**wish))
+        token = tenant.issue_token(TokenRequest(**wish))
         assert await asked.outcome(token) is error
         assert await asked.amiss(token)
 
@@ -224,7 +224,7 @@ async def test_a_token_that_is_not_good_is_refused(tenant, aiohttp_server, wish,
             lambda good, tenant: signed_with_the_public_key(tenant), id="HS256 by the public key"
         ),
         pytest.param(
-            lambda good, tenant: tenant.token(
+            lambda good, tenant: tenant.issue_token(
                 TokenRequest(key="stranger", header={"kid": tenant.ring.current.kid})
             ),
             id="a stranger's key under our name",
@@ -233,7 +233,7 @@ async def test_a_token_that_is_not_good_is_refused(tenant, aiohttp_server, wish,
 )
 async def test_a_forgery_is_an_invalid_token_and_nothing_else(tenant, aiohttp_server, forge):
     async with asking(tenant, aiohttp_server) as asked:
-        good = tenant.token(TokenRequest())
+        good = tenant.issue_token(TokenRequest())
         assert await asked.outcome(forge(good, tenant)) is InvalidToken
         assert await asked.amiss(forge(good, tenant))
         assert await asked.amiss(good) == []
@@ -243,7 +243,7 @@ async def test_a_forgery_is_an_invalid_token_and_nothing_else(tenant, aiohttp_se
 async def test_a_token_that_was_good_is_not_checked_again_for_five_minutes(tenant, aiohttp_server):
     async with asking(tenant, aiohttp_server) as asked:
         await asked.user_of(sub="bob")  # the keys are fetched
-        asked.elapsed, token = 3_500.0, tenant.token(TokenRequest())
+        asked.elapsed, token = 3_500.0, tenant.issue_token(TokenRequest())
         await asked.outcome(token)
         tenant.ring, asked.elapsed = KeyRing(KEYS[2], KEYS[3]), 3_799.0
         await asked.user_of(sub="bob")  # ... again: that of the token is no more among them
@@ -254,7 +254,7 @@ async def test_a_token_that_was_good_is_not_checked_again_for_five_minutes(tenan
 
 async def test_a_token_that_is_remembered_expires_like_any_other(tenant, aiohttp_server):
     async with asking(tenant, aiohttp_server) as asked:
-        token = tenant.token(TokenRequest(expires_in=60))
+        token = tenant.issue_token(TokenRequest(expires_in=60))
         assert (await asked.outcome(token)).sub == "auth0|local"
         asked.now += 89
         assert (await asked.outcome(token)).sub == "auth0|local"
@@ -273,7 +273,7 @@ def test_no_more_than_so_many_tokens_are_remembered():
 
 async def test_what_is_remembered_is_a_digest_and_a_name_and_no_token(tenant, aiohttp_server):
     async with asking(tenant, aiohttp_server) as asked:
-        token = tenant.token(TokenRequest(sub="auth0|ada"))
+        token = tenant.issue_token(TokenRequest(sub="auth0|ada"))
         await asked.outcome(token)
 
         ((digest, (_, _, user)),) = asked.identities._good._good.items()
@@ -285,7 +285,7 @@ async def test_a_bound_token_that_another_has_signed_is_only_an_invalid_one(tena
     """What is told of a token is told to its holder."""
     async with asking(tenant, aiohttp_server) as asked:
         bound = TokenRequest(claims={"cnf": {"jkt": "x"}})
-        good, by_eve = tenant.token(bound), tenant.token(msgspec.structs.replace(bound, key=EVES))
+        good, by_eve = tenant.issue_token(bound), tenant.issue_token(msgspec.structs.replace(bound, key=EVES))
 
         assert await asked.outcome(good) is BoundToken
         assert await asked.outcome(by_eve) is InvalidToken
@@ -296,7 +296,7 @@ async def test_keys_are_fetched_once_for_all_who_ask_at_once(tenant, aiohttp_ser
     async with asking(tenant, aiohttp_server) as asked:
         async with anyio.create_task_group() as many:
             for _ in range(50):
-                many.start_soon(asked.outcome, tenant.token(TokenRequest()))
+                many.start_soon(asked.outcome, tenant.issue_token(TokenRequest()))
 
         assert asked.fetches == 1
 
@@ -319,7 +319,7 @@ async def test_unknown_key_ids_cannot_make_us_ask_more_than_once_in_five_minutes
         await asked.user_of()
         for second in range(300):
             asked.elapsed = float(second)
-            forged = tenant.token(TokenRequest(header={"kid": f"random-{second}"}))
+            forged = tenant.issue_token(TokenRequest(header={"kid": f"random-{second}"}))
             assert await asked.outcome(forged) is InvalidToken
         assert asked.fetches == 1
 
@@ -334,7 +334,7 @@ async def test_ten_thousand_made_up_kids_cost_one_fetch_and_nobody_else_an_answe
     tenant, aiohttp_server
 ):
     async with asking(tenant, aiohttp_server) as asked:
-        good = [tenant.token(TokenRequest(sub=f"auth0|{number}")) for number in range(100)]
+        good = [tenant.issue_token(TokenRequest(sub=f"auth0|{number}")) for number in range(100)]
         forged = [edited(good[0], 0, kid=f"random-{number}") for number in range(10_000)]
         await asked.user_of()
         asked.elapsed = 301.0  # an unknown kid may cause a fetch again
@@ -350,7 +350,7 @@ async def test_an_endpoint_that_is_down_for_an_hour_is_asked_eight_times_a_minut
     tenant, aiohttp_server, kept
 ):
     async with asking(tenant, aiohttp_server) as asked:
-        good = tenant.token(TokenRequest())
+        good = tenant.issue_token(TokenRequest())
         forged = edited(good, 0, kid="random")
         if kept:
             await asked.user_of(sub="bob")
@@ -372,7 +372,7 @@ async def test_keys_that_are_away_at_the_start_are_had_soon_after_they_are_there
     tenant, aiohttp_server
 ):
     async with asking(tenant, aiohttp_server) as asked:
-        good, tenant.outage = tenant.token(TokenRequest()), Outage()
+        good, tenant.outage = tenant.issue_token(TokenRequest()), Outage()
         for second in range(3_600):
             asked.elapsed = float(second)
             await asked.outcome(edited(good, 0, kid="random"))
@@ -385,10 +385,10 @@ async def test_while_keys_rotate_under_two_hundred_requests_no_good_token_is_ref
     tenant, aiohttp_server
 ):
     async with asking(tenant, aiohttp_server) as asked:
-        before = [tenant.token(TokenRequest(sub=f"auth0|{number}")) for number in range(100)]
+        before = [tenant.issue_token(TokenRequest(sub=f"auth0|{number}")) for number in range(100)]
         await asked.outcomes(before[:50])
         tenant.ring, asked.elapsed = KeyRing(KEYS[2], KEYS[3], previous=KEYS[0]), 301.0
-        after = [tenant.token(TokenRequest(sub=f"auth0|{number}")) for number in range(100, 200)]
+        after = [tenant.issue_token(TokenRequest(sub=f"auth0|{number}")) for number in range(100, 200)]
         found = await asked.outcomes(
             [token for pair in zip(before, after, strict=True) for token in pair]
         )
@@ -434,7 +434,7 @@ async def test_an_hour_later_keys_are_looked_at_again_and_a_revoked_one_is_gone(
     tenant, aiohttp_server
 ):
     async with asking(tenant, aiohttp_server) as asked:
-        old = tenant.token(TokenRequest())
+        old = tenant.issue_token(TokenRequest())
         await asked.outcome(old)
         tenant.ring = KeyRing(KEYS[1], KEYS[2])
 
@@ -456,14 +456,14 @@ async def test_while_the_endpoint_is_down_the_keys_we_have_go_on_being_used(
             await asked.user_of()
 
         assert asked.seen.of(KeysUnavailable)[-1].keys == 2
-        unknown = tenant.token(TokenRequest(header={"kid": "new"}))
+        unknown = tenant.issue_token(TokenRequest(header={"kid": "new"}))
         assert await asked.outcome(unknown) is AuthUnavailable  # it may be good: we cannot know
 
 
 async def test_without_any_key_nobody_is_called_a_liar(tenant, aiohttp_server):
     async with asking(tenant, aiohttp_server) as asked:
         tenant.outage = Outage()
-        assert await asked.outcome(tenant.token(TokenRequest())) is AuthUnavailable
+        assert await asked.outcome(tenant.issue_token(TokenRequest())) is AuthUnavailable
         with pytest.raises(AuthUnavailable):
             await asked.identities.ready()
         assert asked.fetches == 1  # the endpoint is spared for a second
