@@ -73,6 +73,7 @@ class TransactionBody(Struct, frozen=True, rename="camel"):
     transaction_type: str
     status: TransactionState
     created_time: Time
+    closed_time: Time | None = None
 
 
 class FileBody(Struct, frozen=True, rename="camel"):
@@ -138,7 +139,10 @@ class ApiResponse:
         try:
             return msgspec.json.decode(self.body, type=kind)
         except NOT_JSON as error:
-            raise FoundryError("Foundry's answer does not match its documented API.") from error
+            raise FoundryError(
+                "The answer is not from Foundry: it does not match its documented API.",
+                to_do="Is FOUNDRY_HOST right? Does a proxy answer in its place?",
+            ) from error
 
     def read_if_valid(self, kind: type[T]) -> T | None:
         """Parse the body of a success; None for a failure or an unreadable body."""
