@@ -15,6 +15,7 @@ from atlas.core.messages import Export, FileFormat, Head, Original, User
 FORMATS: tuple[FileFormat, ...] = get_args(FileFormat)
 PLAIN = frozenset((string.ascii_letters + string.digits + "|@._-").encode())
 FOLDER_BYTES_MAX = 200
+API_PREFIX = "/api/v1/healthkit"  # of all routes for phones
 GROUPS = "healthkit/groups/"
 PROBE = "healthkit/probe/atlas.ndjson"  # only ever in a transaction that is aborted
 EPOCH = datetime.fromtimestamp(0, UTC)

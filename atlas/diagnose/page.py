@@ -4,10 +4,9 @@ from collections.abc import Sequence
 
 from atlas.core.diagnosis import Evidence, Section, Step
 from atlas.core.messages import Entry
-from atlas.core.names import timestamp
+from atlas.core.names import API_PREFIX, timestamp
 from atlas.diagnose.context import NOT_SET, Context, plain
 
-API = "/api/v1/healthkit"
 STATUSES = (
     ("200", "committed: the rows stand in the dataset; drop them on the phone"),
     ("202", "safe with Atlas: it will be committed; ask for the receipt, do not send again"),
@@ -25,9 +24,9 @@ def sections(context: Context, steps: Sequence[Step], version: str) -> tuple[Sec
         Section(
             "Endpoints",
             (
-                ("exports", f"POST {context.url}{API}/export"),
-                ("batches", f"POST {context.url}{API}/export/batch"),
-                ("receipts", f"GET {context.url}{API}/exports/ID"),
+                ("exports", f"POST {context.url}{API_PREFIX}/export"),
+                ("batches", f"POST {context.url}{API_PREFIX}/export/batch"),
+                ("receipts", f"GET {context.url}{API_PREFIX}/exports/ID"),
                 ("health", f"GET {context.url}/health/ready"),
             ),
         ),

@@ -7,12 +7,12 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Receive
 
+from atlas.core.names import API_PREFIX
 from atlas.edge import wire
 from atlas.edge.app import Path
 from atlas.edge.context import NDJSON, PROBLEM, RequestContext
 from atlas.edge.error_responses import json
 from atlas.edge.receipts import PAGE_MAX
-from atlas.edge.responses import API_PREFIX
 
 Json = dict[str, Any]
 

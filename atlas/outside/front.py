@@ -17,6 +17,7 @@ from yarl import URL
 
 from atlas.core.diagnosis import Amiss
 from atlas.core.errors import NOT_JSON
+from atlas.core.names import API_PREFIX
 from atlas.core.sights import Certificate, Health, Stopped
 from atlas.outside.network import (
     DEFAULT,
@@ -35,7 +36,7 @@ SETTING = "--url"
 OURS = "diagnose-"  # so begins the X-Correlation-Id of what is sent only to be turned away
 ANSWER_SECONDS, BODY_SECONDS = 5.0, 60.0
 BLOCK = b" " * 65_536
-EXPORT = "/api/v1/healthkit/export"
+EXPORT = f"{API_PREFIX}/export"
 OURS_MAX = 65_536  # bytes of an answer of Atlas; another's is not read to its end
 SHOWN_MAX = 60
 
