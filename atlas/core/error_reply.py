@@ -1,4 +1,4 @@
-"""The JSON of an error, in every response that the public listener sends."""
+"""The JSON of an error, as the public listener sends it and as others read it."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -29,6 +29,18 @@ class ErrorReply(Struct, frozen=True, kw_only=True):
     """Every refusal."""
 
     error: ErrorDetail
+
+
+class ReceivedError(Struct):
+    """An error as somebody else reads it, who may have reached another server than Atlas."""
+
+    code: str = ""
+    message: str = "This is no Atlas."
+
+
+class ReceivedReply(Struct):
+    error: ReceivedError
+    safe_bytes: int = 0
 
 
 def describe(

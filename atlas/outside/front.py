@@ -16,6 +16,7 @@ from msgspec import Struct
 from yarl import URL
 
 from atlas.core.diagnosis import Amiss
+from atlas.core.error_reply import ReceivedReply
 from atlas.core.errors import NOT_JSON
 from atlas.core.names import API_PREFIX
 from atlas.core.sights import Certificate, Health, Stopped
@@ -57,16 +58,6 @@ class Ready(Struct):
     """The answer of /health/ready."""
 
     checks: dict[str, Check]
-
-
-class Refusal(Struct):
-    code: str
-
-
-class Refused(Struct):
-    """The answer to whom we do not know."""
-
-    error: Refusal
 
 
 class Answer(Struct):
@@ -194,7 +185,7 @@ async def blank(size: int) -> AsyncIterator[bytes]:
 def is_ours(answer: Answer, correlation_id: str) -> bool:
     """Atlas turns a stranger away in its own words, under the name that he gave his request."""
     try:
-        told = msgspec.json.decode(answer.body, type=Refused)
+        told = msgspec.json.decode(answer.body, type=ReceivedReply)
     except NOT_JSON:
         return False
     echoed = answer.headers.get("X-Correlation-Id") == correlation_id

@@ -10,7 +10,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 from typing import Any
@@ -228,13 +228,19 @@ def sent_on(address: str, location: str) -> str:
         return ""
 
 
+def parse_date(text: str) -> datetime | None:
+    """Return the time of a Date header, in UTC; None if it is unreadable."""
+    try:
+        found = parsedate_to_datetime(text)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
 def ahead_seconds(date: str, now: datetime) -> float | None:
     """Return the seconds by which a Date header is ahead of our clock; None if it is unreadable.
 
     Half a second is added, because the header has whole seconds.
     """
-    try:
-        theirs = parsedate_to_datetime(date)
-    except (ValueError, OverflowError):
-        return None
-    return (theirs - now).total_seconds() + 0.5 if theirs.tzinfo else None
+    theirs = parse_date(date)
+    return None if theirs is None else (theirs - now).total_seconds() + 0.5

@@ -35,7 +35,7 @@ from atlas.outside.foundry.errors import (
     raise_for_status,
     typed_error,
 )
-from atlas.outside.foundry.listing import NO_VIEW, FileListing
+from atlas.outside.foundry.listing import NO_VIEW, FilePages
 from atlas.outside.foundry.observations import Observations
 from atlas.outside.foundry.responses import (
     ApiResponse,
@@ -77,7 +77,7 @@ class FoundryDataset:
         )
         self._client = client
         self._home = f"/datasets/{quote(rid, safe='')}"
-        self._listing = FileListing(client, rid, self._branch)
+        self._listing = FilePages(client, rid, self._branch)
         self._clock = clock
         self._observations = observations
         self._content_type = NDJSON

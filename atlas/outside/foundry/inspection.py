@@ -17,7 +17,7 @@ from atlas.core.sights import Column, FileSeen, TransactionSeen
 from atlas.outside.foundry.client import ApiCall, FoundryClient
 from atlas.outside.foundry.dataset import FoundryDataset
 from atlas.outside.foundry.errors import raise_for_status
-from atlas.outside.foundry.listing import NO_VIEW, FileListing
+from atlas.outside.foundry.listing import NO_VIEW, FilePages
 from atlas.outside.foundry.responses import FilePage, TransactionBody
 from atlas.outside.foundry.token import (
     ENDPOINT_SETTING,
@@ -80,7 +80,7 @@ class FoundryInspection:
         self._home = f"/datasets/{quote(rid, safe='')}"
         self._branch_path = f"/branches/{quote(branch, safe='')}"
         self._branch_query = {"branchName": branch}
-        self._listing = FileListing(client, rid, branch)
+        self._listing = FilePages(client, rid, branch)
 
     async def fetch_token(self) -> int:
         credentials = self._credentials

@@ -13,8 +13,8 @@ PAGES_MAX = 10_000
 NO_VIEW = "DatasetViewNotFound"  # nothing has been committed to the branch
 
 
-class FileListing:
-    """Lists the files of one branch of one dataset."""
+class FilePages:
+    """Lists the files of one branch of one dataset, page by page."""
 
     def __init__(self, client: FoundryClient, rid: str, branch: str) -> None:
         self._client = client

@@ -8,8 +8,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -17,6 +16,7 @@ from msgspec import Meta, Struct
 
 from atlas.core.errors import NOT_JSON, FoundryError
 from atlas.core.ports import TransactionState
+from atlas.outside.network import parse_date
 
 T = TypeVar("T")
 
@@ -128,11 +128,7 @@ class ApiResponse:
 
     def answered_at(self) -> datetime | None:
         """Return the time of the Date header, on Foundry's clock; None without a readable one."""
-        try:
-            found = parsedate_to_datetime(self.date)
-            return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
-        except (ValueError, OverflowError):
-            return None
+        return parse_date(self.date)
 
     def read(self, kind: type[T]) -> T:
         """Parse the body. Raises FoundryError when it does not match the documented API."""
