@@ -75,9 +75,7 @@ async def check_token(context: Context) -> Finding:
         how = "Give one of a phone: atlas diagnose --token TOKEN"
         return Finding("unknown", "No token was given.", how)
     issuer, scope = context.sources.issuer, context.settings.auth0.required_scope
-    sub = issuer.sub_in(token)
-    pseudonym = context.sources.checkup.pseudonym(sub) if sub is not None else ""
-    claims = issuer.apart(token, scope, pseudonym)
+    claims = issuer.apart(token, scope, context.sources.checkup.pseudonym)
     marks = {"good": "ok", "bad": "BAD", "unknown": "unknown"}
     context.note(*((claim.name, f"{marks[claim.verdict]}: {claim.value}") for claim in claims))
     for claim in claims:

@@ -11,7 +11,7 @@ from atlas.diagnose.context import Context
 AGAIN = "Try again; if it stays so, look at the log of Atlas."
 
 
-class Check(NamedTuple):
+class StepRow(NamedTuple):
     """A row of the table: `needs` are the steps that must pass before this one can be made."""
 
     name: str
@@ -21,17 +21,17 @@ class Check(NamedTuple):
 
 
 STEPS = {
-    1: Check("clock", "our clock agrees with those of Auth0 and Foundry", auth0.check_clock),
-    2: Check("issuer", "the issuer has keys that we take", auth0.check_issuer),
-    3: Check("token", "a phone's token is accepted, claim by claim", auth0.check_token),
-    4: Check("edge", "Atlas answers phones, and large bodies reach it", edge.check_edge),
-    5: Check("journal", "what was accepted is safe, and more fits in", journal.check_journal),
-    6: Check("foundry token", "Foundry gives us a token with our scopes", foundry.check_token),
-    7: Check("dataset", "the dataset and its branch are there", foundry.check_dataset, (6,)),
-    8: Check("transactions", "nobody else's is open", foundry.check_transactions, (7,)),
-    9: Check("probe", "a file can be put, and is taken back", foundry.check_probe, (7, 8)),
-    10: Check("history", "rows stand there as they were sent", history.check_history, (7,)),
-    11: Check("schema", "readers of the dataset get our rows", schema.check_schema, (7,)),
+    1: StepRow("clock", "our clock agrees with those of Auth0 and Foundry", auth0.check_clock),
+    2: StepRow("issuer", "the issuer has keys that we take", auth0.check_issuer),
+    3: StepRow("token", "a phone's token is accepted, claim by claim", auth0.check_token),
+    4: StepRow("edge", "Atlas answers phones, and large bodies reach it", edge.check_edge),
+    5: StepRow("journal", "what was accepted is safe, and more fits in", journal.check_journal),
+    6: StepRow("foundry token", "Foundry gives us a token with our scopes", foundry.check_token),
+    7: StepRow("dataset", "the dataset and its branch are there", foundry.check_dataset, (6,)),
+    8: StepRow("transactions", "nobody else's is open", foundry.check_transactions, (7,)),
+    9: StepRow("probe", "a file can be put, and is taken back", foundry.check_probe, (7, 8)),
+    10: StepRow("history", "rows stand there as they were sent", history.check_history, (7,)),
+    11: StepRow("schema", "readers of the dataset get our rows", schema.check_schema, (7,)),
 }
 NAMES = {number: check.name for number, check in STEPS.items()}
 
@@ -49,7 +49,7 @@ async def walk(context: Context, version: str) -> Diagnosis:
     return Diagnosis(context.now(), version, tuple(steps), page.sections(context, steps, version))
 
 
-async def run(check: Check, context: Context, before: Sequence[Step]) -> Finding:
+async def run(check: StepRow, context: Context, before: Sequence[Step]) -> Finding:
     for step in before:
         if step.number in check.needs and step.verdict != "pass":
             return Finding("unknown", f"See step {step.number}.")

@@ -4,7 +4,7 @@ import asyncio
 import ssl
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,14 +23,15 @@ from atlas.core.sights import Certificate, Health, Stopped
 from atlas.outside.network import (
     DEFAULT,
     UNREACHED,
+    Answer,
     HttpSession,
     Transport,
     build_tls_context,
+    fetch,
     host_of,
     is_this_machine,
     open_session,
     sent_on,
-    unreached,
 )
 
 SETTING = "--url"
@@ -58,12 +59,6 @@ class Ready(Struct):
     """The answer of /health/ready."""
 
     checks: dict[str, Check]
-
-
-class Answer(Struct):
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
 
 
 class HttpFront:
@@ -138,23 +133,15 @@ class HttpFront:
         return None if is_ours(told, ours) else Stopped(bytes, told.status, server_of(told))
 
     async def _get(self, path: str) -> Answer:
-        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
-        try:
-            async with self._session.get(
-                self._url + path, timeout=timeout, allow_redirects=False
-            ) as answer:
-                return Answer(answer.status, answer.headers, await answer.content.read(OURS_MAX))
-        except UNREACHED as error:
-            raise unreached(error, self._url, SETTING) from error
+        return await fetch(self._session, self._url, path, SETTING, ANSWER_SECONDS, OURS_MAX)
 
     def _somebody_else(self, answer: Answer) -> Amiss:
         """It is not Atlas that has answered."""
         server = server_of(answer)
         by = f"{self._host} answers {answer.status}" + (f" ({server})" if server else "")
         if 300 <= answer.status < 400:
-            there = sent_on(self._url, answer.headers.get("Location", "")) or "nowhere"
             return Amiss(
-                f"{by} and sends us on to {there}.",
+                f"{by} and sends us on to {sent_on(self._url, answer)}.",
                 "Phones follow no redirect with a body: give them the address behind it.",
             )
         if answer.status in {502, 503, 504}:

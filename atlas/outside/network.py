@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -150,6 +150,28 @@ async def add_trace_headers(
     return await handler(request)
 
 
+class Answer(NamedTuple):
+    """An answer to somebody who looks at it; of a large body the first part only."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+async def fetch(
+    session: HttpSession, address: str, path: str, setting: str, seconds: float, bytes_max: int
+) -> Answer:
+    """GET a path at the address that `setting` names, and follow no redirect. Raises Amiss."""
+    timeout, body = aiohttp.ClientTimeout(total=seconds), b""
+    try:
+        async with session.get(address + path, timeout=timeout, allow_redirects=False) as answer:
+            while chunk := await answer.content.read(bytes_max - len(body)):
+                body += chunk
+            return Answer(answer.status, answer.headers, body)
+    except UNREACHED as error:
+        raise unreached(error, address, setting) from error
+
+
 def is_this_machine(address: str) -> bool:
     try:
         host = URL(address).host or ""
@@ -220,12 +242,13 @@ def host_of(address: str) -> str:
     return url.host if url.is_default_port() else f"{url.host}:{url.port}"
 
 
-def sent_on(address: str, location: str) -> str:
-    """Return the host that a redirect leads to; "" if its Location is invalid."""
+def sent_on(address: str, answer: Answer) -> str:
+    """Return the host that a redirect leads to, "nowhere" if its Location is invalid."""
     try:
-        return host_of(str(URL(address).join(URL(location))))
+        target = URL(address).join(URL(answer.headers.get("Location", "")))
+        return host_of(str(target)) or "nowhere"
     except ValueError:
-        return ""
+        return "nowhere"
 
 
 def parse_date(text: str) -> datetime | None:

@@ -77,7 +77,7 @@ class Asking:
             self.session, self.tenant.issuer, self.tenant.audience, self.clock
         )
         await inspection.look()
-        return [each.name for each in inspection.apart(token, "", "") if each.verdict == "bad"]
+        return [each.name for each in inspection.apart(token, "", str) if each.verdict == "bad"]
 
     def clock(self) -> datetime:
         return datetime.fromtimestamp(self.now, UTC)

@@ -3,7 +3,7 @@
 Whatever is found amiss is raised as Amiss, which says what it is and what to do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from atlas.core.sights import (
@@ -29,15 +29,12 @@ class Issuer(Protocol):
     def ahead_seconds(self) -> float | None:
         """How far its clock is before ours, by its last answer; None if there was none."""
 
-    def apart(self, token: str, scope: str, pseudonym: str) -> Sequence[Claim]:
-        """Claim by claim, in the order in which one explains the next.
+    def apart(self, token: str, scope: str, pseudonym: Callable[[str], str]) -> Sequence[Claim]:
+        """Return the claims, in the order in which one explains the next.
 
-        `scope` is required, if any; `pseudonym` is shown for the sub.
+        `scope` is required, if any; the sub is shown as its pseudonym.
         """
         ...
-
-    def sub_in(self, token: str) -> str | None:
-        """The sub as the token says it, whoever signed that."""
 
 
 class Front(Protocol):
