@@ -95,10 +95,7 @@ class Question:
                 aiohttp.ClientSession(timeout=timeout) as session,
                 session.request(self.method, url, headers=headers, data=body) as answer,
             ):
-                told = await answer.read()
-                if answer.status != 200:
-                    raise CannotStart(msgspec.json.decode(told, type=Refusal).error)
-                return msgspec.json.decode(told, type=kind)
+                return read_reply(answer.status, await answer.read(), kind)
         except (aiohttp.ClientError, TimeoutError, *NOT_JSON) as error:
             place = held.owner or "?"
             raise NoAnswer(f"{held} It does not answer at {place}.") from error
@@ -115,3 +112,10 @@ def bearer(token: str) -> dict[str, str]:
 
 class Refusal(msgspec.Struct):
     error: str
+
+
+def read_reply(status: int, body: bytes, kind: type[T]) -> T:
+    """Decode a reply of an operator listener. Raises CannotStart for a refusal, else NOT_JSON."""
+    if status != 200:
+        raise CannotStart(msgspec.json.decode(body, type=Refusal).error)
+    return msgspec.json.decode(body, type=kind)

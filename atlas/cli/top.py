@@ -15,7 +15,7 @@ from yarl import URL
 
 from atlas.cli import standins
 from atlas.cli.configuration import ConfigOption, configured
-from atlas.cli.owner import Refusal, bearer
+from atlas.cli.owner import bearer, read_reply
 from atlas.cli.panel import clock, drawn
 from atlas.cli.phone import url_of
 from atlas.cli.rates import Rates, grown
@@ -94,9 +94,9 @@ class Listener:
                     yield self._read(event.removeprefix(b"data: "), answer)
 
     def _read(self, text: bytes, answer: aiohttp.ClientResponse) -> Picture:
-        """Raises CannotStart for what is none, as an Atlas of another version may send."""
+        """Raise CannotStart for a refusal, or for what an Atlas of another version may send."""
         try:
-            return msgspec.json.decode(text, type=Picture)
+            return read_reply(answer.status, text, Picture)
         except NOT_JSON as error:
             raise CannotStart(nobody_of_ours(answer)) from error
 
@@ -110,15 +110,8 @@ class Listener:
             session.get(self.url.join(URL(path))) as answer,
         ):
             if answer.status != 200:
-                raise CannotStart(await refusal(answer))
+                self._read(await answer.read(), answer)
             yield answer
-
-
-async def refusal(answer: aiohttp.ClientResponse) -> str:
-    try:
-        return msgspec.json.decode(await answer.read(), type=Refusal).error
-    except NOT_JSON:
-        return nobody_of_ours(answer)
 
 
 def nobody_of_ours(answer: aiohttp.ClientResponse) -> str:

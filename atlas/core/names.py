@@ -55,11 +55,6 @@ def whole_id(user: User, key: str) -> str:
     return WHOLE + digest(user.sub.encode(), key.encode())
 
 
-def nameless_whole_id(head: Head, first: bytes) -> str:
-    """The id of a streamed body without a key, which is known by its first part."""
-    return WHOLE + digest(*sent_with(head), b"", first)
-
-
 def sent_with(head: Head) -> tuple[bytes, bytes, bytes]:
     return head.user.sub.encode(), head.device.encode(), head.timestamp.encode()
 

@@ -118,7 +118,8 @@ class HttpFront:
             "X-Correlation-Id": ours,
         }
         try:
-            async with self._session.post(
+            async with self._session.request(
+                "POST",
                 self._url + EXPORT,
                 data=blank(bytes),
                 headers=headers,

@@ -66,16 +66,6 @@ class HttpSession:
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         return self._session.request(method, url, proxy=self._proxies.find(URL(url)), **options)
 
-    def get(
-        self, url: str | URL, **options: Any
-    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        return self.request("GET", url, **options)
-
-    def post(
-        self, url: str | URL, **options: Any
-    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        return self.request("POST", url, **options)
-
 
 @asynccontextmanager
 async def open_session(
@@ -164,7 +154,9 @@ async def fetch(
     """GET a path at the address that `setting` names, and follow no redirect. Raises Amiss."""
     timeout, body = aiohttp.ClientTimeout(total=seconds), b""
     try:
-        async with session.get(address + path, timeout=timeout, allow_redirects=False) as answer:
+        async with session.request(
+            "GET", address + path, timeout=timeout, allow_redirects=False
+        ) as answer:
             while chunk := await answer.content.read(bytes_max - len(body)):
                 body += chunk
             return Answer(answer.status, answer.headers, body)

@@ -99,7 +99,9 @@ class Keys:
 
     async def _get(self) -> bytes:
         timeout = aiohttp.ClientTimeout(total=FETCH_SECONDS)
-        async with self._session.get(self._url, timeout=timeout, allow_redirects=False) as answer:
+        async with self._session.request(
+            "GET", self._url, timeout=timeout, allow_redirects=False
+        ) as answer:
             if answer.status != 200:
                 raise ValueError(answer.status)
             body = bytearray()

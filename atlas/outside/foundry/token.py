@@ -135,7 +135,8 @@ async def request_token(
     form = prepare_token_request("client_credentials", scope=SCOPE)
     headers = {"Content-Type": "application/x-www-form-urlencoded;charset=UTF-8"}
     url, headers, body = client.prepare("POST", credentials.url, headers, form)
-    async with session.post(
+    async with session.request(
+        "POST",
         url,
         data=body,
         headers=headers,
