@@ -101,11 +101,6 @@ class TransactionSeen(Struct, frozen=True):
         return self.created if self.closed is None else self.closed
 
 
-class FileSeen(Struct, frozen=True):
-    path: str
-    bytes: int
-
-
 class Column(Struct, frozen=True):
     name: str
     kind: str

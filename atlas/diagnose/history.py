@@ -10,8 +10,9 @@ import msgspec
 from atlas.core.diagnosis import Finding
 from atlas.core.errors import NOT_JSON, FoundryError
 from atlas.core.names import lasting, timestamp
+from atlas.core.people import Standing
 from atlas.core.rows import COLUMNS
-from atlas.core.sights import FileSeen, TransactionSeen
+from atlas.core.sights import TransactionSeen
 from atlas.diagnose.context import Context
 
 OURS, FILES_MAX = "healthkit/", 10_000  # in ten calls
@@ -23,7 +24,7 @@ LOOKED_BACK = 3  # transactions, for one with files of ours
 
 async def check_history(context: Context) -> Finding:
     learned, branch = context.learned, context.sources.branch
-    files = await context.sources.foundry.files_under(OURS, FILES_MAX)
+    files = await branch.files_under(OURS, FILES_MAX)
     learned.endings = Counter(file.path.rpartition(".")[2] for file in files)
     learned.committed, ours = await last_of_ours(context)
     context.note(*shown(context))
@@ -45,7 +46,7 @@ async def check_history(context: Context) -> Finding:
     return Finding("pass", "What was sent stands in the dataset.", to_do)
 
 
-async def last_of_ours(context: Context) -> tuple[TransactionSeen | None, Sequence[FileSeen]]:
+async def last_of_ours(context: Context) -> tuple[TransactionSeen | None, Sequence[Standing]]:
     """Return the last committed transaction with files of ours, and these."""
     condition, known = context.learned.condition, context.learned.transactions
     noted = condition.last.receipt.transaction if condition and condition.last else None
@@ -118,7 +119,7 @@ def gone(context: Context) -> tuple[str, str] | None:
     )
 
 
-def unlike_ours(content: bytes, file: FileSeen) -> tuple[str, str] | None:
+def unlike_ours(content: bytes, file: Standing) -> tuple[str, str] | None:
     """What is wrong with a file of ours, as a reader gets it."""
     to_do = "Somebody has changed what stands there, or Foundry has: ask who runs the stack."
     if len(content) != file.bytes:

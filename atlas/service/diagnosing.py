@@ -81,7 +81,7 @@ async def inspected(
 async def old_json(settings: Settings, now: ports.Clock = wall) -> Sequence[str]:
     """Return the files that the service before Atlas wrote. Raises FoundryError."""
     async with granted(settings, now) as stack:
-        found = await stack.files_under("healthkit/raw/")
+        found = await stack.dataset.files_under("healthkit/raw/")
         return [file.path for file in found if file.path.endswith(".json")]
 
 

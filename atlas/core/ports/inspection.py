@@ -6,12 +6,12 @@ Whatever is found amiss is raised as Amiss, which says what it is and what to do
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from atlas.core.people import Standing
 from atlas.core.sights import (
     Certificate,
     Claim,
     Column,
     Condition,
-    FileSeen,
     Health,
     Issued,
     Stopped,
@@ -81,11 +81,7 @@ class DatasetInspection(Protocol):
         """Return the last ones of the branch, newest first."""
         ...
 
-    async def files_under(self, prefix: str, files_max: int | None = None) -> Sequence[FileSeen]:
-        """Return the files on the branch whose paths have this prefix, at most `files_max`."""
-        ...
-
-    async def files_of(self, transaction: str, prefix: str) -> Sequence[FileSeen]:
+    async def files_of(self, transaction: str, prefix: str) -> Sequence[Standing]:
         """Return the first files of a transaction whose paths have this prefix."""
         ...
 

@@ -214,10 +214,10 @@ class FoundryDataset:
         is_foreign = kind != "DELETE" and await self._has_other_files(head, paths)
         return None if is_foreign else head
 
-    async def files_under(self, prefix: str) -> Sequence[Standing]:
+    async def files_under(self, prefix: str, files_max: int | None = None) -> Sequence[Standing]:
         found = [
             Standing(file.path, file.transaction_rid, file.bytes, file.updated_time)
-            for file in await self._listing.branch_files(prefix)
+            for file in await self._listing.branch_files(prefix, files_max)
             if file.path.startswith(prefix)  # Foundry may define a prefix differently
         ]
         return sorted(found, key=lambda file: file.path)

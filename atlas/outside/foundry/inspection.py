@@ -12,8 +12,9 @@ from msgspec import Struct
 
 from atlas.core.diagnosis import Amiss
 from atlas.core.errors import AGAIN, FoundryError
+from atlas.core.people import Standing
 from atlas.core.ports import Clock
-from atlas.core.sights import Column, FileSeen, TransactionSeen
+from atlas.core.sights import Column, TransactionSeen
 from atlas.outside.foundry.client import ApiCall, FoundryClient
 from atlas.outside.foundry.dataset import FoundryDataset
 from atlas.outside.foundry.errors import raise_for_status
@@ -124,15 +125,10 @@ class FoundryInspection:
         page = await self._get(TransactionList, f"{self._branch_path}/transactions", query)
         return [seen(each) for each in page.data]
 
-    async def files_under(self, prefix: str, files_max: int | None = None) -> Sequence[FileSeen]:
-        files = await self._listing.branch_files(prefix, files_max)
-        # Foundry may define a prefix differently
-        return [FileSeen(each.path, each.bytes) for each in files if each.path.startswith(prefix)]
-
-    async def files_of(self, transaction: str, prefix: str) -> Sequence[FileSeen]:
+    async def files_of(self, transaction: str, prefix: str) -> Sequence[Standing]:
         response = await self._listing.first_page(transaction, prefix)
         page = raise_for_status(response).read(FilePage)
-        return [FileSeen(file.path, file.bytes) for file in page.data]
+        return [Standing(file.path, transaction, file.bytes) for file in page.data]
 
     async def schema(self) -> Sequence[Column] | None:
         response = await self._client.request(self._call("/getSchema", self._branch_query))
