@@ -22,6 +22,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from atlas.core.names import API_PREFIX
 from atlas.local.auth0 import TokenRequest
 from atlas.settings import NAMES
 from tests.canaries import Canaries, joined
@@ -29,7 +30,6 @@ from tests.chaos import standins
 from tests.chaos.bench import free_port
 from tests.chaos.standins import HOST, StandIns
 from tests.chaos.subject import toml
-from tests.conftest import ROOM
 
 SECONDS = 60.0  # more than anything here takes
 KIB = 1024
@@ -183,7 +183,7 @@ class Cage:
         export = {"rawhealthkit": base64.b64encode(ndjson).decode()} | about
         sent = {"chunks": [export, export | {"device": c["chunk.device"]}], "options": {}}
         body = msgspec.json.encode(sent if path.endswith("batch") else export)
-        return await self.send("POST", ROOM + path, token, body, **headers)
+        return await self.send("POST", API_PREFIX + path, token, body, **headers)
 
     async def raw(self, request: bytes) -> bytes:
         """Bytes that no client would send; all that comes back."""

@@ -20,6 +20,7 @@ from atlas.actors.upload import Chance
 from atlas.computing import Computing
 from atlas.core.events import Event, Watch
 from atlas.core.messages import FileFormat, FileLayout, GroupLimits
+from atlas.core.names import API_PREFIX
 from atlas.core.ports import Clock, Compute, Identities, Outbox, PersonRecords
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
@@ -28,7 +29,6 @@ from atlas.settings import Auth0, Edge, Export, Foundry, Settings
 from tests.exports import NOON, SHELF
 from tests.fakes import KnownUsers, MemoryDataset
 
-ROOM = "/api/v1/healthkit"
 END, GONE = b"<END>", b"<GONE>"
 Body = bytes | Iterable[bytes]
 RID = "ri.foundry.main.dataset.1"
@@ -100,7 +100,9 @@ class Flow:
         token: str | None = "token-of-ada",
         **headers: str,
     ) -> Answer:
-        return await self.send("POST", ROOM + path, token, msgspec.json.encode(body), **headers)
+        return await self.send(
+            "POST", API_PREFIX + path, token, msgspec.json.encode(body), **headers
+        )
 
     async def is_empty(self) -> None:
         """Returns when nothing waits for Foundry any more."""
@@ -112,7 +114,7 @@ class Flow:
         return (await self.outbox.backlog(GroupLimits())).waiting
 
     async def receipt(self, id: str, token: str = "token-of-ada") -> Answer:
-        return await self.send("GET", f"{ROOM}/exports/{id}", token)
+        return await self.send("GET", f"{API_PREFIX}/exports/{id}", token)
 
     async def send(
         self, method: str, path: str, token: str | None, body: Body = b"", **headers: str

@@ -12,12 +12,12 @@ import anyio
 import msgspec
 from aiohttp import web
 
+from atlas.core.names import API_PREFIX
 from atlas.local.auth0 import Outage
 from atlas.local.foundry.faults import Fault
 from tests.cage import SECONDS, Cage, children, environ_of
 from tests.canaries import Canaries, joined
 from tests.chaos.bugs import BREAKS, EVERYWHERE, IN_FLATTEN
-from tests.conftest import ROOM
 
 SAMPLE = (
     "uuid sampleType type sourceName source startDate start endDate end sampleClass quantityType"
@@ -86,14 +86,14 @@ async def good_exports(cage: Cage) -> None:
     stream = {"Atlas_Device": c["stream.device"], "Atlas_Timestamp": c["stream.timestamp"]}
     stream |= {"Content_Type": "application/x-ndjson", "Content_Encoding": "gzip"}
     body = gzip.compress(sample(c, "stream") + bad_lines(c))
-    found = await cage.send("POST", f"{ROOM}/export", token, body, **stream)
+    found = await cage.send("POST", f"{API_PREFIX}/export", token, body, **stream)
     assert found.status == 200, found.text
     claimed = {"rawhealthkit": packed(sample(c, "counted")), "recordCount": c["record.count"]}
-    assert (await cage.send("POST", f"{ROOM}/export", token, encoded(claimed))).status == 200
+    assert (await cage.send("POST", f"{API_PREFIX}/export", token, encoded(claimed))).status == 200
     key = c["idempotency.key"]
-    listed = await cage.send("GET", f"{ROOM}/exports?key={key}", token)
+    listed = await cage.send("GET", f"{API_PREFIX}/exports?key={key}", token)
     id = listed.body["receipts"][0]["receipt_id"]
-    assert (await cage.send("GET", f"{ROOM}/exports/{id}", token)).status == 200
+    assert (await cage.send("GET", f"{API_PREFIX}/exports/{id}", token)).status == 200
     for sub in (f"../../{c['sub dots']}", f"{c['sub nul']}\0/%2F..", f"é{c['sub long']}" * 40):
         assert (await cage.post(sample(c, "odd"), cage.token(sub))).status == 200
 
@@ -125,13 +125,13 @@ async def bad_requests(cage: Cage) -> None:
         (415, "POST", "/export", a.encode(), {"Content-Encoding": a}),
     ]
     for status, method, path, body, headers in asked:
-        answer = await cage.send(method, ROOM + path, token, body, **headers)
+        answer = await cage.send(method, API_PREFIX + path, token, body, **headers)
         assert answer.status == status, (path, answer)
         kind = {"Accept": "application/problem+json", **headers}
-        assert (await cage.send(method, ROOM + path, token, body, **kind)).status == status
+        assert (await cage.send(method, API_PREFIX + path, token, body, **kind)).status == status
     await a_key_used_twice(cage, token)
     await what_is_no_request(cage, a, b)
-    head = f"POST {ROOM}/export HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\n"
+    head = f"POST {API_PREFIX}/export HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\n"
     slow = await cage.raw(f'{head}Content-Length: 999\r\n\r\n{{"{a}":"{b}'.encode())
     assert slow.startswith(b"HTTP/1.1 408 ")
 
@@ -171,12 +171,12 @@ async def bad_tokens(cage: Cage) -> None:
         cage.token(sub, header={"jku": f"https://{c['jku']}/"}),
         cage.token(sub, key="stranger"),
     ):
-        answer = await cage.send("POST", f"{ROOM}/export", token, sample(c, "of a stranger"))
+        answer = await cage.send("POST", f"{API_PREFIX}/export", token, sample(c, "of a stranger"))
         assert answer.status == 401
     long = cage.token(sub, claims={c["long"]: c["long"] * 1_000})
-    answer = await cage.send("POST", f"{ROOM}/export", long, sample(c, "of a stranger"))
+    answer = await cage.send("POST", f"{API_PREFIX}/export", long, sample(c, "of a stranger"))
     assert answer.status == 431
-    assert (await cage.send("GET", f"{ROOM}/exports", cage.token(None))).status == 400
+    assert (await cage.send("GET", f"{API_PREFIX}/exports", cage.token(None))).status == 400
     assert (await cage.asked("GET", "/exports", token=c["operator.guess"])).status == 401
 
 

@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestServer
 from atlas import service
 from atlas.core.diagnosis import Asked, Diagnosis, Step
 from atlas.core.messages import FileFormat
+from atlas.core.names import API_PREFIX
 from atlas.local import auth0, foundry
 from atlas.local.auth0 import Auth0Emulator, KeyRing, TokenRequest, generate_key
 from atlas.local.foundry import FoundryEmulator
@@ -139,7 +140,7 @@ class Serving:
 
     async def send(self, ndjson: dict[str, object], token: str, prefer: str = "wait=20") -> Answer:
         headers = {"authorization": f"Bearer {token}", "prefer": prefer}
-        path = "/api/v1/healthkit/export"
+        path = f"{API_PREFIX}/export"
         return await asgi(self.atlas.public, "POST", path, headers, msgspec.json.encode(ndjson))
 
 

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from atlas.core import events
 from atlas.core.messages import Status
+from atlas.core.names import API_PREFIX
 from atlas.core.picture import Depth, Sight
 from atlas.core.status_aggregator import About, StatusAggregator
 from atlas.outside.metrics import exposition
@@ -33,7 +34,7 @@ def scraped():
     """A metric of each name, with the labels that it has, and all that they can be."""
     status = StatusAggregator(About("1", "ri.dataset", "master", 100, 10), lambda: NOON)
     for event in (
-        events.RequestAnswered("c", "/api/v1/healthkit/export", "POST", 200, 0.1),
+        events.RequestAnswered("c", f"{API_PREFIX}/export", "POST", 200, 0.1),
         events.StageWorked("decode", 0.1),
         events.ActorCrashed("decode", "ValueError", ()),
         events.GroupCommitted("txn", 1, 1, 0.1, 1, "idle"),

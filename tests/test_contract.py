@@ -13,10 +13,11 @@ import pytest
 from openapi_spec_validator import validate
 
 from atlas.core.errors import AuthUnavailable
+from atlas.core.names import API_PREFIX
 from atlas.process import bind
 from atlas.process.http import ConnectionLimits, Listener, RawErrors
 from atlas.settings import Export
-from tests.conftest import ROOM, Flow, Life, an_export
+from tests.conftest import Flow, Life, an_export
 from tests.exports import NOON
 from tests.fakes import KnownUsers
 
@@ -78,7 +79,7 @@ class Server:
     async def post(self, body, path="/export", **headers) -> Reply:
         text = body if isinstance(body, bytes) else msgspec.json.encode(body)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return await self.send("POST", ROOM + path, SENDING | named, text)
+        return await self.send("POST", API_PREFIX + path, SENDING | named, text)
 
 
 async def answered(stream) -> Reply:
@@ -213,7 +214,7 @@ async def test_a_body_may_be_compressed(life, encoding, body):
 
 async def test_a_body_may_come_in_pieces_and_without_a_length(life):
     head = b"\r\n".join(
-        [f"POST {ROOM}/ingest HTTP/1.1".encode()]
+        [f"POST {API_PREFIX}/ingest HTTP/1.1".encode()]
         + [f"{name}: {value}".encode() for name, value in SENDING.items()]
         + [b"transfer-encoding: chunked", b"", b""]
     )
@@ -378,7 +379,7 @@ async def test_who_may_send(life, authorization, status, code, challenge):
     if authorization is not None:
         headers["authorization"] = authorization
     async with listening(life) as server:
-        answer = await server.send("POST", f"{ROOM}/export", headers, JSON)
+        answer = await server.send("POST", f"{API_PREFIX}/export", headers, JSON)
 
     assert answer.status == status
     assert challenge is None or challenge in answer.headers["www-authenticate"]
@@ -391,15 +392,14 @@ async def test_who_may_send(life, authorization, status, code, challenge):
 async def test_a_stranger_is_answered_before_the_body_is_sent_and_the_connection_closed(life):
     headers = {**HOST, "content-type": "application/json"}
     async with listening(life) as server:
-        answer = await server.send("POST", f"{ROOM}/export", headers, length=10_000_000)
+        answer = await server.send("POST", f"{API_PREFIX}/export", headers, length=10_000_000)
 
     assert (answer.status, answer.headers["connection"]) == (401, "close")
 
 
 async def test_the_rest_of_a_body_that_was_answered_early_is_dropped_a_little_and_no_more(life):
-    request = (
-        f"POST {ROOM}/export HTTP/1.1\r\nhost: a\r\ncontent-length: 200000000\r\n\r\n".encode()
-    )
+    start = f"POST {API_PREFIX}/export HTTP/1.1\r\nhost: a\r\n"
+    request = f"{start}content-length: 200000000\r\n\r\n".encode()
     taken = 0
     async with (
         listening(life) as server,
@@ -433,7 +433,7 @@ async def test_a_compressed_body_may_be_no_longer_than_a_plain_one(life):
 
 async def test_a_length_that_is_too_large_is_refused_before_the_body_is_sent(life):
     async with listening(life) as server:
-        answer = await server.send("POST", f"{ROOM}/export", length=24_000_001)
+        answer = await server.send("POST", f"{API_PREFIX}/export", length=24_000_001)
 
     assert (answer.status, answer.headers["connection"]) == (413, "close")
 
@@ -455,7 +455,7 @@ async def test_without_keys_the_truth_is_503(life):
 async def test_a_body_that_comes_too_slowly_is_given_up(life):
     life.edge = {"slow_seconds": 0.05}
     async with listening(life) as server:
-        answer = await server.send("POST", f"{ROOM}/export", body=b"{", length=10)
+        answer = await server.send("POST", f"{API_PREFIX}/export", body=b"{", length=10)
 
     assert (answer.status, answer.code) == (408, "REQUEST_TIMEOUT")
     assert answer.body["error"]["retryable"] is True
@@ -465,7 +465,7 @@ async def test_a_body_that_takes_long_and_is_not_slow_is_taken(life):
     life.edge = {"slow_seconds": 0.5}
     text = JSON + b" " * 20_000
     headers = "".join(f"{name}: {value}\r\n" for name, value in SENDING.items())
-    head = f"POST {ROOM}/export HTTP/1.1\r\n{headers}content-length: {len(text)}\r\n\r\n"
+    head = f"POST {API_PREFIX}/export HTTP/1.1\r\n{headers}content-length: {len(text)}\r\n\r\n"
     async with (
         listening(life) as server,
         await anyio.connect_tcp("127.0.0.1", server.port) as stream,
@@ -480,13 +480,13 @@ async def test_a_body_that_takes_long_and_is_not_slow_is_taken(life):
     ("method", "path", "status", "code"),
     [
         ("GET", "/nowhere", 404, "NOT_FOUND"),
-        ("GET", f"{ROOM}/exports/none", 404, "NOT_FOUND"),
-        ("POST", f"{ROOM}/export/", 404, "NOT_FOUND"),
-        ("GET", f"{ROOM}/export", 405, "METHOD_NOT_ALLOWED"),
-        ("GET", f"{ROOM}/exports?limit=0", 400, "INVALID_PAYLOAD"),
-        ("GET", f"{ROOM}/exports?limit=many", 400, "INVALID_PAYLOAD"),
-        ("GET", f"{ROOM}/exports?limit={'9' * 5_000}", 400, "INVALID_PAYLOAD"),
-        ("GET", f"{ROOM}/exports?cursor=x", 400, "INVALID_PAYLOAD"),
+        ("GET", f"{API_PREFIX}/exports/none", 404, "NOT_FOUND"),
+        ("POST", f"{API_PREFIX}/export/", 404, "NOT_FOUND"),
+        ("GET", f"{API_PREFIX}/export", 405, "METHOD_NOT_ALLOWED"),
+        ("GET", f"{API_PREFIX}/exports?limit=0", 400, "INVALID_PAYLOAD"),
+        ("GET", f"{API_PREFIX}/exports?limit=many", 400, "INVALID_PAYLOAD"),
+        ("GET", f"{API_PREFIX}/exports?limit={'9' * 5_000}", 400, "INVALID_PAYLOAD"),
+        ("GET", f"{API_PREFIX}/exports?cursor=x", 400, "INVALID_PAYLOAD"),
     ],
 )
 async def test_what_is_not_there_is_an_error_like_all_others(life, method, path, status, code):
@@ -541,10 +541,10 @@ async def test_a_page_of_a_known_origin_may_send_and_another_may_not(life):
     }
     async with listening(life) as server:
         asked = await server.send(
-            "OPTIONS", f"{ROOM}/export", HOST | asking | {"origin": "https://app.test"}
+            "OPTIONS", f"{API_PREFIX}/export", HOST | asking | {"origin": "https://app.test"}
         )
         other = await server.send(
-            "OPTIONS", f"{ROOM}/export", HOST | asking | {"origin": "https://evil.test"}
+            "OPTIONS", f"{API_PREFIX}/export", HOST | asking | {"origin": "https://evil.test"}
         )
         answer = await server.post(an_export(), origin="https://app.test")
 
@@ -566,11 +566,11 @@ async def test_the_description_is_valid_and_tells_the_fields_that_are_answered(l
         if f != "chunkIndex"
     ] == FIELDS
     assert set(described["paths"]) == {
-        f"{ROOM}/export",
-        f"{ROOM}/ingest",
-        f"{ROOM}/export/batch",
-        f"{ROOM}/exports",
-        f"{ROOM}/exports/{{id}}",
+        f"{API_PREFIX}/export",
+        f"{API_PREFIX}/ingest",
+        f"{API_PREFIX}/export/batch",
+        f"{API_PREFIX}/exports",
+        f"{API_PREFIX}/exports/{{id}}",
         "/",
         "/health",
         "/health/live",
@@ -578,10 +578,14 @@ async def test_the_description_is_valid_and_tells_the_fields_that_are_answered(l
     }
 
 
-@pytest.mark.parametrize("path", ["/health", "/openapi.json", f"{ROOM}/exports", "/nowhere"])
+@pytest.mark.parametrize("path", ["/health", "/openapi.json", f"{API_PREFIX}/exports", "/nowhere"])
 async def test_no_answer_is_kept_on_its_way_or_taken_for_something_else(life, path):
     async with listening(life) as server:
         answer = await server.send("GET", path)
 
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_the_routes_keep_the_prefix_that_phones_have_compiled_in():
+    assert API_PREFIX == "/api/v1/healthkit"

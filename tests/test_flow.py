@@ -12,9 +12,10 @@ from atlas.core.events import (
     GroupCommitted,
 )
 from atlas.core.messages import GroupLimits
+from atlas.core.names import API_PREFIX
 from atlas.outside.sqlite.intake import SqliteIntake
 from tests import generator
-from tests.conftest import ROOM, Life, an_export
+from tests.conftest import Life, an_export
 from tests.fakes import Gate
 
 
@@ -381,11 +382,11 @@ async def test_receipts_are_listed_newest_first_page_by_page_and_by_key(life):
             await flow.post(an_export(b'{"uuid":"%d"}' % number), idempotency_key=f"k{number}")
         await flow.post(an_export(), token="token-of-bob")
 
-        page = (await flow.send("GET", f"{ROOM}/exports?limit=3", "token-of-ada")).body
-        rest = f"{ROOM}/exports?limit=3&cursor={page['next_cursor']}"
+        page = (await flow.send("GET", f"{API_PREFIX}/exports?limit=3", "token-of-ada")).body
+        rest = f"{API_PREFIX}/exports?limit=3&cursor={page['next_cursor']}"
         more = (await flow.send("GET", rest, "token-of-ada")).body
-        named = (await flow.send("GET", f"{ROOM}/exports?key=k2", "token-of-ada")).body
-        bobs = (await flow.send("GET", f"{ROOM}/exports?key=k2", "token-of-bob")).body
+        named = (await flow.send("GET", f"{API_PREFIX}/exports?key=k2", "token-of-ada")).body
+        bobs = (await flow.send("GET", f"{API_PREFIX}/exports?key=k2", "token-of-bob")).body
 
     paths = [each["file_path"] for each in page["receipts"] + more["receipts"]]
     assert (len(paths), paths) == (5, sorted(paths, reverse=True))

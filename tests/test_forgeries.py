@@ -8,8 +8,9 @@ import pytest
 from joserfc.jwk import ECKey, RSAKey
 
 from atlas.core.errors import BoundToken, InvalidToken, TokenExpired
+from atlas.core.names import API_PREFIX
 from atlas.local.auth0 import TokenRequest
-from tests.conftest import ROOM, Answer, Life, an_export
+from tests.conftest import Answer, Life, an_export
 from tests.forger import (
     EVES,
     MARK,
@@ -176,7 +177,7 @@ async def test_what_a_forger_writes_without_a_flaw_is_good(life):
 async def test_there_is_no_way_around_the_door(life, method, path, media):
     async with a_scene(life) as scene:
         forged = edited(scene.tenant.issue_token(TokenRequest()), 1, sub=SUB)
-        answer = await scene.flow.send(method, ROOM + path, forged, b"{}", content_type=media)
+        answer = await scene.flow.send(method, API_PREFIX + path, forged, b"{}", content_type=media)
 
     is_told_nothing_but(InvalidToken, answer)
 
@@ -186,6 +187,6 @@ async def test_whoever_would_prove_a_key_is_told_that_plain_tokens_are_taken(lif
     async with a_scene(life) as scene:
         good = scene.tenant.issue_token(TokenRequest(sub=SUB))
         sent = {"authorization": f"{scheme} {good}", "dpop": "e30.e30.e30"}
-        answer = await scene.flow.send("POST", f"{ROOM}/export", None, b"{}", **sent)
+        answer = await scene.flow.send("POST", f"{API_PREFIX}/export", None, b"{}", **sent)
 
     is_told_nothing_but(BoundToken, answer)

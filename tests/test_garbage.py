@@ -7,7 +7,8 @@ import anyio
 import msgspec
 import pytest
 
-from tests.conftest import ROOM, Life, an_export
+from atlas.core.names import API_PREFIX
+from tests.conftest import Life, an_export
 from tests.test_door import arrived, get, standing
 from tests.test_door import post as post_of
 
@@ -39,7 +40,7 @@ def life(tmp_path):
 
 async def post(flow, body, path="/export", token="token-of-ada", **headers):
     raw = body if isinstance(body, bytes) else msgspec.json.encode(body)
-    await flow.send("POST", ROOM + path, token, raw, **headers)
+    await flow.send("POST", API_PREFIX + path, token, raw, **headers)
 
 
 @pytest.mark.parametrize(("body", "more"), REQUESTS.values(), ids=REQUESTS)

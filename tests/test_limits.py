@@ -13,9 +13,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from atlas.core.names import API_PREFIX
 from atlas.process import connection_limits
 from atlas.settings import Edge
-from tests.conftest import ROOM, an_export
+from tests.conftest import an_export
 from tests.test_computing import until
 from tests.test_process import (
     COMMAND,
@@ -123,7 +124,7 @@ def sent(port: int, lines: bytes) -> None:
     token = fetched(f"http://{HOST}:{port + 2}/stand-in/tokens").decode()
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     body = msgspec.json.encode(an_export(lines))
-    request = urllib.request.Request(f"http://{HOST}:{port}{ROOM}/export", body, headers)
+    request = urllib.request.Request(f"http://{HOST}:{port}{API_PREFIX}/export", body, headers)
     with urllib.request.urlopen(request, timeout=SECONDS_OF_ALL) as answer:
         assert answer.status in {200, 202}
 

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from atlas.core import events, names
+from atlas.core.names import API_PREFIX
 from atlas.outside.log import SENTENCES, Log, logger
 
 KEY = b"k" * 32
@@ -113,7 +114,7 @@ LONE_EXPORT = [  # all that happens of an export that goes alone
     *(events.FoundryCalled(each, 200, 0.1, False) for each in ("begin", "put", "commit")),
     events.GroupCommitted("t1", 1, 900, 0.3, 11, "idle"),
     COMMITTED,
-    events.RequestAnswered("c1", "/api/v1/healthkit/export", "POST", 200, 0.4),
+    events.RequestAnswered("c1", f"{API_PREFIX}/export", "POST", 200, 0.4),
 ]
 
 

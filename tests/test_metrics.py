@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from atlas.core import events
 from atlas.core.errors import FileInvalid, FoundryError, JournalFull, Unavailable
+from atlas.core.names import API_PREFIX
 from atlas.core.picture import Depth, Sight
 from atlas.core.records import REASONS
 from atlas.core.status_aggregator import About, StatusAggregator
@@ -25,7 +26,7 @@ from atlas.outside import traces
 from atlas.outside.log import Log, logger
 from atlas.outside.metrics import exposition
 from atlas.settings import Operator, Settings
-from tests.conftest import ROOM, Flow, Life, an_export, asgi
+from tests.conftest import Flow, Life, an_export, asgi
 from tests.exports import NOON
 from tests.fakes import Brake, Gate, KnownUsers
 
@@ -33,7 +34,7 @@ HOST = "127.0.0.1:9464"
 POISONED = "healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson"  # the path of the first export
 PAGE = (Path(__file__).parent.parent / "config/operations.md").read_text(encoding="utf-8")
 UNITS = tuple("_seconds _bytes _exports _tasks _info _total _depth _size _paused".split())
-RECEIPT_ROUTE = f"{ROOM}/exports/{{id}}"
+RECEIPT_ROUTE = f"{API_PREFIX}/exports/{{id}}"
 
 
 @dataclass
@@ -121,12 +122,12 @@ async def test_requests_count_by_route_and_status_and_refusals_by_their_code(lif
         await flow.receipt(receipt)
         await flow.receipt("unknown")
         await flow.post(an_export(), token="expired")
-        await flow.send("DELETE", f"{ROOM}/export", None)
+        await flow.send("DELETE", f"{API_PREFIX}/export", None)
         seen = await told(flow)
 
-    assert seen["atlas_http_requests_total", "POST", f"{ROOM}/export", "200"] == 1
-    assert seen["atlas_http_requests_total", "POST", f"{ROOM}/export", "401"] == 1
-    assert seen["atlas_http_requests_total", "DELETE", f"{ROOM}/export", "405"] == 1
+    assert seen["atlas_http_requests_total", "POST", f"{API_PREFIX}/export", "200"] == 1
+    assert seen["atlas_http_requests_total", "POST", f"{API_PREFIX}/export", "401"] == 1
+    assert seen["atlas_http_requests_total", "DELETE", f"{API_PREFIX}/export", "405"] == 1
     assert seen["atlas_http_requests_total", "GET", RECEIPT_ROUTE, "200"] == 1
     assert seen["atlas_http_requests_total", "GET", RECEIPT_ROUTE, "404"] == 1
     assert seen["atlas_http_request_seconds_count", RECEIPT_ROUTE] == 2

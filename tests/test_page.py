@@ -15,8 +15,9 @@ import msgspec
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from atlas.core.names import API_PREFIX
 from atlas.edge.operator.page import FOLDER, KINDS
-from tests.conftest import ROOM, an_export, cannot_run
+from tests.conftest import an_export, cannot_run
 from tests.test_process import HOST, SECONDS, Local, fetched, killed_at_last, local, started
 
 pytestmark = pytest.mark.slow
@@ -118,7 +119,7 @@ class Operated:
         """One record and a line that is none; its receipt id, when it stands where it will."""
         token = fetched(f"http://{HOST}:{self.local.port + 2}/stand-in/tokens").decode()
         request = urllib.request.Request(
-            f"{self.local.url}{ROOM}/export",
+            f"{self.local.url}{API_PREFIX}/export",
             msgspec.json.encode(an_export(b'{"uuid":"%b"}\nbad\n' % uuid.encode())),
             {
                 "Authorization": f"Bearer {token}",

@@ -18,9 +18,10 @@ from threading import Timer
 import msgspec
 import pytest
 
+from atlas.core.names import API_PREFIX
 from atlas.settings import NAMES, Settings
 from tests import generator
-from tests.conftest import ROOM, an_export
+from tests.conftest import an_export
 from tests.test_computing import is_gone, until
 
 pytestmark = pytest.mark.slow
@@ -146,7 +147,7 @@ class Local:
         anybody = f"http://{HOST}:{self.port + 2}/stand-in/tokens"
         token = token or fetched(anybody).decode()
         request = urllib.request.Request(
-            f"{self.url}{ROOM}/export",
+            f"{self.url}{API_PREFIX}/export",
             msgspec.json.encode(an_export(b'{"uuid":"%b"}\n' % uuid.encode())),
             {
                 "Authorization": f"Bearer {token}",
@@ -380,7 +381,7 @@ def test_who_waits_for_a_commit_at_the_end_is_told_that_the_connection_closes(tm
         token = fetched(f"http://{HOST}:{one.port + 2}/stand-in/tokens").decode()
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         body = msgspec.json.encode(an_export(b'{"uuid":"a"}'))
-        sender.request("POST", f"{ROOM}/export", body, headers)
+        sender.request("POST", f"{API_PREFIX}/export", body, headers)
         one.tells("Uploading HealthKit data to dataset")
         one.process.send_signal(signal.SIGTERM)
         answer = sender.getresponse()

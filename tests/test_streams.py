@@ -14,9 +14,10 @@ from atlas.actors.flatten import tabulate
 from atlas.computing import Computing
 from atlas.core import ndjson
 from atlas.core.events import CountsDiffer, ExportAccepted
+from atlas.core.names import API_PREFIX
 from atlas.core.parts import PART_BYTES, Cutter
 from atlas.core.records import LINE_BYTES_MAX
-from tests.conftest import GONE, ROOM, Life, an_export
+from tests.conftest import GONE, Life, an_export
 from tests.fakes import Gate
 from tests.support.zstandard import zstd
 
@@ -49,7 +50,7 @@ def pieces(body, end=()):
 async def stream(flow, body, token="token-of-ada", path="/export", **headers):
     headers.setdefault("content_type", "application/x-ndjson")
     sent = pieces(body) if isinstance(body, bytes) else body
-    return await flow.send("POST", ROOM + path, token, sent, **headers)
+    return await flow.send("POST", API_PREFIX + path, token, sent, **headers)
 
 
 THREE_PARTS = lines(*map(str, range(15)))  # 6, 6 and 3 lines
@@ -137,7 +138,7 @@ async def test_under_a_key_another_body_is_refused_and_a_longer_one_goes_on(life
         answer = await stream(flow, longer, Idempotency_Key="first-sync")
         refused = await stream(flow, other, Idempotency_Key="first-sync")
         single = await flow.post(an_export(), Idempotency_Key="first-sync")
-        page = await flow.send("GET", f"{ROOM}/exports?key=first-sync", "token-of-ada")
+        page = await flow.send("GET", f"{API_PREFIX}/exports?key=first-sync", "token-of-ada")
 
     assert bad_key.status == 400
     assert answer.status == 200

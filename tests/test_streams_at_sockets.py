@@ -8,7 +8,8 @@ import anyio
 import pytest
 
 from atlas.core.events import ExportAccepted, ExportReplayed
-from tests.conftest import ROOM, Life
+from atlas.core.names import API_PREFIX
+from tests.conftest import Life
 from tests.support.zstandard import zstd
 from tests.test_contract import Reply, answered, listening
 from tests.test_streams import LINE_BYTES, MIB, THREE_PARTS, line, lines
@@ -24,7 +25,7 @@ def life(tmp_path):
 
 
 def head(*more: str, token="token-of-ada") -> bytes:
-    fields = [f"POST {ROOM}/export HTTP/1.1", "host: atlas.test", *more]
+    fields = [f"POST {API_PREFIX}/export HTTP/1.1", "host: atlas.test", *more]
     fields += [f"authorization: Bearer {token}", "content-type: application/x-ndjson"]
     return "\r\n".join([*fields, "", ""]).encode()
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from atlas.core import names
 from atlas.core.messages import User
+from atlas.core.names import API_PREFIX
 from atlas.local.auth0 import TokenRequest
-from tests.conftest import ROOM, Life, an_export
+from tests.conftest import Life, an_export
 from tests.exports import NOON
 from tests.forger import SUB, a_scene
 
@@ -52,7 +53,7 @@ async def test_whoever_is_called_almost_the_same_is_somebody_else(life, one, oth
             for token in tokens
         ]
         strange = await flow.receipt(first["receipt_id"], tokens[1])
-        listed = await flow.send("GET", f"{ROOM}/exports?key=k", tokens[1])
+        listed = await flow.send("GET", f"{API_PREFIX}/exports?key=k", tokens[1])
 
     assert (first["replayed"], second["replayed"]) == (False, False)
     assert (strange.status, strange.body["error"]["code"]) == (404, "NOT_FOUND")
@@ -66,9 +67,9 @@ async def test_the_key_and_the_receipt_of_anothers_stream_are_not_seen(life):
         flow, media = scene.flow, "application/x-ndjson"
         adas, eves = (scene.tenant.issue_token(TokenRequest(sub=sub)) for sub in (ADA, SUB))
         more = {"content_type": media, "idempotency_key": "k"}
-        sent = await flow.send("POST", f"{ROOM}/export", adas, b'{"uuid":"a"}\n', **more)
+        sent = await flow.send("POST", f"{API_PREFIX}/export", adas, b'{"uuid":"a"}\n', **more)
         seen = [await flow.receipt(sent.body["receipt_id"], each) for each in (adas, eves)]
-        listed = await flow.send("GET", f"{ROOM}/exports?key=k", eves)
+        listed = await flow.send("GET", f"{API_PREFIX}/exports?key=k", eves)
 
     assert (sent.status, [each.status for each in seen]) == (200, [200, 404])
     assert (listed.body["receipts"], "receipt_id" in listed.body) == ([], False)

@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from atlas.core import events
 from atlas.core.errors import BadSetting
 from atlas.core.events import ExportCommitted
+from atlas.core.names import API_PREFIX
 from atlas.core.traces import Sampler, Trace
 from atlas.outside import traces
 from atlas.service import reading
@@ -68,7 +69,7 @@ async def test_an_export_is_one_trace_from_the_phone_to_the_commit(recorded):
     async with recorded.running() as flow:
         answer = await flow.post(an_export(), traceparent=PHONE)
 
-    request = recorded.span("POST /api/v1/healthkit/export")
+    request = recorded.span(f"POST {API_PREFIX}/export")
     assert (request.context.trace_id, request.parent.span_id) == (ID, SPAN)
     assert request.attributes["http.response.status_code"] == 200
     for name in ("decode", "flatten", "journal", "upload"):
@@ -136,7 +137,7 @@ async def test_an_export_that_is_committed_by_a_later_life_stays_in_its_trace(re
     async with recorded.running() as flow:
         await flow.seen.wait_for(ExportCommitted)
 
-    request = recorded.span("POST /api/v1/healthkit/export")
+    request = recorded.span(f"POST {API_PREFIX}/export")
     assert recorded.span("upload").context.trace_id == ID
     assert recorded.span("upload").parent.span_id == request.context.span_id
 
@@ -158,7 +159,7 @@ async def test_a_refused_request_is_no_error_and_a_failure_of_ours_is(recorded):
         flow.service.drain()
         await flow.post(an_export(), traceparent=PHONE)
 
-    refused, failed = recorded.spans("POST /api/v1/healthkit/export")
+    refused, failed = recorded.spans(f"POST {API_PREFIX}/export")
     assert (refused.attributes["http.response.status_code"], refused.status.is_ok) == (400, True)
     assert (failed.attributes["http.response.status_code"], failed.status.is_ok) == (503, False)
 
@@ -181,7 +182,7 @@ async def test_what_is_no_traceparent_begins_a_trace_of_our_own(recorded, header
     async with recorded.running() as flow:
         assert (await flow.post(an_export(), traceparent=header)).status == 200
 
-    request = recorded.span("POST /api/v1/healthkit/export")
+    request = recorded.span(f"POST {API_PREFIX}/export")
     assert request.parent is None
     assert request.context.trace_id not in {0, ID}
 
@@ -206,13 +207,13 @@ async def test_what_is_not_to_be_recorded_makes_no_span(tmp_path, header, sample
         await flow.post(an_export(), traceparent=header)
 
     names = {span.name for span in recorded.kept}
-    assert not names & {"POST /api/v1/healthkit/export", "upload", *ACTORS}
+    assert not names & {f"POST {API_PREFIX}/export", "upload", *ACTORS}
 
 
 async def test_a_streamed_body_is_in_the_trace_of_its_request(recorded):
     async with recorded.running() as flow:
         headers = {"traceparent": PHONE, "content-type": "application/x-ndjson"}
-        path = "/api/v1/healthkit/export"
+        path = f"{API_PREFIX}/export"
         await flow.send("POST", path, "token-of-ada", b'{"uuid":"a"}\n', **headers)
 
     assert recorded.span("upload").context.trace_id == ID

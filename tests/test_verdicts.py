@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from atlas.actors.upload.reports import Refusal, Resolution, UploadReport
 from atlas.actors.upload.states import Work
 from atlas.actors.upload.verdicts import (
-    CRASHED,
+    INTERRUPTED,
     UNANSWERED,
     conclude_recovered,
     conclude_uploaded,
@@ -35,7 +35,7 @@ def refusal(file, *, is_certain=False):
 RECOVERED = {
     "a crash with nothing committed speaks against the group": (
         *({"is_excused": False, "transaction": T}, {}),
-        Verdict("failed", CRASHED),
+        Verdict("failed", INTERRUPTED),
     ),
     "a failure that is not a crash does not": ({"transaction": T}, {}, RELEASED),
     "nor a crash before anything was begun": ({"is_excused": False}, {}, RELEASED),

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -86,39 +85,32 @@ def bare(token: str | None) -> str | None:
     return text or None
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """The process that serves with these settings."""
+def ask_owner(settings: Settings, path: str, about: Mapping[str, str], kind: type[T]) -> T | None:
+    """Ask the process that owns the journal; return None if none does, or none answers.
 
-    held: JournalHeld
-    token: str
-
-    def ask(self, path: str, about: Mapping[str, str], kind: type[T]) -> T | None:
-        """None when nobody answers there. Raises CannotStart when it says no."""
-        question = Question(path, {}, "POST", about)
-        try:
-            return anyio.run(question.put_to, self.held, self.token, kind)
-        except NoAnswer:
-            return None
-
-
-def owner(settings: Settings) -> Owner | None:
-    """By the lock of the journal; a journal in memory has none, and may be at its usual place."""
+    A journal in memory has no lock that names its owner, who may be at the usual address. Raises
+    CannotStart if the owner refuses.
+    """
     held = service.holder(settings)
     if held is None and settings.journal.path is None:
         held = JournalHeld("memory", "", settings.operator.listen)
-    return None if held is None else Owner(held, settings.operator.token)
+    if held is None:
+        return None
+    try:
+        question = Question(path, {}, "POST", about)
+        return anyio.run(question.put_to, held, settings.operator.token, kind)
+    except NoAnswer:
+        return None
 
 
 def diagnosis(settings: Settings, asked: Asked) -> Diagnosis:
     """By the service itself if it runs: nobody else may put anything on its branch."""
-    found, is_held = owner(settings), service.holder(settings) is not None
-    if found is not None:
-        about = msgspec.structs.asdict(asked)
-        given = {name: text for name, text in about.items() if text is not None}
-        told = found.ask("/diagnose", given, Diagnosis)
-        if told is not None:
-            return told
+    is_held = service.holder(settings) is not None
+    about = msgspec.structs.asdict(asked)
+    given = {name: text for name, text in about.items() if text is not None}
+    told = ask_owner(settings, "/diagnose", given, Diagnosis)
+    if told is not None:
+        return told
     return anyio.run(partial(service.diagnosed, settings, asked, is_held=is_held))
 
 
@@ -129,8 +121,7 @@ def remove(settings: Settings, *, is_sure: bool) -> str:
         if not paths:
             return "There are no .json files under healthkit/raw."
         sure(f"Take {len(paths):,} .json files under healthkit/raw out of the dataset?", is_sure)
-        found = owner(settings)
-        told = found.ask("/diagnose/remove-old-json", {}, RemovalResult) if found else None
+        told = ask_owner(settings, "/diagnose/remove-old-json", {}, RemovalResult)
         if told is None and service.holder(settings) is not None:
             raise CannotStart("Another process owns the branch, and does not answer.")
         removed = anyio.run(service.remove, settings, paths) if told is None else told

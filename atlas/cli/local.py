@@ -17,6 +17,7 @@ from atlas.cli.behaviour import BehaviourOption, RefuseOption, parse_behaviour
 from atlas.cli.configuration import ConfigOption, configured
 from atlas.cli.serve import ready
 from atlas.cli.standins import CLIENT, HOST, JOURNAL, STATE
+from atlas.core.names import API_PREFIX
 from atlas.local import auth0, foundry
 from atlas.local.foundry import Behaviour, EmulatorOptions, PathRefusal
 from atlas.process import bind, run
@@ -136,7 +137,7 @@ Operator   {at["operator"]}
 Files      {state / "foundry" / dataset / branch}
 
 One record:
-  curl {at["atlas"]}/api/v1/healthkit/export \\
+  curl {at["atlas"]}{API_PREFIX}/export \\
     -H "Authorization: Bearer $(curl -s {at["auth0"]}/stand-in/tokens)" \\
     -H 'Content-Type: application/json' -d {shlex.quote(AN_EXPORT)}
 A whole export, from another terminal:

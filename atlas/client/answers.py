@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from atlas.client.batches import Parcel
+from atlas.core.error_reply import ReceivedError, ReceivedReply
 from atlas.core.errors import NOT_JSON, CannotStart
 from atlas.core.messages import Reject
 
@@ -78,19 +79,12 @@ class Failed(Struct):
     details: tuple[Reject, ...] = ()
 
 
-class Refusal(Struct):
-    """Why a whole request was refused."""
-
-    code: str = ""
-    message: str = "This is no Atlas."
-
-
 class Answer(Struct):
     """What became of the chunks of a batch, or of the parts of a stream."""
 
     upload_results: tuple[Safe, ...]
     errors: tuple[Failed, ...] = ()
-    error: Refusal | None = None
+    error: ReceivedError | None = None
 
     def is_whole(self, sent: Parcel) -> bool:
         """Whether every chunk has its place, and every line of a safe one is counted."""
@@ -102,19 +96,14 @@ class Answer(Struct):
         )
 
 
-class Refused(Struct):
-    error: Refusal
-    safe_bytes: int = 0
-
-
 def understood(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
     """What an answer says. Raises Again, CannotSend."""
     if status not in AGAIN:
         with suppress(*NOT_JSON):
             return msgspec.json.decode(body, type=Answer)
-    refused = Refused(Refusal())
+    refused = ReceivedReply(ReceivedError())
     with suppress(*NOT_JSON):
-        refused = msgspec.json.decode(body, type=Refused)
+        refused = msgspec.json.decode(body, type=ReceivedReply)
     refusal = refused.error
     told = f"{status} {refusal.code}".strip()
     if status in AGAIN:

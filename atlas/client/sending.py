@@ -11,8 +11,9 @@ import anyio
 
 from atlas.client.answers import Again, Answer, Balance, CannotSend, book, understood
 from atlas.client.batches import Parcel, batches, parcel
+from atlas.core.names import API_PREFIX
 
-BATCH = "/api/v1/healthkit/export/batch"
+BATCH = f"{API_PREFIX}/export/batch"
 AT_ONCE = 4
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0  # the latter as iOS
 TRIES, GIVE_UP_SECONDS = 12, 900.0

@@ -28,8 +28,9 @@ from atlas.client.sending import (
     Client,
     why,
 )
+from atlas.core.names import API_PREFIX
 
-STREAM = "/api/v1/healthkit/export"
+STREAM = f"{API_PREFIX}/export"
 GZIP = 31  # how zlib is told to write it
 ALL_FAILED = "BATCH_UPLOAD_FAILED"
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)

@@ -16,16 +16,15 @@ EXIT_CODE = 10  # and the number of the first step that fails
 
 
 class Finding(Struct, frozen=True):
-    """What a step has found. `to_do` says what mends it, or what is worth doing all the same."""
+    """The result of a step. `to_do` mends it, or is worth doing all the same."""
 
     verdict: Verdict
     reason: str
-    evidence: Evidence = ()
     to_do: str = ""
 
 
 class Amiss(Exception):
-    """Something is not as it must be, and it is known what.
+    """Something is wrong, and it is known what.
 
     `is_outage`: the other side is down or busy, so that nothing is to be mended on ours.
     """
@@ -34,7 +33,8 @@ class Amiss(Exception):
         self, reason: str, to_do: str, evidence: Evidence = (), *, is_outage: bool = False
     ) -> None:
         super().__init__(reason)
-        self.finding = Finding("fail", reason, evidence, to_do)
+        self.finding = Finding("fail", reason, to_do)
+        self.evidence = evidence
         self.is_outage = is_outage
 
 
@@ -76,19 +76,3 @@ class Asked(Struct, frozen=True, forbid_unknown_fields=True):
 
     token: str | None = None
     url: str | None = None
-
-
-def passed(reason: str, evidence: Evidence = (), to_do: str = "") -> Finding:
-    return Finding("pass", reason, evidence, to_do)
-
-
-def warned(reason: str, to_do: str, evidence: Evidence = ()) -> Finding:
-    return Finding("warn", reason, evidence, to_do)
-
-
-def failed(reason: str, to_do: str, evidence: Evidence = ()) -> Finding:
-    return Finding("fail", reason, evidence, to_do)
-
-
-def unknown(reason: str, to_do: str = "", evidence: Evidence = ()) -> Finding:
-    return Finding("unknown", reason, evidence, to_do)

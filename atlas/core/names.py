@@ -15,6 +15,7 @@ from atlas.core.messages import Export, FileFormat, Head, Original, User
 FORMATS: tuple[FileFormat, ...] = get_args(FileFormat)
 PLAIN = frozenset((string.ascii_letters + string.digits + "|@._-").encode())
 FOLDER_BYTES_MAX = 200
+API_PREFIX = "/api/v1/healthkit"  # of all routes for phones
 GROUPS = "healthkit/groups/"
 PROBE = "healthkit/probe/atlas.ndjson"  # only ever in a transaction that is aborted
 EPOCH = datetime.fromtimestamp(0, UTC)
@@ -52,11 +53,6 @@ def part_id(head: Head, offset: int, ndjson: bytes) -> str:
 def whole_id(user: User, key: str) -> str:
     """The id of the streamed body that an Idempotency-Key names."""
     return WHOLE + digest(user.sub.encode(), key.encode())
-
-
-def nameless_whole_id(head: Head, first: bytes) -> str:
-    """The id of a streamed body without a key, which is known by its first part."""
-    return WHOLE + digest(*sent_with(head), b"", first)
 
 
 def sent_with(head: Head) -> tuple[bytes, bytes, bytes]:

@@ -88,13 +88,6 @@ class Condition(Struct, frozen=True, kw_only=True):
         return sum(self.failed.values())
 
 
-class Grant(Struct, frozen=True):
-    """A token that Foundry gave us."""
-
-    lasts_seconds: int
-    seconds: float
-
-
 class TransactionSeen(Struct, frozen=True):
     rid: str
     kind: str
@@ -106,18 +99,6 @@ class TransactionSeen(Struct, frozen=True):
     def last_at(self) -> datetime:
         """When it was ended, or begun if it is open."""
         return self.created if self.closed is None else self.closed
-
-
-class FileSeen(Struct, frozen=True):
-    path: str
-    bytes: int
-
-
-class FilesSeen(Struct, frozen=True):
-    """How many files of ours a branch has, by what their names end in; maybe more of them."""
-
-    endings: Mapping[str, int]
-    is_whole: bool
 
 
 class Column(Struct, frozen=True):

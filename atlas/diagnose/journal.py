@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from atlas.core.diagnosis import Evidence, Finding, failed, passed, unknown, warned
+from atlas.core.diagnosis import Evidence, Finding
 from atlas.core.sights import Condition
-from atlas.diagnose.asking import Asking
+from atlas.diagnose.context import Context
 
 MIB = 1024 * 1024
 MAKE_ROOM = (
@@ -21,38 +21,40 @@ TRIED_APART = (
 )
 
 
-async def journal(asking: Asking) -> Finding:
-    found = await asking.sources.checkup.condition()
-    path = asking.settings.journal.path
+async def check_journal(context: Context) -> Finding:
+    found = await context.sources.checkup.condition()
+    path = context.settings.journal.path
     if found is None and path is None:
-        return unknown(
+        return Finding(
+            "unknown",
             "A journal in memory is gone with its process.",
             "With ATLAS_JOURNAL=sqlite:///var/journal.db it is kept.",
         )
     if found is None:
-        return unknown(
+        return Finding(
+            "unknown",
             f"There is no journal at {path} yet.",
             "It is made at the first start: atlas serve",
         )
-    asking.learned.condition = found
-    evidence = shown(asking, found)
+    context.learned.condition = found
+    context.note(*shown(context, found))
     for judge in JUDGES:
         if reason_and_to_do := judge(found):
-            return failed(*reason_and_to_do, evidence)
+            return Finding("fail", *reason_and_to_do)
     if found.failed_exports:
         what = count_exports(found.failed_exports, "has failed and is", "have failed and are")
-        return warned(f"{what} tried apart from the others.", TRIED_APART, evidence)
-    if not asking.serves and found.waiting.exports:
+        return Finding("warn", f"{what} tried apart from the others.", TRIED_APART)
+    if not context.serves and found.waiting.exports:
         to_do = "They go out when it is started: atlas serve"
-        return passed("The journal is sound; nobody serves it just now.", evidence, to_do)
-    return passed("The journal is sound.", evidence)
+        return Finding("pass", "The journal is sound; nobody serves it just now.", to_do)
+    return Finding("pass", "The journal is sound.")
 
 
-def shown(asking: Asking, found: Condition) -> Evidence:
+def shown(context: Context, found: Condition) -> Evidence:
     free = "" if found.disk_free is None else f"{found.disk_free / MIB:,.0f} MiB"
-    by = "this service" if asking.serves else "nobody"
+    by = "this service" if context.serves else "nobody"
     oldest = found.oldest
-    age = "nothing waits" if oldest is None else f"waits for {asking.since(oldest)}"
+    age = "nothing waits" if oldest is None else f"waits for {context.since(oldest)}"
     least = f", at least {found.disk_free_min / MIB:,.0f} MiB" if free else ""
     return (
         ("place", f"{found.place}, {found.bytes / MIB:,.1f} MiB, held by {by}"),

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 
 from atlas.core.diagnosis import Evidence, Section, Step
 from atlas.core.messages import Entry
-from atlas.core.names import timestamp
-from atlas.diagnose.asking import NOT_SET, Asking, plain
+from atlas.core.names import API_PREFIX, timestamp
+from atlas.diagnose.context import NOT_SET, Context, plain
 
-API = "/api/v1/healthkit"
 STATUSES = (
     ("200", "committed: the rows stand in the dataset; drop them on the phone"),
     ("202", "safe with Atlas: it will be committed; ask for the receipt, do not send again"),
@@ -18,17 +17,17 @@ STATUSES = (
 )
 
 
-def sections(asking: Asking, steps: Sequence[Step], version: str) -> tuple[Section, ...]:
-    target, auth0 = asking.settings.foundry, asking.settings.auth0
+def sections(context: Context, steps: Sequence[Step], version: str) -> tuple[Section, ...]:
+    target, auth0 = context.settings.foundry, context.settings.auth0
     return (
-        Section("Service", service(asking, version)),
+        Section("Service", service(context, version)),
         Section(
             "Endpoints",
             (
-                ("exports", f"POST {asking.url}{API}/export"),
-                ("batches", f"POST {asking.url}{API}/export/batch"),
-                ("receipts", f"GET {asking.url}{API}/exports/ID"),
-                ("health", f"GET {asking.url}/health/ready"),
+                ("exports", f"POST {context.url}{API_PREFIX}/export"),
+                ("batches", f"POST {context.url}{API_PREFIX}/export/batch"),
+                ("receipts", f"GET {context.url}{API_PREFIX}/exports/ID"),
+                ("health", f"GET {context.url}/health/ready"),
             ),
         ),
         Section(
@@ -49,42 +48,42 @@ def sections(asking: Asking, steps: Sequence[Step], version: str) -> tuple[Secti
                 ("Foundry client", target.client_id or NOT_SET),
             ),
         ),
-        Section("App", app(asking)),
-        Section("Last successful upload", last_upload(asking)),
-        Section("Gap since", gap(asking)),
+        Section("App", app(context)),
+        Section("Last successful upload", last_upload(context)),
+        Section("Gap since", gap(context)),
         Section("Next steps", next_steps(steps)),
     )
 
 
-def service(asking: Asking, version: str) -> Evidence:
-    runs = "runs" if asking.serves else "does not run with these settings"
-    there = f"version {known(asking.learned.version)}"
+def service(context: Context, version: str) -> Evidence:
+    runs = "runs" if context.serves else "does not run with these settings"
+    there = f"version {known(context.learned.version)}"
     return (("Atlas", f"{version}, {runs}"), ("at the address", there))
 
 
-def app(asking: Asking) -> Evidence:
+def app(context: Context) -> Evidence:
     return (
-        ("login", f"with the audience {asking.settings.auth0.audience}; send the access token"),
+        ("login", f"with the audience {context.settings.auth0.audience}; send the access token"),
         ("body", '{"rawhealthkit": "<base64 of NDJSON>"}, as application/json'),
         *STATUSES,
-        ("refused since the start", refused(asking)),
+        ("refused since the start", refused(context)),
     )
 
 
-def refused(asking: Asking) -> str:
-    if not asking.serves:
+def refused(context: Context) -> str:
+    if not context.serves:
         return "not known: no service runs"
-    if not asking.refusals:
+    if not context.refusals:
         return "nothing"
-    return ", ".join(f"{count:,} {code}" for code, count in asking.refusals)
+    return ", ".join(f"{count:,} {code}" for code, count in context.refusals)
 
 
-def last_upload(asking: Asking) -> Evidence:
+def last_upload(context: Context) -> Evidence:
     """What the journal knows of it, and when Foundry closed its transaction."""
-    committed, condition = asking.learned.committed, asking.learned.condition
+    committed, condition = context.learned.committed, context.learned.condition
     entry = condition.last if condition is not None else None
     if entry is not None:
-        return noted(asking, entry)
+        return noted(context, entry)
     if committed is None:
         return (("result", "none is known"),)
     return (
@@ -94,8 +93,8 @@ def last_upload(asking: Asking) -> Evidence:
     )
 
 
-def noted(asking: Asking, entry: Entry) -> Evidence:
-    receipt, learned = entry.receipt, asking.learned
+def noted(context: Context, entry: Entry) -> Evidence:
+    receipt, learned = entry.receipt, context.learned
     there = [*learned.transactions, *([learned.committed] if learned.committed else [])]
     seen = next((each for each in there if each.rid == receipt.transaction), None)
     at = f"{timestamp(receipt.at)} (accepted)" if seen is None else timestamp(seen.last_at)
@@ -113,12 +112,12 @@ def known(text: str | None) -> str:
     return "not known" if text is None else text
 
 
-def gap(asking: Asking) -> Evidence:
-    committed, condition = asking.learned.committed, asking.learned.condition
+def gap(context: Context) -> Evidence:
+    committed, condition = context.learned.committed, context.learned.condition
     waiting = "not known" if condition is None else f"{condition.waiting.exports:,} exports"
     if committed is None:
         return (("last commit", "none is known"), ("waiting", waiting))
-    ago = f"{asking.since(committed.last_at)} ago"
+    ago = f"{context.since(committed.last_at)} ago"
     return (("last commit", ago), ("waiting", waiting))
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from atlas.core.diagnosis import Evidence, Finding, failed, passed, unknown
+from atlas.core.diagnosis import Finding
 from atlas.core.rows import COLUMNS as NAMES
 from atlas.core.sights import Column
-from atlas.diagnose.asking import Asking
+from atlas.diagnose.context import Context
 
 COLUMNS = tuple(Column(name, "DOUBLE" if name == "value_double" else "STRING") for name in NAMES)
 SHOWN_MAX = 5
@@ -14,43 +14,38 @@ HOW = (
     "Foundry once."
 )
 FIX = "atlas diagnose --fix-schema gives it the schema of 21 columns."
+UNREADABLE = Finding("fail", "Foundry cannot read the files by their schema.", FIX)
+UNREADABLE_NDJSON = Finding(
+    "fail",
+    "A schema for Parquet stands over NDJSON files: whoever reads them gets Expected "
+    "Parquet magic number, and no other name of the files mends that.",
+    f"Take the schema away (the dataset, Details, Schema). {HOW} Or let Atlas write "
+    "Parquet (ATLAS_FILE_FORMAT=parquet), into a dataset of its own.",
+)
 
 
-async def schema(asking: Asking) -> Finding:
-    schemas, files = asking.sources.schemas, asking.learned.files
-    found = await schemas.schema()
-    endings = files.endings if files is not None else {}
-    ndjson, parquet = endings.get("ndjson", 0), endings.get("parquet", 0)
-    evidence: Evidence = (
+async def check_schema(context: Context) -> Finding:
+    inspection, endings = context.sources.foundry, context.learned.endings
+    found = await inspection.schema()
+    ndjson, parquet = endings["ndjson"], endings["parquet"]
+    context.note(
         ("schema", "none" if found is None else f"{len(found)} columns"),
         ("files", f"{ndjson:,} .ndjson, {parquet:,} .parquet"),
-        ("format", asking.settings.foundry.file_format),
+        ("format", context.settings.foundry.file_format),
     )
-    wants_parquet = asking.settings.foundry.file_format == "parquet"
+    wants_parquet = context.settings.foundry.file_format == "parquet"
     if found is None and wants_parquet and not endings:
-        return unknown("There are no files yet to give a schema to.", evidence=evidence)
+        return Finding("unknown", "There are no files yet to give a schema to.")
     if found is None and wants_parquet:
-        return failed("Parquet files stand there, and no schema.", FIX, evidence)
+        return Finding("fail", "Parquet files stand there, and no schema.", FIX)
     if found is None:
-        return passed("There is no schema, as NDJSON wants it.", evidence, HOW)
-    if (ndjson or parquet) and not await schemas.is_readable():
-        return unreadable(ndjson, evidence)
+        return Finding("pass", "There is no schema, as NDJSON wants it.", HOW)
+    if (ndjson or parquet) and not await inspection.is_readable():
+        return UNREADABLE_NDJSON if ndjson else UNREADABLE
     if differences := unlike(found):
         to_do = FIX if wants_parquet else f"The schema needs the columns {', '.join(NAMES)}."
-        return failed(f"The schema is not that of our rows: {differences}.", to_do, evidence)
-    return passed("The schema is that of our rows.", evidence)
-
-
-def unreadable(ndjson: int, evidence: Evidence) -> Finding:
-    if ndjson:
-        return failed(
-            "A schema for Parquet stands over NDJSON files: whoever reads them gets Expected "
-            "Parquet magic number, and no other name of the files mends that.",
-            f"Take the schema away (the dataset, Details, Schema). {HOW} Or let Atlas write "
-            "Parquet (ATLAS_FILE_FORMAT=parquet), into a dataset of its own.",
-            evidence,
-        )
-    return failed("Foundry cannot read the files by their schema.", FIX, evidence)
+        return Finding("fail", f"The schema is not that of our rows: {differences}.", to_do)
+    return Finding("pass", "The schema is that of our rows.")
 
 
 def unlike(found: Sequence[Column]) -> str:

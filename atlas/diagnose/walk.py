@@ -1,58 +1,67 @@
-"""One step after the other. What a step needs and has not is said, and what fails is one step."""
+"""The steps of a diagnosis, and the walk through them."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
-from atlas.core.diagnosis import Amiss, Diagnosis, Finding, Step, failed, unknown
-from atlas.core.errors import AtlasError
+from atlas.core.diagnosis import Amiss, Diagnosis, Finding, Step
+from atlas.core.errors import AtlasError, FoundryError
 from atlas.diagnose import auth0, edge, foundry, history, journal, page, schema
-from atlas.diagnose.asking import Asking
+from atlas.diagnose.context import Context
 
 AGAIN = "Try again; if it stays so, look at the log of Atlas."
 
 
-class Question(NamedTuple):
-    """A step; `needs` are those that must pass before it can be asked."""
+class StepRow(NamedTuple):
+    """A row of the table: `needs` are the steps that must pass before this one can be made."""
 
     name: str
-    ask: Callable[[Asking], Awaitable[Finding]]
+    checks: str
+    run: Callable[[Context], Awaitable[Finding]]
     needs: tuple[int, ...] = ()
 
 
-QUESTIONS = {
-    1: Question("clock", auth0.clock),
-    2: Question("issuer", auth0.issuer),
-    3: Question("token", auth0.token),
-    4: Question("edge", edge.edge),
-    5: Question("journal", journal.journal),
-    6: Question("foundry token", foundry.foundry_token),
-    7: Question("dataset", foundry.dataset, needs=(6,)),
-    8: Question("transactions", foundry.transactions, needs=(7,)),
-    9: Question("probe", foundry.probe, needs=(7, 8)),
-    10: Question("history", history.history, needs=(7,)),
-    11: Question("schema", schema.schema, needs=(7,)),
+STEPS = {
+    1: StepRow("clock", "our clock agrees with those of Auth0 and Foundry", auth0.check_clock),
+    2: StepRow("issuer", "the issuer has keys that we take", auth0.check_issuer),
+    3: StepRow("token", "a phone's token is accepted, claim by claim", auth0.check_token),
+    4: StepRow("edge", "Atlas answers phones, and large bodies reach it", edge.check_edge),
+    5: StepRow("journal", "what was accepted is safe, and more fits in", journal.check_journal),
+    6: StepRow("foundry token", "Foundry gives us a token with our scopes", foundry.check_token),
+    7: StepRow("dataset", "the dataset and its branch are there", foundry.check_dataset, (6,)),
+    8: StepRow("transactions", "nobody else's is open", foundry.check_transactions, (7,)),
+    9: StepRow("probe", "a file can be put, and is taken back", foundry.check_probe, (7, 8)),
+    10: StepRow("history", "rows stand there as they were sent", history.check_history, (7,)),
+    11: StepRow("schema", "readers of the dataset get our rows", schema.check_schema, (7,)),
 }
-NAMES = {number: question.name for number, question in QUESTIONS.items()}
+NAMES = {number: check.name for number, check in STEPS.items()}
 
 
-async def walk(asking: Asking, version: str) -> Diagnosis:
+async def walk(context: Context, version: str) -> Diagnosis:
+    """Make every step, in order. A step that fails ends no other, but those that need it."""
     steps: list[Step] = []
-    for number, question in QUESTIONS.items():
-        found = await asked(asking, question, steps)
-        given = found.verdict, found.reason, found.evidence, found.to_do
-        steps.append(Step(number, question.name, *given))
-    sections = page.sections(asking, steps, version)
-    return Diagnosis(asking.now(), version, tuple(steps), sections)
+    for number, check in STEPS.items():
+        context.evidence = []
+        finding = await run(check, context, steps)
+        evidence = tuple(context.evidence)
+        steps.append(
+            Step(number, check.name, finding.verdict, finding.reason, evidence, finding.to_do)
+        )
+    return Diagnosis(context.now(), version, tuple(steps), page.sections(context, steps, version))
 
 
-async def asked(asking: Asking, question: Question, before: Sequence[Step]) -> Finding:
-    """Never raises what has a name."""
+async def run(check: StepRow, context: Context, before: Sequence[Step]) -> Finding:
     for step in before:
-        if step.number in question.needs and step.verdict != "pass":
-            return unknown(f"See step {step.number}.")
+        if step.number in check.needs and step.verdict != "pass":
+            return Finding("unknown", f"See step {step.number}.")
     try:
-        return await question.ask(asking)
+        return await check.run(context)
     except Amiss as amiss:
+        context.note(*amiss.evidence)
         return amiss.finding
+    except FoundryError as error:
+        context.note(("client", context.settings.foundry.client_id))
+        if error.instance_id:
+            context.note(("errorInstanceId", error.instance_id))
+        return Finding("fail", str(error), error.to_do)
     except AtlasError as error:  # the journal's disk, for instance
-        return failed(str(error), AGAIN)
+        return Finding("fail", str(error), AGAIN)

@@ -6,15 +6,13 @@ from math import ceil
 import msgspec
 from starlette.responses import Response
 
-from atlas.core import names
+from atlas.core.error_reply import ErrorReply, describe, retry_after
 from atlas.core.errors import AtlasError, InsufficientScope, RateLimited, Unauthenticated
 from atlas.core.events import RequestRefused, Watch
 from atlas.core.messages import User
 from atlas.core.ports import Clock
 from atlas.edge import wire
 from atlas.edge.context import JSON, PROBLEM, RequestContext
-
-RETRY_SECONDS = 5.0  # for errors that do not say when to retry
 
 
 class ErrorResponses:
@@ -47,19 +45,10 @@ class ErrorResponses:
         self, context: RequestContext, error: AtlasError, batch: wire.BatchReply | None = None
     ) -> Response:
         """Build the refusal without an event."""
-        wait = self.retry_after(error)
-        detail = wire.ErrorDetail(
-            code=error.code,
-            message=str(error),
-            correlation_id=context.correlation_id,
-            timestamp=names.timestamp(self._now()),
-            retryable=error.retryable,
-            retry_after=wait,
-            details=error.details,
-        )
+        detail = describe(error, context.correlation_id, self._now(), self._random)
         headers = www_authenticate(error) | rate_limit_headers(error)
-        if wait is not None:
-            headers["Retry-After"] = str(wait)
+        if detail.retry_after is not None:
+            headers["Retry-After"] = str(detail.retry_after)
         if batch is not None:
             whole = msgspec.structs.replace(batch, success=False, error=detail)
             return json(whole, error.status, headers)
@@ -72,14 +61,10 @@ class ErrorResponses:
                 **msgspec.to_builtins(detail),
             }
             return json(problem, error.status, headers, PROBLEM)
-        return json(wire.ErrorReply(error=detail), error.status, headers)
+        return json(ErrorReply(error=detail), error.status, headers)
 
     def retry_after(self, error: AtlasError) -> int | None:
-        """Seconds until a retry; for a 5xx always, and up to twice as long as the error says."""
-        if error.status >= 500:
-            seconds = RETRY_SECONDS if error.retry_seconds is None else error.retry_seconds
-            return ceil(seconds * (1 + self._random()))
-        return None if error.retry_seconds is None else ceil(error.retry_seconds)
+        return retry_after(error, self._random)
 
 
 def www_authenticate(error: AtlasError) -> dict[str, str]:

@@ -10,6 +10,7 @@ from starlette.types import Receive
 from atlas.core.errors import AtlasError, KeyReused
 from atlas.core.events import CountsDiffer, RequestRead, Watch
 from atlas.core.messages import Binding, Export, Head, Receipt, User
+from atlas.core.names import API_PREFIX
 from atlas.core.ports import Clock
 from atlas.edge import wire
 from atlas.edge.app import Path
@@ -19,7 +20,7 @@ from atlas.edge.body_reader import BodyReader, parse_export
 from atlas.edge.context import NDJSON, RequestContext
 from atlas.edge.error_responses import ErrorResponses
 from atlas.edge.flow_client import FlowClient
-from atlas.edge.responses import API_PREFIX, batch_error, batch_reply, export_reply, respond
+from atlas.edge.responses import batch_error, batch_reply, export_reply, respond
 from atlas.edge.streams import Streams
 from atlas.runtime import Acknowledgement, for_each_concurrently
 

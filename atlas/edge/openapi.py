@@ -7,12 +7,13 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Receive
 
+from atlas.core.error_reply import ErrorReply
+from atlas.core.names import API_PREFIX
 from atlas.edge import wire
 from atlas.edge.app import Path
 from atlas.edge.context import NDJSON, PROBLEM, RequestContext
 from atlas.edge.error_responses import json
 from atlas.edge.receipts import PAGE_MAX
-from atlas.edge.responses import API_PREFIX
 
 Json = dict[str, Any]
 
@@ -68,7 +69,7 @@ def description(version: str) -> Json:
         wire.ExportReply,
         wire.BatchReply,
         wire.ReceiptsReply,
-        wire.ErrorReply,
+        ErrorReply,
         wire.HealthReply,
         wire.ReadyReply,
     )
@@ -118,7 +119,7 @@ def answer(text: str, *kinds: type) -> Json:
 def refusals(*statuses: str) -> Json:
     found = {}
     for status in statuses:
-        found[status] = answer(REFUSALS[status], wire.ErrorReply)
+        found[status] = answer(REFUSALS[status], ErrorReply)
         found[status]["content"][PROBLEM] = {"schema": {"type": "object"}}
     return found
 
@@ -155,7 +156,7 @@ def one_receipt() -> Json:
         ],
         "responses": {
             "200": answer("How the export stands, or each part of a stream.", *ONE_OR_PARTS),
-            "404": answer("You have no such receipt.", wire.ErrorReply),
+            "404": answer("You have no such receipt.", ErrorReply),
             **refusals("401", "403", "429", "500", "503"),
         },
     }

@@ -10,12 +10,13 @@ from starlette.types import Receive
 from atlas.core import names, ports
 from atlas.core.errors import NotFound, Rejected
 from atlas.core.messages import User
+from atlas.core.names import API_PREFIX
 from atlas.edge import wire
 from atlas.edge.app import Path
 from atlas.edge.authentication import RequestAuthenticator
 from atlas.edge.context import COUNT, RequestContext
 from atlas.edge.error_responses import json
-from atlas.edge.responses import API_PREFIX, export_reply, stream_reply
+from atlas.edge.responses import export_reply, stream_reply
 
 PAGE_MAX = 200
 

@@ -8,10 +8,9 @@ from starlette.responses import Response
 from atlas.core import names
 from atlas.core.errors import AtlasError, BatchRejected, Rejected, Unavailable
 from atlas.core.messages import Receipt
+from atlas.core.names import API_PREFIX
 from atlas.edge import wire
 from atlas.edge.error_responses import ErrorResponses, json
-
-API_PREFIX = "/api/v1/healthkit"
 
 
 def respond(

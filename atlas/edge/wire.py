@@ -10,6 +10,7 @@ from typing import Literal, TypeVar, cast
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
+from atlas.core.error_reply import ErrorDetail
 from atlas.core.errors import NOT_JSON, AtlasError, Rejected
 from atlas.core.messages import FileFormat, Receipt, Reject, Status
 
@@ -114,24 +115,6 @@ class ChunkError(Struct, frozen=True, kw_only=True, omit_defaults=True):
     code: str
     retryable: bool
     details: tuple[Reject, ...] = ()
-
-
-class ErrorDetail(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Why a request was refused, and whether sending it again can help."""
-
-    code: str
-    message: str
-    correlation_id: str = field(name="correlationId")
-    timestamp: str
-    retryable: bool
-    retry_after: int | None = field(default=None, name="retryAfter")
-    details: tuple[Reject, ...] = ()
-
-
-class ErrorReply(Struct, frozen=True, kw_only=True):
-    """Every refusal."""
-
-    error: ErrorDetail
 
 
 class BatchReply(Struct, frozen=True, kw_only=True, omit_defaults=True):

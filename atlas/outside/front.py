@@ -4,7 +4,7 @@ import asyncio
 import ssl
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,26 +16,29 @@ from msgspec import Struct
 from yarl import URL
 
 from atlas.core.diagnosis import Amiss
+from atlas.core.error_reply import ReceivedReply
 from atlas.core.errors import NOT_JSON
+from atlas.core.names import API_PREFIX
 from atlas.core.sights import Certificate, Health, Stopped
 from atlas.outside.network import (
     DEFAULT,
     UNREACHED,
+    Answer,
     HttpSession,
     Transport,
     build_tls_context,
+    fetch,
     host_of,
     is_this_machine,
     open_session,
     sent_on,
-    unreached,
 )
 
 SETTING = "--url"
 OURS = "diagnose-"  # so begins the X-Correlation-Id of what is sent only to be turned away
 ANSWER_SECONDS, BODY_SECONDS = 5.0, 60.0
 BLOCK = b" " * 65_536
-EXPORT = "/api/v1/healthkit/export"
+EXPORT = f"{API_PREFIX}/export"
 OURS_MAX = 65_536  # bytes of an answer of Atlas; another's is not read to its end
 SHOWN_MAX = 60
 
@@ -56,22 +59,6 @@ class Ready(Struct):
     """The answer of /health/ready."""
 
     checks: dict[str, Check]
-
-
-class Refusal(Struct):
-    code: str
-
-
-class Refused(Struct):
-    """The answer to whom we do not know."""
-
-    error: Refusal
-
-
-class Answer(Struct):
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
 
 
 class HttpFront:
@@ -131,7 +118,8 @@ class HttpFront:
             "X-Correlation-Id": ours,
         }
         try:
-            async with self._session.post(
+            async with self._session.request(
+                "POST",
                 self._url + EXPORT,
                 data=blank(bytes),
                 headers=headers,
@@ -146,23 +134,15 @@ class HttpFront:
         return None if is_ours(told, ours) else Stopped(bytes, told.status, server_of(told))
 
     async def _get(self, path: str) -> Answer:
-        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
-        try:
-            async with self._session.get(
-                self._url + path, timeout=timeout, allow_redirects=False
-            ) as answer:
-                return Answer(answer.status, answer.headers, await answer.content.read(OURS_MAX))
-        except UNREACHED as error:
-            raise unreached(error, self._url, SETTING) from error
+        return await fetch(self._session, self._url, path, SETTING, ANSWER_SECONDS, OURS_MAX)
 
     def _somebody_else(self, answer: Answer) -> Amiss:
         """It is not Atlas that has answered."""
         server = server_of(answer)
         by = f"{self._host} answers {answer.status}" + (f" ({server})" if server else "")
         if 300 <= answer.status < 400:
-            there = sent_on(self._url, answer.headers.get("Location", "")) or "nowhere"
             return Amiss(
-                f"{by} and sends us on to {there}.",
+                f"{by} and sends us on to {sent_on(self._url, answer)}.",
                 "Phones follow no redirect with a body: give them the address behind it.",
             )
         if answer.status in {502, 503, 504}:
@@ -193,7 +173,7 @@ async def blank(size: int) -> AsyncIterator[bytes]:
 def is_ours(answer: Answer, correlation_id: str) -> bool:
     """Atlas turns a stranger away in its own words, under the name that he gave his request."""
     try:
-        told = msgspec.json.decode(answer.body, type=Refused)
+        told = msgspec.json.decode(answer.body, type=ReceivedReply)
     except NOT_JSON:
         return False
     echoed = answer.headers.get("X-Correlation-Id") == correlation_id

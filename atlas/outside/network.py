@@ -10,10 +10,10 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -65,16 +65,6 @@ class HttpSession:
         self, method: str, url: str | URL, **options: Any
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         return self._session.request(method, url, proxy=self._proxies.find(URL(url)), **options)
-
-    def get(
-        self, url: str | URL, **options: Any
-    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        return self.request("GET", url, **options)
-
-    def post(
-        self, url: str | URL, **options: Any
-    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        return self.request("POST", url, **options)
 
 
 @asynccontextmanager
@@ -150,6 +140,30 @@ async def add_trace_headers(
     return await handler(request)
 
 
+class Answer(NamedTuple):
+    """An answer to somebody who looks at it; of a large body the first part only."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+async def fetch(
+    session: HttpSession, address: str, path: str, setting: str, seconds: float, bytes_max: int
+) -> Answer:
+    """GET a path at the address that `setting` names, and follow no redirect. Raises Amiss."""
+    timeout, body = aiohttp.ClientTimeout(total=seconds), b""
+    try:
+        async with session.request(
+            "GET", address + path, timeout=timeout, allow_redirects=False
+        ) as answer:
+            while chunk := await answer.content.read(bytes_max - len(body)):
+                body += chunk
+            return Answer(answer.status, answer.headers, body)
+    except UNREACHED as error:
+        raise unreached(error, address, setting) from error
+
+
 def is_this_machine(address: str) -> bool:
     try:
         host = URL(address).host or ""
@@ -220,12 +234,22 @@ def host_of(address: str) -> str:
     return url.host if url.is_default_port() else f"{url.host}:{url.port}"
 
 
-def sent_on(address: str, location: str) -> str:
-    """Return the host that a redirect leads to; "" if its Location is invalid."""
+def sent_on(address: str, answer: Answer) -> str:
+    """Return the host that a redirect leads to, "nowhere" if its Location is invalid."""
     try:
-        return host_of(str(URL(address).join(URL(location))))
+        target = URL(address).join(URL(answer.headers.get("Location", "")))
+        return host_of(str(target)) or "nowhere"
     except ValueError:
-        return ""
+        return "nowhere"
+
+
+def parse_date(text: str) -> datetime | None:
+    """Return the time of a Date header, in UTC; None if it is unreadable."""
+    try:
+        found = parsedate_to_datetime(text)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def ahead_seconds(date: str, now: datetime) -> float | None:
@@ -233,8 +257,5 @@ def ahead_seconds(date: str, now: datetime) -> float | None:
 
     Half a second is added, because the header has whole seconds.
     """
-    try:
-        theirs = parsedate_to_datetime(date)
-    except (ValueError, OverflowError):
-        return None
-    return (theirs - now).total_seconds() + 0.5 if theirs.tzinfo else None
+    theirs = parse_date(date)
+    return None if theirs is None else (theirs - now).total_seconds() + 0.5

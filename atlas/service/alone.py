@@ -11,7 +11,7 @@ from atlas.core import ports
 from atlas.core.diagnosis import Asked, Diagnosis
 from atlas.core.errors import JournalHeld, Unavailable
 from atlas.core.messages import Receipt, RemovalResult
-from atlas.diagnose import Asking, walk
+from atlas.diagnose import Context, walk
 from atlas.outside.sqlite import journal, look
 from atlas.runtime import CompletionRegistry, Lock
 from atlas.service.diagnosing import sources, wall
@@ -39,7 +39,7 @@ async def diagnosed(
     async with AsyncExitStack() as ours:
         maintenance = None if is_held else await ours.enter_async_context(of_the_branch(settings))
         found = await ours.enter_async_context(sources(settings, asked, checkup, maintenance, now))
-        return await walk(Asking(settings, asked, found, now, serves=False), __version__)
+        return await walk(Context(settings, asked, found, now, serves=False), __version__)
 
 
 async def remove(settings: Settings, paths: Collection[str]) -> RemovalResult:

@@ -12,7 +12,7 @@ from atlas.core.diagnosis import Amiss, Asked, Diagnosis
 from atlas.core.errors import FoundryError
 from atlas.core.messages import RemovalResult
 from atlas.core.status_aggregator import StatusAggregator
-from atlas.diagnose import COLUMNS, Asking, Sources, address, walk
+from atlas.diagnose import COLUMNS, Context, Sources, address, walk
 from atlas.outside import auth0, foundry, front
 from atlas.service.world import transport_of
 from atlas.settings import Settings
@@ -33,10 +33,8 @@ class Diagnosing:
     async def diagnose(self, asked: Asked) -> Diagnosis:
         async with sources(self.settings, asked, self.checkup, self.maintenance, self.now) as found:
             refusals = self.status.by_label("atlas_refusals").most_common(REFUSALS)
-            asking = Asking(
-                self.settings, asked, found, self.now, serves=True, refusals=tuple(refusals)
-            )
-            return await walk(asking, __version__)
+            given = self.settings, asked, found, self.now
+            return await walk(Context(*given, serves=True, refusals=tuple(refusals)), __version__)
 
     async def remove_old_json(self) -> RemovalResult:
         """Raises FoundryError."""
@@ -63,8 +61,7 @@ async def sources(
         front.reached(url, time.monotonic, transport) as door,
         inspected(settings, now) as stack,
     ):
-        parts = stack.access, stack.branches, stack.contents, stack.schemas
-        yield Sources(issuer, door, checkup, *parts, maintenance)
+        yield Sources(issuer, door, checkup, stack, stack.dataset, maintenance)
 
 
 @asynccontextmanager
@@ -78,26 +75,29 @@ async def inspected(
         yield found
 
 
-@asynccontextmanager
-async def granted(
-    settings: Settings, now: ports.Clock = wall
-) -> AsyncIterator[foundry.FoundryInspection]:
-    """One that gives us a token. Raises FoundryError for what is amiss, then or later."""
-    async with inspected(settings, now) as stack:
-        try:
-            await stack.access.grant()
-            yield stack
-        except Amiss as amiss:
-            raise FoundryError(f"{amiss} {amiss.finding.to_do}") from amiss
-
-
 async def old_json(settings: Settings, now: ports.Clock = wall) -> Sequence[str]:
-    """The files that the service before Atlas wrote. Raises FoundryError."""
+    """Return the files that the service before Atlas wrote. Raises FoundryError."""
     async with granted(settings, now) as stack:
-        return await stack.contents.old_json()
+        found = await stack.dataset.files_under("healthkit/raw/")
+        return [file.path for file in found if file.path.endswith(".json")]
 
 
 async def fix_schema(settings: Settings) -> None:
     """Give the dataset the schema of our rows as Parquet. Raises FoundryError."""
     async with granted(settings) as stack:
-        await stack.schemas.put_schema(COLUMNS)
+        await stack.put_schema(COLUMNS)
+
+
+@asynccontextmanager
+async def granted(
+    settings: Settings, now: ports.Clock = wall
+) -> AsyncIterator[foundry.FoundryInspection]:
+    """Open a stack that gives us a token. Raises FoundryError that says what to do."""
+    async with inspected(settings, now) as stack:
+        try:
+            await stack.fetch_token()
+            yield stack
+        except Amiss as amiss:
+            raise FoundryError(f"{amiss} {amiss.finding.to_do}") from amiss
+        except FoundryError as error:
+            raise FoundryError(f"{error} {error.to_do}") from error

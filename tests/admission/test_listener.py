@@ -5,7 +5,8 @@ import msgspec
 import pytest
 
 from atlas.core.events import ExportAccepted
-from tests.conftest import GONE, ROOM, Life, an_export
+from atlas.core.names import API_PREFIX
+from tests.conftest import GONE, Life, an_export
 from tests.fakes import Brake, KnownUsers
 from tests.test_contract import answered, listening
 from tests.test_metrics import told
@@ -102,7 +103,7 @@ async def test_a_body_for_which_there_is_no_room_is_not_read_and_told_in_the_end
     life.reply_seconds, life.edge = 0.3, {"flight_bytes_max": 1_000}
     async with listening(life) as server, await anyio.connect_tcp("127.0.0.1", server.port) as slow:
         head = "authorization: Bearer token-of-ada\r\ncontent-length: 300\r\n"
-        await slow.send(f"POST {ROOM}/export HTTP/1.1\r\nhost: a\r\n{head}\r\n{{".encode())
+        await slow.send(f"POST {API_PREFIX}/export HTTP/1.1\r\nhost: a\r\n{head}\r\n{{".encode())
         await anyio.sleep(0.05)
         large = an_export(b'{"uuid":"%s"}' % (b"b" * 1_000))
         refused = await server.post(large, authorization="Bearer token-of-grace")
@@ -150,7 +151,7 @@ async def test_whoever_is_slow_while_others_wait_for_his_room_makes_way(life, sl
 
         async def trickle() -> None:
             head = f"authorization: Bearer token-of-ada\r\ncontent-length: {len(text)}\r\n"
-            await slow.send(f"POST {ROOM}/export HTTP/1.1\r\nhost: a\r\n{head}\r\n".encode())
+            await slow.send(f"POST {API_PREFIX}/export HTTP/1.1\r\nhost: a\r\n{head}\r\n".encode())
             for at in range(0, len(text), 50):  # 500 bytes a second
                 await slow.send(text[at : at + 50])
                 await anyio.sleep(0.1)
@@ -166,7 +167,7 @@ async def test_whoever_is_slow_while_others_wait_for_his_room_makes_way(life, sl
 
 
 STREAM = (
-    f"POST {ROOM}/export HTTP/1.1\r\nhost: a\r\nauthorization: Bearer token-of-ada\r\n"
+    f"POST {API_PREFIX}/export HTTP/1.1\r\nhost: a\r\nauthorization: Bearer token-of-ada\r\n"
     "content-type: application/x-ndjson\r\ncontent-length: 50000000\r\n\r\n"
 ).encode()
 LINE = b'{"uuid":"%s"}\n' % (b"b" * 1_000)
@@ -194,7 +195,7 @@ async def test_what_is_safe_of_a_stream_takes_none_any_more(life):
 
 async def test_a_large_body_that_waits_for_its_room_keeps_nobody_else_waiting(life):
     life.edge = {"flight_bytes_max": 10_000}
-    head = f"POST {ROOM}/export HTTP/1.1\r\nhost: a\r\nauthorization: Bearer token-of-"
+    head = f"POST {API_PREFIX}/export HTTP/1.1\r\nhost: a\r\nauthorization: Bearer token-of-"
     async with (
         listening(life) as server,
         await anyio.connect_tcp("127.0.0.1", server.port) as slow,
@@ -211,7 +212,7 @@ async def test_a_large_body_that_waits_for_its_room_keeps_nobody_else_waiting(li
 
 @pytest.mark.parametrize("kind", ["json", "x-ndjson"])
 async def test_a_body_that_is_under_way_when_we_end_is_told_so(life, kind):
-    head = f"POST {ROOM}/export HTTP/1.1\r\nhost: a\r\nauthorization: Bearer token-of-ada\r\n"
+    head = f"POST {API_PREFIX}/export HTTP/1.1\r\nhost: a\r\nauthorization: Bearer token-of-ada\r\n"
     head += f"content-type: application/{kind}\r\ncontent-length: 1000\r\n\r\n"
     async with listening(life) as server, await anyio.connect_tcp("127.0.0.1", server.port) as slow:
         await slow.send(head.encode() + b'{"uuid":"a"}\n')
@@ -254,7 +255,7 @@ async def test_whoever_waits_for_room_when_we_end_is_told_at_once(life):
     life.edge = {"flight_bytes_max": 1_000}
     async with listening(life) as server, await anyio.connect_tcp("127.0.0.1", server.port) as slow:
         head = "authorization: Bearer token-of-ada\r\ncontent-length: 300\r\n"
-        await slow.send(f"POST {ROOM}/export HTTP/1.1\r\nhost: a\r\n{head}\r\n{{".encode())
+        await slow.send(f"POST {API_PREFIX}/export HTTP/1.1\r\nhost: a\r\n{head}\r\n{{".encode())
         answers = []
 
         async def post() -> None:
@@ -273,5 +274,5 @@ async def test_what_a_lost_connection_held_is_given_back(life):
     life.edge = {"flight_bytes_max": 1_000}
     async with life.running() as flow:
         for _ in range(5):
-            await flow.send("POST", f"{ROOM}/export", "token-of-ada", [b"{" * 200, GONE])
+            await flow.send("POST", f"{API_PREFIX}/export", "token-of-ada", [b"{" * 200, GONE])
         assert (await flow.post(an_export(b'{"uuid":"%s"}' % (b"b" * 2_000)))).status == 200

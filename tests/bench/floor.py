@@ -32,6 +32,7 @@ from starlette.routing import Route
 from atlas.computing import give_back_large_blocks
 from atlas.core import names, ndjson, rows
 from atlas.core.messages import Export, Head, Table, User
+from atlas.core.names import API_PREFIX
 from atlas.edge.wire import ExportBody
 from atlas.outside.sqlite.entries import Label
 from atlas.outside.sqlite.packing import pack
@@ -40,7 +41,7 @@ from atlas.process import address, bind
 from atlas.process.garbage import disable_automatic_collection
 from atlas.process.http import ConnectionLimits, Listener, RawErrors
 
-PATH = "/api/v1/healthkit/export"
+PATH = f"{API_PREFIX}/export"
 BYTES_MAX, LINES_MAX = 16 * 1024 * 1024, 100_000
 TABLE = """
     CREATE TABLE export (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, user TEXT, at TEXT,

@@ -23,13 +23,14 @@ import msgspec
 from atlas.actors.upload import Chance
 from atlas.computing import Computing
 from atlas.core.events import Event
+from atlas.core.names import API_PREFIX
 from atlas.core.picture import Depth, Sight
 from atlas.outside import log
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
 from atlas.service import Readers, Service, World, reading, serving, stored
 from atlas.settings import Foundry, Settings
-from tests.conftest import ROOM, asgi
+from tests.conftest import asgi
 from tests.exports import NOON
 from tests.fakes import KnownUsers, MemoryDataset
 from tests.generator import lines
@@ -103,7 +104,7 @@ async def seconds_of_flow(happened: list[Event]) -> float:
         async def send() -> None:
             for number in numbers:
                 headers = {"authorization": f"Bearer token-of-{number}"}
-                answer = await asgi(service.public, "POST", f"{ROOM}/export", headers, body)
+                answer = await asgi(service.public, "POST", f"{API_PREFIX}/export", headers, body)
                 assert answer.status == 200
 
         began = time.process_time()

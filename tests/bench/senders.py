@@ -18,6 +18,7 @@ from typing import cast
 
 import pybase64
 
+from atlas.core.names import API_PREFIX
 from tests import generator
 
 USERS, RECORDS = 50, 11
@@ -97,7 +98,7 @@ class Exports:
 
 def head(token: str, length: int, prefer: str) -> bytes:
     return (
-        "POST /api/v1/healthkit/export HTTP/1.1\r\nHost: atlas.test\r\n"
+        f"POST {API_PREFIX}/export HTTP/1.1\r\nHost: atlas.test\r\n"
         f"Content-Type: application/json\r\nAuthorization: Bearer {token}\r\n"
         + (f"Prefer: {prefer}\r\n" if prefer else "")
         + f"Content-Length: {length}\r\n\r\n"

@@ -18,6 +18,7 @@ from pathlib import Path
 import aiohttp
 import anyio
 
+from atlas.core.names import API_PREFIX
 from tests.bench.processes import Process, children, process, pss_mib
 from tests.bench.senders import (
     RECORDS,
@@ -122,7 +123,7 @@ async def last_commit(url: str, token: str) -> None:
     headers = {"Authorization": f"Bearer {token}"}
     async with aiohttp.ClientSession(headers=headers) as session:
         while True:
-            async with session.get(f"{url}/api/v1/healthkit/exports?limit={NEWEST}") as answer:
+            async with session.get(f"{url}{API_PREFIX}/exports?limit={NEWEST}") as answer:
                 page = await answer.json()
             if all(each["status"] == "committed" for each in page["receipts"]):
                 return

@@ -13,6 +13,7 @@ import msgspec
 import pybase64
 
 from atlas.core.errors import NOT_JSON
+from atlas.core.names import API_PREFIX
 from tests.chaos.oracle import Oracle, Reply, uuid_of
 
 LINES = 40  # 20 KB
@@ -126,7 +127,7 @@ class Phones:
         sent.setdefault("Authorization", f"Bearer {self.tokens(export.sub)}")
         try:
             async with self.session.post(
-                f"{self.url}/api/v1/healthkit/export",
+                f"{self.url}{API_PREFIX}/export",
                 data=export.body(),
                 headers=sent,
                 timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS),
@@ -156,7 +157,7 @@ class Phones:
             "Authorization": f"Bearer {self.tokens(export.sub)}",
             "Content-Type": "application/x-ndjson",
         }
-        url = f"{self.url}/api/v1/healthkit/export"
+        url = f"{self.url}{API_PREFIX}/export"
         timeout = aiohttp.ClientTimeout(total=2 * ANSWER_SECONDS)
         try:
             async with self.session.post(

@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 
+from atlas.core.names import API_PREFIX
 from tests.chaos.phones import ANSWER_SECONDS, Answer
 
-EXPORT, BATCH = "/api/v1/healthkit/export", "/api/v1/healthkit/export/batch"
+EXPORT, BATCH = f"{API_PREFIX}/export", f"{API_PREFIX}/export/batch"
 HEAD_BYTES_MAX = 64 * 1024
 LAST = b"0\r\n\r\n"  # of a chunked body
 LOST = OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError

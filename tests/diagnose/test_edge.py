@@ -4,6 +4,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from atlas.core.names import API_PREFIX
 from tests.diagnose.faults import NOBODY
 from tests.standing import HOST, first_failing, step
 
@@ -30,7 +31,7 @@ def proxied(limit: int = 2**40, server: str = "nginx", status: int = 413, **heal
     app = web.Application(client_max_size=2**30)
     app.router.add_get("/health", living)
     app.router.add_get("/health/ready", ready)
-    app.router.add_post("/api/v1/healthkit/export", export)
+    app.router.add_post(f"{API_PREFIX}/export", export)
     return app
 
 

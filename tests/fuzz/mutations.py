@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from atlas.core.names import API_PREFIX
 from atlas.local.auth0 import Auth0Emulator, TokenRequest
 from tests.forger import payload_of, signed
 from tests.fuzz.oddities import (
@@ -24,7 +25,6 @@ from tests.fuzz.oddities import (
     NAMES,
     ODD,
     PATHS,
-    ROOM,
     SAID,
     TEXTS,
     VALUES,
@@ -90,7 +90,7 @@ class Mutator:
         }
         path, body = chance.choice(KINDS)(chance, number, damage)
         if path.endswith("?stream"):
-            path, headers["content-type"] = f"{ROOM}/export", b"application/x-ndjson"
+            path, headers["content-type"] = f"{API_PREFIX}/export", b"application/x-ndjson"
         if chance.random() < 0.3:
             name, pack = chance.choice(ENCODINGS)
             headers["content-encoding"], body = name, damage(chance, pack(body), 0.3)
@@ -252,7 +252,7 @@ def an_export(chance: Random, number: int, damage: Damage) -> tuple[str, bytes]:
     sent = some_export(chance, number, damage)
     is_odd = damage is damaged and chance.random() < 0.4
     text = with_odd_value(chance, sent) if is_odd else msgspec.json.encode(sent)
-    return f"{ROOM}/{chance.choice(['export', 'ingest'])}", damage(chance, text, 0.2)
+    return f"{API_PREFIX}/{chance.choice(['export', 'ingest'])}", damage(chance, text, 0.2)
 
 
 def a_batch(chance: Random, number: int, damage: Damage) -> tuple[str, bytes]:
@@ -261,7 +261,7 @@ def a_batch(chance: Random, number: int, damage: Damage) -> tuple[str, bytes]:
     sent = {"chunks": [*chunks, *chunks[:1]], "options": {}}
     is_odd = damage is damaged and chance.random() < 0.4
     text = with_odd_value(chance, sent) if is_odd else msgspec.json.encode(sent)
-    return f"{ROOM}/export/batch", damage(chance, text, 0.2)
+    return f"{API_PREFIX}/export/batch", damage(chance, text, 0.2)
 
 
 def a_stream(chance: Random, number: int, damage: Damage) -> tuple[str, bytes]:

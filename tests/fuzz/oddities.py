@@ -2,7 +2,8 @@
 
 from typing import Any
 
-ROOM = "/api/v1/healthkit"
+from atlas.core.names import API_PREFIX
+
 CANARY = "canary-of-ada"
 
 VALUES = [
@@ -92,19 +93,23 @@ NAMES: dict[str, list[bytes]] = {
 CLAIMS = ["sub", "iss", "aud", "exp", "nbf", "iat", "scope", "permissions", "cnf", "nonce", "azp"]
 SAID = ["typ", "kid", "crit", "jku", "b64", "zip", "cty"]
 ODD: list[Any] = [None, True, 0, -1, 1.5, 10**30, "", "x", "\0", "é" * 50, [], [[]], {}, ["x", 7]]
-PATHS = ["/", "/health", "/health/live", "/health/ready", "/openapi.json", f"{ROOM}/exports"]
+PATHS = ["/", "/health", "/health/live", "/health/ready", "/openapi.json", f"{API_PREFIX}/exports"]
 PATHS += [
-    f"{ROOM}/exports/{id}" for id in ("x", "whole-x", "%00", "%FF", "..", "%2e%2e%2f", "a" * 900)
+    f"{API_PREFIX}/exports/{id}"
+    for id in ("x", "whole-x", "%00", "%FF", "..", "%2e%2e%2f", "a" * 900)
 ]
 PATHS += [
-    f"{ROOM}/exports?{query}" for query in ("limit=0", "limit=%00", "cursor=%FF", "key=%ED%A0%80")
+    f"{API_PREFIX}/exports?{query}"
+    for query in ("limit=0", "limit=%00", "cursor=%FF", "key=%ED%A0%80")
 ]
-PATHS += [f"{ROOM}/exports?{query}" for query in ("&&&=", "limit=1&limit=x", "cursor=-1", "key=")]
+PATHS += [
+    f"{API_PREFIX}/exports?{query}" for query in ("&&&=", "limit=1&limit=x", "cursor=-1", "key=")
+]
 PATHS += [
     "//",
     "/*",
-    f"{ROOM}/export/",
-    f"{ROOM}/export/batch/x",
+    f"{API_PREFIX}/export/",
+    f"{API_PREFIX}/export/batch/x",
     "/%",
     "/%zz",
     "/\xff",

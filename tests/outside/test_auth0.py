@@ -84,7 +84,7 @@ class Asking:
             self.session, self.tenant.issuer, self.tenant.audience, self.clock
         )
         await inspection.look()
-        return [each.name for each in inspection.apart(token, "", "") if each.verdict == "bad"]
+        return [each.name for each in inspection.apart(token, "", str) if each.verdict == "bad"]
 
     def clock(self) -> datetime:
         return datetime.fromtimestamp(self.now, UTC)
@@ -285,7 +285,10 @@ async def test_a_bound_token_that_another_has_signed_is_only_an_invalid_one(tena
     """What is told of a token is told to its holder."""
     async with asking(tenant, aiohttp_server) as asked:
         bound = TokenRequest(claims={"cnf": {"jkt": "x"}})
-        good, by_eve = tenant.issue_token(bound), tenant.issue_token(msgspec.structs.replace(bound, key=EVES))
+        good, by_eve = (
+            tenant.issue_token(bound),
+            tenant.issue_token(msgspec.structs.replace(bound, key=EVES)),
+        )
 
         assert await asked.outcome(good) is BoundToken
         assert await asked.outcome(by_eve) is InvalidToken
@@ -388,7 +391,9 @@ async def test_while_keys_rotate_under_two_hundred_requests_no_good_token_is_ref
         before = [tenant.issue_token(TokenRequest(sub=f"auth0|{number}")) for number in range(100)]
         await asked.outcomes(before[:50])
         tenant.ring, asked.elapsed = KeyRing(KEYS[2], KEYS[3], previous=KEYS[0]), 301.0
-        after = [tenant.issue_token(TokenRequest(sub=f"auth0|{number}")) for number in range(100, 200)]
+        after = [
+            tenant.issue_token(TokenRequest(sub=f"auth0|{number}")) for number in range(100, 200)
+        ]
         found = await asked.outcomes(
             [token for pair in zip(before, after, strict=True) for token in pair]
         )

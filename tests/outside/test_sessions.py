@@ -95,8 +95,8 @@ async def test_foundry_is_reached_through_the_proxy_with_our_own_ca(tmp_path, en
             assert (await dataset.commit(rid)).head == rid
         target, client = target_of(host, authority.bundle)
         async with foundry.open_inspection(target, client, clock, time.monotonic) as stack:
-            await stack.access.grant()
-            assert await stack.branches.head() == rid
+            await stack.fetch_token()
+            assert (await stack.dataset.branch_snapshot()).head == rid
 
     assert set(proxy.asked) == {("CONNECT", f"{HOST}:{port}")}
     assert set(proxy.logins) == {"Basic YWRhOnBAc3M="}

@@ -14,11 +14,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from atlas.core.names import API_PREFIX
 from atlas.process.http import ConnectionLimits
 from atlas.settings import Edge, Settings
 from tests.certificates import self_signed
 from tests.chaos.bench import free_port
-from tests.conftest import ROOM, an_export, needs
+from tests.conftest import an_export, needs
 from tests.ship.files import CONFIG
 from tests.test_process import ENVIRON, HOST, SECONDS, Local, fetched, killed_at_last, local
 
@@ -146,7 +147,7 @@ def test_an_export_goes_through_with_its_correlation_id_both_ways(front):
 
     answer = front.ask(
         "POST",
-        f"{ROOM}/export",
+        f"{API_PREFIX}/export",
         body,
         Authorization=front.token(),
         Content_Type="application/json",
@@ -176,7 +177,7 @@ def test_of_a_stream_the_first_parts_are_safe_before_its_end_is_sent(front):
 
     answer = front.ask(
         "POST",
-        f"{ROOM}/export",
+        f"{API_PREFIX}/export",
         lines(),
         Authorization=front.token(),
         Content_Type="application/x-ndjson",
@@ -189,7 +190,9 @@ def test_of_a_stream_the_first_parts_are_safe_before_its_end_is_sent(front):
 @pytest.mark.slow
 @pytest.mark.parametrize("attempt", range(5))
 def test_a_stranger_with_a_large_body_reads_our_answer(front, attempt):
-    answer = front.ask("POST", f"{ROOM}/export", b"{" * 5_000_000, Content_Type="application/json")
+    answer = front.ask(
+        "POST", f"{API_PREFIX}/export", b"{" * 5_000_000, Content_Type="application/json"
+    )
 
     assert answer.status == 401
     assert msgspec.json.decode(answer.body)["error"]["code"] == "UNAUTHORIZED"

@@ -33,10 +33,16 @@ class RemoteFiles:
         if is_as_it_came and owner.bytes != file.bytes:
             return frozenset()
         async with self.quota.hold(owner.bytes):
-            content = await self.branch.content(file.path, owner.bytes)
-            if len(content) != owner.bytes:
-                raise FoundryError(OTHER_SIZE)
+            content = await read_content(self.branch, file.path, owner)
             return await self.files.read_rows(file.path, content)
+
+
+async def read_content(branch: Branch, path: str, owner: PathOwner) -> bytes:
+    """Return the committed file at this path. Raises ContentTooLarge, FoundryError."""
+    content = await branch.content(path, owner.bytes)
+    if len(content) != owner.bytes:
+        raise FoundryError(OTHER_SIZE)
+    return content
 
 
 @dataclass(slots=True)

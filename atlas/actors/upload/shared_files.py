@@ -6,7 +6,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
-from atlas.actors.upload.conflicts import OTHER_SIZE
+from atlas.actors.upload.conflicts import read_content
 from atlas.actors.upload.files import FilePolicy, Format
 from atlas.core import names
 from atlas.core.errors import NOT_JSON, ContentTooLarge, FoundryError
@@ -131,12 +131,9 @@ class SharedFiles:
         if format is None:
             return None
         try:
-            content = await self.branch.content(path, owner.bytes)
+            return await read_content(self.branch, path, owner), format
         except ContentTooLarge:
             return None
-        if len(content) != owner.bytes:
-            raise FoundryError(OTHER_SIZE)
-        return content, format
 
 
 def rows_of(content: bytes, format: Format) -> list[bytes]:

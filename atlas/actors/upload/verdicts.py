@@ -8,7 +8,7 @@ from atlas.core.commits import RELEASED, Conclusion, Verdict
 from atlas.core.errors import CommitRefused
 from atlas.core.messages import File
 
-CRASHED = "the process ended while its group was under way"
+INTERRUPTED = "the process ended while its group was under way"
 UNANSWERED = "Foundry does not answer about its file"
 
 
@@ -18,7 +18,7 @@ def conclude_recovered(work: Work, tries_max: int) -> Conclusion:
     return Conclusion(
         transaction=work.transaction,
         verdicts=mark_committed(work.present, work.transaction),
-        others=Verdict("failed", CRASHED) if is_failure else RELEASED,
+        others=Verdict("failed", INTERRUPTED) if is_failure else RELEASED,
         tries_max=tries_max,
     )
 

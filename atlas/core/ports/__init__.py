@@ -15,13 +15,10 @@ from atlas.core.ports.foundry import (
     TransactionState,
 )
 from atlas.core.ports.inspection import (
-    Access,
-    Branches,
     Checkup,
-    Contents,
+    DatasetInspection,
     Front,
     Issuer,
-    Schemas,
 )
 from atlas.core.ports.journal import (
     Aside,
@@ -43,17 +40,15 @@ from atlas.core.ports.surroundings import (
 
 __all__ = [
     "SNAPSHOT_MAX_AGE_SECONDS",
-    "Access",
     "Aside",
     "Branch",
     "BranchAccess",
-    "Branches",
     "Bytes",
     "Checkup",
     "Clock",
     "Compute",
-    "Contents",
     "Dataset",
+    "DatasetInspection",
     "FileListing",
     "Front",
     "Identities",
@@ -67,7 +62,6 @@ __all__ = [
     "Receipts",
     "Reconciliation",
     "Replays",
-    "Schemas",
     "TransactionQueries",
     "TransactionState",
     "UploadQueue",

@@ -114,8 +114,8 @@ class TransactionQueries(Protocol):
 class FileListing(Protocol):
     """The files that a reader of the branch sees now. Raises FoundryError."""
 
-    async def files_under(self, prefix: str) -> Sequence[Standing]:
-        """Return every file whose path starts with `prefix`, sorted by path.
+    async def files_under(self, prefix: str, files_max: int | None = None) -> Sequence[Standing]:
+        """Return every file whose path starts with `prefix`, sorted by path, up to `files_max`.
 
         The prefix may end within a file name.
         """

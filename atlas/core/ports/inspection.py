@@ -3,17 +3,15 @@
 Whatever is found amiss is raised as Amiss, which says what it is and what to do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from atlas.core.people import Standing
 from atlas.core.sights import (
     Certificate,
     Claim,
     Column,
     Condition,
-    FileSeen,
-    FilesSeen,
-    Grant,
     Health,
     Issued,
     Stopped,
@@ -31,15 +29,12 @@ class Issuer(Protocol):
     def ahead_seconds(self) -> float | None:
         """How far its clock is before ours, by its last answer; None if there was none."""
 
-    def apart(self, token: str, scope: str, pseudonym: str) -> Sequence[Claim]:
-        """Claim by claim, in the order in which one explains the next.
+    def apart(self, token: str, scope: str, pseudonym: Callable[[str], str]) -> Sequence[Claim]:
+        """Return the claims, in the order in which one explains the next.
 
-        `scope` is required, if any; `pseudonym` is shown for the sub.
+        `scope` is required, if any; the sub is shown as its pseudonym.
         """
         ...
-
-    def sub_in(self, token: str) -> str | None:
-        """The sub as the token says it, whoever signed that."""
 
 
 class Front(Protocol):
@@ -65,63 +60,36 @@ class Checkup(Protocol):
         ...
 
 
-class Access(Protocol):
-    """Foundry, as our client may ask it."""
+class DatasetInspection(Protocol):
+    """Foundry, as far as only a diagnosis asks it. Raises FoundryError."""
 
-    async def grant(self) -> Grant:
-        """A fresh token."""
+    async def fetch_token(self) -> int:
+        """Return the lifetime of our token in seconds. Raises Amiss."""
         ...
 
     def ahead_seconds(self) -> float | None:
-        """How far its clock is before ours, by its last answer; None if there was none."""
+        """Return by how much its clock is ahead of ours, by its last answer, if there was one."""
 
-    async def scopes(self) -> None:
-        """Returns when the token may read and write datasets, wherever we have a role."""
+    async def check_scopes(self) -> None:
+        """Return if the token may read and write datasets, where we have a role."""
 
-
-class Branches(Protocol):
-    """The dataset, and what has become of its branch."""
-
-    async def dataset(self) -> str:
-        """Its name."""
-        ...
-
-    async def head(self) -> str:
-        """The RID of the transaction at the head of the branch; "" if there is none."""
-        ...
+    async def dataset_name(self) -> str: ...
 
     async def transaction(self, rid: str) -> TransactionSeen: ...
 
     async def transactions(self) -> Sequence[TransactionSeen]:
-        """The last ones of the branch, newest first."""
+        """Return the last ones of the branch, newest first."""
         ...
 
-
-class Contents(Protocol):
-    """What stands on the branch."""
-
-    async def files(self) -> FilesSeen: ...
-
-    async def files_in(self, transaction: str) -> Sequence[FileSeen]:
-        """Those of ours."""
+    async def files_of(self, transaction: str, prefix: str) -> Sequence[Standing]:
+        """Return the first files of a transaction whose paths have this prefix."""
         ...
-
-    async def old_json(self) -> Sequence[str]:
-        """The paths of all files that the service before Atlas wrote."""
-        ...
-
-    async def content(self, file: FileSeen) -> bytes | None:
-        """What a reader of the branch gets; None when it is there no more."""
-
-
-class Schemas(Protocol):
-    """What the files of the branch are read by."""
 
     async def schema(self) -> Sequence[Column] | None: ...
 
     async def put_schema(self, columns: Sequence[Column]) -> None:
-        """For files that are Parquet. Nothing else of an inspection changes anything."""
+        """Set the schema, for Parquet files. No other method here changes anything."""
 
     async def is_readable(self) -> bool:
-        """Whether Foundry makes a table of the files by the schema."""
+        """Return whether Foundry makes a table of the files by the schema."""
         ...

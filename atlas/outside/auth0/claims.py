@@ -4,7 +4,7 @@ In the order in which one explains the next: what is no JWT has no claims, and a
 wrong audience, too. Nothing of the token is shown but what is told here, and the sub as a hash.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeGuard
 
@@ -53,7 +53,7 @@ class Judge:
         self._keys = keys
         self._now = now
 
-    def claims(self, token: str, pseudonym: str) -> Sequence[Claim]:
+    def claims(self, token: str, pseudonym: Callable[[str], str]) -> Sequence[Claim]:
         opaque = not_a_jwt(token)
         if opaque is not None:
             return (opaque,)
@@ -94,7 +94,9 @@ class Judge:
             return bad("signature", f"kid {shown(kid)}", why, WHOLE)
         return good("signature", f"kid {shown(kid)}")
 
-    def _of_the_payload(self, claims: Mapping[str, Any], pseudonym: str) -> Iterator[Claim]:
+    def _of_the_payload(
+        self, claims: Mapping[str, Any], pseudonym: Callable[[str], str]
+    ) -> Iterator[Claim]:
         if only := ID_TOKEN_ONLY & claims.keys():
             why = "It is an ID token, which is for the app alone."
             yield bad("kind", f"has {', '.join(sorted(only))}", why, LOG_IN)
@@ -106,9 +108,10 @@ class Judge:
         yield self._aud(claims.get("aud"))
         yield from self._times(claims)
         sub = claims.get("sub")
-        has_sub = isinstance(sub, str) and bool(sub)
-        told = pseudonym if has_sub else "absent"
-        yield verdict("sub", told, has_sub, "It names nobody: 400 MISSING_IDENTITY.", LOG_IN)
+        told = pseudonym(sub) if isinstance(sub, str) and sub else None
+        yield verdict(
+            "sub", told, told is not None, "It names nobody: 400 MISSING_IDENTITY.", LOG_IN
+        )
         if self._scope:
             yield self._required(claims)
 
@@ -188,12 +191,6 @@ def part_of(token: str, number: int) -> dict[str, Any] | None:
         return msgspec.json.decode(decoded, type=dict[str, Any])
     except (*NOT_JSON, ValueError):
         return None
-
-
-def sub_in(token: str) -> str | None:
-    claims = None if not_a_jwt(token) else part_of(token, 1)
-    sub = (claims or {}).get("sub")
-    return sub if isinstance(sub, str) and sub else None
 
 
 def good(name: str, value: str) -> Claim:

@@ -1,10 +1,10 @@
 """The issuer, looked at: is it there, is it what it should be, has it keys?"""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
 
-import aiohttp
 import msgspec
 from joserfc.jwk import RSAKey
 
@@ -12,19 +12,11 @@ from atlas.core.diagnosis import Amiss
 from atlas.core.errors import NOT_JSON
 from atlas.core.ports import Clock
 from atlas.core.sights import Claim, Issued
-from atlas.outside.auth0.claims import Judge, sub_in
-from atlas.outside.auth0.keys import FETCH_SECONDS, JWKS_BYTES_MAX, Jwks, address, keys_in
-from atlas.outside.network import UNREACHED, HttpSession, ahead_seconds, host_of, sent_on, unreached
+from atlas.outside.auth0.claims import Judge
+from atlas.outside.auth0.keys import FETCH_SECONDS, JWKS_BYTES_MAX, JWKS_PATH, Jwks, keys_in
+from atlas.outside.network import Answer, HttpSession, ahead_seconds, fetch, host_of, sent_on
 
 SETTING = "AUTH0_DOMAIN"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    status: int
-    kind: str
-    body: bytes
-    elsewhere: str
 
 
 class Auth0Inspection:
@@ -43,47 +35,36 @@ class Auth0Inspection:
             to_do = f"Set {SETTING} to the tenant: atlas.eu.auth0.com"
             raise Amiss(f"{SETTING} is not set.", to_do)
         began = time.monotonic()
-        answer = await self._get(address(self._issuer))
+        answer = await fetch(
+            self._session, self._issuer, JWKS_PATH, SETTING, FETCH_SECONDS, JWKS_BYTES_MAX
+        )
         seconds = time.monotonic() - began
-        self._must_be_keys(answer)
-        self._keys, others = sorted_out(answer.body)
+        self._ahead = ahead_seconds(answer.headers.get("Date", ""), self._now())
+        listed = len(self._listed_in(answer))
+        self._keys = {}
+        with suppress(ValueError):  # none that we take
+            self._keys = keys_in(answer.body)
         if not self._keys:
             raise Amiss(
-                f"The issuer has no key that we take: none of {others} is RSA with RS256, "
+                f"The issuer has no key that we take: none of {listed} is RSA with RS256, "
                 "2048 bits or more, and a kid.",
                 "In Auth0, rotate the signing key of the tenant.",
             )
-        return Issued(len(self._keys), others, seconds)
+        return Issued(len(self._keys), listed - len(self._keys), seconds)
 
     def ahead_seconds(self) -> float | None:
         return self._ahead
 
-    def apart(self, token: str, scope: str, pseudonym: str) -> Sequence[Claim]:
+    def apart(self, token: str, scope: str, pseudonym: Callable[[str], str]) -> Sequence[Claim]:
         judge = Judge(self._issuer, self._audience, scope, self._keys, self._now)
         return judge.claims(token, pseudonym)
 
-    def sub_in(self, token: str) -> str | None:
-        return sub_in(token)
-
-    async def _get(self, url: str) -> Answer:
-        timeout = aiohttp.ClientTimeout(total=FETCH_SECONDS)
-        try:
-            async with self._session.get(url, timeout=timeout, allow_redirects=False) as answer:
-                self._ahead = ahead_seconds(answer.headers.get("Date", ""), self._now())
-                body = await answer.content.read(JWKS_BYTES_MAX)
-                while piece := await answer.content.read(JWKS_BYTES_MAX - len(body)):
-                    body += piece
-                location = answer.headers.get("Location", "")
-                return Answer(answer.status, answer.content_type, body, location)
-        except UNREACHED as error:
-            raise unreached(error, self._issuer, SETTING) from error
-
-    def _must_be_keys(self, answer: Answer) -> None:
+    def _listed_in(self, answer: Answer) -> tuple[dict[str, Any], ...]:
+        """Return the keys in an answer, whether or not we take them. Raises Amiss."""
         host = host_of(self._issuer)
         if 300 <= answer.status < 400:
-            there = sent_on(self._issuer, answer.elsewhere) or "nowhere"
             raise Amiss(
-                f"{host} sends us on to {there} ({answer.status}).",
+                f"{host} sends us on to {sent_on(self._issuer, answer)} ({answer.status}).",
                 f"Set {SETTING} to the name of the tenant itself, or AUTH0_ISSUER to its URL.",
             )
         if answer.status == 404:
@@ -97,26 +78,11 @@ class Auth0Inspection:
                 f"{host} answers {answer.status} instead of keys.",
                 "Look at the status of Auth0, and try again.",
             )
-        if not is_jwks(answer.body):
+        try:
+            return msgspec.json.decode(answer.body, type=Jwks).keys
+        except NOT_JSON as error:
+            kind = answer.headers.get("Content-Type", "no media type").partition(";")[0]
             raise Amiss(
-                f"{host} answers something that is no JWKS ({answer.kind}).",
+                f"{host} answers something that is no JWKS ({kind}).",
                 f"Is {SETTING} right? Does a proxy answer in its place?",
-            )
-
-
-def is_jwks(body: bytes) -> bool:
-    try:
-        msgspec.json.decode(body, type=Jwks)
-    except NOT_JSON:
-        return False
-    return True
-
-
-def sorted_out(jwks: bytes) -> tuple[dict[str, RSAKey], int]:
-    """The keys that we take, as the service does; and how many others there are."""
-    everything = msgspec.json.decode(jwks, type=Jwks).keys
-    try:
-        found = keys_in(jwks)
-    except ValueError:
-        found = {}
-    return found, len(everything) - len(found)
+            ) from error

@@ -18,6 +18,7 @@ from atlas.core.errors import AuthUnavailable, InvalidToken
 from atlas.core.events import KeysFetched, KeysUnavailable, Watch
 from atlas.outside.network import HttpSession
 
+JWKS_PATH = ".well-known/jwks.json"  # behind the slash of the issuer
 FETCH_SECONDS = 5.0
 JWKS_BYTES_MAX = 256 * 1024
 FRESH_SECONDS = 3600.0  # how long keys are taken as they are
@@ -39,7 +40,7 @@ class Keys:
         watch: Watch,
     ) -> None:
         self._session = session
-        self._url = address(issuer)
+        self._url = issuer + JWKS_PATH
         self.elapsed = elapsed
         self._watch = watch
         self._keys: dict[str, RSAKey] = {}
@@ -98,7 +99,9 @@ class Keys:
 
     async def _get(self) -> bytes:
         timeout = aiohttp.ClientTimeout(total=FETCH_SECONDS)
-        async with self._session.get(self._url, timeout=timeout, allow_redirects=False) as answer:
+        async with self._session.request(
+            "GET", self._url, timeout=timeout, allow_redirects=False
+        ) as answer:
             if answer.status != 200:
                 raise ValueError(answer.status)
             body = bytearray()
@@ -107,11 +110,6 @@ class Keys:
                 if len(body) > JWKS_BYTES_MAX:
                     raise ValueError(len(body))
             return bytes(body)
-
-
-def address(issuer: str) -> str:
-    """Where its keys are."""
-    return f"{issuer}.well-known/jwks.json"
 
 
 class Jwks(msgspec.Struct, frozen=True):

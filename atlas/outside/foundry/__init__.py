@@ -9,7 +9,7 @@ uploads.py      interpretation of the answer to an upload
 listing.py      listings of files
 dataset.py      implements the port Branch
 observations.py records behaviour of Foundry that its documentation leaves open
-inspection.py   implements the ports of `atlas diagnose`
+inspection.py   implements the port DatasetInspection, for `atlas diagnose`
 
 README.md describes which calls Atlas makes, and how it treats each answer.
 """
@@ -25,14 +25,7 @@ from atlas.core.ports import Clock
 from atlas.outside.foundry.call_gate import CallGate, Sleep
 from atlas.outside.foundry.client import FoundryClient
 from atlas.outside.foundry.dataset import FoundryDataset
-from atlas.outside.foundry.inspection import (
-    FoundryAccess,
-    FoundryBranches,
-    FoundryContents,
-    FoundryInspection,
-    FoundrySchemas,
-    InspectionClient,
-)
+from atlas.outside.foundry.inspection import FoundryInspection
 from atlas.outside.foundry.observations import Observations
 from atlas.outside.foundry.token import Credentials, FoundryToken
 from atlas.outside.network import DEFAULT, Transport, open_session
@@ -60,6 +53,10 @@ class Target:
     dataset_rid: str
     branch: str
     transport: Transport = DEFAULT
+
+    @property
+    def location(self) -> tuple[str, str]:
+        return self.dataset_rid, self.branch
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,28 +87,25 @@ async def open_dataset(
         token = FoundryToken(session, credentials, seconds, emit, observations)
         gate = CallGate(monotonic, rng, limits.calls_per_minute, sleep)
         client = FoundryClient(session, token, target.host, seconds, gate, emit)
-        location = target.dataset_rid, target.branch
-        yield FoundryDataset(client, location, seconds, clock, observations)
+        yield FoundryDataset(client, target.location, seconds, clock, observations)
 
 
 @asynccontextmanager
 async def open_inspection(
     target: Target, credentials: Credentials, clock: Clock, monotonic: Callable[[], float]
 ) -> AsyncIterator[FoundryInspection]:
-    """Open the inspections, with a token of their own, since fetching it is one of them.
+    """Open the dataset for `atlas diagnose`. Each call is made once: it shows the present state.
 
     Raises BadSetting.
     """
+    seconds, observations, location = INSPECTION_SECONDS, Observations(), target.location
     async with open_session(target.transport) as session:
-        token = FoundryToken(
-            session, credentials, INSPECTION_SECONDS, lambda _: None, Observations()
-        )
+        token = FoundryToken(session, credentials, seconds, ignore, observations)
         gate = CallGate(monotonic, lambda: 0.0, INSPECTION_CALLS)
-        calls = FoundryClient(session, token, target.host, INSPECTION_SECONDS, gate, lambda _: None)
-        client = InspectionClient(calls, target.dataset_rid, target.branch, credentials.client_id)
-        yield FoundryInspection(
-            FoundryAccess(session, credentials, client, clock),
-            FoundryBranches(client),
-            FoundryContents(client),
-            FoundrySchemas(client),
-        )
+        client = FoundryClient(session, token, target.host, seconds, gate, ignore, attempts=1)
+        dataset = FoundryDataset(client, location, seconds, clock, observations)
+        yield FoundryInspection(client, token, credentials, location, dataset, clock)
+
+
+def ignore(_event: object) -> None:
+    """Inspections are not part of the service's events."""

@@ -19,7 +19,7 @@ from atlas.outside.foundry.call_gate import CallGate
 from atlas.outside.foundry.errors import describe, redirect_error
 from atlas.outside.foundry.responses import ApiResponse, ErrorBody, parse_error
 from atlas.outside.foundry.token import FoundryToken
-from atlas.outside.network import UNREACHED, HttpSession
+from atlas.outside.network import UNREACHED, HttpSession, unreached
 
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 
@@ -70,21 +70,23 @@ class FoundryClient:
         call_seconds: float,
         gate: CallGate,
         emit: Watch,
+        attempts: int = ATTEMPTS,
     ) -> None:
         self._session = session
         self._token = token
-        self.host = host
+        self._host = host
         self._base = f"{host}/api/v2"
         self._call_seconds = call_seconds
         self._gate = gate
         self._emit = emit
+        self._attempts = attempts
 
     def calls_remaining(self) -> int:
         """Return how many calls fit into this minute before the rate limit."""
         return self._gate.calls_remaining()
 
     async def request(self, call: ApiCall) -> ApiResponse:
-        """Make a call that is safe to repeat, up to four times until it is answered.
+        """Make a call that is safe to repeat, up to `attempts` times until it is answered.
 
         Raises FoundryError; then the call may have happened all the same.
         """
@@ -95,7 +97,7 @@ class FoundryClient:
                 return replace(response, is_repeat=attempt > 0)
             except TransientError as error:
                 delay = retry_delay(error)
-                if delay is False or attempt + 1 == ATTEMPTS:
+                if delay is False or attempt + 1 == self._attempts:
                     raise
             await self._gate.sleep(self._gate.backoff(attempt) if delay is True else delay)
             attempt += 1
@@ -155,7 +157,8 @@ class FoundryClient:
                 return classify_response(status, response.headers, body, error)
         except UNREACHED as failure:
             raise ConnectionLost(
-                f"Foundry does not answer ({type(failure).__name__})."
+                f"Foundry does not answer ({type(failure).__name__}).",
+                to_do=unreached(failure, self._host, "FOUNDRY_HOST").finding.to_do,
             ) from failure
         finally:
             seconds = time.perf_counter() - began

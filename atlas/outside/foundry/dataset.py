@@ -35,7 +35,7 @@ from atlas.outside.foundry.errors import (
     raise_for_status,
     typed_error,
 )
-from atlas.outside.foundry.listing import NO_VIEW, FileListing
+from atlas.outside.foundry.listing import NO_VIEW, FilePages
 from atlas.outside.foundry.observations import Observations
 from atlas.outside.foundry.responses import (
     ApiResponse,
@@ -77,7 +77,7 @@ class FoundryDataset:
         )
         self._client = client
         self._home = f"/datasets/{quote(rid, safe='')}"
-        self._listing = FileListing(client, rid, self._branch)
+        self._listing = FilePages(client, rid, self._branch)
         self._clock = clock
         self._observations = observations
         self._content_type = NDJSON
@@ -214,10 +214,10 @@ class FoundryDataset:
         is_foreign = kind != "DELETE" and await self._has_other_files(head, paths)
         return None if is_foreign else head
 
-    async def files_under(self, prefix: str) -> Sequence[Standing]:
+    async def files_under(self, prefix: str, files_max: int | None = None) -> Sequence[Standing]:
         found = [
             Standing(file.path, file.transaction_rid, file.bytes, file.updated_time)
-            for file in await self._listing.branch_files(prefix)
+            for file in await self._listing.branch_files(prefix, files_max)
             if file.path.startswith(prefix)  # Foundry may define a prefix differently
         ]
         return sorted(found, key=lambda file: file.path)

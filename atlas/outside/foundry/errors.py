@@ -1,18 +1,15 @@
 """Classifies errors in Foundry's answers, and tells the operator what to do."""
 
 import re
-from collections.abc import Mapping
 from typing import TypeVar
 
 from yarl import URL
 
-from atlas.core.diagnosis import Amiss
 from atlas.core.errors import AGAIN, FoundryError
 from atlas.outside.foundry.responses import ApiResponse, ErrorBody, match_or_empty
 
 E = TypeVar("E", bound=FoundryError)
 
-MEDIA_TYPE = re.compile(r"[a-z]+/[a-z.+-]{1,60}")
 SCOPE = re.compile(r"[a-z:-]{1,80}")
 HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 # errors of the setup or of access, whatever their status
@@ -121,29 +118,3 @@ def redirect_host(location: str) -> str:
 def missing_scope(error: ErrorBody) -> str:
     scope = match_or_empty(SCOPE, error.parameters.get("missingScope"))
     return f" ({scope})" if scope else ""
-
-
-def explain_no_token(status: int, headers: Mapping[str, str], client_id: str) -> Amiss:
-    """Return the finding about a token endpoint that gives no token."""
-    client = (("client", client_id),)
-    if status in {400, 401, 403}:
-        return Amiss(
-            f"Foundry does not accept the client ({status}).",
-            "Are FOUNDRY_CLIENT_ID and FOUNDRY_CLIENT_SECRET of the same application, and is its "
-            "client credentials grant on? A secret is shown once: if in doubt, make a new one.",
-            client,
-        )
-    if status == 429 or status >= 500:
-        return Amiss(
-            f"The token endpoint answers {status}: Foundry is down or busy.",
-            "Check Foundry's own status, and try again in a minute.",
-            client,
-            is_outage=True,
-        )
-    media_type = match_or_empty(MEDIA_TYPE, headers.get("Content-Type", "").partition(";")[0])
-    answer = "200 without a token" if status == 200 else str(status)
-    return Amiss(
-        f"The token endpoint answers {answer} ({media_type or 'no media type'}).",
-        "Is FOUNDRY_HOST right, or FOUNDRY_OAUTH_TOKEN_URL? Does a proxy answer in its place?",
-        client,
-    )

@@ -13,20 +13,28 @@ PAGES_MAX = 10_000
 NO_VIEW = "DatasetViewNotFound"  # nothing has been committed to the branch
 
 
-class FileListing:
-    """Lists the files of one branch of one dataset."""
+class FilePages:
+    """Lists the files of one branch of one dataset, page by page."""
 
     def __init__(self, client: FoundryClient, rid: str, branch: str) -> None:
         self._client = client
         self._path = f"/datasets/{quote(rid, safe='')}/files"
         self._branch = branch
 
-    async def branch_files(self, prefix: str) -> list[FileBody]:
-        """Return the files on the branch whose paths have this prefix. Raises FoundryError."""
+    async def branch_files(self, prefix: str, files_max: int | None = None) -> list[FileBody]:
+        """Return the files on the branch whose paths have this prefix, at most `files_max`.
+
+        Raises FoundryError.
+        """
         first = await self._client.request(self._call({"pathPrefix": prefix}))
         if first.has_error(NO_VIEW):
             return []
-        return [file async for file in self._files(first, {"pathPrefix": prefix})]
+        found = list[FileBody]()
+        async for file in self._files(first, {"pathPrefix": prefix}):
+            found.append(file)
+            if len(found) == files_max:
+                break
+        return found
 
     async def transaction_files(self, transaction: str) -> list[FileBody]:
         """Return the files of a committed transaction. Raises FoundryError."""
@@ -34,9 +42,10 @@ class FileListing:
         first = await self._client.request(self._call(query))
         return [file async for file in self._files(first, query)]
 
-    async def first_page(self, transaction: str) -> ApiResponse:
+    async def first_page(self, transaction: str, prefix: str = "") -> ApiResponse:
         """List a transaction that may be open, in one attempt, and return the answer."""
-        return await self._client.request_once(self._call(transaction_query(transaction)))
+        query = transaction_query(transaction) | ({"pathPrefix": prefix} if prefix else {})
+        return await self._client.request_once(self._call(query))
 
     async def _files(
         self, response: ApiResponse, query: Mapping[str, str]

@@ -8,8 +8,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -17,6 +16,7 @@ from msgspec import Meta, Struct
 
 from atlas.core.errors import NOT_JSON, FoundryError
 from atlas.core.ports import TransactionState
+from atlas.outside.network import parse_date
 
 T = TypeVar("T")
 
@@ -73,6 +73,7 @@ class TransactionBody(Struct, frozen=True, rename="camel"):
     transaction_type: str
     status: TransactionState
     created_time: Time
+    closed_time: Time | None = None
 
 
 class FileBody(Struct, frozen=True, rename="camel"):
@@ -127,18 +128,17 @@ class ApiResponse:
 
     def answered_at(self) -> datetime | None:
         """Return the time of the Date header, on Foundry's clock; None without a readable one."""
-        try:
-            found = parsedate_to_datetime(self.date)
-            return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
-        except (ValueError, OverflowError):
-            return None
+        return parse_date(self.date)
 
     def read(self, kind: type[T]) -> T:
         """Parse the body. Raises FoundryError when it does not match the documented API."""
         try:
             return msgspec.json.decode(self.body, type=kind)
         except NOT_JSON as error:
-            raise FoundryError("Foundry's answer does not match its documented API.") from error
+            raise FoundryError(
+                "The answer is not from Foundry: it does not match its documented API.",
+                to_do="Is FOUNDRY_HOST right? Does a proxy answer in its place?",
+            ) from error
 
     def read_if_valid(self, kind: type[T]) -> T | None:
         """Parse the body of a success; None for a failure or an unreadable body."""

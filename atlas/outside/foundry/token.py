@@ -1,5 +1,6 @@
 """The access token of the service user, by client credentials (multipass, OAuth 2.0)."""
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,12 +18,19 @@ from atlas.core.errors import NOT_JSON, FoundryError
 from atlas.core.events import FoundryCalled, FoundryTokenFetched, FoundryTokenRefused, Watch
 from atlas.outside.foundry.errors import redirect_error
 from atlas.outside.foundry.observations import Observations
+from atlas.outside.foundry.responses import match_or_empty
 from atlas.outside.network import UNREACHED, HttpSession
 
 SCOPE = "api:datasets-read api:datasets-write"
 EARLY_SECONDS = 60  # a token is replaced this long before it expires
 SECONDS_MAX = 2**40
 ENDPOINT_SETTING = "FOUNDRY_OAUTH_TOKEN_URL"
+MEDIA_TYPE = re.compile(r"[a-z]+/[a-z.+-]{1,60}")
+SAME_CLIENT = (
+    "Are FOUNDRY_CLIENT_ID and FOUNDRY_CLIENT_SECRET of the same application, and is its client "
+    "credentials grant on? A secret is shown once: if in doubt, make a new one."
+)
+CHECK_ENDPOINT = f"Is FOUNDRY_HOST right, or {ENDPOINT_SETTING}? Does a proxy answer in its place?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +42,15 @@ class Credentials:
     client_secret: str
 
 
+class EndpointUnreached(FoundryError):
+    """The token endpoint has not answered; the network's error is the cause."""
+
+
 class FoundryToken:
-    """The token for all calls. One call fetches it, shortly before the old one expires."""
+    """The token for all calls. One call fetches it, shortly before the old one expires.
+
+    `date` is the Date header of the last answer, "" without one.
+    """
 
     def __init__(
         self,
@@ -52,6 +67,7 @@ class FoundryToken:
         self._observations = observations
         self._token = OAuth2Token({})
         self._early = EARLY_SECONDS
+        self.date = ""
         self._fetching = anyio.Lock()
 
     async def get(self) -> str:
@@ -62,6 +78,11 @@ class FoundryToken:
                     await self._fetch()
         text: str = self._token["access_token"]
         return text
+
+    @property
+    def lifetime_seconds(self) -> int:
+        """The lifetime of the token as Foundry states it, 0 if it does not."""
+        return int(self._token.get("expires_in", 0))
 
     def invalidate(self, token: str) -> None:
         """Drop a token that Foundry refused: the next call fetches another."""
@@ -77,10 +98,9 @@ class FoundryToken:
         except FoundryError as error:
             self._emit(FoundryTokenRefused(str(error)))
             raise
-        seconds = self._token.get("expires_in", 0)
-        self._early = min(EARLY_SECONDS, seconds // 2)
+        self._early = min(EARLY_SECONDS, self.lifetime_seconds // 2)
         self._observations.note("expires_in", kind)
-        self._emit(FoundryTokenFetched(seconds))
+        self._emit(FoundryTokenFetched(self.lifetime_seconds))
 
     async def _request(self) -> tuple[Any, str]:
         began, status = time.perf_counter(), 0
@@ -89,21 +109,22 @@ class FoundryToken:
                 self._session, self._credentials, self._call_seconds
             )
         except TimeoutError as error:
-            raise FoundryError(
+            raise EndpointUnreached(
                 f"Foundry's token endpoint does not answer in time: Foundry is down or busy, or "
                 f"{ENDPOINT_SETTING} is wrong."
             ) from error
         except UNREACHED as error:
-            raise FoundryError(
+            raise EndpointUnreached(
                 f"Foundry's token endpoint does not answer ({type(error).__name__}): "
                 f"is {ENDPOINT_SETTING} right?"
             ) from error
         finally:
             seconds = time.perf_counter() - began
             self._emit(FoundryCalled("token", status, seconds, is_retry=False))
+        self.date = headers.get("Date", "")
         if 300 <= status < 400:
             raise redirect_error(ENDPOINT_SETTING, status, headers.get("Location", ""))
-        return parse_token(status, body), lifetime_kind(body)
+        return parse_token(status, headers, body), lifetime_kind(body)
 
 
 async def request_token(
@@ -114,7 +135,8 @@ async def request_token(
     form = prepare_token_request("client_credentials", scope=SCOPE)
     headers = {"Content-Type": "application/x-www-form-urlencoded;charset=UTF-8"}
     url, headers, body = client.prepare("POST", credentials.url, headers, form)
-    async with session.post(
+    async with session.request(
+        "POST",
         url,
         data=body,
         headers=headers,
@@ -132,7 +154,7 @@ class TokenBody(Struct):
     expires_at: Any = None  # authlib prefers it to expires_in
 
 
-def parse_token(status: int, body: bytes) -> Any:
+def parse_token(status: int, headers: Mapping[str, str], body: bytes) -> Any:
     """Parse the answer of the token endpoint. Raises FoundryError.
 
     `expires_in` may be a number or text. Without a readable one the token is used until Foundry
@@ -140,20 +162,26 @@ def parse_token(status: int, body: bytes) -> Any:
     """
     if status in {400, 401, 403}:
         raise FoundryError(
-            f"Foundry gives us no token ({status}): "
-            "are FOUNDRY_CLIENT_ID and FOUNDRY_CLIENT_SECRET right?"
+            f"Foundry does not accept the client ({status}): "
+            "are FOUNDRY_CLIENT_ID and FOUNDRY_CLIENT_SECRET right?",
+            to_do=SAME_CLIENT,
         )
     if status == 429 or status >= 500:
         raise FoundryError(f"Foundry's token endpoint answers {status}: Foundry is down or busy.")
+    media_type = match_or_empty(MEDIA_TYPE, headers.get("Content-Type", "").partition(";")[0])
     if status != 200:
         raise FoundryError(
-            f"Foundry's token endpoint answers {status}: is {ENDPOINT_SETTING} right?"
+            f"Foundry's token endpoint answers {status} ({media_type or 'no media type'}): "
+            f"is {ENDPOINT_SETTING} right?",
+            to_do=CHECK_ENDPOINT,
         )
     try:
         found = msgspec.json.decode(body, type=TokenBody)
     except NOT_JSON as error:
         raise FoundryError(
-            f"Foundry's token endpoint answers no token: is {ENDPOINT_SETTING} right?"
+            f"Foundry's token endpoint answers no token: 200 without a token "
+            f"({media_type or 'no media type'}). Is {ENDPOINT_SETTING} right?",
+            to_do=CHECK_ENDPOINT,
         ) from error
     times = {"expires_in": found.expires_in, "expires_at": found.expires_at}
     readable = {name: seconds for name, each in times.items() if (seconds := parse_seconds(each))}

@@ -8,7 +8,6 @@ All of it is checked before SQLite opens anything, so that a wrong key touches n
 """
 
 import base64
-import os
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
@@ -18,10 +17,11 @@ from urllib.parse import quote
 from atlas.core.errors import BadSetting
 from atlas.outside.sqlite import seal
 from atlas.outside.sqlite.disk import damage
-from atlas.outside.sqlite.disk.folder import beside, sync
+from atlas.outside.sqlite.disk.folder import beside, write
 from atlas.outside.sqlite.seal import Seal
 
 KEY_BYTES = 32
+OWNER_ONLY = 0o600
 CHECK = b"the root of this journal"
 
 
@@ -111,7 +111,7 @@ def key_beside(path: Path, *, is_new: bool) -> bytes:
     """
     file = file_of(path)
     if is_new and not file.exists():
-        write(file, base64.b64encode(seal.new_root()) + b"\n")
+        write(file, base64.b64encode(seal.new_root()) + b"\n", OWNER_ONLY)
     try:
         return key(file.read_text(encoding="ascii").strip())
     except (FileNotFoundError, ValueError, BadSetting) as error:
@@ -137,19 +137,6 @@ def decoded(text: bytes) -> bytes:
         return base64.b64decode(text, validate=True)
     except ValueError:
         return b""  # no key opens that
-
-
-def write(file: Path, content: bytes) -> None:
-    """Whole or not at all, and readable by its owner only."""
-    fresh = file.with_name(file.name + ".new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.pwrite(descriptor, content, 0)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    fresh.replace(file)
-    sync(file.parent)
 
 
 def file_of(path: Path) -> Path:

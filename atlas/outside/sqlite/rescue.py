@@ -17,7 +17,7 @@ from atlas.core.errors import CannotStart, Damaged
 from atlas.core.events import JournalDamaged
 from atlas.outside.sqlite import upgrades
 from atlas.outside.sqlite.disk import damage, pages
-from atlas.outside.sqlite.disk.folder import beside, sync
+from atlas.outside.sqlite.disk.folder import beside, replace
 from atlas.outside.sqlite.entries import BOUND, COLUMNS, Entries, Row, bound, fixed_in
 
 GAP_MAX = 10_000  # numbers that are tried behind the last row that can be read
@@ -65,8 +65,7 @@ def rebuilt(
         raise error
     if beside(fresh, "-wal").exists():
         raise CannotStart(f"The journal {path} is damaged, and cannot be written anew.")
-    fresh.replace(path)
-    sync(path.parent)
+    replace(path, fresh)
     what = f"its pages, and {before - exports} exports in them" if before > exports else "its pages"
     return JournalDamaged(what, copy=str(copy))
 

@@ -5,11 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import format_datetime
 from http import HTTPStatus
-from math import ceil
 
 import msgspec
 
-from atlas.core import names
+from atlas.core.error_reply import ErrorReply, describe
 from atlas.core.errors import AtlasError
 from atlas.core.events import ConnectionCut, ConnectionRefused, Watch, Why, crash_of
 from atlas.core.ports import Clock
@@ -28,18 +27,10 @@ class RawErrors:
         """The bytes of the response, and its event. The connection must be closed behind it."""
         id = str(uuid.uuid4())
         self.watch(ConnectionRefused(id, error.code, error.status, str(error)))
-        wait = self._retry_after(error)
-        detail = {
-            "code": error.code,
-            "message": str(error),
-            "correlationId": id,
-            "timestamp": names.timestamp(self.now()),
-            "retryable": error.retryable,
-        }
-        if wait is not None:
-            detail["retryAfter"] = wait
-            headers = [*headers, (b"retry-after", str(wait).encode())]
-        body = msgspec.json.encode({"error": detail})
+        detail = describe(error, id, self.now(), self.random)
+        if detail.retry_after is not None:
+            headers = [*headers, (b"retry-after", str(detail.retry_after).encode())]
+        body = msgspec.json.encode(ErrorReply(error=detail))
         fields = [
             *headers,
             (b"x-correlation-id", id.encode()),
@@ -61,8 +52,3 @@ class RawErrors:
     def format_date(self) -> bytes:
         """The Date header (RFC 9110, section 6.6.1)."""
         return format_datetime(self.now(), usegmt=True).encode()
-
-    def _retry_after(self, error: AtlasError) -> int | None:
-        """Seconds, up to twice what the error says, so that not all come again together."""
-        seconds = error.retry_seconds
-        return None if seconds is None else ceil(seconds * (1 + self.random()))

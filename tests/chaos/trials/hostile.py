@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import anyio
 
+from atlas.core.names import API_PREFIX
 from tests.chaos.bench import Bench
 from tests.chaos.crowd import Tally, quantile
 from tests.chaos.sockets import EXPORT, Socket, Sockets
@@ -152,7 +153,7 @@ SLOW: Mapping[str, Slow] = {
 
 MIXED = ("silent", "headers", "body") * 6 + ("unread",)  # each of the last fills 4 MB of the kernel
 
-START = b"POST /api/v1/healthkit/export HTTP/1.1\r\n"
+START = f"POST {API_PREFIX}/export HTTP/1.1\r\n".encode()
 HOST, SECOND = b"Host: atlas\r\n", b"GET /health HTTP/1.1\r\nHost: atlas\r\n\r\n"
 PROBES: Mapping[str, tuple[bytes, frozenset[int]]] = {
     name: (request, frozenset(statuses))

@@ -3,7 +3,6 @@
 Whatever was found, a copy of the journal as it was is kept beside it.
 """
 
-import os
 import shutil
 import sqlite3
 from datetime import UTC, datetime
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from atlas.core.events import JournalDamaged
 from atlas.outside.sqlite.disk import wal
-from atlas.outside.sqlite.disk.folder import beside, sync
+from atlas.outside.sqlite.disk.folder import beside, replace, sync
 
 WHOLE_CHECK_BYTES_MAX = 64 * 1024 * 1024  # of a larger one the indexes are taken on trust
 LIVE = "payload", "intent", "open_transaction", "total", "secret"
@@ -98,10 +97,7 @@ def fold(journal: Path) -> None:
     shutil.copyfile(journal, whole)  # which may be larger than memory
     with whole.open("r+b") as file:
         wal.apply(log.read_bytes(), file)
-        file.flush()
-        os.fsync(file.fileno())
-    whole.replace(journal)
-    sync(journal.parent)
+    replace(journal, whole)
     log.unlink()
     sync(journal.parent)  # or it may lie beside another journal after a power cut
 

@@ -35,6 +35,26 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def write(path: Path, content: bytes, mode: int = 0o666) -> None:
+    """Write a file durably, whole or not at all. Raises OSError."""
+    fresh = beside(path, ".new")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    descriptor, written = os.open(fresh, flags, mode), 0
+    try:
+        while written < len(content):
+            written += os.pwrite(descriptor, content[written:], written)
+    finally:
+        os.close(descriptor)
+    replace(path, fresh)
+
+
+def replace(path: Path, fresh: Path) -> None:
+    """Put a finished file in the place of another, durably. Raises OSError."""
+    sync(fresh)
+    fresh.replace(path)
+    sync(path.parent)
+
+
 def beside(journal: Path, ending: str) -> Path:
     """A file that belongs to the journal: its name, and what it is."""
     return journal.with_name(journal.name + ending)

@@ -27,14 +27,13 @@ commit frame behind it is whole, that looks like a torn tail in every way.
 The format: https://www.sqlite.org/fileformat2.html#the_write_ahead_log
 """
 
-import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from atlas.outside.sqlite.disk.folder import sync
+from atlas.outside.sqlite.disk.folder import write
 
 HEADER, FRAME_HEADER = struct.Struct(">8I"), struct.Struct(">6I")
 SALTS, SALTS_AT = struct.Struct(">4I"), 8  # and behind them the sums
@@ -147,7 +146,7 @@ def mend(wal: Path) -> None:
     for frame in frames[: end + 1]:
         sums = checksum(frame.summed, sums)
         SALTS.pack_into(mended, frame.offset + SALTS_AT, *generation.salts, *sums)
-    replace(wal, bytes(mended))
+    write(wal, bytes(mended))
 
 
 def with_a_header(raw: bytes, bad: Frame, before: Sums, order: str, pages: int) -> bytes:
@@ -170,17 +169,6 @@ def pages_max(wal: Path, raw: bytes, frames: list[Frame]) -> int:
     journal = wal.with_name(wal.name.removesuffix("-wal"))
     size = journal.stat().st_size if journal.exists() else 0
     return (size + len(raw)) // 512 + len(frames)
-
-
-def replace(wal: Path, content: bytes) -> None:
-    """Whole or not at all: half of it would be a torn tail."""
-    other = wal.with_name(wal.name + ".new")
-    with other.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    other.replace(wal)
-    sync(wal.parent)
 
 
 def apply(log: bytes, journal: BinaryIO) -> None:

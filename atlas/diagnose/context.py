@@ -1,50 +1,50 @@
-"""Whom a walk asks, and what it has learned on its way."""
+"""The context of one diagnosis: what it asks, and what its steps have learned so far."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import urlsplit, urlunsplit
 
 from atlas.core import names, ports
 from atlas.core.diagnosis import Amiss, Asked
-from atlas.core.sights import Condition, FilesSeen, Issued, TransactionSeen
+from atlas.core.sights import Condition, Issued, TransactionSeen
 from atlas.settings import Settings
 
 NOT_SET = "not set"
-ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where one listens, one is there
+ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - a listener there is here, too
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The rooms, and the systems behind them."""
+    """Ports to the systems that are diagnosed."""
 
     issuer: ports.Issuer
     front: ports.Front
     checkup: ports.Checkup
-    access: ports.Access
-    branches: ports.Branches
-    contents: ports.Contents
-    schemas: ports.Schemas
+    foundry: ports.DatasetInspection
+    branch: ports.Branch
     maintenance: ports.MaintenanceTasks | None  # None while another process owns the branch
 
 
 @dataclass(slots=True)
 class Learned:
-    """What an earlier step has seen and a later one needs."""
+    """Results of earlier steps that later ones need."""
 
     issued: Issued | Amiss | None = None
-    grant_seconds: float | Amiss | None = None
+    token_seconds: int | Amiss | None = None
     version: str | None = None
     condition: Condition | None = None
     open: TransactionSeen | None = None
     transactions: tuple[TransactionSeen, ...] = ()
-    files: FilesSeen | None = None
+    endings: Counter[str] = field(default_factory=Counter)  # of our files' names, and how many
     committed: TransactionSeen | None = None  # the last one of ours
 
 
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """One walk. `serves` is whether a service runs with these settings; `refusals`, how often it
-    has refused what, by code.
+@dataclass(slots=True)
+class Context:
+    """`serves`: a service runs with these settings. `refusals`: their number by code.
+
+    `evidence` is what the current step has seen so far.
     """
 
     settings: Settings
@@ -54,6 +54,11 @@ class Asking:
     serves: bool
     refusals: tuple[tuple[str, int], ...] = ()
     learned: Learned = field(default_factory=Learned)
+    evidence: list[tuple[str, str]] = field(default_factory=list)
+
+    def note(self, *facts: tuple[str, str]) -> None:
+        """Add evidence to the current step, each fact with its name."""
+        self.evidence += facts
 
     @property
     def url(self) -> str:
@@ -61,12 +66,12 @@ class Asking:
         return plain(address(self.settings, self.asked))
 
     def since(self, moment: datetime) -> str:
-        """How long that is ago."""
+        """Return the time since then, in words."""
         return names.lasting((self.now() - moment).total_seconds())
 
 
 def address(settings: Settings, asked: Asked) -> str:
-    """The one that phones use; else that of the service itself."""
+    """Return the address that phones use, or else that of the service itself."""
     if asked.url is not None:
         return asked.url.rstrip("/")
     host = ANYWHERE.get(settings.edge.host, settings.edge.host)
@@ -75,7 +80,7 @@ def address(settings: Settings, asked: Asked) -> str:
 
 
 def plain(url: str) -> str:
-    """To be shown: without a name and a password in it, and without a query."""
+    """Return a URL without the parts that may be secret: user, password and query."""
     if not url:
         return NOT_SET
     try:
