@@ -16,7 +16,7 @@ from typing import Any
 from atlas.core.errors import CannotStart, Damaged
 from atlas.core.events import JournalDamaged
 from atlas.outside.sqlite import upgrades
-from atlas.outside.sqlite.disk import damage, pages
+from atlas.outside.sqlite.disk import damage, pages, wal
 from atlas.outside.sqlite.disk.folder import beside, sync
 from atlas.outside.sqlite.entries import BOUND, COLUMNS, Entries, Row, bound, fixed_in
 
@@ -52,7 +52,7 @@ def rebuilt(
     Raises the error if nothing of it is ours, CannotStart, OSError.
     """
     copy, fresh = damage.copied(path), beside(path, ".new")
-    damage.fold(path)
+    wal.fold(path)
     fresh.unlink(missing_ok=True)
     with closing(opened(fresh, entries)) as db:
         exports = rescue(path, Fresh(db, entries))

@@ -32,10 +32,12 @@ def in_the_log(journal: Path) -> list[JournalDamaged]:
     if found is None:
         return []
     copy = copied(journal)
-    if found.is_one_bit:
-        wal.mend(log)
-        return [JournalDamaged(f"a bit of frame {found.frame} of its log", copy=str(copy))]
+    wal.fold(journal)
     what = f"its log from frame {found.frame} on, and {found.transactions} commits behind that"
+    if found.is_one_bit:
+        what = f"a bit of frame {found.frame} of its log"
+    elif found.frame == 0:
+        what = "the header of its log"
     return [JournalDamaged(what, copy=str(copy))]
 
 
@@ -84,26 +86,6 @@ def copied(journal: Path) -> Path:
 def discard(copy: Path) -> None:
     for ending in ENDINGS:
         beside(copy, ending).unlink(missing_ok=True)
-
-
-def fold(journal: Path) -> None:
-    """Put the log into the journal, as SQLite does not do it where it cannot read the schema.
-
-    The log is there for as long as it is needed: applied once more, it changes nothing.
-    """
-    log = beside(journal, "-wal")
-    if not log.exists():
-        return
-    whole = beside(journal, ".new")
-    shutil.copyfile(journal, whole)  # which may be larger than memory
-    with whole.open("r+b") as file:
-        wal.apply(log.read_bytes(), file)
-        file.flush()
-        os.fsync(file.fileno())
-    whole.replace(journal)
-    sync(journal.parent)
-    log.unlink()
-    sync(journal.parent)  # or it may lie beside another journal after a power cut
 
 
 def primary_code(error: Exception) -> int | None:
