@@ -9,7 +9,6 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -106,21 +105,21 @@ def read_trees(broken: sqlite3.Connection, fresh: "Fresh") -> None:
 def read_leaves(journal: Path, fresh: "Fresh") -> None:
     """Raises OSError."""
     columns = fresh.columns_of("export")
-    with journal.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as raw:
-        for row in pages.rows(raw, len(BEFORE_6)):
+    with pages.leaves(journal, len(BEFORE_6), beside(journal, ".leaves")) as rows:
+        for row in rows():
             found = as_export(row, columns)
             if fresh.is_sealed(found):
                 fresh.keep_export(found)
-        for row in pages.rows(raw, len(PAYLOAD)):
-            fresh.keep_payload_again(*row)
+        for row in rows():
+            fresh.keep_payload_again(*row[: len(PAYLOAD)])
 
 
-def as_export(row: list[Any], columns: list[str]) -> dict[str, Any]:
+def as_export(row: pages.Row, columns: list[str]) -> dict[str, Any]:
     """The columns in a leaf, if it is a row of that table, of this version or one from 2 on.
 
     Those had the payload behind the label, where now there is a number.
     """
-    is_old = len(row) > PAYLOAD_AT and not isinstance(row[PAYLOAD_AT], int)
+    is_old = not isinstance(row[PAYLOAD_AT], int)
     read = zip(BEFORE_6 if is_old else columns, row, strict=False)
     return {name: value for name, value in read if value is not None}
 

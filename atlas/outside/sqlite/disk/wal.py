@@ -129,9 +129,11 @@ def read(raw: bytes, journal_pages: int) -> Log:
             log.damage = log.damage or judge(
                 frame, frames_in(raw, generation, frame.number), generation, is_one_bit=True
             )
-            page, size = header_before(frame, before, generation, pages_max)
             computed = checksum(frame.summed, before)
-            after = computed if bits_between(computed, frame.sums) == 1 else frame.sums
+            if starts_from(computed, frames_in(raw, generation, frame.number), generation):
+                after = computed  # the bit is one of its sums
+            else:
+                page, size = header_before(frame, before, generation, pages_max)
         pending[page] = frame.offset
         if size:
             log.pages.update(pending)
@@ -165,6 +167,11 @@ def frames_in(raw: bytes, generation: Generation, after: int = 0) -> Iterator[Fr
 
 def is_whole(frame: Frame, before: Sums, generation: Generation) -> bool:
     return frame.salts == generation.salts and frame.sums == checksum(frame.summed, before)
+
+
+def starts_from(sums: Sums, behind: Iterator[Frame], generation: Generation) -> bool:
+    following = next(behind, None)
+    return following is not None and is_whole(following, sums, generation)
 
 
 def judge(
