@@ -11,7 +11,7 @@ from atlas.core import names
 from atlas.core.messages import Flattened, Head, Receipt, User
 from atlas.outside.sqlite.aside import CRASHED
 from atlas.outside.sqlite.bindings import bind_names, check_names
-from atlas.outside.sqlite.commits import Commits
+from atlas.outside.sqlite.commits import Commits, run_in_commit
 from atlas.outside.sqlite.entries import (
     BOUND,
     COLUMNS,
@@ -51,33 +51,29 @@ class SqliteIntake:
         self._room = room
         self._latest: OrderedDict[str, datetime] = OrderedDict()  # of the paths of each user
 
-    async def append(self, export: Flattened) -> Receipt:
-        def work(db: sqlite3.Connection) -> Receipt:
-            check_names(db, self._entries.seal, export.head, export.id)
-            row, reason = found_in(db.execute(FIND_ANY, [export.id]).fetchone())
-            if row is not None and reason == SHRUNK:
-                return remembered(export, row.rid)
-            if row is not None and not is_gone(row, reason):
-                kept = self._replayed(row)
-            else:
-                if row is not None:
-                    db.execute(FORGET, [export.id])
-                kept = self._insert(db, export)
-            bind_names(db, self._entries.seal, export.head, export.id)
-            return kept
+    @run_in_commit
+    def append(self, db: sqlite3.Connection, export: Flattened) -> Receipt:
+        check_names(db, self._entries.seal, export.head, export.id)
+        row, reason = found_in(db.execute(FIND_ANY, [export.id]).fetchone())
+        if row is not None and reason == SHRUNK:
+            return remembered(export, row.rid)
+        if row is not None and not is_gone(row, reason):
+            kept = self._replayed(row)
+        else:
+            if row is not None:
+                db.execute(FORGET, [export.id])
+            kept = self._insert(db, export)
+        bind_names(db, self._entries.seal, export.head, export.id)
+        return kept
 
-        return await self._commits.run(work)
-
-    async def recall(self, head: Head, id: str) -> Receipt | None:
-        def work(db: sqlite3.Connection) -> Receipt | None:
-            check_names(db, self._entries.seal, head, id)
-            row, reason = found_in(db.execute(FIND, [id]).fetchone())
-            if row is None or is_gone(row, reason):
-                return None
-            bind_names(db, self._entries.seal, head, id)
-            return self._replayed(row)
-
-        return await self._commits.run(work)
+    @run_in_commit
+    def recall(self, db: sqlite3.Connection, head: Head, id: str) -> Receipt | None:
+        check_names(db, self._entries.seal, head, id)
+        row, reason = found_in(db.execute(FIND, [id]).fetchone())
+        if row is None or is_gone(row, reason):
+            return None
+        bind_names(db, self._entries.seal, head, id)
+        return self._replayed(row)
 
     def _replayed(self, row: Row) -> Receipt:
         return msgspec.structs.replace(self._entries.receipt(row), replayed=True)

@@ -3,7 +3,6 @@
 Whatever was found, a copy of the journal as it was is kept beside it.
 """
 
-import os
 import shutil
 import sqlite3
 from datetime import UTC, datetime

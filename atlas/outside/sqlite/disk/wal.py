@@ -15,8 +15,8 @@ salts, and are in the journal already. One false alarm remains: the last transac
 synced, and the disk has its last frame but not an earlier one. Then `transactions` is 1.
 
 `fold` applies the log to the journal. A page with one flipped bit is applied as it is: the seal of
-the row that it is in is broken, and no other row is lost. A log that is broken otherwise ends there,
-as it does for SQLite: the result is the journal as it was at an earlier commit.
+the row that it is in is broken, and no other row is lost. A log that is broken otherwise ends
+there, as it does for SQLite: the result is the journal as it was at an earlier commit.
 
 The format: https://www.sqlite.org/fileformat2.html#the_write_ahead_log
 """
@@ -230,9 +230,9 @@ def header_before(
     for turned in (head ^ 1 << bit for bit in range(64)):
         page, size = turned >> 32, turned & WORD
         words = struct.unpack(f"{generation.order}2I", turned.to_bytes(8, "big"))
-        if 1 <= page <= pages_max and size <= pages_max:
-            if checksum((*words, *frame.summed[2:]), before) == frame.sums:
-                return page, size
+        is_possible = 1 <= page <= pages_max and size <= pages_max
+        if is_possible and checksum((*words, *frame.summed[2:]), before) == frame.sums:
+            return page, size
     return frame.page, frame.size
 
 
