@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from atlas.core import names
-from atlas.core.messages import Flattened, Head, Receipt, User
+from atlas.core.errors import KeyReused
+from atlas.core.messages import Flattened, Head, Place, Receipt, User
 from atlas.outside.sqlite.aside import CRASHED
-from atlas.outside.sqlite.bindings import bind_names, check_names
 from atlas.outside.sqlite.commits import Commits, run_in_commit
 from atlas.outside.sqlite.entries import (
     BOUND,
@@ -24,6 +24,7 @@ from atlas.outside.sqlite.entries import (
     receipt_of,
 )
 from atlas.outside.sqlite.room import Room
+from atlas.outside.sqlite.seal import Seal
 
 SHRUNK = "its receipt was shrunk"  # stands where a reason would
 INSERT = f"""
@@ -37,6 +38,11 @@ FIND_ANY = f"""
     WHERE id = ?1
 """
 FORGET = "DELETE FROM export WHERE id = ?"
+
+# what an Idempotency-Key names, and the parts of a streamed body under the id of the whole
+OPEN_END = 0  # the length of a stream
+SEQUENCE = "SELECT position, length, export FROM binding WHERE user = ? AND key = ?"
+BIND = "INSERT OR REPLACE INTO binding VALUES (?, ?, ?, ?, ?)"
 
 CROWD = timedelta(minutes=1)
 USERS_REMEMBERED = 10_000
@@ -153,3 +159,31 @@ def later_path(db: sqlite3.Connection, hashed: str, label: Label) -> tuple[str, 
     while db.execute(select, [hashed, names.milliseconds(at)]).fetchone():
         at += names.MILLISECOND
     return names.path_at(User(label.sub), at), names.milliseconds(at)
+
+
+def check_names(db: sqlite3.Connection, seal: Seal, head: Head, id: str) -> None:
+    """Raises KeyReused when the key of this export names another sequence."""
+    user, binding, place = seal.user(head.user.sub), head.binding, head.place
+    if binding is not None:
+        for position, length, bound in db.execute(SEQUENCE, [user, seal.name(binding.key)]):
+            if length != binding.length or (position == binding.position and bound != id):
+                raise KeyReused
+        stream = seal.name(names.whole_id(head.user, binding.key))
+        if db.execute(SEQUENCE, [user, stream]).fetchone():
+            raise KeyReused
+    if place is not None and place.key is not None:
+        if db.execute(SEQUENCE, [user, seal.name(place.key)]).fetchone():
+            raise KeyReused
+        for position, _, bound in db.execute(SEQUENCE, [user, seal.name(place.whole)]):
+            if position == place.position and bound != id:
+                raise KeyReused
+
+
+def bind_names(db: sqlite3.Connection, seal: Seal, head: Head, id: str) -> None:
+    user = seal.user(head.user.sub)
+    if head.binding is not None:
+        key = head.binding
+        db.execute(BIND, [user, seal.name(key.key), key.position, key.length, id])
+    if head.place is not None:
+        place: Place = head.place
+        db.execute(BIND, [user, seal.name(place.whole), place.position, OPEN_END, id])

@@ -3,11 +3,12 @@
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 
 import msgspec
 
 from atlas.core import names
-from atlas.core.commits import Backlog, Conclusion, InHand, Lane
+from atlas.core.commits import Backlog, Conclusion, InHand, Intent, Lane
 from atlas.core.errors import Damaged, OutOfOrder
 from atlas.core.messages import (
     BranchSnapshot,
@@ -20,7 +21,7 @@ from atlas.core.messages import (
     TransactionKind,
 )
 from atlas.core.people import Standing
-from atlas.outside.sqlite import claims, intents, reconciliation
+from atlas.outside.sqlite import claims, reconciliation
 from atlas.outside.sqlite.aside import PAYLOAD
 from atlas.outside.sqlite.commits import Commits, run_in_commit
 from atlas.outside.sqlite.conclusions import carry_out
@@ -44,6 +45,7 @@ RECORD_FILE = """
     UPDATE export SET file = ?, file_bytes = ?
     WHERE status = 'claimed' AND id IN (SELECT value FROM json_each(?))
 """
+CLEAR_INTENTS = "DELETE FROM intent"
 NO_LABEL = Label("", "", (), "")
 
 
@@ -62,7 +64,7 @@ class SqliteOutbox:
 
     @run_in_commit
     def in_hand(self, db: sqlite3.Connection) -> InHand:
-        return self._in_hand(db)
+        return InHand(self._claimed(db), read_open(db), read_intents(db))
 
     @run_in_commit
     def claim(
@@ -72,32 +74,30 @@ class SqliteOutbox:
         claims.claim(db, limits, lane)
         group = self._claimed(db)
         if group is not None:
-            intents.record_intent(db, snapshot, "APPEND")
+            record_intent(db, snapshot, "APPEND")
         return group
 
     @run_in_commit
     def record_intent(
         self, db: sqlite3.Connection, snapshot: BranchSnapshot, kind: TransactionKind
     ) -> None:
-        def work(db: sqlite3.Connection) -> None:
-            self._require_nothing_in_hand(db)
-            intents.record_intent(db, snapshot, kind)
-
-        work(db)
+        self._require_nothing_in_hand(db)
+        record_intent(db, snapshot, kind)
 
     @run_in_commit
     def record_open(
         self, db: sqlite3.Connection, transaction: str, limits: GroupLimits
     ) -> CommitGroup:
-        recorded = intents.read_open(db)
+        recorded = read_open(db)
         if recorded != transaction:
-            if recorded is not None or not intents.read_intents(db):
+            if recorded is not None or not read_intents(db):
                 raise OutOfOrder(
                     "A transaction is recorded without an intent, or while another one is open."
                 )
             if claims.has_fresh(db):
                 claims.claim_fresh(db, limits, is_late=True)
-            intents.record_open(db, transaction)
+            db.execute(CLEAR_INTENTS)  # the transaction settles them
+            db.execute("INSERT OR IGNORE INTO open_transaction VALUES (?)", [transaction])
         return self._claimed(db) or CommitGroup(())
 
     @run_in_commit
@@ -132,7 +132,7 @@ class SqliteOutbox:
 
     @run_in_commit
     def conclude(self, db: sqlite3.Connection, conclusion: Conclusion) -> Sequence[Receipt]:
-        recorded = intents.read_open(db)
+        recorded = read_open(db)
         is_in_hand = recorded is not None or claims.is_any(db)
         if is_in_hand and recorded != conclusion.transaction:
             raise OutOfOrder(
@@ -142,12 +142,12 @@ class SqliteOutbox:
             if verdict.kind == "moved":
                 self._move(db, id)
         rows = [Row(*row) for row in carry_out(db, conclusion)]
-        intents.clear_open(db)
+        db.execute("DELETE FROM open_transaction")
         return self._receipts(db, rows)
 
     @run_in_commit
     def clear_intents(self, db: sqlite3.Connection) -> None:
-        intents.clear_intents(db)
+        db.execute(CLEAR_INTENTS)
 
     @run_in_commit
     def read(self, db: sqlite3.Connection, ids: Collection[str]) -> Mapping[str, bytes]:
@@ -182,11 +182,8 @@ class SqliteOutbox:
         rows = [row for there, ids in found for row in reconciliation.mark_found(db, ids, there)]
         return self._receipts(db, rows)
 
-    def _in_hand(self, db: sqlite3.Connection) -> InHand:
-        return InHand(self._claimed(db), intents.read_open(db), intents.read_intents(db))
-
     def _require_nothing_in_hand(self, db: sqlite3.Connection) -> None:
-        if claims.is_any(db) or intents.read_open(db) is not None:
+        if claims.is_any(db) or read_open(db) is not None:
             raise OutOfOrder(
                 "A transaction is about to begin while a group or a transaction is in hand."
             )
@@ -250,6 +247,24 @@ def free_group_path(db: sqlite3.Connection, first: str, format: FileFormat, ids:
         for path in names.group_paths(first, format)
         if not db.execute(select, [path, ids]).fetchone()
     )
+
+
+def record_intent(db: sqlite3.Connection, snapshot: BranchSnapshot, kind: TransactionKind) -> None:
+    """Store an intent. It replaces an earlier one on the same head, as the later one covers it."""
+    row = [kind, snapshot.head, snapshot.at.isoformat()]
+    db.execute("INSERT OR REPLACE INTO intent VALUES (?, ?, ?)", row)
+
+
+def read_intents(db: sqlite3.Connection) -> tuple[Intent, ...]:
+    rows = db.execute("SELECT kind, head, at FROM intent ORDER BY at").fetchall()
+    return tuple(
+        Intent(kind, BranchSnapshot(head, datetime.fromisoformat(at))) for kind, head, at in rows
+    )
+
+
+def read_open(db: sqlite3.Connection) -> str | None:
+    found = db.execute("SELECT rid FROM open_transaction").fetchone()
+    return None if found is None else str(found[0])
 
 
 def as_json(ids: Collection[str]) -> str:

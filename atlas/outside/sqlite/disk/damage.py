@@ -5,12 +5,16 @@ Whatever was found, a copy of the journal as it was is kept beside it.
 
 import shutil
 import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 
 from atlas.core.events import JournalDamaged
 from atlas.outside.sqlite.disk import wal
-from atlas.outside.sqlite.disk.folder import beside, sync
+from atlas.outside.sqlite.disk.folder import beside, read_only_uri, sync
 
 WHOLE_CHECK_BYTES_MAX = 64 * 1024 * 1024  # of a larger one the indexes are taken on trust
 LIVE = "payload", "intent", "open_transaction", "total", "secret"
@@ -20,6 +24,7 @@ WAITING = " UNION ALL ".join(
     for status in ("accepted", "claimed", "set_aside")
 )
 ENDINGS = "", "-wal"
+STEPS = 100_000  # of SQLite, between two looks at whether the check is over
 # SQLite quotes what it cannot parse of a schema, and Python makes no text of what is no UTF-8
 UNREADABLE = sqlite3.DatabaseError, UnicodeDecodeError
 
@@ -55,6 +60,38 @@ def is_broken_where_it_waits(db: sqlite3.Connection) -> bool:
     db.execute(WAITING).fetchone()
     checks = [db.execute(f"PRAGMA quick_check({table})").fetchone()[0] for table in LIVE]
     return checks != ["ok"] * len(LIVE)
+
+
+@contextmanager
+def checked(path: Path, tell: Callable[[bool], None]) -> Iterator[None]:
+    """Check the pages of a large journal in a thread of its own while exports are accepted.
+
+    `tell` is called in the end with whether it is broken; if we end before, it is not, and the next
+    start checks it again. Meanwhile only the log is written. So SQLite can read the file as one
+    that never changes, beside the one connection that writes.
+    """
+    is_over = Event()
+    with (
+        closing(sqlite3.connect(read_only_uri(path), uri=True, check_same_thread=False)) as db,
+        ThreadPoolExecutor(1, "check") as thread,
+    ):
+        db.set_progress_handler(is_over.is_set, STEPS)
+        thread.submit(check, db, path, tell)
+        try:
+            yield
+        finally:
+            is_over.set()
+            db.interrupt()
+
+
+def check(db: sqlite3.Connection, path: Path, tell: Callable[[bool], None]) -> None:
+    with suppress(sqlite3.OperationalError):  # interrupted, or the disk fails: others see that
+        try:
+            tell(is_broken(db, path))
+        except UNREADABLE as error:
+            if not is_of_pages(error):
+                raise
+            tell(True)
 
 
 def is_of_pages(error: Exception) -> bool:
