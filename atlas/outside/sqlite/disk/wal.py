@@ -124,7 +124,7 @@ def read(raw: bytes, journal_pages: int) -> Log:
         if before is not None and not is_whole(frame, before, generation):
             is_one_bit = is_one_bit_off(frame, before, generation)
             if not is_one_bit:
-                log.damage = log.damage or judge(frame, frames, generation)
+                log.damage = judge(frame, frames, generation) or log.damage
                 break
             log.damage = log.damage or judge(
                 frame, frames_in(raw, generation, frame.number), generation, is_one_bit=True
