@@ -17,6 +17,7 @@ from typing import Any
 PAGE_SIZE = 4096  # SQLite's default, and ours
 TABLE_LEAF = 0x0D
 SIZE, UNKNOWN = slice(28, 32), bytes(4)  # in the header of the file; then that of the file counts
+PRAGMAS = "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF"
 ROOT = "UPDATE sqlite_schema SET rootpage = ?"
 
 Row = tuple[Any, ...]
@@ -31,19 +32,20 @@ def leaves(journal: Path, columns: int, scratch: Path) -> Iterator[Callable[[], 
     """
     names = ", ".join(f"c{each}" for each in range(1, columns))
     scratch.unlink(missing_ok=True)
-    with closing(sqlite3.connect(scratch)) as db:
-        db.execute(f"CREATE TABLE leaf (number INTEGER PRIMARY KEY, {names})")
-        db.commit()
-    first = bytearray(scratch.read_bytes()[:PAGE_SIZE])
-    first[SIZE] = UNKNOWN
-    shutil.copyfile(journal, scratch)
-    with scratch.open("r+b", buffering=0) as file:
-        file.write(first)
-        with closing(sqlite3.connect(scratch, isolation_level=None)) as db:
-            db.executescript("PRAGMA journal_mode = OFF; BEGIN IMMEDIATE;")  # and never COMMIT
-            db.execute("PRAGMA writable_schema = ON")
-            yield partial(rows, db, file)
-    scratch.unlink()
+    try:
+        with closing(sqlite3.connect(scratch)) as db:
+            db.execute(f"CREATE TABLE leaf (number INTEGER PRIMARY KEY, {names})")
+            db.commit()
+        first = bytearray(scratch.read_bytes()[:PAGE_SIZE])
+        first[SIZE] = UNKNOWN
+        shutil.copyfile(journal, scratch)
+        with scratch.open("r+b", buffering=0) as file:
+            file.write(first)
+            with closing(sqlite3.connect(scratch, isolation_level=None)) as db:
+                db.executescript(PRAGMAS)
+                yield partial(rows, db, file)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def rows(db: sqlite3.Connection, file: FileIO) -> Iterator[Row]:
