@@ -13,6 +13,7 @@ from atlas.outside.sqlite.commits import Commits, run_in_commit
 from atlas.outside.sqlite.entries import (
     BOUND,
     COLUMNS,
+    HAS_PAYLOAD,
     KEEP_PAYLOAD,
     Entries,
     Fixed,
@@ -35,7 +36,7 @@ FIND = f"SELECT {COLUMNS}, {PAYLOAD} FROM export WHERE id = ? AND {ORIGINAL}"
 ACCEPT = f"""
     UPDATE export SET status = 'accepted', tries = 0, since = NULL, reason = NULL, rid = NULL
     WHERE status = 'set_aside' AND reason IS NOT '{CRASHED}' AND (:id IS NULL OR id = :id)
-        AND EXISTS (SELECT 1 FROM payload WHERE payload.number = export.number)
+        AND {HAS_PAYLOAD}
 """  # version 1 gave no reason
 ABANDON = """
     UPDATE export SET status = 'abandoned' WHERE status = 'set_aside' AND (:id IS NULL OR id = :id)

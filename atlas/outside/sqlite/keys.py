@@ -18,15 +18,12 @@ from atlas.core.errors import BadSetting, Damaged
 from atlas.outside.sqlite import seal
 from atlas.outside.sqlite.disk import damage
 from atlas.outside.sqlite.disk.folder import beside, read_only_uri, sync
+from atlas.outside.sqlite.reconciliation import has_committed
 from atlas.outside.sqlite.seal import Seal
 
 KEY_BYTES = 32
 CHECK = b"the root of this journal"
 DESTINATION = b"where the exports of this journal go"
-COMMITTED = (
-    "SELECT EXISTS (SELECT 1 FROM digest) "
-    "OR EXISTS (SELECT 1 FROM export WHERE status = 'committed')"
-)
 
 
 def opened(path: Path, keys: Sequence[bytes]) -> Seal:
@@ -169,7 +166,7 @@ def keep_destination(db: sqlite3.Connection, path: Path, seal: Seal, destination
     before = noted_destination(db, seal)
     if before == destination:
         return
-    if before is not None and db.execute(COMMITTED).fetchone()[0]:
+    if before is not None and has_committed(db):
         raise BadSetting(
             f"What the journal {path} has committed stands in {before}; FOUNDRY_DATASET_RID and "
             f"FOUNDRY_BRANCH lead to {destination}. Take another journal for that: ATLAS_JOURNAL."

@@ -19,8 +19,8 @@ from atlas.core.messages import User
 from atlas.core.people import Journaled, Purged, SetAside, Shared
 from atlas.outside.sqlite.commits import Commits, run_in_commit
 from atlas.outside.sqlite.entries import Entries
+from atlas.outside.sqlite.search import STANDS
 
-STANDS = "CASE status WHEN 'claimed' THEN 'accepted' ELSE status END"
 EXPORTS = f"SELECT {STANDS}, count(*) FROM export WHERE user = ? GROUP BY 1 ORDER BY 1"
 SHARED = f"""
     SELECT file, count(*) FROM export

@@ -17,7 +17,7 @@ from atlas.core.events import JournalDamaged
 from atlas.outside.sqlite import upgrades
 from atlas.outside.sqlite.disk import damage, pages, wal
 from atlas.outside.sqlite.disk.folder import beside, sync
-from atlas.outside.sqlite.entries import BOUND, COLUMNS, Entries, Row, bound, fixed_in
+from atlas.outside.sqlite.entries import BOUND, COLUMNS, HAS_PAYLOAD, Entries, Row, bound, fixed_in
 
 GAP_MAX = 10_000  # numbers that are tried behind the last row that can be read
 OTHERS = ("binding", "intent", "open_transaction", "digest", "secret")
@@ -30,7 +30,6 @@ PAYLOAD_AT = BEFORE_6.index("payload")
 ABSENT = dict.fromkeys({*BEFORE_6, "moment"} - {"place", "payload"}) | {"isolation": 0, "turn": 0}
 DOUBTFUL = {"status": "claimed", "tries": 1, "isolation": 0, "turn": 0}
 IS_KEPT = "SELECT 1 FROM export WHERE number = ?"
-HAS_PAYLOAD = "EXISTS (SELECT 1 FROM payload WHERE payload.number = export.number)"
 WITHOUT = f"SELECT {COLUMNS} FROM export WHERE number = ? AND NOT {HAS_PAYLOAD}"
 WITHOUT_PAYLOAD = f"DELETE FROM export WHERE number = ? AND NOT {HAS_PAYLOAD}"
 ENDED = """
