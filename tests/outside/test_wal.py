@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from atlas.outside.sqlite.disk.wal import Damage, damage, mend
+from atlas.outside.sqlite.disk.wal import Damage, damage, fold
 
 ROWS = 6
 HEADER, FRAME_HEADER, SECTOR = 32, 24, 512
@@ -38,16 +38,14 @@ class Wal:
         (self.folder / "found-wal").write_bytes(raw)
         return damage(self.folder / "found-wal")
 
-    def mended(self, raw: bytes) -> bytes:
-        (self.folder / "found-wal").write_bytes(raw)
-        mend(self.folder / "found-wal")
-        return (self.folder / "found-wal").read_bytes()
-
-    def rows_in(self, raw: bytes) -> int:
+    def rows_in(self, raw: bytes, *, is_folded: bool = False) -> int:
         """How many of the committed rows SQLite still knows of."""
         found = self.folder / "found"
         found.with_name("found-wal").write_bytes(raw)
         found.write_bytes((self.folder / "journal").read_bytes())
+        if is_folded:
+            fold(found)
+            assert not found.with_name("found-wal").exists()
         with closing(sqlite3.connect(found)) as db:
             return db.execute("SELECT count(*) FROM kept").fetchone()[0]
 
@@ -180,23 +178,28 @@ def test_a_flipped_bit_is_damage_in_each_frame_even_in_the_last(wal, within):
         assert wal.rows_in(raw) < ROWS
 
 
-@pytest.mark.parametrize("within", [9, 17, 3000], ids=["a salt", "a sum", "the page"])
-def test_mended_no_commit_is_forgotten_for_one_bit(wal, within):
-    for frame in range(1, wal.frames + 1, 7):
+@pytest.mark.parametrize(
+    "within", [0, 3, 4, 7, 9, 17, 3000], ids=lambda within: f"byte {within} of a frame"
+)
+def test_folded_no_commit_is_forgotten_for_one_bit(wal, within):
+    for frame in [*range(1, wal.frames + 1, 7), wal.frames]:
         raw = flipped(wal.raw, wal.start_of(frame) + within)
-        mended = wal.mended(raw)
+        assert wal.rows_in(raw, is_folded=True) == ROWS
 
-        assert wal.damage_in(mended) is None
-        assert wal.rows_in(mended) == ROWS
+
+def test_a_log_that_is_whole_or_torn_is_folded_as_sqlite_reads_it(wal):
+    assert wal.rows_in(wal.raw, is_folded=True) == ROWS
+    assert wal.rows_in(wal.raw[:-1], is_folded=True) == ROWS - 1
+    assert wal.rows_in(b"", is_folded=True) == 0
 
 
 @pytest.mark.parametrize("offset", range(HEADER))
 def test_a_flipped_bit_of_the_header_is_damage_and_sqlite_forgets_everything(wal, offset):
     raw = flipped(wal.raw, offset)
 
-    assert wal.damage_in(raw) == Damage(0, 0, 0, is_one_bit=True)
+    assert wal.damage_in(raw) == Damage(0, 0, 0)
     assert wal.rows_in(raw) == 0
-    assert wal.rows_in(wal.mended(raw)) == ROWS
+    assert wal.rows_in(raw, is_folded=True) == ROWS
 
 
 def test_a_header_that_is_gone_is_damage(wal):

@@ -1,7 +1,7 @@
 """The journal as one SQLite file: one owner, one connection, one thread; synced, then answered.
 
 journal.py   opens it
-keys.py      which key opens it; seal.py: what that does
+keys.py      which key opens it, and which dataset it is for; seal.py: what a key does
 schema.py    the tables; upgrades.py: how those of earlier versions become them
 entries.py   a row, and what is sealed in it
 commits.py   the only one that talks to the connection
@@ -12,6 +12,5 @@ receipts.py  what a sender may ask
 ledger.py    what an operator sees; search.py: what he looks for
 people.py    what there is of one person, and how it is forgotten
 checkup.py   how it is, and look.py: the same of one that nobody serves, which changes nothing
-whole_check.py  what is large is checked while it is served
 disk/        the files below, and what can become of them
 """

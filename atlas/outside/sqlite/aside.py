@@ -9,10 +9,11 @@ import msgspec
 
 from atlas.core import names
 from atlas.core.messages import Original, Receipt
-from atlas.outside.sqlite.commits import Commits
+from atlas.outside.sqlite.commits import Commits, run_in_commit
 from atlas.outside.sqlite.entries import (
     BOUND,
     COLUMNS,
+    HAS_PAYLOAD,
     KEEP_PAYLOAD,
     Entries,
     Fixed,
@@ -35,7 +36,7 @@ FIND = f"SELECT {COLUMNS}, {PAYLOAD} FROM export WHERE id = ? AND {ORIGINAL}"
 ACCEPT = f"""
     UPDATE export SET status = 'accepted', tries = 0, since = NULL, reason = NULL, rid = NULL
     WHERE status = 'set_aside' AND reason IS NOT '{CRASHED}' AND (:id IS NULL OR id = :id)
-        AND EXISTS (SELECT 1 FROM payload WHERE payload.number = export.number)
+        AND {HAS_PAYLOAD}
 """  # version 1 gave no reason
 ABANDON = """
     UPDATE export SET status = 'abandoned' WHERE status = 'set_aside' AND (:id IS NULL OR id = :id)
@@ -53,51 +54,50 @@ class SqliteAside:
         self._entries = entries
         self._room = room
 
-    async def keep(self, original: Original, id: str, at: datetime) -> Receipt:
+    @run_in_commit
+    def keep(self, db: sqlite3.Connection, original: Original, id: str, at: datetime) -> Receipt:
         entries, head = self._entries, original.head
+        db.execute("DELETE FROM export WHERE id = ? AND status = 'abandoned'", [id])
+        found = db.execute(f"SELECT {COLUMNS} FROM export WHERE id = ?", [id]).fetchone()
+        if found:
+            receipt = entries.receipt(Row(*found))
+            return msgspec.structs.replace(receipt, replayed=True)
+        text = _encoder.encode(original)
+        self._room.check(db, len(text))
+        fixed = Fixed(id, entries.seal.user(head.user.sub), at.isoformat(), 0, 0, len(text))
+        label = Label(head.user.sub, "", (), head.correlation_id)
+        sealed = entries.close_label(fixed, label)
+        moments = count(names.milliseconds(at))  # of a path that it may have some day
+        made = (db.execute(INSERT, [*fixed, each, sealed]).fetchone() for each in moments)
+        number, *columns = next(row for row in made if row is not None)
+        self._room.take(len(text))
+        payload = entries.close_payload(fixed, pack(text))
+        db.execute(KEEP_PAYLOAD, [number, bound(fixed), sealed, payload])
+        return entries.receipt(Row(*columns))
 
-        def work(db: sqlite3.Connection) -> Receipt:
-            db.execute("DELETE FROM export WHERE id = ? AND status = 'abandoned'", [id])
-            found = db.execute(f"SELECT {COLUMNS} FROM export WHERE id = ?", [id]).fetchone()
-            if found:
-                receipt = entries.receipt(Row(*found))
-                return msgspec.structs.replace(receipt, replayed=True)
-            text = _encoder.encode(original)
-            self._room.check(db, len(text))
-            fixed = Fixed(id, entries.seal.user(head.user.sub), at.isoformat(), 0, 0, len(text))
-            label = Label(head.user.sub, "", (), head.correlation_id)
-            sealed = entries.close_label(fixed, label)
-            moments = count(names.milliseconds(at))  # of a path that it may have some day
-            made = (db.execute(INSERT, [*fixed, each, sealed]).fetchone() for each in moments)
-            number, *columns = next(row for row in made if row is not None)
-            self._room.take(len(text))
-            payload = entries.close_payload(fixed, pack(text))
-            db.execute(KEEP_PAYLOAD, [number, bound(fixed), sealed, payload])
-            return entries.receipt(Row(*columns))
-
-        return await self._commits.run(work)
-
-    async def originals(self) -> Collection[str]:
+    @run_in_commit
+    def originals(self, db: sqlite3.Connection) -> Collection[str]:
         select = f"SELECT id FROM export WHERE {ORIGINAL}"
-        return await self._commits.run(lambda db: [id for (id,) in db.execute(select).fetchall()])
+        return [id for (id,) in db.execute(select).fetchall()]
 
-    async def original(self, id: str) -> Original | None:
-        def work(db: sqlite3.Connection) -> Original | None:
-            found = db.execute(FIND, [id]).fetchone()
-            if found is None:
-                return None
-            *columns, payload = found
-            kept: Original = _decoder.decode(self._entries.payload(Row(*columns), payload))
-            return kept
+    @run_in_commit
+    def original(self, db: sqlite3.Connection, id: str) -> Original | None:
+        found = db.execute(FIND, [id]).fetchone()
+        if found is None:
+            return None
+        *columns, payload = found
+        kept: Original = _decoder.decode(self._entries.payload(Row(*columns), payload))
+        return kept
 
-        return await self._commits.run(work)
-
-    async def forget(self, id: str) -> None:
+    @run_in_commit
+    def forget(self, db: sqlite3.Connection, id: str) -> None:
         delete = f"DELETE FROM export WHERE id = ? AND {ORIGINAL}"
-        await self._commits.run(lambda db: db.execute(delete, [id]).rowcount)
+        db.execute(delete, [id])
 
-    async def accept(self, id: str | None) -> int:
-        return await self._commits.run(lambda db: db.execute(ACCEPT, {"id": id}).rowcount)
+    @run_in_commit
+    def accept(self, db: sqlite3.Connection, id: str | None) -> int:
+        return db.execute(ACCEPT, {"id": id}).rowcount
 
-    async def abandon(self, id: str | None) -> int:
-        return await self._commits.run(lambda db: db.execute(ABANDON, {"id": id}).rowcount)
+    @run_in_commit
+    def abandon(self, db: sqlite3.Connection, id: str | None) -> int:
+        return db.execute(ABANDON, {"id": id}).rowcount

@@ -8,7 +8,7 @@ from pathlib import Path
 from atlas.core import names
 from atlas.core.errors import Unavailable
 from atlas.core.sights import Amount, Condition
-from atlas.outside.sqlite.commits import Commits
+from atlas.outside.sqlite.commits import Commits, run_in_commit
 from atlas.outside.sqlite.entries import Entries
 from atlas.outside.sqlite.ledger import SELECT, TOUCH, entry_of, oldest
 from atlas.outside.sqlite.room import Bounds
@@ -39,17 +39,15 @@ class SqliteCheckup:
         self._bounds = bounds
         self._path = path
 
-    async def condition(self) -> Condition:
-        def work(db: sqlite3.Connection) -> Condition:
-            for statement in TOUCH:
-                db.execute(statement)
-            try:
-                return condition(db, self._entries, self._bounds, self._path)
-            except OSError as error:
-                why = f"The folder of the journal cannot be looked at: {error.strerror}."
-                raise Unavailable(why) from error
-
-        return await self._commits.run(work)
+    @run_in_commit
+    def condition(self, db: sqlite3.Connection) -> Condition:
+        for statement in TOUCH:
+            db.execute(statement)
+        try:
+            return condition(db, self._entries, self._bounds, self._path)
+        except OSError as error:
+            why = f"The folder of the journal cannot be looked at: {error.strerror}."
+            raise Unavailable(why) from error
 
     def pseudonym(self, sub: str) -> str:
         return names.pseudonym(self._entries.seal.user_key, sub)

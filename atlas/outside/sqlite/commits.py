@@ -8,14 +8,16 @@ two syncs, and their number does not grow with the number of exports.
 import asyncio
 import sqlite3
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Generic, TypeVar
+from functools import wraps
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 from atlas.core.errors import AtlasError, JournalFull, Unavailable
 from atlas.outside.sqlite.disk.damage import primary_code
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 JOBS_MAX = 256
 OF_THE_DISK = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -186,6 +188,27 @@ class Commits:
         db, self._db = self._db, None
         if db is not None:
             db.close()
+
+
+class HasCommits(Protocol):
+    """A part of the journal."""
+
+    _commits: Commits
+
+
+S = TypeVar("S", bound=HasCommits)
+
+
+def run_in_commit(
+    work: Callable[Concatenate[S, sqlite3.Connection, P], T],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """Run a method of a part on the connection, in its thread: see `Commits.run`."""
+
+    @wraps(work)
+    async def run(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._commits.run(lambda db: work(self, db, *args, **kwargs))
+
+    return run
 
 
 def vacuum(db: sqlite3.Connection) -> None:

@@ -23,6 +23,7 @@ Stands = Status | Literal["claimed"]  # the last is a word between journal and u
 
 BOUND = "id, user, at, ingested, rejected, bytes"
 COLUMNS = f"{BOUND}, label, status, rid, file, file_bytes"
+HAS_PAYLOAD = "EXISTS (SELECT 1 FROM payload WHERE payload.number = export.number)"
 KEEP_PAYLOAD = "INSERT INTO payload (number, fixed, label, sealed) VALUES (?, ?, ?, ?)"
 
 

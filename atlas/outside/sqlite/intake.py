@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 
 from atlas.core import names
-from atlas.core.messages import Flattened, Head, Receipt, User
+from atlas.core.errors import KeyReused
+from atlas.core.messages import Flattened, Head, Place, Receipt, User
 from atlas.outside.sqlite.aside import CRASHED
-from atlas.outside.sqlite.bindings import bind_names, check_names
-from atlas.outside.sqlite.commits import Commits
+from atlas.outside.sqlite.commits import Commits, run_in_commit
 from atlas.outside.sqlite.entries import (
     BOUND,
     COLUMNS,
@@ -24,6 +24,7 @@ from atlas.outside.sqlite.entries import (
     receipt_of,
 )
 from atlas.outside.sqlite.room import Room
+from atlas.outside.sqlite.seal import Seal
 
 SHRUNK = "its receipt was shrunk"  # stands where a reason would
 INSERT = f"""
@@ -38,6 +39,11 @@ FIND_ANY = f"""
 """
 FORGET = "DELETE FROM export WHERE id = ?"
 
+# what an Idempotency-Key names, and the parts of a streamed body under the id of the whole
+OPEN_END = 0  # the length of a stream
+SEQUENCE = "SELECT position, length, export FROM binding WHERE user = ? AND key = ?"
+BIND = "INSERT OR REPLACE INTO binding VALUES (?, ?, ?, ?, ?)"
+
 CROWD = timedelta(minutes=1)
 USERS_REMEMBERED = 10_000
 
@@ -51,33 +57,29 @@ class SqliteIntake:
         self._room = room
         self._latest: OrderedDict[str, datetime] = OrderedDict()  # of the paths of each user
 
-    async def append(self, export: Flattened) -> Receipt:
-        def work(db: sqlite3.Connection) -> Receipt:
-            check_names(db, self._entries.seal, export.head, export.id)
-            row, reason = found_in(db.execute(FIND_ANY, [export.id]).fetchone())
-            if row is not None and reason == SHRUNK:
-                return remembered(export, row.rid)
-            if row is not None and not is_gone(row, reason):
-                kept = self._replayed(row)
-            else:
-                if row is not None:
-                    db.execute(FORGET, [export.id])
-                kept = self._insert(db, export)
-            bind_names(db, self._entries.seal, export.head, export.id)
-            return kept
+    @run_in_commit
+    def append(self, db: sqlite3.Connection, export: Flattened) -> Receipt:
+        check_names(db, self._entries.seal, export.head, export.id)
+        row, reason = found_in(db.execute(FIND_ANY, [export.id]).fetchone())
+        if row is not None and reason == SHRUNK:
+            return remembered(export, row.rid)
+        if row is not None and not is_gone(row, reason):
+            kept = self._replayed(row)
+        else:
+            if row is not None:
+                db.execute(FORGET, [export.id])
+            kept = self._insert(db, export)
+        bind_names(db, self._entries.seal, export.head, export.id)
+        return kept
 
-        return await self._commits.run(work)
-
-    async def recall(self, head: Head, id: str) -> Receipt | None:
-        def work(db: sqlite3.Connection) -> Receipt | None:
-            check_names(db, self._entries.seal, head, id)
-            row, reason = found_in(db.execute(FIND, [id]).fetchone())
-            if row is None or is_gone(row, reason):
-                return None
-            bind_names(db, self._entries.seal, head, id)
-            return self._replayed(row)
-
-        return await self._commits.run(work)
+    @run_in_commit
+    def recall(self, db: sqlite3.Connection, head: Head, id: str) -> Receipt | None:
+        check_names(db, self._entries.seal, head, id)
+        row, reason = found_in(db.execute(FIND, [id]).fetchone())
+        if row is None or is_gone(row, reason):
+            return None
+        bind_names(db, self._entries.seal, head, id)
+        return self._replayed(row)
 
     def _replayed(self, row: Row) -> Receipt:
         return msgspec.structs.replace(self._entries.receipt(row), replayed=True)
@@ -157,3 +159,31 @@ def later_path(db: sqlite3.Connection, hashed: str, label: Label) -> tuple[str, 
     while db.execute(select, [hashed, names.milliseconds(at)]).fetchone():
         at += names.MILLISECOND
     return names.path_at(User(label.sub), at), names.milliseconds(at)
+
+
+def check_names(db: sqlite3.Connection, seal: Seal, head: Head, id: str) -> None:
+    """Raises KeyReused when the key of this export names another sequence."""
+    user, binding, place = seal.user(head.user.sub), head.binding, head.place
+    if binding is not None:
+        for position, length, bound in db.execute(SEQUENCE, [user, seal.name(binding.key)]):
+            if length != binding.length or (position == binding.position and bound != id):
+                raise KeyReused
+        stream = seal.name(names.whole_id(head.user, binding.key))
+        if db.execute(SEQUENCE, [user, stream]).fetchone():
+            raise KeyReused
+    if place is not None and place.key is not None:
+        if db.execute(SEQUENCE, [user, seal.name(place.key)]).fetchone():
+            raise KeyReused
+        for position, _, bound in db.execute(SEQUENCE, [user, seal.name(place.whole)]):
+            if position == place.position and bound != id:
+                raise KeyReused
+
+
+def bind_names(db: sqlite3.Connection, seal: Seal, head: Head, id: str) -> None:
+    user = seal.user(head.user.sub)
+    if head.binding is not None:
+        key = head.binding
+        db.execute(BIND, [user, seal.name(key.key), key.position, key.length, id])
+    if head.place is not None:
+        place: Place = head.place
+        db.execute(BIND, [user, seal.name(place.whole), place.position, OPEN_END, id])

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from atlas.core.errors import BadSetting, CannotStart
 from atlas.core.events import Event, KeyBesideJournal, Watch
-from atlas.outside.sqlite import destination, keys, rescue, schema, seal, upgrades, whole_check
+from atlas.outside.sqlite import keys, rescue, schema, seal, upgrades
 from atlas.outside.sqlite.aside import SqliteAside
 from atlas.outside.sqlite.checkup import SqliteCheckup
 from atlas.outside.sqlite.commits import Commits
-from atlas.outside.sqlite.disk import access, damage, lock
+from atlas.outside.sqlite.disk import damage, lock
 from atlas.outside.sqlite.disk.folder import keep_names
 from atlas.outside.sqlite.entries import Entries
 from atlas.outside.sqlite.intake import SqliteIntake
@@ -109,7 +109,7 @@ def opened(
         with or_cannot_start(path):
             if path is not None:
                 ours.enter_context(lock.held(path, owner, wait_seconds))
-                access.require(path)
+                lock.require_access(path)
             entries = Entries(keys.opened(path, sealed_with) if path else Seal(seal.new_root()))
             thread = ours.enter_context(ThreadPoolExecutor(1, "journal"))
             news = News()
@@ -121,7 +121,7 @@ def opened(
         ours.callback(lambda: thread.submit(commits.close).result())
         if path is not None and to:
             with or_cannot_start(path):
-                thread.submit(destination.keep, db, path, entries.seal, to).result()
+                thread.submit(keys.keep_destination, db, path, entries.seal, to).result()
         if path is not None and damage.is_large(path):
             ours.enter_context(checked_meanwhile(path, db, thread, commits))
         yield SqliteJournal(
@@ -175,7 +175,7 @@ def or_cannot_start(path: Path | None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        why = access.reason(path, error) if path is not None else f"{error.strerror}."
+        why = lock.explain_no_access(path, error) if path is not None else f"{error.strerror}."
         raise CannotStart(f"The journal cannot be opened at {path}: {why}") from error
     except UnicodeDecodeError as error:
         raise CannotStart(f"{path} is no journal that can be read.") from error
@@ -196,7 +196,7 @@ def checked_meanwhile(
     def tell(is_broken: bool) -> None:
         thread.submit(commits.close if is_broken else partial(db.executescript, FILE_CHANGES))
 
-    with whole_check.checked(path, tell):
+    with damage.checked(path, tell):
         yield
 
 

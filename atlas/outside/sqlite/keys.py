@@ -12,17 +12,18 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from urllib.parse import quote
 
-from atlas.core.errors import BadSetting
+from atlas.core.errors import BadSetting, Damaged
 from atlas.outside.sqlite import seal
 from atlas.outside.sqlite.disk import damage
-from atlas.outside.sqlite.disk.folder import beside, write
+from atlas.outside.sqlite.disk.folder import beside, read_only_uri, write
+from atlas.outside.sqlite.reconciliation import has_committed
 from atlas.outside.sqlite.seal import Seal
 
 KEY_BYTES = 32
 OWNER_ONLY = 0o600
 CHECK = b"the root of this journal"
+DESTINATION = b"where the exports of this journal go"
 
 
 def opened(path: Path, keys: Sequence[bytes]) -> Seal:
@@ -94,14 +95,13 @@ def secrets_in(path: Path) -> dict[str, bytes]:
     if not path.exists():
         return {}
     # immutable: SQLite neither recovers nor writes; what stands only in the WAL is not seen
-    with suppress(*damage.UNREADABLE), closing(sqlite3.connect(uri(path), uri=True)) as db:
+    with (
+        suppress(*damage.UNREADABLE),
+        closing(sqlite3.connect(read_only_uri(path), uri=True)) as db,
+    ):
         select = "SELECT name, value FROM secret WHERE name IN ('root', 'check')"
         return dict(db.execute(select).fetchall())
     return {}
-
-
-def uri(path: Path) -> str:
-    return f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"
 
 
 def key_beside(path: Path, *, is_new: bool) -> bytes:
@@ -142,3 +142,30 @@ def decoded(text: bytes) -> bytes:
 def file_of(path: Path) -> Path:
     """Where the key is, if none is set."""
     return beside(path, ".key")
+
+
+def keep_destination(db: sqlite3.Connection, path: Path, seal: Seal, destination: str) -> None:
+    """Note the dataset and branch. Raises BadSetting if something is committed elsewhere.
+
+    There the receipts would not be true: an export would be `replayed` that never came there. Until
+    something is committed it may change, as after a RID that was wrong.
+    """
+    before = noted_destination(db, seal)
+    if before == destination:
+        return
+    if before is not None and has_committed(db):
+        raise BadSetting(
+            f"What the journal {path} has committed stands in {before}; FOUNDRY_DATASET_RID and "
+            f"FOUNDRY_BRANCH lead to {destination}. Take another journal for that: ATLAS_JOURNAL."
+        )
+    sealed = seal.close(destination.encode(), DESTINATION)
+    db.execute("INSERT OR REPLACE INTO secret VALUES ('destination', ?)", [sealed])
+
+
+def noted_destination(db: sqlite3.Connection, seal: Seal) -> str | None:
+    """None in a new journal, in one of an earlier version, and when the note is damaged."""
+    found = db.execute("SELECT value FROM secret WHERE name = 'destination'").fetchone()
+    try:
+        return seal.open(found[0], DESTINATION).decode() if found else None
+    except Damaged:
+        return None

@@ -11,7 +11,7 @@ from atlas.core import names
 from atlas.core.messages import Entry, Isolation, ListedStatus, Listing
 from atlas.core.picture import Depth
 from atlas.outside.sqlite import schema
-from atlas.outside.sqlite.commits import Commits
+from atlas.outside.sqlite.commits import Commits, run_in_commit
 from atlas.outside.sqlite.entries import COLUMNS, Entries, Row, receipt_of
 from atlas.outside.sqlite.room import Room
 from atlas.outside.sqlite.search import STANDS, Search, Sought
@@ -82,30 +82,25 @@ class SqliteLedger:
 
         return await self._commits.run(work)
 
-    async def entry(self, id: str) -> Entry | None:
+    @run_in_commit
+    def entry(self, db: sqlite3.Connection, id: str) -> Entry | None:
         # GLOB would let a caller's * stand for anything; a range of the index does not
         select = f"{SELECT} WHERE id >= ? AND id < ? ORDER BY id LIMIT 2"
+        rows = db.execute(select, [id, id + "\U0010ffff"]).fetchall()
+        return entry_of(rows[0], self._entries) if len(rows) == 1 else None
 
-        def work(db: sqlite3.Connection) -> Entry | None:
-            rows = db.execute(select, [id, id + "\U0010ffff"]).fetchall()
-            return entry_of(rows[0], self._entries) if len(rows) == 1 else None
-
-        return await self._commits.run(work)
-
-    async def depth(self) -> Depth:
-        def work(db: sqlite3.Connection) -> Depth:
-            totals = db.execute(DEPTH).fetchall()
-            return Depth(
-                exports={status: exports for status, exports, _ in totals},
-                bytes={status: size for status, _, size in totals},
-                oldest=oldest(db),
-                free_bytes=self._room.free_bytes(),
-                imbalance=self._imbalance(db),
-                failed=count_failed(db),
-                failed_reason=last_failure(db),
-            )
-
-        return await self._commits.run(work)
+    @run_in_commit
+    def depth(self, db: sqlite3.Connection) -> Depth:
+        totals = db.execute(DEPTH).fetchall()
+        return Depth(
+            exports={status: exports for status, exports, _ in totals},
+            bytes={status: size for status, _, size in totals},
+            oldest=oldest(db),
+            free_bytes=self._room.free_bytes(),
+            imbalance=self._imbalance(db),
+            failed=count_failed(db),
+            failed_reason=last_failure(db),
+        )
 
     def _imbalance(self, db: sqlite3.Connection) -> int:
         now = self._elapsed()
@@ -113,13 +108,14 @@ class SqliteLedger:
             self._counted = now, schema.imbalance(db)
         return self._counted[1]
 
-    async def ready(self) -> None:
+    @run_in_commit
+    def ready(self, db: sqlite3.Connection) -> None:
         def work(db: sqlite3.Connection) -> None:
             for statement in TOUCH:  # reading alone goes well on a disk that is full, too
                 db.execute(statement)
             self._room.check(db, 1)
 
-        await self._commits.run(work)
+        work(db)
 
 
 def newest(

@@ -18,7 +18,7 @@ from atlas.core.sights import Condition
 from atlas.outside.sqlite import keys, schema, upgrades
 from atlas.outside.sqlite.checkup import condition
 from atlas.outside.sqlite.disk import damage, lock, wal
-from atlas.outside.sqlite.disk.folder import beside
+from atlas.outside.sqlite.disk.folder import beside, read_only_uri
 from atlas.outside.sqlite.disk.kind import refuse_networks
 from atlas.outside.sqlite.entries import Entries
 from atlas.outside.sqlite.journal import found_at, readable
@@ -104,7 +104,7 @@ def readable_copy(path: Path) -> Iterator[tuple[sqlite3.Connection, Path]]:
     log = beside(path, "-wal")
     has_log = log.exists() and log.stat().st_size > 0
     if not has_log and version_of(path) >= schema.VERSION:
-        with closing(sqlite3.connect(keys.uri(path), uri=True, isolation_level=None)) as db:
+        with closing(sqlite3.connect(read_only_uri(path), uri=True, isolation_level=None)) as db:
             db.text_factory = readable
             yield db, path
         return
@@ -120,5 +120,5 @@ def readable_copy(path: Path) -> Iterator[tuple[sqlite3.Connection, Path]]:
 
 def version_of(path: Path) -> int:
     """As the main file says it."""
-    with closing(sqlite3.connect(keys.uri(path), uri=True)) as db:
+    with closing(sqlite3.connect(read_only_uri(path), uri=True)) as db:
         return int(db.execute("PRAGMA user_version").fetchone()[0])

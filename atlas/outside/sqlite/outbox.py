@@ -3,11 +3,12 @@
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 
 import msgspec
 
 from atlas.core import names
-from atlas.core.commits import Backlog, Conclusion, InHand, Lane
+from atlas.core.commits import Backlog, Conclusion, InHand, Intent, Lane
 from atlas.core.errors import Damaged, OutOfOrder
 from atlas.core.messages import (
     BranchSnapshot,
@@ -20,9 +21,9 @@ from atlas.core.messages import (
     TransactionKind,
 )
 from atlas.core.people import Standing
-from atlas.outside.sqlite import claims, intents, reconciliation
+from atlas.outside.sqlite import claims, reconciliation
 from atlas.outside.sqlite.aside import PAYLOAD
-from atlas.outside.sqlite.commits import Commits
+from atlas.outside.sqlite.commits import Commits, run_in_commit
 from atlas.outside.sqlite.conclusions import carry_out
 from atlas.outside.sqlite.entries import COLUMNS, Entries, Label, Row, path_of
 from atlas.outside.sqlite.intake import later_path
@@ -44,6 +45,7 @@ RECORD_FILE = """
     UPDATE export SET file = ?, file_bytes = ?
     WHERE status = 'claimed' AND id IN (SELECT value FROM json_each(?))
 """
+CLEAR_INTENTS = "DELETE FROM intent"
 NO_LABEL = Label("", "", (), "")
 
 
@@ -56,136 +58,132 @@ class SqliteOutbox:
         self._room = room
         self._shelf = shelf
 
-    async def backlog(self, limits: GroupLimits) -> Backlog:
-        return await self._commits.run(lambda db: claims.read_backlog(db, limits))
+    @run_in_commit
+    def backlog(self, db: sqlite3.Connection, limits: GroupLimits) -> Backlog:
+        return claims.read_backlog(db, limits)
 
-    async def in_hand(self) -> InHand:
-        return await self._commits.run(self._in_hand)
+    @run_in_commit
+    def in_hand(self, db: sqlite3.Connection) -> InHand:
+        return InHand(self._claimed(db), read_open(db), read_intents(db))
 
-    async def claim(
-        self, limits: GroupLimits, snapshot: BranchSnapshot, lane: Lane
+    @run_in_commit
+    def claim(
+        self, db: sqlite3.Connection, limits: GroupLimits, snapshot: BranchSnapshot, lane: Lane
     ) -> CommitGroup | None:
-        def work(db: sqlite3.Connection) -> CommitGroup | None:
-            self._require_nothing_in_hand(db)
-            claims.claim(db, limits, lane)
-            group = self._claimed(db)
-            if group is not None:
-                intents.record_intent(db, snapshot, "APPEND")
-            return group
+        self._require_nothing_in_hand(db)
+        claims.claim(db, limits, lane)
+        group = self._claimed(db)
+        if group is not None:
+            record_intent(db, snapshot, "APPEND")
+        return group
 
-        return await self._commits.run(work)
+    @run_in_commit
+    def record_intent(
+        self, db: sqlite3.Connection, snapshot: BranchSnapshot, kind: TransactionKind
+    ) -> None:
+        self._require_nothing_in_hand(db)
+        record_intent(db, snapshot, kind)
 
-    async def record_intent(self, snapshot: BranchSnapshot, kind: TransactionKind) -> None:
-        def work(db: sqlite3.Connection) -> None:
-            self._require_nothing_in_hand(db)
-            intents.record_intent(db, snapshot, kind)
+    @run_in_commit
+    def record_open(
+        self, db: sqlite3.Connection, transaction: str, limits: GroupLimits
+    ) -> CommitGroup:
+        recorded = read_open(db)
+        if recorded != transaction:
+            if recorded is not None or not read_intents(db):
+                raise OutOfOrder(
+                    "A transaction is recorded without an intent, or while another one is open."
+                )
+            if claims.has_fresh(db):
+                claims.claim_fresh(db, limits, is_late=True)
+            db.execute(CLEAR_INTENTS)  # the transaction settles them
+            db.execute("INSERT OR IGNORE INTO open_transaction VALUES (?)", [transaction])
+        return self._claimed(db) or CommitGroup(())
 
-        await self._commits.run(work)
-
-    async def record_open(self, transaction: str, limits: GroupLimits) -> CommitGroup:
-        def work(db: sqlite3.Connection) -> CommitGroup:
-            recorded = intents.read_open(db)
-            if recorded != transaction:
-                if recorded is not None or not intents.read_intents(db):
-                    raise OutOfOrder(
-                        "A transaction is recorded without an intent, or while another one is open."
-                    )
-                if claims.has_fresh(db):
-                    claims.claim_fresh(db, limits, is_late=True)
-                intents.record_open(db, transaction)
-            return self._claimed(db) or CommitGroup(())
-
-        return await self._commits.run(work)
-
-    async def record_file(
-        self, ids: Collection[str], format: FileFormat, size: int, *, is_shared: bool
+    @run_in_commit
+    def record_file(
+        self,
+        db: sqlite3.Connection,
+        ids: Collection[str],
+        format: FileFormat,
+        size: int,
+        *,
+        is_shared: bool,
     ) -> File:
         given = as_json(ids)
+        rows = [(Row(*row[:-2]), *row[-2:]) for row in db.execute(NAMED, [given]).fetchall()]
+        if not rows or len(rows) != len(ids):
+            raise OutOfOrder(
+                "A file is recorded for no export, or for exports that are not claimed."
+            )
+        if len(rows) > 1 and not is_shared:
+            raise OutOfOrder("A file that is not shared is recorded for several exports.")
+        name: str = format
+        if is_shared:
+            first = self._entries.label(rows[0][0]).path
+            name = free_group_path(db, first, format, given)
+        db.execute(RECORD_FILE, [name, size, given])
+        as_recorded = [
+            (row._replace(file=name, file_bytes=size), isolation, tries)
+            for row, isolation, tries in rows
+        ]
+        (file,) = self._files(as_recorded)
+        return file
 
-        def work(db: sqlite3.Connection) -> File:
-            rows = [(Row(*row[:-2]), *row[-2:]) for row in db.execute(NAMED, [given]).fetchall()]
-            if not rows or len(rows) != len(ids):
-                raise OutOfOrder(
-                    "A file is recorded for no export, or for exports that are not claimed."
-                )
-            if len(rows) > 1 and not is_shared:
-                raise OutOfOrder("A file that is not shared is recorded for several exports.")
-            name: str = format
-            if is_shared:
-                first = self._entries.label(rows[0][0]).path
-                name = free_group_path(db, first, format, given)
-            db.execute(RECORD_FILE, [name, size, given])
-            as_recorded = [
-                (row._replace(file=name, file_bytes=size), isolation, tries)
-                for row, isolation, tries in rows
-            ]
-            (file,) = self._files(as_recorded)
-            return file
+    @run_in_commit
+    def conclude(self, db: sqlite3.Connection, conclusion: Conclusion) -> Sequence[Receipt]:
+        recorded = read_open(db)
+        is_in_hand = recorded is not None or claims.is_any(db)
+        if is_in_hand and recorded != conclusion.transaction:
+            raise OutOfOrder(
+                "The conclusion names another transaction than the one recorded as open."
+            )
+        for id, verdict in conclusion.verdicts.items():
+            if verdict.kind == "moved":
+                self._move(db, id)
+        rows = [Row(*row) for row in carry_out(db, conclusion)]
+        db.execute("DELETE FROM open_transaction")
+        return self._receipts(db, rows)
 
-        return await self._commits.run(work)
+    @run_in_commit
+    def clear_intents(self, db: sqlite3.Connection) -> None:
+        db.execute(CLEAR_INTENTS)
 
-    async def conclude(self, conclusion: Conclusion) -> Sequence[Receipt]:
-        def work(db: sqlite3.Connection) -> Sequence[Receipt]:
-            recorded = intents.read_open(db)
-            is_in_hand = recorded is not None or claims.is_any(db)
-            if is_in_hand and recorded != conclusion.transaction:
-                raise OutOfOrder(
-                    "The conclusion names another transaction than the one recorded as open."
-                )
-            for id, verdict in conclusion.verdicts.items():
-                if verdict.kind == "moved":
-                    self._move(db, id)
-            rows = [Row(*row) for row in carry_out(db, conclusion)]
-            intents.clear_open(db)
-            return self._receipts(db, rows)
+    @run_in_commit
+    def read(self, db: sqlite3.Connection, ids: Collection[str]) -> Mapping[str, bytes]:
+        found = {}
+        for *columns, payload in db.execute(READ, [as_json(ids)]):
+            row = Row(*columns)
+            with suppress(Damaged):
+                self._entries.label(row)  # raises Damaged: without a label there is no path
+                found[row.id] = self._entries.packed(row, payload)
+        return found
 
-        return await self._commits.run(work)
+    @run_in_commit
+    def own_transactions(
+        self, db: sqlite3.Connection, transactions: Collection[str]
+    ) -> frozenset[str]:
+        return reconciliation.own_transactions(db, transactions)
 
-    async def clear_intents(self) -> None:
-        await self._commits.run(intents.clear_intents)
+    @run_in_commit
+    def has_committed(self, db: sqlite3.Connection) -> bool:
+        return reconciliation.has_committed(db)
 
-    async def read(self, ids: Collection[str]) -> Mapping[str, bytes]:
-        def work(db: sqlite3.Connection) -> Mapping[str, bytes]:
-            found = {}
-            for *columns, payload in db.execute(READ, [as_json(ids)]):
-                row = Row(*columns)
-                with suppress(Damaged):
-                    self._entries.label(row)  # raises Damaged: without a label there is no path
-                    found[row.id] = self._entries.packed(row, payload)
-            return found
+    @run_in_commit
+    def uncommitted(self, db: sqlite3.Connection, after: str) -> Sequence[File]:
+        rows = reconciliation.read_uncommitted(db, after)
+        as_it_came = [row._replace(file=None, file_bytes=None) for row in rows]
+        return self._files((row, 0, 0) for row in as_it_came)
 
-        return await self._commits.run(work)
-
-    async def own_transactions(self, transactions: Collection[str]) -> frozenset[str]:
-        return await self._commits.run(lambda db: reconciliation.own_transactions(db, transactions))
-
-    async def has_committed(self) -> bool:
-        return await self._commits.run(reconciliation.has_committed)
-
-    async def uncommitted(self, after: str) -> Sequence[File]:
-        def work(db: sqlite3.Connection) -> Sequence[File]:
-            rows = reconciliation.read_uncommitted(db, after)
-            as_it_came = [row._replace(file=None, file_bytes=None) for row in rows]
-            return self._files((row, 0, 0) for row in as_it_came)
-
-        return await self._commits.run(work)
-
-    async def mark_found(
-        self, found: Sequence[tuple[Standing, Collection[str]]]
+    @run_in_commit
+    def mark_found(
+        self, db: sqlite3.Connection, found: Sequence[tuple[Standing, Collection[str]]]
     ) -> Sequence[Receipt]:
-        def work(db: sqlite3.Connection) -> Sequence[Receipt]:
-            rows = [
-                row for there, ids in found for row in reconciliation.mark_found(db, ids, there)
-            ]
-            return self._receipts(db, rows)
-
-        return await self._commits.run(work)
-
-    def _in_hand(self, db: sqlite3.Connection) -> InHand:
-        return InHand(self._claimed(db), intents.read_open(db), intents.read_intents(db))
+        rows = [row for there, ids in found for row in reconciliation.mark_found(db, ids, there)]
+        return self._receipts(db, rows)
 
     def _require_nothing_in_hand(self, db: sqlite3.Connection) -> None:
-        if claims.is_any(db) or intents.read_open(db) is not None:
+        if claims.is_any(db) or read_open(db) is not None:
             raise OutOfOrder(
                 "A transaction is about to begin while a group or a transaction is in hand."
             )
@@ -249,6 +247,24 @@ def free_group_path(db: sqlite3.Connection, first: str, format: FileFormat, ids:
         for path in names.group_paths(first, format)
         if not db.execute(select, [path, ids]).fetchone()
     )
+
+
+def record_intent(db: sqlite3.Connection, snapshot: BranchSnapshot, kind: TransactionKind) -> None:
+    """Store an intent. It replaces an earlier one on the same head, as the later one covers it."""
+    row = [kind, snapshot.head, snapshot.at.isoformat()]
+    db.execute("INSERT OR REPLACE INTO intent VALUES (?, ?, ?)", row)
+
+
+def read_intents(db: sqlite3.Connection) -> tuple[Intent, ...]:
+    rows = db.execute("SELECT kind, head, at FROM intent ORDER BY at").fetchall()
+    return tuple(
+        Intent(kind, BranchSnapshot(head, datetime.fromisoformat(at))) for kind, head, at in rows
+    )
+
+
+def read_open(db: sqlite3.Connection) -> str | None:
+    found = db.execute("SELECT rid FROM open_transaction").fetchone()
+    return None if found is None else str(found[0])
 
 
 def as_json(ids: Collection[str]) -> str:

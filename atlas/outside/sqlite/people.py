@@ -17,10 +17,10 @@ from atlas.core import names
 from atlas.core.errors import Unavailable
 from atlas.core.messages import User
 from atlas.core.people import Journaled, Purged, SetAside, Shared
-from atlas.outside.sqlite.commits import Commits
+from atlas.outside.sqlite.commits import Commits, run_in_commit
 from atlas.outside.sqlite.entries import Entries
+from atlas.outside.sqlite.search import STANDS
 
-STANDS = "CASE status WHEN 'claimed' THEN 'accepted' ELSE status END"
 EXPORTS = f"SELECT {STANDS}, count(*) FROM export WHERE user = ? GROUP BY 1 ORDER BY 1"
 SHARED = f"""
     SELECT file, count(*) FROM export
@@ -51,43 +51,37 @@ class SqlitePeople:
         self._commits = commits
         self._entries = entries
 
-    async def of(self, user: User) -> Journaled:
+    @run_in_commit
+    def of(self, db: sqlite3.Connection, user: User) -> Journaled:
         given = [self._entries.seal.user(user.sub)]
+        return Journaled(
+            user=given[0][: names.PSEUDONYM_CHARACTERS],
+            exports=dict(db.execute(EXPORTS, given).fetchall()),
+            shared=(*kept(db, *given), *(Shared(*row) for row in db.execute(SHARED, given))),
+            aside=tuple(SetAside(*row) for row in db.execute(ASIDE, given)),
+            digests=dict(db.execute(DIGESTS, given).fetchall()),
+        )
 
-        def work(db: sqlite3.Connection) -> Journaled:
-            return Journaled(
-                user=given[0][: names.PSEUDONYM_CHARACTERS],
-                exports=dict(db.execute(EXPORTS, given).fetchall()),
-                shared=(*kept(db, *given), *(Shared(*row) for row in db.execute(SHARED, given))),
-                aside=tuple(SetAside(*row) for row in db.execute(ASIDE, given)),
-                digests=dict(db.execute(DIGESTS, given).fetchall()),
-            )
-
-        return await self._commits.run(work)
-
-    async def purge(self, user: User, shared: Sequence[Shared]) -> Purged:
+    @run_in_commit
+    def purge(self, db: sqlite3.Connection, user: User, shared: Sequence[Shared]) -> Purged:
         given = [self._entries.seal.user(user.sub)]
-
-        def work(db: sqlite3.Connection) -> Purged:
-            if db.execute(CLAIMED, given).fetchone():
-                raise Unavailable("Some of it is on its way to Foundry just now: ask again later.")
-            rows = dict(db.execute(EXPORTS, given).fetchall())
-            waiting = tuple(id for (id,) in db.execute(WAITING, given))
-            (before,) = db.execute("PRAGMA secure_delete").fetchone()
-            db.execute("PRAGMA secure_delete = ON")
-            for table in ("binding", "digest"):
-                rows[table] = db.execute(f"DELETE FROM {table} WHERE user = ?", given).rowcount
-            db.execute("DELETE FROM export WHERE user = ?", given)
-            db.execute(f"PRAGMA secure_delete = {before}")
-            found = {kind: count for kind, count in rows.items() if count}
-            if found:
-                db.execute(DUE)
-            db.execute(FORGET, [kept_as(*given)])
-            if shared:
-                db.execute(KEEP, [kept_as(*given), msgspec.msgpack.encode(shared)])
-            return Purged(given[0][: names.PSEUDONYM_CHARACTERS], found, waiting)
-
-        return await self._commits.run(work)
+        if db.execute(CLAIMED, given).fetchone():
+            raise Unavailable("Some of it is on its way to Foundry just now: ask again later.")
+        rows = dict(db.execute(EXPORTS, given).fetchall())
+        waiting = tuple(id for (id,) in db.execute(WAITING, given))
+        (before,) = db.execute("PRAGMA secure_delete").fetchone()
+        db.execute("PRAGMA secure_delete = ON")
+        for table in ("binding", "digest"):
+            rows[table] = db.execute(f"DELETE FROM {table} WHERE user = ?", given).rowcount
+        db.execute("DELETE FROM export WHERE user = ?", given)
+        db.execute(f"PRAGMA secure_delete = {before}")
+        found = {kind: count for kind, count in rows.items() if count}
+        if found:
+            db.execute(DUE)
+        db.execute(FORGET, [kept_as(*given)])
+        if shared:
+            db.execute(KEEP, [kept_as(*given), msgspec.msgpack.encode(shared)])
+        return Purged(given[0][: names.PSEUDONYM_CHARACTERS], found, waiting)
 
     async def rewrite(self) -> None:
         due = await self._commits.run(lambda db: db.execute(IS_DUE).fetchone())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from atlas.core import names
 from atlas.core.errors import Rejected
 from atlas.core.messages import Page, Receipt, User
-from atlas.outside.sqlite.commits import Commits
+from atlas.outside.sqlite.commits import Commits, run_in_commit
 from atlas.outside.sqlite.entries import COLUMNS, Entries, Row
 
 
@@ -17,16 +17,16 @@ class SqliteReceipts:
         self._commits = commits
         self._entries = entries
 
-    async def find(self, user: User, id: str) -> Receipt | None:
+    @run_in_commit
+    def find(self, db: sqlite3.Connection, user: User, id: str) -> Receipt | None:
         select = f"SELECT {COLUMNS} FROM export WHERE user = ? AND id = ?"
+        row = db.execute(select, [self._entries.seal.user(user.sub), id]).fetchone()
+        return self._entries.receipt(Row(*row)) if row else None
 
-        def work(db: sqlite3.Connection) -> Receipt | None:
-            row = db.execute(select, [self._entries.seal.user(user.sub), id]).fetchone()
-            return self._entries.receipt(Row(*row)) if row else None
-
-        return await self._commits.run(work)
-
-    async def page(self, user: User, key: str | None, limit: int, cursor: str | None) -> Page:
+    @run_in_commit
+    def page(
+        self, db: sqlite3.Connection, user: User, key: str | None, limit: int, cursor: str | None
+    ) -> Page:
         before = moment_of(cursor)
         bound = "SELECT export FROM binding WHERE user = :user AND key IN (:key, :whole)"
         named = "" if key is None else f"AND id IN ({bound})"
@@ -42,16 +42,13 @@ class SqliteReceipts:
             "before": before,
             "limit": limit + 1,
         }
+        rows = db.execute(select, given).fetchall()
+        shown = rows[:limit]
+        cursor = str(shown[-1][0]) if len(rows) > limit else None
+        return Page(tuple(self._entries.receipt(Row(*row[1:])) for row in shown), cursor)
 
-        def work(db: sqlite3.Connection) -> Page:
-            rows = db.execute(select, given).fetchall()
-            shown = rows[:limit]
-            cursor = str(shown[-1][0]) if len(rows) > limit else None
-            return Page(tuple(self._entries.receipt(Row(*row[1:])) for row in shown), cursor)
-
-        return await self._commits.run(work)
-
-    async def parts(self, user: User, whole: str) -> Sequence[Receipt]:
+    @run_in_commit
+    def parts(self, db: sqlite3.Connection, user: User, whole: str) -> Sequence[Receipt]:
         select = f"""
             SELECT {COLUMNS} FROM export JOIN (
                 SELECT position, export AS bound FROM binding WHERE user = ? AND key = ?
@@ -59,11 +56,7 @@ class SqliteReceipts:
         """
         seal = self._entries.seal
         given = [seal.user(user.sub), seal.name(whole)]
-
-        def work(db: sqlite3.Connection) -> Sequence[Receipt]:
-            return [self._entries.receipt(Row(*row)) for row in db.execute(select, given)]
-
-        return await self._commits.run(work)
+        return [self._entries.receipt(Row(*row)) for row in db.execute(select, given)]
 
 
 def moment_of(cursor: str | None) -> int:

@@ -8,7 +8,7 @@ import msgspec
 from atlas.core import names
 from atlas.core.people import Standing
 from atlas.outside.sqlite.aside import CRASHED
-from atlas.outside.sqlite.entries import COLUMNS, Row
+from atlas.outside.sqlite.entries import COLUMNS, HAS_PAYLOAD, Row
 
 PAGE = 1_000
 NEWEST = f"SELECT rid FROM export WHERE status = 'committed' ORDER BY number DESC LIMIT {PAGE}"
@@ -20,7 +20,6 @@ HAS_COMMITTED = """
     SELECT (SELECT exports FROM total WHERE status = 'committed') > 0
         OR EXISTS (SELECT 1 FROM digest)
 """
-HAS_PAYLOAD = "EXISTS (SELECT 1 FROM payload WHERE payload.number = export.number)"
 UNCOMMITTED = " UNION ALL ".join(
     f"SELECT {COLUMNS}, number FROM export WHERE {condition} AND number > :after"
     for condition in (

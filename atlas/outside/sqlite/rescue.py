@@ -9,16 +9,15 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
 from atlas.core.errors import CannotStart, Damaged
 from atlas.core.events import JournalDamaged
 from atlas.outside.sqlite import upgrades
-from atlas.outside.sqlite.disk import damage, pages
+from atlas.outside.sqlite.disk import damage, pages, wal
 from atlas.outside.sqlite.disk.folder import beside, replace
-from atlas.outside.sqlite.entries import BOUND, COLUMNS, Entries, Row, bound, fixed_in
+from atlas.outside.sqlite.entries import BOUND, COLUMNS, HAS_PAYLOAD, Entries, Row, bound, fixed_in
 
 GAP_MAX = 10_000  # numbers that are tried behind the last row that can be read
 OTHERS = ("binding", "intent", "open_transaction", "digest", "secret")
@@ -31,7 +30,6 @@ PAYLOAD_AT = BEFORE_6.index("payload")
 ABSENT = dict.fromkeys({*BEFORE_6, "moment"} - {"place", "payload"}) | {"isolation": 0, "turn": 0}
 DOUBTFUL = {"status": "claimed", "tries": 1, "isolation": 0, "turn": 0}
 IS_KEPT = "SELECT 1 FROM export WHERE number = ?"
-HAS_PAYLOAD = "EXISTS (SELECT 1 FROM payload WHERE payload.number = export.number)"
 WITHOUT = f"SELECT {COLUMNS} FROM export WHERE number = ? AND NOT {HAS_PAYLOAD}"
 WITHOUT_PAYLOAD = f"DELETE FROM export WHERE number = ? AND NOT {HAS_PAYLOAD}"
 ENDED = """
@@ -52,7 +50,7 @@ def rebuilt(
     Raises the error if nothing of it is ours, CannotStart, OSError.
     """
     copy, fresh = damage.copied(path), beside(path, ".new")
-    damage.fold(path)
+    wal.fold(path)
     fresh.unlink(missing_ok=True)
     with closing(opened(fresh, entries)) as db:
         exports = rescue(path, Fresh(db, entries))
@@ -105,21 +103,21 @@ def read_trees(broken: sqlite3.Connection, fresh: "Fresh") -> None:
 def read_leaves(journal: Path, fresh: "Fresh") -> None:
     """Raises OSError."""
     columns = fresh.columns_of("export")
-    with journal.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as raw:
-        for row in pages.rows(raw, len(BEFORE_6)):
+    with pages.leaves(journal, len(BEFORE_6), beside(journal, ".leaves")) as rows:
+        for row in rows():
             found = as_export(row, columns)
             if fresh.is_sealed(found):
                 fresh.keep_export(found)
-        for row in pages.rows(raw, len(PAYLOAD)):
-            fresh.keep_payload_again(*row)
+        for row in rows():
+            fresh.keep_payload_again(*row[: len(PAYLOAD)])
 
 
-def as_export(row: list[Any], columns: list[str]) -> dict[str, Any]:
+def as_export(row: pages.Row, columns: list[str]) -> dict[str, Any]:
     """The columns in a leaf, if it is a row of that table, of this version or one from 2 on.
 
     Those had the payload behind the label, where now there is a number.
     """
-    is_old = len(row) > PAYLOAD_AT and not isinstance(row[PAYLOAD_AT], int)
+    is_old = not isinstance(row[PAYLOAD_AT], int)
     read = zip(BEFORE_6 if is_old else columns, row, strict=False)
     return {name: value for name, value in read if value is not None}
 

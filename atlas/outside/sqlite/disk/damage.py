@@ -5,12 +5,16 @@ Whatever was found, a copy of the journal as it was is kept beside it.
 
 import shutil
 import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 
 from atlas.core.events import JournalDamaged
 from atlas.outside.sqlite.disk import wal
-from atlas.outside.sqlite.disk.folder import beside, replace, sync
+from atlas.outside.sqlite.disk.folder import beside, read_only_uri, sync
 
 WHOLE_CHECK_BYTES_MAX = 64 * 1024 * 1024  # of a larger one the indexes are taken on trust
 LIVE = "payload", "intent", "open_transaction", "total", "secret"
@@ -20,6 +24,7 @@ WAITING = " UNION ALL ".join(
     for status in ("accepted", "claimed", "set_aside")
 )
 ENDINGS = "", "-wal"
+STEPS = 100_000  # of SQLite, between two looks at whether the check is over
 # SQLite quotes what it cannot parse of a schema, and Python makes no text of what is no UTF-8
 UNREADABLE = sqlite3.DatabaseError, UnicodeDecodeError
 
@@ -31,10 +36,12 @@ def in_the_log(journal: Path) -> list[JournalDamaged]:
     if found is None:
         return []
     copy = copied(journal)
-    if found.is_one_bit:
-        wal.mend(log)
-        return [JournalDamaged(f"a bit of frame {found.frame} of its log", copy=str(copy))]
+    wal.fold(journal)
     what = f"its log from frame {found.frame} on, and {found.transactions} commits behind that"
+    if found.is_one_bit:
+        what = f"a bit of frame {found.frame} of its log"
+    elif found.frame == 0:
+        what = "the header of its log"
     return [JournalDamaged(what, copy=str(copy))]
 
 
@@ -53,6 +60,38 @@ def is_broken_where_it_waits(db: sqlite3.Connection) -> bool:
     db.execute(WAITING).fetchone()
     checks = [db.execute(f"PRAGMA quick_check({table})").fetchone()[0] for table in LIVE]
     return checks != ["ok"] * len(LIVE)
+
+
+@contextmanager
+def checked(path: Path, tell: Callable[[bool], None]) -> Iterator[None]:
+    """Check the pages of a large journal in a thread of its own while exports are accepted.
+
+    `tell` is called in the end with whether it is broken; if we end before, it is not, and the next
+    start checks it again. Meanwhile only the log is written. So SQLite can read the file as one
+    that never changes, beside the one connection that writes.
+    """
+    is_over = Event()
+    with (
+        closing(sqlite3.connect(read_only_uri(path), uri=True, check_same_thread=False)) as db,
+        ThreadPoolExecutor(1, "check") as thread,
+    ):
+        db.set_progress_handler(is_over.is_set, STEPS)
+        thread.submit(check, db, path, tell)
+        try:
+            yield
+        finally:
+            is_over.set()
+            db.interrupt()
+
+
+def check(db: sqlite3.Connection, path: Path, tell: Callable[[bool], None]) -> None:
+    with suppress(sqlite3.OperationalError):  # interrupted, or the disk fails: others see that
+        try:
+            tell(is_broken(db, path))
+        except UNREADABLE as error:
+            if not is_of_pages(error):
+                raise
+            tell(True)
 
 
 def is_of_pages(error: Exception) -> bool:
@@ -83,23 +122,6 @@ def copied(journal: Path) -> Path:
 def discard(copy: Path) -> None:
     for ending in ENDINGS:
         beside(copy, ending).unlink(missing_ok=True)
-
-
-def fold(journal: Path) -> None:
-    """Put the log into the journal, as SQLite does not do it where it cannot read the schema.
-
-    The log is there for as long as it is needed: applied once more, it changes nothing.
-    """
-    log = beside(journal, "-wal")
-    if not log.exists():
-        return
-    whole = beside(journal, ".new")
-    shutil.copyfile(journal, whole)  # which may be larger than memory
-    with whole.open("r+b") as file:
-        wal.apply(log.read_bytes(), file)
-    replace(journal, whole)
-    log.unlink()
-    sync(journal.parent)  # or it may lie beside another journal after a power cut
 
 
 def primary_code(error: Exception) -> int | None:

@@ -5,6 +5,7 @@ SQLite syncs the folder when it has made a log there, and does not look whether 
 
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 from atlas.core.errors import CannotStart
 
@@ -58,3 +59,8 @@ def replace(path: Path, fresh: Path) -> None:
 def beside(journal: Path, ending: str) -> Path:
     """A file that belongs to the journal: its name, and what it is."""
     return journal.with_name(journal.name + ending)
+
+
+def read_only_uri(path: Path) -> str:
+    """For SQLite, which then reads the main file only, and takes no lock."""
+    return f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"

@@ -1,48 +1,39 @@
-"""The write-ahead log, walked before SQLite opens it, because SQLite says nothing of damage in it.
+"""Reads the write-ahead log before SQLite opens it, because SQLite does not report damage in it.
 
-SQLite reads a WAL up to the first frame that is not whole and forgets everything behind it: that is
-how it drops what a power cut tore, and it drops what was committed as silently when a bit flips.
+SQLite reads a log up to the first frame whose checksum is wrong and ignores everything behind it.
+That is right for a tail that a power cut tore. When a bit flips, it loses every commit behind it.
 
-Atlas has one connection and syncs every commit before the next begins. So when the power fails, at
-most one transaction is not on the disk, the last one; of its sectors any may be there and any may
-be missing. From this follows what is damage:
+Atlas has one connection and syncs each commit before the next begins. So a power cut leaves at most
+one transaction incomplete, the last one; any of its sectors may be missing. Damage is therefore:
 
-- A bad header with anything behind it. It is synced before the first frame is written, and lies in
-  one sector.
+- A bad header with anything behind it: it is synced before the first frame, and is in one sector.
 - A bad frame with a whole commit frame of the same generation somewhere behind it.
-- A bad frame that one flipped bit explains. A sector that was lost differs in more than that. The
-  checksums cannot tell which bit it is, so `mend` lets the frame count as it stands: if the bit is
-  in an export, that export's seal is broken, and all others are as they were.
+- A bad frame that one flipped bit explains; a missing sector differs in more than that.
 
-The rest is a tail that was never acknowledged. Frames of an earlier generation have other salts;
-they were checkpointed and mean nothing. What an uncommitted or failed write leaves has no whole
-commit frame.
+Everything else is a tail that was never acknowledged. Frames of an earlier generation have other
+salts, and are in the journal already. One false alarm remains: the last transaction was being
+synced, and the disk has its last frame but not an earlier one. Then `transactions` is 1.
 
-One false alarm remains: the power fails in the middle of a sync, and the disk had the last frame of
-that transaction and not one before it. Then `transactions` is 1, nothing acknowledged is missing,
-and it can happen once for each power cut (it did in 2 of 2,000 that were tried). Two transactions
-or more are damage for certain. And one damage remains unseen: when more than a bit is wrong and no
-commit frame behind it is whole, that looks like a torn tail in every way.
+`fold` applies the log to the journal. A page with one flipped bit is applied as it is: the seal of
+the row that it is in is broken, and no other row is lost. A log that is broken otherwise ends
+there, as it does for SQLite: the result is the journal as it was at an earlier commit.
 
 The format: https://www.sqlite.org/fileformat2.html#the_write_ahead_log
 """
 
+import os
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import NamedTuple
 
-from atlas.outside.sqlite.disk.folder import write
+from atlas.outside.sqlite.disk.folder import beside, sync
 
 HEADER, FRAME_HEADER = struct.Struct(">8I"), struct.Struct(">6I")
-SALTS, SALTS_AT = struct.Struct(">4I"), 8  # and behind them the sums
-ORDERS = {
-    0x377F0682: "<",
-    0x377F0683: ">",
-}  # of the bytes in what is summed; all else is big-endian
+ORDERS = {0x377F0682: "<", 0x377F0683: ">"}  # of the words in a checksum; all else is big-endian
 PAGE_SIZES = {2**power for power in range(9, 17)}
-FRAME_HEADER_SUMMED = 8  # bytes of it: the page, and the size after the commit
+PAGE_SIZE = 4096  # ours, if the header does not give it
 WORD = 0xFFFFFFFF
 
 Sums = tuple[int, int]
@@ -50,9 +41,9 @@ Sums = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Where a WAL breaks off: SQLite will forget this frame and all behind it.
+    """The first bad frame: they count from 1, and 0 is the header.
 
-    Frames count from 1, and 0 is the header. `transactions` of them are whole behind it, and lost.
+    `transactions` are whole behind it. They are lost, unless one bit explains the damage.
     """
 
     frame: int
@@ -61,161 +52,135 @@ class Damage:
     is_one_bit: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """A frame as it stands there, good or bad."""
-
-    number: int
-    offset: int
-    is_commit: bool
-    salts: Sums
-    sums: Sums  # as written behind the salts
-    summed: tuple[int, ...]  # the words that they are the checksum of
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """What the header says: all frames that count have these salts, and their sums start here."""
+class Generation(NamedTuple):
+    """The header: frames that count have these salts. `sums` is None if the header is bad."""
 
     order: str
     page_size: int
     salts: Sums
+    sums: Sums | None
+
+
+class Frame(NamedTuple):
+    number: int
+    offset: int
+    page: int
+    size: int  # of the journal after this commit, in pages; 0 if this is not a commit frame
+    salts: Sums
     sums: Sums
+    summed: tuple[int, ...]  # the words that `sums` is the checksum of
+
+
+@dataclass(slots=True)
+class Log:
+    """`pages` are the offsets of committed pages, `size` is that of the journal after them."""
+
+    damage: Damage | None = None
+    pages: dict[int, int] = field(default_factory=dict)
+    size: int = 0
 
 
 def damage(wal: Path) -> Damage | None:
-    """None when there is none, or no WAL, or nothing in it. Raises OSError."""
-    if not wal.exists():
-        return None
-    raw = wal.read_bytes()
-    if len(raw) <= HEADER.size:
-        return None
-    generation = generation_of(raw[: HEADER.size])
-    if generation is None:
-        return Damage(0, 0, 0, with_header_mended(raw) is not None) if raw.strip(b"\0") else None
-    frames = frames_of(raw, generation)
-    before = generation.sums
-    for frame in frames:
-        if not is_whole(frame, before, generation):
-            return judged(frame, before, generation, frames)
-        before = frame.sums
-    return None
+    """Return None also if there is no log. Raises OSError."""
+    return read(wal.read_bytes(), 0).damage if wal.exists() else None
 
 
-def generation_of(header: bytes) -> Generation | None:
-    magic, _, size, _, *salts_and_sums = HEADER.unpack(header)
-    if magic not in ORDERS:
-        return None
-    *salts, sum0, sum1 = salts_and_sums
-    summed = struct.unpack(f"{ORDERS[magic]}6I", header[:24])
-    if checksum(summed, (0, 0)) != (sum0, sum1) or size not in PAGE_SIZES:
-        return None
-    return Generation(ORDERS[magic], size, (salts[0], salts[1]), (sum0, sum1))
+def fold(journal: Path) -> None:
+    """Apply the log to the journal, and remove it. If we are killed meanwhile, repeat it.
 
-
-def with_header_mended(raw: bytes) -> bytes | None:
-    """With the one bit of the header turned that makes it one of these frames."""
-    for offset in range(HEADER.size):
-        for bit in range(8):
-            header = bytearray(raw[: HEADER.size])
-            header[offset] ^= 1 << bit
-            found = generation_of(bytes(header))
-            if found and SALTS.unpack_from(raw, HEADER.size + SALTS_AT)[:2] == found.salts:
-                return bytes(header) + raw[HEADER.size :]
-    return None
-
-
-def mend(wal: Path) -> None:
-    """Have SQLite read on where one bit is wrong. Raises OSError."""
-    raw = wal.read_bytes()
-    if generation_of(raw[: HEADER.size]) is None:
-        raw = with_header_mended(raw) or raw
-    generation = generation_of(raw[: HEADER.size])
-    if generation is None:
-        return
-    frames = list(frames_of(raw, generation))
-    befores = [generation.sums, *(frame.sums for frame in frames)]
-    wholes = [is_whole(*pair, generation) for pair in zip(frames, befores, strict=False)]
-    bad = wholes.index(False) if False in wholes else len(frames)
-    end = max(bad, *(place for place, whole in enumerate(wholes) if whole), 0)
-    if bad < len(frames):
-        pages = pages_max(wal, raw, frames)
-        raw = with_a_header(raw, frames[bad], befores[bad], generation.order, pages)
-        frames = list(frames_of(raw, generation))
-    sums, mended = generation.sums, bytearray(raw)
-    for frame in frames[: end + 1]:
-        sums = checksum(frame.summed, sums)
-        SALTS.pack_into(mended, frame.offset + SALTS_AT, *generation.salts, *sums)
-    write(wal, bytes(mended))
-
-
-def with_a_header(raw: bytes, bad: Frame, before: Sums, order: str, pages: int) -> bytes:
-    """With the page and the size that the frame had, if it is one of those that has changed.
-
-    Of a low bit the checksums are certain; a high one is far outside the file.
+    Raises OSError.
     """
-    for place in range(FRAME_HEADER_SUMMED * 8):
-        turned = bytearray(raw[bad.offset : bad.offset + FRAME_HEADER_SUMMED])
-        turned[place // 8] ^= 1 << place % 8
-        number, size = struct.unpack(">2I", turned)
-        summed = (*struct.unpack(f"{order}2I", turned), *bad.summed[2:])
-        if 1 <= number <= pages and size <= pages and checksum(summed, before) == bad.sums:
-            return raw[: bad.offset] + bytes(turned) + raw[bad.offset + len(turned) :]
-    return raw
-
-
-def pages_max(wal: Path, raw: bytes, frames: list[Frame]) -> int:
-    """More pages than so many the journal cannot have."""
-    journal = wal.with_name(wal.name.removesuffix("-wal"))
-    size = journal.stat().st_size if journal.exists() else 0
-    return (size + len(raw)) // 512 + len(frames)
-
-
-def apply(log: bytes, journal: BinaryIO) -> None:
-    """Write into the pages of a journal what its log says, up to the last whole commit."""
-    generation = generation_of(log[: HEADER.size]) if len(log) > HEADER.size else None
-    if generation is None:
+    wal = beside(journal, "-wal")
+    if not wal.exists():
         return
-    pending, before = list[Frame](), generation.sums
-    for frame in frames_of(log, generation):
-        if not is_whole(frame, before, generation):
-            break
-        pending.append(frame)
-        before = frame.sums
-        if frame.is_commit:
-            for each in pending:
-                put(journal, log, each, generation.page_size)
+    raw = wal.read_bytes()
+    page_size = generation_of(raw).page_size if len(raw) > HEADER.size else PAGE_SIZE
+    log = read(raw, journal.stat().st_size // page_size)
+    with journal.open("r+b") as file:
+        for page, offset in log.pages.items():
+            content = offset + FRAME_HEADER.size
+            file.seek((page - 1) * page_size)
+            file.write(raw[content : content + page_size])
+        if log.size:
+            file.truncate(log.size * page_size)
+        file.flush()
+        os.fsync(file.fileno())
+    wal.unlink()
+    sync(journal.parent)
+
+
+def read(raw: bytes, journal_pages: int) -> Log:
+    log = Log()
+    if len(raw) <= HEADER.size or not raw.strip(b"\0"):
+        return log
+    generation = generation_of(raw)
+    if generation.sums is None:
+        log.damage = Damage(0, 0, 0)
+    frames = frames_in(raw, generation)
+    pages_max = journal_pages + len(raw) // generation.page_size
+    pending, before = dict[int, int](), generation.sums
+    for frame in frames:
+        page, size, after = frame.page, frame.size, frame.sums
+        if before is not None and not is_whole(frame, before, generation):
+            is_one_bit = is_one_bit_off(frame, before, generation)
+            if not is_one_bit:
+                log.damage = judge(frame, frames, generation) or log.damage
+                break
+            log.damage = log.damage or judge(
+                frame, frames_in(raw, generation, frame.number), generation, is_one_bit=True
+            )
+            computed = checksum(frame.summed, before)
+            if starts_from(computed, frames_in(raw, generation, frame.number), generation):
+                after = computed  # the bit is one of its sums
+            else:
+                page, size = header_before(frame, before, generation, pages_max)
+        pending[page] = frame.offset
+        if size:
+            log.pages.update(pending)
+            log.size = size
             pending.clear()
+        before = after
+    return log
 
 
-def put(journal: BinaryIO, log: bytes, frame: Frame, size: int) -> None:
-    (number, _) = struct.unpack_from(">2I", log, frame.offset)
-    content = frame.offset + FRAME_HEADER.size
-    journal.seek((number - 1) * size)
-    journal.write(log[content : content + size])
+def generation_of(raw: bytes) -> Generation:
+    """If the header is bad, that of the first frame behind it."""
+    magic, _, page_size, _, *salts, sum0, sum1 = HEADER.unpack_from(raw)
+    order = ORDERS.get(magic, "<")
+    summed = struct.unpack(f"{order}6I", raw[:24])
+    if magic in ORDERS and page_size in PAGE_SIZES and checksum(summed, (0, 0)) == (sum0, sum1):
+        return Generation(order, page_size, (salts[0], salts[1]), (sum0, sum1))
+    if len(raw) < HEADER.size + FRAME_HEADER.size:
+        return Generation("<", PAGE_SIZE, (0, 0), None)
+    _, _, salt0, salt1, *_ = FRAME_HEADER.unpack_from(raw, HEADER.size)
+    return Generation("<", PAGE_SIZE, (salt0, salt1), None)
 
 
-def frames_of(raw: bytes, generation: Generation) -> Iterator[Frame]:
+def frames_in(raw: bytes, generation: Generation, after: int = 0) -> Iterator[Frame]:
     words = struct.Struct(f"{generation.order}2I8x8x{generation.page_size // 4}I")
     starts = range(HEADER.size, len(raw) - words.size + 1, words.size)
-    for number, offset in enumerate(starts, 1):
-        _, pages, *salts, sum0, sum1 = FRAME_HEADER.unpack_from(raw, offset)
+    for number, offset in enumerate(starts[after:], after + 1):
+        page, size, salt0, salt1, *sums = FRAME_HEADER.unpack_from(raw, offset)
         summed = words.unpack_from(raw, offset)
-        yield Frame(number, offset, pages > 0, (salts[0], salts[1]), (sum0, sum1), summed)
+        yield Frame(number, offset, page, size, (salt0, salt1), (sums[0], sums[1]), summed)
 
 
 def is_whole(frame: Frame, before: Sums, generation: Generation) -> bool:
     return frame.salts == generation.salts and frame.sums == checksum(frame.summed, before)
 
 
-def judged(
-    bad: Frame, before: Sums, generation: Generation, behind: Iterator[Frame]
+def starts_from(sums: Sums, behind: Iterator[Frame], generation: Generation) -> bool:
+    following = next(behind, None)
+    return following is not None and is_whole(following, sums, generation)
+
+
+def judge(
+    bad: Frame, behind: Iterable[Frame], generation: Generation, *, is_one_bit: bool = False
 ) -> Damage | None:
-    """Is this the torn tail, or damage?"""
-    is_one_bit = is_one_bit_off(bad, before, generation)
+    """Return None if this is the torn tail."""
     transactions, last = 0, bad.sums
     for frame in behind:  # each is summed from what stands in the one before it, good or bad
-        transactions += frame.is_commit and is_whole(frame, last, generation)
+        transactions += frame.size > 0 and is_whole(frame, last, generation)
         last = frame.sums
     if transactions or is_one_bit:
         return Damage(bad.number, bad.offset, transactions, is_one_bit)
@@ -252,6 +217,23 @@ def is_one_bit_off(bad: Frame, before: Sums, generation: Generation) -> bool:
                     return off[0] == 0
         weights = [(a + b & WORD, a + 2 * b & WORD) for a, b in weights]
     return False
+
+
+def header_before(
+    frame: Frame, before: Sums, generation: Generation, pages_max: int
+) -> tuple[int, int]:
+    """Return page and size; as they were, if the flipped bit is one of them.
+
+    Otherwise the page would be written over another one, or the journal cut short.
+    """
+    head = frame.page << 32 | frame.size
+    for turned in (head ^ 1 << bit for bit in range(64)):
+        page, size = turned >> 32, turned & WORD
+        words = struct.unpack(f"{generation.order}2I", turned.to_bytes(8, "big"))
+        is_possible = 1 <= page <= pages_max and size <= pages_max
+        if is_possible and checksum((*words, *frame.summed[2:]), before) == frame.sums:
+            return page, size
+    return frame.page, frame.size
 
 
 def bits_between(some: Sums, others: Sums) -> int:
