@@ -14,7 +14,7 @@ from atlas.core import events
 from atlas.core.messages import Status
 from atlas.core.picture import Depth, Sight
 from atlas.outside.metrics import Metrics
-from tests.exports import NOON
+from tests.support.exports import NOON
 
 ROOT = Path(__file__).parent.parent
 ALERTS = yaml.safe_load((ROOT / "config/prometheus/alerts.yaml").read_text(encoding="utf-8"))

@@ -38,7 +38,7 @@ from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
 from atlas.settings import NAMES
 from tests.conftest import Life, an_export, no_file_may_grow
-from tests.exports import ADA, NOON
+from tests.support.exports import ADA, NOON
 
 SYSTEMS = {
     "AUTH0_DOMAIN": "atlas.test",

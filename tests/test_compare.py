@@ -14,8 +14,8 @@ import pytest
 from atlas.comparison import Balance, Reason, compared, opened
 from atlas.core import rows
 from atlas.core.records import LINE_BYTES_MAX
-from tests import generator
-from tests.canaries import Canaries
+from tests.support import generator
+from tests.support.canaries import Canaries
 from tests.test_cli import atlas  # noqa: F401  # a fixture
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")

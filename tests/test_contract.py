@@ -17,8 +17,8 @@ from atlas.process import bind
 from atlas.process.http import ConnectionLimits, Listener, RawErrors
 from atlas.settings import Export
 from tests.conftest import ROOM, Flow, Life, an_export
-from tests.exports import NOON
-from tests.fakes import KnownUsers
+from tests.support.exports import NOON
+from tests.support.fakes import KnownUsers
 
 HOST = {"host": "atlas.test"}
 ADA = {**HOST, "authorization": "Bearer token-of-ada"}

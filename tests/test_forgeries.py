@@ -10,7 +10,8 @@ from joserfc.jwk import ECKey, RSAKey
 from atlas.core.errors import BoundToken, InvalidToken, TokenExpired
 from atlas.local.auth0 import Wish
 from tests.conftest import ROOM, Answer, Life, an_export
-from tests.forger import (
+from tests.outside.test_auth0 import edited
+from tests.support.token_forgery import (
     EVES,
     MARK,
     NEXT,
@@ -34,7 +35,6 @@ from tests.forger import (
     wished,
     with_a_short_key,
 )
-from tests.outside.test_auth0 import edited
 
 
 @pytest.fixture

@@ -25,9 +25,9 @@ from atlas.outside.sqlite.room import Bounds
 from atlas.service.flow import file_policy
 from atlas.settings import Foundry, Settings
 from tests.conftest import Life, an_export
-from tests.exports import SHELF
-from tests.fakes import Gate, no_answer
-from tests.generator import lines
+from tests.support.exports import SHELF
+from tests.support.fakes import Gate, no_answer
+from tests.support.generator import lines
 from tests.test_once import accept
 
 MOMENTS = [f"{side} {call}" for call in ("begin", "put", "commit") for side in ("before", "after")]

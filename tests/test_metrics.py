@@ -25,8 +25,8 @@ from atlas.outside.log import Log, logger
 from atlas.outside.metrics import Metrics
 from atlas.settings import Operator, Settings
 from tests.conftest import ROOM, Flow, Life, an_export, asgi
-from tests.exports import NOON
-from tests.fakes import Brake, Gate, KnownUsers
+from tests.support.exports import NOON
+from tests.support.fakes import Brake, Gate, KnownUsers
 
 HOST = "127.0.0.1:9464"
 POISONED = "healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson"  # the path of the first export

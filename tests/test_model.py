@@ -59,8 +59,8 @@ from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.packing import unpack_into
 from atlas.outside.sqlite.room import Bounds
 from atlas.runtime import CompletionRegistry, RestartBudget, Wakeup
-from tests.exports import NOON, SHELF, packed, rows_of
-from tests.fakes import MemoryDataset
+from tests.support.exports import NOON, SHELF, packed, rows_of
+from tests.support.fakes import MemoryDataset
 
 pytestmark = pytest.mark.slow
 

@@ -23,7 +23,7 @@ from atlas.core.events import (
 )
 from atlas.core.messages import GroupLimits
 from tests.conftest import Life, an_export, asgi
-from tests.fakes import Gate, no_answer
+from tests.support.fakes import Gate, no_answer
 
 MOMENTS = [f"{side} {call}" for call in ("begin", "put", "commit") for side in ("before", "after")]
 

@@ -25,8 +25,8 @@ from atlas.outside.sqlite.shelf import Shelf
 from atlas.runtime import CompletionRegistry, Lock
 from atlas.settings import Operator
 from tests.conftest import Life, an_export, asgi
-from tests.exports import NOON
-from tests.fakes import Gate, KnownUsers, MemoryDataset, no_answer
+from tests.support.exports import NOON
+from tests.support.fakes import Gate, KnownUsers, MemoryDataset, no_answer
 from tests.test_quarantine import POISON, Bug
 
 HOST = {"host": "127.0.0.1:9464"}

@@ -22,7 +22,7 @@ from atlas.outside.metrics import Metrics
 from atlas.process import bind
 from atlas.runtime import Queue
 from tests.conftest import Flow, Life, an_export, asgi
-from tests.exports import NOON
+from tests.support.exports import NOON
 from tests.test_contract import Prompt
 
 HOST = "127.0.0.1:9464"

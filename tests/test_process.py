@@ -19,8 +19,8 @@ import msgspec
 import pytest
 
 from atlas.settings import NAMES, Settings
-from tests import generator
 from tests.conftest import ROOM, an_export
+from tests.support import generator
 from tests.test_computing import is_gone, until
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ from atlas.core import ndjson
 from atlas.core.errors import NotNdjson
 from atlas.core.events import ActorCrashed, ExportQuarantined, ExportSetAside
 from tests.conftest import Life, an_export, asgi
-from tests.fakes import Gate, Mishap, nothing
+from tests.support.fakes import Gate, Mishap, nothing
 
 STAGES = {"decode": ndjson.decode, "flatten": tabulate}
 POISON, GOOD = an_export(b'{"uuid":"poison"}\n'), an_export(b'{"uuid":"good"}\n')

@@ -14,8 +14,8 @@ from atlas.core import names
 from atlas.core.events import ActorCrashed, JournalOutdated, UploadPaused
 from atlas.core.messages import GroupLimits
 from tests.conftest import Life, asgi
-from tests.exports import NOON
-from tests.fakes import Gate, no_answer
+from tests.support.exports import NOON
+from tests.support.fakes import Gate, no_answer
 from tests.test_layout import entries, export_of, settled, uuids
 from tests.test_once import accept
 

@@ -8,7 +8,7 @@ import pytest
 from atlas.core.errors import CommitRefused, FoundryError
 from atlas.core.events import ExportFailed, ExportSetAside, GroupCommitted, UploadPaused
 from tests.conftest import Life
-from tests.fakes import MemoryDataset
+from tests.support.fakes import MemoryDataset
 from tests.test_layout import uuids
 from tests.test_people import ADA, ZOE, sent
 

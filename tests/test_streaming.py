@@ -16,7 +16,7 @@ from atlas.client.sending import TRIES
 from atlas.client.streaming import STREAM
 from atlas.core.events import ExportAccepted, RequestRefused
 from tests.conftest import Life
-from tests.fakes import Gate
+from tests.support.fakes import Gate
 from tests.test_client import hangs_up, says
 from tests.test_contract import listening
 from tests.test_streams import MIB, ROWS_BYTES, lines, noisy

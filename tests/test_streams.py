@@ -18,7 +18,7 @@ from atlas.core.events import CountsDiffer, ExportAccepted
 from atlas.core.parts import PART_BYTES, Cutter
 from atlas.core.records import LINE_BYTES_MAX
 from tests.conftest import GONE, ROOM, Life, an_export
-from tests.fakes import Gate
+from tests.support.fakes import Gate
 
 LINE_BYTES = 700_000  # six to a part
 ROWS_BYTES = 710_000  # of a row, with its line in it

@@ -15,8 +15,8 @@ from atlas.core import names
 from atlas.core.messages import User
 from atlas.local.auth0 import Wish
 from tests.conftest import ROOM, Life, an_export
-from tests.exports import NOON
-from tests.forger import SUB, a_scene
+from tests.support.exports import NOON
+from tests.support.token_forgery import SUB, a_scene
 
 ADA = "auth0|687a56be9811378240321ed6"
 

@@ -25,7 +25,7 @@ from atlas.core.errors import CannotStart
 from atlas.core.names import timestamp
 from atlas.core.picture import Counts, Foundry, Moment, Picture, Stage, Waiting
 from atlas.settings import Operator, Settings
-from tests.exports import NOON
+from tests.support.exports import NOON
 from tests.test_process import (
     COMMAND,
     ENVIRON,

@@ -6,7 +6,7 @@ import pytest
 
 from atlas.core.events import ExportAccepted
 from tests.conftest import GONE, ROOM, Life, an_export
-from tests.fakes import Brake, KnownUsers
+from tests.support.fakes import Brake, KnownUsers
 from tests.test_contract import answered, listening
 from tests.test_metrics import told
 

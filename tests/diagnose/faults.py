@@ -1,7 +1,7 @@
 """What can be wrong, each by a function that makes it so."""
 
 from atlas.core.rows import Header, flatten
-from tests.standing import first_failing, step
+from tests.support.running_system import first_failing, step
 
 RAW = "healthkit/raw/auth0|ada/2025-01-01T00-00-00-000Z"
 NOBODY = "http://nowhere.invalid"

@@ -23,7 +23,7 @@ from tests.diagnose.faults import (
     switched,
 )
 from tests.diagnose.test_journal import kept
-from tests.standing import first_failing, step
+from tests.support.running_system import first_failing, step
 
 
 async def replaced(system):

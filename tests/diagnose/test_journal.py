@@ -12,8 +12,8 @@ from atlas.core.messages import BranchSnapshot, Decoded, GroupLimits, Head
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
 from tests.diagnose.faults import given
-from tests.exports import ADA, NOON, TO_VERSION_2, export
-from tests.standing import first_failing, step
+from tests.support.exports import ADA, NOON, TO_VERSION_2, export
+from tests.support.running_system import first_failing, step
 
 OTHER_KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 

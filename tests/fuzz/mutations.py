@@ -16,7 +16,6 @@ import msgspec
 import zstandard
 
 from atlas.local.auth0 import Auth0, Wish
-from tests.forger import payload_of, signed
 from tests.fuzz.oddities import (
     BYTES,
     CANARY,
@@ -30,6 +29,7 @@ from tests.fuzz.oddities import (
     TEXTS,
     VALUES,
 )
+from tests.support.token_forgery import payload_of, signed
 
 SUBS = [f"auth0|mutant-{number}" for number in range(8)]
 RAW = b'"@raw@"'

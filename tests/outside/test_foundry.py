@@ -46,7 +46,7 @@ from atlas.outside.foundry import (
 )
 from atlas.outside.foundry.client import TransientError, retry_delay
 from tests.conftest import Seen
-from tests.exports import NOON
+from tests.support.exports import NOON
 
 PATH, OTHER = "healthkit/raw/ada/a.ndjson", "healthkit/raw/ada/b.ndjson"
 ROWS = b'{"uuid":"a"}\n'

@@ -18,8 +18,8 @@ from atlas.edge.app import EXPOSED_HEADERS
 from atlas.edge.context import CORRELATION_ID, WAIT_SECONDS_MAX
 from atlas.edge.openapi import description
 from atlas.settings import Settings
-from tests import generator
 from tests.conftest import Life
+from tests.support import generator
 from tests.test_contract import Reply, Server, listening
 from tests.test_readme import block, dataset, sample
 

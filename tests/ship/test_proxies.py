@@ -16,10 +16,10 @@ import pytest
 
 from atlas.process.http import ConnectionLimits
 from atlas.settings import Edge, Settings
-from tests.certificates import self_signed
 from tests.chaos.bench import free_port
 from tests.conftest import ROOM, an_export, needs
 from tests.ship.files import CONFIG
+from tests.support.certificates import self_signed
 from tests.test_process import ENVIRON, HOST, SECONDS, Local, fetched, killed_at_last, local
 
 CADDY = (CONFIG / "Caddyfile").read_text(encoding="utf-8")
