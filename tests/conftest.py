@@ -25,6 +25,7 @@ from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
 from atlas.service import Readers, Service, World, reading, serving, stored
 from atlas.settings import Auth0, Edge, Export, Foundry, Settings
+from tests.support.command_line import atlas  # noqa: F401  # a fixture of all
 from tests.support.exports import NOON, SHELF
 from tests.support.fakes import KnownUsers, MemoryDataset
 

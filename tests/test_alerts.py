@@ -1,13 +1,10 @@
 """Alerts and the dashboard ask for metrics that there are, and lead to a page that is there."""
 
-import json
 import re
-from pathlib import Path
 from typing import get_args
 
 import promql_parser
 import pytest
-import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from atlas.core import events
@@ -15,11 +12,8 @@ from atlas.core.messages import Status
 from atlas.core.picture import Depth, Sight
 from atlas.outside.metrics import Metrics
 from tests.support.exports import NOON
+from tests.support.monitoring import DASHBOARD, ROOT, RULES
 
-ROOT = Path(__file__).parent.parent
-ALERTS = yaml.safe_load((ROOT / "config/prometheus/alerts.yaml").read_text(encoding="utf-8"))
-RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
-DASHBOARD = json.loads((ROOT / "config/grafana/atlas.json").read_text(encoding="utf-8"))
 PANELS = DASHBOARD["panels"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 NOT_OURS = {"up", "process_start_time_seconds"}  # Prometheus's own

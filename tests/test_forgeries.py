@@ -10,7 +10,6 @@ from joserfc.jwk import ECKey, RSAKey
 from atlas.core.errors import BoundToken, InvalidToken, TokenExpired
 from atlas.local.auth0 import Wish
 from tests.conftest import ROOM, Answer, Life, an_export
-from tests.outside.test_auth0 import edited
 from tests.support.token_forgery import (
     EVES,
     MARK,
@@ -24,6 +23,7 @@ from tests.support.token_forgery import (
     claiming,
     cut,
     doubled,
+    edited,
     encrypted,
     flat,
     named,

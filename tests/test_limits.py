@@ -16,8 +16,7 @@ import pytest
 from atlas.process import connection_limits
 from atlas.settings import Edge
 from tests.conftest import ROOM, an_export
-from tests.test_computing import until
-from tests.test_process import (
+from tests.support.processes import (
     COMMAND,
     ENVIRON,
     HOST,
@@ -27,6 +26,7 @@ from tests.test_process import (
     killed_at_last,
     until_ready,
 )
+from tests.support.waiting import until
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 

@@ -17,9 +17,9 @@ from atlas.client.streaming import STREAM
 from atlas.core.events import ExportAccepted, RequestRefused
 from tests.conftest import Life
 from tests.support.fakes import Gate
-from tests.test_client import hangs_up, says
-from tests.test_contract import listening
-from tests.test_streams import MIB, ROWS_BYTES, lines, noisy
+from tests.support.listeners import listening
+from tests.support.long_lines import MIB, ROWS_BYTES, lines, noisy
+from tests.support.replies import hangs_up, says
 
 BOM = b"\xef\xbb\xbf"
 LOST = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)

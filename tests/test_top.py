@@ -26,7 +26,7 @@ from atlas.core.names import timestamp
 from atlas.core.picture import Counts, Foundry, Moment, Picture, Stage, Waiting
 from atlas.settings import Operator, Settings
 from tests.support.exports import NOON
-from tests.test_process import (
+from tests.support.processes import (
     COMMAND,
     ENVIRON,
     HOST,

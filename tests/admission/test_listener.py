@@ -7,8 +7,8 @@ import pytest
 from atlas.core.events import ExportAccepted
 from tests.conftest import GONE, ROOM, Life, an_export
 from tests.support.fakes import Brake, KnownUsers
-from tests.test_contract import answered, listening
-from tests.test_metrics import told
+from tests.support.listeners import answered, listening
+from tests.support.scrapes import told
 
 MIB = 1024 * 1024
 

@@ -18,11 +18,11 @@ from tests.diagnose.faults import (
     faulty,
     foreign,
     given,
+    kept,
     named,
     parquet,
     switched,
 )
-from tests.diagnose.test_journal import kept
 from tests.support.running_system import first_failing, step
 
 

@@ -23,7 +23,7 @@ from atlas.core.errors import (
 )
 from atlas.core.events import KeysUnavailable
 from atlas.core.messages import User
-from atlas.local.auth0 import Auth0, Outage, Ring, Wish, application, new_key
+from atlas.local.auth0 import Auth0, Outage, Ring, Wish, application
 from atlas.outside.auth0 import (
     REMEMBERED_MAX,
     Auth0Identities,
@@ -33,10 +33,10 @@ from atlas.outside.auth0 import (
 )
 from atlas.outside.auth0.keys import JWKS_BYTES_MAX, keys_in
 from tests.conftest import Seen
+from tests.support.token_forgery import KEYS, edited
 
 NOW = 1_790_000_000
 EVES = "stranger"
-KEYS = [new_key() for _ in range(4)]  # making one takes longer than all else here
 
 
 @dataclass
@@ -102,15 +102,6 @@ async def asking(tenant, aiohttp_server):
         keys = Keys(session, tenant.issuer, lambda: asked.elapsed, seen.watch)
         asked.identities = Auth0Identities(keys, tenant.issuer, tenant.audience, asked.clock)
         yield asked
-
-
-def edited(token: str, part: int, **changes) -> str:
-    """The same signature over something else."""
-    parts = token.split(".")
-    found = msgspec.json.decode(base64.urlsafe_b64decode(parts[part] + "=="))
-    text = msgspec.json.encode(found | changes)
-    parts[part] = base64.urlsafe_b64encode(text).decode().rstrip("=")
-    return ".".join(parts)
 
 
 def signed_with_the_public_key(tenant: Auth0) -> str:

@@ -31,8 +31,8 @@ from atlas.core.ports import Branch
 from atlas.outside.foundry import CallLimits, Credentials, FoundryDataset, Target, open_dataset
 from atlas.outside.foundry.client import ConnectionLost, TransientError
 from tests.conftest import Seen
-from tests.outside.test_foundry import OUR_TIME, answered, error, hours
 from tests.support.exports import NOON
+from tests.support.foundry_client import OUR_TIME, answered, error, hours
 
 ROWS = b"row\n"
 SIZE = len(ROWS)

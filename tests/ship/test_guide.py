@@ -20,8 +20,8 @@ from atlas.edge.openapi import description
 from atlas.settings import Settings
 from tests.conftest import Life
 from tests.support import generator
-from tests.test_contract import Reply, Server, listening
-from tests.test_readme import block, dataset, sample
+from tests.support.documents import block, dataset, sample
+from tests.support.listeners import Reply, Server, listening
 
 GUIDE = (Path(__file__).parents[2] / "atlas" / "client" / "README.md").read_text(encoding="utf-8")
 DESCRIBED = description("0")

@@ -20,7 +20,7 @@ from tests.chaos.bench import free_port
 from tests.conftest import ROOM, an_export, needs
 from tests.ship.files import CONFIG
 from tests.support.certificates import self_signed
-from tests.test_process import ENVIRON, HOST, SECONDS, Local, fetched, killed_at_last, local
+from tests.support.processes import ENVIRON, HOST, SECONDS, Local, fetched, killed_at_last, local
 
 CADDY = (CONFIG / "Caddyfile").read_text(encoding="utf-8")
 NGINX = (CONFIG / "nginx.conf").read_text(encoding="utf-8")
