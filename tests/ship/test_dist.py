@@ -33,10 +33,12 @@ def test_the_wheel_holds_the_package_and_nothing_else(dist):
     ours = {str(path.relative_to(ROOT)) for path in (ROOT / "atlas").rglob("*") if is_source(path)}
     assert wheel.name == f"atlas_healthkit-{version()}-py3-none-any.whl"
     assert {name for name in names if ".dist-info/" not in name} == ours
+    assert "atlas/py.typed" in names
 
 
 def is_source(path):
-    return path.is_file() and "__pycache__" not in path.parts
+    """Whether it ships: pages of Markdown are for readers of the repository."""
+    return path.is_file() and "__pycache__" not in path.parts and path.suffix != ".md"
 
 
 @pytest.mark.slow
