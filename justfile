@@ -18,8 +18,9 @@ setup:
 local *args:
     atlas local "$@"
 
-# run the tests: the quick ones, then the slow ones
-test: quick slow
+# run the tests: the quick ones, then the slow ones, also if a quick one fails
+test:
+    @quick=0; just quick || quick=$?; just slow && exit $quick
 
 # run the quick tests, on all cores
 quick *args:
@@ -29,9 +30,17 @@ quick *args:
 slow *args:
     pytest -m slow "$@"
 
+# run the quick tests with the lowest versions that pyproject.toml allows: [ARGUMENT OF PYTEST]...
+lowest *args:
+    python -m tests.ship.versions lowest "$@"
+
+# run the quick tests with the latest versions of all packages: [ARGUMENT OF PYTEST]...
+latest *args:
+    python -m tests.ship.versions latest "$@"
+
 # run the quick tests with the Python that the image ships, in a container: [ARGUMENT OF PYTEST]...
-newest *args:
-    python -m tests.ship.newest "$@"
+image-python *args:
+    python -m tests.ship.image_python "$@"
 
 # lint: what ruff finds, and how it would write it
 lint:

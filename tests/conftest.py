@@ -26,8 +26,8 @@ from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
 from atlas.service import Readers, Service, World, reading, serving, stored
 from atlas.settings import Auth0, Edge, Export, Foundry, Settings
-from tests.exports import NOON, SHELF
-from tests.fakes import KnownUsers, MemoryDataset
+from tests.support.exports import NOON, SHELF
+from tests.support.fakes import KnownUsers, MemoryDataset
 
 END, GONE = b"<END>", b"<GONE>"
 Body = bytes | Iterable[bytes]

@@ -1,13 +1,10 @@
 """Alerts and the dashboard ask for metrics that exist, and lead to sections of the runbook."""
 
-import json
 import re
-from pathlib import Path
 from typing import get_args
 
 import promql_parser
 import pytest
-import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from atlas.core import events
@@ -16,13 +13,10 @@ from atlas.core.names import API_PREFIX
 from atlas.core.picture import Depth, Sight
 from atlas.core.status_aggregator import About, StatusAggregator
 from atlas.outside.metrics import exposition
-from tests.exports import NOON
+from tests.support.exports import NOON
+from tests.support.monitoring import DASHBOARD, ROOT, RULES
 from tests.support.pages import anchors_of, text_of
 
-ROOT = Path(__file__).parent.parent
-ALERTS = yaml.safe_load((ROOT / "config/prometheus/alerts.yaml").read_text(encoding="utf-8"))
-RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
-DASHBOARD = json.loads((ROOT / "config/grafana/atlas.json").read_text(encoding="utf-8"))
 PANELS = DASHBOARD["panels"]
 RUNBOOK = ROOT / "config/runbook.md"
 NOT_OURS = {"up", "process_start_time_seconds"}  # Prometheus's own

@@ -232,3 +232,10 @@ def test_the_top_level_is_what_the_owner_asked_for():
     made = {"var", "dist", "build"}
     found = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
     assert found - made <= ours
+
+
+def test_no_test_module_imports_another():
+    """What several of them need stands in tests/support."""
+    for file in (ROOT / "tests").rglob("*.py"):
+        ours = [name for name in imports(file) if name.startswith("tests.")]
+        assert not [name for name in ours if ".test_" in name.rpartition(".")[0]], file

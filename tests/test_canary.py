@@ -16,9 +16,9 @@ from urllib.parse import quote
 import msgspec
 import pytest
 
-from tests.cage import Cage, caged
-from tests.canaries import Canaries, joined
-from tests.mishaps import everything, good_exports
+from tests.support.canaries import Canaries, joined
+from tests.support.fault_scenarios import everything, good_exports
+from tests.support.sandbox import Sandbox, caged
 
 MANIFEST, PATH = "manifest.", "sub "
 COMMITTED = (
@@ -37,13 +37,13 @@ COMMITTED = (
 SHARED = Path("/dev/shm")
 
 
-def places_of(cage: Cage) -> dict[str, bytes]:
+def places_of(sandbox: Sandbox) -> dict[str, bytes]:
     """Everywhere that Atlas has left something, but for answers of success and the dataset."""
-    ours = [file for file in cage.folder.rglob("*") if "foundry" not in file.parts]
+    ours = [file for file in sandbox.folder.rglob("*") if "foundry" not in file.parts]
     theirs = list(SHARED.glob("*")) if SHARED.exists() else []
-    return {name: text for name, text in cage.told.items() if name != "answers of success"} | {
-        "log": cage.log.encode(),
-        "traces": joined(*cage.spans),
+    return {name: text for name, text in sandbox.told.items() if name != "answers of success"} | {
+        "log": sandbox.log.encode(),
+        "traces": joined(*sandbox.spans),
         "names of files": joined(*map(str, ours + theirs)),
     }
 
@@ -51,40 +51,40 @@ def places_of(cage: Cage) -> dict[str, bytes]:
 @pytest.mark.slow
 async def test_no_canary_is_seen_outside_the_dataset(tmp_path):
     canaries = Canaries()
-    async with caged(tmp_path, canaries) as cage:
-        await everything(cage)
-        for number, token in enumerate(cage.standins.foundry._tokens):
+    async with caged(tmp_path, canaries) as sandbox:
+        await everything(sandbox)
+        for number, token in enumerate(sandbox.standins.foundry._tokens):
             canaries.add(f"foundry.bearer {number}", token)
 
-        places, success = places_of(cage), {"success": cage.told["answers of success"]}
+        places, success = places_of(sandbox), {"success": sandbox.told["answers of success"]}
         leaks = canaries.seen_in(places) + canaries.seen_in(success, MANIFEST, PATH)
         assert not leaks, "\n".join(leaks)
         for name in ("traces", "operator /live", "operator /metrics", "atlas diagnose --report"):
             assert len(places[name]) > 100, "or nobody has looked"
         assert any(".damaged-" in name for name in places)
-        users = re.findall('"user":"([^"]*)"', cage.log)
+        users = re.findall('"user":"([^"]*)"', sandbox.log)
         assert users
         assert all(re.fullmatch("[0-9a-f]{16}", user) for user in users)
         assert not list((tmp_path / "cwd").glob("core*"))
-        is_committed(cage)
+        is_committed(sandbox)
 
 
-def is_committed(cage: Cage) -> None:
+def is_committed(sandbox: Sandbox) -> None:
     """Where they belong all of them are seen, or they would be nowhere for no merit of ours."""
     for name in COMMITTED:
-        fields = cage.canaries.fields(name)
+        fields = sandbox.canaries.fields(name)
         assert fields
-        assert {f for f in fields if cage.canaries[f].encode() not in cage.dataset} == set()
+        assert {f for f in fields if sandbox.canaries[f].encode() not in sandbox.dataset} == set()
 
 
 @pytest.mark.slow
 async def test_a_leak_that_was_asked_for_is_seen(tmp_path):
     canaries = Canaries()
-    async with caged(tmp_path, canaries, ATLAS_LOG_USER_IDS="true") as cage:
-        await cage.start()
-        await good_exports(cage)
-        assert await cage.ended(signal.SIGTERM) == 0
-        seen = canaries.seen_in(places_of(cage))
+    async with caged(tmp_path, canaries, ATLAS_LOG_USER_IDS="true") as sandbox:
+        await sandbox.start()
+        await good_exports(sandbox)
+        assert await sandbox.ended(signal.SIGTERM) == 0
+        seen = canaries.seen_in(places_of(sandbox))
 
     assert f"sub ada in log, as it is (seed {canaries.seed})" in seen
     assert all(leak.startswith("sub ") and " in log, " in leak for leak in seen)

@@ -21,7 +21,6 @@ from anyio.abc import SocketAttribute
 from anyio.from_thread import start_blocking_portal
 
 from atlas import __version__
-from atlas.cli import main
 from atlas.cli.exports import shown
 from atlas.cli.flatten import BLOCK_BYTES
 from atlas.cli.main import COMMANDS, build_app
@@ -36,9 +35,9 @@ from atlas.local.foundry.state import DATASET
 from atlas.outside.sqlite import keys
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
-from atlas.settings import NAMES
 from tests.conftest import Life, an_export, no_file_may_grow
-from tests.exports import ADA, NOON
+from tests.support.command_line import Ended
+from tests.support.exports import ADA, NOON
 
 SYSTEMS = {
     "AUTH0_DOMAIN": "atlas.test",
@@ -46,42 +45,6 @@ SYSTEMS = {
     "FOUNDRY_CLIENT_ID": "client",
     "FOUNDRY_CLIENT_SECRET": "a-secret",
 }
-
-
-@dataclass
-class Ended:
-    code: int
-    out: str
-    err: str
-
-    def in_one_line(self, code: int) -> str:
-        """Why it failed; nothing else was said."""
-        assert (self.code, self.out) == (code, "")
-        assert self.err.startswith("atlas: ")
-        assert self.err.endswith("\n")
-        assert self.err.count("\n") == 1
-        return self.err
-
-
-@pytest.fixture
-def atlas(monkeypatch, capsysbinary, tmp_path):
-    """Runs a command as a shell would: in an empty folder, with a plain environment."""
-    for name in (*NAMES, "ATLAS_CONFIG", "ATLAS_URL", "ATLAS_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object, stdin: bytes | io.BufferedReader = b"", **environ: str) -> Ended:
-        given = io.BytesIO(stdin) if isinstance(stdin, bytes) else stdin
-        monkeypatch.setattr(sys, "argv", ["atlas", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(given))
-        for name, value in environ.items():
-            monkeypatch.setenv(name, value)
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsysbinary.readouterr()
-        return Ended(ended.value.code, out.decode(), err.decode())
-
-    return run
 
 
 def every_command():

@@ -1,7 +1,6 @@
 """The good mobile client: against the real service, and against servers that misbehave."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -26,8 +25,9 @@ from atlas.client.sending import AT_ONCE, BATCH, GIVE_UP_SECONDS, TRIES, backoff
 from atlas.core import ndjson, rows
 from atlas.settings import Export
 from tests.conftest import Life
-from tests.fakes import at_once
-from tests.test_contract import listening
+from tests.support.fakes import at_once
+from tests.support.listeners import listening
+from tests.support.replies import Mood, hangs_up, says
 
 BOM = b"\xef\xbb\xbf"
 FULL = CHUNK_LINES_MAX * CHUNKS  # lines in a batch of short ones
@@ -308,8 +308,6 @@ async def test_a_token_that_is_not_good_ends_it_with_the_reason(life):
 
 # against servers that misbehave
 
-Mood = Callable[[web.Request, bytes], Awaitable[web.StreamResponse]]
-
 
 def an_answer(body: bytes, status: int = 200) -> web.Response:
     """Everything that was sent is committed."""
@@ -331,14 +329,6 @@ async def good(_request, body):
     return an_answer(body)
 
 
-def says(status: int, text: str = "", charset: str = "utf-8", **headers: str) -> Mood:
-    async def mood(_request, _body):
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return web.Response(status=status, body=text.encode(charset), headers=named)
-
-    return mood
-
-
 def misses(**changes: object) -> Mood:
     """The good answer, with something wrong in its last chunk."""
 
@@ -348,11 +338,6 @@ def misses(**changes: object) -> Mood:
         return web.json_response(answer)
 
     return mood
-
-
-async def hangs_up(request, _body):
-    request.transport.abort()
-    return web.Response()
 
 
 async def breaks_off(request, _body):

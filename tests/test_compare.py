@@ -14,9 +14,8 @@ import pytest
 from atlas.comparison import ComparisonReport, Reason, compare_sides, open_side
 from atlas.core import rows
 from atlas.core.records import LINE_BYTES_MAX
-from tests import generator
-from tests.canaries import Canaries
-from tests.test_cli import atlas  # noqa: F401  # a fixture
+from tests.support import generator
+from tests.support.canaries import Canaries
 
 PAGE = Path(__file__).parent.parent / "atlas" / "comparison" / "README.md"
 ADA = "auth0|ada-lovelace"
@@ -524,7 +523,7 @@ GOOD = ours(sample())
         pytest.param(b"\x1f\x8b\x08" + bytes(30), r":1: the comp.* damaged\.", id="no gzip at all"),
     ],
 )
-def test_what_is_no_file_of_rows_is_told_in_one_line(atlas, tmp_path, rows_of_new, told):  # noqa: F811
+def test_what_is_no_file_of_rows_is_told_in_one_line(atlas, tmp_path, rows_of_new, told):
     (tmp_path / "old.ndjson").write_bytes(GOOD)
     (tmp_path / "new.ndjson").write_bytes(rows_of_new)
     line = atlas("compare", "old.ndjson", "new.ndjson").in_one_line(2)
@@ -539,14 +538,14 @@ def test_what_is_no_file_of_rows_is_told_in_one_line(atlas, tmp_path, rows_of_ne
         pytest.param("folder", "no file below folder", id="an empty folder"),
     ],
 )
-def test_where_nothing_is_to_be_read_it_says_so(atlas, tmp_path, name, told):  # noqa: F811
+def test_where_nothing_is_to_be_read_it_says_so(atlas, tmp_path, name, told):
     (tmp_path / "old.ndjson").write_bytes(GOOD)
     (tmp_path / "folder").mkdir()
 
     assert told in atlas("compare", "old.ndjson", name).in_one_line(2)
 
 
-def test_a_file_without_any_line_is_not_read_to_its_end(atlas, tmp_path):  # noqa: F811
+def test_a_file_without_any_line_is_not_read_to_its_end(atlas, tmp_path):
     with (tmp_path / "new.ndjson").open("wb") as file:
         file.truncate(1 << 40)
 
@@ -558,7 +557,7 @@ def test_a_file_without_any_line_is_not_read_to_its_end(atlas, tmp_path):  # noq
 # what is printed
 
 
-def test_the_report_says_what_differs_why_and_where(atlas, tmp_path):  # noqa: F811
+def test_the_report_says_what_differs_why_and_where(atlas, tmp_path):
     lines = ['{"uuid":"a","valueDouble":0}', '{"uuid":"b"}', '{"uuid":"c","valueInteger":2}']
     (tmp_path / "old.ndjson").write_bytes(old_service(*lines))
     (tmp_path / "new.ndjson").write_bytes(ours(lines[0], lines[2]))
@@ -588,7 +587,7 @@ def test_the_report_says_what_differs_why_and_where(atlas, tmp_path):  # noqa: F
     )
 
 
-def test_a_program_gets_the_same_as_json(atlas, tmp_path):  # noqa: F811
+def test_a_program_gets_the_same_as_json(atlas, tmp_path):
     line = '{"uuid":"a","valueDouble":0}'
     (tmp_path / "old.ndjson").write_bytes(old_service(line))
     (tmp_path / "new.ndjson").write_bytes(ours(line))
@@ -613,7 +612,7 @@ def test_a_program_gets_the_same_as_json(atlas, tmp_path):  # noqa: F811
     }
 
 
-def test_no_value_of_a_row_is_printed(atlas, tmp_path):  # noqa: F811
+def test_no_value_of_a_row_is_printed(atlas, tmp_path):
     canaries = Canaries()
     sub = f"auth0|{canaries['sub']}"
     record = {name: canaries[name] for name in ("uuid", "unit", "sampleType", "source", "start")}
@@ -641,7 +640,7 @@ def test_no_value_of_a_row_is_printed(atlas, tmp_path):  # noqa: F811
 # all of it
 
 
-def test_what_a_phone_sends_differs_only_as_intended(atlas, tmp_path):  # noqa: F811
+def test_what_a_phone_sends_differs_only_as_intended(atlas, tmp_path):
     """Both services get the same exports: what breaks sinks one of the old one's."""
     good, more = generator.export(500, seed=3), generator.export(200, seed=4)
     broken = b"\n".join(generator.strewn(generator.lines(50), [b"{", b"null", b'{"a":']))

@@ -4,30 +4,20 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from atlas.computing import QUICK_BYTES_MAX, Computing
-
-LITTLE = QUICK_BYTES_MAX
-MUCH = LITTLE + 1
-ENDS_SECONDS = 10.0
+from atlas.computing import Computing
+from tests.support.computing_work import LITTLE, MUCH
+from tests.support.waiting import is_gone, until
 
 
 def who_works():
     yield
     return os.getpid()
-
-
-def tell_and_stay(path):
-    Path(path).write_text(str(os.getpid()))
-    while True:
-        yield
-        time.sleep(0.01)
 
 
 def dies(path):
@@ -120,7 +110,7 @@ async def test_what_work_raises_in_a_worker_is_raised_here():
 PARENT = """
 import sys, anyio
 from atlas.computing import Computing
-from tests.test_computing import MUCH, tell_and_stay
+from tests.support.computing_work import MUCH, tell_and_stay
 if __name__ == "__main__":
     anyio.run(Computing(1), MUCH, tell_and_stay, sys.argv[1])
 """
@@ -144,19 +134,3 @@ def test_a_worker_ends_with_its_parent_in_the_middle_of_its_work(tmp_path, endin
     finally:
         parent.kill()
         parent.wait()
-
-
-def until(true):
-    for _ in range(int(ENDS_SECONDS / 0.05)):
-        if found := true():
-            return found
-        time.sleep(0.05)
-    pytest.fail("It never came to that.")
-
-
-def is_gone(pid):
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return True
-    return state == "Z"

@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from atlas.core.events import ConnectionCut, ConnectionRefused
-from tests.test_door import (
+from tests.support.connections import (
     CANARY,
     HELLO,
     HOST,

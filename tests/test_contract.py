@@ -3,9 +3,7 @@
 import base64
 import gzip
 import zlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 
 import anyio
 import msgspec
@@ -14,108 +12,16 @@ from openapi_spec_validator import validate
 
 from atlas.core.errors import AuthUnavailable
 from atlas.core.names import API_PREFIX
-from atlas.process import bind
-from atlas.process.http import ConnectionLimits, Listener, RawErrors
 from atlas.settings import Export
-from tests.conftest import Flow, Life, an_export
-from tests.exports import NOON
-from tests.fakes import KnownUsers
+from tests.conftest import Life, an_export
+from tests.support.fakes import KnownUsers
+from tests.support.listeners import HOST, SENDING, answered, listening
 
-HOST = {"host": "atlas.test"}
-ADA = {**HOST, "authorization": "Bearer token-of-ada"}
-SENDING = {**ADA, "content-type": "application/json"}
 FIELDS = (
     "success dataset_rid records_ingested dataset_records_created file_path file_format "
     "transaction_rid ingestion_timestamp correlationId manifest status receipt_id "
     "records_received records_rejected rejects warnings replayed"
 ).split()
-RULES = ConnectionLimits()
-
-
-@dataclass
-class Reply:
-    status: int
-    headers: dict[str, str]
-    text: bytes
-
-    @property
-    def body(self):
-        return msgspec.json.decode(self.text)
-
-    @property
-    def code(self):
-        return self.body["error"]["code"]
-
-
-@dataclass
-class Server:
-    port: int
-    flow: Flow
-
-    async def send(self, method, path, headers=None, body=b"", *, length=None) -> Reply:
-        """One request, as bytes; the headers are all that is sent but for Content-Length."""
-        headers = dict(SENDING if headers is None else headers)
-        if method == "POST":
-            headers.setdefault("content-length", str(len(body) if length is None else length))
-        lines = [
-            f"{method} {path} HTTP/1.1",
-            *(f"{name}: {value}" for name, value in headers.items()),
-        ]
-        return await self.raw("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body)
-
-    async def raw(self, request: bytes) -> Reply:
-        async with (
-            await anyio.connect_tcp("127.0.0.1", self.port) as stream,
-            anyio.create_task_group() as sending,
-        ):
-            sending.start_soon(self.sent, stream, request)
-            return await answered(stream)
-
-    async def sent(self, stream, request: bytes) -> None:
-        """Who is answered early is cut off before all is sent."""
-        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-            await stream.send(request)
-
-    async def post(self, body, path="/export", **headers) -> Reply:
-        text = body if isinstance(body, bytes) else msgspec.json.encode(body)
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return await self.send("POST", API_PREFIX + path, SENDING | named, text)
-
-
-async def answered(stream) -> Reply:
-    """One answer with a Content-Length."""
-    with anyio.fail_after(10):
-        text = b""
-        while b"\r\n\r\n" not in text:
-            text += await stream.receive()
-        head, _, rest = text.partition(b"\r\n\r\n")
-        status, *lines = head.decode("latin-1").split("\r\n")
-        headers = dict(line.lower().split(": ", 1) for line in lines)
-        headers = {name: line.split(": ", 1)[1] for name, line in zip(headers, lines, strict=True)}
-        while len(rest) < int(headers["content-length"]):
-            rest += await stream.receive()
-    return Reply(int(status.split()[1]), headers, rest)
-
-
-class Prompt(Listener):
-    """A listener that ends at once.
-
-    Unless told otherwise it has the rules that it has in production, and nobody watches it.
-    """
-
-    def __init__(self, app, bound, rules=RULES, watch=lambda _event: None):
-        refusals = RawErrors(lambda: NOON, lambda: 0.5, watch)
-        super().__init__(app, bound, rules, refusals, grace_seconds=0.0)
-
-
-@asynccontextmanager
-async def listening(life: Life) -> AsyncIterator[Server]:
-    with bind("127.0.0.1", 0) as bound:
-        async with life.running() as flow, anyio.create_task_group() as tasks:
-            listener = Prompt(flow.service.public, bound)
-            tasks.start_soon(listener.listen)
-            yield Server(bound.getsockname()[1], flow)
-            listener.end()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from atlas.core.events import OrphanAborted
 from atlas.core.messages import RemovalResult
 from atlas.core.names import PROBE
 from tests.conftest import Life, an_export
-from tests.fakes import Gate, no_answer
+from tests.support.fakes import Gate, no_answer
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from atlas.core.events import (
 from atlas.core.messages import GroupLimits
 from atlas.core.names import API_PREFIX
 from atlas.outside.sqlite.intake import SqliteIntake
-from tests import generator
 from tests.conftest import Life, an_export
-from tests.fakes import Gate
+from tests.support import generator
+from tests.support.fakes import Gate
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from atlas.core.errors import BoundToken, InvalidToken, TokenExpired
 from atlas.core.names import API_PREFIX
 from atlas.local.auth0 import TokenRequest
 from tests.conftest import Answer, Life, an_export
-from tests.forger import (
+from tests.support.token_forgery import (
     EVES,
     MARK,
     NEXT,
@@ -24,6 +24,7 @@ from tests.forger import (
     claiming,
     cut,
     doubled,
+    edited,
     encrypted,
     flat,
     named,
@@ -35,7 +36,6 @@ from tests.forger import (
     wished,
     with_a_short_key,
 )
-from tests.outside.test_auth0 import edited
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 
 from atlas.core.names import API_PREFIX
 from tests.conftest import Life, an_export
-from tests.test_door import arrived, get, standing
-from tests.test_door import post as post_of
+from tests.support.connections import arrived, get, standing
+from tests.support.connections import post as post_of
 
 GOOD, BAD = an_export(), an_export(b"no json\n")
 REQUESTS = {

@@ -9,7 +9,7 @@ import pytest
 
 from atlas.core.messages import Reject
 from atlas.core.rows import Header, flatten
-from tests import generator
+from tests.support import generator
 
 HEADER = Header("ada", "iPhone", "T1", "T1")
 

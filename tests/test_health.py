@@ -13,7 +13,7 @@ from atlas.core.events import ExportAccepted, ExportSetAside, JournalDamaged, Up
 from atlas.local import auth0 as local_auth0
 from atlas.outside import auth0
 from tests.conftest import Life, an_export, no_file_may_grow
-from tests.fakes import Gate
+from tests.support.fakes import Gate
 
 PAGE = 4096
 

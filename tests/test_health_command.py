@@ -10,7 +10,7 @@ import pytest
 
 from atlas.cli.health import Unwell, asked, at
 from atlas.settings import Edge
-from tests.test_process import COMMAND, ENVIRON, HOST, NOWHERE, killed_at_last, local
+from tests.support.processes import COMMAND, ENVIRON, HOST, NOWHERE, killed_at_last, local
 
 LIVE = b'{"status": "healthy", "service": "atlas", "version": "0.1.0"}'
 FULL = b"""{"status": "not ready", "checks": {"keys": {"ok": true},

@@ -17,18 +17,15 @@ from hypothesis import strategies as st
 from atlas import outside
 from atlas.core import rows
 from atlas.core.errors import BadSetting
-from atlas.core.events import ActorCrashed, ParquetOfEach
-from atlas.core.messages import Entry, GroupLimits
+from atlas.core.events import ParquetOfEach
+from atlas.core.messages import GroupLimits
 from atlas.outside import parquet
-from atlas.outside.sqlite.journal import opened
-from atlas.outside.sqlite.room import Bounds
 from atlas.service.flow import file_policy
 from atlas.settings import Foundry, Settings
-from tests.conftest import Life, an_export
-from tests.exports import SHELF
-from tests.fakes import Gate, no_answer
-from tests.generator import lines
-from tests.test_once import accept
+from tests.conftest import Life
+from tests.support.fakes import Gate, no_answer
+from tests.support.generator import lines
+from tests.support.journal_states import accept, entries, settled, uuids
 
 MOMENTS = [f"{side} {call}" for call in ("begin", "put", "commit") for side in ("before", "after")]
 PATH = "healthkit/groups/2026-01-02T12-00-00-000Z"
@@ -38,34 +35,8 @@ ABC = [b"a", b"b", b"c"]
 formats = pytest.mark.parametrize("format", ["ndjson", "parquet"])
 
 
-def export_of(uuid: bytes) -> dict[str, object]:
-    return an_export(b'{"uuid":"%s"}\n' % uuid)
-
-
 def a_group(tmp_path, **more) -> Life:
     return Life(tmp_path / "journal", layout="per-group", **more)
-
-
-def uuids(life: Life) -> list[str]:
-    """Of all rows that stand in the dataset, whatever the format of their file."""
-    found = []
-    for path, content in life.dataset.files().items():
-        ndjson = parquet.read(content) if path.endswith(".parquet") else content
-        found += [msgspec.json.decode(line)["uuid"] for line in ndjson.splitlines()]
-    return sorted(found)
-
-
-async def settled(life: Life, *exports: bytes) -> list[dict[str, object]]:
-    """The answers to these, once nothing waits any more."""
-    async with life.running() as flow:
-        await flow.is_empty()
-        assert not flow.seen.of(ActorCrashed)
-        return [(await flow.post(export_of(uuid))).body for uuid in exports]
-
-
-async def entries(life: Life) -> tuple[Entry, ...]:
-    with opened(life.journal, Bounds(free_bytes=0), shelf=SHELF) as journal:
-        return (await journal.ledger.listing(None, 100, None)).entries
 
 
 @formats

@@ -17,8 +17,7 @@ from atlas.core.names import API_PREFIX
 from atlas.process import connection_limits
 from atlas.settings import Edge
 from tests.conftest import an_export
-from tests.test_computing import until
-from tests.test_process import (
+from tests.support.processes import (
     COMMAND,
     ENVIRON,
     HOST,
@@ -28,6 +27,7 @@ from tests.test_process import (
     killed_at_last,
     until_ready,
 )
+from tests.support.waiting import until
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 

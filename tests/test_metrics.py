@@ -12,7 +12,6 @@ import anyio
 import msgspec
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from prometheus_client.parser import text_string_to_metric_families
 
 from atlas.core import events
 from atlas.core.errors import FileInvalid, FoundryError, JournalFull, Unavailable
@@ -26,11 +25,11 @@ from atlas.outside import traces
 from atlas.outside.log import Log, logger
 from atlas.outside.metrics import exposition
 from atlas.settings import Operator, Settings
-from tests.conftest import Flow, Life, an_export, asgi
-from tests.exports import NOON
-from tests.fakes import Brake, Gate, KnownUsers
+from tests.conftest import Life, an_export, asgi
+from tests.support.exports import NOON
+from tests.support.fakes import Brake, Gate, KnownUsers
+from tests.support.scrapes import HOST, Told, scraped, told
 
-HOST = "127.0.0.1:9464"
 POISONED = "healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson"  # the path of the first export
 PAGE = (Path(__file__).parent.parent / "config/operations.md").read_text(encoding="utf-8")
 UNITS = tuple("_seconds _bytes _exports _tasks _info _total _depth _size _paused".split())
@@ -50,27 +49,6 @@ class Watched(Life):
 @pytest.fixture
 def life(tmp_path):
     return Watched(tmp_path / "journal")
-
-
-async def scraped(flow: Flow, **headers: str):
-    return await asgi(flow.service.operator, "GET", "/metrics", {"host": HOST} | headers)
-
-
-class Told(dict):
-    """Samples by name and labels: `told["atlas_exports_total", "accepted"]`."""
-
-    def __init__(self, text: bytes) -> None:
-        self.families = list(text_string_to_metric_families(text.decode()))
-        for family in self.families:
-            for sample in family.samples:
-                self[(sample.name, *sample.labels.values())] = sample.value
-
-    def __missing__(self, _key):
-        return 0.0
-
-
-async def told(flow: Flow) -> Told:
-    return Told((await scraped(flow)).body)
 
 
 async def test_an_export_moves_what_it_passes(life):

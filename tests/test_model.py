@@ -2,7 +2,7 @@
 
 Hypothesis plays phones, Foundry, those who write to the same branch, and the end of the process,
 against the real journal and the real uploader. Their time is virtual: it is Foundry's clock.
-What fails is printed as a program, and as a blob for `@reproduce_failure` on the class `Lives`.
+What fails is printed, and written to tests/lives, where it is a test from then on.
 """
 
 import asyncio
@@ -12,12 +12,13 @@ import random
 import shutil
 import zlib
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import ClassVar
 
 import msgspec
 import pytest
@@ -59,8 +60,8 @@ from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.packing import unpack_into
 from atlas.outside.sqlite.room import Bounds
 from atlas.runtime import CompletionRegistry, RestartBudget, Wakeup
-from tests.exports import NOON, SHELF, packed, rows_of
-from tests.fakes import MemoryDataset
+from tests.support.exports import NOON, SHELF, packed, rows_of
+from tests.support.fakes import MemoryDataset
 
 pytestmark = pytest.mark.slow
 
@@ -112,11 +113,11 @@ def mixed(ndjson):
 
 OTHER = Format("parquet", mixed, zlib.decompress)
 FORMATS = {each.name: each for each in (NDJSON, OTHER)}
-SHAPES = st.builds(
-    partial(FilePolicy, unpack_into, readable={"ndjson": NDJSON, "parquet": OTHER}),
+SHAPES = st.tuples(
     st.sampled_from(["auto", "auto", "per-export", "per-group"]),
-    st.sampled_from([NDJSON, NDJSON, OTHER]),
+    st.sampled_from(["ndjson", "ndjson", "parquet"]),
 )
+CASES = Path(__file__).parent / "lives"  # those that failed once
 
 
 def read_rows(path, content):
@@ -193,6 +194,26 @@ class Foundry(MemoryDataset):
         )
 
 
+def recorded(step):
+    """Keep what this step was called with, so that the same life can be lived again.
+
+    A step that is a part of another is not kept.
+    """
+
+    @wraps(step)
+    def kept(self, **given):
+        if self.is_in_step:
+            return step(self, **given)
+        self.story.append((step.__name__, given))
+        self.is_in_step = True
+        try:
+            return step(self, **given)
+        finally:
+            self.is_in_step = False
+
+    return kept
+
+
 class Mortal:
     """The journal as the uploader sees it, with a moment before and after each call, too."""
 
@@ -211,6 +232,12 @@ class Lives(RuleBasedStateMachine):
     """A journal, life after life, and the branch that it is emptied into."""
 
     folder: Path
+    last: ClassVar[list] = []  # the story of the last life: of the shortest that fails, if one does
+
+    def __init__(self):
+        super().__init__()
+        self.story, self.is_in_step = [], False
+        type(self).last = self.story
 
     @initialize(
         is_sole_writer=st.booleans(),
@@ -219,9 +246,14 @@ class Lives(RuleBasedStateMachine):
         path_taken=st.sampled_from(["commit", "upload"]),
         open_listing=st.sampled_from(["empty", "listed", "not_found"]),
     )
+    @recorded
     def begins(self, is_sole_writer, shapes, head_after_abort, path_taken, open_listing):
         """What goes into which file is set anew in each life."""
-        self.shapes = shapes
+        readable = {"ndjson": NDJSON, "parquet": OTHER}
+        self.shapes = [
+            FilePolicy(unpack_into, layout, FORMATS[format], readable=readable)
+            for layout, format in shapes
+        ]
         self.pace = UploadPolicy(
             group=GroupLimits(exports_max=3),
             uploads_at_once=2,
@@ -259,6 +291,7 @@ class Lives(RuleBasedStateMachine):
         return self.shapes[self.lives % len(self.shapes)]
 
     @rule()
+    @recorded
     def dies(self):
         """It closes nothing: the next finds the files as they are at this moment."""
         self.troubles += 1
@@ -270,6 +303,7 @@ class Lives(RuleBasedStateMachine):
 
     @precondition(lambda self: self.exports_in_copy is not None)
     @rule()
+    @recorded
     def is_put_back(self):
         """What came since is in the dataset, or it is lost. What is open, a person has to end."""
         self.troubles += 1
@@ -283,6 +317,7 @@ class Lives(RuleBasedStateMachine):
         self.opens()
 
     @rule(mishaps=st.lists(MISHAPS, min_size=1, max_size=3))
+    @recorded
     def fails(self, mishaps):
         """In this step of the uploader, or in one of the next."""
         self.befall(mishaps)
@@ -294,6 +329,7 @@ class Lives(RuleBasedStateMachine):
             self.foundry.mishaps[moment] = partial(self.goes_wrong, what, moment, pick)
 
     @rule()
+    @recorded
     def works(self):
         try:
             self.runner.run(self.takes_turns())
@@ -312,6 +348,7 @@ class Lives(RuleBasedStateMachine):
                 self.uploader.go_on(self.uploader.step, Woken())
 
     @rule(is_probe=st.booleans(), mishaps=st.lists(MISHAPS, max_size=2))
+    @recorded
     def runs_an_errand(self, is_probe, mishaps):
         """A removal of what is not there, so that every row stays where the others look for it."""
         self.befall(mishaps)
@@ -326,11 +363,13 @@ class Lives(RuleBasedStateMachine):
             pass
 
     @rule(picks=st.lists(PICKS, min_size=1, max_size=3))
+    @recorded
     def accepts(self, picks):
         for pick in picks:
             self.runner.run(self.another_comes(pick))
 
     @rule(what=st.sampled_from([*OTHERS, "time_passes"]), pick=PICKS)
+    @recorded
     def meanwhile(self, what, pick):
         self.runner.run(self.goes_wrong(what, "now", pick))
 
@@ -473,6 +512,7 @@ class Lives(RuleBasedStateMachine):
         assert all(each.tries >= TRIES_MAX for each in aside)
 
     def teardown(self):
+        self.is_in_step = True
         if hasattr(self, "end"):
             with self.end:
                 self.ends_well()
@@ -496,6 +536,29 @@ class Lives(RuleBasedStateMachine):
             assert receipt.status == "committed" or not is_there
 
 
+def keep_for_ever(story):
+    """Write a life that has failed to tests/lives, if that can be; return what to do with it."""
+    text = "".join(f"{msgspec.json.encode(step).decode()}\n" for step in story)
+    file = CASES / f"{hashlib.sha256(text.encode()).hexdigest()[:12]}.ndjson"
+    with suppress(OSError):
+        file.write_text(text, encoding="utf-8")
+    return f"Commit it as {file}, so that it is a test from now on:\n{text}"
+
+
+@pytest.mark.parametrize("case", sorted(CASES.glob("*.ndjson")), ids=lambda case: case.stem)
+def test_a_life_that_is_kept_goes_well(case, tmp_path):
+    """The same steps in the same order, and what is asked of them after each."""
+    life = Lives()
+    life.folder = tmp_path
+    try:
+        for line in case.read_bytes().splitlines():
+            name, given = msgspec.json.decode(line)
+            getattr(life, name)(**given)
+            life.it_holds()
+    finally:
+        life.teardown()
+
+
 def test_whatever_happens_an_accepted_export_is_committed_exactly_once(tmp_path):
     class Model(Lives):
         folder = tmp_path
@@ -504,7 +567,10 @@ def test_whatever_happens_an_accepted_export_is_committed_exactly_once(tmp_path)
         max_examples=EXAMPLES,
         stateful_step_count=STEPS,
         deadline=None,
-        print_blob=True,
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(Model, settings=sizes)
+    try:
+        run_state_machine_as_test(Model, settings=sizes)
+    except Exception as failed:
+        failed.add_note(keep_for_ever(Model.last))
+        raise

@@ -23,7 +23,8 @@ from atlas.core.events import (
 )
 from atlas.core.messages import GroupLimits
 from tests.conftest import Life, an_export, asgi
-from tests.fakes import Gate, no_answer
+from tests.support.fakes import Gate, no_answer
+from tests.support.journal_states import accept
 
 MOMENTS = [f"{side} {call}" for call in ("begin", "put", "commit") for side in ("before", "after")]
 
@@ -459,17 +460,6 @@ async def the_end_of_theirs(life, flow):
         assert theirs.state == "OPEN"
         theirs.state = "COMMITTED"
         await flow.seen.wait_for(GroupCommitted)
-
-
-async def accept(life, *uuids):
-    """One export each, safe in the journal and not in the dataset."""
-    life.dataset.down = True
-    doomed = replace(life, drain_seconds=0)
-    async with doomed.running() as flow:
-        for uuid in uuids:
-            export = an_export(b'{"uuid":"%s"}\n' % uuid)
-            assert (await flow.post(export, prefer="respond-async")).status == 202
-    life.dataset.down = False
 
 
 async def post_and_kill(life, moment):

@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from atlas.core.names import API_PREFIX
 from atlas.edge.operator.page import FOLDER, KINDS
 from tests.conftest import an_export, cannot_run
-from tests.test_process import HOST, SECONDS, Local, fetched, killed_at_last, local, started
+from tests.support.processes import HOST, SECONDS, Local, fetched, killed_at_last, local, started
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from atlas.cli.main import COMMANDS, Later, app
+from atlas.cli.main import COMMANDS, build_app
 from tests.bench.__main__ import END
 from tests.support.pages import (
     PAGES,
@@ -82,11 +82,10 @@ def test_no_message_refers_to_a_page_that_the_image_does_not_have(file):
 
 def command_of(words: list[str]) -> tuple[Any, list[str]]:
     """The command that these words begin with, and the rest of them."""
-    command: Any = get_command(app)
+    command: Any = get_command(build_app(words[:1]))
     while words and hasattr(command, "commands"):
-        found = command.commands.get(words[0])
-        assert found is not None, f"there is no command {words[0]}"
-        command = found.command() if isinstance(found, Later) else found
+        assert words[0] in command.commands, f"there is no command {words[0]}"
+        command = command.commands[words[0]]
         words = words[1:]
     return command, words
 

@@ -25,12 +25,11 @@ from atlas.outside.sqlite.shelf import Shelf
 from atlas.runtime import CompletionRegistry, Lock
 from atlas.settings import Operator
 from tests.conftest import Life, an_export, asgi
-from tests.exports import NOON
-from tests.fakes import Gate, KnownUsers, MemoryDataset, no_answer
-from tests.test_quarantine import POISON, Bug
+from tests.support.exports import NOON
+from tests.support.fakes import Gate, KnownUsers, MemoryDataset, no_answer
+from tests.support.people import ADA, HOST, ZOE, asked, sent
+from tests.support.poison import POISON, Bug
 
-HOST = {"host": "127.0.0.1:9464"}
-ADA, ZOE = "auth0|ada", "auth0|zoe"
 TABLES = ("export", "binding", "digest")
 
 
@@ -47,18 +46,6 @@ class Named(KnownUsers):
 @pytest.fixture
 def life(tmp_path):
     return Life(tmp_path / "journal")
-
-
-async def asked(flow, path, user=ADA, **more):
-    """The answer of the operator listener."""
-    body = msgspec.json.encode({"user": user, **more})
-    kind = {"content-type": "application/json"}
-    return await asgi(flow.service.operator, "POST", path, HOST | kind, body)
-
-
-async def sent(flow, uuid, user=ADA, **headers):
-    line = b'{"uuid":"%b"}\n' % uuid.encode()
-    return await flow.post(an_export(line), token=f"token-of-{user}", **headers)
 
 
 def removals(life):

@@ -23,8 +23,8 @@ from atlas.outside.metrics import exposition
 from atlas.process import bind
 from atlas.runtime import Queue
 from tests.conftest import Flow, Life, an_export, asgi
-from tests.exports import NOON
-from tests.test_contract import Prompt
+from tests.support.exports import NOON
+from tests.support.listeners import FastShutdownListener
 
 HOST = "127.0.0.1:9464"
 POISONED = "healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson"  # the path of the first export
@@ -300,7 +300,7 @@ async def on_stage(commits: int = 0) -> AsyncIterator[Stage]:
     app = Audience(application(live.routes(Guard("", frozenset()))))
     with bind("127.0.0.1", 0) as bound:
         async with anyio.create_task_group() as tasks:
-            listener = Prompt(app, bound)
+            listener = FastShutdownListener(app, bound)
             tasks.start_soon(listener.listen)
             async with live.ticking(crashed):
                 yield Stage(status, journal, drain, app, bound.getsockname()[1])
@@ -428,7 +428,7 @@ async def test_a_journal_that_is_away_stands_as_it_was():
 async def test_the_real_service_shows_it_too(life):
     with bind("127.0.0.1", 0) as bound:
         async with life.running() as flow, anyio.create_task_group() as tasks:
-            listener = Prompt(flow.service.operator, bound)
+            listener = FastShutdownListener(flow.service.operator, bound)
             tasks.start_soon(listener.listen)
             stage = Stage(None, None, None, None, bound.getsockname()[1])
             async with stage.viewer() as viewer:

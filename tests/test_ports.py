@@ -71,8 +71,8 @@ from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.ledger import PAGE
 from atlas.outside.sqlite.packing import unpack
 from atlas.outside.sqlite.room import SMALL_BYTES, Bounds
-from tests.exports import NOON, SHELF, packed
-from tests.fakes import KnownUsers, MemoryDataset, at_once, no_answer
+from tests.support.exports import NOON, SHELF, packed
+from tests.support.fakes import KnownUsers, MemoryDataset, at_once, no_answer
 
 PATH = "healthkit/raw/auth0|64f0/2026-01-02T12-00-00-000Z.ndjson"
 REFUSED_PATH = "/begins-with-a-slash.ndjson"

@@ -1,51 +1,37 @@
 """Atlas as its users meet it: real processes, real signals, files on a disk."""
 
-import os
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
-from threading import Timer
 
 import msgspec
 import pytest
 
 from atlas.core.names import API_PREFIX
-from atlas.settings import NAMES, Settings
-from tests import generator
 from tests.conftest import an_export
-from tests.test_computing import is_gone, until
+from tests.support import generator
+from tests.support.processes import (
+    COMMAND,
+    ENVIRON,
+    HOST,
+    SECONDS,
+    SECONDS_OF_ALL,
+    Local,
+    atlas,
+    fetched,
+    four_free_ports,
+    killed_at_last,
+    local,
+    started,
+)
+from tests.support.waiting import is_gone, until
 
 pytestmark = pytest.mark.slow
 
-COMMAND = Path(sys.executable).with_name("atlas")
-ENVIRON = {
-    name: value
-    for name, value in os.environ.items()
-    if name not in NAMES and not name.startswith("ATLAS_")
-} | {
-    "ATLAS_COMMIT_INTERVAL_SECONDS": "0.1",
-    "LOG_LEVEL": "debug",  # it tells how far an export has got
-}
-DATASET = Settings().foundry.dataset_rid
-HOST = "127.0.0.1"
-NOWHERE = {  # where nobody answers, and ports that are free
-    "AUTH0_DOMAIN": f"http://{HOST}:9",
-    "FOUNDRY_HOST": f"http://{HOST}:9",
-    "FOUNDRY_CLIENT_ID": "client",
-    "FOUNDRY_CLIENT_SECRET": "secret",
-    "ATLAS_OPERATOR_LISTEN": f"{HOST}:0",
-    "PORT": "0",
-}
-SECONDS, SECONDS_OF_ALL = 20.0, 120.0  # more than anything here takes, and all together
 
 GOOD = [
     f'{{"uuid":"{number}","sourceName":"Zoë’s Apple\u00a0Watch","valueDouble":{number % 3}}}'
@@ -64,153 +50,6 @@ def file(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("file") / "watch.ndjson"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
-
-
-def started(folder: Path, *arguments: object, log: int = subprocess.PIPE) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [COMMAND, *map(str, arguments)],
-        cwd=folder,
-        env=ENVIRON,
-        stdout=subprocess.PIPE,
-        stderr=log,
-        text=True,
-    )
-
-
-@contextmanager
-def killed_at_last(
-    process: subprocess.Popen[str], seconds: float = SECONDS
-) -> Iterator[subprocess.Popen[str]]:
-    """And after so many seconds at the latest, whatever it is asked."""
-    watchdog = Timer(seconds, process.kill)
-    watchdog.start()
-    with process:
-        try:
-            yield process
-        finally:
-            watchdog.cancel()
-            process.kill()
-
-
-def atlas(
-    folder: Path, *arguments: object, seconds: float = SECONDS
-) -> subprocess.CompletedProcess[str]:
-    """A command that ends by itself."""
-    with killed_at_last(started(folder, *arguments), seconds) as process:
-        out, err = process.communicate(timeout=seconds)
-    assert "Traceback" not in err
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-
-@dataclass
-class Local:
-    """A running `atlas local`; `said` is what it had to say until it was ready."""
-
-    process: subprocess.Popen[str]
-    port: int
-    folder: Path
-    said: str
-
-    @property
-    def url(self) -> str:
-        return f"http://{HOST}:{self.port}"
-
-    @property
-    def journal(self) -> Path:
-        return self.folder / "state" / "journal.db"
-
-    @property
-    def log(self) -> str:
-        return (self.folder / "log").read_text(encoding="utf-8")
-
-    def files(self) -> dict[str, bytes]:
-        """What is committed, as it lies on the disk."""
-        branch = self.folder / "state" / "foundry" / DATASET / "master"
-        return {
-            str(path.relative_to(branch)): path.read_bytes()
-            for path in sorted(branch.rglob("*.ndjson"))
-        }
-
-    def rows(self) -> list[dict[str, object]]:
-        lines = b"".join(self.files().values()).splitlines()
-        return [msgspec.json.decode(line) for line in lines]
-
-    def uuids(self) -> list[str]:
-        return sorted(str(row["uuid"]) for row in self.rows())
-
-    def stand_in(self) -> dict[str, list[dict[str, object]]]:
-        """Foundry's own view."""
-        return msgspec.json.decode(fetched(f"http://{HOST}:{self.port + 1}/stand-in/state"))
-
-    def post(self, uuid: str, prefer: str, token: str = "") -> tuple[int, dict[str, object]]:
-        """One record, with a token or as anybody."""
-        anybody = f"http://{HOST}:{self.port + 2}/stand-in/tokens"
-        token = token or fetched(anybody).decode()
-        request = urllib.request.Request(
-            f"{self.url}{API_PREFIX}/export",
-            msgspec.json.encode(an_export(b'{"uuid":"%b"}\n' % uuid.encode())),
-            {
-                "Authorization": f"Bearer {token}",
-                "Content-Type": "application/json",
-                "Prefer": prefer,
-            },
-        )
-        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
-            return answer.status, msgspec.json.decode(answer.read())
-
-    def tells(self, message: str) -> None:
-        """Returns when it stands in the log."""
-        deadline = time.monotonic() + SECONDS
-        while message not in self.log:
-            assert time.monotonic() < deadline, f"{message} was never told"
-            time.sleep(0.005)
-
-    def ended(self, *signals: signal.Signals) -> int:
-        for each in signals:
-            self.process.send_signal(each)
-        return self.process.wait(SECONDS)
-
-
-def fetched(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=SECONDS) as answer:
-        return answer.read()
-
-
-@contextmanager
-def local(folder: Path, *options: object) -> Iterator[Local]:
-    """An `atlas local` on ports of its own, that goes on where the last one in the folder ended."""
-    for _ in range(5):
-        port = four_free_ports()
-        with (folder / "log").open("ab") as log:
-            arguments = ["local", "--port", port, "--state", "state", *options]
-            process = started(folder, *arguments, log=log.fileno())
-        with killed_at_last(process, SECONDS_OF_ALL):
-            said = "".join(until_ready(process))
-            if f"ready http://{HOST}:{port}" in said:
-                yield Local(process, port, folder, said)
-                return
-    pytest.fail(f"It does not start: {(folder / 'log').read_text()}")
-
-
-def until_ready(process: subprocess.Popen[str]) -> Iterator[str]:
-    assert process.stdout is not None
-    for line in process.stdout:
-        yield line
-        if line.startswith("ready "):
-            return
-
-
-def four_free_ports() -> int:
-    """The first of them. Somebody else may be quicker: then the next try finds others."""
-    while True:
-        with ExitStack() as held:
-            try:
-                first = held.enter_context(socket.create_server((HOST, 0))).getsockname()[1]
-                for port in range(first + 1, first + 4):
-                    held.enter_context(socket.create_server((HOST, port)))
-            except (OSError, OverflowError):
-                continue
-            return first
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from atlas.core.commits import Conclusion, Verdict
 from atlas.core.events import ExportCommitted, ExportFailed
 from atlas.core.messages import ClaimedExport, CommitGroup, File, Receipt
 from atlas.runtime import CompletionRegistry
-from tests.exports import NOON
+from tests.support.exports import NOON
 
 
 def published(verdict: Verdict, exports: int = 1) -> list[ExportFailed]:

@@ -1,41 +1,15 @@
 """What crashes a stage is kept as it came, is in nobody's way, and can be sent again."""
 
-from dataclasses import dataclass, field
-
 import anyio
 import pytest
 
-from atlas.actors.flatten import tabulate
-from atlas.computing import Computing
-from atlas.core import ndjson
 from atlas.core.errors import NotNdjson
 from atlas.core.events import ActorCrashed, ExportQuarantined, ExportSetAside
 from tests.conftest import Life, an_export, asgi
-from tests.fakes import Gate, Mishap, nothing
+from tests.support.fakes import Gate
+from tests.support.poison import GOOD, POISON, STAGES, Bug
 
-STAGES = {"decode": ndjson.decode, "flatten": tabulate}
-POISON, GOOD = an_export(b'{"uuid":"poison"}\n'), an_export(b'{"uuid":"good"}\n')
 HOST = {"host": "127.0.0.1:9464"}
-
-
-@dataclass
-class Bug:
-    """In this stage, for whatever mentions the poison; until it is mended."""
-
-    stage: str
-    is_mended: bool = False
-    hold: Mishap = nothing  # at work on it
-    error: Exception = field(default_factory=lambda: ValueError("72 beats of Ada"))
-    reached: list = field(default_factory=list)
-
-    async def compute(self, size, work, /, *args):
-        if work is STAGES[self.stage] and not self.is_mended:
-            self.reached.append(args)
-            made = await Computing()(size, work, *args)
-            if "poison" in str(made):
-                await self.hold()
-                raise self.error
-        return await Computing()(size, work, *args)
 
 
 @pytest.fixture(params=STAGES)

@@ -14,10 +14,9 @@ from atlas.core import names
 from atlas.core.events import ActorCrashed, JournalOutdated, UploadPaused
 from atlas.core.messages import GroupLimits
 from tests.conftest import Life, asgi
-from tests.exports import NOON
-from tests.fakes import Gate, no_answer
-from tests.test_layout import entries, export_of, settled, uuids
-from tests.test_once import accept
+from tests.support.exports import NOON
+from tests.support.fakes import Gate, no_answer
+from tests.support.journal_states import accept, entries, export_of, settled, uuids
 
 ABC = [b"a", b"b", b"c"]
 HOST = {"host": "127.0.0.1:9464"}

@@ -15,8 +15,19 @@ from atlas.process.http import ConnectionLimits
 from atlas.process.http.parser import END, RequestHead, RequestParser
 from atlas.process.http.turnstile import STARTS_MAX, Turnstile
 from tests.conftest import Seen
-from tests.test_contract import Prompt
-from tests.test_door import HELLO, HOST, KIB, LAST, chunks, get, post, rest, start, statuses
+from tests.support.connections import (
+    HELLO,
+    HOST,
+    KIB,
+    LAST,
+    chunks,
+    get,
+    post,
+    rest,
+    start,
+    statuses,
+)
+from tests.support.listeners import FastShutdownListener
 
 # bytes in, events out
 
@@ -111,7 +122,7 @@ async def answered(app, request):
     seen = Seen()
     with bind(HOST, 0) as bound:
         async with anyio.create_task_group() as tasks:
-            listener = Prompt(app, bound, ConnectionLimits(), seen.watch)
+            listener = FastShutdownListener(app, bound, ConnectionLimits(), seen.watch)
             tasks.start_soon(listener.listen)
             async with await anyio.connect_tcp(*bound.getsockname()[:2]) as stream:
                 await stream.send(request)
@@ -180,7 +191,7 @@ async def test_a_request_whose_client_has_reset_before_it_was_read_gives_up_its_
 
     with bind(HOST, 0) as bound:
         async with anyio.create_task_group() as tasks:
-            listener = Prompt(wait_for_a_turn, bound)
+            listener = FastShutdownListener(wait_for_a_turn, bound)
             tasks.start_soon(listener.listen)
             async with await anyio.connect_tcp(*bound.getsockname()[:2]) as stream:
                 await stream.send(get())

@@ -11,15 +11,10 @@ import pytest
 from atlas.cli.configuration import configured
 from atlas.core.errors import BadSetting
 from atlas.settings import NAMES, Settings, load, require_systems
+from tests.support.environments import ENOUGH
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTED = ROOT / "config" / "atlas.toml"
-ENOUGH = {
-    "AUTH0_DOMAIN": "atlas.eu.auth0.com",
-    "FOUNDRY_HOST": "atlas.palantirfoundry.com",
-    "FOUNDRY_CLIENT_ID": "client",
-    "FOUNDRY_CLIENT_SECRET": "a-secret",
-}
 
 
 def test_the_old_environment_is_enough():

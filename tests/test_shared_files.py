@@ -13,10 +13,10 @@ from atlas.core.events import GroupStarted
 from atlas.outside import parquet
 from atlas.outside.sqlite.shelf import Shelf
 from tests.conftest import Life, asgi
-from tests.exports import NOON
-from tests.fakes import Gate, no_answer
-from tests.test_layout import uuids
-from tests.test_people import ADA, HOST, ZOE, asked, sent
+from tests.support.exports import NOON
+from tests.support.fakes import Gate, no_answer
+from tests.support.journal_states import uuids
+from tests.support.people import ADA, HOST, ZOE, asked, sent
 
 MOMENTS = [f"{side} {call}" for call in ("begin", "put", "commit") for side in ("before", "after")]
 

@@ -8,9 +8,9 @@ import pytest
 from atlas.core.errors import CommitRefused, FoundryError
 from atlas.core.events import ExportFailed, ExportSetAside, GroupCommitted, UploadPaused
 from tests.conftest import Life
-from tests.fakes import MemoryDataset
-from tests.test_layout import uuids
-from tests.test_people import ADA, ZOE, sent
+from tests.support.fakes import MemoryDataset
+from tests.support.journal_states import uuids
+from tests.support.people import ADA, ZOE, sent
 
 GOOD = [f"z{number}" for number in range(4)]
 

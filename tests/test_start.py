@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_process import ENVIRON, NOWHERE, killed_at_last
+from tests.support.processes import ENVIRON, NOWHERE, killed_at_last
 
 IMPORTED = re.compile(r"^import time:[ \d|]*\| +([\w.]+)$", re.MULTILINE)
 TRACED = [sys.executable, "-X", "importtime", "-m", "atlas"]

@@ -15,10 +15,10 @@ from atlas.client.sending import TRIES
 from atlas.client.streaming import STREAM
 from atlas.core.events import ExportAccepted, RequestRefused
 from tests.conftest import Life
-from tests.fakes import Gate, at_once
-from tests.test_client import hangs_up, says
-from tests.test_contract import listening
-from tests.test_streams import MIB, ROWS_BYTES, lines, noisy
+from tests.support.fakes import Gate, at_once
+from tests.support.listeners import listening
+from tests.support.long_lines import MIB, ROWS_BYTES, lines, noisy
+from tests.support.replies import hangs_up, says
 
 BOM = b"\xef\xbb\xbf"
 LOST = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)

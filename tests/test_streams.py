@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import random
 import zlib
 
 import anyio
@@ -18,29 +17,16 @@ from atlas.core.names import API_PREFIX
 from atlas.core.parts import PART_BYTES, Cutter
 from atlas.core.records import LINE_BYTES_MAX
 from tests.conftest import GONE, Life, an_export
-from tests.fakes import Gate
+from tests.support.fakes import Gate
+from tests.support.long_lines import LINE_BYTES, MIB, ROWS_BYTES, THREE_PARTS, line, lines, noisy
 from tests.support.zstandard import zstd
 
-LINE_BYTES = 700_000  # six to a part
-ROWS_BYTES = 710_000  # of a row, with its line in it
 PIECE_BYTES = 64 * 1024
-MIB = 1024 * 1024
 
 
 @pytest.fixture
 def life(tmp_path):
     return Life(tmp_path / "journal", journal_bytes_max=256 * MIB)
-
-
-def lines(*uuids, size=LINE_BYTES):
-    return b"".join(line(uuid, size) for uuid in uuids)
-
-
-def line(uuid, size=LINE_BYTES):
-    """It shrinks forty times: what shrinks a hundred times is taken for a bomb."""
-    head = json.dumps({"uuid": uuid})[:-1].encode() + b',"metadata":{"HKNote":"'
-    head += random.Random(uuid).randbytes(size // 40).hex().encode()
-    return head + b"." * (size - len(head) - 4) + b'"}}\n'
 
 
 def pieces(body, end=()):
@@ -51,9 +37,6 @@ async def stream(flow, body, token="token-of-ada", path="/export", **headers):
     headers.setdefault("content_type", "application/x-ndjson")
     sent = pieces(body) if isinstance(body, bytes) else body
     return await flow.send("POST", API_PREFIX + path, token, sent, **headers)
-
-
-THREE_PARTS = lines(*map(str, range(15)))  # 6, 6 and 3 lines
 
 
 async def test_each_part_is_an_export_and_the_whole_has_a_receipt(life):
@@ -181,17 +164,6 @@ async def test_a_body_that_ends_in_the_middle_says_how_far_it_came(life, encodin
     assert answer.body["chunks_successful"] == 2
     assert answer.body["safe_bytes"] == 12 * LINE_BYTES
     assert [part["replayed"] for part in again.body["upload_results"]] == [True, True, False]
-
-
-def noisy(count):
-    """Lines that hardly shrink."""
-    chance = random.Random(1)
-    return b"".join(
-        line(str(n), LINE_BYTES // 2)[:-4]
-        + chance.randbytes(LINE_BYTES // 4).hex().encode()
-        + b'"}}\n'
-        for n in range(count)
-    )
 
 
 DOTS = b"." * 300_000

@@ -10,9 +10,9 @@ import pytest
 from atlas.core.events import ExportAccepted, ExportReplayed
 from atlas.core.names import API_PREFIX
 from tests.conftest import Life
+from tests.support.listeners import Reply, answered, listening
+from tests.support.long_lines import LINE_BYTES, MIB, THREE_PARTS, line, lines
 from tests.support.zstandard import zstd
-from tests.test_contract import Reply, answered, listening
-from tests.test_streams import LINE_BYTES, MIB, THREE_PARTS, line, lines
 
 FULL_PARTS = THREE_PARTS[: 12 * LINE_BYTES]
 GOES_ON = line("12")[:-9]  # a line of the third part that is not all there

@@ -16,8 +16,8 @@ from atlas.core.messages import User
 from atlas.core.names import API_PREFIX
 from atlas.local.auth0 import TokenRequest
 from tests.conftest import Life, an_export
-from tests.exports import NOON
-from tests.forger import SUB, a_scene
+from tests.support.exports import NOON
+from tests.support.token_forgery import SUB, a_scene
 
 ADA = "auth0|687a56be9811378240321ed6"
 

@@ -24,8 +24,8 @@ from atlas.core.errors import CannotStart
 from atlas.core.names import timestamp
 from atlas.core.picture import Counts, Foundry, Moment, Picture, Stage, Waiting
 from atlas.settings import Operator, Settings
-from tests.exports import NOON
-from tests.test_process import (
+from tests.support.exports import NOON
+from tests.support.processes import (
     COMMAND,
     ENVIRON,
     HOST,

@@ -20,8 +20,8 @@ from atlas.service import reading
 from atlas.service.readers import traced
 from atlas.settings import Settings, Traces
 from tests.conftest import Life, an_export
-from tests.exports import NOON
-from tests.fakes import no_answer
+from tests.support.exports import NOON
+from tests.support.fakes import no_answer
 
 PHONE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 ID, SPAN = 0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331

@@ -7,9 +7,9 @@ import pytest
 from atlas.core.events import ExportAccepted
 from atlas.core.names import API_PREFIX
 from tests.conftest import GONE, Life, an_export
-from tests.fakes import Brake, KnownUsers
-from tests.test_contract import answered, listening
-from tests.test_metrics import told
+from tests.support.fakes import Brake, KnownUsers
+from tests.support.listeners import answered, listening
+from tests.support.scrapes import told
 
 MIB = 1024 * 1024
 

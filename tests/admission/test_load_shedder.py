@@ -9,7 +9,7 @@ from atlas.core.errors import Overloaded
 from atlas.edge.admission import MIN_IN_FLIGHT, WAIT_SECONDS_MAX, LoadShedder
 from atlas.service.listeners import admission_of
 from atlas.settings import Edge, Settings
-from tests.fakes import Time
+from tests.support.fakes import Time
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from atlas.core.errors import RateLimited
 from atlas.edge.admission import USERS_MAX, RateLimiter
-from tests.fakes import Time
+from tests.support.fakes import Time
 
 
 @pytest.fixture

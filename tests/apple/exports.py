@@ -100,3 +100,36 @@ def the_line(*elements: str) -> dict[str, object]:
     (found,), reader = converted(xml(*elements))
     assert reader.tags_left_out == 0
     return found
+
+
+ECG = """Name,Ada Lovelace
+Date of Birth,"Dec 10, 1815"
+Recorded Date,2026-03-14 09:15:00 -0400
+Classification,Sinus Rhythm
+Symptoms,"Chest pain, dizziness"
+Software Version,1.90
+Device,"Watch7,12"
+Sample Rate,512 hertz
+
+
+Lead,Lead I
+Unit,µV
+
+-12.3
+0
+40.125
+"""
+POINT = (
+    '<trkpt lon="-2.538323" lat="53.252917"><ele>21.476473</ele>'
+    "<time>2020-07-29T13:{minute:02}:{second:02}Z</time><extensions><speed>1.642115</speed>"
+    "<course>-1.000000</course><hAcc>3.723220</hAcc><vAcc>2.774929</vAcc></extensions></trkpt>\n"
+)
+
+
+def gpx(count: int, head: str = "") -> bytes:
+    points = (POINT.format(minute=number // 60 % 60, second=number % 60) for number in range(count))
+    return (
+        f'<?xml version="1.0" encoding="UTF-8"?>\n{head}<gpx version="1.1" creator="Apple Health '
+        'Export" xmlns="http://www.topografix.com/GPX/1/1"><metadata><time>2020-08-23T17:40:02Z'
+        f"</time></metadata><trk><name>Route</name><trkseg>{''.join(points)}</trkseg></trk></gpx>"
+    ).encode()

@@ -12,11 +12,9 @@ from atlas.apple import CheckpointFile, Conversion, open_export
 from atlas.cli.phone import Target, in_a_header
 from atlas.cli.windows import ImportRun, find_sender
 from atlas.settings import Export
-from tests.apple.exports import ME, an_export, beats, element, record, xml, zipped
-from tests.apple.test_beside import ECG, gpx
+from tests.apple.exports import ECG, ME, an_export, beats, element, gpx, record, xml, zipped
 from tests.conftest import Life
-from tests.test_cli import atlas  # noqa: F401  # a fixture
-from tests.test_contract import listening
+from tests.support.listeners import listening
 
 BOMB = '<!DOCTYPE HealthData [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]>\n'
 CLAIMS = base64.urlsafe_b64encode(b'{"sub":"auth0|ada"}').decode().rstrip("=")
@@ -26,7 +24,7 @@ NAME = "Ada’s Apple\u00a0Watch"
 # what it says, without a service
 
 
-def test_a_dry_run_counts_by_type_and_sends_nothing(atlas, tmp_path):  # noqa: F811
+def test_a_dry_run_counts_by_type_and_sends_nothing(atlas, tmp_path):
     summary = element("ActivitySummary", dateComponents="2020-04-10")
     path = an_export(
         tmp_path / "export.zip",
@@ -48,7 +46,7 @@ def test_a_dry_run_counts_by_type_and_sends_nothing(atlas, tmp_path):  # noqa: F
     assert (ended.code, ended.err) == (0, "skipped, not samples: 1 ActivitySummary\n")
 
 
-def test_a_program_gets_the_census_as_json(atlas, tmp_path):  # noqa: F811
+def test_a_program_gets_the_census_as_json(atlas, tmp_path):
     path = an_export(tmp_path / "export.zip", *beats(3), '<Record a="1" a="2"/>\n')
     told = msgspec.json.decode(atlas("import", path, "--dry-run", "--json").out)
 
@@ -63,7 +61,7 @@ def test_a_program_gets_the_census_as_json(atlas, tmp_path):  # noqa: F811
     ]
 
 
-def test_no_value_and_nothing_of_the_person_is_told(atlas, tmp_path):  # noqa: F811
+def test_no_value_and_nothing_of_the_person_is_told(atlas, tmp_path):
     bad = record(value="4711", sourceName="Ada").replace("<Record", "<Record value='1'")
     path = an_export(tmp_path / "export.zip", record(value="4711"), bad, ecg_csv=ECG.encode())
     ended = atlas("import", path, "--dry-run", "--ecg")
@@ -84,7 +82,7 @@ def test_no_value_and_nothing_of_the_person_is_told(atlas, tmp_path):  # noqa: F
     ],
 )
 def test_what_must_not_be_imported_is_one_line_before_anything_is_sent(
-    atlas,  # noqa: F811
+    atlas,
     tmp_path,
     files,
     said,
@@ -98,14 +96,14 @@ def test_what_must_not_be_imported_is_one_line_before_anything_is_sent(
     assert ended.out == ""
 
 
-def test_a_file_of_another_kind_is_one_line(atlas, tmp_path):  # noqa: F811
+def test_a_file_of_another_kind_is_one_line(atlas, tmp_path):
     (tmp_path / "cat.jpg").write_bytes(b"\xff\xd8\xff\xe0")
 
     said = atlas("import", "cat.jpg", "--dry-run").in_one_line(1)
     assert said.endswith("neither a zip nor XML: give the export.zip that the phone made.\n")
 
 
-def test_an_export_in_which_nothing_is_has_an_empty_balance(atlas, tmp_path):  # noqa: F811
+def test_an_export_in_which_nothing_is_has_an_empty_balance(atlas, tmp_path):
     path = an_export(tmp_path / "export.zip")
 
     counted = atlas("import", path, "--dry-run")
@@ -115,7 +113,7 @@ def test_an_export_in_which_nothing_is_has_an_empty_balance(atlas, tmp_path):  #
     assert (counted.code, sent.code) == (0, 0)
 
 
-def test_what_the_next_ios_adds_is_counted(atlas, tmp_path):  # noqa: F811
+def test_what_the_next_ios_adds_is_counted(atlas, tmp_path):
     news = element("StateOfMind", valence="0.5")
     path = an_export(tmp_path / "export.zip", *beats(2), news, news)
 
@@ -124,7 +122,7 @@ def test_what_the_next_ios_adds_is_counted(atlas, tmp_path):  # noqa: F811
 
 
 @pytest.mark.parametrize("token", ["a\nb", "a\x00b", "tokén"], ids=ascii)
-def test_a_token_that_no_header_can_hold_is_one_line(atlas, token):  # noqa: F811
+def test_a_token_that_no_header_can_hold_is_one_line(atlas, token):
     assert "is no token" in atlas("import", ".", "--token", token).in_one_line(2)
 
 
@@ -140,11 +138,11 @@ def test_a_token_from_a_file_may_have_a_line_end_behind_it():
         pytest.param([".", "--json"], "--dry-run", id="JSON of nothing"),
     ],
 )
-def test_wrong_usage_is_one_line(atlas, arguments, named):  # noqa: F811
+def test_wrong_usage_is_one_line(atlas, arguments, named):
     assert named in atlas("import", *arguments).in_one_line(2)
 
 
-def test_an_export_without_a_service_says_where_it_was_looked_for(atlas, tmp_path):  # noqa: F811
+def test_an_export_without_a_service_says_where_it_was_looked_for(atlas, tmp_path):
     path = an_export(tmp_path / "export.zip", record())
 
     assert "is beside" in atlas("import", path, "--to", "https://atlas.test").in_one_line(1)

@@ -8,7 +8,7 @@ import pytest
 
 from atlas.cli.windows import WINDOW_LINES
 from tests.apple.exports import an_export, beats
-from tests.test_process import SECONDS, killed_at_last, local, started
+from tests.support.processes import SECONDS, killed_at_last, local, started
 
 pytestmark = pytest.mark.slow
 COUNT = WINDOW_LINES + 6_000

@@ -14,8 +14,8 @@ import msgspec
 from msgspec import Struct
 
 from atlas.core import rows
-from tests import generator
 from tests.bench import workers
+from tests.support import generator
 
 LINES, ROUNDS = 4_000, 15
 HEADER = rows.Header("auth0|ada", "iPhone", "2025-09-26T06:30:00.000Z", "2025-09-26T06:30:00.000Z")

@@ -25,8 +25,8 @@ from atlas.outside.sqlite.packing import pack
 from atlas.outside.sqlite.room import Bounds
 from atlas.outside.sqlite.seal import Seal, new_root
 from tests.bench.codec import HEADER
-from tests.exports import NOON
-from tests.generator import lines
+from tests.support.exports import NOON
+from tests.support.generator import lines
 
 SMALL_LINES, LARGE_LINES, ROUNDS = 11, 4_000, 9
 EXPORTS, AT_ONCE, SERIES = 20_000, 256, 5

@@ -5,7 +5,7 @@ from time import perf_counter
 
 from atlas.core import ndjson, rows
 from atlas.outside import parquet
-from tests import generator
+from tests.support import generator
 
 ROWS, TIMES = 40_000, 5
 HEADER = rows.Header("auth0|ada", "iPhone", "2026-01-02T12:00:00.000Z", "")

@@ -31,9 +31,9 @@ from atlas.outside.sqlite.room import Bounds
 from atlas.service import Readers, Service, World, reading, serving, stored
 from atlas.settings import Foundry, Settings
 from tests.conftest import asgi
-from tests.exports import NOON
-from tests.fakes import KnownUsers, MemoryDataset
-from tests.generator import lines
+from tests.support.exports import NOON
+from tests.support.fakes import KnownUsers, MemoryDataset
+from tests.support.generator import lines
 
 RECEIPTS, SCRAPES = 100_000, 5
 EXPORTS, SENDERS, ROUNDS = 600, 32, 5

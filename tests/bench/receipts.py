@@ -23,7 +23,7 @@ from atlas.core.traces import Trace
 from atlas.outside.sqlite.journal import SqliteJournal, opened
 from atlas.outside.sqlite.packing import pack
 from tests.bench.journal import BOUNDS, SMALL_LINES, Sample, folder
-from tests.exports import NOON
+from tests.support.exports import NOON
 
 RECEIPTS, MANY_RECEIPTS = 100_000, 1_000_000
 EXPORTS, SENDERS, USERS, ROUNDS = 3_000, 64, 50, 3

@@ -19,7 +19,7 @@ from typing import cast
 import pybase64
 
 from atlas.core.names import API_PREFIX
-from tests import generator
+from tests.support import generator
 
 USERS, RECORDS = 50, 11
 SAFE = (200, 202)

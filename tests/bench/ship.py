@@ -19,9 +19,9 @@ from tests.bench.processes import Process, process
 from tests.bench.senders import RECORDS, Exports, Outcome, fetch_tokens, quantile
 from tests.bench.sides import NO_LIMITS, environment, far_ends
 from tests.bench.sync import FILE, SAMPLES, Synced, sampled, through
-from tests.generator import stream
 from tests.ship.container import CONFIG, JOURNAL, SMALL, volume
 from tests.ship.image import NAME, caged, podman, version
+from tests.support.generator import stream
 
 LIMITS = [*SMALL, "--cpus=1"]
 OFFERED = {"per-export": 150.0, "per-group": 300.0}

@@ -18,14 +18,7 @@ from pathlib import Path
 import uvloop
 
 from tests.bench.processes import Process, children, process, processor_seconds, pss_mib
-from tests.bench.senders import (
-    RECORDS,
-    Exports,
-    Fleet,
-    Outcome,
-    fetch_tokens,
-    raise_descriptors,
-)
+from tests.bench.senders import RECORDS, Exports, Fleet, Outcome, fetch_tokens, raise_descriptors
 
 HERE = Path(__file__).resolve().parents[2]
 FLOORS = ("durable", "codec", "echo")

@@ -30,7 +30,7 @@ from tests.bench.senders import (
     quantile,
 )
 from tests.bench.sides import environment, far_ends
-from tests.generator import stream
+from tests.support.generator import stream
 
 SAMPLES, FILE = 2_200_000, "sync.ndjson"
 LATENCY, INTERVAL = 0.3, 1.0

@@ -18,7 +18,7 @@ from atlas.computing import QUICK_BYTES_MAX, Computing, run_cooperatively
 from atlas.core import rows
 from atlas.core.parts import PART_BYTES
 from atlas.outside.sqlite.packing import pack
-from tests import generator
+from tests.support import generator
 
 PARTS, ROUNDS, COUNTED = 4, 20, 2_000_000
 HEADER = rows.Header("auth0|ada", "iPhone", "2025-09-26T06:30:00.000Z", "2025-09-26T06:30:00.000Z")

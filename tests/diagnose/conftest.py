@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.standing import standing
+from tests.support.running_system import standing
 
 
 @pytest.fixture

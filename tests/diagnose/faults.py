@@ -1,7 +1,13 @@
 """What can be wrong, each by a function that makes it so."""
 
+from contextlib import asynccontextmanager
+
+from atlas.core.messages import Decoded, Head
 from atlas.core.rows import Header, flatten
-from tests.standing import first_failing, step
+from atlas.outside.sqlite.journal import opened
+from atlas.outside.sqlite.room import Bounds
+from tests.support.exports import ADA, NOON, export
+from tests.support.running_system import first_failing, step
 
 RAW = "healthkit/raw/auth0|ada/2025-01-01T00-00-00-000Z"
 NOBODY = "http://nowhere.invalid"
@@ -57,3 +63,14 @@ async def named(system, number, reason):
     assert first_failing(found) == number, found
     assert reason in step(found, number).reason
     assert step(found, number).to_do
+
+
+@asynccontextmanager
+async def kept(system, count=1, aside=0):
+    with opened(system.journal, Bounds(free_bytes=0)) as journal:
+        for number in range(count):
+            await journal.intake.append(export(number))
+        for number in range(aside):
+            original = Decoded(str(number), Head(ADA, "", "", ""), b"{}")
+            await journal.aside.keep(original, str(number), NOON)
+        yield journal

@@ -10,9 +10,9 @@ from aiohttp.test_utils import TestServer
 
 from atlas.local.auth0 import ClockSkew, Outage
 from atlas.outside.network import unreached
-from tests.certificates import self_signed
 from tests.diagnose.faults import NOBODY, given, named, switched
-from tests.standing import HOST, first_failing, step
+from tests.support.certificates import self_signed
+from tests.support.running_system import HOST, first_failing, step
 
 CANARY = "canary-of-a-person"
 

@@ -10,8 +10,8 @@ from atlas.core.diagnosis import Diagnosis
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
 from tests.diagnose.faults import RAW, parquet
-from tests.standing import CLIENT_SECRET, HOST
-from tests.test_process import COMMAND, ENVIRON, fetched, local
+from tests.support.processes import COMMAND, ENVIRON, fetched, local
+from tests.support.running_system import CLIENT_SECRET, HOST
 
 
 async def command(system, *arguments, **environ):

@@ -6,7 +6,7 @@ from aiohttp.test_utils import TestServer
 
 from atlas.core.names import API_PREFIX
 from tests.diagnose.faults import NOBODY
-from tests.standing import HOST, first_failing, step
+from tests.support.running_system import HOST, first_failing, step
 
 
 def proxied(limit: int = 2**40, server: str = "nginx", status: int = 413, **health: object):

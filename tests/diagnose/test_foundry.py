@@ -17,12 +17,12 @@ from tests.diagnose.faults import (
     faulty,
     foreign,
     given,
+    kept,
     named,
     parquet,
     switched,
 )
-from tests.diagnose.test_journal import kept
-from tests.standing import first_failing, step
+from tests.support.running_system import first_failing, step
 
 
 async def replaced(system):

@@ -2,18 +2,16 @@
 
 import shutil
 import sqlite3
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from atlas.core.messages import BranchSnapshot, Decoded, GroupLimits, Head
-from atlas.outside.sqlite.journal import opened
-from atlas.outside.sqlite.room import Bounds
-from tests.diagnose.faults import given
-from tests.exports import ADA, NOON, TO_VERSION_2, export
-from tests.standing import first_failing, step
+from atlas.core.messages import BranchSnapshot, GroupLimits
+from tests.diagnose.faults import given, kept
+from tests.support.exports import NOON, TO_VERSION_2
+from tests.support.running_system import first_failing, step
 
 OTHER_KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 
@@ -21,17 +19,6 @@ OTHER_KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 def lying(folder):
     """What lies there but for the stand-ins, byte for byte."""
     return {each.name: each.read_bytes() for each in folder.iterdir() if each.is_file()}
-
-
-@asynccontextmanager
-async def kept(system, count=1, aside=0):
-    with opened(system.journal, Bounds(free_bytes=0)) as journal:
-        for number in range(count):
-            await journal.intake.append(export(number))
-        for number in range(aside):
-            original = Decoded(str(number), Head(ADA, "", "", ""), b"{}")
-            await journal.aside.keep(original, str(number), NOON)
-        yield journal
 
 
 def changed(statement):

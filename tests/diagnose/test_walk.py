@@ -8,7 +8,7 @@ from atlas.core.diagnosis import Diagnosis
 from atlas.diagnose import NAMES
 from tests.conftest import an_export
 from tests.diagnose.faults import RAW
-from tests.standing import CLIENT_SECRET, HOST, first_failing, step
+from tests.support.running_system import CLIENT_SECRET, HOST, first_failing, step
 
 CANARY = "canary-of-a-person"
 

@@ -16,7 +16,6 @@ import msgspec
 
 from atlas.core.names import API_PREFIX
 from atlas.local.auth0 import Auth0Emulator, TokenRequest
-from tests.forger import payload_of, signed
 from tests.fuzz.oddities import (
     BYTES,
     CANARY,
@@ -29,6 +28,7 @@ from tests.fuzz.oddities import (
     TEXTS,
     VALUES,
 )
+from tests.support.token_forgery import payload_of, signed
 from tests.support.zstandard import zstd
 
 SUBS = [f"auth0|mutant-{number}" for number in range(8)]

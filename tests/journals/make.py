@@ -24,7 +24,7 @@ import msgspec
 
 from atlas.core.messages import GroupLimits
 from tests.conftest import Life, an_export
-from tests.fakes import Gate
+from tests.support.fakes import Gate
 
 HOME = Path(__file__).parent
 KEY = bytes(range(32))  # it seals what nobody has to hide

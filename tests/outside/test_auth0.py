@@ -29,7 +29,6 @@ from atlas.local.auth0 import (
     Outage,
     TokenRequest,
     build_application,
-    generate_key,
 )
 from atlas.outside.auth0 import (
     REMEMBERED_MAX,
@@ -40,10 +39,10 @@ from atlas.outside.auth0 import (
 )
 from atlas.outside.auth0.keys import JWKS_BYTES_MAX, keys_in
 from tests.conftest import Seen
+from tests.support.token_forgery import KEYS, edited
 
 NOW = 1_790_000_000
 EVES = "stranger"
-KEYS = [generate_key() for _ in range(4)]  # making one takes longer than all else here
 
 
 @dataclass
@@ -109,15 +108,6 @@ async def asking(tenant, aiohttp_server):
         keys = Keys(session, tenant.issuer, lambda: asked.elapsed, seen.watch)
         asked.identities = Auth0Identities(keys, tenant.issuer, tenant.audience, asked.clock)
         yield asked
-
-
-def edited(token: str, part: int, **changes) -> str:
-    """The same signature over something else."""
-    parts = token.split(".")
-    found = msgspec.json.decode(base64.urlsafe_b64decode(parts[part] + "=="))
-    text = msgspec.json.encode(found | changes)
-    parts[part] = base64.urlsafe_b64encode(text).decode().rstrip("=")
-    return ".".join(parts)
 
 
 def signed_with_the_public_key(tenant: Auth0Emulator) -> str:

@@ -8,7 +8,7 @@ import pytest
 from atlas.outside.sqlite import claims
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
-from tests.exports import SHELF, export
+from tests.support.exports import SHELF, export
 
 BOUNDS = Bounds(free_bytes=0)
 COUNT = 100_000  # exports that wait

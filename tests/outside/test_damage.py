@@ -20,7 +20,7 @@ from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.packing import unpack
 from atlas.outside.sqlite.room import Bounds
 from tests.conftest import RID
-from tests.exports import (
+from tests.support.exports import (
     NOON,
     SHELF,
     TO_VERSION_2,

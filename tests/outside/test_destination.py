@@ -11,7 +11,7 @@ from atlas.core.messages import BranchSnapshot, GroupLimits
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
 from tests.conftest import RID
-from tests.exports import NOON, SHELF, export
+from tests.support.exports import NOON, SHELF, export
 
 BOUNDS = Bounds(free_bytes=0)
 TRIAL = "ri.foundry.main.dataset.1, branch trial"

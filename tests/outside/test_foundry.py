@@ -3,19 +3,14 @@
 What every Branch promises is in tests/test_ports.py; here is what only this one can show.
 """
 
-import itertools
 import re
 import time
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 
 import anyio
 import msgspec
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from atlas import __version__
 from atlas.core.errors import (
@@ -33,55 +28,31 @@ from atlas.core.errors import (
 from atlas.core.events import FoundryCalled, FoundryTokenFetched, FoundryTokenRefused
 from atlas.core.messages import BranchSnapshot
 from atlas.local.foundry import FoundryEmulator, build_application
-from atlas.local.foundry.faults import Fault
 from atlas.local.foundry.state import DATASET
 from atlas.outside.foundry import (
     CallLimits,
     Credentials,
-    FoundryDataset,
     Target,
     open_dataset,
 )
 from atlas.outside.foundry.client import TransientError, retry_delay
 from tests.conftest import Seen
-from tests.exports import NOON
-from tests.fakes import at_once
+from tests.support.exports import NOON
+from tests.support.fakes import at_once
+from tests.support.foundry_client import (
+    A_BRANCH,
+    INSTANCE,
+    OUR_TIME,
+    Stack,
+    answered,
+    error,
+    hours,
+    serving,
+)
 
 PATH, OTHER = "healthkit/raw/ada/a.ndjson", "healthkit/raw/ada/b.ndjson"
 ROWS = b'{"uuid":"a"}\n'
 SECRET = "local-secret"
-OUR_TIME = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
-A_BRANCH = b'{"name":"master"}'
-INSTANCE = "3f6e1c5a-1b2c-4d3e-8f90-a1b2c3d4e5f6"
-
-
-@dataclass
-class Stack:
-    """A client, and the Foundry that it speaks to."""
-
-    dataset: FoundryDataset
-    foundry: FoundryEmulator
-    seen: Seen
-    heard: list[web.Request]
-
-    def asked(self, ending: str) -> int:
-        """How often somebody asked at such an address, whatever became of it."""
-        return len(self.requests(ending))
-
-    def requests(self, ending: str) -> list[web.Request]:
-        return [request for request in self.heard if request.path.endswith(ending)]
-
-    def fault(self, call: str, kind: str, **more: object) -> None:
-        self.foundry.faults.add(Fault(call, kind, **more))
-
-    def states(self) -> list[str]:
-        return [each.status for each in self.foundry.branches.transactions.values()]
-
-    def files(self) -> dict[str, bytes]:
-        view = self.foundry.branches.get_branch(DATASET, "master").view
-        return {
-            path: self.foundry.branches.read_content(found, path) for path, found in view.items()
-        }
 
 
 @asynccontextmanager
@@ -109,52 +80,6 @@ async def connecting(
             sleep,
         ) as dataset:
             yield Stack(dataset, foundry, seen, heard)
-
-
-@asynccontextmanager
-async def answered(answer=None, token=None, sleep=at_once):
-    """The client of something that has one answer to whatever it is asked: no Foundry at all.
-
-    `token` is what its token endpoint answers. Either may be a function of the request.
-    """
-    a_token = {"body": b'{"access_token": "TOKEN-VALUE", "expires_in": 3600}'}
-
-    async def handler(request):
-        asked = (token or a_token) if request.path == "/token" else (answer or {"body": A_BRANCH})
-        return web.Response(**asked(request) if callable(asked) else asked)
-
-    app, seen, heard = web.Application(), Seen(), []
-    app.router.add_route("*", "/{anywhere:.*}", handler)
-    async with serving(app, heard) as host:
-        client = Credentials(f"{host}/token", "CLIENT-ID", "SECRET-VALUE")
-        async with open_dataset(
-            Target(host, DATASET, "master"),
-            client,
-            CallLimits(8, 10_000, 30.0),
-            seen.watch,
-            lambda: OUR_TIME,
-            hours(),
-            lambda: 0.0,
-            sleep,
-        ) as dataset:
-            yield Stack(dataset, None, seen, heard)
-
-
-def hours():
-    """A clock by which one has passed whenever it is looked at: nothing is waited for."""
-    return itertools.count(step=3_600).__next__
-
-
-@asynccontextmanager
-async def serving(app, heard):
-    @web.middleware
-    async def listen(request, handler):
-        heard.append(request)
-        return await handler(request)
-
-    app.middlewares.append(listen)
-    async with TestServer(app) as server:
-        yield str(server.make_url("")).rstrip("/")
 
 
 def soon_if_silent(fault) -> float:
@@ -702,11 +627,6 @@ async def test_a_file_whose_answer_was_lost_is_not_confirmed(tmp_path, how):
 
         assert not await stack.dataset.put(rid, PATH, ROWS)
         assert stack.asked("/files") == 0
-
-
-def error(status, name="", **parameters):
-    body = {"errorName": name, "errorInstanceId": INSTANCE, "parameters": parameters}
-    return {"status": status, "body": msgspec.json.encode(body) if name else b""}
 
 
 def one_after_the_other(*answers):

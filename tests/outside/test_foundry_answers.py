@@ -30,9 +30,9 @@ from atlas.core.ports import Branch
 from atlas.outside.foundry import CallLimits, Credentials, FoundryDataset, Target, open_dataset
 from atlas.outside.foundry.client import ConnectionLost, TransientError
 from tests.conftest import Seen
-from tests.exports import NOON
-from tests.fakes import at_once
-from tests.outside.test_foundry import OUR_TIME, answered, error, hours
+from tests.support.exports import NOON
+from tests.support.fakes import at_once
+from tests.support.foundry_client import OUR_TIME, answered, error, hours
 
 ROWS = b"row\n"
 SIZE = len(ROWS)

@@ -11,7 +11,7 @@ from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.reconciliation import PAGE
 from atlas.outside.sqlite.room import Bounds
 from atlas.outside.sqlite.shelf import Shelf
-from tests.exports import NOON, SHELF, export
+from tests.support.exports import NOON, SHELF, export
 
 BOUNDS = Bounds(free_bytes=0)
 THERE = Standing("healthkit/groups/2026-01-02T12-00-00-000Z.ndjson", "ri.1", 3)

@@ -18,9 +18,9 @@ from atlas.local import foundry as local_foundry
 from atlas.local.foundry.state import DATASET
 from atlas.outside import auth0, foundry, front
 from atlas.outside.network import Proxies, Transport, open_session, read_proxies
-from tests.certificates import signed_by_an_authority
-from tests.fakes import at_once
-from tests.forward_proxy import forward_proxy
+from tests.support.certificates import signed_by_an_authority
+from tests.support.fakes import at_once
+from tests.support.forward_proxy import forward_proxy
 
 HOST = "atlas-far-end.test"  # a name that only the proxy knows
 RING = local_auth0.KeyRing.generate()

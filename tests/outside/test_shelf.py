@@ -10,7 +10,7 @@ from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
 from atlas.outside.sqlite.shelf import Shelf
 from tests.conftest import RID
-from tests.exports import ADA, NOON, export
+from tests.support.exports import ADA, NOON, export
 
 DAY = timedelta(days=1)
 HEAD = BranchSnapshot("", NOON)

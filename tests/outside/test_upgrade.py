@@ -25,9 +25,9 @@ from atlas.outside.sqlite.journal import PRAGMAS, opened
 from atlas.outside.sqlite.packing import unpack
 from atlas.outside.sqlite.room import Bounds
 from tests.conftest import RID, Life, asgi
-from tests.exports import NOON, SHELF, TO_VERSION_4, export
-from tests.fakes import MemoryDataset, Transaction
 from tests.journals.make import CLAIMED, COMMITTED, HOME, KEY, REFUSED, WAIT, Sent
+from tests.support.exports import NOON, SHELF, TO_VERSION_4, export
+from tests.support.fakes import MemoryDataset, Transaction
 
 VERSIONS = range(1, schema.VERSION + 1)
 DELIVERED = ["claimed", "claimed, too", "committed", "committed, too", "waits", "waits"]

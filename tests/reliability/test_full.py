@@ -7,9 +7,9 @@ import pytest
 
 from atlas.core.errors import JournalFull
 from tests.conftest import needs
-from tests.exports import ADA, export
 from tests.reliability.recording import JOURNAL
 from tests.reliability.victim import journal_at, kept_in
+from tests.support.exports import ADA, export
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,7 @@ from atlas.core.errors import AtlasError, CannotStart
 from atlas.outside.sqlite import journal
 from atlas.outside.sqlite.packing import unpack
 from atlas.outside.sqlite.room import Bounds
-from tests.exports import ADA, SHELF, content, export
+from tests.support.exports import ADA, SHELF, content, export
 
 AT_ONCE = 4  # they share commits, as senders do
 KEPT_MAX = 1_000_000_000

@@ -27,7 +27,7 @@ from tests.ship.files import (
     mebibytes,
     seconds,
 )
-from tests.test_settings import ENOUGH
+from tests.support.environments import ENOUGH
 
 OLD = {"AUTH0_DOMAIN", "AUTH0_AUDIENCE", "FOUNDRY_HOST", "FOUNDRY_CLIENT_ID"}
 OLD |= {"FOUNDRY_CLIENT_SECRET"}

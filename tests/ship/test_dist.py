@@ -33,6 +33,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(dist):
     ours = {str(path.relative_to(ROOT)) for path in (ROOT / "atlas").rglob("*") if is_source(path)}
     assert wheel.name == f"atlas_healthkit-{version()}-py3-none-any.whl"
     assert {name for name in names if ".dist-info/" not in name} == ours
+    assert "atlas/py.typed" in names
 
 
 def is_source(path):

@@ -17,11 +17,11 @@ from atlas.edge.app import EXPOSED_HEADERS
 from atlas.edge.context import CORRELATION_ID, WAIT_SECONDS_MAX
 from atlas.edge.openapi import description
 from atlas.settings import Settings
-from tests import generator
 from tests.conftest import Life
+from tests.support import generator
+from tests.support.documents import block, dataset, sample
 from tests.support.error_codes import errors_with_codes
-from tests.test_contract import Reply, Server, listening
-from tests.test_readme import block, dataset, sample
+from tests.support.listeners import Reply, Server, listening
 
 GUIDE = (Path(__file__).parents[2] / "atlas" / "client" / "README.md").read_text(encoding="utf-8")
 DESCRIBED = description("0")

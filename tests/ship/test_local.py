@@ -4,7 +4,7 @@ import pytest
 
 from tests.chaos.bench import free_port
 from tests.ship.files import CONFIG
-from tests.test_process import (
+from tests.support.processes import (
     HOST,
     SECONDS_OF_ALL,
     Local,

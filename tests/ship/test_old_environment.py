@@ -6,7 +6,7 @@ import subprocess
 import msgspec
 import pytest
 
-from tests.test_process import COMMAND, HOST, fetched, four_free_ports, killed_at_last
+from tests.support.processes import COMMAND, HOST, fetched, four_free_ports, killed_at_last
 
 pytestmark = pytest.mark.slow
 

@@ -17,11 +17,11 @@ import pytest
 from atlas.core.names import API_PREFIX
 from atlas.process.http import ConnectionLimits
 from atlas.settings import Edge, Settings
-from tests.certificates import self_signed
 from tests.chaos.bench import free_port
 from tests.conftest import an_export, needs
 from tests.ship.files import CONFIG
-from tests.test_process import ENVIRON, HOST, SECONDS, Local, fetched, killed_at_last, local
+from tests.support.certificates import self_signed
+from tests.support.processes import ENVIRON, HOST, SECONDS, Local, fetched, killed_at_last, local
 
 CADDY = (CONFIG / "Caddyfile").read_text(encoding="utf-8")
 NGINX = (CONFIG / "nginx.conf").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ import pytest
 from atlas.outside.sqlite.journal import opened
 from atlas.outside.sqlite.room import Bounds
 from tests.conftest import cannot_run, needs
-from tests.test_process import (
+from tests.support.processes import (
     COMMAND,
     ENVIRON,
     HOST,

@@ -13,7 +13,7 @@ from atlas.core.errors import BadSetting, JournalHeld
 from tests.conftest import needs
 from tests.reliability.recording import needs_strace
 from tests.ship.files import CONFIG, UNIT
-from tests.test_process import (
+from tests.support.processes import (
     ENVIRON,
     HOST,
     SECONDS,

@@ -14,8 +14,8 @@ import pytest
 from tests.chaos.bench import free_port
 from tests.conftest import needs
 from tests.ship.files import COMPOSE, CONFIG, OURS, ROOT, read
-from tests.test_alerts import DASHBOARD, RULES
-from tests.test_process import HOST, SECONDS, SECONDS_OF_ALL, fetched, killed_at_last, local
+from tests.support.monitoring import DASHBOARD, RULES
+from tests.support.processes import HOST, SECONDS, SECONDS_OF_ALL, fetched, killed_at_last, local
 
 TOKEN = "of-an-operator"
 SERVICES = COMPOSE["services"]

@@ -25,11 +25,11 @@ from aiohttp.test_utils import TestServer
 from atlas.core.names import API_PREFIX
 from atlas.local.auth0 import TokenRequest
 from atlas.settings import NAMES
-from tests.canaries import Canaries, joined
 from tests.chaos import standins
 from tests.chaos.bench import free_port
 from tests.chaos.standins import HOST, StandIns
 from tests.chaos.subject import toml
+from tests.support.canaries import Canaries, joined
 
 SECONDS = 60.0  # more than anything here takes
 KIB = 1024
@@ -61,7 +61,7 @@ class Answer:
 
 
 @dataclass
-class Cage:
+class Sandbox:
     """`told` is what came out of Atlas, by the place where it stood."""
 
     folder: Path
@@ -259,7 +259,7 @@ def environ_of(pid: int) -> set[bytes]:
 
 
 @asynccontextmanager
-async def caged(folder: Path, canaries: Canaries, **environ: str) -> AsyncIterator[Cage]:
+async def caged(folder: Path, canaries: Canaries, **environ: str) -> AsyncIterator[Sandbox]:
     """Nothing is started yet. `environ` is for Atlas."""
     for name in ("cwd", "tmp", "journal", "secret"):
         (folder / name).mkdir()
@@ -287,13 +287,13 @@ async def caged(folder: Path, canaries: Canaries, **environ: str) -> AsyncIterat
             "ATLAS_CONFIG": str(folder / "config.toml"),
             "PYTHONFAULTHANDLER": "1",
         }
-        cage = Cage(folder, canaries, around, session, settings | plain, spans=spans)
+        sandbox = Sandbox(folder, canaries, around, session, settings | plain, spans=spans)
         try:
-            yield cage
+            yield sandbox
         finally:
-            if cage.process is not None and cage.process.returncode is None:
-                cage.process.kill()
-                await cage.process.communicate()
+            if sandbox.process is not None and sandbox.process.returncode is None:
+                sandbox.process.kill()
+                await sandbox.process.communicate()
 
 
 def settings_of(around: StandIns, folder: Path, canaries: Canaries) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What Atlas lives through in a cage, act by act; whatever can be said, a canary says it."""
+"""What Atlas lives through in a sandbox, act by act; whatever can be said, a canary says it."""
 
 import base64
 import gzip
@@ -15,9 +15,9 @@ from aiohttp import web
 from atlas.core.names import API_PREFIX
 from atlas.local.auth0 import Outage
 from atlas.local.foundry.faults import Fault
-from tests.cage import SECONDS, Cage, children, environ_of
-from tests.canaries import Canaries, joined
 from tests.chaos.bugs import BREAKS, EVERYWHERE, IN_FLATTEN
+from tests.support.canaries import Canaries, joined
+from tests.support.sandbox import SECONDS, Sandbox, children, environ_of
 
 SAMPLE = (
     "uuid sampleType type sourceName source startDate start endDate end sampleClass quantityType"
@@ -63,9 +63,9 @@ def packed(ndjson: bytes) -> str:
     return base64.b64encode(ndjson).decode()
 
 
-async def good_exports(cage: Cage) -> None:
-    c = cage.canaries
-    token = cage.token(f"auth0|{c['sub ada']}")
+async def good_exports(sandbox: Sandbox) -> None:
+    c = sandbox.canaries
+    token = sandbox.token(f"auth0|{c['sub ada']}")
     headers = {
         "Idempotency_Key": c["idempotency.key"],
         "User_Agent": c["user.agent"],
@@ -78,30 +78,32 @@ async def good_exports(cage: Cage) -> None:
         "X-" + c["header.name"]: c["header.value"],
     }
     for _ in range(2):
-        answer = await cage.post(sample(c, "json"), token, **headers)
+        answer = await sandbox.post(sample(c, "json"), token, **headers)
         assert answer.status == 200, answer.text
-    assert (await cage.post(sample(c, "batch"), token, "/export/batch")).status == 200
+    assert (await sandbox.post(sample(c, "batch"), token, "/export/batch")).status == 200
     many = b"".join(sample(c, "many", line=number) for number in range(150))
-    assert (await cage.post(many, token)).status == 200
+    assert (await sandbox.post(many, token)).status == 200
     stream = {"Atlas_Device": c["stream.device"], "Atlas_Timestamp": c["stream.timestamp"]}
     stream |= {"Content_Type": "application/x-ndjson", "Content_Encoding": "gzip"}
     body = gzip.compress(sample(c, "stream") + bad_lines(c))
-    found = await cage.send("POST", f"{API_PREFIX}/export", token, body, **stream)
+    found = await sandbox.send("POST", f"{API_PREFIX}/export", token, body, **stream)
     assert found.status == 200, found.text
     claimed = {"rawhealthkit": packed(sample(c, "counted")), "recordCount": c["record.count"]}
-    assert (await cage.send("POST", f"{API_PREFIX}/export", token, encoded(claimed))).status == 200
+    assert (
+        await sandbox.send("POST", f"{API_PREFIX}/export", token, encoded(claimed))
+    ).status == 200
     key = c["idempotency.key"]
-    listed = await cage.send("GET", f"{API_PREFIX}/exports?key={key}", token)
+    listed = await sandbox.send("GET", f"{API_PREFIX}/exports?key={key}", token)
     id = listed.body["receipts"][0]["receipt_id"]
-    assert (await cage.send("GET", f"{API_PREFIX}/exports/{id}", token)).status == 200
+    assert (await sandbox.send("GET", f"{API_PREFIX}/exports/{id}", token)).status == 200
     for sub in (f"../../{c['sub dots']}", f"{c['sub nul']}\0/%2F..", f"é{c['sub long']}" * 40):
-        assert (await cage.post(sample(c, "odd"), cage.token(sub))).status == 200
+        assert (await sandbox.post(sample(c, "odd"), sandbox.token(sub))).status == 200
 
 
-async def bad_requests(cage: Cage) -> None:
+async def bad_requests(sandbox: Sandbox) -> None:
     """Every 4xx that there is, each with what its sender would rather not read in a log."""
-    c = cage.canaries
-    token = cage.token(f"auth0|{c['sub eve']}")
+    c = sandbox.canaries
+    token = sandbox.token(f"auth0|{c['sub eve']}")
     a, b = (c[f"bad.{name}"] for name in "ab")
     asked: list[tuple[int, str, str, bytes, dict[str, str]]] = [
         (400, "POST", "/export", b'{"rawhealthkit": "%b' % a.encode(), {}),
@@ -125,24 +127,24 @@ async def bad_requests(cage: Cage) -> None:
         (415, "POST", "/export", a.encode(), {"Content-Encoding": a}),
     ]
     for status, method, path, body, headers in asked:
-        answer = await cage.send(method, API_PREFIX + path, token, body, **headers)
+        answer = await sandbox.send(method, API_PREFIX + path, token, body, **headers)
         assert answer.status == status, (path, answer)
         kind = {"Accept": "application/problem+json", **headers}
-        assert (await cage.send(method, API_PREFIX + path, token, body, **kind)).status == status
-    await a_key_used_twice(cage, token)
-    await what_is_no_request(cage, a, b)
+        assert (await sandbox.send(method, API_PREFIX + path, token, body, **kind)).status == status
+    await a_key_used_twice(sandbox, token)
+    await what_is_no_request(sandbox, a, b)
     head = f"POST {API_PREFIX}/export HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\n"
-    slow = await cage.raw(f'{head}Content-Length: 999\r\n\r\n{{"{a}":"{b}'.encode())
+    slow = await sandbox.raw(f'{head}Content-Length: 999\r\n\r\n{{"{a}":"{b}'.encode())
     assert slow.startswith(b"HTTP/1.1 408 ")
 
 
-async def a_key_used_twice(cage: Cage, token: str) -> None:
-    c, key = cage.canaries, {"Idempotency_Key": cage.canaries["key.reused"]}
-    assert (await cage.post(sample(c, "first"), token, **key)).status == 200
-    assert (await cage.post(sample(c, "second"), token, **key)).status == 422
+async def a_key_used_twice(sandbox: Sandbox, token: str) -> None:
+    c, key = sandbox.canaries, {"Idempotency_Key": sandbox.canaries["key.reused"]}
+    assert (await sandbox.post(sample(c, "first"), token, **key)).status == 200
+    assert (await sandbox.post(sample(c, "second"), token, **key)).status == 422
 
 
-async def what_is_no_request(cage: Cage, a: str, b: str) -> None:
+async def what_is_no_request(sandbox: Sandbox, a: str, b: str) -> None:
     for text in (
         f"GET /{a} HTTP/9.9\r\n\r\n",
         f"{a}\r\n\r\n",
@@ -152,51 +154,53 @@ async def what_is_no_request(cage: Cage, a: str, b: str) -> None:
         f"POST /{a} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: {b}\r\n\r\n",
         f"GET /{a} HTTP/1.1\r\nHost: h\r\nX: {a * 4_000}\r\n\r\n",
     ):
-        await cage.raw(text.encode())
+        await sandbox.raw(text.encode())
 
 
-async def bad_tokens(cage: Cage) -> None:
+async def bad_tokens(sandbox: Sandbox) -> None:
     """Of all of them nothing is told, whoever has signed them."""
-    c, sub = cage.canaries, f"auth0|{cage.canaries['sub of a bad token']}"
-    good = cage.token(sub)
+    c, sub = sandbox.canaries, f"auth0|{sandbox.canaries['sub of a bad token']}"
+    good = sandbox.token(sub)
     for token in (
         c["opaque"],
         good[:-6],
         good.replace(".", f".{c['inside']}", 1),
-        cage.token(sub, expires_in=-3_600),
-        cage.token(sub, claims={"cnf": {"jkt": c["cnf"]}}),
-        cage.token(sub, claims={"aud": c["aud"]}),
-        cage.token(sub, claims={"sub": [c["sub in a list"]]}),
-        cage.token(sub, header={"kid": c["kid"]}),
-        cage.token(sub, header={"jku": f"https://{c['jku']}/"}),
-        cage.token(sub, key="stranger"),
+        sandbox.token(sub, expires_in=-3_600),
+        sandbox.token(sub, claims={"cnf": {"jkt": c["cnf"]}}),
+        sandbox.token(sub, claims={"aud": c["aud"]}),
+        sandbox.token(sub, claims={"sub": [c["sub in a list"]]}),
+        sandbox.token(sub, header={"kid": c["kid"]}),
+        sandbox.token(sub, header={"jku": f"https://{c['jku']}/"}),
+        sandbox.token(sub, key="stranger"),
     ):
-        answer = await cage.send("POST", f"{API_PREFIX}/export", token, sample(c, "of a stranger"))
+        answer = await sandbox.send(
+            "POST", f"{API_PREFIX}/export", token, sample(c, "of a stranger")
+        )
         assert answer.status == 401
-    long = cage.token(sub, claims={c["long"]: c["long"] * 1_000})
-    answer = await cage.send("POST", f"{API_PREFIX}/export", long, sample(c, "of a stranger"))
+    long = sandbox.token(sub, claims={c["long"]: c["long"] * 1_000})
+    answer = await sandbox.send("POST", f"{API_PREFIX}/export", long, sample(c, "of a stranger"))
     assert answer.status == 431
-    assert (await cage.send("GET", f"{API_PREFIX}/exports", cage.token(None))).status == 400
-    assert (await cage.asked("GET", "/exports", token=c["operator.guess"])).status == 401
+    assert (await sandbox.send("GET", f"{API_PREFIX}/exports", sandbox.token(None))).status == 400
+    assert (await sandbox.asked("GET", "/exports", token=c["operator.guess"])).status == 401
 
 
-async def operators(cage: Cage) -> None:
+async def operators(sandbox: Sandbox) -> None:
     """All that they can look at, by page and by command."""
-    c = cage.canaries
-    listed = (await cage.asked("GET", "/exports?limit=100")).body
+    c = sandbox.canaries
+    listed = (await sandbox.asked("GET", "/exports?limit=100")).body
     id, find = listed["entries"][0]["receipt"]["id"], c["operator.find"]
     for path in ("/", "/picture", "/live", "/metrics", f"/exports/{id}", f"/exports?find={find}"):
-        assert (await cage.asked("GET", path)).status == 200
+        assert (await sandbox.asked("GET", path)).status == 200
     for path in (f"/exports/{find}", f"/{find}", f"/exports?status={find}"):
-        assert (await cage.asked("GET", path)).status in {400, 404}
+        assert (await sandbox.asked("GET", path)).status in {400, 404}
     user = f"auth0|{c['sub ada']}"
-    assert (await cage.asked("POST", "/where", {"user": user})).status == 200
-    token = cage.token(user)
+    assert (await sandbox.asked("POST", "/where", {"user": user})).status == 200
+    token = sandbox.token(user)
     for asked in ({"token": token}, {"token": token[:-9]}, {"token": c["opaque"]}):
-        assert (await cage.asked("POST", "/diagnose", asked)).status == 200
+        assert (await sandbox.asked("POST", "/diagnose", asked)).status == 200
     async with anyio.create_task_group() as tasks:
         for command in (
-            ("diagnose", "--report", "report.md", "--url", cage.url),
+            ("diagnose", "--report", "report.md", "--url", sandbox.url),
             ("diagnose", "--json"),
             ("exports", "list", "--limit", "100"),
             ("exports", "list", "--json", "--find", find),
@@ -204,8 +208,8 @@ async def operators(cage: Cage) -> None:
             ("top", "--once"),
             ("top", "--once", "--json"),
         ):
-            tasks.start_soon(partial(cage.atlas, *command, ATLAS_TOKEN=token))
-    assert "of their own" in await cage.atlas("where", "-", input=f"{user}\n")
+            tasks.start_soon(partial(sandbox.atlas, *command, ATLAS_TOKEN=token))
+    assert "of their own" in await sandbox.atlas("where", "-", input=f"{user}\n")
 
 
 def refusals(c: Canaries) -> Iterator[web.Response]:
@@ -232,34 +236,34 @@ def refusals(c: Canaries) -> Iterator[web.Response]:
     yield web.json_response(values)
 
 
-async def foundry_refuses(cage: Cage) -> None:
+async def foundry_refuses(sandbox: Sandbox) -> None:
     """Each call in turn, in every way that there is; then it hangs, then it takes it."""
-    c = cage.canaries
+    c = sandbox.canaries
     for call in ("create", "upload", "commit", "token"):
         left = list(refusals(c))[:: 1 if call == "upload" else 6]
 
         def refuse(what, _request, *, left=left, call=call):
             return left.pop() if left and what == call else None
 
-        cage.standins.before = refuse
+        sandbox.standins.before = refuse
         if call == "token":
-            cage.standins.foundry.revoke_tokens()
-        token = cage.token(f"auth0|{c['sub of ' + call]}")
+            sandbox.standins.foundry.revoke_tokens()
+        token = sandbox.token(f"auth0|{c['sub of ' + call]}")
         for number in range(len(left)):
             rows = sample(c, f"refused {call}", number=number)
-            await cage.post(rows, token, Prefer="respond-async")
+            await sandbox.post(rows, token, Prefer="respond-async")
         with anyio.fail_after(SECONDS):
             while left:
                 await anyio.sleep(0.05)
-    await cage.standins.behave()
-    cage.standins.misbehave(Fault(call="upload", kind="latency", seconds=3.0))
-    await cage.post(sample(c, "hangs"), token, Prefer="respond-async")
-    await cage.drained()
+    await sandbox.standins.behave()
+    sandbox.standins.misbehave(Fault(call="upload", kind="latency", seconds=3.0))
+    await sandbox.post(sample(c, "hangs"), token, Prefer="respond-async")
+    await sandbox.drained()
 
 
-async def poison(cage: Cage) -> None:
+async def poison(sandbox: Sandbox) -> None:
     """What Foundry refuses for good is set aside, looked at, and sent again."""
-    c = cage.canaries
+    c = sandbox.canaries
     mark = c["sub poison"]
 
     def refuse(what: str, request: web.Request) -> web.Response | None:
@@ -267,130 +271,130 @@ async def poison(cage: Cage) -> None:
         is_it = what == "upload" and mark in request.path
         return web.json_response(told, status=413) if is_it else None
 
-    cage.standins.before = refuse
-    await cage.post(sample(c, "poison"), cage.token(f"auth0|{mark}"), Prefer="respond-async")
-    await cage.counted(set_aside=1)
-    found = (await cage.asked("GET", "/exports?status=set_aside")).body["entries"][0]
-    await cage.atlas("exports", "show", found["receipt"]["id"])
-    await cage.atlas("exports", "list", "--status", "set_aside")
-    await cage.atlas("where", "-", input=f"auth0|{mark}\n")
-    await cage.standins.behave()
-    await cage.atlas("exports", "replay", "--all")
-    await cage.drained()
-    await cage.counted(committed=1)
+    sandbox.standins.before = refuse
+    await sandbox.post(sample(c, "poison"), sandbox.token(f"auth0|{mark}"), Prefer="respond-async")
+    await sandbox.counted(set_aside=1)
+    found = (await sandbox.asked("GET", "/exports?status=set_aside")).body["entries"][0]
+    await sandbox.atlas("exports", "show", found["receipt"]["id"])
+    await sandbox.atlas("exports", "list", "--status", "set_aside")
+    await sandbox.atlas("where", "-", input=f"auth0|{mark}\n")
+    await sandbox.standins.behave()
+    await sandbox.atlas("exports", "replay", "--all")
+    await sandbox.drained()
+    await sandbox.counted(committed=1)
 
 
 def no_transaction(what: str, _request: web.Request) -> web.Response | None:
     return web.Response(status=503) if what == "create" else None
 
 
-async def killed_and_damaged(cage: Cage) -> None:
+async def killed_and_damaged(sandbox: Sandbox) -> None:
     """While much waits: then the disk has changed what was kept.
 
     No transaction of ours is open: what a disk forgets of one is left to whoever runs Foundry.
     """
-    c = cage.canaries
-    cage.standins.before = no_transaction
+    c = sandbox.canaries
+    sandbox.standins.before = no_transaction
     for number in range(12):
-        token = cage.token(f"auth0|{c['sub waits']}{number}")
-        await cage.post(sample(c, f"waits {number}"), token, Prefer="respond-async")
-    cage.kept()
-    await cage.ended(signal.SIGKILL)
-    cage.kept()
+        token = sandbox.token(f"auth0|{c['sub waits']}{number}")
+        await sandbox.post(sample(c, f"waits {number}"), token, Prefer="respond-async")
+    sandbox.kept()
+    await sandbox.ended(signal.SIGKILL)
+    sandbox.kept()
     chance = random.Random(c.seed)
-    for file in (cage.journal, cage.journal.with_name("journal.db-wal")):
+    for file in (sandbox.journal, sandbox.journal.with_name("journal.db-wal")):
         text = bytearray(file.read_bytes())
         for _ in range(DAMAGE):
             text[chance.randrange(len(text) // 2, len(text))] ^= 1
         file.write_bytes(text)
 
 
-async def crashes(cage: Cage) -> None:
+async def crashes(sandbox: Sandbox) -> None:
     """A bug that quotes what it was given: an export that breaks a stage, at first."""
-    c = cage.canaries
-    since = len(cage.log)
-    await cage.start(IN_FLATTEN, "1")
-    assert "Journal damaged" in cage.log[since:]
-    token = cage.token(f"auth0|{c['sub crash']}")
+    c = sandbox.canaries
+    since = len(sandbox.log)
+    await sandbox.start(IN_FLATTEN, "1")
+    assert "Journal damaged" in sandbox.log[since:]
+    token = sandbox.token(f"auth0|{c['sub crash']}")
     breaks = sample(c, "crash").replace(b"{", b'{"says":' + BREAKS + b",", 1)
     for _ in range(2):
-        assert (await cage.post(breaks, token)).status == 202
-    aside = (await cage.asked("GET", "/exports?status=set_aside&limit=50")).body["entries"]
+        assert (await sandbox.post(breaks, token)).status == 202
+    aside = (await sandbox.asked("GET", "/exports?status=set_aside&limit=50")).body["entries"]
     id = next(
         each["receipt"]["id"] for each in aside if each["reason"] and "crash" in each["reason"]
     )
-    await cage.atlas("exports", "show", id)
-    await cage.atlas("exports", "replay", id)
-    cage.kept()
-    await cage.standins.behave()
-    await cage.drained()
-    assert await cage.ended(signal.SIGTERM) == 0
-    cage.kept()
+    await sandbox.atlas("exports", "show", id)
+    await sandbox.atlas("exports", "replay", id)
+    sandbox.kept()
+    await sandbox.standins.behave()
+    await sandbox.drained()
+    assert await sandbox.ended(signal.SIGTERM) == 0
+    sandbox.kept()
 
 
-async def bugs_to_the_end(cage: Cage) -> None:
+async def bugs_to_the_end(sandbox: Sandbox) -> None:
     """Then every call of every part, until the service gives up."""
-    c = cage.canaries
-    since = len(cage.log)
-    await cage.start(EVERYWHERE, "1")
-    token = cage.token(f"auth0|{c['sub of the end']}")
-    assert cage.process is not None
+    c = sandbox.canaries
+    since = len(sandbox.log)
+    await sandbox.start(EVERYWHERE, "1")
+    token = sandbox.token(f"auth0|{c['sub of the end']}")
+    assert sandbox.process is not None
     with anyio.fail_after(60):
-        while cage.process.returncode is None:
+        while sandbox.process.returncode is None:
             try:
-                await cage.post(sample(c, "at the end"), token)
+                await sandbox.post(sample(c, "at the end"), token)
             except (OSError, aiohttp.ClientError):
                 await anyio.sleep(0.1)
-    assert await cage.ended() != 0
-    assert "Ended by a bug" in cage.log[since:]
+    assert await sandbox.ended() != 0
+    assert "Ended by a bug" in sandbox.log[since:]
 
 
-async def without_keys(cage: Cage) -> None:
+async def without_keys(sandbox: Sandbox) -> None:
     """Auth0 sends us on elsewhere, so that no token can be checked; then one comes too often."""
-    c = cage.canaries
-    cage.environ["ATLAS_RATE_PER_MINUTE"] = "1"
-    cage.standins.tenant.outage = Outage(status=302)
-    await cage.start()
-    token = cage.token(f"auth0|{c['sub unknown']}")
-    assert (await cage.post(sample(c, "unknown"), token)).status == 503
-    cage.standins.tenant.outage = Outage(on=False)
+    c = sandbox.canaries
+    sandbox.environ["ATLAS_RATE_PER_MINUTE"] = "1"
+    sandbox.standins.tenant.outage = Outage(status=302)
+    await sandbox.start()
+    token = sandbox.token(f"auth0|{c['sub unknown']}")
+    assert (await sandbox.post(sample(c, "unknown"), token)).status == 503
+    sandbox.standins.tenant.outage = Outage(on=False)
     with anyio.fail_after(SECONDS):
-        while (await cage.post(sample(c, "often"), token)).status != 429:
+        while (await sandbox.post(sample(c, "often"), token)).status != 429:
             await anyio.sleep(0.1)
 
 
-async def forgotten(cage: Cage) -> None:
+async def forgotten(sandbox: Sandbox) -> None:
     """At last a person is forgotten, and the process aborted, with all that it has in memory."""
-    c = cage.canaries
-    cage.dataset = cage.committed()
+    c = sandbox.canaries
+    sandbox.dataset = sandbox.committed()
     forget = ("forget", "-", "--yes", "--receipt", "receipt.json")
-    assert "Removed" in await cage.atlas(*forget, input=f"auth0|{c['sub ada']}\n")
-    await cage.ended(signal.SIGABRT)
-    assert "Fatal Python error: Aborted" in cage.log
+    assert "Removed" in await sandbox.atlas(*forget, input=f"auth0|{c['sub ada']}\n")
+    await sandbox.ended(signal.SIGABRT)
+    assert "Fatal Python error: Aborted" in sandbox.log
 
 
-async def everything(cage: Cage) -> None:
+async def everything(sandbox: Sandbox) -> None:
     """One after another, with a kill, a crash and an abort in between."""
-    await cage.start()
-    await good_exports(cage)
-    await bad_requests(cage)
-    await bad_tokens(cage)
-    await operators(cage)
-    its_workers_know_no_more(cage)
-    await foundry_refuses(cage)
-    await poison(cage)
-    await killed_and_damaged(cage)
-    await crashes(cage)
-    await bugs_to_the_end(cage)
-    await without_keys(cage)
-    await forgotten(cage)
-    cage.kept()
+    await sandbox.start()
+    await good_exports(sandbox)
+    await bad_requests(sandbox)
+    await bad_tokens(sandbox)
+    await operators(sandbox)
+    its_workers_know_no_more(sandbox)
+    await foundry_refuses(sandbox)
+    await poison(sandbox)
+    await killed_and_damaged(sandbox)
+    await crashes(sandbox)
+    await bugs_to_the_end(sandbox)
+    await without_keys(sandbox)
+    await forgotten(sandbox)
+    sandbox.kept()
 
 
-def its_workers_know_no_more(cage: Cage) -> None:
+def its_workers_know_no_more(sandbox: Sandbox) -> None:
     """They get the environment of their parent, for they are a part of it; and nothing beside."""
-    assert cage.process is not None
-    workers = children(cage.process.pid)
+    assert sandbox.process is not None
+    workers = children(sandbox.process.pid)
     assert workers
     for worker in workers:
-        assert environ_of(worker) - environ_of(cage.process.pid) == set()
+        assert environ_of(worker) - environ_of(sandbox.process.pid) == set()

@@ -1,4 +1,4 @@
-"""`python -m tests.ship.newest [ARGUMENT]...`: the tests, with the Python that the image ships.
+"""`python -m tests.ship.image_python [ARGUMENT]...`: the tests, with the Python of the image.
 
 A machine has one Python, and it may be an older one: so they run in a container of the Debian whose
 Python the image has, without what that lacks (a browser, strace, podman). What is given goes to
@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> int:
         built()
         image.run("podman", *image.local(), "run", "--rm", *HERE, NAME, "true")
     except Failed as failed:
-        print(f"No tests with the newest Python: {failed}", file=sys.stderr)
+        print(f"No tests with the Python of the image: {failed}", file=sys.stderr)
         return CANNOT
     return tested(arguments or QUICK)
 

@@ -25,7 +25,7 @@ from atlas.settings import Auth0 as Tenant
 from atlas.settings import Edge, Journal, Operator, Settings
 from atlas.settings import Foundry as Stack
 from tests.conftest import Answer, asgi
-from tests.test_contract import Prompt
+from tests.support.listeners import FastShutdownListener
 
 HOST = "127.0.0.1"
 KEYS = [generate_key() for _ in range(2)]  # making one takes longer than all else here
@@ -113,7 +113,7 @@ class System:
                 service.serving(world, settings) as atlas,
                 anyio.create_task_group() as tasks,
             ):
-                listener = Prompt(atlas.public, bound)
+                listener = FastShutdownListener(atlas.public, bound)
                 tasks.start_soon(listener.listen)
                 yield Serving(self, atlas)
                 listener.end()

@@ -1,0 +1,181 @@
+"""A listener with a small application, and requests written byte by byte."""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import anyio.abc
+import msgspec
+from anyio.lowlevel import checkpoint
+from starlette.types import Message, Receive, Scope, Send
+
+from atlas.process import bind
+from atlas.process.http import ConnectionLimits
+from tests.conftest import Seen
+from tests.support.listeners import FastShutdownListener
+
+HOST = "127.0.0.1"
+KIB, MIB = 1024, 1024 * 1024
+SECONDS = 20.0  # more than anything here takes
+CANARY = b"GET /canary HTTP/1.1\r\nHost: a\r\n\r\n"
+LARGE = bytes(16 * MIB)  # more than two kernels keep of an answer that nobody reads
+Stream = anyio.abc.SocketStream
+
+
+@dataclass
+class App:
+    """Answers what came; tells of what it was asked, and of requests that were cut off."""
+
+    asked: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    more: anyio.Event = field(default_factory=anyio.Event)
+    has_room: anyio.Event = field(default_factory=anyio.Event)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        self.asked.append(path)
+        if path == "/early":
+            await answer(send, b"no", 401, (b"connection", b"close"))
+            return
+        if path == "/unread":
+            await answer(send, b"well")
+            return
+        if path == "/large":
+            await answer(send, LARGE)
+            return
+        if path == "/waits":
+            await self.has_room.wait()
+        if path == "/half":
+            await send(start(200, (b"content-length", b"9")))
+            await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        body = b""
+        while (message := await receive()).get("more_body"):
+            body += message["body"]
+        if message["type"] == "http.disconnect":
+            self.gone.append(path)
+            self.more.set()
+        body += message.get("body", b"")
+        headers = [[name.decode(), value.decode("latin-1")] for name, value in scope["headers"]]
+        await answer(send, msgspec.json.encode([body.decode("latin-1"), headers]))
+
+    async def is_cut_off(self) -> None:
+        with anyio.fail_after(SECONDS):
+            await self.more.wait()
+
+
+def start(status: int, *headers: tuple[bytes, bytes]) -> Message:
+    return {"type": "http.response.start", "status": status, "headers": list(headers)}
+
+
+async def answer(send: Send, body: bytes, status: int = 200, *more: tuple[bytes, bytes]) -> None:
+    await send(start(status, (b"content-length", str(len(body)).encode()), *more))
+    await send({"type": "http.response.body", "body": body})
+
+
+@dataclass
+class Standing:
+    """A listener, and what has happened at its door."""
+
+    port: int
+    app: App
+    seen: Seen
+    listener: FastShutdownListener
+
+    def connections(self) -> list[object]:
+        return list(self.listener.connections)
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[Stream]:
+        async with await anyio.connect_tcp(HOST, self.port) as stream:
+            yield stream
+
+    async def said(self, *pieces: bytes) -> bytes:
+        """All that is answered, until the connection is closed."""
+        async with self.connected() as stream:
+            for piece in pieces:
+                await stream.send(piece)
+                await arrived()
+            return await rest(stream)
+
+    async def said_at_last(self, *pieces: bytes) -> bytes:
+        """And no more is to come: what is answered then."""
+        async with self.connected() as stream:
+            for piece in pieces:
+                await stream.send(piece)
+                await arrived()
+            await stream.send_eof()
+            return await rest(stream)
+
+
+@asynccontextmanager
+async def standing(**rules: Any) -> AsyncIterator[Standing]:
+    seen, app = Seen(), App()
+    with bind(HOST, 0) as bound:
+        port = bound.getsockname()[1]
+        async with anyio.create_task_group() as tasks:
+            listener = FastShutdownListener(app, bound, ConnectionLimits(**rules), seen.watch)
+            tasks.start_soon(listener.listen)
+            try:
+                yield Standing(port, app, seen, listener)
+            finally:
+                listener.end()
+
+
+async def arrived() -> None:
+    """The server has its turn: it is in this loop."""
+    for _ in range(4):
+        await checkpoint()
+
+
+async def rest(stream: Stream) -> bytes:
+    """What comes until the other side closes; a reset is no such end."""
+    found = b""
+    with anyio.fail_after(SECONDS):
+        while True:
+            try:
+                found += await stream.receive(MIB)
+            except anyio.EndOfStream:
+                return found
+
+
+async def one(stream: Stream) -> bytes:
+    """One answer with a Content-Length; its body."""
+    found = b""
+    with anyio.fail_after(SECONDS):
+        while b"\r\n\r\n" not in found:
+            found += await stream.receive()
+        head, _, body = found.partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head)
+        assert length
+        while len(body) < int(length[1]):
+            body += await stream.receive()
+    return body
+
+
+def statuses(text: bytes) -> list[int]:
+    return [int(each) for each in re.findall(rb"HTTP/1\.1 (\d{3}) [A-Z]", text)]
+
+
+def get(path: str = "/echo", *fields: str) -> bytes:
+    return "\r\n".join([f"GET {path} HTTP/1.1", "Host: a", *fields, "", ""]).encode()
+
+
+def post(*fields: str, body: bytes = b"", path: str = "/echo") -> bytes:
+    head = "\r\n".join([f"POST {path} HTTP/1.1", "Host: a", *fields, "", ""])
+    return head.encode("latin-1") + body
+
+
+def chunks(body: bytes) -> bytes:
+    return post("Transfer-Encoding: chunked", body=body)
+
+
+LAST = b"0\r\n\r\n"
+HELLO = b"5\r\nhello\r\n"
+
+
+def echoed(body: bytes) -> tuple[str, list[list[str]]]:
+    text, headers = msgspec.json.decode(body)
+    return text, headers

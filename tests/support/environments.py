@@ -1,0 +1,8 @@
+"""Environment variables that are enough for the service to start."""
+
+ENOUGH = {
+    "AUTH0_DOMAIN": "atlas.eu.auth0.com",
+    "FOUNDRY_HOST": "atlas.palantirfoundry.com",
+    "FOUNDRY_CLIENT_ID": "client",
+    "FOUNDRY_CLIENT_SECRET": "a-secret",
+}
