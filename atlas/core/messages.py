@@ -56,14 +56,14 @@ class Head(Struct, frozen=True):
     trace: Trace | None = None
 
 
-class Export(Struct, frozen=True, tag=True):
+class Export(Struct, frozen=True, tag="Export"):
     """What a user sent. The body is base64; nothing in it is checked yet."""
 
     head: Head
     body: bytes
 
 
-class Part(Struct, frozen=True, tag=True):
+class Part(Struct, frozen=True, tag="Part"):
     """Lines out of a streamed body, whole ones; `first` is the number of the first of them.
 
     The id is the same whenever the same bytes are sent again at the same offset.
@@ -75,7 +75,7 @@ class Part(Struct, frozen=True, tag=True):
     first: int
 
 
-class Decoded(Struct, frozen=True, tag=True):
+class Decoded(Struct, frozen=True, tag="Decoded"):
     """Lines as sent. The id is the same whenever the same export is sent again.
 
     `likeness` is equal for equal bytes, whatever they are sent with, for as long as we run.
