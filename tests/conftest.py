@@ -16,16 +16,23 @@ import msgspec
 import pytest
 from starlette.types import ASGIApp, Message
 
-from atlas.actors.upload import Chance
-from atlas.computing import Computing
-from atlas.core.events import Event, Watch
+from atlas.actors.upload import Timing
+from atlas.computing import WorkerExecutor
+from atlas.core.events import Event, EventSink
+from atlas.core.identifiers import API_PREFIX
 from atlas.core.messages import FileFormat, FileLayout, GroupLimits
-from atlas.core.names import API_PREFIX
-from atlas.core.ports import Clock, Compute, Identities, Outbox, PersonRecords
-from atlas.outside.sqlite.journal import opened
-from atlas.outside.sqlite.room import Bounds
-from atlas.service import Readers, Service, World, reading, serving, stored
-from atlas.settings import Auth0, Edge, Export, Foundry, Settings
+from atlas.core.ports import Clock, CpuExecutor, Identities, Outbox, PersonalDataStore
+from atlas.outside.sqlite.capacity import CapacityLimits
+from atlas.outside.sqlite.journal import open_journal
+from atlas.service import (
+    Dependencies,
+    EventSubscribers,
+    Service,
+    build_subscribers,
+    collect_ports,
+    run_service,
+)
+from atlas.settings import Auth0Settings, EdgeSettings, ExportSettings, FoundrySettings, Settings
 from tests.support.exports import NOON, SHELF
 from tests.support.fakes import KnownUsers, MemoryDataset
 
@@ -58,7 +65,7 @@ class Answer:
     body_was_read: bool
 
 
-class Seen(list[Event]):
+class EventRecorder(list[Event]):
     """What has happened, and a way to wait for it."""
 
     def __init__(self) -> None:
@@ -70,7 +77,7 @@ class Seen(list[Event]):
         self._more.set()
         self._more = anyio.Event()
 
-    def reader(self, _kind: type[Event]) -> Watch:
+    def find_handler(self, _kind: type[Event]) -> EventSink:
         return self.watch
 
     async def wait_for(self, kind: type[Event], count: int = 1) -> None:
@@ -88,10 +95,10 @@ class Seen(list[Event]):
 @dataclass
 class Flow:
     service: Service
-    seen: Seen
+    seen: EventRecorder
     outbox: Outbox
-    people: PersonRecords
-    readers: Readers
+    people: PersonalDataStore
+    readers: EventSubscribers
 
     async def post(
         self,
@@ -111,7 +118,7 @@ class Flow:
                 await anyio.sleep(0.001)
 
     async def waiting(self) -> int:
-        return (await self.outbox.backlog(GroupLimits())).waiting
+        return (await self.outbox.read_backlog(GroupLimits())).waiting
 
     async def receipt(self, id: str, token: str = "token-of-ada") -> Answer:
         return await self.send("GET", f"{API_PREFIX}/exports/{id}", token)
@@ -166,7 +173,7 @@ async def asgi(
 
 
 @dataclass
-class Life:
+class ServiceHarness:
     """What one run of the service is started with. A dataset and a journal outlive it."""
 
     journal: Path | None
@@ -185,8 +192,8 @@ class Life:
     sole_writer: bool = True
     required_scope: str = ""
     cors_origins: tuple[str, ...] = ()
-    export: Export = field(default_factory=Export)
-    compute: Compute = field(default_factory=Computing)
+    export: ExportSettings = field(default_factory=ExportSettings)
+    compute: CpuExecutor = field(default_factory=WorkerExecutor)
     now: Clock = lambda: NOON
     readers: dict[str, Any] = field(default_factory=dict)  # others than the usual
     stream_bytes_max: int = 64 * 1024 * 1024
@@ -195,37 +202,39 @@ class Life:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Flow]:
         """Not a fixture: a task group must be left by the task that entered it."""
-        seen = Seen()
-        readers = replace(reading(self.settings(), seen, lambda: NOON), **self.readers)
-        bounds = Bounds(self.journal_bytes_max, self.journal_exports_max, self.free_bytes_min)
-        with opened(self.journal, bounds, shelf=SHELF) as journal:
-            journal.news.listen(readers.watch)
-            store = stored(journal)
-            world = World(
+        seen = EventRecorder()
+        readers = replace(build_subscribers(self.settings(), seen, lambda: NOON), **self.readers)
+        bounds = CapacityLimits(
+            self.journal_bytes_max, self.journal_exports_max, self.free_bytes_min
+        )
+        with open_journal(self.journal, bounds, shelf=SHELF) as journal:
+            journal.events.subscribe(readers.publish)
+            store = collect_ports(journal)
+            world = Dependencies(
                 identities=self.identities,
                 store=store,
                 branch=self.dataset,
-                now=self.now,
-                chance=Chance(anyio.current_time, Quick(1).random),
+                clock=self.now,
+                timing=Timing(anyio.current_time, Quick(1).random),
                 compute=self.compute,
-                readers=readers,
+                subscribers=readers,
             )
-            async with serving(world, self.settings()) as service:
+            async with run_service(world, self.settings()) as service:
                 yield Flow(service, seen, journal.outbox, journal.people, readers)
         assert self.dataset.complaints == []
 
     def settings(self) -> Settings:
         return Settings(
-            edge=Edge(
+            edge=EdgeSettings(
                 reply_seconds=self.reply_seconds,
                 body_bytes_max=24_000_000,
                 stream_bytes_max=self.stream_bytes_max,
                 cors_origins=self.cors_origins,
                 **{"rate_per_minute": 0} | self.edge,
             ),
-            auth0=Auth0(required_scope=self.required_scope),
+            auth0=Auth0Settings(required_scope=self.required_scope),
             export=self.export,
-            foundry=Foundry(
+            foundry=FoundrySettings(
                 dataset_rid=RID,
                 group=self.group,
                 commit_interval_seconds=self.interval_seconds,

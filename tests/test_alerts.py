@@ -8,9 +8,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from atlas.core import events
+from atlas.core.identifiers import API_PREFIX
 from atlas.core.messages import Status
-from atlas.core.names import API_PREFIX
-from atlas.core.picture import Depth, Sight
+from atlas.core.status import JournalTotals, RuntimeGauges
 from atlas.core.status_aggregator import About, StatusAggregator
 from atlas.outside.metrics import exposition
 from tests.support.exports import NOON
@@ -29,14 +29,16 @@ def scraped():
     status = StatusAggregator(About("1", "ri.dataset", "master", 100, 10), lambda: NOON)
     for event in (
         events.RequestAnswered("c", f"{API_PREFIX}/export", "POST", 200, 0.1),
-        events.StageWorked("decode", 0.1),
-        events.ActorCrashed("decode", "ValueError", ()),
+        events.StageCompleted("decode", 0.1),
+        events.StageCrashed("decode", "ValueError", ()),
         events.GroupCommitted("txn", 1, 1, 0.1, 1, "idle"),
         events.FoundryCalled("put", 200, 0.1, is_retry=True),
     ):
         status.watch(event)
     by_status = dict.fromkeys(get_args(Status), 1)
-    text = exposition(status, Sight(Depth(by_status, by_status, NOON, 1, 0), {"decode": (0, 16)}))
+    text = exposition(
+        status, RuntimeGauges(JournalTotals(by_status, by_status, NOON, 1, 0), {"decode": (0, 16)})
+    )
     found = {}
     for family in text_string_to_metric_families(text.decode()):
         for sample in family.samples:

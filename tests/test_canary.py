@@ -53,7 +53,7 @@ async def test_no_canary_is_seen_outside_the_dataset(tmp_path):
     canaries = Canaries()
     async with caged(tmp_path, canaries) as sandbox:
         await everything(sandbox)
-        for number, token in enumerate(sandbox.standins.foundry._tokens):
+        for number, token in enumerate(sandbox.emulators.foundry._tokens):
             canaries.add(f"foundry.bearer {number}", token)
 
         places, success = places_of(sandbox), {"success": sandbox.told["answers of success"]}

@@ -22,7 +22,7 @@ def open_channel():
     yield make
     for each in made:
         each.close()
-        each.shut()
+        each.close_receiver()
 
 
 async def receive_all(channel, into):
@@ -90,7 +90,7 @@ async def test_a_sender_who_waits_is_told_when_nobody_will_receive_any_more(open
 
         tasks.start_soon(send)
         await anyio.wait_all_tasks_blocked()
-        channel.shut()
+        channel.close_receiver()
 
 
 async def test_others_have_their_turn_while_messages_keep_coming(open_channel):

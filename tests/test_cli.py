@@ -21,21 +21,21 @@ from anyio.abc import SocketAttribute
 from anyio.from_thread import start_blocking_portal
 
 from atlas import __version__
-from atlas.cli.exports import shown
+from atlas.cli.exports import render_table
 from atlas.cli.flatten import BLOCK_BYTES
 from atlas.cli.main import COMMANDS, build_app
-from atlas.cli.people import kept
-from atlas.core import names
-from atlas.core.messages import Decoded, Entry, Head, Listing, User
-from atlas.core.people import Erasure, Whereabouts
+from atlas.cli.personal_data import open_receipt
+from atlas.core import identifiers
+from atlas.core.messages import DecodedExport, ExportMetadata, JournalEntry, JournalPage, User
+from atlas.core.personal_data import ErasureReceipt, PersonalDataReport
 from atlas.local import foundry as local_foundry
 from atlas.local.foundry.branches import Transaction
 from atlas.local.foundry.faults import Fault
 from atlas.local.foundry.state import DATASET
 from atlas.outside.sqlite import keys
-from atlas.outside.sqlite.journal import opened
-from atlas.outside.sqlite.room import Bounds
-from tests.conftest import Life, an_export, no_file_may_grow
+from atlas.outside.sqlite.capacity import CapacityLimits
+from atlas.outside.sqlite.journal import open_journal
+from tests.conftest import ServiceHarness, an_export, no_file_may_grow
 from tests.support.command_line import Ended
 from tests.support.exports import ADA, NOON
 
@@ -295,7 +295,7 @@ def journal(tmp_path):
     """Three exports, which nobody holds any more; the second has a line that was rejected."""
 
     async def fill():
-        async with Life(path).running() as flow:
+        async with ServiceHarness(path).running() as flow:
             await flow.post(an_export(b'{"uuid":"a"}\n'))
             await flow.post(an_export(b'{"uuid":"b"}\nbad\n'))
             await flow.post(an_export(b'{"uuid":"c"}\n'))
@@ -334,9 +334,9 @@ def test_the_list_shows_only_those_that_stand_so(atlas, journal):
 
 def test_the_list_tells_why_an_export_was_set_aside(atlas, journal):
     async def set_aside():
-        with opened(journal, Bounds(free_bytes=0)) as found:
-            original = Decoded("id", Head(ADA, "", "", ""), b"{}")
-            await found.aside.keep(original, "id", NOON)
+        with open_journal(journal, CapacityLimits(free_bytes=0)) as found:
+            original = DecodedExport("id", ExportMetadata(ADA, "", "", ""), b"{}")
+            await found.dead_letters.store(original, "id", NOON)
 
     anyio.run(set_aside)
     listed = atlas("exports", "list", "--journal", journal, "--status", "set_aside")
@@ -372,7 +372,7 @@ def test_the_list_tells_of_what_failed_and_waits_why_and_how_it_is_tried(
     assert len(listed) == 4
     assert (listed[1].split()[0], listed[1].split()[5]) == ("accepted", "2")
     assert listed[2].strip() == told
-    entry = msgspec.json.decode(shown.out, type=Entry)
+    entry = msgspec.json.decode(shown.out, type=JournalEntry)
     assert (entry.tries, entry.reason) == (2, "Foundry answers 400.")
     assert entry.isolation != "none"
 
@@ -387,7 +387,7 @@ def test_the_list_shows_only_what_was_sought(atlas, journal):
 
 
 def test_a_search_that_has_looked_no_further_says_so():
-    lines = shown(Listing({"accepted": 20_000}, (), 9_999, 10_000)).splitlines()
+    lines = render_table(JournalPage({"accepted": 20_000}, (), 9_999, 10_000)).splitlines()
 
     assert lines[1] == "Looked for it in 10,000 exports and no further."
     assert lines[2].endswith("(older ones: --before 9999)")
@@ -396,7 +396,7 @@ def test_a_search_that_has_looked_no_further_says_so():
 def test_a_program_gets_the_list_as_json(atlas, journal):
     ended = atlas("exports", "list", "--json", "--journal", journal)
 
-    listing = msgspec.json.decode(ended.out, type=Listing)
+    listing = msgspec.json.decode(ended.out, type=JournalPage)
     assert listing.totals == {"accepted": 0, "committed": 3, "set_aside": 0}
     assert [entry.receipt.rejected for entry in listing.entries] == [0, 1, 0]
 
@@ -406,7 +406,7 @@ def test_show_tells_one_export_by_the_beginning_of_its_id(atlas, journal):
     shown = table[2].split()[7]
     ended = atlas("exports", "show", shown, "--journal", journal)
 
-    entry = msgspec.json.decode(ended.out, type=Entry)
+    entry = msgspec.json.decode(ended.out, type=JournalEntry)
     assert entry.receipt.id.startswith(shown)
     assert (entry.receipt.ingested, entry.receipt.rejected) == (1, 1)
     assert "/ada/" not in ended.out, "the folder of a file is the sub"
@@ -421,7 +421,7 @@ def test_what_is_not_in_the_journal_is_said_in_one_line(atlas, journal):
 def test_without_a_journal_where_the_settings_say_that_of_local_is_shown(atlas, journal, tmp_path):
     local = tmp_path / "var" / "local"
     local.mkdir(parents=True)
-    keys.file_of(journal).rename(keys.file_of(local / "journal.db"))
+    keys.default_key_path(journal).rename(keys.default_key_path(local / "journal.db"))
     journal.rename(local / "journal.db")
 
     assert "3 committed" in atlas("exports", "list").out
@@ -434,7 +434,7 @@ def aside(tmp_path):
     """A journal with an export that Foundry refused, and one that waits."""
 
     async def fill():
-        life = Life(path)
+        life = ServiceHarness(path)
         life.dataset.refuses.add("healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson")
         async with life.running() as flow:
             await flow.post(an_export(b'{"uuid":"a"}\n'))
@@ -477,7 +477,7 @@ def test_replay_wants_one_or_all(atlas, aside, options):
 
 
 def test_a_lost_key_stops_the_start_until_what_it_sealed_is_given_up(atlas, aside):
-    keys.file_of(aside).unlink()
+    keys.default_key_path(aside).unlink()
     before = aside.read_bytes()
     said = atlas("exports", "list", "--journal", aside).in_one_line(78)
     assert "ATLAS_JOURNAL_KEY" in said
@@ -514,14 +514,16 @@ def test_a_journal_that_cannot_be_read_is_one_line(atlas, tmp_path, options, env
 
 def test_serve_leaves_a_journal_alone_that_another_holds(atlas, monkeypatch, tmp_path):
     monkeypatch.setattr("atlas.service.store.journal.HELD_SECONDS", 0.0)
-    with opened(tmp_path / "journal", Bounds(free_bytes=0)):
+    with open_journal(tmp_path / "journal", CapacityLimits(free_bytes=0)):
         said = atlas("serve", **SYSTEMS, ATLAS_JOURNAL="sqlite:///journal").in_one_line(75)
 
     assert said == f"atlas: The journal journal is held by another process (pid {os.getpid()}).\n"
 
 
 def test_a_journal_whose_owner_does_not_answer_is_one_line_that_says_who(atlas, tmp_path):
-    with opened(tmp_path / "journal", Bounds(free_bytes=0), owner=f"127.0.0.1:{a_free_port()}"):
+    with open_journal(
+        tmp_path / "journal", CapacityLimits(free_bytes=0), owner=f"127.0.0.1:{a_free_port()}"
+    ):
         said = atlas("exports", "list", "--journal", "journal").in_one_line(1)
 
     assert f"(pid {os.getpid()})" in said
@@ -550,7 +552,7 @@ def stand_in(tmp_path):
     foundry = local_foundry.FoundryEmulator(tmp_path / "foundry")
     begun = foundry.branches.begin(DATASET, "master", "APPEND")
     for user in ("ada", "ada|zoë"):
-        path = names.home_of(User(user)) + "2026-01-02T12-00-00-000Z.ndjson"
+        path = identifiers.build_user_prefix(User(user)) + "2026-01-02T12-00-00-000Z.ndjson"
         foundry.branches.put(begun, path, b"{}\n")
     foundry.branches.commit(begun)
 
@@ -584,7 +586,7 @@ def test_where_tells_a_program_in_json_and_standard_input_can_name_the_user(
         "where", "-", "--json", "--journal", journal, stdin=b"ada\r\n", **stand_in.environ
     )
 
-    found = msgspec.json.decode(ended.out, type=Whereabouts)
+    found = msgspec.json.decode(ended.out, type=PersonalDataReport)
     assert (found.files, found.exports, found.listed) == (1, {"committed": 3}, ())
 
 
@@ -597,7 +599,7 @@ def test_where_says_that_there_is_nothing(atlas, journal, stand_in):
 
 def test_a_receipt_that_cannot_be_written_leaves_no_file_in_its_own_way(tmp_path):
     receipt = tmp_path / "receipt.json"
-    with pytest.raises(OSError), kept(receipt) as keep, no_file_may_grow():  # noqa: PT011
+    with pytest.raises(OSError), open_receipt(receipt) as keep, no_file_may_grow():  # noqa: PT011
         keep(bytes(100_000))
 
     assert not receipt.exists()
@@ -608,7 +610,7 @@ def test_forget_leaves_nothing_and_writes_a_receipt_without_the_sub(atlas, journ
     arguments = ("forget", "ada", "--yes", "--receipt", "receipt.json", "--journal", journal)
     ended = atlas(*arguments, **stand_in.environ)
     receipt = journal.with_name("receipt.json").read_bytes()
-    done = msgspec.json.decode(receipt, type=Erasure)
+    done = msgspec.json.decode(receipt, type=ErasureReceipt)
 
     assert (ended.code, ended.err) == (0, "")
     assert "Removed    1 files, 3 bytes" in ended.out.splitlines()

@@ -12,25 +12,25 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atlas.client import Balance, connected
-from atlas.client.answers import Again, understood
+from atlas.client import LineAccounting, open_client
 from atlas.client.batches import (
     CHUNK_BYTES_MAX,
     CHUNK_LINES_MAX,
-    CHUNKS,
+    CHUNKS_MAX,
     batches,
-    cut,
+    split_chunks,
 )
-from atlas.client.sending import AT_ONCE, BATCH, GIVE_UP_SECONDS, TRIES, backoff, wait
+from atlas.client.replies import RetryLater, parse_response
+from atlas.client.sending import BATCH, CONCURRENCY, GIVE_UP_SECONDS, TRIES, backoff, retry_delay
 from atlas.core import ndjson, rows
-from atlas.settings import Export
-from tests.conftest import Life
+from atlas.settings import ExportSettings
+from tests.conftest import ServiceHarness
 from tests.support.fakes import at_once
 from tests.support.listeners import listening
 from tests.support.replies import Mood, hangs_up, says
 
 BOM = b"\xef\xbb\xbf"
-FULL = CHUNK_LINES_MAX * CHUNKS  # lines in a batch of short ones
+FULL = CHUNK_LINES_MAX * CHUNKS_MAX  # lines in a batch of short ones
 
 
 def records(count: int, first: int = 0) -> list[bytes]:
@@ -41,12 +41,14 @@ def a_line(size: int) -> bytes:
     return b'{"uuid":"a"%b}\n' % (b" " * (size - 13))
 
 
-async def sent(url: str, lines, token="token-of-ada", device=None, sleep=anyio.sleep) -> Balance:
+async def sent(
+    url: str, lines, token="token-of-ada", device=None, sleep=anyio.sleep
+) -> LineAccounting:
     """The balance of a file that was sent."""
-    balance = Balance()
-    async with connected(url, token, device, sleep) as client:
+    balance = LineAccounting()
+    async with open_client(url, token, device, sleep) as client:
         await client.send(lines, balance)
-    assert balance.is_even
+    assert balance.is_balanced
     return balance
 
 
@@ -59,7 +61,9 @@ def test_the_same_file_gives_the_same_batches_and_keys_however_often_it_is_read(
     first, again = list(batches(lines)), list(batches(iter(lines)))
 
     assert first == again
-    assert [each.key("a") for each in first] == [each.key("a") for each in again]
+    assert [each.idempotency_key("a") for each in first] == [
+        each.idempotency_key("a") for each in again
+    ]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +78,7 @@ def test_the_same_file_gives_the_same_batches_and_keys_however_often_it_is_read(
 def test_what_is_another_export_for_the_service_has_another_key(lines, device):
     (here,), (there,) = batches(records(2)), batches(lines)
 
-    assert here.key(None) != there.key(device)
+    assert here.idempotency_key(None) != there.idempotency_key(device)
 
 
 def test_no_two_cuts_of_the_same_text_share_a_key():
@@ -82,7 +86,10 @@ def test_no_two_cuts_of_the_same_text_share_a_key():
     (two,) = batches([b"\n", *records(CHUNK_LINES_MAX)])
     (three,) = batches([*records(CHUNK_LINES_MAX), b"{}\n"])
 
-    assert len({one.key(None), two.key(None), three.key(None)}) == 3
+    assert (
+        len({one.idempotency_key(None), two.idempotency_key(None), three.idempotency_key(None)})
+        == 3
+    )
 
 
 @pytest.mark.parametrize(
@@ -111,7 +118,7 @@ def test_no_two_cuts_of_the_same_text_share_a_key():
     ],
 )
 def test_a_chunk_is_cut_at_a_thousand_records_or_half_a_mebibyte(lines, chunks):
-    assert [(chunk.records, chunk.first) for chunk in cut(lines)] == chunks
+    assert [(chunk.records, chunk.first) for chunk in split_chunks(lines)] == chunks
 
 
 @pytest.mark.parametrize(
@@ -171,8 +178,8 @@ def test_nothing_but_blank_lines_is_left_out_and_every_chunk_knows_where_it_begi
     start=st.sampled_from([b"", BOM, BOM + b"\n"]),
 )
 def test_the_client_counts_the_records_of_a_chunk_as_the_service_does(runs, start):
-    for chunk in cut(BytesIO(start + b"".join(line * count for line, count in runs))):
-        table = rows.flatten(ndjson.split(chunk.text), rows.Header("ada", "", "", ""))
+    for chunk in split_chunks(BytesIO(start + b"".join(line * count for line, count in runs))):
+        table = rows.flatten(ndjson.split_lines(chunk.text), rows.Header("ada", "", "", ""))
         assert chunk.records == table.ingested + table.rejected
 
 
@@ -181,7 +188,7 @@ def test_the_client_counts_the_records_of_a_chunk_as_the_service_does(runs, star
 
 @pytest.fixture
 def life(tmp_path):
-    return Life(tmp_path / "journal", journal_bytes_max=100_000_000)
+    return ServiceHarness(tmp_path / "journal", journal_bytes_max=100_000_000)
 
 
 @asynccontextmanager
@@ -198,7 +205,7 @@ async def test_every_line_of_a_file_is_a_row_or_a_reject(life):
         balance = await sent(url, AWKWARD)
 
     assert (balance.read, balance.committed, balance.rejected) == (2_504, 2_501, 3)
-    assert (balance.accepted, balance.unsent, balance.trouble) == (0, 0, None)
+    assert (balance.accepted, balance.unsent, balance.last_error) == (0, 0, None)
     assert balance.bytes == len(b"".join(AWKWARD))
     assert life.dataset.uuids() == sorted(["first", *map(str, range(2_500))])
 
@@ -248,7 +255,7 @@ async def test_the_same_file_of_another_device_is_another_file(life):
         await sent(url, records(3))
         other = await sent(url, records(3), device="Watch")
 
-    assert (other.committed, other.replayed, other.trouble) == (3, 0, None)
+    assert (other.committed, other.replayed, other.last_error) == (3, 0, None)
     assert sorted({row["device"] for row in life.dataset.rows()}) == ["Watch", "iPhone"]
 
 
@@ -273,7 +280,7 @@ async def test_a_chunk_without_a_good_line_is_rejected_and_the_others_are_not(li
 
 
 async def test_a_chunk_that_is_too_large_for_the_service_does_not_stop_the_file(life):
-    life.export = Export(bytes_max=1_000_000)
+    life.export = ExportSettings(bytes_max=1_000_000)
     async with atlas(life) as url:
         balance = await sent(url, [*records(2), a_line(1_200_000), *records(2, 2)])
 
@@ -287,14 +294,14 @@ async def test_what_is_safe_and_not_yet_committed_is_accepted(life):
     async with atlas(life) as url:
         balance = await sent(url, records(5))
 
-    assert (balance.accepted, balance.committed, balance.trouble) == (5, 0, None)
+    assert (balance.accepted, balance.committed, balance.last_error) == (5, 0, None)
 
 
 async def test_nothing_is_sent_of_a_file_without_records(life):
     async with atlas(life) as url:
         balance = await sent(url, [b"\n", b" \r\n"])
 
-    assert balance == Balance()
+    assert balance == LineAccounting()
     assert life.dataset.transactions == {}
 
 
@@ -303,7 +310,9 @@ async def test_a_token_that_is_not_good_ends_it_with_the_reason(life):
         balance = await sent(url, records(3), token="stolen")
 
     assert (balance.read, balance.unsent) == (3, 3)
-    assert balance.trouble == "401 INVALID_TOKEN: The bearer token is not one that Atlas accepts."
+    assert (
+        balance.last_error == "401 INVALID_TOKEN: The bearer token is not one that Atlas accepts."
+    )
 
 
 # against servers that misbehave
@@ -391,8 +400,12 @@ async def test_the_same_body_is_sent_again_under_the_same_key(aiohttp_server, mo
 
 
 async def test_the_reason_of_a_retry_is_told_before_it(aiohttp_server):
-    moody, told, balance = Moody([says(503, '{"error": {"code": "DRAINING"}}')]), [], Balance()
-    async with connected(await moody.at_socket(aiohttp_server), "t", None, at_once) as client:
+    moody, told, balance = (
+        Moody([says(503, '{"error": {"code": "DRAINING"}}')]),
+        [],
+        LineAccounting(),
+    )
+    async with open_client(await moody.at_socket(aiohttp_server), "t", None, at_once) as client:
         await client.send(records(5), balance, told.append)
 
     assert told == ["503 DRAINING", ""]
@@ -419,10 +432,10 @@ async def test_the_service_is_not_asked_again_before_it_wants_to_be(aiohttp_serv
     ],
 )
 def test_when_to_try_again_is_for_the_service_to_say(after, waits):
-    with pytest.raises(Again) as again:
-        understood(503, {} if after is None else {"Retry-After": after}, b"")
+    with pytest.raises(RetryLater) as again:
+        parse_response(503, {} if after is None else {"Retry-After": after}, b"")
 
-    assert (wait(again.value), type(wait(again.value))) == (waits, type(waits))
+    assert (retry_delay(again.value), type(retry_delay(again.value))) == (waits, type(waits))
 
 
 def test_waits_double_up_to_half_a_minute():
@@ -440,7 +453,7 @@ async def test_in_the_end_it_gives_up_and_nothing_is_lost_from_the_balance(aioht
 
     assert len(moody.sent) == TRIES
     assert (balance.read, balance.unsent) == (5, 5)
-    assert balance.trouble == f"{url.rstrip('/')} did not take it: 503 OVERLOADED."
+    assert balance.last_error == f"{url.rstrip('/')} did not take it: 503 OVERLOADED."
 
 
 async def test_where_nobody_listens_it_gives_up_and_says_where():
@@ -451,7 +464,7 @@ async def test_where_nobody_listens_it_gives_up_and_says_where():
     balance = await sent(f"http://127.0.0.1:{port}", records(5), sleep=at_once)
 
     assert balance.unsent == 5
-    assert f"127.0.0.1:{port}" in balance.trouble
+    assert f"127.0.0.1:{port}" in balance.last_error
 
 
 ATLAS_SAYS = '{"error": {"code": "%s", "message": "%s", "retryable": false}}'
@@ -502,25 +515,25 @@ async def test_what_will_never_work_is_not_tried_again_and_the_reason_is_told(
     balance = await sent(await moody.at_socket(aiohttp_server), records(1_005), sleep=at_once)
 
     assert len(moody.sent) == 1
-    assert trouble in balance.trouble
+    assert trouble in balance.last_error
     assert (balance.read, balance.unsent) == (1_005, 1_005)
 
 
 async def test_a_refused_batch_lets_the_others_finish_and_begins_no_more(aiohttp_server):
-    balance = Balance()
+    balance = LineAccounting()
 
     async def once_the_other_is_refused(_request, body):
-        while balance.trouble is None:
+        while balance.last_error is None:
             await asyncio.sleep(0.001)
         return an_answer(body)
 
     moody = Moody([says(403)], then=once_the_other_is_refused)
-    async with connected(await moody.at_socket(aiohttp_server), "t", None, at_once) as client:
+    async with open_client(await moody.at_socket(aiohttp_server), "t", None, at_once) as client:
         await client.send(records(FULL * 6), balance)
 
-    assert len(moody.sent) == AT_ONCE
-    assert (balance.committed, balance.unsent) == (FULL * (AT_ONCE - 1), FULL)
-    assert balance.read == FULL * AT_ONCE
+    assert len(moody.sent) == CONCURRENCY
+    assert (balance.committed, balance.unsent) == (FULL * (CONCURRENCY - 1), FULL)
+    assert balance.read == FULL * CONCURRENCY
 
 
 async def test_who_is_interrupted_sees_what_was_on_its_way(aiohttp_server):
@@ -532,9 +545,9 @@ async def test_who_is_interrupted_sees_what_was_on_its_way(aiohttp_server):
             await anyio.sleep_forever()
         return an_answer(body)
 
-    moody, balance = Moody([], then=only_the_short_one), Balance()
+    moody, balance = Moody([], then=only_the_short_one), LineAccounting()
     async with (
-        connected(await moody.at_socket(aiohttp_server), "t", None) as client,
+        open_client(await moody.at_socket(aiohttp_server), "t", None) as client,
         anyio.create_task_group() as tasks,
     ):
         tasks.start_soon(client.send, records(FULL + 7), balance)
@@ -554,7 +567,7 @@ async def test_a_file_that_ends_in_an_error_is_sent_as_far_as_it_could_be_read(a
     balance = await sent(await Moody([]).at_socket(aiohttp_server), lines())
 
     assert (balance.read, balance.committed) == (FULL, FULL)
-    assert balance.trouble == "The lines cannot be read to their end: Input/output error."
+    assert balance.last_error == "The lines cannot be read to their end: Input/output error."
 
 
 async def test_the_device_stands_in_every_chunk_and_a_timestamp_in_none(aiohttp_server):

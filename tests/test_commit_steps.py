@@ -5,9 +5,9 @@ import pytest
 from atlas.actors.upload import effects as e
 from atlas.actors.upload.policy import UploadPolicy
 from atlas.actors.upload.protocol import advance, start
-from atlas.actors.upload.reports import Refusal, Resolution, UploadReport
+from atlas.actors.upload.reports import FileRefusal, Resolution, UploadReport
 from atlas.actors.upload.states import Memory, Moment, State, Work
-from atlas.core.commits import RELEASED, Backlog, CommitResult, InHand, Intent, Verdict
+from atlas.core.commits import RELEASED, Backlog, CommitResult, Intent, Verdict, WorkInHand
 from atlas.core.errors import BranchBusy, CommitRefused, FoundryError
 from atlas.core.messages import BranchSnapshot, ClaimedExport, CommitGroup, File, GroupLimits
 
@@ -17,8 +17,8 @@ A, B = (File(f"{id}.ndjson", 1, (ClaimedExport(id, 1),)) for id in "ab")
 LAST = File("c.ndjson", 1, (ClaimedExport("c", 1, isolation=4, tries=1),))
 GROUP, GROWN = CommitGroup((A,)), CommitGroup((A, B))
 INTENT = Intent("APPEND", HEAD)
-RECORDED = e.HandRead(InHand(GROUP, T))
-NOTHING = e.HandRead(InHand())
+RECORDED = e.HandRead(WorkInHand(GROUP, T))
+NOTHING = e.HandRead(WorkInHand())
 AWAY = e.Failed(FoundryError())
 ABORTED, COMMITTED = e.StatusRead("ABORTED"), e.StatusRead("COMMITTED")
 FRESH, FAILED_ONES = e.BacklogRead(Backlog(fresh=1)), e.BacklogRead(Backlog(failed=1))
@@ -93,7 +93,10 @@ def test_a_group_whose_paths_are_moved_is_progress_and_no_reason_to_pause():
 def test_a_group_that_came_to_nothing_pauses_and_speaks_against_nobody_if_foundry_was_silent():
     report = e.Uploaded(UploadReport(unanswered=(A,)))
     step = walk(*TO_UPLOAD, report, e.ProbePut(is_stored=False), e.Ended(), ABORTED)
-    assert (step.effect.conclusion.verdicts, step.effect.conclusion.others) == ({}, RELEASED)
+    assert (step.effect.conclusion.verdicts, step.effect.conclusion.default_verdict) == (
+        {},
+        RELEASED,
+    )
     assert walk(e.Concluded(), step=step).state.phase == "paused"
 
 
@@ -109,7 +112,7 @@ def test_a_group_about_which_foundry_is_silent_while_it_takes_a_probe_is_tried_a
 @pytest.mark.parametrize("is_stored", [True, False])
 def test_a_probe_on_the_last_try_is_the_evidence(is_stored):
     group = CommitGroup((LAST,))
-    refused = e.Uploaded(UploadReport(refused=(Refusal(LAST, "no"),)))
+    refused = e.Uploaded(UploadReport(refused=(FileRefusal(LAST, "no"),)))
     before = (NOTHING, FAILED_ONES, e.Reconciled(0, HEAD), NOTHING, FAILED_ONES)
     step = walk(*before, e.Claimed(group), e.Begun(T), e.Recorded(group), refused)
     assert step.effect == e.PutProbe(T)
@@ -122,7 +125,7 @@ def test_a_refused_commit_speaks_against_a_group_of_which_nothing_else_is_known(
     free = e.ConflictsResolved(Resolution())
     uploaded = e.Uploaded(UploadReport((A,)))
     step = walk(*TO_UPLOAD, uploaded, refused, e.Ended(), ABORTED, free)
-    assert step.effect.conclusion.others == Verdict("failed", "no")
+    assert step.effect.conclusion.default_verdict == Verdict("failed", "no")
 
 
 # What an earlier life has left
@@ -138,12 +141,12 @@ def test_nothing_that_was_left_is_concluded_before_the_journal_was_compared(stat
 
 def test_a_death_speaks_against_the_group_that_was_under_way():
     step = walk(RECORDED, ABORTED, e.Reconciled(0), RECORDED, ABORTED)
-    assert step.effect.conclusion.others.kind == "failed"
+    assert step.effect.conclusion.default_verdict.kind == "failed"
 
 
 def test_a_failure_that_the_process_survives_does_not():
     step = walk(*TO_UPLOAD, AWAY, e.Woken(), RECORDED, ABORTED)
-    assert step.effect.conclusion.others == RELEASED
+    assert step.effect.conclusion.default_verdict == RELEASED
 
 
 @pytest.mark.parametrize(
@@ -159,13 +162,13 @@ def test_a_committed_transaction_with_unknown_files_shows_an_older_journal(liste
 
 
 def test_an_orphan_may_hold_no_path_but_those_of_the_group():
-    step = walk(e.HandRead(InHand(GROWN, None, (INTENT,))))
+    step = walk(e.HandRead(WorkInHand(GROWN, None, (INTENT,))))
     assert step.effect == e.FindOrphan(INTENT, [A.path, B.path])
 
 
 # What is remembered
 
-UNSETTLED = e.HandRead(InHand(None, None, (INTENT,)))
+UNSETTLED = e.HandRead(WorkInHand(None, None, (INTENT,)))
 NO_ORPHAN = e.OrphanSought(None)
 
 

@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from atlas.computing import Computing
+from atlas.computing import WorkerExecutor
 from tests.support.computing_work import LITTLE, MUCH
 from tests.support.waiting import is_gone, until
 
@@ -40,10 +40,10 @@ def is_wrong():
 
 
 async def test_much_of_it_is_done_in_another_process_and_what_is_less_here():
-    computing = Computing(1)
+    computing = WorkerExecutor(1)
     assert await computing(MUCH, who_works) != os.getpid()
     assert await computing(LITTLE, who_works) == os.getpid()
-    assert await Computing(0)(MUCH, who_works) == os.getpid()
+    assert await WorkerExecutor(0)(MUCH, who_works) == os.getpid()
 
 
 async def test_without_workers_the_loop_turns_between_the_steps():
@@ -62,7 +62,7 @@ async def test_without_workers_the_loop_turns_between_the_steps():
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(turn)
-        assert await Computing(0)(MUCH, work) >= steps - 1
+        assert await WorkerExecutor(0)(MUCH, work) >= steps - 1
         tasks.cancel_scope.cancel()
 
 
@@ -81,22 +81,22 @@ async def test_without_workers_the_loop_turns_between_two_pieces_of_one_step():
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(turn)
-        first, second = [await Computing(0)(MUCH, work) for _ in range(2)]
+        first, second = [await WorkerExecutor(0)(MUCH, work) for _ in range(2)]
         tasks.cancel_scope.cancel()
     assert second > first
 
 
 async def test_what_is_not_in_steps_is_done_at_once_or_in_a_thread():
-    assert await Computing(1)(LITTLE, os.getpid) == os.getpid()
-    assert await Computing(1)(LITTLE + 1, os.getpid) == os.getpid()
+    assert await WorkerExecutor(1)(LITTLE, os.getpid) == os.getpid()
+    assert await WorkerExecutor(1)(LITTLE + 1, os.getpid) == os.getpid()
 
 
 async def test_a_worker_that_dies_is_replaced_and_its_work_done(tmp_path):
-    assert await Computing(1)(MUCH, dies, tmp_path / "died") == "done"
+    assert await WorkerExecutor(1)(MUCH, dies, tmp_path / "died") == "done"
 
 
 async def test_work_that_kills_every_worker_fails_and_the_next_has_one_again():
-    computing = Computing(1)
+    computing = WorkerExecutor(1)
     with pytest.raises(anyio.BrokenWorkerProcess):
         await computing(MUCH, dies_always)
     assert await computing(MUCH, who_works) != os.getpid()
@@ -104,7 +104,7 @@ async def test_work_that_kills_every_worker_fails_and_the_next_has_one_again():
 
 async def test_what_work_raises_in_a_worker_is_raised_here():
     with pytest.raises(ZeroDivisionError):
-        await Computing(1)(MUCH, is_wrong)
+        await WorkerExecutor(1)(MUCH, is_wrong)
 
 
 PARENT = """

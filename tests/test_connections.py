@@ -17,7 +17,7 @@ import anyio
 import msgspec
 import pytest
 
-from atlas.core.events import ConnectionCut, ConnectionRefused
+from atlas.core.events import ConnectionAborted, ConnectionRejected
 from tests.support.connections import (
     CANARY,
     HELLO,
@@ -89,7 +89,7 @@ async def until(true: Callable[[], bool]) -> None:
 async def test_who_says_nothing_is_closed_without_a_word():
     async with standing(**QUICK) as door:
         assert await door.said() == b""
-        (cut,) = door.seen.of(ConnectionCut)
+        (cut,) = door.seen.of(ConnectionAborted)
         assert cut.why == "silent"
 
 
@@ -152,9 +152,9 @@ async def test_a_request_that_takes_longer_than_a_header_block_may_is_left_alone
 async def test_who_reads_no_answer_is_cut_off(connection):
     async with standing(slow_seconds=SOON) as door, door.connected() as stream:
         await stream.send(get("/large", f"Connection: {connection}"))
-        await door.seen.wait_for(ConnectionCut)
+        await door.seen.wait_for(ConnectionAborted)
 
-        assert door.seen.of(ConnectionCut)[0].why == "not_read"
+        assert door.seen.of(ConnectionAborted)[0].why == "not_read"
 
 
 @on_both_loops
@@ -431,7 +431,7 @@ async def test_of_too_many_the_one_that_is_idle_for_longest_makes_room():
         await one(streams[0])
 
         assert statuses(text) == [200]
-        assert [cut.why for cut in door.seen.of(ConnectionCut)] == ["made_room"]
+        assert [cut.why for cut in door.seen.of(ConnectionAborted)] == ["made_room"]
 
 
 @on_both_loops
@@ -462,7 +462,7 @@ async def test_when_all_are_at_work_the_next_is_told_to_come_again():
         error = msgspec.json.decode(body)["error"]
         assert (error["code"], error["retryable"]) == ("OVERLOADED", True)
         assert f"retry-after: {error['retryAfter']}\r\n".encode() in head
-        assert [each.status for each in door.seen.of(ConnectionRefused)] == [503]
+        assert [each.status for each in door.seen.of(ConnectionRejected)] == [503]
         assert statuses(again) == [200]
         assert "/canary" not in door.app.asked
 

@@ -11,9 +11,9 @@ import pytest
 from openapi_spec_validator import validate
 
 from atlas.core.errors import AuthUnavailable
-from atlas.core.names import API_PREFIX
-from atlas.settings import Export
-from tests.conftest import Life, an_export
+from atlas.core.identifiers import API_PREFIX
+from atlas.settings import ExportSettings
+from tests.conftest import ServiceHarness, an_export
 from tests.support.fakes import KnownUsers
 from tests.support.listeners import HOST, SENDING, answered, listening
 
@@ -26,7 +26,7 @@ FIELDS = (
 
 @pytest.fixture
 def life(tmp_path):
-    return Life(tmp_path / "journal")
+    return ServiceHarness(tmp_path / "journal")
 
 
 async def test_a_committed_export_answers_its_fields_in_the_order_that_the_app_knows(life):
@@ -164,7 +164,7 @@ REFUSED = [  # what is sent, then status and code
 
 @pytest.mark.parametrize(("body", "status", "code"), REFUSED)
 async def test_a_bad_export_is_refused_and_leaves_no_trace(life, body, status, code):
-    life.export = Export(bytes_max=8_192, lines_max=100)
+    life.export = ExportSettings(bytes_max=8_192, lines_max=100)
     async with listening(life) as server:
         answer = await server.post(body)
 
@@ -203,7 +203,7 @@ async def test_a_bad_batch_is_refused_as_a_whole(life, body, code):
 async def test_a_batch_of_which_nothing_is_good_has_the_same_body_and_an_error(
     life, chunks, status
 ):
-    life.export = Export(bytes_max=8_192)
+    life.export = ExportSettings(bytes_max=8_192)
     async with listening(life) as server:
         answer = await server.post({"chunks": chunks}, "/export/batch")
 
@@ -346,7 +346,7 @@ async def test_a_length_that_is_too_large_is_refused_before_the_body_is_sent(lif
 
 async def test_without_keys_the_truth_is_503(life):
     class NoKeys(KnownUsers):
-        async def user_of(self, token):
+        async def identify_user(self, token):
             raise AuthUnavailable
 
     life.identities = NoKeys()

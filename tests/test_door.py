@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from atlas.core.errors import BadRequest
-from atlas.core.events import ConnectionRefused
-from atlas.process.http.header_validation import validate
-from atlas.process.http.parser import Event, RequestParser
+from atlas.core.events import ConnectionRejected
+from atlas.server.http.header_validation import validate
+from atlas.server.http.parser import ParserEvent, RequestParser
 from tests.support.connections import (
     CANARY,
     HELLO,
@@ -169,7 +169,7 @@ async def test_what_could_be_read_in_two_ways_is_answered_once_and_nothing_behin
         text = await door.said(request_ + CANARY)
 
         assert is_refused(text, door.app)
-        assert door.seen.count_of(ConnectionRefused) == 1
+        assert door.seen.count_of(ConnectionRejected) == 1
 
 
 @pytest.mark.slow
@@ -341,7 +341,7 @@ class Counted:
         return getattr(self.parser, name)
 
 
-def parsed(request: bytes) -> tuple[list[Event], int]:
+def parsed(request: bytes) -> tuple[list[ParserEvent], int]:
     """The events of a request, and how often the parser below was given something."""
     made: list[Counted] = []
 
@@ -349,7 +349,7 @@ def parsed(request: bytes) -> tuple[list[Event], int]:
         made.append(Counted(listener))
         return made[-1]
 
-    parser, events = RequestParser(16 * KIB, new), list[Event]()
+    parser, events = RequestParser(16 * KIB, new), list[ParserEvent]()
     for at in range(0, len(request), READ):
         events += parser.receive(request[at : at + READ])
     return events, sum(each.feeds for each in made)
@@ -524,5 +524,5 @@ async def test_a_header_block_of_many_megabytes_is_not_taken():
 
         assert sent < 64 * MIB
         assert door.app.asked == []
-        (refused,) = door.seen.of(ConnectionRefused)
+        (refused,) = door.seen.of(ConnectionRejected)
         assert (refused.status, refused.code) == (431, "HEADERS_TOO_LARGE")

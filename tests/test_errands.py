@@ -5,15 +5,15 @@ import pytest
 
 from atlas.core.errors import BranchBusy, FoundryError
 from atlas.core.events import OrphanAborted
+from atlas.core.identifiers import PROBE
 from atlas.core.messages import RemovalResult
-from atlas.core.names import PROBE
-from tests.conftest import Life, an_export
-from tests.support.fakes import Gate, no_answer
+from tests.conftest import ServiceHarness, an_export
+from tests.support.fakes import Barrier, no_answer
 
 
 @pytest.fixture
 def life(tmp_path):
-    return Life(tmp_path / "journal")
+    return ServiceHarness(tmp_path / "journal")
 
 
 def states(life, kind="APPEND"):
@@ -57,7 +57,7 @@ async def test_a_probe_does_not_fail_because_an_open_transaction_is_not_listed(l
 
 
 async def test_a_probe_waits_for_the_group_that_is_under_way(life):
-    gate = life.dataset.mishaps["before commit"] = Gate()
+    gate = life.dataset.mishaps["before commit"] = Barrier()
     async with life.running() as flow, anyio.create_task_group() as tasks:
         tasks.start_soon(flow.post, an_export())
         await gate.reached.wait()
@@ -70,7 +70,7 @@ async def test_a_probe_waits_for_the_group_that_is_under_way(life):
 
 
 async def test_a_group_waits_for_the_probe_that_is_under_way(life):
-    gate = life.dataset.mishaps["before abort"] = Gate()
+    gate = life.dataset.mishaps["before abort"] = Barrier()
     async with life.running() as flow, anyio.create_task_group() as tasks:
         tasks.start_soon(flow.service.maintenance.probe)
         await gate.reached.wait()
@@ -118,7 +118,7 @@ async def test_what_dies_in_the_middle_of_an_errand_is_ended_by_its_next_life(li
     """A process that is killed goes no further than the gate."""
     async with life.running() as flow:
         path = (await flow.post(an_export())).body["file_path"]
-        gate = life.dataset.mishaps[moment] = Gate()
+        gate = life.dataset.mishaps[moment] = Barrier()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(errand, flow.service.maintenance, path)
             await gate.reached.wait()
@@ -135,7 +135,7 @@ async def test_what_dies_in_the_middle_of_an_errand_is_ended_by_its_next_life(li
 async def test_a_removal_that_was_committed_when_we_died_is_not_taken_back(life):
     async with life.running() as flow:
         path = (await flow.post(an_export())).body["file_path"]
-        gate = life.dataset.mishaps["after commit"] = Gate()
+        gate = life.dataset.mishaps["after commit"] = Barrier()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(remove, flow.service.maintenance, path)
             await gate.reached.wait()
@@ -207,7 +207,7 @@ async def test_a_removal_of_somebody_else_is_no_orphan_of_our_append(life):
 
 async def test_an_errand_that_waited_while_the_uploader_crashed_leaves_nothing_open(life):
     """What the uploader knew is gone with it; what the errand began is not."""
-    gate = Gate()
+    gate = Barrier()
 
     async def crash():
         await gate()

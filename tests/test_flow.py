@@ -5,23 +5,23 @@ import msgspec
 import pytest
 
 from atlas.core.events import (
-    ActorCrashed,
     ClientStuck,
-    CountsDiffer,
     ExportAccepted,
     GroupCommitted,
+    RecordCountMismatch,
+    StageCrashed,
 )
+from atlas.core.identifiers import API_PREFIX
 from atlas.core.messages import GroupLimits
-from atlas.core.names import API_PREFIX
 from atlas.outside.sqlite.intake import SqliteIntake
-from tests.conftest import Life, an_export
+from tests.conftest import ServiceHarness, an_export
 from tests.support import generator
-from tests.support.fakes import Gate
+from tests.support.fakes import Barrier
 
 
 @pytest.fixture
 def life(tmp_path):
-    return Life(tmp_path / "journal")
+    return ServiceHarness(tmp_path / "journal")
 
 
 async def together(*posts):
@@ -133,7 +133,7 @@ async def test_the_same_lines_from_two_users_are_two_exports(life):
 )
 async def test_exports_that_wait_together_share_a_transaction(life, limits, moment, expected):
     life.group = limits
-    life.dataset.mishaps[moment] = gate = Gate()
+    life.dataset.mishaps[moment] = gate = Barrier()
     exports = [an_export(b'{"uuid":"%02d"}' % number) for number in range(12)]
     async with life.running() as flow, anyio.create_task_group() as senders:
         senders.start_soon(flow.post, exports[0])
@@ -188,7 +188,7 @@ async def test_a_full_journal_refuses_what_is_new_and_loses_nothing(life):
 
 
 async def test_a_stuck_dataset_pushes_back_to_the_sender(life):
-    life.dataset.mishaps["before commit"] = gate = Gate()
+    life.dataset.mishaps["before commit"] = gate = Barrier()
     life.journal_bytes_max = 1_000
     exports = [an_export(b'{"uuid":"%d"}' % number) for number in range(4)]
     async with life.running() as flow:
@@ -289,7 +289,7 @@ async def test_a_batch_of_which_nothing_is_any_good_is_refused_chunk_by_chunk(li
 
 
 async def test_at_the_end_whoever_waits_is_told_at_once_that_the_export_is_safe(life):
-    life.dataset.mishaps["before commit"] = gate = Gate()
+    life.dataset.mishaps["before commit"] = gate = Barrier()
     life.reply_seconds = life.drain_seconds = 60
 
     async def told():
@@ -407,7 +407,7 @@ async def test_receipts_are_listed_newest_first_page_by_page_and_by_key(life):
     ],
 )
 async def test_a_sender_says_how_long_it_wants_to_wait(life, prefer, waits):
-    life.dataset.mishaps["before commit"] = gate = Gate()
+    life.dataset.mishaps["before commit"] = gate = Barrier()
     async with life.running() as flow, anyio.create_task_group() as tasks:
         answers = []
 
@@ -445,7 +445,7 @@ async def test_what_was_said_of_the_count_and_is_not_so_is_a_warning(life):
 
     assert len(absurd.body["warnings"][0]) < 100
     assert wrong.body["warnings"] == ["recordCount said 12, received 1"]
-    told = [(each.id, each.received) for each in flow.seen.of(CountsDiffer)]
+    told = [(each.id, each.received) for each in flow.seen.of(RecordCountMismatch)]
     assert told == [(each.body["receipt_id"], 1) for each in (wrong, absurd)]
     assert right.body["warnings"] == []
 
@@ -492,7 +492,7 @@ async def test_a_bug_is_an_answer_an_event_and_nothing_of_the_data(life, monkeyp
     monkeypatch.setattr(SqliteIntake, "append", broken)
     async with life.running() as flow:
         answer = await flow.post(an_export())
-        (crash,) = flow.seen.of(ActorCrashed)
+        (crash,) = flow.seen.of(StageCrashed)
 
     assert (answer.status, answer.body["error"]["code"]) == (500, "INTERNAL_ERROR")
     assert (crash.stage, crash.error) == ("journal", "ValueError")
@@ -539,7 +539,7 @@ async def test_an_idle_uploader_starts_at_once_and_a_busy_one_once_in_an_interva
 
 async def test_a_daily_sync_does_not_wait_behind_the_years_of_another(life):
     life.group, life.journal_bytes_max = GroupLimits(bytes_max=4_000_000), 64_000_000
-    life.dataset.mishaps["before begin"] = gate = Gate()
+    life.dataset.mishaps["before begin"] = gate = Barrier()
     years = [b'{"uuid":"y%d","metadata":{"a":"%b"}}\n' % (n, b"." * 1_500_000) for n in range(6)]
     later = {"Prefer": "respond-async"}
     async with life.running() as flow:

@@ -7,10 +7,10 @@ import msgspec
 import pytest
 from joserfc.jwk import ECKey, RSAKey
 
-from atlas.core.errors import BoundToken, InvalidToken, TokenExpired
-from atlas.core.names import API_PREFIX
+from atlas.core.errors import InvalidToken, SenderConstrainedToken, TokenExpired
+from atlas.core.identifiers import API_PREFIX
 from atlas.local.auth0 import TokenRequest
-from tests.conftest import Answer, Life, an_export
+from tests.conftest import Answer, ServiceHarness, an_export
 from tests.support.token_forgery import (
     EVES,
     MARK,
@@ -40,7 +40,7 @@ from tests.support.token_forgery import (
 
 @pytest.fixture
 def life(tmp_path):
-    return Life(None)
+    return ServiceHarness(None)
 
 
 FORGERIES = {
@@ -123,7 +123,7 @@ BOUND = {
     "to nothing": wished(claims={"cnf": {}}),
     "in another shape": claiming("cnf", f'["{MARK}"]'),
 }
-KINDS = (FORGERIES, InvalidToken), (EXPIRED, TokenExpired), (BOUND, BoundToken)
+KINDS = (FORGERIES, InvalidToken), (EXPIRED, TokenExpired), (BOUND, SenderConstrainedToken)
 TABLE = [pytest.param(forge, error, id=id) for table, error in KINDS for id, forge in table.items()]
 
 
@@ -189,4 +189,4 @@ async def test_whoever_would_prove_a_key_is_told_that_plain_tokens_are_taken(lif
         sent = {"authorization": f"{scheme} {good}", "dpop": "e30.e30.e30"}
         answer = await scene.flow.send("POST", f"{API_PREFIX}/export", None, b"{}", **sent)
 
-    is_told_nothing_but(BoundToken, answer)
+    is_told_nothing_but(SenderConstrainedToken, answer)

@@ -7,8 +7,8 @@ import anyio
 import msgspec
 import pytest
 
-from atlas.core.names import API_PREFIX
-from tests.conftest import Life, an_export
+from atlas.core.identifiers import API_PREFIX
+from tests.conftest import ServiceHarness, an_export
 from tests.support.connections import arrived, get, standing
 from tests.support.connections import post as post_of
 
@@ -35,7 +35,7 @@ TIMES = 20
 
 @pytest.fixture
 def life(tmp_path):
-    return Life(tmp_path / "journal.db")
+    return ServiceHarness(tmp_path / "journal.db")
 
 
 async def post(flow, body, path="/export", token="token-of-ada", **headers):

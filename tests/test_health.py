@@ -12,15 +12,15 @@ from atlas.core.errors import FoundryError
 from atlas.core.events import ExportAccepted, ExportSetAside, JournalDamaged, UploadPaused
 from atlas.local import auth0 as local_auth0
 from atlas.outside import auth0
-from tests.conftest import Life, an_export, no_file_may_grow
-from tests.support.fakes import Gate
+from tests.conftest import ServiceHarness, an_export, no_file_may_grow
+from tests.support.fakes import Barrier
 
 PAGE = 4096
 
 
 @pytest.fixture
 def life(tmp_path):
-    return Life(tmp_path / "journal", drain_seconds=0.0)
+    return ServiceHarness(tmp_path / "journal", drain_seconds=0.0)
 
 
 async def ready(flow):
@@ -48,7 +48,7 @@ async def goes_down(life):
 
 
 async def hangs(life):
-    life.dataset.mishaps["before begin"] = Gate()
+    life.dataset.mishaps["before begin"] = Barrier()
 
 
 async def takes_our_role(life):
@@ -190,7 +190,7 @@ async def a_tenant():
         tenant.issuer = str(server.make_url("/"))
         watch, now = [].append, partial(datetime.now, UTC)
         about = tenant.issuer, tenant.audience, now, anyio.current_time, watch
-        async with auth0.connected(*about) as identities:
+        async with auth0.open_identities(*about) as identities:
             yield tenant, identities
 
 
@@ -203,7 +203,7 @@ async def test_keys_that_are_at_hand_are_enough_while_auth0_is_away(life):
 
 async def test_readiness_waits_for_no_foundry_and_no_commit(life):
     """It answers at once while a commit never ends."""
-    life.dataset.mishaps["before commit"] = Gate()
+    life.dataset.mishaps["before commit"] = Barrier()
     async with life.running() as flow:
         await flow.post(an_export(), Prefer="respond-async")
         await flow.seen.wait_for(ExportAccepted)

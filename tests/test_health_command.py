@@ -8,8 +8,8 @@ from threading import Thread
 
 import pytest
 
-from atlas.cli.health import Unwell, asked, at
-from atlas.settings import Edge
+from atlas.cli.health import Unhealthy, fetch_health, local_url
+from atlas.settings import EdgeSettings
 from tests.support.processes import COMMAND, ENVIRON, HOST, NOWHERE, killed_at_last, local
 
 LIVE = b'{"status": "healthy", "service": "atlas", "version": "0.1.0"}'
@@ -92,16 +92,19 @@ def test_who_is_not_ready_says_which_check_fails_and_why():
     ],
 )
 def test_what_is_no_atlas_is_not_well(answer, said):
-    with answering(answer) as (url, _), pytest.raises(Unwell, match=said) as error:
-        asked(url, "/health/live")
+    with answering(answer) as (url, _), pytest.raises(Unhealthy, match=said) as error:
+        fetch_health(url, "/health/live")
 
     assert str(error.value).isprintable()
 
 
 @pytest.mark.parametrize("pieces", [[], [b"HTTP/1.1 200 OK\r\n"]], ids=["silence", "half of it"])
 def test_who_hangs_is_not_waited_for(pieces):
-    with answering(*pieces, hangs=True) as (url, _), pytest.raises(Unwell, match=r"within 0\.2 s"):
-        asked(url, "/health/live", 0.2)
+    with (
+        answering(*pieces, hangs=True) as (url, _),
+        pytest.raises(Unhealthy, match=r"within 0\.2 s"),
+    ):
+        fetch_health(url, "/health/live", 0.2)
 
 
 def test_nobody_is_not_well():
@@ -122,7 +125,7 @@ def test_nobody_is_not_well():
     ],
 )
 def test_it_is_asked_where_the_settings_make_it_listen(host, url):
-    assert at(Edge(host=host)) == url
+    assert local_url(EdgeSettings(host=host)) == url
 
 
 def test_what_is_no_url_is_wrong_usage():

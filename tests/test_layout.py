@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 from atlas import outside
 from atlas.core import rows
-from atlas.core.errors import BadSetting
-from atlas.core.events import ParquetOfEach
+from atlas.core.errors import ConfigurationError
+from atlas.core.events import ParquetPerExport
 from atlas.core.messages import GroupLimits
 from atlas.outside import parquet
-from atlas.service.flow import file_policy
-from atlas.settings import Foundry, Settings
-from tests.conftest import Life
-from tests.support.fakes import Gate, no_answer
+from atlas.service.flow import build_file_policy
+from atlas.settings import FoundrySettings, Settings
+from tests.conftest import ServiceHarness
+from tests.support.fakes import Barrier, no_answer
 from tests.support.generator import lines
 from tests.support.journal_states import accept, entries, settled, uuids
 
@@ -35,8 +35,8 @@ ABC = [b"a", b"b", b"c"]
 formats = pytest.mark.parametrize("format", ["ndjson", "parquet"])
 
 
-def a_group(tmp_path, **more) -> Life:
-    return Life(tmp_path / "journal", layout="per-group", **more)
+def a_group(tmp_path, **more) -> ServiceHarness:
+    return ServiceHarness(tmp_path / "journal", layout="per-group", **more)
 
 
 @formats
@@ -53,7 +53,7 @@ async def test_a_group_is_one_file_that_its_receipts_name(tmp_path, format):
 
 
 async def test_the_file_of_a_group_is_the_rows_of_its_exports_one_after_the_other(tmp_path):
-    each, together = Life(tmp_path / "each", layout="per-export"), a_group(tmp_path)
+    each, together = ServiceHarness(tmp_path / "each", layout="per-export"), a_group(tmp_path)
     for life in (each, together):
         await accept(life, *ABC)
         await settled(life)
@@ -71,7 +71,7 @@ async def test_the_next_group_has_a_path_of_its_own_in_the_same_millisecond(tmp_
 
 
 async def test_files_are_shared_only_while_calls_to_foundry_are_few(tmp_path):
-    life = Life(tmp_path / "journal")
+    life = ServiceHarness(tmp_path / "journal")
     for calls, uuid in ((9_000, b"a"), (100, b"b"), (9_000, b"c")):
         life.dataset.calls = calls
         await accept(life, uuid)
@@ -81,7 +81,7 @@ async def test_files_are_shared_only_while_calls_to_foundry_are_few(tmp_path):
 
 @pytest.mark.parametrize("moment", MOMENTS)
 async def test_exports_that_shared_a_file_may_go_with_one_each_the_next_time(tmp_path, moment):
-    life = Life(tmp_path / "journal")
+    life = ServiceHarness(tmp_path / "journal")
     life.dataset.calls = 100
     await accept(life, *ABC)
 
@@ -96,14 +96,14 @@ async def test_exports_that_shared_a_file_may_go_with_one_each_the_next_time(tmp
 
 
 async def test_parquet_is_written_for_a_group_unless_it_is_said_otherwise(tmp_path):
-    life = Life(tmp_path / "journal", format="parquet")
+    life = ServiceHarness(tmp_path / "journal", format="parquet")
     await accept(life, *ABC)
     await settled(life)
     assert life.dataset.files().keys() == {f"{PATH}.parquet"}
 
 
 async def test_parquet_of_one_export_stands_where_its_ndjson_would(tmp_path):
-    life = Life(tmp_path / "journal", layout="per-export", format="parquet")
+    life = ServiceHarness(tmp_path / "journal", layout="per-export", format="parquet")
     (answer,) = await settled(life, b"a")
     assert answer["file_path"] == "healthkit/raw/ada/2026-01-02T12-00-00-000Z.parquet"
     assert answer["file_format"] == "parquet"
@@ -115,10 +115,10 @@ async def test_parquet_of_one_export_stands_where_its_ndjson_would(tmp_path):
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("is_killed", [False, True], ids=["answer lost", "killed"])
 async def test_whatever_is_lost_all_is_committed_once(tmp_path, is_killed, moment, layout, format):
-    life = Life(tmp_path / "journal", layout=layout, format=format)
+    life = ServiceHarness(tmp_path / "journal", layout=layout, format=format)
     await accept(life, *ABC)
     if is_killed:
-        life.dataset.mishaps[moment] = gate = Gate()
+        life.dataset.mishaps[moment] = gate = Barrier()
         with anyio.fail_after(5):
             async with replace(life, drain_seconds=0).running():
                 await gate.reached.wait()
@@ -162,7 +162,7 @@ async def test_one_export_alone_is_found_in_the_file_that_it_once_shared(tmp_pat
 @formats
 @pytest.mark.parametrize("layout", ["per-export", "per-group"])
 async def test_a_path_that_is_taken_by_others_costs_nothing(tmp_path, layout, format):
-    life = Life(tmp_path / "journal", layout=layout, format=format)
+    life = ServiceHarness(tmp_path / "journal", layout=layout, format=format)
     theirs = f"{PATH if layout == 'per-group' else OWN_PATH}.{format}"
     rid = life.dataset.opened(is_ours=False, **{theirs: b'{"uuid":"theirs"}\n'})
     life.dataset.transactions[rid].state = "COMMITTED"
@@ -204,16 +204,16 @@ async def test_a_group_that_is_full_does_not_wait_for_the_commit_interval(tmp_pa
 
 async def test_parquet_of_each_export_is_warned_of(tmp_path):
     for layout, warnings in (("per-export", 1), ("per-group", 0), ("auto", 0)):
-        life = Life(tmp_path / "journal", layout=layout, format="parquet")
+        life = ServiceHarness(tmp_path / "journal", layout=layout, format="parquet")
         async with life.running() as flow:
-            assert len(flow.seen.of(ParquetOfEach)) == warnings
+            assert len(flow.seen.of(ParquetPerExport)) == warnings
 
 
 def test_parquet_without_its_package_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "atlas.outside.parquet", None)
     monkeypatch.delattr(outside, "parquet")
-    with pytest.raises(BadSetting, match=r"pip install 'atlas-healthkit\[parquet\]'"):
-        file_policy(Settings(foundry=Foundry(file_format="parquet")))
+    with pytest.raises(ConfigurationError, match=r"pip install 'atlas-healthkit\[parquet\]'"):
+        build_file_policy(Settings(foundry=FoundrySettings(file_format="parquet")))
 
 
 def test_parquet_is_sorted_by_user_and_start_and_a_value_is_a_number():
@@ -223,7 +223,7 @@ def test_parquet_is_sorted_by_user_and_start_and_a_value_is_a_number():
         return msgspec.json.encode(found) + b"\n"
 
     ndjson = row("b", "2026", 1.5) + row("a", "2027", None) + row("a", "2026", 2.0)
-    table = pyarrow.parquet.read_table(BytesIO(parquet.written(ndjson)))
+    table = pyarrow.parquet.read_table(BytesIO(parquet.to_parquet(ndjson)))
     assert table.schema.names == list(rows.COLUMNS)
     assert {str(field.type) for field in table.schema} == {"string", "double"}
     assert table.schema.field("value_double").type == pa.float64()
@@ -243,6 +243,6 @@ HEADER = rows.Header("auth0|ada", "iPhone", "2026-01-02T12:00:00.000Z", "")
 @given(seed=st.integers(0, 2**32), count=st.integers(1, 40))
 def test_parquet_holds_the_rows_that_ndjson_holds(seed, count):
     ndjson = rows.flatten([line.rstrip(b"\n") for line in lines(count, seed)], HEADER, 1).ndjson
-    found = parquet.read(parquet.written(ndjson))
+    found = parquet.to_ndjson(parquet.to_parquet(ndjson))
     assert by_uuid(found) == by_uuid(ndjson)
-    assert parquet.read(parquet.written(found)) == found
+    assert parquet.to_ndjson(parquet.to_parquet(found)) == found

@@ -6,9 +6,9 @@ import json
 import msgspec
 import pytest
 
-from atlas.core import events, names
-from atlas.core.names import API_PREFIX
-from atlas.outside.log import SENTENCES, Log, logger
+from atlas.core import events, identifiers
+from atlas.core.identifiers import API_PREFIX
+from atlas.outside.log import MESSAGES, EventLog, build_logger
 
 KEY = b"k" * 32
 COMMITTED = events.ExportCommitted(
@@ -25,7 +25,7 @@ class Terminal(io.StringIO):
 
 def told(event, *, shows_users=False, level="info", stream=None):
     stream = stream or io.StringIO()
-    Log(logger(stream, level), KEY, shows_users).watch(event)
+    EventLog(build_logger(stream, level), KEY, shows_users).handle(event)
     return stream.getvalue()
 
 
@@ -41,7 +41,7 @@ def test_a_line_is_one_json_object_with_the_names_that_runbooks_know():
         "receiptId": "e1",
         "recordCount": 11,
         "payloadBytes": 900,
-        "user": names.pseudonym(KEY, "auth0|ada"),
+        "user": identifiers.pseudonymize(KEY, "auth0|ada"),
         "secondsToCommit": 4.25,
     }
 
@@ -106,7 +106,7 @@ STARTED = events.ServiceStarted("1.2.3", "ri.dataset", "master")
 LONE_EXPORT = [  # all that happens of an export that goes alone
     READ,
     *(
-        events.StageWorked(stage, 0.001)
+        events.StageCompleted(stage, 0.001)
         for stage in ("authenticate", "decode", "flatten", "journal")
     ),
     ACCEPTED,
@@ -147,7 +147,7 @@ def test_seconds_say_what_they_are_of():
         COMMITTED,
         events.GroupCommitted("t1", 1, 900, 0.3, 11, "idle"),
         events.FoundryCalled("put", 200, 0.1, False),
-        events.StageWorked("decode", 0.1),
+        events.StageCompleted("decode", 0.1),
         events.RequestAnswered("c", "none", "GET", 404, 0.1),
     ]
     found = [json.loads(told(event, level="debug")) for event in waits]
@@ -171,7 +171,7 @@ def test_a_level_leaves_out_what_is_below_it():
     "event",
     [
         events.RequestAnswered("c", "none", "GET", 404, 0.1),
-        events.StageWorked("decode", 0.1),
+        events.StageCompleted("decode", 0.1),
         events.FoundryCalled("put", 200, 0.1, False),
         events.LinesRejected("c", {"not UTF-8": 1}),
     ],
@@ -282,9 +282,9 @@ class Full(io.StringIO):
 def test_a_log_that_cannot_be_written_refuses_no_export():
     told(COMMITTED, stream=Full())
     closed = io.StringIO()
-    log = Log(logger(closed, "info"), KEY)
+    log = EventLog(build_logger(closed, "info"), KEY)
     closed.close()
-    log.watch(COMMITTED)
+    log.handle(COMMITTED)
 
 
 def test_every_event_has_a_sentence():
@@ -293,4 +293,4 @@ def test_every_event_has_a_sentence():
         events.RequestRefused,
         events.FoundryCalled,
     }  # theirs depend on what they hold
-    assert set(SENTENCES) | by_itself == set(events.Event.__subclasses__())
+    assert set(MESSAGES) | by_itself == set(events.Event.__subclasses__())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from atlas.service.machine import Machine
+from atlas.service.cgroup import CgroupLimits
 
 MIB = 1024 * 1024
 
@@ -13,7 +13,7 @@ def laid_out(folder, files):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="ascii")
-    return Machine(8, folder / "groups", folder / "ours")
+    return CgroupLimits(8, folder / "groups", folder / "ours")
 
 
 @pytest.mark.parametrize(
@@ -56,4 +56,4 @@ def laid_out(folder, files):
     ],
 )
 def test_there_are_as_many_workers_as_the_container_has_room_for(tmp_path, files, workers):
-    assert laid_out(tmp_path, files).workers() == workers
+    assert laid_out(tmp_path, files).count_workers() == workers

@@ -15,19 +15,19 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from atlas.core import events
 from atlas.core.errors import FileInvalid, FoundryError, JournalFull, Unavailable
-from atlas.core.names import API_PREFIX
-from atlas.core.picture import Depth, Sight
+from atlas.core.identifiers import API_PREFIX
 from atlas.core.records import REASONS
+from atlas.core.status import JournalTotals, RuntimeGauges
 from atlas.core.status_aggregator import About, StatusAggregator
 from atlas.core.traces import Trace
 from atlas.edge.operator import GaugeReader
 from atlas.outside import traces
-from atlas.outside.log import Log, logger
+from atlas.outside.log import EventLog, build_logger
 from atlas.outside.metrics import exposition
-from atlas.settings import Operator, Settings
-from tests.conftest import Life, an_export, asgi
+from atlas.settings import OperatorSettings, Settings
+from tests.conftest import ServiceHarness, an_export, asgi
 from tests.support.exports import NOON
-from tests.support.fakes import Brake, Gate, KnownUsers
+from tests.support.fakes import Barrier, BlockingExecutor, KnownUsers
 from tests.support.scrapes import HOST, Told, scraped, told
 
 POISONED = "healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson"  # the path of the first export
@@ -37,13 +37,13 @@ RECEIPT_ROUTE = f"{API_PREFIX}/exports/{{id}}"
 
 
 @dataclass
-class Watched(Life):
+class Watched(ServiceHarness):
     """A life whose metrics may need a token, or not."""
 
-    operator: Operator = field(default_factory=Operator)
+    operator: OperatorSettings = field(default_factory=OperatorSettings)
 
     def settings(self) -> Settings:
-        return msgspec.structs.replace(Life.settings(self), operator=self.operator)
+        return msgspec.structs.replace(ServiceHarness.settings(self), operator=self.operator)
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ async def test_while_foundry_is_away_it_is_paused_and_the_oldest_gets_older(life
 
 
 async def test_why_a_group_was_begun(life):
-    gate = life.dataset.mishaps["before commit"] = Gate()
+    gate = life.dataset.mishaps["before commit"] = Barrier()
     async with life.running() as flow:
         await flow.post(an_export(b'{"uuid":"first"}'), Prefer="respond-async")
         await gate.reached.wait()
@@ -230,7 +230,7 @@ async def test_what_has_failed_counts_also_while_it_is_tried(life):
     async with life.running() as flow:
         await flow.post(an_export(), Prefer="respond-async")
         await flow.seen.wait_for(events.ExportFailed)
-        gate = life.dataset.mishaps["before begin"] = Gate()
+        gate = life.dataset.mishaps["before begin"] = Barrier()
         await gate.reached.wait()
         seen = await told(flow)
         gate.opened.set()
@@ -249,7 +249,7 @@ async def test_a_queue_tells_how_full_it_is(life):
 
 
 async def test_the_edge_tells_how_full_it_is(life):
-    life.compute = Brake()
+    life.compute = BlockingExecutor()
     async with life.running() as flow, anyio.create_task_group() as tasks:
         for number in range(3):
             sent = an_export(b'{"uuid":"%d"}' % number)
@@ -282,7 +282,7 @@ async def test_nothing_of_a_person_is_in_it(life):
 @pytest.mark.parametrize("error", [Unavailable(), JournalFull()])
 async def test_a_journal_that_does_not_answer_is_left_out_and_the_rest_is_told(error):
     class Silent:
-        async def depth(self):
+        async def read_totals(self):
             raise error
 
     text = exposition(a_status(), await GaugeReader(Silent(), dict, lambda: False).read())
@@ -349,9 +349,9 @@ def something(kind: object) -> object:
 async def test_whatever_happens_no_reader_minds(life, kind):
     """A reader that raised would stop the flow that it reads of."""
     stream = io.StringIO()
-    log = Log(logger(stream, "debug"), b"k")
-    with traces.exported(InMemorySpanExporter(), "1", "ri.dataset") as spans:
-        life.readers = {"log": log, "traces": spans.watch}
+    log = EventLog(build_logger(stream, "debug"), b"k")
+    with traces.open_traces(InMemorySpanExporter(), "1", "ri.dataset") as spans:
+        life.readers = {"log": log, "traces": spans.handle}
         async with life.running() as flow:
             flow.readers.watch(example(events.GroupStarted))  # or no call belongs to a trace
             flow.readers.watch(example(kind))
@@ -367,7 +367,7 @@ def a_status() -> StatusAggregator:
 
 MOVED = [
     (events.JournalDamaged("an export"), "atlas_journal_damaged_total", ()),
-    (events.LedgerUnbalanced("accepted", 1, 2), "atlas_ledger_unbalanced_total", ()),
+    (events.TotalsMismatch("accepted", 1, 2), "atlas_ledger_unbalanced_total", ()),
     *(
         (
             events.ExportFailed("e", "c", 1, True, cause, "why"),
@@ -376,7 +376,7 @@ MOVED = [
         )
         for cause in get_args(events.FailureCause)
     ),
-    (events.SecondWriter(3), "atlas_second_writer_total", ()),
+    (events.ForeignWriterDetected(3), "atlas_second_writer_total", ()),
     (events.OrphanAborted("t"), "atlas_orphans_total", ("aborted",)),
     (events.OrphanSuspected("t"), "atlas_orphans_total", ("suspected",)),
     (events.KeysFetched(2), "atlas_jwks_fetches_total", ("ok",)),
@@ -392,15 +392,15 @@ MOVED = [
 @pytest.mark.parametrize(("event", "name", "labels"), MOVED)
 def test_what_seldom_happens_is_counted(event, name, labels):
     status = a_status()
-    before = Told(exposition(status, Sight()))
+    before = Told(exposition(status, RuntimeGauges()))
     status.watch(event)
-    after = Told(exposition(status, Sight()))
+    after = Told(exposition(status, RuntimeGauges()))
 
     assert after[(name, *labels)] - before[(name, *labels)] == 1
 
 
 def test_what_stands_at_zero_is_told_so_that_its_first_step_is_seen():
-    seen = Told(exposition(a_status(), Sight()))
+    seen = Told(exposition(a_status(), RuntimeGauges()))
 
     for reason in REASONS:
         assert ("atlas_lines_rejected_total", reason) in seen
@@ -415,8 +415,8 @@ def test_what_stands_at_zero_is_told_so_that_its_first_step_is_seen():
 
 
 def every_family():
-    depth = Depth({"accepted": 1}, {"accepted": 1}, NOON, 5, 0)
-    text = exposition(a_status(), Sight(depth, {"decode": (0, 16)}))
+    depth = JournalTotals({"accepted": 1}, {"accepted": 1}, NOON, 5, 0)
+    text = exposition(a_status(), RuntimeGauges(depth, {"decode": (0, 16)}))
     return [each for each in Told(text).families if each.name.startswith("atlas")]
 
 
@@ -444,7 +444,7 @@ async def test_the_page_lists_them_all_and_no_other(life):
     async with life.running() as flow:
         await flow.post(an_export())
         flow.readers.watch(events.FoundryCalled("put", 200, 0.1, True))
-        flow.readers.watch(events.ActorCrashed("edge", "ZeroDivisionError", ()))
+        flow.readers.watch(events.StageCrashed("edge", "ZeroDivisionError", ()))
         families = (await told(flow)).families
     found = {}
     for family in families:
@@ -455,20 +455,20 @@ async def test_the_page_lists_them_all_and_no_other(life):
     assert documented() == found
 
 
-TOKEN = Operator(token="a-secret")
-OPEN = Operator(token="a-secret", metrics_open=True)
+TOKEN = OperatorSettings(token="a-secret")
+OPEN = OperatorSettings(token="a-secret", metrics_open=True)
 
 
 @pytest.mark.parametrize(
     ("operator", "headers", "status"),
     [
-        pytest.param(Operator(), {}, 200, id="no token is set"),
+        pytest.param(OperatorSettings(), {}, 200, id="no token is set"),
         pytest.param(TOKEN, {}, 401, id="no token is brought"),
         pytest.param(TOKEN, {"authorization": "Bearer wrong"}, 401, id="a wrong token"),
         pytest.param(TOKEN, {"authorization": "Bearer a-secret"}, 200, id="the token"),
         pytest.param(OPEN, {}, 200, id="open"),
         pytest.param(OPEN, {"host": "evil.test"}, 421, id="open, and by another name"),
-        pytest.param(Operator(), {"host": "evil.test"}, 421, id="by another name"),
+        pytest.param(OperatorSettings(), {"host": "evil.test"}, 421, id="by another name"),
     ],
 )
 async def test_who_may_scrape(life, operator, headers, status):

@@ -36,16 +36,16 @@ from hypothesis.stateful import (
 from atlas.actors.upload import (
     NDJSON,
     BranchMaintenance,
-    Chance,
     FilePolicy,
     Format,
     Publisher,
+    Timing,
     Uploader,
     UploadPolicy,
 )
 from atlas.actors.upload.effects import Rest, Woken
-from atlas.computing import Computing
-from atlas.core import names
+from atlas.computing import WorkerExecutor
+from atlas.core import identifiers
 from atlas.core.errors import (
     BranchBusy,
     CommitRefused,
@@ -54,11 +54,11 @@ from atlas.core.errors import (
     PathTaken,
     Unavailable,
 )
-from atlas.core.events import KeyBesideJournal
-from atlas.core.messages import Flattened, GroupLimits, Head, User
-from atlas.outside.sqlite.journal import opened
-from atlas.outside.sqlite.packing import unpack_into
-from atlas.outside.sqlite.room import Bounds
+from atlas.core.events import UnprotectedKeyFile
+from atlas.core.messages import ExportMetadata, FlattenedExport, GroupLimits, User
+from atlas.outside.sqlite.capacity import CapacityLimits
+from atlas.outside.sqlite.compression import decompress_into
+from atlas.outside.sqlite.journal import open_journal
 from atlas.runtime import CompletionRegistry, RestartBudget, Wakeup
 from tests.support.exports import NOON, SHELF, packed, rows_of
 from tests.support.fakes import MemoryDataset
@@ -121,9 +121,9 @@ CASES = Path(__file__).parent / "lives"  # those that failed once
 
 
 def read_rows(path, content):
-    if path == names.PROBE:
+    if path == identifiers.PROBE:
         return []
-    return FORMATS[names.format_of(path)].read(bytes(content)).splitlines()
+    return FORMATS[identifiers.detect_format(path)].read(bytes(content)).splitlines()
 
 
 def lines_in(path, content):
@@ -251,7 +251,7 @@ class Lives(RuleBasedStateMachine):
         """What goes into which file is set anew in each life."""
         readable = {"ndjson": NDJSON, "parquet": OTHER}
         self.shapes = [
-            FilePolicy(unpack_into, layout, FORMATS[format], readable=readable)
+            FilePolicy(decompress_into, layout, FORMATS[format], readable=readable)
             for layout, format in shapes
         ]
         self.pace = UploadPolicy(
@@ -272,18 +272,29 @@ class Lives(RuleBasedStateMachine):
         self.opens()
 
     def opens(self):
-        found = opened(self.home / str(self.lives) / "journal", Bounds(free_bytes=0), shelf=SHELF)
+        found = open_journal(
+            self.home / str(self.lives) / "journal", CapacityLimits(free_bytes=0), shelf=SHELF
+        )
         self.journal = self.life.enter_context(found)
-        assert {type(news) for news in self.journal.news} == {KeyBesideJournal}
+        assert {type(news) for news in self.journal.events} == {UnprotectedKeyFile}
         self.restarts()
 
     def restarts(self):
         outbox = Mortal(self.journal.outbox, self.foundry)
-        chance = Chance(self.foundry.elapsed, random.Random(1).random)
+        chance = Timing(self.foundry.elapsed, random.Random(1).random)
         completions, watch = CompletionRegistry(), self.events.append
         publisher = Publisher(completions, lambda: self.foundry.now, watch)
         self.uploader = Uploader(
-            *(self.foundry, outbox, publisher, self.pace, self.shape, Computing(), chance, watch)
+            *(
+                self.foundry,
+                outbox,
+                publisher,
+                self.pace,
+                self.shape,
+                WorkerExecutor(),
+                chance,
+                watch,
+            )
         )
 
     @property
@@ -341,11 +352,11 @@ class Lives(RuleBasedStateMachine):
     async def takes_turns(self):
         """As far as the end of a group, or to a pause. What it waits for passes at once."""
         for _ in range(4):
-            await self.uploader.work(RestartBudget())
+            await self.uploader.run_group(RestartBudget())
             effect = self.uploader.step.effect
             if isinstance(effect, Rest):
                 self.foundry.now += timedelta(seconds=effect.seconds or 0.0)
-                self.uploader.go_on(self.uploader.step, Woken())
+                self.uploader.apply_result(self.uploader.step, Woken())
 
     @rule(is_probe=st.booleans(), mishaps=st.lists(MISHAPS, max_size=2))
     @recorded
@@ -393,11 +404,13 @@ class Lives(RuleBasedStateMachine):
         number, count = self.accepted, 1 + pick % 3
         self.accepted += 1
         at = NOON + timedelta(seconds=self.lives)
-        when = names.timestamp(at).encode()
+        when = identifiers.format_timestamp(at).encode()
         line = b'{"uuid":"a%d-%d","ingested_at":"%b"}\n'
         ndjson = b"".join(line % (number, row, when) for row in range(count))
         id = hashlib.sha256(ndjson).hexdigest()
-        self.exports[id] = Flattened(id, Head(ADA, "", "", ""), at, packed(ndjson, count))
+        self.exports[id] = FlattenedExport(
+            id, ExportMetadata(ADA, "", "", ""), at, packed(ndjson, count)
+        )
         self.troubles_before[id] = self.troubles
         assert not (await self.journal.intake.append(self.exports[id])).replayed
 
@@ -417,7 +430,7 @@ class Lives(RuleBasedStateMachine):
     async def an_operator_tries_again(self, pick):
         """Foundry has learned to take it, or has not."""
         self.foundry.poison = self.foundry.poison if pick % 3 else frozenset()
-        await self.journal.aside.accept(None)
+        await self.journal.dead_letters.requeue(None)
 
     async def somebody_begins(self, pick):
         """Where we are told that nobody else writes, only what nobody can take for ours."""
@@ -448,7 +461,7 @@ class Lives(RuleBasedStateMachine):
             kinds.append(ours)
         theirs = kinds[pick % len(kinds)]
         if self.shape.layout != "per-export" and pick % 2:
-            path = next(names.group_paths(path, self.shape.format.name))
+            path = next(identifiers.group_paths(path, self.shape.format.name))
             theirs = self.shape.format.write(theirs)
         if path in self.foundry.files():
             return
@@ -483,10 +496,10 @@ class Lives(RuleBasedStateMachine):
         ]
 
     async def waiting(self):
-        return (await self.journal.outbox.backlog(GroupLimits())).waiting
+        return (await self.journal.outbox.read_backlog(GroupLimits())).waiting
 
     async def receipts(self):
-        return (await self.journal.receipts.page(ADA, None, ALL, None)).receipts
+        return (await self.journal.receipts.list_page(ADA, None, ALL, None)).receipts
 
     @invariant()
     def it_holds(self):
@@ -504,7 +517,7 @@ class Lives(RuleBasedStateMachine):
                 assert self.troubles - self.troubles_before[receipt.id] >= TRIES_MAX
 
     async def ledger_balances(self):
-        listing = await self.journal.ledger.listing(None, ALL, None)
+        listing = await self.journal.ledger.list_entries(None, ALL, None)
         assert {each.receipt.id for each in listing.entries} == self.exports.keys()
         statuses = Counter(each.receipt.status for each in listing.entries)
         assert +Counter(listing.totals) == statuses

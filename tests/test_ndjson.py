@@ -6,12 +6,14 @@ import pytest
 
 from atlas.core import ndjson
 from atlas.core.errors import ChunkTooLarge, Rejected
-from atlas.core.messages import Export, Head, User
+from atlas.core.messages import ExportMetadata, RawExport, User
 
 
 def lines(body):
-    head = Head(User("ada"), "iPhone", "", "correlation")
-    return ndjson.split(ndjson.decode(Export(head, body), bytes_max=1_000, lines_max=10).text)
+    head = ExportMetadata(User("ada"), "iPhone", "", "correlation")
+    return ndjson.split_lines(
+        ndjson.decode(RawExport(head, body), bytes_max=1_000, lines_max=10).text
+    )
 
 
 def test_one_carriage_return_before_a_line_end_belongs_to_it():
@@ -29,7 +31,7 @@ def test_every_way_to_write_base64_is_understood(body):
 @pytest.mark.parametrize("text", [b"", b"a", b"a\n", b"\n\n\n", b"abc\nd\n\nefghi\nj"])
 @pytest.mark.parametrize("bytes_min", [1, 2, 5, 100])
 def test_a_text_is_cut_at_the_ends_of_lines(text, bytes_min):
-    pieces = list(ndjson.pieces(text, bytes_min))
+    pieces = list(ndjson.iterate_pieces(text, bytes_min))
     assert b"".join(pieces) == text
     assert all(piece.endswith(b"\n") for piece in pieces[:-1])
     assert all(len(piece) >= bytes_min for piece in pieces[:-1])

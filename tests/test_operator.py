@@ -7,23 +7,25 @@ import pytest
 
 from atlas.core.errors import FileRefused, FoundryError
 from atlas.core.events import ExportFailed, ExportSetAside
-from atlas.core.messages import Listing
+from atlas.core.messages import JournalPage
 from atlas.edge import operator
 from atlas.edge.operator.page import KINDS
-from atlas.settings import Operator, Settings
-from tests.conftest import Answer, Flow, Life, an_export, asgi
+from atlas.settings import OperatorSettings, Settings
+from tests.conftest import Answer, Flow, ServiceHarness, an_export, asgi
 
 HOST = "127.0.0.1:9464"
 
 
 @dataclass
-class Operated(Life):
+class Operated(ServiceHarness):
     """A life whose operators may need a token."""
 
     token: str = ""
 
     def settings(self) -> Settings:
-        return msgspec.structs.replace(Life.settings(self), operator=Operator(token=self.token))
+        return msgspec.structs.replace(
+            ServiceHarness.settings(self), operator=OperatorSettings(token=self.token)
+        )
 
 
 @pytest.fixture
@@ -374,12 +376,12 @@ async def test_what_is_not_asked_for_has_a_measure(query, question):
     questions = []
 
     class Asked:
-        async def listing(self, *given):
+        async def list_entries(self, *given):
             questions.append(given)
-            return Listing({}, ())
+            return JournalPage({}, ())
 
     guard = operator.Guard("", frozenset({"127.0.0.1"}))
-    app = operator.application(
+    app = operator.build_application(
         operator.OperatorServices(Asked(), None, None, None, None).routes(guard)
     )
     assert (await asgi(app, "GET", f"/exports{query}", {"host": HOST})).status == 200

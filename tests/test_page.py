@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from atlas.core.names import API_PREFIX
+from atlas.core.identifiers import API_PREFIX
 from atlas.edge.operator.page import FOLDER, KINDS
 from tests.conftest import an_export, cannot_run
 from tests.support.processes import HOST, SECONDS, Local, fetched, killed_at_last, local, started

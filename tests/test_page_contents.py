@@ -7,11 +7,11 @@ import pytest
 
 from atlas.core import errors, events
 from atlas.core.rows import COLUMNS
-from atlas.edge.openapi import description
+from atlas.edge.openapi import build_document
 from atlas.outside import log
 from atlas.settings import Settings
-from atlas.settings.reading import NAMES
-from tests.conftest import Life
+from atlas.settings.loading import NAMES
+from tests.conftest import ServiceHarness
 from tests.support.error_codes import errors_with_codes
 from tests.support.pages import ROOT, cells_of, codes_in, section_of, text_of
 
@@ -43,7 +43,7 @@ def test_the_contract_has_every_code_and_no_other():
 def test_the_contract_has_every_route_and_no_other():
     rows = cells_of(text_of("atlas/edge/README.md").partition("\n## ")[0])
     listed = {tuple(code.partition("?")[0].split(" ")) for row in rows for code in codes_in(row[0])}
-    described = description("0")["paths"]
+    described = build_document("0")["paths"]
     methods = {"get", "post"}
     expected = {
         (method.upper(), path) for path, by in described.items() for method in methods & by.keys()
@@ -104,9 +104,9 @@ def test_a_default_is_that_of_the_code(name):
 def test_exit_codes_are_those_of_the_code():
     rows = cells_of(section_of("config/README.md", "Settings"))
     codes = dict(row for row in rows if len(row) == 2)
-    assert "another process holds the journal" in codes[str(errors.JournalHeld.exit_code)]
-    assert "setting" in codes[str(errors.BadSetting.exit_code)]
-    assert "failure" in codes[str(errors.CannotStart.exit_code)]
+    assert "another process holds the journal" in codes[str(errors.JournalLocked.exit_code)]
+    assert "setting" in codes[str(errors.ConfigurationError.exit_code)]
+    assert "failure" in codes[str(errors.CommandError.exit_code)]
 
 
 # operations
@@ -120,7 +120,8 @@ def test_every_message_on_a_page_is_one_of_the_log():
     messages += [codes_in(row[0])[0] for row in rows]
     assert len(messages) > 15
     made = {
-        log.sentence(events.RequestRead("", "", 1, 1, is_batch))[1] for is_batch in (True, False)
+        log.choose_message(events.RequestRead("", "", 1, 1, is_batch))[1]
+        for is_batch in (True, False)
     }
     assert not [each for each in messages if f'"{each}"' not in source and each not in made]
 
@@ -128,15 +129,15 @@ def test_every_message_on_a_page_is_one_of_the_log():
 def test_every_error_in_the_log_is_in_the_runbook():
     rows = cells_of(section_of("config/runbook.md", "Log messages that need a person"))
     listed = {codes_in(row[0])[0] for row in rows}
-    needing = {message for level, message in log.SENTENCES.values() if level == "error"}
+    needing = {message for level, message in log.MESSAGES.values() if level == "error"}
     assert needing - NEEDS_NOBODY <= listed
-    assert {log.SENTENCES[each][1] for each in (events.ExportFailed, events.ClientStuck)} <= listed
+    assert {log.MESSAGES[each][1] for each in (events.ExportFailed, events.ClientStuck)} <= listed
 
 
 async def test_the_operator_routes_are_listed_all_and_no_other(tmp_path):
     rows = cells_of(section_of("config/operations.md", "The operator listener"))
     listed = {tuple(code.partition("?")[0].split(" ")) for row in rows for code in codes_in(row[0])}
-    async with Life(tmp_path / "journal").running() as flow:
+    async with ServiceHarness(tmp_path / "journal").running() as flow:
         routes = [
             (method, re.sub(r":\w+}", "}", route.path))
             for route in flow.service.operator.routes

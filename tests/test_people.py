@@ -13,20 +13,20 @@ import msgspec
 import pytest
 
 from atlas.actors.upload import PersonalData
-from atlas.core import names
+from atlas.core import identifiers
 from atlas.core.errors import FileInvalid, FoundryError, JournalFull
-from atlas.core.events import UploadPaused, UserForgotten
+from atlas.core.events import UploadPaused, UserErased
 from atlas.core.messages import RemovalResult, User
-from atlas.core.people import Journaled, Purged
-from atlas.outside.sqlite.commits import Commits
-from atlas.outside.sqlite.people import SqlitePeople
+from atlas.core.personal_data import JournalHoldings, PurgeResult
+from atlas.outside.sqlite.group_commit import GroupCommit
+from atlas.outside.sqlite.personal_data import SqlitePersonalData
+from atlas.outside.sqlite.retention import ReceiptRetention
 from atlas.outside.sqlite.schema import LIVE
-from atlas.outside.sqlite.shelf import Shelf
 from atlas.runtime import CompletionRegistry, Lock
-from atlas.settings import Operator
-from tests.conftest import Life, an_export, asgi
+from atlas.settings import OperatorSettings
+from tests.conftest import ServiceHarness, an_export, asgi
 from tests.support.exports import NOON
-from tests.support.fakes import Gate, KnownUsers, MemoryDataset, no_answer
+from tests.support.fakes import Barrier, KnownUsers, MemoryDataset, no_answer
 from tests.support.people import ADA, HOST, ZOE, asked, sent
 from tests.support.poison import POISON, Bug
 
@@ -39,13 +39,13 @@ class Named(KnownUsers):
 
     subs: dict[str, str] = field(default_factory=dict)
 
-    async def user_of(self, token: str) -> User:
+    async def identify_user(self, token: str) -> User:
         return User(self.subs[token])
 
 
 @pytest.fixture
 def life(tmp_path):
-    return Life(tmp_path / "journal")
+    return ServiceHarness(tmp_path / "journal")
 
 
 def removals(life):
@@ -69,7 +69,7 @@ async def test_what_is_replayed_while_its_user_is_forgotten_does_not_come_back(l
     async with life.running() as flow:
         await flow.post(POISON, token=f"token-of-{ADA}")
         (aside,) = (await asked(flow, "/where")).body["aside"]
-        bug.hold = gate = Gate()
+        bug.hold = gate = Barrier()
         async with anyio.create_task_group() as operators:
             replay = f"/exports/{aside['id']}/replay"
             operators.start_soon(asgi, flow.service.operator, "POST", replay, HOST)
@@ -152,12 +152,12 @@ async def test_who_is_forgotten_is_nowhere_and_the_receipt_says_what_was_done(li
     assert (again["files"], again["exports"]) == (0, {})
     assert life.dataset.uuids() == ["z"]
     assert rows_in(life.journal) == {"export": 1, "binding": 1, "digest": 0}
-    (told,) = flow.seen.of(UserForgotten)
+    (told,) = flow.seen.of(UserErased)
     assert (told.user, told.files, told.purged) == (ADA, 3, 6)
 
 
 async def test_a_journal_in_memory_forgets_as_well():
-    life = Life(None)
+    life = ServiceHarness(None)
     async with life.running() as flow:
         await sent(flow, "a")
         receipt = await asked(flow, "/forget")
@@ -188,7 +188,7 @@ async def test_nobody_else_is_touched(life, gone, stays):
         left = (await asked(flow, "/where", stays)).body
 
     assert (receipt["files"], receipt["purged"]) == (1, {"committed": 1})
-    is_spelled = names.folder(User(gone)) != gone
+    is_spelled = identifiers.escape_user(User(gone)) != gone
     assert any("before Atlas" in each for each in receipt["to_do"]) is is_spelled
     assert (left["files"], left["exports"]) == (1, {"committed": 1})
     assert [row["auth0_user_id"] for row in life.dataset.rows()] == [stays]
@@ -202,7 +202,7 @@ async def test_files_that_hold_rows_of_others_are_named_and_then_hold_none_of_th
         await sent(flow, "y", ZOE)
     shrunk(life.journal)
     async with life.running() as flow:
-        gate = life.dataset.mishaps["before begin"] = Gate()
+        gate = life.dataset.mishaps["before begin"] = Barrier()
         async with anyio.create_task_group() as senders:
             senders.start_soon(sent, flow, "b")
             await gate.reached.wait()
@@ -227,7 +227,7 @@ async def test_files_that_hold_rows_of_others_are_named_and_then_hold_none_of_th
 def shrunk(journal):
     """Two months later."""
     with closing(sqlite3.connect(journal)) as db, db:
-        Shelf(lambda: NOON + timedelta(days=60)).tidy(db)
+        ReceiptRetention(lambda: NOON + timedelta(days=60)).prune(db)
     assert rows_in(journal) == {"export": 0, "binding": 0, "digest": 2}
 
 
@@ -275,7 +275,7 @@ async def test_in_a_batch_only_what_is_purged_is_told_so(life):
 
 
 async def test_what_is_on_its_way_is_waited_for_and_taken_out(life):
-    gate = life.dataset.mishaps["before commit"] = Gate()
+    gate = life.dataset.mishaps["before commit"] = Barrier()
     answers = {}
     async with life.running() as flow, anyio.create_task_group() as tasks:
 
@@ -298,7 +298,7 @@ async def test_nothing_goes_between_the_look_at_the_files_and_the_purge(life):
     answers = {}
     async with life.running() as flow, anyio.create_task_group() as tasks:
         await sent(flow, "a")
-        gate = life.dataset.mishaps["before remove"] = Gate()
+        gate = life.dataset.mishaps["before remove"] = Barrier()
 
         async def keep(name, call, *given):
             answers[name] = await call(flow, *given)
@@ -383,7 +383,7 @@ async def test_who_dies_in_the_middle_does_it_in_the_next_life(life, moment):
     """A process that is killed goes no further than the gate."""
     async with life.running() as flow:
         await sent(flow, "a")
-        gate = life.dataset.mishaps[moment] = Gate()
+        gate = life.dataset.mishaps[moment] = Barrier()
         async with anyio.create_task_group() as operators:
             operators.start_soon(asked, flow, "/forget")
             await gate.reached.wait()
@@ -420,7 +420,7 @@ def on_the_disk(journal):
 @pytest.mark.parametrize("is_killed", [False, True], ids=["at once", "after a kill"])
 async def test_no_byte_of_what_is_purged_stays_on_the_disk(tmp_path, is_killed):
     """Neither of what is in a row, nor of what was committed and is in no row any more."""
-    life = Life(tmp_path / "state" / "journal", journal_bytes_max=100_000_000)
+    life = ServiceHarness(tmp_path / "state" / "journal", journal_bytes_max=100_000_000)
     life.journal.parent.mkdir()
     foreign = life.dataset.opened(is_ours=False)
     async with life.running() as flow:
@@ -449,7 +449,7 @@ async def test_no_byte_of_what_is_purged_stays_on_the_disk(tmp_path, is_killed):
 class Interrupted:
     """The commits of a journal; while it is written anew for the first time, something happens."""
 
-    commits: Commits
+    commits: GroupCommit
     happens: Callable[[], Awaitable[object]]
     rewrites: int = 0
 
@@ -458,7 +458,7 @@ class Interrupted:
 
     async def rewrite(self):
         self.rewrites += 1
-        await self.commits.rewrite()
+        await self.commits.vacuum()
         if self.rewrites == 1:
             await self.happens()
 
@@ -469,7 +469,7 @@ async def test_who_is_forgotten_while_the_journal_is_written_anew_has_it_written
         await sent(flow, "z", ZOE)
         journal = flow.people
         commits = Interrupted(journal._commits, lambda: journal.purge(User(ZOE), []))
-        people = SqlitePeople(commits, journal._entries)
+        people = SqlitePersonalData(commits, journal._entries)
         await people.purge(User(ADA), [])
         await people.rewrite()  # hers; and Zoe is purged behind it
         await people.rewrite()
@@ -479,16 +479,16 @@ async def test_who_is_forgotten_while_the_journal_is_written_anew_has_it_written
 
 async def test_without_room_to_write_the_journal_anew_the_receipt_says_so_first():
     class Full:
-        async def of(self, user):
-            return Journaled("a-hash")
+        async def read_holdings(self, user):
+            return JournalHoldings("a-hash")
 
         async def purge(self, user, shared):
-            return Purged("a-hash", {"committed": 1})
+            return PurgeResult("a-hash", {"committed": 1})
 
         async def rewrite(self):
             raise JournalFull("There is no room on the disk of the journal.")
 
-    receipt = await alone(Full(), MemoryDataset()).forget(User(ADA))
+    receipt = await alone(Full(), MemoryDataset()).erase(User(ADA))
 
     assert receipt.to_do[0].startswith("Say atlas forget again")
     assert receipt.to_do[0].endswith("There is no room on the disk of the journal.")
@@ -520,11 +520,11 @@ class NothingShared:
 
 
 class Empty:
-    async def of(self, user):
-        return Journaled("a-hash")
+    async def read_holdings(self, user):
+        return JournalHoldings("a-hash")
 
     async def purge(self, user, shared):
-        return Purged("a-hash", {})
+        return PurgeResult("a-hash", {})
 
     async def rewrite(self): ...
 
@@ -546,7 +546,7 @@ async def with_files(count):
 
 async def test_very_many_files_are_taken_out_in_several_transactions():
     dataset = await with_files(7)
-    receipt = await alone(Empty(), dataset, files_max=3).forget(User(ADA))
+    receipt = await alone(Empty(), dataset, files_max=3).erase(User(ADA))
 
     removed = [len(each.removed) for each in dataset.transactions.values() if each.removed]
     assert removed == [3, 3, 1]
@@ -557,7 +557,7 @@ async def test_very_many_files_are_taken_out_in_several_transactions():
 async def test_a_foundry_that_takes_nothing_out_is_not_asked_for_ever():
     dataset = await with_files(1)
     with pytest.raises(FoundryError, match="does not take them out"):
-        await alone(Empty(), dataset, stays=True).forget(User(ADA))
+        await alone(Empty(), dataset, stays=True).erase(User(ADA))
 
 
 JSON = {"content-type": "application/json"}
@@ -603,9 +603,9 @@ async def test_no_address_holds_a_sub_and_none_of_it_is_public(life):
 
 
 async def test_a_token_that_is_configured_must_be_brought(life):
-    class Operated(Life):
+    class Operated(ServiceHarness):
         def settings(self):
-            return msgspec.structs.replace(super().settings(), operator=Operator(token="t"))
+            return msgspec.structs.replace(super().settings(), operator=OperatorSettings(token="t"))
 
     life = Operated(life.journal)
     async with life.running() as flow:

@@ -14,15 +14,15 @@ from starlette.types import ASGIApp
 
 from atlas.core import events
 from atlas.core.errors import FileInvalid, FileRefused, FoundryError, Unavailable
-from atlas.core.names import PROBE
-from atlas.core.picture import COMMITS_KEPT, MOMENTS_KEPT, Depth, Sight
+from atlas.core.identifiers import PROBE
+from atlas.core.status import COMMITS_MAX, HISTORY_MAX, JournalTotals, RuntimeGauges
 from atlas.core.status_aggregator import About, StatusAggregator
-from atlas.edge.operator import GaugeReader, Guard, Live, application
-from atlas.edge.operator.live import VIEWERS_MAX
+from atlas.edge.operator import GaugeReader, Guard, StatusStream, build_application
+from atlas.edge.operator.status_stream import VIEWERS_MAX
 from atlas.outside.metrics import exposition
-from atlas.process import bind
-from atlas.runtime import Queue
-from tests.conftest import Flow, Life, an_export, asgi
+from atlas.runtime import QueueLoad
+from atlas.server import bind
+from tests.conftest import Flow, ServiceHarness, an_export, asgi
 from tests.support.exports import NOON
 from tests.support.listeners import FastShutdownListener
 
@@ -39,7 +39,7 @@ FIELDS = (
 
 @pytest.fixture
 def life(tmp_path):
-    return Life(tmp_path / "journal")
+    return ServiceHarness(tmp_path / "journal")
 
 
 async def picture_of(flow: Flow) -> dict:
@@ -200,7 +200,7 @@ class Journal:
     is_down: bool = False
     looked: anyio.Event = field(default_factory=anyio.Event)
 
-    async def depth(self) -> Depth:
+    async def read_totals(self) -> JournalTotals:
         self.looks += 1
         self.looked.set()
         self.looked = anyio.Event()
@@ -208,7 +208,7 @@ class Journal:
             self.status.watch(a_commit(next(self.numbers)))
         if self.is_down:
             raise Unavailable
-        return Depth({"accepted": self.looks}, {"accepted": 9}, NOON, 7)
+        return JournalTotals({"accepted": self.looks}, {"accepted": 9}, NOON, 7)
 
     async def looked_at(self, more: int) -> None:
         wanted = self.looks + more
@@ -295,9 +295,9 @@ def a_status() -> StatusAggregator:
 async def on_stage(commits: int = 0) -> AsyncIterator[Stage]:
     status, drain = a_status(), Ending()
     journal = Journal(commits, status)
-    gauges = GaugeReader(journal, lambda: {"decode": Queue(3, 16)}, lambda: drain.has_begun)
-    live = Live(status, gauges, TICK_SECONDS)
-    app = Audience(application(live.routes(Guard("", frozenset()))))
+    gauges = GaugeReader(journal, lambda: {"decode": QueueLoad(3, 16)}, lambda: drain.has_begun)
+    live = StatusStream(status, gauges, TICK_SECONDS)
+    app = Audience(build_application(live.routes(Guard("", frozenset()))))
     with bind("127.0.0.1", 0) as bound:
         async with anyio.create_task_group() as tasks:
             listener = FastShutdownListener(app, bound)
@@ -352,7 +352,7 @@ async def test_one_look_is_enough_for_all_who_look_on():
 
 
 async def test_a_viewer_who_does_not_read_holds_nobody_up_and_is_not_saved_up_for():
-    many = COMMITS_KEPT + 10
+    many = COMMITS_MAX + 10
     async with on_stage(many) as stage, stage.viewer() as slow, stage.viewer() as quick:
         await slow.next()
         await quick.next()
@@ -364,7 +364,7 @@ async def test_a_viewer_who_does_not_read_holds_nobody_up_and_is_not_saved_up_fo
         messages = await slow.rest()
 
     assert len(messages) < ticks, "what he did not read in time was never made"
-    assert max(len(each["commits"]) for each in messages) == COMMITS_KEPT
+    assert max(len(each["commits"]) for each in messages) == COMMITS_MAX
     assert messages[-1]["is_draining"] is True
 
 
@@ -447,16 +447,16 @@ async def test_the_real_service_shows_it_too(life):
 
 def test_of_commits_and_moments_the_newest_are_kept():
     status = a_status()
-    for number in range(COMMITS_KEPT + 5):
+    for number in range(COMMITS_MAX + 5):
         status.watch(a_commit(number))
-    for number in range(MOMENTS_KEPT + 5):
-        status.remember(Depth({"accepted": number}, {}))
-    shown = status.picture(Sight())
+    for number in range(HISTORY_MAX + 5):
+        status.remember(JournalTotals({"accepted": number}, {}))
+    shown = status.picture(RuntimeGauges())
 
     assert [commit.transaction for commit in shown.commits] == [
-        f"t{number}" for number in range(5, COMMITS_KEPT + 5)
+        f"t{number}" for number in range(5, COMMITS_MAX + 5)
     ]
-    assert [moment.exports for moment in shown.history] == [*range(5, MOMENTS_KEPT + 5)]
+    assert [moment.exports for moment in shown.history] == [*range(5, HISTORY_MAX + 5)]
 
 
 def test_a_pause_keeps_its_first_time_and_tells_its_last_reason():
@@ -464,7 +464,7 @@ def test_a_pause_keeps_its_first_time_and_tells_its_last_reason():
     status = StatusAggregator(About("1", "d", "b", 1, 1), times.__next__)
     status.watch(events.UploadPaused("Foundry answers 500.", 1.0))
     status.watch(events.UploadPaused("Foundry answers 403.", 1.0))
-    shown = status.picture(Sight())
+    shown = status.picture(RuntimeGauges())
 
     assert shown.foundry.paused_at == "2026-01-02T12:01:00.000Z"
     assert shown.foundry.paused_reason == "Foundry answers 403."
@@ -492,7 +492,7 @@ def test_an_outcome_ends_a_pause_in_the_picture_and_in_the_metrics(outcome, goes
     status = StatusAggregator(About("1", "d", "b", 1, 1), lambda: NOON)
     status.watch(events.UploadPaused("Foundry answers 500.", 1.0))
     status.watch(outcome)
-    foundry, text = status.picture(Sight()).foundry, exposition(status, Sight())
+    foundry, text = status.picture(RuntimeGauges()).foundry, exposition(status, RuntimeGauges())
 
     assert (foundry.paused_reason is None) is goes_on
     assert (foundry.last_commit_at is not None) is commits
@@ -503,13 +503,13 @@ def test_an_outcome_ends_a_pause_in_the_picture_and_in_the_metrics(outcome, goes
 def test_the_oldest_is_never_younger_than_nothing():
     later = NOON.replace(minute=1)
 
-    assert Depth({}, {}, NOON).oldest_seconds(later) == 60
-    assert Depth({}, {}, later).oldest_seconds(NOON) == 0
-    assert Depth({}, {}).oldest_seconds(NOON) == 0
+    assert JournalTotals({}, {}, NOON).oldest_seconds(later) == 60
+    assert JournalTotals({}, {}, later).oldest_seconds(NOON) == 0
+    assert JournalTotals({}, {}).oldest_seconds(NOON) == 0
 
 
 async def test_whoever_asks_only_for_the_head_of_what_goes_on_takes_no_place(tmp_path):
-    async with Life(tmp_path / "journal").running() as flow:
+    async with ServiceHarness(tmp_path / "journal").running() as flow:
         for _ in range(VIEWERS_MAX + 1):
             answer = await asgi(flow.service.operator, "HEAD", "/live", {"host": HOST})
             assert answer.status == 200

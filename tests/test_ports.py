@@ -26,10 +26,10 @@ from atlas.core.commits import (
     RELEASED,
     Backlog,
     Conclusion,
-    InHand,
     Intent,
     Verdict,
     VerdictKind,
+    WorkInHand,
 )
 from atlas.core.errors import (
     AuthUnavailable,
@@ -38,9 +38,9 @@ from atlas.core.errors import (
     FileInvalid,
     FileRefused,
     FoundryError,
+    IdempotencyKeyReused,
     InvalidToken,
     JournalFull,
-    KeyReused,
     MissingIdentity,
     OutOfOrder,
     PathTaken,
@@ -50,27 +50,27 @@ from atlas.core.errors import (
     Unavailable,
 )
 from atlas.core.messages import (
-    Binding,
     BranchSnapshot,
     ClaimedExport,
     CommitGroup,
+    ExportMetadata,
     File,
-    Flattened,
+    FlattenedExport,
     GroupLimits,
-    Head,
+    IdempotencySlot,
     Reject,
     User,
 )
-from atlas.core.people import Standing
+from atlas.core.personal_data import DatasetFile
 from atlas.local import auth0 as local_auth0
 from atlas.local import foundry as local_foundry
 from atlas.local.foundry.faults import Fault
 from atlas.local.foundry.state import DATASET
 from atlas.outside import auth0, foundry
-from atlas.outside.sqlite.journal import opened
+from atlas.outside.sqlite.capacity import SMALL_BYTES, CapacityLimits
+from atlas.outside.sqlite.compression import decompress
+from atlas.outside.sqlite.journal import open_journal
 from atlas.outside.sqlite.ledger import PAGE
-from atlas.outside.sqlite.packing import unpack
-from atlas.outside.sqlite.room import SMALL_BYTES, Bounds
 from tests.support.exports import NOON, SHELF, packed
 from tests.support.fakes import KnownUsers, MemoryDataset, at_once, no_answer
 
@@ -170,7 +170,7 @@ async def over_http(folder):
     far.foundry = local_foundry.FoundryEmulator(folder, clock=far.now)
     async with TestServer(local_foundry.build_application(far.foundry)) as server:
         host = str(server.make_url("")).rstrip("/")
-        place = foundry.Target(host, DATASET, "master")
+        place = foundry.FoundryTarget(host, DATASET, "master")
         token_url = f"{host}/multipass/api/oauth2/token"
         client = foundry.Credentials(token_url, "local", "local-secret")
         async with foundry.open_dataset(
@@ -203,7 +203,7 @@ async def committed(far, *paths, ndjson=ROWS):
 
 
 async def test_a_branch_without_transactions_has_no_head(far):
-    seen = await far.branch.branch_snapshot()
+    seen = await far.branch.take_snapshot()
 
     assert seen.head == ""
     assert seen.at.utcoffset() == timedelta()
@@ -212,7 +212,7 @@ async def test_a_branch_without_transactions_has_no_head(far):
 async def test_what_is_begun_is_open_and_the_head_of_the_branch(far):
     rid = await far.branch.begin()
 
-    assert (await far.branch.branch_snapshot()).head == rid
+    assert (await far.branch.take_snapshot()).head == rid
     assert await far.branch.transaction_status(rid) == "OPEN"
 
 
@@ -220,7 +220,7 @@ async def test_what_is_aborted_is_the_head_no_more(far):
     first = await committed(far, PATH)
     await far.branch.abort(await far.branch.begin())
 
-    assert (await far.branch.branch_snapshot()).head == first
+    assert (await far.branch.take_snapshot()).head == first
 
 
 @pytest.mark.parametrize("whose", ["ours", "theirs"])
@@ -339,7 +339,7 @@ async def test_nothing_is_taken_out_in_a_transaction_of_another_type(far):
 @pytest.mark.parametrize("ours", ["APPEND", "DELETE"])
 @pytest.mark.parametrize("theirs", ["APPEND", "DELETE", "UPDATE"])
 async def test_an_open_transaction_of_another_type_is_not_ours(far, ours, theirs):
-    seen = await far.branch.branch_snapshot()
+    seen = await far.branch.take_snapshot()
     rid = far.somebody_opens(kind=theirs)
     found = await far.branch.find_orphan(seen, [PATH], ours)
 
@@ -398,7 +398,7 @@ async def test_a_path_that_nobody_holds_has_no_content(far):
 async def test_an_open_transaction_that_our_attempt_may_have_begun_is_found(far, files, is_listed):
     if is_listed:
         far.lists_open_transactions()
-    snapshot = await far.branch.branch_snapshot()
+    snapshot = await far.branch.take_snapshot()
     rid = far.somebody_opens(files=files)
 
     assert await far.branch.find_orphan(snapshot, [PATH]) == rid
@@ -413,7 +413,7 @@ async def test_an_open_transaction_that_our_attempt_may_have_begun_is_found(far,
     ],
 )
 async def test_an_open_transaction_that_cannot_be_ours_is_not(far, kind, hours):
-    snapshot = await far.branch.branch_snapshot()
+    snapshot = await far.branch.take_snapshot()
     far.time_passes(hours)
     far.somebody_opens(kind, {PATH: ROWS})
 
@@ -423,7 +423,7 @@ async def test_an_open_transaction_that_cannot_be_ours_is_not(far, kind, hours):
 @pytest.mark.parametrize("more", [{}, {PATH: ROWS}], ids=["theirs", "theirs and ours"])
 async def test_a_file_of_theirs_shows_that_a_transaction_is_not_ours_if_it_is_listed(far, more):
     far.lists_open_transactions()
-    snapshot = await far.branch.branch_snapshot()
+    snapshot = await far.branch.take_snapshot()
     far.somebody_opens(files={"theirs": b""} | more)
 
     assert await far.branch.find_orphan(snapshot, [PATH]) is None
@@ -431,14 +431,14 @@ async def test_a_file_of_theirs_shows_that_a_transaction_is_not_ours_if_it_is_li
 
 async def test_a_transaction_that_was_open_before_we_looked_is_not_ours(far):
     far.somebody_opens()
-    seen = await far.branch.branch_snapshot()
+    seen = await far.branch.take_snapshot()
 
     assert await far.branch.find_orphan(seen, [PATH]) is None
 
 
 @pytest.mark.parametrize("end", [InMemory.somebody_commits, InMemory.somebody_aborts])
 async def test_a_transaction_that_has_ended_is_not_left_open(far, end):
-    seen = await far.branch.branch_snapshot()
+    seen = await far.branch.take_snapshot()
     getattr(far, end.__name__)(far.somebody_opens())
 
     assert await far.branch.find_orphan(seen, [PATH]) is None
@@ -454,7 +454,7 @@ async def test_the_files_of_a_folder_are_those_that_a_reader_sees_there(far):
     await far.branch.commit(removal)
     aborted = await far.branch.begin()
     await far.branch.put(aborted, folder + "3.ndjson", ROWS)
-    found = await far.branch.files_under(folder)
+    found = await far.branch.list_files(folder)
     await far.branch.abort(aborted)
 
     assert [(file.path, file.transaction, file.bytes) for file in found] == [
@@ -462,30 +462,30 @@ async def test_the_files_of_a_folder_are_those_that_a_reader_sees_there(far):
         (folder + "1.ndjson", first, len(ROWS)),
     ]
     assert all(file.at is not None for file in found)
-    assert await far.branch.files_under("healthkit/raw/nobody/") == []
+    assert await far.branch.list_files("healthkit/raw/nobody/") == []
 
 
 async def test_the_files_of_a_day_are_those_whose_names_begin_with_it(far):
     home = "healthkit/raw/ada/2026-01-"
     paths = [f"{home}0{day}T12-00-00-000Z.ndjson" for day in (1, 2, 3)]
     await committed(far, *paths)
-    assert [file.path for file in await far.branch.files_under(f"{home}02")] == [paths[1]]
+    assert [file.path for file in await far.branch.list_files(f"{home}02")] == [paths[1]]
 
 
 async def test_a_folder_of_several_pages_is_told_whole(far):
     files = {f"healthkit/raw/ada/{number:04}.ndjson": ROWS for number in range(1_001)}
     far.somebody_commits(far.somebody_opens(files=files))
 
-    found = await far.branch.files_under("healthkit/raw/ada/")
+    found = await far.branch.list_files("healthkit/raw/ada/")
     assert [file.path for file in found] == sorted(files)
 
 
 async def test_what_raised_may_have_happened_all_the_same(far):
-    seen = await far.branch.branch_snapshot()
+    seen = await far.branch.take_snapshot()
     far.loses_the_answer_to_begin()
     await trouble(far.branch.begin())
 
-    head = (await far.branch.branch_snapshot()).head
+    head = (await far.branch.take_snapshot()).head
     assert await far.branch.transaction_status(head) == "OPEN"
     assert await far.branch.find_orphan(seen, []) == head
 
@@ -493,7 +493,7 @@ async def test_what_raised_may_have_happened_all_the_same(far):
 @pytest.mark.parametrize(
     "call",
     [
-        pytest.param(lambda branch, rid: branch.branch_snapshot(), id="branch_snapshot"),
+        pytest.param(lambda branch, rid: branch.take_snapshot(), id="branch_snapshot"),
         pytest.param(lambda branch, rid: branch.begin(), id="begin"),
         pytest.param(lambda branch, rid: branch.put(rid, PATH, ROWS), id="put"),
         pytest.param(lambda branch, rid: branch.commit(rid), id="commit"),
@@ -502,7 +502,7 @@ async def test_what_raised_may_have_happened_all_the_same(far):
         pytest.param(lambda branch, rid: branch.files_of(rid), id="files_of"),
         pytest.param(lambda branch, rid: branch.file_at(PATH), id="file_at"),
         pytest.param(lambda branch, rid: branch.content(PATH, 0), id="content"),
-        pytest.param(lambda branch, rid: branch.files_under("a/"), id="files_under"),
+        pytest.param(lambda branch, rid: branch.list_files("a/"), id="files_under"),
         pytest.param(
             lambda branch, rid: branch.find_orphan(BranchSnapshot("", NOON), []), id="find_orphan"
         ),
@@ -521,7 +521,7 @@ ADA, EVE = User("auth0|ada"), User("auth0|eve")
 SEEN = BranchSnapshot("ri.foundry.main.transaction.0", NOON)
 RID = "ri.foundry.main.transaction.1"
 BYTES_MAX = 1_000
-BOUNDS = Bounds(bytes=BYTES_MAX, free_bytes=0)
+BOUNDS = CapacityLimits(bytes=BYTES_MAX, free_bytes=0)
 ALL = GroupLimits()
 COMMITTED = Verdict("committed", transaction=RID)
 CORRUPT = Verdict("corrupt")
@@ -535,16 +535,18 @@ ISOLATED = Verdict("isolated", "no answer")
 
 @pytest.fixture(params=["file", "memory"])
 def journal(request, tmp_path):
-    with opened(
+    with open_journal(
         tmp_path / "journal" if request.param == "file" else None, BOUNDS, shelf=SHELF
     ) as journal:
         yield journal
 
 
-def an_export(id="id-1", user=ADA, ndjson=ROWS, at=NOON, key=None, place=0, of=1) -> Flattened:
-    binding = None if key is None else Binding(key, place, of)
-    head = Head(user, "phone", "", f"correlation of {id}", binding)
-    return Flattened(id, head, at, packed(ndjson, 1, Reject(2, "no JSON")))
+def an_export(
+    id="id-1", user=ADA, ndjson=ROWS, at=NOON, key=None, place=0, of=1
+) -> FlattenedExport:
+    binding = None if key is None else IdempotencySlot(key, place, of)
+    head = ExportMetadata(user, "phone", "", f"correlation of {id}", binding)
+    return FlattenedExport(id, head, at, packed(ndjson, 1, Reject(2, "no JSON")))
 
 
 async def accept(journal, *ids, **more):
@@ -593,7 +595,7 @@ async def waiting(journal):
 async def stored(journal, *ids):
     """The payloads, unpacked."""
     read = await journal.outbox.read(ids)
-    return {id: unpack(packed) for id, packed in read.items()}
+    return {id: decompress(packed) for id, packed in read.items()}
 
 
 async def test_an_accepted_export_has_a_receipt_that_balances(journal):
@@ -642,7 +644,7 @@ async def test_exports_of_one_user_in_one_millisecond_have_paths_of_their_own(jo
 )
 async def test_a_key_names_one_sequence_of_exports(journal, other):
     await accept(journal, "id-1", key="k", place=0, of=2)
-    with pytest.raises(KeyReused):
+    with pytest.raises(IdempotencyKeyReused):
         await journal.intake.append(an_export(**{"key": "k", "of": 2} | other))
 
     assert await journal.receipts.find(ADA, "id-2") is None
@@ -714,7 +716,7 @@ async def test_a_cursor_that_no_page_gave_is_rejected(journal, cursor):
         await journal.receipts.page(ADA, None, 10, cursor)
 
 
-STANDING = Standing("healthkit/groups/2026-01-02T12-00-00-000Z.ndjson", "ri.found", 3)
+STANDING = DatasetFile("healthkit/groups/2026-01-02T12-00-00-000Z.ndjson", "ri.found", 3)
 NOT_OURS = "ri.foundry.main.transaction.9"
 
 
@@ -870,7 +872,7 @@ def test_every_transition_is_among_those_that_are_tried():
 @pytest.mark.parametrize("lane", ["normal", "isolated"])
 async def test_where_nothing_waits_there_is_no_group_and_no_intent(journal, lane):
     assert await journal.outbox.claim(ALL, SEEN, lane) is None
-    assert await journal.outbox.in_hand() == InHand()
+    assert await journal.outbox.in_hand() == WorkInHand()
     assert await journal.outbox.backlog(ALL) == Backlog()
 
 
@@ -878,7 +880,7 @@ async def test_a_group_is_the_oldest_exports_with_all_that_their_files_need(jour
     (first, second) = await accept(journal, "id-1", "id-2")
     group = await journal.outbox.claim(ALL, SEEN, "normal")
 
-    assert await journal.outbox.in_hand() == InHand(group, None, (Intent("APPEND", SEEN),))
+    assert await journal.outbox.in_hand() == WorkInHand(group, None, (Intent("APPEND", SEEN),))
     assert group.files == tuple(
         File(
             each.path,
@@ -939,17 +941,17 @@ async def test_the_open_transaction_is_remembered_until_it_is_concluded(journal)
     assert (hand.transaction, hand.intents) == (RID, ())
 
     await conclude(journal)
-    assert await journal.outbox.in_hand() == InHand()
+    assert await journal.outbox.in_hand() == WorkInHand()
 
 
 async def test_a_transaction_without_exports_takes_none_along(journal):
     await accept(journal, "id-1")
     await journal.outbox.record_intent(SEEN, "DELETE")
     assert await journal.outbox.record_open(RID, ALL) == CommitGroup(())
-    assert await journal.outbox.in_hand() == InHand(None, RID)
+    assert await journal.outbox.in_hand() == WorkInHand(None, RID)
 
     assert await conclude(journal, others=COMMITTED) == []
-    assert await journal.outbox.in_hand() == InHand()
+    assert await journal.outbox.in_hand() == WorkInHand()
     assert await waiting(journal) == 1
 
 
@@ -960,7 +962,7 @@ async def test_what_came_while_a_transaction_was_begun_goes_along_within_the_lim
     group = await journal.outbox.record_open(RID, GroupLimits(exports_max=2))
 
     assert [export.id for export in group.exports] == ["id-1", "id-2"]
-    assert await journal.outbox.in_hand() == InHand(group, RID)
+    assert await journal.outbox.in_hand() == WorkInHand(group, RID)
 
 
 async def test_nothing_goes_along_when_it_is_recorded_again(journal):
@@ -984,7 +986,7 @@ async def test_nothing_goes_along_with_an_isolated_group(journal, verdict):
 
 
 async def test_a_group_that_is_full_of_years_takes_along_what_is_small_and_late():
-    with opened(None, Bounds(), shelf=SHELF) as journal:
+    with open_journal(None, CapacityLimits(), shelf=SHELF) as journal:
         years = b"x" * SMALL_BYTES + b"\n"
         limits = GroupLimits(bytes_max=2 * len(years))
         await accept(journal, "id-1", "id-2", ndjson=years)
@@ -1031,14 +1033,14 @@ async def test_intents_that_began_nothing_are_cleared_and_their_group_is_not(jou
     group = (await journal.outbox.in_hand()).group
     await journal.outbox.clear_intents()
 
-    assert await journal.outbox.in_hand() == InHand(group)
+    assert await journal.outbox.in_hand() == WorkInHand(group)
 
 
 async def test_a_conclusion_leaves_the_intents_because_they_may_still_begin_something(journal):
     await group_is_claimed(journal)
     await conclude(journal)
 
-    assert await journal.outbox.in_hand() == InHand(intents=(Intent("APPEND", SEEN),))
+    assert await journal.outbox.in_hand() == WorkInHand(intents=(Intent("APPEND", SEEN),))
 
 
 async def test_a_file_is_as_it_was_recorded_until_it_is_concluded(journal):
@@ -1093,7 +1095,7 @@ async def test_a_file_tells_how_often_its_export_has_failed(journal):
 
 
 async def test_payloads_are_read_in_order_without_those_that_are_not_what_was_accepted(tmp_path):
-    with opened(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
+    with open_journal(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
         await accept(journal, "id-1", "id-2", "id-3", "id-4", "id-5")
         await commit(journal, "id-4")
         await told_otherwise(journal, "UPDATE payload SET sealed = x'00' WHERE number = 2")
@@ -1264,7 +1266,7 @@ async def test_what_is_moved_gets_a_path_that_nobody_has_and_never_an_earlier_on
 
 @pytest.fixture
 def large():
-    with opened(None, Bounds(), shelf=SHELF) as journal:
+    with open_journal(None, CapacityLimits(), shelf=SHELF) as journal:
         yield journal
 
 
@@ -1393,7 +1395,7 @@ async def test_what_is_found_is_committed_there_wherever_the_journal_had_it(jour
     await set_aside(journal, "id-1")
     await attempt(journal, {"id-2": DIVIDED})
     await begin(journal, GroupLimits(exports_max=1))
-    own = Standing((await journal.receipts.find(ADA, "id-2")).path, "ri.own", 4)
+    own = DatasetFile((await journal.receipts.find(ADA, "id-2")).path, "ri.own", 4)
     found = [(STANDING, ["id-1", "id-3", "unknown"]), (own, ["id-2"])]
     receipts = await journal.outbox.mark_found(found)
 
@@ -1402,7 +1404,7 @@ async def test_what_is_found_is_committed_there_wherever_the_journal_had_it(jour
         ("id-2", "committed", own.path, own.transaction),
         ("id-3", "committed", STANDING.path, STANDING.transaction),
     }
-    assert await journal.outbox.in_hand() == InHand(None, RID)
+    assert await journal.outbox.in_hand() == WorkInHand(None, RID)
     assert await journal.outbox.backlog(ALL) == Backlog(fresh=1)
     assert await journal.outbox.own_transactions(["ri.own", "ri.found"]) == {"ri.own", "ri.found"}
 
@@ -1425,7 +1427,7 @@ async def test_what_is_claimed_is_not_purged_and_the_rest_is_not_either(journal)
 @pytest.mark.parametrize("status", ["accepted", "claimed", "committed", "set_aside", "abandoned"])
 def test_whoever_asks_for_a_status_reads_no_other(tmp_path, status):
     """Of two million receipts the few that are set aside come by an index of their own."""
-    with opened(tmp_path / "journal", BOUNDS, shelf=SHELF):
+    with open_journal(tmp_path / "journal", BOUNDS, shelf=SHELF):
         pass
     asked = PAGE.format(f"status = '{status}'")
     with closing(sqlite3.connect(tmp_path / "journal")) as db:
@@ -1531,10 +1533,10 @@ async def test_what_is_claimed_still_waits(journal):
 
 
 async def test_the_room_on_its_disk_is_told_by_a_journal_that_has_one(tmp_path):
-    with opened(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
-        assert (await journal.ledger.depth()).free_bytes > 0
-    with opened(None, BOUNDS, shelf=SHELF) as journal:
-        assert (await journal.ledger.depth()).free_bytes is None
+    with open_journal(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
+        assert (await journal.ledger.read_totals()).free_bytes > 0
+    with open_journal(None, BOUNDS, shelf=SHELF) as journal:
+        assert (await journal.ledger.read_totals()).free_bytes is None
 
 
 async def told_otherwise(journal, statement):
@@ -1546,30 +1548,30 @@ WRONG = "UPDATE total SET exports = 7 WHERE status = 'accepted'"
 
 
 async def test_a_ledger_that_is_wrong_says_by_how_much_and_is_left_as_it_is(tmp_path):
-    with opened(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
+    with open_journal(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
         await accept(journal, "id-1", "id-2")
         await told_otherwise(journal, WRONG)
-        depths = [await journal.ledger.depth() for _ in range(2)]
+        depths = [await journal.ledger.read_totals() for _ in range(2)]
 
     assert [(each.exports["accepted"], each.imbalance) for each in depths] == [(7, 5)] * 2
 
 
 async def test_what_is_live_is_counted_once_a_minute(tmp_path):
     now = 0.0
-    with opened(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
-        journal.ledger._elapsed = lambda: now
-        await journal.ledger.depth()
+    with open_journal(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
+        journal.ledger._monotonic = lambda: now
+        await journal.ledger.read_totals()
         await told_otherwise(journal, WRONG)
-        assert (await journal.ledger.depth()).imbalance == 0, "it was counted a moment ago"
+        assert (await journal.ledger.read_totals()).imbalance == 0, "it was counted a moment ago"
         now = 60.0
-        assert (await journal.ledger.depth()).imbalance == 7
+        assert (await journal.ledger.read_totals()).imbalance == 7
 
 
 async def test_a_moment_of_which_a_bit_has_flipped_is_nobodys(tmp_path):
-    with opened(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
+    with open_journal(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
         await accept(journal, "id-1", "id-2")
         await told_otherwise(journal, "UPDATE export SET at = '2026-0' WHERE id = 'id-1'")
-        assert (await journal.ledger.depth()).oldest is None
+        assert (await journal.ledger.read_totals()).oldest is None
 
 
 HEX = {"1": "ab10" + "0" * 60, "2": "ab10" + "1" * 60, "3": "cd10" + "2" * 60}
@@ -1635,7 +1637,7 @@ async def test_what_is_found_comes_page_by_page_and_only_if_it_stands_so(journal
 
 @pytest.mark.slow
 async def test_a_search_for_a_correlation_id_ends_after_10_000_and_says_so():
-    with opened(None, Bounds(10**9, free_bytes=0), shelf=SHELF) as journal:
+    with open_journal(None, CapacityLimits(10**9, free_bytes=0), shelf=SHELF) as journal:
         await accept(journal, "oldest")
         async with anyio.create_task_group() as tasks:
             for number in range(10_000):
@@ -1656,15 +1658,15 @@ async def test_a_journal_is_ready_while_it_has_room(journal):
 
 
 async def test_a_file_that_cannot_be_written_is_unavailable_and_not_ready(tmp_path):
-    with opened(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
+    with open_journal(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
         await accept(journal, "id-1")
         with no_file_may_be_written():
             with pytest.raises(Unavailable):
                 await journal.intake.append(an_export("id-2"))
             with pytest.raises(Unavailable):
-                await journal.ledger.ready()
+                await journal.ledger.check_ready()
 
-        await journal.ledger.ready()
+        await journal.ledger.check_ready()
         (receipt,) = await accept(journal, "id-2")
         assert not receipt.replayed
 
@@ -1682,7 +1684,7 @@ def no_file_may_be_written():
 
 async def test_ten_thousand_exports_of_one_user_at_one_instant_have_a_path_each(tmp_path):
     """Each is found at once: walking past those before it, this took minutes."""
-    with opened(None, Bounds(), shelf=SHELF) as journal:
+    with open_journal(None, CapacityLimits(), shelf=SHELF) as journal:
         receipts = [await journal.intake.append(an_export(str(n))) for n in range(10_000)]
         paths = {receipt.path for receipt in receipts}
         later = await journal.intake.append(an_export("later", at=NOON + timedelta(hours=1)))
@@ -1698,7 +1700,7 @@ async def test_every_answer_is_on_the_disk_before_it_is_given(tmp_path):
         """What another process would find if we were killed now."""
         copies.append(shutil.copytree(ours, tmp_path / f"copy {len(copies)}") / "journal")
 
-    with opened(ours / "journal", BOUNDS, shelf=SHELF) as journal:
+    with open_journal(ours / "journal", BOUNDS, shelf=SHELF) as journal:
         (first,) = await accept(journal, "id-1")
         copy()
         await claim(journal)
@@ -1718,7 +1720,7 @@ async def test_every_answer_is_on_the_disk_before_it_is_given(tmp_path):
         copy()
 
     async def left(number, read):
-        with opened(copies[number], BOUNDS, shelf=SHELF) as journal:
+        with open_journal(copies[number], BOUNDS, shelf=SHELF) as journal:
             return await read(journal)
 
     async def in_hand(journal):
@@ -1733,13 +1735,13 @@ async def test_every_answer_is_on_the_disk_before_it_is_given(tmp_path):
     assert await left(0, receipts) == [first, None]
     assert [export.id for export in claimed.group.exports] == ["id-1"]
     assert claimed.intents == (Intent("APPEND", SEEN),)
-    assert begun == InHand(claimed.group, RID)
+    assert begun == WorkInHand(claimed.group, RID)
     assert await left(2, lambda journal: stored(journal, "id-1")) == {"id-1": ROWS}
-    assert filed == InHand(CommitGroup((file,)), RID)
-    assert concluded == InHand()
+    assert filed == WorkInHand(CommitGroup((file,)), RID)
+    assert concluded == WorkInHand()
     assert await left(4, receipts) == [last, None]
-    assert intended == InHand(intents=(Intent("DELETE", SEEN),))
-    assert cleared == InHand()
+    assert intended == WorkInHand(intents=(Intent("DELETE", SEEN),))
+    assert cleared == WorkInHand()
     assert (await left(7, receipts))[1].transaction == STANDING.transaction
 
 
@@ -1801,7 +1803,7 @@ async def by_signature():
     tenant = local_auth0.Auth0Emulator("to be told", ring=a_ring())
     async with TestServer(local_auth0.build_application(tenant)) as server:
         tenant.issuer = str(server.make_url("/"))
-        async with auth0.connected(
+        async with auth0.open_identities(
             tenant.issuer, tenant.audience, lambda: datetime.now(UTC), lambda: 0.0, lambda _: None
         ) as identities:
             yield Signed(tenant, identities)

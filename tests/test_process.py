@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from atlas.core.names import API_PREFIX
+from atlas.core.identifiers import API_PREFIX
 from tests.conftest import an_export
 from tests.support import generator
 from tests.support.processes import (

@@ -8,10 +8,10 @@ from typer.testing import CliRunner
 
 from atlas.local.foundry import FoundryEmulator
 from atlas.local.foundry.state import DATASET
-from tests.chaos import SCALES, TRIALS, Plan, Trial, markdown, prove
+from tests.chaos import SCALES, SCENARIOS, Plan, Scenario, render_markdown, run_scenarios
 from tests.chaos.__main__ import app
 from tests.chaos.oracle import BRANCH, Oracle, Reply
-from tests.chaos.subject import Skipped
+from tests.chaos.service_process import Skipped
 from tests.conftest import cannot_run
 
 pytestmark = pytest.mark.slow
@@ -27,11 +27,11 @@ def foundry(tmp_path):
     found.branches.close()
 
 
-@pytest.mark.parametrize("trial", TRIALS, ids=lambda trial: trial.name)
+@pytest.mark.parametrize("trial", SCENARIOS, ids=lambda trial: trial.name)
 async def test_the_balance_is_even(trial):
     plan = Plan([trial], SCALES["ci"], secrets.randbits(32))
 
-    (outcome,) = await prove(plan, lambda _: None)
+    (outcome,) = await run_scenarios(plan, lambda _: None)
 
     if outcome.verdict == "skipped":
         cannot_run(outcome.facts[0])
@@ -41,12 +41,12 @@ async def test_the_balance_is_even(trial):
 async def test_the_oracle_sees_what_is_lost_and_what_stands_there_twice(foundry):
     oracle = Oracle()
     for name in ("kept", "lost", "torn"):
-        oracle.leaves(name, lines=2)
-        oracle.answered(name, AN_ACCEPTANCE)
+        oracle.record_sent(name, lines=2)
+        oracle.record_answer(name, AN_ACCEPTANCE)
     put(foundry, "kept/0 kept/1 torn/0")
     put(foundry, "kept/1 nobody/0")
 
-    balance = oracle.balance(foundry)
+    balance = oracle.draw_balance(foundry)
 
     assert (balance.accepted, balance.committed) == (3, 1)
     assert balance.lost == ("lost", "torn")
@@ -57,26 +57,26 @@ async def test_the_oracle_sees_what_is_lost_and_what_stands_there_twice(foundry)
 async def test_what_was_turned_away_and_given_up_may_stand_there_but_not_twice(foundry):
     oracle = Oracle()
     for name in ("once", "never", "twice"):
-        oracle.leaves(name, lines=1)
+        oracle.record_sent(name, lines=1)
         oracle.given_up.add(name)
     put(foundry, "once/0 twice/0")
     put(foundry, "twice/0")
 
-    balance = oracle.balance(foundry)
+    balance = oracle.draw_balance(foundry)
 
     assert balance.twice == ("twice/0",)
     assert (balance.lost, balance.strange) == ((), ())
-    assert oracle.unanswered() == []
+    assert oracle.list_unanswered() == []
 
 
 async def test_a_receipt_that_says_committed_is_looked_up(foundry):
     oracle = Oracle()
     rid = put(foundry, "there/0 liar/0")
     for name, path in (("there", "1.ndjson"), ("liar", "2.ndjson")):
-        oracle.leaves(name, lines=1)
-        oracle.answered(name, replace(A_COMMITMENT, transaction_rid=rid, file_path=path))
+        oracle.record_sent(name, lines=1)
+        oracle.record_answer(name, replace(A_COMMITMENT, transaction_rid=rid, file_path=path))
 
-    assert oracle.balance(foundry).untrue == ("liar",)
+    assert oracle.draw_balance(foundry).untrue == ("liar",)
 
 
 def put(foundry, uuids):
@@ -98,7 +98,7 @@ async def test_what_cannot_be_made_here_is_skipped_and_says_why():
     async def run(_bench):
         raise Skipped("needs a larger laptop")
 
-    (outcome,) = await prove(Plan([Trial("x", run)], SCALES["ci"], 1), lambda _: None)
+    (outcome,) = await run_scenarios(Plan([Scenario("x", run)], SCALES["ci"], 1), lambda _: None)
 
     assert (outcome.verdict, outcome.facts) == ("skipped", ("needs a larger laptop",))
 
@@ -106,13 +106,13 @@ async def test_what_cannot_be_made_here_is_skipped_and_says_why():
 async def test_what_a_trial_expected_and_did_not_meet_is_not_even_and_stands_in_the_report():
     async def run(bench):
         await bench.atlas.start()
-        bench.findings.expect(False, "the moon is round")
+        bench.findings.check(False, "the moon is round")
 
-    plan = Plan([Trial("x", run)], SCALES["ci"], 7)
-    outcomes = await prove(plan, lambda _: None)
+    plan = Plan([Scenario("x", run)], SCALES["ci"], 7)
+    outcomes = await run_scenarios(plan, lambda _: None)
 
     assert outcomes[0].verdict == "NOT EVEN"
-    report = markdown("just prove --seed 7", outcomes)
+    report = render_markdown("just prove --seed 7", outcomes)
     assert "the moon is round" in report
     assert "--seed 7" in report
 

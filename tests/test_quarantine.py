@@ -4,9 +4,9 @@ import anyio
 import pytest
 
 from atlas.core.errors import NotNdjson
-from atlas.core.events import ActorCrashed, ExportQuarantined, ExportSetAside
-from tests.conftest import Life, an_export, asgi
-from tests.support.fakes import Gate
+from atlas.core.events import ExportQuarantined, ExportSetAside, StageCrashed
+from tests.conftest import ServiceHarness, an_export, asgi
+from tests.support.fakes import Barrier
 from tests.support.poison import GOOD, POISON, STAGES, Bug
 
 HOST = {"host": "127.0.0.1:9464"}
@@ -19,7 +19,7 @@ def bug(request):
 
 @pytest.fixture
 def life(tmp_path, bug):
-    return Life(tmp_path / "journal", compute=bug.compute)
+    return ServiceHarness(tmp_path / "journal", compute=bug.compute)
 
 
 async def ordered(flow, path, **headers):
@@ -37,7 +37,7 @@ async def test_it_is_set_aside_at_its_first_crash_and_no_twin_reaches_the_stage(
         twin = await flow.post(POISON)
         other = await flow.post(GOOD)
         (told,) = flow.seen.of(ExportQuarantined)
-        (crash,) = flow.seen.of(ActorCrashed)
+        (crash,) = flow.seen.of(StageCrashed)
         (entry,) = await listed(flow)
 
     assert (first.status, first.body["status"], first.body["success"]) == (202, "set_aside", True)
@@ -118,7 +118,7 @@ async def test_what_turns_out_to_be_no_export_is_said_and_stays(life, bug):
 async def test_a_replay_that_is_cancelled_lets_no_twin_reach_the_stage(life, bug):
     async with life.running() as flow:
         id = (await flow.post(POISON)).body["receipt_id"]
-        bug.hold = Gate()
+        bug.hold = Barrier()
         async with anyio.create_task_group() as operator:
             operator.start_soon(ordered, flow, f"/exports/{id}/replay")
             await bug.hold.reached.wait()

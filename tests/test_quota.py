@@ -218,5 +218,5 @@ async def test_whoever_comes_and_grows_gets_on_and_all_is_given_back(seed):
                 tasks.start_soon(one, f"user {chance.randint(1, 9)}", steps)
 
     assert quota.bytes == quota.waiting == 0
-    assert not quota._of_owner
+    assert not quota._by_owner
     assert most <= 100 + 4 * 80  # of one body that goes beyond

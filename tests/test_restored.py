@@ -10,12 +10,12 @@ from itertools import count
 
 import pytest
 
-from atlas.core import names
-from atlas.core.events import ActorCrashed, JournalOutdated, UploadPaused
+from atlas.core import identifiers
+from atlas.core.events import JournalRestored, StageCrashed, UploadPaused
 from atlas.core.messages import GroupLimits
-from tests.conftest import Life, asgi
+from tests.conftest import ServiceHarness, asgi
 from tests.support.exports import NOON
-from tests.support.fakes import Gate, no_answer
+from tests.support.fakes import Barrier, no_answer
 from tests.support.journal_states import accept, entries, export_of, settled, uuids
 
 ABC = [b"a", b"b", b"c"]
@@ -26,25 +26,25 @@ FORMATS = ["ndjson", "parquet"]
 each_layout = pytest.mark.parametrize("layout", LAYOUTS)
 
 
-def a_life(tmp_path, layout="auto", **more) -> Life:
+def a_life(tmp_path, layout="auto", **more) -> ServiceHarness:
     """Its clock goes on, as clocks do: nothing comes twice at the same moment."""
     seconds = count()
     (tmp_path / "disk").mkdir()
     now = lambda: NOON + timedelta(seconds=next(seconds))  # noqa: E731
-    return Life(tmp_path / "disk" / "journal", layout=layout, now=now, **more)
+    return ServiceHarness(tmp_path / "disk" / "journal", layout=layout, now=now, **more)
 
 
-def copied(life: Life) -> None:
+def copied(life: ServiceHarness) -> None:
     shutil.copytree(life.journal.parent, life.journal.parent.with_name("snapshot"))
 
 
-def put_back(life: Life) -> None:
+def put_back(life: ServiceHarness) -> None:
     """What was written since is gone."""
     shutil.rmtree(life.journal.parent)
     shutil.copytree(life.journal.parent.with_name("snapshot"), life.journal.parent)
 
 
-async def a_day_passes(life: Life, *more: bytes) -> None:
+async def a_day_passes(life: ServiceHarness, *more: bytes) -> None:
     """One export was committed before the copy, three wait in it; then all is, and more comes."""
     await settled(life, b"before")
     await accept(life, *ABC)
@@ -53,16 +53,16 @@ async def a_day_passes(life: Life, *more: bytes) -> None:
     await settled(life, *more)
 
 
-async def told_after(life: Life) -> int:
+async def told_after(life: ServiceHarness) -> int:
     """How many were found in the dataset, once nothing waits any more."""
     async with life.running() as flow:
         await flow.is_empty()
-    assert flow.seen.of(ActorCrashed) == []
+    assert flow.seen.of(StageCrashed) == []
     assert life.dataset.complaints == []
-    return sum(event.exports for event in flow.seen.of(JournalOutdated))
+    return sum(event.exports for event in flow.seen.of(JournalRestored))
 
 
-async def told_without(life: Life, call: str) -> int:
+async def told_without(life: ServiceHarness, call: str) -> int:
     """The same; and this was never asked of Foundry, which would not have answered."""
     life.dataset.mishaps[f"before {call}"] = no_answer
     found = await told_after(life)
@@ -70,7 +70,7 @@ async def told_without(life: Life, call: str) -> int:
     return found
 
 
-def somebody_commits(life: Life, **files: bytes) -> None:
+def somebody_commits(life: ServiceHarness, **files: bytes) -> None:
     rid = life.dataset.opened(is_ours=False, **files)
     life.dataset.transactions[rid].state = "COMMITTED"
 
@@ -137,7 +137,7 @@ async def test_a_copy_that_was_made_while_a_group_was_under_way_is_no_other(
     life = a_life(tmp_path, layout)
     await settled(life, b"before")
     await accept(life, *ABC)
-    life.dataset.mishaps[moment] = gate = Gate()
+    life.dataset.mishaps[moment] = gate = Barrier()
     async with life.running() as flow:
         await gate.reached.wait()
         copied(life)
@@ -159,7 +159,7 @@ async def test_a_search_that_fails_or_is_killed_begins_anew(
     life = a_life(tmp_path, layout)
     await a_day_passes(life, b"d")
     put_back(life)
-    life.dataset.mishaps[f"{side} {call}"] = gate = Gate() if is_killed else no_answer
+    life.dataset.mishaps[f"{side} {call}"] = gate = Barrier() if is_killed else no_answer
     if is_killed:
         async with replace(life, drain_seconds=0).running():
             await gate.reached.wait()
@@ -184,7 +184,7 @@ async def test_a_transaction_that_the_copy_does_not_know_waits_for_somebody_to_e
     await settled(life, b"before")
     await accept(life, *ABC)
     copied(life)
-    life.dataset.mishaps["after put"] = gate = Gate()
+    life.dataset.mishaps["after put"] = gate = Barrier()
     async with replace(life, drain_seconds=0).running():
         await gate.reached.wait()
     put_back(life)
@@ -348,9 +348,9 @@ async def test_what_is_damaged_in_the_copy_keeps_nothing_else_from_being_found(t
     ],
 )
 async def test_a_group_file_of_somebody_else_is_no_reason_to_stop(tmp_path, row):
-    life = Life(tmp_path / "journal", layout="per-group", now=lambda: NOON)
+    life = ServiceHarness(tmp_path / "journal", layout="per-group", now=lambda: NOON)
     await accept(life, b"a")
-    path = f"{names.GROUPS}2026-01-02T12-00-00-500Z.ndjson"
+    path = f"{identifiers.GROUPS}2026-01-02T12-00-00-500Z.ndjson"
     somebody_commits(life, **{path: row})
     assert await told_after(life) == 0
     assert len(life.dataset.files()) == 2
@@ -358,7 +358,7 @@ async def test_a_group_file_of_somebody_else_is_no_reason_to_stop(tmp_path, row)
 
 async def test_a_file_that_the_journal_knows_is_not_read_again(tmp_path):
     """Somebody was forgotten, or others write: the head is not ours, and nothing was put back."""
-    life = Life(tmp_path / "journal", layout="per-group", now=lambda: NOON)
+    life = ServiceHarness(tmp_path / "journal", layout="per-group", now=lambda: NOON)
     await settled(life, b"before")
     await accept(life, b"a")
     somebody_commits(life)

@@ -94,7 +94,7 @@ async def test_a_queue_tells_how_many_wait_and_how_many_can():
             for number in range(3):
                 await address.send(Envelope(number, Reply()))
             await anyio.wait_all_tasks_blocked()
-            queues = stages.queues()
+            queues = stages.measure_queues()
             tasks.cancel_scope.cancel()
 
     assert stuck.in_hand == 1
@@ -131,7 +131,9 @@ class Bears:
         async with anyio.create_task_group() as tasks:
             stages = Stages(tasks, self.crashes.tell)
             self.rescue = rescue = DeadLetterRoute(stages.start_sink(self), self.known.__contains__)
-            halver = stages.start_stage(Half(), stages.start_sink(self.kept), rescue=rescue)
+            halver = stages.start_stage(
+                Half(), stages.start_sink(self.kept), dead_letter_route=rescue
+            )
             async with rescue.address.channel, halver.channel:
                 yield halver
 
@@ -289,21 +291,21 @@ async def test_a_bell_rings_once_for_many_rings_and_no_more_when_it_is_taken_dow
 async def test_a_pause_loses_no_ring_and_ends_when_the_bell_is_taken_down():
     wakeup = Wakeup()
     wakeup.notify()
-    assert not await wakeup.closed_within(0.001)
+    assert not await wakeup.sleep_unless_closed(0.001)
     with anyio.fail_after(1):
         assert await wakeup.wait()
 
     async with anyio.create_task_group() as tasks:
         with anyio.fail_after(1):
             tasks.start_soon(close, wakeup)
-            assert await wakeup.closed_within(60)
+            assert await wakeup.sleep_unless_closed(60)
 
 
 @pytest.mark.parametrize("seconds", [-1.0, 0.0, 0.001])
 async def test_after_a_pause_in_which_nothing_rang_there_is_nothing_to_hear(seconds):
     wakeup = Wakeup()
 
-    assert not await wakeup.closed_within(seconds)
+    assert not await wakeup.sleep_unless_closed(seconds)
 
     with anyio.move_on_after(0.01) as silence:
         await wakeup.wait()

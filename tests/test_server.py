@@ -9,12 +9,12 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from atlas.core.errors import BadRequest
-from atlas.core.events import ActorCrashed, ConnectionRefused
-from atlas.process import bind
-from atlas.process.http import ConnectionLimits
-from atlas.process.http.parser import END, RequestHead, RequestParser
-from atlas.process.http.turnstile import STARTS_MAX, Turnstile
-from tests.conftest import Seen
+from atlas.core.events import ConnectionRejected, StageCrashed
+from atlas.server import bind
+from atlas.server.http import ConnectionLimits
+from atlas.server.http.parser import END, RequestHead, RequestParser
+from atlas.server.http.turnstile import STARTS_MAX, Turnstile
+from tests.conftest import EventRecorder
 from tests.support.connections import (
     HELLO,
     HOST,
@@ -119,7 +119,7 @@ async def promise_too_much(_scope, _receive, send):
 
 
 async def answered(app, request):
-    seen = Seen()
+    seen = EventRecorder()
     with bind(HOST, 0) as bound:
         async with anyio.create_task_group() as tasks:
             listener = FastShutdownListener(app, bound, ConnectionLimits(), seen.watch)
@@ -139,7 +139,7 @@ async def test_a_bug_of_an_application_is_a_500_that_may_be_tried_again_and_an_e
     assert b'"code":"INTERNAL_ERROR"' in text
     assert b'"retryable":true' in text
     assert b"set-cookie" not in text
-    assert seen.count_of(ActorCrashed) == seen.count_of(ConnectionRefused) == 1
+    assert seen.count_of(StageCrashed) == seen.count_of(ConnectionRejected) == 1
 
 
 async def test_a_bug_in_the_middle_of_an_answer_cuts_it_off():
@@ -152,7 +152,7 @@ async def test_a_bug_in_the_middle_of_an_answer_cuts_it_off():
 
     assert statuses(text) == [200]
     assert text.endswith(b"half")
-    assert seen.count_of(ActorCrashed) == 1
+    assert seen.count_of(StageCrashed) == 1
 
 
 @pytest.mark.parametrize("request_", [get("/", "Connection: close"), post("Connection: close")])

@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from atlas.cli.configuration import configured
-from atlas.core.errors import BadSetting
-from atlas.settings import NAMES, Settings, load, require_systems
+from atlas.cli.configuration import load_settings
+from atlas.core.errors import ConfigurationError
+from atlas.settings import NAMES, Settings, load, require_auth0_and_foundry
 from tests.support.environments import ENOUGH
 
 ROOT = Path(__file__).parent.parent
@@ -20,7 +20,7 @@ DOCUMENTED = ROOT / "config" / "atlas.toml"
 def test_the_old_environment_is_enough():
     settings = load(b"", ENOUGH | {"PORT": "3000", "LOG_LEVEL": "warn", "CORS_ORIGINS": "a, b,"})
 
-    require_systems(settings)
+    require_auth0_and_foundry(settings)
     assert settings.auth0.issuer == "https://atlas.eu.auth0.com/"
     assert settings.auth0.audience == "https://api.atlas.ai"
     assert settings.foundry.host == "https://atlas.palantirfoundry.com"
@@ -44,7 +44,7 @@ def test_all_that_an_old_environment_file_holds_is_taken_as_it_was_meant():
         },
     )
 
-    require_systems(settings)
+    require_auth0_and_foundry(settings)
     assert settings.foundry.oauth_token_url == "https://login.palantirfoundry.com/oauth2/token"
     assert settings.auth0.audience == "https://api.example.com"
     assert settings.foundry.client_secret == "a-secret", "files of secrets end with a line end"
@@ -111,7 +111,7 @@ def test_origins_are_a_list_with_commas_and_spaces(text, origins):
     ],
 )
 def test_what_is_wrong_is_said_in_words(environ, said):
-    with pytest.raises(BadSetting) as stopped:
+    with pytest.raises(ConfigurationError) as stopped:
         load(b"", environ)
 
     assert str(stopped.value) == said
@@ -145,7 +145,7 @@ def test_traces_go_to_a_url(url):
     ],
 )
 def test_traces_go_nowhere_else(url):
-    with pytest.raises(BadSetting, match="ATLAS_TRACES"):
+    with pytest.raises(ConfigurationError, match="ATLAS_TRACES"):
         load(b"", ENOUGH | {"ATLAS_TRACES": url})
 
 
@@ -195,7 +195,7 @@ def test_the_environment_stands_over_the_file():
     ],
 )
 def test_a_bad_variable_stops_the_start_with_a_line_that_names_it(environ, named):
-    with pytest.raises(BadSetting, match=named) as stopped:
+    with pytest.raises(ConfigurationError, match=named) as stopped:
         load(b"", ENOUGH | environ)
 
     assert "\n" not in str(stopped.value)
@@ -219,7 +219,7 @@ def test_a_bad_variable_stops_the_start_with_a_line_that_names_it(environ, named
     ],
 )
 def test_a_bad_file_stops_the_start_with_a_line_that_names_the_place(toml, named):
-    with pytest.raises(BadSetting, match=named) as stopped:
+    with pytest.raises(ConfigurationError, match=named) as stopped:
         load(toml, ENOUGH)
 
     assert "\n" not in str(stopped.value)
@@ -229,8 +229,8 @@ def test_a_bad_file_stops_the_start_with_a_line_that_names_the_place(toml, named
 def test_what_has_no_default_must_be_there(name):
     settings = load(b"", {each: value for each, value in ENOUGH.items() if each != name})
 
-    with pytest.raises(BadSetting, match=name):
-        require_systems(settings)
+    with pytest.raises(ConfigurationError, match=name):
+        require_auth0_and_foundry(settings)
 
 
 def test_what_kubernetes_puts_there_is_no_setting_of_ours():
@@ -246,7 +246,7 @@ def test_a_secret_never_prints():
 
 
 def test_a_wrong_secret_is_not_told_either():
-    with pytest.raises(BadSetting) as stopped:
+    with pytest.raises(ConfigurationError) as stopped:
         load(b'[foundry]\nclient_secret = ["a-secret"]', ENOUGH | {"FOUNDRY_CLIENT_SECRET": ""})
 
     assert "a-secret" not in str(stopped.value)
@@ -287,20 +287,24 @@ def test_the_file_is_the_one_that_was_asked_for(tmp_path, monkeypatch):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "atlas.toml").write_text(f'[foundry]\nbranch = "{folder}"')
 
-    by_default = configured(None, {})
-    by_variable = configured(None, {"ATLAS_CONFIG": "a/atlas.toml"})
-    by_option = configured(tmp_path / "b" / "atlas.toml", {"ATLAS_CONFIG": "a/atlas.toml"})
+    by_default = load_settings(None, {})
+    by_variable = load_settings(None, {"ATLAS_CONFIG": "a/atlas.toml"})
+    by_option = load_settings(tmp_path / "b" / "atlas.toml", {"ATLAS_CONFIG": "a/atlas.toml"})
 
     found = [each.foundry.branch for each in (by_default, by_variable, by_option)]
     assert found == ["config", "a", "b"]
-    with pytest.raises(BadSetting, match=r"nowhere\.toml"):
-        configured(Path("nowhere.toml"), {})
+    with pytest.raises(ConfigurationError, match=r"nowhere\.toml"):
+        load_settings(Path("nowhere.toml"), {})
 
 
 def test_a_word_that_is_none_of_a_settings_words_is_told_which_there_are():
-    with pytest.raises(BadSetting, match=r"ATLAS_FILE_FORMAT: .*; it is ndjson or parquet\.$"):
+    with pytest.raises(
+        ConfigurationError, match=r"ATLAS_FILE_FORMAT: .*; it is ndjson or parquet\.$"
+    ):
         load(b"", {"ATLAS_FILE_FORMAT": "csv"})
-    with pytest.raises(BadSetting, match=r"file_layout: .* auto or per-export or per-group"):
+    with pytest.raises(
+        ConfigurationError, match=r"file_layout: .* auto or per-export or per-group"
+    ):
         load(b'[foundry]\nfile_layout = "both"', {})
 
 

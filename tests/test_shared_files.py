@@ -11,10 +11,10 @@ import pytest
 from atlas.core.errors import ContentTooLarge, FoundryError
 from atlas.core.events import GroupStarted
 from atlas.outside import parquet
-from atlas.outside.sqlite.shelf import Shelf
-from tests.conftest import Life, asgi
+from atlas.outside.sqlite.retention import ReceiptRetention
+from tests.conftest import ServiceHarness, asgi
 from tests.support.exports import NOON
-from tests.support.fakes import Gate, no_answer
+from tests.support.fakes import Barrier, no_answer
 from tests.support.journal_states import uuids
 from tests.support.people import ADA, HOST, ZOE, asked, sent
 
@@ -23,12 +23,12 @@ MOMENTS = [f"{side} {call}" for call in ("begin", "put", "commit") for side in (
 
 @pytest.fixture
 def life(tmp_path):
-    return Life(tmp_path / "journal", layout="per-group")
+    return ServiceHarness(tmp_path / "journal", layout="per-group")
 
 
 async def together(life, flow, *senders):
     """One group of these exports: (uuid, sub)."""
-    gate = life.dataset.mishaps["before begin"] = Gate()
+    gate = life.dataset.mishaps["before begin"] = Barrier()
     async with anyio.create_task_group() as tasks:
         for sender in senders:
             tasks.start_soon(sent, flow, *sender)
@@ -60,7 +60,7 @@ async def test_a_shared_file_is_replaced_by_the_same_without_their_rows(life, fo
     if format == "ndjson":
         assert set(after.splitlines()) < set(before.splitlines())
     else:
-        assert b"ada" not in parquet.read(after)
+        assert b"ada" not in parquet.to_ndjson(after)
     kinds = [each.kind for each in life.dataset.transactions.values()]
     assert kinds == ["APPEND", "UPDATE"]
     assert receipt["transactions"] == list(life.dataset.transactions)[1:]
@@ -115,7 +115,7 @@ async def test_a_process_that_is_killed_meanwhile_leaves_the_file_as_it_was_or_c
     async with life.running() as flow:
         await together(life, flow, ("a", ADA), ("z", ZOE))
     doomed = replace(life, drain_seconds=0)
-    gate = life.dataset.mishaps[moment] = Gate()
+    gate = life.dataset.mishaps[moment] = Barrier()
     async with doomed.running() as flow, anyio.create_task_group() as operators:
         operators.start_soon(asked, flow, "/forget")
         await gate.reached.wait()
@@ -171,7 +171,7 @@ async def test_a_file_of_which_only_digests_tell_is_clean_afterwards_too(life):
     async with life.running() as flow:
         await together(life, flow, ("a", ADA), ("z", ZOE), ("e", "auth0|eve"))
     with closing(sqlite3.connect(life.journal)) as db, db:
-        Shelf(lambda: NOON + timedelta(days=60)).tidy(db)
+        ReceiptRetention(lambda: NOON + timedelta(days=60)).prune(db)
     async with life.running() as flow:
         await asked(flow, "/forget")
         assert uuids(life) == ["e", "z"]
@@ -187,7 +187,7 @@ async def test_exports_that_come_while_files_are_rewritten_are_erased_too(life):
     """They are committed between two steps, into a file that was not there before."""
     async with life.running() as flow:
         await together(life, flow, ("a", ADA), ("z", ZOE))
-        gate = life.dataset.mishaps["before commit"] = Gate()
+        gate = life.dataset.mishaps["before commit"] = Barrier()
         answers = {}
 
         async def forget():

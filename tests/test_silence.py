@@ -7,7 +7,7 @@ import pytest
 
 from atlas.core.errors import CommitRefused, FoundryError
 from atlas.core.events import ExportFailed, ExportSetAside, GroupCommitted, UploadPaused
-from tests.conftest import Life
+from tests.conftest import ServiceHarness
 from tests.support.fakes import MemoryDataset
 from tests.support.journal_states import uuids
 from tests.support.people import ADA, ZOE, sent
@@ -27,10 +27,10 @@ class Walled(MemoryDataset):
         await anyio.sleep(0.005)
         return await super().put(transaction, path, content)
 
-    async def file_at(self, path):
+    async def find_file(self, path):
         if self.is_complete and "eve" in path:
             raise FoundryError("Foundry answers 403.")
-        return await super().file_at(path)
+        return await super().find_file(path)
 
 
 @dataclass
@@ -61,7 +61,7 @@ async def waiting(life, flow, *senders):
 @pytest.mark.parametrize("bad", [1, 7, 8, 12])
 @pytest.mark.parametrize("layout", ["per-export", "per-group"])
 async def test_files_behind_a_wall_stop_nobody_and_are_never_set_aside(tmp_path, layout, bad):
-    life = Life(tmp_path / "journal", dataset=Walled(), layout=layout)
+    life = ServiceHarness(tmp_path / "journal", dataset=Walled(), layout=layout)
     async with life.running() as flow:
         eves = [(f"e{number}", "eve") for number in range(bad)]
         await waiting(life, flow, *eves, *((uuid, ZOE) for uuid in GOOD))
@@ -73,7 +73,7 @@ async def test_files_behind_a_wall_stop_nobody_and_are_never_set_aside(tmp_path,
 
 
 async def test_a_wall_that_hides_its_files_slows_down_nobody(tmp_path):
-    life = Life(tmp_path / "journal", dataset=Walled(is_complete=True))
+    life = ServiceHarness(tmp_path / "journal", dataset=Walled(is_complete=True))
     async with life.running() as flow:
         await waiting(life, flow, ("e", "eve"), ("z0", ZOE))
         for uuid in GOOD[1:]:
@@ -84,7 +84,7 @@ async def test_a_wall_that_hides_its_files_slows_down_nobody(tmp_path):
 
 
 async def test_a_foundry_that_aborts_what_it_refuses_to_commit_is_no_reason_to_stop(tmp_path):
-    life = Life(tmp_path / "journal", dataset=Aborting())
+    life = ServiceHarness(tmp_path / "journal", dataset=Aborting())
     async with life.running() as flow:
         await waiting(life, flow, ("poison", ADA), *((uuid, ZOE) for uuid in GOOD))
         await all_good_are_there(life)

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import anyio
 import pytest
 
-from tests.chaos import SCALES, Plan, prove, soaking
-from tests.chaos.bench import MIB, Findings
+from tests.chaos import SCALES, Plan, build_soak, run_scenarios
 from tests.chaos.soak.gauges import Gauges, Reading
+from tests.chaos.testbed import MIB, Findings
 
 FLAT = Reading(at=0, memory=100, descriptors=30, tasks=100, journal=8, wal=4, exports=0)
 
@@ -28,8 +28,8 @@ def judged(seconds, is_answered=lambda _at: True, **grown):
         found = replace(FLAT, at=at, exports=at * 10, **more)
         tasks = found.tasks + busy if is_answered(at) else None
         gauges.readings.append(replace(found, memory=found.memory + busy, tasks=tasks))
-    gauges.judge()
-    return gauges.bench.findings.wrongs
+    gauges.check_growth()
+    return gauges.bench.findings.failures
 
 
 def test_what_comes_and_goes_is_no_leak():
@@ -80,9 +80,9 @@ def test_what_is_too_short_is_not_judged():
 
 @pytest.mark.slow
 async def test_after_a_minute_of_everything_nothing_is_lost_and_nothing_has_grown():
-    trial = soaking(60, lambda *_: None, anyio.Event())
+    trial = build_soak(60, lambda *_: None, anyio.Event())
 
-    (outcome,) = await prove(Plan([trial], SCALES["full"], 1), lambda _: None)
+    (outcome,) = await run_scenarios(Plan([trial], SCALES["full"], 1), lambda _: None)
 
     assert outcome.verdict == "even", outcome
 

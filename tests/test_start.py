@@ -20,7 +20,7 @@ import anyio
 from atlas.__main__ import main
 from atlas.actors.flatten import tabulate
 from atlas.core.rows import Header
-from atlas.outside.sqlite.packing import pack
+from atlas.outside.sqlite.compression import pack
 from atlas.computing import Computing
 
 def modules():
@@ -82,7 +82,7 @@ def test_a_service_imports_no_stand_in_no_other_command_and_nothing_for_a_termin
     assert packages(names) & {"pydantic", "pygments", "rich", "structlog"} == set()
     assert rooms(names) & {"apple", "client", "local"} == set()
     assert "aiohttp.web" not in names
-    assert "atlas.process" in names
+    assert "atlas.server" in names
 
 
 def test_a_worker_knows_what_it_computes_and_no_more(tmp_path):

@@ -9,13 +9,13 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from atlas.client import Balance, connected, stream
-from atlas.client.answers import REJECTS_SHOWN
+from atlas.client import LineAccounting, open_client, stream
+from atlas.client.replies import REJECTS_SHOWN
 from atlas.client.sending import TRIES
 from atlas.client.streaming import STREAM
 from atlas.core.events import ExportAccepted, RequestRefused
-from tests.conftest import Life
-from tests.support.fakes import Gate, at_once
+from tests.conftest import ServiceHarness
+from tests.support.fakes import Barrier, at_once
 from tests.support.listeners import listening
 from tests.support.long_lines import MIB, ROWS_BYTES, lines, noisy
 from tests.support.replies import hangs_up, says
@@ -27,14 +27,14 @@ THREE_PARTS = noisy(15).splitlines(keepends=True)  # 6, 6 and 3 lines; 3 MB as t
 
 async def streamed(
     url, texts, token="token-of-ada", device=None, told=None, sleep=anyio.sleep
-) -> Balance:
+) -> LineAccounting:
     """The balance of a body that was sent; `texts` is it, or gives it anew each time."""
-    balance = Balance()
+    balance = LineAccounting()
     tell = (told if told is not None else []).append
     begin = texts if callable(texts) else lambda: texts
-    async with connected(url, token, device, sleep) as client:
+    async with open_client(url, token, device, sleep) as client:
         await stream(client, begin, balance, lambda why: tell(why) if why else None)
-    assert balance.is_even
+    assert balance.is_balanced
     return balance
 
 
@@ -47,7 +47,7 @@ def numbers(balance):
 
 @pytest.fixture
 def life(tmp_path):
-    return Life(tmp_path / "journal", journal_bytes_max=256 * MIB)
+    return ServiceHarness(tmp_path / "journal", journal_bytes_max=256 * MIB)
 
 
 @asynccontextmanager
@@ -90,7 +90,7 @@ async def test_a_part_without_a_good_line_is_rejected_line_by_line_and_the_other
 
     assert numbers(balance) == (13, 7, 6, 0)
     assert balance.rejects == [(line, "not valid JSON") for line in range(7, 13)]
-    assert balance.trouble is None
+    assert balance.last_error is None
 
 
 async def test_a_part_that_is_too_large_is_told_by_its_place(life):
@@ -108,7 +108,7 @@ async def test_nothing_good_at_all_is_all_rejected_and_no_trouble(life):
 
     assert numbers(balance) == (30, 0, 30, 0)
     assert [line for line, _ in balance.rejects] == list(range(1, REJECTS_SHOWN + 1))
-    assert balance.trouble is None
+    assert balance.last_error is None
 
 
 async def test_a_file_without_records_is_told_to_have_none(life):
@@ -116,7 +116,7 @@ async def test_a_file_without_records_is_told_to_have_none(life):
         balance = await streamed(url, [b"\n", b" \r\n"])
 
     assert numbers(balance) == (0, 0, 0, 0)
-    assert balance.trouble == "400 INVALID_PAYLOAD: There is nothing in the body."
+    assert balance.last_error == "400 INVALID_PAYLOAD: There is nothing in the body."
 
 
 @asynccontextmanager
@@ -179,7 +179,7 @@ async def test_when_the_connection_is_lost_the_same_is_sent_again_and_stands_onc
 
 async def test_while_the_journal_is_full_it_comes_back_and_the_safe_parts_are_passed_over(life):
     life.journal_bytes_max, life.reply_seconds = 10 * ROWS_BYTES, 0.5
-    life.dataset.mishaps["before commit"] = gate = Gate()
+    life.dataset.mishaps["before commit"] = gate = Barrier()
     three_full, told = [lines(*map(str, range(18)))], []
 
     async with listening(life) as server, anyio.create_task_group() as tasks:
@@ -205,7 +205,7 @@ async def test_a_stream_that_is_refused_for_its_size_says_so_and_what_is_safe_al
         balance = await streamed(url, THREE_PARTS)
 
     assert numbers(balance) == (15, 12, 0, 3)
-    assert balance.trouble.startswith("PAYLOAD_TOO_LARGE: The body may have 9100000 bytes")
+    assert balance.last_error.startswith("PAYLOAD_TOO_LARGE: The body may have 9100000 bytes")
 
 
 async def test_a_stranger_is_told_before_he_has_sent_it_all(life):
@@ -219,7 +219,9 @@ async def test_a_stranger_is_told_before_he_has_sent_it_all(life):
     async with atlas(life) as url:
         balance = await streamed(url, texts, token="stolen")
 
-    assert balance.trouble == "401 INVALID_TOKEN: The bearer token is not one that Atlas accepts."
+    assert (
+        balance.last_error == "401 INVALID_TOKEN: The bearer token is not one that Atlas accepts."
+    )
     assert balance.unsent == balance.read == len(sent) < 300
 
 
@@ -239,7 +241,7 @@ async def test_a_file_that_cannot_be_read_to_its_end_is_not_read_again(life):
 
     assert len(times) == 1
     assert numbers(balance) == (13, 0, 0, 13)
-    assert balance.trouble == "The lines cannot be read to their end: Input/output error."
+    assert balance.last_error == "The lines cannot be read to their end: Input/output error."
 
 
 @pytest.mark.parametrize("then", [9, 21], ids=["shorter", "longer"])
@@ -333,7 +335,7 @@ async def test_when_it_gets_on_no_more_it_gives_up_and_says_why(aiohttp_server):
 
     assert len(moody.sent) == 2 * TRIES, "the first dozen came as far as to byte 3"
     assert numbers(balance) == (5, 0, 0, 5)
-    assert balance.trouble == f"{url.rstrip('/')} did not take it: 503 OVERLOADED."
+    assert balance.last_error == f"{url.rstrip('/')} did not take it: 503 OVERLOADED."
 
 
 NOT_ALL = "The answer does not account for every line: is this Atlas?"
@@ -361,4 +363,4 @@ async def test_an_answer_that_is_of_no_use_leaves_all_unsent(aiohttp_server, moo
 
     assert len(moody.sent) == 1
     assert numbers(balance) == (5, 0, 0, 5)
-    assert balance.trouble == trouble
+    assert balance.last_error == trouble

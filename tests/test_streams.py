@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atlas.actors.flatten import tabulate
-from atlas.computing import Computing
+from atlas.computing import WorkerExecutor
 from atlas.core import ndjson
-from atlas.core.events import CountsDiffer, ExportAccepted
-from atlas.core.names import API_PREFIX
-from atlas.core.parts import PART_BYTES, Cutter
+from atlas.core.events import ExportAccepted, RecordCountMismatch
+from atlas.core.identifiers import API_PREFIX
 from atlas.core.records import LINE_BYTES_MAX
-from tests.conftest import GONE, Life, an_export
-from tests.support.fakes import Gate
+from atlas.core.stream_splitter import PART_BYTES, StreamSplitter
+from tests.conftest import GONE, ServiceHarness, an_export
+from tests.support.fakes import Barrier
 from tests.support.long_lines import LINE_BYTES, MIB, ROWS_BYTES, THREE_PARTS, line, lines, noisy
 from tests.support.zstandard import zstd
 
@@ -26,7 +26,7 @@ PIECE_BYTES = 64 * 1024
 
 @pytest.fixture
 def life(tmp_path):
-    return Life(tmp_path / "journal", journal_bytes_max=256 * MIB)
+    return ServiceHarness(tmp_path / "journal", journal_bytes_max=256 * MIB)
 
 
 def pieces(body, end=()):
@@ -83,7 +83,7 @@ async def test_what_was_full_when_the_connection_was_lost_is_passed_over_the_nex
     async def watched(size, work, /, *args):
         if work is tabulate:
             flattened.append(args[2])
-        return await Computing()(size, work, *args)
+        return await WorkerExecutor()(size, work, *args)
 
     life.compute = watched
     lost = pieces(THREE_PARTS[: 13 * LINE_BYTES], end=[GONE])
@@ -257,19 +257,19 @@ async def test_blank_lines_without_number_are_counted_beside_the_loop_and_are_no
 
     async def watched(size, work, /, *args):
         elsewhere.append(work)
-        return await Computing()(size, work, *args)
+        return await WorkerExecutor()(size, work, *args)
 
     life.compute = watched
     async with life.running() as flow:
         answer = await stream(flow, b"\n" * 200_000 + b'{"uuid":"a"}\n')
 
     assert answer.body["total_records"] == 1
-    assert elsewhere[:2] == [ndjson.part, tabulate]
+    assert elsewhere[:2] == [ndjson.decode_part, tabulate]
 
 
 async def test_while_the_journal_is_full_the_sender_waits_at_the_socket(life):
     life.journal_bytes_max = 10 * ROWS_BYTES
-    life.dataset.mishaps["before commit"] = gate = Gate()
+    life.dataset.mishaps["before commit"] = gate = Barrier()
     answers = []
     async with life.running() as flow, anyio.create_task_group() as tasks:
 
@@ -288,7 +288,7 @@ async def test_while_the_journal_is_full_the_sender_waits_at_the_socket(life):
 
 async def test_when_the_journal_stays_full_the_sender_is_told_what_is_safe(life):
     life.journal_bytes_max, life.reply_seconds = 10 * ROWS_BYTES, 0.5
-    life.dataset.mishaps["before commit"] = gate = Gate()
+    life.dataset.mishaps["before commit"] = gate = Barrier()
     three_full = lines(*map(str, range(18)))
     async with life.running() as flow:
         full = await stream(flow, three_full)
@@ -312,7 +312,7 @@ async def test_the_count_that_the_sender_said_is_compared_with_the_whole(life):
 
     assert "warnings" not in right.body
     assert wrong.body["warnings"] == ["recordCount said 16, received 15"]
-    assert flow.seen.count_of(CountsDiffer) == 1
+    assert flow.seen.count_of(RecordCountMismatch) == 1
 
 
 @pytest.mark.parametrize("device", ["Ada\u2019s iPhone", "Ada%E2%80%99s%20iPhone"])
@@ -339,7 +339,7 @@ async def test_a_part_that_crashes_a_stage_is_set_aside_and_the_others_go_on(lif
     async def breaks(size, work, /, *args):
         if work is tabulate and b'"poison"' in args[0]:
             raise ValueError
-        return await Computing()(size, work, *args)
+        return await WorkerExecutor()(size, work, *args)
 
     life.compute = breaks
     async with life.running() as flow:
@@ -390,20 +390,20 @@ def test_where_it_is_cut_depends_on_the_bytes_alone(body, cuts, part_bytes):
 
 
 def cut(fed, part_bytes, line_bytes_max=1_000):
-    cutter = Cutter(part_bytes, line_bytes_max)
+    cutter = StreamSplitter(part_bytes, line_bytes_max)
     parts = [part for piece in fed for part in cutter.feed(piece)]
-    last = cutter.end()
+    last = cutter.flush()
     return [*parts, last] if last else parts
 
 
 @given(sizes=st.lists(st.integers(0, 60)), step=st.integers(1, 25), part_bytes=st.integers(1, 40))
 def test_of_a_line_that_is_too_long_only_so_much_is_held_that_it_is_seen(sizes, step, part_bytes):
     body = b"".join(b"x" * size + b"\n" for size in sizes)
-    cutter, parts, longest = Cutter(part_bytes, 20), [], max(part_bytes, 0) + 22 + step
+    cutter, parts, longest = StreamSplitter(part_bytes, 20), [], max(part_bytes, 0) + 22 + step
     for at in range(0, len(body), step):
         parts += cutter.feed(body[at : at + step])
         assert len(cutter._text) <= longest + part_bytes
-    last = cutter.end()
+    last = cutter.flush()
     parts += [last] if last else []
 
     kept = b"".join(part.text for part in parts).split(b"\n")[:-1]

@@ -8,8 +8,8 @@ import anyio
 import pytest
 
 from atlas.core.events import ExportAccepted, ExportReplayed
-from atlas.core.names import API_PREFIX
-from tests.conftest import Life
+from atlas.core.identifiers import API_PREFIX
+from tests.conftest import ServiceHarness
 from tests.support.listeners import Reply, answered, listening
 from tests.support.long_lines import LINE_BYTES, MIB, THREE_PARTS, line, lines
 from tests.support.zstandard import zstd
@@ -21,7 +21,7 @@ RESET = struct.pack("ii", 1, 0)
 
 @pytest.fixture
 def life(tmp_path):
-    return Life(tmp_path / "journal", journal_bytes_max=256 * MIB)
+    return ServiceHarness(tmp_path / "journal", journal_bytes_max=256 * MIB)
 
 
 def head(*more: str, token="token-of-ada") -> bytes:

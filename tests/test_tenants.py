@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atlas.core import names
+from atlas.core import identifiers
+from atlas.core.identifiers import API_PREFIX
 from atlas.core.messages import User
-from atlas.core.names import API_PREFIX
 from atlas.local.auth0 import TokenRequest
-from tests.conftest import Life, an_export
+from tests.conftest import ServiceHarness, an_export
 from tests.support.exports import NOON
 from tests.support.token_forgery import SUB, a_scene
 
@@ -24,7 +24,7 @@ ADA = "auth0|687a56be9811378240321ed6"
 
 @pytest.fixture
 def life(tmp_path):
-    return Life(None)
+    return ServiceHarness(None)
 
 
 ALIKE = [
@@ -95,10 +95,10 @@ SUBS = st.lists(st.sampled_from(PIECES) | TEXTS, min_size=1, max_size=6).map("".
 @given(sub=SUBS, change=st.sampled_from(CHANGES))
 def test_a_folder_is_one_users_and_stands_where_folders_stand(sub, change):
     other = change(sub)
-    folders = [names.folder(User(each)) for each in (sub, other)]
+    folders = [identifiers.escape_user(User(each)) for each in (sub, other)]
     assert (folders[0] == folders[1]) == (sub == other)
     for each, folder in zip((sub, other), folders, strict=True):
-        path = names.path_at(User(each), NOON)
+        path = identifiers.build_path(User(each), NOON)
         assert path == f"healthkit/raw/{folder}/2026-01-02T12-00-00-000Z.ndjson"
         assert posixpath.normpath(path) == path
         assert re.fullmatch(r"[A-Za-z0-9|@._%~-]{1,200}", folder)
@@ -112,7 +112,7 @@ def test_a_folder_tells_whose_it_is_so_that_no_two_users_share_one(sub):
     On a laptop whose disk knows no capitals two folders may look like one; a dataset's paths are
     told apart to the letter.
     """
-    folder = names.folder(User(sub))
+    folder = identifiers.escape_user(User(sub))
     if not folder.startswith("~"):
         assert unquote_to_bytes(folder) == sub.encode()
     else:
@@ -132,4 +132,4 @@ def test_a_folder_tells_whose_it_is_so_that_no_two_users_share_one(sub):
     ],
 )
 def test_the_folder_of_a_plain_user_is_called_as_he_is(sub):
-    assert names.folder(User(sub)) == sub
+    assert identifiers.escape_user(User(sub)) == sub

@@ -18,12 +18,19 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from rich.console import Console
 
-from atlas.cli.panel import Rates, drawn, size, sparkline
-from atlas.cli.top import fetch, places_of
-from atlas.core.errors import CannotStart
-from atlas.core.names import timestamp
-from atlas.core.picture import Counts, Foundry, Moment, Picture, Stage, Waiting
-from atlas.settings import Operator, Settings
+from atlas.cli.render import Rates, format_size, render, render_sparkline
+from atlas.cli.top import fetch, list_operator_urls
+from atlas.core.errors import CommandError
+from atlas.core.identifiers import format_timestamp
+from atlas.core.status import (
+    FoundryStatus,
+    HistoryPoint,
+    JournalStatus,
+    StageStatus,
+    StatusCounts,
+    StatusSnapshot,
+)
+from atlas.settings import OperatorSettings, Settings
 from tests.support.exports import NOON
 from tests.support.processes import (
     COMMAND,
@@ -42,38 +49,38 @@ TOKEN = "a-secret-of-operators"
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-def a_picture(seconds: int, handled: int, *history: int) -> Picture:
+def a_picture(seconds: int, handled: int, *history: int) -> StatusSnapshot:
     """So long after the start."""
-    return Picture(
-        at=timestamp(NOON + timedelta(seconds=seconds)),
+    return StatusSnapshot(
+        at=format_timestamp(NOON + timedelta(seconds=seconds)),
         version="1",
-        started=timestamp(NOON),
+        started=format_timestamp(NOON),
         dataset="ri.1",
         branch="master",
         is_draining=False,
-        stages=(Stage("decode", handled, 0, 64, 0, 0.0),),
-        counts=Counts(handled),
+        stages=(StageStatus("decode", handled, 0, 64, 0, 0.0),),
+        counts=StatusCounts(handled),
         rejects={},
         refusals={},
-        journal=Waiting(0, 0, 0.0, 0, None, 1, 1),
-        foundry=Foundry(),
+        journal=JournalStatus(0, 0, 0.0, 0, None, 1, 1),
+        foundry=FoundryStatus(),
         commits=(),
-        history=tuple(Moment(0, each, 0.0) for each in history),
+        history=tuple(HistoryPoint(0, each, 0.0) for each in history),
     )
 
 
 def test_a_rate_is_that_since_the_start_and_then_that_of_five_seconds():
     rates = Rates(a_picture(10, 100))
-    assert rates.of("decode") == rates.of("edge") == 10
+    assert rates.per_second("decode") == rates.per_second("edge") == 10
     for second in range(11, 21):
         rates.add(a_picture(second, 100 + 2 * (second - 10)))
-        assert rates.of("Foundry") == 0
+        assert rates.per_second("Foundry") == 0
 
-    assert rates.of("decode") == 2
+    assert rates.per_second("decode") == 2
 
 
 def test_a_picture_at_the_very_start_has_no_rate():
-    assert Rates(a_picture(0, 5)).of("decode") == 0
+    assert Rates(a_picture(0, 5)).per_second("decode") == 0
 
 
 def test_a_service_that_has_started_anew_has_the_rate_since_its_start():
@@ -81,7 +88,7 @@ def test_a_service_that_has_started_anew_has_the_rate_since_its_start():
     again = msgspec.structs.replace(a_picture(14, 6), started=a_picture(12, 0).at)
     rates.add(again)
 
-    assert rates.of("decode") == 3
+    assert rates.per_second("decode") == 3
 
 
 @pytest.mark.parametrize(
@@ -95,7 +102,7 @@ def test_a_service_that_has_started_anew_has_the_rate_since_its_start():
     ],
 )
 def test_a_line_of_sparks_shows_the_highest(numbers, drawn):
-    assert sparkline(numbers) == drawn
+    assert render_sparkline(numbers) == drawn
 
 
 @pytest.mark.parametrize(
@@ -109,12 +116,12 @@ def test_a_line_of_sparks_shows_the_highest(numbers, drawn):
     ],
 )
 def test_a_size_is_told_in_the_largest_unit_that_it_fills(number, told):
-    assert size(number) == told
+    assert format_size(number) == told
 
 
-def drawn_as_text(picture: Picture, away: str = "") -> str:
+def drawn_as_text(picture: StatusSnapshot, away: str = "") -> str:
     console = Console(file=io.StringIO(), width=100)
-    console.print(drawn(picture, Rates(picture), away))
+    console.print(render(picture, Rates(picture), away))
     return console.file.getvalue()
 
 
@@ -122,18 +129,24 @@ def drawn_as_text(picture: Picture, away: str = "") -> str:
     ("change", "told"),
     [
         pytest.param({}, "No commit since the start.", id="nothing yet"),
-        pytest.param({"foundry": Foundry("[b]No[/b] role")}, "[b]No[/b] role", id="paused"),
+        pytest.param({"foundry": FoundryStatus("[b]No[/b] role")}, "[b]No[/b] role", id="paused"),
         pytest.param({"is_draining": True}, "It drains", id="draining"),
-        pytest.param({"stages": (Stage("[i]x", 1, 9, 10, 2, 0.0),)}, "2 crashed", id="a crash"),
-        pytest.param({"stages": (Stage("[i]x", 1, 0, 0, 0, 0.0),)}, "[i]x", id="text as text"),
+        pytest.param(
+            {"stages": (StageStatus("[i]x", 1, 9, 10, 2, 0.0),)}, "2 crashed", id="a crash"
+        ),
+        pytest.param(
+            {"stages": (StageStatus("[i]x", 1, 0, 0, 0, 0.0),)}, "[i]x", id="text as text"
+        ),
         pytest.param({"rejects": {"a": 1, "b": 2}}, "2 b, 1 a", id="the most frequent first"),
         pytest.param(
-            {"journal": Waiting(2, 0, 7.4, 0, None, 9, 9, 1, "[b]400[/b]")},
+            {"journal": JournalStatus(2, 0, 7.4, 0, None, 9, 9, 1, "[b]400[/b]")},
             "1 failed, tried apart from the others: [b]400[/b]",
             id="failed",
         ),
         pytest.param(
-            {"journal": Waiting(2, 1536, 7.4, 1, 2**30, 2**31, 9)}, "the oldest for 7 s", id="waits"
+            {"journal": JournalStatus(2, 1536, 7.4, 1, 2**30, 2**31, 9)},
+            "the oldest for 7 s",
+            id="waits",
         ),
     ],
 )
@@ -146,8 +159,8 @@ def test_that_nothing_goes_is_not_said_of_exports_that_are_tried_apart(waiting, 
     """It is of what has not failed: the others wait for their turn, whatever Foundry takes."""
     picture = msgspec.structs.replace(
         a_picture(1, 1),
-        foundry=Foundry("Foundry answers 400."),
-        journal=Waiting(waiting, 0, 7.4, 0, None, 9, 9, 1, "Foundry answers 400."),
+        foundry=FoundryStatus("Foundry answers 400."),
+        journal=JournalStatus(waiting, 0, 7.4, 0, None, 9, 9, 1, "Foundry answers 400."),
     )
 
     assert ("Nothing goes to Foundry" in drawn_as_text(picture)) is is_said
@@ -167,7 +180,9 @@ def test_who_is_away_is_said_above_what_was_heard_last():
     ],
 )
 def test_it_asks_where_the_settings_say_and_by_default_also_where_local_is(listen, places):
-    assert [str(url) for url in places_of(Settings(operator=Operator(listen)))] == places
+    assert [
+        str(url) for url in list_operator_urls(Settings(operator=OperatorSettings(listen)))
+    ] == places
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +265,7 @@ async def test_what_tells_no_picture_is_said_to_be_no_atlas(text):
     app = web.Application()
     app.router.add_get("/picture", picture)
     async with TestServer(app) as server:
-        with pytest.raises(CannotStart, match="no operator listener of an Atlas like this"):
+        with pytest.raises(CommandError, match="no operator listener of an Atlas like this"):
             await fetch(server.make_url("/"), "")
 
 

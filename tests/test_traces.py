@@ -11,15 +11,15 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from atlas.core import events
-from atlas.core.errors import BadSetting
+from atlas.core.errors import ConfigurationError
 from atlas.core.events import ExportCommitted
-from atlas.core.names import API_PREFIX
+from atlas.core.identifiers import API_PREFIX
 from atlas.core.traces import Sampler, Trace
 from atlas.outside import traces
-from atlas.service import reading
-from atlas.service.readers import traced
-from atlas.settings import Settings, Traces
-from tests.conftest import Life, an_export
+from atlas.service import build_subscribers
+from atlas.service.subscribers import add_tracing
+from atlas.settings import Settings, TracesSettings
+from tests.conftest import ServiceHarness, an_export
 from tests.support.exports import NOON
 from tests.support.fakes import no_answer
 
@@ -40,14 +40,14 @@ class Recorded:
 
     def __init__(self, folder, sample=None):
         self.kept = []
-        self.life = Life(folder / "journal")
+        self.life = ServiceHarness(folder / "journal")
         self.sample = sample or sampler()
 
     @asynccontextmanager
     async def running(self):
         exporter = InMemorySpanExporter()
-        with traces.exported(exporter, "1.2.3", "ri.dataset") as found:
-            self.life.readers = {"traces": found.watch, "sample": self.sample}
+        with traces.open_traces(exporter, "1.2.3", "ri.dataset") as found:
+            self.life.readers = {"traces": found.handle, "sample": self.sample}
             async with self.life.running() as flow:
                 yield flow
         self.kept += exporter.get_finished_spans()
@@ -94,8 +94,8 @@ async def test_an_export_is_linked_to_the_group_that_it_went_with(recorded):
 def telling():
     """What is told goes into spans, which can be seen at the end."""
     exporter, spans = InMemorySpanExporter(), []
-    with traces.exported(exporter, "1.2.3", "ri.dataset") as found:
-        yield found.watch, spans
+    with traces.open_traces(exporter, "1.2.3", "ri.dataset") as found:
+        yield found.handle, spans
     spans += exporter.get_finished_spans()
 
 
@@ -107,7 +107,9 @@ def test_a_call_to_foundry_is_a_span_of_the_group_that_is_open():
 
     (call,) = spans
     assert (call.name, call.status.is_ok) == ("foundry put", False)
-    assert call.parent.span_id == traces.of(traces.group_of("txn")).span_id
+    assert (
+        call.parent.span_id == traces.build_span_context(traces.derive_group_trace("txn")).span_id
+    )
 
 
 @pytest.mark.parametrize(
@@ -149,7 +151,7 @@ async def test_what_was_recovered_names_the_group_that_nobody_saw_the_end_of(rec
         answer = await flow.post(an_export(), traceparent=PHONE)
 
     (link,) = recorded.span("upload").links
-    expected = traces.of(traces.group_of(answer.body["transaction_rid"]))
+    expected = traces.build_span_context(traces.derive_group_trace(answer.body["transaction_rid"]))
     assert (link.context.trace_id, link.context.span_id) == (expected.trace_id, expected.span_id)
 
 
@@ -241,8 +243,8 @@ async def test_spans_reach_a_collector_over_http():
     async with TestServer(app) as server:
 
         def end():
-            with traces.collected(str(server.make_url("/v1/traces")), "1", "ri.1") as found:
-                found.watch(COMMITTED)
+            with traces.open_otlp_traces(str(server.make_url("/v1/traces")), "1", "ri.1") as found:
+                found.handle(COMMITTED)
 
         await anyio.to_thread.run_sync(end)
 
@@ -253,10 +255,10 @@ async def test_spans_reach_a_collector_over_http():
 
 def test_a_variable_of_opentelemetry_that_is_wrong_is_a_bad_setting(monkeypatch):
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "-1")
-    settings = Settings(traces=Traces(endpoint="http://127.0.0.1:9/v1/traces"))
-    readers = reading(settings, None, lambda: NOON)
+    settings = Settings(traces=TracesSettings(endpoint="http://127.0.0.1:9/v1/traces"))
+    readers = build_subscribers(settings, None, lambda: NOON)
 
-    with pytest.raises(BadSetting, match="OTEL_"), traced(readers, settings):
+    with pytest.raises(ConfigurationError, match="OTEL_"), add_tracing(readers, settings):
         pass
 
 
@@ -270,9 +272,9 @@ async def test_a_collector_that_never_answers_holds_up_no_end():
         return web.Response()
 
     def end():
-        with traces.collected(str(server.make_url("/v1/traces")), "1", "ri.1") as found:
+        with traces.open_otlp_traces(str(server.make_url("/v1/traces")), "1", "ri.1") as found:
             for _ in range(5_000):
-                found.watch(COMMITTED)
+                found.handle(COMMITTED)
 
     app = web.Application()
     app.router.add_post("/v1/traces", hang)

@@ -3,7 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
-from atlas.actors.upload.reports import Refusal, Resolution, UploadReport
+from atlas.actors.upload.reports import FileRefusal, Resolution, UploadReport
 from atlas.actors.upload.states import Work
 from atlas.actors.upload.verdicts import (
     INTERRUPTED,
@@ -29,7 +29,7 @@ FAILED = Verdict("failed", "not now")
 
 
 def refusal(file, *, is_certain=False):
-    return Refusal(file, "no", is_certain)
+    return FileRefusal(file, "no", is_certain)
 
 
 RECOVERED = {
@@ -180,4 +180,4 @@ def test_silence_about_all_is_about_these_files_only_if_foundry_took_a_probe(
     found = conclude_uploaded(work, UploadReport(unanswered=(file,)), Resolution(), TRIES_MAX)
     verdict = Verdict(kind, UNANSWERED, is_unanswered=True)
     expected = {export.id: verdict for export in file.exports} if has_evidence else {}
-    assert (found.verdicts, found.others) == (expected, RELEASED)
+    assert (found.verdicts, found.default_verdict) == (expected, RELEASED)

@@ -18,7 +18,7 @@ class Authenticate:
     required_scope: str = ""
 
     async def handle(self, token: str, /) -> User:
-        user = await self.identities.user_of(token)
+        user = await self.identities.identify_user(token)
         if self.required_scope and self.required_scope not in user.scopes:
             raise InsufficientScope(self.required_scope)
         return user

@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
-from atlas.core import names, ndjson, rows
+from atlas.core import identifiers, ndjson, rows
 from atlas.core.errors import NotNdjson
-from atlas.core.events import LinesRejected, Watch
-from atlas.core.messages import Decoded, Flattened, Packed, Reject
-from atlas.core.ports import Clock, Compute
+from atlas.core.events import EventSink, LinesRejected
+from atlas.core.messages import CompressedRows, DecodedExport, FlattenedExport, Reject
+from atlas.core.ports import Clock, CpuExecutor
 
 PIECE_BYTES = 240 * 1024  # to a worker and back: no large block of memory is needed here
 STEP_LINES = 250  # take a millisecond; with half as many, the packed file would be 8 % larger
@@ -24,37 +24,37 @@ class Flatten:
     ten times its memory.
     """
 
-    compute: Compute
+    compute: CpuExecutor
     pack: Pack
-    now: Clock
-    watch: Watch
+    clock: Clock
+    emit: EventSink
 
-    async def handle(self, export: Decoded, /) -> Flattened:
-        head, at = export.head, self.now()
-        ingested_at = names.timestamp(at)
+    async def handle(self, export: DecodedExport, /) -> FlattenedExport:
+        head, accepted_at = export.head, self.clock()
+        ingested_at = identifiers.format_timestamp(accepted_at)
         header = rows.Header(head.user.sub, head.device, ingested_at, head.timestamp or ingested_at)
-        packed, first = list[Packed](), export.first
-        for piece in ndjson.pieces(export.text, PIECE_BYTES):
+        packed, first = list[CompressedRows](), export.first
+        for piece in ndjson.iterate_pieces(export.text, PIECE_BYTES):
             packed.append(await self.compute(len(piece), tabulate, piece, header, first, self.pack))
             first += piece.count(b"\n")
-        table = join(packed)
+        table = join_packed(packed)
         if not table.ingested:
-            self.watch(LinesRejected(head.correlation_id, table.reasons))
+            self.emit(LinesRejected(head.correlation_id, table.reasons))
             raise NotNdjson(table.rejects)
-        return Flattened(export.id, head, at, table)
+        return FlattenedExport(export.id, head, accepted_at, table)
 
 
 def tabulate(
     text: bytes, header: rows.Header, first: int, pack: Pack
-) -> Generator[None, None, Packed]:
+) -> Generator[None, None, CompressedRows]:
     """Turn a text into packed rows, a few lines a step. `first` is the number of its first line."""
-    lines, packed = ndjson.split(text, first), list[Packed]()
-    for at in range(0, len(lines), STEP_LINES):
-        if at:
+    lines, packed = ndjson.split_lines(text, first), list[CompressedRows]()
+    for index in range(0, len(lines), STEP_LINES):
+        if index:
             yield
-        table = rows.flatten(lines[at : at + STEP_LINES], header, first + at)
+        table = rows.flatten(lines[index : index + STEP_LINES], header, first + index)
         packed.append(
-            Packed(
+            CompressedRows(
                 pack(table.ndjson) if table.ndjson else b"",
                 len(table.ndjson),
                 table.ingested,
@@ -63,10 +63,10 @@ def tabulate(
                 table.reasons,
             )
         )
-    return join(packed)
+    return join_packed(packed)
 
 
-def join(packed: Sequence[Packed]) -> Packed:
+def join_packed(packed: Sequence[CompressedRows]) -> CompressedRows:
     """Join packed pieces, in their order, into one file."""
     if len(packed) == 1:
         return packed[0]
@@ -75,9 +75,9 @@ def join(packed: Sequence[Packed]) -> Packed:
         if each.rejected:
             rejects += each.rejects[: rows.REJECTS_SHOWN - len(rejects)]
             reasons.update(each.reasons)
-    return Packed(
-        b"".join(each.file for each in packed),
-        sum(each.bytes for each in packed),
+    return CompressedRows(
+        b"".join(each.data for each in packed),
+        sum(each.size for each in packed),
         sum(each.ingested for each in packed),
         sum(each.rejected for each in packed),
         tuple(rejects),

@@ -6,8 +6,8 @@ will be uploaded, whoever asked for it, however often we are restarted in betwee
 
 from dataclasses import dataclass
 
-from atlas.core.events import ExportAccepted, ExportReplayed, Watch
-from atlas.core.messages import Flattened, Head, Receipt
+from atlas.core.events import EventSink, ExportAccepted, ExportReplayed
+from atlas.core.messages import ExportMetadata, FlattenedExport, Receipt
 from atlas.core.ports import Intake
 from atlas.runtime import Acknowledgement, Completion, CompletionRegistry, Wakeup
 
@@ -19,9 +19,9 @@ class Journal:
     intake: Intake
     completions: CompletionRegistry[Receipt]
     wakeup: Wakeup
-    watch: Watch
+    emit: EventSink
 
-    async def handle(self, export: Flattened, /) -> Acknowledgement[Receipt]:
+    async def handle(self, export: FlattenedExport, /) -> Acknowledgement[Receipt]:
         """Store an export. Returns its receipt and the completion of its commit.
 
         The completion is made first, or a quick uploader would not find it.
@@ -30,11 +30,11 @@ class Journal:
         receipt = await self.intake.append(export)
         head, table = export.head, export.table
         if receipt.replayed:
-            self.watch(ExportReplayed(export.id, head.correlation_id, head.user.sub))
+            self.emit(ExportReplayed(export.id, head.correlation_id, head.user.sub))
         else:
             self.wakeup.notify()
-            size = table.bytes
-            self.watch(
+            size = table.size
+            self.emit(
                 ExportAccepted(
                     export.id,
                     head.correlation_id,
@@ -47,13 +47,13 @@ class Journal:
             )
         return self.acknowledge(receipt, completion)
 
-    async def recall(self, head: Head, id: str) -> Acknowledgement[Receipt] | None:
+    async def find_existing(self, head: ExportMetadata, id: str) -> Acknowledgement[Receipt] | None:
         """Acknowledge an export that is stored already. None if it must be sent again."""
         completion = self.completions.get(id)
-        receipt = await self.intake.recall(head, id)
+        receipt = await self.intake.find_existing(head, id)
         if receipt is None:
             return None
-        self.watch(ExportReplayed(id, head.correlation_id, head.user.sub))
+        self.emit(ExportReplayed(id, head.correlation_id, head.user.sub))
         return self.acknowledge(receipt, completion)
 
     def acknowledge(

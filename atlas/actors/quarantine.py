@@ -8,11 +8,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from atlas.core import names
+from atlas.core import identifiers
 from atlas.core.errors import AtlasError
-from atlas.core.events import ExportQuarantined, Watch
-from atlas.core.messages import Decoded, Export, Original, Part, Receipt, Replayed, unbound
-from atlas.core.ports import Aside, Clock
+from atlas.core.events import EventSink, ExportQuarantined
+from atlas.core.messages import (
+    DecodedExport,
+    RawExport,
+    Receipt,
+    ReplayResult,
+    StageInput,
+    StreamPart,
+    strip_idempotency,
+)
+from atlas.core.ports import Clock, DeadLetters
 from atlas.runtime import Acknowledgement, Address, CompletionRegistry, Lock
 
 
@@ -20,44 +28,44 @@ from atlas.runtime import Acknowledgement, Address, CompletionRegistry, Lock
 class Quarantine:
     """Keeps crashing exports, and answers that they are set aside."""
 
-    aside: Aside
+    dead_letters: DeadLetters
     completions: CompletionRegistry[Receipt]
-    now: Clock
-    watch: Watch
+    clock: Clock
+    emit: EventSink
     known: set[str] = field(default_factory=set)
-    passing: set[str] = field(default_factory=set)  # those of them that are being replayed
+    bypassed: set[str] = field(default_factory=set)  # those of them that are being replayed
 
-    async def remember(self) -> None:
+    async def load(self) -> None:
         """Load the ids that were kept before this start."""
-        self.known.update(await self.aside.originals())
+        self.known.update(await self.dead_letters.list_original_ids())
 
-    def contains(self, export: Original) -> bool:
+    def contains(self, export: StageInput) -> bool:
         """Whether an equal export is kept, and not being replayed."""
         if not self.known:
             return False
-        id = names.original_id(export)
-        return id in self.known and id not in self.passing
+        id = identifiers.derive_input_id(export)
+        return id in self.known and id not in self.bypassed
 
     @contextmanager
-    def let_through(self, id: str) -> Iterator[None]:
+    def bypass(self, id: str) -> Iterator[None]:
         """Let an export pass inside this context."""
-        self.passing.add(id)
+        self.bypassed.add(id)
         try:
             yield
         finally:
-            self.passing.discard(id)
+            self.bypassed.discard(id)
 
-    async def forget(self, id: str) -> None:
+    async def release(self, id: str) -> None:
         """Drop an export that has passed. Equal ones may pass, even if the journal fails here."""
         self.known.discard(id)
-        await self.aside.forget(id)
+        await self.dead_letters.delete(id)
 
-    async def handle(self, export: Original, /) -> Acknowledgement[Receipt]:
+    async def handle(self, export: StageInput, /) -> Acknowledgement[Receipt]:
         """Keep an export. Its receipt says that it is set aside."""
-        id = names.original_id(export)
-        receipt = await self.aside.keep(export, id, self.now())
+        id = identifiers.derive_input_id(export)
+        receipt = await self.dead_letters.store(export, id, self.clock())
         if not receipt.replayed:
-            self.watch(ExportQuarantined(id, export.head.correlation_id, export.head.user.sub))
+            self.emit(ExportQuarantined(id, export.head.correlation_id, export.head.user.sub))
         self.known.add(id)
         completion = self.completions.get(id)
         completion.resolve(receipt)
@@ -65,50 +73,50 @@ class Quarantine:
 
 
 @dataclass(frozen=True, slots=True)
-class Replay:
+class Replayer:
     """Sends exports that were set aside through the flow again.
 
-    It holds the lock `alone`, as the user of an export may be being erased.
+    It holds the lock `erasure_lock`, as the user of an export may be being erased.
     """
 
     quarantine: Quarantine
-    decode: Address[Export | Part, Acknowledgement[Receipt]]
-    flatten: Address[Decoded, Acknowledgement[Receipt]]
-    notify: Callable[[], None]
-    alone: Lock
+    decode: Address[RawExport | StreamPart, Acknowledgement[Receipt]]
+    flatten: Address[DecodedExport, Acknowledgement[Receipt]]
+    wake_uploader: Callable[[], None]
+    erasure_lock: Lock
 
-    async def one(self, id: str) -> Replayed:
+    async def replay(self, id: str) -> ReplayResult:
         """Replay one export. Raises the error of the flow if it is refused after all."""
-        aside = self.quarantine.aside
-        async with self.alone:
-            original = await aside.original(id)
+        dead_letters = self.quarantine.dead_letters
+        async with self.erasure_lock:
+            original = await dead_letters.read_original(id)
             if original is None:
-                again = await aside.accept(id)
-                self.notify()
-                return Replayed(again, 0)
-            with self.quarantine.let_through(id):
-                pending = await self.send(original)
-                if pending.receipt.status == "set_aside":
-                    return Replayed(0, 1)
-                await self.quarantine.forget(id)
-        return Replayed(1, 0)
+                requeued = await dead_letters.requeue(id)
+                self.wake_uploader()
+                return ReplayResult(requeued, 0)
+            with self.quarantine.bypass(id):
+                acknowledgement = await self.send(original)
+                if acknowledgement.receipt.status == "set_aside":
+                    return ReplayResult(0, 1)
+                await self.quarantine.release(id)
+        return ReplayResult(1, 0)
 
-    async def all(self) -> Replayed:
+    async def replay_all(self) -> ReplayResult:
         """Replay all, those that Foundry refused as well. A failure does not stop the others."""
-        aside = self.quarantine.aside
-        again, failed = await aside.accept(None), 0
-        self.notify()
-        for id in await aside.originals():
+        dead_letters = self.quarantine.dead_letters
+        requeued, failed = await dead_letters.requeue(None), 0
+        self.wake_uploader()
+        for id in await dead_letters.list_original_ids():
             try:
-                replayed = await self.one(id)
+                replayed = await self.replay(id)
             except AtlasError:
                 failed += 1
             else:
-                again, failed = again + replayed.again, failed + replayed.failed
-        return Replayed(again, failed)
+                requeued, failed = requeued + replayed.again, failed + replayed.failed
+        return ReplayResult(requeued, failed)
 
-    async def send(self, original: Original) -> Acknowledgement[Receipt]:
-        original = unbound(original)  # its Idempotency-Key may name another export by now
-        if isinstance(original, Export | Part):
+    async def send(self, original: StageInput) -> Acknowledgement[Receipt]:
+        original = strip_idempotency(original)  # its Idempotency-Key may name another export by now
+        if isinstance(original, RawExport | StreamPart):
             return await self.decode.ask(original)
         return await self.flatten.ask(original)

@@ -79,9 +79,9 @@ def open_export(path: Path) -> Iterator[HealthExport]:
 
 def find_export(parts: Iterable[ExportFile]) -> HealthExport:
     """Sort the files by kind. The largest XML is the export: its name depends on the language."""
-    found = list(parts)
-    outside = [part.fault for part in found if part.fault == LEADS_OUT]
-    inside = [part for part in found if part.fault != LEADS_OUT]
+    files = list(parts)
+    outside = [part.fault for part in files if part.fault == LEADS_OUT]
+    inside = [part for part in files if part.fault != LEADS_OUT]
     xmls = filter_by_suffix(inside, ".xml")
     if not xmls:
         why = f" ({len(outside)} {LEADS_OUT})" if outside else ""
@@ -100,9 +100,9 @@ def find_export(parts: Iterable[ExportFile]) -> HealthExport:
 
 def filter_by_suffix(parts: Iterable[ExportFile], suffix: str) -> list[ExportFile]:
     """Select by suffix, sorted by name, so that every run has the same order."""
-    found = [part for part in parts if part.name.lower().endswith(suffix)]
+    selected = [part for part in parts if part.name.lower().endswith(suffix)]
     return sorted(
-        (part for part in found if not part.name.lower().endswith(CLINICAL_SUFFIX)),
+        (part for part in selected if not part.name.lower().endswith(CLINICAL_SUFFIX)),
         key=lambda part: part.name,
     )
 

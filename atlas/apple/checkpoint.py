@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from atlas.core.errors import NOT_JSON
+from atlas.core.errors import JSON_ERRORS
 
 SUFFIX = ".atlas"
 
@@ -43,7 +43,7 @@ class CheckpointFile:
 
     def read(self) -> Checkpoint | None:
         """Return the checkpoint, or None if there is none for this receiver that can be read."""
-        with suppress(OSError, *NOT_JSON):
+        with suppress(OSError, *JSON_ERRORS):
             mark = msgspec.json.decode(self.path.read_bytes(), type=Checkpoint)
             return mark if mark.receiver == self.receiver else None
         return None

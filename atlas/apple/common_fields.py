@@ -73,21 +73,21 @@ def read_metadata(element: Element) -> dict[str, object] | None:
         for name, text in element.attributes.items():
             if name not in KNOWN:
                 key = unescape_name(name)
-                metadata[key] = understood(key, text)
+                metadata[key] = parse_any_metadata_value(key, text)
     for child in element.children:
         if child.name == "MetadataEntry":
             key = child.attributes.get("key", "")
-            metadata[key] = understood(key, child.attributes.get("value", ""))
+            metadata[key] = parse_any_metadata_value(key, child.attributes.get("value", ""))
     return metadata or None
 
 
-def understood(key: str, text: str) -> object:
+def parse_any_metadata_value(key: str, text: str) -> object:
     """Parse a value. Long text is returned as it is, uncached: some apps store documents."""
-    return text if len(text) > NUMBER_MAX else parse_metadata_value(key, text)
+    return text if len(text) > NUMBER_MAX else parse_short_metadata_value(key, text)
 
 
 @lru_cache(maxsize=4_096)
-def parse_metadata_value(key: str, text: str) -> object:
+def parse_short_metadata_value(key: str, text: str) -> object:
     """Parse a value, which Apple always writes as text. Numbers must round-trip exactly."""
     if key in FLAGS and text in {"0", "1"}:
         return text == "1"

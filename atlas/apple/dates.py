@@ -3,7 +3,7 @@
 from datetime import datetime
 from functools import lru_cache
 
-from atlas.core import names
+from atlas.core import identifiers
 
 DAY_AND_HOUR, MOMENT = len("2020-04-10 03"), len("2020-04-10 03:38:56")
 MINUTES_AND_SECONDS = frozenset(f":{n // 60:02}:{n % 60:02}" for n in range(3_600))
@@ -37,6 +37,6 @@ def parse_to_utc(text: str) -> str:
         iso = text[:MOMENT] + text[MOMENT:].replace(" ", "")
     try:
         at = datetime.fromisoformat(iso)
-        return names.timestamp(at) if at.tzinfo else text
+        return identifiers.format_timestamp(at) if at.tzinfo else text
     except (ValueError, OverflowError):
         return text

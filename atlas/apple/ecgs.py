@@ -27,7 +27,7 @@ from atlas.apple.dates import to_utc
 from atlas.apple.errors import Unreadable
 from atlas.apple.identity import make_uuid
 from atlas.apple.samples import Electrocardiogram, Number
-from atlas.core import names
+from atlas.core import identifiers
 
 TYPE = "HKDataTypeIdentifierElectrocardiogram"
 BYTES_MAX = 2 * 1024 * 1024  # of a file; the voltages of 30 seconds have 120 KB
@@ -113,7 +113,9 @@ def build_electrocardiogram(header: Sequence[str], voltages: list[Number]) -> El
 def add_seconds(start: str, seconds: float) -> str:
     """Raises Unreadable."""
     try:
-        return names.timestamp(datetime.fromisoformat(start) + timedelta(seconds=seconds))
+        return identifiers.format_timestamp(
+            datetime.fromisoformat(start) + timedelta(seconds=seconds)
+        )
     except OverflowError as error:
         raise Unreadable(NOT_AN_ECG) from error
 

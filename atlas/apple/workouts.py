@@ -63,12 +63,12 @@ def round_optional(value: float | None, places: int) -> float | None:
 
 def convert_statistics(element: Element) -> list[dict[str, object]] | None:
     """Convert the statistics of the whole workout, which include those of its activities."""
-    found = [
+    converted = [
         convert_statistic(child.attributes)
         for child in element.children
         if child.name == "WorkoutStatistics"
     ]
-    return found or None
+    return converted or None
 
 
 def convert_statistic(attributes: Mapping[str, str]) -> dict[str, object]:

@@ -243,12 +243,12 @@ class ElementReader:
 
 def find_enclosing_tag(chunk: bytes, at: int) -> re.Match[bytes] | None:
     """Find the tag around a position: the outermost, as a value may contain text like a tag."""
-    start, found = at + 1, None
+    start, enclosing = at + 1, None
     for _ in range(TAGS_TRIED):
         start = chunk.rfind(b"<", 0, start)
         if start < 0:
             break
         tag = TAG.match(chunk, start)
         if tag and tag.end() > at:
-            found = tag
-    return found
+            enclosing = tag
+    return enclosing

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from atlas.comparison import ComparisonReport, Finding, RowLocation, compare_sides, open_side
+from atlas.comparison import ComparisonReport, ReasonSummary, RowLocation, compare_sides, open_side
 
 LINE = "{:<24}  {:>11}  {:>11}"
 
@@ -55,24 +55,24 @@ def build_progress(total: int) -> Progress:
     return progress
 
 
-def format_report(balance: ComparisonReport) -> Iterator[str]:
+def format_report(report: ComparisonReport) -> Iterator[str]:
     """Yield the lines of the report: the findings, unexplained ones first, and the totals."""
-    for finding in balance.findings:
+    for finding in report.findings:
         yield finding.sentence if finding.explained else f"UNEXPLAINED: {finding.sentence}"
         yield f"  {count_rows(finding)}"
-        yield from (f"  {format_location(place)}" for place in finding.places)
+        yield from (f"  {format_location(location)}" for location in finding.places)
         yield ""
     yield LINE.format("ROWS", "OLD", "NEW")
     for name, rows in (
-        ("the same", balance.same),
-        ("differ as intended", balance.as_intended),
-        ("unexplained", balance.unexplained),
-        ("all", balance.rows),
+        ("the same", report.same),
+        ("differ as intended", report.as_intended),
+        ("unexplained", report.unexplained),
+        ("all", report.rows),
     ):
         yield LINE.format(name, f"{rows.old:,}", f"{rows.new:,}")
 
 
-def count_rows(finding: Finding) -> str:
+def count_rows(finding: ReasonSummary) -> str:
     columns = ", ".join(
         name if rows == finding.rows else f"{name} in {rows:,} of them"
         for name, rows in finding.columns.items()
@@ -81,8 +81,8 @@ def count_rows(finding: Finding) -> str:
     return f"{rows}: {columns}" if columns else rows
 
 
-def format_location(place: RowLocation) -> str:
+def format_location(location: RowLocation) -> str:
     """Format the positions of a row, or of the only side that has it."""
-    if place.old is None or place.new is None:
-        return f"only {place.new if place.old is None else place.old}"
-    return f"{place.old}  {place.new}"
+    if location.old is None or location.new is None:
+        return f"only {location.new if location.old is None else location.old}"
+    return f"{location.old}  {location.new}"

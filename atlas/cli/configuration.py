@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from atlas.core.errors import BadSetting
+from atlas.core.errors import ConfigurationError
 from atlas.settings import Settings, load
 
 CONFIG = Path("config/atlas.toml")
@@ -19,8 +19,8 @@ ConfigOption = Annotated[
 ]
 
 
-def configured(path: Path | None, environ: Mapping[str, str]) -> Settings:
-    """The settings of this environment, over those of a file. Raises BadSetting."""
+def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
+    """The settings of this environment, over those of a file. Raises ConfigurationError."""
     named = path or (Path(environ["ATLAS_CONFIG"]) if environ.get("ATLAS_CONFIG") else None)
     file = CONFIG if named is None else named
     try:
@@ -28,6 +28,6 @@ def configured(path: Path | None, environ: Mapping[str, str]) -> Settings:
     except OSError as error:
         is_absent = isinstance(error, FileNotFoundError | NotADirectoryError)
         if named is not None or not is_absent:
-            raise BadSetting(f"The configuration file {file}: {error.strerror}.") from error
+            raise ConfigurationError(f"The configuration file {file}: {error.strerror}.") from error
         text = b""
     return load(text, environ)

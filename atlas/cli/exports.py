@@ -8,11 +8,18 @@ import typer
 
 from atlas import service
 from atlas.cli.configuration import ConfigOption
-from atlas.cli.owner import JournalOption, Question, ask, settings_of
-from atlas.core import names
-from atlas.core.errors import CannotStart
-from atlas.core.messages import Abandoned, Entry, Isolation, ListedStatus, Listing, Replayed
-from atlas.service import Store
+from atlas.cli.operator_client import JournalOption, OperatorRequest, ask, load_settings_for_journal
+from atlas.core import identifiers
+from atlas.core.errors import CommandError
+from atlas.core.messages import (
+    AbandonResult,
+    Isolation,
+    JournalEntry,
+    JournalPage,
+    ListedStatus,
+    ReplayResult,
+)
+from atlas.service import JournalPorts
 
 ID_SHOWN = 12
 LINE = "{:<9}  {:<24}  {:>8}  {:>8}  {:>11}  {:>5}  {:<16}  {:<12}  {}"
@@ -21,7 +28,7 @@ HEADINGS = LINE.format(
     "STATUS", "ACCEPTED", "ROWS", "REJECTED", "BYTES", "TRIES", "USER", "RECEIPT", "TRANSACTION"
 )
 
-TRIED: dict[Isolation, str] = {
+ISOLATION_NOTES: dict[Isolation, str] = {
     "none": "",
     "own_file": "tried in a file of its own: ",
     "small_group": "tried in a small group: ",
@@ -62,13 +69,15 @@ def list_(
     `failed` are accepted ones that have failed, and are tried apart from the others.
     Example: atlas exports list --status failed
     """
-    found = ask(
-        settings_of(config, journal),
-        Question("/exports", {"status": status, "limit": limit, "before": before, "find": find}),
-        Listing,
-        lambda store: store.ledger.listing(status, limit, before, find),
+    listing = ask(
+        load_settings_for_journal(config, journal),
+        OperatorRequest(
+            "/exports", {"status": status, "limit": limit, "before": before, "find": find}
+        ),
+        JournalPage,
+        lambda store: store.ledger.list_entries(status, limit, before, find),
     )
-    typer.echo(msgspec.json.encode(found).decode() if json else shown(found))
+    typer.echo(msgspec.json.encode(listing).decode() if json else render_table(listing))
 
 
 @app.command()
@@ -83,13 +92,13 @@ def show(
 
     Example: atlas exports show 5f0c1d
     """
-    found = ask(
-        settings_of(config, journal),
-        Question(f"/exports/{quote(receipt_id, safe='')}", {}),
-        Entry,
-        lambda store: store.ledger.entry(receipt_id),
+    entry = ask(
+        load_settings_for_journal(config, journal),
+        OperatorRequest(f"/exports/{quote(receipt_id, safe='')}", {}),
+        JournalEntry,
+        lambda store: store.ledger.find_entry(receipt_id),
     )
-    typer.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
+    typer.echo(msgspec.json.format(msgspec.json.encode(entry)).decode())
 
 
 @app.command()
@@ -107,28 +116,28 @@ def replay(
     """
     if all_ == (receipt_id is not None):
         raise typer.BadParameter("Name one export, or --all.")
-    place = "" if receipt_id is None else f"/{quote(receipt_id, safe='')}"
-    found = ask(
-        settings_of(config, journal),
-        Question(f"/exports{place}/replay", {}, "POST"),
-        Replayed,
-        lambda store: replay_later(store, receipt_id),
+    path_suffix = "" if receipt_id is None else f"/{quote(receipt_id, safe='')}"
+    replayed = ask(
+        load_settings_for_journal(config, journal),
+        OperatorRequest(f"/exports{path_suffix}/replay", {}, "POST"),
+        ReplayResult,
+        lambda store: schedule_replay(store, receipt_id),
     )
-    typer.echo(f"{found.again:,} on their way again, {found.failed:,} failed again.")
+    typer.echo(f"{replayed.again:,} on their way again, {replayed.failed:,} failed again.")
 
 
-async def replay_later(store: Store, receipt_id: str | None) -> Replayed | None:
+async def schedule_replay(store: JournalPorts, receipt_id: str | None) -> ReplayResult | None:
     """At the next start. What crashed a stage needs that stage."""
     id = None
     if receipt_id is not None:
-        entry = await store.ledger.entry(receipt_id)
+        entry = await store.ledger.find_entry(receipt_id)
         if entry is None:
             return None
         id = entry.receipt.id
-    originals = await store.aside.originals()
+    originals = await store.dead_letters.list_original_ids()
     if id in originals or (id is None and originals):
-        raise CannotStart("Some of it has crashed Atlas, and goes only through a running service.")
-    return Replayed(await store.aside.accept(id), 0)
+        raise CommandError("Some of it has crashed Atlas, and goes only through a running service.")
+    return ReplayResult(await store.dead_letters.requeue(id), 0)
 
 
 @app.command()
@@ -146,25 +155,27 @@ def abandon(
     """
     if not yes:
         raise typer.BadParameter("What is given up is lost for good: say --yes.")
-    settings = settings_of(config, journal)
+    settings = load_settings_for_journal(config, journal)
     if receipt_id is None:
-        typer.echo(f"{service.abandon(settings):,} exports given up; the journal starts anew.")
+        typer.echo(
+            f"{service.abandon_unreadable(settings):,} exports given up; the journal starts anew."
+        )
         return
-    found = ask(
+    abandoned = ask(
         settings,
-        Question(f"/exports/{quote(receipt_id, safe='')}/abandon", {}, "POST"),
-        Abandoned,
+        OperatorRequest(f"/exports/{quote(receipt_id, safe='')}/abandon", {}, "POST"),
+        AbandonResult,
         lambda store: abandon_one(store, receipt_id),
     )
-    typer.echo(f"{found.abandoned:,} given up.")
+    typer.echo(f"{abandoned.abandoned:,} given up.")
 
 
-async def abandon_one(store: Store, receipt_id: str) -> Abandoned | None:
-    entry = await store.ledger.entry(receipt_id)
-    return Abandoned(await store.aside.abandon(entry.receipt.id)) if entry else None
+async def abandon_one(store: JournalPorts, receipt_id: str) -> AbandonResult | None:
+    entry = await store.ledger.find_entry(receipt_id)
+    return AbandonResult(await store.dead_letters.abandon(entry.receipt.id)) if entry else None
 
 
-def shown(listing: Listing) -> str:
+def render_table(listing: JournalPage) -> str:
     """A table, and under it the totals of the whole journal."""
     lines = [HEADINGS]
     for entry in listing.entries:
@@ -172,7 +183,7 @@ def shown(listing: Listing) -> str:
         lines.append(
             LINE.format(
                 receipt.status,
-                names.timestamp(receipt.at),
+                identifiers.format_timestamp(receipt.at),
                 f"{receipt.ingested:,}",
                 f"{receipt.rejected:,}",
                 f"{entry.bytes:,}",
@@ -183,7 +194,7 @@ def shown(listing: Listing) -> str:
             ).rstrip()
         )
         if entry.reason is not None:
-            lines.append(f"{INDENT}{TRIED[entry.isolation]}{entry.reason}")
+            lines.append(f"{INDENT}{ISOLATION_NOTES[entry.isolation]}{entry.reason}")
     totals = ", ".join(f"{count:,} {status}" for status, count in listing.totals.items())
     more = f"  (older ones: --before {listing.before})" if listing.before is not None else ""
     if listing.looked_at is not None:

@@ -7,9 +7,9 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from atlas.cli import standins
-from atlas.core import names, ndjson, rows
-from atlas.core.errors import CannotStart
+from atlas.cli import emulators
+from atlas.core import identifiers, ndjson, rows
+from atlas.core.errors import CommandError
 
 BLOCK_BYTES = 4 * 1024 * 1024  # flattened at once
 
@@ -23,17 +23,17 @@ StrictOption = Annotated[bool, typer.Option("--strict", help="Exit 1 if a line i
 def flatten(
     file: FlattenArgument = "-",  # type: ignore[assignment]  # typer opens it
     device: DeviceOption = "unknown",
-    sub: Annotated[str, typer.Option(help="What the column auth0_user_id says.")] = standins.SUB,
+    sub: Annotated[str, typer.Option(help="What the column auth0_user_id says.")] = emulators.SUB,
     strict: StrictOption = False,
 ) -> None:
     """Records in, rows out, without any service. Rejected lines are told on stderr.
 
     Example: atlas flatten watch.ndjson | head -1
     """
-    now = names.timestamp(datetime.now(UTC))
+    now = identifiers.format_timestamp(datetime.now(UTC))
     header = rows.Header(sub, device or "", now, now)
     rejected = 0
-    for first, lines in blocks(file):
+    for first, lines in read_blocks(file):
         table = rows.flatten(lines, header)
         sys.stdout.buffer.write(table.ndjson)
         for reject in table.rejects:
@@ -43,13 +43,13 @@ def flatten(
         rejected += table.rejected
     sys.stdout.flush()
     if strict and rejected:
-        raise CannotStart(f"{rejected:,} lines were rejected.")
+        raise CommandError(f"{rejected:,} lines were rejected.")
 
 
-def blocks(file: BinaryIO) -> Iterator[tuple[int, tuple[bytes, ...]]]:
+def read_blocks(file: BinaryIO) -> Iterator[tuple[int, tuple[bytes, ...]]]:
     """Whole lines, some MiB at a time, with the number of the first; a long file is never held."""
     first = 1
     while gathered := file.readlines(BLOCK_BYTES):
         text = b"".join(gathered)
-        yield first, ndjson.split(text)
+        yield first, ndjson.split_lines(text)
         first += len(gathered)

@@ -15,13 +15,13 @@ from urllib.parse import urlsplit
 import msgspec
 import typer
 
-from atlas.cli.configuration import ConfigOption, configured
-from atlas.core.errors import NOT_JSON, CannotStart
-from atlas.settings import Edge, is_url
+from atlas.cli.configuration import ConfigOption, load_settings
+from atlas.core.errors import JSON_ERRORS, CommandError
+from atlas.settings import EdgeSettings, is_url
 
 ANSWER_SECONDS = 5.0
 ANSWER_BYTES_MAX = 64 * 1024
-EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where it is asked, not bound
+WILDCARD_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where it is asked, not bound
 
 ToOption = Annotated[
     str | None,
@@ -41,64 +41,64 @@ def health(to: ToOption = None, ready: ReadyOption = False, config: ConfigOption
 
     Exit 0 when it is well, else 1, with one line that says why. Example: atlas health --ready
     """
-    url = to or os.environ.get("ATLAS_URL") or at(configured(config, os.environ).edge)
+    url = to or os.environ.get("ATLAS_URL") or local_url(load_settings(config, os.environ).edge)
     if not is_url(url):
         raise typer.BadParameter(f"{url} is no URL of http or https.", param_hint="--to")
-    typer.echo(asked(url, "/health/ready" if ready else "/health/live"))
+    typer.echo(fetch_health(url, "/health/ready" if ready else "/health/live"))
 
 
-def at(edge: Edge) -> str:
+def local_url(edge: EdgeSettings) -> str:
     """Where a listener with these settings is reached on its own machine."""
-    host = EVERYWHERE.get(edge.host, edge.host)
+    host = WILDCARD_HOSTS.get(edge.host, edge.host)
     return f"http://[{host}]:{edge.port}" if ":" in host else f"http://{host}:{edge.port}"
 
 
-class Check(msgspec.Struct):
+class ReportedCheck(msgspec.Struct):
     ok: bool
     reason: Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")] = ""  # one line
 
 
-class Told(msgspec.Struct):
+class ReportedHealth(msgspec.Struct):
     """What the service says of itself: `checks` only when it was asked whether it is ready."""
 
     status: Literal["healthy", "ready", "not ready"]
-    checks: dict[str, Check] = {}
+    checks: dict[str, ReportedCheck] = {}
 
 
-class Unwell(CannotStart):
+class Unhealthy(CommandError):
     """It does not answer, or says itself what is wrong."""
 
 
-def asked(url: str, path: str, seconds: float = ANSWER_SECONDS) -> str:
+def fetch_health(url: str, path: str, seconds: float = ANSWER_SECONDS) -> str:
     """How it is, in a word. Raises Unwell, which does not tell a password that is in the URL."""
-    place = urlsplit(url)
-    shown = f"{place.scheme}://{place.netloc.rpartition('@')[2]}"
+    address = urlsplit(url)
+    shown = f"{address.scheme}://{address.netloc.rpartition('@')[2]}"
     try:
         with deadline(seconds):
-            status, body = answer(url, path)
-        told = msgspec.json.decode(body, type=Told)
+            status, body = fetch(url, path)
+        reply = msgspec.json.decode(body, type=ReportedHealth)
     except TimeoutError as error:
-        raise Unwell(f"No answer from {shown} within {seconds:g} s.") from error
+        raise Unhealthy(f"No answer from {shown} within {seconds:g} s.") from error
     except OSError as error:
-        raise Unwell(f"Nobody answers at {shown}: {error.strerror or error}.") from error
+        raise Unhealthy(f"Nobody answers at {shown}: {error.strerror or error}.") from error
     except UnicodeError as error:
-        raise Unwell(f"Nobody answers at {shown}: no host has such a name.") from error
-    except (HTTPException, *NOT_JSON) as error:
-        raise Unwell(f"What answers at {shown} is no Atlas.") from error
+        raise Unhealthy(f"Nobody answers at {shown}: no host has such a name.") from error
+    except (HTTPException, *JSON_ERRORS) as error:
+        raise Unhealthy(f"What answers at {shown} is no Atlas.") from error
     if status == 200:
-        return told.status
-    reasons = [f"{name}: {each.reason}" for name, each in told.checks.items() if not each.ok]
-    raise Unwell(f"Atlas at {shown} is {told.status}. {' '.join(reasons)}".strip())
+        return reply.status
+    reasons = [f"{name}: {each.reason}" for name, each in reply.checks.items() if not each.ok]
+    raise Unhealthy(f"Atlas at {shown} is {reply.status}. {' '.join(reasons)}".strip())
 
 
-def answer(url: str, path: str) -> tuple[int, bytes]:
+def fetch(url: str, path: str) -> tuple[int, bytes]:
     """Raises OSError, HTTPException."""
-    place = urlsplit(url)
-    kind = HTTPSConnection if place.scheme == "https" else HTTPConnection
-    with closing(kind(place.hostname or "", place.port)) as connection:
-        connection.request("GET", place.path.rstrip("/") + path)
-        found = connection.getresponse()
-        return found.status, found.read(ANSWER_BYTES_MAX)
+    address = urlsplit(url)
+    kind = HTTPSConnection if address.scheme == "https" else HTTPConnection
+    with closing(kind(address.hostname or "", address.port)) as connection:
+        connection.request("GET", address.path.rstrip("/") + path)
+        response = connection.getresponse()
+        return response.status, response.read(ANSWER_BYTES_MAX)
 
 
 @contextmanager

@@ -14,16 +14,16 @@ import typer
 from aiohttp import web
 
 from atlas.cli.behaviour import BehaviourOption, RefuseOption, parse_behaviour
-from atlas.cli.configuration import ConfigOption, configured
-from atlas.cli.serve import ready
-from atlas.cli.standins import CLIENT, HOST, JOURNAL, STATE
-from atlas.core.names import API_PREFIX
+from atlas.cli.configuration import ConfigOption, load_settings
+from atlas.cli.emulators import CLIENT, HOST, JOURNAL, STATE
+from atlas.cli.serve import print_ready
+from atlas.core.identifiers import API_PREFIX
 from atlas.local import auth0, foundry
 from atlas.local.foundry import Behaviour, EmulatorOptions, PathRefusal
-from atlas.process import bind, run
+from atlas.server import bind, run
 from atlas.settings import Settings
 
-AN_EXPORT = '{"rawhealthkit": "eyJ1dWlkIjoiZXhhbXBsZSIsInZhbHVlIjo3Mn0K"}'  # one record
+SAMPLE_EXPORT = '{"rawhealthkit": "eyJ1dWlkIjoiZXhhbXBsZSIsInZhbHVlIjo3Mn0K"}'  # one record
 
 PortOption = Annotated[
     int, typer.Option(min=1, max=65532, help="Atlas; the stand-ins take the three after it.")
@@ -53,15 +53,15 @@ def local(
     behaviour = parse_behaviour(foundry_behaviour)
     refusals = tuple(PathRefusal(contains=text) for text in foundry_refuse or ())
     switches = EmulatorOptions(latency_seconds=foundry_latency, refusals=refusals)
-    ports = Ports.after(port)
-    settings = localised(configured(config, os.environ), ports, state)
-    beside = partial(running, settings, ports, state, switches, behaviour)
+    ports = Ports.starting_at(port)
+    settings = build_local_settings(load_settings(config, os.environ), ports, state)
+    companion = partial(run_emulators, settings, ports, state, switches, behaviour)
 
-    def tell(at: str) -> None:
-        typer.echo(introduction(settings, ports, state))
-        ready(at)
+    def print_message(at: str) -> None:
+        typer.echo(render_startup_message(settings, ports, state))
+        print_ready(at)
 
-    run(settings, beside, tell)
+    run(settings, companion, print_message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +74,11 @@ class Ports:
     operator: int
 
     @classmethod
-    def after(cls, port: int) -> "Ports":
+    def starting_at(cls, port: int) -> "Ports":
         return cls(port, port + 1, port + 2, port + 3)
 
 
-def localised(settings: Settings, ports: Ports, state: Path) -> Settings:
+def build_local_settings(settings: Settings, ports: Ports, state: Path) -> Settings:
     """The same settings, with nothing in them that leads out of this machine."""
     replace = msgspec.structs.replace
     host = f"http://{HOST}:{ports.foundry}"
@@ -101,7 +101,7 @@ def localised(settings: Settings, ports: Ports, state: Path) -> Settings:
 
 
 @asynccontextmanager
-async def running(
+async def run_emulators(
     settings: Settings, ports: Ports, state: Path, switches: EmulatorOptions, behaviour: Behaviour
 ) -> AsyncIterator[None]:
     """Both stand-ins, over real HTTP."""
@@ -113,19 +113,19 @@ async def running(
     tenant = auth0.Auth0Emulator(
         settings.auth0.issuer, settings.auth0.audience, auth0.KeyRing.load(keys), keys
     )
-    async with AsyncExitStack() as stand_ins:
+    async with AsyncExitStack() as servers:
         for port, app in (
             (ports.foundry, foundry.build_application(stack)),
             (ports.auth0, auth0.build_application(tenant)),
         ):
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
             await runner.setup()
-            stand_ins.push_async_callback(runner.cleanup)
+            servers.push_async_callback(runner.cleanup)
             await web.SockSite(runner, bind(HOST, port)).start()
         yield
 
 
-def introduction(settings: Settings, ports: Ports, state: Path) -> str:
+def render_startup_message(settings: Settings, ports: Ports, state: Path) -> str:
     """For whoever has just started it."""
     dataset, branch = settings.foundry.dataset_rid, settings.foundry.branch
     at = {name: f"http://{HOST}:{getattr(ports, name)}" for name in Ports.__slots__}
@@ -139,7 +139,7 @@ Files      {state / "foundry" / dataset / branch}
 One record:
   curl {at["atlas"]}{API_PREFIX}/export \\
     -H "Authorization: Bearer $(curl -s {at["auth0"]}/stand-in/tokens)" \\
-    -H 'Content-Type: application/json' -d {shlex.quote(AN_EXPORT)}
+    -H 'Content-Type: application/json' -d {shlex.quote(SAMPLE_EXPORT)}
 A whole export, from another terminal:
   atlas send FILE.ndjson --to {at["atlas"]}
 """

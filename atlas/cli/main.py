@@ -10,10 +10,10 @@ import typer
 from typer.main import get_command
 
 from atlas import __version__
-from atlas.core.errors import CannotStart
+from atlas.core.errors import CommandError
 
 INTERRUPTED = 130
-CALLED_AS_THEY_ARE = {"serve", "health"}  # when no option is given
+FAST_COMMANDS = {"serve", "health"}  # when no option is given
 
 # The name, the place and the first sentence of each, so that listing them imports none of them.
 COMMANDS = [
@@ -57,7 +57,7 @@ COMMANDS = [
 ]
 
 
-def tell_version(is_asked: bool) -> None:
+def print_version(is_asked: bool) -> None:
     if is_asked:
         typer.echo(f"atlas {__version__}")
         raise typer.Exit
@@ -66,7 +66,7 @@ def tell_version(is_asked: bool) -> None:
 def atlas(
     context: typer.Context,
     _version: bool = typer.Option(
-        False, "--version", help="Print the version.", is_eager=True, callback=tell_version
+        False, "--version", help="Print the version.", is_eager=True, callback=print_version
     ),
 ) -> None:
     """Carries Apple Health data from an iOS app into a Palantir Foundry dataset.
@@ -112,12 +112,12 @@ def name_only() -> None:
 
 def main() -> None:
     """Run one command. Errors are one line on stderr; the exit code says whose they are."""
-    sys.excepthook = ended_by_a_bug
+    sys.excepthook = report_bug
     try:
         sys.exit(run(sys.argv[1:]))
     except typer.TyperException as error:  # wrong usage
         fail(error.format_message(), error.exit_code)
-    except CannotStart as error:
+    except CommandError as error:
         fail(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(INTERRUPTED)
@@ -131,7 +131,7 @@ def run(arguments: list[str]) -> int:
     To read options Typer imports pydantic: 9 MiB, for as long as the service lives.
     """
     for name, place, _ in COMMANDS:
-        command = load(place) if arguments == [name] and name in CALLED_AS_THEY_ARE else None
+        command = load(place) if arguments == [name] and name in FAST_COMMANDS else None
         if callable(command):
             command()
             return 0
@@ -139,7 +139,7 @@ def run(arguments: list[str]) -> int:
     return get_command(build_app(arguments))(arguments, standalone_mode=False) or 0
 
 
-def ended_by_a_bug(
+def report_bug(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     """Where it happened, without its message: that may quote a value."""

@@ -5,9 +5,9 @@ from contextlib import nullcontext
 
 import typer
 
-from atlas.cli.configuration import ConfigOption, configured
-from atlas.process import run
-from atlas.settings import require_systems
+from atlas.cli.configuration import ConfigOption, load_settings
+from atlas.server import run
+from atlas.settings import require_auth0_and_foundry
 
 
 def serve(config: ConfigOption = None) -> None:
@@ -16,10 +16,10 @@ def serve(config: ConfigOption = None) -> None:
     Example: AUTH0_DOMAIN=x.eu.auth0.com FOUNDRY_HOST=x.palantirfoundry.com
     FOUNDRY_CLIENT_ID=... FOUNDRY_CLIENT_SECRET=... atlas serve
     """
-    settings = configured(config, os.environ)
-    require_systems(settings)
-    run(settings, nullcontext, ready)
+    settings = load_settings(config, os.environ)
+    require_auth0_and_foundry(settings)
+    run(settings, nullcontext, print_ready)
 
 
-def ready(at: str) -> None:
+def print_ready(at: str) -> None:
     typer.echo(f"ready {at}")

@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.live import Live
 from yarl import URL
 
-from atlas.cli import standins
-from atlas.cli.configuration import ConfigOption, configured
-from atlas.cli.owner import CONNECTION_ERRORS, request
-from atlas.cli.panel import Rates, clock, drawn
-from atlas.cli.phone import url_of
-from atlas.core.errors import NOT_JSON, CannotStart
-from atlas.core.picture import Picture
-from atlas.settings import Operator, Settings
+from atlas.cli import emulators
+from atlas.cli.configuration import ConfigOption, load_settings
+from atlas.cli.operator_client import CONNECTION_ERRORS, request
+from atlas.cli.render import Rates, format_time, render
+from atlas.cli.send import parse_url
+from atlas.core.errors import JSON_ERRORS, CommandError
+from atlas.core.status import StatusSnapshot
+from atlas.settings import OperatorSettings, Settings
 
 REFRESH_SECONDS = 1.0
 
@@ -43,65 +43,65 @@ def top(
     """
     if json and not once:
         raise typer.BadParameter("--json is for one picture: say --once, too.")
-    settings = configured(config, os.environ)
-    places = [url_of(operator, "--operator")] if operator else places_of(settings)
+    settings = load_settings(config, os.environ)
+    places = [parse_url(operator, "--operator")] if operator else list_operator_urls(settings)
     console = Console()
     token = settings.operator.token
     url, picture, text = anyio.run(find_listener, places, token)
     if json:
         typer.echo(text)
     elif once or not console.is_terminal:
-        console.print(drawn(picture, Rates(picture)))
+        console.print(render(picture, Rates(picture)))
     else:
         anyio.run(refresh, console, url, token, picture)
 
 
-def places_of(settings: Settings) -> list[URL]:
+def list_operator_urls(settings: Settings) -> list[URL]:
     """The address in the settings; and, if that is the default, the one of `atlas local`."""
-    ours = URL(f"http://{settings.operator.listen}")
-    is_default = settings.operator.listen == Operator().listen
-    return [ours, URL(standins.OPERATOR)] if is_default else [ours]
+    configured_url = URL(f"http://{settings.operator.listen}")
+    is_default = settings.operator.listen == OperatorSettings().listen
+    return [configured_url, URL(emulators.OPERATOR)] if is_default else [configured_url]
 
 
-async def fetch(url: URL, token: str) -> tuple[Picture, bytes]:
+async def fetch(url: URL, token: str) -> tuple[StatusSnapshot, bytes]:
     """The picture at an operator listener, also as it is sent.
 
-    Raises CannotStart if the answer is none, as from an Atlas of another version.
+    Raises CommandError if the answer is none, as from an Atlas of another version.
     """
     try:
         text = await request(url.join(URL("/picture")), token)
-        return msgspec.json.decode(text, type=Picture), text
-    except NOT_JSON as error:
+        return msgspec.json.decode(text, type=StatusSnapshot), text
+    except JSON_ERRORS as error:
         place = url.origin()
-        raise CannotStart(
+        raise CommandError(
             f"What answers at {place} is no operator listener of an Atlas like this."
         ) from error
 
 
-async def find_listener(places: list[URL], token: str) -> tuple[URL, Picture, bytes]:
-    """The first listener that answers, and its picture. Raises CannotStart."""
+async def find_listener(places: list[URL], token: str) -> tuple[URL, StatusSnapshot, bytes]:
+    """The first listener that answers, and its picture. Raises CommandError."""
     for url in places:
         try:
             return url, *await fetch(url, token)
         except CONNECTION_ERRORS:
             continue
     tried = " nor at ".join(str(url.origin()) for url in places)
-    raise CannotStart(f"No Atlas answers at {tried}: see --operator.")
+    raise CommandError(f"No Atlas answers at {tried}: see --operator.")
 
 
-async def refresh(console: Console, url: URL, token: str, picture: Picture) -> None:
+async def refresh(console: Console, url: URL, token: str, picture: StatusSnapshot) -> None:
     """Draw the picture every second until interrupted; a service that is away may come back."""
     rates, away = Rates(picture), ""
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
-            live.update(drawn(picture, rates, away), refresh=True)
+            live.update(render(picture, rates, away), refresh=True)
             await anyio.sleep(REFRESH_SECONDS)
-            heard = f"Last heard at {clock(picture.at)} UTC; trying again."
+            heard = f"Last heard at {format_time(picture.at)} UTC; trying again."
             try:
                 picture, _ = await fetch(url, token)
                 rates.add(picture)
                 away = ""
             except CONNECTION_ERRORS:
                 away = f"Atlas is away. {heard}"
-            except CannotStart as refusal:
+            except CommandError as refusal:
                 away = f"{refusal} {heard}"

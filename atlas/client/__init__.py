@@ -7,8 +7,8 @@ same file sent again, by whomever and after whatever, is recognised and adds no 
 an answer; `streaming.py` does it in one request, without any cutting.
 """
 
-from atlas.client.answers import Balance, CannotSend
-from atlas.client.sending import Client, connected
+from atlas.client.replies import CannotSend, LineAccounting
+from atlas.client.sending import Client, open_client
 from atlas.client.streaming import stream
 
-__all__ = ["Balance", "CannotSend", "Client", "connected", "stream"]
+__all__ = ["CannotSend", "Client", "LineAccounting", "open_client", "stream"]

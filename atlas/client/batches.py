@@ -10,9 +10,9 @@ import msgspec
 import pybase64
 
 CHUNK_BYTES_MAX, CHUNK_LINES_MAX = 512 * 1024, 1_000
-CHUNKS = 8  # in a batch, and no more is lost when an answer is
-GZIP = 31  # how zlib is told to write it
-BATCH_BYTES_MAX = CHUNKS * CHUNK_BYTES_MAX  # unless a single line has more
+CHUNKS_MAX = 8  # in a batch, and no more is lost when an answer is
+GZIP_WINDOW_BITS = 31  # how zlib is told to write it
+BATCH_BYTES_MAX = CHUNKS_MAX * CHUNK_BYTES_MAX  # unless a single line has more
 
 
 class Chunk(NamedTuple):
@@ -28,7 +28,7 @@ class Batch(NamedTuple):
 
     chunks: tuple[Chunk, ...]
 
-    def key(self, device: str | None) -> str:
+    def idempotency_key(self, device: str | None) -> str:
         """The same whenever the same lines are sent as those of the same device."""
         digest = hashlib.sha256(b"" if device is None else device.encode())
         for chunk in self.chunks:
@@ -44,27 +44,27 @@ class Batch(NamedTuple):
         return sum(len(chunk.text) for chunk in self.chunks)
 
 
-class Parcel(NamedTuple):
+class PreparedBatch(NamedTuple):
     """A batch as it is sent, several at once: its chunks have no text any more."""
 
     body: bytes
-    key: str
+    idempotency_key: str
     records: int
     bytes: int
     chunks: tuple[Chunk, ...]
 
 
-def parcel(batch: Batch, device: str | None) -> Parcel:
+def prepare(batch: Batch, device: str | None) -> PreparedBatch:
     chunks = tuple(chunk._replace(text=b"") for chunk in batch.chunks)
-    body, key = packed(batch, device), batch.key(device)
-    return Parcel(body, key, batch.records, batch.bytes, chunks)
+    body, key = encode(batch, device), batch.idempotency_key(device)
+    return PreparedBatch(body, key, batch.records, batch.bytes, chunks)
 
 
 def batches(lines: Iterable[bytes]) -> Iterator[Batch]:
     chunks: list[Chunk] = []
     size = 0
-    for chunk in cut(lines):
-        if chunks and (len(chunks) == CHUNKS or size + len(chunk.text) > BATCH_BYTES_MAX):
+    for chunk in split_chunks(lines):
+        if chunks and (len(chunks) == CHUNKS_MAX or size + len(chunk.text) > BATCH_BYTES_MAX):
             yield Batch(tuple(chunks))
             chunks, size = [], 0
         chunks.append(chunk)
@@ -73,7 +73,7 @@ def batches(lines: Iterable[bytes]) -> Iterator[Batch]:
         yield Batch(tuple(chunks))
 
 
-def cut(lines: Iterable[bytes]) -> Iterator[Chunk]:
+def split_chunks(lines: Iterable[bytes]) -> Iterator[Chunk]:
     gathered: list[bytes] = []
     size = records = 0
     first = 1
@@ -90,12 +90,12 @@ def cut(lines: Iterable[bytes]) -> Iterator[Chunk]:
         yield Chunk(b"".join(gathered), records, first)
 
 
-def packed(batch: Batch, device: str | None) -> bytes:
+def encode(batch: Batch, device: str | None) -> bytes:
     """The body of a request. It has no timestamp: the same lines are the same export for ever.
 
     It is packed chunk by chunk, and never stands there in full: that would be 11 MB.
     """
-    packer = zlib.compressobj(1, zlib.DEFLATED, GZIP)
+    packer = zlib.compressobj(1, zlib.DEFLATED, GZIP_WINDOW_BITS)
     sender = b"" if device is None else b',"device":' + msgspec.json.encode(device)
     body, before = [], b'{"chunks":['
     for chunk in batch.chunks:

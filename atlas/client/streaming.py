@@ -13,25 +13,25 @@ from urllib.parse import quote
 import aiohttp
 import anyio
 
-from atlas.client.answers import (
+from atlas.client.replies import (
     UNACCOUNTED,
-    Again,
-    Answer,
-    Balance,
     CannotSend,
-    book_safe,
-    understood,
+    LineAccounting,
+    RetryLater,
+    UploadReply,
+    parse_response,
+    record_accepted,
 )
 from atlas.client.sending import (
     ANSWER_SECONDS,
     CONNECT_SECONDS,
     Client,
-    why,
+    describe_error,
 )
-from atlas.core.names import API_PREFIX
+from atlas.core.identifiers import API_PREFIX
 
 STREAM = f"{API_PREFIX}/export"
-GZIP = 31  # how zlib is told to write it
+GZIP_WINDOW_BITS = 31  # how zlib is told to write it
 ALL_FAILED = "BATCH_UPLOAD_FAILED"
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
 
@@ -39,18 +39,18 @@ Texts = Callable[[], Iterable[bytes]]
 
 
 @dataclass(slots=True)
-class Attempt:
+class StreamAttempt:
     """One request, and how much of the body was read for it."""
 
     client: Client
     texts: Texts
-    balance: Balance
-    tell: Callable[[str], None]
+    balance: LineAccounting
+    warn: Callable[[str], None]
     lines: int = 0
     size: int = 0
-    broken: OSError | None = None  # what it was read from
+    read_error: OSError | None = None  # what it was read from
 
-    async def made(self) -> Answer:
+    async def send(self) -> UploadReply:
         """Raises Again, CannotSend, OSError, and what aiohttp does."""
         headers = {
             "Authorization": f"Bearer {self.client.token}",
@@ -70,28 +70,28 @@ class Attempt:
                     timeout=TIMEOUT,
                 ) as response:
                     text = await response.read()
-                    return understood(response.status, response.headers, text)
+                    return parse_response(response.status, response.headers, text)
             except aiohttp.ClientError:
-                if self.broken is not None:
-                    raise self.broken from None
+                if self.read_error is not None:
+                    raise self.read_error from None
                 raise
         raise TimeoutError
 
     async def body(self, patience: anyio.CancelScope) -> AsyncIterator[bytes]:
         """Packed; as long as it gets on, there is patience."""
-        packer = zlib.compressobj(1, zlib.DEFLATED, GZIP)
+        packer = zlib.compressobj(1, zlib.DEFLATED, GZIP_WINDOW_BITS)
         try:
             for text in self.texts():
-                self.read(text)
+                self.count_lines(text)
                 yield await anyio.to_thread.run_sync(packer.compress, text)
                 patience.deadline = anyio.current_time() + ANSWER_SECONDS
         except OSError as error:
-            self.broken = error
+            self.read_error = error
             raise
         yield packer.flush()
         self.balance.read = self.balance.unsent = self.lines  # fewer, if the file has shrunk
 
-    def read(self, text: bytes) -> None:
+    def count_lines(self, text: bytes) -> None:
         start = text if self.size else text.removeprefix(codecs.BOM_UTF8)
         self.size += len(text)
         self.lines += sum(map(bool, map(bytes.strip, start.split(b"\n"))))
@@ -99,61 +99,66 @@ class Attempt:
         self.balance.read += more
         self.balance.unsent += more
         self.balance.bytes = self.size
-        self.tell("")
+        self.warn("")
 
 
 async def stream(
-    client: Client, texts: Texts, balance: Balance, tell: Callable[[str], None] = lambda _: None
+    client: Client,
+    texts: Texts,
+    balance: LineAccounting,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Send all lines, and book what became of them.
 
     `texts` gives the whole of it, from the start, each time it is asked; each text is whole lines.
-    `tell` is called with "" when more was read, and before each retry with its reason. When sending
+    `warn` is called with "" when more was read, and before each retry with its reason. When sending
     turns out to be of no use, `balance.trouble` says why.
     """
     try:
-        answer = await answered(client, texts, balance, tell)
-        book(balance, answer)
+        answer = await send_with_retries(client, texts, balance, warn)
+        record_stream(balance, answer)
     except CannotSend as error:
-        balance.trouble = str(error)
-    except (Again, aiohttp.ClientError, TimeoutError) as error:
-        balance.trouble = f"{client.url} did not take it: {why(error)}."
+        balance.last_error = str(error)
+    except (RetryLater, aiohttp.ClientError, TimeoutError) as error:
+        balance.last_error = f"{client.url} did not take it: {describe_error(error)}."
     except OSError as error:
-        balance.trouble = f"The lines cannot be read to their end: {error.strerror}."
+        balance.last_error = f"The lines cannot be read to their end: {error.strerror}."
 
 
-async def answered(
-    client: Client, texts: Texts, balance: Balance, tell: Callable[[str], None]
-) -> Answer:
+async def send_with_retries(
+    client: Client, texts: Texts, balance: LineAccounting, warn: Callable[[str], None]
+) -> UploadReply:
     """The answer to a body, asked for until there is one, or it gets on no more."""
     furthest = 0
     while True:
         try:
             return await client.retry(
-                lambda: Attempt(client, texts, balance, tell).made(),
-                (Again, aiohttp.ClientError),
-                tell,
+                lambda: StreamAttempt(client, texts, balance, warn).send(),
+                (RetryLater, aiohttp.ClientError),
+                warn,
             )
-        except Again as error:
+        except RetryLater as error:
             if error.safe_bytes <= furthest:
                 raise
             furthest = error.safe_bytes
 
 
-def book(balance: Balance, answer: Answer) -> None:
+def record_stream(balance: LineAccounting, answer: UploadReply) -> None:
     """What is safe, and of the rest why it is not. Raises CannotSend."""
-    told = sum(safe.records_ingested + safe.records_rejected for safe in answer.upload_results)
-    is_all = told == balance.unsent
-    if told > balance.unsent or not (is_all or answer.errors or answer.error):
+    answered_lines = sum(
+        safe.records_ingested + safe.records_rejected for safe in answer.upload_results
+    )
+    is_all = answered_lines == balance.unsent
+    if answered_lines > balance.unsent or not (is_all or answer.errors or answer.error):
         raise CannotSend(UNACCOUNTED)
-    balance.unsent -= told
+    balance.unsent -= answered_lines
     for safe in answer.upload_results:
-        book_safe(balance, safe)
+        record_accepted(balance, safe)
     if answer.error is not None and answer.error.code != ALL_FAILED:
         raise CannotSend(f"{answer.error.code}: {answer.error.message}")
     for failed in answer.errors:
         lines = [(each.line, each.reason) for each in failed.details]
         part = f"part {failed.index + 1}: {failed.code}: {failed.error}"
-        balance.reject(0, lines or [(0, part)])
-    balance.reject(balance.unsent, ())
+        balance.record_rejected(0, lines or [(0, part)])
+    balance.record_rejected(balance.unsent, ())
     balance.unsent = 0

@@ -8,13 +8,13 @@ the known differences.
 
 from atlas.comparison.files import NotRows, Side, open_side
 from atlas.comparison.reasons import Reason
-from atlas.comparison.report import ComparisonReport, Finding, RowLocation, compare_sides
+from atlas.comparison.report import ComparisonReport, ReasonSummary, RowLocation, compare_sides
 
 __all__ = [
     "ComparisonReport",
-    "Finding",
     "NotRows",
     "Reason",
+    "ReasonSummary",
     "RowLocation",
     "Side",
     "compare_sides",

@@ -13,7 +13,7 @@ import msgspec
 
 from atlas.comparison.javascript import encode_canonical, is_truthy, to_doubles
 from atlas.comparison.reasons import Reason
-from atlas.core.errors import NOT_JSON
+from atlas.core.errors import JSON_ERRORS
 
 Record = Mapping[str, object]
 
@@ -109,7 +109,7 @@ def parse_exact(raw: str) -> Record:
     """Parse a record with exact integers: a double only has 53 bits."""
     try:
         return msgspec.json.decode(raw, type=dict[str, Any])
-    except NOT_JSON:
+    except JSON_ERRORS:
         return {}
 
 

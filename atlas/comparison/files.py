@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import msgspec
 from msgspec import Struct
 
-from atlas.core.errors import NOT_JSON, CannotStart
+from atlas.core.errors import JSON_ERRORS, CommandError
 
 SUFFIXES = (".ndjson", ".json", ".ndjson.gz", ".json.gz")  # the old service wrote .json, too
 GZIP, PARQUET = b"\x1f\x8b", b"PAR1"
@@ -21,13 +21,13 @@ SUB_PART = re.compile(r"[A-Za-z0-9]{6,}")  # of a sub, in whatever form a path c
 PROGRESS_ROWS = 2_000  # between two progress updates
 
 
-class NotRows(CannotStart):
+class NotRows(CommandError):
     """A file cannot be read, or holds something else. The message quotes nothing of the data."""
 
     exit_code = 2  # like cmp and diff, where 1 means that the files differ
 
 
-class Row(Struct, forbid_unknown_fields=True):
+class ComparedRow(Struct, forbid_unknown_fields=True):
     """A row of either side. The old service also wrote other types into its text columns."""
 
     auth0_user_id: str
@@ -53,7 +53,7 @@ class Row(Struct, forbid_unknown_fields=True):
     raw_healthkit_record: Any
 
 
-_decode = msgspec.json.Decoder(Row).decode
+_decode = msgspec.json.Decoder(ComparedRow).decode
 
 
 @dataclass(slots=True)
@@ -66,7 +66,7 @@ class Side:
     bytes_read: int = 0
     subs: set[str] = field(default_factory=set)
 
-    def rows(self) -> Iterator[tuple[int, int, Row]]:
+    def rows(self) -> Iterator[tuple[int, int, ComparedRow]]:
         """Yield file number, line number and row. Raises NotRows."""
         before = 0
         for number, path in enumerate(self.paths):
@@ -80,7 +80,7 @@ class Side:
             before += path.stat().st_size
             self.bytes_read = before
 
-    def lines(self, file: BinaryIO, number: int) -> Iterator[Row | None]:
+    def lines(self, file: BinaryIO, number: int) -> Iterator[ComparedRow | None]:
         """Yield the row of each line, None for a blank line."""
         line = 0
         try:
@@ -139,16 +139,16 @@ def open_plain(file: BinaryIO) -> BinaryIO | gzip.GzipFile:
     return gzip.GzipFile(fileobj=file) if head.startswith(GZIP) else file
 
 
-def parse_row(line: bytes) -> Row | None:
+def parse_row(line: bytes) -> ComparedRow | None:
     """Parse a line, None if it is blank. Raises InvalidRow."""
     try:
         return _decode(line)
-    except NOT_JSON:
+    except JSON_ERRORS:
         if not line.strip():
             return None
     try:
         # with a byte order mark, or a lone surrogate, which JavaScript accepts
-        return msgspec.convert(json.loads(line), Row)
+        return msgspec.convert(json.loads(line), ComparedRow)
     except UnicodeDecodeError:
         raise InvalidRow("not UTF-8") from None
     except msgspec.ValidationError:

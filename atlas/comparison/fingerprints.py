@@ -14,18 +14,20 @@ import msgspec
 
 from atlas.comparison import columns
 from atlas.comparison.columns import MARK_BITS, MARKS, NUMBER, TEXTS
-from atlas.comparison.files import Row
+from atlas.comparison.files import ComparedRow
 from atlas.comparison.javascript import ParsedRecord, encode_canonical, parse_record, to_doubles
 from atlas.comparison.reasons import Reason
 
 COLUMNS = ("device", "export_timestamp", NUMBER, *(name for name, _, _ in TEXTS))
-KEY, DIGEST = 16, 8  # bytes
-LAYOUT = Layout(f"<{KEY}s{DIGEST}s{DIGEST}s{DIGEST}sIIII{2 * len(COLUMNS)}s")
+KEY_BYTES, DIGEST_BYTES = 16, 8  # bytes
+LAYOUT = Layout(
+    f"<{KEY_BYTES}s{DIGEST_BYTES}s{DIGEST_BYTES}s{DIGEST_BYTES}sIIII{2 * len(COLUMNS)}s"
+)
 # hints only name the columns of rows that are known to differ, so 16 bits are enough
 HINT_MASK, MOMENT_MASK = 0xFFFF, 0xFFFF_FFFF
 
 to_tuple = msgspec.structs.astuple
-TEXT_INDEXES = [Row.__struct_fields__.index(name) for name, _, _ in TEXTS]
+TEXT_INDEXES = [ComparedRow.__struct_fields__.index(name) for name, _, _ in TEXTS]
 
 
 class Fingerprint(NamedTuple):
@@ -41,10 +43,10 @@ class Fingerprint(NamedTuple):
     line: int
     hints: bytes
 
-    def reasons(self) -> list[Reason]:
+    def list_reasons(self) -> list[Reason]:
         """List the reasons for which it differs from a row of Atlas."""
-        found = [reason for reason in MARKS if self.marks & MARK_BITS[reason]]
-        return [*found, Reason.TEXT] if self.list_non_text_columns() else found
+        reasons = [reason for reason in MARKS if self.marks & MARK_BITS[reason]]
+        return [*reasons, Reason.TEXT] if self.list_non_text_columns() else reasons
 
     def list_non_text_columns(self) -> list[str]:
         """List the text columns that do not hold text."""
@@ -52,12 +54,12 @@ class Fingerprint(NamedTuple):
 
     def list_differing_columns(self, other: "Fingerprint") -> list[str]:
         """List the columns that differ."""
-        ours, theirs = array("H", self.hints), array("H", other.hints)
-        pairs = zip(COLUMNS, ours, theirs, strict=True)
+        own_hints, other_hints = array("H", self.hints), array("H", other.hints)
+        pairs = zip(COLUMNS, own_hints, other_hints, strict=True)
         return [name for name, one, another in pairs if one != another]
 
 
-def fingerprint_old(row: Row, file: int, line: int) -> bytes:
+def fingerprint_old(row: ComparedRow, file: int, line: int) -> bytes:
     """Pack the fingerprint of a row of the old service."""
     raw, parsed = parse_raw(row)
     texts, value = select_texts(row), to_doubles(row.value_double)
@@ -77,7 +79,7 @@ def fingerprint_old(row: Row, file: int, line: int) -> bytes:
     )
 
 
-def fingerprint_new(row: Row, file: int, line: int) -> bytes:
+def fingerprint_new(row: ComparedRow, file: int, line: int) -> bytes:
     """Pack the fingerprint of a row of Atlas."""
     raw, parsed = parse_raw(row)
     texts, value = select_texts(row), to_doubles(row.value_double)
@@ -93,7 +95,7 @@ def fingerprint_new(row: Row, file: int, line: int) -> bytes:
 class FingerprintInput(NamedTuple):
     """A row, its parsed record, its marks and its position."""
 
-    row: Row
+    row: ComparedRow
     raw: str
     parsed: ParsedRecord
     marks: int
@@ -101,16 +103,16 @@ class FingerprintInput(NamedTuple):
     line: int
 
 
-def parse_raw(row: Row) -> tuple[str, ParsedRecord]:
+def parse_raw(row: ComparedRow) -> tuple[str, ParsedRecord]:
     """Return the raw record as text (the old service sometimes wrote an object), and parsed."""
     raw = row.raw_healthkit_record
     text = raw if isinstance(raw, str) else encode_canonical(raw).decode()
     return text, parse_record(text)
 
 
-def select_texts(row: Row) -> list[Any]:
-    found = to_tuple(row)
-    return [found[place] for place in TEXT_INDEXES]
+def select_texts(row: ComparedRow) -> list[Any]:
+    values = to_tuple(row)
+    return [values[index] for index in TEXT_INDEXES]
 
 
 def pack(source: FingerprintInput, exact: list[Any], expected: list[Any]) -> bytes:
@@ -119,17 +121,17 @@ def pack(source: FingerprintInput, exact: list[Any], expected: list[Any]) -> byt
     # the service set its own time if the request had no timestamp
     timestamp = "" if row.export_timestamp == row.ingested_at else row.export_timestamp
     before = [row.device, timestamp]
-    exact_digest = digest(encode_canonical([*before, *exact]), DIGEST)
+    exact_digest = hash_bytes(encode_canonical([*before, *exact]), DIGEST_BYTES)
     expected_digest = (
         exact_digest
         if exact == expected
-        else digest(encode_canonical([*before, *expected]), DIGEST)
+        else hash_bytes(encode_canonical([*before, *expected]), DIGEST_BYTES)
     )
     return LAYOUT.pack(
-        digest(encode_canonical(row.auth0_user_id) + source.parsed.canonical, KEY),
+        hash_bytes(encode_canonical(row.auth0_user_id) + source.parsed.canonical, KEY_BYTES),
         expected_digest,
         exact_digest,
-        digest(source.raw.encode("utf-8", "surrogatepass"), DIGEST),
+        hash_bytes(source.raw.encode("utf-8", "surrogatepass"), DIGEST_BYTES),
         hash_value(row.ingested_at) & MOMENT_MASK,
         source.marks,
         source.file,
@@ -138,7 +140,7 @@ def pack(source: FingerprintInput, exact: list[Any], expected: list[Any]) -> byt
     )
 
 
-def digest(text: bytes, size: int) -> bytes:
+def hash_bytes(text: bytes, size: int) -> bytes:
     return blake2b(text, digest_size=size).digest()
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import Struct
 
-from atlas.core.errors import NOT_JSON
+from atlas.core.errors import JSON_ERRORS
 from atlas.core.records import DEPTH_MAX, LINE_BYTES_MAX
 
 Scalar = str | float | bool | None  # no int: msgspec reads every number as a double
@@ -44,7 +44,7 @@ def parse_record(text: str) -> ParsedRecord:
     if len(text) <= LINE_BYTES_MAX // 4:
         try:
             record = _shallow(text)
-        except (*NOT_JSON, UnicodeEncodeError):
+        except (*JSON_ERRORS, UnicodeEncodeError):
             return parse_fully(text)
         canonical = _encode(record)
         if MINUS_ZERO.search(canonical) is None and REPLACEMENT not in text:

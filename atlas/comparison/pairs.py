@@ -11,7 +11,7 @@ from atlas.comparison.columns import NUMBER_REASONS, ONE_SIDED_REASONS
 from atlas.comparison.fingerprints import LAYOUT, Fingerprint
 from atlas.comparison.reasons import Reason
 
-Group = list[Fingerprint]  # rows of one side that hold the same record of the same user
+Fingerprints = list[Fingerprint]  # rows of one side that hold the same record of the same user
 Pair = tuple[Fingerprint | None, Fingerprint | None]  # one of OLD and one of NEW
 ClassifiedPair = tuple[Pair, list[Reason]]  # no reasons: the rows are the same
 BUCKETS = 256
@@ -44,7 +44,7 @@ class RowBuckets:
 def classify(old: RowBuckets, new: RowBuckets) -> Iterator[ClassifiedPair]:
     """Classify every row of both sides once."""
     for number in range(BUCKETS):
-        groups: dict[bytes, tuple[Group, Group]] = {}
+        groups: dict[bytes, tuple[Fingerprints, Fingerprints]] = {}
         for side, bucket in enumerate((old.take(number), new.take(number))):
             for fields in LAYOUT.iter_unpack(bucket):
                 row = Fingerprint(*fields)
@@ -53,7 +53,7 @@ def classify(old: RowBuckets, new: RowBuckets) -> Iterator[ClassifiedPair]:
             yield from classify_record(olds, news)
 
 
-def classify_record(olds: Group, news: Group) -> Iterator[ClassifiedPair]:
+def classify_record(olds: Fingerprints, news: Fingerprints) -> Iterator[ClassifiedPair]:
     """Classify the rows of one record: first equal rows, then surplus rows, then the rest.
 
     A retry is another export of the old service, with another timestamp. Rows that occur twice
@@ -82,18 +82,18 @@ def classify_record(olds: Group, news: Group) -> Iterator[ClassifiedPair]:
 
 
 def pair_rows(
-    olds: Group, news: Group
-) -> tuple[list[tuple[Fingerprint, Fingerprint]], Group, Group]:
+    olds: Fingerprints, news: Fingerprints
+) -> tuple[list[tuple[Fingerprint, Fingerprint]], Fingerprints, Fingerprints]:
     """Pair rows, the closest matches first. Returns the pairs, and what is left on each side."""
     pairs = []
     for match_key in MATCH_KEYS:
-        waiting: dict[object, Group] = {}
+        waiting: dict[object, Fingerprints] = {}
         for new in reversed(news):
             waiting.setdefault(match_key(new), []).append(new)
         left = []
         for old in olds:
-            if found := waiting.get(match_key(old)):
-                pairs.append((old, found.pop()))
+            if candidates := waiting.get(match_key(old)):
+                pairs.append((old, candidates.pop()))
             else:
                 left.append(old)
         olds, news = left, [new for rest in waiting.values() for new in reversed(rest)]
@@ -107,11 +107,11 @@ def explain_differences(old: Fingerprint, new: Fingerprint) -> list[Reason]:
     raw = [Reason.RAW] if old.raw != new.raw else []
     if old.exact == new.exact:
         return raw
-    return [reason for reason in old.reasons() if reason in COLUMN_REASONS] + raw
+    return [reason for reason in old.list_reasons() if reason in COLUMN_REASONS] + raw
 
 
 def classify_surplus(
-    left: Group, olds: Group, counts: Counter[bytes]
+    left: Fingerprints, olds: Fingerprints, counts: Counter[bytes]
 ) -> Iterator[tuple[Fingerprint, Reason]]:
     """Classify rows of which the old service has more: they are retries, or Atlas lacks them."""
     needed = count_per_export(olds)
@@ -121,7 +121,7 @@ def classify_surplus(
         yield old, explain_old_only(old) if is_lacking else Reason.RETRIED
 
 
-def classify_new_only(news: Group) -> Iterator[ClassifiedPair]:
+def classify_new_only(news: Fingerprints) -> Iterator[ClassifiedPair]:
     """Classify rows that only Atlas has: lost by the old service, or in too many exports."""
     needed = count_per_export(news)
     for new in news:
@@ -130,7 +130,7 @@ def classify_new_only(news: Group) -> Iterator[ClassifiedPair]:
         yield (None, new), [Reason.DOUBLED if is_too_many else explain_new_only(new)]
 
 
-def count_per_export(rows: Group) -> Counter[bytes]:
+def count_per_export(rows: Fingerprints) -> Counter[bytes]:
     """Count how often each row occurs within one export, at most."""
     counts = Counter[bytes]()
     for (ought, _), times in Counter((row.expected, row.moment) for row in rows).items():
@@ -139,9 +139,9 @@ def count_per_export(rows: Group) -> Counter[bytes]:
 
 
 def explain_old_only(row: Fingerprint) -> Reason:
-    found = [each for each in row.reasons() if each in ONE_SIDED_REASONS]
-    return found[0] if found else Reason.MISSING
+    reasons = [each for each in row.list_reasons() if each in ONE_SIDED_REASONS]
+    return reasons[0] if reasons else Reason.MISSING
 
 
 def explain_new_only(row: Fingerprint) -> Reason:
-    return Reason.NO_RECORD if Reason.NO_RECORD in row.reasons() else Reason.LOST
+    return Reason.NO_RECORD if Reason.NO_RECORD in row.list_reasons() else Reason.LOST

@@ -25,7 +25,7 @@ class RowLocation(Struct, frozen=True):
     new: str | None
 
 
-class Finding(Struct, frozen=True):
+class ReasonSummary(Struct, frozen=True):
     """One reason and its rows. A row that differs for two reasons counts for both."""
 
     reason: str
@@ -54,7 +54,7 @@ class ComparisonReport(Struct, frozen=True):
     same: RowCounts
     as_intended: RowCounts
     unexplained: RowCounts
-    findings: list[Finding]
+    findings: list[ReasonSummary]
 
     @property
     def is_explained(self) -> bool:
@@ -117,7 +117,7 @@ def build_report(
         else:
             report.unexplained.add(pair)
     report.findings.extend(
-        Finding(
+        ReasonSummary(
             reason.name.lower(),
             reason.sentence,
             reason.is_explained,

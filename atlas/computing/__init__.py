@@ -3,7 +3,7 @@
 This is a package of its own because workers import it, and with it nothing of the service.
 """
 
-from atlas.computing.computing import QUICK_BYTES_MAX, Computing, run_cooperatively
-from atlas.computing.memory import give_back_large_blocks
+from atlas.computing.malloc import set_mmap_threshold
+from atlas.computing.worker_executor import QUICK_BYTES_MAX, WorkerExecutor, run_cooperatively
 
-__all__ = ["QUICK_BYTES_MAX", "Computing", "give_back_large_blocks", "run_cooperatively"]
+__all__ = ["QUICK_BYTES_MAX", "WorkerExecutor", "run_cooperatively", "set_mmap_threshold"]

@@ -32,7 +32,7 @@ class Intent(Struct, frozen=True):
     snapshot: BranchSnapshot
 
 
-class InHand(Struct, frozen=True):
+class WorkInHand(Struct, frozen=True):
     """Work that was begun and not concluded.
 
     `group`: the claimed exports. `transaction`: the one that is recorded as open. `intents`: the
@@ -88,7 +88,7 @@ RELEASED = Verdict("released")
 
 
 class Conclusion(Struct, frozen=True):
-    """The end of work in hand: a verdict on each of its exports, and `others` for the rest.
+    """The end of work in hand: a verdict on each of its exports, and `default_verdict` for the rest.
 
     `transaction` is the one that is recorded as open, None if none is. After `tries_max` failures
     that count, an export is set aside if it is certainly at fault: Foundry blamed its file, a probe
@@ -97,9 +97,9 @@ class Conclusion(Struct, frozen=True):
 
     transaction: str | None = None
     verdicts: Mapping[str, Verdict] = {}
-    others: Verdict = RELEASED
+    default_verdict: Verdict = RELEASED
     tries_max: int = 5
     has_evidence: bool = False
 
-    def verdict_on(self, id: str) -> Verdict:
-        return self.verdicts.get(id, self.others)
+    def find_verdict(self, id: str) -> Verdict:
+        return self.verdicts.get(id, self.default_verdict)

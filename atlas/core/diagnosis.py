@@ -15,7 +15,7 @@ Evidence = tuple[tuple[str, str], ...]  # what was seen, each by its name, in an
 EXIT_CODE = 10  # and the number of the first step that fails
 
 
-class Finding(Struct, frozen=True):
+class CheckOutcome(Struct, frozen=True):
     """The result of a step. `to_do` mends it, or is worth doing all the same."""
 
     verdict: Verdict
@@ -23,7 +23,7 @@ class Finding(Struct, frozen=True):
     to_do: str = ""
 
 
-class Amiss(Exception):
+class CheckFailed(Exception):
     """Something is wrong, and it is known what.
 
     `is_outage`: the other side is down or busy, so that nothing is to be mended on ours.
@@ -33,12 +33,12 @@ class Amiss(Exception):
         self, reason: str, to_do: str, evidence: Evidence = (), *, is_outage: bool = False
     ) -> None:
         super().__init__(reason)
-        self.finding = Finding("fail", reason, to_do)
+        self.finding = CheckOutcome("fail", reason, to_do)
         self.evidence = evidence
         self.is_outage = is_outage
 
 
-class Step(Struct, frozen=True):
+class CheckResult(Struct, frozen=True):
     """A step of the walk. The numbers are fixed: exit codes are made of them."""
 
     number: int
@@ -61,7 +61,7 @@ class Diagnosis(Struct, frozen=True):
 
     at: datetime
     version: str
-    steps: tuple[Step, ...]
+    steps: tuple[CheckResult, ...]
     sections: tuple[Section, ...] = ()
 
     @property
@@ -71,7 +71,7 @@ class Diagnosis(Struct, frozen=True):
         return EXIT_CODE + min(failing) if failing else 0
 
 
-class Asked(Struct, frozen=True, forbid_unknown_fields=True):
+class DiagnosisRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """What to look at beside the service: a phone's token, the address that phones use."""
 
     token: str | None = None

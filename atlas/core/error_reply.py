@@ -6,7 +6,7 @@ from math import ceil
 
 from msgspec import Struct, field
 
-from atlas.core import names
+from atlas.core import identifiers
 from atlas.core.errors import AtlasError
 from atlas.core.messages import Reject
 
@@ -51,7 +51,7 @@ def describe(
         code=error.code,
         message=str(error),
         correlation_id=correlation_id,
-        timestamp=names.timestamp(now),
+        timestamp=identifiers.format_timestamp(now),
         retryable=error.retryable,
         retry_after=retry_after(error, random),
         details=error.details,

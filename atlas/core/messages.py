@@ -25,7 +25,7 @@ class User(Struct, frozen=True):
     scopes: frozenset[str] = frozenset()
 
 
-class Binding(Struct, frozen=True):
+class IdempotencySlot(Struct, frozen=True):
     """The place of an export in the sequence that an Idempotency-Key names."""
 
     key: str
@@ -33,7 +33,7 @@ class Binding(Struct, frozen=True):
     length: int
 
 
-class Place(Struct, frozen=True):
+class StreamPosition(Struct, frozen=True):
     """The place of an export in a stream. `whole` names the stream, and so does `key`, if any."""
 
     whole: str
@@ -41,7 +41,7 @@ class Place(Struct, frozen=True):
     key: str | None = None
 
 
-class Head(Struct, frozen=True):
+class ExportMetadata(Struct, frozen=True):
     """What is known of an export before its body is looked at.
 
     `timestamp` is as sent, "" if absent: it is part of what makes two exports the same.
@@ -51,47 +51,47 @@ class Head(Struct, frozen=True):
     device: str
     timestamp: str
     correlation_id: str
-    binding: Binding | None = None
-    place: Place | None = None
+    binding: IdempotencySlot | None = None
+    place: StreamPosition | None = None
     trace: Trace | None = None
 
 
-class Export(Struct, frozen=True, tag="Export"):
+class RawExport(Struct, frozen=True, tag="Export"):
     """What a user sent. The body is base64; nothing in it is checked yet."""
 
-    head: Head
+    head: ExportMetadata
     body: bytes
 
 
-class Part(Struct, frozen=True, tag="Part"):
+class StreamPart(Struct, frozen=True, tag="Part"):
     """Lines out of a streamed body, whole ones; `first` is the number of the first of them.
 
     The id is the same whenever the same bytes are sent again at the same offset.
     """
 
     id: str
-    head: Head
+    head: ExportMetadata
     text: bytes
     first: int
 
 
-class Decoded(Struct, frozen=True, tag="Decoded"):
+class DecodedExport(Struct, frozen=True, tag="Decoded"):
     """Lines as sent. The id is the same whenever the same export is sent again.
 
     `likeness` is equal for equal bytes, whatever they are sent with, for as long as we run.
     """
 
     id: str
-    head: Head
+    head: ExportMetadata
     text: bytes
     first: int = 1
     likeness: int = 0
 
 
-Original = Export | Part | Decoded  # as it came to a stage
+StageInput = RawExport | StreamPart | DecodedExport  # as it came to a stage
 
 
-def unbound(original: Original) -> Original:
+def strip_idempotency(original: StageInput) -> StageInput:
     """The same without its Idempotency-Key, and out of its stream."""
     head = msgspec.structs.replace(original.head, binding=None, place=None)
     return msgspec.structs.replace(original, head=head)
@@ -104,7 +104,7 @@ class Reject(Struct, frozen=True):
     reason: str
 
 
-class Table(Struct, frozen=True):
+class RowTable(Struct, frozen=True):
     """Rows as NDJSON, as they stand in a file of their own, and what was left out of it.
 
     `ingested` counts its rows, `rejected` the lines that became none, of which `rejects` tells
@@ -118,24 +118,24 @@ class Table(Struct, frozen=True):
     reasons: Mapping[str, int] = {}
 
 
-class Packed(Struct, frozen=True):
-    """The same with its file compressed, which then has so many `bytes` again."""
+class CompressedRows(Struct, frozen=True):
+    """The same with its file compressed, which then has so many `size` again."""
 
-    file: bytes
-    bytes: int
+    data: bytes
+    size: int
     ingested: int
     rejected: int
     rejects: tuple[Reject, ...] = ()
     reasons: Mapping[str, int] = {}
 
 
-class Flattened(Struct, frozen=True):
+class FlattenedExport(Struct, frozen=True):
     """An export as it will stand in the dataset, accepted at this moment."""
 
     id: str
-    head: Head
+    head: ExportMetadata
     at: datetime
-    table: Packed
+    table: CompressedRows
 
 
 class Receipt(Struct, frozen=True):
@@ -159,7 +159,7 @@ class Receipt(Struct, frozen=True):
 class ClaimedExport(Struct, frozen=True):
     """An export as the uploader sees it. Its rows are fetched when their turn comes.
 
-    `bytes` are those of its rows as NDJSON. `isolation` is 0 for a fresh export; from 1 on it
+    `size` are those of its rows as NDJSON. `isolation` is 0 for a fresh export; from 1 on it
     shares its file with nobody, from 2 on its group with ever fewer. `tries` are those that failed.
     """
 
@@ -242,7 +242,7 @@ class GroupLimits(Struct, frozen=True, forbid_unknown_fields=True):
     bytes_max: int = 64 * 1024 * 1024
 
 
-class Entry(Struct, frozen=True):
+class JournalEntry(Struct, frozen=True):
     """One export in the journal, as an operator sees it.
 
     `user` is a keyed hash of the sub, and so is the folder in the receipt's path. `tries` are the
@@ -260,33 +260,33 @@ class Entry(Struct, frozen=True):
     isolation: Isolation = "none"
 
 
-class Replayed(Struct, frozen=True):
+class ReplayResult(Struct, frozen=True):
     """How many that were set aside are on their way again, and how many failed again."""
 
     again: int
     failed: int
 
 
-class Abandoned(Struct, frozen=True):
+class AbandonResult(Struct, frozen=True):
     """How many were given up."""
 
     abandoned: int
 
 
-class Page(Struct, frozen=True):
+class ReceiptPage(Struct, frozen=True):
     """Receipts, newest first, and where the next page begins, if there is one."""
 
     receipts: tuple[Receipt, ...]
     next_cursor: str | None = None
 
 
-class Listing(Struct, frozen=True):
+class JournalPage(Struct, frozen=True):
     """A page of the journal, newest first; how many exports stand where in all of it.
 
     A search that ended before the oldest says how many it has `looked_at`.
     """
 
     totals: Mapping[Status, int]
-    entries: tuple[Entry, ...]
+    entries: tuple[JournalEntry, ...]
     before: int | None = None
     looked_at: int | None = None

@@ -4,7 +4,7 @@ Almost every line has only the keys that the app is known to send, with values o
 gives them. For such a line decoding into `Record` is all the checking there is: the types admit no
 number that a double cannot hold and no nesting, and nothing on the line is passed over unread (as
 a msgspec.Raw would be, when its key comes twice). Any other line takes the long way through
-`unusual`, which knows every rule and decides alone what is a record and what is a reject.
+`decode_slow`, which knows every rule and decides alone what is a record and what is a reject.
 """
 
 import math
@@ -16,7 +16,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from atlas.core.errors import NOT_JSON
+from atlas.core.errors import JSON_ERRORS
 
 LINE_BYTES_MAX = 8 * 1024 * 1024
 DEPTH_MAX = 64
@@ -45,7 +45,7 @@ class Device(Struct, rename="camel", forbid_unknown_fields=True, gc=False):
 class Record(Struct, rename="camel", forbid_unknown_fields=True, gc=False):
     """The keys of samples, and the older short names of some.
 
-    What only workouts and correlations have, one line in 500, is left to `unusual`: msgspec walks
+    What only workouts and correlations have, one line in 500, is left to `decode_slow`: msgspec walks
     along the fields to find a key, and a quarter more of them would cost every line 3 %.
     """
 
@@ -75,7 +75,7 @@ class Record(Struct, rename="camel", forbid_unknown_fields=True, gc=False):
     sleep_stage: Scalar = None
 
 
-class Bad(Exception):
+class LineRejected(Exception):
     """This line becomes no row; why, as one of REASONS."""
 
 
@@ -84,123 +84,123 @@ TOO_DEEP = f"nested deeper than {DEPTH_MAX}"
 NOT_UTF8 = "not UTF-8"
 OUT_OF_RANGE = "a number is out of range"
 NOT_VALID = "not valid JSON"
-NO_OBJECT = "not a JSON object"
-REASONS = TOO_LONG, NOT_UTF8, TOO_DEEP, OUT_OF_RANGE, NOT_VALID, NO_OBJECT
+NOT_OBJECT = "not a JSON object"
+REASONS = TOO_LONG, NOT_UTF8, TOO_DEEP, OUT_OF_RANGE, NOT_VALID, NOT_OBJECT
 
 JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
-usual = msgspec.json.Decoder(Record).decode
+decode_fast = msgspec.json.Decoder(Record).decode
 _shallow = msgspec.json.Decoder(dict[str, Shallow])
 _anything = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder()
 
 
-def unusual(line: bytes) -> Record:
+def decode_slow(line: bytes) -> Record:
     """The record on any line. Raises Bad."""
-    given = sound(line).get
-    hardware = given("device")
+    get = decode_object(line).get
+    hardware = get("device")
     return Record(
-        sample_type=text(given("sampleType")),
-        type=text(given("type")),
-        source_name=text(given("sourceName")),
-        source=text(given("source")),
-        sample_class=text(given("sampleClass")),
-        quantity_type=text(given("quantityType")),
-        source_version=text(given("sourceVersion")),
-        data_type=text(given("dataType")),
-        uuid=text(given("uuid")),
-        start_date=text(given("startDate")),
-        start=text(given("start")),
-        end_date=text(given("endDate")),
-        end=text(given("end")),
-        value_double=number(given("valueDouble"), given("value"), given("valueInteger")),
-        unit=text(given("unit")),
-        device=device(hardware) if isinstance(hardware, dict) else None,
+        sample_type=to_text(get("sampleType")),
+        type=to_text(get("type")),
+        source_name=to_text(get("sourceName")),
+        source=to_text(get("source")),
+        sample_class=to_text(get("sampleClass")),
+        quantity_type=to_text(get("quantityType")),
+        source_version=to_text(get("sourceVersion")),
+        data_type=to_text(get("dataType")),
+        uuid=to_text(get("uuid")),
+        start_date=to_text(get("startDate")),
+        start=to_text(get("start")),
+        end_date=to_text(get("endDate")),
+        end=to_text(get("end")),
+        value_double=to_number(get("valueDouble"), get("value"), get("valueInteger")),
+        unit=to_text(get("unit")),
+        device=build_device(hardware) if isinstance(hardware, dict) else None,
     )
 
 
-def device(hardware: Mapping[str, object]) -> Device:
-    given = hardware.get
+def build_device(hardware: Mapping[str, object]) -> Device:
+    get = hardware.get
     return Device(
-        hardware_version=text(given("hardwareVersion")),
-        model=text(given("model")),
-        name=text(given("name")),
-        manufacturer=text(given("manufacturer")),
-        software_version=text(given("softwareVersion")),
+        hardware_version=to_text(get("hardwareVersion")),
+        model=to_text(get("model")),
+        name=to_text(get("name")),
+        manufacturer=to_text(get("manufacturer")),
+        software_version=to_text(get("softwareVersion")),
     )
 
 
-def sound(line: bytes) -> Mapping[str, object]:
+def decode_object(line: bytes) -> Mapping[str, object]:
     """The object on a line. Raises Bad for anything that is not one, or not sound throughout.
 
     What nests three deep at most, as a route does and an electrocardiogram, the types of `Shallow`
     inspect while they decode it.
     """
     if len(line) > LINE_BYTES_MAX:
-        raise Bad(TOO_LONG)
-    with suppress(*NOT_JSON):
+        raise LineRejected(TOO_LONG)
+    with suppress(*JSON_ERRORS):
         return _shallow.decode(line)
     try:
         str(line, "utf-8")
         record = _anything.decode(line)
     except UnicodeDecodeError as error:
-        raise Bad(NOT_UTF8) from error
+        raise LineRejected(NOT_UTF8) from error
     except RecursionError as error:
-        raise Bad(TOO_DEEP) from error
+        raise LineRejected(TOO_DEEP) from error
     except msgspec.ValidationError as error:
-        raise Bad(OUT_OF_RANGE) from error
+        raise LineRejected(OUT_OF_RANGE) from error
     except msgspec.DecodeError as error:
-        raise Bad(NOT_VALID) from error
+        raise LineRejected(NOT_VALID) from error
     if not isinstance(record, dict):
-        raise Bad(NO_OBJECT)
-    inspect(record)
+        raise LineRejected(NOT_OBJECT)
+    check_limits(record)
     return record
 
 
-def inspect(record: object) -> None:
+def check_limits(record: object) -> None:
     """Raises Bad for what JSON allows and Atlas does not: great depth, an integer without end."""
-    level = [record]
+    values = [record]
     for _ in range(DEPTH_MAX):
-        below: list[object] = []
-        for value in level:
+        nested: list[object] = []
+        for value in values:
             if isinstance(value, dict):
-                below.extend(value.values())
+                nested.extend(value.values())
             elif isinstance(value, list):
-                below.extend(value)
+                nested.extend(value)
             elif isinstance(value, int) and not is_finite(value):
-                raise Bad(OUT_OF_RANGE)
-        level = below
-    if any(isinstance(value, dict | list) for value in level):
-        raise Bad(TOO_DEEP)
+                raise LineRejected(OUT_OF_RANGE)
+        values = nested
+    if any(isinstance(value, dict | list) for value in values):
+        raise LineRejected(TOO_DEEP)
 
 
-def text(value: object) -> str:
+def to_text(value: object) -> str:
     """Of another type than text, it is its compact JSON; what is absent or null is ""."""
     if value is None:
         return ""
     return value if isinstance(value, str) else _encoder.encode(value).decode()
 
 
-def number(*values: object) -> float | None:
+def to_number(*values: object) -> float | None:
     """The first that is there, if it is a number, or text that would be one in JSON.
 
     Zero is a number; true is none, though Python counts it an int.
     """
-    given = next((value for value in values if value is not None), None)
-    if isinstance(given, str):
-        given = parsed(given.strip())
-    if isinstance(given, bool) or not isinstance(given, int | float):
+    candidate = next((value for value in values if value is not None), None)
+    if isinstance(candidate, str):
+        candidate = parse_json_number(candidate.strip())
+    if isinstance(candidate, bool) or not isinstance(candidate, int | float):
         return None
-    return given if is_finite(given) else None
+    return candidate if is_finite(candidate) else None
 
 
-def parsed(given: str) -> float | None:
+def parse_json_number(text: str) -> float | None:
     """The number that a text is, if JSON would call it one."""
-    found = JSON_NUMBER.fullmatch(given)
-    if found is None:
+    match = JSON_NUMBER.fullmatch(text)
+    if match is None:
         return None
-    is_integer = found[2] is None and found[3] is None and len(given) < 300
-    return int(given) if is_integer else float(given)
+    is_integer = match[2] is None and match[3] is None and len(text) < 300
+    return int(text) if is_integer else float(text)
 
 
 def is_finite(value: float) -> bool:

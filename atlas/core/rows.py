@@ -6,9 +6,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import msgspec
 from msgspec import Raw, Struct
 
-from atlas.core.errors import NOT_JSON
-from atlas.core.messages import Reject, Table
-from atlas.core.records import LINE_BYTES_MAX, Bad, Device, Record, number, unusual, usual
+from atlas.core.errors import JSON_ERRORS
+from atlas.core.messages import Reject, RowTable
+from atlas.core.records import (
+    LINE_BYTES_MAX,
+    Device,
+    LineRejected,
+    Record,
+    decode_fast,
+    decode_slow,
+    to_number,
+)
 
 REJECTS_SHOWN = 20
 
@@ -22,7 +30,7 @@ class Header(Struct, frozen=True):
     export_timestamp: str
 
 
-class Leftover(Struct):
+class RejectLog(Struct):
     """The lines that become no row, of those from this number on."""
 
     first: int = 1
@@ -30,10 +38,10 @@ class Leftover(Struct):
     rejects: list[Reject] = []
 
 
-class Row(Struct, gc=False):
+class DatasetRow(Struct, gc=False):
     """One line of a file in the dataset. `value_double` is a finite number.
 
-    The first value holds the columns of `Header`, all four: see `opening`.
+    The first value holds the columns of `Header`, all four: see `encode_header`.
     """
 
     auth0_user_id: Raw
@@ -56,7 +64,7 @@ class Row(Struct, gc=False):
     raw_healthkit_record: str
 
 
-COLUMNS = Header.__struct_fields__ + Row.__struct_fields__[1:]
+COLUMNS = Header.__struct_fields__ + DatasetRow.__struct_fields__[1:]
 NO_DEVICE = Device()
 
 _encoder = msgspec.json.Encoder()
@@ -66,93 +74,95 @@ def flatten(
     lines: Sequence[bytes],
     header: Header,
     first: int = 1,
-    read: Callable[[bytes], Record] = usual,
-) -> Table:
+    read: Callable[[bytes], Record] = decode_fast,
+) -> RowTable:
     """A row for every good line, a reject for every bad one; blank lines are nothing.
 
     `first` is the number of the first line. `encode_lines` asks for a row when it has written the
     last: no list of them is ever there.
     """
-    left = Leftover(first)
-    ndjson = encoded(rows(lines, header, read, left))
-    rejected = len(left.rejects)
-    ingested = len(lines) - left.blank - rejected
-    shown = tuple(left.rejects[:REJECTS_SHOWN])
-    return Table(ndjson, ingested, rejected, shown, reasons_of(left.rejects))
+    log = RejectLog(first)
+    ndjson = encode_rows(iterate_rows(lines, header, read, log))
+    rejected = len(log.rejects)
+    ingested = len(lines) - log.blank - rejected
+    shown = tuple(log.rejects[:REJECTS_SHOWN])
+    return RowTable(ndjson, ingested, rejected, shown, count_reasons(log.rejects))
 
 
-class Again:
+class ReusableIterator:
     """Iterates over one thing, and then over the next."""
 
     __slots__ = ("next",)
 
     def __init__(self) -> None:
-        self.next: Callable[[], Row] = nothing
+        self.next: Callable[[], DatasetRow] = stop_iteration
 
-    def __iter__(self) -> "Again":
+    def __iter__(self) -> "ReusableIterator":
         return self
 
-    def __next__(self) -> Row:
+    def __next__(self) -> DatasetRow:
         return self.next()
 
 
-def nothing() -> Row:
+def stop_iteration() -> DatasetRow:
     raise StopIteration
 
 
-_spare: list[Again] = []  # one for each thread that ever flattened beside another
+_iterator_pool: list[
+    ReusableIterator
+] = []  # one for each thread that ever flattened beside another
 
 
-def encoded(rows: Iterator[Row]) -> bytes:
+def encode_rows(rows: Iterator[DatasetRow]) -> bytes:
     """Their lines.
 
     msgspec never lets go of what it iterates over, unless it is a list: half a KiB of each export
     would stay for good. What it holds on to here is the same each time, and holds nothing.
     """
-    again = _spare.pop() if _spare else Again()
-    again.next = rows.__next__
+    iterator = _iterator_pool.pop() if _iterator_pool else ReusableIterator()
+    iterator.next = rows.__next__
     try:
-        return _encoder.encode_lines(again)
+        return _encoder.encode_lines(iterator)
     finally:
-        again.next = nothing
-        _spare.append(again)
+        iterator.next = stop_iteration
+        _iterator_pool.append(iterator)
 
 
-def reasons_of(rejects: Sequence[Reject]) -> Mapping[str, int]:
+def count_reasons(rejects: Sequence[Reject]) -> Mapping[str, int]:
     """How many there are of each."""
     return dict(Counter(reject.reason for reject in rejects)) if rejects else {}
 
 
-def rows(
+def iterate_rows(
     lines: Sequence[bytes],
     header: Header,
     read: Callable[[bytes], Record],
-    left: Leftover,
-) -> Iterator[Row]:
+    log: RejectLog,
+) -> Iterator[DatasetRow]:
     """The loop that is the work of Atlas: in one piece, without a call that is not needed.
 
     What `read` cannot read goes the long way. Of texts, absent, null and "" fall through to the
     next name: that is what `or` does here. A device is not worth a cache: to look up what was
     encoded before costs what encoding five short texts does.
     """
-    head = opening(header)
-    for line_number, line in enumerate(lines, left.first):
+    head = encode_header(header)
+    for line_number, line in enumerate(lines, log.first):
         if line.isspace() or not line:  # not the long way: there may be four million of them
-            left.blank += 1
+            log.blank += 1
             continue
         try:
             if len(line) > LINE_BYTES_MAX:
                 raise msgspec.DecodeError
             record = read(line)
-        except NOT_JSON:
+        except JSON_ERRORS:
             try:
-                record = unusual(line)
-            except Bad as error:
-                left.rejects.append(Reject(line_number, str(error)))
+                record = decode_slow(line)
+            except LineRejected as error:
+                log.rejects.append(Reject(line_number, str(error)))
                 continue
         device = record.device or NO_DEVICE
         value = record.value_double
-        yield Row(
+        yield DatasetRow(
             head,
             record.sample_type or record.type or "",
             record.source_name or record.source or "",
@@ -163,7 +173,7 @@ def rows(
             record.uuid or "",
             record.start_date or record.start or "",
             record.end_date or record.end or "",
-            number(record.value, record.value_integer) if value is None else value,
+            to_number(record.value, record.value_integer) if value is None else value,
             record.unit or "",
             device.hardware_version or "",
             device.model or "",
@@ -174,7 +184,7 @@ def rows(
         )
 
 
-def opening(header: Header) -> Raw:
+def encode_header(header: Header) -> Raw:
     """The columns of a header, encoded once for all rows of an export.
 
     msgspec copies a Raw as it is, so it can be the value of the first column and, behind that, the

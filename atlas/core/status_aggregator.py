@@ -9,42 +9,42 @@ from typing import Any, NamedTuple, TypeVar
 
 from msgspec import Struct
 
-from atlas.core import events, names
-from atlas.core.events import Event, Watch
+from atlas.core import events, identifiers
+from atlas.core.events import Event, EventSink
 from atlas.core.histograms import EMPTY, Histograms, Key
-from atlas.core.picture import (
-    COMMITS_KEPT,
-    MOMENTS_KEPT,
-    Commit,
-    Counts,
-    Depth,
-    Foundry,
-    Moment,
-    Picture,
-    Sight,
-    Stage,
-    Waiting,
-)
 from atlas.core.ports import Clock
+from atlas.core.status import (
+    COMMITS_MAX,
+    HISTORY_MAX,
+    FoundryStatus,
+    HistoryPoint,
+    JournalStatus,
+    JournalTotals,
+    RecentCommit,
+    RuntimeGauges,
+    StageStatus,
+    StatusCounts,
+    StatusSnapshot,
+)
 
 T = TypeVar("T")
 
 STAGES = "authenticate", "decode", "flatten", "journal"
 COUNTED: Mapping[type[Event], Callable[[Any], Key]] = {
     events.RequestRefused: lambda event: ("atlas_refusals", event.code),
-    events.ConnectionRefused: lambda event: ("atlas_connections_refused", event.code),
-    events.ConnectionCut: lambda event: ("atlas_connections_cut", event.why),
-    events.CountsDiffer: lambda _: ("atlas_counts_differ",),
+    events.ConnectionRejected: lambda event: ("atlas_connections_refused", event.code),
+    events.ConnectionAborted: lambda event: ("atlas_connections_cut", event.why),
+    events.RecordCountMismatch: lambda _: ("atlas_counts_differ",),
     events.ClientStuck: lambda _: ("atlas_stuck_clients",),
     events.KeysFetched: lambda _: ("atlas_jwks_fetches", "ok"),
     events.KeysUnavailable: lambda _: ("atlas_jwks_fetches", "failed"),
-    events.ActorCrashed: lambda event: ("atlas_stage_crashes", event.stage),
+    events.StageCrashed: lambda event: ("atlas_stage_crashes", event.stage),
     events.ExportReplayed: lambda _: ("atlas_exports", "replayed"),
     events.ExportQuarantined: lambda _: ("atlas_exports", "quarantined"),
     events.ExportFailed: lambda event: ("atlas_exports_failed", event.cause),
     events.JournalDamaged: lambda _: ("atlas_journal_damaged",),
-    events.LedgerUnbalanced: lambda _: ("atlas_ledger_unbalanced",),
-    events.SecondWriter: lambda _: ("atlas_second_writer",),
+    events.TotalsMismatch: lambda _: ("atlas_ledger_unbalanced",),
+    events.ForeignWriterDetected: lambda _: ("atlas_second_writer",),
     events.OrphanAborted: lambda _: ("atlas_orphans", "aborted"),
     events.OrphanSuspected: lambda _: ("atlas_orphans", "suspected"),
     events.FoundryTokenFetched: lambda _: ("atlas_foundry_token_fetches", "ok"),
@@ -88,16 +88,16 @@ class StatusAggregator:
         self.paused_at: datetime | None = None
         self.last_commit_at: datetime | None = None
         self.cursor = FROM_START
-        self._started = names.timestamp(clock())
-        self._commits: deque[Commit] = deque(maxlen=COMMITS_KEPT)
-        self._history: deque[Moment] = deque(maxlen=MOMENTS_KEPT)
-        self._depth = Depth({}, {})
+        self._started = identifiers.format_timestamp(clock())
+        self._commits: deque[RecentCommit] = deque(maxlen=COMMITS_MAX)
+        self._history: deque[HistoryPoint] = deque(maxlen=HISTORY_MAX)
+        self._depth = JournalTotals({}, {})
         self._handlers: Mapping[type[Event], Callable[[Any], None]] = {
             **{kind: partial(self._count, key) for kind, key in COUNTED.items()},
             events.RequestAnswered: self._on_request_answered,
             events.RequestRead: self._on_request_read,
             events.RequestsShed: self._on_requests_shed,
-            events.StageWorked: self._on_stage_worked,
+            events.StageCompleted: self._on_stage_worked,
             events.LinesRejected: self._on_lines_rejected,
             events.ExportAccepted: self._on_export_accepted,
             events.ExportCommitted: self._on_export_committed,
@@ -108,12 +108,12 @@ class StatusAggregator:
             events.FoundryCalled: self._on_foundry_called,
         }
 
-    def reader(self, kind: type[Event]) -> Watch | None:
+    def find_handler(self, kind: type[Event]) -> EventSink | None:
         """The counter of events of this kind, if there is one."""
         return self._handlers.get(kind)
 
     def watch(self, event: Event) -> None:
-        if (handle := self.reader(type(event))) is not None:
+        if (handle := self.find_handler(type(event))) is not None:
             handle(event)
 
     def total(self, name: str) -> int:
@@ -123,21 +123,21 @@ class StatusAggregator:
     def by_label(self, name: str) -> Counter[str]:
         return Counter({key[1]: count for key, count in self.counts.items() if key[0] == name})
 
-    def remember(self, depth: Depth) -> None:
+    def remember(self, depth: JournalTotals) -> None:
         """Add a moment to the history."""
         at, waiting = int(self.clock().timestamp()), depth.exports.get("accepted", 0)
-        self._history.append(Moment(at, waiting, depth.oldest_seconds(self.clock())))
+        self._history.append(HistoryPoint(at, waiting, depth.oldest_seconds(self.clock())))
         self.cursor = Cursor(self.cursor.commits, self.cursor.moments + 1)
 
-    def picture(self, sight: Sight, since: Cursor = FROM_START) -> Picture:
+    def picture(self, sight: RuntimeGauges, since: Cursor = FROM_START) -> StatusSnapshot:
         """The status; of commits and history only those after `since`.
 
         While the journal does not answer, its last numbers are shown.
         """
         self._depth = self._depth if sight.depth is None else sight.depth
         waiting = self._waiting(self._depth)
-        return Picture(
-            at=names.timestamp(self.clock()),
+        return StatusSnapshot(
+            at=identifiers.format_timestamp(self.clock()),
             version=self.about.version,
             started=self._started,
             dataset=self.about.dataset,
@@ -148,16 +148,16 @@ class StatusAggregator:
             rejects=self.by_label("atlas_lines_rejected"),
             refusals=self.by_label("atlas_refusals"),
             journal=waiting,
-            foundry=Foundry(
+            foundry=FoundryStatus(
                 self.paused_reason, isoformat(self.paused_at), isoformat(self.last_commit_at)
             ),
             commits=last(self._commits, self.cursor.commits - since.commits),
             history=last(self._history, self.cursor.moments - since.moments),
         )
 
-    def _counts(self) -> Counts:
+    def _counts(self) -> StatusCounts:
         exports = self.by_label("atlas_exports")
-        return Counts(
+        return StatusCounts(
             requests=self.total("atlas_http_requests"),
             refused=self.total("atlas_refusals"),
             accepted=exports["accepted"],
@@ -172,19 +172,19 @@ class StatusAggregator:
             foundry_retries=self.total("atlas_foundry_retries"),
         )
 
-    def _stages(self, sight: Sight, waiting: Waiting) -> Iterator[Stage]:
+    def _stages(self, sight: RuntimeGauges, waiting: JournalStatus) -> Iterator[StageStatus]:
         crashes = self.by_label("atlas_stage_crashes")
         for name in STAGES:
             work = self.histograms.get(("atlas_stage_seconds", name), EMPTY)
             queue = sight.queues.get(name, (0, 0))
-            yield Stage(name, sum(work.counts), *queue, crashes[name], work.sum)
+            yield StageStatus(name, sum(work.counts), *queue, crashes[name], work.sum)
         committed = self.counts["atlas_exports", "committed"]
         queue = waiting.exports, waiting.exports_max
         seconds = self.histograms.get(("atlas_group_seconds",), EMPTY).sum
-        yield Stage("upload", committed, *queue, crashes["upload"], seconds)
+        yield StageStatus("upload", committed, *queue, crashes["upload"], seconds)
 
-    def _waiting(self, depth: Depth) -> Waiting:
-        return Waiting(
+    def _waiting(self, depth: JournalTotals) -> JournalStatus:
+        return JournalStatus(
             exports=depth.exports.get("accepted", 0),
             bytes=depth.bytes.get("accepted", 0),
             oldest_seconds=depth.oldest_seconds(self.clock()),
@@ -211,7 +211,7 @@ class StatusAggregator:
             self.counts["atlas_http_requests", route, "POST", str(event.status)] += requests
         self.counts["atlas_refusals", event.code] += event.requests
 
-    def _on_stage_worked(self, event: events.StageWorked) -> None:
+    def _on_stage_worked(self, event: events.StageCompleted) -> None:
         self.histograms["atlas_stage_seconds", event.stage].observe(event.seconds)
 
     def _on_lines_rejected(self, event: events.LinesRejected | events.ExportAccepted) -> None:
@@ -239,8 +239,10 @@ class StatusAggregator:
         self.histograms[("atlas_group_seconds",)].observe(event.seconds)
         self._resume(committed_at=self.clock())
         size = event.exports, event.rows, event.bytes
-        at = names.timestamp(self.clock())
-        self._commits.append(Commit(at, event.transaction, *size, event.seconds, event.because))
+        at = identifiers.format_timestamp(self.clock())
+        self._commits.append(
+            RecentCommit(at, event.transaction, *size, event.seconds, event.because)
+        )
         self.cursor = Cursor(self.cursor.commits + 1, self.cursor.moments)
 
     def _on_group_recovered(self, event: events.GroupRecovered) -> None:
@@ -268,7 +270,7 @@ class StatusAggregator:
 
 
 def isoformat(at: datetime | None) -> str | None:
-    return None if at is None else names.timestamp(at)
+    return None if at is None else identifiers.format_timestamp(at)
 
 
 def last(items: deque[T], count: int) -> tuple[T, ...]:

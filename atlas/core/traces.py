@@ -23,7 +23,7 @@ class Trace(Struct, frozen=True, array_like=True):
     parent: str | None = None
 
 
-def not_sampled(_traceparent: str) -> Trace | None:
+def never_sample(_traceparent: str) -> Trace | None:
     """Nobody wants to know."""
     return None
 
@@ -40,8 +40,8 @@ class Sampler:
     random: Callable[[], float]
 
     def __call__(self, traceparent: str) -> Trace | None:
-        given = TRACEPARENT.fullmatch(traceparent)
-        if given and (given[1] != "00" or given[5] is None):
-            is_sampled = int(given[4], 16) & SAMPLED
-            return Trace(given[2], self.hex(8), given[3]) if is_sampled else None
+        match = TRACEPARENT.fullmatch(traceparent)
+        if match and (match[1] != "00" or match[5] is None):
+            is_sampled = int(match[4], 16) & SAMPLED
+            return Trace(match[2], self.hex(8), match[3]) if is_sampled else None
         return Trace(self.hex(16), self.hex(8)) if self.random() < self.share else None

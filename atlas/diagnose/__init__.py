@@ -3,8 +3,8 @@
 It knows no system: it asks ports, inside a running service and without one.
 """
 
-from atlas.diagnose.context import Context, Sources, address
+from atlas.diagnose.context import Context, Inspectors, build_target_url
+from atlas.diagnose.run import NAMES, run_checks
 from atlas.diagnose.schema import COLUMNS
-from atlas.diagnose.walk import NAMES, walk
 
-__all__ = ["COLUMNS", "NAMES", "Context", "Sources", "address", "walk"]
+__all__ = ["COLUMNS", "NAMES", "Context", "Inspectors", "build_target_url", "run_checks"]

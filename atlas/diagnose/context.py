@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import urlsplit, urlunsplit
 
-from atlas.core import names, ports
-from atlas.core.diagnosis import Amiss, Asked
-from atlas.core.sights import Condition, Issued, TransactionSeen
+from atlas.core import identifiers, ports
+from atlas.core.diagnosis import CheckFailed, DiagnosisRequest
+from atlas.core.inspection import IssuerKeys, JournalHealth, TransactionInfo
 from atlas.settings import Settings
 
 NOT_SET = "not set"
@@ -15,29 +15,29 @@ ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - a listener ther
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class Inspectors:
     """Ports to the systems that are diagnosed."""
 
-    issuer: ports.Issuer
-    front: ports.Front
-    checkup: ports.Checkup
+    issuer: ports.IssuerInspector
+    front: ports.PublicEndpoint
+    checkup: ports.JournalInspector
     foundry: ports.DatasetInspection
     branch: ports.Branch
     maintenance: ports.MaintenanceTasks | None  # None while another process owns the branch
 
 
 @dataclass(slots=True)
-class Learned:
+class Facts:
     """Results of earlier steps that later ones need."""
 
-    issued: Issued | Amiss | None = None
-    token_seconds: int | Amiss | None = None
+    issued: IssuerKeys | CheckFailed | None = None
+    token_seconds: int | CheckFailed | None = None
     version: str | None = None
-    condition: Condition | None = None
-    open: TransactionSeen | None = None
-    transactions: tuple[TransactionSeen, ...] = ()
+    condition: JournalHealth | None = None
+    open: TransactionInfo | None = None
+    transactions: tuple[TransactionInfo, ...] = ()
     endings: Counter[str] = field(default_factory=Counter)  # of our files' names, and how many
-    committed: TransactionSeen | None = None  # the last one of ours
+    committed: TransactionInfo | None = None  # the last one of ours
 
 
 @dataclass(slots=True)
@@ -48,12 +48,12 @@ class Context:
     """
 
     settings: Settings
-    asked: Asked
-    sources: Sources
+    asked: DiagnosisRequest
+    sources: Inspectors
     now: ports.Clock
     serves: bool
     refusals: tuple[tuple[str, int], ...] = ()
-    learned: Learned = field(default_factory=Learned)
+    learned: Facts = field(default_factory=Facts)
     evidence: list[tuple[str, str]] = field(default_factory=list)
 
     def note(self, *facts: tuple[str, str]) -> None:
@@ -63,23 +63,23 @@ class Context:
     @property
     def url(self) -> str:
         """The address that phones use, to be shown."""
-        return plain(address(self.settings, self.asked))
+        return redact_url(build_target_url(self.settings, self.asked))
 
     def since(self, moment: datetime) -> str:
         """Return the time since then, in words."""
-        return names.lasting((self.now() - moment).total_seconds())
+        return identifiers.format_duration((self.now() - moment).total_seconds())
 
 
-def address(settings: Settings, asked: Asked) -> str:
+def build_target_url(settings: Settings, request: DiagnosisRequest) -> str:
     """Return the address that phones use, or else that of the service itself."""
-    if asked.url is not None:
-        return asked.url.rstrip("/")
+    if request.url is not None:
+        return request.url.rstrip("/")
     host = ANYWHERE.get(settings.edge.host, settings.edge.host)
     host = f"[{host}]" if ":" in host else host
     return f"http://{host}:{settings.edge.port}"
 
 
-def plain(url: str) -> str:
+def redact_url(url: str) -> str:
     """Return a URL without the parts that may be secret: user, password and query."""
     if not url:
         return NOT_SET

@@ -4,32 +4,32 @@ from contextlib import suppress
 
 import anyio
 
-from atlas.core.diagnosis import Amiss, Finding
+from atlas.core.diagnosis import CheckFailed, CheckOutcome
 from atlas.core.errors import BranchBusy, FoundryError
-from atlas.core.names import timestamp
-from atlas.diagnose.context import Context, plain
+from atlas.core.identifiers import format_timestamp
+from atlas.diagnose.context import Context, redact_url
 from atlas.diagnose.journal import count_exports
 
 PROBE_SECONDS = 30.0  # for the group that is under way, and the probe
 
 
-async def check_token(context: Context) -> Finding:
+async def check_token(context: Context) -> CheckOutcome:
     seconds, target = context.learned.token_seconds, context.settings.foundry
-    context.note(("token endpoint", plain(target.oauth_token_url)))
-    if isinstance(seconds, Amiss):
+    context.note(("token endpoint", redact_url(target.oauth_token_url)))
+    if isinstance(seconds, CheckFailed):
         if seconds.is_outage:
             context.note(*seconds.evidence)
-            return Finding("fail", str(seconds), wait_for_foundry(context))
+            return CheckOutcome("fail", str(seconds), wait_for_foundry(context))
         raise seconds
     if seconds is None:
-        return Finding("unknown", "See step 1.")
+        return CheckOutcome("unknown", "See step 1.")
     await context.sources.foundry.check_scopes()
     context.note(
         ("client", target.client_id),
         ("lasts", f"{seconds} s"),
         ("scopes", "may read and write datasets"),
     )
-    return Finding("pass", "Foundry gives us a token that may do what we need.")
+    return CheckOutcome("pass", "Foundry gives us a token that may do what we need.")
 
 
 def wait_for_foundry(context: Context) -> str:
@@ -43,18 +43,18 @@ def wait_for_foundry(context: Context) -> str:
     return f"{to_do} {are_safe} safe in the journal, to be committed when Foundry is back{started}."
 
 
-async def check_dataset(context: Context) -> Finding:
+async def check_dataset(context: Context) -> CheckOutcome:
     sources, target = context.sources, context.settings.foundry
     context.note(("dataset", target.dataset_rid), ("branch", target.branch))
-    name, head = await sources.foundry.dataset_name(), (await sources.branch.branch_snapshot()).head
+    name, head = await sources.foundry.dataset_name(), (await sources.branch.take_snapshot()).head
     if head:
         seen = await sources.foundry.transaction(head)
         context.learned.open = seen if seen.status == "OPEN" else None
     context.note(("name", name), ("head", head or "no transaction yet"))
-    return Finding("pass", "The dataset and its branch are there.")
+    return CheckOutcome("pass", "The dataset and its branch are there.")
 
 
-async def check_transactions(context: Context) -> Finding:
+async def check_transactions(context: Context) -> CheckOutcome:
     learned = context.learned
     with suppress(FoundryError):  # the list is a preview, which some stacks do not have
         learned.transactions = tuple(await context.sources.foundry.transactions())
@@ -62,19 +62,19 @@ async def check_transactions(context: Context) -> Finding:
     if learned.open is None:
         learned.open = next((each for each in listed if each.status == "OPEN"), None)
     if learned.open is None:
-        return Finding("pass", "None is open." if listed else "None is open; none is listed.")
+        return CheckOutcome("pass", "None is open." if listed else "None is open; none is listed.")
     rid, created = learned.open.rid, learned.open.created
     is_ours = learned.condition is not None and rid in learned.condition.begun
     context.note(
         ("open", rid),
         ("type", learned.open.kind),
-        ("since", f"{timestamp(created)}, {context.since(created)}"),
+        ("since", f"{format_timestamp(created)}, {context.since(created)}"),
         ("whose", "ours" if is_ours else "not noted as ours"),
     )
     if is_ours:
         to_do = "" if context.serves else "It is ended when Atlas is started: atlas serve"
-        return Finding("pass", "One is open, and it is ours.", to_do)
-    return Finding(
+        return CheckOutcome("pass", "One is open, and it is ours.", to_do)
+    return CheckOutcome(
         "fail",
         "A transaction of somebody else is open on the branch: nothing can go in.",
         "If it is a build of this dataset, wait for it, and let builds write elsewhere. If nobody "
@@ -82,26 +82,26 @@ async def check_transactions(context: Context) -> Finding:
     )
 
 
-async def check_probe(context: Context) -> Finding:
+async def check_probe(context: Context) -> CheckOutcome:
     """Put a file and take it back: nobody ever sees a row of it."""
     maintenance = context.sources.maintenance
     if maintenance is None:
         why = "Another process owns the branch, and does not answer: see step 5."
-        return Finding("unknown", why)
+        return CheckOutcome("unknown", why)
     try:
         with anyio.fail_after(PROBE_SECONDS):
             done = await maintenance.probe()
     except BranchBusy:
-        return Finding("unknown", "Another transaction is open on the branch: see step 8.")
+        return CheckOutcome("unknown", "Another transaction is open on the branch: see step 8.")
     except FoundryError as error:
-        return Finding("fail", f"A file cannot be put: {error}", error.to_do)
+        return CheckOutcome("fail", f"A file cannot be put: {error}", error.remedy)
     except TimeoutError:
         why = f"The uploader has not come to it in {PROBE_SECONDS:.0f} s."
-        return Finding("unknown", why, "Try again.")
+        return CheckOutcome("unknown", why, "Try again.")
     context.note(
         ("transaction", f"{done.transaction}, aborted"),
         ("took", f"{done.seconds * 1000:.0f} ms"),
         ("Content-Type", done.content_type),
         *((f"seen: {topic}", value) for topic, value in sorted(done.observations.items())),
     )
-    return Finding("pass", "A file was put, and taken back.")
+    return CheckOutcome("pass", "A file was put, and taken back.")

@@ -7,12 +7,12 @@ from datetime import timedelta
 
 import msgspec
 
-from atlas.core.diagnosis import Finding
-from atlas.core.errors import NOT_JSON, FoundryError
-from atlas.core.names import lasting, timestamp
-from atlas.core.people import Standing
+from atlas.core.diagnosis import CheckOutcome
+from atlas.core.errors import JSON_ERRORS, FoundryError
+from atlas.core.identifiers import format_duration, format_timestamp
+from atlas.core.inspection import TransactionInfo
+from atlas.core.personal_data import DatasetFile
 from atlas.core.rows import COLUMNS
-from atlas.core.sights import TransactionSeen
 from atlas.diagnose.context import Context
 
 OURS, FILES_MAX = "healthkit/", 10_000  # in ten calls
@@ -22,31 +22,33 @@ NEWLINE, MAGIC = b"\n", b"PAR1"  # what Parquet begins and ends with
 LOOKED_BACK = 3  # transactions, for one with files of ours
 
 
-async def check_history(context: Context) -> Finding:
+async def check_history(context: Context) -> CheckOutcome:
     learned, branch = context.learned, context.sources.branch
-    files = await branch.files_under(OURS, FILES_MAX)
+    files = await branch.list_files(OURS, FILES_MAX)
     learned.endings = Counter(file.path.rpartition(".")[2] for file in files)
-    learned.committed, ours = await last_of_ours(context)
-    context.note(*shown(context))
-    if stuck := waiting_too_long(context):
-        return Finding("fail", *stuck)
+    learned.committed, ours = await find_last_commit(context)
+    context.note(*build_evidence(context))
+    if stuck := find_overdue(context):
+        return CheckOutcome("fail", *stuck)
     file = next((each for each in ours if each.path.endswith((".ndjson", ".parquet"))), None)
     if file is not None and file.bytes > READ_BACK_MAX:
         context.note(("read back", f"nothing: it has {file.bytes:,} bytes"))
     elif file is not None:
-        is_there = await branch.file_at(file.path) is not None
-        content = await branch.content(file.path, file.bytes) if is_there else None
-        if wrong := gone(context) if content is None else unlike_ours(content, file):
-            return Finding("fail", *wrong)
-        context.note(("read back", told(content)))
+        is_there = await branch.find_file(file.path) is not None
+        content = await branch.read_file(file.path, file.bytes) if is_there else None
+        if wrong := find_removal(context) if content is None else find_difference(content, file):
+            return CheckOutcome("fail", *wrong)
+        context.note(("read back", describe_content(content)))
     old = learned.endings["json"]
     to_do = "atlas diagnose --remove-old-json takes the old .json files out." if old else ""
     if learned.committed is None:
-        return Finding("pass", "Nothing was committed yet, and nothing waits too long.", to_do)
-    return Finding("pass", "What was sent stands in the dataset.", to_do)
+        return CheckOutcome("pass", "Nothing was committed yet, and nothing waits too long.", to_do)
+    return CheckOutcome("pass", "What was sent stands in the dataset.", to_do)
 
 
-async def last_of_ours(context: Context) -> tuple[TransactionSeen | None, Sequence[Standing]]:
+async def find_last_commit(
+    context: Context,
+) -> tuple[TransactionInfo | None, Sequence[DatasetFile]]:
     """Return the last committed transaction with files of ours, and these."""
     condition, known = context.learned.condition, context.learned.transactions
     noted = condition.last.receipt.transaction if condition and condition.last else None
@@ -60,19 +62,19 @@ async def last_of_ours(context: Context) -> tuple[TransactionSeen | None, Sequen
     return None, ()
 
 
-def shown(context: Context) -> Iterator[tuple[str, str]]:
+def build_evidence(context: Context) -> Iterator[tuple[str, str]]:
     learned = context.learned
     for each in learned.transactions[:3]:
-        yield each.rid, f"{each.kind} {each.status}, {timestamp(each.last_at)}"
+        yield each.rid, f"{each.kind} {each.status}, {format_timestamp(each.last_at)}"
     counts = ", ".join(f"{count:,} .{end}" for end, count in learned.endings.items())
     more = ", and more" if learned.endings.total() == FILES_MAX else ""
     yield "files", f"{counts or 'none'}{more}"
     if learned.committed is not None:
         at = learned.committed.last_at
-        yield "last commit", f"{timestamp(at)}, {context.since(at)} ago"
+        yield "last commit", f"{format_timestamp(at)}, {context.since(at)} ago"
 
 
-def waiting_too_long(context: Context) -> tuple[str, str] | None:
+def find_overdue(context: Context) -> tuple[str, str] | None:
     """Exports wait, and none of that time saw a commit."""
     condition, committed = context.learned.condition, context.learned.committed
     if condition is None or condition.oldest is None:
@@ -93,12 +95,12 @@ def waiting_too_long(context: Context) -> tuple[str, str] | None:
     reason = (
         f"{condition.waiting.exports:,} exports wait, the oldest for "
         f"{context.since(condition.oldest)}, and nothing was committed for "
-        f"{lasting(gap.total_seconds())}."
+        f"{format_duration(gap.total_seconds())}."
     )
     return reason, to_do
 
 
-def told(content: bytes | None) -> str:
+def describe_content(content: bytes | None) -> str:
     if content is None:
         return "nothing: a DELETE transaction took it out"
     if content.startswith(MAGIC):
@@ -106,7 +108,7 @@ def told(content: bytes | None) -> str:
     return f"{content.count(NEWLINE):,} rows of {len(COLUMNS)} columns"
 
 
-def gone(context: Context) -> tuple[str, str] | None:
+def find_removal(context: Context) -> tuple[str, str] | None:
     """Whoever takes files out in a DELETE transaction means to; a SNAPSHOT takes all of them."""
     for each in context.learned.transactions:
         if each == context.learned.committed:
@@ -119,7 +121,7 @@ def gone(context: Context) -> tuple[str, str] | None:
     )
 
 
-def unlike_ours(content: bytes, file: Standing) -> tuple[str, str] | None:
+def find_difference(content: bytes, file: DatasetFile) -> tuple[str, str] | None:
     """What is wrong with a file of ours, as a reader gets it."""
     to_do = "Somebody has changed what stands there, or Foundry has: ask who runs the stack."
     if len(content) != file.bytes:
@@ -130,7 +132,7 @@ def unlike_ours(content: bytes, file: Standing) -> tuple[str, str] | None:
     for number, line in enumerate(content.splitlines(), 1):
         try:
             row = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
-        except NOT_JSON:
+        except JSON_ERRORS:
             return f"Line {number} of the last file is no JSON object.", to_do
         if tuple(row) != COLUMNS:
             return f"Line {number} of the last file has not the {len(COLUMNS)} columns.", to_do

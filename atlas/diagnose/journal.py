@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from atlas.core.diagnosis import Evidence, Finding
-from atlas.core.sights import Condition
+from atlas.core.diagnosis import CheckOutcome, Evidence
+from atlas.core.inspection import JournalHealth
 from atlas.diagnose.context import Context
 
 MIB = 1024 * 1024
@@ -21,52 +21,52 @@ TRIED_APART = (
 )
 
 
-async def check_journal(context: Context) -> Finding:
-    found = await context.sources.checkup.condition()
+async def check_journal(context: Context) -> CheckOutcome:
+    found = await context.sources.checkup.inspect()
     path = context.settings.journal.path
     if found is None and path is None:
-        return Finding(
+        return CheckOutcome(
             "unknown",
             "A journal in memory is gone with its process.",
             "With ATLAS_JOURNAL=sqlite:///var/journal.db it is kept.",
         )
     if found is None:
-        return Finding(
+        return CheckOutcome(
             "unknown",
             f"There is no journal at {path} yet.",
             "It is made at the first start: atlas serve",
         )
     context.learned.condition = found
-    context.note(*shown(context, found))
-    for judge in JUDGES:
+    context.note(*build_evidence(context, found))
+    for judge in JOURNAL_CHECKS:
         if reason_and_to_do := judge(found):
-            return Finding("fail", *reason_and_to_do)
+            return CheckOutcome("fail", *reason_and_to_do)
     if found.failed_exports:
         what = count_exports(found.failed_exports, "has failed and is", "have failed and are")
-        return Finding("warn", f"{what} tried apart from the others.", TRIED_APART)
+        return CheckOutcome("warn", f"{what} tried apart from the others.", TRIED_APART)
     if not context.serves and found.waiting.exports:
         to_do = "They go out when it is started: atlas serve"
-        return Finding("pass", "The journal is sound; nobody serves it just now.", to_do)
-    return Finding("pass", "The journal is sound.")
+        return CheckOutcome("pass", "The journal is sound; nobody serves it just now.", to_do)
+    return CheckOutcome("pass", "The journal is sound.")
 
 
-def shown(context: Context, found: Condition) -> Evidence:
-    free = "" if found.disk_free is None else f"{found.disk_free / MIB:,.0f} MiB"
+def build_evidence(context: Context, facts: JournalHealth) -> Evidence:
+    free = "" if facts.disk_free is None else f"{facts.disk_free / MIB:,.0f} MiB"
     by = "this service" if context.serves else "nobody"
-    oldest = found.oldest
+    oldest = facts.oldest
     age = "nothing waits" if oldest is None else f"waits for {context.since(oldest)}"
-    least = f", at least {found.disk_free_min / MIB:,.0f} MiB" if free else ""
+    least = f", at least {facts.disk_free_min / MIB:,.0f} MiB" if free else ""
     return (
-        ("place", f"{found.place}, {found.bytes / MIB:,.1f} MiB, held by {by}"),
-        *((("note", note)) for note in found.notes),
-        ("waiting", f"{found.waiting.exports:,} of {found.room.exports:,} exports"),
-        ("bytes", f"{found.waiting.bytes / MIB:,.1f} of {found.room.bytes / MIB:,.0f} MiB"),
+        ("place", f"{facts.place}, {facts.bytes / MIB:,.1f} MiB, held by {by}"),
+        *((("note", note)) for note in facts.notes),
+        ("waiting", f"{facts.waiting.exports:,} of {facts.room.exports:,} exports"),
+        ("bytes", f"{facts.waiting.bytes / MIB:,.1f} of {facts.room.bytes / MIB:,.0f} MiB"),
         ("disk", f"{free} free{least}" if free else "none"),
         ("oldest", age),
-        ("failed", f"{found.failed_exports:,} of those that wait"),
-        *((f"failed: {reason}", f"{count:,}") for reason, count in found.failed.items()),
-        ("set aside", f"{found.set_aside.exports:,}"),
-        *((f"set aside: {why}", f"{count:,}") for why, count in found.aside.items()),
+        ("failed", f"{facts.failed_exports:,} of those that wait"),
+        *((f"failed: {reason}", f"{count:,}") for reason, count in facts.failed.items()),
+        ("set aside", f"{facts.set_aside.exports:,}"),
+        *((f"set aside: {why}", f"{count:,}") for why, count in facts.aside.items()),
     )
 
 
@@ -78,8 +78,8 @@ def count_exports(number: int, of_one: str, of_more: str) -> str:
 Reason = tuple[str, str] | None
 
 
-def has_balance(found: Condition) -> Reason:
-    if found.counted == (found.waiting, found.set_aside):
+def check_totals(health: JournalHealth) -> Reason:
+    if health.counted == (health.waiting, health.set_aside):
         return None
     return (
         "The journal does not balance: other exports are there than it has noted.",
@@ -87,12 +87,12 @@ def has_balance(found: Condition) -> Reason:
     )
 
 
-def has_room(found: Condition) -> Reason:
-    kept = found.waiting.exports + found.set_aside.exports
-    size = found.waiting.bytes + found.set_aside.bytes
-    if kept >= found.room.exports or size >= found.room.bytes:
+def check_capacity(health: JournalHealth) -> Reason:
+    stored_exports = health.waiting.exports + health.set_aside.exports
+    size = health.waiting.bytes + health.set_aside.bytes
+    if stored_exports >= health.room.exports or size >= health.room.bytes:
         return ("The journal is full: phones get 503 JOURNAL_FULL.", MAKE_ROOM)
-    if found.disk_free is not None and found.disk_free < found.disk_free_min:
+    if health.disk_free is not None and health.disk_free < health.disk_free_min:
         return (
             "The disk of the journal is full: phones get 503 JOURNAL_FULL.",
             "Make room on it, or move the journal to a larger one (ATLAS_JOURNAL).",
@@ -100,24 +100,24 @@ def has_room(found: Condition) -> Reason:
     return None
 
 
-def has_nothing_aside(found: Condition) -> Reason:
-    if not found.set_aside.exports:
+def check_set_aside(health: JournalHealth) -> Reason:
+    if not health.set_aside.exports:
         return None
-    return (f"{found.set_aside.exports:,} exports are set aside, and wait for a person.", SEE_WHY)
+    return (f"{health.set_aside.exports:,} exports are set aside, and wait for a person.", SEE_WHY)
 
 
-def has_no_damage(found: Condition) -> Reason:
-    if not found.copies:
+def check_damage(health: JournalHealth) -> Reason:
+    if not health.copies:
         return None
     return (
-        f"The journal was damaged: {found.copies[0]} is what it was.",
+        f"The journal was damaged: {health.copies[0]} is what it was.",
         "Look for Journal damaged in the log, replace the disk, and move the copy away.",
     )
 
 
-JUDGES: tuple[Callable[[Condition], Reason], ...] = (
-    has_balance,
-    has_room,
-    has_no_damage,
-    has_nothing_aside,
+JOURNAL_CHECKS: tuple[Callable[[JournalHealth], Reason], ...] = (
+    check_totals,
+    check_capacity,
+    check_damage,
+    check_set_aside,
 )

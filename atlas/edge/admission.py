@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from atlas.core.errors import Overloaded, RateLimited
-from atlas.core.picture import Press
+from atlas.core.status import AdmissionLoad
 from atlas.runtime import Quota
 
 MIN_IN_FLIGHT = 64  # never too many, and enough to measure the rate of this service
@@ -35,7 +35,7 @@ class LoadShedder:
     An admitted export must not time out: keep `wait_seconds_max` well below the reply deadline.
     """
 
-    elapsed: Callable[[], float]
+    monotonic: Callable[[], float]
     wait_seconds_max: float = WAIT_SECONDS_MAX
     in_flight: int = 0
     per_second: float = INITIAL_PER_SECOND
@@ -68,7 +68,7 @@ class LoadShedder:
 
     def __enter__(self) -> None:
         if not self._is_loaded():
-            self._progress_at = self.elapsed()
+            self._progress_at = self.monotonic()
         self.in_flight += 1
         self._is_measuring = self._is_measuring or self._is_loaded()
 
@@ -84,14 +84,14 @@ class LoadShedder:
 
     def _wait_seconds(self, in_flight: int) -> float:
         """The expected wait of a new export, or the time without progress if that is longer."""
-        stalled = self.elapsed() - self._progress_at if self._is_loaded() else 0.0
+        stalled = self.monotonic() - self._progress_at if self._is_loaded() else 0.0
         return max(in_flight / self.per_second, stalled)
 
     def _update_rate(self) -> None:
         """Count a finished export, each one of a group that ends together. The time while only few
         are in flight does not count.
         """
-        now = self.elapsed()
+        now = self.monotonic()
         self._done += 1
         if self.in_flight >= MIN_IN_FLIGHT / 4:
             self._busy_seconds += now - self._progress_at
@@ -103,7 +103,7 @@ class LoadShedder:
 
 @dataclass(frozen=True, slots=True)
 class RateLimiter:
-    """`per_minute` requests of each user on average; 0 is no limit. `elapsed` is a monotonic clock.
+    """`per_minute` requests of each user on average; 0 is no limit. `monotonic` is a monotonic clock.
 
     The generic cell rate algorithm (ITU-T I.371): one moment is kept of each user, until which the
     requests so far would last at an even rate. After a pause, a user may send a minute's requests
@@ -112,14 +112,14 @@ class RateLimiter:
     """
 
     per_minute: int
-    elapsed: Callable[[], float]
+    monotonic: Callable[[], float]
     _arrival_times: OrderedDict[str, float] = field(default_factory=OrderedDict)
 
     def acquire(self, user: str) -> None:
         """Count one request. Raises RateLimited, which is not counted."""
         if not self.per_minute:
             return
-        now, each = self.elapsed(), RATE_WINDOW_SECONDS / self.per_minute
+        now, each = self.monotonic(), RATE_WINDOW_SECONDS / self.per_minute
         until = max(now, self._arrival_times.get(user, now)) + each
         too_soon = until - now - RATE_WINDOW_SECONDS
         if too_soon > each / 1000:  # rounding errors add up to less than this
@@ -135,7 +135,7 @@ class Admission:
     """The checks that an upload has to pass."""
 
     shedder: LoadShedder
-    rate: RateLimiter
+    rate_limiter: RateLimiter
     quota: Quota
 
     def is_overloaded(self) -> bool:
@@ -146,6 +146,6 @@ class Admission:
         """Raises Overloaded."""
         self.shedder.check(self.quota.waiting)
 
-    def load(self) -> Press:
+    def measure_load(self) -> AdmissionLoad:
         """The current load, for the status."""
-        return Press(self.shedder.in_flight, self.quota.waiting, self.quota.bytes)
+        return AdmissionLoad(self.shedder.in_flight, self.quota.waiting, self.quota.bytes)

@@ -13,8 +13,8 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from atlas.core.errors import AtlasError, MethodNotAllowed, NotFound, Overloaded
-from atlas.core.events import RequestAnswered, Watch
-from atlas.edge.context import RequestContext, TraceOf, read_briefly, read_context
+from atlas.core.events import EventSink, RequestAnswered
+from atlas.edge.context import RequestContext, TraceSampler, read_briefly, read_context
 from atlas.edge.error_responses import ErrorResponses
 from atlas.edge.overload import OverloadGuard
 from atlas.runtime import OnCrash, answer_crashes
@@ -38,7 +38,7 @@ CONTEXT = "atlas.context"  # the key of the RequestContext in a scope
 Handler = Callable[[RequestContext, Receive], Awaitable[Response]]
 
 
-class Path:
+class EdgeRoute:
     """A route: the handlers of a path, by method."""
 
     def __init__(self, path: str, **handlers: Handler) -> None:
@@ -52,7 +52,7 @@ class Path:
 class Endpoint:
     """Answers the requests of one path, errors and crashes included."""
 
-    path: Path
+    path: EdgeRoute
     errors: ErrorResponses
     on_crash: OnCrash
 
@@ -84,26 +84,28 @@ async def refuse_unknown_path(_context: RequestContext, _receive: Receive) -> Re
 
 
 def build_app(
-    paths: Sequence[Path],
+    paths: Sequence[EdgeRoute],
     guard: OverloadGuard,
     errors: ErrorResponses,
     on_crash: OnCrash,
     cors_origins: tuple[str, ...],
-    watch: Watch,
-    trace_of: TraceOf,
+    emit: EventSink,
+    sample_trace: TraceSampler,
 ) -> ASGIApp:
     """Build the application. Every answer has X-Correlation-Id, errors included."""
     routes = [Route(each.path, Endpoint(each, errors, on_crash)) for each in paths]
     methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other")
-    nothing = Path("none", **dict.fromkeys(methods, refuse_unknown_path))
-    router = Router(routes, redirect_slashes=False, default=Endpoint(nothing, errors, on_crash))
-    share = partial(share_with, cors_origins)
+    unknown_path = EdgeRoute("none", **dict.fromkeys(methods, refuse_unknown_path))
+    router = Router(
+        routes, redirect_slashes=False, default=Endpoint(unknown_path, errors, on_crash)
+    )
+    add_cors = partial(add_cors_headers, cors_origins)
     return RequestMiddleware(
-        share(router), share, RouteTemplates(routes), guard, errors, watch, trace_of
+        add_cors(router), add_cors, RouteTemplates(routes), guard, errors, emit, sample_trace
     )
 
 
-def share_with(origins: Sequence[str], app: ASGIApp) -> ASGIApp:
+def add_cors_headers(origins: Sequence[str], app: ASGIApp) -> ASGIApp:
     """The same, whose answers pages of these origins may read."""
     if not origins:
         return app
@@ -121,12 +123,14 @@ class RouteTemplates:
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self._plain = {route.path for route in routes if not route.param_convertors}
-        self._others = [route for route in routes if route.param_convertors]
+        self._parameterized = [route for route in routes if route.param_convertors]
 
     def find(self, path: str) -> str:
         if path in self._plain:
             return path
-        return next((route.path for route in self._others if route.path_regex.match(path)), "none")
+        return next(
+            (route.path for route in self._parameterized if route.path_regex.match(path)), "none"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +141,14 @@ class RequestMiddleware:
     """
 
     app: ASGIApp
-    share: Callable[[ASGIApp], ASGIApp]  # with pages of other origins, what is made outside the app
+    add_cors: Callable[
+        [ASGIApp], ASGIApp
+    ]  # with pages of other origins, what is made outside the app
     templates: RouteTemplates
     guard: OverloadGuard
     errors: ErrorResponses
-    watch: Watch
-    trace_of: TraceOf
+    emit: EventSink
+    sample_trace: TraceSampler
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         overload = await self.guard.find_overload(scope)
@@ -150,7 +156,7 @@ class RequestMiddleware:
             await self.shed(scope, receive, send, overload)
             return
         began, status = time.perf_counter(), 0
-        context = read_context(scope, self.templates.find(scope["path"]), self.trace_of)
+        context = read_context(scope, self.templates.find(scope["path"]), self.sample_trace)
         scope[CONTEXT] = context
         is_read = not context.has_body
 
@@ -166,7 +172,7 @@ class RequestMiddleware:
                 status = message["status"]
                 headers = message["headers"]
                 headers += PRIVATE_RESPONSE_HEADERS
-                headers.append(correlation_header(context))
+                headers.append(build_correlation_header(context))
                 if not is_read:
                     headers.append((b"connection", b"close"))
             await send(message)
@@ -175,7 +181,7 @@ class RequestMiddleware:
             await self.app(scope, receive_body, send_with_headers)
         finally:
             seconds = time.perf_counter() - began
-            self.watch(
+            self.emit(
                 RequestAnswered(
                     context.correlation_id,
                     context.route,
@@ -192,9 +198,9 @@ class RequestMiddleware:
         """
         context = read_briefly(scope)
         response = self.errors.build(context, error)
-        response.raw_headers += [*PRIVATE_RESPONSE_HEADERS, correlation_header(context)]
-        await self.share(response)(scope, receive, send)
+        response.raw_headers += [*PRIVATE_RESPONSE_HEADERS, build_correlation_header(context)]
+        await self.add_cors(response)(scope, receive, send)
 
 
-def correlation_header(context: RequestContext) -> tuple[bytes, bytes]:
+def build_correlation_header(context: RequestContext) -> tuple[bytes, bytes]:
     return b"x-correlation-id", context.correlation_id.encode()

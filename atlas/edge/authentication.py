@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from starlette.responses import Response
 from starlette.types import Receive
 
-from atlas.core.errors import AtlasError, BoundToken, Draining, Unauthenticated
+from atlas.core.errors import AtlasError, Draining, SenderConstrainedToken, Unauthenticated
 from atlas.core.messages import User
 from atlas.edge.admission import Admission
 from atlas.edge.app import Handler
@@ -30,33 +30,33 @@ class RequestAuthenticator:
     def protect(self, handle: UserHandler) -> Handler:
         """Authenticate and limit the rate before `handle`. Events of refusals name the user."""
 
-        async def authenticated(context: RequestContext, receive: Receive) -> Response:
+        async def handle_authenticated(context: RequestContext, receive: Receive) -> Response:
             user = await self.authenticate(context)
             try:
-                self.admission.rate.acquire(user.sub)
+                self.admission.rate_limiter.acquire(user.sub)
                 return await handle(context, user, receive)
             except AtlasError as error:
                 return self.errors.respond(context, error, user)
 
-        return authenticated
+        return handle_authenticated
 
     def protect_upload(self, handle: UserHandler) -> Handler:
         """Protect the route of an upload, which is also refused during a shutdown."""
         protected = self.protect(handle)
 
-        async def admitted(context: RequestContext, receive: Receive) -> Response:
+        async def handle_admitted(context: RequestContext, receive: Receive) -> Response:
             if self.is_draining():
                 raise Draining
             return await protected(context, receive)
 
-        return admitted
+        return handle_admitted
 
     async def authenticate(self, context: RequestContext) -> User:
         """Return the user of the token. Raises Unauthenticated, InsufficientScope, Unavailable."""
         scheme, _, token = context.authorization.partition(" ")
         scheme, token = scheme.lower(), token.strip()
         if scheme == "dpop":
-            raise BoundToken
+            raise SenderConstrainedToken
         if scheme != "bearer" or not token:
             raise Unauthenticated
         return await self.authenticator.ask(token, self.reply_seconds)

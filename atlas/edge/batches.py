@@ -14,7 +14,7 @@ from atlas.core.errors import Rejected, TooManyChunks
 from atlas.edge.body_reader import parse_json
 
 
-class Batches:
+class BatchParser:
     """Bodies of `POST /export/batch` with at most `chunks_max` chunks. `kind` is their type."""
 
     def __init__(self, chunks_max: int) -> None:
@@ -27,14 +27,14 @@ class Batches:
         """Raises Rejected."""
         return parse_json(body, self.kind)
 
-    def chunks(self, batch: Any) -> list[Raw]:
+    def split_chunks(self, batch: Any) -> list[Raw]:
         """The undecoded chunks: one that does not match the schema fails alone.
 
         Raises Rejected, TooManyChunks.
         """
-        found = [each for each in msgspec.structs.astuple(batch.chunks) if each is not UNSET]
-        if not found:
+        chunks = [each for each in msgspec.structs.astuple(batch.chunks) if each is not UNSET]
+        if not chunks:
             raise Rejected("chunks is empty.")
-        if len(found) > self._chunks_max:
+        if len(chunks) > self._chunks_max:
             raise TooManyChunks(f"A batch may have {self._chunks_max} chunks.")
-        return found
+        return chunks

@@ -14,16 +14,16 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
 from atlas.core.errors import (
-    NOT_JSON,
+    JSON_ERRORS,
+    BodyTooLarge,
+    BodyTooSlow,
     Draining,
     Rejected,
-    TooLarge,
-    TooSlow,
     UnsupportedMediaType,
 )
 from atlas.core.messages import User
-from atlas.edge import wire
-from atlas.edge.content_encoding import decoder_for
+from atlas.edge import api_types
+from atlas.edge.content_encoding import build_decoder
 from atlas.edge.context import JSON, RequestContext
 from atlas.runtime import Quota, Reservation
 
@@ -33,7 +33,7 @@ JSON_WEIGHT = 4  # the body, its base64 twice, and the decoded text
 LINES_WEIGHT = 1  # the parts that are processed are limited by their number
 PREPAID_BYTES = 64 * 1024  # of a body whose size in memory is not known
 CONTENDED_RATE_FACTOR = 32.0  # of the minimum rate, while others wait for memory
-HELD_SECONDS = 30.0  # ... and so that prepaid memory is not held for longer
+PREPAID_SECONDS_MAX = 30.0  # ... and so that prepaid memory is not held for longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class MinimumRate:
 
 
 @dataclass(slots=True)
-class Pace:
+class BodyRate:
     """The current window of a body. `factor` is that of its minimum rate while others wait for
     memory.
     """
@@ -85,15 +85,15 @@ class BodyReader:
     ) -> tuple[T, int]:
         """Read and parse a JSON body. Returns also how many bytes it has.
 
-        Raises UnsupportedMediaType, TooLarge, TooSlow, Rejected, Unavailable without memory.
+        Raises UnsupportedMediaType, BodyTooLarge, BodyTooSlow, Rejected, Unavailable without memory.
         """
         if context.media_type != JSON:
             raise UnsupportedMediaType
         encoding, length = context.content_encoding(), context.content_length
-        ahead = PREPAID_BYTES if encoding or length is None else length
-        await self._prepay(reservation, ahead, length, self.json_bytes_max)
+        prepaid_bytes = PREPAID_BYTES if encoding or length is None else length
+        await self._prepay(reservation, prepaid_bytes, length, self.json_bytes_max)
         body = bytearray()
-        chunks = self._decoded(context, receive, reservation, self.json_bytes_max)
+        chunks = self._decode_chunks(context, receive, reservation, self.json_bytes_max)
         async for chunk in chunks:
             body += chunk
         if body.startswith(codecs.BOM_UTF8):
@@ -105,77 +105,79 @@ class BodyReader:
     ) -> AsyncGenerator[bytes, None]:
         """The decoded chunks of a body of lines, as it comes.
 
-        Raises UnsupportedMediaType, TooLarge, TooSlow, Unavailable without memory, Rejected if its
+        Raises UnsupportedMediaType, BodyTooLarge, BodyTooSlow, Unavailable without memory, Rejected if its
         encoding ends in the middle.
         """
         context.content_encoding()
         length = context.content_length
         await self._prepay(reservation, PREPAID_BYTES, length, self.stream_bytes_max)
-        async for chunk in self._decoded(context, receive, reservation, self.stream_bytes_max):
+        async for chunk in self._decode_chunks(
+            context, receive, reservation, self.stream_bytes_max
+        ):
             yield chunk
 
     async def _prepay(
-        self, reservation: Reservation, ahead: int, length: int | None, bytes_max: int
+        self, reservation: Reservation, prepaid_bytes: int, length: int | None, bytes_max: int
     ) -> None:
         """Acquire memory before anything is read, unless the body will be refused for its size."""
-        ahead = ahead if length is None else min(ahead, length)
-        if ahead <= bytes_max:
-            await reservation.prepay(ahead, self.reply_seconds)
+        prepaid_bytes = prepaid_bytes if length is None else min(prepaid_bytes, length)
+        if prepaid_bytes <= bytes_max:
+            await reservation.prepay(prepaid_bytes, self.reply_seconds)
 
-    async def _decoded(
+    async def _decode_chunks(
         self, context: RequestContext, receive: Receive, reservation: Reservation, bytes_max: int
     ) -> AsyncGenerator[bytes, None]:
         encoding = context.content_encoding()
-        decoder = decoder_for(encoding)
+        decoder = build_decoder(encoding)
         if (context.content_length or 0) > bytes_max:
-            raise TooLarge(f"The body may have {bytes_max} bytes.")
-        promised = reservation.prepaid / HELD_SECONDS / self.minimum_rate.bytes_per_second
-        pace = Pace(max(CONTENDED_RATE_FACTOR, promised))
-        received = made = 0
+            raise BodyTooLarge(f"The body may have {bytes_max} bytes.")
+        promised = reservation.prepaid / PREPAID_SECONDS_MAX / self.minimum_rate.bytes_per_second
+        body_rate = BodyRate(max(CONTENDED_RATE_FACTOR, promised))
+        received = decoded_bytes = 0
         is_more = True
         while is_more:
-            message = await self._receive(receive, pace)
+            message = await self._receive(receive, body_rate)
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
             chunk, is_more = message.get("body", b""), message.get("more_body", False)
             received += len(chunk)
-            pace.bytes += len(chunk)
+            body_rate.bytes += len(chunk)
             for step in decoder.decode(chunk):
-                made += len(step)
-                if max(made, received) > bytes_max:
-                    raise TooLarge(f"The body may have {bytes_max} bytes, after inflation too.")
+                decoded_bytes += len(step)
+                if max(decoded_bytes, received) > bytes_max:
+                    raise BodyTooLarge(f"The body may have {bytes_max} bytes, after inflation too.")
                 await reservation.acquire(len(step), self.reply_seconds)
                 yield step
                 if encoding:
                     await checkpoint()  # or the loop would stand still while a chunk is decoded
         decoder.end()
 
-    async def _receive(self, receive: Receive, pace: Pace) -> Message:
-        """Wait for the next message. Raises TooSlow for a body below the minimum rate, Draining.
+    async def _receive(self, receive: Receive, body_rate: BodyRate) -> Message:
+        """Wait for the next message. Raises BodyTooSlow for a body below the minimum rate, Draining.
 
         It calls the server directly: a stream of Starlette ends when a wait for it is cancelled.
         """
-        message = receive_at_once(receive)
+        message = receive_if_ready(receive)
         if message is not None:
             return message
         rate = self.minimum_rate
         while True:
             began = anyio.current_time()
-            deadline = began + max(0.0, rate.seconds - pace.waited_seconds)
+            deadline = began + max(0.0, rate.seconds - body_rate.waited_seconds)
             with self.quota.cancelled_on_close(deadline) as scope:
                 message = await receive()
             if not scope.cancelled_caught:
-                pace.waited_seconds += anyio.current_time() - began
+                body_rate.waited_seconds += anyio.current_time() - began
                 return message
             if self.quota.is_closed:
                 raise Draining
-            factor = pace.factor if self.quota.is_contended else 1.0  # counts at once
-            if pace.bytes < rate.seconds * rate.bytes_per_second * factor:
-                raise TooSlow
-            pace.waited_seconds, pace.bytes = 0.0, 0
+            factor = body_rate.factor if self.quota.is_contended else 1.0  # counts at once
+            if body_rate.bytes < rate.seconds * rate.bytes_per_second * factor:
+                raise BodyTooSlow
+            body_rate.waited_seconds, body_rate.bytes = 0.0, 0
 
 
-def receive_at_once(receive: Receive) -> Message | None:
+def receive_if_ready(receive: Receive) -> Message | None:
     """The next message if it has come already, as that of a small body has; None otherwise. This
     saves the cancel scope of a wait, which costs as much as the rest of reading.
     """
@@ -189,14 +191,14 @@ def receive_at_once(receive: Receive) -> Message | None:
     return None
 
 
-def parse_export(body: bytes | bytearray | Raw) -> wire.ExportBody:
+def parse_export(body: bytes | bytearray | Raw) -> api_types.ExportBody:
     """Parse an export, without a copy of its text if nothing in it is escaped. Raises Rejected."""
     raw = bytes(body) if isinstance(body, Raw) else body
     if raw.isascii() and b"\\" not in raw:
-        found = parse_json(raw, wire.PlainExportBody)
-        if bytes(memoryview(found.rawhealthkit)[:1]) == b'"':
-            return found  # anything else is refused below
-    return parse_json(raw, wire.ExportBody)
+        plain = parse_json(raw, api_types.PlainExportBody)
+        if bytes(memoryview(plain.rawhealthkit)[:1]) == b'"':
+            return plain  # anything else is refused below
+    return parse_json(raw, api_types.ExportBody)
 
 
 def parse_json(body: bytes | bytearray | Raw, kind: type[T]) -> T:
@@ -205,7 +207,7 @@ def parse_json(body: bytes | bytearray | Raw, kind: type[T]) -> T:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         raise Rejected(f"The body has another shape: {describe_mismatch(body, kind)}.") from error
-    except NOT_JSON as error:
+    except JSON_ERRORS as error:
         raise Rejected("The body is not valid JSON.") from error
 
 
@@ -216,7 +218,7 @@ def describe_mismatch(body: bytes | bytearray | Raw, kind: type) -> str:
         found: Any = msgspec.json.decode(body, type=untyped)
     except msgspec.ValidationError:
         return "it is not an object"
-    except NOT_JSON as error:
+    except JSON_ERRORS as error:
         raise Rejected("The body is not valid JSON.") from error
     for field, value in zip(fields, msgspec.structs.astuple(found), strict=True):
         if value is UNSET and field.required:
@@ -224,7 +226,7 @@ def describe_mismatch(body: bytes | bytearray | Raw, kind: type) -> str:
         try:
             if value is not UNSET:
                 msgspec.json.decode(value, type=field.type)
-        except NOT_JSON:
+        except JSON_ERRORS:
             return f"{field.encode_name} has the wrong type"
     return "a field is unknown, or given twice"
 

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Protocol
 
-from atlas.core.errors import Rejected, TooLarge
+from atlas.core.errors import BodyTooLarge, Rejected
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -26,44 +26,47 @@ ZSTD_WINDOW_LOG_MAX = 23  # 8 MiB, RFC 8878, section 3.1.1.1.2
 class ContentDecoder(Protocol):
     """Decodes one body. Both methods raise Rejected for invalid data."""
 
-    def decode(self, piece: bytes) -> Iterator[bytes]: ...
+    def decode(self, chunk: bytes) -> Iterator[bytes]: ...
 
     def end(self) -> None: ...
 
 
-def decoder_for(encoding: str) -> ContentDecoder:
+def build_decoder(encoding: str) -> ContentDecoder:
     if not encoding:
         return IdentityDecoder()
-    return RatioLimit(Zstd() if encoding == "zstd" else Zlib())
+    return RatioLimit(ZstdDecoder() if encoding == "zstd" else ZlibDecoder())
 
 
 class IdentityDecoder:
     """A body that is not encoded."""
 
-    def decode(self, piece: bytes) -> Iterator[bytes]:
-        yield piece
+    def decode(self, chunk: bytes) -> Iterator[bytes]:
+        yield chunk
 
     def end(self) -> None:
         pass
 
 
 class RatioLimit:
-    """Raises TooLarge for a body that inflates to more than RATIO_MAX times its size."""
+    """Raises BodyTooLarge for a body that inflates to more than RATIO_MAX times its size."""
 
-    def __init__(self, inside: ContentDecoder) -> None:
-        self._inside = inside
-        self._taken = self._made = 0
+    def __init__(self, decoder: ContentDecoder) -> None:
+        self._decoder = decoder
+        self._input_bytes = self._output_bytes = 0
 
-    def decode(self, piece: bytes) -> Iterator[bytes]:
-        self._taken += len(piece)
-        for step in self._inside.decode(piece):
-            self._made += len(step)
-            if self._made > RATIO_FROM and self._made > RATIO_MAX * self._taken:
-                raise TooLarge(f"The body inflates to more than {RATIO_MAX} times its size.")
+    def decode(self, chunk: bytes) -> Iterator[bytes]:
+        self._input_bytes += len(chunk)
+        for step in self._decoder.decode(chunk):
+            self._output_bytes += len(step)
+            if (
+                self._output_bytes > RATIO_FROM
+                and self._output_bytes > RATIO_MAX * self._input_bytes
+            ):
+                raise BodyTooLarge(f"The body inflates to more than {RATIO_MAX} times its size.")
             yield step
 
     def end(self) -> None:
-        self._inside.end()
+        self._decoder.end()
 
 
 class ZlibDecompressor(Protocol):
@@ -81,7 +84,7 @@ class ZlibDecompressor(Protocol):
     def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
 
 
-class Zlib:
+class ZlibDecoder:
     """Decodes gzip with any number of members, and deflate with or without a zlib header."""
 
     def __init__(self) -> None:
@@ -89,29 +92,29 @@ class Zlib:
         self._kind = 0
         self._members = 0
 
-    def decode(self, piece: bytes) -> Iterator[bytes]:
-        while piece := self._strip_padding(piece):
-            inflating = self._current_member(piece)
-            made = step(inflating, piece)
+    def decode(self, chunk: bytes) -> Iterator[bytes]:
+        while chunk := self._strip_padding(chunk):
+            inflating = self._current_member(chunk)
+            made = inflate(inflating, chunk)
             while made:
                 yield made
-                piece = inflating.unconsumed_tail
+                chunk = inflating.unconsumed_tail
                 # zlib may hold the end of a step back although it has taken all that it was given;
                 # asked behind its end, it would count what follows twice
                 is_more = len(made) == STEP_BYTES and not inflating.eof
-                made = step(inflating, piece) if is_more else b""
-            piece = inflating.unused_data or inflating.unconsumed_tail
+                made = inflate(inflating, chunk) if is_more else b""
+            chunk = inflating.unused_data or inflating.unconsumed_tail
 
-    def _strip_padding(self, piece: bytes) -> bytes:
+    def _strip_padding(self, chunk: bytes) -> bytes:
         """gzip may be padded with zeros behind a member, also across pieces."""
         is_behind = self._zlib is not None and self._zlib.eof and self._kind == GZIP
-        return piece.lstrip(b"\0") if is_behind else piece
+        return chunk.lstrip(b"\0") if is_behind else chunk
 
-    def _current_member(self, piece: bytes) -> ZlibDecompressor:
+    def _current_member(self, chunk: bytes) -> ZlibDecompressor:
         """The decompressor of the current member, or a new one if that has ended."""
         if self._zlib is not None and not self._zlib.eof:
             return self._zlib
-        is_gzip = piece[:1] == b"\x1f"
+        is_gzip = chunk[:1] == b"\x1f"
         if self._zlib is not None and not (is_gzip and self._kind == GZIP):
             raise Rejected("The body goes on where its compressed data end.")
         self._members += 1
@@ -120,7 +123,7 @@ class Zlib:
         if is_gzip:
             self._kind = GZIP
         else:
-            self._kind = ZLIB if piece[0] & 0x0F == 8 and piece[0] >> 4 <= 7 else DEFLATE
+            self._kind = ZLIB if chunk[0] & 0x0F == 8 and chunk[0] >> 4 <= 7 else DEFLATE
         self._zlib = zlib.decompressobj(self._kind)
         return self._zlib
 
@@ -129,29 +132,29 @@ class Zlib:
             raise Rejected("The compressed body ends too early.")
 
 
-def step(decompressor: "ZlibDecompressor | zstd.ZstdDecompressor", piece: bytes) -> bytes:
+def inflate(decompressor: "ZlibDecompressor | zstd.ZstdDecompressor", chunk: bytes) -> bytes:
     """Inflate up to STEP_BYTES. Raises Rejected."""
     try:
-        return decompressor.decompress(piece, STEP_BYTES)
+        return decompressor.decompress(chunk, STEP_BYTES)
     except (zlib.error, zstd.ZstdError) as error:
         raise Rejected("The body does not inflate.") from error
 
 
-class Zstd:
+class ZstdDecoder:
     """Decodes Zstandard with any number of frames, in steps of bounded output."""
 
     def __init__(self) -> None:
         self._frame: zstd.ZstdDecompressor | None = None
         self._frames = 0
 
-    def decode(self, piece: bytes) -> Iterator[bytes]:
-        while piece:
+    def decode(self, chunk: bytes) -> Iterator[bytes]:
+        while chunk:
             frame = self._current_frame()
-            made = step(frame, piece)
+            made = inflate(frame, chunk)
             while made:
                 yield made
-                made = b"" if frame.eof or frame.needs_input else step(frame, b"")
-            piece = frame.unused_data
+                made = b"" if frame.eof or frame.needs_input else inflate(frame, b"")
+            chunk = frame.unused_data
 
     def _current_frame(self) -> "zstd.ZstdDecompressor":
         """The decompressor of the current frame, or a new one if that has ended."""

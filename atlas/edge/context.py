@@ -23,7 +23,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 _random = random.Random()  # noqa: S311 - seeded by the system; see new_id
 
-TraceOf = Callable[[str], Trace | None]  # from a traceparent to a span, if it is recorded
+TraceSampler = Callable[[str], Trace | None]  # from a traceparent to a span, if it is recorded
 
 
 class RequestContext(Struct, frozen=True, kw_only=True):
@@ -80,7 +80,7 @@ class RequestContext(Struct, frozen=True, kw_only=True):
         return int(text) if COUNT.fullmatch(text) else None
 
 
-def read_context(scope: Scope, route: str, trace_of: TraceOf) -> RequestContext:
+def read_context(scope: Scope, route: str, sample_trace: TraceSampler) -> RequestContext:
     """Parse an ASGI request. The first of several headers of one name counts.
 
     Nothing is refused here: invalid values matter only to routes that use them.
@@ -100,14 +100,14 @@ def read_context(scope: Scope, route: str, trace_of: TraceOf) -> RequestContext:
         correlation_id=given_id if CORRELATION_ID.fullmatch(given_id) else new_id(),
         method=method if method in METHODS else "other",
         route=route,
-        trace=trace_of(get(b"traceparent", b"").decode("latin-1")),
+        trace=sample_trace(get(b"traceparent", b"").decode("latin-1")),
         authorization=get(b"authorization", b"").decode("latin-1"),
-        media_type=JSON if media_type is None else bare_type(media_type),
+        media_type=JSON if media_type is None else strip_parameters(media_type),
         encoding="" if encoding == "identity" else encoding,
         content_length=int(length) if length.isdigit() else None,
         has_body=b"transfer-encoding" in headers or length not in {b"", b"0"},
         key=get(b"idempotency-key", b"").decode("latin-1"),
-        wait_seconds=preferred_wait(get(b"prefer", b"").decode("latin-1")),
+        wait_seconds=parse_preferred_wait(get(b"prefer", b"").decode("latin-1")),
         accepts_problem=PROBLEM.encode() in get(b"accept", b""),
         query=scope["query_string"],
         device=get(b"atlas-device", b""),
@@ -135,19 +135,19 @@ def new_id() -> str:
     return str(UUID(int=_random.getrandbits(128), version=4))
 
 
-def bare_type(value: bytes) -> str:
+def strip_parameters(value: bytes) -> str:
     return value.decode("latin-1").partition(";")[0].strip().lower()
 
 
-def preferred_wait(preferences: str) -> float | None:
+def parse_preferred_wait(preferences: str) -> float | None:
     """The seconds that the sender prefers to wait (RFC 7240), None if it does not say."""
     if not preferences:
         return None
-    found = {match[1].lower(): match[2] for match in PREFERENCE.finditer(preferences)}
-    wait = found.get("wait") or ""
+    preferences_by_name = {match[1].lower(): match[2] for match in PREFERENCE.finditer(preferences)}
+    wait = preferences_by_name.get("wait") or ""
     if COUNT.fullmatch(wait):
         return min(float(wait), WAIT_SECONDS_MAX)
-    return 0.0 if "respond-async" in found else None
+    return 0.0 if "respond-async" in preferences_by_name else None
 
 
 def decode_text(name: str, raw: bytes) -> str:

@@ -7,21 +7,26 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Receive
 
-from atlas.core.errors import AtlasError, KeyReused
-from atlas.core.events import CountsDiffer, RequestRead, Watch
-from atlas.core.messages import Binding, Export, Head, Receipt, User
-from atlas.core.names import API_PREFIX
+from atlas.core.errors import AtlasError, IdempotencyKeyReused
+from atlas.core.events import EventSink, RecordCountMismatch, RequestRead
+from atlas.core.identifiers import API_PREFIX
+from atlas.core.messages import ExportMetadata, IdempotencySlot, RawExport, Receipt, User
 from atlas.core.ports import Clock
-from atlas.edge import wire
-from atlas.edge.app import Path
+from atlas.edge import api_types
+from atlas.edge.app import EdgeRoute
 from atlas.edge.authentication import RequestAuthenticator
-from atlas.edge.batches import Batches
+from atlas.edge.batches import BatchParser
 from atlas.edge.body_reader import BodyReader, parse_export
 from atlas.edge.context import NDJSON, RequestContext
 from atlas.edge.error_responses import ErrorResponses
 from atlas.edge.flow_client import FlowClient
-from atlas.edge.responses import batch_error, batch_reply, export_reply, respond
-from atlas.edge.streams import Streams
+from atlas.edge.responses import (
+    build_batch_reply,
+    build_export_reply,
+    build_response,
+    find_batch_error,
+)
+from atlas.edge.streams import StreamRoute
 from atlas.runtime import Acknowledgement, for_each_concurrently
 
 CHUNKS_AT_ONCE = 16  # of a batch; the others stay in its buffer
@@ -35,72 +40,74 @@ class BatchState:
     user: User
     key: str | None
     outcomes: list[Acknowledgement[Receipt] | AtlasError]
-    declared: list[wire.DeclaredFields | None]
+    declared: list[api_types.DeclaredFields | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Exports:
+class ExportRoutes:
     """Routes that hand exports to the flow, and answer with receipts."""
 
     authenticator: RequestAuthenticator
     bodies: BodyReader
     flow: FlowClient
-    streams: Streams
-    batches: Batches
+    streams: StreamRoute
+    batches: BatchParser
     errors: ErrorResponses
     dataset_rid: str
-    now: Clock
-    watch: Watch
+    clock: Clock
+    emit: EventSink
 
-    def paths(self) -> list[Path]:
+    def build_routes(self) -> list[EdgeRoute]:
         export = self.authenticator.protect_upload(self.post_export)
         batch = self.authenticator.protect_upload(self.post_batch)
         return [
-            Path(f"{API_PREFIX}/export", POST=export),
-            Path(f"{API_PREFIX}/ingest", POST=export),
-            Path(f"{API_PREFIX}/export/batch", POST=batch),
+            EdgeRoute(f"{API_PREFIX}/export", POST=export),
+            EdgeRoute(f"{API_PREFIX}/ingest", POST=export),
+            EdgeRoute(f"{API_PREFIX}/export/batch", POST=batch),
         ]
 
     async def post_export(self, context: RequestContext, user: User, receive: Receive) -> Response:
         if context.media_type == NDJSON:
             return await self.streams.post(context, user, receive)
-        pending, declared, until = await self.submit(context, user, receive)
-        outcome = await self.flow.wait_for_commit(pending, until)
+        acknowledgement, declared, until = await self.submit(context, user, receive)
+        outcome = await self.flow.wait_for_commit(acknowledgement, until)
         self.check_counts(context, [outcome], [declared])
-        reply = export_reply(outcome, self.reply_context(context), declared)
-        return respond(reply, [outcome], self.errors)
+        reply = build_export_reply(outcome, self.build_reply_context(context), declared)
+        return build_response(reply, [outcome], self.errors)
 
     async def submit(
         self, context: RequestContext, user: User, receive: Receive
-    ) -> tuple[Acknowledgement[Receipt], wire.DeclaredFields, float]:
+    ) -> tuple[Acknowledgement[Receipt], api_types.DeclaredFields, float]:
         """Submit one export. Returns its acknowledgement, its declared fields, and until when its
         sender waits. Nothing of the body is held any more then.
         """
         key = context.idempotency_key()
         with self.bodies.reserve_json(user) as reservation:
-            sent, size = await self.bodies.read_json(context, receive, reservation, parse_export)
-            until = self.flow.deadline(context)
-            self.watch(RequestRead(context.correlation_id, user.sub, 1, size, False))
-            declared = sent.declared_fields()
-            head = head_of(context, user, declared, "unknown", idempotency_slot(key, 0, 1))
-            pending = self.flow.submit(Export(head, sent.text()))
-            del sent  # the flow keeps what it needs of it
-            return await pending, declared, until
+            parsed, size = await self.bodies.read_json(context, receive, reservation, parse_export)
+            until = self.flow.compute_deadline(context)
+            self.emit(RequestRead(context.correlation_id, user.sub, 1, size, False))
+            declared = parsed.declared_fields()
+            head = build_metadata(
+                context, user, declared, "unknown", build_idempotency_slot(key, 0, 1)
+            )
+            acknowledgement = self.flow.submit(RawExport(head, parsed.text()))
+            del parsed  # the flow keeps what it needs of it
+            return await acknowledgement, declared, until
 
     async def post_batch(self, context: RequestContext, user: User, receive: Receive) -> Response:
         batch, until = await self.submit_all(context, user, receive)
         outcomes = [await self.flow.wait_for_outcome(each, until) for each in batch.outcomes]
         for outcome in outcomes:
-            if isinstance(outcome, KeyReused):
+            if isinstance(outcome, IdempotencyKeyReused):
                 raise outcome
         self.check_counts(context, outcomes, batch.declared)
-        reply = batch_reply(outcomes, batch.declared, self.reply_context(context))
+        reply = build_batch_reply(outcomes, batch.declared, self.build_reply_context(context))
         for outcome in outcomes:
             if isinstance(outcome, AtlasError):
-                self.errors.emit(context, outcome, user)
-        if error := batch_error(outcomes):
+                self.errors.emit_refusal(context, outcome, user)
+        if error := find_batch_error(outcomes):
             return self.errors.respond(context, error, user, reply)
-        return respond(reply, outcomes, self.errors)
+        return build_response(reply, outcomes, self.errors)
 
     async def submit_all(
         self, context: RequestContext, user: User, receive: Receive
@@ -109,12 +116,12 @@ class Exports:
         key = context.idempotency_key()
         with self.bodies.reserve_json(user) as reservation:
             parse = self.batches.parse
-            sent, size = await self.bodies.read_json(context, receive, reservation, parse)
-            until = self.flow.deadline(context)
-            chunks = self.batches.chunks(sent)
+            parsed, size = await self.bodies.read_json(context, receive, reservation, parse)
+            until = self.flow.compute_deadline(context)
+            chunks = self.batches.split_chunks(parsed)
             length = len(chunks)
             batch = BatchState(context, user, key, [AtlasError()] * length, [None] * length)
-            self.watch(RequestRead(context.correlation_id, user.sub, length, size, True))
+            self.emit(RequestRead(context.correlation_id, user.sub, length, size, True))
             rest: Iterable[tuple[int, msgspec.Raw]] = enumerate(chunks)
             if key is not None:
                 rest = await self.submit_first(batch, chunks)
@@ -131,53 +138,53 @@ class Exports:
         """Submit chunks one by one until one is accepted and binds the key. Returns the others.
 
         If they were submitted together, two batches under one key could refuse each other. Raises
-        KeyReused.
+        IdempotencyKeyReused.
         """
         rest = iter(enumerate(chunks))
         for index, chunk in rest:
             await self.submit_chunk(batch, index, chunk)
             outcome = batch.outcomes[index]
-            if isinstance(outcome, KeyReused):
+            if isinstance(outcome, IdempotencyKeyReused):
                 raise outcome
             if not isinstance(outcome, AtlasError):
                 break
         return rest
 
     async def submit_chunk(self, batch: BatchState, index: int, chunk: msgspec.Raw) -> None:
-        slot = idempotency_slot(batch.key, index, len(batch.declared))
+        slot = build_idempotency_slot(batch.key, index, len(batch.declared))
         try:
-            sent = parse_export(chunk)
-            batch.declared[index] = declared = sent.declared_fields()
-            head = head_of(batch.context, batch.user, declared, "iPhone", slot)
-            pending = self.flow.submit(Export(head, sent.text()))
-            del sent
-            batch.outcomes[index] = await pending
+            parsed = parse_export(chunk)
+            batch.declared[index] = declared = parsed.declared_fields()
+            head = build_metadata(batch.context, batch.user, declared, "iPhone", slot)
+            acknowledgement = self.flow.submit(RawExport(head, parsed.text()))
+            del parsed
+            batch.outcomes[index] = await acknowledgement
         except AtlasError as error:
-            batch.outcomes[index] = error.detached()
+            batch.outcomes[index] = error.detach()
 
     def check_counts(
         self,
         context: RequestContext,
-        outcomes: Sequence[wire.Outcome],
-        declared: Sequence[wire.DeclaredFields | None],
+        outcomes: Sequence[api_types.Outcome],
+        declared: Sequence[api_types.DeclaredFields | None],
     ) -> None:
-        """Emit CountsDiffer if the sender has counted other lines than were received."""
+        """Emit RecordCountMismatch if the sender has counted other lines than were received."""
         for outcome, each in zip(outcomes, declared, strict=True):
             if isinstance(outcome, Receipt) and each and each.warnings(outcome.received):
-                self.watch(CountsDiffer(outcome.id, context.correlation_id, outcome.received))
+                self.emit(RecordCountMismatch(outcome.id, context.correlation_id, outcome.received))
 
-    def reply_context(self, context: RequestContext) -> wire.Context:
-        return wire.Context(context.correlation_id, self.dataset_rid, self.now())
+    def build_reply_context(self, context: RequestContext) -> api_types.ReplyContext:
+        return api_types.ReplyContext(context.correlation_id, self.dataset_rid, self.clock())
 
 
-def head_of(
+def build_metadata(
     context: RequestContext,
     user: User,
-    declared: wire.DeclaredFields,
+    declared: api_types.DeclaredFields,
     default_device: str,
-    slot: Binding | None,
-) -> Head:
-    return Head(
+    slot: IdempotencySlot | None,
+) -> ExportMetadata:
+    return ExportMetadata(
         user=user,
         device=declared.device or default_device,
         timestamp=declared.timestamp,
@@ -187,6 +194,6 @@ def head_of(
     )
 
 
-def idempotency_slot(key: str | None, position: int, length: int) -> Binding | None:
+def build_idempotency_slot(key: str | None, position: int, length: int) -> IdempotencySlot | None:
     """The position of an export under the Idempotency-Key of its request, if it has one."""
-    return None if key is None else Binding(key, position, length)
+    return None if key is None else IdempotencySlot(key, position, length)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import msgspec
 
 from atlas.core.errors import AtlasError, FoundryError, Unavailable
-from atlas.core.messages import Export, Part, Receipt
+from atlas.core.messages import RawExport, Receipt, StreamPart
 from atlas.edge.admission import LoadShedder
 from atlas.edge.context import RequestContext
 from atlas.runtime import Acknowledgement, Address
@@ -16,31 +16,33 @@ from atlas.runtime import Acknowledgement, Address
 class FlowClient:
     """The flow as the edge uses it. Only a durable journal may answer that an export is safe."""
 
-    exports: Address[Export | Part, Acknowledgement[Receipt]]
+    exports: Address[RawExport | StreamPart, Acknowledgement[Receipt]]
     shedder: LoadShedder
     reply_seconds: float
     is_durable: bool
 
-    async def submit(self, export: Export | Part) -> Acknowledgement[Receipt]:
+    async def submit(self, export: RawExport | StreamPart) -> Acknowledgement[Receipt]:
         """Raises Unavailable if the flow stays full for too long."""
         with self.shedder.track():
             answer = self.exports.ask(export, self.reply_seconds)
             del export  # or this frame keeps its body while it waits
             return await answer
 
-    async def wait_for_commit(self, pending: Acknowledgement[Receipt], until: float) -> Receipt:
+    async def wait_for_commit(
+        self, acknowledgement: Acknowledgement[Receipt], until: float
+    ) -> Receipt:
         """Wait for the commit. The receipt says only that it is safe if that takes too long.
 
         `until` is a moment of the monotonic clock. Raises FoundryError if it is not committed and
         the journal is not durable, Forgotten.
         """
-        receipt = pending.receipt
+        receipt = acknowledgement.receipt
         try:
-            later = await pending.completion.outcome(until - time.monotonic())
+            completed = await acknowledgement.completion.outcome(until - time.monotonic())
         except (TimeoutError, Unavailable):
             pass
         else:
-            receipt = msgspec.structs.replace(later, replayed=receipt.replayed)
+            receipt = msgspec.structs.replace(completed, replayed=receipt.replayed)
         if receipt.status != "committed" and not self.is_durable:
             raise FoundryError("Not committed in time. The same request joins it.")
         return receipt
@@ -54,9 +56,9 @@ class FlowClient:
         try:
             return await self.wait_for_commit(accepted, until)
         except AtlasError as error:
-            return error.detached()
+            return error.detach()
 
-    def deadline(self, context: RequestContext) -> float:
+    def compute_deadline(self, context: RequestContext) -> float:
         """The moment of the monotonic clock until which the sender waits for the commit. Without a
         durable journal its preference does not count.
         """

@@ -6,56 +6,56 @@ from dataclasses import dataclass
 from starlette.responses import Response
 from starlette.types import Receive
 
-from atlas.core import names
+from atlas.core import identifiers
 from atlas.core.errors import AtlasError
 from atlas.core.ports import Clock
-from atlas.edge import wire
-from atlas.edge.app import Path
+from atlas.edge import api_types
+from atlas.edge.app import EdgeRoute
 from atlas.edge.context import RequestContext
-from atlas.edge.error_responses import json
+from atlas.edge.error_responses import build_json_response
 
 Checks = Mapping[str, Callable[[], Awaitable[None]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class HealthRoutes:
     """The routes. Each of `checks`, by name, raises why no export can be accepted."""
 
     checks: Checks
     version: str
-    now: Clock
+    clock: Clock
 
-    def paths(self) -> list[Path]:
+    def build_routes(self) -> list[EdgeRoute]:
         return [
-            *(Path(path, GET=self.healthy) for path in ("/", "/health", "/health/live")),
-            Path("/health/ready", GET=self.ready),
+            *(EdgeRoute(path, GET=self.get_health) for path in ("/", "/health", "/health/live")),
+            EdgeRoute("/health/ready", GET=self.get_readiness),
         ]
 
-    async def healthy(self, context: RequestContext, _receive: Receive) -> Response:
+    async def get_health(self, context: RequestContext, _receive: Receive) -> Response:
         """Answer if the loop turns. Nothing is checked: a restart does not help a full journal."""
-        reply = wire.HealthReply(
+        reply = api_types.HealthReply(
             status="healthy",
             service="atlas",
-            timestamp=names.timestamp(self.now()),
+            timestamp=identifiers.format_timestamp(self.clock()),
             version=self.version,
             correlation_id=context.correlation_id,
         )
-        return json(reply, 200)
+        return build_json_response(reply, 200)
 
-    async def ready(self, context: RequestContext, _receive: Receive) -> Response:
+    async def get_readiness(self, context: RequestContext, _receive: Receive) -> Response:
         """Whether an export can be accepted now; Foundry being down does not matter to that."""
-        found: dict[str, wire.Check] = {}
+        results: dict[str, api_types.Check] = {}
         for name, check in self.checks.items():
             try:
                 await check()
-                found[name] = wire.Check(ok=True)
+                results[name] = api_types.Check(ok=True)
             except AtlasError as error:
-                found[name] = wire.Check(ok=False, reason=str(error))
-        is_ready = all(check.ok for check in found.values())
-        reply = wire.ReadyReply(
+                results[name] = api_types.Check(ok=False, reason=str(error))
+        is_ready = all(check.ok for check in results.values())
+        reply = api_types.ReadyReply(
             status="ready" if is_ready else "not ready",
-            checks=found,
-            timestamp=names.timestamp(self.now()),
+            checks=results,
+            timestamp=identifiers.format_timestamp(self.clock()),
             correlation_id=context.correlation_id,
         )
-        return json(reply, 200 if is_ready else 503)
+        return build_json_response(reply, 200 if is_ready else 503)

@@ -8,16 +8,16 @@ from starlette.responses import Response
 from starlette.types import Receive
 
 from atlas.core.error_reply import ErrorReply
-from atlas.core.names import API_PREFIX
-from atlas.edge import wire
-from atlas.edge.app import Path
+from atlas.core.identifiers import API_PREFIX
+from atlas.edge import api_types
+from atlas.edge.app import EdgeRoute
 from atlas.edge.context import NDJSON, PROBLEM, RequestContext
-from atlas.edge.error_responses import json
+from atlas.edge.error_responses import build_json_response
 from atlas.edge.receipts import PAGE_MAX
 
 Json = dict[str, Any]
 
-ONE_OR_PARTS = wire.ExportReply, wire.BatchReply
+RECEIPT_TYPES = api_types.ExportReply, api_types.BatchReply
 
 HEADERS = {
     "Idempotency-Key": "Names this export, or this batch, for as long as receipts are kept.",
@@ -25,7 +25,7 @@ HEADERS = {
     "X-Correlation-Id": "Echoed, and in every log line about this request.",
     "Content-Encoding": "gzip, deflate or zstd.",
 }
-OF_LINES = {  # in place of the fields of JSON
+STREAM_HEADERS = {  # in place of the fields of JSON
     "Atlas-Device": "UTF-8, or percent-encoded.",
     "Atlas-Timestamp": "As often as it is sent, the same.",
     "Atlas-Record-Count": "How many lines the sender has counted.",
@@ -45,7 +45,10 @@ EXPORT = {
     "recordCount": 1,
     "manifest": {"number": 1},
 }
-EXAMPLES: dict[type, Json] = {wire.ExportBody: EXPORT, wire.BatchBody: {"chunks": [EXPORT]}}
+EXAMPLES: dict[type, Json] = {
+    api_types.ExportBody: EXPORT,
+    api_types.BatchBody: {"chunks": [EXPORT]},
+}
 REFUSALS = {
     "400": "The request is wrong and will stay wrong.",
     "401": "No token, an expired one, or one that is not accepted.",
@@ -61,23 +64,23 @@ REFUSALS = {
 }
 
 
-def description(version: str) -> Json:
+def build_document(version: str) -> Json:
     """The OpenAPI document. Every schema in it is a type of `wire`."""
     types = (
-        wire.ExportBody,
-        wire.BatchBody,
-        wire.ExportReply,
-        wire.BatchReply,
-        wire.ReceiptsReply,
+        api_types.ExportBody,
+        api_types.BatchBody,
+        api_types.ExportReply,
+        api_types.BatchReply,
+        api_types.ReceiptsReply,
         ErrorReply,
-        wire.HealthReply,
-        wire.ReadyReply,
+        api_types.HealthReply,
+        api_types.ReadyReply,
     )
     _, schemas = msgspec.json.schema_components(
-        types, schema_hook=anything, ref_template="#/components/schemas/{name}"
+        types, schema_hook=describe_any_value, ref_template="#/components/schemas/{name}"
     )
-    schemas["BatchBody"]["properties"]["chunks"]["items"] = ref(wire.ExportBody)
-    export = exporting(wire.ExportBody, wire.ExportReply)
+    schemas["BatchBody"]["properties"]["chunks"]["items"] = build_ref(api_types.ExportBody)
+    export = describe_export(api_types.ExportBody, api_types.ExportReply)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Atlas", "version": version, "description": (__doc__ or "").strip()},
@@ -85,12 +88,13 @@ def description(version: str) -> Json:
             f"{API_PREFIX}/export": {"post": export | {"operationId": "postExport"}},
             f"{API_PREFIX}/ingest": {"post": export | {"operationId": "postIngest"}},
             f"{API_PREFIX}/export/batch": {
-                "post": exporting(wire.BatchBody, wire.BatchReply) | {"operationId": "postBatch"}
+                "post": describe_export(api_types.BatchBody, api_types.BatchReply)
+                | {"operationId": "postBatch"}
             },
-            f"{API_PREFIX}/exports/{{id}}": {"get": one_receipt()},
-            f"{API_PREFIX}/exports": {"get": many_receipts()},
-            **{path: {"get": healthy(path)} for path in ("/", "/health", "/health/live")},
-            "/health/ready": {"get": readiness()},
+            f"{API_PREFIX}/exports/{{id}}": {"get": describe_receipt()},
+            f"{API_PREFIX}/exports": {"get": describe_receipts()},
+            **{path: {"get": describe_health(path)} for path in ("/", "/health", "/health/live")},
+            "/health/ready": {"get": describe_readiness()},
         },
         "components": {
             "schemas": schemas,
@@ -101,40 +105,42 @@ def description(version: str) -> Json:
     }
 
 
-def anything(_kind: type) -> Json:
+def describe_any_value(_kind: type) -> Json:
     """A value of the sender's that Atlas takes whatever it is."""
     return {"description": "Any JSON value."}
 
 
-def ref(kind: type) -> Json:
+def build_ref(kind: type) -> Json:
     return {"$ref": f"#/components/schemas/{kind.__name__}"}
 
 
-def answer(text: str, *kinds: type) -> Json:
-    refs = [ref(kind) for kind in kinds]
+def describe_response(text: str, *kinds: type) -> Json:
+    refs = [build_ref(kind) for kind in kinds]
     schema = refs[0] if len(refs) == 1 else {"oneOf": refs}
     return {"description": text, "content": {"application/json": {"schema": schema}}}
 
 
-def refusals(*statuses: str) -> Json:
-    found = {}
+def describe_refusals(*statuses: str) -> Json:
+    responses = {}
     for status in statuses:
-        found[status] = answer(REFUSALS[status], ErrorReply)
-        found[status]["content"][PROBLEM] = {"schema": {"type": "object"}}
-    return found
+        responses[status] = describe_response(REFUSALS[status], ErrorReply)
+        responses[status]["content"][PROBLEM] = {"schema": {"type": "object"}}
+    return responses
 
 
-def exporting(body: type, reply: type) -> Json:
-    bodies: Json = {"application/json": {"schema": ref(body), "example": EXAMPLES[body]}}
+def describe_export(body: type, reply: type) -> Json:
+    bodies: Json = {"application/json": {"schema": build_ref(body), "example": EXAMPLES[body]}}
     kinds: tuple[type, ...] = (reply,)
     headers = HEADERS
-    if body is wire.ExportBody:
-        bodies[NDJSON], kinds = {"schema": STREAM, "example": LINE}, ONE_OR_PARTS
-        headers = HEADERS | OF_LINES
+    if body is api_types.ExportBody:
+        bodies[NDJSON], kinds = {"schema": STREAM, "example": LINE}, RECEIPT_TYPES
+        headers = HEADERS | STREAM_HEADERS
     answers = {
-        "200": answer("The rows stand in a committed Foundry transaction.", *kinds),
-        "202": answer("Safe, and will be committed exactly once.", *kinds),
-        "207": answer("Some chunks were refused, each by the sender's fault.", wire.BatchReply),
+        "200": describe_response("The rows stand in a committed Foundry transaction.", *kinds),
+        "202": describe_response("Safe, and will be committed exactly once.", *kinds),
+        "207": describe_response(
+            "Some chunks were refused, each by the sender's fault.", api_types.BatchReply
+        ),
     }
     return {
         "security": [{"auth0": []}],
@@ -143,11 +149,11 @@ def exporting(body: type, reply: type) -> Json:
             for name, text in headers.items()
         ],
         "requestBody": {"required": True, "content": bodies},
-        "responses": answers | refusals(*REFUSALS),
+        "responses": answers | describe_refusals(*REFUSALS),
     }
 
 
-def one_receipt() -> Json:
+def describe_receipt() -> Json:
     return {
         "operationId": "getReceipt",
         "security": [{"auth0": []}],
@@ -155,51 +161,53 @@ def one_receipt() -> Json:
             {"in": "path", "name": "id", "required": True, "schema": {"type": "string"}}
         ],
         "responses": {
-            "200": answer("How the export stands, or each part of a stream.", *ONE_OR_PARTS),
-            "404": answer("You have no such receipt.", ErrorReply),
-            **refusals("401", "403", "429", "500", "503"),
+            "200": describe_response(
+                "How the export stands, or each part of a stream.", *RECEIPT_TYPES
+            ),
+            "404": describe_response("You have no such receipt.", ErrorReply),
+            **describe_refusals("401", "403", "429", "500", "503"),
         },
     }
 
 
-def many_receipts() -> Json:
+def describe_receipts() -> Json:
     limit = {"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": 50}
-    asked = {"key": {"type": "string"}, "limit": limit, "cursor": {"type": "string"}}
+    parameters = {"key": {"type": "string"}, "limit": limit, "cursor": {"type": "string"}}
     return {
         "operationId": "getReceipts",
         "security": [{"auth0": []}],
         "parameters": [
-            {"in": "query", "name": name, "schema": schema} for name, schema in asked.items()
+            {"in": "query", "name": name, "schema": schema} for name, schema in parameters.items()
         ],
         "responses": {
-            "200": answer("Your receipts, newest first.", wire.ReceiptsReply),
-            **refusals("400", "401", "403", "429", "500", "503"),
+            "200": describe_response("Your receipts, newest first.", api_types.ReceiptsReply),
+            **describe_refusals("400", "401", "403", "429", "500", "503"),
         },
     }
 
 
-def healthy(path: str) -> Json:
+def describe_health(path: str) -> Json:
     return {
         "operationId": "get" + (path.title().replace("/", "") or "Root"),
-        "responses": {"200": answer("Atlas runs.", wire.HealthReply)},
+        "responses": {"200": describe_response("Atlas runs.", api_types.HealthReply)},
     }
 
 
-def readiness() -> Json:
+def describe_readiness() -> Json:
     return {
         "operationId": "getHealthReady",
         "responses": {
-            "200": answer("An export can be accepted now.", wire.ReadyReply),
-            "503": answer("Not now; the checks say why.", wire.ReadyReply),
+            "200": describe_response("An export can be accepted now.", api_types.ReadyReply),
+            "503": describe_response("Not now; the checks say why.", api_types.ReadyReply),
         },
     }
 
 
-def path(version: str) -> Path:
+def build_route(version: str) -> EdgeRoute:
     """The path of the document."""
-    document = description(version)
+    document = build_document(version)
 
-    async def get(_context: RequestContext, _receive: Receive) -> Response:
-        return json(document, 200)
+    async def get_document(_context: RequestContext, _receive: Receive) -> Response:
+        return build_json_response(document, 200)
 
-    return Path("/openapi.json", GET=get)
+    return EdgeRoute("/openapi.json", GET=get_document)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from starlette.types import Scope
 
 from atlas.core.errors import Overloaded
-from atlas.core.events import RequestsShed, Watch
+from atlas.core.events import EventSink, RequestsShed
 from atlas.edge.admission import Admission
 from atlas.runtime import Pacer
 
@@ -29,12 +29,12 @@ class OverloadGuard:
         admission: Admission,
         paths: Collection[str],
         is_draining: Callable[[], bool],
-        watch: Watch,
+        emit: EventSink,
     ) -> None:
         self._admission = admission
         self._paths = frozenset(paths)
         self._is_draining = is_draining
-        self._watch = watch
+        self._emit = emit
         self._pacer = Pacer(REFUSALS_PER_SECOND)
         self._shed = Counter[str]()
         self._is_counting = False
@@ -45,21 +45,21 @@ class OverloadGuard:
             return None
         if not self._admission.is_overloaded():
             return None
-        await self._pacer.turn()
+        await self._pacer.wait_for_turn()
         try:
             self._admission.check_load()  # it may have passed meanwhile
         except Overloaded as error:
             self._count(scope["path"])
-            return error.detached()
+            return error.detach()
         return None
 
     def _count(self, path: str) -> None:
         self._shed[path] += 1
         if not self._is_counting:
             self._is_counting = True
-            asyncio.get_running_loop().call_later(EVENT_SECONDS, self._emit)
+            asyncio.get_running_loop().call_later(EVENT_SECONDS, self._emit_shed)
 
-    def _emit(self) -> None:
+    def _emit_shed(self) -> None:
         self._is_counting = False
         shed, self._shed = self._shed, Counter()
-        self._watch(RequestsShed(shed.total(), dict(shed)))
+        self._emit(RequestsShed(shed.total(), dict(shed)))

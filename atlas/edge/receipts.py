@@ -7,63 +7,63 @@ from starlette.datastructures import QueryParams
 from starlette.responses import Response
 from starlette.types import Receive
 
-from atlas.core import names, ports
+from atlas.core import identifiers, ports
 from atlas.core.errors import NotFound, Rejected
+from atlas.core.identifiers import API_PREFIX
 from atlas.core.messages import User
-from atlas.core.names import API_PREFIX
-from atlas.edge import wire
-from atlas.edge.app import Path
+from atlas.edge import api_types
+from atlas.edge.app import EdgeRoute
 from atlas.edge.authentication import RequestAuthenticator
 from atlas.edge.context import COUNT, RequestContext
-from atlas.edge.error_responses import json
-from atlas.edge.responses import export_reply, stream_reply
+from atlas.edge.error_responses import build_json_response
+from atlas.edge.responses import build_export_reply, build_stream_reply
 
 PAGE_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Receipts:
+class ReceiptRoutes:
     """The routes of receipts."""
 
     authenticator: RequestAuthenticator
-    receipts: ports.Receipts
+    receipts: ports.ReceiptQueries
     dataset_rid: str
-    now: ports.Clock
+    clock: ports.Clock
 
-    def paths(self) -> list[Path]:
+    def build_routes(self) -> list[EdgeRoute]:
         protect = self.authenticator.protect
         return [
-            Path(f"{API_PREFIX}/exports/{{id}}", GET=protect(self.get_receipt)),
-            Path(f"{API_PREFIX}/exports", GET=protect(self.get_receipts)),
+            EdgeRoute(f"{API_PREFIX}/exports/{{id}}", GET=protect(self.get_receipt)),
+            EdgeRoute(f"{API_PREFIX}/exports", GET=protect(self.get_receipts)),
         ]
 
     async def get_receipt(self, context: RequestContext, user: User, _receive: Receive) -> Response:
-        id, reply_context = context.params["id"], self.reply_context(context)
-        if id.startswith(names.WHOLE):
-            if parts := await self.receipts.parts(user, id):
-                return json(stream_reply(parts, reply_context, id), 200)
+        id, reply_context = context.params["id"], self.build_reply_context(context)
+        if id.startswith(identifiers.STREAM_ID_PREFIX):
+            if parts := await self.receipts.list_parts(user, id):
+                return build_json_response(build_stream_reply(parts, reply_context, id), 200)
         elif receipt := await self.receipts.find(user, id):
-            return json(export_reply(receipt, reply_context), 200)
+            return build_json_response(build_export_reply(receipt, reply_context), 200)
         raise NotFound("You have no receipt with this id.")
 
     async def get_receipts(
         self, context: RequestContext, user: User, _receive: Receive
     ) -> Response:
-        asked = QueryParams(context.query)
-        limit = asked.get("limit", "50")
+        query = QueryParams(context.query)
+        limit = query.get("limit", "50")
         if not (COUNT.fullmatch(limit) and 1 <= int(limit) <= PAGE_MAX):
             raise Rejected(f"limit is a number from 1 to {PAGE_MAX}.")
-        key = asked.get("key")
-        page = await self.receipts.page(user, key, int(limit), asked.get("cursor"))
-        whole = names.whole_id(user, key) if key is not None else ""
-        is_stream = bool(whole and await self.receipts.parts(user, whole))
-        reply_context = self.reply_context(context)
-        reply = wire.ReceiptsReply(
-            receipts=tuple(export_reply(each, reply_context) for each in page.receipts),
+        key = query.get("key")
+        page = await self.receipts.list_page(user, key, int(limit), query.get("cursor"))
+        stream_id = identifiers.derive_stream_id(user, key) if key is not None else ""
+        is_stream = bool(stream_id and await self.receipts.list_parts(user, stream_id))
+        reply_context = self.build_reply_context(context)
+        reply = api_types.ReceiptsReply(
+            receipts=tuple(build_export_reply(each, reply_context) for each in page.receipts),
             next_cursor=page.next_cursor,
-            receipt_id=whole if is_stream else msgspec.UNSET,
+            receipt_id=stream_id if is_stream else msgspec.UNSET,
         )
-        return json(reply, 200)
+        return build_json_response(reply, 200)
 
-    def reply_context(self, context: RequestContext) -> wire.Context:
-        return wire.Context(context.correlation_id, self.dataset_rid, self.now())
+    def build_reply_context(self, context: RequestContext) -> api_types.ReplyContext:
+        return api_types.ReplyContext(context.correlation_id, self.dataset_rid, self.clock())

@@ -5,54 +5,56 @@ from collections.abc import Sequence
 import msgspec
 from starlette.responses import Response
 
-from atlas.core import names
+from atlas.core import identifiers
 from atlas.core.errors import AtlasError, BatchRejected, Rejected, Unavailable
+from atlas.core.identifiers import API_PREFIX
 from atlas.core.messages import Receipt
-from atlas.core.names import API_PREFIX
-from atlas.edge import wire
-from atlas.edge.error_responses import ErrorResponses, json
+from atlas.edge import api_types
+from atlas.edge.error_responses import ErrorResponses, build_json_response
 
 
-def respond(
-    reply: wire.ExportReply | wire.BatchReply,
-    outcomes: Sequence[wire.Outcome],
+def build_response(
+    reply: api_types.ExportReply | api_types.BatchReply,
+    outcomes: Sequence[api_types.Outcome],
     errors: ErrorResponses,
-    whole: str | None = None,
+    stream_id: str | None = None,
 ) -> Response:
     """Build a 200, 202 or 207, with the headers that tell a client what to do next.
 
-    Location names the receipt `whole`, or else the first that is not committed.
+    Location names the receipt `stream_id`, or else the first that is not committed.
     """
-    status, headers = status_of(outcomes), dict[str, str]()
+    status, headers = choose_status(outcomes), dict[str, str]()
     safe = [outcome for outcome in outcomes if isinstance(outcome, Receipt)]
     if safe and len(safe) == len(outcomes) and all(each.replayed for each in safe):
         headers["Idempotency-Replayed"] = "true"
     if status == 202:
-        waits = next(each for each in safe if each.status != "committed")
-        headers["Location"] = f"{API_PREFIX}/exports/{whole or waits.id}"
-        headers["Retry-After"] = str(errors.retry_after(Unavailable()))
-    return json(reply, status, headers)
+        pending = next(each for each in safe if each.status != "committed")
+        headers["Location"] = f"{API_PREFIX}/exports/{stream_id or pending.id}"
+        headers["Retry-After"] = str(errors.compute_retry_after(Unavailable()))
+    return build_json_response(reply, status, headers)
 
 
-def export_reply(
-    receipt: Receipt, context: wire.Context, declared: wire.DeclaredFields | None = None
-) -> wire.ExportReply:
+def build_export_reply(
+    receipt: Receipt,
+    context: api_types.ReplyContext,
+    declared: api_types.DeclaredFields | None = None,
+) -> api_types.ExportReply:
     """`manifest` and `warnings` are about this request only, and absent without one."""
     is_committed = receipt.status == "committed"
     warnings = declared.warnings(receipt.received) if declared else ()
     if receipt.status == "set_aside":
         warnings += ("It could not be processed; it is kept, and the operator sees it.",)
-    return wire.ExportReply(
+    return api_types.ExportReply(
         success=True,
         dataset_rid=context.dataset_rid,
         records_ingested=receipt.ingested,
         dataset_records_created=receipt.ingested if is_committed else 0,
         file_path=(receipt.path or None) if is_committed else None,
-        file_format=names.format_of(receipt.path),
+        file_format=identifiers.detect_format(receipt.path),
         transaction_rid=receipt.transaction,
-        ingestion_timestamp=names.timestamp(receipt.at),
+        ingestion_timestamp=identifiers.format_timestamp(receipt.at),
         correlation_id=context.correlation_id,
-        manifest=declared.manifest if declared else wire.NULL,
+        manifest=declared.manifest if declared else api_types.NULL,
         status=receipt.status,
         receipt_id=receipt.id,
         records_received=receipt.received,
@@ -63,18 +65,18 @@ def export_reply(
     )
 
 
-def batch_reply(
-    outcomes: Sequence[wire.Outcome],
-    declared: Sequence[wire.DeclaredFields | None],
-    context: wire.Context,
-) -> wire.BatchReply:
-    results: list[wire.ExportReply] = []
-    errors: list[wire.ChunkError] = []
+def build_batch_reply(
+    outcomes: Sequence[api_types.Outcome],
+    declared: Sequence[api_types.DeclaredFields | None],
+    context: api_types.ReplyContext,
+) -> api_types.BatchReply:
+    results: list[api_types.ExportReply] = []
+    errors: list[api_types.ChunkError] = []
     rows: dict[str, int] = {}
-    for index, (outcome, sent_along) in enumerate(zip(outcomes, declared, strict=True)):
+    for index, (outcome, declared_fields) in enumerate(zip(outcomes, declared, strict=True)):
         if isinstance(outcome, AtlasError):
             errors.append(
-                wire.ChunkError(
+                api_types.ChunkError(
                     chunk_index=index,
                     error=str(outcome),
                     code=outcome.code,
@@ -84,9 +86,9 @@ def batch_reply(
             )
         else:
             rows[outcome.id] = outcome.ingested
-            reply = export_reply(outcome, context, sent_along)
+            reply = build_export_reply(outcome, context, declared_fields)
             results.append(msgspec.structs.replace(reply, chunk_index=index))
-    return wire.BatchReply(
+    return api_types.BatchReply(
         success=not errors,
         dataset_rid=context.dataset_rid,
         chunks_processed=len(outcomes),
@@ -95,25 +97,25 @@ def batch_reply(
         total_records=sum(rows.values()),
         upload_results=tuple(results),
         errors=tuple(errors),
-        timestamp=names.timestamp(context.now),
+        timestamp=identifiers.format_timestamp(context.answered_at),
         correlation_id=context.correlation_id,
     )
 
 
-def stream_reply(
-    outcomes: Sequence[wire.Outcome],
-    context: wire.Context,
-    whole: str | None,
+def build_stream_reply(
+    outcomes: Sequence[api_types.Outcome],
+    context: api_types.ReplyContext,
+    stream_id: str | None,
     warnings: tuple[str, ...] = (),
     safe_bytes: int | None = None,
-) -> wire.BatchReply:
-    reply = batch_reply(outcomes, [None] * len(outcomes), context)
+) -> api_types.BatchReply:
+    reply = build_batch_reply(outcomes, [None] * len(outcomes), context)
     return msgspec.structs.replace(
-        reply, receipt_id=whole, warnings=warnings, safe_bytes=safe_bytes
+        reply, receipt_id=stream_id, warnings=warnings, safe_bytes=safe_bytes
     )
 
 
-def status_of(outcomes: Sequence[wire.Outcome]) -> int:
+def choose_status(outcomes: Sequence[api_types.Outcome]) -> int:
     """200 if all are committed, 202 if all are safe, 207 if some were refused."""
     if any(isinstance(outcome, AtlasError) for outcome in outcomes):
         return 207
@@ -121,12 +123,12 @@ def status_of(outcomes: Sequence[wire.Outcome]) -> int:
     return 200 if all(committed) else 202
 
 
-def batch_error(outcomes: Sequence[wire.Outcome]) -> AtlasError | None:
+def find_batch_error(outcomes: Sequence[api_types.Outcome]) -> AtlasError | None:
     """The error of a whole batch: one failed by our fault, or all by the sender's."""
     errors = [outcome for outcome in outcomes if isinstance(outcome, AtlasError)]
-    if ours := [error for error in errors if not isinstance(error, Rejected)]:
-        waits = [error for error in ours if isinstance(error, Unavailable)]
-        return max(waits, key=lambda error: error.retry_seconds or 0, default=ours[0])
+    if our_errors := [error for error in errors if not isinstance(error, Rejected)]:
+        unavailable = [error for error in our_errors if isinstance(error, Unavailable)]
+        return max(unavailable, key=lambda error: error.retry_seconds or 0, default=our_errors[0])
     if len(errors) < len(outcomes):
         return None
     statuses = {error.status for error in errors}

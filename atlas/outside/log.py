@@ -13,20 +13,20 @@ from typing import Any, NamedTuple, Protocol, TextIO
 
 import msgspec
 
-from atlas.core import events, names
-from atlas.core.events import Event, Watch
+from atlas.core import events, identifiers
+from atlas.core.events import Event, EventSink
 
-SENTENCES: dict[type, tuple[str, str]] = {
+MESSAGES: dict[type, tuple[str, str]] = {
     events.RequestAnswered: ("debug", "Request answered"),
-    events.ConnectionRefused: ("info", "Request refused at the door"),
-    events.ConnectionCut: ("debug", "Connection cut"),
+    events.ConnectionRejected: ("info", "Request refused at the door"),
+    events.ConnectionAborted: ("debug", "Connection cut"),
     events.RequestsShed: ("error", "HealthKit raw export failed"),
-    events.StageWorked: ("debug", "Stage worked"),
+    events.StageCompleted: ("debug", "Stage worked"),
     events.LinesRejected: ("debug", "No line of an export is good"),
     events.ServiceStarted: ("info", "Atlas started"),
     events.ExportAccepted: ("debug", "Uploading HealthKit data to dataset"),
     events.ExportReplayed: ("info", "HealthKit export came again"),
-    events.CountsDiffer: ("warning", "recordCount is not what was received"),
+    events.RecordCountMismatch: ("warning", "recordCount is not what was received"),
     events.ClientStuck: ("warning", "Stuck client"),
     events.ExportCommitted: ("info", "Successfully uploaded HealthKit JSON to Foundry dataset"),
     events.ExportFailed: ("warning", "HealthKit export failed, tried apart from the others"),
@@ -36,26 +36,26 @@ SENTENCES: dict[type, tuple[str, str]] = {
     events.GroupCommitted: ("debug", "Foundry transaction committed"),
     events.GroupRecovered: ("warning", "Foundry transaction of unknown outcome settled"),
     events.UploadPaused: ("error", "Failed to upload HealthKit JSON to Foundry dataset"),
-    events.KeyBesideJournal: ("warning", "ATLAS_JOURNAL_KEY is not set"),
-    events.ParquetOfEach: ("warning", "Parquet saves little in a file for each export"),
+    events.UnprotectedKeyFile: ("warning", "ATLAS_JOURNAL_KEY is not set"),
+    events.ParquetPerExport: ("warning", "Parquet saves little in a file for each export"),
     events.JournalDamaged: ("error", "Journal damaged"),
-    events.JournalOutdated: ("warning", "Journal older than the dataset"),
-    events.LedgerUnbalanced: ("error", "Ledger unbalanced"),
+    events.JournalRestored: ("warning", "Journal older than the dataset"),
+    events.TotalsMismatch: ("error", "Ledger unbalanced"),
     events.OrphanAborted: ("warning", "Foundry transaction whose answer was lost aborted"),
     events.OrphanSuspected: ("error", "Foundry transaction that may be ours blocks the branch"),
-    events.SecondWriter: ("error", "Somebody else writes to the branch"),
-    events.UserForgotten: ("warning", "User forgotten"),
+    events.ForeignWriterDetected: ("error", "Somebody else writes to the branch"),
+    events.UserErased: ("warning", "User forgotten"),
     events.KeysFetched: ("info", "Auth0 signing keys fetched"),
     events.KeysUnavailable: ("warning", "Auth0 signing keys cannot be fetched"),
     events.FoundryTokenFetched: ("info", "Foundry token fetched"),
     events.FoundryTokenRefused: ("warning", "Foundry gives no token"),
-    events.ActorCrashed: ("error", "An actor crashed"),
+    events.StageCrashed: ("error", "An actor crashed"),
     events.DrainStarted: ("info", "Shutting down"),
     events.DrainEnded: ("info", "Shut down"),
 }
-NUMBERS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-LEVELS = {number: level for level, number in NUMBERS.items()}
-SHOWN = {
+LEVEL_NUMBERS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+LEVEL_NAMES = {number: level for level, number in LEVEL_NUMBERS.items()}
+FIELD_NAMES = {
     "correlation_id": "correlationId",
     "transaction": "transactionRid",
     "records": "recordCount",
@@ -67,18 +67,18 @@ SHOWN = {
     "instance_id": "errorInstanceId",
     "dataset": "datasetRid",
 }
-SECONDS: dict[type, str] = {  # the field name of `seconds`, by event
+DURATION_FIELDS: dict[type, str] = {  # the field name of `seconds`, by event
     events.RequestAnswered: "requestSeconds",
-    events.StageWorked: "stageSeconds",
+    events.StageCompleted: "stageSeconds",
     events.ExportCommitted: "secondsToCommit",
     events.GroupCommitted: "transactionSeconds",
     events.FoundryCalled: "callSeconds",
     events.FoundryTokenFetched: "callSeconds",
     events.UploadPaused: "retryInSeconds",
 }
-SECONDS_DIGITS = 3  # after the point
+DURATION_DIGITS = 3  # after the point
 # logged at debug only, to keep the two lines of an export short: the last one has them
-DETAILS: dict[type, frozenset[str]] = {
+FIELDS_OF_BRIEF_EVENTS: dict[type, frozenset[str]] = {
     events.RequestRead: frozenset({"user", "bytes", "exports", "is_batch"}),
 }
 # errors that answer a question, by the operation that asks it: none of these is a failure
@@ -96,7 +96,7 @@ EMPTY_IF_ABSENT = frozenset({"reasons", "error_name", "instance_id", "trace", "u
 _encoder = msgspec.json.Encoder()
 
 
-class Voice(Protocol):
+class LogWriter(Protocol):
     """A logger: the part of structlog that is used here."""
 
     def is_enabled_for(self, level: int, /) -> bool: ...
@@ -104,11 +104,11 @@ class Voice(Protocol):
     def log(self, level: int, message: str, /, **fields: object) -> object: ...
 
 
-def logger(stream: TextIO, level: str) -> Voice:
+def build_logger(stream: TextIO, level: str) -> LogWriter:
     """Writes to the stream; for people if it is a terminal, for machines otherwise."""
-    least = NUMBERS[level]
+    level_min = LEVEL_NUMBERS[level]
     if not stream.isatty():
-        return Lines(stream, least)
+        return JsonLogger(stream, level_min)
     import structlog  # noqa: PLC0415 - it brings rich along: 6 MiB, for a terminal only
 
     lazy = structlog.wrap_logger(
@@ -118,29 +118,29 @@ def logger(stream: TextIO, level: str) -> Voice:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.dev.ConsoleRenderer(colors=True),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(least),
+        wrapper_class=structlog.make_filtering_bound_logger(level_min),
     )
-    found: Voice = lazy.bind()
-    return found
+    writer: LogWriter = lazy.bind()
+    return writer
 
 
 @dataclass(frozen=True, slots=True)
-class Lines:
+class JsonLogger:
     """Writes one JSON object a line. The fields that every line has come first.
 
     Not by structlog: three lines of an export took a thirtieth of its whole cost there.
     """
 
     stream: TextIO
-    least: int
+    level_min: int
 
     def is_enabled_for(self, level: int, /) -> bool:
-        return level >= self.least
+        return level >= self.level_min
 
     def log(self, level: int, message: str, /, **fields: object) -> None:
         line: dict[str, object] = {
-            "timestamp": names.timestamp(datetime.now(UTC)),
-            "level": LEVELS[level],
+            "timestamp": identifiers.format_timestamp(datetime.now(UTC)),
+            "level": LEVEL_NAMES[level],
             "message": message,
         }
         line.update(fields)
@@ -149,71 +149,77 @@ class Lines:
 
 
 @dataclass(frozen=True, slots=True)
-class Log:
+class EventLog:
     """Tells events; `key` hashes users."""
 
-    log: Voice
+    writer: LogWriter
     key: bytes
     shows_users: bool = False
-    _fields: "dict[type[Event], tuple[Field, ...]]" = field(init=False, default_factory=dict)
+    _fields: "dict[type[Event], tuple[LogField, ...]]" = field(init=False, default_factory=dict)
 
-    def reader(self, kind: type[Event]) -> Watch | None:
+    def find_handler(self, kind: type[Event]) -> EventSink | None:
         """The writer of events of this kind, None if their level is not logged."""
-        if kind not in SENTENCES:
-            return self.watch
-        level, message = SENTENCES[kind]
-        number = NUMBERS[level]
-        if not self.log.is_enabled_for(number):
+        if kind not in MESSAGES:
+            return self.handle
+        level, message = MESSAGES[kind]
+        number = LEVEL_NUMBERS[level]
+        if not self.writer.is_enabled_for(number):
             return None
-        return partial(self.tell, number, message)
+        return partial(self.write, number, message)
 
-    def watch(self, event: Event) -> None:
-        level, message = SENTENCES.get(type(event)) or sentence(event)
-        if self.log.is_enabled_for(NUMBERS[level]):
-            self.tell(NUMBERS[level], message, event)
+    def handle(self, event: Event) -> None:
+        level, message = MESSAGES.get(type(event)) or choose_message(event)
+        if self.writer.is_enabled_for(LEVEL_NUMBERS[level]):
+            self.write(LEVEL_NUMBERS[level], message, event)
 
-    def tell(self, level: int, message: str, event: Event) -> None:
+    def write(self, level: int, message: str, event: Event) -> None:
         shown = {}
-        for name, told, show, is_optional in self._fields_of(type(event)):
+        for name, label, show, is_optional in self._get_fields(type(event)):
             value = getattr(event, name)
             if value or not is_optional:
-                shown[told] = value if show is None else show(value)
+                shown[label] = value if show is None else show(value)
         with suppress(OSError, ValueError):  # a log that is full or closed refuses no export
-            self.log.log(level, message, **shown)
+            self.writer.log(level, message, **shown)
 
-    def _fields_of(self, kind: type[Event]) -> "tuple[Field, ...]":
+    def _get_fields(self, kind: type[Event]) -> "tuple[LogField, ...]":
         if kind not in self._fields:
-            self._fields[kind] = tuple(self._fields_told(kind))
+            self._fields[kind] = tuple(self._build_fields(kind))
         return self._fields[kind]
 
-    def _fields_told(self, kind: type[Event]) -> "Iterator[Field]":
-        is_brief = not self.log.is_enabled_for(NUMBERS["debug"])
+    def _build_fields(self, kind: type[Event]) -> "Iterator[LogField]":
+        is_brief = not self.writer.is_enabled_for(LEVEL_NUMBERS["debug"])
         show: dict[str, tuple[str, Callable[[Any], object]]] = {
-            "user": ("user", str if self.shows_users else partial(names.pseudonym, self.key)),
-            "seconds": (SECONDS.get(kind, "seconds"), lambda value: round(value, SECONDS_DIGITS)),
+            "user": (
+                "user",
+                str if self.shows_users else partial(identifiers.pseudonymize, self.key),
+            ),
+            "seconds": (
+                DURATION_FIELDS.get(kind, "seconds"),
+                lambda value: round(value, DURATION_DIGITS),
+            ),
             "trace": ("traceId", lambda trace: trace.id),
         }
         for name in kind.__struct_fields__:
-            if is_brief and name in DETAILS.get(kind, ()):
+            if is_brief and name in FIELDS_OF_BRIEF_EVENTS.get(kind, ()):
                 continue
             if name != "path" or self.shows_users:  # it holds the sub
-                shown, how = show.get(name, (SHOWN.get(name, name), None))
-                yield Field(name, shown, how, name in EMPTY_IF_ABSENT)
+                shown, how = show.get(name, (FIELD_NAMES.get(name, name), None))
+                yield LogField(name, shown, how, name in EMPTY_IF_ABSENT)
 
 
-class Field(NamedTuple):
+class LogField(NamedTuple):
     """The name and format of a field in the log. It is left out if it is optional and empty."""
 
     name: str
-    shown: str
-    show: Callable[[Any], object] | None
+    label: str
+    convert: Callable[[Any], object] | None
     is_optional: bool
 
 
-def sentence(event: Event) -> tuple[str, str]:
+def choose_message(event: Event) -> tuple[str, str]:
     """The level and the sentence of an event where they depend on what it holds."""
     if isinstance(event, events.RequestRefused):
-        return "error" if event.status >= 500 else "warning", refusal(event)
+        return "error" if event.status >= 500 else "warning", describe_refusal(event)
     if isinstance(event, events.FoundryCalled):
         return (
             ("warning", "Foundry call failed") if is_failure(event) else ("debug", "Foundry called")
@@ -228,7 +234,7 @@ def is_failure(event: events.FoundryCalled) -> bool:
     return event.status >= 400 and not is_expected
 
 
-def refusal(event: events.RequestRefused) -> str:
+def describe_refusal(event: events.RequestRefused) -> str:
     """The old service had sentences of their own for some."""
     if event.code in {"NOT_FOUND", "METHOD_NOT_ALLOWED"}:
         return "Nothing is at this address"  # a scanner's, as a rule

@@ -17,19 +17,19 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from atlas.core import errors
-from atlas.core.events import Because, FailureCause, Why
+from atlas.core.events import AbortReason, FailureCause, GroupTrigger
 from atlas.core.histograms import BOUNDS, Histogram, Key
 from atlas.core.messages import Status
-from atlas.core.picture import Depth, Sight
 from atlas.core.records import REASONS
+from atlas.core.status import JournalTotals, RuntimeGauges
 from atlas.core.status_aggregator import StatusAggregator
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 
-def codes(kind: type[errors.AtlasError] = errors.AtlasError) -> set[str]:
+def list_codes(kind: type[errors.AtlasError] = errors.AtlasError) -> set[str]:
     """The codes of all errors."""
-    return {kind.code}.union(*map(codes, kind.__subclasses__()))
+    return {kind.code}.union(*map(list_codes, kind.__subclasses__()))
 
 
 class Family(NamedTuple):
@@ -47,7 +47,12 @@ class Family(NamedTuple):
         return [(name, value) for value in self.known] if self.labels else [(name,)]
 
 
-CONNECTION_ERRORS = errors.BadRequest, errors.HeadersTooLarge, errors.TooSlow, errors.Unavailable
+CONNECTION_ERRORS = (
+    errors.BadRequest,
+    errors.HeadersTooLarge,
+    errors.BodyTooSlow,
+    errors.Unavailable,
+)
 RESULTS = "ok", "failed"
 COUNTERS = {
     "atlas_http_requests": Family(
@@ -55,7 +60,7 @@ COUNTERS = {
         ("route", "method", "status"),
     ),
     "atlas_refusals": Family(
-        "Requests that were refused, and single chunks of a batch.", ("code",), sorted(codes())
+        "Requests that were refused, and single chunks of a batch.", ("code",), sorted(list_codes())
     ),
     "atlas_connections_refused": Family(
         "Connections that were refused, or closed for what came on them.",
@@ -65,7 +70,7 @@ COUNTERS = {
     "atlas_connections_cut": Family(
         "Connections that were ended without an answer, or before it was taken.",
         ("why",),
-        get_args(Why),
+        get_args(AbortReason),
     ),
     "atlas_request_bytes": Family("Bytes of the bodies that were read, after inflation."),
     "atlas_counts_differ": Family(
@@ -96,7 +101,7 @@ COUNTERS = {
     "atlas_groups": Family(
         "Transactions committed, by why they were begun just then.",
         ("because",),
-        get_args(Because),
+        get_args(GroupTrigger),
     ),
     "atlas_upload_pauses": Family("Upload pauses because Foundry was unavailable or held us off."),
     "atlas_second_writer": Family("Times that somebody else was seen to write to the branch."),
@@ -127,7 +132,7 @@ EMPTY = {
 }
 
 
-def exposition(status: StatusAggregator, sight: Sight) -> bytes:
+def exposition(status: StatusAggregator, sight: RuntimeGauges) -> bytes:
     """Everything that is counted, and the gauges; without the journal's, if it does not answer."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(StatusCollector(status, sight))
@@ -140,7 +145,7 @@ class StatusCollector(Collector):
     """The metrics of Atlas itself."""
 
     status: StatusAggregator
-    sight: Sight
+    sight: RuntimeGauges
 
     def collect(self) -> Iterator[Metric]:
         version = self.status.about.version
@@ -198,7 +203,7 @@ class StatusCollector(Collector):
         ):
             yield GaugeMetricFamily(name, text, value)
 
-    def journal(self, depth: Depth) -> Iterator[Metric]:
+    def journal(self, depth: JournalTotals) -> Iterator[Metric]:
         rows = "Bytes of their rows, as NDJSON."
         yield gauge_by("status", "atlas_journal_exports", "Exports in the journal.", depth.exports)
         yield gauge_by("status", "atlas_journal_bytes", rows, depth.bytes)

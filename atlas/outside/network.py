@@ -20,18 +20,25 @@ import aiohttp
 from yarl import URL
 
 from atlas import __version__
-from atlas.core.diagnosis import Amiss
-from atlas.core.errors import BadSetting
+from atlas.core.diagnosis import CheckFailed
+from atlas.core.errors import ConfigurationError
 
-UNREACHED = (aiohttp.ClientError, TimeoutError, OSError, ValueError)  # yarl's are ValueErrors
+CONNECTION_ERRORS = (
+    aiohttp.ClientError,
+    TimeoutError,
+    OSError,
+    ValueError,
+)  # yarl's are ValueErrors
 SELF_SIGNED = {18, 19}  # X509_V_ERR_*: openssl/x509_vfy.h
 UNKNOWN_ISSUER = {2, 20, 21}
-EXPIRED, NOT_YET_VALID, OTHER_NAME = 10, 9, 62
-CA = (
+EXPIRED, NOT_YET_VALID, HOSTNAME_MISMATCH = 10, 9, 62
+CA_REMEDY = (
     "If your proxy inspects TLS, add its CA (ATLAS_CA_BUNDLE, SSL_CERT_FILE); "
     "otherwise fix the certificate there."
 )
-PROXY = "Are HTTPS_PROXY and HTTP_PROXY right? NO_PROXY names hosts that are reached without it."
+PROXY_REMEDY = (
+    "Are HTTPS_PROXY and HTTP_PROXY right? NO_PROXY names hosts that are reached without it."
+)
 USER_AGENT = f"atlas/{__version__}"
 
 
@@ -47,7 +54,7 @@ class Transport:
     uses_proxy: bool = True
 
 
-DEFAULT = Transport()
+DEFAULT_TRANSPORT = Transport()
 
 
 class HttpSession:
@@ -71,7 +78,7 @@ class HttpSession:
 async def open_session(
     transport: Transport, connections_max: int = 100
 ) -> AsyncIterator[HttpSession]:
-    """Open the session for all calls to one system. Raises BadSetting."""
+    """Open the session for all calls to one system. Raises ConfigurationError."""
     proxies = Proxies(read_proxies() if transport.uses_proxy else {})
     tls = build_tls_context(transport.ca_bundle)
     async with aiohttp.ClientSession(
@@ -85,14 +92,14 @@ async def open_session(
 def build_tls_context(ca_bundle: str = "") -> ssl.SSLContext:
     """Trust the system's certificates (or SSL_CERT_FILE), and those of the bundle.
 
-    Raises BadSetting if the bundle cannot be read.
+    Raises ConfigurationError if the bundle cannot be read.
     """
     context = ssl.create_default_context()
     if ca_bundle:
         try:
             context.load_verify_locations(cafile=ca_bundle)
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-            raise BadSetting(
+            raise ConfigurationError(
                 f"ATLAS_CA_BUNDLE must be a readable file of PEM certificates; it is {ca_bundle}"
             ) from error
     return context
@@ -101,9 +108,9 @@ def build_tls_context(ca_bundle: str = "") -> ssl.SSLContext:
 def read_proxies() -> Mapping[str, URL]:
     """Return the proxies of the environment by scheme: HTTP_PROXY and HTTPS_PROXY.
 
-    Raises BadSetting if one is not a URL.
+    Raises ConfigurationError if one is not a URL.
     """
-    found = dict[str, URL]()
+    proxies = dict[str, URL]()
     for scheme, address in getproxies().items():
         if scheme in {"http", "https"} and address:
             name = f"{scheme.upper()}_PROXY"
@@ -112,9 +119,9 @@ def read_proxies() -> Mapping[str, URL]:
             except ValueError:
                 url = URL()
             if url.scheme not in {"http", "https"} or not url.host:
-                raise BadSetting(f"{name} must be the URL of a proxy: http://HOST:PORT")
-            found[scheme] = url
-    return found
+                raise ConfigurationError(f"{name} must be the URL of a proxy: http://HOST:PORT")
+            proxies[scheme] = url
+    return proxies
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +147,7 @@ async def add_trace_headers(
     return await handler(request)
 
 
-class Answer(NamedTuple):
+class ProbeReply(NamedTuple):
     """An answer to somebody who looks at it; of a large body the first part only."""
 
     status: int
@@ -150,7 +157,7 @@ class Answer(NamedTuple):
 
 async def fetch(
     session: HttpSession, address: str, path: str, setting: str, seconds: float, bytes_max: int
-) -> Answer:
+) -> ProbeReply:
     """GET a path at the address that `setting` names, and follow no redirect. Raises Amiss."""
     timeout, body = aiohttp.ClientTimeout(total=seconds), b""
     try:
@@ -159,9 +166,9 @@ async def fetch(
         ) as answer:
             while chunk := await answer.content.read(bytes_max - len(body)):
                 body += chunk
-            return Answer(answer.status, answer.headers, body)
-    except UNREACHED as error:
-        raise unreached(error, address, setting) from error
+            return ProbeReply(answer.status, answer.headers, body)
+    except CONNECTION_ERRORS as error:
+        raise explain_unreachable(error, address, setting) from error
 
 
 def is_this_machine(address: str) -> bool:
@@ -172,19 +179,19 @@ def is_this_machine(address: str) -> bool:
         return False
 
 
-def unreached(error: BaseException, address: str, setting: str) -> Amiss:
+def explain_unreachable(error: BaseException, address: str, setting: str) -> CheckFailed:
     """Explain a failed call to this address, which `setting` names."""
-    if isinstance(error, aiohttp.InvalidURL) or not host_of(address):
-        return Amiss(
+    if isinstance(error, aiohttp.InvalidURL) or not extract_host(address):
+        return CheckFailed(
             f"{setting} is not an address.", f"Set {setting} to a host, or to an https URL."
         )
-    host = host_of(address)
+    host = extract_host(address)
     if isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
-        return Amiss(f"{host} cannot be reached through the proxy.", PROXY)
+        return CheckFailed(f"{host} cannot be reached through the proxy.", PROXY_REMEDY)
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return explain_certificate(error, host)
-    reason, to_do = explain_connection(error, setting)
-    return Amiss(f"{host} {reason}", to_do, is_outage=isinstance(error, TimeoutError))
+    reason, remedy = explain_connection(error, setting)
+    return CheckFailed(f"{host} {reason}", remedy, is_outage=isinstance(error, TimeoutError))
 
 
 def explain_connection(error: BaseException, setting: str) -> tuple[str, str]:
@@ -199,31 +206,37 @@ def explain_connection(error: BaseException, setting: str) -> tuple[str, str]:
             return "refuses the connection.", f"{is_right} Does anything listen there?"
         return "cannot be reached.", f"{is_right} Does a firewall let this machine out?"
     if isinstance(error, TimeoutError):
-        to_do = f"Try again in a minute. {is_right} Does a firewall let this machine out?"
-        return "does not answer in time: it is down or busy.", to_do
+        remedy = f"Try again in a minute. {is_right} Does a firewall let this machine out?"
+        return "does not answer in time: it is down or busy.", remedy
     return "ends the connection without a whole answer.", f"{is_right} Is it a web server?"
 
 
-def explain_certificate(error: aiohttp.ClientConnectorCertificateError, host: str) -> Amiss:
+def explain_certificate(error: aiohttp.ClientConnectorCertificateError, host: str) -> CheckFailed:
     """Explain why a certificate is not trusted."""
-    found = error.certificate_error
-    code = found.verify_code if isinstance(found, ssl.SSLCertVerificationError) else None
+    certificate_error = error.certificate_error
+    code = (
+        certificate_error.verify_code
+        if isinstance(certificate_error, ssl.SSLCertVerificationError)
+        else None
+    )
     if code in SELF_SIGNED:
-        return Amiss(f"{host} shows a self-signed certificate.", CA)
+        return CheckFailed(f"{host} shows a self-signed certificate.", CA_REMEDY)
     if code in UNKNOWN_ISSUER:
-        return Amiss(f"{host} shows a certificate of an unknown issuer.", CA)
+        return CheckFailed(f"{host} shows a certificate of an unknown issuer.", CA_REMEDY)
     if code == EXPIRED:
-        return Amiss(f"The certificate of {host} has expired.", "Renew it there.")
+        return CheckFailed(f"The certificate of {host} has expired.", "Renew it there.")
     if code == NOT_YET_VALID:
-        return Amiss(
+        return CheckFailed(
             f"The certificate of {host} is not valid yet.", "Is our clock right? See step 1."
         )
-    if code == OTHER_NAME:
-        return Amiss(f"The certificate of {host} is for another name.", "Use the name that it has.")
-    return Amiss(f"The certificate of {host} is not trusted.", CA)
+    if code == HOSTNAME_MISMATCH:
+        return CheckFailed(
+            f"The certificate of {host} is for another name.", "Use the name that it has."
+        )
+    return CheckFailed(f"The certificate of {host} is not trusted.", CA_REMEDY)
 
 
-def host_of(address: str) -> str:
+def extract_host(address: str) -> str:
     """Return the host, with the port if it is not the default; "" if it is not an address."""
     try:
         url = URL(address)
@@ -234,11 +247,11 @@ def host_of(address: str) -> str:
     return url.host if url.is_default_port() else f"{url.host}:{url.port}"
 
 
-def sent_on(address: str, answer: Answer) -> str:
+def extract_redirect_host(address: str, answer: ProbeReply) -> str:
     """Return the host that a redirect leads to, "nowhere" if its Location is invalid."""
     try:
         target = URL(address).join(URL(answer.headers.get("Location", "")))
-        return host_of(str(target)) or "nowhere"
+        return extract_host(str(target)) or "nowhere"
     except ValueError:
         return "nowhere"
 
@@ -252,10 +265,10 @@ def parse_date(text: str) -> datetime | None:
         return None
 
 
-def ahead_seconds(date: str, now: datetime) -> float | None:
+def measure_clock_skew(date: str, now: datetime) -> float | None:
     """Return the seconds by which a Date header is ahead of our clock; None if it is unreadable.
 
     Half a second is added, because the header has whole seconds.
     """
-    theirs = parse_date(date)
-    return None if theirs is None else (theirs - now).total_seconds() + 0.5
+    server_time = parse_date(date)
+    return None if server_time is None else (server_time - now).total_seconds() + 0.5

@@ -48,21 +48,25 @@ SPANS_MAX = 8192  # that wait for the collector; older ones are dropped
 
 
 @contextmanager
-def collected(endpoint: str, version: str, dataset: str) -> Iterator["Traces"]:
+def open_otlp_traces(endpoint: str, version: str, dataset: str) -> Iterator["Traces"]:
     """Traces to the collector at this URL, and what is left of them at the end, if it takes it."""
     # its own words are no lines of ours: who misses his traces looks at the collector
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL + 1)
-    with exported(OTLPSpanExporter(endpoint, timeout=EXPORT_SECONDS), version, dataset) as found:
-        yield found
+    with open_traces(
+        OTLPSpanExporter(endpoint, timeout=EXPORT_SECONDS), version, dataset
+    ) as traces:
+        yield traces
 
 
 @contextmanager
-def exported(exporter: SpanExporter, version: str, dataset: str) -> Iterator["Traces"]:
+def open_traces(exporter: SpanExporter, version: str, dataset: str) -> Iterator["Traces"]:
     """A collector that is away, or hangs, costs nobody anything but the traces."""
     processor = BatchSpanProcessor(exporter, max_queue_size=SPANS_MAX)
-    about = {"service.name": "atlas", "service.version": version, "atlas.dataset": dataset}
+    attributes = {"service.name": "atlas", "service.version": version, "atlas.dataset": dataset}
     ids = GivenIds()
-    provider = TracerProvider(ALWAYS_ON, Resource(about), shutdown_on_exit=False, id_generator=ids)
+    provider = TracerProvider(
+        ALWAYS_ON, Resource(attributes), shutdown_on_exit=False, id_generator=ids
+    )
     provider.add_span_processor(processor)
     try:
         yield Traces(provider.get_tracer("atlas"), ids)
@@ -78,7 +82,7 @@ class Span:
 
     name: str
     context: SpanContext
-    began: int
+    start: int
     parent: SpanContext | None = None
     kind: SpanKind = SpanKind.INTERNAL
     attributes: Mapping[str, str | int] = field(default_factory=dict)
@@ -107,55 +111,62 @@ class Traces:
         self._ids = ids
         self._open: tuple[str, int] | None = None  # the transaction of the group, and since when
 
-    def watch(self, event: Event) -> None:
-        span = self._span(event)
+    def handle(self, event: Event) -> None:
+        span = self._build_span(event)
         if span is not None:
-            self._end(span)
+            self._export(span)
 
-    def _span(self, event: Event) -> Span | None:
+    def _build_span(self, event: Event) -> Span | None:
         match event:
-            case events.StageWorked(trace=Trace() as trace):
-                return Span(event.stage, within(trace), ago(event.seconds), of(trace))
+            case events.StageCompleted(trace=Trace() as trace):
+                return Span(
+                    event.stage,
+                    build_child_context(trace),
+                    compute_start(event.seconds),
+                    build_span_context(trace),
+                )
             case events.RequestAnswered(trace=Trace() as trace):
-                return request(event, trace)
+                return build_request_span(event, trace)
             case events.ExportCommitted(trace=Trace() as trace):
-                return upload(event, trace, self._began(event.transaction))
+                return build_upload_span(event, trace, self._start_time(event.transaction))
             case events.FoundryCalled() if self._open is not None:
-                return call(event, group_of(self._open[0]))
+                return build_call_span(event, derive_group_trace(self._open[0]))
             case events.GroupStarted():
                 self._open = event.transaction, time.time_ns()
             case events.GroupCommitted():
-                began, self._open = self._began(event.transaction), None
-                return group(event, began)
+                start, self._open = self._start_time(event.transaction), None
+                return build_group_span(event, start)
             case events.UploadPaused() | events.GroupRecovered():
                 self._open = None
         return None
 
-    def _began(self, transaction: str) -> int:
+    def _start_time(self, transaction: str) -> int:
         """Of one that was begun in an earlier life nobody knows."""
         if self._open is not None and self._open[0] == transaction:
             return self._open[1]
         return time.time_ns()
 
-    def _end(self, span: Span) -> None:
+    def _export(self, span: Span) -> None:
         parent = Context()
         if span.parent is not None:
             parent = set_span_in_context(NonRecordingSpan(span.parent), parent)
         self._ids.next = span.context
         made = self._tracer.start_span(
-            span.name, parent, span.kind, span.attributes, span.links, span.began
+            span.name, parent, span.kind, span.attributes, span.links, span.start
         )
         if span.is_error:
             made.set_status(StatusCode.ERROR)
         made.end()
 
 
-def request(event: events.RequestAnswered, trace: Trace) -> Span:
+def build_request_span(event: events.RequestAnswered, trace: Trace) -> Span:
     return Span(
         f"{event.method} {event.route}",
-        of(trace),
-        ago(event.seconds),
-        parent=of(Trace(trace.id, trace.parent)) if trace.parent is not None else None,
+        build_span_context(trace),
+        compute_start(event.seconds),
+        parent=build_span_context(Trace(trace.id, trace.parent))
+        if trace.parent is not None
+        else None,
         kind=SpanKind.SERVER,
         attributes={
             "http.request.method": event.method,
@@ -167,26 +178,26 @@ def request(event: events.RequestAnswered, trace: Trace) -> Span:
     )
 
 
-def upload(event: events.ExportCommitted, trace: Trace, began: int) -> Span:
+def build_upload_span(event: events.ExportCommitted, trace: Trace, start: int) -> Span:
     return Span(
         "upload",
-        within(trace),
-        began,
-        parent=of(trace),
+        build_child_context(trace),
+        start,
+        parent=build_span_context(trace),
         attributes={
             "atlas.transaction": event.transaction,
             "atlas.receipt": event.id,
             "atlas.rows": event.records,
         },
-        links=(Link(of(group_of(event.transaction))),),
+        links=(Link(build_span_context(derive_group_trace(event.transaction))),),
     )
 
 
-def group(event: events.GroupCommitted, began: int) -> Span:
+def build_group_span(event: events.GroupCommitted, start: int) -> Span:
     return Span(
         "group",
-        of(group_of(event.transaction)),
-        began,
+        build_span_context(derive_group_trace(event.transaction)),
+        start,
         attributes={
             "atlas.transaction": event.transaction,
             "atlas.exports": event.exports,
@@ -196,33 +207,33 @@ def group(event: events.GroupCommitted, began: int) -> Span:
     )
 
 
-def call(event: events.FoundryCalled, trace: Trace) -> Span:
+def build_call_span(event: events.FoundryCalled, trace: Trace) -> Span:
     return Span(
         f"foundry {event.operation}",
-        within(trace),
-        ago(event.seconds),
-        parent=of(trace),
+        build_child_context(trace),
+        compute_start(event.seconds),
+        parent=build_span_context(trace),
         kind=SpanKind.CLIENT,
         attributes={"http.response.status_code": event.status},
         is_error=not 200 <= event.status < 400,
     )
 
 
-def group_of(transaction: str) -> Trace:
+def derive_group_trace(transaction: str) -> Trace:
     digest = hashlib.sha256(transaction.encode()).hexdigest()
     return Trace(digest[:32], digest[32:48])
 
 
-def of(trace: Trace) -> SpanContext:
+def build_span_context(trace: Trace) -> SpanContext:
     """All that we tell of is recorded: what is not wanted has no trace."""
     sampled = TraceFlags(TraceFlags.SAMPLED)
     return SpanContext(int(trace.id, 16), int(trace.span, 16), is_remote=False, trace_flags=sampled)
 
 
-def within(trace: Trace) -> SpanContext:
+def build_child_context(trace: Trace) -> SpanContext:
     """A new span of the same trace."""
-    return of(Trace(trace.id, secrets.token_hex(8)))
+    return build_span_context(Trace(trace.id, secrets.token_hex(8)))
 
 
-def ago(seconds: float) -> int:
+def compute_start(seconds: float) -> int:
     return time.time_ns() - int(seconds * NANOSECONDS)

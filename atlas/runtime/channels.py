@@ -78,7 +78,7 @@ class Channel(Generic[T]):
         while self._idle:
             self._wake_one()
 
-    def shut(self) -> None:
+    def close_receiver(self) -> None:
         """Receive no more: senders get Unavailable."""
         self._outlet.close()
 

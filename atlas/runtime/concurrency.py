@@ -10,7 +10,7 @@ import anyio
 T = TypeVar("T")
 
 
-def unlimited(_: object) -> AbstractAsyncContextManager[None]:
+def allow_all(_: object) -> AbstractAsyncContextManager[None]:
     return nullcontext()
 
 
@@ -18,9 +18,9 @@ async def for_each_concurrently(
     work: Callable[[T], Awaitable[None]],
     items: Iterable[T],
     concurrency: int,
-    room: Callable[[T], AbstractAsyncContextManager[None]] = unlimited,
+    limiter: Callable[[T], AbstractAsyncContextManager[None]] = allow_all,
 ) -> None:
-    """Do the work for each item, `concurrency` at once, each inside the context `room` of the item.
+    """Do the work for each item, `concurrency` at once, each inside the context `limiter` of the item.
 
     The first failure cancels the others and is raised itself, not in an exception group: callers
     handle it like that of a single piece of work.
@@ -32,7 +32,7 @@ async def for_each_concurrently(
         try:
             while queue:
                 item = queue.popleft()
-                async with room(item):
+                async with limiter(item):
                     await work(item)
         except Exception as error:  # noqa: BLE001 - it is raised again, outside the group
             failed.append(error)

@@ -14,30 +14,30 @@ class Pacer:
 
     def __init__(self, per_second: float) -> None:
         self._per_window = max(1, round(per_second * WINDOW_SECONDS))
-        self._left = self._per_window
+        self._remaining = self._per_window
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._is_counting = False
 
-    async def turn(self) -> None:
+    async def wait_for_turn(self) -> None:
         """Wait for a turn."""
         loop = asyncio.get_running_loop()
         if not self._is_counting:
             self._is_counting = True
             loop.call_later(WINDOW_SECONDS, self._begin_window)
-        if self._left > 0:
-            self._left -= 1
+        if self._remaining > 0:
+            self._remaining -= 1
             return
         waiter = loop.create_future()
         self._waiting.append(waiter)
         await waiter
 
     def _begin_window(self) -> None:
-        self._left = self._per_window
+        self._remaining = self._per_window
         is_needed = bool(self._waiting)
-        while self._waiting and self._left > 0:
+        while self._waiting and self._remaining > 0:
             waiter = self._waiting.popleft()
             if not waiter.done():
-                self._left -= 1
+                self._remaining -= 1
                 waiter.set_result(None)
         self._is_counting = is_needed
         if is_needed:

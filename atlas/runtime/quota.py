@@ -15,7 +15,7 @@ from typing import Self
 
 import anyio
 
-from atlas.core.errors import Draining, NoRoom
+from atlas.core.errors import Draining, FlowFull
 
 STALE_SIZES_MAX = 64  # of former waiters
 IDLE_SHARE = 0.04  # of the limit: small bodies that come and go keep no large one out
@@ -44,7 +44,7 @@ class Reservation:
     async def acquire(self, count: int, seconds: float | None = None) -> None:
         """Wait for `count` more bytes, for `seconds` at most.
 
-        Raises NoRoom when they are over, Draining when the quota is closed.
+        Raises FlowFull when they are over, Draining when the quota is closed.
         """
         if count <= self.prepaid:
             self.prepaid -= count
@@ -79,13 +79,13 @@ class NewWaiters:
 
     def __init__(self) -> None:
         self.count = 0
-        self._of_owner: dict[str, deque[Waiter]] = {}
+        self._by_owner: dict[str, deque[Waiter]] = {}
         self._sizes: list[int] = []  # a heap, in which some sizes of former waiters are left
         self._counts: Counter[int] = Counter()
 
     def add(self, waiter: Waiter) -> None:
         self.count += 1
-        self._of_owner.setdefault(waiter.reservation.owner, deque()).append(waiter)
+        self._by_owner.setdefault(waiter.reservation.owner, deque()).append(waiter)
         heappush(self._sizes, waiter.size)
         self._counts[waiter.size] += 1
 
@@ -93,10 +93,10 @@ class NewWaiters:
         """Remove a waiter. The next one of its owner goes behind those of all others."""
         self.count -= 1
         self._counts[waiter.size] -= 1
-        waiters = self._of_owner.pop(waiter.reservation.owner)
+        waiters = self._by_owner.pop(waiter.reservation.owner)
         waiters.remove(waiter)
         if waiters:
-            self._of_owner[waiter.reservation.owner] = waiters
+            self._by_owner[waiter.reservation.owner] = waiters
         if len(self._sizes) > 2 * self.count + STALE_SIZES_MAX:
             self._sizes = sorted(self._counts.elements())
 
@@ -106,13 +106,13 @@ class NewWaiters:
             heappop(self._sizes)
         return self._sizes[0] if self._sizes else inf
 
-    def firsts(self) -> Iterator[Waiter]:
+    def first_waiters(self) -> Iterator[Waiter]:
         """The first one of each owner."""
-        for waiters in self._of_owner.values():
+        for waiters in self._by_owner.values():
             yield waiters[0]
 
-    def all(self) -> Iterator[Waiter]:
-        return chain.from_iterable(self._of_owner.values())
+    def all_waiters(self) -> Iterator[Waiter]:
+        return chain.from_iterable(self._by_owner.values())
 
 
 class Quota:
@@ -123,7 +123,7 @@ class Quota:
         self._owner_bytes_max = owner_bytes_max
         self.bytes = 0
         self.is_closed = False
-        self._of_owner: dict[str, dict[Reservation, None]] = {}  # the oldest first
+        self._by_owner: dict[str, dict[Reservation, None]] = {}  # the oldest first
         self._owner_bytes: Counter[str] = Counter()
         self._growing: dict[Waiter, None] = {}  # of reservations that hold bytes already
         self._new = NewWaiters()
@@ -138,7 +138,7 @@ class Quota:
     @property
     def is_contended(self) -> bool:
         """Whether a reservation waits for bytes of other owners, and not only of its own."""
-        waiters = chain(self._growing, self._new.firsts())
+        waiters = chain(self._growing, self._new.first_waiters())
         return any(not self._exceeds_share(each.reservation, each.size) for each in waiters)
 
     def reserve(self, owner: str, weight: int = 1) -> Reservation:
@@ -170,7 +170,7 @@ class Quota:
                         raise Draining
                     await waiter.woken.wait()
         except TimeoutError as error:
-            raise NoRoom from error
+            raise FlowFull from error
         finally:
             if not waiter.is_granted:  # what was granted is released with its reservation
                 self._remove(waiter)
@@ -202,7 +202,7 @@ class Quota:
     def close(self) -> None:
         """End all waits, now and later, with Draining."""
         self.is_closed = True
-        for waiter in chain(self._growing, self._new.all()):
+        for waiter in chain(self._growing, self._new.all_waiters()):
             waiter.woken.set()
         for scope in self._scopes:
             scope.cancel()
@@ -214,8 +214,8 @@ class Quota:
                 if self._overcommitted is None and not self._fits(waiter.reservation, waiter.size):
                     self._overcommitted = waiter.reservation
                 self._grant_to(waiter)
-        while self._new.count and self._has_room_for(self._new.smallest()):
-            if not any(self._grant_to(waiter) for waiter in self._new.firsts()):
+        while self._new.count and self._has_capacity_for(self._new.smallest()):
+            if not any(self._grant_to(waiter) for waiter in self._new.first_waiters()):
                 return
 
     def _grant_to(self, waiter: Waiter) -> bool:
@@ -235,12 +235,12 @@ class Quota:
         else:
             self._growing.pop(waiter, None)
 
-    def _has_room_for(self, size: float) -> bool:
+    def _has_capacity_for(self, size: float) -> bool:
         is_idle = self.bytes <= self._bytes_max * IDLE_SHARE
         return is_idle or self.bytes + size <= self._bytes_max
 
     def _fits(self, reservation: Reservation, size: int) -> bool:
-        return self._has_room_for(size) or reservation is self._overcommitted
+        return self._has_capacity_for(size) or reservation is self._overcommitted
 
     def _exceeds_share(self, reservation: Reservation, size: int) -> bool:
         """Whether its owner holds too much. The oldest reservation of an owner always goes on, and
@@ -248,24 +248,28 @@ class Quota:
         """
         if self._owner_bytes_max is None:
             return False
-        held = self._of_owner.get(reservation.owner)
-        if not held or next(iter(held)) is reservation or reservation is self._overcommitted:
+        reservations = self._by_owner.get(reservation.owner)
+        if (
+            not reservations
+            or next(iter(reservations)) is reservation
+            or reservation is self._overcommitted
+        ):
             return False
         return self._owner_bytes[reservation.owner] + size > self._owner_bytes_max
 
     def _grant(self, reservation: Reservation, size: int) -> None:
         if size and not reservation.bytes:
-            self._of_owner.setdefault(reservation.owner, {}).setdefault(reservation)
+            self._by_owner.setdefault(reservation.owner, {}).setdefault(reservation)
         reservation.bytes += size
         self.bytes += size
         self._owner_bytes[reservation.owner] += size
 
     def _discard(self, reservation: Reservation) -> None:
         """Drop an empty reservation. If it acquires more later, it is a new one."""
-        held = self._of_owner.get(reservation.owner, {})
-        held.pop(reservation, None)
-        if not held:
-            self._of_owner.pop(reservation.owner, None)
+        reservations = self._by_owner.get(reservation.owner, {})
+        reservations.pop(reservation, None)
+        if not reservations:
+            self._by_owner.pop(reservation.owner, None)
             del self._owner_bytes[reservation.owner]
         if self._overcommitted is reservation:
             self._overcommitted = None

@@ -75,7 +75,7 @@ class Reply(Generic[T]):
         if error is None:
             return False
         if isinstance(error, AtlasError):
-            self.resolve(error.detached())  # it would be a cycle
+            self.resolve(error.detach())  # it would be a cycle
             return True
         self.resolve(AtlasError() if isinstance(error, Exception) else Unavailable())
         return False
@@ -147,7 +147,7 @@ class Wakeup:
         self._notified = anyio.Event()
         return not self.is_closed
 
-    async def closed_within(self, seconds: float) -> bool:
+    async def sleep_unless_closed(self, seconds: float) -> bool:
         """Sleep for `seconds`, or until it is closed: True then."""
         was_notified = False
         with anyio.move_on_after(seconds):

@@ -9,7 +9,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
-from atlas.core.errors import AtlasError, NoRoom, Unavailable
+from atlas.core.errors import AtlasError, FlowFull, Unavailable
 from atlas.runtime.channels import Channel
 from atlas.runtime.replies import Reply
 from atlas.runtime.supervision import OnCrash, RestartBudget, supervise
@@ -36,7 +36,7 @@ class Address(NamedTuple, Generic[In, Answer]):
     async def ask(self, message: In, seconds: float | None = None) -> Answer:
         """Wait for the answer, for `seconds` at most, including the wait for a full channel.
 
-        Raises NoRoom when they are over, Unavailable when the stage has ended, and its errors.
+        Raises FlowFull when they are over, Unavailable when the stage has ended, and its errors.
         """
         reply: Reply[Answer] = Reply()
         envelope = Envelope(message, reply)
@@ -52,7 +52,7 @@ class Address(NamedTuple, Generic[In, Answer]):
             del envelope, message  # or this frame keeps it while it waits
             return await reply.outcome(seconds)
         except TimeoutError as error:
-            raise NoRoom from error
+            raise FlowFull from error
         finally:
             del reply  # an error contains this frame: it would be a cycle
 
@@ -75,7 +75,7 @@ class Stage(Protocol[In_contra, Out_co]):
     async def handle(self, message: In_contra, /) -> Out_co: ...
 
 
-class Queue(NamedTuple):
+class QueueLoad(NamedTuple):
     """The number of messages that wait for a stage, and the most that can."""
 
     depth: int
@@ -101,47 +101,49 @@ class Stages:
     on_work: StageObserver = ignore_work
     inboxes: dict[str, Channel[Any]] = field(default_factory=dict)
 
-    def queues(self) -> Mapping[str, Queue]:
+    def measure_queues(self) -> Mapping[str, QueueLoad]:
         """The queue of each stage, by name."""
-        found = {}
+        queues = {}
         for name, inbox in self.inboxes.items():
-            seen = inbox.statistics()
-            found[name] = Queue(seen.current_buffer_used, int(seen.max_buffer_size))
-        return found
+            statistics = inbox.statistics()
+            queues[name] = QueueLoad(
+                statistics.current_buffer_used, int(statistics.max_buffer_size)
+            )
+        return queues
 
     def start_stage(
         self,
         stage: Stage[In, Out],
         next_stage: Address[Out, Answer],
         *,
-        rescue: DeadLetterRoute[Answer] | None = None,
+        dead_letter_route: DeadLetterRoute[Answer] | None = None,
         size: int = 16,
         concurrency: int = 1,
     ) -> Address[In, Answer]:
-        """Start a stage that sends results to the next one, and crashing messages to `rescue`."""
-        name, on_work = name_of(stage), self.on_work
+        """Start a stage that sends results to the next one, and crashing messages to `dead_letter_route`."""
+        name, on_work = derive_stage_name(stage), self.on_work
 
         async def step(envelope: Envelope[In, Answer]) -> bool:
             body, reply = envelope
-            if rescue is not None and rescue.contains(body):
-                await rescue.address.send(envelope)
+            if dead_letter_route is not None and dead_letter_route.contains(body):
+                await dead_letter_route.address.send(envelope)
                 return True
             began = time.perf_counter()
             try:
-                made = await stage.handle(body)
+                result = await stage.handle(body)
             except AtlasError:
                 raise
             except Exception as crash:
-                if rescue is None:
+                if dead_letter_route is None:
                     raise
                 self.on_crash(name, crash)
-                await rescue.address.send(
+                await dead_letter_route.address.send(
                     envelope
                 )  # which keeps equal messages from coming here again
                 return False
             finally:
                 on_work(name, body, time.perf_counter() - began)
-            await next_stage.send(Envelope(made, reply))
+            await next_stage.send(Envelope(result, reply))
             return True
 
         return self._start(_StageLoop(name, step, next_stage.channel), size, concurrency)
@@ -150,7 +152,7 @@ class Stages:
         self, stage: Stage[In, Answer], *, size: int = 16, concurrency: int = 1
     ) -> Address[In, Answer]:
         """Start the last stage of a pipeline: its result is the answer."""
-        name, on_work = name_of(stage), self.on_work
+        name, on_work = derive_stage_name(stage), self.on_work
 
         async def step(envelope: Envelope[In, Answer]) -> bool:
             body, reply = envelope
@@ -164,30 +166,30 @@ class Stages:
         return self._start(_StageLoop(name, step, nullcontext()), size, concurrency)
 
     def _start(
-        self, work: "_StageLoop[In, Answer]", size: int, concurrency: int
+        self, loop: "_StageLoop[In, Answer]", size: int, concurrency: int
     ) -> Address[In, Answer]:
         async def run() -> None:
             with suppress(anyio.EndOfStream):
                 while True:
                     envelope = await inbox.receive()
                     with envelope.reply:
-                        has_made_progress = await work.step(envelope)
+                        has_made_progress = await loop.step(envelope)
                         restarts.has_made_progress = restarts.has_made_progress or has_made_progress
                     del envelope  # or it would be kept during the wait for the next one
 
         async def run_loop() -> None:
-            async with work.next_stage:
+            async with loop.next_stage:
                 try:
                     async with anyio.create_task_group() as workers:
                         for _ in range(concurrency):
-                            workers.start_soon(supervise, work.name, run, restarts, self.on_crash)
+                            workers.start_soon(supervise, loop.name, run, restarts, self.on_crash)
                 finally:
                     reject_remaining(inbox)
 
         restarts = RestartBudget()
         inbox = Channel[Envelope[In, Answer]](size)
-        self.inboxes[work.name] = inbox
-        self.tasks.start_soon(run_loop, name=work.name)
+        self.inboxes[loop.name] = inbox
+        self.tasks.start_soon(run_loop, name=loop.name)
         return Address(inbox)
 
 
@@ -203,7 +205,7 @@ class _StageLoop(Generic[In, Answer]):
     next_stage: AbstractAsyncContextManager[object]
 
 
-def name_of(stage: object) -> str:
+def derive_stage_name(stage: object) -> str:
     """The name of a stage in events and metrics."""
     return type(stage).__name__.lower()
 
@@ -213,4 +215,4 @@ def reject_remaining(inbox: Channel[Envelope[Any, Any]]) -> None:
     with suppress(anyio.WouldBlock, anyio.EndOfStream):
         while True:
             inbox.receive_nowait().reply.resolve(Unavailable())
-    inbox.shut()
+    inbox.close_receiver()

@@ -10,29 +10,40 @@ drain.py      how it ends
 alone.py      where no service runs: for one command
 """
 
-from atlas.service.alone import diagnosed, holder, persons, remove
-from atlas.service.diagnosing import fix_schema, old_json
-from atlas.service.flow import Service, serving
-from atlas.service.readers import Readers, reading
-from atlas.service.store import Store, abandon, opened, stored, unheld
-from atlas.service.world import World, connected
+from atlas.service.dependencies import Dependencies, open_dependencies
+from atlas.service.diagnosis import fix_schema, list_legacy_files
+from atlas.service.flow import Service, run_service
+from atlas.service.offline import (
+    diagnose_offline,
+    find_lock_owner,
+    open_personal_data,
+    remove_files,
+)
+from atlas.service.store import (
+    JournalPorts,
+    abandon_unreadable,
+    collect_ports,
+    open_journal,
+    open_unlocked,
+)
+from atlas.service.subscribers import EventSubscribers, build_subscribers
 
 __all__ = [
-    "Readers",
+    "Dependencies",
+    "EventSubscribers",
+    "JournalPorts",
     "Service",
-    "Store",
-    "World",
-    "abandon",
-    "connected",
-    "diagnosed",
+    "abandon_unreadable",
+    "build_subscribers",
+    "collect_ports",
+    "diagnose_offline",
+    "find_lock_owner",
     "fix_schema",
-    "holder",
-    "old_json",
-    "opened",
-    "persons",
-    "reading",
-    "remove",
-    "serving",
-    "stored",
-    "unheld",
+    "list_legacy_files",
+    "open_dependencies",
+    "open_journal",
+    "open_personal_data",
+    "open_unlocked",
+    "remove_files",
+    "run_service",
 ]

@@ -15,7 +15,7 @@ from atlas.actors.authenticate import Authenticate
 from atlas.actors.decode import Decode
 from atlas.actors.flatten import Flatten
 from atlas.actors.journal import Journal
-from atlas.actors.quarantine import Quarantine, Replay
+from atlas.actors.quarantine import Quarantine, Replayer
 from atlas.actors.upload import (
     NDJSON,
     BranchMaintenance,
@@ -28,18 +28,18 @@ from atlas.actors.upload import (
     UploadPolicy,
 )
 from atlas.core import ports
-from atlas.core.errors import BadSetting, Unavailable
+from atlas.core.errors import ConfigurationError, Unavailable
 from atlas.core.events import (
     DrainEnded,
-    ParquetOfEach,
+    EventSink,
+    ParquetPerExport,
     ServiceStarted,
-    StageWorked,
-    Watch,
-    crash_of,
+    StageCompleted,
+    build_crash_event,
 )
 from atlas.core.messages import Receipt
-from atlas.edge.operator import GaugeReader, Live, OperatorServices
-from atlas.outside.sqlite.packing import pack, unpack_into
+from atlas.edge.operator import GaugeReader, OperatorServices, StatusStream
+from atlas.outside.sqlite.compression import compress, decompress_into
 from atlas.runtime import (
     CompletionRegistry,
     DeadLetterRoute,
@@ -51,10 +51,15 @@ from atlas.runtime import (
     Wakeup,
     supervise,
 )
-from atlas.service.diagnosing import Diagnosing
-from atlas.service.drain import Drain
-from atlas.service.listeners import Actors, admission_of, listener, operator
-from atlas.service.world import World
+from atlas.service.dependencies import Dependencies
+from atlas.service.diagnosis import DiagnosisService
+from atlas.service.listeners import (
+    FlowAddresses,
+    build_admission,
+    build_operator_app,
+    build_public_app,
+)
+from atlas.service.shutdown import Shutdown
 from atlas.settings import Settings
 
 FLATTEN_AT_ONCE = 5  # one more than there may be workers
@@ -71,19 +76,27 @@ class Service:
 
 
 @asynccontextmanager
-async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
+async def run_service(dependencies: Dependencies, settings: Settings) -> AsyncIterator[Service]:
     """Run the service. Leaving drains the flow, stage after stage, and then the uploader.
 
     Requests that wait for a commit are answered at once that the export is safe. The rest takes at
     most `drain_seconds`; what is left then is recovered after the next start.
     """
-    store, now, compute, watch = world.store, world.now, world.compute, world.watch
+    store, clock, compute, emit = (
+        dependencies.store,
+        dependencies.clock,
+        dependencies.compute,
+        dependencies.emit,
+    )
     completions, wakeup = CompletionRegistry[Receipt](), Wakeup()
-    admission, on_crash = admission_of(settings, world.chance.elapsed), crash_reporter(watch)
-    drain = Drain(completions, admission.quota, wakeup, watch)
+    admission, on_crash = (
+        build_admission(settings, dependencies.timing.monotonic),
+        build_crash_reporter(emit),
+    )
+    shutdown = Shutdown(completions, admission.quota, wakeup, emit)
     if settings.foundry.file_format == "parquet" and settings.foundry.file_layout == "per-export":
-        watch(ParquetOfEach())
-    uploader = uploader_of(world, settings, completions)
+        emit(ParquetPerExport())
+    uploader = build_uploader(dependencies, settings, completions)
     maintenance = BranchMaintenance(uploader, wakeup)
     limits, scope = settings.export, settings.auth0.required_scope
 
@@ -92,95 +105,114 @@ async def serving(world: World, settings: Settings) -> AsyncIterator[Service]:
         run = partial(uploader.run, wakeup, restarts)
         uploads.start_soon(supervise, "upload", run, restarts, on_crash)
         async with anyio.create_task_group() as tasks:
-            stages = Stages(tasks, on_crash, work_reporter(watch))
-            quarantine = Quarantine(store.aside, completions, now, watch)
-            await quarantine.remember()
+            stages = Stages(tasks, on_crash, build_work_reporter(emit))
+            quarantine = Quarantine(store.dead_letters, completions, clock, emit)
+            await quarantine.load()
             quarantine_address = stages.start_sink(quarantine)
-            rescue = DeadLetterRoute(quarantine_address, quarantine.contains)
-            journal = Journal(store.intake, completions, wakeup, watch)
+            dead_letter_route = DeadLetterRoute(quarantine_address, quarantine.contains)
+            journal = Journal(store.intake, completions, wakeup, emit)
             journaler = stages.start_sink(journal, concurrency=64)
-            flatten = Flatten(compute, pack, now, watch)
+            flatten = Flatten(compute, compress, clock, emit)
             flattener = stages.start_stage(
-                flatten, journaler, rescue=rescue, concurrency=FLATTEN_AT_ONCE
+                flatten, journaler, dead_letter_route=dead_letter_route, concurrency=FLATTEN_AT_ONCE
             )
-            decode = Decode(compute, limits.bytes_max, limits.lines_max, watch)
-            decoder = stages.start_stage(decode, flattener, rescue=rescue, concurrency=2)
-            doorkeeper = stages.start_sink(Authenticate(world.identities, scope), concurrency=16)
-            tasks.start_soon(prefetch_keys, world.identities)
-            async with quarantine_address.channel, doorkeeper.channel, decoder.channel:
-                actors = Actors(doorkeeper, decoder, journal.recall)
-                status, alone = world.readers.status, Lock()
-                gauges = GaugeReader(store.ledger, stages.queues, drain.has_begun, admission.load)
-                live = Live(status, gauges)
-                diagnosing = Diagnosing(settings, store.checkup, maintenance, status, now)
-                people = people_of(world, settings, maintenance, completions, quarantine, alone)
-                replay = Replay(quarantine, decoder, flattener, wakeup.notify, alone)
-                orders = OperatorServices(store.ledger, store.aside, replay, people, diagnosing)
-                watch(started(settings))
+            decode = Decode(compute, limits.bytes_max, limits.lines_max, emit)
+            decoder = stages.start_stage(
+                decode, flattener, dead_letter_route=dead_letter_route, concurrency=2
+            )
+            authenticator = stages.start_sink(
+                Authenticate(dependencies.identities, scope), concurrency=16
+            )
+            tasks.start_soon(prefetch_keys, dependencies.identities)
+            async with quarantine_address.channel, authenticator.channel, decoder.channel:
+                addresses = FlowAddresses(authenticator, decoder, journal.find_existing)
+                status, erasure_lock = dependencies.subscribers.status, Lock()
+                gauges = GaugeReader(
+                    store.ledger, stages.measure_queues, shutdown.has_begun, admission.measure_load
+                )
+                live = StatusStream(status, gauges)
+                diagnosis = DiagnosisService(settings, store.inspector, maintenance, status, clock)
+                personal_data = build_personal_data(
+                    dependencies, settings, maintenance, completions, quarantine, erasure_lock
+                )
+                replayer = Replayer(quarantine, decoder, flattener, wakeup.notify, erasure_lock)
+                services = OperatorServices(
+                    store.ledger, store.dead_letters, replayer, personal_data, diagnosis
+                )
+                emit(build_start_event(settings))
                 async with live.ticking(on_crash):
                     yield Service(
-                        public=listener(actors, admission, world, drain, settings, on_crash),
-                        operator=operator(orders, live, world, settings),
-                        drain=drain.begin,
+                        public=build_public_app(
+                            addresses, admission, dependencies, shutdown, settings, on_crash
+                        ),
+                        operator=build_operator_app(services, live, dependencies, settings),
+                        drain=shutdown.begin,
                         maintenance=maintenance,
                     )
-                    drain.begin()
+                    shutdown.begin()
             drain_seconds = settings.foundry.drain_seconds
             uploads.cancel_scope.deadline = anyio.current_time() + drain_seconds
-    backlog = await store.outbox.backlog(settings.foundry.group)
-    watch(DrainEnded(backlog.waiting))
+    backlog = await store.outbox.read_backlog(settings.foundry.group)
+    emit(DrainEnded(backlog.waiting))
 
 
-def started(settings: Settings) -> ServiceStarted:
+def build_start_event(settings: Settings) -> ServiceStarted:
     return ServiceStarted(__version__, settings.foundry.dataset_rid, settings.foundry.branch)
 
 
-def uploader_of(
-    world: World, settings: Settings, completions: CompletionRegistry[Receipt]
+def build_uploader(
+    dependencies: Dependencies, settings: Settings, completions: CompletionRegistry[Receipt]
 ) -> Uploader:
     return Uploader(
-        branch=world.branch,
-        outbox=world.store.outbox,
-        publisher=Publisher(completions, world.now, world.watch),
-        policy=upload_policy(settings),
-        file_policy=file_policy(settings),
-        compute=world.compute,
-        chance=world.chance,
-        watch=world.watch,
+        branch=dependencies.branch,
+        outbox=dependencies.store.outbox,
+        publisher=Publisher(completions, dependencies.clock, dependencies.emit),
+        policy=build_upload_policy(settings),
+        file_policy=build_file_policy(settings),
+        compute=dependencies.compute,
+        timing=dependencies.timing,
+        emit=dependencies.emit,
     )
 
 
-def people_of(
-    world: World,
+def build_personal_data(
+    dependencies: Dependencies,
     settings: Settings,
     maintenance: BranchMaintenance,
     completions: CompletionRegistry[Receipt],
     quarantine: Quarantine,
-    alone: Lock,
+    replay_lock: Lock,
 ) -> PersonalData:
     return PersonalData(
-        journal=world.store.people,
-        folders=world.branch,
-        shared_files=shared_files_of(world, settings),
+        journal=dependencies.store.personal_data,
+        listing=dependencies.branch,
+        shared_files=build_shared_files(dependencies, settings),
         maintenance=maintenance,
         completions=completions,
-        leave=quarantine.known.difference_update,
-        alone=alone,
-        now=world.now,
-        watch=world.watch,
+        discard_ids=quarantine.known.difference_update,
+        replay_lock=replay_lock,
+        clock=dependencies.clock,
+        emit=dependencies.emit,
     )
 
 
-def shared_files_of(world: World, settings: Settings) -> SharedFiles:
-    return SharedFiles(world.branch, world.store.outbox, file_policy(settings), world.compute)
+def build_shared_files(dependencies: Dependencies, settings: Settings) -> SharedFiles:
+    return SharedFiles(
+        dependencies.branch,
+        dependencies.store.outbox,
+        build_file_policy(settings),
+        dependencies.compute,
+    )
 
 
-def maintenance_alone(world: World, settings: Settings) -> BranchMaintenance:
+def build_offline_maintenance(dependencies: Dependencies, settings: Settings) -> BranchMaintenance:
     """Maintenance for one command, where no flow runs."""
-    return BranchMaintenance(uploader_of(world, settings, CompletionRegistry[Receipt]()), Wakeup())
+    return BranchMaintenance(
+        build_uploader(dependencies, settings, CompletionRegistry[Receipt]()), Wakeup()
+    )
 
 
-def upload_policy(settings: Settings) -> UploadPolicy:
+def build_upload_policy(settings: Settings) -> UploadPolicy:
     foundry = settings.foundry
     return UploadPolicy(
         group=foundry.group,
@@ -190,58 +222,58 @@ def upload_policy(settings: Settings) -> UploadPolicy:
     )
 
 
-def file_policy(settings: Settings) -> FilePolicy:
-    """Raises BadSetting when a format needs a package that is not installed."""
+def build_file_policy(settings: Settings) -> FilePolicy:
+    """Raises ConfigurationError when a format needs a package that is not installed."""
     foundry = settings.foundry
     layout, wave = foundry.file_layout, foundry.uploads_at_once
     has_parquet = find_spec("pyarrow") is not None
     readable = {PARQUET.name: PARQUET} if has_parquet else {}
     if foundry.file_format == "ndjson":
-        return FilePolicy(unpack_into, layout, NDJSON, wave, readable)
+        return FilePolicy(decompress_into, layout, NDJSON, wave, readable)
     try:
         import_module("atlas.outside.parquet")
     except ImportError as error:
-        raise BadSetting(
+        raise ConfigurationError(
             "ATLAS_FILE_FORMAT=parquet needs pyarrow: pip install 'atlas-healthkit[parquet]'."
         ) from error
-    return FilePolicy(unpack_into, layout, PARQUET, wave, readable)
+    return FilePolicy(decompress_into, layout, PARQUET, wave, readable)
 
 
 def write_parquet(ndjson: ports.Bytes) -> ports.Bytes:
     from atlas.outside import parquet  # noqa: PLC0415 - 60 MiB, only where there is any Parquet
 
-    return parquet.written(ndjson)
+    return parquet.to_parquet(ndjson)
 
 
 def read_parquet(file: ports.Bytes) -> ports.Bytes:
     from atlas.outside import parquet  # noqa: PLC0415
 
-    return parquet.read(file)
+    return parquet.to_ndjson(file)
 
 
 PARQUET = Format("parquet", write_parquet, read_parquet)
 
 
-def crash_reporter(watch: Watch) -> OnCrash:
+def build_crash_reporter(emit: EventSink) -> OnCrash:
     """Build a callback that emits a crash as an event."""
 
-    def tell(stage: str, error: Exception) -> None:
-        watch(crash_of(stage, error))
+    def report(stage: str, error: Exception) -> None:
+        emit(build_crash_event(stage, error))
 
-    return tell
+    return report
 
 
-def work_reporter(watch: Watch) -> StageObserver:
+def build_work_reporter(emit: EventSink) -> StageObserver:
     """Build a callback that emits the work of a stage as an event."""
 
-    def tell(stage: str, message: object, seconds: float) -> None:
+    def report(stage: str, message: object, seconds: float) -> None:
         head = getattr(message, "head", None)  # a token has none
-        watch(StageWorked(stage, seconds, None if head is None else head.trace))
+        emit(StageCompleted(stage, seconds, None if head is None else head.trace))
 
-    return tell
+    return report
 
 
 async def prefetch_keys(identities: ports.Identities) -> None:
     """Fetch the keys now, so that the first sender does not wait for them."""
     with suppress(Unavailable):
-        await identities.ready()
+        await identities.check_ready()

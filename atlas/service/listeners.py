@@ -7,66 +7,66 @@ from functools import partial
 from starlette.types import ASGIApp
 
 from atlas import __version__
-from atlas.core.messages import Export, Part, Receipt, User
+from atlas.core.messages import RawExport, Receipt, StreamPart, User
 from atlas.edge import openapi
 from atlas.edge.admission import WAIT_SECONDS_MAX, Admission, LoadShedder, RateLimiter
 from atlas.edge.app import build_app
 from atlas.edge.authentication import RequestAuthenticator
-from atlas.edge.batches import Batches
+from atlas.edge.batches import BatchParser
 from atlas.edge.body_reader import BodyReader, MinimumRate
 from atlas.edge.error_responses import ErrorResponses
-from atlas.edge.exports import Exports
+from atlas.edge.exports import ExportRoutes
 from atlas.edge.flow_client import FlowClient
-from atlas.edge.health import Health
+from atlas.edge.health import HealthRoutes
 from atlas.edge.operator import (
     Guard,
-    Live,
     OperatorServices,
-    application,
+    StatusStream,
+    build_application,
     metrics_route,
     page,
 )
 from atlas.edge.overload import OverloadGuard
-from atlas.edge.receipts import Receipts
-from atlas.edge.streams import Recall, Streams
+from atlas.edge.receipts import ReceiptRoutes
+from atlas.edge.streams import FindExisting, StreamRoute
 from atlas.outside import metrics
 from atlas.runtime import Acknowledgement, Address, OnCrash, Quota
-from atlas.service.drain import Drain
-from atlas.service.world import World
+from atlas.service.dependencies import Dependencies
+from atlas.service.shutdown import Shutdown
 from atlas.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Actors:
+class FlowAddresses:
     """Addresses of the actors that the public application uses."""
 
     users: Address[str, User]
-    exports: Address[Export | Part, Acknowledgement[Receipt]]
-    recall: Recall
+    exports: Address[RawExport | StreamPart, Acknowledgement[Receipt]]
+    find_existing: FindExisting
 
 
-def admission_of(settings: Settings, elapsed: Callable[[], float]) -> Admission:
+def build_admission(settings: Settings, monotonic: Callable[[], float]) -> Admission:
     edge = settings.edge
     return Admission(
-        LoadShedder(elapsed, min(WAIT_SECONDS_MAX, edge.reply_seconds / 2)),
-        RateLimiter(edge.rate_per_minute, elapsed),
+        LoadShedder(monotonic, min(WAIT_SECONDS_MAX, edge.reply_seconds / 2)),
+        RateLimiter(edge.rate_per_minute, monotonic),
         Quota(edge.flight_bytes_max, edge.flight_bytes_max_of_user),
     )
 
 
-def listener(
-    actors: Actors,
+def build_public_app(
+    addresses: FlowAddresses,
     admission: Admission,
-    world: World,
-    drain: Drain,
+    dependencies: Dependencies,
+    shutdown: Shutdown,
     settings: Settings,
     on_crash: OnCrash,
 ) -> ASGIApp:
     """Build the public application."""
-    edge, store, rid = settings.edge, world.store, settings.foundry.dataset_rid
-    now, watch, reply_seconds = world.now, world.watch, edge.reply_seconds
-    errors = ErrorResponses(now, world.chance.random, watch)
-    flow = FlowClient(actors.exports, admission.shedder, reply_seconds, store.is_durable)
+    edge, store, rid = settings.edge, dependencies.store, settings.foundry.dataset_rid
+    clock, emit, reply_seconds = dependencies.clock, dependencies.emit, edge.reply_seconds
+    errors = ErrorResponses(clock, dependencies.timing.random, emit)
+    flow = FlowClient(addresses.exports, admission.shedder, reply_seconds, store.is_durable)
     bodies = BodyReader(
         admission.quota,
         edge.body_bytes_max,
@@ -75,38 +75,47 @@ def listener(
         reply_seconds,
     )
     authenticator = RequestAuthenticator(
-        actors.users, admission, errors, reply_seconds, drain.has_begun
+        addresses.users, admission, errors, reply_seconds, shutdown.has_begun
     )
-    streams = Streams(flow, bodies, actors.recall, rid, errors, now, watch, drain.has_begun)
-    batches = Batches(edge.chunks_max)
-    exports = Exports(authenticator, bodies, flow, streams, batches, errors, rid, now, watch)
+    streams = StreamRoute(
+        flow, bodies, addresses.find_existing, rid, errors, clock, emit, shutdown.has_begun
+    )
+    batches = BatchParser(edge.chunks_max)
+    exports = ExportRoutes(authenticator, bodies, flow, streams, batches, errors, rid, clock, emit)
     checks = {
-        "journal": store.ledger.ready,
-        "keys": world.identities.ready,
-        "draining": drain.check,
+        "journal": store.ledger.check_ready,
+        "keys": dependencies.identities.check_ready,
+        "draining": shutdown.check,
     }
-    receipts = Receipts(authenticator, store.receipts, rid, now)
+    receipts = ReceiptRoutes(authenticator, store.receipts, rid, clock)
     paths = [
-        *exports.paths(),
-        *receipts.paths(),
-        *Health(checks, __version__, now).paths(),
-        openapi.path(__version__),
+        *exports.build_routes(),
+        *receipts.build_routes(),
+        *HealthRoutes(checks, __version__, clock).build_routes(),
+        openapi.build_route(__version__),
     ]
-    uploads = [path.path for path in exports.paths()]
-    guard = OverloadGuard(admission, uploads, drain.has_begun, watch)
-    return build_app(paths, guard, errors, on_crash, edge.cors_origins, watch, world.readers.sample)
+    uploads = [path.path for path in exports.build_routes()]
+    guard = OverloadGuard(admission, uploads, shutdown.has_begun, emit)
+    return build_app(
+        paths, guard, errors, on_crash, edge.cors_origins, emit, dependencies.subscribers.sample
+    )
 
 
-def operator(orders: OperatorServices, live: Live, world: World, settings: Settings) -> ASGIApp:
+def build_operator_app(
+    services: OperatorServices, live: StatusStream, dependencies: Dependencies, settings: Settings
+) -> ASGIApp:
     """Build the application of the operators."""
-    ours = settings.operator
-    guard = Guard(ours.token, frozenset({"localhost", "127.0.0.1", "::1", ours.address[0].lower()}))
-    metrics_guard = replace(guard, token="") if ours.metrics_open else guard
-    exposition = partial(metrics.exposition, world.readers.status)
-    return application(
+    operator_settings = settings.operator
+    guard = Guard(
+        operator_settings.token,
+        frozenset({"localhost", "127.0.0.1", "::1", operator_settings.address[0].lower()}),
+    )
+    metrics_guard = replace(guard, token="") if operator_settings.metrics_open else guard
+    exposition = partial(metrics.exposition, dependencies.subscribers.status)
+    return build_application(
         [
-            *page.routes(guard),
-            *orders.routes(guard),
+            *page.build_routes(guard),
+            *services.routes(guard),
             *live.routes(guard),
             metrics_route(metrics_guard, live.gauges, exposition, metrics.CONTENT_TYPE),
         ]

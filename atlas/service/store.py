@@ -10,88 +10,106 @@ from typing import TextIO
 from atlas.core import ports
 from atlas.outside import log
 from atlas.outside.sqlite import journal, keys
-from atlas.outside.sqlite.look import JournalLook
-from atlas.outside.sqlite.room import Bounds
-from atlas.outside.sqlite.shelf import Shelf
-from atlas.service.readers import Readers, reading, traced
+from atlas.outside.sqlite.capacity import CapacityLimits
+from atlas.outside.sqlite.readonly import ReadOnlyInspector
+from atlas.outside.sqlite.retention import ReceiptRetention
+from atlas.service.subscribers import EventSubscribers, add_tracing, build_subscribers
 from atlas.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Store:
+class JournalPorts:
     """The parts of a journal."""
 
     intake: ports.Intake
-    receipts: ports.Receipts
+    receipts: ports.ReceiptQueries
     outbox: ports.Outbox
-    aside: ports.Aside
+    dead_letters: ports.DeadLetters
     ledger: ports.Ledger
-    people: ports.PersonRecords
-    checkup: ports.Checkup
+    personal_data: ports.PersonalDataStore
+    inspector: ports.JournalInspector
     is_durable: bool
 
 
 @contextmanager
-def opened(settings: Settings, stderr: TextIO) -> Iterator[tuple[Store, Readers]]:
+def open_journal(
+    settings: Settings, stderr: TextIO
+) -> Iterator[tuple[JournalPorts, EventSubscribers]]:
     """The journal, and who reads what happens. Raises JournalHeld, CannotStart.
 
     To be entered before an event loop runs: it may wait for a predecessor to end.
     """
-    to = f"{settings.foundry.dataset_rid}, branch {settings.foundry.branch}"
-    with held(settings, journal.HELD_SECONDS, to) as found:
-        store = stored(found)
-        stream = log.logger(stderr, settings.log.level)
-        told = log.Log(stream, found.log_key, settings.log.user_ids)
-        with traced(reading(settings, told, partial(datetime.now, UTC)), settings) as readers:
-            found.news.listen(readers.watch)
-            yield store, readers
+    destination = f"{settings.foundry.dataset_rid}, branch {settings.foundry.branch}"
+    with open_locked(settings, journal.LOCK_WAIT_SECONDS, destination) as sqlite_journal:
+        store = collect_ports(sqlite_journal)
+        stream = log.build_logger(stderr, settings.log.level)
+        event_log = log.EventLog(stream, sqlite_journal.log_key, settings.log.user_ids)
+        with add_tracing(
+            build_subscribers(settings, event_log, partial(datetime.now, UTC)), settings
+        ) as subscribers:
+            sqlite_journal.events.subscribe(subscribers.publish)
+            yield store, subscribers
 
 
-def stored(found: journal.SqliteJournal) -> Store:
-    return Store(
-        intake=found.intake,
-        receipts=found.receipts,
-        outbox=found.outbox,
-        aside=found.aside,
-        ledger=found.ledger,
-        people=found.people,
-        checkup=found.checkup,
-        is_durable=found.is_durable,
+def collect_ports(sqlite_journal: journal.SqliteJournal) -> JournalPorts:
+    return JournalPorts(
+        intake=sqlite_journal.intake,
+        receipts=sqlite_journal.receipts,
+        outbox=sqlite_journal.outbox,
+        dead_letters=sqlite_journal.dead_letters,
+        ledger=sqlite_journal.ledger,
+        personal_data=sqlite_journal.people,
+        inspector=sqlite_journal.inspector,
+        is_durable=sqlite_journal.is_durable,
     )
 
 
 @contextmanager
-def unheld(settings: Settings) -> Iterator[Store]:
+def open_unlocked(settings: Settings) -> Iterator[JournalPorts]:
     """A journal that nobody serves just now. Raises JournalHeld, CannotStart."""
-    with held(settings, wait_seconds=0) as found:
-        yield stored(found)
+    with open_locked(settings, wait_seconds=0) as sqlite_journal:
+        yield collect_ports(sqlite_journal)
 
 
-def abandon(settings: Settings) -> int:
+def abandon_unreadable(settings: Settings) -> int:
     """Give up all that was sealed with a key that is lost; how many exports that is.
 
     Raises JournalHeld, CannotStart when there is nothing that this key does not open.
     """
-    sealed_with = [keys.key(text) for text in settings.journal.keys]
-    return journal.abandon(settings.journal.path, sealed_with)
+    key_list = [keys.parse_key(text) for text in settings.journal.keys]
+    return journal.abandon(settings.journal.path, key_list)
 
 
-def looked(settings: Settings) -> JournalLook:
+def build_inspector(settings: Settings) -> ReadOnlyInspector:
     """The journal as it lies there, for whoever must not change it. Raises BadSetting."""
-    kept = settings.journal
-    return JournalLook(kept.path, bounds(settings), [keys.key(text) for text in kept.keys])
+    options = settings.journal
+    return ReadOnlyInspector(
+        options.path,
+        build_capacity_limits(settings),
+        [keys.parse_key(text) for text in options.keys],
+    )
 
 
-def bounds(settings: Settings) -> Bounds:
-    kept = settings.journal
-    return Bounds(kept.bytes_max, kept.exports_max, kept.free_bytes_min)
+def build_capacity_limits(settings: Settings) -> CapacityLimits:
+    options = settings.journal
+    return CapacityLimits(options.bytes_max, options.exports_max, options.free_bytes_min)
 
 
-def held(
-    settings: Settings, wait_seconds: float, to: str = ""
+def open_locked(
+    settings: Settings, wait_seconds: float, destination: str = ""
 ) -> AbstractContextManager[journal.SqliteJournal]:
-    kept = settings.journal
-    sealed_with = [keys.key(text) for text in kept.keys]
-    shelf = Shelf(partial(datetime.now, UTC), kept.receipts_days, kept.receipts_max)
+    options = settings.journal
+    key_list = [keys.parse_key(text) for text in options.keys]
+    shelf = ReceiptRetention(
+        partial(datetime.now, UTC), options.receipts_days, options.receipts_max
+    )
     owner = settings.operator.listen
-    return journal.opened(kept.path, bounds(settings), sealed_with, owner, wait_seconds, shelf, to)
+    return journal.open_journal(
+        options.path,
+        build_capacity_limits(settings),
+        key_list,
+        owner,
+        wait_seconds,
+        shelf,
+        destination,
+    )

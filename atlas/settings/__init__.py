@@ -4,46 +4,46 @@ One TOML file, and environment variables over it: NAMES is the whole list of the
 or wrong stops the start, with one line that names it.
 """
 
-from atlas.core.errors import BadSetting
+from atlas.core.errors import ConfigurationError
 from atlas.settings.addresses import is_loopback, is_url
-from atlas.settings.reading import NAMES, load
-from atlas.settings.rooms import (
-    Auth0,
-    Edge,
-    Export,
-    Foundry,
-    Journal,
-    Log,
-    Network,
-    Operator,
+from atlas.settings.loading import NAMES, load
+from atlas.settings.sections import (
+    Auth0Settings,
+    EdgeSettings,
+    ExportSettings,
+    FoundrySettings,
+    JournalSettings,
+    LogSettings,
+    NetworkSettings,
+    OperatorSettings,
     Secret,
     Settings,
-    Traces,
+    TracesSettings,
 )
 
 __all__ = [
     "NAMES",
-    "Auth0",
-    "Edge",
-    "Export",
-    "Foundry",
-    "Journal",
-    "Log",
-    "Network",
-    "Operator",
+    "Auth0Settings",
+    "EdgeSettings",
+    "ExportSettings",
+    "FoundrySettings",
+    "JournalSettings",
+    "LogSettings",
+    "NetworkSettings",
+    "OperatorSettings",
     "Secret",
     "Settings",
-    "Traces",
+    "TracesSettings",
     "is_loopback",
     "is_url",
     "load",
+    "require_auth0_and_foundry",
     "require_foundry",
-    "require_systems",
 ]
 
 
-def require_systems(settings: Settings) -> None:
-    """Auth0 and Foundry must be told: there is no default for those. Raises BadSetting."""
+def require_auth0_and_foundry(settings: Settings) -> None:
+    """Auth0 and Foundry must be told: there is no default for those. Raises ConfigurationError."""
     require("AUTH0_DOMAIN", settings.auth0.issuer)
     require_foundry(settings)
 
@@ -56,4 +56,6 @@ def require_foundry(settings: Settings) -> None:
 
 def require(name: str, value: str) -> None:
     if not value:
-        raise BadSetting(f"{name} is not set. To try Atlas without any account: atlas local")
+        raise ConfigurationError(
+            f"{name} is not set. To try Atlas without any account: atlas local"
+        )

@@ -4,16 +4,16 @@ import re
 from urllib.parse import urlsplit
 
 
-def url_of(host: str) -> str:
+def normalize_url(host: str) -> str:
     """A host is meant as https; whoever wants another scheme says so."""
     return (host if not host or "://" in host else f"https://{host}").rstrip("/")
 
 
 def is_url(text: str) -> bool:
     try:
-        found = urlsplit(text)
-        is_one = found.scheme in {"http", "https"} and found.port != 0
-        host = re.fullmatch(r"[a-z0-9._:%-]+", found.hostname or "")  # no quotes of an env file
+        parsed = urlsplit(text)
+        is_one = parsed.scheme in {"http", "https"} and parsed.port != 0
+        host = re.fullmatch(r"[a-z0-9._:%-]+", parsed.hostname or "")  # no quotes of an env file
         return is_one and host is not None and re.fullmatch(r"[!-~]+", text) is not None
     except ValueError:  # what is no port, or no address in brackets
         return False

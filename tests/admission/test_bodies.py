@@ -5,8 +5,8 @@ import tracemalloc
 import pytest
 
 from atlas.core.errors import Rejected, TooManyChunks
-from atlas.edge import wire
-from atlas.edge.batches import Batches
+from atlas.edge import api_types
+from atlas.edge.batches import BatchParser
 from atlas.edge.body_reader import parse_export, parse_json
 
 
@@ -14,7 +14,7 @@ from atlas.edge.body_reader import parse_export, parse_json
 def test_what_nobody_asks_for_is_not_made_into_objects(key):
     bomb = b'{"rawhealthkit": "", "%s": [%s[]]}' % (key.encode(), b"[]," * 300_000)
     tracemalloc.start()
-    sent = parse_json(bomb, wire.ExportBody)
+    sent = parse_json(bomb, api_types.ExportBody)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
@@ -24,10 +24,10 @@ def test_what_nobody_asks_for_is_not_made_into_objects(key):
 
 
 def test_of_too_many_chunks_no_more_are_made_than_tell_that_there_are():
-    batches, bomb = Batches(64), b'{"chunks": [%s{}]}' % (b"{}," * 300_000)
+    batches, bomb = BatchParser(64), b'{"chunks": [%s{}]}' % (b"{}," * 300_000)
     tracemalloc.start()
     with pytest.raises(TooManyChunks):
-        batches.chunks(parse_json(bomb, batches.kind))
+        batches.split_chunks(parse_json(bomb, batches.kind))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
@@ -42,8 +42,8 @@ def test_of_too_many_chunks_no_more_are_made_than_tell_that_there_are():
         (parse_export, b'{"rawhealthkit": 5}', "rawhealthkit has the wrong type"),
         (parse_export, b'{"rawhealthkit": "", "manifest": "\xff"}', "manifest is not UTF-8"),
         (parse_export, b'{"rawhealthkit": 5, "rawhealthkit": "\\n"}', "given twice"),
-        (Batches(64).parse, b"{}", "chunks is missing"),
-        (Batches(64).parse, b'{"chunks": {}}', "chunks has the wrong type"),
+        (BatchParser(64).parse, b"{}", "chunks is missing"),
+        (BatchParser(64).parse, b'{"chunks": {}}', "chunks has the wrong type"),
     ],
 )
 def test_a_body_of_another_shape_is_refused_with_the_name_of_the_field(parse, body, named):

@@ -5,9 +5,9 @@ import msgspec
 import pytest
 
 from atlas.core.events import ExportAccepted
-from atlas.core.names import API_PREFIX
-from tests.conftest import GONE, Life, an_export
-from tests.support.fakes import Brake, KnownUsers
+from atlas.core.identifiers import API_PREFIX
+from tests.conftest import GONE, ServiceHarness, an_export
+from tests.support.fakes import BlockingExecutor, KnownUsers
 from tests.support.listeners import answered, listening
 from tests.support.scrapes import told
 
@@ -16,7 +16,7 @@ MIB = 1024 * 1024
 
 @pytest.fixture
 def life(tmp_path):
-    return Life(tmp_path / "journal")
+    return ServiceHarness(tmp_path / "journal")
 
 
 class Counting(KnownUsers):
@@ -24,9 +24,9 @@ class Counting(KnownUsers):
 
     asked = 0
 
-    async def user_of(self, token):
+    async def identify_user(self, token):
         self.asked += 1
-        return await super().user_of(token)
+        return await super().identify_user(token)
 
 
 async def test_one_request_too_many_is_429_and_nobody_elses_trouble(life):
@@ -69,7 +69,7 @@ async def test_a_stranger_counts_against_nobody(life):
 
 
 async def test_into_a_crowd_nobody_comes_and_nobody_is_asked_who_he_is(life):
-    life.compute, life.identities, life.reply_seconds = Brake(), Counting(), 20.0
+    life.compute, life.identities, life.reply_seconds = BlockingExecutor(), Counting(), 20.0
     life.cors_origins = ("https://app.test",)
     answers = []
     async with life.running() as flow:
@@ -115,7 +115,7 @@ async def test_a_body_for_which_there_is_no_room_is_not_read_and_told_in_the_end
 
 
 async def test_a_body_waits_for_its_room_and_is_taken(life):
-    life.compute = Brake()
+    life.compute = BlockingExecutor()
     life.edge = {"flight_bytes_max": 1_000}
     answers = []
     async with life.running() as flow, anyio.create_task_group() as tasks:

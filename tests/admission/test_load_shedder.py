@@ -7,8 +7,8 @@ import pytest
 
 from atlas.core.errors import Overloaded
 from atlas.edge.admission import MIN_IN_FLIGHT, WAIT_SECONDS_MAX, LoadShedder
-from atlas.service.listeners import admission_of
-from atlas.settings import Edge, Settings
+from atlas.service.listeners import build_admission
+from atlas.settings import EdgeSettings, Settings
 from tests.support.fakes import Time
 
 
@@ -136,6 +136,6 @@ def test_a_quiet_hour_says_nothing_of_our_pace(time):
 
 @pytest.mark.parametrize(("reply_seconds", "patience"), [(25.0, 3.0), (2.0, 1.0)])
 def test_patience_ends_well_before_a_deadline_does(reply_seconds, patience):
-    admission = admission_of(Settings(edge=Edge(reply_seconds=reply_seconds)), Time())
+    admission = build_admission(Settings(edge=EdgeSettings(reply_seconds=reply_seconds)), Time())
 
     assert admission.shedder.wait_seconds_max == patience

@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 from atlas.apple import CheckpointFile, Conversion, open_export
-from atlas.cli.phone import Target, in_a_header
-from atlas.cli.windows import ImportRun, find_sender
-from atlas.settings import Export
+from atlas.cli.import_windows import ImportRun, find_sender
+from atlas.cli.send import SendTarget, clean_token
+from atlas.settings import ExportSettings
 from tests.apple.exports import ECG, ME, an_export, beats, element, gpx, record, xml, zipped
-from tests.conftest import Life
+from tests.conftest import ServiceHarness
 from tests.support.listeners import listening
 
 BOMB = '<!DOCTYPE HealthData [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]>\n'
@@ -127,7 +127,7 @@ def test_a_token_that_no_header_can_hold_is_one_line(atlas, token):
 
 
 def test_a_token_from_a_file_may_have_a_line_end_behind_it():
-    assert in_a_header("token\r\n") == "token"
+    assert clean_token("token\r\n") == "token"
 
 
 @pytest.mark.parametrize(
@@ -156,16 +156,16 @@ class Atlas:
     """A running service, to which exports are sent."""
 
     port: int
-    life: Life
+    life: ServiceHarness
 
-    def target(self, token: str, device: str | None = None) -> Target:
-        return Target(f"http://127.0.0.1:{self.port}", token, device, is_streamed=False)
+    def target(self, token: str, device: str | None = None) -> SendTarget:
+        return SendTarget(f"http://127.0.0.1:{self.port}", token, device, is_streamed=False)
 
     async def imported(self, path, token="token-of-ada", device=None, **options) -> ImportRun:
         with open_export(path) as export:
             sending = ImportRun(partial(Conversion, export, **options), window_lines=1_000)
             await sending.run(path, self.target(token, device))
-        assert sending.balance.is_even
+        assert sending.balance.is_balanced
         return sending
 
     async def torn_off(self, path, after_lines: int, token="token-of-ada") -> None:
@@ -196,8 +196,8 @@ class Mortal(Conversion):
 
 @asynccontextmanager
 async def running(tmp_path):
-    life = Life(tmp_path / "journal", journal_bytes_max=100_000_000)
-    life.export = Export(bytes_max=1_000_000)
+    life = ServiceHarness(tmp_path / "journal", journal_bytes_max=100_000_000)
+    life.export = ExportSettings(bytes_max=1_000_000)
     async with listening(life) as server:
         yield Atlas(server.port, life)
 
@@ -303,7 +303,7 @@ async def test_a_token_that_ran_out_in_between_costs_no_row_and_no_place(tmp_pat
         stopped = await there.imported(path, token=ran_out)
         rest = await there.imported(path, token=good)
 
-        assert "401" in stopped.balance.trouble
+        assert "401" in stopped.balance.last_error
         assert stopped.already_safe == rest.already_safe == 3_000
         assert len(there.life.dataset.rows()) == 5_000
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from atlas.cli.windows import WINDOW_LINES
+from atlas.cli.import_windows import WINDOW_LINES
 from tests.apple.exports import an_export, beats
 from tests.support.processes import SECONDS, killed_at_last, local, started
 

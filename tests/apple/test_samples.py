@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from atlas.apple.common_fields import parse_metadata_value
+from atlas.apple.common_fields import parse_short_metadata_value
 from atlas.apple.dates import to_utc
 from atlas.apple.devices import parse_device
 from atlas.apple.identity import NAMESPACE, make_uuid
@@ -304,11 +304,11 @@ def test_metadata_that_are_numbers_are_numbers_and_names_stay_names(key, text, v
 
 
 def test_a_document_in_the_metadata_is_kept_and_then_forgotten():
-    before = parse_metadata_value.cache_info().currsize
+    before = parse_short_metadata_value.cache_info().currsize
     found = the_line(record(inside=element(META, key="Workout", value="[1]" * 1_000)))
 
     assert found["metadata"] == {"Workout": "[1]" * 1_000}
-    assert parse_metadata_value.cache_info().currsize == before
+    assert parse_short_metadata_value.cache_info().currsize == before
 
 
 @pytest.mark.parametrize(("text", "flag"), [("1", True), ("0", False)])

@@ -21,7 +21,7 @@ import uvloop
 from aiohttp import web
 
 from atlas.local import auth0
-from atlas.process import address, bind
+from atlas.server import bind, format_address
 
 EMPTY_LINE = b"\r\n\r\n"
 CREATED = "2026-01-02T12:00:00.000Z"
@@ -164,8 +164,8 @@ async def main(latency_seconds: float, *, is_lax: bool) -> None:
     await runner.setup()
     keys = bind("127.0.0.1", 0)
     await web.SockSite(runner, keys).start()
-    tenant.issuer = f"{address(keys)}/"
-    print(address(bound), address(keys), flush=True)
+    tenant.issuer = f"{format_address(keys)}/"
+    print(format_address(bound), format_address(keys), flush=True)
     await asyncio.to_thread(sys.stdin.read)
     server.close()
     print(json.dumps(asdict(branch.count)), flush=True)

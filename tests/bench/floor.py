@@ -29,17 +29,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from atlas.computing import give_back_large_blocks
-from atlas.core import names, ndjson, rows
-from atlas.core.messages import Export, Head, Table, User
-from atlas.core.names import API_PREFIX
-from atlas.edge.wire import ExportBody
-from atlas.outside.sqlite.entries import Label
-from atlas.outside.sqlite.packing import pack
-from atlas.outside.sqlite.seal import Seal, new_root
-from atlas.process import address, bind
-from atlas.process.garbage import disable_automatic_collection
-from atlas.process.http import ConnectionLimits, Listener, RawErrors
+from atlas.computing import set_mmap_threshold
+from atlas.core import identifiers, ndjson, rows
+from atlas.core.identifiers import API_PREFIX
+from atlas.core.messages import ExportMetadata, RawExport, RowTable, User
+from atlas.edge.api_types import ExportBody
+from atlas.outside.sqlite.cipher import Cipher, generate_data_key
+from atlas.outside.sqlite.compression import compress
+from atlas.outside.sqlite.row_codec import PrivateFields
+from atlas.server import bind, format_address
+from atlas.server.garbage import disable_automatic_collection
+from atlas.server.http import ConnectionLimits, Listener, RawErrors
 
 PATH = f"{API_PREFIX}/export"
 BYTES_MAX, LINES_MAX = 16 * 1024 * 1024, 100_000
@@ -128,7 +128,7 @@ class Users:
         return found
 
 
-Keep = Callable[[str, Label, datetime, Table], Awaitable[None]]
+Keep = Callable[[str, PrivateFields, datetime, RowTable], Awaitable[None]]
 
 
 def application(users: Users, keep: Keep) -> Starlette:
@@ -139,13 +139,15 @@ def application(users: Users, keep: Keep) -> Starlette:
         sent = decoder.decode(await request.body())
         said, at = sent.declared_fields(), datetime.now(UTC)
         decoded = ndjson.decode(
-            Export(Head(user, said.device, said.timestamp, ""), sent.text()), BYTES_MAX, LINES_MAX
+            RawExport(ExportMetadata(user, said.device, said.timestamp, ""), sent.text()),
+            BYTES_MAX,
+            LINES_MAX,
         )
-        stamp = names.timestamp(at)
+        stamp = identifiers.format_timestamp(at)
         header = rows.Header(user.sub, said.device, stamp, stamp)
-        table = rows.flatten(ndjson.split(decoded.text), header)
-        path = names.path_at(user, at)
-        await keep(decoded.id, Label(user.sub, path, table.rejects, decoded.id), at, table)
+        table = rows.flatten(ndjson.split_lines(decoded.text), header)
+        path = identifiers.build_path(user, at)
+        await keep(decoded.id, PrivateFields(user.sub, path, table.rejects, decoded.id), at, table)
         reply = Reply("ok", True, table.ingested, decoded.id, path, stamp, decoded.id[:36])
         return Response(encoder.encode(reply), media_type="application/json")
 
@@ -162,18 +164,18 @@ def echo() -> Starlette:
     return Starlette(routes=[Route(PATH, post, methods=["POST"])])
 
 
-async def drop(_id: str, _label: Label, _at: datetime, _table: Table) -> None:
+async def drop(_id: str, _label: PrivateFields, _at: datetime, _table: RowTable) -> None:
     """Keep nothing: the floor of the codec."""
 
 
 def sealing(journal: GroupedRows) -> Keep:
-    seal = Seal(new_root())
+    seal = Cipher(generate_data_key())
 
-    async def keep(id: str, label: Label, at: datetime, table: Table) -> None:
-        fixed = (id, seal.user(label.sub), at.isoformat(), table.ingested, table.rejected)
+    async def keep(id: str, label: PrivateFields, at: datetime, table: RowTable) -> None:
+        fixed = (id, seal.hash_user(label.sub), at.isoformat(), table.ingested, table.rejected)
         bound = msgspec.msgpack.encode(fixed)
-        told = seal.close(msgspec.msgpack.encode(label), bound)
-        payload = seal.close(pack(table.ndjson), bound)
+        told = seal.encrypt(msgspec.msgpack.encode(label), bound)
+        payload = seal.encrypt(compress(table.ndjson), bound)
         await journal.append((*fixed, len(table.ndjson), told, payload))
 
     return keep
@@ -187,11 +189,11 @@ async def main(kind: str) -> None:
             keep = drop if kind == "codec" else sealing(GroupedRows(path))
             app = application(Users(os.environ["AUTH0_ISSUER"]), keep)
         refusals = RawErrors(lambda: datetime.now(UTC), lambda: 0.5, lambda _: None)
-        print(f"ready {address(bound)}", flush=True)
+        print(f"ready {format_address(bound)}", flush=True)
         await Listener(app, bound, ConnectionLimits(), refusals).listen()
 
 
 if __name__ == "__main__":
     disable_automatic_collection()
-    give_back_large_blocks()
+    set_mmap_threshold()
     anyio.run(main, sys.argv[1], backend_options={"use_uvloop": True})

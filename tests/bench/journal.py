@@ -18,12 +18,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from atlas.core import ndjson, rows
-from atlas.core.messages import Export, Flattened, Head, Packed, Table, User
-from atlas.outside.sqlite.entries import Entries, Fixed, Label
-from atlas.outside.sqlite.journal import opened
-from atlas.outside.sqlite.packing import pack
-from atlas.outside.sqlite.room import Bounds
-from atlas.outside.sqlite.seal import Seal, new_root
+from atlas.core.messages import (
+    CompressedRows,
+    ExportMetadata,
+    FlattenedExport,
+    RawExport,
+    RowTable,
+    User,
+)
+from atlas.outside.sqlite.capacity import CapacityLimits
+from atlas.outside.sqlite.cipher import Cipher, generate_data_key
+from atlas.outside.sqlite.compression import compress
+from atlas.outside.sqlite.journal import open_journal
+from atlas.outside.sqlite.row_codec import ImmutableColumns, PrivateFields, RowCodec
 from tests.bench.codec import HEADER
 from tests.support.exports import NOON
 from tests.support.generator import lines
@@ -32,7 +39,7 @@ SMALL_LINES, LARGE_LINES, ROUNDS = 11, 4_000, 9
 EXPORTS, AT_ONCE, SERIES = 20_000, 256, 5
 SYNC_SECONDS, SLOW_EXPORTS = 0.01, 2_000
 PENDING = 10_000
-BOUNDS = Bounds(free_bytes=0)
+BOUNDS = CapacityLimits(free_bytes=0)
 
 
 def measure() -> Iterator[tuple[str, str, str]]:
@@ -58,7 +65,7 @@ def measure() -> Iterator[tuple[str, str, str]]:
     with folder() as path:
         asyncio.run(seconds_to_accept(path, PENDING))
         began = time.perf_counter()
-        with opened(path, BOUNDS):
+        with open_journal(path, BOUNDS):
             took = time.perf_counter() - began
         yield f"opening a journal in which {PENDING:,} wait", f"{took:.2f} s", ""
 
@@ -75,7 +82,7 @@ class Sample:
     """An export of so many records, as it comes and as it is kept."""
 
     lines: tuple[bytes, ...]
-    table: Table
+    table: RowTable
 
     @classmethod
     def of(cls, count: int) -> "Sample":
@@ -84,19 +91,19 @@ class Sample:
 
 
 def share_of_sealing(count: int) -> float:
-    sample, entries = Sample.of(count), Entries(Seal(new_root()))
+    sample, entries = Sample.of(count), RowCodec(Cipher(generate_data_key()))
     file = sample.table.ndjson
-    fixed = Fixed("id", "user", NOON.isoformat(), count, 0, len(file))
-    label = Label("auth0|ada", "healthkit/raw/auth0|ada/x.ndjson", (), "correlation")
-    head = Head(User("auth0|ada"), "iPhone", "", "correlation")
-    export = Export(head, base64.b64encode(b"\n".join(sample.lines)))
+    fixed = ImmutableColumns("id", "user", NOON.isoformat(), count, 0, len(file))
+    label = PrivateFields("auth0|ada", "healthkit/raw/auth0|ada/x.ndjson", (), "correlation")
+    head = ExportMetadata(User("auth0|ada"), "iPhone", "", "correlation")
+    export = RawExport(head, base64.b64encode(b"\n".join(sample.lines)))
 
     def codec() -> None:
-        rows.flatten(ndjson.split(ndjson.decode(export, 2**30, 2**20).text), HEADER)
+        rows.flatten(ndjson.split_lines(ndjson.decode(export, 2**30, 2**20).text), HEADER)
 
     def seal() -> None:
-        entries.close_label(fixed, label)
-        entries.close_payload(fixed, pack(file))
+        entries.encrypt_fields(fixed, label)
+        entries.encrypt_payload(fixed, compress(file))
 
     return best(seal) / best(codec)
 
@@ -120,15 +127,18 @@ def seconds_in_a_new_folder() -> float:
 async def seconds_to_accept(path: Path, count: int) -> float:
     """With as many senders side by side as there are in a busy minute."""
     table = Sample.of(SMALL_LINES).table
-    head, numbers = Head(User("auth0|ada"), "iPhone", "", "correlation"), iter(range(count))
-    with opened(path, BOUNDS) as journal:
+    head, numbers = (
+        ExportMetadata(User("auth0|ada"), "iPhone", "", "correlation"),
+        iter(range(count)),
+    )
+    with open_journal(path, BOUNDS) as journal:
 
         async def send() -> None:
             for number in numbers:
                 id = hashlib.sha256(str(number).encode()).hexdigest()
                 at = datetime.fromtimestamp(number, UTC)
-                file = Packed(pack(table.ndjson), len(table.ndjson), table.ingested, 0)
-                await journal.intake.append(Flattened(id, head, at, file))
+                file = CompressedRows(compress(table.ndjson), len(table.ndjson), table.ingested, 0)
+                await journal.intake.append(FlattenedExport(id, head, at, file))
 
         began = time.perf_counter()
         await asyncio.gather(*(send() for _ in range(AT_ONCE)))

@@ -19,11 +19,11 @@ def seconds(work: Callable[[], object]) -> float:
 
 def measure() -> list[tuple[str, str, str]]:
     """One processor, one thread: the file of a group, out of the lines of its exports."""
-    lines = ndjson.split(generator.export(ROWS), 1)
+    lines = ndjson.split_lines(generator.export(ROWS), 1)
     file = rows.flatten(lines, HEADER, 1).ndjson
-    packed = parquet.written(file)
+    packed = parquet.to_parquet(file)
     flattening = min(seconds(lambda: rows.flatten(lines, HEADER, 1)) for _ in range(TIMES))
-    writing = min(seconds(lambda: parquet.written(file)) for _ in range(TIMES))
+    writing = min(seconds(lambda: parquet.to_parquet(file)) for _ in range(TIMES))
     share = flattening / (flattening + writing)
     return [
         (f"{ROWS:,} rows as Parquet: one part in ... of the bytes of NDJSON",

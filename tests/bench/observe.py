@@ -20,16 +20,23 @@ from tempfile import TemporaryDirectory
 import anyio
 import msgspec
 
-from atlas.actors.upload import Chance
-from atlas.computing import Computing
+from atlas.actors.upload import Timing
+from atlas.computing import WorkerExecutor
 from atlas.core.events import Event
-from atlas.core.names import API_PREFIX
-from atlas.core.picture import Depth, Sight
+from atlas.core.identifiers import API_PREFIX
+from atlas.core.status import JournalTotals, RuntimeGauges
 from atlas.outside import log
-from atlas.outside.sqlite.journal import opened
-from atlas.outside.sqlite.room import Bounds
-from atlas.service import Readers, Service, World, reading, serving, stored
-from atlas.settings import Foundry, Settings
+from atlas.outside.sqlite.capacity import CapacityLimits
+from atlas.outside.sqlite.journal import open_journal
+from atlas.service import (
+    Dependencies,
+    EventSubscribers,
+    Service,
+    build_subscribers,
+    collect_ports,
+    run_service,
+)
+from atlas.settings import FoundrySettings, Settings
 from tests.conftest import asgi
 from tests.support.exports import NOON
 from tests.support.fakes import KnownUsers, MemoryDataset
@@ -38,8 +45,8 @@ from tests.support.generator import lines
 RECEIPTS, SCRAPES = 100_000, 5
 EXPORTS, SENDERS, ROUNDS = 600, 32, 5
 RECORDS = 11
-SETTINGS = Settings(foundry=Foundry(commit_interval_seconds=0.0))
-ROOMY = Bounds(free_bytes=0)
+SETTINGS = Settings(foundry=FoundrySettings(commit_interval_seconds=0.0))
+ROOMY = CapacityLimits(free_bytes=0)
 RECEIPT = """
     INSERT INTO export (id, user, at, ingested, rejected, bytes, moment, label, status)
     VALUES (?, 'user', '2026-01-02T12:00:00+00:00', 11, 0, 6000, ?, x'00', 'committed')
@@ -58,7 +65,7 @@ def measure() -> Iterator[tuple[str, str, str]]:
 
 
 def fill(path: Path) -> None:
-    with opened(path, ROOMY):
+    with open_journal(path, ROOMY):
         pass  # it makes the tables
     with closing(sqlite3.connect(path)) as db, db:
         db.executemany(RECEIPT, ((f"id-{each}", each) for each in range(RECEIPTS)))
@@ -87,10 +94,10 @@ def one_round() -> tuple[float, float]:
     with silent() as readers:
         began = time.process_time()
         for event in happened:
-            readers.watch(event)
+            readers.publish(event)
         read = time.process_time() - began
         began = time.process_time()
-        msgspec.json.encode(readers.status.picture(Sight(Depth({}, {}))))
+        msgspec.json.encode(readers.status.picture(RuntimeGauges(JournalTotals({}, {}))))
         shown = time.process_time() - began
     return flow, read + shown * flow  # one a second
 
@@ -115,14 +122,14 @@ async def seconds_of_flow(happened: list[Event]) -> float:
 
 
 @contextmanager
-def silent() -> Iterator[Readers]:
+def silent() -> Iterator[EventSubscribers]:
     """All readers; the log says what it has to say to nobody."""
     with Path(os.devnull).open("w") as nobody:
-        told = log.Log(log.logger(nobody, "info"), b"k" * 32)
-        yield reading(SETTINGS, told, lambda: NOON)
+        told = log.EventLog(log.build_logger(nobody, "info"), b"k" * 32)
+        yield build_subscribers(SETTINGS, told, lambda: NOON)
 
 
-class Unread(Readers):
+class Unread(EventSubscribers):
     """None of them reads; who measures does."""
 
     def watch(self, event: Event) -> None:
@@ -131,16 +138,16 @@ class Unread(Readers):
 
 @asynccontextmanager
 async def running(path: Path | None, watch: Callable[[Event], object]) -> AsyncIterator[Service]:
-    all_of_them = reading(SETTINGS, watch, lambda: NOON)
-    with opened(path, ROOMY) as journal:
-        world = World(
+    all_of_them = build_subscribers(SETTINGS, watch, lambda: NOON)
+    with open_journal(path, ROOMY) as journal:
+        world = Dependencies(
             identities=KnownUsers(),
-            store=stored(journal),
+            store=collect_ports(journal),
             branch=MemoryDataset(),
-            now=lambda: NOON,
-            chance=Chance(anyio.current_time, random.Random(1).random),
-            compute=Computing(),
-            readers=Unread(all_of_them.status, watch),
+            clock=lambda: NOON,
+            timing=Timing(anyio.current_time, random.Random(1).random),
+            compute=WorkerExecutor(),
+            subscribers=Unread(all_of_them.status, watch),
         )
-        async with serving(world, SETTINGS) as service:
+        async with run_service(world, SETTINGS) as service:
             yield service

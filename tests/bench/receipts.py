@@ -18,10 +18,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from atlas.core.commits import Conclusion, Verdict
-from atlas.core.messages import BranchSnapshot, Flattened, GroupLimits, Head, Packed, User
+from atlas.core.messages import (
+    BranchSnapshot,
+    CompressedRows,
+    ExportMetadata,
+    FlattenedExport,
+    GroupLimits,
+    User,
+)
 from atlas.core.traces import Trace
-from atlas.outside.sqlite.journal import SqliteJournal, opened
-from atlas.outside.sqlite.packing import pack
+from atlas.outside.sqlite.compression import compress
+from atlas.outside.sqlite.journal import SqliteJournal, open_journal
 from tests.bench.journal import BOUNDS, SMALL_LINES, Sample, folder
 from tests.support.exports import NOON
 
@@ -85,14 +92,14 @@ def seconds_to_open(path: Path) -> float:
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     began = time.perf_counter()
-    with opened(path, BOUNDS):
+    with open_journal(path, BOUNDS):
         return time.perf_counter() - began
 
 
 def fill(path: Path, count: int) -> None:
     """So many exports that were committed, made as the journal makes them, of many users."""
     table = Sample.of(SMALL_LINES).table
-    with opened(path, BOUNDS) as journal:
+    with open_journal(path, BOUNDS) as journal:
         if count:
             asyncio.run(fill_in(journal, table.ndjson, min(count, 5_000)))
     with closing(sqlite3.connect(path)) as db, db:
@@ -120,13 +127,13 @@ async def fill_in(journal: SqliteJournal, ndjson: bytes, count: int) -> None:
     await emptied(journal, count)
 
 
-def export(name: str, number: int, at: datetime, ndjson: bytes) -> Flattened:
+def export(name: str, number: int, at: datetime, ndjson: bytes) -> FlattenedExport:
     id = hashlib.sha256(name.encode()).hexdigest()
     user = User(f"auth0|{number % USERS:024x}")
     trace = Trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7")
-    head = Head(user, "iPhone", "", "0f0e0d0c-0b0a-0908-0706-050403020100", trace=trace)
-    file = Packed(pack(ndjson), len(ndjson), SMALL_LINES, 0)
-    return Flattened(id, head, at, file)
+    head = ExportMetadata(user, "iPhone", "", "0f0e0d0c-0b0a-0908-0706-050403020100", trace=trace)
+    file = CompressedRows(compress(ndjson), len(ndjson), SMALL_LINES, 0)
+    return FlattenedExport(id, head, at, file)
 
 
 async def emptied(journal: SqliteJournal, count: int) -> None:
@@ -135,13 +142,13 @@ async def emptied(journal: SqliteJournal, count: int) -> None:
     while left:
         group = await outbox.claim(limits, BranchSnapshot("head", NOON), "normal")
         if group is None:
-            await outbox.backlog(limits)
+            await outbox.read_backlog(limits)
             await asyncio.sleep(0.001)
             continue
         group = await outbox.record_open(RID, limits)
         await asyncio.sleep(0.005)
         await outbox.read([each.id for each in group.exports])
-        await outbox.conclude(Conclusion(RID, others=COMMITTED))
+        await outbox.conclude(Conclusion(RID, default_verdict=COMMITTED))
         left -= len(group.exports)
 
 
@@ -149,7 +156,7 @@ async def spent(path: Path, count: int, round: int) -> Spent:
     """By the journal's thread, for so many exports from acceptance to their commit."""
     ndjson = Sample.of(SMALL_LINES).table.ndjson
     numbers = iter(range(count))
-    with opened(path, BOUNDS) as journal:
+    with open_journal(path, BOUNDS) as journal:
         (thread,) = (each for each in threading.enumerate() if each.name.startswith("journal"))
 
         async def send() -> None:

@@ -18,7 +18,7 @@ from typing import cast
 
 import pybase64
 
-from atlas.core.names import API_PREFIX
+from atlas.core.identifiers import API_PREFIX
 from tests.support import generator
 
 USERS, RECORDS = 50, 11

@@ -45,11 +45,11 @@ class Lateness:
 
 
 def main(idle_seconds: float) -> None:
-    from atlas.cli.configuration import configured  # noqa: PLC0415 - workers import this file, too
-    from atlas.process import run  # noqa: PLC0415
+    from atlas.cli.configuration import load_settings  # noqa: PLC0415 - workers import this file, too
+    from atlas.server import run  # noqa: PLC0415
 
     lateness = Lateness(idle_seconds)
-    run(configured(None, os.environ), lateness.measured, lambda at: print(at, flush=True))
+    run(load_settings(None, os.environ), lateness.measured, lambda at: print(at, flush=True))
     print(lateness.told(), flush=True)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import aiohttp
 import anyio
 
-from atlas.core.names import API_PREFIX
+from atlas.core.identifiers import API_PREFIX
 from tests.bench.processes import Process, children, process, pss_mib
 from tests.bench.senders import (
     RECORDS,

@@ -14,10 +14,10 @@ from multiprocessing.pool import Pool
 import anyio
 
 from atlas.actors.flatten import tabulate
-from atlas.computing import QUICK_BYTES_MAX, Computing, run_cooperatively
+from atlas.computing import QUICK_BYTES_MAX, WorkerExecutor, run_cooperatively
 from atlas.core import rows
-from atlas.core.parts import PART_BYTES
-from atlas.outside.sqlite.packing import pack
+from atlas.core.stream_splitter import PART_BYTES
+from atlas.outside.sqlite.compression import compress
 from tests.support import generator
 
 PARTS, ROUNDS, COUNTED = 4, 20, 2_000_000
@@ -46,7 +46,7 @@ async def best_of(pool: Pool) -> dict[str, float]:
     text = generator.export(8_000)
     part = text[: text.index(b"\n", PART_BYTES) + 1]
     export = text[: text.index(b"\n", QUICK_BYTES_MAX) + 1]
-    one, two = Computing(1), Computing(2)
+    one, two = WorkerExecutor(1), WorkerExecutor(2)
     best: dict[str, float] = defaultdict(lambda: float("inf"))
 
     @contextmanager
@@ -65,7 +65,7 @@ async def best_of(pool: Pool) -> dict[str, float]:
         with timed("two"):
             await at_once(two, part)
         with timed("here"):
-            await run_cooperatively(tabulate(export, HEADER, 1, pack))
+            await run_cooperatively(tabulate(export, HEADER, 1, compress))
         with timed("there"), timed("loop", time.process_time):
             await flattened(one, export)
     return best
@@ -76,11 +76,11 @@ def count(until: int) -> None:
         pass
 
 
-async def at_once(computing: Computing, part: bytes) -> None:
+async def at_once(computing: WorkerExecutor, part: bytes) -> None:
     async with anyio.create_task_group() as tasks:
         for _ in range(PARTS):
             tasks.start_soon(flattened, computing, part)
 
 
-async def flattened(computing: Computing, text: bytes) -> None:
-    await computing(len(text), tabulate, text, HEADER, 1, pack)
+async def flattened(computing: WorkerExecutor, text: bytes) -> None:
+    await computing(len(text), tabulate, text, HEADER, 1, compress)

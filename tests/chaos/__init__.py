@@ -6,10 +6,20 @@ with a mine in it (`mines.py`) or with bugs (`bugs.py`), phones (`phones.py`), a
 knows who was promised what (`oracle.py`). `just prove` and `just soak` run `__main__.py`.
 """
 
-from tests.chaos.bench import SCALES
-from tests.chaos.proof import Outcome, Plan, prove
-from tests.chaos.report import markdown, table
-from tests.chaos.soak import soaking
-from tests.chaos.trials import TRIALS, Trial
+from tests.chaos.report import build_table, render_markdown
+from tests.chaos.runner import Outcome, Plan, run_scenarios
+from tests.chaos.scenarios import SCENARIOS, Scenario
+from tests.chaos.soak import build_soak
+from tests.chaos.testbed import SCALES
 
-__all__ = ["SCALES", "TRIALS", "Outcome", "Plan", "Trial", "markdown", "prove", "soaking", "table"]
+__all__ = [
+    "SCALES",
+    "SCENARIOS",
+    "Outcome",
+    "Plan",
+    "Scenario",
+    "build_soak",
+    "build_table",
+    "render_markdown",
+    "run_scenarios",
+]

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from atlas.core import names
+from atlas.core import identifiers
 from atlas.local.foundry import FoundryEmulator
 from atlas.local.foundry.branches import BranchState
 from atlas.local.foundry.state import DATASET
@@ -35,7 +35,7 @@ class Row(Struct):
     uuid: str
 
 
-def uuid_of(export: str, line: int) -> str:
+def derive_uuid(export: str, line: int) -> str:
     return f"{export}/{line}"
 
 
@@ -58,15 +58,15 @@ class Balance:
     strange: tuple[str, ...]  # rows of ours that nobody sent
     untrue: tuple[str, ...]  # answered 200, and the file does not stand where it was said
 
-    def wrongs(self) -> Iterator[str]:
-        for what, found in (
+    def list_failures(self) -> Iterator[str]:
+        for what, affected in (
             ("lost", self.lost),
             ("lines twice", self.twice),
             ("rows that nobody sent", self.strange),
             ("answered 200 and not there", self.untrue),
         ):
-            if found:
-                yield f"{len(found)} {what}: {', '.join(found[:3])}"
+            if affected:
+                yield f"{len(affected)} {what}: {', '.join(affected[:3])}"
 
 
 @dataclass(slots=True)
@@ -82,22 +82,22 @@ class Oracle:
     given_up: set[str] = field(default_factory=set)
     surprises: Counter[str] = field(default_factory=Counter)
 
-    def leaves(self, export: str, lines: int) -> None:
+    def record_sent(self, export: str, lines: int) -> None:
         self.sent.setdefault(export, Sent(lines))
 
-    def answered(self, export: str, reply: Reply) -> None:
+    def record_answer(self, export: str, reply: Reply) -> None:
         self.sent[export].reply = reply
 
-    def unanswered(self) -> list[str]:
+    def list_unanswered(self) -> list[str]:
         """Those that a phone still waits for."""
         silent = (export for export, sent in self.sent.items() if sent.reply is None)
         return [export for export in silent if export not in self.given_up]
 
-    def balance(self, foundry: FoundryEmulator) -> Balance:
+    def draw_balance(self, foundry: FoundryEmulator) -> Balance:
         """Reads every committed file, so it is to be called in a thread."""
         branch = foundry.branches.get_branch(DATASET, BRANCH)
         rows, strange = Counter[str](), []
-        for owner, uuid in read(foundry, branch):
+        for owner, uuid in read_uuids(foundry, branch):
             if self.is_known(uuid):
                 rows[uuid] += 1
             elif owner == "client":
@@ -106,7 +106,7 @@ class Oracle:
         lost = {
             name
             for name, sent in promised.items()
-            if any(uuid_of(name, line) not in rows for line in range(sent.lines))
+            if any(derive_uuid(name, line) not in rows for line in range(sent.lines))
         }
         return Balance(
             accepted=len(promised),
@@ -127,17 +127,17 @@ class Oracle:
         return sent is not None and line.isdecimal() and int(line) < sent.lines
 
 
-def read(foundry: FoundryEmulator, branch: BranchState) -> Iterator[tuple[str, str]]:
+def read_uuids(foundry: FoundryEmulator, branch: BranchState) -> Iterator[tuple[str, str]]:
     """The uuid of every row that a reader of the branch sees, and whose transaction brought it."""
     for path, transaction in branch.view.items():
         content = foundry.branches.read_content(transaction, path)
-        for uuid in uuids_of(path, content):
+        for uuid in parse_uuids(path, content):
             yield transaction.owner, uuid
 
 
-def uuids_of(path: str, content: bytes) -> Iterator[str]:
+def parse_uuids(path: str, content: bytes) -> Iterator[str]:
     """The uuid of each row of a file. Parquet is read without what Atlas writes it with."""
-    if names.format_of(path) == "parquet":
+    if identifiers.detect_format(path) == "parquet":
         from pyarrow import BufferReader, parquet  # noqa: PLC0415 - an extra, and large
 
         table = parquet.read_table(BufferReader(content), columns=["uuid"])
@@ -154,5 +154,5 @@ def is_true(reply: Reply, branch: BranchState) -> bool:
         return True
     if reply.file_path is None or reply.transaction_rid is None:
         return False
-    holder = branch.view.get(reply.file_path)
-    return holder is not None and holder.rid == reply.transaction_rid
+    owner = branch.view.get(reply.file_path)
+    return owner is not None and owner.rid == reply.transaction_rid

@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from tests.chaos import SCALES, TRIALS, Outcome, Plan, Trial, markdown, table
-from tests.chaos import prove as run_trials
+from tests.chaos import SCALES, SCENARIOS, Outcome, Plan, Scenario, build_table, render_markdown
+from tests.chaos import run_scenarios as run_trials
 
 SEED_BITS = 32
 WIDTH_OF_A_FILE = 160
@@ -51,7 +51,7 @@ def prove(
     number = secrets.randbits(SEED_BITS) if seed is None else seed
     plan = Plan(select_trials(only), SCALES[size], number)
     typer.echo(f"seed {number}, size {size}, {len(plan.trials)} trials", err=True)
-    with progress() as bar:
+    with build_progress() as bar:
         task = bar.add_task("", total=len(plan.trials))
 
         def tell(news: str | Outcome) -> None:
@@ -59,32 +59,32 @@ def prove(
                 bar.update(task, description=news)
                 return
             bar.advance(task)
-            told = f"{news.name}: {news.verdict} ({news.seconds:.0f} s)"
-            bar.console.print(told, highlight=False)
+            line = f"{news.name}: {news.verdict} ({news.seconds:.0f} s)"
+            bar.console.print(line, highlight=False)
 
         outcomes = anyio.run(run_trials, plan, tell, backend_options={"use_uvloop": True})
     console = Console()
-    Console(width=None if console.is_terminal else WIDTH_OF_A_FILE).print(table(outcomes))
+    Console(width=None if console.is_terminal else WIDTH_OF_A_FILE).print(build_table(outcomes))
     if report is not None:
         again = f"just prove --size {size} --seed {number}"
-        report.write_text(markdown(again, outcomes), encoding="utf-8")
+        report.write_text(render_markdown(again, outcomes), encoding="utf-8")
     if any(outcome.verdict == "NOT EVEN" for outcome in outcomes):
         typer.echo(f"atlas: Not even. Again: just prove --size {size} --seed {number}", err=True)
         raise typer.Exit(1)
 
 
-def select_trials(names: list[str] | None) -> tuple[Trial, ...]:
+def select_trials(names: list[str] | None) -> tuple[Scenario, ...]:
     """Return the trials of these names, or all. Raises typer.BadParameter for an unknown name."""
-    known = {trial.name: trial for trial in TRIALS}
+    known = {trial.name: trial for trial in SCENARIOS}
     for name in names or []:
         if name not in known:
             raise typer.BadParameter(
                 f"There is no trial {name!r}. There are: {', '.join(known)}.", param_hint="--only"
             )
-    return tuple(known[name] for name in names) if names else TRIALS
+    return tuple(known[name] for name in names) if names else SCENARIOS
 
 
-def progress() -> Progress:
+def build_progress() -> Progress:
     """On stderr; without a terminal, only the finished trials, a line each."""
     console = Console(stderr=True)
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()

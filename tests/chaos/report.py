@@ -5,25 +5,25 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from tests.chaos.proof import Outcome
+from tests.chaos.runner import Outcome
 
 COLUMNS = ("trial", "accepted", "committed", "lost", "twice", "seconds", "balance", "measured")
 NUMBERS = {"accepted", "committed", "lost", "twice", "seconds"}
 COLOURS = {"even": "green", "NOT EVEN": "bold red", "skipped": "yellow"}
 
 
-def table(outcomes: Sequence[Outcome]) -> Table:
+def build_table(outcomes: Sequence[Outcome]) -> Table:
     """For a terminal."""
-    found = Table(title="The balance", title_justify="left")
+    result = Table(title="The balance", title_justify="left")
     for column in COLUMNS:
-        found.add_column(column, justify="right" if column in NUMBERS else "left")
+        result.add_column(column, justify="right" if column in NUMBERS else "left")
     for outcome in outcomes:
-        *cells, verdict, measured = row(outcome)
-        found.add_row(*cells, Text(verdict, COLOURS[verdict]), Text(measured))
-    return found
+        *cells, verdict, measured = build_row(outcome)
+        result.add_row(*cells, Text(verdict, COLOURS[verdict]), Text(measured))
+    return result
 
 
-def markdown(command: str, outcomes: Sequence[Outcome]) -> str:
+def render_markdown(command: str, outcomes: Sequence[Outcome]) -> str:
     """For a file: the command that does it again, with its seed, and what came of it."""
     lines = [
         "# What Atlas was put through",
@@ -37,11 +37,11 @@ def markdown(command: str, outcomes: Sequence[Outcome]) -> str:
         "| " + " | ".join(COLUMNS) + " |",
         "|" + "|".join("--:" if column in NUMBERS else "---" for column in COLUMNS) + "|",
     ]
-    lines += ["| " + " | ".join(row(outcome)) + " |" for outcome in outcomes]
+    lines += ["| " + " | ".join(build_row(outcome)) + " |" for outcome in outcomes]
     return "\n".join(lines) + "\n"
 
 
-def row(outcome: Outcome) -> tuple[str, ...]:
+def build_row(outcome: Outcome) -> tuple[str, ...]:
     balance = outcome.balance
     numbers = (
         (
@@ -53,5 +53,5 @@ def row(outcome: Outcome) -> tuple[str, ...]:
         if balance is not None
         else ("", "", "", "")
     )
-    measured = "; ".join([*outcome.wrongs, *outcome.facts])
+    measured = "; ".join([*outcome.failures, *outcome.facts])
     return (outcome.name, *numbers, f"{outcome.seconds:.0f}", outcome.verdict, measured)

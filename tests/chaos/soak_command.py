@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tests.chaos import SCALES, Outcome, Plan, markdown, soaking, table
-from tests.chaos import prove as run_trials
+from tests.chaos import SCALES, Outcome, Plan, build_soak, build_table, render_markdown
+from tests.chaos import run_scenarios as run_trials
 from tests.chaos.prove_command import SEED_BITS, WIDTH_OF_A_FILE, ReportOption, SeedOption
 
 INTERRUPTED = 130
@@ -35,29 +35,29 @@ def soak(
     number = secrets.randbits(SEED_BITS) if seed is None else seed
     typer.echo(f"seed {number}, {minutes:g} minutes", err=True)
     outcome, is_early = anyio.run(
-        soaked, minutes * 60, number, backend_options={"use_uvloop": True}
+        run_soak, minutes * 60, number, backend_options={"use_uvloop": True}
     )
     console = Console()
-    Console(width=None if console.is_terminal else WIDTH_OF_A_FILE).print(table([outcome]))
+    Console(width=None if console.is_terminal else WIDTH_OF_A_FILE).print(build_table([outcome]))
     if report is not None:
         again = f"just soak --minutes {minutes:g} --seed {number}"
-        report.write_text(markdown(again, [outcome]), encoding="utf-8")
+        report.write_text(render_markdown(again, [outcome]), encoding="utf-8")
     if outcome.verdict == "NOT EVEN":
         raise typer.Exit(1)
     if is_early:
         raise typer.Exit(INTERRUPTED)
 
 
-async def soaked(seconds: float, seed: int) -> tuple[Outcome, bool]:
+async def run_soak(seconds: float, seed: int) -> tuple[Outcome, bool]:
     """What came of it, and whether it was ended early."""
     stop = anyio.Event()
-    with progress() as bar:
+    with build_progress() as bar:
         task = bar.add_task("", total=seconds)
 
         def tell(at: float, read: str) -> None:
             bar.update(task, completed=at, description=read)
 
-        trial = soaking(seconds, tell, stop)
+        trial = build_soak(seconds, tell, stop)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(stop_at_signal, stop)
             (outcome,) = await run_trials(Plan([trial], SCALES["full"], seed), lambda _: None)
@@ -74,7 +74,7 @@ async def stop_at_signal(stop: anyio.Event) -> None:
             return
 
 
-def progress() -> Progress:
+def build_progress() -> Progress:
     """On stderr; nothing without a terminal."""
     console = Console(stderr=True)
     columns = BarColumn(20), TimeElapsedColumn(), TextColumn("{task.description}")

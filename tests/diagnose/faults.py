@@ -2,10 +2,10 @@
 
 from contextlib import asynccontextmanager
 
-from atlas.core.messages import Decoded, Head
+from atlas.core.messages import DecodedExport, ExportMetadata
 from atlas.core.rows import Header, flatten
-from atlas.outside.sqlite.journal import opened
-from atlas.outside.sqlite.room import Bounds
+from atlas.outside.sqlite.capacity import CapacityLimits
+from atlas.outside.sqlite.journal import open_journal
 from tests.support.exports import ADA, NOON, export
 from tests.support.running_system import first_failing, step
 
@@ -67,10 +67,10 @@ async def named(system, number, reason):
 
 @asynccontextmanager
 async def kept(system, count=1, aside=0):
-    with opened(system.journal, Bounds(free_bytes=0)) as journal:
+    with open_journal(system.journal, CapacityLimits(free_bytes=0)) as journal:
         for number in range(count):
             await journal.intake.append(export(number))
         for number in range(aside):
-            original = Decoded(str(number), Head(ADA, "", "", ""), b"{}")
-            await journal.aside.keep(original, str(number), NOON)
+            original = DecodedExport(str(number), ExportMetadata(ADA, "", "", ""), b"{}")
+            await journal.dead_letters.store(original, str(number), NOON)
         yield journal

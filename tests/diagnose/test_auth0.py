@@ -9,7 +9,7 @@ from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.test_utils import TestServer
 
 from atlas.local.auth0 import ClockSkew, Outage
-from atlas.outside.network import unreached
+from atlas.outside.network import explain_unreachable
 from tests.diagnose.faults import NOBODY, given, named, switched
 from tests.support.certificates import self_signed
 from tests.support.running_system import HOST, first_failing, step
@@ -84,7 +84,7 @@ def test_a_certificate_is_refused_by_kind(code, reason):
     error = ssl.SSLCertVerificationError(1, CANARY)
     error.verify_code = code
     key = ConnectionKey("a.test", 443, True, True, None, None, None)
-    amiss = unreached(
+    amiss = explain_unreachable(
         aiohttp.ClientConnectorCertificateError(key, error), "https://a.test", "AUTH0_DOMAIN"
     )
 

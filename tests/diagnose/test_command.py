@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from atlas.core.diagnosis import Diagnosis
-from atlas.outside.sqlite.journal import opened
-from atlas.outside.sqlite.room import Bounds
+from atlas.outside.sqlite.capacity import CapacityLimits
+from atlas.outside.sqlite.journal import open_journal
 from tests.diagnose.faults import RAW, parquet
 from tests.support.processes import COMMAND, ENVIRON, fetched, local
 from tests.support.running_system import CLIENT_SECRET, HOST
@@ -70,7 +70,7 @@ async def test_with_no_settings_at_all_the_issuer_is_the_first_to_fail(system):
 
 @pytest.mark.slow
 async def test_an_owner_that_hangs_is_looked_at_from_outside(system):
-    with opened(system.journal, Bounds(free_bytes=0), owner=f"{HOST}:1"):
+    with open_journal(system.journal, CapacityLimits(free_bytes=0), owner=f"{HOST}:1"):
         ended = await command(system)
 
     assert ended.returncode == 15
@@ -81,7 +81,7 @@ async def test_an_owner_that_hangs_is_looked_at_from_outside(system):
 @pytest.mark.slow
 async def test_an_owner_whose_place_another_has_taken_is_looked_at_from_outside(system):
     another = system.stack_host.removeprefix("http://")
-    with opened(system.journal, Bounds(free_bytes=0), owner=another):
+    with open_journal(system.journal, CapacityLimits(free_bytes=0), owner=another):
         ended = await command(system)
 
     assert ended.returncode == 15

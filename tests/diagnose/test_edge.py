@@ -4,7 +4,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from atlas.core.names import API_PREFIX
+from atlas.core.identifiers import API_PREFIX
 from tests.diagnose.faults import NOBODY
 from tests.support.running_system import HOST, first_failing, step
 

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from atlas.cli.diagnose import markdown
+from atlas.cli.diagnose import render_markdown
 from atlas.core.diagnosis import Diagnosis
 from atlas.diagnose import NAMES
 from tests.conftest import an_export
@@ -15,7 +15,7 @@ CANARY = "canary-of-a-person"
 
 def told(found: Diagnosis) -> str:
     """All of it, as a program gets it and as somebody is sent it."""
-    return msgspec.json.encode(found).decode() + markdown(found)
+    return msgspec.json.encode(found).decode() + render_markdown(found)
 
 
 async def test_a_healthy_system_passes_every_step(system):

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from atlas.core.names import API_PREFIX
+from atlas.core.identifiers import API_PREFIX
 from atlas.local.auth0 import Auth0Emulator, TokenRequest
 from tests.fuzz.oddities import (
     BYTES,

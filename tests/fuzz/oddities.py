@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from atlas.core.names import API_PREFIX
+from atlas.core.identifiers import API_PREFIX
 
 CANARY = "canary-of-ada"
 

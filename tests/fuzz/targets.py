@@ -21,26 +21,26 @@ from joserfc.jwk import RSAKey
 
 from atlas.core import ndjson
 from atlas.core.errors import AtlasError, Rejected
-from atlas.core.messages import Export, Head, Receipt, Table, User
+from atlas.core.messages import ExportMetadata, RawExport, Receipt, RowTable, User
 from atlas.core.records import DEPTH_MAX, REASONS, Record
 from atlas.core.rows import COLUMNS, Header, flatten
-from atlas.edge import wire
-from atlas.edge.batches import Batches
+from atlas.edge import api_types
+from atlas.edge.batches import BatchParser
 from atlas.edge.body_reader import parse_json
-from atlas.edge.content_encoding import RatioLimit, Zlib, Zstd
-from atlas.edge.responses import export_reply
+from atlas.edge.content_encoding import RatioLimit, ZlibDecoder, ZstdDecoder
+from atlas.edge.responses import build_export_reply
 from atlas.local.auth0 import generate_key
-from atlas.outside.auth0.tokens import Rules, kid_of
+from atlas.outside.auth0.tokens import TokenValidator, read_kid
 
 Target = Callable[[bytes], None]
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
-HEAD = Head(User("auth0|ada"), "iPhone", "T1", "correlation")
+HEAD = ExportMetadata(User("auth0|ada"), "iPhone", "T1", "correlation")
 HEADER = Header("auth0|ada", "iPhone", "2026-01-02T12:00:00.000Z", "T1")
 DECODED_BYTES_MAX, LINES_MAX = 64 * 1024, 500
 CUTS = 1, 7, 4096
 INFLATED_BYTES_MAX = 1024 * 1024
-BATCHES = Batches(chunks_max=64)
+BATCHES = BatchParser(chunks_max=64)
 ISSUER, AUDIENCE = "https://atlas.test/", "https://api.atlas.ai"
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 BLANK = re.compile(rb"[\s\x0b\x0c]*")
@@ -57,11 +57,11 @@ class Differs(AssertionError):
 def decode(found: bytes) -> None:
     """The body of an export: base64 as the standard library reads it, or refused."""
     try:
-        text = ndjson.decode(Export(HEAD, found), DECODED_BYTES_MAX, LINES_MAX).text
+        text = ndjson.decode(RawExport(HEAD, found), DECODED_BYTES_MAX, LINES_MAX).text
     except AtlasError:
         return
     must(text == plain64(found), "it is other text than base64 says")
-    balances(flatten(ndjson.split(text), HEADER), text)
+    balances(flatten(ndjson.split_lines(text), HEADER), text)
 
 
 def plain64(found: bytes) -> bytes:
@@ -73,7 +73,7 @@ def plain64(found: bytes) -> bytes:
 
 def lines(found: bytes) -> None:
     """Lines to rows: the usual way and the long one make the same, and `json` agrees on each."""
-    split = ndjson.split(found)
+    split = ndjson.split_lines(found)
     table = flatten(split, HEADER)
     must(table == flatten(split, HEADER, read=the_long_way), "the two ways differ")
     balances(table, found)
@@ -88,9 +88,9 @@ def the_long_way(_line: bytes) -> Record:
     raise msgspec.DecodeError
 
 
-def balances(table: Table, text: bytes) -> None:
+def balances(table: RowTable, text: bytes) -> None:
     """received = ingested + rejected, and every row is one."""
-    filled = sum(1 for line in ndjson.split(text) if not BLANK.fullmatch(line))
+    filled = sum(1 for line in ndjson.split_lines(text) if not BLANK.fullmatch(line))
     must(table.ingested + table.rejected == filled, "lines are missing")
     must(all(reject.reason in REASONS for reject in table.rejects), "a reason of its own")
     rows = table.ndjson.split(b"\n")[:-1]
@@ -134,8 +134,8 @@ def token(found: bytes) -> None:
     """A token as it comes in a header; nothing that a stranger has written is good."""
     text = found.decode("latin-1")
     try:
-        kid_of(text)
-        rules().user_in(text, key())
+        read_kid(text)
+        rules().validate(text, key())
     except AtlasError:
         return
     raise Differs("a token that nobody has signed is good")
@@ -147,8 +147,8 @@ def signed(found: bytes) -> None:
     said = f"{text64(header)}.{text64(claims)}"
     text = f"{said}.{text64(signer().sign(said.encode(), key()))}"
     try:
-        kid_of(text)
-        user, expires = rules().user_in(text, key())
+        read_kid(text)
+        user, expires = rules().validate(text, key())
     except AtlasError:
         return
     must(bool(user.sub), "nobody's")
@@ -173,15 +173,15 @@ def signer() -> jws.JWSAlgModel:
 
 
 @cache
-def rules() -> Rules:
-    return Rules(ISSUER, AUDIENCE, lambda: NOON)
+def rules() -> TokenValidator:
+    return TokenValidator(ISSUER, AUDIENCE, lambda: NOON)
 
 
 def deflated(found: bytes) -> None:
     """gzip and deflate: the same in any pieces, and as the standard library inflates it."""
-    whole = inflated(Zlib, [found])
+    whole = inflated(ZlibDecoder, [found])
     for size in CUTS:
-        must(inflated(Zlib, cut(found, size)) == whole, f"in pieces of {size} it differs")
+        must(inflated(ZlibDecoder, cut(found, size)) == whole, f"in pieces of {size} it differs")
     if whole is not None:
         must(whole == by_zlib(found), "another library makes something else of it")
 
@@ -192,7 +192,7 @@ def zstd(found: bytes) -> None:
     Whether a broken one does may depend on them: a frame of another length than it says is noticed
     by libzstd in one piece, and not in many if its last block is empty.
     """
-    made = [inflated(Zstd, cut(found, size)) for size in (len(found) or 1, *CUTS)]
+    made = [inflated(ZstdDecoder, cut(found, size)) for size in (len(found) or 1, *CUTS)]
     must(len({each for each in made if each is not None}) <= 1, "in other pieces it differs")
 
 
@@ -200,7 +200,7 @@ def cut(found: bytes, size: int) -> Iterable[bytes]:
     return (found[at : at + size] for at in range(0, len(found), size))
 
 
-def inflated(kind: type[Zlib] | type[Zstd], pieces: Iterable[bytes]) -> bytes | None:
+def inflated(kind: type[ZlibDecoder] | type[ZstdDecoder], pieces: Iterable[bytes]) -> bytes | None:
     """What it inflates to; None for what does not, or to too much."""
     inflating, made = RatioLimit(kind()), bytearray()
     try:
@@ -227,7 +227,7 @@ def by_zlib(found: bytes) -> bytes:
 def export(found: bytes) -> None:
     """The JSON of a request: what is echoed of it is JSON again, and what is kept is text."""
     try:
-        sent = parse_json(found, wire.ExportBody)
+        sent = parse_json(found, api_types.ExportBody)
     except AtlasError:
         return
     kept(sent)
@@ -236,24 +236,24 @@ def export(found: bytes) -> None:
 def batch(found: bytes) -> None:
     """The same of many at once, each of which stands alone."""
     try:
-        chunks = BATCHES.chunks(parse_json(found, BATCHES.kind))
+        chunks = BATCHES.split_chunks(parse_json(found, BATCHES.kind))
     except AtlasError:
         return
     for chunk in chunks:
         with suppress(Rejected):
-            kept(parse_json(chunk, wire.ExportBody))
+            kept(parse_json(chunk, api_types.ExportBody))
 
 
-def kept(sent: wire.ExportBody) -> None:
+def kept(sent: api_types.ExportBody) -> None:
     said = sent.declared_fields()
     receipt = Receipt("id", "accepted", NOON, "", 1, 0)
-    reply = export_reply(receipt, wire.Context("id", "rid", NOON), said)
+    reply = build_export_reply(receipt, api_types.ReplyContext("id", "rid", NOON), said)
     echoed = json.loads(msgspec.json.encode(reply), parse_int=str)
     must(echoed["success"] is True, "the answer is no JSON")
     for text in (said.device, said.timestamp):
         text.encode()
     with suppress(AtlasError):
-        ndjson.from_base64(sent.text())
+        ndjson.decode_base64(sent.text())
 
 
 def must(holds: bool, otherwise: str) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from atlas.local.auth0 import Auth0Emulator, KeyRing
-from tests.chaos.bench import SCALES, Bench, laid_out
+from tests.chaos.testbed import SCALES, Testbed, open_testbed
 from tests.fuzz.mutations import Mutator, Request
 from tests.fuzz.oddities import CANARY
 from tests.fuzz.wires import Answer, Wire
@@ -42,14 +42,14 @@ ERROR = {"code", "message", "correlationId", "timestamp", "retryable"}
 class Run:
     """What was answered, and what should not have been."""
 
-    bench: Bench
+    bench: Testbed
     mutator: Mutator
     seed: str
     statuses: Counter[int] = field(default_factory=Counter)
     wrongs: list[str] = field(default_factory=list)
 
     async def send(self, numbers: Iterator[int]) -> None:
-        wire = Wire(self.bench.phones.url)
+        wire = Wire(self.bench.clients.url)
         for number in numbers:
             request = self.mutator.request(number)
             try:
@@ -66,8 +66,8 @@ class Run:
         """All of them; the MiB that the service holds when all is committed."""
         left = iter(numbers)
         await asyncio.gather(*(self.send(left) for _ in range(AT_ONCE)))
-        await self.bench.until_drained()
-        return self.bench.atlas.memory_mib() or 0.0
+        await self.bench.wait_until_drained()
+        return self.bench.atlas.measure_memory() or 0.0
 
     def judge(self, number: int, request: Request, *wrongs: str) -> None:
         """As what is printed leads to a test: nothing in it is of a person."""
@@ -149,14 +149,14 @@ def test_a_seed_and_a_number_make_the_same_request_again():
 async def test_whatever_is_wrong_with_a_request_it_is_answered_as_the_contract_says():
     seed = os.environ.get("FUZZ_SEED") or secrets.token_hex(4)
     print(f"FUZZ_SEED={seed}")  # noqa: T201  # pytest shows it beside a failure
-    async with laid_out(SCALES["ci"], seed, CHANGES) as bench:
+    async with open_testbed(SCALES["ci"], seed, CHANGES) as bench:
         await bench.atlas.start()
-        run = Run(bench, Mutator(seed, bench.standins.tenant), seed)
+        run = Run(bench, Mutator(seed, bench.emulators.tenant), seed)
         middle = await run.send_all(range(REQUESTS // 2))
         end = await run.send_all(range(REQUESTS // 2, REQUESTS))
         print(f"{dict(run.statuses)}, {middle:.0f} MiB, then {end:.0f} MiB")  # noqa: T201
-        complaints, log = bench.standins.foundry.log.violations, bench.atlas.log()
-        bugs = bench.atlas.bugs()
+        complaints, log = bench.emulators.foundry.log.violations, bench.atlas.read_log()
+        bugs = bench.atlas.count_bugs()
 
     assert not run.wrongs, f"{len(run.wrongs)} wrong answers\n" + "\n".join(run.wrongs[:SHOWN])
     assert bugs == 0

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atlas.core.errors import Rejected
-from atlas.core.traces import Sampler, not_sampled
-from atlas.edge.content_encoding import STEP_BYTES, decoder_for
+from atlas.core.traces import Sampler, never_sample
+from atlas.edge.content_encoding import STEP_BYTES, build_decoder
 from atlas.edge.context import CORRELATION_ID, WAIT_SECONDS_MAX, read_context
 from tests.support.zstandard import zstd
 
@@ -52,7 +52,7 @@ def pieces(text, at):
 
 
 def inflated(encoding, given):
-    inflating = decoder_for(encoding)
+    inflating = build_decoder(encoding)
     made = [step for piece in given for step in inflating.decode(piece)]
     inflating.end()
     return b"".join(made)
@@ -107,7 +107,7 @@ def asked(**headers):
     names = {name.replace("_", "-").encode(): text for name, text in headers.items()}
     listed = [(name, text.encode("latin-1")) for name, text in names.items()]
     scope = {"type": "http", "method": "POST", "query_string": b"", "headers": listed}
-    return read_context(scope, "none", not_sampled)
+    return read_context(scope, "none", never_sample)
 
 
 @given(values)

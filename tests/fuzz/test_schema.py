@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tests.chaos.bench import SCALES, laid_out
+from tests.chaos.testbed import SCALES, open_testbed
 
 ROOT = Path(__file__).parent.parent.parent
 BIN = Path(sys.executable).parent
@@ -37,15 +37,15 @@ def run(url: str, *more: str, folder: Path) -> subprocess.CompletedProcess[str]:
     ],
 )
 async def test_every_answer_is_one_of_the_description(tmp_path, is_known, phases):
-    async with laid_out(SCALES["ci"], "1", CHANGES) as bench:
+    async with open_testbed(SCALES["ci"], "1", CHANGES) as bench:
         await bench.atlas.start()
-        token = bench.standins.token("auth0|ada")
+        token = bench.emulators.issue_token("auth0|ada")
         more = ["--phases", phases, *(["--header", SENDER + token] if is_known else [])]
         found = await anyio.to_thread.run_sync(
-            lambda: run(bench.phones.url, *more, folder=tmp_path)
+            lambda: run(bench.clients.url, *more, folder=tmp_path)
         )
-        await bench.until_drained()
-        bugs, committed = bench.atlas.bugs(), (await bench.totals()).committed
+        await bench.wait_until_drained()
+        bugs, committed = bench.atlas.count_bugs(), (await bench.fetch_totals()).committed
 
     assert found.returncode == 0, found.stdout.replace(token, "...")
     assert bugs == 0

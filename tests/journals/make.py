@@ -23,8 +23,8 @@ import anyio
 import msgspec
 
 from atlas.core.messages import GroupLimits
-from tests.conftest import Life, an_export
-from tests.support.fakes import Gate
+from tests.conftest import ServiceHarness, an_export
+from tests.support.fakes import Barrier
 
 HOME = Path(__file__).parent
 KEY = bytes(range(32))  # it seals what nobody has to hide
@@ -79,7 +79,7 @@ async def lived(life: Any) -> None:
         0,
         GroupLimits(exports_max=len(CLAIMED)),
     )
-    life.dataset.mishaps["after commit"] = gate = Gate()
+    life.dataset.mishaps["after commit"] = gate = Barrier()
     async with life.running():
         await gate.reached.wait()
 
@@ -88,7 +88,7 @@ def made(folder: Path) -> tuple[int, bytes, dict[str, Any]]:
     """The version of a journal that has lived so, the journal, and the transactions of Foundry."""
     path = folder / "journal"
     path.with_name("journal.key").write_bytes(base64.b64encode(KEY))
-    life = Life(path)
+    life = ServiceHarness(path)
     anyio.run(lived, life)
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

@@ -16,9 +16,9 @@ from joserfc.jwk import OctKey, RSAKey
 from atlas.core.errors import (
     AtlasError,
     AuthUnavailable,
-    BoundToken,
     InvalidToken,
     MissingIdentity,
+    SenderConstrainedToken,
     TokenExpired,
 )
 from atlas.core.events import KeysUnavailable
@@ -31,14 +31,14 @@ from atlas.local.auth0 import (
     build_application,
 )
 from atlas.outside.auth0 import (
-    REMEMBERED_MAX,
+    CACHED_TOKENS_MAX,
     Auth0Identities,
     Auth0Inspection,
-    Keys,
-    Remembered,
+    JwksCache,
+    TokenCache,
 )
-from atlas.outside.auth0.keys import JWKS_BYTES_MAX, keys_in
-from tests.conftest import Seen
+from atlas.outside.auth0.keys import JWKS_BYTES_MAX, parse_signing_keys
+from tests.conftest import EventRecorder
 from tests.support.token_forgery import KEYS, edited
 
 NOW = 1_790_000_000
@@ -51,17 +51,17 @@ class Asking:
 
     tenant: Auth0Emulator
     identities: Auth0Identities
-    seen: Seen
+    seen: EventRecorder
     session: aiohttp.ClientSession
     elapsed: float = 0.0
     now: int = NOW
 
     async def user_of(self, **wish) -> User:
-        return await self.identities.user_of(self.tenant.issue_token(TokenRequest(**wish)))
+        return await self.identities.identify_user(self.tenant.issue_token(TokenRequest(**wish)))
 
     async def outcome(self, token: str):
         try:
-            return await self.identities.user_of(token)
+            return await self.identities.identify_user(token)
         except AtlasError as error:
             return type(error)
 
@@ -82,8 +82,8 @@ class Asking:
         inspection = Auth0Inspection(
             self.session, self.tenant.issuer, self.tenant.audience, self.clock
         )
-        await inspection.look()
-        return [each.name for each in inspection.apart(token, "", str) if each.verdict == "bad"]
+        await inspection.fetch_keys()
+        return [each.name for each in inspection.explain(token, "", str) if each.verdict == "bad"]
 
     def clock(self) -> datetime:
         return datetime.fromtimestamp(self.now, UTC)
@@ -103,9 +103,9 @@ async def asking(tenant, aiohttp_server):
     server = await aiohttp_server(build_application(tenant))
     tenant.issuer = str(server.make_url("/"))
     async with aiohttp.ClientSession() as session:
-        seen = Seen()
+        seen = EventRecorder()
         asked = Asking(tenant, None, seen, session)
-        keys = Keys(session, tenant.issuer, lambda: asked.elapsed, seen.watch)
+        keys = JwksCache(session, tenant.issuer, lambda: asked.elapsed, seen.watch)
         asked.identities = Auth0Identities(keys, tenant.issuer, tenant.audience, asked.clock)
         yield asked
 
@@ -172,7 +172,9 @@ async def test_scopes_are_those_of_scope_and_permissions(tenant, aiohttp_server)
         pytest.param({"claims": {"exp": None}}, InvalidToken, id="no exp"),
         pytest.param({"claims": {"exp": "tomorrow"}}, InvalidToken, id="exp is no number"),
         pytest.param({"claims": {"nbf": NOW + 31}}, InvalidToken, id="not yet"),
-        pytest.param({"claims": {"cnf": {"jkt": "x"}}}, BoundToken, id="bound to a key"),
+        pytest.param(
+            {"claims": {"cnf": {"jkt": "x"}}}, SenderConstrainedToken, id="bound to a key"
+        ),
         pytest.param({"claims": {"nonce": "x"}}, InvalidToken, id="an ID token"),
         pytest.param({"header": {"typ": "JWE"}}, InvalidToken, id="another typ"),
         pytest.param({"header": {"typ": "dpop+jwt"}}, InvalidToken, id="a DPoP proof"),
@@ -253,8 +255,8 @@ async def test_a_token_that_is_remembered_expires_like_any_other(tenant, aiohttp
 
 
 def test_no_more_than_so_many_tokens_are_remembered():
-    good = Remembered(lambda: 0.0, lambda: 0.0)
-    for number in range(REMEMBERED_MAX + 1):
+    good = TokenCache(lambda: 0.0, lambda: 0.0)
+    for number in range(CACHED_TOKENS_MAX + 1):
         good.add(b"%d" % number, User(str(number)), 60.0)
 
     assert good.find(b"0") is None
@@ -280,7 +282,7 @@ async def test_a_bound_token_that_another_has_signed_is_only_an_invalid_one(tena
             tenant.issue_token(msgspec.structs.replace(bound, key=EVES)),
         )
 
-        assert await asked.outcome(good) is BoundToken
+        assert await asked.outcome(good) is SenderConstrainedToken
         assert await asked.outcome(by_eve) is InvalidToken
         assert await asked.outcome(edited(good, 1, sub="eve")) is InvalidToken
 
@@ -409,8 +411,8 @@ async def test_an_endpoint_that_says_nothing_keeps_nobody_out(aiohttp_server):
         str((await aiohttp_server(app)).make_url("/")), ring=KeyRing(KEYS[0], KEYS[1])
     )
     async with aiohttp.ClientSession() as session:
-        asked = Asking(tenant, None, Seen(), session)
-        keys = Keys(session, tenant.issuer, lambda: asked.elapsed, asked.seen.watch)
+        asked = Asking(tenant, None, EventRecorder(), session)
+        keys = JwksCache(session, tenant.issuer, lambda: asked.elapsed, asked.seen.watch)
         asked.identities = Auth0Identities(keys, tenant.issuer, tenant.audience, asked.clock)
         asked.now = int(tenant.time_source())
         await asked.user_of()
@@ -460,13 +462,13 @@ async def test_without_any_key_nobody_is_called_a_liar(tenant, aiohttp_server):
         tenant.outage = Outage()
         assert await asked.outcome(tenant.issue_token(TokenRequest())) is AuthUnavailable
         with pytest.raises(AuthUnavailable):
-            await asked.identities.ready()
+            await asked.identities.check_ready()
         assert asked.fetches == 1  # the endpoint is spared for a second
 
         tenant.outage = Outage(on=False)
         asked.elapsed = 1.1
         await asked.user_of()
-        await asked.identities.ready()
+        await asked.identities.check_ready()
 
 
 def a_jwks(key: RSAKey, **more: object) -> bytes:
@@ -503,16 +505,16 @@ async def test_what_holds_no_key_that_can_sign_is_an_outage(aiohttp_server, jwks
     app.router.add_get("/.well-known/jwks.json", answer)
     server = await aiohttp_server(app)
     async with aiohttp.ClientSession() as session:
-        keys = Keys(session, str(server.make_url("/")), lambda: 0.0, Seen().watch)
+        keys = JwksCache(session, str(server.make_url("/")), lambda: 0.0, EventRecorder().watch)
         with pytest.raises(AuthUnavailable):
-            await keys.named("a")
+            await keys.get("a")
 
 
 def test_among_ten_thousand_that_are_none_a_good_one_is_found():
     crowd = a_jwks(KEYS[0]).replace(b'{"keys":[', b'{"keys":[' + b'{"kid":"a"},' * 10_000)
 
     assert len(crowd) < JWKS_BYTES_MAX
-    assert set(keys_in(crowd)) == {"a"}
+    assert set(parse_signing_keys(crowd)) == {"a"}
 
 
 @pytest.mark.parametrize(
@@ -529,4 +531,4 @@ def test_a_key_that_cannot_be_read_takes_no_other_with_it(more):
     good = KEYS[0].as_dict(private=False) | {"kid": "good"}
     jwks = msgspec.json.encode({"keys": [good | {"kid": "bad"} | more, good]})
 
-    assert set(keys_in(jwks)) == {"good"}
+    assert set(parse_signing_keys(jwks)) == {"good"}

@@ -9,8 +9,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from atlas.core.errors import CannotStart, JournalFull, Rejected, Unavailable
-from atlas.outside.sqlite.commits import Commits
+from atlas.core.errors import CommandError, JournalFull, Rejected, Unavailable
+from atlas.outside.sqlite.group_commit import GroupCommit
 
 
 @contextmanager
@@ -19,7 +19,7 @@ def committing(path=":memory:", again=None):
     with ThreadPoolExecutor(1) as thread:
         db = thread.submit(connect).result()
         thread.submit(db.execute, "CREATE TABLE kept (text TEXT NOT NULL)").result()
-        commits = Commits(db, thread, again or connect)
+        commits = GroupCommit(db, thread, again or connect)
         try:
             yield commits
         finally:
@@ -120,7 +120,7 @@ async def test_what_the_disk_has_failed_is_opened_again_before_the_next_commit(t
 
 
 async def test_as_long_as_it_cannot_be_opened_again_everybody_is_told_so(tmp_path):
-    failures = [CannotStart("It cannot be read."), an_error_of_the_disk()]
+    failures = [CommandError("It cannot be read."), an_error_of_the_disk()]
 
     def again():
         if failures:
@@ -155,7 +155,7 @@ async def test_a_file_that_is_written_anew_holds_nothing_that_was_deleted(
         for text in ("a word that goes", "a word that stays"):
             await commits.run(keep(text))
         await commits.run(lambda db: db.execute("DELETE FROM kept WHERE text LIKE '%goes'"))
-        await commits.rewrite()
+        await commits.vacuum()
         assert await kept(commits) == ["a word that stays"]
 
     text = (tmp_path / "db").read_bytes()
@@ -176,10 +176,10 @@ async def test_what_the_disk_does_when_a_file_is_written_anew_is_told_and_connec
         return sqlite3.connect(tmp_path / "db", isolation_level=None, factory=Failing)
 
     with ThreadPoolExecutor(1) as thread:
-        commits = Commits(thread.submit(connect).result(), thread, connect)
+        commits = GroupCommit(thread.submit(connect).result(), thread, connect)
         with pytest.raises(Unavailable, match="SQLITE_IOERR_FSYNC"):
-            await commits.rewrite()
-        await commits.rewrite()
+            await commits.vacuum()
+        await commits.vacuum()
         thread.submit(commits.close).result()
 
     assert len(connections) == 2

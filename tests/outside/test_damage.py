@@ -12,13 +12,13 @@ import pytest
 from msgspec import structs
 
 from atlas.core.commits import Conclusion, Verdict
-from atlas.core.errors import Damaged, Unavailable
-from atlas.core.events import JournalDamaged, LedgerUnbalanced
-from atlas.core.messages import Binding, BranchSnapshot, GroupLimits
+from atlas.core.errors import CorruptEntry, Unavailable
+from atlas.core.events import JournalDamaged, TotalsMismatch
+from atlas.core.messages import BranchSnapshot, GroupLimits, IdempotencySlot
+from atlas.outside.sqlite.capacity import CapacityLimits
+from atlas.outside.sqlite.compression import decompress
 from atlas.outside.sqlite.disk.damage import WHOLE_CHECK_BYTES_MAX
-from atlas.outside.sqlite.journal import opened
-from atlas.outside.sqlite.packing import unpack
-from atlas.outside.sqlite.room import Bounds
+from atlas.outside.sqlite.journal import open_journal
 from tests.conftest import RID
 from tests.support.exports import (
     NOON,
@@ -33,12 +33,12 @@ from tests.support.exports import (
 
 PENDING = 100
 PAGE = 4096
-BOUNDS = Bounds(free_bytes=0)
+BOUNDS = CapacityLimits(free_bytes=0)
 IDS = {export(number).id for number in range(PENDING)}
 
 
 async def filled(folder, count=PENDING):
-    with opened(folder / "journal", BOUNDS, shelf=SHELF) as journal:
+    with open_journal(folder / "journal", BOUNDS, shelf=SHELF) as journal:
         for number in range(count):
             await journal.intake.append(export(number))
         copy = {file.name: file.read_bytes() for file in folder.iterdir()}
@@ -55,13 +55,13 @@ def written(folder, files):
 async def delivered(path):
     """What the uploader would send, what it could not, and what was told at the start."""
     sent, not_sent = {}, set()
-    with opened(path, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(path, BOUNDS, shelf=SHELF) as journal:
         ids = await claimed(journal)
         read = await journal.outbox.read(ids)
         for id in ids:
             try:
-                sent[id] = unpack(read[id])
-            except (KeyError, Damaged):
+                sent[id] = decompress(read[id])
+            except (KeyError, CorruptEntry):
                 not_sent.add(id)
         receipts = await journal.outbox.conclude(
             Conclusion(verdicts=dict.fromkeys(not_sent, Verdict("corrupt")))
@@ -69,9 +69,9 @@ async def delivered(path):
         assert {receipt.id: receipt.status for receipt in receipts} == dict.fromkeys(
             not_sent, "set_aside"
         )
-        totals = (await journal.ledger.listing(None, 1, None)).totals
+        totals = (await journal.ledger.list_entries(None, 1, None)).totals
         assert totals["accepted"] + totals["set_aside"] == len(sent) + len(not_sent)
-        return sent, not_sent, [e for e in journal.news if isinstance(e, JournalDamaged)]
+        return sent, not_sent, [e for e in journal.events if isinstance(e, JournalDamaged)]
 
 
 async def claimed(journal):
@@ -201,20 +201,22 @@ async def test_exports_whose_own_pages_are_lost_go_on_by_what_stands_beside_thei
 
 async def test_a_key_whose_export_is_lost_does_not_keep_a_journal_from_its_start(tmp_path):
     path = tmp_path / "journal"
-    with opened(path, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(path, BOUNDS, shelf=SHELF) as journal:
         for number in range(PENDING):
             new = export(number)
-            head = structs.replace(new.head, binding=Binding(str(number), 0, 1))
+            head = structs.replace(new.head, binding=IdempotencySlot(str(number), 0, 1))
             await journal.intake.append(structs.replace(new, head=head))
         await claimed(journal)
         await journal.outbox.record_open(RID, GroupLimits())
-        await journal.outbox.conclude(Conclusion(RID, others=Verdict("committed", transaction=RID)))
+        await journal.outbox.conclude(
+            Conclusion(RID, default_verdict=Verdict("committed", transaction=RID))
+        )
     text = path.read_bytes()
     leaves = [at for at in range(0, len(text), PAGE) if text[at] == 0x0D and is_committed(text, at)]
     with_zeros(path, leaves[len(leaves) // 2] // PAGE)
-    with opened(path, BOUNDS, shelf=SHELF) as journal:
-        assert any(isinstance(each, JournalDamaged) for each in journal.news)
-        totals = (await journal.ledger.listing(None, 1, None)).totals
+    with open_journal(path, BOUNDS, shelf=SHELF) as journal:
+        assert any(isinstance(each, JournalDamaged) for each in journal.events)
+        totals = (await journal.ledger.list_entries(None, 1, None)).totals
     assert PENDING - 20 <= totals["committed"] < PENDING
 
 
@@ -283,7 +285,7 @@ async def test_a_broken_journal_of_version_4_keeps_what_it_had_in_hand(tmp_path)
     """Or what Foundry has committed meanwhile would be sent once more."""
     path = tmp_path / "ours" / "journal"
     path.parent.mkdir()
-    with opened(path, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(path, BOUNDS, shelf=SHELF) as journal:
         for number in range(PENDING):
             await journal.intake.append(export(number))
         ids = await claimed(journal)
@@ -297,8 +299,8 @@ async def test_a_broken_journal_of_version_4_keeps_what_it_had_in_hand(tmp_path)
     for page in {root["export"] - 1, root["begun"] - 1, *range(8, pages, 40)}:
         zeros = text[: page * PAGE] + bytes(PAGE) + text[(page + 1) * PAGE :]
         bad = written(tmp_path / str(page), files | {"journal": zeros})
-        with opened(bad, BOUNDS, shelf=SHELF) as journal:
-            hand = await journal.outbox.in_hand()
+        with open_journal(bad, BOUNDS, shelf=SHELF) as journal:
+            hand = await journal.outbox.read_in_hand()
         assert hand.transaction == RID
         assert len(hand.group.exports) >= PENDING - 8
         assert {each.id for each in hand.group.exports} <= set(ids)
@@ -372,27 +374,27 @@ async def assert_costs_nothing_and_is_told(path):
 
     assert (sent.keys(), not_sent, len(news)) == (IDS, set(), 1)
     assert_nothing_wrong_is_sent(sent)
-    with opened(path, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(path, BOUNDS, shelf=SHELF) as journal:
         await journal.intake.append(export(PENDING))
-        totals = (await journal.ledger.listing(None, 1, None)).totals
+        totals = (await journal.ledger.list_entries(None, 1, None)).totals
         assert sum(totals.values()) == PENDING + 1
-        assert not [each for each in journal.news if isinstance(each, JournalDamaged)]
+        assert not [each for each in journal.events if isinstance(each, JournalDamaged)]
 
 
 async def test_a_page_that_goes_bad_while_it_is_in_use_is_mended_and_told_without_a_restart(
     tmp_path,
 ):
     exports = 4_000  # more leaves than SQLite keeps in memory; the rest of a payload it may not
-    with opened(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
+    with open_journal(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
         await asyncio.gather(*(journal.intake.append(export(each)) for each in range(exports)))
     told = []
-    with opened(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
-        journal.news.listen(told.append)
+    with open_journal(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
+        journal.events.subscribe(told.append)
         assert not any(isinstance(each, JournalDamaged) for each in told)
         spoil_a_leaf(tmp_path / "journal")
         with pytest.raises(Unavailable):
             await read_all(journal)
-        await journal.ledger.ready()
+        await journal.ledger.check_ready()
         sent = await read_all(journal)
     assert exports - 8 <= sent < exports + 1
     assert any(isinstance(each, JournalDamaged) for each in told)
@@ -418,11 +420,11 @@ async def test_totals_that_are_wrong_are_told_and_set_right(tmp_path):
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("UPDATE total SET exports = exports + 1 WHERE status = 'accepted'")
 
-    with opened(path, BOUNDS, shelf=SHELF) as journal:
-        assert LedgerUnbalanced("accepted", PENDING + 1, PENDING) in journal.news
-        assert (await journal.ledger.listing(None, 1, None)).totals["accepted"] == PENDING
-    with opened(path, BOUNDS, shelf=SHELF) as journal:
-        assert not any(isinstance(each, LedgerUnbalanced) for each in journal.news)
+    with open_journal(path, BOUNDS, shelf=SHELF) as journal:
+        assert TotalsMismatch("accepted", PENDING + 1, PENDING) in journal.events
+        assert (await journal.ledger.list_entries(None, 1, None)).totals["accepted"] == PENDING
+    with open_journal(path, BOUNDS, shelf=SHELF) as journal:
+        assert not any(isinstance(each, TotalsMismatch) for each in journal.events)
 
 
 RECEIPTS = 18_000
@@ -439,7 +441,7 @@ ROOTS = "SELECT name, rootpage FROM sqlite_schema"
 def large(tmp_path_factory):
     """A journal that is so large that it is not checked as a whole before it is served."""
     path = tmp_path_factory.mktemp("large") / "journal"
-    with opened(path, BOUNDS, shelf=SHELF):
+    with open_journal(path, BOUNDS, shelf=SHELF):
         pass
     with closing(sqlite3.connect(path)) as db, db:
         db.execute(FILL)
@@ -470,17 +472,17 @@ async def test_what_is_broken_among_receipts_is_found_and_mended_while_exports_a
         leaves = [at for at in range(path.stat().st_size // PAGE) if is_leaf(file, at)]
     with_zeros(path, leaves[len(leaves) // 2])
     told = []
-    with opened(path, BOUNDS, shelf=SHELF) as journal:
-        journal.news.listen(told.append)
+    with open_journal(path, BOUNDS, shelf=SHELF) as journal:
+        journal.events.subscribe(told.append)
         for number in range(APPENDS_MAX):
             await journal.intake.append(export(number))
             if any(isinstance(each, JournalDamaged) for each in told):
                 break
-        totals = (await journal.ledger.listing(None, 1, None)).totals
+        totals = (await journal.ledger.list_entries(None, 1, None)).totals
     assert totals["accepted"] == number + 1, "and none of those is lost"
     assert RECEIPTS - 10 <= totals["committed"] < RECEIPTS
-    with opened(path, BOUNDS, shelf=SHELF) as journal:
-        assert not any(isinstance(each, JournalDamaged) for each in journal.news)
+    with open_journal(path, BOUNDS, shelf=SHELF) as journal:
+        assert not any(isinstance(each, JournalDamaged) for each in journal.events)
 
 
 def is_leaf(file, page):
@@ -496,8 +498,8 @@ async def test_what_is_broken_among_what_waits_is_found_before_a_large_journal_i
     with closing(sqlite3.connect(path)) as db:
         root = dict(db.execute(ROOTS).fetchall())[table]
     with_zeros(path, root - 1)
-    with opened(path, BOUNDS, shelf=SHELF) as journal:
-        assert any(isinstance(each, JournalDamaged) for each in journal.news)
+    with open_journal(path, BOUNDS, shelf=SHELF) as journal:
+        assert any(isinstance(each, JournalDamaged) for each in journal.events)
 
 
 async def test_a_large_journal_in_which_nothing_is_broken_is_served_and_its_log_kept_short(
@@ -505,12 +507,12 @@ async def test_a_large_journal_in_which_nothing_is_broken_is_served_and_its_log_
 ):
     path = copy_of(large, tmp_path / "ours")
     log = path.with_name("journal-wal")
-    with opened(path, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(path, BOUNDS, shelf=SHELF) as journal:
         at_start = path.stat().st_mtime_ns
         for number in range(APPENDS_MAX):
             await journal.intake.append(export(number))
             if path.stat().st_mtime_ns != at_start:
                 break
         assert path.stat().st_mtime_ns != at_start
-        assert not any(isinstance(each, JournalDamaged) for each in journal.news)
+        assert not any(isinstance(each, JournalDamaged) for each in journal.events)
         assert log.stat().st_size < 2**27

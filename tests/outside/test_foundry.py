@@ -32,11 +32,11 @@ from atlas.local.foundry.state import DATASET
 from atlas.outside.foundry import (
     CallLimits,
     Credentials,
-    Target,
+    FoundryTarget,
     open_dataset,
 )
 from atlas.outside.foundry.client import TransientError, retry_delay
-from tests.conftest import Seen
+from tests.conftest import EventRecorder
 from tests.support.exports import NOON
 from tests.support.fakes import at_once
 from tests.support.foundry_client import (
@@ -65,12 +65,12 @@ async def connecting(
     sleep=at_once,
     **place,
 ):
-    foundry, seen, heard = FoundryEmulator(folder, branches=branches), Seen(), []
+    foundry, seen, heard = FoundryEmulator(folder, branches=branches), EventRecorder(), []
     async with serving(build_application(foundry), heard) as host:
         there = {"host": host + elsewhere, "dataset_rid": DATASET, "branch": "master"} | place
         client = Credentials(f"{host}/multipass/api/oauth2/token", "local", secret)
         async with open_dataset(
-            Target(**there),
+            FoundryTarget(**there),
             client,
             CallLimits(8, 10_000, seconds),
             seen.watch,
@@ -98,8 +98,8 @@ async def at_once(call, times=20):
 
 async def test_a_token_is_fetched_once_for_all_who_ask_at_once(tmp_path):
     async with connecting(tmp_path) as stack:
-        await at_once(stack.dataset.branch_snapshot)
-        await stack.dataset.branch_snapshot()
+        await at_once(stack.dataset.take_snapshot)
+        await stack.dataset.take_snapshot()
 
         assert stack.asked("/token") == 1
         assert stack.asked("/branches/master") == 21
@@ -108,7 +108,7 @@ async def test_a_token_is_fetched_once_for_all_who_ask_at_once(tmp_path):
 
 async def test_a_token_is_asked_for_as_multipass_wants_it(tmp_path):
     async with connecting(tmp_path) as stack:
-        await stack.dataset.branch_snapshot()
+        await stack.dataset.take_snapshot()
         (request,) = stack.requests("/token")
 
     assert request.content_type == "application/x-www-form-urlencoded"
@@ -136,8 +136,8 @@ async def test_a_token_is_fetched_again_a_while_before_it_expires(lasts, left, f
         return {"body": b'{"access_token":"t","expires_in":%d,"expires_at":%d}' % (lasts, at)}
 
     async with answered(token=aged) as stack:
-        await stack.dataset.branch_snapshot()
-        await stack.dataset.branch_snapshot()
+        await stack.dataset.take_snapshot()
+        await stack.dataset.take_snapshot()
 
         assert stack.asked("/token") == fetches
 
@@ -159,7 +159,7 @@ async def test_a_token_is_fetched_again_a_while_before_it_expires(lasts, left, f
 async def test_how_long_a_token_lasts_may_be_told_as_text(expires_in, seconds):
     token = {"body": b'{"access_token":"t","expires_in":%s}' % expires_in}
     async with answered(token=token) as stack:
-        await at_once(stack.dataset.branch_snapshot)
+        await at_once(stack.dataset.take_snapshot)
 
         assert stack.asked("/token") == 1
         assert stack.seen.of(FoundryTokenFetched) == [FoundryTokenFetched(seconds)]
@@ -167,9 +167,9 @@ async def test_how_long_a_token_lasts_may_be_told_as_text(expires_in, seconds):
 
 async def test_a_token_that_is_revoked_is_fetched_once_more_for_all(tmp_path):
     async with connecting(tmp_path) as stack:
-        await stack.dataset.branch_snapshot()
+        await stack.dataset.take_snapshot()
         stack.foundry.revoke_tokens()
-        await at_once(stack.dataset.branch_snapshot)
+        await at_once(stack.dataset.take_snapshot)
 
         assert stack.asked("/token") == 2
         assert stack.asked("/branches/master") <= 1 + 20 + 20
@@ -177,15 +177,16 @@ async def test_a_token_that_is_revoked_is_fetched_once_more_for_all(tmp_path):
 
 async def test_whoever_hears_late_that_his_token_was_revoked_takes_the_new_one(tmp_path):
     async with connecting(tmp_path) as stack, anyio.create_task_group() as late:
-        await stack.dataset.branch_snapshot()
+        await stack.dataset.take_snapshot()
         stack.fault("list", "latency", seconds=0.05)
         late.start_soon(
-            stack.dataset.files_of, stack.foundry.branches.begin(DATASET, "master", "APPEND").rid
+            stack.dataset.list_transaction_files,
+            stack.foundry.branches.begin(DATASET, "master", "APPEND").rid,
         )
         while not stack.asked("/files"):
             await anyio.sleep(0.001)
         stack.foundry.revoke_tokens()
-        await stack.dataset.branch_snapshot()
+        await stack.dataset.take_snapshot()
 
     assert stack.asked("/files") == 2
     assert stack.asked("/token") == 2
@@ -193,7 +194,7 @@ async def test_whoever_hears_late_that_his_token_was_revoked_takes_the_new_one(t
 
 async def test_a_call_with_a_revoked_token_is_repeated_once_whatever_it_is(tmp_path):
     async with connecting(tmp_path) as stack:
-        await stack.dataset.branch_snapshot()
+        await stack.dataset.take_snapshot()
         stack.foundry.revoke_tokens()
         rid = await stack.dataset.begin()
         stack.foundry.revoke_tokens()
@@ -211,7 +212,7 @@ async def test_a_token_that_is_never_taken_is_trouble_and_no_endless_loop(tmp_pa
     async with connecting(tmp_path) as stack:
         stack.foundry.switches.token_seconds = 0
         with pytest.raises(FoundryError, match="does not take the token"):
-            await stack.dataset.branch_snapshot()
+            await stack.dataset.take_snapshot()
 
         assert stack.asked("/branches/master") == 2
 
@@ -221,7 +222,7 @@ async def test_a_wrong_secret_says_which_settings_to_look_at(tmp_path):
         with pytest.raises(
             FoundryError, match="FOUNDRY_CLIENT_ID and FOUNDRY_CLIENT_SECRET"
         ) as caught:
-            await stack.dataset.branch_snapshot()
+            await stack.dataset.take_snapshot()
 
     assert "WRONG-SECRET" not in str(caught.value)
     assert stack.asked("/token") == 1
@@ -248,9 +249,9 @@ async def test_a_token_endpoint_in_trouble_is_named(tmp_path, fault, words):
     async with connecting(tmp_path, seconds=soon_if_silent(fault)) as stack:
         stack.fault("token", **fault)
         with anyio.fail_after(10), pytest.raises(FoundryError, match="token endpoint.*" + words):
-            await stack.dataset.branch_snapshot()
+            await stack.dataset.take_snapshot()
 
-        assert (await stack.dataset.branch_snapshot()).head == ""
+        assert (await stack.dataset.take_snapshot()).head == ""
 
 
 @pytest.mark.parametrize(
@@ -271,7 +272,7 @@ async def test_a_token_endpoint_in_trouble_is_named(tmp_path, fault, words):
 async def test_what_is_no_token_is_trouble_and_no_crash(body):
     async with answered(token={"body": body}) as stack:
         with pytest.raises(FoundryError, match="answers no token"):
-            await stack.dataset.branch_snapshot()
+            await stack.dataset.take_snapshot()
 
 
 # How anything is asked
@@ -283,7 +284,7 @@ async def test_a_large_file_is_sent_with_its_length_and_arrives_whole(tmp_path):
         rid = await stack.dataset.begin()
         is_confirmed = await stack.dataset.put(rid, PATH, large)
         await stack.dataset.commit(rid)
-        content = await stack.dataset.content(PATH, len(large))
+        content = await stack.dataset.read_file(PATH, len(large))
         headers = stack.requests("/upload")[0].headers
 
     assert is_confirmed
@@ -349,9 +350,9 @@ async def test_a_path_arrives_as_one_segment_and_as_it_is(tmp_path, name):
         await stack.dataset.commit(rid)
 
         assert stack.files()[path] == ROWS
-        assert await stack.dataset.files_of(rid) == {path: len(ROWS), path + "2": 21}
-        assert (await stack.dataset.file_at(path)).transaction == rid
-        assert await stack.dataset.content(path, len(ROWS)) == ROWS
+        assert await stack.dataset.list_transaction_files(rid) == {path: len(ROWS), path + "2": 21}
+        assert (await stack.dataset.find_file(path)).transaction == rid
+        assert await stack.dataset.read_file(path, len(ROWS)) == ROWS
         uploads = stack.requests("/upload")
         home = f"/api/v2/datasets/{DATASET}/files/"
         assert {request.raw_path.removeprefix(home).count("/") for request in uploads} == {1}
@@ -362,7 +363,7 @@ async def test_a_branch_with_a_slash_is_one_segment_too(tmp_path):
     async with connecting(tmp_path, branch=name, branches=(name,)) as stack:
         rid = await stack.dataset.begin()
 
-        assert (await stack.dataset.branch_snapshot()).head == rid
+        assert (await stack.dataset.take_snapshot()).head == rid
 
 
 async def test_the_files_of_a_transaction_come_page_by_page_of_whatever_length():
@@ -373,7 +374,7 @@ async def test_the_files_of_a_transaction_come_page_by_page_of_whatever_length()
         return {"body": msgspec.json.encode({"data": files} | more)}
 
     async with answered(page) as stack:
-        assert await stack.dataset.files_of("t") == {"0": 0, "1": 1, "2": 2}
+        assert await stack.dataset.list_transaction_files("t") == {"0": 0, "1": 1, "2": 2}
         assert stack.asked("/files") == 4
 
 
@@ -382,13 +383,13 @@ async def test_neither_a_token_nor_a_secret_follows_a_redirect(status):
     elsewhere = {"status": status, "headers": {"Location": "/elsewhere"}}
     async with answered(elsewhere) as stack:
         with pytest.raises(FoundryError, match=r"FOUNDRY_HOST answers a redirect \(\d+\),") as told:
-            await stack.dataset.branch_snapshot()
+            await stack.dataset.take_snapshot()
         assert stack.asked("/elsewhere") == 0
         assert stack.asked("/master") == 1
-        assert "Set FOUNDRY_HOST to" in told.value.to_do
+        assert "Set FOUNDRY_HOST to" in told.value.remedy
     async with answered(token=elsewhere) as stack:
         with pytest.raises(FoundryError, match="FOUNDRY_OAUTH_TOKEN_URL answers a redirect"):
-            await stack.dataset.branch_snapshot()
+            await stack.dataset.take_snapshot()
         assert stack.asked("/elsewhere") == 0
 
 
@@ -406,10 +407,10 @@ async def test_neither_a_token_nor_a_secret_follows_a_redirect(status):
 async def test_a_redirect_tells_the_host_that_it_leads_to_and_nothing_else(location, host):
     async with answered({"status": 302, "headers": {"Location": location}}) as stack:
         with pytest.raises(FoundryError) as told:
-            await stack.dataset.branch_snapshot()
+            await stack.dataset.take_snapshot()
 
     assert f"a redirect (302){host}" in str(told.value)
-    assert "OWN" not in f"{told.value} {told.value.to_do}"
+    assert "OWN" not in f"{told.value} {told.value.remedy}"
 
 
 @pytest.mark.parametrize("host", ["http://no..host", "http://127.0.0.1:1", "http://a b"])
@@ -427,7 +428,7 @@ async def test_a_host_that_cannot_be_reached_is_trouble_and_no_crash(tmp_path, h
     ("call", "ending", "ask"),
     [
         pytest.param(
-            "branch", "/master", lambda of, rid: of.branch_snapshot(), id="branch_snapshot"
+            "branch", "/master", lambda of, rid: of.take_snapshot(), id="branch_snapshot"
         ),
         pytest.param("upload", "/upload", lambda of, rid: of.put(rid, OTHER, ROWS), id="put"),
         pytest.param("commit", "/commit", lambda of, rid: of.commit(rid), id="commit"),
@@ -480,9 +481,9 @@ async def test_a_file_is_there_once_and_committed_whatever_befalls_the_calls(tmp
         seen = await stack.dataset.commit(rid)
 
         assert seen.head == rid
-        assert (await stack.dataset.branch_snapshot()).head == rid
+        assert (await stack.dataset.take_snapshot()).head == rid
         assert await stack.dataset.transaction_status(rid) == "COMMITTED"
-        assert await stack.dataset.files_of(rid) == {PATH: len(ROWS)}
+        assert await stack.dataset.list_transaction_files(rid) == {PATH: len(ROWS)}
         assert stack.files() == {PATH: ROWS}
 
 
@@ -550,7 +551,7 @@ async def test_an_answer_that_is_not_of_its_api_is_taken_for_one_and_not_asked_f
     async with connecting(tmp_path) as stack:
         stack.fault("branch", "rubbish")
         with pytest.raises(FoundryError, match="does not match its documented API") as caught:
-            await stack.dataset.branch_snapshot()
+            await stack.dataset.take_snapshot()
 
         assert stack.asked("/branches/master") == 1
         assert not retry_delay(caught.value)
@@ -576,7 +577,7 @@ async def test_foundry_is_asked_again_when_it_wants_to_be(
 
     async with connecting(tmp_path, sleep=note) as stack:
         stack.fault("branch", "status", status=status, retry_after=retry_after)
-        await stack.dataset.branch_snapshot()
+        await stack.dataset.take_snapshot()
 
     assert len(waits) == 1
     assert least <= waits[0] <= most
@@ -598,7 +599,7 @@ async def test_what_is_not_to_be_asked_again_soon_is_the_uploaders_to_wait_for(
     async with connecting(tmp_path) as stack:
         stack.fault("branch", "status", status=status, **fault)
         with pytest.raises(FoundryError, match=f"overloaded \\({status}\\)") as caught:
-            await stack.dataset.branch_snapshot()
+            await stack.dataset.take_snapshot()
 
         assert caught.value.retry_seconds == seconds
         assert stack.asked("/branches/master") == 1
@@ -764,7 +765,7 @@ async def test_a_file_is_not_there_to_delete_unless_an_earlier_attempt_may_have_
 async def test_content_that_foundry_does_not_serve_is_too_large(status):
     async with answered(error(status, "FileSizeLimitExceeded")) as stack:
         with pytest.raises(ContentTooLarge, match="FileSizeLimitExceeded"):
-            await stack.dataset.content("p", 1)
+            await stack.dataset.read_file("p", 1)
 
 
 async def test_a_commit_whose_answer_was_lost_has_happened(tmp_path):
@@ -940,7 +941,7 @@ async def test_an_abort_that_is_answered_and_has_not_aborted_is_trouble():
 
 
 CALLS = {
-    "branch_snapshot": lambda of: of.branch_snapshot(),
+    "branch_snapshot": lambda of: of.take_snapshot(),
     "begin": lambda of: of.begin(),
     "put": lambda of: of.put("t", "p", ROWS),
     "commit": lambda of: of.commit("t"),
@@ -1005,7 +1006,7 @@ async def test_how_long_to_wait_may_be_told_as_anything(tmp_path):
     for told in ("", "soon", "-1", "1.5", "Wed, 21 Oct 2026 07:28:00 GMT", "²"):
         async with answered({"status": 503, "headers": {"Retry-After": told}}) as stack:
             with pytest.raises(FoundryError) as caught:
-                await stack.dataset.branch_snapshot()
+                await stack.dataset.take_snapshot()
             assert caught.value.retry_seconds is None
 
 
@@ -1082,7 +1083,7 @@ async def test_an_error_never_tells_a_secret_a_token_or_foundrys_own_words(statu
 @pytest.mark.parametrize("kind", ["refused", "torn"])
 async def test_nor_does_an_error_tell_them_when_there_is_no_answer(tmp_path, kind):
     async with connecting(tmp_path) as stack:
-        await stack.dataset.branch_snapshot()
+        await stack.dataset.take_snapshot()
         stack.fault("any", kind, count=0)
         told = []
         for call in CALLS.values():
@@ -1100,14 +1101,14 @@ async def test_nor_does_an_error_tell_them_when_there_is_no_answer(tmp_path, kin
 async def test_every_call_is_told_by_what_it_was_for(tmp_path):
     async with connecting(tmp_path) as stack:
         dataset = stack.dataset
-        await dataset.branch_snapshot()
+        await dataset.take_snapshot()
         rid = await dataset.begin()
         await dataset.put(rid, PATH, b"{}\n")
         await dataset.commit(rid)
         await dataset.transaction_status(rid)
-        await dataset.files_of(rid)
-        await dataset.file_at(PATH)
-        await dataset.content(PATH, 3)
+        await dataset.list_transaction_files(rid)
+        await dataset.find_file(PATH)
+        await dataset.read_file(PATH, 3)
         await dataset.abort(await dataset.begin())
         calls = stack.seen.of(FoundryCalled)
 
@@ -1123,7 +1124,7 @@ async def test_every_call_is_told_by_what_it_was_for(tmp_path):
 async def test_a_call_that_is_made_again_says_so():
     answers = iter([{"status": 503}, {"status": 200, "body": A_BRANCH}])
     async with answered(lambda _request: next(answers)) as stack:
-        await stack.dataset.branch_snapshot()
+        await stack.dataset.take_snapshot()
         calls = [call for call in stack.seen.of(FoundryCalled) if call.operation == "look"]
 
     assert [(call.status, call.is_retry) for call in calls] == [(503, False), (200, True)]
@@ -1132,7 +1133,7 @@ async def test_a_call_that_is_made_again_says_so():
 async def test_a_token_that_is_refused_is_told_with_what_to_do():
     async with answered(token={"status": 401}) as stack:
         with pytest.raises(FoundryError):
-            await stack.dataset.branch_snapshot()
+            await stack.dataset.take_snapshot()
         (refused,) = stack.seen.of(FoundryTokenRefused)
         (call,) = stack.seen.of(FoundryCalled)
 

@@ -27,9 +27,15 @@ from atlas.core.errors import (
 from atlas.core.events import FoundryCalled
 from atlas.core.messages import BranchSnapshot
 from atlas.core.ports import Branch
-from atlas.outside.foundry import CallLimits, Credentials, FoundryDataset, Target, open_dataset
+from atlas.outside.foundry import (
+    CallLimits,
+    Credentials,
+    FoundryDataset,
+    FoundryTarget,
+    open_dataset,
+)
 from atlas.outside.foundry.client import ConnectionLost, TransientError
-from tests.conftest import Seen
+from tests.conftest import EventRecorder
 from tests.support.exports import NOON
 from tests.support.fakes import at_once
 from tests.support.foundry_client import OUR_TIME, answered, error, hours
@@ -40,7 +46,7 @@ README = Path("atlas/outside/foundry/README.md")
 CALLS_MAX = 4 * 2 * 2  # attempts, each with a token that is refused; and a call that settles it
 
 CALLS = {
-    "branch_snapshot": lambda of: of.branch_snapshot(),
+    "branch_snapshot": lambda of: of.take_snapshot(),
     "begin": lambda of: of.begin(),
     "put": lambda of: of.put("t", "p", ROWS),
     "remove": lambda of: of.remove("t", "p"),
@@ -48,7 +54,7 @@ CALLS = {
     "abort": lambda of: of.abort("t"),
     "transaction_status": lambda of: of.transaction_status("t"),
     "files_of": lambda of: of.files_of("t"),
-    "files_under": lambda of: of.files_under("p"),
+    "files_under": lambda of: of.list_files("p"),
     "file_at": lambda of: of.file_at("p"),
     "content": lambda of: of.content("p", SIZE),
     "find_orphan": lambda of: of.find_orphan(BranchSnapshot("another", NOON), []),
@@ -276,9 +282,9 @@ async def test_what_is_no_http_is_an_error_of_every_call(bytes_sent):
 
 @asynccontextmanager
 async def opened(host):
-    seen = Seen()
+    seen = EventRecorder()
     client = Credentials(f"{host}/token", "CLIENT-ID", "SECRET-VALUE")
-    target, limits = Target(host, "ri.d", "master"), CallLimits(8, 10_000, 5.0)
+    target, limits = FoundryTarget(host, "ri.d", "master"), CallLimits(8, 10_000, 5.0)
     async with open_dataset(
         target, client, limits, seen.watch, lambda: OUR_TIME, hours(), lambda: 0.0, at_once
     ) as dataset:
@@ -363,7 +369,7 @@ async def test_our_own_clock_stands_in_for_a_date_that_is_missing(date):
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     host = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server, opened(host) as (dataset, _):
-        assert await dataset.branch_snapshot() == BranchSnapshot("", OUR_TIME)
+        assert await dataset.take_snapshot() == BranchSnapshot("", OUR_TIME)
         told = dataset.observations()["Date header"]
 
     assert told == ("unreadable" if date else "absent")
@@ -470,7 +476,7 @@ async def test_what_foundry_does_not_document_is_noted_for_the_operator():
             with pytest.raises(FoundryError):
                 await call
         await dataset.abort("t")
-        await dataset.branch_snapshot()
+        await dataset.take_snapshot()
         told = dict(dataset.observations())
 
     assert int(told.pop("createdTime against Date").removesuffix(" s")) < 0

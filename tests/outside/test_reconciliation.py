@@ -6,15 +6,15 @@ import anyio
 
 from atlas.core.commits import Conclusion, Verdict
 from atlas.core.messages import BranchSnapshot, GroupLimits
-from atlas.core.people import Standing
-from atlas.outside.sqlite.journal import opened
+from atlas.core.personal_data import DatasetFile
+from atlas.outside.sqlite.capacity import CapacityLimits
+from atlas.outside.sqlite.journal import open_journal
 from atlas.outside.sqlite.reconciliation import PAGE
-from atlas.outside.sqlite.room import Bounds
-from atlas.outside.sqlite.shelf import Shelf
+from atlas.outside.sqlite.retention import ReceiptRetention
 from tests.support.exports import NOON, SHELF, export
 
-BOUNDS = Bounds(free_bytes=0)
-THERE = Standing("healthkit/groups/2026-01-02T12-00-00-000Z.ndjson", "ri.1", 3)
+BOUNDS = CapacityLimits(free_bytes=0)
+THERE = DatasetFile("healthkit/groups/2026-01-02T12-00-00-000Z.ndjson", "ri.1", 3)
 HEAD = BranchSnapshot("", NOON)
 COMMITTED = Verdict("committed", transaction="ri.0")
 REFUSED = Verdict("refused", "it is bad", is_certain=True)
@@ -44,37 +44,37 @@ async def uncommitted(journal):
 
 
 async def test_it_is_told_page_by_page_in_the_order_of_acceptance():
-    with opened(None, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(None, BOUNDS, shelf=SHELF) as journal:
         await kept(journal, PAGE + 1)
         assert await uncommitted(journal) == [export(number).id for number in range(PAGE + 1)]
 
 
 async def test_a_page_goes_on_behind_what_was_found_in_between():
-    with opened(None, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(None, BOUNDS, shelf=SHELF) as journal:
         await kept(journal, 3)
         await journal.outbox.mark_found([(THERE, [export(1).id])])
-        (rest,) = await journal.outbox.uncommitted(export(1).id)
+        (rest,) = await journal.outbox.list_uncommitted(export(1).id)
     assert rest.exports[0].id == export(2).id
 
 
 async def test_of_what_is_refused_the_rows_are_told_too_and_of_what_is_committed_none():
-    with opened(None, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(None, BOUNDS, shelf=SHELF) as journal:
         await kept(journal, 3)
         verdicts = {export(0).id: COMMITTED, export(1).id: REFUSED}
         receipts = await attempt(journal, verdicts, count=2)
         assert [receipt.status for receipt in receipts] == ["committed", "set_aside"]
         assert await uncommitted(journal) == [export(1).id, export(2).id]
-        assert await journal.outbox.own_transactions(["ri.0", "ri.1"]) == {"ri.0"}
+        assert await journal.outbox.filter_own_transactions(["ri.0", "ri.1"]) == {"ri.0"}
 
 
 async def test_what_is_found_in_a_file_is_committed_there_and_leaves_room():
-    with opened(None, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(None, BOUNDS, shelf=SHELF) as journal:
         await kept(journal, 3)
         await attempt(journal, {export(0).id: REFUSED})
         ids = [export(number).id for number in range(2)]
         receipts = await journal.outbox.mark_found([(THERE, ids)])
         assert await journal.outbox.mark_found([(THERE, ids)]) == []
-        listing = await journal.ledger.listing(None, 9, None)
+        listing = await journal.ledger.list_entries(None, 9, None)
 
     assert [receipt.id for receipt in receipts] == ids
     assert {receipt.status for receipt in receipts} == {"committed"}
@@ -88,20 +88,20 @@ async def test_what_is_found_in_a_file_is_committed_there_and_leaves_room():
 
 
 async def test_a_journal_that_has_committed_nothing_knows_no_transaction():
-    with opened(None, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(None, BOUNDS, shelf=SHELF) as journal:
         await kept(journal, 1)
-        assert await journal.outbox.own_transactions(["ri.0"]) == frozenset()
+        assert await journal.outbox.filter_own_transactions(["ri.0"]) == frozenset()
         assert not await journal.outbox.has_committed()
 
 
 async def test_a_transaction_whose_receipts_are_shrunk_is_known_as_ever():
     today = NOON
-    with opened(None, BOUNDS, shelf=Shelf(lambda: today)) as journal:
+    with open_journal(None, BOUNDS, shelf=ReceiptRetention(lambda: today)) as journal:
         await kept(journal, 1)
         await attempt(journal, {export(0).id: COMMITTED})
         today += timedelta(days=31)
         await journal.intake.append(export(1))
         await attempt(journal, {export(1).id: COMMITTED})
-        assert (await journal.ledger.entry(export(0).id)) is None
+        assert (await journal.ledger.find_entry(export(0).id)) is None
         assert await journal.outbox.has_committed()
-        assert await journal.outbox.own_transactions(["ri.0", "ri.1"]) == {"ri.0"}
+        assert await journal.outbox.filter_own_transactions(["ri.0", "ri.1"]) == {"ri.0"}

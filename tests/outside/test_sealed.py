@@ -9,13 +9,20 @@ from datetime import timedelta
 import pytest
 
 from atlas.core.commits import Intent
-from atlas.core.errors import BadSetting, CannotStart
-from atlas.core.events import KeyBesideJournal
-from atlas.core.messages import Binding, BranchSnapshot, Flattened, Head, Reject, User
+from atlas.core.errors import CommandError, ConfigurationError
+from atlas.core.events import UnprotectedKeyFile
+from atlas.core.messages import (
+    BranchSnapshot,
+    ExportMetadata,
+    FlattenedExport,
+    IdempotencySlot,
+    Reject,
+    User,
+)
 from atlas.outside.sqlite import keys
-from atlas.outside.sqlite.journal import opened
-from atlas.outside.sqlite.packing import unpack
-from atlas.outside.sqlite.room import Bounds
+from atlas.outside.sqlite.capacity import CapacityLimits
+from atlas.outside.sqlite.compression import decompress
+from atlas.outside.sqlite.journal import open_journal
 from tests.conftest import RID
 from tests.support.exports import (
     NOON,
@@ -32,7 +39,7 @@ CANARY = "canary-" + "x" * 8
 ADA = User(f"auth0|{CANARY}")
 ROWS = b'{"auth0_user_id":"%s"}\n' % CANARY.encode() * 9
 OLD, NEW, OTHER = (bytes([number]) * 32 for number in (1, 2, 3))
-BOUNDS = Bounds(free_bytes=0)
+BOUNDS = CapacityLimits(free_bytes=0)
 
 # What version 1 wrote, as far as it is read: everything in clear.
 VERSION_1 = """
@@ -64,25 +71,25 @@ VERSION_1 = """
 """
 
 
-def an_export(id="id-1", key=None) -> Flattened:
-    binding = None if key is None else Binding(key, 0, 1)
-    head = Head(ADA, CANARY, CANARY, "correlation-1", binding)
+def an_export(id="id-1", key=None) -> FlattenedExport:
+    binding = None if key is None else IdempotencySlot(key, 0, 1)
+    head = ExportMetadata(ADA, CANARY, CANARY, "correlation-1", binding)
     at = NOON + timedelta(seconds=int(id[3:]))
-    return Flattened(id, head, at, packed(ROWS, 9, Reject(2, CANARY)))
+    return FlattenedExport(id, head, at, packed(ROWS, 9, Reject(2, CANARY)))
 
 
 async def kept(path, *sealed_with, count=3):
-    with opened(path, BOUNDS, sealed_with, shelf=SHELF) as journal:
+    with open_journal(path, BOUNDS, sealed_with, shelf=SHELF) as journal:
         for number in range(count):
             await journal.intake.append(an_export(f"id-{number}"))
 
 
 async def ids(path, *sealed_with):
     """Those of which every byte can be had."""
-    with opened(path, BOUNDS, sealed_with, shelf=SHELF) as journal:
-        page = await journal.receipts.page(ADA, None, 10, None)
+    with open_journal(path, BOUNDS, sealed_with, shelf=SHELF) as journal:
+        page = await journal.receipts.list_page(ADA, None, 10, None)
         read = await journal.outbox.read([receipt.id for receipt in page.receipts])
-        return sorted(id for id, packed in read.items() if unpack(packed) == ROWS)
+        return sorted(id for id, packed in read.items() if decompress(packed) == ROWS)
 
 
 def mode_of(file):
@@ -94,7 +101,7 @@ def on_disk(folder):
 
 
 async def test_nothing_that_a_sender_sent_lies_on_the_disk_in_clear(tmp_path):
-    with opened(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
+    with open_journal(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
         await journal.intake.append(an_export(key=CANARY))
         living = on_disk(tmp_path)
     for files in (living, on_disk(tmp_path)):
@@ -105,11 +112,11 @@ async def test_nothing_that_a_sender_sent_lies_on_the_disk_in_clear(tmp_path):
 
 async def test_without_a_key_one_is_made_that_only_its_owner_can_read(tmp_path):
     path = tmp_path / "journal"
-    with opened(path, BOUNDS, shelf=SHELF) as journal:
-        assert journal.news == [KeyBesideJournal(str(tmp_path / "journal.key"))]
+    with open_journal(path, BOUNDS, shelf=SHELF) as journal:
+        assert journal.events == [UnprotectedKeyFile(str(tmp_path / "journal.key"))]
     assert stat.S_IMODE(mode_of(tmp_path / "journal.key")) == 0o600
-    with opened(tmp_path / "other", BOUNDS, [OLD], shelf=SHELF) as journal:
-        assert journal.news == []
+    with open_journal(tmp_path / "other", BOUNDS, [OLD], shelf=SHELF) as journal:
+        assert journal.events == []
     assert "other.key" not in on_disk(tmp_path)
 
 
@@ -118,7 +125,7 @@ async def test_the_key_of_the_file_can_be_set_later(tmp_path):
     await kept(path)
     text = on_disk(tmp_path)["journal.key"].decode().strip()
 
-    assert len(await ids(path, keys.key(text))) == 3
+    assert len(await ids(path, keys.parse_key(text))) == 3
 
 
 @pytest.mark.parametrize("given", [[OTHER], [OTHER, NEW], []], ids=["another", "others", "none"])
@@ -129,7 +136,10 @@ async def test_a_key_that_does_not_open_the_journal_stops_the_start_and_touches_
     await kept(path, OLD)
     before = on_disk(tmp_path)
 
-    with pytest.raises(BadSetting, match="abandon") as refused, opened(path, BOUNDS, given):
+    with (
+        pytest.raises(ConfigurationError, match="abandon") as refused,
+        open_journal(path, BOUNDS, given),
+    ):
         pass
     assert refused.value.exit_code == 78
     after = on_disk(tmp_path)
@@ -145,7 +155,7 @@ async def test_a_list_of_keys_turns_one_into_the_next(tmp_path):
 
     assert len(await ids(path, NEW, OLD)) == 3
     assert len(await ids(path, NEW)) == 3
-    with pytest.raises(BadSetting), opened(path, BOUNDS, [OLD], shelf=SHELF):
+    with pytest.raises(ConfigurationError), open_journal(path, BOUNDS, [OLD], shelf=SHELF):
         pass
 
 
@@ -174,8 +184,8 @@ async def test_a_journal_that_is_moved_to_where_another_was_is_opened_with_its_o
 
 @pytest.mark.parametrize("text", ["", "x", "AAAA", base64.b64encode(bytes(31)).decode(), "ä" * 32])
 def test_what_is_no_key_is_said_without_it(text):
-    with pytest.raises(BadSetting, match="32 bytes each") as refused:
-        keys.key(text)
+    with pytest.raises(ConfigurationError, match="32 bytes each") as refused:
+        keys.parse_key(text)
     assert text == "" or text not in str(refused.value)
 
 
@@ -187,9 +197,9 @@ async def test_a_payload_moved_to_another_export_is_not_sent_as_that(tmp_path):
             "UPDATE payload SET sealed = (SELECT sealed FROM payload WHERE number = 2) "
             "WHERE number = 3"
         )
-    with opened(path, BOUNDS, [OLD], shelf=SHELF) as journal:
+    with open_journal(path, BOUNDS, [OLD], shelf=SHELF) as journal:
         read = await journal.outbox.read(["id-1", "id-2"])
-    assert {id: unpack(packed) for id, packed in read.items()} == {"id-1": ROWS}
+    assert {id: decompress(packed) for id, packed in read.items()} == {"id-1": ROWS}
 
 
 async def test_a_journal_of_version_1_is_sealed_and_goes_on(tmp_path):
@@ -210,8 +220,8 @@ async def test_a_journal_of_version_1_is_sealed_and_goes_on(tmp_path):
         db.execute("INSERT INTO binding VALUES (?, ?, 0, 1, 'id-2')", [ADA.sub, CANARY])
         db.execute("INSERT INTO attempt VALUES ('head', ?)", [NOON.isoformat()])
 
-    with opened(path, BOUNDS, [OLD], shelf=SHELF) as journal:
-        page = await journal.receipts.page(ADA, None, 10, None)
+    with open_journal(path, BOUNDS, [OLD], shelf=SHELF) as journal:
+        page = await journal.receipts.list_page(ADA, None, 10, None)
         assert [receipt.status for receipt in reversed(page.receipts)] == [
             "accepted",
             "accepted",
@@ -220,15 +230,15 @@ async def test_a_journal_of_version_1_is_sealed_and_goes_on(tmp_path):
         ]
         assert page.receipts[0].path == f"healthkit/{CANARY}/3"
         assert page.receipts[0].rejects == (Reject(2, "why"),)
-        (bound,) = (await journal.receipts.page(ADA, CANARY, 10, None)).receipts
+        (bound,) = (await journal.receipts.list_page(ADA, CANARY, 10, None)).receipts
         assert (bound.id, bound.transaction) == ("id-2", RID)
-        hand = await journal.outbox.in_hand()
+        hand = await journal.outbox.read_in_hand()
         assert hand.intents == (Intent("APPEND", BranchSnapshot("head", NOON)),)
         assert hand.transaction == RID
         assert [file.path for file in hand.group.files] == [f"healthkit/{CANARY}/1"]
         read = await journal.outbox.read(["id-1"])
-        assert unpack(read["id-1"]) == ROWS
-        totals = (await journal.ledger.listing(None, 1, None)).totals
+        assert decompress(read["id-1"]) == ROWS
+        totals = (await journal.ledger.list_entries(None, 1, None)).totals
         assert totals == {"accepted": 2, "committed": 1, "set_aside": 1}
         again = await journal.intake.append(an_export("id-2", CANARY))
         assert again.replayed
@@ -255,12 +265,15 @@ async def test_a_journal_of_an_earlier_version_is_read_as_it_is(tmp_path, earlie
 
 def test_a_journal_of_a_newer_version_is_left_alone(tmp_path):
     path = tmp_path / "journal"
-    with opened(path, BOUNDS, [OLD], shelf=SHELF):
+    with open_journal(path, BOUNDS, [OLD], shelf=SHELF):
         pass
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 99")
     before = path.read_bytes()
 
-    with pytest.raises(CannotStart, match="newer Atlas"), opened(path, BOUNDS, [OLD], shelf=SHELF):
+    with (
+        pytest.raises(CommandError, match="newer Atlas"),
+        open_journal(path, BOUNDS, [OLD], shelf=SHELF),
+    ):
         pass
     assert path.read_bytes() == before

@@ -11,12 +11,12 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from atlas.core.diagnosis import Amiss
-from atlas.core.errors import AuthUnavailable, BadSetting, FoundryError
+from atlas.core.diagnosis import CheckFailed
+from atlas.core.errors import AuthUnavailable, ConfigurationError, FoundryError
 from atlas.local import auth0 as local_auth0
 from atlas.local import foundry as local_foundry
 from atlas.local.foundry.state import DATASET
-from atlas.outside import auth0, foundry, front
+from atlas.outside import auth0, foundry, public_endpoint
 from atlas.outside.network import Proxies, Transport, open_session, read_proxies
 from tests.support.certificates import signed_by_an_authority
 from tests.support.fakes import at_once
@@ -63,7 +63,9 @@ def clock():
 
 def target_of(host, ca_bundle="", uses_proxy=True):
     client = foundry.Credentials(f"{host}/multipass/api/oauth2/token", "local", "local-secret")
-    return foundry.Target(host, DATASET, "master", Transport(str(ca_bundle), uses_proxy)), client
+    return foundry.FoundryTarget(
+        host, DATASET, "master", Transport(str(ca_bundle), uses_proxy)
+    ), client
 
 
 def open_dataset(host, ca_bundle="", uses_proxy=True):
@@ -96,7 +98,7 @@ async def test_foundry_is_reached_through_the_proxy_with_our_own_ca(tmp_path, en
         target, client = target_of(host, authority.bundle)
         async with foundry.open_inspection(target, client, clock, time.monotonic) as stack:
             await stack.fetch_token()
-            assert (await stack.dataset.branch_snapshot()).head == rid
+            assert (await stack.dataset.take_snapshot()).head == rid
 
     assert set(proxy.asked) == {("CONNECT", f"{HOST}:{port}")}
     assert set(proxy.logins) == {"Basic YWRhOnBAc3M="}
@@ -118,12 +120,14 @@ async def test_auth0_is_reached_through_the_proxy_with_our_own_ca(tmp_path, envi
         tenant.issuer = f"https://{HOST}:{port}/"
         told = tenant.issuer, tenant.audience, clock
         bundle = Transport(str(authority.bundle))
-        async with auth0.connected(*told, time.monotonic, lambda _: None, bundle) as identities:
-            user = await identities.user_of(
+        async with auth0.open_identities(
+            *told, time.monotonic, lambda _: None, bundle
+        ) as identities:
+            user = await identities.identify_user(
                 tenant.issue_token(local_auth0.TokenRequest(sub="auth0|ada"))
             )
-        async with auth0.inspected(*told, bundle) as issuer:
-            assert await issuer.look()
+        async with auth0.open_issuer_inspection(*told, bundle) as issuer:
+            assert await issuer.fetch_keys()
 
     assert user.sub == "auth0|ada"
     assert proxy.asked == [("CONNECT", f"{HOST}:{port}")] * 2
@@ -141,12 +145,12 @@ async def test_ssl_cert_file_is_trusted_as_well(tmp_path, environment):
         environment.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
         tenant.issuer = f"https://{HOST}:{port}/"
         told = tenant.issuer, tenant.audience, clock
-        async with auth0.inspected(*told) as issuer:
-            with pytest.raises(Amiss, match="an unknown issuer"):
-                await issuer.look()
+        async with auth0.open_issuer_inspection(*told) as issuer:
+            with pytest.raises(CheckFailed, match="an unknown issuer"):
+                await issuer.fetch_keys()
         environment.setenv("SSL_CERT_FILE", str(authority.bundle))
-        async with auth0.inspected(*told) as issuer:
-            assert await issuer.look()
+        async with auth0.open_issuer_inspection(*told) as issuer:
+            assert await issuer.fetch_keys()
 
 
 async def test_plain_http_goes_through_its_proxy_too(tmp_path, environment):
@@ -154,9 +158,9 @@ async def test_plain_http_goes_through_its_proxy_too(tmp_path, environment):
     async with forward_proxy() as proxy, serving(app) as (port, _):
         environment.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
         async with open_dataset(f"http://{HOST}:{port}") as dataset:
-            assert (await dataset.branch_snapshot()).head == ""
-        async with front.reached(f"http://{HOST}:{port}") as door:
-            with pytest.raises(Amiss, match="is not Atlas"):
+            assert (await dataset.take_snapshot()).head == ""
+        async with public_endpoint.open_public_endpoint(f"http://{HOST}:{port}") as door:
+            with pytest.raises(CheckFailed, match="is not Atlas"):
                 await door.health()
 
     assert {target for _, target in proxy.asked} == {f"http://{HOST}:{port}"}
@@ -173,11 +177,11 @@ async def test_no_proxy_is_respected(tmp_path, environment, exempt):
         environment.setenv("NO_PROXY", exempt)
         async with open_dataset(f"http://{HOST}:1") as dataset:
             with pytest.raises(FoundryError, match="ClientConnectorDNSError"):
-                await dataset.branch_snapshot()
+                await dataset.take_snapshot()
         told = tenant.issuer, tenant.audience, clock
-        async with auth0.connected(*told, time.monotonic, lambda _: None) as identities:
+        async with auth0.open_identities(*told, time.monotonic, lambda _: None) as identities:
             with pytest.raises(AuthUnavailable):
-                await identities.ready()
+                await identities.check_ready()
 
     assert proxy.asked == []
 
@@ -190,12 +194,12 @@ async def test_this_machine_is_reached_through_the_proxy_too_unless_no_proxy_say
     async with serving(app) as (port, _), forward_proxy() as proxy:
         environment.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
         async with open_dataset(f"http://127.0.0.1:{port}") as dataset:
-            assert (await dataset.branch_snapshot()).head == ""
+            assert (await dataset.take_snapshot()).head == ""
         assert len(proxy.asked) == 2
         environment.setenv("NO_PROXY", "127.0.0.1,localhost")
         for name in ("127.0.0.1", "localhost"):
             async with open_dataset(f"http://{name}:{port}") as dataset:
-                assert (await dataset.branch_snapshot()).head == ""
+                assert (await dataset.take_snapshot()).head == ""
         assert len(proxy.asked) == 2
 
 
@@ -206,14 +210,14 @@ async def test_a_proxy_that_is_not_to_be_used_is_not(tmp_path, environment):
         serving(app) as (port, _),
         open_dataset(f"http://127.0.0.1:{port}", uses_proxy=False) as dataset,
     ):
-        assert (await dataset.branch_snapshot()).head == ""
+        assert (await dataset.take_snapshot()).head == ""
 
 
 async def test_a_proxy_that_is_not_there_is_named(environment):
     environment.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-    async with auth0.inspected(f"https://{HOST}/", "audience", clock) as issuer:
-        with pytest.raises(Amiss, match="cannot be reached through the proxy") as told:
-            await issuer.look()
+    async with auth0.open_issuer_inspection(f"https://{HOST}/", "audience", clock) as issuer:
+        with pytest.raises(CheckFailed, match="cannot be reached through the proxy") as told:
+            await issuer.fetch_keys()
 
     assert "HTTPS_PROXY" in told.value.finding.to_do
 
@@ -221,7 +225,7 @@ async def test_a_proxy_that_is_not_there_is_named(environment):
 @pytest.mark.parametrize("address", ["http://", "ftp://proxy:21", "http://[bad", "socks5://p:1080"])
 def test_a_proxy_that_cannot_be_one_stops_the_start(environment, address):
     environment.setenv("HTTPS_PROXY", address)
-    with pytest.raises(BadSetting, match="HTTPS_PROXY must be the URL of a proxy"):
+    with pytest.raises(ConfigurationError, match="HTTPS_PROXY must be the URL of a proxy"):
         read_proxies()
 
 
@@ -230,7 +234,9 @@ async def test_a_bundle_that_cannot_be_read_stops_the_start(tmp_path, content):
     file = tmp_path / "bundle.pem"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(BadSetting, match=r"ATLAS_CA_BUNDLE must be a readable file .*bundle\.pem"):
+    with pytest.raises(
+        ConfigurationError, match=r"ATLAS_CA_BUNDLE must be a readable file .*bundle\.pem"
+    ):
         async with open_session(Transport(str(file))):
             pytest.fail("it was opened")
 

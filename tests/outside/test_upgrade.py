@@ -16,15 +16,15 @@ import msgspec
 import pytest
 
 from atlas.core.commits import Backlog, Conclusion, Verdict
-from atlas.core.errors import CannotStart
-from atlas.core.events import ActorCrashed, GroupRecovered, JournalDamaged, LedgerUnbalanced
+from atlas.core.errors import CommandError
+from atlas.core.events import GroupRecovered, JournalDamaged, StageCrashed, TotalsMismatch
 from atlas.core.messages import BranchSnapshot, GroupLimits
 from atlas.outside.sqlite import keys, schema, upgrades
-from atlas.outside.sqlite.entries import Entries
-from atlas.outside.sqlite.journal import PRAGMAS, opened
-from atlas.outside.sqlite.packing import unpack
-from atlas.outside.sqlite.room import Bounds
-from tests.conftest import RID, Life, asgi
+from atlas.outside.sqlite.capacity import CapacityLimits
+from atlas.outside.sqlite.compression import decompress
+from atlas.outside.sqlite.journal import PRAGMAS, open_journal
+from atlas.outside.sqlite.row_codec import RowCodec
+from tests.conftest import RID, ServiceHarness, asgi
 from tests.journals.make import CLAIMED, COMMITTED, HOME, KEY, REFUSED, WAIT, Sent
 from tests.support.exports import NOON, SHELF, TO_VERSION_4, export
 from tests.support.fakes import MemoryDataset, Transaction
@@ -33,7 +33,7 @@ VERSIONS = range(1, schema.VERSION + 1)
 DELIVERED = ["claimed", "claimed, too", "committed", "committed, too", "waits", "waits"]
 HEAD = BranchSnapshot("", NOON)
 COMMITTED_VERDICT = Verdict("committed", transaction=RID)
-TROUBLE = (ActorCrashed, JournalDamaged, LedgerUnbalanced)
+TROUBLE = (StageCrashed, JournalDamaged, TotalsMismatch)
 
 
 def name(version: int) -> str:
@@ -43,14 +43,16 @@ def name(version: int) -> str:
 each_version = pytest.mark.parametrize("version", VERSIONS, ids=name)
 
 
-def left_by(version: int, folder: Path) -> Life:
+def left_by(version: int, folder: Path) -> ServiceHarness:
     """What that version has left on the disk, and in Foundry."""
     path = folder / "journal"
     folder.mkdir(exist_ok=True)
     path.write_bytes(gzip.decompress((HOME / name(version) / "journal.gz").read_bytes()))
     path.with_name("journal.key").write_bytes(base64.b64encode(KEY))
     kept = msgspec.json.decode((HOME / name(version) / "dataset.json").read_bytes())
-    return Life(path, MemoryDataset({rid: transaction(**each) for rid, each in kept.items()}))
+    return ServiceHarness(
+        path, MemoryDataset({rid: transaction(**each) for rid, each in kept.items()})
+    )
 
 
 def transaction(state: str, files: dict[str, str]) -> Transaction:
@@ -92,10 +94,10 @@ async def test_what_an_earlier_version_had_in_hand_is_in_hand(tmp_path, version)
     """The claimed group and its open transaction, and that try has not failed yet."""
     life = left_by(version, tmp_path)
     rid, held = list(life.dataset.transactions.items())[-1]
-    with opened(life.journal, Bounds(free_bytes=0), shelf=SHELF) as journal:
-        hand = await journal.outbox.in_hand()
+    with open_journal(life.journal, CapacityLimits(free_bytes=0), shelf=SHELF) as journal:
+        hand = await journal.outbox.read_in_hand()
         packed = await journal.outbox.read([export.id for export in hand.group.exports])
-        depth = await journal.ledger.depth()
+        depth = await journal.ledger.read_totals()
 
     assert (hand.transaction, hand.intents) == (rid, ())
     assert {file.path: file.bytes for file in hand.group.files} == {
@@ -103,7 +105,9 @@ async def test_what_an_earlier_version_had_in_hand_is_in_hand(tmp_path, version)
     }
     assert [(each.tries, each.isolation) for each in hand.group.exports] == [(0, 0)] * 2
     text = b"".join(held.files.values())
-    assert sorted(text.split(b"\n")) == sorted(b"".join(map(unpack, packed.values())).split(b"\n"))
+    assert sorted(text.split(b"\n")) == sorted(
+        b"".join(map(decompress, packed.values())).split(b"\n")
+    )
     assert (depth.exports["accepted"], depth.imbalance) == (4, 0)
 
 
@@ -118,20 +122,20 @@ async def test_of_version_4_the_intents_and_what_had_failed_go_on(tmp_path):
     """A try counted when it began: twice failed, an export went apart from the fresh ones."""
     later = BranchSnapshot("later", NOON + timedelta(minutes=1))
     limits, path = GroupLimits(exports_max=2), tmp_path / "journal"
-    with opened(path, Bounds(free_bytes=0), shelf=SHELF) as journal:
+    with open_journal(path, CapacityLimits(free_bytes=0), shelf=SHELF) as journal:
         for number in range(4):
             await journal.intake.append(export(number))
         await journal.outbox.record_intent(HEAD, "DELETE")
         await journal.outbox.record_intent(later, "APPEND")
         await journal.outbox.claim(limits, HEAD, "normal")
-        expected = await journal.outbox.in_hand()
+        expected = await journal.outbox.read_in_hand()
     with closing(sqlite3.connect(path)) as db:
         db.executescript(OF_VERSION_4)
-    with opened(path, Bounds(free_bytes=0), shelf=SHELF) as journal:
-        hand = await journal.outbox.in_hand()
-        backlog = await journal.outbox.backlog(GroupLimits())
+    with open_journal(path, CapacityLimits(free_bytes=0), shelf=SHELF) as journal:
+        hand = await journal.outbox.read_in_hand()
+        backlog = await journal.outbox.read_backlog(GroupLimits())
         group = await journal.outbox.record_open(RID, GroupLimits())
-        await journal.outbox.conclude(Conclusion(RID, others=COMMITTED_VERDICT))
+        await journal.outbox.conclude(Conclusion(RID, default_verdict=COMMITTED_VERDICT))
         apart = await journal.outbox.claim(GroupLimits(), HEAD, "isolated")
 
     assert (hand.group, hand.transaction) == (expected.group, None)
@@ -146,19 +150,19 @@ async def test_of_version_4_the_intents_and_what_had_failed_go_on(tmp_path):
 
 async def test_of_version_4_an_open_transaction_goes_on(tmp_path):
     path = tmp_path / "journal"
-    with opened(path, Bounds(free_bytes=0), shelf=SHELF) as journal:
+    with open_journal(path, CapacityLimits(free_bytes=0), shelf=SHELF) as journal:
         for number in range(2):
             await journal.intake.append(export(number))
         await journal.outbox.claim(GroupLimits(), HEAD, "normal")
         await journal.outbox.record_open(RID, GroupLimits())
         ids = [export(number).id for number in range(2)]
         await journal.outbox.record_file(ids, "parquet", 9, is_shared=True)
-        expected = await journal.outbox.in_hand()
+        expected = await journal.outbox.read_in_hand()
     with closing(sqlite3.connect(path)) as db:
         db.executescript(TO_VERSION_4)
-    with opened(path, Bounds(free_bytes=0), shelf=SHELF) as journal:
-        assert await journal.outbox.in_hand() == expected
-        assert not list(journal.news)[1:], "nothing but where its key lies"
+    with open_journal(path, CapacityLimits(free_bytes=0), shelf=SHELF) as journal:
+        assert await journal.outbox.read_in_hand() == expected
+        assert not list(journal.events)[1:], "nothing but where its key lies"
 
 
 @each_version
@@ -238,7 +242,7 @@ async def test_an_upgrade_that_is_killed_has_happened_or_has_not(tmp_path, versi
 
 def upgraded(path: Path, statements: int, copy: Path) -> bool:
     """Upgrade it up to this statement; a copy of all files as they are then. Whether it came."""
-    entries = Entries(keys.opened(path, ()))
+    entries = RowCodec(keys.open_cipher(path, ()))
     with closing(sqlite3.connect(path, isolation_level=None, factory=Dying)) as db:
         db.executescript(PRAGMAS)
         db.statements = statements
@@ -261,8 +265,8 @@ def test_a_broken_journal_of_version_1_is_refused_and_left_as_it_is(tmp_path):
     bad[(root - 1) * size : root * size] = bytes(size)
     path.write_bytes(bad)
     with (
-        pytest.raises(CannotStart, match="no journal that can be read"),
-        opened(path, Bounds(free_bytes=0), shelf=SHELF),
+        pytest.raises(CommandError, match="no journal that can be read"),
+        open_journal(path, CapacityLimits(free_bytes=0), shelf=SHELF),
     ):
         pass
     assert path.read_bytes() == bad
@@ -274,7 +278,10 @@ def test_a_journal_of_a_newer_version_is_refused_in_one_line_and_not_touched(tmp
     with closing(sqlite3.connect(path)) as db:
         db.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
     before = path.read_bytes()
-    with pytest.raises(CannotStart) as refused, opened(path, Bounds(free_bytes=0), shelf=SHELF):
+    with (
+        pytest.raises(CommandError) as refused,
+        open_journal(path, CapacityLimits(free_bytes=0), shelf=SHELF),
+    ):
         pass
     said = f"The journal {path} was written by a newer Atlas (v{schema.VERSION + 1})."
     assert str(refused.value) == said

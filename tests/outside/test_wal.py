@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from atlas.outside.sqlite.disk.wal import Damage, damage, fold
+from atlas.outside.sqlite.disk.wal import WalDamage, apply_wal, find_damage
 
 ROWS = 6
 HEADER, FRAME_HEADER, SECTOR = 32, 24, 512
@@ -34,9 +34,9 @@ class Wal:
     def start_of(self, frame: int) -> int:
         return HEADER + (frame - 1) * self.frame_size
 
-    def damage_in(self, raw: bytes) -> Damage | None:
+    def damage_in(self, raw: bytes) -> WalDamage | None:
         (self.folder / "found-wal").write_bytes(raw)
-        return damage(self.folder / "found-wal")
+        return find_damage(self.folder / "found-wal")
 
     def rows_in(self, raw: bytes, *, is_folded: bool = False) -> int:
         """How many of the committed rows SQLite still knows of."""
@@ -44,7 +44,7 @@ class Wal:
         found.with_name("found-wal").write_bytes(raw)
         found.write_bytes((self.folder / "journal").read_bytes())
         if is_folded:
-            fold(found)
+            apply_wal(found)
             assert not found.with_name("found-wal").exists()
         with closing(sqlite3.connect(found)) as db:
             return db.execute("SELECT count(*) FROM kept").fetchone()[0]
@@ -116,7 +116,7 @@ def test_a_whole_wal_has_no_damage_and_a_flipped_bit_in_it_is_damage(tmp_path, p
 
     middle = wal.commits[3]
     found = wal.damage_in(flipped(wal.raw, wal.start_of(middle) + FRAME_HEADER + 100))
-    assert found == Damage(middle, wal.start_of(middle), len(wal.commits) - 4, is_one_bit=True)
+    assert found == WalDamage(middle, wal.start_of(middle), len(wal.commits) - 4, is_one_bit=True)
 
 
 def test_a_wal_of_the_other_byte_order_is_read_as_well(wal):
@@ -128,7 +128,7 @@ def test_a_wal_of_the_other_byte_order_is_read_as_well(wal):
 
 
 def test_no_file_and_an_empty_one_and_one_of_zeros_are_no_damage(wal, tmp_path):
-    assert damage(tmp_path / "journal-wal") is None
+    assert find_damage(tmp_path / "journal-wal") is None
     for raw in (b"", wal.raw[:20], wal.raw[:HEADER], bytes(HEADER), bytes(10_000)):
         assert wal.damage_in(raw) is None
 
@@ -197,13 +197,13 @@ def test_a_log_that_is_whole_or_torn_is_folded_as_sqlite_reads_it(wal):
 def test_a_flipped_bit_of_the_header_is_damage_and_sqlite_forgets_everything(wal, offset):
     raw = flipped(wal.raw, offset)
 
-    assert wal.damage_in(raw) == Damage(0, 0, 0)
+    assert wal.damage_in(raw) == WalDamage(0, 0, 0)
     assert wal.rows_in(raw) == 0
     assert wal.rows_in(raw, is_folded=True) == ROWS
 
 
 def test_a_header_that_is_gone_is_damage(wal):
-    assert wal.damage_in(bytes(HEADER) + wal.raw[HEADER:]) == Damage(0, 0, 0)
+    assert wal.damage_in(bytes(HEADER) + wal.raw[HEADER:]) == WalDamage(0, 0, 0)
 
 
 def test_a_page_of_zeros_in_the_middle_is_damage(wal):
@@ -237,4 +237,4 @@ def test_one_lost_sector_of_an_unsynced_commit_is_the_only_false_alarm(wal):
     assert wal.commits[-1] - wal.commits[-2] > 2
     lost = wal.raw[:first] + bytes(SECTOR) + wal.raw[first + SECTOR :]
 
-    assert wal.damage_in(lost) == Damage(wal.commits[-2] + 1, first, transactions=1)
+    assert wal.damage_in(lost) == WalDamage(wal.commits[-2] + 1, first, transactions=1)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from atlas.outside.sqlite.disk.wal import Damage, damage
+from atlas.outside.sqlite.disk.wal import WalDamage, find_damage
 from tests.reliability.recording import (
     JOURNAL,
     Happening,
@@ -129,7 +129,7 @@ class Cut:
 
     moment: int
     lost: set[str]
-    damage: Damage | None
+    damage: WalDamage | None
 
 
 async def cut_off(recording: Recording, folder: Path, cuts: int, seed: int) -> list[Cut]:
@@ -147,6 +147,6 @@ async def cut_off(recording: Recording, folder: Path, cuts: int, seed: int) -> l
 
 async def found_after(disk: Disk, moment: int, folder: Path) -> Cut:
     acknowledged = disk.leave(folder)
-    reported = damage(folder / f"{JOURNAL}-wal")
+    reported = find_damage(folder / f"{JOURNAL}-wal")
     kept = await kept_in(folder / JOURNAL)
     return Cut(moment, acknowledged - kept, reported)

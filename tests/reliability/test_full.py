@@ -56,12 +56,12 @@ async def test_a_full_disk_refuses_until_there_is_room_and_then_goes_on(disk):
         disk.others_take_the_rest()
         with pytest.raises(JournalFull):
             await journal.intake.append(export(count))
-        await until_full(lambda _: journal.ledger.ready())
-        page = await journal.receipts.page(ADA, None, 1_000, None)
+        await until_full(lambda _: journal.ledger.check_ready())
+        page = await journal.receipts.list_page(ADA, None, 1_000, None)
         assert {receipt.id for receipt in page.receipts} == ids(count)
 
         disk.others_go()
-        await journal.ledger.ready()
+        await journal.ledger.check_ready()
         await journal.intake.append(export(count))
 
     assert await kept_in(disk.journal) == ids(count + 1)

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from atlas.core.errors import AtlasError, CannotStart
+from atlas.core.errors import AtlasError, CommandError
 from atlas.outside.sqlite import journal
-from atlas.outside.sqlite.packing import unpack
-from atlas.outside.sqlite.room import Bounds
+from atlas.outside.sqlite.capacity import CapacityLimits
+from atlas.outside.sqlite.compression import decompress
 from tests.support.exports import ADA, SHELF, content, export
 
 AT_ONCE = 4  # they share commits, as senders do
@@ -26,18 +26,18 @@ CANNOT_START = 3  # a bug is 1
 
 @contextmanager
 def journal_at(path: Path) -> Iterator[journal.SqliteJournal]:
-    with journal.opened(path, Bounds(KEPT_MAX, free_bytes=0), shelf=SHELF) as found:
+    with journal.open_journal(path, CapacityLimits(KEPT_MAX, free_bytes=0), shelf=SHELF) as found:
         yield found
 
 
 async def kept_in(path: Path) -> set[str]:
     """What a successor finds in this journal: the ids of exports that are whole."""
     with journal_at(path) as found:
-        page = await found.receipts.page(ADA, None, 2**31, None)
+        page = await found.receipts.list_page(ADA, None, 2**31, None)
         kept = await found.outbox.read([each.id for each in page.receipts])
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    return {id for id, packed in kept.items() if unpack(packed) == content(id)}
+    return {id for id, packed in kept.items() if decompress(packed) == content(id)}
 
 
 async def keep_all(found: journal.SqliteJournal, count: int) -> None:
@@ -59,7 +59,7 @@ def main(path: str, count: str, synchronous: str) -> None:
     try:
         with journal_at(Path(path)) as found:
             asyncio.run(keep_all(found, int(count)))
-    except CannotStart:
+    except CommandError:
         sys.exit(CANNOT_START)
 
 

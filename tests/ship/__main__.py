@@ -16,7 +16,7 @@ from pathlib import Path
 
 import anyio
 
-from tests.chaos.subject import Broken
+from tests.chaos.service_process import Broken
 from tests.ship import sbom
 from tests.ship.container import SMALL, contained, inside
 from tests.ship.image import BASE, ROOT, Failed, Image, built
@@ -53,22 +53,22 @@ def write_down(image: Image) -> Path:
 async def survives(image: Image) -> None:
     """An export is accepted, everything dies, and it is in the dataset. Raises Broken."""
     async with contained(image, "image", *SMALL) as (bench, container):
-        await bench.standins.close()
+        await bench.emulators.close()
         say("ready, 256 MB, read-only, without rights", await container.start())
         began = time.monotonic()
-        reply = await bench.phones.deliver(bench.phones.next(), Prefer="respond-async")
+        reply = await bench.clients.deliver(bench.clients.next_export(), Prefer="respond-async")
         say(f"an export is {reply and reply.status}, Foundry is away", time.monotonic() - began)
         await container.kill()
         say("killed (SIGKILL)")
-        await bench.standins.open()
+        await bench.emulators.open()
         say("ready again, with the same volume", await container.start())
-        say("all is committed", await bench.until_drained())
+        say("all is committed", await bench.wait_until_drained())
         say(f"at most {container.peak_mib():.0f} MiB of memory in this life")
         code, seconds = await container.end()
         say(f"told to end (SIGTERM), ended with {code}", seconds)
-        balance = await bench.balance()
-        bench.judge(balance)
-        if wrongs := bench.findings.wrongs:
+        balance = await bench.draw_balance()
+        bench.check_invariants(balance)
+        if wrongs := bench.findings.failures:
             raise Broken("; ".join(wrongs))
         say("balance: none lost, none twice")
 

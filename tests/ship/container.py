@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from tests.chaos.bench import SCALES, Bench, laid_out
-from tests.chaos.mines import Mine
-from tests.chaos.subject import Configuration, Subject
+from tests.chaos.failpoints import Failpoint
+from tests.chaos.service_process import Configuration, ServiceProcess
+from tests.chaos.testbed import SCALES, Testbed, open_testbed
 from tests.ship.image import Failed, Image, caged, podman, run
 
 JOURNAL = "sqlite:////var/lib/atlas/journal.db"
@@ -17,7 +17,7 @@ CONFIG = "/etc/atlas/atlas.toml"
 SMALL = "--memory=256m", "--memory-swap=256m"
 
 
-class Container(Subject):
+class Container(ServiceProcess):
     """One volume, and one container after another with it."""
 
     def __init__(
@@ -29,7 +29,7 @@ class Container(Subject):
         super().__init__(folder, settings)
         self.configure("journal", url=JOURNAL)
 
-    def command(self, mine: Mine | None = None) -> list[str]:
+    def command(self, mine: Failpoint | None = None) -> list[str]:
         assert mine is None, "a mine lies in the code, and this is what is shipped"
         mounts = ["--volume", f"{self.name}:/var/lib/atlas"]
         mounts += ["--volume", f"{self.file}:{CONFIG}:ro"]
@@ -75,10 +75,10 @@ def volume() -> Iterator[str]:
 @asynccontextmanager
 async def contained(
     image: Image, seed: str, *limits: str, scale: str = "ci", **changes: Mapping[str, object]
-) -> AsyncIterator[tuple[Bench, Container]]:
+) -> AsyncIterator[tuple[Testbed, Container]]:
     """A bench of `just prove` whose service is a container that is not started."""
     with volume() as name:
         subject = partial(Container, name=name, image=image, limits=limits)
-        async with laid_out(SCALES[scale], seed, changes, subject) as bench:
+        async with open_testbed(SCALES[scale], seed, changes, subject) as bench:
             assert isinstance(bench.atlas, Container)
             yield bench, bench.atlas

@@ -6,8 +6,8 @@ from typing import Any, get_type_hints
 
 import yaml
 
-from atlas.process.http.listener import GRACE_SECONDS
-from atlas.settings import Foundry
+from atlas.server.http.listener import GRACE_SECONDS
+from atlas.settings import FoundrySettings
 
 ROOT = Path(__file__).parent.parent.parent
 CONFIG = ROOT / "config"
@@ -18,7 +18,8 @@ NOT_OURS = {"SQLITE_TMPDIR", "RUN_AS"}
 
 # the answers under way, then the group under way; the rest is journal and workers
 DRAIN_SECONDS_MAX: float = (
-    GRACE_SECONDS + get_type_hints(Foundry, include_extras=True)["drain_seconds"].__metadata__[0].le
+    GRACE_SECONDS
+    + get_type_hints(FoundrySettings, include_extras=True)["drain_seconds"].__metadata__[0].le
 )
 
 

@@ -5,11 +5,11 @@ import re
 
 import pytest
 
-from atlas.cli import local, standins
-from atlas.outside.sqlite.journal import HELD_SECONDS
-from atlas.process.rlimits import DESCRIPTORS_MAX
-from atlas.service.machine import SERVICE_BYTES
-from atlas.settings import NAMES, Settings, load, require_systems
+from atlas.cli import emulators, local
+from atlas.outside.sqlite.journal import LOCK_WAIT_SECONDS
+from atlas.server.rlimits import DESCRIPTORS_MAX
+from atlas.service.cgroup import SERVICE_BYTES
+from atlas.settings import NAMES, Settings, load, require_auth0_and_foundry
 from tests.ship import files
 from tests.ship.files import (
     COMPOSE,
@@ -58,7 +58,7 @@ def test_with_what_must_be_filled_in_it_starts(where):
 
     settings = load(b"", environ)
 
-    require_systems(settings)
+    require_auth0_and_foundry(settings)
     assert settings.edge.port == Settings().edge.port
     assert settings.journal.url == JOURNAL
 
@@ -106,7 +106,9 @@ def test_who_is_told_to_end_has_the_time_and_the_next_one_the_patience():
         "systemd": seconds(UNIT.one("Service", "TimeoutStopSec")),
     }
 
-    assert all(DRAIN_SECONDS_MAX + 2 <= grace <= HELD_SECONDS for grace in graces.values()), graces
+    assert all(DRAIN_SECONDS_MAX + 2 <= grace <= LOCK_WAIT_SECONDS for grace in graces.values()), (
+        graces
+    )
 
 
 def test_memory_is_enough_for_the_service_and_nothing_is_swapped():
@@ -157,13 +159,13 @@ def test_the_user_is_that_of_the_image():
 
 def test_local_settings_lead_to_the_stand_ins():
     settings = load((CONFIG / "local.toml").read_bytes(), {})
-    beside = local.localised(Settings(), local.Ports.after(8080), standins.STATE)
+    beside = local.build_local_settings(Settings(), local.Ports.starting_at(8080), emulators.STATE)
 
-    require_systems(settings)
+    require_auth0_and_foundry(settings)
     assert settings.auth0 == beside.auth0
     assert settings.foundry.host == beside.foundry.host
     assert settings.foundry.oauth_token_url == beside.foundry.oauth_token_url
-    assert (settings.foundry.client_id, settings.foundry.client_secret) == standins.CLIENT
+    assert (settings.foundry.client_id, settings.foundry.client_secret) == emulators.CLIENT
     assert settings.edge.port not in {8080, 8081, 8082, 8083}
     assert settings.journal.path not in {beside.journal.path, Settings().journal.path}
     assert not settings.foundry.sole_writer

@@ -10,21 +10,21 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from atlas.client.batches import CHUNK_BYTES_MAX, CHUNKS
-from atlas.core.parts import PART_BYTES
+from atlas.client.batches import CHUNK_BYTES_MAX, CHUNKS_MAX
 from atlas.core.records import DEPTH_MAX, LINE_BYTES_MAX
+from atlas.core.stream_splitter import PART_BYTES
 from atlas.edge.app import EXPOSED_HEADERS
 from atlas.edge.context import CORRELATION_ID, WAIT_SECONDS_MAX
-from atlas.edge.openapi import description
+from atlas.edge.openapi import build_document
 from atlas.settings import Settings
-from tests.conftest import Life
+from tests.conftest import ServiceHarness
 from tests.support import generator
 from tests.support.documents import block, dataset, sample
 from tests.support.error_codes import errors_with_codes
 from tests.support.listeners import Reply, Server, listening
 
 GUIDE = (Path(__file__).parents[2] / "atlas" / "client" / "README.md").read_text(encoding="utf-8")
-DESCRIBED = description("0")
+DESCRIBED = build_document("0")
 OF_HTTP = {"Host", "Authorization", "Content-Type", "WWW-Authenticate"}
 ANYTHING = "…"
 WHAT_SWIFT_DOES = {
@@ -140,7 +140,7 @@ def test_a_limit_is_the_default_of_its_setting(number, unit, room, key):
 FIXED = [
     pytest.param(r"longer than \*\*(\d+) MiB", LINE_BYTES_MAX // 2**20, id="a line"),
     pytest.param(r"nested deeper than \*\*(\d+)", DEPTH_MAX, id="depth"),
-    pytest.param(r"\*\*(\d+)\*\* chunks", CHUNKS, id="chunks of atlas send"),
+    pytest.param(r"\*\*(\d+)\*\* chunks", CHUNKS_MAX, id="chunks of atlas send"),
     pytest.param(r"\*\*(\d+)\*\* KiB in a batch", CHUNK_BYTES_MAX // 2**10, id="their bytes"),
     pytest.param(r"wait=SECONDS`, up to \*\*(\d+)", WAIT_SECONDS_MAX, id="a wait"),
     pytest.param(r"already stored, of \*\*(\d+) MiB", PART_BYTES // 2**20, id="a part"),
@@ -223,7 +223,7 @@ def is_as_said(said: Message, reply: Reply) -> None:
 
 @pytest.fixture
 def life(tmp_path):
-    return Life(tmp_path / "journal")
+    return ServiceHarness(tmp_path / "journal")
 
 
 async def test_a_file_of_lines_is_answered_as_is_said_as_soon_as_it_is_safe(life):

@@ -70,16 +70,16 @@ def test_it_runs_as_nobody_and_asks_itself_how_it_is(image):
 
 async def test_an_accepted_export_survives_the_container(image):
     async with contained(image, "survives", *SMALL) as (bench, container):
-        await bench.standins.close()
+        await bench.emulators.close()
         await container.start()
-        reply = await bench.phones.deliver(bench.phones.next(), Prefer="respond-async")
+        reply = await bench.clients.deliver(bench.clients.next_export(), Prefer="respond-async")
         await container.kill()
-        await bench.standins.open()
+        await bench.emulators.open()
         await container.start()
-        await bench.until_drained()
+        await bench.wait_until_drained()
 
         assert reply.status == "accepted"
-        assert list((await bench.balance()).wrongs()) == []
+        assert list((await bench.draw_balance()).list_failures()) == []
 
 
 async def test_a_deploy_under_load_loses_and_doubles_nothing(image):
@@ -87,17 +87,17 @@ async def test_a_deploy_under_load_loses_and_doubles_nothing(image):
     async with contained(image, "deploy", *SMALL) as (bench, container):
         codes = []
         await container.start()
-        async with bench.phones.sending(EXPORTS, phones=32, per_second=A_SECOND):
+        async with bench.clients.keep_sending(EXPORTS, phones=32, per_second=A_SECOND):
             for _ in range(DEPLOYS):
-                await bench.until_committed((await bench.totals()).committed + A_SECOND)
+                await bench.wait_until_committed((await bench.fetch_totals()).committed + A_SECOND)
                 code, _ = await container.end()
                 codes.append(code)
                 await container.start()
         await bench.settle()
 
         assert codes == [0] * DEPLOYS
-        assert bench.findings.wrongs == []
-        assert set(bench.phones.refused) <= PROMISED
+        assert bench.findings.failures == []
+        assert set(bench.clients.refused) <= PROMISED
 
 
 async def test_the_check_of_a_running_container_is_good_and_of_a_dead_one_bad(image):
@@ -106,7 +106,7 @@ async def test_the_check_of_a_running_container_is_good_and_of_a_dead_one_bad(im
         url = f"http://127.0.0.1:{container.settings['edge']['port']}"
 
         assert inside(image, "atlas", "health", "--to", url) == "healthy"
-        async with bench.phones.session.get(f"{url}/health") as answer:
+        async with bench.clients.session.get(f"{url}/health") as answer:
             assert (await answer.json())["version"] == version()
         await container.kill()
         with pytest.raises(Failed, match="Nobody answers"):

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from atlas import __version__
-from tests.conftest import Flow, Life
+from tests.conftest import Flow, ServiceHarness
 from tests.ship.files import CONTAINER, KUBERNETES, POD, STATEFUL, every
 
 FILES = sorted(each.name for each in KUBERNETES.glob("*.yaml"))
@@ -128,12 +128,12 @@ async def asked(flow: Flow, probe: str) -> int:
 
 @pytest.mark.parametrize("probe", ["startupProbe", "livenessProbe", "readinessProbe"])
 async def test_a_probe_asks_what_there_is(probe, tmp_path):
-    async with Life(tmp_path / "journal").running() as flow:
+    async with ServiceHarness(tmp_path / "journal").running() as flow:
         assert await asked(flow, probe) == 200
 
 
 async def test_who_is_draining_is_sent_nobody_and_not_restarted(tmp_path):
-    async with Life(tmp_path / "journal").running() as flow:
+    async with ServiceHarness(tmp_path / "journal").running() as flow:
         flow.service.drain()
 
         assert await asked(flow, "readinessProbe") == 503

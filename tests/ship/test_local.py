@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.chaos.bench import free_port
+from tests.chaos.testbed import find_free_port
 from tests.ship.files import CONFIG
 from tests.support.processes import (
     HOST,
@@ -20,7 +20,7 @@ from tests.support.processes import (
 def test_a_second_service_works_with_the_stand_ins_of_the_first(tmp_path):
     text = (CONFIG / "local.toml").read_text(encoding="utf-8")
     with local(tmp_path) as first:
-        port, elsewhere = free_port(), f'[operator]\nlisten = "{HOST}:{free_port()}"\n'
+        port, elsewhere = find_free_port(), f'[operator]\nlisten = "{HOST}:{find_free_port()}"\n'
         for there, here in ((8081, first.port + 1), (8082, first.port + 2), (8090, port)):
             assert str(there) in text
             text = text.replace(str(there), str(here))

@@ -14,10 +14,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from atlas.core.names import API_PREFIX
-from atlas.process.http import ConnectionLimits
-from atlas.settings import Edge, Settings
-from tests.chaos.bench import free_port
+from atlas.core.identifiers import API_PREFIX
+from atlas.server.http import ConnectionLimits
+from atlas.settings import EdgeSettings, Settings
+from tests.chaos.testbed import find_free_port
 from tests.conftest import an_export, needs
 from tests.ship.files import CONFIG
 from tests.support.certificates import self_signed
@@ -96,7 +96,7 @@ PROXIES: dict[str, tuple[tuple[str, ...], Callable[[Path, int, int], list[str]]]
 def proxied(kind: str, folder: Path, behind: Local) -> Iterator[Front]:
     there, made_for = PROXIES[kind]
     needs(*there)
-    port = free_port()
+    port = find_free_port()
     command = made_for(folder, port, behind.port)
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
@@ -229,7 +229,7 @@ def directive(text: str, name: str) -> int:
     ],
 )
 def test_a_proxy_waits_for_an_answer_and_does_not_keep_what_atlas_closes(text, waiting, kept):
-    replies = msgspec.json.schema(Edge)["$defs"]["Edge"]["properties"]["reply_seconds"]
+    replies = msgspec.json.schema(EdgeSettings)["$defs"]["Edge"]["properties"]["reply_seconds"]
 
     assert directive(text, waiting) > max(replies["maximum"], IPHONE_SECONDS)
     assert directive(text, kept) < ConnectionLimits().idle_seconds

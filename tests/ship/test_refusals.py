@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from atlas.outside.sqlite.journal import opened
-from atlas.outside.sqlite.room import Bounds
+from atlas.outside.sqlite.capacity import CapacityLimits
+from atlas.outside.sqlite.journal import open_journal
 from tests.conftest import cannot_run, needs
 from tests.support.processes import (
     COMMAND,
@@ -93,7 +93,7 @@ def test_a_setting_that_is_missing_or_wrong(folder, environ, named):
 
 def test_a_key_that_does_not_fit(folder):
     sealed = folder / "volume" / "journal.db"
-    with opened(sealed, Bounds(), [base64.b64decode(KEYS[1])]):
+    with open_journal(sealed, CapacityLimits(), [base64.b64decode(KEYS[1])]):
         pass
     before = sealed.read_bytes()
 
@@ -160,7 +160,7 @@ def test_a_file_of_the_journal_that_root_has_left_there(folder, ending):
 def test_a_key_that_only_root_may_read_is_not_given_up(folder):
     """Nobody is told to abandon what a chown opens."""
     prefix, volume = as_user(), folder / "volume"
-    with opened(volume / "journal.db", Bounds()):
+    with open_journal(volume / "journal.db", CapacityLimits()):
         pass
     for each in (volume, *volume.iterdir()):
         if each.suffix != ".key":

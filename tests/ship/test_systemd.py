@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from atlas.core.errors import BadSetting, JournalHeld
+from atlas.core.errors import ConfigurationError, JournalLocked
 from tests.conftest import needs
 from tests.reliability.recording import needs_strace
 from tests.ship.files import CONFIG, UNIT
@@ -68,8 +68,8 @@ def test_it_is_started_again_but_not_with_a_setting_that_is_wrong():
     never = UNIT.one("Service", "RestartPreventExitStatus").split()
 
     assert UNIT.one("Service", "Restart") == "always"
-    assert str(BadSetting.exit_code) in never
-    assert str(JournalHeld.exit_code) not in never
+    assert str(ConfigurationError.exit_code) in never
+    assert str(JournalLocked.exit_code) not in never
     assert UNIT.one("Unit", "StartLimitIntervalSec") == "0"
 
 

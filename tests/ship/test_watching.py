@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.bench import free_port
+from tests.chaos.testbed import find_free_port
 from tests.conftest import needs
 from tests.ship.files import COMPOSE, CONFIG, OURS, ROOT, read
 from tests.support.monitoring import DASHBOARD, RULES
@@ -73,7 +73,7 @@ def measuring(folder: Path, operator: int) -> Iterator[str]:
     text = text.replace("atlas:9464", f"{HOST}:{operator}").replace("15s", "1s")
     (folder / "prometheus.yaml").write_text(text)
     shutil.copy(CONFIG / "prometheus" / "alerts.yaml", folder)
-    port = free_port()
+    port = find_free_port()
     options = {
         "config.file": folder / "prometheus.yaml",
         "storage.tsdb.path": folder / "db",

@@ -12,9 +12,9 @@ import msgspec
 from anyio.lowlevel import checkpoint
 from starlette.types import Message, Receive, Scope, Send
 
-from atlas.process import bind
-from atlas.process.http import ConnectionLimits
-from tests.conftest import Seen
+from atlas.server import bind
+from atlas.server.http import ConnectionLimits
+from tests.conftest import EventRecorder
 from tests.support.listeners import FastShutdownListener
 
 HOST = "127.0.0.1"
@@ -81,7 +81,7 @@ class Standing:
 
     port: int
     app: App
-    seen: Seen
+    seen: EventRecorder
     listener: FastShutdownListener
 
     def connections(self) -> list[object]:
@@ -112,7 +112,7 @@ class Standing:
 
 @asynccontextmanager
 async def standing(**rules: Any) -> AsyncIterator[Standing]:
-    seen, app = Seen(), App()
+    seen, app = EventRecorder(), App()
     with bind(HOST, 0) as bound:
         port = bound.getsockname()[1]
         async with anyio.create_task_group() as tasks:

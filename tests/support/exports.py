@@ -3,13 +3,13 @@
 import hashlib
 from datetime import UTC, datetime, timedelta
 
-from atlas.core.messages import Flattened, Head, Packed, Reject, User
-from atlas.outside.sqlite.packing import pack, unpack
-from atlas.outside.sqlite.shelf import Shelf
+from atlas.core.messages import CompressedRows, ExportMetadata, FlattenedExport, Reject, User
+from atlas.outside.sqlite.compression import compress, decompress
+from atlas.outside.sqlite.retention import ReceiptRetention
 
 ADA = User("auth0|ada")
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
-SHELF = Shelf(lambda: NOON)
+SHELF = ReceiptRetention(lambda: NOON)
 TO_VERSION_5 = """
     PRAGMA legacy_alter_table = ON;
     DROP TRIGGER comes;
@@ -112,19 +112,19 @@ TO_VERSION_2 = f"""
 """  # what a journal was before exports could share a file
 
 
-def export(number: int) -> Flattened:
+def export(number: int) -> FlattenedExport:
     """Always the same for the same number."""
     id = hashlib.sha256(str(number).encode()).hexdigest()
     at = NOON + timedelta(seconds=number)
-    return Flattened(id, Head(ADA, "", "", ""), at, packed(content(id), 1))
+    return FlattenedExport(id, ExportMetadata(ADA, "", "", ""), at, packed(content(id), 1))
 
 
-def packed(ndjson: bytes, ingested: int, *rejects: Reject) -> Packed:
-    return Packed(pack(ndjson), len(ndjson), ingested, len(rejects), rejects)
+def packed(ndjson: bytes, ingested: int, *rejects: Reject) -> CompressedRows:
+    return CompressedRows(compress(ndjson), len(ndjson), ingested, len(rejects), rejects)
 
 
-def rows_of(export: Flattened) -> bytes:
-    return unpack(export.table.file)
+def rows_of(export: FlattenedExport) -> bytes:
+    return decompress(export.table.data)
 
 
 def content(id: str) -> bytes:

@@ -10,7 +10,7 @@ import anyio
 import msgspec
 from anyio.lowlevel import checkpoint
 
-from atlas.computing import Computing
+from atlas.computing import WorkerExecutor
 from atlas.core.commits import CommitResult
 from atlas.core.errors import (
     AuthUnavailable,
@@ -25,7 +25,7 @@ from atlas.core.errors import (
     TransactionEnded,
 )
 from atlas.core.messages import BranchSnapshot, PathOwner, User
-from atlas.core.people import Standing
+from atlas.core.personal_data import DatasetFile
 from atlas.core.ports import Bytes, TransactionState
 
 Mishap = Callable[[], Awaitable[object]]
@@ -37,8 +37,8 @@ class KnownUsers:
 
     down: bool = False
 
-    async def user_of(self, token: str) -> User:
-        await self.ready()
+    async def identify_user(self, token: str) -> User:
+        await self.check_ready()
         if token == "expired":
             raise TokenExpired
         if token == "nobody":
@@ -48,7 +48,7 @@ class KnownUsers:
         sub, _, scopes = token.removeprefix("token-of-").partition(" ")
         return User(sub, frozenset(scopes.split()))
 
-    async def ready(self) -> None:
+    async def check_ready(self) -> None:
         if self.down:
             raise AuthUnavailable
 
@@ -82,7 +82,7 @@ class MemoryDataset:
     seen: dict[str, str] = field(default_factory=dict)  # of its undocumented behaviour
     now: datetime = datetime(2026, 1, 2, 12, 30, tzinfo=UTC)  # its clock is not ours
 
-    async def branch_snapshot(self) -> BranchSnapshot:
+    async def take_snapshot(self) -> BranchSnapshot:
         async with self.call("branch_snapshot"):
             return BranchSnapshot(self.head(), self.now)
 
@@ -92,7 +92,7 @@ class MemoryDataset:
                 raise BranchBusy
             return self.opened(kind=kind)
 
-    def calls_remaining(self) -> int:
+    def count_remaining_calls(self) -> int:
         return self.calls
 
     async def put(self, transaction: str, path: str, content: Bytes) -> bool:
@@ -151,14 +151,14 @@ class MemoryDataset:
         async with self.call("transaction_status"):
             return self.state(transaction)
 
-    async def files_of(self, transaction: str) -> dict[str, int]:
+    async def list_transaction_files(self, transaction: str) -> dict[str, int]:
         async with self.call("files_of"):
             found = self.known(transaction)
             if found.state == "OPEN" and self.open_listing == "not_found":
                 raise FoundryError("There is no such transaction.")
             return {path: len(file) for path, file in self.listed(found).items()}
 
-    async def file_at(self, path: str) -> PathOwner | None:
+    async def find_file(self, path: str) -> PathOwner | None:
         async with self.call("file_at"):
             for rid, each in reversed(self.transactions.items()):
                 if each.state == "COMMITTED" and path in each.removed:
@@ -167,7 +167,7 @@ class MemoryDataset:
                     return PathOwner(rid, len(each.files[path]))
             return None
 
-    async def files_under(self, folder: str) -> list[Standing]:
+    async def list_files(self, folder: str) -> list[DatasetFile]:
         async with self.call("files_under"):
             if not folder.startswith("healthkit/"):
                 self.complaints.append(f"All files of the dataset are asked for: {folder}")
@@ -178,13 +178,13 @@ class MemoryDataset:
                 for path in each.files
             }
             found = [
-                Standing(path, held[path][0], len(file), held[path][1])
+                DatasetFile(path, held[path][0], len(file), held[path][1])
                 for path, file in self.files().items()
                 if path.startswith(folder)
             ]
             return sorted(found, key=lambda file: file.path)
 
-    async def content(self, path: str, size: int) -> bytes:
+    async def read_file(self, path: str, size: int) -> bytes:
         async with self.call("content"):
             if path not in self.files():
                 raise FoundryError("There is no such file.")
@@ -270,7 +270,7 @@ async def no_answer() -> None:
     raise FoundryError("No answer.")
 
 
-class Gate:
+class Barrier:
     """A mishap that lasts until it is opened."""
 
     def __init__(self) -> None:
@@ -283,10 +283,10 @@ class Gate:
 
 
 @dataclass
-class Brake:
+class BlockingExecutor:
     """A compute that does nothing until it is let."""
 
-    inside: Computing = field(default_factory=Computing)
+    inside: WorkerExecutor = field(default_factory=WorkerExecutor)
     released: anyio.Event = field(default_factory=anyio.Event)
 
     async def __call__(self, size, work, /, *args):

@@ -12,10 +12,10 @@ import anyio
 import msgspec
 from aiohttp import web
 
-from atlas.core.names import API_PREFIX
+from atlas.core.identifiers import API_PREFIX
 from atlas.local.auth0 import Outage
 from atlas.local.foundry.faults import Fault
-from tests.chaos.bugs import BREAKS, EVERYWHERE, IN_FLATTEN
+from tests.chaos.injected_faults import EVERYWHERE, FAULT_MARKER, IN_FLATTEN
 from tests.support.canaries import Canaries, joined
 from tests.support.sandbox import SECONDS, Sandbox, children, environ_of
 
@@ -245,9 +245,9 @@ async def foundry_refuses(sandbox: Sandbox) -> None:
         def refuse(what, _request, *, left=left, call=call):
             return left.pop() if left and what == call else None
 
-        sandbox.standins.before = refuse
+        sandbox.emulators.before = refuse
         if call == "token":
-            sandbox.standins.foundry.revoke_tokens()
+            sandbox.emulators.foundry.revoke_tokens()
         token = sandbox.token(f"auth0|{c['sub of ' + call]}")
         for number in range(len(left)):
             rows = sample(c, f"refused {call}", number=number)
@@ -255,8 +255,8 @@ async def foundry_refuses(sandbox: Sandbox) -> None:
         with anyio.fail_after(SECONDS):
             while left:
                 await anyio.sleep(0.05)
-    await sandbox.standins.behave()
-    sandbox.standins.misbehave(Fault(call="upload", kind="latency", seconds=3.0))
+    await sandbox.emulators.clear_faults()
+    sandbox.emulators.set_faults(Fault(call="upload", kind="latency", seconds=3.0))
     await sandbox.post(sample(c, "hangs"), token, Prefer="respond-async")
     await sandbox.drained()
 
@@ -271,14 +271,14 @@ async def poison(sandbox: Sandbox) -> None:
         is_it = what == "upload" and mark in request.path
         return web.json_response(told, status=413) if is_it else None
 
-    sandbox.standins.before = refuse
+    sandbox.emulators.before = refuse
     await sandbox.post(sample(c, "poison"), sandbox.token(f"auth0|{mark}"), Prefer="respond-async")
     await sandbox.counted(set_aside=1)
     found = (await sandbox.asked("GET", "/exports?status=set_aside")).body["entries"][0]
     await sandbox.atlas("exports", "show", found["receipt"]["id"])
     await sandbox.atlas("exports", "list", "--status", "set_aside")
     await sandbox.atlas("where", "-", input=f"auth0|{mark}\n")
-    await sandbox.standins.behave()
+    await sandbox.emulators.clear_faults()
     await sandbox.atlas("exports", "replay", "--all")
     await sandbox.drained()
     await sandbox.counted(committed=1)
@@ -294,7 +294,7 @@ async def killed_and_damaged(sandbox: Sandbox) -> None:
     No transaction of ours is open: what a disk forgets of one is left to whoever runs Foundry.
     """
     c = sandbox.canaries
-    sandbox.standins.before = no_transaction
+    sandbox.emulators.before = no_transaction
     for number in range(12):
         token = sandbox.token(f"auth0|{c['sub waits']}{number}")
         await sandbox.post(sample(c, f"waits {number}"), token, Prefer="respond-async")
@@ -316,7 +316,7 @@ async def crashes(sandbox: Sandbox) -> None:
     await sandbox.start(IN_FLATTEN, "1")
     assert "Journal damaged" in sandbox.log[since:]
     token = sandbox.token(f"auth0|{c['sub crash']}")
-    breaks = sample(c, "crash").replace(b"{", b'{"says":' + BREAKS + b",", 1)
+    breaks = sample(c, "crash").replace(b"{", b'{"says":' + FAULT_MARKER + b",", 1)
     for _ in range(2):
         assert (await sandbox.post(breaks, token)).status == 202
     aside = (await sandbox.asked("GET", "/exports?status=set_aside&limit=50")).body["entries"]
@@ -326,7 +326,7 @@ async def crashes(sandbox: Sandbox) -> None:
     await sandbox.atlas("exports", "show", id)
     await sandbox.atlas("exports", "replay", id)
     sandbox.kept()
-    await sandbox.standins.behave()
+    await sandbox.emulators.clear_faults()
     await sandbox.drained()
     assert await sandbox.ended(signal.SIGTERM) == 0
     sandbox.kept()
@@ -353,11 +353,11 @@ async def without_keys(sandbox: Sandbox) -> None:
     """Auth0 sends us on elsewhere, so that no token can be checked; then one comes too often."""
     c = sandbox.canaries
     sandbox.environ["ATLAS_RATE_PER_MINUTE"] = "1"
-    sandbox.standins.tenant.outage = Outage(status=302)
+    sandbox.emulators.tenant.outage = Outage(status=302)
     await sandbox.start()
     token = sandbox.token(f"auth0|{c['sub unknown']}")
     assert (await sandbox.post(sample(c, "unknown"), token)).status == 503
-    sandbox.standins.tenant.outage = Outage(on=False)
+    sandbox.emulators.tenant.outage = Outage(on=False)
     with anyio.fail_after(SECONDS):
         while (await sandbox.post(sample(c, "often"), token)).status != 429:
             await anyio.sleep(0.1)

@@ -16,10 +16,10 @@ from atlas.outside.foundry import (
     CallLimits,
     Credentials,
     FoundryDataset,
-    Target,
+    FoundryTarget,
     open_dataset,
 )
-from tests.conftest import Seen
+from tests.conftest import EventRecorder
 
 OUR_TIME = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 A_BRANCH = b'{"name":"master"}'
@@ -32,7 +32,7 @@ class Stack:
 
     dataset: FoundryDataset
     foundry: FoundryEmulator
-    seen: Seen
+    seen: EventRecorder
     heard: list[web.Request]
 
     def asked(self, ending: str) -> int:
@@ -50,7 +50,9 @@ class Stack:
 
     def files(self) -> dict[str, bytes]:
         view = self.foundry.branches.get_branch(DATASET, "master").view
-        return {path: self.foundry.branches.read_content(found, path) for path, found in view.items()}
+        return {
+            path: self.foundry.branches.read_content(found, path) for path, found in view.items()
+        }
 
 
 @asynccontextmanager
@@ -65,12 +67,12 @@ async def answered(answer=None, token=None):
         asked = (token or a_token) if request.path == "/token" else (answer or {"body": A_BRANCH})
         return web.Response(**asked(request) if callable(asked) else asked)
 
-    app, seen, heard = web.Application(), Seen(), []
+    app, seen, heard = web.Application(), EventRecorder(), []
     app.router.add_route("*", "/{anywhere:.*}", handler)
     async with serving(app, heard) as host:
         client = Credentials(f"{host}/token", "CLIENT-ID", "SECRET-VALUE")
         async with open_dataset(
-            Target(host, DATASET, "master"),
+            FoundryTarget(host, DATASET, "master"),
             client,
             CallLimits(8, 10_000, 30.0),
             seen.watch,

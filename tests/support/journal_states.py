@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import msgspec
 
-from atlas.core.events import ActorCrashed
-from atlas.core.messages import Entry
+from atlas.core.events import StageCrashed
+from atlas.core.messages import JournalEntry
 from atlas.outside import parquet
-from atlas.outside.sqlite.journal import opened
-from atlas.outside.sqlite.room import Bounds
-from tests.conftest import Life, an_export
+from atlas.outside.sqlite.capacity import CapacityLimits
+from atlas.outside.sqlite.journal import open_journal
+from tests.conftest import ServiceHarness, an_export
 from tests.support.exports import SHELF
 
 
@@ -28,23 +28,23 @@ def export_of(uuid: bytes) -> dict[str, object]:
     return an_export(b'{"uuid":"%s"}\n' % uuid)
 
 
-def uuids(life: Life) -> list[str]:
+def uuids(life: ServiceHarness) -> list[str]:
     """Of all rows that stand in the dataset, whatever the format of their file."""
     found = []
     for path, content in life.dataset.files().items():
-        ndjson = parquet.read(content) if path.endswith(".parquet") else content
+        ndjson = parquet.to_ndjson(content) if path.endswith(".parquet") else content
         found += [msgspec.json.decode(line)["uuid"] for line in ndjson.splitlines()]
     return sorted(found)
 
 
-async def settled(life: Life, *exports: bytes) -> list[dict[str, object]]:
+async def settled(life: ServiceHarness, *exports: bytes) -> list[dict[str, object]]:
     """The answers to these, once nothing waits any more."""
     async with life.running() as flow:
         await flow.is_empty()
-        assert not flow.seen.of(ActorCrashed)
+        assert not flow.seen.of(StageCrashed)
         return [(await flow.post(export_of(uuid))).body for uuid in exports]
 
 
-async def entries(life: Life) -> tuple[Entry, ...]:
-    with opened(life.journal, Bounds(free_bytes=0), shelf=SHELF) as journal:
-        return (await journal.ledger.listing(None, 100, None)).entries
+async def entries(life: ServiceHarness) -> tuple[JournalEntry, ...]:
+    with open_journal(life.journal, CapacityLimits(free_bytes=0), shelf=SHELF) as journal:
+        return (await journal.ledger.list_entries(None, 100, None)).entries

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import anyio
 import msgspec
 
-from atlas.core.names import API_PREFIX
-from atlas.process import bind
-from atlas.process.http import ConnectionLimits, Listener, RawErrors
-from tests.conftest import Flow, Life
+from atlas.core.identifiers import API_PREFIX
+from atlas.server import bind
+from atlas.server.http import ConnectionLimits, Listener, RawErrors
+from tests.conftest import Flow, ServiceHarness
 from tests.support.exports import NOON
 
 HOST = {"host": "atlas.test"}
@@ -96,7 +96,7 @@ class FastShutdownListener(Listener):
 
 
 @asynccontextmanager
-async def listening(life: Life) -> AsyncIterator[Server]:
+async def listening(life: ServiceHarness) -> AsyncIterator[Server]:
     with bind("127.0.0.1", 0) as bound:
         async with life.running() as flow, anyio.create_task_group() as tasks:
             listener = FastShutdownListener(flow.service.public, bound)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from atlas.actors.flatten import tabulate
-from atlas.computing import Computing
+from atlas.computing import WorkerExecutor
 from atlas.core import ndjson
 from tests.conftest import an_export
 from tests.support.fakes import Mishap, nothing
@@ -25,8 +25,8 @@ class Bug:
     async def compute(self, size, work, /, *args):
         if work is STAGES[self.stage] and not self.is_mended:
             self.reached.append(args)
-            made = await Computing()(size, work, *args)
+            made = await WorkerExecutor()(size, work, *args)
             if "poison" in str(made):
                 await self.hold()
                 raise self.error
-        return await Computing()(size, work, *args)
+        return await WorkerExecutor()(size, work, *args)

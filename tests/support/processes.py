@@ -16,7 +16,7 @@ from threading import Timer
 import msgspec
 import pytest
 
-from atlas.core.names import API_PREFIX
+from atlas.core.identifiers import API_PREFIX
 from atlas.settings import NAMES, Settings
 from tests.conftest import an_export
 

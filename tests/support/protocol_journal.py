@@ -6,7 +6,7 @@ shares of isolated groups are smaller, so that short histories divide groups, to
 
 from typing import get_args
 
-from atlas.core.commits import Backlog, Conclusion, InHand, Intent, VerdictKind
+from atlas.core.commits import Backlog, Conclusion, Intent, VerdictKind, WorkInHand
 from atlas.core.messages import BranchSnapshot, ClaimedExport, CommitGroup, File
 
 ORDER = {kind: position for position, kind in enumerate(get_args(VerdictKind))}
@@ -75,7 +75,7 @@ class Journal:
         return Backlog(fresh + claimed, failed, fresh >= self.exports_max)
 
     def in_hand(self):
-        return InHand(self.group(), self.open, tuple(self.intents.values()))
+        return WorkInHand(self.group(), self.open, tuple(self.intents.values()))
 
     def group(self):
         files = {}
@@ -157,7 +157,7 @@ class Journal:
         )
         committed_before = len(self.with_status("committed"))
         committed, ended = committed_before, []
-        verdicts, others = conclusion.verdicts, conclusion.others
+        verdicts, others = conclusion.verdicts, conclusion.default_verdict
         decided = [(row, verdicts.get(row.id, others)) for row in claimed]
         if len(decided) > 1:
             decided.sort(key=lambda each: ORDER[each[1].kind])

@@ -1,7 +1,7 @@
 """Uploads in the simulator of the commit protocol: the nature of an export, or chance, decides."""
 
 from atlas.actors.upload import effects as e
-from atlas.actors.upload.reports import Refusal, UploadReport
+from atlas.actors.upload.reports import FileRefusal, UploadReport
 from atlas.core.errors import FoundryError
 from atlas.core.messages import File
 from tests.support.protocol_foundry import NO_ROWS
@@ -41,7 +41,7 @@ def put(world, transaction, file, lists):
     foundry, fate = world.foundry, fate_of(world, file)
     rows = frozenset([export.id for export in file.exports])
     if fate in REFUSED:
-        lists["refused"].append(Refusal(file, fate, fate == "invalid"))
+        lists["refused"].append(FileRefusal(file, fate, fate == "invalid"))
         for id in rows:
             world.blame[id] += 1
         if fate == "spoiling":

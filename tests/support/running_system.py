@@ -12,18 +12,18 @@ import msgspec
 from aiohttp.test_utils import TestServer
 
 from atlas import service
-from atlas.core.diagnosis import Asked, Diagnosis, Step
+from atlas.core.diagnosis import CheckResult, Diagnosis, DiagnosisRequest
+from atlas.core.identifiers import API_PREFIX
 from atlas.core.messages import FileFormat
-from atlas.core.names import API_PREFIX
 from atlas.local import auth0, foundry
 from atlas.local.auth0 import Auth0Emulator, KeyRing, TokenRequest, generate_key
 from atlas.local.foundry import FoundryEmulator
 from atlas.local.foundry.faults import Fault
 from atlas.local.foundry.state import DATASET
-from atlas.process import bind
-from atlas.settings import Auth0 as Tenant
-from atlas.settings import Edge, Journal, Operator, Settings
-from atlas.settings import Foundry as Stack
+from atlas.server import bind
+from atlas.settings import Auth0Settings as Tenant
+from atlas.settings import EdgeSettings, JournalSettings, OperatorSettings, Settings
+from atlas.settings import FoundrySettings as Stack
 from tests.conftest import Answer, asgi
 from tests.support.listeners import FastShutdownListener
 
@@ -58,9 +58,9 @@ class System:
     def settings(self) -> Settings:
         host = self.stack_host
         return Settings(
-            edge=Edge(host=HOST, port=self.port),
+            edge=EdgeSettings(host=HOST, port=self.port),
             auth0=Tenant(issuer=self.issuer, required_scope=self.required_scope),
-            journal=Journal(
+            journal=JournalSettings(
                 url=f"sqlite:///{self.journal}",
                 keys=self.journal_keys,
                 **({"free_bytes_min": 0} | self.journal_bounds),
@@ -75,7 +75,7 @@ class System:
                 file_format=self.format,
                 commit_interval_seconds=0,
             ),
-            operator=Operator(token=self.operator_token),
+            operator=OperatorSettings(token=self.operator_token),
         )
 
     def token(self, **wish: Any) -> str:
@@ -96,21 +96,21 @@ class System:
 
     async def diagnosed(self, token: str | None = None, url: str | None = None, **more: Any):
         """As where no service runs."""
-        asked = Asked(token, url)
-        return await service.diagnosed(self.settings(), asked, **({"is_held": False} | more))
+        asked = DiagnosisRequest(token, url)
+        return await service.diagnose_offline(self.settings(), asked, **({"is_held": False} | more))
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator["Serving"]:
         """A real service at a real socket."""
         with (
-            service.opened(self.settings(), io.StringIO()) as (store, readers),
+            service.open_journal(self.settings(), io.StringIO()) as (store, readers),
             bind(HOST, 0) as bound,
         ):
             self.port = bound.getsockname()[1]
             settings = self.settings()
             async with (
-                service.connected(settings, store, readers) as world,
-                service.serving(world, settings) as atlas,
+                service.open_dependencies(settings, store, readers) as world,
+                service.run_service(world, settings) as atlas,
                 anyio.create_task_group() as tasks,
             ):
                 listener = FastShutdownListener(atlas.public, bound)
@@ -129,7 +129,7 @@ class Serving:
     async def diagnosed(
         self, token: str | None = None, url: str | None = None, **headers: str
     ) -> Diagnosis:
-        body = msgspec.json.encode(Asked(token, url))
+        body = msgspec.json.encode(DiagnosisRequest(token, url))
         answer = await self.asked("/diagnose", body, **headers)
         assert answer.status == 200
         return msgspec.convert(answer.body, Diagnosis)
@@ -157,7 +157,7 @@ async def standing(folder: Path) -> AsyncIterator[System]:
         yield System(folder, stack, tenant, host, tenant.issuer)
 
 
-def step(found: Diagnosis, number: int) -> Step:
+def step(found: Diagnosis, number: int) -> CheckResult:
     return found.steps[number - 1]
 
 

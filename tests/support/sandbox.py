@@ -22,13 +22,13 @@ import msgspec
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from atlas.core.names import API_PREFIX
+from atlas.core.identifiers import API_PREFIX
 from atlas.local.auth0 import TokenRequest
 from atlas.settings import NAMES
-from tests.chaos import standins
-from tests.chaos.bench import free_port
-from tests.chaos.standins import HOST, StandIns
-from tests.chaos.subject import toml
+from tests.chaos import emulators
+from tests.chaos.emulators import HOST, Emulators
+from tests.chaos.service_process import to_toml
+from tests.chaos.testbed import find_free_port
 from tests.support.canaries import Canaries, joined
 
 SECONDS = 60.0  # more than anything here takes
@@ -66,7 +66,7 @@ class Sandbox:
 
     folder: Path
     canaries: Canaries
-    standins: StandIns
+    emulators: Emulators
     session: aiohttp.ClientSession
     environ: dict[str, str]
     told: dict[str, bytes] = field(default_factory=dict)
@@ -100,7 +100,7 @@ class Sandbox:
         claims |= {"scope": c["scope"], "permissions": [c["permission"]]} | wish.pop("claims", {})
         header = {"cty": c["token.header"]} | wish.pop("header", {})
         said = {"sub": sub, "claims": claims, "header": header} | wish
-        token = self.standins.tenant.issue_token(msgspec.convert(said, TokenRequest))
+        token = self.emulators.tenant.issue_token(msgspec.convert(said, TokenRequest))
         for name, part in zip(("header", "payload", "signature"), token.split("."), strict=True):
             c.add(f"token.{name} of {sub} {secrets.token_hex(2)}", part)
         return token
@@ -272,14 +272,14 @@ async def caged(folder: Path, canaries: Canaries, **environ: str) -> AsyncIterat
     collector = web.Application()
     collector.router.add_post("/v1/traces", collect)
     async with AsyncExitStack() as ends:
-        around = await ends.enter_async_context(standins.running(folder / "foundry"))
+        around = await ends.enter_async_context(emulators.open_emulators(folder / "foundry"))
         server = await ends.enter_async_context(TestServer(collector))
         session = await ends.enter_async_context(aiohttp.ClientSession())
         around.foundry.client = ("client", canaries["foundry.secret"])
         settings = settings_of(around, folder, canaries) | environ
         settings["ATLAS_TRACES"] = str(server.make_url("/v1/traces"))
         (folder / "secret" / "atlas.toml").write_text(as_toml(settings))
-        (folder / "config.toml").write_text(toml(CONFIG))
+        (folder / "config.toml").write_text(to_toml(CONFIG))
         plain = {
             "PATH": os.environ["PATH"],
             "LANG": "C.UTF-8",  # or Python says so itself to its children
@@ -296,11 +296,11 @@ async def caged(folder: Path, canaries: Canaries, **environ: str) -> AsyncIterat
                 await sandbox.process.communicate()
 
 
-def settings_of(around: StandIns, folder: Path, canaries: Canaries) -> dict[str, str]:
+def settings_of(around: Emulators, folder: Path, canaries: Canaries) -> dict[str, str]:
     """By the names of the environment."""
     key = base64.b64encode(secrets.token_bytes(32)).decode()
     return {
-        "PORT": str(free_port()),
+        "PORT": str(find_free_port()),
         "LOG_LEVEL": "debug",
         "AUTH0_ISSUER": around.tenant.issuer,
         "FOUNDRY_HOST": around.foundry_url,
@@ -308,7 +308,7 @@ def settings_of(around: StandIns, folder: Path, canaries: Canaries) -> dict[str,
         "FOUNDRY_CLIENT_SECRET": canaries["foundry.secret"],
         "ATLAS_JOURNAL": f"sqlite:///{folder / 'journal' / 'journal.db'}",
         "ATLAS_JOURNAL_KEY": canaries.add("journal.key", key),
-        "ATLAS_OPERATOR_LISTEN": f"{HOST}:{free_port()}",
+        "ATLAS_OPERATOR_LISTEN": f"{HOST}:{find_free_port()}",
         "ATLAS_OPERATOR_TOKEN": canaries["operator.token"],
         "ATLAS_COMMIT_INTERVAL_SECONDS": "0.1",
         "ATLAS_REPLY_SECONDS": "10",
@@ -322,4 +322,4 @@ def as_toml(settings: Mapping[str, str]) -> str:
     for name, text in settings.items():
         room, _, key = NAMES[name].partition(".")
         rooms.setdefault(room, {})[key] = [text] if key == "keys" else text
-    return toml(rooms)
+    return to_toml(rooms)

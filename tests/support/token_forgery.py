@@ -32,7 +32,7 @@ from atlas.local.auth0 import (
     generate_key,
 )
 from atlas.outside import auth0
-from tests.conftest import Flow, Life
+from tests.conftest import Flow, ServiceHarness
 
 KEYS = [generate_key() for _ in range(4)]  # making one takes longer than all else here
 OURS, NEXT, EVES = KEYS[:3]
@@ -63,7 +63,7 @@ class Scene:
 
 
 @asynccontextmanager
-async def a_scene(life: Life) -> AsyncIterator[Scene]:
+async def a_scene(life: ServiceHarness) -> AsyncIterator[Scene]:
     tenant, eve = (Auth0Emulator("", ring=KeyRing(*keys)) for keys in ((OURS, NEXT), (EVES, EVES)))
     async with (
         TestServer(build_application(tenant)) as ours,
@@ -72,7 +72,7 @@ async def a_scene(life: Life) -> AsyncIterator[Scene]:
         tenant.issuer, eve.issuer = str(ours.make_url("/")), str(hers.make_url("/"))
         now, watch = partial(datetime.now, UTC), [].append
         about = tenant.issuer, tenant.audience, now, anyio.current_time, watch
-        async with auth0.connected(*about) as life.identities, life.running() as flow:
+        async with auth0.open_identities(*about) as life.identities, life.running() as flow:
             yield Scene(tenant, eve, flow)
 
 

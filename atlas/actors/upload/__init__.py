@@ -29,17 +29,17 @@ from atlas.actors.upload.personal_data import PersonalData
 from atlas.actors.upload.policy import UploadPolicy
 from atlas.actors.upload.publisher import Publisher
 from atlas.actors.upload.shared_files import SharedFiles
-from atlas.actors.upload.uploader import Chance, Uploader
+from atlas.actors.upload.uploader import Timing, Uploader
 
 __all__ = [
     "NDJSON",
     "BranchMaintenance",
-    "Chance",
     "FilePolicy",
     "Format",
     "PersonalData",
     "Publisher",
     "SharedFiles",
+    "Timing",
     "UploadPolicy",
     "Uploader",
 ]

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from atlas.actors.upload.files import FileBuilder
 from atlas.actors.upload.reports import Resolution
-from atlas.core import names
-from atlas.core.errors import ContentTooLarge, Damaged, FoundryError
+from atlas.core import identifiers
+from atlas.core.errors import ContentTooLarge, CorruptEntry, FoundryError
 from atlas.core.messages import File, PathOwner
 from atlas.core.ports import Branch
 from atlas.runtime import Quota, for_each_concurrently
@@ -29,7 +29,10 @@ class RemoteFiles:
         other exports, and the size of Parquet changes with its writer. Raises ContentTooLarge,
         FoundryError.
         """
-        is_as_it_came = names.is_own(file.path) and names.format_of(file.path) == "ndjson"
+        is_as_it_came = (
+            identifiers.is_single_export(file.path)
+            and identifiers.detect_format(file.path) == "ndjson"
+        )
         if is_as_it_came and owner.bytes != file.bytes:
             return frozenset()
         async with self.quota.hold(owner.bytes):
@@ -39,7 +42,7 @@ class RemoteFiles:
 
 async def read_content(branch: Branch, path: str, owner: PathOwner) -> bytes:
     """Return the committed file at this path. Raises ContentTooLarge, FoundryError."""
-    content = await branch.content(path, owner.bytes)
+    content = await branch.read_file(path, owner.bytes)
     if len(content) != owner.bytes:
         raise FoundryError(OTHER_SIZE)
     return content
@@ -55,35 +58,35 @@ class Findings:
 
 
 @dataclass(frozen=True, slots=True)
-class Conflicts:
+class ConflictResolver:
     """Resolves conflicts over paths by comparing rows."""
 
     branch: Branch
     files: FileBuilder
     remote: RemoteFiles
-    at_once: int
+    concurrency: int
 
     async def resolve(self, files: Iterable[File]) -> Resolution:
         """Return the owners of these paths. Raises FoundryError, and the journal's Unavailable."""
         findings = Findings()
 
         async def check_file(file: File) -> None:
-            owner = await self.branch.file_at(file.path)
+            owner = await self.branch.find_file(file.path)
             if owner is None:
                 return
             rows = await self.read_rows_at(file, owner)
             for export in file.exports:
                 try:
-                    ours = await self.files.rows_of_export(export, file.path)
-                except Damaged:
+                    own_rows = await self.files.read_export_rows(export, file.path)
+                except CorruptEntry:
                     findings.corrupt.append(export.id)
                     continue
-                if rows is None or ours <= rows:
+                if rows is None or own_rows <= rows:
                     findings.stored[export.id] = owner.transaction
                 else:
                     findings.moved.append(export.id)
 
-        await for_each_concurrently(check_file, files, self.at_once)
+        await for_each_concurrently(check_file, files, self.concurrency)
         return Resolution(findings.stored, tuple(findings.moved), tuple(findings.corrupt))
 
     async def read_rows_at(self, file: File, owner: PathOwner) -> frozenset[bytes] | None:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from msgspec import Struct
 
 from atlas.actors.upload.reports import Resolution, UploadReport
-from atlas.core.commits import Backlog, CommitResult, Conclusion, InHand, Intent, Lane
+from atlas.core.commits import Backlog, CommitResult, Conclusion, Intent, Lane, WorkInHand
 from atlas.core.errors import CommitRefused, FoundryError, Unavailable
 from atlas.core.messages import BranchSnapshot, CommitGroup, File
 from atlas.core.ports import TransactionState
@@ -130,7 +130,7 @@ class Rest(Struct, frozen=True):
 
 
 class HandRead(Struct, frozen=True):
-    hand: InHand
+    hand: WorkInHand
 
 
 class BacklogRead(Struct, frozen=True):
@@ -143,7 +143,7 @@ class Reconciled(Struct, frozen=True):
     `snapshot`: the branch, if no search was needed, so that it is still fresh.
     """
 
-    found: int
+    exports: int
     snapshot: BranchSnapshot | None = None
 
 

@@ -17,7 +17,7 @@ from atlas.core.messages import File
 
 STILL_OPEN = "Foundry confirmed an abort, but reports the transaction as open. Atlas tries again."
 REFUSES_ALL = "Foundry accepted no file of the group. Atlas tries again."
-FOR_GOOD = {"committed", "moved", "corrupt"}
+FINAL_VERDICTS = {"committed", "moved", "corrupt"}
 
 
 def resolve(policy: UploadPolicy, state: State, result: e.StatusRead, moment: Moment) -> Step:
@@ -36,7 +36,7 @@ def resolve(policy: UploadPolicy, state: State, result: e.StatusRead, moment: Mo
     return conclude(state, conclude_recovered(work, policy.tries_max))
 
 
-def ask_again(_: UploadPolicy, state: State, __: e.Ended, ___: Moment) -> Step:
+def reread_status(_: UploadPolicy, state: State, __: e.Ended, ___: Moment) -> Step:
     """Read the status after an abort: somebody else may have committed the transaction first."""
     state = replace(state, work=replace(state.work, is_aborted=True))
     return enter("resolving", state, e.ReadStatus(require(state.work.transaction)))
@@ -61,7 +61,7 @@ def verify(policy: UploadPolicy, state: State, result: e.FilesListed, _: Moment)
     return conclude(state, conclude_recovered(work, policy.tries_max))
 
 
-def check(policy: UploadPolicy, state: State, result: e.Committed, moment: Moment) -> Step:
+def check_commit(policy: UploadPolicy, state: State, result: e.Committed, moment: Moment) -> Step:
     """List the committed transaction, unless Foundry confirmed every put and the commit."""
     memory = replace(state.memory, snapshot=result.result, snapshot_at=moment.now)
     report = require(state.work.report)
@@ -71,12 +71,12 @@ def check(policy: UploadPolicy, state: State, result: e.Committed, moment: Momen
     return find_owners(policy, state, report)
 
 
-def take_back(_: UploadPolicy, state: State, result: e.NotCommitted, __: Moment) -> Step:
+def abort_refused(_: UploadPolicy, state: State, result: e.NotCommitted, __: Moment) -> Step:
     state = replace(state, work=replace(state.work, error=result.error))
     return enter("ending", state, e.Abort(require(state.work.transaction)))
 
 
-def withdraw(_: UploadPolicy, state: State, result: e.ProbePut, __: Moment) -> Step:
+def abort_probe(_: UploadPolicy, state: State, result: e.ProbePut, __: Moment) -> Step:
     state = replace(state, work=replace(state.work, has_evidence=result.is_stored))
     return enter("ending", state, e.Abort(require(state.work.transaction)))
 
@@ -95,7 +95,9 @@ def find_owners(policy: UploadPolicy, state: State, report: UploadReport) -> Ste
     return conclude(state, conclude_uploaded(work, report, Resolution(), policy.tries_max))
 
 
-def sort_out(policy: UploadPolicy, state: State, result: e.ConflictsResolved, _: Moment) -> Step:
+def apply_resolution(
+    policy: UploadPolicy, state: State, result: e.ConflictsResolved, _: Moment
+) -> Step:
     work, report = state.work, require(state.work.report)
     conclusion = conclude_uploaded(work, report, result.resolution, policy.tries_max)
     return conclude(state, conclusion)
@@ -103,7 +105,7 @@ def sort_out(policy: UploadPolicy, state: State, result: e.ConflictsResolved, _:
 
 def conclude(state: State, conclusion: Conclusion) -> Step:
     kinds = {verdict.kind for verdict in conclusion.verdicts.values()}
-    work = replace(state.work, has_progressed=bool(kinds & FOR_GOOD))
+    work = replace(state.work, has_progressed=bool(kinds & FINAL_VERDICTS))
     return enter("concluding", replace(state, work=work), e.Conclude(conclusion, work.group))
 
 
@@ -120,7 +122,7 @@ def finish(_: UploadPolicy, state: State, __: e.Concluded, moment: Moment) -> St
     if work.lane == "isolated":
         pacing = delay_isolated(work, pacing, moment.now)
     elif not (work.has_progressed or work.has_evidence):
-        error = reason_for_nothing(work, work.report)
+        error = explain_failure(work, work.report)
         return pause(state, error, moment, is_outage=is_outage(work, work.report))
     committed: tuple[Event, ...] = ()
     if work.present:
@@ -130,7 +132,7 @@ def finish(_: UploadPolicy, state: State, __: e.Concluded, moment: Moment) -> St
     return enter("assessing", State(state.phase, Work(), memory), e.ReadBacklog(), *committed)
 
 
-def reason_for_nothing(work: Work, report: UploadReport) -> FoundryError:
+def explain_failure(work: Work, report: UploadReport) -> FoundryError:
     """Return why nothing of a group was committed."""
     refused = FoundryError(report.refused[0].reason if report.refused else REFUSES_ALL)
     return work.error or report.last_error or refused

@@ -9,10 +9,10 @@ always shares with it.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from atlas.core import names
-from atlas.core.errors import Damaged
+from atlas.core import identifiers
+from atlas.core.errors import CorruptEntry
 from atlas.core.messages import ClaimedExport, CommitGroup, File, FileFormat, FileLayout
-from atlas.core.ports import Bytes, Compute, Dataset, Outbox
+from atlas.core.ports import Bytes, CpuExecutor, Dataset, Outbox
 
 RESERVE_CALLS = 500  # of a minute, reserved for transactions and recovery
 PORTION_FILES, PORTION_BYTES = 256, 16 * 1024 * 1024
@@ -53,15 +53,15 @@ class FilePolicy:
     wave: int = 64
     readable: Mapping[FileFormat, Format] = field(default_factory=dict)
 
-    def shares_file(self, exports: int, calls_remaining: int) -> bool:
+    def has_shared_file(self, exports: int, calls_remaining: int) -> bool:
         """Return whether a group of this many exports shares one file."""
         if self.layout == "auto" and self.format is NDJSON:
             return exports > self.wave or exports + RESERVE_CALLS > calls_remaining
         return self.layout != "per-export"
 
-    def format_at(self, path: str) -> Format | None:
+    def find_format(self, path: str) -> Format | None:
         """Return the format of the file at this path; None if Atlas cannot read it."""
-        name = names.format_of(path)
+        name = identifiers.detect_format(path)
         if name == self.format.name:
             return self.format
         return NDJSON if name == "ndjson" else self.readable.get(name)
@@ -74,7 +74,7 @@ class FileBuilder:
     dataset: Dataset
     outbox: Outbox
     policy: FilePolicy
-    compute: Compute
+    compute: CpuExecutor
 
     def plan(self, group: CommitGroup) -> tuple[tuple[ClaimedExport, ...], tuple[File, ...]]:
         """Return the exports that share a file, and the files of the others.
@@ -82,7 +82,9 @@ class FileBuilder:
         An export that has failed gets a file of its own, which shows whether it is at fault.
         """
         fresh = tuple(export for export in group.exports if not export.isolation)
-        if not fresh or not self.policy.shares_file(len(fresh), self.dataset.calls_remaining()):
+        if not fresh or not self.policy.has_shared_file(
+            len(fresh), self.dataset.count_remaining_calls()
+        ):
             return (), group.files
         return fresh, tuple(file for file in group.files if file.exports[0].isolation)
 
@@ -114,7 +116,7 @@ class FileBuilder:
 
     async def read_rows(self, path: str, content: bytes) -> frozenset[bytes]:
         """Return the rows of a file; none if its content is not in the format of its path."""
-        format = self.policy.format_at(path)
+        format = self.policy.find_format(path)
         if format is None:
             return frozenset()
         try:
@@ -122,10 +124,10 @@ class FileBuilder:
         except ValueError:
             return frozenset()
 
-    async def rows_of_export(self, export: ClaimedExport, path: str) -> frozenset[bytes]:
+    async def read_export_rows(self, export: ClaimedExport, path: str) -> frozenset[bytes]:
         """Return the rows of an export, as they are in the format of this path. Raises Damaged."""
         ndjson = await self.read_export(export)
-        format = self.policy.format_at(path) or self.policy.format
+        format = self.policy.find_format(path) or self.policy.format
         content = await self.compute(len(ndjson), format.write, ndjson)
         return await self.read_rows(path, bytes(content))
 
@@ -135,7 +137,7 @@ class FileBuilder:
 
     async def unpack(self, export: ClaimedExport, packed: bytes | None) -> Bytes:
         if packed is None:
-            raise Damaged
+            raise CorruptEntry
         return await self.compute(export.bytes, join_rows, [packed], self.policy)
 
 

@@ -5,9 +5,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from atlas.actors.upload.files import FileBuilder, portions
-from atlas.actors.upload.reports import Refusal, UploadReport
+from atlas.actors.upload.reports import FileRefusal, UploadReport
 from atlas.core.errors import (
-    Damaged,
+    CorruptEntry,
     FileInvalid,
     FileRefused,
     FileSpoiled,
@@ -22,24 +22,24 @@ from atlas.runtime import Quota, for_each_concurrently
 SILENT_MAX = 8  # consecutive uploads without an answer, after which Foundry counts as down
 
 
-class FoundryIsSilent(Exception):
+class UploadStopped(Exception):
     """Stops the upload: Foundry is down, or has ended the transaction."""
 
 
 @dataclass(slots=True)
-class Tally:
+class UploadTally:
     """The report as it grows. `started`: files whose upload has no outcome yet."""
 
     stored: list[File] = field(default_factory=list)
     unconfirmed: list[File] = field(default_factory=list)
     taken: list[File] = field(default_factory=list)
-    refused: list[Refusal] = field(default_factory=list)
+    refused: list[FileRefusal] = field(default_factory=list)
     unanswered: list[File] = field(default_factory=list)
     corrupt: list[str] = field(default_factory=list)
     started: dict[str, File] = field(default_factory=dict)
     ends: list[FoundryError] = field(default_factory=list)
 
-    silent_in_a_row: int = 0
+    consecutive_silences: int = 0
     is_spoiled: bool = False
 
     def report(self) -> UploadReport:
@@ -58,44 +58,46 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class GroupUpload:
-    """Uploads the files of groups, `at_once` at a time and within the memory `quota`."""
+class GroupUploader:
+    """Uploads the files of groups, `concurrency` at a time and within the memory `quota`."""
 
     branch: Branch
     files: FileBuilder
     quota: Quota
-    at_once: int
+    concurrency: int
 
     async def upload(self, transaction: str, group: CommitGroup) -> UploadReport:
         """Put every file, and report the outcome of each. Raises the journal's Unavailable."""
-        tally = Tally()
+        tally = UploadTally()
         shared, singles = self.files.plan(group)
 
-        with suppress(FoundryIsSilent):
+        with suppress(UploadStopped):
             if shared:
                 await self.put_shared(tally, transaction, shared)
             for portion in portions(singles):
                 await self.put_singles(tally, transaction, portion)
         return tally.report()
 
-    async def put_singles(self, tally: Tally, transaction: str, files: Sequence[File]) -> None:
+    async def put_singles(
+        self, tally: UploadTally, transaction: str, files: Sequence[File]
+    ) -> None:
         packed = await self.files.outbox.read([file.exports[0].id for file in files])
 
         async def put_single(file: File) -> None:
             id = file.exports[0].id
             try:
                 built, content = await self.files.build_single(file, packed.get(id))
-            except Damaged:
+            except CorruptEntry:
                 tally.corrupt.append(id)
             else:
                 await self.put(tally, transaction, built, content)
 
         await for_each_concurrently(
-            put_single, files, self.at_once, lambda file: self.quota.hold(file.bytes)
+            put_single, files, self.concurrency, lambda file: self.quota.hold(file.bytes)
         )
 
     async def put_shared(
-        self, tally: Tally, transaction: str, exports: Sequence[ClaimedExport]
+        self, tally: UploadTally, transaction: str, exports: Sequence[ClaimedExport]
     ) -> None:
         built = await self.files.build_shared(exports)
         readable = {export.id for export in built[0].exports} if built else set[str]()
@@ -103,28 +105,28 @@ class GroupUpload:
         if built:
             await self.put(tally, transaction, *built)
 
-    async def put(self, tally: Tally, transaction: str, file: File, content: Bytes) -> None:
+    async def put(self, tally: UploadTally, transaction: str, file: File, content: Bytes) -> None:
         tally.started[file.path] = file
         try:
             is_confirmed = await self.branch.put(transaction, file.path, content)
         except FileRefused as error:
             is_certain = isinstance(error, FileInvalid)
-            tally.refused.append(Refusal(file, str(error), is_certain))
+            tally.refused.append(FileRefusal(file, str(error), is_certain))
             tally.is_spoiled = tally.is_spoiled or isinstance(error, FileSpoiled)
         except PathTaken:
             tally.taken.append(file)
         except TransactionEnded as error:
             tally.ends.append(error)
-            raise FoundryIsSilent from error
+            raise UploadStopped from error
         except FoundryError as error:
             tally.ends.append(error)
             tally.unanswered.append(file)
             del tally.started[file.path]
-            tally.silent_in_a_row += 1
-            if tally.silent_in_a_row >= SILENT_MAX:
-                raise FoundryIsSilent from error
+            tally.consecutive_silences += 1
+            if tally.consecutive_silences >= SILENT_MAX:
+                raise UploadStopped from error
             return
         else:
             (tally.stored if is_confirmed else tally.unconfirmed).append(file)
         del tally.started[file.path]
-        tally.silent_in_a_row = 0
+        tally.consecutive_silences = 0

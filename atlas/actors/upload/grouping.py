@@ -51,14 +51,14 @@ def begin(policy: UploadPolicy, state: State, result: e.Claimed, moment: Moment)
     return enter("opening", State(state.phase, work, memory), e.Begin())
 
 
-def give_way(_: UploadPolicy, state: State, result: e.Busy, moment: Moment) -> Step:
+def yield_branch(_: UploadPolicy, state: State, result: e.Busy, moment: Moment) -> Step:
     if state.memory.is_unsettled:  # the open one may be ours, of an earlier attempt
         return pause(state, result.error, moment)
     work = replace(state.work, error=result.error)
     return enter("yielding", replace(state, work=work), e.ClearIntents())
 
 
-def wait_for_turn(_: UploadPolicy, state: State, __: e.IntentsCleared, moment: Moment) -> Step:
+def pause_while_busy(_: UploadPolicy, state: State, __: e.IntentsCleared, moment: Moment) -> Step:
     return pause(state, require(state.work.error), moment)
 
 
@@ -78,12 +78,12 @@ def upload(_: UploadPolicy, state: State, result: e.Recorded, __: Moment) -> Ste
     return enter("uploading", state, e.Upload(transaction, group), started)
 
 
-def judge(policy: UploadPolicy, state: State, result: e.Uploaded, _: Moment) -> Step:
+def evaluate(policy: UploadPolicy, state: State, result: e.Uploaded, _: Moment) -> Step:
     report, transaction = result.report, require(state.work.transaction)
     state = replace(state, work=replace(state.work, report=report))
     if report.is_ended:
         return enter("resolving", state, e.ReadStatus(transaction))
-    if report.can_be_committed:
+    if report.is_committable:
         return enter("committing", state, e.Commit(transaction))
     if needs_probe(policy, state.work, report):
         return enter("probing", state, e.PutProbe(transaction))

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from atlas.actors.upload.uploader import PROBE_CONTENT, Uploader
-from atlas.core import names
+from atlas.core import identifiers
 from atlas.core.commits import Conclusion
 from atlas.core.errors import FoundryError
 from atlas.core.messages import ProbeResult, RemovalResult, ReplacementResult, TransactionKind
@@ -28,14 +28,16 @@ class BranchMaintenance:
     wakeup: Wakeup
 
     async def probe(self) -> ProbeResult:
-        branch, elapsed = self.uploader.branch, self.uploader.chance.elapsed
+        branch, monotonic = self.uploader.branch, self.uploader.timing.monotonic
         async with self.exclusive() as access, access.transaction("APPEND") as transaction:
-            began = elapsed()
-            await branch.put(transaction, names.PROBE, PROBE_CONTENT)
+            began = monotonic()
+            await branch.put(transaction, identifiers.PROBE, PROBE_CONTENT)
             listing = await self.describe_open(transaction)
             await branch.abort(transaction)
-            seen = {**branch.observations(), LISTING: listing}
-            return ProbeResult(transaction, branch.content_type(), elapsed() - began, seen)
+            observations = {**branch.observations(), LISTING: listing}
+            return ProbeResult(
+                transaction, branch.content_type(), monotonic() - began, observations
+            )
 
     async def describe_open(self, transaction: str) -> str:
         """Return how Foundry lists the open transaction, or the text of its error."""
@@ -49,16 +51,16 @@ class BranchMaintenance:
             return await access.remove(paths)
 
     @asynccontextmanager
-    async def exclusive(self) -> AsyncIterator["BranchAccess"]:
+    async def exclusive(self) -> AsyncIterator["LockedBranch"]:
         try:
             async with self.uploader.exclusive():
-                yield BranchAccess(self.uploader)
+                yield LockedBranch(self.uploader)
         finally:
             self.wakeup.notify()  # after an exception there is work to recover
 
 
 @dataclass(frozen=True, slots=True)
-class BranchAccess:
+class LockedBranch:
     """Implements `ports.BranchAccess`."""
 
     uploader: Uploader
@@ -100,7 +102,7 @@ class BranchAccess:
                 return ReplacementResult(0)
             committed = await branch.commit(transaction)
             if unconfirmed or not committed.is_confirmed:
-                listed = await branch.files_of(transaction)
+                listed = await branch.list_transaction_files(transaction)
                 if any(listed.get(path) != size for path, size in put.items()):
                     raise FoundryError(
                         "Foundry did not store every replaced file. Repeat the command."

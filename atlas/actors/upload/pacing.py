@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from atlas.actors.upload.states import Pacing, Work
 from atlas.core.commits import Backlog, Lane
 from atlas.core.errors import FoundryError, Unavailable
-from atlas.core.events import Because
+from atlas.core.events import GroupTrigger
 
 PAUSE_SECONDS, PAUSE_SECONDS_MAX, FAILURES_MAX = 0.5, 15.0, 10
 POLL_SECONDS = 0.5  # interval at which the journal is checked for a full group
@@ -22,7 +22,7 @@ class Choice(Struct, frozen=True):
 
     lane: Lane
     seconds: float
-    trigger: Because
+    trigger: GroupTrigger
     is_light: bool = False
 
 
@@ -38,7 +38,7 @@ def choose(backlog: Backlog, pacing: Pacing, now: float) -> Choice:
     if not backlog.fresh:
         return Choice("isolated", isolated_in, pacing.trigger, is_light=True)
     seconds = max(pacing.next_group_at - now, 0.0)
-    trigger: Because = pacing.trigger
+    trigger: GroupTrigger = pacing.trigger
     if seconds and backlog.is_full:
         seconds, trigger = 0.0, "full"
     has_turn = pacing.last_lane == "normal" or seconds > 0

@@ -9,110 +9,127 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from atlas.actors.upload.shared_files import Rewrites, SharedFiles
-from atlas.core import names, people
-from atlas.core.errors import Forgotten, FoundryError, Unavailable
-from atlas.core.events import UserForgotten, Watch
+from atlas.core import identifiers, personal_data
+from atlas.core.errors import ExportErased, FoundryError, Unavailable
+from atlas.core.events import EventSink, UserErased
 from atlas.core.messages import Receipt, User
-from atlas.core.people import Journaled, Purged, Rewritten, Shared, Standing, Whereabouts
-from atlas.core.ports import BranchAccess, Clock, FileListing, MaintenanceTasks, PersonRecords
+from atlas.core.personal_data import (
+    DatasetFile,
+    JournalHoldings,
+    PersonalDataReport,
+    PurgeResult,
+    RewrittenFile,
+    SharedFile,
+)
+from atlas.core.ports import BranchAccess, Clock, FileListing, MaintenanceTasks, PersonalDataStore
 from atlas.runtime import CompletionRegistry, Lock
 
 FILES_MAX = 5_000  # per transaction, so that groups of others can go in between
 
-Leave = Callable[[Collection[str]], object]
+DiscardIds = Callable[[Collection[str]], object]
 
 
 @dataclass(frozen=True, slots=True)
 class PersonalData:
     """Implements `ports.People`.
 
-    `leave` is called with the ids that every stage must drop. A purge holds the lock `alone`,
+    `discard_ids` is called with the ids that every stage must drop. A purge holds the lock `replay_lock`,
     because a concurrent replay would restore what the purge has removed from the journal.
     """
 
-    journal: PersonRecords
-    folders: FileListing
+    journal: PersonalDataStore
+    listing: FileListing
     shared_files: SharedFiles
     maintenance: MaintenanceTasks
     completions: CompletionRegistry[Receipt]
-    leave: Leave
-    alone: Lock
-    now: Clock
-    watch: Watch
+    discard_ids: DiscardIds
+    replay_lock: Lock
+    clock: Clock
+    emit: EventSink
     files_max: int = FILES_MAX
 
-    async def where(self, user: User, *, lists: bool = False) -> Whereabouts:
-        files = await self.folders.files_under(names.home_of(user))
-        journal = await self.journal.of(user)
-        return people.whereabouts(journal, files, await self.shared(journal), lists=lists)
+    async def report(self, user: User, *, lists: bool = False) -> PersonalDataReport:
+        files = await self.listing.list_files(identifiers.build_user_prefix(user))
+        journal = await self.journal.read_holdings(user)
+        return personal_data.build_report(
+            journal, files, await self.find_shared_files(journal), lists=lists
+        )
 
-    async def forget(self, user: User) -> people.Erasure:
+    async def erase(self, user: User) -> personal_data.ErasureReceipt:
         """Erase everything. Raises FoundryError, Unavailable; a repeated call continues.
 
         Requests that wait for a purged export fail with Forgotten. An export that arrives meanwhile
         is either purged as a whole, or accepted as new.
         """
-        done = ErasureProgress()
-        while done.purged is None:
+        progress = ErasureProgress()
+        while progress.purged is None:
             async with self.maintenance.exclusive() as access:
-                await self.erase_step(user, access, done)
-        purged = done.purged
+                await self.erase_step(user, access, progress)
+        purged = progress.purged
         for id in purged.waiting:
-            self.completions.resolve(id, Forgotten())
-        self.leave(purged.waiting)
-        self.watch(UserForgotten(user.sub, done.files, sum(purged.rows.values())))
-        is_spelled = names.folder(user) != user.sub
-        changed = done.files + len(done.rewrites.rows)
-        to_do = tuple(people.to_do(changed, done.shared, is_spelled=is_spelled))
+            self.completions.resolve(id, ExportErased())
+        self.discard_ids(purged.waiting)
+        self.emit(UserErased(user.sub, progress.files, sum(purged.rows.values())))
+        is_folder_escaped = identifiers.escape_user(user) != user.sub
+        changed = progress.files + len(progress.rewrites.rows)
+        remaining_steps = tuple(
+            personal_data.list_remaining_steps(
+                changed, progress.shared, is_folder_escaped=is_folder_escaped
+            )
+        )
         try:
             await self.journal.rewrite()
         except Unavailable as error:
-            to_do = (people.again(str(error)), *to_do)
-        return people.Erasure(
-            at=self.now(),
+            remaining_steps = (personal_data.describe_retry(str(error)), *remaining_steps)
+        return personal_data.ErasureReceipt(
+            at=self.clock(),
             user=purged.user,
-            files=done.files,
-            bytes=done.bytes,
-            transactions=(*done.transactions, *done.rewrites.transactions),
+            files=progress.files,
+            bytes=progress.bytes,
+            transactions=(*progress.transactions, *progress.rewrites.transactions),
             purged=purged.rows,
-            shared=done.shared,
-            to_do=to_do,
-            rewritten=tuple(Rewritten(*each) for each in sorted(done.rewrites.rows.items())),
+            shared=progress.shared,
+            to_do=remaining_steps,
+            rewritten=tuple(
+                RewrittenFile(*each) for each in sorted(progress.rewrites.rows.items())
+            ),
         )
 
-    async def erase_step(self, user: User, access: BranchAccess, done: "ErasureProgress") -> None:
+    async def erase_step(
+        self, user: User, access: BranchAccess, progress: "ErasureProgress"
+    ) -> None:
         """Remove or rewrite some files; once none are left, purge the journal."""
-        files = await self.folders.files_under(names.home_of(user))
+        files = await self.listing.list_files(identifiers.build_user_prefix(user))
         if files:
-            some = files[: self.files_max]
-            removed = await access.remove([file.path for file in some])
-            if removed.transaction is None or some == done.last:
+            batch = files[: self.files_max]
+            removed = await access.remove([file.path for file in batch])
+            if removed.transaction is None or batch == progress.last:
                 raise FoundryError(
                     "Foundry lists files and does not take them out. Repeat the command."
                 )
-            done.add(some, removed.transaction)
+            progress.add(batch, removed.transaction)
             return
-        journal = await self.journal.of(user)
-        if await self.shared_files.rewrite_some(user, journal, access, done.rewrites):
+        journal = await self.journal.read_holdings(user)
+        if await self.shared_files.rewrite_some(user, journal, access, progress.rewrites):
             return
-        async with self.alone:
-            journal = await self.journal.of(user)
-            unreadable = done.rewrites.unreadable
-            shared = await self.shared(journal) if unreadable else ()
+        async with self.replay_lock:
+            journal = await self.journal.read_holdings(user)
+            unreadable = progress.rewrites.unreadable
+            shared = await self.find_shared_files(journal) if unreadable else ()
             known = {each.path for each in shared}
-            done.shared = (
+            progress.shared = (
                 *(each for each in shared if each.path in unreadable),
-                *(Shared(path, 0) for path in sorted(unreadable - known)),
+                *(SharedFile(path, 0) for path in sorted(unreadable - known)),
             )
-            done.purged = await self.journal.purge(user, done.shared)
+            progress.purged = await self.journal.purge(user, progress.shared)
 
-    async def shared(self, journal: Journaled) -> tuple[Shared, ...]:
+    async def find_shared_files(self, journal: JournalHoldings) -> tuple[SharedFile, ...]:
         """Return the shared files with rows of the person.
 
         Foundry lists them only if compacted receipts (digests) may belong to some.
         """
-        groups = await self.folders.files_under(names.GROUPS) if journal.digests else ()
-        return people.shared_files(journal, groups)
+        groups = await self.listing.list_files(identifiers.GROUPS) if journal.digests else ()
+        return personal_data.merge_shared_files(journal, groups)
 
 
 @dataclass(slots=True)
@@ -122,12 +139,12 @@ class ErasureProgress:
     files: int = 0
     bytes: int = 0
     transactions: list[str] = field(default_factory=list)
-    last: Sequence[Standing] = ()
+    last: Sequence[DatasetFile] = ()
     rewrites: Rewrites = field(default_factory=Rewrites)
-    shared: tuple[Shared, ...] = ()
-    purged: Purged | None = None
+    shared: tuple[SharedFile, ...] = ()
+    purged: PurgeResult | None = None
 
-    def add(self, files: Sequence[Standing], transaction: str) -> None:
+    def add(self, files: Sequence[DatasetFile], transaction: str) -> None:
         self.files += len(files)
         self.bytes += sum(file.bytes for file in files)
         self.transactions.append(transaction)

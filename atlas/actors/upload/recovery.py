@@ -16,23 +16,23 @@ def resume(_: UploadPolicy, state: State, __: e.Woken, ___: Moment) -> Step:
 
 
 def recover(policy: UploadPolicy, state: State, result: e.HandRead, _: Moment) -> Step:
-    hand = result.hand
+    in_hand = result.hand
     work = replace(
         state.work,
-        group=hand.group or CommitGroup(()),
-        transaction=hand.transaction,
-        intents=hand.intents,
+        group=in_hand.group or CommitGroup(()),
+        transaction=in_hand.transaction,
+        intents=in_hand.intents,
     )
-    memory = replace(state.memory, is_unsettled=bool(hand.intents))
+    memory = replace(state.memory, is_unsettled=bool(in_hand.intents))
     state = State(state.phase, work, memory)
-    if hand.transaction is not None:
-        return enter("resolving", state, e.ReadStatus(hand.transaction))
-    return search(policy, state)
+    if in_hand.transaction is not None:
+        return enter("resolving", state, e.ReadStatus(in_hand.transaction))
+    return search_orphans(policy, state)
 
 
 def reconcile(_: UploadPolicy, state: State, result: e.Reconciled, moment: Moment) -> Step:
     """Read the work in hand again: its exports may have been found in the dataset."""
-    outdated = (events.JournalOutdated(result.found),) if result.found else ()
+    outdated = (events.JournalRestored(result.exports),) if result.exports else ()
     memory = replace(
         state.memory, is_reconciled=True, snapshot=result.snapshot, snapshot_at=moment.now
     )
@@ -40,7 +40,7 @@ def reconcile(_: UploadPolicy, state: State, result: e.Reconciled, moment: Momen
     return enter("recovering", state, e.ReadInHand(), *outdated)
 
 
-def search(policy: UploadPolicy, state: State) -> Step:
+def search_orphans(policy: UploadPolicy, state: State) -> Step:
     """Look for the orphan of each intent. After the last one, conclude what is claimed."""
     work = state.work
     if work.intents:
@@ -52,7 +52,7 @@ def search(policy: UploadPolicy, state: State) -> Step:
     return enter("assessing", state, e.ReadBacklog())
 
 
-def find(policy: UploadPolicy, state: State, result: e.OrphanSought, _: Moment) -> Step:
+def handle_orphan(policy: UploadPolicy, state: State, result: e.OrphanSought, _: Moment) -> Step:
     """Abort an orphan, or go on to the next intent.
 
     The intent of an attempt without an orphan stays recorded: its begin may take effect late.
@@ -61,18 +61,18 @@ def find(policy: UploadPolicy, state: State, result: e.OrphanSought, _: Moment) 
     if orphan is not None and policy.is_sole_writer:
         return enter("removing", state, e.Abort(orphan), events.OrphanAborted(orphan))
     work = replace(state.work, intents=state.work.intents[1:])
-    step = search(policy, replace(state, work=work))
+    step = search_orphans(policy, replace(state, work=work))
     if orphan is None:
         return step
     return step._replace(events=(events.OrphanSuspected(orphan), *step.events))
 
 
-def settle(_: UploadPolicy, state: State, __: e.Ended, ___: Moment) -> Step:
+def clear_settled_intents(_: UploadPolicy, state: State, __: e.Ended, ___: Moment) -> Step:
     return enter("settling", state, e.ClearIntents())
 
 
-def go_on(policy: UploadPolicy, state: State, _: e.IntentsCleared, __: Moment) -> Step:
+def continue_search(policy: UploadPolicy, state: State, _: e.IntentsCleared, __: Moment) -> Step:
     """Go on after an orphan was aborted: no other attempt can have opened a transaction."""
     work = replace(state.work, intents=())
     memory = replace(state.memory, is_unsettled=False)
-    return search(policy, State(state.phase, work, memory))
+    return search_orphans(policy, State(state.phase, work, memory))

@@ -8,7 +8,7 @@ from atlas.core.errors import FoundryError
 from atlas.core.messages import File
 
 
-class Refusal(Struct, frozen=True):
+class FileRefusal(Struct, frozen=True):
     """Foundry's answer that it does not take a file. `is_certain`: it blames the file alone."""
 
     file: File
@@ -35,7 +35,7 @@ class UploadReport(Struct, frozen=True):
     stored: tuple[File, ...] = ()
     unconfirmed: tuple[File, ...] = ()
     taken: tuple[File, ...] = ()
-    refused: tuple[Refusal, ...] = ()
+    refused: tuple[FileRefusal, ...] = ()
     unanswered: tuple[File, ...] = ()
     interrupted: tuple[File, ...] = ()
     corrupt: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class UploadReport(Struct, frozen=True):
         return self.stored + self.unconfirmed + self.unanswered + self.interrupted
 
     @property
-    def can_be_committed(self) -> bool:
+    def is_committable(self) -> bool:
         return bool(self.stored or self.unconfirmed) and not self.is_spoiled
 
 

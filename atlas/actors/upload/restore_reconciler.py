@@ -22,14 +22,14 @@ from datetime import datetime, timedelta
 from atlas.actors.upload.conflicts import RemoteFiles
 from atlas.actors.upload.files import FileBuilder
 from atlas.actors.upload.publisher import Publisher
-from atlas.core import names
-from atlas.core.errors import ContentTooLarge, Damaged
+from atlas.core import identifiers
+from atlas.core.errors import ContentTooLarge, CorruptEntry
 from atlas.core.messages import BranchSnapshot, ClaimedExport, File, PathOwner
-from atlas.core.people import Standing
+from atlas.core.personal_data import DatasetFile
 from atlas.core.ports import Branch, Outbox
 from atlas.runtime import for_each_concurrently
 
-Match = tuple[Standing, dict[str, ClaimedExport]]  # a file, and the exports whose rows are in it
+Match = tuple[DatasetFile, dict[str, ClaimedExport]]  # a file, and the exports whose rows are in it
 ACCEPTED = re.compile(rb'"ingested_at":"([0-9T:-]{19})')
 
 
@@ -42,7 +42,7 @@ class RestoreReconciler:
     files: FileBuilder
     remote: RemoteFiles
     publisher: Publisher
-    at_once: int
+    concurrency: int
 
     async def is_up_to_date(self, snapshot: BranchSnapshot, explained: str | None) -> bool:
         """Return whether the journal knows the head of the branch.
@@ -52,17 +52,19 @@ class RestoreReconciler:
         """
         if not snapshot.head:
             return not await self.outbox.has_committed()
-        is_own = await self.outbox.own_transactions([snapshot.head])
+        is_own = await self.outbox.filter_own_transactions([snapshot.head])
         return snapshot.head == explained or bool(is_own)
 
     async def reconcile(self) -> int:
         """Search the dataset, mark what is found, and return the number of exports found."""
         matches = [*await self.match_single_files(), *await self.match_group_files()]
-        exports = {id: export for _, here in matches for id, export in here.items()}
+        exports = {id: export for _, matched in matches for id, export in matched.items()}
         if not exports:
             return 0
         # All at once: with a part of it the journal would know the head, and look no further.
-        receipts = await self.outbox.mark_found([(there, list(here)) for there, here in matches])
+        receipts = await self.outbox.mark_found(
+            [(remote_file, list(here)) for remote_file, here in matches]
+        )
         for receipt in receipts:
             self.publisher.publish(receipt, exports[receipt.id])
         return len(receipts)
@@ -70,62 +72,68 @@ class RestoreReconciler:
     async def match_single_files(self) -> list[Match]:
         matches: list[Match] = []
 
-        async def search_day(of_a_day: tuple[str, list[File]]) -> None:
-            day, files = of_a_day
-            standing = {each.path: each for each in await self.branch.files_under(day)}
+        async def search_day(dated_files: tuple[str, list[File]]) -> None:
+            day, files = dated_files
+            remote_files = {each.path: each for each in await self.branch.list_files(day)}
             for file in files:
-                for path in (names.in_format(file.path, each) for each in names.FORMATS):
-                    if there := standing.get(path):
-                        match = await self.match_single(there, file)
-                        matches.append((there, match))
+                for path in (
+                    identifiers.change_format(file.path, each) for each in identifiers.FORMATS
+                ):
+                    if remote_file := remote_files.get(path):
+                        match = await self.match_single(remote_file, file)
+                        matches.append((remote_file, match))
 
         async for page in self.pages():
             days = defaultdict[str, list[File]](list)
             for file in page:
-                days[names.day_of(file.path)].append(file)
-            await for_each_concurrently(search_day, days.items(), self.at_once)
+                days[identifiers.truncate_to_day(file.path)].append(file)
+            await for_each_concurrently(search_day, days.items(), self.concurrency)
         return matches
 
-    async def match_single(self, there: Standing, file: File) -> dict[str, ClaimedExport]:
+    async def match_single(self, remote_file: DatasetFile, file: File) -> dict[str, ClaimedExport]:
         try:
-            rows = await self.read(there, file.bytes)
+            rows = await self.read(remote_file, file.bytes)
         except ContentTooLarge:  # at this path a file of this size is ours
-            is_ours = there.bytes == file.bytes
+            is_ours = remote_file.bytes == file.bytes
             return {export.id: export for export in file.exports if is_ours}
-        return await self.match(file.exports, there.path, rows)
+        return await self.match(file.exports, remote_file.path, rows)
 
     async def match_group_files(self) -> list[Match]:
         """Search the group files that the journal does not know.
 
         They are matched by the second: a group path is moved on by milliseconds if it is taken.
         """
-        seconds = {names.second_of(file.path) async for page in self.pages() for file in page}
+        seconds = {
+            identifiers.extract_second(file.path) async for page in self.pages() for file in page
+        }
         matches: list[Match] = []
-        for day in sorted({names.day_of(names.GROUPS + second) for second in seconds}):
+        for day in sorted(
+            {identifiers.truncate_to_day(identifiers.GROUPS + second) for second in seconds}
+        ):
             near = [
                 each
-                for each in await self.branch.files_under(day)
-                if names.second_of(each.path) in seconds
-                and self.files.policy.format_at(each.path) is not None
+                for each in await self.branch.list_files(day)
+                if identifiers.extract_second(each.path) in seconds
+                and self.files.policy.find_format(each.path) is not None
             ]
-            own = await self.outbox.own_transactions([each.transaction for each in near])
+            own = await self.outbox.filter_own_transactions([each.transaction for each in near])
             unknown = (each for each in near if each.transaction not in own)
             matches += [(each, await self.match_group_file(each)) for each in unknown]
         return matches
 
-    async def match_group_file(self, there: Standing) -> dict[str, ClaimedExport]:
-        rows = await self.read(there, there.bytes)
-        here, seconds = dict[str, ClaimedExport](), accepted_seconds(rows)
+    async def match_group_file(self, remote_file: DatasetFile) -> dict[str, ClaimedExport]:
+        rows = await self.read(remote_file, remote_file.bytes)
+        matches, seconds = dict[str, ClaimedExport](), accepted_seconds(rows)
         async for page in self.pages():
             for file in page:
-                if names.second_of(file.path) in seconds:
-                    here |= await self.match(file.exports, there.path, rows)
-        return here
+                if identifiers.extract_second(file.path) in seconds:
+                    matches |= await self.match(file.exports, remote_file.path, rows)
+        return matches
 
-    async def read(self, there: Standing, size: int) -> frozenset[bytes]:
+    async def read(self, remote_file: DatasetFile, size: int) -> frozenset[bytes]:
         """Return the rows of a file of the dataset; `size` is that of our file there, in bytes."""
-        owner = PathOwner(there.transaction, there.bytes)
-        return await self.remote.read(File(there.path, size, ()), owner)
+        owner = PathOwner(remote_file.transaction, remote_file.bytes)
+        return await self.remote.read(File(remote_file.path, size, ()), owner)
 
     async def match(
         self, exports: Iterable[ClaimedExport], path: str, rows: frozenset[bytes]
@@ -134,14 +142,14 @@ class RestoreReconciler:
 
     async def is_present(self, export: ClaimedExport, path: str, rows: frozenset[bytes]) -> bool:
         try:
-            return await self.files.rows_of_export(export, path) <= rows
-        except Damaged:
+            return await self.files.read_export_rows(export, path) <= rows
+        except CorruptEntry:
             return False  # it is set aside when it is claimed
 
     async def pages(self) -> AsyncIterator[Sequence[File]]:
         """Yield all uncommitted exports, set-aside ones among them: they may have been replayed."""
         last = ""
-        while page := await self.outbox.uncommitted(last):
+        while page := await self.outbox.list_uncommitted(last):
             yield [file for file in page if file.path]  # no path: the entry is damaged
             last = page[-1].exports[0].id
 
@@ -151,7 +159,7 @@ def accepted_seconds(rows: Iterable[bytes]) -> set[str]:
 
     Each with the following second, because a path may have been moved on by milliseconds.
     """
-    texts = {found[1].decode() for row in rows if (found := ACCEPTED.search(row))}
+    texts = {match[1].decode() for row in rows if (match := ACCEPTED.search(row))}
     seconds = set[str]()
     for text in texts:
         with suppress(ValueError, OverflowError):  # a row of somebody else

@@ -8,27 +8,27 @@ from msgspec import Struct
 
 from atlas.actors.upload.conflicts import read_content
 from atlas.actors.upload.files import FilePolicy, Format
-from atlas.core import names
-from atlas.core.errors import NOT_JSON, ContentTooLarge, FoundryError
+from atlas.core import identifiers
+from atlas.core.errors import JSON_ERRORS, ContentTooLarge, FoundryError
 from atlas.core.messages import User
-from atlas.core.people import Journaled
-from atlas.core.ports import Branch, BranchAccess, Bytes, Compute, Reconciliation
+from atlas.core.personal_data import JournalHoldings
+from atlas.core.ports import Branch, BranchAccess, Bytes, CpuExecutor, Reconciliation
 
 UNCHANGED = "Foundry returned a shared file as it was before its replacement. Repeat the command."
 REWRITTEN_MAX = 50  # files per step, so that groups of others can go in between
 
 
-class Owner(Struct):
+class RowOwner(Struct):
     """The column of a row that names its owner."""
 
     auth0_user_id: str = ""
 
 
-class Share(NamedTuple):
+class OwnerRowCounts(NamedTuple):
     """The numbers of rows in a file: of one person, and of others."""
 
-    theirs: int
-    others: int
+    own: int
+    other: int
 
 
 @dataclass(slots=True)
@@ -45,7 +45,7 @@ class Rewrites:
     unreadable: set[str] = field(default_factory=set)
 
 
-_owner = msgspec.json.Decoder(Owner)
+_owner = msgspec.json.Decoder(RowOwner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,39 +55,42 @@ class SharedFiles:
     branch: Branch
     reconciliation: Reconciliation
     policy: FilePolicy
-    compute: Compute
+    compute: CpuExecutor
 
     async def rewrite_some(
-        self, user: User, journal: Journaled, access: BranchAccess, done: Rewrites
+        self, user: User, journal: JournalHoldings, access: BranchAccess, progress: Rewrites
     ) -> bool:
         """Remove rows of this person from some files; return False once no file holds any.
 
         The next call reads rewritten files again, to be sure that they are clean. Raises
         FoundryError if one is not.
         """
-        partly, wholly = dict[str, int](), dict[str, int]()
-        for path in await self.suspects(journal):
-            if path in done.clean | done.unreadable or len(partly) + len(wholly) == REWRITTEN_MAX:
+        to_rewrite, to_remove = dict[str, int](), dict[str, int]()
+        for path in await self.list_suspects(journal):
+            if (
+                path in progress.clean | progress.unreadable
+                or len(to_rewrite) + len(to_remove) == REWRITTEN_MAX
+            ):
                 continue
-            share = await self.share_of(user, path)
-            if share is None:
-                done.unreadable.add(path)
-            elif not share.theirs:
-                done.clean.add(path)
-            elif path in done.rows:
+            counts = await self.count_rows(user, path)
+            if counts is None:
+                progress.unreadable.add(path)
+            elif not counts.own:
+                progress.clean.add(path)
+            elif path in progress.rows:
                 raise FoundryError(UNCHANGED)
             else:
-                (partly if share.others else wholly)[path] = share.theirs
-        if wholly:
-            removed = await access.remove(wholly)
-            done.transactions += [removed.transaction] if removed.transaction else []
-        if partly:
-            replaced = await access.replace(partly, lambda path: self.rewrite(user, path))
-            done.transactions += [replaced.transaction] if replaced.transaction else []
-        done.rows |= partly | wholly
-        return bool(partly or wholly)
+                (to_rewrite if counts.other else to_remove)[path] = counts.own
+        if to_remove:
+            removed = await access.remove(to_remove)
+            progress.transactions += [removed.transaction] if removed.transaction else []
+        if to_rewrite:
+            replaced = await access.replace(to_rewrite, lambda path: self.rewrite(user, path))
+            progress.transactions += [replaced.transaction] if replaced.transaction else []
+        progress.rows |= to_rewrite | to_remove
+        return bool(to_rewrite or to_remove)
 
-    async def suspects(self, journal: Journaled) -> list[str]:
+    async def list_suspects(self, journal: JournalHoldings) -> list[str]:
         """Return the paths of shared files that may hold rows of the person.
 
         A compacted receipt names only its transaction, and a file that was replaced since belongs
@@ -95,8 +98,10 @@ class SharedFiles:
         """
         paths = {each.path for each in journal.shared}
         if journal.digests:
-            groups = await self.branch.files_under(names.GROUPS)
-            own = await self.reconciliation.own_transactions([each.transaction for each in groups])
+            groups = await self.branch.list_files(identifiers.GROUPS)
+            own = await self.reconciliation.filter_own_transactions(
+                [each.transaction for each in groups]
+            )
             paths |= {
                 each.path
                 for each in groups
@@ -104,12 +109,12 @@ class SharedFiles:
             }
         return sorted(paths)
 
-    async def share_of(self, user: User, path: str) -> Share | None:
+    async def count_rows(self, user: User, path: str) -> OwnerRowCounts | None:
         """Count the rows of this person and of others; None if the file cannot be read."""
-        found = await self.read(path)
-        if found is None:
+        file = await self.read(path)
+        if file is None:
             return None
-        content, format = found
+        content, format = file
         try:
             return await self.compute(len(content), count_rows, content, format, user.sub)
         except ValueError:
@@ -117,17 +122,17 @@ class SharedFiles:
 
     async def rewrite(self, user: User, path: str) -> Bytes | None:
         """Return the file without rows of this person; None if it has none, or is unreadable."""
-        found = await self.read(path)
-        if found is None:
+        file = await self.read(path)
+        if file is None:
             return None
-        content, format = found
+        content, format = file
         return await self.compute(len(content), remove_rows, content, format, user.sub)
 
     async def read(self, path: str) -> tuple[bytes, Format] | None:
-        owner = await self.branch.file_at(path)
+        owner = await self.branch.find_file(path)
         if owner is None:
             return b"", self.policy.format
-        format = self.policy.format_at(path)
+        format = self.policy.find_format(path)
         if format is None:
             return None
         try:
@@ -136,26 +141,26 @@ class SharedFiles:
             return None
 
 
-def rows_of(content: bytes, format: Format) -> list[bytes]:
+def split_rows(content: bytes, format: Format) -> list[bytes]:
     """Return the rows of a file. Raises ValueError if it is in another format."""
     return bytes(format.read(content)).splitlines(keepends=True) if content else []
 
 
-def count_rows(content: bytes, format: Format, sub: str) -> Share:
-    rows = rows_of(content, format)
-    theirs = sum(is_row_of(row, sub) for row in rows)
-    return Share(theirs, len(rows) - theirs)
+def count_rows(content: bytes, format: Format, sub: str) -> OwnerRowCounts:
+    rows = split_rows(content, format)
+    own = sum(is_row_of(row, sub) for row in rows)
+    return OwnerRowCounts(own, len(rows) - own)
 
 
 def remove_rows(content: bytes, format: Format, sub: str) -> Bytes | None:
-    rows = rows_of(content, format)
-    kept = [row for row in rows if not is_row_of(row, sub)]
-    return format.write(b"".join(kept)) if len(kept) < len(rows) else None
+    rows = split_rows(content, format)
+    remaining = [row for row in rows if not is_row_of(row, sub)]
+    return format.write(b"".join(remaining)) if len(remaining) < len(rows) else None
 
 
 def is_row_of(row: bytes, sub: str) -> bool:
     """Whether a row is of this person. A row that cannot be read is not, and stays."""
     try:
         return _owner.decode(row).auth0_user_id == sub
-    except NOT_JSON:
+    except JSON_ERRORS:
         return False

@@ -7,7 +7,7 @@ from msgspec import Struct
 from atlas.actors.upload.reports import UploadReport
 from atlas.core.commits import Intent, Lane
 from atlas.core.errors import FoundryError
-from atlas.core.events import Because
+from atlas.core.events import GroupTrigger
 from atlas.core.messages import BranchSnapshot, CommitGroup, File
 
 Phase = Literal[
@@ -53,7 +53,7 @@ class Pacing(Struct, frozen=True):
     next_group_at: float = 0.0
     next_isolated_at: float = 0.0
     last_lane: Lane = "isolated"  # so that a new life begins with fresh exports
-    trigger: Because = "idle"
+    trigger: GroupTrigger = "idle"
 
 
 class Memory(Struct, frozen=True):

@@ -10,20 +10,20 @@ from msgspec.structs import replace
 
 from atlas.actors.upload import effects as e
 from atlas.actors.upload import ending
-from atlas.actors.upload.conflicts import Conflicts, RemoteFiles
+from atlas.actors.upload.conflicts import ConflictResolver, RemoteFiles
 from atlas.actors.upload.files import FileBuilder, FilePolicy
-from atlas.actors.upload.group_upload import GroupUpload
+from atlas.actors.upload.group_upload import GroupUploader
 from atlas.actors.upload.policy import UploadPolicy
 from atlas.actors.upload.protocol import advance, start
 from atlas.actors.upload.publisher import Publisher
 from atlas.actors.upload.restore_reconciler import RestoreReconciler
 from atlas.actors.upload.states import AT_REST, Moment, Phase, State, Work
 from atlas.actors.upload.steps import Step
-from atlas.core import names
+from atlas.core import identifiers
 from atlas.core.errors import BranchBusy, CommitRefused, FoundryError, Unavailable
-from atlas.core.events import SecondWriter, Watch
+from atlas.core.events import EventSink, ForeignWriterDetected
 from atlas.core.messages import TransactionKind
-from atlas.core.ports import Branch, Compute, Outbox
+from atlas.core.ports import Branch, CpuExecutor, Outbox
 from atlas.runtime import Lock, Quota, RestartBudget, Wakeup
 
 FOREIGN_HEADS_MAX = 3
@@ -32,10 +32,10 @@ PROBE_CONTENT = b"\n"  # even if somebody else commits our probe, no reader sees
 
 
 @dataclass(frozen=True, slots=True)
-class Chance:
+class Timing:
     """A monotonic clock in seconds, and a random number from 0 to 1."""
 
-    elapsed: Callable[[], float]
+    monotonic: Callable[[], float]
     random: Callable[[], float]
 
 
@@ -49,40 +49,40 @@ class Uploader:
         publisher: Publisher,
         policy: UploadPolicy,
         file_policy: FilePolicy,
-        compute: Compute,
-        chance: Chance,
-        watch: Watch,
+        compute: CpuExecutor,
+        timing: Timing,
+        emit: EventSink,
     ) -> None:
         self.branch = branch
         self.outbox = outbox
         self.policy = policy
-        self.chance = chance
-        self.watch = watch
+        self.timing = timing
+        self.emit = emit
         files = FileBuilder(branch, outbox, file_policy, compute)
         quota = Quota(policy.bytes_at_once)
-        at_once = policy.uploads_at_once
+        concurrency = policy.uploads_at_once
         self.publisher = publisher
         self.remote_files = RemoteFiles(branch, files, quota)
-        self.upload = GroupUpload(branch, files, quota, at_once)
-        self.conflicts = Conflicts(branch, files, self.remote_files, at_once)
+        self.group_uploader = GroupUploader(branch, files, quota, concurrency)
+        self.conflicts = ConflictResolver(branch, files, self.remote_files, concurrency)
         self.reconciler = RestoreReconciler(
-            branch, outbox, files, self.remote_files, self.publisher, at_once
+            branch, outbox, files, self.remote_files, self.publisher, concurrency
         )
-        self.foreign_writers = ForeignWriters(watch)
+        self.foreign_writers = ForeignWriters(emit)
         self.step = start()
-        self.lock = Lock()  # of the branch: held by a group, or by maintenance
+        self.branch_lock = Lock()  # of the branch: held by a group, or by maintenance
 
     async def run(self, wakeup: Wakeup, restarts: RestartBudget) -> None:
         """Upload group after group until the wakeup is taken down."""
         self.step = start()
         while not wakeup.is_closed:
-            await self.work(restarts)
+            await self.run_group(restarts)
             if self.step.state.phase in AT_REST:
                 await self.rest(wakeup)
 
-    async def work(self, restarts: RestartBudget) -> None:
+    async def run_group(self, restarts: RestartBudget) -> None:
         """Take steps until this group has ended, or the protocol rests."""
-        async with self.lock:
+        async with self.branch_lock:
             if self.step.state.phase in AT_REST:
                 return
             while True:
@@ -97,27 +97,27 @@ class Uploader:
 
     async def rest(self, wakeup: Wakeup) -> None:
         """Perform the rest that the protocol asks for; maintenance may end it."""
-        rested = self.step
-        if isinstance(rested.effect, e.Rest):
-            seconds = rested.effect.seconds
-            if rested.effect.is_light:
+        resting_step = self.step
+        if isinstance(resting_step.effect, e.Rest):
+            seconds = resting_step.effect.seconds
+            if resting_step.effect.is_light:
                 with anyio.move_on_after(seconds):
                     await wakeup.wait()
             else:
-                await wakeup.closed_within(seconds or 0.0)
-        if self.step is rested:
-            self.go_on(rested, e.Woken())
+                await wakeup.sleep_unless_closed(seconds or 0.0)
+        if self.step is resting_step:
+            self.apply_result(resting_step, e.Woken())
 
     async def take_step(self) -> None:
         """Perform one effect. After an unexpected exception the protocol starts with recovery."""
         step, self.step = self.step, start()
-        self.go_on(step, await self.perform(step.effect))
+        self.apply_result(step, await self.perform(step.effect))
 
-    def go_on(self, step: Step, result: e.Result) -> None:
-        moment = Moment(self.chance.elapsed(), self.chance.random())
+    def apply_result(self, step: Step, result: e.Result) -> None:
+        moment = Moment(self.timing.monotonic(), self.timing.random())
         self.step = advance(self.policy, step.state, result, moment)
         for event in self.step.events:
-            self.watch(event)
+            self.emit(event)
 
     async def perform(self, effect: e.Effect) -> e.Result:
         try:
@@ -134,7 +134,7 @@ class Uploader:
         Raises FoundryError, and the journal's Unavailable. If the body raises, the uploader
         recovers before the next group.
         """
-        async with self.lock:
+        async with self.branch_lock:
             await self.recover()
             before = self.step
             memory = replace(before.state.memory, snapshot=None)
@@ -145,11 +145,11 @@ class Uploader:
     async def recover(self) -> None:
         """Resolve everything that was begun. Raises FoundryError, and the journal's Unavailable."""
         if self.step.state.phase == "paused":
-            self.go_on(self.step, e.Woken())
+            self.apply_result(self.step, e.Woken())
         while self.step.state.phase not in BETWEEN_GROUPS:
             step, self.step = self.step, start()
             result = await self.perform(step.effect)
-            self.go_on(step, result)
+            self.apply_result(step, result)
             if isinstance(result, e.Failed):
                 raise result.error
             if self.step.state.phase == "paused":
@@ -160,7 +160,7 @@ class Uploader:
 
         Raises BranchBusy, FoundryError, and the journal's Unavailable.
         """
-        await self.outbox.record_intent(await self.branch.branch_snapshot(), kind)
+        await self.outbox.record_intent(await self.branch.take_snapshot(), kind)
         try:
             transaction = await self.branch.begin(kind)
         except BranchBusy:
@@ -173,20 +173,20 @@ class Uploader:
     # Effects
 
     async def read_in_hand(self, _: e.ReadInHand) -> e.Result:
-        return e.HandRead(await self.outbox.in_hand())
+        return e.HandRead(await self.outbox.read_in_hand())
 
     async def read_backlog(self, _: e.ReadBacklog) -> e.Result:
-        return e.BacklogRead(await self.outbox.backlog(self.policy.group))
+        return e.BacklogRead(await self.outbox.read_backlog(self.policy.group))
 
     async def reconcile(self, effect: e.Reconcile) -> e.Result:
-        snapshot = await self.branch.branch_snapshot()
+        snapshot = await self.branch.take_snapshot()
         reconciler = self.reconciler
         if effect.is_forced or not await reconciler.is_up_to_date(snapshot, effect.explained):
             return e.Reconciled(await reconciler.reconcile())
         return e.Reconciled(0, snapshot)
 
     async def take_snapshot(self, _: e.TakeSnapshot) -> e.Result:
-        return e.SnapshotTaken(await self.branch.branch_snapshot())
+        return e.SnapshotTaken(await self.branch.take_snapshot())
 
     async def claim(self, effect: e.Claim) -> e.Result:
         group = await self.outbox.claim(self.policy.group, effect.snapshot, effect.lane)
@@ -197,20 +197,22 @@ class Uploader:
             transaction = await self.branch.begin("APPEND")
         except BranchBusy as error:
             with suppress(FoundryError):  # whatever comes of it: this attempt has begun nothing
-                self.foreign_writers.notice((await self.branch.branch_snapshot()).head)
+                self.foreign_writers.record((await self.branch.take_snapshot()).head)
             return e.Busy(error)
-        self.foreign_writers.forget()
+        self.foreign_writers.reset()
         return e.Begun(transaction)
 
     async def record_open(self, effect: e.RecordOpen) -> e.Result:
         return e.Recorded(await self.outbox.record_open(effect.transaction, self.policy.group))
 
     async def upload_group(self, effect: e.Upload) -> e.Result:
-        return e.Uploaded(await self.upload.upload(effect.transaction, effect.group))
+        return e.Uploaded(await self.group_uploader.upload(effect.transaction, effect.group))
 
     async def put_probe(self, effect: e.PutProbe) -> e.Result:
         try:
-            return e.ProbePut(await self.branch.put(effect.transaction, names.PROBE, PROBE_CONTENT))
+            return e.ProbePut(
+                await self.branch.put(effect.transaction, identifiers.PROBE, PROBE_CONTENT)
+            )
         except FoundryError:
             return e.ProbePut(is_stored=False)
 
@@ -228,7 +230,7 @@ class Uploader:
         return e.StatusRead(await self.branch.transaction_status(effect.transaction))
 
     async def list_files(self, effect: e.ListFiles) -> e.Result:
-        return e.FilesListed(await self.branch.files_of(effect.transaction))
+        return e.FilesListed(await self.branch.list_transaction_files(effect.transaction))
 
     async def resolve_conflicts(self, effect: e.ResolveConflicts) -> e.Result:
         return e.ConflictsResolved(await self.conflicts.resolve(effect.files))
@@ -256,19 +258,19 @@ class ForeignWriters:
     writer.
     """
 
-    watch: Watch
-    head: str = ""
-    heads: int = 0
+    emit: EventSink
+    last_head: str = ""
+    heads_seen: int = 0
 
-    def notice(self, head: str) -> None:
-        if head != self.head:
-            self.head, self.heads = head, self.heads + 1
-        if self.heads >= FOREIGN_HEADS_MAX:
-            self.watch(SecondWriter(self.heads))
-            self.heads = 0
+    def record(self, head: str) -> None:
+        if head != self.last_head:
+            self.last_head, self.heads_seen = head, self.heads_seen + 1
+        if self.heads_seen >= FOREIGN_HEADS_MAX:
+            self.emit(ForeignWriterDetected(self.heads_seen))
+            self.heads_seen = 0
 
-    def forget(self) -> None:
-        self.head, self.heads = "", 0
+    def reset(self) -> None:
+        self.last_head, self.heads_seen = "", 0
 
 
 U = Uploader

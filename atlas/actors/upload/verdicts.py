@@ -18,7 +18,7 @@ def conclude_recovered(work: Work, tries_max: int) -> Conclusion:
     return Conclusion(
         transaction=work.transaction,
         verdicts=mark_committed(work.present, work.transaction),
-        others=Verdict("failed", INTERRUPTED) if is_failure else RELEASED,
+        default_verdict=Verdict("failed", INTERRUPTED) if is_failure else RELEASED,
         tries_max=tries_max,
     )
 
@@ -29,7 +29,7 @@ def conclude_uploaded(
     """Conclude a transaction that is no longer open and whose upload was reported."""
     verdicts = dict[str, Verdict]()
     if work.present or work.has_evidence:  # Foundry answered about others: it is about these files
-        reason = reason_of(report, UNANSWERED)
+        reason = describe_last_error(report, UNANSWERED)
         isolated = Verdict("isolated", reason, is_unanswered=True)
         divided = Verdict("divided", reason, is_unanswered=True)
         for file in (*report.unanswered, *report.unconfirmed):
@@ -41,11 +41,11 @@ def conclude_uploaded(
     verdicts |= mark_committed(work.present, work.transaction)
     for id, transaction in resolution.stored.items():
         verdicts[id] = Verdict("committed", transaction=transaction)
-    others = RELEASED
+    default_verdict = RELEASED
     is_commit_refused = isinstance(work.error, CommitRefused)
     if is_commit_refused and not (report.refused or resolution.stored or resolution.moved):
-        others = Verdict("failed", str(work.error))
-    return Conclusion(work.transaction, verdicts, others, tries_max, work.has_evidence)
+        default_verdict = Verdict("failed", str(work.error))
+    return Conclusion(work.transaction, verdicts, default_verdict, tries_max, work.has_evidence)
 
 
 def mark_committed(files: Iterable[File], transaction: str | None) -> dict[str, Verdict]:
@@ -73,5 +73,5 @@ def judge_refusals(work: Work, report: UploadReport) -> dict[str, Verdict]:
     return verdicts
 
 
-def reason_of(report: UploadReport, otherwise: str) -> str:
+def describe_last_error(report: UploadReport, otherwise: str) -> str:
     return otherwise if report.last_error is None else str(report.last_error)

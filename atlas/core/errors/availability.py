@@ -11,7 +11,7 @@ class Unavailable(AtlasError):
     retry_seconds: float | None = 2.0
 
 
-class NoRoom(Unavailable):
+class FlowFull(Unavailable):
     """There is no room in the flow now."""
 
 
@@ -41,7 +41,7 @@ class JournalFull(Unavailable):
         self.retry_seconds = retry_seconds or type(self).retry_seconds
 
 
-class Damaged(AtlasError):
+class CorruptEntry(AtlasError):
     """The stored export is damaged on the disk, and cannot be restored."""
 
     retryable = False

@@ -2,14 +2,14 @@
 
 from atlas.core.errors.availability import Unavailable
 
-AGAIN = "Try again in a minute; if it persists, check Foundry's own status."
+RETRY_LATER = "Try again in a minute; if it persists, check Foundry's own status."
 
 
 class FoundryError(Unavailable):
     """Foundry did not answer as expected; a call may have taken effect all the same.
 
     `error_name` and `instance_id` are from Foundry's answer, "" if it had none; Palantir's support
-    asks for the instance id. `to_do` tells the operator what to do. `retry_seconds` is Foundry's.
+    asks for the instance id. `remedy` tells the operator what to do. `retry_seconds` is Foundry's.
     """
 
     code = "FOUNDRY_ERROR"
@@ -20,13 +20,13 @@ class FoundryError(Unavailable):
         message: str = "",
         retry_seconds: float | None = None,
         *,
-        to_do: str = AGAIN,
+        remedy: str = RETRY_LATER,
         error_name: str = "",
         instance_id: str = "",
     ) -> None:
         super().__init__(message)
         self.retry_seconds = retry_seconds
-        self.to_do = to_do
+        self.remedy = remedy
         self.error_name = error_name
         self.instance_id = instance_id
 

@@ -17,7 +17,7 @@ class AtlasError(Exception):
     def __init__(self, message: str = "") -> None:
         super().__init__(message or type(self).__doc__)
 
-    def detached(self) -> Self:
+    def detach(self) -> Self:
         """The same without its traceback and its cause.
 
         They know the frames that the error has passed, and whoever keeps the error stands in one
@@ -101,7 +101,7 @@ class InvalidToken(Unauthenticated):
     code = "INVALID_TOKEN"
 
 
-class BoundToken(InvalidToken):
+class SenderConstrainedToken(InvalidToken):
     """The bearer token is bound to a key (DPoP, mTLS): Atlas takes plain bearer tokens."""
 
 
@@ -130,7 +130,7 @@ class MethodNotAllowed(Rejected):
     status = 405
 
 
-class TooSlow(Rejected):
+class BodyTooSlow(Rejected):
     """The body of the request came too slowly."""
 
     code = "REQUEST_TIMEOUT"
@@ -138,7 +138,7 @@ class TooSlow(Rejected):
     retryable = True
 
 
-class TooLarge(Rejected):
+class BodyTooLarge(Rejected):
     """The body of the request is larger than is accepted at once."""
 
     code = "PAYLOAD_TOO_LARGE"
@@ -159,14 +159,14 @@ class UnsupportedMediaType(Rejected):
     status = 415
 
 
-class Forgotten(Rejected):
+class ExportErased(Rejected):
     """While this export waited, all of its user was forgotten; sent again, it is new."""
 
     code = "FORGOTTEN"
     status = 410
 
 
-class KeyReused(Rejected):
+class IdempotencyKeyReused(Rejected):
     """This Idempotency-Key was used for another export before."""
 
     code = "IDEMPOTENCY_KEY_REUSED"

@@ -3,19 +3,19 @@
 from typing import ClassVar
 
 
-class CannotStart(Exception):
+class CommandError(Exception):
     """Atlas cannot start; the message is one line for the operator."""
 
     exit_code: ClassVar[int] = 1
 
 
-class BadSetting(CannotStart):
+class ConfigurationError(CommandError):
     """A setting is unknown, missing or wrong."""
 
     exit_code = 78
 
 
-class JournalHeld(CannotStart):
+class JournalLocked(CommandError):
     """Another process owns the journal. `owner` is the operator address of that process, or ""."""
 
     exit_code = 75

@@ -9,4 +9,4 @@ class Event(Struct, frozen=True):
     """A fact about the service, worth a log line or a metric."""
 
 
-Watch = Callable[[Event], None]
+EventSink = Callable[[Event], None]

@@ -7,7 +7,7 @@ from atlas.core.events.event import Event
 from atlas.core.traces import Trace
 
 
-class StageWorked(Event, frozen=True):
+class StageCompleted(Event, frozen=True):
     """A stage has handled a message, be it with an error for an answer."""
 
     stage: str
@@ -50,7 +50,7 @@ class ExportQuarantined(Event, frozen=True):
     user: str
 
 
-class ActorCrashed(Event, frozen=True):
+class StageCrashed(Event, frozen=True):
     """A stage, or the edge, met a bug. `where` names its code, innermost last, without values."""
 
     stage: str
@@ -58,14 +58,14 @@ class ActorCrashed(Event, frozen=True):
     where: tuple[str, ...]
 
 
-def crash_of(stage: str, error: Exception) -> ActorCrashed:
+def build_crash_event(stage: str, error: Exception) -> StageCrashed:
     """Build the event of a crash: where it was, without values, which may be health data."""
     frames = traceback.extract_tb(error.__traceback__)
     where = tuple(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
-    return ActorCrashed(stage, type(error).__name__, where)
+    return StageCrashed(stage, type(error).__name__, where)
 
 
-class ParquetOfEach(Event, frozen=True):
+class ParquetPerExport(Event, frozen=True):
     """Parquet saves much where many rows stand together, and little in a file for each export."""
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 from atlas.core.events.event import Event
 from atlas.core.traces import Trace
 
-Because = Literal["idle", "interval", "full"]
+GroupTrigger = Literal["idle", "interval", "full"]
 FailureCause = Literal["refused", "group_failed", "unanswered"]
 Operation = Literal[
     "token",
@@ -32,7 +32,7 @@ class GroupStarted(Event, frozen=True):
     transaction: str
     exports: int
     bytes: int
-    because: Because
+    because: GroupTrigger
 
 
 class GroupCommitted(Event, frozen=True):
@@ -43,7 +43,7 @@ class GroupCommitted(Event, frozen=True):
     bytes: int
     seconds: float
     rows: int
-    because: Because
+    because: GroupTrigger
 
 
 class ExportCommitted(Event, frozen=True):
@@ -120,7 +120,7 @@ class OrphanSuspected(Event, frozen=True):
     transaction: str
 
 
-class SecondWriter(Event, frozen=True):
+class ForeignWriterDetected(Event, frozen=True):
     """The branch is busy again and again, with ever other transactions: somebody writes there."""
 
     transactions: int

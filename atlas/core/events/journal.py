@@ -3,7 +3,7 @@
 from atlas.core.events.event import Event
 
 
-class UserForgotten(Event, frozen=True):
+class UserErased(Event, frozen=True):
     """An operator had a person forgotten: so many files are out of the dataset, and rows purged."""
 
     user: str
@@ -11,7 +11,7 @@ class UserForgotten(Event, frozen=True):
     purged: int
 
 
-class KeyBesideJournal(Event, frozen=True):
+class UnprotectedKeyFile(Event, frozen=True):
     """No key is set: the journal is sealed with one that lies beside it. Who has both reads it."""
 
     file: str
@@ -29,7 +29,7 @@ class JournalDamaged(Event, frozen=True):
     copy: str | None = None
 
 
-class LedgerUnbalanced(Event, frozen=True):
+class TotalsMismatch(Event, frozen=True):
     """The ledger said another number of exports than there are. It says the right one now."""
 
     status: str
@@ -37,7 +37,7 @@ class LedgerUnbalanced(Event, frozen=True):
     counted: int
 
 
-class JournalOutdated(Event, frozen=True):
+class JournalRestored(Event, frozen=True):
     """Exports that waited in the journal are in the dataset: it was restored from an older copy.
 
     Whoever was forgotten since is in it again, and what was accepted since is not.

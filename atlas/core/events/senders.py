@@ -9,7 +9,7 @@ from atlas.core.traces import Trace
 # Why a connection ends without an answer, or before all of one was taken: nothing came in time, an
 # answer was not taken, others wanted its place while no request was under way, or all places were
 # taken.
-Why = Literal["silent", "not_read", "made_room", "too_many"]
+AbortReason = Literal["silent", "not_read", "made_room", "too_many"]
 
 
 class RequestAnswered(Event, frozen=True):
@@ -55,7 +55,7 @@ class RequestsShed(Event, frozen=True):
     status: int = 503
 
 
-class ConnectionRefused(Event, frozen=True):
+class ConnectionRejected(Event, frozen=True):
     """A connection was refused, or closed for what came on it, by the server itself."""
 
     correlation_id: str
@@ -64,10 +64,10 @@ class ConnectionRefused(Event, frozen=True):
     reason: str
 
 
-class ConnectionCut(Event, frozen=True):
+class ConnectionAborted(Event, frozen=True):
     """A connection was ended without an answer, or before all of one was taken."""
 
-    why: Why
+    why: AbortReason
 
 
 class ClientStuck(Event, frozen=True):
@@ -78,7 +78,7 @@ class ClientStuck(Event, frozen=True):
     times: int
 
 
-class CountsDiffer(Event, frozen=True):
+class RecordCountMismatch(Event, frozen=True):
     """The sender has counted other lines than came."""
 
     id: str

@@ -3,6 +3,11 @@
 MaintenanceTasks, BranchAccess, People and Replays are what operators ask of the flow.
 """
 
+from atlas.core.ports.environment import (
+    Clock,
+    CpuExecutor,
+    Identities,
+)
 from atlas.core.ports.foundry import (
     SNAPSHOT_MAX_AGE_SECONDS,
     Branch,
@@ -15,53 +20,48 @@ from atlas.core.ports.foundry import (
     TransactionState,
 )
 from atlas.core.ports.inspection import (
-    Checkup,
     DatasetInspection,
-    Front,
-    Issuer,
+    IssuerInspector,
+    JournalInspector,
+    PublicEndpoint,
 )
 from atlas.core.ports.journal import (
-    Aside,
+    DeadLetters,
     Intake,
     Ledger,
     Outbox,
-    People,
-    PersonRecords,
-    Receipts,
+    PersonalDataStore,
+    PersonalDataTasks,
+    ReceiptQueries,
     Reconciliation,
-    Replays,
+    ReplayTasks,
     UploadQueue,
-)
-from atlas.core.ports.surroundings import (
-    Clock,
-    Compute,
-    Identities,
 )
 
 __all__ = [
     "SNAPSHOT_MAX_AGE_SECONDS",
-    "Aside",
     "Branch",
     "BranchAccess",
     "Bytes",
-    "Checkup",
     "Clock",
-    "Compute",
+    "CpuExecutor",
     "Dataset",
     "DatasetInspection",
+    "DeadLetters",
     "FileListing",
-    "Front",
     "Identities",
     "Intake",
-    "Issuer",
+    "IssuerInspector",
+    "JournalInspector",
     "Ledger",
     "MaintenanceTasks",
     "Outbox",
-    "People",
-    "PersonRecords",
-    "Receipts",
+    "PersonalDataStore",
+    "PersonalDataTasks",
+    "PublicEndpoint",
+    "ReceiptQueries",
     "Reconciliation",
-    "Replays",
+    "ReplayTasks",
     "TransactionQueries",
     "TransactionState",
     "UploadQueue",

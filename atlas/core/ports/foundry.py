@@ -13,7 +13,7 @@ from atlas.core.messages import (
     ReplacementResult,
     TransactionKind,
 )
-from atlas.core.people import Standing
+from atlas.core.personal_data import DatasetFile
 
 SNAPSHOT_MAX_AGE_SECONDS = 5.0  # of the snapshot, when a transaction is begun
 
@@ -27,20 +27,20 @@ class Dataset(Protocol):
     Any call may raise FoundryError: then it is unknown whether it happened.
     """
 
-    async def branch_snapshot(self) -> BranchSnapshot:
+    async def take_snapshot(self) -> BranchSnapshot:
         """Return the branch as it is now, to be recorded before a transaction is begun."""
 
     async def begin(self, kind: TransactionKind = "APPEND") -> str:
         """Open a transaction and return its RID. Raises BranchBusy while another one is open."""
 
-    def calls_remaining(self) -> int:
+    def count_remaining_calls(self) -> int:
         """Return how many calls fit into this minute before Foundry's rate limit."""
         ...
 
     async def put(self, transaction: str, path: str, content: Bytes) -> bool:
         """Put a file into an open transaction; return whether Foundry has confirmed it.
 
-        False: the file may be there, which shows in `files_of` after the commit. Raises
+        False: the file may be there, which shows in `list_transaction_files` after the commit. Raises
         FileRefused when Foundry answers that it does not take this file, PathTaken when another
         file stands at the path, TransactionEnded when the transaction is not open any more.
         """
@@ -83,16 +83,16 @@ class TransactionQueries(Protocol):
     async def transaction_status(self, transaction: str) -> TransactionState:
         """Return the status. A transaction that Foundry does not know is ABORTED."""
 
-    async def files_of(self, transaction: str) -> Mapping[str, int]:
+    async def list_transaction_files(self, transaction: str) -> Mapping[str, int]:
         """Return the files of a committed transaction: the size in bytes of each path.
 
         Never called for an open one, because Foundry does not document the answer.
         """
 
-    async def file_at(self, path: str) -> PathOwner | None:
+    async def find_file(self, path: str) -> PathOwner | None:
         """Return the transaction and size of the committed file at this path, if any."""
 
-    async def content(self, path: str, size: int) -> bytes:
+    async def read_file(self, path: str, size: int) -> bytes:
         """Return the bytes of the committed file at this path; `size` is as Foundry lists it.
 
         Raises ContentTooLarge when Foundry does not serve a file of this size.
@@ -114,7 +114,7 @@ class TransactionQueries(Protocol):
 class FileListing(Protocol):
     """The files that a reader of the branch sees now. Raises FoundryError."""
 
-    async def files_under(self, prefix: str, files_max: int | None = None) -> Sequence[Standing]:
+    async def list_files(self, prefix: str, files_max: int | None = None) -> Sequence[DatasetFile]:
         """Return every file whose path starts with `prefix`, sorted by path, up to `files_max`.
 
         The prefix may end within a file name.

@@ -6,30 +6,32 @@ Whatever is found amiss is raised as Amiss, which says what it is and what to do
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from atlas.core.people import Standing
-from atlas.core.sights import (
+from atlas.core.inspection import (
+    BlockedBody,
     Certificate,
-    Claim,
-    Column,
-    Condition,
-    Health,
-    Issued,
-    Stopped,
-    TransactionSeen,
+    IssuerKeys,
+    JournalHealth,
+    SchemaColumn,
+    ServiceHealth,
+    TokenClaim,
+    TransactionInfo,
 )
+from atlas.core.personal_data import DatasetFile
 
 
-class Issuer(Protocol):
+class IssuerInspector(Protocol):
     """Who issues tokens."""
 
-    async def look(self) -> Issued:
+    async def fetch_keys(self) -> IssuerKeys:
         """Its keys."""
         ...
 
-    def ahead_seconds(self) -> float | None:
+    def measure_clock_skew(self) -> float | None:
         """How far its clock is before ours, by its last answer; None if there was none."""
 
-    def apart(self, token: str, scope: str, pseudonym: Callable[[str], str]) -> Sequence[Claim]:
+    def explain(
+        self, token: str, scope: str, pseudonym: Callable[[str], str]
+    ) -> Sequence[TokenClaim]:
         """Return the claims, in the order in which one explains the next.
 
         `scope` is required, if any; the sub is shown as its pseudonym.
@@ -37,22 +39,22 @@ class Issuer(Protocol):
         ...
 
 
-class Front(Protocol):
+class PublicEndpoint(Protocol):
     """The address that phones use."""
 
-    async def health(self) -> Health: ...
+    async def health(self) -> ServiceHealth: ...
 
     async def certificate(self) -> Certificate | None:
         """None where there is no TLS."""
 
-    async def stopped(self, bytes: int) -> Stopped | None:
+    async def probe_body(self, bytes: int) -> BlockedBody | None:
         """Sends a body of so many bytes without a token; None when Atlas itself turned it away."""
 
 
-class Checkup(Protocol):
+class JournalInspector(Protocol):
     """The journal."""
 
-    async def condition(self) -> Condition | None:
+    async def inspect(self) -> JournalHealth | None:
         """None when there is none yet. May raise Unavailable, too."""
 
     def pseudonym(self, sub: str) -> str:
@@ -75,19 +77,19 @@ class DatasetInspection(Protocol):
 
     async def dataset_name(self) -> str: ...
 
-    async def transaction(self, rid: str) -> TransactionSeen: ...
+    async def transaction(self, rid: str) -> TransactionInfo: ...
 
-    async def transactions(self) -> Sequence[TransactionSeen]:
+    async def transactions(self) -> Sequence[TransactionInfo]:
         """Return the last ones of the branch, newest first."""
         ...
 
-    async def files_of(self, transaction: str, prefix: str) -> Sequence[Standing]:
+    async def files_of(self, transaction: str, prefix: str) -> Sequence[DatasetFile]:
         """Return the first files of a transaction whose paths have this prefix."""
         ...
 
-    async def schema(self) -> Sequence[Column] | None: ...
+    async def schema(self) -> Sequence[SchemaColumn] | None: ...
 
-    async def put_schema(self, columns: Sequence[Column]) -> None:
+    async def put_schema(self, columns: Sequence[SchemaColumn]) -> None:
         """Set the schema, for Parquet files. No other method here changes anything."""
 
     async def is_readable(self) -> bool:

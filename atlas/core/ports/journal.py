@@ -7,53 +7,62 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from atlas.core.commits import Backlog, Conclusion, InHand, Lane
+from atlas.core.commits import Backlog, Conclusion, Lane, WorkInHand
 from atlas.core.messages import (
     BranchSnapshot,
     CommitGroup,
-    Entry,
+    ExportMetadata,
     File,
     FileFormat,
-    Flattened,
+    FlattenedExport,
     GroupLimits,
-    Head,
+    JournalEntry,
+    JournalPage,
     ListedStatus,
-    Listing,
-    Original,
-    Page,
     Receipt,
-    Replayed,
+    ReceiptPage,
+    ReplayResult,
+    StageInput,
     TransactionKind,
     User,
 )
-from atlas.core.people import Erasure, Journaled, Purged, Shared, Standing, Whereabouts
-from atlas.core.picture import Depth
+from atlas.core.personal_data import (
+    DatasetFile,
+    ErasureReceipt,
+    JournalHoldings,
+    PersonalDataReport,
+    PurgeResult,
+    SharedFile,
+)
+from atlas.core.status import JournalTotals
 
 
 class Intake(Protocol):
     """The journal as the flow fills it. Every result is durable before it is returned."""
 
-    async def recall(self, head: Head, id: str) -> Receipt | None:
+    async def find_existing(self, head: ExportMetadata, id: str) -> Receipt | None:
         """Return the receipt of a stored export; None if it is unknown, or has to be sent again."""
 
-    async def append(self, export: Flattened) -> Receipt:
+    async def append(self, export: FlattenedExport) -> Receipt:
         """Store the export, or return the receipt of the same one with `replayed` set.
 
         Raises KeyReused when its Idempotency-Key belongs to another export, JournalFull.
         """
 
 
-class Receipts(Protocol):
+class ReceiptQueries(Protocol):
     """The journal as a sender sees it: only their own exports."""
 
     async def find(self, user: User, id: str) -> Receipt | None:
         """Return the receipt of an export of this user; None if the user never sent it."""
 
-    async def parts(self, user: User, whole: str) -> Sequence[Receipt]:
+    async def list_parts(self, user: User, stream_id: str) -> Sequence[Receipt]:
         """Return the receipts of a stream's parts in order; none if the stream is unknown."""
         ...
 
-    async def page(self, user: User, key: str | None, limit: int, cursor: str | None) -> Page:
+    async def list_page(
+        self, user: User, key: str | None, limit: int, cursor: str | None
+    ) -> ReceiptPage:
         """Return the user's receipts, newest first; with `key`, those of this Idempotency-Key.
 
         Raises Rejected for a cursor that no page has returned.
@@ -68,11 +77,11 @@ class UploadQueue(Protocol):
     of the journal. A repeated call either does nothing, or raises OutOfOrder and changes nothing.
     """
 
-    async def backlog(self, limits: GroupLimits) -> Backlog:
+    async def read_backlog(self, limits: GroupLimits) -> Backlog:
         """Return the numbers of waiting exports, claimed ones included."""
         ...
 
-    async def in_hand(self) -> InHand:
+    async def read_in_hand(self) -> WorkInHand:
         """Return what was begun and not concluded.
 
         Each export has an NDJSON file of its own, unless `record_file` has recorded another.
@@ -141,7 +150,7 @@ class UploadQueue(Protocol):
 class Reconciliation(Protocol):
     """Compares an older copy of the journal with the dataset."""
 
-    async def own_transactions(self, transactions: Collection[str]) -> frozenset[str]:
+    async def filter_own_transactions(self, transactions: Collection[str]) -> frozenset[str]:
         """Return the subset of these transactions that hold exports of this journal."""
         ...
 
@@ -149,7 +158,7 @@ class Reconciliation(Protocol):
         """Return whether this journal knows of any committed export."""
         ...
 
-    async def uncommitted(self, after: str) -> Sequence[File]:
+    async def list_uncommitted(self, after: str) -> Sequence[File]:
         """Return a page of all exports that the journal believes uncommitted.
 
         Claimed and set-aside ones are included, each with a file of its own. The page begins after
@@ -158,7 +167,7 @@ class Reconciliation(Protocol):
         ...
 
     async def mark_found(
-        self, found: Sequence[tuple[Standing, Collection[str]]]
+        self, matches: Sequence[tuple[DatasetFile, Collection[str]]]
     ) -> Sequence[Receipt]:
         """Mark exports as committed, each in the file that holds its rows; all in one step.
 
@@ -167,27 +176,27 @@ class Reconciliation(Protocol):
         ...
 
 
-class Aside(Protocol):
+class DeadLetters(Protocol):
     """Set-aside exports in the journal."""
 
-    async def keep(self, original: Original, id: str, at: datetime) -> Receipt:
+    async def store(self, original: StageInput, id: str, at: datetime) -> Receipt:
         """Store an export that crashes a stage. Its receipt is `replayed` if it was stored before.
 
         Raises JournalFull.
         """
         ...
 
-    async def originals(self) -> Collection[str]:
+    async def list_original_ids(self) -> Collection[str]:
         """Return the ids of the exports that crashed a stage."""
         ...
 
-    async def original(self, id: str) -> Original | None:
+    async def read_original(self, id: str) -> StageInput | None:
         """Return one of them; None if it is unknown. Raises Damaged."""
 
-    async def forget(self, id: str) -> None:
+    async def delete(self, id: str) -> None:
         """Delete an original that went through the flow, and is in the journal like any other."""
 
-    async def accept(self, id: str | None) -> int:
+    async def requeue(self, id: str | None) -> int:
         """Let the uploader retry this set-aside export, or all; return how many."""
         ...
 
@@ -196,14 +205,14 @@ class Aside(Protocol):
         ...
 
 
-class Replays(Protocol):
+class ReplayTasks(Protocol):
     """Sends set-aside exports through the flow once more."""
 
-    async def one(self, id: str) -> Replayed:
+    async def replay(self, id: str) -> ReplayResult:
         """Replay one export. Raises Rejected when the flow does not accept it."""
         ...
 
-    async def all(self) -> Replayed:
+    async def replay_all(self) -> ReplayResult:
         """Replay all of them."""
         ...
 
@@ -211,9 +220,9 @@ class Replays(Protocol):
 class Ledger(Protocol):
     """The journal as an operator sees it."""
 
-    async def listing(
+    async def list_entries(
         self, status: ListedStatus | None, limit: int, before: int | None, find: str | None = None
-    ) -> Listing:
+    ) -> JournalPage:
         """Return a page of exports, newest first; `before` is the cursor of the previous page.
 
         The status `failed` selects accepted exports that have failed and are tried separately.
@@ -223,25 +232,25 @@ class Ledger(Protocol):
         """
         ...
 
-    async def entry(self, id: str) -> Entry | None:
+    async def find_entry(self, id: str) -> JournalEntry | None:
         """Return an export by its receipt id or a prefix of it; None unless exactly one matches."""
 
-    async def depth(self) -> Depth:
+    async def read_totals(self) -> JournalTotals:
         """Return how much the journal holds, in constant time."""
         ...
 
-    async def ready(self) -> None:
+    async def check_ready(self) -> None:
         """Return if the journal accepts exports. Raises JournalFull, or Unavailable."""
 
 
-class PersonRecords(Protocol):
+class PersonalDataStore(Protocol):
     """The journal's records of one person."""
 
-    async def of(self, user: User) -> Journaled:
+    async def read_holdings(self, user: User) -> JournalHoldings:
         """Return the records of this person."""
         ...
 
-    async def purge(self, user: User, shared: Sequence[Shared]) -> Purged:
+    async def purge(self, user: User, shared: Sequence[SharedFile]) -> PurgeResult:
         """Delete the person's exports, receipts, idempotency keys and digests.
 
         `shared` are shared files that still hold rows of the person; the journal remembers their
@@ -257,14 +266,14 @@ class PersonRecords(Protocol):
         """
 
 
-class People(Protocol):
+class PersonalDataTasks(Protocol):
     """One person's data, in the journal and on the branch. Raises FoundryError."""
 
-    async def where(self, user: User, *, lists: bool = False) -> Whereabouts:
+    async def report(self, user: User, *, lists: bool = False) -> PersonalDataReport:
         """Return all that is stored of a person; with `lists`, each file by its path."""
         ...
 
-    async def forget(self, user: User) -> Erasure:
+    async def erase(self, user: User) -> ErasureReceipt:
         """Erase all that can be separated from the data of others. It can be repeated."""
         ...
 

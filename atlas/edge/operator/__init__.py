@@ -17,42 +17,44 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from atlas.core.errors import AtlasError
-from atlas.edge.error_responses import json
+from atlas.edge.error_responses import build_json_response
 from atlas.edge.operator import page
 from atlas.edge.operator.gauge_reader import GaugeReader
 from atlas.edge.operator.guard import Guard, SecurityHeadersMiddleware
-from atlas.edge.operator.live import Live, metrics_route
 from atlas.edge.operator.routes import OperatorServices
+from atlas.edge.operator.status_stream import StatusStream, metrics_route
 
 __all__ = [
     "GaugeReader",
     "Guard",
-    "Live",
     "OperatorServices",
-    "application",
+    "StatusStream",
+    "build_application",
     "metrics_route",
     "page",
 ]
 
 
-def application(routes: Iterable[Route]) -> Starlette:
+def build_application(routes: Iterable[Route]) -> Starlette:
     """All of these routes; whatever goes wrong behind them is an answer, too."""
     app = Starlette(
         routes=list(routes),
         middleware=[Middleware(SecurityHeadersMiddleware)],
-        exception_handlers={AtlasError: refuse, HTTPException: no_route},
+        exception_handlers={AtlasError: handle_atlas_error, HTTPException: handle_http_error},
     )
     app.router.redirect_slashes = False
     return app
 
 
-async def no_route(_request: Request, error: Exception) -> Response:
+async def handle_http_error(_request: Request, error: Exception) -> Response:
     status, headers = 404, {}
     if isinstance(error, HTTPException):
         status, headers = error.status_code, dict(error.headers or {})
-    return json({"error": "There is nothing at this address that answers so."}, status, headers)
+    return build_json_response(
+        {"error": "There is nothing at this address that answers so."}, status, headers
+    )
 
 
-async def refuse(_request: Request, error: Exception) -> Response:
+async def handle_atlas_error(_request: Request, error: Exception) -> Response:
     status = error.status if isinstance(error, AtlasError) else 500
-    return json({"error": str(error)}, status)
+    return build_json_response({"error": str(error)}, status)

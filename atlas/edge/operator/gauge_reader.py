@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import anyio
 
 from atlas.core.errors import Unavailable
-from atlas.core.picture import Depth, Press, Sight
 from atlas.core.ports import Ledger
-from atlas.runtime import Queue
+from atlas.core.status import AdmissionLoad, JournalTotals, RuntimeGauges
+from atlas.runtime import QueueLoad
 
 READ_SECONDS_MAX = 2.0
 
@@ -19,19 +19,19 @@ class GaugeReader:
     """Reads the journal, the queues, the shutdown, the load of the edge, and the event loop."""
 
     ledger: Ledger
-    queues: Callable[[], Mapping[str, Queue]]
+    queues: Callable[[], Mapping[str, QueueLoad]]
     is_draining: Callable[[], bool]
-    press: Callable[[], Press] = Press
+    press: Callable[[], AdmissionLoad] = AdmissionLoad
 
-    async def read(self) -> Sight:
+    async def read(self) -> RuntimeGauges:
         depth, tasks = await self.depth(), len(asyncio.all_tasks())
-        return Sight(depth, self.queues(), self.is_draining(), self.press(), tasks)
+        return RuntimeGauges(depth, self.queues(), self.is_draining(), self.press(), tasks)
 
-    async def depth(self) -> Depth | None:
+    async def depth(self) -> JournalTotals | None:
         """None if the disk fails, or takes too long: the rest is shown all the same."""
         with anyio.move_on_after(READ_SECONDS_MAX):
             try:
-                return await self.ledger.depth()
+                return await self.ledger.read_totals()
             except Unavailable:
                 return None
         return None

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from atlas.edge.error_responses import json
+from atlas.edge.error_responses import build_json_response
 
 HOST_AND_PORT = re.compile(r"(\[[^\]]*\]|[^:]*)(?::[0-9]*)?")
 
@@ -36,7 +36,7 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-Answering = Callable[[Request], Awaitable[Response]]
+OperatorHandler = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,36 +48,40 @@ class Guard:
     token: str
     hosts: frozenset[str]
 
-    def route(self, method: str, path: str, answering: Answering) -> Route:
+    def build_route(self, method: str, path: str, answering: OperatorHandler) -> Route:
         """A route that is guarded."""
-        return Route(path, self.guarded(answering), methods=[method])
+        return Route(path, self.require_token(answering), methods=[method])
 
-    def open(self, path: str, answering: Answering) -> Route:
+    def build_public_route(self, path: str, answering: OperatorHandler) -> Route:
         """A route for what holds nothing of anybody: no token, but a name of ours."""
-        return Route(path, self.named(answering), methods=["GET"])
+        return Route(path, self.require_known_host(answering), methods=["GET"])
 
-    def guarded(self, answering: Answering) -> Answering:
+    def require_token(self, answering: OperatorHandler) -> OperatorHandler:
         async def guard(request: Request) -> Response:
-            if self.token and not hmac.compare_digest(bearer(request.headers), self.token.encode()):
+            if self.token and not hmac.compare_digest(
+                read_bearer_token(request.headers), self.token.encode()
+            ):
                 why = {"error": "The operator token is missing or wrong."}
-                return json(why, 401, {"WWW-Authenticate": "Bearer"})
-            if request.method != "GET" and not self.may_order(request.headers):
-                return json({"error": NOT_BY_A_PAGE}, 403)
+                return build_json_response(why, 401, {"WWW-Authenticate": "Bearer"})
+            if request.method != "GET" and not self.is_mutation_allowed(request.headers):
+                return build_json_response({"error": NOT_BY_A_PAGE}, 403)
             answer = await answering(request)
             answer.headers["Atlas-Page-May-Order"] = "yes" if self.token else "no"
             return answer
 
-        return self.named(guard)
+        return self.require_known_host(guard)
 
-    def named(self, answering: Answering) -> Answering:
+    def require_known_host(self, answering: OperatorHandler) -> OperatorHandler:
         async def guard(request: Request) -> Response:
-            if not self.is_ours(request.headers.get("host", "")):
-                return json({"error": "Host is not one of this listener's names."}, 421)
+            if not self.is_known_host(request.headers.get("host", "")):
+                return build_json_response(
+                    {"error": "Host is not one of this listener's names."}, 421
+                )
             return await answering(request)
 
         return guard
 
-    def may_order(self, headers: Headers) -> bool:
+    def is_mutation_allowed(self, headers: Headers) -> bool:
         """A browser says where a page comes from, and no page can make it say otherwise."""
         if headers.get("sec-fetch-site", "same-origin") != "same-origin":
             return False
@@ -85,7 +89,7 @@ class Guard:
         ours = ([f"http://{host}"], [f"https://{host}"])
         return origins == [] or (self.token != "" and origins in ours)
 
-    def is_ours(self, host: str) -> bool:
+    def is_known_host(self, host: str) -> bool:
         name = HOST_AND_PORT.fullmatch(host)
         if name is None:
             return False
@@ -100,7 +104,7 @@ def is_address(name: str) -> bool:
     return True
 
 
-def bearer(headers: Headers) -> bytes:
+def read_bearer_token(headers: Headers) -> bytes:
     scheme, _, token = headers.get("authorization", "").partition(" ")
     return token.strip().encode() if scheme.lower() == "bearer" else b""
 

@@ -12,12 +12,12 @@ from starlette.routing import Route
 
 from atlas.core import diagnosis
 from atlas.core.errors import NotFound, Rejected
-from atlas.core.messages import Abandoned, Entry, ListedStatus, RemovalResult, User
-from atlas.core.ports import Aside, Ledger, People, Replays
-from atlas.core.traces import not_sampled
+from atlas.core.messages import AbandonResult, JournalEntry, ListedStatus, RemovalResult, User
+from atlas.core.ports import DeadLetters, Ledger, PersonalDataTasks, ReplayTasks
+from atlas.core.traces import never_sample
 from atlas.edge.body_reader import BodyReader, MinimumRate, parse_json
 from atlas.edge.context import read_context
-from atlas.edge.error_responses import json
+from atlas.edge.error_responses import build_json_response
 from atlas.edge.operator.guard import Guard
 from atlas.runtime import Quota
 
@@ -48,7 +48,7 @@ class PersonQuery(Struct, forbid_unknown_fields=True):
 class Diagnosing(Protocol):
     """Checks everything that the service depends on."""
 
-    async def diagnose(self, asked: diagnosis.Asked) -> diagnosis.Diagnosis: ...
+    async def diagnose(self, asked: diagnosis.DiagnosisRequest) -> diagnosis.Diagnosis: ...
     async def remove_old_json(self) -> RemovalResult: ...
 
 
@@ -57,22 +57,22 @@ class OperatorServices:
     """One method a route."""
 
     ledger: Ledger
-    aside: Aside
-    replays: Replays
-    people: People
+    aside: DeadLetters
+    replays: ReplayTasks
+    people: PersonalDataTasks
     diagnosing: Diagnosing
 
     def routes(self, guard: Guard) -> list[Route]:
         return [
-            guard.route("GET", "/exports", self.get_exports),
-            guard.route("POST", "/exports/replay", self.replay_all),
-            guard.route("POST", "/exports/{id:path}/replay", self.replay),
-            guard.route("POST", "/exports/{id:path}/abandon", self.abandon),
-            guard.route("GET", "/exports/{id:path}", self.get_export),
-            guard.route("POST", "/where", self.find_person),
-            guard.route("POST", "/forget", self.forget_person),
-            guard.route("POST", "/diagnose", self.post_diagnosis),
-            guard.route("POST", "/diagnose/remove-old-json", self.post_removal),
+            guard.build_route("GET", "/exports", self.get_exports),
+            guard.build_route("POST", "/exports/replay", self.replay_all),
+            guard.build_route("POST", "/exports/{id:path}/replay", self.replay),
+            guard.build_route("POST", "/exports/{id:path}/abandon", self.abandon),
+            guard.build_route("GET", "/exports/{id:path}", self.get_export),
+            guard.build_route("POST", "/where", self.find_person),
+            guard.build_route("POST", "/forget", self.forget_person),
+            guard.build_route("POST", "/diagnose", self.post_diagnosis),
+            guard.build_route("POST", "/diagnose/remove-old-json", self.post_removal),
         ]
 
     async def get_exports(self, request: Request) -> Response:
@@ -81,44 +81,49 @@ class OperatorServices:
         except msgspec.ValidationError as error:
             raise Rejected("status, limit, before or find is not what it can be.") from error
         limit = min(query.limit, PAGE_MAX)
-        listing = await self.ledger.listing(query.status, limit, query.before, query.find)
-        return json(listing, 200)
+        listing = await self.ledger.list_entries(query.status, limit, query.before, query.find)
+        return build_json_response(listing, 200)
 
     async def get_export(self, request: Request) -> Response:
-        return json(await self.entry(request), 200)
+        return build_json_response(await self.entry(request), 200)
 
-    async def entry(self, request: Request) -> Entry:
+    async def entry(self, request: Request) -> JournalEntry:
         """The export that the path names. Raises NotFound."""
         id = request.path_params["id"]
-        entry = await self.ledger.entry(id) if id else None
+        entry = await self.ledger.find_entry(id) if id else None
         if entry is None:
             raise NotFound("No export in the journal has this id, or more than one begins so.")
         return entry
 
     async def replay(self, request: Request) -> Response:
         entry = await self.entry(request)
-        return json(await self.replays.one(entry.receipt.id), 200)
+        return build_json_response(await self.replays.replay(entry.receipt.id), 200)
 
     async def replay_all(self, _request: Request) -> Response:
-        return json(await self.replays.all(), 200)
+        return build_json_response(await self.replays.replay_all(), 200)
 
     async def abandon(self, request: Request) -> Response:
         entry = await self.entry(request)
-        return json(Abandoned(await self.aside.abandon(entry.receipt.id)), 200)
+        return build_json_response(AbandonResult(await self.aside.abandon(entry.receipt.id)), 200)
 
     async def find_person(self, request: Request) -> Response:
         query = await read_body(request, PersonQuery)
-        return json(await self.people.where(User(query.user), lists=query.files), 200)
+        return build_json_response(
+            await self.people.report(User(query.user), lists=query.files), 200
+        )
 
     async def forget_person(self, request: Request) -> Response:
         query = await read_body(request, PersonQuery)
-        return json(await self.people.forget(User(query.user)), 200)
+        return build_json_response(await self.people.erase(User(query.user)), 200)
 
     async def post_diagnosis(self, request: Request) -> Response:
-        return json(await self.diagnosing.diagnose(await read_body(request, diagnosis.Asked)), 200)
+        return build_json_response(
+            await self.diagnosing.diagnose(await read_body(request, diagnosis.DiagnosisRequest)),
+            200,
+        )
 
     async def post_removal(self, _request: Request) -> Response:
-        return json(await self.diagnosing.remove_old_json(), 200)
+        return build_json_response(await self.diagnosing.remove_old_json(), 200)
 
 
 async def read_body(request: Request, kind: type[T]) -> T:
@@ -126,7 +131,7 @@ async def read_body(request: Request, kind: type[T]) -> T:
 
     Raises UnsupportedMediaType, TooLarge, TooSlow, Rejected.
     """
-    context = read_context(request.scope, "operator", not_sampled)
+    context = read_context(request.scope, "operator", never_sample)
     with READER.reserve_json(User("operator")) as reservation:
         parse = partial(parse_json, kind=kind)
         body, _ = await READER.read_json(context, request.receive, reservation, parse)

@@ -12,42 +12,42 @@ inspection.py  the issuer, looked at
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from atlas.core.events import Watch
+from atlas.core.events import EventSink
 from atlas.core.ports import Clock
 from atlas.outside.auth0.inspection import Auth0Inspection
-from atlas.outside.auth0.keys import Keys
-from atlas.outside.auth0.tokens import REMEMBERED_MAX, Auth0Identities, Remembered
-from atlas.outside.network import DEFAULT, Transport, open_session
+from atlas.outside.auth0.keys import JwksCache
+from atlas.outside.auth0.tokens import CACHED_TOKENS_MAX, Auth0Identities, TokenCache
+from atlas.outside.network import DEFAULT_TRANSPORT, Transport, open_session
 
 __all__ = [
-    "REMEMBERED_MAX",
+    "CACHED_TOKENS_MAX",
     "Auth0Identities",
     "Auth0Inspection",
-    "Keys",
-    "Remembered",
-    "connected",
-    "inspected",
+    "JwksCache",
+    "TokenCache",
+    "open_identities",
+    "open_issuer_inspection",
 ]
 
 
 @asynccontextmanager
-async def connected(
+async def open_identities(
     issuer: str,
     audience: str,
-    now: Clock,
-    elapsed: Callable[[], float],
-    watch: Watch,
-    transport: Transport = DEFAULT,
+    clock: Clock,
+    monotonic: Callable[[], float],
+    emit: EventSink,
+    transport: Transport = DEFAULT_TRANSPORT,
 ) -> AsyncIterator[Auth0Identities]:
     """Open the issuer, over connections of its own. No call is made yet."""
     async with open_session(transport) as session:
-        yield Auth0Identities(Keys(session, issuer, elapsed, watch), issuer, audience, now)
+        yield Auth0Identities(JwksCache(session, issuer, monotonic, emit), issuer, audience, clock)
 
 
 @asynccontextmanager
-async def inspected(
-    issuer: str, audience: str, now: Clock, transport: Transport = DEFAULT
+async def open_issuer_inspection(
+    issuer: str, audience: str, clock: Clock, transport: Transport = DEFAULT_TRANSPORT
 ) -> AsyncIterator[Auth0Inspection]:
     """Open the same for inspections."""
     async with open_session(transport) as session:
-        yield Auth0Inspection(session, issuer, audience, now)
+        yield Auth0Inspection(session, issuer, audience, clock)

@@ -15,7 +15,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
 from atlas.core.errors import AuthUnavailable, InvalidToken
-from atlas.core.events import KeysFetched, KeysUnavailable, Watch
+from atlas.core.events import EventSink, KeysFetched, KeysUnavailable
 from atlas.outside.network import HttpSession
 
 JWKS_PATH = ".well-known/jwks.json"  # behind the slash of the issuer
@@ -25,31 +25,31 @@ FRESH_SECONDS = 3600.0  # how long keys are taken as they are
 MISS_SECONDS = 300.0  # how long after a fetch an unknown kid causes no other
 RETRY_SECONDS = 15.0  # how long after a fetch that failed, while there are keys
 RETRY_SECONDS_WITHOUT = 1.0  # ... and while there are none, after the first; then twice as long
-DOUBLED_MAX = 4
+BACKOFF_DOUBLINGS_MAX = 4
 KEY_BITS_MIN = 2048
 
 
-class Keys:
+class JwksCache:
     """The signing keys of an issuer, by their names."""
 
     def __init__(
         self,
         session: HttpSession,
         issuer: str,
-        elapsed: Callable[[], float],
-        watch: Watch,
+        monotonic: Callable[[], float],
+        emit: EventSink,
     ) -> None:
         self._session = session
         self._url = issuer + JWKS_PATH
-        self.elapsed = elapsed
-        self._watch = watch
+        self.monotonic = monotonic
+        self._emit = emit
         self._keys: dict[str, RSAKey] = {}
         self._fetched_at: float | None = None
         self._failed_at: float | None = None
         self._failures = 0
         self._fetching = anyio.Lock()
 
-    async def named(self, kid: str) -> RSAKey:
+    async def get(self, kid: str) -> RSAKey:
         """Raises InvalidToken for a key that the issuer has not; AuthUnavailable when it may."""
         if self._is_older_than(FRESH_SECONDS) and not (kid in self._keys and self._is_fetching()):
             await self._fetch_unless_just_tried(FRESH_SECONDS)
@@ -72,13 +72,13 @@ class Keys:
         return self._fetching.statistics().locked
 
     def _is_older_than(self, seconds: float) -> bool:
-        return self._fetched_at is None or self.elapsed() - self._fetched_at > seconds
+        return self._fetched_at is None or self.monotonic() - self._fetched_at > seconds
 
     def _has_just_failed(self) -> bool:
         """Eight fetches in a minute at most, whoever asks, and nobody is kept out for long."""
-        doubled = RETRY_SECONDS_WITHOUT * 2 ** min(self._failures - 1, DOUBLED_MAX)
+        doubled = RETRY_SECONDS_WITHOUT * 2 ** min(self._failures - 1, BACKOFF_DOUBLINGS_MAX)
         spared = RETRY_SECONDS if self._keys else min(doubled, RETRY_SECONDS)
-        return self._failed_at is not None and self.elapsed() - self._failed_at < spared
+        return self._failed_at is not None and self.monotonic() - self._failed_at < spared
 
     async def _fetch_unless_just_tried(self, seconds: float) -> None:
         """One at a time; who waited for another's fetch does not fetch again."""
@@ -88,14 +88,14 @@ class Keys:
 
     async def _fetch(self) -> None:
         try:
-            found = keys_in(await self._get())
+            signing_keys = parse_signing_keys(await self._get())
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            self._failed_at, self._failures = self.elapsed(), self._failures + 1
-            self._watch(KeysUnavailable(type(error).__name__, len(self._keys)))
+            self._failed_at, self._failures = self.monotonic(), self._failures + 1
+            self._emit(KeysUnavailable(type(error).__name__, len(self._keys)))
             return
-        self._keys, self._fetched_at = found, self.elapsed()
+        self._keys, self._fetched_at = signing_keys, self.monotonic()
         self._failed_at, self._failures = None, 0
-        self._watch(KeysFetched(len(found)))
+        self._emit(KeysFetched(len(signing_keys)))
 
     async def _get(self) -> bytes:
         timeout = aiohttp.ClientTimeout(total=FETCH_SECONDS)
@@ -105,8 +105,8 @@ class Keys:
             if answer.status != 200:
                 raise ValueError(answer.status)
             body = bytearray()
-            async for piece in answer.content.iter_any():
-                body += piece
+            async for chunk in answer.content.iter_any():
+                body += chunk
                 if len(body) > JWKS_BYTES_MAX:
                     raise ValueError(len(body))
             return bytes(body)
@@ -124,22 +124,22 @@ def is_for_signing(key: dict[str, Any]) -> bool:
     return is_rsa and key.get("alg", "RS256") == "RS256" and isinstance(key.get("kid"), str)
 
 
-def keys_in(jwks: bytes) -> dict[str, RSAKey]:
+def parse_signing_keys(jwks: bytes) -> dict[str, RSAKey]:
     """Those that can have signed a token for us. Raises ValueError if there is none."""
-    found: dict[str, RSAKey] = {}
-    for key in listed_in(jwks):
+    signing_keys: dict[str, RSAKey] = {}
+    for key in parse_jwks(jwks):
         with suppress(JoseError, ValueError):  # one that cannot be read takes no other with it
             public = RSAKey.import_key(
                 {name: key[name] for name in ("kty", "n", "e") if name in key}
             )
             if public.public_key.key_size >= KEY_BITS_MIN:
-                found[key["kid"]] = public
-    if not found:
+                signing_keys[key["kid"]] = public
+    if not signing_keys:
         raise ValueError("no key that can sign for us")
-    return found
+    return signing_keys
 
 
-def listed_in(jwks: bytes) -> Iterator[dict[str, Any]]:
+def parse_jwks(jwks: bytes) -> Iterator[dict[str, Any]]:
     try:
         return filter(is_for_signing, msgspec.json.decode(jwks, type=Jwks).keys)
     except RecursionError as error:

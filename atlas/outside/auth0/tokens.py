@@ -17,10 +17,10 @@ from joserfc import jwt
 from joserfc.errors import ExpiredTokenError, JoseError
 from joserfc.jwk import RSAKey
 
-from atlas.core.errors import BoundToken, InvalidToken, MissingIdentity, TokenExpired
+from atlas.core.errors import InvalidToken, MissingIdentity, SenderConstrainedToken, TokenExpired
 from atlas.core.messages import User
 from atlas.core.ports import Clock
-from atlas.outside.auth0.keys import Keys
+from atlas.outside.auth0.keys import JwksCache
 
 LEEWAY_SECONDS = 30
 TOKEN_BYTES_MAX = 16 * 1024
@@ -30,46 +30,46 @@ ID_TOKEN_ONLY = frozenset({"nonce", "at_hash", "c_hash"})
 
 LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
-REMEMBERED_SECONDS, REMEMBERED_MAX = 300.0, 10_000
+CACHED_SECONDS, CACHED_TOKENS_MAX = 300.0, 10_000
 
 
 class Auth0Identities:
     """Answers `ports.Identities`."""
 
-    def __init__(self, keys: Keys, issuer: str, audience: str, now: Clock) -> None:
+    def __init__(self, keys: JwksCache, issuer: str, audience: str, clock: Clock) -> None:
         self._keys = keys
-        self._good = Remembered(lambda: now().timestamp(), keys.elapsed)
-        self._rules = Rules(issuer, audience, now)
+        self._good = TokenCache(lambda: clock().timestamp(), keys.monotonic)
+        self._rules = TokenValidator(issuer, audience, clock)
 
-    async def user_of(self, token: str) -> User:
+    async def identify_user(self, token: str) -> User:
         digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
         user = self._good.find(digest)
         if user is None:
-            key = await self._keys.named(kid_of(token))
-            user, expires = self._rules.user_in(token, key)
+            key = await self._keys.get(read_kid(token))
+            user, expires = self._rules.validate(token, key)
             self._good.add(digest, user, expires + LEEWAY_SECONDS)
         return user
 
-    async def ready(self) -> None:
+    async def check_ready(self) -> None:
         await self._keys.ready()
 
 
-class Rules:
+class TokenValidator:
     """What must hold of the claims of a token for us."""
 
-    def __init__(self, issuer: str, audience: str, now: Clock) -> None:
+    def __init__(self, issuer: str, audience: str, clock: Clock) -> None:
         self._claims = jwt.JWTClaimsRegistry(
-            now=lambda: int(now().timestamp()),
+            now=lambda: int(clock().timestamp()),
             leeway=LEEWAY_SECONDS,
             iss={"essential": True, "value": issuer},
             aud={"essential": True, "value": audience},
             exp={"essential": True},
         )
 
-    def user_in(self, token: str, key: RSAKey) -> tuple[User, float]:
+    def validate(self, token: str, key: RSAKey) -> tuple[User, float]:
         """Whose token this is, and when it expires.
 
-        Raises TokenExpired, InvalidToken, BoundToken, MissingIdentity.
+        Raises TokenExpired, InvalidToken, SenderConstrainedToken, MissingIdentity.
         """
         try:
             claims = jwt.decode(token, key, algorithms=["RS256"]).claims
@@ -79,7 +79,7 @@ class Rules:
             raise TokenExpired from error
         except (JoseError, ValueError, RecursionError, OverflowError) as error:  # too deep, too far
             raise InvalidToken from error
-        must_be_plain(claims)
+        reject_sender_constrained(claims)
         if ID_TOKEN_ONLY & claims.keys():  # not for us
             raise InvalidToken
         sub = claims.get("sub")
@@ -87,42 +87,42 @@ class Rules:
             raise MissingIdentity
         if LONE_SURROGATE.search(sub):  # JSON can spell it, and nobody can write it down
             raise InvalidToken
-        return User(sub, scopes_in(claims)), expires
+        return User(sub, read_scopes(claims)), expires
 
 
-def must_be_plain(claims: Mapping[str, Any]) -> None:
-    """Raises BoundToken for one that only the holder of a key may bring (RFC 7800, RFC 9449).
+def reject_sender_constrained(claims: Mapping[str, Any]) -> None:
+    """Raises SenderConstrainedToken for one that only the holder of a key may bring (RFC 7800, RFC 9449).
 
     Whoever comes to take such tokens asks for the proof here: taken without, a token that was
     stolen would be as good as if nobody had bound it. Only a good signature gets as far as this.
     """
     if "cnf" in claims:
-        raise BoundToken
+        raise SenderConstrainedToken
 
 
-class Remembered:
+class TokenCache:
     """The users of tokens that were good, for a while; the oldest make room."""
 
-    def __init__(self, now: Callable[[], float], elapsed: Callable[[], float]) -> None:
-        self._now = now
-        self._elapsed = elapsed
+    def __init__(self, clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
+        self._clock = clock
+        self._monotonic = monotonic
         self._good: OrderedDict[bytes, tuple[float, float, User]] = OrderedDict()
 
     def find(self, digest: bytes) -> User | None:
         if digest in self._good:
             until, expires, user = self._good[digest]
-            if self._elapsed() < until and self._now() < expires:
+            if self._monotonic() < until and self._clock() < expires:
                 return user
         return None
 
     def add(self, digest: bytes, user: User, expires: float) -> None:
-        self._good[digest] = (self._elapsed() + REMEMBERED_SECONDS, expires, user)
+        self._good[digest] = (self._monotonic() + CACHED_SECONDS, expires, user)
         self._good.move_to_end(digest)
-        if len(self._good) > REMEMBERED_MAX:
+        if len(self._good) > CACHED_TOKENS_MAX:
             self._good.popitem(last=False)
 
 
-def kid_of(token: str) -> str:
+def read_kid(token: str) -> str:
     """The name of the key of a token that looks like one. Raises InvalidToken."""
     parts = token.split(".")
     if len(parts) != 3 or len(token) > TOKEN_BYTES_MAX:
@@ -140,10 +140,10 @@ def kid_of(token: str) -> str:
     return kid
 
 
-def scopes_in(claims: dict[str, Any]) -> frozenset[str]:
+def read_scopes(claims: dict[str, Any]) -> frozenset[str]:
     """Of `scope`, and of `permissions`, which Auth0 adds when it is set to."""
     scope, permissions = claims.get("scope"), claims.get("permissions")
-    found = set(scope.split()) if isinstance(scope, str) else set()
+    scopes = set(scope.split()) if isinstance(scope, str) else set()
     if isinstance(permissions, list):
-        found |= {each for each in permissions if isinstance(each, str)}
-    return frozenset(found)
+        scopes |= {each for each in permissions if isinstance(each, str)}
+    return frozenset(scopes)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import anyio
 
-from atlas.core.events import Watch
+from atlas.core.events import EventSink
 from atlas.core.ports import Clock
 from atlas.outside.foundry.call_gate import CallGate, Sleep
 from atlas.outside.foundry.client import FoundryClient
@@ -28,14 +28,14 @@ from atlas.outside.foundry.dataset import FoundryDataset
 from atlas.outside.foundry.inspection import FoundryInspection
 from atlas.outside.foundry.observations import Observations
 from atlas.outside.foundry.token import Credentials, FoundryToken
-from atlas.outside.network import DEFAULT, Transport, open_session
+from atlas.outside.network import DEFAULT_TRANSPORT, Transport, open_session
 
 __all__ = [
     "CallLimits",
     "Credentials",
     "FoundryDataset",
     "FoundryInspection",
-    "Target",
+    "FoundryTarget",
     "open_dataset",
     "open_inspection",
 ]
@@ -46,13 +46,13 @@ SPARE_CONNECTIONS = 4  # so that commits and token requests do not wait for uplo
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class FoundryTarget:
     """The branch to write to. `host` is a URL without a slash at its end."""
 
     host: str
     dataset_rid: str
     branch: str
-    transport: Transport = DEFAULT
+    transport: Transport = DEFAULT_TRANSPORT
 
     @property
     def location(self) -> tuple[str, str]:
@@ -70,10 +70,10 @@ class CallLimits:
 
 @asynccontextmanager
 async def open_dataset(
-    target: Target,
+    target: FoundryTarget,
     credentials: Credentials,
     limits: CallLimits,
-    emit: Watch,
+    emit: EventSink,
     clock: Clock,
     monotonic: Callable[[], float],
     rng: Callable[[], float],
@@ -92,7 +92,7 @@ async def open_dataset(
 
 @asynccontextmanager
 async def open_inspection(
-    target: Target, credentials: Credentials, clock: Clock, monotonic: Callable[[], float]
+    target: FoundryTarget, credentials: Credentials, clock: Clock, monotonic: Callable[[], float]
 ) -> AsyncIterator[FoundryInspection]:
     """Open the dataset for `atlas diagnose`. Each call is made once: it shows the present state.
 

@@ -13,13 +13,13 @@ import aiohttp
 from yarl import URL
 
 from atlas.core.errors import FoundryError
-from atlas.core.events import FoundryCalled, Operation, Watch
+from atlas.core.events import EventSink, FoundryCalled, Operation
 from atlas.core.ports import Bytes
 from atlas.outside.foundry.call_gate import CallGate
-from atlas.outside.foundry.errors import describe, redirect_error
+from atlas.outside.foundry.errors import build_redirect_error, describe
 from atlas.outside.foundry.responses import ApiResponse, ErrorBody, parse_error
 from atlas.outside.foundry.token import FoundryToken
-from atlas.outside.network import UNREACHED, HttpSession, unreached
+from atlas.outside.network import CONNECTION_ERRORS, HttpSession, explain_unreachable
 
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 
@@ -69,7 +69,7 @@ class FoundryClient:
         host: str,
         call_seconds: float,
         gate: CallGate,
-        emit: Watch,
+        emit: EventSink,
         attempts: int = ATTEMPTS,
     ) -> None:
         self._session = session
@@ -155,10 +155,10 @@ class FoundryClient:
                 status = response.status
                 error = parse_error(status, body)
                 return classify_response(status, response.headers, body, error)
-        except UNREACHED as failure:
+        except CONNECTION_ERRORS as failure:
             raise ConnectionLost(
                 f"Foundry does not answer ({type(failure).__name__}).",
-                to_do=unreached(failure, self._host, "FOUNDRY_HOST").finding.to_do,
+                remedy=explain_unreachable(failure, self._host, "FOUNDRY_HOST").finding.to_do,
             ) from failure
         finally:
             seconds = time.perf_counter() - began
@@ -178,8 +178,8 @@ async def chunks(body: Bytes) -> AsyncIterator[memoryview]:
 
 def build_url(address: str, query: Mapping[str, str] | None) -> URL:
     """Build a URL whose path is encoded already: a path in a dataset is one segment."""
-    found = URL(address, encoded=True)
-    return found.with_query(query) if query else found
+    url = URL(address, encoded=True)
+    return url.with_query(query) if query else url
 
 
 def classify_response(
@@ -198,7 +198,7 @@ def classify_response(
             raise FoundryError(message, seconds, error_name=name, instance_id=instance_id)
         raise TransientError(message, seconds, error_name=name, instance_id=instance_id)
     if 300 <= status < 400:
-        raise redirect_error("FOUNDRY_HOST", status, headers.get("Location", ""))
+        raise build_redirect_error("FOUNDRY_HOST", status, headers.get("Location", ""))
     if status >= 500 or status < 200 or status == 408:
         message = describe(status, error)
         raise TransientError(message, error_name=name, instance_id=instance_id)

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from atlas.core import names
+from atlas.core import identifiers
 from atlas.core.commits import CommitResult
 from atlas.core.errors import (
     BranchBusy,
@@ -24,36 +24,36 @@ from atlas.core.errors import (
 )
 from atlas.core.events import Operation
 from atlas.core.messages import BranchSnapshot, PathOwner, TransactionKind
-from atlas.core.people import Standing
+from atlas.core.personal_data import DatasetFile
 from atlas.core.ports import SNAPSHOT_MAX_AGE_SECONDS, Bytes, Clock, TransactionState
 from atlas.outside.foundry.call_gate import MINUTE_SECONDS
 from atlas.outside.foundry.client import ApiCall, FoundryClient
 from atlas.outside.foundry.errors import (
-    error_of,
+    build_error,
+    build_typed_error,
     is_about_setup,
     is_about_transaction,
     raise_for_status,
-    typed_error,
 )
 from atlas.outside.foundry.listing import NO_VIEW, FilePages
 from atlas.outside.foundry.observations import Observations
 from atlas.outside.foundry.responses import (
     ApiResponse,
-    BegunBody,
     BranchBody,
     FileBody,
     FilePage,
+    OpenedTransaction,
     StatusBody,
     TransactionBody,
 )
-from atlas.outside.foundry.uploads import ENDED, SentFile, is_confirmed
+from atlas.outside.foundry.uploads import ENDED_ERRORS, SentFile, is_confirmed
 
 NDJSON, OCTETS = "application/x-ndjson", "application/octet-stream"
 CLOCKS_SECONDS = 600.0  # tolerated difference of Foundry's clocks, and ours if it sends no Date
 ATTEMPT_CALLS = 4  # to begin: a token and the call, and both again after a refused token
 ATTEMPT_WAITS = 2  # of the two begin calls, for the rate limit
-NO_FILE = ("FileNotFound", "FileNotFoundOnBranch")
-TOO_LARGE = "FileSizeLimitExceeded"
+FILE_NOT_FOUND_ERRORS = ("FileNotFound", "FileNotFoundOnBranch")
+FILE_TOO_LARGE_ERROR = "FileSizeLimitExceeded"
 
 
 class FoundryDataset:
@@ -83,7 +83,7 @@ class FoundryDataset:
         self._content_type = NDJSON
         self._begun = ""  # the transaction that we began last, until a commit is sent
 
-    async def branch_snapshot(self) -> BranchSnapshot:
+    async def take_snapshot(self) -> BranchSnapshot:
         response = await self._get("look", f"/branches/{quote(self._branch, safe='')}")
         body = raise_for_status(response).read(BranchBody)
         self._observations.note_date(response)
@@ -94,16 +94,18 @@ class FoundryDataset:
         """Make one attempt only. After a lost answer, `find_orphan` finds what it opened."""
         body = msgspec.json.encode({"transactionType": kind})
         path = self._home + "/transactions"
-        call = ApiCall("begin", "POST", path, self._branch_query(), body, "application/json")
+        call = ApiCall("begin", "POST", path, self._build_branch_query(), body, "application/json")
         response = await self._client.request_once(call)
         if response.has_error("OpenTransactionAlreadyExists"):
-            raise typed_error(BranchBusy, response, "another transaction is open on the branch")
-        begun = raise_for_status(response).read(BegunBody)
-        self._observations.note_created(begun.created_time, response)
-        self._begun = begun.rid
-        return begun.rid
+            raise build_typed_error(
+                BranchBusy, response, "another transaction is open on the branch"
+            )
+        opened = raise_for_status(response).read(OpenedTransaction)
+        self._observations.note_created(opened.created_time, response)
+        self._begun = opened.rid
+        return opened.rid
 
-    def calls_remaining(self) -> int:
+    def count_remaining_calls(self) -> int:
         return self._client.calls_remaining()
 
     async def put(self, transaction: str, path: str, content: Bytes) -> bool:
@@ -119,11 +121,11 @@ class FoundryDataset:
         return self._content_type
 
     def observations(self) -> Mapping[str, str]:
-        return self._observations.latest()
+        return self._observations.get_latest()
 
     async def describe_open(self, transaction: str) -> str:
         await self._list_open(transaction)
-        return self._observations.latest()["open transaction's listing"]
+        return self._observations.get_latest()["open transaction's listing"]
 
     async def remove(self, transaction: str, path: str) -> bool:
         """After an unanswered attempt a missing file counts as deleted by that attempt."""
@@ -131,10 +133,10 @@ class FoundryDataset:
         response = await self._client.request(
             ApiCall("remove", "DELETE", address, {"transactionRid": transaction})
         )
-        if response.has_error(*NO_FILE):
+        if response.has_error(*FILE_NOT_FOUND_ERRORS):
             return response.is_repeat
-        if response.has_error(*ENDED):
-            raise typed_error(TransactionEnded, response)
+        if response.has_error(*ENDED_ERRORS):
+            raise build_typed_error(TransactionEnded, response)
         raise_for_status(response)
         return True
 
@@ -143,27 +145,31 @@ class FoundryDataset:
         response = await self._close_transaction(transaction, "commit")
         status = await self._settle(transaction, response)
         is_refusal = not (
-            response.is_success or response.has_error(*ENDED) or is_about_transaction(response)
+            response.is_success
+            or response.has_error(*ENDED_ERRORS)
+            or is_about_transaction(response)
         )
         if status == "ABORTED" and is_refusal:
-            raise typed_error(CommitRefused, response, "it has aborted the transaction instead")
+            raise build_typed_error(
+                CommitRefused, response, "it has aborted the transaction instead"
+            )
         if status == "ABORTED":
-            raise typed_error(TransactionEnded, response, "it is ABORTED, and not committed")
-        if status == "OPEN" and (response.is_success or response.has_error(*ENDED)):
-            raise typed_error(FoundryError, response, "it is still OPEN, and not committed")
+            raise build_typed_error(TransactionEnded, response, "it is ABORTED, and not committed")
+        if status == "OPEN" and (response.is_success or response.has_error(*ENDED_ERRORS)):
+            raise build_typed_error(FoundryError, response, "it is still OPEN, and not committed")
         if status == "OPEN":
-            raise typed_error(CommitRefused, response, "it does not commit the transaction")
+            raise build_typed_error(CommitRefused, response, "it does not commit the transaction")
         answered_at = response.answered_at()
         if is_first_attempt and response.is_success and not response.is_repeat:
             return CommitResult(transaction, answered_at or self._clock())
-        snapshot = await self.branch_snapshot()  # the head may have moved on since the commit
+        snapshot = await self.take_snapshot()  # the head may have moved on since the commit
         return CommitResult(snapshot.head, snapshot.at, is_confirmed=False)
 
     async def abort(self, transaction: str) -> None:
         response = await self._close_transaction(transaction, "abort")
         status = await self._settle(transaction, response)
         if status == "OPEN":
-            raise typed_error(FoundryError, response, "it is still OPEN, and not aborted")
+            raise build_typed_error(FoundryError, response, "it is still OPEN, and not aborted")
         if status == "ABORTED":
             self._observations.note_abort(transaction)
 
@@ -173,32 +179,34 @@ class FoundryDataset:
             return "ABORTED"
         return raise_for_status(response).read(StatusBody).status
 
-    async def files_of(self, transaction: str) -> Mapping[str, int]:
+    async def list_transaction_files(self, transaction: str) -> Mapping[str, int]:
         return {
             file.path: file.bytes for file in await self._listing.transaction_files(transaction)
         }
 
-    async def file_at(self, path: str) -> PathOwner | None:
-        response = await self._get("file", f"/files/{quote(path, safe='')}", self._branch_query())
-        if response.has_error(*NO_FILE, NO_VIEW):
+    async def find_file(self, path: str) -> PathOwner | None:
+        response = await self._get(
+            "file", f"/files/{quote(path, safe='')}", self._build_branch_query()
+        )
+        if response.has_error(*FILE_NOT_FOUND_ERRORS, NO_VIEW):
             return None
         file = raise_for_status(response).read(FileBody)
         return PathOwner(file.transaction_rid, file.bytes)
 
-    async def content(self, path: str, size: int) -> bytes:
+    async def read_file(self, path: str, size: int) -> bytes:
         address = f"{self._home}/files/{quote(path, safe='')}/content"
-        call = ApiCall("content", "GET", address, self._branch_query(), response_bytes=size)
+        call = ApiCall("content", "GET", address, self._build_branch_query(), response_bytes=size)
         response = await self._client.request(call)
-        if response.has_error(TOO_LARGE):
-            raise typed_error(ContentTooLarge, response)
+        if response.has_error(FILE_TOO_LARGE_ERROR):
+            raise build_typed_error(ContentTooLarge, response)
         if raise_for_status(response).status != 200:
-            raise typed_error(FoundryError, response, "that is not the content of a file")
+            raise build_typed_error(FoundryError, response, "that is not the content of a file")
         return response.body
 
     async def find_orphan(
         self, snapshot: BranchSnapshot, paths: Collection[str], kind: TransactionKind = "APPEND"
     ) -> str | None:
-        head = (await self.branch_snapshot()).head
+        head = (await self.take_snapshot()).head
         if head in {"", snapshot.head}:
             return None
         response = await self._get("transaction", f"/transactions/{quote(head, safe='')}")
@@ -206,21 +214,21 @@ class FoundryDataset:
             return None
         if raise_for_status(response).read(StatusBody).status != "OPEN":
             return None
-        found = response.read(TransactionBody)
+        transaction = response.read(TransactionBody)
         # no lower bound: the head has moved since the snapshot, so it was created after that
-        is_in_time = found.created_time <= snapshot.at + self._attempt
-        if found.transaction_type != kind or not is_in_time:
+        is_in_time = transaction.created_time <= snapshot.at + self._attempt
+        if transaction.transaction_type != kind or not is_in_time:
             return None
         is_foreign = kind != "DELETE" and await self._has_other_files(head, paths)
         return None if is_foreign else head
 
-    async def files_under(self, prefix: str, files_max: int | None = None) -> Sequence[Standing]:
-        found = [
-            Standing(file.path, file.transaction_rid, file.bytes, file.updated_time)
+    async def list_files(self, prefix: str, files_max: int | None = None) -> Sequence[DatasetFile]:
+        files = [
+            DatasetFile(file.path, file.transaction_rid, file.bytes, file.updated_time)
             for file in await self._listing.branch_files(prefix, files_max)
             if file.path.startswith(prefix)  # Foundry may define a prefix differently
         ]
-        return sorted(found, key=lambda file: file.path)
+        return sorted(files, key=lambda file: file.path)
 
     async def _has_other_files(self, transaction: str, paths: Collection[str]) -> bool:
         """Whether an open transaction is seen to hold a file that is not at one of `paths`.
@@ -244,7 +252,7 @@ class FoundryDataset:
     async def _upload(self, transaction: str, path: str, content: Bytes) -> ApiResponse:
         address = f"{self._home}/files/{quote(path, safe='')}/upload"
         query = {"transactionRid": transaction}
-        kind = self._content_type if names.format_of(path) == "ndjson" else OCTETS
+        kind = self._content_type if identifiers.detect_format(path) == "ndjson" else OCTETS
         return await self._client.request(ApiCall("put", "POST", address, query, content, kind))
 
     async def _close_transaction(
@@ -252,17 +260,17 @@ class FoundryDataset:
     ) -> ApiResponse:
         path = f"{self._home}/transactions/{quote(transaction, safe='')}/{how}"
         response = await self._client.request(ApiCall(how, "POST", path))
-        self._observations.note_close(how, response, closed_status(response))
+        self._observations.note_close(how, response, read_closed_status(response))
         return response
 
     async def _settle(self, transaction: str, response: ApiResponse) -> TransactionState:
         """Return the status after a commit or an abort, from the answer or from a GET."""
-        status = closed_status(response)
+        status = read_closed_status(response)
         if status is not None:
             return status
-        is_refusal = not response.is_success and not response.has_error(*ENDED)
+        is_refusal = not response.is_success and not response.has_error(*ENDED_ERRORS)
         if is_refusal and is_about_setup(response):
-            raise error_of(response)
+            raise build_error(response)
         return await self.transaction_status(transaction)
 
     async def _get(
@@ -270,11 +278,11 @@ class FoundryDataset:
     ) -> ApiResponse:
         return await self._client.request(ApiCall(operation, "GET", self._home + path, query))
 
-    def _branch_query(self) -> dict[str, str]:
+    def _build_branch_query(self) -> dict[str, str]:
         return {"branchName": self._branch}
 
 
-def closed_status(response: ApiResponse) -> TransactionState | None:
+def read_closed_status(response: ApiResponse) -> TransactionState | None:
     """Return the status in the answer to a commit or an abort; None if it has none.
 
     A refusal has it in a parameter of TransactionNotOpen, where OPEN would contradict the error.

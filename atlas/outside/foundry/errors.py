@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from yarl import URL
 
-from atlas.core.errors import AGAIN, FoundryError
+from atlas.core.errors import RETRY_LATER, FoundryError
 from atlas.outside.foundry.responses import ApiResponse, ErrorBody, match_or_empty
 
 E = TypeVar("E", bound=FoundryError)
@@ -13,13 +13,17 @@ E = TypeVar("E", bound=FoundryError)
 SCOPE = re.compile(r"[a-z:-]{1,80}")
 HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 # errors of the setup or of access, whatever their status
-ACCESS = re.compile(r".*(PermissionDenied|Unauthorized|UsageDenied|Credentials|NotAuthorized)")
-TARGET = re.compile(r"(Dataset|Branch)[A-Za-z]*NotFound|Invalid(Dataset(Rid)?|Branch(Name|Id)?)")
-TRANSACTION = re.compile(r".*Transaction.*")
+ACCESS_ERRORS = re.compile(
+    r".*(PermissionDenied|Unauthorized|UsageDenied|Credentials|NotAuthorized)"
+)
+TARGET_ERRORS = re.compile(
+    r"(Dataset|Branch)[A-Za-z]*NotFound|Invalid(Dataset(Rid)?|Branch(Name|Id)?)"
+)
+TRANSACTION_ERRORS = re.compile(r".*Transaction.*")
 MAKE_EDITOR = (
     "In Foundry, give the service user of our client the role Editor on the project of the dataset"
 )
-DENIED = "PermissionDenied"  # suffix of all errors that a role fixes
+ACCESS_DENIED_ERROR = "PermissionDenied"  # suffix of all errors that a role fixes
 KNOWN_ERRORS = {
     "DatasetNotFound": (
         "it does not know the dataset, or our client has no role on it",
@@ -33,7 +37,10 @@ KNOWN_ERRORS = {
         "our client lacks a scope of the API",
         "In Foundry, let the application have api:datasets-read and api:datasets-write.",
     ),
-    DENIED: ("our client may not write to the dataset: give it a role", f"{MAKE_EDITOR}."),
+    ACCESS_DENIED_ERROR: (
+        "our client may not write to the dataset: give it a role",
+        f"{MAKE_EDITOR}.",
+    ),
 }
 
 
@@ -41,33 +48,35 @@ def raise_for_status(response: ApiResponse) -> ApiResponse:
     """Return the response if it is a success. Raises FoundryError otherwise."""
     if response.is_success:
         return response
-    raise error_of(response)
+    raise build_error(response)
 
 
-def error_of(response: ApiResponse) -> FoundryError:
+def build_error(response: ApiResponse) -> FoundryError:
     """Return the error for a failure that is not about the call's content, with what to do."""
     name = response.error.base_name
-    known = KNOWN_ERRORS.get(DENIED if name.endswith(DENIED) else name)
+    known = KNOWN_ERRORS.get(ACCESS_DENIED_ERROR if name.endswith(ACCESS_DENIED_ERROR) else name)
     if known is not None:
-        reason, to_do = known
-        reason += missing_scope(response.error)
+        reason, remedy = known
+        reason += read_missing_scope(response.error)
     elif response.status == 404 and not response.error.is_named:
         reason = "it does not know the address (is FOUNDRY_HOST right?)"
-        to_do = "Set FOUNDRY_HOST to the host of the stack itself."
+        remedy = "Set FOUNDRY_HOST to the host of the stack itself."
     elif response.status == 407:
         reason = "the proxy asks for a login"
-        to_do = "Put the login into HTTPS_PROXY: http://USER:PASSWORD@HOST:PORT"
+        remedy = "Put the login into HTTPS_PROXY: http://USER:PASSWORD@HOST:PORT"
     else:
-        reason, to_do = "", AGAIN
-    return typed_error(FoundryError, response, reason, to_do)
+        reason, remedy = "", RETRY_LATER
+    return build_typed_error(FoundryError, response, reason, remedy)
 
 
-def typed_error(kind: type[E], response: ApiResponse, reason: str = "", to_do: str = AGAIN) -> E:
+def build_typed_error(
+    kind: type[E], response: ApiResponse, reason: str = "", remedy: str = RETRY_LATER
+) -> E:
     """Return an error of this kind that shows the status, the name and the instance id."""
     error = response.error
     return kind(
         describe(response.status, error, reason),
-        to_do=to_do,
+        remedy=remedy,
         error_name=error.name,
         instance_id=error.instance_id,
     )
@@ -88,21 +97,21 @@ def is_about_setup(response: ApiResponse) -> bool:
         response.status == 404 and not response.error.is_named
     ):
         return True
-    return bool(ACCESS.fullmatch(name) or TARGET.fullmatch(name))
+    return bool(ACCESS_ERRORS.fullmatch(name) or TARGET_ERRORS.fullmatch(name))
 
 
 def is_about_transaction(response: ApiResponse) -> bool:
     """Whether a 4xx blames the transaction or its type."""
-    return bool(TRANSACTION.fullmatch(response.error.base_name))
+    return bool(TRANSACTION_ERRORS.fullmatch(response.error.base_name))
 
 
-def redirect_error(setting: str, status: int, location: str) -> FoundryError:
+def build_redirect_error(setting: str, status: int, location: str) -> FoundryError:
     """Return the error for a redirect, which a token or a secret never follows."""
     host = redirect_host(location)
     target = f" to {host}" if host else ""
     return FoundryError(
         f"{setting} answers a redirect ({status}){target}, which is not followed.",
-        to_do=f"Set {setting} to the address of the stack itself. If that is right, a proxy or a "
+        remedy=f"Set {setting} to the address of the stack itself. If that is right, a proxy or a "
         "login page answers in its place: let this machine reach Foundry directly.",
     )
 
@@ -115,6 +124,6 @@ def redirect_host(location: str) -> str:
         return ""
 
 
-def missing_scope(error: ErrorBody) -> str:
+def read_missing_scope(error: ErrorBody) -> str:
     scope = match_or_empty(SCOPE, error.parameters.get("missingScope"))
     return f" ({scope})" if scope else ""

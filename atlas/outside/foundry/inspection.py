@@ -10,11 +10,11 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
-from atlas.core.diagnosis import Amiss
-from atlas.core.errors import AGAIN, FoundryError
-from atlas.core.people import Standing
+from atlas.core.diagnosis import CheckFailed
+from atlas.core.errors import RETRY_LATER, FoundryError
+from atlas.core.inspection import SchemaColumn, TransactionInfo
+from atlas.core.personal_data import DatasetFile
 from atlas.core.ports import Clock
-from atlas.core.sights import Column, TransactionSeen
 from atlas.outside.foundry.client import ApiCall, FoundryClient
 from atlas.outside.foundry.dataset import FoundryDataset
 from atlas.outside.foundry.errors import raise_for_status
@@ -26,7 +26,7 @@ from atlas.outside.foundry.token import (
     EndpointUnreached,
     FoundryToken,
 )
-from atlas.outside.network import ahead_seconds, unreached
+from atlas.outside.network import explain_unreachable, measure_clock_skew
 
 T = TypeVar("T")
 
@@ -91,20 +91,20 @@ class FoundryInspection:
             ("FOUNDRY_CLIENT_SECRET", credentials.client_secret),
         ):
             if not value:
-                raise Amiss(f"{name} is not set.", f"Set {name}.")
+                raise CheckFailed(f"{name} is not set.", f"Set {name}.")
         try:
             await self._token.get()
         except EndpointUnreached as error:
             cause, settings = error.__cause__ or error, f"{SETTING} or {ENDPOINT_SETTING}"
-            raise unreached(cause, credentials.url, settings) from error
+            raise explain_unreachable(cause, credentials.url, settings) from error
         except FoundryError as error:
             client = (("client", credentials.client_id),)
-            is_outage = error.to_do == AGAIN
-            raise Amiss(str(error), error.to_do, client, is_outage=is_outage) from error
+            is_outage = error.remedy == RETRY_LATER
+            raise CheckFailed(str(error), error.remedy, client, is_outage=is_outage) from error
         return self._token.lifetime_seconds
 
     def ahead_seconds(self) -> float | None:
-        return ahead_seconds(self._token.date, self._clock())
+        return measure_clock_skew(self._token.date, self._clock())
 
     async def check_scopes(self) -> None:
         """Try a call for each scope; none changes anything, as no such transaction exists."""
@@ -117,27 +117,27 @@ class FoundryInspection:
     async def dataset_name(self) -> str:
         return (await self._get(DatasetBody, "")).name
 
-    async def transaction(self, rid: str) -> TransactionSeen:
+    async def transaction(self, rid: str) -> TransactionInfo:
         return seen(await self._get(TransactionBody, f"/transactions/{quote(rid, safe='')}"))
 
-    async def transactions(self) -> Sequence[TransactionSeen]:
+    async def transactions(self) -> Sequence[TransactionInfo]:
         query = {"preview": "true", "pageSize": TRANSACTIONS}
         page = await self._get(TransactionList, f"{self._branch_path}/transactions", query)
         return [seen(each) for each in page.data]
 
-    async def files_of(self, transaction: str, prefix: str) -> Sequence[Standing]:
+    async def files_of(self, transaction: str, prefix: str) -> Sequence[DatasetFile]:
         response = await self._listing.first_page(transaction, prefix)
         page = raise_for_status(response).read(FilePage)
-        return [Standing(file.path, transaction, file.bytes) for file in page.data]
+        return [DatasetFile(file.path, transaction, file.bytes) for file in page.data]
 
-    async def schema(self) -> Sequence[Column] | None:
+    async def schema(self) -> Sequence[SchemaColumn] | None:
         response = await self._client.request(self._call("/getSchema", self._branch_query))
         if response.has_error(*NO_SCHEMA):
             return None
         fields = raise_for_status(response).read(SchemaBody).schema.field_schema_list
-        return [Column(field.name, field.type) for field in fields]
+        return [SchemaColumn(field.name, field.type) for field in fields]
 
-    async def put_schema(self, columns: Sequence[Column]) -> None:
+    async def put_schema(self, columns: Sequence[SchemaColumn]) -> None:
         fields = tuple(SchemaField(column.kind, column.name) for column in columns)
         body = self._branch_query | {"dataframeReader": READER, "schema": FieldList(fields)}
         content = msgspec.json.encode(body), "application/json"
@@ -159,6 +159,6 @@ class FoundryInspection:
         return ApiCall("inspect", "GET", self._home + path, query)
 
 
-def seen(body: TransactionBody) -> TransactionSeen:
+def seen(body: TransactionBody) -> TransactionInfo:
     times = body.created_time, body.closed_time
-    return TransactionSeen(body.rid, body.transaction_type, body.status, *times)
+    return TransactionInfo(body.rid, body.transaction_type, body.status, *times)

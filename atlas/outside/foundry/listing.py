@@ -38,13 +38,13 @@ class FilePages:
 
     async def transaction_files(self, transaction: str) -> list[FileBody]:
         """Return the files of a committed transaction. Raises FoundryError."""
-        query = transaction_query(transaction)
+        query = build_transaction_query(transaction)
         first = await self._client.request(self._call(query))
         return [file async for file in self._files(first, query)]
 
     async def first_page(self, transaction: str, prefix: str = "") -> ApiResponse:
         """List a transaction that may be open, in one attempt, and return the answer."""
-        query = transaction_query(transaction) | ({"pathPrefix": prefix} if prefix else {})
+        query = build_transaction_query(transaction) | ({"pathPrefix": prefix} if prefix else {})
         return await self._client.request_once(self._call(query))
 
     async def _files(
@@ -69,5 +69,5 @@ class FilePages:
         return ApiCall("files", "GET", self._path, full_query)
 
 
-def transaction_query(transaction: str) -> dict[str, str]:
+def build_transaction_query(transaction: str) -> dict[str, str]:
     return {"startTransactionRid": transaction, "endTransactionRid": transaction}

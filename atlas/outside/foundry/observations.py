@@ -39,13 +39,13 @@ class Observations:
         """Record the answer to a commit or an abort: its status, and the transaction's."""
         outcome = response.error.name or status or ("unreadable" if response.body else "empty")
         topic: Topic = "answer to commit" if how == "commit" else "answer to abort"
-        self.note(topic, with_status(response, outcome))
+        self.note(topic, add_status(response, outcome))
 
     def note_upload(self, response: ApiResponse) -> None:
         """Record the type of a file's size, and on which attempt FileAlreadyExists is answered."""
         if response.has_error("FileAlreadyExists"):
             when = "after an unanswered attempt" if response.is_repeat else "on the first attempt"
-            self.note("FileAlreadyExists", with_status(response, when))
+            self.note("FileAlreadyExists", add_status(response, when))
         stored = response.read_if_valid(UploadedFile)
         if stored is not None:
             size = stored.size_bytes
@@ -57,7 +57,7 @@ class Observations:
         outcome = response.error.name or "unreadable"
         if page is not None:
             outcome = "lists its files" if own else "lists other files" if page.data else "empty"
-        self.note("open transaction's listing", with_status(response, outcome))
+        self.note("open transaction's listing", add_status(response, outcome))
 
     def note_date(self, response: ApiResponse) -> None:
         kind = "readable" if response.answered_at() else "unreadable"
@@ -85,9 +85,9 @@ class Observations:
             self.note("head after abort", "the aborted one" if is_same else "another or none")
             self._aborted = ""
 
-    def latest(self) -> Mapping[str, str]:
+    def get_latest(self) -> Mapping[str, str]:
         return dict(self._latest)
 
 
-def with_status(response: ApiResponse, text: str) -> str:
+def add_status(response: ApiResponse, text: str) -> str:
     return f"{response.status} {text}"

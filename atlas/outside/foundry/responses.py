@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from atlas.core.errors import NOT_JSON, FoundryError
+from atlas.core.errors import JSON_ERRORS, FoundryError
 from atlas.core.ports import TransactionState
 from atlas.outside.network import parse_date
 
@@ -59,7 +59,7 @@ class StatusBody(Struct, frozen=True):
     status: TransactionState
 
 
-class BegunBody(Struct, frozen=True, rename="camel"):
+class OpenedTransaction(Struct, frozen=True, rename="camel"):
     """A transaction that was just opened; only its RID is needed."""
 
     rid: Rid
@@ -134,15 +134,15 @@ class ApiResponse:
         """Parse the body. Raises FoundryError when it does not match the documented API."""
         try:
             return msgspec.json.decode(self.body, type=kind)
-        except NOT_JSON as error:
+        except JSON_ERRORS as error:
             raise FoundryError(
                 "The answer is not from Foundry: it does not match its documented API.",
-                to_do="Is FOUNDRY_HOST right? Does a proxy answer in its place?",
+                remedy="Is FOUNDRY_HOST right? Does a proxy answer in its place?",
             ) from error
 
     def read_if_valid(self, kind: type[T]) -> T | None:
         """Parse the body of a success; None for a failure or an unreadable body."""
-        with suppress(*NOT_JSON):
+        with suppress(*JSON_ERRORS):
             return msgspec.json.decode(self.body, type=kind) if self.is_success else None
         return None
 
@@ -152,15 +152,15 @@ def parse_error(status: int, body: bytes) -> ErrorBody:
     if status < 400:
         return ErrorBody()
     try:
-        found = msgspec.json.decode(body, type=dict[str, Any])
-    except NOT_JSON:
+        envelope = msgspec.json.decode(body, type=dict[str, Any])
+    except JSON_ERRORS:
         return ErrorBody()
-    parameters = found.get("parameters")
+    parameters = envelope.get("parameters")
     return ErrorBody(
-        match_or_empty(ERROR_NAME, found.get("errorName")),
-        match_or_empty(INSTANCE_ID, found.get("errorInstanceId")),
+        match_or_empty(ERROR_NAME, envelope.get("errorName")),
+        match_or_empty(INSTANCE_ID, envelope.get("errorInstanceId")),
         parameters if isinstance(parameters, dict) else {},
-        isinstance(found.get("errorName"), str),
+        isinstance(envelope.get("errorName"), str),
     )
 
 

@@ -14,12 +14,12 @@ from authlib.oauth2.rfc6749 import OAuth2Token
 from authlib.oauth2.rfc6749.parameters import prepare_token_request
 from msgspec import Meta, Struct
 
-from atlas.core.errors import NOT_JSON, FoundryError
-from atlas.core.events import FoundryCalled, FoundryTokenFetched, FoundryTokenRefused, Watch
-from atlas.outside.foundry.errors import redirect_error
+from atlas.core.errors import JSON_ERRORS, FoundryError
+from atlas.core.events import EventSink, FoundryCalled, FoundryTokenFetched, FoundryTokenRefused
+from atlas.outside.foundry.errors import build_redirect_error
 from atlas.outside.foundry.observations import Observations
 from atlas.outside.foundry.responses import match_or_empty
-from atlas.outside.network import UNREACHED, HttpSession
+from atlas.outside.network import CONNECTION_ERRORS, HttpSession
 
 SCOPE = "api:datasets-read api:datasets-write"
 EARLY_SECONDS = 60  # a token is replaced this long before it expires
@@ -57,7 +57,7 @@ class FoundryToken:
         session: HttpSession,
         credentials: Credentials,
         call_seconds: float,
-        emit: Watch,
+        emit: EventSink,
         observations: Observations,
     ) -> None:
         self._session = session
@@ -113,7 +113,7 @@ class FoundryToken:
                 f"Foundry's token endpoint does not answer in time: Foundry is down or busy, or "
                 f"{ENDPOINT_SETTING} is wrong."
             ) from error
-        except UNREACHED as error:
+        except CONNECTION_ERRORS as error:
             raise EndpointUnreached(
                 f"Foundry's token endpoint does not answer ({type(error).__name__}): "
                 f"is {ENDPOINT_SETTING} right?"
@@ -123,8 +123,8 @@ class FoundryToken:
             self._emit(FoundryCalled("token", status, seconds, is_retry=False))
         self.date = headers.get("Date", "")
         if 300 <= status < 400:
-            raise redirect_error(ENDPOINT_SETTING, status, headers.get("Location", ""))
-        return parse_token(status, headers, body), lifetime_kind(body)
+            raise build_redirect_error(ENDPOINT_SETTING, status, headers.get("Location", ""))
+        return parse_token(status, headers, body), describe_lifetime(body)
 
 
 async def request_token(
@@ -164,7 +164,7 @@ def parse_token(status: int, headers: Mapping[str, str], body: bytes) -> Any:
         raise FoundryError(
             f"Foundry does not accept the client ({status}): "
             "are FOUNDRY_CLIENT_ID and FOUNDRY_CLIENT_SECRET right?",
-            to_do=SAME_CLIENT,
+            remedy=SAME_CLIENT,
         )
     if status == 429 or status >= 500:
         raise FoundryError(f"Foundry's token endpoint answers {status}: Foundry is down or busy.")
@@ -173,19 +173,19 @@ def parse_token(status: int, headers: Mapping[str, str], body: bytes) -> Any:
         raise FoundryError(
             f"Foundry's token endpoint answers {status} ({media_type or 'no media type'}): "
             f"is {ENDPOINT_SETTING} right?",
-            to_do=CHECK_ENDPOINT,
+            remedy=CHECK_ENDPOINT,
         )
     try:
-        found = msgspec.json.decode(body, type=TokenBody)
-    except NOT_JSON as error:
+        token_body = msgspec.json.decode(body, type=TokenBody)
+    except JSON_ERRORS as error:
         raise FoundryError(
             f"Foundry's token endpoint answers no token: 200 without a token "
             f"({media_type or 'no media type'}). Is {ENDPOINT_SETTING} right?",
-            to_do=CHECK_ENDPOINT,
+            remedy=CHECK_ENDPOINT,
         ) from error
-    times = {"expires_in": found.expires_in, "expires_at": found.expires_at}
+    times = {"expires_in": token_body.expires_in, "expires_at": token_body.expires_at}
     readable = {name: seconds for name, each in times.items() if (seconds := parse_seconds(each))}
-    return OAuth2Token({"access_token": found.access_token, **readable})
+    return OAuth2Token({"access_token": token_body.access_token, **readable})
 
 
 def parse_seconds(value: object) -> int | None:
@@ -197,7 +197,7 @@ def parse_seconds(value: object) -> int | None:
     return int(value) if 0 <= value <= SECONDS_MAX else None
 
 
-def lifetime_kind(body: bytes) -> str:
+def describe_lifetime(body: bytes) -> str:
     """Return the type of a token's lifetime; `body` is a valid token answer."""
     value = msgspec.json.decode(body, type=TokenBody).expires_in
     if value is None:

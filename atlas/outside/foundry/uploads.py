@@ -24,16 +24,16 @@ from atlas.core.errors import (
     TransactionEnded,
 )
 from atlas.outside.foundry.errors import (
-    error_of,
+    build_error,
+    build_typed_error,
     is_about_setup,
     is_about_transaction,
-    typed_error,
 )
 from atlas.outside.foundry.responses import ApiResponse, UploadedFile
 
 FILE_ERROR = "InvalidFilePath"  # any other error may hold for any file
 FILE_EXISTS = "FileAlreadyExists"
-ENDED = ("TransactionNotOpen", "TransactionNotFound")
+ENDED_ERRORS = ("TransactionNotOpen", "TransactionNotFound")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def is_confirmed(response: ApiResponse, sent: SentFile) -> bool:
     if not response.is_success:
         if response.has_error(FILE_EXISTS) and response.is_repeat:
             return False
-        raise upload_error(response)
+        raise build_upload_error(response)
     stored = response.read_if_valid(UploadedFile)
     if stored is None or stored.size_bytes is None:
         return False
@@ -62,16 +62,16 @@ def is_confirmed(response: ApiResponse, sent: SentFile) -> bool:
     return stored.path == sent.path and stored.transaction_rid == sent.transaction
 
 
-def upload_error(response: ApiResponse) -> FoundryError:
+def build_upload_error(response: ApiResponse) -> FoundryError:
     """Return the error for a 4xx that answers an upload."""
     if response.has_error(FILE_EXISTS):
-        return typed_error(PathTaken, response)
-    if response.has_error(*ENDED):
-        return typed_error(TransactionEnded, response)
+        return build_typed_error(PathTaken, response)
+    if response.has_error(*ENDED_ERRORS):
+        return build_typed_error(TransactionEnded, response)
     if is_about_setup(response):
-        return error_of(response)
+        return build_error(response)
     if response.has_error(FILE_ERROR) or response.status == 413:
-        return typed_error(FileInvalid, response)
+        return build_typed_error(FileInvalid, response)
     if is_about_transaction(response):
-        return error_of(response)
-    return typed_error(FileRefused, response)
+        return build_error(response)
+    return build_typed_error(FileRefused, response)

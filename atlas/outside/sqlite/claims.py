@@ -6,7 +6,7 @@ import msgspec
 
 from atlas.core.commits import Backlog, Lane
 from atlas.core.messages import GroupLimits
-from atlas.outside.sqlite.room import SMALL_BYTES, SMALL_SHARE
+from atlas.outside.sqlite.capacity import SMALL_BYTES, SMALL_SHARE
 
 CLAIM = """
     WITH group_now AS (
@@ -70,7 +70,7 @@ def read_backlog(db: sqlite3.Connection, limits: GroupLimits) -> Backlog:
     return Backlog(waiting - failed, failed, is_full)
 
 
-def is_any(db: sqlite3.Connection) -> bool:
+def has_claimed(db: sqlite3.Connection) -> bool:
     """Whether anything is claimed."""
     return bool(db.execute(IS_ANY).fetchone()[0])
 
@@ -107,10 +107,10 @@ def claim_fresh(db: sqlite3.Connection, limits: GroupLimits, *, is_late: bool = 
 
 def claim_isolated(db: sqlite3.Connection, limits: GroupLimits) -> None:
     """Claim the failed exports at the head of the queue; a failure sends an export to its end."""
-    found = db.execute(NEXT_FAILED).fetchone()
-    if found is None:
+    row = db.execute(NEXT_FAILED).fetchone()
+    if row is None:
         return
-    (isolation,) = found
+    (isolation,) = row
     exports_max = REFUSED_MAX
     if isolation > REFUSED:
         share = SHARES.get(isolation)

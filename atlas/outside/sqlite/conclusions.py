@@ -11,7 +11,7 @@ from typing import Any, get_args
 import msgspec
 
 from atlas.core.commits import Conclusion, Verdict, VerdictKind
-from atlas.outside.sqlite.entries import COLUMNS
+from atlas.outside.sqlite.row_codec import COLUMNS
 
 THESE = "status = 'claimed' AND number IN (SELECT value FROM json_each(:numbers))"
 COMMITTED = f"""
@@ -61,10 +61,10 @@ CLAIMED = "SELECT number, id FROM export WHERE status = 'claimed'"
 NEWEST = "SELECT coalesce(max(number), 0) FROM export WHERE status = 'committed'"
 TURN = "SELECT coalesce(max(turn), 0) + 1 FROM export WHERE status = 'accepted' AND isolation > 0"
 
-Row = tuple[Any, ...]
+RowValues = tuple[Any, ...]
 
 
-def carry_out(db: sqlite3.Connection, conclusion: Conclusion) -> list[Row]:
+def carry_out(db: sqlite3.Connection, conclusion: Conclusion) -> list[RowValues]:
     """Carry out the verdicts, and return the rows of committed, failed and corrupt exports.
 
     `moved` counts as `released` here: the caller has recorded the other path.
@@ -76,9 +76,9 @@ def carry_out(db: sqlite3.Connection, conclusion: Conclusion) -> list[Row]:
         "tries_max": conclusion.tries_max,
         "is_alone": len(claimed) == 1,
     }
-    rows: list[Row] = []
+    rows: list[RowValues] = []
     has_evidence = conclusion.has_evidence
-    for verdict, numbers in in_order(conclusion, claimed):
+    for verdict, numbers in order_verdicts(conclusion, claimed):
         (newest,) = db.execute(NEWEST).fetchone()
         given |= {
             "numbers": str(numbers),  # a list of integers is JSON as it stands
@@ -94,13 +94,13 @@ def carry_out(db: sqlite3.Connection, conclusion: Conclusion) -> list[Row]:
     return rows
 
 
-def in_order(
+def order_verdicts(
     conclusion: Conclusion, claimed: Mapping[int, str]
 ) -> Iterator[tuple[Verdict, list[int]]]:
     """Yield each verdict with the numbers of its exports; commits first, as they are evidence."""
     by_verdict = defaultdict[Verdict, list[int]](list)
     for number, id in claimed.items():
-        by_verdict[conclusion.verdict_on(id)].append(number)
+        by_verdict[conclusion.find_verdict(id)].append(number)
     order = list(get_args(VerdictKind))
     for verdict in sorted(by_verdict, key=lambda each: order.index(each.kind)):
         kind = "released" if verdict.kind == "moved" else verdict.kind

@@ -7,34 +7,34 @@ from typing import Any
 
 import msgspec
 
-from atlas.core import names
-from atlas.core.errors import KeyReused
-from atlas.core.messages import Flattened, Head, Place, Receipt, User
-from atlas.outside.sqlite.aside import CRASHED
-from atlas.outside.sqlite.commits import Commits, run_in_commit
-from atlas.outside.sqlite.entries import (
-    BOUND,
+from atlas.core import identifiers
+from atlas.core.errors import IdempotencyKeyReused
+from atlas.core.messages import ExportMetadata, FlattenedExport, Receipt, StreamPosition, User
+from atlas.outside.sqlite.capacity import CapacityLimit
+from atlas.outside.sqlite.cipher import Cipher
+from atlas.outside.sqlite.dead_letters import CRASH_REASON
+from atlas.outside.sqlite.group_commit import GroupCommit, run_in_commit
+from atlas.outside.sqlite.row_codec import (
     COLUMNS,
+    DESTINATION_AAD,
     KEEP_PAYLOAD,
-    Entries,
-    Fixed,
-    Label,
-    Row,
-    bound,
-    receipt_of,
+    ExportRow,
+    ImmutableColumns,
+    PrivateFields,
+    RowCodec,
+    build_receipt,
+    build_row_aad,
 )
-from atlas.outside.sqlite.room import Room
-from atlas.outside.sqlite.seal import Seal
 
-SHRUNK = "its receipt was shrunk"  # stands where a reason would
+TOMBSTONE = "its receipt was shrunk"  # stands where a reason would
 INSERT = f"""
-    INSERT INTO export ({BOUND}, moment, label) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO export ({DESTINATION_AAD}, moment, label) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (user, moment) DO NOTHING
 """
 FIND = f"SELECT {COLUMNS}, reason FROM export WHERE id = ?"
 FIND_ANY = f"""
     {FIND}1 UNION ALL
-    SELECT id, user, '', 0, 0, 0, x'', 'committed', rid, NULL, NULL, '{SHRUNK}' FROM digest
+    SELECT id, user, '', 0, 0, 0, x'', 'committed', rid, NULL, NULL, '{TOMBSTONE}' FROM digest
     WHERE id = ?1
 """
 FORGET = "DELETE FROM export WHERE id = ?"
@@ -44,89 +44,93 @@ OPEN_END = 0  # the length of a stream
 SEQUENCE = "SELECT position, length, export FROM binding WHERE user = ? AND key = ?"
 BIND = "INSERT OR REPLACE INTO binding VALUES (?, ?, ?, ?, ?)"
 
-CROWD = timedelta(minutes=1)
-USERS_REMEMBERED = 10_000
+PATH_SEARCH_WINDOW = timedelta(minutes=1)
+USERS_CACHED_MAX = 10_000
 
 
 class SqliteIntake:
     """Answers `ports.Intake`."""
 
-    def __init__(self, commits: Commits, entries: Entries, room: Room) -> None:
+    def __init__(self, commits: GroupCommit, entries: RowCodec, capacity: CapacityLimit) -> None:
         self._commits = commits
         self._entries = entries
-        self._room = room
+        self._capacity = capacity
         self._latest: OrderedDict[str, datetime] = OrderedDict()  # of the paths of each user
 
     @run_in_commit
-    def append(self, db: sqlite3.Connection, export: Flattened) -> Receipt:
-        check_names(db, self._entries.seal, export.head, export.id)
-        row, reason = found_in(db.execute(FIND_ANY, [export.id]).fetchone())
-        if row is not None and reason == SHRUNK:
-            return remembered(export, row.rid)
-        if row is not None and not is_gone(row, reason):
-            kept = self._replayed(row)
+    def append(self, db: sqlite3.Connection, export: FlattenedExport) -> Receipt:
+        check_key(db, self._entries.seal, export.head, export.id)
+        row, reason = split_columns(db.execute(FIND_ANY, [export.id]).fetchone())
+        if row is not None and reason == TOMBSTONE:
+            return build_tombstone_receipt(export, row.rid)
+        if row is not None and not counts_as_new(row, reason):
+            kept = self._mark_replayed(row)
         else:
             if row is not None:
                 db.execute(FORGET, [export.id])
             kept = self._insert(db, export)
-        bind_names(db, self._entries.seal, export.head, export.id)
+        bind_key(db, self._entries.seal, export.head, export.id)
         return kept
 
     @run_in_commit
-    def recall(self, db: sqlite3.Connection, head: Head, id: str) -> Receipt | None:
-        check_names(db, self._entries.seal, head, id)
-        row, reason = found_in(db.execute(FIND, [id]).fetchone())
-        if row is None or is_gone(row, reason):
+    def find_existing(
+        self, db: sqlite3.Connection, head: ExportMetadata, id: str
+    ) -> Receipt | None:
+        check_key(db, self._entries.seal, head, id)
+        row, reason = split_columns(db.execute(FIND, [id]).fetchone())
+        if row is None or counts_as_new(row, reason):
             return None
-        bind_names(db, self._entries.seal, head, id)
-        return self._replayed(row)
+        bind_key(db, self._entries.seal, head, id)
+        return self._mark_replayed(row)
 
-    def _replayed(self, row: Row) -> Receipt:
-        return msgspec.structs.replace(self._entries.receipt(row), replayed=True)
+    def _mark_replayed(self, row: ExportRow) -> Receipt:
+        return msgspec.structs.replace(self._entries.build_receipt(row), replayed=True)
 
-    def _insert(self, db: sqlite3.Connection, export: Flattened) -> Receipt:
+    def _insert(self, db: sqlite3.Connection, export: FlattenedExport) -> Receipt:
         entries, table, head = self._entries, export.table, export.head
-        self._room.check(db, table.bytes)
-        fixed = Fixed(
+        self._capacity.check(db, table.size)
+        fixed = ImmutableColumns(
             export.id,
-            entries.seal.user(head.user.sub),
+            entries.seal.hash_user(head.user.sub),
             export.at.isoformat(),
             table.ingested,
             table.rejected,
-            table.bytes,
+            table.size,
         )
         at = self._first_moment(head.user, export.at)
         while True:
-            path = names.path_at(head.user, at)
-            label = Label(head.user.sub, path, table.rejects, head.correlation_id, head.trace)
-            row = Row(*fixed, entries.close_label(fixed, label), "accepted", None)
-            inserted = db.execute(INSERT, [*fixed, names.milliseconds(at), row.label])
+            path = identifiers.build_path(head.user, at)
+            label = PrivateFields(
+                head.user.sub, path, table.rejects, head.correlation_id, head.trace
+            )
+            row = ExportRow(*fixed, entries.encrypt_fields(fixed, label), "accepted", None)
+            inserted = db.execute(INSERT, [*fixed, identifiers.count_milliseconds(at), row.label])
             if inserted.rowcount:
                 break
-            at += names.MILLISECOND
+            at += identifiers.MILLISECOND
         self._remember(head.user, at)
-        self._room.take(table.bytes)
-        payload = entries.close_payload(fixed, table.file)
-        db.execute(KEEP_PAYLOAD, [inserted.lastrowid, bound(fixed), row.label, payload])
-        return receipt_of(row, label, export.at)
+        self._capacity.take(table.size)
+        payload = entries.encrypt_payload(fixed, table.data)
+        db.execute(KEEP_PAYLOAD, [inserted.lastrowid, build_row_aad(fixed), row.label, payload])
+        return build_receipt(row, label, export.at)
 
     def _first_moment(self, user: User, at: datetime) -> datetime:
         """The first that may be free. It lies behind the last one found, or thousands of exports
         that one user sends at once would each walk past all that came before.
         """
         latest = self._latest.get(user.sub)
-        if latest is not None and at <= latest <= at + CROWD:
-            return latest + names.MILLISECOND
+        if latest is not None and at <= latest <= at + PATH_SEARCH_WINDOW:
+            return latest + identifiers.MILLISECOND
         return at
 
     def _remember(self, user: User, at: datetime) -> None:
         self._latest.pop(user.sub, None)
         self._latest[user.sub] = at
-        if len(self._latest) > USERS_REMEMBERED:
+        if len(self._latest) > USERS_CACHED_MAX:
             self._latest.popitem(last=False)
 
 
-def remembered(export: Flattened, rid: str | None) -> Receipt:
+def build_tombstone_receipt(export: FlattenedExport, rid: str | None) -> Receipt:
     """Of an export whose receipt was shrunk: its counts are those that it would have again."""
     table = export.table
     return Receipt(
@@ -142,48 +146,53 @@ def remembered(export: Flattened, rid: str | None) -> Receipt:
     )
 
 
-def found_in(columns: tuple[Any, ...] | None) -> tuple[Row | None, str | None]:
+def split_columns(columns: tuple[Any, ...] | None) -> tuple[ExportRow | None, str | None]:
     """The row, and its reason."""
-    return (None, None) if columns is None else (Row(*columns[:-1]), columns[-1])
+    return (None, None) if columns is None else (ExportRow(*columns[:-1]), columns[-1])
 
 
-def is_gone(row: Row, reason: str | None) -> bool:
+def counts_as_new(row: ExportRow, reason: str | None) -> bool:
     """Whether what came through the stage that it crashed, or was given up, comes as a new one."""
-    return row.status == "abandoned" or (row.status == "set_aside" and reason == CRASHED)
+    return row.status == "abandoned" or (row.status == "set_aside" and reason == CRASH_REASON)
 
 
-def later_path(db: sqlite3.Connection, hashed: str, label: Label) -> tuple[str, int]:
+def find_later_path(db: sqlite3.Connection, hashed: str, label: PrivateFields) -> tuple[str, int]:
     """The first path of this user behind that of the label that no export has, and its moment."""
     select = "SELECT 1 FROM export WHERE user = ? AND moment = ?"
-    at = names.moment_in(label.path) + names.MILLISECOND
-    while db.execute(select, [hashed, names.milliseconds(at)]).fetchone():
-        at += names.MILLISECOND
-    return names.path_at(User(label.sub), at), names.milliseconds(at)
+    at = identifiers.parse_path_time(label.path) + identifiers.MILLISECOND
+    while db.execute(select, [hashed, identifiers.count_milliseconds(at)]).fetchone():
+        at += identifiers.MILLISECOND
+    return identifiers.build_path(User(label.sub), at), identifiers.count_milliseconds(at)
 
 
-def check_names(db: sqlite3.Connection, seal: Seal, head: Head, id: str) -> None:
-    """Raises KeyReused when the key of this export names another sequence."""
-    user, binding, place = seal.user(head.user.sub), head.binding, head.place
+def check_key(db: sqlite3.Connection, seal: Cipher, head: ExportMetadata, id: str) -> None:
+    """Raises IdempotencyKeyReused when the key of this export names another sequence."""
+    user, binding, stream_position = seal.hash_user(head.user.sub), head.binding, head.place
     if binding is not None:
-        for position, length, bound in db.execute(SEQUENCE, [user, seal.name(binding.key)]):
+        for position, length, bound in db.execute(SEQUENCE, [user, seal.hash_text(binding.key)]):
             if length != binding.length or (position == binding.position and bound != id):
-                raise KeyReused
-        stream = seal.name(names.whole_id(head.user, binding.key))
+                raise IdempotencyKeyReused
+        stream = seal.hash_text(identifiers.derive_stream_id(head.user, binding.key))
         if db.execute(SEQUENCE, [user, stream]).fetchone():
-            raise KeyReused
-    if place is not None and place.key is not None:
-        if db.execute(SEQUENCE, [user, seal.name(place.key)]).fetchone():
-            raise KeyReused
-        for position, _, bound in db.execute(SEQUENCE, [user, seal.name(place.whole)]):
-            if position == place.position and bound != id:
-                raise KeyReused
+            raise IdempotencyKeyReused
+    if stream_position is not None and stream_position.key is not None:
+        if db.execute(SEQUENCE, [user, seal.hash_text(stream_position.key)]).fetchone():
+            raise IdempotencyKeyReused
+        for position, _, bound in db.execute(
+            SEQUENCE, [user, seal.hash_text(stream_position.whole)]
+        ):
+            if position == stream_position.position and bound != id:
+                raise IdempotencyKeyReused
 
 
-def bind_names(db: sqlite3.Connection, seal: Seal, head: Head, id: str) -> None:
-    user = seal.user(head.user.sub)
+def bind_key(db: sqlite3.Connection, seal: Cipher, head: ExportMetadata, id: str) -> None:
+    user = seal.hash_user(head.user.sub)
     if head.binding is not None:
         key = head.binding
-        db.execute(BIND, [user, seal.name(key.key), key.position, key.length, id])
+        db.execute(BIND, [user, seal.hash_text(key.key), key.position, key.length, id])
     if head.place is not None:
-        place: Place = head.place
-        db.execute(BIND, [user, seal.name(place.whole), place.position, OPEN_END, id])
+        stream_position: StreamPosition = head.place
+        db.execute(
+            BIND,
+            [user, seal.hash_text(stream_position.whole), stream_position.position, OPEN_END, id],
+        )

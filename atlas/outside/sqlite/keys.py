@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
-from atlas.core.errors import BadSetting, Damaged
-from atlas.outside.sqlite import seal
+from atlas.core.errors import ConfigurationError, CorruptEntry
+from atlas.outside.sqlite import cipher
+from atlas.outside.sqlite.cipher import Cipher
 from atlas.outside.sqlite.disk import damage
-from atlas.outside.sqlite.disk.folder import beside, read_only_uri, write
+from atlas.outside.sqlite.disk.folder import build_sibling_path, read_only_uri, write
 from atlas.outside.sqlite.reconciliation import has_committed
-from atlas.outside.sqlite.seal import Seal
 
 KEY_BYTES = 32
 OWNER_ONLY = 0o600
@@ -26,71 +26,79 @@ CHECK = b"the root of this journal"
 DESTINATION = b"where the exports of this journal go"
 
 
-def opened(path: Path, keys: Sequence[bytes]) -> Seal:
+def open_cipher(path: Path, keys: Sequence[bytes]) -> Cipher:
     """The seal of the journal at this path, wrapped with the first key from now on.
 
-    With no keys, that of the file beside the journal. Raises BadSetting when no key opens it.
+    With no keys, that of the file beside the journal. Raises ConfigurationError when no key opens it.
     """
-    beside_it = wrapping_beside(path)
+    beside_it = read_wrapped_key(path)
     if not keys:
-        keys = [key_beside(path, is_new=beside_it is None and "root" not in secrets_in(path))]
-    ours = roots(path, keys)
-    root = ours[0] if ours else seal.new_root()
-    if beside_it is None or seal.unwrapped(beside_it, keys[0]) != root:
-        write(beside(path, ".seal"), base64.b64encode(seal.wrapped(root, keys[0])))
-    return Seal(root)
+        keys = [
+            read_key_file(
+                path, is_new=beside_it is None and "root" not in read_stored_secrets(path)
+            )
+        ]
+    data_keys = unwrap_data_keys(path, keys)
+    root = data_keys[0] if data_keys else cipher.generate_data_key()
+    if beside_it is None or cipher.unwrap_key(beside_it, keys[0]) != root:
+        write(build_sibling_path(path, ".seal"), base64.b64encode(cipher.wrap_key(root, keys[0])))
+    return Cipher(root)
 
 
-def looked(path: Path, keys: Sequence[bytes]) -> Seal:
-    """The same seal, and nothing is written. Raises BadSetting when no key opens it."""
-    is_sealed = wrapping_beside(path) is not None or "root" in secrets_in(path)
+def open_readonly(path: Path, keys: Sequence[bytes]) -> Cipher:
+    """The same seal, and nothing is written. Raises ConfigurationError when no key opens it."""
+    is_sealed = read_wrapped_key(path) is not None or "root" in read_stored_secrets(path)
     if is_sealed and not keys:
-        keys = [key_beside(path, is_new=False)]
-    ours = roots(path, keys)
-    return Seal(ours[0] if ours else seal.new_root())
+        keys = [read_key_file(path, is_new=False)]
+    data_keys = unwrap_data_keys(path, keys)
+    return Cipher(data_keys[0] if data_keys else cipher.generate_data_key())
 
 
-def roots(path: Path, keys: Sequence[bytes]) -> list[bytes]:
-    """What these keys unwrap, of this journal. Raises BadSetting when it is sealed with others."""
-    within = secrets_in(path)
-    found = [each for each in (within.get("root"), wrapping_beside(path)) if each is not None]
-    unwrapped = [root for each in found for key in keys if (root := seal.unwrapped(each, key))]
-    ours = [root for root in unwrapped if is_of(root, within)]
-    if found and not ours:
-        raise BadSetting(
+def unwrap_data_keys(path: Path, keys: Sequence[bytes]) -> list[bytes]:
+    """What these keys unwrap, of this journal. Raises ConfigurationError when it is sealed with others."""
+    within = read_stored_secrets(path)
+    wrapped_keys = [
+        each for each in (within.get("root"), read_wrapped_key(path)) if each is not None
+    ]
+    unwrapped = [
+        root for each in wrapped_keys for key in keys if (root := cipher.unwrap_key(each, key))
+    ]
+    matching = [root for root in unwrapped if matches(root, within)]
+    if wrapped_keys and not matching:
+        raise ConfigurationError(
             f"ATLAS_JOURNAL_KEY does not open the journal {path}: it was sealed with another key. "
             "Add that key to the end of the list; if it is lost for good: atlas exports abandon."
         )
-    return ours
+    return matching
 
 
-def is_of(root: bytes, within: Mapping[str, bytes]) -> bool:
+def matches(root: bytes, within: Mapping[str, bytes]) -> bool:
     """Whether this is the root of that journal, and not of one that lay in its place before."""
     check = within.get("check")
-    return check is None or Seal(root).opens(check, CHECK)
+    return check is None or Cipher(root).verifies(check, CHECK)
 
 
-def keep(db: sqlite3.Connection, path: Path, ours: Seal) -> None:
+def store_key(db: sqlite3.Connection, path: Path, cipher: Cipher) -> None:
     """Once more, in the journal itself, and in its main file, where it is found without the WAL."""
-    for name, value in (("root", wrapping_beside(path)), ("check", ours.close(b"", CHECK))):
+    for name, value in (("root", read_wrapped_key(path)), ("check", cipher.encrypt(b"", CHECK))):
         db.execute("INSERT OR REPLACE INTO secret VALUES (?, ?)", [name, value])
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def forget(path: Path) -> None:
     """The key is lost: what was sealed stays sealed, and a new root is made at the next start."""
-    beside(path, ".seal").unlink(missing_ok=True)
-    file_of(path).unlink(missing_ok=True)
+    build_sibling_path(path, ".seal").unlink(missing_ok=True)
+    default_key_path(path).unlink(missing_ok=True)
 
 
-def wrapping_beside(path: Path) -> bytes | None:
+def read_wrapped_key(path: Path) -> bytes | None:
     try:
-        return decoded(beside(path, ".seal").read_bytes())
+        return decode_key(build_sibling_path(path, ".seal").read_bytes())
     except FileNotFoundError:
         return None
 
 
-def secrets_in(path: Path) -> dict[str, bytes]:
+def read_stored_secrets(path: Path) -> dict[str, bytes]:
     """The root as the journal has it, wrapped, and something that only that root opens."""
     if not path.exists():
         return {}
@@ -104,68 +112,68 @@ def secrets_in(path: Path) -> dict[str, bytes]:
     return {}
 
 
-def key_beside(path: Path, *, is_new: bool) -> bytes:
-    """Raises BadSetting when the journal is sealed and the file is not there or holds no key.
+def read_key_file(path: Path, *, is_new: bool) -> bytes:
+    """Raises ConfigurationError when the journal is sealed and the file is not there or holds no key.
 
     OSError when it cannot be read: then it is not lost, and nothing is to be abandoned.
     """
-    file = file_of(path)
+    file = default_key_path(path)
     if is_new and not file.exists():
-        write(file, base64.b64encode(seal.new_root()) + b"\n", OWNER_ONLY)
+        write(file, base64.b64encode(cipher.generate_data_key()) + b"\n", OWNER_ONLY)
     try:
-        return key(file.read_text(encoding="ascii").strip())
-    except (FileNotFoundError, ValueError, BadSetting) as error:
-        raise BadSetting(
+        return parse_key(file.read_text(encoding="ascii").strip())
+    except (FileNotFoundError, ValueError, ConfigurationError) as error:
+        raise ConfigurationError(
             f"ATLAS_JOURNAL_KEY is not set, and the journal {path} is sealed with a key that is "
             f"not in {file}. If it is lost for good: atlas exports abandon."
         ) from error
 
 
-def key(text: str) -> bytes:
-    """32 bytes, of their base64. Raises BadSetting."""
-    found = decoded(text.encode())
-    if len(found) != KEY_BYTES:
-        raise BadSetting(
+def parse_key(text: str) -> bytes:
+    """32 bytes, of their base64. Raises ConfigurationError."""
+    raw_key = decode_key(text.encode())
+    if len(raw_key) != KEY_BYTES:
+        raise ConfigurationError(
             "ATLAS_JOURNAL_KEY is a key, or several with commas between them: 32 bytes each, as "
             "base64. A new one: head -c 32 /dev/urandom | base64"
         )
-    return found
+    return raw_key
 
 
-def decoded(text: bytes) -> bytes:
+def decode_key(text: bytes) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except ValueError:
         return b""  # no key opens that
 
 
-def file_of(path: Path) -> Path:
+def default_key_path(path: Path) -> Path:
     """Where the key is, if none is set."""
-    return beside(path, ".key")
+    return build_sibling_path(path, ".key")
 
 
-def keep_destination(db: sqlite3.Connection, path: Path, seal: Seal, destination: str) -> None:
-    """Note the dataset and branch. Raises BadSetting if something is committed elsewhere.
+def keep_destination(db: sqlite3.Connection, path: Path, cipher: Cipher, destination: str) -> None:
+    """Note the dataset and branch. Raises ConfigurationError if something is committed elsewhere.
 
     There the receipts would not be true: an export would be `replayed` that never came there. Until
     something is committed it may change, as after a RID that was wrong.
     """
-    before = noted_destination(db, seal)
+    before = read_destination(db, cipher)
     if before == destination:
         return
     if before is not None and has_committed(db):
-        raise BadSetting(
+        raise ConfigurationError(
             f"What the journal {path} has committed stands in {before}; FOUNDRY_DATASET_RID and "
             f"FOUNDRY_BRANCH lead to {destination}. Take another journal for that: ATLAS_JOURNAL."
         )
-    sealed = seal.close(destination.encode(), DESTINATION)
+    sealed = cipher.encrypt(destination.encode(), DESTINATION)
     db.execute("INSERT OR REPLACE INTO secret VALUES ('destination', ?)", [sealed])
 
 
-def noted_destination(db: sqlite3.Connection, seal: Seal) -> str | None:
+def read_destination(db: sqlite3.Connection, cipher: Cipher) -> str | None:
     """None in a new journal, in one of an earlier version, and when the note is damaged."""
     found = db.execute("SELECT value FROM secret WHERE name = 'destination'").fetchone()
     try:
-        return seal.open(found[0], DESTINATION).decode() if found else None
-    except Damaged:
+        return cipher.decrypt(found[0], DESTINATION).decode() if found else None
+    except CorruptEntry:
         return None

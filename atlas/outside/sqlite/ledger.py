@@ -7,22 +7,22 @@ from typing import Any
 
 import msgspec
 
-from atlas.core import names
-from atlas.core.messages import Entry, Isolation, ListedStatus, Listing
-from atlas.core.picture import Depth
+from atlas.core import identifiers
+from atlas.core.messages import Isolation, JournalEntry, JournalPage, ListedStatus
+from atlas.core.status import JournalTotals
 from atlas.outside.sqlite import schema
-from atlas.outside.sqlite.commits import Commits, run_in_commit
-from atlas.outside.sqlite.entries import COLUMNS, Entries, Row, receipt_of
-from atlas.outside.sqlite.room import Room
-from atlas.outside.sqlite.search import STANDS, Search, Sought
+from atlas.outside.sqlite.capacity import CapacityLimit
+from atlas.outside.sqlite.group_commit import GroupCommit, run_in_commit
+from atlas.outside.sqlite.row_codec import COLUMNS, ExportRow, RowCodec, build_receipt
+from atlas.outside.sqlite.search import PUBLIC_STATUS, Search, SearchQuery
 
 SELECT = f"SELECT number, tries, reason, isolation, {COLUMNS} FROM export"
 PAGE = f"{SELECT} WHERE {{}} AND number < ? ORDER BY number DESC LIMIT ?"
-TOUCH = "INSERT INTO secret VALUES ('touch', x'')", "DELETE FROM secret WHERE name = 'touch'"
+WRITE_TEST = "INSERT INTO secret VALUES ('touch', x'')", "DELETE FROM secret WHERE name = 'touch'"
 TOTALS = f"""
-    SELECT {STANDS}, sum(exports) FROM total WHERE status <> 'abandoned' OR exports > 0 GROUP BY 1
+    SELECT {PUBLIC_STATUS}, sum(exports) FROM total WHERE status <> 'abandoned' OR exports > 0 GROUP BY 1
 """
-DEPTH = f"SELECT {STANDS}, sum(exports), sum(bytes) FROM total GROUP BY 1"
+DEPTH = f"SELECT {PUBLIC_STATUS}, sum(exports), sum(bytes) FROM total GROUP BY 1"
 OLDEST = "SELECT at FROM export WHERE status = '{}' ORDER BY number LIMIT 1"  # by an index of each
 OLDEST_OF_EACH = OLDEST.format("accepted"), OLDEST.format("claimed")
 WAITING = "accepted", "claimed"  # of which the last is on its way just now
@@ -37,88 +37,92 @@ class SqliteLedger:
     """Answers `ports.Ledger`."""
 
     def __init__(
-        self, commits: Commits, entries: Entries, room: Room, elapsed: Callable[[], float]
+        self,
+        commits: GroupCommit,
+        entries: RowCodec,
+        capacity: CapacityLimit,
+        monotonic: Callable[[], float],
     ) -> None:
         self._commits = commits
         self._entries = entries
-        self._room = room
-        self._elapsed = elapsed
+        self._capacity = capacity
+        self._monotonic = monotonic
         self._search = Search(commits, entries)
         self._counted: tuple[float, int] | None = None
 
-    async def listing(
+    async def list_entries(
         self,
         status: ListedStatus | None,
         limit: int,
         before: int | None,
         find: str | None = None,
-    ) -> Listing:
+    ) -> JournalPage:
         before = 2**62 if before is None else before
         if find is not None:
-            return await self._those(Sought(find, status, before, limit))
+            return await self._search_page(SearchQuery(find, status, before, limit))
 
-        def work(db: sqlite3.Connection) -> Listing:
-            rows = newest(db, status, before, limit + 1)
+        def work(db: sqlite3.Connection) -> JournalPage:
+            rows = select_by_status(db, status, before, limit + 1)
             shown = rows[:limit]
-            return Listing(
+            return JournalPage(
                 totals=dict(db.execute(TOTALS).fetchall()),
-                entries=tuple(entry_of(row, self._entries) for row in shown),
+                entries=tuple(build_entry(row, self._entries) for row in shown),
                 before=shown[-1][0] if len(rows) > limit else None,
             )
 
         return await self._commits.run(work)
 
-    async def _those(self, sought: Sought) -> Listing:
-        found = await self._search.found(sought)
+    async def _search_page(self, sought: SearchQuery) -> JournalPage:
+        result = await self._search.find(sought)
 
-        def work(db: sqlite3.Connection) -> Listing:
-            rows = [db.execute(f"{SELECT} WHERE number = ?", [each]) for each in found.numbers]
-            return Listing(
+        def work(db: sqlite3.Connection) -> JournalPage:
+            rows = [db.execute(f"{SELECT} WHERE number = ?", [each]) for each in result.numbers]
+            return JournalPage(
                 totals=dict(db.execute(TOTALS).fetchall()),
-                entries=tuple(entry_of(row, self._entries) for each in rows for row in each),
-                before=found.before,
-                looked_at=found.looked_at,
+                entries=tuple(build_entry(row, self._entries) for each in rows for row in each),
+                before=result.before,
+                looked_at=result.looked_at,
             )
 
         return await self._commits.run(work)
 
     @run_in_commit
-    def entry(self, db: sqlite3.Connection, id: str) -> Entry | None:
+    def find_entry(self, db: sqlite3.Connection, id: str) -> JournalEntry | None:
         # GLOB would let a caller's * stand for anything; a range of the index does not
         select = f"{SELECT} WHERE id >= ? AND id < ? ORDER BY id LIMIT 2"
         rows = db.execute(select, [id, id + "\U0010ffff"]).fetchall()
-        return entry_of(rows[0], self._entries) if len(rows) == 1 else None
+        return build_entry(rows[0], self._entries) if len(rows) == 1 else None
 
     @run_in_commit
-    def depth(self, db: sqlite3.Connection) -> Depth:
+    def read_totals(self, db: sqlite3.Connection) -> JournalTotals:
         totals = db.execute(DEPTH).fetchall()
-        return Depth(
+        return JournalTotals(
             exports={status: exports for status, exports, _ in totals},
             bytes={status: size for status, _, size in totals},
-            oldest=oldest(db),
-            free_bytes=self._room.free_bytes(),
+            oldest=find_oldest(db),
+            free_bytes=self._capacity.free_bytes(),
             imbalance=self._imbalance(db),
             failed=count_failed(db),
-            failed_reason=last_failure(db),
+            failed_reason=read_last_failure(db),
         )
 
     def _imbalance(self, db: sqlite3.Connection) -> int:
-        now = self._elapsed()
+        now = self._monotonic()
         if self._counted is None or now - self._counted[0] >= COUNTED_SECONDS:
-            self._counted = now, schema.imbalance(db)
+            self._counted = now, schema.count_difference(db)
         return self._counted[1]
 
     @run_in_commit
-    def ready(self, db: sqlite3.Connection) -> None:
+    def check_ready(self, db: sqlite3.Connection) -> None:
         def work(db: sqlite3.Connection) -> None:
-            for statement in TOUCH:  # reading alone goes well on a disk that is full, too
+            for statement in WRITE_TEST:  # reading alone goes well on a disk that is full, too
                 db.execute(statement)
-            self._room.check(db, 1)
+            self._capacity.check(db, 1)
 
         work(db)
 
 
-def newest(
+def select_by_status(
     db: sqlite3.Connection, status: ListedStatus | None, before: int, limit: int
 ) -> list[tuple[Any, ...]]:
     """Those that stand so. Each status has an index, which only its own name in a query reaches."""
@@ -126,25 +130,28 @@ def newest(
         return db.execute(PAGE.format("TRUE"), [before, limit]).fetchall()
     condition = FAILED if status == "failed" else "status = '{}'"
     stand = WAITING if status in {"accepted", "failed"} else (status,)
-    found = [
+    rows = [
         row
         for each in stand
         for row in db.execute(PAGE.format(condition.format(each)), [before, limit])
     ]
-    return sorted(found, reverse=True)[:limit]
+    return sorted(rows, reverse=True)[:limit]
 
 
-def entry_of(row: tuple[Any, ...], entries: Entries) -> Entry:
+def build_entry(row: tuple[Any, ...], entries: RowCodec) -> JournalEntry:
     """What SELECT finds, without a name in it."""
     _, tries, reason, isolation, *columns = row
-    kept = Row(*columns)
-    label, at = entries.told(kept)
-    user, found = kept.user[: names.PSEUDONYM_CHARACTERS], receipt_of(kept, label, at)
-    path = names.nameless(found.path, user) if found.path else ""
+    export_row = ExportRow(*columns)
+    label, at = entries.fields_or_default(export_row)
+    user, found = (
+        export_row.user[: identifiers.PSEUDONYM_CHARACTERS],
+        build_receipt(export_row, label, at),
+    )
+    path = identifiers.pseudonymize_path(found.path, user) if found.path else ""
     receipt = msgspec.structs.replace(found, path=path)
     waits = receipt.status == "accepted"
     how: Isolation = ISOLATIONS[min(isolation, len(ISOLATIONS) - 1)] if waits else "none"
-    return Entry(receipt, user, kept.size, tries, reason, label.correlation_id, how)
+    return JournalEntry(receipt, user, export_row.size, tries, reason, label.correlation_id, how)
 
 
 def count_failed(db: sqlite3.Connection) -> int:
@@ -152,19 +159,19 @@ def count_failed(db: sqlite3.Connection) -> int:
     return sum(db.execute(FAILED_COUNT.format(each)).fetchone()[0] for each in WAITING)
 
 
-def last_failure(db: sqlite3.Connection) -> str | None:
+def read_last_failure(db: sqlite3.Connection) -> str | None:
     """Return the reason of the newest failure of what waits."""
     for status in WAITING:
-        found: tuple[str | None] | None = db.execute(FAILED_LAST.format(status)).fetchone()
-        if found is not None:
-            return found[0]
+        row: tuple[str | None] | None = db.execute(FAILED_LAST.format(status)).fetchone()
+        if row is not None:
+            return row[0]
     return None
 
 
-def oldest(db: sqlite3.Connection) -> datetime | None:
+def find_oldest(db: sqlite3.Connection) -> datetime | None:
     """When that came which has waited for Foundry for longest; None also if a bit of it flipped."""
-    found = [text for select in OLDEST_OF_EACH for (text,) in db.execute(select).fetchall()]
+    times = [text for select in OLDEST_OF_EACH for (text,) in db.execute(select).fetchall()]
     try:
-        return min(map(datetime.fromisoformat, found), default=None)
+        return min(map(datetime.fromisoformat, times), default=None)
     except (ValueError, TypeError):
         return None

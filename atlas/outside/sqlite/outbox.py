@@ -7,9 +7,9 @@ from datetime import datetime
 
 import msgspec
 
-from atlas.core import names
-from atlas.core.commits import Backlog, Conclusion, InHand, Intent, Lane
-from atlas.core.errors import Damaged, OutOfOrder
+from atlas.core import identifiers
+from atlas.core.commits import Backlog, Conclusion, Intent, Lane, WorkInHand
+from atlas.core.errors import CorruptEntry, OutOfOrder
 from atlas.core.messages import (
     BranchSnapshot,
     ClaimedExport,
@@ -20,15 +20,15 @@ from atlas.core.messages import (
     Receipt,
     TransactionKind,
 )
-from atlas.core.people import Standing
+from atlas.core.personal_data import DatasetFile
 from atlas.outside.sqlite import claims, reconciliation
-from atlas.outside.sqlite.aside import PAYLOAD
-from atlas.outside.sqlite.commits import Commits, run_in_commit
+from atlas.outside.sqlite.capacity import CapacityLimit
 from atlas.outside.sqlite.conclusions import carry_out
-from atlas.outside.sqlite.entries import COLUMNS, Entries, Label, Row, path_of
-from atlas.outside.sqlite.intake import later_path
-from atlas.outside.sqlite.room import Room
-from atlas.outside.sqlite.shelf import Shelf
+from atlas.outside.sqlite.dead_letters import PAYLOAD
+from atlas.outside.sqlite.group_commit import GroupCommit, run_in_commit
+from atlas.outside.sqlite.intake import find_later_path
+from atlas.outside.sqlite.retention import ReceiptRetention
+from atlas.outside.sqlite.row_codec import COLUMNS, ExportRow, PrivateFields, RowCodec, find_path
 
 CLAIMED = f"""
     SELECT {COLUMNS}, isolation, tries FROM export WHERE status = 'claimed' ORDER BY number
@@ -46,25 +46,31 @@ RECORD_FILE = """
     WHERE status = 'claimed' AND id IN (SELECT value FROM json_each(?))
 """
 CLEAR_INTENTS = "DELETE FROM intent"
-NO_LABEL = Label("", "", (), "")
+NO_FIELDS = PrivateFields("", "", (), "")
 
 
 class SqliteOutbox:
     """Implements `ports.Outbox`."""
 
-    def __init__(self, commits: Commits, entries: Entries, room: Room, shelf: Shelf) -> None:
+    def __init__(
+        self,
+        commits: GroupCommit,
+        entries: RowCodec,
+        capacity: CapacityLimit,
+        retention: ReceiptRetention,
+    ) -> None:
         self._commits = commits
         self._entries = entries
-        self._room = room
-        self._shelf = shelf
+        self._capacity = capacity
+        self._shelf = retention
 
     @run_in_commit
-    def backlog(self, db: sqlite3.Connection, limits: GroupLimits) -> Backlog:
+    def read_backlog(self, db: sqlite3.Connection, limits: GroupLimits) -> Backlog:
         return claims.read_backlog(db, limits)
 
     @run_in_commit
-    def in_hand(self, db: sqlite3.Connection) -> InHand:
-        return InHand(self._claimed(db), read_open(db), read_intents(db))
+    def read_in_hand(self, db: sqlite3.Connection) -> WorkInHand:
+        return WorkInHand(self._claimed(db), read_open(db), read_intents(db))
 
     @run_in_commit
     def claim(
@@ -110,8 +116,8 @@ class SqliteOutbox:
         *,
         is_shared: bool,
     ) -> File:
-        given = as_json(ids)
-        rows = [(Row(*row[:-2]), *row[-2:]) for row in db.execute(NAMED, [given]).fetchall()]
+        given = encode_ids(ids)
+        rows = [(ExportRow(*row[:-2]), *row[-2:]) for row in db.execute(NAMED, [given]).fetchall()]
         if not rows or len(rows) != len(ids):
             raise OutOfOrder(
                 "A file is recorded for no export, or for exports that are not claimed."
@@ -120,8 +126,8 @@ class SqliteOutbox:
             raise OutOfOrder("A file that is not shared is recorded for several exports.")
         name: str = format
         if is_shared:
-            first = self._entries.label(rows[0][0]).path
-            name = free_group_path(db, first, format, given)
+            first = self._entries.decrypt_fields(rows[0][0]).path
+            name = find_free_group_path(db, first, format, given)
         db.execute(RECORD_FILE, [name, size, given])
         as_recorded = [
             (row._replace(file=name, file_bytes=size), isolation, tries)
@@ -133,7 +139,7 @@ class SqliteOutbox:
     @run_in_commit
     def conclude(self, db: sqlite3.Connection, conclusion: Conclusion) -> Sequence[Receipt]:
         recorded = read_open(db)
-        is_in_hand = recorded is not None or claims.is_any(db)
+        is_in_hand = recorded is not None or claims.has_claimed(db)
         if is_in_hand and recorded != conclusion.transaction:
             raise OutOfOrder(
                 "The conclusion names another transaction than the one recorded as open."
@@ -141,7 +147,7 @@ class SqliteOutbox:
         for id, verdict in conclusion.verdicts.items():
             if verdict.kind == "moved":
                 self._move(db, id)
-        rows = [Row(*row) for row in carry_out(db, conclusion)]
+        rows = [ExportRow(*row) for row in carry_out(db, conclusion)]
         db.execute("DELETE FROM open_transaction")
         return self._receipts(db, rows)
 
@@ -152,15 +158,17 @@ class SqliteOutbox:
     @run_in_commit
     def read(self, db: sqlite3.Connection, ids: Collection[str]) -> Mapping[str, bytes]:
         found = {}
-        for *columns, payload in db.execute(READ, [as_json(ids)]):
-            row = Row(*columns)
-            with suppress(Damaged):
-                self._entries.label(row)  # raises Damaged: without a label there is no path
-                found[row.id] = self._entries.packed(row, payload)
+        for *columns, payload in db.execute(READ, [encode_ids(ids)]):
+            row = ExportRow(*columns)
+            with suppress(CorruptEntry):
+                self._entries.decrypt_fields(
+                    row
+                )  # raises Damaged: without a label there is no path
+                found[row.id] = self._entries.decrypt_packed(row, payload)
         return found
 
     @run_in_commit
-    def own_transactions(
+    def filter_own_transactions(
         self, db: sqlite3.Connection, transactions: Collection[str]
     ) -> frozenset[str]:
         return reconciliation.own_transactions(db, transactions)
@@ -170,20 +178,20 @@ class SqliteOutbox:
         return reconciliation.has_committed(db)
 
     @run_in_commit
-    def uncommitted(self, db: sqlite3.Connection, after: str) -> Sequence[File]:
+    def list_uncommitted(self, db: sqlite3.Connection, after: str) -> Sequence[File]:
         rows = reconciliation.read_uncommitted(db, after)
         as_it_came = [row._replace(file=None, file_bytes=None) for row in rows]
         return self._files((row, 0, 0) for row in as_it_came)
 
     @run_in_commit
     def mark_found(
-        self, db: sqlite3.Connection, found: Sequence[tuple[Standing, Collection[str]]]
+        self, db: sqlite3.Connection, matches: Sequence[tuple[DatasetFile, Collection[str]]]
     ) -> Sequence[Receipt]:
-        rows = [row for there, ids in found for row in reconciliation.mark_found(db, ids, there)]
+        rows = [row for there, ids in matches for row in reconciliation.mark_found(db, ids, there)]
         return self._receipts(db, rows)
 
     def _require_nothing_in_hand(self, db: sqlite3.Connection) -> None:
-        if claims.is_any(db) or read_open(db) is not None:
+        if claims.has_claimed(db) or read_open(db) is not None:
             raise OutOfOrder(
                 "A transaction is about to begin while a group or a transaction is in hand."
             )
@@ -191,33 +199,33 @@ class SqliteOutbox:
     def _move(self, db: sqlite3.Connection, id: str) -> None:
         """Give a claimed export a later path. An earlier one could make two exports swap paths."""
         select = f"SELECT {COLUMNS} FROM export WHERE id = ? AND status = 'claimed'"
-        found = db.execute(select, [id]).fetchone()
-        if found is None:
+        row_values = db.execute(select, [id]).fetchone()
+        if row_values is None:
             return
-        row = Row(*found)
+        row = ExportRow(*row_values)
         try:
-            label = self._entries.label(row)
-        except Damaged:
+            label = self._entries.decrypt_fields(row)
+        except CorruptEntry:
             return  # it has no path, which is reported when it is claimed again
-        path, moment = later_path(db, row.user, label)
-        moved = self._entries.close_label(row, msgspec.structs.replace(label, path=path))
+        path, moment = find_later_path(db, row.user, label)
+        moved = self._entries.encrypt_fields(row, msgspec.structs.replace(label, path=path))
         db.execute("UPDATE export SET moment = ?, label = ? WHERE id = ?", [moment, moved, id])
 
-    def _receipts(self, db: sqlite3.Connection, rows: Sequence[Row]) -> Sequence[Receipt]:
+    def _receipts(self, db: sqlite3.Connection, rows: Sequence[ExportRow]) -> Sequence[Receipt]:
         committed = [row.size for row in rows if row.status == "committed"]
         if committed:
-            self._room.drained(sum(committed))
-            self._shelf.tidy(db, len(committed))
+            self._capacity.record_committed(sum(committed))
+            self._shelf.prune(db, len(committed))
         ended = [row for row in rows if row.status in {"committed", "set_aside"}]
-        return [self._entries.receipt(row) for row in ended]
+        return [self._entries.build_receipt(row) for row in ended]
 
     def _claimed(self, db: sqlite3.Connection) -> CommitGroup | None:
-        found = db.execute(CLAIMED).fetchall()
-        if not found:
+        rows = db.execute(CLAIMED).fetchall()
+        if not rows:
             return None
-        return CommitGroup(self._files((Row(*row[:-2]), *row[-2:]) for row in found))
+        return CommitGroup(self._files((ExportRow(*row[:-2]), *row[-2:]) for row in rows))
 
-    def _files(self, rows: Iterable[tuple[Row, int, int]]) -> tuple[File, ...]:
+    def _files(self, rows: Iterable[tuple[ExportRow, int, int]]) -> tuple[File, ...]:
         """Group exports by their files as recorded so far: (row, isolation, tries) of each.
 
         An export with a damaged label has no path, and its rows cannot be read either.
@@ -225,18 +233,18 @@ class SqliteOutbox:
         in_file: dict[str, tuple[str, int, list[ClaimedExport]]] = {}
         for row, isolation, tries in rows:
             try:
-                label = self._entries.label(row)
-            except Damaged:
-                label = NO_LABEL
+                label = self._entries.decrypt_fields(row)
+            except CorruptEntry:
+                label = NO_FIELDS
             details = label.correlation_id, label.trace, isolation, tries, label.sub
             export = ClaimedExport(row.id, row.size, row.ingested, *details)
             size = row.size if row.file_bytes is None else row.file_bytes
-            path = path_of(row, label)
+            path = find_path(row, label)
             in_file.setdefault(path or row.id, (path, size, []))[2].append(export)
         return tuple(File(path, size, tuple(exports)) for path, size, exports in in_file.values())
 
 
-def free_group_path(db: sqlite3.Connection, first: str, format: FileFormat, ids: str) -> str:
+def find_free_group_path(db: sqlite3.Connection, first: str, format: FileFormat, ids: str) -> str:
     """Return the first free path for a group whose first export is at the path `first`.
 
     `ids` are those of the group, as JSON: its own path counts as free when it is recorded again.
@@ -244,7 +252,7 @@ def free_group_path(db: sqlite3.Connection, first: str, format: FileFormat, ids:
     select = "SELECT 1 FROM export WHERE file = ? AND id NOT IN (SELECT value FROM json_each(?))"
     return next(
         path
-        for path in names.group_paths(first, format)
+        for path in identifiers.group_paths(first, format)
         if not db.execute(select, [path, ids]).fetchone()
     )
 
@@ -263,9 +271,9 @@ def read_intents(db: sqlite3.Connection) -> tuple[Intent, ...]:
 
 
 def read_open(db: sqlite3.Connection) -> str | None:
-    found = db.execute("SELECT rid FROM open_transaction").fetchone()
-    return None if found is None else str(found[0])
+    row = db.execute("SELECT rid FROM open_transaction").fetchone()
+    return None if row is None else str(row[0])
 
 
-def as_json(ids: Collection[str]) -> str:
+def encode_ids(ids: Collection[str]) -> str:
     return msgspec.json.encode(list(ids)).decode()

@@ -5,10 +5,10 @@ from collections.abc import Collection
 
 import msgspec
 
-from atlas.core import names
-from atlas.core.people import Standing
-from atlas.outside.sqlite.aside import CRASHED
-from atlas.outside.sqlite.entries import COLUMNS, HAS_PAYLOAD, Row
+from atlas.core import identifiers
+from atlas.core.personal_data import DatasetFile
+from atlas.outside.sqlite.dead_letters import CRASH_REASON
+from atlas.outside.sqlite.row_codec import COLUMNS, HAS_PAYLOAD, ExportRow
 
 PAGE = 1_000
 NEWEST = f"SELECT rid FROM export WHERE status = 'committed' ORDER BY number DESC LIMIT {PAGE}"
@@ -25,7 +25,7 @@ UNCOMMITTED = " UNION ALL ".join(
     for condition in (
         "status = 'accepted'",
         "status = 'claimed'",
-        f"status = 'set_aside' AND reason IS NOT '{CRASHED}' AND {HAS_PAYLOAD}",
+        f"status = 'set_aside' AND reason IS NOT '{CRASH_REASON}' AND {HAS_PAYLOAD}",
     )
 )
 MARK_FOUND = f"""
@@ -40,28 +40,35 @@ MARK_FOUND = f"""
 def own_transactions(db: sqlite3.Connection, transactions: Collection[str]) -> frozenset[str]:
     """Return the known ones. No index has transactions, so recent ones are tried first."""
     requested = frozenset(transactions)
-    found = requested.intersection(rid for (rid,) in db.execute(NEWEST))
-    if found != requested:
+    known = requested.intersection(rid for (rid,) in db.execute(NEWEST))
+    if known != requested:
         given = {"all": msgspec.json.encode(list(requested)).decode()}
-        found = frozenset(rid for (rid,) in db.execute(KNOWN, given))
-    return found
+        known = frozenset(rid for (rid,) in db.execute(KNOWN, given))
+    return known
 
 
 def has_committed(db: sqlite3.Connection) -> bool:
     return bool(db.execute(HAS_COMMITTED).fetchone()[0])
 
 
-def read_uncommitted(db: sqlite3.Connection, after: str) -> list[Row]:
+def read_uncommitted(db: sqlite3.Connection, after: str) -> list[ExportRow]:
     """Return the next page. A row marked as committed in between still exists as a cursor."""
-    found = db.execute("SELECT number FROM export WHERE id = ?", [after]).fetchone()
-    given = {"after": found[0] if found else 0}
+    cursor_row = db.execute("SELECT number FROM export WHERE id = ?", [after]).fetchone()
+    given = {"after": cursor_row[0] if cursor_row else 0}
     statement = f"{UNCOMMITTED} ORDER BY number LIMIT {PAGE}"
-    return [Row(*row[:-1]) for row in db.execute(statement, given).fetchall()]
+    return [ExportRow(*row[:-1]) for row in db.execute(statement, given).fetchall()]
 
 
-def mark_found(db: sqlite3.Connection, ids: Collection[str], there: Standing) -> list[Row]:
-    file: str | None = there.path
-    if names.is_own(there.path):
-        file = names.format_of(there.path)
-    given = [there.transaction, file, there.bytes, msgspec.json.encode(list(ids)).decode()]
-    return [Row(*row) for row in db.execute(MARK_FOUND, given).fetchall()]
+def mark_found(
+    db: sqlite3.Connection, ids: Collection[str], dataset_file: DatasetFile
+) -> list[ExportRow]:
+    file: str | None = dataset_file.path
+    if identifiers.is_single_export(dataset_file.path):
+        file = identifiers.detect_format(dataset_file.path)
+    given = [
+        dataset_file.transaction,
+        file,
+        dataset_file.bytes,
+        msgspec.json.encode(list(ids)).decode(),
+    ]
+    return [ExportRow(*row) for row in db.execute(MARK_FOUND, given).fetchall()]

@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 
-from atlas.core.events import LedgerUnbalanced
+from atlas.core.events import TotalsMismatch
 
 VERSION = 6
 
@@ -116,52 +116,52 @@ LIVE = """
     SELECT status, exports, bytes FROM total WHERE status IN ('accepted', 'claimed', 'set_aside')
 """
 
-UNSAID = re.compile(rb"--[^\n]*|\s")
+SQL_NOISE = re.compile(rb"--[^\n]*|\s")
 
 
-def is_as_made(db: sqlite3.Connection) -> bool:
+def schema_matches(db: sqlite3.Connection) -> bool:
     """Whether its tables, indexes and triggers say what those of this version say.
 
     A flipped bit in their text breaks no page, and may stop or spoil every write from then on.
     """
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as fresh:
-        create(fresh)
-        return statements(db) == statements(fresh)
+        create_tables(fresh)
+        return read_statements(db) == read_statements(fresh)
 
 
-def statements(db: sqlite3.Connection) -> dict[bytes, bytes]:
+def read_statements(db: sqlite3.Connection) -> dict[bytes, bytes]:
     """What made each of them, without space and comments: an upgrade writes those otherwise.
 
     As bytes: a bit that flips may make text of them that is no UTF-8, or no text.
     """
-    said = "SELECT CAST(name AS BLOB), CAST(sql AS BLOB) FROM sqlite_schema WHERE sql IS NOT NULL"
-    return {name: UNSAID.sub(b"", sql) for name, sql in db.execute(said)}
+    select = "SELECT CAST(name AS BLOB), CAST(sql AS BLOB) FROM sqlite_schema WHERE sql IS NOT NULL"
+    return {name: SQL_NOISE.sub(b"", sql) for name, sql in db.execute(select)}
 
 
-def balance(db: sqlite3.Connection) -> list[LedgerUnbalanced]:
+def reconcile_totals(db: sqlite3.Connection) -> list[TotalsMismatch]:
     """Count what is not committed, and set right what is noted of it; what had to be."""
-    found = []
-    for status, noted, counted in compared(db):
+    mismatches = []
+    for status, noted, counted in compare_totals(db):
         if counted != noted:
-            found.append(LedgerUnbalanced(status, noted[0], counted[0]))
+            mismatches.append(TotalsMismatch(status, noted[0], counted[0]))
             update = "UPDATE total SET exports = ?, bytes = ? WHERE status = ?"
             db.execute(update, [*counted, status])
-    return found
+    return mismatches
 
 
-def imbalance(db: sqlite3.Connection) -> int:
+def count_difference(db: sqlite3.Connection) -> int:
     """By how many exports it is wrong now; nothing is set right."""
-    return sum(abs(noted[0] - counted[0]) for _, noted, counted in compared(db))
+    return sum(abs(noted[0] - counted[0]) for _, noted, counted in compare_totals(db))
 
 
-def compared(db: sqlite3.Connection) -> Iterator[tuple[str, list[int], list[int]]]:
+def compare_totals(db: sqlite3.Connection) -> Iterator[tuple[str, list[int], list[int]]]:
     """Of what is not committed: the exports and bytes that are noted, and those that are there."""
     for status, *noted in db.execute(LIVE).fetchall():
         count = f"SELECT count(*), coalesce(sum(bytes), 0) FROM export WHERE status = '{status}'"
         yield status, noted, list(db.execute(count).fetchone())
 
 
-def create(db: sqlite3.Connection) -> None:
+def create_tables(db: sqlite3.Connection) -> None:
     execute_each(db, EXPORT_TABLES, TABLES, STATUSES, INDEXES, TRIGGERS)
 
 

@@ -11,12 +11,20 @@ from typing import Any
 
 import msgspec
 
-from atlas.core import names
-from atlas.core.errors import CannotStart, Damaged
+from atlas.core import identifiers
+from atlas.core.errors import CommandError, CorruptEntry
 from atlas.core.messages import Reject
-from atlas.outside.sqlite.commits import vacuum
 from atlas.outside.sqlite.disk.damage import primary_code
-from atlas.outside.sqlite.entries import COLUMNS, KEEP_PAYLOAD, Entries, Fixed, Label, Row, bound
+from atlas.outside.sqlite.group_commit import vacuum
+from atlas.outside.sqlite.row_codec import (
+    COLUMNS,
+    KEEP_PAYLOAD,
+    ExportRow,
+    ImmutableColumns,
+    PrivateFields,
+    RowCodec,
+    build_row_aad,
+)
 from atlas.outside.sqlite.schema import (
     EXPORT_TABLES,
     INDEXES,
@@ -24,7 +32,7 @@ from atlas.outside.sqlite.schema import (
     TABLES,
     TRIGGERS,
     VERSION,
-    create,
+    create_tables,
     execute_each,
 )
 
@@ -58,7 +66,7 @@ TRIES_OF_FAILURES = (  # up to version 4 a try counted when it began, and was no
     """UPDATE export SET isolation = min(tries, 4)
         WHERE tries >= 2 AND isolation = 0 AND status <> 'committed'""",
 )
-SINCE = {
+MIGRATIONS = {
     2: (*SINCE_2, *SINCE_3, *SINCE_4, *TRIES_OF_FAILURES),
     3: (*SINCE_3, *SINCE_4, *TRIES_OF_FAILURES),
     4: (*SINCE_4, *TRIES_OF_FAILURES),
@@ -69,7 +77,7 @@ OLD_TABLES_1 = "binding", "export", "attempt", "total", "secret"
 KEPT = "number, tries, since, reason, isolation, turn"
 OLD = f"SELECT payload IS NOT NULL, {KEPT}, {COLUMNS} FROM old_export ORDER BY number"
 MOVED = f"""
-    INSERT INTO export ({KEPT}, {COLUMNS}, moment) VALUES (?{", ?" * (len(Row._fields) + 6)})
+    INSERT INTO export ({KEPT}, {COLUMNS}, moment) VALUES (?{", ?" * (len(ExportRow._fields) + 6)})
 """
 PAYLOAD = "INSERT INTO payload SELECT number, ?, label, payload FROM old_export WHERE number = ?"
 WITHOUT_PATH = "SELECT number, user, at FROM export WHERE moment < 0"
@@ -89,7 +97,7 @@ OLD_1 = """
 """
 MOVED_1 = f"""
     INSERT INTO export (number, tries, {COLUMNS}, moment)
-    VALUES (?{", ?" * (len(Row._fields) + 2)})
+    VALUES (?{", ?" * (len(ExportRow._fields) + 2)})
 """
 RECOUNTED = """
     UPDATE total SET
@@ -101,14 +109,14 @@ _rejects = msgspec.json.Decoder(tuple[Reject, ...])
 
 def is_due(db: sqlite3.Connection) -> bool:
     """Whether its version is an earlier one that can be rescued, too: version 1 cannot."""
-    return db.execute("PRAGMA user_version").fetchone()[0] in SINCE
+    return db.execute("PRAGMA user_version").fetchone()[0] in MIGRATIONS
 
 
-def prepare(db: sqlite3.Connection, path: Path | None, entries: Entries) -> None:
-    """Make the tables, or bring them up to this version. Raises CannotStart for a newer one."""
+def prepare(db: sqlite3.Connection, path: Path | None, entries: RowCodec) -> None:
+    """Make the tables, or bring them up to this version. Raises CommandError for a newer one."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version > VERSION:
-        raise CannotStart(f"The journal {path} was written by a newer Atlas (v{version}).")
+        raise CommandError(f"The journal {path} was written by a newer Atlas (v{version}).")
     if version == VERSION:
         return
     db.execute("PRAGMA foreign_keys = OFF")
@@ -120,10 +128,10 @@ def prepare(db: sqlite3.Connection, path: Path | None, entries: Entries) -> None
     db.execute("BEGIN IMMEDIATE")  # whenever we end
     if version == 1:
         upgrade_from_1(db, entries)
-    elif version in SINCE:
+    elif version in MIGRATIONS:
         upgrade(db, version, entries)
     else:
-        create(db)
+        create_tables(db)
     db.execute(f"PRAGMA user_version = {VERSION}")
     db.execute("COMMIT")
     db.execute("PRAGMA foreign_keys = ON")
@@ -142,25 +150,25 @@ def give_back_space(db: sqlite3.Connection) -> None:
             raise
 
 
-def upgrade(db: sqlite3.Connection, version: int, entries: Entries) -> None:
+def upgrade(db: sqlite3.Connection, version: int, entries: RowCodec) -> None:
     for kind, name in db.execute(OURS).fetchall():
         db.execute(f"DROP {kind} {name}")
-    for statement in SINCE[version]:
+    for statement in MIGRATIONS[version]:
         db.execute(statement)
     db.execute("ALTER TABLE export RENAME TO old_export")
     execute_each(db, EXPORT_TABLES)
     for has_payload, number, *columns in db.execute(OLD):
-        row = Row(*columns[len(KEPT.split()) - 1 :])
-        db.execute(MOVED, [number, *columns, moment_in(path_in(row, entries), number)])
+        row = ExportRow(*columns[len(KEPT.split()) - 1 :])
+        db.execute(MOVED, [number, *columns, parse_moment(read_path(row, entries), number)])
         if has_payload:
-            db.execute(PAYLOAD, [bound(row), number])
+            db.execute(PAYLOAD, [build_row_aad(row), number])
     db.execute("DROP TABLE old_export")
     execute_each(db, INDEXES)
     give_moments(db)
     execute_each(db, TRIGGERS)
 
 
-def upgrade_from_1(db: sqlite3.Connection, entries: Entries) -> None:
+def upgrade_from_1(db: sqlite3.Connection, entries: RowCodec) -> None:
     """Version 1 kept payloads, subs, paths and keys as they were."""
     for kind, name in db.execute(OURS).fetchall():
         db.execute(f"DROP {kind} {name}")
@@ -168,11 +176,11 @@ def upgrade_from_1(db: sqlite3.Connection, entries: Entries) -> None:
         db.execute(f"ALTER TABLE {table} RENAME TO old_{table}")
     execute_each(db, EXPORT_TABLES, TABLES, STATUSES)
     for row in db.execute(OLD_1):
-        seal_what_was_in_clear(db, row, entries)
-    for sub, key, *place in db.execute(
+        encrypt_plaintext_row(db, row, entries)
+    for sub, key, *position_columns in db.execute(
         "SELECT user, key, position, length, export FROM old_binding"
     ):
-        row = [entries.seal.user(sub), entries.seal.name(key), *place]
+        row = [entries.seal.hash_user(sub), entries.seal.hash_text(key), *position_columns]
         db.execute("INSERT INTO binding VALUES (?, ?, ?, ?, ?)", row)
     db.execute("INSERT INTO intent SELECT 'APPEND', head, at FROM old_attempt")
     for table in OLD_TABLES_1:
@@ -184,30 +192,32 @@ def upgrade_from_1(db: sqlite3.Connection, entries: Entries) -> None:
     execute_each(db, TRIGGERS)
 
 
-def seal_what_was_in_clear(db: sqlite3.Connection, row: tuple[Any, ...], entries: Entries) -> None:
+def encrypt_plaintext_row(db: sqlite3.Connection, row: tuple[Any, ...], entries: RowCodec) -> None:
     number, id, sub, at, ingested, rejected, size, path, rejects, correlation_id, *rest = row
     payload, tries, status, rid = rest
-    fixed = Fixed(id, entries.seal.user(sub), at, ingested, rejected, size)
-    label = entries.close_label(fixed, Label(sub, path, _rejects.decode(rejects), correlation_id))
-    sealed = Row(*fixed, label, status, rid)
-    db.execute(MOVED_1, [number, tries, *sealed, moment_in(path, number)])
+    fixed = ImmutableColumns(id, entries.seal.hash_user(sub), at, ingested, rejected, size)
+    label = entries.encrypt_fields(
+        fixed, PrivateFields(sub, path, _rejects.decode(rejects), correlation_id)
+    )
+    sealed = ExportRow(*fixed, label, status, rid)
+    db.execute(MOVED_1, [number, tries, *sealed, parse_moment(path, number)])
     if payload is not None:
-        kept = entries.close_payload(fixed, payload)
-        db.execute(KEEP_PAYLOAD, [number, bound(fixed), label, kept])
+        encrypted = entries.encrypt_payload(fixed, payload)
+        db.execute(KEEP_PAYLOAD, [number, build_row_aad(fixed), label, encrypted])
 
 
-def path_in(row: Row, entries: Entries) -> str:
+def read_path(row: ExportRow, entries: RowCodec) -> str:
     """That of the export itself; "" if its label is damaged."""
     try:
-        return entries.label(row).path
-    except Damaged:
+        return entries.decrypt_fields(row).path
+    except CorruptEntry:
         return ""
 
 
-def moment_in(path: str, number: int) -> int:
+def parse_moment(path: str, number: int) -> int:
     """That of the path, in milliseconds; one below zero, until it is given another, if none is."""
     try:
-        return names.milliseconds(names.moment_in(path))
+        return identifiers.count_milliseconds(identifiers.parse_path_time(path))
     except ValueError:
         return -number
 
@@ -216,7 +226,7 @@ def give_moments(db: sqlite3.Connection) -> None:
     """Give what has no path the first moment since its acceptance that none of its user's has."""
     for number, user, at in db.execute(WITHOUT_PATH).fetchall():
         try:
-            moment = names.milliseconds(datetime.fromisoformat(at))
+            moment = identifiers.count_milliseconds(datetime.fromisoformat(at))
         except ValueError:
             moment = 0
         db.execute(GIVE_MOMENT, [moment, user, number])

@@ -10,11 +10,11 @@ from collections.abc import Callable
 import anyio
 from anyio.abc import TaskGroup
 
-from tests.chaos.bench import Bench
+from tests.chaos.process_metrics import ProcessMetrics
+from tests.chaos.scenarios import Scenario, Settings, bombs
 from tests.chaos.soak.gauges import Gauges
-from tests.chaos.soak.mix import Act, Mix
-from tests.chaos.trials import Settings, Trial, bombs
-from tests.chaos.vitals import Vitals
+from tests.chaos.soak.workload import Action, Workload
+from tests.chaos.testbed import Testbed
 
 READ_SECONDS = 1.0
 SETTLED_SECONDS = 120.0  # for whoever is under way at the end
@@ -30,31 +30,31 @@ SETTINGS: Settings = {
 }
 
 
-def soaking(seconds: float, tell: Callable[[float, str], None], stop: anyio.Event) -> Trial:
+def build_soak(seconds: float, report: Callable[[float, str], None], stop: anyio.Event) -> Scenario:
     """Of so many seconds, or until `stop`. Told is how far it is, and what was just read."""
 
-    async def run(bench: Bench) -> None:
+    async def run(bench: Testbed) -> None:
         await bench.atlas.start()
-        mix = Mix(bench, await anyio.to_thread.run_sync(bombs.bombs))
-        gauges, begun = Gauges(bench, Vitals(bench.atlas.process.pid)), Counter[str]()
+        workload = Workload(bench, await anyio.to_thread.run_sync(bombs.build_bombs))
+        gauges, begun = Gauges(bench, ProcessMetrics(bench.atlas.process.pid)), Counter[str]()
         async with anyio.create_task_group() as tasks:
             async with anyio.create_task_group() as comers:
-                for name, (every, act) in mix.acts().items():
-                    comers.start_soon(keep_on, tasks, begun, name, (every, act))
-                comers.start_soon(read, gauges, tell)
+                for name, (every, act) in workload.list_actions().items():
+                    comers.start_soon(repeat, tasks, begun, name, (every, act))
+                comers.start_soon(report_reading, gauges, report)
                 with anyio.move_on_after(seconds):
                     await stop.wait()
                 comers.cancel_scope.cancel()
             tasks.cancel_scope.deadline = anyio.current_time() + SETTLED_SECONDS
-        mix.sockets.close()
-        bench.findings.note(", ".join(f"{count} {name}" for name, count in begun.items()))
-        gauges.judge()
+        workload.sockets.close()
+        bench.findings.add_fact(", ".join(f"{count} {name}" for name, count in begun.items()))
+        gauges.check_growth()
 
-    return Trial("soak", run, SETTINGS, seconds + 2 * SETTLED_SECONDS)
+    return Scenario("soak", run, SETTINGS, seconds + 2 * SETTLED_SECONDS)
 
 
-async def keep_on(
-    tasks: TaskGroup, begun: Counter[str], name: str, turn: tuple[float, Act]
+async def repeat(
+    tasks: TaskGroup, begun: Counter[str], name: str, turn: tuple[float, Action]
 ) -> None:
     """Once every so many seconds, whether the last has come to its end or not."""
     every, act = turn
@@ -66,8 +66,8 @@ async def keep_on(
         tasks.start_soon(act)
 
 
-async def read(gauges: Gauges, tell: Callable[[float, str], None]) -> None:
+async def report_reading(gauges: Gauges, report: Callable[[float, str], None]) -> None:
     while True:
-        found = await gauges.read()
-        tell(found.at, found.told())
+        reading = await gauges.read()
+        report(reading.at, reading.describe())
         await anyio.sleep(READ_SECONDS)

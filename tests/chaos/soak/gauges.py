@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import aiohttp
 
-from tests.chaos.bench import MIB, Bench
-from tests.chaos.vitals import Vitals
+from tests.chaos.process_metrics import ProcessMetrics
+from tests.chaos.testbed import MIB, Testbed
 
 FLOORS = 10  # windows of the second half
 SLOPE_MIB, SLOPE_SECONDS = 1.0, 600.0
@@ -37,7 +37,7 @@ class Reading:
     wal: float
     exports: int  # sent so far
 
-    def told(self) -> str:
+    def describe(self) -> str:
         tasks = "unknown" if self.tasks is None else self.tasks
         return (
             f"memory {self.memory:.0f} MiB, {self.descriptors} descriptors, {tasks} tasks, "
@@ -49,37 +49,37 @@ class Reading:
 class Gauges:
     """`readings` are all that were taken."""
 
-    bench: Bench
-    vitals: Vitals
+    bench: Testbed
+    vitals: ProcessMetrics
     began: float = field(default_factory=time.monotonic)
     readings: list[Reading] = field(default_factory=list)
 
     async def read(self) -> Reading:
         journal = self.bench.folder / "journal" / "journal.db"
-        found = Reading(
+        reading = Reading(
             at=time.monotonic() - self.began,
-            memory=self.vitals.mib(),
-            descriptors=self.vitals.descriptors(),
-            tasks=await self.tasks(),
-            journal=size_mib(journal),
-            wal=size_mib(journal.with_name("journal.db-wal")),
+            memory=self.vitals.measure(),
+            descriptors=self.vitals.count_descriptors(),
+            tasks=await self.count_tasks(),
+            journal=get_size_mib(journal),
+            wal=get_size_mib(journal.with_name("journal.db-wal")),
             exports=len(self.bench.oracle.sent),
         )
-        self.readings.append(found)
-        return found
+        self.readings.append(reading)
+        return reading
 
-    async def tasks(self) -> int | None:
+    async def count_tasks(self) -> int | None:
         """As the metrics tell; None if they do not answer."""
         try:
-            async with self.bench.phones.session.get(
+            async with self.bench.clients.session.get(
                 f"{self.bench.atlas.operator}/metrics"
             ) as answer:
-                found = TASKS.search(await answer.read())
+                match_ = TASKS.search(await answer.read())
         except (aiohttp.ClientError, OSError, TimeoutError):
             return None
-        return int(float(found[1])) if found else None
+        return int(float(match_[1])) if match_ else None
 
-    def judge(self) -> None:
+    def check_growth(self) -> None:
         """By the second half: what is taken into memory once, has been by then.
 
         Of memory, descriptors and tasks it is the floor of each window that counts: what is under
@@ -87,60 +87,62 @@ class Gauges:
         """
         half = [each for each in self.readings if each.at >= self.readings[-1].at / 2]
         if len(half) < 2 * FLOORS:
-            self.bench.findings.note("too short to see what grows")
+            self.bench.findings.add_fact("too short to see what grows")
             return
         seconds = half[-1].at - half[0].at
-        slope = slope_of(half) * SLOPE_SECONDS
+        slope = compute_slope(half) * SLOPE_SECONDS
         grown = slope * seconds / SLOPE_SECONDS
-        expect, note = self.bench.findings.expect, self.bench.findings.note
+        expect, note = self.bench.findings.check, self.bench.findings.add_fact
         note(f"memory {slope:+.2f} MiB in ten minutes (second half, {seconds:.0f} s)")
         if seconds >= JUDGED_SECONDS:
             expect(slope <= SLOPE_MIB, f"Memory grows by {slope:.2f} MiB in ten minutes.")
         else:
             expect(grown <= WARMING_MIB, f"Memory grew by {grown:.0f} MiB in {seconds:.0f} s.")
-        self.judge_count("descriptors", SPARE_DESCRIPTORS, [each.descriptors for each in half])
-        self.judge_tasks(half)
-        self.judge_journal(half)
-        note(f"at its end: {half[-1].told()}")
+        self.check_count("descriptors", SPARE_DESCRIPTORS, [each.descriptors for each in half])
+        self.check_tasks(half)
+        self.check_journal(half)
+        note(f"at its end: {half[-1].describe()}")
 
-    def judge_tasks(self, half: Sequence[Reading]) -> None:
+    def check_tasks(self, half: Sequence[Reading]) -> None:
         """By those that were seen: now and then the metrics may not answer, and no more."""
-        seen = [each.tasks for each in half if each.tasks is not None]
-        is_most = 2 * len(seen) > len(half)
-        told = f"The metrics answered {len(seen)} of {len(half)} times."
-        self.bench.findings.expect(is_most, told)
+        counts = [each.tasks for each in half if each.tasks is not None]
+        is_most = 2 * len(counts) > len(half)
+        message = f"The metrics answered {len(counts)} of {len(half)} times."
+        self.bench.findings.check(is_most, message)
         if is_most:
-            self.judge_count("tasks", SPARE_TASKS, seen)
+            self.check_count("tasks", SPARE_TASKS, counts)
 
-    def judge_count(self, name: str, spare: int, seen: Sequence[int]) -> None:
-        first, *_, last = (min(window) for window in windows(seen))
-        self.bench.findings.note(f"{name} {first}, then {last}")
-        self.bench.findings.expect(last <= first + spare, f"{last - first} {name} more.")
+    def check_count(self, name: str, spare: int, counts: Sequence[int]) -> None:
+        first, *_, last = (min(window) for window in split_windows(counts))
+        self.bench.findings.add_fact(f"{name} {first}, then {last}")
+        self.bench.findings.check(last <= first + spare, f"{last - first} {name} more.")
 
-    def judge_journal(self, half: Sequence[Reading]) -> None:
+    def check_journal(self, half: Sequence[Reading]) -> None:
         """The journal grows by its receipts, and by nothing else once everything is committed."""
         first, last = half[0], half[-1]
         grown = (last.journal - first.journal) * MIB
         each = grown / max(1, last.exports - first.exports)
         wal = max(reading.wal for reading in half)
-        self.bench.findings.note(f"journal +{each:.0f} bytes an export, WAL {wal:.0f} MiB at most")
-        self.bench.findings.expect(wal <= WAL_MIB, f"The WAL grew to {wal:.0f} MiB.")
+        self.bench.findings.add_fact(
+            f"journal +{each:.0f} bytes an export, WAL {wal:.0f} MiB at most"
+        )
+        self.bench.findings.check(wal <= WAL_MIB, f"The WAL grew to {wal:.0f} MiB.")
         is_kept = grown <= (last.exports - first.exports) * RECEIPT_BYTES + WARMING_MIB * MIB
-        self.bench.findings.expect(is_kept, f"The journal grew by {grown / MIB:.0f} MiB.")
+        self.bench.findings.check(is_kept, f"The journal grew by {grown / MIB:.0f} MiB.")
 
 
-def windows(seen: Sequence[T]) -> list[Sequence[T]]:
+def split_windows(readings: Sequence[T]) -> list[Sequence[T]]:
     """As many as there are floors; what is left over is not looked at."""
-    size = len(seen) // FLOORS
-    return [seen[at : at + size] for at in range(0, size * FLOORS, size)]
+    size = len(readings) // FLOORS
+    return [readings[at : at + size] for at in range(0, size * FLOORS, size)]
 
 
-def slope_of(half: Sequence[Reading]) -> float:
+def compute_slope(half: Sequence[Reading]) -> float:
     """Of memory: MiB a second, by least squares over the floors."""
-    found = windows(half)
-    floors = [min(each.memory for each in window) for window in found]
-    return linear_regression([window[0].at for window in found], floors).slope
+    windows = split_windows(half)
+    floors = [min(each.memory for each in window) for window in windows]
+    return linear_regression([window[0].at for window in windows], floors).slope
 
 
-def size_mib(file: Path) -> float:
+def get_size_mib(file: Path) -> float:
     return file.stat().st_size / MIB if file.exists() else 0.0

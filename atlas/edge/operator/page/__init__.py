@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from atlas.edge.operator.guard import Answering, Guard
+from atlas.edge.operator.guard import Guard, OperatorHandler
 
 FOLDER = Path(__file__).parent
 KINDS = {
@@ -25,13 +25,17 @@ KINDS = {
 }
 
 
-def routes(guard: Guard) -> list[Route]:
+def build_routes(guard: Guard) -> list[Route]:
     """`/` is the page, and what it is made of lies beside it."""
-    files = [guard.open(f"/{name}", file(name)) for name in KINDS if name != "page.html"]
-    return [guard.open("/", file("page.html")), *files]
+    files = [
+        guard.build_public_route(f"/{name}", build_file_handler(name))
+        for name in KINDS
+        if name != "page.html"
+    ]
+    return [guard.build_public_route("/", build_file_handler("page.html")), *files]
 
 
-def file(name: str) -> Answering:
+def build_file_handler(name: str) -> OperatorHandler:
     content = (FOLDER / name).read_bytes()
 
     async def give(_request: Request) -> Response:

@@ -14,7 +14,7 @@ from threading import Event
 
 from atlas.core.events import JournalDamaged
 from atlas.outside.sqlite.disk import wal
-from atlas.outside.sqlite.disk.folder import beside, read_only_uri, sync
+from atlas.outside.sqlite.disk.folder import build_sibling_path, fsync_path, read_only_uri
 
 WHOLE_CHECK_BYTES_MAX = 64 * 1024 * 1024  # of a larger one the indexes are taken on trust
 LIVE = "payload", "intent", "open_transaction", "total", "secret"
@@ -23,24 +23,24 @@ WAITING = " UNION ALL ".join(
     f"SELECT 1 FROM export WHERE status = '{status}' AND tries < 0"
     for status in ("accepted", "claimed", "set_aside")
 )
-ENDINGS = "", "-wal"
+SUFFIXES = "", "-wal"
 STEPS = 100_000  # of SQLite, between two looks at whether the check is over
 # SQLite quotes what it cannot parse of a schema, and Python makes no text of what is no UTF-8
 UNREADABLE = sqlite3.DatabaseError, UnicodeDecodeError
 
 
-def in_the_log(journal: Path) -> list[JournalDamaged]:
+def check_wal(journal: Path) -> list[JournalDamaged]:
     """Before SQLite opens it, which would forget what stands behind the damage. Raises OSError."""
-    log = beside(journal, "-wal")
-    found = wal.damage(log)
-    if found is None:
+    log = build_sibling_path(journal, "-wal")
+    wal_damage = wal.find_damage(log)
+    if wal_damage is None:
         return []
-    copy = copied(journal)
-    wal.fold(journal)
-    what = f"its log from frame {found.frame} on, and {found.transactions} commits behind that"
-    if found.is_one_bit:
-        what = f"a bit of frame {found.frame} of its log"
-    elif found.frame == 0:
+    copy = backup(journal)
+    wal.apply_wal(journal)
+    what = f"its log from frame {wal_damage.frame} on, and {wal_damage.transactions} commits behind that"
+    if wal_damage.is_one_bit:
+        what = f"a bit of frame {wal_damage.frame} of its log"
+    elif wal_damage.frame == 0:
         what = "the header of its log"
     return [JournalDamaged(what, copy=str(copy))]
 
@@ -49,13 +49,13 @@ def is_large(journal: Path) -> bool:
     return journal.stat().st_size > WHOLE_CHECK_BYTES_MAX
 
 
-def is_broken(db: sqlite3.Connection, journal: Path) -> bool:
+def is_corrupt(db: sqlite3.Connection, journal: Path) -> bool:
     """Whether its pages are, or what the schema asks of columns. Raises sqlite3.Error."""
     check = "quick_check" if is_large(journal) else "integrity_check"
     return bool(db.execute(f"PRAGMA {check}(1)").fetchone()[0] != "ok")
 
 
-def is_broken_where_it_waits(db: sqlite3.Connection) -> bool:
+def is_backlog_corrupt(db: sqlite3.Connection) -> bool:
     """Whether that is so of what is on its way to Foundry. Raises sqlite3.Error."""
     db.execute(WAITING).fetchone()
     checks = [db.execute(f"PRAGMA quick_check({table})").fetchone()[0] for table in LIVE]
@@ -63,10 +63,10 @@ def is_broken_where_it_waits(db: sqlite3.Connection) -> bool:
 
 
 @contextmanager
-def checked(path: Path, tell: Callable[[bool], None]) -> Iterator[None]:
+def check_while(path: Path, report: Callable[[bool], None]) -> Iterator[None]:
     """Check the pages of a large journal in a thread of its own while exports are accepted.
 
-    `tell` is called in the end with whether it is broken; if we end before, it is not, and the next
+    `report` is called in the end with whether it is broken; if we end before, it is not, and the next
     start checks it again. Meanwhile only the log is written. So SQLite can read the file as one
     that never changes, beside the one connection that writes.
     """
@@ -76,7 +76,7 @@ def checked(path: Path, tell: Callable[[bool], None]) -> Iterator[None]:
         ThreadPoolExecutor(1, "check") as thread,
     ):
         db.set_progress_handler(is_over.is_set, STEPS)
-        thread.submit(check, db, path, tell)
+        thread.submit(check, db, path, report)
         try:
             yield
         finally:
@@ -84,17 +84,17 @@ def checked(path: Path, tell: Callable[[bool], None]) -> Iterator[None]:
             db.interrupt()
 
 
-def check(db: sqlite3.Connection, path: Path, tell: Callable[[bool], None]) -> None:
+def check(db: sqlite3.Connection, path: Path, report: Callable[[bool], None]) -> None:
     with suppress(sqlite3.OperationalError):  # interrupted, or the disk fails: others see that
         try:
-            tell(is_broken(db, path))
+            report(is_corrupt(db, path))
         except UNREADABLE as error:
-            if not is_of_pages(error):
+            if not is_corruption(error):
                 raise
-            tell(True)
+            report(True)
 
 
-def is_of_pages(error: Exception) -> bool:
+def is_corruption(error: Exception) -> bool:
     """Whether it is what the pages say, and not that they cannot be had just now.
 
     An upgrade puts rows into new tables, and those refuse what a flipped bit has made of one.
@@ -103,25 +103,25 @@ def is_of_pages(error: Exception) -> bool:
     return isinstance(error, UnicodeDecodeError) or primary_code(error) in of_pages
 
 
-def copied(journal: Path) -> Path:
+def backup(journal: Path) -> Path:
     """Beside it, with the day in its name, and its log with it, and synced. Raises OSError."""
     day = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    copy = beside(journal, f".damaged-{day}")
+    copy = build_sibling_path(journal, f".damaged-{day}")
     try:
-        for ending in ENDINGS:
-            if beside(journal, ending).exists():
-                shutil.copy2(beside(journal, ending), beside(copy, ending))
-                sync(beside(copy, ending))
+        for ending in SUFFIXES:
+            if build_sibling_path(journal, ending).exists():
+                shutil.copy2(build_sibling_path(journal, ending), build_sibling_path(copy, ending))
+                fsync_path(build_sibling_path(copy, ending))
     except OSError:
         discard(copy)  # or each attempt would leave a part of one, until the disk is full
         raise
-    sync(journal.parent)
+    fsync_path(journal.parent)
     return copy
 
 
 def discard(copy: Path) -> None:
-    for ending in ENDINGS:
-        beside(copy, ending).unlink(missing_ok=True)
+    for ending in SUFFIXES:
+        build_sibling_path(copy, ending).unlink(missing_ok=True)
 
 
 def primary_code(error: Exception) -> int | None:

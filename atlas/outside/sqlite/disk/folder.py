@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 from urllib.parse import quote
 
-from atlas.core.errors import CannotStart
+from atlas.core.errors import CommandError
 
 
-def keep_names(journal: Path | None) -> None:
-    """The journal and its log can be found after a power cut. Raises CannotStart.
+def fsync_parents(journal: Path | None) -> None:
+    """The journal and its log can be found after a power cut. Raises CommandError.
 
     With them the folders that were made for it: as far up as we may read, on the same disk.
     """
@@ -22,12 +22,14 @@ def keep_names(journal: Path | None) -> None:
         for folder in journal.absolute().parents:
             if not os.access(folder, os.R_OK) or folder.stat().st_dev != disk:
                 return
-            sync(folder)
+            fsync_path(folder)
     except OSError as error:
-        raise CannotStart(f"The folder of {journal} cannot be synced: {error.strerror}.") from error
+        raise CommandError(
+            f"The folder of {journal} cannot be synced: {error.strerror}."
+        ) from error
 
 
-def sync(path: Path) -> None:
+def fsync_path(path: Path) -> None:
     """A folder, or a file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -38,7 +40,7 @@ def sync(path: Path) -> None:
 
 def write(path: Path, content: bytes, mode: int = 0o666) -> None:
     """Write a file durably, whole or not at all. Raises OSError."""
-    fresh = beside(path, ".new")
+    fresh = build_sibling_path(path, ".new")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     descriptor, written = os.open(fresh, flags, mode), 0
     try:
@@ -51,12 +53,12 @@ def write(path: Path, content: bytes, mode: int = 0o666) -> None:
 
 def replace(path: Path, fresh: Path) -> None:
     """Put a finished file in the place of another, durably. Raises OSError."""
-    sync(fresh)
+    fsync_path(fresh)
     fresh.replace(path)
-    sync(path.parent)
+    fsync_path(path.parent)
 
 
-def beside(journal: Path, ending: str) -> Path:
+def build_sibling_path(journal: Path, ending: str) -> Path:
     """A file that belongs to the journal: its name, and what it is."""
     return journal.with_name(journal.name + ending)
 

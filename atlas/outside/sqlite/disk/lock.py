@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from atlas.core.errors import JournalHeld
-from atlas.outside.sqlite.disk.folder import beside
-from atlas.outside.sqlite.disk.kind import refuse_networks
+from atlas.core.errors import JournalLocked
+from atlas.outside.sqlite.disk.filesystem_type import require_local
+from atlas.outside.sqlite.disk.folder import build_sibling_path
 
 # of what lies there, and SQLite says no more than that it cannot open a file
 NEEDED = {"": os.O_RDWR, "-wal": os.O_RDWR, ".seal": os.O_RDONLY, ".key": os.O_RDONLY}
@@ -18,15 +18,15 @@ ELSEWHERE = "or name another place in ATLAS_JOURNAL"
 
 
 @contextmanager
-def held(path: Path, owner: str, wait_seconds: float) -> Iterator[None]:
+def hold_exclusive(path: Path, owner: str, wait_seconds: float) -> Iterator[None]:
     """Hold the lock beside the journal; `owner` is told to whoever finds it held.
 
-    Raises JournalHeld when another still holds it after `wait_seconds`, CannotStart where no lock
+    Raises JournalLocked when another still holds it after `wait_seconds`, CannotStart where no lock
     can be relied on, OSError.
     """
-    lock = beside(path, ".lock")
+    lock = build_sibling_path(path, ".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
-    refuse_networks(path.parent)
+    require_local(path.parent)
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         acquire(descriptor, path, wait_seconds)
@@ -38,12 +38,12 @@ def held(path: Path, owner: str, wait_seconds: float) -> Iterator[None]:
 
 
 @contextmanager
-def looked(path: Path) -> Iterator[None]:
+def hold_shared(path: Path) -> Iterator[None]:
     """Nobody begins to hold it meanwhile; nothing is made, or written.
 
-    Raises JournalHeld when somebody does, OSError.
+    Raises JournalLocked when somebody does, OSError.
     """
-    lock = beside(path, ".lock")
+    lock = build_sibling_path(path, ".lock")
     if not lock.exists():
         yield
         return
@@ -63,7 +63,7 @@ def acquire(descriptor: int, path: Path, wait_seconds: float, how: int = fcntl.L
         except BlockingIOError:
             if time.monotonic() >= patience:
                 pid, _, owner = os.pread(descriptor, 256, 0).decode().partition(" ")
-                raise JournalHeld(path, pid, owner) from None
+                raise JournalLocked(path, pid, owner) from None
             time.sleep(0.1)
 
 
@@ -71,7 +71,7 @@ def require_access(journal: Path) -> None:
     """What is there of it can be opened. Raises OSError, which names the file."""
     for ending, how in NEEDED.items():
         with suppress(FileNotFoundError):
-            os.close(os.open(beside(journal, ending), how | os.O_CLOEXEC))
+            os.close(os.open(build_sibling_path(journal, ending), how | os.O_CLOEXEC))
 
 
 def explain_no_access(journal: Path, error: OSError) -> str:
@@ -82,7 +82,7 @@ def explain_no_access(journal: Path, error: OSError) -> str:
             f"the file system is read-only. Mount {folder} so that it can be written, {ELSEWHERE}."
         )
     if error.errno in {errno.EACCES, errno.EPERM}:
-        place, owner = nearest(Path(error.filename or journal))
+        place, owner = find_nearest_existing(Path(error.filename or journal))
         us = os.geteuid()
         if owner == us:
             return f"{place} keeps its owner out. chmod u+rwX {place}, {ELSEWHERE}."
@@ -96,7 +96,7 @@ def explain_no_access(journal: Path, error: OSError) -> str:
     return f"{error.strerror}."
 
 
-def nearest(path: Path) -> tuple[Path, int]:
+def find_nearest_existing(path: Path) -> tuple[Path, int]:
     """The file, or the folder that is there and would hold it; and whose that is."""
     path = path.absolute()
     for each in (path, *path.parents):

@@ -43,12 +43,12 @@ def leaves(journal: Path, columns: int, scratch: Path) -> Iterator[Callable[[], 
             file.write(first)
             with closing(sqlite3.connect(scratch, isolation_level=None)) as db:
                 db.executescript(PRAGMAS)
-                yield partial(rows, db, file)
+                yield partial(read_rows, db, file)
     finally:
         scratch.unlink(missing_ok=True)
 
 
-def rows(db: sqlite3.Connection, file: FileIO) -> Iterator[Row]:
+def read_rows(db: sqlite3.Connection, file: FileIO) -> Iterator[Row]:
     for at in range(PAGE_SIZE, os.fstat(file.fileno()).st_size, PAGE_SIZE):
         if os.pread(file.fileno(), 1, at)[0] != TABLE_LEAF:
             continue

@@ -14,7 +14,7 @@ Everything else is a tail that was never acknowledged. Frames of an earlier gene
 salts, and are in the journal already. One false alarm remains: the last transaction was being
 synced, and the disk has its last frame but not an earlier one. Then `transactions` is 1.
 
-`fold` applies the log to the journal. A page with one flipped bit is applied as it is: the seal of
+`apply_wal` applies the log to the journal. A page with one flipped bit is applied as it is: the seal of
 the row that it is in is broken, and no other row is lost. A log that is broken otherwise ends
 there, as it does for SQLite: the result is the journal as it was at an earlier commit.
 
@@ -28,10 +28,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from atlas.outside.sqlite.disk.folder import beside, sync
+from atlas.outside.sqlite.disk.folder import build_sibling_path, fsync_path
 
 HEADER, FRAME_HEADER = struct.Struct(">8I"), struct.Struct(">6I")
-ORDERS = {0x377F0682: "<", 0x377F0683: ">"}  # of the words in a checksum; all else is big-endian
+BYTE_ORDERS = {
+    0x377F0682: "<",
+    0x377F0683: ">",
+}  # of the words in a checksum; all else is big-endian
 PAGE_SIZES = {2**power for power in range(9, 17)}
 PAGE_SIZE = 4096  # ours, if the header does not give it
 WORD = 0xFFFFFFFF
@@ -40,7 +43,7 @@ Sums = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Damage:
+class WalDamage:
     """The first bad frame: they count from 1, and 0 is the header.
 
     `transactions` are whole behind it. They are lost, unless one bit explains the damage.
@@ -75,26 +78,26 @@ class Frame(NamedTuple):
 class Log:
     """`pages` are the offsets of committed pages, `size` is that of the journal after them."""
 
-    damage: Damage | None = None
+    damage: WalDamage | None = None
     pages: dict[int, int] = field(default_factory=dict)
     size: int = 0
 
 
-def damage(wal: Path) -> Damage | None:
+def find_damage(wal: Path) -> WalDamage | None:
     """Return None also if there is no log. Raises OSError."""
     return read(wal.read_bytes(), 0).damage if wal.exists() else None
 
 
-def fold(journal: Path) -> None:
+def apply_wal(journal: Path) -> None:
     """Apply the log to the journal, and remove it. If we are killed meanwhile, repeat it.
 
     Raises OSError.
     """
-    wal = beside(journal, "-wal")
+    wal = build_sibling_path(journal, "-wal")
     if not wal.exists():
         return
     raw = wal.read_bytes()
-    page_size = generation_of(raw).page_size if len(raw) > HEADER.size else PAGE_SIZE
+    page_size = parse_generation(raw).page_size if len(raw) > HEADER.size else PAGE_SIZE
     log = read(raw, journal.stat().st_size // page_size)
     with journal.open("r+b") as file:
         for page, offset in log.pages.items():
@@ -106,30 +109,30 @@ def fold(journal: Path) -> None:
         file.flush()
         os.fsync(file.fileno())
     wal.unlink()
-    sync(journal.parent)
+    fsync_path(journal.parent)
 
 
 def read(raw: bytes, journal_pages: int) -> Log:
     log = Log()
     if len(raw) <= HEADER.size or not raw.strip(b"\0"):
         return log
-    generation = generation_of(raw)
+    generation = parse_generation(raw)
     if generation.sums is None:
-        log.damage = Damage(0, 0, 0)
+        log.damage = WalDamage(0, 0, 0)
     frames = frames_in(raw, generation)
     pages_max = journal_pages + len(raw) // generation.page_size
     pending, before = dict[int, int](), generation.sums
     for frame in frames:
         page, size, after = frame.page, frame.size, frame.sums
-        if before is not None and not is_whole(frame, before, generation):
-            is_one_bit = is_one_bit_off(frame, before, generation)
+        if before is not None and not is_valid(frame, before, generation):
+            is_one_bit = is_single_bit_error(frame, before, generation)
             if not is_one_bit:
                 log.damage = judge(frame, frames, generation) or log.damage
                 break
             log.damage = log.damage or judge(
                 frame, frames_in(raw, generation, frame.number), generation, is_one_bit=True
             )
-            computed = checksum(frame.summed, before)
+            computed = compute_checksum(frame.summed, before)
             if starts_from(computed, frames_in(raw, generation, frame.number), generation):
                 after = computed  # the bit is one of its sums
             else:
@@ -143,12 +146,16 @@ def read(raw: bytes, journal_pages: int) -> Log:
     return log
 
 
-def generation_of(raw: bytes) -> Generation:
+def parse_generation(raw: bytes) -> Generation:
     """If the header is bad, that of the first frame behind it."""
     magic, _, page_size, _, *salts, sum0, sum1 = HEADER.unpack_from(raw)
-    order = ORDERS.get(magic, "<")
+    order = BYTE_ORDERS.get(magic, "<")
     summed = struct.unpack(f"{order}6I", raw[:24])
-    if magic in ORDERS and page_size in PAGE_SIZES and checksum(summed, (0, 0)) == (sum0, sum1):
+    if (
+        magic in BYTE_ORDERS
+        and page_size in PAGE_SIZES
+        and compute_checksum(summed, (0, 0)) == (sum0, sum1)
+    ):
         return Generation(order, page_size, (salts[0], salts[1]), (sum0, sum1))
     if len(raw) < HEADER.size + FRAME_HEADER.size:
         return Generation("<", PAGE_SIZE, (0, 0), None)
@@ -165,29 +172,29 @@ def frames_in(raw: bytes, generation: Generation, after: int = 0) -> Iterator[Fr
         yield Frame(number, offset, page, size, (salt0, salt1), (sums[0], sums[1]), summed)
 
 
-def is_whole(frame: Frame, before: Sums, generation: Generation) -> bool:
-    return frame.salts == generation.salts and frame.sums == checksum(frame.summed, before)
+def is_valid(frame: Frame, before: Sums, generation: Generation) -> bool:
+    return frame.salts == generation.salts and frame.sums == compute_checksum(frame.summed, before)
 
 
 def starts_from(sums: Sums, behind: Iterator[Frame], generation: Generation) -> bool:
     following = next(behind, None)
-    return following is not None and is_whole(following, sums, generation)
+    return following is not None and is_valid(following, sums, generation)
 
 
 def judge(
     bad: Frame, behind: Iterable[Frame], generation: Generation, *, is_one_bit: bool = False
-) -> Damage | None:
+) -> WalDamage | None:
     """Return None if this is the torn tail."""
     transactions, last = 0, bad.sums
     for frame in behind:  # each is summed from what stands in the one before it, good or bad
-        transactions += frame.size > 0 and is_whole(frame, last, generation)
+        transactions += frame.size > 0 and is_valid(frame, last, generation)
         last = frame.sums
     if transactions or is_one_bit:
-        return Damage(bad.number, bad.offset, transactions, is_one_bit)
+        return WalDamage(bad.number, bad.offset, transactions, is_one_bit)
     return None
 
 
-def checksum(words: tuple[int, ...], before: Sums) -> Sums:
+def compute_checksum(words: tuple[int, ...], before: Sums) -> Sums:
     first, second = before
     pairs = iter(words)
     for one, other in zip(pairs, pairs, strict=True):
@@ -196,14 +203,14 @@ def checksum(words: tuple[int, ...], before: Sums) -> Sums:
     return first, second
 
 
-def is_one_bit_off(bad: Frame, before: Sums, generation: Generation) -> bool:
+def is_single_bit_error(bad: Frame, before: Sums, generation: Generation) -> bool:
     """Would it be whole with one bit turned: of the salts, of the sums, or of what is summed?
 
     The sums are linear: a word that grows by d adds d * (a, b) to them, and (a, b) depends only on
     how many words follow.
     """
-    first, second = checksum(bad.summed, before)
-    off = bits_between(bad.salts, generation.salts), bits_between(bad.sums, (first, second))
+    first, second = compute_checksum(bad.summed, before)
+    off = hamming_distance(bad.salts, generation.salts), hamming_distance(bad.sums, (first, second))
     if off in {(0, 1), (1, 0)}:
         return True
     missing = (bad.sums[0] - first) & WORD, (bad.sums[1] - second) & WORD
@@ -231,10 +238,10 @@ def header_before(
         page, size = turned >> 32, turned & WORD
         words = struct.unpack(f"{generation.order}2I", turned.to_bytes(8, "big"))
         is_possible = 1 <= page <= pages_max and size <= pages_max
-        if is_possible and checksum((*words, *frame.summed[2:]), before) == frame.sums:
+        if is_possible and compute_checksum((*words, *frame.summed[2:]), before) == frame.sums:
             return page, size
     return frame.page, frame.size
 
 
-def bits_between(some: Sums, others: Sums) -> int:
-    return sum((one ^ other).bit_count() for one, other in zip(some, others, strict=True))
+def hamming_distance(first: Sums, second: Sums) -> int:
+    return sum((one ^ other).bit_count() for one, other in zip(first, second, strict=True))

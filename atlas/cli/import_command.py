@@ -1,0 +1,130 @@
+"""`atlas import`: converts Apple's Health export, and sends it as the app would."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import anyio
+import msgspec
+import typer
+
+from atlas.apple import Conversion, TypeSummary, Unreadable, open_export, summarize
+from atlas.cli.import_windows import ImportRun
+from atlas.cli.progress_meter import ImportMeter
+from atlas.cli.send import URL_DEFAULT, DeviceOption, SendTarget, TokenOption, ToOption
+from atlas.client import CannotSend
+
+LINE = "{:<56}  {:>11}  {:<10}  {:<10}"
+HEADINGS = LINE.format("TYPE", "SAMPLES", "FIRST", "LAST").rstrip()
+DAY = len("2020-04-10")
+RESUME_HINT = "Run the same command again to continue; nothing is added twice."
+
+ExportArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="EXPORT",
+        exists=True,
+        readable=True,
+        help="The phone's export.zip, the folder it unpacks to, or its XML.",
+    ),
+]
+EcgOption = Annotated[bool, typer.Option("--ecg", help="Include electrocardiograms.")]
+RoutesOption = Annotated[bool, typer.Option("--routes", help="Include the routes of workouts.")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Send nothing; print the number of samples by type.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")]
+
+
+def import_(
+    export: ExportArgument,
+    device: DeviceOption = None,
+    to: ToOption = URL_DEFAULT,
+    token: TokenOption = None,
+    ecg: EcgOption = False,
+    routes: RoutesOption = False,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Send Apple's Health export, and report the outcome of its samples.
+
+    After Ctrl-C, run the same command again to continue: its progress is stored in a small file
+    next to the export until everything is sent.
+
+    Example: atlas import export.zip --dry-run
+    """
+    if json and not dry_run:
+        raise typer.BadParameter("--json requires --dry-run.")
+    with open_export(export) as health_export:
+        begin = partial(Conversion, health_export, ecg, routes)
+        if dry_run:
+            conversion = begin()
+            with ImportMeter(conversion.size) as meter:
+                summaries = summarize(meter.track("counting", conversion))
+            if summaries or not conversion.error:
+                typer.echo(
+                    encode_summary(summaries, conversion) if json else format_summary(summaries)
+                )
+        else:
+            conversion = send_export(
+                ImportRun(begin), export, SendTarget(to, token, device, is_streamed=False)
+            )
+    for notice in list_notices(conversion):
+        typer.echo(notice, err=True)
+    if conversion.error:
+        raise Unreadable(conversion.error)
+
+
+def send_export(run: ImportRun, export: Path, target: SendTarget) -> Conversion:
+    """Send the export, and print the summary. Raises CannotSend."""
+    try:
+        anyio.run(run.run, export, target)
+    except KeyboardInterrupt:
+        typer.echo(run.summary)
+        typer.echo(f"atlas: Interrupted. {RESUME_HINT}", err=True)
+        raise
+    if run.lines.taken or not run.conversion.error:
+        typer.echo(run.summary)
+    for number, reason in run.balance.rejects:
+        typer.echo(f"sample {number}: {reason}", err=True)
+    if run.balance.last_error:
+        raise CannotSend(f"{run.balance.last_error} {RESUME_HINT}")
+    return run.conversion
+
+
+def format_summary(summaries: list[TypeSummary]) -> str:
+    """Format a table of the types. It contains no values."""
+    lines = [
+        LINE.format(kind.type, f"{kind.count:,}", kind.first[:DAY], kind.last[:DAY]).rstrip()
+        for kind in summaries
+    ]
+    total = sum(kind.count for kind in summaries)
+    return "\n".join([HEADINGS, *lines, f"{total:,} samples of {len(summaries):,} types"])
+
+
+def encode_summary(summaries: list[TypeSummary], conversion: Conversion) -> str:
+    fields = {
+        "samples": sum(kind.count for kind in summaries),
+        "types": summaries,
+        "others": conversion.other_elements,
+        "files_left_out": conversion.skipped,
+        "tags_left_out": conversion.reader.tags_left_out,
+    }
+    return msgspec.json.encode(fields).decode()
+
+
+def list_notices(conversion: Conversion) -> Iterator[str]:
+    """Yield the parts of the export that were not converted, and why."""
+    if conversion.other_elements:
+        ignored_kinds = ", ".join(
+            f"{count:,} {name}" for name, count in conversion.other_elements.items()
+        )
+        yield f"skipped, not samples: {ignored_kinds}"
+    for reason, count in conversion.skipped.items():
+        yield f"skipped files: {count:,} ({reason})"
+    reader = conversion.reader
+    if reader.tags_left_out:
+        lines = ", ".join(map(str, reader.omitted_lines))
+        more = ", ..." if reader.tags_left_out > len(reader.omitted_lines) else ""
+        yield f"skipped tags that are not XML: {reader.tags_left_out:,} (lines {lines}{more})"

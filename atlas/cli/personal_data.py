@@ -1,0 +1,199 @@
+"""`atlas where` and `atlas forget`: what is there of one person, and how it is forgotten."""
+
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import msgspec
+import typer
+
+from atlas import service
+from atlas.cli.configuration import ConfigOption
+from atlas.cli.operator_client import JournalOption, OperatorRequest, ask, load_settings_for_journal
+from atlas.core import identifiers
+from atlas.core.errors import AtlasError, CommandError
+from atlas.core.messages import User
+from atlas.core.personal_data import ErasureReceipt, PersonalDataReport, SharedFile
+from atlas.core.ports import PersonalDataTasks
+from atlas.service import JournalPorts
+from atlas.settings import Settings, require_foundry
+
+T = TypeVar("T")
+
+UserArgument = Annotated[
+    str,
+    typer.Argument(metavar="USER", help="The sub of their tokens; - reads it from standard input."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for a program.")]
+
+
+def where(
+    user: UserArgument,
+    files: Annotated[bool, typer.Option("--files", help="List each of their files.")] = False,
+    json: JsonOption = False,
+    journal: JournalOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """All that Atlas knows of a person: files in the dataset, exports in the journal.
+
+    Example: atlas where 'auth0|687a' --files
+    """
+    person = parse_user(user)
+    report = fetch_report(person, load_settings_for_journal(config, journal), lists=files)
+    typer.echo(msgspec.json.encode(report) if json else "\n".join(render_report(report)))
+
+
+def forget(
+    user: UserArgument,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    receipt: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the receipt there too, as JSON.")
+    ] = None,
+    journal: JournalOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Takes a person's files out of the dataset, and all that is theirs out of the journal.
+
+    It may be said again, as after a failure. What it prints says what is still to be done by
+    others. Example: atlas forget 'auth0|687a' --receipt forgotten.json
+    """
+    if user == "-" and not yes:
+        raise typer.BadParameter(
+            "With the user from standard input nobody can be asked: say --yes."
+        )
+    person, settings = parse_user(user), load_settings_for_journal(config, journal)
+    if not yes:
+        typer.echo("\n".join(render_report(fetch_report(person, settings, lists=False))))
+        typer.confirm("Forget all of this for good?", abort=True)
+    with open_receipt(receipt) as keep:
+        done = ask(
+            settings,
+            OperatorRequest("/forget", {}, "POST", {"user": person.sub}),
+            ErasureReceipt,
+            ask_offline(settings, lambda persons: persons.erase(person)),
+        )
+        typer.echo(
+            "\n".join(render_receipt(done))
+        )  # first: the disk of the file may be full by now
+        keep(msgspec.json.format(msgspec.json.encode(done)) + b"\n")
+
+
+def parse_user(user: str) -> User:
+    """Raises BadParameter for what is no sub."""
+    try:
+        sub = sys.stdin.readline().rstrip("\r\n") if user == "-" else user
+        sub.encode()
+    except UnicodeError as error:
+        raise typer.BadParameter("USER is no text in UTF-8.") from error
+    if not sub:
+        raise typer.BadParameter("USER is empty: it is the sub of somebody's tokens.")
+    return User(sub)
+
+
+def fetch_report(person: User, settings: Settings, *, lists: bool) -> PersonalDataReport:
+    return ask(
+        settings,
+        OperatorRequest("/where", {}, "POST", {"user": person.sub, "files": lists}),
+        PersonalDataReport,
+        ask_offline(settings, lambda persons: persons.report(person, lists=lists)),
+    )
+
+
+def ask_offline(
+    settings: Settings, query: Callable[[PersonalDataTasks], Awaitable[T]]
+) -> Callable[[JournalPorts], Awaitable[T]]:
+    """The question, put to the journal that nobody holds and to the Foundry of the settings."""
+
+    async def look(store: JournalPorts) -> T:
+        require_foundry(settings)
+        try:
+            async with service.open_personal_data(settings, store) as persons:
+                return await query(persons)
+        except AtlasError as error:
+            raise CommandError(str(error)) from error
+
+    return look
+
+
+@contextmanager
+def open_receipt(receipt: Path | None) -> Iterator[Callable[[bytes], object]]:
+    """Where the receipt is kept: seen to before anything is done. Raises CommandError."""
+    if receipt is None:
+        yield ignore_receipt
+        return
+    try:
+        file = receipt.open("xb")
+    except FileExistsError as error:
+        raise CommandError(f"{receipt} is there already: --receipt writes over nothing.") from error
+    except OSError as error:
+        raise CommandError(f"{receipt} cannot be written: {error.strerror}.") from error
+    is_kept = False
+
+    def write(content: bytes) -> None:
+        nonlocal is_kept
+        file.write(content)
+        file.flush()
+        is_kept = True
+
+    with file:
+        try:
+            yield write
+        finally:
+            if not is_kept:
+                receipt.unlink()  # or the same command would not be obeyed again
+
+
+def ignore_receipt(_receipt: bytes) -> None:
+    """Nobody has named a file for it."""
+
+
+def render_report(report: PersonalDataReport) -> Iterator[str]:
+    """What there is, with totals; then each file, if they were asked for."""
+    yield f"User       {report.user}  (as the log calls them)"
+    if report.is_empty:
+        yield "Nothing of this user is there."
+        return
+    yield f"Files      {report.files:,} of their own, {report.bytes:,} bytes{format_span(report)}"
+    exports = ", ".join(f"{count:,} {status}" for status, count in report.exports.items())
+    yield f"Journal    {exports or 'no receipt'}, {report.digests:,} digests"
+    yield from render_shared_files(report.shared)
+    for each in report.aside:
+        yield f"Set aside  {each.id}  {each.bytes:,} bytes, {each.reason}"
+    for file in report.listed:
+        since = "" if file.at is None else f"  since {identifiers.format_timestamp(file.at)}"
+        yield f"{file.path}  {file.bytes:,} bytes{since}  {file.transaction}"
+
+
+def format_span(report: PersonalDataReport) -> str:
+    if report.first is None or report.last is None:
+        return ""
+    return f", put there from {identifiers.format_timestamp(report.first)} to {identifiers.format_timestamp(report.last)}"
+
+
+def render_shared_files(shared: tuple[SharedFile, ...]) -> Iterator[str]:
+    if shared:
+        exports = sum(each.exports for each in shared)
+        yield f"Shared     {exports:,} exports in {len(shared):,} files with rows of others:"
+    for each in shared:
+        yield f"           {each.path}  {each.exports:,} exports"
+
+
+def render_receipt(done: ErasureReceipt) -> Iterator[str]:
+    """The receipt, as text."""
+    purged = ", ".join(f"{count:,} {kind}" for kind, count in done.purged.items())
+    yield f"At         {identifiers.format_timestamp(done.at)}"
+    yield f"User       {done.user}  (as the log calls them)"
+    yield f"Removed    {done.files:,} files, {done.bytes:,} bytes"
+    for transaction in done.transactions:
+        yield f"           {transaction}"
+    if done.rewritten:
+        rows = sum(each.rows for each in done.rewritten)
+        yield f"Rewritten  {len(done.rewritten):,} shared files, without {rows:,} rows of theirs:"
+    yield from (f"           {each.path}" for each in done.rewritten)
+    yield f"Purged     {purged or 'nothing'}"
+    yield from render_shared_files(done.shared)
+    yield "Still to be done:"
+    for number, each in enumerate(done.to_do, 1):
+        yield f"  {number}. {each}"

@@ -1,0 +1,170 @@
+"""What the app does, from a file: `atlas send`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import anyio
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from yarl import URL
+
+from atlas.cli import emulators, tokens
+from atlas.client import CannotSend, LineAccounting, open_client, stream
+from atlas.core.errors import CommandError
+from atlas.settings import is_loopback
+
+URL_DEFAULT = f"http://{emulators.HOST}:8080"
+STREAM_BYTES = 1024 * 1024
+INTERRUPTED = (
+    "Interrupted: some of what is not sent may have arrived. "
+    "Send the same file again: nothing is added twice."
+)
+
+FileArgument = Annotated[
+    typer.FileBinaryRead, typer.Argument(metavar="FILE", help="NDJSON; - is standard input.")
+]
+DeviceOption = Annotated[str | None, typer.Option(help="What the column device says.")]
+ToOption = Annotated[
+    str, typer.Option("--to", envvar="ATLAS_URL", metavar="URL", help="Where Atlas is.")
+]
+
+
+def clean_token(token: str | None) -> str | None:
+    """Without the line end that a file leaves behind it. Raises typer.BadParameter."""
+    token = None if token is None else token.strip()
+    if token is not None and not (token.isascii() and token.isprintable()):
+        raise typer.BadParameter("This is no token: it has line ends, or signs that none has.")
+    return token
+
+
+TokenOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="ATLAS_TOKEN",
+        callback=clean_token,
+        help="If absent, one from the stand-in of `atlas local`.",
+    ),
+]
+StreamOption = Annotated[
+    bool, typer.Option("--stream", help="In one request: for a first sync of years.")
+]
+
+
+def send(
+    file: FileArgument,
+    device: DeviceOption = None,
+    to: ToOption = URL_DEFAULT,
+    token: TokenOption = None,
+    streamed: StreamOption = False,
+) -> None:
+    """Send a file of HealthKit records as the app would, and say what became of every line.
+
+    Sending the same file again adds nothing twice.
+
+    Example: atlas send watch.ndjson --device 'Apple Watch'
+    """
+    balance = LineAccounting()
+    try:
+        anyio.run(send_file, file, balance, SendTarget(to, token, device, streamed))
+    except KeyboardInterrupt:
+        typer.echo(render_summary(balance))
+        typer.echo(f"atlas: {INTERRUPTED}", err=True)
+        raise
+    typer.echo(render_summary(balance))
+    for line, reason in balance.rejects:
+        typer.echo(f"line {line}: {reason}" if line else reason, err=True)
+    if balance.last_error:
+        raise CannotSend(balance.last_error)
+
+
+@dataclass(frozen=True, slots=True)
+class SendTarget:
+    """Where it goes, as whom, and how."""
+
+    to: str
+    token: str | None
+    device: str | None
+    is_streamed: bool
+
+
+async def send_file(file: BinaryIO, balance: LineAccounting, target: SendTarget) -> None:
+    url, token = parse_url(target.to), target.token
+    if target.is_streamed and not file.seekable():
+        raise typer.BadParameter("A pipe cannot be streamed: it cannot be read again.")
+    if token is None:
+        token = await fetch_emulator_token(url)
+    with build_progress(get_size(file)) as progress:
+        task, warned = progress.task_ids[0], set[str]()
+
+        def warn(warning: str) -> None:
+            what = f"{warning}; trying again" if warning else "sending"
+            progress.update(task, completed=balance.bytes, description=what)
+            if progress.disable and warning and warning not in warned:
+                warned.add(warning)
+                typer.echo(f"atlas: {what}", err=True)
+
+        async with open_client(target.to, token, target.device) as client:
+            if target.is_streamed:
+                await stream(client, lambda: read_text_blocks(file), balance, warn)
+            else:
+                await client.send(file, balance, warn)
+
+
+def parse_url(to: str, option: str = "--to") -> URL:
+    """Raises typer.BadParameter."""
+    try:
+        url = URL(to)
+        if url.scheme not in {"http", "https"} or not url.host:
+            raise ValueError
+    except ValueError:
+        raise typer.BadParameter(f"{to} is no URL of http or https.", param_hint=option) from None
+    return url
+
+
+def read_text_blocks(file: BinaryIO) -> Iterator[bytes]:
+    """All of it from the start, whole lines, a MiB at a time."""
+    file.seek(0)
+    while gathered := file.readlines(STREAM_BYTES):
+        yield b"".join(gathered)
+
+
+async def fetch_emulator_token(url: URL) -> str:
+    """From the stand-in of the `atlas local` at this URL. Raises CommandError."""
+    otherwise = "give a token with --token or ATLAS_TOKEN."
+    port = (url.port or 0) + 2
+    if not is_loopback(url.host or "") or port > 65_535:
+        raise CommandError(f"No stand-in of Auth0 is beside {url}: {otherwise}")
+    try:
+        return await tokens.fetch_token(str(url.with_port(port).origin()), emulators.SUB)
+    except CommandError as error:
+        raise CommandError(f"{error} Or {otherwise}") from error
+
+
+def get_size(file: BinaryIO) -> int | None:
+    """None if it is not known, as of a pipe."""
+    path = Path(file.name) if isinstance(file.name, str) else None
+    return path.stat().st_size if path is not None and path.is_file() else None
+
+
+def build_progress(total: int | None) -> Progress:
+    """On stderr, and only on a terminal: a file gets no bar."""
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    console = Console(stderr=True)
+    progress = Progress(*columns, console=console, disable=not console.is_terminal)
+    progress.add_task("sending", total=total)
+    return progress
+
+
+def render_summary(balance: LineAccounting) -> str:
+    parts = [
+        f"{balance.committed:,} rows committed",
+        f"{balance.accepted:,} accepted",
+        f"{balance.rejected:,} rejected",
+    ]
+    if balance.unsent:
+        parts.append(f"{balance.unsent:,} not sent")
+    text = f"{balance.read:,} lines read = " + " + ".join(parts)
+    return f"{text}  ({balance.replayed:,} stood there before)" if balance.replayed else text

@@ -1,0 +1,33 @@
+"""Sets the thresholds of glibc's malloc, so that large blocks go back to the system when freed.
+
+By default glibc raises the threshold as soon as a large block is freed, and keeps such blocks, up
+to 32 MiB each. That is faster for a program that needs them again at once, and twice the memory for
+one that is done with a body. A fixed threshold ends the adjustment.
+
+A worker keeps a few MiB of blocks below a MiB for the next piece, as new pages cost more time in
+the kernel than the work in them. The service itself does not: with the same limits it would take a
+tenth less CPU for exports of 3 MB, and 20 to 40 MiB more for streams.
+"""
+
+import ctypes
+from contextlib import suppress
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+MMAP_THRESHOLD_BYTES = 256 * 1024
+WORKER_MMAP_THRESHOLD_BYTES, WORKER_TRIM_THRESHOLD_BYTES = 1024 * 1024, 4 * 1024 * 1024
+
+
+def set_mmap_threshold() -> None:
+    """Set it for the rest of this process. With another C library it does nothing."""
+    set_threshold(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
+
+
+def set_worker_thresholds() -> None:
+    """Set the thresholds of a worker."""
+    set_threshold(M_MMAP_THRESHOLD, WORKER_MMAP_THRESHOLD_BYTES)
+    set_threshold(M_TRIM_THRESHOLD, WORKER_TRIM_THRESHOLD_BYTES)
+
+
+def set_threshold(parameter: int, bytes: int) -> None:
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).mallopt(parameter, bytes)

@@ -1,0 +1,128 @@
+"""A journal that nobody serves, looked at: nothing is made, mended, moved or written.
+
+What its log holds is seen in a copy of both, because SQLite cannot read a log without writing.
+"""
+
+import secrets
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from atlas.core import identifiers
+from atlas.core.diagnosis import CheckFailed
+from atlas.core.errors import CommandError, ConfigurationError, JournalLocked
+from atlas.core.inspection import JournalHealth
+from atlas.outside.sqlite import keys, schema, upgrades
+from atlas.outside.sqlite.capacity import CapacityLimits
+from atlas.outside.sqlite.disk import damage, lock, wal
+from atlas.outside.sqlite.disk.filesystem_type import require_local
+from atlas.outside.sqlite.disk.folder import build_sibling_path, read_only_uri
+from atlas.outside.sqlite.inspector import read_condition
+from atlas.outside.sqlite.journal import decode_lossy, resolve_path
+from atlas.outside.sqlite.row_codec import RowCodec
+
+RESTART_REMEDY = (
+    "Start Atlas: it keeps a copy, delivers all that can be read, and says what was lost."
+)
+
+
+def find_lock_owner(path: Path | None, owner: str) -> JournalLocked | None:
+    """Who owns the journal at this path just now; `owner`, if we may not know."""
+    path = resolve_path(path)
+    try:
+        if path is not None:
+            with lock.hold_shared(path):
+                return None
+    except JournalLocked as held:
+        return held
+    except PermissionError:
+        return JournalLocked(path, "", owner)
+    except OSError:
+        return None  # what is wrong with it is found again where it is told
+    return None
+
+
+class ReadOnlyInspector:
+    """Answers `ports.Checkup`; None is a journal in memory, of which nothing is left."""
+
+    def __init__(
+        self, path: Path | None, limits: CapacityLimits, journal_keys: Sequence[bytes]
+    ) -> None:
+        self._path = resolve_path(path)
+        self._limits = limits
+        self._sealed_with = journal_keys
+        self._user_key = secrets.token_bytes(32)  # until that of the journal is known
+
+    async def inspect(self) -> JournalHealth | None:
+        path = self._path
+        if path is None or not path.exists():
+            return None
+        try:
+            require_local(path.parent)
+            with lock.hold_shared(path):
+                return self._condition(path)
+        except JournalLocked as held:
+            raise CheckFailed(
+                f"{held} Its operator listener does not answer.",
+                f"Does it hang? Look at its log, at {held.owner or 'its operator listener'}, and "
+                "restart it.",
+            ) from held
+        except ConfigurationError as error:
+            raise CheckFailed("The key does not open the journal.", str(error)) from error
+        except CommandError as error:
+            raise CheckFailed(
+                str(error),
+                "Set ATLAS_JOURNAL to a journal on a local disk that this version can open.",
+            ) from error
+        except damage.UNREADABLE as error:
+            raise CheckFailed("The journal is damaged, or is none.", RESTART_REMEDY) from error
+        except OSError as error:
+            raise CheckFailed(
+                f"The journal cannot be looked at: {error.strerror}.",
+                "Run this as the user that Atlas runs as, or mend the disk.",
+            ) from error
+
+    def pseudonym(self, sub: str) -> str:
+        return identifiers.pseudonymize(self._user_key, sub)
+
+    def _condition(self, path: Path) -> JournalHealth:
+        if wal.find_damage(build_sibling_path(path, "-wal")) is not None:
+            raise CheckFailed("The log of the journal is damaged.", RESTART_REMEDY)
+        entries = RowCodec(keys.open_readonly(path, self._sealed_with))
+        self._user_key = entries.seal.user_key
+        with open_or_copy(path) as (db, copy_path):
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            notes = () if version == schema.VERSION else (f"an older one (v{version})",)
+            upgrades.prepare(db, path, entries)
+            if damage.is_corrupt(db, copy_path) or not schema.schema_matches(db):
+                raise CheckFailed("The journal is damaged.", RESTART_REMEDY)
+            return read_condition(db, entries, self._limits, path, notes)
+
+
+@contextmanager
+def open_or_copy(path: Path) -> Iterator[tuple[sqlite3.Connection, Path]]:
+    """The journal itself where that tells all, else a copy that is gone afterwards."""
+    log = build_sibling_path(path, "-wal")
+    has_log = log.exists() and log.stat().st_size > 0
+    if not has_log and read_version(path) >= schema.VERSION:
+        with closing(sqlite3.connect(read_only_uri(path), uri=True, isolation_level=None)) as db:
+            db.text_factory = decode_lossy
+            yield db, path
+        return
+    with tempfile.TemporaryDirectory(prefix="atlas-look-") as folder:
+        copy = Path(folder) / "journal"
+        shutil.copyfile(path, copy)
+        if has_log:
+            shutil.copyfile(log, build_sibling_path(copy, "-wal"))
+        with closing(sqlite3.connect(copy, isolation_level=None)) as db:
+            db.text_factory = decode_lossy
+            yield db, copy
+
+
+def read_version(path: Path) -> int:
+    """As the main file says it."""
+    with closing(sqlite3.connect(read_only_uri(path), uri=True)) as db:
+        return int(db.execute("PRAGMA user_version").fetchone()[0])

@@ -1,0 +1,141 @@
+"""Journal, loop, sockets and signals: from settings to a service that can be reached."""
+
+import errno
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+
+import anyio
+
+from atlas import service
+from atlas.computing import set_mmap_threshold
+from atlas.core.errors import CommandError
+from atlas.server.garbage import collect_when_idle, disable_automatic_collection
+from atlas.server.http import ConnectionLimits, Listener, RawErrors
+from atlas.server.rlimits import disable_core_dumps, raise_nofile_limit
+from atlas.service import Dependencies, EventSubscribers, JournalPorts
+from atlas.settings import EdgeSettings, Settings
+
+OpenCompanion = Callable[[], AbstractAsyncContextManager[None]]
+Connect = Callable[
+    [Settings, JournalPorts, EventSubscribers], AbstractAsyncContextManager[Dependencies]
+]
+
+BACKLOG = 2048
+OPERATORS_MAX = 64  # connections
+RESERVED_DESCRIPTORS = 300  # operators, the journal, calls to Foundry and Auth0, workers
+
+REMEDIES = {
+    errno.EADDRINUSE: " End the process that does, or take another port.",
+    errno.EACCES: " Ports below 1024 are root's: take a higher one.",
+    errno.EADDRNOTAVAIL: " This machine has no such address.",
+}
+
+
+def run(
+    settings: Settings,
+    open_companion: OpenCompanion,
+    on_ready: Callable[[str], None],
+    connect: Connect = service.open_dependencies,
+) -> None:
+    """Open the journal, then serve until a signal. `open_companion` runs for as long."""
+    with service.open_journal(settings, sys.stderr) as (store, subscribers):
+
+        async def main() -> None:
+            public, operator = settings.edge, settings.operator.address
+            with (
+                bind(public.host, public.port) as public_socket,
+                bind(*operator) as operator_socket,
+            ):
+                async with (
+                    open_companion(),
+                    connect(settings, store, subscribers) as dependencies,
+                    service.run_service(dependencies, settings) as running_service,
+                ):
+                    on_ready(format_address(public_socket))
+                    errors = RawErrors(
+                        dependencies.clock, dependencies.timing.random, dependencies.emit
+                    )
+                    public_limits, operator_limits = build_connection_limits(
+                        settings.edge, descriptors
+                    )
+                    await serve(
+                        [
+                            Listener(running_service.public, public_socket, public_limits, errors),
+                            Listener(
+                                running_service.operator, operator_socket, operator_limits, errors
+                            ),
+                        ],
+                        running_service.drain,
+                    )
+
+        disable_core_dumps()
+        descriptors = raise_nofile_limit()
+        disable_automatic_collection()
+        set_mmap_threshold()
+        anyio.run(main, backend_options={"use_uvloop": True})
+
+
+def build_connection_limits(
+    edge: EdgeSettings, descriptors: int
+) -> tuple[ConnectionLimits, ConnectionLimits]:
+    """Limits of the public listener, and of the operators', which have connections of their own.
+
+    Some descriptors are always left for the files and calls that serve the connections.
+    """
+    available = max(descriptors - RESERVED_DESCRIPTORS, descriptors // 2)
+    public = ConnectionLimits(
+        header_bytes_max=edge.header_bytes_max,
+        header_seconds=edge.header_seconds,
+        write_timeout_seconds=edge.slow_seconds,
+        connections_max=min(edge.connections_max, available),
+    )
+    return public, replace(public, connections_max=OPERATORS_MAX)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket: connections queue from now on. Raises CommandError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except (OSError, OverflowError) as error:
+        # Python adds the address, once more
+        reason = str(getattr(error, "strerror", None) or error).partition(" (while ")[0]
+        remedy = REMEDIES.get(getattr(error, "errno", 0), "")
+        raise CommandError(f"Cannot listen at {host} port {port}: {reason}.{remedy}") from error
+
+
+def format_address(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def serve(listeners: Sequence[Listener], drain: Callable[[], None]) -> None:
+    """Serve until a signal ends it.
+
+    The first SIGTERM or Ctrl-C drains; a second Ctrl-C does not wait for that.
+    """
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(drain_on_signal, listeners, drain, tasks.cancel_scope)
+        tasks.start_soon(collect_when_idle, lambda: all(each.is_idle for each in listeners))
+        async with anyio.create_task_group() as serving:
+            for listener in listeners:
+                serving.start_soon(listener.listen)
+        tasks.cancel_scope.cancel()
+
+
+async def drain_on_signal(
+    listeners: Sequence[Listener], drain: Callable[[], None], scope: anyio.CancelScope
+) -> None:
+    is_ending = False
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            if is_ending and number == signal.SIGINT:
+                scope.cancel()
+            is_ending = True
+            for listener in listeners:  # first, so that answers say that the connection closes
+                listener.end()
+            drain()

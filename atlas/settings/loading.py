@@ -1,0 +1,208 @@
+"""From a file and the environment to settings that fit together."""
+
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+import msgspec
+
+from atlas.core.errors import ConfigurationError
+from atlas.settings.addresses import is_loopback, is_url, normalize_url
+from atlas.settings.sections import Secret, Settings
+
+NAMES = {
+    "PORT": "edge.port",
+    "CORS_ORIGINS": "edge.cors_origins",
+    "LOG_LEVEL": "log.level",
+    "AUTH0_DOMAIN": "auth0.domain",
+    "AUTH0_ISSUER": "auth0.issuer",
+    "AUTH0_AUDIENCE": "auth0.audience",
+    "FOUNDRY_HOST": "foundry.host",
+    "FOUNDRY_CLIENT_ID": "foundry.client_id",
+    "FOUNDRY_CLIENT_SECRET": "foundry.client_secret",
+    "FOUNDRY_OAUTH_TOKEN_URL": "foundry.oauth_token_url",
+    "FOUNDRY_DATASET_RID": "foundry.dataset_rid",
+    "FOUNDRY_BRANCH": "foundry.branch",
+    "FOUNDRY_SOLE_WRITER": "foundry.sole_writer",
+    "ATLAS_HOST": "edge.host",
+    "ATLAS_REPLY_SECONDS": "edge.reply_seconds",
+    "ATLAS_RATE_PER_MINUTE": "edge.rate_per_minute",
+    "ATLAS_REQUIRED_SCOPE": "auth0.required_scope",
+    "ATLAS_WORKERS": "export.workers",
+    "ATLAS_JOURNAL": "journal.url",
+    "ATLAS_JOURNAL_KEY": "journal.keys",
+    "ATLAS_COMMIT_INTERVAL_SECONDS": "foundry.commit_interval_seconds",
+    "ATLAS_FILE_FORMAT": "foundry.file_format",
+    "ATLAS_FILE_LAYOUT": "foundry.file_layout",
+    "ATLAS_OPERATOR_LISTEN": "operator.listen",
+    "ATLAS_OPERATOR_TOKEN": "operator.token",
+    "ATLAS_LOG_USER_IDS": "log.user_ids",
+    "ATLAS_TRACES": "traces.endpoint",
+    "ATLAS_CA_BUNDLE": "network.ca_bundle",
+}
+IGNORED_VARIABLES = re.compile(
+    r"ATLAS_(CONFIG|URL|TOKEN|SERVICE_.*|PORT.*)"
+)  # the last two: Kubernetes
+# Winston's words. What the old service told between info and debug is info here.
+LEVEL_ALIASES = {
+    "warn": "warning",
+    "http": "info",
+    "verbose": "info",
+    "silly": "debug",
+}
+VALUE_ERRORS = {
+    "foundry.dataset_rid": "is no RID of a dataset: ri.foundry.main.dataset.<uuid>",
+    "operator.listen": "is no HOST:PORT",
+    "operator.token": "is no token: a header cannot carry it",
+}
+
+
+def unknown_setting(name: str) -> str:
+    """Return a message about a variable that is not a setting, with the nearest known name."""
+    known = {each.removeprefix("ATLAS_"): each for each in (*NAMES, "ATLAS_CONFIG")}
+    nearest = get_close_matches(name.removeprefix("ATLAS_"), known, 1)
+    hint = f"Did you mean {known[nearest[0]]}?" if nearest else "Remove it."
+    return f"{name} is not a setting of Atlas. {hint}"
+
+
+def load(toml: bytes, environ: Mapping[str, str]) -> Settings:
+    """The file, with the environment over it, checked and filled in. Raises ConfigurationError."""
+    for name in environ:
+        if (
+            name.startswith("ATLAS_")
+            and name not in NAMES
+            and not IGNORED_VARIABLES.fullmatch(name)
+        ):
+            raise ConfigurationError(unknown_setting(name))
+    try:
+        sections = msgspec.toml.decode(toml, type=dict[str, object])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"The configuration file is no TOML: {error}") from error
+    merged = dict[str, dict[str, object]]()
+    for section, keys in sections.items():
+        if not isinstance(keys, dict):
+            raise ConfigurationError(f"{section} stands below no [room] in the configuration file.")
+        merged[section] = keys
+    for name, key_path in NAMES.items():
+        value = get_variable(environ, name)
+        if value:
+            section, _, key = key_path.partition(".")
+            merged.setdefault(section, {})[key] = parse_value(key, value)
+    try:
+        settings = msgspec.convert(merged, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(describe_error(merged, environ)) from error
+    return complete(settings)
+
+
+def get_variable(environ: Mapping[str, str], name: str) -> str:
+    """Without the line end that a file of secrets has, and the quotes that docker and podman leave
+    around what an env file has in them. Empty is absent: compose files write NAME=
+    """
+    value = environ.get(name, "").strip()
+    is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    return value[1:-1] if is_quoted else value
+
+
+def parse_value(key: str, value: str) -> object:
+    """A variable is text; a list in it has commas, or spaces."""
+    if key in {"cors_origins", "keys"}:
+        return value.replace(",", " ").split()
+    if key == "level":
+        return LEVEL_ALIASES.get(value.lower(), value.lower())
+    return value
+
+
+def describe_error(found: Mapping[str, object], environ: Mapping[str, str]) -> str:
+    """One line about the first setting that is wrong, by the name that it was set by."""
+    key_path, kind, value = find_wrong(found, Settings)
+    named = next(
+        (name for name, at in NAMES.items() if at == key_path and get_variable(environ, name)),
+        key_path,
+    )
+    match kind and msgspec.inspect.type_info(kind):
+        case None:
+            return f"{named} is not a setting of Atlas."
+        case msgspec.inspect.LiteralType(values=words):
+            return f"{named}: unknown word; it is {' or '.join(map(str, words))}."
+        case msgspec.inspect.BoolType():
+            return f"{named} is neither true nor false."
+        case msgspec.inspect.IntType() if not is_convertible(value, int):
+            return f"{named} is no whole number."
+        case msgspec.inspect.FloatType() if not is_convertible(value, float):
+            return f"{named} is no number."
+        case msgspec.inspect.IntType() | msgspec.inspect.FloatType() as number:
+            bounds = {"at least": number.ge, "more than": number.gt, "at most": number.le}
+            told = [f"{word} {bound}" for word, bound in bounds.items() if bound is not None]
+            return f"{named} must be {' and '.join(told)}."
+        case msgspec.inspect.StrType() if isinstance(value, str):
+            return f"{named} {VALUE_ERRORS.get(key_path, 'is empty')}."
+    return f"{named} has the wrong type."
+
+
+def find_wrong(found: Mapping[str, object], room: type) -> tuple[str, Any, object]:
+    """The place, the type and the value of the first setting that is wrong.
+
+    The type of a setting that does not exist is None.
+    """
+    fields = {field.encode_name: field.type for field in msgspec.structs.fields(room)}
+    for key, value in found.items():
+        kind = fields.get(key)
+        if kind is not None and is_convertible(value, kind):
+            continue
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and isinstance(value, dict):
+            place, *wrong = find_wrong(value, kind)
+            return f"{key}.{place}", wrong[0], wrong[1]
+        return key, kind, value
+    raise AssertionError("each setting is right, and all together are not")
+
+
+def is_convertible(value: object, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind, strict=False)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def complete(settings: Settings) -> Settings:
+    """What follows from other settings, filled in; what does not fit together, refused."""
+    auth0, foundry, journal = settings.auth0, settings.foundry, settings.journal
+    if journal.url != "memory:" and not journal.url.removeprefix("sqlite:///").strip("/"):
+        raise ConfigurationError("ATLAS_JOURNAL names no file.")
+    if journal.url != "memory:" and not journal.url.startswith("sqlite:///"):
+        raise ConfigurationError(
+            "ATLAS_JOURNAL is sqlite:///relative/path, sqlite:////path or memory:."
+        )
+    operator = settings.operator
+    if not is_loopback(operator.address[0]) and not operator.token:
+        raise ConfigurationError(
+            "ATLAS_OPERATOR_LISTEN is no loopback address: set ATLAS_OPERATOR_TOKEN."
+        )
+    if settings.traces.endpoint and not is_url(settings.traces.endpoint):
+        raise ConfigurationError(
+            "ATLAS_TRACES is no URL of a collector: http://collector:4318/v1/traces"
+        )
+    issuer, host = normalize_url(auth0.issuer or auth0.domain), normalize_url(foundry.host)
+    token_url = normalize_url(foundry.oauth_token_url)
+    for name, url in {
+        "AUTH0_ISSUER" if auth0.issuer else "AUTH0_DOMAIN": issuer,
+        "FOUNDRY_HOST": host,
+        "FOUNDRY_OAUTH_TOKEN_URL": token_url,
+    }.items():
+        if url and not is_url(url):
+            raise ConfigurationError(f"{name} is neither a host nor a URL of http or https.")
+    replace = msgspec.structs.replace
+    return replace(
+        settings,
+        auth0=replace(auth0, issuer=issuer and f"{issuer}/"),
+        journal=replace(journal, keys=tuple(map(Secret, journal.keys))),
+        foundry=replace(
+            foundry,
+            host=host,
+            client_secret=Secret(foundry.client_secret),
+            oauth_token_url=token_url or (host and f"{host}/multipass/api/oauth2/token"),
+        ),
+        operator=replace(operator, token=Secret(operator.token)),
+    )

@@ -1,0 +1,215 @@
+"""Good clients: they send the same export again until it is safe, and tell the oracle."""
+
+import itertools
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+import anyio
+import msgspec
+import pybase64
+
+from atlas.core.errors import JSON_ERRORS
+from atlas.core.identifiers import API_PREFIX
+from tests.chaos.oracle import Oracle, Reply, derive_uuid
+
+LINES = 40  # 20 KB
+NOISE_BYTES = 100  # what does not compress, so that a journal grows as one of real exports does
+USERS = 200  # so that nobody meets the limit of requests of one user
+DEVICE, TIMESTAMP = "iPhone of the proof", "2025-09-26T06:30:00.000Z"
+ANSWER_SECONDS = 20.0
+AGAIN_SECONDS, AGAIN_SECONDS_MAX = 0.05, 0.5  # Retry-After is cut short: a proof has no evening
+SETTLED_SECONDS = 90.0
+
+CHUNK_BYTES, LOST_AFTER_SECONDS = 64 * 1024, 0.2
+SAFE = Reply("", "accepted", None, None, TIMESTAMP, False)  # of a stream: where does not matter
+
+Sub = Callable[[int], str]
+
+
+class Refusal(msgspec.Struct):
+    code: str
+
+
+class Refused(msgspec.Struct):
+    error: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`status` 0 is no answer at all."""
+
+    status: int
+    body: bytes = b""
+    retry_after: str = ""
+
+    @property
+    def reply(self) -> Reply | None:
+        """What was promised, if anything."""
+        return msgspec.json.decode(self.body, type=Reply) if self.status in {200, 202} else None
+
+    @property
+    def refusal(self) -> str:
+        """The status and the code of a refusal."""
+        try:
+            return f"{self.status} {msgspec.json.decode(self.body, type=Refused).error.code}"
+        except JSON_ERRORS:
+            return f"{self.status} without a code"
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """One export of one user, as its NDJSON."""
+
+    name: str
+    sub: str
+    lines: tuple[bytes, ...]
+
+    @classmethod
+    def generate(cls, name: str, sub: str, rng: random.Random, lines: int = LINES) -> "Export":
+        return cls(
+            name, sub, tuple(build_record(derive_uuid(name, line), rng) for line in range(lines))
+        )
+
+    def body(self) -> bytes:
+        return wrap(b"\n".join(self.lines))
+
+
+def wrap(ndjson: bytes) -> bytes:
+    """An export, or a chunk of a batch, as JSON."""
+    text = pybase64.b64encode(ndjson).decode()
+    return msgspec.json.encode({"rawhealthkit": text, "device": DEVICE, "timestamp": TIMESTAMP})
+
+
+def build_record(uuid: str, rng: random.Random, noise_bytes: int = NOISE_BYTES) -> bytes:
+    return msgspec.json.encode(
+        {
+            "uuid": uuid,
+            "sampleType": "HKQuantityTypeIdentifierHeartRate",
+            "sourceName": "Watch of the proof",
+            "startDate": "2025-09-26T06:29:12.000Z",
+            "endDate": "2025-09-26T06:29:12.000Z",
+            "valueDouble": rng.randint(40, 180),
+            "unit": "count/min",
+            "device": {"model": "Watch", "manufacturer": "Apple Inc."},
+            "noise": rng.randbytes(noise_bytes).hex(),
+        }
+    )
+
+
+def choose_user(number: int) -> str:
+    return f"auth0|{number % USERS}"
+
+
+@dataclass(slots=True)
+class Clients:
+    """All phones of a trial. `tokens` gives a token of a user."""
+
+    url: str
+    session: aiohttp.ClientSession
+    oracle: Oracle
+    rng: random.Random
+    tokens: Callable[[str], str]
+    refused: Counter[str] = field(default_factory=Counter)  # how often, and what with
+    numbers: Callable[[], int] = field(default_factory=lambda: itertools.count().__next__)
+
+    def next_export(self, sub: Sub = choose_user) -> Export:
+        """An export that nobody has sent yet."""
+        number = self.numbers()
+        return Export.generate(f"export-{number}", sub(number), self.rng)
+
+    async def post(self, export: Export, **headers: str) -> Answer:
+        """Send it once. The headers are named as Python would."""
+        self.oracle.record_sent(export.name, len(export.lines))
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        sent |= {"Content-Type": "application/json"}
+        sent.setdefault("Authorization", f"Bearer {self.tokens(export.sub)}")
+        try:
+            async with self.session.post(
+                f"{self.url}{API_PREFIX}/export",
+                data=export.body(),
+                headers=sent,
+                timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS),
+            ) as answer:
+                body = await answer.read()
+                result = Answer(answer.status, body, answer.headers.get("Retry-After", ""))
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return Answer(0)
+        if result.reply is not None:
+            self.oracle.record_answer(export.name, result.reply)
+        return result
+
+    async def stream(self, export: Export, share: float = 1.0) -> Answer:
+        """Send it as a stream, or so much of it until the connection is lost."""
+        self.oracle.record_sent(export.name, len(export.lines))
+        body = b"\n".join(export.lines) + b"\n"
+
+        async def chunks() -> AsyncIterator[bytes]:
+            end = int(len(body) * share)
+            for at in range(0, end, CHUNK_BYTES):
+                yield body[at : min(at + CHUNK_BYTES, end)]
+            if end < len(body):
+                await anyio.sleep(LOST_AFTER_SECONDS)
+                raise ConnectionResetError
+
+        headers = {
+            "Authorization": f"Bearer {self.tokens(export.sub)}",
+            "Content-Type": "application/x-ndjson",
+        }
+        url = f"{self.url}{API_PREFIX}/export"
+        timeout = aiohttp.ClientTimeout(total=2 * ANSWER_SECONDS)
+        try:
+            async with self.session.post(
+                url, data=chunks(), headers=headers, timeout=timeout
+            ) as answer:
+                result = Answer(answer.status, await answer.read())
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return Answer(0)
+        if result.status in {200, 202}:
+            self.oracle.record_answer(export.name, SAFE)
+        return result
+
+    async def deliver(self, export: Export, **headers: str) -> Reply | None:
+        """Send it until it is safe; None if it never will be, which surprises the oracle."""
+        while True:
+            answer = await self.post(export, **headers)
+            if answer.reply is not None:
+                return answer.reply
+            if answer.status >= 400 and answer.status not in {408, 429, 503}:
+                self.oracle.surprises[answer.refusal] += 1
+                if answer.status < 500:
+                    return None
+            self.refused[answer.refusal if answer.status else "no answer"] += 1
+            delay = float(answer.retry_after) if answer.retry_after.isdecimal() else AGAIN_SECONDS
+            await anyio.sleep(min(delay, AGAIN_SECONDS_MAX) * self.rng.uniform(0.5, 1.0))
+
+    @asynccontextmanager
+    async def keep_sending(
+        self, exports: int, phones: int = 16, per_second: float | None = None, **headers: str
+    ) -> AsyncIterator[None]:
+        """At least so many exports, and for as long as the block lasts; then all are answered.
+
+        A phone sends its next export when the last one is safe, at the earliest at its turn in
+        `per_second`.
+        """
+        is_over, left = False, exports
+
+        async def run_client(index: int) -> None:
+            nonlocal left
+            await anyio.sleep(index / per_second if per_second else 0.0)
+            while left > 0 or not is_over:
+                left -= 1
+                turn = anyio.current_time() + (phones / per_second if per_second else 0.0)
+                await self.deliver(self.next_export(), **headers)
+                await anyio.sleep_until(turn)
+            give_up = anyio.current_time() + SETTLED_SECONDS  # all have left a phone by now
+            tasks.cancel_scope.deadline = min(tasks.cancel_scope.deadline, give_up)
+
+        async with anyio.create_task_group() as tasks:
+            for index in range(min(phones, exports)):
+                tasks.start_soon(run_client, index)
+            yield
+            is_over = True

@@ -1,0 +1,138 @@
+"""Mines: places in the flow at which the service kills itself, without any warning.
+
+    before intake.append      nothing is kept
+    before sqlite.commit      inserted, the transaction of SQLite not committed
+    after intake.append       synced, not answered
+    after branch.begin        Foundry has opened a transaction, the journal does not know it
+    after branch.put          the file has arrived, and nothing says so
+    ...
+
+A kill is no power loss: what was written and not synced is still with the kernel.
+"""
+
+import os
+import re
+import signal
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from atlas.service import Dependencies
+
+POINTS = (
+    "before intake.append",
+    "before sqlite.commit",
+    "after intake.append",
+    "before outbox.claim",
+    "after outbox.claim",
+    "before branch.begin",
+    "after branch.begin",
+    "before outbox.record_open",
+    "after outbox.record_open",
+    "before branch.put",
+    "after branch.put",
+    "before branch.commit",
+    "after branch.commit",
+    "before outbox.conclude",
+    "after outbox.conclude",
+)
+POINTS_OF_SHARED_FILES = (*POINTS, "before outbox.record_file", "after outbox.record_file")
+POINTS_OF_LOST_UPLOADS = ("before branch.files_of", "after branch.files_of")
+AFTER_A_BEGIN, AFTER_A_PUT, AFTER_A_COMMIT = (
+    "after branch.begin",
+    "after branch.put",
+    "after branch.commit",
+)
+POINTS_OF_RECOVERY = {  # each with the point at which the life before it was killed
+    "after outbox.in_hand": AFTER_A_PUT,
+    "before branch.transaction_status": AFTER_A_PUT,
+    "after branch.transaction_status": AFTER_A_PUT,
+    "before branch.abort": AFTER_A_PUT,
+    "after branch.abort": AFTER_A_PUT,
+    "before outbox.conclude": AFTER_A_PUT,
+    "after outbox.conclude": AFTER_A_PUT,
+    "after branch.find_orphan": AFTER_A_BEGIN,
+    "before outbox.clear_intents": AFTER_A_BEGIN,
+    "after outbox.clear_intents": AFTER_A_BEGIN,
+    "before branch.files_of": AFTER_A_COMMIT,
+    "after branch.files_of": AFTER_A_COMMIT,
+}
+SQLITE = "before sqlite.commit"
+INSERTS_EXPORT = re.compile(r"\s*INSERT\s.*\bINTO\s+export\b", re.DOTALL | re.IGNORECASE)
+
+
+@dataclass(slots=True)
+class Failpoint:
+    """Goes off when the point is passed for so many times."""
+
+    point: str
+    hits: int
+
+    @property
+    def target(self) -> tuple[str, str]:
+        """The port, and its method."""
+        port, _, method = self.point.partition(" ")[2].partition(".")
+        return port, method
+
+    def step(self, when: str) -> None:
+        if self.point.startswith(when):
+            self.hits -= 1
+            if self.hits == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+class FailpointProxy:
+    """A port of which one method is mined."""
+
+    def __init__(self, port: Any, failpoint: Failpoint) -> None:
+        self._port = port
+        self._failpoint = failpoint
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._port, name)
+        if name != self._failpoint.target[1]:
+            return method
+
+        async def call(*arguments: Any, **named: Any) -> Any:
+            self._failpoint.step("before")
+            outcome = await method(*arguments, **named)
+            self._failpoint.step("after")
+            return outcome
+
+        return call
+
+
+def install(failpoint: Failpoint, world: Dependencies) -> Dependencies:
+    """The same world, with a mine in one of its ports."""
+    port, _ = failpoint.target
+    if port == "branch":
+        return replace(world, branch=FailpointProxy(world.branch, failpoint))
+    if port == "sqlite":
+        return world
+    proxied: dict[str, Any] = {port: FailpointProxy(getattr(world.store, port), failpoint)}
+    return replace(world, store=replace(world.store, **proxied))
+
+
+def install_in_sqlite(failpoint: Failpoint) -> None:
+    """A mine under the COMMIT of whatever accepts an export.
+
+    SQLite tells of each statement before it is run. Where the journal opens its connection is its
+    own affair, so this hangs at the only door to SQLite that a process has.
+    """
+    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
+
+    def connect_with_failpoint(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        db, accepts = connect(*arguments, **options), False
+
+        def trace(statement: str) -> None:
+            nonlocal accepts
+            accepts = accepts or INSERTS_EXPORT.match(statement) is not None
+            if accepts and statement == "COMMIT":
+                accepts = False
+                failpoint.step("before")
+
+        db.set_trace_callback(trace)
+        return db
+
+    sqlite3.connect = connect_with_failpoint  # type: ignore[assignment]

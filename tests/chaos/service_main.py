@@ -1,0 +1,69 @@
+"""The service under trial, in a process of its own: `python -m tests.chaos.service_main`.
+
+It is the service of `atlas serve`, with two differences: its wall clock is as wrong as a file says,
+and it may carry a mine or a bug. It reads no environment, and ends when whoever started it is gone.
+
+    SETTINGS CLOCK [POINT PASSAGES]
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from atlas import server, service
+from atlas.core.errors import CommandError
+from atlas.service import Dependencies, EventSubscribers, JournalPorts
+from atlas.settings import Settings, load
+from tests.chaos import failpoints, injected_faults
+from tests.chaos.failpoints import Failpoint
+
+
+def main(settings: Path, clock: Path, point: Sequence[str]) -> None:
+    failpoint = Failpoint(point[0], int(point[1])) if point else None
+
+    def utc_now() -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=float(clock.read_text() or 0))
+
+    @asynccontextmanager
+    async def open_dependencies(
+        settings: Settings, store: JournalPorts, readers: EventSubscribers
+    ) -> AsyncIterator[Dependencies]:
+        async with service.open_dependencies(settings, store, readers, utc_now) as world:
+            yield install_failpoint(failpoint, world) if failpoint else world
+
+    if failpoint and failpoint.point == failpoints.SQLITE:
+        failpoints.install_in_sqlite(failpoint)
+    threading.Thread(target=exit_with_parent, daemon=True).start()
+    try:
+        server.run(load(settings.read_bytes(), {}), nullcontext, print_ready, open_dependencies)
+    except CommandError as refusal:
+        sys.stderr.write(f"{refusal}\n")
+        sys.exit(refusal.exit_code)
+
+
+def install_failpoint(failpoint: Failpoint, world: Dependencies) -> Dependencies:
+    return (
+        injected_faults.inject(failpoint, world)
+        if failpoint.point in injected_faults.PLACES
+        else failpoints.install(failpoint, world)
+    )
+
+
+def print_ready(at: str) -> None:
+    sys.stdout.write(f"ready {at}\n")
+    sys.stdout.flush()
+
+
+def exit_with_parent() -> None:
+    while os.read(0, 1):  # not through sys.stdin: at its end, the interpreter wants that for itself
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
