@@ -116,7 +116,7 @@ async def test_a_file_without_records_is_told_to_have_none(life):
         balance = await streamed(url, [b"\n", b" \r\n"])
 
     assert numbers(balance) == (0, 0, 0, 0)
-    assert balance.last_error == "400 INVALID_PAYLOAD: There is nothing in the body."
+    assert balance.last_error == "400 INVALID_PAYLOAD: The body is empty."
 
 
 @asynccontextmanager
@@ -205,7 +205,7 @@ async def test_a_stream_that_is_refused_for_its_size_says_so_and_what_is_safe_al
         balance = await streamed(url, THREE_PARTS)
 
     assert numbers(balance) == (15, 12, 0, 3)
-    assert balance.last_error.startswith("PAYLOAD_TOO_LARGE: The body may have 9100000 bytes")
+    assert balance.last_error.startswith("PAYLOAD_TOO_LARGE: The body has more than 9100000 bytes")
 
 
 async def test_a_stranger_is_told_before_he_has_sent_it_all(life):

@@ -19,7 +19,7 @@ Checks = Mapping[str, Callable[[], Awaitable[None]]]
 
 @dataclass(frozen=True, slots=True)
 class HealthRoutes:
-    """The routes. Each of `checks`, by name, raises why no export can be accepted."""
+    """The health routes. Each of `checks` raises an AtlasError if no export can be accepted."""
 
     checks: Checks
     version: str
@@ -32,7 +32,7 @@ class HealthRoutes:
         ]
 
     async def get_health(self, context: RequestContext, _receive: Receive) -> Response:
-        """Answer if the loop turns. Nothing is checked: a restart does not help a full journal."""
+        """Respond while the event loop runs. Checks nothing that a restart would not repair."""
         reply = api_types.HealthReply(
             status="healthy",
             service="atlas",
@@ -43,7 +43,7 @@ class HealthRoutes:
         return build_json_response(reply, 200)
 
     async def get_readiness(self, context: RequestContext, _receive: Receive) -> Response:
-        """Whether an export can be accepted now; Foundry being down does not matter to that."""
+        """Respond with 503 if no export can be accepted now. Foundry being down does not matter."""
         results: dict[str, api_types.Check] = {}
         for name, check in self.checks.items():
             try:

@@ -1,4 +1,4 @@
-"""The description of the public listener, made from the types that it speaks."""
+"""The public HTTP interface of Atlas, generated from the types in the code."""
 
 import base64
 from typing import Any
@@ -20,18 +20,18 @@ Json = dict[str, Any]
 RECEIPT_TYPES = api_types.ExportReply, api_types.BatchReply
 
 HEADERS = {
-    "Idempotency-Key": "Names this export, or this batch, for as long as receipts are kept.",
+    "Idempotency-Key": "Identifies this export or batch for as long as receipts are kept.",
     "Prefer": "respond-async, or wait=SECONDS (at most 50): how long to wait for the commit.",
-    "X-Correlation-Id": "Echoed, and in every log line about this request.",
+    "X-Correlation-Id": "Returned as sent, and logged with this request.",
     "Content-Encoding": "gzip, deflate or zstd.",
 }
-STREAM_HEADERS = {  # in place of the fields of JSON
+STREAM_HEADERS = {  # replace the JSON fields
     "Atlas-Device": "UTF-8, or percent-encoded.",
-    "Atlas-Timestamp": "As often as it is sent, the same.",
-    "Atlas-Record-Count": "How many lines the sender has counted.",
+    "Atlas-Timestamp": "The time of the export; must be the same on every retry.",
+    "Atlas-Record-Count": "The number of lines that the sender has counted.",
 }
-STREAM = {  # of no type, as OpenAPI 3.1 has it for what is no JSON
-    "description": "The lines themselves, however many; answered as a batch of its parts.",
+STREAM = {  # without a type, as OpenAPI 3.1 describes non-JSON bodies
+    "description": "The lines themselves. The response is that of a batch of the stream's parts.",
 }
 LINE = (
     '{"uuid":"6F9619FF-8B86-4D01-B42D-00CF4FC964FF","sampleType":"HKQuantityTypeIdentifierHeartRate",'
@@ -50,22 +50,22 @@ EXAMPLES: dict[type, Json] = {
     api_types.BatchBody: {"chunks": [EXPORT]},
 }
 REFUSALS = {
-    "400": "The request is wrong and will stay wrong.",
-    "401": "No token, an expired one, or one that is not accepted.",
+    "400": "The request is invalid; sending it again will not help.",
+    "401": "The token is missing, expired, or not accepted.",
     "403": "The token lacks the required scope.",
-    "408": "The body came too slowly.",
-    "410": "Its user was forgotten while it waited.",
-    "413": "Too large.",
-    "415": "Another media type or encoding than these.",
-    "422": "The Idempotency-Key names another export.",
-    "429": "Too many requests of this user; send the same again after Retry-After.",
-    "500": "A bug of ours; send the same again.",
-    "503": "Not now; send the same again after Retry-After.",
+    "408": "The body arrived too slowly.",
+    "410": "The user's data were erased while the request waited.",
+    "413": "The body or a chunk is too large.",
+    "415": "The media type or encoding is not supported.",
+    "422": "The Idempotency-Key was used for another export.",
+    "429": "Too many requests from this user; send the same again after Retry-After.",
+    "500": "A bug in Atlas; send the same again.",
+    "503": "Temporarily unavailable; send the same again after Retry-After.",
 }
 
 
 def build_document(version: str) -> Json:
-    """The OpenAPI document. Every schema in it is a type of `wire`."""
+    """Build the OpenAPI document. Its schemas are the types of `api_types`."""
     types = (
         api_types.ExportBody,
         api_types.BatchBody,
@@ -106,7 +106,7 @@ def build_document(version: str) -> Json:
 
 
 def describe_any_value(_kind: type) -> Json:
-    """A value of the sender's that Atlas takes whatever it is."""
+    """Describe a field that may have any type."""
     return {"description": "Any JSON value."}
 
 
@@ -135,11 +135,11 @@ def describe_export(body: type, reply: type) -> Json:
     if body is api_types.ExportBody:
         bodies[NDJSON], kinds = {"schema": STREAM, "example": LINE}, RECEIPT_TYPES
         headers = HEADERS | STREAM_HEADERS
-    answers = {
-        "200": describe_response("The rows stand in a committed Foundry transaction.", *kinds),
-        "202": describe_response("Safe, and will be committed exactly once.", *kinds),
+    responses = {
+        "200": describe_response("The rows are in a committed Foundry transaction.", *kinds),
+        "202": describe_response("Stored, and will be committed exactly once.", *kinds),
         "207": describe_response(
-            "Some chunks were refused, each by the sender's fault.", api_types.BatchReply
+            "Some chunks were rejected because of their content.", api_types.BatchReply
         ),
     }
     return {
@@ -149,7 +149,7 @@ def describe_export(body: type, reply: type) -> Json:
             for name, text in headers.items()
         ],
         "requestBody": {"required": True, "content": bodies},
-        "responses": answers | describe_refusals(*REFUSALS),
+        "responses": responses | describe_refusals(*REFUSALS),
     }
 
 
@@ -161,9 +161,7 @@ def describe_receipt() -> Json:
             {"in": "path", "name": "id", "required": True, "schema": {"type": "string"}}
         ],
         "responses": {
-            "200": describe_response(
-                "How the export stands, or each part of a stream.", *RECEIPT_TYPES
-            ),
+            "200": describe_response("The receipt of an export or a stream.", *RECEIPT_TYPES),
             "404": describe_response("You have no such receipt.", ErrorReply),
             **describe_refusals("401", "403", "429", "500", "503"),
         },
@@ -189,7 +187,7 @@ def describe_receipts() -> Json:
 def describe_health(path: str) -> Json:
     return {
         "operationId": "get" + (path.title().replace("/", "") or "Root"),
-        "responses": {"200": describe_response("Atlas runs.", api_types.HealthReply)},
+        "responses": {"200": describe_response("Atlas is running.", api_types.HealthReply)},
     }
 
 
@@ -198,13 +196,15 @@ def describe_readiness() -> Json:
         "operationId": "getHealthReady",
         "responses": {
             "200": describe_response("An export can be accepted now.", api_types.ReadyReply),
-            "503": describe_response("Not now; the checks say why.", api_types.ReadyReply),
+            "503": describe_response(
+                "No export can be accepted now; see the checks.", api_types.ReadyReply
+            ),
         },
     }
 
 
 def build_route(version: str) -> EdgeRoute:
-    """The path of the document."""
+    """Build the route of the document."""
     document = build_document(version)
 
     async def get_document(_context: RequestContext, _receive: Receive) -> Response:

@@ -1,4 +1,4 @@
-"""The routes of receipts: how the caller's own exports stand."""
+"""The routes of receipts: the state of the caller's own exports."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ PAGE_MAX = 200
 
 @dataclass(frozen=True, slots=True)
 class ReceiptRoutes:
-    """The routes of receipts."""
+    """Routes that find one receipt, or list them."""
 
     authenticator: RequestAuthenticator
     receipts: ports.ReceiptQueries
@@ -52,7 +52,7 @@ class ReceiptRoutes:
         query = QueryParams(context.query)
         limit = query.get("limit", "50")
         if not (COUNT.fullmatch(limit) and 1 <= int(limit) <= PAGE_MAX):
-            raise Rejected(f"limit is a number from 1 to {PAGE_MAX}.")
+            raise Rejected(f"limit must be a number from 1 to {PAGE_MAX}.")
         key = query.get("key")
         page = await self.receipts.list_page(user, key, int(limit), query.get("cursor"))
         stream_id = identifiers.derive_stream_id(user, key) if key is not None else ""

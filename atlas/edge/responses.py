@@ -1,4 +1,4 @@
-"""Builds the answers to uploads and to queries for receipts."""
+"""Builds the responses to uploads and to queries for receipts."""
 
 from collections.abc import Sequence
 
@@ -19,9 +19,9 @@ def build_response(
     errors: ErrorResponses,
     stream_id: str | None = None,
 ) -> Response:
-    """Build a 200, 202 or 207, with the headers that tell a client what to do next.
+    """Build a 200, 202 or 207, with its headers.
 
-    Location names the receipt `stream_id`, or else the first that is not committed.
+    The Location of a 202 is the receipt of `stream_id`, or the first that is not committed.
     """
     status, headers = choose_status(outcomes), dict[str, str]()
     safe = [outcome for outcome in outcomes if isinstance(outcome, Receipt)]
@@ -39,11 +39,11 @@ def build_export_reply(
     context: api_types.ReplyContext,
     declared: api_types.DeclaredFields | None = None,
 ) -> api_types.ExportReply:
-    """`manifest` and `warnings` are about this request only, and absent without one."""
+    """Build the reply to one export. `declared` is None if the export is only queried."""
     is_committed = receipt.status == "committed"
     warnings = declared.warnings(receipt.received) if declared else ()
     if receipt.status == "set_aside":
-        warnings += ("It could not be processed; it is kept, and the operator sees it.",)
+        warnings += ("The export could not be processed. It is stored, and shown to the operator.",)
     return api_types.ExportReply(
         success=True,
         dataset_rid=context.dataset_rid,
@@ -116,7 +116,7 @@ def build_stream_reply(
 
 
 def choose_status(outcomes: Sequence[api_types.Outcome]) -> int:
-    """200 if all are committed, 202 if all are safe, 207 if some were refused."""
+    """Return 200 if all are committed, 202 if all are safe, 207 if some were rejected."""
     if any(isinstance(outcome, AtlasError) for outcome in outcomes):
         return 207
     committed = [isinstance(each, Receipt) and each.status == "committed" for each in outcomes]
@@ -124,7 +124,7 @@ def choose_status(outcomes: Sequence[api_types.Outcome]) -> int:
 
 
 def find_batch_error(outcomes: Sequence[api_types.Outcome]) -> AtlasError | None:
-    """The error of a whole batch: one failed by our fault, or all by the sender's."""
+    """Return the error of a whole batch: any that is our fault, or if all chunks were rejected."""
     errors = [outcome for outcome in outcomes if isinstance(outcome, AtlasError)]
     if our_errors := [error for error in errors if not isinstance(error, Rejected)]:
         unavailable = [error for error in our_errors if isinstance(error, Unavailable)]
