@@ -25,7 +25,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "outside/auth0": ("core outside/network", "aiohttp anyio joserfc msgspec pybase64 yarl"),
     "outside/foundry": ("core outside/network", "aiohttp anyio authlib msgspec yarl"),
     "outside/sqlite": ("core", "anyio cryptography msgspec backports compression"),
-    "outside/front": ("core outside/network", "aiohttp msgspec yarl"),
+    "outside/public_endpoint": ("core outside/network", "aiohttp msgspec yarl"),
     "outside/log": ("core", "msgspec structlog"),
     "outside/metrics": ("core", "prometheus_client"),
     "outside/traces": ("core", "opentelemetry"),
@@ -38,9 +38,9 @@ ROOMS: dict[str, tuple[str, str]] = {
     "apple": ("core", "msgspec"),
     "comparison": ("core", "msgspec"),
     "client": ("core", "aiohttp anyio msgspec pybase64"),
-    "process": ("core runtime computing service settings", "anyio httptools msgspec starlette"),
+    "server": ("core runtime computing service settings", "anyio httptools msgspec starlette"),
     "cli": (
-        "core settings service process local client apple comparison",
+        "core settings service server local client apple comparison",
         "aiohttp anyio msgspec rich typer yarl",
     ),
 }
@@ -127,8 +127,8 @@ def test_the_stages_stand_in_the_order_of_the_data():
     """Each is spawned by the wiring after the one that it sends to, so last to first."""
     stages = sorted(each.stem for each in (ATLAS / "actors").glob("[a-z]*"))
     wiring = (ATLAS / "service" / "flow.py").read_text(encoding="utf-8")
-    serving = wiring[wiring.index("async def serving") :]
-    made = {stage: f"{stage.title()}(" for stage in stages} | {"upload": "uploader_of("}
+    serving = wiring[wiring.index("async def run_service") :]
+    made = {stage: f"{stage.title()}(" for stage in stages} | {"upload": "build_uploader("}
     spawned = sorted(stages, key=lambda stage: serving.index(made[stage]), reverse=True)
     assert stages == sorted(stages)
     assert spawned == stages
