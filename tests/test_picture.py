@@ -302,7 +302,7 @@ async def on_stage(commits: int = 0) -> AsyncIterator[Stage]:
         async with anyio.create_task_group() as tasks:
             listener = FastShutdownListener(app, bound)
             tasks.start_soon(listener.listen)
-            async with live.ticking(crashed):
+            async with live.run(crashed):
                 yield Stage(status, journal, drain, app, bound.getsockname()[1])
             listener.end()
 

@@ -38,11 +38,11 @@ class ExportBody(Struct, frozen=True):
         except UnicodeDecodeError:  # it is returned unchanged, so it must be valid
             raise Rejected("The body does not match the schema: manifest is not UTF-8.") from None
 
-    def text(self) -> bytes:
+    def get_text(self) -> bytes:
         """Return the base64. Its decoder rejects surrogates."""
         return self.rawhealthkit.encode("utf-8", "surrogatepass")
 
-    def declared_fields(self) -> "DeclaredFields":
+    def get_declared_fields(self) -> "DeclaredFields":
         """Decode the fields that a reply needs, without a reference to the body."""
         return DeclaredFields(
             device=decode_optional(self.device, str) or "",
@@ -57,7 +57,7 @@ class PlainExportBody(ExportBody, frozen=True):
 
     rawhealthkit: Raw  # type: ignore[assignment]
 
-    def text(self) -> bytes:
+    def get_text(self) -> bytes:
         """Return a view of the body, which it keeps alive. The decoder accepts it as bytes."""
         return cast("bytes", memoryview(self.rawhealthkit)[1:-1])
 
@@ -70,9 +70,9 @@ class DeclaredFields(Struct, frozen=True):
     record_count: int | None
     manifest: Raw
 
-    def warnings(self, received: int) -> tuple[str, ...]:
+    def find_warnings(self, received: int) -> tuple[str, ...]:
         declared = self.record_count
-        return () if declared is None else count_warnings(declared, received)
+        return () if declared is None else compare_counts(declared, received)
 
 
 class BatchBody(Struct, frozen=True):
@@ -180,7 +180,7 @@ class ReplyContext(Struct, frozen=True):
     answered_at: datetime
 
 
-def count_warnings(declared: int, received: int) -> tuple[str, ...]:
+def compare_counts(declared: int, received: int) -> tuple[str, ...]:
     """Warn if the declared count differs from the lines received."""
     if declared == received:
         return ()

@@ -22,7 +22,7 @@ from atlas.core.errors import (
     UnsupportedMediaType,
 )
 from atlas.core.messages import User
-from atlas.edge import api_types
+from atlas.edge.api_types import ExportBody, PlainExportBody
 from atlas.edge.content_encoding import build_decoder
 from atlas.edge.context import JSON, RequestContext
 from atlas.runtime import Quota, Reservation
@@ -194,14 +194,14 @@ def receive_if_ready(receive: Receive) -> Message | None:
     return None
 
 
-def parse_export(body: bytes | bytearray | Raw) -> api_types.ExportBody:
+def parse_export(body: bytes | bytearray | Raw) -> ExportBody:
     """Parse an export, without copying its base64 if nothing is escaped. Raises Rejected."""
     raw = bytes(body) if isinstance(body, Raw) else body
     if raw.isascii() and b"\\" not in raw:
-        plain = parse_json(raw, api_types.PlainExportBody)
+        plain = parse_json(raw, PlainExportBody)
         if bytes(memoryview(plain.rawhealthkit)[:1]) == b'"':
             return plain  # anything but a string is rejected below
-    return parse_json(raw, api_types.ExportBody)
+    return parse_json(raw, ExportBody)
 
 
 def parse_json(body: bytes | bytearray | Raw, kind: type[T]) -> T:

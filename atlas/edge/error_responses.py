@@ -11,7 +11,7 @@ from atlas.core.errors import AtlasError, InsufficientScope, RateLimited, Unauth
 from atlas.core.events import EventSink, RequestRefused
 from atlas.core.messages import User
 from atlas.core.ports import Clock
-from atlas.edge import api_types
+from atlas.edge.api_types import BatchReply
 from atlas.edge.context import JSON, PROBLEM, RequestContext
 
 
@@ -35,14 +35,14 @@ class ErrorResponses:
         context: RequestContext,
         error: AtlasError,
         user: User | None = None,
-        batch: api_types.BatchReply | None = None,
+        batch: BatchReply | None = None,
     ) -> Response:
         """Emit and build an error response; for a batch, with the outcomes of its chunks."""
         self.emit_refusal(context, error, user)
         return self.build(context, error, batch)
 
     def build(
-        self, context: RequestContext, error: AtlasError, batch: api_types.BatchReply | None = None
+        self, context: RequestContext, error: AtlasError, batch: BatchReply | None = None
     ) -> Response:
         """Build an error response without an event."""
         detail = describe(error, context.correlation_id, self._clock(), self._random)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 from starlette.responses import Response
@@ -12,7 +13,7 @@ from atlas.core.events import EventSink, RecordCountMismatch, RequestRead
 from atlas.core.identifiers import API_PREFIX
 from atlas.core.messages import ExportMetadata, IdempotencySlot, RawExport, Receipt, User
 from atlas.core.ports import Clock
-from atlas.edge import api_types
+from atlas.edge.api_types import DeclaredFields, Outcome, ReplyContext
 from atlas.edge.app import EdgeRoute
 from atlas.edge.authentication import RequestAuthenticator
 from atlas.edge.batches import BatchParser
@@ -40,7 +41,7 @@ class BatchState:
     user: User
     key: str | None
     outcomes: list[Acknowledgement[Receipt] | AtlasError]
-    declared: list[api_types.DeclaredFields | None]
+    declared: list[DeclaredFields | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class ExportRoutes:
 
     async def submit(
         self, context: RequestContext, user: User, receive: Receive
-    ) -> tuple[Acknowledgement[Receipt], api_types.DeclaredFields, float]:
+    ) -> tuple[Acknowledgement[Receipt], DeclaredFields, float]:
         """Submit one export, and release its body.
 
         Returns the acknowledgement, the declared fields, and the deadline for the commit.
@@ -87,9 +88,9 @@ class ExportRoutes:
             parsed, size = await self.bodies.read_json(context, receive, reservation, parse_export)
             until = self.flow.compute_deadline(context)
             self.emit(RequestRead(context.correlation_id, user.sub, 1, size, False))
-            declared = parsed.declared_fields()
+            declared = parsed.get_declared_fields()
             metadata = build_metadata(context, user, declared, "unknown", slot)
-            acknowledgement = self.flow.submit(RawExport(metadata, parsed.text()))
+            acknowledgement = self.flow.submit(RawExport(metadata, parsed.get_text()))
             del parsed  # releases the body as soon as the flow has decoded it
             return await acknowledgement, declared, until
 
@@ -125,10 +126,7 @@ class ExportRoutes:
             rest: Iterable[tuple[int, msgspec.Raw]] = enumerate(chunks)
             if key is not None:
                 rest = await self.submit_first(batch, chunks)
-
-            async def submit(indexed: tuple[int, msgspec.Raw]) -> None:
-                await self.submit_chunk(batch, *indexed)
-
+            submit = partial(self.submit_chunk, batch)
             await for_each_concurrently(submit, rest, CHUNKS_AT_ONCE)
         return batch, until
 
@@ -142,7 +140,7 @@ class ExportRoutes:
         """
         rest = iter(enumerate(chunks))
         for index, chunk in rest:
-            await self.submit_chunk(batch, index, chunk)
+            await self.submit_chunk(batch, (index, chunk))
             outcome = batch.outcomes[index]
             if isinstance(outcome, IdempotencyKeyReused):
                 raise outcome
@@ -150,13 +148,14 @@ class ExportRoutes:
                 break
         return rest
 
-    async def submit_chunk(self, batch: BatchState, index: int, chunk: msgspec.Raw) -> None:
+    async def submit_chunk(self, batch: BatchState, indexed: tuple[int, msgspec.Raw]) -> None:
+        index, chunk = indexed
         slot = build_idempotency_slot(batch.key, index, len(batch.declared))
         try:
             parsed = parse_export(chunk)
-            batch.declared[index] = declared = parsed.declared_fields()
+            batch.declared[index] = declared = parsed.get_declared_fields()
             metadata = build_metadata(batch.context, batch.user, declared, "iPhone", slot)
-            acknowledgement = self.flow.submit(RawExport(metadata, parsed.text()))
+            acknowledgement = self.flow.submit(RawExport(metadata, parsed.get_text()))
             del parsed
             batch.outcomes[index] = await acknowledgement
         except AtlasError as error:
@@ -165,22 +164,22 @@ class ExportRoutes:
     def check_counts(
         self,
         context: RequestContext,
-        outcomes: Sequence[api_types.Outcome],
-        declared: Sequence[api_types.DeclaredFields | None],
+        outcomes: Sequence[Outcome],
+        declared: Sequence[DeclaredFields | None],
     ) -> None:
         """Emit RecordCountMismatch if a declared count differs from the lines received."""
         for outcome, fields in zip(outcomes, declared, strict=True):
-            if isinstance(outcome, Receipt) and fields and fields.warnings(outcome.received):
+            if isinstance(outcome, Receipt) and fields and fields.find_warnings(outcome.received):
                 self.emit(RecordCountMismatch(outcome.id, context.correlation_id, outcome.received))
 
-    def build_reply_context(self, context: RequestContext) -> api_types.ReplyContext:
-        return api_types.ReplyContext(context.correlation_id, self.dataset_rid, self.clock())
+    def build_reply_context(self, context: RequestContext) -> ReplyContext:
+        return ReplyContext(context.correlation_id, self.dataset_rid, self.clock())
 
 
 def build_metadata(
     context: RequestContext,
     user: User,
-    declared: api_types.DeclaredFields,
+    declared: DeclaredFields,
     default_device: str,
     slot: IdempotencySlot | None,
 ) -> ExportMetadata:

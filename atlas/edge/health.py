@@ -9,7 +9,7 @@ from starlette.types import Receive
 from atlas.core import identifiers
 from atlas.core.errors import AtlasError
 from atlas.core.ports import Clock
-from atlas.edge import api_types
+from atlas.edge.api_types import Check, HealthReply, ReadyReply
 from atlas.edge.app import EdgeRoute
 from atlas.edge.context import RequestContext
 from atlas.edge.error_responses import build_json_response
@@ -33,7 +33,7 @@ class HealthRoutes:
 
     async def get_health(self, context: RequestContext, _receive: Receive) -> Response:
         """Respond while the event loop runs. Checks nothing that a restart would not repair."""
-        reply = api_types.HealthReply(
+        reply = HealthReply(
             status="healthy",
             service="atlas",
             timestamp=identifiers.format_timestamp(self.clock()),
@@ -44,15 +44,15 @@ class HealthRoutes:
 
     async def get_readiness(self, context: RequestContext, _receive: Receive) -> Response:
         """Respond with 503 if no export can be accepted now. Foundry being down does not matter."""
-        results: dict[str, api_types.Check] = {}
+        results: dict[str, Check] = {}
         for name, check in self.checks.items():
             try:
                 await check()
-                results[name] = api_types.Check(ok=True)
+                results[name] = Check(ok=True)
             except AtlasError as error:
-                results[name] = api_types.Check(ok=False, reason=str(error))
+                results[name] = Check(ok=False, reason=str(error))
         is_ready = all(check.ok for check in results.values())
-        reply = api_types.ReadyReply(
+        reply = ReadyReply(
             status="ready" if is_ready else "not ready",
             checks=results,
             timestamp=identifiers.format_timestamp(self.clock()),

@@ -9,7 +9,15 @@ from starlette.types import Receive
 
 from atlas.core.error_reply import ErrorReply
 from atlas.core.identifiers import API_PREFIX
-from atlas.edge import api_types
+from atlas.edge.api_types import (
+    BatchBody,
+    BatchReply,
+    ExportBody,
+    ExportReply,
+    HealthReply,
+    ReadyReply,
+    ReceiptsReply,
+)
 from atlas.edge.app import EdgeRoute
 from atlas.edge.context import NDJSON, PROBLEM, RequestContext
 from atlas.edge.error_responses import build_json_response
@@ -17,7 +25,7 @@ from atlas.edge.receipts import PAGE_MAX
 
 Json = dict[str, Any]
 
-RECEIPT_TYPES = api_types.ExportReply, api_types.BatchReply
+RECEIPT_TYPES = ExportReply, BatchReply
 
 HEADERS = {
     "Idempotency-Key": "Identifies this export or batch for as long as receipts are kept.",
@@ -45,10 +53,7 @@ EXPORT = {
     "recordCount": 1,
     "manifest": {"number": 1},
 }
-EXAMPLES: dict[type, Json] = {
-    api_types.ExportBody: EXPORT,
-    api_types.BatchBody: {"chunks": [EXPORT]},
-}
+EXAMPLES: dict[type, Json] = {ExportBody: EXPORT, BatchBody: {"chunks": [EXPORT]}}
 REFUSALS = {
     "400": "The request is invalid; sending it again will not help.",
     "401": "The token is missing, expired, or not accepted.",
@@ -66,21 +71,13 @@ REFUSALS = {
 
 def build_document(version: str) -> Json:
     """Build the OpenAPI document. Its schemas are the types of `api_types`."""
-    types = (
-        api_types.ExportBody,
-        api_types.BatchBody,
-        api_types.ExportReply,
-        api_types.BatchReply,
-        api_types.ReceiptsReply,
-        ErrorReply,
-        api_types.HealthReply,
-        api_types.ReadyReply,
-    )
+    types = [ExportBody, BatchBody, ExportReply, BatchReply, ReceiptsReply]
+    types += [ErrorReply, HealthReply, ReadyReply]
     _, schemas = msgspec.json.schema_components(
         types, schema_hook=describe_any_value, ref_template="#/components/schemas/{name}"
     )
-    schemas["BatchBody"]["properties"]["chunks"]["items"] = build_ref(api_types.ExportBody)
-    export = describe_export(api_types.ExportBody, api_types.ExportReply)
+    schemas["BatchBody"]["properties"]["chunks"]["items"] = build_ref(ExportBody)
+    export = describe_export(ExportBody, ExportReply)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Atlas", "version": version, "description": (__doc__ or "").strip()},
@@ -88,8 +85,7 @@ def build_document(version: str) -> Json:
             f"{API_PREFIX}/export": {"post": export | {"operationId": "postExport"}},
             f"{API_PREFIX}/ingest": {"post": export | {"operationId": "postIngest"}},
             f"{API_PREFIX}/export/batch": {
-                "post": describe_export(api_types.BatchBody, api_types.BatchReply)
-                | {"operationId": "postBatch"}
+                "post": describe_export(BatchBody, BatchReply) | {"operationId": "postBatch"}
             },
             f"{API_PREFIX}/exports/{{id}}": {"get": describe_receipt()},
             f"{API_PREFIX}/exports": {"get": describe_receipts()},
@@ -132,15 +128,13 @@ def describe_export(body: type, reply: type) -> Json:
     bodies: Json = {"application/json": {"schema": build_ref(body), "example": EXAMPLES[body]}}
     kinds: tuple[type, ...] = (reply,)
     headers = HEADERS
-    if body is api_types.ExportBody:
+    if body is ExportBody:
         bodies[NDJSON], kinds = {"schema": STREAM, "example": LINE}, RECEIPT_TYPES
         headers = HEADERS | STREAM_HEADERS
     responses = {
         "200": describe_response("The rows are in a committed Foundry transaction.", *kinds),
         "202": describe_response("Stored, and will be committed exactly once.", *kinds),
-        "207": describe_response(
-            "Some chunks were rejected because of their content.", api_types.BatchReply
-        ),
+        "207": describe_response("Some chunks were rejected because of their content.", BatchReply),
     }
     return {
         "security": [{"auth0": []}],
@@ -178,7 +172,7 @@ def describe_receipts() -> Json:
             {"in": "query", "name": name, "schema": schema} for name, schema in parameters.items()
         ],
         "responses": {
-            "200": describe_response("Your receipts, newest first.", api_types.ReceiptsReply),
+            "200": describe_response("Your receipts, newest first.", ReceiptsReply),
             **describe_refusals("400", "401", "403", "429", "500", "503"),
         },
     }
@@ -187,7 +181,7 @@ def describe_receipts() -> Json:
 def describe_health(path: str) -> Json:
     return {
         "operationId": "get" + (path.title().replace("/", "") or "Root"),
-        "responses": {"200": describe_response("Atlas is running.", api_types.HealthReply)},
+        "responses": {"200": describe_response("Atlas is running.", HealthReply)},
     }
 
 
@@ -195,10 +189,8 @@ def describe_readiness() -> Json:
     return {
         "operationId": "getHealthReady",
         "responses": {
-            "200": describe_response("An export can be accepted now.", api_types.ReadyReply),
-            "503": describe_response(
-                "No export can be accepted now; see the checks.", api_types.ReadyReply
-            ),
+            "200": describe_response("An export can be accepted now.", ReadyReply),
+            "503": describe_response("No export can be accepted now; see the checks.", ReadyReply),
         },
     }
 

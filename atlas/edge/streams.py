@@ -28,7 +28,7 @@ from atlas.core.events import EventSink, RecordCountMismatch, RequestRead
 from atlas.core.messages import ExportMetadata, Receipt, StreamPart, StreamPosition, User
 from atlas.core.ports import Clock
 from atlas.core.stream_splitter import PART_BYTES, SplitPart, StreamSplitter
-from atlas.edge import api_types
+from atlas.edge.api_types import Outcome, ReplyContext, compare_counts
 from atlas.edge.body_reader import BodyReader
 from atlas.edge.context import RequestContext
 from atlas.edge.error_responses import ErrorResponses
@@ -95,7 +95,7 @@ class StreamRoute:
         if not outcomes:
             raise read_error or Rejected("The body is empty.")
         error = stream.failure or read_error or find_batch_error(outcomes)
-        reply_context = api_types.ReplyContext(id, self.dataset_rid, self.clock())
+        reply_context = ReplyContext(id, self.dataset_rid, self.clock())
         warnings = () if error else self.check_counts(stream, declared, outcomes)
         stream_id, safe_bytes = stream.stream_id, stream.count_safe_bytes()
         reply = build_stream_reply(outcomes, reply_context, stream_id, warnings, safe_bytes)
@@ -202,16 +202,14 @@ class StreamRoute:
             return await self.find_existing(part.head, part.id)
         raise FlowFull
 
-    async def wait_for_parts(
-        self, context: RequestContext, stream: StreamState
-    ) -> list[api_types.Outcome]:
+    async def wait_for_parts(self, context: RequestContext, stream: StreamState) -> list[Outcome]:
         """Return the outcomes of the parts when all are committed, or at the deadline."""
         until = 0.0 if stream.failure else self.flow.compute_deadline(context)
         parts = sorted(stream.parts.items())
         return [await self.flow.wait_for_outcome(part, until) for _, part in parts]
 
     def check_counts(
-        self, stream: StreamState, declared: int | None, outcomes: list[api_types.Outcome]
+        self, stream: StreamState, declared: int | None, outcomes: list[Outcome]
     ) -> tuple[str, ...]:
         """Warn if the declared count differs from the lines received.
 
@@ -222,11 +220,10 @@ class StreamRoute:
             if isinstance(outcome, AtlasError):
                 return ()
             received += outcome.received
-        warnings = () if declared is None else api_types.count_warnings(declared, received)
+        warnings = () if declared is None else compare_counts(declared, received)
         if warnings and stream.stream_id is not None:
-            self.emit(
-                RecordCountMismatch(stream.stream_id, stream.metadata.correlation_id, received)
-            )
+            correlation_id = stream.metadata.correlation_id
+            self.emit(RecordCountMismatch(stream.stream_id, correlation_id, received))
         return warnings
 
 

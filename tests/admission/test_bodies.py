@@ -18,7 +18,7 @@ def test_what_nobody_asks_for_is_not_made_into_objects(key):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
-    said = sent.declared_fields()
+    said = sent.get_declared_fields()
     assert (said.device, said.timestamp, said.record_count) == ("", "", None)
     assert peak < len(bomb) / 10
 

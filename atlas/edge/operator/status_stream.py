@@ -88,7 +88,7 @@ class StatusStream:
         self._ticked = anyio.Event()
 
     @asynccontextmanager
-    async def ticking(self, on_crash: OnCrash) -> AsyncIterator[None]:
+    async def run(self, on_crash: OnCrash) -> AsyncIterator[None]:
         """Publish the status until the end, when a last message ends the streams of viewers."""
         async with anyio.create_task_group() as tasks:
             restarts = RestartBudget()
