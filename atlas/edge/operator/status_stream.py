@@ -45,11 +45,11 @@ class StatusStream:
 
     def routes(self, guard: Guard) -> list[Route]:
         return [
-            guard.build_route("GET", "/picture", self.show),
+            guard.build_route("GET", "/picture", self.get_status),
             guard.build_route("GET", "/live", self.stream),
         ]
 
-    async def show(self, _request: Request) -> Response:
+    async def get_status(self, _request: Request) -> Response:
         return build_json_response(self._status.picture(await self.gauges.read()), 200)
 
     async def stream(self, request: Request) -> Response:
