@@ -1,4 +1,4 @@
-"""Publishes the outcome of exports: to waiting requests, and as events."""
+"""Publishes the outcomes of exports to waiting requests, and as events."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ FAILURES: Mapping[VerdictKind, FailureCause] = {
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """Publishes outcomes. Call it only with outcomes that are durable in the journal."""
+    """Publishes outcomes. They must be durable in the journal already."""
 
     completions: CompletionRegistry[Receipt]
     clock: Clock
@@ -29,7 +29,7 @@ class Publisher:
     def publish_conclusion(
         self, conclusion: Conclusion, group: CommitGroup, receipts: Iterable[Receipt]
     ) -> None:
-        """Publish the end of a group; `receipts` are those of committed or set-aside exports."""
+        """Publish the end of a group. `receipts`: those of committed and set-aside exports."""
         waiting = {export.id: export for export in group.exports}
         is_alone = len(waiting) == 1
         for receipt in receipts:
@@ -47,7 +47,7 @@ class Publisher:
         self.emit(events.ExportFailed(*identity, cause, verdict.reason))
 
     def publish(self, receipt: Receipt, export: ClaimedExport, verdict: Verdict = RELEASED) -> None:
-        """Publish that an export is committed, or set aside by this verdict."""
+        """Publish that an export was committed, or was set aside by this verdict."""
         self.completions.resolve(receipt.id, receipt)
         if receipt.status == "committed":
             self.emit(
@@ -71,5 +71,5 @@ class Publisher:
 
 
 def count_tries(export: ClaimedExport, verdict: Verdict) -> int:
-    """Return the number of failures that count, including that of this verdict."""
+    """Return the number of tries that count, including the one of this verdict."""
     return export.tries + (verdict.kind != "isolated")
