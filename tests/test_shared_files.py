@@ -224,7 +224,7 @@ async def test_a_foundry_that_serves_the_old_file_is_not_asked_for_ever(life):
         answer = await asked(flow, "/forget")
 
     assert answer.status == 503
-    assert "as it was before" in answer.body["error"]
+    assert "old content of a replaced file" in answer.body["error"]
 
 
 def replace_bytes(found, size):
