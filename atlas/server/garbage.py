@@ -1,4 +1,4 @@
-"""Collects cyclic garbage only while no request is under way.
+"""Collects cyclic garbage only while no request is in progress.
 
 A collection visits all objects of waiting requests and blocks the loop meanwhile: with thousands of
 requests for 0.1 s, which adds up to a tenth of the cost of an export. It would find nothing,

@@ -19,7 +19,7 @@ from atlas.core.messages import ClaimedExport, CommitGroup, File
 from atlas.core.ports import Branch, Bytes
 from atlas.runtime import Quota, for_each_concurrently
 
-SILENT_MAX = 8  # consecutive uploads without an answer, after which Foundry counts as down
+SILENT_MAX = 8  # consecutive uploads without a response, after which Foundry counts as down
 
 
 class UploadStopped(Exception):

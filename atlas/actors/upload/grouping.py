@@ -91,10 +91,10 @@ def evaluate(policy: UploadPolicy, state: State, result: e.Uploaded, _: Moment) 
 
 
 def needs_probe(policy: UploadPolicy, work: Work, report: UploadReport) -> bool:
-    """True if only a probe can show whether the cause is these files or Foundry itself.
+    """True if only a probe can show whether these files are the cause, or Foundry itself.
 
-    So it is if nothing can be committed and Foundry did not answer about some file, or if it
-    refused every file of an isolated group on the group's last try.
+    Called if nothing can be committed. A probe is needed if Foundry did not respond to some file,
+    or if it refused every file of an isolated group on the group's last try.
     """
     if report.is_spoiled:
         return False

@@ -30,21 +30,28 @@ class Publisher:
         self, conclusion: Conclusion, group: CommitGroup, receipts: Iterable[Receipt]
     ) -> None:
         """Publish the end of a group. `receipts`: those of committed and set-aside exports."""
-        waiting = {export.id: export for export in group.exports}
-        is_alone = len(waiting) == 1
+        remaining = {export.id: export for export in group.exports}
+        is_alone = len(remaining) == 1
         for receipt in receipts:
-            export = waiting.pop(receipt.id)
+            export = remaining.pop(receipt.id)
             self.publish(receipt, export, conclusion.find_verdict(export.id))
-        for export in waiting.values():
+        for export in remaining.values():
             verdict = conclusion.find_verdict(export.id)
             if verdict.kind in FAILURES:
                 self.publish_failure(export, verdict, is_alone=is_alone)
 
     def publish_failure(self, export: ClaimedExport, verdict: Verdict, *, is_alone: bool) -> None:
         cause: FailureCause = "unanswered" if verdict.is_unanswered else FAILURES[verdict.kind]
-        tries = count_tries(export, verdict)
-        identity = export.id, export.correlation_id, tries, is_alone
-        self.emit(events.ExportFailed(*identity, cause, verdict.reason))
+        self.emit(
+            events.ExportFailed(
+                export.id,
+                export.correlation_id,
+                count_tries(export, verdict),
+                is_alone,
+                cause,
+                verdict.reason,
+            )
+        )
 
     def publish(self, receipt: Receipt, export: ClaimedExport, verdict: Verdict = RELEASED) -> None:
         """Publish that an export was committed, or was set aside by this verdict."""
@@ -66,8 +73,10 @@ class Publisher:
         elif verdict.kind == "corrupt":
             self.emit(events.JournalDamaged("an export", export.id, export.correlation_id))
         else:
-            identity = export.id, export.correlation_id, count_tries(export, verdict)
-            self.emit(events.ExportSetAside(*identity, verdict.reason))
+            tries = count_tries(export, verdict)
+            self.emit(
+                events.ExportSetAside(export.id, export.correlation_id, tries, verdict.reason)
+            )
 
 
 def count_tries(export: ClaimedExport, verdict: Verdict) -> int:

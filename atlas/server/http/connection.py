@@ -92,7 +92,7 @@ class Connection(asyncio.Protocol):
         if self.exchange is not None:
             self.exchange.disconnect()
             if self._task is not None and self.exchange.is_untouched:
-                self._task.cancel()  # it has not run yet, and its client is gone
+                self._task.cancel()  # still queued in the application, and its client is gone
             self.exchange = self._task = None
         self._parser.close()  # breaks the reference cycle between the parser and llhttp
         self.resume_writing()
