@@ -165,7 +165,7 @@ class Performer:
         conclusion, claimed = effect.conclusion, self.journal.with_status("claimed")
         before = dict(self.failed_at)
         for row in claimed:
-            kind = conclusion.verdicts.get(row.id, conclusion.others).kind
+            kind = conclusion.verdicts.get(row.id, conclusion.default_verdict).kind
             if kind == "committed":
                 self.evidence_at = self.now
             elif kind in FAILURES:
@@ -175,7 +175,7 @@ class Performer:
             if row.status == "committed":
                 self.check_committed(row)
             else:
-                verdict = conclusion.verdicts.get(row.id, conclusion.others)
+                verdict = conclusion.verdicts.get(row.id, conclusion.default_verdict)
                 self.check_set_aside(row.id, verdict, conclusion, before)
         return CONCLUDED
 
