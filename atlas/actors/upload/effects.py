@@ -176,6 +176,8 @@ class Busy(Result, frozen=True):
 
 
 class Recorded(Result, frozen=True):
+    """`group`: the claimed group, with the exports accepted since the claim."""
+
     group: CommitGroup
 
 
@@ -216,19 +218,21 @@ class ConflictsResolved(Result, frozen=True):
 
 
 class OrphanSought(Result, frozen=True):
+    """`transaction`: the orphan, or None if none was found."""
+
     transaction: str | None
 
 
 class IntentsCleared(Result, frozen=True):
-    pass
+    """The journal contains no intents."""
 
 
 class Concluded(Result, frozen=True):
-    pass
+    """The verdicts are durable, and waiting requests are answered."""
 
 
 class Woken(Result, frozen=True):
-    pass
+    """The rest is over, or maintenance has ended it."""
 
 
 class Failed(Result, frozen=True):

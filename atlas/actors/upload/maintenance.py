@@ -86,14 +86,14 @@ class LockedBranch:
         self, paths: Collection[str], rewrite: Callable[[str], Awaitable[Bytes | None]]
     ) -> ReplacementResult:
         """Replace files. If Foundry did not confirm them, check their sizes after the commit."""
-        branch, sizes, is_confirmed = self.uploader.branch, dict[str, int](), True
+        branch, sizes, unconfirmed = self.uploader.branch, dict[str, int](), list[str]()
 
         async def replace_file(path: str) -> None:
-            nonlocal is_confirmed
             content = await rewrite(path)
             if content is not None:
                 sizes[path] = len(content)
-                is_confirmed = await branch.put(transaction, path, content) and is_confirmed
+                if not await branch.put(transaction, path, content):
+                    unconfirmed.append(path)
 
         async with self.transaction("UPDATE") as transaction:
             await for_each_concurrently(replace_file, paths, REWRITES_AT_ONCE)
@@ -101,7 +101,7 @@ class LockedBranch:
                 await branch.abort(transaction)
                 return ReplacementResult(0)
             committed = await branch.commit(transaction)
-            if not (is_confirmed and committed.is_confirmed):
+            if unconfirmed or not committed.is_confirmed:
                 listed = await branch.list_transaction_files(transaction)
                 if any(listed.get(path) != size for path, size in sizes.items()):
                     raise FoundryError(
