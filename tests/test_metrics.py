@@ -32,7 +32,7 @@ from tests.support.scrapes import HOST, Told, scraped, told
 
 POISONED = "healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson"  # the path of the first export
 PAGE = (Path(__file__).parent.parent / "config/operations.md").read_text(encoding="utf-8")
-UNITS = tuple("_seconds _bytes _exports _tasks _info _total _depth _size _paused".split())
+UNITS = tuple("_seconds _bytes _exports _in_flight _tasks _info _total _depth _size _paused".split())
 RECEIPT_ROUTE = f"{API_PREFIX}/exports/{{id}}"
 
 
