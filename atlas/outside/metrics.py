@@ -192,7 +192,11 @@ class StatusCollector(Collector):
         for name, text, value in (
             ("atlas_upload_paused", "1 from a pause to the next outcome.", paused),
             ("atlas_is_draining", "1 once we were told to end.", sight.is_draining),
-            ("atlas_edge_exports_in_flight", "Exports that are read and not yet safe.", press.inside),
+            (
+                "atlas_edge_exports_in_flight",
+                "Exports that are read and not yet safe.",
+                press.inside,
+            ),
             ("atlas_edge_queue_depth", "Bodies that wait for room to be read.", press.waiting),
             (
                 "atlas_edge_inflight_bytes",
