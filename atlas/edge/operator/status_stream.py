@@ -56,7 +56,7 @@ class StatusStream:
         if request.method == "HEAD":
             return Response(media_type=EVENTS)
         if self.viewers >= VIEWERS_MAX:
-            error = f"There are {VIEWERS_MAX} viewers already. Close another page, or use /picture."
+            error = f"There are {VIEWERS_MAX} viewers already. Close another page, or use /status."
             return build_json_response({"error": error}, 503, {"Retry-After": "10"})
         return StatusStreamResponse(self)
 
