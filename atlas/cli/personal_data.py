@@ -134,7 +134,7 @@ def ask_offline(
 
 @contextmanager
 def open_receipt(receipt: Path | None) -> Iterator[Callable[[bytes], object]]:
-    """Where the receipt is kept: seen to before anything is done. Raises CommandError."""
+    """Create the file of the receipt before anything is erased. Raises CommandError."""
     if receipt is None:
         yield ignore_receipt
         return
@@ -165,7 +165,7 @@ def ignore_receipt(_receipt: bytes) -> None:
 
 
 def render_report(report: PersonalDataReport) -> Iterator[str]:
-    """What there is, with totals; then each file, if they were asked for."""
+    """The report as text: totals, then each file, if requested."""
     yield f"User       {report.user}  (as the log calls them)"
     if report.is_empty:
         yield "Nothing of this user is there."
@@ -184,7 +184,9 @@ def render_report(report: PersonalDataReport) -> Iterator[str]:
 def format_span(report: PersonalDataReport) -> str:
     if report.first is None or report.last is None:
         return ""
-    return f", put there from {identifiers.format_timestamp(report.first)} to {identifiers.format_timestamp(report.last)}"
+    first = identifiers.format_timestamp(report.first)
+    last = identifiers.format_timestamp(report.last)
+    return f", put there from {first} to {last}"
 
 
 def render_shared_files(shared: tuple[SharedFile, ...]) -> Iterator[str]:

@@ -170,6 +170,6 @@ def list_remaining_steps(
 
 def describe_retry(reason: str) -> str:
     return (
-        "Run atlas person erase again: the journal could not be written anew, so that what was purged"
+        "Run atlas person erase again: the journal could not be written anew, so what was purged"
         f" still stands in free pages of its file, sealed. {reason}"
     )
