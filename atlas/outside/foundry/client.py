@@ -16,7 +16,7 @@ from atlas.core.errors import FoundryError
 from atlas.core.events import EventSink, FoundryCalled, Operation
 from atlas.core.ports import Bytes
 from atlas.outside.foundry.call_gate import CallGate
-from atlas.outside.foundry.errors import build_redirect_error, describe
+from atlas.outside.foundry.errors import build_redirect_error, describe_answer
 from atlas.outside.foundry.responses import NO_ERROR, ApiResponse, ErrorBody, parse_error
 from atlas.outside.foundry.token import FoundryToken
 from atlas.outside.network import CONNECTION_ERRORS, HttpSession, explain_unreachable
@@ -200,7 +200,7 @@ def classify_response(
     if 300 <= status < 400:
         raise build_redirect_error("FOUNDRY_HOST", status, headers.get("Location", ""))
     if status >= 500 or status < 200 or status == 408:
-        message = describe(status, error)
+        message = describe_answer(status, error)
         raise TransientError(message, error_name=name, instance_id=instance_id)
     return ApiResponse(status, body, headers.get("Date", ""), error)
 

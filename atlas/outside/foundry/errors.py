@@ -75,14 +75,14 @@ def build_typed_error(
     """Return an error of this class that shows the status, the error name and the instance id."""
     error = response.error
     return kind(
-        describe(response.status, error, reason),
+        describe_answer(response.status, error, reason),
         remedy=remedy,
         error_name=error.name,
         instance_id=error.instance_id,
     )
 
 
-def describe(status: int, error: ErrorBody, reason: str = "") -> str:
+def describe_answer(status: int, error: ErrorBody, reason: str = "") -> str:
     """Return a sentence about an answer that quotes only the strictly parsed parts of it."""
     name = f" {error.name}" if error.name else ""
     detail = f": {reason}" if reason else ""
@@ -107,7 +107,7 @@ def is_about_transaction(response: ApiResponse) -> bool:
 
 def build_redirect_error(setting: str, status: int, location: str) -> FoundryError:
     """Return the error for a redirect. Atlas follows none, so as not to send a secret elsewhere."""
-    host = redirect_host(location)
+    host = parse_redirect_host(location)
     target = f" to {host}" if host else ""
     return FoundryError(
         f"{setting} redirects ({status}){target}, which Atlas does not follow.",
@@ -116,7 +116,7 @@ def build_redirect_error(setting: str, status: int, location: str) -> FoundryErr
     )
 
 
-def redirect_host(location: str) -> str:
+def parse_redirect_host(location: str) -> str:
     """Return the host of a Location if it is a plain host name, else an empty string."""
     try:
         return match_or_empty(HOST_NAME, URL(location).host)

@@ -23,7 +23,7 @@ from atlas.outside.foundry.responses import FilePage, TransactionBody
 from atlas.outside.foundry.token import (
     ENDPOINT_SETTING,
     Credentials,
-    EndpointUnreached,
+    EndpointUnreachable,
     FoundryToken,
 )
 from atlas.outside.network import explain_unreachable, measure_clock_skew
@@ -37,24 +37,34 @@ NO_SCHEMA_ERRORS = ("SchemaNotFound", NO_VIEW)
 
 
 class DatasetBody(Struct, frozen=True):
+    """The name of a dataset."""
+
     name: str = ""
 
 
 class TransactionList(Struct, frozen=True):
+    """The last transactions of a branch, newest first."""
+
     data: tuple[TransactionBody, ...]
 
 
 class SchemaField(Struct, frozen=True):
+    """A column in Foundry's schema of a dataset."""
+
     type: str
     name: str = ""
     nullable: bool = True
 
 
 class FieldList(Struct, frozen=True):
+    """The columns of a schema."""
+
     field_schema_list: tuple[SchemaField, ...] = msgspec.field(name="fieldSchemaList", default=())
 
 
 class SchemaBody(Struct, frozen=True):
+    """The response to getSchema."""
+
     schema: FieldList
 
 
@@ -93,7 +103,7 @@ class FoundryInspection:
                 raise CheckFailed(f"{name} is not set.", f"Set {name}.")
         try:
             await self._token.get()
-        except EndpointUnreached as error:
+        except EndpointUnreachable as error:
             cause, settings = error.__cause__ or error, f"{HOST_SETTING} or {ENDPOINT_SETTING}"
             raise explain_unreachable(cause, credentials.url, settings) from error
         except FoundryError as error:
@@ -153,9 +163,8 @@ class FoundryInspection:
             return False  # ReadTableError is a 500
 
     async def _get(self, kind: type[T], path: str, query: Mapping[str, str] | None = None) -> T:
-        return raise_for_status(await self._client.request(self._build_call(path, query))).read(
-            kind
-        )
+        response = await self._client.request(self._build_call(path, query))
+        return raise_for_status(response).read(kind)
 
     def _build_call(self, path: str, query: Mapping[str, str] | None = None) -> ApiCall:
         return ApiCall("inspect", "GET", self._path + path, query)

@@ -23,7 +23,7 @@ from atlas.outside.network import CONNECTION_ERRORS, HttpSession
 
 SCOPE = "api:datasets-read api:datasets-write"
 EARLY_SECONDS = 60  # a token is replaced this many seconds before it expires
-SECONDS_MAX = 2**40
+LIFETIME_SECONDS_MAX = 2**40
 ENDPOINT_SETTING = "FOUNDRY_OAUTH_TOKEN_URL"
 MEDIA_TYPE = re.compile(r"[a-z]+/[a-z.+-]{1,60}")
 SAME_CLIENT = (
@@ -42,7 +42,7 @@ class Credentials:
     client_secret: str
 
 
-class EndpointUnreached(FoundryError):
+class EndpointUnreachable(FoundryError):
     """The token endpoint did not answer; the `__cause__` is the network error."""
 
 
@@ -66,7 +66,7 @@ class FoundryToken:
         self._emit = emit
         self._observations = observations
         self._token = OAuth2Token({})
-        self._early = EARLY_SECONDS
+        self._early_seconds = EARLY_SECONDS
         self.date = ""
         self._fetching = anyio.Lock()
 
@@ -90,7 +90,9 @@ class FoundryToken:
             self._token = OAuth2Token({})
 
     def _is_valid(self) -> bool:
-        return "access_token" in self._token and not self._token.is_expired(leeway=self._early)
+        return "access_token" in self._token and not self._token.is_expired(
+            leeway=self._early_seconds
+        )
 
     async def _fetch(self) -> None:
         try:
@@ -98,7 +100,7 @@ class FoundryToken:
         except FoundryError as error:
             self._emit(FoundryTokenRefused(str(error)))
             raise
-        self._early = min(EARLY_SECONDS, self.lifetime_seconds // 2)
+        self._early_seconds = min(EARLY_SECONDS, self.lifetime_seconds // 2)
         self._observations.note("expires_in", lifetime_type)
         self._emit(FoundryTokenFetched(self.lifetime_seconds))
 
@@ -109,12 +111,12 @@ class FoundryToken:
                 self._session, self._credentials, self._call_seconds
             )
         except TimeoutError as error:
-            raise EndpointUnreached(
+            raise EndpointUnreachable(
                 f"Foundry's token endpoint does not answer in time: Foundry is down or busy, or "
                 f"{ENDPOINT_SETTING} is wrong."
             ) from error
         except CONNECTION_ERRORS as error:
-            raise EndpointUnreached(
+            raise EndpointUnreachable(
                 f"Foundry's token endpoint does not answer ({type(error).__name__}): "
                 f"is {ENDPOINT_SETTING} right?"
             ) from error
@@ -194,7 +196,7 @@ def parse_seconds(value: object) -> int | None:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return int(value) if 0 <= value <= SECONDS_MAX else None
+    return int(value) if 0 <= value <= LIFETIME_SECONDS_MAX else None
 
 
 def describe_lifetime(body: bytes) -> str:
