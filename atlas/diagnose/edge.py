@@ -26,7 +26,10 @@ async def check_edge(context: Context) -> CheckOutcome:
         ("address", context.url),
         ("version", health.version),
         ("answered in", f"{health.seconds * 1000:.0f} ms"),
-        *((f"ready: {name}", reason or "ok") for name, reason in health.checks.items()),
+        *(
+            (f"ready: {name}", "ok" if reason is None else reason)
+            for name, reason in health.checks.items()
+        ),
     )
     certificate = await endpoint.certificate()
     if certificate is not None:

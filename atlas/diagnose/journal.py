@@ -40,7 +40,7 @@ async def check_journal(context: Context) -> CheckOutcome:
             return failure
     if health.failed_exports:
         failed = count_exports(health.failed_exports, "has failed and is", "have failed and are")
-        return CheckOutcome("warn", f"{failed} retried separately.", WAIT_OR_REPLAY)
+        return CheckOutcome("warn", f"{failed} retried apart from the others.", WAIT_OR_REPLAY)
     if not context.serves and health.waiting.exports:
         remedy = "Start Atlas to commit the waiting exports: atlas serve"
         return CheckOutcome("pass", "The journal is intact; no service uses it now.", remedy)

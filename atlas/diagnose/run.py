@@ -15,23 +15,22 @@ class Step(NamedTuple):
     """A step of the diagnosis. It runs only if all steps that it `needs` have passed."""
 
     name: str
-    description: str
     run: Callable[[Context], Awaitable[CheckOutcome]]
     needs: tuple[int, ...] = ()
 
 
-STEPS = {
-    1: Step("clock", "our clock agrees with those of Auth0 and Foundry", auth0.check_clock),
-    2: Step("issuer", "the issuer has keys that Atlas accepts", auth0.check_issuer),
-    3: Step("token", "a phone's token is accepted, claim by claim", auth0.check_token),
-    4: Step("edge", "Atlas answers phones, and large bodies reach it", edge.check_edge),
-    5: Step("journal", "accepted exports are safe, and there is space", journal.check_journal),
-    6: Step("foundry token", "Foundry gives us a token with our scopes", foundry.check_token),
-    7: Step("dataset", "the dataset and its branch exist", foundry.check_dataset, (6,)),
-    8: Step("transactions", "no foreign one is open", foundry.check_transactions, (7,)),
-    9: Step("probe", "a file can be uploaded, and is not committed", foundry.check_probe, (7, 8)),
-    10: Step("history", "rows read back as they were written", history.check_history, (7,)),
-    11: Step("schema", "readers of the dataset get our rows", schema.check_schema, (7,)),
+STEPS = {  # README.md describes them
+    1: Step("clock", auth0.check_clock),
+    2: Step("issuer", auth0.check_issuer),
+    3: Step("token", auth0.check_token),
+    4: Step("edge", edge.check_edge),
+    5: Step("journal", journal.check_journal),
+    6: Step("foundry token", foundry.check_token),
+    7: Step("dataset", foundry.check_dataset, needs=(6,)),
+    8: Step("transactions", foundry.check_transactions, needs=(7,)),
+    9: Step("probe", foundry.check_probe, needs=(7, 8)),
+    10: Step("history", history.check_history, needs=(7,)),
+    11: Step("schema", schema.check_schema, needs=(7,)),
 }
 NAMES = {number: step.name for number, step in STEPS.items()}
 

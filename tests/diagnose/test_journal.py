@@ -110,7 +110,7 @@ async def test_exports_that_failed_are_warned_of_with_why_and_what_to_do(system)
 
     seen, evidence = step(found, 5), dict(step(found, 5).evidence)
     assert seen.verdict == "warn"
-    assert seen.reason == "3 exports have failed and are retried separately."
+    assert seen.reason == "3 exports have failed and are retried apart from the others."
     assert "atlas exports list --status failed" in seen.to_do
     assert "atlas exports replay" in seen.to_do
     assert evidence["failed"] == "3 of the waiting exports"
@@ -123,7 +123,7 @@ async def test_what_failed_is_no_gap_and_a_warning_is_no_failure(system):
     await have_failed(system, REFUSED.format("1a"))
     found = await system.diagnosed()
 
-    assert step(found, 5).reason.startswith("1 export has failed and is retried separately")
+    assert step(found, 5).reason.startswith("1 export has failed and is retried apart")
     assert step(found, 10).verdict == "pass"
     assert found.exit_code == 0
 

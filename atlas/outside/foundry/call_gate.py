@@ -49,7 +49,7 @@ class CallGate:
                     await stack.aclose()  # another call has succeeded meanwhile
             if seconds := self.next_call_delay():
                 await self.sleep(seconds)
-            while not self.calls_remaining():
+            while not self.count_remaining_calls():
                 # The minute may end between these two readings of the clock.
                 seconds = self._calls[0] + MINUTE_SECONDS - self._monotonic()
                 await self.sleep(max(0.0, seconds))
@@ -65,7 +65,7 @@ class CallGate:
         doubled = PAUSE_SECONDS * 2.0**attempt
         return min(doubled + self._rng() * RETRY_JITTER_SECONDS, PAUSE_SECONDS_MAX)
 
-    def calls_remaining(self) -> int:
+    def count_remaining_calls(self) -> int:
         """Return how many calls fit into this minute before the rate limit."""
         while self._calls and self._monotonic() - self._calls[0] >= MINUTE_SECONDS:
             self._calls.popleft()

@@ -81,9 +81,9 @@ class FoundryClient:
         self._emit = emit
         self._attempts = attempts
 
-    def calls_remaining(self) -> int:
+    def count_remaining_calls(self) -> int:
         """Return how many calls fit into this minute before the rate limit."""
-        return self._gate.calls_remaining()
+        return self._gate.count_remaining_calls()
 
     async def request(self, call: ApiCall) -> ApiResponse:
         """Make a call that is safe to repeat, in up to `attempts` attempts.

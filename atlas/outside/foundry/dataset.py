@@ -108,7 +108,7 @@ class FoundryDataset:
         return opened.rid
 
     def count_remaining_calls(self) -> int:
-        return self._client.calls_remaining()
+        return self._client.count_remaining_calls()
 
     async def put(self, transaction: str, path: str, content: Bytes) -> bool:
         response = await self._upload(transaction, path, content)
