@@ -32,7 +32,7 @@ async def check_history(context: Context) -> CheckOutcome:
     if overdue := explain_overdue(context):
         return overdue
     candidates = (each for each in committed_files if each.path.endswith((".ndjson", ".parquet")))
-    file = next(candidates, None)
+    file, reason = next(candidates, None), "No export is overdue; no file was read back."
     if file is not None and file.bytes > READ_BACK_BYTES_MAX:
         context.note(("read back", f"nothing: it has {file.bytes:,} bytes"))
     elif file is not None:
@@ -42,12 +42,13 @@ async def check_history(context: Context) -> CheckOutcome:
         if problem is not None:
             return problem
         context.note(("read back", describe_content(content)))
+        if content is not None:
+            reason = "The last file reads back as it was written."
     has_old = facts.file_counts["json"] > 0
     remedy = "Remove the old .json files: atlas diagnose --remove-old-json" if has_old else ""
     if facts.last_commit is None:
-        reason = "Nothing has been committed yet, and nothing is overdue."
-        return CheckOutcome("pass", reason, remedy)
-    return CheckOutcome("pass", "The last file reads back as it was written.", remedy)
+        reason = "Nothing has been committed yet, and no export is overdue."
+    return CheckOutcome("pass", reason, remedy)
 
 
 async def find_last_commit(

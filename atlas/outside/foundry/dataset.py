@@ -93,7 +93,7 @@ class FoundryDataset:
         return BranchSnapshot(body.transaction_rid or "", response.answered_at or self._clock())
 
     async def begin(self, kind: TransactionKind = "APPEND") -> str:
-        """Make only one attempt. If its response is lost, `find_orphan` finds the transaction."""
+        """Open a transaction in one attempt. `find_orphan` finds it if the response is lost."""
         body = msgspec.json.encode({"transactionType": kind})
         path = f"{self._path}/transactions"
         call = ApiCall("begin", "POST", path, self._branch_query, body, "application/json")

@@ -53,7 +53,7 @@ class Observations:
             self.note("sizeBytes", kind)
 
     def note_open_listing(self, response: ApiResponse, page: FilePage | None, own: int) -> None:
-        """Record the listing of an open transaction; `own` counts its own files."""
+        """Record the listing of an open transaction; `own` is the number of its own files."""
         outcome = response.error.name or "unreadable"
         if page is not None:
             outcome = "lists its files" if own else "lists other files" if page.data else "empty"
