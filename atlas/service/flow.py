@@ -1,6 +1,6 @@
-"""Starts the actors, and ends them in order."""
+"""Starts the actors, and stops them in the order of the data."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -62,12 +62,12 @@ from atlas.service.listeners import (
 from atlas.service.shutdown import Shutdown
 from atlas.settings import Settings
 
-FLATTEN_AT_ONCE = 5  # one more than there may be workers
+FLATTEN_AT_ONCE = 5  # WORKERS_MAX + 1, so that no worker is idle
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A running service: the applications of its two listeners, and its shutdown."""
+    """A running service: the applications of its two listeners, and the start of its shutdown."""
 
     public: ASGIApp
     operator: ASGIApp
@@ -77,22 +77,15 @@ class Service:
 
 @asynccontextmanager
 async def run_service(dependencies: Dependencies, settings: Settings) -> AsyncIterator[Service]:
-    """Run the service. Leaving drains the flow, stage after stage, and then the uploader.
+    """Run the service. On exit, drain the flow stage by stage, then the uploader.
 
-    Requests that wait for a commit are answered at once that the export is safe. The rest takes at
-    most `drain_seconds`; what is left then is recovered after the next start.
+    Requests waiting for a commit are answered immediately: their exports are in the journal. The
+    uploader gets at most `drain_seconds`; the next start recovers the remaining exports.
     """
-    store, clock, compute, emit = (
-        dependencies.store,
-        dependencies.clock,
-        dependencies.compute,
-        dependencies.emit,
-    )
+    store, clock, emit = dependencies.store, dependencies.clock, dependencies.emit
     completions, wakeup = CompletionRegistry[Receipt](), Wakeup()
-    admission, on_crash = (
-        build_admission(settings, dependencies.timing.monotonic),
-        build_crash_reporter(emit),
-    )
+    admission = build_admission(settings, dependencies.timing.monotonic)
+    on_crash = build_crash_reporter(emit)
     shutdown = Shutdown(completions, admission.quota, wakeup, emit)
     if settings.foundry.file_format == "parquet" and settings.foundry.file_layout == "per-export":
         emit(ParquetPerExport())
@@ -112,11 +105,11 @@ async def run_service(dependencies: Dependencies, settings: Settings) -> AsyncIt
             dead_letter_route = DeadLetterRoute(quarantine_address, quarantine.contains)
             journal = Journal(store.intake, completions, wakeup, emit)
             journaler = stages.start_sink(journal, concurrency=64)
-            flatten = Flatten(compute, compress, clock, emit)
+            flatten = Flatten(dependencies.compute, compress, clock, emit)
             flattener = stages.start_stage(
                 flatten, journaler, dead_letter_route=dead_letter_route, concurrency=FLATTEN_AT_ONCE
             )
-            decode = Decode(compute, limits.bytes_max, limits.lines_max, emit)
+            decode = Decode(dependencies.compute, limits.bytes_max, limits.lines_max, emit)
             decoder = stages.start_stage(
                 decode, flattener, dead_letter_route=dead_letter_route, concurrency=2
             )
@@ -133,13 +126,19 @@ async def run_service(dependencies: Dependencies, settings: Settings) -> AsyncIt
                 live = StatusStream(status, gauges)
                 diagnosis = DiagnosisService(settings, store.inspector, maintenance, status, clock)
                 personal_data = build_personal_data(
-                    dependencies, settings, maintenance, completions, quarantine, erasure_lock
+                    dependencies,
+                    settings,
+                    maintenance,
+                    completions,
+                    erasure_lock,
+                    discard_ids=quarantine.known.difference_update,
                 )
                 replayer = Replayer(quarantine, decoder, flattener, wakeup.notify, erasure_lock)
                 services = OperatorServices(
                     store.ledger, store.dead_letters, replayer, personal_data, diagnosis
                 )
-                emit(build_start_event(settings))
+                foundry = settings.foundry
+                emit(ServiceStarted(__version__, foundry.dataset_rid, foundry.branch))
                 async with live.ticking(on_crash):
                     yield Service(
                         public=build_public_app(
@@ -150,24 +149,25 @@ async def run_service(dependencies: Dependencies, settings: Settings) -> AsyncIt
                         maintenance=maintenance,
                     )
                     shutdown.begin()
-            drain_seconds = settings.foundry.drain_seconds
-            uploads.cancel_scope.deadline = anyio.current_time() + drain_seconds
+            uploads.cancel_scope.deadline = anyio.current_time() + settings.foundry.drain_seconds
     backlog = await store.outbox.read_backlog(settings.foundry.group)
     emit(DrainEnded(backlog.waiting))
-
-
-def build_start_event(settings: Settings) -> ServiceStarted:
-    return ServiceStarted(__version__, settings.foundry.dataset_rid, settings.foundry.branch)
 
 
 def build_uploader(
     dependencies: Dependencies, settings: Settings, completions: CompletionRegistry[Receipt]
 ) -> Uploader:
+    foundry = settings.foundry
     return Uploader(
         branch=dependencies.branch,
         outbox=dependencies.store.outbox,
         publisher=Publisher(completions, dependencies.clock, dependencies.emit),
-        policy=build_upload_policy(settings),
+        policy=UploadPolicy(
+            group=foundry.group,
+            interval_seconds=foundry.commit_interval_seconds,
+            uploads_at_once=foundry.uploads_at_once,
+            is_sole_writer=foundry.sole_writer,
+        ),
         file_policy=build_file_policy(settings),
         compute=dependencies.compute,
         timing=dependencies.timing,
@@ -180,54 +180,35 @@ def build_personal_data(
     settings: Settings,
     maintenance: BranchMaintenance,
     completions: CompletionRegistry[Receipt],
-    quarantine: Quarantine,
     replay_lock: Lock,
+    discard_ids: Callable[[Collection[str]], object],
 ) -> PersonalData:
+    branch, store = dependencies.branch, dependencies.store
+    file_policy = build_file_policy(settings)
     return PersonalData(
-        journal=dependencies.store.personal_data,
-        listing=dependencies.branch,
-        shared_files=build_shared_files(dependencies, settings),
+        journal=store.personal_data,
+        listing=branch,
+        shared_files=SharedFiles(branch, store.outbox, file_policy, dependencies.compute),
         maintenance=maintenance,
         completions=completions,
-        discard_ids=quarantine.known.difference_update,
+        discard_ids=discard_ids,
         replay_lock=replay_lock,
         clock=dependencies.clock,
         emit=dependencies.emit,
     )
 
 
-def build_shared_files(dependencies: Dependencies, settings: Settings) -> SharedFiles:
-    return SharedFiles(
-        dependencies.branch,
-        dependencies.store.outbox,
-        build_file_policy(settings),
-        dependencies.compute,
-    )
-
-
 def build_offline_maintenance(dependencies: Dependencies, settings: Settings) -> BranchMaintenance:
-    """Maintenance for one command, where no flow runs."""
-    return BranchMaintenance(
-        build_uploader(dependencies, settings, CompletionRegistry[Receipt]()), Wakeup()
-    )
-
-
-def build_upload_policy(settings: Settings) -> UploadPolicy:
-    foundry = settings.foundry
-    return UploadPolicy(
-        group=foundry.group,
-        interval_seconds=foundry.commit_interval_seconds,
-        uploads_at_once=foundry.uploads_at_once,
-        is_sole_writer=foundry.sole_writer,
-    )
+    """Build maintenance for a single command, without a running flow."""
+    uploader = build_uploader(dependencies, settings, CompletionRegistry[Receipt]())
+    return BranchMaintenance(uploader, Wakeup())
 
 
 def build_file_policy(settings: Settings) -> FilePolicy:
-    """Raises ConfigurationError when a format needs a package that is not installed."""
+    """Raise ConfigurationError if the format needs a package that is not installed."""
     foundry = settings.foundry
     layout, wave = foundry.file_layout, foundry.uploads_at_once
-    has_parquet = find_spec("pyarrow") is not None
-    readable = {PARQUET.name: PARQUET} if has_parquet else {}
+    readable = {} if find_spec("pyarrow") is None else {PARQUET.name: PARQUET}
     if foundry.file_format == "ndjson":
         return FilePolicy(decompress_into, layout, NDJSON, wave, readable)
     try:
@@ -240,7 +221,7 @@ def build_file_policy(settings: Settings) -> FilePolicy:
 
 
 def write_parquet(ndjson: ports.Bytes) -> ports.Bytes:
-    from atlas.outside import parquet  # noqa: PLC0415 - 60 MiB, only where there is any Parquet
+    from atlas.outside import parquet  # noqa: PLC0415 - 60 MiB of memory, only if used
 
     return parquet.to_parquet(ndjson)
 
@@ -255,8 +236,6 @@ PARQUET = Format("parquet", write_parquet, read_parquet)
 
 
 def build_crash_reporter(emit: EventSink) -> OnCrash:
-    """Build a callback that emits a crash as an event."""
-
     def report(stage: str, error: Exception) -> None:
         emit(build_crash_event(stage, error))
 
@@ -264,16 +243,14 @@ def build_crash_reporter(emit: EventSink) -> OnCrash:
 
 
 def build_work_reporter(emit: EventSink) -> StageObserver:
-    """Build a callback that emits the work of a stage as an event."""
-
     def report(stage: str, message: object, seconds: float) -> None:
-        head = getattr(message, "head", None)  # a token has none
+        head = getattr(message, "head", None)  # absent if the message is a token
         emit(StageCompleted(stage, seconds, None if head is None else head.trace))
 
     return report
 
 
 async def prefetch_keys(identities: ports.Identities) -> None:
-    """Fetch the keys now, so that the first sender does not wait for them."""
+    """Fetch the signing keys now, so that the first request need not wait for them."""
     with suppress(Unavailable):
         await identities.check_ready()
