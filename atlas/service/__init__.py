@@ -4,6 +4,7 @@ store.py         the journal
 dependencies.py  external systems, clock, randomness, CPU workers
 subscribers.py   event subscribers: traces, status, log
 flow.py          the actors, from the edge to the uploader
+uploads.py       the uploader, and the operations that share its branch
 listeners.py     the public application and the operator application
 diagnosis.py     `atlas diagnose` inside a running service
 shutdown.py      the shutdown sequence

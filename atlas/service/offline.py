@@ -16,9 +16,9 @@ from atlas.outside.sqlite import journal, readonly
 from atlas.runtime import CompletionRegistry, Lock
 from atlas.service.dependencies import open_dependencies
 from atlas.service.diagnosis import open_inspectors
-from atlas.service.flow import build_offline_maintenance, build_personal_data
 from atlas.service.store import JournalPorts, build_capacity_limits, build_inspector, collect_ports
 from atlas.service.subscribers import build_subscribers, utc_now
+from atlas.service.uploads import build_offline_maintenance, build_personal_data
 from atlas.settings import Settings
 
 CLEANUP_SECONDS = 10.0
