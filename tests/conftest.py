@@ -33,6 +33,7 @@ from atlas.service import (
     run_service,
 )
 from atlas.settings import Auth0Settings, EdgeSettings, ExportSettings, FoundrySettings, Settings
+from tests.support.command_line import atlas  # noqa: F401 - a fixture of all modules
 from tests.support.exports import NOON, SHELF
 from tests.support.fakes import KnownUsers, MemoryDataset
 
@@ -226,7 +227,7 @@ class ServiceHarness:
     def settings(self) -> Settings:
         return Settings(
             edge=EdgeSettings(
-                reply_seconds=self.reply_seconds,
+                commit_wait_seconds=self.reply_seconds,
                 body_bytes_max=24_000_000,
                 stream_bytes_max=self.stream_bytes_max,
                 cors_origins=self.cors_origins,

@@ -32,7 +32,7 @@ from tests.support.scrapes import HOST, Told, scraped, told
 
 POISONED = "healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson"  # the path of the first export
 PAGE = (Path(__file__).parent.parent / "config/operations.md").read_text(encoding="utf-8")
-UNITS = tuple("_seconds _bytes _exports _tasks _info _total _depth _size _paused".split())
+UNITS = tuple("_seconds _bytes _exports _in_flight _tasks _info _total _depth _size _paused".split())
 RECEIPT_ROUTE = f"{API_PREFIX}/exports/{{id}}"
 
 
@@ -133,7 +133,7 @@ async def test_a_wrong_count_and_a_stuck_phone_are_counted(life):
             await flow.post(an_export(recordCount=7))
         seen = await told(flow)
 
-    assert seen[("atlas_counts_differ_total",)] == 10
+    assert seen[("atlas_record_count_mismatches_total",)] == 10
     assert seen[("atlas_stuck_clients_total",)] == 1
 
 
@@ -166,7 +166,7 @@ async def test_why_a_group_was_begun(life):
         await flow.is_empty()
         await flow.seen.wait_for(events.GroupCommitted, 2)
         seen = await told(flow)
-        started = [event.because for event in flow.seen.of(events.GroupStarted)]
+        started = [event.trigger for event in flow.seen.of(events.GroupStarted)]
 
     assert started == ["idle", "interval"]
     assert seen["atlas_groups_total", "idle"] == seen["atlas_groups_total", "interval"] == 1
@@ -259,8 +259,8 @@ async def test_the_edge_tells_how_full_it_is(life):
         full = await told(flow)
         life.compute.released.set()
 
-    assert full[("atlas_edge_exports",)] == 3
-    assert full[("atlas_edge_flight_bytes",)] == 3 * 4 * size
+    assert full[("atlas_edge_exports_in_flight",)] == 3
+    assert full[("atlas_edge_inflight_bytes",)] == 3 * 4 * size
     assert full[("atlas_edge_queue_depth",)] == 0
 
 
@@ -376,7 +376,7 @@ MOVED = [
         )
         for cause in get_args(events.FailureCause)
     ),
-    (events.ForeignWriterDetected(3), "atlas_second_writer_total", ()),
+    (events.ForeignWriterDetected(3), "atlas_foreign_writers_total", ()),
     (events.OrphanAborted("t"), "atlas_orphans_total", ("aborted",)),
     (events.OrphanSuspected("t"), "atlas_orphans_total", ("suspected",)),
     (events.KeysFetched(2), "atlas_jwks_fetches_total", ("ok",)),

@@ -72,7 +72,7 @@ async def test_it_adds_up(life):
         "rows": 2,
         "bytes": size,
         "seconds": 0,
-        "because": "idle",
+        "trigger": "idle",
     }
 
 

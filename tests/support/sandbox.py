@@ -277,7 +277,7 @@ async def caged(folder: Path, canaries: Canaries, **environ: str) -> AsyncIterat
         session = await ends.enter_async_context(aiohttp.ClientSession())
         around.foundry.client = ("client", canaries["foundry.secret"])
         settings = settings_of(around, folder, canaries) | environ
-        settings["ATLAS_TRACES"] = str(server.make_url("/v1/traces"))
+        settings["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] = str(server.make_url("/v1/traces"))
         (folder / "secret" / "atlas.toml").write_text(as_toml(settings))
         (folder / "config.toml").write_text(to_toml(CONFIG))
         plain = {
@@ -311,7 +311,7 @@ def settings_of(around: Emulators, folder: Path, canaries: Canaries) -> dict[str
         "ATLAS_OPERATOR_LISTEN": f"{HOST}:{find_free_port()}",
         "ATLAS_OPERATOR_TOKEN": canaries["operator.token"],
         "ATLAS_COMMIT_INTERVAL_SECONDS": "0.1",
-        "ATLAS_REPLY_SECONDS": "10",
+        "ATLAS_COMMIT_WAIT_SECONDS": "10",
         "ATLAS_RATE_PER_MINUTE": "0",
     }
 

@@ -115,7 +115,7 @@ export function bars(place, commits, until) {
   for (const each of within) {
     const top = Math.min(base - 3, y(each.rows / highest));
     const bar = svg("rect", { x: Math.max(0, x(when(each)) - 3).toFixed(1), y: top, width: 3, height: base - top });
-    bar.dataset.because = each.because;
+    bar.dataset.trigger = each.trigger;
     bar.append(svg("title", {}, `${each.at}: ${summary(each)}`));
     drawn.append(bar);
   }
@@ -124,4 +124,4 @@ export function bars(place, commits, until) {
 const when = (commit) => Date.parse(commit.at) / 1000;
 
 const summary = (commit) =>
-  `${count(commit.exports)} exports, ${count(commit.rows)} rows, ${seconds(commit.seconds)}, ${commit.because}`;
+  `${count(commit.exports)} exports, ${count(commit.rows)} rows, ${seconds(commit.seconds)}, ${commit.trigger}`;

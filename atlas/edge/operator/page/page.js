@@ -87,7 +87,7 @@ function drawCommits({ commits }) {
     el(
       "tr", {},
       el("td", {}, moment(each.at)), number(count(each.exports)), number(count(each.rows)),
-      number(bytes(each.bytes), "wide"), number(seconds(each.seconds)), el("td", {}, each.because),
+      number(bytes(each.bytes), "wide"), number(seconds(each.seconds)), el("td", {}, each.trigger),
       el("td", { class: "wide rid" }, each.transaction),
     ),
   );
