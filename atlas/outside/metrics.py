@@ -76,9 +76,7 @@ COUNTERS = {
     "atlas_record_count_mismatches": Family(
         "Exports whose declared record count differs from the lines received."
     ),
-    "atlas_stuck_clients": Family(
-        "Clients that sent the same bytes ten times, and for every ten more."
-    ),
+    "atlas_stuck_clients": Family("Times that a client had sent the same bytes ten more times."),
     "atlas_jwks_fetches": Family("Fetches of Auth0's signing keys.", ("result",), RESULTS),
     "atlas_stage_crashes": Family(
         "Crashes, which are bugs, of a stage, the edge or the uploader.", ("stage",)
@@ -184,10 +182,9 @@ class StatusCollector(Collector):
         status, gauges = self.status, self.gauges
         depths = {stage: depth for stage, (depth, _) in gauges.queues.items()}
         sizes = {stage: size for stage, (_, size) in gauges.queues.items()}
-        yield build_gauge(
-            "atlas_stage_queue_depth", "Messages in a stage's queue.", "stage", depths
-        )
-        yield build_gauge("atlas_stage_queue_size", "Size of a stage's queue.", "stage", sizes)
+        queued, size = "Messages in a stage's queue.", "Size of a stage's queue."
+        yield build_gauge("atlas_stage_queue_depth", queued, "stage", depths)
+        yield build_gauge("atlas_stage_queue_size", size, "stage", sizes)
         paused, load = status.paused_reason is not None, gauges.press
         last_commit = 0 if status.last_commit_at is None else status.last_commit_at.timestamp()
         for name, text, value in (
