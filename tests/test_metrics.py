@@ -353,8 +353,8 @@ async def test_whatever_happens_no_reader_minds(life, kind):
     with traces.open_traces(InMemorySpanExporter(), "1", "ri.dataset") as spans:
         life.readers = {"log": log, "traces": spans.handle}
         async with life.running() as flow:
-            flow.readers.watch(example(events.GroupStarted))  # or no call belongs to a trace
-            flow.readers.watch(example(kind))
+            flow.readers.publish(example(events.GroupStarted))  # or no call belongs to a trace
+            flow.readers.publish(example(kind))
             assert (await scraped(flow)).status == 200
             picture = await asgi(flow.service.operator, "GET", "/picture", {"host": HOST})
             assert picture.status == 200
@@ -443,8 +443,8 @@ def documented() -> dict[str, set[str]]:
 async def test_the_page_lists_them_all_and_no_other(life):
     async with life.running() as flow:
         await flow.post(an_export())
-        flow.readers.watch(events.FoundryCalled("put", 200, 0.1, True))
-        flow.readers.watch(events.StageCrashed("edge", "ZeroDivisionError", ()))
+        flow.readers.publish(events.FoundryCalled("put", 200, 0.1, True))
+        flow.readers.publish(events.StageCrashed("edge", "ZeroDivisionError", ()))
         families = (await told(flow)).families
     found = {}
     for family in families:
