@@ -32,7 +32,9 @@ from tests.support.scrapes import HOST, Told, scraped, told
 
 POISONED = "healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson"  # the path of the first export
 PAGE = (Path(__file__).parent.parent / "config/operations.md").read_text(encoding="utf-8")
-UNITS = tuple("_seconds _bytes _exports _in_flight _tasks _info _total _depth _size _paused".split())
+UNITS = tuple(
+    "_seconds _bytes _exports _in_flight _tasks _info _total _depth _size _paused".split()
+)
 RECEIPT_ROUTE = f"{API_PREFIX}/exports/{{id}}"
 
 
@@ -356,7 +358,7 @@ async def test_whatever_happens_no_reader_minds(life, kind):
             flow.readers.publish(example(events.GroupStarted))  # or no call belongs to a trace
             flow.readers.publish(example(kind))
             assert (await scraped(flow)).status == 200
-            picture = await asgi(flow.service.operator, "GET", "/picture", {"host": HOST})
+            picture = await asgi(flow.service.operator, "GET", "/status", {"host": HOST})
             assert picture.status == 200
     assert stream.getvalue()
 
@@ -494,7 +496,7 @@ async def test_a_scrape_is_of_the_format_that_prometheus_reads(life):
 
 async def test_nothing_of_it_is_public(life):
     async with life.running() as flow:
-        for path in ("/metrics", "/picture", "/live"):
+        for path in ("/metrics", "/status", "/status/stream"):
             assert (await flow.send("GET", path, "token-of-ada", Host=HOST)).status == 404
 
 

@@ -263,7 +263,7 @@ async def test_what_tells_no_picture_is_said_to_be_no_atlas(text):
         return web.Response(body=text)
 
     app = web.Application()
-    app.router.add_get("/picture", picture)
+    app.router.add_get("/status", picture)
     async with TestServer(app) as server:
         with pytest.raises(CommandError, match="no operator listener of an Atlas like this"):
             await fetch(server.make_url("/"), "")

@@ -163,7 +163,7 @@ def abandon(
         return
     abandoned = ask(
         settings,
-        OperatorRequest(f"/exports/{quote(receipt_id, safe='')}/abandon", {}, "POST"),
+        OperatorRequest(f"/exports/{quote(receipt_id, safe='')}/discard", {}, "POST"),
         AbandonResult,
         lambda store: abandon_one(store, receipt_id),
     )

@@ -70,7 +70,7 @@ def forget(
     with open_receipt(receipt) as keep:
         done = ask(
             settings,
-            OperatorRequest("/forget", {}, "POST", {"user": person.sub}),
+            OperatorRequest("/erasures", {}, "POST", {"user": person.sub}),
             ErasureReceipt,
             ask_offline(settings, lambda persons: persons.erase(person)),
         )
@@ -95,7 +95,7 @@ def parse_user(user: str) -> User:
 def fetch_report(person: User, settings: Settings, *, lists: bool) -> PersonalDataReport:
     return ask(
         settings,
-        OperatorRequest("/where", {}, "POST", {"user": person.sub, "files": lists}),
+        OperatorRequest("/personal-data", {}, "POST", {"user": person.sub, "files": lists}),
         PersonalDataReport,
         ask_offline(settings, lambda persons: persons.report(person, lists=lists)),
     )

@@ -189,12 +189,19 @@ async def operators(sandbox: Sandbox) -> None:
     c = sandbox.canaries
     listed = (await sandbox.asked("GET", "/exports?limit=100")).body
     id, find = listed["entries"][0]["receipt"]["id"], c["operator.find"]
-    for path in ("/", "/picture", "/live", "/metrics", f"/exports/{id}", f"/exports?find={find}"):
+    for path in (
+        "/",
+        "/status",
+        "/status/stream",
+        "/metrics",
+        f"/exports/{id}",
+        f"/exports?find={find}",
+    ):
         assert (await sandbox.asked("GET", path)).status == 200
     for path in (f"/exports/{find}", f"/{find}", f"/exports?status={find}"):
         assert (await sandbox.asked("GET", path)).status in {400, 404}
     user = f"auth0|{c['sub ada']}"
-    assert (await sandbox.asked("POST", "/where", {"user": user})).status == 200
+    assert (await sandbox.asked("POST", "/personal-data", {"user": user})).status == 200
     token = sandbox.token(user)
     for asked in ({"token": token}, {"token": token[:-9]}, {"token": c["opaque"]}):
         assert (await sandbox.asked("POST", "/diagnose", asked)).status == 200

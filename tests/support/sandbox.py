@@ -203,7 +203,7 @@ class Sandbox:
         text = b"" if body is None else msgspec.json.encode(body)
         url = self.operator + path
         async with self.session.request(method, url, headers=headers, data=text) as answer:
-            if path == "/live":
+            if path == "/status/stream":
                 found = Answer(
                     answer.status, answer.headers, await answer.content.readuntil(b"\n\n")
                 )

@@ -45,8 +45,8 @@ class StatusStream:
 
     def routes(self, guard: Guard) -> list[Route]:
         return [
-            guard.build_route("GET", "/picture", self.show),
-            guard.build_route("GET", "/live", self.stream),
+            guard.build_route("GET", "/status", self.show),
+            guard.build_route("GET", "/status/stream", self.stream),
         ]
 
     async def show(self, _request: Request) -> Response:
@@ -56,7 +56,7 @@ class StatusStream:
         if request.method == "HEAD":
             return Response(media_type=EVENTS)
         if self.viewers >= VIEWERS_MAX:
-            why = f"{VIEWERS_MAX} look on already: close another page, or ask for /picture."
+            why = f"{VIEWERS_MAX} look on already: close another page, or ask for /status."
             return build_json_response({"error": why}, 503, {"Retry-After": "10"})
         return StatusStreamResponse(self)
 

@@ -174,7 +174,7 @@ function hear(message, isFirst) {
 }
 
 async function follow(stir, signal) {
-  const answer = await ask("/live", { signal });
+  const answer = await ask("/status/stream", { signal });
   if (!answer.ok) return refusal(answer);
   let isFirst = true;
   for await (const text of messages(answer, stir)) {
