@@ -527,7 +527,7 @@ def test_a_journal_whose_owner_does_not_answer_is_one_line_that_says_who(atlas, 
         said = atlas("exports", "list", "--journal", "journal").in_one_line(1)
 
     assert f"(pid {os.getpid()})" in said
-    assert "does not answer at 127.0.0.1" in said
+    assert "does not respond at 127.0.0.1" in said
 
 
 # one person
@@ -744,7 +744,7 @@ def test_send_without_a_token_says_where_one_could_come_from(atlas):
 def test_no_stand_in_is_looked_for_where_none_can_be(atlas, url):
     said = atlas("send", "-", "--to", url, stdin=b"{}\n").in_one_line(1)
 
-    assert "is beside" in said
+    assert "is not `atlas local`" in said
     assert "--token" in said
 
 
