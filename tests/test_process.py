@@ -135,7 +135,7 @@ def test_a_person_is_told_of_and_forgotten_by_the_owner_of_the_journal(running, 
     assert found.stdout.splitlines()[-1].startswith("healthkit/raw/auth0|gone/")
     assert (found.returncode, receipt.returncode, nothing.returncode) == (0, 0, 0)
     assert "Removed    1 files" in receipt.stdout
-    assert nothing.stdout.endswith("Nothing of this user is there.\n")
+    assert nothing.stdout.endswith("There are no data of this user.\n")
     (gone,) = before - running.files().keys()
     assert gone.startswith("healthkit/raw/auth0|gone/")
     assert "auth0" not in receipt.stdout + (running.folder / "receipt.json").read_text()

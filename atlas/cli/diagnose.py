@@ -28,9 +28,7 @@ INDENT = " " * 29
 
 TokenOption = Annotated[
     str | None,
-    typer.Option(
-        metavar="TOKEN", envvar="ATLAS_TOKEN", help="The token of a phone, to be checked."
-    ),
+    typer.Option(metavar="TOKEN", envvar="ATLAS_TOKEN", help="A phone's token, to be checked."),
 ]
 UrlOption = Annotated[
     str | None,
