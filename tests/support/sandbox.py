@@ -37,10 +37,10 @@ KIB = 1024
 VICTIM = """
 import sys
 from pathlib import Path
-from atlas.cli.main import ended_by_a_bug
-from tests.chaos import victim
-sys.excepthook = ended_by_a_bug
-victim.main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
+from atlas.cli.main import report_bug
+from tests.chaos import service_main
+sys.excepthook = report_bug
+service_main.main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
 """
 CONFIG = {
     "edge": {"body_bytes_max": 300 * KIB, "slow_seconds": 1.0},
