@@ -17,6 +17,7 @@ ConfigOption = Annotated[
         metavar="FILE", help=f"A TOML file. Default: $ATLAS_CONFIG, else {CONFIG} if it exists."
     ),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:

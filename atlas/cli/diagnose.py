@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from atlas import service
-from atlas.cli.configuration import ConfigOption, load_settings
+from atlas.cli.configuration import ConfigOption, JsonOption, load_settings
 from atlas.cli.operator_client import OperatorRequest, OperatorUnreachable, resolve_journal
 from atlas.core.diagnosis import CheckResult, Diagnosis, DiagnosisRequest
 from atlas.core.errors import CommandError, ConfigurationError, FoundryError, JournalLocked
@@ -34,7 +34,6 @@ UrlOption = Annotated[
     str | None,
     typer.Option(metavar="URL", help="The URL that phones use. Default: that of the service."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ReportOption = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Also write a Markdown report, without secrets."),

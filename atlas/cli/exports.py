@@ -7,7 +7,7 @@ import msgspec
 import typer
 
 from atlas import service
-from atlas.cli.configuration import ConfigOption
+from atlas.cli.configuration import ConfigOption, JsonOption
 from atlas.cli.operator_client import JournalOption, OperatorRequest, ask, load_settings_for_journal
 from atlas.core import identifiers
 from atlas.core.errors import CommandError
@@ -36,8 +36,6 @@ ISOLATION_NOTES: dict[Isolation, str] = {
 }
 
 app = typer.Typer()
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.callback(invoke_without_command=True)

@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from atlas import service
-from atlas.cli.configuration import ConfigOption
+from atlas.cli.configuration import ConfigOption, JsonOption
 from atlas.cli.operator_client import JournalOption, OperatorRequest, ask, load_settings_for_journal
 from atlas.core import identifiers
 from atlas.core.errors import AtlasError, CommandError
@@ -28,7 +28,6 @@ UserArgument = Annotated[
         metavar="USER", help="The sub of the person's tokens; - reads it from standard input."
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 app = typer.Typer()
 
@@ -76,7 +75,7 @@ def erase(
     Example: atlas person erase 'auth0|687a' --receipt erased.json
     """
     if user == "-" and not yes:
-        raise typer.BadParameter("USER - reads standard input, so confirm with --yes.")
+        raise typer.BadParameter("USER is read from standard input: confirm with --yes.")
     subject, settings = parse_user(user), load_settings_for_journal(config, journal)
     if not yes:
         typer.echo("\n".join(render_report(fetch_report(subject, settings, lists=False))))

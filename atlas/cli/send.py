@@ -7,11 +7,10 @@ from typing import Annotated, BinaryIO
 
 import anyio
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from yarl import URL
 
 from atlas.cli import emulators, tokens
+from atlas.cli.progress_meter import build_progress
 from atlas.client import CannotSend, LineAccounting, open_client, stream
 from atlas.core.errors import CommandError
 from atlas.settings import is_loopback
@@ -96,7 +95,7 @@ async def send_file(file: BinaryIO, balance: LineAccounting, target: SendTarget)
         raise typer.BadParameter("--stream requires a file: a retry cannot read a pipe again.")
     if token is None:
         token = await fetch_emulator_token(url)
-    with build_progress(get_size(file)) as progress:
+    with build_progress("sending", get_size(file)) as progress:
         task, warned = progress.task_ids[0], set[str]()
 
         def warn(warning: str) -> None:
@@ -150,15 +149,6 @@ def get_size(file: BinaryIO) -> int | None:
     """Return the size in bytes, or None if it is unknown, as for a pipe."""
     path = Path(file.name) if isinstance(file.name, str) else None
     return path.stat().st_size if path is not None and path.is_file() else None
-
-
-def build_progress(total: int | None) -> Progress:
-    """Build a progress bar on stderr, disabled unless that is a terminal."""
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
-    console = Console(stderr=True)
-    progress = Progress(*columns, console=console, disable=not console.is_terminal)
-    progress.add_task("sending", total=total)
-    return progress
 
 
 def render_summary(balance: LineAccounting) -> str:
