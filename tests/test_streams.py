@@ -228,7 +228,7 @@ async def test_a_stream_with_nothing_in_it_is_refused(life, body):
 
     assert answer.status == 400
     assert answer.body["error"]["code"] == "INVALID_PAYLOAD"
-    assert answer.body["error"]["message"] == "There is nothing in the body."
+    assert answer.body["error"]["message"] == "The body is empty."
 
 
 async def test_a_byte_order_mark_counts_only_at_the_start(life):
@@ -311,7 +311,7 @@ async def test_the_count_that_the_sender_said_is_compared_with_the_whole(life):
         wrong = await stream(flow, THREE_PARTS, Atlas_Record_Count="16")
 
     assert "warnings" not in right.body
-    assert wrong.body["warnings"] == ["recordCount said 16, received 15"]
+    assert wrong.body["warnings"] == ["recordCount is 16, lines received: 15"]
     assert flow.seen.count_of(RecordCountMismatch) == 1
 
 

@@ -116,7 +116,7 @@ async def run_service(dependencies: Dependencies, settings: Settings) -> AsyncIt
             )
             live = StatusStream(status, gauges)
             emit(ServiceStarted(__version__, foundry.dataset_rid, foundry.branch))
-            async with live.ticking(on_crash):
+            async with live.run(on_crash):
                 yield Service(
                     public=build_public_app(
                         stages.addresses, admission, dependencies, shutdown, settings, on_crash
