@@ -21,7 +21,7 @@ from tests.support.fakes import Barrier
 from tests.support.long_lines import LINE_BYTES, MIB, ROWS_BYTES, THREE_PARTS, line, lines, noisy
 from tests.support.zstandard import zstd
 
-PIECE_BYTES = 64 * 1024
+CHUNK_BYTES = 64 * 1024
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def life(tmp_path):
 
 
 def pieces(body, end=()):
-    return [*(body[at : at + PIECE_BYTES] for at in range(0, len(body), PIECE_BYTES)), *end]
+    return [*(body[at : at + CHUNK_BYTES] for at in range(0, len(body), CHUNK_BYTES)), *end]
 
 
 async def stream(flow, body, token="token-of-ada", path="/export", **headers):
@@ -355,7 +355,7 @@ async def test_an_end_in_the_middle_lists_what_is_safe(life):
 
         def ends_behind_the_first_part():
             for number, piece in enumerate(pieces(THREE_PARTS)):
-                if number == 8 * LINE_BYTES // PIECE_BYTES:
+                if number == 8 * LINE_BYTES // CHUNK_BYTES:
                     flow.service.drain()
                 yield piece
 
