@@ -145,7 +145,8 @@ def test_wrong_usage_is_one_line(atlas, arguments, named):
 def test_an_export_without_a_service_says_where_it_was_looked_for(atlas, tmp_path):
     path = an_export(tmp_path / "export.zip", record())
 
-    assert "is not `atlas local`" in atlas("import", path, "--to", "https://atlas.test").in_one_line(1)
+    elsewhere = atlas("import", path, "--to", "https://atlas.test")
+    assert "is not `atlas local`" in elsewhere.in_one_line(1)
 
 
 # against the real service
