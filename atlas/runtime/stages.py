@@ -34,9 +34,10 @@ class Address(NamedTuple, Generic[In, Answer]):
     channel: Channel[Envelope[In, Answer]]
 
     async def ask(self, message: In, seconds: float | None = None) -> Answer:
-        """Wait for the answer, for `seconds` at most, including the wait for a full channel.
+        """Send a message and wait for the answer, for `seconds` at most in total.
 
-        Raises FlowFull when they are over, Unavailable when the stage has ended, and its errors.
+        Raises FlowFull when the time is up, Unavailable when the stage has ended, and the stages'
+        errors.
         """
         reply: Reply[Answer] = Reply()
         envelope = Envelope(message, reply)
@@ -57,26 +58,26 @@ class Address(NamedTuple, Generic[In, Answer]):
             del reply  # an error contains this frame: it would be a cycle
 
     async def send(self, envelope: Envelope[In, Answer]) -> None:
-        """Raises Unavailable when the stage has ended."""
+        """Send an envelope. Raises Unavailable when the stage has ended."""
         await self.channel.send(envelope)
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterRoute(Generic[Answer]):
-    """The stage for messages that crash others. Messages that it `contains` skip the others."""
+    """The stage that takes messages that crash others. It `contains` those that skip the others."""
 
     address: Address[Any, Answer]
     contains: Callable[[Any], bool]
 
 
 class Stage(Protocol[In_contra, Out_co]):
-    """Handles one message: returns the next one. An AtlasError is an answer, too."""
+    """Handles one message and returns the next one, or raises an AtlasError as the answer."""
 
     async def handle(self, message: In_contra, /) -> Out_co: ...
 
 
 class QueueLoad(NamedTuple):
-    """The number of messages that wait for a stage, and the most that can."""
+    """The number of messages that wait for a stage, and the maximum."""
 
     depth: int
     size: int
@@ -86,14 +87,14 @@ StageObserver = Callable[[str, Any, float], None]
 
 
 def ignore_work(_stage: str, _message: object, _seconds: float) -> None:
-    """The default: observe nothing."""
+    """Observe nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stages:
     """Starts stages in a task group, and reports their crashes and their work.
 
-    `on_work` gets the name of the stage, the message, and the seconds that it took.
+    `on_work` receives the name of the stage, the message, and the seconds that it took.
     """
 
     tasks: TaskGroup
@@ -102,14 +103,12 @@ class Stages:
     inboxes: dict[str, Channel[Any]] = field(default_factory=dict)
 
     def measure_queues(self) -> Mapping[str, QueueLoad]:
-        """The queue of each stage, by name."""
-        queues = {}
-        for name, inbox in self.inboxes.items():
-            statistics = inbox.statistics()
-            queues[name] = QueueLoad(
-                statistics.current_buffer_used, int(statistics.max_buffer_size)
-            )
-        return queues
+        """Return the load of each stage's queue, by name."""
+        statistics = ((name, inbox.statistics()) for name, inbox in self.inboxes.items())
+        return {
+            name: QueueLoad(each.current_buffer_used, int(each.max_buffer_size))
+            for name, each in statistics
+        }
 
     def start_stage(
         self,
@@ -120,7 +119,10 @@ class Stages:
         size: int = 16,
         concurrency: int = 1,
     ) -> Address[In, Answer]:
-        """Start a stage that sends results to the next one, and crashing messages to `dead_letter_route`."""
+        """Start a stage that sends its results to the next one.
+
+        A message that crashes it goes to `dead_letter_route`.
+        """
         name, on_work = derive_stage_name(stage), self.on_work
 
         async def step(envelope: Envelope[In, Answer]) -> bool:
@@ -137,9 +139,8 @@ class Stages:
                 if dead_letter_route is None:
                     raise
                 self.on_crash(name, crash)
-                await dead_letter_route.address.send(
-                    envelope
-                )  # which keeps equal messages from coming here again
+                # from now on the route contains the message, so that equal ones skip this stage
+                await dead_letter_route.address.send(envelope)
                 return False
             finally:
                 on_work(name, body, time.perf_counter() - began)
@@ -173,9 +174,9 @@ class Stages:
                 while True:
                     envelope = await inbox.receive()
                     with envelope.reply:
-                        has_made_progress = await loop.step(envelope)
-                        restarts.has_made_progress = restarts.has_made_progress or has_made_progress
-                    del envelope  # or it would be kept during the wait for the next one
+                        if await loop.step(envelope):
+                            restarts.has_made_progress = True
+                    del envelope  # or it would stay in memory until the next one arrives
 
         async def run_loop() -> None:
             async with loop.next_stage:
@@ -197,7 +198,7 @@ class Stages:
 class _StageLoop(Generic[In, Answer]):
     """The step for each envelope, and the channel that is closed at the end.
 
-    A step returns whether the stage has handled the message.
+    A step returns True if the stage has handled the message.
     """
 
     name: str
@@ -206,12 +207,12 @@ class _StageLoop(Generic[In, Answer]):
 
 
 def derive_stage_name(stage: object) -> str:
-    """The name of a stage in events and metrics."""
+    """Return the name of a stage in events and metrics."""
     return type(stage).__name__.lower()
 
 
 def reject_remaining(inbox: Channel[Envelope[Any, Any]]) -> None:
-    """Answer what is left in the inbox of a stage that has ended."""
+    """Reject the messages left in the inbox of a stage that has ended."""
     with suppress(anyio.WouldBlock, anyio.EndOfStream):
         while True:
             inbox.receive_nowait().reply.resolve(Unavailable())
