@@ -427,9 +427,7 @@ async def test_a_host_that_cannot_be_reached_is_trouble_and_no_crash(tmp_path, h
 @pytest.mark.parametrize(
     ("call", "ending", "ask"),
     [
-        pytest.param(
-            "branch", "/master", lambda of, rid: of.take_snapshot(), id="branch_snapshot"
-        ),
+        pytest.param("branch", "/master", lambda of, rid: of.take_snapshot(), id="branch_snapshot"),
         pytest.param("upload", "/upload", lambda of, rid: of.put(rid, OTHER, ROWS), id="put"),
         pytest.param("commit", "/commit", lambda of, rid: of.commit(rid), id="commit"),
         pytest.param("abort", "/abort", lambda of, rid: of.abort(rid), id="abort"),
