@@ -99,10 +99,11 @@ def build_user_prefix(user: User) -> str:
 
 
 def group_paths(first: str, format: FileFormat) -> Iterator[str]:
-    """Return endless candidates for the path of a shared file, each a millisecond later.
+    """Yield candidates for the path of a shared file, each a millisecond after the previous one.
 
-    For example healthkit/groups/2025-09-26T06-30-00-000Z.ndjson. The first one has the time in the
-    path of the first export, so that a repeated upload of the same exports has the same path.
+    The first one has the time in the path of the first export, for example
+    healthkit/groups/2025-09-26T06-30-00-000Z.ndjson, so that a repeated upload of the same exports
+    has the same path.
     """
     at = parse_path_time(first)
     while True:

@@ -1,7 +1,4 @@
-"""The messages between stages, in the order in which they are made.
-
-They are immutable, and the type of a message says how far it has been processed.
-"""
+"""Immutable messages between stages, in the order in which an export becomes them."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -84,7 +81,7 @@ class StreamPart(Struct, frozen=True, tag="Part"):
 class DecodedExport(Struct, frozen=True, tag="Decoded"):
     """An export's lines as sent. The id is the same whenever the same export is sent again.
 
-    `likeness` is a hash of the bytes alone, comparable only within one process.
+    `likeness` is a hash that is equal for equal bytes, comparable only within one process.
     """
 
     id: str
