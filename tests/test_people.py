@@ -490,7 +490,7 @@ async def test_without_room_to_write_the_journal_anew_the_receipt_says_so_first(
 
     receipt = await alone(Full(), MemoryDataset()).erase(User(ADA))
 
-    assert receipt.to_do[0].startswith("Say atlas forget again")
+    assert receipt.to_do[0].startswith("Run atlas forget again")
     assert receipt.to_do[0].endswith("There is no room on the disk of the journal.")
     assert receipt.purged == {"committed": 1}
 

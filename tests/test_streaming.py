@@ -98,7 +98,7 @@ async def test_a_part_that_is_too_large_is_told_by_its_place(life):
         balance = await streamed(url, [lines(*"abcdef"), b"{}\n" * 1_400_000, b"{}\n"])
 
     ((line, reason),) = balance.rejects
-    assert (line, reason.partition(": One export")[0]) == (0, "part 2: CHUNK_TOO_LARGE")
+    assert (line, reason.partition(": An export")[0]) == (0, "part 2: CHUNK_TOO_LARGE")
     assert numbers(balance) == (1_400_007, 1_905, 1_398_102, 0)
 
 

@@ -60,11 +60,12 @@ class ExportTotals(Struct, frozen=True):
 class JournalHealth(Struct, frozen=True, kw_only=True):
     """The condition of a journal.
 
-    `noted` and `counted` are the totals of waiting and of set-aside exports. `aside` counts
-    set-aside exports by reason, `failed` those that have failed, wait and are retried apart; a
-    reason has the instance id of its newest export. `begun` are the transactions recorded as open;
-    `attempts` is the number of attempts to begin one that have no answer. `last` is the last
-    committed export.
+    `place` is its path, or "memory". `waiting` and `set_aside` are the recorded totals, `counted`
+    the actual ones of both; `room` is the configured capacity. `aside` counts set-aside exports by
+    reason, `failed` the waiting ones that have failed and are retried apart; a reason has the
+    instance id of its newest export. `begun` are the transactions recorded as open; `attempts` is
+    the number of attempts to begin one that have no answer. `last` is the last committed export,
+    `copies` are the names of copies made when the journal was damaged.
     """
 
     place: str

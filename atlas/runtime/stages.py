@@ -147,7 +147,7 @@ class Stages:
             await next_stage.send(Envelope(result, reply))
             return True
 
-        return self._start(_StageLoop(name, step, next_stage.channel), size, concurrency)
+        return self._start(name, step, next_stage.channel, size, concurrency)
 
     def start_sink(
         self, stage: Stage[In, Answer], *, size: int = 16, concurrency: int = 1
@@ -164,46 +164,44 @@ class Stages:
                 on_work(name, body, time.perf_counter() - began)
             return True
 
-        return self._start(_StageLoop(name, step, nullcontext()), size, concurrency)
+        return self._start(name, step, nullcontext(), size, concurrency)
 
     def _start(
-        self, loop: "_StageLoop[In, Answer]", size: int, concurrency: int
+        self,
+        name: str,
+        step: Callable[[Envelope[In, Answer]], Awaitable[bool]],
+        next_stage: AbstractAsyncContextManager[object],
+        size: int,
+        concurrency: int,
     ) -> Address[In, Answer]:
+        """Start the workers of a stage, and close the next stage when they end.
+
+        A step returns True if the stage has handled the message.
+        """
+
         async def run() -> None:
             with suppress(anyio.EndOfStream):
                 while True:
                     envelope = await inbox.receive()
                     with envelope.reply:
-                        if await loop.step(envelope):
+                        if await step(envelope):
                             restarts.has_made_progress = True
                     del envelope  # or it would stay in memory until the next one arrives
 
-        async def run_loop() -> None:
-            async with loop.next_stage:
+        async def run_workers() -> None:
+            async with next_stage:
                 try:
                     async with anyio.create_task_group() as workers:
                         for _ in range(concurrency):
-                            workers.start_soon(supervise, loop.name, run, restarts, self.on_crash)
+                            workers.start_soon(supervise, name, run, restarts, self.on_crash)
                 finally:
                     reject_remaining(inbox)
 
         restarts = RestartBudget()
         inbox = Channel[Envelope[In, Answer]](size)
-        self.inboxes[loop.name] = inbox
-        self.tasks.start_soon(run_loop, name=loop.name)
+        self.inboxes[name] = inbox
+        self.tasks.start_soon(run_workers, name=name)
         return Address(inbox)
-
-
-@dataclass(frozen=True, slots=True)
-class _StageLoop(Generic[In, Answer]):
-    """The step for each envelope, and the channel that is closed at the end.
-
-    A step returns True if the stage has handled the message.
-    """
-
-    name: str
-    step: Callable[[Envelope[In, Answer]], Awaitable[bool]]
-    next_stage: AbstractAsyncContextManager[object]
 
 
 def derive_stage_name(stage: object) -> str:
