@@ -70,7 +70,7 @@ class PurgeResult(Struct, frozen=True):
 
 
 class PersonalDataReport(Struct, frozen=True):
-    """All data of a person that Atlas knows of. `listed` has each file, if that was requested."""
+    """All data of a person that Atlas has stored. `listed` has each file, if that was requested."""
 
     user: str
     files: int
@@ -132,8 +132,8 @@ def merge_shared_files(
 ) -> tuple[SharedFile, ...]:
     """Return the shared files with this person's rows, and the number of exports in each.
 
-    Compacted receipts count, too: the transaction that they name is that of one of the group files,
-    `groups`.
+    A compacted receipt names a transaction instead of a file: it counts for the file in `groups`
+    that has this transaction.
     """
     exports = Counter[str]()
     for file in journal.shared:
@@ -147,12 +147,9 @@ def merge_shared_files(
 def list_remaining_steps(
     files: int, shared: Sequence[SharedFile], *, is_folder_escaped: bool
 ) -> Iterator[str]:
-    """Yield the steps left to others, in the order in which to take them.
-
-    `files` is the number of files that were changed.
-    """
+    """Yield the steps left to others, in order. `files` is the number of files that were changed."""
     yield (
-        "Stop this person's app from sending: the journal no longer knows their exports, so it"
+        "Stop this person's app from sending: their exports are deleted from the journal, so it"
         " accepts as new everything that is sent from now on."
     )
     if shared:

@@ -1,6 +1,6 @@
 """Splits a streamed body into parts, each of which is an export of its own.
 
-A part is recognized when it is sent again only if it is cut at the same place, so that depends on
+A part that is sent again is recognized only if it is cut at the same place. So the cuts depend on
 nothing but the bytes: a part ends at the first line end after PART_BYTES.
 """
 

@@ -53,7 +53,7 @@ class Reply(Generic[T]):
         try:
             raise outcome
         finally:
-            del self, outcome  # the error refers to this frame: a cycle
+            del self, outcome  # the error refers to this frame: a reference cycle
 
     async def _wait(self, seconds: float | None) -> None:
         loop = asyncio.get_running_loop()
@@ -76,7 +76,7 @@ class Reply(Generic[T]):
         if error is None:
             return False
         if isinstance(error, AtlasError):
-            self.resolve(error.detach())  # it would be a cycle
+            self.resolve(error.detach())  # avoids a reference cycle
             return True
         self.resolve(AtlasError() if isinstance(error, Exception) else Unavailable())
         return False
@@ -98,11 +98,11 @@ class CompletionRegistry(Generic[T]):
 
     def __init__(self) -> None:
         self._completions: WeakValueDictionary[str, Completion[T]] = WeakValueDictionary()
-        self._is_over = False
+        self._is_cancelled = False
 
     def get(self, key: str) -> Completion[T]:
         completion = self._completions.setdefault(key, Completion())
-        if self._is_over:
+        if self._is_cancelled:
             completion.resolve(Unavailable())
         return completion
 
@@ -112,7 +112,7 @@ class CompletionRegistry(Generic[T]):
 
     def cancel_all(self) -> None:
         """Resolve all completions with Unavailable, including those requested later."""
-        self._is_over = True
+        self._is_cancelled = True
         for completion in list(self._completions.values()):
             completion.resolve(Unavailable())
 

@@ -50,12 +50,12 @@ class Address(NamedTuple, Generic[In, Answer]):
                     await self.channel.send(envelope)
                 if seconds is not None:
                     seconds -= anyio.current_time() - began
-            del envelope, message  # or this frame keeps it while it waits
+            del envelope, message  # or they stay in memory during the wait
             return await reply.outcome(seconds)
         except TimeoutError as error:
             raise FlowFull from error
         finally:
-            del reply  # an error contains this frame: it would be a cycle
+            del reply  # the error refers to this frame: a reference cycle
 
     async def send(self, envelope: Envelope[In, Answer]) -> None:
         """Send an envelope. Raises Unavailable when the stage has ended."""

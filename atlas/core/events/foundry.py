@@ -49,7 +49,7 @@ class GroupCommitted(Event, frozen=True):
 class ExportCommitted(Event, frozen=True):
     """The rows of an export are in a committed transaction.
 
-    `seconds` is the time since its acceptance. `user` is "" if the journal does not know it.
+    `seconds` is the time since its acceptance. `user` is "" if it is unknown.
     """
 
     id: str

@@ -75,7 +75,7 @@ class TransactionQueries(Protocol):
     """Queries that resolve the outcome of earlier calls. Raises FoundryError."""
 
     async def transaction_status(self, transaction: str) -> TransactionState:
-        """Return the status. A transaction that Foundry does not know is ABORTED."""
+        """Return the status. A transaction unknown to Foundry is ABORTED."""
 
     async def list_transaction_files(self, transaction: str) -> Mapping[str, int]:
         """Return the files of a committed transaction: the size in bytes of each path.

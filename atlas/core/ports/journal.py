@@ -90,11 +90,11 @@ class UploadQueue(Protocol):
     ) -> CommitGroup | None:
         """Claim the oldest exports of this lane, and record the intent to begin an APPEND.
 
-        Both happen in one step, so that the journal knows of every transaction that is begun.
-        Returns None, and records no intent, if nothing waits in the lane. The normal lane has the
-        fresh exports, and with them exports whose files Foundry has refused. The isolated lane has
-        all failed exports; the more often a group failed, the smaller its parts. Raises OutOfOrder
-        while a group or a transaction is in hand.
+        Both happen in one step, so that no transaction is begun without a record. Returns None, and
+        records no intent, if nothing waits in the lane. The normal lane has the fresh exports, and
+        with them exports whose files Foundry has refused. The isolated lane has all failed exports;
+        the more often a group failed, the smaller its parts. Raises OutOfOrder while a group or a
+        transaction is in hand.
         """
 
     async def record_intent(self, snapshot: BranchSnapshot, kind: TransactionKind) -> None:
@@ -114,7 +114,7 @@ class UploadQueue(Protocol):
     async def record_file(
         self, ids: Collection[str], format: FileFormat, size: int, *, is_shared: bool
     ) -> File:
-        """Record that these claimed exports are put as one file of this format and size in bytes.
+        """Record that these claimed exports are uploaded as one file of this format and size.
 
         The record holds until they are concluded. Returns the file, which has a path of its own if
         it is shared, and the export's path otherwise. Raises OutOfOrder unless all of them are
@@ -122,7 +122,7 @@ class UploadQueue(Protocol):
         """
 
     async def conclude(self, conclusion: Conclusion) -> Sequence[Receipt]:
-        """Carry out a verdict on every claimed export; the transaction is not open any more.
+        """Apply a verdict to every claimed export; the transaction is not open any more.
 
         Returns the receipts of the exports that were committed or set aside. Does nothing if
         nothing is in hand. Otherwise it raises OutOfOrder unless the conclusion names the recorded
@@ -144,10 +144,10 @@ class Reconciliation(Protocol):
     """Compares an older copy of the journal with the dataset."""
 
     async def filter_own_transactions(self, transactions: Collection[str]) -> frozenset[str]:
-        """Return the subset of these transactions that hold exports of this journal."""
+        """Return those of these transactions that hold exports of this journal."""
 
     async def has_committed(self) -> bool:
-        """True if this journal knows of any committed export."""
+        """True if any export of this journal is committed."""
 
     async def list_uncommitted(self, after: str) -> Sequence[File]:
         """Return a page of all exports that the journal believes uncommitted.
@@ -220,7 +220,7 @@ class Ledger(Protocol):
         """Return the journal's totals, in constant time."""
 
     async def check_ready(self) -> None:
-        """Return if the journal accepts exports. Raises JournalFull, or Unavailable."""
+        """Raise JournalFull or Unavailable if the journal does not accept exports."""
 
 
 class PersonalDataStore(Protocol):
