@@ -331,7 +331,7 @@ async def test_our_page_is_told_whether_it_may_order(life, token, may):
     async with life.running() as flow:
         answer = await asked(flow, "/exports", authorization=f"Bearer {token}")
 
-    assert answer.headers["atlas-page-may-order"] == may
+    assert answer.headers["atlas-page-can-replay"] == may
 
 
 @pytest.mark.parametrize(
@@ -361,7 +361,7 @@ async def test_a_question_that_cannot_be_meant_is_refused(life, query):
         answer = await asked(flow, f"/exports?{query}")
 
     assert answer.status == 400
-    assert answer.body == {"error": "status, limit, before or find is not what it can be."}
+    assert answer.body == {"error": f"The value of {query.partition('=')[0]} is invalid."}
 
 
 @pytest.mark.parametrize(

@@ -456,7 +456,7 @@ class Interrupted:
     async def run(self, work):
         return await self.commits.run(work)
 
-    async def rewrite(self):
+    async def vacuum(self):
         self.rewrites += 1
         await self.commits.vacuum()
         if self.rewrites == 1:
@@ -556,7 +556,7 @@ async def test_very_many_files_are_taken_out_in_several_transactions():
 
 async def test_a_foundry_that_takes_nothing_out_is_not_asked_for_ever():
     dataset = await with_files(1)
-    with pytest.raises(FoundryError, match="does not take them out"):
+    with pytest.raises(FoundryError, match="still lists files after their removal"):
         await alone(Empty(), dataset, stays=True).erase(User(ADA))
 
 

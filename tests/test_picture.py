@@ -302,7 +302,7 @@ async def on_stage(commits: int = 0) -> AsyncIterator[Stage]:
         async with anyio.create_task_group() as tasks:
             listener = FastShutdownListener(app, bound)
             tasks.start_soon(listener.listen)
-            async with live.ticking(crashed):
+            async with live.run(crashed):
                 yield Stage(status, journal, drain, app, bound.getsockname()[1])
             listener.end()
 
@@ -383,7 +383,7 @@ async def test_a_seventeenth_is_told_to_wait_until_somebody_has_gone():
 
     assert refused.startswith(b"HTTP/1.1 503")
     assert b"application/json" in refused
-    assert b'{"error":"16 look on already' in refused
+    assert b'{"error":"There are 16 viewers already' in refused
 
 
 async def test_who_has_gone_costs_nothing():

@@ -143,7 +143,7 @@ async def test_a_lost_begin_of_a_replacement_is_found_by_its_type(life):
 
 
 async def test_a_file_that_foundry_does_not_serve_is_named_until_it_does(life):
-    content = life.dataset.content
+    content = life.dataset.read_file
 
     async def too_large(path, size):
         raise ContentTooLarge
@@ -151,10 +151,10 @@ async def test_a_file_that_foundry_does_not_serve_is_named_until_it_does(life):
     async with life.running() as flow:
         await together(life, flow, ("a", ADA), ("z", ZOE))
         (path,) = life.dataset.files()
-        life.dataset.content = too_large
+        life.dataset.read_file = too_large
         first = (await asked(flow, "/forget")).body
         where = (await asked(flow, "/where")).body
-        life.dataset.content = content
+        life.dataset.read_file = content
         again = (await asked(flow, "/forget")).body
         clean = (await asked(flow, "/where")).body
 
@@ -217,14 +217,14 @@ async def test_a_foundry_that_serves_the_old_file_is_not_asked_for_ever(life):
             return old
 
         async def owner(path):
-            found = await type(life.dataset).file_at(life.dataset, path)
+            found = await type(life.dataset).find_file(life.dataset, path)
             return replace_bytes(found, len(old))
 
-        life.dataset.content, life.dataset.file_at = stale, owner
+        life.dataset.read_file, life.dataset.find_file = stale, owner
         answer = await asked(flow, "/forget")
 
     assert answer.status == 503
-    assert "as it was before" in answer.body["error"]
+    assert "old content of a replaced file" in answer.body["error"]
 
 
 def replace_bytes(found, size):
