@@ -90,7 +90,7 @@ async def test_who_says_nothing_is_closed_without_a_word():
     async with standing(**QUICK) as door:
         assert await door.said() == b""
         (cut,) = door.seen.of(ConnectionAborted)
-        assert cut.why == "silent"
+        assert cut.reason == "silent"
 
 
 @on_both_loops
@@ -154,7 +154,7 @@ async def test_who_reads_no_answer_is_cut_off(connection):
         await stream.send(get("/large", f"Connection: {connection}"))
         await door.seen.wait_for(ConnectionAborted)
 
-        assert door.seen.of(ConnectionAborted)[0].why == "not_read"
+        assert door.seen.of(ConnectionAborted)[0].reason == "not_read"
 
 
 @on_both_loops
@@ -431,7 +431,7 @@ async def test_of_too_many_the_one_that_is_idle_for_longest_makes_room():
         await one(streams[0])
 
         assert statuses(text) == [200]
-        assert [cut.why for cut in door.seen.of(ConnectionAborted)] == ["made_room"]
+        assert [cut.reason for cut in door.seen.of(ConnectionAborted)] == ["made_room"]
 
 
 @on_both_loops

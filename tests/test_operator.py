@@ -301,7 +301,7 @@ EVIL, OURS = "https://evil.test", f"http://{HOST}"
         pytest.param("", {"sec_fetch_site": "same-site"}, 403, id="a page that hides its origin"),
     ],
 )
-@pytest.mark.parametrize("order", ["{id}/replay", "{id}/abandon", "replay"])
+@pytest.mark.parametrize("order", ["{id}/replay", "{id}/discard", "replay"])
 async def test_only_our_own_page_may_order_and_only_with_a_token(
     life, token, headers, status, order
 ):

@@ -147,7 +147,7 @@ def merge_shared_files(
 def list_remaining_steps(
     files: int, shared: Sequence[SharedFile], *, is_folder_escaped: bool
 ) -> Iterator[str]:
-    """Yield the steps left to others, in order. `files` is the number of files that were changed."""
+    """Yield the steps left to others, in order. `files` is the number of changed files."""
     yield (
         "Stop this person's app from sending: their exports are deleted from the journal, so it"
         " accepts as new everything that is sent from now on."
@@ -156,7 +156,7 @@ def list_remaining_steps(
         yield (
             "Rewrite the shared files listed here without this person's rows: Foundry does not"
             " serve their content, or they are Parquet and pyarrow is not installed. With a larger"
-            " limit, or with pyarrow, atlas forget rewrites them."
+            " limit, or with pyarrow, atlas person erase rewrites them."
         )
     if is_folder_escaped:
         yield (
@@ -177,6 +177,6 @@ def list_remaining_steps(
 
 def describe_retry(reason: str) -> str:
     return (
-        "Run atlas forget again: the journal could not be rewritten, so free pages of its file"
-        f" still contain the purged data, encrypted. {reason}"
+        "Run atlas person erase again: the journal could not be rewritten, so free pages of its"
+        f" file still contain the purged data, encrypted. {reason}"
     )

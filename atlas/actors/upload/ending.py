@@ -153,5 +153,5 @@ def describe_commit(state: State, moment: Moment) -> Event:
         bytes=sum(file.bytes for file in work.present),
         seconds=moment.now - work.began_at,
         rows=sum(export.records for export in exports),
-        because=state.memory.pacing.trigger,
+        trigger=state.memory.pacing.trigger,
     )

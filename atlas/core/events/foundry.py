@@ -26,13 +26,17 @@ Operation = Literal[
 class GroupStarted(Event, frozen=True):
     """A transaction is open, and these exports are being uploaded into it.
 
-    `because`: the uploader was idle, the commit interval had passed, or a whole group had gathered.
+    <<<<<<< HEAD
+        `because`: the uploader was idle, the commit interval had passed, or a whole group had gathered.
+    =======
+        `trigger`: the uploader was idle, the commit interval was over, or a whole group had gathered.
+    >>>>>>> ren2
     """
 
     transaction: str
     exports: int
     bytes: int
-    because: GroupTrigger
+    trigger: GroupTrigger
 
 
 class GroupCommitted(Event, frozen=True):
@@ -43,7 +47,7 @@ class GroupCommitted(Event, frozen=True):
     bytes: int
     seconds: float
     rows: int
-    because: GroupTrigger
+    trigger: GroupTrigger
 
 
 class ExportCommitted(Event, frozen=True):

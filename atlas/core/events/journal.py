@@ -31,7 +31,7 @@ class JournalDamaged(Event, frozen=True):
     start.
     """
 
-    what: str
+    damage: str
     id: str | None = None
     correlation_id: str | None = None
     copy: str | None = None

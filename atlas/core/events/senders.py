@@ -66,7 +66,7 @@ class ConnectionRejected(Event, frozen=True):
 class ConnectionAborted(Event, frozen=True):
     """A connection was closed before a response was delivered completely."""
 
-    why: AbortReason
+    reason: AbortReason
 
 
 class ClientStuck(Event, frozen=True):

@@ -66,7 +66,7 @@ class DatasetInspection(Protocol):
         """Return by how many seconds its clock is ahead of ours; None before its first answer."""
 
     async def check_scopes(self) -> None:
-        """Raise FoundryError if the token may not read and write datasets on which we have a role."""
+        """Raise FoundryError if the token lacks the scopes to read and write datasets."""
 
     async def dataset_name(self) -> str: ...
 

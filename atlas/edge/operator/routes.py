@@ -40,7 +40,7 @@ class ListingQuery(Struct):
 
 
 class PersonQuery(Struct, forbid_unknown_fields=True):
-    """The body of /where and /forget. A path would be logged on the way, and the sub with it."""
+    """The body of /personal-data and /erasures: a proxy would log a path, and the sub with it."""
 
     user: Annotated[str, Meta(min_length=1)]
     files: bool = False
@@ -68,10 +68,10 @@ class OperatorServices:
             guard.build_route("GET", "/exports", self.get_exports),
             guard.build_route("POST", "/exports/replay", self.replay_all),
             guard.build_route("POST", "/exports/{id:path}/replay", self.replay),
-            guard.build_route("POST", "/exports/{id:path}/abandon", self.abandon),
+            guard.build_route("POST", "/exports/{id:path}/discard", self.abandon),
             guard.build_route("GET", "/exports/{id:path}", self.get_export),
-            guard.build_route("POST", "/where", self.find_person),
-            guard.build_route("POST", "/forget", self.forget_person),
+            guard.build_route("POST", "/personal-data", self.find_person),
+            guard.build_route("POST", "/erasures", self.forget_person),
             guard.build_route("POST", "/diagnose", self.post_diagnosis),
             guard.build_route("POST", "/diagnose/remove-old-json", self.post_removal),
         ]

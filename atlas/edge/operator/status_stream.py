@@ -45,8 +45,8 @@ class StatusStream:
 
     def routes(self, guard: Guard) -> list[Route]:
         return [
-            guard.build_route("GET", "/picture", self.get_status),
-            guard.build_route("GET", "/live", self.stream),
+            guard.build_route("GET", "/status", self.get_status),
+            guard.build_route("GET", "/status/stream", self.stream),
         ]
 
     async def get_status(self, _request: Request) -> Response:
@@ -56,7 +56,7 @@ class StatusStream:
         if request.method == "HEAD":
             return Response(media_type=EVENTS)
         if self.viewers >= VIEWERS_MAX:
-            error = f"There are {VIEWERS_MAX} viewers already. Close another page, or use /picture."
+            error = f"There are {VIEWERS_MAX} viewers already. Close another page, or use /status."
             return build_json_response({"error": error}, 503, {"Retry-After": "10"})
         return StatusStreamResponse(self)
 

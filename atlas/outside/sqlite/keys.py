@@ -67,7 +67,7 @@ def unwrap_data_keys(path: Path, keys: Sequence[bytes]) -> list[bytes]:
     if wrapped_keys and not matching:
         raise ConfigurationError(
             f"ATLAS_JOURNAL_KEY does not open the journal {path}: it was sealed with another key. "
-            "Add that key to the end of the list; if it is lost for good: atlas exports abandon."
+            "Add that key to the end of the list; if it is lost for good: atlas exports discard."
         )
     return matching
 
@@ -125,7 +125,7 @@ def read_key_file(path: Path, *, is_new: bool) -> bytes:
     except (FileNotFoundError, ValueError, ConfigurationError) as error:
         raise ConfigurationError(
             f"ATLAS_JOURNAL_KEY is not set, and the journal {path} is sealed with a key that is "
-            f"not in {file}. If it is lost for good: atlas exports abandon."
+            f"not in {file}. If it is lost for good: atlas exports discard."
         ) from error
 
 

@@ -117,7 +117,7 @@ export function drawBars(container, commits, until) {
     const top = Math.min(base - 3, y(commit.rows / highest));
     const left = Math.max(0, x(epochSeconds(commit)) - 3).toFixed(1);
     const bar = svg("rect", { x: left, y: top, width: 3, height: base - top });
-    bar.dataset.because = commit.because;
+    bar.dataset.trigger = commit.trigger;
     bar.append(svg("title", {}, `${commit.at}: ${summary(commit)}`));
     chart.append(bar);
   }
@@ -126,4 +126,4 @@ export function drawBars(container, commits, until) {
 const epochSeconds = (commit) => Date.parse(commit.at) / 1000;
 
 const summary = (commit) =>
-  `${count(commit.exports)} exports, ${count(commit.rows)} rows, ${seconds(commit.seconds)}, ${commit.because}`;
+  `${count(commit.exports)} exports, ${count(commit.rows)} rows, ${seconds(commit.seconds)}, ${commit.trigger}`;

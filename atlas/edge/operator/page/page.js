@@ -86,7 +86,7 @@ function drawCommits({ commits }) {
     el(
       "tr", {},
       el("td", {}, moment(commit.at)), number(count(commit.exports)), number(count(commit.rows)),
-      number(bytes(commit.bytes), "wide"), number(seconds(commit.seconds)), el("td", {}, commit.because),
+      number(bytes(commit.bytes), "wide"), number(seconds(commit.seconds)), el("td", {}, commit.trigger),
       el("td", { class: "wide rid" }, commit.transaction),
     ),
   );
@@ -181,7 +181,7 @@ function receive(message, isFirst) {
 
 // Receive the status until the connection ends. Returns an error message, or "".
 async function receiveStream(onData, signal) {
-  const response = await request("/live", { signal });
+  const response = await request("/status/stream", { signal });
   if (!response.ok) return readError(response);
   let isFirst = true;
   for await (const text of readEvents(response, onData)) {
