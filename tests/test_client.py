@@ -311,9 +311,7 @@ async def test_a_token_that_is_not_good_ends_it_with_the_reason(life):
         balance = await sent(url, records(3), token="stolen")
 
     assert (balance.read, balance.unsent) == (3, 3)
-    assert (
-        balance.last_error == "401 INVALID_TOKEN: The bearer token is not valid here."
-    )
+    assert balance.last_error == "401 INVALID_TOKEN: The bearer token is not valid here."
 
 
 # against servers that misbehave

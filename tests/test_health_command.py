@@ -81,7 +81,9 @@ def test_who_is_not_ready_says_which_check_fails_and_why():
         pytest.param(http("200 OK", b"\xff"), "is not Atlas", id="no text"),
         pytest.param(http("200 OK", b"[" * 10_000), "is not Atlas", id="an abyss"),
         pytest.param(b"SSH-2.0-OpenSSH_9.6\r\n", "is not Atlas", id="another protocol"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", "is not Atlas", id="cut off"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", "is not Atlas", id="cut off"
+        ),
         pytest.param(b"", "Cannot connect to", id="nothing"),
         pytest.param(http("200 OK", b'{"status": "a\\nb"}'), "is not Atlas", id="two lines"),
         pytest.param(

@@ -219,9 +219,7 @@ async def test_a_stranger_is_told_before_he_has_sent_it_all(life):
     async with atlas(life) as url:
         balance = await streamed(url, texts, token="stolen")
 
-    assert (
-        balance.last_error == "401 INVALID_TOKEN: The bearer token is not valid here."
-    )
+    assert balance.last_error == "401 INVALID_TOKEN: The bearer token is not valid here."
     assert balance.unsent == balance.read == len(sent) < 300
 
 
