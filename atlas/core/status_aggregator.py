@@ -242,7 +242,6 @@ class StatusAggregator:
         self.histograms[("atlas_group_seconds",)].observe(event.seconds)
         self._resume(committed_at=self.clock())
         self._commits.append(
-<<<<<<< HEAD
             RecentCommit(
                 at=identifiers.format_timestamp(self.clock()),
                 transaction=event.transaction,
@@ -250,11 +249,8 @@ class StatusAggregator:
                 rows=event.rows,
                 bytes=event.bytes,
                 seconds=event.seconds,
-                because=event.because,
+                trigger=event.trigger,
             )
-=======
-            RecentCommit(at, event.transaction, *size, event.seconds, event.trigger)
->>>>>>> ren2
         )
         self.cursor = Cursor(self.cursor.commits + 1, self.cursor.moments)
 
