@@ -26,11 +26,7 @@ Operation = Literal[
 class GroupStarted(Event, frozen=True):
     """A transaction is open, and these exports are being uploaded into it.
 
-    <<<<<<< HEAD
-        `because`: the uploader was idle, the commit interval had passed, or a whole group had gathered.
-    =======
-        `trigger`: the uploader was idle, the commit interval was over, or a whole group had gathered.
-    >>>>>>> ren2
+    `trigger`: the uploader was idle, the commit interval had passed, or a whole group had gathered.
     """
 
     transaction: str
