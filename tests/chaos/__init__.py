@@ -1,9 +1,11 @@
-"""Kills and starves the service against the stand-ins, and draws the balance.
+"""Fault injection against the emulators of Foundry and Auth0: kill and starve the service, then
+check that every promise was kept.
 
-`proof.py` runs the trials of `trials/`. Each has a bench of its own (`bench.py`): stand-ins in this
-process (`standins.py`), the service as a process (`subject.py`, which runs `victim.py`), perhaps
-with a mine in it (`mines.py`) or with bugs (`bugs.py`), phones (`phones.py`), and the oracle that
-knows who was promised what (`oracle.py`). `just prove` and `just soak` run `__main__.py`.
+`runner.py` runs the trials of `scenarios/`. Each trial has its own `testbed.py`: the emulators in
+this process (`emulators.py`), the service in a process of its own (`service_process.py`, which runs
+`service_main.py`), optionally with a kill point (`failpoints.py`) or with bugs
+(`injected_faults.py`), clients (`clients.py`), and the oracle, which records every promise
+(`oracle.py`). `just prove` and `just soak` run `__main__.py`.
 """
 
 from tests.chaos.report import build_table, render_markdown

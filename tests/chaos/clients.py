@@ -1,4 +1,4 @@
-"""Good clients: they send the same export again until it is safe, and tell the oracle."""
+"""Well-behaved clients: they retry an export until it is safe, and report to the oracle."""
 
 import itertools
 import random
@@ -17,15 +17,15 @@ from atlas.core.identifiers import API_PREFIX
 from tests.chaos.oracle import Oracle, Reply, derive_uuid
 
 LINES = 40  # 20 KB
-NOISE_BYTES = 100  # what does not compress, so that a journal grows as one of real exports does
-USERS = 200  # so that nobody meets the limit of requests of one user
+NOISE_BYTES = 100  # incompressible, so that the journal grows as with real exports
+USERS = 200  # enough to stay below the request limit per user
 DEVICE, TIMESTAMP = "iPhone of the proof", "2025-09-26T06:30:00.000Z"
 ANSWER_SECONDS = 20.0
-AGAIN_SECONDS, AGAIN_SECONDS_MAX = 0.05, 0.5  # Retry-After is cut short: a proof has no evening
+AGAIN_SECONDS, AGAIN_SECONDS_MAX = 0.05, 0.5  # Retry-After is shortened to save time
 SETTLED_SECONDS = 90.0
 
 CHUNK_BYTES, LOST_AFTER_SECONDS = 64 * 1024, 0.2
-SAFE = Reply("", "accepted", None, None, TIMESTAMP, False)  # of a stream: where does not matter
+SAFE = Reply("", "accepted", None, None, TIMESTAMP, False)  # of a stream: its place does not matter
 
 Sub = Callable[[int], str]
 
@@ -40,7 +40,7 @@ class Refused(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`status` 0 is no answer at all."""
+    """A response; `status` 0 means that there was none."""
 
     status: int
     body: bytes = b""
@@ -48,12 +48,12 @@ class Answer:
 
     @property
     def reply(self) -> Reply | None:
-        """What was promised, if anything."""
+        """The promise in the response, if there is one."""
         return msgspec.json.decode(self.body, type=Reply) if self.status in {200, 202} else None
 
     @property
     def refusal(self) -> str:
-        """The status and the code of a refusal."""
+        """Status and code of a refusal."""
         try:
             return f"{self.status} {msgspec.json.decode(self.body, type=Refused).error.code}"
         except JSON_ERRORS:
@@ -62,7 +62,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """One export of one user, as its NDJSON."""
+    """One export of one user, as lines of NDJSON."""
 
     name: str
     sub: str
@@ -79,7 +79,7 @@ class Export:
 
 
 def wrap(ndjson: bytes) -> bytes:
-    """An export, or a chunk of a batch, as JSON."""
+    """Encode an export, or a chunk of a batch, as JSON."""
     text = pybase64.b64encode(ndjson).decode()
     return msgspec.json.encode({"rawhealthkit": text, "device": DEVICE, "timestamp": TIMESTAMP})
 
@@ -106,23 +106,23 @@ def choose_user(number: int) -> str:
 
 @dataclass(slots=True)
 class Clients:
-    """All phones of a trial. `tokens` gives a token of a user."""
+    """All clients of a trial. `tokens` returns the token of a user."""
 
     url: str
     session: aiohttp.ClientSession
     oracle: Oracle
     rng: random.Random
     tokens: Callable[[str], str]
-    refused: Counter[str] = field(default_factory=Counter)  # how often, and what with
+    refused: Counter[str] = field(default_factory=Counter)  # number of refusals by kind
     numbers: Callable[[], int] = field(default_factory=lambda: itertools.count().__next__)
 
     def next_export(self, sub: Sub = choose_user) -> Export:
-        """An export that nobody has sent yet."""
+        """Generate an export that was not sent before."""
         number = self.numbers()
         return Export.generate(f"export-{number}", sub(number), self.rng)
 
     async def post(self, export: Export, **headers: str) -> Answer:
-        """Send it once. The headers are named as Python would."""
+        """Send an export once. Header names are written with underscores."""
         self.oracle.record_sent(export.name, len(export.lines))
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         sent |= {"Content-Type": "application/json"}
@@ -143,7 +143,9 @@ class Clients:
         return result
 
     async def stream(self, export: Export, share: float = 1.0) -> Answer:
-        """Send it as a stream, or so much of it until the connection is lost."""
+        """Send an export as a stream; with `share` < 1 the connection breaks after that share of
+        it.
+        """
         self.oracle.record_sent(export.name, len(export.lines))
         body = b"\n".join(export.lines) + b"\n"
 
@@ -173,7 +175,9 @@ class Clients:
         return result
 
     async def deliver(self, export: Export, **headers: str) -> Reply | None:
-        """Send it until it is safe; None if it never will be, which surprises the oracle."""
+        """Retry an export until it is safe. Return None on a permanent refusal, which the oracle
+        reports.
+        """
         while True:
             answer = await self.post(export, **headers)
             if answer.reply is not None:
@@ -190,10 +194,11 @@ class Clients:
     async def keep_sending(
         self, exports: int, phones: int = 16, per_second: float | None = None, **headers: str
     ) -> AsyncIterator[None]:
-        """At least so many exports, and for as long as the block lasts; then all are answered.
+        """Send at least `exports` exports, and more while the block runs; then wait for all
+        answers.
 
-        A phone sends its next export when the last one is safe, at the earliest at its turn in
-        `per_second`.
+        A client sends its next export when its last one is safe, and not faster than `per_second`
+        allows.
         """
         is_over, left = False, exports
 
@@ -205,7 +210,7 @@ class Clients:
                 turn = anyio.current_time() + (phones / per_second if per_second else 0.0)
                 await self.deliver(self.next_export(), **headers)
                 await anyio.sleep_until(turn)
-            give_up = anyio.current_time() + SETTLED_SECONDS  # all have left a phone by now
+            give_up = anyio.current_time() + SETTLED_SECONDS  # every export was sent by now
             tasks.cancel_scope.deadline = min(tasks.cancel_scope.deadline, give_up)
 
         async with anyio.create_task_group() as tasks:

@@ -1,4 +1,4 @@
-"""Foundry and Auth0 in the process of the proof, over real HTTP, and a word in every call."""
+"""Foundry and Auth0 emulators in this process, over real HTTP, with hooks on every Foundry call."""
 
 import random
 import time
@@ -23,8 +23,8 @@ from atlas.server import bind, format_address
 from tests.chaos.oracle import BRANCH
 
 HOST = "127.0.0.1"
-TOKEN_SECONDS = 3 * 24 * 3600  # outlives a clock that jumps a day
-DOWN = Fault(call="any", kind="refused", count=0)  # Foundry is away
+TOKEN_SECONDS = 3 * 24 * 3600  # longer than the clock jumps in any trial
+DOWN = Fault(call="any", kind="refused", count=0)  # Foundry refuses all connections
 
 Before = Callable[[str, web.Request], web.Response | None]
 After = Callable[[str, web.Request, web.StreamResponse], None]
@@ -33,9 +33,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call of ours to Foundry; `at` is when it was answered, on the monotonic clock.
+    """A call of the service to Foundry. `at` is the time of the response, on the monotonic clock.
 
-    The status of an answer that was cut is 0.
+    The status is 0 if the response was cut off.
     """
 
     at: float
@@ -47,9 +47,9 @@ class Call:
 
 @dataclass(slots=True)
 class Emulators:
-    """Both of them. `before` may answer a call in Foundry's place, `after` act upon one.
+    """Both emulators. `before` may answer a call instead of Foundry; `after` runs after each call.
 
-    An upload whose content has `refused_rows` in it is refused, by a name that nobody knows.
+    An upload that contains `refused_rows` is refused with an undocumented error name.
     """
 
     foundry: FoundryEmulator
@@ -74,17 +74,17 @@ class Emulators:
             self.foundry.faults.add(fault)
 
     def draw_modes(self, seed: str) -> str:
-        """Let this Foundry behave as the seed says where nobody has documented it; say how.
+        """Draw Foundry's undocumented behaviour from the seed, and return a description.
 
-        Modes are no faults: a Foundry is as it is for the whole trial. The two that are not drawn
-        stop every upload, or what a trial is about.
+        Modes are not faults: they hold for the whole trial. The two modes that are not drawn would
+        stop every upload, or the subject of a trial.
         """
         rng = random.Random(seed)
         self.foundry.behaviour = Behaviour.draw(rng, redirect=False, content_bytes_max=0)
         return describe_modes(self.foundry.behaviour)
 
     async def clear_faults(self) -> None:
-        """All faults are over."""
+        """End all faults."""
         self.foundry.faults.clear()
         self.foundry.switches.is_role_revoked = False
         self.foundry.switches.refusals = ()
@@ -93,7 +93,7 @@ class Emulators:
         await self.open()
 
     async def close(self) -> None:
-        """Nobody listens where Foundry was."""
+        """Stop listening in Foundry's place."""
         if self.listeners is not None:
             await self.listeners.stop()
 
@@ -105,7 +105,7 @@ class Emulators:
         return list(self.foundry.branches.transactions.values())
 
     def open_foreign(self, kind: str = "APPEND") -> Transaction:
-        """Somebody else opens a transaction. Raises Refused while one is open."""
+        """Open a transaction of another client. Raises Refused while one is open."""
         return self.foundry.branches.begin(DATASET, BRANCH, kind, owner="foreign")
 
     def list_open(self) -> list[str]:
@@ -115,7 +115,7 @@ class Emulators:
         ]
 
     async def refuse(self, request: web.Request) -> web.Response | None:
-        """Refuse an upload for its content."""
+        """Refuse an upload because of its content; None if it is acceptable."""
         if self.refused_rows not in await request.read():
             return None
         return web.json_response({"errorName": "FileContentRefused"}, status=400)
@@ -138,14 +138,14 @@ class Emulators:
 
 
 def describe_modes(behaviour: Behaviour) -> str:
-    """Name the modes that differ from the likeliest guess."""
+    """Name the modes that differ from the most likely behaviour."""
     usual, modes = asdict(Behaviour()), asdict(behaviour)
     differing = [f"{name}={value}" for name, value in modes.items() if value != usual[name]]
     return f"modes: {', '.join(differing) or 'the defaults'}"
 
 
 async def ignore_disconnect(handler: Handler, request: web.Request) -> web.StreamResponse:
-    """A service that was killed hears no answer, and that is no news."""
+    """Call the handler; a killed service that closes the connection early is not an error."""
     try:
         return await handler(request)
     except ConnectionResetError:
@@ -153,14 +153,14 @@ async def ignore_disconnect(handler: Handler, request: web.Request) -> web.Strea
 
 
 def get_call_name(request: web.Request) -> str:
-    """create, upload, commit, abort, token; what is only read is a get."""
+    """Return create, upload, commit, abort or token; get for all calls that only read."""
     last = request.path.rpartition("/")[2]
     return "get" if request.method == "GET" else {"transactions": "create"}.get(last, last)
 
 
 @dataclass(slots=True)
 class Listeners:
-    """Where Foundry can be reached, as long as it can."""
+    """Foundry's listening sockets, which can be closed and opened again."""
 
     runner: web.AppRunner
     port: int = 0
@@ -181,7 +181,7 @@ class Listeners:
 
 @asynccontextmanager
 async def open_emulators(state: Path) -> AsyncIterator[Emulators]:
-    """At ports that are free."""
+    """Start both emulators on free ports."""
     emulators = Emulators(FoundryEmulator(state), Auth0Emulator(""))
     app = foundry.build_application(emulators.foundry)
     app.middlewares.append(emulators.record_calls)

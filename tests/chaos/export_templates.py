@@ -1,4 +1,4 @@
-"""Exports by the thousand: one is made, the others are cast from it under names of their own."""
+"""Exports by the thousand, rendered from one template under different names."""
 
 import random
 from collections.abc import Iterator
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from tests.chaos.clients import NOISE_BYTES, build_record, wrap
 from tests.chaos.oracle import derive_uuid
 
-NAME_PLACEHOLDER = "{name}"  # of the name, in the uuid of each line
-CHUNKS = 64  # as many as a batch may have
+NAME_PLACEHOLDER = "{name}"  # of the export's name, in the uuid of each line
+CHUNKS = 64  # the maximum of a batch
 
 
 class ExportTemplate:
-    """An export of so many lines. A cast differs from it in the uuids of its lines only."""
+    """An export of `lines` lines. Renderings differ only in the uuids of their lines."""
 
     def __init__(self, rng: random.Random, lines: int, noise_bytes: int = NOISE_BYTES) -> None:
         self.lines = lines
@@ -22,15 +22,15 @@ class ExportTemplate:
         self._text = b"\n".join(made) + b"\n"
 
     def render(self, name: str) -> bytes:
-        """Its NDJSON."""
+        """Return the export as NDJSON."""
         return self._text.replace(NAME_PLACEHOLDER.encode(), name.encode())
 
     def render_json(self, name: str) -> bytes:
-        """As JSON."""
+        """Return the export as a JSON body."""
         return wrap(self.render(name))
 
     def render_batch(self, names: list[str]) -> Iterator[bytes]:
-        """As a batch, a chunk at a time: whoever sends it never holds it."""
+        """Yield a batch chunk by chunk, so that the sender never holds all of it."""
         for index, name in enumerate(names):
             yield (b"," if index else b'{"chunks":[') + self.render_json(name)
         yield b"]}"

@@ -1,13 +1,13 @@
-"""Mines: places in the flow at which the service kills itself, without any warning.
+"""Failpoints: places in the flow at which the service kills itself without warning.
 
-    before intake.append      nothing is kept
-    before sqlite.commit      inserted, the transaction of SQLite not committed
+    before intake.append      nothing is stored
+    before sqlite.commit      inserted, but the SQLite transaction is not committed
     after intake.append       synced, not answered
-    after branch.begin        Foundry has opened a transaction, the journal does not know it
-    after branch.put          the file has arrived, and nothing says so
+    after branch.begin        Foundry has opened a transaction that the journal does not contain
+    after branch.put          the file has arrived, but this is not recorded
     ...
 
-A kill is no power loss: what was written and not synced is still with the kernel.
+A kill is not a power cut: the kernel still has the data that was written but not synced.
 """
 
 import os
@@ -44,7 +44,7 @@ AFTER_A_BEGIN, AFTER_A_PUT, AFTER_A_COMMIT = (
     "after branch.put",
     "after branch.commit",
 )
-POINTS_OF_RECOVERY = {  # each with the point at which the life before it was killed
+POINTS_OF_RECOVERY = {  # each with the point at which the previous process was killed
     "after outbox.in_hand": AFTER_A_PUT,
     "before branch.transaction_status": AFTER_A_PUT,
     "after branch.transaction_status": AFTER_A_PUT,
@@ -64,14 +64,14 @@ INSERTS_EXPORT = re.compile(r"\s*INSERT\s.*\bINTO\s+export\b", re.DOTALL | re.IG
 
 @dataclass(slots=True)
 class Failpoint:
-    """Goes off when the point is passed for so many times."""
+    """Kills the process when the point has been passed a given number of times."""
 
     point: str
     hits: int
 
     @property
     def target(self) -> tuple[str, str]:
-        """The port, and its method."""
+        """The port and its method."""
         port, _, method = self.point.partition(" ")[2].partition(".")
         return port, method
 
@@ -83,7 +83,7 @@ class Failpoint:
 
 
 class FailpointProxy:
-    """A port of which one method is mined."""
+    """A port with a failpoint at one of its methods."""
 
     def __init__(self, port: Any, failpoint: Failpoint) -> None:
         self._port = port
@@ -104,7 +104,7 @@ class FailpointProxy:
 
 
 def install(failpoint: Failpoint, world: Dependencies) -> Dependencies:
-    """The same world, with a mine in one of its ports."""
+    """Return the same dependencies, with the failpoint in one of the ports."""
     port, _ = failpoint.target
     if port == "branch":
         return replace(world, branch=FailpointProxy(world.branch, failpoint))
@@ -115,10 +115,10 @@ def install(failpoint: Failpoint, world: Dependencies) -> Dependencies:
 
 
 def install_in_sqlite(failpoint: Failpoint) -> None:
-    """A mine under the COMMIT of whatever accepts an export.
+    """Install a failpoint before the COMMIT of every transaction that accepts an export.
 
-    SQLite tells of each statement before it is run. Where the journal opens its connection is its
-    own affair, so this hangs at the only door to SQLite that a process has.
+    SQLite traces each statement before it runs it. `sqlite3.connect` is replaced, so that this does
+    not depend on the place where the journal opens its connection.
     """
     connect: Callable[..., sqlite3.Connection] = sqlite3.connect
 

@@ -1,10 +1,10 @@
-"""Bugs: places in the flow that raise what nobody expects; and a brake, which slows one down.
+"""Injected bugs, which raise unexpected errors in the flow, and a brake, which slows one step down.
 
-in flatten   an export that says so cannot be flattened
-everywhere   each part of the world fails, before or behind what it does, at each Nth call;
-             the uploader, which makes dozens of calls for a group, at each 16 Nth: if every
-             group met one, no group would come through
-brake        flattening lets N exports a second through, as if it were done by somebody slow
+in flatten   an export that contains a marker cannot be flattened
+everywhere   each dependency fails at every Nth call, before or after its work; the uploader,
+             which makes dozens of calls for a group, at every 16Nth, since otherwise every
+             group would fail
+brake        flattening is limited to N exports a second, as if the machine were slow
 """
 
 import inspect
@@ -29,11 +29,11 @@ INTAKE = (ndjson.decode, ndjson.decode_part, tabulate)
 
 
 class InjectedFault(Exception):
-    """Nobody catches it by its name. It quotes what was given, as Python's own errors do."""
+    """An error that no code catches by name. Like Python's own errors it quotes the arguments."""
 
 
 def inject(fault: Failpoint, world: Dependencies) -> Dependencies:
-    """The same world, with bugs in it."""
+    """Return the same dependencies, with bugs in them."""
     if fault.point == IN_FLATTEN:
         return replace(world, compute=fail_on_marker(world.compute))
     if fault.point == BRAKE:
@@ -53,7 +53,7 @@ def inject(fault: Failpoint, world: Dependencies) -> Dependencies:
 
 
 class FaultyProxy:
-    """A port that fails at each Nth call of these methods, or of any."""
+    """A port that fails at every Nth call of the given methods, or of any method."""
 
     def __init__(self, port: Any, every: int, methods: set[str] | None = None) -> None:
         self._port = port
@@ -63,7 +63,7 @@ class FaultyProxy:
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._port, name)
         is_spared = self._methods is not None and name not in self._methods
-        if is_spared or not inspect.iscoroutinefunction(method):  # what is no call cannot fail
+        if is_spared or not inspect.iscoroutinefunction(method):  # only coroutines can fail
             return method
 
         async def fails(*arguments: Any, **named: Any) -> Any:
@@ -77,7 +77,7 @@ async def call_method(method: Callable[..., Any], *arguments: Any, **named: Any)
 
 
 def fail_every(call: Callable[..., Any], every: int) -> Any:
-    """Fails at each Nth call: half of those before it does anything, half when it is done."""
+    """Fail at every Nth call: alternately before the call and after it."""
     calls = 0
 
     async def fails(*arguments: Any, **named: Any) -> Any:
@@ -113,8 +113,8 @@ def fail_on_marker(compute: CpuExecutor) -> Any:
 
 
 def throttle(compute: CpuExecutor, a_second: int) -> Any:
-    """Flattening, at so many a second. Turns are kept on a clock, so that none is lost to a loop
-    that is late; one that was not needed is gone.
+    """Limit flattening to `a_second` calls. Turns follow the clock, so that a late event loop loses
+    none; an unused turn is not kept.
     """
     turn = 0.0
 

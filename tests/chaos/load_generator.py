@@ -1,6 +1,6 @@
-"""A crowd: so many exports a second, whatever becomes of them, or phones that never rest.
+"""Load of many clients: a fixed rate whatever the answers, or clients without pauses.
 
-Unlike good clients they do not send again what was turned away.
+Unlike the well-behaved clients, these do not retry a refused export.
 """
 
 import random
@@ -16,7 +16,7 @@ from tests.chaos.export_templates import ExportTemplate
 from tests.chaos.oracle import Oracle
 from tests.chaos.raw_http import EXPORT, RawHttpClient, TimedResponse
 
-LARGE_LINES = 7_500  # as JSON 5 MB
+LARGE_LINES = 7_500  # 5 MB as JSON
 LARGE_EVERY = 50
 REFUSALS = {429, 503}
 RATE_HEADERS = ("ratelimit-limit", "ratelimit-remaining", "ratelimit-reset", "ratelimit-policy")
@@ -24,14 +24,14 @@ RATE_HEADERS = ("ratelimit-limit", "ratelimit-remaining", "ratelimit-reset", "ra
 
 @dataclass(slots=True)
 class LoadStats:
-    """What was answered. Times are in seconds; those of acceptance from when it was due."""
+    """Answers, with times in seconds; latencies count from the time at which an export was due."""
 
     statuses: Counter[int] = field(default_factory=Counter)
-    accepted: list[tuple[float, float]] = field(default_factory=list)  # when, and after how long
+    accepted: list[tuple[float, float]] = field(default_factory=list)  # time and latency
     refused: list[float] = field(default_factory=list)
-    lags: list[float] = field(default_factory=list)  # by which the sender was late itself
+    lags: list[float] = field(default_factory=list)  # delays of the sender itself
     without_retry_after: int = 0
-    without_rate: int = 0  # 429, and its RateLimit headers are not all there
+    without_rate: int = 0  # 429 with RateLimit headers missing
 
     def count(self, response: TimedResponse, lag: float) -> None:
         self.statuses[response.status] += 1
@@ -48,23 +48,23 @@ class LoadStats:
         return [seconds for _, seconds in self.accepted]
 
     def measure_rate(self, began: float, ended: float) -> float:
-        """Accepted a second, between these moments."""
+        """Return the accepted exports per second between these times."""
         return sum(began <= at <= ended for at, _ in self.accepted) / (ended - began)
 
     def count_unexpected(self) -> dict[int, int]:
-        """Statuses that are neither an acceptance nor a refusal for the time being."""
+        """Count the statuses that are neither an acceptance nor a temporary refusal."""
         good = {200, 202, *REFUSALS}
         return {status: count for status, count in self.statuses.items() if status not in good}
 
 
 def compute_quantile(values: Sequence[float], share: float) -> float:
-    """Not a number, of none."""
+    """Return a quantile, NaN if there are no values."""
     return sorted(values)[int(len(values) * share)] if values else float("nan")
 
 
 @dataclass(slots=True)
 class LoadGenerator:
-    """Each `large_every`th export is of 5 MB; 0 is none."""
+    """Sends exports of all users. Each `large_every`th export has 5 MB; 0 means none."""
 
     sockets: RawHttpClient
     tokens: Callable[[str], str]
@@ -82,7 +82,7 @@ class LoadGenerator:
         self.large_template = ExportTemplate(self.rng, LARGE_LINES if self.large_every else 1)
 
     async def send(self, tally: LoadStats, due: float) -> TimedResponse:
-        """The next one, once."""
+        """Send the next export once."""
         self.sent += 1
         is_large = self.large_every > 0 and self.sent % self.large_every == 0
         template, name = (
@@ -102,7 +102,7 @@ class LoadGenerator:
         return response
 
     async def run_open_loop(self, a_second: float, seconds: float) -> LoadStats:
-        """The next is due whether the last was answered or not."""
+        """Send at a fixed rate, without waiting for answers."""
         tally, began = LoadStats(), time.perf_counter()
         async with anyio.create_task_group() as tasks:
             for number in range(int(a_second * seconds)):
@@ -112,9 +112,9 @@ class LoadGenerator:
         return tally
 
     async def run_closed_loop(self, phones: int, seconds: float, patience: float) -> LoadStats:
-        """So many at a time, each sending another as soon as it was answered.
+        """Run `phones` clients, each of which sends its next export as soon as it has an answer.
 
-        Who was turned away waits for so many seconds; a flood has no patience.
+        A refused client waits `patience` seconds first; a flood has a patience of zero.
         """
         tally, until = LoadStats(), time.perf_counter() + seconds
 

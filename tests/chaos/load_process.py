@@ -1,4 +1,5 @@
-"""A flood of one user, out of a process of its own (`flooder.py`), as it takes a processor."""
+"""A flood by one user from a separate process (`load_worker.py`), because it occupies a processor.
+"""
 
 import asyncio
 import sys
@@ -12,7 +13,7 @@ END_SECONDS = 60.0
 
 
 class LoadResult(msgspec.Struct):
-    """What was sent, by its lines, what was promised, and what was answered, by status."""
+    """Exports sent, with their lines, the promises received, and the answers by status."""
 
     sent: dict[str, int]
     given_up: set[str]
@@ -32,7 +33,7 @@ class LoadResult(msgspec.Struct):
 async def run_load_worker(
     url: str, token: str, name: str, phones: int, seconds: float
 ) -> LoadResult:
-    """As long as it lasts, from another process. Raises Broken."""
+    """Run the worker until it ends. Raises Broken."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.chaos.load_worker", url, name, str(phones), str(seconds)),
         stdin=asyncio.subprocess.PIPE,

@@ -1,8 +1,8 @@
-"""Who floods, in a process of its own: `python -m tests.chaos.load_worker`.
+"""Flood process: `python -m tests.chaos.load_worker`.
 
     URL NAME PHONES SECONDS          the token on standard input
 
-At its end it prints a Flood as JSON.
+Prints a LoadResult as JSON at its end.
 """
 
 import random

@@ -1,7 +1,8 @@
-"""Who was promised what, and what stands in the dataset: the balance of a trial.
+"""Compares the promises that clients received with the rows in the dataset: the balance of a trial.
 
-Nothing here asks Atlas. The answers are those that phones got over HTTP, the rows are those that
-the stand-in of Foundry shows to a reader. The uuid of a record names its export and its line.
+The oracle never asks Atlas. The promises are the answers that clients got over HTTP, and the rows
+are those that the Foundry emulator shows to a reader. The uuid of a record names its export and its
+line.
 """
 
 from collections import Counter
@@ -21,7 +22,7 @@ BRANCH = "master"
 
 
 class Reply(Struct):
-    """What the proof reads of an answer to an export."""
+    """The fields of an export's answer that matter here."""
 
     receipt_id: str
     status: Literal["committed", "accepted", "set_aside"]
@@ -41,7 +42,7 @@ def derive_uuid(export: str, line: int) -> str:
 
 @dataclass(slots=True)
 class Sent:
-    """An export that left a phone, and the promise that came back, if one did."""
+    """An export that a client sent, and the promise that it received, if any."""
 
     lines: int
     reply: Reply | None = None
@@ -49,14 +50,14 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """Exports, but for `twice`, which counts lines. Balanced if every promise was kept."""
+    """Counts of exports; `twice` counts lines. Balanced if every promise was kept."""
 
     accepted: int
     committed: int
     lost: tuple[str, ...]
     twice: tuple[str, ...]
-    strange: tuple[str, ...]  # rows of ours that nobody sent
-    untrue: tuple[str, ...]  # answered 200, and the file does not stand where it was said
+    strange: tuple[str, ...]  # rows written by the service that were never sent
+    untrue: tuple[str, ...]  # answered 200, but the file is not at the given path
 
     def list_failures(self) -> Iterator[str]:
         for what, affected in (
@@ -71,10 +72,10 @@ class Balance:
 
 @dataclass(slots=True)
 class Oracle:
-    """Remembers what was sent and answered.
+    """Remembers every export sent and every promise received.
 
-    `excused` are exports that a disk has spoiled; `given_up` those that were turned away and not
-    sent again: whether their rows stand is nobody's promise, but none of them twice.
+    `excused` exports were damaged by the disk; `given_up` exports were refused and not sent again,
+    so their rows may or may not exist, but none of them twice.
     """
 
     sent: dict[str, Sent] = field(default_factory=dict)
@@ -89,12 +90,12 @@ class Oracle:
         self.sent[export].reply = reply
 
     def list_unanswered(self) -> list[str]:
-        """Those that a phone still waits for."""
+        """List the exports for which a client still waits."""
         silent = (export for export, sent in self.sent.items() if sent.reply is None)
         return [export for export in silent if export not in self.given_up]
 
     def draw_balance(self, foundry: FoundryEmulator) -> Balance:
-        """Reads every committed file, so it is to be called in a thread."""
+        """Read every committed file and compare. Call this in a thread."""
         branch = foundry.branches.get_branch(DATASET, BRANCH)
         rows, strange = Counter[str](), []
         for owner, uuid in read_uuids(foundry, branch):
@@ -128,7 +129,9 @@ class Oracle:
 
 
 def read_uuids(foundry: FoundryEmulator, branch: BranchState) -> Iterator[tuple[str, str]]:
-    """The uuid of every row that a reader of the branch sees, and whose transaction brought it."""
+    """Yield the uuid of every row that a reader of the branch sees, with the rid of its
+    transaction.
+    """
     for path, transaction in branch.view.items():
         content = foundry.branches.read_content(transaction, path)
         for uuid in parse_uuids(path, content):
@@ -136,7 +139,8 @@ def read_uuids(foundry: FoundryEmulator, branch: BranchState) -> Iterator[tuple[
 
 
 def parse_uuids(path: str, content: bytes) -> Iterator[str]:
-    """The uuid of each row of a file. Parquet is read without what Atlas writes it with."""
+    """Yield the uuid of each row of a file. Parquet is read with a library that Atlas does not use.
+    """
     if identifiers.detect_format(path) == "parquet":
         from pyarrow import BufferReader, parquet  # noqa: PLC0415 - an extra, and large
 
@@ -149,7 +153,7 @@ def parse_uuids(path: str, content: bytes) -> Iterator[str]:
 
 
 def is_true(reply: Reply, branch: BranchState) -> bool:
-    """`committed` names a transaction that is, and the path at which its file stands."""
+    """True if a `committed` reply names an existing transaction and the path of its file."""
     if reply.status != "committed":
         return True
     if reply.file_path is None or reply.transaction_rid is None:

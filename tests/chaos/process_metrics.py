@@ -1,4 +1,4 @@
-"""What the service holds, looked at from outside: memory and descriptors. Only Linux tells."""
+"""Memory and descriptors of the service, measured from outside. Linux only."""
 
 import re
 from collections.abc import AsyncIterator
@@ -14,10 +14,10 @@ PEAK_FIELD, CURRENT_FIELD = "VmHWM", "VmRSS"
 
 
 class ProcessMetrics:
-    """Of one process. `peak_mib` is what it and its workers held at most while it was watched.
+    """Metrics of one process. `peak_mib` is the peak memory of it and its workers while sampled.
 
-    Its own memory is that of the kernel's high-water mark; of several processes what each has for
-    itself (PSS), as they share their libraries.
+    The memory of a single process is the kernel's high-water mark; that of several processes is the
+    sum of their proportional set sizes (PSS), because they share libraries.
     """
 
     def __init__(self, pid: int) -> None:
@@ -27,7 +27,9 @@ class ProcessMetrics:
             raise Skipped("needs /proc of Linux to measure a process from outside")
 
     def measure(self, what: str = CURRENT_FIELD) -> float:
-        """Of the service alone: now, or the PEAK since it was last forgotten."""
+        """Return the memory of the service alone, in MiB: the current one, or the peak since the
+        last reset.
+        """
         match_ = re.search(rf"{what}:\s*(\d+) kB", read_or_empty(self._proc / "status"))
         return int(match_[1]) / 1024 if match_ else 0.0
 
@@ -38,13 +40,13 @@ class ProcessMetrics:
         return sum(1 for _ in (self._proc / "fd").iterdir())
 
     def reset_peak(self) -> None:
-        """From here on the peak is a new one."""
+        """Start measuring a new peak."""
         (self._proc / "clear_refs").write_text("5", encoding="ascii")
         self.peak_mib = 0.0
 
     @asynccontextmanager
     async def sampling(self) -> AsyncIterator[None]:
-        """Looked at once a second for as long as the block lasts."""
+        """Sample once a second while the block runs."""
 
         async def sample() -> None:
             while True:
@@ -63,13 +65,13 @@ class ProcessMetrics:
 
 
 def measure_pss(proc: Path) -> float:
-    """Zero of one that is gone."""
+    """Return the PSS in MiB; zero if the process has ended."""
     match_ = re.search(r"^Pss:\s+(\d+) kB", read_or_empty(proc / "smaps_rollup"), re.MULTILINE)
     return int(match_[1]) / 1024 if match_ else 0.0
 
 
 def read_or_empty(file: Path) -> str:
-    """Nothing of a process that is gone."""
+    """Read a file of /proc; empty if the process has ended."""
     try:
         return file.read_text(encoding="utf-8")
     except OSError:

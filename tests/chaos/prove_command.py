@@ -1,4 +1,4 @@
-"""`just prove`: the trials, one after another, and the balance of each."""
+"""`just prove`: runs the trials one after another and prints the balance of each."""
 
 import secrets
 from pathlib import Path
@@ -39,9 +39,9 @@ def prove(
     only: OnlyOption = None,
     report: ReportOption = None,
 ) -> None:
-    """Kill and starve the service against the stand-ins, and print the balance.
+    """Kill and starve the service against the emulators, and print the balance.
 
-    Nothing leaves the machine, nothing of it is touched. Exit 1 if any trial fails.
+    Nothing leaves this machine, and nothing on it is changed. Exit 1 if any trial fails.
 
     Example: just prove --only 'kill -9' --seed 7
     """
@@ -85,7 +85,8 @@ def select_trials(names: list[str] | None) -> tuple[Scenario, ...]:
 
 
 def build_progress() -> Progress:
-    """On stderr; without a terminal, only the finished trials, a line each."""
+    """Build a progress bar on stderr; without a terminal, print one line for each finished trial.
+    """
     console = Console(stderr=True)
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

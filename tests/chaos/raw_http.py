@@ -1,7 +1,7 @@
-"""Just enough HTTP: a body in pieces, and an answer that may come before its end.
+"""A minimal HTTP client: bodies in pieces, and answers that may arrive before the body ends.
 
-A library of clients costs as much as the service does, and hides what is asked here: when the
-answer came, and whether the connection was closed behind it.
+A client library costs as much CPU as the service, and hides the time of the answer and the state of
+the connection after it.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ Body = bytes | Iterable[bytes]
 
 @dataclass(frozen=True, slots=True)
 class TimedResponse:
-    """An answer, and how long it took from the first byte that was sent; status 0 is none."""
+    """An answer, and the seconds from the first byte sent until it came; status 0 means none."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -36,30 +36,30 @@ class TimedResponse:
 
     @property
     def is_last(self) -> bool:
-        """Nothing more comes on this connection."""
+        """True if nothing more comes on this connection."""
         return not self.status or self.headers.get("connection", "").lower() == "close"
 
 
 @dataclass(slots=True)
 class RawConnection:
-    """One connection."""
+    """One connection to the server."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
     async def send(self, body: Body) -> None:
-        """All at once, or chunked, each piece when there is room for it."""
+        """Send a body at once, or chunked, each piece as soon as there is room for it."""
         if isinstance(body, bytes):
             self.writer.write(body)
             return
         for chunk in body:
             self.writer.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
             await self.writer.drain()
-            await asyncio.sleep(0)  # or an answer that is there already would not be heard
+            await asyncio.sleep(0)  # lets an early answer arrive
         self.writer.write(LAST_CHUNK)
 
     async def read_response(self) -> TimedResponse:
-        """The next answer. Raises what LOST names."""
+        """Read the next answer. Raises any error of LOST."""
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         first, *lines = head.rstrip("\r\n").split("\r\n")
         headers = {
@@ -70,7 +70,7 @@ class RawConnection:
         return TimedResponse(int(first.split()[1]), headers, body)
 
     async def wait_closed(self) -> None:
-        """Wait until the other side ends it; what it says first is dropped."""
+        """Wait until the server closes the connection; drop whatever it sends before."""
         with suppress(OSError):
             while await self.reader.read(HEAD_BYTES_MAX):
                 pass
@@ -80,7 +80,7 @@ class RawConnection:
 
 
 class RawHttpClient:
-    """To one server. Each is used again for as long as the server keeps it."""
+    """Client of one server. Connections are reused as long as the server keeps them open."""
 
     def __init__(self, url: str) -> None:
         self.host, _, port = url.removeprefix("http://").partition(":")
@@ -94,7 +94,7 @@ class RawHttpClient:
 
     @asynccontextmanager
     async def open_one(self) -> AsyncIterator[RawConnection]:
-        """Of its own, and closed at the end."""
+        """Open a separate connection, and close it at the end."""
         socket = await self.open()
         try:
             yield socket
@@ -102,7 +102,7 @@ class RawHttpClient:
             socket.close()
 
     def build_head(self, path: str, token: str, body: Body, **headers: str) -> bytes:
-        """Of a request with this body. The headers are named as Python would."""
+        """Build the head of a request with this body. Header names are written with underscores."""
         lines = [f"POST {path} HTTP/1.1", f"Host: {self.host}:{self.port}"]
         named = {"Content_Type": "application/json", "Authorization": f"Bearer {token}"} | headers
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in named.items()]
@@ -113,7 +113,7 @@ class RawHttpClient:
         return "\r\n".join([*lines, "", ""]).encode()
 
     async def post(self, head: bytes, body: Body, seconds: float = ANSWER_SECONDS) -> TimedResponse:
-        """What was answered, at the end of the body or before it."""
+        """Send a request and return its answer, which may arrive before the end of the body."""
         began, response = time.perf_counter(), TimedResponse(0)
         with suppress(*CONNECTION_ERRORS):
             async with asyncio.timeout(seconds):
@@ -134,7 +134,7 @@ class RawHttpClient:
 
 
 async def exchange(socket: RawConnection, head: bytes, body: Body) -> TimedResponse:
-    """An answer that comes early ends the sending."""
+    """Send a request and read its answer; stop sending if the answer arrives early."""
     socket.writer.write(head)
     if isinstance(body, bytes):
         await socket.send(body)
@@ -155,6 +155,8 @@ async def exchange(socket: RawConnection, head: bytes, body: Body) -> TimedRespo
 
 
 async def send_body(socket: RawConnection, body: Body) -> None:
-    """Whoever closes while we send has answered, or is heard to have not."""
+    """Send the body. A connection that the server closes meanwhile is not an error here: either
+    there is an answer to read, or reading fails.
+    """
     with suppress(OSError):
         await socket.send(body)

@@ -13,7 +13,7 @@ COLOURS = {"PASS": "green", "FAIL": "bold red", "skipped": "yellow"}
 
 
 def build_table(outcomes: Sequence[Outcome]) -> Table:
-    """For a terminal."""
+    """Build the table for a terminal."""
     result = Table(title="The balance", title_justify="left")
     for column in COLUMNS:
         result.add_column(column, justify="right" if column in NUMBERS else "left")
@@ -24,7 +24,7 @@ def build_table(outcomes: Sequence[Outcome]) -> Table:
 
 
 def render_markdown(command: str, outcomes: Sequence[Outcome]) -> str:
-    """For a file: the command that does it again, with its seed, and what came of it."""
+    """Render the table for a file, below the command with the seed that repeats the run."""
     lines = [
         "# What Atlas was put through",
         "",

@@ -1,4 +1,4 @@
-"""Runs trial after trial: a bench each, a seed each, and what came of it."""
+"""Runs trials one after another, each with its own testbed and seed."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +17,8 @@ Verdict = Literal["PASS", "FAIL", "skipped"]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is proven. The same seed draws the same for each trial, alone or among others."""
+    """The trials to run. A seed draws the same for a trial whether it runs alone or among others.
+    """
 
     trials: Sequence[Scenario]
     scale: Scale
@@ -26,7 +27,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one trial. `balance` is None if it could not be drawn."""
+    """Result of one trial. `balance` is None if it could not be drawn."""
 
     name: str
     seconds: float
@@ -43,7 +44,7 @@ class Outcome:
 
 
 async def run_scenarios(plan: Plan, report: Callable[[Outcome | str], None]) -> list[Outcome]:
-    """All of them, one after another; told are the name of each and then its outcome."""
+    """Run all trials; report the name of each, and then its outcome."""
     outcomes = []
     for trial in plan.trials:
         report(trial.name)
@@ -72,7 +73,9 @@ async def run_scenario(trial: Scenario, scale: Scale, seed: str) -> Outcome:
 
 
 async def run_with_limit(trial: Scenario, bench: Testbed) -> None:
-    """What a trial raises among its phones comes out alone. Raises Broken if it has no end."""
+    """Run a trial within its time limit, and unwrap the error of a single client. Raises Broken at
+    the limit.
+    """
     try:
         with anyio.move_on_after(trial.seconds_max) as limit:
             await trial.run(bench)

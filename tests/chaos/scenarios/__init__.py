@@ -1,10 +1,11 @@
-"""The trials: rows of the tables of what Atlas promises, one function a row.
+"""The trials: one function for each row in the table of promises.
 
-`death.py` ends the service, `outage.py` takes Foundry away, `branch.py` has others write to it,
-`undocumented.py` has Foundry behave in every way that nobody has documented, `poison.py` crashes
-stages, `restored.py` puts an older copy of the journal back, `senders.py` has phones do what phones
-do, `disk.py` spoils the journal, `machine.py` the computer; `load.py` sends too much, `hostile.py`
-too slowly or in two meanings, `bombs.py` what becomes much.
+`kills.py` ends the service, `outage.py` makes Foundry unavailable, `branch.py` lets others write to
+the branch, `undocumented.py` tries all undocumented behaviour of Foundry, `poison.py` crashes
+stages, `restored.py` restores an older copy of the journal, `senders.py` sends duplicates and
+reused keys, `disk.py` damages the journal, `machine.py` changes the clock and fills the memory;
+`load.py` sends too much, `hostile.py` too slowly or ambiguously, `bombs.py` small bodies that
+become large.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -31,23 +32,23 @@ Settings = Mapping[str, Mapping[str, object]]
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """`settings` differ from those of the other trials; in `seconds_max` it has come to an end.
+    """One trial. `settings` are its differences from the common settings, `seconds_max` is its
+    limit.
 
-    `draws_modes`: the stand-in of Foundry behaves as the seed says, where nobody has documented
-    what Foundry does.
+    With `draws_modes`, the seed decides the undocumented behaviour of the Foundry emulator.
     """
 
     name: str
     run: Callable[[Testbed], Awaitable[None]]
     settings: Settings = field(default_factory=dict)
-    seconds_max: float = 1_800.0  # twice what the longest takes at full size
+    seconds_max: float = 1_800.0  # twice the duration of the longest trial at full size
     draws_modes: bool = False
 
 
 def build_recovery(
     name: str, run: Callable[[Testbed], Awaitable[None]], settings: Settings | None = None
 ) -> Scenario:
-    """A trial of recovery: at a Foundry whose undocumented behaviour is drawn."""
+    """Build a trial of recovery, with Foundry's undocumented behaviour drawn from the seed."""
     return Scenario(name, run, settings or {}, draws_modes=True)
 
 
@@ -55,7 +56,7 @@ SHARED_FILES: Settings = {"foundry": {"file_layout": "per-group"}}
 PER_EXPORT: Settings = {"foundry": {"file_layout": "per-export"}}
 PARQUET: Settings = {"foundry": {"file_format": "parquet", "file_layout": "per-export"}}
 SHARED_PARQUET: Settings = {"foundry": {"file_format": "parquet", "file_layout": "per-group"}}
-LONG_REPLY_WAIT: Settings = {"edge": {"commit_wait_seconds": 25.0}}  # as it is for phones
+LONG_REPLY_WAIT: Settings = {"edge": {"commit_wait_seconds": 25.0}}  # the default
 LONG_REPLY_WAIT_SHARED: Settings = {**LONG_REPLY_WAIT, **SHARED_FILES}
 SCENARIOS = (
     build_recovery("kill -9", kills.kill_at_random),
