@@ -1,7 +1,7 @@
-"""The service under trial, in a process of its own: `python -m tests.chaos.service_main`.
+"""The service under test, in a separate process: `python -m tests.chaos.service_main`.
 
-It is the service of `atlas serve`, with two differences: its wall clock is as wrong as a file says,
-and it may carry a mine or a bug. It reads no environment, and ends when whoever started it is gone.
+It is `atlas serve` with two differences: a file shifts its wall clock, and it may contain a
+failpoint or a bug. It reads no environment, and ends when its parent process has ended.
 
     SETTINGS CLOCK [POINT PASSAGES]
 """
@@ -60,7 +60,7 @@ def print_ready(at: str) -> None:
 
 
 def exit_with_parent() -> None:
-    while os.read(0, 1):  # not through sys.stdin: at its end, the interpreter wants that for itself
+    while os.read(0, 1):  # not through sys.stdin, which the interpreter locks at exit
         pass
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""A hand on the service under trial: it is started, killed, ended, asked and measured."""
+"""Controls the service under test: starts, kills, ends, queries and measures it."""
 
 import asyncio
 import re
@@ -16,20 +16,20 @@ import msgspec
 from tests.chaos.failpoints import Failpoint
 
 START_SECONDS, END_SECONDS = 30.0, 15.0
-Configuration = Mapping[str, Mapping[str, object]]  # room: key: value, as atlas.toml has them
+Configuration = Mapping[str, Mapping[str, object]]  # section: key: value, as in atlas.toml
 BUGS = re.compile(r'"Stage crashed"|Traceback|Ended by a bug')
 
 
 class Broken(Exception):
-    """A trial cannot go on; the message says why."""
+    """The trial cannot continue; the message says why."""
 
 
 class Skipped(Exception):
-    """A trial cannot be made here; the message says why."""
+    """The trial cannot run on this machine; the message says why."""
 
 
 class Totals(msgspec.Struct):
-    """How many exports stand where, as the operator sees them."""
+    """Numbers of exports by status, as an operator sees them."""
 
     accepted: int
     committed: int
@@ -42,7 +42,7 @@ class Listing(msgspec.Struct):
 
 @dataclass(slots=True)
 class MemoryGrowth:
-    """What it held before, in MiB, and by how much that has grown at most."""
+    """Memory at the beginning, in MiB, and its largest growth since."""
 
     before: float | None
     grown: float = 0.0
@@ -53,7 +53,7 @@ class MemoryGrowth:
 
 
 class ServiceProcess:
-    """One journal, one configuration, and one process after another."""
+    """One journal and one configuration, run by one process after another."""
 
     def __init__(self, folder: Path, settings: Configuration) -> None:
         self.file = folder / "atlas.toml"
@@ -76,12 +76,12 @@ class ServiceProcess:
         return self._process is not None and self._process.returncode is None
 
     def configure(self, section: str, **keys: object) -> None:
-        """From the next start on."""
+        """Change settings from the next start on."""
         self.settings[section] |= keys
         self.file.write_text(to_toml(self.settings), encoding="utf-8")
 
     def shift_clock(self, seconds: int) -> None:
-        """From now on its wall clock is wrong by so many seconds."""
+        """Shift the service's wall clock by this many seconds from now on."""
         other = self._clock.with_suffix(".new")
         other.write_text(str(seconds), encoding="utf-8")
         other.replace(self._clock)
@@ -92,18 +92,18 @@ class ServiceProcess:
         return [*victim, str(self.file), str(self._clock), *point]
 
     async def launch(self, failpoint: Failpoint | None = None) -> None:
-        """Start it, and do not wait for it."""
+        """Start the service without waiting until it is ready."""
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self.build_command(failpoint),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
-                start_new_session=True,  # a Ctrl-C is for whoever proves
+                start_new_session=True,  # Ctrl-C is for this process only
             )
 
     async def start(self, failpoint: Failpoint | None = None) -> float:
-        """Start it; the seconds until it was ready."""
+        """Start the service; return the seconds until it was ready."""
         began = time.monotonic()
         await self.launch(failpoint)
         output = self.process.stdout
@@ -115,7 +115,7 @@ class ServiceProcess:
         raise Broken(f"The service does not start: {lines[-1] if lines else 'it says nothing'}")
 
     async def run_to_exit(self) -> int | None:
-        """Start what cannot start: its exit code."""
+        """Start a service that cannot start; return its exit code."""
         await self.launch()
         with suppress(TimeoutError):
             async with asyncio.timeout(START_SECONDS):
@@ -123,20 +123,21 @@ class ServiceProcess:
         raise Broken("The service starts all the same.")
 
     async def kill(self) -> None:
-        """SIGKILL, whatever it is doing."""
+        """Send SIGKILL, at any moment."""
         if self.is_running:
             self.process.kill()
         await self.process.wait()
 
     async def exits_within(self, seconds: float) -> bool:
-        """Whether it ends by its own hand within so many seconds."""
+        """True if the service ends without a signal within this time."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 return await self.process.wait() == -signal.SIGKILL
         return False
 
     async def end(self) -> tuple[int | None, float]:
-        """SIGTERM: its exit code, None if it had to be killed, and the seconds that it took."""
+        """Send SIGTERM; return the exit code (None if it had to be killed) and the seconds it took.
+        """
         began = time.monotonic()
         self.process.terminate()
         with suppress(TimeoutError):
@@ -147,7 +148,7 @@ class ServiceProcess:
         return None, time.monotonic() - began
 
     async def fetch_totals(self, session: aiohttp.ClientSession) -> Totals | None:
-        """None if it does not answer."""
+        """Return None if the service does not answer."""
         try:
             async with session.get(f"{self.operator}/exports?limit=1") as answer:
                 return msgspec.json.decode(await answer.read(), type=Listing).totals
@@ -155,7 +156,7 @@ class ServiceProcess:
             return None
 
     async def replay(self, session: aiohttp.ClientSession, id: str | None) -> bool:
-        """Whether it does."""
+        """Return True if the service has accepted the replay."""
         path = f"{id}/replay" if id else "replay"
         try:
             async with session.post(f"{self.operator}/exports/{path}") as answer:
@@ -164,7 +165,7 @@ class ServiceProcess:
             return False
 
     def measure_memory(self) -> float | None:
-        """What it holds in memory; None where the system does not tell."""
+        """Return its memory in MiB; None if the system does not report it."""
         try:
             status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
         except OSError:
@@ -180,7 +181,7 @@ class ServiceProcess:
 
 
 def to_toml(settings: Configuration) -> str:
-    """Numbers, texts and booleans are written the same in JSON."""
+    """Encode as TOML. Numbers, strings and booleans are written as in JSON."""
     lines = []
     for section, keys in settings.items():
         lines.append(f"[{section}]")

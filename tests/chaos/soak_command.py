@@ -1,4 +1,4 @@
-"""`just soak`: everything at once for half an hour, and what grows."""
+"""`just soak`: everything at once for half an hour, to find what grows."""
 
 import secrets
 import signal
@@ -21,11 +21,11 @@ MinutesOption = Annotated[float, typer.Option(min=0.1, help="How long everything
 def soak(
     minutes: MinutesOption = 30.0, seed: SeedOption = None, report: ReportOption = None
 ) -> None:
-    """Mix good and bad phones, floods, bombs and faults in one life of the service.
+    """Mix good and bad clients, floods, bombs and faults in one run of the service.
 
-    What must not grow is looked at each second: memory, descriptors, tasks, the journal. Ctrl-C
-    ends it early, with what was found so far. Exit 1 if anything has grown, was lost, or stands
-    there twice.
+    Memory, descriptors, tasks and the journal are read each second and must not grow. Ctrl-C ends
+    the soak early, with the results so far. Exit 1 if anything has grown, was lost, or is stored
+    twice.
 
     Example: just soak --minutes 5 --seed 7
     """
@@ -49,7 +49,7 @@ def soak(
 
 
 async def run_soak(seconds: float, seed: int) -> tuple[Outcome, bool]:
-    """What came of it, and whether it was ended early."""
+    """Return the outcome, and True if the soak was ended early."""
     stop = anyio.Event()
     with build_progress() as bar:
         task = bar.add_task("", total=seconds)
@@ -66,7 +66,8 @@ async def run_soak(seconds: float, seed: int) -> tuple[Outcome, bool]:
 
 
 async def stop_at_signal(stop: anyio.Event) -> None:
-    """The first Ctrl-C ends the mixing; what is under way is settled. A second one ends it all."""
+    """Stop the load at the first Ctrl-C and settle ongoing work; a second Ctrl-C ends everything.
+    """
     with anyio.open_signal_receiver(signal.SIGINT) as signals:
         typer.echo("Ctrl-C ends it early.", err=True)
         async for _ in signals:
@@ -75,7 +76,7 @@ async def stop_at_signal(stop: anyio.Event) -> None:
 
 
 def build_progress() -> Progress:
-    """On stderr; nothing without a terminal."""
+    """Build a progress bar on stderr; nothing without a terminal."""
     console = Console(stderr=True)
     columns = BarColumn(20), TimeElapsedColumn(), TextColumn("{task.description}")
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -1,4 +1,4 @@
-"""The bench of one trial: stand-ins, the service, phones and the oracle, all of them fresh."""
+"""The testbed of one trial: emulators, service, clients and oracle, all new."""
 
 import math
 import random
@@ -23,17 +23,17 @@ from tests.chaos.service_process import Broken, Configuration, ServiceProcess, T
 
 COMMIT_INTERVAL_SECONDS, REPLY_SECONDS, CALL_SECONDS = 0.2, 2.0, 2.0
 ALIVE_SECONDS = 5.0
-DRAIN_SECONDS = 60.0  # more than four of the longest pauses of the uploader
-BACKLOG_SECONDS = 180.0  # to drain what came in through an outage
+DRAIN_SECONDS = 60.0  # more than four of the uploader's longest pauses
+BACKLOG_SECONDS = 180.0  # to drain the backlog of an outage
 READY_SECONDS = 2.0
-MEMORY_MIB = 32.0  # by which it may grow while exports wait
-PEAK_MIB = 256.0  # of memory, whatever comes
+MEMORY_MIB = 32.0  # allowed growth while exports wait
+PEAK_MIB = 256.0  # memory limit under any load
 MIB = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much of the full table is done: a share of its numbers, and of its durations."""
+    """The size of a run: its share of the full numbers, and of the full durations."""
 
     name: str
     share: float
@@ -58,11 +58,11 @@ SCALES = {
 
 @dataclass(slots=True)
 class Findings:
-    """What a trial measured, and what it found wrong besides the balance."""
+    """Measurements of a trial, and its failures other than those of the balance."""
 
     facts: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-    crashes: int = 0  # that were meant
+    crashes: int = 0  # expected ones
 
     def add_fact(self, fact: str) -> None:
         self.facts.append(fact)
@@ -74,7 +74,7 @@ class Findings:
 
 @dataclass(slots=True)
 class Testbed:
-    """Everything that a trial needs. What it draws, it draws from `rng`."""
+    """Everything that a trial needs. All random choices come from `rng`."""
 
     scale: Scale
     rng: random.Random
@@ -90,38 +90,41 @@ class Testbed:
         return self.clients.oracle
 
     async def wait(self, full: float, least: float = 1.0) -> None:
-        """For so many seconds of the full table."""
+        """Wait for the scaled part of `full` seconds."""
         await anyio.sleep(self.scale.scale_seconds(full, least))
 
     async def restart(self) -> float:
-        """SIGKILL, and the seconds until it was ready again."""
+        """SIGKILL the service and start it; return the seconds until it was ready."""
         await self.atlas.kill()
         return await self.atlas.start()
 
     async def restart_with_failpoint(self, failpoint: Failpoint) -> None:
-        """SIGKILL, and started to carry this, which may go off before it is ready."""
+        """SIGKILL the service and start it with a failpoint, which may kill it before it is ready.
+        """
         await self.atlas.kill()
         await self.atlas.launch(failpoint)
 
     async def fetch_totals(self) -> Totals:
-        """Raises Broken when the operator listener does not answer."""
+        """Return the number of exports by status. Raises Broken if the operator listener does not
+        answer.
+        """
         totals = await self.atlas.fetch_totals(self.clients.session)
         if totals is None:
             raise Broken("The operator listener does not answer.")
         return totals
 
     async def replay(self, id: str | None = None) -> None:
-        """As an operator: this export, or all that were set aside. Raises Broken."""
+        """Replay this export, or all that were set aside, as an operator would. Raises Broken."""
         if not await self.atlas.replay(self.clients.session, id):
             raise Broken("The operator listener does not replay.")
 
     async def wait_until_committed(self, exports: int) -> None:
-        """Wait until so many are."""
+        """Wait until this many exports are committed."""
         while (await self.fetch_totals()).committed < exports:
             await anyio.sleep(0.05)
 
     async def wait_until_drained(self, seconds: float = DRAIN_SECONDS) -> float:
-        """Wait until nothing waits; the seconds that it took."""
+        """Wait until no export waits; return the seconds it took."""
         began = time.monotonic()
         while (left := await self.fetch_totals()).accepted:
             if time.monotonic() - began > seconds:
@@ -133,7 +136,9 @@ class Testbed:
         return await anyio.to_thread.run_sync(self.oracle.draw_balance, self.emulators.foundry)
 
     async def settle(self) -> Balance:
-        """The faults are over: all is committed, a fresh export is answered, nothing is left."""
+        """End all faults; check that everything is committed, a new export is answered, and nothing
+        is left.
+        """
         await self.emulators.clear_faults()
         try:
             if not self.atlas.is_running:
@@ -178,7 +183,7 @@ async def open_testbed(
     changes: Mapping[str, Mapping[str, object]],
     subject: Callable[[Path, Configuration], ServiceProcess] = ServiceProcess,
 ) -> AsyncIterator[Testbed]:
-    """A bench with the service not started. `changes` are settings of this trial."""
+    """Open a testbed with the service not started. `changes` are settings of this trial."""
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="atlas-prove-") as name:
         folder = Path(name)
@@ -225,7 +230,7 @@ def build_settings(systems: Emulators, folder: Path) -> dict[str, dict[str, obje
 
 
 def find_free_port() -> int:
-    """Free a moment ago: the service keeps its port over many lives."""
+    """Find a port that is free now; the service keeps it over many restarts."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

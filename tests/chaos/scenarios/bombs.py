@@ -1,4 +1,4 @@
-"""Bodies that are little and become much, and JSON that no parser likes."""
+"""Small bodies that become large, and JSON that is hard to parse."""
 
 import gzip
 import time
@@ -24,12 +24,12 @@ GIVE_UP_SECONDS, AGAIN_SECONDS = 30.0, 0.2
 WARM_LINES = 25_000  # 12 MB
 REFUSED = {400, 413, 415}
 DEPTH, DIGITS, BLANKS, LONG_BYTES = 100_000, 5_000, 1_000_000, 10_000_000
-WINDOW_LOG = 27  # of Zstandard: 128 MiB, which a frame may ask for
+WINDOW_LOG = 27  # a Zstandard frame may ask for a window of 128 MiB
 
 
 @dataclass(frozen=True, slots=True)
 class Bomb:
-    """What is sent, under which encoding."""
+    """A body and its content encoding."""
 
     encoding: str
     pieces: Callable[[], Iterable[bytes]]
@@ -55,7 +55,7 @@ def build_bombs() -> dict[str, Bomb]:
 
 
 def endless_zeros() -> Iterator[bytes]:
-    """Zeros for as long as they are taken."""
+    """Yield compressed zeros, in practice without end."""
     squeezed = zlib.compressobj(9, zlib.DEFLATED, 31)
     for _ in range(ENDLESS_MIB):
         yield squeezed.compress(ZEROS) or squeezed.flush(zlib.Z_SYNC_FLUSH)
@@ -67,7 +67,7 @@ def build_huge_window() -> bytes:
 
 
 async def send_bombs(bench: Testbed) -> None:
-    """Each as JSON and as a stream: refused before it is large, by whoever has sent enough."""
+    """Send each bomb as JSON and as a stream; each is refused before it has become large."""
     await bench.atlas.start()
     await warm_up(bench)
     vitals, token = (
@@ -93,14 +93,14 @@ async def send_bombs(bench: Testbed) -> None:
 
 
 async def warm_up(bench: Testbed) -> None:
-    """What Atlas takes into memory once, it has taken."""
+    """Let Atlas allocate all memory that it allocates once."""
     warm = Export.generate("warm", "auth0|bomber", bench.rng, lines=WARM_LINES)
     while (await bench.clients.stream(warm)).status not in {200, 202}:
         await anyio.sleep(AGAIN_SECONDS)
 
 
 async def send_bomb(bench: Testbed, token: str, kind: str, bomb: Bomb) -> tuple[int, float]:
-    """The status, and how long after the last byte that was sent it came."""
+    """Return the status, and the seconds from the last byte sent until it came."""
     sockets, sent_at = RawHttpClient(bench.clients.url), time.perf_counter()
 
     def note_last_byte() -> Iterator[bytes]:
@@ -118,14 +118,14 @@ async def send_bomb(bench: Testbed, token: str, kind: str, bomb: Bomb) -> tuple[
 
 @dataclass(frozen=True, slots=True)
 class MalformedLine:
-    """A line between two good ones; `is_bad`: it is none that can be read."""
+    """A line between two valid ones. `is_bad` if it cannot be read."""
 
     text: bytes
     is_bad: bool = True
 
 
 def build_lines() -> dict[str, MalformedLine]:
-    """What stands in the place of a line."""
+    """Lines to send between two valid ones, by name."""
     return {
         "100,000 deep": MalformedLine(b'{"a":' * DEPTH + b"1" + b"}" * DEPTH),
         "an array, 100,000 deep": MalformedLine(b'{"a":' + b"[" * DEPTH + b"]" * DEPTH + b"}"),
@@ -142,7 +142,7 @@ def build_lines() -> dict[str, MalformedLine]:
 
 
 def build_fields() -> dict[str, bytes]:
-    """What stands in the manifest of an export."""
+    """Values to send in the manifest of an export, by name."""
     return {name: line.text for name, line in build_lines().items() if line.is_bad}
 
 
@@ -151,7 +151,7 @@ class RejectedLine(msgspec.Struct):
 
 
 class Received(msgspec.Struct):
-    """What is read of the answer to an export, and of one to a stream, which has several."""
+    """The fields that matter in the answer to an export, or to a stream, which has several."""
 
     records_ingested: int = 0
     rejects: tuple[RejectedLine, ...] = ()
@@ -163,13 +163,13 @@ class Received(msgspec.Struct):
 
     @property
     def rejected(self) -> list[int]:
-        """The lines."""
+        """Numbers of the rejected lines."""
         lines = [each.line for each in self.rejects]
         return lines + [line for part in self.upload_results for line in part.rejected]
 
 
 async def send_json_bombs(bench: Testbed) -> None:
-    """As a line between two good ones, in JSON and streamed, and in the manifest beside them."""
+    """Send each as a line between two valid ones, as JSON and as a stream, and in the manifest."""
     await bench.atlas.start()
     vitals = ProcessMetrics(bench.atlas.process.pid)
     vitals.reset_peak()
@@ -194,7 +194,7 @@ async def send_json_bombs(bench: Testbed) -> None:
 
 
 def build_export(bench: Testbed, line: bytes) -> tuple[bytes, str]:
-    """The text of an export, and its name."""
+    """Return the text of an export, and its name."""
     name = f"between-{bench.clients.numbers()}"
     good = [build_record(derive_uuid(name, number), bench.rng) for number in range(2)]
     bench.oracle.record_sent(name, len(good))
@@ -207,7 +207,7 @@ async def post_export(
     sockets, token = RawHttpClient(bench.clients.url), bench.emulators.issue_token(user)
     head = sockets.build_head(EXPORT, token, body, Content_Type=kind)
     response = await sockets.post(head, body)
-    while response.status == 503:  # the first one finds no worker yet
+    while response.status == 503:  # workers may still be starting
         await anyio.sleep(AGAIN_SECONDS)
         response = await sockets.post(head, body)
     sockets.close()
@@ -220,7 +220,9 @@ async def post_export(
 
 
 def check_line(bench: Testbed, what: str, line: MalformedLine, response: TimedResponse) -> None:
-    """A bad line is rejected alone, by its number, a blank one is none; a long one is too much."""
+    """Check the answer: a bad line is rejected alone, by number; a blank line is ignored; a line
+    that is too long refuses the export.
+    """
     if response.status == 413 and len(line.text) > MIB:
         return
     expect = bench.findings.check

@@ -1,4 +1,4 @@
-"""Others write to the branch, too."""
+"""Other clients write to the same branch."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -19,7 +19,8 @@ FREE_SECONDS = 0.002
 
 
 async def open_foreign_transactions(bench: Testbed) -> None:
-    """Held with files and committed; held empty and aborted; opened where our create was lost."""
+    """Open foreign transactions: with files and committed, empty and aborted, and instead of ours.
+    """
     branches = bench.emulators.foundry.branches
     ends: tuple[Callable[[Transaction], None], ...] = (branches.commit, branches.abort)
     await bench.atlas.start()
@@ -47,7 +48,7 @@ async def hold_and_end(
 
 
 async def open_foreign(bench: Testbed) -> Transaction:
-    """As soon as nobody has one open."""
+    """Open a foreign transaction as soon as none is open."""
     while True:
         try:
             return bench.emulators.open_foreign()
@@ -56,7 +57,9 @@ async def open_foreign(bench: Testbed) -> Transaction:
 
 
 async def open_instead_of_ours(bench: Testbed) -> Transaction:
-    """Our create is cut and never happens, and somebody else opens one in that moment."""
+    """Cut the service's create before it takes effect, and open a foreign transaction at that
+    moment.
+    """
     opened: list[Transaction] = []
 
     def steal(what: str, request: web.Request) -> web.Response | None:
@@ -75,7 +78,7 @@ async def open_instead_of_ours(bench: Testbed) -> Transaction:
 
 
 async def commit_by_another(bench: Testbed) -> None:
-    """Somebody commits our open transaction between two of our puts."""
+    """Commit the service's open transaction from outside, between two of its uploads."""
     branches, rng = bench.emulators.foundry.branches, bench.rng
     times = bench.scale.scale_number(20, least=4)
     done, puts = 0, rng.randint(1, 4)
@@ -99,7 +102,7 @@ async def commit_by_another(bench: Testbed) -> None:
 
 
 async def occupy_paths(bench: Testbed) -> None:
-    """Paths of ours are in the dataset before us: with our bytes, with other bytes."""
+    """Put files at the service's paths beforehand: some with its bytes, some with other bytes."""
     branches = bench.emulators.foundry.branches
     transaction = await open_foreign(bench)
     await bench.atlas.start()
@@ -132,7 +135,7 @@ async def occupy_paths(bench: Testbed) -> None:
 
 
 def find_path(export: Export, reply: Reply) -> str:
-    """Of a user who sends for the first time: nobody has pushed it on."""
+    """Return the path of an export of a new user, whose path has no suffix yet."""
     return identifiers.build_path(
         User(export.sub), datetime.fromisoformat(reply.ingestion_timestamp)
     )

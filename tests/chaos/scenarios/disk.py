@@ -1,4 +1,4 @@
-"""The disk under the journal: it is full, it forgets bits, it is read with another key."""
+"""The disk under the journal is full or damaged, or the journal is opened with another key."""
 
 import base64
 import subprocess
@@ -12,16 +12,17 @@ from tests.chaos.service_process import Broken, Skipped
 from tests.chaos.testbed import MIB, Testbed
 
 DISK_MIB, FILLER_MIB = 6, 3
-FREE_BYTES = MIB // 2  # to be left free on the small disk
+FREE_BYTES = MIB // 2  # to leave free on the small disk
 FULL = "503 JOURNAL_FULL"
 FULL_SECONDS, AGAIN_SECONDS = 60.0, 5.0
 PENDING, PAGE_BYTES = 20, 4096
-LOST_AT_ONCE = 8  # the smallest exports, of which so many fit into a page
+LOST_AT_ONCE = 8  # the number of the smallest exports in one page
 BAD_SETTING = 78
 
 
 async def fill_disk(bench: Testbed) -> None:
-    """The journal on a small disk while Foundry is away; it comes back before the space does."""
+    """Fill a small disk while Foundry is unavailable; Foundry returns before there is free space.
+    """
     journal = bench.folder / "journal"
     await mount(bench, journal)
     filler = journal / "filler"
@@ -46,7 +47,7 @@ async def fill_disk(bench: Testbed) -> None:
 
 
 async def mount(bench: Testbed, folder: Path) -> None:
-    """A small disk in this folder, until the bench is cleared away. Raises Skipped."""
+    """Mount a small disk at this folder until the testbed is closed. Raises Skipped."""
     command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "atlas-prove", str(folder)]
     try:
         made = await anyio.run_process(command, check=False)
@@ -63,7 +64,7 @@ async def mount(bench: Testbed, folder: Path) -> None:
 
 
 async def fill(bench: Testbed) -> int:
-    """Send until there is no room; how many there was room for."""
+    """Send until there is no room; return the number of stored exports."""
     stored, began = 0, time.monotonic()
     while time.monotonic() - began < FULL_SECONDS:
         answer = await bench.clients.post(bench.clients.next_export(), Prefer="respond-async")
@@ -77,7 +78,7 @@ async def fill(bench: Testbed) -> int:
 
 
 def excuse_last(bench: Testbed) -> None:
-    """An export that was refused and is not sent again."""
+    """Excuse the last export, which was refused and is not sent again."""
     bench.oracle.sent.popitem()
 
 
@@ -89,7 +90,9 @@ async def wait_until_accepted(bench: Testbed) -> float:
 
 
 async def flip_bits(bench: Testbed) -> None:
-    """One bit of what waits in the journal or its log, again and again; a page of zeros, twice."""
+    """Flip a bit of the waiting data in the journal or its log, repeatedly; twice zero a whole
+    page.
+    """
     rounds = bench.scale.scale_number(150, least=8)
     lost_for_good = 0
     await bench.atlas.start()
@@ -124,7 +127,9 @@ async def send_pending(bench: Testbed, exports: int) -> None:
 
 
 def corrupt(bench: Testbed, *, is_page: bool) -> None:
-    """A bit or a page of what is live: SQLite's own header, without which nothing is, is spared."""
+    """Damage a bit or a page of live data. SQLite's header is spared, because nothing works without
+    it.
+    """
     journal, log = (bench.folder / "journal" / name for name in ("journal.db", "journal.db-wal"))
     sizes = journal.stat().st_size, log.stat().st_size
     file = journal if is_page else bench.rng.choices([journal, log], weights=sizes)[0]
@@ -139,7 +144,9 @@ def corrupt(bench: Testbed, *, is_page: bool) -> None:
 
 
 async def change_keys(bench: Testbed) -> None:
-    """Another key, none, and a list in which the old one stands behind a new one."""
+    """Open the journal with another key, without a key, and with a list of a new key and the old
+    one.
+    """
     old, new = (base64.b64encode(bench.rng.randbytes(32)).decode() for _ in range(2))
     bench.atlas.configure("journal", keys=[old])
     await bench.atlas.start()

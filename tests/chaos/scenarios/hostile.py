@@ -1,4 +1,4 @@
-"""Clients that mean harm: a thousand who take their time, and two requests that look like one."""
+"""Hostile clients: a thousand slow ones, and requests that hide a second request."""
 
 import asyncio
 import math
@@ -21,12 +21,12 @@ Slow = Callable[[RawHttpClient, str, float], Awaitable[None]]
 
 DEADLINE_SECONDS = 10.0
 NORMAL_AFTER_DEADLINES = (
-    5.0  # times the deadline: of a header block, or of a window and what is dropped behind it
+    5.0  # times the deadline of a header block, or of a window and the data dropped after it
 )
-TRICKLES = 5  # bytes within a deadline
+TRICKLES = 5  # bytes sent within a deadline
 A_SECOND, DOUBLED = 20.0, 2.0
-SPARE_DESCRIPTORS = 80  # Atlas keeps the connections of up to 64 uploads for a while
-UNREAD, WINDOW_BYTES = 500, 4096  # answers that nobody reads
+SPARE_DESCRIPTORS = 80  # Atlas keeps up to 64 connections to Foundry for a while
+UNREAD, WINDOW_BYTES = 500, 4096  # answers that are not read
 LARGE_HEADER_BYTES = 1_000_000
 PROBE_SECONDS, LEFT_SECONDS = 20.0, 5.0
 STATUS = re.compile(rb"HTTP/1.1 ([0-9]{3}) ")
@@ -34,7 +34,9 @@ LINE = b"GET /openapi.json HTTP/1.1\r\nHost: atlas\r\n\r\n"
 
 
 async def send_slowly(bench: Testbed) -> None:
-    """1,000 that say nothing, or trickle headers or a body, or read no answer; and normal ones."""
+    """Open 1,000 connections that are silent, send headers or a body byte by byte, or read no
+    answer, next to normal clients.
+    """
     deadline = bench.scale.scale_seconds(DEADLINE_SECONDS, least=2)
     bench.atlas.configure("edge", header_seconds=deadline, slow_seconds=deadline)
     await bench.atlas.start()
@@ -91,7 +93,7 @@ async def send_slowly(bench: Testbed) -> None:
 
 
 async def wait_for_descriptors(vitals: ProcessMetrics, most: int) -> int:
-    """The descriptors of the service, as soon as there are so few; or those that do not go."""
+    """Wait until the service has at most `most` descriptors; return the last count."""
     descriptors = vitals.count_descriptors()
     with anyio.move_on_after(LEFT_SECONDS):
         while descriptors > most:
@@ -101,13 +103,13 @@ async def wait_for_descriptors(vitals: ProcessMetrics, most: int) -> int:
 
 
 def describe_closing(took: Mapping[str, list[float]], deadline: float) -> str:
-    """In deadlines, at the latest."""
+    """Return the latest closing time of each kind, in deadlines."""
     latest = {name: max(each, default=math.nan) / deadline for name, each in took.items()}
     return ", ".join(f"{name} after {each:.1f}" for name, each in latest.items()) + " deadlines"
 
 
 async def stay_silent(sockets: RawHttpClient, _token: str, _pause: float) -> None:
-    """Until it is closed, as all of them."""
+    """Send nothing until the connection is closed."""
     async with sockets.open_one() as slow:
         await slow.wait_closed()
 
@@ -137,7 +139,7 @@ async def trickle(slow: RawConnection, pause: float) -> None:
 
 
 async def read_nothing(sockets: RawHttpClient, _token: str, pause: float) -> None:
-    """It asks for answers of megabytes, and takes what fits into a small window."""
+    """Ask for answers of megabytes, and read only what fits into a small window."""
     plain = socket.socket()
     plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, WINDOW_BYTES)
     plain.setblocking(False)
@@ -161,7 +163,7 @@ SLOW: Mapping[str, Slow] = {
     "unread": read_nothing,
 }
 
-MIXED = ("silent", "headers", "body") * 6 + ("unread",)  # each of the last fills 4 MB of the kernel
+MIXED = ("silent", "headers", "body") * 6 + ("unread",)  # each "unread" fills 4 MB of the kernel
 
 START = f"POST {API_PREFIX}/export HTTP/1.1\r\n".encode()
 HOST, SECOND = b"Host: atlas\r\n", b"GET /health HTTP/1.1\r\nHost: atlas\r\n\r\n"
@@ -184,7 +186,9 @@ PROBES: Mapping[str, tuple[bytes, frozenset[int]]] = {
 
 
 async def smuggle(bench: Testbed) -> None:
-    """What two servers could read in two ways, with a second request behind it, cut anywhere."""
+    """Send requests that two servers could read differently, followed by a second request, cut
+    anywhere.
+    """
     await bench.atlas.start()
     sockets, rounds = RawHttpClient(bench.clients.url), bench.scale.scale_number(100, least=3)
     for name, (request, statuses) in PROBES.items():
@@ -197,7 +201,7 @@ async def smuggle(bench: Testbed) -> None:
 
 
 async def probe(sockets: RawHttpClient, request: bytes, cut: int) -> list[int]:
-    """The statuses of all that is answered until the connection is closed; none if it is not."""
+    """Return the statuses received until the connection is closed; none if it stays open."""
     received = b""
     try:
         async with asyncio.timeout(PROBE_SECONDS), sockets.open_one() as probe:

@@ -1,4 +1,4 @@
-"""The service dies, or is told to end."""
+"""The service is killed, or ended with SIGTERM."""
 
 import re
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ from tests.chaos.service_process import Broken
 from tests.chaos.testbed import READY_SECONDS, Testbed
 
 POINT_SECONDS = 20.0
-HITS_MAX = 12  # of one point, before its mine goes off
-RARE_POINTS = re.compile(r"branch\.commit|conclude|record_file|files_of")  # too seldom for that
-STARTING_SHARE = 0.25  # of the kills come before it is ready
+HITS_MAX = 12  # of one point, before the process is killed there
+RARE_POINTS = re.compile(r"branch\.commit|conclude|record_file|files_of")  # too rare for many passages
+STARTING_SHARE = 0.25  # of the kills happen before the service is ready
 END_SECONDS = 10.0
 POINTS_OF_CI = 3
 
 
 async def kill_at_random(bench: Testbed) -> None:
-    """SIGKILL at any moment, also while it starts; started again at once."""
+    """SIGKILL at any moment, also during the start; start again at once."""
     kills = bench.scale.scale_number(50, least=6)
     slowest, early = 0.0, 0
     await bench.atlas.start()
@@ -57,10 +57,10 @@ async def kill_at_points_of_shared_files(bench: Testbed) -> None:
 
 
 def lose_uploads(bench: Testbed) -> None:
-    """The answers to many uploads do not come or say nothing: only the commit shows what is there.
+    """Lose the answers to many uploads, or empty them: only the commit shows the files.
 
-    Where a second upload replaces the first, one that comes again is confirmed; so answers without
-    a body are among them.
+    Where a second upload replaces the first, a repeated upload is confirmed; so some answers have
+    no body.
     """
     for kind in ("lost", "empty"):
         seed = bench.rng.randrange(2**32)
@@ -68,7 +68,8 @@ def lose_uploads(bench: Testbed) -> None:
 
 
 async def kill_at(bench: Testbed, known: Sequence[str], seldom: re.Pattern[str]) -> None:
-    """SIGKILL at each named point, after a random number of passages; the balance after each."""
+    """SIGKILL at each named point, after a random number of passages; check the balance after each.
+    """
     points = draw_points(bench, known)
     exports = bench.scale.scale_number(50, least=8)
     for point in points:
@@ -78,7 +79,7 @@ async def kill_at(bench: Testbed, known: Sequence[str], seldom: re.Pattern[str])
 
 
 async def kill_in_recovery(bench: Testbed) -> None:
-    """SIGKILL in the middle of a group, and again while the next life finds out about it."""
+    """SIGKILL in the middle of a group, and again while the next process recovers it."""
     points = draw_points(bench, list(POINTS_OF_RECOVERY))
     await bench.atlas.start()
     for point in points:
@@ -94,7 +95,7 @@ def draw_points(bench: Testbed, known: Sequence[str]) -> list[str]:
 
 
 async def kill_at_each(bench: Testbed, failpoints: Sequence[Failpoint], exports: int) -> None:
-    """SIGKILL at each of these, one life after another."""
+    """SIGKILL at each of these failpoints, one process after another."""
     described = ", then ".join(
         f"{failpoint.point}, passage {failpoint.hits}" for failpoint in failpoints
     )
@@ -115,7 +116,7 @@ async def kill_at_each(bench: Testbed, failpoints: Sequence[Failpoint], exports:
 
 
 async def send_sigterm(bench: Testbed) -> None:
-    """SIGTERM while exports come in; started again."""
+    """SIGTERM while exports arrive; start again."""
     times = bench.scale.scale_number(10, least=2)
     slowest = 0.0
     await bench.atlas.start()

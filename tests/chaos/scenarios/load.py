@@ -1,4 +1,4 @@
-"""More than can be borne: ten times the capacity, bodies beyond the memory, one who takes all."""
+"""Overload: ten times the capacity, bodies larger than the memory, one user who floods."""
 
 import time
 from collections import Counter
@@ -24,19 +24,19 @@ CAPACITY, TIMES, PHONES = 30, 10, 32
 WARM_SECONDS, NORMAL_SECONDS = 1.0, 4.0
 SHED_SECONDS, NORMAL_AGAIN_SECONDS = 0.05, 10.0
 RATE_SHARE_MIN = 0.9
-CHUNK_LINES, NOISE_BYTES = 145, 900  # a chunk of 390 KB, as base64; 64 of them are 25 MB
+CHUNK_LINES, NOISE_BYTES = 145, 900  # a chunk of 390 KB as base64; 64 make 25 MB
 KEEP_EVERY, AGAIN_SECONDS, LARGE_SECONDS = 5, 0.5, 600.0
 QUIET, QUIET_SECONDS, FLOODING, DOUBLED = 99, 3.0, 32, 2.0
 RATE_PER_MINUTE = 100
-AS_BEFORE = 1.5  # times the median: two of them in one run differ by a third
+AS_BEFORE = 1.5  # times the median: two medians in one run differ by a third
 
 
 async def send_overload(bench: Testbed) -> None:
-    """Ten times what it takes, whether the last was answered or not, each 50th of 5 MB.
+    """Offer ten times the capacity, without waiting for answers, with every 50th export of 5 MB.
 
-    What it takes is capped by a brake on flattening: a sender in Python cannot send ten times what
-    Atlas takes without one, not on the same computer. So this shows what becomes of too much at the
-    door, and not how fast the door is.
+    The capacity is limited by a brake on flattening, because without it a sender in Python on the
+    same machine could not reach ten times the rate of Atlas. So this trial shows the behaviour of
+    the admission under overload, not its speed.
     """
     await bench.atlas.start(Failpoint(BRAKE, CAPACITY))
     vitals = ProcessMetrics(bench.atlas.process.pid)
@@ -78,7 +78,7 @@ async def send_overload(bench: Testbed) -> None:
 async def open_generator(
     bench: Testbed, name: str, large_every: int = 50
 ) -> AsyncIterator[LoadGenerator]:
-    """Of all users, with sockets of its own."""
+    """Open a generator of exports of all users, with its own connections."""
     sockets = RawHttpClient(bench.clients.url)
     try:
         yield LoadGenerator(
@@ -94,7 +94,7 @@ async def open_generator(
 
 
 async def wait_for_recovery(generator: LoadGenerator, median: float) -> float:
-    """The seconds until half of the capacity is answered as before."""
+    """Return the seconds until half of the capacity is served with normal latency."""
     began = time.perf_counter()
     while (took := time.perf_counter() - began) <= 2 * NORMAL_AGAIN_SECONDS:
         second = await generator.run_open_loop(CAPACITY / 2, 1.0)
@@ -111,7 +111,7 @@ def format_ms(seconds: float) -> str:
 
 
 def check_refusals(bench: Testbed, tally: LoadStats) -> None:
-    """Each is 429 or 503, and says when to come again."""
+    """Check that each refusal is a 429 or 503 with Retry-After."""
     unexpected, bare = tally.count_unexpected(), tally.without_retry_after
     bench.findings.check(not unexpected, f"Answered neither yes nor later: {unexpected}.")
     bench.findings.check(not bare, f"{bare} of {len(tally.refused)} refusals without Retry-After.")
@@ -124,10 +124,10 @@ def check_memory(bench: Testbed, vitals: ProcessMetrics) -> None:
 
 
 async def exhaust_memory(bench: Testbed) -> None:
-    """200 batches of 25 MB at once that do not say how large they are, then one stream of 1 GB.
+    """Send 200 batches of 25 MB at once without a Content-Length, then one stream of 1 GB.
 
-    They are made as they are sent. Every fifth of the batches is sent until it is accepted, the
-    others are given up when they are turned away: a dataset of 4 GB shows nothing more.
+    The bodies are generated while they are sent. Every fifth batch is retried until it is accepted;
+    the others are given up when refused, because a dataset of 4 GB would show nothing more.
     """
     await bench.atlas.start()
     vitals = ProcessMetrics(bench.atlas.process.pid)
@@ -165,7 +165,7 @@ def format_counts(counts: Mapping[str, int]) -> str:
 
 @dataclass(slots=True)
 class Batch:
-    """By a user of its own."""
+    """A batch of a user of its own."""
 
     user: str
     template: ExportTemplate
@@ -174,7 +174,7 @@ class Batch:
     is_safe: bool = False
 
     async def deliver(self, bench: Testbed, until_safe: bool) -> None:
-        """Sent, and if it is turned away sent again, if it is to be; wrong is any other answer."""
+        """Send the batch; retry a refusal if `until_safe`. Any other answer is a failure."""
         names = self.names
         token, sockets = bench.emulators.issue_token(self.user), RawHttpClient(bench.clients.url)
         head = sockets.build_head(BATCH, token, ())
@@ -199,13 +199,13 @@ class Batch:
 
 
 class Replies(msgspec.Struct):
-    """What is read of the answer to a batch."""
+    """The fields that matter in the answer to a batch."""
 
     upload_results: tuple[Reply, ...]
 
 
 async def stream_body(bench: Testbed, template: ExportTemplate, megabytes: int) -> None:
-    """One body of so many."""
+    """Stream one body of `megabytes`."""
     names = [
         f"stream-{each}"
         for each in range(megabytes * 1_000_000 // len(template.render("stream-0")))
@@ -235,9 +235,9 @@ def choose_quiet_user(number: int) -> str:
 
 
 async def flood_by_one_user(bench: Testbed) -> None:
-    """99 users send an export each three seconds; then one more floods on 32 connections.
+    """99 users send an export every three seconds; then one more user floods on 32 connections.
 
-    He is in a process of his own, knows no pause, and sends 5 MB at times.
+    The flood runs in a separate process, without pauses, and sends 5 MB now and then.
     """
     await bench.atlas.start()
     seconds, a_second = bench.scale.scale_seconds(60, least=6), QUIET / QUIET_SECONDS

@@ -1,4 +1,4 @@
-"""The computer: its clock jumps, its memory is what it is."""
+"""The machine: its clock jumps, its memory is limited."""
 
 from atlas.local.auth0 import TokenRequest
 from atlas.local.foundry.faults import Fault
@@ -13,7 +13,7 @@ WARM_EXPORTS = 50
 
 
 async def jump_clock(bench: Testbed) -> None:
-    """An hour back, then a day ahead, while exports come in and wait."""
+    """Set the clock an hour back, then a day ahead, while exports arrive and wait."""
     expired = bench.emulators.tenant.issue_token(TokenRequest(expires_in=-HOUR // 2))
     await bench.atlas.start()
     await expect_expired_token(bench, expired)
@@ -26,7 +26,7 @@ async def jump_clock(bench: Testbed) -> None:
             await expect_expired_token(bench, expired)
             await bench.wait(30, least=0.7)
             bench.emulators.foundry.faults.clear()
-    await bench.restart()  # with the clock set right, a day behind what stands in the journal
+    await bench.restart()  # the clock is right again, a day behind the timestamps in the journal
     await bench.wait_until_drained(BACKLOG_SECONDS)
     paths = len(bench.emulators.foundry.branches.get_branch(DATASET, BRANCH).view)
     exports = (await bench.fetch_totals()).committed
@@ -44,7 +44,9 @@ async def expect_expired_token(bench: Testbed, token: str) -> None:
 
 
 async def build_backlog(bench: Testbed) -> None:
-    """Foundry is away and everything waits; the process dies and starts with all of it."""
+    """Build a backlog while Foundry is unavailable; then kill the process and start it with all of
+    it.
+    """
     await bench.atlas.start()
     async with bench.clients.keep_sending(WARM_EXPORTS):
         pass

@@ -1,4 +1,4 @@
-"""Foundry is away, in a hurry, out of its mind, or does what it is asked and does not say so."""
+"""Foundry is unavailable, limits the rate, answers nonsense, or loses its answers."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -9,14 +9,14 @@ from tests.chaos.service_process import MemoryGrowth
 from tests.chaos.testbed import BACKLOG_SECONDS, MEMORY_MIB, Testbed
 
 CALLS_PER_SECOND = 2.0
-MEASURED_SECONDS, MEASURED_CALLS = 5.0, 500  # in less than that, a rate is chance
+MEASURED_SECONDS, MEASURED_CALLS = 5.0, 500  # less would not give a meaningful rate
 EXTRA_CALLS = 0.10
 EARLY_SECONDS = 0.1
-ALL_CALLS = 64  # phones enough for 20 exports a second that wait for two seconds each
+ALL_CALLS = 64  # enough clients for 20 exports a second that take two seconds each
 
 
 async def lose_answers(bench: Testbed) -> None:
-    """Create, upload and commit happen, and of every fifth nobody hears."""
+    """Let create, upload and commit happen, but lose every fifth answer."""
     await bench.atlas.start()
     for call in ("create", "upload", "commit"):
         for how in ("cut", "504"):
@@ -37,7 +37,7 @@ async def lose_answers(bench: Testbed) -> None:
 
 
 async def cut_connections(bench: Testbed) -> None:
-    """Connections cut at every call, then nobody listens; 20 exports a second go on coming."""
+    """Cut connections at every call, then stop listening, while 20 exports a second arrive."""
     await bench.atlas.start()
     async with bench.clients.keep_sending(
         bench.scale.scale_number(500, least=40), phones=ALL_CALLS, per_second=20
@@ -67,7 +67,7 @@ async def cut_connections(bench: Testbed) -> None:
 
 
 async def throttle_calls(bench: Testbed) -> None:
-    """503 to 30 % of the calls, then 429 to 20 % with Retry-After."""
+    """Answer 503 to 30 % of the calls, then 429 with Retry-After to 20 %."""
     await bench.atlas.start()
     exports = bench.scale.scale_number(1_000, least=40)
     after = 7 if bench.scale.is_full else 1
@@ -96,9 +96,9 @@ async def throttle_calls(bench: Testbed) -> None:
 
 
 def count_extra_calls(calls: Sequence[Call], exports: int, refused: int) -> float:
-    """What Foundry let through beyond what is needed, as a share of that.
+    """Return the calls beyond the necessary ones that Foundry let through, as a share of those.
 
-    Needed are an upload for each export, and two calls for each transaction that was committed.
+    Necessary are one upload for each export, and two calls for each committed transaction.
     """
     answered_calls = [call for call in calls if call.status != refused]
     commits = sum(call.what == "commit" and call.status == 200 for call in answered_calls)
@@ -107,7 +107,7 @@ def count_extra_calls(calls: Sequence[Call], exports: int, refused: int) -> floa
 
 
 def measure_gaps(calls: Iterable[Call]) -> list[float]:
-    """How much later than it was told to, each call came again that was told to."""
+    """Return by how much each repeated call came later than its Retry-After."""
     retry_at: dict[tuple[str, str], float] = {}
     gaps = []
     for call in calls:
@@ -125,7 +125,9 @@ def find_earliest(calls: Iterable[Call]) -> str:
 
 
 async def garble_responses(bench: Testbed) -> None:
-    """Silence beyond the deadline of a call, half an answer, HTML, and 200 with rubbish."""
+    """Answer not at all within the deadline, with half a response, with HTML, and with 200 and
+    rubbish.
+    """
     await bench.atlas.start()
     for kind in ("torn", "html", "rubbish", "latency"):
         seed = bench.rng.randrange(2**32)
@@ -141,7 +143,7 @@ async def garble_responses(bench: Testbed) -> None:
 
 
 async def revoke_role(bench: Testbed) -> None:
-    """403 to whatever writes, DatasetNotFound to whatever reads."""
+    """Answer 403 to all writing calls, and DatasetNotFound to all reading calls."""
     await bench.atlas.start()
     async with bench.clients.keep_sending(
         bench.scale.scale_number(500, least=40), phones=ALL_CALLS, per_second=20

@@ -12,7 +12,7 @@ from tests.chaos.testbed import Testbed
 WARM_EXPORTS, AFTER_THE_COPY = 8, 8
 HITS_MAX = 4
 POINTS_OF_CI = 3
-PER_SECOND = 50.0  # what is found again is read again, file by file, at the rate of the API
+PER_SECOND = 50.0  # files found again are read one by one, at the rate limit of the API
 
 
 async def restore_at_points(bench: Testbed) -> None:

@@ -1,4 +1,4 @@
-"""Phones do what phones do: the same again, all at once, and under each other's keys."""
+"""Client behaviour: duplicates, many at once, and reused idempotency keys."""
 
 from dataclasses import replace
 
@@ -18,14 +18,14 @@ class Part(msgspec.Struct):
 
 
 class Streamed(msgspec.Struct):
-    """What is read of the answer to a stream."""
+    """The fields that matter in the answer to a stream."""
 
     upload_results: tuple[Part, ...] = ()
 
 
 async def send_twins(bench: Testbed) -> None:
-    """One export 100 times at once, and after a restart; one key for two bodies, for two users; a
-    stream that is cut off.
+    """Send one export 100 times at once, and after a restart; use one key for two bodies and for
+    two users; cut a stream off.
     """
     await bench.atlas.start()
     times = bench.scale.scale_number(10, least=2)
@@ -48,12 +48,12 @@ async def send_twins(bench: Testbed) -> None:
 
 
 async def cut_off_stream(bench: Testbed) -> None:
-    """A stream of which four fifths arrive is sent again: what was full is passed over."""
+    """Send a stream again of which four fifths arrived: the complete parts are skipped."""
     name = f"stream-{bench.rng.random()}"
     export = Export.generate(name, "auth0|years", bench.rng, lines=STREAM_LINES)
     lost = await bench.clients.stream(export, share=0.8)
     answer = await bench.clients.stream(export)
-    while answer.status in {0, 503}:  # as a phone does
+    while answer.status in {0, 503}:  # as a real client does
         answer = await bench.clients.stream(export)
     whole = msgspec.json.decode(answer.body, type=Streamed)
     parts = [part.replayed for part in whole.upload_results]
@@ -78,13 +78,13 @@ async def send_at_once(bench: Testbed, export: Export) -> list[Reply]:
 
 
 async def reuse_key(bench: Testbed) -> None:
-    """The same key: another body is 422, another user is a stranger with an export of his own."""
+    """Reuse a key: another body is answered 422, and another user has an export of their own."""
     clients, expect = bench.clients, bench.findings.check
     key = {"Idempotency_Key": f"key-{bench.rng.random()}"}
     first_export, other = clients.next_export(), clients.next_export()
     first = await clients.deliver(first_export, **key)
     reused = await clients.post(replace(other, sub=first_export.sub), **key)
-    bench.oracle.sent.pop(other.name)  # refused for good: no row of it may stand anywhere
+    bench.oracle.sent.pop(other.name)  # refused for good: none of its rows may exist
     other_reply = await clients.deliver(
         clients.next_export(lambda _: f"{first_export.sub} not he"), **key
     )

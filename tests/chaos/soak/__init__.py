@@ -1,7 +1,7 @@
-"""Everything at once, for long, in one life of the service: what grows that must not?
+"""Soak: all kinds of load and faults against one process for a long time, to find what grows.
 
-`mix.py` is who comes, `gauges.py` what is looked at. It is a trial like the others, but that it
-takes as long as is said, and ends early when it is told to.
+`workload.py` has the actions, `gauges.py` the measurements. It is a trial like the others, except
+that its duration is given and that it can be ended early.
 """
 
 from collections import Counter
@@ -17,7 +17,7 @@ from tests.chaos.soak.workload import Action, Workload
 from tests.chaos.testbed import Testbed
 
 READ_SECONDS = 1.0
-SETTLED_SECONDS = 120.0  # for whoever is under way at the end
+SETTLED_SECONDS = 120.0  # for the actions still running at the end
 REPLY_SECONDS, SLOW_SECONDS, CALL_SECONDS = 10.0, 5.0, 15.0
 SETTINGS: Settings = {
     "edge": {
@@ -31,7 +31,7 @@ SETTINGS: Settings = {
 
 
 def build_soak(seconds: float, report: Callable[[float, str], None], stop: anyio.Event) -> Scenario:
-    """Of so many seconds, or until `stop`. Told is how far it is, and what was just read."""
+    """Build the soak, which ends after `seconds` or at `stop`; report progress and each reading."""
 
     async def run(bench: Testbed) -> None:
         await bench.atlas.start()
@@ -56,7 +56,7 @@ def build_soak(seconds: float, report: Callable[[float, str], None], stop: anyio
 async def repeat(
     tasks: TaskGroup, begun: Counter[str], name: str, turn: tuple[float, Action]
 ) -> None:
-    """Once every so many seconds, whether the last has come to its end or not."""
+    """Start an action at a fixed interval, without waiting for the previous one."""
     every, act = turn
     due = anyio.current_time()
     while True:

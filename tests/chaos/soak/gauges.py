@@ -1,4 +1,4 @@
-"""What must not grow: looked at each second, and judged by how it went on."""
+"""Quantities that must not grow: read each second, and checked at the end."""
 
 import re
 import time
@@ -15,10 +15,10 @@ from tests.chaos.testbed import MIB, Testbed
 
 FLOORS = 10  # windows of the second half
 SLOPE_MIB, SLOPE_SECONDS = 1.0, 600.0
-JUDGED_SECONDS = 600.0  # of a second half, for that slope; of less, all that it may grow is
+JUDGED_SECONDS = 600.0  # shortest second half judged by its slope; a shorter one is judged by its total growth:
 WARMING_MIB = 32.0
 WAL_MIB = 64.0
-RECEIPT_BYTES = 2_048  # kept of each export, with its indexes
+RECEIPT_BYTES = 2_048  # stored for each export, with its indexes
 SPARE_DESCRIPTORS, SPARE_TASKS = 96, 64  # Atlas keeps up to 64 connections to Foundry for a while
 TASKS = re.compile(rb"^atlas_tasks ([0-9.]+)", re.MULTILINE)
 
@@ -27,12 +27,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One look. Sizes are in MiB, `at` in seconds."""
+    """One reading. Sizes are in MiB, `at` in seconds."""
 
     at: float
     memory: float
     descriptors: int
-    tasks: int | None  # None: the metrics did not answer
+    tasks: int | None  # None if the metrics did not answer
     journal: float
     wal: float
     exports: int  # sent so far
@@ -47,7 +47,7 @@ class Reading:
 
 @dataclass(slots=True)
 class Gauges:
-    """`readings` are all that were taken."""
+    """All readings taken so far, and the checks on them."""
 
     bench: Testbed
     vitals: ProcessMetrics
@@ -69,7 +69,7 @@ class Gauges:
         return reading
 
     async def count_tasks(self) -> int | None:
-        """As the metrics tell; None if they do not answer."""
+        """Return the number of tasks from the metrics; None if they do not answer."""
         try:
             async with self.bench.clients.session.get(
                 f"{self.bench.atlas.operator}/metrics"
@@ -80,10 +80,11 @@ class Gauges:
         return int(float(match_[1])) if match_ else None
 
     def check_growth(self) -> None:
-        """By the second half: what is taken into memory once, has been by then.
+        """Check the second half of the readings; by then, everything that is allocated once is
+        allocated.
 
-        Of memory, descriptors and tasks it is the floor of each window that counts: what is under
-        way comes and goes.
+        For memory, descriptors and tasks the minimum of each window counts, because ongoing work
+        comes and goes.
         """
         half = [each for each in self.readings if each.at >= self.readings[-1].at / 2]
         if len(half) < 2 * FLOORS:
@@ -104,7 +105,8 @@ class Gauges:
         note(f"at its end: {half[-1].describe()}")
 
     def check_tasks(self, half: Sequence[Reading]) -> None:
-        """By those that were seen: now and then the metrics may not answer, and no more."""
+        """Check the readings that have a task count; the metrics may fail to answer now and then.
+        """
         counts = [each.tasks for each in half if each.tasks is not None]
         is_most = 2 * len(counts) > len(half)
         message = f"The metrics answered {len(counts)} of {len(half)} times."
@@ -118,7 +120,7 @@ class Gauges:
         self.bench.findings.check(last <= first + spare, f"{last - first} {name} more.")
 
     def check_journal(self, half: Sequence[Reading]) -> None:
-        """The journal grows by its receipts, and by nothing else once everything is committed."""
+        """Check that the journal grows only by its receipts once everything is committed."""
         first, last = half[0], half[-1]
         grown = (last.journal - first.journal) * MIB
         each = grown / max(1, last.exports - first.exports)
@@ -132,13 +134,13 @@ class Gauges:
 
 
 def split_windows(readings: Sequence[T]) -> list[Sequence[T]]:
-    """As many as there are floors; what is left over is not looked at."""
+    """Split into FLOORS windows of equal length; the rest is dropped."""
     size = len(readings) // FLOORS
     return [readings[at : at + size] for at in range(0, size * FLOORS, size)]
 
 
 def compute_slope(half: Sequence[Reading]) -> float:
-    """Of memory: MiB a second, by least squares over the floors."""
+    """Return the memory growth in MiB a second, by least squares over the window minima."""
     windows = split_windows(half)
     floors = [min(each.memory for each in window) for window in windows]
     return linear_regression([window[0].at for window in windows], floors).slope

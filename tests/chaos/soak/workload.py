@@ -1,4 +1,4 @@
-"""Who comes to the soak, and what they do once; how often stands beside each."""
+"""Actions of the soak, each with the interval at which it is repeated."""
 
 import contextlib
 from collections.abc import Callable, Coroutine, Mapping
@@ -21,7 +21,7 @@ from tests.chaos.scenarios.branch import FOREIGN_CONTENT
 from tests.chaos.scenarios.load import Batch
 from tests.chaos.testbed import Testbed
 
-RETRY_STATUSES = {0, *REFUSALS}  # 0: somebody was in the way for so long that the phone gave up
+RETRY_STATUSES = {0, *REFUSALS}  # 0: the client gave up waiting
 FLOODING, FLOOD_SECONDS = 8, 2.0
 STREAM_LINES, TWINS, CHUNKS = 20_000, 5, 6
 FAULT_SECONDS = 4.0
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Workload:
-    """All of them. What they draw, they draw from the bench's chance."""
+    """All actions. They draw from the testbed's random generator."""
 
     bench: Testbed
     bombs_by_name: Mapping[str, bombs.Bomb]
@@ -48,7 +48,7 @@ class Workload:
         self.sockets = RawHttpClient(self.bench.clients.url)
 
     def list_actions(self) -> Mapping[str, tuple[float, Action]]:
-        """What is done, and every so many seconds."""
+        """Return the actions by name, each with its interval in seconds."""
         return {
             "exports": (0.2, self.send_export),
             "twins": (7.0, self.send_twins),
@@ -84,7 +84,7 @@ class Workload:
         await batch.deliver(self.bench, until_safe=True)
 
     async def send_stream(self) -> None:
-        """Cut off at times, and sent again."""
+        """Send a stream; sometimes cut it off and send it again."""
         phones, rng = self.bench.clients, self.bench.rng
         number = phones.numbers()
         export = Export.generate(f"stream-{number}", f"auth0|years {number}", rng, STREAM_LINES)
@@ -149,7 +149,9 @@ class Workload:
         self.check(not limit.cancelled_caught, "A slow client was never closed.")
 
     async def cause_fault(self) -> None:
-        """Foundry is away, in a hurry, out of its mind, does not say what it did, is another's."""
+        """Make Foundry unavailable, rate-limited, lose its answers or answer nonsense, or block the
+        branch.
+        """
         standins, seed = self.bench.emulators, self.bench.rng.randrange(2**32)
         which = self.bench.rng.randrange(5)
         if which == 0:
@@ -170,7 +172,9 @@ class Workload:
         standins.foundry.faults.clear()
 
     async def open_foreign(self) -> None:
-        """With a file in it: an empty one may be ours, whose create was lost."""
+        """Open a foreign transaction with a file in it; an empty one could be ours, whose create
+        was lost.
+        """
         branches = self.bench.emulators.foundry.branches
         with contextlib.suppress(FoundryApiError):
             transaction = self.bench.emulators.open_foreign()
