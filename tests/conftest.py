@@ -33,6 +33,7 @@ from atlas.service import (
     run_service,
 )
 from atlas.settings import Auth0Settings, EdgeSettings, ExportSettings, FoundrySettings, Settings
+from tests.support.command_line import atlas  # noqa: F401 - a fixture of all modules
 from tests.support.exports import NOON, SHELF
 from tests.support.fakes import KnownUsers, MemoryDataset
 

@@ -1,8 +1,9 @@
-"""The listing is the architecture: who may know whom, how large things are, where nets hang."""
+"""The folder listing is the architecture: imports, sizes, names and docstrings follow rules."""
 
 import ast
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
@@ -14,43 +15,51 @@ ROOT = Path(__file__).parent.parent
 ATLAS = ROOT / "atlas"
 FILES = sorted(ATLAS.rglob("*.py"))
 
-# room: what it may import of Atlas, and of the world beside the standard library
-ROOMS: dict[str, tuple[str, str]] = {
+# package: the packages of Atlas and the third-party packages that it may import
+PACKAGES: dict[str, tuple[str, str]] = {
     "core": ("core", "msgspec pybase64"),
     "runtime": ("core", "anyio"),
     "computing": ("", "anyio"),
     "actors": ("core runtime", "anyio msgspec"),
     "edge": ("core runtime", "starlette anyio msgspec backports compression"),
-    "outside/network": ("core", "aiohttp yarl"),  # why a call has failed is the same for all
+    "outside/network": ("core", "aiohttp yarl"),  # shared: the reasons why a call fails
     "outside/auth0": ("core outside/network", "aiohttp anyio joserfc msgspec pybase64 yarl"),
     "outside/foundry": ("core outside/network", "aiohttp anyio authlib msgspec yarl"),
     "outside/sqlite": ("core", "anyio cryptography msgspec backports compression"),
-    "outside/front": ("core outside/network", "aiohttp msgspec yarl"),
+    "outside/public_endpoint": ("core outside/network", "aiohttp msgspec yarl"),
     "outside/log": ("core", "msgspec structlog"),
     "outside/metrics": ("core", "prometheus_client"),
     "outside/traces": ("core", "opentelemetry"),
     "outside/parquet": ("core", "msgspec pyarrow"),
     "local": ("", "aiohttp joserfc msgspec"),
     "settings": ("core", "msgspec"),
-    # it asks ports only, so that it walks inside a running service, too
-    "diagnose": ("core settings", "anyio msgspec"),
+    "diagnose": ("core settings", "anyio msgspec"),  # ports only: it also runs inside a service
     "service": ("core runtime computing actors edge outside diagnose settings", "anyio starlette"),
     "apple": ("core", "msgspec"),
     "comparison": ("core", "msgspec"),
     "client": ("core", "aiohttp anyio msgspec pybase64"),
-    "process": ("core runtime computing service settings", "anyio httptools msgspec starlette"),
+    "server": ("core runtime computing service settings", "anyio httptools msgspec starlette"),
     "cli": (
-        "core settings service process local client apple comparison",
+        "core settings service server local client apple comparison",
         "aiohttp anyio msgspec rich typer yarl",
     ),
 }
-WORDS_ONLY = {"asyncio", "logging", "os", "random", "socket", "sqlite3", "threading", "time"}
+IMPURE_MODULES = {"asyncio", "logging", "os", "random", "socket", "sqlite3", "threading", "time"}
 FILE_LINES_MAX, FUNCTION_LINES_MAX = 300, 60
-NAMED_TUPLE = {"_fields", "_replace"}  # documented: the underscore keeps them apart from fields
-NAMES_OF_NOTHING = {"utils", "util", "helpers", "common", "manager", "base", "misc"}
+VAGUE_MODULES = {"utils", "util", "helpers", "common", "manager", "base", "misc"}
+
+WH_WORD = re.compile(r"(?i)(wh(at|o|om|ose|ich|ere|en|y|ether)(ever)?|how(ever)?)\b")
+PREPOSITIONS = set(
+    "about above after against among around as at before behind below beside between beyond by "
+    "during for from in inside into near of off on onto out outside over since through to toward "
+    "under until up upon via with within without".split()
+)
+PARTICIPLE = re.compile(r"[a-z]+(ed|ing)")
+NOT_PARTICIPLES = {"feed", "shed"}  # verbs in the imperative that end like a participle
+NAMED_TUPLE = {"_fields", "_replace"}  # public in spite of the underscore, which avoids clashes
 
 
-def room_of(file: Path) -> str:
+def package_of(file: Path) -> str:
     parts = file.relative_to(ATLAS).with_suffix("").parts
     return "/".join(parts[:2]) if parts[0] == "outside" and len(parts) > 1 else parts[0]
 
@@ -65,13 +74,13 @@ def imports(file: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}: say where it comes from"
+            assert node.level == 0, f"{file}: imports are absolute"
             assert node.module is not None
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def rooms_known_to(file: Path) -> set[str]:
-    """Rooms of Atlas, and single adapters, that a file imports from."""
+def packages_imported_by(file: Path) -> set[str]:
+    """The packages of Atlas, and the single adapters, that a file imports from."""
     found = set()
     for name in imports(file):
         first, *rest = name.split(".")
@@ -86,89 +95,77 @@ def functions(file: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
             yield node
 
 
-def name_of(file: Path) -> str:
+def lengths(file: Path) -> dict[str, int]:
+    """The lines of each function."""
+    return {each.name: (each.end_lineno or 0) - each.lineno + 1 for each in functions(file)}
+
+
+def docstrings(file: Path) -> Iterator[str]:
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield ast.get_docstring(node) or ""
+
+
+def path_of(file: Path) -> str:
     return str(file.relative_to(ATLAS))
 
 
-every_file = pytest.mark.parametrize("file", FILES, ids=name_of)
-inside = pytest.mark.parametrize(
-    "file", [file for file in FILES if file.parent != ATLAS or file.stem != "__init__"], ids=name_of
+every_file = pytest.mark.parametrize("file", FILES, ids=path_of)
+every_file_of_a_package = pytest.mark.parametrize(
+    "file", [file for file in FILES if package_of(file) in PACKAGES], ids=path_of
 )
 
 
-def test_the_listing_is_the_rooms():
-    found = {room_of(file) for file in FILES} - {"__init__", "__main__", "outside/__init__"}
-    assert found == set(ROOMS)
+# --- imports ---
 
 
-@inside
-def test_a_file_knows_only_the_rooms_that_its_own_may_know(file):
-    room = room_of(file)
-    if room in {"outside/__init__", "__main__"}:
-        return
-    allowed = set(ROOMS[room][0].split()) | {room}
-    known = {each if each in allowed else each.split("/")[0] for each in rooms_known_to(file)}
-    assert known <= allowed
+def test_every_package_has_its_rules():
+    found = {package_of(file) for file in FILES} - {"__init__", "__main__", "outside/__init__"}
+    assert found == set(PACKAGES)
 
 
-@inside
-def test_a_file_uses_only_the_packages_of_its_room(file):
-    room = room_of(file)
-    packages = {name.split(".")[0] for name in imports(file)} - sys.stdlib_module_names - {"atlas"}
-    assert packages <= set(ROOMS.get(room, ("", ""))[1].split())
+@every_file_of_a_package
+def test_a_file_imports_only_the_packages_that_its_own_may_import(file):
+    package = package_of(file)
+    allowed = set(PACKAGES[package][0].split()) | {package}
+    imported = {
+        each if each in allowed else each.split("/")[0] for each in packages_imported_by(file)
+    }
+    assert imported <= allowed
 
 
-def test_actors_do_not_know_each_other():
+@every_file_of_a_package
+def test_a_file_uses_only_the_libraries_of_its_package(file):
+    libraries = {name.split(".")[0] for name in imports(file)} - sys.stdlib_module_names
+    assert libraries - {"atlas"} <= set(PACKAGES[package_of(file)][1].split())
+
+
+def test_actors_do_not_import_each_other():
     for file in (ATLAS / "actors").glob("*.py"):
         assert not {name for name in imports(file) if name.startswith("atlas.actors")}, file
 
 
-def test_the_stages_stand_in_the_order_of_the_data():
-    """Each is spawned by the wiring after the one that it sends to, so last to first."""
+def test_the_stages_are_listed_in_the_order_of_the_data():
+    """The wiring starts each stage after the one that it sends to, so from last to first."""
     stages = sorted(each.stem for each in (ATLAS / "actors").glob("[a-z]*"))
     wiring = (ATLAS / "service" / "flow.py").read_text(encoding="utf-8")
-    serving = wiring[wiring.index("async def serving") :]
-    made = {stage: f"{stage.title()}(" for stage in stages} | {"upload": "uploader_of("}
-    spawned = sorted(stages, key=lambda stage: serving.index(made[stage]), reverse=True)
-    assert stages == sorted(stages)
-    assert spawned == stages
+    wiring = wiring[wiring.index("async def run_service") :]
+    starts = {stage: f"{stage.title()}(" for stage in stages} | {"upload": "build_uploader("}
+    assert sorted(stages, key=lambda stage: wiring.index(starts[stage]), reverse=True) == stages
 
 
-@pytest.mark.parametrize("file", sorted((ATLAS / "core").rglob("*.py")), ids=name_of)
-def test_the_words_and_rules_touch_no_clock_no_disk_and_no_log(file):
-    assert not {name.split(".")[0] for name in imports(file)} & WORDS_ONLY
-    assert ".now(" not in file.read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("file", sorted((ATLAS / "apple").glob("*.py")), ids=name_of)
-def test_the_importer_touches_no_clock_and_no_network(file):
-    assert not {name.split(".")[0] for name in imports(file)} & WORDS_ONLY
+@pytest.mark.parametrize(
+    "file", sorted(each for name in ("core", "apple") for each in (ATLAS / name).rglob("*.py"))
+)
+def test_pure_packages_use_no_clock_no_disk_no_network_and_no_log(file):
+    assert not {name.split(".")[0] for name in imports(file)} & IMPURE_MODULES
     assert ".now(" not in file.read_text(encoding="utf-8")
 
 
 @every_file
 def test_only_the_command_line_reads_the_environment(file):
-    text = file.read_text(encoding="utf-8")
-    assert room_of(file) == "cli" or not {"os.environ", "getenv"} & set(re.findall(r"[\w.]+", text))
-
-
-@every_file
-def test_a_file_fits_a_few_screens_and_a_function_one(file):
-    assert len(file.read_text(encoding="utf-8").splitlines()) <= FILE_LINES_MAX
-    for function in functions(file):
-        length = (function.end_lineno or 0) - function.lineno + 1
-        assert length <= FUNCTION_LINES_MAX, function.name
-
-
-@every_file
-def test_a_broad_net_hangs_only_in_the_runtime(file):
-    nets = [
-        node
-        for node in ast.walk(tree(file))
-        if isinstance(node, ast.ExceptHandler)
-        and (node.type is None or ast.unparse(node.type) in {"Exception", "BaseException"})
-    ]
-    assert not nets or room_of(file) == "runtime"
+    words = set(re.findall(r"[\w.]+", file.read_text(encoding="utf-8")))
+    assert package_of(file) == "cli" or not {"os.environ", "getenv"} & words
 
 
 @every_file
@@ -188,8 +185,8 @@ def private_names(file: Path) -> Iterator[str]:
             if ast.unparse(node.value) not in own:
                 yield ast.unparse(node)
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in {"getattr", "setattr"}:
-            of, name = map(ast.unparse, node.args[:2])
-            if of not in own and is_private(name.strip("'")):
+            owner, name = map(ast.unparse, node.args[:2])
+            if owner not in own and is_private(name.strip("'")):
                 yield ast.unparse(node)
 
 
@@ -205,25 +202,93 @@ def is_private(name: str) -> bool:
     return name.startswith("_") and not name.startswith("__") and name not in NAMED_TUPLE
 
 
+# --- sizes ---
+
+
 @every_file
-def test_a_file_says_what_it_is_and_is_called_by_what_it_holds(file):
+def test_a_file_fits_a_few_screens_and_a_function_one(file):
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= FILE_LINES_MAX
+    assert {name for name, lines in lengths(file).items() if lines > FUNCTION_LINES_MAX} == set()
+
+
+def test_half_of_the_functions_are_short():
+    lines = sorted(each for file in FILES for each in lengths(file).values())
+    assert lines[len(lines) // 2] <= 9
+
+
+def test_the_http_parser_fits_five_hundred_lines():
+    """Everything that decides how bytes are read as HTTP: it can be reviewed in one sitting."""
+    files = ("parser", "framing", "header_validation", "raw_errors")
+    texts = [(ATLAS / "server" / "http" / f"{name}.py").read_text("utf-8") for name in files]
+    assert sum(len(text.splitlines()) for text in texts) <= 500
+
+
+# --- errors ---
+
+
+@every_file
+def test_only_the_runtime_catches_every_exception(file):
+    broad = [
+        node
+        for node in ast.walk(tree(file))
+        if isinstance(node, ast.ExceptHandler)
+        and (node.type is None or ast.unparse(node.type) in {"Exception", "BaseException"})
+    ]
+    assert not broad or package_of(file) == "runtime"
+
+
+# --- names and docstrings ---
+
+
+@every_file
+def test_a_module_says_what_it_is_and_has_a_telling_name(file):
     assert ast.get_docstring(tree(file))
-    assert file.stem not in NAMES_OF_NOTHING
+    assert file.stem not in VAGUE_MODULES
+
+
+def test_a_class_name_stands_for_one_class():
+    names = Counter(
+        node.name
+        for file in FILES
+        for node in ast.walk(tree(file))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+@every_file
+def test_a_docstring_names_its_subject_first(file):
+    """A docstring that begins with a wh-word is a riddle until its end."""
+    assert [text for text in docstrings(file) if WH_WORD.match(text)] == []
+
+
+@every_file
+def test_a_function_is_not_named_by_a_bare_participle_or_preposition(file):
+    names = {each.name.strip("_") for each in functions(file) if not is_property(each)}
+    participles = {name for name in names if PARTICIPLE.fullmatch(name)} - NOT_PARTICIPLES
+    assert participles | names & PREPOSITIONS == set()
+
+
+def is_property(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return any("property" in ast.unparse(each) for each in function.decorator_list)
+
+
+# --- the rest of the repository ---
+
+
+def test_no_test_module_imports_another():
+    """Helpers that several of them use live in tests/support."""
+    for file in (ROOT / "tests").rglob("*.py"):
+        ours = [name for name in imports(file) if name.startswith("tests.")]
+        assert not [name for name in ours if ".test_" in name.rpartition(".")[0]], file
 
 
 @pytest.mark.parametrize(
     "name", sorted(each.stem for each in (ROOT / "tests/bench").glob("[a-z]*.py"))
 )
-def test_a_bench_knows_only_what_is_there(name):
-    """No test runs a bench, so that one could break without a word."""
+def test_a_benchmark_can_be_imported(name):
+    """No other test runs the benchmarks."""
     assert import_module(f"tests.bench.{name}").__doc__
-
-
-def test_half_of_the_functions_are_short():
-    lengths = sorted(
-        (each.end_lineno or 0) - each.lineno + 1 for f in FILES for each in functions(f)
-    )
-    assert lengths[len(lengths) // 2] <= 9
 
 
 def test_the_top_level_is_what_the_owner_asked_for():
@@ -232,10 +297,3 @@ def test_the_top_level_is_what_the_owner_asked_for():
     made = {"var", "dist", "build"}
     found = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
     assert found - made <= ours
-
-
-def test_no_test_module_imports_another():
-    """What several of them need stands in tests/support."""
-    for file in (ROOT / "tests").rglob("*.py"):
-        ours = [name for name in imports(file) if name.startswith("tests.")]
-        assert not [name for name in ours if ".test_" in name.rpartition(".")[0]], file

@@ -513,7 +513,7 @@ def test_a_journal_that_cannot_be_read_is_one_line(atlas, tmp_path, options, env
 
 
 def test_serve_leaves_a_journal_alone_that_another_holds(atlas, monkeypatch, tmp_path):
-    monkeypatch.setattr("atlas.service.store.journal.HELD_SECONDS", 0.0)
+    monkeypatch.setattr("atlas.service.store.journal.LOCK_WAIT_SECONDS", 0.0)
     with open_journal(tmp_path / "journal", CapacityLimits(free_bytes=0)):
         said = atlas("serve", **SYSTEMS, ATLAS_JOURNAL="sqlite:///journal").in_one_line(75)
 

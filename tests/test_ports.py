@@ -236,14 +236,14 @@ async def test_a_branch_is_busy_until_what_is_open_has_ended(far, whose):
 async def test_a_file_is_seen_by_readers_when_it_is_committed_and_not_before(far):
     rid = await far.branch.begin()
     assert await far.branch.put(rid, PATH, ROWS)
-    assert await far.branch.file_at(PATH) is None
+    assert await far.branch.find_file(PATH) is None
 
     seen = await far.branch.commit(rid)
     assert seen.head == rid
     assert await far.branch.transaction_status(rid) == "COMMITTED"
-    assert await far.branch.files_of(rid) == {PATH: len(ROWS)}
-    assert (await far.branch.file_at(PATH)).transaction == rid
-    assert await far.branch.content(PATH, 0) == ROWS
+    assert await far.branch.list_transaction_files(rid) == {PATH: len(ROWS)}
+    assert (await far.branch.find_file(PATH)).transaction == rid
+    assert await far.branch.read_file(PATH, 0) == ROWS
 
 
 @pytest.mark.parametrize("again", [ROWS, ROWS + ROWS], ids=["the same", "another size"])
@@ -254,7 +254,7 @@ async def test_a_path_is_taken_by_the_file_that_was_put_there_first(far, again):
         await far.branch.put(rid, PATH, again)
 
     await far.branch.commit(rid)
-    assert await far.branch.files_of(rid) == {PATH: len(ROWS)}
+    assert await far.branch.list_transaction_files(rid) == {PATH: len(ROWS)}
 
 
 async def test_a_file_that_is_refused_leaves_the_others_alone(far):
@@ -264,7 +264,7 @@ async def test_a_file_that_is_refused_leaves_the_others_alone(far):
         await far.branch.put(rid, REFUSED_PATH, ROWS)
 
     await far.branch.commit(rid)
-    assert await far.branch.files_of(rid) == {PATH: len(ROWS)}
+    assert await far.branch.list_transaction_files(rid) == {PATH: len(ROWS)}
 
 
 @pytest.mark.parametrize("end", ["commits", "aborts", "has never heard of it"])
@@ -310,17 +310,17 @@ async def test_a_commit_is_refused_while_a_path_is_held_by_another_transaction(f
 
     assert await far.branch.transaction_status(rid) == "OPEN"
     await far.branch.abort(rid)
-    assert (await far.branch.file_at(PATH)).transaction == first
+    assert (await far.branch.find_file(PATH)).transaction == first
 
 
 async def test_a_file_is_taken_out_when_that_is_committed(far):
     first = await committed(far, PATH)
     rid = await far.branch.begin("DELETE")
     assert await far.branch.remove(rid, PATH)
-    assert (await far.branch.file_at(PATH)).transaction == first
+    assert (await far.branch.find_file(PATH)).transaction == first
     await far.branch.commit(rid)
 
-    assert await far.branch.file_at(PATH) is None
+    assert await far.branch.find_file(PATH) is None
 
 
 async def test_a_file_that_is_not_there_cannot_be_taken_out(far):
@@ -361,8 +361,8 @@ async def test_what_is_aborted_was_never_there(far):
     await far.branch.abort(rid)
 
     assert await far.branch.transaction_status(rid) == "ABORTED"
-    assert await far.branch.files_of(rid) == {}
-    assert await far.branch.file_at(PATH) is None
+    assert await far.branch.list_transaction_files(rid) == {}
+    assert await far.branch.find_file(PATH) is None
 
 
 async def test_what_is_open_no_more_can_be_aborted_and_stays_as_it_is(far):
@@ -371,12 +371,12 @@ async def test_what_is_open_no_more_can_be_aborted_and_stays_as_it_is(far):
         await far.branch.abort(each)
 
     assert await far.branch.transaction_status(rid) == "COMMITTED"
-    assert await far.branch.content(PATH, 0) == ROWS
+    assert await far.branch.read_file(PATH, 0) == ROWS
 
 
 async def test_a_transaction_that_nobody_knows_is_aborted_and_has_no_files_to_tell(far):
     assert await far.branch.transaction_status("ri.foundry.main.transaction.unknown") == "ABORTED"
-    await trouble(far.branch.files_of("ri.foundry.main.transaction.unknown"))
+    await trouble(far.branch.list_transaction_files("ri.foundry.main.transaction.unknown"))
 
 
 async def test_a_path_is_held_by_whoever_wrote_there_last(far):
@@ -384,13 +384,13 @@ async def test_a_path_is_held_by_whoever_wrote_there_last(far):
     theirs = far.somebody_opens("UPDATE", {PATH: b"theirs"})
     far.somebody_commits(theirs)
 
-    assert (await far.branch.file_at(PATH)).transaction == theirs
-    assert await far.branch.content(PATH, 0) == b"theirs"
+    assert (await far.branch.find_file(PATH)).transaction == theirs
+    assert await far.branch.read_file(PATH, 0) == b"theirs"
 
 
 async def test_a_path_that_nobody_holds_has_no_content(far):
-    assert await far.branch.file_at(PATH) is None
-    await trouble(far.branch.content(PATH, 0))
+    assert await far.branch.find_file(PATH) is None
+    await trouble(far.branch.read_file(PATH, 0))
 
 
 @pytest.mark.parametrize("files", [{}, {PATH: ROWS}], ids=["empty", "with a file of ours"])
@@ -499,9 +499,9 @@ async def test_what_raised_may_have_happened_all_the_same(far):
         pytest.param(lambda branch, rid: branch.commit(rid), id="commit"),
         pytest.param(lambda branch, rid: branch.abort(rid), id="abort"),
         pytest.param(lambda branch, rid: branch.transaction_status(rid), id="transaction_status"),
-        pytest.param(lambda branch, rid: branch.files_of(rid), id="files_of"),
-        pytest.param(lambda branch, rid: branch.file_at(PATH), id="file_at"),
-        pytest.param(lambda branch, rid: branch.content(PATH, 0), id="content"),
+        pytest.param(lambda branch, rid: branch.list_transaction_files(rid), id="files_of"),
+        pytest.param(lambda branch, rid: branch.find_file(PATH), id="file_at"),
+        pytest.param(lambda branch, rid: branch.read_file(PATH, 0), id="content"),
         pytest.param(lambda branch, rid: branch.list_files("a/"), id="files_under"),
         pytest.param(
             lambda branch, rid: branch.find_orphan(BranchSnapshot("", NOON), []), id="find_orphan"
@@ -567,7 +567,7 @@ async def begin(journal, limits=ALL, lane="normal", transaction=RID):
 
 
 async def conclude(journal, verdicts=None, others=RELEASED, **more):
-    transaction = (await journal.outbox.in_hand()).transaction
+    transaction = (await journal.outbox.read_in_hand()).transaction
     conclusion = Conclusion(transaction, verdicts or {}, others, **more)
     return await journal.outbox.conclude(conclusion)
 
@@ -589,7 +589,7 @@ async def commit(journal, *ids):
 
 
 async def waiting(journal):
-    return (await journal.outbox.backlog(ALL)).waiting
+    return (await journal.outbox.read_backlog(ALL)).waiting
 
 
 async def stored(journal, *ids):
@@ -655,7 +655,7 @@ async def test_a_key_is_the_key_of_its_user(journal):
     await accept(journal, "id-1", key="k")
     await accept(journal, "id-2", key="k", user=EVE)
 
-    page = await journal.receipts.page(EVE, "k", 10, None)
+    page = await journal.receipts.list_page(EVE, "k", 10, None)
     assert [receipt.id for receipt in page.receipts] == ["id-2"]
 
 
@@ -692,8 +692,8 @@ async def test_a_user_finds_his_own_receipts_and_nobody_elses(journal):
 async def test_his_receipts_come_newest_first_page_by_page(journal):
     await accept(journal, "id-1", "id-2", "id-3")
     await accept(journal, "id-4", user=EVE)
-    first = await journal.receipts.page(ADA, None, 2, None)
-    last = await journal.receipts.page(ADA, None, 2, first.next_cursor)
+    first = await journal.receipts.list_page(ADA, None, 2, None)
+    last = await journal.receipts.list_page(ADA, None, 2, first.next_cursor)
 
     assert [receipt.id for receipt in first.receipts] == ["id-3", "id-2"]
     assert [receipt.id for receipt in last.receipts] == ["id-1"]
@@ -703,8 +703,8 @@ async def test_his_receipts_come_newest_first_page_by_page(journal):
 async def test_a_key_shows_the_receipts_that_it_names(journal):
     await accept(journal, "id-1")
     await accept(journal, "id-2", key="k")
-    page = await journal.receipts.page(ADA, "k", 10, None)
-    nothing = await journal.receipts.page(ADA, "another", 10, None)
+    page = await journal.receipts.list_page(ADA, "k", 10, None)
+    nothing = await journal.receipts.list_page(ADA, "another", 10, None)
 
     assert [receipt.id for receipt in page.receipts] == ["id-2"]
     assert nothing.receipts == ()
@@ -713,7 +713,7 @@ async def test_a_key_shows_the_receipts_that_it_names(journal):
 @pytest.mark.parametrize("cursor", ["", "-1", "1.0", "newest", "٣", "9" * 30, "1 OR 1"])
 async def test_a_cursor_that_no_page_gave_is_rejected(journal, cursor):
     with pytest.raises(Rejected):
-        await journal.receipts.page(ADA, None, 10, cursor)
+        await journal.receipts.list_page(ADA, None, 10, cursor)
 
 
 STANDING = DatasetFile("healthkit/groups/2026-01-02T12-00-00-000Z.ndjson", "ri.found", 3)
@@ -820,7 +820,7 @@ each_transition = pytest.mark.parametrize("name", TRANSITIONS)
 
 
 async def everything_in(journal):
-    hand, backlog = await journal.outbox.in_hand(), await journal.outbox.backlog(ALL)
+    hand, backlog = await journal.outbox.read_in_hand(), await journal.outbox.read_backlog(ALL)
     listing = await journal.ledger.listing(None, 10, None)
     return hand, backlog, listing, await stored(journal, "id-1", "id-2")
 
@@ -863,7 +863,8 @@ async def test_what_is_recorded_again_is_answered_again(journal, name):
 
 def test_every_transition_is_among_those_that_are_tried():
     asked = {name.partition(",")[0].split()[0] for name in TRANSITIONS}
-    reads = {"backlog", "in_hand", "read", "own_transactions", "has_committed", "uncommitted"}
+    reads = {"read", "read_backlog", "read_in_hand", "filter_own_transactions"}
+    reads |= {"has_committed", "list_uncommitted"}
     methods = {name for name in dir(ports.Outbox) if not name.startswith("_")}
 
     assert asked == methods - reads
@@ -872,15 +873,15 @@ def test_every_transition_is_among_those_that_are_tried():
 @pytest.mark.parametrize("lane", ["normal", "isolated"])
 async def test_where_nothing_waits_there_is_no_group_and_no_intent(journal, lane):
     assert await journal.outbox.claim(ALL, SEEN, lane) is None
-    assert await journal.outbox.in_hand() == WorkInHand()
-    assert await journal.outbox.backlog(ALL) == Backlog()
+    assert await journal.outbox.read_in_hand() == WorkInHand()
+    assert await journal.outbox.read_backlog(ALL) == Backlog()
 
 
 async def test_a_group_is_the_oldest_exports_with_all_that_their_files_need(journal):
     (first, second) = await accept(journal, "id-1", "id-2")
     group = await journal.outbox.claim(ALL, SEEN, "normal")
 
-    assert await journal.outbox.in_hand() == WorkInHand(group, None, (Intent("APPEND", SEEN),))
+    assert await journal.outbox.read_in_hand() == WorkInHand(group, None, (Intent("APPEND", SEEN),))
     assert group.files == tuple(
         File(
             each.path,
@@ -925,33 +926,33 @@ async def test_what_waits_is_neither_committed_nor_set_aside(journal):
 @pytest.mark.parametrize("limits", [GroupLimits(exports_max=2), GroupLimits(bytes_max=26)])
 async def test_the_backlog_tells_what_is_fresh_and_when_that_fills_a_group(journal, limits):
     await accept(journal, "id-1", "id-2", "id-3")
-    assert await journal.outbox.backlog(limits) == Backlog(3, 0, is_full=True)
-    assert await journal.outbox.backlog(ALL) == Backlog(3, 0, is_full=False)
+    assert await journal.outbox.read_backlog(limits) == Backlog(3, 0, is_full=True)
+    assert await journal.outbox.read_backlog(ALL) == Backlog(3, 0, is_full=False)
     await attempt(journal, {"id-1": DIVIDED, "id-2": REFUSED})
-    assert await journal.outbox.backlog(limits) == Backlog(1, 2, is_full=False)
+    assert await journal.outbox.read_backlog(limits) == Backlog(1, 2, is_full=False)
 
     await begin(journal, lane="isolated")
-    assert await journal.outbox.backlog(limits) == Backlog(1, 2, is_full=False)
+    assert await journal.outbox.read_backlog(limits) == Backlog(1, 2, is_full=False)
 
 
 async def test_the_open_transaction_is_remembered_until_it_is_concluded(journal):
     await accept(journal, "id-1")
     await begin(journal)
-    hand = await journal.outbox.in_hand()
+    hand = await journal.outbox.read_in_hand()
     assert (hand.transaction, hand.intents) == (RID, ())
 
     await conclude(journal)
-    assert await journal.outbox.in_hand() == WorkInHand()
+    assert await journal.outbox.read_in_hand() == WorkInHand()
 
 
 async def test_a_transaction_without_exports_takes_none_along(journal):
     await accept(journal, "id-1")
     await journal.outbox.record_intent(SEEN, "DELETE")
     assert await journal.outbox.record_open(RID, ALL) == CommitGroup(())
-    assert await journal.outbox.in_hand() == WorkInHand(None, RID)
+    assert await journal.outbox.read_in_hand() == WorkInHand(None, RID)
 
     assert await conclude(journal, others=COMMITTED) == []
-    assert await journal.outbox.in_hand() == WorkInHand()
+    assert await journal.outbox.read_in_hand() == WorkInHand()
     assert await waiting(journal) == 1
 
 
@@ -962,7 +963,7 @@ async def test_what_came_while_a_transaction_was_begun_goes_along_within_the_lim
     group = await journal.outbox.record_open(RID, GroupLimits(exports_max=2))
 
     assert [export.id for export in group.exports] == ["id-1", "id-2"]
-    assert await journal.outbox.in_hand() == WorkInHand(group, RID)
+    assert await journal.outbox.read_in_hand() == WorkInHand(group, RID)
 
 
 async def test_nothing_goes_along_when_it_is_recorded_again(journal):
@@ -1005,7 +1006,7 @@ async def test_each_intent_stays_recorded_until_a_transaction_is(journal):
         await journal.outbox.claim(ALL, snapshot, "normal")
         await conclude(journal)
     await journal.outbox.record_intent(SEEN, "DELETE")
-    hand = await journal.outbox.in_hand()
+    hand = await journal.outbox.read_in_hand()
     assert set(hand.intents) == {
         Intent("APPEND", SEEN),
         Intent("APPEND", other),
@@ -1014,7 +1015,7 @@ async def test_each_intent_stays_recorded_until_a_transaction_is(journal):
     assert (hand.group, hand.transaction) == (None, None)
 
     await begin(journal)
-    assert (await journal.outbox.in_hand()).intents == ()
+    assert (await journal.outbox.read_in_hand()).intents == ()
 
 
 @pytest.mark.parametrize("kind", ["APPEND", "UPDATE", "DELETE"])
@@ -1025,35 +1026,35 @@ async def test_of_intents_of_a_kind_on_a_head_that_has_not_moved_the_last_is_rec
     for snapshot in (SEEN, later):
         await journal.outbox.record_intent(snapshot, kind)
 
-    assert (await journal.outbox.in_hand()).intents == (Intent(kind, later),)
+    assert (await journal.outbox.read_in_hand()).intents == (Intent(kind, later),)
 
 
 async def test_intents_that_began_nothing_are_cleared_and_their_group_is_not(journal):
     await group_is_claimed(journal)
-    group = (await journal.outbox.in_hand()).group
+    group = (await journal.outbox.read_in_hand()).group
     await journal.outbox.clear_intents()
 
-    assert await journal.outbox.in_hand() == WorkInHand(group)
+    assert await journal.outbox.read_in_hand() == WorkInHand(group)
 
 
 async def test_a_conclusion_leaves_the_intents_because_they_may_still_begin_something(journal):
     await group_is_claimed(journal)
     await conclude(journal)
 
-    assert await journal.outbox.in_hand() == WorkInHand(intents=(Intent("APPEND", SEEN),))
+    assert await journal.outbox.read_in_hand() == WorkInHand(intents=(Intent("APPEND", SEEN),))
 
 
 async def test_a_file_is_as_it_was_recorded_until_it_is_concluded(journal):
     await group_is_open(journal)
-    as_they_came = (await journal.outbox.in_hand()).group.files
+    as_they_came = (await journal.outbox.read_in_hand()).group.files
     file = await journal.outbox.record_file(["id-2"], "parquet", 7, is_shared=False)
 
     assert (file.path, file.bytes) == (as_they_came[1].path.replace(".ndjson", ".parquet"), 7)
     assert file.exports == as_they_came[1].exports
-    assert (await journal.outbox.in_hand()).group.files == (as_they_came[0], file)
+    assert (await journal.outbox.read_in_hand()).group.files == (as_they_came[0], file)
     assert (await journal.receipts.find(ADA, "id-2")).path == file.path
     await attempt_again(journal)
-    assert (await journal.outbox.in_hand()).group.files == as_they_came
+    assert (await journal.outbox.read_in_hand()).group.files == as_they_came
 
 
 async def attempt_again(journal):
@@ -1063,19 +1064,19 @@ async def attempt_again(journal):
 
 async def test_a_shared_file_has_all_its_exports_and_a_path_of_its_own(journal):
     await group_is_open(journal)
-    as_they_came = (await journal.outbox.in_hand()).group
+    as_they_came = (await journal.outbox.read_in_hand()).group
     file = await journal.outbox.record_file(["id-2", "id-1"], "parquet", 7, is_shared=True)
 
     assert file.path == "healthkit/groups/2026-01-02T12-00-00-000Z.parquet"
     assert (file.bytes, file.exports) == (7, as_they_came.exports)
-    assert (await journal.outbox.in_hand()).group == CommitGroup((file,))
+    assert (await journal.outbox.read_in_hand()).group == CommitGroup((file,))
     receipts = await conclude(journal, others=COMMITTED)
     assert [receipt.path for receipt in receipts] == [file.path] * 2
 
 
 async def test_no_two_groups_share_a_path(journal):
     await file_is_recorded(journal)
-    (file,) = (await journal.outbox.in_hand()).group.files
+    (file,) = (await journal.outbox.read_in_hand()).group.files
     await conclude(journal, others=COMMITTED)
     await accept(journal, "id-3", "id-4", user=EVE)
     await begin(journal)
@@ -1090,7 +1091,7 @@ async def test_a_file_tells_how_often_its_export_has_failed(journal):
     await begin(journal, lane="isolated")
     file = await journal.outbox.record_file(["id-1"], "parquet", 7, is_shared=False)
 
-    assert (await journal.outbox.in_hand()).group.files == (file,)
+    assert (await journal.outbox.read_in_hand()).group.files == (file,)
     assert file.exports[0].tries == 1
 
 
@@ -1127,7 +1128,7 @@ async def test_a_verdict_on_what_is_not_claimed_is_ignored(journal):
     receipt = await journal.receipts.find(ADA, "id-2")
     assert (receipt.status, receipt.path) == ("accepted", path)
     assert (await journal.ledger.entry("id-2")).tries == 0
-    assert await journal.outbox.backlog(ALL) == Backlog(fresh=2)
+    assert await journal.outbox.read_backlog(ALL) == Backlog(fresh=2)
 
 
 async def test_a_certain_refusal_sets_aside_at_the_last_try_and_releases_do_not_count(journal):
@@ -1152,7 +1153,7 @@ async def in_the_same_conclusion(journal):
 
 
 async def told_by_the_uploader(journal):
-    lane = "isolated" if (await journal.outbox.backlog(ALL)).failed else "normal"
+    lane = "isolated" if (await journal.outbox.read_backlog(ALL)).failed else "normal"
     return (await attempt(journal, others=DOUBTED, lane=lane, tries_max=1, has_evidence=True))[1]
 
 
@@ -1224,7 +1225,7 @@ async def test_a_failure_sets_aside_only_who_was_alone_and_with_evidence(
 async def test_what_is_not_its_fault_never_counts(journal, verdict):
     await accept(journal, "id-1")
     for _ in range(3):
-        lane = "isolated" if (await journal.outbox.backlog(ALL)).failed else "normal"
+        lane = "isolated" if (await journal.outbox.read_backlog(ALL)).failed else "normal"
         ids, receipts = await attempt(
             journal, others=verdict, lane=lane, tries_max=1, has_evidence=True
         )
@@ -1294,9 +1295,9 @@ async def test_beside_what_is_fresh_nothing_goes_that_failed_together(large):
 async def test_whoever_fails_once_with_others_is_fresh_and_the_second_time_isolated(large):
     await accept(large, "id-1", "id-2")
     await attempt(large, others=FAILED)
-    assert await large.outbox.backlog(ALL) == Backlog(fresh=2)
+    assert await large.outbox.read_backlog(ALL) == Backlog(fresh=2)
     assert await attempt(large, others=FAILED) == (["id-1", "id-2"], [])
-    assert await large.outbox.backlog(ALL) == Backlog(failed=2)
+    assert await large.outbox.read_backlog(ALL) == Backlog(failed=2)
 
     assert await claim(large) is None
     assert await claim(large, lane="isolated") == ["id-1", "id-2"]
@@ -1370,13 +1371,13 @@ async def test_what_is_uncommitted_is_told_with_a_file_of_its_own_as_it_came(jou
     await attempt(journal, {"id-3": DIVIDED})
     await begin(journal, GroupLimits(exports_max=1))
     await journal.outbox.record_file(["id-4"], "parquet", 7, is_shared=True)
-    found = await journal.outbox.uncommitted("")
+    found = await journal.outbox.list_uncommitted("")
 
     assert [(file.path, file.bytes, file.exports[0].id) for file in found] == [
         (receipt.path, len(ROWS), receipt.id) for receipt in receipts if receipt.id != "id-2"
     ]
-    assert [each.exports[0].id for each in await journal.outbox.uncommitted("id-4")] == ["id-5"]
-    assert not await journal.outbox.uncommitted("id-5")
+    assert [each.exports[0].id for each in await journal.outbox.list_uncommitted("id-4")] == ["id-5"]
+    assert not await journal.outbox.list_uncommitted("id-5")
 
 
 async def test_a_journal_knows_the_transactions_that_hold_its_exports(journal):
@@ -1404,8 +1405,8 @@ async def test_what_is_found_is_committed_there_wherever_the_journal_had_it(jour
         ("id-2", "committed", own.path, own.transaction),
         ("id-3", "committed", STANDING.path, STANDING.transaction),
     }
-    assert await journal.outbox.in_hand() == WorkInHand(None, RID)
-    assert await journal.outbox.backlog(ALL) == Backlog(fresh=1)
+    assert await journal.outbox.read_in_hand() == WorkInHand(None, RID)
+    assert await journal.outbox.read_backlog(ALL) == Backlog(fresh=1)
     assert await journal.outbox.own_transactions(["ri.own", "ri.found"]) == {"ri.own", "ri.found"}
 
 
@@ -1724,7 +1725,7 @@ async def test_every_answer_is_on_the_disk_before_it_is_given(tmp_path):
             return await read(journal)
 
     async def in_hand(journal):
-        return await journal.outbox.in_hand()
+        return await journal.outbox.read_in_hand()
 
     async def receipts(journal):
         return [await journal.receipts.find(ADA, id) for id in ("id-1", "id-2")]
@@ -1816,26 +1817,26 @@ async def tokens(request):
 
 
 async def test_a_token_names_its_user_and_what_he_may(tokens):
-    user = await tokens.identities.user_of(tokens.of("auth0|ada", "read", "write"))
+    user = await tokens.identities.identify_user(tokens.of("auth0|ada", "read", "write"))
 
     assert user == User("auth0|ada", frozenset({"read", "write"}))
-    assert await tokens.identities.user_of(tokens.of("eve")) == User("eve")
+    assert await tokens.identities.identify_user(tokens.of("eve")) == User("eve")
 
 
 async def test_a_token_that_has_expired_says_so(tokens):
     with pytest.raises(TokenExpired):
-        await tokens.identities.user_of(tokens.expired)
+        await tokens.identities.identify_user(tokens.expired)
 
 
 async def test_a_good_token_that_names_nobody_says_so(tokens):
     with pytest.raises(MissingIdentity):
-        await tokens.identities.user_of(tokens.nobody)
+        await tokens.identities.identify_user(tokens.nobody)
 
 
 @pytest.mark.parametrize("token", ["", "rubbish", "a.b.c", "é.ü.ß", "e30.e30.", "[" * 5_000])
 async def test_what_is_no_token_is_invalid_and_nothing_worse(tokens, token):
     with pytest.raises(InvalidToken):
-        await tokens.identities.user_of(token)
+        await tokens.identities.identify_user(token)
 
 
 async def test_while_no_token_can_be_checked_nobody_is_called_a_liar(tokens):
@@ -1844,7 +1845,7 @@ async def test_while_no_token_can_be_checked_nobody_is_called_a_liar(tokens):
         await tokens.identities.ready()
     for token in (tokens.of("ada"), tokens.expired):
         with pytest.raises(AuthUnavailable):
-            await tokens.identities.user_of(token)
+            await tokens.identities.identify_user(token)
 
 
 async def test_it_is_ready_when_tokens_can_be_checked(tokens):

@@ -26,12 +26,12 @@ COMMANDS = [
     ("token", "tokens:token", "A token from the stand-in of Auth0 that `atlas local` runs."),
     (
         "send",
-        "phone:send",
+        "send:send",
         "Send a file of HealthKit records as the app would, and say what became of every line.",
     ),
     (
         "import",
-        "importing:import_",
+        "import_command:import_",
         "Send Apple's Health export, and report the outcome of its samples.",
     ),
     ("flatten", "flatten:flatten", "Records in, rows out, without any service."),
@@ -42,12 +42,12 @@ COMMANDS = [
     ),
     (
         "where",
-        "people:where",
+        "personal_data:where",
         "All that Atlas knows of a person: files in the dataset, exports in the journal.",
     ),
     (
         "forget",
-        "people:forget",
+        "personal_data:forget",
         "Takes a person's files out of the dataset, and all that is theirs out of the journal.",
     ),
     ("top", "top:top", "What a running Atlas does, each second anew, until Ctrl-C."),

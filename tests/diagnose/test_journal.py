@@ -179,7 +179,7 @@ async def test_what_stands_in_the_log_only_is_seen_too_and_the_log_is_left_alone
 
 async def test_an_owner_that_does_not_answer_is_named_and_its_branch_left_alone(system):
     async with kept(system):
-        found = await system.diagnosed(is_held=True)
+        found = await system.diagnosed(is_locked=True)
 
     assert first_failing(found) == 5
     assert "does not answer" in step(found, 5).reason

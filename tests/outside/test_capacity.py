@@ -54,22 +54,22 @@ def test_who_is_turned_away_is_told_when_there_will_be_room(kept):
     assert kept.seconds_to_wait() == JournalFull.retry_seconds, "nothing is known"
     for _ in range(60):
         kept.now += 1
-        kept.room.drained(1_000)
+        kept.room.record_committed(1_000)
     assert kept.seconds_to_wait() == pytest.approx(10)
     assert kept.seconds_to_wait(more_bytes=30_000) == pytest.approx(30)
-    kept.room.drained(10_000_000)
+    kept.room.record_committed(10_000_000)
     assert kept.seconds_to_wait() == 5, "and never at once"
 
 
 def test_a_commit_of_nothing_says_nothing_about_room(kept):
     kept.fill(10, 1_000_000)
-    kept.room.drained(0)
+    kept.room.record_committed(0)
     assert kept.seconds_to_wait() == JournalFull.retry_seconds
 
 
 def test_what_was_drained_long_ago_says_nothing(kept):
     kept.fill(10, 1_000_000)
-    kept.room.drained(1)
+    kept.room.record_committed(1)
     assert kept.seconds_to_wait() == 300
     kept.now += MEASURED_SECONDS + 1
     assert kept.seconds_to_wait() == JournalFull.retry_seconds

@@ -427,15 +427,13 @@ async def test_a_host_that_cannot_be_reached_is_trouble_and_no_crash(tmp_path, h
 @pytest.mark.parametrize(
     ("call", "ending", "ask"),
     [
-        pytest.param(
-            "branch", "/master", lambda of, rid: of.take_snapshot(), id="branch_snapshot"
-        ),
+        pytest.param("branch", "/master", lambda of, rid: of.take_snapshot(), id="branch_snapshot"),
         pytest.param("upload", "/upload", lambda of, rid: of.put(rid, OTHER, ROWS), id="put"),
         pytest.param("commit", "/commit", lambda of, rid: of.commit(rid), id="commit"),
         pytest.param("abort", "/abort", lambda of, rid: of.abort(rid), id="abort"),
-        pytest.param("list", "/files", lambda of, rid: of.files_of(rid), id="files_of"),
-        pytest.param("file", "/a.ndjson", lambda of, rid: of.file_at(PATH), id="file_at"),
-        pytest.param("content", "/content", lambda of, rid: of.content(PATH, 0), id="content"),
+        pytest.param("list", "/files", lambda of, rid: of.list_transaction_files(rid), id="files_of"),
+        pytest.param("file", "/a.ndjson", lambda of, rid: of.find_file(PATH), id="file_at"),
+        pytest.param("content", "/content", lambda of, rid: of.read_file(PATH, 0), id="content"),
     ],
 )
 async def test_what_is_harmless_to_ask_twice_is_asked_until_it_is_answered(
@@ -947,9 +945,9 @@ CALLS = {
     "commit": lambda of: of.commit("t"),
     "abort": lambda of: of.abort("t"),
     "transaction_status": lambda of: of.transaction_status("t"),
-    "files_of": lambda of: of.files_of("t"),
-    "file_at": lambda of: of.file_at("p"),
-    "content": lambda of: of.content("p", 0),
+    "files_of": lambda of: of.list_transaction_files("t"),
+    "file_at": lambda of: of.find_file("p"),
+    "content": lambda of: of.read_file("p", 0),
     "find_orphan": lambda of: of.find_orphan(BranchSnapshot("another", NOON), []),
 }
 

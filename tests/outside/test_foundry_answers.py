@@ -46,21 +46,21 @@ README = Path("atlas/outside/foundry/README.md")
 CALLS_MAX = 4 * 2 * 2  # attempts, each with a token that is refused; and a call that settles it
 
 CALLS = {
-    "branch_snapshot": lambda of: of.take_snapshot(),
+    "take_snapshot": lambda of: of.take_snapshot(),
     "begin": lambda of: of.begin(),
     "put": lambda of: of.put("t", "p", ROWS),
     "remove": lambda of: of.remove("t", "p"),
     "commit": lambda of: of.commit("t"),
     "abort": lambda of: of.abort("t"),
     "transaction_status": lambda of: of.transaction_status("t"),
-    "files_of": lambda of: of.files_of("t"),
-    "files_under": lambda of: of.list_files("p"),
-    "file_at": lambda of: of.file_at("p"),
-    "content": lambda of: of.content("p", SIZE),
+    "list_transaction_files": lambda of: of.list_transaction_files("t"),
+    "list_files": lambda of: of.list_files("p"),
+    "find_file": lambda of: of.find_file("p"),
+    "read_file": lambda of: of.read_file("p", SIZE),
     "find_orphan": lambda of: of.find_orphan(BranchSnapshot("another", NOON), []),
     "describe_open": lambda of: of.describe_open("t"),
 }
-NOT_CALLS = {"calls_remaining", "content_type", "observations"}  # nothing is sent for these
+NOT_CALLS = {"count_remaining_calls", "content_type", "observations"}  # nothing is sent for these
 
 STATUSES = [200, 204, 301, 307, 400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 502, 503]
 NAMES = """
@@ -137,7 +137,7 @@ def expected(call, status, kind, name):
     if status >= 300 and (status < 400 or status in {401, 403}):
         return NAMED.get((call, name), FoundryError) if status == 403 else FoundryError
     if status < 300:
-        return FoundryError if (call, status) == ("content", 204) else of_success(call, kind)
+        return FoundryError if (call, status) == ("read_file", 204) else of_success(call, kind)
     return NAMED.get((call, name)) or of_refusal(call, status, name)
 
 
@@ -155,9 +155,9 @@ NAMED = (
     | {("abort", "TransactionNotFound"): Result}
     | {("transaction_status", "TransactionNotFound"): Result}
     | {("remove", name): Result for name in MISSING}
-    | {("file_at", name): Result for name in MISSING | {"DatasetViewNotFound"}}
-    | {("files_under", "DatasetViewNotFound"): Result}
-    | {("content", "FileSizeLimitExceeded"): ContentTooLarge}
+    | {("find_file", name): Result for name in MISSING | {"DatasetViewNotFound"}}
+    | {("list_files", "DatasetViewNotFound"): Result}
+    | {("read_file", "FileSizeLimitExceeded"): ContentTooLarge}
     | {("describe_open", name): Result for name in ["", *NAMES]}
 )
 
@@ -172,17 +172,17 @@ def of_refusal(call, status, name):
 
 def of_success(call, kind):
     is_good = {
-        "branch_snapshot": kind in HAS_RID,
+        "take_snapshot": kind in HAS_RID,
         "begin": kind in HAS_RID,
         "put": kind != "a file of another size",
         "remove": True,
         "commit": kind == "COMMITTED",
         "abort": kind in {"COMMITTED", "ABORTED"},
         "transaction_status": kind in IS_TRANSACTION,
-        "files_of": kind in IS_PAGE,
-        "files_under": kind in IS_PAGE,
-        "file_at": kind in IS_FILE,
-        "content": True,
+        "list_transaction_files": kind in IS_PAGE,
+        "list_files": kind in IS_PAGE,
+        "find_file": kind in IS_FILE,
+        "read_file": True,
         "find_orphan": kind in {"OPEN", "COMMITTED", "ABORTED"},
         "describe_open": True,
     }[call]
@@ -202,7 +202,7 @@ def is_sane(call, kind, result):
             return (result.head, result.at.tzinfo) == ("t", UTC) and kind == "COMMITTED"
         case "begin":
             return result == "t"
-        case "branch_snapshot":
+        case "take_snapshot":
             return result.head == "t"
         case "transaction_status":
             return result == ("OPEN" if kind == "a time without a zone" else kind)

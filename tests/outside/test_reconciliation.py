@@ -35,11 +35,11 @@ async def attempt(journal, verdicts, count=1):
 
 
 async def uncommitted(journal):
-    found, page = [], await journal.outbox.uncommitted("")
+    found, page = [], await journal.outbox.list_uncommitted("")
     while page:
         assert len(page) <= PAGE
         found += [each.exports[0].id for each in page]
-        page = await journal.outbox.uncommitted(found[-1])
+        page = await journal.outbox.list_uncommitted(found[-1])
     return found
 
 

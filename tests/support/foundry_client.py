@@ -20,6 +20,7 @@ from atlas.outside.foundry import (
     open_dataset,
 )
 from tests.conftest import EventRecorder
+from tests.support.fakes import at_once
 
 OUR_TIME = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 A_BRANCH = b'{"name":"master"}'
@@ -56,7 +57,7 @@ class Stack:
 
 
 @asynccontextmanager
-async def answered(answer=None, token=None):
+async def answered(answer=None, token=None, sleep=at_once):
     """The client of something that has one answer to whatever it is asked: no Foundry at all.
 
     `token` is what its token endpoint answers. Either may be a function of the request.
@@ -79,6 +80,7 @@ async def answered(answer=None, token=None):
             lambda: OUR_TIME,
             hours(),
             lambda: 0.0,
+            sleep,
         ) as dataset:
             yield Stack(dataset, None, seen, heard)
 
