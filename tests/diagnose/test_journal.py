@@ -193,7 +193,7 @@ async def test_a_journal_that_is_taken_from_under_a_service_is_named(system):
         found = await serving.diagnosed()
 
     assert first_failing(found) == 5
-    assert "cannot be looked at" in step(found, 5).reason
+    assert "cannot be read" in step(found, 5).reason
 
 
 async def test_a_journal_of_an_older_version_is_seen_and_not_converted(system):
@@ -205,7 +205,7 @@ async def test_a_journal_of_an_older_version_is_seen_and_not_converted(system):
     found = await system.diagnosed(now=lambda: NOON)
 
     assert dict(step(found, 5).evidence)["waiting"] == "2 of 1,000,000 exports"
-    assert dict(step(found, 5).evidence)["note"] == "an older one (v2)"
+    assert dict(step(found, 5).evidence)["note"] == "written by an earlier version (v2)"
     assert lying(system.folder) == before
 
 

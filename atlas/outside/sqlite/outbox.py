@@ -75,7 +75,7 @@ class SqliteOutbox:
 
     @run_in_commit
     def read_in_hand(self, db: sqlite3.Connection) -> WorkInHand:
-        return WorkInHand(self._claimed(db), read_open(db), read_intents(db))
+        return WorkInHand(self._read_claimed(db), read_open(db), read_intents(db))
 
     @run_in_commit
     def claim(
@@ -83,7 +83,7 @@ class SqliteOutbox:
     ) -> CommitGroup | None:
         self._require_nothing_in_hand(db)
         claims.claim(db, limits, lane)
-        group = self._claimed(db)
+        group = self._read_claimed(db)
         if group is not None:
             record_intent(db, snapshot, "APPEND")
         return group
@@ -109,7 +109,7 @@ class SqliteOutbox:
                 claims.claim_fresh(db, limits, is_late=True)
             db.execute(CLEAR_INTENTS)  # the transaction settles them
             db.execute("INSERT OR IGNORE INTO open_transaction VALUES (?)", [transaction])
-        return self._claimed(db) or CommitGroup(())
+        return self._read_claimed(db) or CommitGroup(())
 
     @run_in_commit
     def record_file(
@@ -220,7 +220,7 @@ class SqliteOutbox:
         ended = [row for row in rows if row.status in {"committed", "set_aside"}]
         return [self._codec.build_receipt(row) for row in ended]
 
-    def _claimed(self, db: sqlite3.Connection) -> CommitGroup | None:
+    def _read_claimed(self, db: sqlite3.Connection) -> CommitGroup | None:
         rows = db.execute(CLAIMED).fetchall()
         return CommitGroup(self._group_by_file(split_rows(rows))) if rows else None
 

@@ -124,10 +124,10 @@ def read_wal(raw: bytes, journal_pages: int) -> Wal:
             if not is_single_bit_error(frame, previous, generation):
                 wal.damage = assess_damage(frame, frames, generation) or wal.damage
                 break
-            following = list(read_frames(raw, generation, frame.number))
+            following = read_frames(raw, generation, frame.number)
             wal.damage = wal.damage or assess_damage(frame, following, generation, is_one_bit=True)
             computed = compute_checksum(frame.words, previous)
-            if following and is_valid(following[0], computed, generation):
+            if is_next_valid(read_frames(raw, generation, frame.number), computed, generation):
                 checksum = computed  # the flipped bit is in the checksum
             else:
                 page, size = repair_page_and_size(frame, previous, generation, pages_max)
@@ -171,6 +171,11 @@ def is_valid(frame: Frame, previous: Pair, generation: Generation) -> bool:
     return frame.salts == generation.salts and frame.checksum == compute_checksum(
         frame.words, previous
     )
+
+
+def is_next_valid(following: Iterator[Frame], previous: Pair, generation: Generation) -> bool:
+    frame = next(following, None)
+    return frame is not None and is_valid(frame, previous, generation)
 
 
 def assess_damage(
