@@ -821,7 +821,7 @@ each_transition = pytest.mark.parametrize("name", TRANSITIONS)
 
 async def everything_in(journal):
     hand, backlog = await journal.outbox.read_in_hand(), await journal.outbox.read_backlog(ALL)
-    listing = await journal.ledger.listing(None, 10, None)
+    listing = await journal.ledger.list_entries(None, 10, None)
     return hand, backlog, listing, await stored(journal, "id-1", "id-2")
 
 
@@ -1127,7 +1127,7 @@ async def test_a_verdict_on_what_is_not_claimed_is_ignored(journal):
 
     receipt = await journal.receipts.find(ADA, "id-2")
     assert (receipt.status, receipt.path) == ("accepted", path)
-    assert (await journal.ledger.entry("id-2")).tries == 0
+    assert (await journal.ledger.find_entry("id-2")).tries == 0
     assert await journal.outbox.read_backlog(ALL) == Backlog(fresh=2)
 
 
@@ -1136,12 +1136,12 @@ async def test_a_certain_refusal_sets_aside_at_the_last_try_and_releases_do_not_
     for lane in ("normal", "isolated"):
         assert (await attempt(journal, {"id-1": REFUSED}, lane=lane, tries_max=3))[1] == []
         assert (await attempt(journal, lane="isolated", tries_max=3)) == (["id-1"], [])
-    assert (await journal.ledger.entry("id-1")).tries == 2
+    assert (await journal.ledger.find_entry("id-1")).tries == 2
     (receipt,) = (await attempt(journal, {"id-1": REFUSED}, tries_max=3))[1]
 
     assert (receipt.id, receipt.status) == ("id-1", "set_aside")
     assert receipt == await journal.receipts.find(ADA, "id-1")
-    entry = await journal.ledger.entry("id-1")
+    entry = await journal.ledger.find_entry("id-1")
     assert (entry.tries, entry.reason) == (3, "it is bad")
     assert await claim(journal) == ["id-2"]
 
@@ -1186,7 +1186,7 @@ async def test_without_evidence_a_doubtful_refusal_never_sets_aside(journal):
             [],
         )
 
-    entry = await journal.ledger.entry("id-1")
+    entry = await journal.ledger.find_entry("id-1")
     assert (entry.receipt.status, entry.tries, entry.reason) == ("accepted", 6, "something is bad")
 
 
@@ -1217,7 +1217,7 @@ async def test_a_failure_sets_aside_only_who_was_alone_and_with_evidence(
 
     is_set_aside = count == 1 and has_evidence
     assert [receipt.status for receipt in receipts] == ["set_aside"] * is_set_aside
-    entries = (await journal.ledger.listing(None, 9, None)).entries
+    entries = (await journal.ledger.list_entries(None, 9, None)).entries
     assert {(entry.tries, entry.reason) for entry in entries} == {(1, verdict.reason)}
 
 
@@ -1231,7 +1231,7 @@ async def test_what_is_not_its_fault_never_counts(journal, verdict):
         )
         assert (ids, receipts) == (["id-1"], [])
 
-    entry = await journal.ledger.entry("id-1")
+    entry = await journal.ledger.find_entry("id-1")
     assert (entry.receipt.status, entry.tries) == ("accepted", 0)
 
 
@@ -1243,7 +1243,7 @@ async def test_what_is_corrupt_is_set_aside_at_once_and_no_failure(journal):
     (receipt,) = await conclude(journal, {"id-1": CORRUPT})
 
     assert (receipt.id, receipt.status, receipt.path) == ("id-1", "set_aside", path)
-    entry = await journal.ledger.entry("id-1")
+    entry = await journal.ledger.find_entry("id-1")
     assert (entry.tries, entry.reason) == (0, "damaged on the disk")
     assert await claim(journal) == ["id-2"]
 
@@ -1386,11 +1386,11 @@ async def test_a_journal_knows_the_transactions_that_hold_its_exports(journal):
     await accept(journal, "id-1")
     await begin(journal)
     assert not await journal.outbox.has_committed()
-    assert await journal.outbox.own_transactions([RID, NOT_OURS]) == frozenset()
+    assert await journal.outbox.filter_own_transactions([RID, NOT_OURS]) == frozenset()
 
     await conclude(journal, others=COMMITTED)
     assert await journal.outbox.has_committed()
-    assert await journal.outbox.own_transactions([RID, NOT_OURS]) == {RID}
+    assert await journal.outbox.filter_own_transactions([RID, NOT_OURS]) == {RID}
 
 
 async def test_what_is_found_is_committed_there_wherever_the_journal_had_it(journal):
@@ -1409,7 +1409,7 @@ async def test_what_is_found_is_committed_there_wherever_the_journal_had_it(jour
     }
     assert await journal.outbox.read_in_hand() == WorkInHand(None, RID)
     assert await journal.outbox.read_backlog(ALL) == Backlog(fresh=1)
-    assert await journal.outbox.own_transactions(["ri.own", "ri.found"]) == {"ri.own", "ri.found"}
+    assert await journal.outbox.filter_own_transactions(["ri.own", "ri.found"]) == {"ri.own", "ri.found"}
 
 
 async def test_what_is_claimed_is_not_purged_and_the_rest_is_not_either(journal):
@@ -1417,13 +1417,13 @@ async def test_what_is_claimed_is_not_purged_and_the_rest_is_not_either(journal)
     await claim(journal, GroupLimits(exports_max=1))
     with pytest.raises(Unavailable):
         await journal.people.purge(ADA, [])
-    held = await journal.people.of(ADA)
+    held = await journal.people.read_holdings(ADA)
     await conclude(journal)
     purged = await journal.people.purge(ADA, [])
 
     assert held.exports == {"accepted": 2}
     assert (purged.rows, set(purged.waiting)) == ({"accepted": 2}, {"id-1", "id-2"})
-    assert (await journal.people.of(ADA)).exports == {}
+    assert (await journal.people.read_holdings(ADA)).exports == {}
     assert await waiting(journal) == 0
 
 
@@ -1444,7 +1444,7 @@ async def test_an_operator_sees_where_everything_stands(journal):
     await set_aside(journal, "id-1")
     await commit(journal, "id-2")
     await claim(journal, GroupLimits(exports_max=1))
-    listing = await journal.ledger.listing(None, 10, None)
+    listing = await journal.ledger.list_entries(None, 10, None)
 
     assert [(entry.receipt.id, entry.receipt.status) for entry in listing.entries] == [
         ("id-4", "accepted"),
@@ -1463,26 +1463,26 @@ async def test_an_operator_sees_only_what_he_asks_for(journal, status):
     await accept(journal, "id-1", "id-2", "id-3")
     await set_aside(journal, "id-1")
     await commit(journal, "id-2")
-    listing = await journal.ledger.listing(status, 10, None)
+    listing = await journal.ledger.list_entries(status, 10, None)
 
     assert [entry.receipt.status for entry in listing.entries] == [status]
 
 
 async def test_a_listing_comes_newest_first_page_by_page(journal):
     await accept(journal, "id-1", "id-2", "id-3")
-    first = await journal.ledger.listing(None, 2, None)
-    last = await journal.ledger.listing(None, 2, first.before)
+    first = await journal.ledger.list_entries(None, 2, None)
+    last = await journal.ledger.list_entries(None, 2, first.before)
 
     assert [entry.receipt.id for entry in first.entries] == ["id-3", "id-2"]
     assert [entry.receipt.id for entry in last.entries] == ["id-1"]
     assert last.before is None
-    assert (await journal.ledger.listing(None, 2, 0)).entries == ()
+    assert (await journal.ledger.list_entries(None, 2, 0)).entries == ()
 
 
 async def test_an_operator_sees_a_hash_of_the_user_which_is_the_same_every_time(journal):
     await accept(journal, "id-1", "id-2")
     await accept(journal, "id-3", user=EVE)
-    users = [entry.user for entry in (await journal.ledger.listing(None, 3, None)).entries]
+    users = [entry.user for entry in (await journal.ledger.list_entries(None, 3, None)).entries]
 
     assert users[1] == users[2] != users[0]
     assert not {"ada", "eve"} & set("|".join(users).split("|"))
@@ -1501,7 +1501,7 @@ async def test_an_operator_sees_a_hash_of_the_user_which_is_the_same_every_time(
 )
 async def test_one_export_is_found_by_its_id_or_the_beginning_of_it(journal, asked, found):
     await accept(journal, "ab-1", "ab-2", "b--3")
-    entry = await journal.ledger.entry(asked)
+    entry = await journal.ledger.find_entry(asked)
 
     assert (entry and entry.receipt.id) == found
 
@@ -1511,25 +1511,25 @@ async def test_a_journal_knows_how_much_stands_where_and_since_when(journal):
     await set_aside(journal, "id-1")
     await commit(journal, "id-2")
     await claim(journal, GroupLimits(exports_max=1))
-    depth, one = await journal.ledger.depth(), len(ROWS)
+    depth, one = await journal.ledger.read_totals(), len(ROWS)
 
     assert depth.exports == {"accepted": 2, "committed": 1, "set_aside": 1, "abandoned": 0}
     assert depth.bytes == {"accepted": 2 * one, "committed": one, "set_aside": one, "abandoned": 0}
-    assert depth.oldest == (await journal.ledger.entry("id-3")).receipt.at
+    assert depth.oldest == (await journal.ledger.find_entry("id-3")).receipt.at
     assert depth.imbalance == 0
 
 
 async def test_of_a_journal_in_which_nothing_waits_nothing_is_the_oldest(journal):
-    assert (await journal.ledger.depth()).oldest is None
+    assert (await journal.ledger.read_totals()).oldest is None
     await accept(journal, "id-1")
     await commit(journal, "id-1")
-    assert (await journal.ledger.depth()).oldest is None
+    assert (await journal.ledger.read_totals()).oldest is None
 
 
 async def test_what_is_claimed_still_waits(journal):
     await accept(journal, "id-1")
     await claim(journal)
-    depth = await journal.ledger.depth()
+    depth = await journal.ledger.read_totals()
 
     assert depth.exports["accepted"] == 1
     assert depth.oldest is not None
@@ -1581,7 +1581,7 @@ HEX = {"1": "ab10" + "0" * 60, "2": "ab10" + "1" * 60, "3": "cd10" + "2" * 60}
 
 
 async def sought(journal, find, status=None, limit=10, before=None):
-    return await journal.ledger.listing(status, limit, before, find)
+    return await journal.ledger.list_entries(status, limit, before, find)
 
 
 def found_in(listing):
@@ -1614,7 +1614,7 @@ async def test_an_operator_finds_exports_by_id_or_correlation_id(journal, find, 
 async def test_an_operator_finds_what_a_user_sent_by_what_the_user_is_called(journal):
     await accept(journal, HEX["1"], HEX["3"])
     await accept(journal, HEX["2"], user=EVE)
-    ada = (await journal.ledger.entry(HEX["1"])).user
+    ada = (await journal.ledger.find_entry(HEX["1"])).user
 
     assert found_in(await sought(journal, ada)) == [HEX["3"], HEX["1"]]
     assert found_in(await sought(journal, ada[:-1])) == [], "it is not cut short"
@@ -1654,10 +1654,10 @@ async def test_a_search_for_a_correlation_id_ends_after_10_000_and_says_so():
 
 async def test_a_journal_is_ready_while_it_has_room(journal):
     await accept(journal, "id-1", ndjson=b"x" * (BYTES_MAX - 1))
-    await journal.ledger.ready()
+    await journal.ledger.check_ready()
     await accept(journal, "id-2", ndjson=b"x")
     with pytest.raises(JournalFull):
-        await journal.ledger.ready()
+        await journal.ledger.check_ready()
 
 
 async def test_a_file_that_cannot_be_written_is_unavailable_and_not_ready(tmp_path):
@@ -1844,11 +1844,11 @@ async def test_what_is_no_token_is_invalid_and_nothing_worse(tokens, token):
 async def test_while_no_token_can_be_checked_nobody_is_called_a_liar(tokens):
     tokens.goes_down()
     with pytest.raises(AuthUnavailable):
-        await tokens.identities.ready()
+        await tokens.identities.check_ready()
     for token in (tokens.of("ada"), tokens.expired):
         with pytest.raises(AuthUnavailable):
             await tokens.identities.identify_user(token)
 
 
 async def test_it_is_ready_when_tokens_can_be_checked(tokens):
-    await tokens.identities.ready()
+    await tokens.identities.check_ready()
