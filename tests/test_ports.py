@@ -1376,9 +1376,7 @@ async def test_what_is_uncommitted_is_told_with_a_file_of_its_own_as_it_came(jou
     assert [(file.path, file.bytes, file.exports[0].id) for file in found] == [
         (receipt.path, len(ROWS), receipt.id) for receipt in receipts if receipt.id != "id-2"
     ]
-    assert [each.exports[0].id for each in await journal.outbox.list_uncommitted("id-4")] == [
-        "id-5"
-    ]
+    assert [each.exports[0].id for each in await journal.outbox.list_uncommitted("id-4")] == ["id-5"]
     assert not await journal.outbox.list_uncommitted("id-5")
 
 

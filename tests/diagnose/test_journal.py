@@ -51,7 +51,7 @@ async def damaged_before(system):
 JOURNALS = [
     pytest.param(changed("PRAGMA user_version = 99"), "newer Atlas", id="of a newer version"),
     pytest.param(torn, "damaged", id="damaged"),
-    pytest.param(a_text, "none", id="a text"),
+    pytest.param(a_text, "not a journal", id="a text"),
     pytest.param(
         changed("UPDATE total SET exports = exports + 1"), "does not balance", id="unbalanced"
     ),

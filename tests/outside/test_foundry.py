@@ -431,9 +431,7 @@ async def test_a_host_that_cannot_be_reached_is_trouble_and_no_crash(tmp_path, h
         pytest.param("upload", "/upload", lambda of, rid: of.put(rid, OTHER, ROWS), id="put"),
         pytest.param("commit", "/commit", lambda of, rid: of.commit(rid), id="commit"),
         pytest.param("abort", "/abort", lambda of, rid: of.abort(rid), id="abort"),
-        pytest.param(
-            "list", "/files", lambda of, rid: of.list_transaction_files(rid), id="files_of"
-        ),
+        pytest.param("list", "/files", lambda of, rid: of.list_transaction_files(rid), id="files_of"),
         pytest.param("file", "/a.ndjson", lambda of, rid: of.find_file(PATH), id="file_at"),
         pytest.param("content", "/content", lambda of, rid: of.read_file(PATH, 0), id="content"),
     ],

@@ -229,9 +229,7 @@ def directive(text: str, name: str) -> int:
     ],
 )
 def test_a_proxy_waits_for_an_answer_and_does_not_keep_what_atlas_closes(text, waiting, kept):
-    replies = msgspec.json.schema(EdgeSettings)["$defs"]["EdgeSettings"]["properties"][
-        "reply_seconds"
-    ]
+    replies = msgspec.json.schema(EdgeSettings)["$defs"]["EdgeSettings"]["properties"]["reply_seconds"]
 
     assert directive(text, waiting) > max(replies["maximum"], IPHONE_SECONDS)
     assert directive(text, kept) < ConnectionLimits().idle_seconds
