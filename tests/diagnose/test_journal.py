@@ -157,7 +157,7 @@ async def test_exports_that_wait_while_nothing_is_committed_are_a_gap(system):
 async def test_exports_that_wait_for_a_moment_are_no_gap(system):
     async with kept(system, count=3):
         pass
-    found = await system.diagnosed(now=lambda: NOON + timedelta(minutes=14))
+    found = await system.diagnosed(clock=lambda: NOON + timedelta(minutes=14))
 
     assert step(found, 10).verdict == "pass"
 
@@ -202,7 +202,7 @@ async def test_a_journal_of_an_older_version_is_seen_and_not_converted(system):
     with closing(sqlite3.connect(system.journal)) as db:
         db.executescript(TO_VERSION_2)
     before = lying(system.folder)
-    found = await system.diagnosed(now=lambda: NOON)
+    found = await system.diagnosed(clock=lambda: NOON)
 
     assert dict(step(found, 5).evidence)["waiting"] == "2 of 1,000,000 exports"
     assert dict(step(found, 5).evidence)["note"] == "written by an earlier version (v2)"
@@ -214,7 +214,7 @@ async def test_a_transaction_of_ours_is_known_as_ours(system):
     async with kept(system) as journal:
         await journal.outbox.record_intent(BranchSnapshot("", NOON), "APPEND")
         await journal.outbox.record_open(opened_now.rid, GroupLimits())
-    found = await system.diagnosed(now=lambda: datetime.now(UTC))
+    found = await system.diagnosed(clock=lambda: datetime.now(UTC))
 
     assert step(found, 8).verdict == "pass"
     assert dict(step(found, 8).evidence)["whose"] == "ours"

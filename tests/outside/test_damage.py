@@ -76,7 +76,7 @@ async def delivered(path):
 
 async def claimed(journal):
     """All of them, in the order of acceptance; what was in hand before is released."""
-    await journal.outbox.conclude(Conclusion((await journal.outbox.in_hand()).transaction))
+    await journal.outbox.conclude(Conclusion((await journal.outbox.read_in_hand()).transaction))
     limits = GroupLimits(exports_max=10_000, bytes_max=2**40)
     group = await journal.outbox.claim(limits, BranchSnapshot("", NOON), "normal")
     return [export.id for export in group.exports]
