@@ -456,7 +456,7 @@ class Interrupted:
     async def run(self, work):
         return await self.commits.run(work)
 
-    async def rewrite(self):
+    async def vacuum(self):
         self.rewrites += 1
         await self.commits.vacuum()
         if self.rewrites == 1:

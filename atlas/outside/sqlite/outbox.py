@@ -153,7 +153,7 @@ class SqliteOutbox:
                 self._move(db, id)
         rows = [ExportRow(*row) for row in apply_conclusion(db, conclusion)]
         db.execute("DELETE FROM open_transaction")
-        return self._receipts(db, rows)
+        return self._finish_rows(db, rows)
 
     @run_in_commit
     def clear_intents(self, db: sqlite3.Connection) -> None:
@@ -189,7 +189,7 @@ class SqliteOutbox:
         self, db: sqlite3.Connection, matches: Sequence[tuple[DatasetFile, Collection[str]]]
     ) -> Sequence[Receipt]:
         rows = [row for file, ids in matches for row in reconciliation.mark_found(db, ids, file)]
-        return self._receipts(db, rows)
+        return self._finish_rows(db, rows)
 
     def _require_nothing_in_hand(self, db: sqlite3.Connection) -> None:
         if claims.has_claimed(db) or read_open(db) is not None:
@@ -212,7 +212,8 @@ class SqliteOutbox:
         label = self._codec.encrypt_fields(row, msgspec.structs.replace(fields, path=path))
         db.execute("UPDATE export SET moment = ?, label = ? WHERE id = ?", [moment, label, id])
 
-    def _receipts(self, db: sqlite3.Connection, rows: Sequence[ExportRow]) -> Sequence[Receipt]:
+    def _finish_rows(self, db: sqlite3.Connection, rows: Sequence[ExportRow]) -> Sequence[Receipt]:
+        """Return the receipts of ended exports; count committed ones, and prune old receipts."""
         committed = [row.size for row in rows if row.status == "committed"]
         if committed:
             self._capacity.record_committed(sum(committed))

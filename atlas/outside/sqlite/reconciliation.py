@@ -40,7 +40,7 @@ MARK_FOUND = f"""
 def filter_own_transactions(
     db: sqlite3.Connection, transactions: Collection[str]
 ) -> frozenset[str]:
-    """Return the transactions that the journal knows; recent ones first, as there is no index."""
+    """Return the known transactions; recent ones are tried first, as there is no index."""
     requested = frozenset(transactions)
     known = requested.intersection(rid for (rid,) in db.execute(NEWEST))
     if known != requested:
