@@ -227,7 +227,7 @@ class ServiceHarness:
     def settings(self) -> Settings:
         return Settings(
             edge=EdgeSettings(
-                reply_seconds=self.reply_seconds,
+                commit_wait_seconds=self.reply_seconds,
                 body_bytes_max=24_000_000,
                 stream_bytes_max=self.stream_bytes_max,
                 cors_origins=self.cors_origins,

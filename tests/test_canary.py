@@ -59,7 +59,12 @@ async def test_no_canary_is_seen_outside_the_dataset(tmp_path):
         places, success = places_of(sandbox), {"success": sandbox.told["answers of success"]}
         leaks = canaries.seen_in(places) + canaries.seen_in(success, MANIFEST, PATH)
         assert not leaks, "\n".join(leaks)
-        for name in ("traces", "operator /live", "operator /metrics", "atlas diagnose --report"):
+        for name in (
+            "traces",
+            "operator /status/stream",
+            "operator /metrics",
+            "atlas diagnose --report",
+        ):
             assert len(places[name]) > 100, "or nobody has looked"
         assert any(".damaged-" in name for name in places)
         users = re.findall('"user":"([^"]*)"', sandbox.log)

@@ -71,7 +71,9 @@ def test_every_command_explains_itself_with_an_example(atlas, command):
     assert "atlas " + " ".join(command) in text.partition("Example")[2].partition("Options:")[0]
 
 
-@pytest.mark.parametrize("group", [[], ["exports"]], ids=["atlas", "atlas exports"])
+@pytest.mark.parametrize(
+    "group", [[], ["exports"], ["person"]], ids=["atlas", "atlas exports", "atlas person"]
+)
 def test_a_group_without_a_command_lists_what_there_is(atlas, group):
     assert atlas(*group) == atlas(*group, "--help")
 
@@ -462,8 +464,8 @@ def test_one_that_was_set_aside_is_given_up_and_its_entry_stays(atlas, aside):
     table = atlas("exports", "list", "--status", "set_aside", "--journal", aside).out.splitlines()
     id = table[1].split()[7]
 
-    assert "say --yes" in atlas("exports", "abandon", id, "--journal", aside).in_one_line(2)
-    assert atlas("exports", "abandon", id, "--yes", "--journal", aside).out == "1 given up.\n"
+    assert "say --yes" in atlas("exports", "discard", id, "--journal", aside).in_one_line(2)
+    assert atlas("exports", "discard", id, "--yes", "--journal", aside).out == "1 discarded.\n"
     shown = atlas("exports", "list", "--journal", aside).out
     assert "1 abandoned, 1 accepted, 0 committed, 0 set_aside" in shown
     again = atlas("exports", "replay", id, "--journal", aside)
@@ -481,18 +483,18 @@ def test_a_lost_key_stops_the_start_until_what_it_sealed_is_given_up(atlas, asid
     before = aside.read_bytes()
     said = atlas("exports", "list", "--journal", aside).in_one_line(78)
     assert "ATLAS_JOURNAL_KEY" in said
-    assert "atlas exports abandon" in said
+    assert "atlas exports discard" in said
     assert aside.read_bytes() == before
 
-    given_up = atlas("exports", "abandon", "--yes", "--journal", aside)
-    assert given_up.out == "2 exports given up; the journal starts anew.\n"
+    given_up = atlas("exports", "discard", "--yes", "--journal", aside)
+    assert given_up.out == "2 exports discarded; the journal starts anew.\n"
     shown = atlas("exports", "list", "--journal", aside)
     assert "2 abandoned, 0 accepted, 0 committed, 0 set_aside" in shown.out
     assert "auth0" not in shown.out
 
 
 def test_with_the_right_key_nothing_is_lost_and_nothing_given_up(atlas, aside):
-    said = atlas("exports", "abandon", "--yes", "--journal", aside).in_one_line(1)
+    said = atlas("exports", "discard", "--yes", "--journal", aside).in_one_line(1)
     assert "nothing is lost" in said
 
 
@@ -571,7 +573,7 @@ def stand_in(tmp_path):
 
 
 def test_where_tells_what_there_is_of_a_person(atlas, journal, stand_in):
-    ended = atlas("where", "ada", "--files", "--journal", journal, **stand_in.environ)
+    ended = atlas("person", "show", "ada", "--files", "--journal", journal, **stand_in.environ)
     user, files, receipts, file = ended.out.splitlines()
 
     assert (ended.code, ended.err) == (0, "")
@@ -585,7 +587,7 @@ def test_where_tells_a_program_in_json_and_standard_input_can_name_the_user(
     atlas, journal, stand_in
 ):
     ended = atlas(
-        "where", "-", "--json", "--journal", journal, stdin=b"ada\r\n", **stand_in.environ
+        "person", "show", "-", "--json", "--journal", journal, stdin=b"ada\r\n", **stand_in.environ
     )
 
     found = msgspec.json.decode(ended.out, type=PersonalDataReport)
@@ -593,7 +595,7 @@ def test_where_tells_a_program_in_json_and_standard_input_can_name_the_user(
 
 
 def test_where_says_that_there_is_nothing(atlas, journal, stand_in):
-    ended = atlas("where", "nobody", "--journal", journal, **stand_in.environ)
+    ended = atlas("person", "show", "nobody", "--journal", journal, **stand_in.environ)
 
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.splitlines()[1:] == ["Nothing of this user is there."]
@@ -609,7 +611,16 @@ def test_a_receipt_that_cannot_be_written_leaves_no_file_in_its_own_way(tmp_path
 
 def test_forget_leaves_nothing_and_writes_a_receipt_without_the_sub(atlas, journal, stand_in):
     before = stand_in.files()
-    arguments = ("forget", "ada", "--yes", "--receipt", "receipt.json", "--journal", journal)
+    arguments = (
+        "person",
+        "erase",
+        "ada",
+        "--yes",
+        "--receipt",
+        "receipt.json",
+        "--journal",
+        journal,
+    )
     ended = atlas(*arguments, **stand_in.environ)
     receipt = journal.with_name("receipt.json").read_bytes()
     done = msgspec.json.decode(receipt, type=ErasureReceipt)
@@ -622,12 +633,12 @@ def test_forget_leaves_nothing_and_writes_a_receipt_without_the_sub(atlas, journ
     assert len(before) == 2
     assert stand_in.files() == before[1:]
     assert stand_in.foundry.log.violations == []
-    assert "Nothing" in atlas("where", "ada", "--journal", journal, **stand_in.environ).out
+    assert "Nothing" in atlas("person", "show", "ada", "--journal", journal, **stand_in.environ).out
 
 
 def test_a_receipt_is_not_written_over_and_nothing_is_done_without_one(atlas, journal, stand_in):
     journal.with_name("receipt.json").write_text("an older one")
-    arguments = ("forget", "ada", "--yes", "--journal", journal, "--receipt")
+    arguments = ("person", "erase", "ada", "--yes", "--journal", journal, "--receipt")
     over = atlas(*arguments, "receipt.json", **stand_in.environ)
     nowhere = atlas(*arguments, "no/such/folder.json", **stand_in.environ)
 
@@ -639,16 +650,16 @@ def test_a_receipt_is_not_written_over_and_nothing_is_done_without_one(atlas, jo
 
 @pytest.mark.parametrize("answer", [b"n\n", b"\n", b""])
 def test_who_does_not_say_yes_forgets_nobody(atlas, journal, stand_in, answer):
-    ended = atlas("forget", "ada", "--journal", journal, stdin=answer, **stand_in.environ)
+    ended = atlas("person", "erase", "ada", "--journal", journal, stdin=answer, **stand_in.environ)
 
     assert ended.code == 130
     assert "3 committed" in ended.out
-    assert "Forget all of this for good?" in ended.out
+    assert "Erase all of this for good?" in ended.out
     assert len(stand_in.files()) == 2
 
 
 def test_who_says_yes_is_asked_once(atlas, journal, stand_in):
-    ended = atlas("forget", "ada", "--journal", journal, stdin=b"y\n", **stand_in.environ)
+    ended = atlas("person", "erase", "ada", "--journal", journal, stdin=b"y\n", **stand_in.environ)
 
     assert ended.code == 0
     assert len(stand_in.files()) == 1
@@ -657,14 +668,16 @@ def test_who_says_yes_is_asked_once(atlas, journal, stand_in):
 @pytest.mark.parametrize(
     ("arguments", "stdin", "named"),
     [
-        pytest.param(["where", ""], b"", "USER is empty", id="an empty user"),
-        pytest.param(["where", "-"], b"", "USER is empty", id="an empty input"),
-        pytest.param(["where", "-"], b"\n", "USER is empty", id="an empty line"),
-        pytest.param(["where", "-"], b"\xff\n", "no text in UTF-8", id="input in no UTF-8"),
-        pytest.param(["where", "ada\udcff"], b"", "no text in UTF-8", id="no UTF-8"),
-        pytest.param(["where"], b"", "USER", id="no user"),
-        pytest.param(["forget", "", "--yes"], b"", "USER is empty", id="nobody to forget"),
-        pytest.param(["forget", "-"], b"ada\n", "say --yes", id="the input is taken"),
+        pytest.param(["person", "show", ""], b"", "USER is empty", id="an empty user"),
+        pytest.param(["person", "show", "-"], b"", "USER is empty", id="an empty input"),
+        pytest.param(["person", "show", "-"], b"\n", "USER is empty", id="an empty line"),
+        pytest.param(
+            ["person", "show", "-"], b"\xff\n", "no text in UTF-8", id="input in no UTF-8"
+        ),
+        pytest.param(["person", "show", "ada\udcff"], b"", "no text in UTF-8", id="no UTF-8"),
+        pytest.param(["person", "show"], b"", "USER", id="no user"),
+        pytest.param(["person", "erase", "", "--yes"], b"", "USER is empty", id="nobody to forget"),
+        pytest.param(["person", "erase", "-"], b"ada\n", "say --yes", id="the input is taken"),
     ],
 )
 def test_what_names_nobody_is_wrong_usage(atlas, journal, stand_in, arguments, stdin, named):
@@ -674,7 +687,9 @@ def test_what_names_nobody_is_wrong_usage(atlas, journal, stand_in, arguments, s
     assert len(stand_in.files()) == 2
 
 
-@pytest.mark.parametrize("command", [["where"], ["forget", "--yes", "--receipt", "receipt.json"]])
+@pytest.mark.parametrize(
+    "command", [["person", "show"], ["person", "erase", "--yes", "--receipt", "receipt.json"]]
+)
 def test_without_a_foundry_nothing_is_told_and_nothing_done(atlas, journal, stand_in, command):
     unset = atlas(*command, "ada", "--journal", journal)
     stand_in.foundry.faults.add(
@@ -693,7 +708,7 @@ def test_who_is_interrupted_leaves_nothing_open_and_the_next_one_ends_it(
     atlas, journal, stand_in, number
 ):
     stand_in.foundry.faults.add(Fault("delete", "latency", seconds=3.0))
-    command = [Path(sys.executable).with_name("atlas"), "forget", "ada", "--yes"]
+    command = [Path(sys.executable).with_name("atlas"), "person", "erase", "ada", "--yes"]
     environ = os.environ | stand_in.environ
     with subprocess.Popen([*command, "--journal", journal], env=environ) as process:
         while stand_in.last().kind != "DELETE":
@@ -702,7 +717,7 @@ def test_who_is_interrupted_leaves_nothing_open_and_the_next_one_ends_it(
         process.send_signal(number)
     begun = stand_in.last()
     after = begun.status
-    ended = atlas("forget", "ada", "--yes", "--journal", journal, **stand_in.environ)
+    ended = atlas("person", "erase", "ada", "--yes", "--journal", journal, **stand_in.environ)
 
     assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
     assert after == ("ABORTED" if number == signal.SIGINT else "OPEN")

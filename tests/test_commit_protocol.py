@@ -25,8 +25,8 @@ README = Path(__file__).parent.parent / "atlas/actors/upload/README.md"
 HISTORIES = 100_000 if os.environ.get("TESTS_IN_FULL") else 5_000
 PHASES = frozenset(get_args(Phase))
 MOVING = PHASES - AT_REST
-EFFECTS = {each.__name__: each for each in get_args(e.Effect)}
-RESULTS = {each.__name__: each for each in get_args(e.Result)}
+EFFECTS = {each.__name__: each for each in e.Effect.__subclasses__()}
+RESULTS = {each.__name__: each for each in e.Result.__subclasses__()}
 NOW = Moment(0.0)
 POLICY = UploadPolicy(group=GroupLimits())
 FAILED = e.Failed(FoundryError())
@@ -113,7 +113,7 @@ def test_the_results_of_an_effect_are_those_that_its_docstring_names(effect):
     """Whatever phase asks for an effect awaits all of its results, and no others."""
     named = {word for word in re.findall(r"[A-Z]\w+", effect.__doc__) if word in RESULTS}
     phases = {after for _, _, after, asked in read_transitions() if asked == effect.__name__}
-    phases |= {"recovering"} if effect is e.ReadInHand else set()
+    phases |= {"recovering"} if effect is e.ReadWorkInHand else set()
     assert phases
     for phase in phases:
         assert {result.__name__ for at, result in TRANSITIONS if at == phase} == named
@@ -121,7 +121,7 @@ def test_the_results_of_an_effect_are_those_that_its_docstring_names(effect):
 
 def test_a_life_begins_with_what_is_in_hand():
     step = start()
-    assert (step.state.phase, step.effect, step.events) == ("recovering", e.ReadInHand(), ())
+    assert (step.state.phase, step.effect, step.events) == ("recovering", e.ReadWorkInHand(), ())
 
 
 @pytest.mark.parametrize("phase", sorted(MOVING))
@@ -129,7 +129,7 @@ def test_a_failure_pauses_and_is_recovered_from_afterwards(phase):
     step = advance(POLICY, State(phase), FAILED, NOW)
     assert step.state.phase == "paused"
     assert isinstance(step.effect, e.Rest)
-    assert advance(POLICY, step.state, e.Woken(), NOW).effect == e.ReadInHand()
+    assert advance(POLICY, step.state, e.Woken(), NOW).effect == e.ReadWorkInHand()
 
 
 def unexpected():

@@ -17,8 +17,8 @@ A, B = (File(f"{id}.ndjson", 1, (ClaimedExport(id, 1),)) for id in "ab")
 LAST = File("c.ndjson", 1, (ClaimedExport("c", 1, isolation=4, tries=1),))
 GROUP, GROWN = CommitGroup((A,)), CommitGroup((A, B))
 INTENT = Intent("APPEND", HEAD)
-RECORDED = e.HandRead(WorkInHand(GROUP, T))
-NOTHING = e.HandRead(WorkInHand())
+RECORDED = e.WorkInHandRead(WorkInHand(GROUP, T))
+NOTHING = e.WorkInHandRead(WorkInHand())
 AWAY = e.Failed(FoundryError())
 ABORTED, COMMITTED = e.StatusRead("ABORTED"), e.StatusRead("COMMITTED")
 FRESH, FAILED_ONES = e.BacklogRead(Backlog(fresh=1)), e.BacklogRead(Backlog(failed=1))
@@ -49,7 +49,7 @@ def test_a_group_goes_from_the_backlog_into_the_dataset():
         effects.append(type(step.effect).__name__)
         step = walk(result, step=step)
     assert " ".join(effects) == (
-        "ReadInHand ReadBacklog Reconcile ReadInHand ReadBacklog "
+        "ReadWorkInHand ReadBacklog Reconcile ReadWorkInHand ReadBacklog "
         "Claim Begin RecordOpen Upload Commit Conclude"
     )
     assert step.effect == e.ReadBacklog()
@@ -162,13 +162,13 @@ def test_a_committed_transaction_with_unknown_files_shows_an_older_journal(liste
 
 
 def test_an_orphan_may_hold_no_path_but_those_of_the_group():
-    step = walk(e.HandRead(WorkInHand(GROWN, None, (INTENT,))))
+    step = walk(e.WorkInHandRead(WorkInHand(GROWN, None, (INTENT,))))
     assert step.effect == e.FindOrphan(INTENT, [A.path, B.path])
 
 
 # What is remembered
 
-UNSETTLED = e.HandRead(WorkInHand(None, None, (INTENT,)))
+UNSETTLED = e.WorkInHandRead(WorkInHand(None, None, (INTENT,)))
 NO_ORPHAN = e.OrphanSought(None)
 
 

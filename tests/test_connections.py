@@ -40,7 +40,7 @@ from tests.support.connections import (
 
 MANY = 300
 SOON = 0.2  # a deadline of these tests
-QUICK = {"header_seconds": SOON, "slow_seconds": SOON, "idle_seconds": SOON}
+QUICK = {"header_seconds": SOON, "write_timeout_seconds": SOON, "idle_seconds": SOON}
 
 
 def on_both_loops(scenario: Callable[..., Awaitable[None]]) -> Callable[..., None]:
@@ -90,7 +90,7 @@ async def test_who_says_nothing_is_closed_without_a_word():
     async with standing(**QUICK) as door:
         assert await door.said() == b""
         (cut,) = door.seen.of(ConnectionAborted)
-        assert cut.why == "silent"
+        assert cut.reason == "silent"
 
 
 @on_both_loops
@@ -150,11 +150,11 @@ async def test_a_request_that_takes_longer_than_a_header_block_may_is_left_alone
 @pytest.mark.parametrize("connection", ["keep-alive", "close"])
 @on_both_loops
 async def test_who_reads_no_answer_is_cut_off(connection):
-    async with standing(slow_seconds=SOON) as door, door.connected() as stream:
+    async with standing(write_timeout_seconds=SOON) as door, door.connected() as stream:
         await stream.send(get("/large", f"Connection: {connection}"))
         await door.seen.wait_for(ConnectionAborted)
 
-        assert door.seen.of(ConnectionAborted)[0].why == "not_read"
+        assert door.seen.of(ConnectionAborted)[0].reason == "not_read"
 
 
 @on_both_loops
@@ -173,7 +173,7 @@ async def test_a_body_stays_in_the_socket_until_it_is_asked_for():
 
 @on_both_loops
 async def test_who_reads_slowly_is_left_alone():
-    async with standing(slow_seconds=SOON) as door, door.connected() as stream:
+    async with standing(write_timeout_seconds=SOON) as door, door.connected() as stream:
         await stream.send(get("/large", "Connection: close"))
         found = 0
         with suppress(anyio.EndOfStream):
@@ -215,7 +215,7 @@ async def test_who_is_answered_early_reads_that_while_sending_at_full_speed():
 async def test_who_is_answered_early_and_trickles_is_closed():
     """Whatever the other deadlines are."""
     async with (
-        standing(slow_seconds=600, idle_seconds=600) as door,
+        standing(write_timeout_seconds=600, idle_seconds=600) as door,
         door.connected() as stream,
         anyio.create_task_group() as tasks,
     ):
@@ -318,7 +318,7 @@ async def test_what_is_wrong_behind_a_request_is_said_also_to_who_says_no_more()
 
 @on_both_loops
 async def test_a_large_answer_reaches_who_says_no_more():
-    async with standing(slow_seconds=SOON) as door:
+    async with standing(write_timeout_seconds=SOON) as door:
         text = await door.said_at_last(get("/large") + get())
 
         assert len(text) > 16 * MIB
@@ -431,7 +431,7 @@ async def test_of_too_many_the_one_that_is_idle_for_longest_makes_room():
         await one(streams[0])
 
         assert statuses(text) == [200]
-        assert [cut.why for cut in door.seen.of(ConnectionAborted)] == ["made_room"]
+        assert [cut.reason for cut in door.seen.of(ConnectionAborted)] == ["made_room"]
 
 
 @on_both_loops

@@ -409,7 +409,7 @@ async def test_a_body_in_very_many_tiny_chunks_is_refused(body):
         text = await rest(stream)
 
         assert is_refused(text, door.app)
-        assert b"too small chunks" in text
+        assert b"too many small chunks" in text
     assert isinstance(events[-1], BadRequest)
     assert feeds < 40_000
 

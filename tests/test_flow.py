@@ -444,7 +444,7 @@ async def test_what_was_said_of_the_count_and_is_not_so_is_a_warning(life):
         absurd = await flow.post(an_export(recordCount=int("9" * 400)))
 
     assert len(absurd.body["warnings"][0]) < 100
-    assert wrong.body["warnings"] == ["recordCount said 12, received 1"]
+    assert wrong.body["warnings"] == ["recordCount is 12, lines received: 1"]
     told = [(each.id, each.received) for each in flow.seen.of(RecordCountMismatch)]
     assert told == [(each.body["receipt_id"], 1) for each in (wrong, absurd)]
     assert right.body["warnings"] == []

@@ -32,7 +32,9 @@ from tests.support.scrapes import HOST, Told, scraped, told
 
 POISONED = "healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson"  # the path of the first export
 PAGE = (Path(__file__).parent.parent / "config/operations.md").read_text(encoding="utf-8")
-UNITS = tuple("_seconds _bytes _exports _tasks _info _total _depth _size _paused".split())
+UNITS = tuple(
+    "_seconds _bytes _exports _in_flight _tasks _info _total _depth _size _paused".split()
+)
 RECEIPT_ROUTE = f"{API_PREFIX}/exports/{{id}}"
 
 
@@ -133,7 +135,7 @@ async def test_a_wrong_count_and_a_stuck_phone_are_counted(life):
             await flow.post(an_export(recordCount=7))
         seen = await told(flow)
 
-    assert seen[("atlas_counts_differ_total",)] == 10
+    assert seen[("atlas_record_count_mismatches_total",)] == 10
     assert seen[("atlas_stuck_clients_total",)] == 1
 
 
@@ -166,7 +168,7 @@ async def test_why_a_group_was_begun(life):
         await flow.is_empty()
         await flow.seen.wait_for(events.GroupCommitted, 2)
         seen = await told(flow)
-        started = [event.because for event in flow.seen.of(events.GroupStarted)]
+        started = [event.trigger for event in flow.seen.of(events.GroupStarted)]
 
     assert started == ["idle", "interval"]
     assert seen["atlas_groups_total", "idle"] == seen["atlas_groups_total", "interval"] == 1
@@ -259,8 +261,8 @@ async def test_the_edge_tells_how_full_it_is(life):
         full = await told(flow)
         life.compute.released.set()
 
-    assert full[("atlas_edge_exports",)] == 3
-    assert full[("atlas_edge_flight_bytes",)] == 3 * 4 * size
+    assert full[("atlas_edge_exports_in_flight",)] == 3
+    assert full[("atlas_edge_inflight_bytes",)] == 3 * 4 * size
     assert full[("atlas_edge_queue_depth",)] == 0
 
 
@@ -353,10 +355,10 @@ async def test_whatever_happens_no_reader_minds(life, kind):
     with traces.open_traces(InMemorySpanExporter(), "1", "ri.dataset") as spans:
         life.readers = {"log": log, "traces": spans.handle}
         async with life.running() as flow:
-            flow.readers.watch(example(events.GroupStarted))  # or no call belongs to a trace
-            flow.readers.watch(example(kind))
+            flow.readers.publish(example(events.GroupStarted))  # or no call belongs to a trace
+            flow.readers.publish(example(kind))
             assert (await scraped(flow)).status == 200
-            picture = await asgi(flow.service.operator, "GET", "/picture", {"host": HOST})
+            picture = await asgi(flow.service.operator, "GET", "/status", {"host": HOST})
             assert picture.status == 200
     assert stream.getvalue()
 
@@ -376,7 +378,7 @@ MOVED = [
         )
         for cause in get_args(events.FailureCause)
     ),
-    (events.ForeignWriterDetected(3), "atlas_second_writer_total", ()),
+    (events.ForeignWriterDetected(3), "atlas_foreign_writers_total", ()),
     (events.OrphanAborted("t"), "atlas_orphans_total", ("aborted",)),
     (events.OrphanSuspected("t"), "atlas_orphans_total", ("suspected",)),
     (events.KeysFetched(2), "atlas_jwks_fetches_total", ("ok",)),
@@ -443,8 +445,8 @@ def documented() -> dict[str, set[str]]:
 async def test_the_page_lists_them_all_and_no_other(life):
     async with life.running() as flow:
         await flow.post(an_export())
-        flow.readers.watch(events.FoundryCalled("put", 200, 0.1, True))
-        flow.readers.watch(events.StageCrashed("edge", "ZeroDivisionError", ()))
+        flow.readers.publish(events.FoundryCalled("put", 200, 0.1, True))
+        flow.readers.publish(events.StageCrashed("edge", "ZeroDivisionError", ()))
         families = (await told(flow)).families
     found = {}
     for family in families:
@@ -494,7 +496,7 @@ async def test_a_scrape_is_of_the_format_that_prometheus_reads(life):
 
 async def test_nothing_of_it_is_public(life):
     async with life.running() as flow:
-        for path in ("/metrics", "/picture", "/live"):
+        for path in ("/metrics", "/status", "/status/stream"):
             assert (await flow.send("GET", path, "token-of-ada", Host=HOST)).status == 404
 
 

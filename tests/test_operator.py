@@ -301,7 +301,7 @@ EVIL, OURS = "https://evil.test", f"http://{HOST}"
         pytest.param("", {"sec_fetch_site": "same-site"}, 403, id="a page that hides its origin"),
     ],
 )
-@pytest.mark.parametrize("order", ["{id}/replay", "{id}/abandon", "replay"])
+@pytest.mark.parametrize("order", ["{id}/replay", "{id}/discard", "replay"])
 async def test_only_our_own_page_may_order_and_only_with_a_token(
     life, token, headers, status, order
 ):
@@ -331,7 +331,7 @@ async def test_our_page_is_told_whether_it_may_order(life, token, may):
     async with life.running() as flow:
         answer = await asked(flow, "/exports", authorization=f"Bearer {token}")
 
-    assert answer.headers["atlas-page-may-order"] == may
+    assert answer.headers["atlas-page-can-replay"] == may
 
 
 @pytest.mark.parametrize(
@@ -361,7 +361,7 @@ async def test_a_question_that_cannot_be_meant_is_refused(life, query):
         answer = await asked(flow, f"/exports?{query}")
 
     assert answer.status == 400
-    assert answer.body == {"error": "status, limit, before or find is not what it can be."}
+    assert answer.body == {"error": f"The value of {query.partition('=')[0]} is invalid."}
 
 
 @pytest.mark.parametrize(

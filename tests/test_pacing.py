@@ -46,11 +46,11 @@ CHOICES = {
     "failed exports alone go at once": (FAILED, pacing(), Choice("isolated", 0.0, "idle", True)),
     "failed exports alone wait for their turn; a fresh one ends that": (
         *(FAILED, pacing(isolated_in=7.0)),
-        Choice("isolated", 7.0, "idle", is_light=True),
+        Choice("isolated", 7.0, "idle", is_interruptible=True),
     ),
     "they do not wait for the commit interval": (
         *(FAILED, pacing(5.0, last_lane="isolated")),
-        Choice("isolated", 0.0, "idle", is_light=True),
+        Choice("isolated", 0.0, "idle", is_interruptible=True),
     ),
     "after a normal group the isolated lane has its turn": (BOTH, pacing(), ISOLATED),
     "after an isolated group the normal lane has its turn": (

@@ -156,7 +156,7 @@ def fetched_by(method: str, url: str, body: bytes | None = None) -> None:
 
 
 def live(looked: Looked) -> None:
-    looked.page.wait_for_selector("#heard[data-state=live]")
+    looked.page.wait_for_selector("#connection[data-state=live]")
 
 
 @pytest.fixture(scope="module")
@@ -233,9 +233,9 @@ def test_the_wrong_token_is_said_to_be_and_the_right_one_opens(guarded):
         for wrong in ("wrong", "gehe\u00efm", "\u30c8\u30fc\u30af\u30f3"):
             looked.page.fill("#token input", wrong)
             looked.page.keyboard.press("Enter")
-            expect(looked.page.locator("#wrong")).to_have_text("That is not the token.")
+            expect(looked.page.locator("#token-error")).to_have_text("Wrong token.")
             expect(looked.page.locator("#token input")).to_have_value("")
-        assert looked.page.text_content("#which") == ""
+        assert looked.page.text_content("#service") == ""
         looked.page.keyboard.press("Escape")
         looked.page.click("#unlock")
         looked.page.fill("#token input", TOKEN)
@@ -260,7 +260,7 @@ def test_what_was_set_aside_is_sent_again_by_keyboard_alone(guarded):
         expect(page.locator(f'#exports tr[data-id="{id}"]')).to_contain_text("set aside")
         looked.tab_to(id[:12])
         page.keyboard.press("Enter")
-        page.wait_for_selector("#ledger[open]")
+        page.wait_for_selector("#export[open]")
         page.keyboard.press("Escape")
         assert page.evaluate("document.activeElement.textContent") == id[:12], "it is back there"
         page.keyboard.press("Enter")
@@ -269,7 +269,7 @@ def test_what_was_set_aside_is_sent_again_by_keyboard_alone(guarded):
         assert "again" not in guarded.local.uuids(), "it has asked whether that is meant"
         page.keyboard.press("Enter")
 
-        expect(page.locator("#told[role=status]")).to_have_text(f"{id[:12]}: on its way again.")
+        expect(page.locator("#message[role=status]")).to_have_text(f"{id[:12]}: sent again.")
         expect(page.locator(f'#exports tr[data-id="{id}"]')).to_contain_text("committed")
     assert "again" in guarded.local.uuids()
 
@@ -279,8 +279,8 @@ def test_without_a_token_it_says_which_command_sends_it_again(open_to_all):
     with open_to_all.context() as context:
         page = open_to_all.opened(context).page
         page.click(f'#exports tr[data-id="{id}"] button')
-        expect(page.locator("#replaying code")).to_have_text(f"atlas exports replay {id[:12]}")
-        assert page.locator("#replaying button").count() == 0
+        expect(page.locator("#replay code")).to_have_text(f"atlas exports replay {id[:12]}")
+        assert page.locator("#replay button").count() == 0
         status = page.evaluate(
             "id => fetch(`/exports/${id}/replay`, {method: 'POST'}).then(each => each.status)", id
         )
@@ -305,14 +305,14 @@ def test_an_export_is_found_by_what_is_known_of_it(guarded):
         expect(rows.first).to_contain_text("set aside")
         page.fill("[name=find]", "<b>nobody</b>")
         page.keyboard.press("Enter")
-        expect(page.locator("#no-exports")).to_contain_text("No export is like that.")
+        expect(page.locator("#no-exports")).to_contain_text("No export matches.")
 
 
 def test_what_was_set_aside_is_told_above_all_and_shown_by_a_button(guarded):
     with guarded.context() as context:
         page = guarded.opened(context).page
-        expect(page.locator("#aside-count")).to_contain_text("set aside")
-        page.click("#aside-show")
+        expect(page.locator("#set-aside-count")).to_contain_text("set aside")
+        page.click("#set-aside-show")
         expect(page.locator("#exports [data-status=committed]")).to_have_count(0)
         expect(page.locator("#exports [data-status=set_aside]").first).to_be_visible()
 
@@ -322,14 +322,14 @@ def test_what_failed_is_told_above_all_with_why_and_shown_by_a_button(guarded):
         page = guarded.opened(context).page
         id = guarded.sent("failed", prefer="respond-async")
         told = page.locator("#failed-count")
-        expect(told).to_contain_text("1 export failed and is tried alone")
+        expect(told).to_contain_text("1 export failed and is retried alone")
         expect(told).to_contain_text("Foundry answers 400 FileContentRefused (errorInstanceId ")
-        expect(page.locator("#alarms")).not_to_contain_text("Nothing goes to Foundry")
+        expect(page.locator("#alarms")).not_to_contain_text("Uploads to Foundry are paused")
         page.click("#failed-show")
         row = page.locator("#exports tbody tr")
         expect(row).to_have_count(1)
         expect(row).to_have_attribute("data-id", id)
-        expect(row).to_contain_text("failed, tried in a file of its own")
+        expect(row).to_contain_text("failed, retried in a file of its own")
         row.get_by_role("button").click()
         expect(page.locator("#entry")).to_contain_text("Foundry answers 400 FileContentRefused")
         expect(page.locator("#entry")).to_contain_text("in a file of its own")
@@ -396,7 +396,7 @@ def test_everybody_can_use_it_at_any_width_in_the_light_and_in_the_dark(guarded,
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert findings(page) == []
         row.click()
-        page.wait_for_selector("#ledger[open]")
+        page.wait_for_selector("#export[open]")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert findings(page) == []
 
@@ -416,8 +416,8 @@ def findings(page: Page) -> list[str]:
 @pytest.mark.parametrize(
     ("number", "told"),
     [
-        pytest.param(signal.SIGKILL, "Atlas is gone; trying again", id="killed"),
-        pytest.param(signal.SIGTERM, "Atlas has drained and is gone", id="drained"),
+        pytest.param(signal.SIGKILL, "Atlas does not respond; reconnecting", id="killed"),
+        pytest.param(signal.SIGTERM, "Atlas has shut down", id="drained"),
     ],
 )
 def test_whoever_looks_on_is_told_that_atlas_is_gone_and_sees_it_come_again(
@@ -428,9 +428,9 @@ def test_whoever_looks_on_is_told_that_atlas_is_gone_and_sees_it_come_again(
         with operated.context() as context:
             looked = operated.opened(context)
             running.ended(number)
-            expect(looked.page.locator("#heard-state")).to_have_text(told)
-            expect(looked.page.locator("#heard-ago")).to_contain_text("last heard")
+            expect(looked.page.locator("#connection-state")).to_have_text(told)
+            expect(looked.page.locator("#connection-age")).to_contain_text("last update")
             arguments = ["local", "--port", running.port, "--state", "state"]
             with killed_at_last(started(tmp_path, *arguments, log=subprocess.DEVNULL)):
                 live(looked)
-                expect(looked.page.locator("#heard-ago")).to_have_text("")
+                expect(looked.page.locator("#connection-age")).to_have_text("")

@@ -68,19 +68,19 @@ async def test_what_is_replayed_while_its_user_is_forgotten_does_not_come_back(l
     life.compute = bug.compute
     async with life.running() as flow:
         await flow.post(POISON, token=f"token-of-{ADA}")
-        (aside,) = (await asked(flow, "/where")).body["aside"]
+        (aside,) = (await asked(flow, "/personal-data")).body["aside"]
         bug.hold = gate = Barrier()
         async with anyio.create_task_group() as operators:
             replay = f"/exports/{aside['id']}/replay"
             operators.start_soon(asgi, flow.service.operator, "POST", replay, HOST)
             with anyio.fail_after(5):
                 await gate.reached.wait()
-            operators.start_soon(asked, flow, "/forget")
+            operators.start_soon(asked, flow, "/erasures")
             await anyio.wait_all_tasks_blocked()
             bug.is_mended = True
             gate.opened.set()
         await flow.is_empty()
-        where = (await asked(flow, "/where")).body
+        where = (await asked(flow, "/personal-data")).body
 
     assert (where["files"], where["exports"]) == (0, {})
     assert life.dataset.rows() == []
@@ -91,8 +91,8 @@ async def test_all_that_is_there_of_a_person_is_told(life):
         for uuid in "abc":
             receipt = (await sent(flow, uuid, Idempotency_Key=uuid)).body
         await sent(flow, "d", ZOE)
-        found = (await asked(flow, "/where")).body
-        listed = (await asked(flow, "/where", files=True)).body["listed"]
+        found = (await asked(flow, "/personal-data")).body
+        listed = (await asked(flow, "/personal-data", files=True)).body["listed"]
 
     own = {path: len(file) for path, file in life.dataset.files().items() if "ada" in path}
     assert (found["files"], found["bytes"]) == (3, sum(own.values()))
@@ -110,7 +110,7 @@ async def test_what_waits_and_what_is_set_aside_is_told_too(life):
         set_aside = (await sent(flow, "a")).body["receipt_id"]
         life.dataset.opened(is_ours=False)  # others can be read, and we do not write
         await sent(flow, "b", Prefer="respond-async")
-        found = (await asked(flow, "/where")).body
+        found = (await asked(flow, "/personal-data")).body
 
     assert found["exports"] == {"accepted": 1, "set_aside": 1}
     assert [(each["id"], each["reason"]) for each in found["aside"]] == [
@@ -122,8 +122,8 @@ async def test_what_waits_and_what_is_set_aside_is_told_too(life):
 async def test_a_person_that_nobody_knows_is_told_and_forgotten_at_once(life):
     async with life.running() as flow:
         await sent(flow, "a", ZOE)
-        found = await asked(flow, "/where")
-        receipt = await asked(flow, "/forget")
+        found = await asked(flow, "/personal-data")
+        receipt = await asked(flow, "/erasures")
 
     assert (found.status, found.body["files"], found.body["exports"]) == (200, 0, {})
     assert (receipt.status, receipt.body["files"], receipt.body["purged"]) == (200, 0, {})
@@ -136,9 +136,9 @@ async def test_who_is_forgotten_is_nowhere_and_the_receipt_says_what_was_done(li
         for uuid in "abc":
             await sent(flow, uuid, Idempotency_Key=uuid)
         await sent(flow, "z", ZOE, Idempotency_Key="z")
-        found = (await asked(flow, "/where")).body
-        receipt = (await asked(flow, "/forget")).body
-        again = (await asked(flow, "/where")).body
+        found = (await asked(flow, "/personal-data")).body
+        receipt = (await asked(flow, "/erasures")).body
+        again = (await asked(flow, "/personal-data")).body
 
     (removal,) = removals(life)
     assert (removal.state, len(removal.removed)) == ("COMMITTED", 3)
@@ -160,7 +160,7 @@ async def test_a_journal_in_memory_forgets_as_well():
     life = ServiceHarness(None)
     async with life.running() as flow:
         await sent(flow, "a")
-        receipt = await asked(flow, "/forget")
+        receipt = await asked(flow, "/erasures")
 
     assert (receipt.status, receipt.body["purged"]) == (200, {"committed": 1})
     assert life.dataset.rows() == []
@@ -184,8 +184,8 @@ async def test_nobody_else_is_touched(life, gone, stays):
     async with life.running() as flow:
         for token in ("gone", "stays"):
             assert (await flow.post(an_export(), token=token)).status == 200
-        receipt = (await asked(flow, "/forget", gone)).body
-        left = (await asked(flow, "/where", stays)).body
+        receipt = (await asked(flow, "/erasures", gone)).body
+        left = (await asked(flow, "/personal-data", stays)).body
 
     assert (receipt["files"], receipt["purged"]) == (1, {"committed": 1})
     is_spelled = identifiers.escape_user(User(gone)) != gone
@@ -210,9 +210,9 @@ async def test_files_that_hold_rows_of_others_are_named_and_then_hold_none_of_th
             senders.start_soon(sent, flow, "z", ZOE)
             await anyio.wait_all_tasks_blocked()
             gate.opened.set()
-        found = (await asked(flow, "/where")).body
+        found = (await asked(flow, "/personal-data")).body
         paths = life.dataset.files()
-        receipt = (await asked(flow, "/forget")).body
+        receipt = (await asked(flow, "/erasures")).body
 
     (first, *_, last), rewritten = sorted(paths), receipt["rewritten"]
     assert found["digests"] == 1
@@ -243,7 +243,7 @@ async def test_who_waits_for_what_is_purged_is_told_and_nothing_of_it_is_uploade
         senders.start_soon(post, "a", ADA)
         senders.start_soon(post, "z", ZOE)
         await flow.seen.wait_for(UploadPaused)
-        receipt = (await asked(flow, "/forget")).body
+        receipt = (await asked(flow, "/erasures")).body
         life.dataset.transactions[foreign].state = "COMMITTED"
 
     assert receipt["purged"] == {"accepted": 1}
@@ -266,7 +266,7 @@ async def test_in_a_batch_only_what_is_purged_is_told_so(life):
 
         senders.start_soon(post)
         await flow.seen.wait_for(UploadPaused)
-        receipt = (await asked(flow, "/forget", "ada")).body
+        receipt = (await asked(flow, "/erasures", "ada")).body
 
     assert receipt["purged"] == {"accepted": 1, "set_aside": 1}
     (answer,) = answers
@@ -284,7 +284,7 @@ async def test_what_is_on_its_way_is_waited_for_and_taken_out(life):
 
         tasks.start_soon(keep, "sender", sent, "a")
         await gate.reached.wait()
-        tasks.start_soon(keep, "operator", asked, "/forget")
+        tasks.start_soon(keep, "operator", asked, "/erasures")
         await anyio.wait_all_tasks_blocked()
         assert answers == {}
         gate.opened.set()
@@ -303,7 +303,7 @@ async def test_nothing_goes_between_the_look_at_the_files_and_the_purge(life):
         async def keep(name, call, *given):
             answers[name] = await call(flow, *given)
 
-        tasks.start_soon(keep, "operator", asked, "/forget")
+        tasks.start_soon(keep, "operator", asked, "/erasures")
         await gate.reached.wait()
         tasks.start_soon(keep, "sender", sent, "b")
         await anyio.wait_all_tasks_blocked()
@@ -323,8 +323,8 @@ async def test_what_crashed_a_stage_is_forgotten_and_its_twin_is_new(life):
     life.compute = bug.compute
     async with life.running() as flow:
         await flow.post(POISON)
-        found = (await asked(flow, "/where", "ada")).body
-        receipt = (await asked(flow, "/forget", "ada")).body
+        found = (await asked(flow, "/personal-data", "ada")).body
+        receipt = (await asked(flow, "/erasures", "ada")).body
         bug.is_mended = True
         again = await flow.post(POISON)
 
@@ -336,7 +336,7 @@ async def test_what_crashed_a_stage_is_forgotten_and_its_twin_is_new(life):
 async def test_what_is_sent_afterwards_is_accepted_anew(life):
     async with life.running() as flow:
         before = await sent(flow, "a", Idempotency_Key="k")
-        await asked(flow, "/forget")
+        await asked(flow, "/erasures")
         other = await sent(flow, "b", Idempotency_Key="k")
         again = await sent(flow, "a")
 
@@ -354,9 +354,9 @@ async def test_when_foundry_fails_in_the_middle_it_is_said_and_told_again_is_don
     async with life.running() as flow:
         await sent(flow, "a")
         life.dataset.mishaps[moment] = no_answer
-        failed = await asked(flow, "/forget")
-        after = (await asked(flow, "/where")).body["exports"]
-        receipt = await asked(flow, "/forget")
+        failed = await asked(flow, "/erasures")
+        after = (await asked(flow, "/personal-data")).body["exports"]
+        receipt = await asked(flow, "/erasures")
         other = await sent(flow, "z", ZOE)
 
     assert (failed.status, failed.body) == (503, {"error": "No answer."})
@@ -371,7 +371,7 @@ async def test_while_foundry_is_away_nothing_is_forgotten(life):
     async with life.running() as flow:
         await sent(flow, "a")
         life.dataset.down = True
-        for path in ("/where", "/forget"):
+        for path in ("/personal-data", "/erasures"):
             answer = await asked(flow, path)
             assert (answer.status, answer.body) == (503, {"error": "Foundry is down."})
 
@@ -385,14 +385,14 @@ async def test_who_dies_in_the_middle_does_it_in_the_next_life(life, moment):
         await sent(flow, "a")
         gate = life.dataset.mishaps[moment] = Barrier()
         async with anyio.create_task_group() as operators:
-            operators.start_soon(asked, flow, "/forget")
+            operators.start_soon(asked, flow, "/erasures")
             await gate.reached.wait()
             life.dataset.down = True
             operators.cancel_scope.cancel()
     assert rows_in(life.journal)["export"] == 1
     life.dataset.down = False
     async with life.running() as flow:
-        receipt = (await asked(flow, "/forget")).body
+        receipt = (await asked(flow, "/erasures")).body
 
     assert receipt["purged"] == {"committed": 1}
     assert receipt["files"] == (0 if moment == "after commit" else 1)
@@ -433,11 +433,11 @@ async def test_no_byte_of_what_is_purged_stays_on_the_disk(tmp_path, is_killed):
         if is_killed:
             await flow.people.purge(User(ADA), [])
         else:
-            await asked(flow, "/forget")
+            await asked(flow, "/erasures")
             left = on_the_disk(life.journal)
     if is_killed:  # behind the purge
         async with life.running() as flow:
-            assert (await asked(flow, "/forget")).body["purged"] == {}
+            assert (await asked(flow, "/erasures")).body["purged"] == {}
             left = on_the_disk(life.journal)
 
     assert [each in left for each in sealed[:2]] == [False, False]
@@ -490,7 +490,7 @@ async def test_without_room_to_write_the_journal_anew_the_receipt_says_so_first(
 
     receipt = await alone(Full(), MemoryDataset()).erase(User(ADA))
 
-    assert receipt.to_do[0].startswith("Say atlas forget again")
+    assert receipt.to_do[0].startswith("Run atlas person erase again")
     assert receipt.to_do[0].endswith("The disk of the journal is full.")
     assert receipt.purged == {"committed": 1}
 
@@ -556,14 +556,14 @@ async def test_very_many_files_are_taken_out_in_several_transactions():
 
 async def test_a_foundry_that_takes_nothing_out_is_not_asked_for_ever():
     dataset = await with_files(1)
-    with pytest.raises(FoundryError, match="does not take them out"):
+    with pytest.raises(FoundryError, match="still lists files after their removal"):
         await alone(Empty(), dataset, stays=True).erase(User(ADA))
 
 
 JSON = {"content-type": "application/json"}
 
 
-@pytest.mark.parametrize("path", ["/where", "/forget"])
+@pytest.mark.parametrize("path", ["/personal-data", "/erasures"])
 @pytest.mark.parametrize(
     ("body", "headers", "status"),
     [
@@ -595,10 +595,14 @@ async def test_what_names_nobody_does_nothing(life, path, body, headers, status)
 
 async def test_no_address_holds_a_sub_and_none_of_it_is_public(life):
     async with life.running() as flow:
-        for method, path in (("GET", "/where"), ("GET", "/forget"), ("POST", f"/forget/{ADA}")):
+        for method, path in (
+            ("GET", "/personal-data"),
+            ("GET", "/erasures"),
+            ("POST", f"/erasures/{ADA}"),
+        ):
             answer = await asgi(flow.service.operator, method, path, HOST)
             assert answer.status in {404, 405}
-        for path in ("/where", "/forget"):
+        for path in ("/personal-data", "/erasures"):
             assert (await flow.send("POST", path, "token-of-ada")).status == 404
 
 
@@ -610,5 +614,5 @@ async def test_a_token_that_is_configured_must_be_brought(life):
     life = Operated(life.journal)
     async with life.running() as flow:
         await sent(flow, "a")
-        assert (await asked(flow, "/forget")).status == 401
+        assert (await asked(flow, "/erasures")).status == 401
     assert life.dataset.uuids() == ["a"]

@@ -43,7 +43,7 @@ def life(tmp_path):
 
 
 async def picture_of(flow: Flow) -> dict:
-    answer = await asgi(flow.service.operator, "GET", "/picture", {"host": HOST})
+    answer = await asgi(flow.service.operator, "GET", "/status", {"host": HOST})
     assert answer.status == 200
     return answer.body
 
@@ -72,7 +72,7 @@ async def test_it_adds_up(life):
         "rows": 2,
         "bytes": size,
         "seconds": 0,
-        "because": "idle",
+        "trigger": "idle",
     }
 
 
@@ -249,7 +249,7 @@ class Stage:
     @asynccontextmanager
     async def viewer(self) -> AsyncIterator["Viewer"]:
         async with await anyio.connect_tcp("127.0.0.1", self.port) as stream:
-            await stream.send(b"GET /live HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+            await stream.send(b"GET /status/stream HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
             yield Viewer(stream)
 
     async def have_gone(self, viewers: int) -> None:
@@ -302,7 +302,7 @@ async def on_stage(commits: int = 0) -> AsyncIterator[Stage]:
         async with anyio.create_task_group() as tasks:
             listener = FastShutdownListener(app, bound)
             tasks.start_soon(listener.listen)
-            async with live.ticking(crashed):
+            async with live.run(crashed):
                 yield Stage(status, journal, drain, app, bound.getsockname()[1])
             listener.end()
 
@@ -383,7 +383,7 @@ async def test_a_seventeenth_is_told_to_wait_until_somebody_has_gone():
 
     assert refused.startswith(b"HTTP/1.1 503")
     assert b"application/json" in refused
-    assert b'{"error":"16 look on already' in refused
+    assert b'{"error":"There are 16 viewers already' in refused
 
 
 async def test_who_has_gone_costs_nothing():
@@ -511,5 +511,5 @@ def test_the_oldest_is_never_younger_than_nothing():
 async def test_whoever_asks_only_for_the_head_of_what_goes_on_takes_no_place(tmp_path):
     async with ServiceHarness(tmp_path / "journal").running() as flow:
         for _ in range(VIEWERS_MAX + 1):
-            answer = await asgi(flow.service.operator, "HEAD", "/live", {"host": HOST})
+            answer = await asgi(flow.service.operator, "HEAD", "/status/stream", {"host": HOST})
             assert answer.status == 200

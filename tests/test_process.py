@@ -128,9 +128,9 @@ def test_a_person_is_told_of_and_forgotten_by_the_owner_of_the_journal(running, 
         assert running.post("a", "wait=20", token)[0] == 200
     before = running.files().keys()
     of = ("auth0|gone", "--journal", running.journal)
-    found = atlas(running.folder, "where", *of, "--files")
-    receipt = atlas(running.folder, "forget", *of, "--yes", "--receipt", "receipt.json")
-    nothing = atlas(running.folder, "where", *of)
+    found = atlas(running.folder, "person", "show", *of, "--files")
+    receipt = atlas(running.folder, "person", "erase", *of, "--yes", "--receipt", "receipt.json")
+    nothing = atlas(running.folder, "person", "show", *of)
 
     assert found.stdout.splitlines()[-1].startswith("healthkit/raw/auth0|gone/")
     assert (found.returncode, receipt.returncode, nothing.returncode) == (0, 0, 0)
@@ -147,7 +147,7 @@ def test_who_is_killed_while_a_person_is_forgotten_ends_that_before_anything_els
     of = ("auth0|local", "--journal", Path("state") / "journal.db")
     with local(tmp_path, "--foundry-latency", "0.5") as one:
         assert one.post("a", "wait=20")[0] == 200
-        with killed_at_last(started(tmp_path, "forget", *of, "--yes")) as forgetting:
+        with killed_at_last(started(tmp_path, "person", "erase", *of, "--yes")) as forgetting:
             while not removals(one):
                 assert forgetting.poll() is None
                 time.sleep(0.01)
@@ -157,7 +157,7 @@ def test_who_is_killed_while_a_person_is_forgotten_ends_that_before_anything_els
         assert one.post("b", "wait=20")[0] == 200
         statuses = {each["status"] for each in one.stand_in()["transactions"]}
         assert statuses == {"COMMITTED", "ABORTED"}
-        receipt = atlas(tmp_path, "forget", *of, "--yes")
+        receipt = atlas(tmp_path, "person", "erase", *of, "--yes")
 
         assert receipt.returncode == 0
         assert "Purged     2 committed" in receipt.stdout

@@ -35,7 +35,7 @@ async def test_the_balance_is_even(trial):
 
     if outcome.verdict == "skipped":
         cannot_run(outcome.facts[0])
-    assert outcome.verdict == "even", f"seed {plan.seed}: {outcome}"
+    assert outcome.verdict == "PASS", f"seed {plan.seed}: {outcome}"
 
 
 async def test_the_oracle_sees_what_is_lost_and_what_stands_there_twice(foundry):
@@ -111,7 +111,7 @@ async def test_what_a_trial_expected_and_did_not_meet_is_not_even_and_stands_in_
     plan = Plan([Scenario("x", run)], SCALES["ci"], 7)
     outcomes = await run_scenarios(plan, lambda _: None)
 
-    assert outcomes[0].verdict == "NOT EVEN"
+    assert outcomes[0].verdict == "FAIL"
     report = render_markdown("just prove --seed 7", outcomes)
     assert "the moon is round" in report
     assert "--seed 7" in report

@@ -134,7 +134,7 @@ async def test_a_replay_that_is_cancelled_lets_no_twin_reach_the_stage(life, bug
 async def test_it_can_be_given_up_and_its_entry_stays(life, bug):
     async with life.running() as flow:
         id = (await flow.post(POISON)).body["receipt_id"]
-        given_up = await ordered(flow, f"/exports/{id}/abandon")
+        given_up = await ordered(flow, f"/exports/{id}/discard")
         assert given_up.body == {"abandoned": 1}
         (entry,) = await listed(flow, "abandoned")
         assert entry["receipt"]["id"] == id
@@ -145,7 +145,7 @@ async def test_it_can_be_given_up_and_its_entry_stays(life, bug):
 async def test_a_page_in_a_browser_changes_nothing(life):
     async with life.running() as flow:
         id = (await flow.post(POISON)).body["receipt_id"]
-        for order in ("replay", "abandon"):
+        for order in ("replay", "discard"):
             page = {"origin": "https://evil.example"}
             answer = await ordered(flow, f"/exports/{id}/{order}", **page)
             assert answer.status == 403

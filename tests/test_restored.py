@@ -255,13 +255,13 @@ async def test_who_was_forgotten_since_the_copy_has_to_be_forgotten_again(tmp_pa
     await a_day_passes(life)
     body = b'{"user":"ada"}'
     async with life.running() as flow:
-        await asgi(flow.service.operator, "POST", "/forget", HOST, body)
+        await asgi(flow.service.operator, "POST", "/erasures", HOST, body)
     assert uuids(life) == []
     put_back(life)
     async with life.running() as flow:
         await flow.is_empty()
         assert uuids(life) == ["a", "b", "c"]
-        await asgi(flow.service.operator, "POST", "/forget", HOST, body)
+        await asgi(flow.service.operator, "POST", "/erasures", HOST, body)
     assert uuids(life) == []
 
 

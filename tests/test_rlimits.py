@@ -94,7 +94,7 @@ def test_more_idle_connections_than_descriptors_lock_out_neither_phones_nor_oper
             stack.enter_context(socket.create_connection((HOST, port), timeout=10))
 
         assert fetched(f"http://{HOST}:{port}/health/live")
-        until(lambda: metric(port, 'atlas_connections_cut_total{why="made_room"}') >= 400)
+        until(lambda: metric(port, 'atlas_connections_cut_total{reason="made_room"}') >= 400)
         assert fetched(f"http://{HOST}:{port}/health/ready")
 
 

@@ -94,8 +94,11 @@ def test_origins_are_a_list_with_commas_and_spaces(text, origins):
     [
         ({"PORT": "high"}, "PORT is no whole number."),
         ({"PORT": "65536"}, "PORT must be at least 0 and at most 65535."),
-        ({"ATLAS_REPLY_SECONDS": "soon"}, "ATLAS_REPLY_SECONDS is no number."),
-        ({"ATLAS_REPLY_SECONDS": "0"}, "ATLAS_REPLY_SECONDS must be more than 0 and at most 50."),
+        ({"ATLAS_COMMIT_WAIT_SECONDS": "soon"}, "ATLAS_COMMIT_WAIT_SECONDS is no number."),
+        (
+            {"ATLAS_COMMIT_WAIT_SECONDS": "0"},
+            "ATLAS_COMMIT_WAIT_SECONDS must be more than 0 and at most 50.",
+        ),
         ({"FOUNDRY_SOLE_WRITER": "maybe"}, "FOUNDRY_SOLE_WRITER is neither true nor false."),
         (
             {"FOUNDRY_DATASET_RID": "healthkit"},
@@ -128,7 +131,7 @@ def test_a_host_may_be_written_as_people_write_hosts(host):
 
 @pytest.mark.parametrize("url", ["http://h:4318/v1/traces", "https://[::1]:4318/v1/traces"])
 def test_traces_go_to_a_url(url):
-    assert load(b"", ENOUGH | {"ATLAS_TRACES": url}).traces.endpoint == url
+    assert load(b"", ENOUGH | {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": url}).traces.endpoint == url
 
 
 @pytest.mark.parametrize(
@@ -145,8 +148,8 @@ def test_traces_go_to_a_url(url):
     ],
 )
 def test_traces_go_nowhere_else(url):
-    with pytest.raises(ConfigurationError, match="ATLAS_TRACES"):
-        load(b"", ENOUGH | {"ATLAS_TRACES": url})
+    with pytest.raises(ConfigurationError, match="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
+        load(b"", ENOUGH | {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": url})
 
 
 def test_a_bundle_of_certificates_is_a_file():
@@ -162,23 +165,41 @@ def test_an_issuer_is_taken_before_a_domain():
 
 
 def test_the_environment_stands_over_the_file():
-    toml = b'[edge]\nport = 1\nreply_seconds = 2.5\n[foundry]\nbranch = "develop"'
+    toml = b'[edge]\nport = 1\ncommit_wait_seconds = 2.5\n[foundry]\nbranch = "develop"'
 
     settings = load(toml, {"PORT": "2", "FOUNDRY_BRANCH": ""})
 
-    assert (settings.edge.port, settings.edge.reply_seconds) == (2, 2.5)
+    assert (settings.edge.port, settings.edge.commit_wait_seconds) == (2, 2.5)
     assert settings.foundry.branch == "develop"  # an empty variable is none
 
 
 @pytest.mark.parametrize(
     ("environ", "named"),
     [
-        pytest.param({"ATLAS_REPLY_SECOND": "25"}, "ATLAS_REPLY_SECOND ", id="unknown name"),
-        pytest.param({"ATLAS_REPLY_SECOND": "25"}, r"mean ATLAS_REPLY_SECONDS\?", id="its nearest"),
+        pytest.param(
+            {"ATLAS_COMMIT_WAIT_SECOND": "25"}, "ATLAS_COMMIT_WAIT_SECOND ", id="unknown name"
+        ),
+        pytest.param(
+            {"ATLAS_COMMIT_WAIT_SECOND": "25"},
+            r"mean ATLAS_COMMIT_WAIT_SECONDS\?",
+            id="its nearest",
+        ),
         pytest.param({"ATLAS_FOUNDRY_HOST": "h"}, r"mean FOUNDRY_HOST\?", id="without a prefix"),
+        pytest.param(
+            {"ATLAS_REPLY_SECONDS": "25"}, r"mean ATLAS_COMMIT_WAIT_SECONDS\?", id="renamed"
+        ),
+        pytest.param(
+            {"ATLAS_TRACES": "http://h"},
+            r"mean OTEL_EXPORTER_OTLP_TRACES_ENDPOINT\?",
+            id="renamed to what OpenTelemetry calls it",
+        ),
         pytest.param({"ATLAS_XYZ": "25"}, "ATLAS_XYZ .* Remove it", id="no name is near"),
-        pytest.param({"ATLAS_REPLY_SECONDS": "51"}, "ATLAS_REPLY_SECONDS", id="iOS sends again"),
-        pytest.param({"ATLAS_REPLY_SECONDS": "soon"}, "ATLAS_REPLY_SECONDS", id="no number"),
+        pytest.param(
+            {"ATLAS_COMMIT_WAIT_SECONDS": "51"}, "ATLAS_COMMIT_WAIT_SECONDS", id="iOS sends again"
+        ),
+        pytest.param(
+            {"ATLAS_COMMIT_WAIT_SECONDS": "soon"}, "ATLAS_COMMIT_WAIT_SECONDS", id="no number"
+        ),
         pytest.param({"PORT": "65536"}, "PORT", id="no port"),
         pytest.param({"LOG_LEVEL": "loud"}, "LOG_LEVEL", id="no level"),
         pytest.param({"FOUNDRY_DATASET_RID": "healthkit"}, "FOUNDRY_DATASET_RID", id="no RID"),

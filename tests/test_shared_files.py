@@ -48,8 +48,8 @@ async def test_a_shared_file_is_replaced_by_the_same_without_their_rows(life, fo
     async with life.running() as flow:
         await together(life, flow, ("a", ADA), ("z", ZOE), ("b", ADA), ("y", ZOE))
         ((path, before),) = life.dataset.files().items()
-        receipt = (await asked(flow, "/forget")).body
-        where = (await asked(flow, "/where")).body
+        receipt = (await asked(flow, "/erasures")).body
+        where = (await asked(flow, "/personal-data")).body
 
     assert receipt["rewritten"] == [{"path": path, "rows": 2}]
     assert receipt["shared"] == where["shared"] == []
@@ -69,7 +69,7 @@ async def test_a_shared_file_is_replaced_by_the_same_without_their_rows(life, fo
 async def test_a_shared_file_that_is_theirs_alone_is_taken_out(life):
     async with life.running() as flow:
         await together(life, flow, ("a", ADA), ("b", ADA))
-        receipt = (await asked(flow, "/forget")).body
+        receipt = (await asked(flow, "/erasures")).body
 
     assert life.dataset.files() == {}
     assert [each["rows"] for each in receipt["rewritten"]] == [2]
@@ -79,7 +79,7 @@ async def test_a_shared_file_that_is_theirs_alone_is_taken_out(life):
 async def test_nothing_is_replaced_where_nothing_is_theirs(life):
     async with life.running() as flow:
         await together(life, flow, ("z", ZOE), ("y", ZOE))
-        receipt = (await asked(flow, "/forget")).body
+        receipt = (await asked(flow, "/erasures")).body
 
     assert receipt["rewritten"] == []
     assert uuids(life) == ["y", "z"]
@@ -89,7 +89,7 @@ async def test_nothing_is_replaced_where_nothing_is_theirs(life):
 async def test_whoever_shares_with_them_still_has_a_receipt_and_is_not_sent_again(life):
     async with life.running() as flow:
         await together(life, flow, ("a", ADA), ("z", ZOE))
-        await asked(flow, "/forget")
+        await asked(flow, "/erasures")
         again = await sent(flow, "z", ZOE)
 
     assert (again.status, again.body["replayed"]) == (200, True)
@@ -101,8 +101,8 @@ async def test_an_answer_that_is_lost_ends_it_and_the_next_time_it_is_done(life,
     async with life.running() as flow:
         await together(life, flow, ("a", ADA), ("z", ZOE))
         life.dataset.mishaps[moment] = no_answer
-        first = await asked(flow, "/forget")
-        again = await asked(flow, "/forget")
+        first = await asked(flow, "/erasures")
+        again = await asked(flow, "/erasures")
         assert (await sent(flow, "x", ZOE)).status == 200
 
     assert (first.status, again.status) == (503, 200)
@@ -117,14 +117,14 @@ async def test_a_process_that_is_killed_meanwhile_leaves_the_file_as_it_was_or_c
     doomed = replace(life, drain_seconds=0)
     gate = life.dataset.mishaps[moment] = Barrier()
     async with doomed.running() as flow, anyio.create_task_group() as operators:
-        operators.start_soon(asked, flow, "/forget")
+        operators.start_soon(asked, flow, "/erasures")
         await gate.reached.wait()
         operators.cancel_scope.cancel()
     assert uuids(life) in (["a", "z"], ["z"])
 
     async with life.running() as flow:
         assert (await sent(flow, "x", ZOE)).status == 200
-        assert (await asked(flow, "/forget")).status == 200
+        assert (await asked(flow, "/erasures")).status == 200
     assert uuids(life) == ["x", "z"]
     assert life.dataset.open_now() == []
 
@@ -133,7 +133,7 @@ async def test_a_lost_begin_of_a_replacement_is_found_by_its_type(life):
     async with life.running() as flow:
         await together(life, flow, ("a", ADA), ("z", ZOE))
         life.dataset.mishaps["after begin"] = no_answer
-        assert (await asked(flow, "/forget")).status == 503
+        assert (await asked(flow, "/erasures")).status == 503
         with anyio.fail_after(5):
             while life.dataset.open_now():
                 await anyio.sleep(0.001)
@@ -143,7 +143,7 @@ async def test_a_lost_begin_of_a_replacement_is_found_by_its_type(life):
 
 
 async def test_a_file_that_foundry_does_not_serve_is_named_until_it_does(life):
-    content = life.dataset.content
+    content = life.dataset.read_file
 
     async def too_large(path, size):
         raise ContentTooLarge
@@ -151,12 +151,12 @@ async def test_a_file_that_foundry_does_not_serve_is_named_until_it_does(life):
     async with life.running() as flow:
         await together(life, flow, ("a", ADA), ("z", ZOE))
         (path,) = life.dataset.files()
-        life.dataset.content = too_large
-        first = (await asked(flow, "/forget")).body
-        where = (await asked(flow, "/where")).body
-        life.dataset.content = content
-        again = (await asked(flow, "/forget")).body
-        clean = (await asked(flow, "/where")).body
+        life.dataset.read_file = too_large
+        first = (await asked(flow, "/erasures")).body
+        where = (await asked(flow, "/personal-data")).body
+        life.dataset.read_file = content
+        again = (await asked(flow, "/erasures")).body
+        clean = (await asked(flow, "/personal-data")).body
 
     assert first["shared"] == where["shared"] == [{"path": path, "exports": 1}]
     assert first["rewritten"] == []
@@ -173,9 +173,9 @@ async def test_a_file_of_which_only_digests_tell_is_clean_afterwards_too(life):
     with closing(sqlite3.connect(life.journal)) as db, db:
         ReceiptRetention(lambda: NOON + timedelta(days=60)).prune(db)
     async with life.running() as flow:
-        await asked(flow, "/forget")
+        await asked(flow, "/erasures")
         assert uuids(life) == ["e", "z"]
-        receipt = (await asked(flow, "/forget", user=ZOE)).body
+        receipt = (await asked(flow, "/erasures", user=ZOE)).body
 
     assert uuids(life) == ["e"]
     assert receipt["purged"] == {"digest": 1}
@@ -191,7 +191,7 @@ async def test_exports_that_come_while_files_are_rewritten_are_erased_too(life):
         answers = {}
 
         async def forget():
-            answers["forget"] = (await asked(flow, "/forget")).body
+            answers["forget"] = (await asked(flow, "/erasures")).body
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(forget)
@@ -201,7 +201,7 @@ async def test_exports_that_come_while_files_are_rewritten_are_erased_too(life):
             await anyio.wait_all_tasks_blocked()
             gate.opened.set()
         await flow.is_empty()
-        where = (await asked(flow, "/where")).body
+        where = (await asked(flow, "/personal-data")).body
 
     assert [uuid for uuid in uuids(life) if uuid in "a late"] in ([], ["late"])
     if "late" not in uuids(life):
@@ -217,14 +217,14 @@ async def test_a_foundry_that_serves_the_old_file_is_not_asked_for_ever(life):
             return old
 
         async def owner(path):
-            found = await type(life.dataset).file_at(life.dataset, path)
+            found = await type(life.dataset).find_file(life.dataset, path)
             return replace_bytes(found, len(old))
 
-        life.dataset.content, life.dataset.file_at = stale, owner
-        answer = await asked(flow, "/forget")
+        life.dataset.read_file, life.dataset.find_file = stale, owner
+        answer = await asked(flow, "/erasures")
 
     assert answer.status == 503
-    assert "as it was before" in answer.body["error"]
+    assert "old content of a replaced file" in answer.body["error"]
 
 
 def replace_bytes(found, size):
@@ -235,7 +235,7 @@ async def test_groups_go_on_between_the_files_of_an_erasure(life):
     async with life.running() as flow:
         await together(life, flow, ("a", ADA), ("z", ZOE))
         await together(life, flow, ("b", ADA), ("y", ZOE))
-        receipt = (await asked(flow, "/forget")).body
+        receipt = (await asked(flow, "/erasures")).body
         assert (await sent(flow, "x", ZOE)).status == 200
         assert flow.seen.count_of(GroupStarted) == 3
 
@@ -250,6 +250,8 @@ async def test_a_removal_that_foundry_refuses_is_an_error_and_not_a_receipt(life
     async with life.running() as flow:
         await together(life, flow, ("a", ADA))
         life.dataset.remove = refuses
-        answer = await asgi(flow.service.operator, "POST", "/forget", HOST, b'{"user":"auth0|ada"}')
+        answer = await asgi(
+            flow.service.operator, "POST", "/erasures", HOST, b'{"user":"auth0|ada"}'
+        )
         assert answer.status == 503
-        assert (await asked(flow, "/where")).body["exports"] == {"committed": 1}
+        assert (await asked(flow, "/personal-data")).body["exports"] == {"committed": 1}

@@ -20,15 +20,15 @@ import anyio
 from atlas.__main__ import main
 from atlas.actors.flatten import tabulate
 from atlas.core.rows import Header
-from atlas.outside.sqlite.compression import pack
-from atlas.computing import Computing
+from atlas.outside.sqlite.compression import compress
+from atlas.computing import WorkerExecutor
 
 def modules():
-    yield from tabulate(b"{}", Header("", "", "", ""), 1, pack)
+    yield from tabulate(b"{}", Header("", "", "", ""), 1, compress)
     return sorted(sys.modules)
 
 if __name__ == "__main__":
-    print(*anyio.run(Computing(1), 1_000_000, modules), sep="\\n")
+    print(*anyio.run(WorkerExecutor(1), 1_000_000, modules), sep="\\n")
 """
 
 

@@ -116,7 +116,7 @@ async def test_a_file_without_records_is_told_to_have_none(life):
         balance = await streamed(url, [b"\n", b" \r\n"])
 
     assert numbers(balance) == (0, 0, 0, 0)
-    assert balance.last_error == "400 INVALID_PAYLOAD: There is nothing in the body."
+    assert balance.last_error == "400 INVALID_PAYLOAD: The body is empty."
 
 
 @asynccontextmanager
@@ -205,7 +205,7 @@ async def test_a_stream_that_is_refused_for_its_size_says_so_and_what_is_safe_al
         balance = await streamed(url, THREE_PARTS)
 
     assert numbers(balance) == (15, 12, 0, 3)
-    assert balance.last_error.startswith("PAYLOAD_TOO_LARGE: The body may have 9100000 bytes")
+    assert balance.last_error.startswith("PAYLOAD_TOO_LARGE: The body has more than 9100000 bytes")
 
 
 async def test_a_stranger_is_told_before_he_has_sent_it_all(life):
@@ -241,7 +241,7 @@ async def test_a_file_that_cannot_be_read_to_its_end_is_not_read_again(life):
 
     assert len(times) == 1
     assert numbers(balance) == (13, 0, 0, 13)
-    assert balance.last_error == "The lines cannot be read to their end: Input/output error."
+    assert balance.last_error == "Cannot read all of the lines: Input/output error."
 
 
 @pytest.mark.parametrize("then", [9, 21], ids=["shorter", "longer"])
@@ -335,7 +335,7 @@ async def test_when_it_gets_on_no_more_it_gives_up_and_says_why(aiohttp_server):
 
     assert len(moody.sent) == 2 * TRIES, "the first dozen came as far as to byte 3"
     assert numbers(balance) == (5, 0, 0, 5)
-    assert balance.last_error == f"{url.rstrip('/')} did not take it: 503 OVERLOADED."
+    assert balance.last_error == f"{url.rstrip('/')} did not accept it: 503 OVERLOADED."
 
 
 NOT_ALL = "The answer does not account for every line: is this Atlas?"
@@ -352,7 +352,7 @@ NOT_ALL = "The answer does not account for every line: is this Atlas?"
         pytest.param(says(413, "<html>"), "413: This is no Atlas.", id="a proxy's limit"),
         pytest.param(
             says(308, Location="/elsewhere"),
-            "308: Atlas is not there; perhaps it is at /elsewhere.",
+            "308: Atlas is not at this address; it may be at /elsewhere.",
             id="moved",
         ),
     ],

@@ -21,7 +21,7 @@ from tests.support.fakes import Barrier
 from tests.support.long_lines import LINE_BYTES, MIB, ROWS_BYTES, THREE_PARTS, line, lines, noisy
 from tests.support.zstandard import zstd
 
-PIECE_BYTES = 64 * 1024
+CHUNK_BYTES = 64 * 1024
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def life(tmp_path):
 
 
 def pieces(body, end=()):
-    return [*(body[at : at + PIECE_BYTES] for at in range(0, len(body), PIECE_BYTES)), *end]
+    return [*(body[at : at + CHUNK_BYTES] for at in range(0, len(body), CHUNK_BYTES)), *end]
 
 
 async def stream(flow, body, token="token-of-ada", path="/export", **headers):
@@ -228,7 +228,7 @@ async def test_a_stream_with_nothing_in_it_is_refused(life, body):
 
     assert answer.status == 400
     assert answer.body["error"]["code"] == "INVALID_PAYLOAD"
-    assert answer.body["error"]["message"] == "There is nothing in the body."
+    assert answer.body["error"]["message"] == "The body is empty."
 
 
 async def test_a_byte_order_mark_counts_only_at_the_start(life):
@@ -311,7 +311,7 @@ async def test_the_count_that_the_sender_said_is_compared_with_the_whole(life):
         wrong = await stream(flow, THREE_PARTS, Atlas_Record_Count="16")
 
     assert "warnings" not in right.body
-    assert wrong.body["warnings"] == ["recordCount said 16, received 15"]
+    assert wrong.body["warnings"] == ["recordCount is 16, lines received: 15"]
     assert flow.seen.count_of(RecordCountMismatch) == 1
 
 
@@ -355,7 +355,7 @@ async def test_an_end_in_the_middle_lists_what_is_safe(life):
 
         def ends_behind_the_first_part():
             for number, piece in enumerate(pieces(THREE_PARTS)):
-                if number == 8 * LINE_BYTES // PIECE_BYTES:
+                if number == 8 * LINE_BYTES // CHUNK_BYTES:
                     flow.service.drain()
                 yield piece
 

@@ -263,7 +263,7 @@ async def test_what_tells_no_picture_is_said_to_be_no_atlas(text):
         return web.Response(body=text)
 
     app = web.Application()
-    app.router.add_get("/picture", picture)
+    app.router.add_get("/status", picture)
     async with TestServer(app) as server:
         with pytest.raises(CommandError, match="no operator listener of an Atlas like this"):
             await fetch(server.make_url("/"), "")
@@ -315,7 +315,7 @@ def test_it_looks_on_says_when_atlas_is_away_and_ends_at_ctrl_c(tmp_path):
     with local(tmp_path, "--config", "atlas.toml") as running, terminal(running) as shown:
         shown.shows("No commit since the start.")
         running.post("a", "wait=20")
-        shown.shows("because")
+        shown.shows("trigger")
         running.ended(signal.SIGKILL)
         shown.shows("Atlas is away. Last heard at")
         arguments = ["local", "--port", running.port, "--state", "state", "--config", "atlas.toml"]

@@ -1,4 +1,4 @@
-"""The doorkeeper: a token in, its user out."""
+"""Identifies the user of a token, and checks that the token may send exports."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,9 @@ from atlas.core.ports import Identities
 
 @dataclass(frozen=True, slots=True)
 class Authenticate:
-    """Who is there, and may they send exports?
+    """Stage that turns a token into its user. An empty `required_scope` allows every user.
 
-    Raises InsufficientScope, and what Identities does. Without a required scope, none is needed.
+    Raises InsufficientScope, and the errors of `Identities`.
     """
 
     identities: Identities

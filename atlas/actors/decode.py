@@ -1,4 +1,4 @@
-"""The decoder: an export as it was sent in, its text out."""
+"""Decodes the body of a request into the text of an export."""
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -8,13 +8,16 @@ from atlas.core.events import ClientStuck, EventSink
 from atlas.core.messages import DecodedExport, RawExport, StreamPart
 from atlas.core.ports import CpuExecutor
 
-STUCK_TIMES = 10
-RECENT_MAX = 10_000  # exports; the oldest is forgotten
+STUCK_TIMES = 10  # identical exports from a device, after which it counts as stuck
+RECENT_MAX = 10_000  # exports that are counted; the oldest is dropped
 
 
 @dataclass(frozen=True, slots=True)
 class Decode:
-    """Is it base64, and not too much of it? Which export is it, and have we seen it too often?"""
+    """Stage that checks the encoding and size of an export, and computes its id.
+
+    `recent` counts how often each device sent the same export.
+    """
 
     compute: CpuExecutor
     bytes_max: int
@@ -28,13 +31,17 @@ class Decode:
                 len(export.text), ndjson.decode_part, export, self.lines_max
             )
         else:
-            size, bounds = len(export.body), (self.bytes_max, self.lines_max)
-            decoded = await self.compute(size, ndjson.decode, export, *bounds)
+            decoded = await self.compute(
+                len(export.body), ndjson.decode, export, self.bytes_max, self.lines_max
+            )
         self.detect_stuck_client(decoded)
         return decoded
 
     def detect_stuck_client(self, decoded: DecodedExport) -> None:
-        """A phone that never moves on: it does not understand our answer, or does not get it."""
+        """Report a device that keeps sending the same export.
+
+        It does not receive our response, or does not understand it.
+        """
         head = decoded.head
         key = (head.user.sub, head.device, decoded.likeness)
         times = self.recent.pop(key, 0) + 1

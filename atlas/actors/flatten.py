@@ -1,4 +1,4 @@
-"""The flattener: the text of an export in, rows of the dataset out."""
+"""Flattens the text of an export into rows of the dataset."""
 
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
@@ -10,18 +10,17 @@ from atlas.core.events import EventSink, LinesRejected
 from atlas.core.messages import CompressedRows, DecodedExport, FlattenedExport, Reject
 from atlas.core.ports import Clock, CpuExecutor
 
-PIECE_BYTES = 240 * 1024  # to a worker and back: no large block of memory is needed here
-STEP_LINES = 250  # take a millisecond; with half as many, the packed file would be 8 % larger
+CHUNK_BYTES = 240 * 1024  # sent to a worker at once, so that no large block of memory is needed
+STEP_LINES = 250  # take about 1 ms; with half as many, the packed file would be 8 % larger
 
 Pack = Callable[[bytes], bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class Flatten:
-    """Turns the lines of an export into rows. Raises NotNdjson if it yields none.
+    """Stage that turns the lines of an export into rows. Raises NotNdjson if there are none.
 
-    One piece after another becomes rows and is packed at once, as all rows of a large export take
-    ten times its memory.
+    The export is flattened and packed in chunks, because its rows take ten times its memory.
     """
 
     compute: CpuExecutor
@@ -34,9 +33,9 @@ class Flatten:
         ingested_at = identifiers.format_timestamp(accepted_at)
         header = rows.Header(head.user.sub, head.device, ingested_at, head.timestamp or ingested_at)
         packed, first = list[CompressedRows](), export.first
-        for piece in ndjson.iterate_pieces(export.text, PIECE_BYTES):
-            packed.append(await self.compute(len(piece), tabulate, piece, header, first, self.pack))
-            first += piece.count(b"\n")
+        for chunk in ndjson.iterate_pieces(export.text, CHUNK_BYTES):
+            packed.append(await self.compute(len(chunk), tabulate, chunk, header, first, self.pack))
+            first += chunk.count(b"\n")
         table = join_packed(packed)
         if not table.ingested:
             self.emit(LinesRejected(head.correlation_id, table.reasons))
@@ -47,7 +46,7 @@ class Flatten:
 def tabulate(
     text: bytes, header: rows.Header, first: int, pack: Pack
 ) -> Generator[None, None, CompressedRows]:
-    """Turn a text into packed rows, a few lines a step. `first` is the number of its first line."""
+    """Turn text into packed rows, a few lines per step. `first`: the number of its first line."""
     lines, packed = ndjson.split_lines(text, first), list[CompressedRows]()
     for index in range(0, len(lines), STEP_LINES):
         if index:
@@ -67,7 +66,7 @@ def tabulate(
 
 
 def join_packed(packed: Sequence[CompressedRows]) -> CompressedRows:
-    """Join packed pieces, in their order, into one file."""
+    """Join packed rows into one file, in their order."""
     if len(packed) == 1:
         return packed[0]
     rejects, reasons = list[Reject](), Counter[str]()

@@ -1,7 +1,7 @@
-"""Stores exports in the journal: rows in, a receipt out. From then on a crash loses nothing.
+"""Stores exports in the journal and returns their receipts. From then on a crash loses nothing.
 
-The journal is the mailbox of the uploader: an export that is in the journal and not committed
-will be uploaded, whoever asked for it, however often we are restarted in between.
+The journal is the queue of the uploader: every export in it will be committed or set aside, even
+if the sender disconnects or the process restarts.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from atlas.runtime import Acknowledgement, Completion, CompletionRegistry, Wakeu
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """Stores exports, and acknowledges them."""
+    """Stage that stores an export and acknowledges it."""
 
     intake: Intake
     completions: CompletionRegistry[Receipt]
@@ -22,9 +22,9 @@ class Journal:
     emit: EventSink
 
     async def handle(self, export: FlattenedExport, /) -> Acknowledgement[Receipt]:
-        """Store an export. Returns its receipt and the completion of its commit.
+        """Store an export, and return its receipt and the completion of its commit.
 
-        The completion is made first, or a quick uploader would not find it.
+        The completion is created first, or a fast uploader would not find it.
         """
         completion = self.completions.get(export.id)
         receipt = await self.intake.append(export)
@@ -33,7 +33,6 @@ class Journal:
             self.emit(ExportReplayed(export.id, head.correlation_id, head.user.sub))
         else:
             self.wakeup.notify()
-            size = table.size
             self.emit(
                 ExportAccepted(
                     export.id,
@@ -41,14 +40,14 @@ class Journal:
                     head.user.sub,
                     table.ingested,
                     table.rejected,
-                    size,
+                    table.size,
                     table.reasons,
                 )
             )
         return self.acknowledge(receipt, completion)
 
     async def find_existing(self, head: ExportMetadata, id: str) -> Acknowledgement[Receipt] | None:
-        """Acknowledge an export that is stored already. None if it must be sent again."""
+        """Acknowledge an export that is already stored. None if it must be sent again."""
         completion = self.completions.get(id)
         receipt = await self.intake.find_existing(head, id)
         if receipt is None:

@@ -1,7 +1,7 @@
-"""Keeps exports that crash a stage, unchanged, until the bug is fixed.
+"""Stores exports that crash a stage, unchanged, until the bug is fixed.
 
-An export that crashes decode or flatten would crash it again whenever its phone retries. So it is
-kept at its first crash, answered as set aside, and equal ones never reach the stage again.
+An export that crashes decode or flatten would crash it again at every retry. So it is stored at its
+first crash and acknowledged as set aside, and identical exports do not reach the stage again.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,21 +26,24 @@ from atlas.runtime import Acknowledgement, Address, CompletionRegistry, Lock
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """Keeps crashing exports, and answers that they are set aside."""
+    """Stores exports that crash a stage, and acknowledges them as set aside.
+
+    `known`: ids of stored exports. `bypassed`: those of them that are being replayed.
+    """
 
     dead_letters: DeadLetters
     completions: CompletionRegistry[Receipt]
     clock: Clock
     emit: EventSink
     known: set[str] = field(default_factory=set)
-    bypassed: set[str] = field(default_factory=set)  # those of them that are being replayed
+    bypassed: set[str] = field(default_factory=set)
 
     async def load(self) -> None:
-        """Load the ids that were kept before this start."""
+        """Load the ids of exports that were stored before this start."""
         self.known.update(await self.dead_letters.list_original_ids())
 
     def contains(self, export: StageInput) -> bool:
-        """Whether an equal export is kept, and not being replayed."""
+        """True if an identical export is stored and is not being replayed."""
         if not self.known:
             return False
         id = identifiers.derive_input_id(export)
@@ -48,7 +51,7 @@ class Quarantine:
 
     @contextmanager
     def bypass(self, id: str) -> Iterator[None]:
-        """Let an export pass inside this context."""
+        """Let an export reach the stages inside this context."""
         self.bypassed.add(id)
         try:
             yield
@@ -56,12 +59,12 @@ class Quarantine:
             self.bypassed.discard(id)
 
     async def release(self, id: str) -> None:
-        """Drop an export that has passed. Equal ones may pass, even if the journal fails here."""
+        """Delete a replayed export. Identical ones may pass even if the journal fails here."""
         self.known.discard(id)
         await self.dead_letters.delete(id)
 
     async def handle(self, export: StageInput, /) -> Acknowledgement[Receipt]:
-        """Keep an export. Its receipt says that it is set aside."""
+        """Store an export, and return a receipt that says that it is set aside."""
         id = identifiers.derive_input_id(export)
         receipt = await self.dead_letters.store(export, id, self.clock())
         if not receipt.replayed:
@@ -74,9 +77,9 @@ class Quarantine:
 
 @dataclass(frozen=True, slots=True)
 class Replayer:
-    """Sends exports that were set aside through the flow again.
+    """Replays exports that were set aside.
 
-    It holds the lock `erasure_lock`, as the user of an export may be being erased.
+    It holds `erasure_lock`, because the data of the export's user may be being erased.
     """
 
     quarantine: Quarantine
@@ -86,7 +89,7 @@ class Replayer:
     erasure_lock: Lock
 
     async def replay(self, id: str) -> ReplayResult:
-        """Replay one export. Raises the error of the flow if it is refused after all."""
+        """Replay one export. Raises the error of the stage that rejects it."""
         dead_letters = self.quarantine.dead_letters
         async with self.erasure_lock:
             original = await dead_letters.read_original(id)
@@ -102,7 +105,7 @@ class Replayer:
         return ReplayResult(1, 0)
 
     async def replay_all(self) -> ReplayResult:
-        """Replay all, those that Foundry refused as well. A failure does not stop the others."""
+        """Replay all, also exports rejected by Foundry. A failure does not stop the others."""
         dead_letters = self.quarantine.dead_letters
         requeued, failed = await dead_letters.requeue(None), 0
         self.wake_uploader()
@@ -116,7 +119,7 @@ class Replayer:
         return ReplayResult(requeued, failed)
 
     async def send(self, original: StageInput) -> Acknowledgement[Receipt]:
-        original = strip_idempotency(original)  # its Idempotency-Key may name another export by now
+        original = strip_idempotency(original)  # its key may belong to another export by now
         if isinstance(original, RawExport | StreamPart):
             return await self.decode.ask(original)
         return await self.flatten.ask(original)

@@ -141,33 +141,33 @@ async def schedule_replay(store: JournalPorts, receipt_id: str | None) -> Replay
 
 
 @app.command()
-def abandon(
+def discard(
     receipt_id: Annotated[
         str | None, typer.Argument(metavar="[ID]", help="One that was set aside.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="It is given up for good.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="It is discarded for good.")] = False,
     journal: JournalOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Give up one export that was set aside; without an ID, all that a lost key has sealed.
+    """Discard one export that was set aside; without an ID, all that a lost key has sealed.
 
-    The ledger keeps their entries. Example: atlas exports abandon 5f0c1d --yes
+    The ledger keeps their entries. Example: atlas exports discard 5f0c1d --yes
     """
     if not yes:
-        raise typer.BadParameter("What is given up is lost for good: say --yes.")
+        raise typer.BadParameter("A discarded export is lost for good: say --yes.")
     settings = load_settings_for_journal(config, journal)
     if receipt_id is None:
         typer.echo(
-            f"{service.abandon_unreadable(settings):,} exports given up; the journal starts anew."
+            f"{service.abandon_unreadable(settings):,} exports discarded; the journal starts anew."
         )
         return
     abandoned = ask(
         settings,
-        OperatorRequest(f"/exports/{quote(receipt_id, safe='')}/abandon", {}, "POST"),
+        OperatorRequest(f"/exports/{quote(receipt_id, safe='')}/discard", {}, "POST"),
         AbandonResult,
         lambda store: abandon_one(store, receipt_id),
     )
-    typer.echo(f"{abandoned.abandoned:,} given up.")
+    typer.echo(f"{abandoned.abandoned:,} discarded.")
 
 
 async def abandon_one(store: JournalPorts, receipt_id: str) -> AbandonResult | None:

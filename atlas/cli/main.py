@@ -41,14 +41,9 @@ COMMANDS = [
         "Compare the rows of the old service with those of Atlas, and explain the differences.",
     ),
     (
-        "where",
-        "personal_data:where",
-        "All that Atlas knows of a person: files in the dataset, exports in the journal.",
-    ),
-    (
-        "forget",
-        "personal_data:forget",
-        "Takes a person's files out of the dataset, and all that is theirs out of the journal.",
+        "person",
+        "personal_data:app",
+        "Show or erase a person's data: files in the dataset, exports in the journal.",
     ),
     ("top", "top:top", "What a running Atlas does, each second anew, until Ctrl-C."),
     ("health", "health:health", "Ask a running Atlas how it is, as a container's HEALTHCHECK."),

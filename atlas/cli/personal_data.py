@@ -1,4 +1,4 @@
-"""`atlas where` and `atlas forget`: what is there of one person, and how it is forgotten."""
+"""`atlas person`: shows and erases the data of one person."""
 
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -29,23 +29,38 @@ UserArgument = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for a program.")]
 
 
-def where(
+app = typer.Typer()
+
+
+@app.callback(invoke_without_command=True)
+def person(context: typer.Context) -> None:
+    """Show or erase a person's data: files in the dataset, exports in the journal.
+
+    Example: atlas person show 'auth0|687a'
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def show(
     user: UserArgument,
     files: Annotated[bool, typer.Option("--files", help="List each of their files.")] = False,
     json: JsonOption = False,
     journal: JournalOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """All that Atlas knows of a person: files in the dataset, exports in the journal.
+    """Show all that Atlas knows of a person: files in the dataset, exports in the journal.
 
-    Example: atlas where 'auth0|687a' --files
+    Example: atlas person show 'auth0|687a' --files
     """
-    person = parse_user(user)
-    report = fetch_report(person, load_settings_for_journal(config, journal), lists=files)
+    settings = load_settings_for_journal(config, journal)
+    report = fetch_report(parse_user(user), settings, lists=files)
     typer.echo(msgspec.json.encode(report) if json else "\n".join(render_report(report)))
 
 
-def forget(
+@app.command()
+def erase(
     user: UserArgument,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     receipt: Annotated[
@@ -54,25 +69,25 @@ def forget(
     journal: JournalOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Takes a person's files out of the dataset, and all that is theirs out of the journal.
+    """Remove a person's files from the dataset, and all that is theirs from the journal.
 
-    It may be said again, as after a failure. What it prints says what is still to be done by
-    others. Example: atlas forget 'auth0|687a' --receipt forgotten.json
+    After a failure, run it again. The output lists what others still have to do.
+    Example: atlas person erase 'auth0|687a' --receipt erased.json
     """
     if user == "-" and not yes:
         raise typer.BadParameter(
             "With the user from standard input nobody can be asked: say --yes."
         )
-    person, settings = parse_user(user), load_settings_for_journal(config, journal)
+    subject, settings = parse_user(user), load_settings_for_journal(config, journal)
     if not yes:
-        typer.echo("\n".join(render_report(fetch_report(person, settings, lists=False))))
-        typer.confirm("Forget all of this for good?", abort=True)
+        typer.echo("\n".join(render_report(fetch_report(subject, settings, lists=False))))
+        typer.confirm("Erase all of this for good?", abort=True)
     with open_receipt(receipt) as keep:
         done = ask(
             settings,
-            OperatorRequest("/forget", {}, "POST", {"user": person.sub}),
+            OperatorRequest("/erasures", {}, "POST", {"user": subject.sub}),
             ErasureReceipt,
-            ask_offline(settings, lambda persons: persons.erase(person)),
+            ask_offline(settings, lambda persons: persons.erase(subject)),
         )
         typer.echo(
             "\n".join(render_receipt(done))
@@ -95,7 +110,7 @@ def parse_user(user: str) -> User:
 def fetch_report(person: User, settings: Settings, *, lists: bool) -> PersonalDataReport:
     return ask(
         settings,
-        OperatorRequest("/where", {}, "POST", {"user": person.sub, "files": lists}),
+        OperatorRequest("/personal-data", {}, "POST", {"user": person.sub, "files": lists}),
         PersonalDataReport,
         ask_offline(settings, lambda persons: persons.report(person, lists=lists)),
     )
@@ -119,7 +134,7 @@ def ask_offline(
 
 @contextmanager
 def open_receipt(receipt: Path | None) -> Iterator[Callable[[bytes], object]]:
-    """Where the receipt is kept: seen to before anything is done. Raises CommandError."""
+    """Create the file of the receipt before anything is erased. Raises CommandError."""
     if receipt is None:
         yield ignore_receipt
         return
@@ -150,7 +165,7 @@ def ignore_receipt(_receipt: bytes) -> None:
 
 
 def render_report(report: PersonalDataReport) -> Iterator[str]:
-    """What there is, with totals; then each file, if they were asked for."""
+    """The report as text: totals, then each file, if requested."""
     yield f"User       {report.user}  (as the log calls them)"
     if report.is_empty:
         yield "Nothing of this user is there."
@@ -169,7 +184,9 @@ def render_report(report: PersonalDataReport) -> Iterator[str]:
 def format_span(report: PersonalDataReport) -> str:
     if report.first is None or report.last is None:
         return ""
-    return f", put there from {identifiers.format_timestamp(report.first)} to {identifiers.format_timestamp(report.last)}"
+    first = identifiers.format_timestamp(report.first)
+    last = identifiers.format_timestamp(report.last)
+    return f", put there from {first} to {last}"
 
 
 def render_shared_files(shared: tuple[SharedFile, ...]) -> Iterator[str]:

@@ -147,7 +147,7 @@ def render_commits(picture: StatusSnapshot) -> RenderableType:
     table.add_column("Commits", min_width=8)
     for heading in ("exports", "rows", "bytes", "took"):
         table.add_column(heading, justify="right", min_width=8)
-    table.add_column("because", min_width=8)
+    table.add_column("trigger", min_width=8)
     table.add_column("transaction", no_wrap=True)
     for each in reversed(picture.commits[-COMMITS_SHOWN:]):
         table.add_row(
@@ -156,7 +156,7 @@ def render_commits(picture: StatusSnapshot) -> RenderableType:
             f"{each.rows:,}",
             format_size(each.bytes),
             f"{each.seconds:.1f} s",
-            Text(each.because),
+            Text(each.trigger),
             Text(each.transaction.rpartition(".")[2]),
         )
     return table

@@ -69,7 +69,7 @@ async def fetch(url: URL, token: str) -> tuple[StatusSnapshot, bytes]:
     Raises CommandError if the answer is none, as from an Atlas of another version.
     """
     try:
-        text = await request(url.join(URL("/picture")), token)
+        text = await request(url.join(URL("/status")), token)
         return msgspec.json.decode(text, type=StatusSnapshot), text
     except JSON_ERRORS as error:
         place = url.origin()

@@ -1,10 +1,10 @@
-"""The good mobile client: batches, retries that add nothing twice, and a balance at the end.
+"""The reference client: sends lines in batches or as a stream, and accounts for every line.
 
-It does what the app should do. A batch is cut from the file alone, and named by what is in it: the
-same file sent again, by whomever and after whatever, is recognised and adds no row.
+Batches are cut from the lines alone and named by their content. The same file sent again, by any
+client and after any failure, is recognised and adds no rows.
 
-`batches.py` cuts, `answers.py` understands and keeps the balance, `sending.py` sends until there is
-an answer; `streaming.py` does it in one request, without any cutting.
+`batches.py` cuts lines into requests, `replies.py` parses replies and keeps the accounting,
+`sending.py` sends batches with retries, and `streaming.py` sends a whole file in one request.
 """
 
 from atlas.client.replies import CannotSend, LineAccounting

@@ -1,4 +1,4 @@
-"""From lines to requests: cut by the lines alone, so that the same file is the same requests."""
+"""Cuts lines into requests by the lines alone: the same file always gives the same requests."""
 
 import codecs
 import hashlib
@@ -10,13 +10,13 @@ import msgspec
 import pybase64
 
 CHUNK_BYTES_MAX, CHUNK_LINES_MAX = 512 * 1024, 1_000
-CHUNKS_MAX = 8  # in a batch, and no more is lost when an answer is
-GZIP_WINDOW_BITS = 31  # how zlib is told to write it
-BATCH_BYTES_MAX = CHUNKS_MAX * CHUNK_BYTES_MAX  # unless a single line has more
+CHUNKS_MAX = 8  # in a batch: no more has to be sent again if a reply is lost
+BATCH_BYTES_MAX = CHUNKS_MAX * CHUNK_BYTES_MAX  # unless a single line is larger
+GZIP_WINDOW_BITS = 31  # makes zlib write the gzip format
 
 
 class Chunk(NamedTuple):
-    """Lines that become one file. Blank ones are no records; `first` is where it begins."""
+    """Consecutive lines; `first` is the number of the first one. Blank lines are not records."""
 
     text: bytes
     records: int
@@ -24,12 +24,12 @@ class Chunk(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What goes in one request."""
+    """The chunks of one request."""
 
     chunks: tuple[Chunk, ...]
 
     def idempotency_key(self, device: str | None) -> str:
-        """The same whenever the same lines are sent as those of the same device."""
+        """Derive the Idempotency-Key. It depends only on the lines and the device."""
         digest = hashlib.sha256(b"" if device is None else device.encode())
         for chunk in self.chunks:
             digest.update(hashlib.sha256(chunk.text).digest())
@@ -45,7 +45,7 @@ class Batch(NamedTuple):
 
 
 class PreparedBatch(NamedTuple):
-    """A batch as it is sent, several at once: its chunks have no text any more."""
+    """A batch that is ready to send. Its chunks have no text, because several are in memory."""
 
     body: bytes
     idempotency_key: str
@@ -55,9 +55,13 @@ class PreparedBatch(NamedTuple):
 
 
 def prepare(batch: Batch, device: str | None) -> PreparedBatch:
-    chunks = tuple(chunk._replace(text=b"") for chunk in batch.chunks)
-    body, key = encode(batch, device), batch.idempotency_key(device)
-    return PreparedBatch(body, key, batch.records, batch.bytes, chunks)
+    return PreparedBatch(
+        body=encode(batch, device),
+        idempotency_key=batch.idempotency_key(device),
+        records=batch.records,
+        bytes=batch.bytes,
+        chunks=tuple(chunk._replace(text=b"") for chunk in batch.chunks),
+    )
 
 
 def batches(lines: Iterable[bytes]) -> Iterator[Batch]:
@@ -74,33 +78,34 @@ def batches(lines: Iterable[bytes]) -> Iterator[Batch]:
 
 
 def split_chunks(lines: Iterable[bytes]) -> Iterator[Chunk]:
-    gathered: list[bytes] = []
+    chunk_lines: list[bytes] = []
     size = records = 0
     first = 1
     for number, line in enumerate(lines, 1):
-        if gathered and (size + len(line) > CHUNK_BYTES_MAX or records == CHUNK_LINES_MAX):
+        if chunk_lines and (size + len(line) > CHUNK_BYTES_MAX or records == CHUNK_LINES_MAX):
             if records:
-                yield Chunk(b"".join(gathered), records, first)
-            gathered, size, records, first = [], 0, 0, number
-        record = line if gathered else line.removeprefix(codecs.BOM_UTF8)
-        gathered.append(line)
+                yield Chunk(b"".join(chunk_lines), records, first)
+            chunk_lines, size, records, first = [], 0, 0, number
+        record = line if chunk_lines else line.removeprefix(codecs.BOM_UTF8)
+        chunk_lines.append(line)
         size += len(line)
         records += bool(record.strip())
     if records:
-        yield Chunk(b"".join(gathered), records, first)
+        yield Chunk(b"".join(chunk_lines), records, first)
 
 
 def encode(batch: Batch, device: str | None) -> bytes:
-    """The body of a request. It has no timestamp: the same lines are the same export for ever.
+    """Encode the body of a request, compressed.
 
-    It is packed chunk by chunk, and never stands there in full: that would be 11 MB.
+    It has no timestamp: the same lines are always the same export. Chunks are compressed one by
+    one, because the uncompressed JSON of a batch can have 11 MB.
     """
-    packer = zlib.compressobj(1, zlib.DEFLATED, GZIP_WINDOW_BITS)
-    sender = b"" if device is None else b',"device":' + msgspec.json.encode(device)
-    body, before = [], b'{"chunks":['
+    compressor = zlib.compressobj(1, zlib.DEFLATED, GZIP_WINDOW_BITS)
+    device_field = b"" if device is None else b',"device":' + msgspec.json.encode(device)
+    body, separator = [], b'{"chunks":['
     for chunk in batch.chunks:
         text = pybase64.b64encode(chunk.text)
-        head = b'%b{"rawhealthkit":"%b","recordCount":%d%b}' % (before, text, chunk.records, sender)
-        body.append(packer.compress(head))
-        before = b","
-    return b"".join([*body, packer.compress(b"]}"), packer.flush()])
+        fields = b'"rawhealthkit":"%b","recordCount":%d%b' % (text, chunk.records, device_field)
+        body.append(compressor.compress(b"%b{%b}" % (separator, fields)))
+        separator = b","
+    return b"".join([*body, compressor.compress(b"]}"), compressor.flush()])

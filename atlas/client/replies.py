@@ -1,4 +1,4 @@
-"""From answers to a balance: every line that was read stands somewhere in it."""
+"""Parses the replies to uploads, and accounts for every line that was read."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -18,13 +18,14 @@ UNACCOUNTED = "The answer does not account for every line: is this Atlas?"
 
 
 class CannotSend(CommandError):
-    """Sending is of no use; the message says what to do."""
+    """Retrying will not help; the message says what to do."""
 
 
 class RetryLater(Exception):
-    """Not this time. `seconds` is when the service wants to hear from us, if it said so.
+    """An attempt failed, and a later one may succeed.
 
-    Of a stream, so many bytes of it are safe all the same.
+    `seconds` is the Retry-After of the reply, if it had one. `safe_bytes` is the number of bytes
+    of a stream that are stored already.
     """
 
     def __init__(self, reason: str, seconds: float | None = None, safe_bytes: int = 0) -> None:
@@ -35,9 +36,10 @@ class RetryLater(Exception):
 
 @dataclass(slots=True)
 class LineAccounting:
-    """What became of every line: read = committed + accepted + rejected + unsent, at any moment.
+    """The outcome of every line: read = committed + accepted + rejected + unsent, at any moment.
 
-    What is on its way counts as unsent until an answer says where it stands.
+    Lines that are being sent count as unsent until the reply arrives. `bytes` counts the bytes
+    that were answered, of a stream those that were read.
     """
 
     read: int = 0
@@ -45,8 +47,8 @@ class LineAccounting:
     accepted: int = 0
     rejected: int = 0
     unsent: int = 0
-    replayed: int = 0  # of the committed and accepted, those that stood before
-    bytes: int = 0  # of what was answered
+    replayed: int = 0  # of the committed and accepted, those that were stored before
+    bytes: int = 0
     rejects: list[tuple[int, str]] = field(default_factory=list)  # the first few: line or 0, reason
     last_error: str | None = None
 
@@ -60,7 +62,7 @@ class LineAccounting:
 
 
 class SafeChunk(Struct):
-    """A chunk that was taken."""
+    """A chunk that was committed or accepted."""
 
     index: int = msgspec.field(name="chunkIndex")
     status: str
@@ -71,7 +73,7 @@ class SafeChunk(Struct):
 
 
 class FailedChunk(Struct):
-    """A chunk that never will be."""
+    """A chunk that was rejected for good."""
 
     index: int = msgspec.field(name="chunkIndex")
     code: str
@@ -80,62 +82,60 @@ class FailedChunk(Struct):
 
 
 class UploadReply(Struct):
-    """What became of the chunks of a batch, or of the parts of a stream."""
+    """The outcomes of the chunks of a batch, or of the parts of a stream."""
 
     upload_results: tuple[SafeChunk, ...]
     errors: tuple[FailedChunk, ...] = ()
     error: ReceivedError | None = None
 
-    def covers(self, sent: PreparedBatch) -> bool:
-        """Whether every chunk has its place, and every line of a safe one is counted."""
-        places = [safe.index for safe in self.upload_results]
-        places += [failed.index for failed in self.errors]
-        return sorted(places) == list(range(len(sent.chunks))) and all(
-            safe.records_ingested + safe.records_rejected == sent.chunks[safe.index].records
+    def covers(self, batch: PreparedBatch) -> bool:
+        """True if each chunk is answered once, and each line of a safe chunk is counted."""
+        indexes = [safe.index for safe in self.upload_results]
+        indexes += [failed.index for failed in self.errors]
+        return sorted(indexes) == list(range(len(batch.chunks))) and all(
+            safe.records_ingested + safe.records_rejected == batch.chunks[safe.index].records
             for safe in self.upload_results
         )
 
 
 def parse_response(status: int, headers: Mapping[str, str], body: bytes) -> UploadReply:
-    """What an answer says. Raises Again, CannotSend."""
+    """Parse the response to an upload. Raises RetryLater, CannotSend."""
     if status not in RETRYABLE_STATUSES:
         with suppress(*JSON_ERRORS):
             return msgspec.json.decode(body, type=UploadReply)
-    refused = ReceivedReply(ReceivedError())
+    reply = ReceivedReply(ReceivedError())
     with suppress(*JSON_ERRORS):
-        refused = msgspec.json.decode(body, type=ReceivedReply)
-    refusal = refused.error
-    status_text = f"{status} {refusal.code}".strip()
+        reply = msgspec.json.decode(body, type=ReceivedReply)
+    status_text = f"{status} {reply.error.code}".strip()
     if status in RETRYABLE_STATUSES:
         after = headers.get("Retry-After", "")
-        raise RetryLater(
-            status_text, float(after) if after.isdecimal() else None, refused.safe_bytes
-        )
+        seconds = float(after) if after.isdecimal() else None
+        raise RetryLater(status_text, seconds, reply.safe_bytes)
     if "Location" in headers:
         raise CannotSend(
-            f"{status_text}: Atlas is not there; perhaps it is at {headers['Location']}."
+            f"{status_text}: Atlas is not at this address; it may be at {headers['Location']}."
         )
-    raise CannotSend(f"{status_text}: {refusal.message}")
+    raise CannotSend(f"{status_text}: {reply.error.message}")
 
 
-def record(balance: LineAccounting, sent: PreparedBatch, answer: UploadReply) -> None:
-    """Every line of a batch is committed, accepted or rejected. Raises CannotSend."""
-    if not answer.covers(sent):
+def record(balance: LineAccounting, batch: PreparedBatch, reply: UploadReply) -> None:
+    """Record the outcomes of a batch. Raises CannotSend if the reply does not cover it."""
+    if not reply.covers(batch):
         raise CannotSend(UNACCOUNTED)
-    balance.unsent -= sent.records
-    balance.bytes += sent.bytes
-    for safe in answer.upload_results:
-        record_accepted(balance, safe, sent.chunks[safe.index].first - 1)
-    for failed in answer.errors:
-        chunk = sent.chunks[failed.index]
-        more = f" So are all {chunk.records:,} from here." if chunk.records > 1 else ""
-        balance.record_rejected(
-            chunk.records, [(chunk.first, f"{failed.code}: {failed.error}{more}")]
-        )
+    balance.unsent -= batch.records
+    balance.bytes += batch.bytes
+    for safe in reply.upload_results:
+        record_accepted(balance, safe, batch.chunks[safe.index].first - 1)
+    for failed in reply.errors:
+        chunk = batch.chunks[failed.index]
+        reason = f"{failed.code}: {failed.error}"
+        if chunk.records > 1:
+            reason += f" This applies to all {chunk.records:,} lines from here."
+        balance.record_rejected(chunk.records, [(chunk.first, reason)])
 
 
 def record_accepted(balance: LineAccounting, safe: SafeChunk, lines_before: int = 0) -> None:
-    """The answer numbers the lines of what it is about, before which there were so many."""
+    """Record a safe chunk, whose line numbers in the reply do not count the `lines_before` it."""
     if safe.status == "committed":
         balance.committed += safe.records_ingested
     else:

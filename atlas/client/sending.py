@@ -1,4 +1,4 @@
-"""Sends until there is an answer."""
+"""Sends batches, several at a time, and retries each until it is answered."""
 
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -22,7 +22,7 @@ from atlas.core.identifiers import API_PREFIX
 
 BATCH = f"{API_PREFIX}/export/batch"
 CONCURRENCY = 4
-CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0  # the latter as iOS
+CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0  # the latter is the default of iOS
 TRIES, GIVE_UP_SECONDS = 12, 900.0
 WAIT_SECONDS, WAIT_SECONDS_MAX = 0.5, 30.0  # before the second attempt, and before any
 
@@ -45,51 +45,49 @@ class Client:
         balance: LineAccounting,
         warn: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Send all lines, and book what became of them.
+        """Send all lines in batches, and record their outcomes in `balance`.
 
-        `warn` is called after each booking with "", and before each retry with its reason. When
-        sending turns out to be of no use, what is under way is finished, nothing new is begun, and
-        `balance.trouble` says why.
+        `warn` is called with "" after each recorded batch, and with the reason before each retry.
+        On an error that retrying does not fix, batches under way are finished, no new one is sent,
+        and `balance.last_error` holds the reason.
         """
         queue = map(partial(prepare, device=self.device), batches(lines))
 
-        async def worker() -> None:
+        async def send_from_queue() -> None:
             try:
-                while balance.last_error is None and (sent := next(queue, None)):
-                    balance.read += sent.records
-                    balance.unsent += sent.records
-                    record(balance, sent, await self.post_with_retries(sent, warn))
+                while balance.last_error is None and (batch := next(queue, None)):
+                    balance.read += batch.records
+                    balance.unsent += batch.records
+                    record(balance, batch, await self.post_with_retries(batch, warn))
                     warn("")
             except CannotSend as error:
                 balance.last_error = str(error)
             except OSError as error:
-                balance.last_error = f"The lines cannot be read to their end: {error.strerror}."
+                balance.last_error = f"Cannot read all of the lines: {error.strerror}."
 
-        async with anyio.create_task_group() as workers:
+        async with anyio.create_task_group() as tasks:
             for _ in range(CONCURRENCY):
-                workers.start_soon(worker)
+                tasks.start_soon(send_from_queue)
 
     async def post_with_retries(
-        self, sent: PreparedBatch, warn: Callable[[str], None]
+        self, batch: PreparedBatch, warn: Callable[[str], None]
     ) -> UploadReply:
-        """The answer to a batch, asked for until there is one. Raises CannotSend."""
+        """Post a batch until it is answered. Raises CannotSend."""
         retried = RetryLater, aiohttp.ClientError, TimeoutError
         try:
-            return await self.retry(
-                partial(self.post_once, sent.body, sent.idempotency_key), retried, warn
-            )
+            return await self.retry(partial(self.post_once, batch), retried, warn)
         except retried as error:
-            raise CannotSend(f"{self.url} did not take it: {describe_error(error)}.") from error
+            raise CannotSend(f"{self.url} did not accept it: {describe_error(error)}.") from error
 
     async def retry(
         self,
         attempt: Callable[[], Awaitable[UploadReply]],
         retried: tuple[type[Exception], ...],
-        tell: Callable[[str], None],
+        warn: Callable[[str], None],
     ) -> UploadReply:
-        """The answer to the first attempt that has one, of TRIES within GIVE_UP_SECONDS.
+        """Repeat `attempt` until it returns, up to TRIES times and for GIVE_UP_SECONDS.
 
-        Raises the error of the last attempt. Only errors of the types `retried` are retried.
+        Only errors of the types `retried` are retried. Raises the error of the last attempt.
         """
         ends_at = anyio.current_time() + GIVE_UP_SECONDS
         number = 0
@@ -97,39 +95,42 @@ class Client:
             try:
                 return await attempt()
             except retried as error:
-                seconds = retry_delay(error)
-                if seconds is False:
+                seconds = retry_delay(error, number)
+                if seconds is None:
                     raise
-                tell(describe_error(error))
-                if number + 1 == TRIES or anyio.current_time() >= ends_at:
+                warn(describe_error(error))
+                number += 1
+                if number == TRIES or anyio.current_time() >= ends_at:
                     raise
-            await self.sleep(backoff(number) if seconds is True else seconds)
-            number += 1
+            await self.sleep(seconds)
 
-    async def post_once(self, body: bytes, key: str) -> UploadReply:
+    async def post_once(self, batch: PreparedBatch) -> UploadReply:
         headers = {
             "Authorization": f"Bearer {self.token}",
             "Content-Type": "application/json",
             "Content-Encoding": "gzip",
-            "Idempotency-Key": key,
+            "Idempotency-Key": batch.idempotency_key,
         }
         async with self.session.post(
-            self.url + BATCH, data=body, headers=headers, allow_redirects=False
+            self.url + BATCH, data=batch.body, headers=headers, allow_redirects=False
         ) as response:
             return parse_response(response.status, response.headers, await response.read())
 
 
-def retry_delay(error: Exception) -> bool | float:
-    """Whether, and when, to try again: not before the service wants to hear from us."""
-    if isinstance(error, RetryLater) and error.seconds:  # 0 is no time to recover in: ours, then
-        return error.seconds if error.seconds <= GIVE_UP_SECONDS else False
+def retry_delay(error: Exception, number: int) -> float | None:
+    """Return the seconds to wait after failed attempt `number`, from 0, or None to give up.
+
+    Retry-After is honoured, except for 0, which leaves the service no time to recover.
+    """
+    if isinstance(error, RetryLater) and error.seconds:
+        return error.seconds if error.seconds <= GIVE_UP_SECONDS else None
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return False
-    return isinstance(error, RetryLater | aiohttp.ClientError | TimeoutError)
+        return None
+    return backoff(number)
 
 
 def backoff(number: int) -> float:
-    """Seconds that double with each attempt, with jitter."""
+    """Return seconds that double with each attempt, with jitter."""
     jitter = random.random()  # noqa: S311 - only spreads retries
     return min(WAIT_SECONDS_MAX, WAIT_SECONDS * 2.0**number + jitter)
 

@@ -149,7 +149,7 @@ def list_remaining_steps(
         yield (
             "Rewrite the shared files that are named here without their rows: Foundry does not"
             " serve their content, or they are Parquet and pyarrow is not installed. With a larger"
-            " limit, or with pyarrow, atlas forget does it."
+            " limit, or with pyarrow, atlas person erase does it."
         )
     if is_folder_escaped:
         yield (
@@ -170,6 +170,6 @@ def list_remaining_steps(
 
 def describe_retry(reason: str) -> str:
     return (
-        "Say atlas forget again: the journal could not be written anew, so that what was purged"
+        "Run atlas person erase again: the journal could not be written anew, so what was purged"
         f" still stands in free pages of its file, sealed. {reason}"
     )

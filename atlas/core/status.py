@@ -123,7 +123,7 @@ class RecentCommit(Struct, frozen=True):
     rows: int
     bytes: int
     seconds: float
-    because: GroupTrigger
+    trigger: GroupTrigger
 
 
 class HistoryPoint(Struct, frozen=True):

@@ -33,8 +33,8 @@ STAGES = "authenticate", "decode", "flatten", "journal"
 COUNTED: Mapping[type[Event], Callable[[Any], Key]] = {
     events.RequestRefused: lambda event: ("atlas_refusals", event.code),
     events.ConnectionRejected: lambda event: ("atlas_connections_refused", event.code),
-    events.ConnectionAborted: lambda event: ("atlas_connections_cut", event.why),
-    events.RecordCountMismatch: lambda _: ("atlas_counts_differ",),
+    events.ConnectionAborted: lambda event: ("atlas_connections_cut", event.reason),
+    events.RecordCountMismatch: lambda _: ("atlas_record_count_mismatches",),
     events.ClientStuck: lambda _: ("atlas_stuck_clients",),
     events.KeysFetched: lambda _: ("atlas_jwks_fetches", "ok"),
     events.KeysUnavailable: lambda _: ("atlas_jwks_fetches", "failed"),
@@ -44,7 +44,7 @@ COUNTED: Mapping[type[Event], Callable[[Any], Key]] = {
     events.ExportFailed: lambda event: ("atlas_exports_failed", event.cause),
     events.JournalDamaged: lambda _: ("atlas_journal_damaged",),
     events.TotalsMismatch: lambda _: ("atlas_ledger_unbalanced",),
-    events.ForeignWriterDetected: lambda _: ("atlas_second_writer",),
+    events.ForeignWriterDetected: lambda _: ("atlas_foreign_writers",),
     events.OrphanAborted: lambda _: ("atlas_orphans", "aborted"),
     events.OrphanSuspected: lambda _: ("atlas_orphans", "suspected"),
     events.FoundryTokenFetched: lambda _: ("atlas_foundry_token_fetches", "ok"),
@@ -233,7 +233,7 @@ class StatusAggregator:
         self._resume()
 
     def _on_group_committed(self, event: events.GroupCommitted) -> None:
-        self.counts["atlas_groups", event.because] += 1
+        self.counts["atlas_groups", event.trigger] += 1
         self.histograms[("atlas_group_exports",)].observe(event.exports)
         self.histograms[("atlas_group_bytes",)].observe(event.bytes)
         self.histograms[("atlas_group_seconds",)].observe(event.seconds)
@@ -241,7 +241,7 @@ class StatusAggregator:
         size = event.exports, event.rows, event.bytes
         at = identifiers.format_timestamp(self.clock())
         self._commits.append(
-            RecentCommit(at, event.transaction, *size, event.seconds, event.because)
+            RecentCommit(at, event.transaction, *size, event.seconds, event.trigger)
         )
         self.cursor = Cursor(self.cursor.commits + 1, self.cursor.moments)
 

@@ -13,7 +13,7 @@ MAKE_ROOM = (
 )
 SEE_WHY = (
     "See why: atlas exports list --status set_aside. After a fix: atlas exports replay --all; "
-    "to give one up: atlas exports abandon ID --yes"
+    "to discard one: atlas exports discard ID --yes"
 )
 TRIED_APART = (
     "See them: atlas exports list --status failed. Wait: Atlas goes on trying. What fails five "

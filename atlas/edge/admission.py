@@ -1,8 +1,8 @@
 """Admission checks, the cheapest refusal first.
 
-LoadShedder   before the token is checked: would the export be done in time?
-RateLimiter   of an authenticated user: too many requests lately?
-Quota         of a body (runtime/quota.py): is there memory for it?
+LoadShedder   before the token is checked: can the export be finished in time?
+RateLimiter   after authentication: has the user sent too many requests lately?
+Quota         before the body is read (runtime/quota.py): is there memory for it?
 """
 
 from collections import OrderedDict
@@ -13,24 +13,24 @@ from atlas.core.errors import Overloaded, RateLimited
 from atlas.core.status import AdmissionLoad
 from atlas.runtime import Quota
 
-MIN_IN_FLIGHT = 64  # never too many, and enough to measure the rate of this service
+MIN_IN_FLIGHT = 64  # below this nothing is refused; enough to measure the rate of the service
 WAIT_SECONDS_MAX = 3.0
 INITIAL_PER_SECOND = 200.0
-SAMPLE_SECONDS = 1.0  # of load
-RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 1.0, 30.0  # the answer says up to twice as much
+SAMPLE_SECONDS = 1.0  # under load
+RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 1.0, 30.0  # Retry-After is up to twice as long
 
 RATE_WINDOW_SECONDS = 60.0
-USERS_MAX = 100_000  # beyond that, those who have sent nothing for longest are dropped
+USERS_MAX = 100_000  # above this, the users that have been silent for longest are dropped
 
 
 @dataclass(slots=True)
 class LoadShedder:
-    """Refuses an export that would wait for too long behind those in flight.
+    """Refuses an export that would wait too long behind those in flight.
 
     An export is in flight from its submission until it is safe or refused. By Little's law, a new
-    one waits for as long as it takes to serve those in flight, which must not be longer than
-    `wait_seconds_max`. The rate is measured while enough are in flight that it is the rate of this
-    service and not of its senders. So the limit follows the machine and the size of the exports.
+    export waits until those in flight are served; that must take at most `wait_seconds_max`. The
+    rate is measured only while enough exports are in flight that the service is the bottleneck,
+    not its senders. So the limit follows the machine and the size of the exports.
 
     An admitted export must not time out: keep `wait_seconds_max` well below the reply deadline.
     """
@@ -39,9 +39,9 @@ class LoadShedder:
     wait_seconds_max: float = WAIT_SECONDS_MAX
     in_flight: int = 0
     per_second: float = INITIAL_PER_SECOND
-    _expected_back: int = 0  # refused senders who will come again
+    _expected_back: int = 0  # refused senders that will retry
     _is_measuring: bool = False
-    _done: int = 0  # in this sample
+    _done: int = 0  # exports in this sample
     _busy_seconds: float = 0.0
     _progress_at: float = 0.0
 
@@ -50,20 +50,20 @@ class LoadShedder:
         return in_flight >= MIN_IN_FLIGHT and self._wait_seconds(in_flight) > self.wait_seconds_max
 
     def check(self, waiting: int) -> None:
-        """Raises Overloaded, with a time to retry that takes all refused senders into account.
+        """Raises Overloaded, with a retry delay that accounts for all refused senders.
 
         `waiting` is the number of bodies that wait to be read.
         """
         if not self.is_overloaded(waiting):
             return
         in_flight = self.in_flight + waiting
-        most = int(RETRY_SECONDS_MAX * self.per_second)
-        self._expected_back = min(self._expected_back + 1, most)
+        expected_max = int(RETRY_SECONDS_MAX * self.per_second)
+        self._expected_back = min(self._expected_back + 1, expected_max)
         seconds = (in_flight + self._expected_back) / self.per_second
         raise Overloaded(min(max(seconds, RETRY_SECONDS_MIN), RETRY_SECONDS_MAX))
 
     def track(self) -> "LoadShedder":
-        """A context in which one more export is in flight."""
+        """Return a context manager that counts one more export in flight."""
         return self
 
     def __enter__(self) -> None:
@@ -83,14 +83,12 @@ class LoadShedder:
         return self.in_flight >= MIN_IN_FLIGHT
 
     def _wait_seconds(self, in_flight: int) -> float:
-        """The expected wait of a new export, or the time without progress if that is longer."""
+        """Estimate the wait of a new export: at least the time since an export was finished."""
         stalled = self.monotonic() - self._progress_at if self._is_loaded() else 0.0
         return max(in_flight / self.per_second, stalled)
 
     def _update_rate(self) -> None:
-        """Count a finished export, each one of a group that ends together. The time while only few
-        are in flight does not count.
-        """
+        """Count a finished export. Time with only a few exports in flight does not count."""
         now = self.monotonic()
         self._done += 1
         if self.in_flight >= MIN_IN_FLIGHT / 4:
@@ -103,12 +101,12 @@ class LoadShedder:
 
 @dataclass(frozen=True, slots=True)
 class RateLimiter:
-    """`per_minute` requests of each user on average; 0 is no limit. `monotonic` is a monotonic clock.
+    """Allows each user `per_minute` requests on average; 0 means no limit.
 
-    The generic cell rate algorithm (ITU-T I.371): one moment is kept of each user, until which the
-    requests so far would last at an even rate. After a pause, a user may send a minute's requests
-    at once, so there are at most twice as many in any minute. The library `limits` uses the wall
-    clock: set back by an hour, it would lock users out for that hour.
+    This is the generic cell rate algorithm (ITU-T I.371). It stores one time for each user: the
+    time at which the requests so far would end at an even rate. After a pause, a user may send a
+    minute's requests at once, so any minute has at most twice as many. The library `limits` uses
+    the wall clock: set back by an hour, it would lock users out for that hour.
     """
 
     per_minute: int
@@ -116,13 +114,13 @@ class RateLimiter:
     _arrival_times: OrderedDict[str, float] = field(default_factory=OrderedDict)
 
     def acquire(self, user: str) -> None:
-        """Count one request. Raises RateLimited, which is not counted."""
+        """Count one request. Raises RateLimited; a refused request is not counted."""
         if not self.per_minute:
             return
-        now, each = self.monotonic(), RATE_WINDOW_SECONDS / self.per_minute
-        until = max(now, self._arrival_times.get(user, now)) + each
+        now, interval = self.monotonic(), RATE_WINDOW_SECONDS / self.per_minute
+        until = max(now, self._arrival_times.get(user, now)) + interval
         too_soon = until - now - RATE_WINDOW_SECONDS
-        if too_soon > each / 1000:  # rounding errors add up to less than this
+        if too_soon > interval / 1000:  # more than accumulated rounding errors
             raise RateLimited(self.per_minute, int(RATE_WINDOW_SECONDS), too_soon)
         self._arrival_times[user] = until
         self._arrival_times.move_to_end(user)
@@ -132,14 +130,14 @@ class RateLimiter:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """The checks that an upload has to pass."""
+    """The checks that an upload must pass."""
 
     shedder: LoadShedder
     rate_limiter: RateLimiter
     quota: Quota
 
     def is_overloaded(self) -> bool:
-        """Whether an export would wait for too long. Bodies that wait to be read count as well."""
+        """True if an export would wait too long. Bodies that wait to be read count as well."""
         return self.shedder.is_overloaded(self.quota.waiting)
 
     def check_load(self) -> None:
@@ -147,5 +145,5 @@ class Admission:
         self.shedder.check(self.quota.waiting)
 
     def measure_load(self) -> AdmissionLoad:
-        """The current load, for the status."""
+        """Measure the current load, for the status."""
         return AdmissionLoad(self.shedder.in_flight, self.quota.waiting, self.quota.bytes)

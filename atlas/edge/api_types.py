@@ -1,7 +1,6 @@
-"""The public JSON, to the letter: what the app sends and what it is told.
+"""The types of the public JSON, from which the OpenAPI document is generated.
 
-The first nine fields of an answer and their order are fixed by the app in the field; OpenAPI is
-made from these types.
+The app depends on the first nine fields of `ExportReply` and on their order.
 """
 
 from datetime import datetime
@@ -21,9 +20,9 @@ COUNT_MAX = 2**53
 
 
 class ExportBody(Struct, frozen=True):
-    """POST /export, and one chunk of POST /export/batch: lines of NDJSON as base64.
+    """Body of POST /export, and one chunk of POST /export/batch: NDJSON as base64.
 
-    What may be of any type is not made into objects: of a million empty lists they take 60 MiB.
+    Fields that may have any type stay undecoded: a million empty lists would take 60 MiB.
     """
 
     rawhealthkit: str
@@ -36,15 +35,15 @@ class ExportBody(Struct, frozen=True):
     def __post_init__(self) -> None:
         try:
             str(self.manifest, "utf-8")
-        except UnicodeDecodeError:  # it is sent back as it came
-            raise Rejected("The body has another shape: manifest is not UTF-8.") from None
+        except UnicodeDecodeError:  # it is returned unchanged, so it must be valid
+            raise Rejected("The body does not match the schema: manifest is not UTF-8.") from None
 
-    def text(self) -> bytes:
-        """The base64. The decoder refuses what is not text."""
+    def get_text(self) -> bytes:
+        """Return the base64. Its decoder rejects surrogates."""
         return self.rawhealthkit.encode("utf-8", "surrogatepass")
 
-    def declared_fields(self) -> "DeclaredFields":
-        """The fields that an answer needs, without a reference to the body."""
+    def get_declared_fields(self) -> "DeclaredFields":
+        """Decode the fields that a reply needs, without a reference to the body."""
         return DeclaredFields(
             device=decode_optional(self.device, str) or "",
             timestamp=decode_optional(self.timestamp, str) or "",
@@ -54,38 +53,37 @@ class ExportBody(Struct, frozen=True):
 
 
 class PlainExportBody(ExportBody, frozen=True):
-    """The same of a body in which nothing is escaped: its base64 is not copied."""
+    """An export body without JSON escapes, so that its base64 need not be copied."""
 
     rawhealthkit: Raw  # type: ignore[assignment]
 
-    def text(self) -> bytes:
-        """A view of the body, which it keeps alive. The decoder takes it for bytes."""
+    def get_text(self) -> bytes:
+        """Return a view of the body, which it keeps alive. The decoder accepts it as bytes."""
         return cast("bytes", memoryview(self.rawhealthkit)[1:-1])
 
 
 class DeclaredFields(Struct, frozen=True):
-    """Fields that are sent along with the lines. Texts are as sent, "" if absent."""
+    """Fields that are sent with the lines. Texts are as sent, "" if absent."""
 
     device: str
     timestamp: str
     record_count: int | None
     manifest: Raw
 
-    def warnings(self, received: int) -> tuple[str, ...]:
-        """Warnings for the sender of an accepted export."""
+    def find_warnings(self, received: int) -> tuple[str, ...]:
         declared = self.record_count
-        return () if declared is None else count_warnings(declared, received)
+        return () if declared is None else compare_counts(declared, received)
 
 
 class BatchBody(Struct, frozen=True):
-    """POST /export/batch, as it is described; `batches` reads it."""
+    """Body of POST /export/batch, for OpenAPI only; `batches` parses it."""
 
     chunks: tuple[Raw, ...]
     options: Raw = field(default_factory=lambda: NULL)
 
 
 class ExportReply(Struct, frozen=True, kw_only=True):
-    """How one export stands; in a batch, with its place there."""
+    """The state of one export; in a batch, with the index of its chunk."""
 
     chunk_index: int | UnsetType = field(default=UNSET, name="chunkIndex")
     success: bool
@@ -108,7 +106,7 @@ class ExportReply(Struct, frozen=True, kw_only=True):
 
 
 class ChunkError(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Why one chunk of a batch, or part of a stream, was not accepted."""
+    """The error of one chunk of a batch, or of one part of a stream."""
 
     chunk_index: int = field(name="chunkIndex")
     error: str
@@ -118,10 +116,10 @@ class ChunkError(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class BatchReply(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How the chunks of a batch stand. `total_records` counts rows, those of equal chunks once.
+    """The state of the chunks of a batch, or of the parts of a stream.
 
-    Of a stream, how its parts stand: `receipt_id` is where the whole can be asked for, and up to
-    `safe_bytes` of it, after decoding, nothing need be sent again.
+    `total_records` counts rows, those of equal chunks once. For a stream, `receipt_id` names the
+    receipt of the whole, and its first `safe_bytes`, after decoding, need not be sent again.
     """
 
     success: bool
@@ -141,7 +139,7 @@ class BatchReply(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ReceiptsReply(Struct, frozen=True, kw_only=True):
-    """A page of the caller's receipts, newest first; of a stream, the id of the whole, too."""
+    """A page of the caller's receipts, newest first; `receipt_id` is that of a whole stream."""
 
     receipts: tuple[ExportReply, ...]
     next_cursor: str | None
@@ -149,7 +147,7 @@ class ReceiptsReply(Struct, frozen=True, kw_only=True):
 
 
 class HealthReply(Struct, frozen=True, kw_only=True):
-    """Atlas runs."""
+    """Atlas is running."""
 
     status: Literal["healthy"]
     service: Literal["atlas"]
@@ -159,14 +157,14 @@ class HealthReply(Struct, frozen=True, kw_only=True):
 
 
 class Check(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One thing that must hold for an export to be accepted; if it does not, why."""
+    """The result of one readiness check; `reason` says why it failed."""
 
     ok: bool
     reason: str | None = None
 
 
 class ReadyReply(Struct, frozen=True, kw_only=True):
-    """Whether an export can be accepted now."""
+    """The readiness of Atlas to accept exports now."""
 
     status: Literal["ready", "not ready"]
     checks: dict[str, Check]
@@ -175,21 +173,23 @@ class ReadyReply(Struct, frozen=True, kw_only=True):
 
 
 class ReplyContext(Struct, frozen=True):
-    """Fields that all answers to one request share."""
+    """Fields that all replies to one request share."""
 
     correlation_id: str
     dataset_rid: str
     answered_at: datetime
 
 
-def count_warnings(declared: int, received: int) -> tuple[str, ...]:
-    """A warning if the sender has counted other lines than were received."""
+def compare_counts(declared: int, received: int) -> tuple[str, ...]:
+    """Warn if the declared count differs from the lines received."""
+    if declared == received:
+        return ()
     shown = f"more than {COUNT_MAX}" if abs(declared) > COUNT_MAX else declared
-    return () if declared == received else (f"recordCount said {shown}, received {received}",)
+    return (f"recordCount is {shown}, lines received: {received}",)
 
 
 def decode_optional(value: Raw, kind: type[T]) -> T | None:
-    """The decoded value; None if it is of another type, which counts as absent."""
+    """Decode a value. None if it has another type, which counts as absent."""
     try:
         return msgspec.json.decode(value, type=kind)
     except JSON_ERRORS:

@@ -1,4 +1,4 @@
-"""The public listener: routes behind one middleware that parses each request once."""
+"""The public application: routes behind a middleware that parses each request once."""
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,7 +14,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from atlas.core.errors import AtlasError, MethodNotAllowed, NotFound, Overloaded
 from atlas.core.events import EventSink, RequestAnswered
-from atlas.edge.context import RequestContext, TraceSampler, read_briefly, read_context
+from atlas.edge.context import (
+    METHODS,
+    RequestContext,
+    TraceSampler,
+    read_briefly,
+    read_context,
+)
 from atlas.edge.error_responses import ErrorResponses
 from atlas.edge.overload import OverloadGuard
 from atlas.runtime import OnCrash, answer_crashes
@@ -29,7 +35,7 @@ EXPOSED_HEADERS = (
     "RateLimit-Reset",
     "RateLimit-Policy",
 )
-PRIVATE_RESPONSE_HEADERS = [  # a receipt names its user: caches must not keep it
+PRIVATE_RESPONSE_HEADERS = [  # receipts name their user, so caches must not store them
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
 ]
@@ -39,7 +45,7 @@ Handler = Callable[[RequestContext, Receive], Awaitable[Response]]
 
 
 class EdgeRoute:
-    """A route: the handlers of a path, by method."""
+    """The handlers of one path, by method."""
 
     def __init__(self, path: str, **handlers: Handler) -> None:
         self.path = path
@@ -52,7 +58,7 @@ class EdgeRoute:
 class Endpoint:
     """Answers the requests of one path, errors and crashes included."""
 
-    path: EdgeRoute
+    route: EdgeRoute
     errors: ErrorResponses
     on_crash: OnCrash
 
@@ -63,20 +69,20 @@ class Endpoint:
         except AtlasError as error:
             response = self.errors.respond(context, error)
             if isinstance(error, MethodNotAllowed):
-                response.headers["Allow"] = ", ".join(sorted(self.path.handlers))
+                response.headers["Allow"] = ", ".join(sorted(self.route.handlers))
         await response(scope, receive, send)
 
     async def handle(self, scope: Scope, receive: Receive) -> Response:
         context: RequestContext = scope[CONTEXT]
         if params := scope.get("path_params"):
             context = msgspec.structs.replace(context, params=params)
-        handler = self.path.handlers.get(context.method)
+        handler = self.route.handlers.get(context.method)
         if handler is None:
             raise MethodNotAllowed
         try:
             return await handler(context, receive)
-        except ClientDisconnect:  # it is never sent; incomplete bodies are discarded
-            return Response(status_code=400)
+        except ClientDisconnect:  # incomplete bodies are discarded
+            return Response(status_code=400)  # never sent
 
 
 async def refuse_unknown_path(_context: RequestContext, _receive: Receive) -> Response:
@@ -92,13 +98,11 @@ def build_app(
     emit: EventSink,
     sample_trace: TraceSampler,
 ) -> ASGIApp:
-    """Build the application. Every answer has X-Correlation-Id, errors included."""
+    """Build the application. Every response has X-Correlation-Id, errors included."""
     routes = [Route(each.path, Endpoint(each, errors, on_crash)) for each in paths]
-    methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other")
-    unknown_path = EdgeRoute("none", **dict.fromkeys(methods, refuse_unknown_path))
-    router = Router(
-        routes, redirect_slashes=False, default=Endpoint(unknown_path, errors, on_crash)
-    )
+    unknown_path = EdgeRoute("none", **dict.fromkeys(METHODS, refuse_unknown_path))
+    not_found = Endpoint(unknown_path, errors, on_crash)
+    router = Router(routes, redirect_slashes=False, default=not_found)
     add_cors = partial(add_cors_headers, cors_origins)
     return RequestMiddleware(
         add_cors(router), add_cors, RouteTemplates(routes), guard, errors, emit, sample_trace
@@ -106,7 +110,7 @@ def build_app(
 
 
 def add_cors_headers(origins: Sequence[str], app: ASGIApp) -> ASGIApp:
-    """The same, whose answers pages of these origins may read."""
+    """Let pages of these origins read the responses of `app`."""
     if not origins:
         return app
     return CORSMiddleware(
@@ -119,7 +123,7 @@ def add_cors_headers(origins: Sequence[str], app: ASGIApp) -> ASGIApp:
 
 
 class RouteTemplates:
-    """Maps a path to the template of its route, or to "none": senders cannot make up new ones."""
+    """Maps a path to the template of its route, or to "none", so that labels are a fixed set."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self._plain = {route.path for route in routes if not route.param_convertors}
@@ -135,15 +139,14 @@ class RouteTemplates:
 
 @dataclass(frozen=True, slots=True)
 class RequestMiddleware:
-    """Parses each request, adds headers to every answer, and emits how it ended.
+    """Parses each request, adds headers to every response, and emits its outcome.
 
-    A connection with an unread body is closed behind the answer.
+    A connection with an unread body is closed after the response. `add_cors` wraps responses that
+    are sent without calling `app`.
     """
 
     app: ASGIApp
-    add_cors: Callable[
-        [ASGIApp], ASGIApp
-    ]  # with pages of other origins, what is made outside the app
+    add_cors: Callable[[ASGIApp], ASGIApp]
     templates: RouteTemplates
     guard: OverloadGuard
     errors: ErrorResponses
@@ -153,9 +156,9 @@ class RequestMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         overload = await self.guard.find_overload(scope)
         if overload is not None:
-            await self.shed(scope, receive, send, overload)
+            await self.refuse(scope, receive, send, overload)
             return
-        began, status = time.perf_counter(), 0
+        started_at, status = time.perf_counter(), 0
         context = read_context(scope, self.templates.find(scope["path"]), self.sample_trace)
         scope[CONTEXT] = context
         is_read = not context.has_body
@@ -180,21 +183,14 @@ class RequestMiddleware:
         try:
             await self.app(scope, receive_body, send_with_headers)
         finally:
-            seconds = time.perf_counter() - began
-            self.emit(
-                RequestAnswered(
-                    context.correlation_id,
-                    context.route,
-                    context.method,
-                    status,
-                    seconds,
-                    context.trace,
-                )
-            )
+            seconds = time.perf_counter() - started_at
+            id, route, method = context.correlation_id, context.route, context.method
+            self.emit(RequestAnswered(id, route, method, status, seconds, context.trace))
 
-    async def shed(self, scope: Scope, receive: Receive, send: Send, error: Overloaded) -> None:
-        """Refuse without reading the body. The server keeps the connection if the body has come: a
-        new connection would cost more than the refusal.
+    async def refuse(self, scope: Scope, receive: Receive, send: Send, error: Overloaded) -> None:
+        """Refuse without reading the body.
+
+        The connection is kept if the body has arrived: a new one would cost more than the refusal.
         """
         context = read_briefly(scope)
         response = self.errors.build(context, error)

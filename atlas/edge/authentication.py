@@ -1,4 +1,4 @@
-"""Authenticates requests before their bodies are read: those of strangers stay in the socket."""
+"""Authenticates requests before their bodies are read."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ UserHandler = Callable[[RequestContext, User, Receive], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class RequestAuthenticator:
-    """Asks the authenticate stage for the user of a token; rate and load checks are local."""
+    """Authenticates requests via the authenticate stage, and limits the rate of each user."""
 
     authenticator: Address[str, User]
     admission: Admission
@@ -28,7 +28,7 @@ class RequestAuthenticator:
     is_draining: Callable[[], bool]
 
     def protect(self, handle: UserHandler) -> Handler:
-        """Authenticate and limit the rate before `handle`. Events of refusals name the user."""
+        """Authenticate and limit the rate before `handle`. Refusal events name the user."""
 
         async def handle_authenticated(context: RequestContext, receive: Receive) -> Response:
             user = await self.authenticate(context)
@@ -41,7 +41,7 @@ class RequestAuthenticator:
         return handle_authenticated
 
     def protect_upload(self, handle: UserHandler) -> Handler:
-        """Protect the route of an upload, which is also refused during a shutdown."""
+        """Protect an upload route, which also refuses requests during a shutdown."""
         protected = self.protect(handle)
 
         async def handle_admitted(context: RequestContext, receive: Receive) -> Response:
@@ -52,7 +52,10 @@ class RequestAuthenticator:
         return handle_admitted
 
     async def authenticate(self, context: RequestContext) -> User:
-        """Return the user of the token. Raises Unauthenticated, InsufficientScope, Unavailable."""
+        """Return the user of the token.
+
+        Raises Unauthenticated, InsufficientScope, Unavailable.
+        """
         scheme, _, token = context.authorization.partition(" ")
         scheme, token = scheme.lower(), token.strip()
         if scheme == "dpop":

@@ -1,8 +1,8 @@
-"""Parses a batch into its chunks, which stay in its one buffer until their turn.
+"""Parses a batch into its undecoded chunks, without a copy of the body.
 
-Of a batch with too many chunks only one more than the limit is decoded: four million Raws would
-take 290 MiB. So the array is decoded as an array-like struct with a field for each allowed chunk
-and one more; msgspec skips the rest.
+At most one chunk more than the limit becomes an object: four million Raws would take 290 MiB. So
+the array is decoded as an array-like struct with one field more than there may be chunks, and
+msgspec skips the rest.
 """
 
 from typing import Any
@@ -15,7 +15,10 @@ from atlas.edge.body_reader import parse_json
 
 
 class BatchParser:
-    """Bodies of `POST /export/batch` with at most `chunks_max` chunks. `kind` is their type."""
+    """Parses bodies of `POST /export/batch` with at most `chunks_max` chunks.
+
+    `kind` is the type that they are decoded as.
+    """
 
     def __init__(self, chunks_max: int) -> None:
         fields = [(f"chunk{index}", Raw | UnsetType, UNSET) for index in range(chunks_max + 1)]
@@ -28,13 +31,13 @@ class BatchParser:
         return parse_json(body, self.kind)
 
     def split_chunks(self, batch: Any) -> list[Raw]:
-        """The undecoded chunks: one that does not match the schema fails alone.
+        """Return the undecoded chunks, so that an invalid chunk does not affect the others.
 
         Raises Rejected, TooManyChunks.
         """
         chunks = [each for each in msgspec.structs.astuple(batch.chunks) if each is not UNSET]
         if not chunks:
-            raise Rejected("chunks is empty.")
+            raise Rejected("The batch has no chunks.")
         if len(chunks) > self._chunks_max:
             raise TooManyChunks(f"A batch may have {self._chunks_max} chunks.")
         return chunks

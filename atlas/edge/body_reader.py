@@ -1,4 +1,4 @@
-"""Reads bodies within their limits: of size, of rate, and of the memory for all of them."""
+"""Reads bodies within their limits: size, rate, and the memory for all bodies."""
 
 import codecs
 from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -22,23 +22,23 @@ from atlas.core.errors import (
     UnsupportedMediaType,
 )
 from atlas.core.messages import User
-from atlas.edge import api_types
+from atlas.edge.api_types import ExportBody, PlainExportBody
 from atlas.edge.content_encoding import build_decoder
 from atlas.edge.context import JSON, RequestContext
 from atlas.runtime import Quota, Reservation
 
 T = TypeVar("T")
 
-JSON_WEIGHT = 4  # the body, its base64 twice, and the decoded text
-LINES_WEIGHT = 1  # the parts that are processed are limited by their number
-PREPAID_BYTES = 64 * 1024  # of a body whose size in memory is not known
-CONTENDED_RATE_FACTOR = 32.0  # of the minimum rate, while others wait for memory
-PREPAID_SECONDS_MAX = 30.0  # ... and so that prepaid memory is not held for longer
+JSON_WEIGHT = 4  # memory per byte of the body: itself, its base64 twice, the decoded text
+LINES_WEIGHT = 1  # parts in progress are limited by their number
+PREPAID_BYTES = 64 * 1024  # for a body whose decoded size is not known
+CONTENDED_RATE_FACTOR = 32.0  # raises the minimum rate while other bodies wait for memory
+PREPAID_SECONDS_MAX = 30.0  # ... and further, so that prepaid memory is used in this time
 
 
 @dataclass(frozen=True, slots=True)
 class MinimumRate:
-    """The least bytes a second of a body, checked over windows of `seconds`."""
+    """The minimum rate of a body, checked over windows of `seconds`."""
 
     seconds: float = 10.0
     bytes_per_second: int = 1024
@@ -46,9 +46,7 @@ class MinimumRate:
 
 @dataclass(slots=True)
 class BodyRate:
-    """The current window of a body. `factor` is that of its minimum rate while others wait for
-    memory.
-    """
+    """The current window of a body. `factor` raises its minimum rate while others wait."""
 
     factor: float
     waited_seconds: float = 0.0
@@ -57,9 +55,10 @@ class BodyRate:
 
 @dataclass(frozen=True, slots=True)
 class BodyReader:
-    """Reads bodies. `json_bytes_max` and `stream_bytes_max` hold before and after decoding.
+    """Reads and decodes bodies.
 
-    A body waits for memory for `reply_seconds` at most.
+    `json_bytes_max` and `stream_bytes_max` apply both before and after decoding. A body waits at
+    most `reply_seconds` for memory.
     """
 
     quota: Quota
@@ -69,11 +68,11 @@ class BodyReader:
     reply_seconds: float
 
     def reserve_json(self, user: User) -> Reservation:
-        """A reservation to hold for as long as anything of the body is used."""
+        """Reserve memory, to be held while anything of the body is in use."""
         return self.quota.reserve(user.sub, JSON_WEIGHT)
 
     def reserve_stream(self, user: User) -> Reservation:
-        """A reservation to release part by part, and the rest at the end."""
+        """Reserve memory, to be released part by part, and the rest at the end."""
         return self.quota.reserve(user.sub, LINES_WEIGHT)
 
     async def read_json(
@@ -83,18 +82,19 @@ class BodyReader:
         reservation: Reservation,
         parse: Callable[[bytearray], T],
     ) -> tuple[T, int]:
-        """Read and parse a JSON body. Returns also how many bytes it has.
+        """Read and parse a JSON body. Returns the result, and the number of bytes parsed.
 
-        Raises UnsupportedMediaType, BodyTooLarge, BodyTooSlow, Rejected, Unavailable without memory.
+        Raises UnsupportedMediaType, BodyTooLarge, BodyTooSlow, Rejected, and Unavailable if there
+        is not enough memory in time.
         """
         if context.media_type != JSON:
             raise UnsupportedMediaType
-        encoding, length = context.content_encoding(), context.content_length
+        encoding, length = context.parse_encoding(), context.content_length
         prepaid_bytes = PREPAID_BYTES if encoding or length is None else length
         await self._prepay(reservation, prepaid_bytes, length, self.json_bytes_max)
         body = bytearray()
-        chunks = self._decode_chunks(context, receive, reservation, self.json_bytes_max)
-        async for chunk in chunks:
+        bytes_max = self.json_bytes_max
+        async for chunk in self._decode_chunks(context, receive, reservation, bytes_max):
             body += chunk
         if body.startswith(codecs.BOM_UTF8):
             del body[: len(codecs.BOM_UTF8)]
@@ -103,23 +103,21 @@ class BodyReader:
     async def read_stream(
         self, context: RequestContext, receive: Receive, reservation: Reservation
     ) -> AsyncGenerator[bytes, None]:
-        """The decoded chunks of a body of lines, as it comes.
+        """Yield the decoded chunks of a body of lines as they arrive.
 
-        Raises UnsupportedMediaType, BodyTooLarge, BodyTooSlow, Unavailable without memory, Rejected if its
-        encoding ends in the middle.
+        Raises UnsupportedMediaType, BodyTooLarge, BodyTooSlow, Rejected for a truncated encoding,
+        and Unavailable if there is not enough memory in time.
         """
-        context.content_encoding()
-        length = context.content_length
-        await self._prepay(reservation, PREPAID_BYTES, length, self.stream_bytes_max)
-        async for chunk in self._decode_chunks(
-            context, receive, reservation, self.stream_bytes_max
-        ):
+        context.parse_encoding()
+        bytes_max = self.stream_bytes_max
+        await self._prepay(reservation, PREPAID_BYTES, context.content_length, bytes_max)
+        async for chunk in self._decode_chunks(context, receive, reservation, bytes_max):
             yield chunk
 
     async def _prepay(
         self, reservation: Reservation, prepaid_bytes: int, length: int | None, bytes_max: int
     ) -> None:
-        """Acquire memory before anything is read, unless the body will be refused for its size."""
+        """Acquire memory before reading, unless the body will be refused for its size."""
         prepaid_bytes = prepaid_bytes if length is None else min(prepaid_bytes, length)
         if prepaid_bytes <= bytes_max:
             await reservation.prepay(prepaid_bytes, self.reply_seconds)
@@ -127,59 +125,64 @@ class BodyReader:
     async def _decode_chunks(
         self, context: RequestContext, receive: Receive, reservation: Reservation, bytes_max: int
     ) -> AsyncGenerator[bytes, None]:
-        encoding = context.content_encoding()
+        """Yield the decoded chunks, and acquire memory for each."""
+        encoding = context.parse_encoding()
         decoder = build_decoder(encoding)
         if (context.content_length or 0) > bytes_max:
-            raise BodyTooLarge(f"The body may have {bytes_max} bytes.")
-        promised = reservation.prepaid / PREPAID_SECONDS_MAX / self.minimum_rate.bytes_per_second
-        body_rate = BodyRate(max(CONTENDED_RATE_FACTOR, promised))
-        received = decoded_bytes = 0
-        is_more = True
-        while is_more:
+            raise BodyTooLarge(f"The body has more than {bytes_max} bytes.")
+        prepaid_rate = reservation.prepaid / PREPAID_SECONDS_MAX
+        prepaid_factor = prepaid_rate / self.minimum_rate.bytes_per_second
+        body_rate = BodyRate(max(CONTENDED_RATE_FACTOR, prepaid_factor))
+        received_bytes = decoded_bytes = 0
+        has_more = True
+        while has_more:
             message = await self._receive(receive, body_rate)
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
-            chunk, is_more = message.get("body", b""), message.get("more_body", False)
-            received += len(chunk)
+            chunk, has_more = message.get("body", b""), message.get("more_body", False)
+            received_bytes += len(chunk)
             body_rate.bytes += len(chunk)
             for step in decoder.decode(chunk):
                 decoded_bytes += len(step)
-                if max(decoded_bytes, received) > bytes_max:
-                    raise BodyTooLarge(f"The body may have {bytes_max} bytes, after inflation too.")
+                if max(decoded_bytes, received_bytes) > bytes_max:
+                    raise BodyTooLarge(
+                        f"The body has more than {bytes_max} bytes, before or after decoding."
+                    )
                 await reservation.acquire(len(step), self.reply_seconds)
                 yield step
                 if encoding:
-                    await checkpoint()  # or the loop would stand still while a chunk is decoded
+                    await checkpoint()  # keeps the event loop responsive while a chunk is decoded
         decoder.end()
 
     async def _receive(self, receive: Receive, body_rate: BodyRate) -> Message:
-        """Wait for the next message. Raises BodyTooSlow for a body below the minimum rate, Draining.
+        """Wait for the next message. Raises Draining, and BodyTooSlow below the minimum rate.
 
-        It calls the server directly: a stream of Starlette ends when a wait for it is cancelled.
+        It calls `receive` directly, because a Starlette stream ends when a wait is cancelled.
         """
         message = receive_if_ready(receive)
         if message is not None:
             return message
         rate = self.minimum_rate
         while True:
-            began = anyio.current_time()
-            deadline = began + max(0.0, rate.seconds - body_rate.waited_seconds)
+            started_at = anyio.current_time()
+            deadline = started_at + max(0.0, rate.seconds - body_rate.waited_seconds)
             with self.quota.cancelled_on_close(deadline) as scope:
                 message = await receive()
             if not scope.cancelled_caught:
-                body_rate.waited_seconds += anyio.current_time() - began
+                body_rate.waited_seconds += anyio.current_time() - started_at
                 return message
             if self.quota.is_closed:
                 raise Draining
-            factor = body_rate.factor if self.quota.is_contended else 1.0  # counts at once
+            factor = body_rate.factor if self.quota.is_contended else 1.0
             if body_rate.bytes < rate.seconds * rate.bytes_per_second * factor:
                 raise BodyTooSlow
             body_rate.waited_seconds, body_rate.bytes = 0.0, 0
 
 
 def receive_if_ready(receive: Receive) -> Message | None:
-    """The next message if it has come already, as that of a small body has; None otherwise. This
-    saves the cancel scope of a wait, which costs as much as the rest of reading.
+    """Return the next message if it has arrived already, as for a small body; None otherwise.
+
+    This saves the cancel scope of a wait, which costs as much as the rest of reading.
     """
     attempt = cast("Coroutine[object, None, Message]", receive())
     try:
@@ -191,36 +194,38 @@ def receive_if_ready(receive: Receive) -> Message | None:
     return None
 
 
-def parse_export(body: bytes | bytearray | Raw) -> api_types.ExportBody:
-    """Parse an export, without a copy of its text if nothing in it is escaped. Raises Rejected."""
+def parse_export(body: bytes | bytearray | Raw) -> ExportBody:
+    """Parse an export, without copying its base64 if nothing is escaped. Raises Rejected."""
     raw = bytes(body) if isinstance(body, Raw) else body
     if raw.isascii() and b"\\" not in raw:
-        plain = parse_json(raw, api_types.PlainExportBody)
+        plain = parse_json(raw, PlainExportBody)
         if bytes(memoryview(plain.rawhealthkit)[:1]) == b'"':
-            return plain  # anything else is refused below
-    return parse_json(raw, api_types.ExportBody)
+            return plain  # anything but a string is rejected below
+    return parse_json(raw, ExportBody)
 
 
 def parse_json(body: bytes | bytearray | Raw, kind: type[T]) -> T:
-    """Raises Rejected for a body that is not JSON of this kind, without quoting it."""
+    """Parse JSON. Raises Rejected, with a message that quotes nothing of the body."""
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        raise Rejected(f"The body has another shape: {describe_mismatch(body, kind)}.") from error
+        raise Rejected(
+            f"The body does not match the schema: {describe_mismatch(body, kind)}."
+        ) from error
     except JSON_ERRORS as error:
         raise Rejected("The body is not valid JSON.") from error
 
 
 def describe_mismatch(body: bytes | bytearray | Raw, kind: type) -> str:
     """Name the first field that does not match its type. Raises Rejected for invalid JSON."""
-    fields, untyped = fields_of(kind)
+    fields, untyped = build_untyped(kind)
     try:
-        found: Any = msgspec.json.decode(body, type=untyped)
+        decoded: Any = msgspec.json.decode(body, type=untyped)
     except msgspec.ValidationError:
         return "it is not an object"
     except JSON_ERRORS as error:
         raise Rejected("The body is not valid JSON.") from error
-    for field, value in zip(fields, msgspec.structs.astuple(found), strict=True):
+    for field, value in zip(fields, msgspec.structs.astuple(decoded), strict=True):
         if value is UNSET and field.required:
             return f"{field.encode_name} is missing"
         try:
@@ -228,13 +233,13 @@ def describe_mismatch(body: bytes | bytearray | Raw, kind: type) -> str:
                 msgspec.json.decode(value, type=field.type)
         except JSON_ERRORS:
             return f"{field.encode_name} has the wrong type"
-    return "a field is unknown, or given twice"
+    return "a field is unknown or given twice"
 
 
 @cache
-def fields_of(kind: type) -> tuple[tuple[msgspec.structs.FieldInfo, ...], type]:
-    """The fields of a type, and a type with the same fields undecoded."""
-    fields = msgspec.structs.fields(kind)  # leaves cycles, so it is asked once
+def build_untyped(kind: type) -> tuple[tuple[msgspec.structs.FieldInfo, ...], type]:
+    """Return the fields of a struct, and a struct with the same fields left undecoded."""
+    fields = msgspec.structs.fields(kind)  # creates reference cycles, hence the cache
     raw: Any = Raw | UnsetType
     untyped = msgspec.defstruct(
         "Untyped",

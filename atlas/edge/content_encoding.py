@@ -1,6 +1,6 @@
-"""Decodes bodies with a Content-Encoding as they come, a step at a time.
+"""Decodes bodies with a Content-Encoding as they arrive, in steps of bounded size.
 
-Each step is handed on before the next is made, so that a small body cannot take much memory. The
+Each step is yielded before the next is decoded, so that a small body cannot take much memory. The
 caller limits the total.
 """
 
@@ -16,10 +16,10 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-STEP_BYTES = 64 * 1024  # inflated in a fifth of a millisecond
-RATIO_MAX, RATIO_FROM = 100, 4 * 1024 * 1024  # NDJSON of health data shrinks 10 to 30 times
+STEP_BYTES = 64 * 1024  # takes 0.2 ms
+RATIO_MAX, RATIO_FROM = 100, 4 * 1024 * 1024  # NDJSON of health data has 10 to 30
 MEMBERS_MAX = 100
-GZIP, ZLIB, DEFLATE = 31, 15, -15  # values of `wbits` of zlib
+GZIP, ZLIB, DEFLATE = 31, 15, -15  # `wbits` of zlib
 ZSTD_WINDOW_LOG_MAX = 23  # 8 MiB, RFC 8878, section 3.1.1.1.2
 
 
@@ -38,7 +38,7 @@ def build_decoder(encoding: str) -> ContentDecoder:
 
 
 class IdentityDecoder:
-    """A body that is not encoded."""
+    """Passes a body without an encoding through."""
 
     def decode(self, chunk: bytes) -> Iterator[bytes]:
         yield chunk
@@ -58,10 +58,7 @@ class RatioLimit:
         self._input_bytes += len(chunk)
         for step in self._decoder.decode(chunk):
             self._output_bytes += len(step)
-            if (
-                self._output_bytes > RATIO_FROM
-                and self._output_bytes > RATIO_MAX * self._input_bytes
-            ):
+            if self._output_bytes > max(RATIO_FROM, RATIO_MAX * self._input_bytes):
                 raise BodyTooLarge(f"The body inflates to more than {RATIO_MAX} times its size.")
             yield step
 
@@ -94,32 +91,32 @@ class ZlibDecoder:
 
     def decode(self, chunk: bytes) -> Iterator[bytes]:
         while chunk := self._strip_padding(chunk):
-            inflating = self._current_member(chunk)
-            made = inflate(inflating, chunk)
-            while made:
-                yield made
-                chunk = inflating.unconsumed_tail
-                # zlib may hold the end of a step back although it has taken all that it was given;
-                # asked behind its end, it would count what follows twice
-                is_more = len(made) == STEP_BYTES and not inflating.eof
-                made = inflate(inflating, chunk) if is_more else b""
-            chunk = inflating.unused_data or inflating.unconsumed_tail
+            member = self._current_member(chunk)
+            step = inflate(member, chunk)
+            while step:
+                yield step
+                chunk = member.unconsumed_tail
+                # zlib may hold output back after it has consumed all input, so a full step may
+                # be followed by another; at the end, a further call would count the rest twice
+                has_more = len(step) == STEP_BYTES and not member.eof
+                step = inflate(member, chunk) if has_more else b""
+            chunk = member.unused_data or member.unconsumed_tail
 
     def _strip_padding(self, chunk: bytes) -> bytes:
-        """gzip may be padded with zeros behind a member, also across pieces."""
-        is_behind = self._zlib is not None and self._zlib.eof and self._kind == GZIP
-        return chunk.lstrip(b"\0") if is_behind else chunk
+        """Strip the zeros that may follow a gzip member, also across chunks."""
+        is_after_member = self._zlib is not None and self._zlib.eof and self._kind == GZIP
+        return chunk.lstrip(b"\0") if is_after_member else chunk
 
     def _current_member(self, chunk: bytes) -> ZlibDecompressor:
-        """The decompressor of the current member, or a new one if that has ended."""
+        """Return the decompressor of the current member, or a new one if it has ended."""
         if self._zlib is not None and not self._zlib.eof:
             return self._zlib
         is_gzip = chunk[:1] == b"\x1f"
         if self._zlib is not None and not (is_gzip and self._kind == GZIP):
-            raise Rejected("The body goes on where its compressed data end.")
+            raise Rejected("Trailing data after the compressed body.")
         self._members += 1
-        if self._members > MEMBERS_MAX:  # each costs time, however little is in it
-            raise Rejected(f"The body may have {MEMBERS_MAX} members of gzip.")
+        if self._members > MEMBERS_MAX:  # even an empty one costs time
+            raise Rejected(f"The body has more than {MEMBERS_MAX} gzip members.")
         if is_gzip:
             self._kind = GZIP
         else:
@@ -129,7 +126,7 @@ class ZlibDecoder:
 
     def end(self) -> None:
         if self._zlib is not None and not self._zlib.eof:
-            raise Rejected("The compressed body ends too early.")
+            raise Rejected("The compressed body is truncated.")
 
 
 def inflate(decompressor: "ZlibDecompressor | zstd.ZstdDecompressor", chunk: bytes) -> bytes:
@@ -137,7 +134,7 @@ def inflate(decompressor: "ZlibDecompressor | zstd.ZstdDecompressor", chunk: byt
     try:
         return decompressor.decompress(chunk, STEP_BYTES)
     except (zlib.error, zstd.ZstdError) as error:
-        raise Rejected("The body does not inflate.") from error
+        raise Rejected("The compressed body is invalid.") from error
 
 
 class ZstdDecoder:
@@ -150,22 +147,22 @@ class ZstdDecoder:
     def decode(self, chunk: bytes) -> Iterator[bytes]:
         while chunk:
             frame = self._current_frame()
-            made = inflate(frame, chunk)
-            while made:
-                yield made
-                made = b"" if frame.eof or frame.needs_input else inflate(frame, b"")
+            step = inflate(frame, chunk)
+            while step:
+                yield step
+                step = b"" if frame.eof or frame.needs_input else inflate(frame, b"")
             chunk = frame.unused_data
 
     def _current_frame(self) -> "zstd.ZstdDecompressor":
-        """The decompressor of the current frame, or a new one if that has ended."""
+        """Return the decompressor of the current frame, or a new one if it has ended."""
         if self._frame is None or self._frame.eof:
             self._frames += 1
             if self._frames > MEMBERS_MAX:
-                raise Rejected(f"The body may have {MEMBERS_MAX} frames of zstd.")
+                raise Rejected(f"The body has more than {MEMBERS_MAX} zstd frames.")
             window_log_max: int = zstd.DecompressionParameter.window_log_max
             self._frame = zstd.ZstdDecompressor(options={window_log_max: ZSTD_WINDOW_LOG_MAX})
         return self._frame
 
     def end(self) -> None:
         if self._frame is not None and not self._frame.eof:
-            raise Rejected("The compressed body ends too early.")
+            raise Rejected("The compressed body is truncated.")

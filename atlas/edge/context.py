@@ -1,4 +1,4 @@
-"""A request, parsed once: its request line and headers, in one pass."""
+"""Parses the request line and the headers of a request, once."""
 
 import random
 import re
@@ -18,20 +18,20 @@ CORRELATION_ID = re.compile(r"[\x20-\x7e]{1,128}")
 COUNT = re.compile(r"[0-9]{1,9}")
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 PREFERENCE = re.compile(r"([A-Za-z-]+)\s*(?:=\s*\"?([^\";,]*)\"?)?")
-WAIT_SECONDS_MAX = 50.0  # iOS sends again after 60
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+WAIT_SECONDS_MAX = 50.0  # iOS gives up after 60
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"})
 
 _random = random.Random()  # noqa: S311 - seeded by the system; see new_id
 
-TraceSampler = Callable[[str], Trace | None]  # from a traceparent to a span, if it is recorded
+TraceSampler = Callable[[str], Trace | None]  # from a traceparent to a span, if sampled
 
 
 class RequestContext(Struct, frozen=True, kw_only=True):
-    """One request of the public listener. Texts are as sent, "" if absent.
+    """One request to the public listener. Texts are as sent, "" if absent.
 
-    `route` is the template of the code, or "none"; `content_length` is None if the sender did not
-    declare it; `wait_seconds` is how long the sender prefers to wait for the commit (RFC 7240), or
-    None. `media_type` and `encoding` are in lower case and without parameters.
+    `route` is the template of the path, or "none". `content_length` is None if it is not declared.
+    `wait_seconds` is the preferred wait for the commit (RFC 7240), or None. `media_type` and
+    `encoding` are in lower case and without parameters.
     """
 
     correlation_id: str
@@ -47,43 +47,45 @@ class RequestContext(Struct, frozen=True, kw_only=True):
     wait_seconds: float | None = None
     accepts_problem: bool = False
     query: bytes = b""
-    params: Mapping[str, str] = {}  # those of the path
+    params: Mapping[str, str] = {}  # of the path
     device: bytes = b""
     timestamp: bytes = b""
     record_count: bytes = b""
 
-    def content_encoding(self) -> str:
-        """The encoding of the body, "" for none. Raises UnsupportedMediaType."""
+    def parse_encoding(self) -> str:
+        """Return the Content-Encoding, "" for none. Raises UnsupportedMediaType."""
         if self.encoding and self.encoding not in ENCODINGS:
             raise UnsupportedMediaType
         return self.encoding
 
-    def idempotency_key(self) -> str | None:
-        """The Idempotency-Key, None if it is empty. Raises Rejected if it is invalid."""
+    def parse_idempotency_key(self) -> str | None:
+        """Return the Idempotency-Key, None if it is empty. Raises Rejected if it is invalid."""
         if not self.key:
             return None
         if not IDEMPOTENCY_KEY.fullmatch(self.key):
-            raise Rejected("Idempotency-Key has 1 to 255 printable ASCII characters and no space.")
+            raise Rejected(
+                "Idempotency-Key must be 1 to 255 printable ASCII characters without spaces."
+            )
         return self.key
 
-    def stream_device(self) -> str:
-        """The device of a stream. Raises Rejected."""
+    def parse_device(self) -> str:
+        """Return the device of a stream. Raises Rejected."""
         return decode_text("Atlas-Device", self.device) or "unknown"
 
-    def stream_timestamp(self) -> str:
-        """The timestamp of a stream. Raises Rejected."""
+    def parse_timestamp(self) -> str:
+        """Return the timestamp of a stream. Raises Rejected."""
         return decode_text("Atlas-Timestamp", self.timestamp)
 
-    def stream_record_count(self) -> int | None:
-        """The number of lines that the sender has counted, None if it is not a number."""
+    def parse_record_count(self) -> int | None:
+        """Return the line count that the sender declared, None if it is not a number."""
         text = self.record_count.decode("latin-1")
         return int(text) if COUNT.fullmatch(text) else None
 
 
 def read_context(scope: Scope, route: str, sample_trace: TraceSampler) -> RequestContext:
-    """Parse an ASGI request. The first of several headers of one name counts.
+    """Parse an ASGI request. Of several headers with one name, the first counts.
 
-    Nothing is refused here: invalid values matter only to routes that use them.
+    Nothing is refused here, because invalid values matter only to the routes that use them.
     """
     headers: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
@@ -117,7 +119,7 @@ def read_context(scope: Scope, route: str, sample_trace: TraceSampler) -> Reques
 
 
 def read_briefly(scope: Scope) -> RequestContext:
-    """Parse only what a refusal needs: the correlation id, and the form of the answer."""
+    """Parse only what a refusal needs: the correlation id and the accepted format."""
     given_id, accepts_problem = "", False
     for name, value in scope["headers"]:
         if name == b"x-correlation-id" and not given_id:
@@ -131,7 +133,7 @@ def read_briefly(scope: Scope) -> RequestContext:
 
 
 def new_id() -> str:
-    """Make a UUID of version 4 (RFC 9562). It is not a secret, so it needs no system call."""
+    """Create a UUID of version 4 (RFC 9562), without a system call: it is not a secret."""
     return str(UUID(int=_random.getrandbits(128), version=4))
 
 
@@ -140,7 +142,7 @@ def strip_parameters(value: bytes) -> str:
 
 
 def parse_preferred_wait(preferences: str) -> float | None:
-    """The seconds that the sender prefers to wait (RFC 7240), None if it does not say."""
+    """Return the seconds that the sender prefers to wait (RFC 7240), None without a preference."""
     if not preferences:
         return None
     preferences_by_name = {match[1].lower(): match[2] for match in PREFERENCE.finditer(preferences)}

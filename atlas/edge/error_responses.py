@@ -1,4 +1,4 @@
-"""Builds the responses to all errors, each with its headers and its event."""
+"""Builds the responses to errors, with their headers and events."""
 
 from collections.abc import Callable
 from math import ceil
@@ -11,12 +11,12 @@ from atlas.core.errors import AtlasError, InsufficientScope, RateLimited, Unauth
 from atlas.core.events import EventSink, RequestRefused
 from atlas.core.messages import User
 from atlas.core.ports import Clock
-from atlas.edge import api_types
+from atlas.edge.api_types import BatchReply
 from atlas.edge.context import JSON, PROBLEM, RequestContext
 
 
 class ErrorResponses:
-    """Builds error responses. `random` spreads Retry-After, so that retries do not coincide."""
+    """Builds error responses. `random` spreads Retry-After so that retries do not coincide."""
 
     def __init__(self, clock: Clock, random: Callable[[], float], emit: EventSink) -> None:
         self._clock = clock
@@ -24,7 +24,7 @@ class ErrorResponses:
         self._emit = emit
 
     def emit_refusal(self, context: RequestContext, error: AtlasError, user: User | None) -> None:
-        """Emit the refusal of a request, or of one chunk in it."""
+        """Emit the refusal of a request, or of one of its chunks."""
         sub = None if user is None else user.sub
         self._emit(
             RequestRefused(context.correlation_id, error.code, error.status, sub, str(error))
@@ -35,16 +35,16 @@ class ErrorResponses:
         context: RequestContext,
         error: AtlasError,
         user: User | None = None,
-        batch: api_types.BatchReply | None = None,
+        batch: BatchReply | None = None,
     ) -> Response:
-        """Emit and build the refusal of a request; for a batch, with the outcomes of its chunks."""
+        """Emit and build an error response; for a batch, with the outcomes of its chunks."""
         self.emit_refusal(context, error, user)
         return self.build(context, error, batch)
 
     def build(
-        self, context: RequestContext, error: AtlasError, batch: api_types.BatchReply | None = None
+        self, context: RequestContext, error: AtlasError, batch: BatchReply | None = None
     ) -> Response:
-        """Build the refusal without an event."""
+        """Build an error response without an event."""
         detail = describe(error, context.correlation_id, self._clock(), self._random)
         headers = build_www_authenticate(error) | build_rate_limit_headers(error)
         if detail.retry_after is not None:
@@ -68,7 +68,7 @@ class ErrorResponses:
 
 
 def build_www_authenticate(error: AtlasError) -> dict[str, str]:
-    """RFC 6750, section 3: bare without credentials, with the reason otherwise."""
+    """Build the challenge (RFC 6750, section 3), without a reason if there was no token."""
     realm = 'Bearer realm="atlas"'
     if isinstance(error, InsufficientScope):
         challenge = f'{realm}, error="insufficient_scope", scope="{error.scope}"'
@@ -82,7 +82,7 @@ def build_www_authenticate(error: AtlasError) -> dict[str, str]:
 
 
 def build_rate_limit_headers(error: AtlasError) -> dict[str, str]:
-    """The limit that was reached (draft-ietf-httpapi-ratelimit-headers-07), and when it ends."""
+    """Describe the limit that was reached (draft-ietf-httpapi-ratelimit-headers-07)."""
     if not isinstance(error, RateLimited):
         return {}
     return {

@@ -1,7 +1,8 @@
-"""The routes for one export and for a batch. Streams are in `streams.py`."""
+"""The routes of uploads: single exports and batches. Streams are in `streams.py`."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 from starlette.responses import Response
@@ -12,7 +13,7 @@ from atlas.core.events import EventSink, RecordCountMismatch, RequestRead
 from atlas.core.identifiers import API_PREFIX
 from atlas.core.messages import ExportMetadata, IdempotencySlot, RawExport, Receipt, User
 from atlas.core.ports import Clock
-from atlas.edge import api_types
+from atlas.edge.api_types import DeclaredFields, Outcome, ReplyContext
 from atlas.edge.app import EdgeRoute
 from atlas.edge.authentication import RequestAuthenticator
 from atlas.edge.batches import BatchParser
@@ -29,7 +30,7 @@ from atlas.edge.responses import (
 from atlas.edge.streams import StreamRoute
 from atlas.runtime import Acknowledgement, for_each_concurrently
 
-CHUNKS_AT_ONCE = 16  # of a batch; the others stay in its buffer
+CHUNKS_AT_ONCE = 16  # of one batch; the others stay in its buffer
 
 
 @dataclass(slots=True)
@@ -40,12 +41,12 @@ class BatchState:
     user: User
     key: str | None
     outcomes: list[Acknowledgement[Receipt] | AtlasError]
-    declared: list[api_types.DeclaredFields | None]
+    declared: list[DeclaredFields | None]
 
 
 @dataclass(frozen=True, slots=True)
 class ExportRoutes:
-    """Routes that hand exports to the flow, and answer with receipts."""
+    """Routes that submit exports to the flow and respond with receipts."""
 
     authenticator: RequestAuthenticator
     bodies: BodyReader
@@ -77,21 +78,20 @@ class ExportRoutes:
 
     async def submit(
         self, context: RequestContext, user: User, receive: Receive
-    ) -> tuple[Acknowledgement[Receipt], api_types.DeclaredFields, float]:
-        """Submit one export. Returns its acknowledgement, its declared fields, and until when its
-        sender waits. Nothing of the body is held any more then.
+    ) -> tuple[Acknowledgement[Receipt], DeclaredFields, float]:
+        """Submit one export, and release its body.
+
+        Returns the acknowledgement, the declared fields, and the deadline for the commit.
         """
-        key = context.idempotency_key()
+        slot = build_idempotency_slot(context.parse_idempotency_key(), 0, 1)
         with self.bodies.reserve_json(user) as reservation:
             parsed, size = await self.bodies.read_json(context, receive, reservation, parse_export)
             until = self.flow.compute_deadline(context)
             self.emit(RequestRead(context.correlation_id, user.sub, 1, size, False))
-            declared = parsed.declared_fields()
-            head = build_metadata(
-                context, user, declared, "unknown", build_idempotency_slot(key, 0, 1)
-            )
-            acknowledgement = self.flow.submit(RawExport(head, parsed.text()))
-            del parsed  # the flow keeps what it needs of it
+            declared = parsed.get_declared_fields()
+            metadata = build_metadata(context, user, declared, "unknown", slot)
+            acknowledgement = self.flow.submit(RawExport(metadata, parsed.get_text()))
+            del parsed  # releases the body as soon as the flow has decoded it
             return await acknowledgement, declared, until
 
     async def post_batch(self, context: RequestContext, user: User, receive: Receive) -> Response:
@@ -113,10 +113,11 @@ class ExportRoutes:
         self, context: RequestContext, user: User, receive: Receive
     ) -> tuple[BatchState, float]:
         """Submit the chunks of a batch, a few at a time. A failure does not affect the others."""
-        key = context.idempotency_key()
+        key = context.parse_idempotency_key()
         with self.bodies.reserve_json(user) as reservation:
-            parse = self.batches.parse
-            parsed, size = await self.bodies.read_json(context, receive, reservation, parse)
+            parsed, size = await self.bodies.read_json(
+                context, receive, reservation, self.batches.parse
+            )
             until = self.flow.compute_deadline(context)
             chunks = self.batches.split_chunks(parsed)
             length = len(chunks)
@@ -125,24 +126,21 @@ class ExportRoutes:
             rest: Iterable[tuple[int, msgspec.Raw]] = enumerate(chunks)
             if key is not None:
                 rest = await self.submit_first(batch, chunks)
-
-            async def submit(indexed: tuple[int, msgspec.Raw]) -> None:
-                await self.submit_chunk(batch, *indexed)
-
+            submit = partial(self.submit_chunk, batch)
             await for_each_concurrently(submit, rest, CHUNKS_AT_ONCE)
         return batch, until
 
     async def submit_first(
         self, batch: BatchState, chunks: Sequence[msgspec.Raw]
     ) -> Iterable[tuple[int, msgspec.Raw]]:
-        """Submit chunks one by one until one is accepted and binds the key. Returns the others.
+        """Submit chunks one by one until one is accepted and binds the key. Returns the rest.
 
-        If they were submitted together, two batches under one key could refuse each other. Raises
+        If all were submitted at once, two batches with one key could refuse each other. Raises
         IdempotencyKeyReused.
         """
         rest = iter(enumerate(chunks))
         for index, chunk in rest:
-            await self.submit_chunk(batch, index, chunk)
+            await self.submit_chunk(batch, (index, chunk))
             outcome = batch.outcomes[index]
             if isinstance(outcome, IdempotencyKeyReused):
                 raise outcome
@@ -150,13 +148,14 @@ class ExportRoutes:
                 break
         return rest
 
-    async def submit_chunk(self, batch: BatchState, index: int, chunk: msgspec.Raw) -> None:
+    async def submit_chunk(self, batch: BatchState, indexed: tuple[int, msgspec.Raw]) -> None:
+        index, chunk = indexed
         slot = build_idempotency_slot(batch.key, index, len(batch.declared))
         try:
             parsed = parse_export(chunk)
-            batch.declared[index] = declared = parsed.declared_fields()
-            head = build_metadata(batch.context, batch.user, declared, "iPhone", slot)
-            acknowledgement = self.flow.submit(RawExport(head, parsed.text()))
+            batch.declared[index] = declared = parsed.get_declared_fields()
+            metadata = build_metadata(batch.context, batch.user, declared, "iPhone", slot)
+            acknowledgement = self.flow.submit(RawExport(metadata, parsed.get_text()))
             del parsed
             batch.outcomes[index] = await acknowledgement
         except AtlasError as error:
@@ -165,22 +164,22 @@ class ExportRoutes:
     def check_counts(
         self,
         context: RequestContext,
-        outcomes: Sequence[api_types.Outcome],
-        declared: Sequence[api_types.DeclaredFields | None],
+        outcomes: Sequence[Outcome],
+        declared: Sequence[DeclaredFields | None],
     ) -> None:
-        """Emit RecordCountMismatch if the sender has counted other lines than were received."""
-        for outcome, each in zip(outcomes, declared, strict=True):
-            if isinstance(outcome, Receipt) and each and each.warnings(outcome.received):
+        """Emit RecordCountMismatch if a declared count differs from the lines received."""
+        for outcome, fields in zip(outcomes, declared, strict=True):
+            if isinstance(outcome, Receipt) and fields and fields.find_warnings(outcome.received):
                 self.emit(RecordCountMismatch(outcome.id, context.correlation_id, outcome.received))
 
-    def build_reply_context(self, context: RequestContext) -> api_types.ReplyContext:
-        return api_types.ReplyContext(context.correlation_id, self.dataset_rid, self.clock())
+    def build_reply_context(self, context: RequestContext) -> ReplyContext:
+        return ReplyContext(context.correlation_id, self.dataset_rid, self.clock())
 
 
 def build_metadata(
     context: RequestContext,
     user: User,
-    declared: api_types.DeclaredFields,
+    declared: DeclaredFields,
     default_device: str,
     slot: IdempotencySlot | None,
 ) -> ExportMetadata:
@@ -195,5 +194,5 @@ def build_metadata(
 
 
 def build_idempotency_slot(key: str | None, position: int, length: int) -> IdempotencySlot | None:
-    """The position of an export under the Idempotency-Key of its request, if it has one."""
+    """Build the position of an export under the Idempotency-Key of its request, if any."""
     return None if key is None else IdempotencySlot(key, position, length)

@@ -14,7 +14,7 @@ from atlas.runtime import Acknowledgement, Address
 
 @dataclass(frozen=True, slots=True)
 class FlowClient:
-    """The flow as the edge uses it. Only a durable journal may answer that an export is safe."""
+    """Sends exports into the flow. Only with a durable journal may a response be "accepted"."""
 
     exports: Address[RawExport | StreamPart, Acknowledgement[Receipt]]
     shedder: LoadShedder
@@ -22,19 +22,19 @@ class FlowClient:
     is_durable: bool
 
     async def submit(self, export: RawExport | StreamPart) -> Acknowledgement[Receipt]:
-        """Raises Unavailable if the flow stays full for too long."""
+        """Submit an export. Raises Unavailable if the flow stays full for too long."""
         with self.shedder.track():
-            answer = self.exports.ask(export, self.reply_seconds)
-            del export  # or this frame keeps its body while it waits
-            return await answer
+            acknowledgement = self.exports.ask(export, self.reply_seconds)
+            del export  # this frame must not hold the body while it waits
+            return await acknowledgement
 
     async def wait_for_commit(
         self, acknowledgement: Acknowledgement[Receipt], until: float
     ) -> Receipt:
-        """Wait for the commit. The receipt says only that it is safe if that takes too long.
+        """Wait for the commit until `until`, a time of the monotonic clock.
 
-        `until` is a moment of the monotonic clock. Raises FoundryError if it is not committed and
-        the journal is not durable, Forgotten.
+        Returns the "accepted" receipt if that takes longer and the journal is durable, and raises
+        FoundryError if the journal is not. Raises Forgotten.
         """
         receipt = acknowledgement.receipt
         try:
@@ -44,13 +44,15 @@ class FlowClient:
         else:
             receipt = msgspec.structs.replace(completed, replayed=receipt.replayed)
         if receipt.status != "committed" and not self.is_durable:
-            raise FoundryError("Not committed in time. The same request joins it.")
+            raise FoundryError(
+                "Not committed in time. Sending the same request again adds nothing twice."
+            )
         return receipt
 
     async def wait_for_outcome(
         self, accepted: Acknowledgement[Receipt] | AtlasError, until: float
     ) -> Receipt | AtlasError:
-        """Wait for the commit. Returns the receipt, or the error."""
+        """Wait for the commit, and return the receipt or the error."""
         if isinstance(accepted, AtlasError):
             return accepted
         try:
@@ -59,8 +61,9 @@ class FlowClient:
             return error.detach()
 
     def compute_deadline(self, context: RequestContext) -> float:
-        """The moment of the monotonic clock until which the sender waits for the commit. Without a
-        durable journal its preference does not count.
+        """Return the time of the monotonic clock until which the sender waits for the commit.
+
+        The preference of the sender counts only with a durable journal.
         """
         seconds = context.wait_seconds
         if seconds is None or not self.is_durable:

@@ -9,7 +9,7 @@ from starlette.types import Receive
 from atlas.core import identifiers
 from atlas.core.errors import AtlasError
 from atlas.core.ports import Clock
-from atlas.edge import api_types
+from atlas.edge.api_types import Check, HealthReply, ReadyReply
 from atlas.edge.app import EdgeRoute
 from atlas.edge.context import RequestContext
 from atlas.edge.error_responses import build_json_response
@@ -19,7 +19,7 @@ Checks = Mapping[str, Callable[[], Awaitable[None]]]
 
 @dataclass(frozen=True, slots=True)
 class HealthRoutes:
-    """The routes. Each of `checks`, by name, raises why no export can be accepted."""
+    """The health routes. Each of `checks` raises an AtlasError if no export can be accepted."""
 
     checks: Checks
     version: str
@@ -32,8 +32,8 @@ class HealthRoutes:
         ]
 
     async def get_health(self, context: RequestContext, _receive: Receive) -> Response:
-        """Answer if the loop turns. Nothing is checked: a restart does not help a full journal."""
-        reply = api_types.HealthReply(
+        """Respond while the event loop runs. Checks nothing that a restart would not repair."""
+        reply = HealthReply(
             status="healthy",
             service="atlas",
             timestamp=identifiers.format_timestamp(self.clock()),
@@ -43,16 +43,16 @@ class HealthRoutes:
         return build_json_response(reply, 200)
 
     async def get_readiness(self, context: RequestContext, _receive: Receive) -> Response:
-        """Whether an export can be accepted now; Foundry being down does not matter to that."""
-        results: dict[str, api_types.Check] = {}
+        """Respond with 503 if no export can be accepted now. Foundry being down does not matter."""
+        results: dict[str, Check] = {}
         for name, check in self.checks.items():
             try:
                 await check()
-                results[name] = api_types.Check(ok=True)
+                results[name] = Check(ok=True)
             except AtlasError as error:
-                results[name] = api_types.Check(ok=False, reason=str(error))
+                results[name] = Check(ok=False, reason=str(error))
         is_ready = all(check.ok for check in results.values())
-        reply = api_types.ReadyReply(
+        reply = ReadyReply(
             status="ready" if is_ready else "not ready",
             checks=results,
             timestamp=identifiers.format_timestamp(self.clock()),

@@ -1,4 +1,4 @@
-"""The description of the public listener, made from the types that it speaks."""
+"""The public HTTP interface of Atlas, generated from the types in the code."""
 
 import base64
 from typing import Any
@@ -9,7 +9,15 @@ from starlette.types import Receive
 
 from atlas.core.error_reply import ErrorReply
 from atlas.core.identifiers import API_PREFIX
-from atlas.edge import api_types
+from atlas.edge.api_types import (
+    BatchBody,
+    BatchReply,
+    ExportBody,
+    ExportReply,
+    HealthReply,
+    ReadyReply,
+    ReceiptsReply,
+)
 from atlas.edge.app import EdgeRoute
 from atlas.edge.context import NDJSON, PROBLEM, RequestContext
 from atlas.edge.error_responses import build_json_response
@@ -17,21 +25,21 @@ from atlas.edge.receipts import PAGE_MAX
 
 Json = dict[str, Any]
 
-RECEIPT_TYPES = api_types.ExportReply, api_types.BatchReply
+RECEIPT_TYPES = ExportReply, BatchReply
 
 HEADERS = {
-    "Idempotency-Key": "Names this export, or this batch, for as long as receipts are kept.",
+    "Idempotency-Key": "Identifies this export or batch for as long as receipts are kept.",
     "Prefer": "respond-async, or wait=SECONDS (at most 50): how long to wait for the commit.",
-    "X-Correlation-Id": "Echoed, and in every log line about this request.",
+    "X-Correlation-Id": "Returned as sent, and logged with this request.",
     "Content-Encoding": "gzip, deflate or zstd.",
 }
-STREAM_HEADERS = {  # in place of the fields of JSON
+STREAM_HEADERS = {  # replace the JSON fields
     "Atlas-Device": "UTF-8, or percent-encoded.",
-    "Atlas-Timestamp": "As often as it is sent, the same.",
-    "Atlas-Record-Count": "How many lines the sender has counted.",
+    "Atlas-Timestamp": "The time of the export; must be the same on every retry.",
+    "Atlas-Record-Count": "The number of lines that the sender has counted.",
 }
-STREAM = {  # of no type, as OpenAPI 3.1 has it for what is no JSON
-    "description": "The lines themselves, however many; answered as a batch of its parts.",
+STREAM = {  # without a type, as OpenAPI 3.1 describes non-JSON bodies
+    "description": "The lines themselves. The response is that of a batch of the stream's parts.",
 }
 LINE = (
     '{"uuid":"6F9619FF-8B86-4D01-B42D-00CF4FC964FF","sampleType":"HKQuantityTypeIdentifierHeartRate",'
@@ -45,42 +53,31 @@ EXPORT = {
     "recordCount": 1,
     "manifest": {"number": 1},
 }
-EXAMPLES: dict[type, Json] = {
-    api_types.ExportBody: EXPORT,
-    api_types.BatchBody: {"chunks": [EXPORT]},
-}
+EXAMPLES: dict[type, Json] = {ExportBody: EXPORT, BatchBody: {"chunks": [EXPORT]}}
 REFUSALS = {
-    "400": "The request is wrong and will stay wrong.",
-    "401": "No token, an expired one, or one that is not accepted.",
+    "400": "The request is invalid; sending it again will not help.",
+    "401": "The token is missing, expired, or not accepted.",
     "403": "The token lacks the required scope.",
-    "408": "The body came too slowly.",
-    "410": "Its user was forgotten while it waited.",
-    "413": "Too large.",
-    "415": "Another media type or encoding than these.",
-    "422": "The Idempotency-Key names another export.",
-    "429": "Too many requests of this user; send the same again after Retry-After.",
-    "500": "A bug of ours; send the same again.",
-    "503": "Not now; send the same again after Retry-After.",
+    "408": "The body arrived too slowly.",
+    "410": "The user's data were erased while the request waited.",
+    "413": "The body or a chunk is too large.",
+    "415": "The media type or encoding is not supported.",
+    "422": "The Idempotency-Key was used for another export.",
+    "429": "Too many requests from this user; send the same again after Retry-After.",
+    "500": "A bug in Atlas; send the same again.",
+    "503": "Temporarily unavailable; send the same again after Retry-After.",
 }
 
 
 def build_document(version: str) -> Json:
-    """The OpenAPI document. Every schema in it is a type of `wire`."""
-    types = (
-        api_types.ExportBody,
-        api_types.BatchBody,
-        api_types.ExportReply,
-        api_types.BatchReply,
-        api_types.ReceiptsReply,
-        ErrorReply,
-        api_types.HealthReply,
-        api_types.ReadyReply,
-    )
+    """Build the OpenAPI document. Its schemas are the types of `api_types`."""
+    types = [ExportBody, BatchBody, ExportReply, BatchReply, ReceiptsReply]
+    types += [ErrorReply, HealthReply, ReadyReply]
     _, schemas = msgspec.json.schema_components(
         types, schema_hook=describe_any_value, ref_template="#/components/schemas/{name}"
     )
-    schemas["BatchBody"]["properties"]["chunks"]["items"] = build_ref(api_types.ExportBody)
-    export = describe_export(api_types.ExportBody, api_types.ExportReply)
+    schemas["BatchBody"]["properties"]["chunks"]["items"] = build_ref(ExportBody)
+    export = describe_export(ExportBody, ExportReply)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Atlas", "version": version, "description": (__doc__ or "").strip()},
@@ -88,8 +85,7 @@ def build_document(version: str) -> Json:
             f"{API_PREFIX}/export": {"post": export | {"operationId": "postExport"}},
             f"{API_PREFIX}/ingest": {"post": export | {"operationId": "postIngest"}},
             f"{API_PREFIX}/export/batch": {
-                "post": describe_export(api_types.BatchBody, api_types.BatchReply)
-                | {"operationId": "postBatch"}
+                "post": describe_export(BatchBody, BatchReply) | {"operationId": "postBatch"}
             },
             f"{API_PREFIX}/exports/{{id}}": {"get": describe_receipt()},
             f"{API_PREFIX}/exports": {"get": describe_receipts()},
@@ -106,7 +102,7 @@ def build_document(version: str) -> Json:
 
 
 def describe_any_value(_kind: type) -> Json:
-    """A value of the sender's that Atlas takes whatever it is."""
+    """Describe a field that may have any type."""
     return {"description": "Any JSON value."}
 
 
@@ -132,15 +128,13 @@ def describe_export(body: type, reply: type) -> Json:
     bodies: Json = {"application/json": {"schema": build_ref(body), "example": EXAMPLES[body]}}
     kinds: tuple[type, ...] = (reply,)
     headers = HEADERS
-    if body is api_types.ExportBody:
+    if body is ExportBody:
         bodies[NDJSON], kinds = {"schema": STREAM, "example": LINE}, RECEIPT_TYPES
         headers = HEADERS | STREAM_HEADERS
-    answers = {
-        "200": describe_response("The rows stand in a committed Foundry transaction.", *kinds),
-        "202": describe_response("Safe, and will be committed exactly once.", *kinds),
-        "207": describe_response(
-            "Some chunks were refused, each by the sender's fault.", api_types.BatchReply
-        ),
+    responses = {
+        "200": describe_response("The rows are in a committed Foundry transaction.", *kinds),
+        "202": describe_response("Stored, and will be committed exactly once.", *kinds),
+        "207": describe_response("Some chunks were rejected because of their content.", BatchReply),
     }
     return {
         "security": [{"auth0": []}],
@@ -149,7 +143,7 @@ def describe_export(body: type, reply: type) -> Json:
             for name, text in headers.items()
         ],
         "requestBody": {"required": True, "content": bodies},
-        "responses": answers | describe_refusals(*REFUSALS),
+        "responses": responses | describe_refusals(*REFUSALS),
     }
 
 
@@ -161,9 +155,7 @@ def describe_receipt() -> Json:
             {"in": "path", "name": "id", "required": True, "schema": {"type": "string"}}
         ],
         "responses": {
-            "200": describe_response(
-                "How the export stands, or each part of a stream.", *RECEIPT_TYPES
-            ),
+            "200": describe_response("The receipt of an export or a stream.", *RECEIPT_TYPES),
             "404": describe_response("You have no such receipt.", ErrorReply),
             **describe_refusals("401", "403", "429", "500", "503"),
         },
@@ -180,7 +172,7 @@ def describe_receipts() -> Json:
             {"in": "query", "name": name, "schema": schema} for name, schema in parameters.items()
         ],
         "responses": {
-            "200": describe_response("Your receipts, newest first.", api_types.ReceiptsReply),
+            "200": describe_response("Your receipts, newest first.", ReceiptsReply),
             **describe_refusals("400", "401", "403", "429", "500", "503"),
         },
     }
@@ -189,7 +181,7 @@ def describe_receipts() -> Json:
 def describe_health(path: str) -> Json:
     return {
         "operationId": "get" + (path.title().replace("/", "") or "Root"),
-        "responses": {"200": describe_response("Atlas runs.", api_types.HealthReply)},
+        "responses": {"200": describe_response("Atlas is running.", HealthReply)},
     }
 
 
@@ -197,14 +189,14 @@ def describe_readiness() -> Json:
     return {
         "operationId": "getHealthReady",
         "responses": {
-            "200": describe_response("An export can be accepted now.", api_types.ReadyReply),
-            "503": describe_response("Not now; the checks say why.", api_types.ReadyReply),
+            "200": describe_response("An export can be accepted now.", ReadyReply),
+            "503": describe_response("No export can be accepted now; see the checks.", ReadyReply),
         },
     }
 
 
 def build_route(version: str) -> EdgeRoute:
-    """The path of the document."""
+    """Build the route of the document."""
     document = build_document(version)
 
     async def get_document(_context: RequestContext, _receive: Receive) -> Response:

@@ -1,9 +1,9 @@
 """Refuses uploads under overload, at a small fraction of the cost of an export.
 
-A refusal is decided before anything of the request is parsed, and refusals are paced. Otherwise
-thousands of senders that ignore Retry-After keep the loop so busy with refusals that it never
-sleeps: the thread of the journal does not get the interpreter, exports stand still, the measured
-rate falls, still more is refused, and the service does not recover.
+The decision comes before any parsing, and refusals are paced. Otherwise thousands of clients that
+ignore Retry-After would keep the event loop so busy with refusals that the journal's thread does
+not get the interpreter. Then exports stall, the measured rate falls, even more is refused, and
+the service does not recover.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ EVENT_SECONDS = 1.0
 
 
 class OverloadGuard:
-    """Guards the `paths` of uploads. Emits the number of refusals once a second."""
+    """Checks the load before uploads to `paths`. Emits the number of refusals each second."""
 
     def __init__(
         self,
@@ -40,14 +40,14 @@ class OverloadGuard:
         self._is_counting = False
 
     async def find_overload(self, scope: Scope) -> Overloaded | None:
-        """Check the load, and wait for the turn of a refusal. None if the request may go on."""
+        """Return the refusal of a request, as soon as the pace allows; None if it is admitted."""
         if scope["path"] not in self._paths or scope["method"] != "POST" or self._is_draining():
             return None
         if not self._admission.is_overloaded():
             return None
         await self._pacer.wait_for_turn()
         try:
-            self._admission.check_load()  # it may have passed meanwhile
+            self._admission.check_load()  # the overload may have ended meanwhile
         except Overloaded as error:
             self._count(scope["path"])
             return error.detach()

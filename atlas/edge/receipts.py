@@ -1,4 +1,4 @@
-"""The routes of receipts: how the caller's own exports stand."""
+"""The routes of receipts: the state of the caller's own exports."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from atlas.core import identifiers, ports
 from atlas.core.errors import NotFound, Rejected
 from atlas.core.identifiers import API_PREFIX
 from atlas.core.messages import User
-from atlas.edge import api_types
+from atlas.edge.api_types import ReceiptsReply, ReplyContext
 from atlas.edge.app import EdgeRoute
 from atlas.edge.authentication import RequestAuthenticator
 from atlas.edge.context import COUNT, RequestContext
@@ -23,7 +23,7 @@ PAGE_MAX = 200
 
 @dataclass(frozen=True, slots=True)
 class ReceiptRoutes:
-    """The routes of receipts."""
+    """Routes that find one receipt, or list them."""
 
     authenticator: RequestAuthenticator
     receipts: ports.ReceiptQueries
@@ -52,18 +52,18 @@ class ReceiptRoutes:
         query = QueryParams(context.query)
         limit = query.get("limit", "50")
         if not (COUNT.fullmatch(limit) and 1 <= int(limit) <= PAGE_MAX):
-            raise Rejected(f"limit is a number from 1 to {PAGE_MAX}.")
+            raise Rejected(f"limit must be a number from 1 to {PAGE_MAX}.")
         key = query.get("key")
         page = await self.receipts.list_page(user, key, int(limit), query.get("cursor"))
         stream_id = identifiers.derive_stream_id(user, key) if key is not None else ""
         is_stream = bool(stream_id and await self.receipts.list_parts(user, stream_id))
         reply_context = self.build_reply_context(context)
-        reply = api_types.ReceiptsReply(
+        reply = ReceiptsReply(
             receipts=tuple(build_export_reply(each, reply_context) for each in page.receipts),
             next_cursor=page.next_cursor,
             receipt_id=stream_id if is_stream else msgspec.UNSET,
         )
         return build_json_response(reply, 200)
 
-    def build_reply_context(self, context: RequestContext) -> api_types.ReplyContext:
-        return api_types.ReplyContext(context.correlation_id, self.dataset_rid, self.clock())
+    def build_reply_context(self, context: RequestContext) -> ReplyContext:
+        return ReplyContext(context.correlation_id, self.dataset_rid, self.clock())

@@ -1,4 +1,4 @@
-"""Builds the answers to uploads and to queries for receipts."""
+"""Builds the responses to uploads and to queries for receipts."""
 
 from collections.abc import Sequence
 
@@ -9,19 +9,27 @@ from atlas.core import identifiers
 from atlas.core.errors import AtlasError, BatchRejected, Rejected, Unavailable
 from atlas.core.identifiers import API_PREFIX
 from atlas.core.messages import Receipt
-from atlas.edge import api_types
+from atlas.edge.api_types import (
+    NULL,
+    BatchReply,
+    ChunkError,
+    DeclaredFields,
+    ExportReply,
+    Outcome,
+    ReplyContext,
+)
 from atlas.edge.error_responses import ErrorResponses, build_json_response
 
 
 def build_response(
-    reply: api_types.ExportReply | api_types.BatchReply,
-    outcomes: Sequence[api_types.Outcome],
+    reply: ExportReply | BatchReply,
+    outcomes: Sequence[Outcome],
     errors: ErrorResponses,
     stream_id: str | None = None,
 ) -> Response:
-    """Build a 200, 202 or 207, with the headers that tell a client what to do next.
+    """Build a 200, 202 or 207, with its headers.
 
-    Location names the receipt `stream_id`, or else the first that is not committed.
+    The Location of a 202 is the receipt of `stream_id`, or the first that is not committed.
     """
     status, headers = choose_status(outcomes), dict[str, str]()
     safe = [outcome for outcome in outcomes if isinstance(outcome, Receipt)]
@@ -35,16 +43,14 @@ def build_response(
 
 
 def build_export_reply(
-    receipt: Receipt,
-    context: api_types.ReplyContext,
-    declared: api_types.DeclaredFields | None = None,
-) -> api_types.ExportReply:
-    """`manifest` and `warnings` are about this request only, and absent without one."""
+    receipt: Receipt, context: ReplyContext, declared: DeclaredFields | None = None
+) -> ExportReply:
+    """Build the reply to one export. `declared` is None if the export is only queried."""
     is_committed = receipt.status == "committed"
-    warnings = declared.warnings(receipt.received) if declared else ()
+    warnings = declared.find_warnings(receipt.received) if declared else ()
     if receipt.status == "set_aside":
-        warnings += ("It could not be processed; it is kept, and the operator sees it.",)
-    return api_types.ExportReply(
+        warnings += ("The export could not be processed. It is stored, and shown to the operator.",)
+    return ExportReply(
         success=True,
         dataset_rid=context.dataset_rid,
         records_ingested=receipt.ingested,
@@ -54,7 +60,7 @@ def build_export_reply(
         transaction_rid=receipt.transaction,
         ingestion_timestamp=identifiers.format_timestamp(receipt.at),
         correlation_id=context.correlation_id,
-        manifest=declared.manifest if declared else api_types.NULL,
+        manifest=declared.manifest if declared else NULL,
         status=receipt.status,
         receipt_id=receipt.id,
         records_received=receipt.received,
@@ -66,29 +72,28 @@ def build_export_reply(
 
 
 def build_batch_reply(
-    outcomes: Sequence[api_types.Outcome],
-    declared: Sequence[api_types.DeclaredFields | None],
-    context: api_types.ReplyContext,
-) -> api_types.BatchReply:
-    results: list[api_types.ExportReply] = []
-    errors: list[api_types.ChunkError] = []
+    outcomes: Sequence[Outcome],
+    declared: Sequence[DeclaredFields | None],
+    context: ReplyContext,
+) -> BatchReply:
+    results: list[ExportReply] = []
+    errors: list[ChunkError] = []
     rows: dict[str, int] = {}
     for index, (outcome, declared_fields) in enumerate(zip(outcomes, declared, strict=True)):
         if isinstance(outcome, AtlasError):
-            errors.append(
-                api_types.ChunkError(
-                    chunk_index=index,
-                    error=str(outcome),
-                    code=outcome.code,
-                    retryable=outcome.retryable,
-                    details=outcome.details,
-                )
+            error = ChunkError(
+                chunk_index=index,
+                error=str(outcome),
+                code=outcome.code,
+                retryable=outcome.retryable,
+                details=outcome.details,
             )
+            errors.append(error)
         else:
             rows[outcome.id] = outcome.ingested
             reply = build_export_reply(outcome, context, declared_fields)
             results.append(msgspec.structs.replace(reply, chunk_index=index))
-    return api_types.BatchReply(
+    return BatchReply(
         success=not errors,
         dataset_rid=context.dataset_rid,
         chunks_processed=len(outcomes),
@@ -103,28 +108,28 @@ def build_batch_reply(
 
 
 def build_stream_reply(
-    outcomes: Sequence[api_types.Outcome],
-    context: api_types.ReplyContext,
+    outcomes: Sequence[Outcome],
+    context: ReplyContext,
     stream_id: str | None,
     warnings: tuple[str, ...] = (),
     safe_bytes: int | None = None,
-) -> api_types.BatchReply:
+) -> BatchReply:
     reply = build_batch_reply(outcomes, [None] * len(outcomes), context)
     return msgspec.structs.replace(
         reply, receipt_id=stream_id, warnings=warnings, safe_bytes=safe_bytes
     )
 
 
-def choose_status(outcomes: Sequence[api_types.Outcome]) -> int:
-    """200 if all are committed, 202 if all are safe, 207 if some were refused."""
+def choose_status(outcomes: Sequence[Outcome]) -> int:
+    """Return 200 if all are committed, 202 if all are safe, 207 if some were rejected."""
     if any(isinstance(outcome, AtlasError) for outcome in outcomes):
         return 207
     committed = [isinstance(each, Receipt) and each.status == "committed" for each in outcomes]
     return 200 if all(committed) else 202
 
 
-def find_batch_error(outcomes: Sequence[api_types.Outcome]) -> AtlasError | None:
-    """The error of a whole batch: one failed by our fault, or all by the sender's."""
+def find_batch_error(outcomes: Sequence[Outcome]) -> AtlasError | None:
+    """Return the error of a whole batch: any that is our fault, or if all chunks were rejected."""
     errors = [outcome for outcome in outcomes if isinstance(outcome, AtlasError)]
     if our_errors := [error for error in errors if not isinstance(error, Rejected)]:
         unavailable = [error for error in our_errors if isinstance(error, Unavailable)]

@@ -1,7 +1,7 @@
-"""The route of streamed bodies: each full part is made safe before the rest has arrived.
+"""The route of streamed bodies: each part is stored as soon as it is complete.
 
-If the connection drops, the client sends the same body again, and parts that are already safe are
-skipped. Memory holds only the parts that are being processed.
+If the connection drops, the client sends the same body again, and parts that are already stored
+are skipped. Memory holds only the parts that are being processed.
 """
 
 from collections.abc import Awaitable, Callable
@@ -28,7 +28,7 @@ from atlas.core.events import EventSink, RecordCountMismatch, RequestRead
 from atlas.core.messages import ExportMetadata, Receipt, StreamPart, StreamPosition, User
 from atlas.core.ports import Clock
 from atlas.core.stream_splitter import PART_BYTES, SplitPart, StreamSplitter
-from atlas.edge import api_types
+from atlas.edge.api_types import Outcome, ReplyContext, compare_counts
 from atlas.edge.body_reader import BodyReader
 from atlas.edge.context import RequestContext
 from atlas.edge.error_responses import ErrorResponses
@@ -36,7 +36,7 @@ from atlas.edge.flow_client import FlowClient
 from atlas.edge.responses import build_response, build_stream_reply, find_batch_error
 from atlas.runtime import Acknowledgement, Reservation
 
-PARTS_AT_ONCE = 2  # of one stream; the next one is read meanwhile
+PARTS_AT_ONCE = 2  # of one stream, while the next one is read
 RETRY_SECONDS = 1.0
 
 FindExisting = Callable[[ExportMetadata, str], Awaitable[Acknowledgement[Receipt] | None]]
@@ -44,22 +44,22 @@ FindExisting = Callable[[ExportMetadata, str], Awaitable[Acknowledgement[Receipt
 
 @dataclass(slots=True)
 class StreamState:
-    """The state of one stream. `failure` is the error that ends it early."""
+    """The progress of one stream. `failure` is the error of a part that ends it early."""
 
-    head: ExportMetadata
+    metadata: ExportMetadata
     key: str | None
     reservation: Reservation
     part_slots: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(PARTS_AT_ONCE))
     stream_id: str | None = None
     bytes: int = 0
-    ends: list[int] = field(default_factory=list)  # of the parts, in bytes of the body
+    ends: list[int] = field(default_factory=list)  # offsets at which the parts end
     parts: dict[int, Acknowledgement[Receipt] | AtlasError] = field(default_factory=dict)
     failure: AtlasError | None = None
-    first: anyio.Event = field(default_factory=anyio.Event)  # the first part is safe or refused
-    progress: float = field(default_factory=anyio.current_time)
+    is_first_done: anyio.Event = field(default_factory=anyio.Event)
+    progress_at: float = field(default_factory=anyio.current_time)
 
-    def safe_bytes(self) -> int:
-        """The bytes, from the start, that need not be sent again: they are safe or rejected."""
+    def count_safe_bytes(self) -> int:
+        """Count the bytes from the start that need not be sent again: stored, or rejected."""
         safe = 0
         for index, end in enumerate(self.ends):
             part = self.parts.get(index)
@@ -71,7 +71,7 @@ class StreamState:
 
 @dataclass(frozen=True, slots=True)
 class StreamRoute:
-    """The route. `find_existing` finds the receipt of a part that is already stored."""
+    """The route of streams. `find_existing` finds the receipt of a part that is stored already."""
 
     flow: FlowClient
     bodies: BodyReader
@@ -84,20 +84,20 @@ class StreamRoute:
     part_bytes: int = PART_BYTES
 
     async def post(self, context: RequestContext, user: User, receive: Receive) -> Response:
-        device, timestamp = context.stream_device(), context.stream_timestamp()
-        head = ExportMetadata(user, device, timestamp, context.correlation_id, trace=context.trace)
-        declared = context.stream_record_count()
+        id, declared = context.correlation_id, context.parse_record_count()
+        device, timestamp = context.parse_device(), context.parse_timestamp()
+        metadata = ExportMetadata(user, device, timestamp, id, trace=context.trace)
         with self.bodies.reserve_stream(user) as reservation:
-            stream = StreamState(head, context.idempotency_key(), reservation)
-            stopped = await self.read(context, stream, receive)
-        self.emit(RequestRead(head.correlation_id, user.sub, len(stream.ends), stream.bytes, False))
+            stream = StreamState(metadata, context.parse_idempotency_key(), reservation)
+            read_error = await self.read(context, stream, receive)
+        self.emit(RequestRead(id, user.sub, len(stream.ends), stream.bytes, False))
         outcomes = await self.wait_for_parts(context, stream)
         if not outcomes:
-            raise stopped or Rejected("There is nothing in the body.")
-        error = stream.failure or stopped or find_batch_error(outcomes)
-        reply_context = api_types.ReplyContext(head.correlation_id, self.dataset_rid, self.clock())
+            raise read_error or Rejected("The body is empty.")
+        error = stream.failure or read_error or find_batch_error(outcomes)
+        reply_context = ReplyContext(id, self.dataset_rid, self.clock())
         warnings = () if error else self.check_counts(stream, declared, outcomes)
-        stream_id, safe_bytes = stream.stream_id, stream.safe_bytes()
+        stream_id, safe_bytes = stream.stream_id, stream.count_safe_bytes()
         reply = build_stream_reply(outcomes, reply_context, stream_id, warnings, safe_bytes)
         if error:
             return self.errors.respond(context, error, user, reply)
@@ -109,12 +109,12 @@ class StreamRoute:
     async def read(
         self, context: RequestContext, stream: StreamState, receive: Receive
     ) -> AtlasError | None:
-        """Read to the end, or to an error, which is returned; then all parts are safe or refused.
+        """Read the body to its end or to an error, and wait until all parts are processed.
 
-        Raises ClientDisconnect, also after that.
+        Returns the error, if any. Raises ClientDisconnect.
         """
         splitter = StreamSplitter(self.part_bytes)
-        stopped: AtlasError | ClientDisconnect | None = None
+        read_error: AtlasError | ClientDisconnect | None = None
         async with anyio.create_task_group() as tasks:
             try:
                 chunks = self.bodies.read_stream(context, receive, stream.reservation)
@@ -127,58 +127,56 @@ class StreamRoute:
                 if last is not None:
                     await self.start_part(tasks, stream, last)
             except AtlasError as error:
-                stopped = error.detach()
+                read_error = error.detach()
             except ClientDisconnect as error:
-                stopped = error.with_traceback(None)
-        if isinstance(stopped, ClientDisconnect):
-            raise stopped
-        return stopped
+                read_error = error.with_traceback(None)
+        if isinstance(read_error, ClientDisconnect):
+            raise read_error
+        return read_error
 
     async def start_part(
         self, tasks: TaskGroup, stream: StreamState, split_part: SplitPart
     ) -> None:
-        """Start a part as soon as a slot is free. Raises the error that has ended the stream."""
+        """Start to process a part as soon as a slot is free. Raises `stream.failure`."""
         if self.is_draining():
             raise Draining
         await stream.part_slots.acquire()
         size = split_part.end - split_part.offset
         if stream.key is not None and stream.ends:
-            await stream.first.wait()  # or two streams under one key could refuse each other
+            await stream.is_first_done.wait()  # or two streams with one key could refuse each other
         if stream.failure is not None:
             raise stream.failure
         if ndjson.is_blank(split_part.text, split_part.first):
             self.release(stream, size)
             return
         id = await anyio.to_thread.run_sync(
-            identifiers.derive_part_id, stream.head, split_part.offset, split_part.text
+            identifiers.derive_part_id, stream.metadata, split_part.offset, split_part.text
         )
         if stream.stream_id is None:
-            user, key = stream.head.user, stream.key
-            stream.stream_id = (
-                identifiers.STREAM_ID_PREFIX + id
-                if key is None
-                else identifiers.derive_stream_id(user, key)
-            )
+            if stream.key is None:
+                stream.stream_id = identifiers.STREAM_ID_PREFIX + id
+            else:
+                stream.stream_id = identifiers.derive_stream_id(stream.metadata.user, stream.key)
         index = len(stream.ends)
         stream.ends.append(split_part.end)
         position = StreamPosition(stream.stream_id, index, stream.key)
-        head = msgspec.structs.replace(stream.head, place=position)
-        tasks.start_soon(
-            self.process_part, stream, StreamPart(id, head, split_part.text, split_part.first), size
-        )
+        metadata = msgspec.structs.replace(stream.metadata, place=position)
+        part = StreamPart(id, metadata, split_part.text, split_part.first)
+        tasks.start_soon(self.process_part, stream, part, index, size)
 
-    async def process_part(self, stream: StreamState, part: StreamPart, size: int) -> None:
-        index = part.head.place.position if part.head.place else 0
+    async def process_part(
+        self, stream: StreamState, part: StreamPart, index: int, size: int
+    ) -> None:
         try:
             stream.parts[index] = await self.submit(stream, part)
-            stream.progress = anyio.current_time()
+            stream.progress_at = anyio.current_time()
         except AtlasError as error:
             stream.parts[index] = error.detach()
             if is_fatal(error):
                 stream.failure = stream.failure or error
         finally:
             self.release(stream, size)
-            stream.first.set()
+            stream.is_first_done.set()
 
     def release(self, stream: StreamState, size: int) -> None:
         """Release the memory and the slot of a part."""
@@ -186,16 +184,16 @@ class StreamRoute:
         stream.part_slots.release()
 
     async def submit(self, stream: StreamState, part: StreamPart) -> Acknowledgement[Receipt]:
-        """Submit a part, as soon as there is room in the journal. Meanwhile the sender waits.
+        """Submit a part as soon as the journal has capacity.
 
-        Raises JournalFull if the stream makes no progress for as long as an answer may take.
+        Raises JournalFull if no part of the stream was stored for `reply_seconds`.
         """
         while True:
             try:
-                known = await self.find_existing_in_time(part)
-                return known or await self.flow.submit(part)
+                existing = await self.find_existing_in_time(part)
+                return existing or await self.flow.submit(part)
             except JournalFull:
-                if anyio.current_time() - stream.progress > self.flow.reply_seconds:
+                if anyio.current_time() - stream.progress_at > self.flow.reply_seconds:
                     raise
             await anyio.sleep(RETRY_SECONDS)
 
@@ -204,31 +202,31 @@ class StreamRoute:
             return await self.find_existing(part.head, part.id)
         raise FlowFull
 
-    async def wait_for_parts(
-        self, context: RequestContext, stream: StreamState
-    ) -> list[api_types.Outcome]:
-        """The outcome of each part, once all are committed or the sender waits no longer."""
+    async def wait_for_parts(self, context: RequestContext, stream: StreamState) -> list[Outcome]:
+        """Return the outcomes of the parts when all are committed, or at the deadline."""
         until = 0.0 if stream.failure else self.flow.compute_deadline(context)
         parts = sorted(stream.parts.items())
         return [await self.flow.wait_for_outcome(part, until) for _, part in parts]
 
     def check_counts(
-        self, stream: StreamState, declared: int | None, outcomes: list[api_types.Outcome]
+        self, stream: StreamState, declared: int | None, outcomes: list[Outcome]
     ) -> tuple[str, ...]:
-        """Warnings if the sender has counted other lines than were received, which is unknown if a
-        part was refused.
+        """Warn if the declared count differs from the lines received.
+
+        Without a warning if a part failed: then the number of lines is not known.
         """
         received = 0
         for outcome in outcomes:
             if isinstance(outcome, AtlasError):
                 return ()
             received += outcome.received
-        warnings = () if declared is None else api_types.count_warnings(declared, received)
+        warnings = () if declared is None else compare_counts(declared, received)
         if warnings and stream.stream_id is not None:
-            self.emit(RecordCountMismatch(stream.stream_id, stream.head.correlation_id, received))
+            correlation_id = stream.metadata.correlation_id
+            self.emit(RecordCountMismatch(stream.stream_id, correlation_id, received))
         return warnings
 
 
 def is_fatal(error: AtlasError) -> bool:
-    """Whether it ends the stream: the error is not about the lines, so a retry can succeed."""
+    """True if the error ends the stream: it is not about the lines of the part."""
     return isinstance(error, IdempotencyKeyReused) or not isinstance(error, Rejected)

@@ -18,15 +18,15 @@ from atlas.core.events import Event, EventSink
 
 MESSAGES: dict[type, tuple[str, str]] = {
     events.RequestAnswered: ("debug", "Request answered"),
-    events.ConnectionRejected: ("info", "Request refused at the door"),
+    events.ConnectionRejected: ("info", "Connection rejected"),
     events.ConnectionAborted: ("debug", "Connection cut"),
     events.RequestsShed: ("error", "HealthKit raw export failed"),
     events.StageCompleted: ("debug", "Stage worked"),
-    events.LinesRejected: ("debug", "No line of an export is good"),
+    events.LinesRejected: ("debug", "Export has no valid line"),
     events.ServiceStarted: ("info", "Atlas started"),
     events.ExportAccepted: ("debug", "Uploading HealthKit data to dataset"),
-    events.ExportReplayed: ("info", "HealthKit export came again"),
-    events.RecordCountMismatch: ("warning", "recordCount is not what was received"),
+    events.ExportReplayed: ("info", "Export replayed"),
+    events.RecordCountMismatch: ("warning", "Record count mismatch"),
     events.ClientStuck: ("warning", "Stuck client"),
     events.ExportCommitted: ("info", "Successfully uploaded HealthKit JSON to Foundry dataset"),
     events.ExportFailed: ("warning", "HealthKit export failed, tried apart from the others"),
@@ -49,7 +49,7 @@ MESSAGES: dict[type, tuple[str, str]] = {
     events.KeysUnavailable: ("warning", "Auth0 signing keys cannot be fetched"),
     events.FoundryTokenFetched: ("info", "Foundry token fetched"),
     events.FoundryTokenRefused: ("warning", "Foundry gives no token"),
-    events.StageCrashed: ("error", "An actor crashed"),
+    events.StageCrashed: ("error", "Stage crashed"),
     events.DrainStarted: ("info", "Shutting down"),
     events.DrainEnded: ("info", "Shut down"),
 }

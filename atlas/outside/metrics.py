@@ -69,11 +69,11 @@ COUNTERS = {
     ),
     "atlas_connections_cut": Family(
         "Connections that were ended without an answer, or before it was taken.",
-        ("why",),
+        ("reason",),
         get_args(AbortReason),
     ),
     "atlas_request_bytes": Family("Bytes of the bodies that were read, after inflation."),
-    "atlas_counts_differ": Family(
+    "atlas_record_count_mismatches": Family(
         "Exports whose declared record count differs from the lines received."
     ),
     "atlas_stuck_clients": Family("Times that a phone had sent the same bytes ten times more."),
@@ -100,13 +100,13 @@ COUNTERS = {
     "atlas_ledger_unbalanced": Family("Times that the ledger was wrong and was set right."),
     "atlas_groups": Family(
         "Transactions committed, by why they were begun just then.",
-        ("because",),
+        ("trigger",),
         get_args(GroupTrigger),
     ),
     "atlas_upload_pauses": Family("Upload pauses because Foundry was unavailable or held us off."),
-    "atlas_second_writer": Family("Times that somebody else was seen to write to the branch."),
+    "atlas_foreign_writers": Family("Times that somebody else was seen to write to the branch."),
     "atlas_orphans": Family(
-        "Transactions that may be ours, found open.", ("what",), ("aborted", "suspected")
+        "Transactions that may be ours, found open.", ("kind",), ("aborted", "suspected")
     ),
     "atlas_foundry_calls": Family(
         "Calls to Foundry; a status of 0 if it did not answer.", ("operation", "status")
@@ -192,10 +192,14 @@ class StatusCollector(Collector):
         for name, text, value in (
             ("atlas_upload_paused", "1 from a pause to the next outcome.", paused),
             ("atlas_is_draining", "1 once we were told to end.", sight.is_draining),
-            ("atlas_edge_exports", "Exports that are read and not yet safe.", press.inside),
+            (
+                "atlas_edge_exports_in_flight",
+                "Exports that are read and not yet safe.",
+                press.inside,
+            ),
             ("atlas_edge_queue_depth", "Bodies that wait for room to be read.", press.waiting),
             (
-                "atlas_edge_flight_bytes",
+                "atlas_edge_inflight_bytes",
                 "Memory of bodies in flight; JSON four times.",
                 press.bytes,
             ),

@@ -202,7 +202,7 @@ def build_group_span(event: events.GroupCommitted, start: int) -> Span:
             "atlas.transaction": event.transaction,
             "atlas.exports": event.exports,
             "atlas.rows": event.rows,
-            "atlas.because": event.because,
+            "atlas.trigger": event.trigger,
         },
     )
 

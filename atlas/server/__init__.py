@@ -1,4 +1,4 @@
-"""Journal, loop, sockets and signals: from settings to a service that can be reached."""
+"""Runs the service: opens the journal and the sockets, starts the loop, handles signals."""
 
 import errno
 import signal
@@ -14,7 +14,7 @@ from atlas import service
 from atlas.computing import set_mmap_threshold
 from atlas.core.errors import CommandError
 from atlas.server.garbage import collect_when_idle, disable_automatic_collection
-from atlas.server.http import ConnectionLimits, Listener, RawErrors
+from atlas.server.http import BACKLOG, ConnectionLimits, Listener, RawErrors
 from atlas.server.rlimits import disable_core_dumps, raise_nofile_limit
 from atlas.service import Dependencies, EventSubscribers, JournalPorts
 from atlas.settings import EdgeSettings, Settings
@@ -24,14 +24,13 @@ Connect = Callable[
     [Settings, JournalPorts, EventSubscribers], AbstractAsyncContextManager[Dependencies]
 ]
 
-BACKLOG = 2048
 OPERATORS_MAX = 64  # connections
 RESERVED_DESCRIPTORS = 300  # operators, the journal, calls to Foundry and Auth0, workers
 
 REMEDIES = {
-    errno.EADDRINUSE: " End the process that does, or take another port.",
-    errno.EACCES: " Ports below 1024 are root's: take a higher one.",
-    errno.EADDRNOTAVAIL: " This machine has no such address.",
+    errno.EADDRINUSE: " Stop the other process, or choose another port.",
+    errno.EACCES: " Ports below 1024 need root privileges: choose a higher port.",
+    errno.EADDRNOTAVAIL: " This machine does not have this address.",
 }
 
 
@@ -41,39 +40,32 @@ def run(
     on_ready: Callable[[str], None],
     connect: Connect = service.open_dependencies,
 ) -> None:
-    """Open the journal, then serve until a signal. `open_companion` runs for as long."""
+    """Open the journal, and serve until a signal. The companion is open during that time."""
     with service.open_journal(settings, sys.stderr) as (store, subscribers):
 
         async def main() -> None:
-            public, operator = settings.edge, settings.operator.address
             with (
-                bind(public.host, public.port) as public_socket,
-                bind(*operator) as operator_socket,
+                bind(settings.edge.host, settings.edge.port) as public,
+                bind(*settings.operator.address) as operator,
             ):
                 async with (
                     open_companion(),
                     connect(settings, store, subscribers) as dependencies,
-                    service.run_service(dependencies, settings) as running_service,
+                    service.run_service(dependencies, settings) as running,
                 ):
-                    on_ready(format_address(public_socket))
+                    on_ready(format_address(public))
                     errors = RawErrors(
                         dependencies.clock, dependencies.timing.random, dependencies.emit
                     )
-                    public_limits, operator_limits = build_connection_limits(
-                        settings.edge, descriptors
-                    )
-                    await serve(
-                        [
-                            Listener(running_service.public, public_socket, public_limits, errors),
-                            Listener(
-                                running_service.operator, operator_socket, operator_limits, errors
-                            ),
-                        ],
-                        running_service.drain,
-                    )
+                    listeners = [
+                        Listener(running.public, public, public_limits, errors),
+                        Listener(running.operator, operator, operator_limits, errors),
+                    ]
+                    await serve(listeners, running.drain)
 
         disable_core_dumps()
         descriptors = raise_nofile_limit()
+        public_limits, operator_limits = build_connection_limits(settings.edge, descriptors)
         disable_automatic_collection()
         set_mmap_threshold()
         anyio.run(main, backend_options={"use_uvloop": True})
@@ -82,9 +74,9 @@ def run(
 def build_connection_limits(
     edge: EdgeSettings, descriptors: int
 ) -> tuple[ConnectionLimits, ConnectionLimits]:
-    """Limits of the public listener, and of the operators', which have connections of their own.
+    """Return the limits of the public listener and of the operators' listener.
 
-    Some descriptors are always left for the files and calls that serve the connections.
+    Some descriptors stay reserved for the files and calls that the connections need.
     """
     available = max(descriptors - RESERVED_DESCRIPTORS, descriptors // 2)
     public = ConnectionLimits(
@@ -97,12 +89,12 @@ def build_connection_limits(
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket: connections queue from now on. Raises CommandError."""
+    """Return a listening socket, on which connections queue from now on. Raises CommandError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
-        # Python adds the address, once more
+        # Python appends "(while attempting to bind on address …)"
         reason = str(getattr(error, "strerror", None) or error).partition(" (while ")[0]
         remedy = REMEDIES.get(getattr(error, "errno", 0), "")
         raise CommandError(f"Cannot listen at {host} port {port}: {reason}.{remedy}") from error
@@ -114,9 +106,9 @@ def format_address(bound: socket.socket) -> str:
 
 
 async def serve(listeners: Sequence[Listener], drain: Callable[[], None]) -> None:
-    """Serve until a signal ends it.
+    """Serve until a signal.
 
-    The first SIGTERM or Ctrl-C drains; a second Ctrl-C does not wait for that.
+    The first SIGTERM or Ctrl-C drains the service; a second Ctrl-C stops it at once.
     """
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(drain_on_signal, listeners, drain, tasks.cancel_scope)
@@ -136,6 +128,6 @@ async def drain_on_signal(
             if is_ending and number == signal.SIGINT:
                 scope.cancel()
             is_ending = True
-            for listener in listeners:  # first, so that answers say that the connection closes
+            for listener in listeners:  # before the drain, so that responses say Connection: close
                 listener.end()
             drain()

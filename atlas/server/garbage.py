@@ -1,8 +1,8 @@
-"""Collects cyclic garbage only while no request is under way.
+"""Collects cyclic garbage only while no request is in progress.
 
-A collection walks everything that waiting requests hold, and stops the loop meanwhile: for 0.1 s
-with thousands of them, which adds up to a tenth of the cost of an export. It would find nothing:
-exports, refusals and connections leave no cycles (tests/test_garbage.py).
+A collection visits all objects of waiting requests and blocks the loop meanwhile: with thousands of
+requests for 0.1 s, which adds up to a tenth of the cost of an export. It would find nothing,
+because exports, rejections and connections leave no cycles (tests/test_garbage.py).
 """
 
 import gc
@@ -15,7 +15,7 @@ INTERVAL_SECONDS, INTERVAL_SECONDS_MAX = 60.0, 3_600.0
 
 
 def disable_automatic_collection() -> None:
-    """Collect once, and exempt everything that is loaded by now: it stays for good."""
+    """Collect once, then exempt all objects that exist now, because they are permanent."""
     gc.collect()
     gc.freeze()
     gc.disable()

@@ -1,25 +1,29 @@
-"""Resource limits of this process: many descriptors, and no core dumps."""
+"""Sets the resource limits of this process: many file descriptors, no core dumps."""
 
 import resource
 import sys
 
 DESCRIPTORS_MAX = 65_536
-# a limit of 0 does not keep Linux from piping a core to a program; it refuses one of 1 (core(5))
+# with a limit of 0, Linux may still pipe a core dump to a program; with 1 it does not (core(5))
 CORE_BYTES_MAX = 1 if sys.platform == "linux" else 0
 
 
 def raise_nofile_limit() -> int:
-    """Raise the soft limit as far as an ordinary user may, and return it."""
+    """Raise the soft limit of open files as far as an unprivileged user may, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_MAX)
-    if soft != resource.RLIM_INFINITY and soft >= wanted:
+    limit = cap(hard, DESCRIPTORS_MAX)
+    if soft != resource.RLIM_INFINITY and soft >= limit:
         return soft
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return wanted
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    return limit
 
 
 def disable_core_dumps() -> None:
-    """Keep crashes from writing memory to a disk. Workers inherit this."""
+    """Prevent crashes from writing memory to disk. Worker processes inherit this."""
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
-    most = CORE_BYTES_MAX if hard == resource.RLIM_INFINITY else min(hard, CORE_BYTES_MAX)
-    resource.setrlimit(resource.RLIMIT_CORE, (most, most))
+    limit = cap(hard, CORE_BYTES_MAX)
+    resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
+
+
+def cap(hard: int, limit: int) -> int:
+    return limit if hard == resource.RLIM_INFINITY else min(hard, limit)

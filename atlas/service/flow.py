@@ -140,7 +140,7 @@ async def run_service(dependencies: Dependencies, settings: Settings) -> AsyncIt
                     store.ledger, store.dead_letters, replayer, personal_data, diagnosis
                 )
                 emit(build_start_event(settings))
-                async with live.ticking(on_crash):
+                async with live.run(on_crash):
                     yield Service(
                         public=build_public_app(
                             addresses, admission, dependencies, shutdown, settings, on_crash

@@ -48,7 +48,7 @@ class FlowAddresses:
 def build_admission(settings: Settings, monotonic: Callable[[], float]) -> Admission:
     edge = settings.edge
     return Admission(
-        LoadShedder(monotonic, min(WAIT_SECONDS_MAX, edge.reply_seconds / 2)),
+        LoadShedder(monotonic, min(WAIT_SECONDS_MAX, edge.commit_wait_seconds / 2)),
         RateLimiter(edge.rate_per_minute, monotonic),
         Quota(edge.flight_bytes_max, edge.flight_bytes_max_of_user),
     )
@@ -64,7 +64,7 @@ def build_public_app(
 ) -> ASGIApp:
     """Build the public application."""
     edge, store, rid = settings.edge, dependencies.store, settings.foundry.dataset_rid
-    clock, emit, reply_seconds = dependencies.clock, dependencies.emit, edge.reply_seconds
+    clock, emit, reply_seconds = dependencies.clock, dependencies.emit, edge.commit_wait_seconds
     errors = ErrorResponses(clock, dependencies.timing.random, emit)
     flow = FlowClient(addresses.exports, admission.shedder, reply_seconds, store.is_durable)
     bodies = BodyReader(

@@ -57,7 +57,8 @@ def add_tracing(subscribers: EventSubscribers, settings: Settings) -> Iterator[E
         from atlas.outside import traces  # noqa: PLC0415 - for who wants it only
     except ImportError as error:
         raise ConfigurationError(
-            "ATLAS_TRACES needs OpenTelemetry: pip install 'atlas-healthkit[otel]'."
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT needs OpenTelemetry: "
+            "pip install 'atlas-healthkit[otel]'."
         ) from error
     sample = Sampler(settings.traces.share, secrets.token_hex, random.SystemRandom().random)
     rid = settings.foundry.dataset_rid

@@ -26,7 +26,7 @@ NAMES = {
     "FOUNDRY_BRANCH": "foundry.branch",
     "FOUNDRY_SOLE_WRITER": "foundry.sole_writer",
     "ATLAS_HOST": "edge.host",
-    "ATLAS_REPLY_SECONDS": "edge.reply_seconds",
+    "ATLAS_COMMIT_WAIT_SECONDS": "edge.commit_wait_seconds",
     "ATLAS_RATE_PER_MINUTE": "edge.rate_per_minute",
     "ATLAS_REQUIRED_SCOPE": "auth0.required_scope",
     "ATLAS_WORKERS": "export.workers",
@@ -38,8 +38,13 @@ NAMES = {
     "ATLAS_OPERATOR_LISTEN": "operator.listen",
     "ATLAS_OPERATOR_TOKEN": "operator.token",
     "ATLAS_LOG_USER_IDS": "log.user_ids",
-    "ATLAS_TRACES": "traces.endpoint",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "traces.endpoint",
     "ATLAS_CA_BUNDLE": "network.ca_bundle",
+}
+# names that settings had before the first release
+RENAMED = {
+    "ATLAS_REPLY_SECONDS": "ATLAS_COMMIT_WAIT_SECONDS",
+    "ATLAS_TRACES": "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
 }
 IGNORED_VARIABLES = re.compile(
     r"ATLAS_(CONFIG|URL|TOKEN|SERVICE_.*|PORT.*)"
@@ -62,7 +67,8 @@ def unknown_setting(name: str) -> str:
     """Return a message about a variable that is not a setting, with the nearest known name."""
     known = {each.removeprefix("ATLAS_"): each for each in (*NAMES, "ATLAS_CONFIG")}
     nearest = get_close_matches(name.removeprefix("ATLAS_"), known, 1)
-    hint = f"Did you mean {known[nearest[0]]}?" if nearest else "Remove it."
+    suggestion = RENAMED.get(name) or (known[nearest[0]] if nearest else None)
+    hint = f"Did you mean {suggestion}?" if suggestion else "Remove it."
     return f"{name} is not a setting of Atlas. {hint}"
 
 
@@ -182,7 +188,8 @@ def complete(settings: Settings) -> Settings:
         )
     if settings.traces.endpoint and not is_url(settings.traces.endpoint):
         raise ConfigurationError(
-            "ATLAS_TRACES is no URL of a collector: http://collector:4318/v1/traces"
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is no URL of a collector: "
+            "http://collector:4318/v1/traces"
         )
     issuer, host = normalize_url(auth0.issuer or auth0.domain), normalize_url(foundry.host)
     token_url = normalize_url(foundry.oauth_token_url)

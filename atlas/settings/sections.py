@@ -31,7 +31,7 @@ class EdgeSettings(Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     port: Port = 8080
     cors_origins: tuple[str, ...] = ()
-    reply_seconds: Annotated[float, Meta(gt=0, le=50)] = 25.0
+    commit_wait_seconds: Annotated[float, Meta(gt=0, le=50)] = 25.0
     body_bytes_max: PositiveInt = 32 * MIB
     chunks_max: PositiveInt = 64
     stream_bytes_max: PositiveInt = 4096 * MIB

@@ -18,7 +18,7 @@ def test_what_nobody_asks_for_is_not_made_into_objects(key):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
-    said = sent.declared_fields()
+    said = sent.get_declared_fields()
     assert (said.device, said.timestamp, said.record_count) == ("", "", None)
     assert peak < len(bomb) / 10
 
@@ -47,7 +47,7 @@ def test_of_too_many_chunks_no_more_are_made_than_tell_that_there_are():
     ],
 )
 def test_a_body_of_another_shape_is_refused_with_the_name_of_the_field(parse, body, named):
-    with pytest.raises(Rejected, match=f"has another shape: .*{named}"):
+    with pytest.raises(Rejected, match=f"does not match the schema: .*{named}"):
         parse(body)
 
 

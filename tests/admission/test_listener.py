@@ -216,7 +216,7 @@ async def test_a_body_that_is_under_way_when_we_end_is_told_so(life, kind):
     head += f"content-type: application/{kind}\r\ncontent-length: 1000\r\n\r\n"
     async with listening(life) as server, await anyio.connect_tcp("127.0.0.1", server.port) as slow:
         await slow.send(head.encode() + b'{"uuid":"a"}\n')
-        while not (await told(server.flow))[("atlas_edge_flight_bytes",)]:
+        while not (await told(server.flow))[("atlas_edge_inflight_bytes",)]:
             await anyio.sleep(0.01)
         server.flow.service.drain()
         answer = await answered(slow)

@@ -136,6 +136,7 @@ def test_a_quiet_hour_says_nothing_of_our_pace(time):
 
 @pytest.mark.parametrize(("reply_seconds", "patience"), [(25.0, 3.0), (2.0, 1.0)])
 def test_patience_ends_well_before_a_deadline_does(reply_seconds, patience):
-    admission = build_admission(Settings(edge=EdgeSettings(reply_seconds=reply_seconds)), Time())
+    edge = EdgeSettings(commit_wait_seconds=reply_seconds)
+    admission = build_admission(Settings(edge=edge), Time())
 
     assert admission.shedder.wait_seconds_max == patience

@@ -137,9 +137,9 @@ def application(users: Users, keep: Keep) -> Starlette:
     async def post(request: Request) -> Response:
         user = users.of(request)
         sent = decoder.decode(await request.body())
-        said, at = sent.declared_fields(), datetime.now(UTC)
+        said, at = sent.get_declared_fields(), datetime.now(UTC)
         decoded = ndjson.decode(
-            RawExport(ExportMetadata(user, said.device, said.timestamp, ""), sent.text()),
+            RawExport(ExportMetadata(user, said.device, said.timestamp, ""), sent.get_text()),
             BYTES_MAX,
             LINES_MAX,
         )

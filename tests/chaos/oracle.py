@@ -49,7 +49,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """Exports, but for `twice`, which counts lines. Even means that every promise was kept."""
+    """Exports, but for `twice`, which counts lines. Balanced if every promise was kept."""
 
     accepted: int
     committed: int

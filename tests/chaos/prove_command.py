@@ -41,7 +41,7 @@ def prove(
 ) -> None:
     """Kill and starve the service against the stand-ins, and print the balance.
 
-    Nothing leaves the machine, nothing of it is touched. Exit 1 if any balance is not even.
+    Nothing leaves the machine, nothing of it is touched. Exit 1 if any trial fails.
 
     Example: just prove --only 'kill -9' --seed 7
     """
@@ -68,8 +68,8 @@ def prove(
     if report is not None:
         again = f"just prove --size {size} --seed {number}"
         report.write_text(render_markdown(again, outcomes), encoding="utf-8")
-    if any(outcome.verdict == "NOT EVEN" for outcome in outcomes):
-        typer.echo(f"atlas: Not even. Again: just prove --size {size} --seed {number}", err=True)
+    if any(outcome.verdict == "FAIL" for outcome in outcomes):
+        typer.echo(f"atlas: FAIL. Again: just prove --size {size} --seed {number}", err=True)
         raise typer.Exit(1)
 
 

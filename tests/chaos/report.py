@@ -9,7 +9,7 @@ from tests.chaos.runner import Outcome
 
 COLUMNS = ("trial", "accepted", "committed", "lost", "twice", "seconds", "balance", "measured")
 NUMBERS = {"accepted", "committed", "lost", "twice", "seconds"}
-COLOURS = {"even": "green", "NOT EVEN": "bold red", "skipped": "yellow"}
+COLOURS = {"PASS": "green", "FAIL": "bold red", "skipped": "yellow"}
 
 
 def build_table(outcomes: Sequence[Outcome]) -> Table:

@@ -12,7 +12,7 @@ from tests.chaos.scenarios import Scenario
 from tests.chaos.service_process import Broken, Skipped
 from tests.chaos.testbed import Scale, Testbed, open_testbed
 
-Verdict = Literal["even", "NOT EVEN", "skipped"]
+Verdict = Literal["PASS", "FAIL", "skipped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Outcome:
     def verdict(self) -> Verdict:
         if self.is_skipped:
             return "skipped"
-        return "NOT EVEN" if self.failures or self.balance is None else "even"
+        return "FAIL" if self.failures or self.balance is None else "PASS"
 
 
 async def run_scenarios(plan: Plan, report: Callable[[Outcome | str], None]) -> list[Outcome]:

@@ -17,7 +17,7 @@ from tests.chaos.failpoints import Failpoint
 
 START_SECONDS, END_SECONDS = 30.0, 15.0
 Configuration = Mapping[str, Mapping[str, object]]  # room: key: value, as atlas.toml has them
-BUGS = re.compile(r'"An actor crashed"|Traceback|Ended by a bug')
+BUGS = re.compile(r'"Stage crashed"|Traceback|Ended by a bug')
 
 
 class Broken(Exception):

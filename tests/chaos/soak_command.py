@@ -42,7 +42,7 @@ def soak(
     if report is not None:
         again = f"just soak --minutes {minutes:g} --seed {number}"
         report.write_text(render_markdown(again, [outcome]), encoding="utf-8")
-    if outcome.verdict == "NOT EVEN":
+    if outcome.verdict == "FAIL":
         raise typer.Exit(1)
     if is_early:
         raise typer.Exit(INTERRUPTED)

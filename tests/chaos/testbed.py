@@ -205,7 +205,11 @@ def build_settings(systems: Emulators, folder: Path) -> dict[str, dict[str, obje
     journal = folder / "journal"
     journal.mkdir()
     return {
-        "edge": {"port": find_free_port(), "reply_seconds": REPLY_SECONDS, "rate_per_minute": 0},
+        "edge": {
+            "port": find_free_port(),
+            "commit_wait_seconds": REPLY_SECONDS,
+            "rate_per_minute": 0,
+        },
         "auth0": {"issuer": systems.tenant.issuer},
         "journal": {"url": f"sqlite:///{journal / 'journal.db'}"},
         "foundry": {

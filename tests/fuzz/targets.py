@@ -245,7 +245,7 @@ def batch(found: bytes) -> None:
 
 
 def kept(sent: api_types.ExportBody) -> None:
-    said = sent.declared_fields()
+    said = sent.get_declared_fields()
     receipt = Receipt("id", "accepted", NOON, "", 1, 0)
     reply = build_export_reply(receipt, api_types.ReplyContext("id", "rid", NOON), said)
     echoed = json.loads(msgspec.json.encode(reply), parse_int=str)
@@ -253,7 +253,7 @@ def kept(sent: api_types.ExportBody) -> None:
     for text in (said.device, said.timestamp):
         text.encode()
     with suppress(AtlasError):
-        ndjson.decode_base64(sent.text())
+        ndjson.decode_base64(sent.get_text())
 
 
 def must(holds: bool, otherwise: str) -> None:

@@ -31,7 +31,7 @@ AT_ONCE = 8
 MEMORY_SHARE_MAX = 0.05 if IN_FULL else 0.25
 SHOWN, SHOWN_BYTES = 3, 8 * 1024
 CHANGES = {
-    "edge": {"rate_per_minute": 0, "reply_seconds": 25.0},
+    "edge": {"rate_per_minute": 0, "commit_wait_seconds": 25.0},
     "foundry": {"commit_interval_seconds": 1.0},
 }
 COUNTS = "received", "ingested", "rejected"

@@ -135,19 +135,19 @@ def test_what_somebody_prefers_is_read_once(prefer):
 @given(values)
 def test_a_key_is_printable_or_refused(text):
     with suppress(Rejected):
-        key = asked(idempotency_key=text).idempotency_key()
+        key = asked(idempotency_key=text).parse_idempotency_key()
         assert key is None or (key == text and key.isascii() and key.isprintable())
 
 
 @given(values | st.text(max_size=20).map(lambda text: text.encode().decode("latin-1")))
 def test_what_comes_with_a_stream_is_text_or_refused(raw):
     with suppress(Rejected):
-        asked(atlas_device=raw).stream_device().encode()
+        asked(atlas_device=raw).parse_device().encode()
 
 
 @given(values | st.integers().map(str))
 def test_a_count_is_a_number_or_none(raw):
-    found = asked(atlas_record_count=raw).stream_record_count()
+    found = asked(atlas_record_count=raw).parse_record_count()
     assert found is None or found == int(raw)
 
 

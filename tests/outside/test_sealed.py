@@ -137,7 +137,7 @@ async def test_a_key_that_does_not_open_the_journal_stops_the_start_and_touches_
     before = on_disk(tmp_path)
 
     with (
-        pytest.raises(ConfigurationError, match="abandon") as refused,
+        pytest.raises(ConfigurationError, match="discard") as refused,
         open_journal(path, BOUNDS, given),
     ):
         pass

@@ -229,7 +229,8 @@ def directive(text: str, name: str) -> int:
     ],
 )
 def test_a_proxy_waits_for_an_answer_and_does_not_keep_what_atlas_closes(text, waiting, kept):
-    replies = msgspec.json.schema(EdgeSettings)["$defs"]["EdgeSettings"]["properties"]["reply_seconds"]
+    settings = msgspec.json.schema(EdgeSettings)["$defs"]["EdgeSettings"]["properties"]
+    replies = settings["commit_wait_seconds"]
 
     assert directive(text, waiting) > max(replies["maximum"], IPHONE_SECONDS)
     assert directive(text, kept) < ConnectionLimits().idle_seconds

@@ -158,7 +158,7 @@ def test_a_file_of_the_journal_that_root_has_left_there(folder, ending):
 
 
 def test_a_key_that_only_root_may_read_is_not_given_up(folder):
-    """Nobody is told to abandon what a chown opens."""
+    """A key that a chown opens is not lost: no message suggests to discard exports."""
     prefix, volume = as_user(), folder / "volume"
     with open_journal(volume / "journal.db", CapacityLimits()):
         pass
@@ -168,7 +168,7 @@ def test_a_key_that_only_root_may_read_is_not_given_up(folder):
     ended = serve(folder, *prefix, ATLAS_JOURNAL_KEY="")
 
     in_one_line(ended, 1, "journal.db.key belongs to user 0")
-    assert "abandon" not in ended.stderr
+    assert "discard" not in ended.stderr
 
 
 def test_a_folder_where_no_journal_can_be_made_by_default(folder):

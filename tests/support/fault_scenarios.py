@@ -189,12 +189,19 @@ async def operators(sandbox: Sandbox) -> None:
     c = sandbox.canaries
     listed = (await sandbox.asked("GET", "/exports?limit=100")).body
     id, find = listed["entries"][0]["receipt"]["id"], c["operator.find"]
-    for path in ("/", "/picture", "/live", "/metrics", f"/exports/{id}", f"/exports?find={find}"):
+    for path in (
+        "/",
+        "/status",
+        "/status/stream",
+        "/metrics",
+        f"/exports/{id}",
+        f"/exports?find={find}",
+    ):
         assert (await sandbox.asked("GET", path)).status == 200
     for path in (f"/exports/{find}", f"/{find}", f"/exports?status={find}"):
         assert (await sandbox.asked("GET", path)).status in {400, 404}
     user = f"auth0|{c['sub ada']}"
-    assert (await sandbox.asked("POST", "/where", {"user": user})).status == 200
+    assert (await sandbox.asked("POST", "/personal-data", {"user": user})).status == 200
     token = sandbox.token(user)
     for asked in ({"token": token}, {"token": token[:-9]}, {"token": c["opaque"]}):
         assert (await sandbox.asked("POST", "/diagnose", asked)).status == 200
@@ -209,7 +216,7 @@ async def operators(sandbox: Sandbox) -> None:
             ("top", "--once", "--json"),
         ):
             tasks.start_soon(partial(sandbox.atlas, *command, ATLAS_TOKEN=token))
-    assert "of their own" in await sandbox.atlas("where", "-", input=f"{user}\n")
+    assert "of their own" in await sandbox.atlas("person", "show", "-", input=f"{user}\n")
 
 
 def refusals(c: Canaries) -> Iterator[web.Response]:
@@ -277,7 +284,7 @@ async def poison(sandbox: Sandbox) -> None:
     found = (await sandbox.asked("GET", "/exports?status=set_aside")).body["entries"][0]
     await sandbox.atlas("exports", "show", found["receipt"]["id"])
     await sandbox.atlas("exports", "list", "--status", "set_aside")
-    await sandbox.atlas("where", "-", input=f"auth0|{mark}\n")
+    await sandbox.atlas("person", "show", "-", input=f"auth0|{mark}\n")
     await sandbox.emulators.clear_faults()
     await sandbox.atlas("exports", "replay", "--all")
     await sandbox.drained()
@@ -367,7 +374,7 @@ async def forgotten(sandbox: Sandbox) -> None:
     """At last a person is forgotten, and the process aborted, with all that it has in memory."""
     c = sandbox.canaries
     sandbox.dataset = sandbox.committed()
-    forget = ("forget", "-", "--yes", "--receipt", "receipt.json")
+    forget = ("person", "erase", "-", "--yes", "--receipt", "receipt.json")
     assert "Removed" in await sandbox.atlas(*forget, input=f"auth0|{c['sub ada']}\n")
     await sandbox.ended(signal.SIGABRT)
     assert "Fatal Python error: Aborted" in sandbox.log

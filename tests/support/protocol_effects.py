@@ -18,7 +18,7 @@ FAILURES = frozenset({"refused", "failed", "divided", "isolated"})
 AWAY = e.Failed(FoundryError("No answer."))
 DISK = e.Failed(Unavailable("The disk fails."))
 OF_JOURNAL = frozenset(
-    {e.ReadInHand, e.ReadBacklog, e.Claim, e.RecordOpen, e.ClearIntents, e.Conclude}
+    {e.ReadWorkInHand, e.ReadBacklog, e.Claim, e.RecordOpen, e.ClearIntents, e.Conclude}
 )
 BUSY = e.Busy(BranchBusy())
 ENDED, CLEARED, CONCLUDED, WOKEN = e.Ended(), e.IntentsCleared(), e.Concluded(), e.Woken()
@@ -49,7 +49,7 @@ class Performer:
             self.blame[row.id] += 1
 
     def read_in_hand(self, _):
-        return e.HandRead(self.journal.in_hand())
+        return e.WorkInHandRead(self.journal.in_hand())
 
     def read_backlog(self, _):
         return e.BacklogRead(self.journal.backlog())
@@ -165,7 +165,7 @@ class Performer:
         conclusion, claimed = effect.conclusion, self.journal.with_status("claimed")
         before = dict(self.failed_at)
         for row in claimed:
-            kind = conclusion.verdicts.get(row.id, conclusion.others).kind
+            kind = conclusion.verdicts.get(row.id, conclusion.default_verdict).kind
             if kind == "committed":
                 self.evidence_at = self.now
             elif kind in FAILURES:
@@ -175,7 +175,7 @@ class Performer:
             if row.status == "committed":
                 self.check_committed(row)
             else:
-                verdict = conclusion.verdicts.get(row.id, conclusion.others)
+                verdict = conclusion.verdicts.get(row.id, conclusion.default_verdict)
                 self.check_set_aside(row.id, verdict, conclusion, before)
         return CONCLUDED
 
@@ -204,7 +204,7 @@ def failure_of(effect):
 
 P = Performer
 PERFORM = {
-    e.ReadInHand: P.read_in_hand,
+    e.ReadWorkInHand: P.read_in_hand,
     e.ReadBacklog: P.read_backlog,
     e.Reconcile: P.reconcile,
     e.TakeSnapshot: P.take_snapshot,

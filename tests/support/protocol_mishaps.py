@@ -123,7 +123,7 @@ def run_errand(world):
             return
     state, effect, known = world.state, world.effect, world.state.memory
     memory = replace(known, snapshot=None)
-    world.state, world.effect = State("recovering", Work(), memory), e.ReadInHand()
+    world.state, world.effect = State("recovering", Work(), memory), e.ReadWorkInHand()
     try:
         for _ in errand_steps(world):
             world.now += 0.5

@@ -37,10 +37,10 @@ KIB = 1024
 VICTIM = """
 import sys
 from pathlib import Path
-from atlas.cli.main import ended_by_a_bug
-from tests.chaos import victim
-sys.excepthook = ended_by_a_bug
-victim.main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
+from atlas.cli.main import report_bug
+from tests.chaos import service_main
+sys.excepthook = report_bug
+service_main.main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
 """
 CONFIG = {
     "edge": {"body_bytes_max": 300 * KIB, "slow_seconds": 1.0},
@@ -203,7 +203,7 @@ class Sandbox:
         text = b"" if body is None else msgspec.json.encode(body)
         url = self.operator + path
         async with self.session.request(method, url, headers=headers, data=text) as answer:
-            if path == "/live":
+            if path == "/status/stream":
                 found = Answer(
                     answer.status, answer.headers, await answer.content.readuntil(b"\n\n")
                 )
@@ -277,7 +277,7 @@ async def caged(folder: Path, canaries: Canaries, **environ: str) -> AsyncIterat
         session = await ends.enter_async_context(aiohttp.ClientSession())
         around.foundry.client = ("client", canaries["foundry.secret"])
         settings = settings_of(around, folder, canaries) | environ
-        settings["ATLAS_TRACES"] = str(server.make_url("/v1/traces"))
+        settings["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] = str(server.make_url("/v1/traces"))
         (folder / "secret" / "atlas.toml").write_text(as_toml(settings))
         (folder / "config.toml").write_text(to_toml(CONFIG))
         plain = {
@@ -311,7 +311,7 @@ def settings_of(around: Emulators, folder: Path, canaries: Canaries) -> dict[str
         "ATLAS_OPERATOR_LISTEN": f"{HOST}:{find_free_port()}",
         "ATLAS_OPERATOR_TOKEN": canaries["operator.token"],
         "ATLAS_COMMIT_INTERVAL_SECONDS": "0.1",
-        "ATLAS_REPLY_SECONDS": "10",
+        "ATLAS_COMMIT_WAIT_SECONDS": "10",
         "ATLAS_RATE_PER_MINUTE": "0",
     }
 

@@ -1,24 +1,24 @@
-"""Brings exports into the dataset: many in one transaction, each exactly once.
+"""Commits exports to the dataset, many in one transaction, each exactly once.
 
-The decisions are a pure state machine, the commit protocol: README.md shows its table.
+A pure state machine, the commit protocol, makes the decisions. README.md explains it.
 
     policy.py              settings: group sizes, pacing, number of tries
     states.py              the states of the protocol
-    effects.py             the effects that it asks for, and their results
+    effects.py             the effects that it requests, and their results
     reports.py             the results of effects that handle many files
     protocol.py            the table of transitions
       recovery.py            resolves work that was begun and not concluded
       grouping.py            brings a group into a transaction
       ending.py              ends a transaction
-    pacing.py              when the next group goes, and from which lane
-    verdicts.py            the outcome for each export
+    pacing.py              chooses the time and lane of the next group
+    verdicts.py            decides the outcome of each export
     uploader.py            the driver: performs the effects
       files.py               builds files from exports
       group_upload.py        uploads the files of a group concurrently
-      conflicts.py           resolves paths that are taken
-      restore_reconciler.py  compares an older copy of the journal with the dataset
+      conflicts.py           resolves conflicts over paths
+      restore_reconciler.py  finds out whether the journal is an older copy
       publisher.py           publishes receipts and events
-    maintenance.py         operators' tasks on the branch, between two groups
+    maintenance.py         performs operators' tasks on the branch, between two groups
     personal_data.py       finds and erases the data of one person
       shared_files.py        removes a person's rows from shared files
 """

@@ -1,7 +1,7 @@
-"""Decides whether a file at one of our paths is ours, from an earlier life, or somebody else's."""
+"""Resolves conflicts: decides by its rows whether an existing file at our path is ours."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from atlas.actors.upload.files import FileBuilder
 from atlas.actors.upload.reports import Resolution
@@ -11,7 +11,7 @@ from atlas.core.messages import File, PathOwner
 from atlas.core.ports import Branch
 from atlas.runtime import Quota, for_each_concurrently
 
-OTHER_SIZE = "Foundry returned a file of another size than it lists. Atlas tries again."
+OTHER_SIZE = "Foundry returned a file with another size than it lists. Atlas will retry."
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +23,17 @@ class RemoteFiles:
     quota: Quota
 
     async def read(self, file: File, owner: PathOwner) -> frozenset[bytes]:
-        """Return the rows of the file at a path of ours: all rows of an export, or none.
+        """Return the rows of the remote file at our path; empty if they cannot be ours.
 
-        A file of another size may still hold rows of ours: a shared file may have been built from
-        other exports, and the size of Parquet changes with its writer. Raises ContentTooLarge,
-        FoundryError.
+        A file with another size may still hold our rows: a shared file may have been built from
+        other exports, and the size of a Parquet file depends on the version of its writer. Raises
+        ContentTooLarge, FoundryError.
         """
-        is_as_it_came = (
+        has_fixed_size = (
             identifiers.is_single_export(file.path)
             and identifiers.detect_format(file.path) == "ndjson"
         )
-        if is_as_it_came and owner.bytes != file.bytes:
+        if has_fixed_size and owner.bytes != file.bytes:
             return frozenset()
         async with self.quota.hold(owner.bytes):
             content = await read_content(self.branch, file.path, owner)
@@ -41,25 +41,16 @@ class RemoteFiles:
 
 
 async def read_content(branch: Branch, path: str, owner: PathOwner) -> bytes:
-    """Return the committed file at this path. Raises ContentTooLarge, FoundryError."""
+    """Return the content of a committed file. Raises ContentTooLarge, FoundryError."""
     content = await branch.read_file(path, owner.bytes)
     if len(content) != owner.bytes:
         raise FoundryError(OTHER_SIZE)
     return content
 
 
-@dataclass(slots=True)
-class Findings:
-    """The resolution as it grows."""
-
-    stored: dict[str, str] = field(default_factory=dict)
-    moved: list[str] = field(default_factory=list)
-    corrupt: list[str] = field(default_factory=list)
-
-
 @dataclass(frozen=True, slots=True)
 class ConflictResolver:
-    """Resolves conflicts over paths by comparing rows."""
+    """Determines which exports are in the existing files at their paths, by comparing rows."""
 
     branch: Branch
     files: FileBuilder
@@ -67,32 +58,32 @@ class ConflictResolver:
     concurrency: int
 
     async def resolve(self, files: Iterable[File]) -> Resolution:
-        """Return the owners of these paths. Raises FoundryError, and the journal's Unavailable."""
-        findings = Findings()
+        """Resolve the conflicts of these files. Raises FoundryError, the journal's Unavailable."""
+        stored, moved, corrupt = dict[str, str](), list[str](), list[str]()
 
         async def check_file(file: File) -> None:
             owner = await self.branch.find_file(file.path)
             if owner is None:
                 return
-            rows = await self.read_rows_at(file, owner)
+            rows = await self.read_remote_rows(file, owner)
             for export in file.exports:
                 try:
                     own_rows = await self.files.read_export_rows(export, file.path)
                 except CorruptEntry:
-                    findings.corrupt.append(export.id)
+                    corrupt.append(export.id)
                     continue
                 if rows is None or own_rows <= rows:
-                    findings.stored[export.id] = owner.transaction
+                    stored[export.id] = owner.transaction
                 else:
-                    findings.moved.append(export.id)
+                    moved.append(export.id)
 
         await for_each_concurrently(check_file, files, self.concurrency)
-        return Resolution(findings.stored, tuple(findings.moved), tuple(findings.corrupt))
+        return Resolution(stored, tuple(moved), tuple(corrupt))
 
-    async def read_rows_at(self, file: File, owner: PathOwner) -> frozenset[bytes] | None:
-        """Return the rows at the file's path.
+    async def read_remote_rows(self, file: File, owner: PathOwner) -> frozenset[bytes] | None:
+        """Return the rows of the existing file at our path.
 
-        None if they cannot be read, but the size matches, so that the file counts as ours.
+        None if it is too large to read but has our size, so that it counts as ours.
         """
         try:
             return await self.remote.read(file, owner)

@@ -1,7 +1,7 @@
 """The effects that the commit protocol asks for, one at a time, and their results.
 
-The docstring of each effect ends with the results of which one arrives. Any effect but `Rest` may
-end in `Failed` instead: then it is unknown whether it happened.
+The docstring of each effect ends with its possible results. Any effect except `Rest` may end in
+`Failed` instead: then it is unknown whether it happened.
 """
 
 from collections.abc import Collection, Mapping
@@ -15,260 +15,227 @@ from atlas.core.messages import BranchSnapshot, CommitGroup, File
 from atlas.core.ports import TransactionState
 
 
-class ReadInHand(Struct, frozen=True):
-    """Read from the journal what was begun and not concluded: HandRead."""
+class Effect(Struct, frozen=True):
+    """An action that the protocol asks the driver to perform."""
 
 
-class ReadBacklog(Struct, frozen=True):
-    """Read from the journal how much waits: BacklogRead."""
+class ReadWorkInHand(Effect, frozen=True):
+    """Read from the journal the work that was begun and not concluded: WorkInHandRead."""
 
 
-class Reconcile(Struct, frozen=True):
+class ReadBacklog(Effect, frozen=True):
+    """Read from the journal how many exports are waiting: BacklogRead."""
+
+
+class Reconcile(Effect, frozen=True):
     """Find exports in the dataset that the journal believes uncommitted: Reconciled.
 
-    The search is skipped if the journal knows the head of the branch, so that it cannot be an older
-    copy, unless `is_forced`. `explained` is a transaction of ours in which every file is known.
+    Unless `is_forced`, the search is skipped if the journal knows the head of the branch, because
+    then it cannot be an older copy. `explained`: our transaction, if all of its files are known.
     """
 
     explained: str | None = None
     is_forced: bool = False
 
 
-class TakeSnapshot(Struct, frozen=True):
+class TakeSnapshot(Effect, frozen=True):
     """Read the head of the branch and Foundry's time: SnapshotTaken."""
 
 
-class Claim(Struct, frozen=True):
+class Claim(Effect, frozen=True):
     """Claim a group of this lane, and record the intent to begin a transaction: Claimed."""
 
     snapshot: BranchSnapshot
     lane: Lane
 
 
-class Begin(Struct, frozen=True):
+class Begin(Effect, frozen=True):
     """Begin a transaction: Begun or Busy."""
 
 
-class RecordOpen(Struct, frozen=True):
+class RecordOpen(Effect, frozen=True):
     """Record the transaction, and claim exports accepted since the claim: Recorded."""
 
     transaction: str
 
 
-class Upload(Struct, frozen=True):
+class Upload(Effect, frozen=True):
     """Put the files of the group into the transaction: Uploaded."""
 
     transaction: str
     group: CommitGroup
 
 
-class PutProbe(Struct, frozen=True):
+class PutProbe(Effect, frozen=True):
     """Put a file without rows, to see whether Foundry takes any file: ProbePut."""
 
     transaction: str
 
 
-class Commit(Struct, frozen=True):
+class Commit(Effect, frozen=True):
     """Commit the transaction: Committed or NotCommitted."""
 
     transaction: str
 
 
-class Abort(Struct, frozen=True):
+class Abort(Effect, frozen=True):
     """Abort the transaction: Ended."""
 
     transaction: str
 
 
-class ReadStatus(Struct, frozen=True):
+class ReadStatus(Effect, frozen=True):
     """Ask Foundry for the status of a transaction: StatusRead."""
 
     transaction: str
 
 
-class ListFiles(Struct, frozen=True):
+class ListFiles(Effect, frozen=True):
     """List the files of a committed transaction: FilesListed."""
 
     transaction: str
 
 
-class ResolveConflicts(Struct, frozen=True):
-    """Find out which transactions hold the paths of these files: ConflictsResolved."""
+class ResolveConflicts(Effect, frozen=True):
+    """Determine which transactions hold the paths of these files: ConflictsResolved."""
 
     files: tuple[File, ...]
 
 
-class FindOrphan(Struct, frozen=True):
+class FindOrphan(Effect, frozen=True):
     """Look for an open transaction that this attempt may have begun: OrphanSought.
 
-    `paths`: those of the claimed group. A file at another path shows that it is not ours.
+    `paths`: the paths of the claimed group. A file at another path shows that it is not ours.
     """
 
     intent: Intent
     paths: Collection[str]
 
 
-class ClearIntents(Struct, frozen=True):
+class ClearIntents(Effect, frozen=True):
     """Delete the intents from the journal: IntentsCleared."""
 
 
-class Conclude(Struct, frozen=True):
+class Conclude(Effect, frozen=True):
     """Carry out the verdicts on the group's exports, and answer waiting requests: Concluded."""
 
     conclusion: Conclusion
     group: CommitGroup
 
 
-class Rest(Struct, frozen=True):
-    """Do nothing for `seconds`, or without a limit if that is None: Woken.
+class Rest(Effect, frozen=True):
+    """Do nothing for `seconds`, without a limit if None: Woken.
 
-    `is_light`: a newly accepted export ends the rest.
+    `is_interruptible`: a newly accepted export ends the rest.
     """
 
     seconds: float | None = None
-    is_light: bool = False
+    is_interruptible: bool = False
 
 
-class HandRead(Struct, frozen=True):
-    hand: WorkInHand
+class Result(Struct, frozen=True):
+    """The result of an effect, which the driver passes back to the protocol."""
 
 
-class BacklogRead(Struct, frozen=True):
+class WorkInHandRead(Result, frozen=True):
+    work: WorkInHand
+
+
+class BacklogRead(Result, frozen=True):
     backlog: Backlog
 
 
-class Reconciled(Struct, frozen=True):
-    """The number of exports that were found in the dataset and marked as committed.
+class Reconciled(Result, frozen=True):
+    """`exports`: number of exports that were found in the dataset and marked as committed.
 
-    `snapshot`: the branch, if no search was needed, so that it is still fresh.
+    `snapshot`: the branch, if no search was needed, so that the snapshot is still fresh.
     """
 
     exports: int
     snapshot: BranchSnapshot | None = None
 
 
-class SnapshotTaken(Struct, frozen=True):
+class SnapshotTaken(Result, frozen=True):
     snapshot: BranchSnapshot
 
 
-class Claimed(Struct, frozen=True):
-    """The claimed group; None if nothing waits in this lane."""
+class Claimed(Result, frozen=True):
+    """The claimed group; None if no export is waiting in this lane."""
 
     group: CommitGroup | None
 
 
-class Begun(Struct, frozen=True):
+class Begun(Result, frozen=True):
     transaction: str
 
 
-class Busy(Struct, frozen=True):
+class Busy(Result, frozen=True):
     """Another transaction is open on the branch: this attempt has begun nothing."""
 
     error: FoundryError
 
 
-class Recorded(Struct, frozen=True):
+class Recorded(Result, frozen=True):
+    """`group`: the claimed group, with the exports accepted since the claim."""
+
     group: CommitGroup
 
 
-class Uploaded(Struct, frozen=True):
+class Uploaded(Result, frozen=True):
     report: UploadReport
 
 
-class ProbePut(Struct, frozen=True):
+class ProbePut(Result, frozen=True):
     is_stored: bool
 
 
-class Committed(Struct, frozen=True):
+class Committed(Result, frozen=True):
     result: CommitResult
 
 
-class NotCommitted(Struct, frozen=True):
-    """Foundry refuses to commit the transaction as it is."""
+class NotCommitted(Result, frozen=True):
+    """Foundry refused to commit the transaction."""
 
     error: CommitRefused
 
 
-class Ended(Struct, frozen=True):
-    """The transaction is not open any more."""
+class Ended(Result, frozen=True):
+    """The transaction is no longer open."""
 
 
-class StatusRead(Struct, frozen=True):
+class StatusRead(Result, frozen=True):
     status: TransactionState
 
 
-class FilesListed(Struct, frozen=True):
+class FilesListed(Result, frozen=True):
     """The size in bytes of each path."""
 
     files: Mapping[str, int]
 
 
-class ConflictsResolved(Struct, frozen=True):
+class ConflictsResolved(Result, frozen=True):
     resolution: Resolution
 
 
-class OrphanSought(Struct, frozen=True):
+class OrphanSought(Result, frozen=True):
+    """`transaction`: the orphan, or None if none was found."""
+
     transaction: str | None
 
 
-class IntentsCleared(Struct, frozen=True):
-    pass
+class IntentsCleared(Result, frozen=True):
+    """The journal contains no intents."""
 
 
-class Concluded(Struct, frozen=True):
-    pass
+class Concluded(Result, frozen=True):
+    """The verdicts are durable, and waiting requests are answered."""
 
 
-class Woken(Struct, frozen=True):
-    pass
+class Woken(Result, frozen=True):
+    """The rest is over, or maintenance has ended it."""
 
 
-class Failed(Struct, frozen=True):
-    """The effect raised, and may have happened all the same."""
+class Failed(Result, frozen=True):
+    """The effect raised an error, but may have happened all the same."""
 
     error: Unavailable
-
-
-Effect = (
-    ReadInHand
-    | ReadBacklog
-    | Reconcile
-    | TakeSnapshot
-    | Claim
-    | Begin
-    | RecordOpen
-    | Upload
-    | PutProbe
-    | Commit
-    | Abort
-    | ReadStatus
-    | ListFiles
-    | ResolveConflicts
-    | FindOrphan
-    | ClearIntents
-    | Conclude
-    | Rest
-)
-Result = (
-    HandRead
-    | BacklogRead
-    | Reconciled
-    | SnapshotTaken
-    | Claimed
-    | Begun
-    | Busy
-    | Recorded
-    | Uploaded
-    | ProbePut
-    | Committed
-    | NotCommitted
-    | Ended
-    | StatusRead
-    | FilesListed
-    | ConflictsResolved
-    | OrphanSought
-    | IntentsCleared
-    | Concluded
-    | Woken
-    | Failed
-)

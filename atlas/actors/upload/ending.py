@@ -1,4 +1,4 @@
-"""Transitions that end a transaction, and conclude with a verdict on each export. Pure."""
+"""Transitions that end a transaction, and conclude it with a verdict on each export. Pure."""
 
 from msgspec.structs import replace
 
@@ -43,9 +43,9 @@ def reread_status(_: UploadPolicy, state: State, __: e.Ended, ___: Moment) -> St
 
 
 def verify(policy: UploadPolicy, state: State, result: e.FilesListed, _: Moment) -> Step:
-    """Compare the committed files with ours: a file is present if its listed size is ours.
+    """Compare the committed files with ours: a file is present if it is listed with its size.
 
-    If the journal is an older copy, there may be files that it does not explain.
+    If the journal is an older copy, the transaction may have files that the journal does not know.
     """
     work, listed = state.work, result.files
     files = work.group.files if work.report is None else work.report.possible
@@ -82,7 +82,7 @@ def abort_probe(_: UploadPolicy, state: State, result: e.ProbePut, __: Moment) -
 
 
 def find_owners(policy: UploadPolicy, state: State, report: UploadReport) -> Step:
-    """Ask which transactions hold the paths of files that should be in ours, and are not."""
+    """Look up the owners of paths at which our files should be, but are not."""
     work = state.work
     files: tuple[File, ...] = report.taken
     if work.present or work.error is not None:
@@ -98,9 +98,10 @@ def find_owners(policy: UploadPolicy, state: State, report: UploadReport) -> Ste
 def apply_resolution(
     policy: UploadPolicy, state: State, result: e.ConflictsResolved, _: Moment
 ) -> Step:
-    work, report = state.work, require(state.work.report)
-    conclusion = conclude_uploaded(work, report, result.resolution, policy.tries_max)
-    return conclude(state, conclusion)
+    report = require(state.work.report)
+    return conclude(
+        state, conclude_uploaded(state.work, report, result.resolution, policy.tries_max)
+    )
 
 
 def conclude(state: State, conclusion: Conclusion) -> Step:
@@ -117,29 +118,27 @@ def finish(_: UploadPolicy, state: State, __: e.Concluded, moment: Moment) -> St
             committed=sum(len(file.exports) for file in work.present),
             transaction=work.transaction,
         )
-        return enter("recovering", replace(state, work=Work()), e.ReadInHand(), recovered)
+        return enter("recovering", replace(state, work=Work()), e.ReadWorkInHand(), recovered)
     pacing = replace(memory.pacing, trigger="interval", last_lane=work.lane)
     if work.lane == "isolated":
         pacing = delay_isolated(work, pacing, moment.now)
     elif not (work.has_progressed or work.has_evidence):
         error = explain_failure(work, work.report)
         return pause(state, error, moment, is_outage=is_outage(work, work.report))
-    committed: tuple[Event, ...] = ()
-    if work.present:
-        committed = (describe_commit(state, moment),)
+    committed = (describe_commit(state, moment),) if work.present else ()
     failures = 0 if work.has_progressed else memory.failures
     memory = replace(memory, pacing=pacing, failures=failures)
     return enter("assessing", State(state.phase, Work(), memory), e.ReadBacklog(), *committed)
 
 
 def explain_failure(work: Work, report: UploadReport) -> FoundryError:
-    """Return why nothing of a group was committed."""
+    """Return the reason why nothing of a group was committed."""
     refused = FoundryError(report.refused[0].reason if report.refused else REFUSES_ALL)
     return work.error or report.last_error or refused
 
 
 def is_outage(work: Work, report: UploadReport) -> bool:
-    """Whether a group failed without a sign that Foundry would take other files."""
+    """True if a group failed without evidence that Foundry would accept other files."""
     is_answered = work.error is None and report.last_error is None
     is_certain = bool(report.refused) and all(refusal.is_certain for refusal in report.refused)
     return not (is_answered and is_certain)
@@ -154,5 +153,5 @@ def describe_commit(state: State, moment: Moment) -> Event:
         bytes=sum(file.bytes for file in work.present),
         seconds=moment.now - work.began_at,
         rows=sum(export.records for export in exports),
-        because=state.memory.pacing.trigger,
+        trigger=state.memory.pacing.trigger,
     )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from atlas.actors.upload.files import FileBuilder, portions
+from atlas.actors.upload.files import FileBuilder, split_into_batches
 from atlas.actors.upload.reports import FileRefusal, UploadReport
 from atlas.core.errors import (
     CorruptEntry,
@@ -19,16 +19,16 @@ from atlas.core.messages import ClaimedExport, CommitGroup, File
 from atlas.core.ports import Branch, Bytes
 from atlas.runtime import Quota, for_each_concurrently
 
-SILENT_MAX = 8  # consecutive uploads without an answer, after which Foundry counts as down
+SILENT_MAX = 8  # consecutive uploads without a response, after which Foundry counts as down
 
 
 class UploadStopped(Exception):
-    """Stops the upload: Foundry is down, or has ended the transaction."""
+    """Stops the upload, because Foundry is down or the transaction has ended."""
 
 
 @dataclass(slots=True)
 class UploadTally:
-    """The report as it grows. `started`: files whose upload has no outcome yet."""
+    """Collects the outcomes for an `UploadReport`. `started`: files without an outcome yet."""
 
     stored: list[File] = field(default_factory=list)
     unconfirmed: list[File] = field(default_factory=list)
@@ -37,12 +37,12 @@ class UploadTally:
     unanswered: list[File] = field(default_factory=list)
     corrupt: list[str] = field(default_factory=list)
     started: dict[str, File] = field(default_factory=dict)
-    ends: list[FoundryError] = field(default_factory=list)
-
     consecutive_silences: int = 0
+    is_ended: bool = False
     is_spoiled: bool = False
+    last_error: FoundryError | None = None
 
-    def report(self) -> UploadReport:
+    def build_report(self) -> UploadReport:
         return UploadReport(
             stored=tuple(self.stored),
             unconfirmed=tuple(self.unconfirmed),
@@ -51,9 +51,9 @@ class UploadTally:
             unanswered=tuple(self.unanswered),
             interrupted=tuple(self.started.values()),
             corrupt=tuple(self.corrupt),
-            is_ended=any(isinstance(error, TransactionEnded) for error in self.ends),
+            is_ended=self.is_ended,
             is_spoiled=self.is_spoiled,
-            last_error=self.ends[-1] if self.ends else None,
+            last_error=self.last_error,
         )
 
 
@@ -67,16 +67,15 @@ class GroupUploader:
     concurrency: int
 
     async def upload(self, transaction: str, group: CommitGroup) -> UploadReport:
-        """Put every file, and report the outcome of each. Raises the journal's Unavailable."""
+        """Upload every file, and report the outcomes. Raises the journal's Unavailable."""
         tally = UploadTally()
         shared, singles = self.files.plan(group)
-
         with suppress(UploadStopped):
             if shared:
                 await self.put_shared(tally, transaction, shared)
-            for portion in portions(singles):
-                await self.put_singles(tally, transaction, portion)
-        return tally.report()
+            for batch in split_into_batches(singles):
+                await self.put_singles(tally, transaction, batch)
+        return tally.build_report()
 
     async def put_singles(
         self, tally: UploadTally, transaction: str, files: Sequence[File]
@@ -110,16 +109,15 @@ class GroupUploader:
         try:
             is_confirmed = await self.branch.put(transaction, file.path, content)
         except FileRefused as error:
-            is_certain = isinstance(error, FileInvalid)
-            tally.refused.append(FileRefusal(file, str(error), is_certain))
-            tally.is_spoiled = tally.is_spoiled or isinstance(error, FileSpoiled)
+            tally.refused.append(FileRefusal(file, str(error), isinstance(error, FileInvalid)))
+            tally.is_spoiled |= isinstance(error, FileSpoiled)
         except PathTaken:
             tally.taken.append(file)
         except TransactionEnded as error:
-            tally.ends.append(error)
+            tally.is_ended, tally.last_error = True, error
             raise UploadStopped from error
         except FoundryError as error:
-            tally.ends.append(error)
+            tally.last_error = error
             tally.unanswered.append(file)
             del tally.started[file.path]
             tally.consecutive_silences += 1

@@ -13,16 +13,16 @@ from atlas.core.ports import SNAPSHOT_MAX_AGE_SECONDS
 
 
 def assess(_: UploadPolicy, state: State, result: e.BacklogRead, moment: Moment) -> Step:
-    """Choose the next group. While nothing waits, Foundry is not called."""
+    """Choose the next group. While no export is waiting, Foundry is not called."""
     backlog, memory = result.backlog, state.memory
     if not backlog.waiting:
         memory = replace(memory, pacing=replace(memory.pacing, trigger="idle"))
-        return enter("idle", State(state.phase, Work(), memory), e.Rest(is_light=True))
+        return enter("idle", State(state.phase, Work(), memory), e.Rest(is_interruptible=True))
     choice = choose(backlog, memory.pacing, moment.now)
     memory = replace(memory, pacing=replace(memory.pacing, trigger=choice.trigger))
     state = State(state.phase, Work(lane=choice.lane), memory)
     if choice.seconds > 0:
-        return enter("waiting", state, e.Rest(choice.seconds, choice.is_light))
+        return enter("waiting", state, e.Rest(choice.seconds, choice.is_interruptible))
     if not memory.is_reconciled:
         return enter("reconciling", state, e.Reconcile())
     if memory.snapshot is None or moment.now - memory.snapshot_at > SNAPSHOT_MAX_AGE_SECONDS:
@@ -52,7 +52,7 @@ def begin(policy: UploadPolicy, state: State, result: e.Claimed, moment: Moment)
 
 
 def yield_branch(_: UploadPolicy, state: State, result: e.Busy, moment: Moment) -> Step:
-    if state.memory.is_unsettled:  # the open one may be ours, of an earlier attempt
+    if state.memory.is_unsettled:  # an earlier attempt of ours may have opened the transaction
         return pause(state, result.error, moment)
     work = replace(state.work, error=result.error)
     return enter("yielding", replace(state, work=work), e.ClearIntents())
@@ -68,7 +68,7 @@ def record(_: UploadPolicy, state: State, result: e.Begun, __: Moment) -> Step:
 
 
 def upload(_: UploadPolicy, state: State, result: e.Recorded, __: Moment) -> Step:
-    """Start the upload. Our transaction is open, so no earlier attempt can open another one."""
+    """Start the upload. Our transaction is open, so an earlier attempt can no longer open one."""
     group, transaction = result.group, require(state.work.transaction)
     work = replace(state.work, group=group)
     memory = replace(state.memory, is_unsettled=False)
@@ -91,10 +91,10 @@ def evaluate(policy: UploadPolicy, state: State, result: e.Uploaded, _: Moment) 
 
 
 def needs_probe(policy: UploadPolicy, work: Work, report: UploadReport) -> bool:
-    """Whether only a probe can show if it is about these files, or about all.
+    """True if only a probe can show whether these files are the cause, or Foundry itself.
 
-    That is so when no other file is in the transaction: if Foundry was silent about some of them,
-    or on the last try of an isolated group of which it refused every file.
+    Called if nothing can be committed. A probe is needed if Foundry did not respond to some file,
+    or if it refused every file of an isolated group on the group's last try.
     """
     if report.is_spoiled:
         return False

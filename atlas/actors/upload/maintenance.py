@@ -1,7 +1,7 @@
-"""Operators' tasks on the branch, performed crash-safely between two groups.
+"""Performs operators' tasks on the branch, crash-safely and between two groups.
 
-A probe that fails halfway, or whose answer is lost, would block the branch for all exports. So its
-transaction is recorded like any other, and ended before the next group.
+A task that fails halfway, or a response that is lost, could leave a transaction open and block the
+branch. So the transaction of a task is recorded like any other, and ended before the next group.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
@@ -16,8 +16,8 @@ from atlas.core.messages import ProbeResult, RemovalResult, ReplacementResult, T
 from atlas.core.ports import Bytes
 from atlas.runtime import Wakeup, for_each_concurrently
 
-REWRITES_AT_ONCE = 2  # files in memory
-LISTING = "open transaction's listing"  # the topic of Foundry's observations
+REWRITES_AT_ONCE = 2  # because whole files are in memory
+LISTING = "open transaction's listing"  # a topic of Foundry's observations
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class BranchMaintenance:
             )
 
     async def describe_open(self, transaction: str) -> str:
-        """Return how Foundry lists the open transaction, or the text of its error."""
+        """Return a description of Foundry's listing of an open transaction, or of its error."""
         try:
             return await self.uploader.branch.describe_open(transaction)
         except FoundryError as error:
@@ -56,7 +56,7 @@ class BranchMaintenance:
             async with self.uploader.exclusive():
                 yield LockedBranch(self.uploader)
         finally:
-            self.wakeup.notify()  # after an exception there is work to recover
+            self.wakeup.notify()  # after an exception there is work to resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,33 +85,33 @@ class LockedBranch:
     async def replace(
         self, paths: Collection[str], rewrite: Callable[[str], Awaitable[Bytes | None]]
     ) -> ReplacementResult:
-        """Replace files, and check those that Foundry did not confirm after the commit."""
-        branch, put, unconfirmed = self.uploader.branch, dict[str, int](), list[str]()
+        """Replace files. If Foundry did not confirm them, check their sizes after the commit."""
+        branch, sizes, unconfirmed = self.uploader.branch, dict[str, int](), list[str]()
 
         async def replace_file(path: str) -> None:
             content = await rewrite(path)
             if content is not None:
-                put[path] = len(content)
+                sizes[path] = len(content)
                 if not await branch.put(transaction, path, content):
                     unconfirmed.append(path)
 
         async with self.transaction("UPDATE") as transaction:
             await for_each_concurrently(replace_file, paths, REWRITES_AT_ONCE)
-            if not put:
+            if not sizes:
                 await branch.abort(transaction)
                 return ReplacementResult(0)
             committed = await branch.commit(transaction)
             if unconfirmed or not committed.is_confirmed:
                 listed = await branch.list_transaction_files(transaction)
-                if any(listed.get(path) != size for path, size in put.items()):
+                if any(listed.get(path) != size for path, size in sizes.items()):
                     raise FoundryError(
                         "Foundry did not store every replaced file. Repeat the command."
                     )
-            return ReplacementResult(len(put), transaction)
+            return ReplacementResult(len(sizes), transaction)
 
     @asynccontextmanager
     async def transaction(self, kind: TransactionKind) -> AsyncIterator[str]:
-        """Open a transaction that the body must end; if the body raises, the uploader ends it."""
+        """Open a transaction. The body must end it; if the body raises, the uploader ends it."""
         transaction = await self.uploader.open_transaction(kind)
         yield transaction
         await self.uploader.outbox.conclude(Conclusion(transaction))

@@ -1,8 +1,8 @@
 """Finds and erases all data of one person.
 
-The dataset is erased first, the journal last: after a crash in between, the journal still shows
-what is left to do when the erasure is repeated. Each step runs between two groups, so that no data
-of the person is being uploaded meanwhile.
+The dataset is erased first and the journal last. After a crash in between, the journal still shows
+what is left to erase when the command is repeated. Each step runs between two groups, so that no
+data of the person is being uploaded meanwhile.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -24,16 +24,16 @@ from atlas.core.personal_data import (
 from atlas.core.ports import BranchAccess, Clock, FileListing, MaintenanceTasks, PersonalDataStore
 from atlas.runtime import CompletionRegistry, Lock
 
-FILES_MAX = 5_000  # per transaction, so that groups of others can go in between
+FILES_MAX = 5_000  # files per transaction, so that groups can be uploaded in between
 
 DiscardIds = Callable[[Collection[str]], object]
 
 
 @dataclass(frozen=True, slots=True)
 class PersonalData:
-    """Implements `ports.People`.
+    """Implements `ports.PersonalDataTasks`.
 
-    `discard_ids` is called with the ids that every stage must drop. A purge holds the lock `replay_lock`,
+    `discard_ids` is called with ids that every stage must drop. A purge holds `replay_lock`,
     because a concurrent replay would restore what the purge has removed from the journal.
     """
 
@@ -51,15 +51,14 @@ class PersonalData:
     async def report(self, user: User, *, lists: bool = False) -> PersonalDataReport:
         files = await self.listing.list_files(identifiers.build_user_prefix(user))
         journal = await self.journal.read_holdings(user)
-        return personal_data.build_report(
-            journal, files, await self.find_shared_files(journal), lists=lists
-        )
+        shared = await self.find_shared_files(journal)
+        return personal_data.build_report(journal, files, shared, lists=lists)
 
     async def erase(self, user: User) -> personal_data.ErasureReceipt:
         """Erase everything. Raises FoundryError, Unavailable; a repeated call continues.
 
-        Requests that wait for a purged export fail with Forgotten. An export that arrives meanwhile
-        is either purged as a whole, or accepted as new.
+        Requests that wait for a purged export fail with ExportErased. An export that arrives
+        meanwhile is either purged as a whole, or accepted as new.
         """
         progress = ErasureProgress()
         while progress.purged is None:
@@ -70,42 +69,41 @@ class PersonalData:
             self.completions.resolve(id, ExportErased())
         self.discard_ids(purged.waiting)
         self.emit(UserErased(user.sub, progress.files, sum(purged.rows.values())))
-        is_folder_escaped = identifiers.escape_user(user) != user.sub
-        changed = progress.files + len(progress.rewrites.rows)
-        remaining_steps = tuple(
+        rewrites = progress.rewrites
+        remaining_steps = list(
             personal_data.list_remaining_steps(
-                changed, progress.shared, is_folder_escaped=is_folder_escaped
+                progress.files + len(rewrites.rows),
+                progress.shared,
+                is_folder_escaped=identifiers.escape_user(user) != user.sub,
             )
         )
         try:
             await self.journal.rewrite()
         except Unavailable as error:
-            remaining_steps = (personal_data.describe_retry(str(error)), *remaining_steps)
+            remaining_steps.insert(0, personal_data.describe_retry(str(error)))
         return personal_data.ErasureReceipt(
             at=self.clock(),
             user=purged.user,
             files=progress.files,
             bytes=progress.bytes,
-            transactions=(*progress.transactions, *progress.rewrites.transactions),
+            transactions=(*progress.transactions, *rewrites.transactions),
             purged=purged.rows,
             shared=progress.shared,
-            to_do=remaining_steps,
-            rewritten=tuple(
-                RewrittenFile(*each) for each in sorted(progress.rewrites.rows.items())
-            ),
+            to_do=tuple(remaining_steps),
+            rewritten=tuple(RewrittenFile(*each) for each in sorted(rewrites.rows.items())),
         )
 
     async def erase_step(
         self, user: User, access: BranchAccess, progress: "ErasureProgress"
     ) -> None:
-        """Remove or rewrite some files; once none are left, purge the journal."""
+        """Remove or rewrite some files. Once none are left, purge the journal."""
         files = await self.listing.list_files(identifiers.build_user_prefix(user))
         if files:
             batch = files[: self.files_max]
             removed = await access.remove([file.path for file in batch])
             if removed.transaction is None or batch == progress.last:
                 raise FoundryError(
-                    "Foundry lists files and does not take them out. Repeat the command."
+                    "Foundry still lists files after their removal. Repeat the command."
                 )
             progress.add(batch, removed.transaction)
             return
@@ -124,9 +122,10 @@ class PersonalData:
             progress.purged = await self.journal.purge(user, progress.shared)
 
     async def find_shared_files(self, journal: JournalHoldings) -> tuple[SharedFile, ...]:
-        """Return the shared files with rows of the person.
+        """Return the shared files that hold rows of the person.
 
-        Foundry lists them only if compacted receipts (digests) may belong to some.
+        Foundry is asked for them only if there are compacted receipts (digests), which do not
+        record their file.
         """
         groups = await self.listing.list_files(identifiers.GROUPS) if journal.digests else ()
         return personal_data.merge_shared_files(journal, groups)
@@ -134,7 +133,7 @@ class PersonalData:
 
 @dataclass(slots=True)
 class ErasureProgress:
-    """The progress of an erasure: files and bytes that were removed, and in which transactions."""
+    """The progress of an erasure: removed files and bytes, and the transactions that did it."""
 
     files: int = 0
     bytes: int = 0

@@ -9,9 +9,9 @@ from atlas.core.messages import GroupLimits
 class UploadPolicy:
     """The size and interval of groups, and the number of tries of an export.
 
-    `interval_seconds`: between the starts of two groups of fresh exports. `uploads_at_once`:
-    concurrent uploads, the files of one wave. `bytes_at_once`: limit of files in memory; the rest
-    of a group stays on the disk. `tries_max`: failures that count until an export is set aside.
+    `interval_seconds`: time between the starts of two groups of fresh exports. `uploads_at_once`:
+    number of concurrent uploads, called a wave. `bytes_at_once`: limit of the files in memory; the
+    rest of a group stays on disk. `tries_max`: number of tries until an export is set aside.
     `is_sole_writer`: nobody else writes to the branch.
     """
 

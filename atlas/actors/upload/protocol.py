@@ -15,11 +15,11 @@ from atlas.actors.upload.steps import Step, pause
 
 Transition = Callable[[UploadPolicy, State, Any, Moment], Step]
 TRANSITIONS: dict[tuple[Phase, type[e.Result]], Transition] = {
-    ("recovering", e.HandRead): recovery.recover,
+    ("recovering", e.WorkInHandRead): recovery.recover,
     ("reconciling", e.Reconciled): recovery.reconcile,
     ("searching", e.OrphanSought): recovery.handle_orphan,
     ("removing", e.Ended): recovery.clear_settled_intents,
-    ("settling", e.IntentsCleared): recovery.continue_search,
+    ("settling", e.IntentsCleared): recovery.finish_search,
     ("assessing", e.BacklogRead): grouping.assess,
     ("idle", e.Woken): grouping.reassess,
     ("waiting", e.Woken): grouping.reassess,
@@ -43,12 +43,12 @@ TRANSITIONS: dict[tuple[Phase, type[e.Result]], Transition] = {
 
 
 def start() -> Step:
-    """Return the first step of a life: it reads work in hand, which may have crashed the last."""
-    return Step(State(), e.ReadInHand())
+    """Return the first step after a start: read work that the last process left unfinished."""
+    return Step(State(), e.ReadWorkInHand())
 
 
 def advance(policy: UploadPolicy, state: State, result: e.Result, moment: Moment) -> Step:
-    """Return the step after this result. Raises KeyError if it cannot arrive in this phase."""
+    """Return the step after this result. Raises KeyError if this phase cannot have the result."""
     if isinstance(result, e.Failed):
         return pause(state, result.error, moment)
     return TRANSITIONS[state.phase, type(result)](policy, state, result, moment)

@@ -1,4 +1,4 @@
-"""Publishes the outcome of exports: to waiting requests, and as events."""
+"""Publishes the outcomes of exports to waiting requests, and as events."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ FAILURES: Mapping[VerdictKind, FailureCause] = {
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """Publishes outcomes. Call it only with outcomes that are durable in the journal."""
+    """Publishes outcomes. They must be durable in the journal already."""
 
     completions: CompletionRegistry[Receipt]
     clock: Clock
@@ -29,25 +29,32 @@ class Publisher:
     def publish_conclusion(
         self, conclusion: Conclusion, group: CommitGroup, receipts: Iterable[Receipt]
     ) -> None:
-        """Publish the end of a group; `receipts` are those of committed or set-aside exports."""
-        waiting = {export.id: export for export in group.exports}
-        is_alone = len(waiting) == 1
+        """Publish the end of a group. `receipts`: those of committed and set-aside exports."""
+        remaining = {export.id: export for export in group.exports}
+        is_alone = len(remaining) == 1
         for receipt in receipts:
-            export = waiting.pop(receipt.id)
+            export = remaining.pop(receipt.id)
             self.publish(receipt, export, conclusion.find_verdict(export.id))
-        for export in waiting.values():
+        for export in remaining.values():
             verdict = conclusion.find_verdict(export.id)
             if verdict.kind in FAILURES:
                 self.publish_failure(export, verdict, is_alone=is_alone)
 
     def publish_failure(self, export: ClaimedExport, verdict: Verdict, *, is_alone: bool) -> None:
         cause: FailureCause = "unanswered" if verdict.is_unanswered else FAILURES[verdict.kind]
-        tries = count_tries(export, verdict)
-        identity = export.id, export.correlation_id, tries, is_alone
-        self.emit(events.ExportFailed(*identity, cause, verdict.reason))
+        self.emit(
+            events.ExportFailed(
+                export.id,
+                export.correlation_id,
+                count_tries(export, verdict),
+                is_alone,
+                cause,
+                verdict.reason,
+            )
+        )
 
     def publish(self, receipt: Receipt, export: ClaimedExport, verdict: Verdict = RELEASED) -> None:
-        """Publish that an export is committed, or set aside by this verdict."""
+        """Publish that an export was committed, or was set aside by this verdict."""
         self.completions.resolve(receipt.id, receipt)
         if receipt.status == "committed":
             self.emit(
@@ -66,10 +73,12 @@ class Publisher:
         elif verdict.kind == "corrupt":
             self.emit(events.JournalDamaged("an export", export.id, export.correlation_id))
         else:
-            identity = export.id, export.correlation_id, count_tries(export, verdict)
-            self.emit(events.ExportSetAside(*identity, verdict.reason))
+            tries = count_tries(export, verdict)
+            self.emit(
+                events.ExportSetAside(export.id, export.correlation_id, tries, verdict.reason)
+            )
 
 
 def count_tries(export: ClaimedExport, verdict: Verdict) -> int:
-    """Return the number of failures that count, including that of this verdict."""
+    """Return the number of tries that count, including the one of this verdict."""
     return export.tries + (verdict.kind != "isolated")

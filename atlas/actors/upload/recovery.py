@@ -12,11 +12,11 @@ from atlas.core.messages import CommitGroup
 
 
 def resume(_: UploadPolicy, state: State, __: e.Woken, ___: Moment) -> Step:
-    return enter("recovering", state, e.ReadInHand())
+    return enter("recovering", state, e.ReadWorkInHand())
 
 
-def recover(policy: UploadPolicy, state: State, result: e.HandRead, _: Moment) -> Step:
-    in_hand = result.hand
+def recover(policy: UploadPolicy, state: State, result: e.WorkInHandRead, _: Moment) -> Step:
+    in_hand = result.work
     work = replace(
         state.work,
         group=in_hand.group or CommitGroup(()),
@@ -31,17 +31,17 @@ def recover(policy: UploadPolicy, state: State, result: e.HandRead, _: Moment) -
 
 
 def reconcile(_: UploadPolicy, state: State, result: e.Reconciled, moment: Moment) -> Step:
-    """Read the work in hand again: its exports may have been found in the dataset."""
-    outdated = (events.JournalRestored(result.exports),) if result.exports else ()
+    """Read the work in hand again, because its exports may have been found in the dataset."""
+    restored = (events.JournalRestored(result.exports),) if result.exports else ()
     memory = replace(
         state.memory, is_reconciled=True, snapshot=result.snapshot, snapshot_at=moment.now
     )
     state = State(state.phase, Work(is_excused=state.work.is_excused), memory)
-    return enter("recovering", state, e.ReadInHand(), *outdated)
+    return enter("recovering", state, e.ReadWorkInHand(), *restored)
 
 
 def search_orphans(policy: UploadPolicy, state: State) -> Step:
-    """Look for the orphan of each intent. After the last one, conclude what is claimed."""
+    """Look for the orphan of each intent. After the last one, conclude the claimed exports."""
     work = state.work
     if work.intents:
         paths = [file.path for file in work.group.files]
@@ -53,9 +53,9 @@ def search_orphans(policy: UploadPolicy, state: State) -> Step:
 
 
 def handle_orphan(policy: UploadPolicy, state: State, result: e.OrphanSought, _: Moment) -> Step:
-    """Abort an orphan, or go on to the next intent.
+    """Abort the orphan, or continue with the next intent.
 
-    The intent of an attempt without an orphan stays recorded: its begin may take effect late.
+    An intent without an orphan stays recorded, because its begin may take effect late.
     """
     orphan = result.transaction
     if orphan is not None and policy.is_sole_writer:
@@ -71,8 +71,8 @@ def clear_settled_intents(_: UploadPolicy, state: State, __: e.Ended, ___: Momen
     return enter("settling", state, e.ClearIntents())
 
 
-def continue_search(policy: UploadPolicy, state: State, _: e.IntentsCleared, __: Moment) -> Step:
-    """Go on after an orphan was aborted: no other attempt can have opened a transaction."""
+def finish_search(policy: UploadPolicy, state: State, _: e.IntentsCleared, __: Moment) -> Step:
+    """Finish the search: after the orphan, no other attempt can have opened a transaction."""
     work = replace(state.work, intents=())
     memory = replace(state.memory, is_unsettled=False)
     return search_orphans(policy, State(state.phase, work, memory))

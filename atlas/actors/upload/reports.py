@@ -9,7 +9,7 @@ from atlas.core.messages import File
 
 
 class FileRefusal(Struct, frozen=True):
-    """Foundry's answer that it does not take a file. `is_certain`: it blames the file alone."""
+    """Foundry's refusal of a file. `is_certain`: the file itself is at fault."""
 
     file: File
     reason: str
@@ -19,17 +19,17 @@ class FileRefusal(Struct, frozen=True):
 class UploadReport(Struct, frozen=True):
     """The outcome of each file of a group.
 
-    stored       Foundry confirmed path and size
-    unconfirmed  put, but the answer was lost or unreadable
-    taken        another file stands at the path
-    refused      Foundry does not take the file
-    unanswered   no usable answer after several attempts
+    stored       Foundry confirmed the path and size
+    unconfirmed  uploaded, but the response was lost or unreadable
+    taken        another file is at the path
+    refused      Foundry does not accept the file
+    unanswered   no usable response after several attempts
     interrupted  in flight when the upload was stopped
-    corrupt      ids of exports whose payload cannot be read any more
+    corrupt      ids of exports whose payload can no longer be read
 
-    Files that are in none of these were not tried, because Foundry stopped answering or the
-    transaction has ended (`is_ended`). `is_spoiled`: Foundry stored a file with another size than
-    was sent, so the transaction must not be committed.
+    Files that are in none of these were not tried, because Foundry stopped responding or the
+    transaction has ended (`is_ended`). `is_spoiled`: Foundry stored a file with a wrong size, so
+    the transaction must not be committed.
     """
 
     stored: tuple[File, ...] = ()
@@ -54,11 +54,11 @@ class UploadReport(Struct, frozen=True):
 
 
 class Resolution(Struct, frozen=True):
-    """The owners of our files' paths.
+    """The outcome of a search for the owners of our files' paths, by export id.
 
-    stored   exports whose rows are in the dataset already, and in which transaction
+    stored   exports whose rows are already in the dataset, with the transaction that holds them
     moved    exports that need another path
-    corrupt  exports whose payload cannot be read any more
+    corrupt  exports whose payload can no longer be read
 
     Exports of a file whose path is free are in none of these.
     """

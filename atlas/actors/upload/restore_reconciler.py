@@ -1,9 +1,9 @@
 """Finds committed exports that the journal believes uncommitted, because it is an older copy.
 
-After a disk is restored from a backup, the journal does not know what was committed since. So
-before the first group of a life, the uploader checks whether the journal knows the head of the
-branch as a transaction of its own. If not, the rows of all uncommitted exports are searched for at
-the paths where they can be:
+A journal restored from a backup lacks the commits that were made since. So after every start,
+before the first group, the uploader checks whether the head of the branch is a transaction that the
+journal knows. If not, it searches the dataset for the rows of all uncommitted exports, at the paths
+that they can have:
 
     healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson   an export, at the path reserved for it
     healthkit/groups/2026-01-02T12-00-00-000Z.ndjson    a group, named after its first export
@@ -29,13 +29,17 @@ from atlas.core.personal_data import DatasetFile
 from atlas.core.ports import Branch, Outbox
 from atlas.runtime import for_each_concurrently
 
-Match = tuple[DatasetFile, dict[str, ClaimedExport]]  # a file, and the exports whose rows are in it
+# a file of the dataset, and the exports whose rows it holds, by id
+Match = tuple[DatasetFile, dict[str, ClaimedExport]]
 ACCEPTED = re.compile(rb'"ingested_at":"([0-9T:-]{19})')
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreReconciler:
-    """Marks exports as committed that are in the dataset. Raises FoundryError, Unavailable."""
+    """Marks exports as committed if their rows are in the dataset.
+
+    Raises FoundryError, and the journal's Unavailable.
+    """
 
     branch: Branch
     outbox: Outbox
@@ -45,10 +49,10 @@ class RestoreReconciler:
     concurrency: int
 
     async def is_up_to_date(self, snapshot: BranchSnapshot, explained: str | None) -> bool:
-        """Return whether the journal knows the head of the branch.
+        """True if the journal knows the head of the branch.
 
-        `explained` is a transaction of which it knows every file. A branch may show no head after
-        an abort; an empty head counts as known only if the journal has no committed export.
+        `explained` is a transaction of which it knows every file. Foundry may show no head after an
+        abort; an empty head counts as known only if the journal has no committed export.
         """
         if not snapshot.head:
             return not await self.outbox.has_committed()
@@ -56,14 +60,14 @@ class RestoreReconciler:
         return snapshot.head == explained or bool(is_own)
 
     async def reconcile(self) -> int:
-        """Search the dataset, mark what is found, and return the number of exports found."""
+        """Search the dataset, mark all exports that are found, and return their number."""
         matches = [*await self.match_single_files(), *await self.match_group_files()]
         exports = {id: export for _, matched in matches for id, export in matched.items()}
         if not exports:
             return 0
-        # All at once: with a part of it the journal would know the head, and look no further.
+        # All in one step: after a part of them, the journal would know the head and search no more.
         receipts = await self.outbox.mark_found(
-            [(remote_file, list(here)) for remote_file, here in matches]
+            [(remote_file, list(matched)) for remote_file, matched in matches]
         )
         for receipt in receipts:
             self.publisher.publish(receipt, exports[receipt.id])
@@ -76,9 +80,8 @@ class RestoreReconciler:
             day, files = dated_files
             remote_files = {each.path: each for each in await self.branch.list_files(day)}
             for file in files:
-                for path in (
-                    identifiers.change_format(file.path, each) for each in identifiers.FORMATS
-                ):
+                for format in identifiers.FORMATS:
+                    path = identifiers.change_format(file.path, format)
                     if remote_file := remote_files.get(path):
                         match = await self.match_single(remote_file, file)
                         matches.append((remote_file, match))
@@ -93,7 +96,7 @@ class RestoreReconciler:
     async def match_single(self, remote_file: DatasetFile, file: File) -> dict[str, ClaimedExport]:
         try:
             rows = await self.read(remote_file, file.bytes)
-        except ContentTooLarge:  # at this path a file of this size is ours
+        except ContentTooLarge:  # a file with our size at our path is ours
             is_ours = remote_file.bytes == file.bytes
             return {export.id: export for export in file.exports if is_ours}
         return await self.match(file.exports, remote_file.path, rows)
@@ -101,29 +104,29 @@ class RestoreReconciler:
     async def match_group_files(self) -> list[Match]:
         """Search the group files that the journal does not know.
 
-        They are matched by the second: a group path is moved on by milliseconds if it is taken.
+        They are matched by the second, because a path that is taken is moved by milliseconds.
         """
         seconds = {
             identifiers.extract_second(file.path) async for page in self.pages() for file in page
         }
+        days = {identifiers.truncate_to_day(identifiers.GROUPS + second) for second in seconds}
         matches: list[Match] = []
-        for day in sorted(
-            {identifiers.truncate_to_day(identifiers.GROUPS + second) for second in seconds}
-        ):
-            near = [
+        for day in sorted(days):
+            candidates = [
                 each
                 for each in await self.branch.list_files(day)
                 if identifiers.extract_second(each.path) in seconds
                 and self.files.policy.find_format(each.path) is not None
             ]
-            own = await self.outbox.filter_own_transactions([each.transaction for each in near])
-            unknown = (each for each in near if each.transaction not in own)
+            transactions = [each.transaction for each in candidates]
+            own = await self.outbox.filter_own_transactions(transactions)
+            unknown = (each for each in candidates if each.transaction not in own)
             matches += [(each, await self.match_group_file(each)) for each in unknown]
         return matches
 
     async def match_group_file(self, remote_file: DatasetFile) -> dict[str, ClaimedExport]:
         rows = await self.read(remote_file, remote_file.bytes)
-        matches, seconds = dict[str, ClaimedExport](), accepted_seconds(rows)
+        matches, seconds = dict[str, ClaimedExport](), extract_accepted_seconds(rows)
         async for page in self.pages():
             for file in page:
                 if identifiers.extract_second(file.path) in seconds:
@@ -131,7 +134,7 @@ class RestoreReconciler:
         return matches
 
     async def read(self, remote_file: DatasetFile, size: int) -> frozenset[bytes]:
-        """Return the rows of a file of the dataset; `size` is that of our file there, in bytes."""
+        """Return the rows of a remote file. `size`: the size in bytes of our file at its path."""
         owner = PathOwner(remote_file.transaction, remote_file.bytes)
         return await self.remote.read(File(remote_file.path, size, ()), owner)
 
@@ -144,25 +147,25 @@ class RestoreReconciler:
         try:
             return await self.files.read_export_rows(export, path) <= rows
         except CorruptEntry:
-            return False  # it is set aside when it is claimed
+            return False  # the export is set aside when it is claimed
 
     async def pages(self) -> AsyncIterator[Sequence[File]]:
-        """Yield all uncommitted exports, set-aside ones among them: they may have been replayed."""
+        """Yield all uncommitted exports, also set-aside ones: they may have been replayed."""
         last = ""
         while page := await self.outbox.list_uncommitted(last):
             yield [file for file in page if file.path]  # no path: the entry is damaged
             last = page[-1].exports[0].id
 
 
-def accepted_seconds(rows: Iterable[bytes]) -> set[str]:
+def extract_accepted_seconds(rows: Iterable[bytes]) -> set[str]:
     """Return the seconds in which the exports of these rows were accepted, as spelled in paths.
 
-    Each with the following second, because a path may have been moved on by milliseconds.
+    The second after each is included, because a path may have been moved by milliseconds.
     """
     texts = {match[1].decode() for row in rows if (match := ACCEPTED.search(row))}
     seconds = set[str]()
     for text in texts:
-        with suppress(ValueError, OverflowError):  # a row of somebody else
+        with suppress(ValueError, OverflowError):  # a row that Atlas did not write
             moment = datetime.fromisoformat(text)
             for each in (moment, moment + timedelta(seconds=1)):
                 seconds.add(f"{each:%Y-%m-%dT%H-%M-%S}")

@@ -1,4 +1,4 @@
-"""Removes the rows of one person from files that hold rows of several people."""
+"""Removes one person's rows from files that hold rows of several people."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -14,8 +14,8 @@ from atlas.core.messages import User
 from atlas.core.personal_data import JournalHoldings
 from atlas.core.ports import Branch, BranchAccess, Bytes, CpuExecutor, Reconciliation
 
-UNCHANGED = "Foundry returned a shared file as it was before its replacement. Repeat the command."
-REWRITTEN_MAX = 50  # files per step, so that groups of others can go in between
+UNCHANGED = "Foundry still returns the old content of a replaced file. Repeat the command."
+REWRITTEN_MAX = 50  # files per step, so that groups can be uploaded in between
 
 
 class RowOwner(Struct):
@@ -25,7 +25,7 @@ class RowOwner(Struct):
 
 
 class OwnerRowCounts(NamedTuple):
-    """The numbers of rows in a file: of one person, and of others."""
+    """The number of rows of one person in a file, and the number of all other rows."""
 
     own: int
     other: int
@@ -35,8 +35,8 @@ class OwnerRowCounts(NamedTuple):
 class Rewrites:
     """The progress of an erasure: the number of removed rows by path, and the transactions.
 
-    `clean`: files without rows of the person. `unreadable`: files that may hold some, and are left
-    as they are.
+    `clean`: files without rows of the person. `unreadable`: files that may hold such rows, but
+    cannot be read and stay unchanged.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class Rewrites:
     unreadable: set[str] = field(default_factory=set)
 
 
-_owner = msgspec.json.Decoder(RowOwner)
+OWNER_DECODER = msgspec.json.Decoder(RowOwner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +60,10 @@ class SharedFiles:
     async def rewrite_some(
         self, user: User, journal: JournalHoldings, access: BranchAccess, progress: Rewrites
     ) -> bool:
-        """Remove rows of this person from some files; return False once no file holds any.
+        """Remove rows of this person from some files. Return False once no file holds any.
 
-        The next call reads rewritten files again, to be sure that they are clean. Raises
-        FoundryError if one is not.
+        The next call reads the rewritten files again, and raises FoundryError if one still holds
+        such rows.
         """
         to_rewrite, to_remove = dict[str, int](), dict[str, int]()
         for path in await self.list_suspects(journal):
@@ -93,8 +93,8 @@ class SharedFiles:
     async def list_suspects(self, journal: JournalHoldings) -> list[str]:
         """Return the paths of shared files that may hold rows of the person.
 
-        A compacted receipt names only its transaction, and a file that was replaced since belongs
-        to another transaction, which the journal does not know as its own.
+        A compacted receipt records only its transaction. A file that was replaced later belongs to
+        another transaction, which the journal does not know.
         """
         paths = {each.path for each in journal.shared}
         if journal.digests:
@@ -110,7 +110,7 @@ class SharedFiles:
         return sorted(paths)
 
     async def count_rows(self, user: User, path: str) -> OwnerRowCounts | None:
-        """Count the rows of this person and of others; None if the file cannot be read."""
+        """Count the rows of this person and of others, or return None for an unreadable file."""
         file = await self.read(path)
         if file is None:
             return None
@@ -121,7 +121,7 @@ class SharedFiles:
             return None
 
     async def rewrite(self, user: User, path: str) -> Bytes | None:
-        """Return the file without rows of this person; None if it has none, or is unreadable."""
+        """Return the file without the person's rows; None if it has none, or is unreadable."""
         file = await self.read(path)
         if file is None:
             return None
@@ -142,25 +142,25 @@ class SharedFiles:
 
 
 def split_rows(content: bytes, format: Format) -> list[bytes]:
-    """Return the rows of a file. Raises ValueError if it is in another format."""
+    """Return the rows of a file. Raises ValueError if the file is in another format."""
     return bytes(format.read(content)).splitlines(keepends=True) if content else []
 
 
 def count_rows(content: bytes, format: Format, sub: str) -> OwnerRowCounts:
     rows = split_rows(content, format)
-    own = sum(is_row_of(row, sub) for row in rows)
+    own = sum(is_owned(row, sub) for row in rows)
     return OwnerRowCounts(own, len(rows) - own)
 
 
 def remove_rows(content: bytes, format: Format, sub: str) -> Bytes | None:
     rows = split_rows(content, format)
-    remaining = [row for row in rows if not is_row_of(row, sub)]
+    remaining = [row for row in rows if not is_owned(row, sub)]
     return format.write(b"".join(remaining)) if len(remaining) < len(rows) else None
 
 
-def is_row_of(row: bytes, sub: str) -> bool:
-    """Whether a row is of this person. A row that cannot be read is not, and stays."""
+def is_owned(row: bytes, sub: str) -> bool:
+    """True if a row belongs to this person. A row that cannot be read belongs to nobody."""
     try:
-        return _owner.decode(row).auth0_user_id == sub
+        return OWNER_DECODER.decode(row).auth0_user_id == sub
     except JSON_ERRORS:
         return False

@@ -11,57 +11,57 @@ from atlas.core.events import GroupTrigger
 from atlas.core.messages import BranchSnapshot, CommitGroup, File
 
 Phase = Literal[
-    "recovering",  # reads from the journal what is in hand
+    "recovering",  # reads the work in hand from the journal
     "resolving",  # asks Foundry for the status of our transaction
     "ending",  # aborts our transaction
     "verifying",  # lists the files of our committed transaction
     "reconciling",  # compares the journal with the dataset: it may be an older copy
-    "searching",  # looks for an orphan: a transaction that an unrecorded attempt has opened
+    "searching",  # looks for an orphan: an open transaction of ours that was never recorded
     "removing",  # aborts the orphan
-    "settling",  # clears the intents, which the orphan has settled
+    "settling",  # clears the intents, because only one of them can have opened the orphan
     "assessing",  # reads the backlog and chooses the next group
-    "idle",  # nothing waits
-    "waiting",  # for the commit interval, or for the turn of a failed export
+    "idle",  # rests: no export is waiting
+    "waiting",  # rests until the commit interval is over, or a failed export may be retried
     "looking",  # takes a snapshot of the branch
     "claiming",  # claims a group and records the intent to begin
     "opening",  # begins the transaction
     "yielding",  # clears the intent, because somebody else's transaction is open
-    "recording",  # records the transaction, and claims exports accepted meanwhile
+    "recording",  # records the transaction, and claims exports accepted since the claim
     "uploading",  # puts the files
     "probing",  # puts a file without rows, to see whether Foundry takes any file
     "committing",  # commits
-    "conflicting",  # finds out which transactions hold our paths
+    "conflicting",  # determines which transactions hold our paths
     "concluding",  # carries out the verdicts
-    "paused",  # until Foundry, or the journal, may be asked again
+    "paused",  # rests after a failure of Foundry or the journal
 ]
 AT_REST: frozenset[Phase] = frozenset({"idle", "waiting", "paused"})
 
 
 class Moment(Struct, frozen=True):
-    """The time in seconds since some moment, and a random number from 0 to 1."""
+    """`now`: seconds on a monotonic clock. `jitter`: a random number from 0 to 1."""
 
     now: float
     jitter: float = 0.0
 
 
 class Pacing(Struct, frozen=True):
-    """The time at which each lane's next group may go, and which lane had the last one.
+    """The earliest start of each lane's next group, and the lane of the last one.
 
-    Times are in seconds on the clock of `Moment`. `trigger`: the reason why the next group starts.
+    Times are in seconds on the clock of `Moment`. `trigger`: the reason for the next group.
     """
 
     next_group_at: float = 0.0
     next_isolated_at: float = 0.0
-    last_lane: Lane = "isolated"  # so that a new life begins with fresh exports
+    last_lane: Lane = "isolated"  # so that fresh exports go first after a start
     trigger: GroupTrigger = "idle"
 
 
 class Memory(Struct, frozen=True):
-    """State that is kept from one group to the next. Empty after every start.
+    """State kept between groups. Empty after every start.
 
     `is_reconciled`: the journal was compared with the dataset. `is_unsettled`: an earlier attempt
-    may still open a transaction. `snapshot`: the branch, as of `snapshot_at`. `failures`: the
-    number of consecutive pauses.
+    may still open a transaction. `snapshot`: the branch at `snapshot_at`. `failures`: number of
+    consecutive pauses.
     """
 
     is_reconciled: bool = False
@@ -73,13 +73,13 @@ class Memory(Struct, frozen=True):
 
 
 class Work(Struct, frozen=True):
-    """The transaction in hand, and what is known of it.
+    """A group, its transaction, and the results so far.
 
-    `is_excused`: its exports did not cause its end. False for work that an earlier life has left,
-    because one of its exports may have crashed that life. `is_aborted`: we aborted it. `error`: why
-    nothing is committed. `present`: its files that are in it, once it is committed.
-    `has_evidence`: Foundry took a probe after it had refused the files. `has_progressed`: at least
-    one export was settled for good.
+    `is_excused`: its exports did not cause the failure. False for work left by an earlier process,
+    because one of its exports may have crashed that process. `is_aborted`: we aborted the
+    transaction. `error`: the reason why nothing is committed. `present`: files that are in the
+    committed transaction. `has_evidence`: Foundry accepted a probe after it had refused the files.
+    `has_progressed`: at least one export has its final outcome.
     """
 
     group: CommitGroup = CommitGroup(())
@@ -97,7 +97,7 @@ class Work(Struct, frozen=True):
 
 
 class State(Struct, frozen=True):
-    """The state of the protocol. `memory` outlives a group, `work` does not."""
+    """The state of the protocol. `memory` is kept between groups, `work` is not."""
 
     phase: Phase = "recovering"
     work: Work = Work(is_excused=False)

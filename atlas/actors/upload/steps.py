@@ -1,4 +1,4 @@
-"""A step of the commit protocol: the next state, and the effect that it asks for."""
+"""A step of the commit protocol: the next state, and the effect to perform."""
 
 from typing import NamedTuple, TypeVar
 
@@ -26,7 +26,7 @@ def enter(phase: Phase, state: State, effect: Effect, *events: Event) -> Step:
 
 
 def pause(state: State, error: Unavailable, moment: Moment, *, is_outage: bool = True) -> Step:
-    """Rest after an error. Then work in hand is read from the journal and resolved."""
+    """Rest after an error. Afterwards, the work in hand is read from the journal and resolved."""
     failures = state.memory.failures
     seconds = pause_seconds(error, failures, moment.jitter)
     memory = replace(state.memory, failures=min(failures + 1, FAILURES_MAX), snapshot=None)
@@ -35,7 +35,7 @@ def pause(state: State, error: Unavailable, moment: Moment, *, is_outage: bool =
 
 
 def require(value: T | None) -> T:
-    """Return a value that every path to this state provides. Raises ValueError if it is None."""
+    """Return a value that every path to this state sets. Raises ValueError if it is None."""
     if value is None:
-        raise ValueError("A value is missing that every path to this state provides: a bug.")
+        raise ValueError("Bug in the commit protocol: this state requires a value that is None.")
     return value

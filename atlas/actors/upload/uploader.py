@@ -1,4 +1,4 @@
-"""The driver of the commit protocol: performs its effects, and passes back their results."""
+"""Drives the commit protocol: performs its effects and passes back their results."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -26,21 +26,21 @@ from atlas.core.messages import TransactionKind
 from atlas.core.ports import Branch, CpuExecutor, Outbox
 from atlas.runtime import Lock, Quota, RestartBudget, Wakeup
 
-FOREIGN_HEADS_MAX = 3
+FOREIGN_HEADS_MAX = 3  # different foreign transactions in a row before the event is emitted
 BETWEEN_GROUPS: frozenset[Phase] = AT_REST | {"assessing"}
-PROBE_CONTENT = b"\n"  # even if somebody else commits our probe, no reader sees a row
+PROBE_CONTENT = b"\n"  # no row, in case somebody else commits our probe
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """A monotonic clock in seconds, and a random number from 0 to 1."""
+    """A monotonic clock in seconds, and a source of random numbers from 0 to 1."""
 
     monotonic: Callable[[], float]
     random: Callable[[], float]
 
 
 class Uploader:
-    """Uploads groups to one branch. One per branch, because that allows one open transaction."""
+    """Uploads groups to a branch. A branch has one, as it allows only one open transaction."""
 
     def __init__(
         self,
@@ -58,22 +58,19 @@ class Uploader:
         self.policy = policy
         self.timing = timing
         self.emit = emit
-        files = FileBuilder(branch, outbox, file_policy, compute)
-        quota = Quota(policy.bytes_at_once)
-        concurrency = policy.uploads_at_once
         self.publisher = publisher
-        self.remote_files = RemoteFiles(branch, files, quota)
+        files = FileBuilder(branch, outbox, file_policy, compute)
+        quota, concurrency = Quota(policy.bytes_at_once), policy.uploads_at_once
+        remote = RemoteFiles(branch, files, quota)
         self.group_uploader = GroupUploader(branch, files, quota, concurrency)
-        self.conflicts = ConflictResolver(branch, files, self.remote_files, concurrency)
-        self.reconciler = RestoreReconciler(
-            branch, outbox, files, self.remote_files, self.publisher, concurrency
-        )
+        self.conflicts = ConflictResolver(branch, files, remote, concurrency)
+        self.reconciler = RestoreReconciler(branch, outbox, files, remote, publisher, concurrency)
         self.foreign_writers = ForeignWriters(emit)
         self.step = start()
-        self.branch_lock = Lock()  # of the branch: held by a group, or by maintenance
+        self.branch_lock = Lock()  # held by a group or by maintenance
 
     async def run(self, wakeup: Wakeup, restarts: RestartBudget) -> None:
-        """Upload group after group until the wakeup is taken down."""
+        """Upload groups until the wakeup is closed."""
         self.step = start()
         while not wakeup.is_closed:
             await self.run_group(restarts)
@@ -81,7 +78,7 @@ class Uploader:
                 await self.rest(wakeup)
 
     async def run_group(self, restarts: RestartBudget) -> None:
-        """Take steps until this group has ended, or the protocol rests."""
+        """Take steps until the current group has ended, or the protocol rests."""
         async with self.branch_lock:
             if self.step.state.phase in AT_REST:
                 return
@@ -96,20 +93,20 @@ class Uploader:
                     return
 
     async def rest(self, wakeup: Wakeup) -> None:
-        """Perform the rest that the protocol asks for; maintenance may end it."""
-        resting_step = self.step
-        if isinstance(resting_step.effect, e.Rest):
-            seconds = resting_step.effect.seconds
-            if resting_step.effect.is_light:
+        """Rest as the protocol requests. Maintenance may take other steps meanwhile."""
+        step = self.step
+        if isinstance(step.effect, e.Rest):
+            seconds = step.effect.seconds
+            if step.effect.is_interruptible:
                 with anyio.move_on_after(seconds):
                     await wakeup.wait()
             else:
                 await wakeup.sleep_unless_closed(seconds or 0.0)
-        if self.step is resting_step:
-            self.apply_result(resting_step, e.Woken())
+        if self.step is step:
+            self.apply_result(step, e.Woken())
 
     async def take_step(self) -> None:
-        """Perform one effect. After an unexpected exception the protocol starts with recovery."""
+        """Perform one effect. After an unexpected exception, the next step starts recovery."""
         step, self.step = self.step, start()
         self.apply_result(step, await self.perform(step.effect))
 
@@ -129,7 +126,7 @@ class Uploader:
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
-        """Hold the branch: nothing of ours is open or claimed while this context is active.
+        """Lock the branch. Atlas has no open transaction or claimed export inside this context.
 
         Raises FoundryError, and the journal's Unavailable. If the body raises, the uploader
         recovers before the next group.
@@ -138,12 +135,12 @@ class Uploader:
             await self.recover()
             before = self.step
             memory = replace(before.state.memory, snapshot=None)
-            self.step = Step(State("recovering", Work(), memory), e.ReadInHand())
+            self.step = Step(State("recovering", Work(), memory), e.ReadWorkInHand())
             yield
             self.step = before._replace(state=replace(before.state, memory=memory), events=())
 
     async def recover(self) -> None:
-        """Resolve everything that was begun. Raises FoundryError, and the journal's Unavailable."""
+        """Resolve all work in hand. Raises FoundryError, and the journal's Unavailable."""
         if self.step.state.phase == "paused":
             self.apply_result(self.step, e.Woken())
         while self.step.state.phase not in BETWEEN_GROUPS:
@@ -156,7 +153,7 @@ class Uploader:
                 raise FoundryError(ending.STILL_OPEN)
 
     async def open_transaction(self, kind: TransactionKind) -> str:
-        """Begin and record a transaction without exports. Call it inside `exclusive` only.
+        """Begin and record a transaction without exports. Call it only inside `exclusive`.
 
         Raises BranchBusy, FoundryError, and the journal's Unavailable.
         """
@@ -172,15 +169,14 @@ class Uploader:
 
     # Effects
 
-    async def read_in_hand(self, _: e.ReadInHand) -> e.Result:
-        return e.HandRead(await self.outbox.read_in_hand())
+    async def read_in_hand(self, _: e.ReadWorkInHand) -> e.Result:
+        return e.WorkInHandRead(await self.outbox.read_in_hand())
 
     async def read_backlog(self, _: e.ReadBacklog) -> e.Result:
         return e.BacklogRead(await self.outbox.read_backlog(self.policy.group))
 
     async def reconcile(self, effect: e.Reconcile) -> e.Result:
-        snapshot = await self.branch.take_snapshot()
-        reconciler = self.reconciler
+        snapshot, reconciler = await self.branch.take_snapshot(), self.reconciler
         if effect.is_forced or not await reconciler.is_up_to_date(snapshot, effect.explained):
             return e.Reconciled(await reconciler.reconcile())
         return e.Reconciled(0, snapshot)
@@ -189,14 +185,13 @@ class Uploader:
         return e.SnapshotTaken(await self.branch.take_snapshot())
 
     async def claim(self, effect: e.Claim) -> e.Result:
-        group = await self.outbox.claim(self.policy.group, effect.snapshot, effect.lane)
-        return e.Claimed(group)
+        return e.Claimed(await self.outbox.claim(self.policy.group, effect.snapshot, effect.lane))
 
     async def begin(self, _: e.Begin) -> e.Result:
         try:
             transaction = await self.branch.begin("APPEND")
         except BranchBusy as error:
-            with suppress(FoundryError):  # whatever comes of it: this attempt has begun nothing
+            with suppress(FoundryError):  # the snapshot only serves to detect foreign writers
                 self.foreign_writers.record((await self.branch.take_snapshot()).head)
             return e.Busy(error)
         self.foreign_writers.reset()
@@ -237,8 +232,9 @@ class Uploader:
 
     async def find_orphan(self, effect: e.FindOrphan) -> e.Result:
         intent = effect.intent
-        orphan = await self.branch.find_orphan(intent.snapshot, effect.paths, intent.kind)
-        return e.OrphanSought(orphan)
+        return e.OrphanSought(
+            await self.branch.find_orphan(intent.snapshot, effect.paths, intent.kind)
+        )
 
     async def clear_intents(self, _: e.ClearIntents) -> e.Result:
         await self.outbox.clear_intents()
@@ -254,8 +250,8 @@ class Uploader:
 class ForeignWriters:
     """Detects other writers on the branch.
 
-    One foreign transaction that stays open is a long build; a series of different ones is a second
-    writer.
+    A single foreign transaction that stays open is a long build; a series of different ones shows
+    that another service writes to the branch.
     """
 
     emit: EventSink
@@ -275,7 +271,7 @@ class ForeignWriters:
 
 U = Uploader
 PERFORM: dict[type[e.Effect], Callable[[Uploader, Any], Awaitable[e.Result]]] = {
-    e.ReadInHand: U.read_in_hand,
+    e.ReadWorkInHand: U.read_in_hand,
     e.ReadBacklog: U.read_backlog,
     e.Reconcile: U.reconcile,
     e.TakeSnapshot: U.take_snapshot,

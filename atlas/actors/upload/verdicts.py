@@ -1,4 +1,4 @@
-"""Derives the verdicts on a transaction's exports from what is known of it. Pure."""
+"""Decides the verdict on each export of a transaction. Pure."""
 
 from collections.abc import Iterable
 
@@ -8,12 +8,12 @@ from atlas.core.commits import RELEASED, Conclusion, Verdict
 from atlas.core.errors import CommitRefused
 from atlas.core.messages import File
 
-INTERRUPTED = "the process ended while its group was under way"
-UNANSWERED = "Foundry does not answer about its file"
+INTERRUPTED = "the process ended while the group of the export was being uploaded"
+UNANSWERED = "Foundry does not respond to the upload of its file"
 
 
 def conclude_recovered(work: Work, tries_max: int) -> Conclusion:
-    """Conclude a transaction that an earlier life, or a failed effect, has left."""
+    """Conclude a transaction that an earlier process or a failed effect has left."""
     is_failure = not (work.is_excused or work.present or work.transaction is None)
     return Conclusion(
         transaction=work.transaction,
@@ -26,10 +26,10 @@ def conclude_recovered(work: Work, tries_max: int) -> Conclusion:
 def conclude_uploaded(
     work: Work, report: UploadReport, resolution: Resolution, tries_max: int
 ) -> Conclusion:
-    """Conclude a transaction that is no longer open and whose upload was reported."""
+    """Conclude a transaction that is no longer open, after its upload was reported."""
     verdicts = dict[str, Verdict]()
-    if work.present or work.has_evidence:  # Foundry answered about others: it is about these files
-        reason = describe_last_error(report, UNANSWERED)
+    if work.present or work.has_evidence:  # Foundry accepts other files, so these are at fault
+        reason = UNANSWERED if report.last_error is None else str(report.last_error)
         isolated = Verdict("isolated", reason, is_unanswered=True)
         divided = Verdict("divided", reason, is_unanswered=True)
         for file in (*report.unanswered, *report.unconfirmed):
@@ -54,24 +54,20 @@ def mark_committed(files: Iterable[File], transaction: str | None) -> dict[str, 
 
 
 def judge_refusals(work: Work, report: UploadReport) -> dict[str, Verdict]:
-    """Return the verdicts on refused files.
+    """Return the verdicts on the exports of refused files.
 
-    For a shared file, it is unknown which export is at fault, so the group is divided. A refused
-    file that prevents the commit of all others has to go alone first.
+    If a shared file is refused, it is unknown which export is at fault, so the group is divided. If
+    a refused file prevents the commit of the whole group, its export is retried alone.
     """
     is_harmful = report.is_spoiled or isinstance(work.error, CommitRefused)
-    is_alone = len(work.group.exports) == 1
+    is_single = len(work.group.exports) == 1
     verdicts = dict[str, Verdict]()
     for refusal in report.refused:
         if len(refusal.file.exports) > 1:
             verdict = Verdict("divided", refusal.reason)
-        elif is_harmful and not is_alone:
+        elif is_harmful and not is_single:
             verdict = Verdict("isolated", refusal.reason)
         else:
             verdict = Verdict("refused", refusal.reason, is_certain=refusal.is_certain)
         verdicts |= {export.id: verdict for export in refusal.file.exports}
     return verdicts
-
-
-def describe_last_error(report: UploadReport, otherwise: str) -> str:
-    return otherwise if report.last_error is None else str(report.last_error)

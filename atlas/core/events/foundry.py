@@ -26,13 +26,13 @@ Operation = Literal[
 class GroupStarted(Event, frozen=True):
     """A transaction is open, and these exports are on their way into it.
 
-    `because` the uploader was idle, the commit interval was over, or a whole group had gathered.
+    `trigger`: the uploader was idle, the commit interval was over, or a whole group had gathered.
     """
 
     transaction: str
     exports: int
     bytes: int
-    because: GroupTrigger
+    trigger: GroupTrigger
 
 
 class GroupCommitted(Event, frozen=True):
@@ -43,7 +43,7 @@ class GroupCommitted(Event, frozen=True):
     bytes: int
     seconds: float
     rows: int
-    because: GroupTrigger
+    trigger: GroupTrigger
 
 
 class ExportCommitted(Event, frozen=True):

@@ -23,7 +23,7 @@ class JournalDamaged(Event, frozen=True):
     A copy of the journal as it was found is kept, if this was seen at the start.
     """
 
-    what: str
+    damage: str
     id: str | None = None
     correlation_id: str | None = None
     copy: str | None = None

@@ -67,7 +67,7 @@ class ConnectionRejected(Event, frozen=True):
 class ConnectionAborted(Event, frozen=True):
     """A connection was ended without an answer, or before all of one was taken."""
 
-    why: AbortReason
+    reason: AbortReason
 
 
 class ClientStuck(Event, frozen=True):

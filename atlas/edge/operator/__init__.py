@@ -1,10 +1,10 @@
-"""The listener for operators: never public, where the commands ask, and a page for people.
+"""The operator listener, for commands and for the operator page. It must not be public.
 
-guard.py          who may ask, and the headers that confine a browser
-gauge_reader.py   reads how full everything is
-live.py           the status, once or each second, and the metrics
-routes.py         all other questions and orders
-page/             the files of the page
+guard.py           authorization, and security headers for browsers
+gauge_reader.py    reads the gauges that no event reports
+status_stream.py   the status, once or each second, and the metrics
+routes.py          the journal, personal data, and the diagnosis
+page/              the files of the operator page
 """
 
 from collections.abc import Iterable
@@ -36,7 +36,7 @@ __all__ = [
 
 
 def build_application(routes: Iterable[Route]) -> Starlette:
-    """All of these routes; whatever goes wrong behind them is an answer, too."""
+    """Build the application of these routes. Every error becomes a JSON response."""
     app = Starlette(
         routes=list(routes),
         middleware=[Middleware(SecurityHeadersMiddleware)],
@@ -50,9 +50,7 @@ async def handle_http_error(_request: Request, error: Exception) -> Response:
     status, headers = 404, {}
     if isinstance(error, HTTPException):
         status, headers = error.status_code, dict(error.headers or {})
-    return build_json_response(
-        {"error": "There is nothing at this address that answers so."}, status, headers
-    )
+    return build_json_response({"error": "No such route or method."}, status, headers)
 
 
 async def handle_atlas_error(_request: Request, error: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""Reads what no event tells: how full everything is at this moment."""
+"""Reads the current values that no event reports, such as the fill level of the queues."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -21,14 +21,14 @@ class GaugeReader:
     ledger: Ledger
     queues: Callable[[], Mapping[str, QueueLoad]]
     is_draining: Callable[[], bool]
-    press: Callable[[], AdmissionLoad] = AdmissionLoad
+    measure_load: Callable[[], AdmissionLoad] = AdmissionLoad
 
     async def read(self) -> RuntimeGauges:
-        depth, tasks = await self.depth(), len(asyncio.all_tasks())
-        return RuntimeGauges(depth, self.queues(), self.is_draining(), self.press(), tasks)
+        totals, tasks = await self.read_totals(), len(asyncio.all_tasks())
+        return RuntimeGauges(totals, self.queues(), self.is_draining(), self.measure_load(), tasks)
 
-    async def depth(self) -> JournalTotals | None:
-        """None if the disk fails, or takes too long: the rest is shown all the same."""
+    async def read_totals(self) -> JournalTotals | None:
+        """Return None if the disk fails or is slow, so that the other gauges are still shown."""
         with anyio.move_on_after(READ_SECONDS_MAX):
             try:
                 return await self.ledger.read_totals()

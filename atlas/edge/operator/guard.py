@@ -1,7 +1,7 @@
-"""Authorizes operator requests: the bearer token if there is one, and no page of somebody else.
+"""Authorizes operator requests: bearer token if configured, plus Host and Origin checks.
 
-Changes may be ordered by commands, and by our own page if it had to bring a token: then somebody
-has typed that in, and no other page can know it.
+The checks protect against requests from other pages in the browser of an operator. Only commands
+may make changes, and the operator page if a token is configured, which other pages cannot know.
 """
 
 import hmac
@@ -21,8 +21,8 @@ from atlas.edge.error_responses import build_json_response
 HOST_AND_PORT = re.compile(r"(\[[^\]]*\]|[^:]*)(?::[0-9]*)?")
 
 NOT_BY_A_PAGE = (
-    "A page in a browser changes nothing here, but for the operator page of a listener that has a"
-    " token: see ATLAS_OPERATOR_TOKEN."
+    "A page in a browser cannot make changes here, except for the operator page of a listener that"
+    " has a token: set ATLAS_OPERATOR_TOKEN."
 )
 
 SECURITY_HEADERS = {
@@ -41,59 +41,59 @@ OperatorHandler = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """`hosts` are the names that the listener answers to, beside addresses: a page in somebody's
-    browser, which wants to read what is here, came by a name of its own.
+    """Guards the routes of the operator listener.
+
+    `hosts` are the host names that it accepts, in addition to IP addresses. This stops DNS
+    rebinding: a page that reaches the listener under a name of its own is refused.
     """
 
     token: str
     hosts: frozenset[str]
 
-    def build_route(self, method: str, path: str, answering: OperatorHandler) -> Route:
-        """A route that is guarded."""
-        return Route(path, self.require_token(answering), methods=[method])
+    def build_route(self, method: str, path: str, handle: OperatorHandler) -> Route:
+        """Build a route that needs the token, if one is configured."""
+        return Route(path, self.require_token(handle), methods=[method])
 
-    def build_public_route(self, path: str, answering: OperatorHandler) -> Route:
-        """A route for what holds nothing of anybody: no token, but a name of ours."""
-        return Route(path, self.require_known_host(answering), methods=["GET"])
+    def build_public_route(self, path: str, handle: OperatorHandler) -> Route:
+        """Build a route without a token, for static files. The host name is still checked."""
+        return Route(path, self.require_known_host(handle), methods=["GET"])
 
-    def require_token(self, answering: OperatorHandler) -> OperatorHandler:
-        async def guard(request: Request) -> Response:
+    def require_token(self, handle: OperatorHandler) -> OperatorHandler:
+        async def handle_guarded(request: Request) -> Response:
             if self.token and not hmac.compare_digest(
                 read_bearer_token(request.headers), self.token.encode()
             ):
-                why = {"error": "The operator token is missing or wrong."}
-                return build_json_response(why, 401, {"WWW-Authenticate": "Bearer"})
+                body = {"error": "The operator token is missing or wrong."}
+                return build_json_response(body, 401, {"WWW-Authenticate": "Bearer"})
             if request.method != "GET" and not self.is_mutation_allowed(request.headers):
                 return build_json_response({"error": NOT_BY_A_PAGE}, 403)
-            answer = await answering(request)
-            answer.headers["Atlas-Page-May-Order"] = "yes" if self.token else "no"
-            return answer
+            response = await handle(request)
+            response.headers["Atlas-Page-Can-Replay"] = "yes" if self.token else "no"
+            return response
 
-        return self.require_known_host(guard)
+        return self.require_known_host(handle_guarded)
 
-    def require_known_host(self, answering: OperatorHandler) -> OperatorHandler:
-        async def guard(request: Request) -> Response:
+    def require_known_host(self, handle: OperatorHandler) -> OperatorHandler:
+        async def handle_guarded(request: Request) -> Response:
             if not self.is_known_host(request.headers.get("host", "")):
-                return build_json_response(
-                    {"error": "Host is not one of this listener's names."}, 421
-                )
-            return await answering(request)
+                return build_json_response({"error": "Host is not a name of this listener."}, 421)
+            return await handle(request)
 
-        return guard
+        return handle_guarded
 
     def is_mutation_allowed(self, headers: Headers) -> bool:
-        """A browser says where a page comes from, and no page can make it say otherwise."""
+        """Check the headers in which browsers report the origin of a page; it cannot forge them."""
         if headers.get("sec-fetch-site", "same-origin") != "same-origin":
             return False
         origins, host = headers.getlist("origin"), headers["host"]
-        ours = ([f"http://{host}"], [f"https://{host}"])
-        return origins == [] or (self.token != "" and origins in ours)
+        is_own_page = origins in ([f"http://{host}"], [f"https://{host}"])
+        return not origins or (self.token != "" and is_own_page)
 
     def is_known_host(self, host: str) -> bool:
-        name = HOST_AND_PORT.fullmatch(host)
-        if name is None:
+        match = HOST_AND_PORT.fullmatch(host)
+        if match is None:
             return False
-        return name[1].lower() in self.hosts or is_address(name[1].strip("[]"))
+        return match[1].lower() in self.hosts or is_address(match[1].strip("[]"))
 
 
 def is_address(name: str) -> bool:
@@ -111,7 +111,7 @@ def read_bearer_token(headers: Headers) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class SecurityHeadersMiddleware:
-    """Adds headers to every answer, by which a browser may do nearly nothing with it."""
+    """Adds headers to every response that restrict what a browser may do with it."""
 
     app: ASGIApp
 

@@ -1,5 +1,6 @@
-"""The orders and questions of operators: the journal, one person's data, and the diagnosis."""
+"""Operator routes: the journal, the personal data of one user, and the diagnosis."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Protocol, TypeVar
@@ -24,13 +25,13 @@ from atlas.runtime import Quota
 T = TypeVar("T")
 
 PAGE_MAX = 1_000
-FIND_CHARACTERS_MAX = 128  # as many as a correlation id may have
-BYTES_MAX = 64 * 1024  # more than any token
+FIND_CHARACTERS_MAX = 128  # the length of the longest correlation id
+BYTES_MAX = 64 * 1024  # a diagnosis may send a token
 READER = BodyReader(Quota(64 * BYTES_MAX), BYTES_MAX, BYTES_MAX, MinimumRate(), 25.0)
 
 
 class ListingQuery(Struct):
-    """The query of /exports."""
+    """The query parameters of GET /exports."""
 
     status: ListedStatus | None = None
     limit: Annotated[int, Meta(ge=1)] = 50
@@ -39,97 +40,103 @@ class ListingQuery(Struct):
 
 
 class PersonQuery(Struct, forbid_unknown_fields=True):
-    """The body of /where and /forget. A path would be logged on the way, and the sub with it."""
+    """The body of /personal-data and /erasures: a proxy would log a path, and the sub with it."""
 
     user: Annotated[str, Meta(min_length=1)]
     files: bool = False
 
 
-class Diagnosing(Protocol):
+class DiagnosisTasks(Protocol):
     """Checks everything that the service depends on."""
 
-    async def diagnose(self, asked: diagnosis.DiagnosisRequest) -> diagnosis.Diagnosis: ...
+    async def diagnose(self, request: diagnosis.DiagnosisRequest) -> diagnosis.Diagnosis: ...
     async def remove_old_json(self) -> RemovalResult: ...
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorServices:
-    """One method a route."""
+    """The services behind the operator routes, with one handler for each route."""
 
     ledger: Ledger
-    aside: DeadLetters
+    dead_letters: DeadLetters
     replays: ReplayTasks
-    people: PersonalDataTasks
-    diagnosing: Diagnosing
+    personal_data: PersonalDataTasks
+    diagnosis: DiagnosisTasks
 
     def routes(self, guard: Guard) -> list[Route]:
         return [
             guard.build_route("GET", "/exports", self.get_exports),
             guard.build_route("POST", "/exports/replay", self.replay_all),
             guard.build_route("POST", "/exports/{id:path}/replay", self.replay),
-            guard.build_route("POST", "/exports/{id:path}/abandon", self.abandon),
+            guard.build_route("POST", "/exports/{id:path}/discard", self.abandon),
             guard.build_route("GET", "/exports/{id:path}", self.get_export),
-            guard.build_route("POST", "/where", self.find_person),
-            guard.build_route("POST", "/forget", self.forget_person),
+            guard.build_route("POST", "/personal-data", self.find_person),
+            guard.build_route("POST", "/erasures", self.forget_person),
             guard.build_route("POST", "/diagnose", self.post_diagnosis),
             guard.build_route("POST", "/diagnose/remove-old-json", self.post_removal),
         ]
 
     async def get_exports(self, request: Request) -> Response:
-        try:
-            query = msgspec.convert(dict(request.query_params), ListingQuery, strict=False)
-        except msgspec.ValidationError as error:
-            raise Rejected("status, limit, before or find is not what it can be.") from error
+        query = parse_listing_query(request.query_params)
         limit = min(query.limit, PAGE_MAX)
         listing = await self.ledger.list_entries(query.status, limit, query.before, query.find)
         return build_json_response(listing, 200)
 
     async def get_export(self, request: Request) -> Response:
-        return build_json_response(await self.entry(request), 200)
+        return build_json_response(await self.find_entry(request), 200)
 
-    async def entry(self, request: Request) -> JournalEntry:
-        """The export that the path names. Raises NotFound."""
+    async def find_entry(self, request: Request) -> JournalEntry:
+        """Find the export that the path names. Raises NotFound."""
         id = request.path_params["id"]
         entry = await self.ledger.find_entry(id) if id else None
         if entry is None:
-            raise NotFound("No export in the journal has this id, or more than one begins so.")
+            raise NotFound("No export has this id, or more than one id begins with it.")
         return entry
 
     async def replay(self, request: Request) -> Response:
-        entry = await self.entry(request)
+        entry = await self.find_entry(request)
         return build_json_response(await self.replays.replay(entry.receipt.id), 200)
 
     async def replay_all(self, _request: Request) -> Response:
         return build_json_response(await self.replays.replay_all(), 200)
 
     async def abandon(self, request: Request) -> Response:
-        entry = await self.entry(request)
-        return build_json_response(AbandonResult(await self.aside.abandon(entry.receipt.id)), 200)
+        entry = await self.find_entry(request)
+        return build_json_response(
+            AbandonResult(await self.dead_letters.abandon(entry.receipt.id)), 200
+        )
 
     async def find_person(self, request: Request) -> Response:
         query = await read_body(request, PersonQuery)
-        return build_json_response(
-            await self.people.report(User(query.user), lists=query.files), 200
-        )
+        report = await self.personal_data.report(User(query.user), lists=query.files)
+        return build_json_response(report, 200)
 
     async def forget_person(self, request: Request) -> Response:
         query = await read_body(request, PersonQuery)
-        return build_json_response(await self.people.erase(User(query.user)), 200)
+        return build_json_response(await self.personal_data.erase(User(query.user)), 200)
 
     async def post_diagnosis(self, request: Request) -> Response:
-        return build_json_response(
-            await self.diagnosing.diagnose(await read_body(request, diagnosis.DiagnosisRequest)),
-            200,
-        )
+        query = await read_body(request, diagnosis.DiagnosisRequest)
+        return build_json_response(await self.diagnosis.diagnose(query), 200)
 
     async def post_removal(self, _request: Request) -> Response:
-        return build_json_response(await self.diagnosing.remove_old_json(), 200)
+        return build_json_response(await self.diagnosis.remove_old_json(), 200)
+
+
+def parse_listing_query(params: Mapping[str, str]) -> ListingQuery:
+    """Parse the query parameters. Raises Rejected, with the name of an invalid one."""
+    for name, value in params.items():
+        try:
+            msgspec.convert({name: value}, ListingQuery, strict=False)
+        except msgspec.ValidationError as error:
+            raise Rejected(f"The value of {name} is invalid.") from error
+    return msgspec.convert(dict(params), ListingQuery, strict=False)
 
 
 async def read_body(request: Request, kind: type[T]) -> T:
-    """Read a body of JSON, within the limits of every other body.
+    """Read a JSON body, with limits on its size and rate.
 
-    Raises UnsupportedMediaType, TooLarge, TooSlow, Rejected.
+    Raises UnsupportedMediaType, BodyTooLarge, BodyTooSlow, Rejected.
     """
     context = read_context(request.scope, "operator", never_sample)
     with READER.reserve_json(User("operator")) as reservation:

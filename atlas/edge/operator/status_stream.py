@@ -1,4 +1,4 @@
-"""The status of the service: once, each second for viewers, or as metrics for Prometheus."""
+"""Serves the status: once, each second to viewers, and as metrics for Prometheus."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -25,10 +25,10 @@ UNBUFFERED = {"X-Accel-Buffering": "no"}
 
 
 class StatusStream:
-    """Reads the gauges once a tick for all viewers, and once in ten seconds for the history.
+    """Sends the status to viewers as server-sent events.
 
-    A viewer has no queue: one that reads slowly is sent fewer messages, each with everything that
-    came in between, as far as it is kept.
+    The gauges are read once a tick for all viewers, and every ten seconds for the history. Viewers
+    have no queues: a slow one gets fewer messages, each with everything new that is still stored.
     """
 
     def __init__(
@@ -40,56 +40,56 @@ class StatusStream:
         self._tick_seconds = tick_seconds
         self._has_ended = False
         self._ticked = anyio.Event()
-        self._sight = RuntimeGauges()
+        self._last_gauges = RuntimeGauges()
         self._messages: dict[Cursor, tuple[bytes, Cursor]] = {}
 
     def routes(self, guard: Guard) -> list[Route]:
         return [
-            guard.build_route("GET", "/picture", self.show),
-            guard.build_route("GET", "/live", self.stream),
+            guard.build_route("GET", "/status", self.get_status),
+            guard.build_route("GET", "/status/stream", self.stream),
         ]
 
-    async def show(self, _request: Request) -> Response:
+    async def get_status(self, _request: Request) -> Response:
         return build_json_response(self._status.picture(await self.gauges.read()), 200)
 
     async def stream(self, request: Request) -> Response:
         if request.method == "HEAD":
             return Response(media_type=EVENTS)
         if self.viewers >= VIEWERS_MAX:
-            why = f"{VIEWERS_MAX} look on already: close another page, or ask for /picture."
-            return build_json_response({"error": why}, 503, {"Retry-After": "10"})
+            error = f"There are {VIEWERS_MAX} viewers already. Close another page, or use /status."
+            return build_json_response({"error": error}, 503, {"Retry-After": "10"})
         return StatusStreamResponse(self)
 
     async def messages(self) -> AsyncIterator[bytes]:
-        """The messages to one viewer: everything, then what is new, until the service ends."""
-        if self.viewers == 1:  # without viewers, the gauges are ten seconds old
-            self._see(await self.gauges.read())
+        """Yield the messages to one viewer: everything, then changes, until the service ends."""
+        if self.viewers == 1:  # without viewers, the gauges may be ten seconds old
+            self._publish(await self.gauges.read())
         since = FROM_START
         is_last = False
         while not is_last:
             is_last = self._has_ended
-            message, since = self._message(since)
+            message, since = self._build_message(since)
             yield message
-            if not self._has_ended:  # it may have, while the viewer was slow
+            if not self._has_ended:  # it may have ended while the viewer was slow
                 await self._ticked.wait()
 
-    def _message(self, since: Cursor) -> tuple[bytes, Cursor]:
-        """A message and the cursor behind it; made once a tick for all viewers at `since`."""
+    def _build_message(self, since: Cursor) -> tuple[bytes, Cursor]:
+        """Return a message and the next cursor, built once a tick for all viewers at `since`."""
         if since not in self._messages:
-            picture = msgspec.json.encode(self._status.picture(self._sight, since))
-            self._messages[since] = b"data: " + picture + b"\n\n", self._status.cursor
+            data = msgspec.json.encode(self._status.picture(self._last_gauges, since))
+            self._messages[since] = b"data: " + data + b"\n\n", self._status.cursor
         return self._messages[since]
 
-    def _see(self, sight: RuntimeGauges) -> None:
-        self._sight = sight
-        self._has_ended = self._has_ended or sight.is_draining
+    def _publish(self, latest: RuntimeGauges) -> None:
+        self._last_gauges = latest
+        self._has_ended = self._has_ended or latest.is_draining
         self._messages = {}
         self._ticked.set()
         self._ticked = anyio.Event()
 
     @asynccontextmanager
-    async def ticking(self, on_crash: OnCrash) -> AsyncIterator[None]:
-        """Publish the status to the viewers; at the end, the last message closes their streams."""
+    async def run(self, on_crash: OnCrash) -> AsyncIterator[None]:
+        """Publish the status until the end, when a last message ends the streams of viewers."""
         async with anyio.create_task_group() as tasks:
             restarts = RestartBudget()
             tasks.start_soon(supervise, "live", partial(self._tick, restarts), restarts, on_crash)
@@ -97,35 +97,35 @@ class StatusStream:
                 yield
             finally:
                 tasks.cancel_scope.cancel()
-                self._see(replace(self._sight, is_draining=True))
+                self._publish(replace(self._last_gauges, is_draining=True))
 
     async def _tick(self, restarts: RestartBudget) -> None:
-        due = anyio.current_time()
+        due_at = anyio.current_time()
         while not self._has_ended:
-            is_due = anyio.current_time() >= due
+            is_due = anyio.current_time() >= due_at
             if is_due or self.viewers:
-                sight = await self.gauges.read()
-                if is_due and sight.depth is not None:
-                    self._status.remember(sight.depth)
-                    due = anyio.current_time() + HISTORY_STEP_SECONDS
-                self._see(sight)
+                latest = await self.gauges.read()
+                if is_due and latest.depth is not None:
+                    self._status.remember(latest.depth)
+                    due_at = anyio.current_time() + HISTORY_STEP_SECONDS
+                self._publish(latest)
                 restarts.has_made_progress = True
             await anyio.sleep(self._tick_seconds)
 
 
 class StatusStreamResponse(StreamingResponse):
-    """Server-sent events for one viewer, counted for as long as the stream lasts."""
+    """Server-sent events for one viewer, who is counted while the stream lasts."""
 
-    def __init__(self, live: StatusStream) -> None:
-        super().__init__(live.messages(), headers=UNBUFFERED, media_type=EVENTS)
-        self._live = live
+    def __init__(self, status_stream: StatusStream) -> None:
+        super().__init__(status_stream.messages(), headers=UNBUFFERED, media_type=EVENTS)
+        self._status_stream = status_stream
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._live.viewers += 1
+        self._status_stream.viewers += 1
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._live.viewers -= 1
+            self._status_stream.viewers -= 1
 
 
 def metrics_route(

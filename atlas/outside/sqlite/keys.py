@@ -64,8 +64,7 @@ def unwrap_data_keys(path: Path, keys: Sequence[bytes]) -> list[bytes]:
     if copies and not data_keys:
         raise ConfigurationError(
             f"ATLAS_JOURNAL_KEY does not open the journal {path}: it was encrypted with another "
-            "key. Add that key to the end of the list; if it is lost for good: atlas exports "
-            "abandon."
+            "key. Add that key to the end of the list. If it is lost: atlas exports discard."
         )
     return data_keys
 
@@ -127,7 +126,7 @@ def read_key_file(path: Path, *, is_new: bool) -> bytes:
     except (FileNotFoundError, ValueError, ConfigurationError) as error:
         raise ConfigurationError(
             f"ATLAS_JOURNAL_KEY is not set, and the journal {path} is encrypted with a key that is "
-            f"not in {file}. If it is lost for good: atlas exports abandon."
+            f"not in {file}. If it is lost: atlas exports discard."
         ) from error
 
 

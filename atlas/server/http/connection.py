@@ -1,4 +1,4 @@
-"""One connection: its bytes go to the parser, and each request goes to the application."""
+"""A connection: passes received bytes to the parser, and requests to the application."""
 
 import asyncio
 from collections.abc import Sequence
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from starlette.types import ASGIApp
 
 from atlas.core.errors import AtlasError, BodyTooSlow, Unavailable
+from atlas.core.events import AbortReason, ConnectionAborted
 from atlas.runtime import answer_crashes
-from atlas.server.http.connection_limiter import ConnectionLimiter
-from atlas.server.http.connection_limits import ConnectionLimits
+from atlas.server.http.connection_limiter import ConnectionLimiter, ConnectionLimits
 from atlas.server.http.deadline import Deadline
 from atlas.server.http.exchange import Exchange
 from atlas.server.http.header_validation import Headers
@@ -19,7 +19,7 @@ from atlas.server.http.turnstile import Turnstile
 
 
 class ListenerState:
-    """The state that all connections of a listener share."""
+    """State shared by all connections of a listener."""
 
     def __init__(self, app: ASGIApp, limits: ConnectionLimits, errors: RawErrors) -> None:
         self.app = app
@@ -40,12 +40,12 @@ class ListenerState:
         self.check_ended()
 
     def check_ended(self) -> None:
-        """Set `ended` if the listener is ending and the last request and connection are gone."""
+        """Set `ended` if the listener is ending and has no requests and connections left."""
         if self.is_ending and not self.tasks and not self.connections:
             self.ended.set()
 
     def common_headers(self) -> Headers:
-        """The headers that every answer has: the date, formatted once a second."""
+        """Return the headers of every response: the date, formatted once a second."""
         now = self.loop.time()
         if now >= self._headers_until:
             self._headers_until = now + 1.0
@@ -54,7 +54,7 @@ class ListenerState:
 
 
 class Connection(asyncio.Protocol):
-    """Serves the requests of one connection one after another, in the order in which they come."""
+    """Serves the requests of one connection, one after another in their order."""
 
     def __init__(self, listener: ListenerState) -> None:
         limits = listener.limits
@@ -73,16 +73,15 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         listener, limits = self._listener, self._listener.limits
         self._transport = LingeringTransport(
-            transport, listener.loop, limits.write_timeout_seconds, listener.errors
+            transport, listener.loop, limits.write_timeout_seconds, listener.errors.emit
         )
         listener.connections.add(self)
         if listener.limiter.admit(self):
             self._start_header_timer()
-        elif listener.limiter.admit_to_refuse(self):
-            self._refuse(Unavailable("Too many connections are open already."))
+        elif listener.limiter.admit_for_rejection(self):
+            self._reject(Unavailable("Too many connections are open."))
         else:
-            listener.errors.emit_aborted("too_many")
-            self._transport.abort()
+            self._abort_without_response("too_many")
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._transport.connection_lost()
@@ -93,9 +92,9 @@ class Connection(asyncio.Protocol):
         if self.exchange is not None:
             self.exchange.disconnect()
             if self._task is not None and self.exchange.is_untouched:
-                self._task.cancel()  # it waits for a turn that nobody is there for any more
+                self._task.cancel()  # still queued in the application, and its client is gone
             self.exchange = self._task = None
-        self._parser.close()  # or it and llhttp would refer to each other for good
+        self._parser.close()  # breaks the reference cycle between the parser and llhttp
         self.resume_writing()
 
     def data_received(self, data: bytes) -> None:
@@ -104,11 +103,11 @@ class Connection(asyncio.Protocol):
             return
         is_new = self._parser.state is ParseState.HEAD
         self._handle(self._parser.receive(data))
-        if is_new and not self._transport.is_closing_down:
-            self._pause_until_read()
+        if is_new and self._parser.state in {ParseState.BODY, ParseState.CHUNKS}:
+            self._pause_reading()  # leave the body in the socket until the application reads it
 
     def eof_received(self) -> bool:
-        """The peer sends no more: a whole request is still answered, an incomplete one is not."""
+        """Answer a complete request; close if there is none, or an incomplete one."""
         self._transport.has_received_eof = True
         self._close_if_done()
         return not self._transport.is_closing_down
@@ -130,7 +129,7 @@ class Connection(asyncio.Protocol):
             elif isinstance(event, BodyEnd):
                 self._end_body()
             elif isinstance(event, AtlasError):
-                self._refuse(event)
+                self._reject(event)
             elif self.exchange is not None and self.exchange.add_body(event):
                 self._pause_reading()
         if (
@@ -158,31 +157,26 @@ class Connection(asyncio.Protocol):
         task.add_done_callback(self._listener.discard_task)
 
     async def _serve(self, exchange: Exchange) -> None:
-        """Run the application. If it crashes before it has answered, the answer is an error."""
+        """Run the application. If it crashes before its response is complete, send an error."""
         try:
             await answer_crashes("http", self._answer(exchange), self._listener.errors.emit_crash)
         except AtlasError as error:
             if not (exchange.is_ended or exchange.is_disconnected):
-                self._refuse(error)
+                self._reject(error)
 
     async def _answer(self, exchange: Exchange) -> None:
         await self._listener.app(exchange.build_scope(), exchange.receive, exchange.send)
         if not (exchange.is_ended or exchange.is_disconnected):
-            raise RuntimeError("The application did not answer.")
+            raise RuntimeError("The application returned without a complete response.")
 
     def _end_body(self) -> None:
         if self.exchange is not None:
             self.exchange.end_body()
         self._transport.has_unread_input = False
-        self.resume_reading()  # or a disconnect would not be noticed
-
-    def _pause_until_read(self) -> None:
-        """Leave a body in the socket until the application reads it, which may be a while."""
-        if self._parser.state in {ParseState.BODY, ParseState.CHUNKS}:
-            self._pause_reading()
+        self.resume_reading()  # to detect a disconnect
 
     def _close_if_done(self) -> None:
-        if self._transport.has_received_eof and self._parser.state is not ParseState.ANSWER:
+        if self._transport.has_received_eof and self._parser.state is not ParseState.RESPONSE:
             self._transport.close()
 
     def _pause_reading(self) -> None:
@@ -208,7 +202,7 @@ class Connection(asyncio.Protocol):
         exchange = self.exchange
         if exchange is None or self._transport.is_closing():
             return
-        if not exchange.keeps_alive or self._parser.state is not ParseState.ANSWER:
+        if not exchange.keeps_alive or self._parser.state is not ParseState.RESPONSE:
             self._transport.close()
             return
         self.exchange = self._task = None
@@ -224,12 +218,11 @@ class Connection(asyncio.Protocol):
     # end of the connection
 
     def evict(self) -> None:
-        """Close at once, to admit another connection."""
-        self._listener.errors.emit_aborted("made_room")
-        self._transport.abort()
+        """Close at once, so that another connection can be admitted."""
+        self._abort_without_response("made_room")
 
     def end(self) -> None:
-        """Begin no further request. The one under way, if any, is still answered."""
+        """Close after the current request, or at once if there is none."""
         if self.exchange is None:
             self._transport.close()
         else:
@@ -238,15 +231,19 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         self._transport.abort()
 
-    def _refuse(self, error: AtlasError) -> None:
-        """Answer the error, unless an answer has begun already, and close the connection."""
-        exchange, is_answering = self.exchange, False
+    def _abort_without_response(self, reason: AbortReason) -> None:
+        self._listener.errors.emit(ConnectionAborted(reason))
+        self._transport.abort()
+
+    def _reject(self, error: AtlasError) -> None:
+        """Send the error, unless a response has begun already, and close the connection."""
+        exchange, has_begun = self.exchange, False
         if exchange is not None and not exchange.is_ended:
-            is_answering = exchange.has_written
+            has_begun = exchange.has_written
             exchange.disconnect()
-        answer = self._listener.errors.build(error, self._listener.common_headers())
-        if not is_answering:
-            self._transport.write(answer)
+        response = self._listener.errors.build(error, self._listener.common_headers())
+        if not has_begun:
+            self._transport.write(response)
         self._transport.has_unread_input = True
         self._transport.close()
 
@@ -259,7 +256,6 @@ class Connection(asyncio.Protocol):
             return
         if self._parser.head:
             seconds = self._listener.limits.header_seconds
-            self._refuse(BodyTooSlow(f"The header block took longer than {seconds:g} seconds."))
+            self._reject(BodyTooSlow(f"The header block took longer than {seconds:g} seconds."))
         else:
-            self._listener.errors.emit_aborted("silent")
-            self._transport.abort()
+            self._abort_without_response("silent")

@@ -1,4 +1,4 @@
-"""One request and its answer, as an ASGI application has them (asgi.readthedocs.io, HTTP 2.x)."""
+"""A request and its response, as ASGI defines them (asgi.readthedocs.io, HTTP 2.x)."""
 
 import asyncio
 from http import HTTPStatus
@@ -10,7 +10,7 @@ from starlette.types import Message, Scope
 from atlas.server.http.header_validation import Headers
 from atlas.server.http.parser import RequestHead
 
-BUFFERED_BYTES_MAX = 64 * 1024  # of a body that the application has not read yet
+BUFFERED_BYTES_MAX = 64 * 1024  # of the body, before the application reads it
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
@@ -32,7 +32,7 @@ class ExchangeConnection(Protocol):
 
 
 class Exchange:
-    """`receive` and `send` of one request. `headers` are added to its answer."""
+    """Provides `receive` and `send` for one request. `headers` are added to its response."""
 
     def __init__(self, head: RequestHead, connection: ExchangeConnection, headers: Headers) -> None:
         self._head = head
@@ -40,15 +40,15 @@ class Exchange:
         self._headers = headers
         self._body: list[bytes] = []
         self.buffered_bytes = 0
-        self._is_complete = False  # all of the body has come
-        self._is_delivered = False  # ... and the application has it
+        self._is_complete = False  # all of the body was received
+        self._is_delivered = False  # the application has read all of the body
         self._waiter: asyncio.Future[None] | None = None
-        self._pending_head = b""  # of the answer: it is sent with the first part of its body
+        self._pending_head = b""  # of the response, sent with the first part of its body
         self._is_chunked = False
         self._has_body = True
-        self._bytes_left = 0  # of the answer; below 0 if it has no Content-Length
+        self._bytes_left = 0  # of the response; below 0 without a Content-Length
         self._awaits_continue = head.expects_continue
-        self.is_untouched = True  # the application has neither read nor answered
+        self.is_untouched = True  # the application has not called `receive` or `send`
         self.is_disconnected = False
         self.is_started = False
         self.is_ended = False
@@ -75,7 +75,7 @@ class Exchange:
     # called by the connection
 
     def add_body(self, chunk: bytes) -> bool:
-        """Buffer a piece of the body. True if reading should pause until the application reads."""
+        """Buffer a part of the body. True if the buffer is full, so that reading should pause."""
         self._body.append(chunk)
         self.buffered_bytes += len(chunk)
         self._wake()
@@ -86,13 +86,13 @@ class Exchange:
         self._wake()
 
     def disconnect(self) -> None:
-        """The client is gone, or the rest of its request cannot be read."""
+        """Mark the client as gone, or the rest of its request as unreadable."""
         self.is_disconnected = True
         self._wake()
 
     @property
     def has_written(self) -> bool:
-        """Whether part of the answer has been written."""
+        """True if part of the response has been written."""
         return self.is_started and not self._pending_head
 
     def _wake(self) -> None:
@@ -123,7 +123,7 @@ class Exchange:
         return self._is_complete and not self._is_delivered
 
     async def send(self, message: Message) -> None:
-        """Raises RuntimeError for a message that HTTP does not allow: a bug of the application."""
+        """Send an ASGI message. Raises RuntimeError if it violates ASGI or HTTP."""
         self.is_untouched = False
         if self.is_disconnected:
             return
@@ -166,7 +166,7 @@ class Exchange:
         lines.append(LINE_END)
         text = b"".join(lines)
         if text.count(b"\n") != lines.count(LINE_END) + 1:
-            raise RuntimeError("A header of the answer holds a line end.")
+            raise RuntimeError("A header of the response contains a line end.")
         return text
 
     def _write(self, body: bytes, is_more: bool) -> None:
@@ -178,7 +178,7 @@ class Exchange:
         elif self._bytes_left >= 0:
             self._bytes_left -= len(body)
             if self._bytes_left < 0 or (self._bytes_left and not is_more):
-                raise RuntimeError("The answer is not as long as its Content-Length says.")
+                raise RuntimeError("The body does not match the Content-Length of the response.")
         start, self._pending_head = self._pending_head, b""
         if data := start + body:
             self._connection.write(data)

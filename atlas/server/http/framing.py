@@ -1,8 +1,8 @@
-"""Finds the next place where a message may end: chunk sizes, and the empty line behind headers.
+"""Finds the next index at which a message may end: after a chunk size, or after an empty line.
 
 A chunked body cannot end before the line with the size of its last chunk (RFC 9112, section 7.1).
-So the parser is fed up to the end of each such line, with the data of the chunk before, which is
-not looked at here. Whether the line is valid is decided by the parser.
+So the parser is fed up to the end of each such line, together with the data of the previous chunk,
+which is skipped here. The parser checks that the line is valid.
 """
 
 import re
@@ -12,58 +12,65 @@ from atlas.core.errors import BadRequest
 
 EMPTY_LINE = b"\r\n\r\n"
 LINE_END_BYTES = 2
-FRAME_BYTES = 16  # size and line ends of a chunk; more than that is an extension
+FRAME_BYTES = 16  # size line and line end of a chunk; more than that is an extension
 SMALL_CHUNKS_MAX = 16 * 1024
-SMALL_BYTES = 64  # of data: each chunk costs as much time as some thousand bytes
+SMALL_BYTES = 64  # average data per chunk; each chunk costs as much time as thousands of bytes
 SIZE = re.compile(rb"([0-9A-Fa-f]+)(?:;[^\n]*)?\r\n")
 
 
-def find_end_of_headers(data: bytes, at: int, tail: bytes) -> int:
-    """The index behind the first empty line from `at` on, or the end of the data.
+def find_end_of_headers(data: bytes, start: int, tail: bytes) -> int:
+    """Return the index after the first empty line from `start` on, or the length of the data.
 
-    `tail`: the last three bytes before, as an empty line may come in two pieces.
+    `tail`: up to three bytes before `start`, because an empty line may arrive in two parts.
     """
     if tail:
-        end = (tail + data[at : at + 3]).find(EMPTY_LINE)
+        end = (tail + data[start : start + 3]).find(EMPTY_LINE)
         if end >= 0:
-            return at + end + len(EMPTY_LINE) - len(tail)
-    end = data.find(EMPTY_LINE, at)
+            return start + end + len(EMPTY_LINE) - len(tail)
+    end = data.find(EMPTY_LINE, start)
     return len(data) if end < 0 else end + len(EMPTY_LINE)
 
 
 @dataclass(slots=True)
 class ChunkedTracker:
-    """Tracks the chunks of one body as they come."""
+    """Tracks the chunks of one body.
 
-    overhead: int = 0  # bytes that are not of the body, beyond plain frames
-    is_over: bool = False  # the last chunk has come; trailers follow
+    `overhead`: bytes of extensions and trailers. `is_over`: the last chunk was read, and trailers
+    may follow.
+    """
+
+    overhead: int = 0
+    is_over: bool = False
     _bytes_left: int = 0  # of the current chunk and its line end
-    _line: bytes = b""  # with the next size, as far as it has come
+    _line: bytes = b""  # the received part of the next size line
     _chunks: int = 0
     _data_bytes: int = 0
 
-    def find_boundary(self, data: bytes, at: int) -> int:
-        """The index behind the next line with a size, or the end of the data."""
-        line_end = data.find(b"\n", at + self._bytes_left)
+    def find_boundary(self, data: bytes, start: int) -> int:
+        """Return the index after the next size line, or the length of the data."""
+        line_end = data.find(b"\n", start + self._bytes_left)
         return len(data) if line_end < 0 else line_end + 1
 
-    def track(self, piece: bytes) -> None:
-        """Count a piece, up to the next boundary at most, that goes to the parser now."""
+    def track(self, segment: bytes) -> None:
+        """Count the bytes that the parser is fed next, at most up to the next boundary."""
         if self.is_over:
-            self.overhead += len(piece)
-        elif len(piece) <= self._bytes_left:
-            self._bytes_left -= len(piece)
+            self.overhead += len(segment)
+        elif len(segment) <= self._bytes_left:
+            self._bytes_left -= len(segment)
         else:
-            line = piece[self._bytes_left :]
+            line = segment[self._bytes_left :]
             self._bytes_left = 0
             self._line += line
             self.overhead += len(line)
 
     def start_chunk(self) -> None:
-        """The parser has read a size: it must be that of the tracked line. Raises BadRequest."""
+        """Start the chunk whose size the parser has read. Raises BadRequest.
+
+        The tracked line must hold a size, or the parser and this tracker would disagree.
+        """
         match = SIZE.fullmatch(self._line)
         if match is None:
-            raise BadRequest("The body comes in chunks whose sizes could be read in two ways.")
+            raise BadRequest("The chunked body has an ambiguous chunk size.")
         size = int(match[1], 16)
         self._line = b""
         self.overhead = max(0, self.overhead + LINE_END_BYTES - FRAME_BYTES)
@@ -74,4 +81,4 @@ class ChunkedTracker:
         self._chunks += 1
         self._data_bytes += size
         if self._chunks > SMALL_CHUNKS_MAX and self._data_bytes < SMALL_BYTES * self._chunks:
-            raise BadRequest("The body comes in too small chunks.")
+            raise BadRequest("The body has too many small chunks.")

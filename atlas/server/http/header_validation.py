@@ -1,7 +1,7 @@
-"""Rejects header blocks that two readers could understand differently (RFC 9112).
+"""Rejects header blocks that two readers could interpret differently (RFC 9112).
 
-The parser alone is too lenient: if two readers split a stream of requests at different places, a
-request can be hidden in the body of another.
+The parser alone is too lenient. If two readers disagree about the end of a request, another request
+can be smuggled in its body.
 """
 
 import re
@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from atlas.core.errors import BadRequest
 
-CHUNKED = -1  # instead of a length
+CHUNKED = -1  # in place of a length
 DIGITS_MAX = 19
 VERSIONS = frozenset({b" HTTP/1.1", b" HTTP/1.0"})
 FRAMING_HEADERS = frozenset({b"host", b"content-length", b"transfer-encoding"})
@@ -20,9 +20,9 @@ Headers = list[tuple[bytes, bytes]]
 
 
 def validate(head: bytes, method: bytes, headers: Headers) -> tuple[bool, int]:
-    """Whether it is HTTP/1.1, not 1.0, and how long the body is, or CHUNKED.
+    """Return True for HTTP/1.1 or False for 1.0, and the length of the body, or CHUNKED.
 
-    The names of the headers are in lower case. Raises BadRequest.
+    The names of the headers must be in lower case. Raises BadRequest.
     """
     is_http_1_1 = validate_request_line(head, method)
     host = length = encoding = None
@@ -38,49 +38,47 @@ def validate(head: bytes, method: bytes, headers: Headers) -> tuple[bool, int]:
                 raise BadRequest(f"There is more than one {name.decode()} header.")
     if host is None:
         if is_http_1_1:
-            raise BadRequest("There is no Host header, which HTTP/1.1 requires.")
+            raise BadRequest("The Host header is missing, which HTTP/1.1 requires.")
     elif not is_host(host):
-        raise BadRequest("The Host header holds no host.")
-    return is_http_1_1, 0 if length is encoding is None else find_body_framing(
-        length, encoding, is_http_1_1
-    )
+        raise BadRequest("The Host header is not a valid host.")
+    return is_http_1_1, parse_body_length(length, encoding, is_http_1_1)
 
 
 def validate_request_line(head: bytes, method: bytes) -> bool:
-    """Whether it is HTTP/1.1, not 1.0. Raises BadRequest."""
+    """Return True for HTTP/1.1, False for HTTP/1.0. Raises BadRequest."""
     if head.startswith(b"\r"):
         head = head.lstrip(b"\r\n")
     line = head[: head.find(b"\r\n")]
     version = line[-9:]
     if line.count(b" ") != 2 or version not in VERSIONS or not line.startswith(method):
-        raise BadRequest("The request line is not: method, one space, target, one space, HTTP/1.1.")
+        raise BadRequest("The request line must be: method, space, target, space, HTTP/1.1.")
     if method == b"CONNECT":
-        raise BadRequest("CONNECT is not served: Atlas is no proxy.")
+        raise BadRequest("CONNECT is not supported, because Atlas is not a proxy.")
     return version == b" HTTP/1.1"
 
 
 @lru_cache(maxsize=64)
 def is_host(value: bytes) -> bool:
-    """Whether this is a valid Host. Cached: clients use few distinct values."""
+    """True if this is a valid Host. Cached, because clients use few distinct values."""
     return HOST.fullmatch(value.strip(b" \t")) is not None
 
 
-def find_body_framing(length: bytes | None, encoding: bytes | None, is_http_1_1: bool) -> int:
-    """The Content-Length, or CHUNKED. Raises BadRequest."""
+def parse_body_length(length: bytes | None, encoding: bytes | None, is_http_1_1: bool) -> int:
+    """Return the length of the body, or CHUNKED. Raises BadRequest."""
     if encoding is not None:
         if length is not None:
-            raise BadRequest("Content-Length and Transfer-Encoding exclude each other.")
+            raise BadRequest("Content-Length and Transfer-Encoding cannot be combined.")
         if not is_http_1_1 or encoding.strip(b" \t").lower() != b"chunked":
-            raise BadRequest("Transfer-Encoding may only be chunked, and only in HTTP/1.1.")
+            raise BadRequest("Transfer-Encoding must be chunked, and requires HTTP/1.1.")
         return CHUNKED
     if length is None:
         return 0
     digits = length.strip(b" \t")
     if not digits.isdigit() or len(digits) > DIGITS_MAX:
-        raise BadRequest(f"Content-Length is not a number of at most {DIGITS_MAX} digits.")
+        raise BadRequest(f"Content-Length must be a number of at most {DIGITS_MAX} digits.")
     return int(digits)
 
 
 def strip_upgrade(head: bytes) -> bytes:
-    """Remove Upgrade: a server may ignore it (RFC 9110, section 7.8)."""
+    """Remove the Upgrade header, which a server may ignore (RFC 9110, section 7.8)."""
     return UPGRADE.sub(b"", head)

@@ -1,9 +1,9 @@
-"""A transport that closes even if the peer does not read, and so that the last answer arrives."""
+"""A transport that closes even if the peer does not read, and delivers the last response."""
 
 import asyncio
 from typing import Any
 
-from atlas.server.http.raw_errors import RawErrors
+from atlas.core.events import ConnectionAborted, EventSink
 
 LINGER_BYTES_MAX = 1024 * 1024
 LINGER_SECONDS = 2.0
@@ -12,10 +12,10 @@ LINGER_SECONDS = 2.0
 class LingeringTransport(asyncio.Transport):
     """A transport that always closes.
 
-    The connection is aborted if the peer reads nothing of the written bytes for `write_timeout_seconds`,
-    also during the close. On a close with unread input it sends FIN, then discards a bounded amount
-    of input for a bounded time: closing a socket with unread bytes sends RST, which can destroy the
-    answer before the peer has read it.
+    The connection is aborted if the peer reads nothing for `write_timeout_seconds` while written
+    bytes are unsent, also during the close. A close with unread input sends FIN, then discards a
+    bounded amount of input for a bounded time, because closing a socket with unread bytes sends
+    RST, which can destroy the response before the peer has read it.
     """
 
     def __init__(
@@ -23,20 +23,20 @@ class LingeringTransport(asyncio.Transport):
         transport: asyncio.Transport,
         loop: asyncio.AbstractEventLoop,
         write_timeout_seconds: float,
-        errors: RawErrors,
+        emit: EventSink,
     ) -> None:
         super().__init__()
-        self.has_unread_input = True  # the peer has begun a message and not ended it
-        self.has_received_eof = False  # the peer sends no more
+        self.has_unread_input = True  # the peer may be in the middle of a message
+        self.has_received_eof = False
         self.is_closing_down = False
         self._transport = transport
         self._loop = loop
         self._write_timeout_seconds = write_timeout_seconds
-        self._errors = errors
-        self._discards_left = LINGER_BYTES_MAX
+        self._emit = emit
+        self._discard_bytes_left = LINGER_BYTES_MAX
         self._lingers_until = 0.0
         self._written = self._sent = 0
-        self._progress_at = 0.0  # when the peer last read something
+        self._progress_at = 0.0  # time at which the peer last read something
         self._timer: asyncio.TimerHandle | None = None
 
     def write(self, data: Any) -> None:
@@ -59,21 +59,21 @@ class LingeringTransport(asyncio.Transport):
             self._transport.resume_reading()
             try:
                 self._transport.write_eof()
-            except OSError:  # the peer has reset it, and the loop has not seen that yet
+            except OSError:  # the peer has reset the connection, and the loop has not noticed yet
                 self.abort()
             else:
                 self._schedule_check(min(LINGER_SECONDS, self._write_timeout_seconds))
         else:
-            self._transport.close()  # the timer of `write` ends it if the peer does not read
+            self._transport.close()  # the timer of `write` aborts it if the peer does not read
 
     def discard(self, count: int) -> None:
-        """Count received bytes that are not read by anyone.
+        """Count received bytes that are discarded during the close.
 
-        Beyond the limit no more are received, and the connection closes when its time is over. A
-        proxy that is cut off while it sends reports that instead of the answer.
+        At the limit, reading stops until the time is over. The connection is not aborted at once,
+        because a proxy that is cut off while it sends reports that instead of the response.
         """
-        self._discards_left -= count
-        if self._discards_left < 0:
+        self._discard_bytes_left -= count
+        if self._discard_bytes_left < 0:
             self._transport.pause_reading()
 
     def abort(self) -> None:
@@ -81,7 +81,7 @@ class LingeringTransport(asyncio.Transport):
         self._transport.abort()
 
     def connection_lost(self) -> None:
-        """Stop the timer: the connection is gone."""
+        """Stop the timer."""
         self.is_closing_down = True
         if self._timer is not None:
             self._timer.cancel()
@@ -102,7 +102,7 @@ class LingeringTransport(asyncio.Transport):
             if left > 0:
                 self._schedule_check(left)
             else:
-                self._errors.emit_aborted("not_read")
+                self._emit(ConnectionAborted("not_read"))
                 self.abort()
         elif self.is_closing_down:
             left = self._lingers_until - now

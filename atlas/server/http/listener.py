@@ -1,4 +1,4 @@
-"""Accepts connections at a bound socket until it is told to end."""
+"""Accepts connections at a bound socket."""
 
 import asyncio
 import socket
@@ -8,11 +8,11 @@ import anyio
 from starlette.types import ASGIApp
 
 from atlas.server.http.connection import Connection, ListenerState
-from atlas.server.http.connection_limits import ConnectionLimits
+from atlas.server.http.connection_limiter import ConnectionLimits
 from atlas.server.http.raw_errors import RawErrors
 
-ABORT_SECONDS = 0.5  # until the last connection knows that it is gone: a few turns of the loop
-GRACE_SECONDS = 3.0  # for answers under way: requests that wait for a commit end at once
+ABORT_SECONDS = 0.5  # for aborted connections to close, which takes a few turns of the loop
+GRACE_SECONDS = 3.0  # for requests in progress; those that wait for a commit end at once
 BACKLOG = 2048
 
 
@@ -41,11 +41,11 @@ class Listener:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request is under way."""
+        """True if no request is in progress."""
         return self._state is None or not self._state.tasks
 
     async def listen(self) -> None:
-        """Serve until `end`; then answer the requests under way, for `grace_seconds` at most."""
+        """Serve until `end`, then finish requests in progress for at most `grace_seconds`."""
         state = self._state = ListenerState(self._app, self._limits, self._errors)
         server = await state.loop.create_server(
             lambda: Connection(state), sock=self._bound, backlog=BACKLOG
@@ -71,5 +71,5 @@ class Listener:
                 await state.ended.wait()
 
     def end(self) -> None:
-        """Accept no more connections."""
+        """Stop accepting connections, which ends `listen`."""
         self._end.set()

@@ -1,9 +1,9 @@
 """Parses the requests of one connection: bytes in, events out. No I/O, no clock.
 
-A message can only end with an empty line, or where its Content-Length says. So llhttp is fed up to
-there and no further (a chunked body: from size to size, and then up to the empty line). That makes
-the size of a header block exact, and pipelined bytes wait until the request before is answered. A
-fault is the last event, behind those of everything before it.
+A message ends either with an empty line or after the bytes of its Content-Length. So llhttp is fed
+only up to the next of these boundaries (in a chunked body: after each chunk size, then up to the
+empty line). Thereby the size of a header block is exact, and pipelined bytes wait until the current
+request is answered. An error is the last event, after the events of all bytes before it.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from atlas.server.http.header_validation import CHUNKED, Headers, strip_upgrade,
 
 
 class Llhttp(Protocol):
-    """The HTTP parser of Node.js, as httptools offers it."""
+    """The HTTP parser of Node.js, as wrapped by httptools."""
 
     def feed_data(self, data: bytes) -> None: ...
 
@@ -30,7 +30,7 @@ class Llhttp(Protocol):
 
 
 class RequestHead(NamedTuple):
-    """A request without its body. Names of headers are in lower case."""
+    """A request without its body. The names of headers are in lower case."""
 
     method: str
     path: bytes  # percent-encoded
@@ -42,25 +42,25 @@ class RequestHead(NamedTuple):
 
 
 class BodyEnd:
-    """The end of the body of a request."""
+    """The event at the end of a request."""
 
 
 END = BodyEnd()
-ParserEvent = RequestHead | bytes | BodyEnd | AtlasError  # bytes are a piece of a body
+ParserEvent = RequestHead | bytes | BodyEnd | AtlasError  # bytes are a part of the body
 
 
 class ParseState(Enum):
-    """The part of a message that comes next on a connection."""
+    """The part of a message that is expected next on a connection."""
 
     HEAD = auto()
     BODY = auto()  # with a Content-Length
     CHUNKS = auto()
-    ANSWER = auto()  # nothing more is parsed before the request is answered
-    FAULT = auto()  # nothing more is parsed
+    RESPONSE = auto()  # parsing continues after the response
+    FAILED = auto()  # parsing has ended
 
 
 class RequestParser:
-    """Parses the input of one connection. `header_bytes_max` includes the request line."""
+    """Parses the input of a connection. `header_bytes_max` includes the request line."""
 
     def __init__(
         self,
@@ -70,37 +70,37 @@ class RequestParser:
         self._new_llhttp = new_llhttp
         self._header_bytes_max = header_bytes_max
         self.state = ParseState.HEAD
-        self.head = b""  # as far as it has come
-        self.pipelined = b""  # received behind a request that is not answered yet
+        self.head = b""  # the received part of a header block
+        self.pipelined = b""  # received after a request that is not answered yet
         self.bytes_left = 0  # of a body with a Content-Length
         self._chunks = ChunkedTracker()
-        self._tail = b""  # the last parsed bytes: an empty line may come in two pieces
+        self._tail = b""  # the last parsed bytes, because an empty line may arrive in two parts
         self._events: list[ParserEvent] = []
-        self._fault: AtlasError | None = None
+        self._error: AtlasError | None = None  # raised inside a callback of llhttp
         self._is_upgrade = False
         self._begin_head()
 
     def receive(self, data: bytes) -> list[ParserEvent]:
-        """The events of these bytes. A fault is the last event of a connection."""
-        at, end = 0, len(data)
-        while at < end and self.state is not ParseState.FAULT:
-            if self.state is ParseState.ANSWER:
-                self.pipelined += data[at:]
+        """Parse received bytes and return their events. An error is the last event."""
+        start, end = 0, len(data)
+        while start < end and self.state is not ParseState.FAILED:
+            if self.state is ParseState.RESPONSE:
+                self.pipelined += data[start:]
                 break
-            at = self._consume(data, at)
+            start = self._consume(data, start)
         events, self._events = self._events, []
         return events
 
     def next_request(self) -> list[ParserEvent]:
-        """The request is answered: parse the pipelined bytes behind it."""
+        """Parse the pipelined bytes after the request, which is answered now."""
         self.state = ParseState.HEAD
         self._begin_head()
         pipelined, self.pipelined = self.pipelined, b""
         return self.receive(pipelined) if pipelined else []
 
     def close(self) -> None:
-        """Drop llhttp, which refers to this parser. Nothing more can be parsed."""
-        self.state = ParseState.FAULT
+        """Drop llhttp, which refers to this parser, and end parsing."""
+        self.state = ParseState.FAILED
         del self._llhttp
 
     def _begin_head(self) -> None:
@@ -109,36 +109,36 @@ class RequestParser:
         self._headers: Headers = []
         self._llhttp = self._new_llhttp(self)
 
-    def _consume(self, data: bytes, at: int) -> int:
-        """Parse up to the first place where the message may end, and return its index."""
+    def _consume(self, data: bytes, start: int) -> int:
+        """Parse up to the next index at which the message may end, and return that index."""
         if self.state is ParseState.BODY:
-            boundary = min(len(data), at + self.bytes_left)
-            self._events.append(data[at:boundary])
-            self.bytes_left -= boundary - at
+            boundary = min(len(data), start + self.bytes_left)
+            self._events.append(data[start:boundary])
+            self.bytes_left -= boundary - start
             if not self.bytes_left:
                 self._end_body()
             return boundary
         if self.state is ParseState.CHUNKS and not self._chunks.is_over:
-            boundary = self._chunks.find_boundary(data, at)
+            boundary = self._chunks.find_boundary(data, start)
         else:
-            boundary = find_end_of_headers(data, at, self._tail)
-        piece = data[at:boundary] if at or boundary < len(data) else data
-        self._tail = piece[-3:] if len(piece) >= 3 else (self._tail + piece)[-3:]
+            boundary = find_end_of_headers(data, start, self._tail)
+        segment = data[start:boundary] if start or boundary < len(data) else data
+        self._tail = segment[-3:] if len(segment) >= 3 else (self._tail + segment)[-3:]
         if self.state is ParseState.CHUNKS:
-            self._chunks.track(piece)
-        elif len(self.head) + len(piece) <= self._header_bytes_max:
-            self.head += piece
+            self._chunks.track(segment)
+        elif len(self.head) + len(segment) <= self._header_bytes_max:
+            self.head += segment
         else:
-            self._fail(self._build_size_error())
+            self._fail_too_large()
             return boundary
-        self._parse(piece)
+        self._parse(segment)
         if self._chunks.overhead > self._header_bytes_max:
-            self._fail(self._build_size_error())
+            self._fail_too_large()
         return boundary
 
-    def _parse(self, piece: bytes) -> None:
+    def _parse(self, segment: bytes) -> None:
         try:
-            self._llhttp.feed_data(piece)
+            self._llhttp.feed_data(segment)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if self._is_upgrade:
                 self._is_upgrade = False
@@ -148,19 +148,19 @@ class RequestParser:
                 self._parse(head)
             else:
                 # the message of llhttp does not quote the input
-                self._fail(self._fault or BadRequest(f"This is not HTTP/1.1: {error}."))
+                self._fail(self._error or BadRequest(f"The request is not HTTP/1.1: {error}."))
 
-    def _fail(self, fault: AtlasError) -> None:
-        if self.state is not ParseState.FAULT:
-            self.state = ParseState.FAULT
-            self._events.append(fault)
+    def _fail(self, error: AtlasError) -> None:
+        if self.state is not ParseState.FAILED:
+            self.state = ParseState.FAILED
+            self._events.append(error)
 
-    def _build_size_error(self) -> HeadersTooLarge:
-        most = self._header_bytes_max
-        return HeadersTooLarge(f"The header block, trailers too, may have {most} bytes.")
+    def _fail_too_large(self) -> None:
+        limit = self._header_bytes_max
+        self._fail(HeadersTooLarge(f"Headers and trailers may have at most {limit} bytes."))
 
     def _end_body(self) -> None:
-        self.state = ParseState.ANSWER
+        self.state = ParseState.RESPONSE
         self._events.append(END)
 
     # called by llhttp
@@ -180,8 +180,8 @@ class RequestParser:
             if llhttp.should_upgrade():
                 self._is_upgrade = True
                 raise BadRequest
-        except BadRequest as fault:
-            self._fault = fault
+        except BadRequest as error:
+            self._error = error
             raise
         self._events.append(
             RequestHead(
@@ -194,7 +194,7 @@ class RequestParser:
                 expects_continue=is_http_1_1 and expects_continue(self._headers),
             )
         )
-        self._headers = []  # trailers must not be taken for headers
+        self._headers = []  # a new list, so that trailers are not added to the headers
         self._chunks, self._tail = ChunkedTracker(), b""
         self.bytes_left = max(0, length)
         self.state = ParseState.CHUNKS if length == CHUNKED else ParseState.BODY
@@ -204,8 +204,8 @@ class RequestParser:
     def on_chunk_header(self) -> None:
         try:
             self._chunks.start_chunk()
-        except BadRequest as fault:
-            self._fault = fault
+        except BadRequest as error:
+            self._error = error
             raise
 
     def on_body(self, body: bytes) -> None:
@@ -217,14 +217,14 @@ class RequestParser:
 
 
 def expects_continue(headers: Headers) -> bool:
-    """Whether the client waits for a 100 (RFC 9110, section 10.1.1)."""
+    """True if the client waits for a 100 response (RFC 9110, section 10.1.1)."""
     return any(name == b"expect" and value.lower() == b"100-continue" for name, value in headers)
 
 
 def split_target(target: bytes) -> tuple[bytes, bytes]:
-    """Path and query of a target, which may be absolute (RFC 9112, section 3.2.2).
+    """Split a target into path and query. Raises BadRequest.
 
-    Raises BadRequest.
+    The target may be a full URL (RFC 9112, section 3.2.2).
     """
     if target.startswith(b"/") and b"#" not in target:
         path, _, query = target.partition(b"?")
@@ -232,5 +232,5 @@ def split_target(target: bytes) -> tuple[bytes, bytes]:
     try:
         url = httptools.parse_url(target)
     except httptools.HttpParserError as error:
-        raise BadRequest("The target of the request is no URL.") from error
+        raise BadRequest("The request target is not a valid URL.") from error
     return url.path or b"/", url.query or b""

@@ -1,19 +1,19 @@
-"""Starts a few requests in each turn of the loop, however many come at once.
+"""Limits the number of requests that start in each turn of the loop.
 
-An export takes some ten turns of the loop from its socket to its answer. When thousands of senders
-that never pause are refused, and all of them in each turn, a turn takes a second: exports stand
-still, the measured rate falls, and fewer of them are admitted. The service does not recover.
+An export takes about ten turns of the loop from its socket to its response. If thousands of clients
+retry at once and all are rejected in the same turn, a turn takes a second. Exports stall, the
+measured rate falls, fewer exports are admitted, and the service does not recover.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
 
-STARTS_MAX = 8  # in each turn of the loop
+STARTS_MAX = 8  # per turn of the loop
 
 
 class Turnstile:
-    """Calls functions in order, a few in each turn of the loop."""
+    """Calls functions in order, `STARTS_MAX` per turn of the loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -22,7 +22,7 @@ class Turnstile:
         self._is_scheduled = False
 
     def enter(self, start: Callable[[], None]) -> None:
-        """Call it now, if few were called in this turn, or else in one of the next turns."""
+        """Call `start` now, or in a later turn if the limit of this turn is reached."""
         if self._started < STARTS_MAX and not self._waiting:
             self._started += 1
             start()

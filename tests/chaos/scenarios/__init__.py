@@ -55,7 +55,7 @@ SHARED_FILES: Settings = {"foundry": {"file_layout": "per-group"}}
 PER_EXPORT: Settings = {"foundry": {"file_layout": "per-export"}}
 PARQUET: Settings = {"foundry": {"file_format": "parquet", "file_layout": "per-export"}}
 SHARED_PARQUET: Settings = {"foundry": {"file_format": "parquet", "file_layout": "per-group"}}
-LONG_REPLY_WAIT: Settings = {"edge": {"reply_seconds": 25.0}}  # as it is for phones
+LONG_REPLY_WAIT: Settings = {"edge": {"commit_wait_seconds": 25.0}}  # as it is for phones
 LONG_REPLY_WAIT_SHARED: Settings = {**LONG_REPLY_WAIT, **SHARED_FILES}
 SCENARIOS = (
     build_recovery("kill -9", kills.kill_at_random),

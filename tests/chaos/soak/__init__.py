@@ -22,7 +22,7 @@ REPLY_SECONDS, SLOW_SECONDS, CALL_SECONDS = 10.0, 5.0, 15.0
 SETTINGS: Settings = {
     "edge": {
         "rate_per_minute": 100,
-        "reply_seconds": REPLY_SECONDS,
+        "commit_wait_seconds": REPLY_SECONDS,
         "header_seconds": SLOW_SECONDS,
         "slow_seconds": SLOW_SECONDS,
     },

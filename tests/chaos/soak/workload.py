@@ -27,7 +27,7 @@ STREAM_LINES, TWINS, CHUNKS = 20_000, 5, 6
 FAULT_SECONDS = 4.0
 SLOW_PAUSE_SECONDS, SLOW_SECONDS = 1.0, 60.0
 BOMBERS = 20
-PAGES = ("/metrics", "/picture", "/exports?limit=50", "/")
+PAGES = ("/metrics", "/status", "/exports?limit=50", "/")
 HTTP_FAILS = aiohttp.ClientError, OSError, TimeoutError
 
 Action = Callable[[], Coroutine[Any, Any, None]]
@@ -195,7 +195,7 @@ class Workload:
     async def view_stream(self) -> None:
         with anyio.move_on_after(SLOW_PAUSE_SECONDS), contextlib.suppress(*HTTP_FAILS):
             async with self.bench.clients.session.get(
-                f"{self.bench.atlas.operator}/live"
+                f"{self.bench.atlas.operator}/status/stream"
             ) as response:
                 async for _ in response.content:
                     pass

@@ -1,8 +1,7 @@
-"""The page for operators: its files as they are. They hold no data, so whoever reaches the
-listener may have them; the data that they draw, they must ask for as everybody else does.
+"""The operator page: static files that need no token, because they contain no data.
 
-`page.js` begins, `asking.js` speaks to the listener, `drawing.js` draws what is heard,
-`exports.js` is the list of exports.
+`page.js` draws the status, `exports.js` the list of exports, with elements and charts from
+`drawing.js`. `api.js` requests the data from the listener, with the token.
 """
 
 from pathlib import Path
@@ -18,7 +17,7 @@ KINDS = {
     "page.html": "text/html",
     "page.css": "text/css",
     "page.js": "text/javascript",
-    "asking.js": "text/javascript",
+    "api.js": "text/javascript",
     "drawing.js": "text/javascript",
     "exports.js": "text/javascript",
     "page.svg": "image/svg+xml",
@@ -26,19 +25,19 @@ KINDS = {
 
 
 def build_routes(guard: Guard) -> list[Route]:
-    """`/` is the page, and what it is made of lies beside it."""
-    files = [
-        guard.build_public_route(f"/{name}", build_file_handler(name))
+    """Build the routes of all files. The page itself is `/`."""
+    return [
+        guard.build_public_route(
+            "/" if name == "page.html" else f"/{name}", build_file_handler(name)
+        )
         for name in KINDS
-        if name != "page.html"
     ]
-    return [guard.build_public_route("/", build_file_handler("page.html")), *files]
 
 
 def build_file_handler(name: str) -> OperatorHandler:
     content = (FOLDER / name).read_bytes()
 
-    async def give(_request: Request) -> Response:
+    async def get_file(_request: Request) -> Response:
         return Response(content, media_type=KINDS[name])
 
-    return give
+    return get_file

@@ -1,4 +1,4 @@
-// Elements, numbers and charts. Text is always set as text: no value becomes markup.
+// Creates elements, number texts and charts. Values are only set as text, never as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
@@ -6,21 +6,22 @@ const tenth = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFra
 
 export const $ = (id) => document.getElementById(id);
 
-export function el(name, given = {}, ...within) {
-  return made(document.createElement(name), given, within);
+export function el(name, attributes = {}, ...children) {
+  return fillElement(document.createElement(name), attributes, children);
 }
 
-export function svg(name, given = {}, ...within) {
-  return made(document.createElementNS(SVG, name), given, within);
+export function svg(name, attributes = {}, ...children) {
+  return fillElement(document.createElementNS(SVG, name), attributes, children);
 }
 
-function made(element, given, within) {
-  for (const [name, value] of Object.entries(given)) element.setAttribute(name, value);
-  element.append(...within);
+function fillElement(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
   return element;
 }
 
-export function tell(element, text) {
+// Set a text only if it has changed: screen readers announce each change.
+export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
@@ -40,7 +41,7 @@ export function seconds(number) {
   return number < 7200 ? `${whole.format(number / 60)} min` : `${tenth.format(number / 3600)} h`;
 }
 
-// 14:03:22, or with its date when that is another than today's.
+// A time such as 14:03:22, with the date if that is not today.
 export function moment(text) {
   const [date, time] = new Date(text).toISOString().split("T");
   const today = new Date().toISOString().split("T")[0];
@@ -48,80 +49,81 @@ export function moment(text) {
   return el("time", { datetime: text, title: text }, shown);
 }
 
-// How full something of a size is.
+// A bar that shows how full a queue is.
 export function meter() {
   const bar = svg("rect", { class: "level", height: "100%", width: 0 });
   return svg("svg", { class: "meter", "aria-hidden": "true" }, bar);
 }
 
-export function fill(meter, part) {
-  const percent = Math.min(100, Math.max(0, part * 100));
+export function setMeter(meter, share) {
+  const percent = Math.min(100, Math.max(0, share * 100));
   meter.firstChild.setAttribute("width", `${percent.toFixed(1)}%`);
   meter.classList.toggle("high", percent >= 80);
 }
 
 const HEIGHT = 96;
-const TOP = 16; // room for the highest value above the line
-const FOOT = 16; // and for the times below it
+const TOP = 16; // space for the highest value above the line
+const BOTTOM = 16; // and for the times below it
 
-function frame(place, name, from, until, highest) {
-  const width = Math.max(200, place.clientWidth);
-  const base = HEIGHT - FOOT;
+function drawFrame(container, label, from, until, highest) {
+  const width = Math.max(200, container.clientWidth);
+  const base = HEIGHT - BOTTOM;
   const ago = seconds(until - from);
-  const drawn = svg(
+  const chart = svg(
     "svg",
-    { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img", "aria-label": name },
+    { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img", "aria-label": label },
     svg("line", { class: "axis", x1: 0, x2: width, y1: base + 0.5, y2: base + 0.5 }),
     svg("text", { x: 0, y: 11 }, highest),
     svg("text", { x: 0, y: HEIGHT - 3 }, `${ago} ago`),
     svg("text", { x: width, y: HEIGHT - 3, "text-anchor": "end" }, "now"),
   );
-  place.replaceChildren(drawn);
+  container.replaceChildren(chart);
   const x = (at) => ((at - from) / (until - from)) * width;
   const y = (share) => base - share * (base - TOP);
-  return { drawn, x, y, base };
+  return { chart, x, y, base };
 }
 
-// An hour, or what there is of it since the start.
-function beginning(first, until, least) {
-  return Math.min(until - least, Math.max(until - 3600, first ?? until));
+// The start of a chart: an hour ago, or the first value since the start of the service.
+function chartStart(first, until, secondsMin) {
+  return Math.min(until - secondsMin, Math.max(until - 3600, first ?? until));
 }
 
-// Points are [epoch seconds, value], the oldest first.
-export function line(place, points, until, shown, what) {
-  const from = beginning(points[0]?.[0], until, 300);
-  const within = points.filter(([at]) => at >= from);
-  const highest = Math.max(0, ...within.map(([, value]) => value));
-  const now = within.length ? within.at(-1)[1] : 0;
-  const name = `${what}: ${shown(now)} now, ${shown(highest)} at most in the last ${seconds(until - from)}`;
-  const { drawn, x, y, base } = frame(place, name, from, until, shown(highest));
-  if (within.length === 0) return;
-  const at = ([when, value]) => `${x(when).toFixed(1)},${y(highest ? value / highest : 0).toFixed(1)}`;
-  const path = within.map(at).join("L");
-  const ends = [within[0][0], within.at(-1)[0]].map((when) => x(when).toFixed(1));
-  drawn.append(
-    svg("path", { class: "area", d: `M${ends[0]},${base}L${path}L${ends[1]},${base}Z` }),
+// Draw points [epoch seconds, value], the oldest first, as a line.
+export function drawLine(container, points, until, format, name) {
+  const from = chartStart(points[0]?.[0], until, 300);
+  const visible = points.filter(([at]) => at >= from);
+  const highest = Math.max(0, ...visible.map(([, value]) => value));
+  const now = visible.length ? visible.at(-1)[1] : 0;
+  const label = `${name}: ${format(now)} now, ${format(highest)} at most in the last ${seconds(until - from)}`;
+  const { chart, x, y, base } = drawFrame(container, label, from, until, format(highest));
+  if (visible.length === 0) return;
+  const position = ([at, value]) => `${x(at).toFixed(1)},${y(highest ? value / highest : 0).toFixed(1)}`;
+  const path = visible.map(position).join("L");
+  const [left, right] = [visible[0][0], visible.at(-1)[0]].map((at) => x(at).toFixed(1));
+  chart.append(
+    svg("path", { class: "area", d: `M${left},${base}L${path}L${right},${base}Z` }),
     svg("path", { class: "line", d: `M${path}` }),
   );
 }
 
-// A bar each, at its time and as high as its rows; the newest stands at the right.
-export function bars(place, commits, until) {
-  const from = beginning(commits.length ? when(commits[0]) : undefined, until, 60);
-  const within = commits.filter((each) => when(each) >= from);
-  const highest = Math.max(1, ...within.map((each) => each.rows));
-  const name = `${count(within.length)} commits in the last ${seconds(until - from)}`;
-  const { drawn, x, y, base } = frame(place, name, from, until, `${count(highest)} rows`);
-  for (const each of within) {
-    const top = Math.min(base - 3, y(each.rows / highest));
-    const bar = svg("rect", { x: Math.max(0, x(when(each)) - 3).toFixed(1), y: top, width: 3, height: base - top });
-    bar.dataset.because = each.because;
-    bar.append(svg("title", {}, `${each.at}: ${summary(each)}`));
-    drawn.append(bar);
+// Draw one bar for each commit, at its time and as high as its rows.
+export function drawBars(container, commits, until) {
+  const from = chartStart(commits.length ? epochSeconds(commits[0]) : undefined, until, 60);
+  const visible = commits.filter((commit) => epochSeconds(commit) >= from);
+  const highest = Math.max(1, ...visible.map((commit) => commit.rows));
+  const label = `${count(visible.length)} commits in the last ${seconds(until - from)}`;
+  const { chart, x, y, base } = drawFrame(container, label, from, until, `${count(highest)} rows`);
+  for (const commit of visible) {
+    const top = Math.min(base - 3, y(commit.rows / highest));
+    const left = Math.max(0, x(epochSeconds(commit)) - 3).toFixed(1);
+    const bar = svg("rect", { x: left, y: top, width: 3, height: base - top });
+    bar.dataset.trigger = commit.trigger;
+    bar.append(svg("title", {}, `${commit.at}: ${summary(commit)}`));
+    chart.append(bar);
   }
 }
 
-const when = (commit) => Date.parse(commit.at) / 1000;
+const epochSeconds = (commit) => Date.parse(commit.at) / 1000;
 
 const summary = (commit) =>
-  `${count(commit.exports)} exports, ${count(commit.rows)} rows, ${seconds(commit.seconds)}, ${commit.because}`;
+  `${count(commit.exports)} exports, ${count(commit.rows)} rows, ${seconds(commit.seconds)}, ${commit.trigger}`;
