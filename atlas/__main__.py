@@ -1,6 +1,6 @@
-"""`python -m atlas`, and the command `atlas`.
+"""Entry point of `python -m atlas` and of the command `atlas`.
 
-Worker processes import this file again; so it imports nothing of ours before it is run.
+Worker processes import this file again, so it imports nothing of Atlas before it runs.
 """
 
 import sys

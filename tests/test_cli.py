@@ -321,7 +321,7 @@ def test_the_list_is_a_table_and_the_totals_of_the_whole_journal(atlas, journal)
 
 def test_the_list_goes_on_where_its_last_line_says(atlas, journal):
     page = atlas("exports", "list", "--journal", journal, "--limit", 2).out.splitlines()
-    hint = page[-1].partition("(older ones: --before ")[2].rstrip(")")
+    hint = page[-1].partition("(older: --before ")[2].rstrip(")")
     rest = atlas("exports", "list", "--journal", journal, "--before", hint).out.splitlines()
 
     assert (len(page), len(rest)) == (4, 3)
@@ -391,8 +391,8 @@ def test_the_list_shows_only_what_was_sought(atlas, journal):
 def test_a_search_that_has_looked_no_further_says_so():
     lines = render_table(JournalPage({"accepted": 20_000}, (), 9_999, 10_000)).splitlines()
 
-    assert lines[1] == "Looked for it in 10,000 exports and no further."
-    assert lines[2].endswith("(older ones: --before 9999)")
+    assert lines[1] == "Stopped after searching 10,000 exports."
+    assert lines[2].endswith("(older: --before 9999)")
 
 
 def test_a_program_gets_the_list_as_json(atlas, journal):
@@ -454,7 +454,7 @@ def test_what_was_set_aside_is_sent_again_at_the_next_start(atlas, aside):
     )
 
     said = atlas("exports", "replay", "--all", "--journal", aside)
-    assert (said.code, said.out) == (0, "1 on their way again, 0 failed again.\n")
+    assert (said.code, said.out) == (0, "1 replayed, 0 failed again.\n")
     assert (
         "2 accepted, 0 committed, 0 set_aside" in atlas("exports", "list", "--journal", aside).out
     )
@@ -464,18 +464,20 @@ def test_one_that_was_set_aside_is_given_up_and_its_entry_stays(atlas, aside):
     table = atlas("exports", "list", "--status", "set_aside", "--journal", aside).out.splitlines()
     id = table[1].split()[7]
 
-    assert "say --yes" in atlas("exports", "discard", id, "--journal", aside).in_one_line(2)
+    assert "confirm with --yes" in atlas("exports", "discard", id, "--journal", aside).in_one_line(
+        2
+    )
     assert atlas("exports", "discard", id, "--yes", "--journal", aside).out == "1 discarded.\n"
     shown = atlas("exports", "list", "--journal", aside).out
     assert "1 abandoned, 1 accepted, 0 committed, 0 set_aside" in shown
     again = atlas("exports", "replay", id, "--journal", aside)
-    assert again.out == "0 on their way again, 0 failed again.\n"
+    assert again.out == "0 replayed, 0 failed again.\n"
 
 
 @pytest.mark.parametrize("options", [[], ["5f0c1d", "--all"]], ids=["none", "both"])
 def test_replay_wants_one_or_all(atlas, aside, options):
     said = atlas("exports", "replay", *options, "--journal", aside)
-    assert "Name one export, or --all" in said.in_one_line(2)
+    assert "Name one export or --all" in said.in_one_line(2)
 
 
 def test_a_lost_key_stops_the_start_until_what_it_sealed_is_given_up(atlas, aside):
@@ -487,7 +489,7 @@ def test_a_lost_key_stops_the_start_until_what_it_sealed_is_given_up(atlas, asid
     assert aside.read_bytes() == before
 
     given_up = atlas("exports", "discard", "--yes", "--journal", aside)
-    assert given_up.out == "2 exports discarded; the journal starts anew.\n"
+    assert given_up.out == "2 exports discarded; the journal is now empty.\n"
     shown = atlas("exports", "list", "--journal", aside)
     assert "2 abandoned, 0 accepted, 0 committed, 0 set_aside" in shown.out
     assert "auth0" not in shown.out
@@ -531,7 +533,7 @@ def test_a_journal_whose_owner_does_not_answer_is_one_line_that_says_who(atlas, 
         said = atlas("exports", "list", "--journal", "journal").in_one_line(1)
 
     assert f"(pid {os.getpid()})" in said
-    assert "does not answer at 127.0.0.1" in said
+    assert "does not respond at 127.0.0.1" in said
 
 
 # one person
@@ -577,8 +579,8 @@ def test_where_tells_what_there_is_of_a_person(atlas, journal, stand_in):
     user, files, receipts, file = ended.out.splitlines()
 
     assert (ended.code, ended.err) == (0, "")
-    assert re.fullmatch(r"User       [0-9a-f]{16}  \(as the log calls them\)", user)
-    assert files.startswith("Files      1 of their own, 3 bytes, put there from 20")
+    assert re.fullmatch(r"User       [0-9a-f]{16}  \(the pseudonym in the log\)", user)
+    assert files.startswith("Files      1 of their own, 3 bytes, written from 20")
     assert receipts == "Journal    3 committed, 0 digests"
     assert file.startswith("healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson  3 bytes  since 20")
 
@@ -598,7 +600,7 @@ def test_where_says_that_there_is_nothing(atlas, journal, stand_in):
     ended = atlas("person", "show", "nobody", "--journal", journal, **stand_in.environ)
 
     assert (ended.code, ended.err) == (0, "")
-    assert ended.out.splitlines()[1:] == ["Nothing of this user is there."]
+    assert ended.out.splitlines()[1:] == ["There are no data of this user."]
 
 
 def test_a_receipt_that_cannot_be_written_leaves_no_file_in_its_own_way(tmp_path):
@@ -633,7 +635,10 @@ def test_forget_leaves_nothing_and_writes_a_receipt_without_the_sub(atlas, journ
     assert len(before) == 2
     assert stand_in.files() == before[1:]
     assert stand_in.foundry.log.violations == []
-    assert "Nothing" in atlas("person", "show", "ada", "--journal", journal, **stand_in.environ).out
+    assert (
+        "There are no data"
+        in atlas("person", "show", "ada", "--journal", journal, **stand_in.environ).out
+    )
 
 
 def test_a_receipt_is_not_written_over_and_nothing_is_done_without_one(atlas, journal, stand_in):
@@ -642,8 +647,8 @@ def test_a_receipt_is_not_written_over_and_nothing_is_done_without_one(atlas, jo
     over = atlas(*arguments, "receipt.json", **stand_in.environ)
     nowhere = atlas(*arguments, "no/such/folder.json", **stand_in.environ)
 
-    assert "writes over nothing" in over.in_one_line(1)
-    assert "cannot be written" in nowhere.in_one_line(1)
+    assert "already exists" in over.in_one_line(1)
+    assert "Cannot write" in nowhere.in_one_line(1)
     assert journal.with_name("receipt.json").read_text() == "an older one"
     assert len(stand_in.files()) == 2
 
@@ -672,12 +677,14 @@ def test_who_says_yes_is_asked_once(atlas, journal, stand_in):
         pytest.param(["person", "show", "-"], b"", "USER is empty", id="an empty input"),
         pytest.param(["person", "show", "-"], b"\n", "USER is empty", id="an empty line"),
         pytest.param(
-            ["person", "show", "-"], b"\xff\n", "no text in UTF-8", id="input in no UTF-8"
+            ["person", "show", "-"], b"\xff\n", "must be UTF-8 text", id="input in no UTF-8"
         ),
-        pytest.param(["person", "show", "ada\udcff"], b"", "no text in UTF-8", id="no UTF-8"),
+        pytest.param(["person", "show", "ada\udcff"], b"", "must be UTF-8 text", id="no UTF-8"),
         pytest.param(["person", "show"], b"", "USER", id="no user"),
         pytest.param(["person", "erase", "", "--yes"], b"", "USER is empty", id="nobody to forget"),
-        pytest.param(["person", "erase", "-"], b"ada\n", "say --yes", id="the input is taken"),
+        pytest.param(
+            ["person", "erase", "-"], b"ada\n", "confirm with --yes", id="the input is taken"
+        ),
     ],
 )
 def test_what_names_nobody_is_wrong_usage(atlas, journal, stand_in, arguments, stdin, named):
@@ -761,7 +768,7 @@ def test_send_without_a_token_says_where_one_could_come_from(atlas):
 def test_no_stand_in_is_looked_for_where_none_can_be(atlas, url):
     said = atlas("send", "-", "--to", url, stdin=b"{}\n").in_one_line(1)
 
-    assert "is beside" in said
+    assert "is not `atlas local`" in said
     assert "--token" in said
 
 

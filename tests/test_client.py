@@ -311,9 +311,7 @@ async def test_a_token_that_is_not_good_ends_it_with_the_reason(life):
         balance = await sent(url, records(3), token="stolen")
 
     assert (balance.read, balance.unsent) == (3, 3)
-    assert (
-        balance.last_error == "401 INVALID_TOKEN: The bearer token is not one that Atlas accepts."
-    )
+    assert balance.last_error == "401 INVALID_TOKEN: The bearer token is not valid here."
 
 
 # against servers that misbehave
@@ -480,12 +478,12 @@ OF_NO_USE = [
         "422 IDEMPOTENCY_KEY_REUSED: Used.",
         id="a key of something else",
     ),
-    pytest.param(says(413, "<html>"), "413: This is no Atlas.", id="a proxy's limit"),
-    pytest.param(says(403, '{"error": "no"}'), "403: This is no Atlas.", id="a proxy's JSON"),
-    pytest.param(says(404, "[1]"), "404: This is no Atlas.", id="a list"),
-    pytest.param(says(501), "501: This is no Atlas.", id="not implemented"),
-    pytest.param(says(200, "<html>"), "200: This is no Atlas.", id="a login page"),
-    pytest.param(says(200, "{}"), "200: This is no Atlas.", id="another API"),
+    pytest.param(says(413, "<html>"), "413: This is not Atlas.", id="a proxy's limit"),
+    pytest.param(says(403, '{"error": "no"}'), "403: This is not Atlas.", id="a proxy's JSON"),
+    pytest.param(says(404, "[1]"), "404: This is not Atlas.", id="a list"),
+    pytest.param(says(501), "501: This is not Atlas.", id="not implemented"),
+    pytest.param(says(200, "<html>"), "200: This is not Atlas.", id="a login page"),
+    pytest.param(says(200, "{}"), "200: This is not Atlas.", id="another API"),
     pytest.param(
         says(301, Location="https://atlas.test/"),
         "301: Atlas is not at this address; it may be at https://atlas.test/.",
@@ -504,7 +502,7 @@ OF_NO_USE = [
     pytest.param(misses(chunkIndex=-1), "does not account for every line", id="one before all"),
     pytest.param(misses(records_ingested=4), "does not account for every line", id="a line less"),
     pytest.param(misses(records_rejected=1), "does not account for every line", id="a line more"),
-    pytest.param(misses(status=None), "200: This is no Atlas.", id="no status"),
+    pytest.param(misses(status=None), "200: This is not Atlas.", id="no status"),
 ]
 
 

@@ -8,7 +8,7 @@ from threading import Thread
 
 import pytest
 
-from atlas.cli.health import Unhealthy, fetch_health, local_url
+from atlas.cli.health import Unhealthy, fetch_health, get_local_url
 from atlas.settings import EdgeSettings
 from tests.support.processes import COMMAND, ENVIRON, HOST, NOWHERE, killed_at_last, local
 
@@ -76,17 +76,19 @@ def test_who_is_not_ready_says_which_check_fails_and_why():
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        pytest.param(http("200 OK", b"<html>"), "is no Atlas", id="a page"),
-        pytest.param(http("404 Not Found", b'{"error": {}}'), "is no Atlas", id="another API"),
-        pytest.param(http("200 OK", b"\xff"), "is no Atlas", id="no text"),
-        pytest.param(http("200 OK", b"[" * 10_000), "is no Atlas", id="an abyss"),
-        pytest.param(b"SSH-2.0-OpenSSH_9.6\r\n", "is no Atlas", id="another protocol"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", "is no Atlas", id="cut off"),
-        pytest.param(b"", "Nobody answers at", id="nothing"),
-        pytest.param(http("200 OK", b'{"status": "a\\nb"}'), "is no Atlas", id="two lines"),
+        pytest.param(http("200 OK", b"<html>"), "is not Atlas", id="a page"),
+        pytest.param(http("404 Not Found", b'{"error": {}}'), "is not Atlas", id="another API"),
+        pytest.param(http("200 OK", b"\xff"), "is not Atlas", id="no text"),
+        pytest.param(http("200 OK", b"[" * 10_000), "is not Atlas", id="an abyss"),
+        pytest.param(b"SSH-2.0-OpenSSH_9.6\r\n", "is not Atlas", id="another protocol"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", "is not Atlas", id="cut off"
+        ),
+        pytest.param(b"", "Cannot connect to", id="nothing"),
+        pytest.param(http("200 OK", b'{"status": "a\\nb"}'), "is not Atlas", id="two lines"),
         pytest.param(
             http("503 Unavailable", FULL.replace(b"is full", b"\\u001b[2J")),
-            "is no Atlas",
+            "is not Atlas",
             id="what commands a terminal",
         ),
     ],
@@ -111,7 +113,7 @@ def test_nobody_is_not_well():
     with socket.create_server((HOST, 0)) as free:
         port = free.getsockname()[1]
 
-    assert f"Nobody answers at http://{HOST}:{port}: " in unwell(health(PORT=str(port)))
+    assert f"Cannot connect to http://{HOST}:{port}: " in unwell(health(PORT=str(port)))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +127,7 @@ def test_nobody_is_not_well():
     ],
 )
 def test_it_is_asked_where_the_settings_make_it_listen(host, url):
-    assert local_url(EdgeSettings(host=host)) == url
+    assert get_local_url(EdgeSettings(host=host)) == url
 
 
 def test_what_is_no_url_is_wrong_usage():
@@ -166,7 +168,7 @@ def test_a_service_without_keys_lives_and_is_not_ready(tmp_path):
 
 @pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".test"])
 def test_a_name_that_no_host_has_is_told_in_one_line(host):
-    assert "no host has such a name" in unwell(health("--to", f"http://{host}/"))
+    assert "the host name is invalid" in unwell(health("--to", f"http://{host}/"))
 
 
 def test_a_password_in_the_address_is_not_told():

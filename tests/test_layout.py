@@ -20,7 +20,7 @@ from atlas.core.errors import ConfigurationError
 from atlas.core.events import ParquetPerExport
 from atlas.core.messages import GroupLimits
 from atlas.outside import parquet
-from atlas.service.flow import build_file_policy
+from atlas.service.uploads import build_file_policy
 from atlas.settings import FoundrySettings, Settings
 from tests.conftest import ServiceHarness
 from tests.support.fakes import Barrier, no_answer

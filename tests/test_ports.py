@@ -1376,7 +1376,9 @@ async def test_what_is_uncommitted_is_told_with_a_file_of_its_own_as_it_came(jou
     assert [(file.path, file.bytes, file.exports[0].id) for file in found] == [
         (receipt.path, len(ROWS), receipt.id) for receipt in receipts if receipt.id != "id-2"
     ]
-    assert [each.exports[0].id for each in await journal.outbox.list_uncommitted("id-4")] == ["id-5"]
+    assert [each.exports[0].id for each in await journal.outbox.list_uncommitted("id-4")] == [
+        "id-5"
+    ]
     assert not await journal.outbox.list_uncommitted("id-5")
 
 
@@ -1407,7 +1409,10 @@ async def test_what_is_found_is_committed_there_wherever_the_journal_had_it(jour
     }
     assert await journal.outbox.read_in_hand() == WorkInHand(None, RID)
     assert await journal.outbox.read_backlog(ALL) == Backlog(fresh=1)
-    assert await journal.outbox.filter_own_transactions(["ri.own", "ri.found"]) == {"ri.own", "ri.found"}
+    assert await journal.outbox.filter_own_transactions(["ri.own", "ri.found"]) == {
+        "ri.own",
+        "ri.found",
+    }
 
 
 async def test_what_is_claimed_is_not_purged_and_the_rest_is_not_either(journal):

@@ -97,7 +97,7 @@ def test_the_same_file_adds_nothing(running, sent, file):
     before = running.files()
     again = atlas(file.parent, "send", file, "--to", running.url, "--device", "Zoë’s Watch")
 
-    assert again.stdout == sent.stdout.rstrip("\n") + "  (1,600 stood there before)\n"
+    assert again.stdout == sent.stdout.rstrip("\n") + "  (1,600 already stored)\n"
     assert running.files() == before
 
 
@@ -135,7 +135,7 @@ def test_a_person_is_told_of_and_forgotten_by_the_owner_of_the_journal(running, 
     assert found.stdout.splitlines()[-1].startswith("healthkit/raw/auth0|gone/")
     assert (found.returncode, receipt.returncode, nothing.returncode) == (0, 0, 0)
     assert "Removed    1 files" in receipt.stdout
-    assert nothing.stdout.endswith("Nothing of this user is there.\n")
+    assert nothing.stdout.endswith("There are no data of this user.\n")
     (gone,) = before - running.files().keys()
     assert gone.startswith("healthkit/raw/auth0|gone/")
     assert "auth0" not in receipt.stdout + (running.folder / "receipt.json").read_text()
@@ -181,7 +181,7 @@ def test_a_token_of_anybody_is_good_for_sending(running, tmp_path):
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
 def test_the_curl_that_it_prints_sends_a_record(running):
-    command = running.said.partition("One record:\n")[2].partition("A whole export")[0]
+    command = running.said.partition("One record:\n")[2].partition("A file of records")[0]
     curl = subprocess.run(
         ["sh", "-c", command], capture_output=True, text=True, timeout=SECONDS, check=True
     )
@@ -274,8 +274,8 @@ def test_who_is_killed_in_the_middle_of_flattening_leaves_no_worker_and_starts_a
 
         assert workers
         assert again.returncode == 0
-        assert "stood there before" in again.stdout
-        assert f"{count:,} stood there before" not in again.stdout
+        assert "already stored" in again.stdout
+        assert f"{count:,} already stored" not in again.stdout
         assert len(one.rows()) == count
         assert "Journal damaged" not in one.log
 
@@ -321,7 +321,7 @@ def test_a_stream_whose_sending_is_interrupted_is_sent_again_and_stands_once(tmp
         assert err.count("\n") == 1
         assert (again.returncode, again.stderr) == (0, "")
         assert f"{count:,} lines read = {count:,} rows committed + 0 accepted" in again.stdout
-        assert "stood there before" in again.stdout
+        assert "already stored" in again.stdout
         assert len(one.rows()) == count
 
 

@@ -92,24 +92,24 @@ def test_origins_are_a_list_with_commas_and_spaces(text, origins):
 @pytest.mark.parametrize(
     ("environ", "said"),
     [
-        ({"PORT": "high"}, "PORT is no whole number."),
+        ({"PORT": "high"}, "PORT must be an integer."),
         ({"PORT": "65536"}, "PORT must be at least 0 and at most 65535."),
-        ({"ATLAS_COMMIT_WAIT_SECONDS": "soon"}, "ATLAS_COMMIT_WAIT_SECONDS is no number."),
+        ({"ATLAS_COMMIT_WAIT_SECONDS": "soon"}, "ATLAS_COMMIT_WAIT_SECONDS must be a number."),
         (
             {"ATLAS_COMMIT_WAIT_SECONDS": "0"},
             "ATLAS_COMMIT_WAIT_SECONDS must be more than 0 and at most 50.",
         ),
-        ({"FOUNDRY_SOLE_WRITER": "maybe"}, "FOUNDRY_SOLE_WRITER is neither true nor false."),
+        ({"FOUNDRY_SOLE_WRITER": "maybe"}, "FOUNDRY_SOLE_WRITER must be true or false."),
         (
             {"FOUNDRY_DATASET_RID": "healthkit"},
-            "FOUNDRY_DATASET_RID is no RID of a dataset: ri.foundry.main.dataset.<uuid>.",
+            "FOUNDRY_DATASET_RID must be the RID of a dataset: ri.foundry.main.dataset.<uuid>.",
         ),
-        ({"ATLAS_OPERATOR_LISTEN": "9464"}, "ATLAS_OPERATOR_LISTEN is no HOST:PORT."),
-        ({"FOUNDRY_HOST": "a b"}, "FOUNDRY_HOST is neither a host nor a URL of http or https."),
-        ({"AUTH0_ISSUER": "ftp://a"}, "AUTH0_ISSUER is neither a host nor a URL of http or https."),
+        ({"ATLAS_OPERATOR_LISTEN": "9464"}, "ATLAS_OPERATOR_LISTEN must be HOST:PORT."),
+        ({"FOUNDRY_HOST": "a b"}, "FOUNDRY_HOST must be a host or an http or https URL."),
+        ({"AUTH0_ISSUER": "ftp://a"}, "AUTH0_ISSUER must be a host or an http or https URL."),
         (
             {"FOUNDRY_OAUTH_TOKEN_URL": "https://"},
-            "FOUNDRY_OAUTH_TOKEN_URL is neither a host nor a URL of http or https.",
+            "FOUNDRY_OAUTH_TOKEN_URL must be a host or an http or https URL.",
         ),
     ],
 )
@@ -236,7 +236,7 @@ def test_a_bad_variable_stops_the_start_with_a_line_that_names_it(environ, named
         pytest.param(b"[foundry.group]\nbytes_max = ''", "foundry.group.bytes_max", id="below"),
         pytest.param(b"edge", "TOML", id="no TOML"),
         pytest.param(b"\xff", "TOML", id="no UTF-8"),
-        pytest.param(b"port = 8080", "port stands below no", id="no room"),
+        pytest.param(b"port = 8080", "port is not in a", id="no room"),
     ],
 )
 def test_a_bad_file_stops_the_start_with_a_line_that_names_the_place(toml, named):
@@ -320,11 +320,11 @@ def test_the_file_is_the_one_that_was_asked_for(tmp_path, monkeypatch):
 
 def test_a_word_that_is_none_of_a_settings_words_is_told_which_there_are():
     with pytest.raises(
-        ConfigurationError, match=r"ATLAS_FILE_FORMAT: .*; it is ndjson or parquet\.$"
+        ConfigurationError, match=r"^ATLAS_FILE_FORMAT must be ndjson or parquet\.$"
     ):
         load(b"", {"ATLAS_FILE_FORMAT": "csv"})
     with pytest.raises(
-        ConfigurationError, match=r"file_layout: .* auto or per-export or per-group"
+        ConfigurationError, match=r"file_layout must be auto or per-export or per-group"
     ):
         load(b'[foundry]\nfile_layout = "both"', {})
 

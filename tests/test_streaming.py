@@ -98,7 +98,7 @@ async def test_a_part_that_is_too_large_is_told_by_its_place(life):
         balance = await streamed(url, [lines(*"abcdef"), b"{}\n" * 1_400_000, b"{}\n"])
 
     ((line, reason),) = balance.rejects
-    assert (line, reason.partition(": One export")[0]) == (0, "part 2: CHUNK_TOO_LARGE")
+    assert (line, reason.partition(": An export")[0]) == (0, "part 2: CHUNK_TOO_LARGE")
     assert numbers(balance) == (1_400_007, 1_905, 1_398_102, 0)
 
 
@@ -219,9 +219,7 @@ async def test_a_stranger_is_told_before_he_has_sent_it_all(life):
     async with atlas(life) as url:
         balance = await streamed(url, texts, token="stolen")
 
-    assert (
-        balance.last_error == "401 INVALID_TOKEN: The bearer token is not one that Atlas accepts."
-    )
+    assert balance.last_error == "401 INVALID_TOKEN: The bearer token is not valid here."
     assert balance.unsent == balance.read == len(sent) < 300
 
 
@@ -348,8 +346,8 @@ NOT_ALL = "The answer does not account for every line: is this Atlas?"
         pytest.param(answers(part(0, 4)), NOT_ALL, id="a line less"),
         pytest.param(answers(part(0, 5), part(1, 1)), NOT_ALL, id="a line more"),
         pytest.param(answers(part(0, 5, 1)), NOT_ALL, id="a reject more"),
-        pytest.param(says(200, "<html>"), "200: This is no Atlas.", id="a login page"),
-        pytest.param(says(413, "<html>"), "413: This is no Atlas.", id="a proxy's limit"),
+        pytest.param(says(200, "<html>"), "200: This is not Atlas.", id="a login page"),
+        pytest.param(says(413, "<html>"), "413: This is not Atlas.", id="a proxy's limit"),
         pytest.param(
             says(308, Location="/elsewhere"),
             "308: Atlas is not at this address; it may be at /elsewhere.",

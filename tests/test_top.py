@@ -128,9 +128,9 @@ def drawn_as_text(picture: StatusSnapshot, away: str = "") -> str:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        pytest.param({}, "No commit since the start.", id="nothing yet"),
+        pytest.param({}, "No commits since the start.", id="nothing yet"),
         pytest.param({"foundry": FoundryStatus("[b]No[/b] role")}, "[b]No[/b] role", id="paused"),
-        pytest.param({"is_draining": True}, "It drains", id="draining"),
+        pytest.param({"is_draining": True}, "Shutting down", id="draining"),
         pytest.param(
             {"stages": (StageStatus("[i]x", 1, 9, 10, 2, 0.0),)}, "2 crashed", id="a crash"
         ),
@@ -140,7 +140,7 @@ def drawn_as_text(picture: StatusSnapshot, away: str = "") -> str:
         pytest.param({"rejects": {"a": 1, "b": 2}}, "2 b, 1 a", id="the most frequent first"),
         pytest.param(
             {"journal": JournalStatus(2, 0, 7.4, 0, None, 9, 9, 1, "[b]400[/b]")},
-            "1 failed, tried apart from the others: [b]400[/b]",
+            "1 failed and are retried separately: [b]400[/b]",
             id="failed",
         ),
         pytest.param(
@@ -163,13 +163,13 @@ def test_that_nothing_goes_is_not_said_of_exports_that_are_tried_apart(waiting, 
         journal=JournalStatus(waiting, 0, 7.4, 0, None, 9, 9, 1, "Foundry answers 400."),
     )
 
-    assert ("Nothing goes to Foundry" in drawn_as_text(picture)) is is_said
+    assert ("Uploads are paused" in drawn_as_text(picture)) is is_said
 
 
 def test_who_is_away_is_said_above_what_was_heard_last():
-    head = drawn_as_text(a_picture(1, 1), "Atlas is away.").partition("Flow")[0]
+    head = drawn_as_text(a_picture(1, 1), "Atlas does not respond.").partition("Flow")[0]
 
-    assert "Atlas is away." in head
+    assert "Atlas does not respond." in head
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_where_nobody_answers_is_said_in_one_line(tmp_path):
     ended = atlas(tmp_path, "top", "--operator", where)
 
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr == f"atlas: No Atlas answers at {where}: see --operator.\n"
+    assert ended.stderr == f"atlas: Atlas does not respond at {where}: see --operator.\n"
 
 
 @dataclass
@@ -313,13 +313,13 @@ def terminal(local: Local) -> Iterator[Terminal]:
 def test_it_looks_on_says_when_atlas_is_away_and_ends_at_ctrl_c(tmp_path):
     settings(tmp_path, TOKEN)
     with local(tmp_path, "--config", "atlas.toml") as running, terminal(running) as shown:
-        shown.shows("No commit since the start.")
+        shown.shows("No commits since the start.")
         running.post("a", "wait=20")
         shown.shows("trigger")
         running.ended(signal.SIGKILL)
-        shown.shows("Atlas is away. Last heard at")
+        shown.shows("Atlas does not respond. Last update at")
         arguments = ["local", "--port", running.port, "--state", "state", "--config", "atlas.toml"]
         with killed_at_last(started(tmp_path, *arguments, log=subprocess.DEVNULL)):
-            shown.shows("No commit since the start.")
+            shown.shows("No commits since the start.")
             shown.process.send_signal(signal.SIGINT)
             assert shown.process.wait(SECONDS_OF_ALL) == 130

@@ -1,13 +1,20 @@
-"""The command line: one function a command, one file a kind of command.
+"""The command line: one function per command. `main.py` lists the commands.
 
-`main.py` lists the commands, and imports none of them before it is run. `serve.py` is the service;
-`local.py` adds stand-ins (`standins.py` says where, `behaviour.py` how they behave), `tokens.py`
-asks them for a token, `health.py` asks the service how it is. `phone.py` does what the app does,
-`flatten.py` what becomes of that.
-`compare.py` lays the rows of both services side by side, `diagnose.py` walks the flow, `top.py`
-shows it; `configuration.py` finds the settings.
-`importing.py` (with `windows.py`) sends what Apple exports, `exports.py` looks into the journal (by
-way of `owner.py`), `people.py` is about one person.
+serve.py            the service
+local.py            the service with emulators of Foundry and Auth0: their addresses are in
+                    emulators.py, the options of their behaviour in behaviour.py
+tokens.py           a token from the Auth0 emulator
+health.py           the health of a running service
+send.py             sends a file as the app would
+import_command.py   sends Apple's Health export, with import_windows.py and progress_meter.py
+flatten.py          converts records to rows
+compare.py          compares the rows of both services
+diagnose.py         checks the whole flow
+top.py              shows a running service; render.py draws it
+exports.py          exports in the journal
+personal_data.py    the data of one person
+operator_client.py  requests to the process that owns the journal
+configuration.py    finds the settings
 """
 
 from atlas.cli.main import main

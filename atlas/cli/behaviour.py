@@ -1,4 +1,4 @@
-"""Options of `atlas local` for how its stand-in of Foundry behaves."""
+"""Options of `atlas local` for the behaviour of its Foundry emulator."""
 
 from collections.abc import Iterable
 from typing import Annotated
@@ -13,23 +13,23 @@ BehaviourOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME=VALUE",
-        help="Plays a behaviour of Foundry that is not documented, such as open_listing=listed; "
-        f"may be repeated. Modes: {', '.join(Behaviour.list_values())}. "
-        "A wrong value lists the valid ones.",
+        help="Emulate an undocumented behaviour of Foundry, such as open_listing=listed. "
+        f"May be repeated. Modes: {', '.join(Behaviour.list_values())}. "
+        "An invalid value lists the valid ones.",
     ),
 ]
 RefuseOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="TEXT",
-        help="Foundry refuses uploads whose path contains this, with 400 InvalidFilePath; "
-        "may be repeated.",
+        help="Foundry rejects uploads whose path contains TEXT, with 400 InvalidFilePath. "
+        "May be repeated.",
     ),
 ]
 
 
 def parse_behaviour(options: Iterable[str] | None) -> Behaviour:
-    """Parse options NAME=VALUE; of two for one mode, the later. Raises typer.BadParameter."""
+    """Parse options NAME=VALUE; the last one for a mode wins. Raises typer.BadParameter."""
     modes = {}
     for option in options or ():
         name, separator, value = option.partition("=")

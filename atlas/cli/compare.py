@@ -6,9 +6,9 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from atlas.cli.configuration import JsonOption
+from atlas.cli.progress_meter import build_progress
 from atlas.comparison import ComparisonReport, ReasonSummary, RowLocation, compare_sides, open_side
 
 LINE = "{:<24}  {:>11}  {:>11}"
@@ -26,7 +26,6 @@ NewArgument = Annotated[
     Path,
     typer.Argument(metavar="NEW", exists=True, readable=True, help="Rows of Atlas."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def compare(old: OldArgument, new: NewArgument, json: JsonOption = False) -> None:
@@ -38,21 +37,13 @@ def compare(old: OldArgument, new: NewArgument, json: JsonOption = False) -> Non
     Example: atlas compare old.ndjson new.ndjson
     """
     sides = open_side(old), open_side(new)
-    with build_progress(sum(side.bytes for side in sides)) as progress:
+    total = sum(side.bytes for side in sides)
+    with build_progress("comparing", total, is_transient=True) as progress:
         task = progress.task_ids[0]
         balance = compare_sides(*sides, lambda read: progress.update(task, completed=read))
     typer.echo(msgspec.json.encode(balance) if json else "\n".join(format_report(balance)))
     if not balance.is_explained:
         raise typer.Exit(1)
-
-
-def build_progress(total: int) -> Progress:
-    """Build a progress bar on stderr, disabled unless that is a terminal."""
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
-    console = Console(stderr=True)
-    progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    progress.add_task("comparing", total=total)
-    return progress
 
 
 def format_report(report: ComparisonReport) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Where settings come from."""
+"""Finds the configuration file, and loads the settings."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,20 +14,21 @@ CONFIG = Path("config/atlas.toml")
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE", help=f"A TOML file; else $ATLAS_CONFIG, else {CONFIG} if there is one."
+        metavar="FILE", help=f"A TOML file. Default: $ATLAS_CONFIG, else {CONFIG} if it exists."
     ),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
-    """The settings of this environment, over those of a file. Raises ConfigurationError."""
-    named = path or (Path(environ["ATLAS_CONFIG"]) if environ.get("ATLAS_CONFIG") else None)
-    file = CONFIG if named is None else named
+    """Load the settings of a file, overridden by the environment. Raises ConfigurationError."""
+    variable = environ.get("ATLAS_CONFIG")
+    file = path or (Path(variable) if variable else CONFIG)
     try:
         text = file.read_bytes()
     except OSError as error:
         is_absent = isinstance(error, FileNotFoundError | NotADirectoryError)
-        if named is not None or not is_absent:
-            raise ConfigurationError(f"The configuration file {file}: {error.strerror}.") from error
+        if path or variable or not is_absent:
+            raise ConfigurationError(f"Cannot read {file}: {error.strerror}.") from error
         text = b""
     return load(text, environ)

@@ -1,4 +1,4 @@
-"""Where the stand-ins of `atlas local` are, for commands that may find it running."""
+"""Addresses and defaults of `atlas local`, for commands that use it if it is running."""
 
 from pathlib import Path
 

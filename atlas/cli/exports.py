@@ -1,4 +1,4 @@
-"""`atlas exports`: what stands in the journal, asked of whoever owns it."""
+"""`atlas exports`: shows, replays and discards exports in the journal."""
 
 from typing import Annotated
 from urllib.parse import quote
@@ -7,7 +7,7 @@ import msgspec
 import typer
 
 from atlas import service
-from atlas.cli.configuration import ConfigOption
+from atlas.cli.configuration import ConfigOption, JsonOption
 from atlas.cli.operator_client import JournalOption, OperatorRequest, ask, load_settings_for_journal
 from atlas.core import identifiers
 from atlas.core.errors import CommandError
@@ -23,7 +23,7 @@ from atlas.service import JournalPorts
 
 ID_SHOWN = 12
 LINE = "{:<9}  {:<24}  {:>8}  {:>8}  {:>11}  {:>5}  {:<16}  {:<12}  {}"
-INDENT = " " * 11  # under what follows the status
+INDENT = " " * 11  # the width of the column STATUS
 HEADINGS = LINE.format(
     "STATUS", "ACCEPTED", "ROWS", "REJECTED", "BYTES", "TRIES", "USER", "RECEIPT", "TRANSACTION"
 )
@@ -37,12 +37,10 @@ ISOLATION_NOTES: dict[Isolation, str] = {
 
 app = typer.Typer()
 
-JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for a program.")]
-
 
 @app.callback(invoke_without_command=True)
 def exports(context: typer.Context) -> None:
-    """What stands in the journal: accepted, committed, set aside.
+    """Show, replay or discard exports in the journal.
 
     Example: atlas exports list
     """
@@ -52,21 +50,22 @@ def exports(context: typer.Context) -> None:
 
 @app.command("list")
 def list_(
-    status: Annotated[ListedStatus | None, typer.Option(help="Only these.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 20,
+    status: Annotated[ListedStatus | None, typer.Option(help="Only this status.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number.")] = 20,
     before: Annotated[
         int | None, typer.Option(min=1, max=2**62, help="The next page: see the last line.")
     ] = None,
     find: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="A receipt, a user or a correlation id.")
+        str | None,
+        typer.Option(metavar="TEXT", help="Only this receipt id, user or correlation id."),
     ] = None,
     json: JsonOption = False,
     journal: JournalOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """The newest exports, and how many stand where.
+    """List exports, newest first, and the number of exports by status.
 
-    `failed` are accepted ones that have failed, and are tried apart from the others.
+    `failed` exports are accepted, have failed, and are retried separately.
     Example: atlas exports list --status failed
     """
     listing = ask(
@@ -88,7 +87,7 @@ def show(
     journal: JournalOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """One export, as JSON.
+    """Show one export as JSON.
 
     Example: atlas exports show 5f0c1d
     """
@@ -106,16 +105,16 @@ def replay(
     receipt_id: Annotated[
         str | None, typer.Argument(metavar="[ID]", help="A receipt id, or the beginning of one.")
     ] = None,
-    all_: Annotated[bool, typer.Option("--all", help="All that was set aside.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="All exports that were set aside.")] = False,
     journal: JournalOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Send what was set aside through the flow again, as after a fix.
+    """Replay exports that were set aside, for example after a bug fix.
 
     Example: atlas exports replay --all
     """
     if all_ == (receipt_id is not None):
-        raise typer.BadParameter("Name one export, or --all.")
+        raise typer.BadParameter("Name one export or --all.")
     path_suffix = "" if receipt_id is None else f"/{quote(receipt_id, safe='')}"
     replayed = ask(
         load_settings_for_journal(config, journal),
@@ -123,42 +122,42 @@ def replay(
         ReplayResult,
         lambda store: schedule_replay(store, receipt_id),
     )
-    typer.echo(f"{replayed.again:,} on their way again, {replayed.failed:,} failed again.")
+    typer.echo(f"{replayed.again:,} replayed, {replayed.failed:,} failed again.")
 
 
 async def schedule_replay(store: JournalPorts, receipt_id: str | None) -> ReplayResult | None:
-    """At the next start. What crashed a stage needs that stage."""
+    """Requeue exports for the next start. Quarantined ones need the stages of a running service."""
     id = None
     if receipt_id is not None:
         entry = await store.ledger.find_entry(receipt_id)
         if entry is None:
             return None
         id = entry.receipt.id
-    originals = await store.dead_letters.list_original_ids()
-    if id in originals or (id is None and originals):
-        raise CommandError("Some of it has crashed Atlas, and goes only through a running service.")
+    quarantined = await store.dead_letters.list_original_ids()
+    if id in quarantined or (id is None and quarantined):
+        raise CommandError("Only a running service can replay exports that crashed Atlas.")
     return ReplayResult(await store.dead_letters.requeue(id), 0)
 
 
 @app.command()
 def discard(
     receipt_id: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="One that was set aside.")
+        str | None, typer.Argument(metavar="[ID]", help="An export that was set aside.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="It is discarded for good.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Confirm: its data are lost.")] = False,
     journal: JournalOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Discard one export that was set aside; without an ID, all that a lost key has sealed.
+    """Discard an export that was set aside; without an ID, all that no key can decrypt.
 
     The ledger keeps their entries. Example: atlas exports discard 5f0c1d --yes
     """
     if not yes:
-        raise typer.BadParameter("A discarded export is lost for good: say --yes.")
+        raise typer.BadParameter("A discarded export is lost for good: confirm with --yes.")
     settings = load_settings_for_journal(config, journal)
     if receipt_id is None:
         typer.echo(
-            f"{service.abandon_unreadable(settings):,} exports discarded; the journal starts anew."
+            f"{service.abandon_unreadable(settings):,} exports discarded; the journal is now empty."
         )
         return
     abandoned = ask(
@@ -176,7 +175,7 @@ async def abandon_one(store: JournalPorts, receipt_id: str) -> AbandonResult | N
 
 
 def render_table(listing: JournalPage) -> str:
-    """A table, and under it the totals of the whole journal."""
+    """Render a table, followed by the totals of the whole journal."""
     lines = [HEADINGS]
     for entry in listing.entries:
         receipt = entry.receipt
@@ -196,7 +195,7 @@ def render_table(listing: JournalPage) -> str:
         if entry.reason is not None:
             lines.append(f"{INDENT}{ISOLATION_NOTES[entry.isolation]}{entry.reason}")
     totals = ", ".join(f"{count:,} {status}" for status, count in listing.totals.items())
-    more = f"  (older ones: --before {listing.before})" if listing.before is not None else ""
+    more = f"  (older: --before {listing.before})" if listing.before is not None else ""
     if listing.looked_at is not None:
-        lines.append(f"Looked for it in {listing.looked_at:,} exports and no further.")
+        lines.append(f"Stopped after searching {listing.looked_at:,} exports.")
     return "\n".join([*lines, totals + more])

@@ -1,4 +1,4 @@
-"""What becomes of what the app sends, without any service: `atlas flatten`."""
+"""`atlas flatten`: converts records to rows, without a service."""
 
 import sys
 from collections.abc import Iterator
@@ -11,22 +11,22 @@ from atlas.cli import emulators
 from atlas.core import identifiers, ndjson, rows
 from atlas.core.errors import CommandError
 
-BLOCK_BYTES = 4 * 1024 * 1024  # flattened at once
+BLOCK_BYTES = 4 * 1024 * 1024  # read and flattened at a time
 
 FlattenArgument = Annotated[
-    typer.FileBinaryRead, typer.Argument(metavar="FILE", help="NDJSON; standard input if absent.")
+    typer.FileBinaryRead, typer.Argument(metavar="FILE", help="NDJSON. Default: standard input.")
 ]
-DeviceOption = Annotated[str | None, typer.Option(help="What the column device says.")]
+DeviceOption = Annotated[str | None, typer.Option(help="Value of the column device.")]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Exit 1 if a line is rejected.")]
 
 
 def flatten(
     file: FlattenArgument = "-",  # type: ignore[assignment]  # typer opens it
     device: DeviceOption = "unknown",
-    sub: Annotated[str, typer.Option(help="What the column auth0_user_id says.")] = emulators.SUB,
+    sub: Annotated[str, typer.Option(help="Value of the column auth0_user_id.")] = emulators.SUB,
     strict: StrictOption = False,
 ) -> None:
-    """Records in, rows out, without any service. Rejected lines are told on stderr.
+    """Convert HealthKit records to rows, without a service. Rejected lines go to stderr.
 
     Example: atlas flatten watch.ndjson | head -1
     """
@@ -47,9 +47,8 @@ def flatten(
 
 
 def read_blocks(file: BinaryIO) -> Iterator[tuple[int, tuple[bytes, ...]]]:
-    """Whole lines, some MiB at a time, with the number of the first; a long file is never held."""
+    """Yield blocks of whole lines, each with the number of its first line."""
     first = 1
-    while gathered := file.readlines(BLOCK_BYTES):
-        text = b"".join(gathered)
-        yield first, ndjson.split_lines(text)
-        first += len(gathered)
+    while block := file.readlines(BLOCK_BYTES):
+        yield first, ndjson.split_lines(b"".join(block))
+        first += len(block)

@@ -1,7 +1,7 @@
-"""`atlas health`: a container asks whether the Atlas in it is well.
+"""`atlas health`: checks a running Atlas, as the HEALTHCHECK of a container.
 
-It imports no HTTP client but the standard library's, and no event loop: it runs twice a minute
-beside a service, in the memory of that.
+It uses the HTTP client of the standard library and no event loop, because it runs twice a minute
+within the memory limit of the service.
 """
 
 import os
@@ -19,37 +19,41 @@ from atlas.cli.configuration import ConfigOption, load_settings
 from atlas.core.errors import JSON_ERRORS, CommandError
 from atlas.settings import EdgeSettings, is_url
 
-ANSWER_SECONDS = 5.0
-ANSWER_BYTES_MAX = 64 * 1024
-WILDCARD_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where it is asked, not bound
+TIMEOUT_SECONDS = 5.0
+RESPONSE_BYTES_MAX = 64 * 1024
+# the loopback address of a listener on all interfaces
+LOOPBACK_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not bound
 
 ToOption = Annotated[
     str | None,
     typer.Option(
         "--to",
         metavar="URL",
-        help="Where Atlas is; else $ATLAS_URL, else this machine, at the port of the settings.",
+        help="The URL of Atlas. Default: $ATLAS_URL, else this machine, at the configured port.",
     ),
 ]
 ReadyOption = Annotated[
-    bool, typer.Option("--ready", help="Can it accept an export now? Else: does it turn at all?")
+    bool,
+    typer.Option(
+        "--ready", help="Check that it can accept an export now, not only that it is running."
+    ),
 ]
 
 
 def health(to: ToOption = None, ready: ReadyOption = False, config: ConfigOption = None) -> None:
-    """Ask a running Atlas how it is, as a container's HEALTHCHECK.
+    """Check the health of a running Atlas, as the HEALTHCHECK of a container.
 
-    Exit 0 when it is well, else 1, with one line that says why. Example: atlas health --ready
+    Exits with 0 if it is healthy, else with 1 and the reason. Example: atlas health --ready
     """
-    url = to or os.environ.get("ATLAS_URL") or local_url(load_settings(config, os.environ).edge)
+    url = to or os.environ.get("ATLAS_URL") or get_local_url(load_settings(config, os.environ).edge)
     if not is_url(url):
-        raise typer.BadParameter(f"{url} is no URL of http or https.", param_hint="--to")
+        raise typer.BadParameter(f"{url} is not an http or https URL.", param_hint="--to")
     typer.echo(fetch_health(url, "/health/ready" if ready else "/health/live"))
 
 
-def local_url(edge: EdgeSettings) -> str:
-    """Where a listener with these settings is reached on its own machine."""
-    host = WILDCARD_HOSTS.get(edge.host, edge.host)
+def get_local_url(edge: EdgeSettings) -> str:
+    """Return the URL of a listener with these settings, from its own machine."""
+    host = LOOPBACK_HOSTS.get(edge.host, edge.host)
     return f"http://[{host}]:{edge.port}" if ":" in host else f"http://{host}:{edge.port}"
 
 
@@ -59,18 +63,18 @@ class ReportedCheck(msgspec.Struct):
 
 
 class ReportedHealth(msgspec.Struct):
-    """What the service says of itself: `checks` only when it was asked whether it is ready."""
+    """The body of a health response. Only that of readiness has `checks`."""
 
     status: Literal["healthy", "ready", "not ready"]
     checks: dict[str, ReportedCheck] = {}
 
 
 class Unhealthy(CommandError):
-    """It does not answer, or says itself what is wrong."""
+    """Atlas does not respond, or reports that it is not healthy."""
 
 
-def fetch_health(url: str, path: str, seconds: float = ANSWER_SECONDS) -> str:
-    """How it is, in a word. Raises Unwell, which does not tell a password that is in the URL."""
+def fetch_health(url: str, path: str, seconds: float = TIMEOUT_SECONDS) -> str:
+    """Return the reported status. Raises Unhealthy, without a password from the URL."""
     address = urlsplit(url)
     shown = f"{address.scheme}://{address.netloc.rpartition('@')[2]}"
     try:
@@ -78,13 +82,13 @@ def fetch_health(url: str, path: str, seconds: float = ANSWER_SECONDS) -> str:
             status, body = fetch(url, path)
         reply = msgspec.json.decode(body, type=ReportedHealth)
     except TimeoutError as error:
-        raise Unhealthy(f"No answer from {shown} within {seconds:g} s.") from error
+        raise Unhealthy(f"No response from {shown} within {seconds:g} s.") from error
     except OSError as error:
-        raise Unhealthy(f"Nobody answers at {shown}: {error.strerror or error}.") from error
+        raise Unhealthy(f"Cannot connect to {shown}: {error.strerror or error}.") from error
     except UnicodeError as error:
-        raise Unhealthy(f"Nobody answers at {shown}: no host has such a name.") from error
+        raise Unhealthy(f"Cannot connect to {shown}: the host name is invalid.") from error
     except (HTTPException, *JSON_ERRORS) as error:
-        raise Unhealthy(f"What answers at {shown} is no Atlas.") from error
+        raise Unhealthy(f"The server at {shown} is not Atlas.") from error
     if status == 200:
         return reply.status
     reasons = [f"{name}: {each.reason}" for name, each in reply.checks.items() if not each.ok]
@@ -92,26 +96,26 @@ def fetch_health(url: str, path: str, seconds: float = ANSWER_SECONDS) -> str:
 
 
 def fetch(url: str, path: str) -> tuple[int, bytes]:
-    """Raises OSError, HTTPException."""
+    """Return status and body. Raises OSError, HTTPException."""
     address = urlsplit(url)
     kind = HTTPSConnection if address.scheme == "https" else HTTPConnection
     with closing(kind(address.hostname or "", address.port)) as connection:
         connection.request("GET", address.path.rstrip("/") + path)
         response = connection.getresponse()
-        return response.status, response.read(ANSWER_BYTES_MAX)
+        return response.status, response.read(RESPONSE_BYTES_MAX)
 
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """For all of it, a name's look-up and an answer that trickles too. Raises TimeoutError."""
+    """Limit the total time, including the DNS lookup and a slow body. Raises TimeoutError."""
 
-    def end(*_: object) -> None:
+    def raise_timeout(*_: object) -> None:
         raise TimeoutError
 
-    before = signal.signal(signal.SIGALRM, end)
+    previous = signal.signal(signal.SIGALRM, raise_timeout)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, previous)

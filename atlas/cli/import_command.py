@@ -9,7 +9,7 @@ import anyio
 import msgspec
 import typer
 
-from atlas.apple import Conversion, TypeSummary, Unreadable, open_export, summarize
+from atlas.apple import Conversion, Sample, TypeSummary, Unreadable, open_export, summarize
 from atlas.cli.import_windows import ImportRun
 from atlas.cli.progress_meter import ImportMeter
 from atlas.cli.send import URL_DEFAULT, DeviceOption, SendTarget, TokenOption, ToOption
@@ -18,6 +18,7 @@ from atlas.client import CannotSend
 LINE = "{:<56}  {:>11}  {:<10}  {:<10}"
 HEADINGS = LINE.format("TYPE", "SAMPLES", "FIRST", "LAST").rstrip()
 DAY = len("2020-04-10")
+SAMPLES_PER_UPDATE = 5_000
 RESUME_HINT = "Run the same command again to continue; nothing is added twice."
 
 ExportArgument = Annotated[
@@ -61,7 +62,7 @@ def import_(
         if dry_run:
             conversion = begin()
             with ImportMeter(conversion.size) as meter:
-                summaries = summarize(meter.track("counting", conversion))
+                summaries = summarize(count_samples(conversion, meter))
             if summaries or not conversion.error:
                 typer.echo(
                     encode_summary(summaries, conversion) if json else format_summary(summaries)
@@ -74,6 +75,14 @@ def import_(
         typer.echo(notice, err=True)
     if conversion.error:
         raise Unreadable(conversion.error)
+
+
+def count_samples(conversion: Conversion, meter: ImportMeter) -> Iterator[Sample]:
+    """Yield the samples of a conversion, and show its progress."""
+    for number, sample in enumerate(conversion.samples()):
+        if number % SAMPLES_PER_UPDATE == 0:
+            meter.show("counting", conversion.bytes_read, number)
+        yield sample
 
 
 def send_export(run: ImportRun, export: Path, target: SendTarget) -> Conversion:

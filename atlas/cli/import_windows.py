@@ -39,7 +39,7 @@ class ImportRun:
         return f"{text}, {self.already_safe:,} already sent" if self.already_safe else text
 
     async def run(self, export: Path, target: SendTarget) -> None:
-        """Send everything that is left. `balance` holds the outcome. Raises CannotStart."""
+        """Send everything that is left. `balance` holds the outcome. Raises CommandError."""
         url, token = parse_url(target.to), target.token
         if token is None:
             token = await fetch_emulator_token(url)
@@ -74,9 +74,9 @@ class ImportRun:
         first, part = self.lines.taken, LineAccounting()
 
         def warn(warning: str) -> None:
-            what = f"{warning}; trying again" if warning else "importing"
-            meter.show(what, self.conversion.bytes_read, self.lines.taken)
-            meter.warn_once(what if warning else "")
+            activity = f"{warning}; trying again" if warning else "importing"
+            meter.show(activity, self.conversion.bytes_read, self.lines.taken)
+            meter.warn_once(activity if warning else "")
 
         try:
             await client.send(self.lines.take(self.window_lines), part, warn)

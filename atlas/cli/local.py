@@ -1,4 +1,4 @@
-"""`atlas local`: the service, with Foundry and Auth0 beside it, and where everything is."""
+"""`atlas local`: runs the service with emulators of Foundry and Auth0."""
 
 import os
 import shlex
@@ -26,13 +26,14 @@ from atlas.settings import Settings
 SAMPLE_EXPORT = '{"rawhealthkit": "eyJ1dWlkIjoiZXhhbXBsZSIsInZhbHVlIjo3Mn0K"}'  # one record
 
 PortOption = Annotated[
-    int, typer.Option(min=1, max=65532, help="Atlas; the stand-ins take the three after it.")
+    int,
+    typer.Option(min=1, max=65532, help="Port of Atlas; the next three are used, too."),
 ]
 StateOption = Annotated[
-    Path, typer.Option(metavar="FOLDER", help="The folder of the journal and the dataset.")
+    Path, typer.Option(metavar="FOLDER", help="Folder of the journal and the dataset.")
 ]
 LatencyOption = Annotated[
-    float, typer.Option(min=0, help="How long Foundry takes for every call, in seconds.")
+    float, typer.Option(min=0, help="Duration of every call to Foundry, in seconds.")
 ]
 
 
@@ -44,7 +45,7 @@ def local(
     foundry_refuse: RefuseOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """The service with stand-ins of Foundry and Auth0: no account, nothing leaves the machine.
+    """Run the service with emulators of Foundry and Auth0. Nothing leaves the machine.
 
     Example: atlas local --port 9000 --foundry-latency 0.3
 
@@ -52,34 +53,30 @@ def local(
     """
     behaviour = parse_behaviour(foundry_behaviour)
     refusals = tuple(PathRefusal(contains=text) for text in foundry_refuse or ())
-    switches = EmulatorOptions(latency_seconds=foundry_latency, refusals=refusals)
-    ports = Ports.starting_at(port)
+    options = EmulatorOptions(latency_seconds=foundry_latency, refusals=refusals)
+    ports = Ports(port, port + 1, port + 2, port + 3)
     settings = build_local_settings(load_settings(config, os.environ), ports, state)
-    companion = partial(run_emulators, settings, ports, state, switches, behaviour)
+    emulators = partial(run_emulators, settings, ports, state, options, behaviour)
 
-    def print_message(at: str) -> None:
-        typer.echo(render_startup_message(settings, ports, state))
+    def print_addresses(at: str) -> None:
+        typer.echo(render_addresses(settings, ports, state))
         print_ready(at)
 
-    run(settings, companion, print_message)
+    run(settings, emulators, print_addresses)
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """One behind the other, so that one number tells them all."""
+    """The ports of the service and its emulators."""
 
     atlas: int
     foundry: int
     auth0: int
     operator: int
 
-    @classmethod
-    def starting_at(cls, port: int) -> "Ports":
-        return cls(port, port + 1, port + 2, port + 3)
-
 
 def build_local_settings(settings: Settings, ports: Ports, state: Path) -> Settings:
-    """The same settings, with nothing in them that leads out of this machine."""
+    """Replace every setting that names another machine."""
     replace = msgspec.structs.replace
     host = f"http://{HOST}:{ports.foundry}"
     client_id, client_secret = CLIENT
@@ -102,21 +99,21 @@ def build_local_settings(settings: Settings, ports: Ports, state: Path) -> Setti
 
 @asynccontextmanager
 async def run_emulators(
-    settings: Settings, ports: Ports, state: Path, switches: EmulatorOptions, behaviour: Behaviour
+    settings: Settings, ports: Ports, state: Path, options: EmulatorOptions, behaviour: Behaviour
 ) -> AsyncIterator[None]:
-    """Both stand-ins, over real HTTP."""
-    stack = foundry.FoundryEmulator(
+    """Serve both emulators over HTTP."""
+    foundry_emulator = foundry.FoundryEmulator(
         state / "foundry", (settings.foundry.dataset_rid,), (settings.foundry.branch,), CLIENT
     )
-    stack.switches, stack.behaviour = switches, behaviour
+    foundry_emulator.switches, foundry_emulator.behaviour = options, behaviour
     keys = state / "auth0.json"
-    tenant = auth0.Auth0Emulator(
+    auth0_emulator = auth0.Auth0Emulator(
         settings.auth0.issuer, settings.auth0.audience, auth0.KeyRing.load(keys), keys
     )
     async with AsyncExitStack() as servers:
         for port, app in (
-            (ports.foundry, foundry.build_application(stack)),
-            (ports.auth0, auth0.build_application(tenant)),
+            (ports.foundry, foundry.build_application(foundry_emulator)),
+            (ports.auth0, auth0.build_application(auth0_emulator)),
         ):
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
             await runner.setup()
@@ -125,14 +122,14 @@ async def run_emulators(
         yield
 
 
-def render_startup_message(settings: Settings, ports: Ports, state: Path) -> str:
-    """For whoever has just started it."""
+def render_addresses(settings: Settings, ports: Ports, state: Path) -> str:
+    """Render the addresses, and commands to send a first record and a file."""
     dataset, branch = settings.foundry.dataset_rid, settings.foundry.branch
     at = {name: f"http://{HOST}:{getattr(ports, name)}" for name in Ports.__slots__}
     return f"""\
 Atlas      {at["atlas"]}
-Foundry    {at["foundry"]}  (a stand-in; client {CLIENT[0]}, secret {CLIENT[1]})
-Auth0      {at["auth0"]}  (a stand-in; a token of anybody: /stand-in/tokens?sub=...)
+Foundry    {at["foundry"]}  (an emulator; client {CLIENT[0]}, secret {CLIENT[1]})
+Auth0      {at["auth0"]}  (an emulator; a token for any user: /stand-in/tokens?sub=...)
 Operator   {at["operator"]}
 Files      {state / "foundry" / dataset / branch}
 
@@ -140,6 +137,6 @@ One record:
   curl {at["atlas"]}{API_PREFIX}/export \\
     -H "Authorization: Bearer $(curl -s {at["auth0"]}/stand-in/tokens)" \\
     -H 'Content-Type: application/json' -d {shlex.quote(SAMPLE_EXPORT)}
-A whole export, from another terminal:
+A file of records, from another terminal:
   atlas send FILE.ndjson --to {at["atlas"]}
 """

@@ -1,4 +1,4 @@
-"""All commands together, and what they have in common."""
+"""The list of all commands, and the handling of errors that they share."""
 
 import sys
 import traceback
@@ -13,28 +13,24 @@ from atlas import __version__
 from atlas.core.errors import CommandError
 
 INTERRUPTED = 130
-FAST_COMMANDS = {"serve", "health"}  # when no option is given
+FAST_COMMANDS = {"serve", "health"}  # run without Typer if they have no options
 
-# The name, the place and the first sentence of each, so that listing them imports none of them.
+# The name, module:function and summary of each command, so that the list imports none of them.
 COMMANDS = [
-    ("serve", "serve:serve", "The service."),
-    (
-        "local",
-        "local:local",
-        "The service with stand-ins of Foundry and Auth0: no account, nothing leaves the machine.",
-    ),
-    ("token", "tokens:token", "A token from the stand-in of Auth0 that `atlas local` runs."),
+    ("serve", "serve:serve", "Run the service."),
+    ("local", "local:local", "Run the service with emulators of Foundry and Auth0."),
+    ("token", "tokens:token", "Print a token from the Auth0 emulator of `atlas local`."),
     (
         "send",
         "send:send",
-        "Send a file of HealthKit records as the app would, and say what became of every line.",
+        "Send a file of HealthKit records as the app would, and report the outcome of its lines.",
     ),
     (
         "import",
         "import_command:import_",
         "Send Apple's Health export, and report the outcome of its samples.",
     ),
-    ("flatten", "flatten:flatten", "Records in, rows out, without any service."),
+    ("flatten", "flatten:flatten", "Convert HealthKit records to rows, without a service."),
     (
         "compare",
         "compare:compare",
@@ -45,15 +41,23 @@ COMMANDS = [
         "personal_data:app",
         "Show or erase a person's data: files in the dataset, exports in the journal.",
     ),
-    ("top", "top:top", "What a running Atlas does, each second anew, until Ctrl-C."),
-    ("health", "health:health", "Ask a running Atlas how it is, as a container's HEALTHCHECK."),
-    ("diagnose", "diagnose:diagnose", "Walk the whole flow: what is wrong, and what to do."),
-    ("exports", "exports:app", "What stands in the journal: accepted, committed, set aside."),
+    ("top", "top:top", "Show the status of a running Atlas every second, until Ctrl-C."),
+    (
+        "health",
+        "health:health",
+        "Check the health of a running Atlas, as the HEALTHCHECK of a container.",
+    ),
+    (
+        "diagnose",
+        "diagnose:diagnose",
+        "Check the whole flow, and report problems and remedies.",
+    ),
+    ("exports", "exports:app", "Show, replay or discard exports in the journal."),
 ]
 
 
-def print_version(is_asked: bool) -> None:
-    if is_asked:
+def print_version(is_requested: bool) -> None:
+    if is_requested:
         typer.echo(f"atlas {__version__}")
         raise typer.Exit
 
@@ -64,26 +68,23 @@ def atlas(
         False, "--version", help="Print the version.", is_eager=True, callback=print_version
     ),
 ) -> None:
-    """Carries Apple Health data from an iOS app into a Palantir Foundry dataset.
+    """Carry Apple Health data from an iOS app into a Palantir Foundry dataset.
 
-    Example, without any account: `atlas local`, and in another terminal `atlas send FILE`.
+    Example, without accounts: `atlas local`, and in another terminal `atlas send FILE`.
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
 
-def load(place: str) -> Callable[..., None] | typer.Typer:
+def load(target: str) -> Callable[..., None] | typer.Typer:
     """Import a command's function, or the app of a group."""
-    file, _, name = place.partition(":")
-    found: Callable[..., None] | typer.Typer = getattr(import_module(f"atlas.cli.{file}"), name)
-    return found
+    module, _, name = target.partition(":")
+    command: Callable[..., None] | typer.Typer = getattr(import_module(f"atlas.cli.{module}"), name)
+    return command
 
 
 def build_app(arguments: Sequence[str]) -> typer.Typer:
-    """Build the app for these arguments: the other commands are in it by name only.
-
-    To import all of them takes seconds.
-    """
+    """Build the app for these arguments. Other commands are only listed: imports take seconds."""
     app = typer.Typer(
         name="atlas",
         add_completion=False,
@@ -91,59 +92,60 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True)(atlas)
-    asked = next((each for each in arguments if not each.startswith("-")), "")
-    for name, place, summary in COMMANDS:
-        command = load(place) if name == asked else name_only
+    requested = next((each for each in arguments if not each.startswith("-")), "")
+    for name, target, summary in COMMANDS:
+        command = load(target) if name == requested else placeholder
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:
-            app.command(name, help=summary if command is name_only else None)(command)
+            app.command(name, help=summary if command is placeholder else None)(command)
     return app
 
 
-def name_only() -> None:
-    """Stand for a command that is listed and not run."""
+def placeholder() -> None:
+    """A command that is listed, but not run."""
 
 
 def main() -> None:
-    """Run one command. Errors are one line on stderr; the exit code says whose they are."""
+    """Run one command. An error is one line on stderr, and the exit code tells its cause."""
     sys.excepthook = report_bug
     try:
         sys.exit(run(sys.argv[1:]))
-    except typer.TyperException as error:  # wrong usage
+    except typer.TyperException as error:  # invalid usage
         fail(error.format_message(), error.exit_code)
     except CommandError as error:
         fail(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(INTERRUPTED)
-    except OSError as error:  # a full disk, a torn one; `| head` ends in typer, with 1
+    except OSError as error:  # such as a full disk
         fail(f"{error.strerror or repr(error)}.", 1)
 
 
 def run(arguments: list[str]) -> int:
-    """Run a command; without options, those that a container runs are called as they are.
+    """Run a command, and return the exit code.
 
-    To read options Typer imports pydantic: 9 MiB, for as long as the service lives.
+    FAST_COMMANDS without options are called directly: to parse options, Typer imports pydantic,
+    which would take 9 MiB of the service's memory.
     """
-    for name, place, _ in COMMANDS:
-        command = load(place) if arguments == [name] and name in FAST_COMMANDS else None
+    for name, target, _ in COMMANDS:
+        command = load(target) if arguments == [name] and name in FAST_COMMANDS else None
         if callable(command):
             command()
             return 0
-    # calling the app itself would set a hook for exceptions
+    # not app(): that would replace sys.excepthook
     return get_command(build_app(arguments))(arguments, standalone_mode=False) or 0
 
 
 def report_bug(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    """Where it happened, without its message: that may quote a value."""
+    """Print the traceback without the error's message, which may quote a health value."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
         kind, trace = type(error), error.__traceback__
-    where = "".join(traceback.format_tb(trace))
+    frames = "".join(traceback.format_tb(trace))
     typer.echo(
-        f"{where}atlas: Ended by a bug ({kind.__name__}). Please report the above.", err=True
+        f"{frames}atlas: Ended by a bug ({kind.__name__}). Please report the above.", err=True
     )
 
 

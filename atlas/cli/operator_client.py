@@ -1,4 +1,4 @@
-"""Whoever owns the journal, asked by commands that look into it: its process, else we ourselves."""
+"""Access to the journal for commands: through the process that owns it, or directly."""
 
 import os
 from collections.abc import Awaitable, Callable, Mapping
@@ -21,31 +21,34 @@ from atlas.settings import JournalSettings, Settings
 
 T = TypeVar("T")
 
-ANSWER_SECONDS = 10.0
+TIMEOUT_SECONDS = 10.0
 CONNECTION_ERRORS = aiohttp.ClientError, TimeoutError
 Method = Literal["GET", "POST"]
 
 JournalOption = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE", help="The journal; else that of the settings, or of `atlas local`."
+        metavar="FILE", help="The journal. Default: that of the settings, or of `atlas local`."
     ),
 ]
 
 
 def load_settings_for_journal(config: Path | None, journal: Path | None) -> Settings:
-    """With the journal that was asked for, which must be there."""
+    """Load settings whose journal is an existing file. Raises CommandError."""
     settings = resolve_journal(load_settings(config, os.environ), journal)
     path = settings.journal.path
     if path is None:
-        raise CommandError("A journal in memory: ask the operator listener of the service itself.")
+        raise CommandError("The journal is in memory: use the operator listener of the service.")
     if not path.is_file():
         raise CommandError(f"There is no journal at {path}: see --journal.")
     return settings
 
 
 def resolve_journal(settings: Settings, requested: Path | None = None) -> Settings:
-    """With this journal; if none was asked for, and none is there by default, with local's."""
+    """Set the journal: the requested one, else the configured one.
+
+    If that is the default path and does not exist, use the journal of `atlas local`, if any.
+    """
     local = emulators.STATE / emulators.JOURNAL
     path = settings.journal.path if requested is None else requested
     if path is None:
@@ -62,20 +65,20 @@ def ask(
     kind: type[T],
     read_offline: Callable[[JournalPorts], Awaitable[T | None]],
 ) -> T:
-    """Of the process that owns the journal; of the journal itself only when nobody does."""
+    """Send the request to the process that owns the journal; without one, call `read_offline`."""
     try:
         with service.open_unlocked(settings) as store:
             result = anyio.run(read_offline, store)
-    except JournalLocked as held:
-        return anyio.run(request.send, held, settings.operator.token, kind)
+    except JournalLocked as lock:
+        return anyio.run(request.send, lock, settings.operator.token, kind)
     if result is None:
-        raise CommandError("No export in the journal has this id, or more than one begins so.")
+        raise CommandError("No export in the journal has this id, or several ids begin with it.")
     return result
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorRequest:
-    """The same question, to the operator listener. What `body` says stands in no address."""
+    """A request to the operator listener. Personal data go into `body`, never into the URL."""
 
     path: str
     query: Mapping[str, str | int | None]
@@ -89,23 +92,26 @@ class OperatorRequest:
         try:
             return msgspec.json.decode(await request(url, token, self.method, self.body), type=kind)
         except (*CONNECTION_ERRORS, *JSON_ERRORS) as error:
-            owner_name = lock.owner or "?"
-            raise OperatorUnreachable(f"{lock} It does not answer at {owner_name}.") from error
+            owner = lock.owner or "?"
+            raise OperatorUnreachable(f"{lock} It does not respond at {owner}.") from error
 
 
 async def request(
-    url: URL, token: str, method: Method = "GET", about: Mapping[str, str | bool] | None = None
+    url: URL, token: str, method: Method = "GET", body: Mapping[str, str | bool] | None = None
 ) -> bytes:
-    """Ask an operator listener. Raises CommandError, and any of CONNECTION_ERRORS and NOT_JSON."""
+    """Send a request to an operator listener, and return the body of the response.
+
+    Raises CommandError with the listener's own error, CONNECTION_ERRORS and JSON_ERRORS.
+    """
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    body = None if about is None else msgspec.json.encode(about)
     if body is not None:
         headers["Content-Type"] = "application/json"
-    seconds = ANSWER_SECONDS if method == "GET" else None  # an order takes its time
-    timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=ANSWER_SECONDS)
+    content = None if body is None else msgspec.json.encode(body)
+    seconds = TIMEOUT_SECONDS if method == "GET" else None  # a POST may take minutes
+    timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=TIMEOUT_SECONDS)
     async with (
         aiohttp.ClientSession(timeout=timeout) as session,
-        session.request(method, url, headers=headers, data=body) as response,
+        session.request(method, url, headers=headers, data=content) as response,
     ):
         text = await response.read()
         if response.status != 200:
@@ -114,7 +120,7 @@ async def request(
 
 
 class OperatorUnreachable(CommandError):
-    """The owner of the journal does not answer, or not as an Atlas does."""
+    """The owner of the journal does not respond, or its response is not valid."""
 
 
 class OperatorErrorBody(msgspec.Struct):

@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from atlas import service
-from atlas.cli.configuration import ConfigOption
+from atlas.cli.configuration import ConfigOption, JsonOption
 from atlas.cli.operator_client import JournalOption, OperatorRequest, ask, load_settings_for_journal
 from atlas.core import identifiers
 from atlas.core.errors import AtlasError, CommandError
@@ -24,10 +24,10 @@ T = TypeVar("T")
 
 UserArgument = Annotated[
     str,
-    typer.Argument(metavar="USER", help="The sub of their tokens; - reads it from standard input."),
+    typer.Argument(
+        metavar="USER", help="The sub of the person's tokens; - reads it from standard input."
+    ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for a program.")]
-
 
 app = typer.Typer()
 
@@ -45,12 +45,12 @@ def person(context: typer.Context) -> None:
 @app.command()
 def show(
     user: UserArgument,
-    files: Annotated[bool, typer.Option("--files", help="List each of their files.")] = False,
+    files: Annotated[bool, typer.Option("--files", help="List each file.")] = False,
     json: JsonOption = False,
     journal: JournalOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Show all that Atlas knows of a person: files in the dataset, exports in the journal.
+    """Show a person's data: files in the dataset, exports in the journal.
 
     Example: atlas person show 'auth0|687a' --files
     """
@@ -62,22 +62,20 @@ def show(
 @app.command()
 def erase(
     user: UserArgument,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     receipt: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the receipt there too, as JSON.")
+        Path | None, typer.Option(metavar="FILE", help="Also write the receipt as JSON.")
     ] = None,
     journal: JournalOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Remove a person's files from the dataset, and all that is theirs from the journal.
+    """Remove a person's files from the dataset, and the person's exports from the journal.
 
-    After a failure, run it again. The output lists what others still have to do.
+    After a failure, run it again. The output lists the remaining steps, which Atlas cannot take.
     Example: atlas person erase 'auth0|687a' --receipt erased.json
     """
     if user == "-" and not yes:
-        raise typer.BadParameter(
-            "With the user from standard input nobody can be asked: say --yes."
-        )
+        raise typer.BadParameter("USER is read from standard input: confirm with --yes.")
     subject, settings = parse_user(user), load_settings_for_journal(config, journal)
     if not yes:
         typer.echo("\n".join(render_report(fetch_report(subject, settings, lists=False))))
@@ -87,23 +85,21 @@ def erase(
             settings,
             OperatorRequest("/erasures", {}, "POST", {"user": subject.sub}),
             ErasureReceipt,
-            ask_offline(settings, lambda persons: persons.erase(subject)),
+            ask_offline(settings, lambda tasks: tasks.erase(subject)),
         )
-        typer.echo(
-            "\n".join(render_receipt(done))
-        )  # first: the disk of the file may be full by now
+        typer.echo("\n".join(render_receipt(done)))  # first, as writing the file may fail
         keep(msgspec.json.format(msgspec.json.encode(done)) + b"\n")
 
 
 def parse_user(user: str) -> User:
-    """Raises BadParameter for what is no sub."""
+    """Parse the argument USER. Raises typer.BadParameter."""
     try:
         sub = sys.stdin.readline().rstrip("\r\n") if user == "-" else user
         sub.encode()
     except UnicodeError as error:
-        raise typer.BadParameter("USER is no text in UTF-8.") from error
+        raise typer.BadParameter("USER must be UTF-8 text.") from error
     if not sub:
-        raise typer.BadParameter("USER is empty: it is the sub of somebody's tokens.")
+        raise typer.BadParameter("USER is empty: give the sub of the person's tokens.")
     return User(sub)
 
 
@@ -112,63 +108,62 @@ def fetch_report(person: User, settings: Settings, *, lists: bool) -> PersonalDa
         settings,
         OperatorRequest("/personal-data", {}, "POST", {"user": person.sub, "files": lists}),
         PersonalDataReport,
-        ask_offline(settings, lambda persons: persons.report(person, lists=lists)),
+        ask_offline(settings, lambda tasks: tasks.report(person, lists=lists)),
     )
 
 
 def ask_offline(
     settings: Settings, query: Callable[[PersonalDataTasks], Awaitable[T]]
 ) -> Callable[[JournalPorts], Awaitable[T]]:
-    """The question, put to the journal that nobody holds and to the Foundry of the settings."""
+    """Build a function that runs the query on an unlocked journal and the configured Foundry."""
 
-    async def look(store: JournalPorts) -> T:
+    async def run_query(store: JournalPorts) -> T:
         require_foundry(settings)
         try:
-            async with service.open_personal_data(settings, store) as persons:
-                return await query(persons)
+            async with service.open_personal_data(settings, store) as tasks:
+                return await query(tasks)
         except AtlasError as error:
             raise CommandError(str(error)) from error
 
-    return look
+    return run_query
 
 
 @contextmanager
 def open_receipt(receipt: Path | None) -> Iterator[Callable[[bytes], object]]:
-    """Create the file of the receipt before anything is erased. Raises CommandError."""
+    """Create the receipt's file, and yield a function that writes it. Raises CommandError.
+
+    The file is created before anything is erased, and removed again if no receipt was written.
+    """
     if receipt is None:
-        yield ignore_receipt
+        yield lambda _content: None
         return
     try:
         file = receipt.open("xb")
     except FileExistsError as error:
-        raise CommandError(f"{receipt} is there already: --receipt writes over nothing.") from error
+        raise CommandError(f"{receipt} already exists: --receipt needs a new file.") from error
     except OSError as error:
-        raise CommandError(f"{receipt} cannot be written: {error.strerror}.") from error
-    is_kept = False
+        raise CommandError(f"Cannot write {receipt}: {error.strerror}.") from error
+    is_written = False
 
     def write(content: bytes) -> None:
-        nonlocal is_kept
+        nonlocal is_written
         file.write(content)
         file.flush()
-        is_kept = True
+        is_written = True
 
     with file:
         try:
             yield write
         finally:
-            if not is_kept:
-                receipt.unlink()  # or the same command would not be obeyed again
-
-
-def ignore_receipt(_receipt: bytes) -> None:
-    """Nobody has named a file for it."""
+            if not is_written:
+                receipt.unlink()  # so that the same command can be run again
 
 
 def render_report(report: PersonalDataReport) -> Iterator[str]:
-    """The report as text: totals, then each file, if requested."""
-    yield f"User       {report.user}  (as the log calls them)"
+    """Yield the lines of a report: totals, then each file if they were requested."""
+    yield f"User       {report.user}  (the pseudonym in the log)"
     if report.is_empty:
-        yield "Nothing of this user is there."
+        yield "There are no data of this user."
         return
     yield f"Files      {report.files:,} of their own, {report.bytes:,} bytes{format_span(report)}"
     exports = ", ".join(f"{count:,} {status}" for status, count in report.exports.items())
@@ -184,30 +179,29 @@ def render_report(report: PersonalDataReport) -> Iterator[str]:
 def format_span(report: PersonalDataReport) -> str:
     if report.first is None or report.last is None:
         return ""
-    first = identifiers.format_timestamp(report.first)
-    last = identifiers.format_timestamp(report.last)
-    return f", put there from {first} to {last}"
+    first, last = map(identifiers.format_timestamp, (report.first, report.last))
+    return f", written from {first} to {last}"
 
 
 def render_shared_files(shared: tuple[SharedFile, ...]) -> Iterator[str]:
     if shared:
         exports = sum(each.exports for each in shared)
-        yield f"Shared     {exports:,} exports in {len(shared):,} files with rows of others:"
+        yield f"Shared     {exports:,} exports in {len(shared):,} files with rows of other users:"
     for each in shared:
         yield f"           {each.path}  {each.exports:,} exports"
 
 
 def render_receipt(done: ErasureReceipt) -> Iterator[str]:
-    """The receipt, as text."""
+    """Yield the lines of a receipt."""
     purged = ", ".join(f"{count:,} {kind}" for kind, count in done.purged.items())
     yield f"At         {identifiers.format_timestamp(done.at)}"
-    yield f"User       {done.user}  (as the log calls them)"
+    yield f"User       {done.user}  (the pseudonym in the log)"
     yield f"Removed    {done.files:,} files, {done.bytes:,} bytes"
     for transaction in done.transactions:
         yield f"           {transaction}"
     if done.rewritten:
         rows = sum(each.rows for each in done.rewritten)
-        yield f"Rewritten  {len(done.rewritten):,} shared files, without {rows:,} rows of theirs:"
+        yield f"Rewritten  {len(done.rewritten):,} shared files, without {rows:,} of their rows:"
     yield from (f"           {each.path}" for each in done.rewritten)
     yield f"Purged     {purged or 'nothing'}"
     yield from render_shared_files(done.shared)

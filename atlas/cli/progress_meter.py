@@ -1,31 +1,47 @@
-"""Shows the progress of an import as a bar on a terminal."""
+"""Shows the progress of a command as a bar on a terminal."""
 
-from collections.abc import Iterator
 from typing import Self
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
-from atlas.apple import Conversion, Sample
 
-SAMPLES_PER_UPDATE = 5_000
+def build_progress(
+    activity: str,
+    total: int | None,
+    amount: ProgressColumn | None = None,
+    *,
+    is_transient: bool = False,
+) -> Progress:
+    """Build a progress bar on stderr with one task, disabled unless that is a terminal."""
+    console = Console(stderr=True)
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        amount or DownloadColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=is_transient,
+        disable=not console.is_terminal,
+    )
+    progress.add_task(activity, total=total, rate="")
+    return progress
 
 
 class ImportMeter:
     """A progress bar with rate and remaining time. Without a terminal, only warnings."""
 
     def __init__(self, size: int) -> None:
-        console = Console(stderr=True)
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self.task = self.progress.add_task("importing", total=size, rate="")
+        self.progress = build_progress("importing", size, TextColumn("{task.fields[rate]}"))
+        self.task = self.progress.task_ids[0]
         self.shown_errors: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -45,10 +61,3 @@ class ImportMeter:
             self.shown_errors.add(error)
             if self.progress.disable:
                 typer.echo(f"atlas: {error}", err=True)
-
-    def track(self, activity: str, conversion: Conversion) -> Iterator[Sample]:
-        """Yield the samples of a conversion, and show its progress."""
-        for number, sample in enumerate(conversion.samples()):
-            if number % SAMPLES_PER_UPDATE == 0:
-                self.show(activity, conversion.bytes_read, number)
-            yield sample

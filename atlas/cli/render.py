@@ -1,4 +1,4 @@
-"""Draws the picture of a running service on a terminal."""
+"""Renders the status of a running service for a terminal."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -16,165 +16,150 @@ KIB = 1024
 RATE_SECONDS = 5.0
 
 
-def count_handled(picture: StatusSnapshot) -> Mapping[str, int]:
-    """The number of requests, messages and calls so far, by the name of the stage or end."""
-    ends = {"edge": picture.counts.requests, "Foundry": picture.counts.foundry_calls}
-    return {stage.name: stage.handled for stage in picture.stages} | ends
+def count_handled(status: StatusSnapshot) -> Mapping[str, int]:
+    """Count the requests, messages and calls so far, by row of the table "Flow"."""
+    ends = {"edge": status.counts.requests, "Foundry": status.counts.foundry_calls}
+    return {stage.name: stage.handled for stage in status.stages} | ends
 
 
 class Rates:
-    """Numbers per second, over the last five; of the first status, since the service started."""
+    """Rates per second over the last five seconds; at first, since the start of the service."""
 
     def __init__(self, first: StatusSnapshot) -> None:
         self._samples: list[tuple[datetime, Mapping[str, int]]] = []
         self._started = ""
         self.add(first)
 
-    def add(self, picture: StatusSnapshot) -> None:
-        at = datetime.fromisoformat(picture.at)
-        if picture.started != self._started:
-            self._started = picture.started
-            start = (
-                datetime.fromisoformat(picture.started),
-                dict.fromkeys(count_handled(picture), 0),
-            )
-            self._samples = [start]
-        self._samples.append((at, count_handled(picture)))
+    def add(self, status: StatusSnapshot) -> None:
+        at = datetime.fromisoformat(status.at)
+        handled = count_handled(status)
+        if status.started != self._started:
+            self._started = status.started
+            self._samples = [(datetime.fromisoformat(status.started), dict.fromkeys(handled, 0))]
+        self._samples.append((at, handled))
         while len(self._samples) > 2 and (at - self._samples[0][0]).total_seconds() > RATE_SECONDS:
             del self._samples[0]
 
     def per_second(self, name: str) -> float:
-        (began, before), (ended, now) = self._samples[0], self._samples[-1]
-        seconds = (ended - began).total_seconds()
-        return max(0, now[name] - before[name]) / seconds if seconds > 0 else 0.0
+        (start, before), (end, after) = self._samples[0], self._samples[-1]
+        seconds = (end - start).total_seconds()
+        return max(0, after[name] - before[name]) / seconds if seconds > 0 else 0.0
 
 
-def render(picture: StatusSnapshot, rates: Rates, connection_error: str = "") -> RenderableType:
-    """All of it; `connection_error` says why the service cannot be asked now, if it cannot."""
+def render(status: StatusSnapshot, rates: Rates, connection_error: str = "") -> RenderableType:
+    """Render the whole screen. `connection_error` says why the status is not current."""
     return Group(
-        render_header(picture, connection_error),
-        render_flow(picture, rates),
+        render_header(status, connection_error),
+        render_flow(status, rates),
         Text(),
-        render_journal(picture),
+        render_journal(status),
         Text(),
-        render_commits(picture),
+        render_commits(status),
         Text(),
-        Text.assemble(("Rejected lines    ", "dim"), format_reasons(picture.rejects)),
-        Text.assemble(("Refused requests  ", "dim"), format_reasons(picture.refusals)),
+        Text.assemble(("Rejected lines    ", "dim"), format_reasons(status.rejects)),
+        Text.assemble(("Refused requests  ", "dim"), format_reasons(status.refusals)),
     )
 
 
-def render_header(picture: StatusSnapshot, connection_error: str) -> Text:
+def render_header(status: StatusSnapshot, connection_error: str) -> Text:
     text = Text.assemble(
         ("Atlas ", "bold"),
-        f"{picture.version} at {format_time(picture.at)} UTC\n",
-        (f"{picture.dataset}  {picture.branch}\n", "dim"),
+        f"{status.version} at {format_time(status.at)} UTC\n",
+        (f"{status.dataset}  {status.branch}\n", "dim"),
     )
-    paused, journal_totals = picture.foundry.paused_reason, picture.journal
-    if paused is not None and (
-        journal_totals.exports > journal_totals.failed or not journal_totals.failed
-    ):
-        text.append(f"Nothing goes to Foundry: {paused}\n", "yellow")
-    if picture.is_draining:
-        text.append("It drains: nothing new is taken.\n", "yellow")
+    paused, journal = status.foundry.paused_reason, status.journal
+    if paused is not None and (journal.exports > journal.failed or not journal.failed):
+        text.append(f"Uploads are paused: {paused}\n", "yellow")
+    if status.is_draining:
+        text.append("Shutting down: new exports are rejected.\n", "yellow")
     if connection_error:
         text.append(f"{connection_error}\n", "red")
     return text
 
 
-def render_flow(picture: StatusSnapshot, rates: Rates) -> Table:
+def render_flow(status: StatusSnapshot, rates: Rates) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("Flow")
-    for heading in ("a second", "handled"):
+    for heading in ("per second", "handled", "queued"):
         table.add_column(heading, justify="right")
-    table.add_column("waits", justify="right")
     table.add_column("", min_width=BAR_WIDTH)
     table.add_column("")
-    counts = picture.counts
-    done = count_handled(picture)
+    counts, handled = status.counts, count_handled(status)
 
     def row(name: str, *rest: RenderableType) -> None:
-        table.add_row(Text(name), f"{rates.per_second(name):,.1f}", f"{done[name]:,}", *rest)
+        table.add_row(Text(name), f"{rates.per_second(name):,.1f}", f"{handled[name]:,}", *rest)
 
-    row("edge", "", "", f"{counts.refused:,} refused")
-    for stage in picture.stages:
+    row("edge", "", "", f"{counts.refused:,} rejected")
+    for stage in status.stages:
         crashes = Text(f"{stage.crashes:,} crashed" if stage.crashes else "", "red")
         row(stage.name, f"{stage.queue:,} of {stage.size:,}", render_queue(stage), crashes)
-    row("Foundry", "", "", f"{counts.foundry_retries:,} tried again")
+    row("Foundry", "", "", f"{counts.foundry_retries:,} retried")
     return table
 
 
 def render_queue(stage: StageStatus) -> Bar:
-    """How full its queue is."""
+    """Render the fill level of a queue, yellow from 80 %."""
     size = max(stage.size, 1)
     color = "yellow" if stage.queue >= 0.8 * size else "blue"
     return Bar(size, 0, min(stage.queue, size), width=BAR_WIDTH, color=color)
 
 
-def render_journal(picture: StatusSnapshot) -> Text:
-    journal_totals = picture.journal
-    free = (
-        ""
-        if journal_totals.free_bytes is None
-        else f", {format_size(journal_totals.free_bytes)} free on the disk"
-    )
+def render_journal(status: StatusSnapshot) -> Text:
+    journal, free, failed = status.journal, "", ""
+    if journal.free_bytes is not None:
+        free = f", {format_size(journal.free_bytes)} free on the disk"
+    if journal.failed:
+        reason = journal.failed_reason or "unknown reason"
+        failed = f"{journal.failed:,} failed and are retried separately: {reason}\n"
     return Text.assemble(
         ("Journal  ", "bold"),
-        f"{journal_totals.exports:,} of {journal_totals.exports_max:,} exports wait, ",
-        f"{format_size(journal_totals.bytes)} of {format_size(journal_totals.bytes_max)}; ",
-        f"the oldest for {journal_totals.oldest_seconds:,.0f} s\n",
-        (f"{journal_totals.set_aside:,} set aside", "red" if journal_totals.set_aside else ""),
+        f"{journal.exports:,} of {journal.exports_max:,} exports wait, ",
+        f"{format_size(journal.bytes)} of {format_size(journal.bytes_max)}; ",
+        f"the oldest for {journal.oldest_seconds:,.0f} s\n",
+        (f"{journal.set_aside:,} set aside", "red" if journal.set_aside else ""),
         free,
         "\n",
-        (render_failures(picture), "yellow"),
-        (render_sparkline([moment.exports for moment in picture.history]), "blue"),
+        (failed, "yellow"),
+        (render_sparkline([moment.exports for moment in status.history]), "blue"),
         ("  the last hour", "dim"),
     )
 
 
-def render_failures(picture: StatusSnapshot) -> str:
-    journal_totals = picture.journal
-    if not journal_totals.failed:
-        return ""
-    reason = journal_totals.failed_reason or "for no known reason"
-    return f"{journal_totals.failed:,} failed, tried apart from the others: {reason}\n"
-
-
-def render_commits(picture: StatusSnapshot) -> RenderableType:
-    if not picture.commits:
-        return Text("No commit since the start.", "dim")
+def render_commits(status: StatusSnapshot) -> RenderableType:
+    if not status.commits:
+        return Text("No commits since the start.", "dim")
     table = Table(box=None, pad_edge=False)
     table.add_column("Commits", min_width=8)
     for heading in ("exports", "rows", "bytes", "took"):
         table.add_column(heading, justify="right", min_width=8)
     table.add_column("trigger", min_width=8)
     table.add_column("transaction", no_wrap=True)
-    for each in reversed(picture.commits[-COMMITS_SHOWN:]):
+    for commit in reversed(status.commits[-COMMITS_SHOWN:]):
         table.add_row(
-            format_time(each.at),
-            f"{each.exports:,}",
-            f"{each.rows:,}",
-            format_size(each.bytes),
-            f"{each.seconds:.1f} s",
-            Text(each.trigger),
-            Text(each.transaction.rpartition(".")[2]),
+            format_time(commit.at),
+            f"{commit.exports:,}",
+            f"{commit.rows:,}",
+            format_size(commit.bytes),
+            f"{commit.seconds:.1f} s",
+            Text(commit.trigger),
+            Text(commit.transaction.rpartition(".")[2]),
         )
     return table
 
 
 def format_time(at: str) -> str:
-    """The time of the day."""
+    """Return the time of day."""
     return f"{datetime.fromisoformat(at):%H:%M:%S}"
 
 
 def format_reasons(counts: Mapping[str, int]) -> str:
-    """The most frequent first."""
-    ordered = sorted(counts.items(), key=lambda each: -each[1])
+    """List the reasons, most frequent first."""
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
     return ", ".join(f"{count:,} {name}" for name, count in ordered) or "none"
 
 
 def render_sparkline(numbers: Sequence[int]) -> str:
-    """A line of blocks, each as high as the highest number that falls into it."""
+    """Render a bar chart of one line; each bar shows the maximum of its interval."""
     step = -(-len(numbers) // SPARKS_MAX) or 1
     peaks = [max(numbers[at : at + step]) for at in range(0, len(numbers), step)]
     top, highest = len(SPARKS) - 1, max(peaks, default=0) or 1
@@ -182,7 +167,7 @@ def render_sparkline(numbers: Sequence[int]) -> str:
 
 
 def format_size(number: float) -> str:
-    """1536 is 1.5 KiB."""
+    """Format a number of bytes, such as 1536 as 1.5 KiB."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if number < KIB:
             return f"{number:,.0f} B" if unit == "B" else f"{number:,.1f} {unit}"

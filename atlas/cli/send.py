@@ -1,4 +1,4 @@
-"""What the app does, from a file: `atlas send`."""
+"""`atlas send`: sends a file as the app would."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,11 +7,10 @@ from typing import Annotated, BinaryIO
 
 import anyio
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from yarl import URL
 
 from atlas.cli import emulators, tokens
+from atlas.cli.progress_meter import build_progress
 from atlas.client import CannotSend, LineAccounting, open_client, stream
 from atlas.core.errors import CommandError
 from atlas.settings import is_loopback
@@ -19,24 +18,24 @@ from atlas.settings import is_loopback
 URL_DEFAULT = f"http://{emulators.HOST}:8080"
 STREAM_BYTES = 1024 * 1024
 INTERRUPTED = (
-    "Interrupted: some of what is not sent may have arrived. "
+    "Interrupted: some of the lines counted as not sent may have arrived. "
     "Send the same file again: nothing is added twice."
 )
 
 FileArgument = Annotated[
     typer.FileBinaryRead, typer.Argument(metavar="FILE", help="NDJSON; - is standard input.")
 ]
-DeviceOption = Annotated[str | None, typer.Option(help="What the column device says.")]
+DeviceOption = Annotated[str | None, typer.Option(help="Value of the column device.")]
 ToOption = Annotated[
-    str, typer.Option("--to", envvar="ATLAS_URL", metavar="URL", help="Where Atlas is.")
+    str, typer.Option("--to", envvar="ATLAS_URL", metavar="URL", help="The URL of Atlas.")
 ]
 
 
 def clean_token(token: str | None) -> str | None:
-    """Without the line end that a file leaves behind it. Raises typer.BadParameter."""
+    """Remove whitespace around a token, such as a newline. Raises typer.BadParameter."""
     token = None if token is None else token.strip()
     if token is not None and not (token.isascii() and token.isprintable()):
-        raise typer.BadParameter("This is no token: it has line ends, or signs that none has.")
+        raise typer.BadParameter("A token must be one line of printable ASCII.")
     return token
 
 
@@ -45,11 +44,11 @@ TokenOption = Annotated[
     typer.Option(
         envvar="ATLAS_TOKEN",
         callback=clean_token,
-        help="If absent, one from the stand-in of `atlas local`.",
+        help="Default: a token from the Auth0 emulator of `atlas local`.",
     ),
 ]
 StreamOption = Annotated[
-    bool, typer.Option("--stream", help="In one request: for a first sync of years.")
+    bool, typer.Option("--stream", help="Send one request, as for a first sync of years of data.")
 ]
 
 
@@ -60,7 +59,7 @@ def send(
     token: TokenOption = None,
     streamed: StreamOption = False,
 ) -> None:
-    """Send a file of HealthKit records as the app would, and say what became of every line.
+    """Send a file of HealthKit records as the app would, and report the outcome of its lines.
 
     Sending the same file again adds nothing twice.
 
@@ -82,7 +81,7 @@ def send(
 
 @dataclass(frozen=True, slots=True)
 class SendTarget:
-    """Where it goes, as whom, and how."""
+    """The address, token and device of a transfer."""
 
     to: str
     token: str | None
@@ -93,18 +92,18 @@ class SendTarget:
 async def send_file(file: BinaryIO, balance: LineAccounting, target: SendTarget) -> None:
     url, token = parse_url(target.to), target.token
     if target.is_streamed and not file.seekable():
-        raise typer.BadParameter("A pipe cannot be streamed: it cannot be read again.")
+        raise typer.BadParameter("--stream requires a file: a retry cannot read a pipe again.")
     if token is None:
         token = await fetch_emulator_token(url)
-    with build_progress(get_size(file)) as progress:
+    with build_progress("sending", get_size(file)) as progress:
         task, warned = progress.task_ids[0], set[str]()
 
         def warn(warning: str) -> None:
-            what = f"{warning}; trying again" if warning else "sending"
-            progress.update(task, completed=balance.bytes, description=what)
+            activity = f"{warning}; trying again" if warning else "sending"
+            progress.update(task, completed=balance.bytes, description=activity)
             if progress.disable and warning and warning not in warned:
                 warned.add(warning)
-                typer.echo(f"atlas: {what}", err=True)
+                typer.echo(f"atlas: {activity}", err=True)
 
         async with open_client(target.to, token, target.device) as client:
             if target.is_streamed:
@@ -114,29 +113,32 @@ async def send_file(file: BinaryIO, balance: LineAccounting, target: SendTarget)
 
 
 def parse_url(to: str, option: str = "--to") -> URL:
-    """Raises typer.BadParameter."""
+    """Parse an http or https URL. Raises typer.BadParameter."""
     try:
         url = URL(to)
         if url.scheme not in {"http", "https"} or not url.host:
             raise ValueError
     except ValueError:
-        raise typer.BadParameter(f"{to} is no URL of http or https.", param_hint=option) from None
+        raise typer.BadParameter(f"{to} is not an http or https URL.", param_hint=option) from None
     return url
 
 
 def read_text_blocks(file: BinaryIO) -> Iterator[bytes]:
-    """All of it from the start, whole lines, a MiB at a time."""
+    """Yield the whole file in blocks of whole lines."""
     file.seek(0)
-    while gathered := file.readlines(STREAM_BYTES):
-        yield b"".join(gathered)
+    while block := file.readlines(STREAM_BYTES):
+        yield b"".join(block)
 
 
 async def fetch_emulator_token(url: URL) -> str:
-    """From the stand-in of the `atlas local` at this URL. Raises CommandError."""
-    otherwise = "give a token with --token or ATLAS_TOKEN."
+    """Fetch a token from the Auth0 emulator of the `atlas local` at this URL.
+
+    Raises CommandError.
+    """
+    otherwise = "set --token or ATLAS_TOKEN."
     port = (url.port or 0) + 2
     if not is_loopback(url.host or "") or port > 65_535:
-        raise CommandError(f"No stand-in of Auth0 is beside {url}: {otherwise}")
+        raise CommandError(f"{url} is not `atlas local`, which has an Auth0 emulator: {otherwise}")
     try:
         return await tokens.fetch_token(str(url.with_port(port).origin()), emulators.SUB)
     except CommandError as error:
@@ -144,18 +146,9 @@ async def fetch_emulator_token(url: URL) -> str:
 
 
 def get_size(file: BinaryIO) -> int | None:
-    """None if it is not known, as of a pipe."""
+    """Return the size in bytes, or None if it is unknown, as for a pipe."""
     path = Path(file.name) if isinstance(file.name, str) else None
     return path.stat().st_size if path is not None and path.is_file() else None
-
-
-def build_progress(total: int | None) -> Progress:
-    """On stderr, and only on a terminal: a file gets no bar."""
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
-    console = Console(stderr=True)
-    progress = Progress(*columns, console=console, disable=not console.is_terminal)
-    progress.add_task("sending", total=total)
-    return progress
 
 
 def render_summary(balance: LineAccounting) -> str:
@@ -167,4 +160,4 @@ def render_summary(balance: LineAccounting) -> str:
     if balance.unsent:
         parts.append(f"{balance.unsent:,} not sent")
     text = f"{balance.read:,} lines read = " + " + ".join(parts)
-    return f"{text}  ({balance.replayed:,} stood there before)" if balance.replayed else text
+    return f"{text}  ({balance.replayed:,} already stored)" if balance.replayed else text

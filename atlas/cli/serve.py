@@ -1,4 +1,4 @@
-"""`atlas serve`: Atlas itself."""
+"""`atlas serve`: runs the service."""
 
 import os
 from contextlib import nullcontext
@@ -11,7 +11,7 @@ from atlas.settings import require_auth0_and_foundry
 
 
 def serve(config: ConfigOption = None) -> None:
-    """The service. Settings come from a file, and from the environment over it.
+    """Run the service. Environment variables override the settings of the file.
 
     Example: AUTH0_DOMAIN=x.eu.auth0.com FOUNDRY_HOST=x.palantirfoundry.com
     FOUNDRY_CLIENT_ID=... FOUNDRY_CLIENT_SECRET=... atlas serve

@@ -1,4 +1,4 @@
-"""`atlas top`: a running service on a terminal, as the operator page shows it."""
+"""`atlas top`: shows a running service on a terminal, as the operator page does."""
 
 import os
 from typing import Annotated
@@ -26,82 +26,80 @@ OperatorOption = Annotated[
     typer.Option(
         "--operator",
         metavar="URL",
-        help="The operator listener; else that of the settings, or of `atlas local`.",
+        help="The operator listener. Default: that of the settings, or of `atlas local`.",
     ),
 ]
 
 
 def top(
     operator: OperatorOption = None,
-    once: Annotated[bool, typer.Option("--once", help="One picture, then end.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="As JSON, with --once.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print the status once.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="With --once: print JSON.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """What a running Atlas does, each second anew, until Ctrl-C.
+    """Show the status of a running Atlas every second, until Ctrl-C.
 
-    Without a terminal it is one picture. Example: atlas top --operator http://127.0.0.1:8083
+    Without a terminal, print it once. Example: atlas top --operator http://127.0.0.1:8083
     """
     if json and not once:
-        raise typer.BadParameter("--json is for one picture: say --once, too.")
-    settings = load_settings(config, os.environ)
-    places = [parse_url(operator, "--operator")] if operator else list_operator_urls(settings)
-    console = Console()
+        raise typer.BadParameter("--json requires --once.")
+    settings, console = load_settings(config, os.environ), Console()
+    urls = [parse_url(operator, "--operator")] if operator else list_operator_urls(settings)
     token = settings.operator.token
-    url, picture, text = anyio.run(find_listener, places, token)
+    url, status, text = anyio.run(find_listener, urls, token)
     if json:
         typer.echo(text)
     elif once or not console.is_terminal:
-        console.print(render(picture, Rates(picture)))
+        console.print(render(status, Rates(status)))
     else:
-        anyio.run(refresh, console, url, token, picture)
+        anyio.run(refresh, console, url, token, status)
 
 
 def list_operator_urls(settings: Settings) -> list[URL]:
-    """The address in the settings; and, if that is the default, the one of `atlas local`."""
-    configured_url = URL(f"http://{settings.operator.listen}")
+    """Return the configured address and, if that is the default, also that of `atlas local`."""
+    url = URL(f"http://{settings.operator.listen}")
     is_default = settings.operator.listen == OperatorSettings().listen
-    return [configured_url, URL(emulators.OPERATOR)] if is_default else [configured_url]
+    return [url, URL(emulators.OPERATOR)] if is_default else [url]
 
 
 async def fetch(url: URL, token: str) -> tuple[StatusSnapshot, bytes]:
-    """The picture at an operator listener, also as it is sent.
+    """Fetch the status from an operator listener, decoded and as it was sent.
 
-    Raises CommandError if the answer is none, as from an Atlas of another version.
+    Raises CommandError if it cannot be decoded, as from another version of Atlas.
     """
     try:
         text = await request(url.join(URL("/status")), token)
         return msgspec.json.decode(text, type=StatusSnapshot), text
     except JSON_ERRORS as error:
-        place = url.origin()
         raise CommandError(
-            f"What answers at {place} is no operator listener of an Atlas like this."
+            f"The server at {url.origin()} is not the operator listener of this version of Atlas."
         ) from error
 
 
-async def find_listener(places: list[URL], token: str) -> tuple[URL, StatusSnapshot, bytes]:
-    """The first listener that answers, and its picture. Raises CommandError."""
-    for url in places:
+async def find_listener(urls: list[URL], token: str) -> tuple[URL, StatusSnapshot, bytes]:
+    """Return the first listener that responds, and its status. Raises CommandError."""
+    for url in urls:
         try:
             return url, *await fetch(url, token)
         except CONNECTION_ERRORS:
             continue
-    tried = " nor at ".join(str(url.origin()) for url in places)
-    raise CommandError(f"No Atlas answers at {tried}: see --operator.")
+    tried = " or at ".join(str(url.origin()) for url in urls)
+    raise CommandError(f"Atlas does not respond at {tried}: see --operator.")
 
 
-async def refresh(console: Console, url: URL, token: str, picture: StatusSnapshot) -> None:
-    """Draw the picture every second until interrupted; a service that is away may come back."""
-    rates, away = Rates(picture), ""
+async def refresh(console: Console, url: URL, token: str, status: StatusSnapshot) -> None:
+    """Draw the status every second until interrupted. If Atlas does not respond, keep trying."""
+    rates, error = Rates(status), ""
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
-            live.update(render(picture, rates, away), refresh=True)
+            live.update(render(status, rates, error), refresh=True)
             await anyio.sleep(REFRESH_SECONDS)
-            heard = f"Last heard at {format_time(picture.at)} UTC; trying again."
+            stale = f"Last update at {format_time(status.at)} UTC; trying again."
             try:
-                picture, _ = await fetch(url, token)
-                rates.add(picture)
-                away = ""
+                status, _ = await fetch(url, token)
+                rates.add(status)
+                error = ""
             except CONNECTION_ERRORS:
-                away = f"Atlas is away. {heard}"
-            except CommandError as refusal:
-                away = f"{refusal} {heard}"
+                error = f"Atlas does not respond. {stale}"
+            except CommandError as failure:
+                error = f"{failure} {stale}"

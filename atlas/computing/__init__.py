@@ -1,6 +1,6 @@
 """Runs CPU-bound work, in worker processes if there are any.
 
-This is a package of its own because workers import it, and with it nothing of the service.
+This is a separate package because workers import it, and it imports nothing of the service.
 """
 
 from atlas.computing.malloc import set_mmap_threshold

@@ -1,12 +1,12 @@
-"""Sets the thresholds of glibc's malloc, so that large blocks go back to the system when freed.
+"""Sets thresholds of glibc's malloc, so that large blocks return to the system when freed.
 
-By default glibc raises the threshold as soon as a large block is freed, and keeps such blocks, up
-to 32 MiB each. That is faster for a program that needs them again at once, and twice the memory for
-one that is done with a body. A fixed threshold ends the adjustment.
+By default, glibc raises the threshold as soon as a large block is freed, and keeps such blocks, up
+to 32 MiB each. That is faster for a program that needs them again soon, but takes twice the memory
+of one that does not. A fixed threshold switches off the adjustment.
 
-A worker keeps a few MiB of blocks below a MiB for the next piece, as new pages cost more time in
-the kernel than the work in them. The service itself does not: with the same limits it would take a
-tenth less CPU for exports of 3 MB, and 20 to 40 MiB more for streams.
+A worker keeps a few MiB of blocks below 1 MiB for its next task, because new pages cost more time
+in the kernel than the work on them. The service itself does not: with the same limits it would take
+10 % less CPU for exports of 3 MB, and 20 to 40 MiB more memory for streams.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ WORKER_MMAP_THRESHOLD_BYTES, WORKER_TRIM_THRESHOLD_BYTES = 1024 * 1024, 4 * 1024
 
 
 def set_mmap_threshold() -> None:
-    """Set it for the rest of this process. With another C library it does nothing."""
+    """Set the threshold for the rest of this process. Does nothing with other C libraries."""
     set_threshold(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
 
 

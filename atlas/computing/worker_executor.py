@@ -1,8 +1,8 @@
-"""Runs CPU-bound work without stopping the loop.
+"""Runs CPU-bound work without blocking the event loop.
 
-    small    here and now
-    steps    in a worker process; without any, here, with a turn of the loop after each step
-    other    in a thread, which shares this processor with the loop
+small     at once, on the event loop
+steps     in a worker process; without any, on the event loop, with a checkpoint after each step
+other     in a thread, which shares the processor with the event loop
 
 Work in steps is a generator function: it yields where it may pause, and returns its result.
 """
@@ -24,15 +24,15 @@ from atlas.computing.malloc import set_worker_thresholds
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-# flattened in a millisecond; a hand-over to a thread takes 0.1 ms, to a worker 0.4 ms
+# this much is flattened in a millisecond; a hand-over to a thread takes 0.1 ms, to a worker 0.4 ms
 QUICK_BYTES_MAX = 128 * 1024
-NICENESS = 10
+WORKER_NICENESS = 10
 
 
 class WorkerExecutor:
-    """Runs work. It is called with the size of its input in bytes.
+    """Runs work where its size and kind suggest; `bytes` is the size of its input.
 
-    Workers are started when they are needed: the start of the service should not wait for them.
+    Workers are started when they are needed, so that the service starts without waiting for them.
     """
 
     def __init__(self, processes: int = 0) -> None:
@@ -47,7 +47,7 @@ class WorkerExecutor:
             return await anyio.to_thread.run_sync(work, *args)
         if self._limiter is None:
             result = await run_cooperatively(work(*args))
-            await checkpoint()  # the next piece of the same export may be one long step
+            await checkpoint()  # the caller's next work may be one long step
             return result
         return await self._run_with_retry(work, args)
 
@@ -61,7 +61,7 @@ class WorkerExecutor:
 
 
 async def run_cooperatively(steps: Generator[None, None, T]) -> T:
-    """Run the steps with a turn of the loop after each."""
+    """Run the steps, with a checkpoint of the event loop after each."""
     while True:
         try:
             next(steps)
@@ -72,12 +72,12 @@ async def run_cooperatively(steps: Generator[None, None, T]) -> T:
 
 
 def run_in_worker(work: Callable[..., Generator[None, None, T]], args: tuple[Any, ...]) -> T:
-    """Run work in this worker, which leaves Ctrl-C to its parent, and exits when that has ended.
+    """Run work in this worker process, which ignores Ctrl-C and exits when its parent has ended.
 
-    Its niceness lets the loop of its parent go first where processors are few.
+    A high nice value lets the parent's event loop run first where processors are few.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+    os.setpriority(os.PRIO_PROCESS, 0, WORKER_NICENESS)
     set_worker_thresholds()
     parent, steps = os.getppid(), work(*args)
     while os.getppid() == parent:

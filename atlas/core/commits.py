@@ -11,7 +11,7 @@ Lane = Literal["normal", "isolated"]
 
 
 class Backlog(Struct, frozen=True):
-    """The numbers of waiting exports: fresh ones, and failed ones that are tried separately.
+    """The numbers of waiting exports: fresh ones, and failed ones that are retried separately.
 
     `is_full`: the fresh ones fill a whole group.
     """
@@ -60,7 +60,7 @@ VerdictKind = Literal[
 
 
 class Verdict(Struct, frozen=True):
-    """The end of a transaction for one export.
+    """The outcome of a transaction for one export.
 
     committed   its rows are in `transaction`
     corrupt     its payload cannot be read any more: set aside
@@ -68,12 +68,12 @@ class Verdict(Struct, frozen=True):
     refused     Foundry refused its file. Counts as a try; it gets a file of its own from now on.
                 `is_certain` if Foundry blamed the file by name
     failed      its group failed for an unknown reason. Counts as a try; from the second on, it is
-                tried in smaller groups
+                retried in smaller groups
     divided     Foundry refused its shared file. Counts as a try, unless Foundry never answered
-                (`is_unanswered`); it is tried in smaller groups at once
-    isolated    it is tried alone from now on. Does not count as a try. Foundry never answered about
-                its file, but about others (`is_unanswered`); or refused it, and with it the commit
-                of all others
+                (`is_unanswered`); it is retried in smaller groups at once
+    isolated    it is retried alone from now on. Does not count as a try. Foundry never answered
+                about its file, but about others (`is_unanswered`); or refused it, and with it the
+                commit of all others
     released    accepted again as before
     """
 
@@ -88,7 +88,7 @@ RELEASED = Verdict("released")
 
 
 class Conclusion(Struct, frozen=True):
-    """The end of work in hand: a verdict on each of its exports, and `default_verdict` for the rest.
+    """The end of work in hand: a verdict on each export; `default_verdict` is for the rest.
 
     `transaction` is the one that is recorded as open, None if none is. After `tries_max` failures
     that count, an export is set aside if it is certainly at fault: Foundry blamed its file, a probe

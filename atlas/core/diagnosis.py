@@ -1,7 +1,6 @@
-"""What a walk through the whole flow finds: for each thing that must hold, whether it does.
+"""The result of checking the whole flow: one outcome for each requirement.
 
-Nothing in it is a secret, a token or a sub: a user is a keyed hash, and so is the folder of his
-files.
+It contains no secret, token or sub: a user, and the folder of a user's files, is a keyed hash.
 """
 
 from datetime import datetime
@@ -10,13 +9,13 @@ from typing import Literal
 from msgspec import Struct
 
 Verdict = Literal["pass", "warn", "fail", "unknown"]
-Evidence = tuple[tuple[str, str], ...]  # what was seen, each by its name, in an order worth reading
+Evidence = tuple[tuple[str, str], ...]  # names and values that were observed, in reading order
 
-EXIT_CODE = 10  # and the number of the first step that fails
+EXIT_CODE = 10  # plus the number of the first step that fails
 
 
 class CheckOutcome(Struct, frozen=True):
-    """The result of a step. `to_do` mends it, or is worth doing all the same."""
+    """The outcome of a step. `to_do` repairs it, or is a recommendation."""
 
     verdict: Verdict
     reason: str
@@ -24,9 +23,9 @@ class CheckOutcome(Struct, frozen=True):
 
 
 class CheckFailed(Exception):
-    """Something is wrong, and it is known what.
+    """A check failed, and the cause is known.
 
-    `is_outage`: the other side is down or busy, so that nothing is to be mended on ours.
+    `is_outage`: the other system is down or busy, so nothing needs to be repaired on our side.
     """
 
     def __init__(
@@ -39,7 +38,7 @@ class CheckFailed(Exception):
 
 
 class CheckResult(Struct, frozen=True):
-    """A step of the walk. The numbers are fixed: exit codes are made of them."""
+    """The result of a step. The numbers are fixed, because exit codes are derived from them."""
 
     number: int
     name: str
@@ -50,14 +49,14 @@ class CheckResult(Struct, frozen=True):
 
 
 class Section(Struct, frozen=True):
-    """What somebody wants to know who reads on behind the steps."""
+    """Additional facts for the reader, shown after the steps."""
 
     heading: str
     facts: Evidence
 
 
 class Diagnosis(Struct, frozen=True):
-    """All steps in their order, and the page that used to be written by hand."""
+    """All steps in their order, and sections with additional facts."""
 
     at: datetime
     version: str
@@ -66,13 +65,13 @@ class Diagnosis(Struct, frozen=True):
 
     @property
     def exit_code(self) -> int:
-        """0 when nothing fails; a warning does not, nor does what is unknown."""
+        """0 unless a step fails. Warnings and unknown results do not count."""
         failing = [step.number for step in self.steps if step.verdict == "fail"]
         return EXIT_CODE + min(failing) if failing else 0
 
 
 class DiagnosisRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """What to look at beside the service: a phone's token, the address that phones use."""
+    """Optional inputs of a diagnosis: a phone's token, and the URL that phones use."""
 
     token: str | None = None
     url: str | None = None

@@ -1,4 +1,4 @@
-"""The JSON of an error, as the public listener sends it and as others read it."""
+"""The JSON of an error, as the public listener sends it and as clients read it."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -14,7 +14,7 @@ RETRY_SECONDS = 5.0  # for errors that do not say when to retry
 
 
 class ErrorDetail(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Why a request was refused, and whether sending it again can help."""
+    """The reason why a request was rejected, and whether sending it again can help."""
 
     code: str
     message: str
@@ -26,16 +26,16 @@ class ErrorDetail(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ErrorReply(Struct, frozen=True, kw_only=True):
-    """Every refusal."""
+    """The body of every rejection."""
 
     error: ErrorDetail
 
 
 class ReceivedError(Struct):
-    """An error as somebody else reads it, who may have reached another server than Atlas."""
+    """An error as a client reads it, perhaps from another server than Atlas."""
 
     code: str = ""
-    message: str = "This is no Atlas."
+    message: str = "This is not Atlas."
 
 
 class ReceivedReply(Struct):
@@ -59,7 +59,7 @@ def describe(
 
 
 def retry_after(error: AtlasError, random: Callable[[], float]) -> int | None:
-    """Seconds until a retry; for a 5xx always, and up to twice as long as the error says."""
+    """Return the seconds until a retry: for a 5xx always, up to twice as long as the error says."""
     if error.status >= 500:
         seconds = RETRY_SECONDS if error.retry_seconds is None else error.retry_seconds
         return ceil(seconds * (1 + random()))

@@ -1,4 +1,4 @@
-"""Names of things: moments, exports, users in paths, files."""
+"""Ids, pseudonyms, file paths, and timestamps as text."""
 
 import hashlib
 import hmac
@@ -7,7 +7,6 @@ import string
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from itertools import count
 from typing import get_args
 
 from atlas.core.messages import ExportMetadata, FileFormat, RawExport, StageInput, User
@@ -17,23 +16,23 @@ UNESCAPED = frozenset((string.ascii_letters + string.digits + "|@._-").encode())
 FOLDER_BYTES_MAX = 200
 API_PREFIX = "/api/v1/healthkit"  # of all routes for phones
 GROUPS = "healthkit/groups/"
-PROBE = "healthkit/probe/atlas.ndjson"  # only ever in a transaction that is aborted
+PROBE = "healthkit/probe/atlas.ndjson"  # only in transactions that are aborted
 EPOCH = datetime.fromtimestamp(0, UTC)
 PATH_TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d)-(\d\d)-(\d\d)-(\d{3})Z(?![^.])")
 MILLISECOND = timedelta(milliseconds=1)
 PSEUDONYM_CHARACTERS = 16
-STREAM_ID_PREFIX = "whole-"  # no id of an export begins so
+STREAM_ID_PREFIX = "whole-"  # no id of an export begins with it
 
 
 def format_timestamp(at: datetime) -> str:
-    """A moment as the app writes it: 2025-09-26T06:30:00.000Z"""
+    """Format a time as the app does: 2025-09-26T06:30:00.000Z"""
     if at.tzinfo is not UTC:
         at = at.astimezone(UTC)
     return at.isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"
 
 
 def format_duration(seconds: float) -> str:
-    """In the largest unit of which there is more than one."""
+    """Format a duration in the largest unit of which it has at least two, such as "3 hours"."""
     for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds // size:.0f} {unit}"
@@ -41,17 +40,17 @@ def format_duration(seconds: float) -> str:
 
 
 def derive_export_id(head: ExportMetadata, ndjson: bytes) -> str:
-    """The id of an export: equal for equal exports, so a retry is known however it is encoded."""
+    """Return the id of an export: equal for equal exports, however they are encoded."""
     return hash_parts(*encode_identity(head), ndjson)
 
 
 def derive_part_id(head: ExportMetadata, offset: int, ndjson: bytes) -> str:
-    """The id of the part of a streamed body that begins at this byte, after decoding."""
+    """Return the id of the part of a streamed body that begins at this byte, after decoding."""
     return hash_parts(*encode_identity(head), str(offset).encode(), ndjson)
 
 
 def derive_stream_id(user: User, key: str) -> str:
-    """The id of the streamed body that an Idempotency-Key names."""
+    """Return the id of the streamed body that an Idempotency-Key names."""
     return STREAM_ID_PREFIX + hash_parts(user.sub.encode(), key.encode())
 
 
@@ -68,7 +67,7 @@ def hash_parts(*parts: bytes) -> str:
 
 
 def derive_input_id(original: StageInput) -> str:
-    """The id of an export as it came to a stage: before decode, of its encoded body."""
+    """Return the id of an export as a stage receives it: before decoding, of the encoded body."""
     if isinstance(original, RawExport):
         return derive_export_id(original.head, original.body)
     return original.id
@@ -76,44 +75,44 @@ def derive_input_id(original: StageInput) -> str:
 
 @lru_cache(1_000)
 def escape_user(user: User) -> str:
-    """The one folder of a user: no sub can name another's folder, or leave the dataset's.
+    """Return the folder name of a user. No sub can name another user's folder or a path outside.
 
-    Plain characters stand as they are, any other byte as %XX; what would be too long is a digest
-    behind a "~", which no other folder can start with.
+    Unreserved characters stay as they are, any other byte becomes %XX. A name that would be too
+    long is a hash after a "~", with which no other name begins.
     """
     sub = user.sub.encode()
-    plain = (
-        UNESCAPED if sub.strip(b".") else frozenset[int]()
-    )  # "." and ".." mean something in paths
-    name = "".join(chr(byte) if byte in plain else f"%{byte:02X}" for byte in sub)
+    is_dots = not sub.strip(b".")  # "." and ".." have a meaning in paths
+    name = "".join(
+        chr(byte) if byte in UNESCAPED and not is_dots else f"%{byte:02X}" for byte in sub
+    )
     return name if len(name) <= FOLDER_BYTES_MAX else f"~{hashlib.sha256(sub).hexdigest()}"
 
 
 def build_path(user: User, at: datetime) -> str:
-    """healthkit/raw/ada/2025-09-26T06-30-00-000Z.ndjson"""
+    """Return the path of an export: healthkit/raw/ada/2025-09-26T06-30-00-000Z.ndjson"""
     return f"{build_user_prefix(user)}{format_path_time(at)}.ndjson"
 
 
 def build_user_prefix(user: User) -> str:
-    """The folder of a user's files, with a slash at its end: no other path begins so."""
+    """Return the path of a user's folder, with a slash at its end: no other path begins so."""
     return f"healthkit/raw/{escape_user(user)}/"
 
 
 def group_paths(first: str, format: FileFormat) -> Iterator[str]:
-    """healthkit/groups/2025-09-26T06-30-00-000Z.ndjson, and a millisecond later, and so on.
+    """Yield candidates for the path of a shared file, each a millisecond after the previous one.
 
-    It begins at the moment in the path of the first export: a group that is made again of the
-    same exports meets itself there.
+    The first one has the time in the path of the first export, for example
+    healthkit/groups/2025-09-26T06-30-00-000Z.ndjson, so that a repeated upload of the same exports
+    has the same path.
     """
     at = parse_path_time(first)
-    return (
-        f"{GROUPS}{format_path_time(at + milliseconds * MILLISECOND)}.{format}"
-        for milliseconds in count()
-    )
+    while True:
+        yield f"{GROUPS}{format_path_time(at)}.{format}"
+        at += MILLISECOND
 
 
 def parse_path_time(path: str) -> datetime:
-    """The moment in the path of an export, or of a group. Raises ValueError when there is none."""
+    """Return the time in the path of an export or a group. Raises ValueError if there is none."""
     match = PATH_TIME.match(path.rpartition("/")[2])
     if match is None:
         raise ValueError
@@ -122,28 +121,28 @@ def parse_path_time(path: str) -> datetime:
 
 
 def count_milliseconds(at: datetime) -> int:
-    """The milliseconds since the beginning of 1970, as precise as paths are."""
+    """Return the milliseconds since 1970, the precision of paths."""
     return (at - EPOCH) // MILLISECOND
 
 
 def format_path_time(at: datetime) -> str:
-    """2025-09-26T06-30-00-000Z"""
+    """Format a time for a path: 2025-09-26T06-30-00-000Z"""
     return format_timestamp(at).replace(":", "-").replace(".", "-")
 
 
 def truncate_to_day(path: str) -> str:
-    """The common prefix of the paths of the same user, or of groups, on the same day."""
-    home, _, name = path.rpartition("/")
-    return f"{home}/{name[: len('2025-09-26')]}"
+    """Return the common prefix of the paths of one user, or of groups, on the same day."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/{name[: len('2025-09-26')]}"
 
 
 def extract_second(path: str) -> str:
-    """The second in the name of a file of ours."""
+    """Return the time in a file's name, up to the second."""
     return path.rpartition("/")[2][: len("2025-09-26T06-30-00")]
 
 
 def is_single_export(path: str) -> bool:
-    """Whether it is the path of one export, which shares its file with no other."""
+    """True if it is the path of a file with one export, not of a shared file."""
     return not path.startswith(GROUPS)
 
 
@@ -157,12 +156,12 @@ def detect_format(path: str) -> FileFormat:
 
 @lru_cache(maxsize=4096)
 def pseudonymize(key: bytes, sub: str) -> str:
-    """The name of a user in logs and on pages: a keyed hash, always the same."""
+    """Return the name of a user in logs and on pages: a keyed hash, always the same."""
     return hmac.digest(key, sub.encode(), "sha256").hex()[:PSEUDONYM_CHARACTERS]
 
 
 def pseudonymize_path(path: str, pseudonym: str) -> str:
-    """A path where people look: a user's folder holds the sub, and is called as the user is."""
+    """Return a path with the user's folder, which contains the sub, replaced by the pseudonym."""
     if not is_single_export(path):
         return path
     return f"healthkit/raw/{pseudonym}/{path.rpartition('/')[2]}"

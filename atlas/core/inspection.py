@@ -1,4 +1,4 @@
-"""What an inspection sees of each system, in the order of the flow."""
+"""Results of inspecting each system, in the order of the flow."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -10,7 +10,7 @@ from atlas.core.messages import JournalEntry
 
 
 class IssuerKeys(Struct, frozen=True):
-    """The keys of an issuer: those that can have signed a token for us, and all others."""
+    """The keys of an issuer: those that can verify tokens for Atlas, and all others."""
 
     usable: int
     others: int
@@ -18,7 +18,7 @@ class IssuerKeys(Struct, frozen=True):
 
 
 class TokenClaim(Struct, frozen=True):
-    """One thing that a token says, and whether that is what we take; the sub is a keyed hash."""
+    """One claim of a token, and the verdict of Atlas on it; the sub is shown as a keyed hash."""
 
     name: str
     value: str
@@ -28,7 +28,7 @@ class TokenClaim(Struct, frozen=True):
 
 
 class ServiceHealth(Struct, frozen=True):
-    """Atlas behind an address; each of its checks, with why it fails, or None."""
+    """The health of Atlas at a URL. Each check has the reason why it fails, or None."""
 
     version: str
     seconds: float
@@ -36,14 +36,14 @@ class ServiceHealth(Struct, frozen=True):
 
 
 class Certificate(Struct, frozen=True):
-    """What an address shows who it is with."""
+    """The TLS certificate of a URL."""
 
     names: tuple[str, ...]
     expires: datetime
 
 
 class BlockedBody(Struct, frozen=True):
-    """A body of so many bytes that did not come as far as Atlas: who answered what instead."""
+    """A body of this size that did not reach Atlas, and the server that answered instead."""
 
     bytes: int
     status: int | None
@@ -51,19 +51,21 @@ class BlockedBody(Struct, frozen=True):
 
 
 class ExportTotals(Struct, frozen=True):
-    """So many exports, with so many bytes before compression."""
+    """A number of exports, and their size before compression."""
 
     exports: int
     bytes: int
 
 
 class JournalHealth(Struct, frozen=True, kw_only=True):
-    """How a journal is. `noted` and `counted` are of what waits, and of what is set aside.
+    """The condition of a journal.
 
-    `aside` counts what is set aside by its reason, and `failed` what has failed, waits and is tried
-    apart; a reason has the instance id of its newest export. `begun` are the transactions that it
-    notes as ours and not ended; `attempts` to begin one have no answer. `last` is the last export
-    that is committed.
+    `place` is its path, or "memory". `waiting` and `set_aside` are the recorded totals, `counted`
+    the actual ones of both; `room` is the configured capacity. `aside` counts set-aside exports by
+    reason, `failed` the waiting ones that have failed and are retried apart; a reason has the
+    instance id of its newest export. `begun` are the transactions recorded as open; `attempts` is
+    the number of attempts to begin one that have no answer. `last` is the last committed export,
+    `copies` are the names of copies made when the journal was damaged.
     """
 
     place: str
@@ -97,7 +99,7 @@ class TransactionInfo(Struct, frozen=True):
 
     @property
     def last_at(self) -> datetime:
-        """When it was ended, or begun if it is open."""
+        """The time at which it was closed, or created if it is open."""
         return self.created if self.closed is None else self.closed
 
 

@@ -1,4 +1,4 @@
-"""What travels, in the order it is made. All of it is immutable; its type says how far it got."""
+"""Immutable messages between stages, in the order in which an export becomes them."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -10,23 +10,23 @@ from msgspec import Struct
 from atlas.core.traces import Trace
 
 Status = Literal["accepted", "committed", "set_aside", "abandoned"]
-# of which "failed" are accepted exports that have failed and are tried apart
+# "failed" selects the accepted exports that have failed and are retried apart
 ListedStatus = Literal["accepted", "committed", "set_aside", "abandoned", "failed"]
 Isolation = Literal["none", "own_file", "small_group", "alone"]
 FileFormat = Literal["ndjson", "parquet"]
 FileLayout = Literal["auto", "per-export", "per-group"]
-TransactionKind = Literal["APPEND", "UPDATE", "DELETE"]  # those that we begin
+TransactionKind = Literal["APPEND", "UPDATE", "DELETE"]  # the kinds that Atlas begins
 
 
 class User(Struct, frozen=True):
-    """A sender whose token was good."""
+    """An authenticated client."""
 
     sub: str
     scopes: frozenset[str] = frozenset()
 
 
 class IdempotencySlot(Struct, frozen=True):
-    """The place of an export in the sequence that an Idempotency-Key names."""
+    """The position of an export in the sequence that an Idempotency-Key names."""
 
     key: str
     position: int
@@ -34,7 +34,10 @@ class IdempotencySlot(Struct, frozen=True):
 
 
 class StreamPosition(Struct, frozen=True):
-    """The place of an export in a stream. `whole` names the stream, and so does `key`, if any."""
+    """The position of an export in a streamed body.
+
+    `whole` is the id of the stream, `key` its Idempotency-Key if it has one.
+    """
 
     whole: str
     position: int
@@ -42,9 +45,9 @@ class StreamPosition(Struct, frozen=True):
 
 
 class ExportMetadata(Struct, frozen=True):
-    """What is known of an export before its body is looked at.
+    """An export's metadata, known before its body is decoded.
 
-    `timestamp` is as sent, "" if absent: it is part of what makes two exports the same.
+    `timestamp` is as sent, "" if absent: it is part of the export's identity.
     """
 
     user: User
@@ -57,14 +60,14 @@ class ExportMetadata(Struct, frozen=True):
 
 
 class RawExport(Struct, frozen=True, tag="Export"):
-    """What a user sent. The body is base64; nothing in it is checked yet."""
+    """An export as it was sent. The body is base64 and not yet validated."""
 
     head: ExportMetadata
     body: bytes
 
 
 class StreamPart(Struct, frozen=True, tag="Part"):
-    """Lines out of a streamed body, whole ones; `first` is the number of the first of them.
+    """Whole lines of a streamed body; `first` is the number of the first one.
 
     The id is the same whenever the same bytes are sent again at the same offset.
     """
@@ -76,9 +79,9 @@ class StreamPart(Struct, frozen=True, tag="Part"):
 
 
 class DecodedExport(Struct, frozen=True, tag="Decoded"):
-    """Lines as sent. The id is the same whenever the same export is sent again.
+    """An export's lines as sent. The id is the same whenever the same export is sent again.
 
-    `likeness` is equal for equal bytes, whatever they are sent with, for as long as we run.
+    `likeness` is a hash that is equal for equal bytes, comparable only within one process.
     """
 
     id: str
@@ -88,27 +91,27 @@ class DecodedExport(Struct, frozen=True, tag="Decoded"):
     likeness: int = 0
 
 
-StageInput = RawExport | StreamPart | DecodedExport  # as it came to a stage
+StageInput = RawExport | StreamPart | DecodedExport  # an export as a stage receives it
 
 
 def strip_idempotency(original: StageInput) -> StageInput:
-    """The same without its Idempotency-Key, and out of its stream."""
+    """Return the export without its Idempotency-Key and its position in a stream."""
     head = msgspec.structs.replace(original.head, binding=None, place=None)
     return msgspec.structs.replace(original, head=head)
 
 
 class Reject(Struct, frozen=True):
-    """A line that became no row, and why; never what stood in it. Lines count from 1."""
+    """A line that became no row, and the reason, without its content. Lines count from 1."""
 
     line: int
     reason: str
 
 
 class RowTable(Struct, frozen=True):
-    """Rows as NDJSON, as they stand in a file of their own, and what was left out of it.
+    """Rows as NDJSON, ready for a file, and the lines that were rejected.
 
-    `ingested` counts its rows, `rejected` the lines that became none, of which `rejects` tells
-    the first few, and `reasons` how many there are of each.
+    `ingested` is the number of rows, `rejected` the number of rejected lines. `rejects` has the
+    first few of those, `reasons` counts them by reason.
     """
 
     ndjson: bytes
@@ -119,7 +122,7 @@ class RowTable(Struct, frozen=True):
 
 
 class CompressedRows(Struct, frozen=True):
-    """The same with its file compressed, which then has so many `size` again."""
+    """A RowTable with compressed NDJSON; `size` is its uncompressed size in bytes."""
 
     data: bytes
     size: int
@@ -130,7 +133,7 @@ class CompressedRows(Struct, frozen=True):
 
 
 class FlattenedExport(Struct, frozen=True):
-    """An export as it will stand in the dataset, accepted at this moment."""
+    """An export as rows for the dataset, accepted at this time."""
 
     id: str
     head: ExportMetadata
@@ -139,7 +142,7 @@ class FlattenedExport(Struct, frozen=True):
 
 
 class Receipt(Struct, frozen=True):
-    """How one export stands. It balances: received = ingested + rejected, always."""
+    """The status of one export. It always balances: received = ingested + rejected."""
 
     id: str
     status: Status
@@ -157,10 +160,11 @@ class Receipt(Struct, frozen=True):
 
 
 class ClaimedExport(Struct, frozen=True):
-    """An export as the uploader sees it. Its rows are fetched when their turn comes.
+    """An export as the uploader sees it. Its rows are read when they are needed.
 
-    `size` are those of its rows as NDJSON. `isolation` is 0 for a fresh export; from 1 on it
-    shares its file with nobody, from 2 on its group with ever fewer. `tries` are those that failed.
+    `bytes` is the size of its rows as NDJSON. `isolation` is 0 for a fresh export; from 1 on it
+    gets a file of its own, from 2 on its groups become smaller. `tries` is the number of failed
+    tries.
     """
 
     id: str
@@ -174,7 +178,7 @@ class ClaimedExport(Struct, frozen=True):
 
 
 class File(Struct, frozen=True):
-    """A file of so many bytes for the dataset: the rows of these exports, and of no other."""
+    """A file for the dataset. It holds the rows of these exports and of no others."""
 
     path: str
     bytes: int
@@ -182,7 +186,7 @@ class File(Struct, frozen=True):
 
 
 class CommitGroup(Struct, frozen=True):
-    """The files that go into one transaction."""
+    """The files of one transaction."""
 
     files: tuple[File, ...]
 
@@ -196,16 +200,17 @@ class CommitGroup(Struct, frozen=True):
 
 
 class BranchSnapshot(Struct, frozen=True):
-    """The branch as it was at a moment on Foundry's own clock: the RID of its head, "" if none."""
+    """The branch at a time by Foundry's clock. `head` is the RID of its head, "" if none."""
 
     head: str
     at: datetime
 
 
 class ProbeResult(Struct, frozen=True):
-    """A transaction was opened, a file put into it as `content_type`, and all of it aborted.
+    """The result of a probe: a transaction was opened, a file put into it, and all of it aborted.
 
-    `observations`: what Foundry was seen to do where its documentation is silent, by topic.
+    `content_type` is the media type of the file. `observations` are what Foundry was seen to do
+    where its documentation is silent, by topic.
     """
 
     transaction: str
@@ -215,28 +220,28 @@ class ProbeResult(Struct, frozen=True):
 
 
 class RemovalResult(Struct, frozen=True):
-    """So many files were taken out of the dataset, in this transaction; None if there were none."""
+    """The number of files removed from the dataset. `transaction` is None if there were none."""
 
     files: int
     transaction: str | None = None
 
 
 class ReplacementResult(Struct, frozen=True):
-    """So many files were replaced, in this transaction; None if there were none."""
+    """The number of files replaced in the dataset. `transaction` is None if there were none."""
 
     files: int
     transaction: str | None = None
 
 
 class PathOwner(Struct, frozen=True):
-    """A path that is taken: by a file of so many bytes, of this committed transaction."""
+    """The committed file at a path: its transaction, and its size in bytes."""
 
     transaction: str
     bytes: int
 
 
 class GroupLimits(Struct, frozen=True, forbid_unknown_fields=True):
-    """How much goes into one group. A file larger than the limit goes alone."""
+    """The limits of one group. A file larger than the limit gets a group of its own."""
 
     exports_max: int = 1_000
     bytes_max: int = 64 * 1024 * 1024
@@ -245,10 +250,10 @@ class GroupLimits(Struct, frozen=True, forbid_unknown_fields=True):
 class JournalEntry(Struct, frozen=True):
     """One export in the journal, as an operator sees it.
 
-    `user` is a keyed hash of the sub, and so is the folder in the receipt's path. `tries` are the
-    failures that count, and `reason` is why it failed last, or was set aside. `isolation` is how it
-    is tried while it waits: with others, in a file of its own, in a small group, or alone.
-    `correlation_id` is that of the request that brought it first.
+    `user` is a keyed hash of the sub, also used as the folder in the receipt's path. `tries` is the
+    number of failures that count; `reason` is that of the last failure, or of setting it aside.
+    `isolation` is the way it is retried: with others, in a file of its own, in a small group, or
+    alone. `correlation_id` is that of the first request that brought it.
     """
 
     receipt: Receipt
@@ -261,29 +266,30 @@ class JournalEntry(Struct, frozen=True):
 
 
 class ReplayResult(Struct, frozen=True):
-    """How many that were set aside are on their way again, and how many failed again."""
+    """The numbers of set-aside exports that are on their way again, and that failed again."""
 
     again: int
     failed: int
 
 
 class AbandonResult(Struct, frozen=True):
-    """How many were given up."""
+    """The number of set-aside exports that were discarded."""
 
     abandoned: int
 
 
 class ReceiptPage(Struct, frozen=True):
-    """Receipts, newest first, and where the next page begins, if there is one."""
+    """A page of receipts, newest first. `next_cursor` is None on the last page."""
 
     receipts: tuple[Receipt, ...]
     next_cursor: str | None = None
 
 
 class JournalPage(Struct, frozen=True):
-    """A page of the journal, newest first; how many exports stand where in all of it.
+    """A page of the journal, newest first, and the number of all exports by status.
 
-    A search that ended before the oldest says how many it has `looked_at`.
+    `before` is the cursor of the next page. `looked_at` is the number of exports searched, if the
+    search ended before the oldest one.
     """
 
     totals: Mapping[Status, int]

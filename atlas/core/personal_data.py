@@ -1,9 +1,10 @@
-"""One person: what is there of them, and what was done to forget it.
+"""The data of one person: reports of it, and receipts of its erasure.
 
-`user` is a keyed hash of the sub, the same as in the log. Paths hold the sub: they are told to
-whoever asked with it, and stand in no receipt.
+`user` is a keyed hash of the sub, the same as in the log. Paths contain the sub: they are returned
+only to the operator who named it, and are in no receipt.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
@@ -13,7 +14,7 @@ from atlas.core.messages import Status
 
 
 class DatasetFile(Struct, frozen=True):
-    """A file on the branch: of this transaction, and there since this moment, if that is told."""
+    """A file on the branch. `at` is its time of creation, if Foundry reported it."""
 
     path: str
     transaction: str
@@ -22,14 +23,14 @@ class DatasetFile(Struct, frozen=True):
 
 
 class SharedFile(Struct, frozen=True):
-    """A file that holds rows of others, too, and of so many exports of this person."""
+    """A file with rows of several people, among them `exports` exports of this person."""
 
     path: str
     exports: int
 
 
 class SetAsideExport(Struct, frozen=True):
-    """An export of theirs that waits for somebody, and why."""
+    """A set-aside export of this person, and the reason."""
 
     id: str
     bytes: int
@@ -37,17 +38,17 @@ class SetAsideExport(Struct, frozen=True):
 
 
 class RewrittenFile(Struct, frozen=True):
-    """A file that was replaced without the rows of this person: so many. Others keep theirs."""
+    """A file that was replaced by one without this person's `rows`. Other people's rows remain."""
 
     path: str
     rows: int
 
 
 class JournalHoldings(Struct, frozen=True):
-    """What the journal holds of a person.
+    """A person's data in the journal.
 
-    `digests` counts the receipts that were shrunk, by the transaction they name: in which file
-    their rows stand is known of the others only.
+    `digests` is the number of compacted receipts by transaction. Compacted receipts no longer
+    record the file of their rows.
     """
 
     user: str
@@ -58,7 +59,10 @@ class JournalHoldings(Struct, frozen=True):
 
 
 class PurgeResult(Struct, frozen=True):
-    """What the journal has forgotten, by kind; and the ids of what somebody may still wait for."""
+    """The rows deleted from the journal, by kind.
+
+    `waiting` are the ids of deleted exports for which a request may still be waiting.
+    """
 
     user: str
     rows: Mapping[str, int]
@@ -66,7 +70,7 @@ class PurgeResult(Struct, frozen=True):
 
 
 class PersonalDataReport(Struct, frozen=True):
-    """All that Atlas knows of a person. `listed` names each file, if that was asked for."""
+    """All data of a person that Atlas has stored. `listed` has each file, if that was requested."""
 
     user: str
     files: int
@@ -85,9 +89,9 @@ class PersonalDataReport(Struct, frozen=True):
 
 
 class ErasureReceipt(Struct, frozen=True):
-    """The receipt: what was done, and what is still to be done by others.
+    """The receipt of an erasure: the changes made, and the steps left to others.
 
-    `shared` are files with rows of this person that could not be read, and so were left.
+    `shared` are files with rows of this person that could not be read, and so were not changed.
     """
 
     at: datetime
@@ -108,13 +112,13 @@ def build_report(
     *,
     lists: bool,
 ) -> PersonalDataReport:
-    moments = [file.at for file in files if file.at is not None]
+    times = [file.at for file in files if file.at is not None]
     return PersonalDataReport(
         user=journal.user,
         files=len(files),
         bytes=sum(file.bytes for file in files),
-        first=min(moments, default=None),
-        last=max(moments, default=None),
+        first=min(times, default=None),
+        last=max(times, default=None),
         exports=journal.exports,
         digests=sum(journal.digests.values()),
         shared=shared,
@@ -126,50 +130,53 @@ def build_report(
 def merge_shared_files(
     journal: JournalHoldings, groups: Sequence[DatasetFile]
 ) -> tuple[SharedFile, ...]:
-    """With those that only digests tell of: of a group file they name the transaction."""
-    exports: dict[str, int] = {}
-    for each in journal.shared:
-        exports[each.path] = exports.get(each.path, 0) + each.exports
+    """Return the shared files with this person's rows, and the number of exports in each.
+
+    A compacted receipt names a transaction instead of a file: it counts for the file in `groups`
+    that has this transaction.
+    """
+    exports = Counter[str]()
+    for file in journal.shared:
+        exports[file.path] += file.exports
     for group in groups:
-        additional = journal.digests.get(group.transaction, 0)
-        if additional:
-            exports[group.path] = exports.get(group.path, 0) + additional
+        if compacted := journal.digests.get(group.transaction):
+            exports[group.path] += compacted
     return tuple(SharedFile(path, count) for path, count in sorted(exports.items()))
 
 
 def list_remaining_steps(
     files: int, shared: Sequence[SharedFile], *, is_folder_escaped: bool
 ) -> Iterator[str]:
-    """Steps left to others, in the order in which to take them; `files` were changed."""
+    """Yield the steps left to others, in order. `files` is the number of changed files."""
     yield (
-        "Stop the app of this person from sending: the journal no longer knows their exports, and"
-        " whatever is sent from now on is accepted anew."
+        "Stop this person's app from sending: their exports are deleted from the journal, so it"
+        " accepts as new everything that is sent from now on."
     )
     if shared:
         yield (
-            "Rewrite the shared files that are named here without their rows: Foundry does not"
+            "Rewrite the shared files listed here without this person's rows: Foundry does not"
             " serve their content, or they are Parquet and pyarrow is not installed. With a larger"
-            " limit, or with pyarrow, atlas person erase does it."
+            " limit, or with pyarrow, atlas person erase rewrites them."
         )
     if is_folder_escaped:
         yield (
-            "Look for files of the service before Atlas: this sub has characters that it did not"
-            " encode in paths, so its folder had another name than ours."
+            "Look for files of the service before Atlas: it did not encode some characters of this"
+            " sub in paths, so its folder has a different name."
         )
     if files or shared:
         yield (
-            "Have Foundry's retention delete what was removed: its bytes stand in the earlier"
-            " transactions and views of the dataset until then."
+            "Have Foundry's retention delete the removed data: until then, earlier transactions and"
+            " views of the dataset still contain it."
         )
-        yield "Build anew every dataset that was made from this one, and its copies elsewhere."
+        yield "Rebuild every dataset that was made from this one, and its copies elsewhere."
     yield (
-        "Delete the backups of the journal, and the copies beside it of when it was damaged: they"
-        " hold what was purged, sealed."
+        "Delete the backups of the journal, and the copies next to it from times when it was"
+        " damaged: they contain the purged data, encrypted."
     )
 
 
 def describe_retry(reason: str) -> str:
     return (
-        "Run atlas person erase again: the journal could not be written anew, so what was purged"
-        f" still stands in free pages of its file, sealed. {reason}"
+        "Run atlas person erase again: the journal could not be rewritten, so free pages of its"
+        f" file still contain the purged data, encrypted. {reason}"
     )

@@ -1,10 +1,10 @@
-"""A HealthKit record as it is read from a line: the usual way, and the long one.
+"""HealthKit records, decoded from lines in a fast and a slow way.
 
-Almost every line has only the keys that the app is known to send, with values of the types it
-gives them. For such a line decoding into `Record` is all the checking there is: the types admit no
-number that a double cannot hold and no nesting, and nothing on the line is passed over unread (as
-a msgspec.Raw would be, when its key comes twice). Any other line takes the long way through
-`decode_slow`, which knows every rule and decides alone what is a record and what is a reject.
+Almost every line has only the keys that the app is known to send, with values of the expected
+types. Such a line is validated by decoding it into `Record`: its types admit neither nesting nor a
+number that a double cannot hold, and no value is skipped unread (as a msgspec.Raw would be if its
+key occurs twice). Any other line goes to `decode_slow`, which implements every rule, and alone
+decides which lines are records and which are rejected.
 """
 
 import math
@@ -43,10 +43,11 @@ class Device(Struct, rename="camel", forbid_unknown_fields=True, gc=False):
 
 
 class Record(Struct, rename="camel", forbid_unknown_fields=True, gc=False):
-    """The keys of samples, and the older short names of some.
+    """The keys of samples, and older short names of some of them.
 
-    What only workouts and correlations have, one line in 500, is left to `decode_slow`: msgspec walks
-    along the fields to find a key, and a quarter more of them would cost every line 3 %.
+    Keys that only workouts and correlations have, one line in 500, are left to `decode_slow`:
+    msgspec searches the fields for each key, and a quarter more of them would slow down every line
+    by 3 %.
     """
 
     sample_type: Text = None
@@ -76,7 +77,7 @@ class Record(Struct, rename="camel", forbid_unknown_fields=True, gc=False):
 
 
 class LineRejected(Exception):
-    """This line becomes no row; why, as one of REASONS."""
+    """A line is not a valid record. The message is one of REASONS."""
 
 
 TOO_LONG = f"longer than {LINE_BYTES_MAX} bytes"
@@ -96,7 +97,7 @@ _encoder = msgspec.json.Encoder()
 
 
 def decode_slow(line: bytes) -> Record:
-    """The record on any line. Raises Bad."""
+    """Decode the record on any line. Raises LineRejected."""
     get = decode_object(line).get
     hardware = get("device")
     return Record(
@@ -131,10 +132,10 @@ def build_device(hardware: Mapping[str, object]) -> Device:
 
 
 def decode_object(line: bytes) -> Mapping[str, object]:
-    """The object on a line. Raises Bad for anything that is not one, or not sound throughout.
+    """Decode and validate the JSON object on a line. Raises LineRejected.
 
-    What nests three deep at most, as a route does and an electrocardiogram, the types of `Shallow`
-    inspect while they decode it.
+    The types of `Shallow` validate objects of up to three levels, such as routes and
+    electrocardiograms, while they are decoded.
     """
     if len(line) > LINE_BYTES_MAX:
         raise LineRejected(TOO_LONG)
@@ -158,7 +159,7 @@ def decode_object(line: bytes) -> Mapping[str, object]:
 
 
 def check_limits(record: object) -> None:
-    """Raises Bad for what JSON allows and Atlas does not: great depth, an integer without end."""
+    """Raise LineRejected for valid JSON beyond Atlas's limits: deep nesting or huge integers."""
     values = [record]
     for _ in range(DEPTH_MAX):
         nested: list[object] = []
@@ -175,16 +176,16 @@ def check_limits(record: object) -> None:
 
 
 def to_text(value: object) -> str:
-    """Of another type than text, it is its compact JSON; what is absent or null is ""."""
+    """Return text as it is, null or absent as "", and any other value as compact JSON."""
     if value is None:
         return ""
     return value if isinstance(value, str) else _encoder.encode(value).decode()
 
 
 def to_number(*values: object) -> float | None:
-    """The first that is there, if it is a number, or text that would be one in JSON.
+    """Return the first value that is not None as a finite number; None if it is not one.
 
-    Zero is a number; true is none, though Python counts it an int.
+    Text counts if it is a JSON number. Booleans do not count, though they are integers in Python.
     """
     candidate = next((value for value in values if value is not None), None)
     if isinstance(candidate, str):
@@ -195,7 +196,7 @@ def to_number(*values: object) -> float | None:
 
 
 def parse_json_number(text: str) -> float | None:
-    """The number that a text is, if JSON would call it one."""
+    """Parse text as a JSON number; None if it is not one."""
     match = JSON_NUMBER.fullmatch(text)
     if match is None:
         return None
@@ -204,7 +205,7 @@ def parse_json_number(text: str) -> float | None:
 
 
 def is_finite(value: float) -> bool:
-    """Whether a double can hold it; an int of Python has no end."""
+    """True if a double can hold the number; integers in Python are unbounded."""
     try:
         return math.isfinite(float(value))
     except OverflowError:

@@ -1,4 +1,4 @@
-"""The row that a HealthKit record becomes: 21 columns, in the order of the dataset."""
+"""The row of a HealthKit record: 21 columns, in the order of the dataset."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ class Header(Struct, frozen=True):
 
 
 class RejectLog(Struct):
-    """The lines that become no row, of those from this number on."""
+    """The rejected lines and the number of blank ones. `first` is the number of the first line."""
 
     first: int = 1
     blank: int = 0
@@ -41,7 +41,7 @@ class RejectLog(Struct):
 class DatasetRow(Struct, gc=False):
     """One line of a file in the dataset. `value_double` is a finite number.
 
-    The first value holds the columns of `Header`, all four: see `encode_header`.
+    The first value holds all four columns of `Header`: see `encode_header`.
     """
 
     auth0_user_id: Raw
@@ -76,10 +76,10 @@ def flatten(
     first: int = 1,
     read: Callable[[bytes], Record] = decode_fast,
 ) -> RowTable:
-    """A row for every good line, a reject for every bad one; blank lines are nothing.
+    """Make a row of every valid line, and a reject of every invalid one; blank lines are skipped.
 
-    `first` is the number of the first line. `encode_lines` asks for a row when it has written the
-    last: no list of them is ever there.
+    `first` is the number of the first line. Each row is encoded before the next one is made, so
+    that there is never a list of them.
     """
     log = RejectLog(first)
     ndjson = encode_rows(iterate_rows(lines, header, read, log))
@@ -90,7 +90,7 @@ def flatten(
 
 
 class ReusableIterator:
-    """Iterates over one thing, and then over the next."""
+    """An iterator that can be given another source, over and over."""
 
     __slots__ = ("next",)
 
@@ -108,16 +108,14 @@ def stop_iteration() -> DatasetRow:
     raise StopIteration
 
 
-_iterator_pool: list[
-    ReusableIterator
-] = []  # one for each thread that ever flattened beside another
+_iterator_pool: list[ReusableIterator] = []  # as many as threads have encoded at once
 
 
 def encode_rows(rows: Iterator[DatasetRow]) -> bytes:
-    """Their lines.
+    """Encode rows as NDJSON.
 
-    msgspec never lets go of what it iterates over, unless it is a list: half a KiB of each export
-    would stay for good. What it holds on to here is the same each time, and holds nothing.
+    msgspec never releases an iterator that it has been given, which would leak half a KiB for each
+    export. So it is given one that is used again and holds nothing in between.
     """
     iterator = _iterator_pool.pop() if _iterator_pool else ReusableIterator()
     iterator.next = rows.__next__
@@ -129,7 +127,7 @@ def encode_rows(rows: Iterator[DatasetRow]) -> bytes:
 
 
 def count_reasons(rejects: Sequence[Reject]) -> Mapping[str, int]:
-    """How many there are of each."""
+    """Return the number of rejects by reason."""
     return dict(Counter(reject.reason for reject in rejects)) if rejects else {}
 
 
@@ -139,15 +137,15 @@ def iterate_rows(
     read: Callable[[bytes], Record],
     log: RejectLog,
 ) -> Iterator[DatasetRow]:
-    """The loop that is the work of Atlas: in one piece, without a call that is not needed.
+    """Yield the rows: the hot loop of Atlas, in one piece, without an unnecessary call.
 
-    What `read` cannot read goes the long way. Of texts, absent, null and "" fall through to the
-    next name: that is what `or` does here. A device is not worth a cache: to look up what was
-    encoded before costs what encoding five short texts does.
+    A line that `read` rejects goes to `decode_slow`. `or` falls through to the next name for values
+    that are absent, null or "". A cache of devices is not worth it: a lookup costs as much as
+    encoding five short texts.
     """
     head = encode_header(header)
     for line_number, line in enumerate(lines, log.first):
-        if line.isspace() or not line:  # not the long way: there may be four million of them
+        if line.isspace() or not line:  # checked first: there may be four million of them
             log.blank += 1
             continue
         try:
@@ -180,14 +178,14 @@ def iterate_rows(
             device.name or "",
             device.manufacturer or "",
             device.software_version or "",
-            line.decode(),  # quicker than str(line, "utf-8")
+            line.decode(),  # faster than str(line, "utf-8")
         )
 
 
 def encode_header(header: Header) -> Raw:
-    """The columns of a header, encoded once for all rows of an export.
+    """Encode the columns of a header, once for all rows of an export.
 
-    msgspec copies a Raw as it is, so it can be the value of the first column and, behind that, the
+    msgspec copies a Raw as it is, so it can hold the value of the first column, followed by the
     names and values of the others.
     """
     _, _, values = _encoder.encode(header).partition(b":")

@@ -1,6 +1,6 @@
-"""The service at a glance, as the operator listener tells it and `atlas top` reads it.
+"""The status of the service, as the operator listener sends it and `atlas top` reads it.
 
-Counts are since the start. Times are UTC, as text of ISO 8601.
+Counts are since the start. Times are UTC, as ISO 8601 text.
 """
 
 from collections.abc import Mapping
@@ -17,11 +17,12 @@ HISTORY_MAX = int(3600 / HISTORY_STEP_SECONDS)
 
 
 class JournalTotals(Struct, frozen=True):
-    """How much stands in the journal, by status; what has waited longest came at `oldest`.
+    """The number and size of exports in the journal, by status.
 
-    `free_bytes` are those of its disk; in memory it has none. `imbalance` is by how many exports
-    the ledger was wrong when it was last looked at, a minute ago at most. `failed` of the accepted
-    exports have failed and are tried apart, the last of them for `failed_reason`.
+    `oldest` is the time of the export that has waited longest. `free_bytes` is the free space on
+    the journal's disk, None in memory. `imbalance` is the number of exports by which the ledger was
+    wrong when it was last checked, a minute ago at most. `failed` of the accepted exports have
+    failed and are retried apart, the last of them for `failed_reason`.
     """
 
     exports: Mapping[Status, int]
@@ -33,13 +34,15 @@ class JournalTotals(Struct, frozen=True):
     failed_reason: str | None = None
 
     def oldest_seconds(self, now: datetime) -> float:
-        """How long the export has waited that has waited for longest; 0 if none waits."""
+        """Return the age of the oldest waiting export; 0 if none waits."""
         return 0.0 if self.oldest is None else max((now - self.oldest).total_seconds(), 0.0)
 
 
 class AdmissionLoad(Struct, frozen=True):
-    """How full the edge is: `inside` exports between body and journal, `waiting` bodies that are
-    not read yet, and the `bytes` that those in flight weigh.
+    """The load of the edge.
+
+    `inside`: exports between the request body and the journal. `waiting`: bodies that wait to be
+    read. `bytes`: the weighted size of the bodies in flight.
     """
 
     inside: int = 0
@@ -48,10 +51,10 @@ class AdmissionLoad(Struct, frozen=True):
 
 
 class RuntimeGauges(Struct, frozen=True):
-    """What no event tells: how full everything is just now.
+    """Current values that no event carries.
 
-    `depth` is None while the journal does not answer. `queues` are, by stage, how many messages
-    wait before it, and how many can; `tasks` are those of the event loop.
+    `depth` is None while the journal does not respond. `queues` has, for each stage, the number of
+    messages that wait and the most that can. `tasks` are those of the event loop.
     """
 
     depth: JournalTotals | None = None
@@ -62,7 +65,7 @@ class RuntimeGauges(Struct, frozen=True):
 
 
 class StageStatus(Struct, frozen=True):
-    """A stage, and what waits before it: so many of at most so many."""
+    """A stage; `queue` messages wait for it, of at most `size`."""
 
     name: str
     handled: int
@@ -73,7 +76,10 @@ class StageStatus(Struct, frozen=True):
 
 
 class StatusCounts(Struct):
-    """`rows` are committed ones; `rejected` are lines, everything before that exports."""
+    """Totals since the start. `rejected` counts lines, `rows` committed rows.
+
+    `accepted`, `replayed`, `committed` and `set_aside` count exports.
+    """
 
     requests: int = 0
     refused: int = 0
@@ -90,9 +96,9 @@ class StatusCounts(Struct):
 
 
 class JournalStatus(Struct, frozen=True):
-    """The journal: what waits for Foundry, what was set aside, and what there is room for.
+    """The journal: exports that wait for Foundry, exports set aside, and the limits.
 
-    `failed` of the exports that wait have failed and are tried apart from the others.
+    `failed` of the waiting exports have failed and are retried apart from the others.
     """
 
     exports: int
@@ -107,7 +113,7 @@ class JournalStatus(Struct, frozen=True):
 
 
 class FoundryStatus(Struct, frozen=True):
-    """Why we hold off, if we do, and when something was committed last."""
+    """The reason why uploads are paused, if they are, and the time of the last commit."""
 
     paused_reason: str | None = None
     paused_at: str | None = None
@@ -115,7 +121,7 @@ class FoundryStatus(Struct, frozen=True):
 
 
 class RecentCommit(Struct, frozen=True):
-    """A transaction."""
+    """A committed transaction."""
 
     at: str
     transaction: str
@@ -127,7 +133,7 @@ class RecentCommit(Struct, frozen=True):
 
 
 class HistoryPoint(Struct, frozen=True):
-    """How much waited at a moment, in seconds since 1970."""
+    """The waiting exports at a time, in seconds since 1970."""
 
     at: int
     exports: int
@@ -135,7 +141,7 @@ class HistoryPoint(Struct, frozen=True):
 
 
 class StatusSnapshot(Struct, frozen=True):
-    """All of it; after the first of a stream, of commits and history only what is new."""
+    """The whole status. In a stream, later ones have only new commits and history."""
 
     at: str
     version: str

@@ -63,7 +63,7 @@ class About(Struct, frozen=True):
 
 
 class Cursor(NamedTuple):
-    """The number of commits and of moments that a viewer has been shown."""
+    """The number of commits and history points that a viewer has received."""
 
     commits: int = 0
     moments: int = 0
@@ -73,10 +73,10 @@ FROM_START = Cursor()
 
 
 class StatusAggregator:
-    """Everything that events tell of the service since its start.
+    """Everything that events reveal about the service since its start.
 
-    Uploads are paused while nothing shows that Foundry takes other exports than those that it
-    refuses: `paused_reason` is the last reason, `paused_at` the time of the first.
+    Uploads are paused while nothing shows that Foundry accepts exports other than those that it
+    refuses. `paused_reason` is the latest reason, `paused_at` the time of the first one.
     """
 
     def __init__(self, about: About, clock: Clock) -> None:
@@ -97,7 +97,7 @@ class StatusAggregator:
             events.RequestAnswered: self._on_request_answered,
             events.RequestRead: self._on_request_read,
             events.RequestsShed: self._on_requests_shed,
-            events.StageCompleted: self._on_stage_worked,
+            events.StageCompleted: self._on_stage_completed,
             events.LinesRejected: self._on_lines_rejected,
             events.ExportAccepted: self._on_export_accepted,
             events.ExportCommitted: self._on_export_committed,
@@ -109,7 +109,7 @@ class StatusAggregator:
         }
 
     def find_handler(self, kind: type[Event]) -> EventSink | None:
-        """The counter of events of this kind, if there is one."""
+        """Return the function that counts events of this type, if there is one."""
         return self._handlers.get(kind)
 
     def watch(self, event: Event) -> None:
@@ -117,45 +117,48 @@ class StatusAggregator:
             handle(event)
 
     def total(self, name: str) -> int:
-        """The sum over all labels."""
+        """Return the sum over all labels."""
         return sum(count for key, count in self.counts.items() if key[0] == name)
 
     def by_label(self, name: str) -> Counter[str]:
         return Counter({key[1]: count for key, count in self.counts.items() if key[0] == name})
 
     def remember(self, depth: JournalTotals) -> None:
-        """Add a moment to the history."""
+        """Add a point to the history."""
         at, waiting = int(self.clock().timestamp()), depth.exports.get("accepted", 0)
         self._history.append(HistoryPoint(at, waiting, depth.oldest_seconds(self.clock())))
         self.cursor = Cursor(self.cursor.commits, self.cursor.moments + 1)
 
-    def picture(self, sight: RuntimeGauges, since: Cursor = FROM_START) -> StatusSnapshot:
-        """The status; of commits and history only those after `since`.
+    def picture(self, gauges: RuntimeGauges, since: Cursor = FROM_START) -> StatusSnapshot:
+        """Return the status; of commits and history only those after `since`.
 
-        While the journal does not answer, its last numbers are shown.
+        While the journal does not respond, its last totals are shown.
         """
-        self._depth = self._depth if sight.depth is None else sight.depth
-        waiting = self._waiting(self._depth)
+        if gauges.depth is not None:
+            self._depth = gauges.depth
+        journal = self._build_journal_status(self._depth)
         return StatusSnapshot(
             at=identifiers.format_timestamp(self.clock()),
             version=self.about.version,
             started=self._started,
             dataset=self.about.dataset,
             branch=self.about.branch,
-            is_draining=sight.is_draining,
-            stages=tuple(self._stages(sight, waiting)),
-            counts=self._counts(),
+            is_draining=gauges.is_draining,
+            stages=tuple(self._list_stages(gauges, journal)),
+            counts=self._build_counts(),
             rejects=self.by_label("atlas_lines_rejected"),
             refusals=self.by_label("atlas_refusals"),
-            journal=waiting,
+            journal=journal,
             foundry=FoundryStatus(
-                self.paused_reason, isoformat(self.paused_at), isoformat(self.last_commit_at)
+                self.paused_reason,
+                isoformat(self.paused_at),
+                isoformat(self.last_commit_at),
             ),
-            commits=last(self._commits, self.cursor.commits - since.commits),
-            history=last(self._history, self.cursor.moments - since.moments),
+            commits=take_last(self._commits, self.cursor.commits - since.commits),
+            history=take_last(self._history, self.cursor.moments - since.moments),
         )
 
-    def _counts(self) -> StatusCounts:
+    def _build_counts(self) -> StatusCounts:
         exports = self.by_label("atlas_exports")
         return StatusCounts(
             requests=self.total("atlas_http_requests"),
@@ -172,18 +175,18 @@ class StatusAggregator:
             foundry_retries=self.total("atlas_foundry_retries"),
         )
 
-    def _stages(self, sight: RuntimeGauges, waiting: JournalStatus) -> Iterator[StageStatus]:
+    def _list_stages(self, gauges: RuntimeGauges, journal: JournalStatus) -> Iterator[StageStatus]:
         crashes = self.by_label("atlas_stage_crashes")
         for name in STAGES:
             work = self.histograms.get(("atlas_stage_seconds", name), EMPTY)
-            queue = sight.queues.get(name, (0, 0))
+            queue = gauges.queues.get(name, (0, 0))
             yield StageStatus(name, sum(work.counts), *queue, crashes[name], work.sum)
         committed = self.counts["atlas_exports", "committed"]
-        queue = waiting.exports, waiting.exports_max
+        queue = journal.exports, journal.exports_max
         seconds = self.histograms.get(("atlas_group_seconds",), EMPTY).sum
         yield StageStatus("upload", committed, *queue, crashes["upload"], seconds)
 
-    def _waiting(self, depth: JournalTotals) -> JournalStatus:
+    def _build_journal_status(self, depth: JournalTotals) -> JournalStatus:
         return JournalStatus(
             exports=depth.exports.get("accepted", 0),
             bytes=depth.bytes.get("accepted", 0),
@@ -211,7 +214,7 @@ class StatusAggregator:
             self.counts["atlas_http_requests", route, "POST", str(event.status)] += requests
         self.counts["atlas_refusals", event.code] += event.requests
 
-    def _on_stage_worked(self, event: events.StageCompleted) -> None:
+    def _on_stage_completed(self, event: events.StageCompleted) -> None:
         self.histograms["atlas_stage_seconds", event.stage].observe(event.seconds)
 
     def _on_lines_rejected(self, event: events.LinesRejected | events.ExportAccepted) -> None:
@@ -238,15 +241,21 @@ class StatusAggregator:
         self.histograms[("atlas_group_bytes",)].observe(event.bytes)
         self.histograms[("atlas_group_seconds",)].observe(event.seconds)
         self._resume(committed_at=self.clock())
-        size = event.exports, event.rows, event.bytes
-        at = identifiers.format_timestamp(self.clock())
         self._commits.append(
-            RecentCommit(at, event.transaction, *size, event.seconds, event.trigger)
+            RecentCommit(
+                at=identifiers.format_timestamp(self.clock()),
+                transaction=event.transaction,
+                exports=event.exports,
+                rows=event.rows,
+                bytes=event.bytes,
+                seconds=event.seconds,
+                trigger=event.trigger,
+            )
         )
         self.cursor = Cursor(self.cursor.commits + 1, self.cursor.moments)
 
     def _on_group_recovered(self, event: events.GroupRecovered) -> None:
-        """A group that turns out not to be committed does not end a pause."""
+        """End a pause only if something turned out to be committed."""
         if event.committed:
             self._resume(committed_at=self.clock())
 
@@ -256,7 +265,8 @@ class StatusAggregator:
             self._resume()
             return
         self.paused_reason = event.reason
-        self.paused_at = self.clock() if self.paused_at is None else self.paused_at
+        if self.paused_at is None:
+            self.paused_at = self.clock()
 
     def _on_foundry_called(self, event: events.FoundryCalled) -> None:
         self.counts["atlas_foundry_calls", event.operation, str(event.status)] += 1
@@ -266,13 +276,14 @@ class StatusAggregator:
 
     def _resume(self, committed_at: datetime | None = None) -> None:
         self.paused_reason = self.paused_at = None
-        self.last_commit_at = self.last_commit_at if committed_at is None else committed_at
+        if committed_at is not None:
+            self.last_commit_at = committed_at
 
 
 def isoformat(at: datetime | None) -> str | None:
     return None if at is None else identifiers.format_timestamp(at)
 
 
-def last(items: deque[T], count: int) -> tuple[T, ...]:
-    """The last items, or all that are kept, the oldest first."""
+def take_last(items: deque[T], count: int) -> tuple[T, ...]:
+    """Return the last items, or all that are stored, the oldest first."""
     return tuple(islice(items, max(len(items) - count, 0), None))

@@ -1,4 +1,4 @@
-"""W3C Trace Context (https://www.w3.org/TR/trace-context/): which trace a request belongs to."""
+"""W3C Trace Context (https://www.w3.org/TR/trace-context/): the traces of requests."""
 
 import re
 from collections.abc import Callable
@@ -13,9 +13,9 @@ SAMPLED = 1
 
 
 class Trace(Struct, frozen=True, array_like=True):
-    """What a request is in its trace: its span, and the one that it comes from, if any.
+    """The trace and span of a request, and its parent span, if any.
 
-    Ids are lower-case hex digits: 32 of a trace, 16 of a span.
+    Ids are lower-case hex digits: 32 for a trace, 16 for a span.
     """
 
     id: str
@@ -24,15 +24,17 @@ class Trace(Struct, frozen=True, array_like=True):
 
 
 def never_sample(_traceparent: str) -> Trace | None:
-    """Nobody wants to know."""
+    """Sample nothing."""
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
-    """Gives a request its span. `hex` makes so many random bytes, `random` a number below 1.
+    """Decides whether a request is traced, and gives it a span.
 
-    What comes with a trace is recorded if its sender does; of the others, so large a share.
+    A request with a `traceparent` header is traced if its sender samples it; of the others, a
+    random `share` is. `hex` returns the given number of random bytes in hex, `random` a number
+    below 1.
     """
 
     share: float

@@ -1,6 +1,6 @@
-"""Checks the whole flow, in its order; walk.py has the table of the steps.
+"""Diagnosis of the whole flow, step by step; run.py has the table of the steps.
 
-It knows no system: it asks ports, inside a running service and without one.
+It calls only ports, so that it can run inside a service and without one.
 """
 
 from atlas.diagnose.context import Context, Inspectors, build_target_url

@@ -1,4 +1,4 @@
-"""The context of one diagnosis: what it asks, and what its steps have learned so far."""
+"""Context of one diagnosis: its inputs, and the facts that its steps have found so far."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from atlas.core.inspection import IssuerKeys, JournalHealth, TransactionInfo
 from atlas.settings import Settings
 
 NOT_SET = "not set"
-ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - a listener there is here, too
+LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - reaches a wildcard listener
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,8 @@ class Inspectors:
     """Ports to the systems that are diagnosed."""
 
     issuer: ports.IssuerInspector
-    front: ports.PublicEndpoint
-    checkup: ports.JournalInspector
+    endpoint: ports.PublicEndpoint
+    journal: ports.JournalInspector
     foundry: ports.DatasetInspection
     branch: ports.Branch
     maintenance: ports.MaintenanceTasks | None  # None while another process owns the branch
@@ -28,53 +28,54 @@ class Inspectors:
 
 @dataclass(slots=True)
 class Facts:
-    """Results of earlier steps that later ones need."""
+    """Results of earlier steps that later steps need. `last_commit` is the last one of ours."""
 
-    issued: IssuerKeys | CheckFailed | None = None
+    issuer_keys: IssuerKeys | CheckFailed | None = None
     token_seconds: int | CheckFailed | None = None
     version: str | None = None
-    condition: JournalHealth | None = None
-    open: TransactionInfo | None = None
+    journal: JournalHealth | None = None
+    open_transaction: TransactionInfo | None = None
     transactions: tuple[TransactionInfo, ...] = ()
-    endings: Counter[str] = field(default_factory=Counter)  # of our files' names, and how many
-    committed: TransactionInfo | None = None  # the last one of ours
+    file_counts: Counter[str] = field(default_factory=Counter)  # of our files, by extension
+    last_commit: TransactionInfo | None = None
 
 
 @dataclass(slots=True)
 class Context:
-    """`serves`: a service runs with these settings. `refusals`: their number by code.
+    """Inputs and state of a diagnosis.
 
-    `evidence` is what the current step has seen so far.
+    `serves` is true if a service runs with these settings. `refusals` are its rejected requests by
+    error code. `evidence` belongs to the current step.
     """
 
     settings: Settings
-    asked: DiagnosisRequest
-    sources: Inspectors
-    now: ports.Clock
+    request: DiagnosisRequest
+    inspectors: Inspectors
+    clock: ports.Clock
     serves: bool
     refusals: tuple[tuple[str, int], ...] = ()
-    learned: Facts = field(default_factory=Facts)
+    facts: Facts = field(default_factory=Facts)
     evidence: list[tuple[str, str]] = field(default_factory=list)
 
-    def note(self, *facts: tuple[str, str]) -> None:
-        """Add evidence to the current step, each fact with its name."""
-        self.evidence += facts
+    def note(self, *evidence: tuple[str, str]) -> None:
+        """Add evidence to the current step, as pairs of a name and a value."""
+        self.evidence += evidence
 
     @property
     def url(self) -> str:
-        """The address that phones use, to be shown."""
-        return redact_url(build_target_url(self.settings, self.asked))
+        """The address that phones use, without secrets."""
+        return redact_url(build_target_url(self.settings, self.request))
 
-    def since(self, moment: datetime) -> str:
+    def format_age(self, moment: datetime) -> str:
         """Return the time since then, in words."""
-        return identifiers.format_duration((self.now() - moment).total_seconds())
+        return identifiers.format_duration((self.clock() - moment).total_seconds())
 
 
 def build_target_url(settings: Settings, request: DiagnosisRequest) -> str:
-    """Return the address that phones use, or else that of the service itself."""
+    """Return the requested address, or that of the service on this machine."""
     if request.url is not None:
         return request.url.rstrip("/")
-    host = ANYWHERE.get(settings.edge.host, settings.edge.host)
+    host = LOOPBACK.get(settings.edge.host, settings.edge.host)
     host = f"[{host}]" if ":" in host else host
     return f"http://{host}:{settings.edge.port}"
 
@@ -87,4 +88,4 @@ def redact_url(url: str) -> str:
         parts = urlsplit(url)
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
     except ValueError:
-        return "no address"
+        return "not an address"

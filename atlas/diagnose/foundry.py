@@ -1,4 +1,4 @@
-"""Steps 6 to 9: who we are to Foundry, the dataset, its branch, and whether a file goes in."""
+"""Steps 6 to 9: our token for Foundry, the dataset, its branch, and a trial upload."""
 
 from contextlib import suppress
 
@@ -10,98 +10,100 @@ from atlas.core.identifiers import format_timestamp
 from atlas.diagnose.context import Context, redact_url
 from atlas.diagnose.journal import count_exports
 
-PROBE_SECONDS = 30.0  # for the group that is under way, and the probe
+PROBE_SECONDS = 30.0  # for the probe, after the group that is in progress
 
 
 async def check_token(context: Context) -> CheckOutcome:
-    seconds, target = context.learned.token_seconds, context.settings.foundry
+    seconds, target = context.facts.token_seconds, context.settings.foundry
     context.note(("token endpoint", redact_url(target.oauth_token_url)))
     if isinstance(seconds, CheckFailed):
         if seconds.is_outage:
             context.note(*seconds.evidence)
-            return CheckOutcome("fail", str(seconds), wait_for_foundry(context))
+            return CheckOutcome("fail", str(seconds), advise_waiting(context))
         raise seconds
     if seconds is None:
         return CheckOutcome("unknown", "See step 1.")
-    await context.sources.foundry.check_scopes()
+    await context.inspectors.foundry.check_scopes()
     context.note(
         ("client", target.client_id),
-        ("lasts", f"{seconds} s"),
+        ("valid for", f"{seconds} s"),
         ("scopes", "may read and write datasets"),
     )
-    return CheckOutcome("pass", "Foundry gives us a token that may do what we need.")
+    return CheckOutcome("pass", "Foundry gives us a token with both scopes.")
 
 
-def wait_for_foundry(context: Context) -> str:
-    """Return what to do while Foundry is down: nothing on our side, and nothing is lost."""
-    to_do = "Wait, and look at Foundry's own status; nothing is to be changed here."
-    condition = context.learned.condition
-    if condition is None or not condition.waiting.exports:
-        return to_do
-    are_safe = count_exports(condition.waiting.exports, "is", "are")
-    started = "" if context.serves else " and Atlas is started (atlas serve)"
-    return f"{to_do} {are_safe} safe in the journal, to be committed when Foundry is back{started}."
+def advise_waiting(context: Context) -> str:
+    """Return advice for an outage of Foundry: nothing is lost, and nothing is to be changed."""
+    advice = "Wait, and check Foundry's own status; there is nothing to change here."
+    journal = context.facts.journal
+    if journal is None or not journal.waiting.exports:
+        return advice
+    are_safe = count_exports(journal.waiting.exports, "is safe", "are safe")
+    restart = "" if context.serves else " and Atlas is started (atlas serve)"
+    return f"{advice} {are_safe} in the journal, to be committed when Foundry is back{restart}."
 
 
 async def check_dataset(context: Context) -> CheckOutcome:
-    sources, target = context.sources, context.settings.foundry
+    inspectors, target = context.inspectors, context.settings.foundry
     context.note(("dataset", target.dataset_rid), ("branch", target.branch))
-    name, head = await sources.foundry.dataset_name(), (await sources.branch.take_snapshot()).head
+    name = await inspectors.foundry.dataset_name()
+    head = (await inspectors.branch.take_snapshot()).head
     if head:
-        seen = await sources.foundry.transaction(head)
-        context.learned.open = seen if seen.status == "OPEN" else None
+        transaction = await inspectors.foundry.transaction(head)
+        context.facts.open_transaction = transaction if transaction.status == "OPEN" else None
     context.note(("name", name), ("head", head or "no transaction yet"))
-    return CheckOutcome("pass", "The dataset and its branch are there.")
+    return CheckOutcome("pass", "The dataset and its branch exist.")
 
 
 async def check_transactions(context: Context) -> CheckOutcome:
-    learned = context.learned
-    with suppress(FoundryError):  # the list is a preview, which some stacks do not have
-        learned.transactions = tuple(await context.sources.foundry.transactions())
-    listed = learned.transactions
-    if learned.open is None:
-        learned.open = next((each for each in listed if each.status == "OPEN"), None)
-    if learned.open is None:
+    facts = context.facts
+    with suppress(FoundryError):  # this endpoint is a preview, which some stacks do not have
+        facts.transactions = tuple(await context.inspectors.foundry.transactions())
+    listed = facts.transactions
+    if facts.open_transaction is None:
+        facts.open_transaction = next((each for each in listed if each.status == "OPEN"), None)
+    transaction = facts.open_transaction
+    if transaction is None:
         return CheckOutcome("pass", "None is open." if listed else "None is open; none is listed.")
-    rid, created = learned.open.rid, learned.open.created
-    is_ours = learned.condition is not None and rid in learned.condition.begun
+    is_ours = facts.journal is not None and transaction.rid in facts.journal.begun
+    age = context.format_age(transaction.created)
     context.note(
-        ("open", rid),
-        ("type", learned.open.kind),
-        ("since", f"{format_timestamp(created)}, {context.since(created)}"),
-        ("whose", "ours" if is_ours else "not noted as ours"),
+        ("open", transaction.rid),
+        ("type", transaction.kind),
+        ("since", f"{format_timestamp(transaction.created)}, {age}"),
+        ("owner", "ours" if is_ours else "not recorded as ours"),
     )
     if is_ours:
-        to_do = "" if context.serves else "It is ended when Atlas is started: atlas serve"
-        return CheckOutcome("pass", "One is open, and it is ours.", to_do)
+        remedy = "" if context.serves else "Atlas ends it when it is started: atlas serve"
+        return CheckOutcome("pass", "A transaction is open, and it is ours.", remedy)
     return CheckOutcome(
         "fail",
-        "A transaction of somebody else is open on the branch: nothing can go in.",
-        "If it is a build of this dataset, wait for it, and let builds write elsewhere. If nobody "
-        "knows it, look at it in Foundry (the dataset, History) and abort it there.",
+        "A transaction of somebody else is open on the branch, which blocks all uploads.",
+        "If it is a build of this dataset, wait for it, and let builds write to another dataset. "
+        "If nobody recognizes it, abort it in Foundry (the dataset, History).",
     )
 
 
 async def check_probe(context: Context) -> CheckOutcome:
-    """Put a file and take it back: nobody ever sees a row of it."""
-    maintenance = context.sources.maintenance
+    """Upload a file, and abort its transaction, so that no reader ever sees it."""
+    maintenance = context.inspectors.maintenance
     if maintenance is None:
-        why = "Another process owns the branch, and does not answer: see step 5."
-        return CheckOutcome("unknown", why)
+        reason = "Another process owns the branch, and does not answer: see step 5."
+        return CheckOutcome("unknown", reason)
     try:
         with anyio.fail_after(PROBE_SECONDS):
-            done = await maintenance.probe()
+            result = await maintenance.probe()
     except BranchBusy:
         return CheckOutcome("unknown", "Another transaction is open on the branch: see step 8.")
     except FoundryError as error:
-        return CheckOutcome("fail", f"A file cannot be put: {error}", error.remedy)
+        return CheckOutcome("fail", f"A file cannot be uploaded: {error}", error.remedy)
     except TimeoutError:
-        why = f"The uploader has not come to it in {PROBE_SECONDS:.0f} s."
-        return CheckOutcome("unknown", why, "Try again.")
+        reason = f"The uploader did not start the probe within {PROBE_SECONDS:.0f} s."
+        return CheckOutcome("unknown", reason, "Try again.")
     context.note(
-        ("transaction", f"{done.transaction}, aborted"),
-        ("took", f"{done.seconds * 1000:.0f} ms"),
-        ("Content-Type", done.content_type),
-        *((f"seen: {topic}", value) for topic, value in sorted(done.observations.items())),
+        ("transaction", f"{result.transaction}, aborted"),
+        ("took", f"{result.seconds * 1000:.0f} ms"),
+        ("Content-Type", result.content_type),
+        *((f"seen: {topic}", value) for topic, value in sorted(result.observations.items())),
     )
-    return CheckOutcome("pass", "A file was put, and taken back.")
+    return CheckOutcome("pass", "A file was uploaded, and its transaction aborted.")

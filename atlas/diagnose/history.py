@@ -1,4 +1,4 @@
-"""Step 10: what came into the dataset, when, and do the rows stand there as they were sent?"""
+"""Step 10: the last commits, and a check that the last file reads back as it was written."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,125 +15,140 @@ from atlas.core.personal_data import DatasetFile
 from atlas.core.rows import COLUMNS
 from atlas.diagnose.context import Context
 
-OURS, FILES_MAX = "healthkit/", 10_000  # in ten calls
+OUR_PREFIX, FILES_MAX = "healthkit/", 10_000  # FILES_MAX takes ten calls
 GAP_MAX = timedelta(minutes=15)
-READ_BACK_MAX = 4 * 1024 * 1024  # more would hold up a running service
-NEWLINE, MAGIC = b"\n", b"PAR1"  # what Parquet begins and ends with
-LOOKED_BACK = 3  # transactions, for one with files of ours
+READ_BACK_BYTES_MAX = 4 * 1024 * 1024  # a larger file would delay a running service
+NEWLINE = b"\n"
+MAGIC = b"PAR1"  # at the start and the end of a Parquet file
+SEARCHED_TRANSACTIONS = 3  # for one with files of ours
 
 
 async def check_history(context: Context) -> CheckOutcome:
-    learned, branch = context.learned, context.sources.branch
-    files = await branch.list_files(OURS, FILES_MAX)
-    learned.endings = Counter(file.path.rpartition(".")[2] for file in files)
-    learned.committed, ours = await find_last_commit(context)
+    facts, branch = context.facts, context.inspectors.branch
+    files = await branch.list_files(OUR_PREFIX, FILES_MAX)
+    facts.file_counts = Counter(file.path.rpartition(".")[2] for file in files)
+    facts.last_commit, committed_files = await find_last_commit(context)
     context.note(*build_evidence(context))
-    if stuck := find_overdue(context):
-        return CheckOutcome("fail", *stuck)
-    file = next((each for each in ours if each.path.endswith((".ndjson", ".parquet"))), None)
-    if file is not None and file.bytes > READ_BACK_MAX:
+    if overdue := explain_overdue(context):
+        return overdue
+    candidates = (each for each in committed_files if each.path.endswith((".ndjson", ".parquet")))
+    file, reason = next(candidates, None), "No export is overdue; no file was read back."
+    if file is not None and file.bytes > READ_BACK_BYTES_MAX:
         context.note(("read back", f"nothing: it has {file.bytes:,} bytes"))
     elif file is not None:
-        is_there = await branch.find_file(file.path) is not None
-        content = await branch.read_file(file.path, file.bytes) if is_there else None
-        if wrong := find_removal(context) if content is None else find_difference(content, file):
-            return CheckOutcome("fail", *wrong)
+        exists = await branch.find_file(file.path) is not None
+        content = await branch.read_file(file.path, file.bytes) if exists else None
+        problem = explain_missing(context) if content is None else explain_content(content, file)
+        if problem is not None:
+            return problem
         context.note(("read back", describe_content(content)))
-    old = learned.endings["json"]
-    to_do = "atlas diagnose --remove-old-json takes the old .json files out." if old else ""
-    if learned.committed is None:
-        return CheckOutcome("pass", "Nothing was committed yet, and nothing waits too long.", to_do)
-    return CheckOutcome("pass", "What was sent stands in the dataset.", to_do)
+        if content is not None:
+            reason = "The last file reads back as it was written."
+    has_old = facts.file_counts["json"] > 0
+    remedy = "Remove the old .json files: atlas diagnose --remove-old-json" if has_old else ""
+    if facts.last_commit is None:
+        reason = "Nothing has been committed yet, and no export is overdue."
+    return CheckOutcome("pass", reason, remedy)
 
 
 async def find_last_commit(
     context: Context,
 ) -> tuple[TransactionInfo | None, Sequence[DatasetFile]]:
-    """Return the last committed transaction with files of ours, and these."""
-    condition, known = context.learned.condition, context.learned.transactions
-    noted = condition.last.receipt.transaction if condition and condition.last else None
-    committed = [each for each in known if each.status == "COMMITTED" and each.kind != "DELETE"]
-    if noted is not None and noted not in {each.rid for each in known}:
-        with suppress(FoundryError):  # the journal may be of another dataset
-            committed.insert(LOOKED_BACK - 1, await context.sources.foundry.transaction(noted))
-    for each in committed[:LOOKED_BACK]:
-        if files := await context.sources.foundry.files_of(each.rid, OURS):
-            return each, files
+    """Return the last committed transaction that has files of ours, and those files."""
+    journal, listed = context.facts.journal, context.facts.transactions
+    recorded = journal.last.receipt.transaction if journal and journal.last else None
+    committed = [each for each in listed if each.status == "COMMITTED" and each.kind != "DELETE"]
+    if recorded is not None and recorded not in {each.rid for each in listed}:
+        with suppress(FoundryError):  # the journal may belong to another dataset
+            transaction = await context.inspectors.foundry.transaction(recorded)
+            committed.insert(SEARCHED_TRANSACTIONS - 1, transaction)
+    for transaction in committed[:SEARCHED_TRANSACTIONS]:
+        if files := await context.inspectors.foundry.files_of(transaction.rid, OUR_PREFIX):
+            return transaction, files
     return None, ()
 
 
 def build_evidence(context: Context) -> Iterator[tuple[str, str]]:
-    learned = context.learned
-    for each in learned.transactions[:3]:
+    facts = context.facts
+    for each in facts.transactions[:3]:
         yield each.rid, f"{each.kind} {each.status}, {format_timestamp(each.last_at)}"
-    counts = ", ".join(f"{count:,} .{end}" for end, count in learned.endings.items())
-    more = ", and more" if learned.endings.total() == FILES_MAX else ""
+    counts = ", ".join(f"{count:,} .{extension}" for extension, count in facts.file_counts.items())
+    more = ", and more" if facts.file_counts.total() == FILES_MAX else ""
     yield "files", f"{counts or 'none'}{more}"
-    if learned.committed is not None:
-        at = learned.committed.last_at
-        yield "last commit", f"{format_timestamp(at)}, {context.since(at)} ago"
+    if facts.last_commit is not None:
+        at = facts.last_commit.last_at
+        yield "last commit", f"{format_timestamp(at)}, {context.format_age(at)} ago"
 
 
-def find_overdue(context: Context) -> tuple[str, str] | None:
-    """Exports wait, and none of that time saw a commit."""
-    condition, committed = context.learned.condition, context.learned.committed
-    if condition is None or condition.oldest is None:
+def explain_overdue(context: Context) -> CheckOutcome | None:
+    """Return a failure if exports have waited too long without any commit."""
+    journal, last_commit = context.facts.journal, context.facts.last_commit
+    if journal is None or journal.oldest is None:
         return None
-    if condition.failed_exports >= condition.waiting.exports:
-        return None  # step 5 says why these wait
-    gap = context.now() - condition.oldest
-    if committed is not None:
-        gap = min(gap, context.now() - committed.last_at)
+    if journal.failed_exports >= journal.waiting.exports:
+        return None  # step 5 explains why these wait
+    gap = context.clock() - journal.oldest
+    if last_commit is not None:
+        gap = min(gap, context.clock() - last_commit.last_at)
     if gap <= GAP_MAX:
         return None
-    to_do = (
-        "Steps 6 to 9 pass, so look in the log for Failed to upload HealthKit JSON to Foundry "
+    remedy = (
+        "Steps 6 to 9 pass, so search the log for Failed to upload HealthKit JSON to Foundry "
         "dataset, and restart Atlas."
         if context.serves
-        else "Nobody serves this journal: start it (atlas serve), and they go out."
+        else "No service uses this journal. Start Atlas to commit them: atlas serve"
     )
     reason = (
-        f"{condition.waiting.exports:,} exports wait, the oldest for "
-        f"{context.since(condition.oldest)}, and nothing was committed for "
+        f"{journal.waiting.exports:,} exports wait, the oldest for "
+        f"{context.format_age(journal.oldest)}, and nothing was committed for "
         f"{format_duration(gap.total_seconds())}."
     )
-    return reason, to_do
+    return CheckOutcome("fail", reason, remedy)
 
 
 def describe_content(content: bytes | None) -> str:
     if content is None:
-        return "nothing: a DELETE transaction took it out"
+        return "nothing: a DELETE transaction removed it"
     if content.startswith(MAGIC):
         return f"{len(content):,} bytes of Parquet"
     return f"{content.count(NEWLINE):,} rows of {len(COLUMNS)} columns"
 
 
-def find_removal(context: Context) -> tuple[str, str] | None:
-    """Whoever takes files out in a DELETE transaction means to; a SNAPSHOT takes all of them."""
-    for each in context.learned.transactions:
-        if each == context.learned.committed:
+def explain_missing(context: Context) -> CheckOutcome | None:
+    """Return a failure if our last file is missing; None if a DELETE removed it deliberately."""
+    for each in context.facts.transactions:
+        if each == context.facts.last_commit:
             break
         if each.status == "COMMITTED" and each.kind == "DELETE":
             return None
-    return (
-        "The last file of ours stands in the dataset no more: a later transaction replaced all.",
-        "Look in Foundry (the dataset, History) for a SNAPSHOT: let that build write elsewhere.",
+    return CheckOutcome(
+        "fail",
+        "Our last file is not in the dataset any more: a later transaction replaced everything.",
+        "Look in Foundry (the dataset, History) for a SNAPSHOT, and let that build write to another"
+        " dataset.",
     )
 
 
-def find_difference(content: bytes, file: DatasetFile) -> tuple[str, str] | None:
-    """What is wrong with a file of ours, as a reader gets it."""
-    to_do = "Somebody has changed what stands there, or Foundry has: ask who runs the stack."
+def explain_content(content: bytes, file: DatasetFile) -> CheckOutcome | None:
+    """Return a failure if a file of ours does not have the content that Atlas writes."""
+    problem = find_problem(content, file)
+    if problem is None:
+        return None
+    remedy = "The file was changed after the upload: ask the operator of the Foundry stack."
+    return CheckOutcome("fail", problem, remedy)
+
+
+def find_problem(content: bytes, file: DatasetFile) -> str | None:
     if len(content) != file.bytes:
-        return f"The last file is {len(content):,} bytes, and listed with {file.bytes:,}.", to_do
+        return f"The last file is {len(content):,} bytes, but listed with {file.bytes:,}."
     if file.path.endswith(".parquet"):
-        is_whole = content.startswith(MAGIC) and content.endswith(MAGIC)
-        return None if is_whole else ("The last file is no Parquet.", to_do)
+        is_parquet = content.startswith(MAGIC) and content.endswith(MAGIC)
+        return None if is_parquet else "The last file is not valid Parquet."
     for number, line in enumerate(content.splitlines(), 1):
         try:
             row = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
         except JSON_ERRORS:
-            return f"Line {number} of the last file is no JSON object.", to_do
+            return f"Line {number} of the last file is not a JSON object."
         if tuple(row) != COLUMNS:
-            return f"Line {number} of the last file has not the {len(COLUMNS)} columns.", to_do
+            return f"Line {number} of the last file does not have our {len(COLUMNS)} columns."
     return None

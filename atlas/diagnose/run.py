@@ -1,4 +1,4 @@
-"""The steps of a diagnosis, and the walk through them."""
+"""The table of steps, and the function that runs them."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
@@ -8,64 +8,60 @@ from atlas.core.errors import AtlasError, FoundryError
 from atlas.diagnose import auth0, edge, foundry, history, journal, schema, summary
 from atlas.diagnose.context import Context
 
-AGAIN = "Try again; if it stays so, look at the log of Atlas."
+TRY_AGAIN = "Try again; if it persists, check the log of Atlas."
 
 
-class StepRow(NamedTuple):
-    """A row of the table: `needs` are the steps that must pass before this one can be made."""
+class Step(NamedTuple):
+    """A step of the diagnosis. It runs only if all steps that it `needs` have passed."""
 
     name: str
-    checks: str
     run: Callable[[Context], Awaitable[CheckOutcome]]
     needs: tuple[int, ...] = ()
 
 
-STEPS = {
-    1: StepRow("clock", "our clock agrees with those of Auth0 and Foundry", auth0.check_clock),
-    2: StepRow("issuer", "the issuer has keys that we take", auth0.check_issuer),
-    3: StepRow("token", "a phone's token is accepted, claim by claim", auth0.check_token),
-    4: StepRow("edge", "Atlas answers phones, and large bodies reach it", edge.check_edge),
-    5: StepRow("journal", "what was accepted is safe, and more fits in", journal.check_journal),
-    6: StepRow("foundry token", "Foundry gives us a token with our scopes", foundry.check_token),
-    7: StepRow("dataset", "the dataset and its branch are there", foundry.check_dataset, (6,)),
-    8: StepRow("transactions", "nobody else's is open", foundry.check_transactions, (7,)),
-    9: StepRow("probe", "a file can be put, and is taken back", foundry.check_probe, (7, 8)),
-    10: StepRow("history", "rows stand there as they were sent", history.check_history, (7,)),
-    11: StepRow("schema", "readers of the dataset get our rows", schema.check_schema, (7,)),
+STEPS = {  # README.md describes them
+    1: Step("clock", auth0.check_clock),
+    2: Step("issuer", auth0.check_issuer),
+    3: Step("token", auth0.check_token),
+    4: Step("edge", edge.check_edge),
+    5: Step("journal", journal.check_journal),
+    6: Step("foundry token", foundry.check_token),
+    7: Step("dataset", foundry.check_dataset, needs=(6,)),
+    8: Step("transactions", foundry.check_transactions, needs=(7,)),
+    9: Step("probe", foundry.check_probe, needs=(7, 8)),
+    10: Step("history", history.check_history, needs=(7,)),
+    11: Step("schema", schema.check_schema, needs=(7,)),
 }
-NAMES = {number: check.name for number, check in STEPS.items()}
+NAMES = {number: step.name for number, step in STEPS.items()}
 
 
 async def run_checks(context: Context, version: str) -> Diagnosis:
-    """Make every step, in order. A step that fails ends no other, but those that need it."""
-    steps: list[CheckResult] = []
-    for number, check in STEPS.items():
+    """Run every step in order. A failing step skips only the steps that need it."""
+    results: list[CheckResult] = []
+    for number, step in STEPS.items():
         context.evidence = []
-        finding = await run(check, context, steps)
-        evidence = tuple(context.evidence)
-        steps.append(
-            CheckResult(
-                number, check.name, finding.verdict, finding.reason, evidence, finding.to_do
-            )
+        outcome = await run(step, context, results)
+        evidence, remedy = tuple(context.evidence), outcome.to_do
+        results.append(
+            CheckResult(number, step.name, outcome.verdict, outcome.reason, evidence, remedy)
         )
-    return Diagnosis(
-        context.now(), version, tuple(steps), summary.build_sections(context, steps, version)
-    )
+    sections = summary.build_sections(context, results, version)
+    return Diagnosis(context.clock(), version, tuple(results), sections)
 
 
-async def run(check: StepRow, context: Context, before: Sequence[CheckResult]) -> CheckOutcome:
-    for step in before:
-        if step.number in check.needs and step.verdict != "pass":
-            return CheckOutcome("unknown", f"See step {step.number}.")
+async def run(step: Step, context: Context, earlier: Sequence[CheckResult]) -> CheckOutcome:
+    for result in earlier:
+        if result.number in step.needs and result.verdict != "pass":
+            return CheckOutcome("unknown", f"See step {result.number}.")
     try:
-        return await check.run(context)
-    except CheckFailed as amiss:
-        context.note(*amiss.evidence)
-        return amiss.finding
+        return await step.run(context)
+    except CheckFailed as failure:
+        context.note(*failure.evidence)
+        return failure.finding
     except FoundryError as error:
         context.note(("client", context.settings.foundry.client_id))
         if error.instance_id:
             context.note(("errorInstanceId", error.instance_id))
         return CheckOutcome("fail", str(error), error.remedy)
-    except AtlasError as error:  # the journal's disk, for instance
-        return CheckOutcome("fail", str(error), AGAIN)
+    except AtlasError as error:  # for example of the journal's disk
+        return CheckOutcome("fail", str(error), TRY_AGAIN)

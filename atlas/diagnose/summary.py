@@ -1,4 +1,4 @@
-"""The page that used to be written by hand when exports had stopped, under the same headings."""
+"""Summary of a diagnosis, for somebody who investigates why exports do not arrive."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,12 @@ from atlas.core.messages import JournalEntry
 from atlas.diagnose.context import NOT_SET, Context, redact_url
 
 STATUSES = (
-    ("200", "committed: the rows stand in the dataset; drop them on the phone"),
-    ("202", "safe with Atlas: it will be committed; ask for the receipt, do not send again"),
-    ("207", "some chunks were refused by their own fault: see errors; the others are safe"),
-    ("400, 413, 415, 422", "this request will never work: do not repeat it"),
-    ("401", "get a fresh token, then send again"),
-    ("408, 429, 503", "send the same again after Retry-After; that adds nothing twice"),
+    ("200", "committed: the rows are in the dataset; delete them on the phone"),
+    ("202", "stored by Atlas, which will commit it; poll the receipt, do not send again"),
+    ("207", "some chunks are invalid: see errors; the others are safe"),
+    ("400, 413, 415, 422", "this request can never succeed: do not repeat it"),
+    ("401", "get a new token, then send again"),
+    ("408, 429, 503", "send the same request again after Retry-After; no row is added twice"),
 )
 
 
@@ -46,7 +46,7 @@ def build_sections(
             (
                 ("issuer", redact_url(auth0.issuer)),
                 ("audience", auth0.audience),
-                ("scope", auth0.required_scope or "none is required"),
+                ("scope", auth0.required_scope or "none required"),
                 ("Foundry client", target.client_id or NOT_SET),
             ),
         ),
@@ -58,9 +58,9 @@ def build_sections(
 
 
 def describe_service(context: Context, version: str) -> Evidence:
-    runs = "runs" if context.serves else "does not run with these settings"
-    version_text = f"version {or_unknown(context.learned.version)}"
-    return (("Atlas", f"{version}, {runs}"), ("at the address", version_text))
+    state = "running" if context.serves else "not running with these settings"
+    version_text = f"version {or_unknown(context.facts.version)}"
+    return (("Atlas", f"{version}, {state}"), ("at this address", version_text))
 
 
 def describe_app(context: Context) -> Evidence:
@@ -74,38 +74,37 @@ def describe_app(context: Context) -> Evidence:
 
 def describe_refusals(context: Context) -> str:
     if not context.serves:
-        return "not known: no service runs"
+        return "not known: no service is running"
     if not context.refusals:
-        return "nothing"
+        return "none"
     return ", ".join(f"{count:,} {code}" for code, count in context.refusals)
 
 
 def describe_last_upload(context: Context) -> Evidence:
-    """What the journal knows of it, and when Foundry closed its transaction."""
-    committed, condition = context.learned.committed, context.learned.condition
-    entry = condition.last if condition is not None else None
-    if entry is not None:
-        return describe_entry(context, entry)
-    if committed is None:
-        return (("result", "none is known"),)
+    """Describe the last upload by the journal, or else by Foundry's transactions."""
+    last_commit, journal = context.facts.last_commit, context.facts.journal
+    if journal is not None and journal.last is not None:
+        return describe_entry(context, journal.last)
+    if last_commit is None:
+        return (("result", "none known"),)
     return (
-        ("time", format_timestamp(committed.last_at)),
-        ("transaction", committed.rid),
-        ("result", "committed; this journal does not know of what"),
+        ("time", format_timestamp(last_commit.last_at)),
+        ("transaction", last_commit.rid),
+        ("result", "committed; this journal has no record of its exports"),
     )
 
 
 def describe_entry(context: Context, entry: JournalEntry) -> Evidence:
-    receipt, learned = entry.receipt, context.learned
-    candidates = [*learned.transactions, *([learned.committed] if learned.committed else [])]
-    transaction = next((each for each in candidates if each.rid == receipt.transaction), None)
-    at = (
+    receipt, facts = entry.receipt, context.facts
+    known = {each.rid: each for each in (*facts.transactions, facts.last_commit) if each}
+    transaction = known.get(receipt.transaction or "")
+    time = (
         f"{format_timestamp(receipt.at)} (accepted)"
         if transaction is None
         else format_timestamp(transaction.last_at)
     )
     return (
-        ("time", at),
+        ("time", time),
         ("records", f"{receipt.ingested:,}, and {receipt.rejected:,} rejected"),
         ("user", entry.user),
         ("transaction", or_unknown(receipt.transaction)),
@@ -119,19 +118,17 @@ def or_unknown(text: str | None) -> str:
 
 
 def describe_commit_gap(context: Context) -> Evidence:
-    committed, condition = context.learned.committed, context.learned.condition
-    waiting = "not known" if condition is None else f"{condition.waiting.exports:,} exports"
-    if committed is None:
-        return (("last commit", "none is known"), ("waiting", waiting))
-    ago = f"{context.since(committed.last_at)} ago"
-    return (("last commit", ago), ("waiting", waiting))
+    last_commit, journal = context.facts.last_commit, context.facts.journal
+    age = "none known" if last_commit is None else f"{context.format_age(last_commit.last_at)} ago"
+    waiting = "not known" if journal is None else f"{journal.waiting.exports:,} exports"
+    return (("last commit", age), ("waiting", waiting))
 
 
 def list_next_steps(steps: Sequence[CheckResult]) -> Evidence:
-    """What fails first is to be mended first; then what is worth doing all the same."""
+    """List the remedies of failing steps in their order, then the advice of all other steps."""
     failing = [step for step in steps if step.verdict == "fail"]
     advised = [step for step in steps if step.verdict != "fail" and step.to_do]
     remedies = tuple(
         (f"step {step.number}", step.to_do) for step in (*failing, *advised) if step.to_do
     )
-    return remedies or (("nothing", "all that was looked at does its part"),)
+    return remedies or (("nothing", "all checked steps work"),)

@@ -1,4 +1,4 @@
-"""The metrics of Atlas, in the text format of Prometheus."""
+"""Exports the metrics of Atlas in the Prometheus text format."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,14 +28,14 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 
 def list_codes(kind: type[errors.AtlasError] = errors.AtlasError) -> set[str]:
-    """The codes of all errors."""
+    """Return the codes of an error class and its subclasses."""
     return {kind.code}.union(*map(list_codes, kind.__subclasses__()))
 
 
 class Family(NamedTuple):
-    """The help of a metric, the names of its labels, and the known values of the only label.
+    """Help and labels of a metric, and the known values if it has a single label.
 
-    Known values are exported from the start: a rate needs the zero.
+    Known values are exported as zero from the start, because a rate needs a first sample.
     """
 
     help: str
@@ -43,7 +43,7 @@ class Family(NamedTuple):
     known: Sequence[str] = ()
 
     def keys(self, name: str) -> list[Key]:
-        """The keys that are exported from the start."""
+        """Return the keys that are exported from the start."""
         return [(name, value) for value in self.known] if self.labels else [(name,)]
 
 
@@ -56,185 +56,188 @@ CONNECTION_ERRORS = (
 RESULTS = "ok", "failed"
 COUNTERS = {
     "atlas_http_requests": Family(
-        "Requests of the public listener; a status of 0 if nobody heard an answer.",
+        "Requests to the public listener. Status 0: the client disconnected before the response.",
         ("route", "method", "status"),
     ),
     "atlas_refusals": Family(
-        "Requests that were refused, and single chunks of a batch.", ("code",), sorted(list_codes())
+        "Rejected requests, and rejected chunks of batches.", ("code",), sorted(list_codes())
     ),
     "atlas_connections_refused": Family(
-        "Connections that were refused, or closed for what came on them.",
+        "Connections rejected, or closed because of invalid input.",
         ("code",),
         sorted(error.code for error in CONNECTION_ERRORS),
     ),
     "atlas_connections_cut": Family(
-        "Connections that were ended without an answer, or before it was taken.",
+        "Connections closed without a response, or before the client had read it.",
         ("reason",),
         get_args(AbortReason),
     ),
-    "atlas_request_bytes": Family("Bytes of the bodies that were read, after inflation."),
+    "atlas_request_bytes": Family("Bytes of request bodies, after decompression."),
     "atlas_record_count_mismatches": Family(
         "Exports whose declared record count differs from the lines received."
     ),
-    "atlas_stuck_clients": Family("Times that a phone had sent the same bytes ten times more."),
-    "atlas_jwks_fetches": Family("Times that Auth0's keys were asked for.", ("result",), RESULTS),
-    "atlas_stage_crashes": Family("Bugs that a stage, the edge or the uploader met.", ("stage",)),
+    "atlas_stuck_clients": Family("Times that a client had sent the same bytes ten more times."),
+    "atlas_jwks_fetches": Family("Fetches of Auth0's signing keys.", ("result",), RESULTS),
+    "atlas_stage_crashes": Family(
+        "Crashes, which are bugs, of a stage, the edge or the uploader.", ("stage",)
+    ),
     "atlas_exports": Family(
-        "Exports, by what became of them.",
+        "Exports, by outcome.",
         ("outcome",),
         ("accepted", "replayed", "committed", "set_aside", "quarantined"),
     ),
     "atlas_exports_failed": Family(
-        "Failures after which an export waits and is tried apart, by what failed.",
+        "Failed attempts at an export, which is then retried in a smaller group.",
         ("reason",),
         get_args(FailureCause),
     ),
     "atlas_rows": Family(
-        "Rows, as they were accepted and as they were committed.",
+        "Rows accepted and rows committed.",
         ("outcome",),
         ("accepted", "committed"),
     ),
-    "atlas_lines_rejected": Family("Lines that became no row.", ("reason",), REASONS),
+    "atlas_lines_rejected": Family("Rejected lines of exports.", ("reason",), REASONS),
     "atlas_committed_bytes": Family("Bytes of committed rows, as NDJSON."),
-    "atlas_journal_damaged": Family("What the disk has changed, or lost, of the journal."),
-    "atlas_ledger_unbalanced": Family("Times that the ledger was wrong and was set right."),
+    "atlas_journal_damaged": Family("Damage to the journal that the disk has caused."),
+    "atlas_ledger_unbalanced": Family("Corrections of a wrong ledger."),
     "atlas_groups": Family(
-        "Transactions committed, by why they were begun just then.",
+        "Committed transactions, by the trigger of their start.",
         ("trigger",),
         get_args(GroupTrigger),
     ),
-    "atlas_upload_pauses": Family("Upload pauses because Foundry was unavailable or held us off."),
-    "atlas_foreign_writers": Family("Times that somebody else was seen to write to the branch."),
+    "atlas_upload_pauses": Family(
+        "Upload pauses because Foundry was unavailable or rate-limited Atlas."
+    ),
+    "atlas_foreign_writers": Family("Detections of another writer on the branch."),
     "atlas_orphans": Family(
-        "Transactions that may be ours, found open.", ("kind",), ("aborted", "suspected")
+        "Open transactions that Atlas may have started.", ("kind",), ("aborted", "suspected")
     ),
     "atlas_foundry_calls": Family(
-        "Calls to Foundry; a status of 0 if it did not answer.", ("operation", "status")
+        "Calls to Foundry. Status 0: no response.", ("operation", "status")
     ),
-    "atlas_foundry_retries": Family("Calls that were made once more.", ("operation",)),
-    "atlas_foundry_token_fetches": Family("Tokens asked of Foundry.", ("result",), RESULTS),
+    "atlas_foundry_retries": Family("Retries of calls to Foundry.", ("operation",)),
+    "atlas_foundry_token_fetches": Family("Token requests to Foundry.", ("result",), RESULTS),
 }
 HISTOGRAMS = {
     "atlas_http_request_seconds": Family(
-        "How long requests took, with the wait for a commit.", ("route",)
+        "Duration of requests, including the wait for a commit.", ("route",)
     ),
-    "atlas_stage_seconds": Family("How long a stage worked at a message.", ("stage",)),
-    "atlas_group_exports": Family("Exports in a committed transaction."),
-    "atlas_group_bytes": Family("Bytes in a committed transaction."),
-    "atlas_group_seconds": Family("How long a transaction took to its commit."),
-    "atlas_foundry_call_seconds": Family("How long Foundry took.", ("operation",)),
+    "atlas_stage_seconds": Family("Duration of a stage's work on a message.", ("stage",)),
+    "atlas_group_exports": Family("Exports per committed transaction."),
+    "atlas_group_bytes": Family("Bytes per committed transaction."),
+    "atlas_group_seconds": Family("Duration of a transaction until its commit."),
+    "atlas_foundry_call_seconds": Family("Duration of calls to Foundry.", ("operation",)),
 }
-
-
 ZEROS = {key: 0 for name, family in COUNTERS.items() for key in family.keys(name)}
 EMPTY = {
     key: Histogram(BOUNDS[name]) for name, family in HISTOGRAMS.items() for key in family.keys(name)
 }
 
 
-def exposition(status: StatusAggregator, sight: RuntimeGauges) -> bytes:
-    """Everything that is counted, and the gauges; without the journal's, if it does not answer."""
+def exposition(status: StatusAggregator, gauges: RuntimeGauges) -> bytes:
+    """Return all metrics; without those of the journal if it did not answer."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(StatusCollector(status, sight))
+    registry.register(StatusCollector(status, gauges))
     ProcessCollector(registry=registry)
     return generate_latest(registry)
 
 
 @dataclass(frozen=True, eq=False)
 class StatusCollector(Collector):
-    """The metrics of Atlas itself."""
+    """Collects the metrics of Atlas itself; those of the process are separate."""
 
     status: StatusAggregator
-    sight: RuntimeGauges
+    gauges: RuntimeGauges
 
     def collect(self) -> Iterator[Metric]:
         version = self.status.about.version
-        yield InfoMetricFamily("atlas", "Which Atlas this is.", {"version": version})
-        yield from self.counters()
-        yield from self.histograms()
-        yield from self.gauges()
-        if self.sight.depth is not None:
-            yield from self.journal(self.sight.depth)
+        yield InfoMetricFamily("atlas", "Version of Atlas.", {"version": version})
+        yield from self.collect_counters()
+        yield from self.collect_histograms()
+        yield from self.collect_gauges()
+        if self.gauges.depth is not None:
+            yield from self.collect_journal(self.gauges.depth)
 
-    def counters(self) -> Iterable[Metric]:
-        found = {
+    def collect_counters(self) -> Iterable[Metric]:
+        families = {
             name: CounterMetricFamily(name, family.help, labels=family.labels)
             for name, family in COUNTERS.items()
         }
         for (name, *labels), value in {**ZEROS, **self.status.counts}.items():
-            found[name].add_metric(labels, value)
-        return found.values()
+            families[name].add_metric(labels, value)
+        return families.values()
 
-    def histograms(self) -> Iterable[Metric]:
-        found = {
+    def collect_histograms(self) -> Iterable[Metric]:
+        families = {
             name: HistogramMetricFamily(name, family.help, labels=family.labels)
             for name, family in HISTOGRAMS.items()
         }
         for (name, *labels), histogram in {**EMPTY, **self.status.histograms}.items():
             bounds = [*(str(float(bound)) for bound in histogram.bounds), "+Inf"]
             buckets = list(zip(bounds, accumulate(histogram.counts), strict=True))
-            found[name].add_metric(labels, buckets, histogram.sum)
-        return found.values()
+            families[name].add_metric(labels, buckets, histogram.sum)
+        return families.values()
 
-    def gauges(self) -> Iterator[Metric]:
-        status, sight = self.status, self.sight
-        depths = {stage: depth for stage, (depth, _) in sight.queues.items()}
-        sizes = {stage: size for stage, (_, size) in sight.queues.items()}
-        waits, most = "Messages that wait for a stage.", "How many can, before senders wait."
-        yield gauge_by("stage", "atlas_stage_queue_depth", waits, depths)
-        yield gauge_by("stage", "atlas_stage_queue_size", most, sizes)
-        yield GaugeMetricFamily(
-            "atlas_last_commit_timestamp_seconds",
-            "When the last transaction was committed; 0 if none was since the start.",
-            0 if status.last_commit_at is None else status.last_commit_at.timestamp(),
-        )
-        paused, press = status.paused_reason is not None, sight.press
+    def collect_gauges(self) -> Iterator[Metric]:
+        status, gauges = self.status, self.gauges
+        depths = {stage: depth for stage, (depth, _) in gauges.queues.items()}
+        sizes = {stage: size for stage, (_, size) in gauges.queues.items()}
+        queued, size = "Messages in a stage's queue.", "Size of a stage's queue."
+        yield build_gauge("atlas_stage_queue_depth", queued, "stage", depths)
+        yield build_gauge("atlas_stage_queue_size", size, "stage", sizes)
+        paused, load = status.paused_reason is not None, gauges.press
+        last_commit = 0 if status.last_commit_at is None else status.last_commit_at.timestamp()
         for name, text, value in (
-            ("atlas_upload_paused", "1 from a pause to the next outcome.", paused),
-            ("atlas_is_draining", "1 once we were told to end.", sight.is_draining),
+            (
+                "atlas_last_commit_timestamp_seconds",
+                "Time of the last commit; 0 if there was none since the start.",
+                last_commit,
+            ),
+            ("atlas_upload_paused", "1 while uploads are paused.", paused),
+            ("atlas_is_draining", "1 during the shutdown.", gauges.is_draining),
             (
                 "atlas_edge_exports_in_flight",
-                "Exports that are read and not yet safe.",
-                press.inside,
+                "Exports received but not yet in the journal.",
+                load.inside,
             ),
-            ("atlas_edge_queue_depth", "Bodies that wait for room to be read.", press.waiting),
+            ("atlas_edge_queue_depth", "Bodies that wait to be read.", load.waiting),
             (
                 "atlas_edge_inflight_bytes",
-                "Memory of bodies in flight; JSON four times.",
-                press.bytes,
+                "Memory for bodies in flight; JSON counts four times.",
+                load.bytes,
             ),
-            ("atlas_tasks", "Tasks of the event loop.", sight.tasks),
+            ("atlas_tasks", "Tasks of the event loop.", gauges.tasks),
         ):
             yield GaugeMetricFamily(name, text, value)
 
-    def journal(self, depth: JournalTotals) -> Iterator[Metric]:
-        rows = "Bytes of their rows, as NDJSON."
-        yield gauge_by("status", "atlas_journal_exports", "Exports in the journal.", depth.exports)
-        yield gauge_by("status", "atlas_journal_bytes", rows, depth.bytes)
+    def collect_journal(self, totals: JournalTotals) -> Iterator[Metric]:
+        exports, rows = "Exports in the journal.", "Bytes of their rows, as NDJSON."
+        yield build_gauge("atlas_journal_exports", exports, "status", totals.exports)
+        yield build_gauge("atlas_journal_bytes", rows, "status", totals.bytes)
         yield GaugeMetricFamily(
             "atlas_journal_failed_exports",
-            "Exports that have failed, and wait to be tried apart from the others.",
-            depth.failed,
+            "Exports that have failed and wait for a retry in a smaller group.",
+            totals.failed,
         )
         yield GaugeMetricFamily(
             "atlas_journal_oldest_seconds",
-            "Age of the oldest export that waits for Foundry.",
-            depth.oldest_seconds(self.status.clock()),
+            "Age of the oldest export that is not committed yet.",
+            totals.oldest_seconds(self.status.clock()),
         )
-        if depth.free_bytes is not None:
-            free = "Bytes that are free on the disk of the journal."
-            yield GaugeMetricFamily("atlas_journal_disk_free_bytes", free, depth.free_bytes)
+        if totals.free_bytes is not None:
+            free = "Free bytes on the disk of the journal."
+            yield GaugeMetricFamily("atlas_journal_disk_free_bytes", free, totals.free_bytes)
         yield GaugeMetricFamily(
             "atlas_journal_imbalance_exports",
-            "By how many exports the ledger differs from what is there. Never but 0.",
-            depth.imbalance,
+            "Exports by which the ledger differs from the journal; 0 unless there is a bug.",
+            totals.imbalance,
         )
 
 
-def gauge_by(
-    label: str, name: str, text: str, values: Mapping[Status, int] | Mapping[str, int]
+def build_gauge(
+    name: str, text: str, label: str, values: Mapping[Status, int] | Mapping[str, int]
 ) -> GaugeMetricFamily:
-    found = GaugeMetricFamily(name, text, labels=[label])
+    gauge = GaugeMetricFamily(name, text, labels=[label])
     for value, number in values.items():
-        found.add_metric([value], number)
-    return found
+        gauge.add_metric([value], number)
+    return gauge

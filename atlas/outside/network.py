@@ -1,8 +1,8 @@
 """HTTP sessions to other systems, and explanations of failed connections.
 
 Every session uses the proxy of the environment, trusts the same certificates, and sends a
-User-Agent. A failure is explained by its kind (a name, a port, a certificate, a time-out), never
-with the library's text, which may quote a URL with secrets.
+User-Agent. Explanations depend on the kind of failure (DNS, port, certificate, time-out) and never
+quote the library's text, which may contain a URL with secrets.
 """
 
 import secrets
@@ -23,22 +23,16 @@ from atlas import __version__
 from atlas.core.diagnosis import CheckFailed
 from atlas.core.errors import ConfigurationError
 
-CONNECTION_ERRORS = (
-    aiohttp.ClientError,
-    TimeoutError,
-    OSError,
-    ValueError,
-)  # yarl's are ValueErrors
+# yarl raises ValueError
+CONNECTION_ERRORS = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
 SELF_SIGNED = {18, 19}  # X509_V_ERR_*: openssl/x509_vfy.h
 UNKNOWN_ISSUER = {2, 20, 21}
 EXPIRED, NOT_YET_VALID, HOSTNAME_MISMATCH = 10, 9, 62
 CA_REMEDY = (
     "If your proxy inspects TLS, add its CA (ATLAS_CA_BUNDLE, SSL_CERT_FILE); "
-    "otherwise fix the certificate there."
+    "otherwise fix the certificate on the server."
 )
-PROXY_REMEDY = (
-    "Are HTTPS_PROXY and HTTP_PROXY right? NO_PROXY names hosts that are reached without it."
-)
+PROXY_REMEDY = "Are HTTPS_PROXY and HTTP_PROXY right? List hosts to reach directly in NO_PROXY."
 USER_AGENT = f"atlas/{__version__}"
 
 
@@ -46,8 +40,8 @@ USER_AGENT = f"atlas/{__version__}"
 class Transport:
     """Settings of connections to other systems.
 
-    `ca_bundle` is a file of PEM certificates to trust beside the system's, "" for none.
-    `uses_proxy`: through the proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name.
+    `ca_bundle` is a file of PEM certificates to trust in addition to the system's, "" for none.
+    If `uses_proxy`, HTTPS_PROXY, HTTP_PROXY and NO_PROXY apply.
     """
 
     ca_bundle: str = ""
@@ -60,8 +54,7 @@ DEFAULT_TRANSPORT = Transport()
 class HttpSession:
     """An aiohttp session that uses the proxy of the environment.
 
-    aiohttp's `trust_env` is not used, because it also sends logins from ~/.netrc, and raises for
-    calls that have a token of their own.
+    aiohttp's `trust_env` would also send logins from ~/.netrc, and fail for calls with a token.
     """
 
     def __init__(self, session: aiohttp.ClientSession, proxies: "Proxies") -> None:
@@ -78,7 +71,7 @@ class HttpSession:
 async def open_session(
     transport: Transport, connections_max: int = 100
 ) -> AsyncIterator[HttpSession]:
-    """Open the session for all calls to one system. Raises ConfigurationError."""
+    """Open a session for all calls to one system. Raises ConfigurationError."""
     proxies = Proxies(read_proxies() if transport.uses_proxy else {})
     tls = build_tls_context(transport.ca_bundle)
     async with aiohttp.ClientSession(
@@ -90,7 +83,7 @@ async def open_session(
 
 
 def build_tls_context(ca_bundle: str = "") -> ssl.SSLContext:
-    """Trust the system's certificates (or SSL_CERT_FILE), and those of the bundle.
+    """Return a context that trusts the system's certificates (or SSL_CERT_FILE) and the bundle.
 
     Raises ConfigurationError if the bundle cannot be read.
     """
@@ -106,7 +99,7 @@ def build_tls_context(ca_bundle: str = "") -> ssl.SSLContext:
 
 
 def read_proxies() -> Mapping[str, URL]:
-    """Return the proxies of the environment by scheme: HTTP_PROXY and HTTPS_PROXY.
+    """Return the proxies in HTTP_PROXY and HTTPS_PROXY, by scheme of the destination.
 
     Raises ConfigurationError if one is not a URL.
     """
@@ -126,12 +119,12 @@ def read_proxies() -> Mapping[str, URL]:
 
 @dataclass(frozen=True, slots=True)
 class Proxies:
-    """The proxy of each scheme, and NO_PROXY."""
+    """Finds the proxy for a URL, by its scheme and NO_PROXY."""
 
     by_scheme: Mapping[str, URL]
 
     def find(self, url: URL) -> URL | None:
-        """Return the proxy for this URL; None for a direct connection."""
+        """Return the proxy for this URL, or None for a direct connection."""
         if url.scheme not in self.by_scheme or proxy_bypass(url.host or ""):
             return None
         return self.by_scheme[url.scheme]
@@ -140,7 +133,7 @@ class Proxies:
 async def add_trace_headers(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """Add B3 headers to a request: Foundry's service logs can be searched by them."""
+    """Add B3 headers to a request, by which Foundry's service logs can be searched."""
     request.headers["X-B3-TraceId"] = secrets.token_hex(16)
     request.headers["X-B3-SpanId"] = secrets.token_hex(8)
     request.headers["X-B3-Sampled"] = "1"
@@ -148,7 +141,7 @@ async def add_trace_headers(
 
 
 class ProbeReply(NamedTuple):
-    """An answer to somebody who looks at it; of a large body the first part only."""
+    """A response to `fetch`. A large body is truncated."""
 
     status: int
     headers: Mapping[str, str]
@@ -158,20 +151,20 @@ class ProbeReply(NamedTuple):
 async def fetch(
     session: HttpSession, address: str, path: str, setting: str, seconds: float, bytes_max: int
 ) -> ProbeReply:
-    """GET a path at the address that `setting` names, and follow no redirect. Raises Amiss."""
+    """GET `path` at `address`, without following redirects. Raises CheckFailed about `setting`."""
     timeout, body = aiohttp.ClientTimeout(total=seconds), b""
     try:
         async with session.request(
             "GET", address + path, timeout=timeout, allow_redirects=False
-        ) as answer:
-            while chunk := await answer.content.read(bytes_max - len(body)):
+        ) as response:
+            while chunk := await response.content.read(bytes_max - len(body)):
                 body += chunk
-            return ProbeReply(answer.status, answer.headers, body)
+            return ProbeReply(response.status, response.headers, body)
     except CONNECTION_ERRORS as error:
         raise explain_unreachable(error, address, setting) from error
 
 
-def is_this_machine(address: str) -> bool:
+def is_loopback(address: str) -> bool:
     try:
         host = URL(address).host or ""
         return host == "localhost" or ip_address(host).is_loopback
@@ -180,7 +173,7 @@ def is_this_machine(address: str) -> bool:
 
 
 def explain_unreachable(error: BaseException, address: str, setting: str) -> CheckFailed:
-    """Explain a failed call to this address, which `setting` names."""
+    """Return an explanation of a failed call to `address`, the value of `setting`."""
     if isinstance(error, aiohttp.InvalidURL) or not extract_host(address):
         return CheckFailed(
             f"{setting} is not an address.", f"Set {setting} to a host, or to an https URL."
@@ -195,12 +188,12 @@ def explain_unreachable(error: BaseException, address: str, setting: str) -> Che
 
 
 def explain_connection(error: BaseException, setting: str) -> tuple[str, str]:
-    """Return the predicate of a sentence about the host, and what to do."""
+    """Return the predicate of a sentence about the host, and a remedy."""
     is_right = f"Is {setting} right?"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "cannot be resolved (DNS).", f"{is_right} Does DNS work on this machine?"
     if isinstance(error, aiohttp.ClientConnectorSSLError):
-        return "does not speak TLS as we do.", f"{is_right} The scheme and the port are part of it."
+        return "does not accept our TLS handshake.", f"{is_right} Check its scheme and port."
     if isinstance(error, aiohttp.ClientConnectorError):
         if isinstance(error.os_error, ConnectionRefusedError):
             return "refuses the connection.", f"{is_right} Does anything listen there?"
@@ -208,36 +201,35 @@ def explain_connection(error: BaseException, setting: str) -> tuple[str, str]:
     if isinstance(error, TimeoutError):
         remedy = f"Try again in a minute. {is_right} Does a firewall let this machine out?"
         return "does not answer in time: it is down or busy.", remedy
-    return "ends the connection without a whole answer.", f"{is_right} Is it a web server?"
+    return (
+        "closed the connection before the response was complete.",
+        f"{is_right} Is it a web server?",
+    )
 
 
 def explain_certificate(error: aiohttp.ClientConnectorCertificateError, host: str) -> CheckFailed:
-    """Explain why a certificate is not trusted."""
-    certificate_error = error.certificate_error
-    code = (
-        certificate_error.verify_code
-        if isinstance(certificate_error, ssl.SSLCertVerificationError)
-        else None
-    )
+    """Return an explanation of a certificate that is not trusted."""
+    cause = error.certificate_error
+    code = cause.verify_code if isinstance(cause, ssl.SSLCertVerificationError) else None
     if code in SELF_SIGNED:
-        return CheckFailed(f"{host} shows a self-signed certificate.", CA_REMEDY)
+        return CheckFailed(f"{host} presents a self-signed certificate.", CA_REMEDY)
     if code in UNKNOWN_ISSUER:
-        return CheckFailed(f"{host} shows a certificate of an unknown issuer.", CA_REMEDY)
+        return CheckFailed(f"{host} presents a certificate of an unknown issuer.", CA_REMEDY)
     if code == EXPIRED:
-        return CheckFailed(f"The certificate of {host} has expired.", "Renew it there.")
+        return CheckFailed(f"The certificate of {host} has expired.", "Renew it on the server.")
     if code == NOT_YET_VALID:
         return CheckFailed(
             f"The certificate of {host} is not valid yet.", "Is our clock right? See step 1."
         )
     if code == HOSTNAME_MISMATCH:
         return CheckFailed(
-            f"The certificate of {host} is for another name.", "Use the name that it has."
+            f"The certificate of {host} is for another name.", "Use a name that it contains."
         )
     return CheckFailed(f"The certificate of {host} is not trusted.", CA_REMEDY)
 
 
 def extract_host(address: str) -> str:
-    """Return the host, with the port if it is not the default; "" if it is not an address."""
+    """Return the host, with its port unless that is the default; "" for an invalid address."""
     try:
         url = URL(address)
     except ValueError:
@@ -247,28 +239,28 @@ def extract_host(address: str) -> str:
     return url.host if url.is_default_port() else f"{url.host}:{url.port}"
 
 
-def extract_redirect_host(address: str, answer: ProbeReply) -> str:
+def extract_redirect_host(address: str, response: ProbeReply) -> str:
     """Return the host that a redirect leads to, "nowhere" if its Location is invalid."""
     try:
-        target = URL(address).join(URL(answer.headers.get("Location", "")))
+        target = URL(address).join(URL(response.headers.get("Location", "")))
         return extract_host(str(target)) or "nowhere"
     except ValueError:
         return "nowhere"
 
 
 def parse_date(text: str) -> datetime | None:
-    """Return the time of a Date header, in UTC; None if it is unreadable."""
+    """Return the time of a Date header in UTC; None if it is invalid."""
     try:
-        found = parsedate_to_datetime(text)
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+        date = parsedate_to_datetime(text)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
 
 
 def measure_clock_skew(date: str, now: datetime) -> float | None:
-    """Return the seconds by which a Date header is ahead of our clock; None if it is unreadable.
+    """Return the seconds by which a Date header is ahead of our clock; None if it is invalid.
 
-    Half a second is added, because the header has whole seconds.
+    Half a second is added, because the header is truncated to whole seconds.
     """
     server_time = parse_date(date)
     return None if server_time is None else (server_time - now).total_seconds() + 0.5

@@ -1,7 +1,7 @@
-"""Rows as Parquet, which Foundry reads as it is: https://parquet.apache.org/docs/file-format/
+"""Conversion of rows between NDJSON and Parquet, which Foundry reads natively.
 
-pyarrow comes with the extra `parquet`, and takes 60 MiB of memory: whoever wants no Parquet does
-not import this.
+Format: https://parquet.apache.org/docs/file-format/. pyarrow comes with the extra `parquet` and
+takes 60 MiB of memory, so this module is imported only if Parquet is used.
 """
 
 from collections.abc import Iterator
@@ -18,18 +18,23 @@ NUMBER_COLUMN = "value_double"
 SCHEMA = pa.schema(
     [(name, pa.float64() if name == NUMBER_COLUMN else pa.string()) for name in COLUMNS]
 )
-SORT_KEYS = [("auth0_user_id", "ascending"), ("start_date", "ascending")]  # what is asked together
+SORT_KEYS = [
+    ("auth0_user_id", "ascending"),
+    ("start_date", "ascending"),
+]  # rows that are queried together
 UNIQUE_COLUMNS = {"uuid", "start_date", "end_date", NUMBER_COLUMN, "raw_healthkit_record"}
-DICTIONARY_COLUMNS = [name for name in COLUMNS if name not in UNIQUE_COLUMNS]  # a dictionary pays
-BATCH_ROWS = 1_000
-ZSTANDARD_LEVEL = 1  # with sorted rows it packs better than 3, and in three quarters of the time
+# columns with few distinct values
+DICTIONARY_COLUMNS = [name for name in COLUMNS if name not in UNIQUE_COLUMNS]
+BATCH_ROWS = 1_000  # rows as Python objects take 20 times the memory of a table
+ZSTANDARD_LEVEL = 1  # compresses sorted rows better than level 3, in 75 % of its time
 
 
 def to_parquet(ndjson: Bytes) -> Bytes:
-    """The same rows, sorted by user and start; value_double is DOUBLE, all else STRING."""
-    one_block = json.ReadOptions(use_threads=False, block_size=len(ndjson))  # no line is in two
-    as_ours = json.ParseOptions(SCHEMA, unexpected_field_behavior="error")
-    table = json.read_json(pa.BufferReader(ndjson), one_block, as_ours)
+    """Return the rows as Parquet, sorted by user and start. All columns but one are STRING."""
+    # a single block, because a line must not span two
+    read_options = json.ReadOptions(use_threads=False, block_size=len(ndjson))
+    parse_options = json.ParseOptions(SCHEMA, unexpected_field_behavior="error")
+    table = json.read_json(pa.BufferReader(ndjson), read_options, parse_options)
     file = pa.BufferOutputStream()
     parquet.write_table(
         table.sort_by(SORT_KEYS),
@@ -43,14 +48,14 @@ def to_parquet(ndjson: Bytes) -> Bytes:
 
 
 def to_ndjson(file: Bytes) -> Bytes:
-    """Its rows, a line each, written as those of an NDJSON file are.
+    """Return the rows of a Parquet file as NDJSON, in the form that `atlas.core.rows` writes.
 
-    Raises ValueError for what is no Parquet.
+    Raises ValueError if the file is not valid Parquet.
     """
     try:
         table = parquet.read_table(pa.BufferReader(file))
     except (pa.ArrowException, OSError) as error:
-        raise ValueError("This is no Parquet that can be read.") from error
-    batches = table.to_batches(max_chunksize=BATCH_ROWS)  # objects are 20 times larger
+        raise ValueError("The file is not valid Parquet.") from error
+    batches = table.to_batches(max_chunksize=BATCH_ROWS)
     rows: Iterator[dict[str, Any]] = (row for batch in batches for row in batch.to_pylist())
     return b"".join(msgspec.json.encode(row) + b"\n" for row in rows)

@@ -1,4 +1,4 @@
-"""The address that phones use, asked as a phone would: is it Atlas, and what stands in front?"""
+"""Probe of the address that phones use: is it Atlas, and does a proxy block requests?"""
 
 import asyncio
 import ssl
@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, TypeVar
 
 import aiohttp
 import msgspec
@@ -30,41 +30,42 @@ from atlas.outside.network import (
     extract_host,
     extract_redirect_host,
     fetch,
-    is_this_machine,
+    is_loopback,
     open_session,
 )
 
+T = TypeVar("T")
+
 SETTING = "--url"
-CORRELATION_PREFIX = (
-    "diagnose-"  # so begins the X-Correlation-Id of what is sent only to be turned away
-)
+CORRELATION_PREFIX = "diagnose-"  # marks requests that are sent only to be rejected
 ANSWER_SECONDS, BODY_SECONDS = 5.0, 60.0
 BLOCK = b" " * 65_536
-EXPORT = f"{API_PREFIX}/export"
-REFUSAL_BYTES_MAX = 65_536  # bytes of an answer of Atlas; another's is not read to its end
-SHOWN_MAX = 60
+RESPONSE_BYTES_MAX = 65_536  # enough for Atlas; a foreign response is truncated
+SHOWN_MAX = 60  # characters of a header
 
 
 class ProbedHealth(Struct):
-    """The answer of /health."""
+    """The response to GET /health."""
 
     service: Literal["atlas"]
     version: str
 
 
 class ProbedCheck(Struct):
+    """A check in `ProbedReadiness`."""
+
     ok: bool
     reason: str = "no reason"
 
 
 class ProbedReadiness(Struct):
-    """The answer of /health/ready."""
+    """The response to GET /health/ready."""
 
     checks: dict[str, ProbedCheck]
 
 
 class PublicEndpointProbe:
-    """Answers `ports.Front`."""
+    """Implements `ports.PublicEndpoint`."""
 
     def __init__(
         self,
@@ -80,38 +81,34 @@ class PublicEndpointProbe:
         self._tls = tls
 
     async def health(self) -> ServiceHealth:
-        began = self._monotonic()
-        answer = await self._get("/health")
-        seconds = self._monotonic() - began
-        try:
-            living = msgspec.json.decode(answer.body, type=ProbedHealth)
-        except JSON_ERRORS as error:
-            raise self._explain_foreign_reply(answer) from error
-        ready = await self._get("/health/ready")
-        try:
-            check_results = msgspec.json.decode(ready.body, type=ProbedReadiness).checks
-        except JSON_ERRORS as error:
-            raise self._explain_foreign_reply(ready) from error
-        checks = {name: None if check.ok else check.reason for name, check in check_results.items()}
-        return ServiceHealth(living.version[:SHOWN_MAX], seconds, checks)
+        started_at = self._monotonic()
+        health = await self._get("/health", ProbedHealth)
+        seconds = self._monotonic() - started_at
+        readiness = await self._get("/health/ready", ProbedReadiness)
+        checks = {
+            name: None if check.ok else check.reason for name, check in readiness.checks.items()
+        }
+        return ServiceHealth(health.version[:SHOWN_MAX], seconds, checks)
 
     async def certificate(self) -> Certificate | None:
         url = URL(self._url)
         if url.scheme != "https" or url.host is None:
             return None
-        with suppress(OSError, TimeoutError):  # who cannot be reached has been told of
+        with suppress(OSError, TimeoutError):  # reported by `health`
             async with asyncio.timeout(ANSWER_SECONDS):
                 _, writer = await asyncio.open_connection(url.host, url.port, ssl=self._tls)
-                shown = writer.get_extra_info("peercert") or {}
+                certificate = writer.get_extra_info("peercert") or {}
                 writer.close()
-            expires = datetime.fromtimestamp(ssl.cert_time_to_seconds(shown["notAfter"]), UTC)
-            names = tuple(name for _, name in shown.get("subjectAltName", ()))
+            expires = datetime.fromtimestamp(ssl.cert_time_to_seconds(certificate["notAfter"]), UTC)
+            names = tuple(name for _, name in certificate.get("subjectAltName", ()))
             return Certificate(names, expires)
         return None
 
     async def probe_body(self, bytes: int) -> BlockedBody | None:
-        """Whoever asks before sending (RFC 9110, 10.1.1) is told at once by Atlas, and by a proxy
-        that looks at Content-Length; another takes the body first.
+        """Send a body without a token; return None if Atlas itself rejects it.
+
+        With `Expect: 100-continue` (RFC 9110, 10.1.1) Atlas answers before the body is sent, and so
+        does a proxy that checks Content-Length; other proxies read the body first.
         """
         correlation_id = f"{CORRELATION_PREFIX}{uuid.uuid4()}"
         headers = {
@@ -122,44 +119,46 @@ class PublicEndpointProbe:
         try:
             async with self._session.request(
                 "POST",
-                self._url + EXPORT,
-                data=filler_body(bytes),
+                f"{self._url}{API_PREFIX}/export",
+                data=generate_filler(bytes),
                 headers=headers,
                 expect100=True,
                 timeout=aiohttp.ClientTimeout(total=BODY_SECONDS, sock_connect=ANSWER_SECONDS),
                 allow_redirects=False,
-            ) as answer:
-                body = await answer.content.read(REFUSAL_BYTES_MAX)
-                reply = ProbeReply(answer.status, answer.headers, body)
+            ) as response:
+                body = await response.content.read(RESPONSE_BYTES_MAX)
+                reply = ProbeReply(response.status, response.headers, body)
         except CONNECTION_ERRORS:
             return BlockedBody(bytes, None, "")
-        return (
-            None
-            if is_atlas_refusal(reply, correlation_id)
-            else BlockedBody(bytes, reply.status, read_server(reply))
-        )
+        if is_atlas_rejection(reply, correlation_id):
+            return None
+        return BlockedBody(bytes, reply.status, read_server(reply))
 
-    async def _get(self, path: str) -> ProbeReply:
-        return await fetch(
-            self._session, self._url, path, SETTING, ANSWER_SECONDS, REFUSAL_BYTES_MAX
+    async def _get(self, path: str, kind: type[T]) -> T:
+        reply = await fetch(
+            self._session, self._url, path, SETTING, ANSWER_SECONDS, RESPONSE_BYTES_MAX
         )
+        try:
+            return msgspec.json.decode(reply.body, type=kind)
+        except JSON_ERRORS as error:
+            raise self._explain_foreign_reply(reply) from error
 
-    def _explain_foreign_reply(self, answer: ProbeReply) -> CheckFailed:
-        """It is not Atlas that has answered."""
-        server = read_server(answer)
-        by = f"{self._host} answers {answer.status}" + (f" ({server})" if server else "")
-        if 300 <= answer.status < 400:
+    def _explain_foreign_reply(self, reply: ProbeReply) -> CheckFailed:
+        """Return an explanation of a response that is not from Atlas."""
+        server = read_server(reply)
+        answer = f"{self._host} answers {reply.status}" + (f" ({server})" if server else "")
+        if 300 <= reply.status < 400:
             return CheckFailed(
-                f"{by} and sends us on to {extract_redirect_host(self._url, answer)}.",
-                "Phones follow no redirect with a body: give them the address behind it.",
+                f"{answer} and redirects to {extract_redirect_host(self._url, reply)}.",
+                "Phones do not follow redirects of a POST: set the final address in the app.",
             )
-        if answer.status in {502, 503, 504}:
+        if reply.status in {502, 503, 504}:
             return CheckFailed(
-                f"{by}: something stands in front, and does not reach Atlas.",
-                "Does Atlas run, and does the proxy know its port?",
+                f"{answer}: a proxy in front does not reach Atlas.",
+                "Is Atlas running, and does the proxy use its port?",
             )
         return CheckFailed(
-            f"{by}, and it is not Atlas.", f"Is {SETTING} the address that phones use?"
+            f"{answer}, but is not Atlas.", f"Is {SETTING} the address that phones use?"
         )
 
 
@@ -169,29 +168,30 @@ async def open_public_endpoint(
     monotonic: Callable[[], float] = time.monotonic,
     transport: Transport = DEFAULT_TRANSPORT,
 ) -> AsyncIterator[PublicEndpointProbe]:
-    """Whoever answers at this address. Nothing is asked yet."""
-    if is_this_machine(url):  # whatever the environment says of proxies
+    """Open a probe of this address. Make no call. Raises ConfigurationError."""
+    if is_loopback(url):  # a proxy cannot reach this machine's loopback
         transport = replace(transport, uses_proxy=False)
     async with open_session(transport) as session:
         yield PublicEndpointProbe(session, url, monotonic, build_tls_context(transport.ca_bundle))
 
 
-async def filler_body(size: int) -> AsyncIterator[bytes]:
-    """White space, which is no export of anybody."""
+async def generate_filler(size: int) -> AsyncIterator[bytes]:
+    """Yield white space, which is never a valid export."""
     for start in range(0, size, len(BLOCK)):
         yield BLOCK[: size - start]
 
 
-def is_atlas_refusal(answer: ProbeReply, correlation_id: str) -> bool:
-    """Atlas turns a stranger away in its own words, under the name that he gave his request."""
+def is_atlas_rejection(reply: ProbeReply, correlation_id: str) -> bool:
+    """True if this is Atlas's answer to a request without a token, with its correlation id."""
     try:
-        reply = msgspec.json.decode(answer.body, type=ReceivedReply)
+        code = msgspec.json.decode(reply.body, type=ReceivedReply).error.code
     except JSON_ERRORS:
         return False
-    echoed = answer.headers.get("X-Correlation-Id") == correlation_id
-    return answer.status == 401 and reply.error.code == "UNAUTHORIZED" and echoed
+    is_echoed = reply.headers.get("X-Correlation-Id") == correlation_id
+    return reply.status == 401 and code == "UNAUTHORIZED" and is_echoed
 
 
-def read_server(answer: ProbeReply) -> str:
-    server = answer.headers.get("Server", "")[:SHOWN_MAX]
+def read_server(reply: ProbeReply) -> str:
+    """Return the Server header, safe to print to a terminal."""
+    server = reply.headers.get("Server", "")[:SHOWN_MAX]
     return "".join(each if each.isprintable() else "?" for each in server)

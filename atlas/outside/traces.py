@@ -1,13 +1,13 @@
-"""Traces, as a reader of events: spans, sent by OTLP over HTTP. Names are OpenTelemetry's.
+"""Turns events into OpenTelemetry spans, and sends them by OTLP over HTTP.
 
-    POST /api/v1/healthkit/export     a request, in the trace that its phone has begun, if any
-        decode, flatten, journal      what the actors took for it
-        upload                        until its rows were committed; linked to the group
+    POST /api/v1/healthkit/export     a request, continuing the trace of the phone, if any
+        decode, flatten, journal      the work of each stage
+        upload                        until the rows are committed; linked to the group
     group                             a transaction, in a trace of its own
-        foundry put, foundry commit   what was asked of Foundry meanwhile
+        foundry put, foundry commit   the calls to Foundry meanwhile
 
-The ids of a group are a digest of its transaction: whoever knows that can name its span, also in
-a later life. Everything is told when it has ended, so nothing is kept but when a group began.
+The ids of a group are derived from its transaction, so spans can refer to it after a restart, too.
+Spans are created when they end; only the start of the open group is kept in memory.
 """
 
 import hashlib
@@ -41,16 +41,16 @@ from atlas.core import events
 from atlas.core.events import Event
 from atlas.core.traces import Trace
 
-NANOSECONDS = 1_000_000_000  # of a second: spans are measured in them
-EXPORT_SECONDS = 2.0  # for a batch of spans
-END_SECONDS = 2.0  # for what is left when we end; by itself it would take half a minute
-SPANS_MAX = 8192  # that wait for the collector; older ones are dropped
+NANOSECONDS_PER_SECOND = 1_000_000_000
+EXPORT_SECONDS = 2.0  # timeout for a batch of spans
+SHUTDOWN_SECONDS = 2.0  # to flush the remaining spans; OpenTelemetry's default is 30
+SPANS_MAX = 8192  # spans that wait for the collector; the oldest are dropped
 
 
 @contextmanager
 def open_otlp_traces(endpoint: str, version: str, dataset: str) -> Iterator["Traces"]:
-    """Traces to the collector at this URL, and what is left of them at the end, if it takes it."""
-    # its own words are no lines of ours: who misses his traces looks at the collector
+    """Open traces that are sent to the collector at this URL."""
+    # OpenTelemetry's own log lines would break Atlas's JSON log
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL + 1)
     with open_traces(
         OTLPSpanExporter(endpoint, timeout=EXPORT_SECONDS), version, dataset
@@ -60,10 +60,10 @@ def open_otlp_traces(endpoint: str, version: str, dataset: str) -> Iterator["Tra
 
 @contextmanager
 def open_traces(exporter: SpanExporter, version: str, dataset: str) -> Iterator["Traces"]:
-    """A collector that is away, or hangs, costs nobody anything but the traces."""
+    """Open traces. An unavailable or hanging collector affects nothing but the traces."""
     processor = BatchSpanProcessor(exporter, max_queue_size=SPANS_MAX)
     attributes = {"service.name": "atlas", "service.version": version, "atlas.dataset": dataset}
-    ids = GivenIds()
+    ids = PresetIds()
     provider = TracerProvider(
         ALWAYS_ON, Resource(attributes), shutdown_on_exit=False, id_generator=ids
     )
@@ -71,18 +71,18 @@ def open_traces(exporter: SpanExporter, version: str, dataset: str) -> Iterator[
     try:
         yield Traces(provider.get_tracer("atlas"), ids)
     finally:
-        ending = threading.Thread(target=processor.shutdown, daemon=True)
-        ending.start()
-        ending.join(END_SECONDS)
+        flush = threading.Thread(target=processor.shutdown, daemon=True)
+        flush.start()
+        flush.join(SHUTDOWN_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One that ends now and began at this moment, in nanoseconds of the wall's clock."""
+    """A span that ends now."""
 
     name: str
     context: SpanContext
-    start: int
+    start: int  # Unix time in nanoseconds
     parent: SpanContext | None = None
     kind: SpanKind = SpanKind.INTERNAL
     attributes: Mapping[str, str | int] = field(default_factory=dict)
@@ -90,8 +90,8 @@ class Span:
     is_error: bool = False
 
 
-class GivenIds(IdGenerator):
-    """The ids of the next span, which Atlas has chosen itself."""
+class PresetIds(IdGenerator):
+    """An id generator that returns the ids that Atlas has chosen for the next span."""
 
     def __init__(self) -> None:
         self.next = SpanContext(0, 0, is_remote=False)
@@ -104,12 +104,12 @@ class GivenIds(IdGenerator):
 
 
 class Traces:
-    """Makes spans of events. What has no trace makes none."""
+    """Turns events into spans. Events without a trace yield none."""
 
-    def __init__(self, tracer: Tracer, ids: GivenIds) -> None:
+    def __init__(self, tracer: Tracer, ids: PresetIds) -> None:
         self._tracer = tracer
         self._ids = ids
-        self._open: tuple[str, int] | None = None  # the transaction of the group, and since when
+        self._open: tuple[str, int] | None = None  # the open transaction and its start
 
     def handle(self, event: Event) -> None:
         span = self._build_span(event)
@@ -141,7 +141,7 @@ class Traces:
         return None
 
     def _start_time(self, transaction: str) -> int:
-        """Of one that was begun in an earlier life nobody knows."""
+        """Return the start of a transaction; now, if it was started before a restart."""
         if self._open is not None and self._open[0] == transaction:
             return self._open[1]
         return time.time_ns()
@@ -151,22 +151,21 @@ class Traces:
         if span.parent is not None:
             parent = set_span_in_context(NonRecordingSpan(span.parent), parent)
         self._ids.next = span.context
-        made = self._tracer.start_span(
+        exported = self._tracer.start_span(
             span.name, parent, span.kind, span.attributes, span.links, span.start
         )
         if span.is_error:
-            made.set_status(StatusCode.ERROR)
-        made.end()
+            exported.set_status(StatusCode.ERROR)
+        exported.end()
 
 
 def build_request_span(event: events.RequestAnswered, trace: Trace) -> Span:
+    parent = None if trace.parent is None else build_span_context(Trace(trace.id, trace.parent))
     return Span(
         f"{event.method} {event.route}",
         build_span_context(trace),
         compute_start(event.seconds),
-        parent=build_span_context(Trace(trace.id, trace.parent))
-        if trace.parent is not None
-        else None,
+        parent=parent,
         kind=SpanKind.SERVER,
         attributes={
             "http.request.method": event.method,
@@ -225,15 +224,15 @@ def derive_group_trace(transaction: str) -> Trace:
 
 
 def build_span_context(trace: Trace) -> SpanContext:
-    """All that we tell of is recorded: what is not wanted has no trace."""
+    """Build a context that is always sampled: unsampled requests have no trace."""
     sampled = TraceFlags(TraceFlags.SAMPLED)
     return SpanContext(int(trace.id, 16), int(trace.span, 16), is_remote=False, trace_flags=sampled)
 
 
 def build_child_context(trace: Trace) -> SpanContext:
-    """A new span of the same trace."""
+    """Build the context of a new span in the same trace."""
     return build_span_context(Trace(trace.id, secrets.token_hex(8)))
 
 
 def compute_start(seconds: float) -> int:
-    return time.time_ns() - int(seconds * NANOSECONDS)
+    return time.time_ns() - int(seconds * NANOSECONDS_PER_SECOND)

@@ -1,14 +1,14 @@
-"""Actors over bounded channels.
+"""Actors connected by bounded channels.
 
-Nothing here knows about health data. There are three rules:
+Nothing here depends on health data. There are three rules:
 
-1. A message moves one stage forward or its reply is resolved. No reply is left waiting.
-2. Every channel is bounded. A full one makes its sender wait, back to the socket.
-3. Closing the first address ends the pipeline: each stage drains, then closes the next.
+1. A message moves one stage forward, or its reply is resolved. No reply is left waiting.
+2. Every channel is bounded. A full one makes its sender wait, back to the client's socket.
+3. Closing the first address ends the pipeline: each stage drains, then closes the next one.
 
 `stages.py` holds the actors, `channels.py` the queues between them, `replies.py` the outcomes of
 messages, `supervision.py` the restarts after crashes, `concurrency.py` bounded iteration,
-`quota.py` the limit of bytes in memory, `pacer.py` the limit of starts in a second.
+`quota.py` the limit on bytes in memory, `pacer.py` the limit on starts per second.
 """
 
 from anyio import Lock

@@ -1,8 +1,8 @@
 """A bounded channel between actors: a memory object stream of anyio, with a cheaper wait.
 
-A receiver of anyio takes a turn of the loop before it looks, and waits for an event, which costs
-another turn: 11 µs for each message. Here it looks at once, and waits for a plain future: 4 µs.
-The bound, and the order of waiting senders, are those of anyio.
+A receiver of anyio yields to the event loop before it looks for a message, and waits for an event,
+which costs another turn: 11 µs for each message. Here it looks at once, and waits for a plain
+future: 4 µs. The bound, and the order of waiting senders, are those of anyio.
 """
 
 import asyncio
@@ -17,14 +17,15 @@ from atlas.core.errors import Unavailable
 
 T = TypeVar("T")
 
-RECEIVED_MAX = 16  # in a row, before other tasks have a turn
+RECEIVED_MAX = 16  # in a row, before other tasks may run
 CLOSED = anyio.BrokenResourceError, anyio.ClosedResourceError
 
 
 class Channel(Generic[T]):
-    """Holds `size` messages; then its senders wait. Each message goes to one of its receivers.
+    """A queue of up to `size` messages; senders wait while it is full.
 
-    Leaving it as a context manager closes it. Messages in it are still received.
+    Each message goes to one receiver. Leaving the channel as a context manager closes it; the
+    messages in it can still be received.
     """
 
     def __init__(self, size: int) -> None:
@@ -34,7 +35,7 @@ class Channel(Generic[T]):
         self._loop = asyncio.get_running_loop()
 
     def send_nowait(self, message: T) -> None:
-        """Raises WouldBlock if it is full, Unavailable if it is closed."""
+        """Send without waiting. Raises WouldBlock if it is full, Unavailable if it is closed."""
         try:
             self._inlet.send_nowait(message)
         except CLOSED as error:
@@ -42,7 +43,7 @@ class Channel(Generic[T]):
         self._wake_one()
 
     async def send(self, message: T) -> None:
-        """Send, as soon as there is room. Raises Unavailable if it is closed."""
+        """Send as soon as there is space. Raises Unavailable if it is closed."""
         try:
             self.send_nowait(message)
         except anyio.WouldBlock:
@@ -53,7 +54,7 @@ class Channel(Generic[T]):
             self._wake_one()
 
     def receive_nowait(self) -> T:
-        """Raises WouldBlock if it is empty, EndOfStream if it is empty and closed."""
+        """Receive without waiting. Raises WouldBlock if it is empty, EndOfStream if also closed."""
         return self._outlet.receive_nowait()
 
     async def receive(self) -> T:
@@ -73,13 +74,13 @@ class Channel(Generic[T]):
         return self._inlet.statistics()
 
     def close(self) -> None:
-        """Send no more. What is left can be received."""
+        """Refuse further messages. The remaining ones can still be received."""
         self._inlet.close()
         while self._idle:
             self._wake_one()
 
     def close_receiver(self) -> None:
-        """Receive no more: senders get Unavailable."""
+        """Stop receiving. Senders get Unavailable."""
         self._outlet.close()
 
     async def __aenter__(self) -> "Channel[T]":
@@ -96,7 +97,7 @@ class Channel(Generic[T]):
         except asyncio.CancelledError:
             if waker in self._idle:
                 self._idle.remove(waker)
-            else:  # it was woken for a message, which another must take now
+            else:  # it was woken for a message, which another receiver must take now
                 self._wake_one()
             raise
 

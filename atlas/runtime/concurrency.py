@@ -20,10 +20,10 @@ async def for_each_concurrently(
     concurrency: int,
     limiter: Callable[[T], AbstractAsyncContextManager[None]] = allow_all,
 ) -> None:
-    """Do the work for each item, `concurrency` at once, each inside the context `limiter` of the item.
+    """Call `work` for each item, up to `concurrency` at once, inside the item's `limiter` context.
 
-    The first failure cancels the others and is raised itself, not in an exception group: callers
-    handle it like that of a single piece of work.
+    The first failure cancels the others and is raised itself, not in an exception group, so that
+    callers handle it like the failure of a single call.
     """
     failed: list[Exception] = []
     queue = deque(items)

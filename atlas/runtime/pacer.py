@@ -1,4 +1,4 @@
-"""Limits how many start in a second. The others wait, in the order of asking."""
+"""Limits the number of starts per second."""
 
 import asyncio
 from collections import deque
@@ -7,9 +7,9 @@ WINDOW_SECONDS = 0.01
 
 
 class Pacer:
-    """At most `per_second`, a hundredth of them in each window of 10 ms.
+    """Allows `per_second` starts, in order of arrival: a hundredth in each window of 10 ms.
 
-    Between two windows the loop may sleep, and other work gets the processor.
+    The event loop may sleep between two windows, so that other work gets the processor.
     """
 
     def __init__(self, per_second: float) -> None:
@@ -19,7 +19,6 @@ class Pacer:
         self._is_counting = False
 
     async def wait_for_turn(self) -> None:
-        """Wait for a turn."""
         loop = asyncio.get_running_loop()
         if not self._is_counting:
             self._is_counting = True

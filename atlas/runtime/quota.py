@@ -1,8 +1,8 @@
-"""Limits the bytes that are held in memory at once: in total, and by each owner.
+"""Limits the bytes that are held in memory at once, in total and by owner.
 
 A reservation that does not fit waits. Smaller ones may overtake it, so that a large one cannot
 block all others. A reservation that grows takes precedence over new ones. Of those that wait while
-they hold bytes, one at a time may exceed the limit, or they could all wait for each other.
+they hold bytes, one at a time may exceed the limit; otherwise they could all wait for each other.
 """
 
 from collections import Counter, deque
@@ -18,13 +18,13 @@ import anyio
 from atlas.core.errors import Draining, FlowFull
 
 STALE_SIZES_MAX = 64  # of former waiters
-IDLE_SHARE = 0.04  # of the limit: small bodies that come and go keep no large one out
+IDLE_SHARE = 0.04  # of the limit: with so little in use, a large body is not kept out by small ones
 
 
 class Reservation:
     """Bytes of a quota that one request holds. Leaving it as a context manager releases them.
 
-    Each byte counts `weight` times, as what is made of it takes memory, too.
+    Each byte counts `weight` times, because data derived from it takes memory, too.
     """
 
     __slots__ = ("_quota", "bytes", "owner", "prepaid", "weight")
@@ -34,17 +34,17 @@ class Reservation:
         self.owner = owner
         self.weight = weight
         self.bytes = 0
-        self.prepaid = 0  # bytes that have not come yet, unweighted
+        self.prepaid = 0  # bytes that have not arrived yet, unweighted
 
     async def prepay(self, count: int, seconds: float | None = None) -> None:
-        """Acquire `count` bytes before they come. Later calls of `acquire` use them up first."""
+        """Acquire `count` bytes before they arrive. Later calls of `acquire` use them up first."""
         await self._quota.grant(self, count * self.weight, seconds)
         self.prepaid += count
 
     async def acquire(self, count: int, seconds: float | None = None) -> None:
         """Wait for `count` more bytes, for `seconds` at most.
 
-        Raises FlowFull when they are over, Draining when the quota is closed.
+        Raises FlowFull when the time is up, Draining when the quota is closed.
         """
         if count <= self.prepaid:
             self.prepaid -= count
@@ -75,12 +75,16 @@ class Waiter:
 
 
 class NewWaiters:
-    """Waiters that hold nothing yet, by owner: one look skips all those of an owner who floods."""
+    """Waiters that hold nothing yet, by owner.
+
+    Grouped by owner, because one check then skips all waiters of an owner who sends too many
+    requests.
+    """
 
     def __init__(self) -> None:
         self.count = 0
         self._by_owner: dict[str, deque[Waiter]] = {}
-        self._sizes: list[int] = []  # a heap, in which some sizes of former waiters are left
+        self._sizes: list[int] = []  # a heap, which may contain sizes of former waiters
         self._counts: Counter[int] = Counter()
 
     def add(self, waiter: Waiter) -> None:
@@ -90,7 +94,7 @@ class NewWaiters:
         self._counts[waiter.size] += 1
 
     def remove(self, waiter: Waiter) -> None:
-        """Remove a waiter. The next one of its owner goes behind those of all others."""
+        """Remove a waiter. The next one of its owner moves behind those of all other owners."""
         self.count -= 1
         self._counts[waiter.size] -= 1
         waiters = self._by_owner.pop(waiter.reservation.owner)
@@ -101,13 +105,13 @@ class NewWaiters:
             self._sizes = sorted(self._counts.elements())
 
     def smallest(self) -> float:
-        """The smallest size that is waited for; infinite if there is none."""
+        """Return the smallest size that is waited for; infinity if there is none."""
         while self._sizes and not self._counts[self._sizes[0]]:
             heappop(self._sizes)
         return self._sizes[0] if self._sizes else inf
 
     def first_waiters(self) -> Iterator[Waiter]:
-        """The first one of each owner."""
+        """Yield the first waiter of each owner."""
         for waiters in self._by_owner.values():
             yield waiters[0]
 
@@ -116,7 +120,7 @@ class NewWaiters:
 
 
 class Quota:
-    """At most `bytes_max` in all, and `owner_bytes_max` of each owner, if that is limited."""
+    """A limit of `bytes_max` in total and `owner_bytes_max` for each owner, if that is not None."""
 
     def __init__(self, bytes_max: int, owner_bytes_max: int | None = None) -> None:
         self._bytes_max = bytes_max
@@ -137,17 +141,17 @@ class Quota:
 
     @property
     def is_contended(self) -> bool:
-        """Whether a reservation waits for bytes of other owners, and not only of its own."""
+        """True if a reservation waits for bytes of other owners, and not only of its own."""
         waiters = chain(self._growing, self._new.first_waiters())
         return any(not self._exceeds_share(each.reservation, each.size) for each in waiters)
 
     def reserve(self, owner: str, weight: int = 1) -> Reservation:
-        """A reservation of nothing yet."""
+        """Return an empty reservation."""
         return Reservation(self, owner, weight)
 
     @asynccontextmanager
     async def hold(self, size: int) -> AsyncIterator[None]:
-        """Hold `size` bytes, as soon as there is room. A size above the limit is held alone."""
+        """Hold `size` bytes, as soon as they fit. A size above the limit is held alone."""
         with self.reserve("") as reservation:
             await reservation.acquire(size)
             yield
@@ -172,12 +176,12 @@ class Quota:
         except TimeoutError as error:
             raise FlowFull from error
         finally:
-            if not waiter.is_granted:  # what was granted is released with its reservation
+            if not waiter.is_granted:  # granted bytes are released with the reservation
                 self._remove(waiter)
                 self._grant_waiting()
 
     def release(self, reservation: Reservation, size: int) -> None:
-        """Give back `size` bytes, weighted."""
+        """Release `size` bytes, weighted."""
         reservation.bytes -= size
         self.bytes -= size
         self._owner_bytes[reservation.owner] -= size
@@ -189,7 +193,7 @@ class Quota:
 
     @contextmanager
     def cancelled_on_close(self, deadline: float) -> Iterator[anyio.CancelScope]:
-        """A scope that is cancelled at the deadline, by the clock of the loop, or by `close`."""
+        """Return a scope that is cancelled at the deadline, in loop time, or by `close`."""
         with anyio.CancelScope(deadline=deadline) as scope:
             self._scopes.add(scope)
             try:
@@ -208,18 +212,18 @@ class Quota:
             scope.cancel()
 
     def _grant_waiting(self) -> None:
-        """Grant what fits: first what grows, then what is new, in the order of asking."""
+        """Grant the waiters that fit: growing ones first, then new ones, in order of arrival."""
         for waiter in list(self._growing) if self._growing else ():
             if not self._exceeds_share(waiter.reservation, waiter.size):
                 if self._overcommitted is None and not self._fits(waiter.reservation, waiter.size):
                     self._overcommitted = waiter.reservation
-                self._grant_to(waiter)
+                self._try_grant(waiter)
         while self._new.count and self._has_capacity_for(self._new.smallest()):
-            if not any(self._grant_to(waiter) for waiter in self._new.first_waiters()):
+            if not any(self._try_grant(waiter) for waiter in self._new.first_waiters()):
                 return
 
-    def _grant_to(self, waiter: Waiter) -> bool:
-        """Grant it if it fits, and return whether it does."""
+    def _try_grant(self, waiter: Waiter) -> bool:
+        """Grant the waiter's bytes if they fit, and return True if they did."""
         reservation, size = waiter.reservation, waiter.size
         if self._exceeds_share(reservation, size) or not self._fits(reservation, size):
             return False
@@ -243,17 +247,15 @@ class Quota:
         return self._has_capacity_for(size) or reservation is self._overcommitted
 
     def _exceeds_share(self, reservation: Reservation, size: int) -> bool:
-        """Whether its owner holds too much. The oldest reservation of an owner always goes on, and
-        so does the overcommitted one, or it would wait for one that waits for it.
+        """True if the owner would hold too much.
+
+        The oldest reservation of an owner is exempt, and so is the overcommitted one: it would wait
+        for one that waits for it.
         """
         if self._owner_bytes_max is None:
             return False
-        reservations = self._by_owner.get(reservation.owner)
-        if (
-            not reservations
-            or next(iter(reservations)) is reservation
-            or reservation is self._overcommitted
-        ):
+        oldest = next(iter(self._by_owner.get(reservation.owner, ())), reservation)
+        if reservation is oldest or reservation is self._overcommitted:
             return False
         return self._owner_bytes[reservation.owner] + size > self._owner_bytes_max
 

@@ -34,9 +34,10 @@ class Address(NamedTuple, Generic[In, Answer]):
     channel: Channel[Envelope[In, Answer]]
 
     async def ask(self, message: In, seconds: float | None = None) -> Answer:
-        """Wait for the answer, for `seconds` at most, including the wait for a full channel.
+        """Send a message and wait for the answer, for `seconds` at most in total.
 
-        Raises FlowFull when they are over, Unavailable when the stage has ended, and its errors.
+        Raises FlowFull when the time is up, Unavailable when the stage has ended, and the stages'
+        errors.
         """
         reply: Reply[Answer] = Reply()
         envelope = Envelope(message, reply)
@@ -49,34 +50,34 @@ class Address(NamedTuple, Generic[In, Answer]):
                     await self.channel.send(envelope)
                 if seconds is not None:
                     seconds -= anyio.current_time() - began
-            del envelope, message  # or this frame keeps it while it waits
+            del envelope, message  # or they stay in memory during the wait
             return await reply.outcome(seconds)
         except TimeoutError as error:
             raise FlowFull from error
         finally:
-            del reply  # an error contains this frame: it would be a cycle
+            del reply  # the error refers to this frame: a reference cycle
 
     async def send(self, envelope: Envelope[In, Answer]) -> None:
-        """Raises Unavailable when the stage has ended."""
+        """Send an envelope. Raises Unavailable when the stage has ended."""
         await self.channel.send(envelope)
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterRoute(Generic[Answer]):
-    """The stage for messages that crash others. Messages that it `contains` skip the others."""
+    """The stage that takes messages that crash others. It `contains` those that skip the others."""
 
     address: Address[Any, Answer]
     contains: Callable[[Any], bool]
 
 
 class Stage(Protocol[In_contra, Out_co]):
-    """Handles one message: returns the next one. An AtlasError is an answer, too."""
+    """Handles one message and returns the next one, or raises an AtlasError as the answer."""
 
     async def handle(self, message: In_contra, /) -> Out_co: ...
 
 
 class QueueLoad(NamedTuple):
-    """The number of messages that wait for a stage, and the most that can."""
+    """The number of messages that wait for a stage, and the maximum."""
 
     depth: int
     size: int
@@ -86,14 +87,14 @@ StageObserver = Callable[[str, Any, float], None]
 
 
 def ignore_work(_stage: str, _message: object, _seconds: float) -> None:
-    """The default: observe nothing."""
+    """Observe nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stages:
     """Starts stages in a task group, and reports their crashes and their work.
 
-    `on_work` gets the name of the stage, the message, and the seconds that it took.
+    `on_work` receives the name of the stage, the message, and the seconds that it took.
     """
 
     tasks: TaskGroup
@@ -102,14 +103,12 @@ class Stages:
     inboxes: dict[str, Channel[Any]] = field(default_factory=dict)
 
     def measure_queues(self) -> Mapping[str, QueueLoad]:
-        """The queue of each stage, by name."""
-        queues = {}
-        for name, inbox in self.inboxes.items():
-            statistics = inbox.statistics()
-            queues[name] = QueueLoad(
-                statistics.current_buffer_used, int(statistics.max_buffer_size)
-            )
-        return queues
+        """Return the load of each stage's queue, by name."""
+        statistics = ((name, inbox.statistics()) for name, inbox in self.inboxes.items())
+        return {
+            name: QueueLoad(each.current_buffer_used, int(each.max_buffer_size))
+            for name, each in statistics
+        }
 
     def start_stage(
         self,
@@ -120,7 +119,10 @@ class Stages:
         size: int = 16,
         concurrency: int = 1,
     ) -> Address[In, Answer]:
-        """Start a stage that sends results to the next one, and crashing messages to `dead_letter_route`."""
+        """Start a stage that sends its results to the next one.
+
+        A message that crashes it goes to `dead_letter_route`.
+        """
         name, on_work = derive_stage_name(stage), self.on_work
 
         async def step(envelope: Envelope[In, Answer]) -> bool:
@@ -137,16 +139,15 @@ class Stages:
                 if dead_letter_route is None:
                     raise
                 self.on_crash(name, crash)
-                await dead_letter_route.address.send(
-                    envelope
-                )  # which keeps equal messages from coming here again
+                # from now on the route contains the message, so that equal ones skip this stage
+                await dead_letter_route.address.send(envelope)
                 return False
             finally:
                 on_work(name, body, time.perf_counter() - began)
             await next_stage.send(Envelope(result, reply))
             return True
 
-        return self._start(_StageLoop(name, step, next_stage.channel), size, concurrency)
+        return self._start(name, step, next_stage.channel, size, concurrency)
 
     def start_sink(
         self, stage: Stage[In, Answer], *, size: int = 16, concurrency: int = 1
@@ -163,55 +164,53 @@ class Stages:
                 on_work(name, body, time.perf_counter() - began)
             return True
 
-        return self._start(_StageLoop(name, step, nullcontext()), size, concurrency)
+        return self._start(name, step, nullcontext(), size, concurrency)
 
     def _start(
-        self, loop: "_StageLoop[In, Answer]", size: int, concurrency: int
+        self,
+        name: str,
+        step: Callable[[Envelope[In, Answer]], Awaitable[bool]],
+        next_stage: AbstractAsyncContextManager[object],
+        size: int,
+        concurrency: int,
     ) -> Address[In, Answer]:
+        """Start the workers of a stage, and close the next stage when they end.
+
+        A step returns True if the stage has handled the message.
+        """
+
         async def run() -> None:
             with suppress(anyio.EndOfStream):
                 while True:
                     envelope = await inbox.receive()
                     with envelope.reply:
-                        has_made_progress = await loop.step(envelope)
-                        restarts.has_made_progress = restarts.has_made_progress or has_made_progress
-                    del envelope  # or it would be kept during the wait for the next one
+                        if await step(envelope):
+                            restarts.has_made_progress = True
+                    del envelope  # or it would stay in memory until the next one arrives
 
-        async def run_loop() -> None:
-            async with loop.next_stage:
+        async def run_workers() -> None:
+            async with next_stage:
                 try:
                     async with anyio.create_task_group() as workers:
                         for _ in range(concurrency):
-                            workers.start_soon(supervise, loop.name, run, restarts, self.on_crash)
+                            workers.start_soon(supervise, name, run, restarts, self.on_crash)
                 finally:
                     reject_remaining(inbox)
 
         restarts = RestartBudget()
         inbox = Channel[Envelope[In, Answer]](size)
-        self.inboxes[loop.name] = inbox
-        self.tasks.start_soon(run_loop, name=loop.name)
+        self.inboxes[name] = inbox
+        self.tasks.start_soon(run_workers, name=name)
         return Address(inbox)
 
 
-@dataclass(frozen=True, slots=True)
-class _StageLoop(Generic[In, Answer]):
-    """The step for each envelope, and the channel that is closed at the end.
-
-    A step returns whether the stage has handled the message.
-    """
-
-    name: str
-    step: Callable[[Envelope[In, Answer]], Awaitable[bool]]
-    next_stage: AbstractAsyncContextManager[object]
-
-
 def derive_stage_name(stage: object) -> str:
-    """The name of a stage in events and metrics."""
+    """Return the name of a stage in events and metrics."""
     return type(stage).__name__.lower()
 
 
 def reject_remaining(inbox: Channel[Envelope[Any, Any]]) -> None:
-    """Answer what is left in the inbox of a stage that has ended."""
+    """Reject the messages left in the inbox of a stage that has ended."""
     with suppress(anyio.WouldBlock, anyio.EndOfStream):
         while True:
             inbox.receive_nowait().reply.resolve(Unavailable())

@@ -1,4 +1,4 @@
-"""Restarts stages that crash, until there are too many crashes."""
+"""Restarts stages that crash, until they crash too often."""
 
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -16,10 +16,10 @@ OnCrash = Callable[[str, Exception], None]
 
 @dataclass(slots=True)
 class RestartBudget:
-    """At most `crashes_max` crashes in any `window_seconds`; one more ends the service.
+    """Allows `crashes_max` crashes in any `window_seconds`; one more ends the service.
 
-    A crash counts only if nothing has succeeded since the last one: a bad message does not mean a
-    bad stage.
+    A crash counts only if nothing has succeeded since the last one, because a bad message does not
+    mean a bad stage.
     """
 
     crashes_max: int = 5
@@ -28,7 +28,7 @@ class RestartBudget:
     has_made_progress: bool = False
 
     def record_crash(self, now: float) -> bool:
-        """Count a crash. False if there were too many."""
+        """Count a crash. Return False if there were too many."""
         if not self.has_made_progress:
             self.crashes.append(now)
         self.has_made_progress = False
@@ -40,7 +40,7 @@ class RestartBudget:
 async def supervise(
     name: str, run: Callable[[], Awaitable[None]], restarts: RestartBudget, on_crash: OnCrash
 ) -> None:
-    """Run until it returns, again after each crash: a crash costs one message."""
+    """Call `run` until it returns, again after each crash: a crash costs one message."""
     while True:
         try:
             return await run()
@@ -51,7 +51,7 @@ async def supervise(
 
 
 async def answer_crashes(name: str, work: Awaitable[T], on_crash: OnCrash) -> T:
-    """Await the work. Reports a crash, and raises AtlasError for it."""
+    """Await the work. A crash is reported, and raised as an AtlasError."""
     try:
         return await work
     except AtlasError:

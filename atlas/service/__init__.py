@@ -1,13 +1,15 @@
-"""Puts the rooms together. The only room that knows them all.
+"""Assembles a running service, or the parts of one that a single command needs.
 
-store.py      the journal, for a service or for one command
-world.py      the systems that the settings name, time, chance, processors
-readers.py    the subscribers to events: traces, status, log
-flow.py       the actors between them, from the edge to the uploader
-listeners.py  what is served where
-diagnosing.py the walk through all of it
-drain.py      how it ends
-alone.py      where no service runs: for one command
+store.py         the journal
+dependencies.py  external systems, clock, randomness, CPU workers
+subscribers.py   event subscribers: traces, status, log
+flow.py          the actors, from the edge to the uploader
+uploads.py       the uploader, and the operations that share its branch
+listeners.py     the public application and the operator application
+diagnosis.py     `atlas diagnose` inside a running service
+shutdown.py      the shutdown sequence
+offline.py       operations for a command while no service is running
+cgroup.py        CPU and memory limits of the container
 """
 
 from atlas.service.dependencies import Dependencies, open_dependencies

@@ -1,11 +1,11 @@
-"""All that is not ours to decide: systems, time, chance, processors, who wants to know."""
+"""External dependencies: Foundry, Auth0, journal, clock, randomness, CPU workers, event sink."""
 
 import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from atlas.actors.upload import Timing
 from atlas.computing import WorkerExecutor
@@ -14,13 +14,13 @@ from atlas.core.events import EventSink
 from atlas.outside import auth0, foundry, network
 from atlas.service import cgroup
 from atlas.service.store import JournalPorts
-from atlas.service.subscribers import EventSubscribers
+from atlas.service.subscribers import EventSubscribers, utc_now
 from atlas.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """What a service runs in."""
+    """The external dependencies of a service."""
 
     identities: ports.Identities
     store: JournalPorts
@@ -40,30 +40,23 @@ async def open_dependencies(
     settings: Settings,
     store: JournalPorts,
     subscribers: EventSubscribers,
-    wall_clock: ports.Clock = lambda: datetime.now(UTC),
+    wall_clock: ports.Clock = utc_now,
 ) -> AsyncIterator[Dependencies]:
-    """The systems that the settings name. Nothing is asked of them yet."""
-    tenant, foundry_settings, emit = settings.auth0, settings.foundry, subscribers.publish
-    transport = build_transport(settings)
+    """Open the systems named by the settings. No request is sent yet."""
+    tenant, emit, transport = settings.auth0, subscribers.publish, build_transport(settings)
     clock = build_steady_clock(wall_clock, time.monotonic)
-    target = foundry.FoundryTarget(
-        foundry_settings.host, foundry_settings.dataset_rid, foundry_settings.branch, transport
-    )
-    client = foundry.Credentials(
-        foundry_settings.oauth_token_url, foundry_settings.client_id, foundry_settings.client_secret
-    )
     timing = Timing(time.monotonic, random.Random().random)  # noqa: S311 - only spreads retries
     async with (
         auth0.open_identities(
             tenant.issuer, tenant.audience, clock, time.monotonic, emit, transport
         ) as identities,
         foundry.open_dataset(
-            target,
-            client,
+            build_target(settings),
+            build_credentials(settings),
             foundry.CallLimits(
-                foundry_settings.uploads_at_once,
-                foundry_settings.requests_per_minute,
-                foundry_settings.call_seconds,
+                settings.foundry.uploads_at_once,
+                settings.foundry.requests_per_minute,
+                settings.foundry.call_seconds,
             ),
             emit,
             clock,
@@ -71,10 +64,10 @@ async def open_dependencies(
             timing.random,
         ) as branch,
     ):
-        requested_workers = settings.export.workers
-        executor = WorkerExecutor(
-            requested_workers if requested_workers >= 0 else cgroup.detect_limits().count_workers()
-        )
+        workers = settings.export.workers
+        if workers < 0:
+            workers = cgroup.detect_limits().count_workers()
+        executor = WorkerExecutor(workers)
         yield Dependencies(identities, store, branch, clock, timing, executor, subscribers)
 
 
@@ -82,19 +75,30 @@ def build_transport(settings: Settings) -> network.Transport:
     return network.Transport(settings.network.ca_bundle, settings.network.use_proxy)
 
 
+def build_target(settings: Settings) -> foundry.FoundryTarget:
+    options = settings.foundry
+    transport = build_transport(settings)
+    return foundry.FoundryTarget(options.host, options.dataset_rid, options.branch, transport)
+
+
+def build_credentials(settings: Settings) -> foundry.Credentials:
+    options = settings.foundry
+    return foundry.Credentials(options.oauth_token_url, options.client_id, options.client_secret)
+
+
 def build_steady_clock(wall_clock: ports.Clock, monotonic: Callable[[], float]) -> ports.Clock:
-    """Wall time that never goes back: corrections are taken when they go forward."""
-    latest, seen_at, is_behind = wall_clock(), monotonic(), False
+    """Build a wall clock that never goes back. It follows corrections that go forward."""
+    latest, latest_at, is_behind = wall_clock(), monotonic(), False
 
     def read() -> datetime:
-        nonlocal latest, seen_at, is_behind
-        at, moment = wall_clock(), monotonic()
-        if is_behind or at < latest:  # set back: go on by the other clock
-            continued = latest + timedelta(seconds=moment - seen_at)
-            is_behind = at < continued
+        nonlocal latest, latest_at, is_behind
+        now, monotonic_now = wall_clock(), monotonic()
+        if is_behind or now < latest:  # set back: continue with the monotonic clock
+            continued = latest + timedelta(seconds=monotonic_now - latest_at)
+            is_behind = now < continued
             if is_behind:
                 return continued
-        latest, seen_at = at, moment
-        return at
+        latest, latest_at = now, monotonic_now
+        return now
 
     return read

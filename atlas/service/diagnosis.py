@@ -1,10 +1,9 @@
-"""The walk through all of it, inside a running service."""
+"""`atlas diagnose` inside a running service, and its access to Auth0, Foundry and the listener."""
 
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from atlas import __version__
 from atlas.core import ports
@@ -14,50 +13,47 @@ from atlas.core.messages import RemovalResult
 from atlas.core.status_aggregator import StatusAggregator
 from atlas.diagnose import COLUMNS, Context, Inspectors, build_target_url, run_checks
 from atlas.outside import auth0, foundry, public_endpoint
-from atlas.service.dependencies import build_transport
+from atlas.service.dependencies import build_credentials, build_target, build_transport
+from atlas.service.subscribers import utc_now
 from atlas.settings import Settings
 
-REFUSALS_MAX = 8  # codes that are told, the most frequent first
+REFUSALS_MAX = 8  # reported error codes, most frequent first
 
 
 @dataclass(frozen=True, slots=True)
 class DiagnosisService:
-    """What a running service does of it."""
+    """Diagnoses the running service."""
 
     settings: Settings
-    checkup: ports.JournalInspector
+    inspector: ports.JournalInspector
     maintenance: ports.MaintenanceTasks
     status: StatusAggregator
     clock: ports.Clock
 
     async def diagnose(self, request: DiagnosisRequest) -> Diagnosis:
         async with open_inspectors(
-            self.settings, request, self.checkup, self.maintenance, self.clock
+            self.settings, request, self.inspector, self.maintenance, self.clock
         ) as inspectors:
-            refusals = self.status.by_label("atlas_refusals").most_common(REFUSALS_MAX)
-            given = self.settings, request, inspectors, self.clock
-            return await run_checks(
-                Context(*given, serves=True, refusals=tuple(refusals)), __version__
+            refusals = tuple(self.status.by_label("atlas_refusals").most_common(REFUSALS_MAX))
+            context = Context(
+                self.settings, request, inspectors, self.clock, serves=True, refusals=refusals
             )
+            return await run_checks(context, __version__)
 
     async def remove_old_json(self) -> RemovalResult:
-        """Raises FoundryError."""
+        """Remove the old service's files from the dataset. Raises FoundryError."""
         return await self.maintenance.remove(await list_legacy_files(self.settings, self.clock))
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 @asynccontextmanager
 async def open_inspectors(
     settings: Settings,
     request: DiagnosisRequest,
-    checkup: ports.JournalInspector,
+    journal: ports.JournalInspector,
     maintenance: ports.MaintenanceTasks | None,
     clock: ports.Clock,
 ) -> AsyncIterator[Inspectors]:
-    """Everybody who is asked, over connections that are there for this walk only."""
+    """Open everything that the checks inspect, over connections of their own."""
     tenant, url = settings.auth0, build_target_url(settings, request)
     transport = build_transport(settings)
     async with (
@@ -65,36 +61,26 @@ async def open_inspectors(
         public_endpoint.open_public_endpoint(url, time.monotonic, transport) as endpoint,
         open_foundry_inspection(settings, clock) as inspection,
     ):
-        yield Inspectors(issuer, endpoint, checkup, inspection, inspection.dataset, maintenance)
+        yield Inspectors(issuer, endpoint, journal, inspection, inspection.dataset, maintenance)
 
 
-@asynccontextmanager
-async def open_foundry_inspection(
-    settings: Settings, clock: ports.Clock = utc_now
-) -> AsyncIterator[foundry.FoundryInspection]:
-    foundry_settings = settings.foundry
-    target = foundry.FoundryTarget(
-        foundry_settings.host,
-        foundry_settings.dataset_rid,
-        foundry_settings.branch,
-        build_transport(settings),
+def open_foundry_inspection(
+    settings: Settings, clock: ports.Clock
+) -> AbstractAsyncContextManager[foundry.FoundryInspection]:
+    return foundry.open_inspection(
+        build_target(settings), build_credentials(settings), clock, time.monotonic
     )
-    client = foundry.Credentials(
-        foundry_settings.oauth_token_url, foundry_settings.client_id, foundry_settings.client_secret
-    )
-    async with foundry.open_inspection(target, client, clock, time.monotonic) as inspection:
-        yield inspection
 
 
 async def list_legacy_files(settings: Settings, clock: ports.Clock = utc_now) -> Sequence[str]:
-    """Return the files that the service before Atlas wrote. Raises FoundryError."""
+    """Return the paths of the files that the old service wrote. Raises FoundryError."""
     async with open_authorized_inspection(settings, clock) as inspection:
-        found = await inspection.dataset.list_files("healthkit/raw/")
-        return [file.path for file in found if file.path.endswith(".json")]
+        files = await inspection.dataset.list_files("healthkit/raw/")
+        return [file.path for file in files if file.path.endswith(".json")]
 
 
 async def fix_schema(settings: Settings) -> None:
-    """Give the dataset the schema of our rows as Parquet. Raises FoundryError."""
+    """Apply the schema of Atlas's rows, for Parquet, to the dataset. Raises FoundryError."""
     async with open_authorized_inspection(settings) as inspection:
         await inspection.put_schema(COLUMNS)
 
@@ -103,12 +89,12 @@ async def fix_schema(settings: Settings) -> None:
 async def open_authorized_inspection(
     settings: Settings, clock: ports.Clock = utc_now
 ) -> AsyncIterator[foundry.FoundryInspection]:
-    """Open a stack that gives us a token. Raises FoundryError that says what to do."""
+    """Open an inspection of Foundry with a token. Raises FoundryError that names the remedy."""
     async with open_foundry_inspection(settings, clock) as inspection:
         try:
             await inspection.fetch_token()
             yield inspection
-        except CheckFailed as amiss:
-            raise FoundryError(f"{amiss} {amiss.finding.to_do}") from amiss
+        except CheckFailed as failure:
+            raise FoundryError(f"{failure} {failure.finding.to_do}") from failure
         except FoundryError as error:
             raise FoundryError(f"{error} {error.remedy}") from error

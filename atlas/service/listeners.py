@@ -1,4 +1,4 @@
-"""Builds the public application, and the one of the operators."""
+"""Builds the public application and the operator application."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -62,7 +62,6 @@ def build_public_app(
     settings: Settings,
     on_crash: OnCrash,
 ) -> ASGIApp:
-    """Build the public application."""
     edge, store, rid = settings.edge, dependencies.store, settings.foundry.dataset_rid
     clock, emit, reply_seconds = dependencies.clock, dependencies.emit, edge.commit_wait_seconds
     errors = ErrorResponses(clock, dependencies.timing.random, emit)
@@ -88,29 +87,26 @@ def build_public_app(
         "draining": shutdown.check,
     }
     receipts = ReceiptRoutes(authenticator, store.receipts, rid, clock)
-    paths = [
+    routes = [
         *exports.build_routes(),
         *receipts.build_routes(),
         *HealthRoutes(checks, __version__, clock).build_routes(),
         openapi.build_route(__version__),
     ]
-    uploads = [path.path for path in exports.build_routes()]
-    guard = OverloadGuard(admission, uploads, shutdown.has_begun, emit)
+    export_paths = [route.path for route in exports.build_routes()]
+    guard = OverloadGuard(admission, export_paths, shutdown.has_begun, emit)
     return build_app(
-        paths, guard, errors, on_crash, edge.cors_origins, emit, dependencies.subscribers.sample
+        routes, guard, errors, on_crash, edge.cors_origins, emit, dependencies.subscribers.sample
     )
 
 
 def build_operator_app(
     services: OperatorServices, live: StatusStream, dependencies: Dependencies, settings: Settings
 ) -> ASGIApp:
-    """Build the application of the operators."""
-    operator_settings = settings.operator
-    guard = Guard(
-        operator_settings.token,
-        frozenset({"localhost", "127.0.0.1", "::1", operator_settings.address[0].lower()}),
-    )
-    metrics_guard = replace(guard, token="") if operator_settings.metrics_open else guard
+    operator = settings.operator
+    hosts = frozenset({"localhost", "127.0.0.1", "::1", operator.address[0].lower()})
+    guard = Guard(operator.token, hosts)
+    metrics_guard = replace(guard, token="") if operator.metrics_open else guard
     exposition = partial(metrics.exposition, dependencies.subscribers.status)
     return build_application(
         [

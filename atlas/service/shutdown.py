@@ -7,7 +7,7 @@ from atlas.runtime import CompletionRegistry, Quota, Wakeup
 
 
 class Shutdown:
-    """Begins the shutdown, once, and says whether it has begun."""
+    """Begins the shutdown once. Afterwards the readiness check fails with Draining."""
 
     def __init__(
         self,

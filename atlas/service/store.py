@@ -1,10 +1,8 @@
-"""The journal, as the settings want it: for a service, or for one command."""
+"""Opens the journal named by the settings, for a service or for a single command."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import partial
 from typing import TextIO
 
 from atlas.core import ports
@@ -13,13 +11,13 @@ from atlas.outside.sqlite import journal, keys
 from atlas.outside.sqlite.capacity import CapacityLimits
 from atlas.outside.sqlite.readonly import ReadOnlyInspector
 from atlas.outside.sqlite.retention import ReceiptRetention
-from atlas.service.subscribers import EventSubscribers, add_tracing, build_subscribers
+from atlas.service.subscribers import EventSubscribers, add_tracing, build_subscribers, utc_now
 from atlas.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class JournalPorts:
-    """The parts of a journal."""
+    """The ports of a journal."""
 
     intake: ports.Intake
     receipts: ports.ReceiptQueries
@@ -35,20 +33,18 @@ class JournalPorts:
 def open_journal(
     settings: Settings, stderr: TextIO
 ) -> Iterator[tuple[JournalPorts, EventSubscribers]]:
-    """The journal, and who reads what happens. Raises JournalHeld, CannotStart.
+    """Open the journal of a service, and its event subscribers.
 
-    To be entered before an event loop runs: it may wait for a predecessor to end.
+    Enter it before an event loop runs: it may wait for the previous process to release the lock.
+    Raises JournalLocked, CommandError.
     """
     destination = f"{settings.foundry.dataset_rid}, branch {settings.foundry.branch}"
     with open_locked(settings, journal.LOCK_WAIT_SECONDS, destination) as sqlite_journal:
-        store = collect_ports(sqlite_journal)
-        stream = log.build_logger(stderr, settings.log.level)
-        event_log = log.EventLog(stream, sqlite_journal.log_key, settings.log.user_ids)
-        with add_tracing(
-            build_subscribers(settings, event_log, partial(datetime.now, UTC)), settings
-        ) as subscribers:
+        logger = log.build_logger(stderr, settings.log.level)
+        event_log = log.EventLog(logger, sqlite_journal.log_key, settings.log.user_ids)
+        with add_tracing(build_subscribers(settings, event_log), settings) as subscribers:
             sqlite_journal.events.subscribe(subscribers.publish)
-            yield store, subscribers
+            yield collect_ports(sqlite_journal), subscribers
 
 
 def collect_ports(sqlite_journal: journal.SqliteJournal) -> JournalPorts:
@@ -66,28 +62,28 @@ def collect_ports(sqlite_journal: journal.SqliteJournal) -> JournalPorts:
 
 @contextmanager
 def open_unlocked(settings: Settings) -> Iterator[JournalPorts]:
-    """A journal that nobody serves just now. Raises JournalHeld, CannotStart."""
+    """Open a journal that no process is serving. Raises JournalLocked, CommandError."""
     with open_locked(settings, wait_seconds=0) as sqlite_journal:
         yield collect_ports(sqlite_journal)
 
 
 def abandon_unreadable(settings: Settings) -> int:
-    """Give up all that was sealed with a key that is lost; how many exports that is.
+    """Abandon the exports that the configured keys cannot decrypt, and return their number.
 
-    Raises JournalHeld, CannotStart when there is nothing that this key does not open.
+    Raises JournalLocked, and CommandError if the keys decrypt everything.
     """
-    key_list = [keys.parse_key(text) for text in settings.journal.keys]
-    return journal.abandon(settings.journal.path, key_list)
+    return journal.abandon(settings.journal.path, parse_keys(settings))
 
 
 def build_inspector(settings: Settings) -> ReadOnlyInspector:
-    """The journal as it lies there, for whoever must not change it. Raises BadSetting."""
-    options = settings.journal
+    """Build a read-only inspector of the journal. Raises ConfigurationError."""
     return ReadOnlyInspector(
-        options.path,
-        build_capacity_limits(settings),
-        [keys.parse_key(text) for text in options.keys],
+        settings.journal.path, build_capacity_limits(settings), parse_keys(settings)
     )
+
+
+def parse_keys(settings: Settings) -> list[bytes]:
+    return [keys.parse_key(text) for text in settings.journal.keys]
 
 
 def build_capacity_limits(settings: Settings) -> CapacityLimits:
@@ -99,17 +95,12 @@ def open_locked(
     settings: Settings, wait_seconds: float, destination: str = ""
 ) -> AbstractContextManager[journal.SqliteJournal]:
     options = settings.journal
-    key_list = [keys.parse_key(text) for text in options.keys]
-    shelf = ReceiptRetention(
-        partial(datetime.now, UTC), options.receipts_days, options.receipts_max
-    )
-    owner = settings.operator.listen
     return journal.open_journal(
         options.path,
         build_capacity_limits(settings),
-        key_list,
-        owner,
+        parse_keys(settings),
+        settings.operator.listen,
         wait_seconds,
-        shelf,
+        ReceiptRetention(utc_now, options.receipts_days, options.receipts_max),
         destination,
     )

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Protocol
 
 from atlas import __version__
@@ -16,15 +17,19 @@ from atlas.core.traces import Sampler, Trace, never_sample
 from atlas.settings import Settings
 
 
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
 class EventSubscriber(Protocol):
-    """Reads events of some kinds."""
+    """Handles some kinds of events."""
 
     def find_handler(self, kind: type[Event], /) -> EventSink | None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class EventSubscribers:
-    """Each is told of what it reads; the log comes last, as it takes longest."""
+    """Publishes each event to the subscribers that handle it; the log is last, being slowest."""
 
     status: StatusAggregator
     log: EventSubscriber | None
@@ -36,25 +41,23 @@ class EventSubscribers:
         handlers = self._handlers.get(type(event))
         if handlers is None:
             handlers = self._handlers[type(event)] = self._find_handlers(type(event))
-        for read in handlers:
-            read(event)
+        for handle in handlers:
+            handle(event)
 
     def _find_handlers(self, kind: type[Event]) -> tuple[EventSink, ...]:
-        subscribers: list[EventSubscriber] = [self.status]
-        if self.log is not None:
-            subscribers.append(self.log)
-        handlers = [source.find_handler(kind) for source in subscribers]
-        return tuple(read for read in (self.traces, *handlers) if read is not None)
+        log = None if self.log is None else self.log.find_handler(kind)
+        handlers = self.traces, self.status.find_handler(kind), log
+        return tuple(handle for handle in handlers if handle is not None)
 
 
 @contextmanager
 def add_tracing(subscribers: EventSubscribers, settings: Settings) -> Iterator[EventSubscribers]:
-    """With the traces, if they are to be sent anywhere. Raises ConfigurationError."""
+    """Add tracing, if an endpoint is set. Raises ConfigurationError."""
     if not settings.traces.endpoint:
         yield subscribers
         return
     try:
-        from atlas.outside import traces  # noqa: PLC0415 - for who wants it only
+        from atlas.outside import traces  # noqa: PLC0415 - optional dependency
     except ImportError as error:
         raise ConfigurationError(
             "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT needs OpenTelemetry: "
@@ -68,21 +71,21 @@ def add_tracing(subscribers: EventSubscribers, settings: Settings) -> Iterator[E
             tracer = stack.enter_context(exporter)
         except ValueError as error:
             raise ConfigurationError(
-                f"An OTEL_ variable of OpenTelemetry is wrong: {error}."
+                f"An OTEL_ environment variable is invalid: {error}."
             ) from error
         yield replace(subscribers, traces=tracer.handle, sample=sample)
 
 
 def build_subscribers(
-    settings: Settings, log: EventSubscriber | None, clock: Clock
+    settings: Settings, log: EventSubscriber | None = None, clock: Clock = utc_now
 ) -> EventSubscribers:
-    """All of them, from now on."""
+    """Build the subscribers, without tracing."""
     foundry, journal = settings.foundry, settings.journal
-    info = About(
+    about = About(
         version=__version__,
         dataset=foundry.dataset_rid,
         branch=foundry.branch,
         bytes_max=journal.bytes_max,
         exports_max=journal.exports_max,
     )
-    return EventSubscribers(StatusAggregator(info, clock), log)
+    return EventSubscribers(StatusAggregator(about, clock), log)

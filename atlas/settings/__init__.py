@@ -1,7 +1,7 @@
-"""Everything that can be set, read once at the start. One struct a room; a room gets its own.
+"""The settings, read once at startup: one struct per section.
 
-One TOML file, and environment variables over it: NAMES is the whole list of them. What is unknown
-or wrong stops the start, with one line that names it.
+They come from a TOML file; the environment variables in NAMES override it. An unknown or invalid
+setting stops the start with one line that names it.
 """
 
 from atlas.core.errors import ConfigurationError
@@ -43,7 +43,7 @@ __all__ = [
 
 
 def require_auth0_and_foundry(settings: Settings) -> None:
-    """Auth0 and Foundry must be told: there is no default for those. Raises ConfigurationError."""
+    """Raise ConfigurationError if a setting without a default is missing."""
     require("AUTH0_DOMAIN", settings.auth0.issuer)
     require_foundry(settings)
 
@@ -56,6 +56,4 @@ def require_foundry(settings: Settings) -> None:
 
 def require(name: str, value: str) -> None:
     if not value:
-        raise ConfigurationError(
-            f"{name} is not set. To try Atlas without any account: atlas local"
-        )
+        raise ConfigurationError(f"{name} is not set. To try Atlas without accounts: atlas local")

@@ -1,21 +1,21 @@
-"""What is an address."""
+"""Checks and normalization of URLs and hosts."""
 
 import re
 from urllib.parse import urlsplit
 
 
 def normalize_url(host: str) -> str:
-    """A host is meant as https; whoever wants another scheme says so."""
+    """Add https:// to a host without a scheme, and remove slashes at the end."""
     return (host if not host or "://" in host else f"https://{host}").rstrip("/")
 
 
 def is_url(text: str) -> bool:
     try:
-        parsed = urlsplit(text)
-        is_one = parsed.scheme in {"http", "https"} and parsed.port != 0
-        host = re.fullmatch(r"[a-z0-9._:%-]+", parsed.hostname or "")  # no quotes of an env file
-        return is_one and host is not None and re.fullmatch(r"[!-~]+", text) is not None
-    except ValueError:  # what is no port, or no address in brackets
+        url = urlsplit(text)
+        is_http = url.scheme in {"http", "https"} and url.port != 0
+        host = re.fullmatch(r"[a-z0-9._:%-]+", url.hostname or "")  # no quotes of an env file
+        return is_http and host is not None and re.fullmatch(r"[!-~]+", text) is not None
+    except ValueError:  # invalid port, or invalid address in brackets
         return False
 
 

@@ -1,4 +1,4 @@
-"""From a file and the environment to settings that fit together."""
+"""Loads settings from a TOML file and the environment, and checks that they are consistent."""
 
 import re
 from collections.abc import Mapping
@@ -46,25 +46,18 @@ RENAMED = {
     "ATLAS_REPLY_SECONDS": "ATLAS_COMMIT_WAIT_SECONDS",
     "ATLAS_TRACES": "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
 }
-IGNORED_VARIABLES = re.compile(
-    r"ATLAS_(CONFIG|URL|TOKEN|SERVICE_.*|PORT.*)"
-)  # the last two: Kubernetes
-# Winston's words. What the old service told between info and debug is info here.
-LEVEL_ALIASES = {
-    "warn": "warning",
-    "http": "info",
-    "verbose": "info",
-    "silly": "debug",
-}
+# Kubernetes sets the last two for a service named atlas.
+IGNORED_VARIABLES = re.compile(r"ATLAS_(CONFIG|URL|TOKEN|SERVICE_.*|PORT.*)")
+# The levels of Winston, which the old service used. Those between info and debug become info.
+LEVEL_ALIASES = {"warn": "warning", "http": "info", "verbose": "info", "silly": "debug"}
 VALUE_ERRORS = {
-    "foundry.dataset_rid": "is no RID of a dataset: ri.foundry.main.dataset.<uuid>",
-    "operator.listen": "is no HOST:PORT",
-    "operator.token": "is no token: a header cannot carry it",
+    "foundry.dataset_rid": "must be the RID of a dataset: ri.foundry.main.dataset.<uuid>",
+    "operator.listen": "must be HOST:PORT",
+    "operator.token": "must be printable ASCII without spaces: it is sent in a header",
 }
 
 
-def unknown_setting(name: str) -> str:
-    """Return a message about a variable that is not a setting, with the nearest known name."""
+def describe_unknown_variable(name: str) -> str:
     known = {each.removeprefix("ATLAS_"): each for each in (*NAMES, "ATLAS_CONFIG")}
     nearest = get_close_matches(name.removeprefix("ATLAS_"), known, 1)
     suggestion = RENAMED.get(name) or (known[nearest[0]] if nearest else None)
@@ -73,27 +66,24 @@ def unknown_setting(name: str) -> str:
 
 
 def load(toml: bytes, environ: Mapping[str, str]) -> Settings:
-    """The file, with the environment over it, checked and filled in. Raises ConfigurationError."""
+    """Load the settings of a file, overridden by the environment. Raises ConfigurationError."""
     for name in environ:
-        if (
-            name.startswith("ATLAS_")
-            and name not in NAMES
-            and not IGNORED_VARIABLES.fullmatch(name)
-        ):
-            raise ConfigurationError(unknown_setting(name))
+        is_known = name in NAMES or IGNORED_VARIABLES.fullmatch(name)
+        if name.startswith("ATLAS_") and not is_known:
+            raise ConfigurationError(describe_unknown_variable(name))
     try:
         sections = msgspec.toml.decode(toml, type=dict[str, object])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"The configuration file is no TOML: {error}") from error
+        raise ConfigurationError(f"The configuration file is not valid TOML: {error}") from error
     merged = dict[str, dict[str, object]]()
     for section, keys in sections.items():
         if not isinstance(keys, dict):
-            raise ConfigurationError(f"{section} stands below no [room] in the configuration file.")
+            raise ConfigurationError(f"{section} is not in a [section] of the configuration file.")
         merged[section] = keys
-    for name, key_path in NAMES.items():
+    for name, path in NAMES.items():
         value = get_variable(environ, name)
         if value:
-            section, _, key = key_path.partition(".")
+            section, _, key = path.partition(".")
             merged.setdefault(section, {})[key] = parse_value(key, value)
     try:
         settings = msgspec.convert(merged, Settings, strict=False)
@@ -103,8 +93,10 @@ def load(toml: bytes, environ: Mapping[str, str]) -> Settings:
 
 
 def get_variable(environ: Mapping[str, str], name: str) -> str:
-    """Without the line end that a file of secrets has, and the quotes that docker and podman leave
-    around what an env file has in them. Empty is absent: compose files write NAME=
+    """Return a variable without surrounding whitespace and quotes; "" if it is absent.
+
+    Secret files end with a newline, docker and podman keep the quotes of an env file, and compose
+    files write NAME= for an absent value.
     """
     value = environ.get(name, "").strip()
     is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
@@ -112,7 +104,7 @@ def get_variable(environ: Mapping[str, str], name: str) -> str:
 
 
 def parse_value(key: str, value: str) -> object:
-    """A variable is text; a list in it has commas, or spaces."""
+    """Parse a variable's text. The items of a list are separated by commas or spaces."""
     if key in {"cors_origins", "keys"}:
         return value.replace(",", " ").split()
     if key == "level":
@@ -120,48 +112,43 @@ def parse_value(key: str, value: str) -> object:
     return value
 
 
-def describe_error(found: Mapping[str, object], environ: Mapping[str, str]) -> str:
-    """One line about the first setting that is wrong, by the name that it was set by."""
-    key_path, kind, value = find_wrong(found, Settings)
-    named = next(
-        (name for name, at in NAMES.items() if at == key_path and get_variable(environ, name)),
-        key_path,
-    )
+def describe_error(merged: Mapping[str, object], environ: Mapping[str, str]) -> str:
+    """Describe the first invalid setting in one line, by its variable if that is set."""
+    path, kind, value = find_invalid(merged, Settings)
+    variables = (name for name, at in NAMES.items() if at == path and get_variable(environ, name))
+    name = next(variables, path)
     match kind and msgspec.inspect.type_info(kind):
         case None:
-            return f"{named} is not a setting of Atlas."
+            return f"{name} is not a setting of Atlas."
         case msgspec.inspect.LiteralType(values=words):
-            return f"{named}: unknown word; it is {' or '.join(map(str, words))}."
+            return f"{name} must be {' or '.join(map(str, words))}."
         case msgspec.inspect.BoolType():
-            return f"{named} is neither true nor false."
+            return f"{name} must be true or false."
         case msgspec.inspect.IntType() if not is_convertible(value, int):
-            return f"{named} is no whole number."
+            return f"{name} must be an integer."
         case msgspec.inspect.FloatType() if not is_convertible(value, float):
-            return f"{named} is no number."
+            return f"{name} must be a number."
         case msgspec.inspect.IntType() | msgspec.inspect.FloatType() as number:
             bounds = {"at least": number.ge, "more than": number.gt, "at most": number.le}
-            told = [f"{word} {bound}" for word, bound in bounds.items() if bound is not None]
-            return f"{named} must be {' and '.join(told)}."
+            limits = [f"{word} {bound}" for word, bound in bounds.items() if bound is not None]
+            return f"{name} must be {' and '.join(limits)}."
         case msgspec.inspect.StrType() if isinstance(value, str):
-            return f"{named} {VALUE_ERRORS.get(key_path, 'is empty')}."
-    return f"{named} has the wrong type."
+            return f"{name} {VALUE_ERRORS.get(path, 'is empty')}."
+    return f"{name} has the wrong type."
 
 
-def find_wrong(found: Mapping[str, object], room: type) -> tuple[str, Any, object]:
-    """The place, the type and the value of the first setting that is wrong.
-
-    The type of a setting that does not exist is None.
-    """
-    fields = {field.encode_name: field.type for field in msgspec.structs.fields(room)}
-    for key, value in found.items():
+def find_invalid(values: Mapping[str, object], struct: type) -> tuple[str, Any, object]:
+    """Return the path, type and value of the first invalid setting; type None if unknown."""
+    fields = {field.encode_name: field.type for field in msgspec.structs.fields(struct)}
+    for key, value in values.items():
         kind = fields.get(key)
         if kind is not None and is_convertible(value, kind):
             continue
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and isinstance(value, dict):
-            place, *wrong = find_wrong(value, kind)
-            return f"{key}.{place}", wrong[0], wrong[1]
+            path, inner_kind, inner_value = find_invalid(value, kind)
+            return f"{key}.{path}", inner_kind, inner_value
         return key, kind, value
-    raise AssertionError("each setting is right, and all together are not")
+    raise AssertionError("every setting is valid, but not all together")
 
 
 def is_convertible(value: object, kind: Any) -> bool:
@@ -173,22 +160,22 @@ def is_convertible(value: object, kind: Any) -> bool:
 
 
 def complete(settings: Settings) -> Settings:
-    """What follows from other settings, filled in; what does not fit together, refused."""
+    """Fill in settings derived from others. Raises ConfigurationError on a contradiction."""
     auth0, foundry, journal = settings.auth0, settings.foundry, settings.journal
     if journal.url != "memory:" and not journal.url.removeprefix("sqlite:///").strip("/"):
-        raise ConfigurationError("ATLAS_JOURNAL names no file.")
+        raise ConfigurationError("ATLAS_JOURNAL must name a file.")
     if journal.url != "memory:" and not journal.url.startswith("sqlite:///"):
         raise ConfigurationError(
-            "ATLAS_JOURNAL is sqlite:///relative/path, sqlite:////path or memory:."
+            "ATLAS_JOURNAL must be sqlite:///relative/path, sqlite:////absolute/path or memory:."
         )
     operator = settings.operator
     if not is_loopback(operator.address[0]) and not operator.token:
         raise ConfigurationError(
-            "ATLAS_OPERATOR_LISTEN is no loopback address: set ATLAS_OPERATOR_TOKEN."
+            "ATLAS_OPERATOR_LISTEN is not a loopback address: set ATLAS_OPERATOR_TOKEN."
         )
     if settings.traces.endpoint and not is_url(settings.traces.endpoint):
         raise ConfigurationError(
-            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is no URL of a collector: "
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT must be the URL of a collector: "
             "http://collector:4318/v1/traces"
         )
     issuer, host = normalize_url(auth0.issuer or auth0.domain), normalize_url(foundry.host)
@@ -199,7 +186,7 @@ def complete(settings: Settings) -> Settings:
         "FOUNDRY_OAUTH_TOKEN_URL": token_url,
     }.items():
         if url and not is_url(url):
-            raise ConfigurationError(f"{name} is neither a host nor a URL of http or https.")
+            raise ConfigurationError(f"{name} must be a host or an http or https URL.")
     replace = msgspec.structs.replace
     return replace(
         settings,

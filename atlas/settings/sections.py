@@ -1,4 +1,4 @@
-"""What can be set, a struct for each room."""
+"""The sections of the configuration: one struct each, with the defaults."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,7 +17,7 @@ NonEmpty = Annotated[str, Meta(min_length=1)]
 
 
 class Secret(str):
-    """Text that never prints."""
+    """Text that `repr` does not show."""
 
     __slots__ = ()
 
@@ -35,20 +35,20 @@ class EdgeSettings(Struct, frozen=True, forbid_unknown_fields=True):
     body_bytes_max: PositiveInt = 32 * MIB
     chunks_max: PositiveInt = 64
     stream_bytes_max: PositiveInt = 4096 * MIB
-    rate_per_minute: Annotated[int, Meta(ge=0)] = 100  # requests of one user; 0: no limit
-    flight_bytes_max: PositiveInt = (
-        96 * MIB
-    )  # of bodies that are read and not yet safe, of all users
+    rate_per_minute: Annotated[int, Meta(ge=0)] = 100  # requests per user; 0: no limit
+    # bodies that are not in the journal yet, of all users and of each
+    flight_bytes_max: PositiveInt = 96 * MIB
     flight_bytes_max_of_user: PositiveInt = 48 * MIB
     connections_max: PositiveInt = 10_000
     header_bytes_max: Annotated[int, Meta(ge=1024)] = 16 * 1024
     header_seconds: PositiveFloat = 10.0
-    slow_seconds: PositiveFloat = 10.0  # over so long, a body comes at
-    slow_bytes_per_second: PositiveInt = 1024  # ... or is too slow
+    # minimum rate of a body, averaged over `slow_seconds`
+    slow_seconds: PositiveFloat = 10.0
+    slow_bytes_per_second: PositiveInt = 1024
 
 
 class Auth0Settings(Struct, frozen=True, forbid_unknown_fields=True):
-    """Whose tokens are good. The issuer is a URL with a slash at its end."""
+    """The issuer and audience of accepted tokens. The issuer is a URL that ends with a slash."""
 
     issuer: str = ""
     domain: str = ""
@@ -57,9 +57,9 @@ class Auth0Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ExportSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """How large one export may be, decoded, and how many processes flatten.
+    """The size limits of a decoded export, and the number of worker processes.
 
-    With -1 those go by cores and memory.
+    -1 workers: as many as processors and memory allow.
     """
 
     bytes_max: PositiveInt = 16 * MIB
@@ -68,11 +68,11 @@ class ExportSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class JournalSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where accepted exports are kept until they are committed, and what they are sealed with.
+    """The journal: accepted exports until they are committed, encrypted.
 
-    The first of the keys seals, all open; each is 32 bytes, as base64. The bounds are of what is
-    not committed, `bytes_max` before compression, and of what stays free on the disk; receipts of
-    what is committed are kept for so long, and so many.
+    The first key encrypts, all keys decrypt; each is 32 bytes in base64. `bytes_max` (before
+    compression) and `exports_max` limit the exports that are not committed; `free_bytes_min` stays
+    free on the disk; `receipts_*` limit the receipts of committed exports.
     """
 
     url: str = "sqlite:///var/journal.db"
@@ -85,12 +85,12 @@ class JournalSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def path(self) -> Path | None:
-        """None for a journal in memory."""
+        """The database file, or None for a journal in memory."""
         return None if self.url == "memory:" else Path(self.url.removeprefix("sqlite:///"))
 
 
 class FoundrySettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """The dataset, who we are there, and how we write to it."""
+    """The dataset, the client's credentials, and the limits of the uploads."""
 
     host: str = ""
     client_id: str = ""
@@ -104,7 +104,7 @@ class FoundrySettings(Struct, frozen=True, forbid_unknown_fields=True):
     commit_interval_seconds: Annotated[float, Meta(ge=0)] = 5.0
     call_seconds: PositiveFloat = 30.0
     drain_seconds: Annotated[float, Meta(ge=0, le=8)] = 5.0
-    uploads_at_once: Annotated[int, Meta(ge=1, le=396)] = 64  # of Foundry's 800 calls, half
+    uploads_at_once: Annotated[int, Meta(ge=1, le=396)] = 64  # max: half of Foundry's 800
     requests_per_minute: Annotated[int, Meta(ge=60)] = 9_000  # of Foundry's 10,000
     file_format: FileFormat = "ndjson"
     file_layout: FileLayout = "auto"
@@ -112,22 +112,22 @@ class FoundrySettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is told on stderr."""
+    """The log on stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     user_ids: bool = False
 
 
 class OperatorSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """The listener for operators, HOST:PORT; on any but loopback addresses a token is required.
+    """The operator listener, HOST:PORT. Addresses other than loopback require a token.
 
-    With `metrics_open` the metrics are shown without it, and nothing else.
+    `metrics_open` serves the metrics, and nothing else, without the token.
     """
 
     listen: Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\[\]]+):[0-9]{1,5}$")] = (
         "127.0.0.1:9464"
     )
-    token: Annotated[str, Meta(pattern=r"^[!-~]*$")] = ""  # what a header can carry
+    token: Annotated[str, Meta(pattern=r"^[!-~]*$")] = ""  # printable in a header
     metrics_open: bool = False
 
     @property
@@ -137,9 +137,9 @@ class OperatorSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TracesSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where traces are sent: a URL of OTLP over HTTP; none, if empty.
+    """The OTLP/HTTP URL that traces are sent to; empty: no traces.
 
-    Of the requests whose sender has begun no trace, this share is recorded.
+    `share` is the recorded share of the requests that do not continue a trace of their sender.
     """
 
     endpoint: str = ""
@@ -147,10 +147,10 @@ class TracesSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NetworkSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """Settings of connections to other systems.
+    """Connections to other systems.
 
-    `ca_bundle` is a file of PEM certificates that are trusted beside the system's own. `use_proxy`:
-    through the proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name.
+    `ca_bundle` is a PEM file of certificates to trust in addition to the system's. `use_proxy`
+    honours HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
     """
 
     ca_bundle: str = ""

@@ -123,7 +123,7 @@ def test_what_the_next_ios_adds_is_counted(atlas, tmp_path):
 
 @pytest.mark.parametrize("token", ["a\nb", "a\x00b", "tokén"], ids=ascii)
 def test_a_token_that_no_header_can_hold_is_one_line(atlas, token):
-    assert "is no token" in atlas("import", ".", "--token", token).in_one_line(2)
+    assert "A token must be" in atlas("import", ".", "--token", token).in_one_line(2)
 
 
 def test_a_token_from_a_file_may_have_a_line_end_behind_it():
@@ -145,7 +145,8 @@ def test_wrong_usage_is_one_line(atlas, arguments, named):
 def test_an_export_without_a_service_says_where_it_was_looked_for(atlas, tmp_path):
     path = an_export(tmp_path / "export.zip", record())
 
-    assert "is beside" in atlas("import", path, "--to", "https://atlas.test").in_one_line(1)
+    elsewhere = atlas("import", path, "--to", "https://atlas.test")
+    assert "is not `atlas local`" in elsewhere.in_one_line(1)
 
 
 # against the real service

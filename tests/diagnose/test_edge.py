@@ -50,18 +50,22 @@ MIB = 1024 * 1024
 FRONTS = [
     pytest.param(proxied(MIB), "refuses bodies of 2 MiB (413)", "client_max_body_size", id="1m"),
     pytest.param(proxied(10 * MIB), "refuses bodies of 32 MiB", "32m", id="10m"),
-    pytest.param(proxied(MIB, status=502), "502 is not its answer", "proxy", id="a proxy's 502"),
+    pytest.param(
+        proxied(MIB, status=502), "something else answers 502", "proxy", id="a proxy's 502"
+    ),
     pytest.param(proxied(MIB, status=0), "connection is cut", "limit", id="cut off"),
-    pytest.param(proxied(not_ready="It is full."), "can accept nothing", "step 5", id="not ready"),
-    pytest.param(answering(200), "it is not Atlas", "--url", id="a page"),
+    pytest.param(
+        proxied(not_ready="It is full."), "cannot accept exports now", "step 5", id="not ready"
+    ),
+    pytest.param(answering(200), "is not Atlas", "--url", id="a page"),
     pytest.param(answering(404), "answers 404", "--url", id="nothing there"),
     pytest.param(
         answering(502, Server="nginx"), "does not reach Atlas", "port", id="Atlas is down"
     ),
     pytest.param(
         answering(301, Location="https://b.test/health"),
-        "sends us on to b.test",
-        "no redirect",
+        "redirects to b.test",
+        "do not follow redirects",
         id="a redirect",
     ),
 ]

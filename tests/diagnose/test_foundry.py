@@ -66,17 +66,17 @@ FAULTS = [
     pytest.param(faulty("branch", status=503), 7, "overloaded", id="Foundry is overloaded"),
     pytest.param(foreign, 8, "somebody else", id="a foreign transaction"),
     pytest.param(switched(is_reader=True), 9, "give it a role", id="a role that only reads"),
-    pytest.param(faulty("upload", status=403), 9, "cannot be put", id="no upload"),
+    pytest.param(faulty("upload", status=403), 9, "cannot be uploaded", id="no upload"),
     pytest.param(faulty("list", status=400), 10, "answers 400", id="no list of files"),
-    pytest.param(replaced, 10, "stands in the dataset no more", id="a SNAPSHOT of others"),
+    pytest.param(replaced, 10, "is not in the dataset any more", id="a SNAPSHOT of others"),
     pytest.param(
         committed(f"{RAW}.ndjson", b'{"uuid":"a"}\n'),
-        *(10, "has not the 21 columns"),
+        *(10, "does not have our 21 columns"),
         id="other rows",
     ),
     pytest.param(
         committed(f"{RAW}.ndjson", b"not json\n"),
-        *(10, "Line 1 of the last file is no JSON"),
+        *(10, "Line 1 of the last file is not a JSON"),
         id="no rows",
     ),
     pytest.param(
@@ -91,10 +91,10 @@ FAULTS = [
     ),
     pytest.param(
         committed("healthkit/groups/a.parquet", b"PAR"),
-        *(10, "no Parquet"),
+        *(10, "not valid Parquet"),
         id="no Parquet",
     ),
-    pytest.param(parquet, 11, "Parquet files stand there, and no schema", id="no schema"),
+    pytest.param(parquet, 11, "There are Parquet files, but no schema", id="no schema"),
 ]
 
 

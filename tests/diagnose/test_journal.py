@@ -110,10 +110,10 @@ async def test_exports_that_failed_are_warned_of_with_why_and_what_to_do(system)
 
     seen, evidence = step(found, 5), dict(step(found, 5).evidence)
     assert seen.verdict == "warn"
-    assert seen.reason == "3 exports have failed and are tried apart from the others."
+    assert seen.reason == "3 exports have failed and are retried apart from the others."
     assert "atlas exports list --status failed" in seen.to_do
     assert "atlas exports replay" in seen.to_do
-    assert evidence["failed"] == "3 of those that wait"
+    assert evidence["failed"] == "3 of the waiting exports"
     assert evidence[f"failed: {REFUSED.format('2b')}"] == "2", "with the id of the newest"
     assert evidence[f"failed: {lost}"] == "1"
     assert ("step 5", seen.to_do) in found.sections[-1].facts
@@ -123,7 +123,7 @@ async def test_what_failed_is_no_gap_and_a_warning_is_no_failure(system):
     await have_failed(system, REFUSED.format("1a"))
     found = await system.diagnosed()
 
-    assert step(found, 5).reason.startswith("1 export has failed and is tried apart")
+    assert step(found, 5).reason.startswith("1 export has failed and is retried apart")
     assert step(found, 10).verdict == "pass"
     assert found.exit_code == 0
 
@@ -217,6 +217,6 @@ async def test_a_transaction_of_ours_is_known_as_ours(system):
     found = await system.diagnosed(clock=lambda: datetime.now(UTC))
 
     assert step(found, 8).verdict == "pass"
-    assert dict(step(found, 8).evidence)["whose"] == "ours"
+    assert dict(step(found, 8).evidence)["owner"] == "ours"
     assert step(found, 9).verdict == "unknown"
     assert system.states() == ["OPEN"]

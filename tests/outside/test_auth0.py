@@ -268,7 +268,7 @@ async def test_what_is_remembered_is_a_digest_and_a_name_and_no_token(tenant, ai
         token = tenant.issue_token(TokenRequest(sub="auth0|ada"))
         await asked.outcome(token)
 
-        ((digest, (_, _, user)),) = asked.identities._good._good.items()
+        ((digest, (_, _, user)),) = asked.identities._cache._users.items()
         assert digest == hashlib.sha256(token.encode()).digest()
         assert user == User("auth0|ada", frozenset({"openid", "profile"}))
 

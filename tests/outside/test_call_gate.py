@@ -49,16 +49,16 @@ async def test_in_a_minute_nobody_asks_more_often_than_foundry_allows(clock):
     await ask()
     clock.now += 20
     await ask()
-    assert gate.calls_remaining() == 0
+    assert gate.count_remaining_calls() == 0
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(ask)
         await anyio.wait_all_tasks_blocked()
-        assert gate.calls_remaining() == 0
+        assert gate.count_remaining_calls() == 0
         tasks.cancel_scope.cancel()
     clock.now += 40
-    assert gate.calls_remaining() == 1
+    assert gate.count_remaining_calls() == 1
     await ask()
-    assert gate.calls_remaining() == 0
+    assert gate.count_remaining_calls() == 0
 
 
 async def test_a_minute_that_ends_between_two_looks_at_the_clock_is_over():

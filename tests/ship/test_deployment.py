@@ -159,7 +159,9 @@ def test_the_user_is_that_of_the_image():
 
 def test_local_settings_lead_to_the_stand_ins():
     settings = load((CONFIG / "local.toml").read_bytes(), {})
-    beside = local.build_local_settings(Settings(), local.Ports.starting_at(8080), emulators.STATE)
+    beside = local.build_local_settings(
+        Settings(), local.Ports(8080, 8081, 8082, 8083), emulators.STATE
+    )
 
     require_auth0_and_foundry(settings)
     assert settings.auth0 == beside.auth0

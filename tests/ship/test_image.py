@@ -109,7 +109,7 @@ async def test_the_check_of_a_running_container_is_good_and_of_a_dead_one_bad(im
         async with bench.clients.session.get(f"{url}/health") as answer:
             assert (await answer.json())["version"] == version()
         await container.kill()
-        with pytest.raises(Failed, match="Nobody answers"):
+        with pytest.raises(Failed, match="Cannot connect to"):
             inside(image, "atlas", "health", "--to", url)
 
 

@@ -97,7 +97,9 @@ class System:
     async def diagnosed(self, token: str | None = None, url: str | None = None, **more: Any):
         """As where no service runs."""
         asked = DiagnosisRequest(token, url)
-        return await service.diagnose_offline(self.settings(), asked, **({"is_locked": False} | more))
+        return await service.diagnose_offline(
+            self.settings(), asked, **({"is_locked": False} | more)
+        )
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator["Serving"]:

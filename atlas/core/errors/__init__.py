@@ -1,8 +1,8 @@
 """All errors that are reported to a client or an operator.
 
 `code`, `status` and `retryable` are the wire contract with the iOS app; the docstring is the
-default message. The tree is cut first by blame: a Rejected request fails however often it is sent,
-while Unavailable means a problem of Atlas or Foundry, so the same request can be sent again.
+default message. The tree is divided first by blame: a Rejected request fails however often it is
+sent, while Unavailable is a problem of Atlas or Foundry, so the same request can be sent again.
 """
 
 import msgspec

@@ -1,4 +1,4 @@
-"""Errors of Atlas itself. After Unavailable the same request can succeed later."""
+"""Temporary failures of Atlas, and failures of its journal."""
 
 from atlas.core.errors.requests import AtlasError
 
@@ -12,7 +12,7 @@ class Unavailable(AtlasError):
 
 
 class FlowFull(Unavailable):
-    """There is no room in the flow now."""
+    """The service is at capacity. Retry later."""
 
 
 class Overloaded(Unavailable):
@@ -24,7 +24,7 @@ class Overloaded(Unavailable):
 
 
 class AuthUnavailable(Unavailable):
-    """Tokens cannot be checked now: the keys of the issuer cannot be fetched. Retry later."""
+    """Tokens cannot be verified: the issuer's keys cannot be fetched. Retry later."""
 
     code = "AUTH_UNAVAILABLE"
     retry_seconds = 10.0
@@ -42,13 +42,13 @@ class JournalFull(Unavailable):
 
 
 class CorruptEntry(AtlasError):
-    """The stored export is damaged on the disk, and cannot be restored."""
+    """The stored export is damaged on the disk and cannot be restored."""
 
     retryable = False
 
 
 class OutOfOrder(AtlasError):
-    """The journal is not in the state that this step of a commit starts from: a bug."""
+    """The journal is not in the state that this step of a commit requires: a bug."""
 
     retryable = False
 

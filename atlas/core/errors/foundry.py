@@ -6,10 +6,11 @@ RETRY_LATER = "Try again in a minute; if it persists, check Foundry's own status
 
 
 class FoundryError(Unavailable):
-    """Foundry did not answer as expected; a call may have taken effect all the same.
+    """Foundry did not respond as expected; the call may have taken effect all the same.
 
-    `error_name` and `instance_id` are from Foundry's answer, "" if it had none; Palantir's support
-    asks for the instance id. `remedy` tells the operator what to do. `retry_seconds` is Foundry's.
+    `error_name` and `instance_id` are from Foundry's response, "" if it had none; Palantir's
+    support asks for the instance id. `remedy` is an instruction for the operator. `retry_seconds`
+    is Foundry's.
     """
 
     code = "FOUNDRY_ERROR"
@@ -36,11 +37,11 @@ class BranchBusy(FoundryError):
 
 
 class TransactionEnded(FoundryError):
-    """The transaction is not open any more: somebody else has committed or aborted it."""
+    """The transaction is no longer open: somebody else has committed or aborted it."""
 
 
 class CommitRefused(FoundryError):
-    """Foundry refuses to commit the transaction as it is."""
+    """Foundry refuses to commit the transaction."""
 
 
 class FileRefused(FoundryError):
@@ -52,11 +53,11 @@ class FileInvalid(FileRefused):
 
 
 class FileSpoiled(FileRefused):
-    """Foundry stored this file with another size than was sent: its transaction must be aborted."""
+    """Foundry stored this file with the wrong size: its transaction must be aborted."""
 
 
 class PathTaken(FoundryError):
-    """A file that we have not put stands at this path already."""
+    """A file that Atlas has not put there exists at this path."""
 
 
 class ContentTooLarge(FoundryError):

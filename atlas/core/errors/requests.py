@@ -1,4 +1,4 @@
-"""Errors of a request. The docstring is the message to its sender."""
+"""Errors of a request. The docstring is the default message to the client."""
 
 from typing import ClassVar, Self
 
@@ -18,17 +18,17 @@ class AtlasError(Exception):
         super().__init__(message or type(self).__doc__)
 
     def detach(self) -> Self:
-        """The same without its traceback and its cause.
+        """Return this error without its traceback and cause.
 
-        They know the frames that the error has passed, and whoever keeps the error stands in one
-        of those: it would be a cycle of garbage.
+        They refer to the frames that the error has passed, and one of those frames stores the
+        error: a reference cycle.
         """
         self.__cause__ = self.__context__ = None
         return self.with_traceback(None)
 
 
 class Rejected(AtlasError):
-    """The request is not an export: see the message."""
+    """The request is not a valid export."""
 
     code = "INVALID_PAYLOAD"
     status = 400
@@ -37,20 +37,20 @@ class Rejected(AtlasError):
 
 
 class BadRequest(Rejected):
-    """The request is not HTTP/1.1 as Atlas reads it."""
+    """The request is not valid HTTP/1.1."""
 
     code = "BAD_REQUEST"
 
 
 class HeadersTooLarge(Rejected):
-    """The header block of the request is larger than is accepted."""
+    """The headers of the request are too large."""
 
     code = "HEADERS_TOO_LARGE"
     status = 431
 
 
 class NotNdjson(Rejected):
-    """No line of it is a JSON object."""
+    """No line of the export is a JSON object."""
 
     code = "INVALID_NDJSON"
 
@@ -60,13 +60,13 @@ class NotNdjson(Rejected):
 
 
 class TooManyChunks(Rejected):
-    """The batch has more chunks than are accepted at once."""
+    """The batch has too many chunks."""
 
     code = "TOO_MANY_CHUNKS"
 
 
 class BatchRejected(Rejected):
-    """No chunk of the batch was accepted; errors says why, chunk by chunk."""
+    """No chunk of the batch was accepted; `errors` has the reason for each."""
 
     code = "BATCH_UPLOAD_FAILED"
 
@@ -76,7 +76,7 @@ class BatchRejected(Rejected):
 
 
 class MissingIdentity(Rejected):
-    """The token is good and names nobody: it has no sub claim."""
+    """The token is valid but has no sub claim."""
 
     code = "MISSING_IDENTITY"
 
@@ -96,17 +96,17 @@ class TokenExpired(Unauthenticated):
 
 
 class InvalidToken(Unauthenticated):
-    """The bearer token is not one that Atlas accepts."""
+    """The bearer token is not valid here."""
 
     code = "INVALID_TOKEN"
 
 
 class SenderConstrainedToken(InvalidToken):
-    """The bearer token is bound to a key (DPoP, mTLS): Atlas takes plain bearer tokens."""
+    """The bearer token is bound to a key (DPoP, mTLS). Send a plain bearer token."""
 
 
 class InsufficientScope(Rejected):
-    """The bearer token lacks the scope that exports need."""
+    """The bearer token lacks the scope that is required for exports."""
 
     code = "INSUFFICIENT_SCOPE"
     status = 403
@@ -117,21 +117,21 @@ class InsufficientScope(Rejected):
 
 
 class NotFound(Rejected):
-    """There is nothing at this address."""
+    """Nothing exists at this URL."""
 
     code = "NOT_FOUND"
     status = 404
 
 
 class MethodNotAllowed(Rejected):
-    """This address does not answer to that method."""
+    """This URL does not support the method of the request."""
 
     code = "METHOD_NOT_ALLOWED"
     status = 405
 
 
 class BodyTooSlow(Rejected):
-    """The body of the request came too slowly."""
+    """The body of the request arrived too slowly."""
 
     code = "REQUEST_TIMEOUT"
     status = 408
@@ -139,42 +139,42 @@ class BodyTooSlow(Rejected):
 
 
 class BodyTooLarge(Rejected):
-    """The body of the request is larger than is accepted at once."""
+    """The body of the request is too large."""
 
     code = "PAYLOAD_TOO_LARGE"
     status = 413
 
 
 class ChunkTooLarge(Rejected):
-    """One export is larger than one file may be."""
+    """The export is too large for one file."""
 
     code = "CHUNK_TOO_LARGE"
     status = 413
 
 
 class UnsupportedMediaType(Rejected):
-    """Exports are application/json, or application/x-ndjson; plain, gzip, deflate or zstd."""
+    """Send application/json or application/x-ndjson: plain, gzip, deflate or zstd."""
 
     code = "UNSUPPORTED_MEDIA_TYPE"
     status = 415
 
 
 class ExportErased(Rejected):
-    """While this export waited, all of its user was forgotten; sent again, it is new."""
+    """All data of this user was erased while the export waited. Sent again, it is a new export."""
 
     code = "FORGOTTEN"
     status = 410
 
 
 class IdempotencyKeyReused(Rejected):
-    """This Idempotency-Key was used for another export before."""
+    """This Idempotency-Key was already used for another export."""
 
     code = "IDEMPOTENCY_KEY_REUSED"
     status = 422
 
 
 class RateLimited(Rejected):
-    """Too many requests of this user; the same can be sent again, later."""
+    """This user has sent too many requests. Send the same request later."""
 
     code = "RATE_LIMITED"
     status = 429

@@ -1,10 +1,10 @@
-"""Reasons not to start."""
+"""Errors that end a command with one line for the operator."""
 
 from typing import ClassVar
 
 
 class CommandError(Exception):
-    """Atlas cannot start; the message is one line for the operator."""
+    """The command cannot run; the message is one line for the operator."""
 
     exit_code: ClassVar[int] = 1
 

@@ -1,7 +1,7 @@
-"""Everything that happens and is worth a log line or a metric; readers decide which.
+"""Facts that are worth a log line or a metric. Subscribers decide which.
 
-No event carries a value from the data or a token; of Foundry's own words, only the name and the
-instance id of an error. `user` is a sub: readers show a keyed hash of it.
+No event carries health data or a token. Of Foundry's own words, events carry only the name and the
+instance id of an error. `user` is a sub; subscribers show a keyed hash of it.
 """
 
 from atlas.core.events.event import Event, EventSink

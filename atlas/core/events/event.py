@@ -1,4 +1,4 @@
-"""The type of all events, and of the functions that take them."""
+"""The base class of all events, and the type of the functions that take them."""
 
 from collections.abc import Callable
 

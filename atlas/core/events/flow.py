@@ -1,4 +1,4 @@
-"""What becomes of an export on its way to the journal, and of the stages that it passes."""
+"""Events of the service, its stages, and exports on their way to the journal."""
 
 import traceback
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from atlas.core.traces import Trace
 
 
 class StageCompleted(Event, frozen=True):
-    """A stage has handled a message, be it with an error for an answer."""
+    """A stage has handled a message, with a result or with an error."""
 
     stage: str
     seconds: float
@@ -16,14 +16,14 @@ class StageCompleted(Event, frozen=True):
 
 
 class LinesRejected(Event, frozen=True):
-    """No line of an export is good: how many are bad, by the reason. Nothing of it is kept."""
+    """An export has no valid line, and none of it is stored. `reasons` counts lines by reason."""
 
     correlation_id: str
     reasons: Mapping[str, int]
 
 
 class ExportAccepted(Event, frozen=True):
-    """An export is safe with us for the first time; `reasons` are why so many were rejected."""
+    """An export is stored for the first time. `reasons` counts its rejected lines by reason."""
 
     id: str
     correlation_id: str
@@ -35,7 +35,7 @@ class ExportAccepted(Event, frozen=True):
 
 
 class ExportReplayed(Event, frozen=True):
-    """An export came again, and joined the first: nothing new was kept."""
+    """An export was sent again. It joined the first one, and nothing new was stored."""
 
     id: str
     correlation_id: str
@@ -43,7 +43,7 @@ class ExportReplayed(Event, frozen=True):
 
 
 class ExportQuarantined(Event, frozen=True):
-    """An export has crashed a stage: it is kept as it came, and no twin of it gets there again."""
+    """An export crashed a stage. It is stored unchanged, and identical exports skip the stages."""
 
     id: str
     correlation_id: str
@@ -51,7 +51,10 @@ class ExportQuarantined(Event, frozen=True):
 
 
 class StageCrashed(Event, frozen=True):
-    """A stage, or the edge, met a bug. `where` names its code, innermost last, without values."""
+    """A stage or the edge raised an unexpected exception.
+
+    `where` lists the lines of code that it passed, innermost last, without values.
+    """
 
     stage: str
     error: str
@@ -59,14 +62,14 @@ class StageCrashed(Event, frozen=True):
 
 
 def build_crash_event(stage: str, error: Exception) -> StageCrashed:
-    """Build the event of a crash: where it was, without values, which may be health data."""
+    """Build the event of a crash. It omits all values, because they may be health data."""
     frames = traceback.extract_tb(error.__traceback__)
     where = tuple(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
     return StageCrashed(stage, type(error).__name__, where)
 
 
 class ParquetPerExport(Event, frozen=True):
-    """Parquet saves much where many rows stand together, and little in a file for each export."""
+    """Parquet is configured with one file for each export, which saves little space."""
 
 
 class ServiceStarted(Event, frozen=True):
@@ -78,10 +81,10 @@ class ServiceStarted(Event, frozen=True):
 
 
 class DrainStarted(Event, frozen=True):
-    """We were told to end."""
+    """The service was asked to shut down."""
 
 
 class DrainEnded(Event, frozen=True):
-    """The flow is empty; this many exports wait in the journal for the next start."""
+    """The flow is empty; `waiting` exports remain in the journal for the next start."""
 
     waiting: int

@@ -1,4 +1,4 @@
-"""What becomes of an export, and of the group that it goes with, on its way to Foundry."""
+"""Events of exports and groups on their way to Foundry, and of calls to Foundry."""
 
 from typing import Literal
 
@@ -24,9 +24,9 @@ Operation = Literal[
 
 
 class GroupStarted(Event, frozen=True):
-    """A transaction is open, and these exports are on their way into it.
+    """A transaction is open, and these exports are being uploaded into it.
 
-    `trigger`: the uploader was idle, the commit interval was over, or a whole group had gathered.
+    `trigger`: the uploader was idle, the commit interval had passed, or a whole group had gathered.
     """
 
     transaction: str
@@ -36,7 +36,7 @@ class GroupStarted(Event, frozen=True):
 
 
 class GroupCommitted(Event, frozen=True):
-    """One Foundry transaction holds these exports for good."""
+    """A Foundry transaction with these exports is committed."""
 
     transaction: str
     exports: int
@@ -47,9 +47,9 @@ class GroupCommitted(Event, frozen=True):
 
 
 class ExportCommitted(Event, frozen=True):
-    """The rows of an export stand in a committed transaction.
+    """The rows of an export are in a committed transaction.
 
-    `seconds` is from its acceptance to here; `user` is "" if the journal could not tell.
+    `seconds` is the time since its acceptance. `user` is "" if it is unknown.
     """
 
     id: str
@@ -64,11 +64,12 @@ class ExportCommitted(Event, frozen=True):
 
 
 class ExportFailed(Event, frozen=True):
-    """An export was not committed by its own fault or its group's: it waits, and is tried apart.
+    """An export was not committed. It waits, and is retried apart from the others.
 
-    `cause`: Foundry refused its file, its group failed, or Foundry never answered about its file
-    but about others. `tries` are the failures that count so far. `is_alone`: nothing else was in
-    its group. `reason` has the status, the error name and the instance id of Foundry's answer.
+    `cause`: Foundry refused its file, its group failed, or Foundry answered about other files but
+    never about this one. `tries` is the number of failures so far that count. `is_alone`: its group
+    had no other export. `reason` has the status, the error name and the instance id of Foundry's
+    answer.
     """
 
     id: str
@@ -80,7 +81,10 @@ class ExportFailed(Event, frozen=True):
 
 
 class ExportSetAside(Event, frozen=True):
-    """An export failed too often, for this reason at last; it is kept, and no longer in the way."""
+    """An export failed too often and is set aside, so that it does not hold up others.
+
+    `reason` is that of its last failure.
+    """
 
     id: str
     correlation_id: str
@@ -89,7 +93,7 @@ class ExportSetAside(Event, frozen=True):
 
 
 class GroupRecovered(Event, frozen=True):
-    """We did not know how a transaction had ended; now we do. What is not committed goes again."""
+    """The unknown outcome of a transaction was determined. Uncommitted exports are sent again."""
 
     exports: int
     committed: int
@@ -97,10 +101,10 @@ class GroupRecovered(Event, frozen=True):
 
 
 class UploadPaused(Event, frozen=True):
-    """A whole group came to nothing; the exports wait in the journal.
+    """None of a group's exports could be committed. They wait in the journal.
 
-    `is_outage`: nothing shows that Foundry takes other files; False if it blamed each file of the
-    group by name.
+    `is_outage`: nothing shows that Foundry accepts other files. It is False if Foundry blamed each
+    file of the group by name.
     """
 
     reason: str
@@ -109,25 +113,25 @@ class UploadPaused(Event, frozen=True):
 
 
 class OrphanAborted(Event, frozen=True):
-    """A transaction that we began without hearing the answer was found, and ended."""
+    """A transaction that Atlas opened, but whose response was lost, was found and aborted."""
 
     transaction: str
 
 
 class OrphanSuspected(Event, frozen=True):
-    """A transaction may be ours and may be another's: it is left alone, and we wait."""
+    """A transaction may be ours or another writer's. It is left alone, and uploads wait."""
 
     transaction: str
 
 
 class ForeignWriterDetected(Event, frozen=True):
-    """The branch is busy again and again, with ever other transactions: somebody writes there."""
+    """The branch is busy again and again, each time with another transaction of another writer."""
 
     transactions: int
 
 
 class FoundryCalled(Event, frozen=True):
-    """A call to Foundry ended; the status is 0 if it did not answer.
+    """A call to Foundry ended. `status` is 0 if there was no response.
 
     `error_name` and `instance_id` are those of Foundry's error, "" if it gave none.
     """
@@ -141,12 +145,12 @@ class FoundryCalled(Event, frozen=True):
 
 
 class FoundryTokenFetched(Event, frozen=True):
-    """Foundry gave us a token."""
+    """Foundry issued an access token."""
 
     seconds: float
 
 
 class FoundryTokenRefused(Event, frozen=True):
-    """No token is to be had of Foundry."""
+    """Foundry issued no access token."""
 
     reason: str

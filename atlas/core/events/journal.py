@@ -1,10 +1,14 @@
-"""What becomes of the journal: by its disk, by its operator."""
+"""Events of the journal: damage, restoration, and personal data erased by an operator."""
 
 from atlas.core.events.event import Event
 
 
 class UserErased(Event, frozen=True):
-    """An operator had a person forgotten: so many files are out of the dataset, and rows purged."""
+    """An operator erased the data of a person.
+
+    `files` of the dataset no longer have rows of this person, and `purged` rows of the journal are
+    deleted.
+    """
 
     user: str
     files: int
@@ -12,15 +16,19 @@ class UserErased(Event, frozen=True):
 
 
 class UnprotectedKeyFile(Event, frozen=True):
-    """No key is set: the journal is sealed with one that lies beside it. Who has both reads it."""
+    """No key is configured, so the journal is encrypted with a key file next to it.
+
+    A person who can read both files can read the journal.
+    """
 
     file: str
 
 
 class JournalDamaged(Event, frozen=True):
-    """Something kept in the journal has changed on the disk: what cannot be read is not sent.
+    """Data in the journal has changed on the disk. Unreadable exports are not uploaded.
 
-    A copy of the journal as it was found is kept, if this was seen at the start.
+    `copy` is the path of a copy of the damaged journal, made if the damage was detected at the
+    start.
     """
 
     damage: str
@@ -30,7 +38,7 @@ class JournalDamaged(Event, frozen=True):
 
 
 class TotalsMismatch(Event, frozen=True):
-    """The ledger said another number of exports than there are. It says the right one now."""
+    """The recorded number of exports differed from the counted one, and was corrected."""
 
     status: str
     noted: int
@@ -38,9 +46,10 @@ class TotalsMismatch(Event, frozen=True):
 
 
 class JournalRestored(Event, frozen=True):
-    """Exports that waited in the journal are in the dataset: it was restored from an older copy.
+    """Exports that wait in the journal are already in the dataset: it was restored from a copy.
 
-    Whoever was forgotten since is in it again, and what was accepted since is not.
+    People who were erased since the copy was made are in the journal again, and exports accepted
+    since then are missing from it.
     """
 
     exports: int

@@ -1,4 +1,4 @@
-"""What senders do, what they are answered, and what Auth0 says of who they are."""
+"""Events of clients' requests and connections, and of the keys that verify their tokens."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -6,16 +6,15 @@ from typing import Literal
 from atlas.core.events.event import Event
 from atlas.core.traces import Trace
 
-# Why a connection ends without an answer, or before all of one was taken: nothing came in time, an
-# answer was not taken, others wanted its place while no request was under way, or all places were
-# taken.
+# silent: no bytes arrived in time; not_read: the client does not read the response; made_room: it
+# was idle, and a new connection needed its place; too_many: the limit of connections is reached
 AbortReason = Literal["silent", "not_read", "made_room", "too_many"]
 
 
 class RequestAnswered(Event, frozen=True):
-    """A request of the public listener has ended; a status of 0 if nobody heard an answer.
+    """A request to the public listener has ended. `status` is 0 if no response was delivered.
 
-    `route` is as the code has it, or "none": an address is whatever somebody makes up.
+    `route` is the pattern in the code, or "none". It is never the path, which clients can make up.
     """
 
     correlation_id: str
@@ -27,7 +26,7 @@ class RequestAnswered(Event, frozen=True):
 
 
 class RequestRead(Event, frozen=True):
-    """A sender we know has sent a whole request: `exports` of them, in so many bytes."""
+    """An authenticated client has sent a whole request of `exports` exports and `bytes` bytes."""
 
     correlation_id: str
     user: str
@@ -37,7 +36,7 @@ class RequestRead(Event, frozen=True):
 
 
 class RequestRefused(Event, frozen=True):
-    """A sender was told no, of a whole request or of one chunk in it."""
+    """A request, or one chunk of it, was rejected."""
 
     correlation_id: str
     code: str
@@ -47,7 +46,7 @@ class RequestRefused(Event, frozen=True):
 
 
 class RequestsShed(Event, frozen=True):
-    """Uploads were refused for overload in the last second: their number, in all and by route."""
+    """Uploads were rejected for overload in the last second: the number, in total and by route."""
 
     requests: int
     routes: Mapping[str, int]
@@ -56,7 +55,7 @@ class RequestsShed(Event, frozen=True):
 
 
 class ConnectionRejected(Event, frozen=True):
-    """A connection was refused, or closed for what came on it, by the server itself."""
+    """The HTTP server rejected a connection, or closed it because of an invalid request."""
 
     correlation_id: str
     code: str
@@ -65,13 +64,13 @@ class ConnectionRejected(Event, frozen=True):
 
 
 class ConnectionAborted(Event, frozen=True):
-    """A connection was ended without an answer, or before all of one was taken."""
+    """A connection was closed before a response was delivered completely."""
 
     reason: AbortReason
 
 
 class ClientStuck(Event, frozen=True):
-    """The same device of the same user has sent the same bytes so many times since we run."""
+    """A device of a user has sent the same bytes `times` times since the service started."""
 
     correlation_id: str
     user: str
@@ -79,7 +78,7 @@ class ClientStuck(Event, frozen=True):
 
 
 class RecordCountMismatch(Event, frozen=True):
-    """The sender has counted other lines than came."""
+    """The declared record count of an export differs from the lines received."""
 
     id: str
     correlation_id: str
@@ -87,13 +86,13 @@ class RecordCountMismatch(Event, frozen=True):
 
 
 class KeysFetched(Event, frozen=True):
-    """The issuer told its signing keys."""
+    """The issuer's signing keys were fetched."""
 
     keys: int
 
 
 class KeysUnavailable(Event, frozen=True):
-    """The issuer's keys could not be fetched; those we have go on being used."""
+    """The issuer's keys could not be fetched. The cached ones remain in use."""
 
     reason: str
     keys: int

@@ -1,13 +1,10 @@
-"""What Atlas asks of the outside, in the order of the flow. `atlas/outside` answers.
+"""The ports of Atlas, in the order of the flow. `atlas/outside` has the adapters.
 
-MaintenanceTasks, BranchAccess, People and Replays are what operators ask of the flow.
+The exceptions are MaintenanceTasks, BranchAccess, PersonalDataTasks and ReplayTasks: operators use
+them, and the flow implements them.
 """
 
-from atlas.core.ports.environment import (
-    Clock,
-    CpuExecutor,
-    Identities,
-)
+from atlas.core.ports.environment import Clock, CpuExecutor, Identities
 from atlas.core.ports.foundry import (
     SNAPSHOT_MAX_AGE_SECONDS,
     Branch,

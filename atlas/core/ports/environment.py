@@ -1,12 +1,10 @@
-"""The clock, the processor, and who sends."""
+"""Ports to the clock, the identity provider and the processor."""
 
 from collections.abc import Callable, Generator
 from datetime import datetime
 from typing import Protocol, TypeVar, TypeVarTuple, overload
 
-from atlas.core.messages import (
-    User,
-)
+from atlas.core.messages import User
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -15,23 +13,23 @@ Clock = Callable[[], datetime]
 
 
 class Identities(Protocol):
-    """Who sends."""
+    """The identity provider."""
 
     async def identify_user(self, token: str) -> User:
-        """Whose token this is.
+        """Return the user of a token.
 
         Raises TokenExpired, InvalidToken, MissingIdentity, AuthUnavailable.
         """
 
     async def check_ready(self) -> None:
-        """Raises AuthUnavailable while no token can be checked."""
+        """Raise AuthUnavailable while no token can be verified."""
 
 
 class CpuExecutor(Protocol):
-    """Runs work that only needs the processor: here, in a thread, in another process.
+    """Runs CPU-bound work: on the event loop, in a thread or in a worker process.
 
-    What the work returns or raises; `bytes` tells how much of it there is. Work in steps yields
-    where it may pause.
+    A call returns or raises what the work does; `bytes` is the size of its input. A generator
+    function yields wherever it may pause.
     """
 
     @overload

@@ -34,43 +34,37 @@ class Dataset(Protocol):
         """Open a transaction and return its RID. Raises BranchBusy while another one is open."""
 
     def count_remaining_calls(self) -> int:
-        """Return how many calls fit into this minute before Foundry's rate limit."""
-        ...
+        """Return the number of calls that fit into this minute before Foundry's rate limit."""
 
     async def put(self, transaction: str, path: str, content: Bytes) -> bool:
-        """Put a file into an open transaction; return whether Foundry has confirmed it.
+        """Put a file into an open transaction; return True if Foundry has confirmed it.
 
-        False: the file may be there, which shows in `list_transaction_files` after the commit. Raises
-        FileRefused when Foundry answers that it does not take this file, PathTaken when another
-        file stands at the path, TransactionEnded when the transaction is not open any more.
+        False: the file may have been stored; `list_transaction_files` shows it after the commit.
+        Raises FileRefused when Foundry answers that it does not accept this file, PathTaken when
+        another file exists at the path, TransactionEnded when the transaction is not open any more.
         """
-        ...
 
     def content_type(self) -> str:
         """Return the media type that Foundry has accepted for NDJSON files so far."""
-        ...
 
     def observations(self) -> Mapping[str, str]:
-        """Return what Foundry was seen to do where its documentation is silent."""
-        ...
+        """Return Foundry's observed behaviour, by topic, where its documentation is silent."""
 
     async def describe_open(self, transaction: str) -> str:
-        """Return how Foundry lists the files of this open transaction: for diagnosis only."""
-        ...
+        """Describe Foundry's list of files of this open transaction, for diagnosis only."""
 
     async def remove(self, transaction: str, path: str) -> bool:
         """Delete a file, in an open DELETE transaction; return False if there is none at the path.
 
         Raises TransactionEnded when the transaction is not open any more.
         """
-        ...
 
     async def commit(self, transaction: str) -> CommitResult:
         """Commit, and return the branch after the commit.
 
         Returns only when the transaction is known to be committed. Raises CommitRefused when
-        Foundry answers that it does not commit this transaction as it is, TransactionEnded when
-        somebody has aborted it.
+        Foundry answers that it does not commit this transaction, TransactionEnded when somebody has
+        aborted it.
         """
 
     async def abort(self, transaction: str) -> None:
@@ -81,7 +75,7 @@ class TransactionQueries(Protocol):
     """Queries that resolve the outcome of earlier calls. Raises FoundryError."""
 
     async def transaction_status(self, transaction: str) -> TransactionState:
-        """Return the status. A transaction that Foundry does not know is ABORTED."""
+        """Return the status. A transaction unknown to Foundry is ABORTED."""
 
     async def list_transaction_files(self, transaction: str) -> Mapping[str, int]:
         """Return the files of a committed transaction: the size in bytes of each path.
@@ -119,7 +113,6 @@ class FileListing(Protocol):
 
         The prefix may end within a file name.
         """
-        ...
 
 
 class Branch(Dataset, TransactionQueries, FileListing, Protocol):
@@ -135,29 +128,24 @@ class MaintenanceTasks(Protocol):
 
     async def probe(self) -> ProbeResult:
         """Open a transaction, put a file, and abort: no reader of the dataset sees any of it."""
-        ...
 
     async def remove(self, paths: Collection[str]) -> RemovalResult:
         """Remove these files from the dataset, in one transaction."""
-        ...
 
     def exclusive(self) -> AbstractAsyncContextManager["BranchAccess"]:
-        """Hold the branch: nothing of ours is open or claimed while the context is active."""
-        ...
+        """Hold the branch: no transaction or claim of Atlas is open while the context is active."""
 
 
 class BranchAccess(Protocol):
-    """Exclusive access to the branch. Raises as MaintenanceTasks does."""
+    """Exclusive access to the branch. Raises the same errors as MaintenanceTasks."""
 
     async def remove(self, paths: Collection[str]) -> RemovalResult:
         """As `MaintenanceTasks.remove`."""
-        ...
 
     async def replace(
         self, paths: Collection[str], rewrite: Callable[[str], Awaitable[Bytes | None]]
     ) -> ReplacementResult:
-        """Replace the files at these paths by what `rewrite` returns, in one UPDATE transaction.
+        """Replace each file by the content that `rewrite` returns, in one UPDATE transaction.
 
         A file for which it returns None stays as it is.
         """
-        ...

@@ -1,7 +1,4 @@
-"""What a diagnosis asks of the outside, in the order of the flow.
-
-Whatever is found amiss is raised as Amiss, which says what it is and what to do.
-"""
+"""Ports for the diagnosis, in the order of the flow. They raise CheckFailed for any defect."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -20,78 +17,71 @@ from atlas.core.personal_data import DatasetFile
 
 
 class IssuerInspector(Protocol):
-    """Who issues tokens."""
+    """The issuer of tokens."""
 
     async def fetch_keys(self) -> IssuerKeys:
-        """Its keys."""
-        ...
+        """Fetch its keys."""
 
     def measure_clock_skew(self) -> float | None:
-        """How far its clock is before ours, by its last answer; None if there was none."""
+        """Return by how many seconds its clock is ahead of ours; None before its first answer."""
 
     def explain(
         self, token: str, scope: str, pseudonym: Callable[[str], str]
     ) -> Sequence[TokenClaim]:
         """Return the claims, in the order in which one explains the next.
 
-        `scope` is required, if any; the sub is shown as its pseudonym.
+        `scope` is the required one, "" if none is. The sub is shown as its pseudonym.
         """
-        ...
 
 
 class PublicEndpoint(Protocol):
-    """The address that phones use."""
+    """The URL that phones use."""
 
     async def health(self) -> ServiceHealth: ...
 
     async def certificate(self) -> Certificate | None:
-        """None where there is no TLS."""
+        """Return its certificate; None without TLS."""
 
     async def probe_body(self, bytes: int) -> BlockedBody | None:
-        """Sends a body of so many bytes without a token; None when Atlas itself turned it away."""
+        """Send a body of this size without a token; return None if Atlas itself rejected it."""
 
 
 class JournalInspector(Protocol):
     """The journal."""
 
     async def inspect(self) -> JournalHealth | None:
-        """None when there is none yet. May raise Unavailable, too."""
+        """Inspect the journal; None if it does not exist yet. Also raises Unavailable."""
 
     def pseudonym(self, sub: str) -> str:
-        """What a user is called in the log."""
-        ...
+        """Return the name of a user in the log."""
 
 
 class DatasetInspection(Protocol):
-    """Foundry, as far as only a diagnosis asks it. Raises FoundryError."""
+    """The queries to Foundry that only a diagnosis makes. Also raises FoundryError."""
 
     async def fetch_token(self) -> int:
-        """Return the lifetime of our token in seconds. Raises Amiss."""
-        ...
+        """Return the lifetime of our token in seconds."""
 
     def ahead_seconds(self) -> float | None:
-        """Return by how much its clock is ahead of ours, by its last answer, if there was one."""
+        """Return by how many seconds its clock is ahead of ours; None before its first answer."""
 
     async def check_scopes(self) -> None:
-        """Return if the token may read and write datasets, where we have a role."""
+        """Raise FoundryError if the token lacks the scopes to read and write datasets."""
 
     async def dataset_name(self) -> str: ...
 
     async def transaction(self, rid: str) -> TransactionInfo: ...
 
     async def transactions(self) -> Sequence[TransactionInfo]:
-        """Return the last ones of the branch, newest first."""
-        ...
+        """Return the latest transactions of the branch, newest first."""
 
     async def files_of(self, transaction: str, prefix: str) -> Sequence[DatasetFile]:
         """Return the first files of a transaction whose paths have this prefix."""
-        ...
 
     async def schema(self) -> Sequence[SchemaColumn] | None: ...
 
     async def put_schema(self, columns: Sequence[SchemaColumn]) -> None:
-        """Set the schema, for Parquet files. No other method here changes anything."""
+        """Set the schema, for Parquet files. This is the only method here that changes anything."""
 
     async def is_readable(self) -> bool:
-        """Return whether Foundry makes a table of the files by the schema."""
-        ...
+        """True if Foundry can read the files as a table with the schema."""

@@ -38,27 +38,26 @@ from atlas.core.status import JournalTotals
 
 
 class Intake(Protocol):
-    """The journal as the flow fills it. Every result is durable before it is returned."""
+    """The journal as stages add to it. Every result is durable before it is returned."""
 
     async def find_existing(self, head: ExportMetadata, id: str) -> Receipt | None:
-        """Return the receipt of a stored export; None if it is unknown, or has to be sent again."""
+        """Return the receipt of a stored export; None if it is unknown or must be sent again."""
 
     async def append(self, export: FlattenedExport) -> Receipt:
-        """Store the export, or return the receipt of the same one with `replayed` set.
+        """Store the export, or return the receipt of an identical one with `replayed` set.
 
-        Raises KeyReused when its Idempotency-Key belongs to another export, JournalFull.
+        Raises IdempotencyKeyReused if its Idempotency-Key belongs to another export, JournalFull.
         """
 
 
 class ReceiptQueries(Protocol):
-    """The journal as a sender sees it: only their own exports."""
+    """The journal as a client sees it: only the user's own exports."""
 
     async def find(self, user: User, id: str) -> Receipt | None:
         """Return the receipt of an export of this user; None if the user never sent it."""
 
     async def list_parts(self, user: User, stream_id: str) -> Sequence[Receipt]:
         """Return the receipts of a stream's parts in order; none if the stream is unknown."""
-        ...
 
     async def list_page(
         self, user: User, key: str | None, limit: int, cursor: str | None
@@ -70,34 +69,32 @@ class ReceiptQueries(Protocol):
 
 
 class UploadQueue(Protocol):
-    """The journal as the uploader empties it: the durable steps of the commit protocol.
+    """The journal as the uploader uses it: the durable steps of the commit protocol.
 
-    An export is accepted, then claimed for a group, then committed. At most one group is in hand
-    at a time, because Foundry allows one open transaction on a branch. Each call is one transaction
-    of the journal. A repeated call either does nothing, or raises OutOfOrder and changes nothing.
+    An export is accepted, then claimed for a group, then committed. At most one group is in hand at
+    a time, because Foundry allows one open transaction on a branch. Each call is one transaction of
+    the journal. A repeated call either does nothing, or raises OutOfOrder and changes nothing.
     """
 
     async def read_backlog(self, limits: GroupLimits) -> Backlog:
         """Return the numbers of waiting exports, claimed ones included."""
-        ...
 
     async def read_in_hand(self) -> WorkInHand:
         """Return what was begun and not concluded.
 
         Each export has an NDJSON file of its own, unless `record_file` has recorded another.
         """
-        ...
 
     async def claim(
         self, limits: GroupLimits, snapshot: BranchSnapshot, lane: Lane
     ) -> CommitGroup | None:
         """Claim the oldest exports of this lane, and record the intent to begin an APPEND.
 
-        Both in one step, so that no transaction is begun that the journal does not know of. Returns
-        None, and records no intent, if nothing waits in the lane. The normal lane has the fresh
-        exports, and with them exports whose files Foundry has refused. The isolated lane has all
-        failed exports; the more often a group failed, the smaller its parts. Raises OutOfOrder
-        while a group or a transaction is in hand.
+        Both happen in one step, so that no transaction is begun without a record. Returns None, and
+        records no intent, if nothing waits in the lane. The normal lane has the fresh exports, and
+        with them exports whose files Foundry has refused. The isolated lane has all failed exports;
+        the more often a group failed, the smaller its parts. Raises OutOfOrder while a group or a
+        transaction is in hand.
         """
 
     async def record_intent(self, snapshot: BranchSnapshot, kind: TransactionKind) -> None:
@@ -109,54 +106,48 @@ class UploadQueue(Protocol):
     async def record_open(self, transaction: str, limits: GroupLimits) -> CommitGroup:
         """Record the transaction that was begun, and clear the intents: no other can be open.
 
-        Returns the group as it is now: exports accepted since the claim are claimed, too, unless
-        the group is isolated. A repeated call with the same transaction returns the group. Raises
+        Returns the current group: exports accepted since the claim are claimed, too, unless the
+        group is isolated. A repeated call with the same transaction returns the group. Raises
         OutOfOrder when no intent is recorded, or another transaction is open.
         """
-        ...
 
     async def record_file(
         self, ids: Collection[str], format: FileFormat, size: int, *, is_shared: bool
     ) -> File:
-        """Record that these claimed exports are put as one file of this format and size in bytes.
+        """Record that these claimed exports are uploaded as one file of this format and size.
 
         The record holds until they are concluded. Returns the file, which has a path of its own if
         it is shared, and the export's path otherwise. Raises OutOfOrder unless all of them are
         claimed, if `ids` is empty, or if it names several exports and `is_shared` is False.
         """
-        ...
 
     async def conclude(self, conclusion: Conclusion) -> Sequence[Receipt]:
-        """Carry out a verdict on every claimed export; the transaction is not open any more.
+        """Apply a verdict to every claimed export; the transaction is not open any more.
 
-        Returns the receipts of those that it commits or sets aside. With nothing in hand it does
-        nothing. Otherwise it raises OutOfOrder unless the conclusion names the recorded
+        Returns the receipts of the exports that were committed or set aside. Does nothing if
+        nothing is in hand. Otherwise it raises OutOfOrder unless the conclusion names the recorded
         transaction, or None if none is recorded. Verdicts on exports that are not claimed are
         ignored.
         """
-        ...
 
     async def clear_intents(self) -> None:
-        """Delete all intents: nothing that they began is or will be open."""
+        """Delete all intents: no transaction that they began is or will be open."""
 
     async def read(self, ids: Collection[str]) -> Mapping[str, bytes]:
         """Return the payloads of these exports, compressed, in order of acceptance.
 
         Damaged ones are left out.
         """
-        ...
 
 
 class Reconciliation(Protocol):
     """Compares an older copy of the journal with the dataset."""
 
     async def filter_own_transactions(self, transactions: Collection[str]) -> frozenset[str]:
-        """Return the subset of these transactions that hold exports of this journal."""
-        ...
+        """Return those of these transactions that hold exports of this journal."""
 
     async def has_committed(self) -> bool:
-        """Return whether this journal knows of any committed export."""
-        ...
+        """True if any export of this journal is committed."""
 
     async def list_uncommitted(self, after: str) -> Sequence[File]:
         """Return a page of all exports that the journal believes uncommitted.
@@ -164,7 +155,6 @@ class Reconciliation(Protocol):
         Claimed and set-aside ones are included, each with a file of its own. The page begins after
         the export with the id `after`, "" for the first page.
         """
-        ...
 
     async def mark_found(
         self, matches: Sequence[tuple[DatasetFile, Collection[str]]]
@@ -173,7 +163,6 @@ class Reconciliation(Protocol):
 
         Returns the receipts of those that were not committed before.
         """
-        ...
 
 
 class DeadLetters(Protocol):
@@ -184,37 +173,31 @@ class DeadLetters(Protocol):
 
         Raises JournalFull.
         """
-        ...
 
     async def list_original_ids(self) -> Collection[str]:
         """Return the ids of the exports that crashed a stage."""
-        ...
 
     async def read_original(self, id: str) -> StageInput | None:
-        """Return one of them; None if it is unknown. Raises Damaged."""
+        """Return an export that crashed a stage; None if it is unknown. Raises CorruptEntry."""
 
     async def delete(self, id: str) -> None:
-        """Delete an original that went through the flow, and is in the journal like any other."""
+        """Delete an original that has passed the stages since, and is now stored as an export."""
 
     async def requeue(self, id: str | None) -> int:
-        """Let the uploader retry this set-aside export, or all; return how many."""
-        ...
+        """Let the uploader retry this set-aside export, or all; return their number."""
 
     async def abandon(self, id: str | None) -> int:
-        """Delete the payload of this set-aside export, or of all, for good; return how many."""
-        ...
+        """Delete the payload of this set-aside export, or of all, for good; return their number."""
 
 
 class ReplayTasks(Protocol):
-    """Sends set-aside exports through the flow once more."""
+    """Sends set-aside exports through the flow again."""
 
     async def replay(self, id: str) -> ReplayResult:
         """Replay one export. Raises Rejected when the flow does not accept it."""
-        ...
 
     async def replay_all(self) -> ReplayResult:
-        """Replay all of them."""
-        ...
+        """Replay all set-aside exports."""
 
 
 class Ledger(Protocol):
@@ -225,22 +208,19 @@ class Ledger(Protocol):
     ) -> JournalPage:
         """Return a page of exports, newest first; `before` is the cursor of the previous page.
 
-        The status `failed` selects accepted exports that have failed and are tried separately.
-
+        The status `failed` selects accepted exports that have failed and are retried separately.
         `find` is a receipt id or its beginning (of four characters or more), a user as named in
         entries, or a correlation id, for which each page searches 10,000 exports.
         """
-        ...
 
     async def find_entry(self, id: str) -> JournalEntry | None:
         """Return an export by its receipt id or a prefix of it; None unless exactly one matches."""
 
     async def read_totals(self) -> JournalTotals:
-        """Return how much the journal holds, in constant time."""
-        ...
+        """Return the journal's totals, in constant time."""
 
     async def check_ready(self) -> None:
-        """Return if the journal accepts exports. Raises JournalFull, or Unavailable."""
+        """Raise JournalFull or Unavailable if the journal does not accept exports."""
 
 
 class PersonalDataStore(Protocol):
@@ -248,35 +228,31 @@ class PersonalDataStore(Protocol):
 
     async def read_holdings(self, user: User) -> JournalHoldings:
         """Return the records of this person."""
-        ...
 
     async def purge(self, user: User, shared: Sequence[SharedFile]) -> PurgeResult:
         """Delete the person's exports, receipts, idempotency keys and digests.
 
         `shared` are shared files that still hold rows of the person; the journal remembers their
-        paths. Raises Unavailable while an export of theirs is claimed, because it may be committed
-        any moment.
+        paths. Raises Unavailable while an export of this person is claimed, because it may be
+        committed at any moment.
         """
-        ...
 
     async def rewrite(self) -> None:
-        """Rewrite the journal's file, so that no purged byte stays on the disk, if any was purged.
+        """Rewrite the journal's file after a purge, so that no purged byte stays on the disk.
 
         Raises JournalFull when the disk has no space for a second copy.
         """
 
 
 class PersonalDataTasks(Protocol):
-    """One person's data, in the journal and on the branch. Raises FoundryError."""
+    """Operators' tasks on the data of one person. Raises FoundryError."""
 
     async def report(self, user: User, *, lists: bool = False) -> PersonalDataReport:
-        """Return all that is stored of a person; with `lists`, each file by its path."""
-        ...
+        """Return a report of all data of a person; with `lists`, each file by its path."""
 
     async def erase(self, user: User) -> ErasureReceipt:
-        """Erase all that can be separated from the data of others. It can be repeated."""
-        ...
+        """Erase all data that can be separated from other people's. It can be repeated."""
 
 
 class Outbox(UploadQueue, Reconciliation, Protocol):
-    """The journal as the uploader sees it."""
+    """The journal as the uploader uses it, and compares it with the dataset."""

@@ -1,12 +1,12 @@
-"""Auth0: whose token is it?
+"""Adapter for Auth0: identifies the user of an access token.
 
-Only RS256 by a key of the issuer's JWKS counts. A header is not believed: it names a key by `kid`,
-and nothing else in it is followed.
+A token must be signed with RS256 by a key of the issuer's JWKS. Its header is not trusted: the
+`kid` selects a key, and headers that would point to another one are rejected.
 
-keys.py        the keys of the issuer
-tokens.py      what must hold of a token
-claims.py      the same, taken apart for whoever wants to know why a token is refused
-inspection.py  the issuer, looked at
+keys.py        the signing keys of the issuer
+tokens.py      validation of tokens
+claims.py      explanation, claim by claim, of why a token is accepted or rejected
+inspection.py  implements the port IssuerInspector, for `atlas diagnose`
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -39,7 +39,7 @@ async def open_identities(
     emit: EventSink,
     transport: Transport = DEFAULT_TRANSPORT,
 ) -> AsyncIterator[Auth0Identities]:
-    """Open the issuer, over connections of its own. No call is made yet."""
+    """Open the issuer with its own connections. Make no call."""
     async with open_session(transport) as session:
         yield Auth0Identities(JwksCache(session, issuer, monotonic, emit), issuer, audience, clock)
 
@@ -48,6 +48,6 @@ async def open_identities(
 async def open_issuer_inspection(
     issuer: str, audience: str, clock: Clock, transport: Transport = DEFAULT_TRANSPORT
 ) -> AsyncIterator[Auth0Inspection]:
-    """Open the same for inspections."""
+    """Open the issuer for `atlas diagnose`, with its own connections. Make no call."""
     async with open_session(transport) as session:
         yield Auth0Inspection(session, issuer, audience, clock)

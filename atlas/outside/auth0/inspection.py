@@ -1,4 +1,4 @@
-"""The issuer, looked at: is it there, is it what it should be, has it keys?"""
+"""Checks of the issuer for `atlas diagnose`: is it reachable, and does it publish usable keys?"""
 
 import time
 from collections.abc import Callable, Sequence
@@ -33,71 +33,72 @@ SETTING = "AUTH0_DOMAIN"
 
 
 class Auth0Inspection:
-    """Answers `ports.Issuer`."""
+    """Implements `ports.IssuerInspector`."""
 
     def __init__(self, session: HttpSession, issuer: str, audience: str, clock: Clock) -> None:
         self._session = session
         self._issuer = issuer
         self._audience = audience
         self._clock = clock
-        self._ahead: float | None = None
+        self._clock_skew: float | None = None
         self._keys: dict[str, RSAKey] | None = None
 
     async def fetch_keys(self) -> IssuerKeys:
         if not self._issuer:
             remedy = f"Set {SETTING} to the tenant: atlas.eu.auth0.com"
             raise CheckFailed(f"{SETTING} is not set.", remedy)
-        began = time.monotonic()
-        answer = await fetch(
+        started_at = time.monotonic()
+        response = await fetch(
             self._session, self._issuer, JWKS_PATH, SETTING, FETCH_SECONDS, JWKS_BYTES_MAX
         )
-        seconds = time.monotonic() - began
-        self._ahead = measure_clock_skew(answer.headers.get("Date", ""), self._clock())
-        listed = len(self._listed_in(answer))
+        seconds = time.monotonic() - started_at
+        self._clock_skew = measure_clock_skew(response.headers.get("Date", ""), self._clock())
+        listed = len(self._parse_listed_keys(response))
         self._keys = {}
-        with suppress(ValueError):  # none that we take
-            self._keys = parse_signing_keys(answer.body)
+        with suppress(ValueError):  # no usable key
+            self._keys = parse_signing_keys(response.body)
         if not self._keys:
             raise CheckFailed(
-                f"The issuer has no key that we take: none of {listed} is RSA with RS256, "
-                "2048 bits or more, and a kid.",
+                f"The issuer has no usable key: none of {listed} is RSA for RS256 with "
+                "2048 bits or more and a kid.",
                 "In Auth0, rotate the signing key of the tenant.",
             )
         return IssuerKeys(len(self._keys), listed - len(self._keys), seconds)
 
     def measure_clock_skew(self) -> float | None:
-        return self._ahead
+        return self._clock_skew
 
     def explain(
         self, token: str, scope: str, pseudonym: Callable[[str], str]
     ) -> Sequence[TokenClaim]:
-        judge = TokenExplainer(self._issuer, self._audience, scope, self._keys, self._clock)
-        return judge.explain(token, pseudonym)
+        explainer = TokenExplainer(self._issuer, self._audience, scope, self._keys, self._clock)
+        return explainer.explain(token, pseudonym)
 
-    def _listed_in(self, answer: ProbeReply) -> tuple[dict[str, Any], ...]:
-        """Return the keys in an answer, whether or not we take them. Raises Amiss."""
+    def _parse_listed_keys(self, response: ProbeReply) -> tuple[dict[str, Any], ...]:
+        """Return all keys in a response, usable or not. Raises CheckFailed."""
         host = extract_host(self._issuer)
-        if 300 <= answer.status < 400:
+        if 300 <= response.status < 400:
+            target = extract_redirect_host(self._issuer, response)
             raise CheckFailed(
-                f"{host} sends us on to {extract_redirect_host(self._issuer, answer)} ({answer.status}).",
-                f"Set {SETTING} to the name of the tenant itself, or AUTH0_ISSUER to its URL.",
+                f"{host} redirects to {target} ({response.status}).",
+                f"Set {SETTING} to the tenant's own domain, or AUTH0_ISSUER to its URL.",
             )
-        if answer.status == 404:
+        if response.status == 404:
             raise CheckFailed(
                 f"{host} has no keys at .well-known/jwks.json (404).",
-                f"Is {SETTING} the tenant's own name? AUTH0_ISSUER is the issuer of the tokens, "
-                "to the letter, without what comes after its last slash.",
+                f"Is {SETTING} the tenant's own domain? AUTH0_ISSUER must be exactly the issuer of "
+                "the tokens, up to its last slash.",
             )
-        if answer.status != 200:
+        if response.status != 200:
             raise CheckFailed(
-                f"{host} answers {answer.status} instead of keys.",
-                "Look at the status of Auth0, and try again.",
+                f"{host} answers {response.status} instead of keys.",
+                "Check Auth0's status page, and try again.",
             )
         try:
-            return msgspec.json.decode(answer.body, type=Jwks).keys
+            return msgspec.json.decode(response.body, type=Jwks).keys
         except JSON_ERRORS as error:
-            kind = answer.headers.get("Content-Type", "no media type").partition(";")[0]
+            media_type = response.headers.get("Content-Type", "no media type").partition(";")[0]
             raise CheckFailed(
-                f"{host} answers something that is no JWKS ({kind}).",
-                f"Is {SETTING} right? Does a proxy answer in its place?",
+                f"{host} does not answer with a JWKS ({media_type}).",
+                f"Is {SETTING} right? Does a proxy answer instead?",
             ) from error

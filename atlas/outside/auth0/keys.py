@@ -1,7 +1,7 @@
-"""The signing keys of the issuer.
+"""Signing keys of the issuer.
 
-Keys are kept while the endpoint is down; and an unknown `kid` causes at most one fetch in five
-minutes, or strangers could make us exhaust Auth0's limit.
+Keys stay in use while their endpoint is down. An unknown `kid` causes at most one fetch in five
+minutes, so that forged tokens cannot exhaust Auth0's rate limit.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,19 +18,19 @@ from atlas.core.errors import AuthUnavailable, InvalidToken
 from atlas.core.events import EventSink, KeysFetched, KeysUnavailable
 from atlas.outside.network import HttpSession
 
-JWKS_PATH = ".well-known/jwks.json"  # behind the slash of the issuer
+JWKS_PATH = ".well-known/jwks.json"  # relative to the issuer, which ends with a slash
 FETCH_SECONDS = 5.0
 JWKS_BYTES_MAX = 256 * 1024
-FRESH_SECONDS = 3600.0  # how long keys are taken as they are
-MISS_SECONDS = 300.0  # how long after a fetch an unknown kid causes no other
-RETRY_SECONDS = 15.0  # how long after a fetch that failed, while there are keys
-RETRY_SECONDS_WITHOUT = 1.0  # ... and while there are none, after the first; then twice as long
+FRESH_SECONDS = 3600.0  # keys are fetched again after this time
+MISS_SECONDS = 300.0  # minimum between two fetches for an unknown kid
+RETRY_SECONDS = 15.0  # minimum between two fetches after a failure
+RETRY_SECONDS_WITHOUT_KEYS = 1.0  # the same while there are no keys; doubles after each failure
 BACKOFF_DOUBLINGS_MAX = 4
 KEY_BITS_MIN = 2048
 
 
 class JwksCache:
-    """The signing keys of an issuer, by their names."""
+    """Fetches the signing keys of an issuer, and caches them by `kid`."""
 
     def __init__(
         self,
@@ -50,11 +50,11 @@ class JwksCache:
         self._fetching = anyio.Lock()
 
     async def get(self, kid: str) -> RSAKey:
-        """Raises InvalidToken for a key that the issuer has not; AuthUnavailable when it may."""
+        """Return a key. Raises InvalidToken for an unknown `kid`, AuthUnavailable without keys."""
         if self._is_older_than(FRESH_SECONDS) and not (kid in self._keys and self._is_fetching()):
-            await self._fetch_unless_just_tried(FRESH_SECONDS)
+            await self._fetch_if_due(FRESH_SECONDS)
         if kid not in self._keys and self._is_older_than(MISS_SECONDS):
-            await self._fetch_unless_just_tried(MISS_SECONDS)
+            await self._fetch_if_due(MISS_SECONDS)
         if kid in self._keys:
             return self._keys[kid]
         if not self._keys or self._failed_at is not None:
@@ -63,27 +63,27 @@ class JwksCache:
 
     async def ready(self) -> None:
         if not self._keys:
-            await self._fetch_unless_just_tried(MISS_SECONDS)
+            await self._fetch_if_due(MISS_SECONDS)
         if not self._keys:
             raise AuthUnavailable
 
     def _is_fetching(self) -> bool:
-        """Somebody fetches: whoever has a key meanwhile does not wait for that."""
+        """True during a fetch; tokens with a cached key do not wait for it."""
         return self._fetching.statistics().locked
 
     def _is_older_than(self, seconds: float) -> bool:
         return self._fetched_at is None or self.monotonic() - self._fetched_at > seconds
 
     def _has_just_failed(self) -> bool:
-        """Eight fetches in a minute at most, whoever asks, and nobody is kept out for long."""
-        doubled = RETRY_SECONDS_WITHOUT * 2 ** min(self._failures - 1, BACKOFF_DOUBLINGS_MAX)
-        spared = RETRY_SECONDS if self._keys else min(doubled, RETRY_SECONDS)
-        return self._failed_at is not None and self.monotonic() - self._failed_at < spared
+        """True if a fetch has just failed, so as to make at most eight in a minute."""
+        doubled = RETRY_SECONDS_WITHOUT_KEYS * 2 ** min(self._failures - 1, BACKOFF_DOUBLINGS_MAX)
+        pause = RETRY_SECONDS if self._keys else min(doubled, RETRY_SECONDS)
+        return self._failed_at is not None and self.monotonic() - self._failed_at < pause
 
-    async def _fetch_unless_just_tried(self, seconds: float) -> None:
-        """One at a time; who waited for another's fetch does not fetch again."""
+    async def _fetch_if_due(self, age_seconds: float) -> None:
+        """Fetch keys older than `age_seconds`. Callers that wait for a fetch share its result."""
         async with self._fetching:
-            if not self._has_just_failed() and self._is_older_than(seconds):
+            if not self._has_just_failed() and self._is_older_than(age_seconds):
                 await self._fetch()
 
     async def _fetch(self) -> None:
@@ -101,11 +101,11 @@ class JwksCache:
         timeout = aiohttp.ClientTimeout(total=FETCH_SECONDS)
         async with self._session.request(
             "GET", self._url, timeout=timeout, allow_redirects=False
-        ) as answer:
-            if answer.status != 200:
-                raise ValueError(answer.status)
+        ) as response:
+            if response.status != 200:
+                raise ValueError(response.status)
             body = bytearray()
-            async for chunk in answer.content.iter_any():
+            async for chunk in response.content.iter_any():
                 body += chunk
                 if len(body) > JWKS_BYTES_MAX:
                     raise ValueError(len(body))
@@ -113,34 +113,34 @@ class JwksCache:
 
 
 class Jwks(msgspec.Struct, frozen=True):
-    """RFC 7517, section 5."""
+    """A JSON Web Key Set (RFC 7517, section 5)."""
 
     keys: tuple[dict[str, Any], ...]
 
 
-def is_for_signing(key: dict[str, Any]) -> bool:
-    """With RS256, by a key that has a name."""
+def is_signing_key(key: dict[str, Any]) -> bool:
+    """True for an RSA key with a `kid` that can sign with RS256."""
     is_rsa = key.get("kty") == "RSA" and key.get("use", "sig") == "sig"
     return is_rsa and key.get("alg", "RS256") == "RS256" and isinstance(key.get("kid"), str)
 
 
 def parse_signing_keys(jwks: bytes) -> dict[str, RSAKey]:
-    """Those that can have signed a token for us. Raises ValueError if there is none."""
+    """Return the keys that can sign tokens for us, by `kid`. Raises ValueError if there is none."""
     signing_keys: dict[str, RSAKey] = {}
     for key in parse_jwks(jwks):
-        with suppress(JoseError, ValueError):  # one that cannot be read takes no other with it
+        with suppress(JoseError, ValueError):  # an invalid key does not affect the others
             public = RSAKey.import_key(
                 {name: key[name] for name in ("kty", "n", "e") if name in key}
             )
             if public.public_key.key_size >= KEY_BITS_MIN:
                 signing_keys[key["kid"]] = public
     if not signing_keys:
-        raise ValueError("no key that can sign for us")
+        raise ValueError("no usable signing key")
     return signing_keys
 
 
 def parse_jwks(jwks: bytes) -> Iterator[dict[str, Any]]:
     try:
-        return filter(is_for_signing, msgspec.json.decode(jwks, type=Jwks).keys)
+        return filter(is_signing_key, msgspec.json.decode(jwks, type=Jwks).keys)
     except RecursionError as error:
         raise ValueError("nested too deep") from error

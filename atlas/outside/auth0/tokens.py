@@ -1,8 +1,8 @@
-"""Whose token it is: what must hold of a token that a phone brings.
+"""Validation of access tokens.
 
-A phone sends one token again and again: what was found good is remembered for five minutes at most,
-by its digest, and never for longer than the token lasts. So a key that the issuer withdraws is good
-for five minutes more than we know of it, and we look for that once an hour.
+A phone sends the same token many times, so a valid token is cached by its digest, for at most five
+minutes and never beyond its expiry. A key that the issuer revokes is therefore accepted for up to
+an hour, until the next fetch of the keys, plus five minutes.
 """
 
 import hashlib
@@ -24,9 +24,9 @@ from atlas.outside.auth0.keys import JwksCache
 
 LEEWAY_SECONDS = 30
 TOKEN_BYTES_MAX = 16 * 1024
-TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
-NEVER_FOLLOWED = frozenset({"crit", "jku", "jwk", "x5u", "x5c", "b64"})
-ID_TOKEN_ONLY = frozenset({"nonce", "at_hash", "c_hash"})
+ACCEPTED_TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
+FORBIDDEN_HEADERS = frozenset({"crit", "jku", "jwk", "x5u", "x5c", "b64"})
+ID_TOKEN_CLAIMS = frozenset({"nonce", "at_hash", "c_hash"})
 
 LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -34,20 +34,20 @@ CACHED_SECONDS, CACHED_TOKENS_MAX = 300.0, 10_000
 
 
 class Auth0Identities:
-    """Answers `ports.Identities`."""
+    """Implements `ports.Identities`."""
 
     def __init__(self, keys: JwksCache, issuer: str, audience: str, clock: Clock) -> None:
         self._keys = keys
-        self._good = TokenCache(lambda: clock().timestamp(), keys.monotonic)
-        self._rules = TokenValidator(issuer, audience, clock)
+        self._cache = TokenCache(lambda: clock().timestamp(), keys.monotonic)
+        self._validator = TokenValidator(issuer, audience, clock)
 
     async def identify_user(self, token: str) -> User:
         digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
-        user = self._good.find(digest)
+        user = self._cache.find(digest)
         if user is None:
             key = await self._keys.get(read_kid(token))
-            user, expires = self._rules.validate(token, key)
-            self._good.add(digest, user, expires + LEEWAY_SECONDS)
+            user, expires = self._validator.validate(token, key)
+            self._cache.add(digest, user, expires + LEEWAY_SECONDS)
         return user
 
     async def check_ready(self) -> None:
@@ -55,7 +55,7 @@ class Auth0Identities:
 
 
 class TokenValidator:
-    """What must hold of the claims of a token for us."""
+    """Validates the signature and the claims of a token."""
 
     def __init__(self, issuer: str, audience: str, clock: Clock) -> None:
         self._claims = jwt.JWTClaimsRegistry(
@@ -67,7 +67,7 @@ class TokenValidator:
         )
 
     def validate(self, token: str, key: RSAKey) -> tuple[User, float]:
-        """Whose token this is, and when it expires.
+        """Return the user of the token, and its expiry in seconds since the epoch.
 
         Raises TokenExpired, InvalidToken, SenderConstrainedToken, MissingIdentity.
         """
@@ -77,53 +77,54 @@ class TokenValidator:
             expires = float(claims["exp"])
         except ExpiredTokenError as error:
             raise TokenExpired from error
-        except (JoseError, ValueError, RecursionError, OverflowError) as error:  # too deep, too far
+        # RecursionError: nested too deep; OverflowError: exp out of range
+        except (JoseError, ValueError, RecursionError, OverflowError) as error:
             raise InvalidToken from error
         reject_sender_constrained(claims)
-        if ID_TOKEN_ONLY & claims.keys():  # not for us
+        if ID_TOKEN_CLAIMS & claims.keys():  # an ID token, which is for the app only
             raise InvalidToken
         sub = claims.get("sub")
         if not isinstance(sub, str) or not sub:
             raise MissingIdentity
-        if LONE_SURROGATE.search(sub):  # JSON can spell it, and nobody can write it down
+        if LONE_SURROGATE.search(sub):  # valid in JSON, but not encodable as UTF-8
             raise InvalidToken
         return User(sub, read_scopes(claims)), expires
 
 
 def reject_sender_constrained(claims: Mapping[str, Any]) -> None:
-    """Raises SenderConstrainedToken for one that only the holder of a key may bring (RFC 7800, RFC 9449).
+    """Raise SenderConstrainedToken if the token is bound to a key (RFC 7800, RFC 9449).
 
-    Whoever comes to take such tokens asks for the proof here: taken without, a token that was
-    stolen would be as good as if nobody had bound it. Only a good signature gets as far as this.
+    Without checking the proof of possession, which belongs here, a stolen token would be accepted.
+    The signature has been verified before.
     """
     if "cnf" in claims:
         raise SenderConstrainedToken
 
 
 class TokenCache:
-    """The users of tokens that were good, for a while; the oldest make room."""
+    """Caches the users of valid tokens. The oldest entries are evicted first."""
 
     def __init__(self, clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
         self._clock = clock
         self._monotonic = monotonic
-        self._good: OrderedDict[bytes, tuple[float, float, User]] = OrderedDict()
+        self._users: OrderedDict[bytes, tuple[float, float, User]] = OrderedDict()
 
     def find(self, digest: bytes) -> User | None:
-        if digest in self._good:
-            until, expires, user = self._good[digest]
-            if self._monotonic() < until and self._clock() < expires:
+        if digest in self._users:
+            cached_until, expires, user = self._users[digest]
+            if self._monotonic() < cached_until and self._clock() < expires:
                 return user
         return None
 
     def add(self, digest: bytes, user: User, expires: float) -> None:
-        self._good[digest] = (self._monotonic() + CACHED_SECONDS, expires, user)
-        self._good.move_to_end(digest)
-        if len(self._good) > CACHED_TOKENS_MAX:
-            self._good.popitem(last=False)
+        self._users[digest] = (self._monotonic() + CACHED_SECONDS, expires, user)
+        self._users.move_to_end(digest)
+        if len(self._users) > CACHED_TOKENS_MAX:
+            self._users.popitem(last=False)
 
 
 def read_kid(token: str) -> str:
-    """The name of the key of a token that looks like one. Raises InvalidToken."""
+    """Return the `kid` of a token, after checking its form and header. Raises InvalidToken."""
     parts = token.split(".")
     if len(parts) != 3 or len(token) > TOKEN_BYTES_MAX:
         raise InvalidToken
@@ -133,15 +134,15 @@ def read_kid(token: str) -> str:
     except (ValueError, RecursionError) as error:  # base64's and msgspec's errors are ValueErrors
         raise InvalidToken from error
     kid, kind = header.get("kid"), header.get("typ", "JWT")
-    if not isinstance(kid, str) or not isinstance(kind, str) or kind.lower() not in TYPES:
+    if not isinstance(kid, str) or not isinstance(kind, str) or kind.lower() not in ACCEPTED_TYPES:
         raise InvalidToken
-    if header.get("alg") != "RS256" or NEVER_FOLLOWED & header.keys():
+    if header.get("alg") != "RS256" or FORBIDDEN_HEADERS & header.keys():
         raise InvalidToken
     return kid
 
 
-def read_scopes(claims: dict[str, Any]) -> frozenset[str]:
-    """Of `scope`, and of `permissions`, which Auth0 adds when it is set to."""
+def read_scopes(claims: Mapping[str, Any]) -> frozenset[str]:
+    """Return the scopes in `scope` and in `permissions`, which Auth0 adds if configured to."""
     scope, permissions = claims.get("scope"), claims.get("permissions")
     scopes = set(scope.split()) if isinstance(scope, str) else set()
     if isinstance(permissions, list):

@@ -1,17 +1,17 @@
-"""The adapter of Palantir Foundry's public API (v2).
+"""Adapter for Palantir Foundry's public API (v2).
 
 token.py        the access token
 call_gate.py    rate limit and circuit breaker
 client.py       HTTP calls: deadlines and retries
 responses.py    parsing of responses
-errors.py       classification of errors, and what the operator can do
+errors.py       classification of errors, with a remedy for the operator
 uploads.py      interpretation of the answer to an upload
 listing.py      listings of files
 dataset.py      implements the port Branch
-observations.py records behaviour of Foundry that its documentation leaves open
+observations.py behaviour of Foundry that its documentation leaves open
 inspection.py   implements the port DatasetInspection, for `atlas diagnose`
 
-README.md describes which calls Atlas makes, and how it treats each answer.
+README.md lists the calls that Atlas makes, and the outcome of each answer.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -40,14 +40,14 @@ __all__ = [
     "open_inspection",
 ]
 
-INSPECTION_SECONDS = 10.0  # per call: an operator waits for it
+INSPECTION_SECONDS = 10.0  # per call, because an operator is waiting
 INSPECTION_CALLS = 1_000
 SPARE_CONNECTIONS = 4  # so that commits and token requests do not wait for uploads
 
 
 @dataclass(frozen=True, slots=True)
 class FoundryTarget:
-    """The branch to write to. `host` is a URL without a slash at its end."""
+    """The branch to write to. `host` is a URL without a trailing slash."""
 
     host: str
     dataset_rid: str
@@ -56,12 +56,13 @@ class FoundryTarget:
 
     @property
     def location(self) -> tuple[str, str]:
+        """The RID of the dataset and the name of the branch."""
         return self.dataset_rid, self.branch
 
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
-    """The limits of concurrent calls, of calls per minute, and of the seconds of a call."""
+    """Limits on concurrent calls, on calls per minute, and on the duration of a call."""
 
     calls_at_once: int
     calls_per_minute: int
@@ -79,7 +80,7 @@ async def open_dataset(
     rng: Callable[[], float],
     sleep: Sleep = anyio.sleep,
 ) -> AsyncIterator[FoundryDataset]:
-    """Open the dataset, with its own connections. Makes no call. Raises BadSetting."""
+    """Open the dataset with its own connections. Make no call. Raises ConfigurationError."""
     seconds, observations = limits.call_seconds, Observations()
     async with open_session(
         target.transport, connections_max=limits.calls_at_once + SPARE_CONNECTIONS
@@ -94,9 +95,9 @@ async def open_dataset(
 async def open_inspection(
     target: FoundryTarget, credentials: Credentials, clock: Clock, monotonic: Callable[[], float]
 ) -> AsyncIterator[FoundryInspection]:
-    """Open the dataset for `atlas diagnose`. Each call is made once: it shows the present state.
+    """Open the dataset for `atlas diagnose`. No call is retried, to show the present state.
 
-    Raises BadSetting.
+    Raises ConfigurationError.
     """
     seconds, observations, location = INSPECTION_SECONDS, Observations(), target.location
     async with open_session(target.transport) as session:
@@ -108,4 +109,4 @@ async def open_inspection(
 
 
 def ignore(_event: object) -> None:
-    """Inspections are not part of the service's events."""
+    """Discard an event, because inspections are not part of the service's metrics."""

@@ -1,7 +1,7 @@
-"""Decides when Foundry may be called. All calls share one gate, and its record of failures.
+"""Rate limiter and circuit breaker shared by all calls to Foundry.
 
 While Foundry answers, calls wait only for the rate limit. A Retry-After applies to all calls. After
-several consecutive failures Foundry counts as down: then one call at a time is made, at growing
+several consecutive failures Foundry counts as down: calls are then made one at a time, at growing
 intervals.
 """
 
@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
 
-FAILURES_MAX = 3  # consecutive failures of all calls, from which Foundry counts as down
+FAILURES_MAX = 3  # consecutive failures, across all calls, after which Foundry counts as down
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.2, 5.0
 MINUTE_SECONDS = 60.0
 JITTER_SECONDS = 0.5  # spreads the calls that wait for the same Retry-After
@@ -21,7 +21,7 @@ Sleep = Callable[[float], Awaitable[None]]
 
 
 class CallGate:
-    """A rate limiter and a circuit breaker; `calls_max` is the number of calls in any minute."""
+    """Delays calls to Foundry. `calls_max` limits the calls in any 60 seconds."""
 
     def __init__(
         self,
@@ -34,22 +34,22 @@ class CallGate:
         self._monotonic = monotonic
         self._rng = rng
         self._calls_max = calls_max
-        self._calls: deque[float] = deque()  # the times of those in the last minute
+        self._calls: deque[float] = deque()  # the times of the calls in the last minute
         self._failures = 0
         self._opens_at = 0.0
         self._lock = anyio.Lock()
 
     @asynccontextmanager
     async def permit(self) -> AsyncIterator[None]:
-        """Wait until a call is allowed, and hold the permit for one call."""
+        """Wait until a call is allowed, and hold the permit during the call."""
         async with AsyncExitStack() as stack:
             if self._failures >= FAILURES_MAX:
                 await stack.enter_async_context(self._lock)
                 if self._failures < FAILURES_MAX:
-                    await stack.aclose()  # another call has been answered meanwhile
+                    await stack.aclose()  # another call has succeeded meanwhile
             if seconds := self.next_call_delay():
                 await self.sleep(seconds)
-            while not self.calls_remaining():
+            while not self.count_remaining_calls():
                 # The minute may end between these two readings of the clock.
                 seconds = self._calls[0] + MINUTE_SECONDS - self._monotonic()
                 await self.sleep(max(0.0, seconds))
@@ -57,7 +57,7 @@ class CallGate:
             yield
 
     def next_call_delay(self) -> float:
-        """Return the seconds that a call has to wait after earlier failures."""
+        """Return the seconds that a call must wait because of earlier failures."""
         return max(0.0, self._opens_at - self._monotonic())
 
     def backoff(self, attempt: int) -> float:
@@ -65,7 +65,7 @@ class CallGate:
         doubled = PAUSE_SECONDS * 2.0**attempt
         return min(doubled + self._rng() * RETRY_JITTER_SECONDS, PAUSE_SECONDS_MAX)
 
-    def calls_remaining(self) -> int:
+    def count_remaining_calls(self) -> int:
         """Return how many calls fit into this minute before the rate limit."""
         while self._calls and self._monotonic() - self._calls[0] >= MINUTE_SECONDS:
             self._calls.popleft()

@@ -1,7 +1,7 @@
-"""The HTTP client of Foundry's API: deadlines, the token, and retries of calls safe to repeat.
+"""HTTP client for Foundry's API: authorization, deadlines, and retries of calls safe to repeat.
 
-The status decides first, because 429 and 503 have no body and 502 may be HTML. Only error names and
-instance ids of Foundry's texts are passed on.
+Responses are classified by their status first, because 429 and 503 have no body and 502 may be
+HTML. Error names and instance ids are the only texts of Foundry that are passed on.
 """
 
 import time
@@ -16,8 +16,8 @@ from atlas.core.errors import FoundryError
 from atlas.core.events import EventSink, FoundryCalled, Operation
 from atlas.core.ports import Bytes
 from atlas.outside.foundry.call_gate import CallGate
-from atlas.outside.foundry.errors import build_redirect_error, describe
-from atlas.outside.foundry.responses import ApiResponse, ErrorBody, parse_error
+from atlas.outside.foundry.errors import build_redirect_error, describe_answer
+from atlas.outside.foundry.responses import NO_ERROR, ApiResponse, ErrorBody, parse_error
 from atlas.outside.foundry.token import FoundryToken
 from atlas.outside.network import CONNECTION_ERRORS, HttpSession, explain_unreachable
 
@@ -25,17 +25,17 @@ Method = Literal["GET", "POST", "PUT", "DELETE"]
 
 ATTEMPTS = 4
 RECONNECT_SECONDS = 0.05
-WAIT_SECONDS_MAX = 10.0  # a longer wait is left to the uploader
+WAIT_SECONDS_MAX = 10.0  # the uploader handles longer waits
 RETRY_AFTER_SECONDS_MAX = 900.0
-CHUNK_BYTES = 128 * 1024  # of a body that is sent
-BYTES_PER_SECOND = 1024 * 1024  # the slowest transfer of a file, beyond the deadline of any call
+CHUNK_BYTES = 128 * 1024  # of a request body
+BYTES_PER_SECOND = 1024 * 1024  # slowest transfer of a file; extends the deadline of its call
 
 
 @dataclass(frozen=True, slots=True)
 class ApiCall:
-    """One call. `path` is percent-encoded already and follows /api/v2.
+    """A call. `path` is already percent-encoded, relative to /api/v2.
 
-    `operation` is its purpose; `response_bytes` is the size of a large response.
+    `operation` is its name in events. `response_bytes` is the expected size of a large response.
     """
 
     operation: Operation
@@ -52,15 +52,15 @@ class ApiCall:
 
 
 class TransientError(FoundryError):
-    """The answer was lost, or Foundry is busy: the same call may succeed a moment later."""
+    """The response was lost, or Foundry is busy: the same call may succeed a moment later."""
 
 
 class ConnectionLost(TransientError):
-    """The connection broke, or no answer came in time."""
+    """The connection broke, or the response did not arrive in time."""
 
 
 class FoundryClient:
-    """Calls one Foundry, as one service user."""
+    """Calls Foundry's API as the service user of our client."""
 
     def __init__(
         self,
@@ -81,14 +81,14 @@ class FoundryClient:
         self._emit = emit
         self._attempts = attempts
 
-    def calls_remaining(self) -> int:
+    def count_remaining_calls(self) -> int:
         """Return how many calls fit into this minute before the rate limit."""
-        return self._gate.calls_remaining()
+        return self._gate.count_remaining_calls()
 
     async def request(self, call: ApiCall) -> ApiResponse:
-        """Make a call that is safe to repeat, up to `attempts` times until it is answered.
+        """Make a call that is safe to repeat, in up to `attempts` attempts.
 
-        Raises FoundryError; then the call may have happened all the same.
+        Raises FoundryError; the call may still have taken effect.
         """
         attempt = 0
         while True:
@@ -96,22 +96,22 @@ class FoundryClient:
                 response = await self.request_once(call, is_retry=attempt > 0)
                 return replace(response, is_repeat=attempt > 0)
             except TransientError as error:
-                delay = retry_delay(error)
-                if delay is False or attempt + 1 == self._attempts:
+                delay = retry_delay(error, self._gate.backoff(attempt))
+                if delay is None or attempt + 1 == self._attempts:
                     raise
-            await self._gate.sleep(self._gate.backoff(attempt) if delay is True else delay)
+            await self._gate.sleep(delay)
             attempt += 1
 
     async def request_once(self, call: ApiCall, *, is_retry: bool = False) -> ApiResponse:
-        """Make a call. Raises FoundryError; then the call may have happened all the same."""
+        """Make a call. Raises FoundryError; the call may still have taken effect."""
         token = await self._token.get()
         response = await self._send(call, token, is_retry=is_retry)
-        if response.status == 401:  # expired early, or revoked; nothing was done
+        if response.status == 401:  # expired early, or revoked: the call had no effect
             self._token.invalidate(token)
             response = await self._send(call, await self._token.get(), is_retry=True)
         if response.status == 401:
             raise FoundryError(
-                "Foundry does not take the token that it has just issued (401).",
+                "Foundry rejects the token that it has just issued (401).",
                 error_name=response.error.name,
                 instance_id=response.error.instance_id,
             )
@@ -134,11 +134,11 @@ class FoundryClient:
     async def _exchange(
         self, call: ApiCall, headers: Mapping[str, str], *, is_retry: bool
     ) -> ApiResponse:
-        began, status, error = time.perf_counter(), 0, ErrorBody()
+        started_at, status, error = time.perf_counter(), 0, NO_ERROR
         data: Bytes | AsyncIterator[memoryview] | None = call.body
         if call.body is not None and len(call.body) > CHUNK_BYTES:
             headers = {**headers, "Content-Length": str(len(call.body))}
-            data = chunks(call.body)
+            data = iterate_chunks(call.body)
         try:
             async with self._session.request(
                 call.method,
@@ -161,7 +161,7 @@ class FoundryClient:
                 remedy=explain_unreachable(failure, self._host, "FOUNDRY_HOST").finding.to_do,
             ) from failure
         finally:
-            seconds = time.perf_counter() - began
+            seconds = time.perf_counter() - started_at
             self._emit(
                 FoundryCalled(
                     call.operation, status, seconds, is_retry, error.name, error.instance_id
@@ -169,15 +169,15 @@ class FoundryClient:
             )
 
 
-async def chunks(body: Bytes) -> AsyncIterator[memoryview]:
-    """Yield a large body a little at a time: sent as one, aiohttp would copy all of it."""
+async def iterate_chunks(body: Bytes) -> AsyncIterator[memoryview]:
+    """Yield a body in chunks, because aiohttp would copy a large one as a whole."""
     view = memoryview(body)
-    for at in range(0, len(view), CHUNK_BYTES):
-        yield view[at : at + CHUNK_BYTES]
+    for start in range(0, len(view), CHUNK_BYTES):
+        yield view[start : start + CHUNK_BYTES]
 
 
 def build_url(address: str, query: Mapping[str, str] | None) -> URL:
-    """Build a URL whose path is encoded already: a path in a dataset is one segment."""
+    """Build a URL from an encoded address: each path in a dataset is a single segment of it."""
     url = URL(address, encoded=True)
     return url.with_query(query) if query else url
 
@@ -187,8 +187,8 @@ def classify_response(
 ) -> ApiResponse:
     """Return a conclusive response: any 2xx, or a 4xx that is not about time or load.
 
-    Raises TransientError for one that can be retried, FoundryError for one that Foundry asks not to
-    retry, and for a redirect.
+    Raises TransientError if the call can be retried, FoundryError if Foundry forbids that or
+    redirects.
     """
     name, instance_id = error.name, error.instance_id
     if status in {429, 503}:
@@ -200,27 +200,27 @@ def classify_response(
     if 300 <= status < 400:
         raise build_redirect_error("FOUNDRY_HOST", status, headers.get("Location", ""))
     if status >= 500 or status < 200 or status == 408:
-        message = describe(status, error)
+        message = describe_answer(status, error)
         raise TransientError(message, error_name=name, instance_id=instance_id)
     return ApiResponse(status, body, headers.get("Date", ""), error)
 
 
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds of Retry-After, at most 900; None if it is missing or not a number."""
+    """Return the seconds of Retry-After, at most 900; None if it is missing or not an integer."""
     after = headers.get("Retry-After", "")
     is_whole = after.isascii() and after.isdecimal() and len(after) < 10
     return min(float(after), RETRY_AFTER_SECONDS_MAX) if is_whole else None
 
 
-def retry_delay(error: Exception) -> bool | float:
-    """Return whether to retry, or the seconds to wait before that if they are known.
+def retry_delay(error: FoundryError, backoff_seconds: float) -> float | None:
+    """Return the seconds to wait before a retry; None if the call must not be retried now.
 
     A broken connection does not mean load, so the retry is fast; the gate slows down after several.
     """
     if not isinstance(error, TransientError):
-        return False
+        return None
     if isinstance(error, ConnectionLost):
         return RECONNECT_SECONDS
     if error.retry_seconds is None:
-        return True
-    return error.retry_seconds if error.retry_seconds <= WAIT_SECONDS_MAX else False
+        return backoff_seconds
+    return error.retry_seconds if error.retry_seconds <= WAIT_SECONDS_MAX else None

@@ -1,8 +1,8 @@
-"""One branch of one dataset: the calls, and what their answers mean.
+"""Calls on one branch of one dataset, and the interpretation of their answers.
 
-Endpoints and error names are those of Foundry's public API, v2. No decision rests on an answer
-that it does not document: such an answer leaves the outcome open, and a documented call settles
-it. README.md has a table of all calls and answers.
+Endpoints and error names are those of Foundry's public API, v2. No decision depends on an
+undocumented answer: it leaves the outcome open, and a documented call resolves it. README.md lists
+all calls and answers.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -46,12 +46,12 @@ from atlas.outside.foundry.responses import (
     StatusBody,
     TransactionBody,
 )
-from atlas.outside.foundry.uploads import ENDED_ERRORS, SentFile, is_confirmed
+from atlas.outside.foundry.uploads import ENDED_ERRORS, is_confirmed
 
 NDJSON, OCTETS = "application/x-ndjson", "application/octet-stream"
-CLOCKS_SECONDS = 600.0  # tolerated difference of Foundry's clocks, and ours if it sends no Date
-ATTEMPT_CALLS = 4  # to begin: a token and the call, and both again after a refused token
-ATTEMPT_WAITS = 2  # of the two begin calls, for the rate limit
+CLOCK_SKEW_SECONDS_MAX = 600.0  # among Foundry's clocks, and ours if it sends no Date
+ATTEMPT_CALLS = 4  # per begin: a token and the call, and both again if the token is rejected
+ATTEMPT_WAITS = 2  # for the rate limit, one per begin call
 FILE_NOT_FOUND_ERRORS = ("FileNotFound", "FileNotFoundOnBranch")
 FILE_TOO_LARGE_ERROR = "FileSizeLimitExceeded"
 
@@ -68,33 +68,35 @@ class FoundryDataset:
         observations: Observations,
     ) -> None:
         """`location` is the RID of the dataset and the name of the branch."""
-        rid, self._branch = location
-        self._attempt = timedelta(
+        rid, branch = location
+        self._attempt_max = timedelta(
             seconds=SNAPSHOT_MAX_AGE_SECONDS
             + ATTEMPT_CALLS * call_seconds
             + ATTEMPT_WAITS * MINUTE_SECONDS
-            + CLOCKS_SECONDS
+            + CLOCK_SKEW_SECONDS_MAX
         )
         self._client = client
-        self._home = f"/datasets/{quote(rid, safe='')}"
-        self._listing = FilePages(client, rid, self._branch)
+        self._path = f"/datasets/{quote(rid, safe='')}"
+        self._branch_path = f"/branches/{quote(branch, safe='')}"
+        self._branch_query = {"branchName": branch}
+        self._listing = FilePages(client, rid, branch)
         self._clock = clock
         self._observations = observations
         self._content_type = NDJSON
-        self._begun = ""  # the transaction that we began last, until a commit is sent
+        self._last_begun = ""  # the transaction that we began last, until a commit is sent
 
     async def take_snapshot(self) -> BranchSnapshot:
-        response = await self._get("look", f"/branches/{quote(self._branch, safe='')}")
+        response = await self._get("look", self._branch_path)
         body = raise_for_status(response).read(BranchBody)
         self._observations.note_date(response)
         self._observations.note_head(body.transaction_rid or "")
-        return BranchSnapshot(body.transaction_rid or "", response.answered_at() or self._clock())
+        return BranchSnapshot(body.transaction_rid or "", response.answered_at or self._clock())
 
     async def begin(self, kind: TransactionKind = "APPEND") -> str:
-        """Make one attempt only. After a lost answer, `find_orphan` finds what it opened."""
+        """Open a transaction in one attempt. `find_orphan` finds it if the response is lost."""
         body = msgspec.json.encode({"transactionType": kind})
-        path = self._home + "/transactions"
-        call = ApiCall("begin", "POST", path, self._build_branch_query(), body, "application/json")
+        path = f"{self._path}/transactions"
+        call = ApiCall("begin", "POST", path, self._branch_query, body, "application/json")
         response = await self._client.request_once(call)
         if response.has_error("OpenTransactionAlreadyExists"):
             raise build_typed_error(
@@ -102,11 +104,11 @@ class FoundryDataset:
             )
         opened = raise_for_status(response).read(OpenedTransaction)
         self._observations.note_created(opened.created_time, response)
-        self._begun = opened.rid
+        self._last_begun = opened.rid
         return opened.rid
 
     def count_remaining_calls(self) -> int:
-        return self._client.calls_remaining()
+        return self._client.count_remaining_calls()
 
     async def put(self, transaction: str, path: str, content: Bytes) -> bool:
         response = await self._upload(transaction, path, content)
@@ -115,7 +117,7 @@ class FoundryDataset:
             again = await self._upload(transaction, path, content)
             response = replace(again, is_repeat=response.is_repeat or again.is_repeat)
         self._observations.note_upload(response)
-        return is_confirmed(response, SentFile(transaction, path, len(content)))
+        return is_confirmed(response, transaction, path, len(content))
 
     def content_type(self) -> str:
         return self._content_type
@@ -128,8 +130,8 @@ class FoundryDataset:
         return self._observations.get_latest()["open transaction's listing"]
 
     async def remove(self, transaction: str, path: str) -> bool:
-        """After an unanswered attempt a missing file counts as deleted by that attempt."""
-        address = f"{self._home}/files/{quote(path, safe='')}"
+        """Delete a file. After an unanswered attempt, a missing file counts as deleted by it."""
+        address = f"{self._path}/files/{quote(path, safe='')}"
         response = await self._client.request(
             ApiCall("remove", "DELETE", address, {"transactionRid": transaction})
         )
@@ -141,9 +143,9 @@ class FoundryDataset:
         return True
 
     async def commit(self, transaction: str) -> CommitResult:
-        is_first_attempt, self._begun = transaction == self._begun, ""
+        is_first_attempt, self._last_begun = transaction == self._last_begun, ""
         response = await self._close_transaction(transaction, "commit")
-        status = await self._settle(transaction, response)
+        status = await self._resolve_status(transaction, response)
         is_refusal = not (
             response.is_success
             or response.has_error(*ENDED_ERRORS)
@@ -151,25 +153,25 @@ class FoundryDataset:
         )
         if status == "ABORTED" and is_refusal:
             raise build_typed_error(
-                CommitRefused, response, "it has aborted the transaction instead"
+                CommitRefused, response, "it aborted the transaction instead of committing it"
             )
         if status == "ABORTED":
-            raise build_typed_error(TransactionEnded, response, "it is ABORTED, and not committed")
+            raise build_typed_error(TransactionEnded, response, "it is ABORTED, not committed")
         if status == "OPEN" and (response.is_success or response.has_error(*ENDED_ERRORS)):
-            raise build_typed_error(FoundryError, response, "it is still OPEN, and not committed")
+            raise build_typed_error(FoundryError, response, "it is still OPEN, not committed")
         if status == "OPEN":
             raise build_typed_error(CommitRefused, response, "it does not commit the transaction")
-        answered_at = response.answered_at()
+        answered_at = response.answered_at
         if is_first_attempt and response.is_success and not response.is_repeat:
             return CommitResult(transaction, answered_at or self._clock())
-        snapshot = await self.take_snapshot()  # the head may have moved on since the commit
+        snapshot = await self.take_snapshot()  # the head may have moved since the commit
         return CommitResult(snapshot.head, snapshot.at, is_confirmed=False)
 
     async def abort(self, transaction: str) -> None:
         response = await self._close_transaction(transaction, "abort")
-        status = await self._settle(transaction, response)
+        status = await self._resolve_status(transaction, response)
         if status == "OPEN":
-            raise build_typed_error(FoundryError, response, "it is still OPEN, and not aborted")
+            raise build_typed_error(FoundryError, response, "it is still OPEN, not aborted")
         if status == "ABORTED":
             self._observations.note_abort(transaction)
 
@@ -185,17 +187,15 @@ class FoundryDataset:
         }
 
     async def find_file(self, path: str) -> PathOwner | None:
-        response = await self._get(
-            "file", f"/files/{quote(path, safe='')}", self._build_branch_query()
-        )
+        response = await self._get("file", f"/files/{quote(path, safe='')}", self._branch_query)
         if response.has_error(*FILE_NOT_FOUND_ERRORS, NO_VIEW):
             return None
         file = raise_for_status(response).read(FileBody)
         return PathOwner(file.transaction_rid, file.bytes)
 
     async def read_file(self, path: str, size: int) -> bytes:
-        address = f"{self._home}/files/{quote(path, safe='')}/content"
-        call = ApiCall("content", "GET", address, self._build_branch_query(), response_bytes=size)
+        address = f"{self._path}/files/{quote(path, safe='')}/content"
+        call = ApiCall("content", "GET", address, self._branch_query, response_bytes=size)
         response = await self._client.request(call)
         if response.has_error(FILE_TOO_LARGE_ERROR):
             raise build_typed_error(ContentTooLarge, response)
@@ -215,8 +215,8 @@ class FoundryDataset:
         if raise_for_status(response).read(StatusBody).status != "OPEN":
             return None
         transaction = response.read(TransactionBody)
-        # no lower bound: the head has moved since the snapshot, so it was created after that
-        is_in_time = transaction.created_time <= snapshot.at + self._attempt
+        # no lower bound is needed: the head has moved since the snapshot, so it is newer
+        is_in_time = transaction.created_time <= snapshot.at + self._attempt_max
         if transaction.transaction_type != kind or not is_in_time:
             return None
         is_foreign = kind != "DELETE" and await self._has_other_files(head, paths)
@@ -231,9 +231,9 @@ class FoundryDataset:
         return sorted(files, key=lambda file: file.path)
 
     async def _has_other_files(self, transaction: str, paths: Collection[str]) -> bool:
-        """Whether an open transaction is seen to hold a file that is not at one of `paths`.
+        """True if the listing of an open transaction shows a file outside `paths`.
 
-        How Foundry lists an open transaction is not documented: any other answer shows nothing.
+        Foundry does not document such a listing, so any other answer proves nothing.
         """
         try:
             files = await self._list_open(transaction)
@@ -242,7 +242,7 @@ class FoundryDataset:
         return not {file.path for file in files} <= set(paths)
 
     async def _list_open(self, transaction: str) -> list[FileBody]:
-        """Return what Foundry lists of an open transaction, in one attempt, and record how."""
+        """List the files of an open transaction in one attempt, and record how Foundry answers."""
         response = await self._listing.first_page(transaction)
         page = response.read_if_valid(FilePage)
         files = [file for file in page.data if file.transaction_rid == transaction] if page else []
@@ -250,21 +250,21 @@ class FoundryDataset:
         return files
 
     async def _upload(self, transaction: str, path: str, content: Bytes) -> ApiResponse:
-        address = f"{self._home}/files/{quote(path, safe='')}/upload"
+        address = f"{self._path}/files/{quote(path, safe='')}/upload"
         query = {"transactionRid": transaction}
         kind = self._content_type if identifiers.detect_format(path) == "ndjson" else OCTETS
         return await self._client.request(ApiCall("put", "POST", address, query, content, kind))
 
     async def _close_transaction(
-        self, transaction: str, how: Literal["commit", "abort"]
+        self, transaction: str, action: Literal["commit", "abort"]
     ) -> ApiResponse:
-        path = f"{self._home}/transactions/{quote(transaction, safe='')}/{how}"
-        response = await self._client.request(ApiCall(how, "POST", path))
-        self._observations.note_close(how, response, read_closed_status(response))
+        path = f"{self._path}/transactions/{quote(transaction, safe='')}/{action}"
+        response = await self._client.request(ApiCall(action, "POST", path))
+        self._observations.note_close(action, response, read_closed_status(response))
         return response
 
-    async def _settle(self, transaction: str, response: ApiResponse) -> TransactionState:
-        """Return the status after a commit or an abort, from the answer or from a GET."""
+    async def _resolve_status(self, transaction: str, response: ApiResponse) -> TransactionState:
+        """Return the status after a commit or an abort, from the response or from a GET."""
         status = read_closed_status(response)
         if status is not None:
             return status
@@ -276,16 +276,13 @@ class FoundryDataset:
     async def _get(
         self, operation: Operation, path: str, query: Mapping[str, str] | None = None
     ) -> ApiResponse:
-        return await self._client.request(ApiCall(operation, "GET", self._home + path, query))
-
-    def _build_branch_query(self) -> dict[str, str]:
-        return {"branchName": self._branch}
+        return await self._client.request(ApiCall(operation, "GET", self._path + path, query))
 
 
 def read_closed_status(response: ApiResponse) -> TransactionState | None:
-    """Return the status in the answer to a commit or an abort; None if it has none.
+    """Return the status in the response to a commit or an abort; None if there is none.
 
-    A refusal has it in a parameter of TransactionNotOpen, where OPEN would contradict the error.
+    The error TransactionNotOpen has it as a parameter, where OPEN would contradict the error.
     """
     if response.is_success:
         body = response.read_if_valid(StatusBody)
@@ -293,4 +290,4 @@ def read_closed_status(response: ApiResponse) -> TransactionState | None:
     if not response.has_error("TransactionNotOpen"):
         return None
     status = response.error.parameters.get("transactionStatus")
-    return "COMMITTED" if status == "COMMITTED" else "ABORTED" if status == "ABORTED" else None
+    return status if status in ("COMMITTED", "ABORTED") else None

@@ -1,4 +1,4 @@
-"""Classifies errors in Foundry's answers, and tells the operator what to do."""
+"""Classification of the errors in Foundry's answers, with a remedy for the operator."""
 
 import re
 from typing import TypeVar
@@ -12,7 +12,7 @@ E = TypeVar("E", bound=FoundryError)
 
 SCOPE = re.compile(r"[a-z:-]{1,80}")
 HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
-# errors of the setup or of access, whatever their status
+# Errors of the setup or of access, with any status.
 ACCESS_ERRORS = re.compile(
     r".*(PermissionDenied|Unauthorized|UsageDenied|Credentials|NotAuthorized)"
 )
@@ -23,11 +23,11 @@ TRANSACTION_ERRORS = re.compile(r".*Transaction.*")
 MAKE_EDITOR = (
     "In Foundry, give the service user of our client the role Editor on the project of the dataset"
 )
-ACCESS_DENIED_ERROR = "PermissionDenied"  # suffix of all errors that a role fixes
+ACCESS_DENIED_ERROR = "PermissionDenied"  # suffix of all errors that a role on the project fixes
 KNOWN_ERRORS = {
     "DatasetNotFound": (
         "it does not know the dataset, or our client has no role on it",
-        f"{MAKE_EDITOR}. Else: is FOUNDRY_DATASET_RID right?",
+        f"{MAKE_EDITOR}. Otherwise check FOUNDRY_DATASET_RID.",
     ),
     "BranchNotFound": (
         "it does not know the branch (is FOUNDRY_BRANCH right?)",
@@ -35,7 +35,7 @@ KNOWN_ERRORS = {
     ),
     "ApiUsageDenied": (
         "our client lacks a scope of the API",
-        "In Foundry, let the application have api:datasets-read and api:datasets-write.",
+        "In Foundry, grant the application the scopes api:datasets-read and api:datasets-write.",
     ),
     ACCESS_DENIED_ERROR: (
         "our client may not write to the dataset: give it a role",
@@ -52,7 +52,7 @@ def raise_for_status(response: ApiResponse) -> ApiResponse:
 
 
 def build_error(response: ApiResponse) -> FoundryError:
-    """Return the error for a failure that is not about the call's content, with what to do."""
+    """Return the error for a failure that is not about the content of the call."""
     name = response.error.base_name
     known = KNOWN_ERRORS.get(ACCESS_DENIED_ERROR if name.endswith(ACCESS_DENIED_ERROR) else name)
     if known is not None:
@@ -60,10 +60,10 @@ def build_error(response: ApiResponse) -> FoundryError:
         reason += read_missing_scope(response.error)
     elif response.status == 404 and not response.error.is_named:
         reason = "it does not know the address (is FOUNDRY_HOST right?)"
-        remedy = "Set FOUNDRY_HOST to the host of the stack itself."
+        remedy = "Set FOUNDRY_HOST to the host of the Foundry stack itself."
     elif response.status == 407:
-        reason = "the proxy asks for a login"
-        remedy = "Put the login into HTTPS_PROXY: http://USER:PASSWORD@HOST:PORT"
+        reason = "the proxy requires a login"
+        remedy = "Add the login to HTTPS_PROXY: http://USER:PASSWORD@HOST:PORT"
     else:
         reason, remedy = "", RETRY_LATER
     return build_typed_error(FoundryError, response, reason, remedy)
@@ -72,26 +72,26 @@ def build_error(response: ApiResponse) -> FoundryError:
 def build_typed_error(
     kind: type[E], response: ApiResponse, reason: str = "", remedy: str = RETRY_LATER
 ) -> E:
-    """Return an error of this kind that shows the status, the name and the instance id."""
+    """Return an error of this class that shows the status, the error name and the instance id."""
     error = response.error
     return kind(
-        describe(response.status, error, reason),
+        describe_answer(response.status, error, reason),
         remedy=remedy,
         error_name=error.name,
         instance_id=error.instance_id,
     )
 
 
-def describe(status: int, error: ErrorBody, reason: str = "") -> str:
-    """Describe an answer in a sentence that quotes only strictly parsed parts of it."""
+def describe_answer(status: int, error: ErrorBody, reason: str = "") -> str:
+    """Return a sentence about an answer that quotes only the strictly parsed parts of it."""
     name = f" {error.name}" if error.name else ""
-    why = f": {reason}" if reason else ""
+    detail = f": {reason}" if reason else ""
     instance = f" (errorInstanceId {error.instance_id})" if error.instance_id else ""
-    return f"Foundry answers {status}{name}{why}{instance}."
+    return f"Foundry answers {status}{name}{detail}{instance}."
 
 
 def is_about_setup(response: ApiResponse) -> bool:
-    """Whether a 4xx blames our access, the host, the dataset or the branch."""
+    """True if a 4xx is about our access, the host, the dataset or the branch."""
     name = response.error.base_name
     if response.status in {401, 403, 407} or (
         response.status == 404 and not response.error.is_named
@@ -101,23 +101,23 @@ def is_about_setup(response: ApiResponse) -> bool:
 
 
 def is_about_transaction(response: ApiResponse) -> bool:
-    """Whether a 4xx blames the transaction or its type."""
+    """True if a 4xx is about the transaction or its type."""
     return bool(TRANSACTION_ERRORS.fullmatch(response.error.base_name))
 
 
 def build_redirect_error(setting: str, status: int, location: str) -> FoundryError:
-    """Return the error for a redirect, which a token or a secret never follows."""
-    host = redirect_host(location)
+    """Return the error for a redirect. Atlas follows none, so as not to send a secret elsewhere."""
+    host = parse_redirect_host(location)
     target = f" to {host}" if host else ""
     return FoundryError(
-        f"{setting} answers a redirect ({status}){target}, which is not followed.",
-        remedy=f"Set {setting} to the address of the stack itself. If that is right, a proxy or a "
-        "login page answers in its place: let this machine reach Foundry directly.",
+        f"{setting} redirects ({status}){target}, which Atlas does not follow.",
+        remedy=f"Set {setting} to the address of the Foundry stack itself. If it is, a proxy or a "
+        "login page answers instead: let this machine reach Foundry directly.",
     )
 
 
-def redirect_host(location: str) -> str:
-    """Return the host of a Location if it is a plain host name, else the empty text."""
+def parse_redirect_host(location: str) -> str:
+    """Return the host of a Location if it is a plain host name, else an empty string."""
     try:
         return match_or_empty(HOST_NAME, URL(location).host)
     except ValueError:

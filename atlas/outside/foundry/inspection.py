@@ -1,4 +1,4 @@
-"""The questions that only `atlas diagnose` asks Foundry, with the client of the service.
+"""Calls to Foundry that only `atlas diagnose` makes, with the same client as the service.
 
 Only `put_schema` changes anything.
 """
@@ -23,44 +23,53 @@ from atlas.outside.foundry.responses import FilePage, TransactionBody
 from atlas.outside.foundry.token import (
     ENDPOINT_SETTING,
     Credentials,
-    EndpointUnreached,
+    EndpointUnreachable,
     FoundryToken,
 )
 from atlas.outside.network import explain_unreachable, measure_clock_skew
 
 T = TypeVar("T")
 
-SETTING = "FOUNDRY_HOST"
-UNKNOWN_TRANSACTION = "ri.foundry.main.transaction.00000000-0000-0000-0000-000000000000"
-TRANSACTIONS = "20"
-READER = "PARQUET"
-NO_SCHEMA = ("SchemaNotFound", NO_VIEW)
+HOST_SETTING = "FOUNDRY_HOST"
+UNKNOWN_TRANSACTION_RID = "ri.foundry.main.transaction.00000000-0000-0000-0000-000000000000"
+TRANSACTIONS_PAGE_SIZE = "20"
+NO_SCHEMA_ERRORS = ("SchemaNotFound", NO_VIEW)
 
 
 class DatasetBody(Struct, frozen=True):
+    """The name of a dataset."""
+
     name: str = ""
 
 
 class TransactionList(Struct, frozen=True):
+    """The last transactions of a branch, newest first."""
+
     data: tuple[TransactionBody, ...]
 
 
 class SchemaField(Struct, frozen=True):
+    """A column in Foundry's schema of a dataset."""
+
     type: str
     name: str = ""
     nullable: bool = True
 
 
 class FieldList(Struct, frozen=True):
+    """The columns of a schema."""
+
     field_schema_list: tuple[SchemaField, ...] = msgspec.field(name="fieldSchemaList", default=())
 
 
 class SchemaBody(Struct, frozen=True):
+    """The response to getSchema."""
+
     schema: FieldList
 
 
 class FoundryInspection:
-    """Implements `ports.DatasetInspection`; `dataset` implements `ports.Branch`."""
+    """Implements `ports.DatasetInspection`. Its `dataset` implements `ports.Branch`."""
 
     def __init__(
         self,
@@ -78,7 +87,7 @@ class FoundryInspection:
         self._token = token
         self._credentials = credentials
         self._clock = clock
-        self._home = f"/datasets/{quote(rid, safe='')}"
+        self._path = f"/datasets/{quote(rid, safe='')}"
         self._branch_path = f"/branches/{quote(branch, safe='')}"
         self._branch_query = {"branchName": branch}
         self._listing = FilePages(client, rid, branch)
@@ -86,7 +95,7 @@ class FoundryInspection:
     async def fetch_token(self) -> int:
         credentials = self._credentials
         for name, value in (
-            (SETTING, credentials.url),
+            (HOST_SETTING, credentials.url),
             ("FOUNDRY_CLIENT_ID", credentials.client_id),
             ("FOUNDRY_CLIENT_SECRET", credentials.client_secret),
         ):
@@ -94,22 +103,22 @@ class FoundryInspection:
                 raise CheckFailed(f"{name} is not set.", f"Set {name}.")
         try:
             await self._token.get()
-        except EndpointUnreached as error:
-            cause, settings = error.__cause__ or error, f"{SETTING} or {ENDPOINT_SETTING}"
+        except EndpointUnreachable as error:
+            cause, settings = error.__cause__ or error, f"{HOST_SETTING} or {ENDPOINT_SETTING}"
             raise explain_unreachable(cause, credentials.url, settings) from error
         except FoundryError as error:
-            client = (("client", credentials.client_id),)
+            evidence = (("client", credentials.client_id),)
             is_outage = error.remedy == RETRY_LATER
-            raise CheckFailed(str(error), error.remedy, client, is_outage=is_outage) from error
+            raise CheckFailed(str(error), error.remedy, evidence, is_outage=is_outage) from error
         return self._token.lifetime_seconds
 
     def ahead_seconds(self) -> float | None:
         return measure_clock_skew(self._token.date, self._clock())
 
     async def check_scopes(self) -> None:
-        """Try a call for each scope; none changes anything, as no such transaction exists."""
-        path = f"{self._home}/transactions/{UNKNOWN_TRANSACTION}/abort"
-        for call in (self._call(""), ApiCall("inspect", "POST", path)):
+        """Make a call for each scope. Neither has an effect: the transaction does not exist."""
+        path = f"{self._path}/transactions/{UNKNOWN_TRANSACTION_RID}/abort"
+        for call in (self._build_call(""), ApiCall("inspect", "POST", path)):
             response = await self._client.request(call)
             if response.has_error("ApiUsageDenied"):
                 raise_for_status(response)
@@ -118,12 +127,13 @@ class FoundryInspection:
         return (await self._get(DatasetBody, "")).name
 
     async def transaction(self, rid: str) -> TransactionInfo:
-        return seen(await self._get(TransactionBody, f"/transactions/{quote(rid, safe='')}"))
+        body = await self._get(TransactionBody, f"/transactions/{quote(rid, safe='')}")
+        return build_transaction_info(body)
 
     async def transactions(self) -> Sequence[TransactionInfo]:
-        query = {"preview": "true", "pageSize": TRANSACTIONS}
+        query = {"preview": "true", "pageSize": TRANSACTIONS_PAGE_SIZE}
         page = await self._get(TransactionList, f"{self._branch_path}/transactions", query)
-        return [seen(each) for each in page.data]
+        return [build_transaction_info(body) for body in page.data]
 
     async def files_of(self, transaction: str, prefix: str) -> Sequence[DatasetFile]:
         response = await self._listing.first_page(transaction, prefix)
@@ -131,34 +141,36 @@ class FoundryInspection:
         return [DatasetFile(file.path, transaction, file.bytes) for file in page.data]
 
     async def schema(self) -> Sequence[SchemaColumn] | None:
-        response = await self._client.request(self._call("/getSchema", self._branch_query))
-        if response.has_error(*NO_SCHEMA):
+        response = await self._client.request(self._build_call("/getSchema", self._branch_query))
+        if response.has_error(*NO_SCHEMA_ERRORS):
             return None
         fields = raise_for_status(response).read(SchemaBody).schema.field_schema_list
         return [SchemaColumn(field.name, field.type) for field in fields]
 
     async def put_schema(self, columns: Sequence[SchemaColumn]) -> None:
         fields = tuple(SchemaField(column.kind, column.name) for column in columns)
-        body = self._branch_query | {"dataframeReader": READER, "schema": FieldList(fields)}
-        content = msgspec.json.encode(body), "application/json"
-        call = ApiCall("inspect", "PUT", f"{self._home}/putSchema", None, *content)
+        body = self._branch_query | {"dataframeReader": "PARQUET", "schema": FieldList(fields)}
+        path, content = f"{self._path}/putSchema", msgspec.json.encode(body)
+        call = ApiCall("inspect", "PUT", path, None, content, "application/json")
         raise_for_status(await self._client.request(call))
 
     async def is_readable(self) -> bool:
-        """Return whether Foundry can read a table of one row; the content does not matter."""
+        """True if Foundry can read the files as a table."""
         query = self._branch_query | {"format": "CSV", "rowLimit": "1"}
         try:
-            return (await self._client.request(self._call("/readTable", query))).status == 200
+            return (await self._client.request(self._build_call("/readTable", query))).status == 200
         except FoundryError:
             return False  # ReadTableError is a 500
 
     async def _get(self, kind: type[T], path: str, query: Mapping[str, str] | None = None) -> T:
-        return raise_for_status(await self._client.request(self._call(path, query))).read(kind)
+        response = await self._client.request(self._build_call(path, query))
+        return raise_for_status(response).read(kind)
 
-    def _call(self, path: str, query: Mapping[str, str] | None = None) -> ApiCall:
-        return ApiCall("inspect", "GET", self._home + path, query)
+    def _build_call(self, path: str, query: Mapping[str, str] | None = None) -> ApiCall:
+        return ApiCall("inspect", "GET", self._path + path, query)
 
 
-def seen(body: TransactionBody) -> TransactionInfo:
-    times = body.created_time, body.closed_time
-    return TransactionInfo(body.rid, body.transaction_type, body.status, *times)
+def build_transaction_info(body: TransactionBody) -> TransactionInfo:
+    return TransactionInfo(
+        body.rid, body.transaction_type, body.status, body.created_time, body.closed_time
+    )

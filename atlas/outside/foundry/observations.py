@@ -1,4 +1,4 @@
-"""Records behaviour of Foundry that its documentation leaves open.
+"""Observed behaviour of Foundry that its documentation leaves open.
 
 `atlas diagnose` shows it to the operator; no decision depends on it.
 """
@@ -24,28 +24,28 @@ Topic = Literal[
 
 
 class Observations:
-    """The latest observation of each topic, as a short text."""
+    """Stores the latest observation of each topic as a short text."""
 
     def __init__(self) -> None:
         self._latest = dict[str, str]()
-        self._aborted = ""
+        self._aborted = ""  # the transaction that was aborted last, until a head is noted
 
     def note(self, topic: Topic, value: str) -> None:
         self._latest[topic] = value
 
     def note_close(
-        self, how: Literal["commit", "abort"], response: ApiResponse, status: str | None
+        self, action: Literal["commit", "abort"], response: ApiResponse, status: str | None
     ) -> None:
-        """Record the answer to a commit or an abort: its status, and the transaction's."""
+        """Record the answer to a commit or an abort: its own status, and the transaction's."""
         outcome = response.error.name or status or ("unreadable" if response.body else "empty")
-        topic: Topic = "answer to commit" if how == "commit" else "answer to abort"
+        topic: Topic = "answer to commit" if action == "commit" else "answer to abort"
         self.note(topic, add_status(response, outcome))
 
     def note_upload(self, response: ApiResponse) -> None:
-        """Record the type of a file's size, and on which attempt FileAlreadyExists is answered."""
+        """Record the type of a file's size, and the attempt on which FileAlreadyExists occurs."""
         if response.has_error("FileAlreadyExists"):
-            when = "after an unanswered attempt" if response.is_repeat else "on the first attempt"
-            self.note("FileAlreadyExists", add_status(response, when))
+            attempt = "after an unanswered" if response.is_repeat else "on the first"
+            self.note("FileAlreadyExists", add_status(response, f"{attempt} attempt"))
         stored = response.read_if_valid(UploadedFile)
         if stored is not None:
             size = stored.size_bytes
@@ -53,19 +53,19 @@ class Observations:
             self.note("sizeBytes", kind)
 
     def note_open_listing(self, response: ApiResponse, page: FilePage | None, own: int) -> None:
-        """Record how an open transaction is listed; `own` files of the page are its own."""
+        """Record the listing of an open transaction; `own` is the number of its own files."""
         outcome = response.error.name or "unreadable"
         if page is not None:
             outcome = "lists its files" if own else "lists other files" if page.data else "empty"
         self.note("open transaction's listing", add_status(response, outcome))
 
     def note_date(self, response: ApiResponse) -> None:
-        kind = "readable" if response.answered_at() else "unreadable"
+        kind = "readable" if response.answered_at else "unreadable"
         self.note("Date header", kind if response.date else "absent")
 
     def note_created(self, created: object, response: ApiResponse) -> None:
-        """Record how far the createdTime of a new transaction is from the Date of its answer."""
-        answered_at = response.answered_at()
+        """Record the difference of a new transaction's createdTime and the Date of the response."""
+        answered_at = response.answered_at
         try:
             created_at = msgspec.convert(created, Time)
         except msgspec.ValidationError:
@@ -79,7 +79,7 @@ class Observations:
         self._aborted = transaction
 
     def note_head(self, head: str) -> None:
-        """Record, once after each abort, whether the branch still names that transaction."""
+        """Record, once after each abort, if the head of the branch is still that transaction."""
         if self._aborted:
             is_same = head == self._aborted
             self.note("head after abort", "the aborted one" if is_same else "another or none")

@@ -1,7 +1,7 @@
-"""Responses of Foundry's API, as far as Atlas reads them.
+"""The parts of Foundry's responses that Atlas reads.
 
-Only parts of a response that match a strict pattern here are used or shown. A field that is
-documented is required; everything else may be missing or of any type.
+Atlas uses and shows only parts that match a strict pattern here. Documented fields are required;
+everything else may be missing or of any type.
 """
 
 import re
@@ -30,16 +30,16 @@ Time = Annotated[datetime, Meta(tz=True)]
 
 
 class ErrorBody(Struct, frozen=True):
-    """Foundry's error envelope; fields that do not match their pattern are empty."""
+    """Foundry's error envelope. Fields that do not match their pattern are empty."""
 
     name: str = ""
     instance_id: str = ""
     parameters: Mapping[str, object] = msgspec.field(default_factory=dict)
-    is_named: bool = False  # by Foundry, whether or not the name may be shown
+    is_named: bool = False  # there is an error name, even if it does not match the pattern
 
     @property
     def base_name(self) -> str:
-        """The name without a namespace: Default:Unauthorized is Unauthorized."""
+        """The name without its namespace: Unauthorized for Default:Unauthorized."""
         return self.name.rpartition(":")[2]
 
 
@@ -47,27 +47,27 @@ NO_ERROR = ErrorBody()
 
 
 class BranchBody(Struct, frozen=True):
-    """A branch; without a transaction RID it has no transaction yet."""
+    """A branch. It has no transaction yet if the RID is None."""
 
     name: str
     transaction_rid: Rid | None = msgspec.field(name="transactionRid", default=None)
 
 
 class StatusBody(Struct, frozen=True):
-    """A transaction, of which only the status matters."""
+    """The status of a transaction."""
 
     status: TransactionState
 
 
 class OpenedTransaction(Struct, frozen=True, rename="camel"):
-    """A transaction that was just opened; only its RID is needed."""
+    """A transaction that was just opened."""
 
     rid: Rid
     created_time: object = None
 
 
 class TransactionBody(Struct, frozen=True, rename="camel"):
-    """A transaction, with the fields that distinguish an orphan of ours from others."""
+    """A transaction, with the fields that distinguish our orphans from foreign transactions."""
 
     rid: Rid
     transaction_type: str
@@ -77,7 +77,7 @@ class TransactionBody(Struct, frozen=True, rename="camel"):
 
 
 class FileBody(Struct, frozen=True, rename="camel"):
-    """A file in a listing; the size is text in the documentation and may be a number."""
+    """A file in a listing. Its size is a string by the documentation, but may be a number."""
 
     path: str
     transaction_rid: Rid
@@ -90,7 +90,7 @@ class FileBody(Struct, frozen=True, rename="camel"):
 
 
 class UploadedFile(Struct, frozen=True, rename="camel"):
-    """The file in the answer to an upload, as far as that is readable."""
+    """The file in the response to an upload. Everything may be missing."""
 
     path: str = ""
     transaction_rid: str = ""
@@ -108,7 +108,7 @@ class FilePage(Struct, frozen=True):
 class ApiResponse:
     """A conclusive response: any 2xx, or a 4xx that is not about time or load.
 
-    `date` is the Date header. `is_repeat`: an earlier attempt of the same call was not answered,
+    `date` is the Date header. If `is_repeat`, an earlier attempt of the same call got no response,
     and may have taken effect.
     """
 
@@ -123,38 +123,39 @@ class ApiResponse:
         return 200 <= self.status < 300
 
     def has_error(self, *names: str) -> bool:
-        """Whether Foundry names one of these errors, with whatever status."""
+        """True if this is one of these errors of Foundry, with any status."""
         return not self.is_success and self.error.base_name in names
 
+    @property
     def answered_at(self) -> datetime | None:
-        """Return the time of the Date header, on Foundry's clock; None without a readable one."""
+        """The time of the Date header, by Foundry's clock; None if there is no valid one."""
         return parse_date(self.date)
 
     def read(self, kind: type[T]) -> T:
-        """Parse the body. Raises FoundryError when it does not match the documented API."""
+        """Parse the body. Raises FoundryError if it does not match the documented API."""
         try:
             return msgspec.json.decode(self.body, type=kind)
         except JSON_ERRORS as error:
             raise FoundryError(
-                "The answer is not from Foundry: it does not match its documented API.",
-                remedy="Is FOUNDRY_HOST right? Does a proxy answer in its place?",
+                "The response is not from Foundry: it does not match its documented API.",
+                remedy="Is FOUNDRY_HOST right? Does a proxy answer instead of Foundry?",
             ) from error
 
     def read_if_valid(self, kind: type[T]) -> T | None:
-        """Parse the body of a success; None for a failure or an unreadable body."""
+        """Parse the body of a success. Return None for a failure or an invalid body."""
         with suppress(*JSON_ERRORS):
             return msgspec.json.decode(self.body, type=kind) if self.is_success else None
         return None
 
 
 def parse_error(status: int, body: bytes) -> ErrorBody:
-    """Read the error envelope; empty for a success, HTML, no body or any other text."""
+    """Parse the error envelope. It is empty for a success, and for a body of any other form."""
     if status < 400:
-        return ErrorBody()
+        return NO_ERROR
     try:
         envelope = msgspec.json.decode(body, type=dict[str, Any])
     except JSON_ERRORS:
-        return ErrorBody()
+        return NO_ERROR
     parameters = envelope.get("parameters")
     return ErrorBody(
         match_or_empty(ERROR_NAME, envelope.get("errorName")),
@@ -165,5 +166,5 @@ def parse_error(status: int, body: bytes) -> ErrorBody:
 
 
 def match_or_empty(pattern: re.Pattern[str], value: object) -> str:
-    """Return the text if all of it matches the pattern, else the empty text."""
+    """Return the value if it is a string that matches the pattern, else an empty string."""
     return value if isinstance(value, str) and pattern.fullmatch(value) else ""

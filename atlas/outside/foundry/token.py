@@ -1,4 +1,4 @@
-"""The access token of the service user, by client credentials (multipass, OAuth 2.0)."""
+"""Access token for Foundry, by the OAuth 2.0 client credentials grant (multipass)."""
 
 import re
 import time
@@ -22,34 +22,34 @@ from atlas.outside.foundry.responses import match_or_empty
 from atlas.outside.network import CONNECTION_ERRORS, HttpSession
 
 SCOPE = "api:datasets-read api:datasets-write"
-EARLY_SECONDS = 60  # a token is replaced this long before it expires
-SECONDS_MAX = 2**40
+EARLY_SECONDS = 60  # a token is replaced this many seconds before it expires
+LIFETIME_SECONDS_MAX = 2**40
 ENDPOINT_SETTING = "FOUNDRY_OAUTH_TOKEN_URL"
 MEDIA_TYPE = re.compile(r"[a-z]+/[a-z.+-]{1,60}")
 SAME_CLIENT = (
-    "Are FOUNDRY_CLIENT_ID and FOUNDRY_CLIENT_SECRET of the same application, and is its client "
-    "credentials grant on? A secret is shown once: if in doubt, make a new one."
+    "Do FOUNDRY_CLIENT_ID and FOUNDRY_CLIENT_SECRET belong to the same application, and is its "
+    "client credentials grant enabled? If in doubt, create a new secret."
 )
-CHECK_ENDPOINT = f"Is FOUNDRY_HOST right, or {ENDPOINT_SETTING}? Does a proxy answer in its place?"
+CHECK_ENDPOINT = f"Check FOUNDRY_HOST and {ENDPOINT_SETTING}. Does a proxy answer instead?"
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The client and its token endpoint."""
+    """The token endpoint, and the client that authenticates there."""
 
     url: str
     client_id: str
     client_secret: str
 
 
-class EndpointUnreached(FoundryError):
-    """The token endpoint has not answered; the network's error is the cause."""
+class EndpointUnreachable(FoundryError):
+    """The token endpoint did not answer; the `__cause__` is the network error."""
 
 
 class FoundryToken:
-    """The token for all calls. One call fetches it, shortly before the old one expires.
+    """The token that all calls share. It is replaced shortly before it expires.
 
-    `date` is the Date header of the last answer, "" without one.
+    `date` is the Date header of the last response, "" if there was none.
     """
 
     def __init__(
@@ -66,12 +66,12 @@ class FoundryToken:
         self._emit = emit
         self._observations = observations
         self._token = OAuth2Token({})
-        self._early = EARLY_SECONDS
+        self._early_seconds = EARLY_SECONDS
         self.date = ""
         self._fetching = anyio.Lock()
 
     async def get(self) -> str:
-        """Return a token that is valid now. Raises FoundryError."""
+        """Return a valid token, fetching one if necessary. Raises FoundryError."""
         if not self._is_valid():
             async with self._fetching:
                 if not self._is_valid():
@@ -81,45 +81,47 @@ class FoundryToken:
 
     @property
     def lifetime_seconds(self) -> int:
-        """The lifetime of the token as Foundry states it, 0 if it does not."""
+        """The lifetime of the token when it was issued; 0 if Foundry did not state it."""
         return int(self._token.get("expires_in", 0))
 
     def invalidate(self, token: str) -> None:
-        """Drop a token that Foundry refused: the next call fetches another."""
+        """Discard a token that Foundry rejected, so that the next call fetches another."""
         if self._token.get("access_token") == token:
             self._token = OAuth2Token({})
 
     def _is_valid(self) -> bool:
-        return "access_token" in self._token and not self._token.is_expired(leeway=self._early)
+        return "access_token" in self._token and not self._token.is_expired(
+            leeway=self._early_seconds
+        )
 
     async def _fetch(self) -> None:
         try:
-            self._token, kind = await self._request()
+            self._token, lifetime_type = await self._request()
         except FoundryError as error:
             self._emit(FoundryTokenRefused(str(error)))
             raise
-        self._early = min(EARLY_SECONDS, self.lifetime_seconds // 2)
-        self._observations.note("expires_in", kind)
+        self._early_seconds = min(EARLY_SECONDS, self.lifetime_seconds // 2)
+        self._observations.note("expires_in", lifetime_type)
         self._emit(FoundryTokenFetched(self.lifetime_seconds))
 
     async def _request(self) -> tuple[Any, str]:
-        began, status = time.perf_counter(), 0
+        started_at, status = time.perf_counter(), 0
         try:
             status, headers, body = await request_token(
                 self._session, self._credentials, self._call_seconds
             )
         except TimeoutError as error:
-            raise EndpointUnreached(
+            raise EndpointUnreachable(
                 f"Foundry's token endpoint does not answer in time: Foundry is down or busy, or "
                 f"{ENDPOINT_SETTING} is wrong."
             ) from error
         except CONNECTION_ERRORS as error:
-            raise EndpointUnreached(
+            raise EndpointUnreachable(
                 f"Foundry's token endpoint does not answer ({type(error).__name__}): "
                 f"is {ENDPOINT_SETTING} right?"
             ) from error
         finally:
-            seconds = time.perf_counter() - began
+            seconds = time.perf_counter() - started_at
             self._emit(FoundryCalled("token", status, seconds, is_retry=False))
         self.date = headers.get("Date", "")
         if 300 <= status < 400:
@@ -130,7 +132,7 @@ class FoundryToken:
 async def request_token(
     session: HttpSession, credentials: Credentials, seconds: float
 ) -> tuple[int, Mapping[str, str], bytes]:
-    """POST to the token endpoint; return status, headers and body. Raises aiohttp's errors."""
+    """POST to the token endpoint, and return status, headers and body. Raises aiohttp's errors."""
     client = ClientAuth(credentials.client_id, credentials.client_secret, "client_secret_post")
     form = prepare_token_request("client_credentials", scope=SCOPE)
     headers = {"Content-Type": "application/x-www-form-urlencoded;charset=UTF-8"}
@@ -147,7 +149,7 @@ async def request_token(
 
 
 class TokenBody(Struct):
-    """A token answer: RFC 6749, section 5.1, with the characters of RFC 6750, section 2.1."""
+    """A token response (RFC 6749, section 5.1). The token must match RFC 6750, section 2.1."""
 
     access_token: Annotated[str, Meta(pattern=r"^[\x21-\x7e]+$")]
     expires_in: Any = None
@@ -155,10 +157,10 @@ class TokenBody(Struct):
 
 
 def parse_token(status: int, headers: Mapping[str, str], body: bytes) -> Any:
-    """Parse the answer of the token endpoint. Raises FoundryError.
+    """Parse the response of the token endpoint. Raises FoundryError.
 
-    `expires_in` may be a number or text. Without a readable one the token is used until Foundry
-    refuses it.
+    `expires_in` may be a number or a string. Without a valid one the token is used until Foundry
+    rejects it.
     """
     if status in {400, 401, 403}:
         raise FoundryError(
@@ -179,26 +181,26 @@ def parse_token(status: int, headers: Mapping[str, str], body: bytes) -> Any:
         token_body = msgspec.json.decode(body, type=TokenBody)
     except JSON_ERRORS as error:
         raise FoundryError(
-            f"Foundry's token endpoint answers no token: 200 without a token "
-            f"({media_type or 'no media type'}). Is {ENDPOINT_SETTING} right?",
+            f"Foundry's token endpoint answers 200 without a token "
+            f"({media_type or 'no media type'}): is {ENDPOINT_SETTING} right?",
             remedy=CHECK_ENDPOINT,
         ) from error
     times = {"expires_in": token_body.expires_in, "expires_at": token_body.expires_at}
-    readable = {name: seconds for name, each in times.items() if (seconds := parse_seconds(each))}
-    return OAuth2Token({"access_token": token_body.access_token, **readable})
+    valid = {name: seconds for name, each in times.items() if (seconds := parse_seconds(each))}
+    return OAuth2Token({"access_token": token_body.access_token, **valid})
 
 
 def parse_seconds(value: object) -> int | None:
-    """Return whole seconds of a number or a text; None for anything else."""
+    """Return the whole seconds of a number or a decimal string; None for anything else."""
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return int(value) if 0 <= value <= SECONDS_MAX else None
+    return int(value) if 0 <= value <= LIFETIME_SECONDS_MAX else None
 
 
 def describe_lifetime(body: bytes) -> str:
-    """Return the type of a token's lifetime; `body` is a valid token answer."""
+    """Return the type of `expires_in`, for observation. `body` is a valid token response."""
     value = msgspec.json.decode(body, type=TokenBody).expires_in
     if value is None:
         return "absent"

@@ -1,4 +1,4 @@
-"""Interprets the answer to an upload. Pure.
+"""Interpretation of the answer to an upload. Pure.
 
 | answer | meaning |
 |---|---|
@@ -9,11 +9,9 @@
 | FileAlreadyExists on the first attempt | PathTaken |
 | TransactionNotOpen, TransactionNotFound | TransactionEnded |
 | InvalidFilePath, or 413 | FileInvalid |
-| any other 4xx that blames neither access, dataset, branch nor transaction | FileRefused |
+| any other 4xx not about access, dataset, branch or transaction | FileRefused |
 | any other 4xx | FoundryError |
 """
-
-from dataclasses import dataclass
 
 from atlas.core.errors import (
     FileInvalid,
@@ -31,24 +29,15 @@ from atlas.outside.foundry.errors import (
 )
 from atlas.outside.foundry.responses import ApiResponse, UploadedFile
 
-FILE_ERROR = "InvalidFilePath"  # any other error may hold for any file
+FILE_ERROR = "InvalidFilePath"  # the only error that is certainly about this one file
 FILE_EXISTS = "FileAlreadyExists"
 ENDED_ERRORS = ("TransactionNotOpen", "TransactionNotFound")
 
 
-@dataclass(frozen=True, slots=True)
-class SentFile:
-    """A file as it was sent."""
+def is_confirmed(response: ApiResponse, transaction: str, path: str, size: int) -> bool:
+    """True if Foundry confirms the file that was sent; False if it may or may not be stored.
 
-    transaction: str
-    path: str
-    bytes: int
-
-
-def is_confirmed(response: ApiResponse, sent: SentFile) -> bool:
-    """Return whether Foundry confirms the file; False if it may or may not be there.
-
-    Raises FoundryError, or a subclass that says more.
+    Raises FoundryError or one of its subclasses if the upload failed.
     """
     if not response.is_success:
         if response.has_error(FILE_EXISTS) and response.is_repeat:
@@ -57,13 +46,13 @@ def is_confirmed(response: ApiResponse, sent: SentFile) -> bool:
     stored = response.read_if_valid(UploadedFile)
     if stored is None or stored.size_bytes is None:
         return False
-    if int(stored.size_bytes) != sent.bytes:
-        raise FileSpoiled("Foundry stored a file with another size than was sent.")
-    return stored.path == sent.path and stored.transaction_rid == sent.transaction
+    if int(stored.size_bytes) != size:
+        raise FileSpoiled("Foundry stored the file with a size other than was sent.")
+    return stored.path == path and stored.transaction_rid == transaction
 
 
 def build_upload_error(response: ApiResponse) -> FoundryError:
-    """Return the error for a 4xx that answers an upload."""
+    """Return the error for an upload that Foundry answers with a 4xx."""
     if response.has_error(FILE_EXISTS):
         return build_typed_error(PathTaken, response)
     if response.has_error(*ENDED_ERRORS):
