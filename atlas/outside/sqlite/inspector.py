@@ -66,24 +66,26 @@ def read_condition(
     stored = [(status, ExportTotals(*each)) for status, each, _ in totals]
     counted = [(status, ExportTotals(*each)) for status, _, each in totals]
     return JournalHealth(
-        place="memory" if path is None else str(path),
+        path="memory" if path is None else str(path),
         bytes=0 if path is None else path.stat().st_size,
         waiting=sum_totals(stored, is_set_aside=False),
         set_aside=sum_totals(stored, is_set_aside=True),
-        counted=(
+        actual=(
             sum_totals(counted, is_set_aside=False),
             sum_totals(counted, is_set_aside=True),
         ),
-        room=ExportTotals(limits.exports, limits.bytes),
+        capacity=ExportTotals(limits.exports, limits.bytes),
         disk_free=None if path is None else shutil.disk_usage(path.parent).free,
         disk_free_min=limits.free_bytes,
         oldest=find_oldest(db),
-        aside=count_reasons(db, IS_SET_ASIDE),
+        set_aside_reasons=count_reasons(db, IS_SET_ASIDE),
         failed=count_reasons(db, IS_FAILED),
-        begun=tuple(rid for (rid,) in db.execute("SELECT rid FROM open_transaction").fetchall()),
+        open_transactions=tuple(
+            rid for (rid,) in db.execute("SELECT rid FROM open_transaction").fetchall()
+        ),
         attempts=db.execute(INTENTS).fetchone()[0],
         last=build_entry(last, codec) if last else None,
-        copies=() if path is None else list_copies(path),
+        damaged_copies=() if path is None else list_copies(path),
         notes=notes,
     )
 

@@ -93,7 +93,7 @@ def open_journal(
     journal_keys: Sequence[bytes] = (),
     owner: str = "",
     wait_seconds: float = LOCK_WAIT_SECONDS,
-    shelf: ReceiptRetention = DEFAULT_RETENTION,
+    retention: ReceiptRetention = DEFAULT_RETENTION,
     destination_name: str = "",
 ) -> Iterator[SqliteJournal]:
     """Open the journal at this path, or a new one in memory.
@@ -133,7 +133,7 @@ def open_journal(
         yield SqliteJournal(
             intake=SqliteIntake(commits, codec, capacity),
             receipts=SqliteReceipts(commits, codec),
-            outbox=SqliteOutbox(commits, codec, capacity, shelf),
+            outbox=SqliteOutbox(commits, codec, capacity, retention),
             dead_letters=SqliteDeadLetters(commits, codec, capacity),
             ledger=SqliteLedger(commits, codec, capacity, time.monotonic),
             people=SqlitePersonalData(commits, codec),
