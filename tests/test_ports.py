@@ -131,7 +131,7 @@ class OverHttp:
         if hasattr(self.foundry, "behaviour"):
             self.foundry.behaviour = self.foundry.behaviour.change({"open_listing": "listed"})
         else:
-            self.foundry.switches.lists_open_transactions = True
+            self.foundry.options.lists_open_transactions = True
 
     def somebody_opens(self, kind="APPEND", files=None):
         found = self.foundry.branches.begin(DATASET, "master", kind, owner="foreign")

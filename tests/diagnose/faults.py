@@ -29,7 +29,7 @@ def switched(**switches):
 
     async def change(system):
         for name, value in switches.items():
-            setattr(system.foundry.switches, name, value)
+            setattr(system.foundry.options, name, value)
 
     return change
 

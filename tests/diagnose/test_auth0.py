@@ -21,7 +21,7 @@ other_clock = switched(clock_ahead_seconds=-40)
 
 
 async def hour_off(system):
-    system.foundry.switches.clock_ahead_seconds = 3_600
+    system.foundry.options.clock_ahead_seconds = 3_600
     system.tenant.clock = ClockSkew(3_600)
 
 

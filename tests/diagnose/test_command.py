@@ -48,7 +48,7 @@ async def test_on_bare_settings_it_makes_nothing_and_ends_with_0(system):
 
 @pytest.mark.slow
 async def test_the_exit_code_names_the_first_step_that_fails(system):
-    system.foundry.switches.is_role_revoked = True
+    system.foundry.options.is_role_revoked = True
     ended = await command(system, "--json", "--report", "reports/today.md")
     found = msgspec.json.decode(ended.stdout, type=Diagnosis)
     report = (system.folder / "empty" / "reports" / "today.md").read_text()
@@ -122,7 +122,7 @@ async def test_a_schema_for_parquet_is_put_after_it_was_asked(system):
 
 @pytest.mark.slow
 async def test_a_failure_of_mending_is_one_line(system):
-    system.foundry.switches.is_role_revoked = True
+    system.foundry.options.is_role_revoked = True
     ended = await command(system, "--remove-old-json", "--yes")
 
     assert ended.returncode == 1

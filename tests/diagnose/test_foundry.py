@@ -119,7 +119,7 @@ async def test_whatever_befalls_a_call_is_a_step_and_no_crash(system, call, faul
 
 
 async def test_what_needs_a_step_that_fails_says_which(system):
-    system.foundry.switches.is_role_revoked = True
+    system.foundry.options.is_role_revoked = True
     found = await system.diagnosed()
 
     assert {step(found, number).reason for number in (8, 9, 10, 11)} == {"See step 7."}
@@ -135,7 +135,7 @@ async def test_a_busy_branch_leaves_the_probe_unknown(system):
 
 
 async def test_a_role_that_only_reads_is_told_which_would_do(system):
-    system.foundry.switches.is_reader = True
+    system.foundry.options.is_reader = True
 
     assert "the role Editor" in step(await system.diagnosed(), 9).to_do
 
@@ -209,7 +209,7 @@ async def test_a_probe_tells_what_foundry_was_seen_to_do(system, open_listing, t
 
 
 async def test_a_415_is_remembered_and_told(system):
-    system.foundry.switches.is_strict_about_types = True
+    system.foundry.options.is_strict_about_types = True
     found = await system.diagnosed()
 
     assert dict(step(found, 9).evidence)["Content-Type"] == "application/octet-stream"

@@ -51,7 +51,7 @@ async def damaged_before(system):
 JOURNALS = [
     pytest.param(changed("PRAGMA user_version = 99"), "newer Atlas", id="of a newer version"),
     pytest.param(torn, "damaged", id="damaged"),
-    pytest.param(a_text, "none", id="a text"),
+    pytest.param(a_text, "not a journal", id="a text"),
     pytest.param(
         changed("UPDATE total SET exports = exports + 1"), "does not balance", id="unbalanced"
     ),
@@ -193,7 +193,7 @@ async def test_a_journal_that_is_taken_from_under_a_service_is_named(system):
         found = await serving.diagnosed()
 
     assert first_failing(found) == 5
-    assert "cannot be looked at" in step(found, 5).reason
+    assert "cannot be read" in step(found, 5).reason
 
 
 async def test_a_journal_of_an_older_version_is_seen_and_not_converted(system):
@@ -205,7 +205,7 @@ async def test_a_journal_of_an_older_version_is_seen_and_not_converted(system):
     found = await system.diagnosed(clock=lambda: NOON)
 
     assert dict(step(found, 5).evidence)["waiting"] == "2 of 1,000,000 exports"
-    assert dict(step(found, 5).evidence)["note"] == "an older one (v2)"
+    assert dict(step(found, 5).evidence)["note"] == "written by an earlier version (v2)"
     assert lying(system.folder) == before
 
 

@@ -115,7 +115,7 @@ async def test_a_wrong_mode_or_value_is_named_and_nothing_changes(stack, wish, n
     assert answer.status == 400
     assert named in answer.body.decode()
     assert stack.foundry.behaviour == Behaviour()
-    assert not stack.foundry.switches.has_limits
+    assert not stack.foundry.options.has_limits
 
 
 async def test_a_behaviour_can_be_given_as_a_whole(stack):

@@ -35,7 +35,7 @@ async def filled(path, *, is_committed):
 async def test_what_stands_in_another_dataset_is_not_answered_for(tmp_path):
     await filled(tmp_path / "journal", is_committed=True)
     with (
-        pytest.raises(ConfigurationError, match=f"stands in {TRIAL}; .* ATLAS_JOURNAL"),
+        pytest.raises(ConfigurationError, match=f"committed exports to {TRIAL}, .* ATLAS_JOURNAL"),
         open_journal(tmp_path / "journal", BOUNDS, shelf=SHELF, destination_name=PRODUCTION),
     ):
         pass

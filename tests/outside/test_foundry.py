@@ -210,7 +210,7 @@ async def test_a_call_with_a_revoked_token_is_repeated_once_whatever_it_is(tmp_p
 
 async def test_a_token_that_is_never_taken_is_trouble_and_no_endless_loop(tmp_path):
     async with connecting(tmp_path) as stack:
-        stack.foundry.switches.token_seconds = 0
+        stack.foundry.options.token_seconds = 0
         with pytest.raises(FoundryError, match="rejects the token"):
             await stack.dataset.take_snapshot()
 
@@ -318,7 +318,7 @@ async def test_every_call_has_the_headers_that_foundry_wants(tmp_path):
 
 async def test_ndjson_goes_as_octets_when_foundry_wants_that_and_that_is_remembered(tmp_path):
     async with connecting(tmp_path) as stack:
-        stack.foundry.switches.is_strict_about_types = True
+        stack.foundry.options.is_strict_about_types = True
         rid = await stack.dataset.begin()
         await stack.dataset.put(rid, PATH, ROWS)
         await stack.dataset.put(rid, OTHER, ROWS)
@@ -1029,7 +1029,7 @@ NO_ROLE = "may not write to the dataset: give it a role"
 )
 async def test_a_client_without_a_role_says_that_it_needs_one(tmp_path, call, words):
     async with connecting(tmp_path) as stack:
-        stack.foundry.switches.is_role_revoked = True
+        stack.foundry.options.is_role_revoked = True
         with pytest.raises(FoundryError, match=words) as caught:
             await CALLS[call](stack.dataset)
 

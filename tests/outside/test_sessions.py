@@ -219,7 +219,7 @@ async def test_a_proxy_that_is_not_there_is_named(environment):
         with pytest.raises(CheckFailed, match="cannot be reached through the proxy") as told:
             await issuer.fetch_keys()
 
-    assert "HTTPS_PROXY" in told.value.finding.to_do
+    assert "HTTPS_PROXY" in told.value.outcome.to_do
 
 
 @pytest.mark.parametrize("address", ["http://", "ftp://proxy:21", "http://[bad", "socks5://p:1080"])

@@ -265,7 +265,7 @@ def test_a_broken_journal_of_version_1_is_refused_and_left_as_it_is(tmp_path):
     bad[(root - 1) * size : root * size] = bytes(size)
     path.write_bytes(bad)
     with (
-        pytest.raises(CommandError, match="no journal that can be read"),
+        pytest.raises(CommandError, match="is not a readable journal"),
         open_journal(path, CapacityLimits(free_bytes=0), shelf=SHELF),
     ):
         pass

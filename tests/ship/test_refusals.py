@@ -97,7 +97,7 @@ def test_a_key_that_does_not_fit(folder):
         pass
     before = sealed.read_bytes()
 
-    in_one_line(serve(folder), 78, "ATLAS_JOURNAL_KEY", sealed.name, "sealed with another key")
+    in_one_line(serve(folder), 78, "ATLAS_JOURNAL_KEY", sealed.name, "encrypted with another key")
     assert sealed.read_bytes() == before
 
 

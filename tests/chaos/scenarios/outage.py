@@ -149,10 +149,10 @@ async def revoke_role(bench: Testbed) -> None:
         bench.scale.scale_number(500, least=40), phones=ALL_CALLS, per_second=20
     ):
         await bench.wait_until_committed(10)
-        bench.emulators.foundry.switches.is_role_revoked = True
+        bench.emulators.foundry.options.is_role_revoked = True
         await bench.wait(600, least=2.0)
         waiting = (await bench.fetch_totals()).accepted
-        bench.emulators.foundry.switches.is_role_revoked = False
+        bench.emulators.foundry.options.is_role_revoked = False
     await bench.wait_until_drained(BACKLOG_SECONDS)
     aside = (await bench.fetch_totals()).set_aside
     bench.findings.add_fact(f"{waiting} waited, {aside} set aside")

@@ -155,7 +155,7 @@ async def leave_many_unanswered(bench: Testbed) -> None:
 
 
 def refuse_user(bench: Testbed, refusal: PathRefusal) -> None:
-    bench.emulators.foundry.switches.refusals = (refusal,)
+    bench.emulators.foundry.options.refusals = (refusal,)
 
 
 def keep_steady_flow(bench: Testbed) -> AbstractAsyncContextManager[None]:
