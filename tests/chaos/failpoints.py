@@ -38,14 +38,14 @@ POINTS = (
     "after outbox.conclude",
 )
 POINTS_OF_SHARED_FILES = (*POINTS, "before outbox.record_file", "after outbox.record_file")
-POINTS_OF_LOST_UPLOADS = ("before branch.files_of", "after branch.files_of")
+POINTS_OF_LOST_UPLOADS = ("before branch.list_transaction_files", "after branch.list_transaction_files")
 AFTER_A_BEGIN, AFTER_A_PUT, AFTER_A_COMMIT = (
     "after branch.begin",
     "after branch.put",
     "after branch.commit",
 )
 POINTS_OF_RECOVERY = {  # each with the point at which the previous process was killed
-    "after outbox.in_hand": AFTER_A_PUT,
+    "after outbox.read_in_hand": AFTER_A_PUT,
     "before branch.transaction_status": AFTER_A_PUT,
     "after branch.transaction_status": AFTER_A_PUT,
     "before branch.abort": AFTER_A_PUT,
@@ -55,8 +55,8 @@ POINTS_OF_RECOVERY = {  # each with the point at which the previous process was 
     "after branch.find_orphan": AFTER_A_BEGIN,
     "before outbox.clear_intents": AFTER_A_BEGIN,
     "after outbox.clear_intents": AFTER_A_BEGIN,
-    "before branch.files_of": AFTER_A_COMMIT,
-    "after branch.files_of": AFTER_A_COMMIT,
+    "before branch.list_transaction_files": AFTER_A_COMMIT,
+    "after branch.list_transaction_files": AFTER_A_COMMIT,
 }
 SQLITE = "before sqlite.commit"
 INSERTS_EXPORT = re.compile(r"\s*INSERT\s.*\bINTO\s+export\b", re.DOTALL | re.IGNORECASE)

@@ -25,6 +25,7 @@ IN_FLATTEN, EVERYWHERE, BRAKE = "in flatten", "everywhere", "brake"
 PLACES = {IN_FLATTEN, EVERYWHERE, BRAKE}
 FAULT_MARKER = b'"breaks flatten"'
 UPLOADER_FACTOR = 16
+IDENTITY_METHODS = {"identify_user"}
 INTAKE = (ndjson.decode, ndjson.decode_part, tabulate)
 
 
@@ -41,7 +42,7 @@ def inject(fault: Failpoint, world: Dependencies) -> Dependencies:
     store, every = world.store, fault.hits
     return replace(
         world,
-        identities=FaultyProxy(world.identities, every, {"user_of"}),
+        identities=FaultyProxy(world.identities, every, IDENTITY_METHODS),
         store=replace(
             store,
             intake=FaultyProxy(store.intake, every),
