@@ -1,1 +1,1 @@
-"""Figures as ratios: both sides measured in turn, in one run, best of several. `just bench`."""
+"""Benchmarks. Figures are ratios: both sides run in turn, best of several rounds. `just bench`."""

@@ -1,5 +1,5 @@
-"""Prints the table: `python -m tests.bench [NAME]...`; without a name, all but `ship`, which needs
-podman, and `growth` and `overload`, which take ten minutes each.
+"""Prints tables of figures: `python -m tests.bench [NAME]...`. Without a name it runs all but
+`ship`, which needs podman, and `growth` and `overload`, which take ten minutes each.
 """
 
 import argparse
@@ -19,8 +19,8 @@ END = "<!-- end -->"
 Rows = Sequence[tuple[str, str, str]]
 
 
-def machine() -> str:
-    """The processor and the interpreter that were measured."""
+def describe_machine() -> str:
+    """Return the processor and the interpreter."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -29,42 +29,48 @@ def machine() -> str:
     return f"{model}, {cores} cores, Python {platform.python_version()}, {platform.system()}"
 
 
-def measure(name: str, *, is_quick: bool) -> Rows:
-    bench = import_module(f"tests.bench.{name}")  # what another needs takes memory in none
+def run_bench(name: str, *, is_quick: bool) -> Rows:
+    bench = import_module(
+        f"tests.bench.{name}"
+    )  # imported alone, so that no other benchmark takes memory
     return list(bench.measure_quickly() if is_quick else bench.measure())
 
 
-def print_table(found: Rows) -> None:
-    table = Table("", "measured", "to reach", title=machine(), title_justify="left", box=None)
-    for row in found:
+def print_table(rows: Rows) -> None:
+    table = Table(
+        "", "measured", "target", title=describe_machine(), title_justify="left", box=None
+    )
+    for row in rows:
         table.add_row(*row)
     Console(width=120).print(table)
 
 
-def write_into(page: Path, name: str, found: Rows) -> None:
-    """Put the rows between `<!-- bench NAME -->` and `<!-- end -->`, as a table of Markdown."""
+def write_into(page: Path, name: str, rows: Rows) -> None:
+    """Write the rows as a Markdown table between `<!-- bench NAME -->` and `<!-- end -->`."""
     begin = f"<!-- bench {name} -->"
     before, is_there, rest = page.read_text(encoding="utf-8").partition(begin)
     if not is_there:
         sys.exit(f"{page} has no {begin}.")
-    lines = ["", f"{machine()}:", "", "| | measured | to reach |", "|---|---|---|"]
-    lines += [f"| {what.strip()} | {figure} | {to_reach} |" for what, figure, to_reach in found]
+    lines = ["", f"{describe_machine()}:", "", "| | measured | target |", "|---|---|---|"]
+    lines += [f"| {label.strip()} | {figure} | {target} |" for label, figure, target in rows]
     after = rest.partition(END)[2]
     text = "\n".join([begin, *lines, "", END])
     page.write_text(f"{before}{text}{after}", encoding="utf-8")
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser("python -m tests.bench", description=__doc__)
-    asked.add_argument("names", nargs="*", default=NAMES)
-    asked.add_argument("--quick", action="store_true", help="one short round, of service and such")
-    asked.add_argument("--into", type=Path, help="write the tables into this page, too")
-    given = asked.parse_args()
-    for name in given.names:
-        found = measure(name, is_quick=given.quick)
-        print_table(found)
-        if given.into is not None:
-            write_into(given.into, name, found)
+    parser = argparse.ArgumentParser("python -m tests.bench", description=__doc__)
+    parser.add_argument("names", nargs="*", default=NAMES)
+    parser.add_argument(
+        "--quick", action="store_true", help="one short round, if the benchmark has one"
+    )
+    parser.add_argument("--into", type=Path, help="also write the tables into this page")
+    options = parser.parse_args()
+    for name in options.names:
+        rows = run_bench(name, is_quick=options.quick)
+        print_table(rows)
+        if options.into is not None:
+            write_into(options.into, name, rows)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Importing Apple's export: samples a second of one core, and memory, by the size of the XML.
+"""Import of Apple's export: samples a second on one core, and memory, by the size of the XML.
 
-The mix is that of a Watch owner; every record has a date of its own, as in a real export, because
-dates are what a converter could remember. `BENCH_XML_MB` is the size (64 if absent, 1024 for the
-figure of tests/bench/README.md); a file of that size is written to the folder for temporary files.
+The mix of records is that of an Apple Watch owner. Every record has a different date, as in a real
+export, so that a converter cannot benefit from caching dates. `BENCH_XML_MB` is the size (64 by
+default, 1024 for the figure in tests/bench/README.md); the file is written to the folder for
+temporary files.
 """
 
 import os
@@ -21,10 +22,10 @@ from tests.apple.exports import element, record, xml
 XML_MB = int(os.environ.get("BENCH_XML_MB", "64"))
 MIB = 1024 * 1024
 ROUNDS = 3
-BEGAN = datetime(2014, 9, 17)  # noqa: DTZ001  # as Apple writes it, with the offset behind it
+BEGAN = datetime(2014, 9, 17)  # noqa: DTZ001  # Apple appends the offset
 CONTEXT = element("MetadataEntry", key="HKMetadataKeyHeartRateMotionContext", value="1")
 QUANTITY = "HKQuantityTypeIdentifier"
-# of a hundred records: how many, and what they are
+# counts in a hundred records, with the attributes of each kind
 MIX = [
     (37, {"type": f"{QUANTITY}ActiveEnergyBurned", "unit": "kcal", "value": "0.056"}),
     (28, {"type": f"{QUANTITY}BasalEnergyBurned", "unit": "kcal", "value": "10.5612345678901"}),
@@ -45,41 +46,41 @@ MIX = [
 def measure() -> Iterator[tuple[str, str, str]]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "export.xml"
-        write(path, XML_MB * MIB)
-        rates, peaks = zip(*(converted(path) for _ in range(ROUNDS)), strict=True)
+        write_export(path, XML_MB * MIB)
+        rates, peaks = zip(*(measure_conversion(path) for _ in range(ROUNDS)), strict=True)
     what = f"converting Apple's export, an XML of {XML_MB} MiB"
     yield what, f"{max(rates):,.0f} samples/s", "60,000/s"
-    yield "... the most memory of the process", f"{max(peaks):,.0f} MiB", "100 MiB or less"
+    yield "... peak memory of the process", f"{max(peaks):,.0f} MiB", "100 MiB or less"
 
 
-def write(path: Path, size: int) -> None:
-    """An XML of about that size."""
+def write_export(path: Path, size: int) -> None:
+    """Write an XML file of about `size` bytes."""
     shapes = [
         record(startDate="{0}", endDate="{1}", creationDate="{1}", **attributes)
         for count, attributes in MIX
         for _ in range(count)
     ]
     hundred = [" " + shapes[number * 37 % len(shapes)] for number in range(len(shapes))]
-    at = BEGAN
+    start = BEGAN
     with path.open("wb") as file:
         file.write(xml(end=""))
         while file.tell() < size:
             for shape in hundred:
-                at += timedelta(seconds=7)
-                begins, ends = f"{at} +0200", f"{at + timedelta(seconds=59)} +0200"
+                start += timedelta(seconds=7)
+                begins, ends = f"{start} +0200", f"{start + timedelta(seconds=59)} +0200"
                 file.write(shape.replace("{0}", begins).replace("{1}", ends).encode())
         file.write(b"</HealthData>\n")
 
 
-def converted(path: Path) -> tuple[float, float]:
-    """Samples a second and MiB, of a process of its own."""
-    told = subprocess.run(
+def measure_conversion(path: Path) -> tuple[float, float]:
+    """Convert in a separate process; return samples a second, and its peak memory in MiB."""
+    process = subprocess.run(
         [sys.executable, "-m", "tests.bench.apple", path],
         check=True,
         capture_output=True,
         text=True,
     )
-    rate, peak = told.stdout.split()
+    rate, peak = process.stdout.split()
     return float(rate), float(peak)
 
 

@@ -1,9 +1,8 @@
-"""From lines to rows: Atlas, against a flattener of the json module, and against the floor.
+"""Lines to rows: Atlas against a flattener with the json module, and against a floor.
 
-The floor is what a flattener on msgspec cannot do without, in two calls for each line: the same
-lines decoded into a struct of the same 16 fields, and the finished rows encoded. It is given fresh
-rows each time, as every flattener has to: CPython keeps a string's UTF-8 once it was asked for, and
-a row that was encoded before would not be encoded again but copied.
+The floor is the minimum of a flattener with msgspec, two calls per line: decode the line into a
+struct of the same 16 fields, and encode the finished row. It gets new rows each time, because
+CPython caches the UTF-8 of a string, so that encoding a row again would only copy it.
 """
 
 import json
@@ -32,7 +31,7 @@ class Device(Struct, rename="camel", gc=False):
 
 
 class Fields(Struct, rename="camel", gc=False):
-    """What the 16 columns that differ from row to row are read from."""
+    """The 16 columns that differ from row to row."""
 
     sample_type: Text = None
     source_name: Text = None
@@ -55,11 +54,11 @@ Finished = msgspec.defstruct(
 )
 
 
-def plain(lines: list[bytes], header: rows.Header) -> bytes:
-    """As one would write it, with the standard library.
+def flatten_with_json(lines: list[bytes], header: rows.Header) -> bytes:
+    """Flatten in the obvious way, with the standard library.
 
-    Each row is encoded at once: a text of all of them would take four bytes for every character
-    where there is one emoji in it.
+    Each row is encoded separately: a string of all rows would take four bytes a character if it
+    contained a single emoji.
     """
     found = []
     for line in lines:
@@ -95,13 +94,13 @@ def plain(lines: list[bytes], header: rows.Header) -> bytes:
     return b"".join(row + b"\n" for row in found)
 
 
-def seconds(work: Callable[[], object]) -> float:
+def time_call(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
 
 
-def floor(lines: list[bytes], finished: list[Struct]) -> None:
+def run_floor(lines: list[bytes], finished: list[Struct]) -> None:
     decode, encode_into = msgspec.json.Decoder(Fields).decode, msgspec.json.Encoder().encode_into
     for line in lines:
         decode(line)
@@ -111,10 +110,9 @@ def floor(lines: list[bytes], finished: list[Struct]) -> None:
 
 
 def measure() -> Iterator[tuple[str, str, str]]:
-    """What, how much, and what was to be reached."""
     for kind, is_ascii in ("non-ASCII", False), ("ASCII", True):
-        lines = [line for line in mixed(is_ascii) if line.isascii() is is_ascii][:LINES]
-        best = {name: 1e6 * took / LINES for name, took in best_of(lines).items()}
+        lines = [line for line in generate_lines(is_ascii) if line.isascii() is is_ascii][:LINES]
+        best = {name: 1e6 * took / LINES for name, took in measure_best(lines).items()}
         yield f"a line of {len(b''.join(lines)) // LINES} bytes, {kind}", "", ""
         for name, took in best.items():
             yield f"  {name}", f"{took:.2f} µs", ""
@@ -123,26 +121,30 @@ def measure() -> Iterator[tuple[str, str, str]]:
             f"{best['json'] / best['Atlas']:.1f}",
             "5 or more",
         )
-        yield "  times the time of the floor", f"{best['Atlas'] / best['floor']:.2f}", "1.6 or less"
+        yield (
+            "  times the time of the floor",
+            f"{best['Atlas'] / best['floor']:.2f}",
+            "1.6 or less",
+        )
     yield from workers.measure()
 
 
-def mixed(is_ascii: bool) -> Iterator[bytes]:
-    """Of ten senders: each has an order of keys of its own, and where the name stands matters."""
+def generate_lines(is_ascii: bool) -> Iterator[bytes]:
+    """Lines of ten senders with different key orders, which affect parsing."""
     for seed in range(10):
         yield from generator.lines(LINES // 9, seed, is_ascii=is_ascii)
 
 
-def best_of(lines: list[bytes]) -> dict[str, float]:
-    """The seconds that each takes for all of them, in the best round."""
+def measure_best(lines: list[bytes]) -> dict[str, float]:
+    """Return the seconds that each flattener takes for all lines, in its best round."""
     encoded = rows.flatten(lines, HEADER).ndjson.splitlines()
-    as_plain = [json.loads(row) for row in plain(lines, HEADER).splitlines()]
-    assert as_plain == [json.loads(row) for row in encoded], "both do the same work"
+    expected = [json.loads(row) for row in flatten_with_json(lines, HEADER).splitlines()]
+    assert expected == [json.loads(row) for row in encoded], "both do the same work"
     fresh = msgspec.json.Decoder(Finished).decode
     best = dict.fromkeys(("json", "Atlas", "floor"), float("inf"))
-    for _ in range(ROUNDS):  # the floor behind Atlas: behind json it would find its memory taken
-        best["json"] = min(best["json"], seconds(lambda: plain(lines, HEADER)))
-        best["Atlas"] = min(best["Atlas"], seconds(lambda: rows.flatten(lines, HEADER)))
+    for _ in range(ROUNDS):  # the floor runs after Atlas: after json, memory would be fragmented
+        best["json"] = min(best["json"], time_call(lambda: flatten_with_json(lines, HEADER)))
+        best["Atlas"] = min(best["Atlas"], time_call(lambda: rows.flatten(lines, HEADER)))
         finished = [fresh(row) for row in encoded]
-        best["floor"] = min(best["floor"], seconds(lambda: floor(lines, finished)))  # noqa: B023
+        best["floor"] = min(best["floor"], time_call(lambda: run_floor(lines, finished)))  # noqa: B023
     return best

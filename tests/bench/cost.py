@@ -1,8 +1,8 @@
-"""What an export costs: one side, once. `python -m tests.bench.cost --help`.
+"""The cost of an export, for one side, once: `python -m tests.bench.cost --help`.
 
-The service runs from any checkout (`--repo`), beside senders and a Foundry that are not the
-bottleneck. Its figures are its processor time and that of its workers, the rate, the latency, and
-its memory; the senders' and the stub's own cost is told beside them.
+The service runs from any checkout (`--repo`), with senders and a Foundry stub that are not the
+bottleneck. Printed are the CPU time of the service and its workers, the rate, the latency and the
+memory, and the cost of the senders and stubs themselves.
 """
 
 import argparse
@@ -29,8 +29,8 @@ DEFAULTS = "default"
 def describe(side: Side, load: Load, cost: Cost) -> str:
     outcome, records = cost.outcome, load.records
     sent = max(1, outcome.statuses.total())
-    whole = cost.service + cost.workers
-    per_record = 1e6 * whole / max(1, outcome.answered * records)
+    total = cost.service + cost.workers
+    per_record = 1e6 * total / max(1, outcome.safe_count * records)
     statuses = " ".join(f"{status}:{count}" for status, count in sorted(outcome.statuses.items()))
     lines = [
         (
@@ -39,58 +39,60 @@ def describe(side: Side, load: Load, cost: Cost) -> str:
         ),
         (
             f"exports/s {outcome.rate:.1f}   records/s {outcome.rate * records:,.0f}   "
-            f"safe {outcome.share:.1%}   [{statuses}]"
+            f"safe {outcome.safe_share:.1%}   [{statuses}]"
         ),
         (
             f"CPU per export: service {cost.milliseconds:.3f} ms, workers "
             f"{cost.per_export(cost.workers):.3f} ms; per record, both: {per_record:.1f} µs; "
-            f"cores {whole / outcome.seconds:.2f}"
+            f"cores {total / outcome.seconds:.2f}"
         ),
-        f"latency {quantiles(outcome.took)}   PSS max {max(cost.memory):.0f} MiB",
-        f"refusals/s {outcome.refusals:.1f}   {quantiles(outcome.refused)}",
+        f"latency {format_quantiles(outcome.latencies)}   PSS max {max(cost.memory):.0f} MiB",
+        f"refusals/s {outcome.refusal_rate:.1f}   {format_quantiles(outcome.refusal_latencies)}",
         (
-            f"senders {1e6 * cost.senders / sent:.0f} µs a request, far ends "
-            f"{1e3 * cost.per_export(cost.far_ends):.0f} µs an export; {cost.committed}"
+            f"senders {1e6 * cost.senders / sent:.0f} µs a request, stubs "
+            f"{1e3 * cost.per_export(cost.stubs):.0f} µs an export; {cost.committed}"
         ),
     ]
     return "\n  ".join(lines)
 
 
-def quantiles(seconds: list[float]) -> str:
+def format_quantiles(seconds: list[float]) -> str:
     return "   ".join(f"p{100 * q:.0f} {1e3 * quantile(seconds, q):.1f} ms" for q in (0.5, 0.99))
 
 
-def side_of(asked: argparse.Namespace) -> Side:
-    """Settings as they were asked for; Foundry's limits of calls are off unless they are wanted."""
-    settings = {} if asked.limits else dict(NO_LIMITS)
-    if asked.layout != "auto":
-        settings["foundry.file_layout"] = json.dumps(asked.layout)
-    if asked.interval != DEFAULTS:
-        settings["foundry.commit_interval_seconds"] = str(float(asked.interval))
-    for text in asked.set:
+def build_side(options: argparse.Namespace) -> Side:
+    """Build the side from the options. Foundry's rate limits are off unless `--limits` is given."""
+    settings = {} if options.limits else dict(NO_LIMITS)
+    if options.layout != "auto":
+        settings["foundry.file_layout"] = json.dumps(options.layout)
+    if options.interval != DEFAULTS:
+        settings["foundry.commit_interval_seconds"] = str(float(options.interval))
+    for text in options.set:
         name, _, value = text.partition("=")
         settings[name] = value if is_plain_toml(value) else json.dumps(value)
-    name = f"floor, {asked.floor}" if asked.floor else f"{asked.layout} {asked.prefer}".strip()
+    name = (
+        f"floor, {options.floor}" if options.floor else f"{options.layout} {options.prefer}".strip()
+    )
     return Side(
-        "plain service in Node" if asked.node else name,
-        asked.repo.resolve(),
-        asked.floor or "",
-        asked.node,
+        "plain service in Node" if options.node else name,
+        options.repo.resolve(),
+        options.floor or "",
+        options.node,
         settings,
-        asked.prefer,
-        asked.journal,
+        options.prefer,
+        options.journal,
     )
 
 
 def is_plain_toml(value: str) -> bool:
-    """Whether it stands in TOML as it is: a number, true, false, a list, a quoted text."""
+    """True if the value is valid TOML as it is: a number, true, false, a list, a quoted string."""
     is_number = value.replace("_", "").replace(".", "", 1).removeprefix("-").isdigit()
     return is_number or value in {"true", "false"} or value.startswith(("[", '"', "'"))
 
 
-def parser() -> argparse.ArgumentParser:
-    asked = argparse.ArgumentParser("python -m tests.bench.cost", description=__doc__)
-    add = asked.add_argument
+def build_parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser("python -m tests.bench.cost", description=__doc__)
+    add = options.add_argument
     add("--repo", type=Path, default=HERE, help="a checkout of Atlas (default: this one)")
     add("--floor", choices=FLOORS, help="the floor instead of a service")
     add("--node", action="store_true", help="the plain service in Node instead")
@@ -101,19 +103,21 @@ def parser() -> argparse.ArgumentParser:
     add("--layout", choices=("auto", "per-export", "per-group"), default="auto")
     add("--prefer", default="", help="a Prefer header: respond-async")
     add("--interval", default="0", help="seconds between commits, or 'default'")
-    add("--limits", action="store_true", help="keep the default limits of calls to Foundry")
-    add("--journal", type=Path, help="a journal to begin with; it is copied")
+    add("--limits", action="store_true", help="keep the default rate limits of Foundry calls")
+    add("--journal", type=Path, help="a journal to start with; it is copied")
     add("--set", action="append", default=[], metavar="SECTION.NAME=VALUE")
-    add("--disturb", action="store_true", help="others take all cores for 2 s before the window")
-    add("--rounds", type=int, default=1, help="run it so often; each is told")
-    return asked
+    add("--disturb", action="store_true", help="occupy all cores for 2 s before the window")
+    add("--rounds", type=int, default=1, help="number of rounds, each of which is printed")
+    return options
 
 
 def main() -> None:
-    asked = parser().parse_args()
-    load = Load(asked.connections, asked.records, asked.seconds, asked.warm_seconds, asked.disturb)
-    side = side_of(asked)
-    for _ in range(asked.rounds):
+    options = build_parser().parse_args()
+    load = Load(
+        options.connections, options.records, options.seconds, options.warm_seconds, options.disturb
+    )
+    side = build_side(options)
+    for _ in range(options.rounds):
         print(describe(side, load, measure_cost(side, load)), flush=True)
 
 

@@ -1,10 +1,9 @@
-"""The least that exports can cost: `python -m tests.bench.floor durable|codec|echo`.
+"""The minimum cost of an export: `python -m tests.bench.floor durable|codec|echo`.
 
-`durable` does what cannot be left out before an export is safe, and nothing else: our HTTP server,
-Starlette, a token that is known by its digest, JSON into the struct of the edge, base64, our codec,
-compressing and sealing, SQLite with a sync for each group of exports, an answer with the same
-fields. `codec` does it without seal and journal, `echo` reads the body and answers. AUTH0_ISSUER
-and ATLAS_JOURNAL are those of the service.
+`durable` does only what is necessary before an export is safe: our HTTP server, Starlette, a token
+cached by its digest, JSON, base64, our codec, compression and encryption, SQLite with one sync per
+group of exports, and an answer with the same fields. `codec` omits encryption and journal; `echo`
+only reads the body and answers. AUTH0_ISSUER and ATLAS_JOURNAL are those of the service.
 """
 
 import asyncio
@@ -68,7 +67,7 @@ class Reply(msgspec.Struct):
 
 
 class GroupedRows:
-    """Rows that gather while a thread writes and syncs those that gathered before."""
+    """Collects rows while a thread writes and syncs the previous group."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -111,83 +110,95 @@ class GroupedRows:
 
 
 class Users:
-    """Users by the digest of their tokens: each token is checked once."""
+    """Users by the digest of their token: each token is verified once."""
 
     def __init__(self, issuer: str) -> None:
         with urllib.request.urlopen(f"{issuer}.well-known/jwks.json") as answer:
             self._keys = KeySet.import_key_set(msgspec.json.decode(answer.read()))
         self._known: dict[bytes, User] = {}
 
-    def of(self, request: Request) -> User:
+    def get_user(self, request: Request) -> User:
         token = request.headers["authorization"].removeprefix("Bearer ")
         digest = hashlib.sha256(token.encode()).digest()
-        found = self._known.get(digest)
-        if found is None:
+        user = self._known.get(digest)
+        if user is None:
             claims = jwt.decode(token, self._keys, algorithms=["RS256"]).claims
-            found = self._known[digest] = User(claims["sub"])
-        return found
+            user = self._known[digest] = User(claims["sub"])
+        return user
 
 
-Keep = Callable[[str, PrivateFields, datetime, RowTable], Awaitable[None]]
+Store = Callable[[str, PrivateFields, datetime, RowTable], Awaitable[None]]
 
 
-def application(users: Users, keep: Keep) -> Starlette:
+def build_app(users: Users, store: Store) -> Starlette:
     decoder, encoder = msgspec.json.Decoder(ExportBody), msgspec.json.Encoder()
 
     async def post(request: Request) -> Response:
-        user = users.of(request)
+        user = users.get_user(request)
         sent = decoder.decode(await request.body())
-        said, at = sent.get_declared_fields(), datetime.now(UTC)
+        declared, received_at = sent.get_declared_fields(), datetime.now(UTC)
         decoded = ndjson.decode(
-            RawExport(ExportMetadata(user, said.device, said.timestamp, ""), sent.get_text()),
+            RawExport(
+                ExportMetadata(user, declared.device, declared.timestamp, ""), sent.get_text()
+            ),
             BYTES_MAX,
             LINES_MAX,
         )
-        stamp = identifiers.format_timestamp(at)
-        header = rows.Header(user.sub, said.device, stamp, stamp)
+        stamp = identifiers.format_timestamp(received_at)
+        header = rows.Header(user.sub, declared.device, stamp, stamp)
         table = rows.flatten(ndjson.split_lines(decoded.text), header)
-        path = identifiers.build_path(user, at)
-        await keep(decoded.id, PrivateFields(user.sub, path, table.rejects, decoded.id), at, table)
+        path = identifiers.build_path(user, received_at)
+        await store(
+            decoded.id, PrivateFields(user.sub, path, table.rejects, decoded.id), received_at, table
+        )
         reply = Reply("ok", True, table.ingested, decoded.id, path, stamp, decoded.id[:36])
         return Response(encoder.encode(reply), media_type="application/json")
 
     return Starlette(routes=[Route(PATH, post, methods=["POST"])])
 
 
-def echo() -> Starlette:
-    told = Reply("ok", True, 0, "0" * 64, PATH, PATH, "0" * 36)
+def build_echo_app() -> Starlette:
+    reply = Reply("ok", True, 0, "0" * 64, PATH, PATH, "0" * 36)
 
     async def post(request: Request) -> Response:
         await request.body()
-        return Response(msgspec.json.encode(told), media_type="application/json")
+        return Response(msgspec.json.encode(reply), media_type="application/json")
 
     return Starlette(routes=[Route(PATH, post, methods=["POST"])])
 
 
 async def drop(_id: str, _label: PrivateFields, _at: datetime, _table: RowTable) -> None:
-    """Keep nothing: the floor of the codec."""
+    """Store nothing, as in `codec`."""
 
 
-def sealing(journal: GroupedRows) -> Keep:
-    seal = Cipher(generate_data_key())
+def build_encrypting_store(journal: GroupedRows) -> Store:
+    cipher = Cipher(generate_data_key())
 
-    async def keep(id: str, label: PrivateFields, at: datetime, table: RowTable) -> None:
-        fixed = (id, seal.hash_user(label.sub), at.isoformat(), table.ingested, table.rejected)
+    async def store(
+        id: str, private: PrivateFields, received_at: datetime, table: RowTable
+    ) -> None:
+        fixed = (
+            id,
+            cipher.hash_user(private.sub),
+            received_at.isoformat(),
+            table.ingested,
+            table.rejected,
+        )
         bound = msgspec.msgpack.encode(fixed)
-        told = seal.encrypt(msgspec.msgpack.encode(label), bound)
-        payload = seal.encrypt(compress(table.ndjson), bound)
-        await journal.append((*fixed, len(table.ndjson), told, payload))
+        encrypted = cipher.encrypt(msgspec.msgpack.encode(private), bound)
+        payload = cipher.encrypt(compress(table.ndjson), bound)
+        await journal.append((*fixed, len(table.ndjson), encrypted, payload))
 
-    return keep
+    return store
 
 
 async def main(kind: str) -> None:
     with bind("127.0.0.1", 0) as bound:
-        app = echo()
+        app = build_echo_app()
         if kind != "echo":
             path = Path(os.environ["ATLAS_JOURNAL"].removeprefix("sqlite:///"))
-            keep = drop if kind == "codec" else sealing(GroupedRows(path))
-            app = application(Users(os.environ["AUTH0_ISSUER"]), keep)
+            store = drop if kind == "codec" else build_encrypting_store(GroupedRows(path))
+            app = build_app(Users(os.environ["AUTH0_ISSUER"]), store)
         refusals = RawErrors(lambda: datetime.now(UTC), lambda: 0.5, lambda _: None)
         print(f"ready {format_address(bound)}", flush=True)
         await Listener(app, bound, ConnectionLimits(), refusals).listen()

@@ -1,4 +1,4 @@
-"""What it costs to hand a message from one actor to the next."""
+"""The cost of passing a message from one actor to the next."""
 
 import time
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ class PassOn:
         return message
 
 
-async def seconds(stages: int) -> float:
-    """How long the messages take through so many stages, one after another."""
+async def time_messages(stages: int) -> float:
+    """Return the seconds that all messages take, one by one, through this number of stages."""
 
-    def crashed(_name: str, error: Exception) -> None:
+    def fail(_name: str, error: Exception) -> None:
         raise error
 
     async with anyio.create_task_group() as tasks:
-        spawner = Stages(tasks, crashed)
+        spawner = Stages(tasks, fail)
         address = spawner.start_sink(PassOn())
         for _ in range(stages - 1):
             address = spawner.start_stage(PassOn(), address)
@@ -37,7 +37,7 @@ async def seconds(stages: int) -> float:
 def measure() -> list[tuple[str, str, str]]:
     def best(stages: int) -> float:
         options = {"use_uvloop": True}
-        return min(anyio.run(seconds, stages, backend_options=options) for _ in range(ROUNDS))
+        return min(anyio.run(time_messages, stages, backend_options=options) for _ in range(ROUNDS))
 
     hop = (best(LONG) - best(SHORT)) / (LONG - SHORT) / MESSAGES
     return [("a hop from actor to actor", f"{1e6 * hop:.1f} µs", "10 µs or less")]

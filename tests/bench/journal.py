@@ -1,7 +1,6 @@
-"""What the journal costs: sealing, beside the codec; accepting, many at once; a slow disk.
+"""The cost of the journal: encryption relative to the codec, accepting in groups, a slow disk.
 
-A slow disk is one whose sync takes 10 ms: SQLite waits for it before each commit, here in its own
-trace of the statement, as a real disk would be waited for in the sync.
+A slow disk has a sync of 10 ms, simulated by a trace callback that sleeps before each COMMIT.
 """
 
 import asyncio
@@ -36,7 +35,7 @@ from tests.support.exports import NOON
 from tests.support.generator import lines
 
 SMALL_LINES, LARGE_LINES, ROUNDS = 11, 4_000, 9
-EXPORTS, AT_ONCE, SERIES = 20_000, 256, 5
+EXPORTS, SENDERS, SERIES = 20_000, 256, 5
 SYNC_SECONDS, SLOW_EXPORTS = 0.01, 2_000
 PENDING = 10_000
 BOUNDS = CapacityLimits(free_bytes=0)
@@ -44,72 +43,72 @@ BOUNDS = CapacityLimits(free_bytes=0)
 
 def measure() -> Iterator[tuple[str, str, str]]:
     yield (
-        "compressing and sealing, as a share of the codec's time (4,000 records)",
-        f"{share_of_sealing(LARGE_LINES):.0%}",
+        "compression and encryption, as a share of the codec's time (4,000 records)",
+        f"{measure_encryption_share(LARGE_LINES):.0%}",
         "25 % or less",
     )
     yield (
-        "... of an export of 11 records",
-        f"{share_of_sealing(SMALL_LINES):.0%}",
+        "... for an export of 11 records",
+        f"{measure_encryption_share(SMALL_LINES):.0%}",
         "25 % or less",
     )
     yield (
-        f"accepting {SMALL_LINES} records each, in groups",
-        f"{EXPORTS / min(seconds_in_a_new_folder() for _ in range(SERIES)):,.0f}/s",
+        f"accepting exports of {SMALL_LINES} records, in groups",
+        f"{EXPORTS / min(time_new_journal() for _ in range(SERIES)):,.0f}/s",
         "5,000/s",
     )
-    with folder() as path, slow_syncs():
-        took = asyncio.run(seconds_to_accept(path, SLOW_EXPORTS))
+    with journal_folder() as path, slow_syncs():
+        took = asyncio.run(time_acceptance(path, SLOW_EXPORTS))
         rate = f"{SLOW_EXPORTS / took:,.0f}/s"
         yield "... on a disk whose sync takes 10 ms", rate, "200/s"
-    with folder() as path:
-        asyncio.run(seconds_to_accept(path, PENDING))
+    with journal_folder() as path:
+        asyncio.run(time_acceptance(path, PENDING))
         began = time.perf_counter()
         with open_journal(path, BOUNDS):
             took = time.perf_counter() - began
-        yield f"opening a journal in which {PENDING:,} wait", f"{took:.2f} s", ""
+        yield f"opening a journal with {PENDING:,} waiting exports", f"{took:.2f} s", ""
 
 
 @contextmanager
-def folder() -> Iterator[Path]:
-    """On the disk of the machine, and not in memory: what is measured are its syncs."""
+def journal_folder() -> Iterator[Path]:
+    """Create a folder on disk, not in memory, because syncs are measured."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_FOLDER", Path.cwd())) as name:
         yield Path(name) / "journal"
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """An export of so many records, as it comes and as it is kept."""
+    """An export of `count` records, as received and as stored."""
 
     lines: tuple[bytes, ...]
     table: RowTable
 
     @classmethod
-    def of(cls, count: int) -> "Sample":
+    def generate(cls, count: int) -> "Sample":
         found = tuple(lines(count))
         return cls(found, rows.flatten(found, HEADER))
 
 
-def share_of_sealing(count: int) -> float:
-    sample, entries = Sample.of(count), RowCodec(Cipher(generate_data_key()))
+def measure_encryption_share(count: int) -> float:
+    sample, entries = Sample.generate(count), RowCodec(Cipher(generate_data_key()))
     file = sample.table.ndjson
     fixed = ImmutableColumns("id", "user", NOON.isoformat(), count, 0, len(file))
     label = PrivateFields("auth0|ada", "healthkit/raw/auth0|ada/x.ndjson", (), "correlation")
     head = ExportMetadata(User("auth0|ada"), "iPhone", "", "correlation")
     export = RawExport(head, base64.b64encode(b"\n".join(sample.lines)))
 
-    def codec() -> None:
+    def run_codec() -> None:
         rows.flatten(ndjson.split_lines(ndjson.decode(export, 2**30, 2**20).text), HEADER)
 
-    def seal() -> None:
+    def encrypt() -> None:
         entries.encrypt_fields(fixed, label)
         entries.encrypt_payload(fixed, compress(file))
 
-    return best(seal) / best(codec)
+    return time_best(encrypt) / time_best(run_codec)
 
 
-def best(work: Callable[[], None]) -> float:
-    """The seconds of one, of the best of several rounds."""
+def time_best(work: Callable[[], None]) -> float:
+    """Return the seconds of one call, in the best of several rounds."""
     found = []
     for _ in range(ROUNDS):
         began = time.perf_counter()
@@ -119,14 +118,14 @@ def best(work: Callable[[], None]) -> float:
     return min(found)
 
 
-def seconds_in_a_new_folder() -> float:
-    with folder() as path:
-        return asyncio.run(seconds_to_accept(path, EXPORTS))
+def time_new_journal() -> float:
+    with journal_folder() as path:
+        return asyncio.run(time_acceptance(path, EXPORTS))
 
 
-async def seconds_to_accept(path: Path, count: int) -> float:
-    """With as many senders side by side as there are in a busy minute."""
-    table = Sample.of(SMALL_LINES).table
+async def time_acceptance(path: Path, count: int) -> float:
+    """Accept exports from as many concurrent senders as there are in a busy minute."""
+    table = Sample.generate(SMALL_LINES).table
     head, numbers = (
         ExportMetadata(User("auth0|ada"), "iPhone", "", "correlation"),
         iter(range(count)),
@@ -141,7 +140,7 @@ async def seconds_to_accept(path: Path, count: int) -> float:
                 await journal.intake.append(FlattenedExport(id, head, at, file))
 
         began = time.perf_counter()
-        await asyncio.gather(*(send() for _ in range(AT_ONCE)))
+        await asyncio.gather(*(send() for _ in range(SENDERS)))
         return time.perf_counter() - began
 
 
@@ -149,12 +148,12 @@ async def seconds_to_accept(path: Path, count: int) -> float:
 def slow_syncs() -> Iterator[None]:
     connect = sqlite3.connect
 
-    def slow(*arguments: object, **options: object) -> sqlite3.Connection:
+    def connect_slowly(*arguments: object, **options: object) -> sqlite3.Connection:
         db = connect(*arguments, **options)  # type: ignore[call-overload]
         db.set_trace_callback(lambda sql: time.sleep(SYNC_SECONDS) if sql == "COMMIT" else None)
         return db
 
-    sqlite3.connect = slow  # type: ignore[assignment]
+    sqlite3.connect = connect_slowly  # type: ignore[assignment]
     try:
         yield
     finally:

@@ -1,9 +1,9 @@
-"""What it costs to be watched: a scrape of a journal that holds many receipts, and all readers.
+"""The cost of observability: a scrape with many receipts in the journal, and all event subscribers.
 
-The flow is the whole service in this process, over ASGI, with a journal in memory and a dataset
-that answers at once: what the readers cost stands out against so little else. They are given what
-has happened in it once more, by themselves; both are measured by the time of the processor, round
-by round. (A flow with them beside one without differs by more than they cost, on a shared machine.)
+The exports go through the whole service in this process, over ASGI, with a journal in memory and a
+dataset that answers at once, so that little else is measured. The recorded events are then given to
+the subscribers alone; both take CPU time, round by round. (On a shared machine, two flows with and
+without subscribers differ by more than the subscribers cost.)
 """
 
 import asyncio
@@ -12,8 +12,9 @@ import os
 import random
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -46,7 +47,7 @@ RECEIPTS, SCRAPES = 100_000, 5
 EXPORTS, SENDERS, ROUNDS = 600, 32, 5
 RECORDS = 11
 SETTINGS = Settings(foundry=FoundrySettings(commit_interval_seconds=0.0))
-ROOMY = CapacityLimits(free_bytes=0)
+NO_LIMITS = CapacityLimits(free_bytes=0)
 RECEIPT = """
     INSERT INTO export (id, user, at, ingested, rejected, bytes, moment, label, status)
     VALUES (?, 'user', '2026-01-02T12:00:00+00:00', 11, 0, 6000, ?, x'00', 'committed')
@@ -57,24 +58,24 @@ def measure() -> Iterator[tuple[str, str, str]]:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "journal"
         fill(path)
-        took = min(asyncio.run(seconds_of_scrapes(path)))
+        took = min(asyncio.run(time_scrapes(path)))
         yield f"a scrape with {RECEIPTS:,} receipts", f"{took * 1000:.0f} ms", "50 ms or less"
-    flows, readers = zip(*(one_round() for _ in range(ROUNDS)), strict=True)
+    flows, readers = zip(*(measure_round() for _ in range(ROUNDS)), strict=True)
     share = f"{min(readers) / min(flows):.1%}"
-    yield "metrics, picture, log and a viewer, of what an export costs", share, "3 % or less"
+    yield "metrics, status, log and a viewer, as a share of an export's cost", share, "3 % or less"
 
 
 def fill(path: Path) -> None:
-    with open_journal(path, ROOMY):
-        pass  # it makes the tables
+    with open_journal(path, NO_LIMITS):
+        pass  # creates the tables
     with closing(sqlite3.connect(path)) as db, db:
         db.executemany(RECEIPT, ((f"id-{each}", each) for each in range(RECEIPTS)))
 
 
-async def seconds_of_scrapes(path: Path) -> list[float]:
-    """Of each; the first counts what is live, as one in a minute does."""
+async def time_scrapes(path: Path) -> list[float]:
+    """Return the seconds of each scrape; the first also counts live data, once a minute."""
     found = []
-    async with running(path, [].append) as service:
+    async with run_in_memory(path, []) as service:
         for _ in range(SCRAPES):
             began = time.perf_counter()
             await scrape(service)
@@ -87,26 +88,26 @@ async def scrape(service: Service) -> None:
     assert b"atlas_journal_exports" in answer.body
 
 
-def one_round() -> tuple[float, float]:
-    """The seconds of the processor for the exports, and of the readers for what happened."""
-    happened: list[Event] = []
-    flow = anyio.run(seconds_of_flow, happened, backend_options={"use_uvloop": True})
-    with silent() as readers:
+def measure_round() -> tuple[float, float]:
+    """Return the CPU seconds of the exports, and of the subscribers for their events."""
+    events: list[Event] = []
+    flow = anyio.run(time_exports, events, backend_options={"use_uvloop": True})
+    with open_subscribers() as readers:
         began = time.process_time()
-        for event in happened:
+        for event in events:
             readers.publish(event)
         read = time.process_time() - began
         began = time.process_time()
         msgspec.json.encode(readers.status.take_snapshot(RuntimeGauges(JournalTotals({}, {}))))
         shown = time.process_time() - began
-    return flow, read + shown * flow  # one a second
+    return flow, read + shown * flow  # one snapshot a second
 
 
-async def seconds_of_flow(happened: list[Event]) -> float:
+async def time_exports(events: list[Event]) -> float:
     ndjson = b"\n".join(lines(RECORDS))
     body = msgspec.json.encode({"rawhealthkit": base64.b64encode(ndjson).decode()})
     numbers = iter(range(EXPORTS))
-    async with running(None, happened.append) as service:
+    async with run_in_memory(None, events) as service:
 
         async def send() -> None:
             for number in numbers:
@@ -122,32 +123,35 @@ async def seconds_of_flow(happened: list[Event]) -> float:
 
 
 @contextmanager
-def silent() -> Iterator[EventSubscribers]:
-    """All readers; the log says what it has to say to nobody."""
-    with Path(os.devnull).open("w") as nobody:
-        told = log.EventLog(log.build_logger(nobody, "info"), b"k" * 32)
-        yield build_subscribers(SETTINGS, told, lambda: NOON)
+def open_subscribers() -> Iterator[EventSubscribers]:
+    """Open all subscribers; the log writes to /dev/null."""
+    with Path(os.devnull).open("w") as sink:
+        event_log = log.EventLog(log.build_logger(sink, "info"), b"k" * 32)
+        yield build_subscribers(SETTINGS, event_log, lambda: NOON)
 
 
-class Unread(EventSubscribers):
-    """None of them reads; who measures does."""
+@dataclass(frozen=True, slots=True)
+class EventRecorder(EventSubscribers):
+    """Only records events, so that the cost of the real subscribers can be measured separately."""
 
-    def watch(self, event: Event) -> None:
-        self.log(event)
+    events: list[Event] = field(default_factory=list)
+
+    def publish(self, event: Event) -> None:
+        self.events.append(event)
 
 
 @asynccontextmanager
-async def running(path: Path | None, watch: Callable[[Event], object]) -> AsyncIterator[Service]:
-    all_of_them = build_subscribers(SETTINGS, watch, lambda: NOON)
-    with open_journal(path, ROOMY) as journal:
-        world = Dependencies(
+async def run_in_memory(path: Path | None, events: list[Event]) -> AsyncIterator[Service]:
+    status = build_subscribers(SETTINGS, clock=lambda: NOON).status
+    with open_journal(path, NO_LIMITS) as journal:
+        dependencies = Dependencies(
             identities=KnownUsers(),
             store=collect_ports(journal),
             branch=MemoryDataset(),
             clock=lambda: NOON,
             timing=Timing(anyio.current_time, random.Random(1).random),
             compute=WorkerExecutor(),
-            subscribers=Unread(all_of_them.status, watch),
+            subscribers=EventRecorder(status, None, events=events),
         )
-        async with run_service(world, SETTINGS) as service:
+        async with run_service(dependencies, SETTINGS) as service:
             yield service

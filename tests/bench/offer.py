@@ -1,4 +1,4 @@
-"""An offer of so many exports a second, whether the last was answered or not."""
+"""A fixed rate of exports, sent without waiting for answers."""
 
 import sys
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import uvloop
 
 from tests.bench.senders import RECORDS, Exports, Fleet, Outcome, fetch_tokens, raise_descriptors
-from tests.bench.sides import Side, disk, far_ends, serving
+from tests.bench.sides import Side, disk_folder, start_side, stubs
 
 
 @dataclass(frozen=True)
 class Offer:
-    """Exports a second, for so long, behind the time to get warm; the seconds of a Foundry call."""
+    """Exports a second, the measured and the warm-up seconds, and the seconds of a Foundry call."""
 
     a_second: float
     seconds: float
@@ -19,18 +19,18 @@ class Offer:
     latency_seconds: float = 0.0
 
 
-def offered(side: Side, load: Offer) -> Outcome:
-    """Answers of a side that is started afresh."""
+def measure_offer(side: Side, load: Offer) -> Outcome:
+    """Start a side and send the load to it."""
     print(f"{side.name}: {load.a_second:.0f} exports/s offered", file=sys.stderr, flush=True)
     raise_descriptors()
-    with disk() as folder, far_ends(load.latency_seconds) as far:
-        exports = Exports(RECORDS, fetch_tokens(far.said.split()[1]))
-        with serving(side, far, folder) as service:
-            return uvloop.run(offer(service.said.removeprefix("ready "), exports, load))
+    with disk_folder() as folder, stubs(load.latency_seconds) as systems:
+        exports = Exports(RECORDS, fetch_tokens(systems.first_line.split()[1]))
+        with start_side(side, systems, folder) as service:
+            return uvloop.run(offer(service.first_line.removeprefix("ready "), exports, load))
 
 
 async def offer(url: str, exports: Exports, load: Offer) -> Outcome:
-    """Answers of a service that runs. The first of its life have no connections yet."""
+    """Send the load to a running service, after a warm-up that opens the connections."""
     fleet = Fleet(url, exports)
     await fleet.offer(load.a_second, load.warm_seconds)
     outcome = await fleet.offer(load.a_second, load.seconds)

@@ -1,6 +1,6 @@
-// A plain service, as the one that Atlas replaces did it: a token checked for each request, every
-// line parsed and written anew, a transaction of its own for each export. No journal.
-// Started as `node tests/bench/plain.mjs`, with the environment variables of Atlas.
+// A plain service like the one that Atlas replaces: it verifies a token for each request, parses and
+// serializes every line, and opens a transaction for each export. It has no journal.
+// Run it with `node tests/bench/plain.mjs` and the environment variables of Atlas.
 
 import crypto from "node:crypto";
 import http from "node:http";
@@ -51,7 +51,7 @@ function verifyToken(authorization) {
 }
 
 function flatten(record, user, device, now, timestamp) {
-  const its = record.device || {};
+  const phone = record.device || {};
   return {
     auth0_user_id: user,
     device,
@@ -68,11 +68,11 @@ function flatten(record, user, device, now, timestamp) {
     end_date: record.endDate || record.end || "",
     value_double: record.valueDouble || record.value || null,
     unit: record.unit || "",
-    device_hardware_version: its.hardwareVersion || "",
-    device_model: its.model || "",
-    device_name: its.name || "",
-    device_manufacturer: its.manufacturer || "",
-    device_software_version: its.softwareVersion || "",
+    device_hardware_version: phone.hardwareVersion || "",
+    device_model: phone.model || "",
+    device_name: phone.name || "",
+    device_manufacturer: phone.manufacturer || "",
+    device_software_version: phone.softwareVersion || "",
     raw_healthkit_record: JSON.stringify(record),
   };
 }
@@ -98,15 +98,15 @@ const server = http.createServer((request, response) => {
   request.on("data", (chunk) => chunks.push(chunk));
   request.on("end", async () => {
     let status = 200;
-    let told;
+    let reply;
     try {
       const user = verifyToken(request.headers.authorization);
-      told = await upload(user, JSON.parse(Buffer.concat(chunks).toString()));
+      reply = await upload(user, JSON.parse(Buffer.concat(chunks).toString()));
     } catch (error) {
       status = 500;
-      told = { success: false, error: error.message };
+      reply = { success: false, error: error.message };
     }
-    const text = JSON.stringify(told);
+    const text = JSON.stringify(reply);
     const headers = { "Content-Type": "application/json", "Content-Length": Buffer.byteLength(text) };
     response.writeHead(status, headers).end(text);
   });

@@ -1,4 +1,4 @@
-"""Processes of a bench, and what Linux says of them: seconds of the processor, memory."""
+"""Processes of a benchmark, and their CPU time and memory as reported by Linux."""
 
 import os
 import re
@@ -10,23 +10,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-MEMORY = Path("/dev/shm")  # for files that are on no disk
+MEMORY_FOLDER = Path("/dev/shm")  # a folder in memory
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 STOP_SECONDS = 20
 
 
 @dataclass
 class Process:
-    """A running process: its first line, and what it says at its end."""
+    """A running process: the first line that it printed, and the rest of its output at its end."""
 
     pid: int
-    said: str
+    first_line: str
     start_seconds: float
-    last_words: str = ""
+    output: str = ""
 
 
 @contextmanager
-def process(
+def start_process(
     command: Sequence[str | Path],
     environ: Mapping[str, str] | None = None,
     log: Path | None = None,
@@ -34,12 +34,12 @@ def process(
     *,
     is_signalled: bool = True,
 ) -> Iterator[Process]:
-    """A process that tells in its first line that it is ready.
+    """Start a process, which prints a line when it is ready, and end it afterwards.
 
-    It is ended by SIGTERM, or else with its standard input. Its standard error goes into a file:
-    `log`, or one in memory that is gone behind it.
+    It is ended by SIGTERM, or else by closing its standard input. Its standard error goes to `log`,
+    or to a temporary file in memory.
     """
-    with tempfile.TemporaryDirectory(dir=in_memory()) as name:
+    with tempfile.TemporaryDirectory(dir=find_memory_folder()) as name:
         log = log or Path(name) / "log"
         began = time.perf_counter()
         with log.open("wb") as errors:
@@ -54,26 +54,28 @@ def process(
             )
         assert running.stdout is not None
         assert running.stdin is not None
-        said = running.stdout.readline().strip()
-        found = Process(running.pid, said, time.perf_counter() - began)
+        first_line = running.stdout.readline().strip()
+        started = Process(running.pid, first_line, time.perf_counter() - began)
         try:
-            assert found.said, f"{command} did not start: {log.read_text(encoding='utf-8')[-2000:]}"
-            yield found
+            assert started.first_line, (
+                f"{command} did not start: {log.read_text(encoding='utf-8')[-2000:]}"
+            )
+            yield started
         finally:
             running.stdin.close()
             if is_signalled:
                 running.terminate()
-            found.last_words = running.stdout.read()
+            started.output = running.stdout.read()
             running.wait(STOP_SECONDS)
             running.stdout.close()
 
 
-def in_memory() -> Path | None:
-    return MEMORY if MEMORY.is_dir() else None
+def find_memory_folder() -> Path | None:
+    return MEMORY_FOLDER if MEMORY_FOLDER.is_dir() else None
 
 
-def processor_seconds(pid: int) -> float:
-    """All threads of one process, those that have ended too, and no other process."""
+def measure_cpu_seconds(pid: int) -> float:
+    """Return the CPU seconds of all threads of this process, including ended ones."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except OSError:
@@ -82,17 +84,17 @@ def processor_seconds(pid: int) -> float:
     return (int(user) + int(system)) / TICKS_A_SECOND
 
 
-def children(pid: int) -> list[int]:
-    """Children of all its threads, and theirs."""
+def list_children(pid: int) -> list[int]:
+    """List the process's descendants."""
     found = []
     for file in Path(f"/proc/{pid}/task").glob("*/children"):
         for each in file.read_text(encoding="utf-8").split():
-            found += [int(each), *children(int(each))]
+            found += [int(each), *list_children(int(each))]
     return found
 
 
-def pss_mib(pid: int) -> float:
-    """Memory of its own, with its share of what it shares; zero for one that is gone."""
+def measure_pss(pid: int) -> float:
+    """Return the proportional set size (PSS) in MiB; zero if the process has ended."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8")
     except OSError:

@@ -1,8 +1,8 @@
-"""What an export costs the journal's thread, with few and with many receipts in it.
+"""The cost of an export on the journal's thread, with few and with many receipts.
 
-As in the service: senders that never rest, one uploader that commits what has gathered, and a loop
-that has other things to do with each export. CPU and what is written are those of the thread alone,
-as the kernel counts them.
+As in the service there are senders without pauses, one uploader that commits the waiting exports,
+and an event loop with other work for each export. CPU and written bytes are those of the thread
+alone, as reported by the kernel.
 """
 
 import asyncio
@@ -29,19 +29,19 @@ from atlas.core.messages import (
 from atlas.core.traces import Trace
 from atlas.outside.sqlite.compression import compress
 from atlas.outside.sqlite.journal import SqliteJournal, open_journal
-from tests.bench.journal import BOUNDS, SMALL_LINES, Sample, folder
+from tests.bench.journal import BOUNDS, SMALL_LINES, Sample, journal_folder
 from tests.support.exports import NOON
 
 RECEIPTS, MANY_RECEIPTS = 100_000, 1_000_000
 EXPORTS, SENDERS, USERS, ROUNDS = 3_000, 64, 50, 3
-BUSY_SECONDS = 0.0005  # of the loop, an export
+BUSY_SECONDS = 0.0005  # of the event loop, per export
 RID = "ri.foundry.main.transaction.00000000-0000-0000-0000-000000000000"
 COMMITTED = Verdict("committed", transaction=RID)
 PAGE_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class ThreadUsage:
     """Resources used by a thread so far: proc_pid_io(5), proc_pid_stat(5)."""
 
     seconds: float
@@ -49,16 +49,16 @@ class Spent:
     written_bytes: int
 
     @classmethod
-    def by(cls, thread: threading.Thread) -> "Spent":
-        of = Path(f"/proc/self/task/{thread.native_id}")
-        run_ns = int((of / "schedstat").read_text().split()[0])
-        ticks = int((of / "stat").read_text().rpartition(")")[2].split()[12])
-        counts = dict(line.split(": ") for line in (of / "io").read_text().splitlines())
+    def read(cls, thread: threading.Thread) -> "ThreadUsage":
+        proc = Path(f"/proc/self/task/{thread.native_id}")
+        run_ns = int((proc / "schedstat").read_text().split()[0])
+        ticks = int((proc / "stat").read_text().rpartition(")")[2].split()[12])
+        counts = dict(line.split(": ") for line in (proc / "io").read_text().splitlines())
         kernel = ticks / os.sysconf("SC_CLK_TCK")
         return cls(run_ns / 1e9, kernel, int(counts["wchar"]))
 
-    def since(self, before: "Spent") -> "Spent":
-        return Spent(
+    def subtract(self, before: "ThreadUsage") -> "ThreadUsage":
+        return ThreadUsage(
             self.seconds - before.seconds,
             self.kernel_seconds - before.kernel_seconds,
             self.written_bytes - before.written_bytes,
@@ -67,26 +67,30 @@ class Spent:
 
 def measure() -> Iterator[tuple[str, str, str]]:
     for count in (0, RECEIPTS):
-        with folder() as path:
-            fill(path, count)
-            found = [asyncio.run(spent(path, EXPORTS, round)) for round in range(ROUNDS)]
+        with journal_folder() as path:
+            fill_journal(path, count)
+            found = [asyncio.run(measure_usage(path, EXPORTS, round)) for round in range(ROUNDS)]
         best = min(each.seconds for each in found) / EXPORTS
         yield (
-            f"CPU of the journal's thread, an export, with {count:,} receipts",
+            f"CPU of the journal's thread per export, with {count:,} receipts",
             f"{best * 1e6:.0f} µs",
             "130 µs or less",
         )
         pages = min(each.written_bytes for each in found) / EXPORTS / PAGE_BYTES
-        yield "... pages it writes", f"{pages:.1f}", "6 or fewer"
-    with folder() as path:
-        fill(path, MANY_RECEIPTS)
-        took = min(seconds_to_open(path) for _ in range(ROUNDS))
+        yield "... pages written", f"{pages:.1f}", "6 or fewer"
+    with journal_folder() as path:
+        fill_journal(path, MANY_RECEIPTS)
+        took = min(time_opening(path) for _ in range(ROUNDS))
         size = f"{path.stat().st_size // 2**20:,} MiB"
-        yield f"opening one of {MANY_RECEIPTS:,} receipts ({size}), cold", f"{took:.2f} s", "2 s"
+        yield (
+            f"opening a journal with {MANY_RECEIPTS:,} receipts ({size}), cold",
+            f"{took:.2f} s",
+            "2 s",
+        )
 
 
-def seconds_to_open(path: Path) -> float:
-    """With nothing of it in memory."""
+def time_opening(path: Path) -> float:
+    """Open the journal with an empty page cache."""
     for each in path.parent.iterdir():
         with each.open("rb") as file:
             os.fsync(file.fileno())
@@ -96,17 +100,17 @@ def seconds_to_open(path: Path) -> float:
         return time.perf_counter() - began
 
 
-def fill(path: Path, count: int) -> None:
-    """So many exports that were committed, made as the journal makes them, of many users."""
-    table = Sample.of(SMALL_LINES).table
+def fill_journal(path: Path, count: int) -> None:
+    """Fill the journal with `count` committed exports of many users."""
+    table = Sample.generate(SMALL_LINES).table
     with open_journal(path, BOUNDS) as journal:
         if count:
-            asyncio.run(fill_in(journal, table.ndjson, min(count, 5_000)))
+            asyncio.run(append_exports(journal, table.ndjson, min(count, 5_000)))
     with closing(sqlite3.connect(path)) as db, db:
-        bring_receipts_to(db, count)
+        set_receipt_count(db, count)
 
 
-def bring_receipts_to(db: sqlite3.Connection, count: int) -> None:
+def set_receipt_count(db: sqlite3.Connection, count: int) -> None:
     """Delete or copy receipts until there are `count`, with other ids and users for the copies."""
     names = [name for _, name, *_ in db.execute("PRAGMA table_info(export)")]
     made = {"number": "NULL", "id": "lower(hex(randomblob(32)))"}
@@ -119,15 +123,17 @@ def bring_receipts_to(db: sqlite3.Connection, count: int) -> None:
         db.execute(f"INSERT INTO export SELECT {columns} FROM export LIMIT {limit}")
 
 
-async def fill_in(journal: SqliteJournal, ndjson: bytes, count: int) -> None:
+async def append_exports(journal: SqliteJournal, ndjson: bytes, count: int) -> None:
     async with asyncio.TaskGroup() as tasks:
         for number in range(count):
             at = datetime.now(UTC)
-            tasks.create_task(journal.intake.append(export(f"fill {number}", number, at, ndjson)))
-    await emptied(journal, count)
+            tasks.create_task(
+                journal.intake.append(build_export(f"fill {number}", number, at, ndjson))
+            )
+    await commit_all(journal, count)
 
 
-def export(name: str, number: int, at: datetime, ndjson: bytes) -> FlattenedExport:
+def build_export(name: str, number: int, at: datetime, ndjson: bytes) -> FlattenedExport:
     id = hashlib.sha256(name.encode()).hexdigest()
     user = User(f"auth0|{number % USERS:024x}")
     trace = Trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7")
@@ -136,8 +142,8 @@ def export(name: str, number: int, at: datetime, ndjson: bytes) -> FlattenedExpo
     return FlattenedExport(id, head, at, file)
 
 
-async def emptied(journal: SqliteJournal, count: int) -> None:
-    """As an uploader does it, in groups of what has gathered."""
+async def commit_all(journal: SqliteJournal, count: int) -> None:
+    """Commit exports in groups of those that wait, like the uploader."""
     left, limits, outbox = count, GroupLimits(), journal.outbox
     while left:
         group = await outbox.claim(limits, BranchSnapshot("head", NOON), "normal")
@@ -152,9 +158,9 @@ async def emptied(journal: SqliteJournal, count: int) -> None:
         left -= len(group.exports)
 
 
-async def spent(path: Path, count: int, round: int) -> Spent:
-    """By the journal's thread, for so many exports from acceptance to their commit."""
-    ndjson = Sample.of(SMALL_LINES).table.ndjson
+async def measure_usage(path: Path, count: int, round: int) -> ThreadUsage:
+    """Return the usage of the journal's thread for `count` exports, from acceptance to commit."""
+    ndjson = Sample.generate(SMALL_LINES).table.ndjson
     numbers = iter(range(count))
     with open_journal(path, BOUNDS) as journal:
         (thread,) = (each for each in threading.enumerate() if each.name.startswith("journal"))
@@ -165,11 +171,11 @@ async def spent(path: Path, count: int, round: int) -> Spent:
                 while time.perf_counter() < busy_until:
                     pass
                 at = datetime.now(UTC)
-                await journal.intake.append(export(f"{round} {number}", number, at, ndjson))
+                await journal.intake.append(build_export(f"{round} {number}", number, at, ndjson))
 
-        before = Spent.by(thread)
+        before = ThreadUsage.read(thread)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(emptied(journal, count))
+            tasks.create_task(commit_all(journal, count))
             for _ in range(SENDERS):
                 tasks.create_task(send())
-        return Spent.by(thread).since(before)
+        return ThreadUsage.read(thread).subtract(before)

@@ -1,7 +1,7 @@
-"""Senders: so many connections that never rest, or an offer of so many exports a second.
+"""Senders: connections without pauses, or a fixed rate of exports.
 
-They run in one process on bare protocols: on two cores, a sender that costs as much as the service
-would measure itself. An export is 20 µs of it.
+They run in one process on bare asyncio protocols: on two cores, senders as expensive as the service
+would measure themselves. An export costs them 20 µs.
 """
 
 import asyncio
@@ -23,10 +23,10 @@ from tests.support import generator
 
 USERS, RECORDS = 50, 11
 SAFE = (200, 202)
-OFFER_CONNECTIONS_MAX = 8_000  # beyond, an offer is refused by its senders
-CONNECTING = 100  # at once: a listener's backlog is finite
+OFFER_CONNECTIONS_MAX = 8_000  # an offer beyond fails in the sender
+CONNECTING = 100  # concurrently, because a listener's backlog is limited
 ANSWER_SECONDS_MAX = 60.0
-AGAIN_SECONDS = 0.05  # before connecting again where nobody listened
+AGAIN_SECONDS = 0.05  # before connecting again after a refused connection
 EMPTY_LINE = b"\r\n\r\n"
 LENGTH = re.compile(rb"(?i)\r\ncontent-length: *([0-9]+)")
 CLOSES = re.compile(rb"(?i)\r\nconnection: *close")
@@ -34,40 +34,40 @@ CLOSES = re.compile(rb"(?i)\r\nconnection: *close")
 
 @dataclass
 class Outcome:
-    """Answers by status, 0 for a connection that broke; seconds of each, safe or refused."""
+    """Answers by status, 0 for a broken connection, with latencies of safe and refused exports."""
 
     statuses: Counter[int] = field(default_factory=Counter)
-    took: list[float] = field(default_factory=list)
-    refused: list[float] = field(default_factory=list)
+    latencies: list[float] = field(default_factory=list)
+    refusal_latencies: list[float] = field(default_factory=list)
     seconds: float = 0.0
 
-    def note(self, status: int, seconds: float) -> None:
+    def record(self, status: int, seconds: float) -> None:
         self.statuses[status] += 1
-        (self.took if status in SAFE else self.refused).append(seconds)
+        (self.latencies if status in SAFE else self.refusal_latencies).append(seconds)
 
     def add(self, other: "Outcome") -> None:
         self.statuses += other.statuses
-        self.took += other.took
-        self.refused += other.refused
+        self.latencies += other.latencies
+        self.refusal_latencies += other.refusal_latencies
         self.seconds += other.seconds
 
     @property
-    def answered(self) -> int:
+    def safe_count(self) -> int:
         return sum(self.statuses[status] for status in SAFE)
 
     @property
     def rate(self) -> float:
-        return self.answered / self.seconds
+        return self.safe_count / self.seconds
 
     @property
-    def share(self) -> float:
+    def safe_share(self) -> float:
         """Share of the exports that are safe."""
-        return self.answered / max(1, self.statuses.total())
+        return self.safe_count / max(1, self.statuses.total())
 
     @property
-    def refusals(self) -> float:
-        """Other answers in a second."""
-        return (self.statuses.total() - self.answered) / self.seconds
+    def refusal_rate(self) -> float:
+        """Other answers per second."""
+        return (self.statuses.total() - self.safe_count) / self.seconds
 
 
 def quantile(found: list[float], share: float) -> float:
@@ -75,7 +75,7 @@ def quantile(found: list[float], share: float) -> float:
 
 
 class Exports:
-    """Ever other exports: the number of each stands in the uuids of its lines."""
+    """Requests with different exports: the uuids of the lines contain the number of the export."""
 
     def __init__(self, records: int, tokens: list[str], prefer: str = "") -> None:
         ndjson = generator.export(records).replace(b"%", b"%%")
@@ -83,7 +83,7 @@ class Exports:
         self._uuids = self._template.count(b"%08X")
         self._numbers = itertools.count()
         length = len(self._body(0))
-        self._heads = itertools.cycle([head(token, length, prefer) for token in tokens])
+        self._heads = itertools.cycle([build_head(token, length, prefer) for token in tokens])
 
     def _body(self, number: int) -> bytes:
         text = self._template % ((number,) * self._uuids)
@@ -96,7 +96,7 @@ class Exports:
         return self
 
 
-def head(token: str, length: int, prefer: str) -> bytes:
+def build_head(token: str, length: int, prefer: str) -> bytes:
     return (
         f"POST {API_PREFIX}/export HTTP/1.1\r\nHost: atlas.test\r\n"
         f"Content-Type: application/json\r\nAuthorization: Bearer {token}\r\n"
@@ -106,16 +106,16 @@ def head(token: str, length: int, prefer: str) -> bytes:
 
 
 class Connection(asyncio.Protocol):
-    """One sender: `told` is called with each status, and may send the next at once."""
+    """One sender. `on_answer` is called with each status, and may send the next request at once."""
 
-    def __init__(self, told: Callable[["Connection", int], None]) -> None:
-        self._told = told
+    def __init__(self, on_answer: Callable[["Connection", int], None]) -> None:
+        self._on_answer = on_answer
         self._answer = b""
         self._began = 0.0
         self.is_waiting = self.is_open = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop has its own
+        self._transport = cast("asyncio.Transport", transport)  # uvloop has its own class
         self.is_open = True
 
     def send(self, request: bytes, due: float) -> None:
@@ -147,7 +147,7 @@ class Connection(asyncio.Protocol):
 
     def _end(self, status: int) -> None:
         self.is_waiting = False
-        self._told(self, status)
+        self._on_answer(self, status)
 
     @property
     def seconds(self) -> float:
@@ -168,41 +168,43 @@ class Fleet:
         self._connections = set[Connection]()
         self._tasks = set[asyncio.Task[None]]()
         self._idle: list[Connection] = []
-        self._next_answer: asyncio.Future[None] | None = None
+        self._awaited_answer: asyncio.Future[None] | None = None
         self.is_over = False
         self.outcome = Outcome()
 
-    async def _connect(self, told: Callable[[Connection, int], None]) -> Connection:
+    async def _connect(self, on_answer: Callable[[Connection, int], None]) -> Connection:
         loop = asyncio.get_running_loop()
         while True:
             try:
                 async with self._connecting:
-                    _, made = await loop.create_connection(lambda: Connection(told), *self._address)
+                    _, made = await loop.create_connection(
+                        lambda: Connection(on_answer), *self._address
+                    )
             except OSError:
-                self.outcome.note(0, 0.0)
+                self.outcome.record(0, 0.0)
                 await asyncio.sleep(AGAIN_SECONDS)
             else:
                 self._connections.add(made)
                 return made
 
-    # so many that never rest
+    # without pauses
 
-    def never_rest(self, connections: int) -> None:
-        """Begin; each sends again as soon as it is answered, whatever the answer."""
+    def send_without_pauses(self, connections: int) -> None:
+        """Start senders that send again after each answer, whatever it is."""
         for _ in range(connections):
-            self._spawn_restless()
+            self._spawn_sender()
 
-    def _spawn_restless(self) -> None:
-        task = asyncio.ensure_future(self._begin_restless())
+    def _spawn_sender(self) -> None:
+        task = asyncio.ensure_future(self._start_sender())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _begin_restless(self) -> None:
-        made = await self._connect(self._go_on)
+    async def _start_sender(self) -> None:
+        made = await self._connect(self._send_next)
         if not self.is_over:
             made.send(next(self._exports), time.perf_counter())
 
-    def _go_on(self, connection: Connection, status: int) -> None:
+    def _send_next(self, connection: Connection, status: int) -> None:
         self._note(connection, status)
         if self.is_over:
             return
@@ -210,24 +212,24 @@ class Fleet:
             connection.send(next(self._exports), time.perf_counter())
         else:
             self._connections.discard(connection)
-            self._spawn_restless()
+            self._spawn_sender()
 
     def _note(self, connection: Connection, status: int) -> None:
-        self.outcome.note(status, connection.seconds)
-        if self._next_answer is not None and not self._next_answer.done():
-            self._next_answer.set_result(None)
+        self.outcome.record(status, connection.seconds)
+        if self._awaited_answer is not None and not self._awaited_answer.done():
+            self._awaited_answer.set_result(None)
 
-    async def next_answer(self, seconds_max: float) -> None:
-        """Wait for the moment of an answer: a window from one to another has no half exports."""
-        self._next_answer = asyncio.get_running_loop().create_future()
-        await asyncio.wait([self._next_answer], timeout=seconds_max)
+    async def wait_for_answer(self, seconds_max: float) -> None:
+        """Wait until an answer arrives, so that a window begins and ends with whole exports."""
+        self._awaited_answer = asyncio.get_running_loop().create_future()
+        await asyncio.wait([self._awaited_answer], timeout=seconds_max)
 
-    # an offer
+    # at a fixed rate
 
     async def offer(self, a_second: float, seconds: float) -> Outcome:
-        """Send so many, whether the last was answered or not, and wait for all answers.
+        """Send at a fixed rate without waiting for answers, and then wait for all of them.
 
-        Times count from the moment when each was due.
+        Latencies count from the time at which an export was due.
         """
         self.outcome = outcome = Outcome()
         began = time.perf_counter()
@@ -254,12 +256,12 @@ class Fleet:
                 return
             self._connections.discard(idle)
         if len(self._connections) + len(self._tasks) > OFFER_CONNECTIONS_MAX:
-            self.outcome.note(0, time.perf_counter() - due)
+            self.outcome.record(0, time.perf_counter() - due)
             return
-        made = await self._connect(self._rest)
+        made = await self._connect(self._make_idle)
         made.send(next(self._exports), due)
 
-    def _rest(self, connection: Connection, status: int) -> None:
+    def _make_idle(self, connection: Connection, status: int) -> None:
         self._note(connection, status)
         if connection.is_open:
             self._idle.append(connection)
@@ -276,7 +278,7 @@ class Fleet:
 
 
 def fetch_tokens(auth0: str, users: int = USERS) -> list[str]:
-    """One for each user."""
+    """Fetch a token for each user."""
     return [fetch_token(auth0, f"auth0|{number}") for number in range(users)]
 
 

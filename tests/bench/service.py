@@ -1,9 +1,9 @@
-"""Exports over HTTP: Atlas with its default settings and without a commit interval, and the floor.
+"""Exports over HTTP: Atlas with default settings, Atlas without a commit interval, and the floor.
 
-All sides in turn, round by round, so that a slow minute of the machine is every side's; the best of
-five, and the median beside it. Processor time is that of the service process. With the default
-settings a sender waits for the commit, which comes every 5 s: so they are measured with many
-senders, with senders that do not wait, and with an offer of so many exports a second.
+All sides run in turn, so that a slow minute of the machine affects all of them; best of five, with
+the median. CPU time is that of the service process. With the default settings a sender waits for
+the commit, which happens every 5 s; so these are measured with many senders, with senders that do
+not wait, and at a fixed rate.
 """
 
 import shutil
@@ -11,8 +11,15 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 
-from tests.bench.offer import Offer, offered
-from tests.bench.rounds import AT_ONCE, AUTO, Rows, in_turn, record_text, small_rows
+from tests.bench.offer import Offer, measure_offer
+from tests.bench.rounds import (
+    AUTO,
+    NO_INTERVAL,
+    Rows,
+    export_rows,
+    format_record_figures,
+    measure_rounds,
+)
 from tests.bench.senders import quantile
 from tests.bench.sides import Load, Side
 
@@ -25,15 +32,19 @@ OFFER, OFFER_SECONDS, OFFER_WARM_SECONDS, LATENCY_SECONDS = 340.0, 15.0, 4.0, 0.
 
 DEFAULT = Side("default settings")
 DEFAULT_ASYNC = Side("default settings, respond-async", prefer="respond-async")
-EACH = Side("interval 0, per-export", settings={**AT_ONCE, "foundry.file_layout": '"per-export"'})
-GROUP = Side("interval 0, per-group", settings={**AT_ONCE, "foundry.file_layout": '"per-group"'})
-ASYNC = Side("interval 0, respond-async", settings=AT_ONCE, prefer="respond-async")
+EACH = Side(
+    "interval 0, per-export", settings={**NO_INTERVAL, "foundry.file_layout": '"per-export"'}
+)
+GROUP = Side(
+    "interval 0, per-group", settings={**NO_INTERVAL, "foundry.file_layout": '"per-group"'}
+)
+ASYNC = Side("interval 0, respond-async", settings=NO_INTERVAL, prefer="respond-async")
 DURABLE = Side("durable floor", floor="durable")
 CODEC = Side("codec floor", floor="codec")
 ECHO = Side("Starlette that reads and answers", floor="echo")
-PLAIN = Side("a plain service in Node", is_node=True)  # leaner than the old one
+PLAIN = Side("a plain service in Node", is_node=True)  # leaner than the old service
 
-SIDES = {  # and at most how many times the floor
+SIDES = {  # with the target, in times the floor
     DEFAULT_ASYNC: "",
     AUTO: "",
     EACH: "3.0 times or less",
@@ -43,7 +54,7 @@ SIDES = {  # and at most how many times the floor
     CODEC: "",
     ECHO: "",
 }
-# Its figures on two cores, one transaction an export, quoted: it is not on this machine.
+# Quoted figures on two cores with one transaction per export; it does not run here.
 OLD = (
     ("the old service, quoted and not measured here", "588/s, 1.84 ms of CPU", ""),
     ("... one connection", "2 ms, 2.1 to 2.4 ms of CPU", ""),
@@ -59,7 +70,7 @@ def measure() -> Rows:
 
 
 def measure_quickly() -> Rows:
-    """One short round of what needs no patience: for a look, and no figures."""
+    """Measure one short round, for orientation only."""
     yield from small_and_large(
         1, lambda load: replace(load, seconds=QUICK_SECONDS, warm_seconds=QUICK_WARM_SECONDS)
     )
@@ -67,43 +78,43 @@ def measure_quickly() -> Rows:
 
 def patient() -> Rows:
     yield f"{PATIENT.connections:,} senders that never rest, {PATIENT.records} records", "", ""
-    for side, costs in in_turn([DEFAULT], PATIENT, PATIENT_ROUNDS).items():
-        yield from small_rows(side.name, costs, "")
+    for side, costs in measure_rounds([DEFAULT], PATIENT, PATIENT_ROUNDS).items():
+        yield from export_rows(side.name, costs, "")
 
 
 def small_and_large(rounds: int, shorten: Callable[[Load], Load]) -> Rows:
     beside = plain()
     sides = SIDES | dict.fromkeys(beside, "")
-    small = in_turn(sides, shorten(SMALL), rounds)
-    yield f"{SMALL.connections} senders that never rest, {SMALL.records} records", "", ""
-    for side, to_reach in sides.items():
-        yield from small_rows(side.name, small[side], to_reach, small[DURABLE])
-    yield "one sender that never rests", "", ""
-    for side, costs in in_turn([AUTO, GROUP, *beside], shorten(ALONE), rounds).items():
-        yield from small_rows(side.name, costs, "p50 2 ms or less")
+    small = measure_rounds(sides, shorten(SMALL), rounds)
+    yield f"{SMALL.connections} senders without pauses, {SMALL.records} records", "", ""
+    for side, target in sides.items():
+        yield from export_rows(side.name, small[side], target, small[DURABLE])
+    yield "one sender without pauses", "", ""
+    for side, costs in measure_rounds([AUTO, GROUP, *beside], shorten(ALONE), rounds).items():
+        yield from export_rows(side.name, costs, "p50 2 ms or less")
     yield f"{LARGE.connections} senders of {LARGE.records:,} records", "", ""
-    for side, costs in in_turn([AUTO, CODEC, *beside], shorten(LARGE), rounds).items():
-        to_reach = "10 µs or less" if side is AUTO else ""
-        yield f"  {side.name}", record_text(costs, LARGE.records), to_reach
+    for side, costs in measure_rounds([AUTO, CODEC, *beside], shorten(LARGE), rounds).items():
+        target = "10 µs or less" if side is AUTO else ""
+        yield f"  {side.name}", format_record_figures(costs, LARGE.records), target
 
 
 def plain() -> list[Side]:
-    """The plain service, where there is a Node to run it."""
+    """Return the plain service if Node is installed."""
     if shutil.which("node"):
         return [PLAIN]
-    print("There is no node: the plain service is left out.", file=sys.stderr, flush=True)
+    print("Node is not installed: the plain service is skipped.", file=sys.stderr, flush=True)
     return []
 
 
 def offer_rows(rounds: int) -> Rows:
-    """Settings as everybody has them, and a Foundry as slow as a real one."""
+    """Measure default settings with a Foundry as slow as the real one."""
     yield f"{OFFER:.0f} exports/s offered, Foundry at {LATENCY_SECONDS} s a call", "", ""
     eager = Side("a commit every second", settings={"foundry.commit_interval_seconds": "1.0"})
     for side, p99 in ((DEFAULT, "8 s or less"), (eager, "3 s or less")):
         load = Offer(OFFER, OFFER_SECONDS, OFFER_WARM_SECONDS, LATENCY_SECONDS)
-        several = [offered(side, load) for _ in range(rounds)]
-        best = min(several, key=lambda each: (-each.share, quantile(each.took, 0.99)))
-        told = ", ".join(f"{quantile(each.took, 0.99):.1f}" for each in several)
-        yield f"  {side.name}: failed", f"{1 - best.share:.1%}", "none"
-        yield "    p50 from due to answered", f"{quantile(best.took, 0.5):.2f} s", ""
-        yield "    p99, of each round", f"{told} s", p99
+        several = [measure_offer(side, load) for _ in range(rounds)]
+        best = min(several, key=lambda each: (-each.safe_share, quantile(each.latencies, 0.99)))
+        p99s = ", ".join(f"{quantile(each.latencies, 0.99):.1f}" for each in several)
+        yield f"  {side.name}: failed", f"{1 - best.safe_share:.1%}", "none"
+        yield "    p50 until the answer", f"{quantile(best.latencies, 0.5):.2f} s", ""
+        yield "    p99, of each round", f"{p99s} s", p99

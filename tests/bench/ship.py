@@ -1,6 +1,6 @@
-"""The image in a container of 256 MB and one core: exports at a rate, and a first sync.
+"""The image in a container of 256 MB and one core: a fixed rate of exports, and a first sync.
 
-`just image` builds the image first. Foundry, Auth0 and the senders are outside of the container.
+`just image` builds the image first. Foundry, Auth0 and the senders run outside the container.
 """
 
 import json
@@ -15,10 +15,10 @@ import anyio
 import uvloop
 
 from tests.bench.offer import Offer, offer
-from tests.bench.processes import Process, process
+from tests.bench.processes import Process, start_process
 from tests.bench.senders import RECORDS, Exports, Outcome, fetch_tokens, quantile
-from tests.bench.sides import NO_LIMITS, environment, far_ends
-from tests.bench.sync import FILE, SAMPLES, Synced, sampled, through
+from tests.bench.sides import NO_LIMITS, build_environment, stubs
+from tests.bench.sync import FILE, SAMPLES, SyncResult, run_sync, sample_memory
 from tests.ship.container import CONFIG, JOURNAL, SMALL, volume
 from tests.ship.image import NAME, caged, podman, version
 from tests.support.generator import stream
@@ -30,8 +30,8 @@ SECONDS, WARM_SECONDS, ROUNDS = 60.0, 4.0, 2
 
 
 @dataclass
-class Shipped:
-    """A container that runs: where it answers, and its first process."""
+class Container:
+    """A running container: its URL and the pid of its main process."""
 
     name: str
     url: str
@@ -39,43 +39,43 @@ class Shipped:
 
 
 @contextmanager
-def container(far: Process, folder: Path, layout: str) -> Iterator[Shipped]:
-    """In those limits, with a volume of its own."""
+def start_container(systems: Process, folder: Path, layout: str) -> Iterator[Container]:
+    """Start a container with these limits and a new volume."""
     settings = NO_LIMITS | {"foundry.commit_interval_seconds": str(INTERVAL)}
     settings["foundry.file_layout"] = json.dumps(layout)
     with volume() as name:
-        environ = environment(far, folder, settings)
+        environ = build_environment(systems, folder, settings)
         mounts = [f"--volume={name}:/var/lib/atlas"]
         mounts += [f"--volume={environ['ATLAS_CONFIG']}:{CONFIG}:ro"]
         environ |= {"ATLAS_JOURNAL": JOURNAL, "ATLAS_CONFIG": CONFIG}
-        said = [f"--env={key}={value}" for key, value in environ.items()]
-        command = caged(f"--name={name}", *LIMITS, *mounts, *said, f"{NAME}:{version()}")
-        with process(command) as ready:
-            url = ready.said.removeprefix("ready ")
-            yield Shipped(name, url, int(podman("inspect", "--format={{.State.Pid}}", name)))
+        options = [f"--env={key}={value}" for key, value in environ.items()]
+        command = caged(f"--name={name}", *LIMITS, *mounts, *options, f"{NAME}:{version()}")
+        with start_process(command) as ready:
+            url = ready.first_line.removeprefix("ready ")
+            yield Container(name, url, int(podman("inspect", "--format={{.State.Pid}}", name)))
 
 
-def offered(layout: str, folder: Path) -> tuple[Outcome, float]:
-    """Answers to the senders, and the memory at most, in MiB."""
+def measure_offer(layout: str, folder: Path) -> tuple[Outcome, float]:
+    """Return the outcome for the senders, and the peak memory in MiB."""
     memory: list[float] = []
     with (
-        far_ends(LATENCY) as far,
-        container(far, folder, layout) as box,
-        sampled(box.pid, memory),
+        stubs(LATENCY) as systems,
+        start_container(systems, folder, layout) as container,
+        sample_memory(container.pid, memory),
     ):
-        exports = Exports(RECORDS, fetch_tokens(far.said.split()[1]))
+        exports = Exports(RECORDS, fetch_tokens(systems.first_line.split()[1]))
         load = Offer(OFFERED[layout], SECONDS, WARM_SECONDS)
-        return uvloop.run(offer(box.url, exports, load)), max(memory)
+        return uvloop.run(offer(container.url, exports, load)), max(memory)
 
 
-def synced(folder: Path) -> Synced:
-    found = Synced()
+def measure_sync(folder: Path) -> SyncResult:
+    found = SyncResult()
     with (
-        far_ends(LATENCY) as far,
-        container(far, folder, "auto") as box,
-        sampled(box.pid, found.memory),
+        stubs(LATENCY) as systems,
+        start_container(systems, folder, "auto") as container,
+        sample_memory(container.pid, found.memory),
     ):
-        anyio.run(through, box.url, far, folder, found)
+        anyio.run(run_sync, container.url, systems, folder, found)
     return found
 
 
@@ -84,25 +84,25 @@ def measure() -> Iterator[tuple[str, str, str]]:
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_FOLDER", Path.cwd())) as name:
         folder = Path(name)
         for layout, rate in OFFERED.items():
-            several = [offered(layout, folder) for _ in range(ROUNDS)]
+            several = [measure_offer(layout, folder) for _ in range(ROUNDS)]
             best, memory = min(
-                several, key=lambda each: (-each[0].share, quantile(each[0].took, 0.99))
+                several, key=lambda each: (-each[0].safe_share, quantile(each[0].latencies, 0.99))
             )
             yield f"  {layout}: {RECORDS} records, offered", f"{rate:.0f}/s", ""
             yield "    answered 200", f"{best.rate:.1f}/s", f"{rate:.0f}/s"
-            yield "    failed", f"{1 - best.share:.1%}", "none"
+            yield "    failed", f"{1 - best.safe_share:.1%}", "none"
             yield (
-                "    p99 from due to answered, memory",
+                "    p99 until the answer, memory",
                 f"{p99(best):.2f} s, {memory:.0f} MiB",
                 "",
             )
         with (folder / FILE).open("wb") as file:
             file.writelines(stream(SAMPLES))
-        found = synced(folder)
+        found = measure_sync(folder)
         yield f"  first sync of {SAMPLES:,} samples", f"{found.seconds:.0f} s", ""
         yield "    memory", f"{max(found.memory):.0f} MiB", "256 MB"
-        yield "    other phones: failed", f"{1 - found.others.share:.1%}", "none"
+        yield "    other clients: failed", f"{1 - found.others.safe_share:.1%}", "none"
 
 
 def p99(outcome: Outcome) -> float:
-    return quantile(outcome.took, 0.99)
+    return quantile(outcome.latencies, 0.99)

@@ -1,7 +1,7 @@
-"""Sides of a bench, a service out of any checkout or a floor, and how one window is measured.
+"""Sides of a benchmark (the service of a checkout, or a floor), and the measurement of one window.
 
-Everything is started afresh: Foundry and Auth0, the service, and senders that never rest. Processor
-time is what Linux books to each process between two answers.
+Everything is started anew for each window: Foundry and Auth0, the service, and senders without
+pauses. CPU time is that of each process between two answers.
 """
 
 import asyncio
@@ -17,7 +17,13 @@ from pathlib import Path
 
 import uvloop
 
-from tests.bench.processes import Process, children, process, processor_seconds, pss_mib
+from tests.bench.processes import (
+    Process,
+    list_children,
+    measure_cpu_seconds,
+    measure_pss,
+    start_process,
+)
 from tests.bench.senders import RECORDS, Exports, Fleet, Outcome, fetch_tokens, raise_descriptors
 
 HERE = Path(__file__).resolve().parents[2]
@@ -26,8 +32,8 @@ SECONDS, WARM_SECONDS, SILENT_SECONDS = 5.0, 2.0, 60.0
 CONNECTIONS, SAMPLE_SECONDS = 64, 0.25
 NO_LIMITS = {"foundry.uploads_at_once": "396", "foundry.requests_per_minute": "1000000"}
 DISTURBED_SECONDS = 2.0
-ROOM_RECORDS = 20_000  # more need more room than an export has by default
-ROOM = {
+LARGE_RECORDS = 20_000  # more records exceed the default limits
+LARGE_LIMITS = {
     "edge.body_bytes_max": "134217728",
     "edge.flight_bytes_max": "268435456",
     "edge.flight_bytes_max_of_user": "134217728",
@@ -37,19 +43,19 @@ ROOM = {
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """A service, and its settings beyond the defaults: `section.name` and a TOML value."""
+    """A service with its settings other than the defaults: `section.name` and a TOML value."""
 
     name: str
     repo: Path = HERE
     floor: str = ""
-    is_node: bool = False  # the plain service, beside a Foundry that lets it
+    is_node: bool = False  # the plain service, with a lax Foundry
     settings: Mapping[str, str] = field(default_factory=dict)
     prefer: str = ""
-    journal: Path | None = None  # to begin with
+    journal: Path | None = None  # the initial journal
 
     @property
     def command(self) -> tuple[list[str | Path], Path]:
-        """With the folder to run it in."""
+        """The command, and the folder to run it in."""
         if self.is_node:
             return ["node", HERE / "tests/bench/plain.mjs"], HERE
         if self.floor:
@@ -59,53 +65,57 @@ class Side:
 
 @dataclass(frozen=True)
 class Load:
-    """Senders that never rest, for so long."""
+    """Senders without pauses, and the duration."""
 
     connections: int = CONNECTIONS
     records: int = RECORDS
     seconds: float = SECONDS
     warm_seconds: float = WARM_SECONDS
-    is_disturbed: bool = False  # before the window, others take all cores for a moment
+    is_disturbed: bool = False  # occupy all cores for a moment before the window
 
 
 @dataclass
 class Cost:
-    """Figures of one window. Seconds of the processor are those of a process in it."""
+    """Figures of one window. CPU seconds are those of each process within it."""
 
     outcome: Outcome
     service: float = 0.0
     workers: float = 0.0
-    far_ends: float = 0.0
+    stubs: float = 0.0
     senders: float = 0.0
     memory: list[float] = field(default_factory=list)  # MiB
-    committed: dict[str, int] = field(default_factory=dict)  # while the service ran
-    start_seconds: float = 0.0  # until it was ready
+    committed: dict[str, int] = field(default_factory=dict)  # Foundry's counts
+    start_seconds: float = 0.0  # until the service was ready
 
     def per_export(self, seconds: float) -> float:
-        """Milliseconds."""
-        return 1e3 * seconds / max(1, self.outcome.answered)
+        """Return milliseconds per export."""
+        return 1e3 * seconds / max(1, self.outcome.safe_count)
 
     @property
     def milliseconds(self) -> float:
-        """Processor time of the service without its workers, for one export."""
+        """CPU time per export of the service without its workers."""
         return self.per_export(self.service)
 
 
 @contextmanager
-def far_ends(latency_seconds: float = 0.0, *, is_lax: bool = False) -> Iterator[Process]:
-    """Foundry and Auth0: the first line has both addresses."""
-    command = [sys.executable, "-m", "tests.bench.far_ends", str(latency_seconds)]
+def stubs(latency_seconds: float = 0.0, *, is_lax: bool = False) -> Iterator[Process]:
+    """Start the stubs of Foundry and Auth0; the first line has both addresses."""
+    command = [sys.executable, "-m", "tests.bench.stubs", str(latency_seconds)]
     command += ["--lax"] if is_lax else []
-    with process(command, {"PYTHONPATH": str(HERE)}, folder=HERE, is_signalled=False) as found:
+    with start_process(
+        command, {"PYTHONPATH": str(HERE)}, folder=HERE, is_signalled=False
+    ) as found:
         yield found
 
 
-def environment(far: Process, folder: Path, settings: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a service between these far ends, with all its files in this folder.
+def build_environment(
+    systems: Process, folder: Path, settings: Mapping[str, str]
+) -> dict[str, str]:
+    """Build the environment of a service that uses these stubs, with all its files in this folder.
 
-    Few senders stand for thousands of phones, so the limit of requests of one user is off.
+    A few users represent thousands, so the request limit per user is off.
     """
-    foundry, auth0 = far.said.split()
+    foundry, auth0 = systems.first_line.split()
     sections: dict[str, list[str]] = {}
     for name, value in {"edge.rate_per_minute": "0", **settings}.items():
         section, _, key = name.partition(".")
@@ -126,60 +136,62 @@ def environment(far: Process, folder: Path, settings: Mapping[str, str]) -> dict
 
 
 @contextmanager
-def disk() -> Iterator[Path]:
-    """A folder on the machine's disk, for a journal."""
+def disk_folder() -> Iterator[Path]:
+    """Create a folder on disk, for a journal."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_FOLDER", Path.cwd())) as name:
         yield Path(name)
 
 
 @contextmanager
-def serving(side: Side, far: Process, folder: Path) -> Iterator[Process]:
-    """The side, until it is reached: its first line ends in its address."""
-    environ = environment(far, folder, side.settings)
+def start_side(side: Side, systems: Process, folder: Path) -> Iterator[Process]:
+    """Start the side and wait until it is ready; its first line ends with its address."""
+    environ = build_environment(systems, folder, side.settings)
     if side.journal is not None:
         for file in side.journal.parent.glob(f"{side.journal.name}*"):
             shutil.copy(file, folder / file.name.replace(side.journal.name, "journal.db"))
     command, place = side.command
     environ["PYTHONPATH"] = str(place)
-    with process(command, environ, folder=place) as found:
+    with start_process(command, environ, folder=place) as found:
         yield found
 
 
 def measure_cost(side: Side, load: Load) -> Cost:
-    """Everything started afresh, and ended."""
+    """Start everything, measure one window, and end everything."""
     raise_descriptors()
-    if load.records > ROOM_RECORDS:
-        side = replace(side, settings={**ROOM, **side.settings})
-    with disk() as folder, far_ends(is_lax=side.is_node) as far:
-        tokens = fetch_tokens(far.said.split()[1])
+    if load.records > LARGE_RECORDS:
+        side = replace(side, settings={**LARGE_LIMITS, **side.settings})
+    with disk_folder() as folder, stubs(is_lax=side.is_node) as systems:
+        tokens = fetch_tokens(systems.first_line.split()[1])
         exports = Exports(load.records, tokens, side.prefer)
-        with serving(side, far, folder) as service:
-            url = service.said.removeprefix("ready ")
-            cost = uvloop.run(measured(url, exports, load, service.pid, far.pid))
+        with start_side(side, systems, folder) as service:
+            url = service.first_line.removeprefix("ready ")
+            cost = uvloop.run(measure_window(url, exports, load, service.pid, systems.pid))
     cost.start_seconds = service.start_seconds
-    cost.committed = json.loads(far.last_words)
+    cost.committed = json.loads(systems.output)
     return cost
 
 
-async def measured(url: str, exports: Exports, load: Load, service: int, far: int) -> Cost:
-    """A window that begins and ends with an answer, behind the time to get warm."""
+async def measure_window(
+    url: str, exports: Exports, load: Load, service: int, systems: int
+) -> Cost:
+    """Measure a window that begins and ends with an answer, after the warm-up."""
     fleet = Fleet(url, exports)
-    fleet.never_rest(load.connections)
+    fleet.send_without_pauses(load.connections)
     await asyncio.sleep(load.warm_seconds)
     if load.is_disturbed:
         await disturb()
-    await fleet.next_answer(SILENT_SECONDS)
+    await fleet.wait_for_answer(SILENT_SECONDS)
     loop = asyncio.get_running_loop()
-    began, before = loop.time(), processors(service, far)
+    began, before = loop.time(), measure_cpu(service, systems)
     fleet.outcome, cost = Outcome(), Cost(Outcome())
     while (left := began + load.seconds - loop.time()) > 0:
         await asyncio.sleep(min(left, SAMPLE_SECONDS))
-        cost.memory.append(sum(map(pss_mib, [service, *children(service)])))
-    await fleet.next_answer(SILENT_SECONDS)
+        cost.memory.append(sum(map(measure_pss, [service, *list_children(service)])))
+    await fleet.wait_for_answer(SILENT_SECONDS)
     cost.outcome, fleet.outcome, fleet.is_over = fleet.outcome, Outcome(), True
     cost.outcome.seconds = loop.time() - began
-    after = processors(service, far)
-    cost.service, cost.workers, cost.far_ends, cost.senders = (
+    after = measure_cpu(service, systems)
+    cost.service, cost.workers, cost.stubs, cost.senders = (
         end - start for start, end in zip(before, after, strict=True)
     )
     await fleet.close()
@@ -187,7 +199,7 @@ async def measured(url: str, exports: Exports, load: Load, service: int, far: in
 
 
 async def disturb() -> None:
-    """Take all cores for a moment, and give the service as long to recover."""
+    """Occupy all cores for a moment, and give the service the same time to recover."""
     busy = f"import time; end = time.time() + {DISTURBED_SECONDS}\nwhile time.time() < end: pass"
     commands = [(sys.executable, "-c", busy)] * (os.cpu_count() or 1)
     others = [await asyncio.create_subprocess_exec(*command) for command in commands]
@@ -196,7 +208,11 @@ async def disturb() -> None:
     await asyncio.sleep(DISTURBED_SECONDS)
 
 
-def processors(service: int, far: int) -> Sequence[float]:
-    """Seconds of the service, its workers, the far ends and the senders so far."""
-    workers = sum(map(processor_seconds, children(service)))
-    return [processor_seconds(service), workers, *map(processor_seconds, (far, os.getpid()))]
+def measure_cpu(service: int, systems: int) -> Sequence[float]:
+    """Return the CPU seconds so far of the service, its workers, the stubs and the senders."""
+    workers = sum(map(measure_cpu_seconds, list_children(service)))
+    return [
+        measure_cpu_seconds(service),
+        workers,
+        *map(measure_cpu_seconds, (systems, os.getpid())),
+    ]

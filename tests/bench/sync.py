@@ -1,7 +1,7 @@
-"""A first sync of years, streamed through one small service while other phones go on as ever.
+"""A first sync of several years, streamed through one small service while other clients go on.
 
-Four processes: sender, service (with its workers), stand-ins, and other phones. The memory is what
-the service and its workers have for themselves (PSS), sampled twice a second.
+Four processes: the sender, the service with its workers, the stubs, and the other clients. Memory
+is the PSS of the service and its workers, sampled twice a second.
 """
 
 import json
@@ -19,7 +19,7 @@ import aiohttp
 import anyio
 
 from atlas.core.identifiers import API_PREFIX
-from tests.bench.processes import Process, children, process, pss_mib
+from tests.bench.processes import Process, list_children, measure_pss, start_process
 from tests.bench.senders import (
     RECORDS,
     Exports,
@@ -29,7 +29,7 @@ from tests.bench.senders import (
     fetch_tokens,
     quantile,
 )
-from tests.bench.sides import environment, far_ends
+from tests.bench.sides import build_environment, stubs
 from tests.support.generator import stream
 
 SAMPLES, FILE = 2_200_000, "sync.ndjson"
@@ -45,28 +45,28 @@ def measure(samples: int = SAMPLES) -> Iterator[tuple[str, str, str]]:
         with (folder / FILE).open("wb") as file:
             file.writelines(stream(samples))
             size = file.tell()
-        found = synced(folder)
+        found = measure_sync(folder)
     yield f"a first sync of {samples:,} samples, {size / 1e9:.2f} GB, streamed as gzip", "", ""
     yield "  until its last commit", f"{found.seconds:.0f} s", "90 s or less"
     yield "  transactions", f"{found.transactions}", "60 or less"
     yield "  memory of the service and its workers", f"{max(found.memory):.0f} MiB", "256 MiB"
     yield "  ... every ten seconds", ", ".join(f"{each:.0f}" for each in found.memory[::20]), ""
-    yield "  other phones: failed", f"{1 - found.others.share:.1%}", "none"
+    yield "  other clients: failed", f"{1 - found.others.safe_share:.1%}", "none"
     yield (
-        "  other phones: p99 until answered 200",
-        f"{quantile(found.others.took, 0.99):.2f} s",
+        "  other clients: p99 until a 200",
+        f"{quantile(found.others.latencies, 0.99):.2f} s",
         "3 s or less",
     )
     idle, busy = found.lateness
     yield (
-        "  the loop was late by (999 of 1,000)",
+        "  delay of the event loop, 99.9th percentile",
         f"{busy:.1f} ms, {busy / idle:.0f} times idle",
         "20 times idle or less",
     )
 
 
 @dataclass
-class Synced:
+class SyncResult:
     seconds: float = 0.0
     transactions: int = 0
     memory: list[float] = field(default_factory=list)
@@ -74,23 +74,23 @@ class Synced:
     lateness: tuple[float, float] = (0.0, 0.0)
 
 
-def synced(folder: Path) -> Synced:
-    found = Synced()
+def measure_sync(folder: Path) -> SyncResult:
+    found = SyncResult()
     settings = {"foundry.commit_interval_seconds": str(INTERVAL)}
-    with far_ends(LATENCY) as far:
-        environ = environment(far, folder, settings)
-        command = [sys.executable, "-m", "tests.bench.served", str(IDLE_SECONDS)]
-        with process(command, environ) as atlas:
+    with stubs(LATENCY) as systems:
+        environ = build_environment(systems, folder, settings)
+        command = [sys.executable, "-m", "tests.bench.serve_with_delay", str(IDLE_SECONDS)]
+        with start_process(command, environ) as atlas:
             time.sleep(IDLE_SECONDS)
-            with sampled(atlas.pid, found.memory):
-                anyio.run(through, atlas.said, far, folder, found)
-        found.lateness = tuple(map(float, atlas.last_words.split()))  # type: ignore[assignment]
-    found.transactions = json.loads(far.last_words)["transactions"]
+            with sample_memory(atlas.pid, found.memory):
+                anyio.run(run_sync, atlas.first_line, systems, folder, found)
+        found.lateness = tuple(map(float, atlas.output.split()))  # type: ignore[assignment]
+    found.transactions = json.loads(systems.output)["transactions"]
     return found
 
 
-async def through(url: str, far: Process, folder: Path, found: Synced) -> None:
-    auth0 = far.said.split()[1]
+async def run_sync(url: str, systems: Process, folder: Path, found: SyncResult) -> None:
+    auth0 = systems.first_line.split()[1]
     token, exports = fetch_token(auth0, "auth0|years"), Exports(RECORDS, fetch_tokens(auth0))
 
     async def others() -> None:
@@ -111,15 +111,17 @@ async def through(url: str, far: Process, folder: Path, found: Synced) -> None:
         tasks.start_soon(others)
         assert sender.stdout is not None
         said = (await sender.stdout.receive()).decode()
-        await last_commit(url, token)
+        await wait_until_committed(url, token)
         found.seconds = time.perf_counter() - began
         is_over.set()
     assert " 0 rejected" in said, said
     assert "not sent" not in said, said
 
 
-async def last_commit(url: str, token: str) -> None:
-    """When the newest parts stand in the dataset, so do all: the oldest are committed first."""
+async def wait_until_committed(url: str, token: str) -> None:
+    """Wait until the newest parts are committed; then all are, because the oldest are committed
+    first.
+    """
     headers = {"Authorization": f"Bearer {token}"}
     async with aiohttp.ClientSession(headers=headers) as session:
         while True:
@@ -131,12 +133,12 @@ async def last_commit(url: str, token: str) -> None:
 
 
 @contextmanager
-def sampled(pid: int, memory: list[float]) -> Iterator[None]:
+def sample_memory(pid: int, memory: list[float]) -> Iterator[None]:
     over = threading.Event()
 
     def sample() -> None:
         while not over.wait(SAMPLE_SECONDS):
-            memory.append(sum(map(pss_mib, [pid, *children(pid)])))
+            memory.append(sum(map(measure_pss, [pid, *list_children(pid)])))
 
     thread = threading.Thread(target=sample)
     thread.start()

@@ -38,7 +38,10 @@ POINTS = (
     "after outbox.conclude",
 )
 POINTS_OF_SHARED_FILES = (*POINTS, "before outbox.record_file", "after outbox.record_file")
-POINTS_OF_LOST_UPLOADS = ("before branch.list_transaction_files", "after branch.list_transaction_files")
+POINTS_OF_LOST_UPLOADS = (
+    "before branch.list_transaction_files",
+    "after branch.list_transaction_files",
+)
 AFTER_A_BEGIN, AFTER_A_PUT, AFTER_A_COMMIT = (
     "after branch.begin",
     "after branch.put",

@@ -1,5 +1,4 @@
-"""A flood by one user from a separate process (`load_worker.py`), because it occupies a processor.
-"""
+"""A flood by one user from a separate process (`load_worker.py`), because it occupies a processor."""
 
 import asyncio
 import sys

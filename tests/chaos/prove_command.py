@@ -85,8 +85,7 @@ def select_trials(names: list[str] | None) -> tuple[Scenario, ...]:
 
 
 def build_progress() -> Progress:
-    """Build a progress bar on stderr; without a terminal, print one line for each finished trial.
-    """
+    """Build a progress bar on stderr; without a terminal, print one line for each finished trial."""
     console = Console(stderr=True)
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -17,8 +17,7 @@ Verdict = Literal["PASS", "FAIL", "skipped"]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The trials to run. A seed draws the same for a trial whether it runs alone or among others.
-    """
+    """The trials to run. A seed draws the same for a trial whether it runs alone or among others."""
 
     trials: Sequence[Scenario]
     scale: Scale

@@ -136,8 +136,7 @@ class ServiceProcess:
         return False
 
     async def end(self) -> tuple[int | None, float]:
-        """Send SIGTERM; return the exit code (None if it had to be killed) and the seconds it took.
-        """
+        """Send SIGTERM; return the exit code (None if it had to be killed) and the seconds it took."""
         began = time.monotonic()
         self.process.terminate()
         with suppress(TimeoutError):

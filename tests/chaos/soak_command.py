@@ -66,8 +66,7 @@ async def run_soak(seconds: float, seed: int) -> tuple[Outcome, bool]:
 
 
 async def stop_at_signal(stop: anyio.Event) -> None:
-    """Stop the load at the first Ctrl-C and settle ongoing work; a second Ctrl-C ends everything.
-    """
+    """Stop the load at the first Ctrl-C and settle ongoing work; a second Ctrl-C ends everything."""
     with anyio.open_signal_receiver(signal.SIGINT) as signals:
         typer.echo("Ctrl-C ends it early.", err=True)
         async for _ in signals:

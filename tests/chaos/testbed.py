@@ -99,8 +99,7 @@ class Testbed:
         return await self.atlas.start()
 
     async def restart_with_failpoint(self, failpoint: Failpoint) -> None:
-        """SIGKILL the service and start it with a failpoint, which may kill it before it is ready.
-        """
+        """SIGKILL the service and start it with a failpoint, which may kill it before it is ready."""
         await self.atlas.kill()
         await self.atlas.launch(failpoint)
 

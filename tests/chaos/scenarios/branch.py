@@ -19,8 +19,7 @@ FREE_SECONDS = 0.002
 
 
 async def open_foreign_transactions(bench: Testbed) -> None:
-    """Open foreign transactions: with files and committed, empty and aborted, and instead of ours.
-    """
+    """Open foreign transactions: with files and committed, empty and aborted, and instead of ours."""
     branches = bench.emulators.foundry.branches
     ends: tuple[Callable[[Transaction], None], ...] = (branches.commit, branches.abort)
     await bench.atlas.start()

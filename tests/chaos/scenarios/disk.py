@@ -21,8 +21,7 @@ BAD_SETTING = 78
 
 
 async def fill_disk(bench: Testbed) -> None:
-    """Fill a small disk while Foundry is unavailable; Foundry returns before there is free space.
-    """
+    """Fill a small disk while Foundry is unavailable; Foundry returns before there is free space."""
     journal = bench.folder / "journal"
     await mount(bench, journal)
     filler = journal / "filler"

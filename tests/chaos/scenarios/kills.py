@@ -69,8 +69,7 @@ def lose_uploads(bench: Testbed) -> None:
 
 
 async def kill_at(bench: Testbed, known: Sequence[str], seldom: re.Pattern[str]) -> None:
-    """SIGKILL at each named point, after a random number of passages; check the balance after each.
-    """
+    """SIGKILL at each named point, after a random number of passages; check the balance after each."""
     points = draw_points(bench, known)
     exports = bench.scale.scale_number(50, least=8)
     for point in points:

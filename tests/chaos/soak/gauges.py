@@ -15,7 +15,9 @@ from tests.chaos.testbed import MIB, Testbed
 
 FLOORS = 10  # windows of the second half
 SLOPE_MIB, SLOPE_SECONDS = 1.0, 600.0
-JUDGED_SECONDS = 600.0  # shortest second half judged by its slope; a shorter one is judged by its total growth:
+JUDGED_SECONDS = (
+    600.0  # shortest second half judged by its slope; a shorter one is judged by its total growth:
+)
 WARMING_MIB = 32.0
 WAL_MIB = 64.0
 RECEIPT_BYTES = 2_048  # stored for each export, with its indexes
@@ -105,8 +107,7 @@ class Gauges:
         note(f"at its end: {half[-1].describe()}")
 
     def check_tasks(self, half: Sequence[Reading]) -> None:
-        """Check the readings that have a task count; the metrics may fail to answer now and then.
-        """
+        """Check the readings that have a task count; the metrics may fail to answer now and then."""
         counts = [each.tasks for each in half if each.tasks is not None]
         is_most = 2 * len(counts) > len(half)
         message = f"The metrics answered {len(counts)} of {len(half)} times."

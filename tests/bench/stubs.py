@@ -1,9 +1,10 @@
-"""Foundry and Auth0 in a process of their own: `python -m tests.bench.far_ends [--lax] [SECONDS]`.
+"""Stubs of Foundry and Auth0 in a separate process: `python -m tests.bench.stubs [--lax]
+[SECONDS]`.
 
-Foundry is one branch behind a bare protocol: it keeps no file and the rule of one open transaction,
-and costs so little that the service is what is measured. (`atlas.local` has the strict one.) Prints
-both addresses, ends with its standard input, and prints what it has counted. Each of Foundry's
-answers takes SECONDS; with `--lax`, any number of transactions may be open.
+Foundry is one branch on a bare asyncio protocol. It stores no files, allows one open transaction,
+and is so cheap that the service is the bottleneck. (`atlas.local` has the strict emulator.) Prints
+both addresses, ends when its standard input is closed, and then prints its counts. Each answer of
+Foundry takes SECONDS; `--lax` allows any number of open transactions.
 """
 
 import asyncio
@@ -31,7 +32,7 @@ TOKEN = {"access_token": "bench", "token_type": "Bearer", "expires_in": 3600}
 
 @dataclass
 class Count:
-    """Everything that was committed, and the calls that the branch refused."""
+    """Everything committed, and the number of refused calls."""
 
     transactions: int = 0
     files: int = 0
@@ -42,7 +43,7 @@ class Count:
 
 @dataclass
 class Branch:
-    """The only one, of whatever dataset is asked for."""
+    """The only branch, of every dataset."""
 
     is_lax: bool = False
     count: Count = field(default_factory=Count)
@@ -76,13 +77,13 @@ class Branch:
         return 200, {"path": path, "transactionRid": rid, "sizeBytes": str(size)}
 
     def show(self, rid: str) -> dict[str, str]:
-        told = {"rid": rid, "status": self.states[rid], "createdTime": CREATED}
-        return told | {"transactionType": "APPEND"}
+        body = {"rid": rid, "status": self.states[rid], "createdTime": CREATED}
+        return body | {"transactionType": "APPEND"}
 
     def refuse(self, status: int, name: str) -> tuple[int, object]:
         self.count.refused += 1
-        told = {"errorName": name, "errorCode": "CONFLICT", "parameters": {}}
-        return status, told | {"errorInstanceId": "00000000-0000-0000-0000-000000000000"}
+        body = {"errorName": name, "errorCode": "CONFLICT", "parameters": {}}
+        return status, body | {"errorInstanceId": "00000000-0000-0000-0000-000000000000"}
 
     def answer(self, method: str, target: str, size: int, rows: int) -> tuple[int, object]:
         path, _, query = target.partition("?")
@@ -105,17 +106,17 @@ class Branch:
 
 
 class FoundryConnection(asyncio.Protocol):
-    """As much HTTP as our client speaks: a request at a time, its length in its header block."""
+    """The HTTP that our client uses: one request at a time, with a Content-Length."""
 
     def __init__(self, branch: Branch, latency_seconds: float) -> None:
         self._branch = branch
         self._latency_seconds = latency_seconds
         self._head = b""
-        self._left = -1  # of the body; -1 before there is one
+        self._left = -1  # bytes left of the body; -1 while reading the head
         self._size = self._rows = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop has its own
+        self._transport = cast("asyncio.Transport", transport)  # uvloop has its own class
 
     def data_received(self, data: bytes) -> None:
         if self._left < 0:
@@ -134,11 +135,11 @@ class FoundryConnection(asyncio.Protocol):
     def _answer(self) -> None:
         method, target, _ = self._head.partition(b"\r\n")[0].decode().split(" ")
         status: int = 200
-        told: object = TOKEN
+        content: object = TOKEN
         if target != TOKEN_PATH:
-            status, told = self._branch.answer(method, target, self._size, self._rows)
-        body = msgspec.json.encode(told)
-        head = f"HTTP/1.1 {status} OK\r\nDate: {date_at(int(time.time()))}\r\n"
+            status, content = self._branch.answer(method, target, self._size, self._rows)
+        body = msgspec.json.encode(content)
+        head = f"HTTP/1.1 {status} OK\r\nDate: {format_date(int(time.time()))}\r\n"
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         self._head, self._left, self._size, self._rows = b"", -1, 0, 0
         if self._latency_seconds:
@@ -149,23 +150,23 @@ class FoundryConnection(asyncio.Protocol):
 
 
 @lru_cache(maxsize=2)
-def date_at(second: int) -> str:
+def format_date(second: int) -> str:
     return formatdate(second, usegmt=True)
 
 
 async def main(latency_seconds: float, *, is_lax: bool) -> None:
-    branch, bound = Branch(is_lax), bind("127.0.0.1", 0)
+    branch, foundry_socket = Branch(is_lax), bind("127.0.0.1", 0)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
-        lambda: FoundryConnection(branch, latency_seconds), sock=bound
+        lambda: FoundryConnection(branch, latency_seconds), sock=foundry_socket
     )
     tenant = auth0.Auth0Emulator("")
     runner = web.AppRunner(auth0.build_application(tenant), access_log=None, shutdown_timeout=0.1)
     await runner.setup()
-    keys = bind("127.0.0.1", 0)
-    await web.SockSite(runner, keys).start()
-    tenant.issuer = f"{format_address(keys)}/"
-    print(format_address(bound), format_address(keys), flush=True)
+    auth0_socket = bind("127.0.0.1", 0)
+    await web.SockSite(runner, auth0_socket).start()
+    tenant.issuer = f"{format_address(auth0_socket)}/"
+    print(format_address(foundry_socket), format_address(auth0_socket), flush=True)
     await asyncio.to_thread(sys.stdin.read)
     server.close()
     print(json.dumps(asdict(branch.count)), flush=True)
