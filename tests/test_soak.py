@@ -21,7 +21,7 @@ def judged(seconds, is_answered=lambda _at: True, **grown):
 
     `is_answered`: by the metrics, at a second.
     """
-    gauges = Gauges(SimpleNamespace(findings=Findings()), vitals=None)
+    gauges = Gauges(SimpleNamespace(findings=Findings()), metrics=None)
     for at in range(seconds):
         share, busy = at / seconds, 40 * (at % 7 == 0)
         more = {name: getattr(FLAT, name) + by * share for name, by in grown.items()}
@@ -29,7 +29,7 @@ def judged(seconds, is_answered=lambda _at: True, **grown):
         tasks = found.tasks + busy if is_answered(at) else None
         gauges.readings.append(replace(found, memory=found.memory + busy, tasks=tasks))
     gauges.check_growth()
-    return gauges.bench.findings.failures
+    return gauges.testbed.findings.failures
 
 
 def test_what_comes_and_goes_is_no_leak():

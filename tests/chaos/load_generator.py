@@ -81,7 +81,7 @@ class LoadGenerator:
         self.small_template = ExportTemplate(self.rng, LINES)
         self.large_template = ExportTemplate(self.rng, LARGE_LINES if self.large_every else 1)
 
-    async def send(self, tally: LoadStats, due: float) -> TimedResponse:
+    async def send(self, stats: LoadStats, due: float) -> TimedResponse:
         """Send the next export once."""
         self.sent += 1
         is_large = self.large_every > 0 and self.sent % self.large_every == 0
@@ -94,7 +94,7 @@ class LoadGenerator:
         self.oracle.record_sent(name, template.lines)
         began = time.perf_counter()
         response = await self.sockets.post(self.sockets.build_head(EXPORT, token, body), body)
-        tally.count(response, began - due)
+        stats.count(response, began - due)
         if response.to_answer.reply is not None:
             self.oracle.record_answer(name, response.to_answer.reply)
         elif response.status in REFUSALS:
@@ -103,28 +103,28 @@ class LoadGenerator:
 
     async def run_open_loop(self, a_second: float, seconds: float) -> LoadStats:
         """Send at a fixed rate, without waiting for answers."""
-        tally, began = LoadStats(), time.perf_counter()
+        stats, began = LoadStats(), time.perf_counter()
         async with anyio.create_task_group() as tasks:
             for number in range(int(a_second * seconds)):
                 due = began + number / a_second
                 await anyio.sleep(max(0.0, due - time.perf_counter()))
-                tasks.start_soon(self.send, tally, due)
-        return tally
+                tasks.start_soon(self.send, stats, due)
+        return stats
 
     async def run_closed_loop(self, phones: int, seconds: float, patience: float) -> LoadStats:
         """Run `phones` clients, each of which sends its next export as soon as it has an answer.
 
         A refused client waits `patience` seconds first; a flood has a patience of zero.
         """
-        tally, until = LoadStats(), time.perf_counter() + seconds
+        stats, until = LoadStats(), time.perf_counter() + seconds
 
         async def run_client() -> None:
             while (now := time.perf_counter()) < until:
-                response = await self.send(tally, now)
+                response = await self.send(stats, now)
                 if response.status not in {200, 202}:
                     await anyio.sleep(patience)
 
         async with anyio.create_task_group() as tasks:
             for _ in range(phones):
                 tasks.start_soon(run_client)
-        return tally
+        return stats

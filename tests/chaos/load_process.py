@@ -1,4 +1,4 @@
-"""A flood by one user from a separate process (`load_worker.py`), because it occupies a processor."""
+"""A flood by one user, from a separate process (`load_worker.py`), because it occupies a core."""
 
 import asyncio
 import sys

@@ -21,15 +21,15 @@ async def main(url: str, name: str, phones: int, seconds: float) -> None:
     token, oracle, sockets = sys.stdin.read(), Oracle(), RawHttpClient(url)
     rng = random.Random(name)
     generator = LoadGenerator(sockets, lambda _: token, oracle, rng, name)
-    tally = await generator.run_closed_loop(phones, seconds, patience=0.0)
+    stats = await generator.run_closed_loop(phones, seconds, patience=0.0)
     sockets.close()
     result = LoadResult(
         sent={name: sent.lines for name, sent in oracle.sent.items()},
         given_up=oracle.given_up,
         promised={name: sent.reply for name, sent in oracle.sent.items() if sent.reply},
-        statuses=tally.statuses,
-        without_retry_after=tally.without_retry_after,
-        without_rate=tally.without_rate,
+        statuses=stats.statuses,
+        without_retry_after=stats.without_retry_after,
+        without_rate=stats.without_rate,
     )
     sys.stdout.buffer.write(msgspec.json.encode(result))
 

@@ -139,7 +139,9 @@ def read_uuids(foundry: FoundryEmulator, branch: BranchState) -> Iterator[tuple[
 
 
 def parse_uuids(path: str, content: bytes) -> Iterator[str]:
-    """Yield the uuid of each row of a file. Parquet is read with a library that Atlas does not use."""
+    """Yield the uuid of each row of a file. Parquet is not read with the library that writes it. C
+    "rows that nobody sent" => "rows that were never sent"
+    """
     if identifiers.detect_format(path) == "parquet":
         from pyarrow import BufferReader, parquet  # noqa: PLC0415 - an extra, and large
 

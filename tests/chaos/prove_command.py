@@ -16,7 +16,7 @@ SEED_BITS = 32
 WIDTH_OF_A_FILE = 160
 
 SeedOption = Annotated[
-    int | None, typer.Option(min=0, help="Repeats the choices of another run; random if absent.")
+    int | None, typer.Option(min=0, help="Repeat the random choices of another run.")
 ]
 SizeOption = Annotated[
     Literal["ci", "prove", "full"],
@@ -25,11 +25,12 @@ SizeOption = Annotated[
 OnlyOption = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="NAME", help="Only this trial; may be repeated. A wrong name lists them all."
+        metavar="NAME", help="Run only this trial; may be repeated. An unknown name lists them all."
     ),
 ]
 ReportOption = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Where the table goes as Markdown, too.")
+    Path | None,
+    typer.Option(metavar="FILE", help="Also write the table to this file, as Markdown."),
 ]
 
 
@@ -54,7 +55,7 @@ def prove(
     with build_progress() as bar:
         task = bar.add_task("", total=len(plan.trials))
 
-        def tell(news: str | Outcome) -> None:
+        def report_progress(news: str | Outcome) -> None:
             if isinstance(news, str):
                 bar.update(task, description=news)
                 return
@@ -62,7 +63,9 @@ def prove(
             line = f"{news.name}: {news.verdict} ({news.seconds:.0f} s)"
             bar.console.print(line, highlight=False)
 
-        outcomes = anyio.run(run_trials, plan, tell, backend_options={"use_uvloop": True})
+        outcomes = anyio.run(
+            run_trials, plan, report_progress, backend_options={"use_uvloop": True}
+        )
     console = Console()
     Console(width=None if console.is_terminal else WIDTH_OF_A_FILE).print(build_table(outcomes))
     if report is not None:
@@ -85,7 +88,10 @@ def select_trials(names: list[str] | None) -> tuple[Scenario, ...]:
 
 
 def build_progress() -> Progress:
-    """Build a progress bar on stderr; without a terminal, print one line for each finished trial."""
+    """Build a progress bar on stderr; without a terminal, print a line for each finished trial. C #
+    or an hour is over before it turns out that it cannot be written => # an hour later it would be
+    too late to find that it cannot be written
+    """
     console = Console(stderr=True)
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -17,7 +17,9 @@ Verdict = Literal["PASS", "FAIL", "skipped"]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The trials to run. A seed draws the same for a trial whether it runs alone or among others."""
+    """The trials to run. A trial draws the same from a seed whether it runs alone or not. C It came
+    to no end in => The trial did not end within
+    """
 
     trials: Sequence[Scenario]
     scale: Scale
@@ -54,30 +56,30 @@ async def run_scenarios(plan: Plan, report: Callable[[Outcome | str], None]) -> 
 
 async def run_scenario(trial: Scenario, scale: Scale, seed: str) -> Outcome:
     began = time.monotonic()
-    async with open_testbed(scale, seed, trial.settings) as bench:
-        findings = bench.findings
+    async with open_testbed(scale, seed, trial.settings) as testbed:
+        findings = testbed.findings
         if trial.draws_modes:
-            findings.add_fact(bench.emulators.draw_modes(seed))
+            findings.add_fact(testbed.emulators.draw_modes(seed))
         try:
-            await run_with_limit(trial, bench)
+            await run_with_limit(trial, testbed)
         except Skipped as skipped:
             facts = (str(skipped),)
             return Outcome(trial.name, time.monotonic() - began, None, facts=facts, is_skipped=True)
         except Broken as broken:
             findings.failures.append(str(broken))
-        balance = await bench.settle()
+        balance = await testbed.settle()
     seconds = time.monotonic() - began
     failures = tuple(dict.fromkeys(findings.failures))
     return Outcome(trial.name, seconds, balance, failures, tuple(findings.facts))
 
 
-async def run_with_limit(trial: Scenario, bench: Testbed) -> None:
-    """Run a trial within its time limit, and unwrap the error of a single client. Raises Broken at
-    the limit.
+async def run_with_limit(trial: Scenario, testbed: Testbed) -> None:
+    """Run a trial within its time limit; raise a client's error by itself. Raises Broken at the
+    limit.
     """
     try:
         with anyio.move_on_after(trial.seconds_max) as limit:
-            await trial.run(bench)
+            await trial.run(testbed)
         if limit.cancelled_caught:
             raise Broken(f"It came to no end in {trial.seconds_max:.0f} s.")
     except* (Broken, Skipped) as several:

@@ -88,8 +88,8 @@ class ServiceProcess:
 
     def build_command(self, failpoint: Failpoint | None) -> list[str]:
         point = [failpoint.point, str(failpoint.hits)] if failpoint else []
-        victim = [sys.executable, "-m", "tests.chaos.service_main"]
-        return [*victim, str(self.file), str(self._clock), *point]
+        command = [sys.executable, "-m", "tests.chaos.service_main"]
+        return [*command, str(self.file), str(self._clock), *point]
 
     async def launch(self, failpoint: Failpoint | None = None) -> None:
         """Start the service without waiting until it is ready."""
@@ -136,7 +136,7 @@ class ServiceProcess:
         return False
 
     async def end(self) -> tuple[int | None, float]:
-        """Send SIGTERM; return the exit code (None if it had to be killed) and the seconds it took."""
+        """Send SIGTERM; return the exit code (None if it had to be killed) and the seconds."""
         began = time.monotonic()
         self.process.terminate()
         with suppress(TimeoutError):

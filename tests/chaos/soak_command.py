@@ -54,10 +54,10 @@ async def run_soak(seconds: float, seed: int) -> tuple[Outcome, bool]:
     with build_progress() as bar:
         task = bar.add_task("", total=seconds)
 
-        def tell(at: float, read: str) -> None:
+        def report_progress(at: float, read: str) -> None:
             bar.update(task, completed=at, description=read)
 
-        trial = build_soak(seconds, tell, stop)
+        trial = build_soak(seconds, report_progress, stop)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(stop_at_signal, stop)
             (outcome,) = await run_trials(Plan([trial], SCALES["full"], seed), lambda _: None)
@@ -66,7 +66,9 @@ async def run_soak(seconds: float, seed: int) -> tuple[Outcome, bool]:
 
 
 async def stop_at_signal(stop: anyio.Event) -> None:
-    """Stop the load at the first Ctrl-C and settle ongoing work; a second Ctrl-C ends everything."""
+    """Stop the load at the first Ctrl-C and settle ongoing work; a second one ends everything. C
+    "How long everything is mixed." => "Duration of the mixed load."
+    """
     with anyio.open_signal_receiver(signal.SIGINT) as signals:
         typer.echo("Ctrl-C ends it early.", err=True)
         async for _ in signals:

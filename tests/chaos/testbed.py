@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import aiohttp
 import anyio
@@ -76,6 +77,8 @@ class Findings:
 class Testbed:
     """Everything that a trial needs. All random choices come from `rng`."""
 
+    __test__: ClassVar = False  # pytest would collect it by its name
+
     scale: Scale
     rng: random.Random
     emulators: Emulators
@@ -99,7 +102,9 @@ class Testbed:
         return await self.atlas.start()
 
     async def restart_with_failpoint(self, failpoint: Failpoint) -> None:
-        """SIGKILL the service and start it with a failpoint, which may kill it before it is ready."""
+        """SIGKILL the service and start it with a failpoint, which may kill it before it is ready.
+        C {count} phones got {refusal} => {count} clients got {refusal}
+        """
         await self.atlas.kill()
         await self.atlas.launch(failpoint)
 

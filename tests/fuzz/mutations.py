@@ -1,7 +1,7 @@
-"""Good requests, and what becomes of them when something is wrong: by a seed and a number.
+"""Valid requests and their mutations, determined by a seed and a number.
 
-The same seed and number make the same request, whatever was made before. The canary stands where
-a person's data does, and in nothing that an answer repeats: a manifest, a correlation id, a sub.
+The same seed and number always make the same request. The canary is in the place of personal data,
+and not in what answers may repeat: a manifest, a correlation id, a sub.
 """
 
 import base64
@@ -20,11 +20,11 @@ from tests.fuzz.oddities import (
     BYTES,
     CANARY,
     CLAIMS,
+    HEADER_PARAMETERS,
     METHODS,
     NAMES,
     ODD,
     PATHS,
-    SAID,
     TEXTS,
     VALUES,
 )
@@ -34,24 +34,24 @@ from tests.support.zstandard import zstd
 SUBS = [f"auth0|mutant-{number}" for number in range(8)]
 RAW = b'"@raw@"'
 BOMB = gzip.compress(bytes(40_000_000), 9, mtime=0)
-MUTANTS_MAX = 3  # mutations of one thing
+MUTATIONS_MAX = 3  # mutations of one request
 
 Headers = dict[str, bytes]
 
 
 @dataclass
 class Request:
-    """As it goes over a socket. What is `odd` the server may refuse before we see it."""
+    """An HTTP request as sent. The server may refuse one with `is_odd` before our code sees it."""
 
     method: str
     path: str
     headers: Headers
     body: bytes = b""
     is_odd: bool = False
-    chunk_bytes: int = 0  # sent in chunks of so many; 0: with its length
-    lengths: list[bytes] = field(default_factory=list)  # said instead of the true one
+    chunk_bytes: int = 0  # chunk size; 0: with a Content-Length
+    lengths: list[bytes] = field(default_factory=list)  # sent instead of the true length
 
-    def raw(self) -> bytes:
+    def encode(self) -> bytes:
         lines = [f"{self.method} {self.path} HTTP/1.1".encode("latin-1")]
         lines += [b"%s: %s" % (name.encode(), value) for name, value in self.headers.items()]
         body = self.body
@@ -67,111 +67,113 @@ class Request:
 
 
 class Mutator:
-    """Draws all that it draws from `seed` and the number of the request."""
+    """Builds requests; all random choices come from the seed and the number of the request."""
 
     def __init__(self, seed: str, tenant: Auth0Emulator) -> None:
         self._seed = seed
         self._tenant = tenant
         self._tokens = {sub: tenant.issue_token(TokenRequest(sub=sub)) for sub in SUBS}
 
-    def request(self, number: int) -> Request:
-        chance = Random(f"{self._seed}/{number}")
-        kinds = [self.of_body, self.of_headers, self.of_token, self.of_path]
-        (kind,) = chance.choices(kinds, [60, 15, 15, 10])
-        return kind(chance, number)
+    def build_request(self, number: int) -> Request:
+        rng = Random(f"{self._seed}/{number}")
+        kinds = [self.mutate_body, self.mutate_headers, self.mutate_token, self.mutate_path]
+        (kind,) = rng.choices(kinds, [60, 15, 15, 10])
+        return kind(rng, number)
 
-    def good(self, chance: Random, number: int, damage: "Damage") -> Request:
-        sub = chance.choice(SUBS)
+    def build_valid(self, rng: Random, number: int, damage: "Damage") -> Request:
+        sub = rng.choice(SUBS)
         headers = {
             "host": b"atlas.test",
             "authorization": b"Bearer " + self._tokens[sub].encode(),
             "content-type": b"application/json",
             "prefer": b"respond-async",
         }
-        path, body = chance.choice(KINDS)(chance, number, damage)
+        path, body = rng.choice(KINDS)(rng, number, damage)
         if path.endswith("?stream"):
             path, headers["content-type"] = f"{API_PREFIX}/export", b"application/x-ndjson"
-        if chance.random() < 0.3:
-            name, pack = chance.choice(ENCODINGS)
-            headers["content-encoding"], body = name, damage(chance, pack(body), 0.3)
+        if rng.random() < 0.3:
+            name, compress = rng.choice(ENCODINGS)
+            headers["content-encoding"], body = name, damage(rng, compress(body), 0.3)
         request = Request("POST", path, headers, body)
-        if chance.random() < 0.03:
+        if rng.random() < 0.03:
             headers["idempotency-key"] = b"k"
-        if chance.random() < 0.2:
-            request.chunk_bytes = (
-                chance.choice([1, 7, 1_000, 70_000]) if len(body) < 2_000 else 9_999
-            )
+        if rng.random() < 0.2:
+            request.chunk_bytes = rng.choice([1, 7, 1_000, 70_000]) if len(body) < 2_000 else 9_999
         return request
 
-    def of_body(self, chance: Random, number: int) -> Request:
-        request = self.good(chance, number, damaged)
-        if chance.random() < 0.01:
+    def mutate_body(self, rng: Random, number: int) -> Request:
+        request = self.build_valid(rng, number, damage_some)
+        if rng.random() < 0.01:
             request.headers["content-encoding"], request.body = b"gzip", BOMB
             request.chunk_bytes = 0
         return request
 
-    def of_headers(self, chance: Random, number: int) -> Request:
-        request = self.good(chance, number, untouched)
-        for _ in range(chance.randint(1, MUTANTS_MAX)):
-            name = chance.choice([*NAMES])
-            value = chance.choice(NAMES[name] + TEXTS)
-            if chance.random() < 0.3:
-                value = flipped(chance, value)
+    def mutate_headers(self, rng: Random, number: int) -> Request:
+        request = self.build_valid(rng, number, leave_unchanged)
+        for _ in range(rng.randint(1, MUTATIONS_MAX)):
+            name = rng.choice([*NAMES])
+            value = rng.choice(NAMES[name] + TEXTS)
+            if rng.random() < 0.3:
+                value = flip_bytes(rng, value)
             request.headers[name] = value
             request.is_odd |= not all(byte == 9 or (byte > 31 and byte != 127) for byte in value)
             request.is_odd |= name in {"expect", "upgrade"}
-        if chance.random() < 0.1:
-            request.lengths = chance.choice([[b"x"], [b"-1"], [b"1", b"2"], [b"1"], [b"9" * 30]])
+        if rng.random() < 0.1:
+            request.lengths = rng.choice([[b"x"], [b"-1"], [b"1", b"2"], [b"1"], [b"9" * 30]])
             request.is_odd, request.chunk_bytes = True, 0
         return request
 
-    def of_token(self, chance: Random, number: int) -> Request:
-        request = self.good(chance, number, untouched)
-        forge = chance.choice([self.wished, self.cut, self.rewritten, self.made_up])
-        value = forge(chance).encode("latin-1", "replace")
-        request.headers["authorization"] = chance.choice([b"Bearer ", b"bearer  ", b"B"]) + value
+    def mutate_token(self, rng: Random, number: int) -> Request:
+        request = self.build_valid(rng, number, leave_unchanged)
+        forge = rng.choice(
+            [self.sign_odd_token, self.flip_token, self.rewrite_token_part, self.make_up_token]
+        )
+        value = forge(rng).encode("latin-1", "replace")
+        request.headers["authorization"] = rng.choice([b"Bearer ", b"bearer  ", b"B"]) + value
         request.is_odd = not all(31 < byte != 127 for byte in value)
         return request
 
-    def of_path(self, chance: Random, number: int) -> Request:
-        request = self.good(chance, number, untouched)
-        request.method, request.path = chance.choice(METHODS), chance.choice(PATHS)
+    def mutate_path(self, rng: Random, number: int) -> Request:
+        request = self.build_valid(rng, number, leave_unchanged)
+        request.method, request.path = rng.choice(METHODS), rng.choice(PATHS)
         request.is_odd = not (request.path.isascii() and request.path.startswith("/"))
         request.is_odd |= " " in request.path or request.method in {"BREW", "get"}
         if request.method != "POST":
             request.body, request.chunk_bytes = b"", 0
         return request
 
-    def wished(self, chance: Random) -> str:
-        """Signed by the issuer, and odd."""
+    def sign_odd_token(self, rng: Random) -> str:
+        """Sign a token with an odd header parameter or claim with the issuer's key."""
         key = self._tenant.ring.current
         header: dict[str, Any] = {"alg": "RS256", "typ": "JWT", "kid": key.kid}
-        claims = msgspec.json.decode(payload_of(self._tokens[chance.choice(SUBS)]))
-        if chance.random() < 0.3:
-            header |= {chance.choice(SAID): chance.choice(ODD)}
+        claims = msgspec.json.decode(payload_of(self._tokens[rng.choice(SUBS)]))
+        if rng.random() < 0.3:
+            header |= {rng.choice(HEADER_PARAMETERS): rng.choice(ODD)}
         else:
-            claims |= {chance.choice(CLAIMS): chance.choice(ODD)}
+            claims |= {rng.choice(CLAIMS): rng.choice(ODD)}
         text = (
-            msgspec.json.encode(claims) if chance.random() < 0.7 else with_odd_value(chance, claims)
+            msgspec.json.encode(claims)
+            if rng.random() < 0.7
+            else encode_with_odd_value(rng, claims)
         )
         return signed(text, header, key)
 
-    def cut(self, chance: Random) -> str:
-        return flipped(chance, self._tokens[chance.choice(SUBS)].encode()).decode("latin-1")
+    def flip_token(self, rng: Random) -> str:
+        return flip_bytes(rng, self._tokens[rng.choice(SUBS)].encode()).decode("latin-1")
 
-    def rewritten(self, chance: Random) -> str:
-        """A part of a good one, with JSON of another shape in it."""
-        parts = self._tokens[chance.choice(SUBS)].split(".")
-        place = chance.randrange(2)
-        said = msgspec.json.decode(base64.urlsafe_b64decode(parts[place] + "=="))
-        text = with_odd_value(chance, said)
-        parts[place] = base64.urlsafe_b64encode(text).decode().rstrip("=")
+    def rewrite_token_part(self, rng: Random) -> str:
+        """Replace a part of a valid token by JSON of another shape."""
+        parts = self._tokens[rng.choice(SUBS)].split(".")
+        index = rng.randrange(2)
+        content = msgspec.json.decode(base64.urlsafe_b64decode(parts[index] + "=="))
+        text = encode_with_odd_value(rng, content)
+        parts[index] = base64.urlsafe_b64encode(text).decode().rstrip("=")
         return ".".join(parts)
 
-    def made_up(self, chance: Random) -> str:
+    def make_up_token(self, rng: Random) -> str:
         return (
-            (b"." * chance.randrange(6))
-            .join(chance.choice(TEXTS + BYTES) for _ in range(chance.randint(1, 5)))
+            (b"." * rng.randrange(6))
+            .join(rng.choice(TEXTS + BYTES) for _ in range(rng.randint(1, 5)))
             .decode("latin-1")
         )
 
@@ -179,101 +181,103 @@ class Mutator:
 Damage = Callable[[Random, bytes, float], bytes]
 
 
-def untouched(_chance: Random, text: bytes, _share: float) -> bytes:
+def leave_unchanged(_rng: Random, text: bytes, _share: float) -> bytes:
     return text
 
 
-def damaged(chance: Random, text: bytes, share: float) -> bytes:
-    return flipped(chance, text) if chance.random() < share else text
+def damage_some(rng: Random, text: bytes, share: float) -> bytes:
+    return flip_bytes(rng, text) if rng.random() < share else text
 
 
-def flipped(chance: Random, text: bytes) -> bytes:
-    """Bytes put in, taken out, doubled or changed."""
-    for _ in range(chance.randint(1, MUTANTS_MAX)):
-        start = chance.randint(0, len(text))
-        end = min(len(text), start + chance.choice([0, 1, 2, 9, 99]))
-        put = chance.choice([b"", text[start:end] * 2, chance.choice(BYTES), chance.randbytes(2)])
+def flip_bytes(rng: Random, text: bytes) -> bytes:
+    """Insert, remove, double or change bytes."""
+    for _ in range(rng.randint(1, MUTATIONS_MAX)):
+        start = rng.randint(0, len(text))
+        end = min(len(text), start + rng.choice([0, 1, 2, 9, 99]))
+        put = rng.choice([b"", text[start:end] * 2, rng.choice(BYTES), rng.randbytes(2)])
         text = text[:start] + put + text[end:]
-    return text if chance.random() < 0.9 else text[: chance.randint(0, len(text))]
+    return text if rng.random() < 0.9 else text[: rng.randint(0, len(text))]
 
 
-def with_odd_value(chance: Random, value: Any) -> bytes:
-    """JSON of it, in which something somewhere is another value, or is there twice."""
-    place = value
+def encode_with_odd_value(rng: Random, value: Any) -> bytes:
+    """Encode as JSON, with an odd value in one place, or a duplicate key."""
+    parent = value
     while True:
-        keys = [*place] if isinstance(place, dict) else [*range(len(place))]
-        key = chance.choice(keys)
-        if isinstance(place[key], dict | list) and place[key] and chance.random() < 0.8:
-            place = place[key]
+        keys = [*parent] if isinstance(parent, dict) else [*range(len(parent))]
+        key = rng.choice(keys)
+        if isinstance(parent[key], dict | list) and parent[key] and rng.random() < 0.8:
+            parent = parent[key]
             continue
-        place[key] = "@raw@"
-        text = msgspec.json.encode(value).replace(RAW, chance.choice(VALUES))
+        parent[key] = "@raw@"
+        text = msgspec.json.encode(value).replace(RAW, rng.choice(VALUES))
         twice = b'"%s":1,' % str(key).encode()
-        return text if chance.random() < 0.9 else text.replace(b"{", b"{" + twice, 1)
+        return text if rng.random() < 0.9 else text.replace(b"{", b"{" + twice, 1)
 
 
-def a_record(chance: Random, number: int) -> dict[str, Any]:
+def build_record(rng: Random, number: int) -> dict[str, Any]:
     return {
         "uuid": f"{number}-{CANARY}",
         "sampleType": "HKQuantityTypeIdentifierHeartRate",
         "sourceName": CANARY,
         "startDate": "2026-01-02T12:00:00Z",
         "endDate": CANARY,
-        "value": chance.choice([0, 72.5, "72", CANARY]),
+        "value": rng.choice([0, 72.5, "72", CANARY]),
         "unit": "count/min",
         "device": {"name": CANARY, "model": "Watch"},
         "metadata": {CANARY: 1, "x": [1, {"y": CANARY}]},
     }
 
 
-def some_lines(chance: Random, number: int, damage: Damage) -> bytes:
-    found: list[bytes] = []
-    for _ in range(chance.choice([1, 2, 3, 40])):
-        record = a_record(chance, number)
-        is_odd = damage is damaged and chance.random() < 0.3
-        found.append(with_odd_value(chance, record) if is_odd else msgspec.json.encode(record))
-    end = chance.choice([b"\n", b"\r\n", b"\n\n"])
-    return damage(chance, end.join(found) + chance.choice([b"", end]), 0.3)
+def build_lines(rng: Random, number: int, damage: Damage) -> bytes:
+    records: list[bytes] = []
+    for _ in range(rng.choice([1, 2, 3, 40])):
+        record = build_record(rng, number)
+        is_odd = damage is damage_some and rng.random() < 0.3
+        records.append(
+            encode_with_odd_value(rng, record) if is_odd else msgspec.json.encode(record)
+        )
+    end = rng.choice([b"\n", b"\r\n", b"\n\n"])
+    return damage(rng, end.join(records) + rng.choice([b"", end]), 0.3)
 
 
-def some_export(chance: Random, number: int, damage: Damage) -> dict[str, Any]:
-    text = base64.b64encode(some_lines(chance, number, damage))
+def build_body(rng: Random, number: int, damage: Damage) -> dict[str, Any]:
+    text = base64.b64encode(build_lines(rng, number, damage))
     return {
-        "rawhealthkit": damage(chance, text, 0.2).decode("latin-1"),
+        "rawhealthkit": damage(rng, text, 0.2).decode("latin-1"),
         "timestamp": f"2026-01-02 {CANARY}",
         "device": CANARY,
-        "recordCount": chance.choice([1, -1, 10**20]),
+        "recordCount": rng.choice([1, -1, 10**20]),
         "manifest": {"n": [1]},
         "options": {"x": CANARY},
     }
 
 
-def an_export(chance: Random, number: int, damage: Damage) -> tuple[str, bytes]:
-    sent = some_export(chance, number, damage)
-    is_odd = damage is damaged and chance.random() < 0.4
-    text = with_odd_value(chance, sent) if is_odd else msgspec.json.encode(sent)
-    return f"{API_PREFIX}/{chance.choice(['export', 'ingest'])}", damage(chance, text, 0.2)
+def build_export(rng: Random, number: int, damage: Damage) -> tuple[str, bytes]:
+    sent = build_body(rng, number, damage)
+    is_odd = damage is damage_some and rng.random() < 0.4
+    text = encode_with_odd_value(rng, sent) if is_odd else msgspec.json.encode(sent)
+    return f"{API_PREFIX}/{rng.choice(['export', 'ingest'])}", damage(rng, text, 0.2)
 
 
-def a_batch(chance: Random, number: int, damage: Damage) -> tuple[str, bytes]:
-    size = chance.choice([1, 2, 3, 3, 66])
-    chunks = [some_export(chance, number, damage) for _ in range(size)]
+def build_batch(rng: Random, number: int, damage: Damage) -> tuple[str, bytes]:
+    size = rng.choice([1, 2, 3, 3, 66])
+    chunks = [build_body(rng, number, damage) for _ in range(size)]
     sent = {"chunks": [*chunks, *chunks[:1]], "options": {}}
-    is_odd = damage is damaged and chance.random() < 0.4
-    text = with_odd_value(chance, sent) if is_odd else msgspec.json.encode(sent)
-    return f"{API_PREFIX}/export/batch", damage(chance, text, 0.2)
+    is_odd = damage is damage_some and rng.random() < 0.4
+    text = encode_with_odd_value(rng, sent) if is_odd else msgspec.json.encode(sent)
+    return f"{API_PREFIX}/export/batch", damage(rng, text, 0.2)
 
 
-def a_stream(chance: Random, number: int, damage: Damage) -> tuple[str, bytes]:
-    return "?stream", some_lines(chance, number, damage)
+def build_stream(rng: Random, number: int, damage: Damage) -> tuple[str, bytes]:
+    return "?stream", build_lines(rng, number, damage)
 
 
 def raw_deflate(text: bytes) -> bytes:
-    packing = zlib.compressobj(6, zlib.DEFLATED, -15)
-    return packing.compress(text) + packing.flush()
+    compressor = zlib.compressobj(6, zlib.DEFLATED, -15)
+    return compressor.compress(text) + compressor.flush()
 
 
-KINDS = [an_export, a_batch, a_stream]
+KINDS = [build_export, build_batch, build_stream]
 ENCODINGS: list[tuple[bytes, Callable[[bytes], bytes]]] = [
     (b"gzip", lambda text: gzip.compress(text, 1, mtime=0)),
     (b"deflate", zlib.compress),

@@ -1,4 +1,4 @@
-"""Tells schemathesis, which loads it, that lines of JSON are sent as any text is."""
+"""Hooks of schemathesis: send lines of JSON as plain text."""
 
 import schemathesis
 

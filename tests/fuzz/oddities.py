@@ -1,4 +1,4 @@
-"""What is odd: values of JSON, bytes, headers, claims and paths, to be put where others belong."""
+"""Odd values of JSON, bytes, headers, claims and paths, to replace valid ones."""
 
 from typing import Any
 
@@ -91,7 +91,7 @@ NAMES: dict[str, list[bytes]] = {
     "cookie": [b"a=b"],
 }
 CLAIMS = ["sub", "iss", "aud", "exp", "nbf", "iat", "scope", "permissions", "cnf", "nonce", "azp"]
-SAID = ["typ", "kid", "crit", "jku", "b64", "zip", "cty"]
+HEADER_PARAMETERS = ["typ", "kid", "crit", "jku", "b64", "zip", "cty"]
 ODD: list[Any] = [None, True, 0, -1, 1.5, 10**30, "", "x", "\0", "é" * 50, [], [[]], {}, ["x", 7]]
 PATHS = ["/", "/health", "/health/live", "/health/ready", "/openapi.json", f"{API_PREFIX}/exports"]
 PATHS += [

@@ -1,7 +1,7 @@
-"""What is fuzzed: pure functions that read what a stranger wrote, each beside what must hold of it.
+"""Fuzz targets: pure functions that read untrusted input, each with the properties that must hold.
 
-A target takes any bytes. Only an error of Atlas may come of them; anything else is a find. Where
-there is another reader of the same format, the two must agree.
+A target takes any bytes. Only an error of Atlas may result; anything else is a find. If there is
+another reader of the same format, both must agree.
 """
 
 import base64
@@ -47,69 +47,69 @@ BLANK = re.compile(rb"[\s\x0b\x0c]*")
 
 
 class Pairs(list[tuple[str, object]]):
-    """An object of JSON, with what came twice."""
+    """A JSON object with its duplicate keys."""
 
 
 class Differs(AssertionError):
-    """Two readers do not agree, or a promise does not hold."""
+    """Two readers disagree, or a promise does not hold."""
 
 
-def decode(found: bytes) -> None:
-    """The body of an export: base64 as the standard library reads it, or refused."""
+def check_decode(data: bytes) -> None:
+    """Check the body of an export: decoded as the standard library does, or refused."""
     try:
-        text = ndjson.decode(RawExport(HEAD, found), DECODED_BYTES_MAX, LINES_MAX).text
+        text = ndjson.decode(RawExport(HEAD, data), DECODED_BYTES_MAX, LINES_MAX).text
     except AtlasError:
         return
-    must(text == plain64(found), "it is other text than base64 says")
-    balances(flatten(ndjson.split_lines(text), HEADER), text)
+    require(text == decode_base64(data), "the text differs from the base64")
+    check_balance(flatten(ndjson.split_lines(text), HEADER), text)
 
 
-def plain64(found: bytes) -> bytes:
-    standard = (
-        re.sub(rb"[ \t\r\n]", b"", found).replace(b"-", b"+").replace(b"_", b"/").rstrip(b"=")
-    )
+def decode_base64(data: bytes) -> bytes:
+    standard = re.sub(rb"[ \t\r\n]", b"", data).replace(b"-", b"+").replace(b"_", b"/").rstrip(b"=")
     return base64.b64decode(standard + b"=" * (-len(standard) % 4), validate=True)
 
 
-def lines(found: bytes) -> None:
-    """Lines to rows: the usual way and the long one make the same, and `json` agrees on each."""
-    split = ndjson.split_lines(found)
+def check_lines(data: bytes) -> None:
+    """Check lines to rows: the fast and the slow path agree with each other and with `json`."""
+    split = ndjson.split_lines(data)
     table = flatten(split, HEADER)
-    must(table == flatten(split, HEADER, read=the_long_way), "the two ways differ")
-    balances(table, found)
-    sound = [line for line in split if is_sound(line)]
-    must(table.ingested == len(sound), "another reader of JSON takes other lines")
-    for row, line in zip(table.ndjson.split(b"\n"), sound, strict=False):
+    require(
+        table == flatten(split, HEADER, read=force_slow_path), "the fast and the slow path differ"
+    )
+    check_balance(table, data)
+    valid = [line for line in split if is_valid(line)]
+    require(table.ingested == len(valid), "the json module accepts other lines")
+    for row, line in zip(table.ndjson.split(b"\n"), valid, strict=False):
         raw = json.loads(row)["raw_healthkit_record"]
-        must(raw.encode() == line, "the record is not as it was sent")
+        require(raw.encode() == line, "the record differs from the line sent")
 
 
-def the_long_way(_line: bytes) -> Record:
+def force_slow_path(_line: bytes) -> Record:
     raise msgspec.DecodeError
 
 
-def balances(table: RowTable, text: bytes) -> None:
-    """received = ingested + rejected, and every row is one."""
+def check_balance(table: RowTable, text: bytes) -> None:
+    """Check that received = ingested + rejected, and that every row is valid."""
     filled = sum(1 for line in ndjson.split_lines(text) if not BLANK.fullmatch(line))
-    must(table.ingested + table.rejected == filled, "lines are missing")
-    must(all(reject.reason in REASONS for reject in table.rejects), "a reason of its own")
+    require(table.ingested + table.rejected == filled, "lines are missing")
+    require(all(reject.reason in REASONS for reject in table.rejects), "an unknown reason")
     rows = table.ndjson.split(b"\n")[:-1]
-    must(len(rows) == table.ingested, "rows are missing")
+    require(len(rows) == table.ingested, "rows are missing")
     for each in rows:
         row = json.loads(each)
-        must(tuple(row) == COLUMNS, "it has other columns")
+        require(tuple(row) == COLUMNS, "the columns differ")
         value = row.pop("value_double")
-        must(value is None or math.isfinite(value), "no number")
-        must(all(isinstance(text, str) for text in row.values()), "no text")
+        require(value is None or math.isfinite(value), "not a finite number")
+        require(all(isinstance(text, str) for text in row.values()), "not a text")
 
 
-def is_sound(line: bytes) -> bool:
-    """Whether a line is a record, by the rules of the contract and another reader of JSON."""
+def is_valid(line: bytes) -> bool:
+    """True if a line is a record by the rules of the contract, read with the json module."""
     try:
-        found = json.loads(line.decode(), parse_constant=refuse, object_pairs_hook=Pairs)
+        data = json.loads(line.decode(), parse_constant=refuse, object_pairs_hook=Pairs)
     except (ValueError, RecursionError):
         return False
-    return isinstance(found, Pairs) and has_good_values(found, DEPTH_MAX)
+    return isinstance(data, Pairs) and has_good_values(data, DEPTH_MAX)
 
 
 def refuse(constant: str) -> None:
@@ -130,35 +130,35 @@ def has_good_values(value: object, depth: int) -> bool:
     return depth > 0 and all(has_good_values(each, depth - 1) for each in value)
 
 
-def token(found: bytes) -> None:
-    """A token as it comes in a header; nothing that a stranger has written is good."""
-    text = found.decode("latin-1")
+def check_token(data: bytes) -> None:
+    """Check that no unsigned token is accepted."""
+    text = data.decode("latin-1")
     try:
         read_kid(text)
-        rules().validate(text, key())
+        build_validator().validate(text, key())
     except AtlasError:
         return
-    raise Differs("a token that nobody has signed is good")
+    raise Differs("an unsigned token was accepted")
 
 
-def signed(found: bytes) -> None:
-    """A header and, behind the first line end, claims: any bytes under a good signature."""
-    header, _, claims = found.partition(b"\n")
-    said = f"{text64(header)}.{text64(claims)}"
-    text = f"{said}.{text64(signer().sign(said.encode(), key()))}"
+def check_signed(data: bytes) -> None:
+    """Check signed tokens: a header and, after the first line end, claims of any bytes."""
+    header, _, claims = data.partition(b"\n")
+    signing_input = f"{encode_base64url(header)}.{encode_base64url(claims)}"
+    text = f"{signing_input}.{encode_base64url(signer().sign(signing_input.encode(), key()))}"
     try:
         read_kid(text)
-        user, expires = rules().validate(text, key())
+        user, expires = build_validator().validate(text, key())
     except AtlasError:
         return
-    must(bool(user.sub), "nobody's")
+    require(bool(user.sub), "the sub is empty")
     user.sub.encode()
-    must(math.isfinite(expires) and expires > NOON.timestamp() - 60, "it has expired")
+    require(math.isfinite(expires) and expires > NOON.timestamp() - 60, "the token has expired")
     given = json.loads(claims)
-    must((given["iss"], given["sub"]) == (ISSUER, user.sub), "another's")
+    require((given["iss"], given["sub"]) == (ISSUER, user.sub), "the user differs from the sub")
 
 
-def text64(raw: bytes) -> str:
+def encode_base64url(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
@@ -173,94 +173,109 @@ def signer() -> jws.JWSAlgModel:
 
 
 @cache
-def rules() -> TokenValidator:
+def build_validator() -> TokenValidator:
     return TokenValidator(ISSUER, AUDIENCE, lambda: NOON)
 
 
-def deflated(found: bytes) -> None:
-    """gzip and deflate: the same in any pieces, and as the standard library inflates it."""
-    whole = inflated(ZlibDecoder, [found])
+def check_deflated(data: bytes) -> None:
+    """Check gzip and deflate: the same result in any pieces, and as with zlib."""
+    whole = inflate(ZlibDecoder, [data])
     for size in CUTS:
-        must(inflated(ZlibDecoder, cut(found, size)) == whole, f"in pieces of {size} it differs")
+        require(
+            inflate(ZlibDecoder, split(data, size)) == whole,
+            f"the result differs in pieces of {size}",
+        )
     if whole is not None:
-        must(whole == by_zlib(found), "another library makes something else of it")
+        require(whole == inflate_with_zlib(data), "zlib inflates it differently")
 
 
-def zstd(found: bytes) -> None:
-    """Zstandard: whatever inflates, in any pieces, inflates to the same.
+def check_zstd(data: bytes) -> None:
+    """Check that Zstandard data, if they inflate, inflate to the same in any pieces.
 
-    Whether a broken one does may depend on them: a frame of another length than it says is noticed
-    by libzstd in one piece, and not in many if its last block is empty.
+    The pieces may decide whether broken data inflate: libzstd notices a frame of a wrong length in
+    one piece, but not in many if the last block is empty.
     """
-    made = [inflated(ZstdDecoder, cut(found, size)) for size in (len(found) or 1, *CUTS)]
-    must(len({each for each in made if each is not None}) <= 1, "in other pieces it differs")
+    outputs = [inflate(ZstdDecoder, split(data, size)) for size in (len(data) or 1, *CUTS)]
+    require(
+        len({each for each in outputs if each is not None}) <= 1, "the result depends on the pieces"
+    )
 
 
-def cut(found: bytes, size: int) -> Iterable[bytes]:
-    return (found[at : at + size] for at in range(0, len(found), size))
+def split(data: bytes, size: int) -> Iterable[bytes]:
+    return (data[at : at + size] for at in range(0, len(data), size))
 
 
-def inflated(kind: type[ZlibDecoder] | type[ZstdDecoder], pieces: Iterable[bytes]) -> bytes | None:
-    """What it inflates to; None for what does not, or to too much."""
-    inflating, made = RatioLimit(kind()), bytearray()
+def inflate(kind: type[ZlibDecoder] | type[ZstdDecoder], pieces: Iterable[bytes]) -> bytes | None:
+    """Inflate; None if the data are broken or too large."""
+    decoder, outputs = RatioLimit(kind()), bytearray()
     try:
         for piece in pieces:
-            for step in inflating.decode(piece):
-                made += step
-                if len(made) >= INFLATED_BYTES_MAX:
+            for step in decoder.decode(piece):
+                outputs += step
+                if len(outputs) >= INFLATED_BYTES_MAX:
                     return None
-        inflating.end()
+        decoder.end()
     except AtlasError:
         return None
-    return bytes(made)
+    return bytes(outputs)
 
 
-def by_zlib(found: bytes) -> bytes:
-    if not found:
+def inflate_with_zlib(data: bytes) -> bytes:
+    if not data:
         return b""
-    if found[:1] == b"\x1f":
-        return gzip.decompress(found)
-    is_zlib = found[0] & 0x0F == 8 and found[0] >> 4 <= 7
-    return zlib.decompress(found, 15 if is_zlib else -15)
+    if data[:1] == b"\x1f":
+        return gzip.decompress(data)
+    is_zlib = data[0] & 0x0F == 8 and data[0] >> 4 <= 7
+    return zlib.decompress(data, 15 if is_zlib else -15)
 
 
-def export(found: bytes) -> None:
-    """The JSON of a request: what is echoed of it is JSON again, and what is kept is text."""
+def check_export(data: bytes) -> None:
+    """Check the JSON of a request: the answer is JSON again, and all stored values are text."""
     try:
-        sent = parse_json(found, api_types.ExportBody)
+        sent = parse_json(data, api_types.ExportBody)
     except AtlasError:
         return
-    kept(sent)
+    check_body(sent)
 
 
-def batch(found: bytes) -> None:
-    """The same of many at once, each of which stands alone."""
+def check_batch(data: bytes) -> None:
+    """Check a batch in the same way; each chunk stands alone."""
     try:
-        chunks = BATCHES.split_chunks(parse_json(found, BATCHES.kind))
+        chunks = BATCHES.split_chunks(parse_json(data, BATCHES.kind))
     except AtlasError:
         return
     for chunk in chunks:
         with suppress(Rejected):
-            kept(parse_json(chunk, api_types.ExportBody))
+            check_body(parse_json(chunk, api_types.ExportBody))
 
 
-def kept(sent: api_types.ExportBody) -> None:
-    said = sent.get_declared_fields()
+def check_body(sent: api_types.ExportBody) -> None:
+    declared = sent.get_declared_fields()
     receipt = Receipt("id", "accepted", NOON, "", 1, 0)
-    reply = build_export_reply(receipt, api_types.ReplyContext("id", "rid", NOON), said)
+    reply = build_export_reply(receipt, api_types.ReplyContext("id", "rid", NOON), declared)
     echoed = json.loads(msgspec.json.encode(reply), parse_int=str)
-    must(echoed["success"] is True, "the answer is no JSON")
-    for text in (said.device, said.timestamp):
+    require(echoed["success"] is True, "the answer is not JSON")
+    for text in (declared.device, declared.timestamp):
         text.encode()
     with suppress(AtlasError):
         ndjson.decode_base64(sent.get_text())
 
 
-def must(holds: bool, otherwise: str) -> None:
+def require(holds: bool, otherwise: str) -> None:
     if not holds:
         raise Differs(otherwise)
 
 
 TARGETS: dict[str, Target] = {
-    each.__name__: each for each in (decode, lines, token, signed, deflated, zstd, export, batch)
+    each.__name__.removeprefix("check_"): each
+    for each in (
+        check_decode,
+        check_lines,
+        check_token,
+        check_signed,
+        check_deflated,
+        check_zstd,
+        check_export,
+        check_batch,
+    )
 }

@@ -1,4 +1,4 @@
-"""What holds of every input that reads what a sender wrote beside the export itself."""
+"""Properties of all inputs that a sender controls besides the export itself."""
 
 import gzip
 import random
@@ -21,8 +21,8 @@ LONG = 64 * 1024
 
 
 def raw_deflate(text):
-    packing = zlib.compressobj(9, zlib.DEFLATED, -15)
-    return packing.compress(text) + packing.flush()
+    compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return compressor.compress(text) + compressor.flush()
 
 
 PACKED = {
@@ -46,30 +46,30 @@ alike = st.text('wait=respond-async, ;"0123456789', max_size=60)
 values = some_bytes | alike
 
 
-def pieces(text, at):
+def split(text, at):
     places = sorted({0, len(text), *(min(each, len(text)) for each in at)})
     return [text[start:end] for start, end in pairwise(places)]
 
 
-def inflated(encoding, given):
-    inflating = build_decoder(encoding)
-    made = [step for piece in given for step in inflating.decode(piece)]
-    inflating.end()
-    return b"".join(made)
+def inflate(encoding, given):
+    decoder = build_decoder(encoding)
+    output = [step for piece in given for step in decoder.decode(piece)]
+    decoder.end()
+    return b"".join(output)
 
 
 @pytest.mark.parametrize("packed", PACKED.values(), ids=PACKED)
 @given(unit=units, size=sizes, cuts=cuts)
 def test_what_was_packed_is_there_again_wherever_the_body_was_cut(packed, unit, size, cuts):
-    encoding, pack = packed
+    encoding, compress = packed
     text = (unit * size)[:size]
-    assert inflated(encoding, pieces(pack(text), cuts)) == text
+    assert inflate(encoding, split(compress(text), cuts)) == text
 
 
 @given(size=st.integers(STEP_BYTES - 9, STEP_BYTES + 600), cuts=cuts)
 def test_the_end_that_zlib_holds_back_is_asked_for(size, cuts):
-    """The fuzzer's: with its last byte taken, a body of 64 KiB and a little was called cut off."""
-    assert inflated("deflate", pieces(raw_deflate(bytes(size)), cuts)) == bytes(size)
+    """Found by the fuzzer: a body of slightly more than 64 KiB was reported as truncated."""
+    assert inflate("deflate", split(raw_deflate(bytes(size)), cuts)) == bytes(size)
 
 
 @given(
@@ -79,31 +79,31 @@ def test_the_end_that_zlib_holds_back_is_asked_for(size, cuts):
     cuts=cuts,
 )
 def test_members_of_gzip_follow_each_other_wherever_they_end(members, off, noise, cuts):
-    """At the end of a step what follows stood there twice, and of each such member twice more."""
-    chance = random.Random(len(cuts))
+    """The data after a member that ended at a step were duplicated, again for each such member."""
+    rng = random.Random(len(cuts))
     texts = [
-        chance.randbytes(size) if noise else bytes(size)
+        rng.randbytes(size) if noise else bytes(size)
         for size in (max(0, each * STEP_BYTES + off) for each in members)
     ]
     packed = b"".join(gzip.compress(text, 1) for text in texts)
-    assert inflated("gzip", pieces(packed, cuts)) == b"".join(texts)
+    assert inflate("gzip", split(packed, cuts)) == b"".join(texts)
 
 
 @pytest.mark.parametrize("at", [1, 5, 9])
 def test_the_padding_of_gzip_may_come_later(at):
-    """The fuzzer's: it was taken for data that go on, if it began a piece."""
+    """Found by the fuzzer: padding at the beginning of a piece was taken for trailing data."""
     packed = gzip.compress(b"{}") + bytes(9)
-    assert inflated("gzip", [packed[:-at], packed[-at:]]) == b"{}"
+    assert inflate("gzip", [packed[:-at], packed[-at:]]) == b"{}"
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "zstd"])
 @given(noise=st.binary(max_size=200), cuts=cuts)
 def test_any_bytes_inflate_or_are_refused(encoding, noise, cuts):
     with suppress(Rejected):
-        inflated(encoding, pieces(noise, cuts))
+        inflate(encoding, split(noise, cuts))
 
 
-def asked(**headers):
+def read_headers(**headers):
     names = {name.replace("_", "-").encode(): text for name, text in headers.items()}
     listed = [(name, text.encode("latin-1")) for name, text in names.items()]
     scope = {"type": "http", "method": "POST", "query_string": b"", "headers": listed}
@@ -112,7 +112,7 @@ def asked(**headers):
 
 @given(values)
 def test_nobody_waits_longer_than_may_be_waited(prefer):
-    wait = asked(prefer=prefer).wait_seconds
+    wait = read_headers(prefer=prefer).wait_seconds
     assert wait is None or 0 <= wait <= WAIT_SECONDS_MAX
 
 
@@ -126,29 +126,29 @@ def test_nobody_waits_longer_than_may_be_waited(prefer):
     ],
 )
 def test_what_somebody_prefers_is_read_once(prefer):
-    """16 KiB of spaces took four seconds, in which nobody else was answered; these, a minute."""
+    """16 KiB of spaces blocked the service for four seconds; these would take a minute."""
     began = time.monotonic()
-    assert asked(prefer=prefer).wait_seconds is None
+    assert read_headers(prefer=prefer).wait_seconds is None
     assert time.monotonic() - began < 20
 
 
 @given(values)
 def test_a_key_is_printable_or_refused(text):
     with suppress(Rejected):
-        key = asked(idempotency_key=text).parse_idempotency_key()
+        key = read_headers(idempotency_key=text).parse_idempotency_key()
         assert key is None or (key == text and key.isascii() and key.isprintable())
 
 
 @given(values | st.text(max_size=20).map(lambda text: text.encode().decode("latin-1")))
 def test_what_comes_with_a_stream_is_text_or_refused(raw):
     with suppress(Rejected):
-        asked(atlas_device=raw).parse_device().encode()
+        read_headers(atlas_device=raw).parse_device().encode()
 
 
 @given(values | st.integers().map(str))
 def test_a_count_is_a_number_or_none(raw):
-    found = asked(atlas_record_count=raw).parse_record_count()
-    assert found is None or found == int(raw)
+    count = read_headers(atlas_record_count=raw).parse_record_count()
+    assert count is None or count == int(raw)
 
 
 @given(values)

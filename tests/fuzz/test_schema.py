@@ -1,6 +1,6 @@
-"""Whatever the description of the service has words for, it answers as is described there.
+"""All answers conform to the OpenAPI document.
 
-schemathesis makes requests of the OpenAPI document, good ones and bad ones, always the same.
+schemathesis generates valid and invalid requests from the document, always the same ones.
 """
 
 import os
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent.parent
 BIN = Path(sys.executable).parent
 EXAMPLES = "500" if os.environ.get("TESTS_IN_FULL") else "10"
 CHANGES = {"edge": {"rate_per_minute": 0}}
-NOT_SAID = "positive_data_acceptance"  # no schema says that a text is base64 of lines of JSON
+NOT_SAID = "positive_data_acceptance"  # a schema cannot express base64 of lines of JSON
 SENDER = "Authorization: Bearer "
 
 
@@ -37,15 +37,15 @@ def run(url: str, *more: str, folder: Path) -> subprocess.CompletedProcess[str]:
     ],
 )
 async def test_every_answer_is_one_of_the_description(tmp_path, is_known, phases):
-    async with open_testbed(SCALES["ci"], "1", CHANGES) as bench:
-        await bench.atlas.start()
-        token = bench.emulators.issue_token("auth0|ada")
+    async with open_testbed(SCALES["ci"], "1", CHANGES) as testbed:
+        await testbed.atlas.start()
+        token = testbed.emulators.issue_token("auth0|ada")
         more = ["--phases", phases, *(["--header", SENDER + token] if is_known else [])]
         found = await anyio.to_thread.run_sync(
-            lambda: run(bench.clients.url, *more, folder=tmp_path)
+            lambda: run(testbed.clients.url, *more, folder=tmp_path)
         )
-        await bench.wait_until_drained()
-        bugs, committed = bench.atlas.count_bugs(), (await bench.fetch_totals()).committed
+        await testbed.wait_until_drained()
+        bugs, committed = testbed.atlas.count_bugs(), (await testbed.fetch_totals()).committed
 
     assert found.returncode == 0, found.stdout.replace(token, "...")
     assert bugs == 0

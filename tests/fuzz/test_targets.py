@@ -1,4 +1,4 @@
-"""What the fuzzer starts from and what it has found is taken as it should be; then it is let go."""
+"""Runs the targets on the corpus, which includes all former finds; then fuzzes for a short time."""
 
 import importlib.util
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import cannot_run
-from tests.fuzz.__main__ import CORPUS, names
+from tests.fuzz.__main__ import CORPUS, list_targets
 from tests.fuzz.targets import TARGETS
 
 ROOT = Path(__file__).parent.parent.parent
@@ -24,7 +24,7 @@ def test_a_file_of_the_corpus_is_taken_as_it_should_be(file):
 
 
 def test_each_target_has_a_corpus_and_it_is_small():
-    assert names() == sorted(TARGETS)
+    assert list_targets() == sorted(TARGETS)
     assert max(file.stat().st_size for file in FILES) < FILE_BYTES_MAX
     assert max(sum(file.parent.name == name for file in FILES) for name in TARGETS) <= FILES_MAX
 

@@ -1,1 +1,1 @@
-"""What a disk does to a journal: it forgets, it fails, it is full."""
+"""Disk failures under the journal: lost writes, errors, no space."""

@@ -1,4 +1,4 @@
-"""What the tests of the disk share: chance that is told, so that it can be repeated."""
+"""Fixtures of the disk tests: a printed seed, so that a run can be repeated."""
 
 import os
 import secrets
@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture
 def seed() -> int:
-    """Give TESTS_SEED to have the same again."""
+    """Draw a seed; TESTS_SEED repeats a run."""
     seed = int(os.environ.get("TESTS_SEED") or secrets.randbits(32))
     print(f"TESTS_SEED={seed}")  # noqa: T201  # pytest shows it beside a failure
     return seed

@@ -1,9 +1,9 @@
-"""A disk that keeps only what was synced, and of the rest whatever it happens to have.
+"""A simulated disk that keeps only synced data, and any part of the rest.
 
-Of a write that no sync followed, each sector is on the disk or is not, in any order; a sector is
-never half. A sync that fails has written as much as a power cut would have, and nobody will write
-the rest: the next sync succeeds and says nothing of it. Names are kept from the next sync of their
-folder on, and not before: POSIX promises no more, although ext4 and XFS keep more.
+Of a write without a later sync, each sector is on the disk or not, in any order; a sector is never
+half written. After a failed sync the disk has as much as after a power cut, and the rest is never
+written: the next sync succeeds and does not report it. Names are kept from the next sync of their
+folder on: POSIX promises no more, although ext4 and XFS keep more.
 """
 
 import random
@@ -14,139 +14,139 @@ from pathlib import Path
 from atlas.outside.sqlite.disk.wal import WalDamage, find_damage
 from tests.reliability.recording import (
     JOURNAL,
-    Happening,
-    Made,
+    Created,
+    Operation,
+    Output,
     Recording,
     Removed,
     Renamed,
-    Said,
-    Shortened,
     Synced,
-    Wrote,
+    Truncated,
+    Written,
 )
-from tests.reliability.victim import kept_in
+from tests.reliability.victim import list_intact_ids
 
 SECTOR = 512
 
 
 @dataclass
 class File:
-    """What of it is on the disk for certain, and what was asked since."""
+    """A file's synced content, and its writes since."""
 
-    kept: bytearray = field(default_factory=bytearray)
-    since: list[Wrote | Shortened] = field(default_factory=list)
+    durable: bytearray = field(default_factory=bytearray)
+    pending: list[Written | Truncated] = field(default_factory=list)
 
     def sync(self) -> None:
-        for each in self.since:
-            put(self.kept, each)
-        self.since.clear()
+        for each in self.pending:
+            apply_change(self.durable, each)
+        self.pending.clear()
 
-    def fail_to_sync(self, chance: random.Random) -> None:
-        self.kept = bytearray(self.found(chance))
-        self.since.clear()
+    def fail_to_sync(self, rng: random.Random) -> None:
+        self.durable = bytearray(self.read_after_cut(rng))
+        self.pending.clear()
 
-    def found(self, chance: random.Random) -> bytes:
-        """What somebody finds there after the power was cut."""
-        found, lost = bytearray(self.kept), set[int]()
-        likely = chance.random()
-        for each in self.since:
-            if isinstance(each, Shortened):
-                if chance.random() < likely:
-                    put(found, each)
+    def read_after_cut(self, rng: random.Random) -> bytes:
+        """Return the content after a power cut."""
+        found, lost = bytearray(self.durable), set[int]()
+        likely = rng.random()
+        for each in self.pending:
+            if isinstance(each, Truncated):
+                if rng.random() < likely:
+                    apply_change(found, each)
                 continue
-            for sector in sectors(each):
-                where = sector.offset // SECTOR
-                if where in lost or chance.random() >= likely:
-                    lost.add(where)  # and with it whatever is written there afterwards
+            for sector in split_sectors(each):
+                number = sector.offset // SECTOR
+                if number in lost or rng.random() >= likely:
+                    lost.add(number)  # later writes to this sector are lost as well
                 else:
-                    put(found, sector)
+                    apply_change(found, sector)
         return bytes(found)
 
 
-def put(content: bytearray, change: Wrote | Shortened) -> None:
-    if isinstance(change, Shortened):
+def apply_change(content: bytearray, change: Written | Truncated) -> None:
+    if isinstance(change, Truncated):
         del content[change.size :]
         end = change.size
     else:
         end = change.offset + len(change.text)
     content.extend(bytes(max(0, end - len(content))))
-    if isinstance(change, Wrote):
+    if isinstance(change, Written):
         content[change.offset : end] = change.text
 
 
-def sectors(wrote: Wrote) -> list[Wrote]:
-    start, end = wrote.offset, wrote.offset + len(wrote.text)
+def split_sectors(write: Written) -> list[Written]:
+    start, end = write.offset, write.offset + len(write.text)
     cuts = [start, *range((start // SECTOR + 1) * SECTOR, end, SECTOR), end]
-    return [Wrote(wrote.path, a, wrote.text[a - start : b - start]) for a, b in pairwise(cuts)]
+    return [Written(write.path, a, write.text[a - start : b - start]) for a, b in pairwise(cuts)]
 
 
 @dataclass
 class Disk:
-    """One folder: its names as the process sees them, and as they are kept."""
+    """One folder: its names as the process sees them, and as they are on the disk."""
 
-    chance: random.Random
+    rng: random.Random
     names: dict[Path, File] = field(default_factory=dict)
-    kept: dict[Path, File] = field(default_factory=dict)
-    said: str = ""
+    durable: dict[Path, File] = field(default_factory=dict)
+    output: str = ""
 
-    def happens(self, happening: Happening) -> None:
-        match happening:
-            case Made(path):
+    def apply(self, operation: Operation) -> None:
+        match operation:
+            case Created(path):
                 self.names.setdefault(path, File())
-            case Wrote(path) | Shortened(path):
-                self.names[path].since.append(happening)
+            case Written(path) | Truncated(path):
+                self.names[path].pending.append(operation)
             case Synced(path, succeeded):
                 self._synced(path, succeeded)
             case Removed(path):
                 del self.names[path]
             case Renamed(path, to):
                 self.names[to] = self.names.pop(path)
-            case Said(text):
-                self.said += text
+            case Output(text):
+                self.output += text
 
     def _synced(self, path: Path, succeeded: bool) -> None:
         file = self.names.get(path)
-        if file is None:  # it is the folder
-            self.kept = dict(self.names) if succeeded else self.kept
+        if file is None:  # the path is the folder
+            self.durable = dict(self.names) if succeeded else self.durable
         elif succeeded:
             file.sync()
         else:
-            file.fail_to_sync(self.chance)
+            file.fail_to_sync(self.rng)
 
-    def leave(self, folder: Path) -> set[str]:
-        """Write what a power cut leaves into this new folder; what was acknowledged before."""
+    def write_remains(self, folder: Path) -> set[str]:
+        """Write the state after a power cut to this new folder; return the acknowledged exports."""
         folder.mkdir()
-        for path in self.names.keys() | self.kept.keys():
-            file = self.chance.choice([self.names, self.kept]).get(path)
+        for path in self.names.keys() | self.durable.keys():
+            file = self.rng.choice([self.names, self.durable]).get(path)
             if file is not None:
-                (folder / path.name).write_bytes(file.found(self.chance))
-        return set(self.said.split())
+                (folder / path.name).write_bytes(file.read_after_cut(self.rng))
+        return set(self.output.split())
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
-    """What a power cut did: acknowledged exports that are gone, and damage that is reported."""
+class PowerCut:
+    """Result of a power cut: lost acknowledged exports, and reported damage."""
 
     moment: int
     lost: set[str]
     damage: WalDamage | None
 
 
-async def cut_off(recording: Recording, folder: Path, cuts: int, seed: int) -> list[Cut]:
-    """The same process cut off at so many moments, and at its end."""
-    chance = random.Random(seed)
-    end = len(recording.happenings)
-    moments = {*chance.sample(range(end), min(cuts, end)), end - 1}
-    disk, found = Disk(chance), []
-    for moment, each in enumerate(recording.happenings):
-        disk.happens(each)
+async def cut_power(recording: Recording, folder: Path, cuts: int, seed: int) -> list[PowerCut]:
+    """Cut the power at `cuts` random moments of the recording, and at its end."""
+    rng = random.Random(seed)
+    end = len(recording.operations)
+    moments = {*rng.sample(range(end), min(cuts, end)), end - 1}
+    disk, found = Disk(rng), []
+    for moment, each in enumerate(recording.operations):
+        disk.apply(each)
         if moment in moments:
-            found.append(await found_after(disk, moment, folder / f"cut-{moment}"))
+            found.append(await inspect_cut(disk, moment, folder / f"cut-{moment}"))
     return found
 
 
-async def found_after(disk: Disk, moment: int, folder: Path) -> Cut:
-    acknowledged = disk.leave(folder)
+async def inspect_cut(disk: Disk, moment: int, folder: Path) -> PowerCut:
+    acknowledged = disk.write_remains(folder)
     reported = find_damage(folder / f"{JOURNAL}-wal")
-    kept = await kept_in(folder / JOURNAL)
-    return Cut(moment, acknowledged - kept, reported)
+    durable = await list_intact_ids(folder / JOURNAL)
+    return PowerCut(moment, acknowledged - durable, reported)

@@ -1,4 +1,4 @@
-"""What a process asked of its disk, call by call, and what it said meanwhile, as strace saw it."""
+"""System calls of a process on its disk, and its output meanwhile, as recorded by strace."""
 
 import os
 import re
@@ -23,28 +23,28 @@ TEXT = re.compile(r'"([^"]*)"')
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """A name that was not there before, or was there already: it was opened to be written."""
+class Created:
+    """A file was opened for writing; it may have existed before."""
 
     path: Path
 
 
 @dataclass(frozen=True, slots=True)
-class Wrote:
+class Written:
     path: Path
     offset: int
     text: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Shortened:
+class Truncated:
     path: Path
     size: int
 
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """A file, or a folder and the names in it; or it was tried and failed."""
+    """A file was synced, or a folder with its names; the sync may have failed."""
 
     path: Path
     succeeded: bool
@@ -62,31 +62,31 @@ class Renamed:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Output:
     text: str
 
 
-Happening = Made | Wrote | Shortened | Synced | Removed | Renamed | Said
+Operation = Created | Written | Truncated | Synced | Removed | Renamed | Output
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """How a process ended, how many calls failed as told, and all that happened until then."""
+    """The exit code of a process, the number of injected errors, and all its operations."""
 
     exit_code: int
     faults: int
-    happenings: list[Happening]
+    operations: list[Operation]
 
-    def said(self) -> list[str]:
-        return "".join(each.text for each in self.happenings if isinstance(each, Said)).split()
+    def output(self) -> list[str]:
+        return "".join(each.text for each in self.operations if isinstance(each, Output)).split()
 
 
 def needs_strace() -> None:
     needs("strace", "-f", "-o", os.devnull, "true")
 
 
-def recorded(folder: Path, exports: int, synchronous: str = "FULL", fault: str = "") -> Recording:
-    """The victim, at work in a new folder. `fault` is what strace injects."""
+def record(folder: Path, exports: int, synchronous: str = "FULL", fault: str = "") -> Recording:
+    """Run the victim in a new folder. `fault` is an injection of strace."""
     folder.mkdir()
     log = folder.with_suffix(".strace")
     strace = ["strace", "-f", "--seccomp-bpf", "-y", "-xx", "-s", "1000000", "-o", str(log)]
@@ -100,16 +100,16 @@ def recorded(folder: Path, exports: int, synchronous: str = "FULL", fault: str =
         timeout=SECONDS,
     )
     with log.open(encoding="ascii") as lines:
-        found = map(WHOLE.fullmatch, whole(lines))
-        calls = [call for call in found if call]  # the others are signals, and ends of threads
+        found = map(WHOLE.fullmatch, join_calls(lines))
+        calls = [call for call in found if call]  # others are signals and thread exits
     log.unlink()
     faults = sum(call[4].endswith("(INJECTED)") for call in calls)
-    happenings = [each for call in calls for each in happening(call, folder)]
-    return Recording(ended.returncode, faults, happenings)
+    operations = [each for call in calls for each in parse_operation(call, folder)]
+    return Recording(ended.returncode, faults, operations)
 
 
-def whole(lines: Iterable[str]) -> Iterator[str]:
-    """One line a call, where it ended, although several threads call at once."""
+def join_calls(lines: Iterable[str]) -> Iterator[str]:
+    """Yield one line per call, at its end, although threads call concurrently."""
     begun: dict[str, str] = {}
     for line in lines:
         thread, call = line.rstrip("\n").split(maxsplit=1)
@@ -121,52 +121,52 @@ def whole(lines: Iterable[str]) -> Iterator[str]:
             yield call
 
 
-def happening(call: re.Match[str], folder: Path) -> Iterator[Happening]:
-    name, arguments, result, told = call.groups()
+def parse_operation(call: re.Match[str], folder: Path) -> Iterator[Operation]:
+    name, arguments, result, rest = call.groups()
     if name == "write" and arguments.startswith("1<"):
-        yield Said(texts(arguments)[0].decode())
+        yield Output(parse_texts(arguments)[0].decode())
     if result == "-1" and "sync" not in name:
         return
-    place = Path(handle(result + told if name == "openat" else arguments))
+    place = Path(parse_path(result + rest if name == "openat" else arguments))
     if folder not in {place, *place.parents}:
         return
     match name:
         case "openat" if "O_CREAT" in arguments:
-            yield Made(place)
-            yield from [Shortened(place, 0)] * ("O_TRUNC" in arguments)
+            yield Created(place)
+            yield from [Truncated(place, 0)] * ("O_TRUNC" in arguments)
         case "pwrite64":
-            yield Wrote(place, last_number(arguments), texts(arguments)[0][: int(result)])
+            yield Written(place, last_number(arguments), parse_texts(arguments)[0][: int(result)])
         case "ftruncate":
-            yield Shortened(place, last_number(arguments))
+            yield Truncated(place, last_number(arguments))
         case "fdatasync" | "fsync":
             yield Synced(place, result == "0")
         case _:
-            yield from of_names(name, arguments, place)
+            yield from parse_name_operation(name, arguments, place)
 
 
-def of_names(name: str, arguments: str, place: Path) -> Iterator[Happening]:
+def parse_name_operation(name: str, arguments: str, place: Path) -> Iterator[Operation]:
     match name:
         case "unlink":
             yield Removed(place)
         case "rename":
-            yield Renamed(*(Path(text.decode()) for text in texts(arguments)))
+            yield Renamed(*(Path(text.decode()) for text in parse_texts(arguments)))
         case "write":
             raise NotImplementedError(f"{name}({arguments})")
 
 
-def handle(arguments: str) -> str:
-    """The path of the open file that a call is about; of unlink, the path itself."""
+def parse_path(arguments: str) -> str:
+    """Return the path of the open file of a call; for unlink, its argument."""
     found = HANDLE.match(arguments)
-    return plain(found[1]).decode() if found else texts(arguments)[0].decode()
+    return decode_text(found[1]).decode() if found else parse_texts(arguments)[0].decode()
 
 
 def last_number(arguments: str) -> int:
     return int(arguments.rpartition(", ")[2])
 
 
-def texts(arguments: str) -> list[bytes]:
-    return [plain(text) for text in TEXT.findall(arguments)]
+def parse_texts(arguments: str) -> list[bytes]:
+    return [decode_text(text) for text in TEXT.findall(arguments)]
 
 
-def plain(text: str) -> bytes:
+def decode_text(text: str) -> bytes:
     return bytes.fromhex(text.replace("\\x", "")) if text.startswith("\\x") else text.encode()

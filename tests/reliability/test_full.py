@@ -1,4 +1,4 @@
-"""The disk is full: it is said, nothing breaks, and it is over when there is room again."""
+"""The disk is full: it is reported, nothing breaks, and writes resume when there is space."""
 
 import subprocess
 from contextlib import suppress
@@ -8,26 +8,26 @@ import pytest
 from atlas.core.errors import JournalFull
 from tests.conftest import needs
 from tests.reliability.recording import JOURNAL
-from tests.reliability.victim import journal_at, kept_in
+from tests.reliability.victim import list_intact_ids, open_journal
 from tests.support.exports import ADA, export
 
 pytestmark = pytest.mark.slow
 
 
 class SmallDisk:
-    """Three MiB, of which others take what they want."""
+    """Three MiB, part of which is taken by another file."""
 
     def __init__(self, folder):
         self.journal = folder / JOURNAL
         self._others = folder / "others"
         self._others.write_bytes(bytes(1024 * 1024))
 
-    def others_take_the_rest(self):
+    def fill(self):
         with suppress(OSError), self._others.open("ab", buffering=0) as file:
             while file.write(bytes(4096)):
                 pass
 
-    def others_go(self):
+    def free(self):
         self._others.unlink()
 
 
@@ -40,8 +40,8 @@ def disk(tmp_path):
         subprocess.run(["umount", tmp_path], check=True)
 
 
-async def until_full(call) -> int:
-    """How often it went well. What is left of a refused commit is room for smaller ones."""
+async def count_until_full(call) -> int:
+    """Count successful calls. After a refused commit there may be room for smaller ones."""
     for number in range(1_000):
         try:
             await call(number)
@@ -51,21 +51,21 @@ async def until_full(call) -> int:
 
 
 async def test_a_full_disk_refuses_until_there_is_room_and_then_goes_on(disk):
-    with journal_at(disk.journal) as journal:
-        count = await until_full(lambda number: journal.intake.append(export(number)))
-        disk.others_take_the_rest()
+    with open_journal(disk.journal) as journal:
+        count = await count_until_full(lambda number: journal.intake.append(export(number)))
+        disk.fill()
         with pytest.raises(JournalFull):
             await journal.intake.append(export(count))
-        await until_full(lambda _: journal.ledger.check_ready())
+        await count_until_full(lambda _: journal.ledger.check_ready())
         page = await journal.receipts.list_page(ADA, None, 1_000, None)
-        assert {receipt.id for receipt in page.receipts} == ids(count)
+        assert {receipt.id for receipt in page.receipts} == list_ids(count)
 
-        disk.others_go()
+        disk.free()
         await journal.ledger.check_ready()
         await journal.intake.append(export(count))
 
-    assert await kept_in(disk.journal) == ids(count + 1)
+    assert await list_intact_ids(disk.journal) == list_ids(count + 1)
 
 
-def ids(count) -> set[str]:
+def list_ids(count) -> set[str]:
     return {export(number).id for number in range(count)}

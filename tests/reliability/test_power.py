@@ -1,11 +1,11 @@
-"""The power fails, and the disk has what was synced. What was acknowledged is there."""
+"""The power fails: only synced data remain, and every acknowledged export is among them."""
 
 import os
 
 import pytest
 
-from tests.reliability.disk import cut_off
-from tests.reliability.recording import needs_strace, recorded
+from tests.reliability.disk import cut_power
+from tests.reliability.recording import needs_strace, record
 
 pytestmark = pytest.mark.slow
 
@@ -14,10 +14,10 @@ EXPORTS, CUTS = (5_000, 100) if os.environ.get("TESTS_IN_FULL") else (300, 40)
 
 async def test_no_acknowledged_export_is_lost_when_the_power_fails(tmp_path, seed):
     needs_strace()
-    recording = recorded(tmp_path / "disk", EXPORTS)
-    assert len(recording.said()) == EXPORTS
+    recording = record(tmp_path / "disk", EXPORTS)
+    assert len(recording.output()) == EXPORTS
 
-    cuts = await cut_off(recording, tmp_path, CUTS, seed)
+    cuts = await cut_power(recording, tmp_path, CUTS, seed)
 
     assert [cut for cut in cuts if cut.lost] == []
     assert all(cut.damage.transactions == 1 for cut in cuts if cut.damage)
@@ -25,8 +25,8 @@ async def test_no_acknowledged_export_is_lost_when_the_power_fails(tmp_path, see
 
 async def test_with_fewer_syncs_they_are_lost_so_the_test_bites(tmp_path, seed):
     needs_strace()
-    recording = recorded(tmp_path / "disk", EXPORTS, synchronous="NORMAL")
+    recording = record(tmp_path / "disk", EXPORTS, synchronous="NORMAL")
 
-    cuts = await cut_off(recording, tmp_path, CUTS, seed)
+    cuts = await cut_power(recording, tmp_path, CUTS, seed)
 
     assert [cut for cut in cuts if cut.lost] != []

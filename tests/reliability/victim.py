@@ -1,8 +1,8 @@
-"""A process that keeps exports in a journal and tells each that is safe: run to be cut off.
+"""A process that stores exports in a journal and prints the id of each that is safe.
 
     python -m tests.reliability.victim JOURNAL EXPORTS SYNCHRONOUS
 
-It says an id for an export that was acknowledged, and nothing for one that was not.
+It prints nothing for an export that was not acknowledged.
 """
 
 import asyncio
@@ -19,20 +19,22 @@ from atlas.outside.sqlite.capacity import CapacityLimits
 from atlas.outside.sqlite.compression import decompress
 from tests.support.exports import ADA, SHELF, content, export
 
-AT_ONCE = 4  # they share commits, as senders do
+SENDERS = 4  # concurrent, so that they share commits
 KEPT_MAX = 1_000_000_000
-CANNOT_START = 3  # a bug is 1
+CANNOT_START = 3  # 1 would be a bug
 
 
 @contextmanager
-def journal_at(path: Path) -> Iterator[journal.SqliteJournal]:
-    with journal.open_journal(path, CapacityLimits(KEPT_MAX, free_bytes=0), shelf=SHELF) as found:
+def open_journal(path: Path) -> Iterator[journal.SqliteJournal]:
+    with journal.open_journal(
+        path, CapacityLimits(KEPT_MAX, free_bytes=0), retention=SHELF
+    ) as found:
         yield found
 
 
-async def kept_in(path: Path) -> set[str]:
-    """What a successor finds in this journal: the ids of exports that are whole."""
-    with journal_at(path) as found:
+async def list_intact_ids(path: Path) -> set[str]:
+    """Open the journal again, and return the ids of all exports that are intact."""
+    with open_journal(path) as found:
         page = await found.receipts.list_page(ADA, None, 2**31, None)
         kept = await found.outbox.read([each.id for each in page.receipts])
     with closing(sqlite3.connect(path)) as db:
@@ -40,7 +42,7 @@ async def kept_in(path: Path) -> set[str]:
     return {id for id, packed in kept.items() if decompress(packed) == content(id)}
 
 
-async def keep_all(found: journal.SqliteJournal, count: int) -> None:
+async def append_all(found: journal.SqliteJournal, count: int) -> None:
     numbers = iter(range(count))
 
     async def send() -> None:
@@ -51,14 +53,14 @@ async def keep_all(found: journal.SqliteJournal, count: int) -> None:
                 continue
             os.write(1, f"{receipt.id}\n".encode())
 
-    await asyncio.gather(*(send() for _ in range(AT_ONCE)))
+    await asyncio.gather(*(send() for _ in range(SENDERS)))
 
 
 def main(path: str, count: str, synchronous: str) -> None:
     journal.PRAGMAS = journal.PRAGMAS.replace("= FULL", f"= {synchronous}")
     try:
-        with journal_at(Path(path)) as found:
-            asyncio.run(keep_all(found, int(count)))
+        with open_journal(Path(path)) as found:
+            asyncio.run(append_all(found, int(count)))
     except CommandError:
         sys.exit(CANNOT_START)
 

@@ -56,52 +56,52 @@ def build_bombs() -> dict[str, Bomb]:
 
 def endless_zeros() -> Iterator[bytes]:
     """Yield compressed zeros, in practice without end."""
-    squeezed = zlib.compressobj(9, zlib.DEFLATED, 31)
+    compressor = zlib.compressobj(9, zlib.DEFLATED, 31)
     for _ in range(ENDLESS_MIB):
-        yield squeezed.compress(ZEROS) or squeezed.flush(zlib.Z_SYNC_FLUSH)
+        yield compressor.compress(ZEROS) or compressor.flush(zlib.Z_SYNC_FLUSH)
 
 
 def build_huge_window() -> bytes:
-    squeezed = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: WINDOW_LOG})
-    return squeezed.compress(ZEROS * BOMB_MIB) + squeezed.flush()
+    compressor = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: WINDOW_LOG})
+    return compressor.compress(ZEROS * BOMB_MIB) + compressor.flush()
 
 
-async def send_bombs(bench: Testbed) -> None:
+async def send_bombs(testbed: Testbed) -> None:
     """Send each bomb as JSON and as a stream; each is refused before it has become large."""
-    await bench.atlas.start()
-    await warm_up(bench)
-    vitals, token = (
-        ProcessMetrics(bench.atlas.process.pid),
-        bench.emulators.issue_token("auth0|bomber"),
+    await testbed.atlas.start()
+    await warm_up(testbed)
+    metrics, token = (
+        ProcessMetrics(testbed.atlas.process.pid),
+        testbed.emulators.issue_token("auth0|bomber"),
     )
-    latest, most, expect, all_of_them = 0.0, 0.0, bench.findings.check, build_bombs()
+    latest, most, expect, all_of_them = 0.0, 0.0, testbed.findings.check, build_bombs()
     for kind in (JSON, NDJSON):
         for name, bomb in all_of_them.items():
-            before = vitals.measure()
-            vitals.reset_peak()
-            status, seconds = await send_bomb(bench, token, kind, bomb)
-            grown = vitals.measure(PEAK_FIELD) - before
+            before = metrics.measure()
+            metrics.reset_peak()
+            status, seconds = await send_bomb(testbed, token, kind, bomb)
+            grown = metrics.measure(PEAK_FIELD) - before
             latest, most = max(latest, seconds), max(most, grown)
             what = f"{name}, {kind}"
             expect(status in REFUSED, f"{what}: answered {status}.")
             expect(grown <= GROWN_MIB, f"{what}: memory {grown:+.0f} MiB.")
-            if bench.scale.is_full:
+            if testbed.scale.is_full:
                 expect(seconds <= ANSWER_SECONDS, f"{what}: answered in {seconds * 1000:.0f} ms.")
-    bench.findings.add_fact(
+    testbed.findings.add_fact(
         f"{2 * len(all_of_them)} bombs, answered in {latest * 1000:.0f} ms, memory {most:+.0f} MiB"
     )
 
 
-async def warm_up(bench: Testbed) -> None:
+async def warm_up(testbed: Testbed) -> None:
     """Let Atlas allocate all memory that it allocates once."""
-    warm = Export.generate("warm", "auth0|bomber", bench.rng, lines=WARM_LINES)
-    while (await bench.clients.stream(warm)).status not in {200, 202}:
+    warm = Export.generate("warm", "auth0|bomber", testbed.rng, lines=WARM_LINES)
+    while (await testbed.clients.stream(warm)).status not in {200, 202}:
         await anyio.sleep(AGAIN_SECONDS)
 
 
-async def send_bomb(bench: Testbed, token: str, kind: str, bomb: Bomb) -> tuple[int, float]:
+async def send_bomb(testbed: Testbed, token: str, kind: str, bomb: Bomb) -> tuple[int, float]:
     """Return the status, and the seconds from the last byte sent until it came."""
-    sockets, sent_at = RawHttpClient(bench.clients.url), time.perf_counter()
+    sockets, sent_at = RawHttpClient(testbed.clients.url), time.perf_counter()
 
     def note_last_byte() -> Iterator[bytes]:
         nonlocal sent_at
@@ -168,43 +168,43 @@ class Received(msgspec.Struct):
         return lines + [line for part in self.upload_results for line in part.rejected]
 
 
-async def send_json_bombs(bench: Testbed) -> None:
+async def send_json_bombs(testbed: Testbed) -> None:
     """Send each as a line between two valid ones, as JSON and as a stream, and in the manifest."""
-    await bench.atlas.start()
-    vitals = ProcessMetrics(bench.atlas.process.pid)
-    vitals.reset_peak()
+    await testbed.atlas.start()
+    metrics = ProcessMetrics(testbed.atlas.process.pid)
+    metrics.reset_peak()
     for name, line in build_lines().items():
         for kind in (JSON, NDJSON):
-            text, export = build_export(bench, line.text)
+            text, export = build_export(testbed, line.text)
             response = await post_export(
-                bench, export, text if kind == NDJSON else wrap(text), kind
+                testbed, export, text if kind == NDJSON else wrap(text), kind
             )
-            check_line(bench, f"{name}, {kind}", line, response)
+            check_line(testbed, f"{name}, {kind}", line, response)
     for name, value in build_fields().items():
-        text, export = build_export(bench, b"")
+        text, export = build_export(testbed, b"")
         body = wrap(text)[:-1] + b',"manifest":' + value + b"}"
-        response = await post_export(bench, export, body, JSON)
+        response = await post_export(testbed, export, body, JSON)
         is_told = response.status in {200, 202, *REFUSED}
-        bench.findings.check(is_told, f"{name} in the manifest: answered {response.status}.")
-    peak = vitals.measure(PEAK_FIELD)
-    bench.findings.add_fact(
+        testbed.findings.check(is_told, f"{name} in the manifest: answered {response.status}.")
+    peak = metrics.measure(PEAK_FIELD)
+    testbed.findings.add_fact(
         f"{len(build_lines())} lines and {len(build_fields())} manifests, memory {peak:.0f} MiB"
     )
-    bench.findings.check(peak <= PEAK_MIB, f"{peak:.0f} MiB in memory.")
+    testbed.findings.check(peak <= PEAK_MIB, f"{peak:.0f} MiB in memory.")
 
 
-def build_export(bench: Testbed, line: bytes) -> tuple[bytes, str]:
+def build_export(testbed: Testbed, line: bytes) -> tuple[bytes, str]:
     """Return the text of an export, and its name."""
-    name = f"between-{bench.clients.numbers()}"
-    good = [build_record(derive_uuid(name, number), bench.rng) for number in range(2)]
-    bench.oracle.record_sent(name, len(good))
+    name = f"between-{testbed.clients.numbers()}"
+    good = [build_record(derive_uuid(name, number), testbed.rng) for number in range(2)]
+    testbed.oracle.record_sent(name, len(good))
     return good[0] + b"\n" + line + b"\n" + good[1] + b"\n", name
 
 
 async def post_export(
-    bench: Testbed, export: str, body: bytes, kind: str, user: str = "auth0|bomber"
+    testbed: Testbed, export: str, body: bytes, kind: str, user: str = "auth0|bomber"
 ) -> TimedResponse:
-    sockets, token = RawHttpClient(bench.clients.url), bench.emulators.issue_token(user)
+    sockets, token = RawHttpClient(testbed.clients.url), testbed.emulators.issue_token(user)
     head = sockets.build_head(EXPORT, token, body, Content_Type=kind)
     response = await sockets.post(head, body)
     while response.status == 503:  # workers may still be starting
@@ -212,20 +212,20 @@ async def post_export(
         response = await sockets.post(head, body)
     sockets.close()
     if response.status not in {200, 202}:
-        bench.oracle.given_up.add(export)
+        testbed.oracle.given_up.add(export)
     else:
         reply = SAFE if kind == NDJSON else response.to_answer.reply
-        bench.oracle.sent[export].reply = reply
+        testbed.oracle.sent[export].reply = reply
     return response
 
 
-def check_line(bench: Testbed, what: str, line: MalformedLine, response: TimedResponse) -> None:
+def check_line(testbed: Testbed, what: str, line: MalformedLine, response: TimedResponse) -> None:
     """Check the answer: a bad line is rejected alone, by number; a blank line is ignored; a line
     that is too long refuses the export.
     """
     if response.status == 413 and len(line.text) > MIB:
         return
-    expect = bench.findings.check
+    expect = testbed.findings.check
     expect(response.status in {200, 202}, f"{what}: answered {response.status}.")
     if response.status in {200, 202}:
         received = msgspec.json.decode(response.body, type=Received)

@@ -18,44 +18,49 @@ FOREIGN_CONTENT = b'{"uuid":"of somebody else"}\n'
 FREE_SECONDS = 0.002
 
 
-async def open_foreign_transactions(bench: Testbed) -> None:
-    """Open foreign transactions: with files and committed, empty and aborted, and instead of ours."""
-    branches = bench.emulators.foundry.branches
+async def open_foreign_transactions(testbed: Testbed) -> None:
+    """Open foreign transactions: committed with files, aborted while empty, and instead of ours. C
+    transactions committed by somebody else => transactions committed from outside C A foreign one
+    was joined. => A foreign transaction was used. C A file of somebody else was replaced. => A
+    foreign file was replaced. C with our bytes, {other_content} with others => with our bytes,
+    {other_content} with other bytes
+    """
+    branches = testbed.emulators.foundry.branches
     ends: tuple[Callable[[Transaction], None], ...] = (branches.commit, branches.abort)
-    await bench.atlas.start()
-    async with bench.clients.keep_sending(bench.scale.scale_number(1_000, least=40), phones=32):
+    await testbed.atlas.start()
+    async with testbed.clients.keep_sending(testbed.scale.scale_number(1_000, least=40), phones=32):
         for end in ends:
-            await bench.wait(1.0, least=0.5)
-            transaction = await open_foreign(bench)
+            await testbed.wait(1.0, least=0.5)
+            transaction = await open_foreign(testbed)
             if end == branches.commit:
                 branches.put(transaction, "somebody/else.ndjson", FOREIGN_CONTENT)
-            await hold_and_end(bench, transaction, end)
-        await hold_and_end(bench, await open_instead_of_ours(bench), branches.abort)
+            await hold_and_end(testbed, transaction, end)
+        await hold_and_end(testbed, await open_instead_of_ours(testbed), branches.abort)
 
 
 async def hold_and_end(
-    bench: Testbed, transaction: Transaction, end: Callable[[Transaction], None]
+    testbed: Testbed, transaction: Transaction, end: Callable[[Transaction], None]
 ) -> None:
-    await bench.wait(300, least=1.5)
-    bench.findings.check(transaction.status == "OPEN", "A foreign transaction was ended.")
-    bench.findings.check(
+    await testbed.wait(300, least=1.5)
+    testbed.findings.check(transaction.status == "OPEN", "A foreign transaction was ended.")
+    testbed.findings.check(
         set(transaction.files) <= {"somebody/else.ndjson"}, "A foreign one was joined."
     )
-    bench.findings.add_fact(f"held with {len(transaction.files)} files")
+    testbed.findings.add_fact(f"held with {len(transaction.files)} files")
     if transaction.status == "OPEN":
         end(transaction)
 
 
-async def open_foreign(bench: Testbed) -> Transaction:
+async def open_foreign(testbed: Testbed) -> Transaction:
     """Open a foreign transaction as soon as none is open."""
     while True:
         try:
-            return bench.emulators.open_foreign()
+            return testbed.emulators.open_foreign()
         except FoundryApiError:
             await anyio.sleep(FREE_SECONDS)
 
 
-async def open_instead_of_ours(bench: Testbed) -> Transaction:
+async def open_instead_of_ours(testbed: Testbed) -> Transaction:
     """Cut the service's create before it takes effect, and open a foreign transaction at that
     moment.
     """
@@ -65,21 +70,21 @@ async def open_instead_of_ours(bench: Testbed) -> Transaction:
         if what != "create" or opened:
             return None
         try:
-            opened.append(bench.emulators.open_foreign())
+            opened.append(testbed.emulators.open_foreign())
         except FoundryApiError:
             return None
         return drop_connection(request)
 
-    bench.emulators.before = steal
+    testbed.emulators.before = steal
     while not opened:
         await anyio.sleep(FREE_SECONDS)
     return opened[0]
 
 
-async def commit_by_another(bench: Testbed) -> None:
+async def commit_by_another(testbed: Testbed) -> None:
     """Commit the service's open transaction from outside, between two of its uploads."""
-    branches, rng = bench.emulators.foundry.branches, bench.rng
-    times = bench.scale.scale_number(20, least=4)
+    branches, rng = testbed.emulators.foundry.branches, testbed.rng
+    times = testbed.scale.scale_number(20, least=4)
     done, puts = 0, rng.randint(1, 4)
 
     def commit(what: str, request: web.Request, _answer: web.StreamResponse) -> None:
@@ -92,23 +97,23 @@ async def commit_by_another(bench: Testbed) -> None:
             branches.commit(transaction)
             done, puts = done + 1, rng.randint(1, 12)
 
-    await bench.atlas.start()
-    bench.emulators.after = commit
-    async with bench.clients.keep_sending(bench.scale.scale_number(200, least=60)):
+    await testbed.atlas.start()
+    testbed.emulators.after = commit
+    async with testbed.clients.keep_sending(testbed.scale.scale_number(200, least=60)):
         while done < times:
             await anyio.sleep(0.05)
-    bench.findings.add_fact(f"{done} transactions committed by somebody else")
+    testbed.findings.add_fact(f"{done} transactions committed by somebody else")
 
 
-async def occupy_paths(bench: Testbed) -> None:
+async def occupy_paths(testbed: Testbed) -> None:
     """Put files at the service's paths beforehand: some with its bytes, some with other bytes."""
-    branches = bench.emulators.foundry.branches
-    transaction = await open_foreign(bench)
-    await bench.atlas.start()
+    branches = testbed.emulators.foundry.branches
+    transaction = await open_foreign(testbed)
+    await testbed.atlas.start()
     same_content = other_content = 0
-    for number in range(bench.scale.scale_number(200, least=24)):
-        export = bench.clients.next_export(lambda number: f"auth0|path {number}")
-        reply = await bench.clients.deliver(export, Prefer="respond-async")
+    for number in range(testbed.scale.scale_number(200, least=24)):
+        export = testbed.clients.next_export(lambda number: f"auth0|path {number}")
+        reply = await testbed.clients.deliver(export, Prefer="respond-async")
         if reply is None or number % 3 == 0:
             continue
         is_ours = number % 3 == 1
@@ -119,16 +124,16 @@ async def occupy_paths(bench: Testbed) -> None:
         )
         same_content, other_content = same_content + is_ours, other_content + (not is_ours)
     branches.commit(transaction)
-    await bench.wait_until_drained()
+    await testbed.wait_until_drained()
     view = branches.get_branch(transaction.dataset, transaction.branch).view
     unchanged = sum(view[path] is transaction for path in transaction.files)
-    bench.findings.add_fact(f"{same_content} with our bytes, {other_content} with others")
-    if bench.emulators.foundry.behaviour.path_taken == "never":
-        bench.findings.add_fact(
+    testbed.findings.add_fact(f"{same_content} with our bytes, {other_content} with others")
+    if testbed.emulators.foundry.behaviour.path_taken == "never":
+        testbed.findings.add_fact(
             f"this Foundry refuses no path: it replaced {len(transaction.files) - unchanged}"
         )
         return
-    bench.findings.check(
+    testbed.findings.check(
         unchanged == len(transaction.files), "A file of somebody else was replaced."
     )
 

@@ -20,32 +20,39 @@ LOST_AT_ONCE = 8  # the number of the smallest exports in one page
 BAD_SETTING = 78
 
 
-async def fill_disk(bench: Testbed) -> None:
-    """Fill a small disk while Foundry is unavailable; Foundry returns before there is free space."""
-    journal = bench.folder / "journal"
-    await mount(bench, journal)
+async def fill_disk(testbed: Testbed) -> None:
+    """Fill a small disk while Foundry is unavailable; Foundry returns before there is space again.
+    C times told, => times reported, C exports unreadable and told of => exports unreadable and
+    reported C It has ended. => The service has ended. C It had to be restarted. => The service had
+    to be restarted. C A full disk was answered => The answer to a full disk was C , not {FULL}.")
+    => , not {FULL}.") C With a wrong key it ends with {code}. => With a wrong key the service ends
+    with {code}. C A start with a wrong key has touched the journal. => A start with a wrong key
+    changed the journal.
+    """
+    journal = testbed.folder / "journal"
+    await mount(testbed, journal)
     filler = journal / "filler"
     filler.write_bytes(bytes(FILLER_MIB * MIB))
-    bench.emulators.set_faults(DOWN)
-    await bench.atlas.start()
-    process = bench.atlas.process
-    stored = await fill(bench)
-    async with bench.clients.session.get(f"{bench.clients.url}/health") as answer:
-        bench.findings.check(answer.status == 200, f"/health answers {answer.status}.")
-    await bench.fetch_totals()
-    bench.emulators.foundry.faults.clear()
-    await bench.wait(60, least=1.0)
+    testbed.emulators.set_faults(DOWN)
+    await testbed.atlas.start()
+    process = testbed.atlas.process
+    stored = await fill(testbed)
+    async with testbed.clients.session.get(f"{testbed.clients.url}/health") as answer:
+        testbed.findings.check(answer.status == 200, f"/health answers {answer.status}.")
+    await testbed.fetch_totals()
+    testbed.emulators.foundry.faults.clear()
+    await testbed.wait(60, least=1.0)
     filler.unlink()
-    took = await wait_until_accepted(bench)
-    bench.findings.add_fact(
+    took = await wait_until_accepted(testbed)
+    testbed.findings.add_fact(
         f"full after {stored} exports, accepts {took:.1f} s after space returned"
     )
-    bench.findings.check(took <= AGAIN_SECONDS, f"It took {took:.1f} s to accept again.")
-    bench.findings.check(bench.atlas.process is process, "It had to be restarted.")
-    bench.findings.check(bench.atlas.is_running, "It has ended.")
+    testbed.findings.check(took <= AGAIN_SECONDS, f"It took {took:.1f} s to accept again.")
+    testbed.findings.check(testbed.atlas.process is process, "It had to be restarted.")
+    testbed.findings.check(testbed.atlas.is_running, "It has ended.")
 
 
-async def mount(bench: Testbed, folder: Path) -> None:
+async def mount(testbed: Testbed, folder: Path) -> None:
     """Mount a small disk at this folder until the testbed is closed. Raises Skipped."""
     command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "atlas-prove", str(folder)]
     try:
@@ -59,16 +66,16 @@ async def mount(bench: Testbed, folder: Path) -> None:
         with anyio.CancelScope(shield=True):
             await anyio.run_process(["umount", str(folder)], stderr=subprocess.DEVNULL)
 
-    bench.exit_stack.push_async_callback(unmount)
+    testbed.exit_stack.push_async_callback(unmount)
 
 
-async def fill(bench: Testbed) -> int:
+async def fill(testbed: Testbed) -> int:
     """Send until there is no room; return the number of stored exports."""
     stored, began = 0, time.monotonic()
     while time.monotonic() - began < FULL_SECONDS:
-        answer = await bench.clients.post(bench.clients.next_export(), Prefer="respond-async")
+        answer = await testbed.clients.post(testbed.clients.next_export(), Prefer="respond-async")
         if answer.reply is None:
-            excuse_last(bench)
+            excuse_last(testbed)
             if answer.refusal != FULL:
                 raise Broken(f"A full disk was answered {answer.refusal}, not {FULL}.")
             return stored
@@ -76,96 +83,96 @@ async def fill(bench: Testbed) -> int:
     raise Broken(f"The disk is not full after {stored} exports.")
 
 
-def excuse_last(bench: Testbed) -> None:
+def excuse_last(testbed: Testbed) -> None:
     """Excuse the last export, which was refused and is not sent again."""
-    bench.oracle.sent.popitem()
+    testbed.oracle.sent.popitem()
 
 
-async def wait_until_accepted(bench: Testbed) -> float:
+async def wait_until_accepted(testbed: Testbed) -> float:
     began = time.monotonic()
     with anyio.move_on_after(4 * AGAIN_SECONDS):
-        await bench.clients.deliver(bench.clients.next_export(), Prefer="respond-async")
+        await testbed.clients.deliver(testbed.clients.next_export(), Prefer="respond-async")
     return time.monotonic() - began
 
 
-async def flip_bits(bench: Testbed) -> None:
+async def flip_bits(testbed: Testbed) -> None:
     """Flip a bit of the waiting data in the journal or its log, repeatedly; twice zero a whole
     page.
     """
-    rounds = bench.scale.scale_number(150, least=8)
+    rounds = testbed.scale.scale_number(150, least=8)
     lost_for_good = 0
-    await bench.atlas.start()
+    await testbed.atlas.start()
     for number in range(rounds):
-        await send_pending(bench, PENDING)
-        await bench.atlas.kill()
-        told_before = count_reports(bench)
-        corrupt(bench, is_page=number >= rounds - 2)
-        bench.emulators.foundry.faults.clear()
-        await bench.atlas.start()
-        await bench.wait_until_drained()
-        lost = set((await bench.draw_balance()).lost)
-        bench.oracle.excused |= lost
+        await send_pending(testbed, PENDING)
+        await testbed.atlas.kill()
+        told_before = count_reports(testbed)
+        corrupt(testbed, is_page=number >= rounds - 2)
+        testbed.emulators.foundry.faults.clear()
+        await testbed.atlas.start()
+        await testbed.wait_until_drained()
+        lost = set((await testbed.draw_balance()).lost)
+        testbed.oracle.excused |= lost
         lost_for_good += len(lost)
-        bench.findings.check(len(lost) <= LOST_AT_ONCE, f"{len(lost)} exports lost at once.")
-        is_told = not lost or count_reports(bench) > told_before
-        bench.findings.check(is_told, "An export is lost, and the log says nothing.")
-    bench.findings.add_fact(
-        f"{rounds} times damaged, {count_reports(bench)} times told, {lost_for_good} of "
+        testbed.findings.check(len(lost) <= LOST_AT_ONCE, f"{len(lost)} exports lost at once.")
+        is_told = not lost or count_reports(testbed) > told_before
+        testbed.findings.check(is_told, "An export is lost, and the log says nothing.")
+    testbed.findings.add_fact(
+        f"{rounds} times damaged, {count_reports(testbed)} times told, {lost_for_good} of "
         f"{rounds * PENDING} exports unreadable and told of"
     )
 
 
-def count_reports(bench: Testbed) -> int:
-    return bench.atlas.read_log().count('"Journal damaged"')
+def count_reports(testbed: Testbed) -> int:
+    return testbed.atlas.read_log().count('"Journal damaged"')
 
 
-async def send_pending(bench: Testbed, exports: int) -> None:
-    bench.emulators.set_faults(DOWN)
-    async with bench.clients.keep_sending(exports, Prefer="respond-async"):
+async def send_pending(testbed: Testbed, exports: int) -> None:
+    testbed.emulators.set_faults(DOWN)
+    async with testbed.clients.keep_sending(exports, Prefer="respond-async"):
         pass
 
 
-def corrupt(bench: Testbed, *, is_page: bool) -> None:
+def corrupt(testbed: Testbed, *, is_page: bool) -> None:
     """Damage a bit or a page of live data. SQLite's header is spared, because nothing works without
     it.
     """
-    journal, log = (bench.folder / "journal" / name for name in ("journal.db", "journal.db-wal"))
+    journal, log = (testbed.folder / "journal" / name for name in ("journal.db", "journal.db-wal"))
     sizes = journal.stat().st_size, log.stat().st_size
-    file = journal if is_page else bench.rng.choices([journal, log], weights=sizes)[0]
+    file = journal if is_page else testbed.rng.choices([journal, log], weights=sizes)[0]
     text = bytearray(file.read_bytes())
     first = PAGE_BYTES if file == journal else 0
     if is_page and file == journal and len(text) > 2 * PAGE_BYTES:
-        start = bench.rng.randrange(1, len(text) // PAGE_BYTES) * PAGE_BYTES
+        start = testbed.rng.randrange(1, len(text) // PAGE_BYTES) * PAGE_BYTES
         text[start : start + PAGE_BYTES] = bytes(PAGE_BYTES)
     elif len(text) > first:
-        text[bench.rng.randrange(first, len(text))] ^= 1 << bench.rng.randrange(8)
+        text[testbed.rng.randrange(first, len(text))] ^= 1 << testbed.rng.randrange(8)
     file.write_bytes(text)
 
 
-async def change_keys(bench: Testbed) -> None:
+async def change_keys(testbed: Testbed) -> None:
     """Open the journal with another key, without a key, and with a list of a new key and the old
     one.
     """
-    old, new = (base64.b64encode(bench.rng.randbytes(32)).decode() for _ in range(2))
-    bench.atlas.configure("journal", keys=[old])
-    await bench.atlas.start()
-    exports = bench.scale.scale_number(100, least=10)
-    await send_pending(bench, exports)
-    await bench.atlas.kill()
-    before = read_files(bench.folder / "journal")
+    old, new = (base64.b64encode(testbed.rng.randbytes(32)).decode() for _ in range(2))
+    testbed.atlas.configure("journal", keys=[old])
+    await testbed.atlas.start()
+    exports = testbed.scale.scale_number(100, least=10)
+    await send_pending(testbed, exports)
+    await testbed.atlas.kill()
+    before = read_files(testbed.folder / "journal")
     for keys in ([new], []):
-        bench.atlas.configure("journal", keys=keys)
-        code = await bench.atlas.run_to_exit()
-        bench.findings.check(code == BAD_SETTING, f"With a wrong key it ends with {code}.")
-        untouched = read_files(bench.folder / "journal") == before
-        bench.findings.check(untouched, "A start with a wrong key has touched the journal.")
-    bench.atlas.configure("journal", keys=[new, old])
-    await bench.atlas.start()
-    waiting = (await bench.fetch_totals()).accepted
-    bench.findings.add_fact(
+        testbed.atlas.configure("journal", keys=keys)
+        code = await testbed.atlas.run_to_exit()
+        testbed.findings.check(code == BAD_SETTING, f"With a wrong key it ends with {code}.")
+        untouched = read_files(testbed.folder / "journal") == before
+        testbed.findings.check(untouched, "A start with a wrong key has touched the journal.")
+    testbed.atlas.configure("journal", keys=[new, old])
+    await testbed.atlas.start()
+    waiting = (await testbed.fetch_totals()).accepted
+    testbed.findings.add_fact(
         f"wrong and none: exit {BAD_SETTING}, untouched; rotated: {waiting} opened"
     )
-    bench.findings.check(waiting == exports, f"{waiting} of {exports} wait.")
+    testbed.findings.check(waiting == exports, f"{waiting} of {exports} wait.")
 
 
 def read_files(folder: Path) -> dict[str, bytes]:

@@ -33,25 +33,25 @@ STATUS = re.compile(rb"HTTP/1.1 ([0-9]{3}) ")
 LINE = b"GET /openapi.json HTTP/1.1\r\nHost: atlas\r\n\r\n"
 
 
-async def send_slowly(bench: Testbed) -> None:
+async def send_slowly(testbed: Testbed) -> None:
     """Open 1,000 connections that are silent, send headers or a body byte by byte, or read no
     answer, next to normal clients.
     """
-    deadline = bench.scale.scale_seconds(DEADLINE_SECONDS, least=2)
-    bench.atlas.configure("edge", header_seconds=deadline, slow_seconds=deadline)
-    await bench.atlas.start()
-    vitals, token = (
-        ProcessMetrics(bench.atlas.process.pid),
-        bench.emulators.issue_token("auth0|slow"),
+    deadline = testbed.scale.scale_seconds(DEADLINE_SECONDS, least=2)
+    testbed.atlas.configure("edge", header_seconds=deadline, slow_seconds=deadline)
+    await testbed.atlas.start()
+    metrics, token = (
+        ProcessMetrics(testbed.atlas.process.pid),
+        testbed.emulators.issue_token("auth0|slow"),
     )
     took: dict[str, list[float]] = {name: [] for name in SLOW}
-    number = bench.scale.scale_number(1_000, least=200)
-    sockets = RawHttpClient(bench.clients.url)
-    async with open_generator(bench, "normal", large_every=0) as generator:
+    number = testbed.scale.scale_number(1_000, least=200)
+    sockets = RawHttpClient(testbed.clients.url)
+    async with open_generator(testbed, "normal", large_every=0) as generator:
         await generator.run_open_loop(A_SECOND, deadline)
         baseline = await generator.run_open_loop(A_SECOND, NORMAL_AFTER_DEADLINES * deadline)
         generator.sockets.close()
-        before, most = await wait_for_descriptors(vitals, most=0), 0
+        before, most = await wait_for_descriptors(metrics, most=0), 0
         concurrent: list[LoadStats] = []
 
         async def send_until_done() -> None:
@@ -70,35 +70,36 @@ async def send_slowly(bench: Testbed) -> None:
             for each in range(number):
                 tasks.start_soon(run_slow_client, MIXED[each % len(MIXED)])
                 await anyio.sleep(deadline / 2 / number)
-            most = vitals.count_descriptors()
+            most = metrics.count_descriptors()
         generator.sockets.close()
-        left = await wait_for_descriptors(vitals, before + SPARE_DESCRIPTORS)
-    tallies = (baseline, *concurrent)
-    first, then = (compute_quantile(tally.list_latencies(), 0.99) for tally in tallies)
-    bench.findings.add_fact(
-        f"{number} at once, closed {describe_closing(took, deadline)}; descriptors {before}, {most}, {left}; "
-        f"p99 of normal ones {format_ms(first)}, then {format_ms(then)}"
+        left = await wait_for_descriptors(metrics, before + SPARE_DESCRIPTORS)
+    all_stats = (baseline, *concurrent)
+    first, then = (compute_quantile(stats.list_latencies(), 0.99) for stats in all_stats)
+    testbed.findings.add_fact(
+        f"{number} at once, closed {describe_closing(took, deadline)}; "
+        f"descriptors {before}, {most}, {left}; "
+        f"p99 of normal clients {format_ms(first)}, then {format_ms(then)}"
     )
-    expect, open_ones = bench.findings.check, number - sum(map(len, took.values()))
+    expect, open_ones = testbed.findings.check, number - sum(map(len, took.values()))
     expect(
         not open_ones,
         f"{open_ones} were still open after {NORMAL_AFTER_DEADLINES * deadline:.0f} s.",
     )
     expect(left <= before + SPARE_DESCRIPTORS, f"{left - before} descriptors did not return.")
-    for tally in tallies:
-        unanswered = tally.statuses.total() - len(tally.accepted)
-        expect(not unanswered, f"{unanswered} normal exports were turned away.")
-    if bench.scale.is_full:
-        expect(then <= DOUBLED * first, f"p99 of normal ones rose to {format_ms(then)}.")
+    for stats in all_stats:
+        unanswered = stats.statuses.total() - len(stats.accepted)
+        expect(not unanswered, f"{unanswered} normal exports were refused.")
+    if testbed.scale.is_full:
+        expect(then <= DOUBLED * first, f"p99 of normal clients rose to {format_ms(then)}.")
 
 
-async def wait_for_descriptors(vitals: ProcessMetrics, most: int) -> int:
+async def wait_for_descriptors(metrics: ProcessMetrics, most: int) -> int:
     """Wait until the service has at most `most` descriptors; return the last count."""
-    descriptors = vitals.count_descriptors()
+    descriptors = metrics.count_descriptors()
     with anyio.move_on_after(LEFT_SECONDS):
         while descriptors > most:
             await anyio.sleep(0.1)
-            descriptors = vitals.count_descriptors()
+            descriptors = metrics.count_descriptors()
     return descriptors
 
 
@@ -185,19 +186,19 @@ PROBES: Mapping[str, tuple[bytes, frozenset[int]]] = {
 }
 
 
-async def smuggle(bench: Testbed) -> None:
+async def smuggle(testbed: Testbed) -> None:
     """Send requests that two servers could read differently, followed by a second request, cut
     anywhere.
     """
-    await bench.atlas.start()
-    sockets, rounds = RawHttpClient(bench.clients.url), bench.scale.scale_number(100, least=3)
+    await testbed.atlas.start()
+    sockets, rounds = RawHttpClient(testbed.clients.url), testbed.scale.scale_number(100, least=3)
     for name, (request, statuses) in PROBES.items():
         for _ in range(rounds):
-            cut = bench.rng.randrange(1, min(len(request), 200))
+            cut = testbed.rng.randrange(1, min(len(request), 200))
             answers = await probe(sockets, request + SECOND, cut)
             is_one = len(answers) == 1 and answers[0] in statuses
-            bench.findings.check(is_one, f"{name}: answered {answers or 'nothing'}.")
-    bench.findings.add_fact(f"{len(PROBES)} probes, {rounds} times each, cut in two anywhere")
+            testbed.findings.check(is_one, f"{name}: answered {answers or 'nothing'}.")
+    testbed.findings.add_fact(f"{len(PROBES)} probes, {rounds} times each, cut in two anywhere")
 
 
 async def probe(sockets: RawHttpClient, request: bytes, cut: int) -> list[int]:

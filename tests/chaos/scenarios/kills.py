@@ -25,109 +25,111 @@ END_SECONDS = 10.0
 POINTS_OF_CI = 3
 
 
-async def kill_at_random(bench: Testbed) -> None:
+async def kill_at_random(testbed: Testbed) -> None:
     """SIGKILL at any moment, also during the start; start again at once."""
-    kills = bench.scale.scale_number(50, least=6)
+    kills = testbed.scale.scale_number(50, least=6)
     slowest, early = 0.0, 0
-    await bench.atlas.start()
-    async with bench.clients.keep_sending(bench.scale.scale_number(10_000), phones=32):
+    await testbed.atlas.start()
+    async with testbed.clients.keep_sending(testbed.scale.scale_number(10_000), phones=32):
         for _ in range(kills):
-            await anyio.sleep(bench.rng.uniform(0.05, 1.2))
-            if bench.rng.random() < STARTING_SHARE:
-                await bench.atlas.kill()
-                await bench.atlas.launch()
-                await anyio.sleep(bench.rng.uniform(0.1, 0.7))
+            await anyio.sleep(testbed.rng.uniform(0.05, 1.2))
+            if testbed.rng.random() < STARTING_SHARE:
+                await testbed.atlas.kill()
+                await testbed.atlas.launch()
+                await anyio.sleep(testbed.rng.uniform(0.1, 0.7))
                 early += 1
-            slowest = max(slowest, await bench.restart())
-    bench.findings.add_fact(
+            slowest = max(slowest, await testbed.restart())
+    testbed.findings.add_fact(
         f"{kills} kills and {early} while it started, ready again in {slowest:.1f} s at most"
     )
-    bench.findings.check(slowest <= READY_SECONDS, f"A restart took {slowest:.1f} s.")
+    testbed.findings.check(slowest <= READY_SECONDS, f"A restart took {slowest:.1f} s.")
 
 
-async def kill_at_points(bench: Testbed) -> None:
-    await bench.atlas.start()
-    await kill_at(bench, POINTS, RARE_POINTS)
-    lose_uploads(bench)
-    await kill_at(bench, POINTS_OF_LOST_UPLOADS, RARE_POINTS)
+async def kill_at_points(testbed: Testbed) -> None:
+    await testbed.atlas.start()
+    await kill_at(testbed, POINTS, RARE_POINTS)
+    lose_uploads(testbed)
+    await kill_at(testbed, POINTS_OF_LOST_UPLOADS, RARE_POINTS)
 
 
-async def kill_at_points_of_shared_files(bench: Testbed) -> None:
-    await bench.atlas.start()
-    await kill_at(bench, POINTS_OF_SHARED_FILES, re.compile(f"{RARE_POINTS.pattern}|put"))
+async def kill_at_points_of_shared_files(testbed: Testbed) -> None:
+    await testbed.atlas.start()
+    await kill_at(testbed, POINTS_OF_SHARED_FILES, re.compile(f"{RARE_POINTS.pattern}|put"))
 
 
-def lose_uploads(bench: Testbed) -> None:
+def lose_uploads(testbed: Testbed) -> None:
     """Lose the answers to many uploads, or empty them: only the commit shows the files.
 
     Where a second upload replaces the first, a repeated upload is confirmed; so some answers have
     no body.
     """
     for kind in ("lost", "empty"):
-        seed = bench.rng.randrange(2**32)
-        bench.emulators.set_faults(Fault(call="upload", kind=kind, rate=0.3, count=0, seed=seed))
+        seed = testbed.rng.randrange(2**32)
+        testbed.emulators.set_faults(Fault(call="upload", kind=kind, rate=0.3, count=0, seed=seed))
 
 
-async def kill_at(bench: Testbed, known: Sequence[str], seldom: re.Pattern[str]) -> None:
-    """SIGKILL at each named point, after a random number of passages; check the balance after each."""
-    points = draw_points(bench, known)
-    exports = bench.scale.scale_number(50, least=8)
+async def kill_at(testbed: Testbed, known: Sequence[str], rare: re.Pattern[str]) -> None:
+    """SIGKILL at each named point, after a random number of passages; check each balance. C never
+    went off. => was never reached. C The mine {failpoint.point} => The failpoint {failpoint.point}
+    """
+    points = draw_points(testbed, known)
+    exports = testbed.scale.scale_number(50, least=8)
     for point in points:
-        hits = 1 if seldom.search(point) else HITS_MAX
-        await kill_at_each(bench, [Failpoint(point, bench.rng.randint(1, hits))], exports)
-    bench.findings.add_fact(f"killed at {len(points)} of {len(known)} points")
+        hits = 1 if rare.search(point) else HITS_MAX
+        await kill_at_each(testbed, [Failpoint(point, testbed.rng.randint(1, hits))], exports)
+    testbed.findings.add_fact(f"killed at {len(points)} of {len(known)} points")
 
 
-async def kill_in_recovery(bench: Testbed) -> None:
+async def kill_in_recovery(testbed: Testbed) -> None:
     """SIGKILL in the middle of a group, and again while the next process recovers it."""
-    points = draw_points(bench, list(POINTS_OF_RECOVERY))
-    await bench.atlas.start()
+    points = draw_points(testbed, list(POINTS_OF_RECOVERY))
+    await testbed.atlas.start()
     for point in points:
         failpoints = [Failpoint(POINTS_OF_RECOVERY[point], 1), Failpoint(point, 1)]
-        await kill_at_each(bench, failpoints, bench.scale.scale_number(50, least=8))
-    bench.findings.add_fact(f"killed again at {len(points)} of {len(POINTS_OF_RECOVERY)} points")
+        await kill_at_each(testbed, failpoints, testbed.scale.scale_number(50, least=8))
+    testbed.findings.add_fact(f"killed again at {len(points)} of {len(POINTS_OF_RECOVERY)} points")
 
 
-def draw_points(bench: Testbed, known: Sequence[str]) -> list[str]:
-    if bench.scale.name == "ci":
-        return bench.rng.sample(known, min(POINTS_OF_CI, len(known)))
+def draw_points(testbed: Testbed, known: Sequence[str]) -> list[str]:
+    if testbed.scale.name == "ci":
+        return testbed.rng.sample(known, min(POINTS_OF_CI, len(known)))
     return list(known)
 
 
-async def kill_at_each(bench: Testbed, failpoints: Sequence[Failpoint], exports: int) -> None:
+async def kill_at_each(testbed: Testbed, failpoints: Sequence[Failpoint], exports: int) -> None:
     """SIGKILL at each of these failpoints, one process after another."""
     described = ", then ".join(
         f"{failpoint.point}, passage {failpoint.hits}" for failpoint in failpoints
     )
-    await bench.restart_with_failpoint(failpoints[0])
-    async with bench.clients.keep_sending(exports):
-        for mine, following in zip(failpoints, [*failpoints[1:], None], strict=True):
-            if not await bench.atlas.exits_within(POINT_SECONDS):
-                raise Broken(f"The mine {mine.point} of {described} never went off.")
+    await testbed.restart_with_failpoint(failpoints[0])
+    async with testbed.clients.keep_sending(exports):
+        for failpoint, following in zip(failpoints, [*failpoints[1:], None], strict=True):
+            if not await testbed.atlas.exits_within(POINT_SECONDS):
+                raise Broken(f"The mine {failpoint.point} of {described} never went off.")
             if following is None:
-                await bench.atlas.start()
+                await testbed.atlas.start()
             else:
-                await bench.atlas.launch(following)
-    await bench.wait_until_drained()
-    if left := bench.emulators.list_open():
-        bench.findings.failures.append(f"{described}: {len(left)} transactions of ours left open")
-    for wrong in (await bench.draw_balance()).list_failures():
-        bench.findings.failures.append(f"{described}: {wrong}")
+                await testbed.atlas.launch(following)
+    await testbed.wait_until_drained()
+    if left := testbed.emulators.list_open():
+        testbed.findings.failures.append(f"{described}: {len(left)} transactions of ours left open")
+    for wrong in (await testbed.draw_balance()).list_failures():
+        testbed.findings.failures.append(f"{described}: {wrong}")
 
 
-async def send_sigterm(bench: Testbed) -> None:
+async def send_sigterm(testbed: Testbed) -> None:
     """SIGTERM while exports arrive; start again."""
-    times = bench.scale.scale_number(10, least=2)
+    times = testbed.scale.scale_number(10, least=2)
     slowest = 0.0
-    await bench.atlas.start()
-    async with bench.clients.keep_sending(
-        bench.scale.scale_number(5_000), phones=32, per_second=200
+    await testbed.atlas.start()
+    async with testbed.clients.keep_sending(
+        testbed.scale.scale_number(5_000), phones=32, per_second=200
     ):
         for _ in range(times):
-            await bench.wait(2.0)
-            code, seconds = await bench.atlas.end()
+            await testbed.wait(2.0)
+            code, seconds = await testbed.atlas.end()
             slowest = max(slowest, seconds)
-            bench.findings.check(code == 0, f"SIGTERM ended it with {code}.")
-            await bench.atlas.start()
-    bench.findings.add_fact(f"{times} times, gone in {slowest:.1f} s at most")
-    bench.findings.check(slowest <= END_SECONDS, f"SIGTERM took {slowest:.1f} s.")
+            testbed.findings.check(code == 0, f"SIGTERM ended it with {code}.")
+            await testbed.atlas.start()
+    testbed.findings.add_fact(f"{times} times, gone in {slowest:.1f} s at most")
+    testbed.findings.check(slowest <= END_SECONDS, f"SIGTERM took {slowest:.1f} s.")

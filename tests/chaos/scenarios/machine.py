@@ -12,61 +12,61 @@ HOUR, DAY = 3_600, 86_400
 WARM_EXPORTS = 50
 
 
-async def jump_clock(bench: Testbed) -> None:
+async def jump_clock(testbed: Testbed) -> None:
     """Set the clock an hour back, then a day ahead, while exports arrive and wait."""
-    expired = bench.emulators.tenant.issue_token(TokenRequest(expires_in=-HOUR // 2))
-    await bench.atlas.start()
-    await expect_expired_token(bench, expired)
+    expired = testbed.emulators.tenant.issue_token(TokenRequest(expires_in=-HOUR // 2))
+    await testbed.atlas.start()
+    await expect_expired_token(testbed, expired)
     pending = Fault(call="commit", kind="refused", count=0)
-    async with bench.clients.keep_sending(bench.scale.scale_number(2_000, least=40), phones=32):
+    async with testbed.clients.keep_sending(testbed.scale.scale_number(2_000, least=40), phones=32):
         for seconds in (-HOUR, DAY, 0):
-            bench.emulators.set_faults(pending)
-            await bench.wait(30, least=0.7)
-            bench.atlas.shift_clock(seconds)
-            await expect_expired_token(bench, expired)
-            await bench.wait(30, least=0.7)
-            bench.emulators.foundry.faults.clear()
-    await bench.restart()  # the clock is right again, a day behind the timestamps in the journal
-    await bench.wait_until_drained(BACKLOG_SECONDS)
-    paths = len(bench.emulators.foundry.branches.get_branch(DATASET, BRANCH).view)
-    exports = (await bench.fetch_totals()).committed
-    bench.findings.add_fact(f"-1 h, +24 h, and back; {paths} paths")
-    bench.findings.check(paths == exports, f"{paths} paths for {exports} exports.")
+            testbed.emulators.set_faults(pending)
+            await testbed.wait(30, least=0.7)
+            testbed.atlas.shift_clock(seconds)
+            await expect_expired_token(testbed, expired)
+            await testbed.wait(30, least=0.7)
+            testbed.emulators.foundry.faults.clear()
+    await testbed.restart()  # the clock is right again, a day behind the timestamps in the journal
+    await testbed.wait_until_drained(BACKLOG_SECONDS)
+    paths = len(testbed.emulators.foundry.branches.get_branch(DATASET, BRANCH).view)
+    exports = (await testbed.fetch_totals()).committed
+    testbed.findings.add_fact(f"-1 h, +24 h, and back; {paths} paths")
+    testbed.findings.check(paths == exports, f"{paths} paths for {exports} exports.")
 
 
-async def expect_expired_token(bench: Testbed, token: str) -> None:
-    export = bench.clients.next_export()
-    answer = await bench.clients.post(export, Authorization=f"Bearer {token}")
-    bench.oracle.sent.pop(export.name)
-    bench.findings.check(
+async def expect_expired_token(testbed: Testbed, token: str) -> None:
+    export = testbed.clients.next_export()
+    answer = await testbed.clients.post(export, Authorization=f"Bearer {token}")
+    testbed.oracle.sent.pop(export.name)
+    testbed.findings.check(
         answer.refusal == "401 TOKEN_EXPIRED", f"An expired token was answered {answer.refusal}."
     )
 
 
-async def build_backlog(bench: Testbed) -> None:
+async def build_backlog(testbed: Testbed) -> None:
     """Build a backlog while Foundry is unavailable; then kill the process and start it with all of
     it.
     """
-    await bench.atlas.start()
-    async with bench.clients.keep_sending(WARM_EXPORTS):
+    await testbed.atlas.start()
+    async with testbed.clients.keep_sending(WARM_EXPORTS):
         pass
-    await bench.wait_until_drained()
-    bench.emulators.set_faults(DOWN)
-    memory = MemoryGrowth(bench.atlas.measure_memory())
-    async with bench.clients.keep_sending(
-        bench.scale.scale_number(10_000), phones=32, Prefer="respond-async"
+    await testbed.wait_until_drained()
+    testbed.emulators.set_faults(DOWN)
+    memory = MemoryGrowth(testbed.atlas.measure_memory())
+    async with testbed.clients.keep_sending(
+        testbed.scale.scale_number(10_000), phones=32, Prefer="respond-async"
     ):
         pass
-    waiting = (await bench.fetch_totals()).accepted
-    memory.update(bench.atlas.measure_memory())
-    ready = await bench.restart()
-    memory.update(bench.atlas.measure_memory())
-    bench.emulators.foundry.faults.clear()
-    drained = await bench.wait_until_drained(BACKLOG_SECONDS)
-    memory.update(bench.atlas.measure_memory())
-    bench.findings.add_fact(
+    waiting = (await testbed.fetch_totals()).accepted
+    memory.update(testbed.atlas.measure_memory())
+    ready = await testbed.restart()
+    memory.update(testbed.atlas.measure_memory())
+    testbed.emulators.foundry.faults.clear()
+    drained = await testbed.wait_until_drained(BACKLOG_SECONDS)
+    memory.update(testbed.atlas.measure_memory())
+    testbed.findings.add_fact(
         f"{waiting} waited, ready again in {ready:.1f} s, drained in {drained:.1f} s, "
         f"memory {memory.grown:+.0f} MiB at most"
     )
-    bench.findings.check(ready <= READY_SECONDS, f"Ready only after {ready:.1f} s.")
-    bench.findings.check(memory.grown <= MEMORY_MIB, f"Memory grew by {memory.grown:.0f} MiB.")
+    testbed.findings.check(ready <= READY_SECONDS, f"Ready only after {ready:.1f} s.")
+    testbed.findings.check(memory.grown <= MEMORY_MIB, f"Memory grew by {memory.grown:.0f} MiB.")

@@ -15,84 +15,88 @@ EARLY_SECONDS = 0.1
 ALL_CALLS = 64  # enough clients for 20 exports a second that take two seconds each
 
 
-async def lose_answers(bench: Testbed) -> None:
+async def lose_answers(testbed: Testbed) -> None:
     """Let create, upload and commit happen, but lose every fifth answer."""
-    await bench.atlas.start()
+    await testbed.atlas.start()
     for call in ("create", "upload", "commit"):
         for how in ("cut", "504"):
-            seed = bench.rng.randrange(2**32)
-            bench.emulators.set_faults(
+            seed = testbed.rng.randrange(2**32)
+            testbed.emulators.set_faults(
                 Fault(call=call, kind="lost", how=how, rate=0.1, count=0, seed=seed)
             )
-    exports = bench.scale.scale_number(2_000, least=60)
-    async with bench.clients.keep_sending(exports, phones=ALL_CALLS, per_second=20):
+    exports = testbed.scale.scale_number(2_000, least=60)
+    async with testbed.clients.keep_sending(exports, phones=ALL_CALLS, per_second=20):
         pass
-    lost = sum(call.status in {0, 504} for call in bench.emulators.calls)
-    bench.findings.check(lost > 0, "No answer was lost.")
-    transactions = bench.emulators.list_transactions()
+    lost = sum(call.status in {0, 504} for call in testbed.emulators.calls)
+    testbed.findings.check(lost > 0, "No answer was lost.")
+    transactions = testbed.emulators.list_transactions()
     aborted = sum(each.status == "ABORTED" for each in transactions)
-    bench.findings.add_fact(
+    testbed.findings.add_fact(
         f"{lost} answers lost; {len(transactions)} transactions, {aborted} of them aborted"
     )
 
 
-async def cut_connections(bench: Testbed) -> None:
+async def cut_connections(testbed: Testbed) -> None:
     """Cut connections at every call, then stop listening, while 20 exports a second arrive."""
-    await bench.atlas.start()
-    async with bench.clients.keep_sending(
-        bench.scale.scale_number(500, least=40), phones=ALL_CALLS, per_second=20
+    await testbed.atlas.start()
+    async with testbed.clients.keep_sending(
+        testbed.scale.scale_number(500, least=40), phones=ALL_CALLS, per_second=20
     ):
-        await bench.wait_until_committed(10)
-        memory = MemoryGrowth(bench.atlas.measure_memory())
-        bench.emulators.set_faults(DOWN)
-        began, calls = time.monotonic(), len(bench.emulators.calls)
-        await bench.wait(300)
-        took, calls = time.monotonic() - began, len(bench.emulators.calls) - calls
-        await bench.emulators.close()
-        await bench.wait(300)
-        memory.update(bench.atlas.measure_memory())
-        waiting = (await bench.fetch_totals()).accepted
-        await bench.emulators.clear_faults()
+        await testbed.wait_until_committed(10)
+        memory = MemoryGrowth(testbed.atlas.measure_memory())
+        testbed.emulators.set_faults(DOWN)
+        began, calls = time.monotonic(), len(testbed.emulators.calls)
+        await testbed.wait(300)
+        took, calls = time.monotonic() - began, len(testbed.emulators.calls) - calls
+        await testbed.emulators.close()
+        await testbed.wait(300)
+        memory.update(testbed.atlas.measure_memory())
+        waiting = (await testbed.fetch_totals()).accepted
+        await testbed.emulators.clear_faults()
         back = time.monotonic()
-    await bench.wait_until_drained(BACKLOG_SECONDS)
+    await testbed.wait_until_drained(BACKLOG_SECONDS)
     drained = time.monotonic() - back
     rate = calls / took
-    bench.findings.add_fact(
+    testbed.findings.add_fact(
         f"{waiting} waited, memory {memory.grown:+.0f} MiB, {rate:.1f} calls/s, "
         f"drained in {drained:.1f} s"
     )
-    bench.findings.check(memory.grown <= MEMORY_MIB, f"Memory grew by {memory.grown:.0f} MiB.")
+    testbed.findings.check(memory.grown <= MEMORY_MIB, f"Memory grew by {memory.grown:.0f} MiB.")
     if took >= MEASURED_SECONDS:
-        bench.findings.check(rate <= CALLS_PER_SECOND, f"{rate:.1f} calls a second to nobody.")
+        testbed.findings.check(
+            rate <= CALLS_PER_SECOND, f"{rate:.1f} calls a second while Foundry is down."
+        )
 
 
-async def throttle_calls(bench: Testbed) -> None:
+async def throttle_calls(testbed: Testbed) -> None:
     """Answer 503 to 30 % of the calls, then 429 with Retry-After to 20 %."""
-    await bench.atlas.start()
-    exports = bench.scale.scale_number(1_000, least=40)
-    after = 7 if bench.scale.is_full else 1
+    await testbed.atlas.start()
+    exports = testbed.scale.scale_number(1_000, least=40)
+    after = 7 if testbed.scale.is_full else 1
     for status, rate, seconds in ((503, 0.3, None), (429, 0.2, after)):
-        seed = bench.rng.randrange(2**32)
-        bench.emulators.set_faults(
+        seed = testbed.rng.randrange(2**32)
+        testbed.emulators.set_faults(
             Fault(
                 "any", "status", status=status, retry_after=seconds, rate=rate, count=0, seed=seed
             )
         )
-        first, had = len(bench.emulators.calls), (await bench.fetch_totals()).committed
-        async with bench.clients.keep_sending(exports, phones=ALL_CALLS, per_second=20):
+        first, had = len(testbed.emulators.calls), (await testbed.fetch_totals()).committed
+        async with testbed.clients.keep_sending(exports, phones=ALL_CALLS, per_second=20):
             pass
-        await bench.wait_until_drained(BACKLOG_SECONDS)
-        calls = bench.emulators.calls[first:]
+        await testbed.wait_until_drained(BACKLOG_SECONDS)
+        calls = testbed.emulators.calls[first:]
         extra = count_extra_calls(
-            calls, (await bench.fetch_totals()).committed - had, refused=status
+            calls, (await testbed.fetch_totals()).committed - had, refused=status
         )
         early = find_earliest(calls)
-        bench.findings.add_fact(f"{status}: {extra:+.0%} calls" + (f", {early}" if seconds else ""))
+        testbed.findings.add_fact(
+            f"{status}: {extra:+.0%} calls" + (f", {early}" if seconds else "")
+        )
         if len(calls) >= MEASURED_CALLS:
-            bench.findings.check(extra <= EXTRA_CALLS, f"{status}: {extra:.0%} extra calls.")
-        bench.emulators.foundry.faults.clear()
-    gaps = [gap for gap in measure_gaps(bench.emulators.calls) if gap < -EARLY_SECONDS]
-    bench.findings.check(not gaps, f"{len(gaps)} calls came before Retry-After was over.")
+            testbed.findings.check(extra <= EXTRA_CALLS, f"{status}: {extra:.0%} extra calls.")
+        testbed.emulators.foundry.faults.clear()
+    gaps = [gap for gap in measure_gaps(testbed.emulators.calls) if gap < -EARLY_SECONDS]
+    testbed.findings.check(not gaps, f"{len(gaps)} calls came before Retry-After was over.")
 
 
 def count_extra_calls(calls: Sequence[Call], exports: int, refused: int) -> float:
@@ -121,42 +125,44 @@ def measure_gaps(calls: Iterable[Call]) -> list[float]:
 
 def find_earliest(calls: Iterable[Call]) -> str:
     gaps = measure_gaps(calls)
-    return f"Retry-After obeyed {min(gaps):+.2f} to {max(gaps):+.2f} s" if gaps else "none told"
+    return (
+        f"Retry-After obeyed {min(gaps):+.2f} to {max(gaps):+.2f} s" if gaps else "no Retry-After"
+    )
 
 
-async def garble_responses(bench: Testbed) -> None:
+async def garble_responses(testbed: Testbed) -> None:
     """Answer not at all within the deadline, with half a response, with HTML, and with 200 and
     rubbish.
     """
-    await bench.atlas.start()
+    await testbed.atlas.start()
     for kind in ("torn", "html", "rubbish", "latency"):
-        seed = bench.rng.randrange(2**32)
+        seed = testbed.rng.randrange(2**32)
         rate = 0.02 if kind == "latency" else 0.05
-        bench.emulators.set_faults(
+        testbed.emulators.set_faults(
             Fault(call="any", kind=kind, seconds=3.0, rate=rate, count=0, seed=seed)
         )
-    exports = bench.scale.scale_number(500, least=60)
-    async with bench.clients.keep_sending(exports, phones=ALL_CALLS, per_second=20):
+    exports = testbed.scale.scale_number(500, least=60)
+    async with testbed.clients.keep_sending(exports, phones=ALL_CALLS, per_second=20):
         pass
-    aborted = sum(each.status == "ABORTED" for each in bench.emulators.list_transactions())
-    bench.findings.add_fact(f"{aborted} transactions aborted on the way")
+    aborted = sum(each.status == "ABORTED" for each in testbed.emulators.list_transactions())
+    testbed.findings.add_fact(f"{aborted} transactions aborted on the way")
 
 
-async def revoke_role(bench: Testbed) -> None:
+async def revoke_role(testbed: Testbed) -> None:
     """Answer 403 to all writing calls, and DatasetNotFound to all reading calls."""
-    await bench.atlas.start()
-    async with bench.clients.keep_sending(
-        bench.scale.scale_number(500, least=40), phones=ALL_CALLS, per_second=20
+    await testbed.atlas.start()
+    async with testbed.clients.keep_sending(
+        testbed.scale.scale_number(500, least=40), phones=ALL_CALLS, per_second=20
     ):
-        await bench.wait_until_committed(10)
-        bench.emulators.foundry.options.is_role_revoked = True
-        await bench.wait(600, least=2.0)
-        waiting = (await bench.fetch_totals()).accepted
-        bench.emulators.foundry.options.is_role_revoked = False
-    await bench.wait_until_drained(BACKLOG_SECONDS)
-    aside = (await bench.fetch_totals()).set_aside
-    bench.findings.add_fact(f"{waiting} waited, {aside} set aside")
-    bench.findings.check(aside == 0, f"{aside} exports were set aside for a role.")
-    bench.findings.check(
-        "give it a role" in bench.atlas.read_log(), "The log does not name the role."
+        await testbed.wait_until_committed(10)
+        testbed.emulators.foundry.options.is_role_revoked = True
+        await testbed.wait(600, least=2.0)
+        waiting = (await testbed.fetch_totals()).accepted
+        testbed.emulators.foundry.options.is_role_revoked = False
+    await testbed.wait_until_drained(BACKLOG_SECONDS)
+    aside = (await testbed.fetch_totals()).set_aside
+    testbed.findings.add_fact(f"{waiting} waited, {aside} set aside")
+    testbed.findings.check(aside == 0, f"{aside} exports were set aside because of a role.")
+    testbed.findings.check(
+        "give it a role" in testbed.atlas.read_log(), "The log does not name the role."
     )

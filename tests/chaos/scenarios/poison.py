@@ -27,7 +27,7 @@ STEADY_RATE, STEADY_PHONES = 20.0, 64
 ANSWERED_SHARE = 0.95
 
 
-async def send_one_in_a_thousand(bench: Testbed) -> None:
+async def send_one_in_a_thousand(testbed: Testbed) -> None:
     """One export crashes flatten and one is refused by Foundry, among many good ones.
 
     Both are set aside and delay no other export. Once the cause is gone, they are replayed.
@@ -37,52 +37,53 @@ async def send_one_in_a_thousand(bench: Testbed) -> None:
         is_poison = what == "upload" and "poison" in request.path
         return web.Response(status=413) if is_poison else None
 
-    await bench.atlas.start(Failpoint(IN_FLATTEN, 1))
-    neighbours = bench.scale.scale_number(1_000, least=30)
-    clean = await measure_rate(bench, neighbours)
-    bench.emulators.before = refuse
-    refused = await send_poison(bench, bench.clients.next_export(lambda _: "auth0|poison"))
-    broken = await crash_flatten(bench)
-    rate_with_poison = await measure_rate(bench, neighbours)
-    await bench.wait_until_drained()
-    tries = sum(call.status == 413 for call in bench.emulators.calls)
-    aside = (await bench.fetch_totals()).set_aside
-    bench.findings.add_fact(
+    await testbed.atlas.start(Failpoint(IN_FLATTEN, 1))
+    neighbours = testbed.scale.scale_number(1_000, least=30)
+    clean = await measure_rate(testbed, neighbours)
+    testbed.emulators.before = refuse
+    refused = await send_poison(testbed, testbed.clients.next_export(lambda _: "auth0|poison"))
+    broken = await crash_flatten(testbed)
+    rate_with_poison = await measure_rate(testbed, neighbours)
+    await testbed.wait_until_drained()
+    tries = sum(call.status == 413 for call in testbed.emulators.calls)
+    aside = (await testbed.fetch_totals()).set_aside
+    testbed.findings.add_fact(
         f"set aside after {tries} tries, neighbours at {rate_with_poison / clean:.0%}"
     )
-    bench.findings.check(aside == 2, f"{aside} set aside, not two.")
-    bench.findings.check(tries == TRIES_MAX, f"Tried {tries} times.")
-    if bench.scale.is_full:
-        bench.findings.check(
+    testbed.findings.check(aside == 2, f"{aside} set aside, not two.")
+    testbed.findings.check(tries == TRIES_MAX, f"Tried {tries} times.")
+    if testbed.scale.is_full:
+        testbed.findings.check(
             rate_with_poison >= NEIGHBOURS_RATE * clean,
             f"Neighbours at {rate_with_poison / clean:.0%}.",
         )
-    bench.emulators.before = None
-    await bench.restart()
+    testbed.emulators.before = None
+    await testbed.restart()
     for reply in (refused, broken):
-        await bench.replay(reply.receipt_id)
-    await expect_nothing_aside(bench)
+        await testbed.replay(reply.receipt_id)
+    await expect_nothing_aside(testbed)
 
 
-async def send_poison(bench: Testbed, export: Export) -> Reply:
+async def send_poison(testbed: Testbed, export: Export) -> Reply:
     """Send an export that will fail. Raises Broken if it is not accepted."""
-    reply = await bench.clients.deliver(export, Prefer="respond-async")
+    reply = await testbed.clients.deliver(export, Prefer="respond-async")
     if reply is None:
-        raise Broken("The poison was turned away.")
+        raise Broken("The poison was refused.")
     return reply
 
 
-async def crash_flatten(bench: Testbed) -> Reply:
+async def crash_flatten(testbed: Testbed) -> Reply:
     """Send it twice: the first time it crashes the stage, the second time it does not get there."""
-    clean = bench.clients.next_export()
+    clean = testbed.clients.next_export()
     export = replace(clean, lines=(*clean.lines[1:], mark_line(clean.lines[0])))
-    replies = [await send_poison(bench, export) for _ in range(2)]
-    bench.findings.crashes = bench.atlas.count_bugs()
-    bench.findings.check(
-        all(reply.status == "set_aside" for reply in replies), "Not told that it is set aside."
+    replies = [await send_poison(testbed, export) for _ in range(2)]
+    testbed.findings.crashes = testbed.atlas.count_bugs()
+    testbed.findings.check(
+        all(reply.status == "set_aside" for reply in replies), "The answer is not `set_aside`."
     )
-    bench.findings.check(
-        bench.findings.crashes == 1, f"It crashed flatten {bench.findings.crashes} times, not once."
+    testbed.findings.check(
+        testbed.findings.crashes == 1,
+        f"It crashed flatten {testbed.findings.crashes} times, not once.",
     )
     return replies[0]
 
@@ -91,10 +92,10 @@ def mark_line(line: bytes) -> bytes:
     return b'{"says":' + FAULT_MARKER + b"," + line[1:]
 
 
-async def measure_rate(bench: Testbed, exports: int) -> float:
+async def measure_rate(testbed: Testbed, exports: int) -> float:
     """Return the exports per second."""
     began = time.monotonic()
-    async with bench.clients.keep_sending(exports):
+    async with testbed.clients.keep_sending(exports):
         pass
     return exports / (time.monotonic() - began)
 
@@ -108,123 +109,123 @@ class IsolationResult:
     aside: int
 
 
-async def refuse_many(bench: Testbed) -> None:
+async def refuse_many(testbed: Testbed) -> None:
     """Foundry refuses five exports of one user at their upload, with an undocumented error name."""
-    refuse_user(bench, PathRefusal(contains="poison", name=UNKNOWN_REFUSAL))
-    isolation = await isolate_among_others(bench)
-    expect_isolated(bench, isolation)
+    refuse_user(testbed, PathRefusal(contains="poison", name=UNKNOWN_REFUSAL))
+    isolation = await isolate_among_others(testbed)
+    expect_isolated(testbed, isolation)
 
 
-async def refuse_many_at_commit(bench: Testbed) -> None:
+async def refuse_many_at_commit(testbed: Testbed) -> None:
     """They make every commit of their groups fail, and Foundry does not say which is at fault."""
-    refuse_user(bench, PathRefusal(contains="poison", at="commit", name=UNKNOWN_REFUSAL))
-    isolation = await isolate_among_others(bench)
-    bench.findings.check(isolation.aside == POISON_EXPORTS, f"{isolation.aside} set aside.")
+    refuse_user(testbed, PathRefusal(contains="poison", at="commit", name=UNKNOWN_REFUSAL))
+    isolation = await isolate_among_others(testbed)
+    testbed.findings.check(isolation.aside == POISON_EXPORTS, f"{isolation.aside} set aside.")
 
 
-async def refuse_many_shared(bench: Testbed) -> None:
+async def refuse_many_shared(testbed: Testbed) -> None:
     """They make every shared file be refused that contains their rows."""
-    bench.emulators.refused_rows = POISON_USER.encode()
-    isolation = await isolate_among_others(bench)
-    bench.findings.check(isolation.aside == POISON_EXPORTS, f"{isolation.aside} set aside.")
+    testbed.emulators.refused_rows = POISON_USER.encode()
+    isolation = await isolate_among_others(testbed)
+    testbed.findings.check(isolation.aside == POISON_EXPORTS, f"{isolation.aside} set aside.")
 
 
-async def leave_many_unanswered(bench: Testbed) -> None:
+async def leave_many_unanswered(testbed: Testbed) -> None:
     """Uploads of one user are always answered 500: none is set aside, and no other is delayed."""
 
     def fail(what: str, request: web.Request) -> web.Response | None:
         is_theirs = what == "upload" and "poison" in request.path
         return web.Response(status=500) if is_theirs else None
 
-    await bench.atlas.start()
-    async with keep_steady_flow(bench):
-        await bench.wait_until_committed(5)
-        bench.emulators.before = fail
+    await testbed.atlas.start()
+    async with keep_steady_flow(testbed):
+        await testbed.wait_until_committed(5)
+        testbed.emulators.before = fail
         for _ in range(POISON_EXPORTS):
-            await send_poison(bench, bench.clients.next_export(lambda _: POISON_USER))
-        await bench.wait(600, least=8.0)
-        aside = (await bench.fetch_totals()).set_aside
-        bench.emulators.before = None
+            await send_poison(testbed, testbed.clients.next_export(lambda _: POISON_USER))
+        await testbed.wait(600, least=8.0)
+        aside = (await testbed.fetch_totals()).set_aside
+        testbed.emulators.before = None
         answered = time.monotonic()
-    expect_answered(bench)
-    await bench.wait_until_drained()
+    expect_answered(testbed)
+    await testbed.wait_until_drained()
     took = time.monotonic() - answered
-    bench.findings.add_fact(f"all committed {took:.1f} s after uploads were answered again")
-    aside = max(aside, (await bench.fetch_totals()).set_aside)
-    bench.findings.check(aside == 0, f"{aside} set aside for want of an answer.")
+    testbed.findings.add_fact(f"all committed {took:.1f} s after uploads were answered again")
+    aside = max(aside, (await testbed.fetch_totals()).set_aside)
+    testbed.findings.check(aside == 0, f"{aside} set aside although only answers were lost.")
 
 
-def refuse_user(bench: Testbed, refusal: PathRefusal) -> None:
-    bench.emulators.foundry.options.refusals = (refusal,)
+def refuse_user(testbed: Testbed, refusal: PathRefusal) -> None:
+    testbed.emulators.foundry.options.refusals = (refusal,)
 
 
-def keep_steady_flow(bench: Testbed) -> AbstractAsyncContextManager[None]:
-    exports = bench.scale.scale_number(1_000, least=60)
-    return bench.clients.keep_sending(exports, phones=STEADY_PHONES, per_second=STEADY_RATE)
+def keep_steady_flow(testbed: Testbed) -> AbstractAsyncContextManager[None]:
+    exports = testbed.scale.scale_number(1_000, least=60)
+    return testbed.clients.keep_sending(exports, phones=STEADY_PHONES, per_second=STEADY_RATE)
 
 
-async def isolate_among_others(bench: Testbed) -> IsolationResult:
+async def isolate_among_others(testbed: Testbed) -> IsolationResult:
     """Send them among others until all are set aside; then fix the cause and replay them."""
-    await bench.atlas.start()
-    async with keep_steady_flow(bench):
-        await bench.wait_until_committed(5)
-        before, began = len(bench.emulators.list_transactions()), time.monotonic()
+    await testbed.atlas.start()
+    async with keep_steady_flow(testbed):
+        await testbed.wait_until_committed(5)
+        before, began = len(testbed.emulators.list_transactions()), time.monotonic()
         for _ in range(POISON_EXPORTS):
-            await send_poison(bench, bench.clients.next_export(lambda _: POISON_USER))
+            await send_poison(testbed, testbed.clients.next_export(lambda _: POISON_USER))
         with anyio.move_on_after(ASIDE_SECONDS):
-            while (await bench.fetch_totals()).set_aside < POISON_EXPORTS:
+            while (await testbed.fetch_totals()).set_aside < POISON_EXPORTS:
                 await anyio.sleep(0.05)
         seconds = time.monotonic() - began
-        groups = bench.emulators.list_transactions()[before:]
-        aside = (await bench.fetch_totals()).set_aside
+        groups = testbed.emulators.list_transactions()[before:]
+        aside = (await testbed.fetch_totals()).set_aside
     isolation = IsolationResult(seconds, len(groups), aside)
     failed = sum(each.status == "ABORTED" for each in groups)
-    bench.findings.add_fact(
+    testbed.findings.add_fact(
         f"{aside} set aside after {seconds:.1f} s and {len(groups)} groups, {failed} aborted"
     )
-    bench.findings.check(seconds <= ASIDE_SECONDS, f"It took {seconds:.0f} s.")
-    expect_answered(bench)
-    await bench.wait_until_drained()
-    await bench.emulators.clear_faults()
-    await bench.replay()
-    await expect_nothing_aside(bench)
+    testbed.findings.check(seconds <= ASIDE_SECONDS, f"It took {seconds:.0f} s.")
+    expect_answered(testbed)
+    await testbed.wait_until_drained()
+    await testbed.emulators.clear_faults()
+    await testbed.replay()
+    await expect_nothing_aside(testbed)
     return isolation
 
 
-def expect_isolated(bench: Testbed, isolation: IsolationResult) -> None:
-    bench.findings.check(isolation.aside == POISON_EXPORTS, f"{isolation.aside} set aside.")
-    bench.findings.check(isolation.groups <= ASIDE_GROUPS, f"It took {isolation.groups} groups.")
+def expect_isolated(testbed: Testbed, isolation: IsolationResult) -> None:
+    testbed.findings.check(isolation.aside == POISON_EXPORTS, f"{isolation.aside} set aside.")
+    testbed.findings.check(isolation.groups <= ASIDE_GROUPS, f"It took {isolation.groups} groups.")
 
 
-def expect_answered(bench: Testbed) -> None:
+def expect_answered(testbed: Testbed) -> None:
     """Expect a 200 for nearly all others, which did not ask for an early answer."""
-    replies = [sent.reply for sent in bench.oracle.sent.values() if sent.reply is not None]
+    replies = [sent.reply for sent in testbed.oracle.sent.values() if sent.reply is not None]
     committed = sum(reply.status == "committed" for reply in replies)
     share = committed / (len(replies) - POISON_EXPORTS)
-    bench.findings.add_fact(f"{share:.1%} of the others answered 200")
-    bench.findings.check(share >= ANSWERED_SHARE, f"Only {share:.1%} answered 200.")
+    testbed.findings.add_fact(f"{share:.1%} of the others answered 200")
+    testbed.findings.check(share >= ANSWERED_SHARE, f"Only {share:.1%} answered 200.")
 
 
-async def crash_everywhere(bench: Testbed) -> None:
+async def crash_everywhere(testbed: Testbed) -> None:
     """Each stage crashes repeatedly between good messages; then the bug is fixed."""
-    exports = bench.scale.scale_number(5_000, least=100)
-    await bench.atlas.start(Failpoint(EVERYWHERE, EVERY))
-    async with bench.clients.keep_sending(exports, phones=32):
+    exports = testbed.scale.scale_number(5_000, least=100)
+    await testbed.atlas.start(Failpoint(EVERYWHERE, EVERY))
+    async with testbed.clients.keep_sending(exports, phones=32):
         pass
     crashes, answered = (
-        bench.atlas.count_bugs(),
-        bench.oracle.surprises.pop(ANSWERED_AFTER_A_CRASH, 0),
+        testbed.atlas.count_bugs(),
+        testbed.oracle.surprises.pop(ANSWERED_AFTER_A_CRASH, 0),
     )
-    aside = (await bench.fetch_totals()).set_aside
-    bench.findings.add_fact(f"{crashes} crashes, {answered} answered 500, {aside} set aside")
-    bench.findings.check(crashes >= CRASHES_SHARE * exports, f"It crashed {crashes} times only.")
-    bench.findings.crashes = crashes
-    await bench.restart()
-    await bench.replay()
-    await expect_nothing_aside(bench)
+    aside = (await testbed.fetch_totals()).set_aside
+    testbed.findings.add_fact(f"{crashes} crashes, {answered} answered 500, {aside} set aside")
+    testbed.findings.check(crashes >= CRASHES_SHARE * exports, f"It crashed {crashes} times only.")
+    testbed.findings.crashes = crashes
+    await testbed.restart()
+    await testbed.replay()
+    await expect_nothing_aside(testbed)
 
 
-async def expect_nothing_aside(bench: Testbed) -> None:
-    await bench.wait_until_drained()
-    aside = (await bench.fetch_totals()).set_aside
-    bench.findings.check(aside == 0, f"{aside} set aside after the replay.")
+async def expect_nothing_aside(testbed: Testbed) -> None:
+    await testbed.wait_until_drained()
+    aside = (await testbed.fetch_totals()).set_aside
+    testbed.findings.check(aside == 0, f"{aside} set aside after the replay.")

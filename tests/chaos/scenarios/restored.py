@@ -15,60 +15,60 @@ POINTS_OF_CI = 3
 PER_SECOND = 50.0  # files found again are read one by one, at the rate limit of the API
 
 
-async def restore_at_points(bench: Testbed) -> None:
+async def restore_at_points(testbed: Testbed) -> None:
     """Kill Atlas between two effects, copy its journal, restart it, and restore the copy later.
 
     A copy of the files of a killed process is equivalent to a snapshot of its disk.
     """
-    has_shared = bench.atlas.settings["foundry"]["file_layout"] == "per-group"
-    has_files = has_shared or bench.atlas.settings["foundry"].get("file_format") == "parquet"
+    has_shared = testbed.atlas.settings["foundry"]["file_layout"] == "per-group"
+    has_files = has_shared or testbed.atlas.settings["foundry"].get("file_format") == "parquet"
     known = list(POINTS_OF_SHARED_FILES if has_files else POINTS)
     points = known
-    if bench.scale.name == "ci":
-        points = bench.rng.sample(known, POINTS_OF_CI)
-    exports = bench.scale.scale_number(100, least=WARM_EXPORTS)
-    await bench.atlas.start()
-    async with bench.clients.keep_sending(exports):
+    if testbed.scale.name == "ci":
+        points = testbed.rng.sample(known, POINTS_OF_CI)
+    exports = testbed.scale.scale_number(100, least=WARM_EXPORTS)
+    await testbed.atlas.start()
+    async with testbed.clients.keep_sending(exports):
         pass
-    await bench.wait_until_drained()
+    await testbed.wait_until_drained()
     for point in points:
-        hits = bench.rng.randint(1, HITS_MAX if "put" in point else 2)
-        await restore_copy(bench, Failpoint(point, 1 if has_shared else hits), exports)
-    bench.findings.add_fact(f"copied at {len(points)} of {len(known)} points")
+        hits = testbed.rng.randint(1, HITS_MAX if "put" in point else 2)
+        await restore_copy(testbed, Failpoint(point, 1 if has_shared else hits), exports)
+    testbed.findings.add_fact(f"copied at {len(points)} of {len(known)} points")
 
 
-async def restore_parquet_at_points(bench: Testbed) -> None:
+async def restore_parquet_at_points(testbed: Testbed) -> None:
     if find_spec("pyarrow") is None:
         raise Skipped("needs pyarrow for Parquet")
-    await restore_at_points(bench)
+    await restore_at_points(testbed)
 
 
-async def restore_copy(bench: Testbed, failpoint: Failpoint, exports: int) -> None:
+async def restore_copy(testbed: Testbed, failpoint: Failpoint, exports: int) -> None:
     """Copy the journal, commit exports, restore the copy, and check the balance."""
     described = f"{failpoint.point}, passage {failpoint.hits}"
-    journal, copy = bench.folder / "journal", bench.folder / "copy"
-    await bench.restart_with_failpoint(failpoint)
-    async with bench.clients.keep_sending(exports, per_second=PER_SECOND, Prefer="respond-async"):
-        if not await bench.atlas.exits_within(POINT_SECONDS):
-            raise Broken(f"The mine {described} never went off.")
+    journal, copy = testbed.folder / "journal", testbed.folder / "copy"
+    await testbed.restart_with_failpoint(failpoint)
+    async with testbed.clients.keep_sending(exports, per_second=PER_SECOND, Prefer="respond-async"):
+        if not await testbed.atlas.exits_within(POINT_SECONDS):
+            raise Broken(f"The failpoint {described} was never reached.")
         replace_folder(journal, copy)
-        await bench.atlas.start()
-    await bench.wait_until_drained()
-    async with bench.clients.keep_sending(AFTER_THE_COPY):
+        await testbed.atlas.start()
+    await testbed.wait_until_drained()
+    async with testbed.clients.keep_sending(AFTER_THE_COPY):
         pass
-    await bench.wait_until_drained()
-    transactions = len(bench.emulators.list_transactions())
-    await bench.atlas.kill()
+    await testbed.wait_until_drained()
+    transactions = len(testbed.emulators.list_transactions())
+    await testbed.atlas.kill()
     replace_folder(copy, journal)
-    await bench.atlas.start()
-    await bench.wait_until_drained()
-    again = len(bench.emulators.list_transactions()) - transactions
-    aside = (await bench.fetch_totals()).set_aside
-    bench.findings.check(aside == 0, f"{described}: {aside} set aside.")
-    if left := bench.emulators.list_open():
-        bench.findings.failures.append(f"{described}: {len(left)} transactions of ours left open")
-    for wrong in (await bench.draw_balance()).list_failures():
-        bench.findings.failures.append(f"{described} ({again} transactions again): {wrong}")
+    await testbed.atlas.start()
+    await testbed.wait_until_drained()
+    again = len(testbed.emulators.list_transactions()) - transactions
+    aside = (await testbed.fetch_totals()).set_aside
+    testbed.findings.check(aside == 0, f"{described}: {aside} set aside.")
+    if left := testbed.emulators.list_open():
+        testbed.findings.failures.append(f"{described}: {len(left)} transactions of ours left open")
+    for wrong in (await testbed.draw_balance()).list_failures():
+        testbed.findings.failures.append(f"{described} ({again} transactions again): {wrong}")
 
 
 def replace_folder(source: Path, target: Path) -> None:

@@ -23,51 +23,51 @@ class Streamed(msgspec.Struct):
     upload_results: tuple[Part, ...] = ()
 
 
-async def send_twins(bench: Testbed) -> None:
+async def send_twins(testbed: Testbed) -> None:
     """Send one export 100 times at once, and after a restart; use one key for two bodies and for
     two users; cut a stream off.
     """
-    await bench.atlas.start()
-    times = bench.scale.scale_number(10, least=2)
+    await testbed.atlas.start()
+    times = testbed.scale.scale_number(10, least=2)
     for _ in range(times):
-        export = bench.clients.next_export()
-        replies = await send_at_once(bench, export)
-        await bench.restart()
-        again = await bench.clients.deliver(export)
+        export = testbed.clients.next_export()
+        replies = await send_at_once(testbed, export)
+        await testbed.restart()
+        again = await testbed.clients.deliver(export)
         ids = {reply.receipt_id for reply in replies}
         firsts = sum(not reply.replayed for reply in replies)
-        expect = bench.findings.check
+        expect = testbed.findings.check
         expect(len(replies) == AT_ONCE, f"{len(replies)} of {AT_ONCE} twins were answered.")
         expect(len(ids) == 1, f"{len(ids)} receipts for one export.")
-        expect(firsts == 1, f"{firsts} of {AT_ONCE} twins were told to be the first.")
+        expect(firsts == 1, f"{firsts} of {AT_ONCE} twins were reported as the first.")
         expect(again is not None and again.receipt_id in ids, "Another receipt after a restart.")
         expect(again is not None and again.replayed, "Not replayed after a restart.")
-        await reuse_key(bench)
-    await cut_off_stream(bench)
-    bench.findings.add_fact(f"{times} times {AT_ONCE} at once")
+        await reuse_key(testbed)
+    await cut_off_stream(testbed)
+    testbed.findings.add_fact(f"{times} times {AT_ONCE} at once")
 
 
-async def cut_off_stream(bench: Testbed) -> None:
+async def cut_off_stream(testbed: Testbed) -> None:
     """Send a stream again of which four fifths arrived: the complete parts are skipped."""
-    name = f"stream-{bench.rng.random()}"
-    export = Export.generate(name, "auth0|years", bench.rng, lines=STREAM_LINES)
-    lost = await bench.clients.stream(export, share=0.8)
-    answer = await bench.clients.stream(export)
+    name = f"stream-{testbed.rng.random()}"
+    export = Export.generate(name, "auth0|years", testbed.rng, lines=STREAM_LINES)
+    lost = await testbed.clients.stream(export, share=0.8)
+    answer = await testbed.clients.stream(export)
     while answer.status in {0, 503}:  # as a real client does
-        answer = await bench.clients.stream(export)
+        answer = await testbed.clients.stream(export)
     whole = msgspec.json.decode(answer.body, type=Streamed)
     parts = [part.replayed for part in whole.upload_results]
-    summary = f"{sum(parts)} of {len(parts)} parts stood, answered {answer.status}"
-    bench.findings.add_fact(f"a stream cut off: {summary}")
-    bench.findings.check(lost.status == 0, f"A stream that was lost was answered {lost.status}.")
-    bench.findings.check(any(parts), "Of a stream that was cut off, nothing was kept.")
+    summary = f"{sum(parts)} of {len(parts)} parts were stored, answered {answer.status}"
+    testbed.findings.add_fact(f"a stream cut off: {summary}")
+    testbed.findings.check(lost.status == 0, f"A stream that was lost was answered {lost.status}.")
+    testbed.findings.check(any(parts), "Nothing was stored of a stream that was cut off.")
 
 
-async def send_at_once(bench: Testbed, export: Export) -> list[Reply]:
+async def send_at_once(testbed: Testbed, export: Export) -> list[Reply]:
     replies: list[Reply] = []
 
     async def send() -> None:
-        reply = await bench.clients.deliver(export)
+        reply = await testbed.clients.deliver(export)
         if reply is not None:
             replies.append(reply)
 
@@ -77,14 +77,14 @@ async def send_at_once(bench: Testbed, export: Export) -> list[Reply]:
     return replies
 
 
-async def reuse_key(bench: Testbed) -> None:
+async def reuse_key(testbed: Testbed) -> None:
     """Reuse a key: another body is answered 422, and another user has an export of their own."""
-    clients, expect = bench.clients, bench.findings.check
-    key = {"Idempotency_Key": f"key-{bench.rng.random()}"}
+    clients, expect = testbed.clients, testbed.findings.check
+    key = {"Idempotency_Key": f"key-{testbed.rng.random()}"}
     first_export, other = clients.next_export(), clients.next_export()
     first = await clients.deliver(first_export, **key)
     reused = await clients.post(replace(other, sub=first_export.sub), **key)
-    bench.oracle.sent.pop(other.name)  # refused for good: none of its rows may exist
+    testbed.oracle.sent.pop(other.name)  # refused for good: none of its rows may exist
     other_reply = await clients.deliver(
         clients.next_export(lambda _: f"{first_export.sub} not he"), **key
     )

@@ -11,21 +11,21 @@ CLIENTS = 16
 FULL_EXPORTS = 600
 
 
-async def try_every_mode(bench: Testbed) -> None:
+async def try_every_mode(testbed: Testbed) -> None:
     """Try each value of each mode with every fifth answer lost, and check the balance after each.
 
     `redirect` is left out, because every call fails in that mode.
     """
-    exports = bench.scale.scale_number(FULL_EXPORTS, least=6)
+    exports = testbed.scale.scale_number(FULL_EXPORTS, least=6)
     took: dict[str, float] = {}
-    await bench.atlas.start()
-    lose_answers(bench)
+    await testbed.atlas.start()
+    lose_answers(testbed)
     for name, value in list_modes():
-        took[f"{name}={value}"] = await try_mode(bench, name, value, exports)
+        took[f"{name}={value}"] = await try_mode(testbed, name, value, exports)
     slowest = max(took, key=lambda mode: took[mode])
-    lost = sum(call.status in {0, 504} for call in bench.emulators.calls)
-    bench.findings.check(lost > 0, "No answer was lost.")
-    bench.findings.add_fact(
+    lost = sum(call.status in {0, 504} for call in testbed.emulators.calls)
+    testbed.findings.check(lost > 0, "No answer was lost.")
+    testbed.findings.add_fact(
         f"{len(took)} modes, {exports} exports each, {lost} answers lost; "
         f"drained in {took[slowest]:.1f} s at most ({slowest})"
     )
@@ -38,30 +38,30 @@ def list_modes() -> list[tuple[str, Value]]:
     return [pairs[0], *((name, value) for name, value in pairs if value != defaults[name])]
 
 
-async def try_mode(bench: Testbed, name: str, value: Value, exports: int) -> float:
+async def try_mode(testbed: Testbed, name: str, value: Value, exports: int) -> float:
     """Send until everything is acknowledged and committed; return the seconds that it took."""
-    foundry, began = bench.emulators.foundry, time.monotonic()
+    foundry, began = testbed.emulators.foundry, time.monotonic()
     foundry.behaviour = Behaviour().change({name: value})
     foundry.revoke_tokens()  # so that the next token answer uses this mode
-    async with bench.clients.keep_sending(exports, phones=CLIENTS):
+    async with testbed.clients.keep_sending(exports, phones=CLIENTS):
         pass
-    await bench.wait_until_drained()
+    await testbed.wait_until_drained()
     took = time.monotonic() - began
-    if left := bench.emulators.list_open():
-        bench.findings.failures.append(
+    if left := testbed.emulators.list_open():
+        testbed.findings.failures.append(
             f"{name}={value}: {len(left)} transactions of ours left open"
         )
-    for wrong in (await bench.draw_balance()).list_failures():
-        bench.findings.failures.append(f"{name}={value}: {wrong}")
+    for wrong in (await testbed.draw_balance()).list_failures():
+        testbed.findings.failures.append(f"{name}={value}: {wrong}")
     return took
 
 
-def lose_answers(bench: Testbed) -> None:
+def lose_answers(testbed: Testbed) -> None:
     """Let create, upload and commit happen, but lose every fifth answer."""
     for call in ("create", "upload", "commit"):
         for how in ("cut", "504"):
-            seed = bench.rng.randrange(2**32)
+            seed = testbed.rng.randrange(2**32)
             rate = LOST_SHARE / 2
-            bench.emulators.set_faults(
+            testbed.emulators.set_faults(
                 Fault(call=call, kind="lost", how=how, rate=rate, count=0, seed=seed)
             )

@@ -33,10 +33,10 @@ SETTINGS: Settings = {
 def build_soak(seconds: float, report: Callable[[float, str], None], stop: anyio.Event) -> Scenario:
     """Build the soak, which ends after `seconds` or at `stop`; report progress and each reading."""
 
-    async def run(bench: Testbed) -> None:
-        await bench.atlas.start()
-        workload = Workload(bench, await anyio.to_thread.run_sync(bombs.build_bombs))
-        gauges, begun = Gauges(bench, ProcessMetrics(bench.atlas.process.pid)), Counter[str]()
+    async def run(testbed: Testbed) -> None:
+        await testbed.atlas.start()
+        workload = Workload(testbed, await anyio.to_thread.run_sync(bombs.build_bombs))
+        gauges, begun = Gauges(testbed, ProcessMetrics(testbed.atlas.process.pid)), Counter[str]()
         async with anyio.create_task_group() as tasks:
             async with anyio.create_task_group() as comers:
                 for name, (every, act) in workload.list_actions().items():
@@ -47,7 +47,7 @@ def build_soak(seconds: float, report: Callable[[float, str], None], stop: anyio
                 comers.cancel_scope.cancel()
             tasks.cancel_scope.deadline = anyio.current_time() + SETTLED_SECONDS
         workload.sockets.close()
-        bench.findings.add_fact(", ".join(f"{count} {name}" for name, count in begun.items()))
+        testbed.findings.add_fact(", ".join(f"{count} {name}" for name, count in begun.items()))
         gauges.check_growth()
 
     return Scenario("soak", run, SETTINGS, seconds + 2 * SETTLED_SECONDS)

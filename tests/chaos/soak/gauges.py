@@ -51,21 +51,21 @@ class Reading:
 class Gauges:
     """All readings taken so far, and the checks on them."""
 
-    bench: Testbed
-    vitals: ProcessMetrics
+    testbed: Testbed
+    metrics: ProcessMetrics
     began: float = field(default_factory=time.monotonic)
     readings: list[Reading] = field(default_factory=list)
 
     async def read(self) -> Reading:
-        journal = self.bench.folder / "journal" / "journal.db"
+        journal = self.testbed.folder / "journal" / "journal.db"
         reading = Reading(
             at=time.monotonic() - self.began,
-            memory=self.vitals.measure(),
-            descriptors=self.vitals.count_descriptors(),
+            memory=self.metrics.measure(),
+            descriptors=self.metrics.count_descriptors(),
             tasks=await self.count_tasks(),
             journal=get_size_mib(journal),
             wal=get_size_mib(journal.with_name("journal.db-wal")),
-            exports=len(self.bench.oracle.sent),
+            exports=len(self.testbed.oracle.sent),
         )
         self.readings.append(reading)
         return reading
@@ -73,8 +73,8 @@ class Gauges:
     async def count_tasks(self) -> int | None:
         """Return the number of tasks from the metrics; None if they do not answer."""
         try:
-            async with self.bench.clients.session.get(
-                f"{self.bench.atlas.operator}/metrics"
+            async with self.testbed.clients.session.get(
+                f"{self.testbed.atlas.operator}/metrics"
             ) as answer:
                 match_ = TASKS.search(await answer.read())
         except (aiohttp.ClientError, OSError, TimeoutError):
@@ -90,12 +90,12 @@ class Gauges:
         """
         half = [each for each in self.readings if each.at >= self.readings[-1].at / 2]
         if len(half) < 2 * FLOORS:
-            self.bench.findings.add_fact("too short to see what grows")
+            self.testbed.findings.add_fact("too short to see what grows")
             return
         seconds = half[-1].at - half[0].at
         slope = compute_slope(half) * SLOPE_SECONDS
         grown = slope * seconds / SLOPE_SECONDS
-        expect, note = self.bench.findings.check, self.bench.findings.add_fact
+        expect, note = self.testbed.findings.check, self.testbed.findings.add_fact
         note(f"memory {slope:+.2f} MiB in ten minutes (second half, {seconds:.0f} s)")
         if seconds >= JUDGED_SECONDS:
             expect(slope <= SLOPE_MIB, f"Memory grows by {slope:.2f} MiB in ten minutes.")
@@ -107,18 +107,18 @@ class Gauges:
         note(f"at its end: {half[-1].describe()}")
 
     def check_tasks(self, half: Sequence[Reading]) -> None:
-        """Check the readings that have a task count; the metrics may fail to answer now and then."""
+        """Check the task counts; the metrics may fail to answer now and then, but not more."""
         counts = [each.tasks for each in half if each.tasks is not None]
         is_most = 2 * len(counts) > len(half)
         message = f"The metrics answered {len(counts)} of {len(half)} times."
-        self.bench.findings.check(is_most, message)
+        self.testbed.findings.check(is_most, message)
         if is_most:
             self.check_count("tasks", SPARE_TASKS, counts)
 
     def check_count(self, name: str, spare: int, counts: Sequence[int]) -> None:
         first, *_, last = (min(window) for window in split_windows(counts))
-        self.bench.findings.add_fact(f"{name} {first}, then {last}")
-        self.bench.findings.check(last <= first + spare, f"{last - first} {name} more.")
+        self.testbed.findings.add_fact(f"{name} {first}, then {last}")
+        self.testbed.findings.check(last <= first + spare, f"{last - first} {name} more.")
 
     def check_journal(self, half: Sequence[Reading]) -> None:
         """Check that the journal grows only by its receipts once everything is committed."""
@@ -126,12 +126,12 @@ class Gauges:
         grown = (last.journal - first.journal) * MIB
         each = grown / max(1, last.exports - first.exports)
         wal = max(reading.wal for reading in half)
-        self.bench.findings.add_fact(
+        self.testbed.findings.add_fact(
             f"journal +{each:.0f} bytes an export, WAL {wal:.0f} MiB at most"
         )
-        self.bench.findings.check(wal <= WAL_MIB, f"The WAL grew to {wal:.0f} MiB.")
+        self.testbed.findings.check(wal <= WAL_MIB, f"The WAL grew to {wal:.0f} MiB.")
         is_kept = grown <= (last.exports - first.exports) * RECEIPT_BYTES + WARMING_MIB * MIB
-        self.bench.findings.check(is_kept, f"The journal grew by {grown / MIB:.0f} MiB.")
+        self.testbed.findings.check(is_kept, f"The journal grew by {grown / MIB:.0f} MiB.")
 
 
 def split_windows(readings: Sequence[T]) -> list[Sequence[T]]:

@@ -38,14 +38,14 @@ T = TypeVar("T")
 class Workload:
     """All actions. They draw from the testbed's random generator."""
 
-    bench: Testbed
+    testbed: Testbed
     bombs_by_name: Mapping[str, bombs.Bomb]
     template: ExportTemplate = field(init=False)
     sockets: RawHttpClient = field(init=False)
 
     def __post_init__(self) -> None:
-        self.template = ExportTemplate(self.bench.rng, 200)
-        self.sockets = RawHttpClient(self.bench.clients.url)
+        self.template = ExportTemplate(self.testbed.rng, 200)
+        self.sockets = RawHttpClient(self.testbed.clients.url)
 
     def list_actions(self) -> Mapping[str, tuple[float, Action]]:
         """Return the actions by name, each with its interval in seconds."""
@@ -66,47 +66,54 @@ class Workload:
         }
 
     async def send_export(self) -> None:
-        number = self.bench.rng.random()
+        number = self.testbed.rng.random()
         headers = self.choose(
             [{}, {"Prefer": "respond-async"}, {"Idempotency_Key": f"key-{number}"}]
         )
-        await self.bench.clients.deliver(self.bench.clients.next_export(), **headers)
+        await self.testbed.clients.deliver(self.testbed.clients.next_export(), **headers)
 
     async def send_twins(self) -> None:
-        export = self.bench.clients.next_export()
+        export = self.testbed.clients.next_export()
         async with anyio.create_task_group() as tasks:
             for _ in range(TWINS):
-                tasks.start_soon(self.bench.clients.deliver, export)
+                tasks.start_soon(self.testbed.clients.deliver, export)
 
     async def send_batch(self) -> None:
-        names = [f"chunk-{self.bench.clients.numbers()}" for _ in range(CHUNKS)]
-        batch = Batch(f"auth0|batch {self.bench.clients.numbers() % BOMBERS}", self.template, names)
-        await batch.deliver(self.bench, until_safe=True)
+        names = [f"chunk-{self.testbed.clients.numbers()}" for _ in range(CHUNKS)]
+        batch = Batch(
+            f"auth0|batch {self.testbed.clients.numbers() % BOMBERS}", self.template, names
+        )
+        await batch.deliver(self.testbed, until_safe=True)
 
     async def send_stream(self) -> None:
         """Send a stream; sometimes cut it off and send it again."""
-        phones, rng = self.bench.clients, self.bench.rng
-        number = phones.numbers()
+        clients, rng = self.testbed.clients, self.testbed.rng
+        number = clients.numbers()
         export = Export.generate(f"stream-{number}", f"auth0|years {number}", rng, STREAM_LINES)
-        await phones.stream(export, share=rng.choice([0.5, 1.0]))
-        while (answer := await phones.stream(export)).status in RETRY_STATUSES:
+        await clients.stream(export, share=rng.choice([0.5, 1.0]))
+        while (answer := await clients.stream(export)).status in RETRY_STATUSES:
             await anyio.sleep(bombs.AGAIN_SECONDS)
         self.check(answer.status in {200, 202}, f"A stream got {answer.refusal}.")
 
     async def send_flood(self) -> None:
-        bench, name = self.bench, f"flood-{self.bench.clients.numbers()}"
+        testbed, name = self.testbed, f"flood-{self.testbed.clients.numbers()}"
         crowd = LoadGenerator(
-            self.sockets, bench.emulators.issue_token, bench.oracle, bench.rng, name, choose_flooder
+            self.sockets,
+            testbed.emulators.issue_token,
+            testbed.oracle,
+            testbed.rng,
+            name,
+            choose_flooder,
         )
-        tally = await crowd.run_closed_loop(FLOODING, FLOOD_SECONDS, patience=0.0)
-        bad = {status: count for status, count in tally.count_unexpected().items() if status}
+        stats = await crowd.run_closed_loop(FLOODING, FLOOD_SECONDS, patience=0.0)
+        bad = {status: count for status, count in stats.count_unexpected().items() if status}
         self.check(not bad, f"A flood got {bad}.")
-        bench.oracle.given_up.update(n for n in bench.oracle.sent if n.startswith(f"{name}-"))
+        testbed.oracle.given_up.update(n for n in testbed.oracle.sent if n.startswith(f"{name}-"))
 
     async def send_bomb(self) -> None:
         name, kind = self.choose(list(self.bombs_by_name)), self.choose([bombs.JSON, bombs.NDJSON])
-        token = self.bench.emulators.issue_token(self.choose_bomber())
-        status, _ = await bombs.send_bomb(self.bench, token, kind, self.bombs_by_name[name])
+        token = self.testbed.emulators.issue_token(self.choose_bomber())
+        status, _ = await bombs.send_bomb(self.testbed, token, kind, self.bombs_by_name[name])
         self.check(
             status in {*bombs.REFUSED, *RETRY_STATUSES}, f"{name}, {kind}: answered {status}."
         )
@@ -114,11 +121,11 @@ class Workload:
     async def send_line(self) -> None:
         name = self.choose(list(bombs.build_lines()))
         line, kind = bombs.build_lines()[name], self.choose([bombs.JSON, bombs.NDJSON])
-        text, export = bombs.build_export(self.bench, line.text)
+        text, export = bombs.build_export(self.testbed, line.text)
         body = text if kind == bombs.NDJSON else wrap(text)
-        response = await bombs.post_export(self.bench, export, body, kind, self.choose_bomber())
+        response = await bombs.post_export(self.testbed, export, body, kind, self.choose_bomber())
         if response.status not in RETRY_STATUSES:
-            bombs.check_line(self.bench, f"{name}, {kind}", line, response)
+            bombs.check_line(self.testbed, f"{name}, {kind}", line, response)
 
     async def send_malformed(self) -> None:
         name = self.choose(list(hostile.PROBES))
@@ -128,7 +135,7 @@ class Workload:
         self.check(is_one, f"{name}: answered {answers or 'nothing'}.")
 
     async def try_token(self) -> None:
-        tenant = self.bench.emulators.tenant
+        tenant = self.testbed.emulators.tenant
         tokens = [
             tenant.issue_token(TokenRequest(expires_in=-3_600)),
             tenant.issue_token(TokenRequest(key="stranger")),
@@ -142,7 +149,7 @@ class Workload:
         self.check(status in {401, *RETRY_STATUSES}, f"A bad token was answered {status}.")
 
     async def send_slowly(self) -> None:
-        token = self.bench.emulators.issue_token(self.choose_bomber())
+        token = self.testbed.emulators.issue_token(self.choose_bomber())
         act = hostile.SLOW[self.choose(list(hostile.MIXED))]
         with anyio.move_on_after(SLOW_SECONDS) as limit:
             await act(self.sockets, token, SLOW_PAUSE_SECONDS)
@@ -152,66 +159,66 @@ class Workload:
         """Make Foundry unavailable, rate-limited, lose its answers or answer nonsense, or block the
         branch.
         """
-        standins, seed = self.bench.emulators, self.bench.rng.randrange(2**32)
-        which = self.bench.rng.randrange(5)
-        if which == 0:
-            standins.set_faults(DOWN)
-        elif which == 1:
-            standins.set_faults(
+        emulators, seed = self.testbed.emulators, self.testbed.rng.randrange(2**32)
+        fault = self.testbed.rng.randrange(5)
+        if fault == 0:
+            emulators.set_faults(DOWN)
+        elif fault == 1:
+            emulators.set_faults(
                 Fault("any", "status", status=429, retry_after=1, rate=0.2, count=0)
             )
-        elif which == 2:
+        elif fault == 2:
             for call in ("create", "upload", "commit"):
-                standins.set_faults(Fault(call=call, kind="lost", rate=0.2, count=0, seed=seed))
-        elif which == 3:
+                emulators.set_faults(Fault(call=call, kind="lost", rate=0.2, count=0, seed=seed))
+        elif fault == 3:
             for kind in ("torn", "html", "rubbish"):
-                standins.set_faults(Fault(call="any", kind=kind, rate=0.1, count=0, seed=seed))
+                emulators.set_faults(Fault(call="any", kind=kind, rate=0.1, count=0, seed=seed))
         else:
             await self.open_foreign()
         await anyio.sleep(FAULT_SECONDS)
-        standins.foundry.faults.clear()
+        emulators.foundry.faults.clear()
 
     async def open_foreign(self) -> None:
         """Open a foreign transaction with a file in it; an empty one could be ours, whose create
         was lost.
         """
-        branches = self.bench.emulators.foundry.branches
+        branches = self.testbed.emulators.foundry.branches
         with contextlib.suppress(FoundryApiError):
-            transaction = self.bench.emulators.open_foreign()
+            transaction = self.testbed.emulators.open_foreign()
             branches.put(transaction, "somebody/else.ndjson", FOREIGN_CONTENT)
             await anyio.sleep(FAULT_SECONDS)
             branches.abort(transaction)
 
     async def view_pages(self) -> None:
         for base_url, pages in (
-            (self.bench.atlas.operator, PAGES),
-            (self.bench.clients.url, ("/health/live", "/health/ready", "/health")),
+            (self.testbed.atlas.operator, PAGES),
+            (self.testbed.clients.url, ("/health/live", "/health/ready", "/health")),
         ):
             with contextlib.suppress(*HTTP_FAILS):
-                async with self.bench.clients.session.get(
+                async with self.testbed.clients.session.get(
                     f"{base_url}{self.choose(list(pages))}"
                 ) as response:
                     await response.read()
                     self.check(
-                        response.status in {200, 503}, f"A look was answered {response.status}."
+                        response.status in {200, 503}, f"A page was answered {response.status}."
                     )
 
     async def view_stream(self) -> None:
         with anyio.move_on_after(SLOW_PAUSE_SECONDS), contextlib.suppress(*HTTP_FAILS):
-            async with self.bench.clients.session.get(
-                f"{self.bench.atlas.operator}/status/stream"
+            async with self.testbed.clients.session.get(
+                f"{self.testbed.atlas.operator}/status/stream"
             ) as response:
                 async for _ in response.content:
                     pass
 
-    def choose(self, of: list[T]) -> T:
-        return self.bench.rng.choice(of)
+    def choose(self, options: list[T]) -> T:
+        return self.testbed.rng.choice(options)
 
     def choose_bomber(self) -> str:
-        return f"auth0|bomber {self.bench.rng.randrange(BOMBERS)}"
+        return f"auth0|bomber {self.testbed.rng.randrange(BOMBERS)}"
 
     def check(self, holds: bool, otherwise: str) -> None:
-        self.bench.findings.check(holds, otherwise)
+        self.testbed.findings.check(holds, otherwise)
 
 
 def choose_flooder(_number: int) -> str:

@@ -1,4 +1,4 @@
-"""A connection to the service that speaks raw HTTP/1.1, one request behind the other."""
+"""A raw HTTP/1.1 connection to the service, with one request after another."""
 
 import asyncio
 from dataclasses import dataclass
@@ -20,22 +20,24 @@ class Answer:
         return self.headers.get("connection", "").lower() == "close"
 
 
-class Wire:
-    """Opened when it is needed, and again when the other side has closed it."""
+class Connection:
+    """Connects when needed, and again after the server has closed the connection."""
 
     def __init__(self, url: str) -> None:
         self._address = urlsplit(url)
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def send(self, request: Request) -> Answer:
-        """Raises TimeoutError, ConnectionError or IncompleteReadError for what is no answer."""
+        """Send a request. Raises TimeoutError, ConnectionError or IncompleteReadError without an
+        answer.
+        """
         async with asyncio.timeout(ANSWER_SECONDS):
             if self._streams is None:
                 host, port = self._address.hostname, self._address.port
                 self._streams = await asyncio.open_connection(host, port)
             reader, writer = self._streams
-            writer.write(request.raw())
-            answer = await answered(reader, has_body=request.method != "HEAD")
+            writer.write(request.encode())
+            answer = await read_answer(reader, has_body=request.method != "HEAD")
         if answer.ends_connection or request.is_odd:
             self.close()
         return answer
@@ -46,7 +48,7 @@ class Wire:
             self._streams = None
 
 
-async def answered(reader: asyncio.StreamReader, *, has_body: bool) -> Answer:
+async def read_answer(reader: asyncio.StreamReader, *, has_body: bool) -> Answer:
     head = await reader.readuntil(b"\r\n\r\n")
     status, *lines = head.decode("latin-1").split("\r\n")[:-2]
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
