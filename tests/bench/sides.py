@@ -1,6 +1,6 @@
 """Sides of a benchmark (the service of a checkout, or a floor), and the measurement of one window.
 
-Everything is started anew for each window: Foundry and Auth0, the service, and senders without
+Each window starts everything again: Foundry and Auth0, the service, and senders without
 pauses. CPU time is that of each process between two answers.
 """
 

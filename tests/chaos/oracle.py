@@ -63,7 +63,7 @@ class Balance:
         for what, affected in (
             ("lost", self.lost),
             ("lines twice", self.twice),
-            ("rows that nobody sent", self.strange),
+            ("rows that were never sent", self.strange),
             ("answered 200 and not there", self.untrue),
         ):
             if affected:
@@ -139,9 +139,7 @@ def read_uuids(foundry: FoundryEmulator, branch: BranchState) -> Iterator[tuple[
 
 
 def parse_uuids(path: str, content: bytes) -> Iterator[str]:
-    """Yield the uuid of each row of a file. Parquet is not read with the library that writes it. C
-    "rows that nobody sent" => "rows that were never sent"
-    """
+    """Yield the uuid of each row of a file. Parquet is not read with the library that writes it."""
     if identifiers.detect_format(path) == "parquet":
         from pyarrow import BufferReader, parquet  # noqa: PLC0415 - an extra, and large
 

@@ -48,7 +48,7 @@ def prove(
     """
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
-        report.touch()  # or an hour is over before it turns out that it cannot be written
+        report.touch()  # an hour later it would be too late to find that it cannot be written
     number = secrets.randbits(SEED_BITS) if seed is None else seed
     plan = Plan(select_trials(only), SCALES[size], number)
     typer.echo(f"seed {number}, size {size}, {len(plan.trials)} trials", err=True)
@@ -88,10 +88,7 @@ def select_trials(names: list[str] | None) -> tuple[Scenario, ...]:
 
 
 def build_progress() -> Progress:
-    """Build a progress bar on stderr; without a terminal, print a line for each finished trial. C #
-    or an hour is over before it turns out that it cannot be written => # an hour later it would be
-    too late to find that it cannot be written
-    """
+    """Build a progress bar on stderr; without a terminal, print a line for each finished trial."""
     console = Console(stderr=True)
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -17,9 +17,7 @@ Verdict = Literal["PASS", "FAIL", "skipped"]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The trials to run. A trial draws the same from a seed whether it runs alone or not. C It came
-    to no end in => The trial did not end within
-    """
+    """The trials to run. A trial draws the same from a seed whether it runs alone or not."""
 
     trials: Sequence[Scenario]
     scale: Scale
@@ -81,7 +79,7 @@ async def run_with_limit(trial: Scenario, testbed: Testbed) -> None:
         with anyio.move_on_after(trial.seconds_max) as limit:
             await trial.run(testbed)
         if limit.cancelled_caught:
-            raise Broken(f"It came to no end in {trial.seconds_max:.0f} s.")
+            raise Broken(f"The trial did not end within {trial.seconds_max:.0f} s.")
     except* (Broken, Skipped) as several:
         error: BaseException = several
         while isinstance(error, BaseExceptionGroup):

@@ -15,7 +15,7 @@ from tests.chaos.prove_command import SEED_BITS, WIDTH_OF_A_FILE, ReportOption, 
 
 INTERRUPTED = 130
 
-MinutesOption = Annotated[float, typer.Option(min=0.1, help="How long everything is mixed.")]
+MinutesOption = Annotated[float, typer.Option(min=0.1, help="Duration of the mixed load.")]
 
 
 def soak(
@@ -66,9 +66,7 @@ async def run_soak(seconds: float, seed: int) -> tuple[Outcome, bool]:
 
 
 async def stop_at_signal(stop: anyio.Event) -> None:
-    """Stop the load at the first Ctrl-C and settle ongoing work; a second one ends everything. C
-    "How long everything is mixed." => "Duration of the mixed load."
-    """
+    """Stop the load at the first Ctrl-C and settle ongoing work; a second one ends everything."""
     with anyio.open_signal_receiver(signal.SIGINT) as signals:
         typer.echo("Ctrl-C ends it early.", err=True)
         async for _ in signals:

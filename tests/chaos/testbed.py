@@ -102,9 +102,7 @@ class Testbed:
         return await self.atlas.start()
 
     async def restart_with_failpoint(self, failpoint: Failpoint) -> None:
-        """SIGKILL the service and start it with a failpoint, which may kill it before it is ready.
-        C {count} phones got {refusal} => {count} clients got {refusal}
-        """
+        """SIGKILL the service and start it with a failpoint, which may kill it before that."""
         await self.atlas.kill()
         await self.atlas.launch(failpoint)
 
@@ -174,7 +172,7 @@ class Testbed:
             failures.append(f"{len(unanswered)} exports never answered: {unanswered[0]}")
         failures += [f"Foundry complains: {complaint}" for complaint in sorted(set(log.violations))]
         failures += [
-            f"{count} phones got {refusal}" for refusal, count in self.oracle.surprises.items()
+            f"{count} clients got {refusal}" for refusal, count in self.oracle.surprises.items()
         ]
         if bugs := self.atlas.count_bugs() - self.findings.crashes:
             failures.append(f"{bugs} crashes in the log")

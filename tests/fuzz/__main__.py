@@ -25,10 +25,8 @@ def list_targets() -> list[str]:
 
 
 def fuzz(name: str, seconds: str, seed: str) -> None:
-    """Fuzz one target. Ends the process, with 0 if nothing was found. C it is not to be had
-    everywhere => not available on all platforms
-    """
-    import atheris  # noqa: PLC0415  # it is not to be had everywhere
+    """Fuzz one target. Ends the process, with 0 if nothing was found."""
+    import atheris  # noqa: PLC0415  # not available on all platforms
 
     with atheris.instrument_imports(include=["atlas", "joserfc", "tests.fuzz"]):
         from tests.fuzz.targets import TARGETS  # noqa: PLC0415

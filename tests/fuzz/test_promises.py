@@ -79,7 +79,7 @@ def test_the_end_that_zlib_holds_back_is_asked_for(size, cuts):
     cuts=cuts,
 )
 def test_members_of_gzip_follow_each_other_wherever_they_end(members, off, noise, cuts):
-    """The data after a member that ended at a step were duplicated, again for each such member."""
+    """Data after a member that ended at a step were duplicated, again for each such member."""
     rng = random.Random(len(cuts))
     texts = [
         rng.randbytes(size) if noise else bytes(size)

@@ -19,12 +19,7 @@ FREE_SECONDS = 0.002
 
 
 async def open_foreign_transactions(testbed: Testbed) -> None:
-    """Open foreign transactions: committed with files, aborted while empty, and instead of ours. C
-    transactions committed by somebody else => transactions committed from outside C A foreign one
-    was joined. => A foreign transaction was used. C A file of somebody else was replaced. => A
-    foreign file was replaced. C with our bytes, {other_content} with others => with our bytes,
-    {other_content} with other bytes
-    """
+    """Open foreign transactions: committed with files, aborted while empty, and instead of ours."""
     branches = testbed.emulators.foundry.branches
     ends: tuple[Callable[[Transaction], None], ...] = (branches.commit, branches.abort)
     await testbed.atlas.start()
@@ -44,7 +39,7 @@ async def hold_and_end(
     await testbed.wait(300, least=1.5)
     testbed.findings.check(transaction.status == "OPEN", "A foreign transaction was ended.")
     testbed.findings.check(
-        set(transaction.files) <= {"somebody/else.ndjson"}, "A foreign one was joined."
+        set(transaction.files) <= {"somebody/else.ndjson"}, "A foreign transaction was used."
     )
     testbed.findings.add_fact(f"held with {len(transaction.files)} files")
     if transaction.status == "OPEN":
@@ -102,7 +97,7 @@ async def commit_by_another(testbed: Testbed) -> None:
     async with testbed.clients.keep_sending(testbed.scale.scale_number(200, least=60)):
         while done < times:
             await anyio.sleep(0.05)
-    testbed.findings.add_fact(f"{done} transactions committed by somebody else")
+    testbed.findings.add_fact(f"{done} transactions committed from outside")
 
 
 async def occupy_paths(testbed: Testbed) -> None:
@@ -127,15 +122,13 @@ async def occupy_paths(testbed: Testbed) -> None:
     await testbed.wait_until_drained()
     view = branches.get_branch(transaction.dataset, transaction.branch).view
     unchanged = sum(view[path] is transaction for path in transaction.files)
-    testbed.findings.add_fact(f"{same_content} with our bytes, {other_content} with others")
+    testbed.findings.add_fact(f"{same_content} with our bytes, {other_content} with other bytes")
     if testbed.emulators.foundry.behaviour.path_taken == "never":
         testbed.findings.add_fact(
             f"this Foundry refuses no path: it replaced {len(transaction.files) - unchanged}"
         )
         return
-    testbed.findings.check(
-        unchanged == len(transaction.files), "A file of somebody else was replaced."
-    )
+    testbed.findings.check(unchanged == len(transaction.files), "A foreign file was replaced.")
 
 
 def find_path(export: Export, reply: Reply) -> str:

@@ -21,14 +21,7 @@ BAD_SETTING = 78
 
 
 async def fill_disk(testbed: Testbed) -> None:
-    """Fill a small disk while Foundry is unavailable; Foundry returns before there is space again.
-    C times told, => times reported, C exports unreadable and told of => exports unreadable and
-    reported C It has ended. => The service has ended. C It had to be restarted. => The service had
-    to be restarted. C A full disk was answered => The answer to a full disk was C , not {FULL}.")
-    => , not {FULL}.") C With a wrong key it ends with {code}. => With a wrong key the service ends
-    with {code}. C A start with a wrong key has touched the journal. => A start with a wrong key
-    changed the journal.
-    """
+    """Fill a small disk while Foundry is unavailable; Foundry returns before the space."""
     journal = testbed.folder / "journal"
     await mount(testbed, journal)
     filler = journal / "filler"
@@ -48,8 +41,8 @@ async def fill_disk(testbed: Testbed) -> None:
         f"full after {stored} exports, accepts {took:.1f} s after space returned"
     )
     testbed.findings.check(took <= AGAIN_SECONDS, f"It took {took:.1f} s to accept again.")
-    testbed.findings.check(testbed.atlas.process is process, "It had to be restarted.")
-    testbed.findings.check(testbed.atlas.is_running, "It has ended.")
+    testbed.findings.check(testbed.atlas.process is process, "The service had to be restarted.")
+    testbed.findings.check(testbed.atlas.is_running, "The service has ended.")
 
 
 async def mount(testbed: Testbed, folder: Path) -> None:
@@ -77,7 +70,7 @@ async def fill(testbed: Testbed) -> int:
         if answer.reply is None:
             excuse_last(testbed)
             if answer.refusal != FULL:
-                raise Broken(f"A full disk was answered {answer.refusal}, not {FULL}.")
+                raise Broken(f"The answer to a full disk was {answer.refusal}, not {FULL}.")
             return stored
         stored += 1
     raise Broken(f"The disk is not full after {stored} exports.")
@@ -117,8 +110,8 @@ async def flip_bits(testbed: Testbed) -> None:
         is_told = not lost or count_reports(testbed) > told_before
         testbed.findings.check(is_told, "An export is lost, and the log says nothing.")
     testbed.findings.add_fact(
-        f"{rounds} times damaged, {count_reports(testbed)} times told, {lost_for_good} of "
-        f"{rounds * PENDING} exports unreadable and told of"
+        f"{rounds} times damaged, {count_reports(testbed)} times reported, {lost_for_good} of "
+        f"{rounds * PENDING} exports unreadable and reported"
     )
 
 
@@ -163,9 +156,11 @@ async def change_keys(testbed: Testbed) -> None:
     for keys in ([new], []):
         testbed.atlas.configure("journal", keys=keys)
         code = await testbed.atlas.run_to_exit()
-        testbed.findings.check(code == BAD_SETTING, f"With a wrong key it ends with {code}.")
+        testbed.findings.check(
+            code == BAD_SETTING, f"With a wrong key the service ends with {code}."
+        )
         untouched = read_files(testbed.folder / "journal") == before
-        testbed.findings.check(untouched, "A start with a wrong key has touched the journal.")
+        testbed.findings.check(untouched, "A start with a wrong key changed the journal.")
     testbed.atlas.configure("journal", keys=[new, old])
     await testbed.atlas.start()
     waiting = (await testbed.fetch_totals()).accepted

@@ -69,9 +69,7 @@ def lose_uploads(testbed: Testbed) -> None:
 
 
 async def kill_at(testbed: Testbed, known: Sequence[str], rare: re.Pattern[str]) -> None:
-    """SIGKILL at each named point, after a random number of passages; check each balance. C never
-    went off. => was never reached. C The mine {failpoint.point} => The failpoint {failpoint.point}
-    """
+    """SIGKILL at each named point, after a random number of passages; check each balance."""
     points = draw_points(testbed, known)
     exports = testbed.scale.scale_number(50, least=8)
     for point in points:
@@ -105,7 +103,7 @@ async def kill_at_each(testbed: Testbed, failpoints: Sequence[Failpoint], export
     async with testbed.clients.keep_sending(exports):
         for failpoint, following in zip(failpoints, [*failpoints[1:], None], strict=True):
             if not await testbed.atlas.exits_within(POINT_SECONDS):
-                raise Broken(f"The mine {failpoint.point} of {described} never went off.")
+                raise Broken(f"The failpoint {failpoint.point} of {described} was never reached.")
             if following is None:
                 await testbed.atlas.start()
             else:
