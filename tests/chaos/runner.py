@@ -10,7 +10,7 @@ import anyio
 from tests.chaos.oracle import Balance
 from tests.chaos.scenarios import Scenario
 from tests.chaos.service_process import Broken, Skipped
-from tests.chaos.testbed import Scale, Testbed, open_testbed
+from tests.chaos.trial_environment import Scale, TrialEnvironment, open_testbed
 
 Verdict = Literal["PASS", "FAIL", "skipped"]
 
@@ -71,7 +71,7 @@ async def run_scenario(trial: Scenario, scale: Scale, seed: str) -> Outcome:
     return Outcome(trial.name, seconds, balance, failures, tuple(findings.facts))
 
 
-async def run_with_limit(trial: Scenario, testbed: Testbed) -> None:
+async def run_with_limit(trial: Scenario, testbed: TrialEnvironment) -> None:
     """Run a trial within its time limit; raise a client's error by itself. Raises Broken at the
     limit.
     """

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from atlas.local.auth0 import Auth0Emulator, KeyRing
-from tests.chaos.testbed import SCALES, Testbed, open_testbed
+from tests.chaos.trial_environment import SCALES, TrialEnvironment, open_testbed
 from tests.fuzz.connection import Answer, Connection
 from tests.fuzz.mutations import Mutator, Request
 from tests.fuzz.oddities import CANARY
@@ -42,7 +42,7 @@ ERROR = {"code", "message", "correlationId", "timestamp", "retryable"}
 class Run:
     """Statuses of all answers, and the wrong ones."""
 
-    testbed: Testbed
+    testbed: TrialEnvironment
     mutator: Mutator
     seed: str
     statuses: Counter[int] = field(default_factory=Counter)

@@ -13,7 +13,7 @@ from tests.chaos.clients import SAFE, Export, build_record, wrap
 from tests.chaos.oracle import derive_uuid
 from tests.chaos.process_metrics import PEAK_FIELD, ProcessMetrics
 from tests.chaos.raw_http import EXPORT, RawHttpClient, TimedResponse
-from tests.chaos.testbed import MIB, PEAK_MIB, Testbed
+from tests.chaos.trial_environment import MIB, PEAK_MIB, TrialEnvironment
 from tests.support.zstandard import zstd
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
@@ -66,7 +66,7 @@ def build_huge_window() -> bytes:
     return compressor.compress(ZEROS * BOMB_MIB) + compressor.flush()
 
 
-async def send_bombs(testbed: Testbed) -> None:
+async def send_bombs(testbed: TrialEnvironment) -> None:
     """Send each bomb as JSON and as a stream; each is refused before it has become large."""
     await testbed.atlas.start()
     await warm_up(testbed)
@@ -92,14 +92,16 @@ async def send_bombs(testbed: Testbed) -> None:
     )
 
 
-async def warm_up(testbed: Testbed) -> None:
+async def warm_up(testbed: TrialEnvironment) -> None:
     """Let Atlas allocate all memory that it allocates once."""
     warm = Export.generate("warm", "auth0|bomber", testbed.rng, lines=WARM_LINES)
     while (await testbed.clients.stream(warm)).status not in {200, 202}:
         await anyio.sleep(AGAIN_SECONDS)
 
 
-async def send_bomb(testbed: Testbed, token: str, kind: str, bomb: Bomb) -> tuple[int, float]:
+async def send_bomb(
+    testbed: TrialEnvironment, token: str, kind: str, bomb: Bomb
+) -> tuple[int, float]:
     """Return the status, and the seconds from the last byte sent until it came."""
     sockets, sent_at = RawHttpClient(testbed.clients.url), time.perf_counter()
 
@@ -168,7 +170,7 @@ class Received(msgspec.Struct):
         return lines + [line for part in self.upload_results for line in part.rejected]
 
 
-async def send_json_bombs(testbed: Testbed) -> None:
+async def send_json_bombs(testbed: TrialEnvironment) -> None:
     """Send each as a line between two valid ones, as JSON and as a stream, and in the manifest."""
     await testbed.atlas.start()
     metrics = ProcessMetrics(testbed.atlas.process.pid)
@@ -193,7 +195,7 @@ async def send_json_bombs(testbed: Testbed) -> None:
     testbed.findings.check(peak <= PEAK_MIB, f"{peak:.0f} MiB in memory.")
 
 
-def build_export(testbed: Testbed, line: bytes) -> tuple[bytes, str]:
+def build_export(testbed: TrialEnvironment, line: bytes) -> tuple[bytes, str]:
     """Return the text of an export, and its name."""
     name = f"between-{testbed.clients.numbers()}"
     good = [build_record(derive_uuid(name, number), testbed.rng) for number in range(2)]
@@ -202,7 +204,7 @@ def build_export(testbed: Testbed, line: bytes) -> tuple[bytes, str]:
 
 
 async def post_export(
-    testbed: Testbed, export: str, body: bytes, kind: str, user: str = "auth0|bomber"
+    testbed: TrialEnvironment, export: str, body: bytes, kind: str, user: str = "auth0|bomber"
 ) -> TimedResponse:
     sockets, token = RawHttpClient(testbed.clients.url), testbed.emulators.issue_token(user)
     head = sockets.build_head(EXPORT, token, body, Content_Type=kind)
@@ -219,7 +221,9 @@ async def post_export(
     return response
 
 
-def check_line(testbed: Testbed, what: str, line: MalformedLine, response: TimedResponse) -> None:
+def check_line(
+    testbed: TrialEnvironment, what: str, line: MalformedLine, response: TimedResponse
+) -> None:
     """Check the answer: a bad line is rejected alone, by number; a blank line is ignored; a line
     that is too long refuses the export.
     """

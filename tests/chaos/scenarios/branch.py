@@ -12,13 +12,13 @@ from atlas.local.foundry.branches import FoundryApiError, Transaction
 from atlas.local.http import drop_connection
 from tests.chaos.clients import DEVICE, TIMESTAMP, Export
 from tests.chaos.oracle import Reply
-from tests.chaos.testbed import Testbed
+from tests.chaos.trial_environment import TrialEnvironment
 
 FOREIGN_CONTENT = b'{"uuid":"of somebody else"}\n'
 FREE_SECONDS = 0.002
 
 
-async def open_foreign_transactions(testbed: Testbed) -> None:
+async def open_foreign_transactions(testbed: TrialEnvironment) -> None:
     """Open foreign transactions: committed with files, aborted while empty, and instead of ours."""
     branches = testbed.emulators.foundry.branches
     ends: tuple[Callable[[Transaction], None], ...] = (branches.commit, branches.abort)
@@ -34,7 +34,7 @@ async def open_foreign_transactions(testbed: Testbed) -> None:
 
 
 async def hold_and_end(
-    testbed: Testbed, transaction: Transaction, end: Callable[[Transaction], None]
+    testbed: TrialEnvironment, transaction: Transaction, end: Callable[[Transaction], None]
 ) -> None:
     await testbed.wait(300, least=1.5)
     testbed.findings.check(transaction.status == "OPEN", "A foreign transaction was ended.")
@@ -46,7 +46,7 @@ async def hold_and_end(
         end(transaction)
 
 
-async def open_foreign(testbed: Testbed) -> Transaction:
+async def open_foreign(testbed: TrialEnvironment) -> Transaction:
     """Open a foreign transaction as soon as none is open."""
     while True:
         try:
@@ -55,7 +55,7 @@ async def open_foreign(testbed: Testbed) -> Transaction:
             await anyio.sleep(FREE_SECONDS)
 
 
-async def open_instead_of_ours(testbed: Testbed) -> Transaction:
+async def open_instead_of_ours(testbed: TrialEnvironment) -> Transaction:
     """Cut the service's create before it takes effect, and open a foreign transaction at that
     moment.
     """
@@ -76,7 +76,7 @@ async def open_instead_of_ours(testbed: Testbed) -> Transaction:
     return opened[0]
 
 
-async def commit_by_another(testbed: Testbed) -> None:
+async def commit_by_another(testbed: TrialEnvironment) -> None:
     """Commit the service's open transaction from outside, between two of its uploads."""
     branches, rng = testbed.emulators.foundry.branches, testbed.rng
     times = testbed.scale.scale_number(20, least=4)
@@ -100,7 +100,7 @@ async def commit_by_another(testbed: Testbed) -> None:
     testbed.findings.add_fact(f"{done} transactions committed from outside")
 
 
-async def occupy_paths(testbed: Testbed) -> None:
+async def occupy_paths(testbed: TrialEnvironment) -> None:
     """Put files at the service's paths beforehand: some with its bytes, some with other bytes."""
     branches = testbed.emulators.foundry.branches
     transaction = await open_foreign(testbed)

@@ -9,7 +9,7 @@ import anyio
 
 from tests.chaos.emulators import DOWN
 from tests.chaos.service_process import Broken, Skipped
-from tests.chaos.testbed import MIB, Testbed
+from tests.chaos.trial_environment import MIB, TrialEnvironment
 
 DISK_MIB, FILLER_MIB = 6, 3
 FREE_BYTES = MIB // 2  # to leave free on the small disk
@@ -20,7 +20,7 @@ LOST_AT_ONCE = 8  # the number of the smallest exports in one page
 BAD_SETTING = 78
 
 
-async def fill_disk(testbed: Testbed) -> None:
+async def fill_disk(testbed: TrialEnvironment) -> None:
     """Fill a small disk while Foundry is unavailable; Foundry returns before the space."""
     journal = testbed.folder / "journal"
     await mount(testbed, journal)
@@ -45,7 +45,7 @@ async def fill_disk(testbed: Testbed) -> None:
     testbed.findings.check(testbed.atlas.is_running, "The service has ended.")
 
 
-async def mount(testbed: Testbed, folder: Path) -> None:
+async def mount(testbed: TrialEnvironment, folder: Path) -> None:
     """Mount a small disk at this folder until the testbed is closed. Raises Skipped."""
     command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "atlas-prove", str(folder)]
     try:
@@ -62,7 +62,7 @@ async def mount(testbed: Testbed, folder: Path) -> None:
     testbed.exit_stack.push_async_callback(unmount)
 
 
-async def fill(testbed: Testbed) -> int:
+async def fill(testbed: TrialEnvironment) -> int:
     """Send until there is no room; return the number of stored exports."""
     stored, began = 0, time.monotonic()
     while time.monotonic() - began < FULL_SECONDS:
@@ -76,19 +76,19 @@ async def fill(testbed: Testbed) -> int:
     raise Broken(f"The disk is not full after {stored} exports.")
 
 
-def excuse_last(testbed: Testbed) -> None:
+def excuse_last(testbed: TrialEnvironment) -> None:
     """Excuse the last export, which was refused and is not sent again."""
     testbed.oracle.sent.popitem()
 
 
-async def wait_until_accepted(testbed: Testbed) -> float:
+async def wait_until_accepted(testbed: TrialEnvironment) -> float:
     began = time.monotonic()
     with anyio.move_on_after(4 * AGAIN_SECONDS):
         await testbed.clients.deliver(testbed.clients.next_export(), Prefer="respond-async")
     return time.monotonic() - began
 
 
-async def flip_bits(testbed: Testbed) -> None:
+async def flip_bits(testbed: TrialEnvironment) -> None:
     """Flip a bit of the waiting data in the journal or its log, repeatedly; twice zero a whole
     page.
     """
@@ -115,17 +115,17 @@ async def flip_bits(testbed: Testbed) -> None:
     )
 
 
-def count_reports(testbed: Testbed) -> int:
+def count_reports(testbed: TrialEnvironment) -> int:
     return testbed.atlas.read_log().count('"Journal damaged"')
 
 
-async def send_pending(testbed: Testbed, exports: int) -> None:
+async def send_pending(testbed: TrialEnvironment, exports: int) -> None:
     testbed.emulators.set_faults(DOWN)
     async with testbed.clients.keep_sending(exports, Prefer="respond-async"):
         pass
 
 
-def corrupt(testbed: Testbed, *, is_page: bool) -> None:
+def corrupt(testbed: TrialEnvironment, *, is_page: bool) -> None:
     """Damage a bit or a page of live data. SQLite's header is spared, because nothing works without
     it.
     """
@@ -142,7 +142,7 @@ def corrupt(testbed: Testbed, *, is_page: bool) -> None:
     file.write_bytes(text)
 
 
-async def change_keys(testbed: Testbed) -> None:
+async def change_keys(testbed: TrialEnvironment) -> None:
     """Open the journal with another key, without a key, and with a list of a new key and the old
     one.
     """

@@ -15,7 +15,7 @@ from tests.chaos.load_generator import LoadStats, compute_quantile
 from tests.chaos.process_metrics import ProcessMetrics
 from tests.chaos.raw_http import EXPORT, RawConnection, RawHttpClient
 from tests.chaos.scenarios.load import format_ms, open_generator
-from tests.chaos.testbed import Testbed
+from tests.chaos.trial_environment import TrialEnvironment
 
 Slow = Callable[[RawHttpClient, str, float], Awaitable[None]]
 
@@ -33,7 +33,7 @@ STATUS = re.compile(rb"HTTP/1.1 ([0-9]{3}) ")
 LINE = b"GET /openapi.json HTTP/1.1\r\nHost: atlas\r\n\r\n"
 
 
-async def send_slowly(testbed: Testbed) -> None:
+async def send_slowly(testbed: TrialEnvironment) -> None:
     """Open 1,000 connections that are silent, send headers or a body byte by byte, or read no
     answer, next to normal clients.
     """
@@ -186,7 +186,7 @@ PROBES: Mapping[str, tuple[bytes, frozenset[int]]] = {
 }
 
 
-async def smuggle(testbed: Testbed) -> None:
+async def smuggle(testbed: TrialEnvironment) -> None:
     """Send requests that two servers could read differently, followed by a second request, cut
     anywhere.
     """

@@ -14,7 +14,7 @@ from tests.chaos.failpoints import (
     Failpoint,
 )
 from tests.chaos.service_process import Broken
-from tests.chaos.testbed import READY_SECONDS, Testbed
+from tests.chaos.trial_environment import READY_SECONDS, TrialEnvironment
 
 POINT_SECONDS = 20.0
 HITS_MAX = 12  # of one point, before the process is killed there
@@ -25,7 +25,7 @@ END_SECONDS = 10.0
 POINTS_OF_CI = 3
 
 
-async def kill_at_random(testbed: Testbed) -> None:
+async def kill_at_random(testbed: TrialEnvironment) -> None:
     """SIGKILL at any moment, also during the start; start again at once."""
     kills = testbed.scale.scale_number(50, least=6)
     slowest, early = 0.0, 0
@@ -45,19 +45,19 @@ async def kill_at_random(testbed: Testbed) -> None:
     testbed.findings.check(slowest <= READY_SECONDS, f"A restart took {slowest:.1f} s.")
 
 
-async def kill_at_points(testbed: Testbed) -> None:
+async def kill_at_points(testbed: TrialEnvironment) -> None:
     await testbed.atlas.start()
     await kill_at(testbed, POINTS, RARE_POINTS)
     lose_uploads(testbed)
     await kill_at(testbed, POINTS_OF_LOST_UPLOADS, RARE_POINTS)
 
 
-async def kill_at_points_of_shared_files(testbed: Testbed) -> None:
+async def kill_at_points_of_shared_files(testbed: TrialEnvironment) -> None:
     await testbed.atlas.start()
     await kill_at(testbed, POINTS_OF_SHARED_FILES, re.compile(f"{RARE_POINTS.pattern}|put"))
 
 
-def lose_uploads(testbed: Testbed) -> None:
+def lose_uploads(testbed: TrialEnvironment) -> None:
     """Lose the answers to many uploads, or empty them: only the commit shows the files.
 
     Where a second upload replaces the first, a repeated upload is confirmed; so some answers have
@@ -68,7 +68,7 @@ def lose_uploads(testbed: Testbed) -> None:
         testbed.emulators.set_faults(Fault(call="upload", kind=kind, rate=0.3, count=0, seed=seed))
 
 
-async def kill_at(testbed: Testbed, known: Sequence[str], rare: re.Pattern[str]) -> None:
+async def kill_at(testbed: TrialEnvironment, known: Sequence[str], rare: re.Pattern[str]) -> None:
     """SIGKILL at each named point, after a random number of passages; check each balance."""
     points = draw_points(testbed, known)
     exports = testbed.scale.scale_number(50, least=8)
@@ -78,7 +78,7 @@ async def kill_at(testbed: Testbed, known: Sequence[str], rare: re.Pattern[str])
     testbed.findings.add_fact(f"killed at {len(points)} of {len(known)} points")
 
 
-async def kill_in_recovery(testbed: Testbed) -> None:
+async def kill_in_recovery(testbed: TrialEnvironment) -> None:
     """SIGKILL in the middle of a group, and again while the next process recovers it."""
     points = draw_points(testbed, list(POINTS_OF_RECOVERY))
     await testbed.atlas.start()
@@ -88,13 +88,15 @@ async def kill_in_recovery(testbed: Testbed) -> None:
     testbed.findings.add_fact(f"killed again at {len(points)} of {len(POINTS_OF_RECOVERY)} points")
 
 
-def draw_points(testbed: Testbed, known: Sequence[str]) -> list[str]:
+def draw_points(testbed: TrialEnvironment, known: Sequence[str]) -> list[str]:
     if testbed.scale.name == "ci":
         return testbed.rng.sample(known, min(POINTS_OF_CI, len(known)))
     return list(known)
 
 
-async def kill_at_each(testbed: Testbed, failpoints: Sequence[Failpoint], exports: int) -> None:
+async def kill_at_each(
+    testbed: TrialEnvironment, failpoints: Sequence[Failpoint], exports: int
+) -> None:
     """SIGKILL at each of these failpoints, one process after another."""
     described = ", then ".join(
         f"{failpoint.point}, passage {failpoint.hits}" for failpoint in failpoints
@@ -115,7 +117,7 @@ async def kill_at_each(testbed: Testbed, failpoints: Sequence[Failpoint], export
         testbed.findings.failures.append(f"{described}: {wrong}")
 
 
-async def send_sigterm(testbed: Testbed) -> None:
+async def send_sigterm(testbed: TrialEnvironment) -> None:
     """SIGTERM while exports arrive; start again."""
     times = testbed.scale.scale_number(10, least=2)
     slowest = 0.0

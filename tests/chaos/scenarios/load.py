@@ -18,7 +18,7 @@ from tests.chaos.load_process import run_load_worker
 from tests.chaos.oracle import Reply
 from tests.chaos.process_metrics import PEAK_FIELD, ProcessMetrics
 from tests.chaos.raw_http import BATCH, EXPORT, RawHttpClient
-from tests.chaos.testbed import PEAK_MIB, Testbed
+from tests.chaos.trial_environment import PEAK_MIB, TrialEnvironment
 
 CAPACITY, TIMES, PHONES = 30, 10, 32
 WARM_SECONDS, NORMAL_SECONDS = 1.0, 4.0
@@ -31,7 +31,7 @@ RATE_PER_MINUTE = 100
 AS_BEFORE = 1.5  # times the median: two medians in one run differ by a third
 
 
-async def send_overload(testbed: Testbed) -> None:
+async def send_overload(testbed: TrialEnvironment) -> None:
     """Offer ten times the capacity, without waiting for answers, with every 50th export of 5 MB.
 
     The capacity is limited by a brake on flattening, because without it a sender in Python on the
@@ -77,7 +77,7 @@ async def send_overload(testbed: Testbed) -> None:
 
 @asynccontextmanager
 async def open_generator(
-    testbed: Testbed, name: str, large_every: int = 50
+    testbed: TrialEnvironment, name: str, large_every: int = 50
 ) -> AsyncIterator[LoadGenerator]:
     """Open a generator of exports of all users, with its own connections."""
     sockets = RawHttpClient(testbed.clients.url)
@@ -111,7 +111,7 @@ def format_ms(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms"
 
 
-def check_refusals(testbed: Testbed, stats: LoadStats) -> None:
+def check_refusals(testbed: TrialEnvironment, stats: LoadStats) -> None:
     """Check that each refusal is a 429 or 503 with Retry-After."""
     unexpected, bare = stats.count_unexpected(), stats.without_retry_after
     testbed.findings.check(not unexpected, f"Unexpected answers: {unexpected}.")
@@ -120,13 +120,13 @@ def check_refusals(testbed: Testbed, stats: LoadStats) -> None:
     )
 
 
-def check_memory(testbed: Testbed, metrics: ProcessMetrics) -> None:
+def check_memory(testbed: TrialEnvironment, metrics: ProcessMetrics) -> None:
     service_only, all_of_it = metrics.measure(PEAK_FIELD), metrics.peak_mib
     testbed.findings.add_fact(f"memory {service_only:.0f} MiB, with workers {all_of_it:.0f}")
     testbed.findings.check(service_only <= PEAK_MIB, f"{service_only:.0f} MiB in memory.")
 
 
-async def exhaust_memory(testbed: Testbed) -> None:
+async def exhaust_memory(testbed: TrialEnvironment) -> None:
     """Send 200 batches of 25 MB at once without a Content-Length, then one stream of 1 GB.
 
     The bodies are generated while they are sent. Every fifth batch is retried until it is accepted;
@@ -176,7 +176,7 @@ class Batch:
     refusals: Counter[str] = field(default_factory=Counter)
     is_safe: bool = False
 
-    async def deliver(self, testbed: Testbed, until_safe: bool) -> None:
+    async def deliver(self, testbed: TrialEnvironment, until_safe: bool) -> None:
         """Send the batch; retry a refusal if `until_safe`. Any other answer is a failure."""
         names = self.names
         token, sockets = (
@@ -210,7 +210,7 @@ class Replies(msgspec.Struct):
     upload_results: tuple[Reply, ...]
 
 
-async def stream_body(testbed: Testbed, template: ExportTemplate, megabytes: int) -> None:
+async def stream_body(testbed: TrialEnvironment, template: ExportTemplate, megabytes: int) -> None:
     """Stream one body of `megabytes`."""
     names = [
         f"stream-{each}"
@@ -243,7 +243,7 @@ def choose_quiet_user(number: int) -> str:
     return f"auth0|quiet {number % QUIET}"
 
 
-async def flood_by_one_user(testbed: Testbed) -> None:
+async def flood_by_one_user(testbed: TrialEnvironment) -> None:
     """99 users send an export every three seconds; then one more user floods on 32 connections.
 
     The flood runs in a separate process, without pauses, and sends 5 MB now and then.

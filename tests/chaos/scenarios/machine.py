@@ -6,13 +6,18 @@ from atlas.local.foundry.state import DATASET
 from tests.chaos.emulators import DOWN
 from tests.chaos.oracle import BRANCH
 from tests.chaos.service_process import MemoryGrowth
-from tests.chaos.testbed import BACKLOG_SECONDS, MEMORY_MIB, READY_SECONDS, Testbed
+from tests.chaos.trial_environment import (
+    BACKLOG_SECONDS,
+    MEMORY_MIB,
+    READY_SECONDS,
+    TrialEnvironment,
+)
 
 HOUR, DAY = 3_600, 86_400
 WARM_EXPORTS = 50
 
 
-async def jump_clock(testbed: Testbed) -> None:
+async def jump_clock(testbed: TrialEnvironment) -> None:
     """Set the clock an hour back, then a day ahead, while exports arrive and wait."""
     expired = testbed.emulators.tenant.issue_token(TokenRequest(expires_in=-HOUR // 2))
     await testbed.atlas.start()
@@ -34,7 +39,7 @@ async def jump_clock(testbed: Testbed) -> None:
     testbed.findings.check(paths == exports, f"{paths} paths for {exports} exports.")
 
 
-async def expect_expired_token(testbed: Testbed, token: str) -> None:
+async def expect_expired_token(testbed: TrialEnvironment, token: str) -> None:
     export = testbed.clients.next_export()
     answer = await testbed.clients.post(export, Authorization=f"Bearer {token}")
     testbed.oracle.sent.pop(export.name)
@@ -43,7 +48,7 @@ async def expect_expired_token(testbed: Testbed, token: str) -> None:
     )
 
 
-async def build_backlog(testbed: Testbed) -> None:
+async def build_backlog(testbed: TrialEnvironment) -> None:
     """Build a backlog while Foundry is unavailable; then kill the process and start it with all of
     it.
     """

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from atlas.local.foundry.faults import Fault
 from tests.chaos.emulators import DOWN, Call
 from tests.chaos.service_process import MemoryGrowth
-from tests.chaos.testbed import BACKLOG_SECONDS, MEMORY_MIB, Testbed
+from tests.chaos.trial_environment import BACKLOG_SECONDS, MEMORY_MIB, TrialEnvironment
 
 CALLS_PER_SECOND = 2.0
 MEASURED_SECONDS, MEASURED_CALLS = 5.0, 500  # less would not give a meaningful rate
@@ -15,7 +15,7 @@ EARLY_SECONDS = 0.1
 ALL_CALLS = 64  # enough clients for 20 exports a second that take two seconds each
 
 
-async def lose_answers(testbed: Testbed) -> None:
+async def lose_answers(testbed: TrialEnvironment) -> None:
     """Let create, upload and commit happen, but lose every fifth answer."""
     await testbed.atlas.start()
     for call in ("create", "upload", "commit"):
@@ -36,7 +36,7 @@ async def lose_answers(testbed: Testbed) -> None:
     )
 
 
-async def cut_connections(testbed: Testbed) -> None:
+async def cut_connections(testbed: TrialEnvironment) -> None:
     """Cut connections at every call, then stop listening, while 20 exports a second arrive."""
     await testbed.atlas.start()
     async with testbed.clients.keep_sending(
@@ -68,7 +68,7 @@ async def cut_connections(testbed: Testbed) -> None:
         )
 
 
-async def throttle_calls(testbed: Testbed) -> None:
+async def throttle_calls(testbed: TrialEnvironment) -> None:
     """Answer 503 to 30 % of the calls, then 429 with Retry-After to 20 %."""
     await testbed.atlas.start()
     exports = testbed.scale.scale_number(1_000, least=40)
@@ -130,7 +130,7 @@ def find_earliest(calls: Iterable[Call]) -> str:
     )
 
 
-async def garble_responses(testbed: Testbed) -> None:
+async def garble_responses(testbed: TrialEnvironment) -> None:
     """Answer not at all within the deadline, with half a response, with HTML, and with 200 and
     rubbish.
     """
@@ -148,7 +148,7 @@ async def garble_responses(testbed: Testbed) -> None:
     testbed.findings.add_fact(f"{aborted} transactions aborted on the way")
 
 
-async def revoke_role(testbed: Testbed) -> None:
+async def revoke_role(testbed: TrialEnvironment) -> None:
     """Answer 403 to all writing calls, and DatasetNotFound to all reading calls."""
     await testbed.atlas.start()
     async with testbed.clients.keep_sending(

@@ -13,7 +13,7 @@ from tests.chaos.failpoints import Failpoint
 from tests.chaos.injected_faults import EVERYWHERE, FAULT_MARKER, IN_FLATTEN
 from tests.chaos.oracle import Reply
 from tests.chaos.service_process import Broken
-from tests.chaos.testbed import Testbed
+from tests.chaos.trial_environment import TrialEnvironment
 
 TRIES_MAX = 5
 NEIGHBOURS_RATE = 0.95
@@ -27,7 +27,7 @@ STEADY_RATE, STEADY_PHONES = 20.0, 64
 ANSWERED_SHARE = 0.95
 
 
-async def send_one_in_a_thousand(testbed: Testbed) -> None:
+async def send_one_in_a_thousand(testbed: TrialEnvironment) -> None:
     """One export crashes flatten and one is refused by Foundry, among many good ones.
 
     Both are set aside and delay no other export. Once the cause is gone, they are replayed.
@@ -64,7 +64,7 @@ async def send_one_in_a_thousand(testbed: Testbed) -> None:
     await expect_nothing_aside(testbed)
 
 
-async def send_poison(testbed: Testbed, export: Export) -> Reply:
+async def send_poison(testbed: TrialEnvironment, export: Export) -> Reply:
     """Send an export that will fail. Raises Broken if it is not accepted."""
     reply = await testbed.clients.deliver(export, Prefer="respond-async")
     if reply is None:
@@ -72,7 +72,7 @@ async def send_poison(testbed: Testbed, export: Export) -> Reply:
     return reply
 
 
-async def crash_flatten(testbed: Testbed) -> Reply:
+async def crash_flatten(testbed: TrialEnvironment) -> Reply:
     """Send it twice: the first time it crashes the stage, the second time it does not get there."""
     clean = testbed.clients.next_export()
     export = replace(clean, lines=(*clean.lines[1:], mark_line(clean.lines[0])))
@@ -92,7 +92,7 @@ def mark_line(line: bytes) -> bytes:
     return b'{"says":' + FAULT_MARKER + b"," + line[1:]
 
 
-async def measure_rate(testbed: Testbed, exports: int) -> float:
+async def measure_rate(testbed: TrialEnvironment, exports: int) -> float:
     """Return the exports per second."""
     began = time.monotonic()
     async with testbed.clients.keep_sending(exports):
@@ -109,28 +109,28 @@ class IsolationResult:
     aside: int
 
 
-async def refuse_many(testbed: Testbed) -> None:
+async def refuse_many(testbed: TrialEnvironment) -> None:
     """Foundry refuses five exports of one user at their upload, with an undocumented error name."""
     refuse_user(testbed, PathRefusal(contains="poison", name=UNKNOWN_REFUSAL))
     isolation = await isolate_among_others(testbed)
     expect_isolated(testbed, isolation)
 
 
-async def refuse_many_at_commit(testbed: Testbed) -> None:
+async def refuse_many_at_commit(testbed: TrialEnvironment) -> None:
     """They make every commit of their groups fail, and Foundry does not say which is at fault."""
     refuse_user(testbed, PathRefusal(contains="poison", at="commit", name=UNKNOWN_REFUSAL))
     isolation = await isolate_among_others(testbed)
     testbed.findings.check(isolation.aside == POISON_EXPORTS, f"{isolation.aside} set aside.")
 
 
-async def refuse_many_shared(testbed: Testbed) -> None:
+async def refuse_many_shared(testbed: TrialEnvironment) -> None:
     """They make every shared file be refused that contains their rows."""
     testbed.emulators.refused_rows = POISON_USER.encode()
     isolation = await isolate_among_others(testbed)
     testbed.findings.check(isolation.aside == POISON_EXPORTS, f"{isolation.aside} set aside.")
 
 
-async def leave_many_unanswered(testbed: Testbed) -> None:
+async def leave_many_unanswered(testbed: TrialEnvironment) -> None:
     """Uploads of one user are always answered 500: none is set aside, and no other is delayed."""
 
     def fail(what: str, request: web.Request) -> web.Response | None:
@@ -155,16 +155,16 @@ async def leave_many_unanswered(testbed: Testbed) -> None:
     testbed.findings.check(aside == 0, f"{aside} set aside although only answers were lost.")
 
 
-def refuse_user(testbed: Testbed, refusal: PathRefusal) -> None:
+def refuse_user(testbed: TrialEnvironment, refusal: PathRefusal) -> None:
     testbed.emulators.foundry.options.refusals = (refusal,)
 
 
-def keep_steady_flow(testbed: Testbed) -> AbstractAsyncContextManager[None]:
+def keep_steady_flow(testbed: TrialEnvironment) -> AbstractAsyncContextManager[None]:
     exports = testbed.scale.scale_number(1_000, least=60)
     return testbed.clients.keep_sending(exports, phones=STEADY_PHONES, per_second=STEADY_RATE)
 
 
-async def isolate_among_others(testbed: Testbed) -> IsolationResult:
+async def isolate_among_others(testbed: TrialEnvironment) -> IsolationResult:
     """Send them among others until all are set aside; then fix the cause and replay them."""
     await testbed.atlas.start()
     async with keep_steady_flow(testbed):
@@ -192,12 +192,12 @@ async def isolate_among_others(testbed: Testbed) -> IsolationResult:
     return isolation
 
 
-def expect_isolated(testbed: Testbed, isolation: IsolationResult) -> None:
+def expect_isolated(testbed: TrialEnvironment, isolation: IsolationResult) -> None:
     testbed.findings.check(isolation.aside == POISON_EXPORTS, f"{isolation.aside} set aside.")
     testbed.findings.check(isolation.groups <= ASIDE_GROUPS, f"It took {isolation.groups} groups.")
 
 
-def expect_answered(testbed: Testbed) -> None:
+def expect_answered(testbed: TrialEnvironment) -> None:
     """Expect a 200 for nearly all others, which did not ask for an early answer."""
     replies = [sent.reply for sent in testbed.oracle.sent.values() if sent.reply is not None]
     committed = sum(reply.status == "committed" for reply in replies)
@@ -206,7 +206,7 @@ def expect_answered(testbed: Testbed) -> None:
     testbed.findings.check(share >= ANSWERED_SHARE, f"Only {share:.1%} answered 200.")
 
 
-async def crash_everywhere(testbed: Testbed) -> None:
+async def crash_everywhere(testbed: TrialEnvironment) -> None:
     """Each stage crashes repeatedly between good messages; then the bug is fixed."""
     exports = testbed.scale.scale_number(5_000, least=100)
     await testbed.atlas.start(Failpoint(EVERYWHERE, EVERY))
@@ -225,7 +225,7 @@ async def crash_everywhere(testbed: Testbed) -> None:
     await expect_nothing_aside(testbed)
 
 
-async def expect_nothing_aside(testbed: Testbed) -> None:
+async def expect_nothing_aside(testbed: TrialEnvironment) -> None:
     await testbed.wait_until_drained()
     aside = (await testbed.fetch_totals()).set_aside
     testbed.findings.check(aside == 0, f"{aside} set aside after the replay.")

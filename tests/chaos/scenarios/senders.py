@@ -7,7 +7,7 @@ import msgspec
 
 from tests.chaos.clients import Export
 from tests.chaos.oracle import Reply
-from tests.chaos.testbed import Testbed
+from tests.chaos.trial_environment import TrialEnvironment
 
 AT_ONCE = 100
 STREAM_LINES = 25_000  # 12 MiB: two parts and a half
@@ -23,7 +23,7 @@ class Streamed(msgspec.Struct):
     upload_results: tuple[Part, ...] = ()
 
 
-async def send_twins(testbed: Testbed) -> None:
+async def send_twins(testbed: TrialEnvironment) -> None:
     """Send one export 100 times at once, and after a restart; use one key for two bodies and for
     two users; cut a stream off.
     """
@@ -47,7 +47,7 @@ async def send_twins(testbed: Testbed) -> None:
     testbed.findings.add_fact(f"{times} times {AT_ONCE} at once")
 
 
-async def cut_off_stream(testbed: Testbed) -> None:
+async def cut_off_stream(testbed: TrialEnvironment) -> None:
     """Send a stream again of which four fifths arrived: the complete parts are skipped."""
     name = f"stream-{testbed.rng.random()}"
     export = Export.generate(name, "auth0|years", testbed.rng, lines=STREAM_LINES)
@@ -63,7 +63,7 @@ async def cut_off_stream(testbed: Testbed) -> None:
     testbed.findings.check(any(parts), "Nothing was stored of a stream that was cut off.")
 
 
-async def send_at_once(testbed: Testbed, export: Export) -> list[Reply]:
+async def send_at_once(testbed: TrialEnvironment, export: Export) -> list[Reply]:
     replies: list[Reply] = []
 
     async def send() -> None:
@@ -77,7 +77,7 @@ async def send_at_once(testbed: Testbed, export: Export) -> list[Reply]:
     return replies
 
 
-async def reuse_key(testbed: Testbed) -> None:
+async def reuse_key(testbed: TrialEnvironment) -> None:
     """Reuse a key: another body is answered 422, and another user has an export of their own."""
     clients, expect = testbed.clients, testbed.findings.check
     key = {"Idempotency_Key": f"key-{testbed.rng.random()}"}

@@ -14,7 +14,7 @@ from tests.chaos.process_metrics import ProcessMetrics
 from tests.chaos.scenarios import Scenario, Settings, bombs
 from tests.chaos.soak.gauges import Gauges
 from tests.chaos.soak.workload import Action, Workload
-from tests.chaos.testbed import Testbed
+from tests.chaos.trial_environment import TrialEnvironment
 
 READ_SECONDS = 1.0
 SETTLED_SECONDS = 120.0  # for the actions still running at the end
@@ -33,7 +33,7 @@ SETTINGS: Settings = {
 def build_soak(seconds: float, report: Callable[[float, str], None], stop: anyio.Event) -> Scenario:
     """Build the soak, which ends after `seconds` or at `stop`; report progress and each reading."""
 
-    async def run(testbed: Testbed) -> None:
+    async def run(testbed: TrialEnvironment) -> None:
         await testbed.atlas.start()
         workload = Workload(testbed, await anyio.to_thread.run_sync(bombs.build_bombs))
         gauges, begun = Gauges(testbed, ProcessMetrics(testbed.atlas.process.pid)), Counter[str]()

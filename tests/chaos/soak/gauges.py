@@ -11,7 +11,7 @@ from typing import TypeVar
 import aiohttp
 
 from tests.chaos.process_metrics import ProcessMetrics
-from tests.chaos.testbed import MIB, Testbed
+from tests.chaos.trial_environment import MIB, TrialEnvironment
 
 FLOORS = 10  # windows of the second half
 SLOPE_MIB, SLOPE_SECONDS = 1.0, 600.0
@@ -51,7 +51,7 @@ class Reading:
 class Gauges:
     """All readings taken so far, and the checks on them."""
 
-    testbed: Testbed
+    testbed: TrialEnvironment
     metrics: ProcessMetrics
     began: float = field(default_factory=time.monotonic)
     readings: list[Reading] = field(default_factory=list)

@@ -19,7 +19,7 @@ from tests.chaos.raw_http import EXPORT, RawHttpClient
 from tests.chaos.scenarios import bombs, hostile
 from tests.chaos.scenarios.branch import FOREIGN_CONTENT
 from tests.chaos.scenarios.load import Batch
-from tests.chaos.testbed import Testbed
+from tests.chaos.trial_environment import TrialEnvironment
 
 RETRY_STATUSES = {0, *REFUSALS}  # 0: the client gave up waiting
 FLOODING, FLOOD_SECONDS = 8, 2.0
@@ -38,7 +38,7 @@ T = TypeVar("T")
 class Workload:
     """All actions. They draw from the testbed's random generator."""
 
-    testbed: Testbed
+    testbed: TrialEnvironment
     bombs_by_name: Mapping[str, bombs.Bomb]
     template: ExportTemplate = field(init=False)
     sockets: RawHttpClient = field(init=False)

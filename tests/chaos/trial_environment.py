@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
 import aiohttp
 import anyio
@@ -74,10 +73,8 @@ class Findings:
 
 
 @dataclass(slots=True)
-class Testbed:
+class TrialEnvironment:
     """Everything that a trial needs. All random choices come from `rng`."""
-
-    __test__: ClassVar = False  # pytest would collect it by its name
 
     scale: Scale
     rng: random.Random
@@ -184,7 +181,7 @@ async def open_testbed(
     seed: str,
     changes: Mapping[str, Mapping[str, object]],
     subject: Callable[[Path, Configuration], ServiceProcess] = ServiceProcess,
-) -> AsyncIterator[Testbed]:
+) -> AsyncIterator[TrialEnvironment]:
     """Open a testbed with the service not started. `changes` are settings of this trial."""
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="atlas-prove-") as name:
@@ -201,7 +198,9 @@ async def open_testbed(
             clients = Clients(url, session, Oracle(), rng, systems.issue_token)
             atlas = subject(folder, settings)
             try:
-                yield Testbed(scale, rng, systems, atlas, clients, Findings(), folder, exit_stack)
+                yield TrialEnvironment(
+                    scale, rng, systems, atlas, clients, Findings(), folder, exit_stack
+                )
             finally:
                 if atlas.is_running:
                     with anyio.CancelScope(shield=True):
