@@ -96,7 +96,7 @@ async def test_a_journal_that_has_committed_nothing_knows_no_transaction():
 
 async def test_a_transaction_whose_receipts_are_shrunk_is_known_as_ever():
     today = NOON
-    with open_journal(None, BOUNDS, shelf=ReceiptRetention(lambda: today)) as journal:
+    with open_journal(None, BOUNDS, retention=ReceiptRetention(lambda: today)) as journal:
         await kept(journal, 1)
         await attempt(journal, {export(0).id: COMMITTED})
         today += timedelta(days=31)
