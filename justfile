@@ -14,7 +14,7 @@ setup:
     python -m pip install --quiet --require-hashes -r config/requirements-dev.txt
     python -m pip install --quiet --no-deps --editable .
 
-# run Atlas with stand-ins of Foundry and Auth0; no account
+# run Atlas with emulators of Foundry and Auth0; no account
 local *args:
     atlas local "$@"
 
@@ -76,7 +76,7 @@ image *args:
 diagnose *args:
     atlas diagnose "$@"
 
-# kill and starve the service against the stand-ins, and print the balance: [--only NAME]
+# kill and starve the service against the emulators, and print the balance: [--only NAME]
 prove *args:
     python -m tests.chaos prove "$@"
 
