@@ -97,7 +97,7 @@ async def test_old_json_files_are_taken_out_after_it_was_asked(system):
     sure = await command(system, "--remove-old-json", "--yes")
     again = await command(system, "--remove-old-json", "--yes")
 
-    assert sure.stdout.startswith(b"1 files taken out, in ri.foundry.main.transaction.")
+    assert sure.stdout.startswith(b"1 files removed, in ri.foundry.main.transaction.")
     assert (again.returncode, again.stdout) == (
         0,
         b"There are no .json files under healthkit/raw.\n",
