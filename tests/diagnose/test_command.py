@@ -97,7 +97,7 @@ async def test_old_json_files_are_taken_out_after_it_was_asked(system):
     sure = await command(system, "--remove-old-json", "--yes")
     again = await command(system, "--remove-old-json", "--yes")
 
-    assert sure.stdout.startswith(b"1 files taken out, in ri.foundry.main.transaction.")
+    assert sure.stdout.startswith(b"1 files removed, in ri.foundry.main.transaction.")
     assert (again.returncode, again.stdout) == (
         0,
         b"There are no .json files under healthkit/raw.\n",
@@ -115,7 +115,7 @@ async def test_a_schema_for_parquet_is_put_after_it_was_asked(system):
     after = await command(system)
 
     assert (ndjson.returncode, not_sure.returncode) == (78, 130)
-    assert b"does harm" in ndjson.stderr
+    assert b"would break" in ndjson.stderr
     assert (before.returncode, fixed.returncode, after.returncode) == (21, 0, 0)
     assert b"The schema matches our rows" in after.stdout
 

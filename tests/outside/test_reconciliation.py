@@ -44,13 +44,13 @@ async def uncommitted(journal):
 
 
 async def test_it_is_told_page_by_page_in_the_order_of_acceptance():
-    with open_journal(None, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(None, BOUNDS, retention=SHELF) as journal:
         await kept(journal, PAGE + 1)
         assert await uncommitted(journal) == [export(number).id for number in range(PAGE + 1)]
 
 
 async def test_a_page_goes_on_behind_what_was_found_in_between():
-    with open_journal(None, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(None, BOUNDS, retention=SHELF) as journal:
         await kept(journal, 3)
         await journal.outbox.mark_found([(THERE, [export(1).id])])
         (rest,) = await journal.outbox.list_uncommitted(export(1).id)
@@ -58,7 +58,7 @@ async def test_a_page_goes_on_behind_what_was_found_in_between():
 
 
 async def test_of_what_is_refused_the_rows_are_told_too_and_of_what_is_committed_none():
-    with open_journal(None, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(None, BOUNDS, retention=SHELF) as journal:
         await kept(journal, 3)
         verdicts = {export(0).id: COMMITTED, export(1).id: REFUSED}
         receipts = await attempt(journal, verdicts, count=2)
@@ -68,7 +68,7 @@ async def test_of_what_is_refused_the_rows_are_told_too_and_of_what_is_committed
 
 
 async def test_what_is_found_in_a_file_is_committed_there_and_leaves_room():
-    with open_journal(None, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(None, BOUNDS, retention=SHELF) as journal:
         await kept(journal, 3)
         await attempt(journal, {export(0).id: REFUSED})
         ids = [export(number).id for number in range(2)]
@@ -88,7 +88,7 @@ async def test_what_is_found_in_a_file_is_committed_there_and_leaves_room():
 
 
 async def test_a_journal_that_has_committed_nothing_knows_no_transaction():
-    with open_journal(None, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(None, BOUNDS, retention=SHELF) as journal:
         await kept(journal, 1)
         assert await journal.outbox.filter_own_transactions(["ri.0"]) == frozenset()
         assert not await journal.outbox.has_committed()
@@ -96,7 +96,7 @@ async def test_a_journal_that_has_committed_nothing_knows_no_transaction():
 
 async def test_a_transaction_whose_receipts_are_shrunk_is_known_as_ever():
     today = NOON
-    with open_journal(None, BOUNDS, shelf=ReceiptRetention(lambda: today)) as journal:
+    with open_journal(None, BOUNDS, retention=ReceiptRetention(lambda: today)) as journal:
         await kept(journal, 1)
         await attempt(journal, {export(0).id: COMMITTED})
         today += timedelta(days=31)

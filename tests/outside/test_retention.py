@@ -38,7 +38,7 @@ class Calendar:
 
     def opened(self):
         shelf = ReceiptRetention(lambda: self.today, **self.shelf)
-        return open_journal(self.path, CapacityLimits(free_bytes=0), shelf=shelf)
+        return open_journal(self.path, CapacityLimits(free_bytes=0), retention=shelf)
 
 
 async def test_a_receipt_is_kept_for_thirty_days_and_its_export_known_for_ever(tmp_path):

@@ -107,10 +107,10 @@ def test_a_release_dates_the_changelog_sets_the_version_and_tags_it(clone):
 @pytest.mark.parametrize(
     ("version", "before", "told"),
     [
-        pytest.param("2", [], "2 is no version", id="no version"),
+        pytest.param("2", [], "2 is not a version", id="no version"),
         pytest.param("0.3.0", [], "not released yet", id="nothing in the changelog"),
-        pytest.param("0.2.0", ["tag", "v0.2.0"], "tagged already", id="tagged"),
-        pytest.param("0.2.0", ["rm", "--cached", "justfile"], "not committed", id="changes"),
+        pytest.param("0.2.0", ["tag", "v0.2.0"], "exists as a tag", id="tagged"),
+        pytest.param("0.2.0", ["rm", "--cached", "justfile"], "uncommitted changes", id="changes"),
     ],
 )
 def test_what_cannot_be_released_is_said_before_anything_is_done(clone, version, before, told):

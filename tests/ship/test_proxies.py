@@ -17,7 +17,7 @@ import pytest
 from atlas.core.identifiers import API_PREFIX
 from atlas.server.http import ConnectionLimits
 from atlas.settings import EdgeSettings, Settings
-from tests.chaos.testbed import find_free_port
+from tests.chaos.trial_environment import find_free_port
 from tests.conftest import an_export, needs
 from tests.ship.files import CONFIG
 from tests.support.certificates import self_signed
