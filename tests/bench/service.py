@@ -83,17 +83,17 @@ def patient() -> Rows:
 
 
 def small_and_large(rounds: int, shorten: Callable[[Load], Load]) -> Rows:
-    beside = plain()
-    sides = SIDES | dict.fromkeys(beside, "")
+    node_sides = plain()
+    sides = SIDES | dict.fromkeys(node_sides, "")
     small = measure_rounds(sides, shorten(SMALL), rounds)
     yield f"{SMALL.connections} senders without pauses, {SMALL.records} records", "", ""
     for side, target in sides.items():
         yield from export_rows(side.name, small[side], target, small[DURABLE])
     yield "one sender without pauses", "", ""
-    for side, costs in measure_rounds([AUTO, GROUP, *beside], shorten(ALONE), rounds).items():
+    for side, costs in measure_rounds([AUTO, GROUP, *node_sides], shorten(ALONE), rounds).items():
         yield from export_rows(side.name, costs, "p50 2 ms or less")
     yield f"{LARGE.connections} senders of {LARGE.records:,} records", "", ""
-    for side, costs in measure_rounds([AUTO, CODEC, *beside], shorten(LARGE), rounds).items():
+    for side, costs in measure_rounds([AUTO, CODEC, *node_sides], shorten(LARGE), rounds).items():
         target = "10 µs or less" if side is AUTO else ""
         yield f"  {side.name}", format_record_figures(costs, LARGE.records), target
 

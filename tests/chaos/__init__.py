@@ -1,11 +1,11 @@
 """Fault injection against the emulators of Foundry and Auth0: kill and starve the service, then
 check that every promise was kept.
 
-`runner.py` runs the trials of `scenarios/`. Each trial has its own `trial_environment.py`: the emulators in
-this process (`emulators.py`), the service in a process of its own (`service_process.py`, which runs
-`service_main.py`), optionally with a kill point (`failpoints.py`) or with bugs
-(`injected_faults.py`), clients (`clients.py`), and the oracle, which records every promise
-(`oracle.py`). `just prove` and `just soak` run `__main__.py`.
+`runner.py` runs the trials of `scenarios/`. Each trial has its own environment
+(`trial_environment.py`): the emulators in this process (`emulators.py`), the service in a process
+of its own (`service_process.py`, which runs `service_main.py`), optionally with a failpoint
+(`failpoints.py`) or with bugs (`injected_faults.py`), clients (`clients.py`), and the oracle, which
+records every promise (`oracle.py`). `just prove` and `just soak` run `__main__.py`.
 """
 
 from tests.chaos.report import build_table, render_markdown

@@ -150,7 +150,7 @@ def test_a_seed_and_a_number_make_the_same_request_again():
 @pytest.mark.slow
 async def test_whatever_is_wrong_with_a_request_it_is_answered_as_the_contract_says():
     seed = os.environ.get("FUZZ_SEED") or secrets.token_hex(4)
-    print(f"FUZZ_SEED={seed}")  # noqa: T201  # pytest shows it beside a failure
+    print(f"FUZZ_SEED={seed}")  # noqa: T201  # pytest shows it with a failure
     async with open_testbed(SCALES["ci"], seed, CHANGES) as testbed:
         await testbed.atlas.start()
         run = Run(testbed, Mutator(seed, testbed.emulators.tenant), seed)

@@ -10,5 +10,5 @@ import pytest
 def seed() -> int:
     """Draw a seed; TESTS_SEED repeats a run."""
     seed = int(os.environ.get("TESTS_SEED") or secrets.randbits(32))
-    print(f"TESTS_SEED={seed}")  # noqa: T201  # pytest shows it beside a failure
+    print(f"TESTS_SEED={seed}")  # noqa: T201  # pytest shows it with a failure
     return seed

@@ -96,7 +96,7 @@ class Disk:
             case Written(path) | Truncated(path):
                 self.names[path].pending.append(operation)
             case Synced(path, succeeded):
-                self._synced(path, succeeded)
+                self._apply_sync(path, succeeded)
             case Removed(path):
                 del self.names[path]
             case Renamed(path, to):
@@ -104,7 +104,7 @@ class Disk:
             case Output(text):
                 self.output += text
 
-    def _synced(self, path: Path, succeeded: bool) -> None:
+    def _apply_sync(self, path: Path, succeeded: bool) -> None:
         file = self.names.get(path)
         if file is None:  # the path is the folder
             self.durable = dict(self.names) if succeeded else self.durable

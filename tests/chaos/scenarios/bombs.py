@@ -44,7 +44,7 @@ def build_bombs() -> dict[str, Bomb]:
     return {
         "zeros": build_whole("gzip", zeros),
         "gzip in gzip": build_whole("gzip", gzip.compress(zeros)),
-        "told twice": build_whole("gzip, gzip", gzip.compress(zeros)),
+        "encoded twice": build_whole("gzip, gzip", gzip.compress(zeros)),
         "truncated": build_whole("gzip", gzip.compress(b'{"uuid":"a"}\n' * 1_000)[:-9]),
         "endless": Bomb("gzip", endless_zeros),
         "deflate": build_whole("deflate", zlib.compress(ZEROS * BOMB_MIB, 9)),
