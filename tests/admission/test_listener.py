@@ -1,4 +1,4 @@
-"""Who may come in, at the listener: not too often, not into a crowd, and when there is room."""
+"""Admission at the listener: rate limit, load shedding and body memory."""
 
 import anyio
 import msgspec
@@ -20,7 +20,7 @@ def life(tmp_path):
 
 
 class Counting(KnownUsers):
-    """Whoever is asked for a user."""
+    """Counts the calls of `identify_user`."""
 
     asked = 0
 
@@ -78,7 +78,7 @@ async def test_into_a_crowd_nobody_comes_and_nobody_is_asked_who_he_is(life):
             answers.append(await flow.post(an_export(b'{"uuid":"%d"}' % number)))
 
         async with anyio.create_task_group() as tasks:
-            for number in range(601):  # at 200 a second, three seconds' worth
+            for number in range(601):  # three seconds' worth at 200 per second
                 tasks.start_soon(post, number)
             await anyio.wait_all_tasks_blocked()
             asked = life.identities.asked
@@ -90,7 +90,7 @@ async def test_into_a_crowd_nobody_comes_and_nobody_is_asked_who_he_is(life):
             assert int(refused.headers["retry-after"]) >= 3
             assert not refused.body_was_read
             assert life.identities.asked == asked > 600
-            assert (await flow.receipt("none")).status == 404  # this is no export
+            assert (await flow.receipt("none")).status == 404  # only exports are rejected
             life.compute.released.set()
         again = await flow.post(an_export(b'{"uuid":"one too many"}'))
 
@@ -110,8 +110,8 @@ async def test_a_body_for_which_there_is_no_room_is_not_read_and_told_in_the_end
         small = await server.post(b"{}", authorization="Bearer token-of-grace")
 
     assert (refused.status, refused.code) == (503, "OVERLOADED")
-    assert refused.headers["connection"] == "close"  # for its body was not read
-    assert small.status == 503  # the slow one has all there is
+    assert refused.headers["connection"] == "close"  # because its body was not read
+    assert small.status == 503  # the slow request holds all of the memory
 
 
 async def test_a_body_waits_for_its_room_and_is_taken(life):
@@ -226,7 +226,7 @@ async def test_a_body_that_is_under_way_when_we_end_is_told_so(life, kind):
 
 
 def batch_of(name: str, sizes: tuple[int, ...]) -> dict[str, object]:
-    """Chunks of which the large ones take longer than the others."""
+    """Return a batch of chunks; large ones take longer to process."""
     units = [b"." * size for size in sizes]
     lines = [b'{"uuid":"%s%d","unit":"%s"}' % (name.encode(), *each) for each in enumerate(units)]
     return {"chunks": [an_export(line) for line in lines]}

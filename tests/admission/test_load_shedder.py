@@ -1,4 +1,4 @@
-"""When there are too many inside to let anybody in."""
+"""Load shedding: requests are rejected if too many are already in progress."""
 
 import itertools
 from contextlib import ExitStack
@@ -18,7 +18,7 @@ def time():
 
 
 def flowing(crowd: LoadShedder, time: Time, *, seconds: int, per_second: int) -> None:
-    """So many leave every second, and others take their places."""
+    """Let `per_second` requests per second start and finish, for `seconds`."""
     for _ in range(seconds * per_second):
         time.now += 1 / per_second
         with crowd.track():
@@ -69,9 +69,9 @@ def test_who_is_turned_away_is_told_how_long_it_takes_to_serve_all_who_were(time
         with pytest.raises(Overloaded) as refused:
             crowd.check(400)
 
-    assert told[0] == pytest.approx(4.65, rel=0.05)  # of those inside alone
-    assert told[-1] == pytest.approx(14.6, rel=0.05)  # and of a thousand who come again
-    assert refused.value.retry_seconds == pytest.approx(4.65, rel=0.05)  # they have come
+    assert told[0] == pytest.approx(4.65, rel=0.05)  # for the requests in progress alone
+    assert told[-1] == pytest.approx(14.6, rel=0.05)  # plus the thousand that will retry
+    assert refused.value.retry_seconds == pytest.approx(4.65, rel=0.05)  # the retries are over
 
 
 def test_nobody_is_sent_away_for_longer_than_half_a_minute(time):
@@ -80,7 +80,7 @@ def test_nobody_is_sent_away_for_longer_than_half_a_minute(time):
         with pytest.raises(Overloaded) as refused:
             crowd.check(10_000)
 
-    assert refused.value.retry_seconds == 30  # the answer says up to twice as much
+    assert refused.value.retry_seconds == 30  # the response adds up to as much again
 
 
 def test_a_flood_is_forgotten_when_those_whom_we_could_serve_meanwhile_are(time):
@@ -113,7 +113,7 @@ def test_a_flow_that_stands_still_takes_no_more(time):
 
 
 def test_of_those_who_end_together_each_counts(time):
-    """A group is safe all at once."""
+    """All requests of a group finish at the same moment."""
     crowd = LoadShedder(time)
     for _ in range(40):
         with ExitStack() as group:
@@ -131,7 +131,7 @@ def test_a_quiet_hour_says_nothing_of_our_pace(time):
         with crowd.track():
             pass
 
-    crowd.check(300)  # a minute each; the flow could do far more
+    crowd.check(300)  # one per minute came; the flow can do far more
 
 
 @pytest.mark.parametrize(("reply_seconds", "patience"), [(25.0, 3.0), (2.0, 1.0)])

@@ -1,4 +1,4 @@
-"""How often a user may ask."""
+"""The rate limit per user."""
 
 import itertools
 
@@ -15,7 +15,7 @@ def time():
 
 
 def counted(rate: RateLimiter, user: str = "ada") -> int:
-    """How many requests of a user pass until one does not."""
+    """Return the number of requests of a user that are admitted before one is rejected."""
     for passed in itertools.count():
         try:
             rate.acquire(user)

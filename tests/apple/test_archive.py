@@ -1,4 +1,4 @@
-"""Where an export may lie, and what must not be read of it."""
+"""Opening an export: zip, folder or XML, and the archives that are rejected."""
 
 import struct
 import zipfile
@@ -16,7 +16,7 @@ ECG = b"Recorded Date,2026-03-14 09:15:00 -0400\nClassification,Sinus Rhythm\n\n
 
 
 def refused(path) -> str:
-    """The one line that says why."""
+    """Return the error message of an unreadable export, which must be one line."""
     with pytest.raises(Unreadable) as why, open_export(path) as export:
         list(export.xml.chunks())
     assert "\n" not in str(why.value)
@@ -82,7 +82,7 @@ def test_a_zip_with_the_sizes_of_large_ones_is_as_good(tmp_path):
     assert len(lines_of(tmp_path / "export.zip")[0]) == 20
 
 
-# what is refused
+# rejected archives
 
 
 def test_an_xml_that_would_swell_a_thousand_times_is_refused(tmp_path):
@@ -134,7 +134,7 @@ def test_a_zip_without_an_xml_says_so(tmp_path, files):
 
 
 def flagged(data: bytes, bits: int) -> bytes:
-    """The same zip, whose files say that they are encrypted, or whatever else these bits mean."""
+    """Return a copy of a zip with the general purpose flags of its first file set to `bits`."""
     with_bits = bytearray(data)
     for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         at = data.find(signature)
@@ -189,7 +189,7 @@ def test_a_file_without_a_name_is_passed_over(tmp_path):
     path = zipped(tmp_path / "export.zip", {"export.xml": GOOD, "x": b""})
     data = path.read_bytes()
     at = data.rfind(b"PK\x01\x02")
-    size = struct.pack("<H", 0)  # of its name, which becomes a comment
+    size = struct.pack("<H", 0)  # the length of the name, which becomes a comment
     comment = struct.pack("<H", 1)
     path.write_bytes(data[: at + 28] + size + data[at + 30 : at + 32] + comment + data[at + 34 :])
 
@@ -198,7 +198,7 @@ def test_a_file_without_a_name_is_passed_over(tmp_path):
 
 def test_of_a_zip_that_is_damaged_inside_all_is_read_that_can_be(tmp_path):
     path = tmp_path / "export.zip"
-    with zipfile.ZipFile(path, "w") as archive:  # stored, so that one bit is one bit
+    with zipfile.ZipFile(path, "w") as archive:  # not compressed, so that one flipped bit stays one
         archive.writestr("export.xml", xml(*beats(2_000)))
     data = bytearray(path.read_bytes())
     data[data.rfind(b"</HealthData>")] ^= 1

@@ -1,4 +1,4 @@
-"""Electrocardiograms and routes: lines of their own, when they are asked for."""
+"""Electrocardiograms and routes are converted to separate lines on request."""
 
 import pytest
 
@@ -31,7 +31,7 @@ LONG = "".join(f"{number}\n" for number in range(400_000)).encode()
 
 
 def beside(tmp_path, **files: bytes) -> list[dict[str, object]]:
-    """The lines of the files beside an XML with one record."""
+    """Return the lines of the files next to an XML with one record."""
     lines, conversion = lines_of(
         an_export(tmp_path / "export.zip", record(), **files), with_ecgs=True, with_routes=True
     )

@@ -1,4 +1,4 @@
-"""`atlas import`: what it prints, what it sends, and that it goes on where it ended."""
+"""`atlas import`: output, sent lines, and resumption after an interruption."""
 
 import base64
 from contextlib import asynccontextmanager
@@ -21,7 +21,7 @@ CLAIMS = base64.urlsafe_b64encode(b'{"sub":"auth0|ada"}').decode().rstrip("=")
 NAME = "Ada’s Apple\u00a0Watch"
 
 
-# what it says, without a service
+# output without a service
 
 
 def test_a_dry_run_counts_by_type_and_sends_nothing(atlas, tmp_path):
@@ -149,12 +149,12 @@ def test_an_export_without_a_service_says_where_it_was_looked_for(atlas, tmp_pat
     assert "is not `atlas local`" in elsewhere.in_one_line(1)
 
 
-# against the real service
+# with the real service
 
 
 @dataclass(frozen=True)
 class Atlas:
-    """A running service, to which exports are sent."""
+    """A running service as the target of imports."""
 
     port: int
     life: ServiceHarness
@@ -170,7 +170,7 @@ class Atlas:
         return sending
 
     async def torn_off(self, path, after_lines: int, token="token-of-ada") -> None:
-        """A sending that dies in the middle of its work, without a chance to clean up."""
+        """Import until a crash after `after_lines` samples."""
         with open_export(path) as export:
             sending = ImportRun(partial(Mortal, export, after_lines), 1_000)
             with pytest.raises(BaseExceptionGroup):
@@ -182,7 +182,7 @@ class Death(Exception):
 
 
 class Mortal(Conversion):
-    """One that dies after so many samples."""
+    """A conversion that raises after `after_lines` samples."""
 
     def __init__(self, export, after_lines: int) -> None:
         super().__init__(export)

@@ -1,4 +1,4 @@
-"""`atlas import` as a process that is stopped in the middle, and told to go on."""
+"""`atlas import` as a process that is interrupted and started again."""
 
 import re
 import signal
@@ -12,7 +12,7 @@ from tests.support.processes import SECONDS, killed_at_last, local, started
 
 pytestmark = pytest.mark.slow
 COUNT = WINDOW_LINES + 6_000
-PATIENCE = 120.0  # a window and a bit, on a machine that has other things to do
+PATIENCE = 120.0  # for a little more than a window on a busy machine
 
 
 def until(is_so) -> None:

@@ -1,4 +1,4 @@
-"""XML that is none, or that means harm: what is good in it is read, in constant memory."""
+"""Broken and malicious XML: intact records are read, in constant memory."""
 
 import tracemalloc
 from itertools import chain, repeat
@@ -232,7 +232,7 @@ def test_what_is_no_export_is_said_in_one_line(data, said):
 
 
 def peak(begun: str, chunk: bytes) -> int:
-    """Bytes, at the most, until an XML that does not end is refused."""
+    """Return the peak memory in bytes until an endless XML is rejected."""
     reader, begins = ElementReader(), xml(GOOD, begun, end="")
     tracemalloc.start()
     try:

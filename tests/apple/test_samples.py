@@ -1,4 +1,4 @@
-"""From what Apple writes to what the app would have sent."""
+"""Conversion of Apple's XML to the lines that the app would send."""
 
 import uuid
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.apple.exports import WATCH, converted, element, record, the_line, xml
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 META = "MetadataEntry"
-# Another recipe would add every sample of everybody a second time.
+# Pinned: different UUIDs would import every sample a second time.
 FOR_EVER = "123DB034-8747-5253-BDCF-2AEF02BE18AB"
 
 
@@ -55,7 +55,7 @@ def test_a_real_export_is_what_its_owner_published_as_lines():
     ]
 
     for line in (*found, *published):
-        del line["uuid"]  # of another recipe
+        del line["uuid"]  # made in another way
     assert (reader.tags_left_out, reader.is_complete) == (0, True)
     assert found == published
 

@@ -1,4 +1,4 @@
-"""What can be wrong, each by a function that makes it so."""
+"""Functions that inject the faults which `atlas diagnose` should find."""
 
 from contextlib import asynccontextmanager
 
@@ -11,11 +11,11 @@ from tests.support.running_system import first_failing, step
 
 RAW = "healthkit/raw/auth0|ada/2025-01-01T00-00-00-000Z"
 NOBODY = "http://nowhere.invalid"
-ROW = flatten([b'{"uuid":"a"}'], Header("ada", "", "", "")).ndjson  # as Atlas writes it
+ROW = flatten([b'{"uuid":"a"}'], Header("ada", "", "", "")).ndjson  # a row as Atlas writes it
 
 
 def given(**changes):
-    """Settings."""
+    """Change settings of the system."""
 
     async def change(system):
         for name, value in changes.items():
@@ -25,7 +25,7 @@ def given(**changes):
 
 
 def switched(**switches):
-    """The stand-in of Foundry."""
+    """Change switches of the Foundry emulator."""
 
     async def change(system):
         for name, value in switches.items():
@@ -58,7 +58,7 @@ async def parquet(system):
 
 
 async def named(system, number, reason):
-    """The first step that fails is this, and it says so."""
+    """Assert that step `number` is the first to fail and gives a reason and a remedy."""
     found = await system.diagnosed()
     assert first_failing(found) == number, found
     assert reason in step(found, number).reason

@@ -1,4 +1,4 @@
-"""Steps 1 to 3: the clock, who issues tokens, and a token that was given."""
+"""Steps 1 to 3: the clock, the token issuer, and a given token."""
 
 import ssl
 

@@ -1,4 +1,4 @@
-"""`atlas diagnose`, in a process of its own."""
+"""`atlas diagnose` as a subprocess."""
 
 import subprocess
 
@@ -15,7 +15,7 @@ from tests.support.running_system import CLIENT_SECRET, HOST
 
 
 async def command(system, *arguments, **environ):
-    """`atlas diagnose` in an empty folder, in a process of its own."""
+    """Run `atlas diagnose` in an empty folder."""
     folder = system.folder / "empty"
     folder.mkdir(exist_ok=True)
     settings = system.settings()

@@ -1,4 +1,4 @@
-"""Step 4: the address that phones use, and what stands in front of Atlas."""
+"""Step 4: the public URL, and proxies in front of Atlas."""
 
 import pytest
 from aiohttp import web
@@ -10,7 +10,10 @@ from tests.support.running_system import HOST, first_failing, step
 
 
 def proxied(limit: int = 2**40, server: str = "nginx", status: int = 413, **health: object):
-    """Atlas behind something that takes bodies up to a limit."""
+    """Return a fake Atlas behind a proxy that accepts bodies of up to `limit` bytes.
+
+    A larger one gets `status`; 0 cuts the connection.
+    """
 
     async def living(_request):
         return web.json_response({"service": "atlas", "version": "9.9"} | health)

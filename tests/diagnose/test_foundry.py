@@ -1,4 +1,4 @@
-"""Steps 6 to 11: who we are to Foundry, the dataset and its branch, the rows, who can read them."""
+"""Steps 6 to 11: Foundry credentials, the dataset, its branch, its rows, and read access."""
 
 from typing import get_args
 

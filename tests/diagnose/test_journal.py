@@ -1,4 +1,4 @@
-"""Step 5: the journal, and what it knows of that Foundry is asked."""
+"""Step 5: the journal, and the transactions in it that are looked up in Foundry."""
 
 import shutil
 import sqlite3
@@ -17,7 +17,7 @@ OTHER_KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 
 
 def lying(folder):
-    """What lies there but for the stand-ins, byte for byte."""
+    """Return the files in a folder, without those of the emulators, by name."""
     return {each.name: each.read_bytes() for each in folder.iterdir() if each.is_file()}
 
 

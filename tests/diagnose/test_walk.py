@@ -1,4 +1,4 @@
-"""The page that was written by hand when exports had stopped, of a service that runs."""
+"""All steps of `atlas diagnose` against a running service, and the incident page."""
 
 import msgspec
 import pytest
@@ -14,7 +14,7 @@ CANARY = "canary-of-a-person"
 
 
 def told(found: Diagnosis) -> str:
-    """All of it, as a program gets it and as somebody is sent it."""
+    """Render the diagnosis both as JSON and as Markdown."""
     return msgspec.json.encode(found).decode() + render_markdown(found)
 
 

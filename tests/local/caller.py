@@ -1,4 +1,4 @@
-"""A client of the stand-in of Foundry that says each call itself, and sees bytes and statuses."""
+"""A raw HTTP client of the Foundry emulator that exposes statuses, headers and bytes."""
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ def error(answer: Answer) -> tuple[int, str]:
 
 @dataclass
 class Caller:
-    """Somebody who knows where the stand-in is, and has a token."""
+    """A client with the emulator's address and a token."""
 
     foundry: FoundryEmulator
     session: aiohttp.ClientSession
@@ -47,7 +47,7 @@ class Caller:
     async def ask(
         self, method, path, data=None, headers=None, *, allow_redirects=True, **query
     ) -> Answer:
-        """What is answered at an address below the dataset, or anywhere if it says so."""
+        """Send a request; `path` is relative to the dataset, except for known prefixes."""
         where = path if path.startswith(("/api", "/stand-in", "/multipass")) else HOME + path
         mine = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
         async with self.session.request(

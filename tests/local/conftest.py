@@ -1,4 +1,4 @@
-"""A stand-in of Foundry, and somebody to call it."""
+"""A Foundry emulator and a client for it."""
 
 import pytest
 

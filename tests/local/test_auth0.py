@@ -1,4 +1,4 @@
-"""The stand-in of Auth0: keys that change, tokens for anybody, and an endpoint that can fail."""
+"""The Auth0 emulator: key rotation, tokens on request, and an endpoint that can fail."""
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ from joserfc.jwk import KeySet
 from atlas.local.auth0 import AUDIENCE, Auth0Emulator, KeyRing, build_application, generate_key
 
 NOW = 1_790_000_000
-KEYS = [generate_key() for _ in range(2)]  # making one takes longer than all else here
+KEYS = [generate_key() for _ in range(2)]  # slower than all tests here
 JWKS = "/.well-known/jwks.json"
 
 
 @dataclass
 class Caller:
-    """Somebody who knows where the stand-in is."""
+    """A client of the emulator."""
 
     tenant: Auth0Emulator
     session: aiohttp.ClientSession
@@ -46,7 +46,7 @@ class Caller:
         return (await self.json("POST", "/stand-in/tokens", wish))["access_token"]
 
     async def read(self, token: str) -> jwt.Token:
-        """As anybody can who has fetched the keys. Raises when none of them has signed it."""
+        """Decode a token with the published keys. Raises a JoseError if none of them signed it."""
         keys = KeySet.import_key_set(await self.json("GET", JWKS))
         return jwt.decode(token, keys, algorithms=["RS256"])
 
@@ -54,7 +54,7 @@ class Caller:
 @asynccontextmanager
 async def standing(keys_file=None):
     ring = KeyRing(*KEYS) if keys_file is None else KeyRing.load(keys_file)
-    tenant = Auth0Emulator("to be told", ring=ring, keys_file=keys_file, time_source=lambda: NOW)
+    tenant = Auth0Emulator("set below", ring=ring, keys_file=keys_file, time_source=lambda: NOW)
     async with TestServer(build_application(tenant)) as server:
         tenant.issuer = str(server.make_url("/"))
         async with aiohttp.ClientSession(tenant.issuer) as session:
@@ -72,7 +72,7 @@ async def test_there_are_two_keys_one_that_signs_and_one_that_will(auth0):
 
     assert [key["kid"] for key in keys] == [key.kid for key in KEYS]
     for key in keys:
-        assert key.keys() == {"kty", "use", "alg", "kid", "n", "e"}  # and nothing that is private
+        assert key.keys() == {"kty", "use", "alg", "kid", "n", "e"}  # no private parameters
         assert (key["kty"], key["use"], key["alg"]) == ("RSA", "sig", "RS256")
 
 

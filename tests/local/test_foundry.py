@@ -1,7 +1,7 @@
-"""The stand-in of Foundry, asked by Palantir's own SDK, and by raw HTTP for what that cannot show.
+"""The Foundry emulator, tested with Palantir's SDK, and over raw HTTP for what the SDK hides.
 
-The SDK is the only independent witness that there is: a stand-in that it does not take for Foundry
-would prove nothing of our client either.
+The SDK is the only independent check: an emulator that it does not accept as Foundry would prove
+nothing about our client.
 """
 
 import base64
@@ -43,13 +43,13 @@ def foundry(tmp_path):
 
 @pytest.fixture
 def sdk(foundry):
-    """Its view of datasets. It blocks, so the stand-in is served by a thread of its own."""
+    """The SDK's dataset client. It blocks, so the emulator runs in another thread."""
     with (
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(TestServer(build_application(foundry))) as server,
     ):
         auth = ConfidentialClientAuth("local", "local-secret", should_refresh=False)
-        close = {"Connection": "close"}  # its pool is global, and nothing ever closes that
+        close = {"Connection": "close"}  # its global connection pool is never closed
         config = Config(scheme="http", default_headers=close, timeout=30.0, max_retries=1)
         yield FoundryClient(auth, f"127.0.0.1:{server.port}", config=config).datasets.Dataset
 
@@ -127,7 +127,7 @@ def test_the_sdk_cannot_put_a_path_twice_into_a_transaction(sdk):
     with pytest.raises(errors.FileAlreadyExists) as caught:
         put(sdk, rid)
 
-    assert isinstance(caught.value, foundry_sdk.NotFoundError)  # that is 404, and not 409
+    assert isinstance(caught.value, foundry_sdk.NotFoundError)  # that is a 404, not a 409
 
 
 @pytest.mark.parametrize("end", ["commit", "abort"])
@@ -211,7 +211,7 @@ def test_the_sdk_cannot_read_ndjson_by_a_schema_for_parquet(sdk):
     schema = DatasetSchema(
         field_schema_list=[DatasetFieldSchema(type="STRING", name="uuid", nullable=True)]
     )
-    sdk.put_schema(DATASET, schema=schema)  # for Parquet, if nothing is said
+    sdk.put_schema(DATASET, schema=schema)  # the default format is Parquet
     with pytest.raises(errors.ReadTableError):
         sdk.read_table(DATASET, format="CSV")
 
@@ -323,7 +323,7 @@ def test_the_sdk_finds_a_file_under_the_path_that_it_was_given(sdk, path):
     assert sdk.File.content(DATASET, path) == ROWS
 
 
-# Out of its folder
+# Path traversal
 
 ESCAPES = [
     "..",
@@ -366,7 +366,7 @@ def test_what_only_looks_like_a_way_out_is_a_file_in_that_folder(tmp_path, path)
     assert file == tmp_path / "state" / DATASET / "master" / path
 
 
-# As it is on the wire
+# Wire format
 
 
 async def test_answers_have_the_shapes_that_are_documented(tmp_path):
@@ -387,7 +387,7 @@ async def test_answers_have_the_shapes_that_are_documented(tmp_path):
     assert file.json == {
         "path": "a/b.ndjson",
         "transactionRid": rid,
-        "sizeBytes": str(len(ROWS)),  # text, in Foundry's API
+        "sizeBytes": str(len(ROWS)),  # a string in Foundry's API
         "updatedTime": at,
     }
     assert branch.json == {"name": "master", "transactionRid": rid}
@@ -552,7 +552,7 @@ async def test_an_upload_says_how_long_it_is(stack):
     assert (await stack.put(rid, content=b"")).json["sizeBytes"] == "0"
 
 
-# Who may ask
+# Authentication
 
 
 async def token(stack, status=200, headers=None, **form):
@@ -703,7 +703,7 @@ async def test_so_many_requests_are_allowed_when_there_are_limits(stack, minute,
     assert answer.body == b"" or status == 200
 
 
-# What goes wrong when it is asked to
+# Injected faults
 
 
 @pytest.mark.parametrize("how", ["cut", "504", "silence"])
@@ -955,7 +955,7 @@ async def test_it_tells_by_which_headers_the_last_call_can_be_found(stack):
     assert state["last_headers"] == {"User-Agent": "atlas/2", "X-B3-TraceId": None}
 
 
-# What is on the disk
+# State on disk
 
 
 async def test_committed_files_lie_there_as_plain_files_and_nothing_else_does(stack, tmp_path):
@@ -980,7 +980,7 @@ async def test_committed_files_lie_there_as_plain_files_and_nothing_else_does(st
 
 
 async def everything(stack):
-    """What a reader can see of it, were it to show what is open, too."""
+    """Return everything that a reader can see, including the open transaction."""
     await stack.switch(open_listing="listed")
     transactions = (await stack.ask("GET", "/transactions", preview="true")).json["data"]
     files = (await stack.ask("GET", "/files")).json["data"]
@@ -993,7 +993,7 @@ async def everything(stack):
 
 
 async def some_history(stack):
-    """Of each thing that can happen, one; the last is left open."""
+    """Make one transaction of every kind and leave the last one open."""
     await stack.commit("a", "b")
     await stack.commit("b", kind="UPDATE", content=b"new")
     await stack.end(await stack.begin(), "abort")
@@ -1058,7 +1058,7 @@ async def test_an_update_that_is_aborted_replaces_nothing(tmp_path):
 
 
 async def view(stack):
-    """Each path, the transaction that holds it, and its content, in the size that is told."""
+    """Return path -> (transaction, content), and check the listed sizes."""
     found = {}
     for file in await stack.listing():
         content = (await stack.ask("GET", f"/files/{file['path']}/content")).body

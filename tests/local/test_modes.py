@@ -1,4 +1,4 @@
-"""Modes of the stand-in of Foundry: what each implies, how it is set, drawn and documented."""
+"""Modes of the Foundry emulator: implications, configuration, random draws, documentation."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.local.caller import A_FILE, ROWS, error, standing
 
 PAIRS = Behaviour.list_pairs()
 
-# What a value implies
+# Implications of a value
 
 
 async def test_without_a_mode_everything_is_as_it_is_most_likely(stack):
@@ -94,7 +94,7 @@ async def test_what_is_not_the_api_is_not_redirected(stack):
     assert (await stack.ask("GET", "/files")).status == 200
 
 
-# How a mode is set
+# Configuration of a mode
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Paths that the stand-in of Foundry refuses when it is asked to."""
+"""Paths that the Foundry emulator is configured to reject."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Whose token is good: the rules of facts, against the stand-in over real HTTP."""
+"""Token validation against the Auth0 emulator over real HTTP: claims, forgeries, caching, keys."""
 
 import base64
 import hashlib
@@ -47,7 +47,7 @@ EVES = "stranger"
 
 @dataclass
 class Asking:
-    """A client of a tenant; `elapsed` and `time_source` are its clocks."""
+    """Identifies users by token; `elapsed` (monotonic) and `now` (Unix time) are its clocks."""
 
     tenant: Auth0Emulator
     identities: Auth0Identities
@@ -66,7 +66,7 @@ class Asking:
             return type(error)
 
     async def outcomes(self, tokens: list[str]) -> list[object]:
-        """Of all of them at once."""
+        """Identify all tokens concurrently and return the outcomes in order."""
         found: dict[int, object] = {}
 
         async def ask(number: int) -> None:
@@ -78,7 +78,7 @@ class Asking:
         return [found[number] for number in range(len(tokens))]
 
     async def amiss(self, token: str) -> list[str]:
-        """What a diagnosis of it finds that is bad."""
+        """Return the names of the checks that `atlas diagnose` reports as bad for a token."""
         inspection = Auth0Inspection(
             self.session, self.tenant.issuer, self.tenant.audience, self.clock
         )
@@ -95,7 +95,7 @@ class Asking:
 
 @pytest.fixture
 def tenant():
-    return Auth0Emulator("to be told", ring=KeyRing(KEYS[0], KEYS[1]), time_source=lambda: NOW)
+    return Auth0Emulator("set below", ring=KeyRing(KEYS[0], KEYS[1]), time_source=lambda: NOW)
 
 
 @asynccontextmanager
@@ -111,7 +111,7 @@ async def asking(tenant, aiohttp_server):
 
 
 def signed_with_the_public_key(tenant: Auth0Emulator) -> str:
-    """HS256 with what everybody knows: the oldest forgery of all."""
+    """Sign with HS256, using the public key as the secret: the classic algorithm confusion."""
     claims = {"iss": tenant.issuer, "sub": "eve", "aud": tenant.audience, "exp": NOW + 60}
     pem = tenant.ring.current.as_pem(private=False)
     header = {"alg": "HS256", "kid": tenant.ring.current.kid}
@@ -140,7 +140,7 @@ async def test_a_good_token_names_its_user(tenant, aiohttp_server, wish):
 
 
 async def test_a_name_that_nobody_can_write_down_is_refused(tenant, aiohttp_server):
-    """JSON can spell half of a character; no path, no hash and no file can hold it."""
+    """JSON can contain a lone surrogate, which cannot be encoded in a path, a hash or a file."""
     key = tenant.ring.current
     async with asking(tenant, aiohttp_server) as asked:
         claims = jwt.decode(tenant.issue_token(TokenRequest(sub="auth0|half")), key).claims
@@ -234,11 +234,11 @@ async def test_a_forgery_is_an_invalid_token_and_nothing_else(tenant, aiohttp_se
 
 async def test_a_token_that_was_good_is_not_checked_again_for_five_minutes(tenant, aiohttp_server):
     async with asking(tenant, aiohttp_server) as asked:
-        await asked.user_of(sub="bob")  # the keys are fetched
+        await asked.user_of(sub="bob")  # fetches the keys
         asked.elapsed, token = 3_500.0, tenant.issue_token(TokenRequest())
         await asked.outcome(token)
         tenant.ring, asked.elapsed = KeyRing(KEYS[2], KEYS[3]), 3_799.0
-        await asked.user_of(sub="bob")  # ... again: that of the token is no more among them
+        await asked.user_of(sub="bob")  # fetches them again, now without the key of the token
         assert (await asked.outcome(token)).sub == "auth0|local"
         asked.elapsed = 3_801.0
         assert await asked.outcome(token) is InvalidToken
@@ -274,7 +274,7 @@ async def test_what_is_remembered_is_a_digest_and_a_name_and_no_token(tenant, ai
 
 
 async def test_a_bound_token_that_another_has_signed_is_only_an_invalid_one(tenant, aiohttp_server):
-    """What is told of a token is told to its holder."""
+    """Only the holder of a genuine token learns more about it than "invalid"."""
     async with asking(tenant, aiohttp_server) as asked:
         bound = TokenRequest(claims={"cnf": {"jkt": "x"}})
         good, by_eve = (
@@ -332,7 +332,7 @@ async def test_ten_thousand_made_up_kids_cost_one_fetch_and_nobody_else_an_answe
         good = [tenant.issue_token(TokenRequest(sub=f"auth0|{number}")) for number in range(100)]
         forged = [edited(good[0], 0, kid=f"random-{number}") for number in range(10_000)]
         await asked.user_of()
-        asked.elapsed = 301.0  # an unknown kid may cause a fetch again
+        asked.elapsed = 301.0  # an unknown kid may trigger a fetch again
         found = await asked.outcomes([*forged[:5_000], *good, *forged[5_000:]])
 
         assert found[:5_000] == found[5_100:] == [InvalidToken] * 5_000
@@ -396,7 +396,7 @@ async def test_while_keys_rotate_under_two_hundred_requests_no_good_token_is_ref
 
 @pytest.mark.slow
 async def test_an_endpoint_that_says_nothing_keeps_nobody_out(aiohttp_server):
-    """It is waited for once; whoever has a key that is known does not wait at all."""
+    """Requests with an unknown key share one wait; those with a known key do not wait at all."""
     silent = anyio.Event()
 
     async def answer(_request):
@@ -454,7 +454,7 @@ async def test_while_the_endpoint_is_down_the_keys_we_have_go_on_being_used(
 
         assert asked.seen.of(KeysUnavailable)[-1].keys == 2
         unknown = tenant.issue_token(TokenRequest(header={"kid": "new"}))
-        assert await asked.outcome(unknown) is AuthUnavailable  # it may be good: we cannot know
+        assert await asked.outcome(unknown) is AuthUnavailable  # it may be valid
 
 
 async def test_without_any_key_nobody_is_called_a_liar(tenant, aiohttp_server):
@@ -463,7 +463,7 @@ async def test_without_any_key_nobody_is_called_a_liar(tenant, aiohttp_server):
         assert await asked.outcome(tenant.issue_token(TokenRequest())) is AuthUnavailable
         with pytest.raises(AuthUnavailable):
             await asked.identities.check_ready()
-        assert asked.fetches == 1  # the endpoint is spared for a second
+        assert asked.fetches == 1  # no second fetch within a second
 
         tenant.outage = Outage(on=False)
         asked.elapsed = 1.1
@@ -475,7 +475,7 @@ def a_jwks(key: RSAKey, **more: object) -> bytes:
     return msgspec.json.encode({"keys": [key.as_dict(private=False) | {"kid": "a"} | more]})
 
 
-@pytest.mark.filterwarnings("ignore:Key size should be")  # joserfc's, of the short one
+@pytest.mark.filterwarnings("ignore:Key size should be")  # joserfc warns about the short key
 @pytest.mark.parametrize(
     "jwks",
     [

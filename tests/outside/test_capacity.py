@@ -1,4 +1,4 @@
-"""Whether there is room in the journal, and when there will be."""
+"""The capacity limit of the journal, and the retry delay when it is full."""
 
 import shutil
 import sqlite3
@@ -16,7 +16,7 @@ from atlas.outside.sqlite.capacity import (
 
 
 class Kept:
-    """A journal in which this much is kept, at a time of ours."""
+    """A capacity limit over a table of totals, with a clock that the test sets."""
 
     def __init__(self, db, **bounds):
         self.now, self.db = 0.0, db
@@ -49,7 +49,7 @@ def test_there_is_room_up_to_the_bound_of_bytes_and_of_exports(kept):
 
 
 def test_who_is_turned_away_is_told_when_there_will_be_room(kept):
-    """At the rate of the last minute, a hundredth of the bound: or all would come too early."""
+    """The delay frees at least 1 % of the bound, at the rate of the last minute."""
     kept.fill(10, 1_000_000)
     assert kept.seconds_to_wait() == JournalFull.retry_seconds, "nothing is known"
     for _ in range(60):

@@ -1,4 +1,4 @@
-"""The next group is found by an index, however much waits."""
+"""The next group is found through an index, however many exports are waiting."""
 
 import sqlite3
 from contextlib import closing
@@ -11,7 +11,7 @@ from atlas.outside.sqlite.journal import open_journal
 from tests.support.exports import SHELF, export
 
 BOUNDS = CapacityLimits(free_bytes=0)
-COUNT = 100_000  # exports that wait
+COUNT = 100_000  # waiting exports
 FILL = f"""
     WITH numbers AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM numbers WHERE n < {COUNT})
     INSERT INTO export (id, user, at, ingested, rejected, bytes, moment, label, isolation, turn)
@@ -19,7 +19,9 @@ FILL = f"""
     FROM numbers
 """
 FAILED = "SELECT rootpage FROM sqlite_schema WHERE name = 'failed'"
-NO_CELLS = b"\x0a\0\0\0\0"  # a leaf of an index: https://www.sqlite.org/fileformat2.html
+NO_CELLS = (
+    b"\x0a\0\0\0\0"  # an empty leaf page of an index: https://www.sqlite.org/fileformat2.html
+)
 GIVEN = {"bytes_end": 2**62, "exports_max": 1_000, "bytes_max": 2**40, "isolation": 1}
 
 
@@ -52,7 +54,7 @@ def test_those_that_wait_are_read_by_the_index_that_holds_them(full, statement, 
 
 @pytest.mark.parametrize("statement", [claims.CLAIM_FAILED, claims.NEXT_FAILED])
 def test_the_line_of_those_that_failed_is_read_in_its_order(full, statement):
-    """It is not sorted before its first is known."""
+    """The first failed export is found without sorting all of them."""
     plan = [step for *_, step in full.execute(f"EXPLAIN QUERY PLAN {statement}", GIVEN)]
     at = next(number for number, step in enumerate(plan) if step.startswith("SCAN export"))
 

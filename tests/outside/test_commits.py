@@ -1,4 +1,4 @@
-"""Many to a commit, and each piece whole or not at all."""
+"""Group commit: many units of work share a transaction, and each is atomic."""
 
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
@@ -47,7 +47,10 @@ async def kept(commits):
 
 
 async def outcomes(commits, *works):
-    """What each was answered; all but the first line up behind it, and share a commit."""
+    """Run all works concurrently and return the result or error type of each.
+
+    All but the first queue up behind it and share a commit.
+    """
     found = [None] * len(works)
 
     async def ask(index, work):
@@ -148,9 +151,7 @@ async def test_a_full_disk_is_a_full_journal_until_there_is_room_again(tmp_path)
         assert await kept(commits) == ["b"]
 
 
-async def test_a_file_that_is_written_anew_holds_nothing_that_was_deleted(
-    tmp_path,
-):
+async def test_a_file_that_is_written_anew_holds_nothing_that_was_deleted(tmp_path):
     with committing(tmp_path / "db") as commits:
         for text in ("a word that goes", "a word that stays"):
             await commits.run(keep(text))

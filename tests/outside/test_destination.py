@@ -1,4 +1,4 @@
-"""A journal of one dataset, opened for another."""
+"""A journal that belongs to one dataset is opened for another."""
 
 import sqlite3
 from contextlib import closing

@@ -1,6 +1,6 @@
-"""What the client makes of Foundry's answers, and of none: against the stand-in over real HTTP.
+"""The Foundry client against the emulator over real HTTP: answers, errors and timeouts.
 
-What every Branch promises is in tests/test_ports.py; here is what only this one can show.
+The contract of every Branch is tested in tests/test_ports.py; this covers the client alone.
 """
 
 import re
@@ -83,7 +83,7 @@ async def connecting(
 
 
 def soon_if_silent(fault) -> float:
-    """The deadline of a call: only who waits for it should have to hurry."""
+    """Return the timeout of a call in seconds: short only for faults that run into it."""
     return 0.5 if fault.get("how") == "silence" else 30.0
 
 
@@ -131,7 +131,7 @@ async def test_a_token_is_asked_for_as_multipass_wants_it(tmp_path):
 )
 async def test_a_token_is_fetched_again_a_while_before_it_expires(lasts, left, fetches):
     def aged(_request):
-        """authlib believes `expires_at`, if there is one: so a token can be old without waiting."""
+        """Issue a token that seems old already: authlib trusts `expires_at` if it is present."""
         at = int(time.time()) + left
         return {"body": b'{"access_token":"t","expires_in":%d,"expires_at":%d}' % (lasts, at)}
 
@@ -275,7 +275,7 @@ async def test_what_is_no_token_is_trouble_and_no_crash(body):
             await stack.dataset.take_snapshot()
 
 
-# How anything is asked
+# Requests
 
 
 async def test_a_large_file_is_sent_with_its_length_and_arrives_whole(tmp_path):
@@ -345,7 +345,7 @@ async def test_a_path_arrives_as_one_segment_and_as_it_is(tmp_path, name):
     async with connecting(tmp_path) as stack:
         rid = await stack.dataset.begin()
         await stack.dataset.put(rid, path + "2", b"longer than the other")
-        stack.fault("upload", "lost")  # so that it is looked for by its path, too
+        stack.fault("upload", "lost")  # so the file is also looked up by its path
         await stack.dataset.put(rid, path, ROWS)
         await stack.dataset.commit(rid)
 
@@ -421,7 +421,7 @@ async def test_a_host_that_cannot_be_reached_is_trouble_and_no_crash(tmp_path, h
                 await call(stack.dataset)
 
 
-# What goes wrong, and what is asked again
+# Faults and retries
 
 
 @pytest.mark.parametrize(
@@ -506,7 +506,7 @@ async def test_a_large_file_may_take_longer_than_a_small_one(tmp_path):
         stack.fault("upload", "latency", seconds=0.2, count=0)
         with pytest.raises(FoundryError, match="does not answer"):
             await stack.dataset.put(rid, PATH, ROWS)
-        await stack.dataset.put(rid, OTHER, b"x" * 1024 * 1024)  # a second more
+        await stack.dataset.put(rid, OTHER, b"x" * 1024 * 1024)  # its timeout is a second longer
 
 
 @pytest.mark.parametrize(
@@ -605,7 +605,7 @@ async def test_what_is_not_to_be_asked_again_soon_is_the_uploaders_to_wait_for(
         assert stack.asked("/branches/master") == 1
 
 
-# What the answers mean
+# Interpretation of responses
 
 
 async def test_a_file_that_another_has_put_there_is_not_taken_for_ours(tmp_path):
@@ -631,7 +631,7 @@ async def test_a_file_whose_answer_was_lost_is_not_confirmed(tmp_path, how):
 
 
 def one_after_the_other(*answers):
-    """Each once, and the last for ever."""
+    """Return each answer once, in order, then the last one forever."""
     left = list(answers)
     return lambda _request: left.pop(0) if len(left) > 1 else left[0]
 
@@ -802,13 +802,13 @@ async def test_a_commit_is_refused_when_a_path_is_taken_and_can_be_aborted(tmp_p
 
 
 def a_transaction(status="OPEN", created="2022-10-10T12:23:11.152Z"):
-    """What also reads as a branch that has it as its head."""
+    """Return JSON that is valid both as a transaction and as a branch whose head it is."""
     found = {"rid": "t", "transactionType": "APPEND", "status": status, "createdTime": created}
     return msgspec.json.encode(found | {"name": "master", "transactionRid": "t"})
 
 
 def by_call(close, get=None):
-    """One answer to a commit or an abort, another to GET."""
+    """Answer POST (commit or abort) with `close` and GET with `get`."""
     found = {"body": a_transaction("OPEN")} if get is None else get
     return lambda request: close if request.method == "POST" else found
 
@@ -872,7 +872,7 @@ async def test_a_commit_whose_answer_does_not_tell_is_settled_by_asking(answer):
 async def test_a_commit_after_which_the_transaction_is_aborted_was_refused_or_came_too_late(
     answer, raised
 ):
-    """A Foundry that aborts what it refuses to commit would refuse the same again."""
+    """If Foundry aborts a transaction that it refuses to commit, a retry would be refused too."""
     for ended in ({"body": a_transaction("ABORTED")}, error(404, "TransactionNotFound")):
         async with answered(by_call(answer, ended)) as stack:
             with pytest.raises(raised):
@@ -1010,7 +1010,7 @@ async def test_how_long_to_wait_may_be_told_as_anything(tmp_path):
             assert caught.value.retry_seconds is None
 
 
-# What a person is told
+# Texts for the operator
 
 NO_ROLE = "may not write to the dataset: give it a role"
 
@@ -1095,7 +1095,7 @@ async def test_nor_does_an_error_tell_them_when_there_is_no_answer(tmp_path, kin
     assert not [each for each in told if token in each or SECRET in each]
 
 
-# What is told of calls
+# Events about calls
 
 
 async def test_every_call_is_told_by_what_it_was_for(tmp_path):

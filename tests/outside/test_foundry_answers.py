@@ -1,6 +1,6 @@
-"""Every call to Foundry times every answer: a documented result, or a defined error.
+"""Every call to Foundry with every response: a documented result or a defined error.
 
-The rules below are written anew, apart from the code, and are those of the table in
+The rules below are written independently of the code. They restate the table in
 atlas/outside/foundry/README.md.
 """
 
@@ -43,7 +43,8 @@ from tests.support.foundry_client import OUR_TIME, answered, error, hours
 ROWS = b"row\n"
 SIZE = len(ROWS)
 README = Path("atlas/outside/foundry/README.md")
-CALLS_MAX = 4 * 2 * 2  # attempts, each with a token that is refused; and a call that settles it
+# 4 attempts, twice each for a rejected token, and as many to look up the outcome
+CALLS_MAX = 4 * 2 * 2
 
 CALLS = {
     "take_snapshot": lambda of: of.take_snapshot(),
@@ -60,7 +61,7 @@ CALLS = {
     "find_orphan": lambda of: of.find_orphan(BranchSnapshot("another", NOON), []),
     "describe_open": lambda of: of.describe_open("t"),
 }
-NOT_CALLS = {"count_remaining_calls", "content_type", "observations"}  # nothing is sent for these
+NOT_CALLS = {"count_remaining_calls", "content_type", "observations"}  # these send no request
 
 STATUSES = [200, 204, 301, 307, 400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 502, 503]
 NAMES = """
@@ -123,7 +124,7 @@ IS_PAGE = HAS_RID | IS_FILE
 
 
 def answers():
-    """All bodies, by the name of the error in them, if any."""
+    """Yield all bodies as (kind, error name or "", body)."""
     for name in NAMES:
         yield name, name, error(0, name)["body"]
     for kind, body in BODIES.items():
@@ -131,7 +132,7 @@ def answers():
 
 
 def expected(call, status, kind, name):
-    """The type of the error, or None for a result."""
+    """Return the expected error type, `Result` or None for a result."""
     if status in {408, 429} or status >= 500:
         return TransientError
     if status >= 300 and (status < 400 or status in {401, 403}):
@@ -142,7 +143,7 @@ def expected(call, status, kind, name):
 
 
 class Result(Exception):
-    """Stands for a result, where a table has errors."""
+    """A marker for a result in a table of errors."""
 
 
 ENDED = {"TransactionNotOpen", "TransactionNotFound"}
@@ -164,7 +165,7 @@ NAMED = (
 
 def of_refusal(call, status, name):
     if call != "put" or name in SETUP or (status == 404 and not name):
-        return FoundryError  # of a commit, too: all that is asked answers the same
+        return FoundryError  # for commit too: the status query gets the same response
     if name == "InvalidFilePath" or status == 413:
         return FileInvalid
     return FoundryError if name in OF_TRANSACTIONS else FileRefused
@@ -194,7 +195,7 @@ def of_success(call, kind):
 
 
 def is_sane(call, kind, result):
-    """Whether a result says no more than the answer that it was read from."""
+    """True if a result claims nothing that the response does not contain."""
     match call:
         case "put":
             return result == (kind in {"a file", "a file, its size a number"})
@@ -213,7 +214,7 @@ def is_sane(call, kind, result):
 
 
 async def ending(call):
-    """The result, or the defined error; anything else that is raised fails the test."""
+    """Return the result or the FoundryError; any other exception fails the test."""
     try:
         return await call
     except FoundryError as error:
@@ -244,7 +245,7 @@ async def test_every_answer_to_every_call_ends_as_it_should(call, status):
             else:
                 assert wanted in {None, Result}, (kind, result)
                 assert status >= 300 or is_sane(call, kind, result), (kind, result)
-            assert len(stack.heard) <= CALLS_MAX + 2, kind  # and a token, and another
+            assert len(stack.heard) <= CALLS_MAX + 2, kind  # plus two token requests
 
 
 @pytest.mark.parametrize(
@@ -291,7 +292,7 @@ async def opened(host):
         yield dataset, seen
 
 
-# What an answer tells, and what is told of it
+# Observations of undocumented behaviour
 
 
 def test_each_call_of_the_port_is_in_the_table():
@@ -355,7 +356,7 @@ async def test_what_is_no_name_and_no_instance_id_is_not_shown(status, body):
     "date", ["", "yesterday", "Tue, 24 Nov 99999999999 11:00:00 GMT", "Tue, 31 Feb 2026 1:1:1 GMT"]
 )
 async def test_our_own_clock_stands_in_for_a_date_that_is_missing(date):
-    """aiohttp's server adds a Date by itself, so this one is written by hand."""
+    """The server is hand-written because aiohttp's always adds a Date header."""
 
     async def serve(reader, writer):
         head = await reader.readuntil(b"\r\n\r\n")
@@ -375,11 +376,14 @@ async def test_our_own_clock_stands_in_for_a_date_that_is_missing(date):
     assert told == ("unreadable" if date else "absent")
 
 
-# The orphan
+# Orphaned transactions
 
 
 def orphan(listing=None, **changes):
-    """A branch whose head is an open transaction; `listing` answers a list of its files."""
+    """Return a handler for a branch whose head is an open transaction.
+
+    `listing` is the response to a listing of its files.
+    """
 
     def answer(request):
         if request.path.endswith("/files"):
@@ -438,7 +442,7 @@ async def test_only_a_file_of_theirs_that_is_listed_shows_that_an_orphan_is_not_
 ):
     async with answered(orphan(listing)) as stack:
         assert await stack.dataset.find_orphan(SNAPSHOT, ["p"]) == ("t" if is_found else None)
-        assert stack.asked("/files") <= 2  # once, or again with a fresh token
+        assert stack.asked("/files") <= 2  # twice if the token is refreshed
 
 
 async def test_a_transaction_that_deletes_is_not_listed():
@@ -491,7 +495,7 @@ async def test_what_foundry_does_not_document_is_noted_for_the_operator():
     }
 
 
-# The table of the README
+# The table in the README
 
 
 def test_the_readmes_table_is_that_of_the_code():

@@ -1,4 +1,4 @@
-"""The journal beside the dataset: what it has that the dataset has not, as far as it knows."""
+"""Reconciliation of the journal with the dataset: exports that the journal has not committed."""
 
 from datetime import timedelta
 
@@ -27,7 +27,7 @@ async def kept(journal, count):
 
 
 async def attempt(journal, verdicts, count=1):
-    """A commit of the oldest of so many exports; each that has no verdict is released."""
+    """Commit the oldest `count` exports; those without a verdict are released."""
     limits = GroupLimits(exports_max=count)
     await journal.outbox.claim(limits, HEAD, "normal")
     await journal.outbox.record_open("ri.0", limits)

@@ -1,4 +1,4 @@
-"""Receipts are kept for as long as they are promised, and an export is known for ever."""
+"""Receipts are kept for the promised time; committed exports are recognized forever."""
 
 from datetime import timedelta
 
@@ -18,7 +18,7 @@ COMMITTED = Verdict("committed", transaction=RID)
 
 
 class Calendar:
-    """One journal over many days: each day exports come, and are committed."""
+    """One journal over many simulated days, with exports committed on each."""
 
     def __init__(self, path, **shelf):
         self.path, self.shelf, self.today = path, shelf, NOON

@@ -1,4 +1,4 @@
-"""Calls to other systems: through which proxy, with whose certificates, and with no login."""
+"""HTTP sessions to other systems: proxies, CA bundles, and no credentials from netrc."""
 
 import random
 import re
@@ -22,14 +22,14 @@ from tests.support.certificates import signed_by_an_authority
 from tests.support.fakes import at_once
 from tests.support.forward_proxy import forward_proxy
 
-HOST = "atlas-far-end.test"  # a name that only the proxy knows
+HOST = "atlas-far-end.test"  # only the proxy resolves this name
 RING = local_auth0.KeyRing.generate()
 LIMITS = foundry.CallLimits(4, 10_000, 5.0)
 
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
-    """No proxy but the test's own, and no waiting."""
+    """Remove proxy, certificate and netrc settings from the environment."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "NETRC"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
@@ -38,7 +38,7 @@ def environment(monkeypatch):
 
 @asynccontextmanager
 async def serving(app, tls=None):
-    """The port of a real server on loopback, and the headers of all requests."""
+    """Serve an app on loopback; yield its port and the headers of all requests."""
     heard = []
 
     @web.middleware
@@ -76,7 +76,7 @@ def open_dataset(host, ca_bundle="", uses_proxy=True):
 
 
 def put_login_into_netrc(environment, folder, *hosts):
-    """What aiohttp would take for a login, if it were let."""
+    """Write a netrc file that aiohttp would take credentials from if it were allowed to."""
     file = folder / "netrc"
     lines = [f"machine {host} login NETRC-LOGIN password NETRC-SECRET\n" for host in hosts]
     file.write_text("".join(lines))
@@ -115,7 +115,7 @@ async def test_auth0_is_reached_through_the_proxy_with_our_own_ca(tmp_path, envi
     )
     app = local_auth0.build_application(tenant)
     async with forward_proxy() as proxy, serving(app, authority.server) as (port, heard):
-        environment.setenv("HTTPS_PROXY", f"127.0.0.1:{proxy.port}")  # as curl takes it, too
+        environment.setenv("HTTPS_PROXY", f"127.0.0.1:{proxy.port}")  # no scheme, as for curl
         put_login_into_netrc(environment, tmp_path, HOST)
         tenant.issuer = f"https://{HOST}:{port}/"
         told = tenant.issuer, tenant.audience, clock
@@ -169,7 +169,7 @@ async def test_plain_http_goes_through_its_proxy_too(tmp_path, environment):
 
 @pytest.mark.parametrize("exempt", [HOST, "localhost,.test", "*"])
 async def test_no_proxy_is_respected(tmp_path, environment, exempt):
-    """Nobody else knows the name, so that a direct call fails."""
+    """Only the proxy resolves the host name, so a direct call fails."""
     tenant = local_auth0.Auth0Emulator(f"http://{HOST}:1/", ring=RING)
     async with forward_proxy() as proxy:
         for name in ("HTTP_PROXY", "HTTPS_PROXY"):
@@ -245,7 +245,7 @@ async def test_a_bundle_that_cannot_be_read_stops_the_start(tmp_path, content):
     ("url", "is_proxied"),
     [
         ("https://stack.example.com/", True),
-        ("http://stack.example.com/", False),  # it has a proxy of its own, or none
+        ("http://stack.example.com/", False),  # it has its own proxy setting, or none
         ("https://inside.example.org/", False),
         ("https://127.0.0.1:8443/", True),
         ("https://127.9.9.9/", True),

@@ -1,4 +1,4 @@
-"""What is in an image: CycloneDX 1.6, of every Python distribution and every package of Debian."""
+"""The SBOM of an image in CycloneDX 1.6: its Python distributions and Debian packages."""
 
 import json
 from typing import Any
@@ -13,7 +13,7 @@ from packageurl import PackageURL
 from tests.ship.container import inside
 from tests.ship.image import Image, podman
 
-# In the image itself: only that knows what is in it. A base that is not Debian's has no such file.
+# Runs inside the image. A base that is not Debian has no dpkg status file.
 LOOK = """
 import json, pathlib, platform
 from importlib.metadata import distributions
@@ -30,7 +30,7 @@ print(json.dumps({"interpreter": platform.python_version(), "python": python, "d
 
 
 def made(image: Image) -> str:
-    """As JSON."""
+    """Return the SBOM as JSON."""
     found = json.loads(inside(image, "python", "-c", LOOK))
     bom = Bom()
     digest = podman("image", "inspect", "--format={{.Id}}", image.name)
@@ -50,7 +50,7 @@ def made(image: Image) -> str:
 
 
 def of_the_interpreter(version: str) -> Component:
-    """Which the official images build by themselves."""
+    """Describe the interpreter, which the official images compile themselves."""
     purl = PackageURL("generic", None, "python", version)
     return Component(name="python", version=version, purl=purl, bom_ref=str(purl))
 

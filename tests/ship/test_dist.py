@@ -1,4 +1,4 @@
-"""What is released: the wheel and the source, the version, and its line in the changelog."""
+"""The release: wheel, source archive, version and changelog entry."""
 
 import os
 import re
@@ -37,7 +37,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(dist):
 
 
 def is_source(path):
-    """Whether a file belongs to the package; its pages stay in the repository."""
+    """True if a file belongs in the wheel; Markdown pages do not."""
     return path.is_file() and "__pycache__" not in path.parts and path.suffix != ".md"
 
 
@@ -65,7 +65,7 @@ def test_what_was_built_runs_without_the_rest_of_the_repository(dist, tmp_path):
 
 @pytest.fixture
 def clone(tmp_path):
-    """What a release touches, under git."""
+    """A git repository with the files that a release changes."""
     shutil.copy(ROOT / "justfile", tmp_path)
     (tmp_path / "pyproject.toml").write_text('[project]\nversion = "0.1.0"\n')
     (tmp_path / "CHANGELOG.md").write_text(CHANGELOG)

@@ -1,4 +1,4 @@
-"""What the guide tells the app's developer is what the service does."""
+"""The client guide describes the actual behaviour of the service."""
 
 import gzip
 import json
@@ -30,7 +30,7 @@ ANYTHING = "…"
 WHAT_SWIFT_DOES = {
     "done": "done",
     "again": "start",
-    "token": "start",  # the first time; else it tells
+    "token": "start",  # the first time; after that it tells the user
     "ask": "tell",
     "split": "setAside",
     "aside": "setAside",
@@ -38,7 +38,7 @@ WHAT_SWIFT_DOES = {
 
 
 class Row(NamedTuple):
-    """What comes back, and what the app does then."""
+    """A row of the table of responses: status, codes, and the action of the app."""
 
     status: int
     codes: tuple[str, ...]
@@ -46,7 +46,7 @@ class Row(NamedTuple):
 
 
 class Message(NamedTuple):
-    """A request or an answer, as it stands there."""
+    """A request or a response in the guide."""
 
     first: str
     headers: dict[str, str]
@@ -86,7 +86,7 @@ def test_the_app_sends_again_what_is_retryable_and_nothing_else():
     again = {each for each, app in REFUSED.items() if app == "again"}
     retryable = {each for each, kind in CODES.items() if kind.retryable}
 
-    assert again == retryable - {(401, "TOKEN_EXPIRED")}  # that needs another token
+    assert again == retryable - {(401, "TOKEN_EXPIRED")}  # retried with a new token
 
 
 def test_the_anchor_moves_on_200_and_202_alone():
@@ -100,7 +100,7 @@ def test_each_thing_that_the_app_may_do_is_explained():
 
 
 def does_in_swift(status: int) -> str:
-    """The branch of its switch for a status."""
+    """Return the function that the Swift example calls for a status."""
     for cases, does in re.findall(r"(?m)^ +case (.+?): (\w+)\(", SWIFT):
         for case in cases.partition(" where ")[0].split(", "):
             low, _, high = case.partition("...")
@@ -183,13 +183,13 @@ def test_every_header_that_the_app_reads_is_shown_to_pages_of_other_origins_too(
 
 
 def deflated(text: bytes) -> bytes:
-    """As Apple says it does: deflateInit2(zstream, 5, Z_DEFLATED, -15, 8, Z_DEFAULT_STRATEGY)."""
+    """Compress as documented by Apple: level 5, raw deflate (windowBits -15), memLevel 8."""
     packer = zlib.compressobj(5, zlib.DEFLATED, -15, 8, zlib.Z_DEFAULT_STRATEGY)
     return packer.compress(text) + packer.flush()
 
 
 async def sent(server: Server, request: Message, body: bytes | None = None, **more: str) -> Reply:
-    """The request of the guide, with a token that is good, and with what is asked for otherwise."""
+    """Send a request of the guide with a valid token; `more` adds or replaces headers."""
     method, path, _ = request.first.split(" ")
     headers = request.headers | {"Authorization": "Bearer token-of-ada"}
     headers |= {name.replace("_", "-"): value for name, value in more.items()}
@@ -200,7 +200,7 @@ async def sent(server: Server, request: Message, body: bytes | None = None, **mo
 
 
 def masked(said: Any, found: Any) -> Any:
-    """What was found, but for what the guide leaves open."""
+    """Return `found` with every value replaced by … that is … in the guide."""
     if said in (ANYTHING, [ANYTHING]):
         return said
     if isinstance(said, dict) and isinstance(found, dict):
@@ -211,7 +211,7 @@ def masked(said: Any, found: Any) -> Any:
 
 
 def is_as_said(said: Message, reply: Reply) -> None:
-    """To the order of its fields."""
+    """Assert that a reply is the one in the guide, including the order of its fields."""
     _, status, _ = said.first.split(" ", 2)
     body = json.loads(said.body)
     assert reply.status == int(status)

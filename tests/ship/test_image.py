@@ -1,4 +1,4 @@
-"""The image as it is shipped: what is in it, what it needs, and how it lives and dies."""
+"""The shipped image: contents, requirements, start, stop and crash."""
 
 import json
 import os
@@ -19,7 +19,7 @@ BIN = Path(sys.executable).parent
 pytestmark = pytest.mark.slow
 A_SECOND = 200
 EXPORTS, DEPLOYS = (20_000, 20) if os.environ.get("TESTS_IN_FULL") else (2_000, 3)
-PROMISED = {"no answer", "503 DRAINING"}  # what a phone may meet beside 200 and 202
+PROMISED = {"no answer", "503 DRAINING"}  # permitted outcomes other than 200 and 202
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ async def test_an_accepted_export_survives_the_container(image):
 
 
 async def test_a_deploy_under_load_loses_and_doubles_nothing(image):
-    """The old container is stopped, a new one started on the same volume."""
+    """The old container is stopped and a new one started on the same volume."""
     async with contained(image, "deploy", *SMALL) as (bench, container):
         codes = []
         await container.start()

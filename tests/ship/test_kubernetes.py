@@ -1,4 +1,4 @@
-"""What Kubernetes is given is what it knows, and its parts find each other."""
+"""The Kubernetes manifests are valid and refer to each other correctly."""
 
 import subprocess
 import sys
@@ -12,7 +12,8 @@ from tests.conftest import Flow, ServiceHarness
 from tests.ship.files import CONTAINER, KUBERNETES, POD, STATEFUL, every
 
 FILES = sorted(each.name for each in KUBERNETES.glob("*.yaml"))
-NOT_OF_KUBERNETES = {"kustomization.yaml", "servicemonitor.yaml"}  # whose shape is elsewhere
+# their schemas are not in the package
+UNCHECKED_FILES = {"kustomization.yaml", "servicemonitor.yaml"}
 LABELS = STATEFUL["spec"]["template"]["metadata"]["labels"]
 PUBLIC, OPERATOR = every("services.yaml")
 (POLICY,) = every("networkpolicy.yaml")
@@ -22,14 +23,14 @@ PORTS = {each["name"]: each["containerPort"] for each in CONTAINER["ports"]}
 
 
 def judged(*paths: Path) -> subprocess.CompletedProcess[str]:
-    """By the schemas of Kubernetes, which are a package: nothing is asked of a cluster."""
+    """Validate files with the Kubernetes schemas, which come from a package, without a cluster."""
     command = [Path(sys.executable).with_name("kubernetes-validate"), "--strict", *paths]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.slow
 def test_kubernetes_knows_every_word():
-    known = [KUBERNETES / each for each in FILES if each not in NOT_OF_KUBERNETES]
+    known = [KUBERNETES / each for each in FILES if each not in UNCHECKED_FILES]
 
     found = judged(*known)
 
@@ -101,7 +102,7 @@ def test_the_policy_lets_in_who_leads_phones_here_and_who_measures():
     assert spec["podSelector"]["matchLabels"] == LABELS
     assert spec["policyTypes"] == ["Ingress", "Egress"]
     assert ingress.keys() == PORTS.keys()
-    assert all(ingress.values())  # nobody in particular would be everybody
+    assert all(ingress.values())  # an empty list would allow everyone
     assert all(each["to"] for each in spec["egress"])
     assert {port["port"] for each in spec["egress"] for port in each["ports"]} == {53, 443}
 
@@ -117,7 +118,8 @@ def test_the_pod_may_do_nothing_but_its_work():
     assert not POD["automountServiceAccountToken"]
     assert not POD["enableServiceLinks"]
     assert {each["mountPath"] for each in CONTAINER["volumeMounts"]} == {"/var/lib/atlas", "/tmp"}
-    assert POD["volumes"][0]["emptyDir"].get("medium") is None  # memory is counted
+    # a memory-backed volume would count towards the memory limit
+    assert POD["volumes"][0]["emptyDir"].get("medium") is None
 
 
 async def asked(flow: Flow, probe: str) -> int:

@@ -1,4 +1,4 @@
-"""A proxy in front of Atlas takes nothing away: bodies, headers, answers, and time."""
+"""A proxy in front of Atlas preserves bodies, headers, responses and timeouts."""
 
 import http.client
 import re
@@ -27,12 +27,12 @@ CADDY = (CONFIG / "Caddyfile").read_text(encoding="utf-8")
 NGINX = (CONFIG / "nginx.conf").read_text(encoding="utf-8")
 NAME, ATLAS = "atlas.example.com", "127.0.0.1:8080"
 LINE = b'{"uuid":"%07d","value":1,"sourceName":"' + b"x" * 9_000 + b'"}\n'
-IPHONE_SECONDS = 60  # then it gives up, and sends again
+IPHONE_SECONDS = 60  # after that it gives up and sends again
 
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """A proxy that runs before an `atlas local`."""
+    """A proxy in front of an `atlas local`."""
 
     port: int
     behind: Local
@@ -47,7 +47,8 @@ class Front:
         )
         with closing(connection):
             fields = {name.replace("_", "-"): value for name, value in headers.items()}
-            with suppress(BrokenPipeError, ConnectionResetError):  # it has answered already
+            # the proxy may respond before the end of the body
+            with suppress(BrokenPipeError, ConnectionResetError):
                 connection.request(method, path, body, fields)  # type: ignore[arg-type]
             answer = connection.getresponse()
             told = {name.lower(): value for name, value in answer.getheaders()}
@@ -65,14 +66,14 @@ class Answer:
 
 
 def for_caddy(folder: Path, port: int, atlas: int) -> list[str]:
-    """As it stands, but here, without TLS and with nothing left behind."""
+    """Write config/Caddyfile adapted to this machine, without TLS; return the command."""
     text = CADDY.replace(NAME, f"http://{HOST}:{port}").replace(ATLAS, f"{HOST}:{atlas}")
     (folder / "Caddyfile").write_text(text.replace("{\n", "{\n\tadmin off\n", 1))
     return ["caddy", "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
 
 
 def for_nginx(folder: Path, port: int, atlas: int) -> list[str]:
-    """As it stands, but here, and with a certificate."""
+    """Write config/nginx.conf adapted to this machine, with a certificate; return the command."""
     certificate, key = self_signed(folder)
     text = NGINX.replace(ATLAS, f"{HOST}:{atlas}").replace("listen 443", f"listen {HOST}:{port}")
     text = text.replace("/etc/ssl/atlas/certificate.pem", str(certificate))
@@ -112,12 +113,12 @@ def proxied(kind: str, folder: Path, behind: Local) -> Iterator[Front]:
 
 
 def homeless(folder: Path) -> dict[str, str]:
-    """Caddy keeps things at home."""
+    """Return an environment with another HOME, as Caddy writes files there."""
     return ENVIRON | {"HOME": str(folder)}
 
 
 def answers(port: int, folder: Path) -> None:
-    """Returns when somebody listens there."""
+    """Wait until a connection to the port succeeds."""
     deadline = time.monotonic() + SECONDS
     while True:
         try:
@@ -172,7 +173,7 @@ def test_of_a_stream_the_first_parts_are_safe_before_its_end_is_sent(front):
         while log.read_text().count("Uploading HealthKit data to dataset") == before:
             assert time.monotonic() < deadline, "nothing arrives before the end"
             time.sleep(0.01)
-        for number in range(1_000, 4_000):  # 36 MB in all, more than a JSON body may have
+        for number in range(1_000, 4_000):  # 36 MB in total, more than the limit of a JSON body
             yield LINE % number
 
     answer = front.ask(
@@ -212,11 +213,11 @@ def test_the_metrics_are_nobodys_out_there(front):
     answer = front.ask("GET", "/metrics")
 
     assert answer.status == 404
-    assert "x-correlation-id" not in answer.headers  # not even asked
+    assert "x-correlation-id" not in answer.headers  # Atlas never received the request
 
 
 def directive(text: str, name: str) -> int:
-    """The seconds, or the number, behind each mention of it: all the same."""
+    """Return the number after a directive, which must be the same at every occurrence."""
     (found,) = {int(each) for each in re.findall(rf"(?m)^\s*{name} (\d+)s?;?", text)}
     return found
 

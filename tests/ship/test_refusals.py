@@ -1,4 +1,4 @@
-"""What stops a start: one line that says what is wrong and what to do, and an exit code."""
+"""Errors at start: one line with the problem and the remedy, and an exit code."""
 
 import base64
 import os
@@ -25,7 +25,7 @@ from tests.support.processes import (
 
 pytestmark = pytest.mark.slow
 
-USER = 10001  # of the image
+USER = 10001  # the user of the image
 AS_USER = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"]
 APART = ["unshare", "--map-root-user", "--mount"]
 READ_ONLY = ["sh", "-c", 'mount -t tmpfs -o ro tmpfs "$0" && exec "$@"']
@@ -40,7 +40,7 @@ SYSTEMS = NOWHERE | {
 
 @pytest.fixture
 def folder():
-    """With an empty volume in it, and open to every user: those of pytest are closed."""
+    """A folder with an empty volume, open to every user, unlike tmp_path."""
     with tempfile.TemporaryDirectory() as name:
         found = Path(name)
         found.chmod(0o755)
@@ -127,15 +127,15 @@ def test_a_volume_that_is_read_only(folder):
 
 
 def as_user() -> list[str]:
-    """What root runs a command with as the user of the image."""
+    """Return the command prefix with which root runs a command as the user of the image."""
     if os.geteuid() != 0:
-        cannot_run("only root can run it as somebody else")
+        cannot_run("only root can run it as another user")
     needs(*AS_USER, COMMAND, "--version")
     return AS_USER
 
 
 def test_a_volume_of_root(folder):
-    """As a new one is, under podman, docker and Kubernetes."""
+    """A new volume belongs to root under podman, Docker and Kubernetes."""
     in_one_line(
         serve(folder, *as_user()),
         1,
@@ -148,7 +148,7 @@ def test_a_volume_of_root(folder):
 
 @pytest.mark.parametrize("ending", ["", ".lock", ".seal"])
 def test_a_file_of_the_journal_that_root_has_left_there(folder, ending):
-    """Of a start as root, say, before somebody thought better of it."""
+    """For example after a first start as root."""
     prefix, volume = as_user(), folder / "volume"
     os.chown(volume, USER, USER)
     file = volume / f"journal.db{ending}"
@@ -158,7 +158,7 @@ def test_a_file_of_the_journal_that_root_has_left_there(folder, ending):
 
 
 def test_a_key_that_only_root_may_read_is_not_given_up(folder):
-    """A key that a chown opens is not lost: no message suggests to discard exports."""
+    """A chown makes the key readable, so no message may suggest discarding exports."""
     prefix, volume = as_user(), folder / "volume"
     with open_journal(volume / "journal.db", CapacityLimits()):
         pass
@@ -202,7 +202,7 @@ def test_a_configuration_file_that_may_not_be_read(folder, name):
     in_one_line(serve(folder, *as_user(), ATLAS_CONFIG=chosen), 78, name, "Permission denied")
 
 
-# what stops no start
+# problems that do not prevent a start
 
 
 def test_a_dataset_that_foundry_does_not_know_is_told_by_diagnose_and_stops_nothing(

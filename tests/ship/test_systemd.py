@@ -1,4 +1,4 @@
-"""The unit is one that systemd takes, that confines Atlas, and that lets it work."""
+"""The systemd unit is valid, confines Atlas, and permits everything that Atlas needs."""
 
 import os
 import re
@@ -25,8 +25,8 @@ from tests.support.processes import (
 
 FILE = CONFIG / "systemd" / "atlas.service"
 COMMAND = Path(sys.executable).with_name("atlas")
-EXPOSURE_MAX = 20  # tenths: 10.0 is a service that may do everything
-BY_ROOT = {"fchown"}  # SQLite gives its log the owner of the journal, if it is root
+EXPOSURE_MAX = 20  # in tenths; 10.0 is a service without any restrictions
+BY_ROOT = {"fchown"}  # as root, SQLite gives its log the owner of the journal
 
 
 def analyzed(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -36,7 +36,7 @@ def analyzed(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def placed(folder: Path, text: str) -> Path:
-    """The unit with a command that is there."""
+    """Write the unit with the path of the command in this environment."""
     unit = folder / FILE.name
     command = re.sub(r"(?m)^ExecStart=\S+", f'ExecStart="{COMMAND}"', text)
     unit.write_text(command, encoding="utf-8")
@@ -74,7 +74,7 @@ def test_it_is_started_again_but_not_with_a_setting_that_is_wrong():
 
 
 def allowed() -> set[str]:
-    """The calls of the filter, where a set is named by @, and ~ takes away."""
+    """Return the system calls that the filter permits; @ names a set, ~ removes calls."""
     calls: set[str] = set()
     for line in UNIT.all("Service", "SystemCallFilter"):
         for name in line.removeprefix("~").split():
@@ -93,7 +93,7 @@ def members(name: str) -> set[str]:
 
 @pytest.mark.slow
 def test_what_atlas_asks_of_the_system_is_allowed(tmp_path):
-    """With workers, a large export, a commit and an end."""
+    """Covers workers, a large export, a commit and a shutdown."""
     needs_strace()
     many = tmp_path / "many.ndjson"
     many.write_text("".join(f'{{"uuid":"{number}"}}\n' for number in range(30_000)))
@@ -122,7 +122,7 @@ def test_what_atlas_asks_of_the_system_is_allowed(tmp_path):
     lines = calls.read_text(encoding="utf-8", errors="replace").splitlines()
     made = {found[1] for line in lines if (found := re.match(r"\d+ +(\w+)\(", line))}
     assert made - allowed() - BY_ROOT == set()
-    assert {"setpriority", "fdatasync", "accept4"} <= made  # it has worked
+    assert {"setpriority", "fdatasync", "accept4"} <= made  # the trace is not empty
     pages = [line for line in lines if "PROT_EXEC" in line]  # for MemoryDenyWriteExecute
     assert not [line for line in pages if "PROT_WRITE" in line or "mprotect(" in line]
     families = {found[1] for line in lines if (found := re.search(r"socket\((AF_\w+)", line))}

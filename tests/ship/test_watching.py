@@ -1,4 +1,4 @@
-"""Compose, Prometheus and Grafana: their files are such files, and lead to each other."""
+"""The files for Compose, Prometheus and Grafana are valid and refer to each other correctly."""
 
 import re
 import shutil
@@ -26,7 +26,7 @@ PROMETHEUS = read("prometheus/prometheus.yaml")
 
 
 def judged(path: Path) -> subprocess.CompletedProcess[str]:
-    """By the schema of the Compose specification, which is in a package."""
+    """Validate a file with the schema of the Compose specification."""
     command = [Path(sys.executable).with_name("check-jsonschema")]
     command += ["--builtin-schema", "vendor.compose-spec", path]
     return subprocess.run(command, capture_output=True, text=True, check=False)
@@ -67,7 +67,7 @@ def test_prometheus_measures_what_shows_itself_to_a_token_only(tmp_path):
 
 @contextmanager
 def measuring(folder: Path, operator: int) -> Iterator[str]:
-    """Prometheus with its files as they stand, but here, and each second."""
+    """Run Prometheus with its shipped files, adapted to this machine, scraping every second."""
     text = (CONFIG / "prometheus" / "prometheus.yaml").read_text(encoding="utf-8")
     text = text.replace("/run/secrets/operator-token", str(folder / "token"))
     text = text.replace("atlas:9464", f"{HOST}:{operator}").replace("15s", "1s")
@@ -97,7 +97,7 @@ def until_it_says(url: str, word: str) -> None:
 
 
 def mounts(service):
-    """What lies where in a container, of what lies in this repository."""
+    """Return mount point -> path in this repository, of the read-only mounts of a service."""
     found = [each.split(":") for each in SERVICES[service]["volumes"] if each.startswith(".")]
     return {place: (CONFIG / ours).resolve() for ours, place, mode in found if mode == "ro"}
 
@@ -127,7 +127,7 @@ def test_prometheus_asks_the_operator_listener_by_the_one_name_that_it_answers_t
 
     assert target == OURS["environment"]["ATLAS_OPERATOR_LISTEN"]
     assert target.partition(":")[0] == OURS["hostname"]
-    assert OURS["hostname"] in SERVICES  # it leads there, too
+    assert OURS["hostname"] in SERVICES  # and the name resolves to it
     assert JOB.get("metrics_path", "/metrics") == "/metrics"
 
 
@@ -138,7 +138,7 @@ def test_prometheus_shows_the_operator_token():
     assert JOB["authorization"]["credentials_file"] == f"/run/secrets/{secret['source']}"
     assert variable == "ATLAS_OPERATOR_TOKEN"
     assert OURS["environment"][variable].startswith(f"${{{variable}:?")
-    assert "read_only" not in SERVICES["prometheus"]  # Compose could not copy the secret there
+    assert "read_only" not in SERVICES["prometheus"]  # Compose has to copy the secret into it
 
 
 def test_prometheus_has_its_file_and_the_alerts():
