@@ -46,8 +46,8 @@ def record(**attributes: str) -> str:
 
 
 def element(name: str, inside: str = "", **attributes: str) -> str:
-    told = "".join(f' {key}="{value}"' for key, value in attributes.items() if value != "absent")
-    return f"<{name}{told}>{inside}</{name}>\n" if inside else f"<{name}{told}/>\n"
+    text = "".join(f' {key}="{value}"' for key, value in attributes.items() if value != "absent")
+    return f"<{name}{text}>{inside}</{name}>\n" if inside else f"<{name}{text}/>\n"
 
 
 def beats(count: int, first: int = 0) -> list[str]:
@@ -62,7 +62,7 @@ def xml(*elements: str, dtd: str = DTD, end: str = "</HealthData>\n") -> bytes:
     return (f"{begin} {ME}\n" + "".join(f" {each}" for each in elements) + end).encode()
 
 
-def zipped(path: Path, files: dict[str, bytes]) -> Path:
+def write_zip(path: Path, files: dict[str, bytes]) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in files.items():
             archive.writestr(name, data)
@@ -73,10 +73,10 @@ def an_export(path: Path, *elements: str, **files: bytes) -> Path:
     """Write an export.zip with these records; `ecg_csv=…` adds a file ecg.csv next to the XML."""
     folder = "apple_health_export"
     beside = {f"{folder}/{name.replace('_', '.')}": data for name, data in files.items()}
-    return zipped(path, {f"{folder}/export.xml": xml(*elements), **beside})
+    return write_zip(path, {f"{folder}/export.xml": xml(*elements), **beside})
 
 
-def converted(
+def convert(
     data: bytes, chunk_bytes: int = 65_536
 ) -> tuple[list[dict[str, object]], ElementReader]:
     """Convert an XML; return its lines, decoded, and the reader."""
@@ -89,15 +89,15 @@ def converted(
     return found, reader
 
 
-def lines_of(path: Path, **options: bool) -> tuple[list[dict[str, object]], Conversion]:
+def read_lines(path: Path, **options: bool) -> tuple[list[dict[str, object]], Conversion]:
     with open_export(path) as export:
         conversion = Conversion(export, **options)
         return [msgspec.json.decode(encode_line(each)) for each in conversion.samples()], conversion
 
 
-def the_line(*elements: str) -> dict[str, object]:
+def convert_one(*elements: str) -> dict[str, object]:
     """Convert elements that result in exactly one line, and return it."""
-    (found,), reader = converted(xml(*elements))
+    (found,), reader = convert(xml(*elements))
     assert reader.tags_left_out == 0
     return found
 

@@ -14,7 +14,7 @@ NOBODY = "http://nowhere.invalid"
 ROW = flatten([b'{"uuid":"a"}'], Header("ada", "", "", "")).ndjson  # a row as Atlas writes it
 
 
-def given(**changes):
+def with_settings(**changes):
     """Change settings of the system."""
 
     async def change(system):
@@ -24,7 +24,7 @@ def given(**changes):
     return change
 
 
-def switched(**switches):
+def with_switches(**switches):
     """Change switches of the Foundry emulator."""
 
     async def change(system):
@@ -34,30 +34,30 @@ def switched(**switches):
     return change
 
 
-def faulty(call, fault="status", **more):
+def with_fault(call, fault="status", **more):
     async def change(system):
         system.fault(call, fault, count=0, **more)
 
     return change
 
 
-def committed(path, content):
+def with_file(path, content):
     async def change(system):
         system.committed(path, content)
 
     return change
 
 
-async def foreign(system):
+async def with_foreign_transaction(system):
     system.foundry.branches.begin(system.dataset, "master", "UPDATE", owner="foreign")
 
 
-async def parquet(system):
+async def with_parquet(system):
     system.format = "parquet"
     system.committed("healthkit/groups/a.parquet", b"PAR1")
 
 
-async def named(system, number, reason):
+async def assert_first_failure(system, number, reason):
     """Assert that step `number` is the first to fail and gives a reason and a remedy."""
     found = await system.diagnosed()
     assert first_failing(found) == number, found
@@ -66,7 +66,7 @@ async def named(system, number, reason):
 
 
 @asynccontextmanager
-async def kept(system, count=1, aside=0):
+async def fill_journal(system, count=1, aside=0):
     with open_journal(system.journal, CapacityLimits(free_bytes=0)) as journal:
         for number in range(count):
             await journal.intake.append(export(number))

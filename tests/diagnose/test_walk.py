@@ -13,7 +13,7 @@ from tests.support.running_system import CLIENT_SECRET, HOST, first_failing, ste
 CANARY = "canary-of-a-person"
 
 
-def told(found: Diagnosis) -> str:
+def render(found: Diagnosis) -> str:
     """Render the diagnosis both as JSON and as Markdown."""
     return msgspec.json.encode(found).decode() + render_markdown(found)
 
@@ -84,7 +84,7 @@ async def test_neither_the_report_nor_the_json_holds_what_is_secret(system):
 
     for each in (found, failing):
         for secret in (CANARY, CLIENT_SECRET, token, token.split(".")[2], sub, "Bearer"):
-            assert secret not in told(each)
+            assert secret not in render(each)
     assert first_failing(failing) == 3
     assert first_failing(found) == 0
 

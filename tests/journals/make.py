@@ -53,15 +53,15 @@ CLAIMED = Sent("claimed", key="two"), Sent("claimed, too", by="bob")  # one file
 WAIT = Sent("waits", key="three", text=b'{"uuid":"%s"}\nno row\n'), Sent("waits", by="bob")
 
 
-async def lived(life: Any) -> None:
+async def run_scenario(life: Any) -> None:
     """Run the scenario: a service is started four times, and the last run is killed."""
     compute = life.compute
 
     async def with_a_bug(size: int, work: Any, /, *args: Any) -> Any:
-        made = await compute(size, work, *args)
-        if "crashes" in str(made):
+        result = await compute(size, work, *args)
+        if "crashes" in str(result):
             raise ZeroDivisionError
-        return made
+        return result
 
     life.compute = with_a_bug
     async with life.running() as flow:
@@ -84,12 +84,12 @@ async def lived(life: Any) -> None:
         await gate.reached.wait()
 
 
-def made(folder: Path) -> tuple[int, bytes, dict[str, Any]]:
+def make_journal(folder: Path) -> tuple[int, bytes, dict[str, Any]]:
     """Run the scenario; return the schema version, the journal and Foundry's transactions."""
     path = folder / "journal"
     path.with_name("journal.key").write_bytes(base64.b64encode(KEY))
     life = ServiceHarness(path)
-    anyio.run(lived, life)
+    anyio.run(run_scenario, life)
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         (version,) = db.execute("PRAGMA user_version").fetchone()
@@ -98,7 +98,7 @@ def made(folder: Path) -> tuple[int, bytes, dict[str, Any]]:
 
 def main(home: Path) -> None:
     with TemporaryDirectory() as folder:
-        version, journal, transactions = made(Path(folder))
+        version, journal, transactions = make_journal(Path(folder))
     kept = home / f"v{version}"
     kept.mkdir(parents=True)  # fails if it exists: a version is never regenerated
     (kept / "journal.gz").write_bytes(gzip.compress(journal, mtime=0))

@@ -79,13 +79,13 @@ class Caller:
         assert (await self.end(rid)).status == 200
         return rid
 
-    async def state_of(self, rid) -> str:
+    async def fetch_status(self, rid) -> str:
         return (await self.ask("GET", f"/transactions/{rid}")).json["status"]
 
-    async def files(self, **query) -> list[str]:
-        return [file["path"] for file in await self.listing(**query)]
+    async def list_paths(self, **query) -> list[str]:
+        return [file["path"] for file in await self.list_files(**query)]
 
-    async def listing(self, **query) -> list[dict[str, Any]]:
+    async def list_files(self, **query) -> list[dict[str, Any]]:
         return (await self.ask("GET", "/files", **query)).json["data"]
 
     async def fault(self, **fault) -> Answer:
@@ -96,7 +96,7 @@ class Caller:
 
 
 @asynccontextmanager
-async def standing(state, **more):
+async def open_caller(state, **more):
     foundry = FoundryEmulator(state, **more)
     async with TestServer(build_application(foundry)) as server, aiohttp.ClientSession() as session:
         host = str(server.make_url("")).rstrip("/")

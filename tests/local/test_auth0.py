@@ -22,7 +22,7 @@ JWKS = "/.well-known/jwks.json"
 
 
 @dataclass
-class Caller:
+class Auth0Caller:
     """A client of the emulator."""
 
     tenant: Auth0Emulator
@@ -52,18 +52,18 @@ class Caller:
 
 
 @asynccontextmanager
-async def standing(keys_file=None):
+async def open_caller(keys_file=None):
     ring = KeyRing(*KEYS) if keys_file is None else KeyRing.load(keys_file)
     tenant = Auth0Emulator("set below", ring=ring, keys_file=keys_file, time_source=lambda: NOW)
     async with TestServer(build_application(tenant)) as server:
         tenant.issuer = str(server.make_url("/"))
         async with aiohttp.ClientSession(tenant.issuer) as session:
-            yield Caller(tenant, session)
+            yield Auth0Caller(tenant, session)
 
 
 @pytest.fixture
 async def auth0():
-    async with standing() as caller:
+    async with open_caller() as caller:
         yield caller
 
 
@@ -233,23 +233,23 @@ async def test_a_wish_that_nobody_understands_is_refused(auth0, path, wish):
 
 async def test_keys_are_kept_over_a_restart_and_nobody_else_reads_them(tmp_path):
     file = tmp_path / "state" / "auth0.json"
-    async with standing(file) as auth0:
+    async with open_caller(file) as auth0:
         before = await auth0.kids()
         old = await auth0.token()
     assert file.stat().st_mode & 0o777 == 0o600
 
-    async with standing(file) as auth0:
+    async with open_caller(file) as auth0:
         assert await auth0.kids() == before
         claims = (await auth0.read(old)).claims
         assert claims["sub"] == "auth0|local"
         await auth0.json("POST", "/stand-in/rotate")
         rotated = await auth0.kids()
 
-    async with standing(file) as auth0:
+    async with open_caller(file) as auth0:
         assert await auth0.kids() == rotated
         assert (await auth0.read(old)).header["kid"] == before[0]
         await auth0.json("POST", "/stand-in/revoke-previous")
         revoked = await auth0.kids()
 
-    async with standing(file) as auth0:
+    async with open_caller(file) as auth0:
         assert await auth0.kids() == revoked == rotated[:2]

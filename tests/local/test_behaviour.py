@@ -6,7 +6,7 @@ from email.utils import parsedate_to_datetime
 import pytest
 
 from atlas.local.foundry import Behaviour
-from tests.local.caller import A_FILE, HOME, ROWS, error, standing
+from tests.local.caller import A_FILE, HOME, ROWS, error, open_caller
 
 PAIRS = Behaviour.list_pairs()
 
@@ -200,7 +200,7 @@ SIGHTS = {
 @pytest.mark.parametrize(("mode", "value"), PAIRS)
 async def test_a_client_sees_each_value_of_each_mode(tmp_path, mode, value):
     see, sights = SIGHTS[mode]
-    async with standing(tmp_path, clock=whole_seconds) as stack:
+    async with open_caller(tmp_path, clock=whole_seconds) as stack:
         await stack.switch(**{mode: value})
 
         assert await see(stack) == sights[value]

@@ -47,19 +47,19 @@ README = Path("atlas/outside/foundry/README.md")
 CALLS_MAX = 4 * 2 * 2
 
 CALLS = {
-    "take_snapshot": lambda of: of.take_snapshot(),
-    "begin": lambda of: of.begin(),
-    "put": lambda of: of.put("t", "p", ROWS),
-    "remove": lambda of: of.remove("t", "p"),
-    "commit": lambda of: of.commit("t"),
-    "abort": lambda of: of.abort("t"),
-    "transaction_status": lambda of: of.transaction_status("t"),
-    "list_transaction_files": lambda of: of.list_transaction_files("t"),
-    "list_files": lambda of: of.list_files("p"),
-    "find_file": lambda of: of.find_file("p"),
-    "read_file": lambda of: of.read_file("p", SIZE),
-    "find_orphan": lambda of: of.find_orphan(BranchSnapshot("another", NOON), []),
-    "describe_open": lambda of: of.describe_open("t"),
+    "take_snapshot": lambda dataset: dataset.take_snapshot(),
+    "begin": lambda dataset: dataset.begin(),
+    "put": lambda dataset: dataset.put("t", "p", ROWS),
+    "remove": lambda dataset: dataset.remove("t", "p"),
+    "commit": lambda dataset: dataset.commit("t"),
+    "abort": lambda dataset: dataset.abort("t"),
+    "transaction_status": lambda dataset: dataset.transaction_status("t"),
+    "list_transaction_files": lambda dataset: dataset.list_transaction_files("t"),
+    "list_files": lambda dataset: dataset.list_files("p"),
+    "find_file": lambda dataset: dataset.find_file("p"),
+    "read_file": lambda dataset: dataset.read_file("p", SIZE),
+    "find_orphan": lambda dataset: dataset.find_orphan(BranchSnapshot("another", NOON), []),
+    "describe_open": lambda dataset: dataset.describe_open("t"),
 }
 NOT_CALLS = {"count_remaining_calls", "content_type", "observations"}  # these send no request
 
@@ -73,7 +73,7 @@ NAMES = """
 """.split()
 ACCESS = {"ApiUsageDenied", "CommitTransactionPermissionDenied", "Default:Unauthorized"}
 SETUP = ACCESS | {"DatasetNotFound", "BranchNotFound", "DatasetViewNotFound"}
-OF_TRANSACTIONS = {
+TRANSACTION_ERRORS = {
     "OpenTransactionAlreadyExists",
     "TransactionNotCommitted",
     "InvalidTransactionType",
@@ -131,15 +131,19 @@ def answers():
         yield kind, "TransactionNotOpen" if kind == "error with odd parameters" else "", body
 
 
-def expected(call, status, kind, name):
+def expected_error(call, status, kind, name):
     """Return the expected error type, `Result` or None for a result."""
     if status in {408, 429} or status >= 500:
         return TransientError
     if status >= 300 and (status < 400 or status in {401, 403}):
         return NAMED.get((call, name), FoundryError) if status == 403 else FoundryError
     if status < 300:
-        return FoundryError if (call, status) == ("read_file", 204) else of_success(call, kind)
-    return NAMED.get((call, name)) or of_refusal(call, status, name)
+        return (
+            FoundryError
+            if (call, status) == ("read_file", 204)
+            else expected_after_success(call, kind)
+        )
+    return NAMED.get((call, name)) or expected_after_refusal(call, status, name)
 
 
 class Result(Exception):
@@ -163,15 +167,15 @@ NAMED = (
 )
 
 
-def of_refusal(call, status, name):
+def expected_after_refusal(call, status, name):
     if call != "put" or name in SETUP or (status == 404 and not name):
         return FoundryError  # for commit too: the status query gets the same response
     if name == "InvalidFilePath" or status == 413:
         return FileInvalid
-    return FoundryError if name in OF_TRANSACTIONS else FileRefused
+    return FoundryError if name in TRANSACTION_ERRORS else FileRefused
 
 
-def of_success(call, kind):
+def expected_after_success(call, kind):
     is_good = {
         "take_snapshot": kind in HAS_RID,
         "begin": kind in HAS_RID,
@@ -213,7 +217,7 @@ def is_sane(call, kind, result):
             return True
 
 
-async def ending(call):
+async def result_or_error(call):
     """Return the result or the FoundryError; any other exception fails the test."""
     try:
         return await call
@@ -236,9 +240,9 @@ async def test_every_answer_to_every_call_ends_as_it_should(call, status):
             kind = "empty" if status == 204 else of_body
             now["body"] = body
             stack.heard.clear()
-            wanted = expected(call, status, kind, name)
+            wanted = expected_error(call, status, kind, name)
             with anyio.fail_after(10):
-                result = await ending(CALLS[call](stack.dataset))
+                result = await result_or_error(CALLS[call](stack.dataset))
             if isinstance(result, FoundryError):
                 assert type(result) is wanted, (kind, result)
                 assert "html" not in str(result)
@@ -275,14 +279,14 @@ async def test_what_is_no_http_is_an_error_of_every_call(bytes_sent):
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     host = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server, opened(host) as (dataset, _):
+    async with server, open_test_dataset(host) as (dataset, _):
         for name, call in CALLS.items():
             with anyio.fail_after(10):
-                assert type(await ending(call(dataset))) is ConnectionLost, name
+                assert type(await result_or_error(call(dataset))) is ConnectionLost, name
 
 
 @asynccontextmanager
-async def opened(host):
+async def open_test_dataset(host):
     seen = EventRecorder()
     client = Credentials(f"{host}/token", "CLIENT-ID", "SECRET-VALUE")
     target, limits = FoundryTarget(host, "ri.d", "master"), CallLimits(8, 10_000, 5.0)
@@ -369,7 +373,7 @@ async def test_our_own_clock_stands_in_for_a_date_that_is_missing(date):
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     host = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server, opened(host) as (dataset, _):
+    async with server, open_test_dataset(host) as (dataset, _):
         assert await dataset.take_snapshot() == BranchSnapshot("", OUR_TIME)
         told = dataset.observations()["Date header"]
 
@@ -379,7 +383,7 @@ async def test_our_own_clock_stands_in_for_a_date_that_is_missing(date):
 # Orphaned transactions
 
 
-def orphan(listing=None, **changes):
+def serve_orphan(listing=None, **changes):
     """Return a handler for a branch whose head is an open transaction.
 
     `listing` is the response to a listing of its files.
@@ -407,7 +411,7 @@ SNAPSHOT = BranchSnapshot("another", AT)
     ],
 )
 async def test_an_orphan_is_created_until_the_end_of_the_attempt(created, is_found):
-    async with answered(orphan(createdTime=created)) as stack:
+    async with answered(serve_orphan(createdTime=created)) as stack:
         assert await stack.dataset.find_orphan(SNAPSHOT, []) == ("t" if is_found else None)
 
 
@@ -440,14 +444,14 @@ def entry(path, transaction_rid):
 async def test_only_a_file_of_theirs_that_is_listed_shows_that_an_orphan_is_not_ours(
     listing, is_found
 ):
-    async with answered(orphan(listing)) as stack:
+    async with answered(serve_orphan(listing)) as stack:
         assert await stack.dataset.find_orphan(SNAPSHOT, ["p"]) == ("t" if is_found else None)
         assert stack.asked("/files") <= 2  # twice if the token is refreshed
 
 
 async def test_a_transaction_that_deletes_is_not_listed():
     listing = page(entry("theirs", "t"))
-    async with answered(orphan(listing, transactionType="DELETE")) as stack:
+    async with answered(serve_orphan(listing, transactionType="DELETE")) as stack:
         assert await stack.dataset.find_orphan(SNAPSHOT, [], "DELETE") == "t"
         assert stack.asked("/files") == 0
 
@@ -469,7 +473,7 @@ async def test_what_foundry_does_not_document_is_noted_for_the_operator():
             return {"status": 204}
         if request.path.endswith("/abort"):
             return {"body": transaction("ABORTED")}
-        return orphan()(request)
+        return serve_orphan()(request)
 
     async with answered(answer) as stack:
         dataset = stack.dataset

@@ -37,22 +37,22 @@ def environment(monkeypatch):
 
 
 @asynccontextmanager
-async def serving(app, tls=None):
+async def open_server(app, tls=None):
     """Serve an app on loopback; yield its port and the headers of all requests."""
-    heard = []
+    header_log = []
 
     @web.middleware
-    async def listen(request, handler):
-        heard.append(request.headers)
+    async def record_headers(request, handler):
+        header_log.append(request.headers)
         return await handler(request)
 
-    app.middlewares.append(listen)
+    app.middlewares.append(record_headers)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
     try:
-        yield runner.addresses[0][1], heard
+        yield runner.addresses[0][1], header_log
     finally:
         await runner.cleanup()
 
@@ -61,7 +61,7 @@ def clock():
     return datetime.now(UTC)
 
 
-def target_of(host, ca_bundle="", uses_proxy=True):
+def build_target(host, ca_bundle="", uses_proxy=True):
     client = foundry.Credentials(f"{host}/multipass/api/oauth2/token", "local", "local-secret")
     return foundry.FoundryTarget(
         host, DATASET, "master", Transport(str(ca_bundle), uses_proxy)
@@ -69,7 +69,7 @@ def target_of(host, ca_bundle="", uses_proxy=True):
 
 
 def open_dataset(host, ca_bundle="", uses_proxy=True):
-    target, client = target_of(host, ca_bundle, uses_proxy)
+    target, client = build_target(host, ca_bundle, uses_proxy)
     return foundry.open_dataset(
         target, client, LIMITS, lambda _: None, clock, time.monotonic, random.random, at_once
     )
@@ -87,7 +87,7 @@ def put_login_into_netrc(environment, folder, *hosts):
 async def test_foundry_is_reached_through_the_proxy_with_our_own_ca(tmp_path, environment):
     authority = signed_by_an_authority(tmp_path, HOST)
     app = local_foundry.build_application(local_foundry.FoundryEmulator(tmp_path / "foundry"))
-    async with forward_proxy() as proxy, serving(app, authority.server) as (port, heard):
+    async with forward_proxy() as proxy, open_server(app, authority.server) as (port, header_log):
         environment.setenv("HTTPS_PROXY", f"http://ada:p%40ss@127.0.0.1:{proxy.port}")
         put_login_into_netrc(environment, tmp_path, HOST, "127.0.0.1")
         host = f"https://{HOST}:{port}"
@@ -95,16 +95,16 @@ async def test_foundry_is_reached_through_the_proxy_with_our_own_ca(tmp_path, en
             rid = await dataset.begin()
             assert await dataset.put(rid, "healthkit/raw/a.ndjson", b"row\n")
             assert (await dataset.commit(rid)).head == rid
-        target, client = target_of(host, authority.bundle)
+        target, client = build_target(host, authority.bundle)
         async with foundry.open_inspection(target, client, clock, time.monotonic) as stack:
             await stack.fetch_token()
             assert (await stack.dataset.take_snapshot()).head == rid
 
     assert set(proxy.asked) == {("CONNECT", f"{HOST}:{port}")}
     assert set(proxy.logins) == {"Basic YWRhOnBAc3M="}
-    token, *calls = heard
+    token, *calls = header_log
     assert "Authorization" not in token
-    assert all("Proxy-Authorization" not in each for each in heard)
+    assert all("Proxy-Authorization" not in each for each in header_log)
     assert all(each.get("Authorization", "Bearer ").startswith("Bearer ") for each in calls)
 
 
@@ -114,25 +114,25 @@ async def test_auth0_is_reached_through_the_proxy_with_our_own_ca(tmp_path, envi
         local_auth0.Auth0Emulator("", ring=RING),
     )
     app = local_auth0.build_application(tenant)
-    async with forward_proxy() as proxy, serving(app, authority.server) as (port, heard):
+    async with forward_proxy() as proxy, open_server(app, authority.server) as (port, header_log):
         environment.setenv("HTTPS_PROXY", f"127.0.0.1:{proxy.port}")  # no scheme, as for curl
         put_login_into_netrc(environment, tmp_path, HOST)
         tenant.issuer = f"https://{HOST}:{port}/"
-        told = tenant.issuer, tenant.audience, clock
+        arguments = tenant.issuer, tenant.audience, clock
         bundle = Transport(str(authority.bundle))
         async with auth0.open_identities(
-            *told, time.monotonic, lambda _: None, bundle
+            *arguments, time.monotonic, lambda _: None, bundle
         ) as identities:
             user = await identities.identify_user(
                 tenant.issue_token(local_auth0.TokenRequest(sub="auth0|ada"))
             )
-        async with auth0.open_issuer_inspection(*told, bundle) as issuer:
+        async with auth0.open_issuer_inspection(*arguments, bundle) as issuer:
             assert await issuer.fetch_keys()
 
     assert user.sub == "auth0|ada"
     assert proxy.asked == [("CONNECT", f"{HOST}:{port}")] * 2
-    assert all("Authorization" not in each for each in heard)
-    assert all(re.fullmatch(r"atlas/[0-9.]+\S*", each["User-Agent"]) for each in heard)
+    assert all("Authorization" not in each for each in header_log)
+    assert all(re.fullmatch(r"atlas/[0-9.]+\S*", each["User-Agent"]) for each in header_log)
 
 
 async def test_ssl_cert_file_is_trusted_as_well(tmp_path, environment):
@@ -141,21 +141,21 @@ async def test_ssl_cert_file_is_trusted_as_well(tmp_path, environment):
         local_auth0.Auth0Emulator("", ring=RING),
     )
     app = local_auth0.build_application(tenant)
-    async with forward_proxy() as proxy, serving(app, authority.server) as (port, _):
+    async with forward_proxy() as proxy, open_server(app, authority.server) as (port, _):
         environment.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
         tenant.issuer = f"https://{HOST}:{port}/"
-        told = tenant.issuer, tenant.audience, clock
-        async with auth0.open_issuer_inspection(*told) as issuer:
+        arguments = tenant.issuer, tenant.audience, clock
+        async with auth0.open_issuer_inspection(*arguments) as issuer:
             with pytest.raises(CheckFailed, match="an unknown issuer"):
                 await issuer.fetch_keys()
         environment.setenv("SSL_CERT_FILE", str(authority.bundle))
-        async with auth0.open_issuer_inspection(*told) as issuer:
+        async with auth0.open_issuer_inspection(*arguments) as issuer:
             assert await issuer.fetch_keys()
 
 
 async def test_plain_http_goes_through_its_proxy_too(tmp_path, environment):
     app = local_foundry.build_application(local_foundry.FoundryEmulator(tmp_path))
-    async with forward_proxy() as proxy, serving(app) as (port, _):
+    async with forward_proxy() as proxy, open_server(app) as (port, _):
         environment.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
         async with open_dataset(f"http://{HOST}:{port}") as dataset:
             assert (await dataset.take_snapshot()).head == ""
@@ -178,8 +178,8 @@ async def test_no_proxy_is_respected(tmp_path, environment, exempt):
         async with open_dataset(f"http://{HOST}:1") as dataset:
             with pytest.raises(FoundryError, match="ClientConnectorDNSError"):
                 await dataset.take_snapshot()
-        told = tenant.issuer, tenant.audience, clock
-        async with auth0.open_identities(*told, time.monotonic, lambda _: None) as identities:
+        arguments = tenant.issuer, tenant.audience, clock
+        async with auth0.open_identities(*arguments, time.monotonic, lambda _: None) as identities:
             with pytest.raises(AuthUnavailable):
                 await identities.check_ready()
 
@@ -191,7 +191,7 @@ async def test_this_machine_is_reached_through_the_proxy_too_unless_no_proxy_say
 ):
     put_login_into_netrc(environment, tmp_path, "127.0.0.1", "localhost")
     app = local_foundry.build_application(local_foundry.FoundryEmulator(tmp_path / "foundry"))
-    async with serving(app) as (port, _), forward_proxy() as proxy:
+    async with open_server(app) as (port, _), forward_proxy() as proxy:
         environment.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
         async with open_dataset(f"http://127.0.0.1:{port}") as dataset:
             assert (await dataset.take_snapshot()).head == ""
@@ -207,7 +207,7 @@ async def test_a_proxy_that_is_not_to_be_used_is_not(tmp_path, environment):
     environment.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     app = local_foundry.build_application(local_foundry.FoundryEmulator(tmp_path / "foundry"))
     async with (
-        serving(app) as (port, _),
+        open_server(app) as (port, _),
         open_dataset(f"http://127.0.0.1:{port}", uses_proxy=False) as dataset,
     ):
         assert (await dataset.take_snapshot()).head == ""

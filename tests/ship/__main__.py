@@ -18,8 +18,8 @@ import anyio
 
 from tests.chaos.service_process import Broken
 from tests.ship import sbom
-from tests.ship.container import SMALL, contained, inside
-from tests.ship.image import BASE, ROOT, Failed, Image, built
+from tests.ship.container import SMALL, open_container_testbed, run_inside
+from tests.ship.image import BASE, ROOT, Failed, Image, build_image
 
 MB = 1_000_000
 
@@ -33,26 +33,26 @@ async def main(base: str, extras: list[str]) -> None:
     """Build and try the image. Raises Failed and Broken."""
     began = time.monotonic()
     say(f"building on {base}: a minute or two the first time")
-    image = built(base, extras)
+    image = build_image(base, extras)
     say(f"{image.name} is built", time.monotonic() - began)
     above = (image.bytes - image.base_bytes) / MB
     say(f"{image.bytes / MB:.0f} MB, {above:.0f} MB above its base {image.base}")
-    say(f"its version: {inside(image, 'atlas', '--version')}")
-    written = write_down(image)
+    say(f"its version: {run_inside(image, 'atlas', '--version')}")
+    written = write_sbom(image)
     say(f"{written.relative_to(ROOT)} is its SBOM")
-    await survives(image)
+    await check_survival(image)
 
 
-def write_down(image: Image) -> Path:
+def write_sbom(image: Image) -> Path:
     path = ROOT / "var" / f"{image.name.rpartition('/')[2].replace(':', '-')}.cdx.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(sbom.made(image), encoding="utf-8")
+    path.write_text(sbom.render_sbom(image), encoding="utf-8")
     return path
 
 
-async def survives(image: Image) -> None:
+async def check_survival(image: Image) -> None:
     """Check that an accepted export survives a SIGKILL. Raises Broken."""
-    async with contained(image, "image", *SMALL) as (bench, container):
+    async with open_container_testbed(image, "image", *SMALL) as (bench, container):
         await bench.emulators.close()
         say("ready, 256 MB, read-only, without capabilities", await container.start())
         began = time.monotonic()
@@ -74,12 +74,12 @@ async def survives(image: Image) -> None:
 
 
 if __name__ == "__main__":
-    asked = argparse.ArgumentParser(prog="just image", description="Build the image and try it.")
-    asked.add_argument("--base", default=BASE, help="an image, or debian (default: %(default)s)")
-    asked.add_argument("--extras", default="", help="parquet, otel, or both with a comma")
-    found = asked.parse_args()
+    parser = argparse.ArgumentParser(prog="just image", description="Build the image and try it.")
+    parser.add_argument("--base", default=BASE, help="an image, or debian (default: %(default)s)")
+    parser.add_argument("--extras", default="", help="parquet, otel, or both with a comma")
+    arguments = parser.parse_args()
     try:
-        anyio.run(main, found.base, [each for each in found.extras.split(",") if each])
+        anyio.run(main, arguments.base, [each for each in arguments.extras.split(",") if each])
     except (Failed, Broken) as failed:
         sys.exit(f"image: {failed}")
     except KeyboardInterrupt:

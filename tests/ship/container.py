@@ -54,7 +54,7 @@ class Container(ServiceProcess):
         return int(peak.read_text(encoding="utf-8")) / 1024 / 1024
 
 
-def inside(image: Image, *words: str) -> str:
+def run_inside(image: Image, *words: str) -> str:
     """Run a command in a new container and return its output. Raises Failed."""
     return run(*caged(f"--entrypoint={words[0]}", image.name, *words[1:]))
 
@@ -73,7 +73,7 @@ def volume() -> Iterator[str]:
 
 
 @asynccontextmanager
-async def contained(
+async def open_container_testbed(
     image: Image, seed: str, *limits: str, scale: str = "ci", **changes: Mapping[str, object]
 ) -> AsyncIterator[tuple[Testbed, Container]]:
     """Open a testbed of `just prove` whose service is a container, not started yet."""

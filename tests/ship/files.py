@@ -27,7 +27,7 @@ def read(path: str) -> Any:
     return yaml.safe_load((CONFIG / path).read_text(encoding="utf-8"))
 
 
-def every(path: str) -> list[dict[str, Any]]:
+def read_all(path: str) -> list[dict[str, Any]]:
     """Return all documents of a Kubernetes file."""
     return list(yaml.safe_load_all((KUBERNETES / path).read_text(encoding="utf-8")))
 
@@ -61,7 +61,7 @@ class Unit:
 RENDER = read("render.yaml")["services"][0]
 COMPOSE = read("compose.yaml")
 OURS = COMPOSE["services"]["atlas"]
-STATEFUL = every("statefulset.yaml")[0]
+STATEFUL = read_all("statefulset.yaml")[0]
 POD = STATEFUL["spec"]["template"]["spec"]
 CONTAINER = POD["containers"][0]
 UNIT = Unit((CONFIG / "systemd" / "atlas.service").read_text(encoding="utf-8"))
@@ -70,7 +70,7 @@ EXAMPLE = assignments((CONFIG / "atlas.env.example").read_text(encoding="utf-8")
 ENVIRONMENTS: dict[str, dict[str, str]] = {
     "render": {each["key"]: each.get("value", "") for each in RENDER["envVars"]},
     "compose": EXAMPLE | OURS["environment"],
-    "kubernetes": every("secret.example.yaml")[0]["stringData"]
+    "kubernetes": read_all("secret.example.yaml")[0]["stringData"]
     | {each["name"]: each["value"] for each in CONTAINER["env"]},
     "systemd": EXAMPLE | assignments("\n".join(UNIT.all("Service", "Environment"))),
 }

@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 BASE = "docker.io/library/python:3.13-slim"
-OF_DEBIAN = "localhost/atlas-base:trixie"  # the base that `debian` selects; a purely local name
+DEBIAN_BASE = "localhost/atlas-base:trixie"  # the base that `debian` selects; a purely local name
 SUITE = "trixie"  # the release with Python 3.13
 PACKAGES = "python3,python3-venv,python3-pip,passwd,ca-certificates,tzdata"
 CERTIFICATES = "/etc/ssl/certs"
@@ -47,10 +47,10 @@ def version() -> str:
     return str(tomllib.loads(text)["project"]["version"])
 
 
-def built(base: str = BASE, extras: Sequence[str] = (), name: str = NAME) -> Image:
+def build_image(base: str = BASE, extras: Sequence[str] = (), name: str = NAME) -> Image:
     """Build it as `name:version`. Raises Failed."""
     tag = f"{name}:{'-'.join([version(), *extras])}"
-    found, digest = base_of_debian() if base == "debian" else pulled(base)
+    found, digest = build_debian_base() if base == "debian" else pull_base(base)
     arguments = {
         "BASE": found,
         "BASE_DIGEST": digest,
@@ -58,17 +58,19 @@ def built(base: str = BASE, extras: Sequence[str] = (), name: str = NAME) -> Ima
         "VERSION": version(),
         "REVISION": revision(),
     }
-    said = [word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")]
-    trusted = ["--volume", f"{CERTIFICATES}:{CERTIFICATES}:ro"]
+    build_arguments = [
+        word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")
+    ]
+    certificates = ["--volume", f"{CERTIFICATES}:{CERTIFICATES}:ro"]
     # chroot needs nothing of the machine but a folder; the OCI format has no HEALTHCHECK
     how = ["--isolation", "chroot", "--format", "docker", "--pull=never", "--quiet"]
-    podman("build", *how, *trusted, *said, "--tag", tag, str(ROOT))
+    podman("build", *how, *certificates, *build_arguments, "--tag", tag, str(ROOT))
     # the image that had this tag before is now untagged
     podman("image", "prune", "--force", "--filter", "label=org.opencontainers.image.title=Atlas")
     return Image(tag, found, size(tag), size(found), labels(tag))
 
 
-def pulled(base: str) -> tuple[str, str]:
+def pull_base(base: str) -> tuple[str, str]:
     """Pull the base; return its name pinned by digest, and the digest."""
     try:
         podman("pull", "--quiet", base)
@@ -80,7 +82,7 @@ def pulled(base: str) -> tuple[str, str]:
     return f"{path if path and '/' not in tag else name}@{digest}", digest
 
 
-def base_of_debian(name: str = OF_DEBIAN, packages: str = PACKAGES) -> tuple[str, str]:
+def build_debian_base(name: str = DEBIAN_BASE, packages: str = PACKAGES) -> tuple[str, str]:
     """Return the name and digest of a base of Debian packages, building it if it is missing."""
     try:
         podman("image", "exists", name)
@@ -95,13 +97,13 @@ def base_of_debian(name: str = OF_DEBIAN, packages: str = PACKAGES) -> tuple[str
 
 def try_out() -> None:
     """Raises Failed where no container can run, whatever is in it."""
-    base, _ = base_of_debian()
+    base, _ = build_debian_base()
     run(*caged(base, "true"))
 
 
 def caged(*more: str) -> list[str]:
     """Return a podman command with all restrictions; `more` is options, image and arguments."""
-    return ["podman", *local(), "run", "--rm", *HERE, *CAGE, *more]
+    return ["podman", *podman_options(), "run", "--rm", *HERE, *CAGE, *more]
 
 
 def revision() -> str:
@@ -123,10 +125,10 @@ def labels(name: str) -> dict[str, str]:
 
 
 def podman(*words: str) -> str:
-    return run("podman", *local(), *words)
+    return run("podman", *podman_options(), *words)
 
 
-def local() -> list[str]:
+def podman_options() -> list[str]:
     """Return the options that podman needs without systemd, as in another container."""
     if Path("/run/systemd/system").exists():
         return []

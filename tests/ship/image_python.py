@@ -35,9 +35,9 @@ ENV PATH=/opt/tests/bin:$PATH
 NOT_COPIED = ".git\n.venv\n.*_cache\n.hypothesis\n**/__pycache__\n**/var\n"
 
 
-def built() -> None:
+def build_test_image() -> None:
     """Build the image with all dependencies of the tests. Raises Failed."""
-    image.base_of_debian(BASE, NEEDED)
+    image.build_debian_base(BASE, NEEDED)
     with tempfile.TemporaryDirectory(prefix="atlas-tests-") as folder:
         recipe, ignored = Path(folder) / "Containerfile", Path(folder) / "ignored"
         recipe.write_text(RECIPE, encoding="ascii")
@@ -48,22 +48,23 @@ def built() -> None:
         image.podman("build", *how, *which, str(ROOT))
 
 
-def tested(arguments: list[str]) -> int:
+def run_tests(arguments: list[str]) -> int:
     """Run pytest in the container, and return its exit code."""
     trusted = ["--volume", f"{CERTIFICATES}:{CERTIFICATES}:ro"]
     trusted += ["--env", f"SSL_CERT_FILE={CERTIFICATES}/ca-certificates.crt"]
-    command = ["podman", *image.local(), "run", "--rm", *HERE, *trusted, NAME, "pytest", *arguments]
+    prefix = ["podman", *image.podman_options(), "run", "--rm", *HERE, *trusted, NAME]
+    command = [*prefix, "pytest", *arguments]
     return subprocess.run(command, check=False).returncode
 
 
 def main(arguments: list[str]) -> int:
     try:
-        built()
-        image.run("podman", *image.local(), "run", "--rm", *HERE, NAME, "true")
+        build_test_image()
+        image.run("podman", *image.podman_options(), "run", "--rm", *HERE, NAME, "true")
     except Failed as failed:
         print(f"No tests with the Python of the image: {failed}", file=sys.stderr)
         return CANNOT
-    return tested(arguments or QUICK)
+    return run_tests(arguments or QUICK)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from tests.ship.image import ROOT, run, version
 BIN = Path(sys.executable).parent
 CHANGELOG = "# Changelog\n\n## 0.2.0, not released yet\n\n- It is better.\n"
 IN_A_CLUSTER = "config/kubernetes/kustomization.yaml"
-WHOEVER = ["-c", "user.name=a", "-c", "user.email=a@b.test", "-c", "commit.gpgsign=false"]
+GIT_IDENTITY = ["-c", "user.name=a", "-c", "user.email=a@b.test", "-c", "commit.gpgsign=false"]
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def clone(tmp_path):
 
 
 def git(folder, *words):
-    return run("git", "-C", str(folder), *WHOEVER, *words)
+    return run("git", "-C", str(folder), *GIT_IDENTITY, *words)
 
 
 def just(folder, *words):

@@ -65,14 +65,14 @@ class Answer:
     body: bytes
 
 
-def for_caddy(folder: Path, port: int, atlas: int) -> list[str]:
+def configure_caddy(folder: Path, port: int, atlas: int) -> list[str]:
     """Write config/Caddyfile adapted to this machine, without TLS; return the command."""
     text = CADDY.replace(NAME, f"http://{HOST}:{port}").replace(ATLAS, f"{HOST}:{atlas}")
     (folder / "Caddyfile").write_text(text.replace("{\n", "{\n\tadmin off\n", 1))
     return ["caddy", "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
 
 
-def for_nginx(folder: Path, port: int, atlas: int) -> list[str]:
+def configure_nginx(folder: Path, port: int, atlas: int) -> list[str]:
     """Write config/nginx.conf adapted to this machine, with a certificate; return the command."""
     certificate, key = self_signed(folder)
     text = NGINX.replace(ATLAS, f"{HOST}:{atlas}").replace("listen 443", f"listen {HOST}:{port}")
@@ -88,23 +88,23 @@ def for_nginx(folder: Path, port: int, atlas: int) -> list[str]:
 
 
 PROXIES: dict[str, tuple[tuple[str, ...], Callable[[Path, int, int], list[str]]]] = {
-    "caddy": (("caddy", "version"), for_caddy),
-    "nginx": (("nginx", "-v"), for_nginx),
+    "caddy": (("caddy", "version"), configure_caddy),
+    "nginx": (("nginx", "-v"), configure_nginx),
 }
 
 
 @contextmanager
-def proxied(kind: str, folder: Path, behind: Local) -> Iterator[Front]:
-    there, made_for = PROXIES[kind]
-    needs(*there)
+def run_proxy(kind: str, folder: Path, behind: Local) -> Iterator[Front]:
+    probe, configure = PROXIES[kind]
+    needs(*probe)
     port = find_free_port()
-    command = made_for(folder, port, behind.port)
+    command = configure(folder, port, behind.port)
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            command, cwd=folder, stdout=log, stderr=log, text=True, env=homeless(folder)
+            command, cwd=folder, stdout=log, stderr=log, text=True, env=with_home(folder)
         )
         with killed_at_last(process, 120):
-            answers(port, folder)
+            wait_until_listening(port, folder)
             certificate = folder / "certificate.pem"
             context = (
                 ssl.create_default_context(cafile=certificate) if certificate.exists() else None
@@ -112,12 +112,12 @@ def proxied(kind: str, folder: Path, behind: Local) -> Iterator[Front]:
             yield Front(port, behind, context)
 
 
-def homeless(folder: Path) -> dict[str, str]:
+def with_home(folder: Path) -> dict[str, str]:
     """Return an environment with another HOME, as Caddy writes files there."""
     return ENVIRON | {"HOME": str(folder)}
 
 
-def answers(port: int, folder: Path) -> None:
+def wait_until_listening(port: int, folder: Path) -> None:
     """Wait until a connection to the port succeeds."""
     deadline = time.monotonic() + SECONDS
     while True:
@@ -138,7 +138,7 @@ def behind(tmp_path_factory) -> Iterator[Local]:
 
 @pytest.fixture(scope="module", params=PROXIES)
 def front(request, behind, tmp_path_factory) -> Iterator[Front]:
-    with proxied(request.param, tmp_path_factory.mktemp(request.param), behind) as one:
+    with run_proxy(request.param, tmp_path_factory.mktemp(request.param), behind) as one:
         yield one
 
 
@@ -201,11 +201,11 @@ def test_a_stranger_with_a_large_body_reads_our_answer(front, attempt):
 
 @pytest.mark.slow
 def test_headers_have_the_room_that_they_have_at_atlas(front):
-    def with_a_header_of(count: int) -> int:
+    def status_with_header(count: int) -> int:
         return front.ask("GET", "/health", X_Long="x" * count).status
 
-    assert with_a_header_of(12 * 1024) == 200
-    assert with_a_header_of(64 * 1024) in {400, 431}
+    assert status_with_header(12 * 1024) == 200
+    assert status_with_header(64 * 1024) in {400, 431}
 
 
 @pytest.mark.slow
@@ -254,7 +254,7 @@ def test_caddy_takes_its_file_as_it_stands(tmp_path):
     command = ["caddy", "validate", "--config", CONFIG / "Caddyfile", "--adapter", "caddyfile"]
 
     found = subprocess.run(
-        command, env=homeless(tmp_path), capture_output=True, text=True, check=False
+        command, env=with_home(tmp_path), capture_output=True, text=True, check=False
     )
 
     assert found.returncode == 0, found.stderr

@@ -25,7 +25,7 @@ PROMETHEUS = read("prometheus/prometheus.yaml")
 (PROVIDER,) = read("grafana/provisioning/dashboards/atlas.yaml")["providers"]
 
 
-def judged(path: Path) -> subprocess.CompletedProcess[str]:
+def validate(path: Path) -> subprocess.CompletedProcess[str]:
     """Validate a file with the schema of the Compose specification."""
     command = [Path(sys.executable).with_name("check-jsonschema")]
     command += ["--builtin-schema", "vendor.compose-spec", path]
@@ -37,8 +37,8 @@ def test_compose_knows_every_word(tmp_path):
     text = (CONFIG / "compose.yaml").read_text(encoding="utf-8")
     (tmp_path / "wrong.yaml").write_text(text.replace("stop_grace_period", "stop_grace"))
 
-    assert judged(CONFIG / "compose.yaml").returncode == 0
-    assert "stop_grace" in judged(tmp_path / "wrong.yaml").stdout
+    assert validate(CONFIG / "compose.yaml").returncode == 0
+    assert "stop_grace" in validate(tmp_path / "wrong.yaml").stdout
 
 
 @pytest.mark.slow
@@ -57,16 +57,16 @@ def test_prometheus_measures_what_shows_itself_to_a_token_only(tmp_path):
     (tmp_path / "atlas.toml").write_text(f'[operator]\ntoken = "{TOKEN}"\n')
     with (
         local(tmp_path, "--config", tmp_path / "atlas.toml") as atlas,
-        measuring(tmp_path, atlas.port + 3) as prometheus,
+        run_prometheus(tmp_path, atlas.port + 3) as prometheus,
     ):
-        until_it_says(f"{prometheus}/api/v1/query?query=atlas_info", "version")
+        wait_for_text(f"{prometheus}/api/v1/query?query=atlas_info", "version")
         alerts = fetched(f"{prometheus}/api/v1/rules").decode()
 
     assert all(f'"{rule["alert"]}"' in alerts for rule in RULES)
 
 
 @contextmanager
-def measuring(folder: Path, operator: int) -> Iterator[str]:
+def run_prometheus(folder: Path, operator: int) -> Iterator[str]:
     """Run Prometheus with its shipped files, adapted to this machine, scraping every second."""
     text = (CONFIG / "prometheus" / "prometheus.yaml").read_text(encoding="utf-8")
     text = text.replace("/run/secrets/operator-token", str(folder / "token"))
@@ -86,7 +86,7 @@ def measuring(folder: Path, operator: int) -> Iterator[str]:
         yield f"http://{HOST}:{port}"
 
 
-def until_it_says(url: str, word: str) -> None:
+def wait_for_text(url: str, word: str) -> None:
     deadline = time.monotonic() + SECONDS
     while True:
         with suppress(OSError):
