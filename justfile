@@ -1,24 +1,24 @@
-# The verbs of the workshop. Everything happens in .venv, which `just setup` makes.
+# Development commands. They use .venv, which `just setup` creates.
 
 set positional-arguments
 export PYTEST_DEBUG_TEMPROOT := if path_exists("/dev/shm") == "true" { "/dev/shm" } else { "" }
 export PATH := justfile_directory() / ".venv/bin:" + env("PATH")
 
-# list the verbs
+# list the commands
 _default:
     @just --list --unsorted
 
-# make .venv with everything, at the versions that are locked
+# create .venv with everything, at the locked versions
 setup:
     python3 -m venv .venv
     python -m pip install --quiet --require-hashes -r config/requirements-dev.txt
     python -m pip install --quiet --no-deps --editable .
 
-# run Atlas with stand-ins of Foundry and Auth0; no account
+# run Atlas with emulators of Foundry and Auth0; no account needed
 local *args:
     atlas local "$@"
 
-# run the tests: the quick ones, then the slow ones, also if a quick one fails
+# run all tests: the quick ones, then the slow ones, even if a quick one failed
 test:
     @quick=0; just quick || quick=$?; just slow && exit $quick
 
@@ -26,7 +26,7 @@ test:
 quick *args:
     pytest -n auto -m "not slow" "$@"
 
-# run the slow tests, one after another: real processes, and properties
+# run the slow tests one by one: real processes, crashes, property tests
 slow *args:
     pytest -m slow "$@"
 
@@ -42,7 +42,7 @@ latest *args:
 image-python *args:
     python -m tests.ship.image_python "$@"
 
-# lint: what ruff finds, and how it would write it
+# run the linter, and check the formatting
 lint:
     ruff check .
     ruff format --check .
@@ -51,41 +51,41 @@ lint:
 types:
     mypy
 
-# look for what is unsafe: bandit in the code, detect-secrets in every file
+# look for security problems: bandit in the code, detect-secrets in every file
 secure:
     bandit --quiet --recursive --configfile pyproject.toml atlas
     @{{ SECRETS }} | diff --unified {{ BASELINE }} - || { echo "{{ FOUND }}" >&2; exit 1; }
 
-# what CI runs
+# run the checks of CI
 check: test lint types secure
 
-# mend what can be mended by itself
+# fix what ruff can fix
 fix:
     ruff check --fix .
     ruff format .
 
-# write down what detect-secrets finds now as false alarms; look at the difference first
+# record the current findings of detect-secrets as false alarms; review the difference first
 false-alarms:
     {{ SECRETS }} > {{ BASELINE }}
 
-# build the image, send an export through it, kill it, see the export survive: [--base debian] [--extras parquet]
+# build the image, send an export through it, kill it, check that the export survives: [--base debian] [--extras parquet]
 image *args:
     python -m tests.ship "$@"
 
-# walk the whole flow: what is wrong, and what to do
+# check every step of the flow: what is wrong, and what to do
 diagnose *args:
     atlas diagnose "$@"
 
-# kill and starve the service against the stand-ins, and print the balance: [--only NAME]
+# run the chaos trials against the emulators, and print the balance of all rows: [--only NAME]
 prove *args:
     python -m tests.chaos prove "$@"
 
-# put it all through everything that goes wrong, at full size (two hours); the report is Markdown
+# run all reliability tests at full size (two hours), with a report in Markdown
 reliability *args:
     python -m tests.chaos prove --size full --report var/reliability.md "$@"
     TESTS_IN_FULL=1 pytest tests/reliability tests/fuzz tests/ship tests/test_model.py
 
-# mix everything for half an hour in one life of the service: what grows?
+# mix all loads and faults for half an hour in one run of the service, and report what grows
 soak *args:
     python -m tests.chaos soak --report var/soak.md "$@"
 
@@ -93,20 +93,20 @@ soak *args:
 bench *args:
     python -m tests.bench "$@"
 
-# build the wheel and the source, into dist/
+# build the wheel and the source distribution into dist/
 dist:
     uv build --quiet --clear --out-dir dist .
     @ls dist
 
-# check all, date CHANGELOG.md, set the version, commit, tag and build; pushing is left to you
+# check everything, date CHANGELOG.md, set the version, commit, tag and build; you push
 release version: (releasable version) check (versioned version) setup dist
     @echo "Now: git push --follow-tags, and just image."
 
 [private]
 releasable version:
-    @echo "{{ version }}" | grep -Eqx '[0-9]+\.[0-9]+\.[0-9]+' || { echo "{{ version }} is no version: 1.2.3 is one." >&2; exit 2; }
-    @[ -z "$(git status --porcelain)" ] || { echo "There are changes that are not committed." >&2; exit 1; }
-    @! git rev-parse --quiet --verify "v{{ version }}" > /dev/null || { echo "v{{ version }} is tagged already." >&2; exit 1; }
+    @echo "{{ version }}" | grep -Eqx '[0-9]+\.[0-9]+\.[0-9]+' || { echo "{{ version }} is not a version such as 1.2.3." >&2; exit 2; }
+    @[ -z "$(git status --porcelain)" ] || { echo "There are uncommitted changes." >&2; exit 1; }
+    @! git rev-parse --quiet --verify "v{{ version }}" > /dev/null || { echo "v{{ version }} already exists as a tag." >&2; exit 1; }
     @grep -q "^## {{ version }}, not released yet$" CHANGELOG.md || { echo "CHANGELOG.md has no '## {{ version }}, not released yet'." >&2; exit 1; }
 
 [private]
@@ -118,15 +118,15 @@ versioned version:
     git commit --quiet --all --message "Atlas {{ version }}"
     git tag --annotate "v{{ version }}" --message "Atlas {{ version }}"
 
-# look for input that no test has thought of: [TARGET [SECONDS]], all for a minute each if none
+# fuzz the readers of input: [TARGET [SECONDS]], by default each for a minute
 fuzz *args:
     python -m tests.fuzz "$@"
 
-# which part of the code no test runs
+# measure the test coverage
 cover:
     pytest --cov --cov-report=term
 
-# write the exact versions, with hashes, of all that Atlas needs
+# lock the versions of all dependencies, with hashes
 lock *args:
     uv pip compile {{ LOCK }} pyproject.toml -o config/requirements.txt "$@"
     uv pip compile {{ LOCK }} --extra dev pyproject.toml -o config/requirements-dev.txt "$@"

@@ -208,7 +208,7 @@ class ServiceHarness:
         bounds = CapacityLimits(
             self.journal_bytes_max, self.journal_exports_max, self.free_bytes_min
         )
-        with open_journal(self.journal, bounds, shelf=SHELF) as journal:
+        with open_journal(self.journal, bounds, retention=SHELF) as journal:
             journal.events.subscribe(readers.publish)
             store = collect_ports(journal)
             world = Dependencies(

@@ -34,7 +34,7 @@ def scraped():
         events.GroupCommitted("txn", 1, 1, 0.1, 1, "idle"),
         events.FoundryCalled("put", 200, 0.1, is_retry=True),
     ):
-        status.watch(event)
+        status.handle(event)
     by_status = dict.fromkeys(get_args(Status), 1)
     text = exposition(
         status, RuntimeGauges(JournalTotals(by_status, by_status, NOON, 1, 0), {"decode": (0, 16)})

@@ -506,7 +506,9 @@ def test_with_the_right_key_nothing_is_lost_and_nothing_given_up(atlas, aside):
         pytest.param([], {}, "var/journal.db", id="none at all"),
         pytest.param(["--journal", "nowhere.db"], {}, "nowhere.db", id="not there"),
         pytest.param(["--journal", "."], {}, "no journal at .", id="a folder"),
-        pytest.param(["--journal", "text"], {}, "text is no journal", id="something else"),
+        pytest.param(
+            ["--journal", "text"], {}, "text is not a readable journal", id="something else"
+        ),
         pytest.param([], {"ATLAS_JOURNAL": "memory:"}, "in memory", id="in memory"),
     ],
 )

@@ -138,7 +138,7 @@ async def test_a_disk_without_room_is_not_ready(life):
         failed = await ready(flow)
         assert (await flow.post(an_export())).body["error"]["code"] == "JOURNAL_FULL"
 
-    assert failed == {"journal": "There is too little room on the disk of the journal."}
+    assert failed == {"journal": "The disk of the journal has too little free space."}
 
 
 async def test_a_disk_that_cannot_be_written_is_not_ready_and_is_again_when_it_can(life):

@@ -395,7 +395,7 @@ MOVED = [
 def test_what_seldom_happens_is_counted(event, name, labels):
     status = a_status()
     before = Told(exposition(status, RuntimeGauges()))
-    status.watch(event)
+    status.handle(event)
     after = Told(exposition(status, RuntimeGauges()))
 
     assert after[(name, *labels)] - before[(name, *labels)] == 1

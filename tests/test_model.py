@@ -273,7 +273,7 @@ class Lives(RuleBasedStateMachine):
 
     def opens(self):
         found = open_journal(
-            self.home / str(self.lives) / "journal", CapacityLimits(free_bytes=0), shelf=SHELF
+            self.home / str(self.lives) / "journal", CapacityLimits(free_bytes=0), retention=SHELF
         )
         self.journal = self.life.enter_context(found)
         assert {type(news) for news in self.journal.events} == {UnprotectedKeyFile}

@@ -31,7 +31,7 @@ def test_every_way_to_write_base64_is_understood(body):
 @pytest.mark.parametrize("text", [b"", b"a", b"a\n", b"\n\n\n", b"abc\nd\n\nefghi\nj"])
 @pytest.mark.parametrize("bytes_min", [1, 2, 5, 100])
 def test_a_text_is_cut_at_the_ends_of_lines(text, bytes_min):
-    pieces = list(ndjson.iterate_pieces(text, bytes_min))
+    pieces = list(ndjson.split_blocks(text, bytes_min))
     assert b"".join(pieces) == text
     assert all(piece.endswith(b"\n") for piece in pieces[:-1])
     assert all(len(piece) >= bytes_min for piece in pieces[:-1])

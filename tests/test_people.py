@@ -469,7 +469,7 @@ async def test_who_is_forgotten_while_the_journal_is_written_anew_has_it_written
         await sent(flow, "z", ZOE)
         journal = flow.people
         commits = Interrupted(journal._commits, lambda: journal.purge(User(ZOE), []))
-        people = SqlitePersonalData(commits, journal._entries)
+        people = SqlitePersonalData(commits, journal._codec)
         await people.purge(User(ADA), [])
         await people.rewrite()  # hers; and Zoe is purged behind it
         await people.rewrite()
@@ -486,12 +486,12 @@ async def test_without_room_to_write_the_journal_anew_the_receipt_says_so_first(
             return PurgeResult("a-hash", {"committed": 1})
 
         async def rewrite(self):
-            raise JournalFull("There is no room on the disk of the journal.")
+            raise JournalFull("The disk of the journal is full.")
 
     receipt = await alone(Full(), MemoryDataset()).erase(User(ADA))
 
     assert receipt.to_do[0].startswith("Run atlas person erase again")
-    assert receipt.to_do[0].endswith("There is no room on the disk of the journal.")
+    assert receipt.to_do[0].endswith("The disk of the journal is full.")
     assert receipt.purged == {"committed": 1}
 
 

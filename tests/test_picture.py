@@ -205,7 +205,7 @@ class Journal:
         self.looked.set()
         self.looked = anyio.Event()
         for _ in range(self.commits):
-            self.status.watch(a_commit(next(self.numbers)))
+            self.status.handle(a_commit(next(self.numbers)))
         if self.is_down:
             raise Unavailable
         return JournalTotals({"accepted": self.looks}, {"accepted": 9}, NOON, 7)
@@ -314,11 +314,11 @@ def crashed(_name: str, error: Exception) -> None:
 async def test_the_first_message_holds_all_and_each_other_what_is_new():
     async with on_stage() as stage:
         for number in range(3):
-            stage.status.watch(a_commit(number))
+            stage.status.handle(a_commit(number))
         async with stage.viewer() as viewer:
             first = await viewer.next()
             second = await viewer.next()
-            stage.status.watch(a_commit(3))
+            stage.status.handle(a_commit(3))
             while not (third := await viewer.next())["commits"]:
                 pass
             fourth = await viewer.next()
@@ -448,10 +448,10 @@ async def test_the_real_service_shows_it_too(life):
 def test_of_commits_and_moments_the_newest_are_kept():
     status = a_status()
     for number in range(COMMITS_MAX + 5):
-        status.watch(a_commit(number))
+        status.handle(a_commit(number))
     for number in range(HISTORY_MAX + 5):
-        status.remember(JournalTotals({"accepted": number}, {}))
-    shown = status.picture(RuntimeGauges())
+        status.record_history(JournalTotals({"accepted": number}, {}))
+    shown = status.take_snapshot(RuntimeGauges())
 
     assert [commit.transaction for commit in shown.commits] == [
         f"t{number}" for number in range(5, COMMITS_MAX + 5)
@@ -462,9 +462,9 @@ def test_of_commits_and_moments_the_newest_are_kept():
 def test_a_pause_keeps_its_first_time_and_tells_its_last_reason():
     times = (NOON.replace(minute=minute) for minute in range(60))
     status = StatusAggregator(About("1", "d", "b", 1, 1), times.__next__)
-    status.watch(events.UploadPaused("Foundry answers 500.", 1.0))
-    status.watch(events.UploadPaused("Foundry answers 403.", 1.0))
-    shown = status.picture(RuntimeGauges())
+    status.handle(events.UploadPaused("Foundry answers 500.", 1.0))
+    status.handle(events.UploadPaused("Foundry answers 403.", 1.0))
+    shown = status.take_snapshot(RuntimeGauges())
 
     assert shown.foundry.paused_at == "2026-01-02T12:01:00.000Z"
     assert shown.foundry.paused_reason == "Foundry answers 403."
@@ -490,9 +490,12 @@ def test_a_pause_keeps_its_first_time_and_tells_its_last_reason():
 )
 def test_an_outcome_ends_a_pause_in_the_picture_and_in_the_metrics(outcome, goes_on, commits):
     status = StatusAggregator(About("1", "d", "b", 1, 1), lambda: NOON)
-    status.watch(events.UploadPaused("Foundry answers 500.", 1.0))
-    status.watch(outcome)
-    foundry, text = status.picture(RuntimeGauges()).foundry, exposition(status, RuntimeGauges())
+    status.handle(events.UploadPaused("Foundry answers 500.", 1.0))
+    status.handle(outcome)
+    foundry, text = (
+        status.take_snapshot(RuntimeGauges()).foundry,
+        exposition(status, RuntimeGauges()),
+    )
 
     assert (foundry.paused_reason is None) is goes_on
     assert (foundry.last_commit_at is not None) is commits

@@ -131,7 +131,7 @@ class OverHttp:
         if hasattr(self.foundry, "behaviour"):
             self.foundry.behaviour = self.foundry.behaviour.change({"open_listing": "listed"})
         else:
-            self.foundry.switches.lists_open_transactions = True
+            self.foundry.options.lists_open_transactions = True
 
     def somebody_opens(self, kind="APPEND", files=None):
         found = self.foundry.branches.begin(DATASET, "master", kind, owner="foreign")
@@ -536,7 +536,7 @@ ISOLATED = Verdict("isolated", "no answer")
 @pytest.fixture(params=["file", "memory"])
 def journal(request, tmp_path):
     with open_journal(
-        tmp_path / "journal" if request.param == "file" else None, BOUNDS, shelf=SHELF
+        tmp_path / "journal" if request.param == "file" else None, BOUNDS, retention=SHELF
     ) as journal:
         yield journal
 
@@ -987,7 +987,7 @@ async def test_nothing_goes_along_with_an_isolated_group(journal, verdict):
 
 
 async def test_a_group_that_is_full_of_years_takes_along_what_is_small_and_late():
-    with open_journal(None, CapacityLimits(), shelf=SHELF) as journal:
+    with open_journal(None, CapacityLimits(), retention=SHELF) as journal:
         years = b"x" * SMALL_BYTES + b"\n"
         limits = GroupLimits(bytes_max=2 * len(years))
         await accept(journal, "id-1", "id-2", ndjson=years)
@@ -1096,7 +1096,7 @@ async def test_a_file_tells_how_often_its_export_has_failed(journal):
 
 
 async def test_payloads_are_read_in_order_without_those_that_are_not_what_was_accepted(tmp_path):
-    with open_journal(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
+    with open_journal(tmp_path / "journal", BOUNDS, retention=SHELF) as journal:
         await accept(journal, "id-1", "id-2", "id-3", "id-4", "id-5")
         await commit(journal, "id-4")
         await told_otherwise(journal, "UPDATE payload SET sealed = x'00' WHERE number = 2")
@@ -1267,7 +1267,7 @@ async def test_what_is_moved_gets_a_path_that_nobody_has_and_never_an_earlier_on
 
 @pytest.fixture
 def large():
-    with open_journal(None, CapacityLimits(), shelf=SHELF) as journal:
+    with open_journal(None, CapacityLimits(), retention=SHELF) as journal:
         yield journal
 
 
@@ -1433,7 +1433,7 @@ async def test_what_is_claimed_is_not_purged_and_the_rest_is_not_either(journal)
 @pytest.mark.parametrize("status", ["accepted", "claimed", "committed", "set_aside", "abandoned"])
 def test_whoever_asks_for_a_status_reads_no_other(tmp_path, status):
     """Of two million receipts the few that are set aside come by an index of their own."""
-    with open_journal(tmp_path / "journal", BOUNDS, shelf=SHELF):
+    with open_journal(tmp_path / "journal", BOUNDS, retention=SHELF):
         pass
     asked = PAGE.format(f"status = '{status}'")
     with closing(sqlite3.connect(tmp_path / "journal")) as db:
@@ -1539,9 +1539,9 @@ async def test_what_is_claimed_still_waits(journal):
 
 
 async def test_the_room_on_its_disk_is_told_by_a_journal_that_has_one(tmp_path):
-    with open_journal(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
+    with open_journal(tmp_path / "journal", BOUNDS, retention=SHELF) as journal:
         assert (await journal.ledger.read_totals()).free_bytes > 0
-    with open_journal(None, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(None, BOUNDS, retention=SHELF) as journal:
         assert (await journal.ledger.read_totals()).free_bytes is None
 
 
@@ -1554,7 +1554,7 @@ WRONG = "UPDATE total SET exports = 7 WHERE status = 'accepted'"
 
 
 async def test_a_ledger_that_is_wrong_says_by_how_much_and_is_left_as_it_is(tmp_path):
-    with open_journal(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
+    with open_journal(tmp_path / "journal", BOUNDS, retention=SHELF) as journal:
         await accept(journal, "id-1", "id-2")
         await told_otherwise(journal, WRONG)
         depths = [await journal.ledger.read_totals() for _ in range(2)]
@@ -1564,7 +1564,7 @@ async def test_a_ledger_that_is_wrong_says_by_how_much_and_is_left_as_it_is(tmp_
 
 async def test_what_is_live_is_counted_once_a_minute(tmp_path):
     now = 0.0
-    with open_journal(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
+    with open_journal(tmp_path / "journal", BOUNDS, retention=SHELF) as journal:
         journal.ledger._monotonic = lambda: now
         await journal.ledger.read_totals()
         await told_otherwise(journal, WRONG)
@@ -1574,7 +1574,7 @@ async def test_what_is_live_is_counted_once_a_minute(tmp_path):
 
 
 async def test_a_moment_of_which_a_bit_has_flipped_is_nobodys(tmp_path):
-    with open_journal(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
+    with open_journal(tmp_path / "journal", BOUNDS, retention=SHELF) as journal:
         await accept(journal, "id-1", "id-2")
         await told_otherwise(journal, "UPDATE export SET at = '2026-0' WHERE id = 'id-1'")
         assert (await journal.ledger.read_totals()).oldest is None
@@ -1643,7 +1643,7 @@ async def test_what_is_found_comes_page_by_page_and_only_if_it_stands_so(journal
 
 @pytest.mark.slow
 async def test_a_search_for_a_correlation_id_ends_after_10_000_and_says_so():
-    with open_journal(None, CapacityLimits(10**9, free_bytes=0), shelf=SHELF) as journal:
+    with open_journal(None, CapacityLimits(10**9, free_bytes=0), retention=SHELF) as journal:
         await accept(journal, "oldest")
         async with anyio.create_task_group() as tasks:
             for number in range(10_000):
@@ -1664,7 +1664,7 @@ async def test_a_journal_is_ready_while_it_has_room(journal):
 
 
 async def test_a_file_that_cannot_be_written_is_unavailable_and_not_ready(tmp_path):
-    with open_journal(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
+    with open_journal(tmp_path / "journal", BOUNDS, retention=SHELF) as journal:
         await accept(journal, "id-1")
         with no_file_may_be_written():
             with pytest.raises(Unavailable):
@@ -1690,7 +1690,7 @@ def no_file_may_be_written():
 
 async def test_ten_thousand_exports_of_one_user_at_one_instant_have_a_path_each(tmp_path):
     """Each is found at once: walking past those before it, this took minutes."""
-    with open_journal(None, CapacityLimits(), shelf=SHELF) as journal:
+    with open_journal(None, CapacityLimits(), retention=SHELF) as journal:
         receipts = [await journal.intake.append(an_export(str(n))) for n in range(10_000)]
         paths = {receipt.path for receipt in receipts}
         later = await journal.intake.append(an_export("later", at=NOON + timedelta(hours=1)))
@@ -1706,7 +1706,7 @@ async def test_every_answer_is_on_the_disk_before_it_is_given(tmp_path):
         """What another process would find if we were killed now."""
         copies.append(shutil.copytree(ours, tmp_path / f"copy {len(copies)}") / "journal")
 
-    with open_journal(ours / "journal", BOUNDS, shelf=SHELF) as journal:
+    with open_journal(ours / "journal", BOUNDS, retention=SHELF) as journal:
         (first,) = await accept(journal, "id-1")
         copy()
         await claim(journal)
@@ -1726,7 +1726,7 @@ async def test_every_answer_is_on_the_disk_before_it_is_given(tmp_path):
         copy()
 
     async def left(number, read):
-        with open_journal(copies[number], BOUNDS, shelf=SHELF) as journal:
+        with open_journal(copies[number], BOUNDS, retention=SHELF) as journal:
             return await read(journal)
 
     async def in_hand(journal):

@@ -11,7 +11,7 @@ import pytest
 
 from tests.chaos import SCALES, Plan, build_soak, run_scenarios
 from tests.chaos.soak.gauges import Gauges, Reading
-from tests.chaos.testbed import MIB, Findings
+from tests.chaos.trial_environment import MIB, Findings
 
 FLAT = Reading(at=0, memory=100, descriptors=30, tasks=100, journal=8, wal=4, exports=0)
 

@@ -33,7 +33,7 @@ class Flatten:
         ingested_at = identifiers.format_timestamp(accepted_at)
         header = rows.Header(head.user.sub, head.device, ingested_at, head.timestamp or ingested_at)
         packed, first = list[CompressedRows](), export.first
-        for chunk in ndjson.iterate_pieces(export.text, CHUNK_BYTES):
+        for chunk in ndjson.split_blocks(export.text, CHUNK_BYTES):
             packed.append(await self.compute(len(chunk), tabulate, chunk, header, first, self.pack))
             first += chunk.count(b"\n")
         table = join_packed(packed)

@@ -105,7 +105,7 @@ async def run_emulators(
     foundry_emulator = foundry.FoundryEmulator(
         state / "foundry", (settings.foundry.dataset_rid,), (settings.foundry.branch,), CLIENT
     )
-    foundry_emulator.switches, foundry_emulator.behaviour = options, behaviour
+    foundry_emulator.options, foundry_emulator.behaviour = options, behaviour
     keys = state / "auth0.json"
     auth0_emulator = auth0.Auth0Emulator(
         settings.auth0.issuer, settings.auth0.audience, auth0.KeyRing.load(keys), keys

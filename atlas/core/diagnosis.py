@@ -32,7 +32,7 @@ class CheckFailed(Exception):
         self, reason: str, to_do: str, evidence: Evidence = (), *, is_outage: bool = False
     ) -> None:
         super().__init__(reason)
-        self.finding = CheckOutcome("fail", reason, to_do)
+        self.outcome = CheckOutcome("fail", reason, to_do)
         self.evidence = evidence
         self.is_outage = is_outage
 

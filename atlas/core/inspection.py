@@ -60,29 +60,29 @@ class ExportTotals(Struct, frozen=True):
 class JournalHealth(Struct, frozen=True, kw_only=True):
     """The condition of a journal.
 
-    `place` is its path, or "memory". `waiting` and `set_aside` are the recorded totals, `counted`
-    the actual ones of both; `room` is the configured capacity. `aside` counts set-aside exports by
-    reason, `failed` the waiting ones that have failed and are retried apart; a reason has the
-    instance id of its newest export. `begun` are the transactions recorded as open; `attempts` is
-    the number of attempts to begin one that have no answer. `last` is the last committed export,
-    `copies` are the names of copies made when the journal was damaged.
+    `path` may be "memory". `waiting` and `set_aside` are the recorded totals, `actual` the counted
+    ones of both; `capacity` is the configured maximum. `set_aside_reasons` counts set-aside exports
+    by reason, `failed` the waiting ones that have failed and are retried separately; a reason has
+    the instance id of its newest export. `open_transactions` are recorded as open; `attempts` is the
+    number of attempts to begin one that have no answer. `last` is the last committed export,
+    `damaged_copies` are the names of copies made when the journal was damaged.
     """
 
-    place: str
+    path: str
     bytes: int
     waiting: ExportTotals
     set_aside: ExportTotals
-    counted: tuple[ExportTotals, ExportTotals]
-    room: ExportTotals
+    actual: tuple[ExportTotals, ExportTotals]
+    capacity: ExportTotals
     disk_free: int | None
     disk_free_min: int
     oldest: datetime | None
-    aside: Mapping[str, int]
+    set_aside_reasons: Mapping[str, int]
     failed: Mapping[str, int] = {}
-    begun: tuple[str, ...]
+    open_transactions: tuple[str, ...]
     attempts: int
     last: JournalEntry | None
-    copies: tuple[str, ...] = ()
+    damaged_copies: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property

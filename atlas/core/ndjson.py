@@ -98,7 +98,7 @@ def split_lines(text: bytes, first: int = 1) -> tuple[bytes, ...]:
     return tuple(text.split(b"\n"))
 
 
-def iterate_pieces(text: bytes, bytes_min: int) -> Iterator[bytes]:
+def split_blocks(text: bytes, bytes_min: int) -> Iterator[bytes]:
     """Yield the text in pieces of at least `bytes_min` bytes, each cut at the next line end."""
     begin = 0
     while begin < len(text):

@@ -53,14 +53,14 @@ class AdmissionLoad(Struct, frozen=True):
 class RuntimeGauges(Struct, frozen=True):
     """Current values that no event carries.
 
-    `depth` is None while the journal does not respond. `queues` has, for each stage, the number of
+    `totals` is None while the journal does not respond. `queues` has, for each stage, the number of
     messages that wait and the most that can. `tasks` are those of the event loop.
     """
 
-    depth: JournalTotals | None = None
+    totals: JournalTotals | None = None
     queues: Mapping[str, tuple[int, int]] = {}
     is_draining: bool = False
-    press: AdmissionLoad = AdmissionLoad()
+    admission: AdmissionLoad = AdmissionLoad()
     tasks: int = 0
 
 

@@ -112,7 +112,7 @@ class StatusAggregator:
         """Return the function that counts events of this type, if there is one."""
         return self._handlers.get(kind)
 
-    def watch(self, event: Event) -> None:
+    def handle(self, event: Event) -> None:
         if (handle := self.find_handler(type(event))) is not None:
             handle(event)
 
@@ -123,19 +123,19 @@ class StatusAggregator:
     def by_label(self, name: str) -> Counter[str]:
         return Counter({key[1]: count for key, count in self.counts.items() if key[0] == name})
 
-    def remember(self, depth: JournalTotals) -> None:
+    def record_history(self, totals: JournalTotals) -> None:
         """Add a point to the history."""
-        at, waiting = int(self.clock().timestamp()), depth.exports.get("accepted", 0)
-        self._history.append(HistoryPoint(at, waiting, depth.oldest_seconds(self.clock())))
+        at, waiting = int(self.clock().timestamp()), totals.exports.get("accepted", 0)
+        self._history.append(HistoryPoint(at, waiting, totals.oldest_seconds(self.clock())))
         self.cursor = Cursor(self.cursor.commits, self.cursor.moments + 1)
 
-    def picture(self, gauges: RuntimeGauges, since: Cursor = FROM_START) -> StatusSnapshot:
+    def take_snapshot(self, gauges: RuntimeGauges, since: Cursor = FROM_START) -> StatusSnapshot:
         """Return the status; of commits and history only those after `since`.
 
         While the journal does not respond, its last totals are shown.
         """
-        if gauges.depth is not None:
-            self._depth = gauges.depth
+        if gauges.totals is not None:
+            self._depth = gauges.totals
         journal = self._build_journal_status(self._depth)
         return StatusSnapshot(
             at=identifiers.format_timestamp(self.clock()),

@@ -44,15 +44,15 @@ class Facts:
 class Context:
     """Inputs and state of a diagnosis.
 
-    `serves` is true if a service runs with these settings. `refusals` are its rejected requests by
-    error code. `evidence` belongs to the current step.
+    `is_serving` is true if a service runs with these settings. `refusals` are its rejected requests
+    by error code. `evidence` belongs to the current step.
     """
 
     settings: Settings
     request: DiagnosisRequest
     inspectors: Inspectors
     clock: ports.Clock
-    serves: bool
+    is_serving: bool
     refusals: tuple[tuple[str, int], ...] = ()
     facts: Facts = field(default_factory=Facts)
     evidence: list[tuple[str, str]] = field(default_factory=list)

@@ -13,7 +13,7 @@ EXPIRES_SOON = timedelta(days=14)
 
 
 async def check_edge(context: Context) -> CheckOutcome:
-    if context.request.url is None and not context.serves:
+    if context.request.url is None and not context.is_serving:
         return CheckOutcome(
             "unknown",
             f"No Atlas runs here with these settings ({context.url}).",

@@ -39,7 +39,7 @@ def advise_waiting(context: Context) -> str:
     if journal is None or not journal.waiting.exports:
         return advice
     are_safe = count_exports(journal.waiting.exports, "is safe", "are safe")
-    restart = "" if context.serves else " and Atlas is started (atlas serve)"
+    restart = "" if context.is_serving else " and Atlas is started (atlas serve)"
     return f"{advice} {are_safe} in the journal, to be committed when Foundry is back{restart}."
 
 
@@ -65,7 +65,7 @@ async def check_transactions(context: Context) -> CheckOutcome:
     transaction = facts.open_transaction
     if transaction is None:
         return CheckOutcome("pass", "None is open." if listed else "None is open; none is listed.")
-    is_ours = facts.journal is not None and transaction.rid in facts.journal.begun
+    is_ours = facts.journal is not None and transaction.rid in facts.journal.open_transactions
     age = context.format_age(transaction.created)
     context.note(
         ("open", transaction.rid),
@@ -74,7 +74,7 @@ async def check_transactions(context: Context) -> CheckOutcome:
         ("owner", "ours" if is_ours else "not recorded as ours"),
     )
     if is_ours:
-        remedy = "" if context.serves else "Atlas ends it when it is started: atlas serve"
+        remedy = "" if context.is_serving else "Atlas ends it when it is started: atlas serve"
         return CheckOutcome("pass", "A transaction is open, and it is ours.", remedy)
     return CheckOutcome(
         "fail",

@@ -63,7 +63,7 @@ async def find_last_commit(
             transaction = await context.inspectors.foundry.transaction(recorded)
             committed.insert(SEARCHED_TRANSACTIONS - 1, transaction)
     for transaction in committed[:SEARCHED_TRANSACTIONS]:
-        if files := await context.inspectors.foundry.files_of(transaction.rid, OUR_PREFIX):
+        if files := await context.inspectors.foundry.list_files(transaction.rid, OUR_PREFIX):
             return transaction, files
     return None, ()
 
@@ -95,7 +95,7 @@ def explain_overdue(context: Context) -> CheckOutcome | None:
     remedy = (
         "Steps 6 to 9 pass, so search the log for Failed to upload HealthKit JSON to Foundry "
         "dataset, and restart Atlas."
-        if context.serves
+        if context.is_serving
         else "No service uses this journal. Start Atlas to commit them: atlas serve"
     )
     reason = (

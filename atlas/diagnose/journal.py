@@ -41,7 +41,7 @@ async def check_journal(context: Context) -> CheckOutcome:
     if health.failed_exports:
         failed = count_exports(health.failed_exports, "has failed and is", "have failed and are")
         return CheckOutcome("warn", f"{failed} retried apart from the others.", WAIT_OR_REPLAY)
-    if not context.serves and health.waiting.exports:
+    if not context.is_serving and health.waiting.exports:
         remedy = "Start Atlas to commit the waiting exports: atlas serve"
         return CheckOutcome("pass", "The journal is intact; no service uses it now.", remedy)
     return CheckOutcome("pass", "The journal is intact.")
@@ -50,19 +50,22 @@ async def check_journal(context: Context) -> CheckOutcome:
 def build_evidence(context: Context, health: JournalHealth) -> Evidence:
     free = "" if health.disk_free is None else f"{health.disk_free / MIB:,.0f} MiB"
     minimum = f", at least {health.disk_free_min / MIB:,.0f} MiB" if free else ""
-    owner = "this service" if context.serves else "no process"
+    owner = "this service" if context.is_serving else "no process"
     oldest = "none" if health.oldest is None else f"waits for {context.format_age(health.oldest)}"
     return (
-        ("path", f"{health.place}, {health.bytes / MIB:,.1f} MiB, in use by {owner}"),
+        ("path", f"{health.path}, {health.bytes / MIB:,.1f} MiB, in use by {owner}"),
         *((("note", note)) for note in health.notes),
-        ("waiting", f"{health.waiting.exports:,} of {health.room.exports:,} exports"),
-        ("bytes", f"{health.waiting.bytes / MIB:,.1f} of {health.room.bytes / MIB:,.0f} MiB"),
+        ("waiting", f"{health.waiting.exports:,} of {health.capacity.exports:,} exports"),
+        ("bytes", f"{health.waiting.bytes / MIB:,.1f} of {health.capacity.bytes / MIB:,.0f} MiB"),
         ("disk", f"{free} free{minimum}" if free else "none"),
         ("oldest", oldest),
         ("failed", f"{health.failed_exports:,} of the waiting exports"),
         *((f"failed: {reason}", f"{count:,}") for reason, count in health.failed.items()),
         ("set aside", f"{health.set_aside.exports:,}"),
-        *((f"set aside: {reason}", f"{count:,}") for reason, count in health.aside.items()),
+        *(
+            (f"set aside: {reason}", f"{count:,}")
+            for reason, count in health.set_aside_reasons.items()
+        ),
     )
 
 
@@ -72,7 +75,7 @@ def count_exports(number: int, singular_verb: str, plural_verb: str) -> str:
 
 
 def check_totals(health: JournalHealth) -> CheckOutcome | None:
-    if health.counted == (health.waiting, health.set_aside):
+    if health.actual == (health.waiting, health.set_aside):
         return None
     return CheckOutcome(
         "fail",
@@ -84,7 +87,7 @@ def check_totals(health: JournalHealth) -> CheckOutcome | None:
 def check_capacity(health: JournalHealth) -> CheckOutcome | None:
     stored_exports = health.waiting.exports + health.set_aside.exports
     stored_bytes = health.waiting.bytes + health.set_aside.bytes
-    if stored_exports >= health.room.exports or stored_bytes >= health.room.bytes:
+    if stored_exports >= health.capacity.exports or stored_bytes >= health.capacity.bytes:
         return CheckOutcome("fail", "The journal is full: phones get 503 JOURNAL_FULL.", FREE_SPACE)
     if health.disk_free is not None and health.disk_free < health.disk_free_min:
         return CheckOutcome(
@@ -103,11 +106,11 @@ def check_set_aside(health: JournalHealth) -> CheckOutcome | None:
 
 
 def check_damage(health: JournalHealth) -> CheckOutcome | None:
-    if not health.copies:
+    if not health.damaged_copies:
         return None
     return CheckOutcome(
         "fail",
-        f"The journal was damaged; {health.copies[0]} is a copy of it.",
+        f"The journal was damaged; {health.damaged_copies[0]} is a copy of it.",
         "Search the log for Journal damaged, replace the disk, and move the copy elsewhere.",
     )
 

@@ -11,7 +11,7 @@ from atlas.diagnose.context import Context
 TRY_AGAIN = "Try again; if it persists, check the log of Atlas."
 
 
-class Step(NamedTuple):
+class DiagnosticStep(NamedTuple):
     """A step of the diagnosis. It runs only if all steps that it `needs` have passed."""
 
     name: str
@@ -20,17 +20,17 @@ class Step(NamedTuple):
 
 
 STEPS = {  # README.md describes them
-    1: Step("clock", auth0.check_clock),
-    2: Step("issuer", auth0.check_issuer),
-    3: Step("token", auth0.check_token),
-    4: Step("edge", edge.check_edge),
-    5: Step("journal", journal.check_journal),
-    6: Step("foundry token", foundry.check_token),
-    7: Step("dataset", foundry.check_dataset, needs=(6,)),
-    8: Step("transactions", foundry.check_transactions, needs=(7,)),
-    9: Step("probe", foundry.check_probe, needs=(7, 8)),
-    10: Step("history", history.check_history, needs=(7,)),
-    11: Step("schema", schema.check_schema, needs=(7,)),
+    1: DiagnosticStep("clock", auth0.check_clock),
+    2: DiagnosticStep("issuer", auth0.check_issuer),
+    3: DiagnosticStep("token", auth0.check_token),
+    4: DiagnosticStep("edge", edge.check_edge),
+    5: DiagnosticStep("journal", journal.check_journal),
+    6: DiagnosticStep("foundry token", foundry.check_token),
+    7: DiagnosticStep("dataset", foundry.check_dataset, needs=(6,)),
+    8: DiagnosticStep("transactions", foundry.check_transactions, needs=(7,)),
+    9: DiagnosticStep("probe", foundry.check_probe, needs=(7, 8)),
+    10: DiagnosticStep("history", history.check_history, needs=(7,)),
+    11: DiagnosticStep("schema", schema.check_schema, needs=(7,)),
 }
 NAMES = {number: step.name for number, step in STEPS.items()}
 
@@ -49,7 +49,9 @@ async def run_checks(context: Context, version: str) -> Diagnosis:
     return Diagnosis(context.clock(), version, tuple(results), sections)
 
 
-async def run(step: Step, context: Context, earlier: Sequence[CheckResult]) -> CheckOutcome:
+async def run(
+    step: DiagnosticStep, context: Context, earlier: Sequence[CheckResult]
+) -> CheckOutcome:
     for result in earlier:
         if result.number in step.needs and result.verdict != "pass":
             return CheckOutcome("unknown", f"See step {result.number}.")
@@ -57,7 +59,7 @@ async def run(step: Step, context: Context, earlier: Sequence[CheckResult]) -> C
         return await step.run(context)
     except CheckFailed as failure:
         context.note(*failure.evidence)
-        return failure.finding
+        return failure.outcome
     except FoundryError as error:
         context.note(("client", context.settings.foundry.client_id))
         if error.instance_id:

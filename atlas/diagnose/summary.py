@@ -58,7 +58,7 @@ def build_sections(
 
 
 def describe_service(context: Context, version: str) -> Evidence:
-    state = "running" if context.serves else "not running with these settings"
+    state = "running" if context.is_serving else "not running with these settings"
     version_text = f"version {or_unknown(context.facts.version)}"
     return (("Atlas", f"{version}, {state}"), ("at this address", version_text))
 
@@ -73,7 +73,7 @@ def describe_app(context: Context) -> Evidence:
 
 
 def describe_refusals(context: Context) -> str:
-    if not context.serves:
+    if not context.is_serving:
         return "not known: no service is running"
     if not context.refusals:
         return "none"

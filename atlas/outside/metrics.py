@@ -155,8 +155,8 @@ class StatusCollector(Collector):
         yield from self.collect_counters()
         yield from self.collect_histograms()
         yield from self.collect_gauges()
-        if self.gauges.depth is not None:
-            yield from self.collect_journal(self.gauges.depth)
+        if self.gauges.totals is not None:
+            yield from self.collect_journal(self.gauges.totals)
 
     def collect_counters(self) -> Iterable[Metric]:
         families = {
@@ -185,7 +185,7 @@ class StatusCollector(Collector):
         queued, size = "Messages in a stage's queue.", "Size of a stage's queue."
         yield build_gauge("atlas_stage_queue_depth", queued, "stage", depths)
         yield build_gauge("atlas_stage_queue_size", size, "stage", sizes)
-        paused, load = status.paused_reason is not None, gauges.press
+        paused, load = status.paused_reason is not None, gauges.admission
         last_commit = 0 if status.last_commit_at is None else status.last_commit_at.timestamp()
         for name, text, value in (
             (

@@ -36,7 +36,7 @@ class DiagnosisService:
         ) as inspectors:
             refusals = tuple(self.status.by_label("atlas_refusals").most_common(REFUSALS_MAX))
             context = Context(
-                self.settings, request, inspectors, self.clock, serves=True, refusals=refusals
+                self.settings, request, inspectors, self.clock, is_serving=True, refusals=refusals
             )
             return await run_checks(context, __version__)
 
@@ -95,6 +95,6 @@ async def open_authorized_inspection(
             await inspection.fetch_token()
             yield inspection
         except CheckFailed as failure:
-            raise FoundryError(f"{failure} {failure.finding.to_do}") from failure
+            raise FoundryError(f"{failure} {failure.outcome.to_do}") from failure
         except FoundryError as error:
             raise FoundryError(f"{error} {error.remedy}") from error

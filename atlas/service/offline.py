@@ -45,7 +45,7 @@ async def diagnose_offline(
             open_inspectors(settings, request, inspector, maintenance, clock)
         )
         return await run_checks(
-            Context(settings, request, inspectors, clock, serves=False), __version__
+            Context(settings, request, inspectors, clock, is_serving=False), __version__
         )
 
 

@@ -48,10 +48,10 @@ def test_a_dry_run_counts_by_type_and_sends_nothing(atlas, tmp_path):
 
 def test_a_program_gets_the_census_as_json(atlas, tmp_path):
     path = an_export(tmp_path / "export.zip", *beats(3), '<Record a="1" a="2"/>\n')
-    told = msgspec.json.decode(atlas("import", path, "--dry-run", "--json").out)
+    summary = msgspec.json.decode(atlas("import", path, "--dry-run", "--json").out)
 
-    assert (told["samples"], told["tags_left_out"]) == (3, 1)
-    assert told["types"] == [
+    assert (summary["samples"], summary["tags_left_out"]) == (3, 1)
+    assert summary["types"] == [
         {
             "type": "HKQuantityTypeIdentifierHeartRate",
             "count": 3,
@@ -67,8 +67,8 @@ def test_no_value_and_nothing_of_the_person_is_told(atlas, tmp_path):
     ended = atlas("import", path, "--dry-run", "--ecg")
 
     assert "1815" in ME
-    for told in ("Ada", "4711", "1815", "Lovelace", "Sinus"):
-        assert told not in ended.out + ended.err
+    for word in ("Ada", "4711", "1815", "Lovelace", "Sinus"):
+        assert word not in ended.out + ended.err
 
 
 @pytest.mark.parametrize(

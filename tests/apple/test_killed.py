@@ -40,7 +40,7 @@ def test_who_presses_ctrl_c_is_told_how_to_go_on_and_no_row_stands_twice(tmp_pat
 
     assert importing.returncode == 130
     assert "not sent" in out
-    assert "The same command goes on" in err
+    assert "Run the same command again" in err
     assert "Traceback" not in err
     assert (again[0], again[2]) == (0, "")
     assert len(uuids) == len(set(uuids)) == 20_000

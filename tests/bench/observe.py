@@ -97,7 +97,7 @@ def one_round() -> tuple[float, float]:
             readers.publish(event)
         read = time.process_time() - began
         began = time.process_time()
-        msgspec.json.encode(readers.status.picture(RuntimeGauges(JournalTotals({}, {}))))
+        msgspec.json.encode(readers.status.take_snapshot(RuntimeGauges(JournalTotals({}, {}))))
         shown = time.process_time() - began
     return flow, read + shown * flow  # one a second
 

@@ -10,7 +10,7 @@ from tests.chaos.report import build_table, render_markdown
 from tests.chaos.runner import Outcome, Plan, run_scenarios
 from tests.chaos.scenarios import SCENARIOS, Scenario
 from tests.chaos.soak import build_soak
-from tests.chaos.testbed import SCALES
+from tests.chaos.trial_environment import SCALES
 
 __all__ = [
     "SCALES",

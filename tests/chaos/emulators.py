@@ -86,8 +86,8 @@ class Emulators:
     async def clear_faults(self) -> None:
         """All faults are over."""
         self.foundry.faults.clear()
-        self.foundry.switches.is_role_revoked = False
-        self.foundry.switches.refusals = ()
+        self.foundry.options.is_role_revoked = False
+        self.foundry.options.refusals = ()
         self.before = self.after = None
         self.refused_rows = b""
         await self.open()

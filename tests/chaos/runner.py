@@ -10,7 +10,7 @@ import anyio
 from tests.chaos.oracle import Balance
 from tests.chaos.scenarios import Scenario
 from tests.chaos.service_process import Broken, Skipped
-from tests.chaos.testbed import Scale, Testbed, open_testbed
+from tests.chaos.trial_environment import Scale, TrialEnvironment, open_testbed
 
 Verdict = Literal["PASS", "FAIL", "skipped"]
 
@@ -71,7 +71,7 @@ async def run_scenario(trial: Scenario, scale: Scale, seed: str) -> Outcome:
     return Outcome(trial.name, seconds, balance, failures, tuple(findings.facts))
 
 
-async def run_with_limit(trial: Scenario, bench: Testbed) -> None:
+async def run_with_limit(trial: Scenario, bench: TrialEnvironment) -> None:
     """What a trial raises among its phones comes out alone. Raises Broken if it has no end."""
     try:
         with anyio.move_on_after(trial.seconds_max) as limit:

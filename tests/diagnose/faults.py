@@ -24,12 +24,12 @@ def with_settings(**changes):
     return change
 
 
-def with_switches(**switches):
-    """Change switches of the Foundry emulator."""
+def with_options(**options):
+    """Change options of the Foundry emulator."""
 
     async def change(system):
-        for name, value in switches.items():
-            setattr(system.foundry.switches, name, value)
+        for name, value in options.items():
+            setattr(system.foundry.options, name, value)
 
     return change
 

@@ -10,18 +10,18 @@ from aiohttp.test_utils import TestServer
 
 from atlas.local.auth0 import ClockSkew, Outage
 from atlas.outside.network import explain_unreachable
-from tests.diagnose.faults import NOBODY, assert_first_failure, with_settings, with_switches
+from tests.diagnose.faults import NOBODY, assert_first_failure, with_options, with_settings
 from tests.support.certificates import self_signed
 from tests.support.running_system import HOST, first_failing, step
 
 CANARY = "canary-of-a-person"
 
 
-other_clock = with_switches(clock_ahead_seconds=-40)
+other_clock = with_options(clock_ahead_seconds=-40)
 
 
 async def hour_off(system):
-    system.foundry.switches.clock_ahead_seconds = 3_600
+    system.foundry.options.clock_ahead_seconds = 3_600
     system.tenant.clock = ClockSkew(3_600)
 
 

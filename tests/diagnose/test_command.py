@@ -48,7 +48,7 @@ async def test_on_bare_settings_it_makes_nothing_and_ends_with_0(system):
 
 @pytest.mark.slow
 async def test_the_exit_code_names_the_first_step_that_fails(system):
-    system.foundry.switches.is_role_revoked = True
+    system.foundry.options.is_role_revoked = True
     ended = await run_diagnose(system, "--json", "--report", "reports/today.md")
     found = msgspec.json.decode(ended.stdout, type=Diagnosis)
     report = (system.folder / "empty" / "reports" / "today.md").read_text()
@@ -97,7 +97,7 @@ async def test_old_json_files_are_taken_out_after_it_was_asked(system):
     sure = await run_diagnose(system, "--remove-old-json", "--yes")
     again = await run_diagnose(system, "--remove-old-json", "--yes")
 
-    assert sure.stdout.startswith(b"1 files taken out, in ri.foundry.main.transaction.")
+    assert sure.stdout.startswith(b"1 files removed, in ri.foundry.main.transaction.")
     assert (again.returncode, again.stdout) == (
         0,
         b"There are no .json files under healthkit/raw.\n",
@@ -122,7 +122,7 @@ async def test_a_schema_for_parquet_is_put_after_it_was_asked(system):
 
 @pytest.mark.slow
 async def test_a_failure_of_mending_is_one_line(system):
-    system.foundry.switches.is_role_revoked = True
+    system.foundry.options.is_role_revoked = True
     ended = await run_diagnose(system, "--remove-old-json", "--yes")
 
     assert ended.returncode == 1

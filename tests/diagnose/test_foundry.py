@@ -18,9 +18,9 @@ from tests.diagnose.faults import (
     with_fault,
     with_file,
     with_foreign_transaction,
+    with_options,
     with_parquet,
     with_settings,
-    with_switches,
 )
 from tests.support.running_system import first_failing, step
 
@@ -55,22 +55,22 @@ FAULTS = [
     ),
     pytest.param(with_fault("token", "html"), 6, "answers 502", id="HTML instead of a token"),
     pytest.param(
-        with_switches(withheld_scope="api:datasets-write"), 6, "api:datasets-write", id="a scope"
+        with_options(withheld_scope="api:datasets-write"), 6, "api:datasets-write", id="a scope"
     ),
     pytest.param(
-        with_switches(withheld_scope="api:datasets-read"),
+        with_options(withheld_scope="api:datasets-read"),
         6,
         "api:datasets-read",
         id="another scope",
     ),
-    pytest.param(with_switches(is_role_revoked=True), 7, "has no role", id="no role"),
+    pytest.param(with_options(is_role_revoked=True), 7, "has no role", id="no role"),
     pytest.param(with_settings(branch="develop"), 7, "the branch", id="no such branch"),
     pytest.param(
         with_fault("dataset", "rubbish"), 7, "not from Foundry", id="HTML instead of the dataset"
     ),
     pytest.param(with_fault("branch", status=503), 7, "overloaded", id="Foundry is overloaded"),
     pytest.param(with_foreign_transaction, 8, "somebody else", id="a foreign transaction"),
-    pytest.param(with_switches(is_reader=True), 9, "give it a role", id="a role that only reads"),
+    pytest.param(with_options(is_reader=True), 9, "give it a role", id="a role that only reads"),
     pytest.param(with_fault("upload", status=403), 9, "cannot be uploaded", id="no upload"),
     pytest.param(with_fault("list", status=400), 10, "answers 400", id="no list of files"),
     pytest.param(
@@ -126,7 +126,7 @@ async def test_whatever_befalls_a_call_is_a_step_and_no_crash(system, call, faul
 
 
 async def test_what_needs_a_step_that_fails_says_which(system):
-    system.foundry.switches.is_role_revoked = True
+    system.foundry.options.is_role_revoked = True
     found = await system.diagnosed()
 
     assert {step(found, number).reason for number in (8, 9, 10, 11)} == {"See step 7."}
@@ -142,13 +142,13 @@ async def test_a_busy_branch_leaves_the_probe_unknown(system):
 
 
 async def test_a_role_that_only_reads_is_told_which_would_do(system):
-    system.foundry.switches.is_reader = True
+    system.foundry.options.is_reader = True
 
     assert "the role Editor" in step(await system.diagnosed(), 9).to_do
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "expected"),
     [
         pytest.param(with_fault("token", status=503), "answers 503", id="unavailable"),
         pytest.param(with_fault("token", status=429), "answers 429", id="too many"),
@@ -166,7 +166,7 @@ async def test_a_role_that_only_reads_is_told_which_would_do(system):
     ],
 )
 async def test_a_foundry_that_is_down_blames_nothing_of_ours_and_says_what_is_safe(
-    system, fault, told
+    system, fault, expected
 ):
     async with fill_journal(system, count=3):
         pass
@@ -175,7 +175,7 @@ async def test_a_foundry_that_is_down_blames_nothing_of_ours_and_says_what_is_sa
 
     seen = step(found, 6)
     assert first_failing(found) == 6
-    assert told in seen.reason
+    assert expected in seen.reason
     assert "down or busy" in seen.reason
     assert not {"FOUNDRY_HOST", "FOUNDRY_CLIENT_ID", "FOUNDRY_OAUTH"} & set(seen.to_do.split())
     assert "3 exports are safe in the journal" in seen.to_do
@@ -200,23 +200,23 @@ async def test_a_foundry_that_is_down_while_nothing_waits_is_only_waited_for(sys
 
 
 @pytest.mark.parametrize(
-    ("open_listing", "told"),
+    ("open_listing", "expected"),
     [("empty", "200 empty"), ("listed", "200 lists its files"), ("not_found", "404 Trans")],
 )
-async def test_a_probe_tells_what_foundry_was_seen_to_do(system, open_listing, told):
+async def test_a_probe_tells_what_foundry_was_seen_to_do(system, open_listing, expected):
     behaviour = system.foundry.behaviour
     system.foundry.behaviour = msgspec.structs.replace(behaviour, open_listing=open_listing)
     found = await system.diagnosed()
 
     evidence = dict(step(found, 9).evidence)
     assert step(found, 9).verdict == "pass"
-    assert evidence["seen: open transaction's listing"].startswith(told)
+    assert evidence["seen: open transaction's listing"].startswith(expected)
     assert evidence["seen: answer to abort"] == "200 ABORTED"
     assert {"seen: sizeBytes", "seen: expires_in", "seen: Date header"} <= evidence.keys()
 
 
 async def test_a_415_is_remembered_and_told(system):
-    system.foundry.switches.is_strict_about_types = True
+    system.foundry.options.is_strict_about_types = True
     found = await system.diagnosed()
 
     assert dict(step(found, 9).evidence)["Content-Type"] == "application/octet-stream"

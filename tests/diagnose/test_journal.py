@@ -53,7 +53,7 @@ JOURNALS = [
         with_statement("PRAGMA user_version = 99"), "newer Atlas", id="of a newer version"
     ),
     pytest.param(tear_journal, "damaged", id="damaged"),
-    pytest.param(replace_with_text, "none", id="a text"),
+    pytest.param(replace_with_text, "not a journal", id="a text"),
     pytest.param(
         with_statement("UPDATE total SET exports = exports + 1"),
         "does not balance",
@@ -199,7 +199,7 @@ async def test_a_journal_that_is_taken_from_under_a_service_is_named(system):
         found = await serving.diagnosed()
 
     assert first_failing(found) == 5
-    assert "cannot be looked at" in step(found, 5).reason
+    assert "cannot be read" in step(found, 5).reason
 
 
 async def test_a_journal_of_an_older_version_is_seen_and_not_converted(system):
@@ -211,7 +211,7 @@ async def test_a_journal_of_an_older_version_is_seen_and_not_converted(system):
     found = await system.diagnosed(clock=lambda: NOON)
 
     assert dict(step(found, 5).evidence)["waiting"] == "2 of 1,000,000 exports"
-    assert dict(step(found, 5).evidence)["note"] == "an older one (v2)"
+    assert dict(step(found, 5).evidence)["note"] == "written by an earlier version (v2)"
     assert read_files(system.folder) == before
 
 

@@ -78,7 +78,7 @@ async def test_neither_the_report_nor_the_json_holds_what_is_secret(system):
         await serving.send(an_export(device=device), token)
         url = f"http://user:{CANARY}@{HOST}:{system.port}"
         found = await serving.diagnosed(token, url, **operator)
-        system.foundry.switches.is_role_revoked = True
+        system.foundry.options.is_role_revoked = True
         url = f"http://{HOST}:1/?key={CANARY}"
         failing = await serving.diagnosed(token + "x", url, **operator)
 

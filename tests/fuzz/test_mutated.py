@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from atlas.local.auth0 import Auth0Emulator, KeyRing
-from tests.chaos.testbed import SCALES, Testbed, open_testbed
+from tests.chaos.trial_environment import SCALES, TrialEnvironment, open_testbed
 from tests.fuzz.mutations import Mutator, Request
 from tests.fuzz.oddities import CANARY
 from tests.fuzz.wires import Answer, Wire
@@ -42,7 +42,7 @@ ERROR = {"code", "message", "correlationId", "timestamp", "retryable"}
 class Run:
     """What was answered, and what should not have been."""
 
-    bench: Testbed
+    bench: TrialEnvironment
     mutator: Mutator
     seed: str
     statuses: Counter[int] = field(default_factory=Counter)

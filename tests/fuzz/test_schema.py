@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tests.chaos.testbed import SCALES, open_testbed
+from tests.chaos.trial_environment import SCALES, open_testbed
 
 ROOT = Path(__file__).parent.parent.parent
 BIN = Path(sys.executable).parent

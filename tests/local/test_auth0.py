@@ -121,12 +121,12 @@ async def test_a_token_by_a_strangers_key_is_by_none_of_the_keys(auth0):
 async def test_keys_rotate_and_the_old_one_stays_until_it_is_revoked(auth0):
     first, second = await auth0.kids()
     old = await auth0.token()
-    told = (await auth0.json("POST", "/stand-in/rotate"))["kids"]
+    rotated = (await auth0.json("POST", "/stand-in/rotate"))["kids"]
 
     current, following, previous = await auth0.kids()
     assert (current, previous) == (second, first)
     assert following not in {first, second}
-    assert told == [current, following, previous]
+    assert rotated == [current, following, previous]
     assert (await auth0.read(await auth0.token())).header["kid"] == second
     assert (await auth0.read(await auth0.token(key="next"))).header["kid"] == following
     assert (await auth0.read(await auth0.token(key="previous"))).header["kid"] == first
@@ -140,15 +140,15 @@ async def test_keys_rotate_and_the_old_one_stays_until_it_is_revoked(auth0):
 
 @pytest.mark.parametrize("encoding", ["json", "data"])
 @pytest.mark.parametrize(
-    ("asked", "sub"),
+    ("form_fields", "sub"),
     [
         pytest.param({}, "local@clients", id="nobody"),
         pytest.param({"client_id": "m2m"}, "m2m@clients", id="a client"),
         pytest.param({"client_id": "m2m", "sub": "auth0|ada"}, "auth0|ada", id="for a user"),
     ],
 )
-async def test_a_client_gets_a_token_for_its_credentials(auth0, encoding, asked, sub):
-    form = {"grant_type": "client_credentials", "client_secret": "any"} | asked
+async def test_a_client_gets_a_token_for_its_credentials(auth0, encoding, form_fields, sub):
+    form = {"grant_type": "client_credentials", "client_secret": "any"} | form_fields
     answer = await auth0.json("POST", "/oauth/token", **{encoding: form})
 
     assert (answer["token_type"], answer["expires_in"]) == ("Bearer", 86_400)
@@ -200,9 +200,9 @@ async def test_something_else_may_answer_where_the_keys_are(auth0, status, answe
 async def test_its_clock_may_be_wrong(auth0):
     await auth0.json("POST", "/stand-in/clock", {"ahead_seconds": 3600})
     async with auth0.session.get(JWKS) as answer:
-        told = parsedate_to_datetime(answer.headers["Date"])
+        server_time = parsedate_to_datetime(answer.headers["Date"])
 
-    assert timedelta(minutes=59) < told - datetime.now(UTC) < timedelta(minutes=61)
+    assert timedelta(minutes=59) < server_time - datetime.now(UTC) < timedelta(minutes=61)
 
 
 async def test_it_tells_how_often_it_was_asked(auth0):

@@ -217,7 +217,7 @@ def test_the_sdk_cannot_read_ndjson_by_a_schema_for_parquet(sdk):
 
 
 def test_the_sdk_lacks_a_scope_that_is_withheld(sdk, foundry):
-    foundry.switches.withheld_scope = "api:datasets-write"
+    foundry.options.withheld_scope = "api:datasets-write"
     with pytest.raises(foundry_sdk.PermissionDeniedError, match="ApiUsageDenied"):
         begin(sdk)
 
@@ -292,7 +292,7 @@ def test_the_sdk_knows_each_error_by_its_type(sdk, call, error):
 
 def test_the_sdk_knows_that_it_has_no_role(sdk, foundry):
     rid = begin(sdk)
-    foundry.switches.is_role_revoked = True
+    foundry.options.is_role_revoked = True
     with pytest.raises(errors.CreateTransactionPermissionDenied):
         begin(sdk)
     with pytest.raises(errors.UploadFilePermissionDenied):
@@ -757,8 +757,8 @@ async def test_a_call_can_be_answered_with_a_status(stack, fault, headers):
     answer = await stack.ask("GET", "/files")
 
     assert answer.status == fault["status"]
-    told = {name: answer.headers.get(name) for name in ("Retry-After", "QoS-Retry-Hint")}
-    assert told == {"Retry-After": None, "QoS-Retry-Hint": None} | headers
+    retry_headers = {name: answer.headers.get(name) for name in ("Retry-After", "QoS-Retry-Hint")}
+    assert retry_headers == {"Retry-After": None, "QoS-Retry-Hint": None} | headers
     assert (await stack.ask("GET", "/files")).status == 200
 
 

@@ -115,7 +115,7 @@ async def test_a_wrong_mode_or_value_is_named_and_nothing_changes(stack, wish, n
     assert answer.status == 400
     assert named in answer.body.decode()
     assert stack.foundry.behaviour == Behaviour()
-    assert not stack.foundry.switches.has_limits
+    assert not stack.foundry.options.has_limits
 
 
 async def test_a_behaviour_can_be_given_as_a_whole(stack):
@@ -152,8 +152,10 @@ def pairs(behaviour):
 def test_the_readme_has_every_mode_every_value_and_no_other():
     text = (Path(foundry.__file__).parent / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"(?m)^\| `(\w+)` \| (.+?) \| `(\S+)` \|", text)
-    told = [(mode, re.findall(r"`([^`]+)`", values), default) for mode, values, default in rows]
+    documented = [
+        (mode, re.findall(r"`([^`]+)`", values), default) for mode, values, default in rows
+    ]
     known = Behaviour.list_values().items()
     words = [(mode, [str(value).lower() for value in values]) for mode, values in known]
 
-    assert told == [(mode, values, values[0]) for mode, values in words]
+    assert documented == [(mode, values, values[0]) for mode, values in words]

@@ -103,4 +103,4 @@ async def test_a_wrong_refusal_is_named_and_refuses_nothing(stack, refusal, name
 
     assert answer.status == 400
     assert named in answer.body.decode()
-    assert stack.foundry.switches.refusals == ()
+    assert stack.foundry.options.refusals == ()

@@ -28,7 +28,7 @@ PARAMETERS = {"bytes_end": 2**62, "exports_max": 1_000, "bytes_max": 2**40, "iso
 @pytest.fixture(scope="module")
 def full(tmp_path_factory):
     path = tmp_path_factory.mktemp("full") / "journal"
-    with open_journal(path, BOUNDS, shelf=SHELF):
+    with open_journal(path, BOUNDS, retention=SHELF):
         pass
     with closing(sqlite3.connect(path)) as db, db:
         db.execute(FILL)
@@ -63,10 +63,10 @@ def test_the_line_of_those_that_failed_is_read_in_its_order(full, statement):
 
 async def test_what_is_accepted_does_not_touch_the_index_of_those_that_failed(tmp_path):
     path = tmp_path / "journal"
-    with open_journal(path, BOUNDS, shelf=SHELF):
+    with open_journal(path, BOUNDS, retention=SHELF):
         pass
     before = page_of_failed(path)
-    with open_journal(path, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(path, BOUNDS, retention=SHELF) as journal:
         for number in range(50):
             await journal.intake.append(export(number))
 

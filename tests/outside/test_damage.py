@@ -38,7 +38,7 @@ IDS = {export(number).id for number in range(PENDING)}
 
 
 async def filled(folder, count=PENDING):
-    with open_journal(folder / "journal", BOUNDS, shelf=SHELF) as journal:
+    with open_journal(folder / "journal", BOUNDS, retention=SHELF) as journal:
         for number in range(count):
             await journal.intake.append(export(number))
         copy = {file.name: file.read_bytes() for file in folder.iterdir()}
@@ -55,7 +55,7 @@ def written(folder, files):
 async def delivered(path):
     """What the uploader would send, what it could not, and what was told at the start."""
     sent, not_sent = {}, set()
-    with open_journal(path, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(path, BOUNDS, retention=SHELF) as journal:
         ids = await claimed(journal)
         read = await journal.outbox.read(ids)
         for id in ids:
@@ -201,7 +201,7 @@ async def test_exports_whose_own_pages_are_lost_go_on_by_what_stands_beside_thei
 
 async def test_a_key_whose_export_is_lost_does_not_keep_a_journal_from_its_start(tmp_path):
     path = tmp_path / "journal"
-    with open_journal(path, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(path, BOUNDS, retention=SHELF) as journal:
         for number in range(PENDING):
             new = export(number)
             head = structs.replace(new.head, binding=IdempotencySlot(str(number), 0, 1))
@@ -214,7 +214,7 @@ async def test_a_key_whose_export_is_lost_does_not_keep_a_journal_from_its_start
     text = path.read_bytes()
     leaves = [at for at in range(0, len(text), PAGE) if text[at] == 0x0D and is_committed(text, at)]
     with_zeros(path, leaves[len(leaves) // 2] // PAGE)
-    with open_journal(path, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(path, BOUNDS, retention=SHELF) as journal:
         assert any(isinstance(each, JournalDamaged) for each in journal.events)
         totals = (await journal.ledger.list_entries(None, 1, None)).totals
     assert PENDING - 20 <= totals["committed"] < PENDING
@@ -285,7 +285,7 @@ async def test_a_broken_journal_of_version_4_keeps_what_it_had_in_hand(tmp_path)
     """Or what Foundry has committed meanwhile would be sent once more."""
     path = tmp_path / "ours" / "journal"
     path.parent.mkdir()
-    with open_journal(path, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(path, BOUNDS, retention=SHELF) as journal:
         for number in range(PENDING):
             await journal.intake.append(export(number))
         ids = await claimed(journal)
@@ -299,7 +299,7 @@ async def test_a_broken_journal_of_version_4_keeps_what_it_had_in_hand(tmp_path)
     for page in {root["export"] - 1, root["begun"] - 1, *range(8, pages, 40)}:
         zeros = text[: page * PAGE] + bytes(PAGE) + text[(page + 1) * PAGE :]
         bad = written(tmp_path / str(page), files | {"journal": zeros})
-        with open_journal(bad, BOUNDS, shelf=SHELF) as journal:
+        with open_journal(bad, BOUNDS, retention=SHELF) as journal:
             hand = await journal.outbox.read_in_hand()
         assert hand.transaction == RID
         assert len(hand.group.exports) >= PENDING - 8
@@ -317,7 +317,7 @@ async def test_a_frame_of_zeros_in_the_middle_of_the_log_is_told_and_a_copy_kept
     assert_nothing_wrong_is_sent(sent)
     assert len(sent) > PENDING // 3
     assert not not_sent
-    assert "commits behind that" in told.damage
+    assert "commits after that" in told.damage
     assert bytes_of(told.copy + "-wal") == bad
 
 
@@ -374,7 +374,7 @@ async def assert_costs_nothing_and_is_told(path):
 
     assert (sent.keys(), not_sent, len(news)) == (IDS, set(), 1)
     assert_nothing_wrong_is_sent(sent)
-    with open_journal(path, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(path, BOUNDS, retention=SHELF) as journal:
         await journal.intake.append(export(PENDING))
         totals = (await journal.ledger.list_entries(None, 1, None)).totals
         assert sum(totals.values()) == PENDING + 1
@@ -385,10 +385,10 @@ async def test_a_page_that_goes_bad_while_it_is_in_use_is_mended_and_told_withou
     tmp_path,
 ):
     exports = 4_000  # more leaves than SQLite keeps in memory; the rest of a payload it may not
-    with open_journal(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
+    with open_journal(tmp_path / "journal", BOUNDS, retention=SHELF) as journal:
         await asyncio.gather(*(journal.intake.append(export(each)) for each in range(exports)))
     told = []
-    with open_journal(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
+    with open_journal(tmp_path / "journal", BOUNDS, retention=SHELF) as journal:
         journal.events.subscribe(told.append)
         assert not any(isinstance(each, JournalDamaged) for each in told)
         spoil_a_leaf(tmp_path / "journal")
@@ -420,10 +420,10 @@ async def test_totals_that_are_wrong_are_told_and_set_right(tmp_path):
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("UPDATE total SET exports = exports + 1 WHERE status = 'accepted'")
 
-    with open_journal(path, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(path, BOUNDS, retention=SHELF) as journal:
         assert TotalsMismatch("accepted", PENDING + 1, PENDING) in journal.events
         assert (await journal.ledger.list_entries(None, 1, None)).totals["accepted"] == PENDING
-    with open_journal(path, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(path, BOUNDS, retention=SHELF) as journal:
         assert not any(isinstance(each, TotalsMismatch) for each in journal.events)
 
 
@@ -441,7 +441,7 @@ ROOTS = "SELECT name, rootpage FROM sqlite_schema"
 def large(tmp_path_factory):
     """A journal that is so large that it is not checked as a whole before it is served."""
     path = tmp_path_factory.mktemp("large") / "journal"
-    with open_journal(path, BOUNDS, shelf=SHELF):
+    with open_journal(path, BOUNDS, retention=SHELF):
         pass
     with closing(sqlite3.connect(path)) as db, db:
         db.execute(FILL)
@@ -472,7 +472,7 @@ async def test_what_is_broken_among_receipts_is_found_and_mended_while_exports_a
         leaves = [at for at in range(path.stat().st_size // PAGE) if is_leaf(file, at)]
     with_zeros(path, leaves[len(leaves) // 2])
     told = []
-    with open_journal(path, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(path, BOUNDS, retention=SHELF) as journal:
         journal.events.subscribe(told.append)
         for number in range(APPENDS_MAX):
             await journal.intake.append(export(number))
@@ -481,7 +481,7 @@ async def test_what_is_broken_among_receipts_is_found_and_mended_while_exports_a
         totals = (await journal.ledger.list_entries(None, 1, None)).totals
     assert totals["accepted"] == number + 1, "and none of those is lost"
     assert RECEIPTS - 10 <= totals["committed"] < RECEIPTS
-    with open_journal(path, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(path, BOUNDS, retention=SHELF) as journal:
         assert not any(isinstance(each, JournalDamaged) for each in journal.events)
 
 
@@ -498,7 +498,7 @@ async def test_what_is_broken_among_what_waits_is_found_before_a_large_journal_i
     with closing(sqlite3.connect(path)) as db:
         root = dict(db.execute(ROOTS).fetchall())[table]
     with_zeros(path, root - 1)
-    with open_journal(path, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(path, BOUNDS, retention=SHELF) as journal:
         assert any(isinstance(each, JournalDamaged) for each in journal.events)
 
 
@@ -507,7 +507,7 @@ async def test_a_large_journal_in_which_nothing_is_broken_is_served_and_its_log_
 ):
     path = copy_of(large, tmp_path / "ours")
     log = path.with_name("journal-wal")
-    with open_journal(path, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(path, BOUNDS, retention=SHELF) as journal:
         at_start = path.stat().st_mtime_ns
         for number in range(APPENDS_MAX):
             await journal.intake.append(export(number))

@@ -26,7 +26,7 @@ async def commit(journal):
 
 
 async def fill_journal(path, *, is_committed):
-    with open_journal(path, BOUNDS, shelf=SHELF, destination_name=TRIAL) as journal:
+    with open_journal(path, BOUNDS, retention=SHELF, destination_name=TRIAL) as journal:
         await journal.intake.append(export(1))
         if is_committed:
             await commit(journal)
@@ -35,30 +35,30 @@ async def fill_journal(path, *, is_committed):
 async def test_what_stands_in_another_dataset_is_not_answered_for(tmp_path):
     await fill_journal(tmp_path / "journal", is_committed=True)
     with (
-        pytest.raises(ConfigurationError, match=f"stands in {TRIAL}; .* ATLAS_JOURNAL"),
-        open_journal(tmp_path / "journal", BOUNDS, shelf=SHELF, destination_name=PRODUCTION),
+        pytest.raises(ConfigurationError, match=f"committed exports to {TRIAL}, .* ATLAS_JOURNAL"),
+        open_journal(tmp_path / "journal", BOUNDS, retention=SHELF, destination_name=PRODUCTION),
     ):
         pass
-    with open_journal(tmp_path / "journal", BOUNDS, shelf=SHELF, destination_name=TRIAL):
+    with open_journal(tmp_path / "journal", BOUNDS, retention=SHELF, destination_name=TRIAL):
         pass
 
 
 async def test_what_has_gone_nowhere_goes_where_it_is_sent_now(tmp_path):
     await fill_journal(tmp_path / "journal", is_committed=False)
     with open_journal(
-        tmp_path / "journal", BOUNDS, shelf=SHELF, destination_name=PRODUCTION
+        tmp_path / "journal", BOUNDS, retention=SHELF, destination_name=PRODUCTION
     ) as journal:
         await commit(journal)
     with (
         pytest.raises(ConfigurationError),
-        open_journal(tmp_path / "journal", BOUNDS, shelf=SHELF, destination_name=TRIAL),
+        open_journal(tmp_path / "journal", BOUNDS, retention=SHELF, destination_name=TRIAL),
     ):
         pass
 
 
 async def test_a_command_that_sends_nothing_opens_it_for_whatever_dataset(tmp_path):
     await fill_journal(tmp_path / "journal", is_committed=True)
-    with open_journal(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
+    with open_journal(tmp_path / "journal", BOUNDS, retention=SHELF) as journal:
         assert (await journal.ledger.list_entries(None, 1, None)).totals["committed"] == 1
 
 
@@ -66,10 +66,10 @@ async def test_a_note_that_the_disk_has_changed_is_written_anew(tmp_path):
     await fill_journal(tmp_path / "journal", is_committed=True)
     with closing(sqlite3.connect(tmp_path / "journal")) as db, db:
         db.execute("UPDATE secret SET value = x'00' WHERE name = 'destination'")
-    with open_journal(tmp_path / "journal", BOUNDS, shelf=SHELF, destination_name=PRODUCTION):
+    with open_journal(tmp_path / "journal", BOUNDS, retention=SHELF, destination_name=PRODUCTION):
         pass
     with (
         pytest.raises(ConfigurationError),
-        open_journal(tmp_path / "journal", BOUNDS, shelf=SHELF, destination_name=TRIAL),
+        open_journal(tmp_path / "journal", BOUNDS, retention=SHELF, destination_name=TRIAL),
     ):
         pass

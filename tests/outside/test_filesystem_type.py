@@ -57,5 +57,5 @@ def test_a_journal_there_is_refused_and_nothing_is_made(share):
 
 async def test_a_journal_there_is_amiss_to_whoever_looks_at_it(share):
     (share / "journal").touch()
-    with pytest.raises(CheckFailed, match="over a network"):
+    with pytest.raises(CheckFailed, match="a network file system"):
         await ReadOnlyInspector(share / "journal", CapacityLimits(), ()).inspect()

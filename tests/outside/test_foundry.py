@@ -210,7 +210,7 @@ async def test_a_call_with_a_revoked_token_is_repeated_once_whatever_it_is(tmp_p
 
 async def test_a_token_that_is_never_taken_is_trouble_and_no_endless_loop(tmp_path):
     async with open_stack(tmp_path) as stack:
-        stack.foundry.switches.token_seconds = 0
+        stack.foundry.options.token_seconds = 0
         with pytest.raises(FoundryError, match="rejects the token"):
             await stack.dataset.take_snapshot()
 
@@ -318,7 +318,7 @@ async def test_every_call_has_the_headers_that_foundry_wants(tmp_path):
 
 async def test_ndjson_goes_as_octets_when_foundry_wants_that_and_that_is_remembered(tmp_path):
     async with open_stack(tmp_path) as stack:
-        stack.foundry.switches.is_strict_about_types = True
+        stack.foundry.options.is_strict_about_types = True
         rid = await stack.dataset.begin()
         await stack.dataset.put(rid, PATH, ROWS)
         await stack.dataset.put(rid, OTHER, ROWS)
@@ -382,11 +382,11 @@ async def test_the_files_of_a_transaction_come_page_by_page_of_whatever_length()
 async def test_neither_a_token_nor_a_secret_follows_a_redirect(status):
     elsewhere = {"status": status, "headers": {"Location": "/elsewhere"}}
     async with answered(elsewhere) as stack:
-        with pytest.raises(FoundryError, match=r"FOUNDRY_HOST redirects \(\d+\),") as told:
+        with pytest.raises(FoundryError, match=r"FOUNDRY_HOST redirects \(\d+\),") as caught:
             await stack.dataset.take_snapshot()
         assert stack.asked("/elsewhere") == 0
         assert stack.asked("/master") == 1
-        assert "Set FOUNDRY_HOST to" in told.value.remedy
+        assert "Set FOUNDRY_HOST to" in caught.value.remedy
     async with answered(token=elsewhere) as stack:
         with pytest.raises(FoundryError, match="FOUNDRY_OAUTH_TOKEN_URL redirects"):
             await stack.dataset.take_snapshot()
@@ -406,11 +406,11 @@ async def test_neither_a_token_nor_a_secret_follows_a_redirect(status):
 )
 async def test_a_redirect_tells_the_host_that_it_leads_to_and_nothing_else(location, host):
     async with answered({"status": 302, "headers": {"Location": location}}) as stack:
-        with pytest.raises(FoundryError) as told:
+        with pytest.raises(FoundryError) as caught:
             await stack.dataset.take_snapshot()
 
-    assert f"redirects (302){host}" in str(told.value)
-    assert "OWN" not in f"{told.value} {told.value.remedy}"
+    assert f"redirects (302){host}" in str(caught.value)
+    assert "OWN" not in f"{caught.value} {caught.value.remedy}"
 
 
 @pytest.mark.parametrize("host", ["http://no..host", "http://127.0.0.1:1", "http://a b"])
@@ -644,9 +644,9 @@ async def test_a_path_is_taken_unless_an_earlier_attempt_may_have_put_the_file(s
         if unanswered:
             assert not await stack.dataset.put("t", "p", ROWS)
         else:
-            with pytest.raises(PathTaken, match="FileAlreadyExists") as told:
+            with pytest.raises(PathTaken, match="FileAlreadyExists") as caught:
                 await stack.dataset.put("t", "p", ROWS)
-            assert (told.value.error_name, told.value.instance_id) == (
+            assert (caught.value.error_name, caught.value.instance_id) == (
                 "FileAlreadyExists",
                 INSTANCE,
             )
@@ -711,10 +711,10 @@ async def test_a_file_that_is_to_blame_alone_is_invalid(answer):
 )
 async def test_a_file_that_foundry_does_not_take_is_refused(answer):
     async with answered(answer) as stack:
-        with pytest.raises(FileRefused, match=str(answer["status"])) as told:
+        with pytest.raises(FileRefused, match=str(answer["status"])) as caught:
             await stack.dataset.put("t", "p", ROWS)
 
-    assert not isinstance(told.value, FileInvalid | FileSpoiled)
+    assert not isinstance(caught.value, FileInvalid | FileSpoiled)
 
 
 @pytest.mark.parametrize(
@@ -734,10 +734,10 @@ async def test_a_file_that_foundry_does_not_take_is_refused(answer):
 )
 async def test_what_is_not_about_the_file_is_no_fault_of_it(answer):
     async with answered(answer) as stack:
-        with pytest.raises(FoundryError) as told:
+        with pytest.raises(FoundryError) as caught:
             await stack.dataset.put("t", "p", ROWS)
 
-    assert type(told.value).__mro__[:2] in [
+    assert type(caught.value).__mro__[:2] in [
         (FoundryError, Unavailable),
         (TransientError, FoundryError),
     ]
@@ -833,10 +833,10 @@ async def test_a_commit_is_refused_under_whatever_name_foundry_has_for_it(status
 )
 async def test_a_commit_is_not_refused_by_what_is_not_about_it(answer):
     async with answered(answer_by_method(answer)) as stack:
-        with pytest.raises(FoundryError) as told:
+        with pytest.raises(FoundryError) as caught:
             await stack.dataset.commit("t")
 
-    assert not isinstance(told.value, CommitRefused | TransactionEnded)
+    assert not isinstance(caught.value, CommitRefused | TransactionEnded)
 
 
 NOT_TELLING = [
@@ -883,10 +883,10 @@ async def test_a_commit_after_which_the_transaction_is_aborted_was_refused_or_ca
 @pytest.mark.parametrize("get", [None, {"body": b"<html>"}, {"status": 503}, error(400, "Odd")])
 async def test_a_commit_is_not_taken_for_one_unless_foundry_says_so(answer, get):
     async with answered(answer_by_method(answer, get)) as stack:
-        with pytest.raises(FoundryError) as told:
+        with pytest.raises(FoundryError) as caught:
             await stack.dataset.commit("t")
 
-    assert not isinstance(told.value, CommitRefused | TransactionEnded)
+    assert not isinstance(caught.value, CommitRefused | TransactionEnded)
 
 
 @pytest.mark.parametrize("answer", NOT_TELLING + UNKNOWN)
@@ -928,10 +928,10 @@ async def test_only_the_first_commit_of_what_we_began_is_the_head_for_certain():
 @pytest.mark.parametrize("status", ["OPEN", "ABORTED"])
 async def test_a_commit_that_is_answered_and_has_not_committed_is_trouble(status):
     async with answered({"body": transaction_body(status)}) as stack:
-        with pytest.raises(FoundryError, match="not committed") as told:
+        with pytest.raises(FoundryError, match="not committed") as caught:
             await stack.dataset.commit("t")
 
-    assert isinstance(told.value, TransactionEnded) == (status == "ABORTED")
+    assert isinstance(caught.value, TransactionEnded) == (status == "ABORTED")
 
 
 async def test_an_abort_that_is_answered_and_has_not_aborted_is_trouble():
@@ -1029,7 +1029,7 @@ NO_ROLE = "may not write to the dataset: give it a role"
 )
 async def test_a_client_without_a_role_says_that_it_needs_one(tmp_path, call, words):
     async with open_stack(tmp_path) as stack:
-        stack.foundry.switches.is_role_revoked = True
+        stack.foundry.options.is_role_revoked = True
         with pytest.raises(FoundryError, match=words) as caught:
             await CALLS[call](stack.dataset)
 

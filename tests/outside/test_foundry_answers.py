@@ -305,7 +305,7 @@ def test_each_call_of_the_port_is_in_the_table():
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "expected"),
     [
         ({"body": b'{"data":[]}'}, "200 empty"),
         ({"body": msgspec.json.encode({"data": [msgspec.Raw(file())]})}, "200 lists its files"),
@@ -314,24 +314,24 @@ def test_each_call_of_the_port_is_in_the_table():
         (error(400, "TransactionNotCommitted"), "400 TransactionNotCommitted"),
     ],
 )
-async def test_how_an_open_transaction_is_listed_is_told_and_observed(answer, told):
+async def test_how_an_open_transaction_is_listed_is_told_and_observed(answer, expected):
     async with answered(answer) as stack:
-        assert await stack.dataset.describe_open("t") == told
-        assert stack.dataset.observations()["open transaction's listing"] == told
+        assert await stack.dataset.describe_open("t") == expected
+        assert stack.dataset.observations()["open transaction's listing"] == expected
 
 
 async def test_an_error_shows_the_name_and_the_instance_id_and_no_other_text():
     answer = error(400, "FileContentRefused", path="OWN-WORDS")
     async with answered(answer) as stack:
-        with pytest.raises(FileRefused) as told:
+        with pytest.raises(FileRefused) as caught:
             await stack.dataset.put("t", "p", ROWS)
         (event,) = [each for each in stack.seen.of(FoundryCalled) if each.operation == "put"]
 
     instance = "3f6e1c5a-1b2c-4d3e-8f90-a1b2c3d4e5f6"
-    assert str(told.value) == (
+    assert str(caught.value) == (
         f"Foundry answers 400 FileContentRefused (errorInstanceId {instance})."
     )
-    assert (told.value.error_name, told.value.instance_id) == ("FileContentRefused", instance)
+    assert (caught.value.error_name, caught.value.instance_id) == ("FileContentRefused", instance)
     assert (event.error_name, event.instance_id) == ("FileContentRefused", instance)
 
 
@@ -347,12 +347,12 @@ async def test_an_error_shows_the_name_and_the_instance_id_and_no_other_text():
 )
 async def test_what_is_no_name_and_no_instance_id_is_not_shown(status, body):
     async with answered({"status": status, "body": msgspec.json.encode(body)}) as stack:
-        with pytest.raises(FoundryError) as told:
+        with pytest.raises(FoundryError) as caught:
             await stack.dataset.transaction_status("t")
         events = stack.seen.of(FoundryCalled)
 
-    assert str(told.value) == f"Foundry answers {status}."
-    assert (told.value.error_name, told.value.instance_id) == ("", "")
+    assert str(caught.value) == f"Foundry answers {status}."
+    assert (caught.value.error_name, caught.value.instance_id) == ("", "")
     assert {(each.error_name, each.instance_id) for each in events} == {("", "")}
 
 
@@ -375,9 +375,9 @@ async def test_our_own_clock_stands_in_for_a_date_that_is_missing(date):
     host = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server, open_test_dataset(host) as (dataset, _):
         assert await dataset.take_snapshot() == BranchSnapshot("", OUR_TIME)
-        told = dataset.observations()["Date header"]
+        observed = dataset.observations()["Date header"]
 
-    assert told == ("unreadable" if date else "absent")
+    assert observed == ("unreadable" if date else "absent")
 
 
 # Orphaned transactions
@@ -485,10 +485,10 @@ async def test_what_foundry_does_not_document_is_noted_for_the_operator():
                 await call
         await dataset.abort("t")
         await dataset.take_snapshot()
-        told = dict(dataset.observations())
+        observed = dict(dataset.observations())
 
-    assert int(told.pop("createdTime against Date").removesuffix(" s")) < 0
-    assert told == {
+    assert int(observed.pop("createdTime against Date").removesuffix(" s")) < 0
+    assert observed == {
         "expires_in": "number",
         "Date header": "readable",
         "open transaction's listing": "200 empty",

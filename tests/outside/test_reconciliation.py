@@ -44,7 +44,7 @@ async def list_uncommitted_ids(journal):
 
 
 async def test_it_is_told_page_by_page_in_the_order_of_acceptance():
-    with open_journal(None, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(None, BOUNDS, retention=SHELF) as journal:
         await append_exports(journal, PAGE + 1)
         assert await list_uncommitted_ids(journal) == [
             export(number).id for number in range(PAGE + 1)
@@ -52,7 +52,7 @@ async def test_it_is_told_page_by_page_in_the_order_of_acceptance():
 
 
 async def test_a_page_goes_on_behind_what_was_found_in_between():
-    with open_journal(None, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(None, BOUNDS, retention=SHELF) as journal:
         await append_exports(journal, 3)
         await journal.outbox.mark_found([(THERE, [export(1).id])])
         (rest,) = await journal.outbox.list_uncommitted(export(1).id)
@@ -60,7 +60,7 @@ async def test_a_page_goes_on_behind_what_was_found_in_between():
 
 
 async def test_of_what_is_refused_the_rows_are_told_too_and_of_what_is_committed_none():
-    with open_journal(None, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(None, BOUNDS, retention=SHELF) as journal:
         await append_exports(journal, 3)
         verdicts = {export(0).id: COMMITTED, export(1).id: REFUSED}
         receipts = await try_commit(journal, verdicts, count=2)
@@ -70,7 +70,7 @@ async def test_of_what_is_refused_the_rows_are_told_too_and_of_what_is_committed
 
 
 async def test_what_is_found_in_a_file_is_committed_there_and_leaves_room():
-    with open_journal(None, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(None, BOUNDS, retention=SHELF) as journal:
         await append_exports(journal, 3)
         await try_commit(journal, {export(0).id: REFUSED})
         ids = [export(number).id for number in range(2)]
@@ -90,7 +90,7 @@ async def test_what_is_found_in_a_file_is_committed_there_and_leaves_room():
 
 
 async def test_a_journal_that_has_committed_nothing_knows_no_transaction():
-    with open_journal(None, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(None, BOUNDS, retention=SHELF) as journal:
         await append_exports(journal, 1)
         assert await journal.outbox.filter_own_transactions(["ri.0"]) == frozenset()
         assert not await journal.outbox.has_committed()
@@ -98,7 +98,7 @@ async def test_a_journal_that_has_committed_nothing_knows_no_transaction():
 
 async def test_a_transaction_whose_receipts_are_shrunk_is_known_as_ever():
     today = NOON
-    with open_journal(None, BOUNDS, shelf=ReceiptRetention(lambda: today)) as journal:
+    with open_journal(None, BOUNDS, retention=ReceiptRetention(lambda: today)) as journal:
         await append_exports(journal, 1)
         await try_commit(journal, {export(0).id: COMMITTED})
         today += timedelta(days=31)

@@ -20,8 +20,8 @@ COMMITTED = Verdict("committed", transaction=RID)
 class Calendar:
     """One journal over many simulated days, with exports committed on each."""
 
-    def __init__(self, path, **shelf):
-        self.path, self.shelf, self.today = path, shelf, NOON
+    def __init__(self, path, **limits):
+        self.path, self.limits, self.today = path, limits, NOON
 
     async def commit(self, *exports):
         with self.open() as journal:
@@ -37,8 +37,8 @@ class Calendar:
             return [receipt.id for receipt in reversed(page.receipts)]
 
     def open(self):
-        shelf = ReceiptRetention(lambda: self.today, **self.shelf)
-        return open_journal(self.path, CapacityLimits(free_bytes=0), shelf=shelf)
+        retention = ReceiptRetention(lambda: self.today, **self.limits)
+        return open_journal(self.path, CapacityLimits(free_bytes=0), retention=retention)
 
 
 async def test_a_receipt_is_kept_for_thirty_days_and_its_export_known_for_ever(tmp_path):

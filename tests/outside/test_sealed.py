@@ -79,14 +79,14 @@ def an_export(id="id-1", key=None) -> FlattenedExport:
 
 
 async def kept(path, *sealed_with, count=3):
-    with open_journal(path, BOUNDS, sealed_with, shelf=SHELF) as journal:
+    with open_journal(path, BOUNDS, sealed_with, retention=SHELF) as journal:
         for number in range(count):
             await journal.intake.append(an_export(f"id-{number}"))
 
 
 async def ids(path, *sealed_with):
     """Those of which every byte can be had."""
-    with open_journal(path, BOUNDS, sealed_with, shelf=SHELF) as journal:
+    with open_journal(path, BOUNDS, sealed_with, retention=SHELF) as journal:
         page = await journal.receipts.list_page(ADA, None, 10, None)
         read = await journal.outbox.read([receipt.id for receipt in page.receipts])
         return sorted(id for id, packed in read.items() if decompress(packed) == ROWS)
@@ -101,7 +101,7 @@ def on_disk(folder):
 
 
 async def test_nothing_that_a_sender_sent_lies_on_the_disk_in_clear(tmp_path):
-    with open_journal(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
+    with open_journal(tmp_path / "journal", BOUNDS, retention=SHELF) as journal:
         await journal.intake.append(an_export(key=CANARY))
         living = on_disk(tmp_path)
     for files in (living, on_disk(tmp_path)):
@@ -112,10 +112,10 @@ async def test_nothing_that_a_sender_sent_lies_on_the_disk_in_clear(tmp_path):
 
 async def test_without_a_key_one_is_made_that_only_its_owner_can_read(tmp_path):
     path = tmp_path / "journal"
-    with open_journal(path, BOUNDS, shelf=SHELF) as journal:
+    with open_journal(path, BOUNDS, retention=SHELF) as journal:
         assert journal.events == [UnprotectedKeyFile(str(tmp_path / "journal.key"))]
     assert stat.S_IMODE(mode_of(tmp_path / "journal.key")) == 0o600
-    with open_journal(tmp_path / "other", BOUNDS, [OLD], shelf=SHELF) as journal:
+    with open_journal(tmp_path / "other", BOUNDS, [OLD], retention=SHELF) as journal:
         assert journal.events == []
     assert "other.key" not in on_disk(tmp_path)
 
@@ -155,7 +155,7 @@ async def test_a_list_of_keys_turns_one_into_the_next(tmp_path):
 
     assert len(await ids(path, NEW, OLD)) == 3
     assert len(await ids(path, NEW)) == 3
-    with pytest.raises(ConfigurationError), open_journal(path, BOUNDS, [OLD], shelf=SHELF):
+    with pytest.raises(ConfigurationError), open_journal(path, BOUNDS, [OLD], retention=SHELF):
         pass
 
 
@@ -197,7 +197,7 @@ async def test_a_payload_moved_to_another_export_is_not_sent_as_that(tmp_path):
             "UPDATE payload SET sealed = (SELECT sealed FROM payload WHERE number = 2) "
             "WHERE number = 3"
         )
-    with open_journal(path, BOUNDS, [OLD], shelf=SHELF) as journal:
+    with open_journal(path, BOUNDS, [OLD], retention=SHELF) as journal:
         read = await journal.outbox.read(["id-1", "id-2"])
     assert {id: decompress(packed) for id, packed in read.items()} == {"id-1": ROWS}
 
@@ -220,7 +220,7 @@ async def test_a_journal_of_version_1_is_sealed_and_goes_on(tmp_path):
         db.execute("INSERT INTO binding VALUES (?, ?, 0, 1, 'id-2')", [ADA.sub, CANARY])
         db.execute("INSERT INTO attempt VALUES ('head', ?)", [NOON.isoformat()])
 
-    with open_journal(path, BOUNDS, [OLD], shelf=SHELF) as journal:
+    with open_journal(path, BOUNDS, [OLD], retention=SHELF) as journal:
         page = await journal.receipts.list_page(ADA, None, 10, None)
         assert [receipt.status for receipt in reversed(page.receipts)] == [
             "accepted",
@@ -265,7 +265,7 @@ async def test_a_journal_of_an_earlier_version_is_read_as_it_is(tmp_path, earlie
 
 def test_a_journal_of_a_newer_version_is_left_alone(tmp_path):
     path = tmp_path / "journal"
-    with open_journal(path, BOUNDS, [OLD], shelf=SHELF):
+    with open_journal(path, BOUNDS, [OLD], retention=SHELF):
         pass
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 99")
@@ -273,7 +273,7 @@ def test_a_journal_of_a_newer_version_is_left_alone(tmp_path):
 
     with (
         pytest.raises(CommandError, match="newer Atlas"),
-        open_journal(path, BOUNDS, [OLD], shelf=SHELF),
+        open_journal(path, BOUNDS, [OLD], retention=SHELF),
     ):
         pass
     assert path.read_bytes() == before

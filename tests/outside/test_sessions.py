@@ -216,10 +216,10 @@ async def test_a_proxy_that_is_not_to_be_used_is_not(tmp_path, environment):
 async def test_a_proxy_that_is_not_there_is_named(environment):
     environment.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
     async with auth0.open_issuer_inspection(f"https://{HOST}/", "audience", clock) as issuer:
-        with pytest.raises(CheckFailed, match="cannot be reached through the proxy") as told:
+        with pytest.raises(CheckFailed, match="cannot be reached through the proxy") as caught:
             await issuer.fetch_keys()
 
-    assert "HTTPS_PROXY" in told.value.finding.to_do
+    assert "HTTPS_PROXY" in caught.value.outcome.to_do
 
 
 @pytest.mark.parametrize("address", ["http://", "ftp://proxy:21", "http://[bad", "socks5://p:1080"])

@@ -94,7 +94,7 @@ async def test_what_an_earlier_version_had_in_hand_is_in_hand(tmp_path, version)
     """The claimed group and its open transaction, and that try has not failed yet."""
     life = left_by(version, tmp_path)
     rid, held = list(life.dataset.transactions.items())[-1]
-    with open_journal(life.journal, CapacityLimits(free_bytes=0), shelf=SHELF) as journal:
+    with open_journal(life.journal, CapacityLimits(free_bytes=0), retention=SHELF) as journal:
         hand = await journal.outbox.read_in_hand()
         packed = await journal.outbox.read([export.id for export in hand.group.exports])
         depth = await journal.ledger.read_totals()
@@ -122,7 +122,7 @@ async def test_of_version_4_the_intents_and_what_had_failed_go_on(tmp_path):
     """A try counted when it began: twice failed, an export went apart from the fresh ones."""
     later = BranchSnapshot("later", NOON + timedelta(minutes=1))
     limits, path = GroupLimits(exports_max=2), tmp_path / "journal"
-    with open_journal(path, CapacityLimits(free_bytes=0), shelf=SHELF) as journal:
+    with open_journal(path, CapacityLimits(free_bytes=0), retention=SHELF) as journal:
         for number in range(4):
             await journal.intake.append(export(number))
         await journal.outbox.record_intent(HEAD, "DELETE")
@@ -131,7 +131,7 @@ async def test_of_version_4_the_intents_and_what_had_failed_go_on(tmp_path):
         expected = await journal.outbox.read_in_hand()
     with closing(sqlite3.connect(path)) as db:
         db.executescript(OF_VERSION_4)
-    with open_journal(path, CapacityLimits(free_bytes=0), shelf=SHELF) as journal:
+    with open_journal(path, CapacityLimits(free_bytes=0), retention=SHELF) as journal:
         hand = await journal.outbox.read_in_hand()
         backlog = await journal.outbox.read_backlog(GroupLimits())
         group = await journal.outbox.record_open(RID, GroupLimits())
@@ -150,7 +150,7 @@ async def test_of_version_4_the_intents_and_what_had_failed_go_on(tmp_path):
 
 async def test_of_version_4_an_open_transaction_goes_on(tmp_path):
     path = tmp_path / "journal"
-    with open_journal(path, CapacityLimits(free_bytes=0), shelf=SHELF) as journal:
+    with open_journal(path, CapacityLimits(free_bytes=0), retention=SHELF) as journal:
         for number in range(2):
             await journal.intake.append(export(number))
         await journal.outbox.claim(GroupLimits(), HEAD, "normal")
@@ -160,7 +160,7 @@ async def test_of_version_4_an_open_transaction_goes_on(tmp_path):
         expected = await journal.outbox.read_in_hand()
     with closing(sqlite3.connect(path)) as db:
         db.executescript(TO_VERSION_4)
-    with open_journal(path, CapacityLimits(free_bytes=0), shelf=SHELF) as journal:
+    with open_journal(path, CapacityLimits(free_bytes=0), retention=SHELF) as journal:
         assert await journal.outbox.read_in_hand() == expected
         assert not list(journal.events)[1:], "nothing but where its key lies"
 
@@ -265,8 +265,8 @@ def test_a_broken_journal_of_version_1_is_refused_and_left_as_it_is(tmp_path):
     bad[(root - 1) * size : root * size] = bytes(size)
     path.write_bytes(bad)
     with (
-        pytest.raises(CommandError, match="no journal that can be read"),
-        open_journal(path, CapacityLimits(free_bytes=0), shelf=SHELF),
+        pytest.raises(CommandError, match="is not a readable journal"),
+        open_journal(path, CapacityLimits(free_bytes=0), retention=SHELF),
     ):
         pass
     assert path.read_bytes() == bad
@@ -280,7 +280,7 @@ def test_a_journal_of_a_newer_version_is_refused_in_one_line_and_not_touched(tmp
     before = path.read_bytes()
     with (
         pytest.raises(CommandError) as refused,
-        open_journal(path, CapacityLimits(free_bytes=0), shelf=SHELF),
+        open_journal(path, CapacityLimits(free_bytes=0), retention=SHELF),
     ):
         pass
     said = f"The journal {path} was written by a newer Atlas (v{schema.VERSION + 1})."

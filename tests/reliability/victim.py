@@ -26,7 +26,9 @@ CANNOT_START = 3  # a bug is 1
 
 @contextmanager
 def journal_at(path: Path) -> Iterator[journal.SqliteJournal]:
-    with journal.open_journal(path, CapacityLimits(KEPT_MAX, free_bytes=0), shelf=SHELF) as found:
+    with journal.open_journal(
+        path, CapacityLimits(KEPT_MAX, free_bytes=0), retention=SHELF
+    ) as found:
         yield found
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.chaos.failpoints import Failpoint
 from tests.chaos.service_process import Configuration, ServiceProcess
-from tests.chaos.testbed import SCALES, Testbed, open_testbed
+from tests.chaos.trial_environment import SCALES, TrialEnvironment, open_testbed
 from tests.ship.image import Failed, Image, caged, podman, run
 
 JOURNAL = "sqlite:////var/lib/atlas/journal.db"
@@ -75,7 +75,7 @@ def volume() -> Iterator[str]:
 @asynccontextmanager
 async def open_container_testbed(
     image: Image, seed: str, *limits: str, scale: str = "ci", **changes: Mapping[str, object]
-) -> AsyncIterator[tuple[Testbed, Container]]:
+) -> AsyncIterator[tuple[TrialEnvironment, Container]]:
     """Open a testbed of `just prove` whose service is a container, not started yet."""
     with volume() as name:
         subject = partial(Container, name=name, image=image, limits=limits)

@@ -105,21 +105,21 @@ def test_a_release_dates_the_changelog_sets_the_version_and_tags_it(clone):
 
 
 @pytest.mark.parametrize(
-    ("version", "before", "told"),
+    ("version", "before", "message"),
     [
-        pytest.param("2", [], "2 is no version", id="no version"),
+        pytest.param("2", [], "2 is not a version", id="no version"),
         pytest.param("0.3.0", [], "not released yet", id="nothing in the changelog"),
-        pytest.param("0.2.0", ["tag", "v0.2.0"], "tagged already", id="tagged"),
-        pytest.param("0.2.0", ["rm", "--cached", "justfile"], "not committed", id="changes"),
+        pytest.param("0.2.0", ["tag", "v0.2.0"], "exists as a tag", id="tagged"),
+        pytest.param("0.2.0", ["rm", "--cached", "justfile"], "uncommitted changes", id="changes"),
     ],
 )
-def test_what_cannot_be_released_is_said_before_anything_is_done(clone, version, before, told):
+def test_what_cannot_be_released_is_said_before_anything_is_done(clone, version, before, message):
     if before:
         git(clone, *before)
     head = git(clone, "rev-parse", "HEAD")
     done = just(clone, "release", version)
     assert done.returncode != 0
-    assert told in done.stderr
+    assert message in done.stderr
     assert git(clone, "rev-parse", "HEAD") == head
 
 

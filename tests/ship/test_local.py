@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.chaos.testbed import find_free_port
+from tests.chaos.trial_environment import find_free_port
 from tests.ship.files import CONFIG
 from tests.support.processes import (
     HOST,

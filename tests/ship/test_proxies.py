@@ -17,7 +17,7 @@ import pytest
 from atlas.core.identifiers import API_PREFIX
 from atlas.server.http import ConnectionLimits
 from atlas.settings import EdgeSettings, Settings
-from tests.chaos.testbed import find_free_port
+from tests.chaos.trial_environment import find_free_port
 from tests.conftest import an_export, needs
 from tests.ship.files import CONFIG
 from tests.support.certificates import self_signed
@@ -51,8 +51,8 @@ class Front:
             with suppress(BrokenPipeError, ConnectionResetError):
                 connection.request(method, path, body, fields)  # type: ignore[arg-type]
             answer = connection.getresponse()
-            told = {name.lower(): value for name, value in answer.getheaders()}
-            return Answer(answer.status, told, answer.read())
+            response_headers = {name.lower(): value for name, value in answer.getheaders()}
+            return Answer(answer.status, response_headers, answer.read())
 
     def token(self) -> str:
         return "Bearer " + fetched(f"http://{HOST}:{self.behind.port + 2}/stand-in/tokens").decode()
@@ -155,9 +155,9 @@ def test_an_export_goes_through_with_its_correlation_id_both_ways(front):
         X_Correlation_Id="of-the-phone",
     )
 
-    told = msgspec.json.decode(answer.body)
-    assert (answer.status, told["records_ingested"]) == (200, 300)
-    assert told["correlationId"] == "of-the-phone"
+    receipt = msgspec.json.decode(answer.body)
+    assert (answer.status, receipt["records_ingested"]) == (200, 300)
+    assert receipt["correlationId"] == "of-the-phone"
     assert answer.headers["x-correlation-id"] == "of-the-phone"
 
 

@@ -97,7 +97,9 @@ def test_a_key_that_does_not_fit(folder):
         pass
     before = sealed.read_bytes()
 
-    assert_one_line(serve(folder), 78, "ATLAS_JOURNAL_KEY", sealed.name, "sealed with another key")
+    assert_one_line(
+        serve(folder), 78, "ATLAS_JOURNAL_KEY", sealed.name, "encrypted with another key"
+    )
     assert sealed.read_bytes() == before
 
 
@@ -109,8 +111,8 @@ def test_a_port_that_is_taken(folder, name):
 
         ended = serve(folder, **{name: value})
 
-    assert_one_line(ended, 1, "in use", "take another port")
-    assert ended.stderr.count(str(port)) == 1, "as Python tells it, it is said twice"
+    assert_one_line(ended, 1, "in use", "choose another port")
+    assert ended.stderr.count(str(port)) == 1, "Python itself would name it twice"
 
 
 def test_a_volume_that_is_read_only(folder):
@@ -227,9 +229,9 @@ def test_a_dataset_that_foundry_does_not_know_is_told_by_diagnose_and_stops_noth
         serving = subprocess.Popen([COMMAND, "serve"], stderr=subprocess.DEVNULL, **how)
         with killed_at_last(serving):
             url = serving.stdout.readline().removeprefix("ready ").strip()
-            told = subprocess.run([COMMAND, "diagnose", "--url", url], check=False, **how)
+            diagnosis = subprocess.run([COMMAND, "diagnose", "--url", url], check=False, **how)
             ready = fetched(f"{url}/health/ready")
 
     assert b'"status":"ready"' in ready.replace(b" ", b"")
-    assert told.returncode == 17, told.stdout
-    assert " 7  dataset         fail" in told.stdout
+    assert diagnosis.returncode == 17, diagnosis.stdout
+    assert " 7  dataset         fail" in diagnosis.stdout

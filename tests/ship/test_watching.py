@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.testbed import find_free_port
+from tests.chaos.trial_environment import find_free_port
 from tests.conftest import needs
 from tests.ship.files import COMPOSE, CONFIG, OURS, ROOT, read
 from tests.support.monitoring import DASHBOARD, RULES

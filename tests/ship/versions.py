@@ -3,7 +3,7 @@
 `lowest` installs the lowest version that pyproject.toml allows of each package that it names;
 `latest` installs the newest that the registry has. Both go to an environment of their own,
 var/versions. Arguments go to pytest; without any, it runs the quick tests. Exits with 77 if uv
-cannot be run.
+cannot be run, or does not reach the registry.
 """
 
 import os
@@ -28,8 +28,14 @@ def find_uv() -> str | None:
     return found
 
 
+def reaches_registry(uv: str) -> bool:
+    """Return True if uv finds any version of a package without conditions."""
+    probe = [uv, "pip", "install", "-q", "--dry-run", "--reinstall", "--python", sys.executable]
+    return subprocess.run([*probe, "packaging"], capture_output=True, check=False).returncode == 0
+
+
 def install(uv: str, which: str) -> Path:
-    """Make the environment, with Atlas and all its extras; return its folder of commands."""
+    """Make the environment with Atlas and all its extras, and return its folder of commands."""
     folder = ROOT / "var" / "versions" / which
     subprocess.run([uv, "venv", "-q", "--clear", "--python", sys.executable, folder], check=True)
     python = folder / "bin" / "python"
@@ -43,8 +49,9 @@ def install(uv: str, which: str) -> Path:
 
 def main(which: str, *arguments: str) -> int:
     uv = find_uv()
-    if uv is None:
-        print(f"No tests with the {which} versions: uv cannot be run here.", file=sys.stderr)
+    if uv is None or not reaches_registry(uv):
+        reason = "uv cannot be run here" if uv is None else "uv does not reach the registry"
+        print(f"No tests with the {which} versions: {reason}.", file=sys.stderr)
         return CANNOT
     try:
         commands = install(uv, which)

@@ -46,5 +46,5 @@ async def settled(life: ServiceHarness, *exports: bytes) -> list[dict[str, objec
 
 
 async def entries(life: ServiceHarness) -> tuple[JournalEntry, ...]:
-    with open_journal(life.journal, CapacityLimits(free_bytes=0), shelf=SHELF) as journal:
+    with open_journal(life.journal, CapacityLimits(free_bytes=0), retention=SHELF) as journal:
         return (await journal.ledger.list_entries(None, 100, None)).entries

@@ -28,7 +28,7 @@ from atlas.settings import NAMES
 from tests.chaos import emulators
 from tests.chaos.emulators import HOST, Emulators
 from tests.chaos.service_process import to_toml
-from tests.chaos.testbed import find_free_port
+from tests.chaos.trial_environment import find_free_port
 from tests.support.canaries import Canaries, joined
 
 SECONDS = 60.0  # more than anything here takes

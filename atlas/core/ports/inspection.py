@@ -75,7 +75,7 @@ class DatasetInspection(Protocol):
     async def transactions(self) -> Sequence[TransactionInfo]:
         """Return the latest transactions of the branch, newest first."""
 
-    async def files_of(self, transaction: str, prefix: str) -> Sequence[DatasetFile]:
+    async def list_files(self, transaction: str, prefix: str) -> Sequence[DatasetFile]:
         """Return the first files of a transaction whose paths have this prefix."""
 
     async def schema(self) -> Sequence[SchemaColumn] | None: ...

@@ -50,7 +50,7 @@ class StatusStream:
         ]
 
     async def get_status(self, _request: Request) -> Response:
-        return build_json_response(self._status.picture(await self.gauges.read()), 200)
+        return build_json_response(self._status.take_snapshot(await self.gauges.read()), 200)
 
     async def stream(self, request: Request) -> Response:
         if request.method == "HEAD":
@@ -76,7 +76,7 @@ class StatusStream:
     def _build_message(self, since: Cursor) -> tuple[bytes, Cursor]:
         """Return a message and the next cursor, built once a tick for all viewers at `since`."""
         if since not in self._messages:
-            data = msgspec.json.encode(self._status.picture(self._last_gauges, since))
+            data = msgspec.json.encode(self._status.take_snapshot(self._last_gauges, since))
             self._messages[since] = b"data: " + data + b"\n\n", self._status.cursor
         return self._messages[since]
 
@@ -105,8 +105,8 @@ class StatusStream:
             is_due = anyio.current_time() >= due_at
             if is_due or self.viewers:
                 latest = await self.gauges.read()
-                if is_due and latest.depth is not None:
-                    self._status.remember(latest.depth)
+                if is_due and latest.totals is not None:
+                    self._status.record_history(latest.totals)
                     due_at = anyio.current_time() + HISTORY_STEP_SECONDS
                 self._publish(latest)
                 restarts.has_made_progress = True

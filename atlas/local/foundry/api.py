@@ -50,7 +50,7 @@ def build_application(foundry: FoundryEmulator) -> web.Application:
     app.router.add_route("*", "/{address:.*}", answer_unknown)
 
     async def set_date(_request: web.Request, answer: web.StreamResponse) -> None:
-        await write_date_header(answer, foundry.switches.clock_ahead_seconds)
+        await write_date_header(answer, foundry.options.clock_ahead_seconds)
         if not foundry.behaviour.date_header:
             answer.headers.popall("Date", None)
 
@@ -120,7 +120,7 @@ class FoundryEndpoints:
 
     async def upload(self, request: web.Request) -> web.Response:
         kind = request.headers.get("Content-Type", "")
-        if self._foundry.switches.is_strict_about_types and kind != "application/octet-stream":
+        if self._foundry.options.is_strict_about_types and kind != "application/octet-stream":
             raise FoundryApiError(415, "UnsupportedMediaType")
         if request.content_length is None:
             raise FoundryApiError(400, "MissingContentLength")

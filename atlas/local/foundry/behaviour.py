@@ -1,4 +1,4 @@
-"""Behaviours of Foundry that its documentation leaves open, as modes of the stand-in."""
+"""Behaviours of Foundry that its documentation leaves open, as modes of the emulator."""
 
 from collections.abc import Mapping
 from random import Random

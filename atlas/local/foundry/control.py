@@ -88,18 +88,18 @@ class ControlEndpoints:
     async def change_settings(self, request: web.Request) -> web.Response:
         """Change options and modes: all that are named, or none if one is invalid."""
         switches, changes = (
-            asdict(self._foundry.switches),
+            asdict(self._foundry.options),
             await parse_request(request, dict[str, Any]),
         )
         modes = {name: value for name, value in changes.items() if name not in switches}
         try:
             behaviour = self._foundry.behaviour.change(modes)
             changed = {name: value for name, value in changes.items() if name in switches}
-            self._foundry.switches = msgspec.convert(switches | changed, EmulatorOptions)
+            self._foundry.options = msgspec.convert(switches | changed, EmulatorOptions)
         except (InvalidMode, msgspec.ValidationError) as error:
             raise web.HTTPBadRequest(text=str(error)) from error
         self._foundry.behaviour = behaviour
-        return json_response(asdict(self._foundry.switches) | asdict(behaviour))
+        return json_response(asdict(self._foundry.options) | asdict(behaviour))
 
     async def begin_foreign(self, request: web.Request) -> web.Response:
         order = await parse_request(request, ForeignTransaction)

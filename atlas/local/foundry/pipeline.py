@@ -80,7 +80,7 @@ class RequestPipeline:
     async def apply_faults(
         self, call: str, request: web.Request, call_handler: Handler
     ) -> web.StreamResponse:
-        switches = self._foundry.switches
+        switches = self._foundry.options
         if switches.latency_seconds:
             await asyncio.sleep(switches.latency_seconds)
         now = asyncio.get_running_loop().time()
@@ -138,7 +138,7 @@ class RequestPipeline:
 
     def check_role(self, call: str, request: web.Request) -> None:
         """Check the role. Without any, the dataset is not found; writing is denied by name."""
-        switches = self._foundry.switches
+        switches = self._foundry.options
         if switches.is_role_revoked or (switches.is_reader and call in ROLE_ERRORS):
             rid, path = request.match_info["rid"], request.match_info.get("path")
             txn = request.match_info.get("txn", request.query.get("transactionRid"))
@@ -162,7 +162,7 @@ class RequestPipeline:
         if client != self._foundry.client:
             return json_response({"error": "invalid_client"}, 401)
         scopes = frozenset(str(form.get("scope", f"{READ} {WRITE}")).split())
-        lasts = int(self._foundry.switches.token_seconds)
+        lasts = int(self._foundry.options.token_seconds)
         token = self._foundry.issue_token(scopes)
         expires = lasts if self._foundry.behaviour.expires_in == "number" else str(lasts)
         return json_response({"access_token": token, "token_type": "Bearer", "expires_in": expires})

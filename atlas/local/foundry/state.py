@@ -61,7 +61,7 @@ class FoundryEmulator:
     ) -> None:
         self.branches = BranchStore(state, datasets, branches, clock)
         self.client = client
-        self.switches = EmulatorOptions()
+        self.options = EmulatorOptions()
         self.faults = Faults()
         self.minute = RateWindow()
         self.log = CallRecord()
@@ -77,15 +77,15 @@ class FoundryEmulator:
 
     def refuse(self, at: str, paths: Iterable[str]) -> None:
         """Raises FoundryApiError if one of these paths is to be refused at this step."""
-        for each in self.switches.refusals:
+        for each in self.options.refusals:
             for path in paths if each.at == at else ():
                 if each.contains in path:
                     raise FoundryApiError(each.status, each.name, filePath=path)
 
     def issue_token(self, scopes: frozenset[str]) -> str:
         token = secrets.token_urlsafe(24)
-        scopes -= {self.switches.withheld_scope}
-        self._tokens[token] = (time.monotonic() + self.switches.token_seconds, scopes)
+        scopes -= {self.options.withheld_scope}
+        self._tokens[token] = (time.monotonic() + self.options.token_seconds, scopes)
         return token
 
     def revoke_tokens(self) -> None:

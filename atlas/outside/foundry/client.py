@@ -158,7 +158,7 @@ class FoundryClient:
         except CONNECTION_ERRORS as failure:
             raise ConnectionLost(
                 f"Foundry does not answer ({type(failure).__name__}).",
-                remedy=explain_unreachable(failure, self._host, "FOUNDRY_HOST").finding.to_do,
+                remedy=explain_unreachable(failure, self._host, "FOUNDRY_HOST").outcome.to_do,
             ) from failure
         finally:
             seconds = time.perf_counter() - started_at

@@ -135,7 +135,7 @@ class FoundryInspection:
         page = await self._get(TransactionList, f"{self._branch_path}/transactions", query)
         return [build_transaction_info(body) for body in page.data]
 
-    async def files_of(self, transaction: str, prefix: str) -> Sequence[DatasetFile]:
+    async def list_files(self, transaction: str, prefix: str) -> Sequence[DatasetFile]:
         response = await self._listing.first_page(transaction, prefix)
         page = raise_for_status(response).read(FilePage)
         return [DatasetFile(file.path, transaction, file.bytes) for file in page.data]

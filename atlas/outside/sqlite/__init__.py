@@ -1,16 +1,22 @@
-"""The journal as one SQLite file: one owner, one connection, one thread; synced, then answered.
+"""The journal: accepted exports in one SQLite file until Foundry has committed them.
 
-journal.py   opens it
-keys.py      which key opens it, and which dataset it is for; seal.py: what a key does
-schema.py    the tables; upgrades.py: how those of earlier versions become them
-entries.py   a row, and what is sealed in it
-commits.py   the only one that talks to the connection
-intake.py    what is accepted; room.py: whether there is room for it
-outbox.py    what the uploader takes; shelf.py: how long it is remembered
-aside.py     what was set aside
-receipts.py  what a sender may ask
-ledger.py    what an operator sees; search.py: what he looks for
-people.py    what there is of one person, and how it is forgotten
-checkup.py   how it is, and look.py: the same of one that nobody serves, which changes nothing
-disk/        the files below, and what can become of them
+One process owns the file, and one connection in one thread uses it. An operation is answered after
+its commit is synced.
+
+journal.py         opens the journal and assembles its parts
+keys.py            finds the key of the journal; cipher.py encrypts with it
+schema.py          the tables; upgrades.py migrates those of earlier versions
+row_codec.py       encodes and encrypts the rows; compression.py compresses payloads
+group_commit.py    runs operations on the connection, many to a commit
+intake.py          accepts exports; capacity.py limits how many
+outbox.py          hands exports to the uploader: claims.py selects a group, conclusions.py records
+                   its result, reconciliation.py compares the journal with the dataset
+retention.py       deletes old receipts
+dead_letters.py    exports that crashed a stage, or that were set aside
+receipts.py        receipts for senders
+ledger.py          entries and totals for operators; search.py finds entries
+personal_data.py   the data of one person, and its erasure
+inspector.py       the condition of an open journal; readonly.py: of one that no process has open
+salvage.py         rebuilds a corrupt journal
+disk/              the files: lock, sync, damage
 """

@@ -1,8 +1,8 @@
-"""Sealed on disk: nobody reads it without the key, and no bit of it changes unnoticed.
+"""Encryption at rest: AES-256-GCM with keys derived from the data key of the journal.
 
-All that is kept is sealed with keys that are derived from one root, which is made with the journal
-and lies beside it and in it, wrapped with the operator's key. So a change of that key wraps 32
-bytes anew and no payload, and users keep their hashes.
+The data key is created with the journal. It is stored wrapped with the operator's key, in the
+journal and in a file next to it. So changing the operator's key rewraps 32 bytes: payloads are not
+encrypted again, and the hashes of users stay the same.
 """
 
 import hmac
@@ -19,11 +19,12 @@ from atlas.core.errors import CorruptEntry
 
 NONCE_BYTES, NONCES_AT_ONCE = 12, 32
 HASH_CHARACTERS = 32
-USERS_REMEMBERED = 4_096
+USERS_CACHED_MAX = 4_096
+KEY_AAD = b"root"
 
 
 class Nonces(threading.local):
-    """Random nonces, many of them by one system call. None is used twice."""
+    """Random nonces, each used once; one system call creates many."""
 
     def __init__(self) -> None:
         self._left = b""
@@ -39,39 +40,32 @@ _nonces = Nonces()
 
 
 class Cipher:
-    """What the keys derived from one root do: close, open, and give names that tell nothing."""
+    """Encrypts, decrypts and pseudonymizes with keys derived from one data key."""
 
     def __init__(self, data_key: bytes) -> None:
         self.data_key = data_key
         self.user_key = derive_key(data_key, b"user")
         self._content = AESGCM(derive_key(data_key, b"content"))
         self._name_key = derive_key(data_key, b"name")
-        self._user = lru_cache(USERS_REMEMBERED)(partial(compute_hmac, self.user_key))
+        self._user = lru_cache(USERS_CACHED_MAX)(partial(compute_hmac, self.user_key))
 
     def encrypt(self, content: bytes, aad: bytes) -> bytes:
-        """AES-256-GCM under a random nonce, which comes first; `aad` is to be the same later."""
-        return encrypt_with(self._content, content, aad)
+        """Return a random nonce and the ciphertext; decryption needs the same `aad`."""
+        return encrypt(self._content, content, aad)
 
-    def decrypt(self, sealed: bytes, aad: bytes) -> bytes:
-        """Raises Damaged when a bit of either has changed."""
-        try:
-            return self._content.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], aad)
-        except (InvalidTag, ValueError) as error:
-            raise CorruptEntry from error
-
-    def verifies(self, sealed: bytes, aad: bytes) -> bool:
-        try:
-            self.decrypt(sealed, aad)
-        except CorruptEntry:
-            return False
-        return True
+    def decrypt(self, encrypted: bytes, aad: bytes) -> bytes:
+        """Raises CorruptEntry if a bit of either has changed."""
+        content = decrypt(self._content, encrypted, aad)
+        if content is None:
+            raise CorruptEntry
+        return content
 
     def hash_user(self, sub: str) -> str:
-        """Begins as the pseudonym of the user in logs does."""
+        """Return a keyed hash of a user id; it begins with the pseudonym used in logs."""
         return self._user(sub)
 
     def hash_text(self, text: str) -> str:
-        """Equal for equal texts, to find one again without keeping it."""
+        """Return a keyed hash, to look up a text without storing it."""
         return compute_hmac(self._name_key, text)
 
 
@@ -80,24 +74,29 @@ def generate_data_key() -> bytes:
 
 
 def wrap_key(data_key: bytes, key: bytes) -> bytes:
-    return encrypt_with(AESGCM(key), data_key, b"root")
+    return encrypt(AESGCM(key), data_key, KEY_AAD)
 
 
-def unwrap_key(wrapping: bytes, key: bytes) -> bytes | None:
-    """The root; None when this is not the key."""
-    try:
-        return AESGCM(key).decrypt(wrapping[:NONCE_BYTES], wrapping[NONCE_BYTES:], b"root")
-    except (InvalidTag, ValueError):
-        return None
+def unwrap_key(wrapped: bytes, key: bytes) -> bytes | None:
+    """Return the data key, or None if it is not wrapped with this key."""
+    return decrypt(AESGCM(key), wrapped, KEY_AAD)
 
 
-def encrypt_with(cipher: AESGCM, content: bytes, aad: bytes) -> bytes:
+def encrypt(cipher: AESGCM, content: bytes, aad: bytes) -> bytes:
     nonce = _nonces.take()
     return nonce + cipher.encrypt(nonce, content, aad)
 
 
+def decrypt(cipher: AESGCM, encrypted: bytes, aad: bytes) -> bytes | None:
+    """Return None if the tag does not match, or the nonce or tag is missing."""
+    try:
+        return cipher.decrypt(encrypted[:NONCE_BYTES], encrypted[NONCE_BYTES:], aad)
+    except (InvalidTag, ValueError):
+        return None
+
+
 def derive_key(data_key: bytes, purpose: bytes) -> bytes:
-    """HKDF-SHA-256 (RFC 5869); the root is uniform already, so no salt."""
+    """HKDF-SHA-256 (RFC 5869), without a salt because the data key is uniformly random."""
     return HKDF(SHA256(), 32, salt=None, info=b"atlas journal " + purpose).derive(data_key)
 
 

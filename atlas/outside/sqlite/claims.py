@@ -1,4 +1,4 @@
-"""Selects the exports of the next group."""
+"""Claims the exports of the next group: sets their status to `claimed`."""
 
 import sqlite3
 
@@ -44,7 +44,7 @@ NEXT_FAILED = """
 BACKLOG = """
     SELECT
         (SELECT sum(exports) FROM total WHERE status IN ('accepted', 'claimed')),
-        (SELECT count(*) FROM export INDEXED BY failed  -- SQLite 3.46 would read all that wait
+        (SELECT count(*) FROM export INDEXED BY failed  -- SQLite 3.46 would scan all accepted
             WHERE status = 'accepted' AND isolation > 0)
             + (SELECT count(*) FROM export WHERE status = 'claimed' AND isolation > 0)
 """
@@ -58,10 +58,10 @@ CLAIMED = "SELECT exports FROM total WHERE status = 'claimed'"
 IS_ANY = "SELECT EXISTS (SELECT 1 FROM export WHERE status = 'claimed')"
 HAS_FRESH = "SELECT EXISTS (SELECT 1 FROM export WHERE status = 'claimed' AND isolation = 0)"
 UNLIMITED = 2**62  # bytes; larger than any export
-LATE_SHARE = 1 + 1 / 16  # of the limit, for a claim after the transaction has begun
+LATE_SHARE = 1 + 1 / 16  # of the byte limit, after the transaction has begun
 REFUSED = 1  # isolation of an export whose file Foundry has refused
 REFUSED_MAX = 64  # such exports in a group: one wave of uploads
-SHARES = {2: 8, 3: 64}  # isolation: the limit is divided by this; from 4 on, alone
+DIVISORS = {2: 8, 3: 64}  # of the export limit, by isolation; from 4 on, an export is alone
 
 
 def read_backlog(db: sqlite3.Connection, limits: GroupLimits) -> Backlog:
@@ -71,12 +71,11 @@ def read_backlog(db: sqlite3.Connection, limits: GroupLimits) -> Backlog:
 
 
 def has_claimed(db: sqlite3.Connection) -> bool:
-    """Whether anything is claimed."""
     return bool(db.execute(IS_ANY).fetchone()[0])
 
 
 def has_fresh(db: sqlite3.Connection) -> bool:
-    """Whether what is claimed is a group of the normal lane."""
+    """True if a group of the normal lane is claimed."""
     return bool(db.execute(HAS_FRESH).fetchone()[0])
 
 
@@ -91,35 +90,35 @@ def claim(db: sqlite3.Connection, limits: GroupLimits, lane: Lane) -> None:
 
 
 def claim_fresh(db: sqlite3.Connection, limits: GroupLimits, *, is_late: bool = False) -> None:
-    """Claim the oldest fresh exports, small ones first.
-
-    So a daily sync does not wait for years of data. A share of the group is reserved for large
-    ones, so that they are not starved. A late claim may exceed the byte limit of the group by a
-    sixteenth for small exports.
+    """Claim the oldest fresh exports, small ones first, so that a daily sync need not wait for
+    years of data. A share of the group is reserved for large exports, so that they do not starve.
+    A late claim may exceed the byte limit by a sixteenth for small exports.
     """
-    given = {"exports_max": limits.exports_max}
     small_share = LATE_SHARE if is_late else SMALL_SHARE
     for share, bytes_end in ((small_share, SMALL_BYTES), (1.0, UNLIMITED)):
-        bytes_max = int(limits.bytes_max * share)
-        sizes = {"bytes_max": bytes_max, "bytes_end": bytes_end}
-        db.execute(CLAIM, given | sizes)
+        params = {
+            "exports_max": limits.exports_max,
+            "bytes_max": int(limits.bytes_max * share),
+            "bytes_end": bytes_end,
+        }
+        db.execute(CLAIM, params)
 
 
 def claim_isolated(db: sqlite3.Connection, limits: GroupLimits) -> None:
-    """Claim the failed exports at the head of the queue; a failure sends an export to its end."""
+    """Claim the failed exports at the head of their queue; a failure moves an export to its end."""
     row = db.execute(NEXT_FAILED).fetchone()
     if row is None:
         return
     (isolation,) = row
     exports_max = REFUSED_MAX
     if isolation > REFUSED:
-        share = SHARES.get(isolation)
-        exports_max = 1 if share is None else max(1, limits.exports_max // share)
+        divisor = DIVISORS.get(isolation, limits.exports_max)
+        exports_max = max(1, limits.exports_max // divisor)
     claim_failed(db, limits, isolation, exports_max)
 
 
 def claim_failed(
     db: sqlite3.Connection, limits: GroupLimits, isolation: int, exports_max: int
 ) -> None:
-    given = {"isolation": isolation, "exports_max": exports_max, "bytes_max": limits.bytes_max}
-    db.execute(CLAIM_FAILED, given)
+    params = {"isolation": isolation, "exports_max": exports_max, "bytes_max": limits.bytes_max}
+    db.execute(CLAIM_FAILED, params)

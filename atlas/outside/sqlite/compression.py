@@ -1,6 +1,6 @@
-"""Files as the journal keeps them: compressed with Zstandard, in frames one behind the other.
+"""Compression of stored payloads: Zstandard, one frame or several in a row.
 
-That none is missing is for the journal's seal to know: a frame at the end leaves no gap.
+A missing frame at the end is not noticed here; the encryption of a row detects that.
 """
 
 import sys
@@ -10,10 +10,10 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-LEVEL = -1  # a third faster than 1 for an export of 11 records, and 2 % of it larger
-STEP_BYTES = 128 * 1024  # no large block (computing/malloc.py)
+LEVEL = -1  # for an export of 11 records, a third faster than level 1 and 2 % larger
+STEP_BYTES = 128 * 1024  # avoids large blocks: see computing/malloc.py
 
-# One for all threads, which take turns: to make one costs four times what a small export does.
+# Shared by all threads, which take turns: creating one costs four times as much as a small export.
 _compressor = zstd.ZstdCompressor(level=LEVEL)
 
 
@@ -22,9 +22,9 @@ def compress(rows: bytes) -> bytes:
     return _compressor.compress(rows, zstd.ZstdCompressor.FLUSH_FRAME)
 
 
-def decompress_into(file: bytearray, packed: bytes) -> None:
-    """Append the content of these frames to a file. Raises ZstdError."""
-    rest = memoryview(packed)
+def decompress_into(file: bytearray, compressed: bytes) -> None:
+    """Append the content of all frames to `file`. Raises ZstdError."""
+    rest = memoryview(compressed)
     while rest:
         size = zstd.get_frame_size(rest)
         frame = zstd.ZstdDecompressor()
@@ -34,8 +34,8 @@ def decompress_into(file: bytearray, packed: bytes) -> None:
         rest = rest[size:]
 
 
-def decompress(packed: bytes) -> bytes:
+def decompress(compressed: bytes) -> bytes:
     """Raises ZstdError."""
     file = bytearray()
-    decompress_into(file, packed)
+    decompress_into(file, compressed)
     return bytes(file)

@@ -1,6 +1,6 @@
-"""Carries out the verdicts on a group in the journal, in one transaction.
+"""Records the result of a commit: the verdict on each export of the group.
 
-An export that fails goes to the end of the queue of failed ones, which is sorted by `turn`.
+An export that fails moves to the end of the queue of failed exports, which is sorted by `turn`.
 """
 
 import sqlite3
@@ -13,19 +13,19 @@ import msgspec
 from atlas.core.commits import Conclusion, Verdict, VerdictKind
 from atlas.outside.sqlite.row_codec import COLUMNS
 
-THESE = "status = 'claimed' AND number IN (SELECT value FROM json_each(:numbers))"
+SELECTED = "status = 'claimed' AND number IN (SELECT value FROM json_each(:numbers))"
 COMMITTED = f"""
     UPDATE export SET status = 'committed', rid = :transaction, reason = NULL
-    WHERE {THESE} RETURNING {COLUMNS}
+    WHERE {SELECTED} RETURNING {COLUMNS}
 """
 CORRUPT = f"""
     UPDATE export SET
         status = 'set_aside', reason = 'damaged on the disk', file = NULL, file_bytes = NULL
-    WHERE {THESE} RETURNING {COLUMNS}
+    WHERE {SELECTED} RETURNING {COLUMNS}
 """
 LATER = "since = :newest, turn = :turn, reason = :reason, file = NULL, file_bytes = NULL"
-RELEASED = f"UPDATE export SET status = 'accepted', file = NULL, file_bytes = NULL WHERE {THESE}"
-ISOLATED = f"UPDATE export SET status = 'accepted', {LATER}, isolation = 4 WHERE {THESE}"
+RELEASED = f"UPDATE export SET status = 'accepted', file = NULL, file_bytes = NULL WHERE {SELECTED}"
+ISOLATED = f"UPDATE export SET status = 'accepted', {LATER}, isolation = 4 WHERE {SELECTED}"
 IS_PROVEN = "(:is_proven OR :newest > since)"
 REFUSED = f"""
     UPDATE export SET
@@ -34,7 +34,7 @@ REFUSED = f"""
         isolation = CASE WHEN isolation IN (0, 2, 3) THEN 1 ELSE isolation END,
         status = CASE WHEN tries + 1 >= :tries_max AND {IS_PROVEN}
             THEN 'set_aside' ELSE 'accepted' END
-    WHERE {THESE} RETURNING {COLUMNS}
+    WHERE {SELECTED} RETURNING {COLUMNS}
 """
 FAILED = f"""
     UPDATE export SET
@@ -46,7 +46,7 @@ FAILED = f"""
             ELSE isolation END,
         status = CASE WHEN tries + :counts >= :tries_max AND :is_alone AND {IS_PROVEN}
             THEN 'set_aside' ELSE 'accepted' END
-    WHERE {THESE} RETURNING {COLUMNS}
+    WHERE {SELECTED} RETURNING {COLUMNS}
 """
 STATEMENTS: dict[VerdictKind, str] = {
     "committed": COMMITTED,
@@ -64,24 +64,20 @@ TURN = "SELECT coalesce(max(turn), 0) + 1 FROM export WHERE status = 'accepted' 
 RowValues = tuple[Any, ...]
 
 
-def carry_out(db: sqlite3.Connection, conclusion: Conclusion) -> list[RowValues]:
-    """Carry out the verdicts, and return the rows of committed, failed and corrupt exports.
+def apply_conclusion(db: sqlite3.Connection, conclusion: Conclusion) -> list[RowValues]:
+    """Apply the verdicts, and return the rows of committed, failed and corrupt exports.
 
-    `moved` counts as `released` here: the caller has recorded the other path.
+    `moved` is treated as `released`: the caller has recorded the new path.
     """
     claimed = dict(db.execute(CLAIMED).fetchall())
     (turn,) = db.execute(TURN).fetchone()
-    given = {
-        "turn": turn,
-        "tries_max": conclusion.tries_max,
-        "is_alone": len(claimed) == 1,
-    }
+    params = {"turn": turn, "tries_max": conclusion.tries_max, "is_alone": len(claimed) == 1}
     rows: list[RowValues] = []
     has_evidence = conclusion.has_evidence
     for verdict, numbers in order_verdicts(conclusion, claimed):
         (newest,) = db.execute(NEWEST).fetchone()
-        given |= {
-            "numbers": str(numbers),  # a list of integers is JSON as it stands
+        params |= {
+            "numbers": str(numbers),  # a list of integers is valid JSON
             "newest": newest,
             "reason": verdict.reason,
             "transaction": verdict.transaction,
@@ -90,7 +86,7 @@ def carry_out(db: sqlite3.Connection, conclusion: Conclusion) -> list[RowValues]
             "is_proven": verdict.is_certain or has_evidence,
         }
         has_evidence = has_evidence or verdict.kind == "committed"
-        rows += db.execute(STATEMENTS[verdict.kind], given).fetchall()
+        rows += db.execute(STATEMENTS[verdict.kind], params).fetchall()
     return rows
 
 

@@ -1,8 +1,8 @@
-"""One connection in one thread, and one commit for all that was asked while the last one synced.
+"""Group commit: one connection in one thread, and one commit for all operations that are waiting.
 
-A sync to disk costs as much as inserting dozens of exports. So whoever comes while a commit is
-under way lines up, and the next commit is for everybody in the line: nobody waits for more than
-two syncs, and their number does not grow with the number of exports.
+A sync costs as much as inserting dozens of exports. So operations that arrive during a commit are
+queued, and the next commit covers all of them: an operation waits for two syncs at most, and their
+number does not grow with the number of exports.
 """
 
 import asyncio
@@ -21,14 +21,13 @@ P = ParamSpec("P")
 
 JOBS_MAX = 256
 DISK_ERRORS = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-
-BUG_ERRORS = sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError  # bugs
+BUG_ERRORS = sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError
 
 Connect = Callable[[], sqlite3.Connection]
 
 
 class Job(Generic[T]):
-    """What somebody asked for, and what came of it. Until it is committed, nothing did."""
+    """An operation on the connection and its outcome, which is valid after the commit only."""
 
     def __init__(
         self, work: Callable[[sqlite3.Connection], T], is_done: "asyncio.Future[None]"
@@ -40,18 +39,18 @@ class Job(Generic[T]):
         self.is_begun = False
 
     def attempt(self, db: sqlite3.Connection) -> bool:
-        """Whether it is done, or has left no trace: an answer such as JournalFull must not."""
+        """Run the work. Return False if it raised an AtlasError after it had written something."""
         self.is_begun = True
         before = db.total_changes
         try:
             self.outcome = self.work(db)
-        except AtlasError as answer:
-            self.error = answer
+        except AtlasError as error:
+            self.error = error
             return db.total_changes == before
         return True
 
-    def attempt_apart(self, db: sqlite3.Connection) -> None:
-        """Do it, or undo it."""
+    def attempt_in_savepoint(self, db: sqlite3.Connection) -> None:
+        """Run the work, and undo its changes if it raises an AtlasError."""
         self.error = None
         db.execute("SAVEPOINT job")
         if not self.attempt(db):
@@ -61,17 +60,17 @@ class Job(Generic[T]):
     def fail(self, error: BaseException) -> None:
         self.outcome, self.error = None, error
 
-    def answer(self) -> T:
+    def result(self) -> T:
         if self.error is not None:
             raise self.error
-        return self.outcome  # type: ignore[return-value]  # done, and not by an error
+        return self.outcome  # type: ignore[return-value]  # set, because there is no error
 
 
 class GroupCommit:
-    """Runs work on the connection, each piece whole or not at all, many to a commit.
+    """Runs operations on the connection, each atomically, many to a commit.
 
-    `connect` makes another connection, in the thread, when the disk has failed this one. `begin` is
-    told of each transaction, in the thread.
+    `connect` opens another connection after the disk has failed; `begin` is called at the start of
+    each transaction. Both run in the thread.
     """
 
     def __init__(
@@ -86,25 +85,27 @@ class GroupCommit:
         self._connect = connect
         self._begin = begin
         self._is_committing = False
-        # It has no size of its own, because those who line up have one: as many jobs hold an export
-        # as stages have workers and the uploader uploads at once; a connection has one small one.
+        # Unbounded, because its users are bounded: a job with an export belongs to a worker of a
+        # stage or to an upload, and each request has one small job at a time.
         self._queue: deque[Job[object]] = deque()
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """The outcome, after it is durable. Raises what the work raises, JournalFull when the disk
-        is full, Unavailable when it fails. Who is cancelled does not know: it happens anyway.
+        """Return the outcome of the work once it is durable.
+
+        Raises whatever the work raises, JournalFull if the disk is full, Unavailable if it fails.
+        Cancelling the caller does not cancel the work.
         """
         job = Job(work, asyncio.get_running_loop().create_future())
         self._queue.append(job)  # type: ignore[arg-type]  # each job keeps its own type
         if not self._is_committing:
             self._commit_queue()
         await job.is_done
-        return job.answer()
+        return job.result()
 
     async def vacuum(self) -> None:
-        """Write the whole file anew, without what was deleted. Everybody waits until it is done.
+        """Rewrite the file without deleted data. All other operations wait until it is done.
 
-        Raises JournalFull when the disk has no room for that, Unavailable when it fails.
+        Raises JournalFull if the disk has no space for it, Unavailable if the disk fails.
         """
         loop = asyncio.get_running_loop()
         error = await loop.run_in_executor(self._thread, self._vacuum)
@@ -112,47 +113,52 @@ class GroupCommit:
             raise error
 
     def _commit_queue(self) -> None:
-        """Nobody's task does this: whoever waits wakes up when his own job is done, and once."""
+        """Start a commit, in no task: each caller wakes up once, when its own job is done."""
         jobs = [self._queue.popleft() for _ in range(min(len(self._queue), JOBS_MAX))]
         self._is_committing = True
         loop = asyncio.get_running_loop()
         self._thread.submit(self._commit, jobs).add_done_callback(
-            lambda ended: loop.call_soon_threadsafe(self._finish, jobs, ended.exception())
+            lambda future: loop.call_soon_threadsafe(self._finish, jobs, future.exception())
         )
 
     def _finish(self, jobs: list[Job[object]], bug: BaseException | None) -> None:
-        if bug is not None:  # nothing is committed; it is the bug of the last job that was begun
+        if bug is not None:  # nothing is committed; the last job that was begun has the bug
             culprit = next((job for job in reversed(jobs) if job.is_begun), None)
             for job in jobs:
                 job.fail(bug if job is culprit else Unavailable("The journal failed."))
         for job in jobs:
-            if not job.is_done.done():  # whoever is cancelled has cancelled that
+            if not job.is_done.done():  # it is if the caller was cancelled
                 job.is_done.set_result(None)
         self._is_committing = False
         if self._queue:
             self._commit_queue()
 
     def _commit(self, jobs: list[Job[object]]) -> None:
-        self._db = db = self._db or self._connect()  # if that fails, nobody's job was begun
+        self._db = db = self._db or self._connect()
         try:
             db.execute("BEGIN IMMEDIATE")
             self._begin()
             if not all(job.attempt(db) for job in jobs):
-                self._attempt_apart(db, jobs)
+                self._repeat_in_savepoints(db, jobs)
             db.execute("COMMIT")
         except BUG_ERRORS:
             raise
         except sqlite3.Error as error:
             for job in jobs:
                 job.fail(build_error(error))
-            if primary_code(error) in DISK_ERRORS:
-                self.close()
+            self._close_if_disk_failed(error)
         finally:
-            self._undo()
+            self._rollback()
 
-    def _attempt_apart(self, db: sqlite3.Connection, jobs: list[Job[object]]) -> None:
-        """From the beginning, each by itself. For every job this would cost what the job does:
-        SQLite keeps the pages that a savepoint changes.
+    def _rollback(self) -> None:
+        if self._db is not None and self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    def _repeat_in_savepoints(self, db: sqlite3.Connection, jobs: list[Job[object]]) -> None:
+        """Start again, each job in a savepoint.
+
+        This is the exception because it doubles the cost of a job: SQLite copies the pages that
+        change within a savepoint.
         """
         db.execute("ROLLBACK")
         for job in jobs:
@@ -160,30 +166,28 @@ class GroupCommit:
         db.execute("BEGIN IMMEDIATE")
         self._begin()
         for job in jobs:
-            job.attempt_apart(db)
+            job.attempt_in_savepoint(db)
 
     def _vacuum(self) -> AtlasError | None:
-        """In the thread, where nothing else is under way."""
         try:
             self._db = db = self._db or self._connect()
             vacuum(db)
-            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()  # the log holds old pages
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()  # the WAL has old pages
         except sqlite3.Error as error:
-            if primary_code(error) in DISK_ERRORS:
-                self.close()
+            self._close_if_disk_failed(error)
             return build_error(error)
         return None
 
-    def _undo(self) -> None:
-        if self._db is not None and self._db.in_transaction:
-            self._db.execute("ROLLBACK")
+    def _close_if_disk_failed(self, error: sqlite3.Error) -> None:
+        if primary_code(error) in DISK_ERRORS:
+            self.close()
 
     def close(self) -> None:
-        """In the thread. Work that comes later opens the journal again.
+        """Close the connection, in the thread. The next operation opens the journal again.
 
-        After a sync that failed the kernel may call pages clean that never reached the disk: the
-        next sync succeeds and says nothing of them. So nothing may be written behind them: whoever
-        connects next reads what is there, and starts a new log.
+        After a failed sync the kernel may mark pages as clean that never reached the disk; the next
+        sync then succeeds without them. So nothing may be appended to this WAL: the next connection
+        reads what is on disk, and starts a new one.
         """
         db, self._db = self._db, None
         if db is not None:
@@ -202,7 +206,7 @@ S = TypeVar("S", bound=HasCommits)
 def run_in_commit(
     work: Callable[Concatenate[S, sqlite3.Connection, P], T],
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
-    """Run a method of a part on the connection, in its thread: see `Commits.run`."""
+    """Decorate a method to run in the thread, with the connection: see `GroupCommit.run`."""
 
     @wraps(work)
     async def run(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -212,7 +216,10 @@ def run_in_commit(
 
 
 def vacuum(db: sqlite3.Connection) -> None:
-    """Raises sqlite3.Error. All that is kept goes through a file: memory may not hold it."""
+    """Rewrite the file, through a temporary file because memory may not hold it.
+
+    Raises sqlite3.Error.
+    """
     db.execute("PRAGMA temp_store = FILE")
     try:
         db.execute("VACUUM")
@@ -221,8 +228,8 @@ def vacuum(db: sqlite3.Connection) -> None:
 
 
 def build_error(error: sqlite3.Error) -> AtlasError:
-    """What a sender is told of it: nothing of SQLite's own words, which may quote a value."""
+    """Return the error for a sender; without the text of SQLite, which may quote a value."""
     if primary_code(error) == sqlite3.SQLITE_FULL:
-        return JournalFull("There is no room on the disk of the journal.")
+        return JournalFull("The disk of the journal is full.")
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     return Unavailable(f"The journal cannot be written ({name}).")

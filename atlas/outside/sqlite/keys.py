@@ -1,10 +1,10 @@
-"""Which key opens the journal: the operator's, or, if there is none, one in a file beside it.
+"""The key of the journal: the operator's, or if none is set, one in a file next to the journal.
 
-    journal.db.key    made only where no key is set; mode 0600; as base64, to be set later
-    journal.db.seal   the root, wrapped with the key; the journal holds the same once more, as one
-                      bad sector is not to cost everything
+    journal.db.key    the key, as base64, with mode 0600; created only if no key is set
+    journal.db.seal   the data key, wrapped with the key; stored in the journal, too, so that one
+                      bad sector does not destroy it
 
-All of it is checked before SQLite opens anything, so that a wrong key touches nothing.
+All of this is checked before SQLite opens the journal, so that nothing changes under a wrong key.
 """
 
 import base64
@@ -22,71 +22,71 @@ from atlas.outside.sqlite.reconciliation import has_committed
 
 KEY_BYTES = 32
 OWNER_ONLY = 0o600
-CHECK = b"the root of this journal"
-DESTINATION = b"where the exports of this journal go"
+CHECK_AAD = b"the root of this journal"
+DESTINATION_AAD = b"where the exports of this journal go"
 
 
 def open_cipher(path: Path, keys: Sequence[bytes]) -> Cipher:
-    """The seal of the journal at this path, wrapped with the first key from now on.
+    """Return the cipher of the journal, and wrap its data key with the first of the keys.
 
-    With no keys, that of the file beside the journal. Raises ConfigurationError when no key opens it.
+    Without keys, the one in the key file is used. Raises ConfigurationError if no key fits.
     """
-    beside_it = read_wrapped_key(path)
+    wrapped = read_wrapped_key(path)
     if not keys:
-        keys = [
-            read_key_file(
-                path, is_new=beside_it is None and "root" not in read_stored_secrets(path)
-            )
-        ]
+        is_new = wrapped is None and "root" not in read_stored_secrets(path)
+        keys = [read_key_file(path, is_new=is_new)]
     data_keys = unwrap_data_keys(path, keys)
-    root = data_keys[0] if data_keys else cipher.generate_data_key()
-    if beside_it is None or cipher.unwrap_key(beside_it, keys[0]) != root:
-        write(build_sibling_path(path, ".seal"), base64.b64encode(cipher.wrap_key(root, keys[0])))
-    return Cipher(root)
+    data_key = data_keys[0] if data_keys else cipher.generate_data_key()
+    if wrapped is None or cipher.unwrap_key(wrapped, keys[0]) != data_key:
+        rewrapped = base64.b64encode(cipher.wrap_key(data_key, keys[0]))
+        write(build_sibling_path(path, ".seal"), rewrapped)
+    return Cipher(data_key)
 
 
 def open_readonly(path: Path, keys: Sequence[bytes]) -> Cipher:
-    """The same seal, and nothing is written. Raises ConfigurationError when no key opens it."""
-    is_sealed = read_wrapped_key(path) is not None or "root" in read_stored_secrets(path)
-    if is_sealed and not keys:
+    """Return the cipher without writing. Raises ConfigurationError if no key fits."""
+    has_data_key = read_wrapped_key(path) is not None or "root" in read_stored_secrets(path)
+    if has_data_key and not keys:
         keys = [read_key_file(path, is_new=False)]
     data_keys = unwrap_data_keys(path, keys)
     return Cipher(data_keys[0] if data_keys else cipher.generate_data_key())
 
 
 def unwrap_data_keys(path: Path, keys: Sequence[bytes]) -> list[bytes]:
-    """What these keys unwrap, of this journal. Raises ConfigurationError when it is sealed with others."""
-    within = read_stored_secrets(path)
-    wrapped_keys = [
-        each for each in (within.get("root"), read_wrapped_key(path)) if each is not None
-    ]
-    unwrapped = [
-        root for each in wrapped_keys for key in keys if (root := cipher.unwrap_key(each, key))
-    ]
-    matching = [root for root in unwrapped if matches(root, within)]
-    if wrapped_keys and not matching:
+    """Unwrap the stored copies of the data key; none if the journal is new.
+
+    Raises ConfigurationError if none of the keys fits.
+    """
+    secrets = read_stored_secrets(path)
+    copies = [each for each in (secrets.get("root"), read_wrapped_key(path)) if each is not None]
+    unwrapped = [cipher.unwrap_key(copy, key) for copy in copies for key in keys]
+    data_keys = [each for each in unwrapped if each is not None and is_data_key(each, secrets)]
+    if copies and not data_keys:
         raise ConfigurationError(
-            f"ATLAS_JOURNAL_KEY does not open the journal {path}: it was sealed with another key. "
-            "Add that key to the end of the list; if it is lost for good: atlas exports discard."
+            f"ATLAS_JOURNAL_KEY does not open the journal {path}: it was encrypted with another "
+            "key. Add that key to the end of the list. If it is lost: atlas exports discard."
         )
-    return matching
+    return data_keys
 
 
-def matches(root: bytes, within: Mapping[str, bytes]) -> bool:
-    """Whether this is the root of that journal, and not of one that lay in its place before."""
-    check = within.get("check")
-    return check is None or Cipher(root).verifies(check, CHECK)
+def is_data_key(data_key: bytes, secrets: Mapping[str, bytes]) -> bool:
+    """True if this is the data key of the journal, not of an earlier one at the same path."""
+    check = secrets.get("check")
+    try:
+        return check is None or Cipher(data_key).decrypt(check, CHECK_AAD) == b""
+    except CorruptEntry:
+        return False
 
 
 def store_key(db: sqlite3.Connection, path: Path, cipher: Cipher) -> None:
-    """Once more, in the journal itself, and in its main file, where it is found without the WAL."""
-    for name, value in (("root", read_wrapped_key(path)), ("check", cipher.encrypt(b"", CHECK))):
-        db.execute("INSERT OR REPLACE INTO secret VALUES (?, ?)", [name, value])
+    """Store the wrapped data key in the journal; in its main file, to be found without the WAL."""
+    secrets = {"root": read_wrapped_key(path), "check": cipher.encrypt(b"", CHECK_AAD)}
+    db.executemany("INSERT OR REPLACE INTO secret VALUES (?, ?)", secrets.items())
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def forget(path: Path) -> None:
-    """The key is lost: what was sealed stays sealed, and a new root is made at the next start."""
+    """Delete a lost key: old data stay encrypted, and the next start creates a new data key."""
     build_sibling_path(path, ".seal").unlink(missing_ok=True)
     default_key_path(path).unlink(missing_ok=True)
 
@@ -99,10 +99,10 @@ def read_wrapped_key(path: Path) -> bytes | None:
 
 
 def read_stored_secrets(path: Path) -> dict[str, bytes]:
-    """The root as the journal has it, wrapped, and something that only that root opens."""
+    """Return `root`, the wrapped data key, and `check`, a text encrypted with it."""
     if not path.exists():
         return {}
-    # immutable: SQLite neither recovers nor writes; what stands only in the WAL is not seen
+    # immutable: SQLite neither recovers nor writes, and does not read the WAL
     with (
         suppress(*damage.UNREADABLE),
         closing(sqlite3.connect(read_only_uri(path), uri=True)) as db,
@@ -113,9 +113,10 @@ def read_stored_secrets(path: Path) -> dict[str, bytes]:
 
 
 def read_key_file(path: Path, *, is_new: bool) -> bytes:
-    """Raises ConfigurationError when the journal is sealed and the file is not there or holds no key.
+    """Read the key file, or create it for a new journal.
 
-    OSError when it cannot be read: then it is not lost, and nothing is to be abandoned.
+    Raises ConfigurationError if it is missing or invalid; OSError if it cannot be read, because
+    then the key is not lost.
     """
     file = default_key_path(path)
     if is_new and not file.exists():
@@ -124,56 +125,57 @@ def read_key_file(path: Path, *, is_new: bool) -> bytes:
         return parse_key(file.read_text(encoding="ascii").strip())
     except (FileNotFoundError, ValueError, ConfigurationError) as error:
         raise ConfigurationError(
-            f"ATLAS_JOURNAL_KEY is not set, and the journal {path} is sealed with a key that is "
-            f"not in {file}. If it is lost for good: atlas exports discard."
+            f"ATLAS_JOURNAL_KEY is not set, and the journal {path} is encrypted with a key that is "
+            f"not in {file}. If it is lost: atlas exports discard."
         ) from error
 
 
 def parse_key(text: str) -> bytes:
-    """32 bytes, of their base64. Raises ConfigurationError."""
-    raw_key = decode_key(text.encode())
-    if len(raw_key) != KEY_BYTES:
+    """Decode 32 bytes from base64. Raises ConfigurationError."""
+    key = decode_key(text.encode())
+    if len(key) != KEY_BYTES:
         raise ConfigurationError(
-            "ATLAS_JOURNAL_KEY is a key, or several with commas between them: 32 bytes each, as "
-            "base64. A new one: head -c 32 /dev/urandom | base64"
+            "ATLAS_JOURNAL_KEY must be one key, or several separated by commas: 32 bytes each, as "
+            "base64. To create one: head -c 32 /dev/urandom | base64"
         )
-    return raw_key
+    return key
 
 
 def decode_key(text: bytes) -> bytes:
+    """Decode base64; b"", which is never a valid key, if that fails."""
     try:
         return base64.b64decode(text, validate=True)
     except ValueError:
-        return b""  # no key opens that
+        return b""
 
 
 def default_key_path(path: Path) -> Path:
-    """Where the key is, if none is set."""
+    """Return the path of the key file."""
     return build_sibling_path(path, ".key")
 
 
-def keep_destination(db: sqlite3.Connection, path: Path, cipher: Cipher, destination: str) -> None:
-    """Note the dataset and branch. Raises ConfigurationError if something is committed elsewhere.
+def store_destination(db: sqlite3.Connection, path: Path, cipher: Cipher, destination: str) -> None:
+    """Record the dataset and branch. Raises ConfigurationError if exports are committed elsewhere.
 
-    There the receipts would not be true: an export would be `replayed` that never came there. Until
-    something is committed it may change, as after a RID that was wrong.
+    Receipts would be false otherwise: an export would count as `replayed` in a dataset that never
+    received it. Before the first commit the destination may change, for example to fix a wrong RID.
     """
     before = read_destination(db, cipher)
     if before == destination:
         return
     if before is not None and has_committed(db):
         raise ConfigurationError(
-            f"What the journal {path} has committed stands in {before}; FOUNDRY_DATASET_RID and "
-            f"FOUNDRY_BRANCH lead to {destination}. Take another journal for that: ATLAS_JOURNAL."
+            f"The journal {path} has committed exports to {before}, but FOUNDRY_DATASET_RID and "
+            f"FOUNDRY_BRANCH name {destination}. Use another journal for that: set ATLAS_JOURNAL."
         )
-    sealed = cipher.encrypt(destination.encode(), DESTINATION)
-    db.execute("INSERT OR REPLACE INTO secret VALUES ('destination', ?)", [sealed])
+    encrypted = cipher.encrypt(destination.encode(), DESTINATION_AAD)
+    db.execute("INSERT OR REPLACE INTO secret VALUES ('destination', ?)", [encrypted])
 
 
 def read_destination(db: sqlite3.Connection, cipher: Cipher) -> str | None:
-    """None in a new journal, in one of an earlier version, and when the note is damaged."""
-    found = db.execute("SELECT value FROM secret WHERE name = 'destination'").fetchone()
+    """Return None in a new journal, in one of an earlier version, and if it is corrupt."""
+    row = db.execute("SELECT value FROM secret WHERE name = 'destination'").fetchone()
     try:
-        return cipher.decrypt(found[0], DESTINATION).decode() if found else None
+        return cipher.decrypt(row[0], DESTINATION_AAD).decode() if row else None
     except CorruptEntry:
         return None

@@ -1,4 +1,4 @@
-"""What an operator sees of the journal: where everything stands, and whether there is room."""
+"""Entries, totals and readiness of the journal, for operators and metrics."""
 
 import sqlite3
 from collections.abc import Callable
@@ -14,41 +14,42 @@ from atlas.outside.sqlite import schema
 from atlas.outside.sqlite.capacity import CapacityLimit
 from atlas.outside.sqlite.group_commit import GroupCommit, run_in_commit
 from atlas.outside.sqlite.row_codec import COLUMNS, ExportRow, RowCodec, build_receipt
-from atlas.outside.sqlite.search import PUBLIC_STATUS, Search, SearchQuery
+from atlas.outside.sqlite.search import PREFIX_END, PUBLIC_STATUS, Search, SearchQuery, SearchResult
 
 SELECT = f"SELECT number, tries, reason, isolation, {COLUMNS} FROM export"
 PAGE = f"{SELECT} WHERE {{}} AND number < ? ORDER BY number DESC LIMIT ?"
 WRITE_TEST = "INSERT INTO secret VALUES ('touch', x'')", "DELETE FROM secret WHERE name = 'touch'"
-TOTALS = f"""
-    SELECT {PUBLIC_STATUS}, sum(exports) FROM total WHERE status <> 'abandoned' OR exports > 0 GROUP BY 1
+COUNTS = f"""
+    SELECT {PUBLIC_STATUS}, sum(exports) FROM total WHERE status <> 'abandoned' OR exports > 0
+    GROUP BY 1
 """
-DEPTH = f"SELECT {PUBLIC_STATUS}, sum(exports), sum(bytes) FROM total GROUP BY 1"
-OLDEST = "SELECT at FROM export WHERE status = '{}' ORDER BY number LIMIT 1"  # by an index of each
-OLDEST_OF_EACH = OLDEST.format("accepted"), OLDEST.format("claimed")
-WAITING = "accepted", "claimed"  # of which the last is on its way just now
+TOTALS = f"SELECT {PUBLIC_STATUS}, sum(exports), sum(bytes) FROM total GROUP BY 1"
+# One query for each status: with a literal status it uses the partial index.
+WAITING = "accepted", "claimed"
+OLDEST = "SELECT at FROM export WHERE status = '{}' ORDER BY number LIMIT 1"
 FAILED = "status = '{}' AND isolation > 0"
 FAILED_COUNT = f"SELECT count(*) FROM export WHERE {FAILED}"
 FAILED_LAST = f"SELECT reason FROM export WHERE {FAILED} ORDER BY turn DESC LIMIT 1"
 ISOLATIONS: tuple[Isolation, ...] = "none", "own_file", "small_group", "small_group", "alone"
-COUNTED_SECONDS = 60.0  # to count a million takes a tenth of a second
+RECOUNT_SECONDS = 60.0  # counting a million exports takes a tenth of a second
 
 
 class SqliteLedger:
-    """Answers `ports.Ledger`."""
+    """Implements `ports.Ledger`."""
 
     def __init__(
         self,
         commits: GroupCommit,
-        entries: RowCodec,
+        codec: RowCodec,
         capacity: CapacityLimit,
         monotonic: Callable[[], float],
     ) -> None:
         self._commits = commits
-        self._entries = entries
+        self._codec = codec
         self._capacity = capacity
         self._monotonic = monotonic
-        self._search = Search(commits, entries)
-        self._counted: tuple[float, int] | None = None
+        self._search = Search(commits, codec)
+        self._difference: tuple[float, int] | None = None
 
     async def list_entries(
         self,
@@ -58,109 +59,104 @@ class SqliteLedger:
         find: str | None = None,
     ) -> JournalPage:
         before = 2**62 if before is None else before
-        if find is not None:
-            return await self._search_page(SearchQuery(find, status, before, limit))
+        if find is None:
+            return await self._list_page(status, limit, before)
+        return await self._list_found(
+            await self._search.find(SearchQuery(find, status, before, limit))
+        )
 
-        def work(db: sqlite3.Connection) -> JournalPage:
-            rows = select_by_status(db, status, before, limit + 1)
-            shown = rows[:limit]
-            return JournalPage(
-                totals=dict(db.execute(TOTALS).fetchall()),
-                entries=tuple(build_entry(row, self._entries) for row in shown),
-                before=shown[-1][0] if len(rows) > limit else None,
-            )
+    @run_in_commit
+    def _list_page(
+        self, db: sqlite3.Connection, status: ListedStatus | None, limit: int, before: int
+    ) -> JournalPage:
+        rows = select_by_status(db, status, before, limit + 1)
+        page = rows[:limit]
+        return JournalPage(
+            totals=dict(db.execute(COUNTS).fetchall()),
+            entries=tuple(build_entry(row, self._codec) for row in page),
+            before=page[-1][0] if len(rows) > limit else None,
+        )
 
-        return await self._commits.run(work)
-
-    async def _search_page(self, sought: SearchQuery) -> JournalPage:
-        result = await self._search.find(sought)
-
-        def work(db: sqlite3.Connection) -> JournalPage:
-            rows = [db.execute(f"{SELECT} WHERE number = ?", [each]) for each in result.numbers]
-            return JournalPage(
-                totals=dict(db.execute(TOTALS).fetchall()),
-                entries=tuple(build_entry(row, self._entries) for each in rows for row in each),
-                before=result.before,
-                looked_at=result.looked_at,
-            )
-
-        return await self._commits.run(work)
+    @run_in_commit
+    def _list_found(self, db: sqlite3.Connection, result: SearchResult) -> JournalPage:
+        select = f"{SELECT} WHERE number = ?"
+        rows = [row for each in result.numbers for row in db.execute(select, [each])]
+        return JournalPage(
+            totals=dict(db.execute(COUNTS).fetchall()),
+            entries=tuple(build_entry(row, self._codec) for row in rows),
+            before=result.before,
+            looked_at=result.looked_at,
+        )
 
     @run_in_commit
     def find_entry(self, db: sqlite3.Connection, id: str) -> JournalEntry | None:
-        # GLOB would let a caller's * stand for anything; a range of the index does not
         select = f"{SELECT} WHERE id >= ? AND id < ? ORDER BY id LIMIT 2"
-        rows = db.execute(select, [id, id + "\U0010ffff"]).fetchall()
-        return build_entry(rows[0], self._entries) if len(rows) == 1 else None
+        rows = db.execute(select, [id, id + PREFIX_END]).fetchall()
+        return build_entry(rows[0], self._codec) if len(rows) == 1 else None
 
     @run_in_commit
     def read_totals(self, db: sqlite3.Connection) -> JournalTotals:
-        totals = db.execute(DEPTH).fetchall()
+        totals = db.execute(TOTALS).fetchall()
         return JournalTotals(
             exports={status: exports for status, exports, _ in totals},
             bytes={status: size for status, _, size in totals},
             oldest=find_oldest(db),
             free_bytes=self._capacity.free_bytes(),
-            imbalance=self._imbalance(db),
+            imbalance=self._count_difference(db),
             failed=count_failed(db),
             failed_reason=read_last_failure(db),
         )
 
-    def _imbalance(self, db: sqlite3.Connection) -> int:
+    def _count_difference(self, db: sqlite3.Connection) -> int:
         now = self._monotonic()
-        if self._counted is None or now - self._counted[0] >= COUNTED_SECONDS:
-            self._counted = now, schema.count_difference(db)
-        return self._counted[1]
+        if self._difference is None or now - self._difference[0] >= RECOUNT_SECONDS:
+            self._difference = now, schema.count_difference(db)
+        return self._difference[1]
 
     @run_in_commit
     def check_ready(self, db: sqlite3.Connection) -> None:
-        def work(db: sqlite3.Connection) -> None:
-            for statement in WRITE_TEST:  # reading alone goes well on a disk that is full, too
-                db.execute(statement)
-            self._capacity.check(db, 1)
-
-        work(db)
+        for statement in WRITE_TEST:  # a read would succeed on a full disk
+            db.execute(statement)
+        self._capacity.check(db, 1)
 
 
 def select_by_status(
     db: sqlite3.Connection, status: ListedStatus | None, before: int, limit: int
 ) -> list[tuple[Any, ...]]:
-    """Those that stand so. Each status has an index, which only its own name in a query reaches."""
+    """Select the newest entries with a public status, through the indexes of stored statuses."""
     if status is None:
         return db.execute(PAGE.format("TRUE"), [before, limit]).fetchall()
     condition = FAILED if status == "failed" else "status = '{}'"
-    stand = WAITING if status in {"accepted", "failed"} else (status,)
+    stored_statuses = WAITING if status in {"accepted", "failed"} else (status,)
     rows = [
         row
-        for each in stand
+        for each in stored_statuses
         for row in db.execute(PAGE.format(condition.format(each)), [before, limit])
     ]
     return sorted(rows, reverse=True)[:limit]
 
 
-def build_entry(row: tuple[Any, ...], entries: RowCodec) -> JournalEntry:
-    """What SELECT finds, without a name in it."""
+def build_entry(row: tuple[Any, ...], codec: RowCodec) -> JournalEntry:
+    """Build an entry from the columns of SELECT. Users are shown as pseudonyms only."""
     _, tries, reason, isolation, *columns = row
-    export_row = ExportRow(*columns)
-    label, at = entries.fields_or_default(export_row)
-    user, found = (
-        export_row.user[: identifiers.PSEUDONYM_CHARACTERS],
-        build_receipt(export_row, label, at),
-    )
-    path = identifiers.pseudonymize_path(found.path, user) if found.path else ""
-    receipt = msgspec.structs.replace(found, path=path)
-    waits = receipt.status == "accepted"
-    how: Isolation = ISOLATIONS[min(isolation, len(ISOLATIONS) - 1)] if waits else "none"
-    return JournalEntry(receipt, user, export_row.size, tries, reason, label.correlation_id, how)
+    export = ExportRow(*columns)
+    fields, at = codec.fields_or_default(export)
+    user = export.user[: identifiers.PSEUDONYM_CHARACTERS]
+    receipt = build_receipt(export, fields, at)
+    path = identifiers.pseudonymize_path(receipt.path, user) if receipt.path else ""
+    receipt = msgspec.structs.replace(receipt, path=path)
+    is_waiting = receipt.status == "accepted"
+    how: Isolation = ISOLATIONS[min(isolation, len(ISOLATIONS) - 1)] if is_waiting else "none"
+    return JournalEntry(receipt, user, export.size, tries, reason, fields.correlation_id, how)
 
 
 def count_failed(db: sqlite3.Connection) -> int:
-    """Count what has failed and waits, also while it is being tried."""
+    """Count the waiting exports that have failed, including those being tried again."""
     return sum(db.execute(FAILED_COUNT.format(each)).fetchone()[0] for each in WAITING)
 
 
 def read_last_failure(db: sqlite3.Connection) -> str | None:
-    """Return the reason of the newest failure of what waits."""
+    """Return the reason of the latest failure among the waiting exports."""
     for status in WAITING:
         row: tuple[str | None] | None = db.execute(FAILED_LAST.format(status)).fetchone()
         if row is not None:
@@ -169,8 +165,8 @@ def read_last_failure(db: sqlite3.Connection) -> str | None:
 
 
 def find_oldest(db: sqlite3.Connection) -> datetime | None:
-    """When that came which has waited for Foundry for longest; None also if a bit of it flipped."""
-    times = [text for select in OLDEST_OF_EACH for (text,) in db.execute(select).fetchall()]
+    """Return the time of acceptance of the oldest waiting export; None if corrupt."""
+    times = [text for each in WAITING for (text,) in db.execute(OLDEST.format(each)).fetchall()]
     try:
         return min(map(datetime.fromisoformat, times), default=None)
     except (ValueError, TypeError):

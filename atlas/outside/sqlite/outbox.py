@@ -1,9 +1,10 @@
-"""The journal as the uploader empties it: each step of a commit is one transaction."""
+"""Hands exports to the uploader; each step of the commit protocol is one transaction."""
 
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -23,22 +24,25 @@ from atlas.core.messages import (
 from atlas.core.personal_data import DatasetFile
 from atlas.outside.sqlite import claims, reconciliation
 from atlas.outside.sqlite.capacity import CapacityLimit
-from atlas.outside.sqlite.conclusions import carry_out
-from atlas.outside.sqlite.dead_letters import PAYLOAD
+from atlas.outside.sqlite.conclusions import apply_conclusion
 from atlas.outside.sqlite.group_commit import GroupCommit, run_in_commit
 from atlas.outside.sqlite.intake import find_later_path
+from atlas.outside.sqlite.reconciliation import encode_ids
 from atlas.outside.sqlite.retention import ReceiptRetention
-from atlas.outside.sqlite.row_codec import COLUMNS, ExportRow, PrivateFields, RowCodec, find_path
+from atlas.outside.sqlite.row_codec import (
+    COLUMNS,
+    NO_FIELDS,
+    SELECT_PAYLOAD,
+    ExportRow,
+    RowCodec,
+    find_path,
+)
 
-CLAIMED = f"""
-    SELECT {COLUMNS}, isolation, tries FROM export WHERE status = 'claimed' ORDER BY number
-"""
-NAMED = f"""
-    SELECT {COLUMNS}, isolation, tries FROM export
-    WHERE status = 'claimed' AND id IN (SELECT value FROM json_each(?)) ORDER BY number
-"""
+SELECT_CLAIMED = f"SELECT {COLUMNS}, isolation, tries FROM export WHERE status = 'claimed'"
+CLAIMED = f"{SELECT_CLAIMED} ORDER BY number"
+CLAIMED_BY_ID = f"{SELECT_CLAIMED} AND id IN (SELECT value FROM json_each(?)) ORDER BY number"
 READ = f"""
-    SELECT {COLUMNS}, {PAYLOAD} FROM export
+    SELECT {COLUMNS}, {SELECT_PAYLOAD} FROM export
     WHERE id IN (SELECT value FROM json_each(?)) ORDER BY number
 """
 RECORD_FILE = """
@@ -46,7 +50,8 @@ RECORD_FILE = """
     WHERE status = 'claimed' AND id IN (SELECT value FROM json_each(?))
 """
 CLEAR_INTENTS = "DELETE FROM intent"
-NO_FIELDS = PrivateFields("", "", (), "")
+
+ClaimedRow = tuple[ExportRow, int, int]  # with isolation and tries
 
 
 class SqliteOutbox:
@@ -55,14 +60,14 @@ class SqliteOutbox:
     def __init__(
         self,
         commits: GroupCommit,
-        entries: RowCodec,
+        codec: RowCodec,
         capacity: CapacityLimit,
         retention: ReceiptRetention,
     ) -> None:
         self._commits = commits
-        self._entries = entries
+        self._codec = codec
         self._capacity = capacity
-        self._shelf = retention
+        self._retention = retention
 
     @run_in_commit
     def read_backlog(self, db: sqlite3.Connection, limits: GroupLimits) -> Backlog:
@@ -70,7 +75,7 @@ class SqliteOutbox:
 
     @run_in_commit
     def read_in_hand(self, db: sqlite3.Connection) -> WorkInHand:
-        return WorkInHand(self._claimed(db), read_open(db), read_intents(db))
+        return WorkInHand(self._read_claimed(db), read_open(db), read_intents(db))
 
     @run_in_commit
     def claim(
@@ -78,7 +83,7 @@ class SqliteOutbox:
     ) -> CommitGroup | None:
         self._require_nothing_in_hand(db)
         claims.claim(db, limits, lane)
-        group = self._claimed(db)
+        group = self._read_claimed(db)
         if group is not None:
             record_intent(db, snapshot, "APPEND")
         return group
@@ -104,7 +109,7 @@ class SqliteOutbox:
                 claims.claim_fresh(db, limits, is_late=True)
             db.execute(CLEAR_INTENTS)  # the transaction settles them
             db.execute("INSERT OR IGNORE INTO open_transaction VALUES (?)", [transaction])
-        return self._claimed(db) or CommitGroup(())
+        return self._read_claimed(db) or CommitGroup(())
 
     @run_in_commit
     def record_file(
@@ -116,8 +121,8 @@ class SqliteOutbox:
         *,
         is_shared: bool,
     ) -> File:
-        given = encode_ids(ids)
-        rows = [(ExportRow(*row[:-2]), *row[-2:]) for row in db.execute(NAMED, [given]).fetchall()]
+        encoded = encode_ids(ids)
+        rows = split_rows(db.execute(CLAIMED_BY_ID, [encoded]).fetchall())
         if not rows or len(rows) != len(ids):
             raise OutOfOrder(
                 "A file is recorded for no export, or for exports that are not claimed."
@@ -126,14 +131,13 @@ class SqliteOutbox:
             raise OutOfOrder("A file that is not shared is recorded for several exports.")
         name: str = format
         if is_shared:
-            first = self._entries.decrypt_fields(rows[0][0]).path
-            name = find_free_group_path(db, first, format, given)
-        db.execute(RECORD_FILE, [name, size, given])
-        as_recorded = [
+            first_path = self._codec.decrypt_fields(rows[0][0]).path
+            name = find_free_group_path(db, first_path, format, encoded)
+        db.execute(RECORD_FILE, [name, size, encoded])
+        (file,) = self._group_by_file(
             (row._replace(file=name, file_bytes=size), isolation, tries)
             for row, isolation, tries in rows
-        ]
-        (file,) = self._files(as_recorded)
+        )
         return file
 
     @run_in_commit
@@ -147,9 +151,9 @@ class SqliteOutbox:
         for id, verdict in conclusion.verdicts.items():
             if verdict.kind == "moved":
                 self._move(db, id)
-        rows = [ExportRow(*row) for row in carry_out(db, conclusion)]
+        rows = [ExportRow(*row) for row in apply_conclusion(db, conclusion)]
         db.execute("DELETE FROM open_transaction")
-        return self._receipts(db, rows)
+        return self._finish_rows(db, rows)
 
     @run_in_commit
     def clear_intents(self, db: sqlite3.Connection) -> None:
@@ -157,21 +161,19 @@ class SqliteOutbox:
 
     @run_in_commit
     def read(self, db: sqlite3.Connection, ids: Collection[str]) -> Mapping[str, bytes]:
-        found = {}
+        payloads = {}
         for *columns, payload in db.execute(READ, [encode_ids(ids)]):
             row = ExportRow(*columns)
             with suppress(CorruptEntry):
-                self._entries.decrypt_fields(
-                    row
-                )  # raises Damaged: without a label there is no path
-                found[row.id] = self._entries.decrypt_packed(row, payload)
-        return found
+                self._codec.decrypt_fields(row)  # only to check: they hold the path
+                payloads[row.id] = self._codec.decrypt_compressed(row, payload)
+        return payloads
 
     @run_in_commit
     def filter_own_transactions(
         self, db: sqlite3.Connection, transactions: Collection[str]
     ) -> frozenset[str]:
-        return reconciliation.own_transactions(db, transactions)
+        return reconciliation.filter_own_transactions(db, transactions)
 
     @run_in_commit
     def has_committed(self, db: sqlite3.Connection) -> bool:
@@ -180,15 +182,14 @@ class SqliteOutbox:
     @run_in_commit
     def list_uncommitted(self, db: sqlite3.Connection, after: str) -> Sequence[File]:
         rows = reconciliation.read_uncommitted(db, after)
-        as_it_came = [row._replace(file=None, file_bytes=None) for row in rows]
-        return self._files((row, 0, 0) for row in as_it_came)
+        return self._group_by_file((row._replace(file=None, file_bytes=None), 0, 0) for row in rows)
 
     @run_in_commit
     def mark_found(
         self, db: sqlite3.Connection, matches: Sequence[tuple[DatasetFile, Collection[str]]]
     ) -> Sequence[Receipt]:
-        rows = [row for there, ids in matches for row in reconciliation.mark_found(db, ids, there)]
-        return self._receipts(db, rows)
+        rows = [row for file, ids in matches for row in reconciliation.mark_found(db, ids, file)]
+        return self._finish_rows(db, rows)
 
     def _require_nothing_in_hand(self, db: sqlite3.Connection) -> None:
         if claims.has_claimed(db) or read_open(db) is not None:
@@ -197,68 +198,74 @@ class SqliteOutbox:
             )
 
     def _move(self, db: sqlite3.Connection, id: str) -> None:
-        """Give a claimed export a later path. An earlier one could make two exports swap paths."""
+        """Give a claimed export a later path; with an earlier one, two exports could swap paths."""
         select = f"SELECT {COLUMNS} FROM export WHERE id = ? AND status = 'claimed'"
-        row_values = db.execute(select, [id]).fetchone()
-        if row_values is None:
+        columns = db.execute(select, [id]).fetchone()
+        if columns is None:
             return
-        row = ExportRow(*row_values)
+        row = ExportRow(*columns)
         try:
-            label = self._entries.decrypt_fields(row)
+            fields = self._codec.decrypt_fields(row)
         except CorruptEntry:
-            return  # it has no path, which is reported when it is claimed again
-        path, moment = find_later_path(db, row.user, label)
-        moved = self._entries.encrypt_fields(row, msgspec.structs.replace(label, path=path))
-        db.execute("UPDATE export SET moment = ?, label = ? WHERE id = ?", [moment, moved, id])
+            return  # reported when it is claimed again
+        path, moment = find_later_path(db, row.user, fields)
+        label = self._codec.encrypt_fields(row, msgspec.structs.replace(fields, path=path))
+        db.execute("UPDATE export SET moment = ?, label = ? WHERE id = ?", [moment, label, id])
 
-    def _receipts(self, db: sqlite3.Connection, rows: Sequence[ExportRow]) -> Sequence[Receipt]:
+    def _finish_rows(self, db: sqlite3.Connection, rows: Sequence[ExportRow]) -> Sequence[Receipt]:
+        """Return the receipts of ended exports; count committed ones, and prune old receipts."""
         committed = [row.size for row in rows if row.status == "committed"]
         if committed:
             self._capacity.record_committed(sum(committed))
-            self._shelf.prune(db, len(committed))
+            self._retention.prune(db, len(committed))
         ended = [row for row in rows if row.status in {"committed", "set_aside"}]
-        return [self._entries.build_receipt(row) for row in ended]
+        return [self._codec.build_receipt(row) for row in ended]
 
-    def _claimed(self, db: sqlite3.Connection) -> CommitGroup | None:
+    def _read_claimed(self, db: sqlite3.Connection) -> CommitGroup | None:
         rows = db.execute(CLAIMED).fetchall()
-        if not rows:
-            return None
-        return CommitGroup(self._files((ExportRow(*row[:-2]), *row[-2:]) for row in rows))
+        return CommitGroup(self._group_by_file(split_rows(rows))) if rows else None
 
-    def _files(self, rows: Iterable[tuple[ExportRow, int, int]]) -> tuple[File, ...]:
-        """Group exports by their files as recorded so far: (row, isolation, tries) of each.
+    def _group_by_file(self, rows: Iterable[ClaimedRow]) -> tuple[File, ...]:
+        """Group exports by the file recorded for them.
 
-        An export with a damaged label has no path, and its rows cannot be read either.
+        An export with corrupt fields has no path; its payload cannot be read either.
         """
-        in_file: dict[str, tuple[str, int, list[ClaimedExport]]] = {}
+        files: dict[str, tuple[str, int, list[ClaimedExport]]] = {}
         for row, isolation, tries in rows:
             try:
-                label = self._entries.decrypt_fields(row)
+                fields = self._codec.decrypt_fields(row)
             except CorruptEntry:
-                label = NO_FIELDS
-            details = label.correlation_id, label.trace, isolation, tries, label.sub
+                fields = NO_FIELDS
+            details = fields.correlation_id, fields.trace, isolation, tries, fields.sub
             export = ClaimedExport(row.id, row.size, row.ingested, *details)
             size = row.size if row.file_bytes is None else row.file_bytes
-            path = find_path(row, label)
-            in_file.setdefault(path or row.id, (path, size, []))[2].append(export)
-        return tuple(File(path, size, tuple(exports)) for path, size, exports in in_file.values())
+            path = find_path(row, fields)
+            files.setdefault(path or row.id, (path, size, []))[2].append(export)
+        return tuple(File(path, size, tuple(exports)) for path, size, exports in files.values())
 
 
-def find_free_group_path(db: sqlite3.Connection, first: str, format: FileFormat, ids: str) -> str:
-    """Return the first free path for a group whose first export is at the path `first`.
+def split_rows(rows: Iterable[tuple[Any, ...]]) -> list[ClaimedRow]:
+    return [(ExportRow(*columns), isolation, tries) for *columns, isolation, tries in rows]
 
-    `ids` are those of the group, as JSON: its own path counts as free when it is recorded again.
+
+def find_free_group_path(
+    db: sqlite3.Connection, first_path: str, format: FileFormat, ids: str
+) -> str:
+    """Return the first free path for the shared file of a group.
+
+    `first_path` is that of its first export. `ids` are the exports of the group, as JSON: their own
+    shared path counts as free, so that recording the file can be repeated.
     """
     select = "SELECT 1 FROM export WHERE file = ? AND id NOT IN (SELECT value FROM json_each(?))"
     return next(
         path
-        for path in identifiers.group_paths(first, format)
+        for path in identifiers.group_paths(first_path, format)
         if not db.execute(select, [path, ids]).fetchone()
     )
 
 
 def record_intent(db: sqlite3.Connection, snapshot: BranchSnapshot, kind: TransactionKind) -> None:
-    """Store an intent. It replaces an earlier one on the same head, as the later one covers it."""
+    """Record an intent. It replaces an earlier one on the same head, which it covers."""
     row = [kind, snapshot.head, snapshot.at.isoformat()]
     db.execute("INSERT OR REPLACE INTO intent VALUES (?, ?, ?)", row)
 
@@ -273,7 +280,3 @@ def read_intents(db: sqlite3.Connection) -> tuple[Intent, ...]:
 def read_open(db: sqlite3.Connection) -> str | None:
     row = db.execute("SELECT rid FROM open_transaction").fetchone()
     return None if row is None else str(row[0])
-
-
-def encode_ids(ids: Collection[str]) -> str:
-    return msgspec.json.encode(list(ids)).decode()

@@ -1,11 +1,11 @@
-"""All that the journal keeps of one person, and how it forgets them.
+"""The data of one person in the journal, and its erasure.
 
-Deleted rows leave their bytes in free pages and in the log; those of committed exports have done so
-long before. So the whole file is written anew behind a purge. That it is due is noted in the same
-commit: when we are killed in between, it is made up for.
+Deleted rows leave their bytes in free pages and in the write-ahead log, and rows deleted earlier
+(at a commit) have done so, too. So after a purge the whole file is rewritten. The same commit
+records that a rewrite is due, so that it is not lost if the process is killed in between.
 
-One thing is kept, under the keyed hash: which files of others hold rows of theirs. No rule of ours
-takes those out, so whoever has to must be able to ask again.
+Under the keyed hash of the user, the list of shared files with their rows is kept. Atlas cannot
+remove those rows, so the list must remain available.
 """
 
 import sqlite3
@@ -24,82 +24,84 @@ from atlas.outside.sqlite.search import PUBLIC_STATUS
 EXPORTS = f"SELECT {PUBLIC_STATUS}, count(*) FROM export WHERE user = ? GROUP BY 1 ORDER BY 1"
 SHARED = f"""
     SELECT file, count(*) FROM export
-    WHERE user = ? AND status = 'committed' AND file IS NOT NULL AND file NOT IN {identifiers.FORMATS}
+    WHERE user = ? AND status = 'committed'
+        AND file IS NOT NULL AND file NOT IN {identifiers.FORMATS}
     GROUP BY file ORDER BY file
 """
-ASIDE = """
+SET_ASIDE = """
     SELECT id, bytes, coalesce(reason, '') FROM export
     WHERE user = ? AND status = 'set_aside' ORDER BY number
 """
 DIGESTS = "SELECT coalesce(rid, ''), count(*) FROM digest WHERE user = ? GROUP BY 1"
 CLAIMED = "SELECT 1 FROM export WHERE user = ? AND status = 'claimed'"
 WAITING = "SELECT id FROM export WHERE user = ? AND status IN ('accepted', 'set_aside')"
-DUE = "INSERT OR REPLACE INTO secret VALUES ('rewrite', randomblob(8))"
-IS_DUE = "SELECT value FROM secret WHERE name = 'rewrite'"
-DONE = "DELETE FROM secret WHERE name = 'rewrite' AND value = ?"  # not of who came meanwhile
-KEEP = "INSERT OR REPLACE INTO secret VALUES (?, ?)"
-FORGET = "DELETE FROM secret WHERE name = ?"
-KEPT = "SELECT value FROM secret WHERE name = ?"
+REQUEST_REWRITE = "INSERT OR REPLACE INTO secret VALUES ('rewrite', randomblob(8))"
+READ_REWRITE = "SELECT value FROM secret WHERE name = 'rewrite'"
+# compares the value: a purge during the rewrite has requested another one
+CLEAR_REWRITE = "DELETE FROM secret WHERE name = 'rewrite' AND value = ?"
+STORE = "INSERT OR REPLACE INTO secret VALUES (?, ?)"
+DELETE = "DELETE FROM secret WHERE name = ?"
+READ = "SELECT value FROM secret WHERE name = ?"
 
-_shared = msgspec.msgpack.Decoder(tuple[SharedFile, ...])
+_shared_decoder = msgspec.msgpack.Decoder(tuple[SharedFile, ...])
 
 
 class SqlitePersonalData:
-    """Answers `ports.PersonRecords`."""
+    """Implements `ports.PersonalDataStore`."""
 
-    def __init__(self, commits: GroupCommit, entries: RowCodec) -> None:
+    def __init__(self, commits: GroupCommit, codec: RowCodec) -> None:
         self._commits = commits
-        self._entries = entries
+        self._codec = codec
 
     @run_in_commit
     def read_holdings(self, db: sqlite3.Connection, user: User) -> JournalHoldings:
-        given = [self._entries.seal.hash_user(user.sub)]
+        hashed = self._codec.cipher.hash_user(user.sub)
         return JournalHoldings(
-            user=given[0][: identifiers.PSEUDONYM_CHARACTERS],
-            exports=dict(db.execute(EXPORTS, given).fetchall()),
+            user=hashed[: identifiers.PSEUDONYM_CHARACTERS],
+            exports=dict(db.execute(EXPORTS, [hashed]).fetchall()),
             shared=(
-                *read_purge_note(db, *given),
-                *(SharedFile(*row) for row in db.execute(SHARED, given)),
+                *read_shared_files(db, hashed),
+                *(SharedFile(*row) for row in db.execute(SHARED, [hashed])),
             ),
-            aside=tuple(SetAsideExport(*row) for row in db.execute(ASIDE, given)),
-            digests=dict(db.execute(DIGESTS, given).fetchall()),
+            aside=tuple(SetAsideExport(*row) for row in db.execute(SET_ASIDE, [hashed])),
+            digests=dict(db.execute(DIGESTS, [hashed]).fetchall()),
         )
 
     @run_in_commit
     def purge(
         self, db: sqlite3.Connection, user: User, shared: Sequence[SharedFile]
     ) -> PurgeResult:
-        given = [self._entries.seal.hash_user(user.sub)]
-        if db.execute(CLAIMED, given).fetchone():
-            raise Unavailable("Some of it is on its way to Foundry just now: ask again later.")
-        rows = dict(db.execute(EXPORTS, given).fetchall())
-        waiting = tuple(id for (id,) in db.execute(WAITING, given))
+        hashed = self._codec.cipher.hash_user(user.sub)
+        if db.execute(CLAIMED, [hashed]).fetchone():
+            raise Unavailable("Some exports of this user are being uploaded. Try again later.")
+        counts = dict(db.execute(EXPORTS, [hashed]).fetchall())
+        waiting = tuple(id for (id,) in db.execute(WAITING, [hashed]))
         (before,) = db.execute("PRAGMA secure_delete").fetchone()
         db.execute("PRAGMA secure_delete = ON")
         for table in ("binding", "digest"):
-            rows[table] = db.execute(f"DELETE FROM {table} WHERE user = ?", given).rowcount
-        db.execute("DELETE FROM export WHERE user = ?", given)
+            counts[table] = db.execute(f"DELETE FROM {table} WHERE user = ?", [hashed]).rowcount
+        db.execute("DELETE FROM export WHERE user = ?", [hashed])
         db.execute(f"PRAGMA secure_delete = {before}")
-        found = {kind: count for kind, count in rows.items() if count}
-        if found:
-            db.execute(DUE)
-        db.execute(FORGET, [build_note_name(*given)])
+        purged = {kind: count for kind, count in counts.items() if count}
+        if purged:
+            db.execute(REQUEST_REWRITE)
+        db.execute(DELETE, [build_shared_key(hashed)])
         if shared:
-            db.execute(KEEP, [build_note_name(*given), msgspec.msgpack.encode(shared)])
-        return PurgeResult(given[0][: identifiers.PSEUDONYM_CHARACTERS], found, waiting)
+            db.execute(STORE, [build_shared_key(hashed), msgspec.msgpack.encode(shared)])
+        return PurgeResult(hashed[: identifiers.PSEUDONYM_CHARACTERS], purged, waiting)
 
     async def rewrite(self) -> None:
-        due = await self._commits.run(lambda db: db.execute(IS_DUE).fetchone())
-        if due is not None:
+        request = await self._commits.run(lambda db: db.execute(READ_REWRITE).fetchone())
+        if request is not None:
             await self._commits.vacuum()
-            await self._commits.run(lambda db: db.execute(DONE, due).rowcount)
+            await self._commits.run(lambda db: db.execute(CLEAR_REWRITE, request).rowcount)
 
 
-def read_purge_note(db: sqlite3.Connection, user: str) -> tuple[SharedFile, ...]:
-    """What an earlier purge has left."""
-    row = db.execute(KEPT, [build_note_name(user)]).fetchone()
-    return _shared.decode(*row) if row else ()
+def read_shared_files(db: sqlite3.Connection, hashed_user: str) -> tuple[SharedFile, ...]:
+    """Return the shared files that an earlier purge recorded."""
+    row = db.execute(READ, [build_shared_key(hashed_user)]).fetchone()
+    return _shared_decoder.decode(*row) if row else ()
 
 
-def build_note_name(user: str) -> str:
-    return f"shared {user}"
+def build_shared_key(hashed_user: str) -> str:
+    return f"shared {hashed_user}"

@@ -1,6 +1,6 @@
-"""A journal that nobody serves, looked at: nothing is made, mended, moved or written.
+"""Inspects a journal that no process has open, without changing it.
 
-What its log holds is seen in a copy of both, because SQLite cannot read a log without writing.
+SQLite cannot read a write-ahead log (WAL) without writing, so a journal with one is copied first.
 """
 
 import secrets
@@ -25,36 +25,36 @@ from atlas.outside.sqlite.journal import decode_lossy, resolve_path
 from atlas.outside.sqlite.row_codec import RowCodec
 
 RESTART_REMEDY = (
-    "Start Atlas: it keeps a copy, delivers all that can be read, and says what was lost."
+    "Start Atlas: it keeps a copy, delivers everything readable, and reports what was lost."
 )
 
 
 def find_lock_owner(path: Path | None, owner: str) -> JournalLocked | None:
-    """Who owns the journal at this path just now; `owner`, if we may not know."""
+    """Return the current owner of the journal, if any; `owner` if the lock is not readable."""
     path = resolve_path(path)
     try:
         if path is not None:
             with lock.hold_shared(path):
                 return None
-    except JournalLocked as held:
-        return held
+    except JournalLocked as locked:
+        return locked
     except PermissionError:
         return JournalLocked(path, "", owner)
     except OSError:
-        return None  # what is wrong with it is found again where it is told
+        return None  # reported when the journal is opened
     return None
 
 
 class ReadOnlyInspector:
-    """Answers `ports.Checkup`; None is a journal in memory, of which nothing is left."""
+    """Implements `ports.JournalInspector` for a file; a journal in memory (None) is gone."""
 
     def __init__(
         self, path: Path | None, limits: CapacityLimits, journal_keys: Sequence[bytes]
     ) -> None:
         self._path = resolve_path(path)
         self._limits = limits
-        self._sealed_with = journal_keys
-        self._user_key = secrets.token_bytes(32)  # until that of the journal is known
+        self._keys = journal_keys
+        self._user_key = secrets.token_bytes(32)  # until the journal is open
 
     async def inspect(self) -> JournalHealth | None:
         path = self._path
@@ -63,13 +63,13 @@ class ReadOnlyInspector:
         try:
             require_local(path.parent)
             with lock.hold_shared(path):
-                return self._condition(path)
-        except JournalLocked as held:
+                return self._inspect_file(path)
+        except JournalLocked as locked:
             raise CheckFailed(
-                f"{held} Its operator listener does not answer.",
-                f"Does it hang? Look at its log, at {held.owner or 'its operator listener'}, and "
-                "restart it.",
-            ) from held
+                f"{locked} Its operator listener does not answer.",
+                "The process may hang. Check its log and "
+                f"{locked.owner or 'its operator listener'}, then restart it.",
+            ) from locked
         except ConfigurationError as error:
             raise CheckFailed("The key does not open the journal.", str(error)) from error
         except CommandError as error:
@@ -78,33 +78,39 @@ class ReadOnlyInspector:
                 "Set ATLAS_JOURNAL to a journal on a local disk that this version can open.",
             ) from error
         except damage.UNREADABLE as error:
-            raise CheckFailed("The journal is damaged, or is none.", RESTART_REMEDY) from error
+            raise CheckFailed(
+                "The journal is damaged, or the file is not a journal.", RESTART_REMEDY
+            ) from error
         except OSError as error:
             raise CheckFailed(
-                f"The journal cannot be looked at: {error.strerror}.",
-                "Run this as the user that Atlas runs as, or mend the disk.",
+                f"The journal cannot be read: {error.strerror}.",
+                "Run this as the user that Atlas runs as, or repair the disk.",
             ) from error
 
     def pseudonym(self, sub: str) -> str:
         return identifiers.pseudonymize(self._user_key, sub)
 
-    def _condition(self, path: Path) -> JournalHealth:
+    def _inspect_file(self, path: Path) -> JournalHealth:
         if wal.find_damage(build_sibling_path(path, "-wal")) is not None:
-            raise CheckFailed("The log of the journal is damaged.", RESTART_REMEDY)
-        entries = RowCodec(keys.open_readonly(path, self._sealed_with))
-        self._user_key = entries.seal.user_key
-        with open_or_copy(path) as (db, copy_path):
+            raise CheckFailed("The write-ahead log of the journal is damaged.", RESTART_REMEDY)
+        codec = RowCodec(keys.open_readonly(path, self._keys))
+        self._user_key = codec.cipher.user_key
+        with open_or_copy(path) as (db, opened_path):
             version = db.execute("PRAGMA user_version").fetchone()[0]
-            notes = () if version == schema.VERSION else (f"an older one (v{version})",)
-            upgrades.prepare(db, path, entries)
-            if damage.is_corrupt(db, copy_path) or not schema.schema_matches(db):
+            notes = (
+                ()
+                if version == schema.VERSION
+                else (f"written by an earlier version (v{version})",)
+            )
+            upgrades.prepare(db, path, codec)
+            if damage.is_corrupt(db, opened_path) or not schema.schema_matches(db):
                 raise CheckFailed("The journal is damaged.", RESTART_REMEDY)
-            return read_condition(db, entries, self._limits, path, notes)
+            return read_condition(db, codec, self._limits, path, notes)
 
 
 @contextmanager
 def open_or_copy(path: Path) -> Iterator[tuple[sqlite3.Connection, Path]]:
-    """The journal itself where that tells all, else a copy that is gone afterwards."""
+    """Open the journal read-only, or a temporary copy if it has a WAL or needs migration."""
     log = build_sibling_path(path, "-wal")
     has_log = log.exists() and log.stat().st_size > 0
     if not has_log and read_version(path) >= schema.VERSION:
@@ -123,6 +129,6 @@ def open_or_copy(path: Path) -> Iterator[tuple[sqlite3.Connection, Path]]:
 
 
 def read_version(path: Path) -> int:
-    """As the main file says it."""
+    """Return the schema version in the main file."""
     with closing(sqlite3.connect(read_only_uri(path), uri=True)) as db:
         return int(db.execute("PRAGMA user_version").fetchone()[0])

@@ -1,4 +1,4 @@
-"""Compares the journal with the dataset: known transactions, and uncommitted exports."""
+"""Compares the journal with the dataset, for example after a backup was restored."""
 
 import sqlite3
 from collections.abc import Collection
@@ -37,13 +37,14 @@ MARK_FOUND = f"""
 """
 
 
-def own_transactions(db: sqlite3.Connection, transactions: Collection[str]) -> frozenset[str]:
-    """Return the known ones. No index has transactions, so recent ones are tried first."""
+def filter_own_transactions(
+    db: sqlite3.Connection, transactions: Collection[str]
+) -> frozenset[str]:
+    """Return the known transactions; recent ones are tried first, as there is no index."""
     requested = frozenset(transactions)
     known = requested.intersection(rid for (rid,) in db.execute(NEWEST))
     if known != requested:
-        given = {"all": msgspec.json.encode(list(requested)).decode()}
-        known = frozenset(rid for (rid,) in db.execute(KNOWN, given))
+        known = frozenset(rid for (rid,) in db.execute(KNOWN, {"all": encode_ids(requested)}))
     return known
 
 
@@ -52,23 +53,24 @@ def has_committed(db: sqlite3.Connection) -> bool:
 
 
 def read_uncommitted(db: sqlite3.Connection, after: str) -> list[ExportRow]:
-    """Return the next page. A row marked as committed in between still exists as a cursor."""
+    """Return a page of exports after the one with this id, whatever its status is by now."""
     cursor_row = db.execute("SELECT number FROM export WHERE id = ?", [after]).fetchone()
-    given = {"after": cursor_row[0] if cursor_row else 0}
+    params = {"after": cursor_row[0] if cursor_row else 0}
     statement = f"{UNCOMMITTED} ORDER BY number LIMIT {PAGE}"
-    return [ExportRow(*row[:-1]) for row in db.execute(statement, given).fetchall()]
+    return [ExportRow(*row[:-1]) for row in db.execute(statement, params).fetchall()]
 
 
 def mark_found(
     db: sqlite3.Connection, ids: Collection[str], dataset_file: DatasetFile
 ) -> list[ExportRow]:
+    """Mark the exports as committed in this file, and return their rows."""
     file: str | None = dataset_file.path
     if identifiers.is_single_export(dataset_file.path):
         file = identifiers.detect_format(dataset_file.path)
-    given = [
-        dataset_file.transaction,
-        file,
-        dataset_file.bytes,
-        msgspec.json.encode(list(ids)).decode(),
-    ]
-    return [ExportRow(*row) for row in db.execute(MARK_FOUND, given).fetchall()]
+    params = [dataset_file.transaction, file, dataset_file.bytes, encode_ids(ids)]
+    return [ExportRow(*row) for row in db.execute(MARK_FOUND, params).fetchall()]
+
+
+def encode_ids(ids: Collection[str]) -> str:
+    """Encode for `json_each`."""
+    return msgspec.json.encode(list(ids)).decode()

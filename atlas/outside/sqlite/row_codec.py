@@ -1,8 +1,8 @@
-"""A row of the table of exports, and what is sealed in it.
+"""Encodes the rows of the `export` table, and encrypts their private parts.
 
-In clear: a digest, a keyed hash of the user, counts, moments, and where it stands. Sealed: the
-label, with the path that holds the sub, and the payload. Both are bound to the columns that never
-change, so that nothing can be moved from one export to another.
+In plaintext: the content digest, a keyed hash of the user, counts, times and the status. Encrypted:
+`label` (the PrivateFields: user id, path, ...) and the payload. The immutable columns are the
+additional authenticated data (AAD) of both, so that neither can be moved to another export.
 """
 
 from collections import OrderedDict
@@ -19,16 +19,18 @@ from atlas.core.traces import Trace
 from atlas.outside.sqlite.cipher import Cipher
 from atlas.outside.sqlite.compression import decompress
 
-StoredStatus = Status | Literal["claimed"]  # the last is a word between journal and uploader only
+StoredStatus = Status | Literal["claimed"]  # "claimed" is internal to journal and uploader
 
-DESTINATION_AAD = "id, user, at, ingested, rejected, bytes"
-COLUMNS = f"{DESTINATION_AAD}, label, status, rid, file, file_bytes"
+IMMUTABLE_COLUMNS = "id, user, at, ingested, rejected, bytes"
+COLUMNS = f"{IMMUTABLE_COLUMNS}, label, status, rid, file, file_bytes"
 HAS_PAYLOAD = "EXISTS (SELECT 1 FROM payload WHERE payload.number = export.number)"
-KEEP_PAYLOAD = "INSERT INTO payload (number, fixed, label, sealed) VALUES (?, ?, ?, ?)"
+SELECT_PAYLOAD = "(SELECT sealed FROM payload WHERE payload.number = export.number)"
+INSERT_PAYLOAD = "INSERT INTO payload (number, fixed, label, sealed) VALUES (?, ?, ?, ?)"
+FIELDS_CACHED_MAX = 2_048  # more than the exports of a group
 
 
 class ImmutableColumns(NamedTuple):
-    """The columns of BOUND."""
+    """The IMMUTABLE_COLUMNS of an export."""
 
     id: str
     user: str
@@ -39,7 +41,7 @@ class ImmutableColumns(NamedTuple):
 
 
 class ExportRow(NamedTuple):
-    """What COLUMNS select."""
+    """The COLUMNS of an export."""
 
     id: str
     user: str
@@ -55,111 +57,109 @@ class ExportRow(NamedTuple):
 
 
 class PrivateFields(Struct, frozen=True, array_like=True):
-    """What is told of an export, and is nobody's business on the disk."""
+    """The fields of an export that are encrypted on disk."""
 
     sub: str
     path: str
     rejects: tuple[Reject, ...]
     correlation_id: str
-    trace: Trace | None = None  # what was kept before there were any has none
+    trace: Trace | None = None  # absent in rows of earlier versions
 
 
-FIELDS_CACHED_MAX = 2_048  # more than a group has exports
+IMMUTABLE_COUNT = len(ImmutableColumns._fields)
+NO_FIELDS = PrivateFields("", "", (), "")
 
 _encode = msgspec.msgpack.Encoder().encode
-_fixed = msgspec.msgpack.Decoder(ImmutableColumns)
-_label = msgspec.msgpack.Decoder(PrivateFields)
+_immutable_decoder = msgspec.msgpack.Decoder(ImmutableColumns)
+_fields_decoder = msgspec.msgpack.Decoder(PrivateFields)
 
 
 class RowCodec:
-    """Reads and makes rows; in the one thread of the journal.
+    """Encrypts and decrypts rows. To be used in the thread of the journal only.
 
-    On its way to Foundry a label is asked for half a dozen times, so the latest are remembered,
-    each by all of the columns that it is sealed with: of what changes on the disk none is known.
+    The latest private fields are cached, because the uploader needs them several times. The key of
+    the cache is everything that decryption depends on, so that a change on disk is not missed.
     """
 
-    def __init__(self, seal: Cipher) -> None:
-        self.seal = seal
-        self._labels: OrderedDict[tuple[object, ...], PrivateFields] = OrderedDict()
+    def __init__(self, cipher: Cipher) -> None:
+        self.cipher = cipher
+        self._cache: OrderedDict[tuple[object, ...], PrivateFields] = OrderedDict()
 
-    def encrypt_fields(self, row: ImmutableColumns | ExportRow, label: PrivateFields) -> bytes:
-        sealed = self.seal.encrypt(_encode(label), build_row_aad(row))
-        self._remember((*row[: len(ImmutableColumns._fields)], sealed), label)
-        return sealed
-
-    def decrypt_fields(self, row: ExportRow) -> PrivateFields:
-        """Raises Damaged."""
-        sealed_with = row[: len(ImmutableColumns._fields) + 1]
-        label = self._labels.get(sealed_with)
-        if label is None:
-            label = _label.decode(self.seal.decrypt(row.label, build_row_aad(row)))
-            self._remember(sealed_with, label)
+    def encrypt_fields(self, row: ImmutableColumns | ExportRow, fields: PrivateFields) -> bytes:
+        label = self.cipher.encrypt(_encode(fields), build_row_aad(row))
+        self._remember((*row[:IMMUTABLE_COUNT], label), fields)
         return label
 
-    def _remember(self, sealed_with: tuple[object, ...], label: PrivateFields) -> None:
-        self._labels[sealed_with] = label
-        if len(self._labels) > FIELDS_CACHED_MAX:
-            self._labels.popitem(last=False)
+    def decrypt_fields(self, row: ExportRow) -> PrivateFields:
+        """Raises CorruptEntry."""
+        key = row[: IMMUTABLE_COUNT + 1]
+        fields = self._cache.get(key)
+        if fields is None:
+            fields = _fields_decoder.decode(self.cipher.decrypt(row.label, build_row_aad(row)))
+            self._remember(key, fields)
+        return fields
 
-    def encrypt_payload(self, row: ImmutableColumns | ExportRow, packed: bytes) -> bytes:
-        return self.seal.encrypt(packed, build_row_aad(row))
+    def _remember(self, key: tuple[object, ...], fields: PrivateFields) -> None:
+        self._cache[key] = fields
+        if len(self._cache) > FIELDS_CACHED_MAX:
+            self._cache.popitem(last=False)
 
-    def decrypt_payload(self, row: ExportRow, sealed: bytes | None) -> bytes:
-        """Raises Damaged."""
-        return decompress(self.decrypt_packed(row, sealed))
+    def encrypt_payload(self, row: ImmutableColumns | ExportRow, compressed: bytes) -> bytes:
+        return self.cipher.encrypt(compressed, build_row_aad(row))
 
-    def decrypt_packed(self, row: ExportRow, sealed: bytes | None) -> bytes:
-        """The same, still compressed."""
-        if sealed is None:
+    def decrypt_payload(self, row: ExportRow, payload: bytes | None) -> bytes:
+        """Decrypt and decompress. Raises CorruptEntry."""
+        return decompress(self.decrypt_compressed(row, payload))
+
+    def decrypt_compressed(self, row: ExportRow, payload: bytes | None) -> bytes:
+        """Decrypt without decompressing. Raises CorruptEntry."""
+        if payload is None:
             raise CorruptEntry
-        return self.seal.decrypt(sealed, build_row_aad(row))
+        return self.cipher.decrypt(payload, build_row_aad(row))
 
     def build_receipt(self, row: ExportRow) -> Receipt:
-        """Without what the label tells when that is damaged."""
+        """Build the receipt; without the private fields if they are corrupt."""
         return build_receipt(row, *self.fields_or_default(row))
 
     def fields_or_default(self, row: ExportRow) -> tuple[PrivateFields, datetime]:
-        """The label and the moment, as far as they are not damaged."""
+        """Return the private fields and the time of acceptance, or empty ones if corrupt."""
         try:
             return self.decrypt_fields(row), datetime.fromisoformat(row.at)
         except CorruptEntry:
-            return PrivateFields("", "", (), ""), datetime.fromtimestamp(0, UTC)  # nobody knows
+            return NO_FIELDS, datetime.fromtimestamp(0, UTC)
 
 
-def build_receipt(row: ExportRow, label: PrivateFields, at: datetime) -> Receipt:
-    """What its sender is told of an export that stands so in the journal."""
+def build_receipt(row: ExportRow, fields: PrivateFields, at: datetime) -> Receipt:
     status: Status = "accepted" if row.status == "claimed" else row.status
     return Receipt(
         id=row.id,
         status=status,
         at=at,
-        path=find_path(row, label),
+        path=find_path(row, fields),
         ingested=row.ingested,
         rejected=row.rejected,
-        rejects=label.rejects,
+        rejects=fields.rejects,
         transaction=row.rid if status == "committed" else None,
     )
 
 
-def find_path(row: ExportRow, label: PrivateFields) -> str:
-    """Where its rows stand, or will if nothing comes between."""
-    if row.file is None or not label.path:
-        return label.path
-    return (
-        identifiers.change_format(label.path, row.file)
-        if row.file in identifiers.FORMATS
-        else row.file
-    )
+def find_path(row: ExportRow, fields: PrivateFields) -> str:
+    """Return the path of the file with the rows; of one not uploaded yet, the planned path."""
+    if row.file is None or not fields.path:
+        return fields.path
+    if row.file in identifiers.FORMATS:
+        return identifiers.change_format(fields.path, row.file)
+    return row.file
 
 
 def build_row_aad(row: ImmutableColumns | ExportRow) -> bytes:
-    """What never changes of an export."""
-    return _encode(row[: len(ImmutableColumns._fields)])
+    """Encode the immutable columns."""
+    return _encode(row[:IMMUTABLE_COUNT])
 
 
-def parse_row_aad(bound: bytes) -> ImmutableColumns:
-    """Raises Damaged."""
+def parse_row_aad(aad: bytes) -> ImmutableColumns:
+    """Raises CorruptEntry."""
     try:
-        return _fixed.decode(bound)
+        return _immutable_decoder.decode(aad)
     except msgspec.MsgspecError as error:
         raise CorruptEntry from error

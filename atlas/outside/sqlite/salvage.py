@@ -1,8 +1,7 @@
-"""A journal whose structure is broken, read row by row into a new one.
+"""Rebuilds a corrupt journal: copies every readable row into a new one.
 
-What stands in a page that cannot be read is lost, the rest goes on. A row that can be read and is
-not what was accepted breaks its seal, and is seen when its turn comes: see
-actors/upload/outcomes.py.
+Rows in unreadable pages are lost. A row that is readable but altered fails decryption, which the
+uploader reports: see actors/upload/outcomes.py.
 """
 
 import sqlite3
@@ -19,185 +18,194 @@ from atlas.outside.sqlite.disk import damage, pages, wal
 from atlas.outside.sqlite.disk.folder import build_sibling_path, replace
 from atlas.outside.sqlite.row_codec import (
     COLUMNS,
-    DESTINATION_AAD,
     HAS_PAYLOAD,
+    IMMUTABLE_COLUMNS,
     ExportRow,
     RowCodec,
     build_row_aad,
     parse_row_aad,
 )
 
-GAP_MAX = 10_000  # numbers that are tried behind the last row that can be read
-OTHERS = ("binding", "intent", "open_transaction", "digest", "secret")
-PAYLOAD = ["number", "fixed", "label", "sealed"]
-BEFORE_6 = [
+GAP_MAX = 10_000  # numbers to try after the last readable row
+OTHER_TABLES = ("binding", "intent", "open_transaction", "digest", "secret")
+PAYLOAD_COLUMNS = ["number", "fixed", "label", "sealed"]
+COLUMNS_BEFORE_6 = [
     *("number", "id", "user", "at", "ingested", "rejected", "bytes", "place", "label", "payload"),
     *("tries", "status", "since", "reason", "rid", "file", "file_bytes", "isolation", "turn"),
 ]
-PAYLOAD_AT = BEFORE_6.index("payload")
-ABSENT = dict.fromkeys({*BEFORE_6, "moment"} - {"place", "payload"}) | {"isolation": 0, "turn": 0}
-DOUBTFUL = {"status": "claimed", "tries": 1, "isolation": 0, "turn": 0}
-IS_KEPT = "SELECT 1 FROM export WHERE number = ?"
-WITHOUT = f"SELECT {COLUMNS} FROM export WHERE number = ? AND NOT {HAS_PAYLOAD}"
-WITHOUT_PAYLOAD = f"DELETE FROM export WHERE number = ? AND NOT {HAS_PAYLOAD}"
-ENDED = """
+PAYLOAD_INDEX = COLUMNS_BEFORE_6.index("payload")
+DEFAULTS = dict.fromkeys({*COLUMNS_BEFORE_6, "moment"} - {"place", "payload"})
+DEFAULTS |= {"isolation": 0, "turn": 0}
+UNKNOWN_STATUS = {"status": "claimed", "tries": 1, "isolation": 0, "turn": 0}
+HAS_EXPORT = "SELECT 1 FROM export WHERE number = ?"
+WITHOUT_PAYLOAD = f"SELECT {COLUMNS} FROM export WHERE number = ? AND NOT {HAS_PAYLOAD}"
+DELETE_WITHOUT_PAYLOAD = f"DELETE FROM export WHERE number = ? AND NOT {HAS_PAYLOAD}"
+DELETE_ENDED_PAYLOADS = """
     DELETE FROM payload WHERE number NOT IN (
         SELECT number FROM export WHERE status NOT IN ('committed', 'abandoned')
     )
 """
-UNBOUND = "DELETE FROM binding WHERE export NOT IN (SELECT id FROM export)"
+DELETE_UNBOUND = "DELETE FROM binding WHERE export NOT IN (SELECT id FROM export)"
 
-Open = Callable[[Path, RowCodec], sqlite3.Connection]
+OpenJournal = Callable[[Path, RowCodec], sqlite3.Connection]
 
 
 def rebuild(
-    path: Path, opened: Open, entries: RowCodec, before: int, error: Exception | None = None
+    path: Path,
+    open_new: OpenJournal,
+    codec: RowCodec,
+    exports_before: int,
+    cause: Exception | None = None,
 ) -> JournalDamaged:
-    """A new journal in the place of the broken one; `before` is how many exports that had.
+    """Replace a corrupt journal with a rebuilt one, and keep a copy of it.
 
-    Raises the error if nothing of it is ours, CommandError, OSError.
+    Raises `cause` if no export can be read, CommandError, OSError.
     """
-    copy, fresh = damage.backup(path), build_sibling_path(path, ".new")
+    copy, new_path = damage.backup(path), build_sibling_path(path, ".new")
     wal.apply_wal(path)
-    fresh.unlink(missing_ok=True)
-    with closing(opened(fresh, entries)) as db:
-        exports = salvage(path, SalvagedJournal(db, entries))
-        # closing would write its log into it, too, and say nothing when that fails
+    new_path.unlink(missing_ok=True)
+    with closing(open_new(new_path, codec)) as db:
+        exports = salvage(path, SalvagedJournal(db, codec))
+        # closing would checkpoint the WAL as well, but ignore errors
         db.execute("PRAGMA locking_mode = NORMAL")
         db.execute("PRAGMA journal_mode = DELETE").fetchall()
-    if error is not None and not exports:
-        fresh.unlink()
+    if cause is not None and not exports:
+        new_path.unlink()
         damage.discard(copy)
-        raise error
-    if build_sibling_path(fresh, "-wal").exists():
-        raise CommandError(f"The journal {path} is damaged, and cannot be written anew.")
-    replace(path, fresh)
-    what = f"its pages, and {before - exports} exports in them" if before > exports else "its pages"
-    return JournalDamaged(what, copy=str(copy))
+        raise cause
+    if build_sibling_path(new_path, "-wal").exists():
+        raise CommandError(f"The journal {path} is corrupt and cannot be rebuilt.")
+    replace(path, new_path)
+    lost = exports_before - exports
+    return JournalDamaged(
+        f"its pages, and {lost} exports in them" if lost > 0 else "its pages", copy=str(copy)
+    )
 
 
-def salvage(journal: Path, fresh: "SalvagedJournal") -> int:
-    """All that can be read of it: first what its trees reach, then what else stands in leaves.
+def salvage(journal: Path, new: "SalvagedJournal") -> int:
+    """Copy readable rows: by number through the trees, then from unreachable leaves.
 
-    The number of exports. Raises OSError.
+    Returns the number of exports. Raises OSError.
     """
-    fresh.db.execute("PRAGMA foreign_keys = OFF")  # a key of a lost export goes in the end
-    fresh.db.execute("BEGIN")
-    with closing(sqlite3.connect(journal, isolation_level=None)) as broken:
-        read_trees(broken, fresh)
-        read_leaves(journal, fresh)
-        for table, select in (*((each, None) for each in OTHERS), *upgrades.BEFORE_5):
-            columns = fresh.list_columns(table)
-            for row in read_until_error(
-                broken, select or f"SELECT {', '.join(columns)} FROM {table}"
-            ):
-                fresh.store(table, dict(zip(columns, row, strict=True)))
-    fresh.db.execute(ENDED)
-    fresh.db.execute(UNBOUND)
-    for statement in upgrades.TRIES_OF_FAILURES:  # they change nothing in what came later
-        fresh.db.execute(statement)
-    upgrades.give_moments(fresh.db)
-    fresh.db.execute("COMMIT")
-    return count_exports(fresh.db)
+    new.db.execute("PRAGMA foreign_keys = OFF")  # keys of lost exports are deleted at the end
+    new.db.execute("BEGIN")
+    with closing(sqlite3.connect(journal, isolation_level=None)) as corrupt:
+        copy_trees(corrupt, new)
+        copy_leaves(journal, new)
+        for table in OTHER_TABLES:
+            columns = ", ".join(list_columns(new.db, table))
+            copy_rows(corrupt, new, table, f"SELECT {columns} FROM {table}")
+        for table, select in upgrades.OLD_TRANSACTIONS:
+            copy_rows(corrupt, new, table, select)
+    new.db.execute(DELETE_ENDED_PAYLOADS)
+    new.db.execute(DELETE_UNBOUND)
+    for statement in upgrades.CONVERT_TRIES:  # changes nothing in rows of later versions
+        new.db.execute(statement)
+    upgrades.fill_missing_moments(new.db)
+    new.db.execute("COMMIT")
+    return count_exports(new.db)
 
 
-def read_trees(broken: sqlite3.Connection, fresh: "SalvagedJournal") -> None:
-    columns = list_columns(broken, "export") or fresh.list_columns("export")
-    for row in read_by_number(broken, "export", columns):
-        fresh.store_export(dict(zip(columns, row, strict=True)))
-    for row in read_by_number(broken, "payload", PAYLOAD):
-        fresh.store_payload(*row)
-    fresh.db.executemany(WITHOUT_PAYLOAD, [[number] for number in fresh.doubtful])
+def copy_trees(corrupt: sqlite3.Connection, new: "SalvagedJournal") -> None:
+    columns = list_columns(corrupt, "export") or list_columns(new.db, "export")
+    for row in read_by_number(corrupt, "export", columns):
+        new.store_export(dict(zip(columns, row, strict=True)))
+    for row in read_by_number(corrupt, "payload", PAYLOAD_COLUMNS):
+        new.store_payload(*row)
+    new.db.executemany(DELETE_WITHOUT_PAYLOAD, [[number] for number in new.unknown_status])
 
 
-def read_leaves(journal: Path, fresh: "SalvagedJournal") -> None:
+def copy_leaves(journal: Path, new: "SalvagedJournal") -> None:
     """Raises OSError."""
-    columns = fresh.list_columns("export")
-    with pages.leaves(journal, len(BEFORE_6), build_sibling_path(journal, ".leaves")) as rows:
+    columns = list_columns(new.db, "export")
+    scratch = build_sibling_path(journal, ".leaves")
+    with pages.leaves(journal, len(COLUMNS_BEFORE_6), scratch) as rows:
         for row in rows():
             export = parse_export(row, columns)
-            if fresh.is_sealed(export):
-                fresh.store_export(export)
+            if new.is_authentic(export):
+                new.store_export(export)
         for row in rows():
-            fresh.store_orphan_payload(*row[: len(PAYLOAD)])
+            new.store_orphan_payload(*row[: len(PAYLOAD_COLUMNS)])
+
+
+def copy_rows(corrupt: sqlite3.Connection, new: "SalvagedJournal", table: str, select: str) -> None:
+    columns = list_columns(new.db, table)
+    for row in read_until_error(corrupt, select):
+        new.insert(table, dict(zip(columns, row, strict=True)))
 
 
 def parse_export(row: pages.Row, columns: list[str]) -> dict[str, Any]:
-    """The columns in a leaf, if it is a row of that table, of this version or one from 2 on.
+    """Name the columns of a leaf row, as if it were an export of this version or of 2 to 5.
 
-    Those had the payload behind the label, where now there is a number.
+    Those versions have the payload after the label, where this one has an integer.
     """
-    is_old = not isinstance(row[PAYLOAD_AT], int)
-    read = zip(BEFORE_6 if is_old else columns, row, strict=False)
-    return {name: value for name, value in read if value is not None}
+    is_old = not isinstance(row[PAYLOAD_INDEX], int)
+    named = zip(COLUMNS_BEFORE_6 if is_old else columns, row, strict=False)
+    return {name: value for name, value in named if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class SalvagedJournal:
-    """The new journal, as far as it is filled.
+    """The new journal while it is filled.
 
-    `doubtful` are the numbers of exports whose status cannot be read. Such a one may be in the open
-    transaction: claimed exports are looked for there, and accepted again if they are not found.
+    `unknown_status` has the numbers of exports whose status is unreadable. They may be part of the
+    open transaction, so they become claimed: the uploader looks for claimed exports there, and
+    accepts those that it does not find again.
     """
 
     db: sqlite3.Connection
-    entries: RowCodec
-    doubtful: set[int] = field(default_factory=set)
+    codec: RowCodec
+    unknown_status: set[int] = field(default_factory=set)
 
-    def list_columns(self, table: str) -> list[str]:
-        return list_columns(self.db, table)
-
-    def is_sealed(self, row: dict[str, Any]) -> bool:
+    def is_authentic(self, export: dict[str, Any]) -> bool:
+        """True if its private fields can be decrypted."""
         try:
-            self.entries.decrypt_fields(build_row(row))
+            self.codec.decrypt_fields(build_row(export))
         except (CorruptEntry, TypeError):
             return False
         return True
 
     def store_export(self, export: dict[str, Any]) -> None:
-        """Unless it is here. Up to version 5 its payload stands in its row.
+        """Store an export if it is not stored yet, with its payload if that is in its row.
 
-        One without a label is none of ours, or of version 1, which is not rescued.
+        A row without a label is not an export, or one of version 1, which cannot be salvaged.
         """
         if export.get("label") is None:
             return
-        number = export["number"]
-        row = ABSENT | {name: value for name, value in export.items() if name in ABSENT}
-        path = upgrades.read_path(build_row(row), self.entries)
+        number, columns = export["number"], build_row(export)
+        row = DEFAULTS | {name: value for name, value in export.items() if name in DEFAULTS}
+        path = upgrades.read_path(columns, self.codec)
         if path or row["moment"] is None:
             row["moment"] = upgrades.parse_moment(path, number)
         try:
-            self.store("export", row)
+            self.insert("export", row)
         except sqlite3.IntegrityError:
             with suppress(sqlite3.IntegrityError):
-                if self.store("export", row | DOUBTFUL):
-                    self.doubtful.add(number)
+                if self.insert("export", row | UNKNOWN_STATUS):
+                    self.unknown_status.add(number)
         if export.get("payload") is not None:
-            self.store_payload(
-                number, build_row_aad(build_row(row)), export["label"], export["payload"]
-            )
+            self.store_payload(number, build_row_aad(columns), export["label"], export["payload"])
 
     def store_payload(self, number: int, fixed: bytes, label: bytes, sealed: bytes) -> None:
-        """With its export, if the page of that is lost."""
+        """Store a payload, and restore its export from it if the page of the export is lost."""
         with suppress(sqlite3.IntegrityError):
-            row = dict(zip(PAYLOAD, (number, fixed, label, sealed), strict=True))
-            self.store("payload", row)
-            if not self.db.execute(IS_KEPT, [number]).fetchone():
-                columns = dict(zip(DESTINATION_AAD.split(", "), parse_row_aad(fixed), strict=True))
-                self.store_export({"number": number, "label": label} | DOUBTFUL | columns)
+            row = dict(zip(PAYLOAD_COLUMNS, (number, fixed, label, sealed), strict=True))
+            self.insert("payload", row)
+            if not self.db.execute(HAS_EXPORT, [number]).fetchone():
+                columns = dict(
+                    zip(IMMUTABLE_COLUMNS.split(", "), parse_row_aad(fixed), strict=True)
+                )
+                self.store_export({"number": number, "label": label} | UNKNOWN_STATUS | columns)
 
     def store_orphan_payload(self, number: int, *columns: Any) -> None:
-        """One that nothing leads to, if it is that of an export which has none: its seal tells."""
-        for row in self.db.execute(WITHOUT, [number]).fetchall():
+        """Store a payload from an unreachable leaf if it decrypts as that of a stored export."""
+        for row in self.db.execute(WITHOUT_PAYLOAD, [number]).fetchall():
             with suppress(CorruptEntry, TypeError):
-                self.entries.decrypt_packed(ExportRow(*row), columns[-1])
+                self.codec.decrypt_compressed(ExportRow(*row), columns[-1])
                 self.store_payload(number, *columns)
 
-    def store(self, table: str, row: dict[str, Any]) -> bool:
-        """Whether it was not here before.
-
-        OR IGNORE would pass over what a CHECK refuses, too, and say nothing.
-        """
+    def insert(self, table: str, row: dict[str, Any]) -> bool:
+        """Return True if the row is new. OR IGNORE would also ignore a failed CHECK."""
         values = ", ".join("?" * len(row))
         insert = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({values}) ON CONFLICT DO NOTHING"
         return self.db.execute(insert, list(row.values())).rowcount > 0
@@ -209,16 +217,16 @@ def build_row(export: dict[str, Any]) -> ExportRow:
 
 
 def list_columns(db: sqlite3.Connection, table: str) -> list[str]:
-    """A journal of an earlier version has fewer; none, if that cannot be read."""
+    """Return the columns that the table has in this journal; [] if that is unreadable."""
     with suppress(*damage.UNREADABLE):
         return [name for _, name, *_ in db.execute(f"PRAGMA table_info({table})")]
     return []
 
 
 def read_by_number(db: sqlite3.Connection, table: str, columns: list[str]) -> Iterator[list[Any]]:
-    """Each row by itself, as far behind the last one as makes sense."""
+    """Yield each row, read on its own, until GAP_MAX numbers in a row yield nothing."""
     select = f"SELECT {', '.join(columns)} FROM {table} WHERE number = ?"
-    number = find_min_rowid(db)
+    number = find_first_number(db)
     end = number + GAP_MAX
     while number < end:
         with suppress(*damage.UNREADABLE):
@@ -229,22 +237,23 @@ def read_by_number(db: sqlite3.Connection, table: str, columns: list[str]) -> It
         number += 1
 
 
-def find_min_rowid(db: sqlite3.Connection) -> int:
-    """By the table, or else by an index."""
-    for where in ("", "INDEXED BY receipts"):
+def find_first_number(db: sqlite3.Connection) -> int:
+    """Return the lowest number of an export, from the table or else from an index."""
+    for source in ("export", "export INDEXED BY receipts"):
         with suppress(*damage.UNREADABLE):
-            minimum = db.execute(f"SELECT min(number) FROM export {where}").fetchone()[0]
+            minimum = db.execute(f"SELECT min(number) FROM {source}").fetchone()[0]
             return int(minimum or 1)
     return 1
 
 
-def read_until_error(db: sqlite3.Connection, select: str) -> Iterator[list[Any]]:
-    """Up to the first page that cannot be read; nothing from a table that is not there."""
+def read_until_error(db: sqlite3.Connection, select: str) -> Iterator[tuple[Any, ...]]:
+    """Yield rows up to the first unreadable page; none if the table does not exist."""
     with suppress(*damage.UNREADABLE):
-        yield from map(list, db.execute(select))
+        yield from db.execute(select)
 
 
 def count_exports(db: sqlite3.Connection) -> int:
+    """Return the stored total; 0 if it is unreadable."""
     try:
         return int(db.execute("SELECT sum(exports) FROM total").fetchone()[0])
     except damage.UNREADABLE:

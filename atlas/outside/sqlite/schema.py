@@ -1,4 +1,4 @@
-"""The tables of the journal, and whether they are what they are to be."""
+"""The tables of the journal, and checks that they are intact."""
 
 import re
 import sqlite3
@@ -11,50 +11,50 @@ VERSION = 6
 
 EXPORT_TABLES = """
     CREATE TABLE export (
-        number   INTEGER PRIMARY KEY,   -- the order of acceptance
-        id       TEXT NOT NULL,         -- the digest of what was sent
-        user     TEXT NOT NULL,         -- a keyed hash of the sub
-        at       TEXT NOT NULL,         -- the moment of acceptance
+        number   INTEGER PRIMARY KEY,   -- in the order of acceptance
+        id       TEXT NOT NULL,         -- digest of the content
+        user     TEXT NOT NULL,         -- keyed hash of the sub
+        at       TEXT NOT NULL,         -- time of acceptance
         ingested INTEGER NOT NULL,      -- rows; with `rejected`, all lines received
         rejected INTEGER NOT NULL,
-        bytes    INTEGER NOT NULL,      -- of its rows, as NDJSON
-        moment   INTEGER NOT NULL,      -- that of its path, if it shares no file: in milliseconds
-        label    BLOB NOT NULL,         -- sealed: see entries.py
+        bytes    INTEGER NOT NULL,      -- size of the rows as NDJSON
+        moment   INTEGER NOT NULL,      -- time in the path of its own file, in milliseconds
+        label    BLOB NOT NULL,         -- encrypted: PrivateFields in row_codec.py
         tries    INTEGER NOT NULL DEFAULT 0,  -- failures that count
         status   TEXT NOT NULL DEFAULT 'accepted'
                  CHECK (status IN ('accepted', 'claimed', 'committed', 'set_aside', 'abandoned')),
-        since    INTEGER,               -- the newest export that was committed when it failed last
-        reason   TEXT,                  -- why it failed last, or was set aside
+        since    INTEGER,               -- newest committed export at the last failure
+        reason   TEXT,                  -- of the last failure, or of being set aside
         rid      TEXT,                  -- the transaction
-        file     TEXT,                  -- its format, if it is put as another file than it came;
-                                        -- or the path of a file that it shares with others
-        file_bytes INTEGER,             -- of that file
-        isolation INTEGER NOT NULL DEFAULT 0,  -- 0 fresh, 1 refused, 2 and more in ever smaller
-                                               -- groups: see claims.py
-        turn     INTEGER NOT NULL DEFAULT 0    -- its place in the line of those that failed
+        file     TEXT,                  -- the format, if it differs from the one in the path of the
+                                        -- export; or the path of a file shared with other exports
+        file_bytes INTEGER,             -- size of that file
+        isolation INTEGER NOT NULL DEFAULT 0,  -- 0 fresh, 1 refused, from 2 on in smaller and
+                                               -- smaller groups: see claims.py
+        turn     INTEGER NOT NULL DEFAULT 0    -- position in the queue of failed exports
     ) STRICT;
 
-    CREATE TABLE payload (      -- apart, so that a change of status writes no page of it anew;
-        number INTEGER PRIMARY KEY,  -- gone once the export is committed
-        fixed  BLOB NOT NULL,   -- the columns of the export that never change, as its seals are
-        label  BLOB NOT NULL,   -- bound to them, and its label: it goes on if its own page is lost
-        sealed BLOB NOT NULL    -- its rows, compressed
+    CREATE TABLE payload (      -- separate, so that a change of status does not rewrite its pages;
+        number INTEGER PRIMARY KEY,  -- deleted when the export is committed
+        fixed  BLOB NOT NULL,   -- the immutable columns of the export and its label: the export can
+        label  BLOB NOT NULL,   -- be restored from them if its own page is lost
+        sealed BLOB NOT NULL    -- the rows, compressed and encrypted
     ) STRICT;
 """
 TABLES = """
-    CREATE TABLE binding (              -- what an Idempotency-Key names
+    CREATE TABLE binding (              -- exports sent under an Idempotency-Key
         user     TEXT NOT NULL,
-        key      TEXT NOT NULL,         -- a keyed hash of it
+        key      TEXT NOT NULL,         -- keyed hash of the key
         position INTEGER NOT NULL,
         length   INTEGER NOT NULL,
         export   TEXT NOT NULL REFERENCES export (id) ON DELETE CASCADE,
         PRIMARY KEY (user, key, position)
     ) STRICT, WITHOUT ROWID;
 
-    CREATE TABLE intent (       -- an attempt to begin a transaction, until it is settled
-        kind TEXT NOT NULL,     -- of transaction
-        head TEXT NOT NULL,     -- of the branch before it; if it has not moved, the later time is
-        at   TEXT NOT NULL,     -- enough
+    CREATE TABLE intent (       -- attempts to begin a transaction, until their outcome is known
+        kind TEXT NOT NULL,     -- of the transaction
+        head TEXT NOT NULL,     -- of the branch before the attempt; attempts on the same head share
+        at   TEXT NOT NULL,     -- a row, with the time of the latest
         PRIMARY KEY (kind, head)
     ) STRICT, WITHOUT ROWID;
 
@@ -62,13 +62,13 @@ TABLES = """
         rid TEXT PRIMARY KEY
     ) STRICT;
 
-    CREATE TABLE total (        -- in the same commit as what it sums, so that it always balances
+    CREATE TABLE total (        -- kept by triggers, in the commit that changes an export
         status  TEXT PRIMARY KEY,
         exports INTEGER NOT NULL DEFAULT 0,
         bytes   INTEGER NOT NULL DEFAULT 0
     ) STRICT;
 
-    CREATE TABLE digest (       -- what is left of a receipt in the end
+    CREATE TABLE digest (       -- old receipts, reduced to the id and transaction
         id   TEXT PRIMARY KEY,
         user TEXT NOT NULL,
         rid  TEXT
@@ -115,50 +115,51 @@ TRIGGERS = """
 LIVE = """
     SELECT status, exports, bytes FROM total WHERE status IN ('accepted', 'claimed', 'set_aside')
 """
-
 SQL_NOISE = re.compile(rb"--[^\n]*|\s")
 
 
 def schema_matches(db: sqlite3.Connection) -> bool:
-    """Whether its tables, indexes and triggers say what those of this version say.
+    """True if the tables, indexes and triggers are defined as in this version.
 
-    A flipped bit in their text breaks no page, and may stop or spoil every write from then on.
+    A flipped bit in a definition does not break a page, but may block or corrupt every later write.
     """
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as fresh:
-        create_tables(fresh)
-        return read_statements(db) == read_statements(fresh)
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as reference:
+        create_tables(reference)
+        return read_definitions(db) == read_definitions(reference)
 
 
-def read_statements(db: sqlite3.Connection) -> dict[bytes, bytes]:
-    """What made each of them, without space and comments: an upgrade writes those otherwise.
+def read_definitions(db: sqlite3.Connection) -> dict[bytes, bytes]:
+    """Return the SQL of tables, indexes and triggers by name.
 
-    As bytes: a bit that flips may make text of them that is no UTF-8, or no text.
+    Without space and comments, which differ after an upgrade; as bytes, because a flipped bit may
+    make it invalid UTF-8, or not text at all.
     """
     select = "SELECT CAST(name AS BLOB), CAST(sql AS BLOB) FROM sqlite_schema WHERE sql IS NOT NULL"
     return {name: SQL_NOISE.sub(b"", sql) for name, sql in db.execute(select)}
 
 
 def reconcile_totals(db: sqlite3.Connection) -> list[TotalsMismatch]:
-    """Count what is not committed, and set right what is noted of it; what had to be."""
+    """Recount uncommitted exports, correct the stored totals, and return the corrections."""
     mismatches = []
-    for status, noted, counted in compare_totals(db):
-        if counted != noted:
-            mismatches.append(TotalsMismatch(status, noted[0], counted[0]))
+    for status, stored, counted in compare_totals(db):
+        if counted != stored:
+            mismatches.append(TotalsMismatch(status, stored[0], counted[0]))
             update = "UPDATE total SET exports = ?, bytes = ? WHERE status = ?"
             db.execute(update, [*counted, status])
     return mismatches
 
 
 def count_difference(db: sqlite3.Connection) -> int:
-    """By how many exports it is wrong now; nothing is set right."""
-    return sum(abs(noted[0] - counted[0]) for _, noted, counted in compare_totals(db))
+    """Return the number of exports by which the stored totals are wrong."""
+    return sum(abs(stored[0] - counted[0]) for _, stored, counted in compare_totals(db))
 
 
 def compare_totals(db: sqlite3.Connection) -> Iterator[tuple[str, list[int], list[int]]]:
-    """Of what is not committed: the exports and bytes that are noted, and those that are there."""
-    for status, *noted in db.execute(LIVE).fetchall():
+    """Yield (status, stored, counted) of uncommitted exports; totals are [exports, bytes]."""
+    for status, *stored in db.execute(LIVE).fetchall():
+        # a literal status: a parameter would not use the partial index
         count = f"SELECT count(*), coalesce(sum(bytes), 0) FROM export WHERE status = '{status}'"
-        yield status, noted, list(db.execute(count).fetchone())
+        yield status, stored, list(db.execute(count).fetchone())
 
 
 def create_tables(db: sqlite3.Connection) -> None:
@@ -166,11 +167,11 @@ def create_tables(db: sqlite3.Connection) -> None:
 
 
 def execute_each(db: sqlite3.Connection, *scripts: str) -> None:
-    """Statement by statement: executescript would commit what was begun."""
+    """Execute scripts statement by statement; `executescript` would commit the transaction."""
     for script in scripts:
-        text = ""
+        statement = ""
         for line in script.splitlines(keepends=True):
-            text += line
-            if sqlite3.complete_statement(text):
-                db.execute(text)
-                text = ""
+            statement += line
+            if sqlite3.complete_statement(statement):
+                db.execute(statement)
+                statement = ""

@@ -1,4 +1,4 @@
-"""Finding an export in the journal: by what stands there in clear, else by what is sealed."""
+"""Finds entries by id or user through an index, and by correlation id by decrypting."""
 
 import re
 import sqlite3
@@ -6,22 +6,22 @@ from dataclasses import dataclass
 
 from atlas.core import identifiers
 from atlas.core.messages import ListedStatus
-from atlas.outside.sqlite.group_commit import GroupCommit
+from atlas.outside.sqlite.group_commit import GroupCommit, run_in_commit
 from atlas.outside.sqlite.row_codec import COLUMNS, ExportRow, RowCodec
 
-# each opens a label: whoever wants to write meanwhile waits for one slice and not for all of them
+# each row is decrypted: other operations wait for one slice, not for the whole search
 SLICE, LOOKED_AT_MAX = 500, 10_000
-DIGEST = re.compile(r"[0-9a-f]{4,64}")
+HEX_PREFIX = re.compile(r"[0-9a-f]{4,64}")
 PUBLIC_STATUS = "CASE status WHEN 'claimed' THEN 'accepted' ELSE status END"
 FAILED = "CASE WHEN status IN ('accepted', 'claimed') AND isolation > 0 THEN 'failed' END"
 MATCHES = f"number < :before AND (:status IS NULL OR :status IN ({PUBLIC_STATUS}, {FAILED}))"
-ALL = "\U0010ffff"  # GLOB would let a caller's * stand for anything; a range of the index does not
+PREFIX_END = "\U0010ffff"  # a prefix is a range of the index; with GLOB, a * would be a wildcard
 
 BY_ID = f"""
-    SELECT number FROM export WHERE id >= :find AND id < :end AND {MATCHES}
+    SELECT number FROM export WHERE id >= :text AND id < :end AND {MATCHES}
     ORDER BY number DESC LIMIT :limit
 """
-WHOLE_USER = "SELECT user FROM export WHERE user >= ? AND user < ? LIMIT 1"
+FIND_USER = "SELECT user FROM export WHERE user >= ? AND user < ? LIMIT 1"
 BY_USER = f"""
     SELECT number FROM export WHERE user = :user AND {MATCHES} ORDER BY number DESC LIMIT :limit
 """
@@ -33,9 +33,9 @@ NEWEST = f"""
 
 @dataclass(frozen=True, slots=True)
 class SearchQuery:
-    """What is to be found, among those that stand so and are older than this number."""
+    """Selects the entries with this text and status that are older than the number `before`."""
 
-    find: str
+    text: str
     status: ListedStatus | None
     before: int
     limit: int
@@ -45,8 +45,8 @@ class SearchQuery:
 class SearchResult:
     """The numbers of exports, newest first.
 
-    Where the search ended before the oldest, the number from which it goes on, and how many it has
-    looked at.
+    `before` is the number to continue from, if there are more. `looked_at` is the number of rows
+    read, if the search stopped before the oldest.
     """
 
     numbers: list[int]
@@ -54,67 +54,65 @@ class SearchResult:
     looked_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class Search:
-    """One question; what an index cannot answer is asked of the sealed labels."""
+    """Runs a query: in the indexes first, then in the encrypted fields."""
 
-    commits: GroupCommit
-    entries: RowCodec
+    def __init__(self, commits: GroupCommit, codec: RowCodec) -> None:
+        self._commits = commits
+        self._codec = codec
 
-    async def find(self, sought: SearchQuery) -> SearchResult:
-        if DIGEST.fullmatch(sought.find):
-            numbers = await self.commits.run(lambda db: search_index(db, sought))
+    async def find(self, query: SearchQuery) -> SearchResult:
+        if HEX_PREFIX.fullmatch(query.text):
+            numbers = await self._commits.run(lambda db: search_index(db, query))
             if numbers:
-                return build_page(numbers, sought.limit)
-        return await self.scan(sought)
+                return build_page(numbers, query.limit)
+        return await self._scan(query)
 
-    async def scan(self, sought: SearchQuery) -> SearchResult:
-        """By correlation id, slice by slice."""
+    async def _scan(self, query: SearchQuery) -> SearchResult:
+        """Search by correlation id, slice by slice."""
         numbers: list[int] = []
-        before, looked_at = sought.before, 0
+        before, looked_at = query.before, 0
         while looked_at < LOOKED_AT_MAX:
-            scanned, matching = await self.scan_page(sought, before)
+            scanned, matching = await self._scan_slice(query, before)
             numbers += matching
             looked_at += len(scanned)
-            if len(numbers) > sought.limit or len(scanned) < SLICE:
-                return build_page(numbers, sought.limit)
+            if len(numbers) > query.limit or len(scanned) < SLICE:
+                return build_page(numbers, query.limit)
             before = scanned[-1]
         return SearchResult(numbers, before, looked_at)
 
-    async def scan_page(self, sought: SearchQuery, before: int) -> tuple[list[int], list[int]]:
-        """The numbers of those that were looked at, and of those of them that are meant."""
-
-        def work(db: sqlite3.Connection) -> tuple[list[int], list[int]]:
-            rows = db.execute(NEWEST, [before, SLICE]).fetchall()
-            matching = [
-                number
-                for number, status, failed, *columns in rows
-                if sought.status in {None, status, failed}
-                and self.entries.fields_or_default(ExportRow(*columns))[0].correlation_id
-                == sought.find
-            ]
-            return [row[0] for row in rows], matching
-
-        return await self.commits.run(work)
+    @run_in_commit
+    def _scan_slice(
+        self, db: sqlite3.Connection, query: SearchQuery, before: int
+    ) -> tuple[list[int], list[int]]:
+        """Return the numbers that were read, and those that match."""
+        scanned, matching = [], []
+        for number, status, failed, *columns in db.execute(NEWEST, [before, SLICE]):
+            scanned.append(number)
+            if query.status in {None, status, failed}:
+                fields, _ = self._codec.fields_or_default(ExportRow(*columns))
+                if fields.correlation_id == query.text:
+                    matching.append(number)
+        return scanned, matching
 
 
-def search_index(db: sqlite3.Connection, sought: SearchQuery) -> list[int]:
-    """By the beginning of an id, or by a user as he is shown; one more than was asked for."""
-    given = {
-        "find": sought.find,
-        "end": sought.find + ALL,
-        "status": sought.status,
-        "before": sought.before,
-        "limit": sought.limit + 1,
+def search_index(db: sqlite3.Connection, query: SearchQuery) -> list[int]:
+    """Search by the beginning of an id, or by a pseudonym. Return one more than the limit."""
+    params = {
+        "text": query.text,
+        "end": query.text + PREFIX_END,
+        "status": query.status,
+        "before": query.before,
+        "limit": query.limit + 1,
     }
-    numbers = {number for (number,) in db.execute(BY_ID, given)}
-    if len(sought.find) == identifiers.PSEUDONYM_CHARACTERS:
-        for (user,) in db.execute(WHOLE_USER, [given["find"], given["end"]]).fetchall():
-            numbers |= {number for (number,) in db.execute(BY_USER, given | {"user": user})}
-    return sorted(numbers, reverse=True)[: sought.limit + 1]
+    numbers = {number for (number,) in db.execute(BY_ID, params)}
+    if len(query.text) == identifiers.PSEUDONYM_CHARACTERS:
+        for (user,) in db.execute(FIND_USER, [params["text"], params["end"]]).fetchall():
+            numbers |= {number for (number,) in db.execute(BY_USER, params | {"user": user})}
+    return sorted(numbers, reverse=True)[: query.limit + 1]
 
 
 def build_page(numbers: list[int], limit: int) -> SearchResult:
-    """Of which the last is there only to tell that there are more."""
-    shown = numbers[:limit]
-    return SearchResult(shown, shown[-1] if len(numbers) > limit else None)
+    """Cut to the limit; a longer list means that there are more."""
+    page = numbers[:limit]
+    return SearchResult(page, page[-1] if len(numbers) > limit else None)

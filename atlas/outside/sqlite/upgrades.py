@@ -1,7 +1,7 @@
-"""Upgrades the tables of earlier versions to those of this one, in one transaction.
+"""Migrates the tables of earlier versions to this one, in one transaction.
 
-Versions 2 to 4 become version 5 first, statement by statement. Its exports, and those of version 1,
-are then copied into new tables row by row.
+Versions 2 to 4 are altered to version 5 first. Exports of version 5, and those of version 1, are
+then copied into new tables row by row.
 """
 
 import sqlite3
@@ -18,7 +18,7 @@ from atlas.outside.sqlite.disk.damage import primary_code
 from atlas.outside.sqlite.group_commit import vacuum
 from atlas.outside.sqlite.row_codec import (
     COLUMNS,
-    KEEP_PAYLOAD,
+    INSERT_PAYLOAD,
     ExportRow,
     ImmutableColumns,
     PrivateFields,
@@ -36,52 +36,58 @@ from atlas.outside.sqlite.schema import (
     execute_each,
 )
 
-SINCE_2 = (
+FROM_2 = (
     "ALTER TABLE export ADD COLUMN file TEXT",
     "ALTER TABLE export ADD COLUMN file_bytes INTEGER",
 )
-SINCE_3 = ("CREATE TABLE removal (head TEXT PRIMARY KEY, at TEXT NOT NULL) STRICT",)
-BEFORE_5 = (  # tables of that version, and what stood in others
+FROM_3 = ("CREATE TABLE removal (head TEXT PRIMARY KEY, at TEXT NOT NULL) STRICT",)
+OLD_TRANSACTIONS = (  # tables of version 5, and the queries that fill them from version 4
     ("intent", "SELECT 'APPEND', head, at FROM attempt"),
     ("intent", "SELECT 'DELETE', head, at FROM removal"),
     ("open_transaction", "SELECT rid FROM begun"),
 )
-SINCE_4 = (
+FROM_4 = (
     "ALTER TABLE export ADD COLUMN isolation INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE export ADD COLUMN turn INTEGER NOT NULL DEFAULT 0",
     """CREATE TABLE intent (
         kind TEXT NOT NULL, head TEXT NOT NULL, at TEXT NOT NULL, PRIMARY KEY (kind, head)
     ) STRICT, WITHOUT ROWID""",
     "CREATE TABLE open_transaction (rid TEXT PRIMARY KEY) STRICT",
-    *(f"INSERT INTO {table} {select}" for table, select in BEFORE_5),
+    *(f"INSERT INTO {table} {select}" for table, select in OLD_TRANSACTIONS),
     "DROP TABLE attempt",
     "DROP TABLE removal",
     "DROP TABLE begun",
 )
-TRIES_OF_FAILURES = (  # up to version 4 a try counted when it began, and was noted in its rows
+CONVERT_TRIES = (  # up to version 4, a try counted from its beginning, and its rows had the rid
     """INSERT OR IGNORE INTO open_transaction
         SELECT rid FROM export WHERE status = 'claimed' AND rid IS NOT NULL""",
     """UPDATE export SET tries = max(0, tries - 1), rid = NULL
-        WHERE status = 'claimed' AND rid IS NOT NULL""",  # version 1 counted otherwise
+        WHERE status = 'claimed' AND rid IS NOT NULL""",  # max: version 1 counted differently
     """UPDATE export SET isolation = min(tries, 4)
         WHERE tries >= 2 AND isolation = 0 AND status <> 'committed'""",
 )
 MIGRATIONS = {
-    2: (*SINCE_2, *SINCE_3, *SINCE_4, *TRIES_OF_FAILURES),
-    3: (*SINCE_3, *SINCE_4, *TRIES_OF_FAILURES),
-    4: (*SINCE_4, *TRIES_OF_FAILURES),
+    2: (*FROM_2, *FROM_3, *FROM_4, *CONVERT_TRIES),
+    3: (*FROM_3, *FROM_4, *CONVERT_TRIES),
+    4: (*FROM_4, *CONVERT_TRIES),
     5: (),
 }
-OURS = "SELECT type, name FROM sqlite_schema WHERE type IN ('index', 'trigger') AND sql IS NOT NULL"
-OLD_TABLES_1 = "binding", "export", "attempt", "total", "secret"
-KEPT = "number, tries, since, reason, isolation, turn"
-OLD = f"SELECT payload IS NOT NULL, {KEPT}, {COLUMNS} FROM old_export ORDER BY number"
-MOVED = f"""
-    INSERT INTO export ({KEPT}, {COLUMNS}, moment) VALUES (?{", ?" * (len(ExportRow._fields) + 6)})
+DEFINED = (
+    "SELECT type, name FROM sqlite_schema WHERE type IN ('index', 'trigger') AND sql IS NOT NULL"
+)
+TABLES_1 = "binding", "export", "attempt", "total", "secret"
+PROGRESS = "number, tries, since, reason, isolation, turn"
+PROGRESS_COUNT = len(PROGRESS.split())
+SELECT_5 = f"SELECT payload IS NOT NULL, {PROGRESS}, {COLUMNS} FROM old_export ORDER BY number"
+INSERT_5 = f"""
+    INSERT INTO export ({PROGRESS}, {COLUMNS}, moment)
+    VALUES (?{", ?" * (PROGRESS_COUNT + len(ExportRow._fields))})
 """
-PAYLOAD = "INSERT INTO payload SELECT number, ?, label, payload FROM old_export WHERE number = ?"
-WITHOUT_PATH = "SELECT number, user, at FROM export WHERE moment < 0"
-GIVE_MOMENT = """
+COPY_PAYLOAD = (
+    "INSERT INTO payload SELECT number, ?, label, payload FROM old_export WHERE number = ?"
+)
+WITHOUT_MOMENT = "SELECT number, user, at FROM export WHERE moment < 0"
+FILL_MOMENT = """
     UPDATE export SET moment = (
         WITH RECURSIVE later AS (
             SELECT ? AS moment UNION ALL SELECT moment + 1 FROM later
@@ -90,30 +96,31 @@ GIVE_MOMENT = """
         WHERE NOT EXISTS (SELECT 1 FROM export WHERE user = ? AND moment = later.moment) LIMIT 1
     ) WHERE number = ?
 """
-OLD_1 = """
+SELECT_1 = """
     SELECT number, id, user, at, ingested, rejected, bytes, path, rejects, correlation_id, payload,
         tries, status, rid
     FROM old_export ORDER BY number
 """
-MOVED_1 = f"""
+INSERT_1 = f"""
     INSERT INTO export (number, tries, {COLUMNS}, moment)
     VALUES (?{", ?" * (len(ExportRow._fields) + 2)})
 """
-RECOUNTED = """
+BINDINGS_1 = "SELECT user, key, position, length, export FROM old_binding"
+RECOUNT = """
     UPDATE total SET
         exports = (SELECT count(*) FROM export WHERE export.status = total.status),
         bytes = (SELECT coalesce(sum(bytes), 0) FROM export WHERE export.status = total.status)
 """
-_rejects = msgspec.json.Decoder(tuple[Reject, ...])
+_rejects_decoder = msgspec.json.Decoder(tuple[Reject, ...])
 
 
 def is_due(db: sqlite3.Connection) -> bool:
-    """Whether its version is an earlier one that can be rescued, too: version 1 cannot."""
+    """True for an earlier version that could be salvaged as well, which version 1 could not."""
     return db.execute("PRAGMA user_version").fetchone()[0] in MIGRATIONS
 
 
-def prepare(db: sqlite3.Connection, path: Path | None, entries: RowCodec) -> None:
-    """Make the tables, or bring them up to this version. Raises CommandError for a newer one."""
+def prepare(db: sqlite3.Connection, path: Path | None, codec: RowCodec) -> None:
+    """Create the tables, or migrate them to this version. Raises CommandError for a newer one."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version > VERSION:
         raise CommandError(f"The journal {path} was written by a newer Atlas (v{version}).")
@@ -121,15 +128,15 @@ def prepare(db: sqlite3.Connection, path: Path | None, entries: RowCodec) -> Non
         return
     db.execute("PRAGMA foreign_keys = OFF")
     if version:
-        db.execute("PRAGMA temp_store = FILE")  # a million rows are sorted for an index
-    db.execute("PRAGMA legacy_alter_table = ON")  # what refers to `export` goes on to do so
+        db.execute("PRAGMA temp_store = FILE")  # to sort a million rows for an index
+    db.execute("PRAGMA legacy_alter_table = ON")  # keeps references to the name `export`
     if version == 1:
-        db.execute("PRAGMA secure_delete = ON")  # what was in clear stands in no free page,
-    db.execute("BEGIN IMMEDIATE")  # whenever we end
+        db.execute("PRAGMA secure_delete = ON")  # overwrites plaintext, also if we are killed
+    db.execute("BEGIN IMMEDIATE")
     if version == 1:
-        upgrade_from_1(db, entries)
+        migrate_1(db, codec)
     elif version in MIGRATIONS:
-        upgrade(db, version, entries)
+        migrate(db, version, codec)
     else:
         create_tables(db)
     db.execute(f"PRAGMA user_version = {VERSION}")
@@ -138,11 +145,11 @@ def prepare(db: sqlite3.Connection, path: Path | None, entries: RowCodec) -> Non
     db.execute("PRAGMA legacy_alter_table = OFF")
     db.execute("PRAGMA secure_delete = OFF")
     if version:
-        give_back_space(db)
+        free_space(db)
 
 
-def give_back_space(db: sqlite3.Connection) -> None:
-    """Of what was copied. Where there is no room for that, new exports take it by and by."""
+def free_space(db: sqlite3.Connection) -> None:
+    """Free the space of the old tables. On a full disk, new exports reuse it later."""
     try:
         vacuum(db)
     except sqlite3.Error as error:
@@ -150,83 +157,90 @@ def give_back_space(db: sqlite3.Connection) -> None:
             raise
 
 
-def upgrade(db: sqlite3.Connection, version: int, entries: RowCodec) -> None:
-    for kind, name in db.execute(OURS).fetchall():
-        db.execute(f"DROP {kind} {name}")
+def migrate(db: sqlite3.Connection, version: int, codec: RowCodec) -> None:
+    drop_definitions(db)
     for statement in MIGRATIONS[version]:
         db.execute(statement)
     db.execute("ALTER TABLE export RENAME TO old_export")
     execute_each(db, EXPORT_TABLES)
-    for has_payload, number, *columns in db.execute(OLD):
-        row = ExportRow(*columns[len(KEPT.split()) - 1 :])
-        db.execute(MOVED, [number, *columns, parse_moment(read_path(row, entries), number)])
+    for has_payload, number, *columns in db.execute(SELECT_5):
+        row = ExportRow(*columns[PROGRESS_COUNT - 1 :])
+        db.execute(INSERT_5, [number, *columns, parse_moment(read_path(row, codec), number)])
         if has_payload:
-            db.execute(PAYLOAD, [build_row_aad(row), number])
+            db.execute(COPY_PAYLOAD, [build_row_aad(row), number])
     db.execute("DROP TABLE old_export")
-    execute_each(db, INDEXES)
-    give_moments(db)
-    execute_each(db, TRIGGERS)
+    restore_definitions(db)
 
 
-def upgrade_from_1(db: sqlite3.Connection, entries: RowCodec) -> None:
-    """Version 1 kept payloads, subs, paths and keys as they were."""
-    for kind, name in db.execute(OURS).fetchall():
-        db.execute(f"DROP {kind} {name}")
-    for table in OLD_TABLES_1:
+def migrate_1(db: sqlite3.Connection, codec: RowCodec) -> None:
+    """Version 1 stored payloads, users, paths and keys in plaintext."""
+    drop_definitions(db)
+    for table in TABLES_1:
         db.execute(f"ALTER TABLE {table} RENAME TO old_{table}")
     execute_each(db, EXPORT_TABLES, TABLES, STATUSES)
-    for row in db.execute(OLD_1):
-        encrypt_plaintext_row(db, row, entries)
-    for sub, key, *position_columns in db.execute(
-        "SELECT user, key, position, length, export FROM old_binding"
-    ):
-        row = [entries.seal.hash_user(sub), entries.seal.hash_text(key), *position_columns]
-        db.execute("INSERT INTO binding VALUES (?, ?, ?, ?, ?)", row)
+    for row in db.execute(SELECT_1):
+        encrypt_plaintext_row(db, row, codec)
+    for sub, key, *columns in db.execute(BINDINGS_1):
+        binding = [codec.cipher.hash_user(sub), codec.cipher.hash_text(key), *columns]
+        db.execute("INSERT INTO binding VALUES (?, ?, ?, ?, ?)", binding)
     db.execute("INSERT INTO intent SELECT 'APPEND', head, at FROM old_attempt")
-    for table in OLD_TABLES_1:
+    for table in TABLES_1:
         db.execute(f"DROP TABLE old_{table}")
-    for statement in (*TRIES_OF_FAILURES, RECOUNTED):
+    for statement in (*CONVERT_TRIES, RECOUNT):
         db.execute(statement)
+    restore_definitions(db)
+
+
+def drop_definitions(db: sqlite3.Connection) -> None:
+    """Drop all indexes and triggers."""
+    for kind, name in db.execute(DEFINED).fetchall():
+        db.execute(f"DROP {kind} {name}")
+
+
+def restore_definitions(db: sqlite3.Connection) -> None:
+    """Create the indexes and triggers of this version, and fill missing moments in between."""
     execute_each(db, INDEXES)
-    give_moments(db)
+    fill_missing_moments(db)
     execute_each(db, TRIGGERS)
 
 
-def encrypt_plaintext_row(db: sqlite3.Connection, row: tuple[Any, ...], entries: RowCodec) -> None:
+def encrypt_plaintext_row(db: sqlite3.Connection, row: tuple[Any, ...], codec: RowCodec) -> None:
     number, id, sub, at, ingested, rejected, size, path, rejects, correlation_id, *rest = row
     payload, tries, status, rid = rest
-    fixed = ImmutableColumns(id, entries.seal.hash_user(sub), at, ingested, rejected, size)
-    label = entries.encrypt_fields(
-        fixed, PrivateFields(sub, path, _rejects.decode(rejects), correlation_id)
-    )
-    sealed = ExportRow(*fixed, label, status, rid)
-    db.execute(MOVED_1, [number, tries, *sealed, parse_moment(path, number)])
+    fixed = ImmutableColumns(id, codec.cipher.hash_user(sub), at, ingested, rejected, size)
+    fields = PrivateFields(sub, path, _rejects_decoder.decode(rejects), correlation_id)
+    label = codec.encrypt_fields(fixed, fields)
+    columns = ExportRow(*fixed, label, status, rid)
+    db.execute(INSERT_1, [number, tries, *columns, parse_moment(path, number)])
     if payload is not None:
-        encrypted = entries.encrypt_payload(fixed, payload)
-        db.execute(KEEP_PAYLOAD, [number, build_row_aad(fixed), label, encrypted])
+        encrypted = codec.encrypt_payload(fixed, payload)
+        db.execute(INSERT_PAYLOAD, [number, build_row_aad(fixed), label, encrypted])
 
 
-def read_path(row: ExportRow, entries: RowCodec) -> str:
-    """That of the export itself; "" if its label is damaged."""
+def read_path(row: ExportRow, codec: RowCodec) -> str:
+    """Return the path of the export's own file; "" if the private fields are corrupt."""
     try:
-        return entries.decrypt_fields(row).path
+        return codec.decrypt_fields(row).path
     except CorruptEntry:
         return ""
 
 
 def parse_moment(path: str, number: int) -> int:
-    """That of the path, in milliseconds; one below zero, until it is given another, if none is."""
+    """Return the time in the path in milliseconds.
+
+    Without one, return a negative placeholder: see `fill_missing_moments`.
+    """
     try:
         return identifiers.count_milliseconds(identifiers.parse_path_time(path))
     except ValueError:
         return -number
 
 
-def give_moments(db: sqlite3.Connection) -> None:
-    """Give what has no path the first moment since its acceptance that none of its user's has."""
-    for number, user, at in db.execute(WITHOUT_PATH).fetchall():
+def fill_missing_moments(db: sqlite3.Connection) -> None:
+    """Replace placeholders by the time of acceptance, or the next one that the user has free."""
+    for number, user, at in db.execute(WITHOUT_MOMENT).fetchall():
         try:
             moment = identifiers.count_milliseconds(datetime.fromisoformat(at))
         except ValueError:
             moment = 0
-        db.execute(GIVE_MOMENT, [moment, user, number])
+        db.execute(FILL_MOMENT, [moment, user, number])

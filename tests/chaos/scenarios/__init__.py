@@ -24,7 +24,7 @@ from tests.chaos.scenarios import (
     senders,
     undocumented,
 )
-from tests.chaos.testbed import Testbed
+from tests.chaos.trial_environment import TrialEnvironment
 
 Settings = Mapping[str, Mapping[str, object]]
 
@@ -38,14 +38,14 @@ class Scenario:
     """
 
     name: str
-    run: Callable[[Testbed], Awaitable[None]]
+    run: Callable[[TrialEnvironment], Awaitable[None]]
     settings: Settings = field(default_factory=dict)
     seconds_max: float = 1_800.0  # twice what the longest takes at full size
     draws_modes: bool = False
 
 
 def build_recovery(
-    name: str, run: Callable[[Testbed], Awaitable[None]], settings: Settings | None = None
+    name: str, run: Callable[[TrialEnvironment], Awaitable[None]], settings: Settings | None = None
 ) -> Scenario:
     """A trial of recovery: at a Foundry whose undocumented behaviour is drawn."""
     return Scenario(name, run, settings or {}, draws_modes=True)

@@ -13,7 +13,7 @@ from tests.chaos.clients import SAFE, Export, build_record, wrap
 from tests.chaos.oracle import derive_uuid
 from tests.chaos.process_metrics import PEAK_FIELD, ProcessMetrics
 from tests.chaos.raw_http import EXPORT, RawHttpClient, TimedResponse
-from tests.chaos.testbed import MIB, PEAK_MIB, Testbed
+from tests.chaos.trial_environment import MIB, PEAK_MIB, TrialEnvironment
 from tests.support.zstandard import zstd
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
@@ -66,7 +66,7 @@ def build_huge_window() -> bytes:
     return squeezed.compress(ZEROS * BOMB_MIB) + squeezed.flush()
 
 
-async def send_bombs(bench: Testbed) -> None:
+async def send_bombs(bench: TrialEnvironment) -> None:
     """Each as JSON and as a stream: refused before it is large, by whoever has sent enough."""
     await bench.atlas.start()
     await warm_up(bench)
@@ -92,14 +92,16 @@ async def send_bombs(bench: Testbed) -> None:
     )
 
 
-async def warm_up(bench: Testbed) -> None:
+async def warm_up(bench: TrialEnvironment) -> None:
     """What Atlas takes into memory once, it has taken."""
     warm = Export.generate("warm", "auth0|bomber", bench.rng, lines=WARM_LINES)
     while (await bench.clients.stream(warm)).status not in {200, 202}:
         await anyio.sleep(AGAIN_SECONDS)
 
 
-async def send_bomb(bench: Testbed, token: str, kind: str, bomb: Bomb) -> tuple[int, float]:
+async def send_bomb(
+    bench: TrialEnvironment, token: str, kind: str, bomb: Bomb
+) -> tuple[int, float]:
     """The status, and how long after the last byte that was sent it came."""
     sockets, sent_at = RawHttpClient(bench.clients.url), time.perf_counter()
 
@@ -168,7 +170,7 @@ class Received(msgspec.Struct):
         return lines + [line for part in self.upload_results for line in part.rejected]
 
 
-async def send_json_bombs(bench: Testbed) -> None:
+async def send_json_bombs(bench: TrialEnvironment) -> None:
     """As a line between two good ones, in JSON and streamed, and in the manifest beside them."""
     await bench.atlas.start()
     vitals = ProcessMetrics(bench.atlas.process.pid)
@@ -193,7 +195,7 @@ async def send_json_bombs(bench: Testbed) -> None:
     bench.findings.check(peak <= PEAK_MIB, f"{peak:.0f} MiB in memory.")
 
 
-def build_export(bench: Testbed, line: bytes) -> tuple[bytes, str]:
+def build_export(bench: TrialEnvironment, line: bytes) -> tuple[bytes, str]:
     """The text of an export, and its name."""
     name = f"between-{bench.clients.numbers()}"
     good = [build_record(derive_uuid(name, number), bench.rng) for number in range(2)]
@@ -202,7 +204,7 @@ def build_export(bench: Testbed, line: bytes) -> tuple[bytes, str]:
 
 
 async def post_export(
-    bench: Testbed, export: str, body: bytes, kind: str, user: str = "auth0|bomber"
+    bench: TrialEnvironment, export: str, body: bytes, kind: str, user: str = "auth0|bomber"
 ) -> TimedResponse:
     sockets, token = RawHttpClient(bench.clients.url), bench.emulators.issue_token(user)
     head = sockets.build_head(EXPORT, token, body, Content_Type=kind)
@@ -219,7 +221,9 @@ async def post_export(
     return response
 
 
-def check_line(bench: Testbed, what: str, line: MalformedLine, response: TimedResponse) -> None:
+def check_line(
+    bench: TrialEnvironment, what: str, line: MalformedLine, response: TimedResponse
+) -> None:
     """A bad line is rejected alone, by its number, a blank one is none; a long one is too much."""
     if response.status == 413 and len(line.text) > MIB:
         return

@@ -12,13 +12,13 @@ from atlas.local.foundry.branches import FoundryApiError, Transaction
 from atlas.local.http import drop_connection
 from tests.chaos.clients import DEVICE, TIMESTAMP, Export
 from tests.chaos.oracle import Reply
-from tests.chaos.testbed import Testbed
+from tests.chaos.trial_environment import TrialEnvironment
 
 FOREIGN_CONTENT = b'{"uuid":"of somebody else"}\n'
 FREE_SECONDS = 0.002
 
 
-async def open_foreign_transactions(bench: Testbed) -> None:
+async def open_foreign_transactions(bench: TrialEnvironment) -> None:
     """Held with files and committed; held empty and aborted; opened where our create was lost."""
     branches = bench.emulators.foundry.branches
     ends: tuple[Callable[[Transaction], None], ...] = (branches.commit, branches.abort)
@@ -34,7 +34,7 @@ async def open_foreign_transactions(bench: Testbed) -> None:
 
 
 async def hold_and_end(
-    bench: Testbed, transaction: Transaction, end: Callable[[Transaction], None]
+    bench: TrialEnvironment, transaction: Transaction, end: Callable[[Transaction], None]
 ) -> None:
     await bench.wait(300, least=1.5)
     bench.findings.check(transaction.status == "OPEN", "A foreign transaction was ended.")
@@ -46,7 +46,7 @@ async def hold_and_end(
         end(transaction)
 
 
-async def open_foreign(bench: Testbed) -> Transaction:
+async def open_foreign(bench: TrialEnvironment) -> Transaction:
     """As soon as nobody has one open."""
     while True:
         try:
@@ -55,7 +55,7 @@ async def open_foreign(bench: Testbed) -> Transaction:
             await anyio.sleep(FREE_SECONDS)
 
 
-async def open_instead_of_ours(bench: Testbed) -> Transaction:
+async def open_instead_of_ours(bench: TrialEnvironment) -> Transaction:
     """Our create is cut and never happens, and somebody else opens one in that moment."""
     opened: list[Transaction] = []
 
@@ -74,7 +74,7 @@ async def open_instead_of_ours(bench: Testbed) -> Transaction:
     return opened[0]
 
 
-async def commit_by_another(bench: Testbed) -> None:
+async def commit_by_another(bench: TrialEnvironment) -> None:
     """Somebody commits our open transaction between two of our puts."""
     branches, rng = bench.emulators.foundry.branches, bench.rng
     times = bench.scale.scale_number(20, least=4)
@@ -98,7 +98,7 @@ async def commit_by_another(bench: Testbed) -> None:
     bench.findings.add_fact(f"{done} transactions committed by somebody else")
 
 
-async def occupy_paths(bench: Testbed) -> None:
+async def occupy_paths(bench: TrialEnvironment) -> None:
     """Paths of ours are in the dataset before us: with our bytes, with other bytes."""
     branches = bench.emulators.foundry.branches
     transaction = await open_foreign(bench)

@@ -9,7 +9,7 @@ import anyio
 
 from tests.chaos.emulators import DOWN
 from tests.chaos.service_process import Broken, Skipped
-from tests.chaos.testbed import MIB, Testbed
+from tests.chaos.trial_environment import MIB, TrialEnvironment
 
 DISK_MIB, FILLER_MIB = 6, 3
 FREE_BYTES = MIB // 2  # to be left free on the small disk
@@ -20,7 +20,7 @@ LOST_AT_ONCE = 8  # the smallest exports, of which so many fit into a page
 BAD_SETTING = 78
 
 
-async def fill_disk(bench: Testbed) -> None:
+async def fill_disk(bench: TrialEnvironment) -> None:
     """The journal on a small disk while Foundry is away; it comes back before the space does."""
     journal = bench.folder / "journal"
     await mount(bench, journal)
@@ -45,7 +45,7 @@ async def fill_disk(bench: Testbed) -> None:
     bench.findings.check(bench.atlas.is_running, "It has ended.")
 
 
-async def mount(bench: Testbed, folder: Path) -> None:
+async def mount(bench: TrialEnvironment, folder: Path) -> None:
     """A small disk in this folder, until the bench is cleared away. Raises Skipped."""
     command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "atlas-prove", str(folder)]
     try:
@@ -62,7 +62,7 @@ async def mount(bench: Testbed, folder: Path) -> None:
     bench.exit_stack.push_async_callback(unmount)
 
 
-async def fill(bench: Testbed) -> int:
+async def fill(bench: TrialEnvironment) -> int:
     """Send until there is no room; how many there was room for."""
     stored, began = 0, time.monotonic()
     while time.monotonic() - began < FULL_SECONDS:
@@ -76,19 +76,19 @@ async def fill(bench: Testbed) -> int:
     raise Broken(f"The disk is not full after {stored} exports.")
 
 
-def excuse_last(bench: Testbed) -> None:
+def excuse_last(bench: TrialEnvironment) -> None:
     """An export that was refused and is not sent again."""
     bench.oracle.sent.popitem()
 
 
-async def wait_until_accepted(bench: Testbed) -> float:
+async def wait_until_accepted(bench: TrialEnvironment) -> float:
     began = time.monotonic()
     with anyio.move_on_after(4 * AGAIN_SECONDS):
         await bench.clients.deliver(bench.clients.next_export(), Prefer="respond-async")
     return time.monotonic() - began
 
 
-async def flip_bits(bench: Testbed) -> None:
+async def flip_bits(bench: TrialEnvironment) -> None:
     """One bit of what waits in the journal or its log, again and again; a page of zeros, twice."""
     rounds = bench.scale.scale_number(150, least=8)
     lost_for_good = 0
@@ -113,17 +113,17 @@ async def flip_bits(bench: Testbed) -> None:
     )
 
 
-def count_reports(bench: Testbed) -> int:
+def count_reports(bench: TrialEnvironment) -> int:
     return bench.atlas.read_log().count('"Journal damaged"')
 
 
-async def send_pending(bench: Testbed, exports: int) -> None:
+async def send_pending(bench: TrialEnvironment, exports: int) -> None:
     bench.emulators.set_faults(DOWN)
     async with bench.clients.keep_sending(exports, Prefer="respond-async"):
         pass
 
 
-def corrupt(bench: Testbed, *, is_page: bool) -> None:
+def corrupt(bench: TrialEnvironment, *, is_page: bool) -> None:
     """A bit or a page of what is live: SQLite's own header, without which nothing is, is spared."""
     journal, log = (bench.folder / "journal" / name for name in ("journal.db", "journal.db-wal"))
     sizes = journal.stat().st_size, log.stat().st_size
@@ -138,7 +138,7 @@ def corrupt(bench: Testbed, *, is_page: bool) -> None:
     file.write_bytes(text)
 
 
-async def change_keys(bench: Testbed) -> None:
+async def change_keys(bench: TrialEnvironment) -> None:
     """Another key, none, and a list in which the old one stands behind a new one."""
     old, new = (base64.b64encode(bench.rng.randbytes(32)).decode() for _ in range(2))
     bench.atlas.configure("journal", keys=[old])

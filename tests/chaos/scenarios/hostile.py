@@ -15,7 +15,7 @@ from tests.chaos.load_generator import LoadStats, compute_quantile
 from tests.chaos.process_metrics import ProcessMetrics
 from tests.chaos.raw_http import EXPORT, RawConnection, RawHttpClient
 from tests.chaos.scenarios.load import format_ms, open_generator
-from tests.chaos.testbed import Testbed
+from tests.chaos.trial_environment import TrialEnvironment
 
 Slow = Callable[[RawHttpClient, str, float], Awaitable[None]]
 
@@ -33,7 +33,7 @@ STATUS = re.compile(rb"HTTP/1.1 ([0-9]{3}) ")
 LINE = b"GET /openapi.json HTTP/1.1\r\nHost: atlas\r\n\r\n"
 
 
-async def send_slowly(bench: Testbed) -> None:
+async def send_slowly(bench: TrialEnvironment) -> None:
     """1,000 that say nothing, or trickle headers or a body, or read no answer; and normal ones."""
     deadline = bench.scale.scale_seconds(DEADLINE_SECONDS, least=2)
     bench.atlas.configure("edge", header_seconds=deadline, slow_seconds=deadline)
@@ -183,7 +183,7 @@ PROBES: Mapping[str, tuple[bytes, frozenset[int]]] = {
 }
 
 
-async def smuggle(bench: Testbed) -> None:
+async def smuggle(bench: TrialEnvironment) -> None:
     """What two servers could read in two ways, with a second request behind it, cut anywhere."""
     await bench.atlas.start()
     sockets, rounds = RawHttpClient(bench.clients.url), bench.scale.scale_number(100, least=3)

@@ -14,7 +14,7 @@ from tests.chaos.failpoints import (
     Failpoint,
 )
 from tests.chaos.service_process import Broken
-from tests.chaos.testbed import READY_SECONDS, Testbed
+from tests.chaos.trial_environment import READY_SECONDS, TrialEnvironment
 
 POINT_SECONDS = 20.0
 HITS_MAX = 12  # of one point, before its mine goes off
@@ -24,7 +24,7 @@ END_SECONDS = 10.0
 POINTS_OF_CI = 3
 
 
-async def kill_at_random(bench: Testbed) -> None:
+async def kill_at_random(bench: TrialEnvironment) -> None:
     """SIGKILL at any moment, also while it starts; started again at once."""
     kills = bench.scale.scale_number(50, least=6)
     slowest, early = 0.0, 0
@@ -44,19 +44,19 @@ async def kill_at_random(bench: Testbed) -> None:
     bench.findings.check(slowest <= READY_SECONDS, f"A restart took {slowest:.1f} s.")
 
 
-async def kill_at_points(bench: Testbed) -> None:
+async def kill_at_points(bench: TrialEnvironment) -> None:
     await bench.atlas.start()
     await kill_at(bench, POINTS, RARE_POINTS)
     lose_uploads(bench)
     await kill_at(bench, POINTS_OF_LOST_UPLOADS, RARE_POINTS)
 
 
-async def kill_at_points_of_shared_files(bench: Testbed) -> None:
+async def kill_at_points_of_shared_files(bench: TrialEnvironment) -> None:
     await bench.atlas.start()
     await kill_at(bench, POINTS_OF_SHARED_FILES, re.compile(f"{RARE_POINTS.pattern}|put"))
 
 
-def lose_uploads(bench: Testbed) -> None:
+def lose_uploads(bench: TrialEnvironment) -> None:
     """The answers to many uploads do not come or say nothing: only the commit shows what is there.
 
     Where a second upload replaces the first, one that comes again is confirmed; so answers without
@@ -67,7 +67,7 @@ def lose_uploads(bench: Testbed) -> None:
         bench.emulators.set_faults(Fault(call="upload", kind=kind, rate=0.3, count=0, seed=seed))
 
 
-async def kill_at(bench: Testbed, known: Sequence[str], seldom: re.Pattern[str]) -> None:
+async def kill_at(bench: TrialEnvironment, known: Sequence[str], seldom: re.Pattern[str]) -> None:
     """SIGKILL at each named point, after a random number of passages; the balance after each."""
     points = draw_points(bench, known)
     exports = bench.scale.scale_number(50, least=8)
@@ -77,7 +77,7 @@ async def kill_at(bench: Testbed, known: Sequence[str], seldom: re.Pattern[str])
     bench.findings.add_fact(f"killed at {len(points)} of {len(known)} points")
 
 
-async def kill_in_recovery(bench: Testbed) -> None:
+async def kill_in_recovery(bench: TrialEnvironment) -> None:
     """SIGKILL in the middle of a group, and again while the next life finds out about it."""
     points = draw_points(bench, list(POINTS_OF_RECOVERY))
     await bench.atlas.start()
@@ -87,13 +87,15 @@ async def kill_in_recovery(bench: Testbed) -> None:
     bench.findings.add_fact(f"killed again at {len(points)} of {len(POINTS_OF_RECOVERY)} points")
 
 
-def draw_points(bench: Testbed, known: Sequence[str]) -> list[str]:
+def draw_points(bench: TrialEnvironment, known: Sequence[str]) -> list[str]:
     if bench.scale.name == "ci":
         return bench.rng.sample(known, min(POINTS_OF_CI, len(known)))
     return list(known)
 
 
-async def kill_at_each(bench: Testbed, failpoints: Sequence[Failpoint], exports: int) -> None:
+async def kill_at_each(
+    bench: TrialEnvironment, failpoints: Sequence[Failpoint], exports: int
+) -> None:
     """SIGKILL at each of these, one life after another."""
     described = ", then ".join(
         f"{failpoint.point}, passage {failpoint.hits}" for failpoint in failpoints
@@ -114,7 +116,7 @@ async def kill_at_each(bench: Testbed, failpoints: Sequence[Failpoint], exports:
         bench.findings.failures.append(f"{described}: {wrong}")
 
 
-async def send_sigterm(bench: Testbed) -> None:
+async def send_sigterm(bench: TrialEnvironment) -> None:
     """SIGTERM while exports come in; started again."""
     times = bench.scale.scale_number(10, least=2)
     slowest = 0.0

@@ -18,7 +18,7 @@ from tests.chaos.load_process import run_load_worker
 from tests.chaos.oracle import Reply
 from tests.chaos.process_metrics import PEAK_FIELD, ProcessMetrics
 from tests.chaos.raw_http import BATCH, EXPORT, RawHttpClient
-from tests.chaos.testbed import PEAK_MIB, Testbed
+from tests.chaos.trial_environment import PEAK_MIB, TrialEnvironment
 
 CAPACITY, TIMES, PHONES = 30, 10, 32
 WARM_SECONDS, NORMAL_SECONDS = 1.0, 4.0
@@ -31,7 +31,7 @@ RATE_PER_MINUTE = 100
 AS_BEFORE = 1.5  # times the median: two of them in one run differ by a third
 
 
-async def send_overload(bench: Testbed) -> None:
+async def send_overload(bench: TrialEnvironment) -> None:
     """Ten times what it takes, whether the last was answered or not, each 50th of 5 MB.
 
     What it takes is capped by a brake on flattening: a sender in Python cannot send ten times what
@@ -76,7 +76,7 @@ async def send_overload(bench: Testbed) -> None:
 
 @asynccontextmanager
 async def open_generator(
-    bench: Testbed, name: str, large_every: int = 50
+    bench: TrialEnvironment, name: str, large_every: int = 50
 ) -> AsyncIterator[LoadGenerator]:
     """Of all users, with sockets of its own."""
     sockets = RawHttpClient(bench.clients.url)
@@ -110,20 +110,20 @@ def format_ms(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms"
 
 
-def check_refusals(bench: Testbed, tally: LoadStats) -> None:
+def check_refusals(bench: TrialEnvironment, tally: LoadStats) -> None:
     """Each is 429 or 503, and says when to come again."""
     unexpected, bare = tally.count_unexpected(), tally.without_retry_after
     bench.findings.check(not unexpected, f"Answered neither yes nor later: {unexpected}.")
     bench.findings.check(not bare, f"{bare} of {len(tally.refused)} refusals without Retry-After.")
 
 
-def check_memory(bench: Testbed, vitals: ProcessMetrics) -> None:
+def check_memory(bench: TrialEnvironment, vitals: ProcessMetrics) -> None:
     service_only, all_of_it = vitals.measure(PEAK_FIELD), vitals.peak_mib
     bench.findings.add_fact(f"memory {service_only:.0f} MiB, with workers {all_of_it:.0f}")
     bench.findings.check(service_only <= PEAK_MIB, f"{service_only:.0f} MiB in memory.")
 
 
-async def exhaust_memory(bench: Testbed) -> None:
+async def exhaust_memory(bench: TrialEnvironment) -> None:
     """200 batches of 25 MB at once that do not say how large they are, then one stream of 1 GB.
 
     They are made as they are sent. Every fifth of the batches is sent until it is accepted, the
@@ -173,7 +173,7 @@ class Batch:
     turned_away: Counter[str] = field(default_factory=Counter)
     is_safe: bool = False
 
-    async def deliver(self, bench: Testbed, until_safe: bool) -> None:
+    async def deliver(self, bench: TrialEnvironment, until_safe: bool) -> None:
         """Sent, and if it is turned away sent again, if it is to be; wrong is any other answer."""
         names = self.names
         token, sockets = bench.emulators.issue_token(self.user), RawHttpClient(bench.clients.url)
@@ -204,7 +204,7 @@ class Replies(msgspec.Struct):
     upload_results: tuple[Reply, ...]
 
 
-async def stream_body(bench: Testbed, template: ExportTemplate, megabytes: int) -> None:
+async def stream_body(bench: TrialEnvironment, template: ExportTemplate, megabytes: int) -> None:
     """One body of so many."""
     names = [
         f"stream-{each}"
@@ -234,7 +234,7 @@ def choose_quiet_user(number: int) -> str:
     return f"auth0|quiet {number % QUIET}"
 
 
-async def flood_by_one_user(bench: Testbed) -> None:
+async def flood_by_one_user(bench: TrialEnvironment) -> None:
     """99 users send an export each three seconds; then one more floods on 32 connections.
 
     He is in a process of his own, knows no pause, and sends 5 MB at times.

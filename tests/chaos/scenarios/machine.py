@@ -6,13 +6,18 @@ from atlas.local.foundry.state import DATASET
 from tests.chaos.emulators import DOWN
 from tests.chaos.oracle import BRANCH
 from tests.chaos.service_process import MemoryGrowth
-from tests.chaos.testbed import BACKLOG_SECONDS, MEMORY_MIB, READY_SECONDS, Testbed
+from tests.chaos.trial_environment import (
+    BACKLOG_SECONDS,
+    MEMORY_MIB,
+    READY_SECONDS,
+    TrialEnvironment,
+)
 
 HOUR, DAY = 3_600, 86_400
 WARM_EXPORTS = 50
 
 
-async def jump_clock(bench: Testbed) -> None:
+async def jump_clock(bench: TrialEnvironment) -> None:
     """An hour back, then a day ahead, while exports come in and wait."""
     expired = bench.emulators.tenant.issue_token(TokenRequest(expires_in=-HOUR // 2))
     await bench.atlas.start()
@@ -34,7 +39,7 @@ async def jump_clock(bench: Testbed) -> None:
     bench.findings.check(paths == exports, f"{paths} paths for {exports} exports.")
 
 
-async def expect_expired_token(bench: Testbed, token: str) -> None:
+async def expect_expired_token(bench: TrialEnvironment, token: str) -> None:
     export = bench.clients.next_export()
     answer = await bench.clients.post(export, Authorization=f"Bearer {token}")
     bench.oracle.sent.pop(export.name)
@@ -43,7 +48,7 @@ async def expect_expired_token(bench: Testbed, token: str) -> None:
     )
 
 
-async def build_backlog(bench: Testbed) -> None:
+async def build_backlog(bench: TrialEnvironment) -> None:
     """Foundry is away and everything waits; the process dies and starts with all of it."""
     await bench.atlas.start()
     async with bench.clients.keep_sending(WARM_EXPORTS):

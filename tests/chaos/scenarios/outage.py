@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from atlas.local.foundry.faults import Fault
 from tests.chaos.emulators import DOWN, Call
 from tests.chaos.service_process import MemoryGrowth
-from tests.chaos.testbed import BACKLOG_SECONDS, MEMORY_MIB, Testbed
+from tests.chaos.trial_environment import BACKLOG_SECONDS, MEMORY_MIB, TrialEnvironment
 
 CALLS_PER_SECOND = 2.0
 MEASURED_SECONDS, MEASURED_CALLS = 5.0, 500  # in less than that, a rate is chance
@@ -15,7 +15,7 @@ EARLY_SECONDS = 0.1
 ALL_CALLS = 64  # phones enough for 20 exports a second that wait for two seconds each
 
 
-async def lose_answers(bench: Testbed) -> None:
+async def lose_answers(bench: TrialEnvironment) -> None:
     """Create, upload and commit happen, and of every fifth nobody hears."""
     await bench.atlas.start()
     for call in ("create", "upload", "commit"):
@@ -36,7 +36,7 @@ async def lose_answers(bench: Testbed) -> None:
     )
 
 
-async def cut_connections(bench: Testbed) -> None:
+async def cut_connections(bench: TrialEnvironment) -> None:
     """Connections cut at every call, then nobody listens; 20 exports a second go on coming."""
     await bench.atlas.start()
     async with bench.clients.keep_sending(
@@ -66,7 +66,7 @@ async def cut_connections(bench: Testbed) -> None:
         bench.findings.check(rate <= CALLS_PER_SECOND, f"{rate:.1f} calls a second to nobody.")
 
 
-async def throttle_calls(bench: Testbed) -> None:
+async def throttle_calls(bench: TrialEnvironment) -> None:
     """503 to 30 % of the calls, then 429 to 20 % with Retry-After."""
     await bench.atlas.start()
     exports = bench.scale.scale_number(1_000, least=40)
@@ -124,7 +124,7 @@ def find_earliest(calls: Iterable[Call]) -> str:
     return f"Retry-After obeyed {min(gaps):+.2f} to {max(gaps):+.2f} s" if gaps else "none told"
 
 
-async def garble_responses(bench: Testbed) -> None:
+async def garble_responses(bench: TrialEnvironment) -> None:
     """Silence beyond the deadline of a call, half an answer, HTML, and 200 with rubbish."""
     await bench.atlas.start()
     for kind in ("torn", "html", "rubbish", "latency"):
@@ -140,17 +140,17 @@ async def garble_responses(bench: Testbed) -> None:
     bench.findings.add_fact(f"{aborted} transactions aborted on the way")
 
 
-async def revoke_role(bench: Testbed) -> None:
+async def revoke_role(bench: TrialEnvironment) -> None:
     """403 to whatever writes, DatasetNotFound to whatever reads."""
     await bench.atlas.start()
     async with bench.clients.keep_sending(
         bench.scale.scale_number(500, least=40), phones=ALL_CALLS, per_second=20
     ):
         await bench.wait_until_committed(10)
-        bench.emulators.foundry.switches.is_role_revoked = True
+        bench.emulators.foundry.options.is_role_revoked = True
         await bench.wait(600, least=2.0)
         waiting = (await bench.fetch_totals()).accepted
-        bench.emulators.foundry.switches.is_role_revoked = False
+        bench.emulators.foundry.options.is_role_revoked = False
     await bench.wait_until_drained(BACKLOG_SECONDS)
     aside = (await bench.fetch_totals()).set_aside
     bench.findings.add_fact(f"{waiting} waited, {aside} set aside")

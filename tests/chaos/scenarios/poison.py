@@ -13,7 +13,7 @@ from tests.chaos.failpoints import Failpoint
 from tests.chaos.injected_faults import EVERYWHERE, FAULT_MARKER, IN_FLATTEN
 from tests.chaos.oracle import Reply
 from tests.chaos.service_process import Broken
-from tests.chaos.testbed import Testbed
+from tests.chaos.trial_environment import TrialEnvironment
 
 TRIES_MAX = 5
 NEIGHBOURS_RATE = 0.95
@@ -27,7 +27,7 @@ STEADY_RATE, STEADY_PHONES = 20.0, 64
 ANSWERED_SHARE = 0.95
 
 
-async def send_one_in_a_thousand(bench: Testbed) -> None:
+async def send_one_in_a_thousand(bench: TrialEnvironment) -> None:
     """One export crashes flatten and one is refused by Foundry, among many good ones.
 
     Both are set aside and delay no other export. Once the cause is gone, they are replayed.
@@ -64,7 +64,7 @@ async def send_one_in_a_thousand(bench: Testbed) -> None:
     await expect_nothing_aside(bench)
 
 
-async def send_poison(bench: Testbed, export: Export) -> Reply:
+async def send_poison(bench: TrialEnvironment, export: Export) -> Reply:
     """Send an export that will fail. Raises Broken if it is not accepted."""
     reply = await bench.clients.deliver(export, Prefer="respond-async")
     if reply is None:
@@ -72,7 +72,7 @@ async def send_poison(bench: Testbed, export: Export) -> Reply:
     return reply
 
 
-async def crash_flatten(bench: Testbed) -> Reply:
+async def crash_flatten(bench: TrialEnvironment) -> Reply:
     """Send it twice: the first time it crashes the stage, the second time it does not get there."""
     clean = bench.clients.next_export()
     export = replace(clean, lines=(*clean.lines[1:], mark_line(clean.lines[0])))
@@ -91,7 +91,7 @@ def mark_line(line: bytes) -> bytes:
     return b'{"says":' + FAULT_MARKER + b"," + line[1:]
 
 
-async def measure_rate(bench: Testbed, exports: int) -> float:
+async def measure_rate(bench: TrialEnvironment, exports: int) -> float:
     """Return the exports per second."""
     began = time.monotonic()
     async with bench.clients.keep_sending(exports):
@@ -108,28 +108,28 @@ class IsolationResult:
     aside: int
 
 
-async def refuse_many(bench: Testbed) -> None:
+async def refuse_many(bench: TrialEnvironment) -> None:
     """Foundry refuses five exports of one user at their upload, with an undocumented error name."""
     refuse_user(bench, PathRefusal(contains="poison", name=UNKNOWN_REFUSAL))
     isolation = await isolate_among_others(bench)
     expect_isolated(bench, isolation)
 
 
-async def refuse_many_at_commit(bench: Testbed) -> None:
+async def refuse_many_at_commit(bench: TrialEnvironment) -> None:
     """They make every commit of their groups fail, and Foundry does not say which is at fault."""
     refuse_user(bench, PathRefusal(contains="poison", at="commit", name=UNKNOWN_REFUSAL))
     isolation = await isolate_among_others(bench)
     bench.findings.check(isolation.aside == POISON_EXPORTS, f"{isolation.aside} set aside.")
 
 
-async def refuse_many_shared(bench: Testbed) -> None:
+async def refuse_many_shared(bench: TrialEnvironment) -> None:
     """They make every shared file be refused that contains their rows."""
     bench.emulators.refused_rows = POISON_USER.encode()
     isolation = await isolate_among_others(bench)
     bench.findings.check(isolation.aside == POISON_EXPORTS, f"{isolation.aside} set aside.")
 
 
-async def leave_many_unanswered(bench: Testbed) -> None:
+async def leave_many_unanswered(bench: TrialEnvironment) -> None:
     """Uploads of one user are always answered 500: none is set aside, and no other is delayed."""
 
     def fail(what: str, request: web.Request) -> web.Response | None:
@@ -154,16 +154,16 @@ async def leave_many_unanswered(bench: Testbed) -> None:
     bench.findings.check(aside == 0, f"{aside} set aside for want of an answer.")
 
 
-def refuse_user(bench: Testbed, refusal: PathRefusal) -> None:
-    bench.emulators.foundry.switches.refusals = (refusal,)
+def refuse_user(bench: TrialEnvironment, refusal: PathRefusal) -> None:
+    bench.emulators.foundry.options.refusals = (refusal,)
 
 
-def keep_steady_flow(bench: Testbed) -> AbstractAsyncContextManager[None]:
+def keep_steady_flow(bench: TrialEnvironment) -> AbstractAsyncContextManager[None]:
     exports = bench.scale.scale_number(1_000, least=60)
     return bench.clients.keep_sending(exports, phones=STEADY_PHONES, per_second=STEADY_RATE)
 
 
-async def isolate_among_others(bench: Testbed) -> IsolationResult:
+async def isolate_among_others(bench: TrialEnvironment) -> IsolationResult:
     """Send them among others until all are set aside; then fix the cause and replay them."""
     await bench.atlas.start()
     async with keep_steady_flow(bench):
@@ -191,12 +191,12 @@ async def isolate_among_others(bench: Testbed) -> IsolationResult:
     return isolation
 
 
-def expect_isolated(bench: Testbed, isolation: IsolationResult) -> None:
+def expect_isolated(bench: TrialEnvironment, isolation: IsolationResult) -> None:
     bench.findings.check(isolation.aside == POISON_EXPORTS, f"{isolation.aside} set aside.")
     bench.findings.check(isolation.groups <= ASIDE_GROUPS, f"It took {isolation.groups} groups.")
 
 
-def expect_answered(bench: Testbed) -> None:
+def expect_answered(bench: TrialEnvironment) -> None:
     """Expect a 200 for nearly all others, which did not ask for an early answer."""
     replies = [sent.reply for sent in bench.oracle.sent.values() if sent.reply is not None]
     committed = sum(reply.status == "committed" for reply in replies)
@@ -205,7 +205,7 @@ def expect_answered(bench: Testbed) -> None:
     bench.findings.check(share >= ANSWERED_SHARE, f"Only {share:.1%} answered 200.")
 
 
-async def crash_everywhere(bench: Testbed) -> None:
+async def crash_everywhere(bench: TrialEnvironment) -> None:
     """Each stage crashes repeatedly between good messages; then the bug is fixed."""
     exports = bench.scale.scale_number(5_000, least=100)
     await bench.atlas.start(Failpoint(EVERYWHERE, EVERY))
@@ -224,7 +224,7 @@ async def crash_everywhere(bench: Testbed) -> None:
     await expect_nothing_aside(bench)
 
 
-async def expect_nothing_aside(bench: Testbed) -> None:
+async def expect_nothing_aside(bench: TrialEnvironment) -> None:
     await bench.wait_until_drained()
     aside = (await bench.fetch_totals()).set_aside
     bench.findings.check(aside == 0, f"{aside} set aside after the replay.")

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.chaos.failpoints import POINTS, POINTS_OF_SHARED_FILES, Failpoint
 from tests.chaos.scenarios.kills import POINT_SECONDS
 from tests.chaos.service_process import Broken, Skipped
-from tests.chaos.testbed import Testbed
+from tests.chaos.trial_environment import TrialEnvironment
 
 WARM_EXPORTS, AFTER_THE_COPY = 8, 8
 HITS_MAX = 4
@@ -15,7 +15,7 @@ POINTS_OF_CI = 3
 PER_SECOND = 50.0  # what is found again is read again, file by file, at the rate of the API
 
 
-async def restore_at_points(bench: Testbed) -> None:
+async def restore_at_points(bench: TrialEnvironment) -> None:
     """Kill Atlas between two effects, copy its journal, restart it, and restore the copy later.
 
     A copy of the files of a killed process is equivalent to a snapshot of its disk.
@@ -37,13 +37,13 @@ async def restore_at_points(bench: Testbed) -> None:
     bench.findings.add_fact(f"copied at {len(points)} of {len(known)} points")
 
 
-async def restore_parquet_at_points(bench: Testbed) -> None:
+async def restore_parquet_at_points(bench: TrialEnvironment) -> None:
     if find_spec("pyarrow") is None:
         raise Skipped("needs pyarrow for Parquet")
     await restore_at_points(bench)
 
 
-async def restore_copy(bench: Testbed, failpoint: Failpoint, exports: int) -> None:
+async def restore_copy(bench: TrialEnvironment, failpoint: Failpoint, exports: int) -> None:
     """Copy the journal, commit exports, restore the copy, and check the balance."""
     described = f"{failpoint.point}, passage {failpoint.hits}"
     journal, copy = bench.folder / "journal", bench.folder / "copy"

@@ -7,7 +7,7 @@ import msgspec
 
 from tests.chaos.clients import Export
 from tests.chaos.oracle import Reply
-from tests.chaos.testbed import Testbed
+from tests.chaos.trial_environment import TrialEnvironment
 
 AT_ONCE = 100
 STREAM_LINES = 25_000  # 12 MiB: two parts and a half
@@ -23,7 +23,7 @@ class Streamed(msgspec.Struct):
     upload_results: tuple[Part, ...] = ()
 
 
-async def send_twins(bench: Testbed) -> None:
+async def send_twins(bench: TrialEnvironment) -> None:
     """One export 100 times at once, and after a restart; one key for two bodies, for two users; a
     stream that is cut off.
     """
@@ -47,7 +47,7 @@ async def send_twins(bench: Testbed) -> None:
     bench.findings.add_fact(f"{times} times {AT_ONCE} at once")
 
 
-async def cut_off_stream(bench: Testbed) -> None:
+async def cut_off_stream(bench: TrialEnvironment) -> None:
     """A stream of which four fifths arrive is sent again: what was full is passed over."""
     name = f"stream-{bench.rng.random()}"
     export = Export.generate(name, "auth0|years", bench.rng, lines=STREAM_LINES)
@@ -63,7 +63,7 @@ async def cut_off_stream(bench: Testbed) -> None:
     bench.findings.check(any(parts), "Of a stream that was cut off, nothing was kept.")
 
 
-async def send_at_once(bench: Testbed, export: Export) -> list[Reply]:
+async def send_at_once(bench: TrialEnvironment, export: Export) -> list[Reply]:
     replies: list[Reply] = []
 
     async def send() -> None:
@@ -77,7 +77,7 @@ async def send_at_once(bench: Testbed, export: Export) -> list[Reply]:
     return replies
 
 
-async def reuse_key(bench: Testbed) -> None:
+async def reuse_key(bench: TrialEnvironment) -> None:
     """The same key: another body is 422, another user is a stranger with an export of his own."""
     clients, expect = bench.clients, bench.findings.check
     key = {"Idempotency_Key": f"key-{bench.rng.random()}"}

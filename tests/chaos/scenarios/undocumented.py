@@ -4,14 +4,14 @@ import time
 
 from atlas.local.foundry.behaviour import Behaviour, Value
 from atlas.local.foundry.faults import Fault
-from tests.chaos.testbed import Testbed
+from tests.chaos.trial_environment import TrialEnvironment
 
 LOST_SHARE = 0.2  # of the answers to create, upload and commit
 CLIENTS = 16
 FULL_EXPORTS = 600
 
 
-async def try_every_mode(bench: Testbed) -> None:
+async def try_every_mode(bench: TrialEnvironment) -> None:
     """Try each value of each mode with every fifth answer lost, and check the balance after each.
 
     `redirect` is left out, because every call fails in that mode.
@@ -38,7 +38,7 @@ def list_modes() -> list[tuple[str, Value]]:
     return [pairs[0], *((name, value) for name, value in pairs if value != defaults[name])]
 
 
-async def try_mode(bench: Testbed, name: str, value: Value, exports: int) -> float:
+async def try_mode(bench: TrialEnvironment, name: str, value: Value, exports: int) -> float:
     """Send until everything is acknowledged and committed; return the seconds that it took."""
     foundry, began = bench.emulators.foundry, time.monotonic()
     foundry.behaviour = Behaviour().change({name: value})
@@ -56,7 +56,7 @@ async def try_mode(bench: Testbed, name: str, value: Value, exports: int) -> flo
     return took
 
 
-def lose_answers(bench: Testbed) -> None:
+def lose_answers(bench: TrialEnvironment) -> None:
     """Let create, upload and commit happen, but lose every fifth answer."""
     for call in ("create", "upload", "commit"):
         for how in ("cut", "504"):

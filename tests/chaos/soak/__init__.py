@@ -14,7 +14,7 @@ from tests.chaos.process_metrics import ProcessMetrics
 from tests.chaos.scenarios import Scenario, Settings, bombs
 from tests.chaos.soak.gauges import Gauges
 from tests.chaos.soak.workload import Action, Workload
-from tests.chaos.testbed import Testbed
+from tests.chaos.trial_environment import TrialEnvironment
 
 READ_SECONDS = 1.0
 SETTLED_SECONDS = 120.0  # for whoever is under way at the end
@@ -33,7 +33,7 @@ SETTINGS: Settings = {
 def build_soak(seconds: float, report: Callable[[float, str], None], stop: anyio.Event) -> Scenario:
     """Of so many seconds, or until `stop`. Told is how far it is, and what was just read."""
 
-    async def run(bench: Testbed) -> None:
+    async def run(bench: TrialEnvironment) -> None:
         await bench.atlas.start()
         workload = Workload(bench, await anyio.to_thread.run_sync(bombs.build_bombs))
         gauges, begun = Gauges(bench, ProcessMetrics(bench.atlas.process.pid)), Counter[str]()

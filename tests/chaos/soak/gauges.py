@@ -11,7 +11,7 @@ from typing import TypeVar
 import aiohttp
 
 from tests.chaos.process_metrics import ProcessMetrics
-from tests.chaos.testbed import MIB, Testbed
+from tests.chaos.trial_environment import MIB, TrialEnvironment
 
 FLOORS = 10  # windows of the second half
 SLOPE_MIB, SLOPE_SECONDS = 1.0, 600.0
@@ -49,7 +49,7 @@ class Reading:
 class Gauges:
     """`readings` are all that were taken."""
 
-    bench: Testbed
+    bench: TrialEnvironment
     vitals: ProcessMetrics
     began: float = field(default_factory=time.monotonic)
     readings: list[Reading] = field(default_factory=list)

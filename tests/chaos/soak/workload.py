@@ -19,7 +19,7 @@ from tests.chaos.raw_http import EXPORT, RawHttpClient
 from tests.chaos.scenarios import bombs, hostile
 from tests.chaos.scenarios.branch import FOREIGN_CONTENT
 from tests.chaos.scenarios.load import Batch
-from tests.chaos.testbed import Testbed
+from tests.chaos.trial_environment import TrialEnvironment
 
 RETRY_STATUSES = {0, *REFUSALS}  # 0: somebody was in the way for so long that the phone gave up
 FLOODING, FLOOD_SECONDS = 8, 2.0
@@ -38,7 +38,7 @@ T = TypeVar("T")
 class Workload:
     """All of them. What they draw, they draw from the bench's chance."""
 
-    bench: Testbed
+    bench: TrialEnvironment
     bombs_by_name: Mapping[str, bombs.Bomb]
     template: ExportTemplate = field(init=False)
     sockets: RawHttpClient = field(init=False)

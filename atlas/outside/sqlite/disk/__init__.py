@@ -1,9 +1,9 @@
-"""The files under the journal, and what can become of them.
+"""The files of the journal, and the damage that a disk can do to them.
 
-lock.py     one process owns them, and may open them
-kind.py     it is no file system over a network
-folder.py   their names are kept
-wal.py      the log, read before SQLite opens it
-damage.py   what is broken is found, and a copy is kept
-pages.py    rows out of leaves whose tree is broken
+lock.py             lets one process own the files, and checks that it may open them
+filesystem_type.py  rejects network file systems
+folder.py           durable writes and renames
+wal.py              reads the write-ahead log before SQLite opens it
+damage.py           detects corruption, and keeps a copy of the journal
+pages.py            reads rows from leaf pages that no tree reaches
 """

@@ -1,6 +1,6 @@
-"""What kind of file system a journal lies on: over a network, nobody can promise to keep it.
+"""Rejects network file systems for the journal.
 
-There a lock may be two, and a sync that has succeeded may be lost.
+On those, two processes may hold the same lock, and a successful sync may be lost.
 """
 
 import os
@@ -15,23 +15,26 @@ MOUNTS = Path("/proc/self/mountinfo")
 
 
 def require_local(folder: Path) -> None:
-    """Raises CommandError, OSError. Where the system does not tell, it is taken for a disk."""
+    """Check that the folder is on a local disk. Raises CommandError, OSError.
+
+    If the system does not report the type, the disk is assumed to be local.
+    """
     mounts = ""
     with suppress(OSError):
         mounts = MOUNTS.read_text(encoding="utf-8", errors="replace")
     kind = find_type(folder.stat().st_dev, mounts)
     if NETWORKED.match(kind):
         raise CommandError(
-            f"The folder {folder} lies on {kind}, a file system over a network, which cannot keep "
-            "a journal: give ATLAS_JOURNAL a place on a disk of this machine."
+            f"The folder {folder} is on {kind}, a network file system, which cannot store a "
+            "journal safely: set ATLAS_JOURNAL to a path on a disk of this machine."
         )
 
 
 def find_type(device: int, mounts: str) -> str:
-    """The type of the file system with this number; "" if none of these mounts has it.
+    """Return the file system type of a device number; "" if it is not mounted.
 
-    The format: proc_pid_mountinfo(5). In front of the " - " stand optional fields, behind it the
-    type.
+    The format is described in proc_pid_mountinfo(5): a variable number of fields precedes " - ",
+    and the type follows it.
     """
     number = f"{os.major(device)}:{os.minor(device)}"
     for line in mounts.splitlines():

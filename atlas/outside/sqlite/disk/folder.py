@@ -1,6 +1,6 @@
-"""A file that is synced can be lost all the same: its name stands in its folder.
+"""Durable files: a synced file is lost all the same if its name in the folder is not synced.
 
-SQLite syncs the folder when it has made a log there, and does not look whether that went well.
+SQLite syncs the folder after creating a write-ahead log (WAL), but ignores errors.
 """
 
 import os
@@ -11,9 +11,9 @@ from atlas.core.errors import CommandError
 
 
 def fsync_parents(journal: Path | None) -> None:
-    """The journal and its log can be found after a power cut. Raises CommandError.
+    """Sync the folders above the journal, so that it and its WAL are found after a power cut.
 
-    With them the folders that were made for it: as far up as we may read, on the same disk.
+    Stops at a folder that is unreadable or on another disk. Raises CommandError.
     """
     if journal is None:
         return
@@ -30,7 +30,7 @@ def fsync_parents(journal: Path | None) -> None:
 
 
 def fsync_path(path: Path) -> None:
-    """A folder, or a file."""
+    """Sync a file or folder."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -39,30 +39,30 @@ def fsync_path(path: Path) -> None:
 
 
 def write(path: Path, content: bytes, mode: int = 0o666) -> None:
-    """Write a file durably, whole or not at all. Raises OSError."""
-    fresh = build_sibling_path(path, ".new")
+    """Write a file durably and atomically. Raises OSError."""
+    new = build_sibling_path(path, ".new")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-    descriptor, written = os.open(fresh, flags, mode), 0
+    descriptor, written = os.open(new, flags, mode), 0
     try:
         while written < len(content):
             written += os.pwrite(descriptor, content[written:], written)
     finally:
         os.close(descriptor)
-    replace(path, fresh)
+    replace(path, new)
 
 
-def replace(path: Path, fresh: Path) -> None:
-    """Put a finished file in the place of another, durably. Raises OSError."""
-    fsync_path(fresh)
-    fresh.replace(path)
+def replace(path: Path, new: Path) -> None:
+    """Replace a file durably. Raises OSError."""
+    fsync_path(new)
+    new.replace(path)
     fsync_path(path.parent)
 
 
 def build_sibling_path(journal: Path, ending: str) -> Path:
-    """A file that belongs to the journal: its name, and what it is."""
+    """Return the path of a file that belongs to the journal."""
     return journal.with_name(journal.name + ending)
 
 
 def read_only_uri(path: Path) -> str:
-    """For SQLite, which then reads the main file only, and takes no lock."""
+    """Return a URI with which SQLite reads the main file only, without a lock."""
     return f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"

@@ -1,4 +1,4 @@
-"""One process owns a journal, and may read and write it. The lock goes with the process."""
+"""The lock of the journal, which the kernel releases with its process, and file permissions."""
 
 import errno
 import fcntl
@@ -12,17 +12,17 @@ from atlas.core.errors import JournalLocked
 from atlas.outside.sqlite.disk.filesystem_type import require_local
 from atlas.outside.sqlite.disk.folder import build_sibling_path
 
-# of what lies there, and SQLite says no more than that it cannot open a file
-NEEDED = {"": os.O_RDWR, "-wal": os.O_RDWR, ".seal": os.O_RDONLY, ".key": os.O_RDONLY}
-ELSEWHERE = "or name another place in ATLAS_JOURNAL"
+# checked if they exist, because SQLite only reports that it cannot open a file
+ACCESS_MODES = {"": os.O_RDWR, "-wal": os.O_RDWR, ".seal": os.O_RDONLY, ".key": os.O_RDONLY}
+ELSEWHERE = "or set ATLAS_JOURNAL to another path"
 
 
 @contextmanager
 def hold_exclusive(path: Path, owner: str, wait_seconds: float) -> Iterator[None]:
-    """Hold the lock beside the journal; `owner` is told to whoever finds it held.
+    """Hold the lock of the journal; `owner` is reported to processes that find it locked.
 
-    Raises JournalLocked when another still holds it after `wait_seconds`, CannotStart where no lock
-    can be relied on, OSError.
+    Raises JournalLocked if another process still holds it after `wait_seconds`, CommandError on a
+    network file system, OSError.
     """
     lock = build_sibling_path(path, ".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,9 +39,9 @@ def hold_exclusive(path: Path, owner: str, wait_seconds: float) -> Iterator[None
 
 @contextmanager
 def hold_shared(path: Path) -> Iterator[None]:
-    """Nobody begins to hold it meanwhile; nothing is made, or written.
+    """Prevent processes from opening the journal, without creating or writing a file.
 
-    Raises JournalLocked when somebody does, OSError.
+    Raises JournalLocked if one has it open, OSError.
     """
     lock = build_sibling_path(path, ".lock")
     if not lock.exists():
@@ -55,41 +55,44 @@ def hold_shared(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def acquire(descriptor: int, path: Path, wait_seconds: float, how: int = fcntl.LOCK_EX) -> None:
-    patience = time.monotonic() + wait_seconds
+def acquire(
+    descriptor: int, path: Path, wait_seconds: float, operation: int = fcntl.LOCK_EX
+) -> None:
+    deadline = time.monotonic() + wait_seconds
     while True:
         try:
-            return fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+            return fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() >= patience:
+            if time.monotonic() >= deadline:
                 pid, _, owner = os.pread(descriptor, 256, 0).decode().partition(" ")
                 raise JournalLocked(path, pid, owner) from None
             time.sleep(0.1)
 
 
 def require_access(journal: Path) -> None:
-    """What is there of it can be opened. Raises OSError, which names the file."""
-    for ending, how in NEEDED.items():
+    """Check that the existing files can be opened. Raises OSError, which names the file."""
+    for ending, mode in ACCESS_MODES.items():
         with suppress(FileNotFoundError):
-            os.close(os.open(build_sibling_path(journal, ending), how | os.O_CLOEXEC))
+            os.close(os.open(build_sibling_path(journal, ending), mode | os.O_CLOEXEC))
 
 
 def explain_no_access(journal: Path, error: OSError) -> str:
-    """Why it cannot be opened, and what helps; a sentence."""
+    """Return the reason and a remedy, as a sentence."""
     folder = journal.absolute().parent
     if error.errno == errno.EROFS:
-        return (
-            f"the file system is read-only. Mount {folder} so that it can be written, {ELSEWHERE}."
-        )
+        return f"the file system is read-only. Mount {folder} as writable, {ELSEWHERE}."
     if error.errno in {errno.EACCES, errno.EPERM}:
-        place, owner = find_nearest_existing(Path(error.filename or journal))
-        us = os.geteuid()
-        if owner == us:
-            return f"{place} keeps its owner out. chmod u+rwX {place}, {ELSEWHERE}."
-        give = "chown -R" if os.access(folder, os.F_OK) else "install -d -o"
+        path, owner = find_nearest_existing(Path(error.filename or journal))
+        user = os.geteuid()
+        if owner == user:
+            return (
+                f"the mode of {path} denies access to its owner. chmod u+rwX {path}, {ELSEWHERE}."
+            )
+        command = "chown -R" if os.access(folder, os.F_OK) else "install -d -o"
         return (
-            f"{place} belongs to user {owner}, and Atlas is user {us}. {give} {us} {folder} (in "
-            f"Kubernetes fsGroup: {os.getegid()}, with podman, :U behind the volume), {ELSEWHERE}."
+            f"{path} belongs to user {owner}, and Atlas is user {user}. {command} {user} {folder} "
+            f"(in Kubernetes fsGroup: {os.getegid()}; with podman, append :U to the volume), "
+            f"{ELSEWHERE}."
         )
     if error.errno in {errno.EEXIST, errno.ENOTDIR}:
         return f"a folder above it is a file. Remove that, {ELSEWHERE}."
@@ -97,7 +100,7 @@ def explain_no_access(journal: Path, error: OSError) -> str:
 
 
 def find_nearest_existing(path: Path) -> tuple[Path, int]:
-    """The file, or the folder that is there and would hold it; and whose that is."""
+    """Return the file, or the nearest folder above it that exists, and the uid of its owner."""
     path = path.absolute()
     for each in (path, *path.parents):
         with suppress(OSError):

@@ -1,7 +1,7 @@
-"""Reads the leaves of a table whose tree is broken, through SQLite: each as if it were a table.
+"""Reads the leaf pages of a table whose tree is corrupt: SQLite reads each as a table of its own.
 
-Leaves that no tree reaches any more are read, too, unless their page is in use again. So a row
-counts only if its seal is whole.
+This includes old leaves that belong to no tree any more and are not overwritten. So a row counts
+only if it decrypts.
 """
 
 import os
@@ -14,21 +14,21 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-PAGE_SIZE = 4096  # SQLite's default, and ours
+PAGE_SIZE = 4096  # the default of SQLite, which the journal uses
 TABLE_LEAF = 0x0D
-SIZE, UNKNOWN = slice(28, 32), bytes(4)  # in the header of the file; then that of the file counts
+SIZE, UNKNOWN = slice(28, 32), bytes(4)  # in the header; SQLite then uses the size of the file
 PRAGMAS = "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF"
-ROOT = "UPDATE sqlite_schema SET rootpage = ?"
+SET_ROOT = "UPDATE sqlite_schema SET rootpage = ?"
 
 Row = tuple[Any, ...]
 
 
 @contextmanager
 def leaves(journal: Path, columns: int, scratch: Path) -> Iterator[Callable[[], Iterator[Row]]]:
-    """Yield a function that reads the rows of all leaves; missing columns at the end are None.
+    """Yield a function that reads the rows of all leaves; missing trailing columns are None.
 
-    The first column is the number of the row. `scratch` is a copy of the journal meanwhile, whose
-    first page says that it has one table. Raises OSError.
+    The first column is the rowid. `scratch` is the path of a temporary copy of the journal, whose
+    first page is replaced by that of a database with one table. Raises OSError.
     """
     names = ", ".join(f"c{each}" for each in range(1, columns))
     scratch.unlink(missing_ok=True)
@@ -49,11 +49,11 @@ def leaves(journal: Path, columns: int, scratch: Path) -> Iterator[Callable[[], 
 
 
 def read_rows(db: sqlite3.Connection, file: FileIO) -> Iterator[Row]:
-    for at in range(PAGE_SIZE, os.fstat(file.fileno()).st_size, PAGE_SIZE):
-        if os.pread(file.fileno(), 1, at)[0] != TABLE_LEAF:
+    for offset in range(PAGE_SIZE, os.fstat(file.fileno()).st_size, PAGE_SIZE):
+        if os.pread(file.fileno(), 1, offset)[0] != TABLE_LEAF:
             continue
         db.execute("PRAGMA writable_schema = ON")
-        db.execute(ROOT, [at // PAGE_SIZE + 1])
+        db.execute(SET_ROOT, [offset // PAGE_SIZE + 1])
         db.execute("PRAGMA writable_schema = RESET")
         with suppress(sqlite3.DatabaseError, UnicodeDecodeError):
             yield from db.execute("SELECT * FROM leaf")

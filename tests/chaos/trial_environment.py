@@ -73,7 +73,7 @@ class Findings:
 
 
 @dataclass(slots=True)
-class Testbed:
+class TrialEnvironment:
     """Everything that a trial needs. What it draws, it draws from `rng`."""
 
     scale: Scale
@@ -177,7 +177,7 @@ async def open_testbed(
     seed: str,
     changes: Mapping[str, Mapping[str, object]],
     subject: Callable[[Path, Configuration], ServiceProcess] = ServiceProcess,
-) -> AsyncIterator[Testbed]:
+) -> AsyncIterator[TrialEnvironment]:
     """A bench with the service not started. `changes` are settings of this trial."""
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="atlas-prove-") as name:
@@ -194,7 +194,9 @@ async def open_testbed(
             clients = Clients(url, session, Oracle(), rng, systems.issue_token)
             atlas = subject(folder, settings)
             try:
-                yield Testbed(scale, rng, systems, atlas, clients, Findings(), folder, exit_stack)
+                yield TrialEnvironment(
+                    scale, rng, systems, atlas, clients, Findings(), folder, exit_stack
+                )
             finally:
                 if atlas.is_running:
                     with anyio.CancelScope(shield=True):
