@@ -152,9 +152,7 @@ def pairs(behaviour):
 def test_the_readme_has_every_mode_every_value_and_no_other():
     text = (Path(foundry.__file__).parent / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"(?m)^\| `(\w+)` \| (.+?) \| `(\S+)` \|", text)
-    found = [
-        (mode, re.findall(r"`([^`]+)`", values), default) for mode, values, default in rows
-    ]
+    found = [(mode, re.findall(r"`([^`]+)`", values), default) for mode, values, default in rows]
     known = Behaviour.list_values().items()
     words = [(mode, [str(value).lower() for value in values]) for mode, values in known]
 
