@@ -1,4 +1,4 @@
-"""What nobody reads of a body takes no memory, and what is wrong with one is named."""
+"""Parsing of bodies: unused fields take no memory, and errors name the field."""
 
 import tracemalloc
 

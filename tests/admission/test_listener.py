@@ -1,4 +1,4 @@
-"""Who may come in, at the listener: not too often, not into a crowd, and when there is room."""
+"""Admission at the listener: rate limit, load shedding and body memory."""
 
 import anyio
 import msgspec
@@ -19,13 +19,13 @@ def life(tmp_path):
     return ServiceHarness(tmp_path / "journal")
 
 
-class Counting(KnownUsers):
-    """Whoever is asked for a user."""
+class CountingUsers(KnownUsers):
+    """Counts the calls of `identify_user`."""
 
-    asked = 0
+    call_count = 0
 
     async def identify_user(self, token):
-        self.asked += 1
+        self.call_count += 1
         return await super().identify_user(token)
 
 
@@ -69,7 +69,7 @@ async def test_a_stranger_counts_against_nobody(life):
 
 
 async def test_into_a_crowd_nobody_comes_and_nobody_is_asked_who_he_is(life):
-    life.compute, life.identities, life.reply_seconds = BlockingExecutor(), Counting(), 20.0
+    life.compute, life.identities, life.reply_seconds = BlockingExecutor(), CountingUsers(), 20.0
     life.cors_origins = ("https://app.test",)
     answers = []
     async with life.running() as flow:
@@ -78,10 +78,10 @@ async def test_into_a_crowd_nobody_comes_and_nobody_is_asked_who_he_is(life):
             answers.append(await flow.post(an_export(b'{"uuid":"%d"}' % number)))
 
         async with anyio.create_task_group() as tasks:
-            for number in range(601):  # at 200 a second, three seconds' worth
+            for number in range(601):  # three seconds' worth at 200 per second
                 tasks.start_soon(post, number)
             await anyio.wait_all_tasks_blocked()
-            asked = life.identities.asked
+            call_count = life.identities.call_count
             refused = await flow.post(
                 an_export(b'{"uuid":"one too many"}'), origin="https://app.test"
             )
@@ -89,8 +89,8 @@ async def test_into_a_crowd_nobody_comes_and_nobody_is_asked_who_he_is(life):
             assert refused.headers["access-control-allow-origin"] == "https://app.test"
             assert int(refused.headers["retry-after"]) >= 3
             assert not refused.body_was_read
-            assert life.identities.asked == asked > 600
-            assert (await flow.receipt("none")).status == 404  # this is no export
+            assert life.identities.call_count == call_count > 600
+            assert (await flow.receipt("none")).status == 404  # only exports are rejected
             life.compute.released.set()
         again = await flow.post(an_export(b'{"uuid":"one too many"}'))
 
@@ -110,8 +110,8 @@ async def test_a_body_for_which_there_is_no_room_is_not_read_and_told_in_the_end
         small = await server.post(b"{}", authorization="Bearer token-of-grace")
 
     assert (refused.status, refused.code) == (503, "OVERLOADED")
-    assert refused.headers["connection"] == "close"  # for its body was not read
-    assert small.status == 503  # the slow one has all there is
+    assert refused.headers["connection"] == "close"  # because its body was not read
+    assert small.status == 503  # the slow request holds all of the memory
 
 
 async def test_a_body_waits_for_its_room_and_is_taken(life):
@@ -225,8 +225,8 @@ async def test_a_body_that_is_under_way_when_we_end_is_told_so(life, kind):
     assert int(answer.headers["retry-after"]) > 0
 
 
-def batch_of(name: str, sizes: tuple[int, ...]) -> dict[str, object]:
-    """Chunks of which the large ones take longer than the others."""
+def build_batch(name: str, sizes: tuple[int, ...]) -> dict[str, object]:
+    """Return a batch of chunks; large ones take longer to process."""
     units = [b"." * size for size in sizes]
     lines = [b'{"uuid":"%s%d","unit":"%s"}' % (name.encode(), *each) for each in enumerate(units)]
     return {"chunks": [an_export(line) for line in lines]}
@@ -234,7 +234,7 @@ def batch_of(name: str, sizes: tuple[int, ...]) -> dict[str, object]:
 
 async def test_of_two_batches_under_one_key_at_once_one_is_taken(life):
     life.journal_bytes_max, sizes = 100 * MIB, (400_000, 10)
-    batches = {"a": batch_of("a", sizes), "b": batch_of("b", sizes[::-1])}
+    batches = {"a": build_batch("a", sizes), "b": build_batch("b", sizes[::-1])}
     answers = {}
     async with life.running() as flow:
 

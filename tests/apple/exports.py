@@ -1,4 +1,4 @@
-"""Exports as phones make them, put together by the tests."""
+"""Builders of Apple Health exports for tests."""
 
 import zipfile
 from collections import Counter
@@ -15,7 +15,7 @@ WATCH = (
     "&lt;&lt;HKDevice: 0x282d03020&gt;, name:Apple Watch, manufacturer:Apple Inc., model:Watch, "
     "hardware:Watch5,3, software:6.1.3&gt;"
 )
-BEGAN = datetime(2020, 4, 10)  # noqa: DTZ001  # as Apple writes it, with the offset behind it
+BEGAN = datetime(2020, 4, 10)  # noqa: DTZ001  # Apple writes the offset after it
 DTD = """<!DOCTYPE HealthData [
 <!-- HealthKit Export Version: 12 -->
 <!ELEMENT HealthData (ExportDate,Me,(Record|Correlation|Workout|ActivitySummary)*)>
@@ -29,7 +29,7 @@ ME = '<Me HKCharacteristicTypeIdentifierDateOfBirth="1815-12-10"/>'
 
 
 def record(**attributes: str) -> str:
-    """A heart rate, but for what is said; children are what `inside` says."""
+    """Build a heart rate record; `attributes` replace its own, `inside` is its children."""
     inside = attributes.pop("inside", "")
     given = {
         "type": "HKQuantityTypeIdentifierHeartRate",
@@ -46,12 +46,12 @@ def record(**attributes: str) -> str:
 
 
 def element(name: str, inside: str = "", **attributes: str) -> str:
-    told = "".join(f' {key}="{value}"' for key, value in attributes.items() if value != "absent")
-    return f"<{name}{told}>{inside}</{name}>\n" if inside else f"<{name}{told}/>\n"
+    text = "".join(f' {key}="{value}"' for key, value in attributes.items() if value != "absent")
+    return f"<{name}{text}>{inside}</{name}>\n" if inside else f"<{name}{text}/>\n"
 
 
 def beats(count: int, first: int = 0) -> list[str]:
-    """That many records, no two of them equal."""
+    """Build `count` distinct records."""
     moments = (BEGAN + timedelta(seconds=number) for number in range(first, first + count))
     return [record(startDate=f"{at} +0200", value=str(60 + at.second % 7)) for at in moments]
 
@@ -62,7 +62,7 @@ def xml(*elements: str, dtd: str = DTD, end: str = "</HealthData>\n") -> bytes:
     return (f"{begin} {ME}\n" + "".join(f" {each}" for each in elements) + end).encode()
 
 
-def zipped(path: Path, files: dict[str, bytes]) -> Path:
+def write_zip(path: Path, files: dict[str, bytes]) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in files.items():
             archive.writestr(name, data)
@@ -70,16 +70,16 @@ def zipped(path: Path, files: dict[str, bytes]) -> Path:
 
 
 def an_export(path: Path, *elements: str, **files: bytes) -> Path:
-    """export.zip with these records; `ecg_csv` is a file beside them."""
+    """Write an export.zip with these records; `ecg_csv=…` adds a file ecg.csv next to the XML."""
     folder = "apple_health_export"
     beside = {f"{folder}/{name.replace('_', '.')}": data for name, data in files.items()}
-    return zipped(path, {f"{folder}/export.xml": xml(*elements), **beside})
+    return write_zip(path, {f"{folder}/export.xml": xml(*elements), **beside})
 
 
-def converted(
+def convert(
     data: bytes, chunk_bytes: int = 65_536
 ) -> tuple[list[dict[str, object]], ElementReader]:
-    """The lines of an XML, read back."""
+    """Convert an XML; return its lines, decoded, and the reader."""
     reader = ElementReader()
     chunks = (data[at : at + chunk_bytes] for at in range(0, len(data), chunk_bytes))
     found = [
@@ -89,15 +89,15 @@ def converted(
     return found, reader
 
 
-def lines_of(path: Path, **options: bool) -> tuple[list[dict[str, object]], Conversion]:
+def read_lines(path: Path, **options: bool) -> tuple[list[dict[str, object]], Conversion]:
     with open_export(path) as export:
         conversion = Conversion(export, **options)
         return [msgspec.json.decode(encode_line(each)) for each in conversion.samples()], conversion
 
 
-def the_line(*elements: str) -> dict[str, object]:
-    """Of an export that makes one."""
-    (found,), reader = converted(xml(*elements))
+def convert_one(*elements: str) -> dict[str, object]:
+    """Convert elements that result in exactly one line, and return it."""
+    (found,), reader = convert(xml(*elements))
     assert reader.tags_left_out == 0
     return found
 

@@ -1,9 +1,9 @@
-"""Electrocardiograms and routes: lines of their own, when they are asked for."""
+"""Electrocardiograms and routes are converted to separate lines on request."""
 
 import pytest
 
 from atlas.apple.routes import POINTS_MAX, TEXT_MAX, TrackParser
-from tests.apple.exports import ECG, an_export, gpx, lines_of, record
+from tests.apple.exports import ECG, an_export, gpx, read_lines, record
 
 PORTUGUESE = """Nome,Ada Lovelace
 Data de nascimento,"10/12/1815"
@@ -30,9 +30,9 @@ BORN_ONLY = ECG.replace("2026-03-14 09", "2026-03-14 9 a.m. 09").replace(
 LONG = "".join(f"{number}\n" for number in range(400_000)).encode()
 
 
-def beside(tmp_path, **files: bytes) -> list[dict[str, object]]:
-    """The lines of the files beside an XML with one record."""
-    lines, conversion = lines_of(
+def read_companion_lines(tmp_path, **files: bytes) -> list[dict[str, object]]:
+    """Return the lines of the files next to an XML with one record."""
+    lines, conversion = read_lines(
         an_export(tmp_path / "export.zip", record(), **files), with_ecgs=True, with_routes=True
     )
     assert not conversion.skipped
@@ -42,13 +42,13 @@ def beside(tmp_path, **files: bytes) -> list[dict[str, object]]:
 def test_nothing_is_read_that_was_not_asked_for(tmp_path):
     path = an_export(tmp_path / "export.zip", record(), a_csv=ECG.encode(), b_gpx=gpx(2))
 
-    assert len(lines_of(path)[0]) == 1
-    assert len(lines_of(path, with_ecgs=True)[0]) == 2
-    assert len(lines_of(path, with_routes=True)[0]) == 2
+    assert len(read_lines(path)[0]) == 1
+    assert len(read_lines(path, with_ecgs=True)[0]) == 2
+    assert len(read_lines(path, with_routes=True)[0]) == 2
 
 
 def test_an_ecg_is_a_line_and_does_not_say_whose_it_is(tmp_path):
-    (line,) = beside(tmp_path, ecg_csv=ECG.encode())
+    (line,) = read_companion_lines(tmp_path, ecg_csv=ECG.encode())
 
     assert not {"Ada", "Lovelace", "1815", "Dec"} & set(str(line).replace("'", " ").split())
     assert len(line.pop("uuid")) == 36
@@ -73,7 +73,7 @@ def test_an_ecg_is_a_line_and_does_not_say_whose_it_is(tmp_path):
 
 
 def test_an_ecg_in_another_language_is_the_same_sample(tmp_path):
-    one, other = beside(tmp_path, a_csv=ECG.encode(), b_csv=PORTUGUESE.encode())
+    one, other = read_companion_lines(tmp_path, a_csv=ECG.encode(), b_csv=PORTUGUESE.encode())
 
     assert other["voltages"] == one["voltages"]
     assert other["uuid"] == one["uuid"]
@@ -94,7 +94,7 @@ def test_an_ecg_in_another_language_is_the_same_sample(tmp_path):
     ids=ascii,
 )
 def test_a_voltage_is_read_in_whatever_language_it_is_written(tmp_path, written, voltage):
-    (line,) = beside(tmp_path, ecg_csv=ECG.replace("40.125", written).encode())
+    (line,) = read_companion_lines(tmp_path, ecg_csv=ECG.replace("40.125", written).encode())
 
     assert line["voltages"] == [-12.3, 0, voltage]
 
@@ -103,7 +103,7 @@ def test_a_voltage_is_read_in_whatever_language_it_is_written(tmp_path, written,
     "born", ["1815-12-10", "1815-12-10 00:00:00 +0000", '"10 déc. 1815"'], ids=str
 )
 def test_a_birth_date_is_dropped_however_it_is_written(tmp_path, born):
-    (line,) = beside(tmp_path, ecg_csv=ECG.replace('"Dec 10, 1815"', born).encode())
+    (line,) = read_companion_lines(tmp_path, ecg_csv=ECG.replace('"Dec 10, 1815"', born).encode())
 
     assert "1815" not in str(line)
     assert line["startDate"] == "2026-03-14T13:15:00.000Z"
@@ -111,13 +111,13 @@ def test_a_birth_date_is_dropped_however_it_is_written(tmp_path, born):
 
 @pytest.mark.parametrize("encoding", ["martian", "gb2312", "utf-16"])
 def test_a_route_is_utf_8_whatever_it_says(tmp_path, encoding):
-    (line,) = beside(tmp_path, route_gpx=gpx(2).replace(b"UTF-8", encoding.encode()))
+    (line,) = read_companion_lines(tmp_path, route_gpx=gpx(2).replace(b"UTF-8", encoding.encode()))
 
     assert len(line["locations"]) == 2
 
 
 def test_a_route_is_a_line_with_all_that_was_measured(tmp_path):
-    (line,) = beside(tmp_path, route_gpx=gpx(2))
+    (line,) = read_companion_lines(tmp_path, route_gpx=gpx(2))
 
     assert line["locations"][0] == {
         "latitude": 53.252917,
@@ -135,7 +135,7 @@ def test_a_route_is_a_line_with_all_that_was_measured(tmp_path):
 
 
 def test_a_route_that_is_longer_than_a_line_may_be_is_cut(tmp_path):
-    lines = beside(tmp_path, route_gpx=gpx(POINTS_MAX + 5))
+    lines = read_companion_lines(tmp_path, route_gpx=gpx(POINTS_MAX + 5))
 
     assert [len(line["locations"]) for line in lines] == [POINTS_MAX, 5]
     assert lines[0]["uuid"] != lines[1]["uuid"]
@@ -172,7 +172,7 @@ def test_a_file_that_is_none_of_apples_is_passed_over_alone(tmp_path, name, data
     files = {name: data, "z_csv": ECG.encode(), "z_gpx": gpx(2)}
     path = an_export(tmp_path / "export.zip", record(), **files)
 
-    lines, conversion = lines_of(path, with_ecgs=True, with_routes=True)
+    lines, conversion = read_lines(path, with_ecgs=True, with_routes=True)
     assert len(lines) == 3
     assert conversion.skipped.total() == 1
     assert conversion.error is None

@@ -1,4 +1,4 @@
-"""`atlas import`: what it prints, what it sends, and that it goes on where it ended."""
+"""`atlas import`: output, sent lines, and resumption after an interruption."""
 
 import base64
 from contextlib import asynccontextmanager
@@ -12,7 +12,7 @@ from atlas.apple import CheckpointFile, Conversion, open_export
 from atlas.cli.import_windows import ImportRun, find_sender
 from atlas.cli.send import SendTarget, clean_token
 from atlas.settings import ExportSettings
-from tests.apple.exports import ECG, ME, an_export, beats, element, gpx, record, xml, zipped
+from tests.apple.exports import ECG, ME, an_export, beats, element, gpx, record, write_zip, xml
 from tests.conftest import ServiceHarness
 from tests.support.listeners import listening
 
@@ -21,7 +21,7 @@ CLAIMS = base64.urlsafe_b64encode(b'{"sub":"auth0|ada"}').decode().rstrip("=")
 NAME = "Ada’s Apple\u00a0Watch"
 
 
-# what it says, without a service
+# output without a service
 
 
 def test_a_dry_run_counts_by_type_and_sends_nothing(atlas, tmp_path):
@@ -48,10 +48,10 @@ def test_a_dry_run_counts_by_type_and_sends_nothing(atlas, tmp_path):
 
 def test_a_program_gets_the_census_as_json(atlas, tmp_path):
     path = an_export(tmp_path / "export.zip", *beats(3), '<Record a="1" a="2"/>\n')
-    told = msgspec.json.decode(atlas("import", path, "--dry-run", "--json").out)
+    summary = msgspec.json.decode(atlas("import", path, "--dry-run", "--json").out)
 
-    assert (told["samples"], told["tags_left_out"]) == (3, 1)
-    assert told["types"] == [
+    assert (summary["samples"], summary["tags_left_out"]) == (3, 1)
+    assert summary["types"] == [
         {
             "type": "HKQuantityTypeIdentifierHeartRate",
             "count": 3,
@@ -67,8 +67,8 @@ def test_no_value_and_nothing_of_the_person_is_told(atlas, tmp_path):
     ended = atlas("import", path, "--dry-run", "--ecg")
 
     assert "1815" in ME
-    for told in ("Ada", "4711", "1815", "Lovelace", "Sinus"):
-        assert told not in ended.out + ended.err
+    for word in ("Ada", "4711", "1815", "Lovelace", "Sinus"):
+        assert word not in ended.out + ended.err
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_what_must_not_be_imported_is_one_line_before_anything_is_sent(
     files,
     said,
 ):
-    path = zipped(tmp_path / "export.zip", files)
+    path = write_zip(tmp_path / "export.zip", files)
 
     assert said in atlas("import", path, "--dry-run").err
     ended = atlas("import", path, "--token", "t", "--to", "http://127.0.0.1:1")
@@ -149,12 +149,12 @@ def test_an_export_without_a_service_says_where_it_was_looked_for(atlas, tmp_pat
     assert "is not `atlas local`" in elsewhere.in_one_line(1)
 
 
-# against the real service
+# with the real service
 
 
 @dataclass(frozen=True)
 class Atlas:
-    """A running service, to which exports are sent."""
+    """A running service as the target of imports."""
 
     port: int
     life: ServiceHarness
@@ -162,27 +162,27 @@ class Atlas:
     def target(self, token: str, device: str | None = None) -> SendTarget:
         return SendTarget(f"http://127.0.0.1:{self.port}", token, device, is_streamed=False)
 
-    async def imported(self, path, token="token-of-ada", device=None, **options) -> ImportRun:
+    async def run_import(self, path, token="token-of-ada", device=None, **options) -> ImportRun:
         with open_export(path) as export:
             sending = ImportRun(partial(Conversion, export, **options), window_lines=1_000)
             await sending.run(path, self.target(token, device))
         assert sending.balance.is_balanced
         return sending
 
-    async def torn_off(self, path, after_lines: int, token="token-of-ada") -> None:
-        """A sending that dies in the middle of its work, without a chance to clean up."""
+    async def run_interrupted_import(self, path, after_lines: int, token="token-of-ada") -> None:
+        """Import until a crash after `after_lines` samples."""
         with open_export(path) as export:
-            sending = ImportRun(partial(Mortal, export, after_lines), 1_000)
+            sending = ImportRun(partial(InterruptedConversion, export, after_lines), 1_000)
             with pytest.raises(BaseExceptionGroup):
                 await sending.run(path, self.target(token))
 
 
-class Death(Exception):
+class Interruption(Exception):
     pass
 
 
-class Mortal(Conversion):
-    """One that dies after so many samples."""
+class InterruptedConversion(Conversion):
+    """A conversion that raises after `after_lines` samples."""
 
     def __init__(self, export, after_lines: int) -> None:
         super().__init__(export)
@@ -191,12 +191,12 @@ class Mortal(Conversion):
     def samples(self):
         for number, sample in enumerate(Conversion.samples(self)):
             if number == self.after_lines:
-                raise Death
+                raise Interruption
             yield sample
 
 
 @asynccontextmanager
-async def running(tmp_path):
+async def run_service(tmp_path):
     life = ServiceHarness(tmp_path / "journal", journal_bytes_max=100_000_000)
     life.export = ExportSettings(bytes_max=1_000_000)
     async with listening(life) as server:
@@ -204,11 +204,11 @@ async def running(tmp_path):
 
 
 async def test_every_sample_of_an_export_is_a_row(tmp_path):
-    async with running(tmp_path) as there:
+    async with run_service(tmp_path) as there:
         path = an_export(
             tmp_path / "export.zip", *beats(2_500), ecg_csv=ECG.encode(), route_gpx=gpx(3)
         )
-        sending = await there.imported(path, with_ecgs=True, with_routes=True)
+        sending = await there.run_import(path, with_ecgs=True, with_routes=True)
 
         assert sending.balance.committed == sending.balance.read == 2_502
         rows = there.life.dataset.rows()
@@ -220,32 +220,32 @@ async def test_every_sample_of_an_export_is_a_row(tmp_path):
 
 
 async def test_the_same_export_again_adds_nothing(tmp_path):
-    async with running(tmp_path) as there:
+    async with run_service(tmp_path) as there:
         path = an_export(tmp_path / "export.zip", *beats(2_500))
-        await there.imported(path)
+        await there.run_import(path)
         before = dict(there.life.dataset.files())
-        again = await there.imported(path)
+        again = await there.run_import(path)
 
         assert again.balance.replayed == 2_500
         assert there.life.dataset.files() == before
 
 
 async def test_the_export_of_next_month_has_the_same_uuids(tmp_path):
-    async with running(tmp_path) as there:
-        await there.imported(an_export(tmp_path / "may.zip", *beats(10)))
+    async with run_service(tmp_path) as there:
+        await there.run_import(an_export(tmp_path / "may.zip", *beats(10)))
         later = [each.replace("0x282d03020", "0x3015d5ef0") for each in beats(12)]
-        await there.imported(an_export(tmp_path / "june.zip", *later))
+        await there.run_import(an_export(tmp_path / "june.zip", *later))
 
         assert len(there.life.dataset.rows()) == 22
         assert len(set(there.life.dataset.uuids())) == 12
 
 
 async def test_after_an_interrupt_it_goes_on_where_it_ended(tmp_path):
-    async with running(tmp_path) as there:
+    async with run_service(tmp_path) as there:
         path = an_export(tmp_path / "export.zip", *beats(5_000))
-        await there.torn_off(path, after_lines=3_500)
+        await there.run_interrupted_import(path, after_lines=3_500)
         stands = len(there.life.dataset.rows())
-        rest = await there.imported(path)
+        rest = await there.run_import(path)
 
         assert stands >= 3_000
         assert rest.already_safe == 3_000
@@ -255,54 +255,54 @@ async def test_after_an_interrupt_it_goes_on_where_it_ended(tmp_path):
 
 
 async def test_a_place_that_is_lost_costs_time_and_no_row(tmp_path):
-    async with running(tmp_path) as there:
+    async with run_service(tmp_path) as there:
         path = an_export(tmp_path / "export.zip", *beats(5_000))
-        await there.torn_off(path, after_lines=3_500)
+        await there.run_interrupted_import(path, after_lines=3_500)
         (tmp_path / "export.zip.atlas").unlink()
-        again = await there.imported(path)
+        again = await there.run_import(path)
 
         assert (again.already_safe, again.balance.read) == (0, 5_000)
         assert len(there.life.dataset.rows()) == 5_000
 
 
 async def test_of_another_export_in_its_place_nothing_is_passed_over(tmp_path):
-    async with running(tmp_path) as there:
+    async with run_service(tmp_path) as there:
         path = an_export(tmp_path / "export.zip", *beats(5_000))
-        await there.torn_off(path, after_lines=3_500)
+        await there.run_interrupted_import(path, after_lines=3_500)
         an_export(path, *beats(5_000, 1))
-        other = await there.imported(path)
+        other = await there.run_import(path)
 
         assert (other.already_safe, other.balance.read) == (0, 5_000)
         assert len(set(there.life.dataset.uuids())) == 5_001
 
 
 async def test_a_shorter_one_in_its_place_is_sent_as_well(tmp_path):
-    async with running(tmp_path) as there:
+    async with run_service(tmp_path) as there:
         path = an_export(tmp_path / "export.zip", *beats(5_000))
-        await there.torn_off(path, after_lines=3_500)
+        await there.run_interrupted_import(path, after_lines=3_500)
         an_export(path, *beats(10))
-        other = await there.imported(path)
+        other = await there.run_import(path)
 
         assert (other.already_safe, other.balance.read) == (0, 10)
 
 
 @pytest.mark.parametrize("other", [{"token": "token-of-eve"}, {"device": "Watch"}], ids=str)
 async def test_what_was_sent_as_one_sender_is_not_passed_over_for_another(tmp_path, other):
-    async with running(tmp_path) as there:
+    async with run_service(tmp_path) as there:
         path = an_export(tmp_path / "export.zip", *beats(3_000))
-        await there.torn_off(path, after_lines=2_500)
-        sending = await there.imported(path, **other)
+        await there.run_interrupted_import(path, after_lines=2_500)
+        sending = await there.run_import(path, **other)
 
         assert (sending.already_safe, sending.balance.committed) == (0, 3_000)
 
 
 async def test_a_token_that_ran_out_in_between_costs_no_row_and_no_place(tmp_path):
     good, ran_out = (f"{word}.{CLAIMS}.signature" for word in ("token-of-", "ran-out"))
-    async with running(tmp_path) as there:
+    async with run_service(tmp_path) as there:
         path = an_export(tmp_path / "export.zip", *beats(5_000))
-        await there.torn_off(path, after_lines=3_500, token=good)
-        stopped = await there.imported(path, token=ran_out)
-        rest = await there.imported(path, token=good)
+        await there.run_interrupted_import(path, after_lines=3_500, token=good)
+        stopped = await there.run_import(path, token=ran_out)
+        rest = await there.run_import(path, token=good)
 
         assert "401" in stopped.balance.last_error
         assert stopped.already_safe == rest.already_safe == 3_000
@@ -310,15 +310,15 @@ async def test_a_token_that_ran_out_in_between_costs_no_row_and_no_place(tmp_pat
 
 
 async def test_the_place_is_a_number_and_digests_and_gone_when_it_is_done(tmp_path):
-    async with running(tmp_path) as there:
+    async with run_service(tmp_path) as there:
         path = an_export(tmp_path / "export.zip", *beats(3_000))
-        await there.torn_off(path, after_lines=2_500)
+        await there.run_interrupted_import(path, after_lines=2_500)
         place = (tmp_path / "export.zip.atlas").read_text()
 
         assert msgspec.json.decode(place)["lines"] == 2_000
         assert not {"Ada", "HeartRate", "token"} & set(place.replace('"', " ").split())
         assert len(place) < 250
-        await there.imported(path)
+        await there.run_import(path)
         assert [each.name for each in tmp_path.iterdir() if "export" in each.name] == ["export.zip"]
 
 
@@ -331,29 +331,29 @@ def test_a_place_that_cannot_be_read_is_none(tmp_path, text):
 
 
 async def test_where_no_place_can_be_kept_it_is_told_and_all_is_sent(tmp_path, capsys):
-    async with running(tmp_path) as there:
+    async with run_service(tmp_path) as there:
         path = an_export(tmp_path / "export.zip", *beats(3_000))
         (tmp_path / "export.zip.atlas.new").mkdir()
-        sending = await there.imported(path)
+        sending = await there.run_import(path)
 
         assert sending.balance.committed == 3_000
         assert capsys.readouterr().err.count("Cannot write") == 1
 
 
 async def test_of_an_export_that_is_cut_short_all_is_sent_that_is_there(tmp_path):
-    async with running(tmp_path) as there:
+    async with run_service(tmp_path) as there:
         (tmp_path / "export.xml").write_bytes(xml(*beats(100))[:-500])
-        sending = await there.imported(tmp_path / "export.xml")
+        sending = await there.run_import(tmp_path / "export.xml")
 
         assert sending.balance.committed == 98
         assert "ends in the middle" in sending.conversion.error
 
 
 async def test_a_record_that_the_service_refuses_is_told_by_its_number(tmp_path):
-    async with running(tmp_path) as there:
+    async with run_service(tmp_path) as there:
         elements = [*beats(1_500), record(sourceName="a" * 1_500_000), *beats(5, 1_500)]
         (tmp_path / "export.xml").write_bytes(xml(*elements))
-        sending = await there.imported(tmp_path / "export.xml")
+        sending = await there.run_import(tmp_path / "export.xml")
 
         assert (sending.balance.committed, sending.balance.rejected) == (1_505, 1)
         assert [number for number, _ in sending.balance.rejects] == [1_501]

@@ -1,4 +1,4 @@
-"""`atlas import` as a process that is stopped in the middle, and told to go on."""
+"""`atlas import` as a process that is interrupted and started again."""
 
 import re
 import signal
@@ -12,17 +12,17 @@ from tests.support.processes import SECONDS, killed_at_last, local, started
 
 pytestmark = pytest.mark.slow
 COUNT = WINDOW_LINES + 6_000
-PATIENCE = 120.0  # a window and a bit, on a machine that has other things to do
+PATIENCE = 120.0  # for a little more than a window on a busy machine
 
 
-def until(is_so) -> None:
+def wait_until(is_so) -> None:
     deadline = time.monotonic() + PATIENCE
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def imported(folder, path, url) -> tuple[int, str, str]:
+def run_import(folder, path, url) -> tuple[int, str, str]:
     with killed_at_last(started(folder, "import", path, "--to", url), PATIENCE) as importing:
         out, err = importing.communicate(timeout=PATIENCE)
     return importing.returncode, out, err
@@ -32,10 +32,10 @@ def test_who_presses_ctrl_c_is_told_how_to_go_on_and_no_row_stands_twice(tmp_pat
     path = an_export(tmp_path / "export.zip", *beats(20_000))
     with local(tmp_path) as one:
         with killed_at_last(started(tmp_path, "import", path, "--to", one.url)) as importing:
-            until(one.files)
+            wait_until(one.files)
             importing.send_signal(signal.SIGINT)
             out, err = importing.communicate(timeout=SECONDS)
-        again = imported(tmp_path, path, one.url)
+        again = run_import(tmp_path, path, one.url)
         uuids = one.uuids()
 
     assert importing.returncode == 130
@@ -51,9 +51,9 @@ def test_what_was_safe_before_it_was_killed_is_not_sent_again(tmp_path):
     place = tmp_path / "export.zip.atlas"
     with local(tmp_path) as one:
         with killed_at_last(started(tmp_path, "import", path, "--to", one.url), PATIENCE) as first:
-            until(place.exists)
+            wait_until(place.exists)
             first.kill()
-        code, out, err = imported(tmp_path, path, one.url)
+        code, out, err = run_import(tmp_path, path, one.url)
         uuids = one.uuids()
 
     assert (code, err) == (0, "")

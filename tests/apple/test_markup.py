@@ -1,4 +1,4 @@
-"""XML that is none, or that means harm: what is good in it is read, in constant memory."""
+"""Broken and malicious XML: intact records are read, in constant memory."""
 
 import tracemalloc
 from itertools import chain, repeat
@@ -7,7 +7,7 @@ import pytest
 
 from atlas.apple import Unreadable
 from atlas.apple.xml_reader import ELEMENT_BYTES_MAX, ElementReader
-from tests.apple.exports import DTD, beats, converted, element, record, xml
+from tests.apple.exports import DTD, beats, convert, element, record, xml
 
 GOOD = record()
 IOS_8 = (
@@ -27,12 +27,12 @@ BOMB = """<!DOCTYPE HealthData [
 def test_it_does_not_matter_where_the_bytes_are_cut(chunk_bytes):
     data = xml(*beats(20), IOS_8, GOOD.replace("’", "&#8217;"))
 
-    assert converted(data, chunk_bytes)[0] == converted(data)[0]
-    assert len(converted(data)[0]) == 22
+    assert convert(data, chunk_bytes)[0] == convert(data)[0]
+    assert len(convert(data)[0]) == 22
 
 
 def test_a_broken_dtd_is_cut_away():
-    found, reader = converted(xml(GOOD))
+    found, reader = convert(xml(GOOD))
 
     assert "<!ATTLIST VisionPrescription\n  type CDATA #REQUIRED\n<" in DTD
     assert (len(found), reader.tags_left_out, reader.is_complete) == (1, 0, True)
@@ -40,22 +40,22 @@ def test_a_broken_dtd_is_cut_away():
 
 def test_a_dtd_that_speaks_of_the_root_cannot_smuggle_an_entity():
     tricky = "<!DOCTYPE x [ <!-- <HealthData> --> <!ELEMENT a (b)> ]>\n<!-- <!ENTITY -->"
-    found, _ = converted(xml(GOOD.replace("6.1.3", "&a;"), GOOD, dtd=tricky))
+    found, _ = convert(xml(GOOD.replace("6.1.3", "&a;"), GOOD, dtd=tricky))
 
     assert [line["sourceVersion"] for line in found] == ["&a;", "6.1.3"]
 
 
 def test_an_entity_bomb_is_refused():
     with pytest.raises(Unreadable, match="entities"):
-        converted(xml(GOOD.replace("6.1.3", "&b;"), dtd=BOMB))
+        convert(xml(GOOD.replace("6.1.3", "&b;"), dtd=BOMB))
 
 
 def test_a_byte_order_mark_is_skipped():
-    assert len(converted(b"\xef\xbb\xbf" + xml(GOOD, dtd=""))[0]) == 1
+    assert len(convert(b"\xef\xbb\xbf" + xml(GOOD, dtd=""))[0]) == 1
 
 
 def test_me_is_never_emitted():
-    found, _ = converted(xml(GOOD))
+    found, _ = convert(xml(GOOD))
 
     assert "1815" not in str(found)
 
@@ -77,20 +77,20 @@ def test_me_is_never_emitted():
     ids=ascii,
 )
 def test_control_characters_are_taken_out(character):
-    found, reader = converted(xml(record(sourceName=f"My{character} Watch"), GOOD))
+    found, reader = convert(xml(record(sourceName=f"My{character} Watch"), GOOD))
 
     assert [line["sourceName"] for line in found] == ["My Watch", "Ada’s Apple\u00a0Watch"]
     assert reader.tags_left_out == 0
 
 
 def test_other_references_stay():
-    found, _ = converted(xml(record(sourceName="&lt;&#11;&#10;&#x41;&#8217;&quot;")))
+    found, _ = convert(xml(record(sourceName="&lt;&#11;&#10;&#x41;&#8217;&quot;")))
 
     assert found[0]["sourceName"] == '<\nA’"'
 
 
 def test_the_attributes_of_ios_8_are_metadata_and_their_names_may_have_spaces():
-    (found, _), reader = converted(xml(IOS_8, GOOD))
+    (found, _), reader = convert(xml(IOS_8, GOOD))
 
     assert reader.tags_left_out == 0
     assert (found["sourceName"], found["valueDouble"]) == ("Withings", 0.21)
@@ -107,7 +107,7 @@ def test_the_attributes_of_ios_8_are_metadata_and_their_names_may_have_spaces():
 
 @pytest.mark.parametrize("name", ["Größe in cm", "m² of skin", "😀 mood", "_xD800_", "_x110000_"])
 def test_the_name_of_an_attribute_is_kept_whatever_it_is(name):
-    found, reader = converted(xml(record(**{name: "1"})))
+    found, reader = convert(xml(record(**{name: "1"})))
 
     assert (found[0]["metadata"], reader.tags_left_out) == ({name: 1}, 0)
 
@@ -122,7 +122,7 @@ def test_the_name_of_an_attribute_is_kept_whatever_it_is(name):
     ],
 )
 def test_a_tag_that_is_not_well_formed_is_mended(name, read):
-    found, reader = converted(xml(GOOD, record(sourceName=name), GOOD))
+    found, reader = convert(xml(GOOD, record(sourceName=name), GOOD))
 
     assert [line["sourceName"] for line in found[1:2]] == [read]
     assert (len(found), reader.tags_left_out) == (3, 0)
@@ -131,7 +131,7 @@ def test_a_tag_that_is_not_well_formed_is_mended(name, read):
 def test_bytes_that_are_no_utf_8_are_mended():
     data = xml(GOOD, record(sourceName="Zo?"), GOOD).replace(b"Zo?", b"Zo\xeb")
 
-    assert [line["sourceName"] for line in converted(data)[0][1:2]] == ["Zo\ufffd"]
+    assert [line["sourceName"] for line in convert(data)[0][1:2]] == ["Zo\ufffd"]
 
 
 WORKOUT = element("Workout", workoutActivityType="HKWorkoutActivityTypeYoga")
@@ -149,7 +149,7 @@ WORKOUT = element("Workout", workoutActivityType="HKWorkoutActivityTypeYoga")
     ],
 )
 def test_a_tag_that_cannot_be_mended_is_left_out_alone(bad):
-    found, reader = converted(xml(*beats(3), bad, *beats(3, 3), WORKOUT))
+    found, reader = convert(xml(*beats(3), bad, *beats(3, 3), WORKOUT))
 
     assert len(found) >= 6
     assert found[-1]["activityType"] == "Yoga"
@@ -160,7 +160,7 @@ def test_a_tag_that_cannot_be_mended_is_left_out_alone(bad):
 
 def test_many_bad_tags_in_a_row_are_no_large_element():
     bad = f'<Record type="a" type="b" value="{"1" * 100_000}"/>\n'
-    found, reader = converted(xml(*beats(3), *[bad] * 30, *beats(3, 3)))
+    found, reader = convert(xml(*beats(3), *[bad] * 30, *beats(3, 3)))
 
     assert len(bad) * 30 > ELEMENT_BYTES_MAX
     assert (len(found), reader.tags_left_out) == (6, 30)
@@ -168,7 +168,7 @@ def test_many_bad_tags_in_a_row_are_no_large_element():
 
 def test_the_line_of_what_was_left_out_is_that_of_the_file():
     data = xml(GOOD, '<Record type="a" type="b"/>\n', GOOD)
-    _, reader = converted(data, chunk_bytes=50)
+    _, reader = convert(data, chunk_bytes=50)
 
     (line,) = reader.omitted_lines
     assert b'type="a" type="b"' in data.splitlines()[line - 1]
@@ -188,7 +188,7 @@ INSIDE = element("MetadataEntry", key="a", value="b")
     ],
 )
 def test_an_end_that_does_not_fit_loses_nothing_behind_it(elements, count):
-    found, reader = converted(xml(GOOD, *elements, WORKOUT, *beats(5)))
+    found, reader = convert(xml(GOOD, *elements, WORKOUT, *beats(5)))
 
     assert reader.is_complete
     assert len(found) == 7 + count
@@ -197,15 +197,15 @@ def test_an_end_that_does_not_fit_loses_nothing_behind_it(elements, count):
 @pytest.mark.parametrize("bytes_lost", [2, 15, 200, 500])
 def test_of_an_export_that_is_cut_short_all_is_read_that_is_there(bytes_lost):
     data = xml(*beats(10))
-    found, reader = converted(data[: len(data) - bytes_lost])
+    found, reader = convert(data[: len(data) - bytes_lost])
 
     assert not reader.is_complete
-    assert found == converted(data)[0][: len(found)]
+    assert found == convert(data)[0][: len(found)]
     assert len(found) >= 10 - bytes_lost // 300 - 1
 
 
 def test_what_stands_behind_the_root_is_not_read():
-    found, reader = converted(xml(GOOD) + xml(GOOD))
+    found, reader = convert(xml(GOOD) + xml(GOOD))
     assert (len(found), reader.tags_left_out) == (1, 0)
 
 
@@ -224,7 +224,7 @@ def test_what_stands_behind_the_root_is_not_read():
 )
 def test_what_is_no_export_is_said_in_one_line(data, said):
     with pytest.raises(Unreadable, match=said) as refused:
-        converted(data)
+        convert(data)
     assert "\n" not in str(refused.value)
 
 
@@ -232,7 +232,7 @@ def test_what_is_no_export_is_said_in_one_line(data, said):
 
 
 def peak(begun: str, chunk: bytes) -> int:
-    """Bytes, at the most, until an XML that does not end is refused."""
+    """Return the peak memory in bytes until an endless XML is rejected."""
     reader, begins = ElementReader(), xml(GOOD, begun, end="")
     tracemalloc.start()
     try:
@@ -267,7 +267,7 @@ def test_an_element_larger_than_a_line_may_be_is_refused():
     begun = xml(f'<Record type="{"a" * (ELEMENT_BYTES_MAX + 65_536)}"/>')
 
     with pytest.raises(Unreadable, match="2 MiB"):
-        converted(begun)
+        convert(begun)
 
 
 def test_a_parser_forgets_the_names_it_has_met():

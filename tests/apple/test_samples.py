@@ -1,4 +1,4 @@
-"""From what Apple writes to what the app would have sent."""
+"""Conversion of Apple's XML to the lines that the app would send."""
 
 import uuid
 from pathlib import Path
@@ -10,16 +10,16 @@ from atlas.apple.common_fields import parse_short_metadata_value
 from atlas.apple.dates import to_utc
 from atlas.apple.devices import parse_device
 from atlas.apple.identity import NAMESPACE, make_uuid
-from tests.apple.exports import WATCH, converted, element, record, the_line, xml
+from tests.apple.exports import WATCH, convert, convert_one, element, record, xml
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 META = "MetadataEntry"
-# Another recipe would add every sample of everybody a second time.
+# Pinned: different UUIDs would import every sample a second time.
 FOR_EVER = "123DB034-8747-5253-BDCF-2AEF02BE18AB"
 
 
 def test_a_quantity_is_a_line_as_the_app_sends_it():
-    found = the_line(
+    found = convert_one(
         record(inside=element(META, key="HKMetadataKeyHeartRateMotionContext", value="1"))
     )
 
@@ -48,14 +48,14 @@ def test_a_quantity_is_a_line_as_the_app_sends_it():
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the data of a real export are not here")
 def test_a_real_export_is_what_its_owner_published_as_lines():
-    found, reader = converted((SHARED / "watch_2020_export.xml").read_bytes())
+    found, reader = convert((SHARED / "watch_2020_export.xml").read_bytes())
     published = [
         msgspec.json.decode(each)
         for each in (SHARED / "watch_2020.ndjson").read_bytes().splitlines()
     ]
 
     for line in (*found, *published):
-        del line["uuid"]  # of another recipe
+        del line["uuid"]  # made in another way
     assert (reader.tags_left_out, reader.is_complete) == (0, True)
     assert found == published
 
@@ -94,7 +94,7 @@ def test_local_times_are_utc_with_milliseconds(text, moment):
 )
 def test_what_is_no_moment_stays_as_it_stands(text):
     assert to_utc(text) == text
-    assert the_line(record(startDate=text))["startDate"] == text
+    assert convert_one(record(startDate=text))["startDate"] == text
 
 
 # devices
@@ -165,7 +165,7 @@ def test_a_uuid_is_that_of_the_standard_in_upper_case():
     ],
 )
 def test_a_sample_keeps_its_uuid_in_the_next_export(change):
-    assert the_line(record(**change))["uuid"] == the_line(record())["uuid"]
+    assert convert_one(record(**change))["uuid"] == convert_one(record())["uuid"]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_a_sample_keeps_its_uuid_in_the_next_export(change):
     ids=" ".join,
 )
 def test_another_sample_has_another_uuid(change):
-    assert the_line(record(**change))["uuid"] != the_line(record())["uuid"]
+    assert convert_one(record(**change))["uuid"] != convert_one(record())["uuid"]
 
 
 # values
@@ -202,21 +202,21 @@ def test_another_sample_has_another_uuid(change):
     ],
 )
 def test_a_number_is_the_same_number(text, json):
-    found = the_line(record(value=text))
+    found = convert_one(record(value=text))
     assert (found["valueDouble"], "valueText" in found) == (json, False)
     assert type(found["valueDouble"]) is type(json)
 
 
 @pytest.mark.parametrize("text", ["much", "1e400", "nan", "1_000", "60,5"])
 def test_what_is_no_number_is_text(text):
-    found = the_line(record(value=text))
+    found = convert_one(record(value=text))
     assert (found["valueText"], "valueDouble" in found) == (text, False)
 
 
 def test_what_is_absent_is_left_out():
     bare = dict.fromkeys(["sourceVersion", "device", "unit", "value", "creationDate"], "absent")
 
-    found = the_line(record(**bare))
+    found = convert_one(record(**bare))
     assert not {"sourceVersion", "device", "unit", "valueDouble", "valueText"} & found.keys()
     assert None not in found.values()
 
@@ -232,7 +232,7 @@ def test_what_is_absent_is_left_out():
     ],
 )
 def test_a_quantity_adds_up_or_it_does_not(kind, sample_class):
-    found = the_line(record(type=f"HKQuantityTypeIdentifier{kind}"))
+    found = convert_one(record(type=f"HKQuantityTypeIdentifier{kind}"))
     assert found["sampleClass"] == sample_class
 
 
@@ -255,7 +255,7 @@ def test_a_quantity_adds_up_or_it_does_not(kind, sample_class):
     ],
 )
 def test_the_label_of_a_category_is_its_number(kind, label, number, stage):
-    found = the_line(
+    found = convert_one(
         record(type=f"HKCategoryTypeIdentifier{kind}", value=f"HKCategoryValue{label}")
     )
 
@@ -266,7 +266,7 @@ def test_the_label_of_a_category_is_its_number(kind, label, number, stage):
 
 
 def test_a_label_that_is_newer_than_this_program_stays_text():
-    found = the_line(
+    found = convert_one(
         record(type="HKCategoryTypeIdentifierSleepAnalysis", value="HKCategoryValueSleepAnalysisX")
     )
 
@@ -276,7 +276,7 @@ def test_a_label_that_is_newer_than_this_program_stays_text():
 
 @pytest.mark.parametrize(("text", "stage"), [("3", "asleepCore"), ("99", None)])
 def test_ios_8_wrote_the_number_of_a_category(text, stage):
-    found = the_line(record(type="HKCategoryTypeIdentifierSleepAnalysis", value=text))
+    found = convert_one(record(type="HKCategoryTypeIdentifierSleepAnalysis", value=text))
     assert (found["valueInteger"], found.get("sleepStage")) == (int(text), stage)
 
 
@@ -298,14 +298,14 @@ def test_ios_8_wrote_the_number_of_a_category(text, stage):
     ],
 )
 def test_metadata_that_are_numbers_are_numbers_and_names_stay_names(key, text, value):
-    found = the_line(record(inside=element(META, key=key, value=text)))
+    found = convert_one(record(inside=element(META, key=key, value=text)))
     assert found["metadata"] == {key: value}
     assert type(found["metadata"][key]) is type(value)
 
 
 def test_a_document_in_the_metadata_is_kept_and_then_forgotten():
     before = parse_short_metadata_value.cache_info().currsize
-    found = the_line(record(inside=element(META, key="Workout", value="[1]" * 1_000)))
+    found = convert_one(record(inside=element(META, key="Workout", value="[1]" * 1_000)))
 
     assert found["metadata"] == {"Workout": "[1]" * 1_000}
     assert parse_short_metadata_value.cache_info().currsize == before
@@ -313,13 +313,13 @@ def test_a_document_in_the_metadata_is_kept_and_then_forgotten():
 
 @pytest.mark.parametrize(("text", "flag"), [("1", True), ("0", False)])
 def test_what_a_person_entered_says_so_twice(text, flag):
-    found = the_line(record(inside=element(META, key="HKWasUserEntered", value=text)))
+    found = convert_one(record(inside=element(META, key="HKWasUserEntered", value=text)))
     assert found["userProvidedFlag"] is found["metadata"]["HKWasUserEntered"] is flag
 
 
 def test_heartbeats_are_kept():
     beat = element("InstantaneousBeatsPerMinute", bpm="65", time="23:47:49,20")
-    found = the_line(record(inside=element("HeartRateVariabilityMetadataList", beat * 2)))
+    found = convert_one(record(inside=element("HeartRateVariabilityMetadataList", beat * 2)))
 
     assert found["heartbeats"] == [{"bpm": 65, "time": "23:47:49,20"}] * 2
 
@@ -340,7 +340,7 @@ PRESSURE = element(
 
 
 def test_the_children_of_a_correlation_are_named_in_it_and_emitted_once():
-    (systolic, diastolic, pressure), _ = converted(xml(SYSTOLIC, DIASTOLIC, PRESSURE))
+    (systolic, diastolic, pressure), _ = convert(xml(SYSTOLIC, DIASTOLIC, PRESSURE))
 
     assert pressure["childSampleUUIDs"] == [systolic["uuid"], diastolic["uuid"]]
     assert pressure["correlationType"] == "HKCorrelationTypeIdentifierBloodPressure"
@@ -362,7 +362,7 @@ def test_what_is_eaten_at_one_meal_are_correlations_of_their_own():
         for value in ("90", "120")
     )
 
-    uuids = [line["uuid"] for line in converted(xml(soup, bread, soup))[0]]
+    uuids = [line["uuid"] for line in convert(xml(soup, bread, soup))[0]]
     assert uuids[0] != uuids[1]
     assert uuids[0] == uuids[2]
 
@@ -371,7 +371,7 @@ def test_a_correlation_keeps_its_uuid_in_whatever_order_its_children_stand():
     turned = PRESSURE.replace(SYSTOLIC + DIASTOLIC, DIASTOLIC + SYSTOLIC)
 
     assert turned != PRESSURE
-    assert the_line(turned)["uuid"] == the_line(PRESSURE)["uuid"]
+    assert convert_one(turned)["uuid"] == convert_one(PRESSURE)["uuid"]
 
 
 # workouts
@@ -386,7 +386,7 @@ def a_workout(inside: str = "", **attributes: str) -> dict[str, object]:
         "startDate": "2020-04-06 09:04:51 +0200",
         "endDate": "2020-04-06 10:00:19 +0200",
     }
-    return the_line(element("Workout", inside, **(given | attributes)))
+    return convert_one(element("Workout", inside, **(given | attributes)))
 
 
 def test_a_workout_before_ios_16_has_its_totals_in_attributes():
@@ -462,7 +462,7 @@ def test_a_workout_that_went_nowhere_went_0_metres():
 
 def test_a_record_inside_a_workout_is_a_sample_of_its_own():
     effort = record(type="HKQuantityTypeIdentifierEstimatedWorkoutEffortScore")
-    workout, score = converted(
+    workout, score = convert(
         xml(element("Workout", effort, workoutActivityType="HKWorkoutActivityTypeYoga"))
     )[0]
 

@@ -1,4 +1,4 @@
-"""Stand-ins, and settings that lead to them."""
+"""A system of emulators with settings that point to them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What can be wrong, each by a function that makes it so."""
+"""Functions that inject the faults which `atlas diagnose` should find."""
 
 from contextlib import asynccontextmanager
 
@@ -11,11 +11,11 @@ from tests.support.running_system import first_failing, step
 
 RAW = "healthkit/raw/auth0|ada/2025-01-01T00-00-00-000Z"
 NOBODY = "http://nowhere.invalid"
-ROW = flatten([b'{"uuid":"a"}'], Header("ada", "", "", "")).ndjson  # as Atlas writes it
+ROW = flatten([b'{"uuid":"a"}'], Header("ada", "", "", "")).ndjson  # a row as Atlas writes it
 
 
-def given(**changes):
-    """Settings."""
+def with_settings(**changes):
+    """Change settings of the system."""
 
     async def change(system):
         for name, value in changes.items():
@@ -24,41 +24,41 @@ def given(**changes):
     return change
 
 
-def switched(**switches):
-    """The stand-in of Foundry."""
+def with_options(**options):
+    """Change options of the Foundry emulator."""
 
     async def change(system):
-        for name, value in switches.items():
+        for name, value in options.items():
             setattr(system.foundry.options, name, value)
 
     return change
 
 
-def faulty(call, fault="status", **more):
+def with_fault(call, fault="status", **more):
     async def change(system):
         system.fault(call, fault, count=0, **more)
 
     return change
 
 
-def committed(path, content):
+def with_file(path, content):
     async def change(system):
         system.committed(path, content)
 
     return change
 
 
-async def foreign(system):
+async def with_foreign_transaction(system):
     system.foundry.branches.begin(system.dataset, "master", "UPDATE", owner="foreign")
 
 
-async def parquet(system):
+async def with_parquet(system):
     system.format = "parquet"
     system.committed("healthkit/groups/a.parquet", b"PAR1")
 
 
-async def named(system, number, reason):
-    """The first step that fails is this, and it says so."""
+async def assert_first_failure(system, number, reason):
+    """Assert that step `number` is the first to fail and gives a reason and a remedy."""
     found = await system.diagnosed()
     assert first_failing(found) == number, found
     assert reason in step(found, number).reason
@@ -66,7 +66,7 @@ async def named(system, number, reason):
 
 
 @asynccontextmanager
-async def kept(system, count=1, aside=0):
+async def fill_journal(system, count=1, aside=0):
     with open_journal(system.journal, CapacityLimits(free_bytes=0)) as journal:
         for number in range(count):
             await journal.intake.append(export(number))

@@ -1,4 +1,4 @@
-"""Steps 1 to 3: the clock, who issues tokens, and a token that was given."""
+"""Steps 1 to 3: the clock, the token issuer, and a given token."""
 
 import ssl
 
@@ -10,14 +10,14 @@ from aiohttp.test_utils import TestServer
 
 from atlas.local.auth0 import ClockSkew, Outage
 from atlas.outside.network import explain_unreachable
-from tests.diagnose.faults import NOBODY, given, named, switched
+from tests.diagnose.faults import NOBODY, assert_first_failure, with_options, with_settings
 from tests.support.certificates import self_signed
 from tests.support.running_system import HOST, first_failing, step
 
 CANARY = "canary-of-a-person"
 
 
-other_clock = switched(clock_ahead_seconds=-40)
+other_clock = with_options(clock_ahead_seconds=-40)
 
 
 async def hour_off(system):
@@ -35,10 +35,14 @@ def outage(status):
 FAULTS = [
     pytest.param(hour_off, 1, "Our clock is wrong", id="our clock is an hour off"),
     pytest.param(other_clock, 1, "clock of Foundry", id="the clock of Foundry is off"),
-    pytest.param(given(issuer=""), 2, "AUTH0_DOMAIN is not set", id="no issuer"),
-    pytest.param(given(issuer=f"{NOBODY}/"), 2, "cannot be resolved", id="no such issuer"),
-    pytest.param(given(issuer=f"http://{HOST}:1/"), 2, "refuses", id="nobody listens there"),
-    pytest.param(given(issuer="nonsense"), 2, "not an address", id="an issuer that is no URL"),
+    pytest.param(with_settings(issuer=""), 2, "AUTH0_DOMAIN is not set", id="no issuer"),
+    pytest.param(with_settings(issuer=f"{NOBODY}/"), 2, "cannot be resolved", id="no such issuer"),
+    pytest.param(
+        with_settings(issuer=f"http://{HOST}:1/"), 2, "refuses", id="nobody listens there"
+    ),
+    pytest.param(
+        with_settings(issuer="nonsense"), 2, "not an address", id="an issuer that is no URL"
+    ),
     pytest.param(
         outage("html"), 2, "does not answer with a JWKS (text/html)", id="HTML instead of keys"
     ),
@@ -54,7 +58,7 @@ FAULTS = [
 async def test_a_fault_of_the_issuer_is_named(system, fault, number, reason):
     await fault(system)
 
-    await named(system, number, reason)
+    await assert_first_failure(system, number, reason)
 
 
 async def test_a_certificate_that_signs_itself_is_named(system, tmp_path):

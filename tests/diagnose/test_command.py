@@ -1,4 +1,4 @@
-"""`atlas diagnose`, in a process of its own."""
+"""`atlas diagnose` as a subprocess."""
 
 import subprocess
 
@@ -9,13 +9,13 @@ import pytest
 from atlas.core.diagnosis import Diagnosis
 from atlas.outside.sqlite.capacity import CapacityLimits
 from atlas.outside.sqlite.journal import open_journal
-from tests.diagnose.faults import RAW, parquet
+from tests.diagnose.faults import RAW, with_parquet
 from tests.support.processes import COMMAND, ENVIRON, fetched, local
 from tests.support.running_system import CLIENT_SECRET, HOST
 
 
-async def command(system, *arguments, **environ):
-    """`atlas diagnose` in an empty folder, in a process of its own."""
+async def run_diagnose(system, *arguments, **environ):
+    """Run `atlas diagnose` in an empty folder."""
     folder = system.folder / "empty"
     folder.mkdir(exist_ok=True)
     settings = system.settings()
@@ -35,7 +35,7 @@ async def command(system, *arguments, **environ):
 
 @pytest.mark.slow
 async def test_on_bare_settings_it_makes_nothing_and_ends_with_0(system):
-    ended = await command(system, "--token", f"Bearer {system.token()}")
+    ended = await run_diagnose(system, "--token", f"Bearer {system.token()}")
 
     assert (ended.returncode, ended.stderr) == (0, b"")
     assert ended.stdout.decode().startswith(" 1  clock           pass")
@@ -49,7 +49,7 @@ async def test_on_bare_settings_it_makes_nothing_and_ends_with_0(system):
 @pytest.mark.slow
 async def test_the_exit_code_names_the_first_step_that_fails(system):
     system.foundry.options.is_role_revoked = True
-    ended = await command(system, "--json", "--report", "reports/today.md")
+    ended = await run_diagnose(system, "--json", "--report", "reports/today.md")
     found = msgspec.json.decode(ended.stdout, type=Diagnosis)
     report = (system.folder / "empty" / "reports" / "today.md").read_text()
 
@@ -61,7 +61,7 @@ async def test_the_exit_code_names_the_first_step_that_fails(system):
 
 @pytest.mark.slow
 async def test_with_no_settings_at_all_the_issuer_is_the_first_to_fail(system):
-    ended = await command(system, AUTH0_ISSUER="", FOUNDRY_HOST="")
+    ended = await run_diagnose(system, AUTH0_ISSUER="", FOUNDRY_HOST="")
 
     assert ended.returncode == 12
     assert b"AUTH0_DOMAIN is not set" in ended.stdout
@@ -71,7 +71,7 @@ async def test_with_no_settings_at_all_the_issuer_is_the_first_to_fail(system):
 @pytest.mark.slow
 async def test_an_owner_that_hangs_is_looked_at_from_outside(system):
     with open_journal(system.journal, CapacityLimits(free_bytes=0), owner=f"{HOST}:1"):
-        ended = await command(system)
+        ended = await run_diagnose(system)
 
     assert ended.returncode == 15
     assert b"does not answer" in ended.stdout
@@ -82,7 +82,7 @@ async def test_an_owner_that_hangs_is_looked_at_from_outside(system):
 async def test_an_owner_whose_place_another_has_taken_is_looked_at_from_outside(system):
     another = system.stack_host.removeprefix("http://")
     with open_journal(system.journal, CapacityLimits(free_bytes=0), owner=another):
-        ended = await command(system)
+        ended = await run_diagnose(system)
 
     assert ended.returncode == 15
     assert b"does not answer" in ended.stdout
@@ -91,11 +91,11 @@ async def test_an_owner_whose_place_another_has_taken_is_looked_at_from_outside(
 @pytest.mark.slow
 async def test_old_json_files_are_taken_out_after_it_was_asked(system):
     system.committed(f"{RAW}.json", b"[]")
-    not_sure = await command(system, "--remove-old-json")
+    not_sure = await run_diagnose(system, "--remove-old-json")
     assert (not_sure.returncode, system.states()) == (130, ["COMMITTED"])
     assert b"1 .json files" in not_sure.stderr
-    sure = await command(system, "--remove-old-json", "--yes")
-    again = await command(system, "--remove-old-json", "--yes")
+    sure = await run_diagnose(system, "--remove-old-json", "--yes")
+    again = await run_diagnose(system, "--remove-old-json", "--yes")
 
     assert sure.stdout.startswith(b"1 files removed, in ri.foundry.main.transaction.")
     assert (again.returncode, again.stdout) == (
@@ -107,12 +107,12 @@ async def test_old_json_files_are_taken_out_after_it_was_asked(system):
 
 @pytest.mark.slow
 async def test_a_schema_for_parquet_is_put_after_it_was_asked(system):
-    ndjson = await command(system, "--fix-schema", "--yes")
-    await parquet(system)
-    before = await command(system)
-    not_sure = await command(system, "--fix-schema")
-    fixed = await command(system, "--fix-schema", "--yes")
-    after = await command(system)
+    ndjson = await run_diagnose(system, "--fix-schema", "--yes")
+    await with_parquet(system)
+    before = await run_diagnose(system)
+    not_sure = await run_diagnose(system, "--fix-schema")
+    fixed = await run_diagnose(system, "--fix-schema", "--yes")
+    after = await run_diagnose(system)
 
     assert (ndjson.returncode, not_sure.returncode) == (78, 130)
     assert b"would break" in ndjson.stderr
@@ -123,7 +123,7 @@ async def test_a_schema_for_parquet_is_put_after_it_was_asked(system):
 @pytest.mark.slow
 async def test_a_failure_of_mending_is_one_line(system):
     system.foundry.options.is_role_revoked = True
-    ended = await command(system, "--remove-old-json", "--yes")
+    ended = await run_diagnose(system, "--remove-old-json", "--yes")
 
     assert ended.returncode == 1
     assert ended.stderr.count(b"\n") == 1

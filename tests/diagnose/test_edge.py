@@ -1,4 +1,4 @@
-"""Step 4: the address that phones use, and what stands in front of Atlas."""
+"""Step 4: the public URL, and proxies in front of Atlas."""
 
 import pytest
 from aiohttp import web
@@ -9,13 +9,18 @@ from tests.diagnose.faults import NOBODY
 from tests.support.running_system import HOST, first_failing, step
 
 
-def proxied(limit: int = 2**40, server: str = "nginx", status: int = 413, **health: object):
-    """Atlas behind something that takes bodies up to a limit."""
+def build_proxied_app(
+    limit: int = 2**40, server: str = "nginx", status: int = 413, **health: object
+):
+    """Return a fake Atlas behind a proxy that accepts bodies of up to `limit` bytes.
 
-    async def living(_request):
+    A larger one gets `status`; 0 cuts the connection.
+    """
+
+    async def health_live(_request):
         return web.json_response({"service": "atlas", "version": "9.9"} | health)
 
-    async def ready(_request):
+    async def health_ready(_request):
         why = health.get("not_ready")
         check = {"ok": why is None} | ({"reason": why} if why else {})
         return web.json_response({"checks": {"journal": check}}, status=503 if why else 200)
@@ -29,13 +34,13 @@ def proxied(limit: int = 2**40, server: str = "nginx", status: int = 413, **heal
         return web.json_response({"error": {"code": "UNAUTHORIZED"}}, status=401, headers=id)
 
     app = web.Application(client_max_size=2**30)
-    app.router.add_get("/health", living)
-    app.router.add_get("/health/ready", ready)
+    app.router.add_get("/health", health_live)
+    app.router.add_get("/health/ready", health_ready)
     app.router.add_post(f"{API_PREFIX}/export", export)
     return app
 
 
-def answering(status: int, body: str = "<html>", **headers: str):
+def build_fixed_app(status: int, body: str = "<html>", **headers: str):
     async def answer(_request):
         return web.Response(status=status, text=body, headers=headers, content_type="text/html")
 
@@ -48,22 +53,30 @@ MIB = 1024 * 1024
 
 
 FRONTS = [
-    pytest.param(proxied(MIB), "refuses bodies of 2 MiB (413)", "client_max_body_size", id="1m"),
-    pytest.param(proxied(10 * MIB), "refuses bodies of 32 MiB", "32m", id="10m"),
     pytest.param(
-        proxied(MIB, status=502), "something else answers 502", "proxy", id="a proxy's 502"
+        build_proxied_app(MIB), "refuses bodies of 2 MiB (413)", "client_max_body_size", id="1m"
     ),
-    pytest.param(proxied(MIB, status=0), "connection is cut", "limit", id="cut off"),
+    pytest.param(build_proxied_app(10 * MIB), "refuses bodies of 32 MiB", "32m", id="10m"),
     pytest.param(
-        proxied(not_ready="It is full."), "cannot accept exports now", "step 5", id="not ready"
+        build_proxied_app(MIB, status=502),
+        "something else answers 502",
+        "proxy",
+        id="a proxy's 502",
     ),
-    pytest.param(answering(200), "is not Atlas", "--url", id="a page"),
-    pytest.param(answering(404), "answers 404", "--url", id="nothing there"),
+    pytest.param(build_proxied_app(MIB, status=0), "connection is cut", "limit", id="cut off"),
     pytest.param(
-        answering(502, Server="nginx"), "does not reach Atlas", "port", id="Atlas is down"
+        build_proxied_app(not_ready="It is full."),
+        "cannot accept exports now",
+        "step 5",
+        id="not ready",
+    ),
+    pytest.param(build_fixed_app(200), "is not Atlas", "--url", id="a page"),
+    pytest.param(build_fixed_app(404), "answers 404", "--url", id="nothing there"),
+    pytest.param(
+        build_fixed_app(502, Server="nginx"), "does not reach Atlas", "port", id="Atlas is down"
     ),
     pytest.param(
-        answering(301, Location="https://b.test/health"),
+        build_fixed_app(301, Location="https://b.test/health"),
         "redirects to b.test",
         "do not follow redirects",
         id="a redirect",
@@ -100,7 +113,7 @@ async def test_an_address_where_nobody_is_is_named(system, url, reason):
 
 
 async def test_a_proxy_that_lets_all_through_is_no_failure(system):
-    async with TestServer(proxied()) as server:
+    async with TestServer(build_proxied_app()) as server:
         found = await system.diagnosed(url=str(server.make_url("")))
 
     assert step(found, 4).verdict == "pass"

@@ -1,4 +1,4 @@
-"""Steps 6 to 11: who we are to Foundry, the dataset and its branch, the rows, who can read them."""
+"""Steps 6 to 11: Foundry credentials, the dataset, its branch, its rows, and read access."""
 
 from typing import get_args
 
@@ -13,24 +13,24 @@ from tests.diagnose.faults import (
     NOBODY,
     RAW,
     ROW,
-    committed,
-    faulty,
-    foreign,
-    given,
-    kept,
-    named,
-    parquet,
-    switched,
+    assert_first_failure,
+    fill_journal,
+    with_fault,
+    with_file,
+    with_foreign_transaction,
+    with_options,
+    with_parquet,
+    with_settings,
 )
 from tests.support.running_system import first_failing, step
 
 
-async def replaced(system):
+async def with_replaced_files(system):
     system.committed(f"{RAW}.ndjson", b"{}\n")
     system.committed("other.txt", b"", kind="SNAPSHOT")
 
 
-def schema(columns, reader):
+def with_schema(columns, reader):
     async def put(system):
         url = f"{system.stack_host}/api/v2/datasets/{system.dataset}/putSchema"
         fields = [{"name": name, "type": kind, "nullable": True} for name, kind in columns]
@@ -46,55 +46,62 @@ def schema(columns, reader):
 
 
 FAULTS = [
-    pytest.param(given(stack_host=""), 6, "FOUNDRY_HOST is not set", id="no Foundry"),
-    pytest.param(given(stack_host=NOBODY), 6, "cannot be resolved", id="no such Foundry"),
-    pytest.param(given(client_secret="old"), 6, "does not accept", id="an old secret"),
-    pytest.param(given(client_secret=""), 6, "SECRET is not set", id="no secret"),
-    pytest.param(faulty("token", "rubbish"), 6, "200 without a token", id="no token in the answer"),
-    pytest.param(faulty("token", "html"), 6, "answers 502", id="HTML instead of a token"),
+    pytest.param(with_settings(stack_host=""), 6, "FOUNDRY_HOST is not set", id="no Foundry"),
+    pytest.param(with_settings(stack_host=NOBODY), 6, "cannot be resolved", id="no such Foundry"),
+    pytest.param(with_settings(client_secret="old"), 6, "does not accept", id="an old secret"),
+    pytest.param(with_settings(client_secret=""), 6, "SECRET is not set", id="no secret"),
     pytest.param(
-        switched(withheld_scope="api:datasets-write"), 6, "api:datasets-write", id="a scope"
+        with_fault("token", "rubbish"), 6, "200 without a token", id="no token in the answer"
+    ),
+    pytest.param(with_fault("token", "html"), 6, "answers 502", id="HTML instead of a token"),
+    pytest.param(
+        with_options(withheld_scope="api:datasets-write"), 6, "api:datasets-write", id="a scope"
     ),
     pytest.param(
-        switched(withheld_scope="api:datasets-read"), 6, "api:datasets-read", id="another scope"
+        with_options(withheld_scope="api:datasets-read"),
+        6,
+        "api:datasets-read",
+        id="another scope",
     ),
-    pytest.param(switched(is_role_revoked=True), 7, "has no role", id="no role"),
-    pytest.param(given(branch="develop"), 7, "the branch", id="no such branch"),
+    pytest.param(with_options(is_role_revoked=True), 7, "has no role", id="no role"),
+    pytest.param(with_settings(branch="develop"), 7, "the branch", id="no such branch"),
     pytest.param(
-        faulty("dataset", "rubbish"), 7, "not from Foundry", id="HTML instead of the dataset"
+        with_fault("dataset", "rubbish"), 7, "not from Foundry", id="HTML instead of the dataset"
     ),
-    pytest.param(faulty("branch", status=503), 7, "overloaded", id="Foundry is overloaded"),
-    pytest.param(foreign, 8, "somebody else", id="a foreign transaction"),
-    pytest.param(switched(is_reader=True), 9, "give it a role", id="a role that only reads"),
-    pytest.param(faulty("upload", status=403), 9, "cannot be uploaded", id="no upload"),
-    pytest.param(faulty("list", status=400), 10, "answers 400", id="no list of files"),
-    pytest.param(replaced, 10, "is not in the dataset any more", id="a SNAPSHOT of others"),
+    pytest.param(with_fault("branch", status=503), 7, "overloaded", id="Foundry is overloaded"),
+    pytest.param(with_foreign_transaction, 8, "somebody else", id="a foreign transaction"),
+    pytest.param(with_options(is_reader=True), 9, "give it a role", id="a role that only reads"),
+    pytest.param(with_fault("upload", status=403), 9, "cannot be uploaded", id="no upload"),
+    pytest.param(with_fault("list", status=400), 10, "answers 400", id="no list of files"),
     pytest.param(
-        committed(f"{RAW}.ndjson", b'{"uuid":"a"}\n'),
+        with_replaced_files, 10, "is not in the dataset any more", id="a SNAPSHOT of others"
+    ),
+    pytest.param(
+        with_file(f"{RAW}.ndjson", b'{"uuid":"a"}\n'),
         *(10, "does not have our 21 columns"),
         id="other rows",
     ),
     pytest.param(
-        committed(f"{RAW}.ndjson", b"not json\n"),
+        with_file(f"{RAW}.ndjson", b"not json\n"),
         *(10, "Line 1 of the last file is not a JSON"),
         id="no rows",
     ),
     pytest.param(
-        schema([("uuid", "STRING")], "PARQUET"),
+        with_schema([("uuid", "STRING")], "PARQUET"),
         *(11, "Expected Parquet magic number"),
         id="a schema for Parquet over NDJSON",
     ),
     pytest.param(
-        schema([("uuid", "LONG"), ("more", "STRING")], "CSV"),
+        with_schema([("uuid", "LONG"), ("more", "STRING")], "CSV"),
         *(11, "with more; and uuid is LONG"),
         id="a schema of other columns",
     ),
     pytest.param(
-        committed("healthkit/groups/a.parquet", b"PAR"),
+        with_file("healthkit/groups/a.parquet", b"PAR"),
         *(10, "not valid Parquet"),
         id="no Parquet",
     ),
-    pytest.param(parquet, 11, "There are Parquet files, but no schema", id="no schema"),
+    pytest.param(with_parquet, 11, "There are Parquet files, but no schema", id="no schema"),
 ]
 
 
@@ -102,7 +109,7 @@ FAULTS = [
 async def test_a_fault_of_foundry_is_named(system, fault, number, reason):
     await fault(system)
 
-    await named(system, number, reason)
+    await assert_first_failure(system, number, reason)
     assert "OPEN" not in system.states() or number == 8
 
 
@@ -127,7 +134,7 @@ async def test_what_needs_a_step_that_fails_says_which(system):
 
 
 async def test_a_busy_branch_leaves_the_probe_unknown(system):
-    await foreign(system)
+    await with_foreign_transaction(system)
     found = await system.diagnosed()
 
     assert (step(found, 9).verdict, step(found, 9).reason) == ("unknown", "See step 8.")
@@ -141,17 +148,17 @@ async def test_a_role_that_only_reads_is_told_which_would_do(system):
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "expected"),
     [
-        pytest.param(faulty("token", status=503), "answers 503", id="unavailable"),
-        pytest.param(faulty("token", status=429), "answers 429", id="too many"),
-        pytest.param(faulty("token", status=500), "answers 500", id="a bug"),
-        pytest.param(faulty("token", "html"), "answers 502", id="a gateway"),
+        pytest.param(with_fault("token", status=503), "answers 503", id="unavailable"),
+        pytest.param(with_fault("token", status=429), "answers 429", id="too many"),
+        pytest.param(with_fault("token", status=500), "answers 500", id="a bug"),
+        pytest.param(with_fault("token", "html"), "answers 502", id="a gateway"),
         pytest.param(
-            faulty("token", "refused", how="504"), "answers 504", id="a gateway's time-out"
+            with_fault("token", "refused", how="504"), "answers 504", id="a gateway's time-out"
         ),
         pytest.param(
-            faulty("token", "latency", seconds=30),
+            with_fault("token", "latency", seconds=30),
             *("does not answer in time",),
             id="no answer in time",
             marks=pytest.mark.slow,
@@ -159,16 +166,16 @@ async def test_a_role_that_only_reads_is_told_which_would_do(system):
     ],
 )
 async def test_a_foundry_that_is_down_blames_nothing_of_ours_and_says_what_is_safe(
-    system, fault, told
+    system, fault, expected
 ):
-    async with kept(system, count=3):
+    async with fill_journal(system, count=3):
         pass
     await fault(system)
     found = await system.diagnosed()
 
     seen = step(found, 6)
     assert first_failing(found) == 6
-    assert told in seen.reason
+    assert expected in seen.reason
     assert "down or busy" in seen.reason
     assert not {"FOUNDRY_HOST", "FOUNDRY_CLIENT_ID", "FOUNDRY_OAUTH"} & set(seen.to_do.split())
     assert "3 exports are safe in the journal" in seen.to_do
@@ -193,17 +200,17 @@ async def test_a_foundry_that_is_down_while_nothing_waits_is_only_waited_for(sys
 
 
 @pytest.mark.parametrize(
-    ("open_listing", "told"),
+    ("open_listing", "expected"),
     [("empty", "200 empty"), ("listed", "200 lists its files"), ("not_found", "404 Trans")],
 )
-async def test_a_probe_tells_what_foundry_was_seen_to_do(system, open_listing, told):
+async def test_a_probe_tells_what_foundry_was_seen_to_do(system, open_listing, expected):
     behaviour = system.foundry.behaviour
     system.foundry.behaviour = msgspec.structs.replace(behaviour, open_listing=open_listing)
     found = await system.diagnosed()
 
     evidence = dict(step(found, 9).evidence)
     assert step(found, 9).verdict == "pass"
-    assert evidence["seen: open transaction's listing"].startswith(told)
+    assert evidence["seen: open transaction's listing"].startswith(expected)
     assert evidence["seen: answer to abort"] == "200 ABORTED"
     assert {"seen: sizeBytes", "seen: expires_in", "seen: Date header"} <= evidence.keys()
 
@@ -225,7 +232,7 @@ async def test_a_stack_that_lists_no_transactions_is_no_failure(system):
 
 async def test_an_open_transaction_is_found_without_the_list(system):
     system.fault("transactions", "status", status=400, count=0)
-    await foreign(system)
+    await with_foreign_transaction(system)
 
     assert first_failing(await system.diagnosed()) == 8
 

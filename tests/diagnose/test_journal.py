@@ -1,4 +1,4 @@
-"""Step 5: the journal, and what it knows of that Foundry is asked."""
+"""Step 5: the journal, and the transactions in it that are looked up in Foundry."""
 
 import shutil
 import sqlite3
@@ -9,19 +9,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from atlas.core.messages import BranchSnapshot, GroupLimits
-from tests.diagnose.faults import given, kept
+from tests.diagnose.faults import fill_journal, with_settings
 from tests.support.exports import NOON, TO_VERSION_2
 from tests.support.running_system import first_failing, step
 
 OTHER_KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 
 
-def lying(folder):
-    """What lies there but for the stand-ins, byte for byte."""
+def read_files(folder):
+    """Return the files in a folder, without those of the emulators, by name."""
     return {each.name: each.read_bytes() for each in folder.iterdir() if each.is_file()}
 
 
-def changed(statement):
+def with_statement(statement):
     async def change(system):
         with closing(sqlite3.connect(system.journal)) as db:
             db.execute(statement)
@@ -30,57 +30,63 @@ def changed(statement):
     return change
 
 
-async def torn(system):
+async def tear_journal(system):
     text = bytearray(system.journal.read_bytes())
     text[4096:12288] = bytes(8192)
     system.journal.write_bytes(text)
 
 
-async def a_text(system):
+async def replace_with_text(system):
     system.journal.write_text("text" * 999)
 
 
-async def keyless(system):
+async def delete_key(system):
     system.journal.with_name("journal.db.key").unlink()
 
 
-async def damaged_before(system):
+async def leave_damaged_copy(system):
     shutil.copy(system.journal, f"{system.journal}.damaged-20260101")
 
 
 JOURNALS = [
-    pytest.param(changed("PRAGMA user_version = 99"), "newer Atlas", id="of a newer version"),
-    pytest.param(torn, "damaged", id="damaged"),
-    pytest.param(a_text, "not a journal", id="a text"),
     pytest.param(
-        changed("UPDATE total SET exports = exports + 1"), "does not balance", id="unbalanced"
+        with_statement("PRAGMA user_version = 99"), "newer Atlas", id="of a newer version"
     ),
-    pytest.param(given(journal_keys=(OTHER_KEY,)), "key does not open", id="another key"),
-    pytest.param(keyless, "key", id="no key"),
+    pytest.param(tear_journal, "damaged", id="damaged"),
+    pytest.param(replace_with_text, "not a journal", id="a text"),
     pytest.param(
-        given(journal_bounds={"free_bytes_min": 2**60}), "disk of the journal", id="a full disk"
+        with_statement("UPDATE total SET exports = exports + 1"),
+        "does not balance",
+        id="unbalanced",
     ),
-    pytest.param(given(journal_bounds={"exports_max": 1}), "journal is full", id="full"),
-    pytest.param(damaged_before, "was damaged", id="was damaged before"),
+    pytest.param(with_settings(journal_keys=(OTHER_KEY,)), "key does not open", id="another key"),
+    pytest.param(delete_key, "key", id="no key"),
+    pytest.param(
+        with_settings(journal_bounds={"free_bytes_min": 2**60}),
+        "disk of the journal",
+        id="a full disk",
+    ),
+    pytest.param(with_settings(journal_bounds={"exports_max": 1}), "journal is full", id="full"),
+    pytest.param(leave_damaged_copy, "was damaged", id="was damaged before"),
 ]
 
 
 @pytest.mark.parametrize(("fault", "reason"), JOURNALS)
 async def test_what_is_wrong_with_a_journal_is_named_and_nothing_is_changed(system, fault, reason):
-    async with kept(system):
+    async with fill_journal(system):
         pass
     await fault(system)
-    before = lying(system.folder)
+    before = read_files(system.folder)
     found = await system.diagnosed()
 
     assert first_failing(found) == 5, step(found, 5)
     assert reason in step(found, 5).reason
     assert step(found, 5).to_do
-    assert lying(system.folder) == before
+    assert read_files(system.folder) == before
 
 
 async def test_what_is_set_aside_waits_for_a_person(system):
-    async with kept(system, count=0, aside=2):
+    async with fill_journal(system, count=0, aside=2):
         pass
     found = await system.diagnosed()
 
@@ -96,16 +102,16 @@ FAILED = (
 )
 
 
-async def have_failed(system, *reasons):
-    async with kept(system, count=len(reasons)):
+async def record_failures(system, *reasons):
+    async with fill_journal(system, count=len(reasons)):
         pass
     for number, reason in enumerate(reasons, 1):
-        await changed(FAILED.format(reason, number))(system)
+        await with_statement(FAILED.format(reason, number))(system)
 
 
 async def test_exports_that_failed_are_warned_of_with_why_and_what_to_do(system):
     lost = "Foundry does not answer (TimeoutError)."
-    await have_failed(system, REFUSED.format("1a"), REFUSED.format("2b"), lost)
+    await record_failures(system, REFUSED.format("1a"), REFUSED.format("2b"), lost)
     found = await system.diagnosed()
 
     seen, evidence = step(found, 5), dict(step(found, 5).evidence)
@@ -120,7 +126,7 @@ async def test_exports_that_failed_are_warned_of_with_why_and_what_to_do(system)
 
 
 async def test_what_failed_is_no_gap_and_a_warning_is_no_failure(system):
-    await have_failed(system, REFUSED.format("1a"))
+    await record_failures(system, REFUSED.format("1a"))
     found = await system.diagnosed()
 
     assert step(found, 5).reason.startswith("1 export has failed and is retried apart")
@@ -129,23 +135,23 @@ async def test_what_failed_is_no_gap_and_a_warning_is_no_failure(system):
 
 
 async def test_what_failed_beside_others_that_wait_too_long_hides_no_gap(system):
-    async with kept(system, count=2):
+    async with fill_journal(system, count=2):
         pass
-    await changed(FAILED.format("Foundry answers 400.", 1))(system)
+    await with_statement(FAILED.format("Foundry answers 400.", 1))(system)
 
     assert first_failing(await system.diagnosed()) == 10
 
 
 async def test_what_is_set_aside_is_counted_by_reason_and_not_by_instance(system):
-    await have_failed(system, REFUSED.format("1a"), REFUSED.format("2b"))
-    await changed("UPDATE export SET status = 'set_aside'")(system)
+    await record_failures(system, REFUSED.format("1a"), REFUSED.format("2b"))
+    await with_statement("UPDATE export SET status = 'set_aside'")(system)
     found = await system.diagnosed()
 
     assert dict(step(found, 5).evidence)[f"set aside: {REFUSED.format('2b')}"] == "2"
 
 
 async def test_exports_that_wait_while_nothing_is_committed_are_a_gap(system):
-    async with kept(system, count=3):
+    async with fill_journal(system, count=3):
         pass
     found = await system.diagnosed()
 
@@ -155,7 +161,7 @@ async def test_exports_that_wait_while_nothing_is_committed_are_a_gap(system):
 
 
 async def test_exports_that_wait_for_a_moment_are_no_gap(system):
-    async with kept(system, count=3):
+    async with fill_journal(system, count=3):
         pass
     found = await system.diagnosed(clock=lambda: NOON + timedelta(minutes=14))
 
@@ -163,22 +169,22 @@ async def test_exports_that_wait_for_a_moment_are_no_gap(system):
 
 
 async def test_what_stands_in_the_log_only_is_seen_too_and_the_log_is_left_alone(system, tmp_path):
-    async with kept(system, count=4):
+    async with fill_journal(system, count=4):
         copy = tmp_path / "killed"
         copy.mkdir()
         for file in tmp_path.iterdir():
             if file.is_file():
                 shutil.copy(file, copy)
     assert (copy / "journal.db-wal").stat().st_size > 0
-    before = lying(copy)
+    before = read_files(copy)
     found = await replace(system, folder=copy).diagnosed()
 
     assert dict(step(found, 5).evidence)["waiting"] == "4 of 1,000,000 exports"
-    assert lying(copy) == before
+    assert read_files(copy) == before
 
 
 async def test_an_owner_that_does_not_answer_is_named_and_its_branch_left_alone(system):
-    async with kept(system):
+    async with fill_journal(system):
         found = await system.diagnosed(is_locked=True)
 
     assert first_failing(found) == 5
@@ -197,21 +203,21 @@ async def test_a_journal_that_is_taken_from_under_a_service_is_named(system):
 
 
 async def test_a_journal_of_an_older_version_is_seen_and_not_converted(system):
-    async with kept(system, count=2):
+    async with fill_journal(system, count=2):
         pass
     with closing(sqlite3.connect(system.journal)) as db:
         db.executescript(TO_VERSION_2)
-    before = lying(system.folder)
+    before = read_files(system.folder)
     found = await system.diagnosed(clock=lambda: NOON)
 
     assert dict(step(found, 5).evidence)["waiting"] == "2 of 1,000,000 exports"
     assert dict(step(found, 5).evidence)["note"] == "written by an earlier version (v2)"
-    assert lying(system.folder) == before
+    assert read_files(system.folder) == before
 
 
 async def test_a_transaction_of_ours_is_known_as_ours(system):
     opened_now = system.foundry.branches.begin(system.dataset, "master", "APPEND")
-    async with kept(system) as journal:
+    async with fill_journal(system) as journal:
         await journal.outbox.record_intent(BranchSnapshot("", NOON), "APPEND")
         await journal.outbox.record_open(opened_now.rid, GroupLimits())
     found = await system.diagnosed(clock=lambda: datetime.now(UTC))

@@ -1,4 +1,4 @@
-"""The page that was written by hand when exports had stopped, of a service that runs."""
+"""All steps of `atlas diagnose` against a running service, and the incident page."""
 
 import msgspec
 import pytest
@@ -13,8 +13,8 @@ from tests.support.running_system import CLIENT_SECRET, HOST, first_failing, ste
 CANARY = "canary-of-a-person"
 
 
-def told(found: Diagnosis) -> str:
-    """All of it, as a program gets it and as somebody is sent it."""
+def render(found: Diagnosis) -> str:
+    """Render the diagnosis both as JSON and as Markdown."""
     return msgspec.json.encode(found).decode() + render_markdown(found)
 
 
@@ -84,7 +84,7 @@ async def test_neither_the_report_nor_the_json_holds_what_is_secret(system):
 
     for each in (found, failing):
         for secret in (CANARY, CLIENT_SECRET, token, token.split(".")[2], sub, "Bearer"):
-            assert secret not in told(each)
+            assert secret not in render(each)
     assert first_failing(failing) == 3
     assert first_failing(found) == 0
 

@@ -1,1 +1,1 @@
-"""Journals as each version wrote them, to be opened by all that come: see make.py."""
+"""Journals written by each schema version, which every later version must open; see make.py."""

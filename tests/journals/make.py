@@ -1,12 +1,12 @@
-"""Writes a journal as this version of it is, to be opened by all that come.
+"""Writes a journal of the current schema version, which every later version must open.
 
-Whoever raises VERSION in `atlas/outside/sqlite/schema.py` runs `python -m tests.journals.make`, and
-keeps what it writes beside those of the versions before: none of these is ever made again. Each of
-them was written by its own code, at the last commit of its version, by this same file: it asks for
-nothing that a test of version 1 could not.
+After raising VERSION in `atlas/outside/sqlite/schema.py`, run `python -m tests.journals.make` and
+commit the output next to that of the earlier versions, which is never regenerated. Each of them was
+written by this file with the code of its version, at the last commit of that version; so this file
+uses nothing that the tests of version 1 did not have.
 
-    v5/journal.gz     after a life that was killed when Foundry had committed, and we did not know
-    v5/dataset.json   what stood in Foundry by then
+    v5/journal.gz     killed after Foundry had committed, but before Atlas received the response
+    v5/dataset.json   the transactions in Foundry at that time
 """
 
 import base64
@@ -27,12 +27,12 @@ from tests.conftest import ServiceHarness, an_export
 from tests.support.fakes import Barrier
 
 HOME = Path(__file__).parent
-KEY = bytes(range(32))  # it seals what nobody has to hide
+KEY = bytes(range(32))  # the data are not secret
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One export of the story: who sends it, under which Idempotency-Key, and its lines."""
+    """One export of the scenario: sender, Idempotency-Key and lines."""
 
     name: str
     by: str = "ada"
@@ -48,20 +48,20 @@ class Sent:
 
 COMMITTED = Sent("committed", key="one", text=b'{"uuid":"%s"}\nno row\n{"uuid":"%s, too"}\n')
 REFUSED = Sent("refused", by="bob")
-CRASHES = Sent("crashes")  # version 1 kept no such thing
-CLAIMED = Sent("claimed", key="two"), Sent("claimed, too", by="bob")  # from version 3 on, in a file
+CRASHES = Sent("crashes")  # version 1 had no quarantine
+CLAIMED = Sent("claimed", key="two"), Sent("claimed, too", by="bob")  # one file from version 3 on
 WAIT = Sent("waits", key="three", text=b'{"uuid":"%s"}\nno row\n'), Sent("waits", by="bob")
 
 
-async def lived(life: Any) -> None:
-    """The story: four lives of a service, of which the last is killed."""
+async def run_scenario(life: Any) -> None:
+    """Run the scenario: a service is started four times, and the last run is killed."""
     compute = life.compute
 
     async def with_a_bug(size: int, work: Any, /, *args: Any) -> Any:
-        made = await compute(size, work, *args)
-        if "crashes" in str(made):
+        result = await compute(size, work, *args)
+        if "crashes" in str(result):
             raise ZeroDivisionError
-        return made
+        return result
 
     life.compute = with_a_bug
     async with life.running() as flow:
@@ -84,12 +84,12 @@ async def lived(life: Any) -> None:
         await gate.reached.wait()
 
 
-def made(folder: Path) -> tuple[int, bytes, dict[str, Any]]:
-    """The version of a journal that has lived so, the journal, and the transactions of Foundry."""
+def make_journal(folder: Path) -> tuple[int, bytes, dict[str, Any]]:
+    """Run the scenario; return the schema version, the journal and Foundry's transactions."""
     path = folder / "journal"
     path.with_name("journal.key").write_bytes(base64.b64encode(KEY))
     life = ServiceHarness(path)
-    anyio.run(lived, life)
+    anyio.run(run_scenario, life)
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         (version,) = db.execute("PRAGMA user_version").fetchone()
@@ -98,9 +98,9 @@ def made(folder: Path) -> tuple[int, bytes, dict[str, Any]]:
 
 def main(home: Path) -> None:
     with TemporaryDirectory() as folder:
-        version, journal, transactions = made(Path(folder))
+        version, journal, transactions = make_journal(Path(folder))
     kept = home / f"v{version}"
-    kept.mkdir(parents=True)  # what was kept of a version is never written anew
+    kept.mkdir(parents=True)  # fails if it exists: a version is never regenerated
     (kept / "journal.gz").write_bytes(gzip.compress(journal, mtime=0))
     written = {
         rid: {

@@ -1,4 +1,4 @@
-"""A client of the stand-in of Foundry that says each call itself, and sees bytes and statuses."""
+"""A raw HTTP client of the Foundry emulator that exposes statuses, headers and bytes."""
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ def error(answer: Answer) -> tuple[int, str]:
 
 @dataclass
 class Caller:
-    """Somebody who knows where the stand-in is, and has a token."""
+    """A client with the emulator's address and a token."""
 
     foundry: FoundryEmulator
     session: aiohttp.ClientSession
@@ -47,7 +47,7 @@ class Caller:
     async def ask(
         self, method, path, data=None, headers=None, *, allow_redirects=True, **query
     ) -> Answer:
-        """What is answered at an address below the dataset, or anywhere if it says so."""
+        """Send a request; `path` is relative to the dataset, except for known prefixes."""
         where = path if path.startswith(("/api", "/stand-in", "/multipass")) else HOME + path
         mine = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
         async with self.session.request(
@@ -79,13 +79,13 @@ class Caller:
         assert (await self.end(rid)).status == 200
         return rid
 
-    async def state_of(self, rid) -> str:
+    async def fetch_status(self, rid) -> str:
         return (await self.ask("GET", f"/transactions/{rid}")).json["status"]
 
-    async def files(self, **query) -> list[str]:
-        return [file["path"] for file in await self.listing(**query)]
+    async def list_paths(self, **query) -> list[str]:
+        return [file["path"] for file in await self.list_files(**query)]
 
-    async def listing(self, **query) -> list[dict[str, Any]]:
+    async def list_files(self, **query) -> list[dict[str, Any]]:
         return (await self.ask("GET", "/files", **query)).json["data"]
 
     async def fault(self, **fault) -> Answer:
@@ -96,7 +96,7 @@ class Caller:
 
 
 @asynccontextmanager
-async def standing(state, **more):
+async def open_caller(state, **more):
     foundry = FoundryEmulator(state, **more)
     async with TestServer(build_application(foundry)) as server, aiohttp.ClientSession() as session:
         host = str(server.make_url("")).rstrip("/")

@@ -1,11 +1,11 @@
-"""A stand-in of Foundry, and somebody to call it."""
+"""A Foundry emulator and a client for it."""
 
 import pytest
 
-from tests.local.caller import standing
+from tests.local.caller import open_caller
 
 
 @pytest.fixture
 async def stack(tmp_path):
-    async with standing(tmp_path) as caller:
+    async with open_caller(tmp_path) as caller:
         yield caller

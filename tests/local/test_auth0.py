@@ -1,4 +1,4 @@
-"""The stand-in of Auth0: keys that change, tokens for anybody, and an endpoint that can fail."""
+"""The Auth0 emulator: key rotation, tokens on request, and an endpoint that can fail."""
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ from joserfc.jwk import KeySet
 from atlas.local.auth0 import AUDIENCE, Auth0Emulator, KeyRing, build_application, generate_key
 
 NOW = 1_790_000_000
-KEYS = [generate_key() for _ in range(2)]  # making one takes longer than all else here
+KEYS = [generate_key() for _ in range(2)]  # slower than all tests here
 JWKS = "/.well-known/jwks.json"
 
 
 @dataclass
-class Caller:
-    """Somebody who knows where the stand-in is."""
+class Auth0Caller:
+    """A client of the emulator."""
 
     tenant: Auth0Emulator
     session: aiohttp.ClientSession
@@ -46,24 +46,24 @@ class Caller:
         return (await self.json("POST", "/stand-in/tokens", wish))["access_token"]
 
     async def read(self, token: str) -> jwt.Token:
-        """As anybody can who has fetched the keys. Raises when none of them has signed it."""
+        """Decode a token with the published keys. Raises a JoseError if none of them signed it."""
         keys = KeySet.import_key_set(await self.json("GET", JWKS))
         return jwt.decode(token, keys, algorithms=["RS256"])
 
 
 @asynccontextmanager
-async def standing(keys_file=None):
+async def open_caller(keys_file=None):
     ring = KeyRing(*KEYS) if keys_file is None else KeyRing.load(keys_file)
-    tenant = Auth0Emulator("to be told", ring=ring, keys_file=keys_file, time_source=lambda: NOW)
+    tenant = Auth0Emulator("set below", ring=ring, keys_file=keys_file, time_source=lambda: NOW)
     async with TestServer(build_application(tenant)) as server:
         tenant.issuer = str(server.make_url("/"))
         async with aiohttp.ClientSession(tenant.issuer) as session:
-            yield Caller(tenant, session)
+            yield Auth0Caller(tenant, session)
 
 
 @pytest.fixture
 async def auth0():
-    async with standing() as caller:
+    async with open_caller() as caller:
         yield caller
 
 
@@ -72,7 +72,7 @@ async def test_there_are_two_keys_one_that_signs_and_one_that_will(auth0):
 
     assert [key["kid"] for key in keys] == [key.kid for key in KEYS]
     for key in keys:
-        assert key.keys() == {"kty", "use", "alg", "kid", "n", "e"}  # and nothing that is private
+        assert key.keys() == {"kty", "use", "alg", "kid", "n", "e"}  # no private parameters
         assert (key["kty"], key["use"], key["alg"]) == ("RSA", "sig", "RS256")
 
 
@@ -121,12 +121,12 @@ async def test_a_token_by_a_strangers_key_is_by_none_of_the_keys(auth0):
 async def test_keys_rotate_and_the_old_one_stays_until_it_is_revoked(auth0):
     first, second = await auth0.kids()
     old = await auth0.token()
-    told = (await auth0.json("POST", "/stand-in/rotate"))["kids"]
+    rotated = (await auth0.json("POST", "/stand-in/rotate"))["kids"]
 
     current, following, previous = await auth0.kids()
     assert (current, previous) == (second, first)
     assert following not in {first, second}
-    assert told == [current, following, previous]
+    assert rotated == [current, following, previous]
     assert (await auth0.read(await auth0.token())).header["kid"] == second
     assert (await auth0.read(await auth0.token(key="next"))).header["kid"] == following
     assert (await auth0.read(await auth0.token(key="previous"))).header["kid"] == first
@@ -140,15 +140,15 @@ async def test_keys_rotate_and_the_old_one_stays_until_it_is_revoked(auth0):
 
 @pytest.mark.parametrize("encoding", ["json", "data"])
 @pytest.mark.parametrize(
-    ("asked", "sub"),
+    ("form_fields", "sub"),
     [
         pytest.param({}, "local@clients", id="nobody"),
         pytest.param({"client_id": "m2m"}, "m2m@clients", id="a client"),
         pytest.param({"client_id": "m2m", "sub": "auth0|ada"}, "auth0|ada", id="for a user"),
     ],
 )
-async def test_a_client_gets_a_token_for_its_credentials(auth0, encoding, asked, sub):
-    form = {"grant_type": "client_credentials", "client_secret": "any"} | asked
+async def test_a_client_gets_a_token_for_its_credentials(auth0, encoding, form_fields, sub):
+    form = {"grant_type": "client_credentials", "client_secret": "any"} | form_fields
     answer = await auth0.json("POST", "/oauth/token", **{encoding: form})
 
     assert (answer["token_type"], answer["expires_in"]) == ("Bearer", 86_400)
@@ -200,9 +200,9 @@ async def test_something_else_may_answer_where_the_keys_are(auth0, status, answe
 async def test_its_clock_may_be_wrong(auth0):
     await auth0.json("POST", "/stand-in/clock", {"ahead_seconds": 3600})
     async with auth0.session.get(JWKS) as answer:
-        told = parsedate_to_datetime(answer.headers["Date"])
+        server_time = parsedate_to_datetime(answer.headers["Date"])
 
-    assert timedelta(minutes=59) < told - datetime.now(UTC) < timedelta(minutes=61)
+    assert timedelta(minutes=59) < server_time - datetime.now(UTC) < timedelta(minutes=61)
 
 
 async def test_it_tells_how_often_it_was_asked(auth0):
@@ -233,23 +233,23 @@ async def test_a_wish_that_nobody_understands_is_refused(auth0, path, wish):
 
 async def test_keys_are_kept_over_a_restart_and_nobody_else_reads_them(tmp_path):
     file = tmp_path / "state" / "auth0.json"
-    async with standing(file) as auth0:
+    async with open_caller(file) as auth0:
         before = await auth0.kids()
         old = await auth0.token()
     assert file.stat().st_mode & 0o777 == 0o600
 
-    async with standing(file) as auth0:
+    async with open_caller(file) as auth0:
         assert await auth0.kids() == before
         claims = (await auth0.read(old)).claims
         assert claims["sub"] == "auth0|local"
         await auth0.json("POST", "/stand-in/rotate")
         rotated = await auth0.kids()
 
-    async with standing(file) as auth0:
+    async with open_caller(file) as auth0:
         assert await auth0.kids() == rotated
         assert (await auth0.read(old)).header["kid"] == before[0]
         await auth0.json("POST", "/stand-in/revoke-previous")
         revoked = await auth0.kids()
 
-    async with standing(file) as auth0:
+    async with open_caller(file) as auth0:
         assert await auth0.kids() == revoked == rotated[:2]

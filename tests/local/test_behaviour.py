@@ -1,4 +1,4 @@
-"""Behaviours that Foundry's documentation leaves open, as a client sees each of them over HTTP."""
+"""Behaviours that Foundry's documentation leaves open, each as a client observes it over HTTP."""
 
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -6,7 +6,7 @@ from email.utils import parsedate_to_datetime
 import pytest
 
 from atlas.local.foundry import Behaviour
-from tests.local.caller import A_FILE, HOME, ROWS, error, standing
+from tests.local.caller import A_FILE, HOME, ROWS, error, open_caller
 
 PAIRS = Behaviour.list_pairs()
 
@@ -28,7 +28,7 @@ async def see_file_exists(stack):
 
 
 async def see_path_taken(stack):
-    """Where an APPEND with a known path is refused, and what the path holds then."""
+    """Return the statuses of put and commit of an existing path, and its content afterwards."""
     await stack.commit("a")
     rid = await stack.begin()
     put = await stack.put(rid, "/files/a", b"other")
@@ -55,7 +55,7 @@ async def see_clock_skew(stack):
     answer = await stack.ask("POST", "/transactions", {"transactionType": "APPEND"})
     created = datetime.fromisoformat(answer.json["createdTime"])
     ahead = created - parsedate_to_datetime(answer.headers["Date"])
-    return round(ahead.total_seconds() / 5) * 5  # a Date has whole seconds
+    return round(ahead.total_seconds() / 5) * 5  # the Date header has whole seconds
 
 
 async def see_date_header(stack):
@@ -200,7 +200,7 @@ SIGHTS = {
 @pytest.mark.parametrize(("mode", "value"), PAIRS)
 async def test_a_client_sees_each_value_of_each_mode(tmp_path, mode, value):
     see, sights = SIGHTS[mode]
-    async with standing(tmp_path, clock=whole_seconds) as stack:
+    async with open_caller(tmp_path, clock=whole_seconds) as stack:
         await stack.switch(**{mode: value})
 
         assert await see(stack) == sights[value]

@@ -1,7 +1,7 @@
-"""The stand-in of Foundry, asked by Palantir's own SDK, and by raw HTTP for what that cannot show.
+"""The Foundry emulator, tested with Palantir's SDK, and over raw HTTP for what the SDK hides.
 
-The SDK is the only independent witness that there is: a stand-in that it does not take for Foundry
-would prove nothing of our client either.
+The SDK is the only independent check: an emulator that it does not accept as Foundry would prove
+nothing about our client.
 """
 
 import base64
@@ -27,7 +27,7 @@ from atlas.local.foundry import FoundryEmulator, build_application
 from atlas.local.foundry.branches import FoundryApiError
 from atlas.local.foundry.faults import Fault
 from atlas.local.foundry.state import CONCURRENT_REQUESTS_MAX, DATASET, REQUESTS_PER_MINUTE
-from tests.local.caller import A_FILE, READ, ROWS, WRITE, error, standing
+from tests.local.caller import A_FILE, READ, ROWS, WRITE, error, open_caller
 
 PATH = "healthkit/raw/auth0|64f0/2026-01-02T12-00-00-000Z.ndjson"
 NO_TRANSACTION = "ri.foundry.main.transaction.00000000-0000-0000-0000-000000000000"
@@ -43,13 +43,13 @@ def foundry(tmp_path):
 
 @pytest.fixture
 def sdk(foundry):
-    """Its view of datasets. It blocks, so the stand-in is served by a thread of its own."""
+    """The SDK's dataset client. It blocks, so the emulator runs in another thread."""
     with (
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(TestServer(build_application(foundry))) as server,
     ):
         auth = ConfidentialClientAuth("local", "local-secret", should_refresh=False)
-        close = {"Connection": "close"}  # its pool is global, and nothing ever closes that
+        close = {"Connection": "close"}  # its global connection pool is never closed
         config = Config(scheme="http", default_headers=close, timeout=30.0, max_retries=1)
         yield FoundryClient(auth, f"127.0.0.1:{server.port}", config=config).datasets.Dataset
 
@@ -62,7 +62,7 @@ def put(sdk, rid, path=PATH, content=ROWS):
     return sdk.File.upload(DATASET, path, content, transaction_rid=rid)
 
 
-def committed(sdk, *paths):
+def commit_files(sdk, *paths):
     rid = begin(sdk)
     for path in paths:
         put(sdk, rid, path)
@@ -93,7 +93,7 @@ def test_the_sdk_opens_one_transaction_and_no_second_one(sdk):
 
 
 def test_the_sdk_cannot_upload_in_one_call_or_delete_while_a_transaction_is_open(sdk):
-    committed(sdk, PATH)
+    commit_files(sdk, PATH)
     begin(sdk)
     with pytest.raises(errors.OpenTransactionAlreadyExists):
         sdk.File.upload(DATASET, "b", ROWS)
@@ -127,7 +127,7 @@ def test_the_sdk_cannot_put_a_path_twice_into_a_transaction(sdk):
     with pytest.raises(errors.FileAlreadyExists) as caught:
         put(sdk, rid)
 
-    assert isinstance(caught.value, foundry_sdk.NotFoundError)  # that is 404, and not 409
+    assert isinstance(caught.value, foundry_sdk.NotFoundError)  # that is a 404, not a 409
 
 
 @pytest.mark.parametrize("end", ["commit", "abort"])
@@ -145,7 +145,7 @@ def test_the_sdk_ends_a_transaction_once(sdk, first, state, end):
 
 
 def test_the_sdk_does_not_see_what_was_aborted(sdk):
-    first = committed(sdk, PATH)
+    first = commit_files(sdk, PATH)
     rid = begin(sdk)
     put(sdk, rid, "aborted")
     sdk.Transaction.abort(DATASET, rid)
@@ -157,7 +157,7 @@ def test_the_sdk_does_not_see_what_was_aborted(sdk):
 
 
 def test_the_sdk_uploads_in_one_call_and_replaces_what_was_there(sdk):
-    committed(sdk, PATH)
+    commit_files(sdk, PATH)
     file = sdk.File.upload(DATASET, PATH, b"later")
 
     found = sdk.Transaction.get(DATASET, file.transaction_rid)
@@ -170,7 +170,7 @@ def test_the_sdk_uploads_in_one_call_and_replaces_what_was_there(sdk):
 
 
 def test_the_sdk_lists_files_page_by_page(sdk):
-    committed(sdk, "a/1", "a/2", "a/3", "b/1")
+    commit_files(sdk, "a/1", "a/2", "a/3", "b/1")
     pages = sdk.File.list(DATASET, page_size=2)
     assert [file.path for file in pages.data] == ["a/1", "a/2"]
     assert pages.next_page_token is not None
@@ -182,7 +182,7 @@ def test_the_sdk_lists_files_page_by_page(sdk):
 
 
 def test_the_sdk_lists_transactions_newest_first_and_as_a_preview_only(sdk):
-    rids = [committed(sdk).rid for _ in range(3)]
+    rids = [commit_files(sdk).rid for _ in range(3)]
     by_branch = sdk.Branch.transactions(DATASET, "master", preview=True)
 
     assert [each.rid for each in sdk.transactions(DATASET, page_size=2, preview=True)] == rids[::-1]
@@ -199,7 +199,7 @@ def test_the_sdk_gives_the_dataset_a_schema_and_reads_it_as_a_table(sdk):
     with pytest.raises(errors.DatasetViewNotFound):
         sdk.put_schema(DATASET, schema=schema)
 
-    committed(sdk, PATH)
+    commit_files(sdk, PATH)
     put_there = sdk.put_schema(DATASET, schema=schema, dataframe_reader="CSV")
     assert put_there.schema_ == schema
     assert sdk.get_schema(DATASET, branch_name="master") == put_there
@@ -207,11 +207,11 @@ def test_the_sdk_gives_the_dataset_a_schema_and_reads_it_as_a_table(sdk):
 
 
 def test_the_sdk_cannot_read_ndjson_by_a_schema_for_parquet(sdk):
-    committed(sdk, PATH)
+    commit_files(sdk, PATH)
     schema = DatasetSchema(
         field_schema_list=[DatasetFieldSchema(type="STRING", name="uuid", nullable=True)]
     )
-    sdk.put_schema(DATASET, schema=schema)  # for Parquet, if nothing is said
+    sdk.put_schema(DATASET, schema=schema)  # the default format is Parquet
     with pytest.raises(errors.ReadTableError):
         sdk.read_table(DATASET, format="CSV")
 
@@ -223,7 +223,7 @@ def test_the_sdk_lacks_a_scope_that_is_withheld(sdk, foundry):
 
 
 def test_the_sdk_deletes_a_file_in_one_call_or_in_a_transaction(sdk):
-    committed(sdk, "a", "b", "c")
+    commit_files(sdk, "a", "b", "c")
     sdk.File.delete(DATASET, "a")
     assert paths(sdk) == ["b", "c"]
 
@@ -317,13 +317,13 @@ def test_the_sdk_knows_when_it_is_too_much(sdk, foundry, status, error):
 
 @pytest.mark.parametrize("path", ["100%/a b", "%C3%A9%2F/ü", "a+b&c=d?e#f", "{curly}/⌚", "..."])
 def test_the_sdk_finds_a_file_under_the_path_that_it_was_given(sdk, path):
-    committed(sdk, path)
+    commit_files(sdk, path)
 
     assert paths(sdk) == paths(sdk, path_prefix=path) == [path]
     assert sdk.File.content(DATASET, path) == ROWS
 
 
-# Out of its folder
+# Path traversal
 
 ESCAPES = [
     "..",
@@ -366,12 +366,12 @@ def test_what_only_looks_like_a_way_out_is_a_file_in_that_folder(tmp_path, path)
     assert file == tmp_path / "state" / DATASET / "master" / path
 
 
-# As it is on the wire
+# Wire format
 
 
 async def test_answers_have_the_shapes_that_are_documented(tmp_path):
     noon = datetime(2026, 1, 2, 12, tzinfo=UTC)
-    async with standing(tmp_path, clock=lambda: noon) as stack:
+    async with open_caller(tmp_path, clock=lambda: noon) as stack:
         rid = await stack.begin()
         file = await stack.put(rid)
         transaction = await stack.ask("GET", f"/transactions/{rid}")
@@ -387,7 +387,7 @@ async def test_answers_have_the_shapes_that_are_documented(tmp_path):
     assert file.json == {
         "path": "a/b.ndjson",
         "transactionRid": rid,
-        "sizeBytes": str(len(ROWS)),  # text, in Foundry's API
+        "sizeBytes": str(len(ROWS)),  # a string in Foundry's API
         "updatedTime": at,
     }
     assert branch.json == {"name": "master", "transactionRid": rid}
@@ -458,7 +458,7 @@ async def test_what_foundry_refuses_is_refused_by_the_same_name(
 
     assert answer.status == status
     assert (answer.json["errorCode"], answer.json["errorName"]) == (code, name)
-    assert await stack.files() == []
+    assert await stack.list_paths() == []
     assert await stack.begin()  # nothing was left open
 
 
@@ -483,7 +483,7 @@ async def test_some_refusals_have_no_body_at_all(stack, path, fault):
 async def test_a_path_is_taken_as_it_stands_on_the_wire(stack):
     rid = await stack.commit("100%25%2Fa%257Cb%2520c%2F%7Bd%7D")
 
-    assert await stack.files(startTransactionRid=rid, endTransactionRid=rid) == [
+    assert await stack.list_paths(startTransactionRid=rid, endTransactionRid=rid) == [
         "100%/a%7Cb%20c/{d}"
     ]
 
@@ -506,7 +506,7 @@ async def test_appending_a_path_that_is_there_fails_at_the_commit_and_stays_open
 
     assert answer.status == 400
     assert answer.json["errorCode"] == "INVALID_ARGUMENT"
-    assert await stack.state_of(rid) == "OPEN"
+    assert await stack.fetch_status(rid) == "OPEN"
     assert (await stack.ask("GET", "/files/a/content")).body == ROWS
     assert (await stack.end(rid, "abort")).status == 200
 
@@ -519,7 +519,7 @@ async def test_what_is_left_depends_on_the_type_of_a_transaction(stack, tmp_path
     await stack.commit("a", "b")
     await stack.commit("c", kind=kind)
 
-    assert await stack.files() == left
+    assert await stack.list_paths() == left
     assert sorted(file.name for file in (tmp_path / DATASET / "master").iterdir()) == left
 
 
@@ -552,10 +552,10 @@ async def test_an_upload_says_how_long_it_is(stack):
     assert (await stack.put(rid, content=b"")).json["sizeBytes"] == "0"
 
 
-# Who may ask
+# Authentication
 
 
-async def token(stack, status=200, headers=None, **form):
+async def request_token(stack, status=200, headers=None, **form):
     stack.token = None
     body = urlencode({"grant_type": "client_credentials"} | form).encode()
     kind = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -578,7 +578,7 @@ def basic(name="local", secret="local-secret"):
 @pytest.mark.parametrize("scope", [None, f"{READ} {WRITE}", f"{READ} {WRITE} offline_access"])
 async def test_a_client_gets_a_token_that_is_good(stack, headers, form, scope):
     asked = form if scope is None else form | {"scope": scope}
-    found = await token(stack, headers=headers, **asked)
+    found = await request_token(stack, headers=headers, **asked)
     assert found == {
         "access_token": found["access_token"],
         "token_type": "Bearer",
@@ -601,7 +601,7 @@ async def test_a_client_gets_a_token_that_is_good(stack, headers, form, scope):
     ],
 )
 async def test_a_stranger_gets_no_token(stack, status, headers, form):
-    assert "access_token" not in await token(stack, status, headers, **form)
+    assert "access_token" not in await request_token(stack, status, headers, **form)
 
 
 @pytest.mark.parametrize(
@@ -625,7 +625,7 @@ async def test_whoever_has_no_good_token_is_turned_away(stack, headers, name):
 async def test_a_token_that_expires_or_is_revoked_is_good_no_more(stack, how):
     if how == "expires":
         await stack.switch(token_seconds=0)
-        stack.token = (await token(stack, headers=basic()))["access_token"]
+        stack.token = (await request_token(stack, headers=basic()))["access_token"]
     else:
         await stack.ask("POST", "/stand-in/tokens/revoke")
     answer = await stack.ask("GET", "/files")
@@ -643,7 +643,7 @@ async def test_a_token_that_expires_or_is_revoked_is_good_no_more(stack, how):
     ],
 )
 async def test_a_token_is_good_for_its_scopes_only(stack, has, method, path, lacks):
-    stack.token = (await token(stack, headers=basic(), scope=has))["access_token"]
+    stack.token = (await request_token(stack, headers=basic(), scope=has))["access_token"]
     answer = await stack.ask(method, path)
 
     assert answer.status == 403
@@ -703,7 +703,7 @@ async def test_so_many_requests_are_allowed_when_there_are_limits(stack, minute,
     assert answer.body == b"" or status == 200
 
 
-# What goes wrong when it is asked to
+# Injected faults
 
 
 @pytest.mark.parametrize("how", ["cut", "504", "silence"])
@@ -757,8 +757,8 @@ async def test_a_call_can_be_answered_with_a_status(stack, fault, headers):
     answer = await stack.ask("GET", "/files")
 
     assert answer.status == fault["status"]
-    told = {name: answer.headers.get(name) for name in ("Retry-After", "QoS-Retry-Hint")}
-    assert told == {"Retry-After": None, "QoS-Retry-Hint": None} | headers
+    retry_headers = {name: answer.headers.get(name) for name in ("Retry-After", "QoS-Retry-Hint")}
+    assert retry_headers == {"Retry-After": None, "QoS-Retry-Hint": None} | headers
     assert (await stack.ask("GET", "/files")).status == 200
 
 
@@ -782,7 +782,7 @@ async def test_a_call_can_happen_and_its_answer_be_empty(stack):
     answer = await stack.end(rid)
 
     assert (answer.status, answer.body) == (200, b"")
-    assert await stack.state_of(rid) == "COMMITTED"
+    assert await stack.fetch_status(rid) == "COMMITTED"
 
 
 async def test_a_call_can_happen_and_its_answer_have_wrong_types(stack):
@@ -880,7 +880,7 @@ async def test_somebody_else_keeps_the_branch_busy_for_a_while(stack):
             statuses.add(answer.status)
 
     assert statuses == {409, 200}
-    assert await stack.state_of(theirs["rid"]) == "ABORTED"
+    assert await stack.fetch_status(theirs["rid"]) == "ABORTED"
 
 
 async def test_somebody_else_writes_and_ends_what_is_open_even_ours(stack):
@@ -892,7 +892,7 @@ async def test_somebody_else_writes_and_ends_what_is_open_even_ours(stack):
 
     ours = await stack.begin()
     await stack.ask("POST", f"/stand-in/transactions/{ours}/abort")
-    assert await stack.state_of(ours) == "ABORTED"
+    assert await stack.fetch_status(ours) == "ABORTED"
     assert (await stack.ask("POST", f"/stand-in/transactions/{ours}/commit")).status == 409
 
 
@@ -955,7 +955,7 @@ async def test_it_tells_by_which_headers_the_last_call_can_be_found(stack):
     assert state["last_headers"] == {"User-Agent": "atlas/2", "X-B3-TraceId": None}
 
 
-# What is on the disk
+# State on disk
 
 
 async def test_committed_files_lie_there_as_plain_files_and_nothing_else_does(stack, tmp_path):
@@ -979,21 +979,21 @@ async def test_committed_files_lie_there_as_plain_files_and_nothing_else_does(st
     assert not place.exists()
 
 
-async def everything(stack):
-    """What a reader can see of it, were it to show what is open, too."""
+async def dump_state(stack):
+    """Return everything that a reader can see, including the open transaction."""
     await stack.switch(open_listing="listed")
     transactions = (await stack.ask("GET", "/transactions", preview="true")).json["data"]
     files = (await stack.ask("GET", "/files")).json["data"]
     contents = [(await stack.ask("GET", f"/files/{each['path']}/content")).body for each in files]
     branch = (await stack.ask("GET", "/branches/master")).json
-    in_open = await stack.files(
+    in_open = await stack.list_paths(
         startTransactionRid=branch["transactionRid"], endTransactionRid=branch["transactionRid"]
     )
     return transactions, files, contents, branch, in_open
 
 
-async def some_history(stack):
-    """Of each thing that can happen, one; the last is left open."""
+async def make_history(stack):
+    """Make one transaction of every kind and leave the last one open."""
     await stack.commit("a", "b")
     await stack.commit("b", kind="UPDATE", content=b"new")
     await stack.end(await stack.begin(), "abort")
@@ -1012,55 +1012,55 @@ async def some_history(stack):
     ],
 )
 async def test_after_a_restart_everything_is_as_it_was(tmp_path, torn):
-    async with standing(tmp_path) as stack:
-        rid = await some_history(stack)
-        before = await everything(stack)
+    async with open_caller(tmp_path) as stack:
+        rid = await make_history(stack)
+        before = await dump_state(stack)
     with (tmp_path / ".log").open("ab") as log:
         log.write(torn)
 
-    async with standing(tmp_path) as stack:
-        assert await everything(stack) == before
+    async with open_caller(tmp_path) as stack:
+        assert await dump_state(stack) == before
         assert (await stack.put(rid, "/files/later")).status == 200
         assert (await stack.end(rid)).status == 200
-        after = await everything(stack)
+        after = await dump_state(stack)
     assert [file["path"] for file in after[1]] == ["b", "later", "open"]
 
-    async with standing(tmp_path) as stack:
-        assert await everything(stack) == after
+    async with open_caller(tmp_path) as stack:
+        assert await dump_state(stack) == after
 
 
 async def test_an_update_replaces_a_file_at_its_commit_and_not_before(tmp_path):
     old, new = b"old", b"a new one"
-    async with standing(tmp_path) as stack:
+    async with open_caller(tmp_path) as stack:
         first = await stack.commit("a", "b", content=old)
         rid = await stack.begin("UPDATE")
         await stack.put(rid, "/files/a", new)
-        assert await view(stack) == {"a": (first, old), "b": (first, old)}
-    async with standing(tmp_path) as stack:
-        assert await view(stack) == {"a": (first, old), "b": (first, old)}
+        assert await read_view(stack) == {"a": (first, old), "b": (first, old)}
+    async with open_caller(tmp_path) as stack:
+        assert await read_view(stack) == {"a": (first, old), "b": (first, old)}
         await stack.end(rid)
-        assert await view(stack) == {"a": (rid, new), "b": (first, old)}
-    async with standing(tmp_path) as stack:
-        assert await view(stack) == {"a": (rid, new), "b": (first, old)}
-        assert await stack.files(startTransactionRid=rid, endTransactionRid=rid) == ["a"]
+        assert await read_view(stack) == {"a": (rid, new), "b": (first, old)}
+    async with open_caller(tmp_path) as stack:
+        assert await read_view(stack) == {"a": (rid, new), "b": (first, old)}
+        assert await stack.list_paths(startTransactionRid=rid, endTransactionRid=rid) == ["a"]
     assert (tmp_path / DATASET / "master" / "a").read_bytes() == new
 
 
 async def test_an_update_that_is_aborted_replaces_nothing(tmp_path):
-    async with standing(tmp_path) as stack:
+    async with open_caller(tmp_path) as stack:
         first = await stack.commit("a")
         rid = await stack.begin("UPDATE")
         await stack.put(rid, "/files/a", b"new")
         await stack.end(rid, "abort")
-        assert await view(stack) == {"a": (first, ROWS)}
-    async with standing(tmp_path) as stack:
-        assert await view(stack) == {"a": (first, ROWS)}
+        assert await read_view(stack) == {"a": (first, ROWS)}
+    async with open_caller(tmp_path) as stack:
+        assert await read_view(stack) == {"a": (first, ROWS)}
 
 
-async def view(stack):
-    """Each path, the transaction that holds it, and its content, in the size that is told."""
+async def read_view(stack):
+    """Return path -> (transaction, content), and check the listed sizes."""
     found = {}
-    for file in await stack.listing():
+    for file in await stack.list_files():
         content = (await stack.ask("GET", f"/files/{file['path']}/content")).body
         assert file["sizeBytes"] == str(len(content))
         found[file["path"]] = (file["transactionRid"], content)
@@ -1068,7 +1068,7 @@ async def view(stack):
 
 
 async def test_a_kill_behind_a_commit_is_made_up_for_at_the_next_start(tmp_path):
-    async with standing(tmp_path) as stack:
+    async with open_caller(tmp_path) as stack:
         rid = await stack.begin()
         await stack.put(rid, "/files/a")
     line = {"do": "commit", "rid": rid, "at": "2026-01-02T12:00:00.000Z"}
@@ -1076,7 +1076,7 @@ async def test_a_kill_behind_a_commit_is_made_up_for_at_the_next_start(tmp_path)
         log.write(msgspec.json.encode(line) + b"\n")
     assert not (tmp_path / DATASET).exists()
 
-    async with standing(tmp_path) as stack:
-        assert await stack.state_of(rid) == "COMMITTED"
+    async with open_caller(tmp_path) as stack:
+        assert await stack.fetch_status(rid) == "COMMITTED"
         assert (await stack.ask("GET", "/files/a/content")).body == ROWS
     assert (tmp_path / DATASET / "master" / "a").read_bytes() == ROWS

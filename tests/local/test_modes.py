@@ -1,4 +1,4 @@
-"""Modes of the stand-in of Foundry: what each implies, how it is set, drawn and documented."""
+"""Modes of the Foundry emulator: implications, configuration, random draws, documentation."""
 
 import re
 from pathlib import Path
@@ -9,11 +9,11 @@ from msgspec.structs import asdict
 
 from atlas.local import foundry
 from atlas.local.foundry import Behaviour
-from tests.local.caller import A_FILE, ROWS, error, standing
+from tests.local.caller import A_FILE, ROWS, error, open_caller
 
 PAIRS = Behaviour.list_pairs()
 
-# What a value implies
+# Implications of a value
 
 
 async def test_without_a_mode_everything_is_as_it_is_most_likely(stack):
@@ -25,15 +25,15 @@ async def test_without_a_mode_everything_is_as_it_is_most_likely(stack):
 
 
 async def test_a_second_upload_that_replaces_the_first_is_what_a_reader_sees(tmp_path):
-    async with standing(tmp_path) as stack:
+    async with open_caller(tmp_path) as stack:
         await stack.switch(file_exists="overwrites")
         rid = await stack.begin()
         for path, content in (("a", b"1"), ("b", b"2"), ("a", b"three"), ("c", b"4"), ("a", b"55")):
             await stack.put(rid, f"/files/{path}", content)
-    async with standing(tmp_path) as stack:
+    async with open_caller(tmp_path) as stack:
         await stack.end(rid)
 
-        sizes = {file["path"]: file["sizeBytes"] for file in (await stack.listing())}
+        sizes = {file["path"]: file["sizeBytes"] for file in (await stack.list_files())}
         assert sizes == {"a": "2", "b": "1", "c": "1"}
         for path, content in (("a", b"55"), ("b", b"2"), ("c", b"4")):
             assert (await stack.ask("GET", f"/files/{path}/content")).body == content
@@ -63,9 +63,9 @@ async def test_an_update_of_a_taken_path_is_never_refused(stack, path_taken):
 
 @pytest.mark.parametrize("mode", ["none", "aborted"])
 async def test_the_head_after_an_abort_lasts_until_the_next_transaction_begins(tmp_path, mode):
-    async with standing(tmp_path) as stack:
+    async with open_caller(tmp_path) as stack:
         await stack.end(await stack.begin(), "abort")
-    async with standing(tmp_path) as stack:
+    async with open_caller(tmp_path) as stack:
         await stack.switch(head_after_abort=mode)
         before = (await stack.ask("GET", "/branches/master")).json
         rid = await stack.begin()
@@ -94,7 +94,7 @@ async def test_what_is_not_the_api_is_not_redirected(stack):
     assert (await stack.ask("GET", "/files")).status == 200
 
 
-# How a mode is set
+# Configuration of a mode
 
 
 @pytest.mark.parametrize(
@@ -152,8 +152,8 @@ def pairs(behaviour):
 def test_the_readme_has_every_mode_every_value_and_no_other():
     text = (Path(foundry.__file__).parent / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"(?m)^\| `(\w+)` \| (.+?) \| `(\S+)` \|", text)
-    told = [(mode, re.findall(r"`([^`]+)`", values), default) for mode, values, default in rows]
+    found = [(mode, re.findall(r"`([^`]+)`", values), default) for mode, values, default in rows]
     known = Behaviour.list_values().items()
     words = [(mode, [str(value).lower() for value in values]) for mode, values in known]
 
-    assert told == [(mode, values, values[0]) for mode, values in words]
+    assert found == [(mode, values, values[0]) for mode, values in words]

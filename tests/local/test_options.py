@@ -1,4 +1,4 @@
-"""How `atlas local` is told the behaviour of its Foundry."""
+"""Options of `atlas local` for the behaviour of its Foundry."""
 
 import pytest
 import typer

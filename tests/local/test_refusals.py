@@ -1,4 +1,4 @@
-"""Paths that the stand-in of Foundry refuses when it is asked to."""
+"""Paths that the Foundry emulator is configured to reject."""
 
 import pytest
 
@@ -30,9 +30,9 @@ async def test_a_refused_upload_leaves_the_transaction_as_it_was(stack):
     await stack.put(rid)
     await stack.put(rid, ADAS)
 
-    assert await stack.state_of(rid) == "OPEN"
+    assert await stack.fetch_status(rid) == "OPEN"
     assert (await stack.end(rid)).status == 200
-    assert await stack.files() == ["a/b.ndjson"]
+    assert await stack.list_paths() == ["a/b.ndjson"]
 
 
 async def test_a_refused_commit_leaves_the_transaction_open(stack):
@@ -42,8 +42,8 @@ async def test_a_refused_commit_leaves_the_transaction_open(stack):
     assert (await stack.put(rid, ADAS)).status == 200
 
     assert error(await stack.end(rid)) == (403, "Denied")
-    assert await stack.state_of(rid) == "OPEN"
-    assert await stack.files() == []
+    assert await stack.fetch_status(rid) == "OPEN"
+    assert await stack.list_paths() == []
     assert (await stack.end(rid, "abort")).status == 200
     await stack.commit("others")
 
@@ -64,7 +64,7 @@ async def test_an_upload_in_one_call_that_is_refused_leaves_nothing_open(stack, 
     await stack.switch(refusals=[{"contains": "a", "at": at}])
 
     assert error(await stack.ask("POST", A_FILE + "/upload", ROWS)) == (400, "InvalidFilePath")
-    assert await stack.files() == []
+    assert await stack.list_paths() == []
     assert await stack.begin()
 
 

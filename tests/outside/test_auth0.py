@@ -1,4 +1,4 @@
-"""Whose token is good: the rules of facts, against the stand-in over real HTTP."""
+"""Token validation against the Auth0 emulator over real HTTP: claims, forgeries, caching, keys."""
 
 import base64
 import hashlib
@@ -42,12 +42,12 @@ from tests.conftest import EventRecorder
 from tests.support.token_forgery import KEYS, edited
 
 NOW = 1_790_000_000
-EVES = "stranger"
+STRANGER = "stranger"
 
 
 @dataclass
-class Asking:
-    """A client of a tenant; `elapsed` and `time_source` are its clocks."""
+class TokenClient:
+    """Identifies users by token; `elapsed` (monotonic) and `now` (Unix time) are its clocks."""
 
     tenant: Auth0Emulator
     identities: Auth0Identities
@@ -56,7 +56,7 @@ class Asking:
     elapsed: float = 0.0
     now: int = NOW
 
-    async def user_of(self, **wish) -> User:
+    async def identify(self, **wish) -> User:
         return await self.identities.identify_user(self.tenant.issue_token(TokenRequest(**wish)))
 
     async def outcome(self, token: str):
@@ -66,7 +66,7 @@ class Asking:
             return type(error)
 
     async def outcomes(self, tokens: list[str]) -> list[object]:
-        """Of all of them at once."""
+        """Identify all tokens concurrently and return the outcomes in order."""
         found: dict[int, object] = {}
 
         async def ask(number: int) -> None:
@@ -77,8 +77,8 @@ class Asking:
                 senders.start_soon(ask, number)
         return [found[number] for number in range(len(tokens))]
 
-    async def amiss(self, token: str) -> list[str]:
-        """What a diagnosis of it finds that is bad."""
+    async def list_failed_checks(self, token: str) -> list[str]:
+        """Return the names of the checks that `atlas diagnose` reports as bad for a token."""
         inspection = Auth0Inspection(
             self.session, self.tenant.issuer, self.tenant.audience, self.clock
         )
@@ -95,23 +95,23 @@ class Asking:
 
 @pytest.fixture
 def tenant():
-    return Auth0Emulator("to be told", ring=KeyRing(KEYS[0], KEYS[1]), time_source=lambda: NOW)
+    return Auth0Emulator("set below", ring=KeyRing(KEYS[0], KEYS[1]), time_source=lambda: NOW)
 
 
 @asynccontextmanager
-async def asking(tenant, aiohttp_server):
+async def open_client(tenant, aiohttp_server):
     server = await aiohttp_server(build_application(tenant))
     tenant.issuer = str(server.make_url("/"))
     async with aiohttp.ClientSession() as session:
         seen = EventRecorder()
-        asked = Asking(tenant, None, seen, session)
-        keys = JwksCache(session, tenant.issuer, lambda: asked.elapsed, seen.watch)
-        asked.identities = Auth0Identities(keys, tenant.issuer, tenant.audience, asked.clock)
-        yield asked
+        client = TokenClient(tenant, None, seen, session)
+        keys = JwksCache(session, tenant.issuer, lambda: client.elapsed, seen.watch)
+        client.identities = Auth0Identities(keys, tenant.issuer, tenant.audience, client.clock)
+        yield client
 
 
-def signed_with_the_public_key(tenant: Auth0Emulator) -> str:
-    """HS256 with what everybody knows: the oldest forgery of all."""
+def forge_hs256_token(tenant: Auth0Emulator) -> str:
+    """Sign with HS256, using the public key as the secret: the classic algorithm confusion."""
     claims = {"iss": tenant.issuer, "sub": "eve", "aud": tenant.audience, "exp": NOW + 60}
     pem = tenant.ring.current.as_pem(private=False)
     header = {"alg": "HS256", "kid": tenant.ring.current.kid}
@@ -133,27 +133,27 @@ def signed_with_the_public_key(tenant: Auth0Emulator) -> str:
     ],
 )
 async def test_a_good_token_names_its_user(tenant, aiohttp_server, wish):
-    async with asking(tenant, aiohttp_server) as asked:
-        user = await asked.user_of(sub="auth0|ada", **wish)
+    async with open_client(tenant, aiohttp_server) as client:
+        user = await client.identify(sub="auth0|ada", **wish)
 
     assert user.sub == "auth0|ada"
 
 
 async def test_a_name_that_nobody_can_write_down_is_refused(tenant, aiohttp_server):
-    """JSON can spell half of a character; no path, no hash and no file can hold it."""
+    """JSON can contain a lone surrogate, which cannot be encoded in a path, a hash or a file."""
     key = tenant.ring.current
-    async with asking(tenant, aiohttp_server) as asked:
+    async with open_client(tenant, aiohttp_server) as client:
         claims = jwt.decode(tenant.issue_token(TokenRequest(sub="auth0|half")), key).claims
         text = msgspec.json.encode(claims).replace(b"half", b"\\ud800")
         token = jws.serialize_compact({"alg": "RS256", "kid": key.kid}, text, key)
 
-        assert await asked.outcome(token) is InvalidToken
-        assert await asked.amiss(token)
+        assert await client.outcome(token) is InvalidToken
+        assert await client.list_failed_checks(token)
 
 
 async def test_scopes_are_those_of_scope_and_permissions(tenant, aiohttp_server):
-    async with asking(tenant, aiohttp_server) as asked:
-        user = await asked.user_of(claims={"scope": "a b", "permissions": ["c", 4]})
+    async with open_client(tenant, aiohttp_server) as client:
+        user = await client.identify(claims={"scope": "a b", "permissions": ["c", 4]})
 
     assert user.scopes == {"a", "b", "c"}
 
@@ -184,10 +184,10 @@ async def test_scopes_are_those_of_scope_and_permissions(tenant, aiohttp_server)
     ],
 )
 async def test_a_token_that_is_not_good_is_refused(tenant, aiohttp_server, wish, error):
-    async with asking(tenant, aiohttp_server) as asked:
+    async with open_client(tenant, aiohttp_server) as client:
         token = tenant.issue_token(TokenRequest(**wish))
-        assert await asked.outcome(token) is error
-        assert await asked.amiss(token)
+        assert await client.outcome(token) is error
+        assert await client.list_failed_checks(token)
 
 
 @pytest.mark.parametrize(
@@ -212,9 +212,7 @@ async def test_a_token_that_is_not_good_is_refused(tenant, aiohttp_server, wish,
         pytest.param(lambda good, tenant: "e30.e30.e30", id="empty objects"),
         pytest.param(lambda good, tenant: "W10." + good.partition(".")[2], id="header no object"),
         pytest.param(lambda good, tenant: good + "A" * 20_000, id="endless"),
-        pytest.param(
-            lambda good, tenant: signed_with_the_public_key(tenant), id="HS256 by the public key"
-        ),
+        pytest.param(lambda good, tenant: forge_hs256_token(tenant), id="HS256 by the public key"),
         pytest.param(
             lambda good, tenant: tenant.issue_token(
                 TokenRequest(key="stranger", header={"kid": tenant.ring.current.kid})
@@ -224,34 +222,34 @@ async def test_a_token_that_is_not_good_is_refused(tenant, aiohttp_server, wish,
     ],
 )
 async def test_a_forgery_is_an_invalid_token_and_nothing_else(tenant, aiohttp_server, forge):
-    async with asking(tenant, aiohttp_server) as asked:
+    async with open_client(tenant, aiohttp_server) as client:
         good = tenant.issue_token(TokenRequest())
-        assert await asked.outcome(forge(good, tenant)) is InvalidToken
-        assert await asked.amiss(forge(good, tenant))
-        assert await asked.amiss(good) == []
-        assert await asked.outcome(good) == User("auth0|local", frozenset({"openid", "profile"}))
+        assert await client.outcome(forge(good, tenant)) is InvalidToken
+        assert await client.list_failed_checks(forge(good, tenant))
+        assert await client.list_failed_checks(good) == []
+        assert await client.outcome(good) == User("auth0|local", frozenset({"openid", "profile"}))
 
 
 async def test_a_token_that_was_good_is_not_checked_again_for_five_minutes(tenant, aiohttp_server):
-    async with asking(tenant, aiohttp_server) as asked:
-        await asked.user_of(sub="bob")  # the keys are fetched
-        asked.elapsed, token = 3_500.0, tenant.issue_token(TokenRequest())
-        await asked.outcome(token)
-        tenant.ring, asked.elapsed = KeyRing(KEYS[2], KEYS[3]), 3_799.0
-        await asked.user_of(sub="bob")  # ... again: that of the token is no more among them
-        assert (await asked.outcome(token)).sub == "auth0|local"
-        asked.elapsed = 3_801.0
-        assert await asked.outcome(token) is InvalidToken
+    async with open_client(tenant, aiohttp_server) as client:
+        await client.identify(sub="bob")  # fetches the keys
+        client.elapsed, token = 3_500.0, tenant.issue_token(TokenRequest())
+        await client.outcome(token)
+        tenant.ring, client.elapsed = KeyRing(KEYS[2], KEYS[3]), 3_799.0
+        await client.identify(sub="bob")  # fetches them again, now without the key of the token
+        assert (await client.outcome(token)).sub == "auth0|local"
+        client.elapsed = 3_801.0
+        assert await client.outcome(token) is InvalidToken
 
 
 async def test_a_token_that_is_remembered_expires_like_any_other(tenant, aiohttp_server):
-    async with asking(tenant, aiohttp_server) as asked:
+    async with open_client(tenant, aiohttp_server) as client:
         token = tenant.issue_token(TokenRequest(expires_in=60))
-        assert (await asked.outcome(token)).sub == "auth0|local"
-        asked.now += 89
-        assert (await asked.outcome(token)).sub == "auth0|local"
-        asked.now += 1
-        assert await asked.outcome(token) is TokenExpired
+        assert (await client.outcome(token)).sub == "auth0|local"
+        client.now += 89
+        assert (await client.outcome(token)).sub == "auth0|local"
+        client.now += 1
+        assert await client.outcome(token) is TokenExpired
 
 
 def test_no_more_than_so_many_tokens_are_remembered():
@@ -264,100 +262,100 @@ def test_no_more_than_so_many_tokens_are_remembered():
 
 
 async def test_what_is_remembered_is_a_digest_and_a_name_and_no_token(tenant, aiohttp_server):
-    async with asking(tenant, aiohttp_server) as asked:
+    async with open_client(tenant, aiohttp_server) as client:
         token = tenant.issue_token(TokenRequest(sub="auth0|ada"))
-        await asked.outcome(token)
+        await client.outcome(token)
 
-        ((digest, (_, _, user)),) = asked.identities._cache._users.items()
+        ((digest, (_, _, user)),) = client.identities._cache._users.items()
         assert digest == hashlib.sha256(token.encode()).digest()
         assert user == User("auth0|ada", frozenset({"openid", "profile"}))
 
 
 async def test_a_bound_token_that_another_has_signed_is_only_an_invalid_one(tenant, aiohttp_server):
-    """What is told of a token is told to its holder."""
-    async with asking(tenant, aiohttp_server) as asked:
+    """Only the holder of a genuine token learns more about it than "invalid"."""
+    async with open_client(tenant, aiohttp_server) as client:
         bound = TokenRequest(claims={"cnf": {"jkt": "x"}})
-        good, by_eve = (
+        good, by_stranger = (
             tenant.issue_token(bound),
-            tenant.issue_token(msgspec.structs.replace(bound, key=EVES)),
+            tenant.issue_token(msgspec.structs.replace(bound, key=STRANGER)),
         )
 
-        assert await asked.outcome(good) is SenderConstrainedToken
-        assert await asked.outcome(by_eve) is InvalidToken
-        assert await asked.outcome(edited(good, 1, sub="eve")) is InvalidToken
+        assert await client.outcome(good) is SenderConstrainedToken
+        assert await client.outcome(by_stranger) is InvalidToken
+        assert await client.outcome(edited(good, 1, sub="eve")) is InvalidToken
 
 
 async def test_keys_are_fetched_once_for_all_who_ask_at_once(tenant, aiohttp_server):
-    async with asking(tenant, aiohttp_server) as asked:
+    async with open_client(tenant, aiohttp_server) as client:
         async with anyio.create_task_group() as many:
             for _ in range(50):
-                many.start_soon(asked.outcome, tenant.issue_token(TokenRequest()))
+                many.start_soon(client.outcome, tenant.issue_token(TokenRequest()))
 
-        assert asked.fetches == 1
+        assert client.fetches == 1
 
 
 async def test_a_key_that_comes_into_use_is_known_already(tenant, aiohttp_server):
-    async with asking(tenant, aiohttp_server) as asked:
-        await asked.user_of()
+    async with open_client(tenant, aiohttp_server) as client:
+        await client.identify()
         tenant.ring = KeyRing(KEYS[1], KEYS[2], previous=KEYS[0])
 
-        await asked.user_of()
-        await asked.user_of(key="previous")
+        await client.identify()
+        await client.identify(key="previous")
 
-        assert asked.fetches == 1
+        assert client.fetches == 1
 
 
 async def test_unknown_key_ids_cannot_make_us_ask_more_than_once_in_five_minutes(
     tenant, aiohttp_server
 ):
-    async with asking(tenant, aiohttp_server) as asked:
-        await asked.user_of()
+    async with open_client(tenant, aiohttp_server) as client:
+        await client.identify()
         for second in range(300):
-            asked.elapsed = float(second)
+            client.elapsed = float(second)
             forged = tenant.issue_token(TokenRequest(header={"kid": f"random-{second}"}))
-            assert await asked.outcome(forged) is InvalidToken
-        assert asked.fetches == 1
+            assert await client.outcome(forged) is InvalidToken
+        assert client.fetches == 1
 
-        asked.elapsed = 301.0
+        client.elapsed = 301.0
         tenant.ring = KeyRing(KEYS[2], KEYS[3])
-        await asked.user_of()
-        assert asked.fetches == 2
+        await client.identify()
+        assert client.fetches == 2
 
 
 @pytest.mark.slow
 async def test_ten_thousand_made_up_kids_cost_one_fetch_and_nobody_else_an_answer(
     tenant, aiohttp_server
 ):
-    async with asking(tenant, aiohttp_server) as asked:
+    async with open_client(tenant, aiohttp_server) as client:
         good = [tenant.issue_token(TokenRequest(sub=f"auth0|{number}")) for number in range(100)]
         forged = [edited(good[0], 0, kid=f"random-{number}") for number in range(10_000)]
-        await asked.user_of()
-        asked.elapsed = 301.0  # an unknown kid may cause a fetch again
-        found = await asked.outcomes([*forged[:5_000], *good, *forged[5_000:]])
+        await client.identify()
+        client.elapsed = 301.0  # an unknown kid may trigger a fetch again
+        found = await client.outcomes([*forged[:5_000], *good, *forged[5_000:]])
 
         assert found[:5_000] == found[5_100:] == [InvalidToken] * 5_000
         assert [user.sub for user in found[5_000:5_100]] == [f"auth0|{n}" for n in range(100)]
-        assert asked.fetches == 2
+        assert client.fetches == 2
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["keys are kept", "there are none"])
 async def test_an_endpoint_that_is_down_for_an_hour_is_asked_eight_times_a_minute_at_most(
     tenant, aiohttp_server, kept
 ):
-    async with asking(tenant, aiohttp_server) as asked:
+    async with open_client(tenant, aiohttp_server) as client:
         good = tenant.issue_token(TokenRequest())
         forged = edited(good, 0, kid="random")
         if kept:
-            await asked.user_of(sub="bob")
-        tenant.outage, asked.elapsed, before = Outage(), 4_000.0, asked.fetches
+            await client.identify(sub="bob")
+        tenant.outage, client.elapsed, before = Outage(), 4_000.0, client.fetches
         each_minute = []
         for minute in range(60):
             for second in range(60):
-                asked.elapsed = 4_000.0 + 60 * minute + second
-                assert await asked.outcome(forged) is AuthUnavailable
-                fresh = await asked.outcome(good)
+                client.elapsed = 4_000.0 + 60 * minute + second
+                assert await client.outcome(forged) is AuthUnavailable
+                fresh = await client.outcome(good)
                 assert (fresh is AuthUnavailable) != kept
-            each_minute.append(asked.fetches - before - sum(each_minute))
+            each_minute.append(client.fetches - before - sum(each_minute))
 
         assert max(each_minute) <= 8
         assert min(each_minute) >= 3
@@ -366,121 +364,121 @@ async def test_an_endpoint_that_is_down_for_an_hour_is_asked_eight_times_a_minut
 async def test_keys_that_are_away_at_the_start_are_had_soon_after_they_are_there(
     tenant, aiohttp_server
 ):
-    async with asking(tenant, aiohttp_server) as asked:
+    async with open_client(tenant, aiohttp_server) as client:
         good, tenant.outage = tenant.issue_token(TokenRequest()), Outage()
         for second in range(3_600):
-            asked.elapsed = float(second)
-            await asked.outcome(edited(good, 0, kid="random"))
-        tenant.outage, asked.elapsed = Outage(on=False), asked.elapsed + 15.0
+            client.elapsed = float(second)
+            await client.outcome(edited(good, 0, kid="random"))
+        tenant.outage, client.elapsed = Outage(on=False), client.elapsed + 15.0
 
-        assert (await asked.outcome(good)).sub == "auth0|local"
+        assert (await client.outcome(good)).sub == "auth0|local"
 
 
 async def test_while_keys_rotate_under_two_hundred_requests_no_good_token_is_refused(
     tenant, aiohttp_server
 ):
-    async with asking(tenant, aiohttp_server) as asked:
+    async with open_client(tenant, aiohttp_server) as client:
         before = [tenant.issue_token(TokenRequest(sub=f"auth0|{number}")) for number in range(100)]
-        await asked.outcomes(before[:50])
-        tenant.ring, asked.elapsed = KeyRing(KEYS[2], KEYS[3], previous=KEYS[0]), 301.0
+        await client.outcomes(before[:50])
+        tenant.ring, client.elapsed = KeyRing(KEYS[2], KEYS[3], previous=KEYS[0]), 301.0
         after = [
             tenant.issue_token(TokenRequest(sub=f"auth0|{number}")) for number in range(100, 200)
         ]
-        found = await asked.outcomes(
+        found = await client.outcomes(
             [token for pair in zip(before, after, strict=True) for token in pair]
         )
 
         assert {user.sub for user in found} == {f"auth0|{number}" for number in range(200)}
-        assert asked.fetches == 2
+        assert client.fetches == 2
 
 
 @pytest.mark.slow
 async def test_an_endpoint_that_says_nothing_keeps_nobody_out(aiohttp_server):
-    """It is waited for once; whoever has a key that is known does not wait at all."""
+    """Requests with an unknown key share one wait; those with a known key do not wait at all."""
     silent = anyio.Event()
 
     async def answer(_request):
-        if said:
+        if requests:
             await silent.wait()
-        said.append(1)
+        requests.append(1)
         return aiohttp.web.json_response({"keys": [KEYS[0].as_dict(private=False)]})
 
-    said, app = [], aiohttp.web.Application()
+    requests, app = [], aiohttp.web.Application()
     app.router.add_get("/.well-known/jwks.json", answer)
     tenant = Auth0Emulator(
         str((await aiohttp_server(app)).make_url("/")), ring=KeyRing(KEYS[0], KEYS[1])
     )
     async with aiohttp.ClientSession() as session:
-        asked = Asking(tenant, None, EventRecorder(), session)
-        keys = JwksCache(session, tenant.issuer, lambda: asked.elapsed, asked.seen.watch)
-        asked.identities = Auth0Identities(keys, tenant.issuer, tenant.audience, asked.clock)
-        asked.now = int(tenant.time_source())
-        await asked.user_of()
-        asked.elapsed = 3_601.0
+        client = TokenClient(tenant, None, EventRecorder(), session)
+        keys = JwksCache(session, tenant.issuer, lambda: client.elapsed, client.seen.watch)
+        client.identities = Auth0Identities(keys, tenant.issuer, tenant.audience, client.clock)
+        client.now = int(tenant.time_source())
+        await client.identify()
+        client.elapsed = 3_601.0
         good = [tenant.issue_token(TokenRequest(sub=f"auth0|{number}")) for number in range(50)]
         forged = [edited(good[0], 0, kid=f"random-{number}") for number in range(50)]
-        found = await asked.outcomes([*forged, *good])
+        found = await client.outcomes([*forged, *good])
         silent.set()
 
     assert found[:50] == [AuthUnavailable] * 50
     assert [user.sub for user in found[50:]] == [f"auth0|{number}" for number in range(50)]
-    assert asked.seen.of(KeysUnavailable) == [KeysUnavailable("TimeoutError", 1)]
+    assert client.seen.of(KeysUnavailable) == [KeysUnavailable("TimeoutError", 1)]
 
 
 async def test_an_hour_later_keys_are_looked_at_again_and_a_revoked_one_is_gone(
     tenant, aiohttp_server
 ):
-    async with asking(tenant, aiohttp_server) as asked:
+    async with open_client(tenant, aiohttp_server) as client:
         old = tenant.issue_token(TokenRequest())
-        await asked.outcome(old)
+        await client.outcome(old)
         tenant.ring = KeyRing(KEYS[1], KEYS[2])
 
-        assert await asked.outcome(old) == User("auth0|local", frozenset({"openid", "profile"}))
-        asked.elapsed = 3_601.0
-        assert await asked.outcome(old) is InvalidToken
+        assert await client.outcome(old) == User("auth0|local", frozenset({"openid", "profile"}))
+        client.elapsed = 3_601.0
+        assert await client.outcome(old) is InvalidToken
 
 
 @pytest.mark.parametrize("outage", [Outage(status=503), Outage(status="cut"), Outage(status=302)])
 async def test_while_the_endpoint_is_down_the_keys_we_have_go_on_being_used(
     tenant, aiohttp_server, outage
 ):
-    async with asking(tenant, aiohttp_server) as asked:
-        await asked.user_of()
+    async with open_client(tenant, aiohttp_server) as client:
+        await client.identify()
         tenant.outage = outage
 
         for hour in range(1, 30):
-            asked.elapsed = hour * 3_601.0
-            await asked.user_of()
+            client.elapsed = hour * 3_601.0
+            await client.identify()
 
-        assert asked.seen.of(KeysUnavailable)[-1].keys == 2
+        assert client.seen.of(KeysUnavailable)[-1].keys == 2
         unknown = tenant.issue_token(TokenRequest(header={"kid": "new"}))
-        assert await asked.outcome(unknown) is AuthUnavailable  # it may be good: we cannot know
+        assert await client.outcome(unknown) is AuthUnavailable  # it may be valid
 
 
 async def test_without_any_key_nobody_is_called_a_liar(tenant, aiohttp_server):
-    async with asking(tenant, aiohttp_server) as asked:
+    async with open_client(tenant, aiohttp_server) as client:
         tenant.outage = Outage()
-        assert await asked.outcome(tenant.issue_token(TokenRequest())) is AuthUnavailable
+        assert await client.outcome(tenant.issue_token(TokenRequest())) is AuthUnavailable
         with pytest.raises(AuthUnavailable):
-            await asked.identities.check_ready()
-        assert asked.fetches == 1  # the endpoint is spared for a second
+            await client.identities.check_ready()
+        assert client.fetches == 1  # no second fetch within a second
 
         tenant.outage = Outage(on=False)
-        asked.elapsed = 1.1
-        await asked.user_of()
-        await asked.identities.check_ready()
+        client.elapsed = 1.1
+        await client.identify()
+        await client.identities.check_ready()
 
 
-def a_jwks(key: RSAKey, **more: object) -> bytes:
+def encode_jwks(key: RSAKey, **more: object) -> bytes:
     return msgspec.json.encode({"keys": [key.as_dict(private=False) | {"kid": "a"} | more]})
 
 
-@pytest.mark.filterwarnings("ignore:Key size should be")  # joserfc's, of the short one
+@pytest.mark.filterwarnings("ignore:Key size should be")  # joserfc warns about the short key
 @pytest.mark.parametrize(
     "jwks",
     [
-        pytest.param(a_jwks(KEYS[0], use="enc"), id="for encryption"),
-        pytest.param(a_jwks(KEYS[0], alg="RS512"), id="another alg"),
+        pytest.param(encode_jwks(KEYS[0], use="enc"), id="for encryption"),
+        pytest.param(encode_jwks(KEYS[0], alg="RS512"), id="another alg"),
         pytest.param(None, id="short"),
         pytest.param(b"<html>", id="HTML"),
         pytest.param(b"{}", id="no keys"),
@@ -491,12 +489,12 @@ def a_jwks(key: RSAKey, **more: object) -> bytes:
         pytest.param(b'{"keys": [{"kty": "RSA", "kid": "a", "n": 7, "e": 3}]}', id="no text"),
         pytest.param(b'{"keys": ' + b"[" * 9_000 + b"]" * 9_000 + b"}", id="deep"),
         pytest.param(b'{"keys": [' + b" " * 300_000 + b"]}", id="endless"),
-        pytest.param(a_jwks(KEYS[0]).ljust(JWKS_BYTES_MAX + 1), id="a byte too long"),
+        pytest.param(encode_jwks(KEYS[0]).ljust(JWKS_BYTES_MAX + 1), id="a byte too long"),
         pytest.param(b'{"keys": [%b{}]}' % (b"{}," * 10_000), id="ten thousand that are none"),
     ],
 )
 async def test_what_holds_no_key_that_can_sign_is_an_outage(aiohttp_server, jwks):
-    body = a_jwks(RSAKey.generate_key(1024)) if jwks is None else jwks
+    body = encode_jwks(RSAKey.generate_key(1024)) if jwks is None else jwks
 
     async def answer(_request):
         return aiohttp.web.Response(body=body)
@@ -511,10 +509,10 @@ async def test_what_holds_no_key_that_can_sign_is_an_outage(aiohttp_server, jwks
 
 
 def test_among_ten_thousand_that_are_none_a_good_one_is_found():
-    crowd = a_jwks(KEYS[0]).replace(b'{"keys":[', b'{"keys":[' + b'{"kid":"a"},' * 10_000)
+    jwks = encode_jwks(KEYS[0]).replace(b'{"keys":[', b'{"keys":[' + b'{"kid":"a"},' * 10_000)
 
-    assert len(crowd) < JWKS_BYTES_MAX
-    assert set(parse_signing_keys(crowd)) == {"a"}
+    assert len(jwks) < JWKS_BYTES_MAX
+    assert set(parse_signing_keys(jwks)) == {"a"}
 
 
 @pytest.mark.parametrize(

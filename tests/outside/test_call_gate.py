@@ -1,4 +1,4 @@
-"""When Foundry may be asked: whenever it answers, and when it does not, by one at a time."""
+"""The gate for calls to Foundry: rate limit, backoff, and single probes during an outage."""
 
 import anyio
 import pytest
@@ -12,7 +12,7 @@ from atlas.outside.foundry.call_gate import (
 
 
 class Clock:
-    """Stands still until it is set."""
+    """A clock that moves only when `now` is set."""
 
     now = 0.0
 
@@ -73,7 +73,7 @@ async def test_a_minute_that_ends_between_two_looks_at_the_clock_is_over():
 async def test_what_one_is_told_holds_for_all(gate, clock):
     gate.record_failure(60)
     gate.record_success()
-    gate.record_failure(1)  # of a call that was under way already
+    gate.record_failure(1)  # from a call that was already in flight
     assert gate.next_call_delay() == 60
     inside = 0
 
@@ -96,17 +96,17 @@ async def test_what_one_is_told_holds_for_all(gate, clock):
 
 
 @pytest.mark.parametrize(
-    ("told", "waits"),
+    ("retry_after", "waits"),
     [
         pytest.param([60], [60, 60 + JITTER_SECONDS / 2, 60 + JITTER_SECONDS], id="when to come"),
         pytest.param([None] * FAILURES_MAX, [0, PAUSE_SECONDS / 2, PAUSE_SECONDS], id="nothing"),
     ],
 )
-def test_services_that_were_told_the_same_do_not_come_together(clock, told, waits):
+def test_services_that_were_told_the_same_do_not_come_together(clock, retry_after, waits):
     found = []
     for chance in (0.0, 0.5, 1.0):
         gate = CallGate(clock, lambda chance=chance: chance, 1_000)
-        for seconds in told:
+        for seconds in retry_after:
             gate.record_failure(seconds)
         found.append(gate.next_call_delay())
     assert found == waits

@@ -1,4 +1,4 @@
-"""The next group is found by an index, however much waits."""
+"""The next group is found through an index, however many exports are waiting."""
 
 import sqlite3
 from contextlib import closing
@@ -11,7 +11,7 @@ from atlas.outside.sqlite.journal import open_journal
 from tests.support.exports import SHELF, export
 
 BOUNDS = CapacityLimits(free_bytes=0)
-COUNT = 100_000  # exports that wait
+COUNT = 100_000  # waiting exports
 FILL = f"""
     WITH numbers AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM numbers WHERE n < {COUNT})
     INSERT INTO export (id, user, at, ingested, rejected, bytes, moment, label, isolation, turn)
@@ -19,8 +19,10 @@ FILL = f"""
     FROM numbers
 """
 FAILED = "SELECT rootpage FROM sqlite_schema WHERE name = 'failed'"
-NO_CELLS = b"\x0a\0\0\0\0"  # a leaf of an index: https://www.sqlite.org/fileformat2.html
-GIVEN = {"bytes_end": 2**62, "exports_max": 1_000, "bytes_max": 2**40, "isolation": 1}
+NO_CELLS = (
+    b"\x0a\0\0\0\0"  # an empty leaf page of an index: https://www.sqlite.org/fileformat2.html
+)
+PARAMETERS = {"bytes_end": 2**62, "exports_max": 1_000, "bytes_max": 2**40, "isolation": 1}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,7 @@ def full(tmp_path_factory):
     ],
 )
 def test_those_that_wait_are_read_by_the_index_that_holds_them(full, statement, index):
-    plan = [step for *_, step in full.execute(f"EXPLAIN QUERY PLAN {statement}", GIVEN)]
+    plan = [step for *_, step in full.execute(f"EXPLAIN QUERY PLAN {statement}", PARAMETERS)]
     scans = [step for step in plan if step.startswith("SCAN export")]
     assert scans
     assert {step.partition(" USING ")[2].split()[-1] for step in scans} <= {index, "claimed"}
@@ -52,8 +54,8 @@ def test_those_that_wait_are_read_by_the_index_that_holds_them(full, statement, 
 
 @pytest.mark.parametrize("statement", [claims.CLAIM_FAILED, claims.NEXT_FAILED])
 def test_the_line_of_those_that_failed_is_read_in_its_order(full, statement):
-    """It is not sorted before its first is known."""
-    plan = [step for *_, step in full.execute(f"EXPLAIN QUERY PLAN {statement}", GIVEN)]
+    """The first failed export is found without sorting all of them."""
+    plan = [step for *_, step in full.execute(f"EXPLAIN QUERY PLAN {statement}", PARAMETERS)]
     at = next(number for number, step in enumerate(plan) if step.startswith("SCAN export"))
 
     assert "TEMP B-TREE" not in "".join(plan[at + 1 : at + 2])

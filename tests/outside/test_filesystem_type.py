@@ -1,4 +1,4 @@
-"""A journal on a file system over a network is refused."""
+"""A journal on a network file system is rejected."""
 
 import os
 
@@ -38,7 +38,7 @@ def test_a_disk_is_a_disk(name):
 
 @pytest.fixture
 def share(tmp_path, monkeypatch):
-    """The folder lies on one, as it seems: there is none to be had in a test."""
+    """A folder that appears to be an NFS mount, by means of a fake mountinfo."""
     device = tmp_path.stat().st_dev
     mounts = tmp_path / "mountinfo"
     mounts.write_text(f"9 1 {os.major(device)}:{os.minor(device)} / / rw - nfs4 server:/ rw\n")

@@ -1,6 +1,6 @@
-"""What the client makes of Foundry's answers, and of none: against the stand-in over real HTTP.
+"""The Foundry client against the emulator over real HTTP: answers, errors and timeouts.
 
-What every Branch promises is in tests/test_ports.py; here is what only this one can show.
+The contract of every Branch is tested in tests/test_ports.py; this covers the client alone.
 """
 
 import re
@@ -56,7 +56,7 @@ SECRET = "local-secret"
 
 
 @asynccontextmanager
-async def connecting(
+async def open_stack(
     folder,
     seconds=30.0,
     secret=SECRET,
@@ -82,12 +82,12 @@ async def connecting(
             yield Stack(dataset, foundry, seen, heard)
 
 
-def soon_if_silent(fault) -> float:
-    """The deadline of a call: only who waits for it should have to hurry."""
+def call_deadline(fault) -> float:
+    """Return the timeout of a call in seconds: short only for faults that run into it."""
     return 0.5 if fault.get("how") == "silence" else 30.0
 
 
-async def at_once(call, times=20):
+async def call_concurrently(call, times=20):
     async with anyio.create_task_group() as many:
         for _ in range(times):
             many.start_soon(call)
@@ -97,8 +97,8 @@ async def at_once(call, times=20):
 
 
 async def test_a_token_is_fetched_once_for_all_who_ask_at_once(tmp_path):
-    async with connecting(tmp_path) as stack:
-        await at_once(stack.dataset.take_snapshot)
+    async with open_stack(tmp_path) as stack:
+        await call_concurrently(stack.dataset.take_snapshot)
         await stack.dataset.take_snapshot()
 
         assert stack.asked("/token") == 1
@@ -107,7 +107,7 @@ async def test_a_token_is_fetched_once_for_all_who_ask_at_once(tmp_path):
 
 
 async def test_a_token_is_asked_for_as_multipass_wants_it(tmp_path):
-    async with connecting(tmp_path) as stack:
+    async with open_stack(tmp_path) as stack:
         await stack.dataset.take_snapshot()
         (request,) = stack.requests("/token")
 
@@ -130,12 +130,12 @@ async def test_a_token_is_asked_for_as_multipass_wants_it(tmp_path):
     ],
 )
 async def test_a_token_is_fetched_again_a_while_before_it_expires(lasts, left, fetches):
-    def aged(_request):
-        """authlib believes `expires_at`, if there is one: so a token can be old without waiting."""
+    def issue_aged_token(_request):
+        """Issue a token that seems old already: authlib trusts `expires_at` if it is present."""
         at = int(time.time()) + left
         return {"body": b'{"access_token":"t","expires_in":%d,"expires_at":%d}' % (lasts, at)}
 
-    async with answered(token=aged) as stack:
+    async with answered(token=issue_aged_token) as stack:
         await stack.dataset.take_snapshot()
         await stack.dataset.take_snapshot()
 
@@ -159,24 +159,24 @@ async def test_a_token_is_fetched_again_a_while_before_it_expires(lasts, left, f
 async def test_how_long_a_token_lasts_may_be_told_as_text(expires_in, seconds):
     token = {"body": b'{"access_token":"t","expires_in":%s}' % expires_in}
     async with answered(token=token) as stack:
-        await at_once(stack.dataset.take_snapshot)
+        await call_concurrently(stack.dataset.take_snapshot)
 
         assert stack.asked("/token") == 1
         assert stack.seen.of(FoundryTokenFetched) == [FoundryTokenFetched(seconds)]
 
 
 async def test_a_token_that_is_revoked_is_fetched_once_more_for_all(tmp_path):
-    async with connecting(tmp_path) as stack:
+    async with open_stack(tmp_path) as stack:
         await stack.dataset.take_snapshot()
         stack.foundry.revoke_tokens()
-        await at_once(stack.dataset.take_snapshot)
+        await call_concurrently(stack.dataset.take_snapshot)
 
         assert stack.asked("/token") == 2
         assert stack.asked("/branches/master") <= 1 + 20 + 20
 
 
 async def test_whoever_hears_late_that_his_token_was_revoked_takes_the_new_one(tmp_path):
-    async with connecting(tmp_path) as stack, anyio.create_task_group() as late:
+    async with open_stack(tmp_path) as stack, anyio.create_task_group() as late:
         await stack.dataset.take_snapshot()
         stack.fault("list", "latency", seconds=0.05)
         late.start_soon(
@@ -193,7 +193,7 @@ async def test_whoever_hears_late_that_his_token_was_revoked_takes_the_new_one(t
 
 
 async def test_a_call_with_a_revoked_token_is_repeated_once_whatever_it_is(tmp_path):
-    async with connecting(tmp_path) as stack:
+    async with open_stack(tmp_path) as stack:
         await stack.dataset.take_snapshot()
         stack.foundry.revoke_tokens()
         rid = await stack.dataset.begin()
@@ -209,7 +209,7 @@ async def test_a_call_with_a_revoked_token_is_repeated_once_whatever_it_is(tmp_p
 
 
 async def test_a_token_that_is_never_taken_is_trouble_and_no_endless_loop(tmp_path):
-    async with connecting(tmp_path) as stack:
+    async with open_stack(tmp_path) as stack:
         stack.foundry.options.token_seconds = 0
         with pytest.raises(FoundryError, match="rejects the token"):
             await stack.dataset.take_snapshot()
@@ -218,7 +218,7 @@ async def test_a_token_that_is_never_taken_is_trouble_and_no_endless_loop(tmp_pa
 
 
 async def test_a_wrong_secret_says_which_settings_to_look_at(tmp_path):
-    async with connecting(tmp_path, secret="WRONG-SECRET") as stack:
+    async with open_stack(tmp_path, secret="WRONG-SECRET") as stack:
         with pytest.raises(
             FoundryError, match="FOUNDRY_CLIENT_ID and FOUNDRY_CLIENT_SECRET"
         ) as caught:
@@ -246,7 +246,7 @@ async def test_a_wrong_secret_says_which_settings_to_look_at(tmp_path):
     ],
 )
 async def test_a_token_endpoint_in_trouble_is_named(tmp_path, fault, words):
-    async with connecting(tmp_path, seconds=soon_if_silent(fault)) as stack:
+    async with open_stack(tmp_path, seconds=call_deadline(fault)) as stack:
         stack.fault("token", **fault)
         with anyio.fail_after(10), pytest.raises(FoundryError, match="token endpoint.*" + words):
             await stack.dataset.take_snapshot()
@@ -275,12 +275,12 @@ async def test_what_is_no_token_is_trouble_and_no_crash(body):
             await stack.dataset.take_snapshot()
 
 
-# How anything is asked
+# Requests
 
 
 async def test_a_large_file_is_sent_with_its_length_and_arrives_whole(tmp_path):
     large = ROWS * 30_000
-    async with connecting(tmp_path) as stack:
+    async with open_stack(tmp_path) as stack:
         rid = await stack.dataset.begin()
         is_confirmed = await stack.dataset.put(rid, PATH, large)
         await stack.dataset.commit(rid)
@@ -293,7 +293,7 @@ async def test_a_large_file_is_sent_with_its_length_and_arrives_whole(tmp_path):
 
 
 async def test_every_call_has_the_headers_that_foundry_wants(tmp_path):
-    async with connecting(tmp_path) as stack:
+    async with open_stack(tmp_path) as stack:
         rid = await stack.dataset.begin()
         await stack.dataset.put(rid, PATH, ROWS)
         await stack.dataset.commit(rid)
@@ -317,7 +317,7 @@ async def test_every_call_has_the_headers_that_foundry_wants(tmp_path):
 
 
 async def test_ndjson_goes_as_octets_when_foundry_wants_that_and_that_is_remembered(tmp_path):
-    async with connecting(tmp_path) as stack:
+    async with open_stack(tmp_path) as stack:
         stack.foundry.options.is_strict_about_types = True
         rid = await stack.dataset.begin()
         await stack.dataset.put(rid, PATH, ROWS)
@@ -342,10 +342,10 @@ async def test_ndjson_goes_as_octets_when_foundry_wants_that_and_that_is_remembe
 )
 async def test_a_path_arrives_as_one_segment_and_as_it_is(tmp_path, name):
     path = f"healthkit/raw/{name}"
-    async with connecting(tmp_path) as stack:
+    async with open_stack(tmp_path) as stack:
         rid = await stack.dataset.begin()
         await stack.dataset.put(rid, path + "2", b"longer than the other")
-        stack.fault("upload", "lost")  # so that it is looked for by its path, too
+        stack.fault("upload", "lost")  # so the file is also looked up by its path
         await stack.dataset.put(rid, path, ROWS)
         await stack.dataset.commit(rid)
 
@@ -360,7 +360,7 @@ async def test_a_path_arrives_as_one_segment_and_as_it_is(tmp_path, name):
 
 async def test_a_branch_with_a_slash_is_one_segment_too(tmp_path):
     name = "feature/a b"
-    async with connecting(tmp_path, branch=name, branches=(name,)) as stack:
+    async with open_stack(tmp_path, branch=name, branches=(name,)) as stack:
         rid = await stack.dataset.begin()
 
         assert (await stack.dataset.take_snapshot()).head == rid
@@ -382,11 +382,11 @@ async def test_the_files_of_a_transaction_come_page_by_page_of_whatever_length()
 async def test_neither_a_token_nor_a_secret_follows_a_redirect(status):
     elsewhere = {"status": status, "headers": {"Location": "/elsewhere"}}
     async with answered(elsewhere) as stack:
-        with pytest.raises(FoundryError, match=r"FOUNDRY_HOST redirects \(\d+\),") as told:
+        with pytest.raises(FoundryError, match=r"FOUNDRY_HOST redirects \(\d+\),") as caught:
             await stack.dataset.take_snapshot()
         assert stack.asked("/elsewhere") == 0
         assert stack.asked("/master") == 1
-        assert "Set FOUNDRY_HOST to" in told.value.remedy
+        assert "Set FOUNDRY_HOST to" in caught.value.remedy
     async with answered(token=elsewhere) as stack:
         with pytest.raises(FoundryError, match="FOUNDRY_OAUTH_TOKEN_URL redirects"):
             await stack.dataset.take_snapshot()
@@ -406,22 +406,22 @@ async def test_neither_a_token_nor_a_secret_follows_a_redirect(status):
 )
 async def test_a_redirect_tells_the_host_that_it_leads_to_and_nothing_else(location, host):
     async with answered({"status": 302, "headers": {"Location": location}}) as stack:
-        with pytest.raises(FoundryError) as told:
+        with pytest.raises(FoundryError) as caught:
             await stack.dataset.take_snapshot()
 
-    assert f"redirects (302){host}" in str(told.value)
-    assert "OWN" not in f"{told.value} {told.value.remedy}"
+    assert f"redirects (302){host}" in str(caught.value)
+    assert "OWN" not in f"{caught.value} {caught.value.remedy}"
 
 
 @pytest.mark.parametrize("host", ["http://no..host", "http://127.0.0.1:1", "http://a b"])
 async def test_a_host_that_cannot_be_reached_is_trouble_and_no_crash(tmp_path, host):
-    async with connecting(tmp_path, host=host) as stack:
+    async with open_stack(tmp_path, host=host) as stack:
         for call in CALLS.values():
             with pytest.raises(FoundryError):
                 await call(stack.dataset)
 
 
-# What goes wrong, and what is asked again
+# Faults and retries
 
 
 @pytest.mark.parametrize(
@@ -441,7 +441,7 @@ async def test_a_host_that_cannot_be_reached_is_trouble_and_no_crash(tmp_path, h
 async def test_what_is_harmless_to_ask_twice_is_asked_until_it_is_answered(
     tmp_path, call, ending, ask
 ):
-    async with connecting(tmp_path) as stack:
+    async with open_stack(tmp_path) as stack:
         first = await stack.dataset.begin()
         await stack.dataset.put(first, PATH, ROWS)
         await stack.dataset.commit(first)
@@ -473,7 +473,7 @@ async def test_what_is_harmless_to_ask_twice_is_asked_until_it_is_answered(
     ],
 )
 async def test_a_file_is_there_once_and_committed_whatever_befalls_the_calls(tmp_path, fault):
-    async with connecting(tmp_path) as stack:
+    async with open_stack(tmp_path) as stack:
         rid = await stack.dataset.begin()
         for call in ("upload", "commit", "branch", "get", "list"):
             stack.fault(call, **fault)
@@ -488,7 +488,7 @@ async def test_a_file_is_there_once_and_committed_whatever_befalls_the_calls(tmp
 
 
 async def test_silence_is_not_waited_for_longer_than_a_call_may_take(tmp_path):
-    async with connecting(tmp_path, seconds=1.0) as stack:
+    async with open_stack(tmp_path, seconds=1.0) as stack:
         rid = await stack.dataset.begin()
         for call in ("upload", "commit"):
             stack.fault(call, "lost", how="silence", seconds=60)
@@ -501,12 +501,12 @@ async def test_silence_is_not_waited_for_longer_than_a_call_may_take(tmp_path):
 
 
 async def test_a_large_file_may_take_longer_than_a_small_one(tmp_path):
-    async with connecting(tmp_path, seconds=0.1) as stack:
+    async with open_stack(tmp_path, seconds=0.1) as stack:
         rid = stack.foundry.branches.begin(DATASET, "master", "APPEND").rid
         stack.fault("upload", "latency", seconds=0.2, count=0)
         with pytest.raises(FoundryError, match="does not answer"):
             await stack.dataset.put(rid, PATH, ROWS)
-        await stack.dataset.put(rid, OTHER, b"x" * 1024 * 1024)  # a second more
+        await stack.dataset.put(rid, OTHER, b"x" * 1024 * 1024)  # its timeout is a second longer
 
 
 @pytest.mark.parametrize(
@@ -527,7 +527,7 @@ async def test_a_large_file_may_take_longer_than_a_small_one(tmp_path):
     ],
 )
 async def test_a_transaction_is_never_begun_twice_by_itself(tmp_path, fault, has_happened):
-    async with connecting(tmp_path, seconds=soon_if_silent(fault)) as stack:
+    async with open_stack(tmp_path, seconds=call_deadline(fault)) as stack:
         stack.fault("create", **fault)
         with anyio.fail_after(10), pytest.raises(FoundryError) as caught:
             await stack.dataset.begin()
@@ -538,7 +538,7 @@ async def test_a_transaction_is_never_begun_twice_by_itself(tmp_path, fault, has
 
 
 async def test_a_busy_branch_is_asked_once_and_left_as_it_is(tmp_path):
-    async with connecting(tmp_path) as stack:
+    async with open_stack(tmp_path) as stack:
         stack.foundry.branches.begin(DATASET, "master", "APPEND", owner="foreign")
         with pytest.raises(BranchBusy):
             await stack.dataset.begin()
@@ -548,7 +548,7 @@ async def test_a_busy_branch_is_asked_once_and_left_as_it_is(tmp_path):
 
 
 async def test_an_answer_that_is_not_of_its_api_is_taken_for_one_and_not_asked_for_again(tmp_path):
-    async with connecting(tmp_path) as stack:
+    async with open_stack(tmp_path) as stack:
         stack.fault("branch", "rubbish")
         with pytest.raises(FoundryError, match="does not match its documented API") as caught:
             await stack.dataset.take_snapshot()
@@ -575,7 +575,7 @@ async def test_foundry_is_asked_again_when_it_wants_to_be(
     async def note(seconds):
         waits.append(seconds)
 
-    async with connecting(tmp_path, sleep=note) as stack:
+    async with open_stack(tmp_path, sleep=note) as stack:
         stack.fault("branch", "status", status=status, retry_after=retry_after)
         await stack.dataset.take_snapshot()
 
@@ -596,7 +596,7 @@ async def test_foundry_is_asked_again_when_it_wants_to_be(
 async def test_what_is_not_to_be_asked_again_soon_is_the_uploaders_to_wait_for(
     tmp_path, status, fault, seconds
 ):
-    async with connecting(tmp_path) as stack:
+    async with open_stack(tmp_path) as stack:
         stack.fault("branch", "status", status=status, **fault)
         with pytest.raises(FoundryError, match=f"overloaded \\({status}\\)") as caught:
             await stack.dataset.take_snapshot()
@@ -605,11 +605,11 @@ async def test_what_is_not_to_be_asked_again_soon_is_the_uploaders_to_wait_for(
         assert stack.asked("/branches/master") == 1
 
 
-# What the answers mean
+# Interpretation of responses
 
 
 async def test_a_file_that_another_has_put_there_is_not_taken_for_ours(tmp_path):
-    async with connecting(tmp_path) as stack:
+    async with open_stack(tmp_path) as stack:
         rid = await stack.dataset.begin()
         found = stack.foundry.branches.transactions[rid]
         stack.foundry.branches.put(found, PATH, ROWS)
@@ -621,7 +621,7 @@ async def test_a_file_that_another_has_put_there_is_not_taken_for_ours(tmp_path)
 
 @pytest.mark.parametrize("how", ["cut", "504"])
 async def test_a_file_whose_answer_was_lost_is_not_confirmed(tmp_path, how):
-    async with connecting(tmp_path) as stack:
+    async with open_stack(tmp_path) as stack:
         rid = await stack.dataset.begin()
         assert await stack.dataset.put(rid, OTHER, ROWS)
         stack.fault("upload", "lost", how=how)
@@ -630,8 +630,8 @@ async def test_a_file_whose_answer_was_lost_is_not_confirmed(tmp_path, how):
         assert stack.asked("/files") == 0
 
 
-def one_after_the_other(*answers):
-    """Each once, and the last for ever."""
+def answer_in_sequence(*answers):
+    """Return each answer once, in order, then the last one forever."""
     left = list(answers)
     return lambda _request: left.pop(0) if len(left) > 1 else left[0]
 
@@ -640,13 +640,13 @@ def one_after_the_other(*answers):
 @pytest.mark.parametrize("unanswered", [0, 1, 3])
 async def test_a_path_is_taken_unless_an_earlier_attempt_may_have_put_the_file(status, unanswered):
     answers = [{"status": 504}] * unanswered + [error(status, "FileAlreadyExists")]
-    async with answered(one_after_the_other(*answers)) as stack:
+    async with answered(answer_in_sequence(*answers)) as stack:
         if unanswered:
             assert not await stack.dataset.put("t", "p", ROWS)
         else:
-            with pytest.raises(PathTaken, match="FileAlreadyExists") as told:
+            with pytest.raises(PathTaken, match="FileAlreadyExists") as caught:
                 await stack.dataset.put("t", "p", ROWS)
-            assert (told.value.error_name, told.value.instance_id) == (
+            assert (caught.value.error_name, caught.value.instance_id) == (
                 "FileAlreadyExists",
                 INSTANCE,
             )
@@ -654,7 +654,7 @@ async def test_a_path_is_taken_unless_an_earlier_attempt_may_have_put_the_file(s
 
 async def test_an_unanswered_attempt_is_remembered_over_another_content_type():
     answers = {"status": 504}, {"status": 415}, error(404, "FileAlreadyExists")
-    async with answered(one_after_the_other(*answers)) as stack:
+    async with answered(answer_in_sequence(*answers)) as stack:
         assert not await stack.dataset.put("t", "p.ndjson", ROWS)
 
 
@@ -711,10 +711,10 @@ async def test_a_file_that_is_to_blame_alone_is_invalid(answer):
 )
 async def test_a_file_that_foundry_does_not_take_is_refused(answer):
     async with answered(answer) as stack:
-        with pytest.raises(FileRefused, match=str(answer["status"])) as told:
+        with pytest.raises(FileRefused, match=str(answer["status"])) as caught:
             await stack.dataset.put("t", "p", ROWS)
 
-    assert not isinstance(told.value, FileInvalid | FileSpoiled)
+    assert not isinstance(caught.value, FileInvalid | FileSpoiled)
 
 
 @pytest.mark.parametrize(
@@ -734,10 +734,10 @@ async def test_a_file_that_foundry_does_not_take_is_refused(answer):
 )
 async def test_what_is_not_about_the_file_is_no_fault_of_it(answer):
     async with answered(answer) as stack:
-        with pytest.raises(FoundryError) as told:
+        with pytest.raises(FoundryError) as caught:
             await stack.dataset.put("t", "p", ROWS)
 
-    assert type(told.value).__mro__[:2] in [
+    assert type(caught.value).__mro__[:2] in [
         (FoundryError, Unavailable),
         (TransientError, FoundryError),
     ]
@@ -757,7 +757,7 @@ async def test_a_file_is_not_there_to_delete_unless_an_earlier_attempt_may_have_
     missing = error(404, "FileNotFoundOnBranch")
     async with answered(missing) as stack:
         assert not await stack.dataset.remove("t", "p")
-    async with answered(one_after_the_other({"status": 504}, missing)) as stack:
+    async with answered(answer_in_sequence({"status": 504}, missing)) as stack:
         assert await stack.dataset.remove("t", "p")
 
 
@@ -769,7 +769,7 @@ async def test_content_that_foundry_does_not_serve_is_too_large(status):
 
 
 async def test_a_commit_whose_answer_was_lost_has_happened(tmp_path):
-    async with connecting(tmp_path) as stack:
+    async with open_stack(tmp_path) as stack:
         rid = await stack.dataset.begin()
         stack.fault("commit", "lost", count=2)
 
@@ -779,7 +779,7 @@ async def test_a_commit_whose_answer_was_lost_has_happened(tmp_path):
 
 
 async def test_a_transaction_that_somebody_aborts_is_not_committed(tmp_path):
-    async with connecting(tmp_path) as stack:
+    async with open_stack(tmp_path) as stack:
         rid = await stack.dataset.begin()
         stack.foundry.branches.abort(stack.foundry.branches.transactions[rid])
 
@@ -788,7 +788,7 @@ async def test_a_transaction_that_somebody_aborts_is_not_committed(tmp_path):
 
 
 async def test_a_commit_is_refused_when_a_path_is_taken_and_can_be_aborted(tmp_path):
-    async with connecting(tmp_path) as stack:
+    async with open_stack(tmp_path) as stack:
         for _ in range(2):
             rid = await stack.dataset.begin()
             await stack.dataset.put(rid, PATH, ROWS)
@@ -801,22 +801,22 @@ async def test_a_commit_is_refused_when_a_path_is_taken_and_can_be_aborted(tmp_p
         assert stack.foundry.log.violations == []
 
 
-def a_transaction(status="OPEN", created="2022-10-10T12:23:11.152Z"):
-    """What also reads as a branch that has it as its head."""
+def transaction_body(status="OPEN", created="2022-10-10T12:23:11.152Z"):
+    """Return JSON that is valid both as a transaction and as a branch whose head it is."""
     found = {"rid": "t", "transactionType": "APPEND", "status": status, "createdTime": created}
     return msgspec.json.encode(found | {"name": "master", "transactionRid": "t"})
 
 
-def by_call(close, get=None):
-    """One answer to a commit or an abort, another to GET."""
-    found = {"body": a_transaction("OPEN")} if get is None else get
+def answer_by_method(close, get=None):
+    """Answer POST (commit or abort) with `close` and GET with `get`."""
+    found = {"body": transaction_body("OPEN")} if get is None else get
     return lambda request: close if request.method == "POST" else found
 
 
 @pytest.mark.parametrize("name", ["FileAlreadyExists", "FileAlreadyExistsInView", "Conflict"])
 @pytest.mark.parametrize("status", [400, 404, 409])
 async def test_a_commit_is_refused_under_whatever_name_foundry_has_for_it(status, name):
-    async with answered(by_call(error(status, name))) as stack:
+    async with answered(answer_by_method(error(status, name))) as stack:
         with pytest.raises(CommitRefused, match=f"{status} {name}"):
             await stack.dataset.commit("t")
         assert stack.asked("/commit") == 1
@@ -832,18 +832,18 @@ async def test_a_commit_is_refused_under_whatever_name_foundry_has_for_it(status
     ],
 )
 async def test_a_commit_is_not_refused_by_what_is_not_about_it(answer):
-    async with answered(by_call(answer)) as stack:
-        with pytest.raises(FoundryError) as told:
+    async with answered(answer_by_method(answer)) as stack:
+        with pytest.raises(FoundryError) as caught:
             await stack.dataset.commit("t")
 
-    assert not isinstance(told.value, CommitRefused | TransactionEnded)
+    assert not isinstance(caught.value, CommitRefused | TransactionEnded)
 
 
 NOT_TELLING = [
     pytest.param({"status": 204}, id="204"),
     pytest.param({"body": b""}, id="empty"),
     pytest.param({"body": b"<html>"}, id="HTML"),
-    pytest.param({"body": a_transaction("CLOSED")}, id="an unknown status"),
+    pytest.param({"body": transaction_body("CLOSED")}, id="an unknown status"),
     pytest.param({"body": b'{"status":7}'}, id="a status of another type"),
     pytest.param(error(400, "TransactionNotOpen"), id="not open"),
     pytest.param(error(404, "TransactionNotOpen", transactionStatus=7), id="not open, rubbish"),
@@ -858,7 +858,7 @@ UNKNOWN = [
 
 @pytest.mark.parametrize("answer", NOT_TELLING + UNKNOWN)
 async def test_a_commit_whose_answer_does_not_tell_is_settled_by_asking(answer):
-    async with answered(by_call(answer, {"body": a_transaction("COMMITTED")})) as stack:
+    async with answered(answer_by_method(answer, {"body": transaction_body("COMMITTED")})) as stack:
         assert (await stack.dataset.commit("t")).head == "t"
 
 
@@ -872,9 +872,9 @@ async def test_a_commit_whose_answer_does_not_tell_is_settled_by_asking(answer):
 async def test_a_commit_after_which_the_transaction_is_aborted_was_refused_or_came_too_late(
     answer, raised
 ):
-    """A Foundry that aborts what it refuses to commit would refuse the same again."""
-    for ended in ({"body": a_transaction("ABORTED")}, error(404, "TransactionNotFound")):
-        async with answered(by_call(answer, ended)) as stack:
+    """If Foundry aborts a transaction that it refuses to commit, a retry would be refused too."""
+    for ended in ({"body": transaction_body("ABORTED")}, error(404, "TransactionNotFound")):
+        async with answered(answer_by_method(answer, ended)) as stack:
             with pytest.raises(raised):
                 await stack.dataset.commit("t")
 
@@ -882,22 +882,22 @@ async def test_a_commit_after_which_the_transaction_is_aborted_was_refused_or_ca
 @pytest.mark.parametrize("answer", NOT_TELLING)
 @pytest.mark.parametrize("get", [None, {"body": b"<html>"}, {"status": 503}, error(400, "Odd")])
 async def test_a_commit_is_not_taken_for_one_unless_foundry_says_so(answer, get):
-    async with answered(by_call(answer, get)) as stack:
-        with pytest.raises(FoundryError) as told:
+    async with answered(answer_by_method(answer, get)) as stack:
+        with pytest.raises(FoundryError) as caught:
             await stack.dataset.commit("t")
 
-    assert not isinstance(told.value, CommitRefused | TransactionEnded)
+    assert not isinstance(caught.value, CommitRefused | TransactionEnded)
 
 
 @pytest.mark.parametrize("answer", NOT_TELLING + UNKNOWN)
 async def test_an_abort_whose_answer_does_not_tell_is_settled_by_asking(answer):
     for state in ("ABORTED", "COMMITTED"):
-        async with answered(by_call(answer, {"body": a_transaction(state)})) as stack:
+        async with answered(answer_by_method(answer, {"body": transaction_body(state)})) as stack:
             await stack.dataset.abort("t")
-    async with answered(by_call(answer, error(404, "TransactionNotFound"))) as stack:
+    async with answered(answer_by_method(answer, error(404, "TransactionNotFound"))) as stack:
         await stack.dataset.abort("t")
     for get in (None, {"body": b"<html>"}, {"status": 503}, error(403)):
-        async with answered(by_call(answer, get)) as stack:
+        async with answered(answer_by_method(answer, get)) as stack:
             with pytest.raises(FoundryError):
                 await stack.dataset.abort("t")
 
@@ -905,7 +905,7 @@ async def test_an_abort_whose_answer_does_not_tell_is_settled_by_asking(answer):
 async def test_what_somebody_has_committed_is_known_by_the_refusal_alone():
     told = error(400, "TransactionNotOpen", transactionStatus="COMMITTED")
     async with answered(
-        by_call(told, {"body": b'{"name":"master","transactionRid":"u"}'})
+        answer_by_method(told, {"body": b'{"name":"master","transactionRid":"u"}'})
     ) as stack:
         assert (await stack.dataset.commit("t")).head == "u"
         await stack.dataset.abort("t")
@@ -913,29 +913,29 @@ async def test_what_somebody_has_committed_is_known_by_the_refusal_alone():
 
 
 async def test_only_the_first_commit_of_what_we_began_is_the_head_for_certain():
-    async with answered({"body": a_transaction("COMMITTED")}) as stack:
+    async with answered({"body": transaction_body("COMMITTED")}) as stack:
         rid = await stack.dataset.begin()
         assert await stack.dataset.commit(rid)
         assert stack.asked("/master") == 0
         assert await stack.dataset.commit(rid)
         assert stack.asked("/master") == 1
-    answers = {"body": a_transaction()}, {"status": 504}, {"body": a_transaction("COMMITTED")}
-    async with answered(one_after_the_other(*answers)) as stack:
+    answers = {"body": transaction_body()}, {"status": 504}, {"body": transaction_body("COMMITTED")}
+    async with answered(answer_in_sequence(*answers)) as stack:
         assert await stack.dataset.commit(await stack.dataset.begin())
         assert stack.asked("/master") == 1
 
 
 @pytest.mark.parametrize("status", ["OPEN", "ABORTED"])
 async def test_a_commit_that_is_answered_and_has_not_committed_is_trouble(status):
-    async with answered({"body": a_transaction(status)}) as stack:
-        with pytest.raises(FoundryError, match="not committed") as told:
+    async with answered({"body": transaction_body(status)}) as stack:
+        with pytest.raises(FoundryError, match="not committed") as caught:
             await stack.dataset.commit("t")
 
-    assert isinstance(told.value, TransactionEnded) == (status == "ABORTED")
+    assert isinstance(caught.value, TransactionEnded) == (status == "ABORTED")
 
 
 async def test_an_abort_that_is_answered_and_has_not_aborted_is_trouble():
-    async with answered({"body": a_transaction("OPEN")}) as stack:
+    async with answered({"body": transaction_body("OPEN")}) as stack:
         with pytest.raises(FoundryError, match="not aborted"):
             await stack.dataset.abort("t")
 
@@ -969,9 +969,9 @@ CALLS = {
             id="deep error",
         ),
         pytest.param({"status": 400, "body": b'{"errorName":7}'}, id="error of another kind"),
-        pytest.param({"body": a_transaction("PENDING")}, id="a state that nobody knows"),
+        pytest.param({"body": transaction_body("PENDING")}, id="a state that nobody knows"),
         pytest.param(
-            {"body": a_transaction(created="2022-10-10T12:23:11")},
+            {"body": transaction_body(created="2022-10-10T12:23:11")},
             id="a time without a zone",
         ),
         pytest.param(
@@ -1010,7 +1010,7 @@ async def test_how_long_to_wait_may_be_told_as_anything(tmp_path):
             assert caught.value.retry_seconds is None
 
 
-# What a person is told
+# Texts for the operator
 
 NO_ROLE = "may not write to the dataset: give it a role"
 
@@ -1028,7 +1028,7 @@ NO_ROLE = "may not write to the dataset: give it a role"
     ],
 )
 async def test_a_client_without_a_role_says_that_it_needs_one(tmp_path, call, words):
-    async with connecting(tmp_path) as stack:
+    async with open_stack(tmp_path) as stack:
         stack.foundry.options.is_role_revoked = True
         with pytest.raises(FoundryError, match=words) as caught:
             await CALLS[call](stack.dataset)
@@ -1045,7 +1045,7 @@ async def test_a_client_without_a_role_says_that_it_needs_one(tmp_path, call, wo
     ],
 )
 async def test_what_is_not_there_says_which_setting_to_look_at(tmp_path, place, words):
-    async with connecting(tmp_path, **place) as stack:
+    async with open_stack(tmp_path, **place) as stack:
         for call in ("branch_snapshot", "begin"):
             with pytest.raises(FoundryError, match=words):
                 await CALLS[call](stack.dataset)
@@ -1082,7 +1082,7 @@ async def test_an_error_never_tells_a_secret_a_token_or_foundrys_own_words(statu
 
 @pytest.mark.parametrize("kind", ["refused", "torn"])
 async def test_nor_does_an_error_tell_them_when_there_is_no_answer(tmp_path, kind):
-    async with connecting(tmp_path) as stack:
+    async with open_stack(tmp_path) as stack:
         await stack.dataset.take_snapshot()
         stack.fault("any", kind, count=0)
         told = []
@@ -1095,11 +1095,11 @@ async def test_nor_does_an_error_tell_them_when_there_is_no_answer(tmp_path, kin
     assert not [each for each in told if token in each or SECRET in each]
 
 
-# What is told of calls
+# Events about calls
 
 
 async def test_every_call_is_told_by_what_it_was_for(tmp_path):
-    async with connecting(tmp_path) as stack:
+    async with open_stack(tmp_path) as stack:
         dataset = stack.dataset
         await dataset.take_snapshot()
         rid = await dataset.begin()

@@ -1,6 +1,6 @@
-"""Every call to Foundry times every answer: a documented result, or a defined error.
+"""Every call to Foundry with every response: a documented result or a defined error.
 
-The rules below are written anew, apart from the code, and are those of the table in
+The rules below are written independently of the code. They restate the table in
 atlas/outside/foundry/README.md.
 """
 
@@ -43,24 +43,25 @@ from tests.support.foundry_client import OUR_TIME, answered, error, hours
 ROWS = b"row\n"
 SIZE = len(ROWS)
 README = Path("atlas/outside/foundry/README.md")
-CALLS_MAX = 4 * 2 * 2  # attempts, each with a token that is refused; and a call that settles it
+# 4 attempts, twice each for a rejected token, and as many to look up the outcome
+CALLS_MAX = 4 * 2 * 2
 
 CALLS = {
-    "take_snapshot": lambda of: of.take_snapshot(),
-    "begin": lambda of: of.begin(),
-    "put": lambda of: of.put("t", "p", ROWS),
-    "remove": lambda of: of.remove("t", "p"),
-    "commit": lambda of: of.commit("t"),
-    "abort": lambda of: of.abort("t"),
-    "transaction_status": lambda of: of.transaction_status("t"),
-    "list_transaction_files": lambda of: of.list_transaction_files("t"),
-    "list_files": lambda of: of.list_files("p"),
-    "find_file": lambda of: of.find_file("p"),
-    "read_file": lambda of: of.read_file("p", SIZE),
-    "find_orphan": lambda of: of.find_orphan(BranchSnapshot("another", NOON), []),
-    "describe_open": lambda of: of.describe_open("t"),
+    "take_snapshot": lambda dataset: dataset.take_snapshot(),
+    "begin": lambda dataset: dataset.begin(),
+    "put": lambda dataset: dataset.put("t", "p", ROWS),
+    "remove": lambda dataset: dataset.remove("t", "p"),
+    "commit": lambda dataset: dataset.commit("t"),
+    "abort": lambda dataset: dataset.abort("t"),
+    "transaction_status": lambda dataset: dataset.transaction_status("t"),
+    "list_transaction_files": lambda dataset: dataset.list_transaction_files("t"),
+    "list_files": lambda dataset: dataset.list_files("p"),
+    "find_file": lambda dataset: dataset.find_file("p"),
+    "read_file": lambda dataset: dataset.read_file("p", SIZE),
+    "find_orphan": lambda dataset: dataset.find_orphan(BranchSnapshot("another", NOON), []),
+    "describe_open": lambda dataset: dataset.describe_open("t"),
 }
-NOT_CALLS = {"count_remaining_calls", "content_type", "observations"}  # nothing is sent for these
+NOT_CALLS = {"count_remaining_calls", "content_type", "observations"}  # these send no request
 
 STATUSES = [200, 204, 301, 307, 400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 502, 503]
 NAMES = """
@@ -72,7 +73,7 @@ NAMES = """
 """.split()
 ACCESS = {"ApiUsageDenied", "CommitTransactionPermissionDenied", "Default:Unauthorized"}
 SETUP = ACCESS | {"DatasetNotFound", "BranchNotFound", "DatasetViewNotFound"}
-OF_TRANSACTIONS = {
+TRANSACTION_ERRORS = {
     "OpenTransactionAlreadyExists",
     "TransactionNotCommitted",
     "InvalidTransactionType",
@@ -123,26 +124,30 @@ IS_PAGE = HAS_RID | IS_FILE
 
 
 def answers():
-    """All bodies, by the name of the error in them, if any."""
+    """Yield all bodies as (kind, error name or "", body)."""
     for name in NAMES:
         yield name, name, error(0, name)["body"]
     for kind, body in BODIES.items():
         yield kind, "TransactionNotOpen" if kind == "error with odd parameters" else "", body
 
 
-def expected(call, status, kind, name):
-    """The type of the error, or None for a result."""
+def expected_error(call, status, kind, name):
+    """Return the expected error type, `Result` or None for a result."""
     if status in {408, 429} or status >= 500:
         return TransientError
     if status >= 300 and (status < 400 or status in {401, 403}):
         return NAMED.get((call, name), FoundryError) if status == 403 else FoundryError
     if status < 300:
-        return FoundryError if (call, status) == ("read_file", 204) else of_success(call, kind)
-    return NAMED.get((call, name)) or of_refusal(call, status, name)
+        return (
+            FoundryError
+            if (call, status) == ("read_file", 204)
+            else expected_after_success(call, kind)
+        )
+    return NAMED.get((call, name)) or expected_after_refusal(call, status, name)
 
 
 class Result(Exception):
-    """Stands for a result, where a table has errors."""
+    """A marker for a result in a table of errors."""
 
 
 ENDED = {"TransactionNotOpen", "TransactionNotFound"}
@@ -162,15 +167,15 @@ NAMED = (
 )
 
 
-def of_refusal(call, status, name):
+def expected_after_refusal(call, status, name):
     if call != "put" or name in SETUP or (status == 404 and not name):
-        return FoundryError  # of a commit, too: all that is asked answers the same
+        return FoundryError  # for commit too: the status query gets the same response
     if name == "InvalidFilePath" or status == 413:
         return FileInvalid
-    return FoundryError if name in OF_TRANSACTIONS else FileRefused
+    return FoundryError if name in TRANSACTION_ERRORS else FileRefused
 
 
-def of_success(call, kind):
+def expected_after_success(call, kind):
     is_good = {
         "take_snapshot": kind in HAS_RID,
         "begin": kind in HAS_RID,
@@ -194,7 +199,7 @@ def of_success(call, kind):
 
 
 def is_sane(call, kind, result):
-    """Whether a result says no more than the answer that it was read from."""
+    """True if a result claims nothing that the response does not contain."""
     match call:
         case "put":
             return result == (kind in {"a file", "a file, its size a number"})
@@ -212,8 +217,8 @@ def is_sane(call, kind, result):
             return True
 
 
-async def ending(call):
-    """The result, or the defined error; anything else that is raised fails the test."""
+async def result_or_error(call):
+    """Return the result or the FoundryError; any other exception fails the test."""
     try:
         return await call
     except FoundryError as error:
@@ -235,16 +240,16 @@ async def test_every_answer_to_every_call_ends_as_it_should(call, status):
             kind = "empty" if status == 204 else of_body
             now["body"] = body
             stack.heard.clear()
-            wanted = expected(call, status, kind, name)
+            wanted = expected_error(call, status, kind, name)
             with anyio.fail_after(10):
-                result = await ending(CALLS[call](stack.dataset))
+                result = await result_or_error(CALLS[call](stack.dataset))
             if isinstance(result, FoundryError):
                 assert type(result) is wanted, (kind, result)
                 assert "html" not in str(result)
             else:
                 assert wanted in {None, Result}, (kind, result)
                 assert status >= 300 or is_sane(call, kind, result), (kind, result)
-            assert len(stack.heard) <= CALLS_MAX + 2, kind  # and a token, and another
+            assert len(stack.heard) <= CALLS_MAX + 2, kind  # plus two token requests
 
 
 @pytest.mark.parametrize(
@@ -274,14 +279,14 @@ async def test_what_is_no_http_is_an_error_of_every_call(bytes_sent):
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     host = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server, opened(host) as (dataset, _):
+    async with server, open_test_dataset(host) as (dataset, _):
         for name, call in CALLS.items():
             with anyio.fail_after(10):
-                assert type(await ending(call(dataset))) is ConnectionLost, name
+                assert type(await result_or_error(call(dataset))) is ConnectionLost, name
 
 
 @asynccontextmanager
-async def opened(host):
+async def open_test_dataset(host):
     seen = EventRecorder()
     client = Credentials(f"{host}/token", "CLIENT-ID", "SECRET-VALUE")
     target, limits = FoundryTarget(host, "ri.d", "master"), CallLimits(8, 10_000, 5.0)
@@ -291,7 +296,7 @@ async def opened(host):
         yield dataset, seen
 
 
-# What an answer tells, and what is told of it
+# Observations of undocumented behaviour
 
 
 def test_each_call_of_the_port_is_in_the_table():
@@ -300,7 +305,7 @@ def test_each_call_of_the_port_is_in_the_table():
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "expected"),
     [
         ({"body": b'{"data":[]}'}, "200 empty"),
         ({"body": msgspec.json.encode({"data": [msgspec.Raw(file())]})}, "200 lists its files"),
@@ -309,24 +314,24 @@ def test_each_call_of_the_port_is_in_the_table():
         (error(400, "TransactionNotCommitted"), "400 TransactionNotCommitted"),
     ],
 )
-async def test_how_an_open_transaction_is_listed_is_told_and_observed(answer, told):
+async def test_how_an_open_transaction_is_listed_is_told_and_observed(answer, expected):
     async with answered(answer) as stack:
-        assert await stack.dataset.describe_open("t") == told
-        assert stack.dataset.observations()["open transaction's listing"] == told
+        assert await stack.dataset.describe_open("t") == expected
+        assert stack.dataset.observations()["open transaction's listing"] == expected
 
 
 async def test_an_error_shows_the_name_and_the_instance_id_and_no_other_text():
     answer = error(400, "FileContentRefused", path="OWN-WORDS")
     async with answered(answer) as stack:
-        with pytest.raises(FileRefused) as told:
+        with pytest.raises(FileRefused) as caught:
             await stack.dataset.put("t", "p", ROWS)
         (event,) = [each for each in stack.seen.of(FoundryCalled) if each.operation == "put"]
 
     instance = "3f6e1c5a-1b2c-4d3e-8f90-a1b2c3d4e5f6"
-    assert str(told.value) == (
+    assert str(caught.value) == (
         f"Foundry answers 400 FileContentRefused (errorInstanceId {instance})."
     )
-    assert (told.value.error_name, told.value.instance_id) == ("FileContentRefused", instance)
+    assert (caught.value.error_name, caught.value.instance_id) == ("FileContentRefused", instance)
     assert (event.error_name, event.instance_id) == ("FileContentRefused", instance)
 
 
@@ -342,12 +347,12 @@ async def test_an_error_shows_the_name_and_the_instance_id_and_no_other_text():
 )
 async def test_what_is_no_name_and_no_instance_id_is_not_shown(status, body):
     async with answered({"status": status, "body": msgspec.json.encode(body)}) as stack:
-        with pytest.raises(FoundryError) as told:
+        with pytest.raises(FoundryError) as caught:
             await stack.dataset.transaction_status("t")
         events = stack.seen.of(FoundryCalled)
 
-    assert str(told.value) == f"Foundry answers {status}."
-    assert (told.value.error_name, told.value.instance_id) == ("", "")
+    assert str(caught.value) == f"Foundry answers {status}."
+    assert (caught.value.error_name, caught.value.instance_id) == ("", "")
     assert {(each.error_name, each.instance_id) for each in events} == {("", "")}
 
 
@@ -355,7 +360,7 @@ async def test_what_is_no_name_and_no_instance_id_is_not_shown(status, body):
     "date", ["", "yesterday", "Tue, 24 Nov 99999999999 11:00:00 GMT", "Tue, 31 Feb 2026 1:1:1 GMT"]
 )
 async def test_our_own_clock_stands_in_for_a_date_that_is_missing(date):
-    """aiohttp's server adds a Date by itself, so this one is written by hand."""
+    """The server is hand-written because aiohttp's always adds a Date header."""
 
     async def serve(reader, writer):
         head = await reader.readuntil(b"\r\n\r\n")
@@ -368,18 +373,21 @@ async def test_our_own_clock_stands_in_for_a_date_that_is_missing(date):
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     host = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server, opened(host) as (dataset, _):
+    async with server, open_test_dataset(host) as (dataset, _):
         assert await dataset.take_snapshot() == BranchSnapshot("", OUR_TIME)
-        told = dataset.observations()["Date header"]
+        observed = dataset.observations()["Date header"]
 
-    assert told == ("unreadable" if date else "absent")
-
-
-# The orphan
+    assert observed == ("unreadable" if date else "absent")
 
 
-def orphan(listing=None, **changes):
-    """A branch whose head is an open transaction; `listing` answers a list of its files."""
+# Orphaned transactions
+
+
+def serve_orphan(listing=None, **changes):
+    """Return a handler for a branch whose head is an open transaction.
+
+    `listing` is the response to a listing of its files.
+    """
 
     def answer(request):
         if request.path.endswith("/files"):
@@ -403,7 +411,7 @@ SNAPSHOT = BranchSnapshot("another", AT)
     ],
 )
 async def test_an_orphan_is_created_until_the_end_of_the_attempt(created, is_found):
-    async with answered(orphan(createdTime=created)) as stack:
+    async with answered(serve_orphan(createdTime=created)) as stack:
         assert await stack.dataset.find_orphan(SNAPSHOT, []) == ("t" if is_found else None)
 
 
@@ -436,14 +444,14 @@ def entry(path, transaction_rid):
 async def test_only_a_file_of_theirs_that_is_listed_shows_that_an_orphan_is_not_ours(
     listing, is_found
 ):
-    async with answered(orphan(listing)) as stack:
+    async with answered(serve_orphan(listing)) as stack:
         assert await stack.dataset.find_orphan(SNAPSHOT, ["p"]) == ("t" if is_found else None)
-        assert stack.asked("/files") <= 2  # once, or again with a fresh token
+        assert stack.asked("/files") <= 2  # twice if the token is refreshed
 
 
 async def test_a_transaction_that_deletes_is_not_listed():
     listing = page(entry("theirs", "t"))
-    async with answered(orphan(listing, transactionType="DELETE")) as stack:
+    async with answered(serve_orphan(listing, transactionType="DELETE")) as stack:
         assert await stack.dataset.find_orphan(SNAPSHOT, [], "DELETE") == "t"
         assert stack.asked("/files") == 0
 
@@ -465,7 +473,7 @@ async def test_what_foundry_does_not_document_is_noted_for_the_operator():
             return {"status": 204}
         if request.path.endswith("/abort"):
             return {"body": transaction("ABORTED")}
-        return orphan()(request)
+        return serve_orphan()(request)
 
     async with answered(answer) as stack:
         dataset = stack.dataset
@@ -477,10 +485,10 @@ async def test_what_foundry_does_not_document_is_noted_for_the_operator():
                 await call
         await dataset.abort("t")
         await dataset.take_snapshot()
-        told = dict(dataset.observations())
+        observed = dict(dataset.observations())
 
-    assert int(told.pop("createdTime against Date").removesuffix(" s")) < 0
-    assert told == {
+    assert int(observed.pop("createdTime against Date").removesuffix(" s")) < 0
+    assert observed == {
         "expires_in": "number",
         "Date header": "readable",
         "open transaction's listing": "200 empty",
@@ -491,7 +499,7 @@ async def test_what_foundry_does_not_document_is_noted_for_the_operator():
     }
 
 
-# The table of the README
+# The table in the README
 
 
 def test_the_readmes_table_is_that_of_the_code():

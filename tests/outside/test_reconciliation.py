@@ -1,4 +1,4 @@
-"""The journal beside the dataset: what it has that the dataset has not, as far as it knows."""
+"""Reconciliation of the journal with the dataset: exports that the journal has not committed."""
 
 from datetime import timedelta
 
@@ -20,21 +20,21 @@ COMMITTED = Verdict("committed", transaction="ri.0")
 REFUSED = Verdict("refused", "it is bad", is_certain=True)
 
 
-async def kept(journal, count):
+async def append_exports(journal, count):
     async with anyio.create_task_group() as phones:
         for number in range(count):
             phones.start_soon(journal.intake.append, export(number))
 
 
-async def attempt(journal, verdicts, count=1):
-    """A commit of the oldest of so many exports; each that has no verdict is released."""
+async def try_commit(journal, verdicts, count=1):
+    """Commit the oldest `count` exports; those without a verdict are released."""
     limits = GroupLimits(exports_max=count)
     await journal.outbox.claim(limits, HEAD, "normal")
     await journal.outbox.record_open("ri.0", limits)
     return await journal.outbox.conclude(Conclusion("ri.0", verdicts, tries_max=1))
 
 
-async def uncommitted(journal):
+async def list_uncommitted_ids(journal):
     found, page = [], await journal.outbox.list_uncommitted("")
     while page:
         assert len(page) <= PAGE
@@ -45,13 +45,15 @@ async def uncommitted(journal):
 
 async def test_it_is_told_page_by_page_in_the_order_of_acceptance():
     with open_journal(None, BOUNDS, retention=SHELF) as journal:
-        await kept(journal, PAGE + 1)
-        assert await uncommitted(journal) == [export(number).id for number in range(PAGE + 1)]
+        await append_exports(journal, PAGE + 1)
+        assert await list_uncommitted_ids(journal) == [
+            export(number).id for number in range(PAGE + 1)
+        ]
 
 
 async def test_a_page_goes_on_behind_what_was_found_in_between():
     with open_journal(None, BOUNDS, retention=SHELF) as journal:
-        await kept(journal, 3)
+        await append_exports(journal, 3)
         await journal.outbox.mark_found([(THERE, [export(1).id])])
         (rest,) = await journal.outbox.list_uncommitted(export(1).id)
     assert rest.exports[0].id == export(2).id
@@ -59,18 +61,18 @@ async def test_a_page_goes_on_behind_what_was_found_in_between():
 
 async def test_of_what_is_refused_the_rows_are_told_too_and_of_what_is_committed_none():
     with open_journal(None, BOUNDS, retention=SHELF) as journal:
-        await kept(journal, 3)
+        await append_exports(journal, 3)
         verdicts = {export(0).id: COMMITTED, export(1).id: REFUSED}
-        receipts = await attempt(journal, verdicts, count=2)
+        receipts = await try_commit(journal, verdicts, count=2)
         assert [receipt.status for receipt in receipts] == ["committed", "set_aside"]
-        assert await uncommitted(journal) == [export(1).id, export(2).id]
+        assert await list_uncommitted_ids(journal) == [export(1).id, export(2).id]
         assert await journal.outbox.filter_own_transactions(["ri.0", "ri.1"]) == {"ri.0"}
 
 
 async def test_what_is_found_in_a_file_is_committed_there_and_leaves_room():
     with open_journal(None, BOUNDS, retention=SHELF) as journal:
-        await kept(journal, 3)
-        await attempt(journal, {export(0).id: REFUSED})
+        await append_exports(journal, 3)
+        await try_commit(journal, {export(0).id: REFUSED})
         ids = [export(number).id for number in range(2)]
         receipts = await journal.outbox.mark_found([(THERE, ids)])
         assert await journal.outbox.mark_found([(THERE, ids)]) == []
@@ -89,7 +91,7 @@ async def test_what_is_found_in_a_file_is_committed_there_and_leaves_room():
 
 async def test_a_journal_that_has_committed_nothing_knows_no_transaction():
     with open_journal(None, BOUNDS, retention=SHELF) as journal:
-        await kept(journal, 1)
+        await append_exports(journal, 1)
         assert await journal.outbox.filter_own_transactions(["ri.0"]) == frozenset()
         assert not await journal.outbox.has_committed()
 
@@ -97,11 +99,11 @@ async def test_a_journal_that_has_committed_nothing_knows_no_transaction():
 async def test_a_transaction_whose_receipts_are_shrunk_is_known_as_ever():
     today = NOON
     with open_journal(None, BOUNDS, retention=ReceiptRetention(lambda: today)) as journal:
-        await kept(journal, 1)
-        await attempt(journal, {export(0).id: COMMITTED})
+        await append_exports(journal, 1)
+        await try_commit(journal, {export(0).id: COMMITTED})
         today += timedelta(days=31)
         await journal.intake.append(export(1))
-        await attempt(journal, {export(1).id: COMMITTED})
+        await try_commit(journal, {export(1).id: COMMITTED})
         assert (await journal.ledger.find_entry(export(0).id)) is None
         assert await journal.outbox.has_committed()
         assert await journal.outbox.filter_own_transactions(["ri.0", "ri.1"]) == {"ri.0"}

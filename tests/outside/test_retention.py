@@ -1,4 +1,4 @@
-"""Receipts are kept for as long as they are promised, and an export is known for ever."""
+"""Receipts are kept for the promised time; committed exports are recognized forever."""
 
 from datetime import timedelta
 
@@ -18,13 +18,13 @@ COMMITTED = Verdict("committed", transaction=RID)
 
 
 class Calendar:
-    """One journal over many days: each day exports come, and are committed."""
+    """One journal over many simulated days, with exports committed on each."""
 
-    def __init__(self, path, **shelf):
-        self.path, self.shelf, self.today = path, shelf, NOON
+    def __init__(self, path, **limits):
+        self.path, self.limits, self.today = path, limits, NOON
 
     async def commit(self, *exports):
-        with self.opened() as journal:
+        with self.open() as journal:
             for each in exports:
                 await journal.intake.append(each)
             await journal.outbox.claim(GroupLimits(), HEAD, "normal")
@@ -32,13 +32,13 @@ class Calendar:
             await journal.outbox.conclude(Conclusion(RID, default_verdict=COMMITTED))
 
     async def receipts(self):
-        with self.opened() as journal:
+        with self.open() as journal:
             page = await journal.receipts.list_page(ADA, None, 1_000, None)
             return [receipt.id for receipt in reversed(page.receipts)]
 
-    def opened(self):
-        shelf = ReceiptRetention(lambda: self.today, **self.shelf)
-        return open_journal(self.path, CapacityLimits(free_bytes=0), retention=shelf)
+    def open(self):
+        retention = ReceiptRetention(lambda: self.today, **self.limits)
+        return open_journal(self.path, CapacityLimits(free_bytes=0), retention=retention)
 
 
 async def test_a_receipt_is_kept_for_thirty_days_and_its_export_known_for_ever(tmp_path):
@@ -52,7 +52,7 @@ async def test_a_receipt_is_kept_for_thirty_days_and_its_export_known_for_ever(t
     calendar.today += 2 * DAY
     await calendar.commit(third)
     assert first.id not in await calendar.receipts()
-    with calendar.opened() as journal:
+    with calendar.open() as journal:
         again = await journal.intake.append(first)
         totals = (await journal.ledger.list_entries(None, 1, None)).totals
     assert (again.status, again.transaction, again.replayed) == ("committed", RID, True)
@@ -71,12 +71,12 @@ async def test_of_too_many_the_oldest_go_and_none_within_eight_days(tmp_path, da
 
 async def test_what_waits_is_never_shrunk_whatever_the_clock_says(tmp_path):
     calendar = Calendar(tmp_path / "journal")
-    with calendar.opened() as journal:
+    with calendar.open() as journal:
         await journal.intake.append(export(0))
         await journal.outbox.claim(GroupLimits(exports_max=1), HEAD, "normal")
         await journal.outbox.conclude(Conclusion())
     calendar.today += 3_650 * DAY
-    with calendar.opened() as journal:
+    with calendar.open() as journal:
         await journal.intake.append(export(1))
         await journal.outbox.claim(GroupLimits(), HEAD, "normal")
         await journal.outbox.conclude(Conclusion(verdicts={export(1).id: COMMITTED}))

@@ -1,4 +1,4 @@
-"""Calls to other systems: through which proxy, with whose certificates, and with no login."""
+"""HTTP sessions to other systems: proxies, CA bundles, and no credentials from netrc."""
 
 import random
 import re
@@ -22,14 +22,14 @@ from tests.support.certificates import signed_by_an_authority
 from tests.support.fakes import at_once
 from tests.support.forward_proxy import forward_proxy
 
-HOST = "atlas-far-end.test"  # a name that only the proxy knows
+HOST = "atlas-far-end.test"  # only the proxy resolves this name
 RING = local_auth0.KeyRing.generate()
 LIMITS = foundry.CallLimits(4, 10_000, 5.0)
 
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
-    """No proxy but the test's own, and no waiting."""
+    """Remove proxy, certificate and netrc settings from the environment."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "NETRC"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
@@ -37,22 +37,22 @@ def environment(monkeypatch):
 
 
 @asynccontextmanager
-async def serving(app, tls=None):
-    """The port of a real server on loopback, and the headers of all requests."""
-    heard = []
+async def open_server(app, tls=None):
+    """Serve an app on loopback; yield its port and the headers of all requests."""
+    header_log = []
 
     @web.middleware
-    async def listen(request, handler):
-        heard.append(request.headers)
+    async def record_headers(request, handler):
+        header_log.append(request.headers)
         return await handler(request)
 
-    app.middlewares.append(listen)
+    app.middlewares.append(record_headers)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
     try:
-        yield runner.addresses[0][1], heard
+        yield runner.addresses[0][1], header_log
     finally:
         await runner.cleanup()
 
@@ -61,7 +61,7 @@ def clock():
     return datetime.now(UTC)
 
 
-def target_of(host, ca_bundle="", uses_proxy=True):
+def build_target(host, ca_bundle="", uses_proxy=True):
     client = foundry.Credentials(f"{host}/multipass/api/oauth2/token", "local", "local-secret")
     return foundry.FoundryTarget(
         host, DATASET, "master", Transport(str(ca_bundle), uses_proxy)
@@ -69,14 +69,14 @@ def target_of(host, ca_bundle="", uses_proxy=True):
 
 
 def open_dataset(host, ca_bundle="", uses_proxy=True):
-    target, client = target_of(host, ca_bundle, uses_proxy)
+    target, client = build_target(host, ca_bundle, uses_proxy)
     return foundry.open_dataset(
         target, client, LIMITS, lambda _: None, clock, time.monotonic, random.random, at_once
     )
 
 
 def put_login_into_netrc(environment, folder, *hosts):
-    """What aiohttp would take for a login, if it were let."""
+    """Write a netrc file that aiohttp would take credentials from if it were allowed to."""
     file = folder / "netrc"
     lines = [f"machine {host} login NETRC-LOGIN password NETRC-SECRET\n" for host in hosts]
     file.write_text("".join(lines))
@@ -87,7 +87,7 @@ def put_login_into_netrc(environment, folder, *hosts):
 async def test_foundry_is_reached_through_the_proxy_with_our_own_ca(tmp_path, environment):
     authority = signed_by_an_authority(tmp_path, HOST)
     app = local_foundry.build_application(local_foundry.FoundryEmulator(tmp_path / "foundry"))
-    async with forward_proxy() as proxy, serving(app, authority.server) as (port, heard):
+    async with forward_proxy() as proxy, open_server(app, authority.server) as (port, header_log):
         environment.setenv("HTTPS_PROXY", f"http://ada:p%40ss@127.0.0.1:{proxy.port}")
         put_login_into_netrc(environment, tmp_path, HOST, "127.0.0.1")
         host = f"https://{HOST}:{port}"
@@ -95,16 +95,16 @@ async def test_foundry_is_reached_through_the_proxy_with_our_own_ca(tmp_path, en
             rid = await dataset.begin()
             assert await dataset.put(rid, "healthkit/raw/a.ndjson", b"row\n")
             assert (await dataset.commit(rid)).head == rid
-        target, client = target_of(host, authority.bundle)
+        target, client = build_target(host, authority.bundle)
         async with foundry.open_inspection(target, client, clock, time.monotonic) as stack:
             await stack.fetch_token()
             assert (await stack.dataset.take_snapshot()).head == rid
 
     assert set(proxy.asked) == {("CONNECT", f"{HOST}:{port}")}
     assert set(proxy.logins) == {"Basic YWRhOnBAc3M="}
-    token, *calls = heard
+    token, *calls = header_log
     assert "Authorization" not in token
-    assert all("Proxy-Authorization" not in each for each in heard)
+    assert all("Proxy-Authorization" not in each for each in header_log)
     assert all(each.get("Authorization", "Bearer ").startswith("Bearer ") for each in calls)
 
 
@@ -114,25 +114,25 @@ async def test_auth0_is_reached_through_the_proxy_with_our_own_ca(tmp_path, envi
         local_auth0.Auth0Emulator("", ring=RING),
     )
     app = local_auth0.build_application(tenant)
-    async with forward_proxy() as proxy, serving(app, authority.server) as (port, heard):
-        environment.setenv("HTTPS_PROXY", f"127.0.0.1:{proxy.port}")  # as curl takes it, too
+    async with forward_proxy() as proxy, open_server(app, authority.server) as (port, header_log):
+        environment.setenv("HTTPS_PROXY", f"127.0.0.1:{proxy.port}")  # no scheme, as for curl
         put_login_into_netrc(environment, tmp_path, HOST)
         tenant.issuer = f"https://{HOST}:{port}/"
-        told = tenant.issuer, tenant.audience, clock
+        arguments = tenant.issuer, tenant.audience, clock
         bundle = Transport(str(authority.bundle))
         async with auth0.open_identities(
-            *told, time.monotonic, lambda _: None, bundle
+            *arguments, time.monotonic, lambda _: None, bundle
         ) as identities:
             user = await identities.identify_user(
                 tenant.issue_token(local_auth0.TokenRequest(sub="auth0|ada"))
             )
-        async with auth0.open_issuer_inspection(*told, bundle) as issuer:
+        async with auth0.open_issuer_inspection(*arguments, bundle) as issuer:
             assert await issuer.fetch_keys()
 
     assert user.sub == "auth0|ada"
     assert proxy.asked == [("CONNECT", f"{HOST}:{port}")] * 2
-    assert all("Authorization" not in each for each in heard)
-    assert all(re.fullmatch(r"atlas/[0-9.]+\S*", each["User-Agent"]) for each in heard)
+    assert all("Authorization" not in each for each in header_log)
+    assert all(re.fullmatch(r"atlas/[0-9.]+\S*", each["User-Agent"]) for each in header_log)
 
 
 async def test_ssl_cert_file_is_trusted_as_well(tmp_path, environment):
@@ -141,21 +141,21 @@ async def test_ssl_cert_file_is_trusted_as_well(tmp_path, environment):
         local_auth0.Auth0Emulator("", ring=RING),
     )
     app = local_auth0.build_application(tenant)
-    async with forward_proxy() as proxy, serving(app, authority.server) as (port, _):
+    async with forward_proxy() as proxy, open_server(app, authority.server) as (port, _):
         environment.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
         tenant.issuer = f"https://{HOST}:{port}/"
-        told = tenant.issuer, tenant.audience, clock
-        async with auth0.open_issuer_inspection(*told) as issuer:
+        arguments = tenant.issuer, tenant.audience, clock
+        async with auth0.open_issuer_inspection(*arguments) as issuer:
             with pytest.raises(CheckFailed, match="an unknown issuer"):
                 await issuer.fetch_keys()
         environment.setenv("SSL_CERT_FILE", str(authority.bundle))
-        async with auth0.open_issuer_inspection(*told) as issuer:
+        async with auth0.open_issuer_inspection(*arguments) as issuer:
             assert await issuer.fetch_keys()
 
 
 async def test_plain_http_goes_through_its_proxy_too(tmp_path, environment):
     app = local_foundry.build_application(local_foundry.FoundryEmulator(tmp_path))
-    async with forward_proxy() as proxy, serving(app) as (port, _):
+    async with forward_proxy() as proxy, open_server(app) as (port, _):
         environment.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
         async with open_dataset(f"http://{HOST}:{port}") as dataset:
             assert (await dataset.take_snapshot()).head == ""
@@ -169,7 +169,7 @@ async def test_plain_http_goes_through_its_proxy_too(tmp_path, environment):
 
 @pytest.mark.parametrize("exempt", [HOST, "localhost,.test", "*"])
 async def test_no_proxy_is_respected(tmp_path, environment, exempt):
-    """Nobody else knows the name, so that a direct call fails."""
+    """Only the proxy resolves the host name, so a direct call fails."""
     tenant = local_auth0.Auth0Emulator(f"http://{HOST}:1/", ring=RING)
     async with forward_proxy() as proxy:
         for name in ("HTTP_PROXY", "HTTPS_PROXY"):
@@ -178,8 +178,8 @@ async def test_no_proxy_is_respected(tmp_path, environment, exempt):
         async with open_dataset(f"http://{HOST}:1") as dataset:
             with pytest.raises(FoundryError, match="ClientConnectorDNSError"):
                 await dataset.take_snapshot()
-        told = tenant.issuer, tenant.audience, clock
-        async with auth0.open_identities(*told, time.monotonic, lambda _: None) as identities:
+        arguments = tenant.issuer, tenant.audience, clock
+        async with auth0.open_identities(*arguments, time.monotonic, lambda _: None) as identities:
             with pytest.raises(AuthUnavailable):
                 await identities.check_ready()
 
@@ -191,7 +191,7 @@ async def test_this_machine_is_reached_through_the_proxy_too_unless_no_proxy_say
 ):
     put_login_into_netrc(environment, tmp_path, "127.0.0.1", "localhost")
     app = local_foundry.build_application(local_foundry.FoundryEmulator(tmp_path / "foundry"))
-    async with serving(app) as (port, _), forward_proxy() as proxy:
+    async with open_server(app) as (port, _), forward_proxy() as proxy:
         environment.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
         async with open_dataset(f"http://127.0.0.1:{port}") as dataset:
             assert (await dataset.take_snapshot()).head == ""
@@ -207,7 +207,7 @@ async def test_a_proxy_that_is_not_to_be_used_is_not(tmp_path, environment):
     environment.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     app = local_foundry.build_application(local_foundry.FoundryEmulator(tmp_path / "foundry"))
     async with (
-        serving(app) as (port, _),
+        open_server(app) as (port, _),
         open_dataset(f"http://127.0.0.1:{port}", uses_proxy=False) as dataset,
     ):
         assert (await dataset.take_snapshot()).head == ""
@@ -216,10 +216,10 @@ async def test_a_proxy_that_is_not_to_be_used_is_not(tmp_path, environment):
 async def test_a_proxy_that_is_not_there_is_named(environment):
     environment.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
     async with auth0.open_issuer_inspection(f"https://{HOST}/", "audience", clock) as issuer:
-        with pytest.raises(CheckFailed, match="cannot be reached through the proxy") as told:
+        with pytest.raises(CheckFailed, match="cannot be reached through the proxy") as caught:
             await issuer.fetch_keys()
 
-    assert "HTTPS_PROXY" in told.value.outcome.to_do
+    assert "HTTPS_PROXY" in caught.value.outcome.to_do
 
 
 @pytest.mark.parametrize("address", ["http://", "ftp://proxy:21", "http://[bad", "socks5://p:1080"])
@@ -245,7 +245,7 @@ async def test_a_bundle_that_cannot_be_read_stops_the_start(tmp_path, content):
     ("url", "is_proxied"),
     [
         ("https://stack.example.com/", True),
-        ("http://stack.example.com/", False),  # it has a proxy of its own, or none
+        ("http://stack.example.com/", False),  # it has its own proxy setting, or none
         ("https://inside.example.org/", False),
         ("https://127.0.0.1:8443/", True),
         ("https://127.9.9.9/", True),

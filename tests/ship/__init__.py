@@ -1,1 +1,1 @@
-"""What is shipped: image, wheel, deployment files, guide; each held to the code."""
+"""Checks of the deliverables against the code: image, wheel, deployment files, guide."""

@@ -1,12 +1,12 @@
-"""`python -m tests.ship [--base BASE] [--extras EXTRAS]`: the image, and what it is worth.
+"""`python -m tests.ship [--base BASE] [--extras EXTRAS]`: build the image and try it.
 
-    python -m tests.ship                      upon python:3.13-slim, by its digest
-    python -m tests.ship --base debian        upon Debian packages, where no registry is
-    python -m tests.ship --extras parquet     with what Parquet needs
+    python -m tests.ship                      based on python:3.13-slim, pinned by its digest
+    python -m tests.ship --base debian        based on Debian packages, if there is no registry
+    python -m tests.ship --extras parquet     with the dependencies of Parquet
 
-It builds the image, writes down what is in it, sends an export through it while Foundry is away,
-kills it, starts another container with the same volume, and looks whether the rows stand in the
-dataset, once. Needs podman; for `debian` mmdebstrap, too.
+Builds the image, writes its SBOM, sends an export through it while Foundry is down, kills it,
+starts another container with the same volume, and checks that the dataset has the rows exactly
+once. Needs podman, and mmdebstrap for `debian`.
 """
 
 import argparse
@@ -18,8 +18,8 @@ import anyio
 
 from tests.chaos.service_process import Broken
 from tests.ship import sbom
-from tests.ship.container import SMALL, contained, inside
-from tests.ship.image import BASE, ROOT, Failed, Image, built
+from tests.ship.container import SMALL, open_container_testbed, run_inside
+from tests.ship.image import BASE, ROOT, Failed, Image, build_image
 
 MB = 1_000_000
 
@@ -30,34 +30,34 @@ def say(what: str, seconds: float | None = None) -> None:
 
 
 async def main(base: str, extras: list[str]) -> None:
-    """Raises Failed, Broken."""
+    """Build and try the image. Raises Failed and Broken."""
     began = time.monotonic()
-    say(f"building upon {base}: a minute or two the first time")
-    image = built(base, extras)
+    say(f"building on {base}: a minute or two the first time")
+    image = build_image(base, extras)
     say(f"{image.name} is built", time.monotonic() - began)
     above = (image.bytes - image.base_bytes) / MB
     say(f"{image.bytes / MB:.0f} MB, {above:.0f} MB above its base {image.base}")
-    say(f"it says {inside(image, 'atlas', '--version')}")
-    written = write_down(image)
-    say(f"{written.relative_to(ROOT)} says what is in it")
-    await survives(image)
+    say(f"its version: {run_inside(image, 'atlas', '--version')}")
+    written = write_sbom(image)
+    say(f"{written.relative_to(ROOT)} is its SBOM")
+    await check_survival(image)
 
 
-def write_down(image: Image) -> Path:
+def write_sbom(image: Image) -> Path:
     path = ROOT / "var" / f"{image.name.rpartition('/')[2].replace(':', '-')}.cdx.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(sbom.made(image), encoding="utf-8")
+    path.write_text(sbom.render_sbom(image), encoding="utf-8")
     return path
 
 
-async def survives(image: Image) -> None:
-    """An export is accepted, everything dies, and it is in the dataset. Raises Broken."""
-    async with contained(image, "image", *SMALL) as (bench, container):
+async def check_survival(image: Image) -> None:
+    """Check that an accepted export survives a SIGKILL. Raises Broken."""
+    async with open_container_testbed(image, "image", *SMALL) as (bench, container):
         await bench.emulators.close()
-        say("ready, 256 MB, read-only, without rights", await container.start())
+        say("ready, 256 MB, read-only, without capabilities", await container.start())
         began = time.monotonic()
         reply = await bench.clients.deliver(bench.clients.next_export(), Prefer="respond-async")
-        say(f"an export is {reply and reply.status}, Foundry is away", time.monotonic() - began)
+        say(f"an export is {reply and reply.status}, Foundry is down", time.monotonic() - began)
         await container.kill()
         say("killed (SIGKILL)")
         await bench.emulators.open()
@@ -65,7 +65,7 @@ async def survives(image: Image) -> None:
         say("all is committed", await bench.wait_until_drained())
         say(f"at most {container.peak_mib():.0f} MiB of memory in this life")
         code, seconds = await container.end()
-        say(f"told to end (SIGTERM), ended with {code}", seconds)
+        say(f"stopped (SIGTERM), exit code {code}", seconds)
         balance = await bench.draw_balance()
         bench.check_invariants(balance)
         if wrongs := bench.findings.failures:
@@ -74,12 +74,12 @@ async def survives(image: Image) -> None:
 
 
 if __name__ == "__main__":
-    asked = argparse.ArgumentParser(prog="just image", description="Build the image, and try it.")
-    asked.add_argument("--base", default=BASE, help="an image, or debian (default: %(default)s)")
-    asked.add_argument("--extras", default="", help="parquet, otel, or both with a comma")
-    found = asked.parse_args()
+    parser = argparse.ArgumentParser(prog="just image", description="Build the image and try it.")
+    parser.add_argument("--base", default=BASE, help="an image, or debian (default: %(default)s)")
+    parser.add_argument("--extras", default="", help="parquet, otel, or both with a comma")
+    arguments = parser.parse_args()
     try:
-        anyio.run(main, found.base, [each for each in found.extras.split(",") if each])
+        anyio.run(main, arguments.base, [each for each in arguments.extras.split(",") if each])
     except (Failed, Broken) as failed:
         sys.exit(f"image: {failed}")
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""The service as a container: what `just prove` does to a process is done to it."""
+"""The service as a container, driven by `just prove` like a process."""
 
 import re
 import uuid
@@ -18,7 +18,7 @@ SMALL = "--memory=256m", "--memory-swap=256m"
 
 
 class Container(ServiceProcess):
-    """One volume, and one container after another with it."""
+    """A sequence of containers that share one volume."""
 
     def __init__(
         self, folder: Path, settings: Configuration, name: str, image: Image, limits: Sequence[str]
@@ -30,21 +30,21 @@ class Container(ServiceProcess):
         self.configure("journal", url=JOURNAL)
 
     def command(self, mine: Failpoint | None = None) -> list[str]:
-        assert mine is None, "a mine lies in the code, and this is what is shipped"
+        assert mine is None, "failpoints are not part of the shipped image"
         mounts = ["--volume", f"{self.name}:/var/lib/atlas"]
         mounts += ["--volume", f"{self.file}:{CONFIG}:ro"]
         named = [f"--name={self.name}", *self._limits, *mounts, self._image]
         return caged(*named, "serve", "--config", CONFIG)
 
     async def kill(self) -> None:
-        """SIGKILL to what runs in it: one to podman would leave that alone."""
-        with suppress(Failed):  # it has ended by itself
+        """Send SIGKILL to the process in the container; one to podman would not reach it."""
+        with suppress(Failed):  # it has already exited
             podman("kill", "--signal", "KILL", self.name)
         if self._process is not None:
             await self._process.wait()
 
     def peak_mib(self) -> float:
-        """Of memory, since it was started, as the kernel counts it for its limit."""
+        """Return the peak memory of its cgroup since it was started."""
         pid = podman("inspect", "--format", "{{.State.Pid}}", self.name)
         text = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
         if found := re.search(r":memory:(.+)", text):
@@ -54,14 +54,14 @@ class Container(ServiceProcess):
         return int(peak.read_text(encoding="utf-8")) / 1024 / 1024
 
 
-def inside(image: Image, *words: str) -> str:
-    """What a command says in a container of it. Raises Failed."""
+def run_inside(image: Image, *words: str) -> str:
+    """Run a command in a new container and return its output. Raises Failed."""
     return run(*caged(f"--entrypoint={words[0]}", image.name, *words[1:]))
 
 
 @contextmanager
 def volume() -> Iterator[str]:
-    """An empty one, by a name that nobody else has; a container may have the same name."""
+    """Create an empty volume with a unique name, which a container may share."""
     name = f"atlas-{uuid.uuid4().hex[:12]}"
     podman("volume", "create", name)
     try:
@@ -73,10 +73,10 @@ def volume() -> Iterator[str]:
 
 
 @asynccontextmanager
-async def contained(
+async def open_container_testbed(
     image: Image, seed: str, *limits: str, scale: str = "ci", **changes: Mapping[str, object]
 ) -> AsyncIterator[tuple[TrialEnvironment, Container]]:
-    """A bench of `just prove` whose service is a container that is not started."""
+    """Open a testbed of `just prove` whose service is a container, not started yet."""
     with volume() as name:
         subject = partial(Container, name=name, image=image, limits=limits)
         async with open_testbed(SCALES[scale], seed, changes, subject) as bench:

@@ -1,4 +1,4 @@
-"""The deployment files, parsed, for the tests that hold them to the code."""
+"""The deployment files, parsed, for tests that compare them with the code."""
 
 import re
 from pathlib import Path
@@ -13,10 +13,10 @@ ROOT = Path(__file__).parent.parent.parent
 CONFIG = ROOT / "config"
 KUBERNETES = CONFIG / "kubernetes"
 HOME = "/var/lib/atlas"
-# where SQLite writes a database anew; and an argument of the build, which Render takes from here
+# a setting of SQLite (for VACUUM), and a build argument that Render takes from the environment
 NOT_OURS = {"SQLITE_TMPDIR", "RUN_AS"}
 
-# the answers under way, then the group under way; the rest is journal and workers
+# time for open requests, then for the open group; the journal and workers need little more
 DRAIN_SECONDS_MAX: float = (
     GRACE_SECONDS
     + get_type_hints(FoundrySettings, include_extras=True)["drain_seconds"].__metadata__[0].le
@@ -27,18 +27,18 @@ def read(path: str) -> Any:
     return yaml.safe_load((CONFIG / path).read_text(encoding="utf-8"))
 
 
-def every(path: str) -> list[dict[str, Any]]:
-    """All that a file for Kubernetes holds."""
+def read_all(path: str) -> list[dict[str, Any]]:
+    """Return all documents of a Kubernetes file."""
     return list(yaml.safe_load_all((KUBERNETES / path).read_text(encoding="utf-8")))
 
 
 def assignments(text: str) -> dict[str, str]:
-    """Lines of NAME=value, as compose and systemd read them."""
+    """Parse NAME=value lines as Compose and systemd do."""
     return dict(re.findall(r"(?m)^([A-Za-z_]\w*)=(.*)$", text))
 
 
 class Unit:
-    """A file of systemd, where a key may stand several times."""
+    """A systemd unit file, in which a key may occur several times."""
 
     def __init__(self, text: str) -> None:
         self._lines: dict[str, list[tuple[str, str]]] = {}
@@ -61,7 +61,7 @@ class Unit:
 RENDER = read("render.yaml")["services"][0]
 COMPOSE = read("compose.yaml")
 OURS = COMPOSE["services"]["atlas"]
-STATEFUL = every("statefulset.yaml")[0]
+STATEFUL = read_all("statefulset.yaml")[0]
 POD = STATEFUL["spec"]["template"]["spec"]
 CONTAINER = POD["containers"][0]
 UNIT = Unit((CONFIG / "systemd" / "atlas.service").read_text(encoding="utf-8"))
@@ -70,14 +70,14 @@ EXAMPLE = assignments((CONFIG / "atlas.env.example").read_text(encoding="utf-8")
 ENVIRONMENTS: dict[str, dict[str, str]] = {
     "render": {each["key"]: each.get("value", "") for each in RENDER["envVars"]},
     "compose": EXAMPLE | OURS["environment"],
-    "kubernetes": every("secret.example.yaml")[0]["stringData"]
+    "kubernetes": read_all("secret.example.yaml")[0]["stringData"]
     | {each["name"]: each["value"] for each in CONTAINER["env"]},
     "systemd": EXAMPLE | assignments("\n".join(UNIT.all("Service", "Environment"))),
 }
 
 
 def mebibytes(size: str) -> int:
-    """384m of Compose, 384Mi of Kubernetes and 384M of systemd are the same."""
+    """Parse a size: 384m (Compose), 384Mi (Kubernetes) and 384M (systemd) are the same."""
     (number,) = re.findall(r"^([0-9]+)(?:m|Mi|M)$", size)
     return int(number)
 

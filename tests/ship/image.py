@@ -1,6 +1,6 @@
-"""The image, built from the Containerfile upon a base from a registry, or one of Debian packages.
+"""Builds the image from the Containerfile on a base from a registry or of Debian packages.
 
-What the machine trusts, the build trusts, so that it works behind a proxy with a CA of its own.
+The build trusts the certificates of this machine, so that it works behind a proxy with its own CA.
 """
 
 import json
@@ -14,25 +14,25 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 BASE = "docker.io/library/python:3.13-slim"
-OF_DEBIAN = "localhost/atlas-base:trixie"  # what `debian` stands for; no name of anybody else's
-SUITE = "trixie"  # has Python 3.13
+DEBIAN_BASE = "localhost/atlas-base:trixie"  # the base that `debian` selects; a purely local name
+SUITE = "trixie"  # the release with Python 3.13
 PACKAGES = "python3,python3-venv,python3-pip,passwd,ca-certificates,tzdata"
 CERTIFICATES = "/etc/ssl/certs"
 NAME = "localhost/atlas"
-# All that it may do, as config/compose.yaml and config/kubernetes have it. Its ports are those of
-# the host, because the stand-ins listen on loopback only. The limits are what every machine allows.
+# The restrictions of config/compose.yaml and config/kubernetes. It uses the network of the host,
+# because the emulators listen on loopback only. The ulimits are low enough for every machine.
 CAGE = ["--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
 HERE = ["--network=host", "--pull=never", "--no-healthcheck"]
 HERE += ["--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096"]
 
 
 class Failed(Exception):
-    """A step cannot be done; the message is the last that was said of it."""
+    """A command failed; the message ends with the last line of its stderr."""
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One that was built, and how many bytes it and its base have."""
+    """An image with its size and that of its base, in bytes."""
 
     name: str
     base: str
@@ -42,15 +42,15 @@ class Image:
 
 
 def version() -> str:
-    """That of the project."""
+    """Return the version in pyproject.toml."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     return str(tomllib.loads(text)["project"]["version"])
 
 
-def built(base: str = BASE, extras: Sequence[str] = (), name: str = NAME) -> Image:
+def build_image(base: str = BASE, extras: Sequence[str] = (), name: str = NAME) -> Image:
     """Build it as `name:version`. Raises Failed."""
     tag = f"{name}:{'-'.join([version(), *extras])}"
-    found, digest = base_of_debian() if base == "debian" else pulled(base)
+    found, digest = build_debian_base() if base == "debian" else pull_base(base)
     arguments = {
         "BASE": found,
         "BASE_DIGEST": digest,
@@ -58,18 +58,20 @@ def built(base: str = BASE, extras: Sequence[str] = (), name: str = NAME) -> Ima
         "VERSION": version(),
         "REVISION": revision(),
     }
-    said = [word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")]
-    trusted = ["--volume", f"{CERTIFICATES}:{CERTIFICATES}:ro"]
-    # chroot: nothing but a folder is needed of the machine. docker: OCI's format has no HEALTHCHECK
+    build_arguments = [
+        word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")
+    ]
+    certificates = ["--volume", f"{CERTIFICATES}:{CERTIFICATES}:ro"]
+    # chroot needs nothing of the machine but a folder; the OCI format has no HEALTHCHECK
     how = ["--isolation", "chroot", "--format", "docker", "--pull=never", "--quiet"]
-    podman("build", *how, *trusted, *said, "--tag", tag, str(ROOT))
-    # what had this tag before has none now, and nobody would ever look for it
+    podman("build", *how, *certificates, *build_arguments, "--tag", tag, str(ROOT))
+    # the image that had this tag before is now untagged
     podman("image", "prune", "--force", "--filter", "label=org.opencontainers.image.title=Atlas")
     return Image(tag, found, size(tag), size(found), labels(tag))
 
 
-def pulled(base: str) -> tuple[str, str]:
-    """The base by its digest, so that it is known what was built on."""
+def pull_base(base: str) -> tuple[str, str]:
+    """Pull the base; return its name pinned by digest, and the digest."""
     try:
         podman("pull", "--quiet", base)
     except Failed as failed:
@@ -80,8 +82,8 @@ def pulled(base: str) -> tuple[str, str]:
     return f"{path if path and '/' not in tag else name}@{digest}", digest
 
 
-def base_of_debian(name: str = OF_DEBIAN, packages: str = PACKAGES) -> tuple[str, str]:
-    """A base made of Debian's packages; of one that is here, that."""
+def build_debian_base(name: str = DEBIAN_BASE, packages: str = PACKAGES) -> tuple[str, str]:
+    """Return the name and digest of a base of Debian packages, building it if it is missing."""
     try:
         podman("image", "exists", name)
     except Failed:
@@ -95,17 +97,17 @@ def base_of_debian(name: str = OF_DEBIAN, packages: str = PACKAGES) -> tuple[str
 
 def try_out() -> None:
     """Raises Failed where no container can run, whatever is in it."""
-    base, _ = base_of_debian()
+    base, _ = build_debian_base()
     run(*caged(base, "true"))
 
 
 def caged(*more: str) -> list[str]:
-    """The command that runs a container here; behind it options, the image, and what it is told."""
-    return ["podman", *local(), "run", "--rm", *HERE, *CAGE, *more]
+    """Return a podman command with all restrictions; `more` is options, image and arguments."""
+    return ["podman", *podman_options(), "run", "--rm", *HERE, *CAGE, *more]
 
 
 def revision() -> str:
-    """The commit; with a plus when something else than that is built. "" where git is not."""
+    """Return the commit, with a plus if the work tree differs from it; "" without git."""
     try:
         commit = run("git", "-C", str(ROOT), "rev-parse", "HEAD")
         changed = run("git", "-C", str(ROOT), "status", "--porcelain")
@@ -123,11 +125,11 @@ def labels(name: str) -> dict[str, str]:
 
 
 def podman(*words: str) -> str:
-    return run("podman", *local(), *words)
+    return run("podman", *podman_options(), *words)
 
 
-def local() -> list[str]:
-    """What it has to be told where no systemd is, as in another container."""
+def podman_options() -> list[str]:
+    """Return the options that podman needs without systemd, as in another container."""
     if Path("/run/systemd/system").exists():
         return []
     runtime = ["--runtime", "runc"] if shutil.which("runc") else []
@@ -135,7 +137,7 @@ def local() -> list[str]:
 
 
 def run(*command: str) -> str:
-    """What it says. Raises Failed."""
+    """Run a command and return its output. Raises Failed."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:

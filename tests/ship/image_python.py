@@ -1,8 +1,8 @@
-"""`python -m tests.ship.image_python [ARGUMENT]...`: the tests, with the Python of the image.
+"""`python -m tests.ship.image_python [ARGUMENT]...`: run tests with the Python of the image.
 
-A machine has one Python, and it may be an older one: so they run in a container of the Debian whose
-Python the image has, without what that lacks (a browser, strace, podman). What is given goes to
-pytest; by itself that is all quick tests. Exits with 77 where no container can be made or run.
+The Python of this machine may be older, so the tests run in a container of the same Debian release
+as the image; tests that need a browser, strace or podman are skipped there. Arguments go to pytest;
+the default is all quick tests. Exits with 77 if no container can be built or run.
 """
 
 import subprocess
@@ -15,7 +15,8 @@ from tests.ship.image import CERTIFICATES, HERE, PACKAGES, ROOT, Failed
 
 BASE = "localhost/atlas-tests-base:trixie"
 NAME = "localhost/atlas-tests:trixie"
-NEEDED = f"{PACKAGES},git,libstdc++6"  # a release is tried out; pyarrow and greenlet are C++
+# git for the release tests; libstdc++ for pyarrow and greenlet
+NEEDED = f"{PACKAGES},git,libstdc++6"
 QUICK = ["-q", "-n", "auto", "-m", "not slow"]
 CANNOT = 77
 
@@ -34,9 +35,9 @@ ENV PATH=/opt/tests/bin:$PATH
 NOT_COPIED = ".git\n.venv\n.*_cache\n.hypothesis\n**/__pycache__\n**/var\n"
 
 
-def built() -> None:
-    """Build the image with everything that tests need. Raises Failed."""
-    image.base_of_debian(BASE, NEEDED)
+def build_test_image() -> None:
+    """Build the image with all dependencies of the tests. Raises Failed."""
+    image.build_debian_base(BASE, NEEDED)
     with tempfile.TemporaryDirectory(prefix="atlas-tests-") as folder:
         recipe, ignored = Path(folder) / "Containerfile", Path(folder) / "ignored"
         recipe.write_text(RECIPE, encoding="ascii")
@@ -47,22 +48,23 @@ def built() -> None:
         image.podman("build", *how, *which, str(ROOT))
 
 
-def tested(arguments: list[str]) -> int:
+def run_tests(arguments: list[str]) -> int:
     """Run pytest in the container, and return its exit code."""
     trusted = ["--volume", f"{CERTIFICATES}:{CERTIFICATES}:ro"]
     trusted += ["--env", f"SSL_CERT_FILE={CERTIFICATES}/ca-certificates.crt"]
-    command = ["podman", *image.local(), "run", "--rm", *HERE, *trusted, NAME, "pytest", *arguments]
+    prefix = ["podman", *image.podman_options(), "run", "--rm", *HERE, *trusted, NAME]
+    command = [*prefix, "pytest", *arguments]
     return subprocess.run(command, check=False).returncode
 
 
 def main(arguments: list[str]) -> int:
     try:
-        built()
-        image.run("podman", *image.local(), "run", "--rm", *HERE, NAME, "true")
+        build_test_image()
+        image.run("podman", *image.podman_options(), "run", "--rm", *HERE, NAME, "true")
     except Failed as failed:
         print(f"No tests with the Python of the image: {failed}", file=sys.stderr)
         return CANNOT
-    return tested(arguments or QUICK)
+    return run_tests(arguments or QUICK)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is in an image: CycloneDX 1.6, of every Python distribution and every package of Debian."""
+"""The SBOM of an image in CycloneDX 1.6: its Python distributions and Debian packages."""
 
 import json
 from typing import Any
@@ -10,10 +10,10 @@ from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
-from tests.ship.container import inside
+from tests.ship.container import run_inside
 from tests.ship.image import Image, podman
 
-# In the image itself: only that knows what is in it. A base that is not Debian's has no such file.
+# Runs inside the image. A base that is not Debian has no dpkg status file.
 LOOK = """
 import json, pathlib, platform
 from importlib.metadata import distributions
@@ -29,9 +29,9 @@ print(json.dumps({"interpreter": platform.python_version(), "python": python, "d
 """
 
 
-def made(image: Image) -> str:
-    """As JSON."""
-    found = json.loads(inside(image, "python", "-c", LOOK))
+def render_sbom(image: Image) -> str:
+    """Return the SBOM as JSON."""
+    found = json.loads(run_inside(image, "python", "-c", LOOK))
     bom = Bom()
     digest = podman("image", "inspect", "--format={{.Id}}", image.name)
     bom.metadata.component = root = Component(
@@ -40,28 +40,28 @@ def made(image: Image) -> str:
         version=image.labels["org.opencontainers.image.version"],
         hashes=[HashType(alg=HashAlgorithm.SHA_256, content=digest.removeprefix("sha256:"))],
     )
-    parts = [of_the_interpreter(found["interpreter"])]
-    parts += [of_python(*each) for each in found["python"]]
-    parts += [of_debian(each) for each in found["debian"]]
+    parts = [describe_interpreter(found["interpreter"])]
+    parts += [describe_distribution(*each) for each in found["python"]]
+    parts += [describe_package(each) for each in found["debian"]]
     for part in parts:
         bom.components.add(part)
     bom.register_dependency(root, parts)
     return str(JsonV1Dot6(bom).output_as_string(indent=2))
 
 
-def of_the_interpreter(version: str) -> Component:
-    """Which the official images build by themselves."""
+def describe_interpreter(version: str) -> Component:
+    """Describe the interpreter, which the official images compile themselves."""
     purl = PackageURL("generic", None, "python", version)
     return Component(name="python", version=version, purl=purl, bom_ref=str(purl))
 
 
-def of_python(name: str, version: str, license: str | None) -> Component:
+def describe_distribution(name: str, version: str, license: str | None) -> Component:
     known = [LicenseFactory().make_from_string(license)] if license else []
     purl = PackageURL("pypi", None, name.lower().replace("_", "-"), version)
     return Component(name=name, version=version, purl=purl, bom_ref=str(purl), licenses=known)
 
 
-def of_debian(package: dict[str, Any]) -> Component:
+def describe_package(package: dict[str, Any]) -> Component:
     name, version, arch = package["Package"], package["Version"], package["Architecture"]
     purl = PackageURL("deb", "debian", name, version, {"arch": arch})
     return Component(name=name, version=version, purl=purl, bom_ref=str(purl))

@@ -119,7 +119,7 @@ def test_memory_is_enough_for_the_service_and_nothing_is_swapped():
     }
 
     assert {mebibytes(each) for each in limits.values()} == {256}
-    assert SERVICE_BYTES <= 256 * 1024 * 1024  # as the image is tried: without workers
+    assert SERVICE_BYTES <= 256 * 1024 * 1024  # as in the image tests: no workers
     assert OURS["memswap_limit"] == OURS["mem_limit"]
     assert UNIT.one("Service", "MemorySwapMax") == "0"
 
@@ -143,10 +143,10 @@ def test_render_builds_our_image_and_asks_whether_the_loop_turns():
 
 
 def test_render_asks_for_what_is_secret_or_makes_it():
-    told = {each["key"]: each for each in RENDER["envVars"]}
+    variables = {each["key"]: each for each in RENDER["envVars"]}
 
-    assert told["FOUNDRY_CLIENT_SECRET"]["sync"] is False
-    assert told["ATLAS_JOURNAL_KEY"]["generateValue"] is True  # 32 bytes as base64
+    assert variables["FOUNDRY_CLIENT_SECRET"]["sync"] is False
+    assert variables["ATLAS_JOURNAL_KEY"]["generateValue"] is True  # 32 bytes in base64
 
 
 def test_the_user_is_that_of_the_image():

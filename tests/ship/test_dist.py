@@ -1,4 +1,4 @@
-"""What is released: the wheel and the source, the version, and its line in the changelog."""
+"""The release: wheel, source archive, version and changelog entry."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from tests.ship.image import ROOT, run, version
 BIN = Path(sys.executable).parent
 CHANGELOG = "# Changelog\n\n## 0.2.0, not released yet\n\n- It is better.\n"
 IN_A_CLUSTER = "config/kubernetes/kustomization.yaml"
-WHOEVER = ["-c", "user.name=a", "-c", "user.email=a@b.test", "-c", "commit.gpgsign=false"]
+GIT_IDENTITY = ["-c", "user.name=a", "-c", "user.email=a@b.test", "-c", "commit.gpgsign=false"]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(dist):
 
 
 def is_source(path):
-    """Whether a file belongs to the package; its pages stay in the repository."""
+    """True if a file belongs in the wheel; Markdown pages do not."""
     return path.is_file() and "__pycache__" not in path.parts and path.suffix != ".md"
 
 
@@ -65,7 +65,7 @@ def test_what_was_built_runs_without_the_rest_of_the_repository(dist, tmp_path):
 
 @pytest.fixture
 def clone(tmp_path):
-    """What a release touches, under git."""
+    """A git repository with the files that a release changes."""
     shutil.copy(ROOT / "justfile", tmp_path)
     (tmp_path / "pyproject.toml").write_text('[project]\nversion = "0.1.0"\n')
     (tmp_path / "CHANGELOG.md").write_text(CHANGELOG)
@@ -78,7 +78,7 @@ def clone(tmp_path):
 
 
 def git(folder, *words):
-    return run("git", "-C", str(folder), *WHOEVER, *words)
+    return run("git", "-C", str(folder), *GIT_IDENTITY, *words)
 
 
 def just(folder, *words):
@@ -105,7 +105,7 @@ def test_a_release_dates_the_changelog_sets_the_version_and_tags_it(clone):
 
 
 @pytest.mark.parametrize(
-    ("version", "before", "told"),
+    ("version", "before", "message"),
     [
         pytest.param("2", [], "2 is not a version", id="no version"),
         pytest.param("0.3.0", [], "not released yet", id="nothing in the changelog"),
@@ -113,13 +113,13 @@ def test_a_release_dates_the_changelog_sets_the_version_and_tags_it(clone):
         pytest.param("0.2.0", ["rm", "--cached", "justfile"], "uncommitted changes", id="changes"),
     ],
 )
-def test_what_cannot_be_released_is_said_before_anything_is_done(clone, version, before, told):
+def test_what_cannot_be_released_is_said_before_anything_is_done(clone, version, before, message):
     if before:
         git(clone, *before)
     head = git(clone, "rev-parse", "HEAD")
     done = just(clone, "release", version)
     assert done.returncode != 0
-    assert told in done.stderr
+    assert message in done.stderr
     assert git(clone, "rev-parse", "HEAD") == head
 
 

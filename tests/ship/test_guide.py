@@ -1,4 +1,4 @@
-"""What the guide tells the app's developer is what the service does."""
+"""The client guide describes the actual behaviour of the service."""
 
 import gzip
 import json
@@ -25,12 +25,12 @@ from tests.support.listeners import Reply, Server, listening
 
 GUIDE = (Path(__file__).parents[2] / "atlas" / "client" / "README.md").read_text(encoding="utf-8")
 DESCRIBED = build_document("0")
-OF_HTTP = {"Host", "Authorization", "Content-Type", "WWW-Authenticate"}
+HTTP_HEADERS = {"Host", "Authorization", "Content-Type", "WWW-Authenticate"}
 ANYTHING = "…"
-WHAT_SWIFT_DOES = {
+SWIFT_ACTIONS = {
     "done": "done",
     "again": "start",
-    "token": "start",  # the first time; else it tells
+    "token": "start",  # the first time; after that it tells the user
     "ask": "tell",
     "split": "setAside",
     "aside": "setAside",
@@ -38,7 +38,7 @@ WHAT_SWIFT_DOES = {
 
 
 class Row(NamedTuple):
-    """What comes back, and what the app does then."""
+    """A row of the table of responses: status, codes, and the action of the app."""
 
     status: int
     codes: tuple[str, ...]
@@ -46,7 +46,7 @@ class Row(NamedTuple):
 
 
 class Message(NamedTuple):
-    """A request or an answer, as it stands there."""
+    """A request or a response in the guide."""
 
     first: str
     headers: dict[str, str]
@@ -86,7 +86,7 @@ def test_the_app_sends_again_what_is_retryable_and_nothing_else():
     again = {each for each, app in REFUSED.items() if app == "again"}
     retryable = {each for each, kind in CODES.items() if kind.retryable}
 
-    assert again == retryable - {(401, "TOKEN_EXPIRED")}  # that needs another token
+    assert again == retryable - {(401, "TOKEN_EXPIRED")}  # retried with a new token
 
 
 def test_the_anchor_moves_on_200_and_202_alone():
@@ -96,11 +96,11 @@ def test_the_anchor_moves_on_200_and_202_alone():
 def test_each_thing_that_the_app_may_do_is_explained():
     explained = re.findall(r"(?m)^- \*\*(\w+)\*\*:", GUIDE)
 
-    assert set(explained) == {row.app for row in ROWS} == set(WHAT_SWIFT_DOES)
+    assert set(explained) == {row.app for row in ROWS} == set(SWIFT_ACTIONS)
 
 
-def does_in_swift(status: int) -> str:
-    """The branch of its switch for a status."""
+def find_swift_action(status: int) -> str:
+    """Return the function that the Swift example calls for a status."""
     for cases, does in re.findall(r"(?m)^ +case (.+?): (\w+)\(", SWIFT):
         for case in cases.partition(" where ")[0].split(", "):
             low, _, high = case.partition("...")
@@ -112,7 +112,7 @@ def does_in_swift(status: int) -> str:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.status} {' '.join(row.codes)}".strip())
 def test_the_uploader_in_swift_does_what_the_table_says(row):
-    assert does_in_swift(row.status) == WHAT_SWIFT_DOES[row.app]
+    assert find_swift_action(row.status) == SWIFT_ACTIONS[row.app]
 
 
 def test_the_uploader_in_swift_sends_the_headers_of_the_example():
@@ -173,7 +173,7 @@ def test_every_header_that_the_app_sends_is_described():
     described = {each["name"] for each in path["parameters"] if each["in"] == "header"}
     named = set(re.findall(r"`([A-Z]\w+-[\w-]+)(?=[`:])", GUIDE)) - set(EXPOSED_HEADERS)
 
-    assert named | set(STREAM.headers) | set(BATCH.headers) <= described | OF_HTTP
+    assert named | set(STREAM.headers) | set(BATCH.headers) <= described | HTTP_HEADERS
 
 
 def test_every_header_that_the_app_reads_is_shown_to_pages_of_other_origins_too():
@@ -182,40 +182,42 @@ def test_every_header_that_the_app_reads_is_shown_to_pages_of_other_origins_too(
     assert read | set(SAFE.headers) | set(SOME_SAFE.headers) <= set(EXPOSED_HEADERS)
 
 
-def deflated(text: bytes) -> bytes:
-    """As Apple says it does: deflateInit2(zstream, 5, Z_DEFLATED, -15, 8, Z_DEFAULT_STRATEGY)."""
+def deflate(text: bytes) -> bytes:
+    """Compress as documented by Apple: level 5, raw deflate (windowBits -15), memLevel 8."""
     packer = zlib.compressobj(5, zlib.DEFLATED, -15, 8, zlib.Z_DEFAULT_STRATEGY)
     return packer.compress(text) + packer.flush()
 
 
-async def sent(server: Server, request: Message, body: bytes | None = None, **more: str) -> Reply:
-    """The request of the guide, with a token that is good, and with what is asked for otherwise."""
+async def send_request(
+    server: Server, request: Message, body: bytes | None = None, **more: str
+) -> Reply:
+    """Send a request of the guide with a valid token; `more` adds or replaces headers."""
     method, path, _ = request.first.split(" ")
     headers = request.headers | {"Authorization": "Bearer token-of-ada"}
     headers |= {name.replace("_", "-"): value for name, value in more.items()}
     if body is None:
         body = request.body.encode()
-        body = deflated(body) if headers.get("Content-Encoding") == "deflate" else body
+        body = deflate(body) if headers.get("Content-Encoding") == "deflate" else body
     return await server.send(method, path, headers, body)
 
 
-def masked(said: Any, found: Any) -> Any:
-    """What was found, but for what the guide leaves open."""
+def mask(said: Any, found: Any) -> Any:
+    """Return `found` with every value replaced by … that is … in the guide."""
     if said in (ANYTHING, [ANYTHING]):
         return said
     if isinstance(said, dict) and isinstance(found, dict):
-        return {name: masked(said.get(name), value) for name, value in found.items()}
+        return {name: mask(said.get(name), value) for name, value in found.items()}
     if isinstance(said, list) and isinstance(found, list) and len(said) == len(found):
-        return [masked(*each) for each in zip(said, found, strict=True)]
+        return [mask(*each) for each in zip(said, found, strict=True)]
     return found
 
 
-def is_as_said(said: Message, reply: Reply) -> None:
-    """To the order of its fields."""
+def assert_matches(said: Message, reply: Reply) -> None:
+    """Assert that a reply is the one in the guide, including the order of its fields."""
     _, status, _ = said.first.split(" ", 2)
     body = json.loads(said.body)
     assert reply.status == int(status)
-    assert json.dumps(masked(body, reply.body)) == json.dumps(body)
+    assert json.dumps(mask(body, reply.body)) == json.dumps(body)
     for name, value in said.headers.items():
         pattern = re.escape(value).replace(ANYTHING, ".+")
         assert re.fullmatch(pattern, reply.headers[name.lower()]), name
@@ -229,19 +231,19 @@ def life(tmp_path):
 async def test_a_file_of_lines_is_answered_as_is_said_as_soon_as_it_is_safe(life):
     life.reply_seconds, life.dataset.down = 600, True
     async with listening(life) as server:
-        is_as_said(SAFE, await sent(server, STREAM))
+        assert_matches(SAFE, await send_request(server, STREAM))
 
 
 async def test_a_batch_of_which_some_is_safe_is_answered_as_is_said(life):
     async with listening(life) as server:
-        is_as_said(SOME_SAFE, await sent(server, BATCH))
+        assert_matches(SOME_SAFE, await send_request(server, BATCH))
 
 
 async def test_the_receipt_of_what_was_safe_is_found_by_key_and_by_location(life):
     (by_key,) = re.findall(r"`GET (\S+\?key=\S+)`", GUIDE)
     life.dataset.down = True
     async with listening(life) as server:
-        safe = await sent(server, STREAM)
+        safe = await send_request(server, STREAM)
         life.dataset.down = False
         await server.flow.is_empty()
         listed = await server.send("GET", by_key)
@@ -258,7 +260,7 @@ async def test_the_receipt_of_what_was_safe_is_found_by_key_and_by_location(life
 
 TEXT = STREAM.body.encode()
 WAYS = [
-    pytest.param("deflate", deflated(TEXT), id="deflate, as before"),
+    pytest.param("deflate", deflate(TEXT), id="deflate, as before"),
     pytest.param("deflate", zlib.compress(TEXT), id="deflate with a header"),
     pytest.param("gzip", gzip.compress(TEXT), id="gzip"),
     pytest.param("identity", TEXT, id="plain"),
@@ -268,8 +270,8 @@ WAYS = [
 @pytest.mark.parametrize(("encoding", "body"), WAYS)
 async def test_sent_again_it_gets_its_first_receipt_and_adds_nothing(life, encoding, body):
     async with listening(life) as server:
-        first = await sent(server, STREAM, Prefer="wait=5")
-        again = await sent(server, STREAM, body, Content_Encoding=encoding)
+        first = await send_request(server, STREAM, Prefer="wait=5")
+        again = await send_request(server, STREAM, body, Content_Encoding=encoding)
 
     assert [each["replayed"] for each in again.body["upload_results"]] == [True]
     assert again.body["receipt_id"] == first.body["receipt_id"]
@@ -278,15 +280,15 @@ async def test_sent_again_it_gets_its_first_receipt_and_adds_nothing(life, encod
 
 async def test_other_bytes_under_the_key_of_a_file_are_refused(life):
     async with listening(life) as server:
-        await sent(server, STREAM)
-        other = await sent(server, STREAM, deflated(TEXT.replace(b":0,", b":1,")))
+        await send_request(server, STREAM)
+        other = await send_request(server, STREAM, deflate(TEXT.replace(b":0,", b":1,")))
 
     assert (other.status, other.code) == (422, "IDEMPOTENCY_KEY_REUSED")
 
 
 async def test_a_token_that_expired_in_the_queue_is_told_before_the_body_is_read(life):
     async with listening(life) as server:
-        answer = await sent(
+        answer = await send_request(
             server, STREAM, b"", Authorization="Bearer expired", content_length="9999"
         )
 
@@ -301,7 +303,7 @@ async def test_what_swift_deflates_is_taken_in_all_its_parts(life):
     text = b"\n".join(generator.lines(10_000))
     life.journal_bytes_max, life.dataset.down = 64 * 2**20, True
     async with listening(life) as server:
-        answer = await sent(server, STREAM, deflated(text), Atlas_Record_Count="10000")
+        answer = await send_request(server, STREAM, deflate(text), Atlas_Record_Count="10000")
 
     assert answer.body["chunks_processed"] == -(-len(text) // PART_BYTES) > 1
     assert (answer.status, answer.body["safe_bytes"]) == (202, len(text))

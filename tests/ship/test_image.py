@@ -1,4 +1,4 @@
-"""The image as it is shipped: what is in it, what it needs, and how it lives and dies."""
+"""The shipped image: contents, requirements, start, stop and crash."""
 
 import json
 import os
@@ -12,14 +12,14 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from tests.conftest import cannot_run, needs
 from tests.ship import sbom
-from tests.ship.container import JOURNAL, SMALL, contained, inside
-from tests.ship.image import ROOT, Failed, built, podman, run, version
+from tests.ship.container import JOURNAL, SMALL, open_container_testbed, run_inside
+from tests.ship.image import ROOT, Failed, build_image, podman, run, version
 
 BIN = Path(sys.executable).parent
 pytestmark = pytest.mark.slow
-A_SECOND = 200
+EXPORTS_PER_SECOND = 200
 EXPORTS, DEPLOYS = (20_000, 20) if os.environ.get("TESTS_IN_FULL") else (2_000, 3)
-PROMISED = {"no answer", "503 DRAINING"}  # what a phone may meet beside 200 and 202
+PROMISED = {"no answer", "503 DRAINING"}  # permitted outcomes other than 200 and 202
 
 
 @pytest.fixture(scope="module")
@@ -29,18 +29,18 @@ def image():
     for tool in ("podman", "mmdebstrap"):
         needs(tool, "--version")
     try:
-        return built("debian")
+        return build_image("debian")
     except Failed as failed:
         cannot_run(f"no image can be built here: {failed}")
 
 
 def test_it_is_small_and_has_no_compiler_no_pip_and_none_of_our_tests(image):
     assert image.bytes - image.base_bytes < 150_000_000
-    found = inside(image, "python", "-c", IS_THERE)
+    found = run_inside(image, "python", "-c", PROBE)
     assert json.loads(found) == {"pip": False, "tests": False, "pytest": False, "cc": False}
 
 
-IS_THERE = """
+PROBE = """
 import importlib.util, json, shutil
 found = {name: bool(importlib.util.find_spec(name)) for name in ("pip", "tests", "pytest")}
 print(json.dumps(found | {"cc": bool(shutil.which("cc"))}))
@@ -49,12 +49,12 @@ print(json.dumps(found | {"cc": bool(shutil.which("cc"))}))
 
 def test_its_label_its_command_and_the_project_have_one_version(image):
     assert image.labels["org.opencontainers.image.version"] == version()
-    assert inside(image, "atlas", "--version") == f"atlas {version()}"
+    assert run_inside(image, "atlas", "--version") == f"atlas {version()}"
     assert installed("atlas-healthkit") == version()
 
 
 def test_what_is_in_it_is_written_down_and_valid(image):
-    written = sbom.made(image)
+    written = sbom.render_sbom(image)
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(written) is None
     names = {each["name"] for each in json.loads(written)["components"]}
     assert {"python", "atlas-healthkit", "aiohttp", "msgspec", "libc6"} <= names
@@ -69,7 +69,7 @@ def test_it_runs_as_nobody_and_asks_itself_how_it_is(image):
 
 
 async def test_an_accepted_export_survives_the_container(image):
-    async with contained(image, "survives", *SMALL) as (bench, container):
+    async with open_container_testbed(image, "survives", *SMALL) as (bench, container):
         await bench.emulators.close()
         await container.start()
         reply = await bench.clients.deliver(bench.clients.next_export(), Prefer="respond-async")
@@ -83,13 +83,15 @@ async def test_an_accepted_export_survives_the_container(image):
 
 
 async def test_a_deploy_under_load_loses_and_doubles_nothing(image):
-    """The old container is stopped, a new one started on the same volume."""
-    async with contained(image, "deploy", *SMALL) as (bench, container):
+    """The old container is stopped and a new one started on the same volume."""
+    async with open_container_testbed(image, "deploy", *SMALL) as (bench, container):
         codes = []
         await container.start()
-        async with bench.clients.keep_sending(EXPORTS, phones=32, per_second=A_SECOND):
+        async with bench.clients.keep_sending(EXPORTS, phones=32, per_second=EXPORTS_PER_SECOND):
             for _ in range(DEPLOYS):
-                await bench.wait_until_committed((await bench.fetch_totals()).committed + A_SECOND)
+                await bench.wait_until_committed(
+                    (await bench.fetch_totals()).committed + EXPORTS_PER_SECOND
+                )
                 code, _ = await container.end()
                 codes.append(code)
                 await container.start()
@@ -101,16 +103,16 @@ async def test_a_deploy_under_load_loses_and_doubles_nothing(image):
 
 
 async def test_the_check_of_a_running_container_is_good_and_of_a_dead_one_bad(image):
-    async with contained(image, "health", *SMALL) as (bench, container):
+    async with open_container_testbed(image, "health", *SMALL) as (bench, container):
         await container.start()
         url = f"http://127.0.0.1:{container.settings['edge']['port']}"
 
-        assert inside(image, "atlas", "health", "--to", url) == "healthy"
+        assert run_inside(image, "atlas", "health", "--to", url) == "healthy"
         async with bench.clients.session.get(f"{url}/health") as answer:
             assert (await answer.json())["version"] == version()
         await container.kill()
         with pytest.raises(Failed, match="Cannot connect to"):
-            inside(image, "atlas", "health", "--to", url)
+            run_inside(image, "atlas", "health", "--to", url)
 
 
 def test_the_containerfile_has_nothing_that_hadolint_finds():

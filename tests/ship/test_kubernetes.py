@@ -1,4 +1,4 @@
-"""What Kubernetes is given is what it knows, and its parts find each other."""
+"""The Kubernetes manifests are valid and refer to each other correctly."""
 
 import subprocess
 import sys
@@ -9,29 +9,30 @@ import yaml
 
 from atlas import __version__
 from tests.conftest import Flow, ServiceHarness
-from tests.ship.files import CONTAINER, KUBERNETES, POD, STATEFUL, every
+from tests.ship.files import CONTAINER, KUBERNETES, POD, STATEFUL, read_all
 
 FILES = sorted(each.name for each in KUBERNETES.glob("*.yaml"))
-NOT_OF_KUBERNETES = {"kustomization.yaml", "servicemonitor.yaml"}  # whose shape is elsewhere
+# their schemas are not in the package
+UNCHECKED_FILES = {"kustomization.yaml", "servicemonitor.yaml"}
 LABELS = STATEFUL["spec"]["template"]["metadata"]["labels"]
-PUBLIC, OPERATOR = every("services.yaml")
-(POLICY,) = every("networkpolicy.yaml")
-(SECRET,) = every("secret.example.yaml")
-(MONITOR,) = every("servicemonitor.yaml")
+PUBLIC, OPERATOR = read_all("services.yaml")
+(POLICY,) = read_all("networkpolicy.yaml")
+(SECRET,) = read_all("secret.example.yaml")
+(MONITOR,) = read_all("servicemonitor.yaml")
 PORTS = {each["name"]: each["containerPort"] for each in CONTAINER["ports"]}
 
 
-def judged(*paths: Path) -> subprocess.CompletedProcess[str]:
-    """By the schemas of Kubernetes, which are a package: nothing is asked of a cluster."""
+def validate(*paths: Path) -> subprocess.CompletedProcess[str]:
+    """Validate files with the Kubernetes schemas, which come from a package, without a cluster."""
     command = [Path(sys.executable).with_name("kubernetes-validate"), "--strict", *paths]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.slow
 def test_kubernetes_knows_every_word():
-    known = [KUBERNETES / each for each in FILES if each not in NOT_OF_KUBERNETES]
+    known = [KUBERNETES / each for each in FILES if each not in UNCHECKED_FILES]
 
-    found = judged(*known)
+    found = validate(*known)
 
     assert found.returncode == 0, found.stdout + found.stderr
 
@@ -41,11 +42,11 @@ def test_a_word_that_kubernetes_does_not_know_is_noticed(tmp_path):
     text = (KUBERNETES / "statefulset.yaml").read_text(encoding="utf-8")
     (tmp_path / "wrong.yaml").write_text(text.replace("preStop:", "preStopp:"))
 
-    assert judged(tmp_path / "wrong.yaml").returncode != 0
+    assert validate(tmp_path / "wrong.yaml").returncode != 0
 
 
 def test_every_file_is_applied_but_for_the_example_and_what_needs_an_operator():
-    (kustomization,) = every("kustomization.yaml")
+    (kustomization,) = read_all("kustomization.yaml")
     (image,) = kustomization["images"]
 
     assert {*FILES} - {*kustomization["resources"]} == {
@@ -60,7 +61,7 @@ def test_every_file_is_applied_but_for_the_example_and_what_needs_an_operator():
 
 @pytest.mark.parametrize("name", [each for each in FILES if each != "kustomization.yaml"])
 def test_all_of_it_is_in_one_namespace(name):
-    for each in every(name):
+    for each in read_all(name):
         of = each["metadata"].get("namespace", each["metadata"]["name"])
         assert of == "atlas"
 
@@ -101,7 +102,7 @@ def test_the_policy_lets_in_who_leads_phones_here_and_who_measures():
     assert spec["podSelector"]["matchLabels"] == LABELS
     assert spec["policyTypes"] == ["Ingress", "Egress"]
     assert ingress.keys() == PORTS.keys()
-    assert all(ingress.values())  # nobody in particular would be everybody
+    assert all(ingress.values())  # an empty list would allow everyone
     assert all(each["to"] for each in spec["egress"])
     assert {port["port"] for each in spec["egress"] for port in each["ports"]} == {53, 443}
 
@@ -117,10 +118,11 @@ def test_the_pod_may_do_nothing_but_its_work():
     assert not POD["automountServiceAccountToken"]
     assert not POD["enableServiceLinks"]
     assert {each["mountPath"] for each in CONTAINER["volumeMounts"]} == {"/var/lib/atlas", "/tmp"}
-    assert POD["volumes"][0]["emptyDir"].get("medium") is None  # memory is counted
+    # a memory-backed volume would count towards the memory limit
+    assert POD["volumes"][0]["emptyDir"].get("medium") is None
 
 
-async def asked(flow: Flow, probe: str) -> int:
+async def fetch_status(flow: Flow, probe: str) -> int:
     get = CONTAINER[probe]["httpGet"]
     assert PORTS[get["port"]] == PORTS["http"]
     return (await flow.send("GET", get["path"], None)).status
@@ -129,15 +131,15 @@ async def asked(flow: Flow, probe: str) -> int:
 @pytest.mark.parametrize("probe", ["startupProbe", "livenessProbe", "readinessProbe"])
 async def test_a_probe_asks_what_there_is(probe, tmp_path):
     async with ServiceHarness(tmp_path / "journal").running() as flow:
-        assert await asked(flow, probe) == 200
+        assert await fetch_status(flow, probe) == 200
 
 
 async def test_who_is_draining_is_sent_nobody_and_not_restarted(tmp_path):
     async with ServiceHarness(tmp_path / "journal").running() as flow:
         flow.service.drain()
 
-        assert await asked(flow, "readinessProbe") == 503
-        assert await asked(flow, "livenessProbe") == 200
+        assert await fetch_status(flow, "readinessProbe") == 503
+        assert await fetch_status(flow, "livenessProbe") == 200
 
 
 def test_a_damaged_journal_has_minutes_to_start():

@@ -1,4 +1,4 @@
-"""`atlas serve --config config/local.toml` beside an `atlas local`, as the file says."""
+"""`atlas serve --config config/local.toml` next to a running `atlas local`."""
 
 import pytest
 

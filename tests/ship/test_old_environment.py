@@ -1,4 +1,4 @@
-"""The environment file of the service before Atlas starts Atlas, unchanged."""
+"""The environment file of the old service starts Atlas unchanged."""
 
 import os
 import subprocess
@@ -39,7 +39,7 @@ def test_it_starts_a_service_at_its_port(tmp_path, host, level, origins):
     port = four_free_ports()
     text = OLD.format(host=host, port=port, level=level, origins=origins)
     old = dict(line.split("=", 1) for line in text.split("\n") if line)
-    # the old service had no listener for operators, and here others may run, too
+    # the old service had no operator listener; port 0 avoids conflicts with other tests
     environ = {"PATH": os.environ["PATH"], "ATLAS_OPERATOR_LISTEN": f"{HOST}:0"} | old
     how = {"cwd": tmp_path, "env": environ, "text": True, "stderr": subprocess.PIPE}
     with killed_at_last(

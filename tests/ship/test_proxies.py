@@ -1,4 +1,4 @@
-"""A proxy in front of Atlas takes nothing away: bodies, headers, answers, and time."""
+"""A proxy in front of Atlas preserves bodies, headers, responses and timeouts."""
 
 import http.client
 import re
@@ -27,12 +27,12 @@ CADDY = (CONFIG / "Caddyfile").read_text(encoding="utf-8")
 NGINX = (CONFIG / "nginx.conf").read_text(encoding="utf-8")
 NAME, ATLAS = "atlas.example.com", "127.0.0.1:8080"
 LINE = b'{"uuid":"%07d","value":1,"sourceName":"' + b"x" * 9_000 + b'"}\n'
-IPHONE_SECONDS = 60  # then it gives up, and sends again
+IPHONE_SECONDS = 60  # after that it gives up and sends again
 
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """A proxy that runs before an `atlas local`."""
+    """A proxy in front of an `atlas local`."""
 
     port: int
     behind: Local
@@ -47,11 +47,12 @@ class Front:
         )
         with closing(connection):
             fields = {name.replace("_", "-"): value for name, value in headers.items()}
-            with suppress(BrokenPipeError, ConnectionResetError):  # it has answered already
+            # the proxy may respond before the end of the body
+            with suppress(BrokenPipeError, ConnectionResetError):
                 connection.request(method, path, body, fields)  # type: ignore[arg-type]
             answer = connection.getresponse()
-            told = {name.lower(): value for name, value in answer.getheaders()}
-            return Answer(answer.status, told, answer.read())
+            response_headers = {name.lower(): value for name, value in answer.getheaders()}
+            return Answer(answer.status, response_headers, answer.read())
 
     def token(self) -> str:
         return "Bearer " + fetched(f"http://{HOST}:{self.behind.port + 2}/stand-in/tokens").decode()
@@ -64,15 +65,15 @@ class Answer:
     body: bytes
 
 
-def for_caddy(folder: Path, port: int, atlas: int) -> list[str]:
-    """As it stands, but here, without TLS and with nothing left behind."""
+def configure_caddy(folder: Path, port: int, atlas: int) -> list[str]:
+    """Write config/Caddyfile adapted to this machine, without TLS; return the command."""
     text = CADDY.replace(NAME, f"http://{HOST}:{port}").replace(ATLAS, f"{HOST}:{atlas}")
     (folder / "Caddyfile").write_text(text.replace("{\n", "{\n\tadmin off\n", 1))
     return ["caddy", "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
 
 
-def for_nginx(folder: Path, port: int, atlas: int) -> list[str]:
-    """As it stands, but here, and with a certificate."""
+def configure_nginx(folder: Path, port: int, atlas: int) -> list[str]:
+    """Write config/nginx.conf adapted to this machine, with a certificate; return the command."""
     certificate, key = self_signed(folder)
     text = NGINX.replace(ATLAS, f"{HOST}:{atlas}").replace("listen 443", f"listen {HOST}:{port}")
     text = text.replace("/etc/ssl/atlas/certificate.pem", str(certificate))
@@ -87,23 +88,23 @@ def for_nginx(folder: Path, port: int, atlas: int) -> list[str]:
 
 
 PROXIES: dict[str, tuple[tuple[str, ...], Callable[[Path, int, int], list[str]]]] = {
-    "caddy": (("caddy", "version"), for_caddy),
-    "nginx": (("nginx", "-v"), for_nginx),
+    "caddy": (("caddy", "version"), configure_caddy),
+    "nginx": (("nginx", "-v"), configure_nginx),
 }
 
 
 @contextmanager
-def proxied(kind: str, folder: Path, behind: Local) -> Iterator[Front]:
-    there, made_for = PROXIES[kind]
-    needs(*there)
+def run_proxy(kind: str, folder: Path, behind: Local) -> Iterator[Front]:
+    probe, configure = PROXIES[kind]
+    needs(*probe)
     port = find_free_port()
-    command = made_for(folder, port, behind.port)
+    command = configure(folder, port, behind.port)
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            command, cwd=folder, stdout=log, stderr=log, text=True, env=homeless(folder)
+            command, cwd=folder, stdout=log, stderr=log, text=True, env=with_home(folder)
         )
         with killed_at_last(process, 120):
-            answers(port, folder)
+            wait_until_listening(port, folder)
             certificate = folder / "certificate.pem"
             context = (
                 ssl.create_default_context(cafile=certificate) if certificate.exists() else None
@@ -111,13 +112,13 @@ def proxied(kind: str, folder: Path, behind: Local) -> Iterator[Front]:
             yield Front(port, behind, context)
 
 
-def homeless(folder: Path) -> dict[str, str]:
-    """Caddy keeps things at home."""
+def with_home(folder: Path) -> dict[str, str]:
+    """Return an environment with another HOME, as Caddy writes files there."""
     return ENVIRON | {"HOME": str(folder)}
 
 
-def answers(port: int, folder: Path) -> None:
-    """Returns when somebody listens there."""
+def wait_until_listening(port: int, folder: Path) -> None:
+    """Wait until a connection to the port succeeds."""
     deadline = time.monotonic() + SECONDS
     while True:
         try:
@@ -137,7 +138,7 @@ def behind(tmp_path_factory) -> Iterator[Local]:
 
 @pytest.fixture(scope="module", params=PROXIES)
 def front(request, behind, tmp_path_factory) -> Iterator[Front]:
-    with proxied(request.param, tmp_path_factory.mktemp(request.param), behind) as one:
+    with run_proxy(request.param, tmp_path_factory.mktemp(request.param), behind) as one:
         yield one
 
 
@@ -154,9 +155,9 @@ def test_an_export_goes_through_with_its_correlation_id_both_ways(front):
         X_Correlation_Id="of-the-phone",
     )
 
-    told = msgspec.json.decode(answer.body)
-    assert (answer.status, told["records_ingested"]) == (200, 300)
-    assert told["correlationId"] == "of-the-phone"
+    receipt = msgspec.json.decode(answer.body)
+    assert (answer.status, receipt["records_ingested"]) == (200, 300)
+    assert receipt["correlationId"] == "of-the-phone"
     assert answer.headers["x-correlation-id"] == "of-the-phone"
 
 
@@ -172,7 +173,7 @@ def test_of_a_stream_the_first_parts_are_safe_before_its_end_is_sent(front):
         while log.read_text().count("Uploading HealthKit data to dataset") == before:
             assert time.monotonic() < deadline, "nothing arrives before the end"
             time.sleep(0.01)
-        for number in range(1_000, 4_000):  # 36 MB in all, more than a JSON body may have
+        for number in range(1_000, 4_000):  # 36 MB in total, more than the limit of a JSON body
             yield LINE % number
 
     answer = front.ask(
@@ -200,11 +201,11 @@ def test_a_stranger_with_a_large_body_reads_our_answer(front, attempt):
 
 @pytest.mark.slow
 def test_headers_have_the_room_that_they_have_at_atlas(front):
-    def with_a_header_of(count: int) -> int:
+    def status_with_header(count: int) -> int:
         return front.ask("GET", "/health", X_Long="x" * count).status
 
-    assert with_a_header_of(12 * 1024) == 200
-    assert with_a_header_of(64 * 1024) in {400, 431}
+    assert status_with_header(12 * 1024) == 200
+    assert status_with_header(64 * 1024) in {400, 431}
 
 
 @pytest.mark.slow
@@ -212,11 +213,11 @@ def test_the_metrics_are_nobodys_out_there(front):
     answer = front.ask("GET", "/metrics")
 
     assert answer.status == 404
-    assert "x-correlation-id" not in answer.headers  # not even asked
+    assert "x-correlation-id" not in answer.headers  # Atlas never received the request
 
 
 def directive(text: str, name: str) -> int:
-    """The seconds, or the number, behind each mention of it: all the same."""
+    """Return the number after a directive, which must be the same at every occurrence."""
     (found,) = {int(each) for each in re.findall(rf"(?m)^\s*{name} (\d+)s?;?", text)}
     return found
 
@@ -253,7 +254,7 @@ def test_caddy_takes_its_file_as_it_stands(tmp_path):
     command = ["caddy", "validate", "--config", CONFIG / "Caddyfile", "--adapter", "caddyfile"]
 
     found = subprocess.run(
-        command, env=homeless(tmp_path), capture_output=True, text=True, check=False
+        command, env=with_home(tmp_path), capture_output=True, text=True, check=False
     )
 
     assert found.returncode == 0, found.stderr

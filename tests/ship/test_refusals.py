@@ -1,4 +1,4 @@
-"""What stops a start: one line that says what is wrong and what to do, and an exit code."""
+"""Errors at start: one line with the problem and the remedy, and an exit code."""
 
 import base64
 import os
@@ -25,7 +25,7 @@ from tests.support.processes import (
 
 pytestmark = pytest.mark.slow
 
-USER = 10001  # of the image
+USER = 10001  # the user of the image
 AS_USER = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"]
 APART = ["unshare", "--map-root-user", "--mount"]
 READ_ONLY = ["sh", "-c", 'mount -t tmpfs -o ro tmpfs "$0" && exec "$@"']
@@ -40,7 +40,7 @@ SYSTEMS = NOWHERE | {
 
 @pytest.fixture
 def folder():
-    """With an empty volume in it, and open to every user: those of pytest are closed."""
+    """A folder with an empty volume, open to every user, unlike tmp_path."""
     with tempfile.TemporaryDirectory() as name:
         found = Path(name)
         found.chmod(0o755)
@@ -60,7 +60,7 @@ def serve(folder: Path, *prefix: object, **environ: str) -> subprocess.Completed
     )
 
 
-def in_one_line(ended: subprocess.CompletedProcess[str], code: int, *named: object) -> None:
+def assert_one_line(ended: subprocess.CompletedProcess[str], code: int, *named: object) -> None:
     assert (ended.returncode, ended.stdout) == (code, ""), ended.stderr
     assert ended.stderr.startswith("atlas: ")
     assert ended.stderr.count("\n") == 1
@@ -88,7 +88,7 @@ def in_one_line(ended: subprocess.CompletedProcess[str], code: int, *named: obje
     ],
 )
 def test_a_setting_that_is_missing_or_wrong(folder, environ, named):
-    in_one_line(serve(folder, **environ), 78, *named)
+    assert_one_line(serve(folder, **environ), 78, *named)
 
 
 def test_a_key_that_does_not_fit(folder):
@@ -97,7 +97,9 @@ def test_a_key_that_does_not_fit(folder):
         pass
     before = sealed.read_bytes()
 
-    in_one_line(serve(folder), 78, "ATLAS_JOURNAL_KEY", sealed.name, "encrypted with another key")
+    assert_one_line(
+        serve(folder), 78, "ATLAS_JOURNAL_KEY", sealed.name, "encrypted with another key"
+    )
     assert sealed.read_bytes() == before
 
 
@@ -109,15 +111,15 @@ def test_a_port_that_is_taken(folder, name):
 
         ended = serve(folder, **{name: value})
 
-    in_one_line(ended, 1, "in use", "take another port")
-    assert ended.stderr.count(str(port)) == 1, "as Python tells it, it is said twice"
+    assert_one_line(ended, 1, "in use", "choose another port")
+    assert ended.stderr.count(str(port)) == 1, "Python itself would name it twice"
 
 
 def test_a_volume_that_is_read_only(folder):
     needs(*APART, "true")
     volume = folder / "volume"
 
-    in_one_line(
+    assert_one_line(
         serve(folder, *APART, *READ_ONLY, volume),
         1,
         "read-only",
@@ -126,18 +128,18 @@ def test_a_volume_that_is_read_only(folder):
     )
 
 
-def as_user() -> list[str]:
-    """What root runs a command with as the user of the image."""
+def require_user_prefix() -> list[str]:
+    """Return the command prefix with which root runs a command as the user of the image."""
     if os.geteuid() != 0:
-        cannot_run("only root can run it as somebody else")
+        cannot_run("only root can run it as another user")
     needs(*AS_USER, COMMAND, "--version")
     return AS_USER
 
 
 def test_a_volume_of_root(folder):
-    """As a new one is, under podman, docker and Kubernetes."""
-    in_one_line(
-        serve(folder, *as_user()),
+    """A new volume belongs to root under podman, Docker and Kubernetes."""
+    assert_one_line(
+        serve(folder, *require_user_prefix()),
         1,
         f"{folder / 'volume'} belongs to user 0, and Atlas is user {USER}.",
         f"chown -R {USER} {folder / 'volume'} ",
@@ -148,18 +150,18 @@ def test_a_volume_of_root(folder):
 
 @pytest.mark.parametrize("ending", ["", ".lock", ".seal"])
 def test_a_file_of_the_journal_that_root_has_left_there(folder, ending):
-    """Of a start as root, say, before somebody thought better of it."""
-    prefix, volume = as_user(), folder / "volume"
+    """For example after a first start as root."""
+    prefix, volume = require_user_prefix(), folder / "volume"
     os.chown(volume, USER, USER)
     file = volume / f"journal.db{ending}"
     file.touch(0o600)
 
-    in_one_line(serve(folder, *prefix), 1, f"{file} belongs to user 0", f"chown -R {USER}")
+    assert_one_line(serve(folder, *prefix), 1, f"{file} belongs to user 0", f"chown -R {USER}")
 
 
 def test_a_key_that_only_root_may_read_is_not_given_up(folder):
-    """A key that a chown opens is not lost: no message suggests to discard exports."""
-    prefix, volume = as_user(), folder / "volume"
+    """A chown makes the key readable, so no message may suggest discarding exports."""
+    prefix, volume = require_user_prefix(), folder / "volume"
     with open_journal(volume / "journal.db", CapacityLimits()):
         pass
     for each in (volume, *volume.iterdir()):
@@ -167,29 +169,31 @@ def test_a_key_that_only_root_may_read_is_not_given_up(folder):
             os.chown(each, USER, USER)
     ended = serve(folder, *prefix, ATLAS_JOURNAL_KEY="")
 
-    in_one_line(ended, 1, "journal.db.key belongs to user 0")
+    assert_one_line(ended, 1, "journal.db.key belongs to user 0")
     assert "discard" not in ended.stderr
 
 
 def test_a_folder_where_no_journal_can_be_made_by_default(folder):
-    ended = serve(folder, *as_user(), ATLAS_JOURNAL="")
+    ended = serve(folder, *require_user_prefix(), ATLAS_JOURNAL="")
 
-    in_one_line(ended, 1, f"{folder} belongs to user 0", f"install -d -o {USER} {folder / 'var'}")
+    assert_one_line(
+        ended, 1, f"{folder} belongs to user 0", f"install -d -o {USER} {folder / 'var'}"
+    )
 
 
 def test_a_folder_that_keeps_its_owner_out(folder):
-    prefix, volume = as_user(), folder / "volume"
+    prefix, volume = require_user_prefix(), folder / "volume"
     os.chown(volume, USER, USER)
     volume.chmod(0o500)
 
-    in_one_line(serve(folder, *prefix), 1, f"chmod u+rwX {volume}")
+    assert_one_line(serve(folder, *prefix), 1, f"chmod u+rwX {volume}")
 
 
 def test_a_file_where_a_folder_should_be(folder):
     (folder / "file").touch()
     ended = serve(folder, ATLAS_JOURNAL="sqlite:///file/journal.db")
 
-    in_one_line(ended, 1, "a folder above it is a file")
+    assert_one_line(ended, 1, "a folder above it is a file")
 
 
 @pytest.mark.parametrize("name", ["config/atlas.toml", "other.toml"])
@@ -199,10 +203,12 @@ def test_a_configuration_file_that_may_not_be_read(folder, name):
     file.touch(0o600)
     chosen = "" if name.startswith("config/") else name
 
-    in_one_line(serve(folder, *as_user(), ATLAS_CONFIG=chosen), 78, name, "Permission denied")
+    assert_one_line(
+        serve(folder, *require_user_prefix(), ATLAS_CONFIG=chosen), 78, name, "Permission denied"
+    )
 
 
-# what stops no start
+# problems that do not prevent a start
 
 
 def test_a_dataset_that_foundry_does_not_know_is_told_by_diagnose_and_stops_nothing(
@@ -223,9 +229,9 @@ def test_a_dataset_that_foundry_does_not_know_is_told_by_diagnose_and_stops_noth
         serving = subprocess.Popen([COMMAND, "serve"], stderr=subprocess.DEVNULL, **how)
         with killed_at_last(serving):
             url = serving.stdout.readline().removeprefix("ready ").strip()
-            told = subprocess.run([COMMAND, "diagnose", "--url", url], check=False, **how)
+            diagnosis = subprocess.run([COMMAND, "diagnose", "--url", url], check=False, **how)
             ready = fetched(f"{url}/health/ready")
 
     assert b'"status":"ready"' in ready.replace(b" ", b"")
-    assert told.returncode == 17, told.stdout
-    assert " 7  dataset         fail" in told.stdout
+    assert diagnosis.returncode == 17, diagnosis.stdout
+    assert " 7  dataset         fail" in diagnosis.stdout

@@ -1,4 +1,4 @@
-"""The unit is one that systemd takes, that confines Atlas, and that lets it work."""
+"""The systemd unit is valid, confines Atlas, and permits everything that Atlas needs."""
 
 import os
 import re
@@ -25,18 +25,18 @@ from tests.support.processes import (
 
 FILE = CONFIG / "systemd" / "atlas.service"
 COMMAND = Path(sys.executable).with_name("atlas")
-EXPOSURE_MAX = 20  # tenths: 10.0 is a service that may do everything
-BY_ROOT = {"fchown"}  # SQLite gives its log the owner of the journal, if it is root
+EXPOSURE_MAX = 20  # in tenths; 10.0 is a service without any restrictions
+ROOT_ONLY = {"fchown"}  # as root, SQLite gives its log the owner of the journal
 
 
-def analyzed(*arguments: object) -> subprocess.CompletedProcess[str]:
+def systemd_analyze(*arguments: object) -> subprocess.CompletedProcess[str]:
     needs("systemd-analyze", "--version")
     command = ["systemd-analyze", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def placed(folder: Path, text: str) -> Path:
-    """The unit with a command that is there."""
+def write_unit(folder: Path, text: str) -> Path:
+    """Write the unit with the path of the command in this environment."""
     unit = folder / FILE.name
     command = re.sub(r"(?m)^ExecStart=\S+", f'ExecStart="{COMMAND}"', text)
     unit.write_text(command, encoding="utf-8")
@@ -44,7 +44,7 @@ def placed(folder: Path, text: str) -> Path:
 
 
 def test_systemd_takes_it(tmp_path):
-    found = analyzed("verify", placed(tmp_path, FILE.read_text(encoding="utf-8")))
+    found = systemd_analyze("verify", write_unit(tmp_path, FILE.read_text(encoding="utf-8")))
 
     assert (found.returncode, found.stderr) == (0, "")
 
@@ -52,14 +52,14 @@ def test_systemd_takes_it(tmp_path):
 def test_a_word_that_systemd_does_not_know_is_noticed(tmp_path):
     text = FILE.read_text(encoding="utf-8").replace("TimeoutStopSec", "TimeoutStop")
 
-    assert "TimeoutStop" in analyzed("verify", placed(tmp_path, text)).stderr
+    assert "TimeoutStop" in systemd_analyze("verify", write_unit(tmp_path, text)).stderr
 
 
 def test_there_is_little_that_it_may_do(tmp_path):
-    unit = placed(tmp_path, FILE.read_text(encoding="utf-8"))
-    judge = ("security", "--offline=true", f"--threshold={EXPOSURE_MAX}", "--no-pager")
+    unit = write_unit(tmp_path, FILE.read_text(encoding="utf-8"))
+    options = ("security", "--offline=true", f"--threshold={EXPOSURE_MAX}", "--no-pager")
 
-    found = analyzed(*judge, unit)
+    found = systemd_analyze(*options, unit)
 
     assert found.returncode == 0, found.stdout
 
@@ -73,27 +73,27 @@ def test_it_is_started_again_but_not_with_a_setting_that_is_wrong():
     assert UNIT.one("Unit", "StartLimitIntervalSec") == "0"
 
 
-def allowed() -> set[str]:
-    """The calls of the filter, where a set is named by @, and ~ takes away."""
+def list_allowed_calls() -> set[str]:
+    """Return the system calls that the filter permits; @ names a set, ~ removes calls."""
     calls: set[str] = set()
     for line in UNIT.all("Service", "SystemCallFilter"):
         for name in line.removeprefix("~").split():
-            found = members(name)
+            found = expand_set(name)
             calls = calls - found if line.startswith("~") else calls | found
     return calls
 
 
-def members(name: str) -> set[str]:
+def expand_set(name: str) -> set[str]:
     if not name.startswith("@"):
         return {name}
-    _, *within = analyzed("syscall-filter", name).stdout.split("\n")
+    _, *within = systemd_analyze("syscall-filter", name).stdout.split("\n")
     names = [each.strip() for each in within if each.strip() and "#" not in each]
-    return set[str]().union(*(members(each) for each in names))
+    return set[str]().union(*(expand_set(each) for each in names))
 
 
 @pytest.mark.slow
 def test_what_atlas_asks_of_the_system_is_allowed(tmp_path):
-    """With workers, a large export, a commit and an end."""
+    """Covers workers, a large export, a commit and a shutdown."""
     needs_strace()
     many = tmp_path / "many.ndjson"
     many.write_text("".join(f'{{"uuid":"{number}"}}\n' for number in range(30_000)))
@@ -121,8 +121,8 @@ def test_what_atlas_asks_of_the_system_is_allowed(tmp_path):
 
     lines = calls.read_text(encoding="utf-8", errors="replace").splitlines()
     made = {found[1] for line in lines if (found := re.match(r"\d+ +(\w+)\(", line))}
-    assert made - allowed() - BY_ROOT == set()
-    assert {"setpriority", "fdatasync", "accept4"} <= made  # it has worked
+    assert made - list_allowed_calls() - ROOT_ONLY == set()
+    assert {"setpriority", "fdatasync", "accept4"} <= made  # the trace is not empty
     pages = [line for line in lines if "PROT_EXEC" in line]  # for MemoryDenyWriteExecute
     assert not [line for line in pages if "PROT_WRITE" in line or "mprotect(" in line]
     families = {found[1] for line in lines if (found := re.search(r"socket\((AF_\w+)", line))}

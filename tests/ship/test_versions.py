@@ -1,4 +1,4 @@
-"""Every package has a lowest version; other versions can be tried where uv is."""
+"""Every dependency has a lower bound; other versions can be tested if uv is installed."""
 
 import re
 import tomllib

@@ -1,4 +1,4 @@
-"""Compose, Prometheus and Grafana: their files are such files, and lead to each other."""
+"""The files for Compose, Prometheus and Grafana are valid and refer to each other correctly."""
 
 import re
 import shutil
@@ -25,8 +25,8 @@ PROMETHEUS = read("prometheus/prometheus.yaml")
 (PROVIDER,) = read("grafana/provisioning/dashboards/atlas.yaml")["providers"]
 
 
-def judged(path: Path) -> subprocess.CompletedProcess[str]:
-    """By the schema of the Compose specification, which is in a package."""
+def validate(path: Path) -> subprocess.CompletedProcess[str]:
+    """Validate a file with the schema of the Compose specification."""
     command = [Path(sys.executable).with_name("check-jsonschema")]
     command += ["--builtin-schema", "vendor.compose-spec", path]
     return subprocess.run(command, capture_output=True, text=True, check=False)
@@ -37,8 +37,8 @@ def test_compose_knows_every_word(tmp_path):
     text = (CONFIG / "compose.yaml").read_text(encoding="utf-8")
     (tmp_path / "wrong.yaml").write_text(text.replace("stop_grace_period", "stop_grace"))
 
-    assert judged(CONFIG / "compose.yaml").returncode == 0
-    assert "stop_grace" in judged(tmp_path / "wrong.yaml").stdout
+    assert validate(CONFIG / "compose.yaml").returncode == 0
+    assert "stop_grace" in validate(tmp_path / "wrong.yaml").stdout
 
 
 @pytest.mark.slow
@@ -57,17 +57,17 @@ def test_prometheus_measures_what_shows_itself_to_a_token_only(tmp_path):
     (tmp_path / "atlas.toml").write_text(f'[operator]\ntoken = "{TOKEN}"\n')
     with (
         local(tmp_path, "--config", tmp_path / "atlas.toml") as atlas,
-        measuring(tmp_path, atlas.port + 3) as prometheus,
+        run_prometheus(tmp_path, atlas.port + 3) as prometheus,
     ):
-        until_it_says(f"{prometheus}/api/v1/query?query=atlas_info", "version")
+        wait_for_text(f"{prometheus}/api/v1/query?query=atlas_info", "version")
         alerts = fetched(f"{prometheus}/api/v1/rules").decode()
 
     assert all(f'"{rule["alert"]}"' in alerts for rule in RULES)
 
 
 @contextmanager
-def measuring(folder: Path, operator: int) -> Iterator[str]:
-    """Prometheus with its files as they stand, but here, and each second."""
+def run_prometheus(folder: Path, operator: int) -> Iterator[str]:
+    """Run Prometheus with its shipped files, adapted to this machine, scraping every second."""
     text = (CONFIG / "prometheus" / "prometheus.yaml").read_text(encoding="utf-8")
     text = text.replace("/run/secrets/operator-token", str(folder / "token"))
     text = text.replace("atlas:9464", f"{HOST}:{operator}").replace("15s", "1s")
@@ -86,7 +86,7 @@ def measuring(folder: Path, operator: int) -> Iterator[str]:
         yield f"http://{HOST}:{port}"
 
 
-def until_it_says(url: str, word: str) -> None:
+def wait_for_text(url: str, word: str) -> None:
     deadline = time.monotonic() + SECONDS
     while True:
         with suppress(OSError):
@@ -97,7 +97,7 @@ def until_it_says(url: str, word: str) -> None:
 
 
 def mounts(service):
-    """What lies where in a container, of what lies in this repository."""
+    """Return mount point -> path in this repository, of the read-only mounts of a service."""
     found = [each.split(":") for each in SERVICES[service]["volumes"] if each.startswith(".")]
     return {place: (CONFIG / ours).resolve() for ours, place, mode in found if mode == "ro"}
 
@@ -127,7 +127,7 @@ def test_prometheus_asks_the_operator_listener_by_the_one_name_that_it_answers_t
 
     assert target == OURS["environment"]["ATLAS_OPERATOR_LISTEN"]
     assert target.partition(":")[0] == OURS["hostname"]
-    assert OURS["hostname"] in SERVICES  # it leads there, too
+    assert OURS["hostname"] in SERVICES  # and the name resolves to it
     assert JOB.get("metrics_path", "/metrics") == "/metrics"
 
 
@@ -138,7 +138,7 @@ def test_prometheus_shows_the_operator_token():
     assert JOB["authorization"]["credentials_file"] == f"/run/secrets/{secret['source']}"
     assert variable == "ATLAS_OPERATOR_TOKEN"
     assert OURS["environment"][variable].startswith(f"${{{variable}:?")
-    assert "read_only" not in SERVICES["prometheus"]  # Compose could not copy the secret there
+    assert "read_only" not in SERVICES["prometheus"]  # Compose has to copy the secret into it
 
 
 def test_prometheus_has_its_file_and_the_alerts():
