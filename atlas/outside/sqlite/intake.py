@@ -182,9 +182,9 @@ def check_key(db: sqlite3.Connection, cipher: Cipher, head: ExportMetadata, id: 
                 raise IdempotencyKeyReused
         if list_bindings(identifiers.derive_stream_id(head.user, slot.key)):
             raise IdempotencyKeyReused
-    if head.place is not None:
-        stream = head.place
-        if stream.key is not None and list_bindings(stream.key):
+    stream = head.place
+    if stream is not None and stream.key is not None:
+        if list_bindings(stream.key):
             raise IdempotencyKeyReused
         for position, _, export in list_bindings(stream.whole):
             if position == stream.position and export != id:
