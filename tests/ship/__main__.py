@@ -63,7 +63,7 @@ async def check_survival(image: Image) -> None:
         await bench.emulators.open()
         say("ready again, with the same volume", await container.start())
         say("all is committed", await bench.wait_until_drained())
-        say(f"at most {container.peak_mib():.0f} MiB of memory in this life")
+        say(f"at most {container.measure_peak_memory():.0f} MiB of memory in this life")
         code, seconds = await container.end()
         say(f"stopped (SIGTERM), exit code {code}", seconds)
         balance = await bench.draw_balance()

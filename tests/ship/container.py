@@ -29,8 +29,8 @@ class Container(ServiceProcess):
         super().__init__(folder, settings)
         self.configure("journal", url=JOURNAL)
 
-    def command(self, mine: Failpoint | None = None) -> list[str]:
-        assert mine is None, "failpoints are not part of the shipped image"
+    def build_command(self, failpoint: Failpoint | None) -> list[str]:
+        assert failpoint is None, "failpoints are not part of the shipped image"
         mounts = ["--volume", f"{self.name}:/var/lib/atlas"]
         mounts += ["--volume", f"{self.file}:{CONFIG}:ro"]
         named = [f"--name={self.name}", *self._limits, *mounts, self._image]
@@ -43,7 +43,7 @@ class Container(ServiceProcess):
         if self._process is not None:
             await self._process.wait()
 
-    def peak_mib(self) -> float:
+    def measure_peak_memory(self) -> float:
         """Return the peak memory of its cgroup since it was started."""
         pid = podman("inspect", "--format", "{{.State.Pid}}", self.name)
         text = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
