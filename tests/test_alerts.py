@@ -1,4 +1,4 @@
-"""Alerts and the dashboard ask for metrics that exist, and lead to sections of the runbook."""
+"""Alerts and the dashboard query existing metrics and link to sections of the runbook."""
 
 import re
 from typing import get_args
@@ -19,13 +19,13 @@ from tests.support.pages import anchors_of, text_of
 
 PANELS = DASHBOARD["panels"]
 RUNBOOK = ROOT / "config/runbook.md"
-NOT_OURS = {"up", "process_start_time_seconds"}  # Prometheus's own
-PROMETHEUS = {"__name__", "instance", "job"}  # its labels
+NOT_OURS = {"up", "process_start_time_seconds"}  # Prometheus's own metrics
+PROMETHEUS = {"__name__", "instance", "job"}  # Prometheus's own labels
 VARIABLES = {"$__rate_interval": "5m", "$instance": ".*"}
 
 
 def scraped():
-    """A metric of each name, with the labels that it has, and all that they can be."""
+    """Map each metric name to its labels and their possible values."""
     status = StatusAggregator(About("1", "ri.dataset", "master", 100, 10), lambda: NOON)
     for event in (
         events.RequestAnswered("c", f"{API_PREFIX}/export", "POST", 200, 0.1),
@@ -52,9 +52,9 @@ THERE = scraped()
 
 
 def selectors(expr):
-    """Each metric that an expression asks for, and by label, what values it wants; ".+" is any.
+    """Yield each metric of an expression with the values it selects by label; ".+" matches any.
 
-    Each alternative of a regular expression is wanted.
+    The alternatives of a regular expression are all selected.
     """
     for name, value in VARIABLES.items():
         expr = expr.replace(name, value)
@@ -82,7 +82,7 @@ EXPRESSIONS = [pytest.param(rule["expr"], id=rule["alert"]) for rule in RULES] +
 
 
 def strange(expr):
-    """What an expression asks for and we do not tell: metrics, labels, values of labels."""
+    """Yield the metrics, labels and label values of an expression that Atlas does not export."""
     for name, selected in selectors(expr):
         if name not in THERE and name not in NOT_OURS:
             yield name

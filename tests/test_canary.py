@@ -1,9 +1,9 @@
-"""Nothing of a person, and no secret, is told by anybody but the dataset, whatever happens.
+"""No personal data and no secret leaves Atlas except into the dataset, whatever goes wrong.
 
-Each field has a canary of its own, and Atlas lives through all that can go wrong. Then none of them
-stands in what any of its processes printed, logged, traced, answered, showed or left on a disk.
-What may hold some: an answer of success (the manifest and the path of whoever sent them). What is
-nobody's is a correlation id: its sender makes it up to find it in the log.
+Each field carries its own canary while Atlas goes through every fault scenario. Afterwards no
+canary may be found in anything that its processes printed, logged, traced, answered, displayed or
+left on disk. Successful responses are exempt: they repeat the manifest and the path to their own
+sender. Correlation ids carry no canary: clients choose them in order to find them in the log.
 """
 
 import base64
@@ -38,7 +38,7 @@ SHARED = Path("/dev/shm")
 
 
 def places_of(sandbox: Sandbox) -> dict[str, bytes]:
-    """Everywhere that Atlas has left something, but for answers of success and the dataset."""
+    """Return everything that Atlas has written, except successful responses and the dataset."""
     ours = [file for file in sandbox.folder.rglob("*") if "foundry" not in file.parts]
     theirs = list(SHARED.glob("*")) if SHARED.exists() else []
     return {name: text for name, text in sandbox.told.items() if name != "answers of success"} | {
@@ -75,7 +75,7 @@ async def test_no_canary_is_seen_outside_the_dataset(tmp_path):
 
 
 def is_committed(sandbox: Sandbox) -> None:
-    """Where they belong all of them are seen, or they would be nowhere for no merit of ours."""
+    """Check that all canaries reached the dataset; otherwise finding no leak proves nothing."""
     for name in COMMITTED:
         fields = sandbox.canaries.fields(name)
         assert fields

@@ -1,4 +1,4 @@
-"""The good mobile client: against the real service, and against servers that misbehave."""
+"""The reference client against the real service and against misbehaving servers."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -30,8 +30,8 @@ from tests.support.listeners import listening
 from tests.support.replies import Mood, hangs_up, says
 
 BOM = b"\xef\xbb\xbf"
-FULL = CHUNK_LINES_MAX * CHUNKS_MAX  # lines in a batch of short ones
-BACKOFF = pytest.approx(4.5, abs=0.5)  # of the fourth attempt: 4 s and up to 1 s of jitter
+FULL = CHUNK_LINES_MAX * CHUNKS_MAX  # short lines in a batch
+BACKOFF = pytest.approx(4.5, abs=0.5)  # delay before the fourth attempt: 4 s, up to 1 s of jitter
 
 
 def records(count: int, first: int = 0) -> list[bytes]:
@@ -45,7 +45,7 @@ def a_line(size: int) -> bytes:
 async def sent(
     url: str, lines, token="token-of-ada", device=None, sleep=anyio.sleep
 ) -> LineAccounting:
-    """The balance of a file that was sent."""
+    """Upload a file and return the client's report."""
     balance = LineAccounting()
     async with open_client(url, token, device, sleep) as client:
         await client.send(lines, balance)
@@ -53,7 +53,7 @@ async def sent(
     return balance
 
 
-# how a file is cut
+# cutting a file into batches
 
 
 def test_the_same_file_gives_the_same_batches_and_keys_however_often_it_is_read():
@@ -314,11 +314,11 @@ async def test_a_token_that_is_not_good_ends_it_with_the_reason(life):
     assert balance.last_error == "401 INVALID_TOKEN: The bearer token is not valid here."
 
 
-# against servers that misbehave
+# against misbehaving servers
 
 
 def an_answer(body: bytes, status: int = 200) -> web.Response:
-    """Everything that was sent is committed."""
+    """Return a response that says everything was committed."""
     results = [
         {
             "chunkIndex": index,
@@ -338,7 +338,7 @@ async def good(_request, body):
 
 
 def misses(**changes: object) -> Mood:
-    """The good answer, with something wrong in its last chunk."""
+    """Return the good response with an error in its last chunk."""
 
     async def mood(_request, body):
         answer = msgspec.json.decode(an_answer(body).body)
@@ -358,7 +358,7 @@ async def breaks_off(request, _body):
 
 @dataclass
 class Moody:
-    """Has a mood for each request, in order, and then one for all others; notes what came."""
+    """A server with scripted behavior for each request and all later ones; records requests."""
 
     moods: list[Mood]
     then: Mood = good

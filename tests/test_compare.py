@@ -1,6 +1,6 @@
-"""`atlas compare`: a difference is one of those in atlas/comparison/README.md, or unexplained.
+"""`atlas compare`: a difference is listed in atlas/comparison/README.md, or it is unexplained.
 
-`old_service` makes rows as the service before Atlas did, by its own few lines.
+`old_service` makes rows as the old service did, in a few independent lines.
 """
 
 import gzip
@@ -20,14 +20,14 @@ from tests.support.canaries import Canaries
 PAGE = Path(__file__).parent.parent / "atlas" / "comparison" / "README.md"
 ADA = "auth0|ada-lovelace"
 NOON, LATER, LATEST = (f"2026-01-02T12:00:0{second}.000Z" for second in range(3))
-NOT_OF_ROWS = {  # a row does not show how the request was written
+NOT_OF_ROWS = {  # a row does not show how its request was encoded
     "Readiness tells the truth.",
     "A `device` or `timestamp` of the request that is not text counts as absent.",
 }
 
 
 def old_service(*lines: str, at: str = NOON, sub: str = ADA, **sent: object) -> bytes:
-    """The rows that it made of these lines. `sent` is what the request said beside them."""
+    """Return the old service's rows for these lines. `sent` holds other request properties."""
     return b"".join(written(old_row(parsed(line), at, sub, sent)) for line in lines)
 
 
@@ -63,7 +63,7 @@ def old_row(sample: object, at: str, sub: str, sent: dict[str, object]) -> dict[
 
 
 def parsed(line: str) -> object:
-    """As JSON.parse does: every number is a double, which is written without an empty fraction."""
+    """Parse like JSON.parse: every number is a double, written without an empty fraction."""
 
     def double(text: str) -> float | int:
         value = float(text)
@@ -73,7 +73,7 @@ def parsed(line: str) -> object:
 
 
 def written(value: object) -> bytes:
-    """As JSON.stringify does, which escapes half a pair and nothing else beyond ASCII."""
+    """Write like JSON.stringify, which escapes lone surrogates, but no other non-ASCII text."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text).encode() + b"\n"
 
@@ -95,7 +95,7 @@ def sample(uuid: str = "a", **more: object) -> str:
 
 @pytest.fixture
 def compare(tmp_path):
-    """What is found in two files of these rows."""
+    """Return a function that compares two files of these rows."""
 
     def run(old: bytes, new: bytes) -> ComparisonReport:
         (tmp_path / "old.ndjson").write_bytes(old)
@@ -111,13 +111,13 @@ def found(balance: ComparisonReport) -> dict[str, tuple[int, dict[str, int]]]:
 
 
 def assert_even(balance: ComparisonReport) -> None:
-    """Every row is counted once."""
+    """Check that every row is counted exactly once."""
     kinds = balance.same, balance.as_intended, balance.unexplained
     assert sum(kind.old for kind in kinds) == balance.rows.old
     assert sum(kind.new for kind in kinds) == balance.rows.new
 
 
-# the list of the page
+# the list on the page
 
 
 def differences() -> list[str]:
@@ -138,7 +138,7 @@ def test_every_difference_on_the_page_that_rows_can_show_is_a_reason():
     assert set(differences()) - known == NOT_OF_ROWS
 
 
-# what is intended
+# intended differences
 
 VALUE = {"value_double": 1}
 RAW = {"raw_healthkit_record": 1}
@@ -258,7 +258,7 @@ def test_another_export_of_the_same_record_can_be_lost_too(compare):
 
 
 def test_what_may_have_been_no_utf_8_cannot_be_told_from_what_atlas_lacks(compare):
-    """Node made U+FFFD of it; a phone may have sent that, too, and Atlas takes it."""
+    """Node replaced invalid UTF-8 by U+FFFD; a phone may also send U+FFFD, and Atlas accepts it."""
     good, odd = '{"uuid":"a"}', '{"unit":"\ufffdm"}'
     balance = compare(old_service(good, odd), ours(good))
 
@@ -300,7 +300,7 @@ def test_a_file_compared_with_itself_is_the_same(compare):
     assert found(compare(old, old)) == {}
 
 
-# what is not
+# unexplained differences
 
 
 def test_a_row_that_atlas_lacks_is_unexplained(compare):
@@ -554,7 +554,7 @@ def test_a_file_without_any_line_is_not_read_to_its_end(atlas, tmp_path):
     assert "new.ndjson:1: not a row: not JSON." in line
 
 
-# what is printed
+# output
 
 
 def test_the_report_says_what_differs_why_and_where(atlas, tmp_path):
@@ -637,11 +637,11 @@ def test_no_value_of_a_row_is_printed(atlas, tmp_path):
     assert f"{tmp_path}/*/old/*/*:1" in shown.out
 
 
-# all of it
+# end to end
 
 
 def test_what_a_phone_sends_differs_only_as_intended(atlas, tmp_path):
-    """Both services get the same exports: what breaks sinks one of the old one's."""
+    """Both services get the same exports. An invalid line fails an export of the old service."""
     good, more = generator.export(500, seed=3), generator.export(200, seed=4)
     broken = b"\n".join(generator.strewn(generator.lines(50), [b"{", b"null", b'{"a":']))
     texts = [text.decode() for text in (good, more)]

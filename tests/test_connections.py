@@ -1,6 +1,6 @@
-"""Every connection ends: the silent, the slow, those who do not read, and those that are too many.
+"""Every connection ends: silent, slow and non-reading ones, and those over the limit.
 
-On the loop of the service and on the plain one: what a transport does at its end is the loop's.
+Tested on uvloop and on asyncio, because their transports close differently.
 """
 
 import socket
@@ -60,7 +60,7 @@ def descriptors() -> int:
 
 
 async def is_closed(stream: Stream) -> bytes:
-    """All that came before the end, be it a reset."""
+    """True once the peer has closed, cleanly or with a reset."""
     found = b""
     with anyio.fail_after(SECONDS), suppress(anyio.EndOfStream, anyio.BrokenResourceError):
         while True:
@@ -69,7 +69,7 @@ async def is_closed(stream: Stream) -> bytes:
 
 
 async def trickle(stream: Stream, text: bytes) -> None:
-    """A byte at a time, for ever."""
+    """Send one byte at a time, forever."""
     with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
         while True:
             await stream.send(text)
@@ -185,12 +185,12 @@ async def test_who_reads_slowly_is_left_alone():
         assert door.seen == []
 
 
-# ends
+# closing
 
 
 @on_both_loops
 async def test_who_is_answered_early_reads_that_while_sending_at_full_speed():
-    """However much it would be: a little of it is dropped, and then the connection is gone."""
+    """However much the client sends: a bounded amount is discarded, then the connection closes."""
     sent = 0
     async with standing() as door, door.connected() as stream, anyio.create_task_group() as tasks:
 
@@ -208,12 +208,12 @@ async def test_who_is_answered_early_reads_that_while_sending_at_full_speed():
         await until(lambda: not door.connections())
 
         assert answer == b"no"
-        assert sent < 64 * MIB  # what two kernels keep is most of it
+        assert sent < 64 * MIB  # mostly the socket buffers of two kernels
 
 
 @on_both_loops
 async def test_who_is_answered_early_and_trickles_is_closed():
-    """Whatever the other deadlines are."""
+    """The other deadlines do not apply."""
     async with (
         standing(write_timeout_seconds=600, idle_seconds=600) as door,
         door.connected() as stream,
@@ -242,7 +242,7 @@ async def test_who_is_answered_early_sees_the_end_at_once_and_may_still_send():
 
 @on_both_loops
 async def test_a_request_that_is_answered_before_it_was_read_is_the_last():
-    """Also where the application says nothing of closing."""
+    """Even if the application does not close the connection."""
     async with standing() as door:
         text = await door.said(post("Content-Length: 99", path="/unread") + b"x" + CANARY)
 
@@ -276,7 +276,7 @@ async def test_a_bad_request_is_answered_while_megabytes_come_behind_it():
         assert door.app.asked in ([], ["/echo"])
 
 
-# half an end
+# half-closed connections
 
 
 @on_both_loops
@@ -356,7 +356,7 @@ async def test_who_says_no_more_before_he_has_asked_is_closed(text):
         assert door.app.asked == ["/echo"]
 
 
-# many
+# many connections
 
 
 async def nothing(_stream: Stream) -> None: ...
@@ -393,7 +393,7 @@ async def a_large_request(stream: Stream) -> None:
 def test_three_hundred_slow_ones_are_closed_and_their_descriptors_come_back(use_uvloop, does):
     async def scenario() -> None:
         async with standing(**QUICK) as door:
-            await door.said(get("/echo", "Connection: close"))  # what a loop opens once stays
+            await door.said(get("/echo", "Connection: close"))  # opened once by the loop, and kept
             before = descriptors()
             streams = [await anyio.connect_tcp(HOST, door.port) for _ in range(MANY)]
             async with anyio.create_task_group() as tasks:
@@ -409,7 +409,7 @@ def test_three_hundred_slow_ones_are_closed_and_their_descriptors_come_back(use_
     anyio.run(scenario, backend_options={"use_uvloop": use_uvloop})
 
 
-# too many
+# over the limit
 
 
 async def opened(door: Standing, stack: AsyncExitStack, count: int) -> list[Stream]:
@@ -423,7 +423,7 @@ async def test_of_too_many_the_one_that_is_idle_for_longest_makes_room():
         for stream in streams:
             await stream.send(get())
             await one(stream)
-        await streams[0].send(get())  # so that the second is idle for longest
+        await streams[0].send(get())  # makes the second the one that is idle for longest
         await one(streams[0])
         text = await door.said(get("/new", "Connection: close"))
         await is_closed(streams[1])
@@ -490,7 +490,7 @@ async def test_of_very_many_too_many_most_see_only_the_end():
         assert echoed(await one(stream))[0] == "hello"
 
 
-# the end
+# shutdown
 
 
 @on_both_loops

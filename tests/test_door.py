@@ -1,4 +1,4 @@
-"""The door over real sockets: one framing, header blocks within their limits, ends that come."""
+"""The HTTP parser over real sockets: unambiguous framing, header limits and timely closes."""
 
 from contextlib import suppress
 from datetime import datetime
@@ -34,7 +34,7 @@ from tests.support.connections import (
 )
 
 SMUGGLED = {
-    # one host
+    # a single Host
     "no host": b"GET /echo HTTP/1.1\r\n\r\n",
     "two hosts": get("/echo", "Host: b"),
     "two equal hosts": get("/echo", "host: a"),
@@ -44,7 +44,7 @@ SMUGGLED = {
     "a host with an at": b"GET /echo HTTP/1.1\r\nHost: a@b\r\n\r\n",
     "a host beyond ASCII": b"GET /echo HTTP/1.1\r\nHost: \xc3\xa4\r\n\r\n",
     "two hosts in HTTP/1.0": b"GET /echo HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n",
-    # one framing
+    # unambiguous framing
     "a length and chunks": post("Content-Length: 5", "Transfer-Encoding: chunked", body=LAST),
     "chunks and a length": post("Transfer-Encoding: chunked", "Content-Length: 5", body=LAST),
     "two lengths": post("Content-Length: 5", "Content-Length: 6", body=b"hello"),
@@ -133,7 +133,7 @@ SMUGGLED = {
     "a folded trailer": chunks(HELLO + b"0\r\nX: a\r\n b\r\n\r\n"),
     "trailers of 20 KiB": chunks(HELLO + b"0\r\nX: " + b"x" * 20 * KIB + b"\r\n\r\n"),
     "many trailers": chunks(HELLO + b"0\r\n" + b"X: y\r\n" * 4_000 + b"\r\n"),
-    # too much
+    # over the limits
     "a value of 20 KiB": get("/echo", "X: " + "x" * 20 * KIB),
     "a name of 20 KiB": get("/echo", "x" * 20 * KIB + ": x"),
     "a target of 20 KiB": get("/" + "x" * 20 * KIB),
@@ -144,7 +144,7 @@ SMUGGLED = {
 
 
 def is_refused(text: bytes, app: App) -> bool:
-    """One answer, in the shape of the contract; and nothing behind it was served."""
+    """Check for one error response in the shape of the contract; nothing after it was served."""
     head, _, body = text.partition(b"\r\n\r\n")
     (status,) = statuses(text)
     headers = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:])
@@ -219,7 +219,7 @@ async def test_an_application_that_reads_a_body_sees_it_break():
         text = await rest(stream)
         await door.app.is_cut_off()
 
-        assert door.connections()  # it did not have to wait for its end
+        assert door.connections()  # did not wait for the end of the request
         assert is_refused(text, door.app)
         assert door.app.gone == ["/echo"]
 
@@ -236,7 +236,7 @@ async def test_in_the_middle_of_an_answer_no_other_is_begun():
         assert door.app.asked == ["/half"]
 
 
-# what is good
+# valid requests
 
 
 GOOD = {
@@ -327,7 +327,7 @@ READ = 256 * KIB  # bytes that a loop reads from a socket at once
 
 
 class Counted:
-    """A parser below ours, and how often it was given something."""
+    """The underlying parser, with a count of its calls."""
 
     def __init__(self, listener: object) -> None:
         self.parser = httptools.HttpRequestParser(listener)
@@ -342,7 +342,7 @@ class Counted:
 
 
 def parsed(request: bytes) -> tuple[list[ParserEvent], int]:
-    """The events of a request, and how often the parser below was given something."""
+    """Return the events of a request and the number of calls to the underlying parser."""
     made: list[Counted] = []
 
     def new(listener: object) -> Counted:
@@ -374,7 +374,7 @@ async def test_what_is_in_a_chunk_is_not_looked_into(inside):
 
     assert text == body.decode()
     assert b"".join(event for event in events if isinstance(event, bytes)) == body
-    assert feeds < 500  # a read of a socket is one
+    assert feeds < 500  # one read from a socket
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 1000, 4096])

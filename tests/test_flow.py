@@ -1,4 +1,4 @@
-"""What an export meets on its way."""
+"""The path of an export through the service."""
 
 import anyio
 import msgspec
@@ -25,7 +25,7 @@ def life(tmp_path):
 
 
 async def together(*posts):
-    """The answers of requests that are sent side by side."""
+    """Send requests concurrently and return their responses."""
     answers = [None] * len(posts)
 
     async def send(index, post):
@@ -96,7 +96,7 @@ async def test_twins_in_flight_share_one_upload(life):
 
 async def test_an_export_that_finds_the_uploader_asleep_wakes_it(life):
     async with life.running() as flow:
-        for _ in range(4):  # questions to the store, behind those of the uploader
+        for _ in range(4):  # queries to the store, queued after those of the uploader
             await flow.receipt("none")
         assert (await flow.post(an_export())).status == 200
 
@@ -137,7 +137,7 @@ async def test_exports_that_wait_together_share_a_transaction(life, limits, mome
     exports = [an_export(b'{"uuid":"%02d"}' % number) for number in range(12)]
     async with life.running() as flow, anyio.create_task_group() as senders:
         senders.start_soon(flow.post, exports[0])
-        await gate.reached.wait()  # the first is on its way; the others come meanwhile
+        await gate.reached.wait()  # the first is in progress; the others arrive meanwhile
         for export in exports[1:]:
             senders.start_soon(flow.post, export)
         await flow.seen.wait_for(ExportAccepted, 12)
@@ -294,7 +294,7 @@ async def test_at_the_end_whoever_waits_is_told_at_once_that_the_export_is_safe(
 
     async def told():
         assert (await flow.post(an_export())).status == 202
-        gate.opened.set()  # until then, the service cannot end
+        gate.opened.set()  # until then, the service cannot stop
 
     with anyio.fail_after(5):
         async with anyio.create_task_group() as senders, life.running() as flow:
@@ -474,7 +474,7 @@ async def test_a_timestamp_as_sent_is_part_of_what_makes_exports_the_same(life):
 
 
 async def test_a_phone_that_sends_the_same_again_and_again_is_told_of_at_every_tenth_time(life):
-    """With another timestamp each time they are exports of their own, and the phone as stuck."""
+    """With different timestamps they are separate exports, and the phone is reported as stuck."""
     async with life.running() as flow:
         for number in range(21):
             await flow.post(an_export(timestamp=f"now, {number}"))

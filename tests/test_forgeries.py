@@ -1,6 +1,6 @@
-"""At the door of the real service, whatever is wrong with a token: one answer, and no body read.
+"""The real service rejects every forged token with the same response, and reads no body.
 
-Which rule of the adapter refuses which token: tests/outside/test_auth0.py.
+tests/outside/test_auth0.py covers the rule of the adapter that rejects each token.
 """
 
 import msgspec
@@ -68,7 +68,7 @@ FORGERIES = {
     "exp no number": claiming("exp", "NaN"),
     "exp that no float holds": claiming("exp", "9" * 400),
     "exp of 5,000 digits": claiming("exp", "9" * 5_000),
-    "claims 20,000 deep": claiming("deep", "[" * 20_000 + "]" * 20_000),  # for 3.13, 10,000 are few
+    "claims 20,000 deep": claiming("deep", "[" * 20_000 + "]" * 20_000),  # few for 3.13
     "claims in a list": lambda good, scene: scene.signed(b"[%s]" % payload_of(good)),
     "no kid": wished(header={"kid": None}),
     "kid of a path": named("../../../dev/canary"),
@@ -128,7 +128,7 @@ TABLE = [pytest.param(forge, error, id=id) for table, error in KINDS for id, for
 
 
 def is_told_nothing_but(error: type[InvalidToken | TokenExpired], answer: Answer) -> None:
-    """The constant text of its code, as RFC 6750 wants it; and nobody has read the body."""
+    """Check for the constant text of the code, as in RFC 6750, and an unread body."""
     told = {name: answer.body["error"][name] for name in ("code", "message", "retryable")}
     assert told == {"code": error.code, "message": error.__doc__, "retryable": error.retryable}
     assert set(answer.body["error"]) == {*told, "correlationId", "timestamp"}
@@ -137,7 +137,7 @@ def is_told_nothing_but(error: type[InvalidToken | TokenExpired], answer: Answer
     assert answer.headers["www-authenticate"] == challenge
 
 
-@pytest.mark.filterwarnings("ignore:Key size should be")  # joserfc's, of the short one
+@pytest.mark.filterwarnings("ignore:Key size should be")  # joserfc's warning about the short key
 @pytest.mark.parametrize(("forge", "error"), TABLE)
 async def test_whatever_is_wrong_with_a_token_the_answer_is_the_same(life, forge, error):
     async with a_scene(life) as scene:
@@ -155,7 +155,7 @@ async def test_whatever_is_wrong_with_a_token_the_answer_is_the_same(life, forge
 
 
 async def test_what_a_forger_writes_without_a_flaw_is_good(life):
-    """Or it might be refused for something else than its table says."""
+    """Otherwise a token could be rejected for a reason other than the one in its table."""
     async with a_scene(life) as scene:
         text = payload_of(scene.tenant.issue_token(TokenRequest(sub=SUB)))
         by_the_next = scene.signed(text, NEXT, kid=NEXT.kid)

@@ -1,4 +1,4 @@
-"""Requests leave no cycles of garbage, as none are collected while requests are under way."""
+"""Requests create no reference cycles: the garbage collector is off while they are served."""
 
 import base64
 import gc
@@ -63,7 +63,7 @@ async def test_a_request_leaves_no_cycle_behind(life, body, more):
     "request_", [b"G", get(), post_of("Content-Length: 9"), b"GARBAGE\r\n\r\n"]
 )
 def test_a_connection_leaves_no_cycle_behind(request_):
-    """On the loop of production: asyncio's own leaves its transports."""
+    """Only on uvloop, as in production: asyncio leaves cycles of its own."""
     assert anyio.run(garbage_of, request_, backend_options={"use_uvloop": True}) == 0
 
 

@@ -1,4 +1,4 @@
-"""The exports that tests and benches send are like those that phones send."""
+"""The generated exports resemble those of real phones."""
 
 import tracemalloc
 from collections import Counter
@@ -68,7 +68,7 @@ def test_a_stream_without_end_takes_no_memory_to_speak_of():
         ("HKQuantityTypeIdentifierStepCount", 4, 8),
         ("HKQuantityTypeIdentifierHeartRateVariabilitySDNN", 0.1, 0.6),
         ("HKWorkoutTypeIdentifier", 0.1, 0.4),
-        ("", 0.2, 0.8),  # deleted: a uuid and nothing else
+        ("", 0.2, 0.8),  # deleted: only a uuid
     ],
 )
 def test_the_mix_is_that_of_a_watch_owner(name, least, most, rows):

@@ -1,4 +1,4 @@
-"""Readiness says whether an export can be accepted now, under every fault; liveness only lives."""
+"""Readiness reports whether exports can be accepted, under every fault; liveness stays up."""
 
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ def life(tmp_path):
 
 
 async def ready(flow):
-    """The status, and the checks that fail, with their reasons. It lives all the while."""
+    """Return the status and the failing checks with their reasons; check that liveness is up."""
     assert (await flow.send("GET", "/health/live", None)).status == 200
     answer = await flow.send("GET", "/health/ready", None)
     failed = {
@@ -35,12 +35,12 @@ async def ready(flow):
 
 
 async def keeps_its_word(flow):
-    """What says that it is ready accepts."""
+    """Check that a service which is ready accepts an export."""
     answer = await flow.post(an_export(b'{"uuid":"f"}\n'), Prefer="respond-async")
     assert answer.status in {200, 202}
 
 
-# Foundry's troubles keep nobody from being accepted
+# Foundry outages do not stop acceptance
 
 
 async def goes_down(life):
@@ -109,7 +109,7 @@ async def test_an_export_that_is_set_aside_is_in_nobodys_way(life):
         await keeps_its_word(flow)
 
 
-# The journal's do
+# Journal failures do
 
 
 @pytest.mark.parametrize("bound", ["bytes", "exports"])
@@ -168,7 +168,7 @@ async def test_a_damaged_journal_is_mended_and_then_ready(life):
         await keeps_its_word(flow)
 
 
-# Auth0's do when there is no key
+# Auth0 outages do while there is no key
 
 
 async def test_without_any_key_nobody_can_be_let_in(life):
@@ -184,7 +184,7 @@ async def test_without_any_key_nobody_can_be_let_in(life):
 
 @asynccontextmanager
 async def a_tenant():
-    """Auth0's stand-in, and what Atlas knows of it."""
+    """Return an emulated Auth0 tenant and the adapter configured for it."""
     tenant = local_auth0.Auth0Emulator("")
     async with TestServer(local_auth0.build_application(tenant)) as server:
         tenant.issuer = str(server.make_url("/"))
@@ -202,7 +202,7 @@ async def test_keys_that_are_at_hand_are_enough_while_auth0_is_away(life):
 
 
 async def test_readiness_waits_for_no_foundry_and_no_commit(life):
-    """It answers at once while a commit never ends."""
+    """Readiness answers at once while a commit hangs."""
     life.dataset.mishaps["before commit"] = Barrier()
     async with life.running() as flow:
         await flow.post(an_export(), Prefer="respond-async")

@@ -1,4 +1,4 @@
-"""`atlas health`, as a container asks: in a process of its own, of a service on a real socket."""
+"""`atlas health` as a container probe: in its own process, against a service on a real socket."""
 
 import socket
 import subprocess
@@ -24,7 +24,7 @@ def health(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
 
 
 def unwell(ended: subprocess.CompletedProcess[str], code: int = 1) -> str:
-    """Why; in one line, and nothing else is said."""
+    """Return the reason for a failure, and check that it is the only line of output."""
     assert (ended.returncode, ended.stdout) == (code, ""), ended.stderr
     assert ended.stderr.startswith("atlas: ")
     assert ended.stderr.count("\n") == 1
@@ -33,7 +33,7 @@ def unwell(ended: subprocess.CompletedProcess[str], code: int = 1) -> str:
 
 @contextmanager
 def answering(*pieces: bytes, hangs: bool = False) -> Iterator[tuple[str, list[bytes]]]:
-    """One request is answered so; where, and what it was."""
+    """Serve one request with this response; yield the URL and the received bytes."""
     heard: list[bytes] = []
 
     def answer() -> None:
@@ -44,7 +44,7 @@ def answering(*pieces: bytes, hangs: bool = False) -> Iterator[tuple[str, list[b
                 connection.sendall(piece)
             with suppress(TimeoutError):
                 if hangs:
-                    connection.recv(1)  # until the other side has had enough
+                    connection.recv(1)  # until the client gives up
 
     with socket.create_server((HOST, 0)) as server:
         thread = Thread(target=answer, daemon=True)

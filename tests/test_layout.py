@@ -1,4 +1,4 @@
-"""What goes into which file: of each export its own, or of a whole group one."""
+"""The layout of files: one per export, or one per group."""
 
 import sqlite3
 import sys
@@ -131,7 +131,7 @@ async def test_whatever_is_lost_all_is_committed_once(tmp_path, is_killed, momen
 
 @formats
 async def test_what_stands_at_the_path_of_a_group_is_looked_into_export_by_export(tmp_path, format):
-    """It may have been made of others: from a journal that was restored, say."""
+    """The file may hold a different group, for example after the journal was restored."""
     life = a_group(tmp_path, format=format)
     await accept(life, b"a", b"b")
     await settled(life)
@@ -239,7 +239,7 @@ def by_uuid(ndjson: bytes) -> list[dict[str, object]]:
 HEADER = rows.Header("auth0|ada", "iPhone", "2026-01-02T12:00:00.000Z", "")
 
 
-@settings(deadline=None)  # the first time it loads what reads Parquet
+@settings(deadline=None)  # the first call loads the Parquet library
 @given(seed=st.integers(0, 2**32), count=st.integers(1, 40))
 def test_parquet_holds_the_rows_that_ndjson_holds(seed, count):
     ndjson = rows.flatten([line.rstrip(b"\n") for line in lines(count, seed)], HEADER, 1).ndjson

@@ -1,4 +1,4 @@
-"""What operators read: the old sentences, and nothing that came from a person."""
+"""The log for operators: the old service's sentences, and no personal data."""
 
 import io
 import json
@@ -103,7 +103,7 @@ def test_users_are_shown_when_the_operator_asked_for_it():
 
 
 STARTED = events.ServiceStarted("1.2.3", "ri.dataset", "master")
-LONE_EXPORT = [  # all that happens of an export that goes alone
+LONE_EXPORT = [  # all events of an export in a group of its own
     READ,
     *(
         events.StageCompleted(stage, 0.001)
@@ -292,5 +292,5 @@ def test_every_event_has_a_sentence():
         events.RequestRead,
         events.RequestRefused,
         events.FoundryCalled,
-    }  # theirs depend on what they hold
+    }  # severity depends on their fields
     assert set(MESSAGES) | by_itself == set(events.Event.__subclasses__())

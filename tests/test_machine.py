@@ -1,4 +1,4 @@
-"""How many workers there are by themselves: by what a container may use."""
+"""The default number of workers follows the CPU limit of the container."""
 
 import pytest
 
@@ -8,7 +8,7 @@ MIB = 1024 * 1024
 
 
 def laid_out(folder, files):
-    """A machine of eight processors, and what Linux says of its control groups."""
+    """Lay out a machine with eight processors and these cgroup files."""
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

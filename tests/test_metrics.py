@@ -1,4 +1,4 @@
-"""What Prometheus sees: what callers do moves it, nobody's data is in it, and a page lists it."""
+"""Prometheus metrics: clients' actions move them, they are impersonal, all are documented."""
 
 import io
 import re
@@ -40,7 +40,7 @@ RECEIPT_ROUTE = f"{API_PREFIX}/exports/{{id}}"
 
 @dataclass
 class Watched(ServiceHarness):
-    """A life whose metrics may need a token, or not."""
+    """A service whose metrics may require a token."""
 
     operator: OperatorSettings = field(default_factory=OperatorSettings)
 
@@ -335,12 +335,12 @@ VALUES = {
 
 
 def example(kind: type) -> object:
-    """An event with something in each of its fields."""
+    """Return an event with a value in each field."""
     return kind(*(something(each.type) for each in msgspec.structs.fields(kind)))
 
 
 def something(kind: object) -> object:
-    """Of a type, or of the first that it may be."""
+    """Return a value of a type, or of the first member of a union."""
     if kind in VALUES:
         return VALUES[kind]
     first = get_args(kind)[0]
@@ -349,13 +349,13 @@ def something(kind: object) -> object:
 
 @pytest.mark.parametrize("kind", events.Event.__subclasses__(), ids=lambda kind: kind.__name__)
 async def test_whatever_happens_no_reader_minds(life, kind):
-    """A reader that raised would stop the flow that it reads of."""
+    """An exception in a subscriber would stop the flow that it observes."""
     stream = io.StringIO()
     log = EventLog(build_logger(stream, "debug"), b"k")
     with traces.open_traces(InMemorySpanExporter(), "1", "ri.dataset") as spans:
         life.readers = {"log": log, "traces": spans.handle}
         async with life.running() as flow:
-            flow.readers.publish(example(events.GroupStarted))  # or no call belongs to a trace
+            flow.readers.publish(example(events.GroupStarted))  # or no call has a trace
             flow.readers.publish(example(kind))
             assert (await scraped(flow)).status == 200
             picture = await asgi(flow.service.operator, "GET", "/status", {"host": HOST})
@@ -437,7 +437,7 @@ def test_a_metric_is_named_as_prometheus_wants_it(family):
 
 
 def documented() -> dict[str, set[str]]:
-    """The table of config/operations.md: the names, and the labels of each."""
+    """Parse the table in config/operations.md: metric names with the labels of each."""
     rows = re.findall(r"^\| `(atlas_\w+)(?:\{([\w,]*)\})?` \|", PAGE, re.MULTILINE)
     return {name: set(filter(None, labels.split(","))) for name, labels in rows}
 

@@ -1,4 +1,4 @@
-"""The listener for operators: what stands in the journal, for those who may know, and no name."""
+"""The operator listener: the contents of the journal, for authorized users, without names."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ HOST = "127.0.0.1:9464"
 
 @dataclass
 class Operated(ServiceHarness):
-    """A life whose operators may need a token."""
+    """A service whose operators may need a token."""
 
     token: str = ""
 
@@ -39,7 +39,7 @@ async def asked(flow: Flow, path: str, method: str = "GET", **headers: str) -> A
 
 
 async def exported(flow: Flow, *uuids: str) -> list[str]:
-    """The receipt ids of an export each."""
+    """Return the receipt ids of one export for each uuid."""
     answers = [await flow.post(an_export(b'{"uuid":"%b"}\n' % uuid.encode())) for uuid in uuids]
     return [answer.body["receipt_id"] for answer in answers]
 
@@ -226,7 +226,7 @@ async def test_no_id_is_nobodys(life):
         ("LOCALHOST:9464", 200),
         ("[::1]:9464", 200),
         ("localhost", 200),
-        ("10.1.2.3:9464", 200),  # an address is nobody's name: so a Prometheus asks
+        ("10.1.2.3:9464", 200),  # an IP address needs no allowlist: Prometheus requests it
         ("evil.test:9464", 421),
         ("127.0.0.1.evil.test:9464", 421),
         ("evil.test", 421),
@@ -237,7 +237,7 @@ async def test_no_id_is_nobodys(life):
     ],
 )
 async def test_a_page_in_the_browser_of_an_operator_cannot_ask(life, host, status):
-    """Its name can be made to lead here; it is still another name."""
+    """The attacker's host name may resolve to this address, but is still a different name."""
     async with life.running() as flow:
         (id,) = await exported(flow, "a")
         for path in ("/exports", f"/exports/{id}"):

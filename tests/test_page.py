@@ -1,4 +1,4 @@
-"""The operator page, in a real browser, of a running service."""
+"""The operator page of a running service, in a real browser."""
 
 import shutil
 import signal
@@ -58,7 +58,7 @@ def browser() -> Iterator[Browser]:
 
 @dataclass
 class Looked:
-    """A page of the browser, and what it has complained of and asked for."""
+    """A browser page, with its console errors and its requests."""
 
     page: Page
     complaints: list[str] = field(default_factory=list)
@@ -74,7 +74,7 @@ class Looked:
         return int(self.page.text_content(f"[data-count={count}]").replace(",", ""))
 
     def tab_to(self, text: str) -> None:
-        """As somebody without a mouse."""
+        """Press Tab until this element has the focus."""
         for _ in range(TABS_MAX):
             self.page.keyboard.press("Tab")
             if self.page.evaluate("document.activeElement.textContent.trim()") == text:
@@ -84,7 +84,7 @@ class Looked:
 
 @dataclass
 class Operated:
-    """A running service, its operator listener, and the browser that looks at it."""
+    """A running service, its operator listener, and a browser for its page."""
 
     local: Local
     browser: Browser
@@ -95,7 +95,7 @@ class Operated:
         return f"http://{HOST}:{self.local.port + 3}"
 
     def opened(self, context: BrowserContext) -> Looked:
-        """The page, once it is live. Who needs a token has typed it in."""
+        """Open the page and wait until it is live. Type in the token if one is needed."""
         looked = Looked(context.new_page())
         looked.page.goto(self.url)
         if self.token:
@@ -116,7 +116,7 @@ class Operated:
             return msgspec.json.decode(answer.read())
 
     def sent(self, uuid: str, prefer: str = "wait=20", **headers: str) -> str:
-        """One record and a line that is none; its receipt id, when it stands where it will."""
+        """Send one record and one invalid line; return the receipt id."""
         token = fetched(f"http://{HOST}:{self.local.port + 2}/stand-in/tokens").decode()
         request = urllib.request.Request(
             f"{self.local.url}{API_PREFIX}/export",
@@ -132,8 +132,9 @@ class Operated:
             return str(msgspec.json.decode(answer.read())["receipt_id"])
 
     def refused(self, uuid: str, **headers: str) -> str:
-        """One whose file Foundry blames, so that it is set aside. Until it is sent again, that is:
-        then Foundry has changed its mind.
+        """Send an export that Foundry rejects, so that it is set aside.
+
+        Foundry accepts it the next time.
         """
         with self.refusing(413, "RequestEntityTooLarge"):
             id = self.sent(uuid, **headers)
@@ -142,7 +143,7 @@ class Operated:
 
     @contextmanager
     def refusing(self, status: int, name: str) -> Iterator[None]:
-        """Foundry refuses every file."""
+        """Make Foundry reject every file."""
         faults = f"http://{HOST}:{self.local.port + 1}/stand-in/faults"
         fault = {"call": "upload", "kind": "status", "status": status, "name": name, "count": 0}
         fetched_by("POST", faults, msgspec.json.encode(fault))
@@ -161,7 +162,7 @@ def live(looked: Looked) -> None:
 
 @pytest.fixture(scope="module")
 def guarded(browser, tmp_path_factory) -> Iterator[Operated]:
-    """It wants a token, and something of each kind stands in it."""
+    """A service that requires a token, with exports in every status."""
     folder = tmp_path_factory.mktemp("guarded")
     (folder / "atlas.toml").write_text(f'[operator]\ntoken = "{TOKEN}"\n')
     with local(folder, "--config", "atlas.toml") as running:
@@ -173,7 +174,7 @@ def guarded(browser, tmp_path_factory) -> Iterator[Operated]:
 
 @pytest.fixture(scope="module")
 def open_to_all(browser, tmp_path_factory) -> Iterator[Operated]:
-    """Whoever reaches it may look, and nothing has come yet."""
+    """A service without a token, and without exports."""
     with local(tmp_path_factory.mktemp("open")) as running:
         yield Operated(running, browser, "")
 
@@ -402,7 +403,7 @@ def test_everybody_can_use_it_at_any_width_in_the_light_and_in_the_dark(guarded,
 
 
 def findings(page: Page) -> list[str]:
-    """What axe-core finds serious or critical. It is put in past the policy, which stays on."""
+    """Return serious and critical findings of axe-core, injected past the CSP, which stays on."""
     page.evaluate(AXE.read_text(encoding="utf-8"))
     found = page.evaluate("axe.run().then(each => each.violations)")
     return [

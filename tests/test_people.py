@@ -1,4 +1,4 @@
-"""One person: all that is there of them is told, forgotten for good, and nobody else is touched."""
+"""One person's data: all are reported, erased for good, and nobody else's are touched."""
 
 import os
 import shutil
@@ -35,7 +35,7 @@ TABLES = ("export", "binding", "digest")
 
 @dataclass
 class Named(KnownUsers):
-    """Whose tokens are whose."""
+    """Maps tokens to users."""
 
     subs: dict[str, str] = field(default_factory=dict)
 
@@ -53,7 +53,7 @@ def removals(life):
 
 
 def rows_in(journal):
-    """How many of each table; and the ledger balances."""
+    """Count the rows of each table, and check the ledger."""
     with closing(sqlite3.connect(journal)) as db:
         for status, *noted in db.execute(LIVE.replace("WHERE", "WHERE 1 OR")).fetchall():
             count = "SELECT count(*), coalesce(sum(bytes), 0) FROM export WHERE status = ?"
@@ -108,7 +108,7 @@ async def test_what_waits_and_what_is_set_aside_is_told_too(life):
     life.dataset.refuses.add(f"healthkit/raw/{ADA}/2026-01-02T12-00-00-000Z.ndjson")
     async with life.running() as flow:
         set_aside = (await sent(flow, "a")).body["receipt_id"]
-        life.dataset.opened(is_ours=False)  # others can be read, and we do not write
+        life.dataset.opened(is_ours=False)  # dataset readable, uploads blocked
         await sent(flow, "b", Prefer="respond-async")
         found = (await asked(flow, "/personal-data")).body
 
@@ -195,7 +195,7 @@ async def test_nobody_else_is_touched(life, gone, stays):
 
 
 async def test_files_that_hold_rows_of_others_are_named_and_then_hold_none_of_theirs(life):
-    """Of some the receipts are whole, of others only digests are left."""
+    """Some of their receipts are complete; others are only digests."""
     life.layout = "per-group"
     async with life.running() as flow:
         await sent(flow, "a")
@@ -225,14 +225,14 @@ async def test_files_that_hold_rows_of_others_are_named_and_then_hold_none_of_th
 
 
 def shrunk(journal):
-    """Two months later."""
+    """Compact the journal two months later."""
     with closing(sqlite3.connect(journal)) as db, db:
         ReceiptRetention(lambda: NOON + timedelta(days=60)).prune(db)
     assert rows_in(journal) == {"export": 0, "binding": 0, "digest": 2}
 
 
 async def test_who_waits_for_what_is_purged_is_told_and_nothing_of_it_is_uploaded(life):
-    """Somebody's build holds the branch, so that what came before it was not uploaded."""
+    """Another build holds the branch, so that earlier exports are not uploaded."""
     foreign = life.dataset.opened(is_ours=False)
     answers = {}
     async with life.running() as flow, anyio.create_task_group() as senders:
@@ -294,7 +294,7 @@ async def test_what_is_on_its_way_is_waited_for_and_taken_out(life):
 
 
 async def test_nothing_goes_between_the_look_at_the_files_and_the_purge(life):
-    """What comes in the middle of it is purged with the rest; what comes behind it is new."""
+    """An export that arrives in between is purged with the others; a later one is new."""
     answers = {}
     async with life.running() as flow, anyio.create_task_group() as tasks:
         await sent(flow, "a")
@@ -311,7 +311,7 @@ async def test_nothing_goes_between_the_look_at_the_files_and_the_purge(life):
 
     status = answers["sender"].status
     purged = answers["operator"].body["purged"]
-    if status == 200:  # its group went between the removal and the next look
+    if status == 200:  # its group was committed between the removal and the next check
         assert (purged, answers["operator"].body["files"]) == ({"committed": 2}, 2)
     else:
         assert (status, purged) == (410, {"accepted": 1, "committed": 1})
@@ -380,7 +380,7 @@ async def test_while_foundry_is_away_nothing_is_forgotten(life):
 
 @pytest.mark.parametrize("moment", ["after begin", "after remove", "before commit", "after commit"])
 async def test_who_dies_in_the_middle_does_it_in_the_next_life(life, moment):
-    """A process that is killed goes no further than the gate."""
+    """A killed process stops at the barrier."""
     async with life.running() as flow:
         await sent(flow, "a")
         gate = life.dataset.mishaps[moment] = Barrier()
@@ -404,7 +404,7 @@ ROWS = b"".join(b'{"uuid":"%b"}\n' % os.urandom(16).hex().encode() for _ in rang
 
 
 def sealed_in(journal):
-    """What stands sealed in its rows now: a piece out of the middle of each. Asked of a copy."""
+    """Return a slice of each encrypted value in a copy of the journal."""
     copy = shutil.copytree(journal.parent, journal.parent.with_name("copy")) / journal.name
     with closing(sqlite3.connect(copy)) as db:
         found = db.execute("SELECT label, sealed FROM payload")
@@ -413,13 +413,13 @@ def sealed_in(journal):
 
 
 def on_the_disk(journal):
-    """All that lies in its folder."""
+    """Return the bytes of every file in the journal's folder."""
     return b"".join(file.read_bytes() for file in journal.parent.iterdir() if file.is_file())
 
 
 @pytest.mark.parametrize("is_killed", [False, True], ids=["at once", "after a kill"])
 async def test_no_byte_of_what_is_purged_stays_on_the_disk(tmp_path, is_killed):
-    """Neither of what is in a row, nor of what was committed and is in no row any more."""
+    """Neither from existing rows, nor from committed exports whose rows are gone."""
     life = ServiceHarness(tmp_path / "state" / "journal", journal_bytes_max=100_000_000)
     life.journal.parent.mkdir()
     foreign = life.dataset.opened(is_ours=False)
@@ -435,7 +435,7 @@ async def test_no_byte_of_what_is_purged_stays_on_the_disk(tmp_path, is_killed):
         else:
             await asked(flow, "/erasures")
             left = on_the_disk(life.journal)
-    if is_killed:  # behind the purge
+    if is_killed:  # after the purge
         async with life.running() as flow:
             assert (await asked(flow, "/erasures")).body["purged"] == {}
             left = on_the_disk(life.journal)
@@ -447,7 +447,7 @@ async def test_no_byte_of_what_is_purged_stays_on_the_disk(tmp_path, is_killed):
 
 @dataclass
 class Interrupted:
-    """The commits of a journal; while it is written anew for the first time, something happens."""
+    """The commits of a journal, with an interruption during the first rewrite of its file."""
 
     commits: GroupCommit
     happens: Callable[[], Awaitable[object]]
@@ -471,7 +471,7 @@ async def test_who_is_forgotten_while_the_journal_is_written_anew_has_it_written
         commits = Interrupted(journal._commits, lambda: journal.purge(User(ZOE), []))
         people = SqlitePersonalData(commits, journal._entries)
         await people.purge(User(ADA), [])
-        await people.rewrite()  # hers; and Zoe is purged behind it
+        await people.rewrite()  # hers; Zoe's are purged after it
         await people.rewrite()
 
     assert commits.rewrites == 2
@@ -497,10 +497,10 @@ async def test_without_room_to_write_the_journal_anew_the_receipt_says_so_first(
 
 @dataclass
 class Turns:
-    """Maintenance of which each has the branch for itself."""
+    """Maintenance tasks, each with exclusive use of the branch."""
 
     dataset: MemoryDataset
-    stays: bool = False  # what is taken out of it
+    stays: bool = False  # removed files
 
     @asynccontextmanager
     async def exclusive(self):

@@ -1,4 +1,4 @@
-"""The picture adds up, and whoever looks on is shown what is new, for as long as he reads."""
+"""The status adds up, and its viewers receive updates for as long as they read."""
 
 import json
 import re
@@ -178,7 +178,7 @@ async def test_nothing_of_a_person_is_in_it(life):
     assert "CANARY" not in json.dumps(seen)
 
 
-# whoever looks on
+# viewers
 
 
 def a_commit(number: int) -> events.GroupCommitted:
@@ -191,7 +191,7 @@ def commits(*messages: dict) -> list[str]:
 
 @dataclass
 class Journal:
-    """It answers at once, or not at all; at each look so much is committed."""
+    """A journal that answers at once or never; the committed total grows with each query."""
 
     commits: int = 0
     status: StatusAggregator | None = None
@@ -224,7 +224,7 @@ class Ending:
 
 @dataclass
 class Audience:
-    """Lets viewers in, and tells of each who has gone."""
+    """Admits viewers, and records those that have left."""
 
     app: ASGIApp
     gone: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(0))
@@ -238,7 +238,7 @@ class Audience:
 
 @dataclass
 class Stage:
-    """A picture that is shown at a socket, a hundred times a second."""
+    """A status stream served over a socket, a hundred times a second."""
 
     status: StatusAggregator
     journal: Journal
@@ -264,7 +264,7 @@ class Viewer:
     read: bytes = b""
 
     async def next(self) -> dict:
-        """The next message."""
+        """Return the next message."""
         with anyio.fail_after(20):
             while (found := EVENT.search(self.read)) is None:
                 self.read += await self.stream.receive()
@@ -272,7 +272,7 @@ class Viewer:
         return json.loads(found[1])
 
     async def looks_after(self, number: int, count: int) -> list[int]:
-        """Which look at the journal each message is of: at each look one more export waits."""
+        """Return each message's journal query: every query finds one more waiting export."""
         shown: list[int] = []
         while len(shown) < count:
             look = (await self.next())["journal"]["exports"]
@@ -280,7 +280,7 @@ class Viewer:
         return shown
 
     async def rest(self) -> list[dict]:
-        """All messages until it ends, which it does."""
+        """Return all messages until the stream ends."""
         with anyio.fail_after(20):
             while not self.read.endswith(b"0\r\n\r\n"):
                 self.read += await self.stream.receive()
@@ -442,7 +442,7 @@ async def test_the_real_service_shows_it_too(life):
     assert messages[-1]["is_draining"] is True
 
 
-# what is kept
+# history
 
 
 def test_of_commits_and_moments_the_newest_are_kept():

@@ -1,7 +1,7 @@
-"""What a port promises, asked of everyone who answers it: the fake, the real one, the stand-in.
+"""The promises of each port, tested on the fake, the real adapter and the emulator.
 
-What is tested here once is not tested again for each of them; and a fake that promised more than
-Foundry keeps would make all the other tests worthless.
+A promise that is tested here is not tested again for each of them. A fake that promised more than
+Foundry does would make all the other tests worthless.
 """
 
 import random
@@ -80,12 +80,12 @@ ROWS = b'{"uuid":"a"}\n'
 LIMITS = foundry.CallLimits(4, 10_000, 30.0)
 
 
-# What Foundry is asked: Branch
+# The port of Foundry (`Branch`)
 
 
 @dataclass
 class InMemory:
-    """The fake, and what befalls it."""
+    """The fake, with fault injection."""
 
     branch: MemoryDataset
 
@@ -117,7 +117,7 @@ class InMemory:
 
 @dataclass
 class OverHttp:
-    """The client, and the stand-in that it speaks to."""
+    """The real client, with the emulator as its server."""
 
     branch: foundry.FoundryDataset | None = None
     foundry: local_foundry.FoundryEmulator | None = None
@@ -127,7 +127,7 @@ class OverHttp:
         return datetime.now(UTC) + self.late
 
     def lists_open_transactions(self):
-        """Set, whatever the stand-in calls it."""
+        """A set, whatever the emulator calls it."""
         if hasattr(self.foundry, "behaviour"):
             self.foundry.behaviour = self.foundry.behaviour.change({"open_listing": "listed"})
         else:
@@ -187,7 +187,7 @@ async def far(request, tmp_path):
 
 
 async def trouble(call) -> None:
-    """It raises FoundryError, and none of those that say more than that."""
+    """Check that the call raises FoundryError itself, not a subclass."""
     with pytest.raises(FoundryError) as caught:
         await call
     said = BranchBusy | CommitRefused | FileRefused | PathTaken | TransactionEnded
@@ -515,7 +515,7 @@ async def test_any_call_raises_while_foundry_is_down(far, call):
     await trouble(call(far.branch, rid))
 
 
-# What the journal is asked: Intake, Receipts, UploadQueue and Reconciliation, Ledger
+# The ports of the journal (`Intake`, `Receipts`, `UploadQueue`, `Reconciliation`, `Ledger`)
 
 ADA, EVE = User("auth0|ada"), User("auth0|eve")
 SEEN = BranchSnapshot("ri.foundry.main.transaction.0", NOON)
@@ -559,7 +559,7 @@ async def claim(journal, limits=ALL, lane="normal"):
 
 
 async def begin(journal, limits=ALL, lane="normal", transaction=RID):
-    """Claim exports and open a transaction for them. Returns their ids."""
+    """Claim exports and open a transaction for them. Return their ids."""
     if await claim(journal, limits, lane) is None:
         return None
     group = await journal.outbox.record_open(transaction, limits)
@@ -573,7 +573,7 @@ async def conclude(journal, verdicts=None, others=RELEASED, **more):
 
 
 async def attempt(journal, verdicts=None, others=RELEASED, lane="normal", **more):
-    """One commit from its beginning to its end. Returns the ids of the group, and the receipts."""
+    """Run one commit from start to end. Return the ids of the group and the receipts."""
     ids = await begin(journal, lane=lane)
     return ids, await conclude(journal, verdicts, others, **more)
 
@@ -593,7 +593,7 @@ async def waiting(journal):
 
 
 async def stored(journal, *ids):
-    """The payloads, unpacked."""
+    """Return the unpacked payloads."""
     read = await journal.outbox.read(ids)
     return {id: decompress(packed) for id, packed in read.items()}
 
@@ -668,7 +668,7 @@ async def test_a_full_journal_refuses_what_is_new_and_answers_what_is_not(journa
     assert again.replayed
 
     await commit(journal, "id-1")
-    await accept(journal, "id-3", key="k")  # what was refused has bound no key
+    await accept(journal, "id-3", key="k")  # a rejected export leaves its key unused
 
 
 async def test_what_is_set_aside_takes_room_and_what_is_committed_does_not(journal):
@@ -1177,7 +1177,7 @@ async def test_a_doubtful_refusal_sets_aside_only_with_evidence(journal, evidenc
 
 async def test_without_evidence_a_doubtful_refusal_never_sets_aside(journal):
     await accept(journal, "id-0")
-    await commit(journal, "id-0")  # before it had failed: that proves nothing
+    await commit(journal, "id-0")  # failed before the others committed: proves nothing
     await accept(journal, "id-1")
     await attempt(journal, others=DOUBTED, tries_max=1)
     for _ in range(5):
@@ -1191,7 +1191,7 @@ async def test_without_evidence_a_doubtful_refusal_never_sets_aside(journal):
 
 
 async def test_commits_are_carried_out_first_whatever_the_order_of_the_verdicts(journal):
-    """They are evidence against the others of their group; what failed before has none after it."""
+    """Commits are evidence against the rest of their group, but not for earlier failures."""
     await accept(journal, "id-1", "id-2")
     verdicts = {"id-1": DOUBTED, "id-2": COMMITTED}
     receipts = (await attempt(journal, verdicts, tries_max=1))[1]
@@ -1249,7 +1249,7 @@ async def test_what_is_corrupt_is_set_aside_at_once_and_no_failure(journal):
 
 
 async def test_what_is_moved_gets_a_path_that_nobody_has_and_never_an_earlier_one(journal):
-    """Or two exports might swap their paths, and each be taken for the other."""
+    """Otherwise two exports could swap paths and be mistaken for each other."""
     receipts = await accept(journal, "id-1", "id-2", "id-3")
     before = {receipt.id: receipt.path for receipt in receipts}
     await attempt(journal, {"id-1": MOVED, "id-2": MOVED})
@@ -1432,7 +1432,7 @@ async def test_what_is_claimed_is_not_purged_and_the_rest_is_not_either(journal)
 
 @pytest.mark.parametrize("status", ["accepted", "claimed", "committed", "set_aside", "abandoned"])
 def test_whoever_asks_for_a_status_reads_no_other(tmp_path, status):
-    """Of two million receipts the few that are set aside come by an index of their own."""
+    """The few exports that are set aside among two million receipts have an index of their own."""
     with open_journal(tmp_path / "journal", BOUNDS, shelf=SHELF):
         pass
     asked = PAGE.format(f"status = '{status}'")
@@ -1546,7 +1546,7 @@ async def test_the_room_on_its_disk_is_told_by_a_journal_that_has_one(tmp_path):
 
 
 async def told_otherwise(journal, statement):
-    """Something that only a bad disk does."""
+    """Change a row, as only a bad disk does."""
     await journal.ledger._commits.run(lambda db: db.execute(statement).rowcount)
 
 
@@ -1679,7 +1679,7 @@ async def test_a_file_that_cannot_be_written_is_unavailable_and_not_ready(tmp_pa
 
 @contextmanager
 def no_file_may_be_written():
-    """As on a disk that fails: whatever this process writes to a file comes back as an error."""
+    """Make every file write of this process fail, as on a bad disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
     try:
@@ -1689,7 +1689,7 @@ def no_file_may_be_written():
 
 
 async def test_ten_thousand_exports_of_one_user_at_one_instant_have_a_path_each(tmp_path):
-    """Each is found at once: walking past those before it, this took minutes."""
+    """A path is found at once; walking past all earlier ones took minutes."""
     with open_journal(None, CapacityLimits(), shelf=SHELF) as journal:
         receipts = [await journal.intake.append(an_export(str(n))) for n in range(10_000)]
         paths = {receipt.path for receipt in receipts}
@@ -1703,7 +1703,7 @@ async def test_every_answer_is_on_the_disk_before_it_is_given(tmp_path):
     ours.mkdir()
 
     def copy():
-        """What another process would find if we were killed now."""
+        """Yield the journal that another process would find if this one were killed now."""
         copies.append(shutil.copytree(ours, tmp_path / f"copy {len(copies)}") / "journal")
 
     with open_journal(ours / "journal", BOUNDS, shelf=SHELF) as journal:
@@ -1751,18 +1751,18 @@ async def test_every_answer_is_on_the_disk_before_it_is_given(tmp_path):
     assert (await left(7, receipts))[1].transaction == STANDING.transaction
 
 
-# What Auth0 is asked: Identities
+# The port of Auth0 (`Identities`)
 
 
 @cache
 def a_ring() -> local_auth0.KeyRing:
-    """Made once: that takes longer than all else here."""
+    """Made once: slower than everything else here."""
     return local_auth0.KeyRing.generate()
 
 
 @dataclass
 class Words:
-    """The tokens that the fake takes."""
+    """Tokens that the fake accepts."""
 
     identities: KnownUsers
     expired: str = "expired"
@@ -1777,7 +1777,7 @@ class Words:
 
 @dataclass
 class Signed:
-    """Tokens as Auth0 makes them."""
+    """Tokens as Auth0 issues them."""
 
     tenant: local_auth0.Auth0Emulator
     identities: ports.Identities | None = None

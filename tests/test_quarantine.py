@@ -1,4 +1,4 @@
-"""What crashes a stage is kept as it came, is in nobody's way, and can be sent again."""
+"""An export that crashes a stage is stored unchanged, blocks nothing, and can be replayed."""
 
 import anyio
 import pytest

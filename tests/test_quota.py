@@ -1,4 +1,4 @@
-"""Room for what bodies are made into: who has it, who waits, who passes."""
+"""The quota for decompressed bodies: who holds it, who waits, who overtakes."""
 
 import random
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from atlas.runtime import Quota
 
 @dataclass
 class Waiter:
-    """Somebody who takes room, in a task of his own."""
+    """A task that acquires units of the quota."""
 
     quota: Quota
     user: str = "ada"
@@ -43,7 +43,7 @@ class Waiter:
 
 @dataclass
 class Room:
-    """A quota, and those who want room in it."""
+    """A quota and its waiting tasks."""
 
     tasks: Any
     quota: Quota
@@ -56,7 +56,7 @@ class Room:
 
 
 class Open:
-    """`async with Open(all, of_a_user) as room`; at its end all is given back."""
+    """`async with Open(all, of_a_user) as room`; all units are released at the end."""
 
     def __init__(self, bytes_max: int, bytes_max_of_user: int) -> None:
         self.quota = Quota(bytes_max, bytes_max_of_user)
@@ -136,7 +136,7 @@ async def test_who_is_read_already_goes_first():
         await grace.wants(10)
         grace_before, alan_before = grace.has, alan.has
         await ada.goes()
-    assert (grace_before, alan_before) == (30, 0)  # beyond the limit: somebody must get on
+    assert (grace_before, alan_before) == (30, 0)  # over the limit, so that one can proceed
     assert (grace.has, alan.has) == (30, 20)
 
 
@@ -219,4 +219,4 @@ async def test_whoever_comes_and_grows_gets_on_and_all_is_given_back(seed):
 
     assert quota.bytes == quota.waiting == 0
     assert not quota._by_owner
-    assert most <= 100 + 4 * 80  # of one body that goes beyond
+    assert most <= 100 + 4 * 80  # of one body over the limit

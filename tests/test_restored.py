@@ -1,4 +1,4 @@
-"""The disk is put back to what it was: the journal has forgotten what was committed since."""
+"""The disk is restored from a copy: the journal lacks everything committed since."""
 
 import shutil
 import sqlite3
@@ -27,7 +27,7 @@ each_layout = pytest.mark.parametrize("layout", LAYOUTS)
 
 
 def a_life(tmp_path, layout="auto", **more) -> ServiceHarness:
-    """Its clock goes on, as clocks do: nothing comes twice at the same moment."""
+    """A service whose clock advances: no two moments are the same."""
     seconds = count()
     (tmp_path / "disk").mkdir()
     now = lambda: NOON + timedelta(seconds=next(seconds))  # noqa: E731
@@ -39,13 +39,13 @@ def copied(life: ServiceHarness) -> None:
 
 
 def put_back(life: ServiceHarness) -> None:
-    """What was written since is gone."""
+    """Restore the copy; everything written since is lost."""
     shutil.rmtree(life.journal.parent)
     shutil.copytree(life.journal.parent.with_name("snapshot"), life.journal.parent)
 
 
 async def a_day_passes(life: ServiceHarness, *more: bytes) -> None:
-    """One export was committed before the copy, three wait in it; then all is, and more comes."""
+    """Commit one export, copy the disk with three waiting, then commit them all and more."""
     await settled(life, b"before")
     await accept(life, *ABC)
     copied(life)
@@ -54,7 +54,7 @@ async def a_day_passes(life: ServiceHarness, *more: bytes) -> None:
 
 
 async def told_after(life: ServiceHarness) -> int:
-    """How many were found in the dataset, once nothing waits any more."""
+    """Return how many exports were found in the dataset, once none is waiting."""
     async with life.running() as flow:
         await flow.is_empty()
     assert flow.seen.of(StageCrashed) == []
@@ -63,7 +63,7 @@ async def told_after(life: ServiceHarness) -> int:
 
 
 async def told_without(life: ServiceHarness, call: str) -> int:
-    """The same; and this was never asked of Foundry, which would not have answered."""
+    """Return the same, and check that this call, which would have failed, was never made."""
     life.dataset.mishaps[f"before {call}"] = no_answer
     found = await told_after(life)
     assert f"before {call}" in life.dataset.mishaps
@@ -120,7 +120,7 @@ async def test_phones_that_send_again_what_the_copy_knows_are_told_where_it_stan
 
 @each_layout
 async def test_what_came_after_the_copy_and_is_sent_again_stands_twice(tmp_path, layout):
-    """Nobody can tell: it is accepted at another moment, and each row says when."""
+    """It is indistinguishable: it was accepted at another time, and each row holds that time."""
     life = a_life(tmp_path, layout)
     await a_day_passes(life, b"d")
     put_back(life)
@@ -179,7 +179,7 @@ async def test_while_foundry_is_away_exports_are_accepted_and_nothing_goes_out(t
 
 
 async def test_a_transaction_that_the_copy_does_not_know_waits_for_somebody_to_end_it(tmp_path):
-    """We have begun it; but that was noted behind the copy, so it is as good as anybody's."""
+    """It is our own, but the copy has no record of it, so it counts as another writer's."""
     life = a_life(tmp_path)
     await settled(life, b"before")
     await accept(life, *ABC)
@@ -213,7 +213,7 @@ async def test_what_many_have_sent_is_found_side_by_side_and_counted(tmp_path):
 
 
 async def test_a_group_that_was_cut_otherwise_is_found_all_the_same(tmp_path):
-    """Each two went together then; now all would."""
+    """Then the exports went in groups of two; now all would go together."""
     life = a_life(tmp_path, "per-group", group=GroupLimits(exports_max=2))
     await settled(life, b"before")
     await accept(life, *ABC, b"d", b"e")
@@ -267,7 +267,7 @@ async def test_who_was_forgotten_since_the_copy_has_to_be_forgotten_again(tmp_pa
 
 @each_layout
 async def test_files_of_others_are_looked_at_and_prove_nothing(tmp_path, layout):
-    """At our own paths, and among our groups: with other rows, or with some of ours only."""
+    """They are at our paths and among our groups, with other rows or only some of ours."""
     life = a_life(tmp_path, layout)
     await settled(life, b"before")
     await accept(life, *ABC)
@@ -303,7 +303,7 @@ async def test_where_others_write_no_file_is_read_but_where_ours_may_stand(tmp_p
 
 
 async def test_a_search_that_fails_when_the_newest_was_found_already_begins_anew(tmp_path):
-    """Two share a file, the third has its own, in the last transaction: that is found first."""
+    """Two share a file; the third, in the last transaction, has its own and is found first."""
     life = a_life(tmp_path, "auto", group=GroupLimits(exports_max=2))
     await settled(life, b"before")
     await accept(life, *ABC)
@@ -317,7 +317,7 @@ async def test_a_search_that_fails_when_the_newest_was_found_already_begins_anew
 
 
 def then(life, calls=None, content=None):
-    """What happens at a moment: from now on so many calls, or this at the next content."""
+    """Return a mishap that replaces the recorded calls, or the next call's content."""
 
     async def happens():
         if calls is not None:
@@ -357,7 +357,7 @@ async def test_a_group_file_of_somebody_else_is_no_reason_to_stop(tmp_path, row)
 
 
 async def test_a_file_that_the_journal_knows_is_not_read_again(tmp_path):
-    """Somebody was forgotten, or others write: the head is not ours, and nothing was put back."""
+    """After an erasure, or with other writers, the head is not ours though nothing was restored."""
     life = ServiceHarness(tmp_path / "journal", layout="per-group", now=lambda: NOON)
     await settled(life, b"before")
     await accept(life, b"a")

@@ -1,4 +1,4 @@
-"""What the system allows: no core of anybody's data, and descriptors enough to answer operators."""
+"""System limits: no core dumps, and enough descriptors to serve operators."""
 
 import re
 import resource
@@ -62,7 +62,7 @@ def test_so_many_connections_that_descriptors_are_left():
 
 @contextmanager
 def with_few_descriptors(folder: Path, count: int) -> Iterator[tuple[int, int]]:
-    """An `atlas local`, its process and its first port."""
+    """Run `atlas local`; yield its process id and its first port."""
     script = f'ulimit -n {count}; exec "$0" "$@"'
     port = four_free_ports()
     arguments = ["sh", "-c", script, str(COMMAND), "local", "--port", str(port)]
@@ -114,7 +114,7 @@ def test_the_service_and_its_workers_leave_no_core_and_may_open_many_files(tmp_p
 
 
 def limit(name: str, text: str) -> int:
-    """The soft one, as the kernel tells it."""
+    """Return the soft limit, as reported by the kernel."""
     found = re.search(rf"^{name} +(\d+)", text, re.MULTILINE)
     assert found
     return int(found[1])

@@ -1,4 +1,4 @@
-"""What a record becomes."""
+"""The transformation of a record into a row."""
 
 import gc
 import json
@@ -23,7 +23,7 @@ def the_long_way(_line):
 
 
 def row(line):
-    """The row of one line, which both ways through `flatten` agree about."""
+    """Return the row of one line, and check that both paths through `flatten` agree."""
     table = flatten([line], HEADER)
     assert table == flatten([line], HEADER, read=the_long_way)
     (found,) = table.ndjson.splitlines()
@@ -171,7 +171,7 @@ WORDS = r"""
 
 
 def spelled(text):
-    """As a string of JSON, in one of the ways there are to write it."""
+    """Encode a JSON string in one of the possible spellings."""
     plain = json.dumps(text, ensure_ascii=False)
     ways = [plain, json.dumps(text), plain.replace("/", r"\/"), plain.replace("a", r"\u0061")]
     return st.sampled_from(ways)
@@ -187,7 +187,7 @@ def members(names, values):
 
 
 def an_object(*members):
-    """Its keys in any order, some of them twice."""
+    """Encode an object with its keys in any order, some of them twice."""
     found = st.lists(st.one_of(members), max_size=9)
     return found.map(lambda each: f"{{{','.join(each)}}}")
 
@@ -243,7 +243,7 @@ def test_any_bytes_are_a_row_or_a_reject_or_blank(lines):
 
 
 def test_nothing_stays_of_what_was_flattened():
-    """The fuzzer's: of each export msgspec held a generator for good."""
+    """Found by the fuzzer: msgspec leaked a generator for each export."""
     before = generators()
     for _ in range(50):
         flatten([b'{"uuid":"a"}', b"{"], HEADER)
@@ -251,7 +251,7 @@ def test_nothing_stays_of_what_was_flattened():
 
 
 def generators():
-    return sum(type(each) is GeneratorType for each in gc.get_objects())  # a proxy may be dead
+    return sum(type(each) is GeneratorType for each in gc.get_objects())  # proxies may be dead
 
 
 async def test_the_work_can_be_done_in_another_process():

@@ -1,4 +1,4 @@
-"""The machinery, with toy actors."""
+"""The actor runtime, with toy actors."""
 
 from contextlib import asynccontextmanager, suppress
 
@@ -45,14 +45,14 @@ class Stuck:
 
 
 class Crashes(list):
-    """What was told of crashes."""
+    """Records crashes."""
 
     def tell(self, actor, error):
         self.append((actor, type(error)))
 
 
 def pipeline(tasks, last, *, size=16, crashes=None, concurrency=1):
-    """A stage that halves, and one behind it."""
+    """A stage that halves numbers, followed by a sink."""
     stages = Stages(tasks, (Crashes() if crashes is None else crashes).tell)
     return stages.start_stage(
         Half(), stages.start_sink(last, size=size, concurrency=concurrency), size=size
@@ -102,7 +102,7 @@ async def test_a_queue_tells_how_many_wait_and_how_many_can():
 
 
 class Refuses:
-    """A stage with an answer to everything."""
+    """A stage that rejects every message with an error."""
 
     async def handle(self, message):
         raise NotFound
@@ -121,7 +121,7 @@ async def test_an_answer_is_no_crash_whatever_came_before():
 
 
 class Bears:
-    """A stage that halves nothing odd, and one behind it that keeps what it could not bear."""
+    """A stage that crashes on odd numbers, followed by one that keeps them."""
 
     def __init__(self):
         self.known, self.kept, self.crashes = set(), Keep(), Crashes()
@@ -179,7 +179,7 @@ async def test_a_full_pipeline_makes_its_senders_wait():
             tasks.start_soon(halver.ask, number)
         await anyio.wait_all_tasks_blocked()
 
-        # 1 in the hands of each stage, 2 in each inbox, the rest outside
+        # 1 in each stage, 2 in each inbox, the rest outside
         assert halver.channel.statistics().tasks_waiting_send == 10 - (1 + 2) - (1 + 2)
         tasks.cancel_scope.cancel()
     halver.channel.close()
@@ -317,7 +317,7 @@ async def close(wakeup):
 
 
 class Crowd:
-    """How many work now, and how many did at most."""
+    """Counts concurrent workers and their maximum."""
 
     def __init__(self):
         self.now = self.most = 0

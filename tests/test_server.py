@@ -1,4 +1,4 @@
-"""The server below the door: what it makes of bytes, of bugs, and of very many requests at once."""
+"""The HTTP server below the application: bytes, bugs, and very many concurrent requests."""
 
 import asyncio
 import socket
@@ -33,7 +33,7 @@ from tests.support.listeners import FastShutdownListener
 
 
 def parsed(*pieces, header_bytes_max=16 * KIB):
-    """The events, with a word for each head, as the request is answered at once."""
+    """Return the events, with a string for each head, as if each request were answered at once."""
     parser, found = RequestParser(header_bytes_max), []
 
     def add(events):

@@ -1,4 +1,4 @@
-"""A person is erased from files that hold rows of others, and nobody else is touched."""
+"""A person is erased from shared files, and nobody else is touched."""
 
 import sqlite3
 from contextlib import closing
@@ -27,7 +27,7 @@ def life(tmp_path):
 
 
 async def together(life, flow, *senders):
-    """One group of these exports: (uuid, sub)."""
+    """Commit one group of these exports: (uuid, sub)."""
     gate = life.dataset.mishaps["before begin"] = Barrier()
     async with anyio.create_task_group() as tasks:
         for sender in senders:
@@ -167,7 +167,7 @@ async def test_a_file_that_foundry_does_not_serve_is_named_until_it_does(life):
 
 
 async def test_a_file_of_which_only_digests_tell_is_clean_afterwards_too(life):
-    """And so it is for the second of them, when the file belongs to another transaction already."""
+    """The second person too, although the file by then belongs to another transaction."""
     async with life.running() as flow:
         await together(life, flow, ("a", ADA), ("z", ZOE), ("e", "auth0|eve"))
     with closing(sqlite3.connect(life.journal)) as db, db:
@@ -184,7 +184,7 @@ async def test_a_file_of_which_only_digests_tell_is_clean_afterwards_too(life):
 
 
 async def test_exports_that_come_while_files_are_rewritten_are_erased_too(life):
-    """They are committed between two steps, into a file that was not there before."""
+    """They are committed between two steps, into a new file."""
     async with life.running() as flow:
         await together(life, flow, ("a", ADA), ("z", ZOE))
         gate = life.dataset.mishaps["before commit"] = Barrier()

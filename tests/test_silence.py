@@ -1,4 +1,4 @@
-"""Foundry, or a firewall before it, gives no usable answer about some files: nobody waits."""
+"""Foundry or a firewall gives no usable response for some files: the others do not wait."""
 
 from dataclasses import dataclass
 
@@ -17,9 +17,9 @@ GOOD = [f"z{number}" for number in range(4)]
 
 @dataclass
 class Walled(MemoryDataset):
-    """A firewall answers 403 at once for whatever is Eve's; all else takes longer."""
+    """A firewall answers 403 at once for Eve's files; everything else takes longer."""
 
-    is_complete: bool = False  # and whoever asks about her files is answered so, too
+    is_complete: bool = False  # queries about her files get the same answer
 
     async def put(self, transaction, path, content):
         if "eve" in path or b'"uuid":"e' in content:
@@ -35,7 +35,7 @@ class Walled(MemoryDataset):
 
 @dataclass
 class Aborting(MemoryDataset):
-    """It aborts what it refuses to commit."""
+    """A dataset that aborts the transaction when it rejects the commit."""
 
     async def commit(self, transaction):
         if any(b"poison" in each for each in self.transactions[transaction].files.values()):
@@ -51,7 +51,7 @@ async def all_good_are_there(life):
 
 
 async def waiting(life, flow, *senders):
-    """All of these are in the journal before Foundry is there."""
+    """Accept all of these while Foundry is unavailable."""
     life.dataset.down = True
     for uuid, sub in senders:
         await sent(flow, uuid, sub, Prefer="respond-async")

@@ -1,4 +1,4 @@
-"""The soak: what leaks is seen, what comes and goes is not; it ends when it is told to."""
+"""The soak test detects leaks, ignores fluctuation, and stops when asked to."""
 
 import signal
 import subprocess
@@ -17,9 +17,9 @@ FLAT = Reading(at=0, memory=100, descriptors=30, tasks=100, journal=8, wal=4, ex
 
 
 def judged(seconds, is_answered=lambda _at: True, **grown):
-    """What is found wrong when so much more is held after so many seconds.
+    """Return the failures found when readings grow by these amounts in this many seconds.
 
-    `is_answered`: by the metrics, at a second.
+    `is_answered`: whether the metrics respond at a given second.
     """
     gauges = Gauges(SimpleNamespace(findings=Findings()), vitals=None)
     for at in range(seconds):

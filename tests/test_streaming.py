@@ -1,4 +1,4 @@
-"""The good mobile client in one request: to the real service, and to servers that misbehave."""
+"""The reference client in one streamed request: the real service and misbehaving servers."""
 
 import errno
 from contextlib import asynccontextmanager, suppress
@@ -22,13 +22,13 @@ from tests.support.replies import hangs_up, says
 
 BOM = b"\xef\xbb\xbf"
 LOST = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
-THREE_PARTS = noisy(15).splitlines(keepends=True)  # 6, 6 and 3 lines; 3 MB as they are packed
+THREE_PARTS = noisy(15).splitlines(keepends=True)  # 6, 6 and 3 lines; 3 MB compressed
 
 
 async def streamed(
     url, texts, token="token-of-ada", device=None, told=None, sleep=anyio.sleep
 ) -> LineAccounting:
-    """The balance of a body that was sent; `texts` is it, or gives it anew each time."""
+    """Upload a body and return the client's report; `texts` is the body, or a factory of it."""
     balance = LineAccounting()
     tell = (told if told is not None else []).append
     begin = texts if callable(texts) else lambda: texts
@@ -121,7 +121,7 @@ async def test_a_file_without_records_is_told_to_have_none(life):
 
 @asynccontextmanager
 async def a_line_that_breaks(server, after_bytes, parts_safe=0):
-    """To the server. Its first connection is lost behind so many bytes, when so much is safe."""
+    """Run a proxy whose first connection is lost after so many bytes and stored parts."""
     breaks = [after_bytes]
 
     async def carry(source, sink):
@@ -223,7 +223,7 @@ async def test_a_stranger_is_told_before_he_has_sent_it_all(life):
     assert balance.unsent == balance.read == len(sent) < 300
 
 
-# from a file that is not as it should be
+# from a defective file
 
 
 async def test_a_file_that_cannot_be_read_to_its_end_is_not_read_again(life):
@@ -254,12 +254,12 @@ async def test_the_balance_is_that_of_the_file_as_it_was_read_last(life, then):
     assert numbers(balance) == (then, then, 0, 0)
 
 
-# to servers that misbehave
+# to misbehaving servers
 
 
 @dataclass
 class Moody:
-    """Has a mood for each request, in order; the last is for all others, and hears them out."""
+    """A server with scripted behavior for each request; the last one reads all further requests."""
 
     moods: list
     bytes_max: float = float("inf")

@@ -1,4 +1,4 @@
-"""A streamed body as it comes off a socket: cut off, badly framed, and from phones at odds."""
+"""A streamed body over a socket: cut off, badly framed, and from competing phones."""
 
 import gzip
 import socket
@@ -15,7 +15,7 @@ from tests.support.long_lines import LINE_BYTES, MIB, THREE_PARTS, line, lines
 from tests.support.zstandard import zstd
 
 FULL_PARTS = THREE_PARTS[: 12 * LINE_BYTES]
-GOES_ON = line("12")[:-9]  # a line of the third part that is not all there
+GOES_ON = line("12")[:-9]  # an incomplete line of the third part
 RESET = struct.pack("ii", 1, 0)
 
 
@@ -35,7 +35,7 @@ def whole(body: bytes, *more: str, **who: str) -> bytes:
 
 
 def chunked(body: bytes, chunk_bytes: int = MIB) -> bytes:
-    """As many chunks as it takes, and not the last."""
+    """Encode the body in chunks, without the last one."""
     pieces = [body[at : at + chunk_bytes] for at in range(0, len(body), chunk_bytes)]
     sent = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces]
     return b"".join([head("transfer-encoding: chunked"), *sent])
@@ -46,7 +46,7 @@ def replays(answer: Reply) -> list[bool]:
 
 
 async def cut_off(server, request: bytes, parts_safe: int, *, reset: bool = False) -> None:
-    """The connection is lost behind it, when so much is safe."""
+    """Send a request and drop the connection after it, once this many parts are stored."""
     async with await anyio.connect_tcp("127.0.0.1", server.port) as stream:
         await stream.send(request)
         await server.flow.seen.wait_for(ExportAccepted, parts_safe)

@@ -1,4 +1,4 @@
-"""`atlas top`: what a running service does, on a terminal and for scripts."""
+"""`atlas top`: the activity of a running service, on a terminal and for scripts."""
 
 import io
 import os
@@ -50,7 +50,7 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def a_picture(seconds: int, handled: int, *history: int) -> StatusSnapshot:
-    """So long after the start."""
+    """Return a status at this many seconds after the start."""
     return StatusSnapshot(
         at=format_timestamp(NOON + timedelta(seconds=seconds)),
         version="1",
@@ -156,7 +156,7 @@ def test_what_stands_is_told_in_words(change, told):
 
 @pytest.mark.parametrize(("waiting", "is_said"), [(1, False), (2, True)])
 def test_that_nothing_goes_is_not_said_of_exports_that_are_tried_apart(waiting, is_said):
-    """It is of what has not failed: the others wait for their turn, whatever Foundry takes."""
+    """The message concerns exports that have not failed; isolated ones wait in any case."""
     picture = msgspec.structs.replace(
         a_picture(1, 1),
         foundry=FoundryStatus("Foundry answers 400."),
@@ -257,7 +257,7 @@ def test_who_does_not_tell_is_named_in_one_line(running, tmp_path, token, port, 
 @pytest.mark.slow
 @pytest.mark.parametrize("text", [b"data: {}\n\n", b"data: <html>\n\n", b"\xff\n\n"])
 async def test_what_tells_no_picture_is_said_to_be_no_atlas(text):
-    """As a proxy may, or an Atlas of another version that took the place of the one before."""
+    """It may be a proxy, or an Atlas of another version."""
 
     async def picture(_request):
         return web.Response(body=text)
@@ -279,14 +279,14 @@ def test_where_nobody_answers_is_said_in_one_line(tmp_path):
 
 @dataclass
 class Terminal:
-    """What a command has drawn."""
+    """Records the output of a command."""
 
     process: subprocess.Popen[bytes]
     screen: int
     seen: str = ""
 
     def shows(self, text: str) -> None:
-        """Returns when it has been drawn, after whatever was asked for before."""
+        """Return once this text has been drawn after the previous call."""
         while text not in self.seen:
             self.seen += ESCAPES.sub("", os.read(self.screen, 65_536).decode(errors="replace"))
         self.seen = self.seen.partition(text)[2]

@@ -19,15 +19,15 @@ from tests.support.listeners import FastShutdownListener
 
 HOST = "127.0.0.1"
 KIB, MIB = 1024, 1024 * 1024
-SECONDS = 20.0  # more than anything here takes
+SECONDS = 20.0  # longer than anything here takes
 CANARY = b"GET /canary HTTP/1.1\r\nHost: a\r\n\r\n"
-LARGE = bytes(16 * MIB)  # more than two kernels keep of an answer that nobody reads
+LARGE = bytes(16 * MIB)  # more than two kernels buffer of an unread response
 Stream = anyio.abc.SocketStream
 
 
 @dataclass
 class App:
-    """Answers what came; tells of what it was asked, and of requests that were cut off."""
+    """An application that echoes the request; records its requests and those cut off."""
 
     asked: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
@@ -77,7 +77,7 @@ async def answer(send: Send, body: bytes, status: int = 200, *more: tuple[bytes,
 
 @dataclass
 class Standing:
-    """A listener, and what has happened at its door."""
+    """A listening server with its application and its recorded events."""
 
     port: int
     app: App
@@ -93,7 +93,7 @@ class Standing:
             yield stream
 
     async def said(self, *pieces: bytes) -> bytes:
-        """All that is answered, until the connection is closed."""
+        """Send a request and return everything received until the connection is closed."""
         async with self.connected() as stream:
             for piece in pieces:
                 await stream.send(piece)
@@ -101,7 +101,7 @@ class Standing:
             return await rest(stream)
 
     async def said_at_last(self, *pieces: bytes) -> bytes:
-        """And no more is to come: what is answered then."""
+        """The same, after closing the sending side."""
         async with self.connected() as stream:
             for piece in pieces:
                 await stream.send(piece)
@@ -125,13 +125,13 @@ async def standing(**rules: Any) -> AsyncIterator[Standing]:
 
 
 async def arrived() -> None:
-    """The server has its turn: it is in this loop."""
+    """Wait until the server, on the same loop, has had its turn."""
     for _ in range(4):
         await checkpoint()
 
 
 async def rest(stream: Stream) -> bytes:
-    """What comes until the other side closes; a reset is no such end."""
+    """Return everything received until the peer closes; a reset raises an error."""
     found = b""
     with anyio.fail_after(SECONDS):
         while True:
@@ -142,7 +142,7 @@ async def rest(stream: Stream) -> bytes:
 
 
 async def one(stream: Stream) -> bytes:
-    """One answer with a Content-Length; its body."""
+    """Return the body of one response with a Content-Length."""
     found = b""
     with anyio.fail_after(SECONDS):
         while b"\r\n\r\n" not in found:

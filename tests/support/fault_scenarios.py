@@ -1,4 +1,4 @@
-"""What Atlas lives through in a sandbox, act by act; whatever can be said, a canary says it."""
+"""The fault scenarios of a sandbox, act by act; every possible input carries a canary."""
 
 import base64
 import gzip
@@ -24,11 +24,11 @@ SAMPLE = (
     " sourceVersion dataType unit"
 ).split()
 OF_A_DEVICE = "name model manufacturer hardwareVersion softwareVersion localIdentifier".split()
-DAMAGE = 6  # bits
+DAMAGE = 6  # flipped bits
 
 
 def sample(c: Canaries, name: str, **more: object) -> bytes:
-    """One record with a canary in each of its fields, keys that nobody knows among them."""
+    """Return one record with a canary in each field, unknown keys among them."""
     fields = {key: c[f"{name}.{key}"] for key in SAMPLE}
     device = {key: c[f"{name}.device.{key}"] for key in OF_A_DEVICE}
     device[c[f"{name}.device.key"]] = {c[f"{name}.deep.key"]: [c[f"{name}.deep"]]}
@@ -42,7 +42,7 @@ def sample(c: Canaries, name: str, **more: object) -> bytes:
 
 
 def bad_lines(c: Canaries) -> bytes:
-    """Each wrong in a way of its own."""
+    """Return lines that are each invalid in a different way."""
     a = c["bad.line"].encode()
     return joined(
         b'{"uuid":"%b' % a,
@@ -101,7 +101,7 @@ async def good_exports(sandbox: Sandbox) -> None:
 
 
 async def bad_requests(sandbox: Sandbox) -> None:
-    """Every 4xx that there is, each with what its sender would rather not read in a log."""
+    """Cause every 4xx, each with data that must not appear in a log."""
     c = sandbox.canaries
     token = sandbox.token(f"auth0|{c['sub eve']}")
     a, b = (c[f"bad.{name}"] for name in "ab")
@@ -158,7 +158,7 @@ async def what_is_no_request(sandbox: Sandbox, a: str, b: str) -> None:
 
 
 async def bad_tokens(sandbox: Sandbox) -> None:
-    """Of all of them nothing is told, whoever has signed them."""
+    """Send invalid tokens, none of which may be logged, whoever signed them."""
     c, sub = sandbox.canaries, f"auth0|{sandbox.canaries['sub of a bad token']}"
     good = sandbox.token(sub)
     for token in (
@@ -185,7 +185,7 @@ async def bad_tokens(sandbox: Sandbox) -> None:
 
 
 async def operators(sandbox: Sandbox) -> None:
-    """All that they can look at, by page and by command."""
+    """Request everything that operators can see, by page and by command."""
     c = sandbox.canaries
     listed = (await sandbox.asked("GET", "/exports?limit=100")).body
     id, find = listed["entries"][0]["receipt"]["id"], c["operator.find"]
@@ -220,7 +220,7 @@ async def operators(sandbox: Sandbox) -> None:
 
 
 def refusals(c: Canaries) -> Iterator[web.Response]:
-    """What Foundry says no with: all of it repeats all that it was ever sent."""
+    """Yield Foundry's error responses: each repeats everything it was ever sent."""
     everything = c.texts()
     values = {"path": c["sub ada"], **{f"p{n}": text for n, text in enumerate(everything)}}
     for status, name in (
@@ -244,7 +244,7 @@ def refusals(c: Canaries) -> Iterator[web.Response]:
 
 
 async def foundry_refuses(sandbox: Sandbox) -> None:
-    """Each call in turn, in every way that there is; then it hangs, then it takes it."""
+    """Fail each call in turn in every way, then let it hang, then accept it."""
     c = sandbox.canaries
     for call in ("create", "upload", "commit", "token"):
         left = list(refusals(c))[:: 1 if call == "upload" else 6]
@@ -269,7 +269,7 @@ async def foundry_refuses(sandbox: Sandbox) -> None:
 
 
 async def poison(sandbox: Sandbox) -> None:
-    """What Foundry refuses for good is set aside, looked at, and sent again."""
+    """Have an export rejected for good: it is set aside, inspected and replayed."""
     c = sandbox.canaries
     mark = c["sub poison"]
 
@@ -296,9 +296,9 @@ def no_transaction(what: str, _request: web.Request) -> web.Response | None:
 
 
 async def killed_and_damaged(sandbox: Sandbox) -> None:
-    """While much waits: then the disk has changed what was kept.
+    """Kill Atlas while much is waiting, and damage the journal on disk.
 
-    No transaction of ours is open: what a disk forgets of one is left to whoever runs Foundry.
+    No transaction of ours is open: ending a forgotten one is up to Foundry's operators.
     """
     c = sandbox.canaries
     sandbox.emulators.before = no_transaction
@@ -317,7 +317,7 @@ async def killed_and_damaged(sandbox: Sandbox) -> None:
 
 
 async def crashes(sandbox: Sandbox) -> None:
-    """A bug that quotes what it was given: an export that breaks a stage, at first."""
+    """Crash a stage on one export, at first, with a bug that quotes its input."""
     c = sandbox.canaries
     since = len(sandbox.log)
     await sandbox.start(IN_FLATTEN, "1")
@@ -340,7 +340,7 @@ async def crashes(sandbox: Sandbox) -> None:
 
 
 async def bugs_to_the_end(sandbox: Sandbox) -> None:
-    """Then every call of every part, until the service gives up."""
+    """Crash every call of every component until the service gives up."""
     c = sandbox.canaries
     since = len(sandbox.log)
     await sandbox.start(EVERYWHERE, "1")
@@ -357,7 +357,7 @@ async def bugs_to_the_end(sandbox: Sandbox) -> None:
 
 
 async def without_keys(sandbox: Sandbox) -> None:
-    """Auth0 sends us on elsewhere, so that no token can be checked; then one comes too often."""
+    """Have Auth0 redirect, so that no token can be verified, then accept too many requests."""
     c = sandbox.canaries
     sandbox.environ["ATLAS_RATE_PER_MINUTE"] = "1"
     sandbox.emulators.tenant.outage = Outage(status=302)
@@ -371,7 +371,7 @@ async def without_keys(sandbox: Sandbox) -> None:
 
 
 async def forgotten(sandbox: Sandbox) -> None:
-    """At last a person is forgotten, and the process aborted, with all that it has in memory."""
+    """Finally erase a person, and abort the process with everything that it has in memory."""
     c = sandbox.canaries
     sandbox.dataset = sandbox.committed()
     forget = ("person", "erase", "-", "--yes", "--receipt", "receipt.json")
@@ -381,7 +381,7 @@ async def forgotten(sandbox: Sandbox) -> None:
 
 
 async def everything(sandbox: Sandbox) -> None:
-    """One after another, with a kill, a crash and an abort in between."""
+    """Run all scenarios, with a kill, a crash and an abort in between."""
     await sandbox.start()
     await good_exports(sandbox)
     await bad_requests(sandbox)
@@ -399,7 +399,7 @@ async def everything(sandbox: Sandbox) -> None:
 
 
 def its_workers_know_no_more(sandbox: Sandbox) -> None:
-    """They get the environment of their parent, for they are a part of it; and nothing beside."""
+    """Workers inherit the environment of their parent, and nothing else."""
     assert sandbox.process is not None
     workers = children(sandbox.process.pid)
     assert workers

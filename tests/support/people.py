@@ -1,4 +1,4 @@
-"""Requests for two people: exports that they send, and what the operator does with their data."""
+"""Requests for two people: their exports, and the operator's actions on their data."""
 
 import msgspec
 
@@ -9,7 +9,7 @@ ADA, ZOE = "auth0|ada", "auth0|zoe"
 
 
 async def asked(flow, path, user=ADA, **more):
-    """The answer of the operator listener."""
+    """Return the response of the operator listener."""
     body = msgspec.json.encode({"user": user, **more})
     kind = {"content-type": "application/json"}
     return await asgi(flow.service.operator, "POST", path, HOST | kind, body)

@@ -1,7 +1,7 @@
-"""Atlas in a process of its own, all around it in ours, and everything that any of them tells.
+"""Atlas in its own process, its surroundings in ours, and a record of all of its output.
 
-Its current folder and its folder for temporary files are its own: whatever it leaves there is seen.
-Secrets come by the environment, as in production.
+It has its own working folder and temporary folder, so that leftovers are found. Secrets come from
+the environment, as in production.
 """
 
 import asyncio
@@ -31,9 +31,9 @@ from tests.chaos.service_process import to_toml
 from tests.chaos.testbed import find_free_port
 from tests.support.canaries import Canaries, joined
 
-SECONDS = 60.0  # more than anything here takes
+SECONDS = 60.0  # longer than anything here takes
 KIB = 1024
-# Atlas with bugs in it, which ends of one as the command does
+# Atlas with injected bugs; an uncaught exception ends it as it ends the command
 VICTIM = """
 import sys
 from pathlib import Path
@@ -62,7 +62,7 @@ class Answer:
 
 @dataclass
 class Sandbox:
-    """`told` is what came out of Atlas, by the place where it stood."""
+    """`told` is the output of Atlas, by place."""
 
     folder: Path
     canaries: Canaries
@@ -71,7 +71,7 @@ class Sandbox:
     environ: dict[str, str]
     told: dict[str, bytes] = field(default_factory=dict)
     spans: list[bytes] = field(default_factory=list)
-    dataset: bytes = b""  # as it was before anybody was forgotten
+    dataset: bytes = b""  # from before anyone was erased
     process: asyncio.subprocess.Process | None = None
 
     @property
@@ -94,7 +94,7 @@ class Sandbox:
         self.told[place] = joined(self.told.get(place, b""), *texts)
 
     def token(self, sub: str | None, **wish: Any) -> str:
-        """Of somebody whose token says much of him; each of its parts is a canary."""
+        """Return a token with many personal claims; each part of it is a canary."""
         c = self.canaries
         claims = {"email": c["claim.email"], c["claim.key"]: {"deep": [c["claim.deep"]]}}
         claims |= {"scope": c["scope"], "permissions": [c["permission"]]} | wish.pop("claims", {})
@@ -106,7 +106,7 @@ class Sandbox:
         return token
 
     async def start(self, *bug: str) -> None:
-        """`atlas serve`, or the same with a bug in it."""
+        """Start `atlas serve`, optionally with a bug injected."""
         command = ["-m", "atlas", "serve"]
         if bug:
             command = ["-c", VICTIM, str(self.folder / "secret" / "atlas.toml"), *self.clock, *bug]
@@ -130,7 +130,7 @@ class Sandbox:
         return [str(self.folder / "secret" / "clock")]
 
     async def ended(self, number: signal.Signals | None = None) -> int:
-        """By this signal, or by itself; its exit code."""
+        """Wait for the end, or cause it with this signal; return the exit code."""
         assert self.process is not None
         if number is not None:
             self.tells("process list", processes(self.process.pid))
@@ -141,7 +141,7 @@ class Sandbox:
         return int(self.process.returncode or 0)
 
     async def atlas(self, *arguments: str, input: str = "", **environ: str) -> str:
-        """Another command; all that it prints."""
+        """Run another command and return its output."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "atlas", *arguments),
             cwd=self.folder / "cwd",
@@ -158,7 +158,7 @@ class Sandbox:
     async def send(
         self, method: str, path: str, token: str | None, body: bytes = b"", **headers: str
     ) -> Answer:
-        """To the public listener. What an error says is kept apart from what success says."""
+        """Send a request to the public listener. Errors and successful responses are kept apart."""
         sent = {"Content-Type": "application/json"}
         sent |= {} if token is None else {"Authorization": f"Bearer {token}"}
         sent |= {name.replace("_", "-"): text for name, text in headers.items()}
@@ -171,7 +171,7 @@ class Sandbox:
     async def post(
         self, ndjson: bytes, token: str, path: str = "/export", **headers: str
     ) -> Answer:
-        """One export, whose every other field has a canary."""
+        """Send one export with a canary in every other field."""
         c = self.canaries
         about = {
             "device": c["request.device"],
@@ -186,7 +186,7 @@ class Sandbox:
         return await self.send("POST", API_PREFIX + path, token, body, **headers)
 
     async def raw(self, request: bytes) -> bytes:
-        """Bytes that no client would send; all that comes back."""
+        """Send bytes that no client would send; return the response."""
         answer = b""
         async with await anyio.connect_tcp(HOST, int(self.environ["PORT"])) as stream:
             await stream.send(request)
@@ -197,7 +197,7 @@ class Sandbox:
         return answer
 
     async def asked(self, method: str, path: str, body: object = None, token: str = "") -> Answer:
-        """The operator listener."""
+        """Send a request to the operator listener."""
         token = token or self.environ["ATLAS_OPERATOR_TOKEN"]
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         text = b"" if body is None else msgspec.json.encode(body)
@@ -213,7 +213,7 @@ class Sandbox:
         return found
 
     async def counted(self, **totals: int) -> None:
-        """Returns when at least so many exports stand so."""
+        """Return once at least so many exports have each status."""
         with anyio.fail_after(SECONDS):
             while True:
                 found = (await self.asked("GET", "/exports?limit=1")).body["totals"]
@@ -232,20 +232,20 @@ class Sandbox:
                 await anyio.sleep(0.02)
 
     def kept(self, *but: str) -> None:
-        """Every file that lies in the folders of Atlas now, but for what is meant to be read."""
+        """Return every file in the folders of Atlas, except those meant to be read."""
         for place in ("journal", "cwd", "tmp"):
             for file in (self.folder / place).rglob("*"):
                 if file.is_file() and file.name not in but:
                     self.tells(f"{place}/{file.name}", str(file), file.read_bytes())
 
     def committed(self) -> bytes:
-        """All that stands in the dataset, with the paths at which it stands."""
+        """Return the contents of the dataset, with their paths."""
         found = (self.folder / "foundry").rglob("*.ndjson")
         return joined(*(joined(str(file), file.read_bytes()) for file in found))
 
 
 def processes(pid: int) -> bytes:
-    """What anybody sees of a process and its children: what they were called with."""
+    """Return the command lines of a process and its children, which every user can see."""
     return joined(*(Path(f"/proc/{each}/cmdline").read_bytes() for each in (pid, *children(pid))))
 
 
@@ -260,7 +260,7 @@ def environ_of(pid: int) -> set[bytes]:
 
 @asynccontextmanager
 async def caged(folder: Path, canaries: Canaries, **environ: str) -> AsyncIterator[Sandbox]:
-    """Nothing is started yet. `environ` is for Atlas."""
+    """Yield a sandbox before Atlas is started. `environ` is for Atlas."""
     for name in ("cwd", "tmp", "journal", "secret"):
         (folder / name).mkdir()
     spans: list[bytes] = []
@@ -282,7 +282,7 @@ async def caged(folder: Path, canaries: Canaries, **environ: str) -> AsyncIterat
         (folder / "config.toml").write_text(to_toml(CONFIG))
         plain = {
             "PATH": os.environ["PATH"],
-            "LANG": "C.UTF-8",  # or Python says so itself to its children
+            "LANG": "C.UTF-8",  # otherwise Python sets it for its children
             "TMPDIR": str(folder / "tmp"),
             "ATLAS_CONFIG": str(folder / "config.toml"),
             "PYTHONFAULTHANDLER": "1",
@@ -297,7 +297,7 @@ async def caged(folder: Path, canaries: Canaries, **environ: str) -> AsyncIterat
 
 
 def settings_of(around: Emulators, folder: Path, canaries: Canaries) -> dict[str, str]:
-    """By the names of the environment."""
+    """Return the settings by environment name."""
     key = base64.b64encode(secrets.token_bytes(32)).decode()
     return {
         "PORT": str(find_free_port()),
@@ -317,7 +317,7 @@ def settings_of(around: Emulators, folder: Path, canaries: Canaries) -> dict[str
 
 
 def as_toml(settings: Mapping[str, str]) -> str:
-    """The same for who reads no environment."""
+    """Return the same as TOML, for a process that reads no environment."""
     rooms: dict[str, dict[str, object]] = {room: dict(keys) for room, keys in CONFIG.items()}
     for name, text in settings.items():
         room, _, key = NAMES[name].partition(".")
