@@ -316,7 +316,7 @@ class Lives(RuleBasedStateMachine):
     @rule()
     @recorded
     def is_put_back(self):
-        """Restore the journal: later exports are uploaded or lost. A person ends open transactions."""
+        """Restore a copy: later exports are uploaded or lost. A person ends open transactions."""
         self.troubles += 1
         self.foundry.late_since = None
         for rid in self.foundry.open_now():
