@@ -24,7 +24,7 @@ PROMETHEUS = {"__name__", "instance", "job"}  # Prometheus's own labels
 VARIABLES = {"$__rate_interval": "5m", "$instance": ".*"}
 
 
-def scraped():
+def list_metrics():
     """Map each metric name to its labels and their possible values."""
     status = StatusAggregator(About("1", "ri.dataset", "master", 100, 10), lambda: NOON)
     for event in (
@@ -48,7 +48,7 @@ def scraped():
     return found
 
 
-THERE = scraped()
+THERE = list_metrics()
 
 
 def selectors(expr):
@@ -81,7 +81,7 @@ EXPRESSIONS = [pytest.param(rule["expr"], id=rule["alert"]) for rule in RULES] +
 ]
 
 
-def strange(expr):
+def find_unknown(expr):
     """Yield the metrics, labels and label values of an expression that Atlas does not export."""
     for name, selected in selectors(expr):
         if name not in THERE and name not in NOT_OURS:
@@ -96,7 +96,7 @@ def strange(expr):
 @pytest.mark.parametrize("expr", EXPRESSIONS)
 def test_what_is_asked_for_is_a_metric_of_ours_with_these_labels_and_values(expr):
     assert selectors(expr)
-    assert not list(strange(expr))
+    assert not list(find_unknown(expr))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_what_is_asked_for_is_a_metric_of_ours_with_these_labels_and_values(expr
     ],
 )
 def test_what_is_not_there_is_noticed(expr):
-    assert list(strange(expr))
+    assert list(find_unknown(expr))
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])

@@ -132,14 +132,14 @@ def test_a_failure_pauses_and_is_recovered_from_afterwards(phase):
     assert advance(POLICY, step.state, e.Woken(), NOW).effect == e.ReadWorkInHand()
 
 
-def unexpected():
+def list_unexpected():
     results = set(RESULTS.values()) - {e.Failed}
     return {(phase, each) for phase in PHASES for each in results} - TRANSITIONS.keys()
 
 
 @pytest.mark.parametrize("phase", sorted(PHASES))
 def test_a_result_that_a_phase_does_not_expect_is_a_bug(phase):
-    for at, result in unexpected():
+    for at, result in list_unexpected():
         if at == phase:
             anything = result(*[None] * len(result.__struct_fields__))
             with pytest.raises(KeyError):

@@ -20,7 +20,7 @@ def states(life, kind="APPEND"):
     return [each.state for each in life.dataset.transactions.values() if each.kind == kind]
 
 
-async def nothing_is_open(life):
+async def wait_until_closed(life):
     """Wait until no transaction is open on the branch."""
     with anyio.fail_after(5):
         while life.dataset.open_now():
@@ -88,7 +88,7 @@ async def test_a_probe_of_which_an_answer_is_lost_is_ended_at_once(life, moment)
     async with life.running() as flow:
         with pytest.raises(FoundryError):
             await flow.service.maintenance.probe()
-        await nothing_is_open(life)
+        await wait_until_closed(life)
         answer = await flow.post(an_export())
 
     assert answer.status == 200
@@ -126,7 +126,7 @@ async def test_what_dies_in_the_middle_of_an_errand_is_ended_by_its_next_life(li
             tasks.cancel_scope.cancel()
     life.dataset.down = False
     async with life.running() as flow:
-        await nothing_is_open(life)
+        await wait_until_closed(life)
         assert (await flow.post(an_export(b'{"uuid":"b"}\n'))).status == 200
 
     assert life.dataset.uuids() == ["a", "b"]

@@ -117,7 +117,7 @@ async def test_a_transaction_of_somebody_else_is_waited_for_and_left_alone(
     life.dataset.mishaps[moment] = theirs_opens
     async with life.running() as flow, anyio.create_task_group() as senders:
         senders.start_soon(flow.post, an_export())
-        await the_end_of_theirs(life, flow)
+        await finish_other_writer(life, flow)
     assert life.dataset.uuids() == sorted({"a", *theirs} - {"kind"})
 
 
@@ -127,7 +127,7 @@ async def test_a_transaction_that_opens_long_after_our_attempt_is_left_alone(tmp
     life.dataset.now += timedelta(hours=1)
     life.dataset.opened(is_ours=False)
     async with life.running() as flow:
-        await the_end_of_theirs(life, flow)
+        await finish_other_writer(life, flow)
     assert life.dataset.uuids() == ["a"]
 
 
@@ -147,7 +147,7 @@ async def test_an_attempt_that_is_resolved_makes_nothing_ours_any_more(tmp_path,
 
     life.dataset.mishaps |= mishaps | {moment: theirs_opens}
     async with life.running() as flow:
-        await the_end_of_theirs(life, flow)
+        await finish_other_writer(life, flow)
         await flow.is_empty()
     assert life.dataset.uuids() == ["a", "b"]
 
@@ -452,7 +452,7 @@ async def test_an_uploader_that_only_crashes_ends_the_service(tmp_path):
     assert life.dataset.uuids() == ["a"]
 
 
-async def the_end_of_theirs(life, flow):
+async def finish_other_writer(life, flow):
     """Commit their transaction after several failed attempts of ours, then wait for our commit."""
     with anyio.fail_after(5):
         await flow.seen.wait_for(UploadPaused, 5)

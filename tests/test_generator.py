@@ -143,7 +143,7 @@ def test_every_bad_line_is_rejected_for_its_reason():
 
 def test_bad_lines_strewn_among_good_ones_leave_them_alone(lines):
     good, bad = lines[:70], [line for line, _ in generator.bad()][:12]
-    table = flatten(list(generator.strewn(good, bad)), HEADER)
+    table = flatten(list(generator.interleave(good, bad)), HEADER)
     assert (table.ingested, table.rejected) == (70, 12)
     assert [reject.line for reject in table.rejects][:3] == [8, 16, 24]
     assert table.ndjson == flatten(good, HEADER).ndjson

@@ -7,7 +7,7 @@ from atlas.service.cgroup import CgroupLimits
 MIB = 1024 * 1024
 
 
-def laid_out(folder, files):
+def build_machine(folder, files):
     """Lay out a machine with eight processors and these cgroup files."""
     for name, text in files.items():
         path = folder / name
@@ -56,4 +56,4 @@ def laid_out(folder, files):
     ],
 )
 def test_there_are_as_many_workers_as_the_container_has_room_for(tmp_path, files, workers):
-    assert laid_out(tmp_path, files).count_workers() == workers
+    assert build_machine(tmp_path, files).count_workers() == workers

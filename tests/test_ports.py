@@ -186,7 +186,7 @@ async def far(request, tmp_path):
     assert far.complaints == []
 
 
-async def trouble(call) -> None:
+async def assert_plain_error(call) -> None:
     """Check that the call raises FoundryError itself, not a subclass."""
     with pytest.raises(FoundryError) as caught:
         await call
@@ -333,7 +333,7 @@ async def test_nothing_is_taken_out_in_a_transaction_of_another_type(far):
     await committed(far, PATH)
     rid = await far.branch.begin()
 
-    await trouble(far.branch.remove(rid, PATH))
+    await assert_plain_error(far.branch.remove(rid, PATH))
 
 
 @pytest.mark.parametrize("ours", ["APPEND", "DELETE"])
@@ -376,7 +376,9 @@ async def test_what_is_open_no_more_can_be_aborted_and_stays_as_it_is(far):
 
 async def test_a_transaction_that_nobody_knows_is_aborted_and_has_no_files_to_tell(far):
     assert await far.branch.transaction_status("ri.foundry.main.transaction.unknown") == "ABORTED"
-    await trouble(far.branch.list_transaction_files("ri.foundry.main.transaction.unknown"))
+    await assert_plain_error(
+        far.branch.list_transaction_files("ri.foundry.main.transaction.unknown")
+    )
 
 
 async def test_a_path_is_held_by_whoever_wrote_there_last(far):
@@ -390,7 +392,7 @@ async def test_a_path_is_held_by_whoever_wrote_there_last(far):
 
 async def test_a_path_that_nobody_holds_has_no_content(far):
     assert await far.branch.find_file(PATH) is None
-    await trouble(far.branch.read_file(PATH, 0))
+    await assert_plain_error(far.branch.read_file(PATH, 0))
 
 
 @pytest.mark.parametrize("files", [{}, {PATH: ROWS}], ids=["empty", "with a file of ours"])
@@ -483,7 +485,7 @@ async def test_a_folder_of_several_pages_is_told_whole(far):
 async def test_what_raised_may_have_happened_all_the_same(far):
     seen = await far.branch.take_snapshot()
     far.loses_the_answer_to_begin()
-    await trouble(far.branch.begin())
+    await assert_plain_error(far.branch.begin())
 
     head = (await far.branch.take_snapshot()).head
     assert await far.branch.transaction_status(head) == "OPEN"
@@ -512,7 +514,7 @@ async def test_any_call_raises_while_foundry_is_down(far, call):
     rid = await far.branch.begin()
     far.goes_down()
 
-    await trouble(call(far.branch, rid))
+    await assert_plain_error(call(far.branch, rid))
 
 
 # The ports of the journal (`Intake`, `Receipts`, `UploadQueue`, `Reconciliation`, `Ledger`)
@@ -1099,8 +1101,8 @@ async def test_payloads_are_read_in_order_without_those_that_are_not_what_was_ac
     with open_journal(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
         await accept(journal, "id-1", "id-2", "id-3", "id-4", "id-5")
         await commit(journal, "id-4")
-        await told_otherwise(journal, "UPDATE payload SET sealed = x'00' WHERE number = 2")
-        await told_otherwise(journal, "UPDATE export SET label = x'00' WHERE id = 'id-5'")
+        await corrupt_ledger(journal, "UPDATE payload SET sealed = x'00' WHERE number = 2")
+        await corrupt_ledger(journal, "UPDATE export SET label = x'00' WHERE id = 'id-5'")
         ids = [f"id-{number}" for number in (9, 5, 4, 3, 2, 1)]
         read = await stored(journal, *ids)
 
@@ -1545,7 +1547,7 @@ async def test_the_room_on_its_disk_is_told_by_a_journal_that_has_one(tmp_path):
         assert (await journal.ledger.read_totals()).free_bytes is None
 
 
-async def told_otherwise(journal, statement):
+async def corrupt_ledger(journal, statement):
     """Change a row, as only a bad disk does."""
     await journal.ledger._commits.run(lambda db: db.execute(statement).rowcount)
 
@@ -1556,7 +1558,7 @@ WRONG = "UPDATE total SET exports = 7 WHERE status = 'accepted'"
 async def test_a_ledger_that_is_wrong_says_by_how_much_and_is_left_as_it_is(tmp_path):
     with open_journal(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
         await accept(journal, "id-1", "id-2")
-        await told_otherwise(journal, WRONG)
+        await corrupt_ledger(journal, WRONG)
         depths = [await journal.ledger.read_totals() for _ in range(2)]
 
     assert [(each.exports["accepted"], each.imbalance) for each in depths] == [(7, 5)] * 2
@@ -1567,7 +1569,7 @@ async def test_what_is_live_is_counted_once_a_minute(tmp_path):
     with open_journal(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
         journal.ledger._monotonic = lambda: now
         await journal.ledger.read_totals()
-        await told_otherwise(journal, WRONG)
+        await corrupt_ledger(journal, WRONG)
         assert (await journal.ledger.read_totals()).imbalance == 0, "it was counted a moment ago"
         now = 60.0
         assert (await journal.ledger.read_totals()).imbalance == 7
@@ -1576,18 +1578,18 @@ async def test_what_is_live_is_counted_once_a_minute(tmp_path):
 async def test_a_moment_of_which_a_bit_has_flipped_is_nobodys(tmp_path):
     with open_journal(tmp_path / "journal", BOUNDS, shelf=SHELF) as journal:
         await accept(journal, "id-1", "id-2")
-        await told_otherwise(journal, "UPDATE export SET at = '2026-0' WHERE id = 'id-1'")
+        await corrupt_ledger(journal, "UPDATE export SET at = '2026-0' WHERE id = 'id-1'")
         assert (await journal.ledger.read_totals()).oldest is None
 
 
 HEX = {"1": "ab10" + "0" * 60, "2": "ab10" + "1" * 60, "3": "cd10" + "2" * 60}
 
 
-async def sought(journal, find, status=None, limit=10, before=None):
+async def find_entries(journal, find, status=None, limit=10, before=None):
     return await journal.ledger.list_entries(status, limit, before, find)
 
 
-def found_in(listing):
+def list_receipt_ids(listing):
     return [entry.receipt.id for entry in listing.entries]
 
 
@@ -1607,9 +1609,9 @@ def found_in(listing):
 )
 async def test_an_operator_finds_exports_by_id_or_correlation_id(journal, find, found):
     await accept(journal, *HEX.values())
-    listing = await sought(journal, find)
+    listing = await find_entries(journal, find)
 
-    assert found_in(listing) == [HEX[each] for each in found]
+    assert list_receipt_ids(listing) == [HEX[each] for each in found]
     assert (listing.before, listing.looked_at) == (None, None)
     assert listing.totals["accepted"] == 3, "the totals are those of the whole journal"
 
@@ -1619,8 +1621,8 @@ async def test_an_operator_finds_what_a_user_sent_by_what_the_user_is_called(jou
     await accept(journal, HEX["2"], user=EVE)
     ada = (await journal.ledger.find_entry(HEX["1"])).user
 
-    assert found_in(await sought(journal, ada)) == [HEX["3"], HEX["1"]]
-    assert found_in(await sought(journal, ada[:-1])) == [], "it is not cut short"
+    assert list_receipt_ids(await find_entries(journal, ada)) == [HEX["3"], HEX["1"]]
+    assert list_receipt_ids(await find_entries(journal, ada[:-1])) == [], "it is not cut short"
 
 
 @pytest.mark.parametrize("find", ["ab10", "twice"], ids=["by id", "by correlation id"])
@@ -1629,16 +1631,16 @@ async def test_what_is_found_comes_page_by_page_and_only_if_it_stands_so(journal
         export = an_export(id.replace("cd", "ab"))
         head = replace(export.head, correlation_id="twice")
         await journal.intake.append(replace(export, head=head))
-    everything = await sought(journal, find)
-    first = await sought(journal, find, limit=2)
-    last = await sought(journal, find, limit=2, before=first.before)
+    everything = await find_entries(journal, find)
+    first = await find_entries(journal, find, limit=2)
+    last = await find_entries(journal, find, limit=2, before=first.before)
     await set_aside(journal, HEX["1"])
 
     assert len(everything.entries) == 3
-    assert found_in(first) + found_in(last) == found_in(everything)
+    assert list_receipt_ids(first) + list_receipt_ids(last) == list_receipt_ids(everything)
     assert last.before is None
-    assert found_in(await sought(journal, find, status="set_aside")) == [HEX["1"]]
-    assert len(found_in(await sought(journal, find, status="accepted"))) == 2
+    assert list_receipt_ids(await find_entries(journal, find, status="set_aside")) == [HEX["1"]]
+    assert len(list_receipt_ids(await find_entries(journal, find, status="accepted"))) == 2
 
 
 @pytest.mark.slow
@@ -1648,11 +1650,11 @@ async def test_a_search_for_a_correlation_id_ends_after_10_000_and_says_so():
         async with anyio.create_task_group() as tasks:
             for number in range(10_000):
                 tasks.start_soon(accept, journal, f"id-{number}")
-        first = await sought(journal, "correlation of oldest")
-        rest = await sought(journal, "correlation of oldest", before=first.before)
+        first = await find_entries(journal, "correlation of oldest")
+        rest = await find_entries(journal, "correlation of oldest", before=first.before)
 
-    assert (found_in(first), first.looked_at) == ([], 10_000)
-    assert (found_in(rest), rest.looked_at, rest.before) == (["oldest"], None, None)
+    assert (list_receipt_ids(first), first.looked_at) == ([], 10_000)
+    assert (list_receipt_ids(rest), rest.looked_at, rest.before) == (["oldest"], None, None)
 
 
 async def test_a_journal_is_ready_while_it_has_room(journal):
@@ -1761,7 +1763,7 @@ def a_ring() -> local_auth0.KeyRing:
 
 
 @dataclass
-class Words:
+class FakeTokens:
     """Tokens that the fake accepts."""
 
     identities: KnownUsers
@@ -1776,7 +1778,7 @@ class Words:
 
 
 @dataclass
-class Signed:
+class SignedTokens:
     """Tokens as Auth0 issues them."""
 
     tenant: local_auth0.Auth0Emulator
@@ -1801,7 +1803,7 @@ class Signed:
 
 @asynccontextmanager
 async def by_words():
-    yield Words(KnownUsers())
+    yield FakeTokens(KnownUsers())
 
 
 @asynccontextmanager
@@ -1812,7 +1814,7 @@ async def by_signature():
         async with auth0.open_identities(
             tenant.issuer, tenant.audience, lambda: datetime.now(UTC), lambda: 0.0, lambda _: None
         ) as identities:
-            yield Signed(tenant, identities)
+            yield SignedTokens(tenant, identities)
 
 
 @pytest.fixture(params=[by_words, by_signature], ids=["fake", "real"])

@@ -44,7 +44,7 @@ class Stuck:
         await anyio.sleep_forever()
 
 
-class Crashes(list):
+class CrashRecorder(list):
     """Records crashes."""
 
     def tell(self, actor, error):
@@ -53,14 +53,14 @@ class Crashes(list):
 
 def pipeline(tasks, last, *, size=16, crashes=None, concurrency=1):
     """A stage that halves numbers, followed by a sink."""
-    stages = Stages(tasks, (Crashes() if crashes is None else crashes).tell)
+    stages = Stages(tasks, (CrashRecorder() if crashes is None else crashes).tell)
     return stages.start_stage(
         Half(), stages.start_sink(last, size=size, concurrency=concurrency), size=size
     )
 
 
 async def test_a_crash_costs_one_message():
-    crashes = Crashes()
+    crashes = CrashRecorder()
     async with anyio.create_task_group() as tasks:
         halver = pipeline(tasks, Keep(), crashes=crashes)
         async with halver.channel:
@@ -75,8 +75,8 @@ async def test_a_crash_costs_one_message():
 async def test_work_is_told_however_it_ends_and_with_its_message():
     told = []
     async with anyio.create_task_group() as tasks:
-        stages = Stages(tasks, Crashes().tell, lambda *work: told.append(work))
-        halver = stages.start_stage(Half(), stages.start_sink(Refuses()))
+        stages = Stages(tasks, CrashRecorder().tell, lambda *work: told.append(work))
+        halver = stages.start_stage(Half(), stages.start_sink(RejectingStage()))
         async with halver.channel:
             for number in (4, 13):
                 with suppress(AtlasError):
@@ -88,7 +88,7 @@ async def test_work_is_told_however_it_ends_and_with_its_message():
 
 async def test_a_queue_tells_how_many_wait_and_how_many_can():
     async with anyio.create_task_group() as tasks:
-        stages, stuck = Stages(tasks, Crashes().tell), Stuck()
+        stages, stuck = Stages(tasks, CrashRecorder().tell), Stuck()
         address = stages.start_sink(stuck, size=4)
         async with address.channel:
             for number in range(3):
@@ -101,7 +101,7 @@ async def test_a_queue_tells_how_many_wait_and_how_many_can():
     assert queues == {"stuck": (2, 4)}
 
 
-class Refuses:
+class RejectingStage:
     """A stage that rejects every message with an error."""
 
     async def handle(self, message):
@@ -109,9 +109,9 @@ class Refuses:
 
 
 async def test_an_answer_is_no_crash_whatever_came_before():
-    crashes = Crashes()
+    crashes = CrashRecorder()
     async with anyio.create_task_group() as tasks:
-        for stage in (Refuses(), Half()):
+        for stage in (RejectingStage(), Half()):
             address = Stages(tasks, crashes.tell).start_sink(stage)
             async with address.channel:
                 for number in (4, 4, 13, 4):
@@ -124,7 +124,7 @@ class Bears:
     """A stage that crashes on odd numbers, followed by one that keeps them."""
 
     def __init__(self):
-        self.known, self.kept, self.crashes = set(), Keep(), Crashes()
+        self.known, self.kept, self.crashes = set(), Keep(), CrashRecorder()
 
     @asynccontextmanager
     async def at_work(self):
@@ -188,7 +188,7 @@ async def test_a_full_pipeline_makes_its_senders_wait():
 async def test_a_stage_may_have_several_messages_in_hand():
     stuck = Stuck()
     async with anyio.create_task_group() as tasks:
-        stages = Stages(tasks, Crashes().tell)
+        stages = Stages(tasks, CrashRecorder().tell)
         address = stages.start_sink(stuck, size=2, concurrency=3)
         for number in range(10):
             tasks.start_soon(address.ask, number)
@@ -223,7 +223,7 @@ async def test_who_comes_after_the_end_is_turned_away():
 
 
 async def test_too_many_crashes_end_the_service():
-    crashes = Crashes()
+    crashes = CrashRecorder()
 
     async def crash_often():
         async with (
@@ -240,7 +240,7 @@ async def test_too_many_crashes_end_the_service():
 
 async def test_crashes_between_messages_that_succeed_never_end_the_service():
     async with anyio.create_task_group() as tasks:
-        halver = Stages(tasks, Crashes().tell).start_sink(Half())
+        halver = Stages(tasks, CrashRecorder().tell).start_sink(Half())
         async with halver.channel:
             for _ in range(20):
                 with pytest.raises(AtlasError):

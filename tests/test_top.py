@@ -49,7 +49,7 @@ TOKEN = "a-secret-of-operators"
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-def a_picture(seconds: int, handled: int, *history: int) -> StatusSnapshot:
+def make_status(seconds: int, handled: int, *history: int) -> StatusSnapshot:
     """Return a status at this many seconds after the start."""
     return StatusSnapshot(
         at=format_timestamp(NOON + timedelta(seconds=seconds)),
@@ -70,22 +70,22 @@ def a_picture(seconds: int, handled: int, *history: int) -> StatusSnapshot:
 
 
 def test_a_rate_is_that_since_the_start_and_then_that_of_five_seconds():
-    rates = Rates(a_picture(10, 100))
+    rates = Rates(make_status(10, 100))
     assert rates.per_second("decode") == rates.per_second("edge") == 10
     for second in range(11, 21):
-        rates.add(a_picture(second, 100 + 2 * (second - 10)))
+        rates.add(make_status(second, 100 + 2 * (second - 10)))
         assert rates.per_second("Foundry") == 0
 
     assert rates.per_second("decode") == 2
 
 
 def test_a_picture_at_the_very_start_has_no_rate():
-    assert Rates(a_picture(0, 5)).per_second("decode") == 0
+    assert Rates(make_status(0, 5)).per_second("decode") == 0
 
 
 def test_a_service_that_has_started_anew_has_the_rate_since_its_start():
-    rates = Rates(a_picture(10, 100))
-    again = msgspec.structs.replace(a_picture(14, 6), started=a_picture(12, 0).at)
+    rates = Rates(make_status(10, 100))
+    again = msgspec.structs.replace(make_status(14, 6), started=make_status(12, 0).at)
     rates.add(again)
 
     assert rates.per_second("decode") == 3
@@ -151,14 +151,14 @@ def drawn_as_text(picture: StatusSnapshot, away: str = "") -> str:
     ],
 )
 def test_what_stands_is_told_in_words(change, told):
-    assert told in drawn_as_text(msgspec.structs.replace(a_picture(1, 1), **change))
+    assert told in drawn_as_text(msgspec.structs.replace(make_status(1, 1), **change))
 
 
 @pytest.mark.parametrize(("waiting", "is_said"), [(1, False), (2, True)])
 def test_that_nothing_goes_is_not_said_of_exports_that_are_tried_apart(waiting, is_said):
     """The message concerns exports that have not failed; isolated ones wait in any case."""
     picture = msgspec.structs.replace(
-        a_picture(1, 1),
+        make_status(1, 1),
         foundry=FoundryStatus("Foundry answers 400."),
         journal=JournalStatus(waiting, 0, 7.4, 0, None, 9, 9, 1, "Foundry answers 400."),
     )
@@ -167,7 +167,7 @@ def test_that_nothing_goes_is_not_said_of_exports_that_are_tried_apart(waiting, 
 
 
 def test_who_is_away_is_said_above_what_was_heard_last():
-    head = drawn_as_text(a_picture(1, 1), "Atlas does not respond.").partition("Flow")[0]
+    head = drawn_as_text(make_status(1, 1), "Atlas does not respond.").partition("Flow")[0]
 
     assert "Atlas does not respond." in head
 

@@ -35,7 +35,7 @@ def sampler(share=1.0, number=0.5):
     return Sampler(share, secrets.token_hex, lambda: number)
 
 
-class Recorded:
+class TracedService:
     """A service whose spans are recorded."""
 
     def __init__(self, folder, sample=None):
@@ -62,7 +62,7 @@ class Recorded:
 
 @pytest.fixture
 def recorded(tmp_path):
-    return Recorded(tmp_path)
+    return TracedService(tmp_path)
 
 
 async def test_an_export_is_one_trace_from_the_phone_to_the_commit(recorded):
@@ -91,7 +91,7 @@ async def test_an_export_is_linked_to_the_group_that_it_went_with(recorded):
 
 
 @contextmanager
-def telling():
+def record_spans():
     """Turn published events into spans; the list is filled at the end."""
     exporter, spans = InMemorySpanExporter(), []
     with traces.open_traces(exporter, "1.2.3", "ri.dataset") as found:
@@ -100,7 +100,7 @@ def telling():
 
 
 def test_a_call_to_foundry_is_a_span_of_the_group_that_is_open():
-    with telling() as (watch, spans):
+    with record_spans() as (watch, spans):
         watch(events.FoundryCalled("begin", 200, 0.1, is_retry=False))
         watch(events.GroupStarted("txn", 1, 2, "idle"))
         watch(events.FoundryCalled("put", 503, 0.1, is_retry=False))
@@ -122,7 +122,7 @@ def test_a_call_to_foundry_is_a_span_of_the_group_that_is_open():
     ids=lambda event: type(event).__name__,
 )
 def test_what_is_asked_of_foundry_after_a_group_is_none_of_it(end):
-    with telling() as (watch, spans):
+    with record_spans() as (watch, spans):
         watch(events.GroupStarted("txn", 1, 2, "idle"))
         watch(end)
         watch(events.FoundryCalled("look", 200, 0.1, is_retry=False))
@@ -204,7 +204,7 @@ async def test_a_later_version_of_the_header_is_read_as_far_as_we_know_it(record
     ],
 )
 async def test_what_is_not_to_be_recorded_makes_no_span(tmp_path, header, sample):
-    recorded = Recorded(tmp_path, sample)
+    recorded = TracedService(tmp_path, sample)
     async with recorded.running() as flow:
         await flow.post(an_export(), traceparent=header)
 

@@ -44,21 +44,25 @@ class Canaries:
         """Return the fields with this prefix."""
         return {field for field in self._ours if field.startswith(name)}
 
-    def seen_in(self, places: Mapping[str, bytes], *but: str) -> list[str]:
+    def find_in(self, places: Mapping[str, bytes], *but: str) -> list[str]:
         """Return the canaries found in each place, with their encoding, except for these fields."""
-        flocks = [form for text in (self._flock, self._numbers) for _, form in written(text)]
+        flocks = [
+            form for text in (self._flock, self._numbers) for _, form in encode_variants(text)
+        ]
         found = []
         for place, text in places.items():
             forms = [(field, "as it is", other.encode()) for field, other in self._others.items()]
             if any(form in text for form in flocks):
-                forms += [(f, *way) for f, ours in self._ours.items() for way in written(ours)]
+                forms += [
+                    (f, *way) for f, ours in self._ours.items() for way in encode_variants(ours)
+                ]
             for field, how, form in forms:
                 if form in text and not field.startswith(but or "\0"):
                     found.append(f"{field} in {place}, {how} (seed {self.seed})")
         return found
 
 
-def written(text: str) -> Iterator[tuple[str, bytes]]:
+def encode_variants(text: str) -> Iterator[tuple[str, bytes]]:
     """Return the encodings of a text, each with its name."""
     plain = text.encode()
     yield "as it is", plain
@@ -70,9 +74,9 @@ def written(text: str) -> Iterator[tuple[str, bytes]]:
             yield "in base64url", url_safe(inner)
     for turned, name in ((plain.hex(), "in hex"), (plain.hex().upper(), "in HEX")):
         yield name, turned.encode()
-        yield f"percent-encoded, {name}", escaped(turned, "%")
-        yield f"escaped, {name}", escaped(turned, "\\u00")
-        yield f"as Python writes bytes, {name}", escaped(turned, "\\x")
+        yield f"percent-encoded, {name}", escape_bytes(turned, "%")
+        yield f"escaped, {name}", escape_bytes(turned, "\\u00")
+        yield f"as Python writes bytes, {name}", escape_bytes(turned, "\\x")
     yield (
         "in UTF-16",
         text.encode("utf-16-le")[:-1],
@@ -84,7 +88,7 @@ def url_safe(inner: bytes) -> bytes:
     return inner.translate(bytes.maketrans(b"+/", b"-_"))
 
 
-def escaped(turned: str, sign: str) -> bytes:
+def escape_bytes(turned: str, sign: str) -> bytes:
     """Escape every byte."""
     return "".join(sign + turned[at : at + 2] for at in range(0, len(turned), 2)).encode()
 

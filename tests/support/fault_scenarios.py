@@ -132,9 +132,9 @@ async def bad_requests(sandbox: Sandbox) -> None:
         kind = {"Accept": "application/problem+json", **headers}
         assert (await sandbox.send(method, API_PREFIX + path, token, body, **kind)).status == status
     await a_key_used_twice(sandbox, token)
-    await what_is_no_request(sandbox, a, b)
+    await send_malformed_request(sandbox, a, b)
     head = f"POST {API_PREFIX}/export HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\n"
-    slow = await sandbox.raw(f'{head}Content-Length: 999\r\n\r\n{{"{a}":"{b}'.encode())
+    slow = await sandbox.send_raw(f'{head}Content-Length: 999\r\n\r\n{{"{a}":"{b}'.encode())
     assert slow.startswith(b"HTTP/1.1 408 ")
 
 
@@ -144,7 +144,7 @@ async def a_key_used_twice(sandbox: Sandbox, token: str) -> None:
     assert (await sandbox.post(sample(c, "second"), token, **key)).status == 422
 
 
-async def what_is_no_request(sandbox: Sandbox, a: str, b: str) -> None:
+async def send_malformed_request(sandbox: Sandbox, a: str, b: str) -> None:
     for text in (
         f"GET /{a} HTTP/9.9\r\n\r\n",
         f"{a}\r\n\r\n",
@@ -154,7 +154,7 @@ async def what_is_no_request(sandbox: Sandbox, a: str, b: str) -> None:
         f"POST /{a} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: {b}\r\n\r\n",
         f"GET /{a} HTTP/1.1\r\nHost: h\r\nX: {a * 4_000}\r\n\r\n",
     ):
-        await sandbox.raw(text.encode())
+        await sandbox.send_raw(text.encode())
 
 
 async def bad_tokens(sandbox: Sandbox) -> None:
@@ -181,13 +181,15 @@ async def bad_tokens(sandbox: Sandbox) -> None:
     answer = await sandbox.send("POST", f"{API_PREFIX}/export", long, sample(c, "of a stranger"))
     assert answer.status == 431
     assert (await sandbox.send("GET", f"{API_PREFIX}/exports", sandbox.token(None))).status == 400
-    assert (await sandbox.asked("GET", "/exports", token=c["operator.guess"])).status == 401
+    assert (
+        await sandbox.query_operator("GET", "/exports", token=c["operator.guess"])
+    ).status == 401
 
 
 async def operators(sandbox: Sandbox) -> None:
     """Request everything that operators can see, by page and by command."""
     c = sandbox.canaries
-    listed = (await sandbox.asked("GET", "/exports?limit=100")).body
+    listed = (await sandbox.query_operator("GET", "/exports?limit=100")).body
     id, find = listed["entries"][0]["receipt"]["id"], c["operator.find"]
     for path in (
         "/",
@@ -197,14 +199,14 @@ async def operators(sandbox: Sandbox) -> None:
         f"/exports/{id}",
         f"/exports?find={find}",
     ):
-        assert (await sandbox.asked("GET", path)).status == 200
+        assert (await sandbox.query_operator("GET", path)).status == 200
     for path in (f"/exports/{find}", f"/{find}", f"/exports?status={find}"):
-        assert (await sandbox.asked("GET", path)).status in {400, 404}
+        assert (await sandbox.query_operator("GET", path)).status in {400, 404}
     user = f"auth0|{c['sub ada']}"
-    assert (await sandbox.asked("POST", "/personal-data", {"user": user})).status == 200
+    assert (await sandbox.query_operator("POST", "/personal-data", {"user": user})).status == 200
     token = sandbox.token(user)
     for asked in ({"token": token}, {"token": token[:-9]}, {"token": c["opaque"]}):
-        assert (await sandbox.asked("POST", "/diagnose", asked)).status == 200
+        assert (await sandbox.query_operator("POST", "/diagnose", asked)).status == 200
     async with anyio.create_task_group() as tasks:
         for command in (
             ("diagnose", "--report", "report.md", "--url", sandbox.url),
@@ -280,22 +282,22 @@ async def poison(sandbox: Sandbox) -> None:
 
     sandbox.emulators.before = refuse
     await sandbox.post(sample(c, "poison"), sandbox.token(f"auth0|{mark}"), Prefer="respond-async")
-    await sandbox.counted(set_aside=1)
-    found = (await sandbox.asked("GET", "/exports?status=set_aside")).body["entries"][0]
+    await sandbox.wait_for_counts(set_aside=1)
+    found = (await sandbox.query_operator("GET", "/exports?status=set_aside")).body["entries"][0]
     await sandbox.atlas("exports", "show", found["receipt"]["id"])
     await sandbox.atlas("exports", "list", "--status", "set_aside")
     await sandbox.atlas("person", "show", "-", input=f"auth0|{mark}\n")
     await sandbox.emulators.clear_faults()
     await sandbox.atlas("exports", "replay", "--all")
     await sandbox.drained()
-    await sandbox.counted(committed=1)
+    await sandbox.wait_for_counts(committed=1)
 
 
 def no_transaction(what: str, _request: web.Request) -> web.Response | None:
     return web.Response(status=503) if what == "create" else None
 
 
-async def killed_and_damaged(sandbox: Sandbox) -> None:
+async def kill_and_damage(sandbox: Sandbox) -> None:
     """Kill Atlas while much is waiting, and damage the journal on disk.
 
     No transaction of ours is open: ending a forgotten one is up to Foundry's operators.
@@ -305,9 +307,9 @@ async def killed_and_damaged(sandbox: Sandbox) -> None:
     for number in range(12):
         token = sandbox.token(f"auth0|{c['sub waits']}{number}")
         await sandbox.post(sample(c, f"waits {number}"), token, Prefer="respond-async")
-    sandbox.kept()
-    await sandbox.ended(signal.SIGKILL)
-    sandbox.kept()
+    sandbox.record_files()
+    await sandbox.wait_for_exit(signal.SIGKILL)
+    sandbox.record_files()
     chance = random.Random(c.seed)
     for file in (sandbox.journal, sandbox.journal.with_name("journal.db-wal")):
         text = bytearray(file.read_bytes())
@@ -326,17 +328,19 @@ async def crashes(sandbox: Sandbox) -> None:
     breaks = sample(c, "crash").replace(b"{", b'{"says":' + FAULT_MARKER + b",", 1)
     for _ in range(2):
         assert (await sandbox.post(breaks, token)).status == 202
-    aside = (await sandbox.asked("GET", "/exports?status=set_aside&limit=50")).body["entries"]
+    aside = (await sandbox.query_operator("GET", "/exports?status=set_aside&limit=50")).body[
+        "entries"
+    ]
     id = next(
         each["receipt"]["id"] for each in aside if each["reason"] and "crash" in each["reason"]
     )
     await sandbox.atlas("exports", "show", id)
     await sandbox.atlas("exports", "replay", id)
-    sandbox.kept()
+    sandbox.record_files()
     await sandbox.emulators.clear_faults()
     await sandbox.drained()
-    assert await sandbox.ended(signal.SIGTERM) == 0
-    sandbox.kept()
+    assert await sandbox.wait_for_exit(signal.SIGTERM) == 0
+    sandbox.record_files()
 
 
 async def bugs_to_the_end(sandbox: Sandbox) -> None:
@@ -352,7 +356,7 @@ async def bugs_to_the_end(sandbox: Sandbox) -> None:
                 await sandbox.post(sample(c, "at the end"), token)
             except (OSError, aiohttp.ClientError):
                 await anyio.sleep(0.1)
-    assert await sandbox.ended() != 0
+    assert await sandbox.wait_for_exit() != 0
     assert "Ended by a bug" in sandbox.log[since:]
 
 
@@ -370,35 +374,35 @@ async def without_keys(sandbox: Sandbox) -> None:
             await anyio.sleep(0.1)
 
 
-async def forgotten(sandbox: Sandbox) -> None:
+async def erase_person(sandbox: Sandbox) -> None:
     """Finally erase a person, and abort the process with everything that it has in memory."""
     c = sandbox.canaries
     sandbox.dataset = sandbox.committed()
     forget = ("person", "erase", "-", "--yes", "--receipt", "receipt.json")
     assert "Removed" in await sandbox.atlas(*forget, input=f"auth0|{c['sub ada']}\n")
-    await sandbox.ended(signal.SIGABRT)
+    await sandbox.wait_for_exit(signal.SIGABRT)
     assert "Fatal Python error: Aborted" in sandbox.log
 
 
-async def everything(sandbox: Sandbox) -> None:
+async def run_all_scenarios(sandbox: Sandbox) -> None:
     """Run all scenarios, with a kill, a crash and an abort in between."""
     await sandbox.start()
     await good_exports(sandbox)
     await bad_requests(sandbox)
     await bad_tokens(sandbox)
     await operators(sandbox)
-    its_workers_know_no_more(sandbox)
+    check_worker_environment(sandbox)
     await foundry_refuses(sandbox)
     await poison(sandbox)
-    await killed_and_damaged(sandbox)
+    await kill_and_damage(sandbox)
     await crashes(sandbox)
     await bugs_to_the_end(sandbox)
     await without_keys(sandbox)
-    await forgotten(sandbox)
-    sandbox.kept()
+    await erase_person(sandbox)
+    sandbox.record_files()
 
 
-def its_workers_know_no_more(sandbox: Sandbox) -> None:
+def check_worker_environment(sandbox: Sandbox) -> None:
     """Workers inherit the environment of their parent, and nothing else."""
     assert sandbox.process is not None
     workers = children(sandbox.process.pid)

@@ -134,7 +134,7 @@ def bad(seed: int = 1) -> Iterator[tuple[bytes, str]]:
     yield body + b',"valueText":"' + b" " * LINE_BYTES_MAX + b'"}', "longer than 8388608 bytes"
 
 
-def strewn(found: Iterable[bytes], among: Iterable[bytes], every: int = 7) -> Iterator[bytes]:
+def interleave(found: Iterable[bytes], among: Iterable[bytes], every: int = 7) -> Iterator[bytes]:
     """Insert one of `among` after every few of `found`; the remainder comes last."""
     others = iter(among)
     for number, line in enumerate(found, 1):
@@ -182,14 +182,14 @@ class Phone:
         return {"sourceName": name, "sourceVersion": "3", "sourceBundleId": "com.example.app"}
 
     def written(self, record: Record) -> bytes:
-        text = json.dumps(self.shuffled(record), ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(self.shuffle_keys(record), ensure_ascii=False, separators=(",", ":"))
         escaped = text.replace("/", "\\/").replace("%", "%%").replace("%%(", "%(")
         return escaped.encode("ascii", "replace") if self.is_ascii else escaped.encode()
 
-    def shuffled(self, record: Record) -> Record:
+    def shuffle_keys(self, record: Record) -> Record:
         """Return the record in another order of keys for every export, as Swift does."""
         return {
-            key: self.shuffled(value) if isinstance(value, dict) else value
+            key: self.shuffle_keys(value) if isinstance(value, dict) else value
             for key, value in sorted(record.items(), key=lambda item: self.rank(item[0]))
         }
 

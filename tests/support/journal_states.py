@@ -37,7 +37,7 @@ def uuids(life: ServiceHarness) -> list[str]:
     return sorted(found)
 
 
-async def settled(life: ServiceHarness, *exports: bytes) -> list[dict[str, object]]:
+async def post_when_idle(life: ServiceHarness, *exports: bytes) -> list[dict[str, object]]:
     """Run until no export is waiting, then send these and return their responses."""
     async with life.running() as flow:
         await flow.is_empty()

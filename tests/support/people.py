@@ -8,13 +8,13 @@ HOST = {"host": "127.0.0.1:9464"}
 ADA, ZOE = "auth0|ada", "auth0|zoe"
 
 
-async def asked(flow, path, user=ADA, **more):
+async def query_operator(flow, path, user=ADA, **more):
     """Return the response of the operator listener."""
     body = msgspec.json.encode({"user": user, **more})
     kind = {"content-type": "application/json"}
     return await asgi(flow.service.operator, "POST", path, HOST | kind, body)
 
 
-async def sent(flow, uuid, user=ADA, **headers):
+async def post_record(flow, uuid, user=ADA, **headers):
     line = b'{"uuid":"%b"}\n' % uuid.encode()
     return await flow.post(an_export(line), token=f"token-of-{user}", **headers)

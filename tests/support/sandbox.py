@@ -90,7 +90,7 @@ class Sandbox:
     def log(self) -> str:
         return (self.folder / "log").read_text(encoding="utf-8", errors="replace")
 
-    def tells(self, place: str, *texts: bytes | str) -> None:
+    def record_output(self, place: str, *texts: bytes | str) -> None:
         self.told[place] = joined(self.told.get(place, b""), *texts)
 
     def token(self, sub: str | None, **wish: Any) -> str:
@@ -129,15 +129,15 @@ class Sandbox:
         (self.folder / "secret" / "clock").write_text("0")
         return [str(self.folder / "secret" / "clock")]
 
-    async def ended(self, number: signal.Signals | None = None) -> int:
+    async def wait_for_exit(self, number: signal.Signals | None = None) -> int:
         """Wait for the end, or cause it with this signal; return the exit code."""
         assert self.process is not None
         if number is not None:
-            self.tells("process list", processes(self.process.pid))
+            self.record_output("process list", processes(self.process.pid))
             self.process.send_signal(number)
         with anyio.fail_after(SECONDS):
             out, _ = await self.process.communicate()
-        self.tells("standard output", out)
+        self.record_output("standard output", out)
         return int(self.process.returncode or 0)
 
     async def atlas(self, *arguments: str, input: str = "", **environ: str) -> str:
@@ -152,7 +152,7 @@ class Sandbox:
         )
         with anyio.fail_after(SECONDS):
             out, _ = await process.communicate(input.encode())
-        self.tells(f"atlas {' '.join(arguments[:2])}", out)
+        self.record_output(f"atlas {' '.join(arguments[:2])}", out)
         return out.decode()
 
     async def send(
@@ -165,7 +165,7 @@ class Sandbox:
         async with self.session.request(method, self.url + path, headers=sent, data=body) as answer:
             found = Answer(answer.status, answer.headers, await answer.read())
         kind = "answers of error" if found.status >= 400 else "answers of success"
-        self.tells(kind, repr(dict(found.headers)), found.text)
+        self.record_output(kind, repr(dict(found.headers)), found.text)
         return found
 
     async def post(
@@ -185,7 +185,7 @@ class Sandbox:
         body = msgspec.json.encode(sent if path.endswith("batch") else export)
         return await self.send("POST", API_PREFIX + path, token, body, **headers)
 
-    async def raw(self, request: bytes) -> bytes:
+    async def send_raw(self, request: bytes) -> bytes:
         """Send bytes that no client would send; return the response."""
         answer = b""
         async with await anyio.connect_tcp(HOST, int(self.environ["PORT"])) as stream:
@@ -193,10 +193,12 @@ class Sandbox:
             with anyio.move_on_after(5):
                 async for piece in stream:
                     answer += piece
-        self.tells("answers of error", answer)
+        self.record_output("answers of error", answer)
         return answer
 
-    async def asked(self, method: str, path: str, body: object = None, token: str = "") -> Answer:
+    async def query_operator(
+        self, method: str, path: str, body: object = None, token: str = ""
+    ) -> Answer:
         """Send a request to the operator listener."""
         token = token or self.environ["ATLAS_OPERATOR_TOKEN"]
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
@@ -209,21 +211,23 @@ class Sandbox:
                 )
             else:
                 found = Answer(answer.status, answer.headers, await answer.read())
-        self.tells(f"operator {path.partition('?')[0]}", repr(dict(found.headers)), found.text)
+        self.record_output(
+            f"operator {path.partition('?')[0]}", repr(dict(found.headers)), found.text
+        )
         return found
 
-    async def counted(self, **totals: int) -> None:
+    async def wait_for_counts(self, **totals: int) -> None:
         """Return once at least so many exports have each status."""
         with anyio.fail_after(SECONDS):
             while True:
-                found = (await self.asked("GET", "/exports?limit=1")).body["totals"]
+                found = (await self.query_operator("GET", "/exports?limit=1")).body["totals"]
                 if all(found[status] >= count for status, count in totals.items()):
                     return
                 await anyio.sleep(0.05)
 
     async def drained(self) -> None:
         with anyio.fail_after(SECONDS):
-            while (await self.asked("GET", "/exports?limit=1")).body["totals"]["accepted"]:
+            while (await self.query_operator("GET", "/exports?limit=1")).body["totals"]["accepted"]:
                 await anyio.sleep(0.05)
 
     async def logged(self, text: str, since: int = 0) -> None:
@@ -231,12 +235,12 @@ class Sandbox:
             while text not in self.log[since:]:
                 await anyio.sleep(0.02)
 
-    def kept(self, *but: str) -> None:
-        """Return every file in the folders of Atlas, except those meant to be read."""
+    def record_files(self, *but: str) -> None:
+        """Record every file in the folders of Atlas, except those meant to be read."""
         for place in ("journal", "cwd", "tmp"):
             for file in (self.folder / place).rglob("*"):
                 if file.is_file() and file.name not in but:
-                    self.tells(f"{place}/{file.name}", str(file), file.read_bytes())
+                    self.record_output(f"{place}/{file.name}", str(file), file.read_bytes())
 
     def committed(self) -> bytes:
         """Return the contents of the dataset, with their paths."""
@@ -259,7 +263,7 @@ def environ_of(pid: int) -> set[bytes]:
 
 
 @asynccontextmanager
-async def caged(folder: Path, canaries: Canaries, **environ: str) -> AsyncIterator[Sandbox]:
+async def open_sandbox(folder: Path, canaries: Canaries, **environ: str) -> AsyncIterator[Sandbox]:
     """Yield a sandbox before Atlas is started. `environ` is for Atlas."""
     for name in ("cwd", "tmp", "journal", "secret"):
         (folder / name).mkdir()

@@ -56,7 +56,7 @@ class Scene:
         """Return any text with a good signature, or one by another key under the good key's id."""
         return signed(text, {"alg": "RS256", "typ": "JWT", "kid": OURS.kid} | header, key)
 
-    def claiming(self, name: str, json: str) -> str:
+    def issue_raw_claim(self, name: str, json: str) -> str:
         """Return a token whose claim has this raw JSON, as no library would write it."""
         claims = payload_of(self.tenant.issue_token(TokenRequest(sub=SUB, claims={name: None})))
         return self.signed(b'%s,"%s":%s}' % (claims[:-1], name.encode(), json.encode()))
@@ -92,13 +92,13 @@ def signed(text: bytes, header: dict[str, object], key: RSAKey | ECKey) -> str:
     return f"{said}.{text64(algorithm.sign(said.encode(), key))}"
 
 
-def by_the_public_key(good: str, secret: bytes) -> str:
+def sign_with_public_key(good: str, secret: bytes) -> str:
     """HS256, keyed with the public key."""
     said = edited(good, 0, alg="HS256").rpartition(".")[0]
     return f"{said}.{text64(hmac.digest(secret, said.encode(), 'sha256'))}"
 
 
-def by_eve(good: str, scene: Scene, **header: object) -> str:
+def sign_as_attacker(good: str, scene: Scene, **header: object) -> str:
     """Signed by the attacker, with a header that says where the key is."""
     return scene.signed(payload_of(good), EVES, kid=EVES.kid, **header)
 
@@ -113,7 +113,7 @@ def with_a_short_key(made: Callable[[], RSAKey]):
     return forge
 
 
-def of_512_bits() -> RSAKey:
+def make_512_bit_key() -> RSAKey:
     """A key built from its primes: libraries no longer generate that size."""
     one, other = PRIMES
     secret = pow(65_537, -1, (one - 1) * (other - 1))
@@ -130,10 +130,10 @@ def encrypted(good: str, _scene: Scene) -> str:
     return jwe.encrypt_compact(header, payload_of(good), free)
 
 
-def of_two(good: str, scene: Scene) -> str:
+def sign_twice(good: str, scene: Scene) -> str:
     """JSON serialization with two signatures: a good one and the attacker's."""
     header, payload, signature = good.split(".")
-    eves = by_eve(good, scene).split(".")
+    eves = sign_as_attacker(good, scene).split(".")
     signatures = [(header, signature), (eves[0], eves[2])]
     listed = [{"protected": each, "signature": by} for each, by in signatures]
     return msgspec.json.encode({"payload": payload, "signatures": listed}).decode()
@@ -144,7 +144,7 @@ def flat(good: str, _scene: Scene) -> str:
     return msgspec.json.encode(fields).decode()
 
 
-def doubled(part: int, extra: bytes):
+def with_duplicate_name(part: int, extra: bytes):
     """A token with a duplicate name, which two parsers may read differently."""
 
     def forge(good: str, _scene: Scene) -> str:
@@ -156,13 +156,13 @@ def doubled(part: int, extra: bytes):
     return forge
 
 
-def wished(**wish):
+def issue_with(**wish):
     """Signed by the issuer, but for another subject or purpose."""
     return lambda _good, scene: scene.tenant.issue_token(TokenRequest(**{"sub": SUB} | wish))
 
 
-def claiming(name: str, json: str):
-    return lambda _good, scene: scene.claiming(name, json)
+def with_raw_claim(name: str, json: str):
+    return lambda _good, scene: scene.issue_raw_claim(name, json)
 
 
 def said(part: int, **changes):
