@@ -364,7 +364,7 @@ class ScriptedServer:
 
     behaviors: list[Mood]
     then: Mood = good
-    upload_file: list[tuple[bytes, str | None]] = field(default_factory=list)
+    sent: list[tuple[bytes, str | None]] = field(default_factory=list)
     at: list[float] = field(default_factory=list)
 
     async def take(self, request: web.Request) -> web.StreamResponse:
