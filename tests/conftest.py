@@ -1,4 +1,4 @@
-"""The real service, spoken to over ASGI, with fakes at the far ends and a real journal."""
+"""Fixtures: the real service over ASGI, with fake external systems and a real journal."""
 
 import base64
 import os
@@ -33,7 +33,7 @@ from atlas.service import (
     run_service,
 )
 from atlas.settings import Auth0Settings, EdgeSettings, ExportSettings, FoundrySettings, Settings
-from tests.support.command_line import atlas  # noqa: F401 - a fixture of all modules
+from tests.support.command_line import atlas  # noqa: F401 - a fixture used by all modules
 from tests.support.exports import NOON, SHELF
 from tests.support.fakes import KnownUsers, MemoryDataset
 
@@ -43,14 +43,14 @@ RID = "ri.foundry.main.dataset.1"
 
 
 def pytest_configure():
-    """All that tests speak to is here, or nowhere: no proxy of this machine has a part in it."""
+    """Keep the tests off any proxy that this machine is configured to use."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"):
         os.environ.pop(name, None)
         os.environ.pop(name.lower(), None)
 
 
 def pytest_collection_modifyitems(items):
-    """What is quick comes first."""
+    """Run the quick tests first."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
 
 
@@ -67,7 +67,7 @@ class Answer:
 
 
 class EventRecorder(list[Event]):
-    """What has happened, and a way to wait for it."""
+    """Records the service's events, and waits for them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class Flow:
         )
 
     async def is_empty(self) -> None:
-        """Returns when nothing waits for Foundry any more."""
+        """Return once no export is waiting for Foundry."""
         with anyio.fail_after(5):
             while await self.waiting():
                 await anyio.sleep(0.001)
@@ -127,9 +127,9 @@ class Flow:
     async def send(
         self, method: str, path: str, token: str | None, body: Body = b"", **headers: str
     ) -> Answer:
-        """One request to the public listener; `Idempotency_Key="k"` is a header.
+        """Send one request to the public listener; `Idempotency_Key="k"` becomes a header.
 
-        A body may come in pieces, of which GONE is a connection that is lost.
+        The body may come in pieces; the piece GONE is a lost connection.
         """
         if token is not None:
             headers["authorization"] = f"Bearer {token}"
@@ -146,7 +146,7 @@ async def asgi(
 
     async def receive() -> Message:
         nonlocal was_read, coming
-        was_read = was_read or not sent  # what is dropped behind an answer was not read for it
+        was_read = was_read or not sent  # input drained after the response does not count as read
         piece, coming = coming, next(pieces, END)
         if piece is GONE:
             return {"type": "http.disconnect"}
@@ -175,7 +175,7 @@ async def asgi(
 
 @dataclass
 class ServiceHarness:
-    """What one run of the service is started with. A dataset and a journal outlive it."""
+    """The settings of one run of the service. The dataset and the journal outlive the run."""
 
     journal: Path | None
     dataset: MemoryDataset = field(default_factory=MemoryDataset)
@@ -196,13 +196,13 @@ class ServiceHarness:
     export: ExportSettings = field(default_factory=ExportSettings)
     compute: CpuExecutor = field(default_factory=WorkerExecutor)
     now: Clock = lambda: NOON
-    readers: dict[str, Any] = field(default_factory=dict)  # others than the usual
+    readers: dict[str, Any] = field(default_factory=dict)  # replacements for the usual ones
     stream_bytes_max: int = 64 * 1024 * 1024
-    edge: dict[str, Any] = field(default_factory=dict)  # what is set otherwise for the edge
+    edge: dict[str, Any] = field(default_factory=dict)  # overridden settings of the edge
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Flow]:
-        """Not a fixture: a task group must be left by the task that entered it."""
+        """Run the service. Not a fixture: a task group must be left by the task that entered it."""
         seen = EventRecorder()
         readers = replace(build_subscribers(self.settings(), seen, lambda: NOON), **self.readers)
         bounds = CapacityLimits(
@@ -249,14 +249,14 @@ class ServiceHarness:
 
 
 class Quick(random.Random):
-    """Chance, by a seed, and never far: no test waits longer than it must for a back-off."""
+    """Seeded randomness with small values, so that back-offs stay short."""
 
     def random(self) -> float:
         return super().random() / 100
 
 
 def needs(*command: str) -> None:
-    """Skip the test on a machine that cannot run this, unless all must run, as they must in CI."""
+    """Skip the test if a command is missing, unless nothing may be skipped, as in CI."""
     try:
         subprocess.run(command, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
@@ -271,7 +271,7 @@ def cannot_run(reason: str) -> None:
 
 @contextmanager
 def no_file_may_grow():
-    """Every write beyond the first bytes of a file fails, as on a disk that is broken."""
+    """Make every write beyond the first bytes of a file fail, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (512, before[1]))
     try:

@@ -1,4 +1,4 @@
-"""Alerts and the dashboard ask for metrics that exist, and lead to sections of the runbook."""
+"""Alerts and the dashboard query existing metrics and link to sections of the runbook."""
 
 import re
 from typing import get_args
@@ -19,13 +19,13 @@ from tests.support.pages import anchors_of, text_of
 
 PANELS = DASHBOARD["panels"]
 RUNBOOK = ROOT / "config/runbook.md"
-NOT_OURS = {"up", "process_start_time_seconds"}  # Prometheus's own
-PROMETHEUS = {"__name__", "instance", "job"}  # its labels
+NOT_OURS = {"up", "process_start_time_seconds"}  # Prometheus's own metrics
+PROMETHEUS = {"__name__", "instance", "job"}  # Prometheus's own labels
 VARIABLES = {"$__rate_interval": "5m", "$instance": ".*"}
 
 
-def scraped():
-    """A metric of each name, with the labels that it has, and all that they can be."""
+def list_metrics():
+    """Map each metric name to its labels and their possible values."""
     status = StatusAggregator(About("1", "ri.dataset", "master", 100, 10), lambda: NOON)
     for event in (
         events.RequestAnswered("c", f"{API_PREFIX}/export", "POST", 200, 0.1),
@@ -48,13 +48,13 @@ def scraped():
     return found
 
 
-THERE = scraped()
+THERE = list_metrics()
 
 
 def selectors(expr):
-    """Each metric that an expression asks for, and by label, what values it wants; ".+" is any.
+    """Yield each metric of an expression with the values it selects by label; ".+" matches any.
 
-    Each alternative of a regular expression is wanted.
+    The alternatives of a regular expression are all selected.
     """
     for name, value in VARIABLES.items():
         expr = expr.replace(name, value)
@@ -81,8 +81,8 @@ EXPRESSIONS = [pytest.param(rule["expr"], id=rule["alert"]) for rule in RULES] +
 ]
 
 
-def strange(expr):
-    """What an expression asks for and we do not tell: metrics, labels, values of labels."""
+def find_unknown(expr):
+    """Yield the metrics, labels and label values of an expression that Atlas does not export."""
     for name, selected in selectors(expr):
         if name not in THERE and name not in NOT_OURS:
             yield name
@@ -96,7 +96,7 @@ def strange(expr):
 @pytest.mark.parametrize("expr", EXPRESSIONS)
 def test_what_is_asked_for_is_a_metric_of_ours_with_these_labels_and_values(expr):
     assert selectors(expr)
-    assert not list(strange(expr))
+    assert not list(find_unknown(expr))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_what_is_asked_for_is_a_metric_of_ours_with_these_labels_and_values(expr
     ],
 )
 def test_what_is_not_there_is_noticed(expr):
-    assert list(strange(expr))
+    assert list(find_unknown(expr))
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])

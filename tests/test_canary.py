@@ -1,9 +1,9 @@
-"""Nothing of a person, and no secret, is told by anybody but the dataset, whatever happens.
+"""No personal data and no secret leaves Atlas except into the dataset, whatever goes wrong.
 
-Each field has a canary of its own, and Atlas lives through all that can go wrong. Then none of them
-stands in what any of its processes printed, logged, traced, answered, showed or left on a disk.
-What may hold some: an answer of success (the manifest and the path of whoever sent them). What is
-nobody's is a correlation id: its sender makes it up to find it in the log.
+Each field carries its own canary while Atlas goes through every fault scenario. Afterwards no
+canary may be found in anything that its processes printed, logged, traced, answered, displayed or
+left on disk. Successful responses are exempt: they repeat the manifest and the path to their own
+sender. Correlation ids carry no canary: clients choose them in order to find them in the log.
 """
 
 import base64
@@ -17,8 +17,8 @@ import msgspec
 import pytest
 
 from tests.support.canaries import Canaries, joined
-from tests.support.fault_scenarios import everything, good_exports
-from tests.support.sandbox import Sandbox, caged
+from tests.support.fault_scenarios import good_exports, run_all_scenarios
+from tests.support.sandbox import Sandbox, open_sandbox
 
 MANIFEST, PATH = "manifest.", "sub "
 COMMITTED = (
@@ -38,7 +38,7 @@ SHARED = Path("/dev/shm")
 
 
 def places_of(sandbox: Sandbox) -> dict[str, bytes]:
-    """Everywhere that Atlas has left something, but for answers of success and the dataset."""
+    """Return everything that Atlas has written, except successful responses and the dataset."""
     ours = [file for file in sandbox.folder.rglob("*") if "foundry" not in file.parts]
     theirs = list(SHARED.glob("*")) if SHARED.exists() else []
     return {name: text for name, text in sandbox.told.items() if name != "answers of success"} | {
@@ -51,13 +51,13 @@ def places_of(sandbox: Sandbox) -> dict[str, bytes]:
 @pytest.mark.slow
 async def test_no_canary_is_seen_outside_the_dataset(tmp_path):
     canaries = Canaries()
-    async with caged(tmp_path, canaries) as sandbox:
-        await everything(sandbox)
+    async with open_sandbox(tmp_path, canaries) as sandbox:
+        await run_all_scenarios(sandbox)
         for number, token in enumerate(sandbox.emulators.foundry._tokens):
             canaries.add(f"foundry.bearer {number}", token)
 
         places, success = places_of(sandbox), {"success": sandbox.told["answers of success"]}
-        leaks = canaries.seen_in(places) + canaries.seen_in(success, MANIFEST, PATH)
+        leaks = canaries.find_in(places) + canaries.find_in(success, MANIFEST, PATH)
         assert not leaks, "\n".join(leaks)
         for name in (
             "traces",
@@ -75,7 +75,7 @@ async def test_no_canary_is_seen_outside_the_dataset(tmp_path):
 
 
 def is_committed(sandbox: Sandbox) -> None:
-    """Where they belong all of them are seen, or they would be nowhere for no merit of ours."""
+    """Check that all canaries reached the dataset; otherwise finding no leak proves nothing."""
     for name in COMMITTED:
         fields = sandbox.canaries.fields(name)
         assert fields
@@ -85,11 +85,11 @@ def is_committed(sandbox: Sandbox) -> None:
 @pytest.mark.slow
 async def test_a_leak_that_was_asked_for_is_seen(tmp_path):
     canaries = Canaries()
-    async with caged(tmp_path, canaries, ATLAS_LOG_USER_IDS="true") as sandbox:
+    async with open_sandbox(tmp_path, canaries, ATLAS_LOG_USER_IDS="true") as sandbox:
         await sandbox.start()
         await good_exports(sandbox)
-        assert await sandbox.ended(signal.SIGTERM) == 0
-        seen = canaries.seen_in(places_of(sandbox))
+        assert await sandbox.wait_for_exit(signal.SIGTERM) == 0
+        seen = canaries.find_in(places_of(sandbox))
 
     assert f"sub ada in log, as it is (seed {canaries.seed})" in seen
     assert all(leak.startswith("sub ") and " in log, " in leak for leak in seen)
@@ -127,7 +127,7 @@ WAYS = [
 def test_a_canary_is_known_however_it_is_written(way):
     canaries = Canaries("seed")
     for field, text in (("a", canaries["a"]), ("b", str(canaries.number("b")))):
-        found = canaries.seen_in({"somewhere": b"\n" + way(text) + b"\n"})
+        found = canaries.find_in({"somewhere": b"\n" + way(text) + b"\n"})
         assert {leak.partition(" ")[0] for leak in found} == {field}
 
 
@@ -136,4 +136,4 @@ def test_of_a_canary_that_is_not_there_nothing_is_said():
     assert canaries["a"] == Canaries("seed")["a"]
     text = msgspec.json.encode([others["a"], canaries["a"][:-1]])
 
-    assert canaries.seen_in({"somewhere": text}) == []
+    assert canaries.find_in({"somewhere": text}) == []

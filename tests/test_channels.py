@@ -1,4 +1,4 @@
-"""Channels between actors: bounded, in order, and nobody sleeps beside a message."""
+"""Channels between actors: bounded, ordered, and no receiver sleeps while a message is waiting."""
 
 import asyncio
 from contextlib import suppress

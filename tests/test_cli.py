@@ -1,4 +1,4 @@
-"""The command line: what it prints, where, and with which exit code it ends."""
+"""The command line: its output, the stream it goes to, and its exit codes."""
 
 import io
 import os
@@ -48,7 +48,7 @@ SYSTEMS = {
 
 
 def every_command():
-    """Their names, as they are typed."""
+    """Return the names of all commands, as the user types them."""
 
     yield []
     for name, *_ in COMMANDS:
@@ -84,7 +84,7 @@ def test_a_group_without_a_command_lists_what_there_is(atlas, group):
     ids=[name for name, *_ in COMMANDS],
 )
 def test_the_list_says_of_a_command_what_it_says_of_itself(name, summary):
-    """It is told without looking there."""
+    """The list is built without importing the commands."""
     itself = command_of(name)
 
     assert summary.rstrip(".") == itself.get_short_help_str(limit=1000).rstrip(".")
@@ -206,7 +206,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(atlas, monkeypatch):
 
 
 class Broken(io.RawIOBase):
-    """A disk that is full, and torn in the middle."""
+    """A full disk with read errors."""
 
     def readable(self):
         return True
@@ -268,7 +268,7 @@ def test_serve_names_the_setting_that_is_missing(atlas, name):
     assert "a-secret" not in said
 
 
-# what is left of a bug
+# leftovers of a bug
 
 
 def test_a_bug_is_told_by_its_place_and_without_a_value(atlas, monkeypatch):
@@ -276,7 +276,7 @@ def test_a_bug_is_told_by_its_place_and_without_a_value(atlas, monkeypatch):
         raise ExceptionGroup("of tasks", [ZeroDivisionError("72 beats of Ada")])
 
     monkeypatch.setattr("atlas.core.rows.flatten", bug)
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # main sets its own
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # main installs its own
     with pytest.raises(ExceptionGroup) as ended:
         atlas("flatten", stdin=b"{}")
     told = io.StringIO()
@@ -294,7 +294,7 @@ def test_a_bug_is_told_by_its_place_and_without_a_value(atlas, monkeypatch):
 
 @pytest.fixture
 def journal(tmp_path):
-    """Three exports, which nobody holds any more; the second has a line that was rejected."""
+    """A journal with three exports that no process holds; the second has a rejected line."""
 
     async def fill():
         async with ServiceHarness(path).running() as flow:
@@ -433,7 +433,7 @@ def test_without_a_journal_where_the_settings_say_that_of_local_is_shown(atlas, 
 
 @pytest.fixture
 def aside(tmp_path):
-    """A journal with an export that Foundry refused, and one that waits."""
+    """A journal with one export that Foundry rejected and one that is waiting."""
 
     async def fill():
         life = ServiceHarness(path)
@@ -541,7 +541,7 @@ def test_a_journal_whose_owner_does_not_answer_is_one_line_that_says_who(atlas, 
 
 @dataclass
 class StandIn:
-    """Foundry, and what `atlas` is told of it; Ada's file stands there, and one of Zoë's."""
+    """Emulated Foundry and the settings of Atlas for it; the dataset holds files of Ada and Zoë."""
 
     foundry: local_foundry.FoundryEmulator
     environ: dict[str, str]
@@ -631,7 +631,7 @@ def test_forget_leaves_nothing_and_writes_a_receipt_without_the_sub(atlas, journ
     assert "Removed    1 files, 3 bytes" in ended.out.splitlines()
     assert "Purged     3 committed" in ended.out.splitlines()
     assert all(each in ended.out for each in (*done.transactions, *done.to_do))
-    assert not re.search(rb"\bada\b", receipt)  # a digest may have these letters
+    assert not re.search(rb"\bada\b", receipt)  # a digest may contain these letters
     assert len(before) == 2
     assert stand_in.files() == before[1:]
     assert stand_in.foundry.log.violations == []

@@ -1,4 +1,4 @@
-"""The good mobile client: against the real service, and against servers that misbehave."""
+"""The reference client against the real service and against misbehaving servers."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -30,8 +30,8 @@ from tests.support.listeners import listening
 from tests.support.replies import Mood, hangs_up, says
 
 BOM = b"\xef\xbb\xbf"
-FULL = CHUNK_LINES_MAX * CHUNKS_MAX  # lines in a batch of short ones
-BACKOFF = pytest.approx(4.5, abs=0.5)  # of the fourth attempt: 4 s and up to 1 s of jitter
+FULL = CHUNK_LINES_MAX * CHUNKS_MAX  # short lines in a batch
+BACKOFF = pytest.approx(4.5, abs=0.5)  # delay before the fourth attempt: 4 s, up to 1 s of jitter
 
 
 def records(count: int, first: int = 0) -> list[bytes]:
@@ -42,10 +42,10 @@ def a_line(size: int) -> bytes:
     return b'{"uuid":"a"%b}\n' % (b" " * (size - 13))
 
 
-async def sent(
+async def upload_file(
     url: str, lines, token="token-of-ada", device=None, sleep=anyio.sleep
 ) -> LineAccounting:
-    """The balance of a file that was sent."""
+    """Upload a file and return the client's report."""
     balance = LineAccounting()
     async with open_client(url, token, device, sleep) as client:
         await client.send(lines, balance)
@@ -53,7 +53,7 @@ async def sent(
     return balance
 
 
-# how a file is cut
+# cutting a file into batches
 
 
 def test_the_same_file_gives_the_same_batches_and_keys_however_often_it_is_read():
@@ -203,7 +203,7 @@ AWKWARD = [BOM + b'{"uuid":"first"}\r\n', b"\n", b"bad\n", *records(2_500), b"[]
 
 async def test_every_line_of_a_file_is_a_row_or_a_reject(life):
     async with atlas(life) as url:
-        balance = await sent(url, AWKWARD)
+        balance = await upload_file(url, AWKWARD)
 
     assert (balance.read, balance.committed, balance.rejected) == (2_504, 2_501, 3)
     assert (balance.accepted, balance.unsent, balance.last_error) == (0, 0, None)
@@ -213,7 +213,7 @@ async def test_every_line_of_a_file_is_a_row_or_a_reject(life):
 
 async def test_a_reject_carries_the_number_of_its_line_in_the_whole_file(life):
     async with atlas(life) as url:
-        balance = await sent(url, AWKWARD)
+        balance = await upload_file(url, AWKWARD)
 
     assert balance.rejects == [
         (3, "not valid JSON"),
@@ -226,7 +226,7 @@ async def test_of_many_rejects_the_first_are_told_and_all_counted(life):
     lines = records(30)
     lines[5:30] = [b"bad\n"] * 25
     async with atlas(life) as url:
-        balance = await sent(url, lines * 2)
+        balance = await upload_file(url, lines * 2)
 
     assert balance.rejected == 50
     assert [line for line, _ in balance.rejects] == list(range(6, 26))
@@ -234,9 +234,9 @@ async def test_of_many_rejects_the_first_are_told_and_all_counted(life):
 
 async def test_a_file_that_is_sent_again_adds_nothing(life):
     async with atlas(life) as url:
-        await sent(url, AWKWARD)
+        await upload_file(url, AWKWARD)
         before = dict(life.dataset.files())
-        again = await sent(url, AWKWARD)
+        again = await upload_file(url, AWKWARD)
 
     assert again.replayed == again.committed == 2_501
     assert life.dataset.files() == before
@@ -244,8 +244,8 @@ async def test_a_file_that_is_sent_again_adds_nothing(life):
 
 async def test_a_file_that_has_grown_adds_only_what_is_new(life):
     async with atlas(life) as url:
-        await sent(url, records(FULL))
-        grown = await sent(url, records(FULL + 7))
+        await upload_file(url, records(FULL))
+        grown = await upload_file(url, records(FULL + 7))
 
     assert (grown.committed, grown.replayed) == (FULL + 7, FULL)
     assert len(life.dataset.rows()) == FULL + 7
@@ -253,8 +253,8 @@ async def test_a_file_that_has_grown_adds_only_what_is_new(life):
 
 async def test_the_same_file_of_another_device_is_another_file(life):
     async with atlas(life) as url:
-        await sent(url, records(3))
-        other = await sent(url, records(3), device="Watch")
+        await upload_file(url, records(3))
+        other = await upload_file(url, records(3), device="Watch")
 
     assert (other.committed, other.replayed, other.last_error) == (3, 0, None)
     assert sorted({row["device"] for row in life.dataset.rows()}) == ["Watch", "iPhone"]
@@ -263,7 +263,7 @@ async def test_the_same_file_of_another_device_is_another_file(life):
 async def test_a_line_longer_than_a_chunk_comes_through_between_its_neighbours(life):
     lines = [b'{"uuid":"b"}\n', a_line(CHUNK_BYTES_MAX * 2), b'{"uuid":"c"}\n']
     async with atlas(life) as url:
-        balance = await sent(url, lines)
+        balance = await upload_file(url, lines)
 
     assert balance.committed == 3
     assert life.dataset.uuids() == ["a", "b", "c"]
@@ -271,7 +271,9 @@ async def test_a_line_longer_than_a_chunk_comes_through_between_its_neighbours(l
 
 async def test_a_chunk_without_a_good_line_is_rejected_and_the_others_are_not(life):
     async with atlas(life) as url:
-        balance = await sent(url, [*records(1_000), *[b"bad\n"] * 1_000, *records(10, 1_000)])
+        balance = await upload_file(
+            url, [*records(1_000), *[b"bad\n"] * 1_000, *records(10, 1_000)]
+        )
 
     assert (balance.committed, balance.rejected, balance.unsent) == (1_010, 1_000, 0)
     ((line, reason),) = balance.rejects
@@ -283,7 +285,7 @@ async def test_a_chunk_without_a_good_line_is_rejected_and_the_others_are_not(li
 async def test_a_chunk_that_is_too_large_for_the_service_does_not_stop_the_file(life):
     life.export = ExportSettings(bytes_max=1_000_000)
     async with atlas(life) as url:
-        balance = await sent(url, [*records(2), a_line(1_200_000), *records(2, 2)])
+        balance = await upload_file(url, [*records(2), a_line(1_200_000), *records(2, 2)])
 
     assert (balance.committed, balance.rejected) == (4, 1)
     assert balance.rejects[0][0] == 3
@@ -293,14 +295,14 @@ async def test_a_chunk_that_is_too_large_for_the_service_does_not_stop_the_file(
 async def test_what_is_safe_and_not_yet_committed_is_accepted(life):
     life.dataset.down, life.reply_seconds, life.drain_seconds = True, 0.2, 0.0
     async with atlas(life) as url:
-        balance = await sent(url, records(5))
+        balance = await upload_file(url, records(5))
 
     assert (balance.accepted, balance.committed, balance.last_error) == (5, 0, None)
 
 
 async def test_nothing_is_sent_of_a_file_without_records(life):
     async with atlas(life) as url:
-        balance = await sent(url, [b"\n", b" \r\n"])
+        balance = await upload_file(url, [b"\n", b" \r\n"])
 
     assert balance == LineAccounting()
     assert life.dataset.transactions == {}
@@ -308,17 +310,17 @@ async def test_nothing_is_sent_of_a_file_without_records(life):
 
 async def test_a_token_that_is_not_good_ends_it_with_the_reason(life):
     async with atlas(life) as url:
-        balance = await sent(url, records(3), token="stolen")
+        balance = await upload_file(url, records(3), token="stolen")
 
     assert (balance.read, balance.unsent) == (3, 3)
     assert balance.last_error == "401 INVALID_TOKEN: The bearer token is not valid here."
 
 
-# against servers that misbehave
+# against misbehaving servers
 
 
 def an_answer(body: bytes, status: int = 200) -> web.Response:
-    """Everything that was sent is committed."""
+    """Return a response that says everything was committed."""
     results = [
         {
             "chunkIndex": index,
@@ -338,7 +340,7 @@ async def good(_request, body):
 
 
 def misses(**changes: object) -> Mood:
-    """The good answer, with something wrong in its last chunk."""
+    """Return the good response with an error in its last chunk."""
 
     async def mood(_request, body):
         answer = msgspec.json.decode(an_answer(body).body)
@@ -357,10 +359,10 @@ async def breaks_off(request, _body):
 
 
 @dataclass
-class Moody:
-    """Has a mood for each request, in order, and then one for all others; notes what came."""
+class ScriptedServer:
+    """A server with scripted behavior for each request and all later ones; records requests."""
 
-    moods: list[Mood]
+    behaviors: list[Mood]
     then: Mood = good
     sent: list[tuple[bytes, str | None]] = field(default_factory=list)
     at: list[float] = field(default_factory=list)
@@ -369,7 +371,7 @@ class Moody:
         body = await request.read()
         self.at.append(asyncio.get_running_loop().time())
         self.sent.append((body, request.headers.get("Idempotency-Key")))
-        return await (self.moods.pop(0) if self.moods else self.then)(request, body)
+        return await (self.behaviors.pop(0) if self.behaviors else self.then)(request, body)
 
     async def at_socket(self, aiohttp_server) -> str:
         app = web.Application(client_max_size=100_000_000)
@@ -389,8 +391,8 @@ class Moody:
     ],
 )
 async def test_the_same_body_is_sent_again_under_the_same_key(aiohttp_server, mood):
-    moody = Moody([mood, mood])
-    balance = await sent(await moody.at_socket(aiohttp_server), records(5), sleep=at_once)
+    moody = ScriptedServer([mood, mood])
+    balance = await upload_file(await moody.at_socket(aiohttp_server), records(5), sleep=at_once)
 
     assert len(moody.sent) == 3
     assert len(set(moody.sent)) == 1
@@ -400,7 +402,7 @@ async def test_the_same_body_is_sent_again_under_the_same_key(aiohttp_server, mo
 
 async def test_the_reason_of_a_retry_is_told_before_it(aiohttp_server):
     moody, told, balance = (
-        Moody([says(503, '{"error": {"code": "DRAINING"}}')]),
+        ScriptedServer([says(503, '{"error": {"code": "DRAINING"}}')]),
         [],
         LineAccounting(),
     )
@@ -412,8 +414,8 @@ async def test_the_reason_of_a_retry_is_told_before_it(aiohttp_server):
 
 @pytest.mark.slow
 async def test_the_service_is_not_asked_again_before_it_wants_to_be(aiohttp_server):
-    moody = Moody([says(503, Retry_After="1")])
-    await sent(await moody.at_socket(aiohttp_server), records(1))
+    moody = ScriptedServer([says(503, Retry_After="1")])
+    await upload_file(await moody.at_socket(aiohttp_server), records(1))
 
     first, second = moody.at
     assert second - first >= 1.0
@@ -446,9 +448,9 @@ def test_waits_double_up_to_half_a_minute():
 
 
 async def test_in_the_end_it_gives_up_and_nothing_is_lost_from_the_balance(aiohttp_server):
-    moody = Moody([], then=says(503, '{"error": {"code": "OVERLOADED"}}'))
+    moody = ScriptedServer([], then=says(503, '{"error": {"code": "OVERLOADED"}}'))
     url = await moody.at_socket(aiohttp_server)
-    balance = await sent(url, records(5), sleep=at_once)
+    balance = await upload_file(url, records(5), sleep=at_once)
 
     assert len(moody.sent) == TRIES
     assert (balance.read, balance.unsent) == (5, 5)
@@ -460,7 +462,7 @@ async def test_where_nobody_listens_it_gives_up_and_says_where():
     port = listener.listeners[0].extra(anyio.abc.SocketAttribute.local_port)
     await listener.aclose()
 
-    balance = await sent(f"http://127.0.0.1:{port}", records(5), sleep=at_once)
+    balance = await upload_file(f"http://127.0.0.1:{port}", records(5), sleep=at_once)
 
     assert balance.unsent == 5
     assert f"127.0.0.1:{port}" in balance.last_error
@@ -510,8 +512,10 @@ OF_NO_USE = [
 async def test_what_will_never_work_is_not_tried_again_and_the_reason_is_told(
     aiohttp_server, mood, trouble
 ):
-    moody = Moody([], then=mood)
-    balance = await sent(await moody.at_socket(aiohttp_server), records(1_005), sleep=at_once)
+    moody = ScriptedServer([], then=mood)
+    balance = await upload_file(
+        await moody.at_socket(aiohttp_server), records(1_005), sleep=at_once
+    )
 
     assert len(moody.sent) == 1
     assert trouble in balance.last_error
@@ -526,7 +530,7 @@ async def test_a_refused_batch_lets_the_others_finish_and_begins_no_more(aiohttp
             await asyncio.sleep(0.001)
         return an_answer(body)
 
-    moody = Moody([says(403)], then=once_the_other_is_refused)
+    moody = ScriptedServer([says(403)], then=once_the_other_is_refused)
     async with open_client(await moody.at_socket(aiohttp_server), "t", None, at_once) as client:
         await client.send(records(FULL * 6), balance)
 
@@ -544,7 +548,7 @@ async def test_who_is_interrupted_sees_what_was_on_its_way(aiohttp_server):
             await anyio.sleep_forever()
         return an_answer(body)
 
-    moody, balance = Moody([], then=only_the_short_one), LineAccounting()
+    moody, balance = ScriptedServer([], then=only_the_short_one), LineAccounting()
     async with (
         open_client(await moody.at_socket(aiohttp_server), "t", None) as client,
         anyio.create_task_group() as tasks,
@@ -563,17 +567,17 @@ async def test_a_file_that_ends_in_an_error_is_sent_as_far_as_it_could_be_read(a
         yield from records(FULL + CHUNK_LINES_MAX + 5)
         raise OSError(5, "Input/output error")
 
-    balance = await sent(await Moody([]).at_socket(aiohttp_server), lines())
+    balance = await upload_file(await ScriptedServer([]).at_socket(aiohttp_server), lines())
 
     assert (balance.read, balance.committed) == (FULL, FULL)
     assert balance.last_error == "Cannot read all of the lines: Input/output error."
 
 
 async def test_the_device_stands_in_every_chunk_and_a_timestamp_in_none(aiohttp_server):
-    moody = Moody([])
+    moody = ScriptedServer([])
     url = await moody.at_socket(aiohttp_server)
-    await sent(url, records(1_001), device="Watch")
-    await sent(url, records(1))
+    await upload_file(url, records(1_001), device="Watch")
+    await upload_file(url, records(1))
 
     (with_device, _), (without, _) = moody.sent
     chunks = msgspec.json.decode(with_device)["chunks"]

@@ -1,6 +1,6 @@
-"""The commit protocol as a table, and in random histories: exactly once, whatever happens.
+"""The commit protocol as a table and in random histories: exactly once, whatever happens.
 
-A history that fails prints its seed. To see it effect by effect:
+A failing history prints its seed. To replay it effect by effect:
 
     python -m tests.support.protocol_world SEED
 """
@@ -35,7 +35,7 @@ NOT_AT_REST = "any that is not at rest"
 
 @cache
 def run_histories():
-    """Run them, and return every (phase, result, next phase, effect) of theirs."""
+    """Run the histories and return each (phase, result, next phase, effect) they went through."""
     transitions = set()
     for seed in range(HISTORIES):
         run_history(seed, transitions)
@@ -54,7 +54,7 @@ def run_history(seed, transitions):
 
 
 def read_table():
-    """The rows of the README's table: (phase, result, condition, next phase, effect)."""
+    """Return the rows of the README's table: (phase, result, condition, next phase, effect)."""
     text = README.read_text(encoding="utf-8")
     section = text[text.index("## Transitions") : text.index("## Exports that fail")]
     rows = [row.strip("|").split("|") for row in section.splitlines() if row.startswith("|")]
@@ -62,7 +62,7 @@ def read_table():
 
 
 def read_transitions():
-    """The same without conditions, and with every phase by its name."""
+    """Return the same without conditions, with every phase spelled out."""
     found = set()
     for phase, result, _, after, effect in read_table():
         for each in MOVING if phase == NOT_AT_REST else [phase]:
@@ -110,7 +110,7 @@ def test_the_readme_has_a_condition_for_each_row_and_a_sentence_for_each_phase()
 
 @pytest.mark.parametrize("effect", EFFECTS.values(), ids=EFFECTS)
 def test_the_results_of_an_effect_are_those_that_its_docstring_names(effect):
-    """Whatever phase asks for an effect awaits all of its results, and no others."""
+    """Every phase that requests an effect handles all of its results, and no others."""
     named = {word for word in re.findall(r"[A-Z]\w+", effect.__doc__) if word in RESULTS}
     phases = {after for _, _, after, asked in read_transitions() if asked == effect.__name__}
     phases |= {"recovering"} if effect is e.ReadWorkInHand else set()
@@ -132,14 +132,14 @@ def test_a_failure_pauses_and_is_recovered_from_afterwards(phase):
     assert advance(POLICY, step.state, e.Woken(), NOW).effect == e.ReadWorkInHand()
 
 
-def unexpected():
+def list_unexpected():
     results = set(RESULTS.values()) - {e.Failed}
     return {(phase, each) for phase in PHASES for each in results} - TRANSITIONS.keys()
 
 
 @pytest.mark.parametrize("phase", sorted(PHASES))
 def test_a_result_that_a_phase_does_not_expect_is_a_bug(phase):
-    for at, result in unexpected():
+    for at, result in list_unexpected():
         if at == phase:
             anything = result(*[None] * len(result.__struct_fields__))
             with pytest.raises(KeyError):

@@ -1,4 +1,4 @@
-"""Single steps of the commit protocol: what an effect asks for, and what is remembered."""
+"""Single steps of the commit protocol: the effect requested and the state remembered."""
 
 import pytest
 
@@ -30,7 +30,7 @@ TO_COMMITTED = (*TO_UPLOAD, e.Uploaded(UploadReport((A,))), e.Committed(BEHIND))
 
 
 def walk(*results, step=None, now=0.0):
-    """The step to which these results lead, from the start of a life or from `step`."""
+    """Return the step reached by these results, from a fresh start or from `step`."""
     step = step or start()
     for result in results:
         step = advance(POLICY, step.state, result, Moment(now, 1.0))
@@ -38,7 +38,7 @@ def walk(*results, step=None, now=0.0):
 
 
 def answer_to_busy(step):
-    """The effect, should the branch be busy with what the protocol remembers now."""
+    """Return the effect that follows if the branch is busy, given the protocol's current memory."""
     state = State("opening", Work(), step.state.memory)
     return type(advance(POLICY, state, e.Busy(BranchBusy()), Moment(0.0)).effect)
 
@@ -101,7 +101,7 @@ def test_a_group_that_came_to_nothing_pauses_and_speaks_against_nobody_if_foundr
 
 
 def test_a_group_about_which_foundry_is_silent_while_it_takes_a_probe_is_tried_apart_at_once():
-    """A firewall, say, that answers 403 for one path: nothing counts, and nobody waits for it."""
+    """A firewall answers 403 for one path, say: no failure is counted, and nothing waits for it."""
     report = e.Uploaded(UploadReport(unanswered=(A,)))
     step = walk(*TO_UPLOAD, report, e.ProbePut(is_stored=True), e.Ended(), ABORTED)
     assert step.effect.conclusion.verdicts["a"].kind == "isolated"
@@ -128,7 +128,7 @@ def test_a_refused_commit_speaks_against_a_group_of_which_nothing_else_is_known(
     assert step.effect.conclusion.default_verdict == Verdict("failed", "no")
 
 
-# What an earlier life has left
+# State left by an earlier run
 
 
 @pytest.mark.parametrize("status", ["ABORTED", "COMMITTED"])
@@ -166,7 +166,7 @@ def test_an_orphan_may_hold_no_path_but_those_of_the_group():
     assert step.effect == e.FindOrphan(INTENT, [A.path, B.path])
 
 
-# What is remembered
+# State that is remembered
 
 UNSETTLED = e.WorkInHandRead(WorkInHand(None, None, (INTENT,)))
 NO_ORPHAN = e.OrphanSought(None)

@@ -1,6 +1,6 @@
-"""`atlas compare`: a difference is one of those in atlas/comparison/README.md, or unexplained.
+"""`atlas compare`: a difference is listed in atlas/comparison/README.md, or it is unexplained.
 
-`old_service` makes rows as the service before Atlas did, by its own few lines.
+`old_service` makes rows as the old service did, in a few independent lines.
 """
 
 import gzip
@@ -20,15 +20,15 @@ from tests.support.canaries import Canaries
 PAGE = Path(__file__).parent.parent / "atlas" / "comparison" / "README.md"
 ADA = "auth0|ada-lovelace"
 NOON, LATER, LATEST = (f"2026-01-02T12:00:0{second}.000Z" for second in range(3))
-NOT_OF_ROWS = {  # a row does not show how the request was written
+NOT_OF_ROWS = {  # a row does not show how its request was encoded
     "Readiness tells the truth.",
     "A `device` or `timestamp` of the request that is not text counts as absent.",
 }
 
 
 def old_service(*lines: str, at: str = NOON, sub: str = ADA, **sent: object) -> bytes:
-    """The rows that it made of these lines. `sent` is what the request said beside them."""
-    return b"".join(written(old_row(parsed(line), at, sub, sent)) for line in lines)
+    """Return the old service's rows for these lines. `sent` holds other request properties."""
+    return b"".join(write_json(old_row(parse_json(line), at, sub, sent)) for line in lines)
 
 
 def old_row(sample: object, at: str, sub: str, sent: dict[str, object]) -> dict[str, object]:
@@ -58,12 +58,12 @@ def old_row(sample: object, at: str, sub: str, sent: dict[str, object]) -> dict[
         "device_name": given("name", of=device),
         "device_manufacturer": given("manufacturer", of=device),
         "device_software_version": given("softwareVersion", of=device),
-        "raw_healthkit_record": written(sample).decode("utf-8", "surrogatepass").rstrip("\n"),
+        "raw_healthkit_record": write_json(sample).decode("utf-8", "surrogatepass").rstrip("\n"),
     }
 
 
-def parsed(line: str) -> object:
-    """As JSON.parse does: every number is a double, which is written without an empty fraction."""
+def parse_json(line: str) -> object:
+    """Parse like JSON.parse: every number is a double, written without an empty fraction."""
 
     def double(text: str) -> float | int:
         value = float(text)
@@ -72,8 +72,8 @@ def parsed(line: str) -> object:
     return json.loads(line, parse_int=double, parse_float=double)
 
 
-def written(value: object) -> bytes:
-    """As JSON.stringify does, which escapes half a pair and nothing else beyond ASCII."""
+def write_json(value: object) -> bytes:
+    """Write like JSON.stringify, which escapes lone surrogates, but no other non-ASCII text."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text).encode() + b"\n"
 
@@ -83,7 +83,7 @@ def ours(*lines: str, at: str = LATER, sub: str = ADA, **sent: str) -> bytes:
     return rows.flatten([line.encode() for line in lines], header).ndjson
 
 
-def changed(row: bytes, **columns: object) -> bytes:
+def change_columns(row: bytes, **columns: object) -> bytes:
     return msgspec.json.encode(msgspec.json.decode(row) | columns) + b"\n"
 
 
@@ -95,7 +95,7 @@ def sample(uuid: str = "a", **more: object) -> str:
 
 @pytest.fixture
 def compare(tmp_path):
-    """What is found in two files of these rows."""
+    """Return a function that compares two files of these rows."""
 
     def run(old: bytes, new: bytes) -> ComparisonReport:
         (tmp_path / "old.ndjson").write_bytes(old)
@@ -111,13 +111,13 @@ def found(balance: ComparisonReport) -> dict[str, tuple[int, dict[str, int]]]:
 
 
 def assert_even(balance: ComparisonReport) -> None:
-    """Every row is counted once."""
+    """Check that every row is counted exactly once."""
     kinds = balance.same, balance.as_intended, balance.unexplained
     assert sum(kind.old for kind in kinds) == balance.rows.old
     assert sum(kind.new for kind in kinds) == balance.rows.new
 
 
-# the list of the page
+# the list on the page
 
 
 def differences() -> list[str]:
@@ -138,7 +138,7 @@ def test_every_difference_on_the_page_that_rows_can_show_is_a_reason():
     assert set(differences()) - known == NOT_OF_ROWS
 
 
-# what is intended
+# intended differences
 
 VALUE = {"value_double": 1}
 RAW = {"raw_healthkit_record": 1}
@@ -209,7 +209,7 @@ def test_a_row_of_blanks_made_of_no_object_is_gone(compare, line):
 
 
 def old_row_of(record: str) -> bytes:
-    return changed(old_service("{}"), raw_healthkit_record=record)
+    return change_columns(old_service("{}"), raw_healthkit_record=record)
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_another_export_of_the_same_record_can_be_lost_too(compare):
 
 
 def test_what_may_have_been_no_utf_8_cannot_be_told_from_what_atlas_lacks(compare):
-    """Node made U+FFFD of it; a phone may have sent that, too, and Atlas takes it."""
+    """Node replaced invalid UTF-8 by U+FFFD; a phone may also send U+FFFD, and Atlas accepts it."""
     good, odd = '{"uuid":"a"}', '{"unit":"\ufffdm"}'
     balance = compare(old_service(good, odd), ours(good))
 
@@ -289,7 +289,7 @@ def test_the_moments_of_each_service_are_no_difference(compare):
 
 def test_the_object_itself_may_stand_where_its_text_does(compare):
     line = '{"uuid":"a"}'
-    old = changed(old_service(line), raw_healthkit_record={"uuid": "a"})
+    old = change_columns(old_service(line), raw_healthkit_record={"uuid": "a"})
 
     assert found(compare(old, ours(line))) == {}
 
@@ -300,7 +300,7 @@ def test_a_file_compared_with_itself_is_the_same(compare):
     assert found(compare(old, old)) == {}
 
 
-# what is not
+# unexplained differences
 
 
 def test_a_row_that_atlas_lacks_is_unexplained(compare):
@@ -328,8 +328,8 @@ def test_a_row_of_blanks_made_of_a_record_is_lacking(compare):
 @pytest.mark.parametrize(
     "row",
     [
-        pytest.param(changed(old_service("5"), unit="m"), id="not blank"),
-        pytest.param(changed(old_service("5"), value_double=5), id="with a value"),
+        pytest.param(change_columns(old_service("5"), unit="m"), id="not blank"),
+        pytest.param(change_columns(old_service("5"), value_double=5), id="with a value"),
         pytest.param(old_row_of("uuid"), id="not JSON"),
     ],
 )
@@ -348,7 +348,7 @@ def test_a_row_that_atlas_has_more_often_is_unexplained(compare):
 
 
 def test_a_row_that_atlas_made_of_no_record_is_unexplained(compare):
-    new = ours('{"uuid":"a"}') + changed(ours("{}"), raw_healthkit_record="[1]")
+    new = ours('{"uuid":"a"}') + change_columns(ours("{}"), raw_healthkit_record="[1]")
 
     assert found(compare(old_service('{"uuid":"a"}'), new)) == {"no_record": (1, {})}
 
@@ -373,7 +373,7 @@ LINE = '{"uuid":"a","valueDouble":0,"valueInteger":4,"unit":5,"device":{"name":"
     ],
 )
 def test_a_row_that_is_not_as_atlas_promises_is_unexplained(compare, columns, named):
-    balance = compare(old_service(LINE), changed(ours(LINE), **columns))
+    balance = compare(old_service(LINE), change_columns(ours(LINE), **columns))
 
     assert found(balance) == {"differs": (1, {named: 1})}
     assert (balance.unexplained.old, balance.unexplained.new) == (1, 1)
@@ -393,7 +393,7 @@ def test_a_row_that_is_not_as_atlas_promises_is_unexplained(compare, columns, na
 def test_what_the_old_service_would_not_have_made_is_unexplained(compare, columns, named):
     line = '{"uuid":"a"}'
 
-    assert found(compare(changed(old_service(line), **columns), ours(line))) == {
+    assert found(compare(change_columns(old_service(line), **columns), ours(line))) == {
         "differs": (1, {named: 1})
     }
 
@@ -408,7 +408,7 @@ def test_what_the_old_service_would_not_have_made_is_unexplained(compare, column
 )
 def test_what_it_made_of_another_type_is_looked_at_closely(compare, columns, named):
     line = '{"unit":2,"valueDouble":1}'
-    balance = compare(changed(old_service(line), **columns), ours(line))
+    balance = compare(change_columns(old_service(line), **columns), ours(line))
 
     assert found(balance) == {"differs": (1, {named: 1})}
 
@@ -429,7 +429,7 @@ def test_a_row_of_another_user_is_another_row(compare):
 
 def test_rows_of_one_record_are_paired_with_those_that_are_spelled_alike(compare):
     lines = '{"uuid":"a"}', '{"uuid": "a"}'
-    old = b"".join(changed(ours(line), uuid="a") for line in lines)
+    old = b"".join(change_columns(ours(line), uuid="a") for line in lines)
 
     assert found(compare(old, ours(*reversed(lines)))) == {}
 
@@ -437,7 +437,7 @@ def test_rows_of_one_record_are_paired_with_those_that_are_spelled_alike(compare
 def test_what_is_equal_on_both_sides_is_no_difference_be_it_right_or_not(compare):
     line = '{"uuid": "a", "valueDouble": 0}'
 
-    assert found(compare(old_service(line), changed(ours(line), value_double=None))) == {
+    assert found(compare(old_service(line), change_columns(ours(line), value_double=None))) == {
         "raw": (1, RAW)
     }
 
@@ -446,7 +446,7 @@ def test_a_retry_of_a_row_that_is_unexplained_is_still_a_retry(compare):
     line = '{"uuid":"a"}'
     old = old_service(line, at=NOON) + old_service(line, at=LATER)
 
-    assert found(compare(old, changed(ours(line), uuid="b"))) == {
+    assert found(compare(old, change_columns(ours(line), uuid="b"))) == {
         "differs": (1, {"uuid": 1}),
         "retried": (1, {}),
     }
@@ -512,10 +512,10 @@ GOOD = ours(sample())
         pytest.param(
             GOOD + b"{}\n", r":2: not a row: the columns are not the 21 columns\.", id="no columns"
         ),
-        pytest.param(changed(GOOD, more=1), r":1: .* 21 columns\.", id="a column more"),
+        pytest.param(change_columns(GOOD, more=1), r":1: .* 21 columns\.", id="a column more"),
         pytest.param(b"[]\n", r":1: .* 21 columns\.", id="a list"),
         pytest.param(b"[" + GOOD + b"]\n", r":1: not a row: not JSON\.", id="a list of rows"),
-        pytest.param(changed(GOOD, auth0_user_id=5), r":1: .* 21 columns\.", id="no user"),
+        pytest.param(change_columns(GOOD, auth0_user_id=5), r":1: .* 21 columns\.", id="no user"),
         pytest.param(GOOD.replace(b"Steps", b"\xff"), r":1: not UTF-8\.", id="no UTF-8"),
         pytest.param(bytes(range(256)) * 9, r":1: ", id="bytes"),
         pytest.param(b"PAR1" + bytes(9), r":1: this is Parquet; .*\.", id="Parquet"),
@@ -554,7 +554,7 @@ def test_a_file_without_any_line_is_not_read_to_its_end(atlas, tmp_path):
     assert "new.ndjson:1: not a row: not JSON." in line
 
 
-# what is printed
+# output
 
 
 def test_the_report_says_what_differs_why_and_where(atlas, tmp_path):
@@ -633,17 +633,17 @@ def test_no_value_of_a_row_is_printed(atlas, tmp_path):
 
     assert (shown.code, told.code, refused.code) == (1, 1, 2)
     texts = (f"{ended.out}{ended.err}".encode() for ended in (shown, told, refused))
-    assert canaries.seen_in(dict(zip(("shown", "told", "refused"), texts, strict=True))) == []
+    assert canaries.find_in(dict(zip(("shown", "told", "refused"), texts, strict=True))) == []
     assert f"{tmp_path}/*/old/*/*:1" in shown.out
 
 
-# all of it
+# end to end
 
 
 def test_what_a_phone_sends_differs_only_as_intended(atlas, tmp_path):
-    """Both services get the same exports: what breaks sinks one of the old one's."""
+    """Both services get the same exports. An invalid line fails an export of the old service."""
     good, more = generator.export(500, seed=3), generator.export(200, seed=4)
-    broken = b"\n".join(generator.strewn(generator.lines(50), [b"{", b"null", b'{"a":']))
+    broken = b"\n".join(generator.interleave(generator.lines(50), [b"{", b"null", b'{"a":']))
     texts = [text.decode() for text in (good, more)]
     made = [old_service(*text.rstrip("\n").split("\n")) for text in texts]
     (tmp_path / "old").mkdir()

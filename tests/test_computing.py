@@ -1,4 +1,4 @@
-"""Where work is done that takes the processor."""
+"""The process pool for CPU-bound work."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ def who_works():
 
 
 def dies(path):
-    """The first time."""
+    """Kill the worker on the first call."""
     yield
     if not Path(path).exists():
         Path(path).touch()

@@ -1,6 +1,6 @@
-"""Every connection ends: the silent, the slow, those who do not read, and those that are too many.
+"""Every connection ends: silent, slow and non-reading ones, and those over the limit.
 
-On the loop of the service and on the plain one: what a transport does at its end is the loop's.
+Tested on uvloop and on asyncio, because their transports close differently.
 """
 
 import socket
@@ -25,16 +25,16 @@ from tests.support.connections import (
     KIB,
     MIB,
     SECONDS,
-    Standing,
+    RunningListener,
     Stream,
-    arrived,
     chunks,
     echoed,
     get,
-    one,
+    let_server_run,
     post,
-    rest,
-    standing,
+    receive_response,
+    receive_rest,
+    running_listener,
     statuses,
 )
 
@@ -60,7 +60,7 @@ def descriptors() -> int:
 
 
 async def is_closed(stream: Stream) -> bytes:
-    """All that came before the end, be it a reset."""
+    """True once the peer has closed, cleanly or with a reset."""
     found = b""
     with anyio.fail_after(SECONDS), suppress(anyio.EndOfStream, anyio.BrokenResourceError):
         while True:
@@ -69,7 +69,7 @@ async def is_closed(stream: Stream) -> bytes:
 
 
 async def trickle(stream: Stream, text: bytes) -> None:
-    """A byte at a time, for ever."""
+    """Send one byte at a time, forever."""
     with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
         while True:
             await stream.send(text)
@@ -87,17 +87,17 @@ async def until(true: Callable[[], bool]) -> None:
 
 @on_both_loops
 async def test_who_says_nothing_is_closed_without_a_word():
-    async with standing(**QUICK) as door:
-        assert await door.said() == b""
-        (cut,) = door.seen.of(ConnectionAborted)
+    async with running_listener(**QUICK) as server:
+        assert await server.exchange() == b""
+        (cut,) = server.seen.of(ConnectionAborted)
         assert cut.reason == "silent"
 
 
 @on_both_loops
 async def test_a_header_block_has_its_deadline_however_often_a_byte_of_it_comes():
     async with (
-        standing(**QUICK) as door,
-        door.connected() as stream,
+        running_listener(**QUICK) as server,
+        server.connected() as stream,
         anyio.create_task_group() as tasks,
     ):
         await stream.send(b"GET /echo HTTP/1.1\r\nHost: a\r\nX: ")
@@ -110,8 +110,8 @@ async def test_a_header_block_has_its_deadline_however_often_a_byte_of_it_comes(
 
 @on_both_loops
 async def test_who_does_not_end_a_header_block_is_told_so():
-    async with standing(**QUICK) as door:
-        text = await door.said(b"GET /echo HTTP/1.1\r\nHost: a\r\n")
+    async with running_listener(**QUICK) as server:
+        text = await server.exchange(b"GET /echo HTTP/1.1\r\nHost: a\r\n")
 
         assert statuses(text) == [408]
         error = msgspec.json.decode(text.partition(b"\r\n\r\n")[2])["error"]
@@ -120,60 +120,60 @@ async def test_who_does_not_end_a_header_block_is_told_so():
 
 @on_both_loops
 async def test_the_second_header_block_of_a_connection_has_a_deadline_of_its_own():
-    async with standing(header_seconds=SOON) as door:
-        text = await door.said(get(), b"GET /canary HTTP/1.1\r\n")
-        behind = await door.said(get() + b"GET /canary HTTP/1.1\r\n")
+    async with running_listener(header_seconds=SOON) as server:
+        text = await server.exchange(get(), b"GET /canary HTTP/1.1\r\n")
+        behind = await server.exchange(get() + b"GET /canary HTTP/1.1\r\n")
 
         assert statuses(text) == statuses(behind) == [200, 408]
-        assert door.app.asked == ["/echo", "/echo"]
+        assert server.app.requests == ["/echo", "/echo"]
 
 
 @on_both_loops
 async def test_an_idle_connection_is_closed_and_that_is_nobodys_fault():
-    async with standing(idle_seconds=SOON) as door:
-        text = await door.said(get())
+    async with running_listener(idle_seconds=SOON) as server:
+        text = await server.exchange(get())
 
         assert statuses(text) == [200]
-        assert door.seen == []
+        assert server.seen == []
 
 
 @on_both_loops
 async def test_a_request_that_takes_longer_than_a_header_block_may_is_left_alone():
-    async with standing(**QUICK) as door, door.connected() as stream:
+    async with running_listener(**QUICK) as server, server.connected() as stream:
         await stream.send(post("Content-Length: 5"))
         await anyio.sleep(3 * SOON)
         await stream.send(b"hello")
 
-        assert echoed(await one(stream))[0] == "hello"
+        assert echoed(await receive_response(stream))[0] == "hello"
 
 
 @pytest.mark.parametrize("connection", ["keep-alive", "close"])
 @on_both_loops
 async def test_who_reads_no_answer_is_cut_off(connection):
-    async with standing(write_timeout_seconds=SOON) as door, door.connected() as stream:
+    async with running_listener(write_timeout_seconds=SOON) as server, server.connected() as stream:
         await stream.send(get("/large", f"Connection: {connection}"))
-        await door.seen.wait_for(ConnectionAborted)
+        await server.seen.wait_for(ConnectionAborted)
 
-        assert door.seen.of(ConnectionAborted)[0].reason == "not_read"
+        assert server.seen.of(ConnectionAborted)[0].reason == "not_read"
 
 
 @on_both_loops
 async def test_a_body_stays_in_the_socket_until_it_is_asked_for():
-    async with standing() as door, door.connected() as stream:
+    async with running_listener() as server, server.connected() as stream:
         await stream.send(post("Content-Length: 1000", path="/waits"))
-        await until(lambda: door.app.asked == ["/waits"])
+        await until(lambda: server.app.requests == ["/waits"])
         await stream.send(b"a" * 1_000)
-        await arrived()
-        (connection,) = door.connections()
+        await let_server_run()
+        (connection,) = server.connections()
         assert connection.exchange.buffered_bytes == 0
-        door.app.has_room.set()
+        server.app.has_room.set()
 
-        assert echoed(await one(stream))[0] == "a" * 1_000
+        assert echoed(await receive_response(stream))[0] == "a" * 1_000
 
 
 @on_both_loops
 async def test_who_reads_slowly_is_left_alone():
-    async with standing(write_timeout_seconds=SOON) as door, door.connected() as stream:
+    async with running_listener(write_timeout_seconds=SOON) as server, server.connected() as stream:
         await stream.send(get("/large", "Connection: close"))
         found = 0
         with suppress(anyio.EndOfStream):
@@ -182,17 +182,21 @@ async def test_who_reads_slowly_is_left_alone():
                 await anyio.sleep(SOON / 20)
 
         assert found > 16 * MIB
-        assert door.seen == []
+        assert server.seen == []
 
 
-# ends
+# closing
 
 
 @on_both_loops
 async def test_who_is_answered_early_reads_that_while_sending_at_full_speed():
-    """However much it would be: a little of it is dropped, and then the connection is gone."""
+    """However much the client sends: a bounded amount is discarded, then the connection closes."""
     sent = 0
-    async with standing() as door, door.connected() as stream, anyio.create_task_group() as tasks:
+    async with (
+        running_listener() as server,
+        server.connected() as stream,
+        anyio.create_task_group() as tasks,
+    ):
 
         async def flood() -> None:
             nonlocal sent
@@ -203,26 +207,26 @@ async def test_who_is_answered_early_reads_that_while_sending_at_full_speed():
                     sent += 64 * KIB
 
         tasks.start_soon(flood)
-        answer = await one(stream)
+        answer = await receive_response(stream)
         await is_closed(stream)
-        await until(lambda: not door.connections())
+        await until(lambda: not server.connections())
 
         assert answer == b"no"
-        assert sent < 64 * MIB  # what two kernels keep is most of it
+        assert sent < 64 * MIB  # mostly the socket buffers of two kernels
 
 
 @on_both_loops
 async def test_who_is_answered_early_and_trickles_is_closed():
-    """Whatever the other deadlines are."""
+    """The other deadlines do not apply."""
     async with (
-        standing(write_timeout_seconds=600, idle_seconds=600) as door,
-        door.connected() as stream,
+        running_listener(write_timeout_seconds=600, idle_seconds=600) as server,
+        server.connected() as stream,
         anyio.create_task_group() as tasks,
     ):
         await stream.send(post("Content-Length: 9999", path="/early"))
-        answer = await one(stream)
+        answer = await receive_response(stream)
         tasks.start_soon(trickle, stream, b"x")
-        await until(lambda: not door.connections())
+        await until(lambda: not server.connections())
         tasks.cancel_scope.cancel()
 
         assert answer == b"no"
@@ -230,38 +234,44 @@ async def test_who_is_answered_early_and_trickles_is_closed():
 
 @on_both_loops
 async def test_who_is_answered_early_sees_the_end_at_once_and_may_still_send():
-    async with standing() as door, door.connected() as stream:
+    async with running_listener() as server, server.connected() as stream:
         await stream.send(post("Content-Length: 9999", path="/early"))
-        text = await rest(stream)
+        text = await receive_rest(stream)
         await stream.send(b"x" * 99)
-        await arrived()
+        await let_server_run()
 
         assert statuses(text) == [401]
-        assert door.connections()
+        assert server.connections()
 
 
 @on_both_loops
 async def test_a_request_that_is_answered_before_it_was_read_is_the_last():
-    """Also where the application says nothing of closing."""
-    async with standing() as door:
-        text = await door.said(post("Content-Length: 99", path="/unread") + b"x" + CANARY)
+    """Even if the application does not close the connection."""
+    async with running_listener() as server:
+        text = await server.exchange(post("Content-Length: 99", path="/unread") + b"x" + CANARY)
 
         assert statuses(text) == [200]
-        assert door.app.asked == ["/unread"]
+        assert server.app.requests == ["/unread"]
 
 
 @on_both_loops
 async def test_who_asks_before_he_sends_and_is_refused_is_closed_at_once():
-    async with standing() as door:
-        text = await door.said(post("Expect: 100-continue", "Content-Length: 5", path="/early"))
+    async with running_listener() as server:
+        text = await server.exchange(
+            post("Expect: 100-continue", "Content-Length: 5", path="/early")
+        )
 
         assert statuses(text) == [401]
-        await until(lambda: not door.connections())
+        await until(lambda: not server.connections())
 
 
 @on_both_loops
 async def test_a_bad_request_is_answered_while_megabytes_come_behind_it():
-    async with standing() as door, door.connected() as stream, anyio.create_task_group() as tasks:
+    async with (
+        running_listener() as server,
+        server.connected() as stream,
+        anyio.create_task_group() as tasks,
+    ):
 
         async def flood() -> None:
             with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
@@ -273,53 +283,53 @@ async def test_a_bad_request_is_answered_while_megabytes_come_behind_it():
         text = await is_closed(stream)
 
         assert statuses(text) == [400]
-        assert door.app.asked in ([], ["/echo"])
+        assert server.app.requests in ([], ["/echo"])
 
 
-# half an end
+# half-closed connections
 
 
 @on_both_loops
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 async def test_who_says_that_he_will_say_no_more_is_answered(version):
     request = f"POST /echo HTTP/{version}\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello".encode()
-    async with standing() as door:
-        text = await door.said_at_last(request)
-        await until(lambda: not door.connections())
+    async with running_listener() as server:
+        text = await server.exchange_and_close(request)
+        await until(lambda: not server.connections())
 
         assert statuses(text) == [200]
         assert echoed(text.partition(b"\r\n\r\n")[2])[0] == "hello"
-        assert door.seen == door.app.gone == []
+        assert server.seen == server.app.gone == []
 
 
 @on_both_loops
 async def test_who_has_asked_for_more_than_he_then_waits_for_is_answered_all_of_it():
     many = [f"/{number}" for number in range(99)]
-    async with standing() as door:
-        five = await door.said_at_last(b"".join(map(get, many[:5])))
-        most = await door.said_at_last(b"".join(map(get, many)))
-        last = await door.said_at_last(get() + chunks(HELLO + b"0\r\n\r\n"))
-        await until(lambda: not door.connections())
+    async with running_listener() as server:
+        five = await server.exchange_and_close(b"".join(map(get, many[:5])))
+        most = await server.exchange_and_close(b"".join(map(get, many)))
+        last = await server.exchange_and_close(get() + chunks(HELLO + b"0\r\n\r\n"))
+        await until(lambda: not server.connections())
 
         assert statuses(five) == [200] * 5
         assert statuses(most) == [200] * 99
         assert statuses(last) == [200] * 2
-        assert door.app.asked == [*many[:5], *many, "/echo", "/echo"]
+        assert server.app.requests == [*many[:5], *many, "/echo", "/echo"]
 
 
 @on_both_loops
 async def test_what_is_wrong_behind_a_request_is_said_also_to_who_says_no_more():
-    async with standing() as door:
-        text = await door.said_at_last(get() + b"GARBAGE\r\n\r\n" + CANARY)
+    async with running_listener() as server:
+        text = await server.exchange_and_close(get() + b"GARBAGE\r\n\r\n" + CANARY)
 
         assert statuses(text) == [200, 400]
-        assert door.app.asked == ["/echo"]
+        assert server.app.requests == ["/echo"]
 
 
 @on_both_loops
 async def test_a_large_answer_reaches_who_says_no_more():
-    async with standing(write_timeout_seconds=SOON) as door:
-        text = await door.said_at_last(get("/large") + get())
+    async with running_listener(write_timeout_seconds=SOON) as server:
+        text = await server.exchange_and_close(get("/large") + get())
 
         assert len(text) > 16 * MIB
         assert statuses(text) == [200, 200]
@@ -336,27 +346,27 @@ PARTS = {
 @pytest.mark.parametrize("ahead", [b"", get("/first")], ids=["alone", "behind another"])
 @pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
 async def test_a_body_that_ends_too_early_is_a_caller_that_has_gone(part, ahead):
-    async with standing() as door:
-        text = await door.said_at_last(ahead + part)
-        await door.app.is_cut_off()
-        await until(lambda: not door.connections())
+    async with running_listener() as server:
+        text = await server.exchange_and_close(ahead + part)
+        await server.app.is_cut_off()
+        await until(lambda: not server.connections())
 
         assert statuses(text) == ([200] if ahead else [])
-        assert door.app.gone == ["/echo"]
+        assert server.app.gone == ["/echo"]
 
 
 @on_both_loops
 @pytest.mark.parametrize("text", [b"", b"GET /echo HTTP/1.1\r\n"], ids=["nothing", "a line"])
 async def test_who_says_no_more_before_he_has_asked_is_closed(text):
-    async with standing() as door:
-        assert await door.said_at_last(text) == b""
-        assert await door.said_at_last(get(), text) != b""
-        await until(lambda: not door.connections())
+    async with running_listener() as server:
+        assert await server.exchange_and_close(text) == b""
+        assert await server.exchange_and_close(get(), text) != b""
+        await until(lambda: not server.connections())
 
-        assert door.app.asked == ["/echo"]
+        assert server.app.requests == ["/echo"]
 
 
-# many
+# many connections
 
 
 async def nothing(_stream: Stream) -> None: ...
@@ -392,15 +402,16 @@ async def a_large_request(stream: Stream) -> None:
 )
 def test_three_hundred_slow_ones_are_closed_and_their_descriptors_come_back(use_uvloop, does):
     async def scenario() -> None:
-        async with standing(**QUICK) as door:
-            await door.said(get("/echo", "Connection: close"))  # what a loop opens once stays
+        async with running_listener(**QUICK) as server:
+            # The first request opens the descriptors that the loop keeps.
+            await server.exchange(get("/echo", "Connection: close"))
             before = descriptors()
-            streams = [await anyio.connect_tcp(HOST, door.port) for _ in range(MANY)]
+            streams = [await anyio.connect_tcp(HOST, server.port) for _ in range(MANY)]
             async with anyio.create_task_group() as tasks:
                 for stream in streams:
                     tasks.start_soon(does, stream)
                 await anyio.wait_all_tasks_blocked()
-                await until(lambda: not door.connections())
+                await until(lambda: not server.connections())
                 tasks.cancel_scope.cancel()
             for stream in streams:
                 await stream.aclose()
@@ -409,97 +420,99 @@ def test_three_hundred_slow_ones_are_closed_and_their_descriptors_come_back(use_
     anyio.run(scenario, backend_options={"use_uvloop": use_uvloop})
 
 
-# too many
+# over the limit
 
 
-async def opened(door: Standing, stack: AsyncExitStack, count: int) -> list[Stream]:
-    return [await stack.enter_async_context(door.connected()) for _ in range(count)]
+async def open_connections(
+    server: RunningListener, stack: AsyncExitStack, count: int
+) -> list[Stream]:
+    return [await stack.enter_async_context(server.connected()) for _ in range(count)]
 
 
 @on_both_loops
 async def test_of_too_many_the_one_that_is_idle_for_longest_makes_room():
-    async with standing(connections_max=3) as door, AsyncExitStack() as stack:
-        streams = await opened(door, stack, 3)
+    async with running_listener(connections_max=3) as server, AsyncExitStack() as stack:
+        streams = await open_connections(server, stack, 3)
         for stream in streams:
             await stream.send(get())
-            await one(stream)
-        await streams[0].send(get())  # so that the second is idle for longest
-        await one(streams[0])
-        text = await door.said(get("/new", "Connection: close"))
+            await receive_response(stream)
+        await streams[0].send(get())  # makes the second the one that is idle for longest
+        await receive_response(streams[0])
+        text = await server.exchange(get("/new", "Connection: close"))
         await is_closed(streams[1])
         await streams[0].send(get())
-        await one(streams[0])
+        await receive_response(streams[0])
 
         assert statuses(text) == [200]
-        assert [cut.reason for cut in door.seen.of(ConnectionAborted)] == ["made_room"]
+        assert [cut.reason for cut in server.seen.of(ConnectionAborted)] == ["made_room"]
 
 
 @on_both_loops
 async def test_ten_times_too_many_silent_ones_lock_nobody_out():
-    async with standing(connections_max=30) as door, AsyncExitStack() as stack:
-        await opened(door, stack, MANY)
-        text = await door.said(get("/new", "Connection: close"))
+    async with running_listener(connections_max=30) as server, AsyncExitStack() as stack:
+        await open_connections(server, stack, MANY)
+        text = await server.exchange(get("/new", "Connection: close"))
 
         assert statuses(text) == [200]
-        assert len(door.connections()) <= 30
+        assert len(server.connections()) <= 30
 
 
 @on_both_loops
 async def test_when_all_are_at_work_the_next_is_told_to_come_again():
-    async with standing(connections_max=3) as door, AsyncExitStack() as stack:
-        streams = await opened(door, stack, 3)
+    async with running_listener(connections_max=3) as server, AsyncExitStack() as stack:
+        streams = await open_connections(server, stack, 3)
         for stream in streams:
             await stream.send(post("Content-Length: 5"))
-        await until(lambda: len(door.app.asked) == 3)
-        text = await door.said(get("/canary"))
+        await until(lambda: len(server.app.requests) == 3)
+        text = await server.exchange(get("/canary"))
         for stream in streams:
             await stream.send(b"hello")
-            await one(stream)
-        again = await door.said(get("/again", "Connection: close"))
+            await receive_response(stream)
+        again = await server.exchange(get("/again", "Connection: close"))
 
         assert statuses(text) == [503]
         head, _, body = text.partition(b"\r\n\r\n")
         error = msgspec.json.decode(body)["error"]
         assert (error["code"], error["retryable"]) == ("OVERLOADED", True)
         assert f"retry-after: {error['retryAfter']}\r\n".encode() in head
-        assert [each.status for each in door.seen.of(ConnectionRejected)] == [503]
+        assert [each.status for each in server.seen.of(ConnectionRejected)] == [503]
         assert statuses(again) == [200]
-        assert "/canary" not in door.app.asked
+        assert "/canary" not in server.app.requests
 
 
 @on_both_loops
 async def test_whoever_has_gone_leaves_a_place():
-    async with standing(connections_max=2) as door:
-        texts = [await door.said(get("/echo", "Connection: close")) for _ in range(6)]
+    async with running_listener(connections_max=2) as server:
+        texts = [await server.exchange(get("/echo", "Connection: close")) for _ in range(6)]
 
         assert [statuses(text) for text in texts] == [[200]] * 6
 
 
 @on_both_loops
 async def test_of_very_many_too_many_most_see_only_the_end():
-    async with standing(connections_max=1) as door, AsyncExitStack() as stack:
-        (stream,) = await opened(door, stack, 1)
+    async with running_listener(connections_max=1) as server, AsyncExitStack() as stack:
+        (stream,) = await open_connections(server, stack, 1)
         await stream.send(post("Content-Length: 5"))
-        await until(lambda: len(door.app.asked) == 1)
-        others = await opened(door, stack, MANY)
+        await until(lambda: len(server.app.requests) == 1)
+        others = await open_connections(server, stack, MANY)
         texts = [await is_closed(other) for other in others]
 
         assert {text[:12] for text in texts} <= {b"", b"HTTP/1.1 503"}
         assert 1 <= sum(map(bool, texts)) < MANY
         await stream.send(b"hello")
-        assert echoed(await one(stream))[0] == "hello"
+        assert echoed(await receive_response(stream))[0] == "hello"
 
 
-# the end
+# shutdown
 
 
 @on_both_loops
 async def test_who_resets_while_the_listener_ends_keeps_no_other_from_being_closed():
-    async with standing() as door, door.connected() as other:
-        sender = socket.create_connection((HOST, door.port))
-        await until(lambda: len(door.connections()) == 2)
+    async with running_listener() as server, server.connected() as other:
+        sender = socket.create_connection((HOST, server.port))
+        await until(lambda: len(server.connections()) == 2)
         sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         sender.close()
-        door.listener.end()
+        server.listener.end()
 
         assert await is_closed(other) == b""

@@ -1,4 +1,4 @@
-"""The public contract, to the byte, over raw HTTP on a real socket."""
+"""The public contract, byte for byte, over raw HTTP on a real socket."""
 
 import base64
 import gzip
@@ -137,7 +137,7 @@ async def test_a_body_may_come_in_pieces_and_without_a_length(life):
 
 
 LARGE = b'{"uuid":"%b"}\n' % (b"a" * 1_000)
-REFUSED = [  # what is sent, then status and code
+REFUSED = [  # request, then status and code
     pytest.param(b"{", 400, "INVALID_PAYLOAD", id="no JSON"),
     pytest.param(b"\xff", 400, "INVALID_PAYLOAD", id="no UTF-8"),
     pytest.param(b"[" * 100_000, 400, "INVALID_PAYLOAD", id="JSON without end"),
@@ -264,7 +264,7 @@ async def test_a_limit_holds_after_inflation_too(life):
     assert (answer.status, answer.code) == (413, "PAYLOAD_TOO_LARGE")
 
 
-TOKENS = [  # Authorization, then status, code, and what WWW-Authenticate says
+TOKENS = [  # Authorization, then status, code and WWW-Authenticate
     pytest.param(None, 401, "UNAUTHORIZED", 'Bearer realm="atlas"', id="none"),
     pytest.param("Basic YTpi", 401, "UNAUTHORIZED", 'Bearer realm="atlas"', id="another scheme"),
     pytest.param("Bearer ", 401, "UNAUTHORIZED", 'Bearer realm="atlas"', id="empty"),

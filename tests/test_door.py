@@ -1,4 +1,4 @@
-"""The door over real sockets: one framing, header blocks within their limits, ends that come."""
+"""The HTTP parser over real sockets: unambiguous framing, header limits and timely closes."""
 
 from contextlib import suppress
 from datetime import datetime
@@ -22,19 +22,19 @@ from tests.support.connections import (
     MIB,
     SECONDS,
     App,
-    arrived,
     chunks,
     echoed,
     get,
-    one,
+    let_server_run,
     post,
-    rest,
-    standing,
+    receive_response,
+    receive_rest,
+    running_listener,
     statuses,
 )
 
 SMUGGLED = {
-    # one host
+    # a single Host
     "no host": b"GET /echo HTTP/1.1\r\n\r\n",
     "two hosts": get("/echo", "Host: b"),
     "two equal hosts": get("/echo", "host: a"),
@@ -44,7 +44,7 @@ SMUGGLED = {
     "a host with an at": b"GET /echo HTTP/1.1\r\nHost: a@b\r\n\r\n",
     "a host beyond ASCII": b"GET /echo HTTP/1.1\r\nHost: \xc3\xa4\r\n\r\n",
     "two hosts in HTTP/1.0": b"GET /echo HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n",
-    # one framing
+    # unambiguous framing
     "a length and chunks": post("Content-Length: 5", "Transfer-Encoding: chunked", body=LAST),
     "chunks and a length": post("Transfer-Encoding: chunked", "Content-Length: 5", body=LAST),
     "two lengths": post("Content-Length: 5", "Content-Length: 6", body=b"hello"),
@@ -133,7 +133,7 @@ SMUGGLED = {
     "a folded trailer": chunks(HELLO + b"0\r\nX: a\r\n b\r\n\r\n"),
     "trailers of 20 KiB": chunks(HELLO + b"0\r\nX: " + b"x" * 20 * KIB + b"\r\n\r\n"),
     "many trailers": chunks(HELLO + b"0\r\n" + b"X: y\r\n" * 4_000 + b"\r\n"),
-    # too much
+    # over the limits
     "a value of 20 KiB": get("/echo", "X: " + "x" * 20 * KIB),
     "a name of 20 KiB": get("/echo", "x" * 20 * KIB + ": x"),
     "a target of 20 KiB": get("/" + "x" * 20 * KIB),
@@ -144,7 +144,7 @@ SMUGGLED = {
 
 
 def is_refused(text: bytes, app: App) -> bool:
-    """One answer, in the shape of the contract; and nothing behind it was served."""
+    """Check for one error response in the shape of the contract; nothing after it was served."""
     head, _, body = text.partition(b"\r\n\r\n")
     (status,) = statuses(text)
     headers = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:])
@@ -157,7 +157,7 @@ def is_refused(text: bytes, app: App) -> bool:
     assert datetime.fromisoformat(error["timestamp"])
     assert headers[b"content-type"] == b"application/json"
     assert headers[b"connection"] == b"close"
-    return "/canary" not in app.asked
+    return "/canary" not in app.requests
 
 
 smuggled = pytest.mark.parametrize("request_", SMUGGLED.values(), ids=SMUGGLED)
@@ -165,11 +165,11 @@ smuggled = pytest.mark.parametrize("request_", SMUGGLED.values(), ids=SMUGGLED)
 
 @smuggled
 async def test_what_could_be_read_in_two_ways_is_answered_once_and_nothing_behind_it(request_):
-    async with standing() as door:
-        text = await door.said(request_ + CANARY)
+    async with running_listener() as server:
+        text = await server.exchange(request_ + CANARY)
 
-        assert is_refused(text, door.app)
-        assert door.seen.count_of(ConnectionRejected) == 1
+        assert is_refused(text, server.app)
+        assert server.seen.count_of(ConnectionRejected) == 1
 
 
 @pytest.mark.slow
@@ -178,20 +178,20 @@ async def test_what_could_be_read_in_two_ways_is_answered_once_and_nothing_behin
 async def test_it_does_not_matter_in_which_pieces_it_comes(request_, size):
     some = 40 * size
     pieces = [request_[at : at + size] for at in range(0, min(len(request_), some), size)]
-    async with standing() as door:
-        text = await door.said(*pieces, request_[some:] + CANARY)
+    async with running_listener() as server:
+        text = await server.exchange(*pieces, request_[some:] + CANARY)
 
-        assert is_refused(text, door.app)
+        assert is_refused(text, server.app)
 
 
 @smuggled
 async def test_behind_a_good_request_it_is_answered_in_its_turn(request_):
-    async with standing() as door:
-        text = await door.said(get("/first") + request_ + CANARY)
+    async with running_listener() as server:
+        text = await server.exchange(get("/first") + request_ + CANARY)
 
         first, _, second = text.partition(b"HTTP/1.1 4")
         assert statuses(first) == [200]
-        assert is_refused(b"HTTP/1.1 4" + second, door.app)
+        assert is_refused(b"HTTP/1.1 4" + second, server.app)
 
 
 TWO = {
@@ -212,31 +212,31 @@ BROKEN = chunks(HELLO)
 
 
 async def test_an_application_that_reads_a_body_sees_it_break():
-    async with standing() as door, door.connected() as stream:
+    async with running_listener() as server, server.connected() as stream:
         await stream.send(BROKEN)
-        await arrived()
+        await let_server_run()
         await stream.send(b"zz\r\n" + CANARY)
-        text = await rest(stream)
-        await door.app.is_cut_off()
+        text = await receive_rest(stream)
+        await server.app.is_cut_off()
 
-        assert door.connections()  # it did not have to wait for its end
-        assert is_refused(text, door.app)
-        assert door.app.gone == ["/echo"]
+        assert server.connections()  # did not wait for the end of the request
+        assert is_refused(text, server.app)
+        assert server.app.gone == ["/echo"]
 
 
 async def test_in_the_middle_of_an_answer_no_other_is_begun():
-    async with standing() as door, door.connected() as stream:
+    async with running_listener() as server, server.connected() as stream:
         await stream.send(post("Transfer-Encoding: chunked", body=HELLO, path="/half"))
         begun = await stream.receive()
         await stream.send(b"zz\r\n" + CANARY)
-        text = begun + await rest(stream)
+        text = begun + await receive_rest(stream)
 
         assert statuses(text) == [200]
         assert text.endswith(b"half")
-        assert door.app.asked == ["/half"]
+        assert server.app.requests == ["/half"]
 
 
-# what is good
+# valid requests
 
 
 GOOD = {
@@ -287,37 +287,37 @@ good = pytest.mark.parametrize(("request_", "body"), GOOD.values(), ids=GOOD)
 
 @good
 async def test_a_good_request_is_served_and_so_is_the_next_on_its_connection(request_, body):
-    async with standing() as door, door.connected() as stream:
+    async with running_listener() as server, server.connected() as stream:
         await stream.send(request_)
-        first = echoed(await one(stream))
+        first = echoed(await receive_response(stream))
         await stream.send(get("/next"))
-        await one(stream)
+        await receive_response(stream)
 
         assert first[0] == body
-        assert door.app.asked == ["/echo", "/next"]
-        assert door.seen == []
+        assert server.app.requests == ["/echo", "/next"]
+        assert server.seen == []
 
 
 @good
 async def test_a_good_request_may_come_byte_by_byte_and_with_others_behind_it(request_, body):
-    async with standing() as door, door.connected() as stream:
+    async with running_listener() as server, server.connected() as stream:
         for at in range(min(len(request_), 250)):
             await stream.send(request_[at : at + 1])
-            await arrived()
+            await let_server_run()
         await stream.send(request_[250:] + get("/next") + get("/last", "Connection: close"))
-        text = await rest(stream)
+        text = await receive_rest(stream)
 
         assert statuses(text) == [200, 200, 200]
-        assert door.app.asked == ["/echo", "/next", "/last"]
+        assert server.app.requests == ["/echo", "/next", "/last"]
 
 
 async def test_what_is_behind_a_request_is_served_in_its_order_however_much_it_is():
     many = b"".join(get(f"/{number}") for number in range(2_000)) + get("/", "Connection: close")
-    async with standing() as door:
-        text = await door.said(many)
+    async with running_listener() as server:
+        text = await server.exchange(many)
 
         assert statuses(text) == [200] * 2_001
-        assert door.app.asked == [*(f"/{number}" for number in range(2_000)), "/"]
+        assert server.app.requests == [*(f"/{number}" for number in range(2_000)), "/"]
 
 
 # chunks
@@ -326,8 +326,8 @@ async def test_what_is_behind_a_request_is_served_in_its_order_however_much_it_i
 READ = 256 * KIB  # bytes that a loop reads from a socket at once
 
 
-class Counted:
-    """A parser below ours, and how often it was given something."""
+class CountingParser:
+    """The underlying parser, with a count of its calls."""
 
     def __init__(self, listener: object) -> None:
         self.parser = httptools.HttpRequestParser(listener)
@@ -341,12 +341,12 @@ class Counted:
         return getattr(self.parser, name)
 
 
-def parsed(request: bytes) -> tuple[list[ParserEvent], int]:
-    """The events of a request, and how often the parser below was given something."""
-    made: list[Counted] = []
+def parse_request(request: bytes) -> tuple[list[ParserEvent], int]:
+    """Return the events of a request and the number of calls to the underlying parser."""
+    made: list[CountingParser] = []
 
-    def new(listener: object) -> Counted:
-        made.append(Counted(listener))
+    def new(listener: object) -> CountingParser:
+        made.append(CountingParser(listener))
         return made[-1]
 
     parser, events = RequestParser(16 * KIB, new), list[ParserEvent]()
@@ -358,7 +358,7 @@ def parsed(request: bytes) -> tuple[list[ParserEvent], int]:
 ONE = b"1\r\nx\r\n"
 
 
-def chunked(body: bytes, size: int) -> bytes:
+def encode_chunks(body: bytes, size: int) -> bytes:
     pieces = (body[at : at + size] for at in range(0, len(body), size))
     return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
 
@@ -366,49 +366,49 @@ def chunked(body: bytes, size: int) -> bytes:
 @pytest.mark.parametrize("inside", [b"\r\n\r\n", b"\n", LAST], ids=["empty lines", "LF", "ends"])
 async def test_what_is_in_a_chunk_is_not_looked_into(inside):
     body = inside * (MIB // len(inside))
-    request = chunks(chunked(body, MIB) + LAST)
-    events, feeds = parsed(request)
-    async with standing() as door, door.connected() as stream:
+    request = chunks(encode_chunks(body, MIB) + LAST)
+    events, feeds = parse_request(request)
+    async with running_listener() as server, server.connected() as stream:
         await stream.send(request)
-        text, _ = echoed(await one(stream))
+        text, _ = echoed(await receive_response(stream))
 
     assert text == body.decode()
     assert b"".join(event for event in events if isinstance(event, bytes)) == body
-    assert feeds < 500  # a read of a socket is one
+    assert feeds < 500  # one read from a socket
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 1000, 4096])
 async def test_it_does_not_matter_where_chunks_are_cut(size):
     body = LAST * 999
-    request = chunks(chunked(body, size) + LAST) + get("/next", "Connection: close")
-    async with standing() as door, door.connected() as stream:
+    request = chunks(encode_chunks(body, size) + LAST) + get("/next", "Connection: close")
+    async with running_listener() as server, server.connected() as stream:
         for at in range(0, 999, 3):
             await stream.send(request[at : at + 3])
-            await arrived()
+            await let_server_run()
         await stream.send(request[999:])
-        text = await rest(stream)
+        text = await receive_rest(stream)
 
         assert statuses(text) == [200, 200]
         assert msgspec.json.encode(body.decode())[1:-1] in text
-        assert door.app.asked == ["/echo", "/next"]
+        assert server.app.requests == ["/echo", "/next"]
 
 
 TINY = {
     "of a byte": ONE * 40_000,
-    "of 63 bytes": chunked(b"x" * 63 * 20_000, 63),
-    "behind a large one": chunked(bytes(MIB), MIB) + ONE * 40_000,
+    "of 63 bytes": encode_chunks(b"x" * 63 * 20_000, 63),
+    "behind a large one": encode_chunks(bytes(MIB), MIB) + ONE * 40_000,
 }
 
 
 @pytest.mark.parametrize("body", TINY.values(), ids=TINY)
 async def test_a_body_in_very_many_tiny_chunks_is_refused(body):
-    events, feeds = parsed(chunks(body + LAST) + CANARY)
-    async with standing() as door, door.connected() as stream:
+    events, feeds = parse_request(chunks(body + LAST) + CANARY)
+    async with running_listener() as server, server.connected() as stream:
         with suppress(anyio.BrokenResourceError):
             await stream.send(chunks(body + LAST) + CANARY)
-        text = await rest(stream)
+        text = await receive_rest(stream)
 
-        assert is_refused(text, door.app)
+        assert is_refused(text, server.app)
         assert b"too many small chunks" in text
     assert isinstance(events[-1], BadRequest)
     assert feeds < 40_000
@@ -417,55 +417,55 @@ async def test_a_body_in_very_many_tiny_chunks_is_refused(body):
 SMALL = {
     "a thousand": ONE * 1_000,
     "as many as may be": ONE * 16_384,
-    "many of 64 bytes": chunked(b"x" * 64 * 20_000, 64),
-    "many behind a large one": chunked(b"x" * MIB, MIB) + ONE * 16_384,
+    "many of 64 bytes": encode_chunks(b"x" * 64 * 20_000, 64),
+    "many behind a large one": encode_chunks(b"x" * MIB, MIB) + ONE * 16_384,
 }
 
 
 @pytest.mark.parametrize("body", SMALL.values(), ids=SMALL)
 async def test_small_chunks_are_good_as_long_as_they_are_few_or_carry_something(body):
-    async with standing() as door:
-        text = await door.said_at_last(chunks(body + LAST))
+    async with running_listener() as server:
+        text = await server.exchange_and_close(chunks(body + LAST))
 
         assert statuses(text) == [200]
 
 
 async def test_each_body_may_have_as_many_chunks():
-    async with standing() as door:
-        text = await door.said_at_last(chunks(ONE * 9_999 + LAST) * 3)
+    async with running_listener() as server:
+        text = await server.exchange_and_close(chunks(ONE * 9_999 + LAST) * 3)
 
         assert statuses(text) == [200] * 3
 
 
 async def test_a_trailer_is_no_header():
     request = chunks(HELLO + b"0\r\nAuthorization: Bearer x\r\nHost: b\r\n\r\n")
-    async with standing() as door, door.connected() as stream:
+    async with running_listener() as server, server.connected() as stream:
         await stream.send(request)
-        _, headers = echoed(await one(stream))
+        _, headers = echoed(await receive_response(stream))
 
         assert headers == [["host", "a"], ["transfer-encoding", "chunked"]]
 
 
 async def test_an_upgrade_is_not_for_the_application():
-    async with standing() as door, door.connected() as stream:
+    async with running_listener() as server, server.connected() as stream:
         await stream.send(get("/echo", "Upgrade: h2c", "Connection: upgrade", "X: y"))
-        _, headers = echoed(await one(stream))
+        _, headers = echoed(await receive_response(stream))
 
         assert headers == [["host", "a"], ["connection", "upgrade"], ["x", "y"]]
 
 
 async def test_names_come_in_any_case_and_values_beyond_ascii():
-    async with standing() as door, door.connected() as stream:
+    async with running_listener() as server, server.connected() as stream:
         await stream.send("GET /echo HTTP/1.1\r\nhOsT: a\r\nAtlas-Device: Zoë\r\n\r\n".encode())
-        _, headers = echoed(await one(stream))
+        _, headers = echoed(await receive_response(stream))
 
         assert headers[1] == ["atlas-device", "Zoë".encode().decode("latin-1")]
 
 
 @pytest.mark.parametrize("host", ["", "Host: a\r\n"], ids=["without", "with"])
 async def test_http_1_0_needs_no_host_and_is_closed(host):
-    async with standing() as door:
-        text = await door.said(f"GET /echo HTTP/1.0\r\n{host}\r\n".encode())
+    async with running_listener() as server:
+        text = await server.exchange(f"GET /echo HTTP/1.0\r\n{host}\r\n".encode())
 
         assert statuses(text) == [200]
 
@@ -473,20 +473,20 @@ async def test_http_1_0_needs_no_host_and_is_closed(host):
 @pytest.mark.parametrize("query", ["", "?x=y"], ids=["without", "with a query"])
 async def test_an_absolute_target_without_a_path_asks_for_the_root(query):
     request = f"GET http://b.test{query} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-    async with standing() as door:
-        text = await door.said(request.encode())
+    async with running_listener() as server:
+        text = await server.exchange(request.encode())
 
         assert statuses(text) == [200]
-        assert door.app.asked == ["/"]
+        assert server.app.requests == ["/"]
 
 
 async def test_who_asks_before_he_sends_is_told_to():
-    async with standing() as door, door.connected() as stream:
+    async with running_listener() as server, server.connected() as stream:
         await stream.send(post("Expect: 100-continue", "Content-Length: 5"))
         assert await stream.receive() == b"HTTP/1.1 100 Continue\r\n\r\n"
         await stream.send(b"hello")
 
-        assert echoed(await one(stream))[0] == "hello"
+        assert echoed(await receive_response(stream))[0] == "hello"
 
 
 # header blocks
@@ -497,11 +497,11 @@ async def test_a_header_block_is_counted_to_the_byte(surplus):
     at_first = get("/echo", "X: ")
     exact = get("/echo", "X: " + "x" * (2 * KIB - len(at_first) + surplus))
     garbage = exact + b"GARBAGE\r\n\r\n"
-    async with standing(header_bytes_max=2 * KIB, idle_seconds=0.2) as door:
-        alone = await door.said(exact)
-        first = await door.said(garbage)
-        behind = await door.said(post("Content-Length: 5", body=b"hello") + garbage)
-        chunked = await door.said(chunks(HELLO + LAST) + garbage)
+    async with running_listener(header_bytes_max=2 * KIB, idle_seconds=0.2) as server:
+        alone = await server.exchange(exact)
+        first = await server.exchange(garbage)
+        behind = await server.exchange(post("Content-Length: 5", body=b"hello") + garbage)
+        chunked = await server.exchange(chunks(HELLO + LAST) + garbage)
 
         expected = 431 if surplus else 200
         assert statuses(alone) == [expected]
@@ -512,7 +512,7 @@ async def test_a_header_block_is_counted_to_the_byte(surplus):
 
 async def test_a_header_block_of_many_megabytes_is_not_taken():
     sent = 0
-    async with standing() as door, door.connected() as stream:
+    async with running_listener() as server, server.connected() as stream:
         await stream.send(b"GET /echo HTTP/1.1\r\nHost: a\r\nX: ")
         try:
             with anyio.fail_after(SECONDS):
@@ -523,6 +523,6 @@ async def test_a_header_block_of_many_megabytes_is_not_taken():
             pass
 
         assert sent < 64 * MIB
-        assert door.app.asked == []
-        (refused,) = door.seen.of(ConnectionRejected)
+        assert server.app.requests == []
+        (refused,) = server.seen.of(ConnectionRejected)
         assert (refused.status, refused.code) == (431, "HEADERS_TOO_LARGE")

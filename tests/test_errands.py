@@ -1,4 +1,4 @@
-"""What operators have done on the branch leaves nothing behind, whatever becomes of it."""
+"""Maintenance tasks on the branch leave nothing behind, whatever happens to them."""
 
 import anyio
 import pytest
@@ -20,8 +20,8 @@ def states(life, kind="APPEND"):
     return [each.state for each in life.dataset.transactions.values() if each.kind == kind]
 
 
-async def nothing_is_open(life):
-    """Returns when nothing is open on the branch any more."""
+async def wait_until_closed(life):
+    """Wait until no transaction is open on the branch."""
     with anyio.fail_after(5):
         while life.dataset.open_now():
             await anyio.sleep(0.001)
@@ -88,7 +88,7 @@ async def test_a_probe_of_which_an_answer_is_lost_is_ended_at_once(life, moment)
     async with life.running() as flow:
         with pytest.raises(FoundryError):
             await flow.service.maintenance.probe()
-        await nothing_is_open(life)
+        await wait_until_closed(life)
         answer = await flow.post(an_export())
 
     assert answer.status == 200
@@ -115,7 +115,7 @@ def remove(errands, path):
     ],
 )
 async def test_what_dies_in_the_middle_of_an_errand_is_ended_by_its_next_life(life, errand, moment):
-    """A process that is killed goes no further than the gate."""
+    """A killed process stops at the barrier."""
     async with life.running() as flow:
         path = (await flow.post(an_export())).body["file_path"]
         gate = life.dataset.mishaps[moment] = Barrier()
@@ -126,7 +126,7 @@ async def test_what_dies_in_the_middle_of_an_errand_is_ended_by_its_next_life(li
             tasks.cancel_scope.cancel()
     life.dataset.down = False
     async with life.running() as flow:
-        await nothing_is_open(life)
+        await wait_until_closed(life)
         assert (await flow.post(an_export(b'{"uuid":"b"}\n'))).status == 200
 
     assert life.dataset.uuids() == ["a", "b"]
@@ -190,7 +190,7 @@ async def test_a_transaction_of_somebody_else_is_not_touched_by_a_probe(life):
 
 
 async def test_a_removal_of_somebody_else_is_no_orphan_of_our_append(life):
-    """His transaction was opened in the moment of our lost attempt; its type tells them apart."""
+    """It was opened at the time of our lost attempt; the transaction type tells them apart."""
 
     async def his():
         life.dataset.opened(is_ours=False, kind="DELETE")
@@ -206,7 +206,7 @@ async def test_a_removal_of_somebody_else_is_no_orphan_of_our_append(life):
 
 
 async def test_an_errand_that_waited_while_the_uploader_crashed_leaves_nothing_open(life):
-    """What the uploader knew is gone with it; what the errand began is not."""
+    """The uploader's memory is lost in the crash; the task's transaction is not."""
     gate = Barrier()
 
     async def crash():

@@ -1,4 +1,4 @@
-"""An accepted export is committed exactly once, whatever call to Foundry goes wrong, and how."""
+"""An accepted export is committed exactly once, whichever call to Foundry fails and however."""
 
 import sqlite3
 from contextlib import closing
@@ -117,7 +117,7 @@ async def test_a_transaction_of_somebody_else_is_waited_for_and_left_alone(
     life.dataset.mishaps[moment] = theirs_opens
     async with life.running() as flow, anyio.create_task_group() as senders:
         senders.start_soon(flow.post, an_export())
-        await the_end_of_theirs(life, flow)
+        await finish_other_writer(life, flow)
     assert life.dataset.uuids() == sorted({"a", *theirs} - {"kind"})
 
 
@@ -127,7 +127,7 @@ async def test_a_transaction_that_opens_long_after_our_attempt_is_left_alone(tmp
     life.dataset.now += timedelta(hours=1)
     life.dataset.opened(is_ours=False)
     async with life.running() as flow:
-        await the_end_of_theirs(life, flow)
+        await finish_other_writer(life, flow)
     assert life.dataset.uuids() == ["a"]
 
 
@@ -147,13 +147,13 @@ async def test_an_attempt_that_is_resolved_makes_nothing_ours_any_more(tmp_path,
 
     life.dataset.mishaps |= mishaps | {moment: theirs_opens}
     async with life.running() as flow:
-        await the_end_of_theirs(life, flow)
+        await finish_other_writer(life, flow)
         await flow.is_empty()
     assert life.dataset.uuids() == ["a", "b"]
 
 
 async def test_a_transaction_of_ours_that_opens_late_is_found_and_aborted(tmp_path):
-    """Its group is released and claimed again by then; the attempt is remembered."""
+    """By then its group has been released and claimed again; the attempt is still recorded."""
     life = ServiceHarness(tmp_path / "journal")
 
     async def late():
@@ -171,7 +171,7 @@ async def test_a_transaction_of_ours_that_opens_late_is_found_and_aborted(tmp_pa
     "uuids", [pytest.param([b"a"], id="ours"), pytest.param([b"a", b"b", b"c"], id="all three")]
 )
 async def test_a_path_that_is_taken_is_ours_already_or_makes_room(tmp_path, uuids):
-    """Another service is quicker: a is in the dataset, x has the path of b, that of c is free."""
+    """Another service is quicker: a is in the dataset, x has taken b's path, c's path is free."""
     quicker = ServiceHarness(tmp_path / "another")
     async with quicker.running() as flow:
         first = await flow.post(an_export())
@@ -195,7 +195,7 @@ async def test_a_path_that_is_taken_is_ours_already_or_makes_room(tmp_path, uuid
 
 
 async def test_rubbish_instead_of_a_file_proves_nothing_about_it(tmp_path):
-    """The journal was lost; and the first answer about our own path is "It works!"."""
+    """The journal was lost, and the first response about our own path is "It works!"."""
     lost = ServiceHarness(tmp_path / "lost")
     async with lost.running() as flow:
         first = await flow.post(an_export())
@@ -230,7 +230,7 @@ async def test_a_commit_that_happened_and_is_called_refused_is_complete(tmp_path
 
 
 async def test_an_empty_orphan_is_left_alone_where_others_write_too(tmp_path):
-    """It may be theirs: we wait until somebody ends it, and report it meanwhile."""
+    """It may be theirs: Atlas waits until another writer ends it, and reports it meanwhile."""
     life = ServiceHarness(tmp_path / "journal", sole_writer=False)
     life.dataset.mishaps["after begin"] = no_answer
     async with life.running() as flow, anyio.create_task_group() as senders:
@@ -281,7 +281,7 @@ async def test_a_file_that_foundry_refuses_is_set_aside_and_not_in_the_way(tmp_p
 
 
 async def test_a_transaction_of_which_every_export_is_damaged_is_ended_all_the_same(tmp_path):
-    """Nothing is claimed any more, and the transaction is open: it is not to block the branch."""
+    """No export is claimed any more, but the open transaction must not block the branch."""
     life = ServiceHarness(tmp_path / "journal")
     await accept(life, b"a")
     with closing(sqlite3.connect(tmp_path / "journal")) as db, db:
@@ -301,7 +301,7 @@ async def put_off():
 @pytest.mark.parametrize("answer", [no_answer, put_off], ids=["no answer", "Retry-After"])
 @pytest.mark.parametrize(("moment", "first"), [("before put", "bc"), ("after put", "abc")])
 async def test_a_file_of_which_no_answer_comes_stops_no_other(tmp_path, moment, first, answer):
-    """Their transaction is committed, and then asked whether that file is in it."""
+    """The transaction is committed, then Foundry is asked whether the file is in it."""
     life = ServiceHarness(tmp_path / "journal", uploads_at_once=1, layout="per-export")
     await accept(life, b"a", b"b", b"c")
     life.dataset.mishaps[moment] = answer
@@ -332,7 +332,7 @@ POISONED = "healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson"  # the path of th
 
 
 async def test_an_export_that_crashes_the_uploader_is_found_and_set_aside(tmp_path):
-    """By groups that get smaller: of 40 neighbours none waits for it for long."""
+    """The groups get smaller, so that none of the 40 other exports waits long."""
     life = ServiceHarness(tmp_path / "journal", group=GroupLimits(exports_max=32))
     uuids = [f"u{number:02}" for number in range(40)]
     await accept(life, b"poison", *(uuid.encode() for uuid in uuids))
@@ -340,7 +340,7 @@ async def test_an_export_that_crashes_the_uploader_is_found_and_set_aside(tmp_pa
     more = 0
     async with life.running() as flow:
         with anyio.fail_after(30):
-            while not flow.seen.of(ExportSetAside):  # only while others commit, a try counts
+            while not flow.seen.of(ExportSetAside):  # an attempt counts only while others commit
                 assert (await flow.post(an_export(b'{"uuid":"v%d"}\n' % more))).status == 200
                 more += 1
         await flow.is_empty()
@@ -353,7 +353,7 @@ async def test_an_export_that_crashes_the_uploader_is_found_and_set_aside(tmp_pa
 
 
 async def test_an_export_that_never_gets_an_answer_is_tried_alone_and_never_set_aside(tmp_path):
-    """Silence is no fault of the export. Its neighbours go on without it."""
+    """Silence is not the fault of the export. The other exports continue without it."""
     life = ServiceHarness(tmp_path / "journal")
     await accept(life, b"silent", b"a")
     life.dataset.poisons[POISONED] = FoundryError("lost")
@@ -371,7 +371,7 @@ async def test_an_export_that_never_gets_an_answer_is_tried_alone_and_never_set_
 
 
 async def test_no_export_is_set_aside_while_none_is_committed(tmp_path):
-    """Whatever Foundry does to all files alike is its own state, however long it lasts."""
+    """An error that affects all files is Foundry's state, however long it lasts."""
     life = ServiceHarness(tmp_path / "journal")
     await accept(life, b"a", b"b", b"c")
     paths = [POISONED.replace("000Z", f"00{number}Z") for number in range(3)]
@@ -395,7 +395,7 @@ async def test_a_process_that_dies_again_and_again_sets_nothing_aside_that_is_al
 
 @pytest.mark.parametrize("moment", ["before put", "after put", "before commit", "after commit"])
 async def test_latecomers_go_along_and_are_committed_once_whatever_is_lost(tmp_path, moment):
-    """Two are claimed; ten come while their transaction is begun."""
+    """Two exports are claimed; ten more arrive while their transaction is being opened."""
     life = ServiceHarness(tmp_path / "journal")
     await accept(life, b"a", b"b")
     life.dataset.mishaps["before begin"] = gate = Barrier()
@@ -416,7 +416,7 @@ async def test_latecomers_go_along_and_are_committed_once_whatever_is_lost(tmp_p
 
 
 async def test_a_bug_of_the_uploader_costs_a_restart_and_counts_only_without_success(tmp_path):
-    """Seven crashes would end the service, had nothing worked in between."""
+    """Seven crashes would stop the service, had nothing succeeded in between."""
     life = ServiceHarness(tmp_path / "journal")
 
     async def bug():
@@ -452,8 +452,8 @@ async def test_an_uploader_that_only_crashes_ends_the_service(tmp_path):
     assert life.dataset.uuids() == ["a"]
 
 
-async def the_end_of_theirs(life, flow):
-    """It comes when we have tried often, in vain; only then is it our turn."""
+async def finish_other_writer(life, flow):
+    """Commit their transaction after several failed attempts of ours, then wait for our commit."""
     with anyio.fail_after(5):
         await flow.seen.wait_for(UploadPaused, 5)
         (theirs,) = [each for each in life.dataset.transactions.values() if not each.is_ours]
@@ -463,7 +463,7 @@ async def the_end_of_theirs(life, flow):
 
 
 async def post_and_kill(life, moment):
-    """Sender and service are both gone the moment that Foundry is asked, or has answered."""
+    """Kill both client and service when Foundry is called, or has responded."""
     life.dataset.mishaps[moment] = gate = Barrier()
     doomed = replace(life, drain_seconds=0)
     async with doomed.running() as flow, anyio.create_task_group() as senders:

@@ -1,4 +1,4 @@
-"""What an export meets on its way."""
+"""The path of an export through the service."""
 
 import anyio
 import msgspec
@@ -24,8 +24,8 @@ def life(tmp_path):
     return ServiceHarness(tmp_path / "journal")
 
 
-async def together(*posts):
-    """The answers of requests that are sent side by side."""
+async def run_together(*posts):
+    """Send requests concurrently and return their responses."""
     answers = [None] * len(posts)
 
     async def send(index, post):
@@ -53,7 +53,7 @@ async def test_every_good_line_of_a_real_export_arrives_and_every_bad_one_is_tol
     life,
 ):
     good, bad = [*generator.lines(300)], [line for line, _ in generator.bad()][:12]
-    sent = b"\n".join(generator.strewn(good, bad))
+    sent = b"\n".join(generator.interleave(good, bad))
     async with life.running() as flow:
         answer = await flow.post(an_export(sent))
 
@@ -86,7 +86,7 @@ async def test_a_retry_gets_the_first_receipt_and_uploads_nothing(life):
 
 async def test_twins_in_flight_share_one_upload(life):
     async with life.running() as flow:
-        answers = await together(*[flow.post(an_export()) for _ in range(5)])
+        answers = await run_together(*[flow.post(an_export()) for _ in range(5)])
 
     assert {answer.status for answer in answers} == {200}
     assert len({answer.body["receipt_id"] for answer in answers}) == 1
@@ -96,7 +96,7 @@ async def test_twins_in_flight_share_one_upload(life):
 
 async def test_an_export_that_finds_the_uploader_asleep_wakes_it(life):
     async with life.running() as flow:
-        for _ in range(4):  # questions to the store, behind those of the uploader
+        for _ in range(4):  # queries to the store, queued after those of the uploader
             await flow.receipt("none")
         assert (await flow.post(an_export())).status == 200
 
@@ -137,7 +137,7 @@ async def test_exports_that_wait_together_share_a_transaction(life, limits, mome
     exports = [an_export(b'{"uuid":"%02d"}' % number) for number in range(12)]
     async with life.running() as flow, anyio.create_task_group() as senders:
         senders.start_soon(flow.post, exports[0])
-        await gate.reached.wait()  # the first is on its way; the others come meanwhile
+        await gate.reached.wait()  # the first is in progress; the others arrive meanwhile
         for export in exports[1:]:
             senders.start_soon(flow.post, export)
         await flow.seen.wait_for(ExportAccepted, 12)
@@ -173,7 +173,7 @@ async def test_a_full_journal_refuses_what_is_new_and_loses_nothing(life):
     exports = [an_export(b'{"uuid":"%d"}' % number) for number in range(5)]
     async with life.running() as flow:
         posts = [flow.post(export, prefer="respond-async") for export in exports]
-        answers = await together(*posts)
+        answers = await run_together(*posts)
         assert [answer.status for answer in answers] == [202, 202, 202, 503, 503]
         assert answers[-1].body["error"]["code"] == "JOURNAL_FULL"
         assert int(answers[-1].headers["retry-after"]) > 0
@@ -193,7 +193,7 @@ async def test_a_stuck_dataset_pushes_back_to_the_sender(life):
     exports = [an_export(b'{"uuid":"%d"}' % number) for number in range(4)]
     async with life.running() as flow:
         posts = [flow.post(export, prefer="respond-async") for export in exports]
-        answers = await together(*posts)
+        answers = await run_together(*posts)
         assert [answer.status for answer in answers] == [202, 202, 503, 503]
         await gate.reached.wait()
         gate.opened.set()
@@ -207,7 +207,7 @@ async def test_a_stuck_stage_pushes_back_to_the_sender(life):
 
     life.reply_seconds, life.drain_seconds, life.compute = 0.03, 0.03, stuck
     async with life.running() as flow:
-        answers = await together(*[flow.post(an_export()) for _ in range(40)])
+        answers = await run_together(*[flow.post(an_export()) for _ in range(40)])
 
     assert {answer.status for answer in answers} == {503}
     assert {answer.body["error"]["code"] for answer in answers} == {"OVERLOADED"}
@@ -294,7 +294,7 @@ async def test_at_the_end_whoever_waits_is_told_at_once_that_the_export_is_safe(
 
     async def told():
         assert (await flow.post(an_export())).status == 202
-        gate.opened.set()  # until then, the service cannot end
+        gate.opened.set()  # until then, the service cannot stop
 
     with anyio.fail_after(5):
         async with anyio.create_task_group() as senders, life.running() as flow:
@@ -325,7 +325,7 @@ async def test_equal_chunks_of_a_batch_make_one_set_of_rows(life):
 async def test_thirty_exports_in_one_millisecond_make_thirty_files(life):
     exports = [an_export(b'{"uuid":"%02d"}' % number) for number in range(30)]
     async with life.running() as flow:
-        answers = await together(*[flow.post(export) for export in exports])
+        answers = await run_together(*[flow.post(export) for export in exports])
 
     assert len({answer.body["file_path"] for answer in answers}) == 30
     assert len(life.dataset.uuids()) == 30
@@ -474,7 +474,7 @@ async def test_a_timestamp_as_sent_is_part_of_what_makes_exports_the_same(life):
 
 
 async def test_a_phone_that_sends_the_same_again_and_again_is_told_of_at_every_tenth_time(life):
-    """With another timestamp each time they are exports of their own, and the phone as stuck."""
+    """With different timestamps they are separate exports, and the phone is reported as stuck."""
     async with life.running() as flow:
         for number in range(21):
             await flow.post(an_export(timestamp=f"now, {number}"))
@@ -532,7 +532,7 @@ async def test_an_idle_uploader_starts_at_once_and_a_busy_one_once_in_an_interva
     life.interval_seconds = 0.2
     async with life.running() as flow:
         await flow.post(an_export())
-        await together(*[flow.post(an_export(b'{"uuid":"%d"}' % n)) for n in range(9)])
+        await run_together(*[flow.post(an_export(b'{"uuid":"%d"}' % n)) for n in range(9)])
 
     assert [event.exports for event in flow.seen.of(GroupCommitted)] == [1, 9]
 

@@ -1,6 +1,6 @@
-"""At the door of the real service, whatever is wrong with a token: one answer, and no body read.
+"""The real service rejects every forged token with the same response, and reads no body.
 
-Which rule of the adapter refuses which token: tests/outside/test_auth0.py.
+tests/outside/test_auth0.py covers the rule of the adapter that rejects each token.
 """
 
 import msgspec
@@ -19,22 +19,22 @@ from tests.support.token_forgery import (
     SUB,
     a_scene,
     by_another,
-    by_eve,
-    by_the_public_key,
-    claiming,
     cut,
-    doubled,
     edited,
     encrypted,
     flat,
+    issue_with,
+    make_512_bit_key,
     named,
-    of_512_bits,
-    of_two,
     payload_of,
     said,
+    sign_as_attacker,
+    sign_twice,
+    sign_with_public_key,
     text64,
-    wished,
     with_a_short_key,
+    with_duplicate_name,
+    with_raw_claim,
 )
 
 
@@ -46,54 +46,58 @@ def life(tmp_path):
 FORGERIES = {
     "none": lambda good, _: edited(good, 0, alg="none").rpartition(".")[0] + ".",
     "None, with a signature": said(0, alg="None"),
-    "HS256 by the PEM": lambda good, _: by_the_public_key(good, OURS.as_pem(private=False)),
-    "HS256 by the DER": lambda good, _: by_the_public_key(good, OURS.as_der(private=False)),
-    "HS256 by the JWK": lambda good, _: by_the_public_key(
+    "HS256 by the PEM": lambda good, _: sign_with_public_key(good, OURS.as_pem(private=False)),
+    "HS256 by the DER": lambda good, _: sign_with_public_key(good, OURS.as_der(private=False)),
+    "HS256 by the JWK": lambda good, _: sign_with_public_key(
         good, msgspec.json.encode(OURS.as_dict(private=False))
     ),
-    "HS256 by nothing": lambda good, _: by_the_public_key(good, b""),
+    "HS256 by nothing": lambda good, _: sign_with_public_key(good, b""),
     "PS256 by the same key": by_another("PS256"),
     "RS512 by the same key": by_another("RS512"),
     "ES256 under our name": by_another("ES256", ECKey.generate_key("P-256")),
-    "another iss": wished(claims={"iss": "https://canary.test/"}),
-    "iss in a list": lambda _, scene: scene.claiming("iss", f'["{scene.tenant.issuer}"]'),
-    "another aud": wished(claims={"aud": "https://canary.test"}),
-    "our aud among no texts": claiming("aud", '["https://api.atlas.ai", 7]'),
-    "another typ": wished(header={"typ": "logout+jwt"}),
+    "another iss": issue_with(claims={"iss": "https://canary.test/"}),
+    "iss in a list": lambda _, scene: scene.issue_raw_claim("iss", f'["{scene.tenant.issuer}"]'),
+    "another aud": issue_with(claims={"aud": "https://canary.test"}),
+    "our aud among no texts": with_raw_claim("aud", '["https://api.atlas.ai", 7]'),
+    "another typ": issue_with(header={"typ": "logout+jwt"}),
     "typ in a list": lambda good, scene: scene.signed(payload_of(good), typ=["JWT"]),
-    "exp as text": claiming("exp", '"9999999999"'),
-    "exp true": claiming("exp", "true"),
-    "exp in a list": claiming("exp", "[9999999999]"),
-    "exp without end": claiming("exp", "1e400"),
-    "exp no number": claiming("exp", "NaN"),
-    "exp that no float holds": claiming("exp", "9" * 400),
-    "exp of 5,000 digits": claiming("exp", "9" * 5_000),
-    "claims 20,000 deep": claiming("deep", "[" * 20_000 + "]" * 20_000),  # for 3.13, 10,000 are few
+    "exp as text": with_raw_claim("exp", '"9999999999"'),
+    "exp true": with_raw_claim("exp", "true"),
+    "exp in a list": with_raw_claim("exp", "[9999999999]"),
+    "exp without end": with_raw_claim("exp", "1e400"),
+    "exp no number": with_raw_claim("exp", "NaN"),
+    "exp that no float holds": with_raw_claim("exp", "9" * 400),
+    "exp of 5,000 digits": with_raw_claim("exp", "9" * 5_000),
+    "claims 20,000 deep": with_raw_claim("deep", "[" * 20_000 + "]" * 20_000),  # few for 3.13
     "claims in a list": lambda good, scene: scene.signed(b"[%s]" % payload_of(good)),
-    "no kid": wished(header={"kid": None}),
+    "no kid": issue_with(header={"kid": None}),
     "kid of a path": named("../../../dev/canary"),
     "kid of a URL": named("https://canary.test/.well-known/jwks.json"),
     "kid of SQL": named("canary' UNION SELECT 'key' --"),
     "kid of 10 KB": named(MARK * 1_700),
     "kid with NUL": named(f"{OURS.kid}\0{MARK}"),
     "kid in a list": named([OURS.kid]),
-    "jku": lambda good, scene: by_eve(good, scene, jku=f"{scene.eve.issuer}.well-known/jwks.json"),
-    "x5u": lambda good, scene: by_eve(good, scene, x5u=scene.eve.issuer),
-    "x5c": lambda good, scene: by_eve(good, scene, x5c=[text64(EVES.as_der(private=False))]),
-    "jwk": lambda good, scene: by_eve(good, scene, jwk=EVES.as_dict(private=False)),
-    "jku under a good signature": wished(header={"jku": "https://canary.test/"}),
-    "x5u under a good signature": wished(header={"x5u": "https://canary.test/"}),
-    "x5c under a good signature": wished(header={"x5c": [MARK]}),
-    "jwk under a good signature": wished(header={"jwk": EVES.as_dict(private=False)}),
+    "jku": lambda good, scene: sign_as_attacker(
+        good, scene, jku=f"{scene.eve.issuer}.well-known/jwks.json"
+    ),
+    "x5u": lambda good, scene: sign_as_attacker(good, scene, x5u=scene.eve.issuer),
+    "x5c": lambda good, scene: sign_as_attacker(
+        good, scene, x5c=[text64(EVES.as_der(private=False))]
+    ),
+    "jwk": lambda good, scene: sign_as_attacker(good, scene, jwk=EVES.as_dict(private=False)),
+    "jku under a good signature": issue_with(header={"jku": "https://canary.test/"}),
+    "x5u under a good signature": issue_with(header={"x5u": "https://canary.test/"}),
+    "x5c under a good signature": issue_with(header={"x5c": [MARK]}),
+    "jwk under a good signature": issue_with(header={"jwk": EVES.as_dict(private=False)}),
     "iss of hers": lambda _, scene: scene.eve.issue_token(TokenRequest(sub=SUB)),
     "crit": lambda good, scene: scene.signed(payload_of(good), crit=["exp"]),
     "b64": lambda good, scene: scene.signed(payload_of(good), b64=False, crit=["b64"]),
-    "an ID token": wished(claims={"nonce": MARK}),
-    "100 KB": wished(claims={"more": "x" * 75_000}),
-    "a key of 512 bits": with_a_short_key(of_512_bits),
+    "an ID token": issue_with(claims={"nonce": MARK}),
+    "100 KB": issue_with(claims={"more": "x" * 75_000}),
+    "a key of 512 bits": with_a_short_key(make_512_bit_key),
     "a key of 1,024 bits": with_a_short_key(lambda: RSAKey.generate_key(1024, {"kid": MARK})),
     "a JWE": encrypted,
-    "two signatures": of_two,
+    "two signatures": sign_twice,
     "JSON serialisation": flat,
     "no signature": lambda good, _: good.rpartition(".")[0] + ".",
     "another payload": said(1, sub=f"{SUB}-2"),
@@ -104,31 +108,31 @@ FORGERIES = {
     "not ASCII": cut("é"),
     "NUL": cut("\0"),
     "another last bit": lambda good, _: good[:-1] + chr(ord(good[-1]) + 1),
-    "sub twice": doubled(1, b'"sub":"auth0|canary-2"'),
-    "alg twice": doubled(0, b'"alg":"none"'),
-    "sub a number": claiming("sub", "7"),
-    "sub true": claiming("sub", "true"),
-    "sub in a list": claiming("sub", f'["{SUB}"]'),
-    "sub of an object": claiming("sub", f'{{"{SUB}": 1}}'),
-    "sub null": claiming("sub", "null"),
+    "sub twice": with_duplicate_name(1, b'"sub":"auth0|canary-2"'),
+    "alg twice": with_duplicate_name(0, b'"alg":"none"'),
+    "sub a number": with_raw_claim("sub", "7"),
+    "sub true": with_raw_claim("sub", "true"),
+    "sub in a list": with_raw_claim("sub", f'["{SUB}"]'),
+    "sub of an object": with_raw_claim("sub", f'{{"{SUB}": 1}}'),
+    "sub null": with_raw_claim("sub", "null"),
 }
 EXPIRED = {
-    "yesterday": wished(expires_in=-86_400),
-    "before there was time": claiming("exp", "-1"),
-    "at a fraction": claiming("exp", "1.5"),
+    "yesterday": issue_with(expires_in=-86_400),
+    "before there was time": with_raw_claim("exp", "-1"),
+    "at a fraction": with_raw_claim("exp", "1.5"),
 }
 BOUND = {
-    "DPoP": wished(claims={"cnf": {"jkt": MARK}}),
-    "mTLS": wished(claims={"cnf": {"x5t#S256": MARK}}),
-    "to nothing": wished(claims={"cnf": {}}),
-    "in another shape": claiming("cnf", f'["{MARK}"]'),
+    "DPoP": issue_with(claims={"cnf": {"jkt": MARK}}),
+    "mTLS": issue_with(claims={"cnf": {"x5t#S256": MARK}}),
+    "to nothing": issue_with(claims={"cnf": {}}),
+    "in another shape": with_raw_claim("cnf", f'["{MARK}"]'),
 }
 KINDS = (FORGERIES, InvalidToken), (EXPIRED, TokenExpired), (BOUND, SenderConstrainedToken)
 TABLE = [pytest.param(forge, error, id=id) for table, error in KINDS for id, forge in table.items()]
 
 
 def is_told_nothing_but(error: type[InvalidToken | TokenExpired], answer: Answer) -> None:
-    """The constant text of its code, as RFC 6750 wants it; and nobody has read the body."""
+    """Check for the constant text of the code, as in RFC 6750, and an unread body."""
     told = {name: answer.body["error"][name] for name in ("code", "message", "retryable")}
     assert told == {"code": error.code, "message": error.__doc__, "retryable": error.retryable}
     assert set(answer.body["error"]) == {*told, "correlationId", "timestamp"}
@@ -137,7 +141,7 @@ def is_told_nothing_but(error: type[InvalidToken | TokenExpired], answer: Answer
     assert answer.headers["www-authenticate"] == challenge
 
 
-@pytest.mark.filterwarnings("ignore:Key size should be")  # joserfc's, of the short one
+@pytest.mark.filterwarnings("ignore:Key size should be")  # joserfc's warning about the short key
 @pytest.mark.parametrize(("forge", "error"), TABLE)
 async def test_whatever_is_wrong_with_a_token_the_answer_is_the_same(life, forge, error):
     async with a_scene(life) as scene:
@@ -155,11 +159,11 @@ async def test_whatever_is_wrong_with_a_token_the_answer_is_the_same(life, forge
 
 
 async def test_what_a_forger_writes_without_a_flaw_is_good(life):
-    """Or it might be refused for something else than its table says."""
+    """Otherwise a token could be rejected for a reason other than the one in its table."""
     async with a_scene(life) as scene:
         text = payload_of(scene.tenant.issue_token(TokenRequest(sub=SUB)))
         by_the_next = scene.signed(text, NEXT, kid=NEXT.kid)
-        for token in (scene.signed(text), scene.claiming("more", "1"), by_the_next):
+        for token in (scene.signed(text), scene.issue_raw_claim("more", "1"), by_the_next):
             assert (await scene.flow.post(an_export(), token=token)).status == 200
 
 

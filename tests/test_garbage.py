@@ -1,4 +1,4 @@
-"""Requests leave no cycles of garbage, as none are collected while requests are under way."""
+"""Requests create no reference cycles: the garbage collector is off while they are served."""
 
 import base64
 import gc
@@ -9,7 +9,7 @@ import pytest
 
 from atlas.core.identifiers import API_PREFIX
 from tests.conftest import ServiceHarness, an_export
-from tests.support.connections import arrived, get, standing
+from tests.support.connections import get, let_server_run, running_listener
 from tests.support.connections import post as post_of
 
 GOOD, BAD = an_export(), an_export(b"no json\n")
@@ -63,19 +63,19 @@ async def test_a_request_leaves_no_cycle_behind(life, body, more):
     "request_", [b"G", get(), post_of("Content-Length: 9"), b"GARBAGE\r\n\r\n"]
 )
 def test_a_connection_leaves_no_cycle_behind(request_):
-    """On the loop of production: asyncio's own leaves its transports."""
+    """Only on uvloop, as in production: asyncio leaves cycles of its own."""
     assert anyio.run(garbage_of, request_, backend_options={"use_uvloop": True}) == 0
 
 
 async def garbage_of(request_: bytes) -> int:
-    async with standing() as door:
+    async with running_listener() as server:
 
         async def connect() -> None:
-            async with door.connected() as stream:
+            async with server.connected() as stream:
                 await stream.send(request_)
-                await arrived()
+                await let_server_run()
             with anyio.fail_after(5):
-                while door.connections():
+                while server.connections():
                     await anyio.sleep(0.001)
 
         await connect()

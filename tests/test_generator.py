@@ -1,4 +1,4 @@
-"""The exports that tests and benches send are like those that phones send."""
+"""The generated exports resemble those of real phones."""
 
 import tracemalloc
 from collections import Counter
@@ -68,7 +68,7 @@ def test_a_stream_without_end_takes_no_memory_to_speak_of():
         ("HKQuantityTypeIdentifierStepCount", 4, 8),
         ("HKQuantityTypeIdentifierHeartRateVariabilitySDNN", 0.1, 0.6),
         ("HKWorkoutTypeIdentifier", 0.1, 0.4),
-        ("", 0.2, 0.8),  # deleted: a uuid and nothing else
+        ("", 0.2, 0.8),  # deleted: only a uuid
     ],
 )
 def test_the_mix_is_that_of_a_watch_owner(name, least, most, rows):
@@ -143,7 +143,7 @@ def test_every_bad_line_is_rejected_for_its_reason():
 
 def test_bad_lines_strewn_among_good_ones_leave_them_alone(lines):
     good, bad = lines[:70], [line for line, _ in generator.bad()][:12]
-    table = flatten(list(generator.strewn(good, bad)), HEADER)
+    table = flatten(list(generator.interleave(good, bad)), HEADER)
     assert (table.ingested, table.rejected) == (70, 12)
     assert [reject.line for reject in table.rejects][:3] == [8, 16, 24]
     assert table.ndjson == flatten(good, HEADER).ndjson

@@ -1,4 +1,4 @@
-"""Readiness says whether an export can be accepted now, under every fault; liveness only lives."""
+"""Readiness reports whether exports can be accepted, under every fault; liveness stays up."""
 
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -23,8 +23,8 @@ def life(tmp_path):
     return ServiceHarness(tmp_path / "journal", drain_seconds=0.0)
 
 
-async def ready(flow):
-    """The status, and the checks that fail, with their reasons. It lives all the while."""
+async def check_readiness(flow):
+    """Return the status and the failing checks with their reasons; check that liveness is up."""
     assert (await flow.send("GET", "/health/live", None)).status == 200
     answer = await flow.send("GET", "/health/ready", None)
     failed = {
@@ -34,13 +34,13 @@ async def ready(flow):
     return failed
 
 
-async def keeps_its_word(flow):
-    """What says that it is ready accepts."""
+async def check_acceptance(flow):
+    """Check that a service which is ready accepts an export."""
     answer = await flow.post(an_export(b'{"uuid":"f"}\n'), Prefer="respond-async")
     assert answer.status in {200, 202}
 
 
-# Foundry's troubles keep nobody from being accepted
+# Foundry outages do not stop acceptance
 
 
 async def goes_down(life):
@@ -95,8 +95,8 @@ async def test_what_befalls_foundry_makes_nobody_unready(life, trouble):
         await flow.post(an_export(), Prefer="respond-async")
         await anyio.wait_all_tasks_blocked()
 
-        assert await ready(flow) == {}
-        await keeps_its_word(flow)
+        assert await check_readiness(flow) == {}
+        await check_acceptance(flow)
 
 
 async def test_an_export_that_is_set_aside_is_in_nobodys_way(life):
@@ -105,11 +105,11 @@ async def test_an_export_that_is_set_aside_is_in_nobodys_way(life):
         await flow.post(an_export(), Prefer="respond-async")
         await flow.seen.wait_for(ExportSetAside)
 
-        assert await ready(flow) == {}
-        await keeps_its_word(flow)
+        assert await check_readiness(flow) == {}
+        await check_acceptance(flow)
 
 
-# The journal's do
+# Journal failures do
 
 
 @pytest.mark.parametrize("bound", ["bytes", "exports"])
@@ -123,19 +123,19 @@ async def test_a_full_journal_is_not_ready_and_is_again_when_it_drains(life, bou
     else:
         life.journal_exports_max = 1
     async with life.running() as flow:
-        assert set(await ready(flow)) == {"journal"}
+        assert set(await check_readiness(flow)) == {"journal"}
         assert (await flow.post(an_export(b'{"uuid":"b"}\n'))).status == 503
 
         life.dataset.down = False
         await flow.is_empty()
-        assert await ready(flow) == {}
-        await keeps_its_word(flow)
+        assert await check_readiness(flow) == {}
+        await check_acceptance(flow)
 
 
 async def test_a_disk_without_room_is_not_ready(life):
     life.free_bytes_min = 2**62
     async with life.running() as flow:
-        failed = await ready(flow)
+        failed = await check_readiness(flow)
         assert (await flow.post(an_export())).body["error"]["code"] == "JOURNAL_FULL"
 
     assert failed == {"journal": "The disk of the journal has too little free space."}
@@ -145,10 +145,10 @@ async def test_a_disk_that_cannot_be_written_is_not_ready_and_is_again_when_it_c
     async with life.running() as flow:
         await flow.post(an_export())
         with no_file_may_grow():
-            failed = await ready(flow)
+            failed = await check_readiness(flow)
             refused = await flow.post(an_export(b'{"uuid":"b"}\n'))
-        assert await ready(flow) == {}
-        await keeps_its_word(flow)
+        assert await check_readiness(flow) == {}
+        await check_acceptance(flow)
 
     assert set(failed) == {"journal"}
     assert refused.status == 503
@@ -164,27 +164,27 @@ async def test_a_damaged_journal_is_mended_and_then_ready(life):
         file.write(bytes(PAGE))
     async with life.running() as flow:
         assert flow.seen.count_of(JournalDamaged) == 1
-        assert await ready(flow) == {}
-        await keeps_its_word(flow)
+        assert await check_readiness(flow) == {}
+        await check_acceptance(flow)
 
 
-# Auth0's do when there is no key
+# Auth0 outages do while there is no key
 
 
 async def test_without_any_key_nobody_can_be_let_in(life):
     life.identities.down = True
     async with life.running() as flow:
-        failed = await ready(flow)
+        failed = await check_readiness(flow)
         assert (await flow.post(an_export())).body["error"]["code"] == "AUTH_UNAVAILABLE"
         life.identities.down = False
-        assert await ready(flow) == {}
+        assert await check_readiness(flow) == {}
 
     assert set(failed) == {"keys"}
 
 
 @asynccontextmanager
 async def a_tenant():
-    """Auth0's stand-in, and what Atlas knows of it."""
+    """Return an emulated Auth0 tenant and the adapter configured for it."""
     tenant = local_auth0.Auth0Emulator("")
     async with TestServer(local_auth0.build_application(tenant)) as server:
         tenant.issuer = str(server.make_url("/"))
@@ -196,19 +196,19 @@ async def a_tenant():
 
 async def test_keys_that_are_at_hand_are_enough_while_auth0_is_away(life):
     async with a_tenant() as (tenant, life.identities), life.running() as flow:
-        assert await ready(flow) == {}
+        assert await check_readiness(flow) == {}
         tenant.outage = local_auth0.Outage()
-        assert await ready(flow) == {}
+        assert await check_readiness(flow) == {}
 
 
 async def test_readiness_waits_for_no_foundry_and_no_commit(life):
-    """It answers at once while a commit never ends."""
+    """Readiness answers at once while a commit hangs."""
     life.dataset.mishaps["before commit"] = Barrier()
     async with life.running() as flow:
         await flow.post(an_export(), Prefer="respond-async")
         await flow.seen.wait_for(ExportAccepted)
         with anyio.fail_after(5):
-            assert await ready(flow) == {}
+            assert await check_readiness(flow) == {}
 
 
 async def test_a_pause_of_the_uploader_is_told_and_is_no_unreadiness(life):
@@ -216,4 +216,4 @@ async def test_a_pause_of_the_uploader_is_told_and_is_no_unreadiness(life):
     async with life.running() as flow:
         await flow.post(an_export(), Prefer="respond-async")
         await flow.seen.wait_for(UploadPaused)
-        assert await ready(flow) == {}
+        assert await check_readiness(flow) == {}

@@ -1,4 +1,4 @@
-"""`atlas health`, as a container asks: in a process of its own, of a service on a real socket."""
+"""`atlas health` as a container probe: in its own process, against a service on a real socket."""
 
 import socket
 import subprocess
@@ -23,8 +23,8 @@ def health(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=20, check=False)
 
 
-def unwell(ended: subprocess.CompletedProcess[str], code: int = 1) -> str:
-    """Why; in one line, and nothing else is said."""
+def read_failure(ended: subprocess.CompletedProcess[str], code: int = 1) -> str:
+    """Return the reason for a failure, and check that it is the only line of output."""
     assert (ended.returncode, ended.stdout) == (code, ""), ended.stderr
     assert ended.stderr.startswith("atlas: ")
     assert ended.stderr.count("\n") == 1
@@ -32,8 +32,8 @@ def unwell(ended: subprocess.CompletedProcess[str], code: int = 1) -> str:
 
 
 @contextmanager
-def answering(*pieces: bytes, hangs: bool = False) -> Iterator[tuple[str, list[bytes]]]:
-    """One request is answered so; where, and what it was."""
+def serve_response(*pieces: bytes, hangs: bool = False) -> Iterator[tuple[str, list[bytes]]]:
+    """Serve one request with this response; yield the URL and the received bytes."""
     heard: list[bytes] = []
 
     def answer() -> None:
@@ -44,7 +44,7 @@ def answering(*pieces: bytes, hangs: bool = False) -> Iterator[tuple[str, list[b
                 connection.sendall(piece)
             with suppress(TimeoutError):
                 if hangs:
-                    connection.recv(1)  # until the other side has had enough
+                    connection.recv(1)  # until the client gives up
 
     with socket.create_server((HOST, 0)) as server:
         thread = Thread(target=answer, daemon=True)
@@ -58,7 +58,7 @@ def http(status: str, body: bytes) -> bytes:
 
 
 def test_who_is_well_says_so_and_it_ends_with_0():
-    with answering(http("200 OK", LIVE)) as (url, heard):
+    with serve_response(http("200 OK", LIVE)) as (url, heard):
         ended = health("--to", f"{url}/behind/a/proxy/")
 
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "healthy\n", "")
@@ -66,8 +66,8 @@ def test_who_is_well_says_so_and_it_ends_with_0():
 
 
 def test_who_is_not_ready_says_which_check_fails_and_why():
-    with answering(http("503 Service Unavailable", FULL)) as (url, heard):
-        said = unwell(health("--ready", ATLAS_URL=url))
+    with serve_response(http("503 Service Unavailable", FULL)) as (url, heard):
+        said = read_failure(health("--ready", ATLAS_URL=url))
 
     assert said == f"atlas: Atlas at {url} is not ready. journal: The journal is full.\n"
     assert heard[0].startswith(b"GET /health/ready ")
@@ -94,7 +94,7 @@ def test_who_is_not_ready_says_which_check_fails_and_why():
     ],
 )
 def test_what_is_no_atlas_is_not_well(answer, said):
-    with answering(answer) as (url, _), pytest.raises(Unhealthy, match=said) as error:
+    with serve_response(answer) as (url, _), pytest.raises(Unhealthy, match=said) as error:
         fetch_health(url, "/health/live")
 
     assert str(error.value).isprintable()
@@ -103,7 +103,7 @@ def test_what_is_no_atlas_is_not_well(answer, said):
 @pytest.mark.parametrize("pieces", [[], [b"HTTP/1.1 200 OK\r\n"]], ids=["silence", "half of it"])
 def test_who_hangs_is_not_waited_for(pieces):
     with (
-        answering(*pieces, hangs=True) as (url, _),
+        serve_response(*pieces, hangs=True) as (url, _),
         pytest.raises(Unhealthy, match=r"within 0\.2 s"),
     ):
         fetch_health(url, "/health/live", 0.2)
@@ -113,7 +113,7 @@ def test_nobody_is_not_well():
     with socket.create_server((HOST, 0)) as free:
         port = free.getsockname()[1]
 
-    assert f"Cannot connect to http://{HOST}:{port}: " in unwell(health(PORT=str(port)))
+    assert f"Cannot connect to http://{HOST}:{port}: " in read_failure(health(PORT=str(port)))
 
 
 @pytest.mark.parametrize(
@@ -131,8 +131,8 @@ def test_it_is_asked_where_the_settings_make_it_listen(host, url):
 
 
 def test_what_is_no_url_is_wrong_usage():
-    assert "--to" in unwell(health("--to", "a.test"), 2)
-    assert "ATLAS_NONSENSE" in unwell(health(ATLAS_NONSENSE="1"), 78)
+    assert "--to" in read_failure(health("--to", "a.test"), 2)
+    assert "ATLAS_NONSENSE" in read_failure(health(ATLAS_NONSENSE="1"), 78)
 
 
 @pytest.mark.slow
@@ -163,13 +163,13 @@ def test_a_service_without_keys_lives_and_is_not_ready(tmp_path):
         lives, ready = health("--to", url), health("--ready", "--to", url)
 
     assert lives.returncode == 0
-    assert "is not ready. keys: " in unwell(ready)
+    assert "is not ready. keys: " in read_failure(ready)
 
 
 @pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".test"])
 def test_a_name_that_no_host_has_is_told_in_one_line(host):
-    assert "the host name is invalid" in unwell(health("--to", f"http://{host}/"))
+    assert "the host name is invalid" in read_failure(health("--to", f"http://{host}/"))
 
 
 def test_a_password_in_the_address_is_not_told():
-    assert "pass" not in unwell(health("--to", f"http://user:pass@{HOST}:9"))
+    assert "pass" not in read_failure(health("--to", f"http://user:pass@{HOST}:9"))

@@ -1,4 +1,4 @@
-"""What goes into which file: of each export its own, or of a whole group one."""
+"""The layout of files: one per export, or one per group."""
 
 import sqlite3
 import sys
@@ -25,7 +25,7 @@ from atlas.settings import FoundrySettings, Settings
 from tests.conftest import ServiceHarness
 from tests.support.fakes import Barrier, no_answer
 from tests.support.generator import lines
-from tests.support.journal_states import accept, entries, settled, uuids
+from tests.support.journal_states import accept, entries, post_when_idle, uuids
 
 MOMENTS = [f"{side} {call}" for call in ("begin", "put", "commit") for side in ("before", "after")]
 PATH = "healthkit/groups/2026-01-02T12-00-00-000Z"
@@ -43,7 +43,7 @@ def a_group(tmp_path, **more) -> ServiceHarness:
 async def test_a_group_is_one_file_that_its_receipts_name(tmp_path, format):
     life = a_group(tmp_path, format=format)
     await accept(life, *ABC)
-    answers = await settled(life, *ABC)
+    answers = await post_when_idle(life, *ABC)
 
     assert {answer["file_path"] for answer in answers} == {f"{PATH}.{format}"}
     assert {answer["file_format"] for answer in answers} == {format}
@@ -56,7 +56,7 @@ async def test_the_file_of_a_group_is_the_rows_of_its_exports_one_after_the_othe
     each, together = ServiceHarness(tmp_path / "each", layout="per-export"), a_group(tmp_path)
     for life in (each, together):
         await accept(life, *ABC)
-        await settled(life)
+        await post_when_idle(life)
     assert len(each.dataset.files()) == 3
     assert b"".join(each.dataset.files().values()) == together.dataset.files()[f"{PATH}.ndjson"]
 
@@ -65,7 +65,7 @@ async def test_the_next_group_has_a_path_of_its_own_in_the_same_millisecond(tmp_
     life = a_group(tmp_path)
     for uuid in ABC:
         await accept(life, uuid)
-        await settled(life)
+        await post_when_idle(life)
     assert len(life.dataset.files()) == 3
     assert uuids(life) == ["a", "b", "c"]
 
@@ -75,7 +75,7 @@ async def test_files_are_shared_only_while_calls_to_foundry_are_few(tmp_path):
     for calls, uuid in ((9_000, b"a"), (100, b"b"), (9_000, b"c")):
         life.dataset.calls = calls
         await accept(life, uuid)
-        await settled(life)
+        await post_when_idle(life)
     assert [path.split("/")[1] for path in life.dataset.files()] == ["raw", "groups", "raw"]
 
 
@@ -90,7 +90,7 @@ async def test_exports_that_shared_a_file_may_go_with_one_each_the_next_time(tmp
         await no_answer()
 
     life.dataset.mishaps[moment] = calls_are_many_again
-    await settled(life)
+    await post_when_idle(life)
     assert uuids(life) == ["a", "b", "c"]
     assert len(life.dataset.files()) == (1 if moment == "after commit" else 3)
 
@@ -98,13 +98,13 @@ async def test_exports_that_shared_a_file_may_go_with_one_each_the_next_time(tmp
 async def test_parquet_is_written_for_a_group_unless_it_is_said_otherwise(tmp_path):
     life = ServiceHarness(tmp_path / "journal", format="parquet")
     await accept(life, *ABC)
-    await settled(life)
+    await post_when_idle(life)
     assert life.dataset.files().keys() == {f"{PATH}.parquet"}
 
 
 async def test_parquet_of_one_export_stands_where_its_ndjson_would(tmp_path):
     life = ServiceHarness(tmp_path / "journal", layout="per-export", format="parquet")
-    (answer,) = await settled(life, b"a")
+    (answer,) = await post_when_idle(life, b"a")
     assert answer["file_path"] == "healthkit/raw/ada/2026-01-02T12-00-00-000Z.parquet"
     assert answer["file_format"] == "parquet"
     assert uuids(life) == ["a"]
@@ -124,24 +124,24 @@ async def test_whatever_is_lost_all_is_committed_once(tmp_path, is_killed, momen
                 await gate.reached.wait()
     else:
         life.dataset.mishaps[moment] = no_answer
-    await settled(life)
+    await post_when_idle(life)
     assert uuids(life) == ["a", "b", "c"]
     assert life.dataset.open_now() == []
 
 
 @formats
 async def test_what_stands_at_the_path_of_a_group_is_looked_into_export_by_export(tmp_path, format):
-    """It may have been made of others: from a journal that was restored, say."""
+    """The file may hold a different group, for example after the journal was restored."""
     life = a_group(tmp_path, format=format)
     await accept(life, b"a", b"b")
-    await settled(life)
+    await post_when_idle(life)
     (content,) = life.dataset.files().values()
 
     again = replace(a_group(tmp_path / "restored", format=format), dataset=life.dataset)
     (tmp_path / "restored").mkdir()
     await accept(again, *ABC)
     assert life.dataset.files() == {f"{PATH}.{format}": content}
-    a, b, c = await settled(again, *ABC)
+    a, b, c = await post_when_idle(again, *ABC)
     assert a["transaction_rid"] == b["transaction_rid"] == "ri.foundry.main.transaction.1"
     assert c["transaction_rid"] != a["transaction_rid"]
     assert uuids(life) == ["a", "b", "c"]
@@ -151,10 +151,10 @@ async def test_what_stands_at_the_path_of_a_group_is_looked_into_export_by_expor
 async def test_one_export_alone_is_found_in_the_file_that_it_once_shared(tmp_path, format):
     life = a_group(tmp_path, format=format)
     await accept(life, *ABC)
-    await settled(life)
+    await post_when_idle(life)
 
     again = replace(life, journal=tmp_path / "another")
-    (a,) = await settled(again, b"a")
+    (a,) = await post_when_idle(again, b"a")
     assert a["transaction_rid"] == "ri.foundry.main.transaction.1"
     assert uuids(life) == ["a", "b", "c"]
 
@@ -167,7 +167,7 @@ async def test_a_path_that_is_taken_by_others_costs_nothing(tmp_path, layout, fo
     rid = life.dataset.opened(is_ours=False, **{theirs: b'{"uuid":"theirs"}\n'})
     life.dataset.transactions[rid].state = "COMMITTED"
     await accept(life, *ABC)
-    await settled(life)
+    await post_when_idle(life)
     del life.dataset.transactions[rid].files[theirs]
     assert uuids(life) == ["a", "b", "c"]
     assert all(each.tries <= 1 for each in await entries(life))
@@ -177,7 +177,7 @@ async def test_an_export_that_foundry_refuses_is_found_among_those_that_shared_i
     life = a_group(tmp_path)
     await accept(life, *ABC)
     life.dataset.refuses = {f"{PATH}.ndjson", "healthkit/raw/ada/2026-01-02T12-00-00-001Z.ndjson"}
-    a, b, c = await settled(life, *ABC)
+    a, b, c = await post_when_idle(life, *ABC)
     assert [each["status"] for each in (a, b, c)] == ["committed", "set_aside", "committed"]
     assert uuids(life) == ["a", "c"]
 
@@ -187,7 +187,7 @@ async def test_an_export_that_is_damaged_is_set_aside_and_the_others_share_their
     await accept(life, *ABC)
     with closing(sqlite3.connect(life.journal)) as journal, journal:
         journal.execute("UPDATE payload SET sealed = zeroblob(40) WHERE number = 2")
-    a, b, c = await settled(life, *ABC)
+    a, b, c = await post_when_idle(life, *ABC)
     assert [each["status"] for each in (a, b, c)] == ["committed", "set_aside", "committed"]
     assert uuids(life) == ["a", "c"]
 
@@ -239,7 +239,7 @@ def by_uuid(ndjson: bytes) -> list[dict[str, object]]:
 HEADER = rows.Header("auth0|ada", "iPhone", "2026-01-02T12:00:00.000Z", "")
 
 
-@settings(deadline=None)  # the first time it loads what reads Parquet
+@settings(deadline=None)  # the first call loads the Parquet library
 @given(seed=st.integers(0, 2**32), count=st.integers(1, 40))
 def test_parquet_holds_the_rows_that_ndjson_holds(seed, count):
     ndjson = rows.flatten([line.rstrip(b"\n") for line in lines(count, seed)], HEADER, 1).ndjson

@@ -1,4 +1,4 @@
-"""What operators read: the old sentences, and nothing that came from a person."""
+"""The log for operators: the old service's sentences, and no personal data."""
 
 import io
 import json
@@ -23,14 +23,14 @@ class Terminal(io.StringIO):
         return True
 
 
-def told(event, *, shows_users=False, level="info", stream=None):
+def write_event(event, *, shows_users=False, level="info", stream=None):
     stream = stream or io.StringIO()
     EventLog(build_logger(stream, level), KEY, shows_users).handle(event)
     return stream.getvalue()
 
 
 def test_a_line_is_one_json_object_with_the_names_that_runbooks_know():
-    line = json.loads(told(COMMITTED))
+    line = json.loads(write_event(COMMITTED))
 
     assert line.pop("timestamp").endswith("Z")
     assert line == {
@@ -85,25 +85,25 @@ def test_a_line_is_one_json_object_with_the_names_that_runbooks_know():
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_the_old_sentences_are_kept(event, level, sentence):
-    line = json.loads(told(event, level="debug"))
+    line = json.loads(write_event(event, level="debug"))
 
     assert (line["level"], line["message"]) == (level, sentence)
 
 
 def test_a_user_is_a_hash_that_stays_the_same_and_a_path_is_not_told():
-    first, again = json.loads(told(READ, level="debug")), json.loads(told(COMMITTED))
+    first, again = json.loads(write_event(READ, level="debug")), json.loads(write_event(COMMITTED))
 
     assert first["user"] == again["user"]
-    assert "ada" not in told(READ, level="debug") + told(COMMITTED)
+    assert "ada" not in write_event(READ, level="debug") + write_event(COMMITTED)
 
 
 def test_users_are_shown_when_the_operator_asked_for_it():
-    assert json.loads(told(READ, shows_users=True, level="debug"))["user"] == "auth0|ada"
-    assert "auth0|ada" in json.loads(told(COMMITTED, shows_users=True))["path"]
+    assert json.loads(write_event(READ, shows_users=True, level="debug"))["user"] == "auth0|ada"
+    assert "auth0|ada" in json.loads(write_event(COMMITTED, shows_users=True))["path"]
 
 
 STARTED = events.ServiceStarted("1.2.3", "ri.dataset", "master")
-LONE_EXPORT = [  # all that happens of an export that goes alone
+LONE_EXPORT = [  # all events of an export in a group of its own
     READ,
     *(
         events.StageCompleted(stage, 0.001)
@@ -119,13 +119,13 @@ LONE_EXPORT = [  # all that happens of an export that goes alone
 
 
 def test_an_export_is_two_short_lines_and_what_never_changes_is_said_at_the_start():
-    lines = [json.loads(line) for event in LONE_EXPORT for line in told(event).splitlines()]
+    lines = [json.loads(line) for event in LONE_EXPORT for line in write_event(event).splitlines()]
 
     assert [line["message"] for line in lines] == [
         "Processing HealthKit raw export to dataset",
         "Successfully uploaded HealthKit JSON to Foundry dataset",
     ]
-    start = json.loads(told(STARTED))
+    start = json.loads(write_event(STARTED))
     assert (start["datasetRid"], start["version"]) == ("ri.dataset", "1.2.3")
     assert not {"datasetRid", "version"} & {name for line in lines for name in line}
 
@@ -137,7 +137,7 @@ def test_the_lines_of_an_export_have_600_bytes_at_most_whatever_its_ids_are():
         COMMITTED, id=id, correlation_id=uuid, transaction=f"{rid}.{uuid}", seconds=1_234.567890123
     )
 
-    lines = told(read) + told(committed)
+    lines = write_event(read) + write_event(committed)
     assert len(lines) <= 600
 
 
@@ -150,7 +150,7 @@ def test_seconds_say_what_they_are_of():
         events.StageCompleted("decode", 0.1),
         events.RequestAnswered("c", "none", "GET", 404, 0.1),
     ]
-    found = [json.loads(told(event, level="debug")) for event in waits]
+    found = [json.loads(write_event(event, level="debug")) for event in waits]
 
     assert [{name for name in line if "econds" in name} for line in found] == [
         {"retryInSeconds"},
@@ -163,8 +163,8 @@ def test_seconds_say_what_they_are_of():
 
 
 def test_a_level_leaves_out_what_is_below_it():
-    assert told(READ, level="warning") == ""
-    assert told(events.UploadPaused("Foundry is down.", 1.0), level="warning") != ""
+    assert write_event(READ, level="warning") == ""
+    assert write_event(events.UploadPaused("Foundry is down.", 1.0), level="warning") != ""
 
 
 @pytest.mark.parametrize(
@@ -177,19 +177,19 @@ def test_a_level_leaves_out_what_is_below_it():
     ],
 )
 def test_what_happens_all_the_time_is_told_only_to_who_looks_for_it(event):
-    assert told(event) == ""
-    assert json.loads(told(event, level="debug"))["level"] == "debug"
+    assert write_event(event) == ""
+    assert json.loads(write_event(event, level="debug"))["level"] == "debug"
 
 
 def test_why_lines_were_rejected_is_told_if_any_were():
     some = msgspec.structs.replace(ACCEPTED, reasons={"not UTF-8": 2})
 
-    assert json.loads(told(some, level="debug"))["reasons"] == {"not UTF-8": 2}
-    assert "reasons" not in json.loads(told(ACCEPTED, level="debug"))
+    assert json.loads(write_event(some, level="debug"))["reasons"] == {"not UTF-8": 2}
+    assert "reasons" not in json.loads(write_event(ACCEPTED, level="debug"))
 
 
 def test_a_token_that_is_not_to_be_had_is_a_warning():
-    line = json.loads(told(events.FoundryTokenRefused("Foundry gives us no token (401).")))
+    line = json.loads(write_event(events.FoundryTokenRefused("Foundry gives us no token (401).")))
 
     assert (line["level"], line["message"]) == ("warning", "Foundry gives no token")
 
@@ -208,7 +208,9 @@ INSTANCE = "3f6e1c5a-0000-4000-8000-000000000000"
     ],
 )
 def test_a_call_that_fails_is_a_warning_with_what_support_asks_for(operation, status, name):
-    line = json.loads(told(events.FoundryCalled(operation, status, 0.5, False, name, INSTANCE)))
+    line = json.loads(
+        write_event(events.FoundryCalled(operation, status, 0.5, False, name, INSTANCE))
+    )
 
     assert (line["level"], line["message"]) == ("warning", "Foundry call failed")
     assert (line["operation"], line["status"]) == (operation, status)
@@ -216,7 +218,7 @@ def test_a_call_that_fails_is_a_warning_with_what_support_asks_for(operation, st
 
 
 def test_a_call_that_fails_without_a_reason_shows_none():
-    line = json.loads(told(events.FoundryCalled("put", 503, 0.5, is_retry=True)))
+    line = json.loads(write_event(events.FoundryCalled("put", 503, 0.5, is_retry=True)))
 
     assert line["message"] == "Foundry call failed"
     assert not {"errorName", "errorInstanceId"} & line.keys()
@@ -237,15 +239,15 @@ def test_a_call_that_fails_without_a_reason_shows_none():
 def test_a_call_that_is_answered_as_expected_is_not_a_failure(operation, status, name):
     call = events.FoundryCalled(operation, status, 0.5, False, name, INSTANCE)
 
-    assert told(call) == ""
-    assert json.loads(told(call, level="debug"))["message"] == "Foundry called"
+    assert write_event(call) == ""
+    assert json.loads(write_event(call, level="debug"))["message"] == "Foundry called"
 
 
 def test_an_export_that_failed_is_a_warning_that_says_how_it_goes_on():
     failed = events.ExportFailed(
         "e1", "c1", 2, False, "refused", f"Foundry answers 400 ({INSTANCE})."
     )
-    line = json.loads(told(failed))
+    line = json.loads(write_event(failed))
 
     assert line.pop("timestamp")
     assert line == {
@@ -261,14 +263,14 @@ def test_an_export_that_failed_is_a_warning_that_says_how_it_goes_on():
 
 
 def test_an_export_that_is_set_aside_is_an_error_that_says_why():
-    line = json.loads(told(events.ExportSetAside("e1", "c1", 5, "Foundry answers 400.")))
+    line = json.loads(write_event(events.ExportSetAside("e1", "c1", 5, "Foundry answers 400.")))
 
     assert (line["level"], line["receiptId"]) == ("error", "e1")
     assert line["reason"] == "Foundry answers 400."
 
 
 def test_on_a_terminal_it_is_text_for_people():
-    line = told(COMMITTED, stream=Terminal())
+    line = write_event(COMMITTED, stream=Terminal())
 
     assert "Successfully uploaded HealthKit JSON to Foundry dataset" in line
     assert not line.startswith("{")
@@ -280,7 +282,7 @@ class Full(io.StringIO):
 
 
 def test_a_log_that_cannot_be_written_refuses_no_export():
-    told(COMMITTED, stream=Full())
+    write_event(COMMITTED, stream=Full())
     closed = io.StringIO()
     log = EventLog(build_logger(closed, "info"), KEY)
     closed.close()
@@ -292,5 +294,5 @@ def test_every_event_has_a_sentence():
         events.RequestRead,
         events.RequestRefused,
         events.FoundryCalled,
-    }  # theirs depend on what they hold
+    }  # severity depends on their fields
     assert set(MESSAGES) | by_itself == set(events.Event.__subclasses__())

@@ -1,4 +1,4 @@
-"""How many workers there are by themselves: by what a container may use."""
+"""The default number of workers follows the CPU limit of the container."""
 
 import pytest
 
@@ -7,8 +7,8 @@ from atlas.service.cgroup import CgroupLimits
 MIB = 1024 * 1024
 
 
-def laid_out(folder, files):
-    """A machine of eight processors, and what Linux says of its control groups."""
+def build_machine(folder, files):
+    """Lay out a machine with eight processors and these cgroup files."""
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,4 +56,4 @@ def laid_out(folder, files):
     ],
 )
 def test_there_are_as_many_workers_as_the_container_has_room_for(tmp_path, files, workers):
-    assert laid_out(tmp_path, files).count_workers() == workers
+    assert build_machine(tmp_path, files).count_workers() == workers

@@ -1,4 +1,4 @@
-"""What Prometheus sees: what callers do moves it, nobody's data is in it, and a page lists it."""
+"""Prometheus metrics: clients' actions move them, they are impersonal, all are documented."""
 
 import io
 import re
@@ -28,7 +28,7 @@ from atlas.settings import OperatorSettings, Settings
 from tests.conftest import ServiceHarness, an_export, asgi
 from tests.support.exports import NOON
 from tests.support.fakes import Barrier, BlockingExecutor, KnownUsers
-from tests.support.scrapes import HOST, Told, scraped, told
+from tests.support.scrapes import HOST, SampleIndex, scrape_samples, told
 
 POISONED = "healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson"  # the path of the first export
 PAGE = (Path(__file__).parent.parent / "config/operations.md").read_text(encoding="utf-8")
@@ -39,8 +39,8 @@ RECEIPT_ROUTE = f"{API_PREFIX}/exports/{{id}}"
 
 
 @dataclass
-class Watched(ServiceHarness):
-    """A life whose metrics may need a token, or not."""
+class MeteredService(ServiceHarness):
+    """A service whose metrics may require a token."""
 
     operator: OperatorSettings = field(default_factory=OperatorSettings)
 
@@ -50,7 +50,7 @@ class Watched(ServiceHarness):
 
 @pytest.fixture
 def life(tmp_path):
-    return Watched(tmp_path / "journal")
+    return MeteredService(tmp_path / "journal")
 
 
 async def test_an_export_moves_what_it_passes(life):
@@ -275,7 +275,7 @@ async def test_nothing_of_a_person_is_in_it(life):
         await flow.receipt("CANARY-ID", token=token)
         await flow.send("GET", "/CANARY-PATH", None)
         await flow.post(an_export(b"CANARY-LINE"), token=token)
-        text = (await scraped(flow)).body
+        text = (await scrape_samples(flow)).body
 
     assert b"CANARY" not in text
     assert answer.body["receipt_id"].encode() not in text
@@ -334,13 +334,13 @@ VALUES = {
 }
 
 
-def example(kind: type) -> object:
-    """An event with something in each of its fields."""
-    return kind(*(something(each.type) for each in msgspec.structs.fields(kind)))
+def example_event(kind: type) -> object:
+    """Return an event with a value in each field."""
+    return kind(*(example_value(each.type) for each in msgspec.structs.fields(kind)))
 
 
-def something(kind: object) -> object:
-    """Of a type, or of the first that it may be."""
+def example_value(kind: object) -> object:
+    """Return a value of a type, or of the first member of a union."""
     if kind in VALUES:
         return VALUES[kind]
     first = get_args(kind)[0]
@@ -349,15 +349,15 @@ def something(kind: object) -> object:
 
 @pytest.mark.parametrize("kind", events.Event.__subclasses__(), ids=lambda kind: kind.__name__)
 async def test_whatever_happens_no_reader_minds(life, kind):
-    """A reader that raised would stop the flow that it reads of."""
+    """An exception in a subscriber would stop the flow that it observes."""
     stream = io.StringIO()
     log = EventLog(build_logger(stream, "debug"), b"k")
     with traces.open_traces(InMemorySpanExporter(), "1", "ri.dataset") as spans:
         life.readers = {"log": log, "traces": spans.handle}
         async with life.running() as flow:
-            flow.readers.publish(example(events.GroupStarted))  # or no call belongs to a trace
-            flow.readers.publish(example(kind))
-            assert (await scraped(flow)).status == 200
+            flow.readers.publish(example_event(events.GroupStarted))  # or no call has a trace
+            flow.readers.publish(example_event(kind))
+            assert (await scrape_samples(flow)).status == 200
             picture = await asgi(flow.service.operator, "GET", "/status", {"host": HOST})
             assert picture.status == 200
     assert stream.getvalue()
@@ -394,15 +394,15 @@ MOVED = [
 @pytest.mark.parametrize(("event", "name", "labels"), MOVED)
 def test_what_seldom_happens_is_counted(event, name, labels):
     status = a_status()
-    before = Told(exposition(status, RuntimeGauges()))
+    before = SampleIndex(exposition(status, RuntimeGauges()))
     status.handle(event)
-    after = Told(exposition(status, RuntimeGauges()))
+    after = SampleIndex(exposition(status, RuntimeGauges()))
 
     assert after[(name, *labels)] - before[(name, *labels)] == 1
 
 
 def test_what_stands_at_zero_is_told_so_that_its_first_step_is_seen():
-    seen = Told(exposition(a_status(), RuntimeGauges()))
+    seen = SampleIndex(exposition(a_status(), RuntimeGauges()))
 
     for reason in REASONS:
         assert ("atlas_lines_rejected_total", reason) in seen
@@ -419,7 +419,7 @@ def test_what_stands_at_zero_is_told_so_that_its_first_step_is_seen():
 def every_family():
     depth = JournalTotals({"accepted": 1}, {"accepted": 1}, NOON, 5, 0)
     text = exposition(a_status(), RuntimeGauges(depth, {"decode": (0, 16)}))
-    return [each for each in Told(text).families if each.name.startswith("atlas")]
+    return [each for each in SampleIndex(text).families if each.name.startswith("atlas")]
 
 
 def full_name(family) -> str:
@@ -436,8 +436,8 @@ def test_a_metric_is_named_as_prometheus_wants_it(family):
     assert not re.search(r"_(milliseconds|ms|kb|mb|count|sum)$", name)
 
 
-def documented() -> dict[str, set[str]]:
-    """The table of config/operations.md: the names, and the labels of each."""
+def read_documented_metrics() -> dict[str, set[str]]:
+    """Parse the table in config/operations.md: metric names with the labels of each."""
     rows = re.findall(r"^\| `(atlas_\w+)(?:\{([\w,]*)\})?` \|", PAGE, re.MULTILINE)
     return {name: set(filter(None, labels.split(","))) for name, labels in rows}
 
@@ -454,7 +454,7 @@ async def test_the_page_lists_them_all_and_no_other(life):
             labels = {name for sample in family.samples for name in sample.labels} - {"le"}
             found[full_name(family)] = labels
 
-    assert documented() == found
+    assert read_documented_metrics() == found
 
 
 TOKEN = OperatorSettings(token="a-secret")
@@ -476,7 +476,7 @@ OPEN = OperatorSettings(token="a-secret", metrics_open=True)
 async def test_who_may_scrape(life, operator, headers, status):
     life.operator = operator
     async with life.running() as flow:
-        assert (await scraped(flow, **headers)).status == status
+        assert (await scrape_samples(flow, **headers)).status == status
 
 
 async def test_only_the_metrics_are_open(life):
@@ -489,7 +489,7 @@ async def test_only_the_metrics_are_open(life):
 
 async def test_a_scrape_is_of_the_format_that_prometheus_reads(life):
     async with life.running() as flow:
-        answer = await scraped(flow)
+        answer = await scrape_samples(flow)
 
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
 

@@ -1,8 +1,8 @@
-"""Whatever happens, in whatever order, an accepted export is committed exactly once.
+"""Model test: an accepted export is committed exactly once, whatever happens in any order.
 
-Hypothesis plays phones, Foundry, those who write to the same branch, and the end of the process,
-against the real journal and the real uploader. Their time is virtual: it is Foundry's clock.
-What fails is printed, and written to tests/lives, where it is a test from then on.
+Hypothesis plays the phones, Foundry, other writers to the branch, and process crashes, against the
+real journal and the real uploader, in virtual time (Foundry's clock). A failing sequence is printed
+and written to tests/lives, and becomes a regression test.
 """
 
 import asyncio
@@ -68,7 +68,7 @@ pytestmark = pytest.mark.slow
 EXAMPLES, STEPS = (1_000, 200) if os.environ.get("TESTS_IN_FULL") else (100, 40)
 ADA = User("ada")
 TRIES_MAX = 5
-LATE_SECONDS = 30.0  # by then Foundry has begun what it will begin
+LATE_SECONDS = 30.0  # by then Foundry has opened all delayed transactions
 ALL = 2**31
 
 ALWAYS = """
@@ -106,7 +106,7 @@ MISHAPS = st.tuples(
 
 
 def mixed(ndjson):
-    """A format that is not what came: rows in another order, and never twice the same bytes."""
+    """Encode rows in another order and with varying bytes, as a format other than NDJSON."""
     lines = sorted(bytes(ndjson).splitlines(keepends=True))
     return zlib.compress(b"".join(lines), level=1 + len(lines) % 9)
 
@@ -131,18 +131,18 @@ def lines_in(path, content):
 
 
 class Crashed(Exception):
-    """A bug that nobody foresaw."""
+    """An unforeseen bug."""
 
 
 class Killed(BaseException):
-    """The process is no more."""
+    """The process was killed."""
 
 
 @dataclass
 class Foundry(MemoryDataset):
-    """It remembers what it has refused, and since when a begin of ours may come late.
+    """A dataset that records its rejections and since when a lost begin may still take effect.
 
-    `poison` are rows that it does not take, in whatever file they come.
+    `poison` holds rows that it rejects, in whichever file they are.
     """
 
     poison: frozenset[bytes] = frozenset()
@@ -195,9 +195,9 @@ class Foundry(MemoryDataset):
 
 
 def recorded(step):
-    """Keep what this step was called with, so that the same life can be lived again.
+    """Record the arguments of a step, so that the same history can be replayed.
 
-    A step that is a part of another is not kept.
+    A step inside another step is not recorded.
     """
 
     @wraps(step)
@@ -215,7 +215,7 @@ def recorded(step):
 
 
 class Mortal:
-    """The journal as the uploader sees it, with a moment before and after each call, too."""
+    """The journal as the uploader uses it, with a possible crash before and after each call."""
 
     def __init__(self, outbox, foundry):
         self.outbox, self.foundry = outbox, foundry
@@ -229,10 +229,10 @@ class Mortal:
 
 
 class Lives(RuleBasedStateMachine):
-    """A journal, life after life, and the branch that it is emptied into."""
+    """A journal through a series of runs, and the branch that it is uploaded to."""
 
     folder: Path
-    last: ClassVar[list] = []  # the story of the last life: of the shortest that fails, if one does
+    last: ClassVar[list] = []  # the history of the last run: the shortest failing one, if any fails
 
     def __init__(self):
         super().__init__()
@@ -248,7 +248,7 @@ class Lives(RuleBasedStateMachine):
     )
     @recorded
     def begins(self, is_sole_writer, shapes, head_after_abort, path_taken, open_listing):
-        """What goes into which file is set anew in each life."""
+        """The layout of files is chosen again for each run."""
         readable = {"ndjson": NDJSON, "parquet": OTHER}
         self.shapes = [
             FilePolicy(decompress_into, layout, FORMATS[format], readable=readable)
@@ -304,9 +304,9 @@ class Lives(RuleBasedStateMachine):
     @rule()
     @recorded
     def dies(self):
-        """It closes nothing: the next finds the files as they are at this moment."""
+        """Nothing is closed: the next run finds the files as they are at this moment."""
         self.troubles += 1
-        self.runner.run(self.waiting())  # until it keeps what it was asked to
+        self.runner.run(self.waiting())  # until the journal has written it
         shutil.copytree(self.home / str(self.lives), self.home / str(self.lives + 1))
         self.life.close()
         self.lives += 1
@@ -316,7 +316,7 @@ class Lives(RuleBasedStateMachine):
     @rule()
     @recorded
     def is_put_back(self):
-        """What came since is in the dataset, or it is lost. What is open, a person has to end."""
+        """Restore a copy: later exports are uploaded or lost. A person ends open transactions."""
         self.troubles += 1
         self.foundry.late_since = None
         for rid in self.foundry.open_now():
@@ -330,7 +330,7 @@ class Lives(RuleBasedStateMachine):
     @rule(mishaps=st.lists(MISHAPS, min_size=1, max_size=3))
     @recorded
     def fails(self, mishaps):
-        """In this step of the uploader, or in one of the next."""
+        """Fail in this step of the uploader or in one of the next."""
         self.befall(mishaps)
         self.works()
 
@@ -350,7 +350,7 @@ class Lives(RuleBasedStateMachine):
             self.restarts()
 
     async def takes_turns(self):
-        """As far as the end of a group, or to a pause. What it waits for passes at once."""
+        """Run to the end of a group or to a pause. Pauses pass at once."""
         for _ in range(4):
             await self.uploader.run_group(RestartBudget())
             effect = self.uploader.step.effect
@@ -361,7 +361,7 @@ class Lives(RuleBasedStateMachine):
     @rule(is_probe=st.booleans(), mishaps=st.lists(MISHAPS, max_size=2))
     @recorded
     def runs_an_errand(self, is_probe, mishaps):
-        """A removal of what is not there, so that every row stays where the others look for it."""
+        """Remove a file that does not exist, so that no row moves."""
         self.befall(mishaps)
         errands = BranchMaintenance(self.uploader, Wakeup())
         try:
@@ -428,12 +428,12 @@ class Lives(RuleBasedStateMachine):
             self.foundry.opened(kind=self.foundry.kind_begun)
 
     async def an_operator_tries_again(self, pick):
-        """Foundry has learned to take it, or has not."""
+        """Foundry may accept the export by now, or still reject it."""
         self.foundry.poison = self.foundry.poison if pick % 3 else frozenset()
         await self.journal.dead_letters.requeue(None)
 
     async def somebody_begins(self, pick):
-        """Where we are told that nobody else writes, only what nobody can take for ours."""
+        """If Atlas is the only writer, open only what cannot be mistaken for its own."""
         if self.foundry.open_now():
             return
         is_empty = pick % 2 and not self.pace.is_sole_writer
@@ -447,9 +447,9 @@ class Lives(RuleBasedStateMachine):
             self.foundry.transactions[rid].state = "COMMITTED" if pick % 3 else "ABORTED"
 
     async def somebody_takes_a_path(self, pick):
-        """With our bytes, with others, with as many others.
+        """Put our bytes, other bytes, or as many other bytes at a path.
 
-        With ours only where we are sure to put them at that path, too, or they are there twice.
+        Our own only if we are sure to use that path too; otherwise the rows would be there twice.
         """
         paths = await self.free_paths()
         if not paths or self.foundry.open_now() or self.exports_in_copy is not None:
@@ -469,12 +469,14 @@ class Lives(RuleBasedStateMachine):
         self.foundry.transactions[rid].state = "COMMITTED"
 
     async def the_disk_is_copied(self, pick):
-        """As platforms do each night. Where ours went because somebody had taken their path,
-        nobody would look.
+        """Copy the disk, as a nightly backup does.
+
+        Skipped once another writer has taken one of our paths: Atlas would not look for the rows
+        that it put elsewhere.
         """
         if self.is_path_taken:
             return
-        await self.waiting()  # until it keeps what it was asked to
+        await self.waiting()  # until the journal has written it
         shutil.rmtree(self.home / "copy", ignore_errors=True)
         shutil.copytree(self.home / str(self.lives), self.home / "copy")
         self.exports_in_copy = dict(self.exports)
@@ -487,7 +489,7 @@ class Lives(RuleBasedStateMachine):
         self.foundry.calls = 9_000 if pick % 2 else 0
 
     async def free_paths(self):
-        """Those of ours at which nothing stands, and what is to stand there."""
+        """Yield the unused paths of our files, with the content meant for each."""
         taken = self.foundry.files()
         return [
             (each.path, rows_of(self.exports[each.id]))
@@ -531,7 +533,7 @@ class Lives(RuleBasedStateMachine):
                 self.ends_well()
 
     def ends_well(self):
-        """Nothing goes wrong any more. Of what is empty somebody else knows whose it is."""
+        """Stop all trouble. A person ends the empty transactions that Atlas cannot attribute."""
         self.foundry.mishaps.clear()
         for each in self.foundry.transactions.values():
             is_known = each.is_ours and (self.pace.is_sole_writer or each.files)
@@ -550,7 +552,7 @@ class Lives(RuleBasedStateMachine):
 
 
 def keep_for_ever(story):
-    """Write a life that has failed to tests/lives, if that can be; return what to do with it."""
+    """Write a failing history to tests/lives, if possible; return instructions for a developer."""
     text = "".join(f"{msgspec.json.encode(step).decode()}\n" for step in story)
     file = CASES / f"{hashlib.sha256(text.encode()).hexdigest()[:12]}.ndjson"
     with suppress(OSError):
@@ -560,7 +562,7 @@ def keep_for_ever(story):
 
 @pytest.mark.parametrize("case", sorted(CASES.glob("*.ndjson")), ids=lambda case: case.stem)
 def test_a_life_that_is_kept_goes_well(case, tmp_path):
-    """The same steps in the same order, and what is asked of them after each."""
+    """Replay the same steps in the same order, with the checks after each."""
     life = Lives()
     life.folder = tmp_path
     try:

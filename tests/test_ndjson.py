@@ -1,4 +1,4 @@
-"""What is in a body."""
+"""Splitting of a body into lines."""
 
 import base64
 

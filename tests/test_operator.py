@@ -1,4 +1,4 @@
-"""The listener for operators: what stands in the journal, for those who may know, and no name."""
+"""The operator listener: the contents of the journal, for authorized users, without names."""
 
 from dataclasses import dataclass
 
@@ -17,8 +17,8 @@ HOST = "127.0.0.1:9464"
 
 
 @dataclass
-class Operated(ServiceHarness):
-    """A life whose operators may need a token."""
+class OperatedService(ServiceHarness):
+    """A service whose operators may need a token."""
 
     token: str = ""
 
@@ -30,7 +30,7 @@ class Operated(ServiceHarness):
 
 @pytest.fixture
 def life(tmp_path):
-    return Operated(tmp_path / "journal")
+    return OperatedService(tmp_path / "journal")
 
 
 async def asked(flow: Flow, path: str, method: str = "GET", **headers: str) -> Answer:
@@ -38,8 +38,8 @@ async def asked(flow: Flow, path: str, method: str = "GET", **headers: str) -> A
     return await asgi(flow.service.operator, method, path, named)
 
 
-async def exported(flow: Flow, *uuids: str) -> list[str]:
-    """The receipt ids of an export each."""
+async def post_exports(flow: Flow, *uuids: str) -> list[str]:
+    """Return the receipt ids of one export for each uuid."""
     answers = [await flow.post(an_export(b'{"uuid":"%b"}\n' % uuid.encode())) for uuid in uuids]
     return [answer.body["receipt_id"] for answer in answers]
 
@@ -50,7 +50,7 @@ def ids(answer: Answer) -> list[str]:
 
 async def test_the_list_shows_the_newest_first_and_the_totals_of_all(life):
     async with life.running() as flow:
-        sent = await exported(flow, "a", "b", "c")
+        sent = await post_exports(flow, "a", "b", "c")
         answer = await asked(flow, "/exports")
 
     assert answer.status == 200
@@ -89,7 +89,7 @@ async def test_an_entry_tells_how_an_export_stands(life):
 async def test_a_user_is_the_same_hash_everywhere_and_the_sub_is_nowhere(life):
     async with life.running() as flow:
         sent = await flow.post(an_export(), token="token-of-auth0|zoe")
-        await exported(flow, "a")
+        await post_exports(flow, "a")
         everything = await asked(flow, "/exports")
         one = await asked(flow, f"/exports/{sent.body['receipt_id']}")
 
@@ -102,7 +102,7 @@ async def test_a_user_is_the_same_hash_everywhere_and_the_sub_is_nowhere(life):
 
 async def test_pages_hold_every_export_once_and_the_last_says_so(life):
     async with life.running() as flow:
-        sent = await exported(flow, *"abcde")
+        sent = await post_exports(flow, *"abcde")
         pages, before = [], 2**62
         for _ in range(3):
             page = await asked(flow, f"/exports?limit=2&before={before}")
@@ -115,7 +115,7 @@ async def test_pages_hold_every_export_once_and_the_last_says_so(life):
 
 async def test_a_page_that_holds_just_all_is_the_last(life):
     async with life.running() as flow:
-        await exported(flow, "a", "b")
+        await post_exports(flow, "a", "b")
 
         assert (await asked(flow, "/exports?limit=2")).body["before"] is None
 
@@ -124,7 +124,7 @@ async def test_a_status_shows_only_those_that_stand_so(life):
     life.drain_seconds = 0.0
     life.dataset.refuses.add("healthkit/raw/ada/2026-01-02T12-00-00-000Z.ndjson")
     async with life.running() as flow:
-        set_aside, committed = await exported(flow, "a", "b")
+        set_aside, committed = await post_exports(flow, "a", "b")
         life.dataset.down = True
         answer = await flow.post(an_export(b'{"uuid":"c"}'), Prefer="respond-async")
         accepted = answer.body["receipt_id"]
@@ -148,7 +148,7 @@ async def test_what_has_failed_is_listed_with_why_and_how_it_is_tried(life):
     async with life.running() as flow:
         headers = {"Prefer": "respond-async", "X-Correlation-Id": "the one"}
         sent = await flow.post(an_export(b'{"uuid":"silent"}'), **headers)
-        await exported(flow, "a")
+        await post_exports(flow, "a")
         await flow.seen.wait_for(ExportFailed)
         found = [
             await asked(flow, f"/exports?status=failed{find}")
@@ -185,7 +185,7 @@ async def test_what_foundry_refused_is_listed_with_its_tries(life):
 
 async def test_an_export_is_shown_by_its_id_or_the_beginning_of_it(life):
     async with life.running() as flow:
-        (id,) = await exported(flow, "a")
+        (id,) = await post_exports(flow, "a")
 
         for asked_for in (id, id[:6], id[:1]):
             answer = await asked(flow, f"/exports/{asked_for}")
@@ -194,7 +194,7 @@ async def test_an_export_is_shown_by_its_id_or_the_beginning_of_it(life):
 
 async def test_a_beginning_that_several_share_shows_none_of_them(life):
     async with life.running() as flow:
-        sent = await exported(flow, *map(str, range(17)))  # two of 17 begin with the same digit
+        sent = await post_exports(flow, *map(str, range(17)))  # two of 17 begin with the same digit
         shared = next(id[0] for id in sent if sum(other[0] == id[0] for other in sent) > 1)
         answer = await asked(flow, f"/exports/{shared}")
 
@@ -205,7 +205,7 @@ async def test_a_beginning_that_several_share_shows_none_of_them(life):
 @pytest.mark.parametrize("id", ["f" * 65, "%", "*", "_", "[0-9a-f]", "a/b", "../exports", "é"])
 async def test_what_is_no_id_is_found_nowhere(life, id):
     async with life.running() as flow:
-        await exported(flow, "a")
+        await post_exports(flow, "a")
         answer = await asked(flow, f"/exports/{id}")
 
     assert answer.status == 404
@@ -214,7 +214,7 @@ async def test_what_is_no_id_is_found_nowhere(life, id):
 
 async def test_no_id_is_nobodys(life):
     async with life.running() as flow:
-        await exported(flow, "a")
+        await post_exports(flow, "a")
         assert (await asked(flow, "/exports/")).status == 404
 
 
@@ -226,7 +226,7 @@ async def test_no_id_is_nobodys(life):
         ("LOCALHOST:9464", 200),
         ("[::1]:9464", 200),
         ("localhost", 200),
-        ("10.1.2.3:9464", 200),  # an address is nobody's name: so a Prometheus asks
+        ("10.1.2.3:9464", 200),  # an IP address needs no allowlist: Prometheus requests it
         ("evil.test:9464", 421),
         ("127.0.0.1.evil.test:9464", 421),
         ("evil.test", 421),
@@ -237,9 +237,9 @@ async def test_no_id_is_nobodys(life):
     ],
 )
 async def test_a_page_in_the_browser_of_an_operator_cannot_ask(life, host, status):
-    """Its name can be made to lead here; it is still another name."""
+    """The attacker's host name may resolve to this address, but is still a different name."""
     async with life.running() as flow:
-        (id,) = await exported(flow, "a")
+        (id,) = await post_exports(flow, "a")
         for path in ("/exports", f"/exports/{id}"):
             answer = await asked(flow, path, host=host)
             assert answer.status == status
@@ -264,7 +264,7 @@ async def test_a_page_in_the_browser_of_an_operator_cannot_ask(life, host, statu
 async def test_a_token_that_is_configured_must_be_brought(life, authorization, status):
     life.token = "a-secret"
     async with life.running() as flow:
-        (id,) = await exported(flow, "a")
+        (id,) = await post_exports(flow, "a")
         for path in ("/exports", f"/exports/{id}"):
             answer = await asked(flow, path, authorization=authorization)
             assert answer.status == status
@@ -307,7 +307,7 @@ async def test_only_our_own_page_may_order_and_only_with_a_token(
 ):
     life.token = token
     async with life.running() as flow:
-        (id,) = await exported(flow, "a")
+        (id,) = await post_exports(flow, "a")
         given = {"authorization": f"Bearer {token}"} | headers
         named = {name: value for name, value in given.items() if value or name in headers}
         answer = await asgi(
@@ -357,7 +357,7 @@ async def test_our_page_is_told_whether_it_may_order(life, token, may):
 )
 async def test_a_question_that_cannot_be_meant_is_refused(life, query):
     async with life.running() as flow:
-        await exported(flow, "a", "b")
+        await post_exports(flow, "a", "b")
         answer = await asked(flow, f"/exports?{query}")
 
     assert answer.status == 400

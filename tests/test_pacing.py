@@ -1,4 +1,4 @@
-"""When the next group goes, and which; how long to pause."""
+"""Start and size of the next group, and length of a pause."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The operator page, in a real browser, of a running service."""
+"""The operator page of a running service, in a real browser."""
 
 import shutil
 import signal
@@ -57,24 +57,24 @@ def browser() -> Iterator[Browser]:
 
 
 @dataclass
-class Looked:
-    """A page of the browser, and what it has complained of and asked for."""
+class PageSession:
+    """A browser page, with its console errors and its requests."""
 
     page: Page
     complaints: list[str] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.page.set_default_timeout(SECONDS * 1_000)
         self.page.on("console", lambda message: self.complaints.append(message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("request", lambda request: self.requested.append(request.url))
 
     def number(self, count: str) -> int:
         return int(self.page.text_content(f"[data-count={count}]").replace(",", ""))
 
-    def tab_to(self, text: str) -> None:
-        """As somebody without a mouse."""
+    def press_tab_until(self, text: str) -> None:
+        """Press Tab until this element has the focus."""
         for _ in range(TABS_MAX):
             self.page.keyboard.press("Tab")
             if self.page.evaluate("document.activeElement.textContent.trim()") == text:
@@ -83,8 +83,8 @@ class Looked:
 
 
 @dataclass
-class Operated:
-    """A running service, its operator listener, and the browser that looks at it."""
+class BrowsedService:
+    """A running service, its operator listener, and a browser for its page."""
 
     local: Local
     browser: Browser
@@ -94,14 +94,14 @@ class Operated:
     def url(self) -> str:
         return f"http://{HOST}:{self.local.port + 3}"
 
-    def opened(self, context: BrowserContext) -> Looked:
-        """The page, once it is live. Who needs a token has typed it in."""
-        looked = Looked(context.new_page())
+    def opened(self, context: BrowserContext) -> PageSession:
+        """Open the page and wait until it is live. Type in the token if one is needed."""
+        looked = PageSession(context.new_page())
         looked.page.goto(self.url)
         if self.token:
             looked.page.fill("#token input", self.token)
             looked.page.keyboard.press("Enter")
-        live(looked)
+        wait_until_live(looked)
         return looked
 
     def context(self, width: int = 1280, scheme: str = "light") -> BrowserContext:
@@ -109,14 +109,14 @@ class Operated:
             viewport={"width": width, "height": 800}, color_scheme=scheme
         )
 
-    def asked(self, path: str) -> dict[str, object]:
+    def query(self, path: str) -> dict[str, object]:
         headers = {"Authorization": f"Bearer {self.token}"}
         request = urllib.request.Request(self.url + path, headers=headers)
         with urllib.request.urlopen(request, timeout=SECONDS) as answer:
             return msgspec.json.decode(answer.read())
 
     def sent(self, uuid: str, prefer: str = "wait=20", **headers: str) -> str:
-        """One record and a line that is none; its receipt id, when it stands where it will."""
+        """Send one record and one invalid line; return the receipt id."""
         token = fetched(f"http://{HOST}:{self.local.port + 2}/stand-in/tokens").decode()
         request = urllib.request.Request(
             f"{self.local.url}{API_PREFIX}/export",
@@ -132,50 +132,51 @@ class Operated:
             return str(msgspec.json.decode(answer.read())["receipt_id"])
 
     def refused(self, uuid: str, **headers: str) -> str:
-        """One whose file Foundry blames, so that it is set aside. Until it is sent again, that is:
-        then Foundry has changed its mind.
+        """Send an export that Foundry rejects, so that it is set aside.
+
+        Foundry accepts it the next time.
         """
         with self.refusing(413, "RequestEntityTooLarge"):
             id = self.sent(uuid, **headers)
-        assert self.asked(f"/exports/{id}")["receipt"]["status"] == "set_aside"
+        assert self.query(f"/exports/{id}")["receipt"]["status"] == "set_aside"
         return id
 
     @contextmanager
     def refusing(self, status: int, name: str) -> Iterator[None]:
-        """Foundry refuses every file."""
+        """Make Foundry reject every file."""
         faults = f"http://{HOST}:{self.local.port + 1}/stand-in/faults"
         fault = {"call": "upload", "kind": "status", "status": status, "name": name, "count": 0}
-        fetched_by("POST", faults, msgspec.json.encode(fault))
+        request_url("POST", faults, msgspec.json.encode(fault))
         yield
-        fetched_by("DELETE", faults)
+        request_url("DELETE", faults)
 
 
-def fetched_by(method: str, url: str, body: bytes | None = None) -> None:
+def request_url(method: str, url: str, body: bytes | None = None) -> None:
     request = urllib.request.Request(url, body, method=method)
     urllib.request.urlopen(request, timeout=SECONDS).close()
 
 
-def live(looked: Looked) -> None:
+def wait_until_live(looked: PageSession) -> None:
     looked.page.wait_for_selector("#connection[data-state=live]")
 
 
 @pytest.fixture(scope="module")
-def guarded(browser, tmp_path_factory) -> Iterator[Operated]:
-    """It wants a token, and something of each kind stands in it."""
+def guarded(browser, tmp_path_factory) -> Iterator[BrowsedService]:
+    """A service that requires a token, with exports in every status."""
     folder = tmp_path_factory.mktemp("guarded")
     (folder / "atlas.toml").write_text(f'[operator]\ntoken = "{TOKEN}"\n')
     with local(folder, "--config", "atlas.toml") as running:
-        operated = Operated(running, browser, TOKEN)
+        operated = BrowsedService(running, browser, TOKEN)
         operated.sent("committed")
         operated.refused("refused", **{"X-Correlation-Id": MARKUP})
         yield operated
 
 
 @pytest.fixture(scope="module")
-def open_to_all(browser, tmp_path_factory) -> Iterator[Operated]:
-    """Whoever reaches it may look, and nothing has come yet."""
+def open_to_all(browser, tmp_path_factory) -> Iterator[BrowsedService]:
+    """A service without a token, and without exports."""
     with local(tmp_path_factory.mktemp("open")) as running:
-        yield Operated(running, browser, "")
+        yield BrowsedService(running, browser, "")
 
 
 def test_it_is_small_loads_without_a_complaint_and_asks_nobody_else(open_to_all):
@@ -192,7 +193,7 @@ def test_it_is_small_loads_without_a_complaint_and_asks_nobody_else(open_to_all)
     told = f"first paint after {paint:.0f} ms; {loaded:,} bytes loaded, {files:,} in files\n"
     sys.stdout.write(told)
     assert looked.complaints == []
-    assert {url for url in looked.asked if not url.startswith(f"{open_to_all.url}/")} == set()
+    assert {url for url in looked.requested if not url.startswith(f"{open_to_all.url}/")} == set()
     assert 0 < loaded < BYTES_MAX
     assert files < BYTES_MAX
 
@@ -228,7 +229,7 @@ def test_its_numbers_move_when_an_export_is_sent(guarded):
 
 def test_the_wrong_token_is_said_to_be_and_the_right_one_opens(guarded):
     with guarded.context() as context:
-        looked = Looked(context.new_page())
+        looked = PageSession(context.new_page())
         looked.page.goto(guarded.url)
         for wrong in ("wrong", "gehe\u00efm", "\u30c8\u30fc\u30af\u30f3"):
             looked.page.fill("#token input", wrong)
@@ -240,31 +241,31 @@ def test_the_wrong_token_is_said_to_be_and_the_right_one_opens(guarded):
         looked.page.click("#unlock")
         looked.page.fill("#token input", TOKEN)
         looked.page.keyboard.press("Enter")
-        live(looked)
+        wait_until_live(looked)
         looked.page.reload()
-        live(looked)
+        wait_until_live(looked)
 
-    assert all(TOKEN not in url for url in looked.asked)
+    assert all(TOKEN not in url for url in looked.requested)
     assert all("401" in complaint for complaint in looked.complaints), "the browser's own words"
 
 
 def test_what_was_set_aside_is_sent_again_by_keyboard_alone(guarded):
     id = guarded.refused("again")
     with guarded.context() as context:
-        looked = Looked(context.new_page())
+        looked = PageSession(context.new_page())
         page = looked.page
         page.goto(guarded.url)
         page.wait_for_selector("#token[open]")
         page.keyboard.type(TOKEN)
         page.keyboard.press("Enter")
         expect(page.locator(f'#exports tr[data-id="{id}"]')).to_contain_text("set aside")
-        looked.tab_to(id[:12])
+        looked.press_tab_until(id[:12])
         page.keyboard.press("Enter")
         page.wait_for_selector("#export[open]")
         page.keyboard.press("Escape")
         assert page.evaluate("document.activeElement.textContent") == id[:12], "it is back there"
         page.keyboard.press("Enter")
-        looked.tab_to("Send again")
+        looked.press_tab_until("Send again")
         page.keyboard.press("Enter")
         assert "again" not in guarded.local.uuids(), "it has asked whether that is meant"
         page.keyboard.press("Enter")
@@ -286,12 +287,12 @@ def test_without_a_token_it_says_which_command_sends_it_again(open_to_all):
         )
 
     assert status == 403
-    assert open_to_all.asked(f"/exports/{id}")["receipt"]["status"] == "set_aside"
+    assert open_to_all.query(f"/exports/{id}")["receipt"]["status"] == "set_aside"
 
 
 def test_an_export_is_found_by_what_is_known_of_it(guarded):
     id = guarded.sent("found", **{"X-Correlation-Id": "the one of the complaint"})
-    user = guarded.asked(f"/exports/{id}")["user"]
+    user = guarded.query(f"/exports/{id}")["user"]
     with guarded.context() as context:
         page = guarded.opened(context).page
         rows = page.locator("#exports tbody tr")
@@ -402,7 +403,7 @@ def test_everybody_can_use_it_at_any_width_in_the_light_and_in_the_dark(guarded,
 
 
 def findings(page: Page) -> list[str]:
-    """What axe-core finds serious or critical. It is put in past the policy, which stays on."""
+    """Return serious and critical findings of axe-core, injected past the CSP, which stays on."""
     page.evaluate(AXE.read_text(encoding="utf-8"))
     found = page.evaluate("axe.run().then(each => each.violations)")
     return [
@@ -424,7 +425,7 @@ def test_whoever_looks_on_is_told_that_atlas_is_gone_and_sees_it_come_again(
     browser, tmp_path, number, told
 ):
     with local(tmp_path) as running:
-        operated = Operated(running, browser, "")
+        operated = BrowsedService(running, browser, "")
         with operated.context() as context:
             looked = operated.opened(context)
             running.ended(number)
@@ -432,5 +433,5 @@ def test_whoever_looks_on_is_told_that_atlas_is_gone_and_sees_it_come_again(
             expect(looked.page.locator("#connection-age")).to_contain_text("last update")
             arguments = ["local", "--port", running.port, "--state", "state"]
             with killed_at_last(started(tmp_path, *arguments, log=subprocess.DEVNULL)):
-                live(looked)
+                wait_until_live(looked)
                 expect(looked.page.locator("#connection-age")).to_have_text("")

@@ -53,7 +53,7 @@ def test_the_contract_has_every_route_and_no_other():
 
 @pytest.mark.parametrize("page", ["README.md", "atlas/edge/README.md"])
 def test_nothing_is_to_be_sent_again_but_what_is_retryable(page):
-    """Of 4xx, a page names those that may be sent again, and says that no other may."""
+    """A page names the 4xx codes that may be sent again, and says that no others may."""
     retryable = {kind.status for kind in errors_with_codes() if kind.retryable}
     if page == "README.md":
         (row,) = [row for row in cells_of(text_of(page)) if "Send the same request again" in row[1]]
@@ -142,7 +142,7 @@ async def test_the_operator_routes_are_listed_all_and_no_other(tmp_path):
             (method, re.sub(r":\w+}", "}", route.path))
             for route in flow.service.operator.routes
             for method in route.methods - {"HEAD"}
-            if not re.search(r"\.(js|css|svg)$", route.path)  # parts of the page
+            if not re.search(r"\.(js|css|svg)$", route.path)  # sections of the page
         ]
     assert listed == set(routes)
 

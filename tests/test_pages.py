@@ -30,7 +30,7 @@ SOURCES = sorted((ROOT / "atlas").rglob("*.py"))
 every_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 
 
-# the shape
+# shape
 
 
 def test_the_front_door_is_short():
@@ -69,7 +69,7 @@ def test_a_link_of_the_checks_themselves_is_found():
 def test_no_message_refers_to_a_page_that_the_image_does_not_have(file):
     tree = ast.parse(text_of(file))
     texts = {node for node in ast.walk(tree) if isinstance(node, ast.Constant)}
-    if "cli" not in file.parts:  # there, docstrings are what --help prints
+    if "cli" not in file.parts:  # there, docstrings are the output of --help
         documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
         nodes = (node for node in ast.walk(tree) if isinstance(node, documented))
         texts -= {node.body[0].value for node in nodes if ast.get_docstring(node) is not None}
@@ -81,7 +81,7 @@ def test_no_message_refers_to_a_page_that_the_image_does_not_have(file):
 
 
 def command_of(words: list[str]) -> tuple[Any, list[str]]:
-    """The command that these words begin with, and the rest of them."""
+    """Return the command that these words begin with, and the remaining words."""
     command: Any = get_command(build_app(words[:1]))
     while words and hasattr(command, "commands"):
         assert words[0] in command.commands, f"there is no command {words[0]}"
@@ -91,7 +91,7 @@ def command_of(words: list[str]) -> tuple[Any, list[str]]:
 
 
 def commands_in(page: Path) -> list[str]:
-    """The commands of Atlas on a page, between backticks or as a line of a shell."""
+    """Yield the Atlas commands on a page, from backticks and from shell lines."""
     lines = re.findall(r"(?m)^(?:\S*/|podman exec atlas )?(atlas [a-z].*)$", text_of(page))
     codes = [each for each in codes_in(prose_of(page)) if re.match(r"atlas [a-z]", each)]
     blocks = "\n".join(re.findall(r"(?ms)^```sh$(.*?)^```$", text_of(page)))

@@ -1,4 +1,4 @@
-"""One person: all that is there of them is told, forgotten for good, and nobody else is touched."""
+"""One person's data: all are reported, erased for good, and nobody else's are touched."""
 
 import os
 import shutil
@@ -27,15 +27,15 @@ from atlas.settings import OperatorSettings
 from tests.conftest import ServiceHarness, an_export, asgi
 from tests.support.exports import NOON
 from tests.support.fakes import Barrier, KnownUsers, MemoryDataset, no_answer
-from tests.support.people import ADA, HOST, ZOE, asked, sent
+from tests.support.people import ADA, HOST, ZOE, post_record, query_operator
 from tests.support.poison import POISON, Bug
 
 TABLES = ("export", "binding", "digest")
 
 
 @dataclass
-class Named(KnownUsers):
-    """Whose tokens are whose."""
+class TokenUsers(KnownUsers):
+    """Maps tokens to users."""
 
     subs: dict[str, str] = field(default_factory=dict)
 
@@ -53,7 +53,7 @@ def removals(life):
 
 
 def rows_in(journal):
-    """How many of each table; and the ledger balances."""
+    """Count the rows of each table, and check the ledger."""
     with closing(sqlite3.connect(journal)) as db:
         for status, *noted in db.execute(LIVE.replace("WHERE", "WHERE 1 OR")).fetchall():
             count = "SELECT count(*), coalesce(sum(bytes), 0) FROM export WHERE status = ?"
@@ -68,19 +68,19 @@ async def test_what_is_replayed_while_its_user_is_forgotten_does_not_come_back(l
     life.compute = bug.compute
     async with life.running() as flow:
         await flow.post(POISON, token=f"token-of-{ADA}")
-        (aside,) = (await asked(flow, "/personal-data")).body["aside"]
+        (aside,) = (await query_operator(flow, "/personal-data")).body["aside"]
         bug.hold = gate = Barrier()
         async with anyio.create_task_group() as operators:
             replay = f"/exports/{aside['id']}/replay"
             operators.start_soon(asgi, flow.service.operator, "POST", replay, HOST)
             with anyio.fail_after(5):
                 await gate.reached.wait()
-            operators.start_soon(asked, flow, "/erasures")
+            operators.start_soon(query_operator, flow, "/erasures")
             await anyio.wait_all_tasks_blocked()
             bug.is_mended = True
             gate.opened.set()
         await flow.is_empty()
-        where = (await asked(flow, "/personal-data")).body
+        where = (await query_operator(flow, "/personal-data")).body
 
     assert (where["files"], where["exports"]) == (0, {})
     assert life.dataset.rows() == []
@@ -89,10 +89,10 @@ async def test_what_is_replayed_while_its_user_is_forgotten_does_not_come_back(l
 async def test_all_that_is_there_of_a_person_is_told(life):
     async with life.running() as flow:
         for uuid in "abc":
-            receipt = (await sent(flow, uuid, Idempotency_Key=uuid)).body
-        await sent(flow, "d", ZOE)
-        found = (await asked(flow, "/personal-data")).body
-        listed = (await asked(flow, "/personal-data", files=True)).body["listed"]
+            receipt = (await post_record(flow, uuid, Idempotency_Key=uuid)).body
+        await post_record(flow, "d", ZOE)
+        found = (await query_operator(flow, "/personal-data")).body
+        listed = (await query_operator(flow, "/personal-data", files=True)).body["listed"]
 
     own = {path: len(file) for path, file in life.dataset.files().items() if "ada" in path}
     assert (found["files"], found["bytes"]) == (3, sum(own.values()))
@@ -107,10 +107,10 @@ async def test_what_waits_and_what_is_set_aside_is_told_too(life):
     life.drain_seconds = 0.0
     life.dataset.refuses.add(f"healthkit/raw/{ADA}/2026-01-02T12-00-00-000Z.ndjson")
     async with life.running() as flow:
-        set_aside = (await sent(flow, "a")).body["receipt_id"]
-        life.dataset.opened(is_ours=False)  # others can be read, and we do not write
-        await sent(flow, "b", Prefer="respond-async")
-        found = (await asked(flow, "/personal-data")).body
+        set_aside = (await post_record(flow, "a")).body["receipt_id"]
+        life.dataset.opened(is_ours=False)  # dataset readable, uploads blocked
+        await post_record(flow, "b", Prefer="respond-async")
+        found = (await query_operator(flow, "/personal-data")).body
 
     assert found["exports"] == {"accepted": 1, "set_aside": 1}
     assert [(each["id"], each["reason"]) for each in found["aside"]] == [
@@ -121,9 +121,9 @@ async def test_what_waits_and_what_is_set_aside_is_told_too(life):
 
 async def test_a_person_that_nobody_knows_is_told_and_forgotten_at_once(life):
     async with life.running() as flow:
-        await sent(flow, "a", ZOE)
-        found = await asked(flow, "/personal-data")
-        receipt = await asked(flow, "/erasures")
+        await post_record(flow, "a", ZOE)
+        found = await query_operator(flow, "/personal-data")
+        receipt = await query_operator(flow, "/erasures")
 
     assert (found.status, found.body["files"], found.body["exports"]) == (200, 0, {})
     assert (receipt.status, receipt.body["files"], receipt.body["purged"]) == (200, 0, {})
@@ -134,11 +134,11 @@ async def test_a_person_that_nobody_knows_is_told_and_forgotten_at_once(life):
 async def test_who_is_forgotten_is_nowhere_and_the_receipt_says_what_was_done(life):
     async with life.running() as flow:
         for uuid in "abc":
-            await sent(flow, uuid, Idempotency_Key=uuid)
-        await sent(flow, "z", ZOE, Idempotency_Key="z")
-        found = (await asked(flow, "/personal-data")).body
-        receipt = (await asked(flow, "/erasures")).body
-        again = (await asked(flow, "/personal-data")).body
+            await post_record(flow, uuid, Idempotency_Key=uuid)
+        await post_record(flow, "z", ZOE, Idempotency_Key="z")
+        found = (await query_operator(flow, "/personal-data")).body
+        receipt = (await query_operator(flow, "/erasures")).body
+        again = (await query_operator(flow, "/personal-data")).body
 
     (removal,) = removals(life)
     assert (removal.state, len(removal.removed)) == ("COMMITTED", 3)
@@ -159,8 +159,8 @@ async def test_who_is_forgotten_is_nowhere_and_the_receipt_says_what_was_done(li
 async def test_a_journal_in_memory_forgets_as_well():
     life = ServiceHarness(None)
     async with life.running() as flow:
-        await sent(flow, "a")
-        receipt = await asked(flow, "/erasures")
+        await post_record(flow, "a")
+        receipt = await query_operator(flow, "/erasures")
 
     assert (receipt.status, receipt.body["purged"]) == (200, {"committed": 1})
     assert life.dataset.rows() == []
@@ -180,12 +180,12 @@ async def test_a_journal_in_memory_forgets_as_well():
     ],
 )
 async def test_nobody_else_is_touched(life, gone, stays):
-    life.identities = Named(subs={"gone": gone, "stays": stays})
+    life.identities = TokenUsers(subs={"gone": gone, "stays": stays})
     async with life.running() as flow:
         for token in ("gone", "stays"):
             assert (await flow.post(an_export(), token=token)).status == 200
-        receipt = (await asked(flow, "/erasures", gone)).body
-        left = (await asked(flow, "/personal-data", stays)).body
+        receipt = (await query_operator(flow, "/erasures", gone)).body
+        left = (await query_operator(flow, "/personal-data", stays)).body
 
     assert (receipt["files"], receipt["purged"]) == (1, {"committed": 1})
     is_spelled = identifiers.escape_user(User(gone)) != gone
@@ -195,24 +195,24 @@ async def test_nobody_else_is_touched(life, gone, stays):
 
 
 async def test_files_that_hold_rows_of_others_are_named_and_then_hold_none_of_theirs(life):
-    """Of some the receipts are whole, of others only digests are left."""
+    """Some of their receipts are complete; others are only digests."""
     life.layout = "per-group"
     async with life.running() as flow:
-        await sent(flow, "a")
-        await sent(flow, "y", ZOE)
-    shrunk(life.journal)
+        await post_record(flow, "a")
+        await post_record(flow, "y", ZOE)
+    compact_receipts(life.journal)
     async with life.running() as flow:
         gate = life.dataset.mishaps["before begin"] = Barrier()
         async with anyio.create_task_group() as senders:
-            senders.start_soon(sent, flow, "b")
+            senders.start_soon(post_record, flow, "b")
             await gate.reached.wait()
-            senders.start_soon(sent, flow, "c")
-            senders.start_soon(sent, flow, "z", ZOE)
+            senders.start_soon(post_record, flow, "c")
+            senders.start_soon(post_record, flow, "z", ZOE)
             await anyio.wait_all_tasks_blocked()
             gate.opened.set()
-        found = (await asked(flow, "/personal-data")).body
+        found = (await query_operator(flow, "/personal-data")).body
         paths = life.dataset.files()
-        receipt = (await asked(flow, "/erasures")).body
+        receipt = (await query_operator(flow, "/erasures")).body
 
     (first, *_, last), rewritten = sorted(paths), receipt["rewritten"]
     assert found["digests"] == 1
@@ -224,26 +224,26 @@ async def test_files_that_hold_rows_of_others_are_named_and_then_hold_none_of_th
     assert rows_in(life.journal) == {"export": 1, "binding": 0, "digest": 1}
 
 
-def shrunk(journal):
-    """Two months later."""
+def compact_receipts(journal):
+    """Compact the journal two months later."""
     with closing(sqlite3.connect(journal)) as db, db:
         ReceiptRetention(lambda: NOON + timedelta(days=60)).prune(db)
     assert rows_in(journal) == {"export": 0, "binding": 0, "digest": 2}
 
 
 async def test_who_waits_for_what_is_purged_is_told_and_nothing_of_it_is_uploaded(life):
-    """Somebody's build holds the branch, so that what came before it was not uploaded."""
+    """Another build holds the branch, so that earlier exports are not uploaded."""
     foreign = life.dataset.opened(is_ours=False)
     answers = {}
     async with life.running() as flow, anyio.create_task_group() as senders:
 
         async def post(uuid, user):
-            answers[uuid] = await sent(flow, uuid, user)
+            answers[uuid] = await post_record(flow, uuid, user)
 
         senders.start_soon(post, "a", ADA)
         senders.start_soon(post, "z", ZOE)
         await flow.seen.wait_for(UploadPaused)
-        receipt = (await asked(flow, "/erasures")).body
+        receipt = (await query_operator(flow, "/erasures")).body
         life.dataset.transactions[foreign].state = "COMMITTED"
 
     assert receipt["purged"] == {"accepted": 1}
@@ -266,7 +266,7 @@ async def test_in_a_batch_only_what_is_purged_is_told_so(life):
 
         senders.start_soon(post)
         await flow.seen.wait_for(UploadPaused)
-        receipt = (await asked(flow, "/erasures", "ada")).body
+        receipt = (await query_operator(flow, "/erasures", "ada")).body
 
     assert receipt["purged"] == {"accepted": 1, "set_aside": 1}
     (answer,) = answers
@@ -282,9 +282,9 @@ async def test_what_is_on_its_way_is_waited_for_and_taken_out(life):
         async def keep(name, call, *given):
             answers[name] = await call(flow, *given)
 
-        tasks.start_soon(keep, "sender", sent, "a")
+        tasks.start_soon(keep, "sender", post_record, "a")
         await gate.reached.wait()
-        tasks.start_soon(keep, "operator", asked, "/erasures")
+        tasks.start_soon(keep, "operator", query_operator, "/erasures")
         await anyio.wait_all_tasks_blocked()
         assert answers == {}
         gate.opened.set()
@@ -294,24 +294,24 @@ async def test_what_is_on_its_way_is_waited_for_and_taken_out(life):
 
 
 async def test_nothing_goes_between_the_look_at_the_files_and_the_purge(life):
-    """What comes in the middle of it is purged with the rest; what comes behind it is new."""
+    """An export that arrives in between is purged with the others; a later one is new."""
     answers = {}
     async with life.running() as flow, anyio.create_task_group() as tasks:
-        await sent(flow, "a")
+        await post_record(flow, "a")
         gate = life.dataset.mishaps["before remove"] = Barrier()
 
         async def keep(name, call, *given):
             answers[name] = await call(flow, *given)
 
-        tasks.start_soon(keep, "operator", asked, "/erasures")
+        tasks.start_soon(keep, "operator", query_operator, "/erasures")
         await gate.reached.wait()
-        tasks.start_soon(keep, "sender", sent, "b")
+        tasks.start_soon(keep, "sender", post_record, "b")
         await anyio.wait_all_tasks_blocked()
         gate.opened.set()
 
     status = answers["sender"].status
     purged = answers["operator"].body["purged"]
-    if status == 200:  # its group went between the removal and the next look
+    if status == 200:  # its group was committed between the removal and the next check
         assert (purged, answers["operator"].body["files"]) == ({"committed": 2}, 2)
     else:
         assert (status, purged) == (410, {"accepted": 1, "committed": 1})
@@ -323,8 +323,8 @@ async def test_what_crashed_a_stage_is_forgotten_and_its_twin_is_new(life):
     life.compute = bug.compute
     async with life.running() as flow:
         await flow.post(POISON)
-        found = (await asked(flow, "/personal-data", "ada")).body
-        receipt = (await asked(flow, "/erasures", "ada")).body
+        found = (await query_operator(flow, "/personal-data", "ada")).body
+        receipt = (await query_operator(flow, "/erasures", "ada")).body
         bug.is_mended = True
         again = await flow.post(POISON)
 
@@ -335,10 +335,10 @@ async def test_what_crashed_a_stage_is_forgotten_and_its_twin_is_new(life):
 
 async def test_what_is_sent_afterwards_is_accepted_anew(life):
     async with life.running() as flow:
-        before = await sent(flow, "a", Idempotency_Key="k")
-        await asked(flow, "/erasures")
-        other = await sent(flow, "b", Idempotency_Key="k")
-        again = await sent(flow, "a")
+        before = await post_record(flow, "a", Idempotency_Key="k")
+        await query_operator(flow, "/erasures")
+        other = await post_record(flow, "b", Idempotency_Key="k")
+        again = await post_record(flow, "a")
 
     assert (other.status, other.body["replayed"]) == (200, False), "its key named another"
     assert (again.body["replayed"], again.body["receipt_id"]) == (False, before.body["receipt_id"])
@@ -352,12 +352,12 @@ async def test_what_is_sent_afterwards_is_accepted_anew(life):
 )  # fmt: skip
 async def test_when_foundry_fails_in_the_middle_it_is_said_and_told_again_is_done(life, moment):
     async with life.running() as flow:
-        await sent(flow, "a")
+        await post_record(flow, "a")
         life.dataset.mishaps[moment] = no_answer
-        failed = await asked(flow, "/erasures")
-        after = (await asked(flow, "/personal-data")).body["exports"]
-        receipt = await asked(flow, "/erasures")
-        other = await sent(flow, "z", ZOE)
+        failed = await query_operator(flow, "/erasures")
+        after = (await query_operator(flow, "/personal-data")).body["exports"]
+        receipt = await query_operator(flow, "/erasures")
+        other = await post_record(flow, "z", ZOE)
 
     assert (failed.status, failed.body) == (503, {"error": "No answer."})
     assert after == {"committed": 1}, "the journal comes last"
@@ -369,10 +369,10 @@ async def test_when_foundry_fails_in_the_middle_it_is_said_and_told_again_is_don
 
 async def test_while_foundry_is_away_nothing_is_forgotten(life):
     async with life.running() as flow:
-        await sent(flow, "a")
+        await post_record(flow, "a")
         life.dataset.down = True
         for path in ("/personal-data", "/erasures"):
-            answer = await asked(flow, path)
+            answer = await query_operator(flow, path)
             assert (answer.status, answer.body) == (503, {"error": "Foundry is down."})
 
     assert rows_in(life.journal)["export"] == 1
@@ -380,19 +380,19 @@ async def test_while_foundry_is_away_nothing_is_forgotten(life):
 
 @pytest.mark.parametrize("moment", ["after begin", "after remove", "before commit", "after commit"])
 async def test_who_dies_in_the_middle_does_it_in_the_next_life(life, moment):
-    """A process that is killed goes no further than the gate."""
+    """A killed process stops at the barrier."""
     async with life.running() as flow:
-        await sent(flow, "a")
+        await post_record(flow, "a")
         gate = life.dataset.mishaps[moment] = Barrier()
         async with anyio.create_task_group() as operators:
-            operators.start_soon(asked, flow, "/erasures")
+            operators.start_soon(query_operator, flow, "/erasures")
             await gate.reached.wait()
             life.dataset.down = True
             operators.cancel_scope.cancel()
     assert rows_in(life.journal)["export"] == 1
     life.dataset.down = False
     async with life.running() as flow:
-        receipt = (await asked(flow, "/erasures")).body
+        receipt = (await query_operator(flow, "/erasures")).body
 
     assert receipt["purged"] == {"committed": 1}
     assert receipt["files"] == (0 if moment == "after commit" else 1)
@@ -403,8 +403,8 @@ async def test_who_dies_in_the_middle_does_it_in_the_next_life(life, moment):
 ROWS = b"".join(b'{"uuid":"%b"}\n' % os.urandom(16).hex().encode() for _ in range(2_000))
 
 
-def sealed_in(journal):
-    """What stands sealed in its rows now: a piece out of the middle of each. Asked of a copy."""
+def read_sealed(journal):
+    """Return a slice of each encrypted value in a copy of the journal."""
     copy = shutil.copytree(journal.parent, journal.parent.with_name("copy")) / journal.name
     with closing(sqlite3.connect(copy)) as db:
         found = db.execute("SELECT label, sealed FROM payload")
@@ -412,33 +412,33 @@ def sealed_in(journal):
     return [blob[len(blob) // 2 :][:64] for blob in blobs]
 
 
-def on_the_disk(journal):
-    """All that lies in its folder."""
+def read_folder(journal):
+    """Return the bytes of every file in the journal's folder."""
     return b"".join(file.read_bytes() for file in journal.parent.iterdir() if file.is_file())
 
 
 @pytest.mark.parametrize("is_killed", [False, True], ids=["at once", "after a kill"])
 async def test_no_byte_of_what_is_purged_stays_on_the_disk(tmp_path, is_killed):
-    """Neither of what is in a row, nor of what was committed and is in no row any more."""
+    """Neither from existing rows, nor from committed exports whose rows are gone."""
     life = ServiceHarness(tmp_path / "state" / "journal", journal_bytes_max=100_000_000)
     life.journal.parent.mkdir()
     foreign = life.dataset.opened(is_ours=False)
     async with life.running() as flow:
         for user in (ADA, ZOE):
             await flow.post(an_export(ROWS), token=f"token-of-{user}", Prefer="respond-async")
-        sealed = sealed_in(life.journal)
+        sealed = read_sealed(life.journal)
         life.dataset.transactions[foreign].state = "ABORTED"
         await flow.is_empty()
-        assert [each in on_the_disk(life.journal) for each in sealed] == [True] * 4
+        assert [each in read_folder(life.journal) for each in sealed] == [True] * 4
         if is_killed:
             await flow.people.purge(User(ADA), [])
         else:
-            await asked(flow, "/erasures")
-            left = on_the_disk(life.journal)
-    if is_killed:  # behind the purge
+            await query_operator(flow, "/erasures")
+            left = read_folder(life.journal)
+    if is_killed:  # after the purge
         async with life.running() as flow:
-            assert (await asked(flow, "/erasures")).body["purged"] == {}
-            left = on_the_disk(life.journal)
+            assert (await query_operator(flow, "/erasures")).body["purged"] == {}
+            left = read_folder(life.journal)
 
     assert [each in left for each in sealed[:2]] == [False, False]
     assert sealed[2] in left, "Zoë's receipt stays"
@@ -446,8 +446,8 @@ async def test_no_byte_of_what_is_purged_stays_on_the_disk(tmp_path, is_killed):
 
 
 @dataclass
-class Interrupted:
-    """The commits of a journal; while it is written anew for the first time, something happens."""
+class InterruptedCommits:
+    """The commits of a journal, with an interruption during the first rewrite of its file."""
 
     commits: GroupCommit
     happens: Callable[[], Awaitable[object]]
@@ -465,13 +465,13 @@ class Interrupted:
 
 async def test_who_is_forgotten_while_the_journal_is_written_anew_has_it_written_again(life):
     async with life.running() as flow:
-        await sent(flow, "a")
-        await sent(flow, "z", ZOE)
+        await post_record(flow, "a")
+        await post_record(flow, "z", ZOE)
         journal = flow.people
-        commits = Interrupted(journal._commits, lambda: journal.purge(User(ZOE), []))
+        commits = InterruptedCommits(journal._commits, lambda: journal.purge(User(ZOE), []))
         people = SqlitePersonalData(commits, journal._codec)
         await people.purge(User(ADA), [])
-        await people.rewrite()  # hers; and Zoe is purged behind it
+        await people.rewrite()  # hers; Zoe's are purged after it
         await people.rewrite()
 
     assert commits.rewrites == 2
@@ -488,7 +488,7 @@ async def test_without_room_to_write_the_journal_anew_the_receipt_says_so_first(
         async def rewrite(self):
             raise JournalFull("The disk of the journal is full.")
 
-    receipt = await alone(Full(), MemoryDataset()).erase(User(ADA))
+    receipt = await build_personal_data(Full(), MemoryDataset()).erase(User(ADA))
 
     assert receipt.to_do[0].startswith("Run atlas person erase again")
     assert receipt.to_do[0].endswith("The disk of the journal is full.")
@@ -496,11 +496,11 @@ async def test_without_room_to_write_the_journal_anew_the_receipt_says_so_first(
 
 
 @dataclass
-class Turns:
-    """Maintenance of which each has the branch for itself."""
+class ExclusiveMaintenance:
+    """Maintenance tasks, each with exclusive use of the branch."""
 
     dataset: MemoryDataset
-    stays: bool = False  # what is taken out of it
+    stays: bool = False  # removed files
 
     @asynccontextmanager
     async def exclusive(self):
@@ -529,8 +529,8 @@ class Empty:
     async def rewrite(self): ...
 
 
-def alone(journal, dataset, files_max=5_000, **more):
-    turns = Turns(dataset, **more)
+def build_personal_data(journal, dataset, files_max=5_000, **more):
+    turns = ExclusiveMaintenance(dataset, **more)
     rest = CompletionRegistry(), len, Lock(), lambda: NOON, lambda _event: None
     return PersonalData(journal, dataset, NothingShared(), turns, *rest, files_max)
 
@@ -546,7 +546,7 @@ async def with_files(count):
 
 async def test_very_many_files_are_taken_out_in_several_transactions():
     dataset = await with_files(7)
-    receipt = await alone(Empty(), dataset, files_max=3).erase(User(ADA))
+    receipt = await build_personal_data(Empty(), dataset, files_max=3).erase(User(ADA))
 
     removed = [len(each.removed) for each in dataset.transactions.values() if each.removed]
     assert removed == [3, 3, 1]
@@ -557,7 +557,7 @@ async def test_very_many_files_are_taken_out_in_several_transactions():
 async def test_a_foundry_that_takes_nothing_out_is_not_asked_for_ever():
     dataset = await with_files(1)
     with pytest.raises(FoundryError, match="still lists files after their removal"):
-        await alone(Empty(), dataset, stays=True).erase(User(ADA))
+        await build_personal_data(Empty(), dataset, stays=True).erase(User(ADA))
 
 
 JSON = {"content-type": "application/json"}
@@ -585,7 +585,7 @@ JSON = {"content-type": "application/json"}
 )
 async def test_what_names_nobody_does_nothing(life, path, body, headers, status):
     async with life.running() as flow:
-        await sent(flow, "a")
+        await post_record(flow, "a")
         answer = await asgi(flow.service.operator, "POST", path, HOST | headers, body)
 
     assert (answer.status, answer.body.keys()) == (status, {"error"})
@@ -613,6 +613,6 @@ async def test_a_token_that_is_configured_must_be_brought(life):
 
     life = Operated(life.journal)
     async with life.running() as flow:
-        await sent(flow, "a")
-        assert (await asked(flow, "/erasures")).status == 401
+        await post_record(flow, "a")
+        assert (await query_operator(flow, "/erasures")).status == 401
     assert life.dataset.uuids() == ["a"]

@@ -1,4 +1,4 @@
-"""The picture adds up, and whoever looks on is shown what is new, for as long as he reads."""
+"""The status adds up, and its viewers receive updates for as long as they read."""
 
 import json
 import re
@@ -178,7 +178,7 @@ async def test_nothing_of_a_person_is_in_it(life):
     assert "CANARY" not in json.dumps(seen)
 
 
-# whoever looks on
+# viewers
 
 
 def a_commit(number: int) -> events.GroupCommitted:
@@ -191,29 +191,29 @@ def commits(*messages: dict) -> list[str]:
 
 @dataclass
 class Journal:
-    """It answers at once, or not at all; at each look so much is committed."""
+    """A journal that answers at once or never; the committed total grows with each query."""
 
     commits: int = 0
     status: StatusAggregator | None = None
     numbers: Iterator[int] = field(default_factory=count)
-    looks: int = 0
+    queries: int = 0
     is_down: bool = False
     looked: anyio.Event = field(default_factory=anyio.Event)
 
     async def read_totals(self) -> JournalTotals:
-        self.looks += 1
+        self.queries += 1
         self.looked.set()
         self.looked = anyio.Event()
         for _ in range(self.commits):
             self.status.handle(a_commit(next(self.numbers)))
         if self.is_down:
             raise Unavailable
-        return JournalTotals({"accepted": self.looks}, {"accepted": 9}, NOON, 7)
+        return JournalTotals({"accepted": self.queries}, {"accepted": 9}, NOON, 7)
 
-    async def looked_at(self, more: int) -> None:
-        wanted = self.looks + more
+    async def wait_for_queries(self, more: int) -> None:
+        wanted = self.queries + more
         with anyio.fail_after(20):
-            while self.looks < wanted:
+            while self.queries < wanted:
                 await self.looked.wait()
 
 
@@ -224,7 +224,7 @@ class Ending:
 
 @dataclass
 class Audience:
-    """Lets viewers in, and tells of each who has gone."""
+    """Admits viewers, and records those that have left."""
 
     app: ASGIApp
     gone: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(0))
@@ -238,7 +238,7 @@ class Audience:
 
 @dataclass
 class Stage:
-    """A picture that is shown at a socket, a hundred times a second."""
+    """A status stream served over a socket, a hundred times a second."""
 
     status: StatusAggregator
     journal: Journal
@@ -252,7 +252,7 @@ class Stage:
             await stream.send(b"GET /status/stream HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
             yield Viewer(stream)
 
-    async def have_gone(self, viewers: int) -> None:
+    async def wait_until_gone(self, viewers: int) -> None:
         with anyio.fail_after(20):
             for _ in range(viewers):
                 await self.audience.gone.acquire()
@@ -264,15 +264,15 @@ class Viewer:
     read: bytes = b""
 
     async def next(self) -> dict:
-        """The next message."""
+        """Return the next message."""
         with anyio.fail_after(20):
             while (found := EVENT.search(self.read)) is None:
                 self.read += await self.stream.receive()
         self.read = self.read[found.end() :]
         return json.loads(found[1])
 
-    async def looks_after(self, number: int, count: int) -> list[int]:
-        """Which look at the journal each message is of: at each look one more export waits."""
+    async def read_query_numbers(self, number: int, count: int) -> list[int]:
+        """Return each message's journal query: every query finds one more waiting export."""
         shown: list[int] = []
         while len(shown) < count:
             look = (await self.next())["journal"]["exports"]
@@ -280,7 +280,7 @@ class Viewer:
         return shown
 
     async def rest(self) -> list[dict]:
-        """All messages until it ends, which it does."""
+        """Return all messages until the stream ends."""
         with anyio.fail_after(20):
             while not self.read.endswith(b"0\r\n\r\n"):
                 self.read += await self.stream.receive()
@@ -345,8 +345,8 @@ async def test_one_look_is_enough_for_all_who_look_on():
         viewers = [await all_of_them.enter_async_context(stage.viewer()) for _ in range(8)]
         for viewer in viewers:
             await viewer.next()
-        look = stage.journal.looks
-        shown = [await viewer.looks_after(look, 10) for viewer in viewers]
+        look = stage.journal.queries
+        shown = [await viewer.read_query_numbers(look, 10) for viewer in viewers]
 
     assert shown == [[*range(look + 1, look + 11)]] * 8
 
@@ -356,10 +356,10 @@ async def test_a_viewer_who_does_not_read_holds_nobody_up_and_is_not_saved_up_fo
     async with on_stage(many) as stage, stage.viewer() as slow, stage.viewer() as quick:
         await slow.next()
         await quick.next()
-        reading = stage.journal.looks
+        reading = stage.journal.queries
         for _ in range(400):
             await quick.next()
-        ticks = stage.journal.looks - reading
+        ticks = stage.journal.queries - reading
         stage.drain.has_begun = True
         messages = await slow.rest()
 
@@ -377,7 +377,7 @@ async def test_a_seventeenth_is_told_to_wait_until_somebody_has_gone():
         async with stage.viewer() as viewer:
             refused = await viewer.stream.receive()
         await first.aclose()
-        await stage.have_gone(2)
+        await stage.wait_until_gone(2)
         async with stage.viewer() as viewer:
             assert (await viewer.next())["version"] == "1"
 
@@ -391,12 +391,12 @@ async def test_who_has_gone_costs_nothing():
         for _ in range(3):
             async with stage.viewer() as viewer:
                 await viewer.next()
-        await stage.have_gone(3)
-        looks = stage.journal.looks
+        await stage.wait_until_gone(3)
+        looks = stage.journal.queries
         for _ in range(10):
             await anyio.sleep(TICK_SECONDS)
 
-    assert stage.journal.looks == looks
+    assert stage.journal.queries == looks
 
 
 async def test_it_ends_when_we_do():
@@ -419,7 +419,7 @@ async def test_a_journal_that_is_away_stands_as_it_was():
     async with on_stage() as stage, stage.viewer() as viewer:
         assert (await viewer.next())["journal"]["exports"] > 0
         stage.journal.is_down = True
-        await stage.journal.looked_at(2)
+        await stage.journal.wait_for_queries(2)
         seen = [await viewer.next() for _ in range(3)]
 
     assert {each["journal"]["exports"] > 0 for each in seen} == {True}
@@ -442,7 +442,7 @@ async def test_the_real_service_shows_it_too(life):
     assert messages[-1]["is_draining"] is True
 
 
-# what is kept
+# history
 
 
 def test_of_commits_and_moments_the_newest_are_kept():

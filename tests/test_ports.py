@@ -1,7 +1,7 @@
-"""What a port promises, asked of everyone who answers it: the fake, the real one, the stand-in.
+"""The promises of each port, tested on the fake, the real adapter and the emulator.
 
-What is tested here once is not tested again for each of them; and a fake that promised more than
-Foundry keeps would make all the other tests worthless.
+A promise that is tested here is not tested again for each of them. A fake that promised more than
+Foundry does would make all the other tests worthless.
 """
 
 import random
@@ -80,12 +80,12 @@ ROWS = b'{"uuid":"a"}\n'
 LIMITS = foundry.CallLimits(4, 10_000, 30.0)
 
 
-# What Foundry is asked: Branch
+# The port of Foundry (`Branch`)
 
 
 @dataclass
 class InMemory:
-    """The fake, and what befalls it."""
+    """The fake, with fault injection."""
 
     branch: MemoryDataset
 
@@ -117,7 +117,7 @@ class InMemory:
 
 @dataclass
 class OverHttp:
-    """The client, and the stand-in that it speaks to."""
+    """The real client, with the emulator as its server."""
 
     branch: foundry.FoundryDataset | None = None
     foundry: local_foundry.FoundryEmulator | None = None
@@ -127,7 +127,7 @@ class OverHttp:
         return datetime.now(UTC) + self.late
 
     def lists_open_transactions(self):
-        """Set, whatever the stand-in calls it."""
+        """A set, whatever the emulator calls it."""
         if hasattr(self.foundry, "behaviour"):
             self.foundry.behaviour = self.foundry.behaviour.change({"open_listing": "listed"})
         else:
@@ -186,8 +186,8 @@ async def far(request, tmp_path):
     assert far.complaints == []
 
 
-async def trouble(call) -> None:
-    """It raises FoundryError, and none of those that say more than that."""
+async def assert_plain_error(call) -> None:
+    """Check that the call raises FoundryError itself, not a subclass."""
     with pytest.raises(FoundryError) as caught:
         await call
     said = BranchBusy | CommitRefused | FileRefused | PathTaken | TransactionEnded
@@ -333,7 +333,7 @@ async def test_nothing_is_taken_out_in_a_transaction_of_another_type(far):
     await committed(far, PATH)
     rid = await far.branch.begin()
 
-    await trouble(far.branch.remove(rid, PATH))
+    await assert_plain_error(far.branch.remove(rid, PATH))
 
 
 @pytest.mark.parametrize("ours", ["APPEND", "DELETE"])
@@ -376,7 +376,9 @@ async def test_what_is_open_no_more_can_be_aborted_and_stays_as_it_is(far):
 
 async def test_a_transaction_that_nobody_knows_is_aborted_and_has_no_files_to_tell(far):
     assert await far.branch.transaction_status("ri.foundry.main.transaction.unknown") == "ABORTED"
-    await trouble(far.branch.list_transaction_files("ri.foundry.main.transaction.unknown"))
+    await assert_plain_error(
+        far.branch.list_transaction_files("ri.foundry.main.transaction.unknown")
+    )
 
 
 async def test_a_path_is_held_by_whoever_wrote_there_last(far):
@@ -390,7 +392,7 @@ async def test_a_path_is_held_by_whoever_wrote_there_last(far):
 
 async def test_a_path_that_nobody_holds_has_no_content(far):
     assert await far.branch.find_file(PATH) is None
-    await trouble(far.branch.read_file(PATH, 0))
+    await assert_plain_error(far.branch.read_file(PATH, 0))
 
 
 @pytest.mark.parametrize("files", [{}, {PATH: ROWS}], ids=["empty", "with a file of ours"])
@@ -483,7 +485,7 @@ async def test_a_folder_of_several_pages_is_told_whole(far):
 async def test_what_raised_may_have_happened_all_the_same(far):
     seen = await far.branch.take_snapshot()
     far.loses_the_answer_to_begin()
-    await trouble(far.branch.begin())
+    await assert_plain_error(far.branch.begin())
 
     head = (await far.branch.take_snapshot()).head
     assert await far.branch.transaction_status(head) == "OPEN"
@@ -512,10 +514,10 @@ async def test_any_call_raises_while_foundry_is_down(far, call):
     rid = await far.branch.begin()
     far.goes_down()
 
-    await trouble(call(far.branch, rid))
+    await assert_plain_error(call(far.branch, rid))
 
 
-# What the journal is asked: Intake, Receipts, UploadQueue and Reconciliation, Ledger
+# The ports of the journal (`Intake`, `Receipts`, `UploadQueue`, `Reconciliation`, `Ledger`)
 
 ADA, EVE = User("auth0|ada"), User("auth0|eve")
 SEEN = BranchSnapshot("ri.foundry.main.transaction.0", NOON)
@@ -559,7 +561,7 @@ async def claim(journal, limits=ALL, lane="normal"):
 
 
 async def begin(journal, limits=ALL, lane="normal", transaction=RID):
-    """Claim exports and open a transaction for them. Returns their ids."""
+    """Claim exports and open a transaction for them. Return their ids."""
     if await claim(journal, limits, lane) is None:
         return None
     group = await journal.outbox.record_open(transaction, limits)
@@ -573,7 +575,7 @@ async def conclude(journal, verdicts=None, others=RELEASED, **more):
 
 
 async def attempt(journal, verdicts=None, others=RELEASED, lane="normal", **more):
-    """One commit from its beginning to its end. Returns the ids of the group, and the receipts."""
+    """Run one commit from start to end. Return the ids of the group and the receipts."""
     ids = await begin(journal, lane=lane)
     return ids, await conclude(journal, verdicts, others, **more)
 
@@ -593,7 +595,7 @@ async def waiting(journal):
 
 
 async def stored(journal, *ids):
-    """The payloads, unpacked."""
+    """Return the unpacked payloads."""
     read = await journal.outbox.read(ids)
     return {id: decompress(packed) for id, packed in read.items()}
 
@@ -668,7 +670,7 @@ async def test_a_full_journal_refuses_what_is_new_and_answers_what_is_not(journa
     assert again.replayed
 
     await commit(journal, "id-1")
-    await accept(journal, "id-3", key="k")  # what was refused has bound no key
+    await accept(journal, "id-3", key="k")  # a rejected export leaves its key unused
 
 
 async def test_what_is_set_aside_takes_room_and_what_is_committed_does_not(journal):
@@ -1099,8 +1101,8 @@ async def test_payloads_are_read_in_order_without_those_that_are_not_what_was_ac
     with open_journal(tmp_path / "journal", BOUNDS, retention=SHELF) as journal:
         await accept(journal, "id-1", "id-2", "id-3", "id-4", "id-5")
         await commit(journal, "id-4")
-        await told_otherwise(journal, "UPDATE payload SET sealed = x'00' WHERE number = 2")
-        await told_otherwise(journal, "UPDATE export SET label = x'00' WHERE id = 'id-5'")
+        await corrupt_ledger(journal, "UPDATE payload SET sealed = x'00' WHERE number = 2")
+        await corrupt_ledger(journal, "UPDATE export SET label = x'00' WHERE id = 'id-5'")
         ids = [f"id-{number}" for number in (9, 5, 4, 3, 2, 1)]
         read = await stored(journal, *ids)
 
@@ -1177,7 +1179,7 @@ async def test_a_doubtful_refusal_sets_aside_only_with_evidence(journal, evidenc
 
 async def test_without_evidence_a_doubtful_refusal_never_sets_aside(journal):
     await accept(journal, "id-0")
-    await commit(journal, "id-0")  # before it had failed: that proves nothing
+    await commit(journal, "id-0")  # failed before the others committed: proves nothing
     await accept(journal, "id-1")
     await attempt(journal, others=DOUBTED, tries_max=1)
     for _ in range(5):
@@ -1191,7 +1193,7 @@ async def test_without_evidence_a_doubtful_refusal_never_sets_aside(journal):
 
 
 async def test_commits_are_carried_out_first_whatever_the_order_of_the_verdicts(journal):
-    """They are evidence against the others of their group; what failed before has none after it."""
+    """Commits are evidence against the rest of their group, but not for earlier failures."""
     await accept(journal, "id-1", "id-2")
     verdicts = {"id-1": DOUBTED, "id-2": COMMITTED}
     receipts = (await attempt(journal, verdicts, tries_max=1))[1]
@@ -1249,7 +1251,7 @@ async def test_what_is_corrupt_is_set_aside_at_once_and_no_failure(journal):
 
 
 async def test_what_is_moved_gets_a_path_that_nobody_has_and_never_an_earlier_one(journal):
-    """Or two exports might swap their paths, and each be taken for the other."""
+    """Otherwise two exports could swap paths and be mistaken for each other."""
     receipts = await accept(journal, "id-1", "id-2", "id-3")
     before = {receipt.id: receipt.path for receipt in receipts}
     await attempt(journal, {"id-1": MOVED, "id-2": MOVED})
@@ -1432,7 +1434,7 @@ async def test_what_is_claimed_is_not_purged_and_the_rest_is_not_either(journal)
 
 @pytest.mark.parametrize("status", ["accepted", "claimed", "committed", "set_aside", "abandoned"])
 def test_whoever_asks_for_a_status_reads_no_other(tmp_path, status):
-    """Of two million receipts the few that are set aside come by an index of their own."""
+    """The few exports that are set aside among two million receipts have an index of their own."""
     with open_journal(tmp_path / "journal", BOUNDS, retention=SHELF):
         pass
     asked = PAGE.format(f"status = '{status}'")
@@ -1545,8 +1547,8 @@ async def test_the_room_on_its_disk_is_told_by_a_journal_that_has_one(tmp_path):
         assert (await journal.ledger.read_totals()).free_bytes is None
 
 
-async def told_otherwise(journal, statement):
-    """Something that only a bad disk does."""
+async def corrupt_ledger(journal, statement):
+    """Change a row, as only a bad disk does."""
     await journal.ledger._commits.run(lambda db: db.execute(statement).rowcount)
 
 
@@ -1556,7 +1558,7 @@ WRONG = "UPDATE total SET exports = 7 WHERE status = 'accepted'"
 async def test_a_ledger_that_is_wrong_says_by_how_much_and_is_left_as_it_is(tmp_path):
     with open_journal(tmp_path / "journal", BOUNDS, retention=SHELF) as journal:
         await accept(journal, "id-1", "id-2")
-        await told_otherwise(journal, WRONG)
+        await corrupt_ledger(journal, WRONG)
         depths = [await journal.ledger.read_totals() for _ in range(2)]
 
     assert [(each.exports["accepted"], each.imbalance) for each in depths] == [(7, 5)] * 2
@@ -1567,7 +1569,7 @@ async def test_what_is_live_is_counted_once_a_minute(tmp_path):
     with open_journal(tmp_path / "journal", BOUNDS, retention=SHELF) as journal:
         journal.ledger._monotonic = lambda: now
         await journal.ledger.read_totals()
-        await told_otherwise(journal, WRONG)
+        await corrupt_ledger(journal, WRONG)
         assert (await journal.ledger.read_totals()).imbalance == 0, "it was counted a moment ago"
         now = 60.0
         assert (await journal.ledger.read_totals()).imbalance == 7
@@ -1576,18 +1578,18 @@ async def test_what_is_live_is_counted_once_a_minute(tmp_path):
 async def test_a_moment_of_which_a_bit_has_flipped_is_nobodys(tmp_path):
     with open_journal(tmp_path / "journal", BOUNDS, retention=SHELF) as journal:
         await accept(journal, "id-1", "id-2")
-        await told_otherwise(journal, "UPDATE export SET at = '2026-0' WHERE id = 'id-1'")
+        await corrupt_ledger(journal, "UPDATE export SET at = '2026-0' WHERE id = 'id-1'")
         assert (await journal.ledger.read_totals()).oldest is None
 
 
 HEX = {"1": "ab10" + "0" * 60, "2": "ab10" + "1" * 60, "3": "cd10" + "2" * 60}
 
 
-async def sought(journal, find, status=None, limit=10, before=None):
+async def find_entries(journal, find, status=None, limit=10, before=None):
     return await journal.ledger.list_entries(status, limit, before, find)
 
 
-def found_in(listing):
+def list_receipt_ids(listing):
     return [entry.receipt.id for entry in listing.entries]
 
 
@@ -1607,9 +1609,9 @@ def found_in(listing):
 )
 async def test_an_operator_finds_exports_by_id_or_correlation_id(journal, find, found):
     await accept(journal, *HEX.values())
-    listing = await sought(journal, find)
+    listing = await find_entries(journal, find)
 
-    assert found_in(listing) == [HEX[each] for each in found]
+    assert list_receipt_ids(listing) == [HEX[each] for each in found]
     assert (listing.before, listing.looked_at) == (None, None)
     assert listing.totals["accepted"] == 3, "the totals are those of the whole journal"
 
@@ -1619,8 +1621,8 @@ async def test_an_operator_finds_what_a_user_sent_by_what_the_user_is_called(jou
     await accept(journal, HEX["2"], user=EVE)
     ada = (await journal.ledger.find_entry(HEX["1"])).user
 
-    assert found_in(await sought(journal, ada)) == [HEX["3"], HEX["1"]]
-    assert found_in(await sought(journal, ada[:-1])) == [], "it is not cut short"
+    assert list_receipt_ids(await find_entries(journal, ada)) == [HEX["3"], HEX["1"]]
+    assert list_receipt_ids(await find_entries(journal, ada[:-1])) == [], "it is not cut short"
 
 
 @pytest.mark.parametrize("find", ["ab10", "twice"], ids=["by id", "by correlation id"])
@@ -1629,16 +1631,16 @@ async def test_what_is_found_comes_page_by_page_and_only_if_it_stands_so(journal
         export = an_export(id.replace("cd", "ab"))
         head = replace(export.head, correlation_id="twice")
         await journal.intake.append(replace(export, head=head))
-    everything = await sought(journal, find)
-    first = await sought(journal, find, limit=2)
-    last = await sought(journal, find, limit=2, before=first.before)
+    everything = await find_entries(journal, find)
+    first = await find_entries(journal, find, limit=2)
+    last = await find_entries(journal, find, limit=2, before=first.before)
     await set_aside(journal, HEX["1"])
 
     assert len(everything.entries) == 3
-    assert found_in(first) + found_in(last) == found_in(everything)
+    assert list_receipt_ids(first) + list_receipt_ids(last) == list_receipt_ids(everything)
     assert last.before is None
-    assert found_in(await sought(journal, find, status="set_aside")) == [HEX["1"]]
-    assert len(found_in(await sought(journal, find, status="accepted"))) == 2
+    assert list_receipt_ids(await find_entries(journal, find, status="set_aside")) == [HEX["1"]]
+    assert len(list_receipt_ids(await find_entries(journal, find, status="accepted"))) == 2
 
 
 @pytest.mark.slow
@@ -1648,11 +1650,11 @@ async def test_a_search_for_a_correlation_id_ends_after_10_000_and_says_so():
         async with anyio.create_task_group() as tasks:
             for number in range(10_000):
                 tasks.start_soon(accept, journal, f"id-{number}")
-        first = await sought(journal, "correlation of oldest")
-        rest = await sought(journal, "correlation of oldest", before=first.before)
+        first = await find_entries(journal, "correlation of oldest")
+        rest = await find_entries(journal, "correlation of oldest", before=first.before)
 
-    assert (found_in(first), first.looked_at) == ([], 10_000)
-    assert (found_in(rest), rest.looked_at, rest.before) == (["oldest"], None, None)
+    assert (list_receipt_ids(first), first.looked_at) == ([], 10_000)
+    assert (list_receipt_ids(rest), rest.looked_at, rest.before) == (["oldest"], None, None)
 
 
 async def test_a_journal_is_ready_while_it_has_room(journal):
@@ -1679,7 +1681,7 @@ async def test_a_file_that_cannot_be_written_is_unavailable_and_not_ready(tmp_pa
 
 @contextmanager
 def no_file_may_be_written():
-    """As on a disk that fails: whatever this process writes to a file comes back as an error."""
+    """Make every file write of this process fail, as on a bad disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
     try:
@@ -1689,7 +1691,7 @@ def no_file_may_be_written():
 
 
 async def test_ten_thousand_exports_of_one_user_at_one_instant_have_a_path_each(tmp_path):
-    """Each is found at once: walking past those before it, this took minutes."""
+    """A path is found at once; walking past all earlier ones took minutes."""
     with open_journal(None, CapacityLimits(), retention=SHELF) as journal:
         receipts = [await journal.intake.append(an_export(str(n))) for n in range(10_000)]
         paths = {receipt.path for receipt in receipts}
@@ -1703,7 +1705,7 @@ async def test_every_answer_is_on_the_disk_before_it_is_given(tmp_path):
     ours.mkdir()
 
     def copy():
-        """What another process would find if we were killed now."""
+        """Yield the journal that another process would find if this one were killed now."""
         copies.append(shutil.copytree(ours, tmp_path / f"copy {len(copies)}") / "journal")
 
     with open_journal(ours / "journal", BOUNDS, retention=SHELF) as journal:
@@ -1751,18 +1753,18 @@ async def test_every_answer_is_on_the_disk_before_it_is_given(tmp_path):
     assert (await left(7, receipts))[1].transaction == STANDING.transaction
 
 
-# What Auth0 is asked: Identities
+# The port of Auth0 (`Identities`)
 
 
 @cache
 def a_ring() -> local_auth0.KeyRing:
-    """Made once: that takes longer than all else here."""
+    """Made once: slower than everything else here."""
     return local_auth0.KeyRing.generate()
 
 
 @dataclass
-class Words:
-    """The tokens that the fake takes."""
+class FakeTokens:
+    """Tokens that the fake accepts."""
 
     identities: KnownUsers
     expired: str = "expired"
@@ -1776,8 +1778,8 @@ class Words:
 
 
 @dataclass
-class Signed:
-    """Tokens as Auth0 makes them."""
+class SignedTokens:
+    """Tokens as Auth0 issues them."""
 
     tenant: local_auth0.Auth0Emulator
     identities: ports.Identities | None = None
@@ -1801,7 +1803,7 @@ class Signed:
 
 @asynccontextmanager
 async def by_words():
-    yield Words(KnownUsers())
+    yield FakeTokens(KnownUsers())
 
 
 @asynccontextmanager
@@ -1812,7 +1814,7 @@ async def by_signature():
         async with auth0.open_identities(
             tenant.issuer, tenant.audience, lambda: datetime.now(UTC), lambda: 0.0, lambda _: None
         ) as identities:
-            yield Signed(tenant, identities)
+            yield SignedTokens(tenant, identities)
 
 
 @pytest.fixture(params=[by_words, by_signature], ids=["fake", "real"])

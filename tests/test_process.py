@@ -1,4 +1,4 @@
-"""Atlas as its users meet it: real processes, real signals, files on a disk."""
+"""Atlas as its users run it: real processes, real signals, files on a disk."""
 
 import shutil
 import signal
@@ -43,7 +43,7 @@ UNTOLD = ["Zoë", "Apple", "auth0|", "local-secret", "eyJ", "Bearer", "Traceback
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory) -> Path:
-    """1,600 records, three lines that are none, and a blank one."""
+    """1,600 records, three invalid lines and a blank one."""
     lines = list(GOOD)
     for number, line in BAD.items():
         lines.insert(number - 1, line)
@@ -54,14 +54,14 @@ def file(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory) -> Iterator[Local]:
-    """One for all the tests that leave it as it is but for what they send."""
+    """One service for all tests that only send exports to it."""
     with local(tmp_path_factory.mktemp("running")) as one:
         yield one
 
 
 @pytest.fixture(scope="module")
 def late(running) -> Iterator[subprocess.Popen[str]]:
-    """A second one at the journal of the first: it waits fifteen seconds for that to end."""
+    """A second service on the journal of the first, which it waits for up to fifteen seconds."""
     arguments = ["local", "--port", four_free_ports(), "--state", running.folder / "state"]
     with killed_at_last(started(running.folder, *arguments), SECONDS_OF_ALL) as process:
         yield process
@@ -69,7 +69,7 @@ def late(running) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture(scope="module")
 def sent(running, late, file) -> subprocess.CompletedProcess[str]:
-    """The first time that the file is sent."""
+    """Send the file for the first time."""
     return atlas(file.parent, "send", file, "--to", running.url, "--device", "Zoë’s Watch")
 
 
@@ -400,5 +400,5 @@ def test_the_log_is_a_json_object_a_line_and_tells_nothing_of_anybody(running, s
 
 
 def leaks(log: str) -> list[str]:
-    """Whatever is none of the log's business, and stands in it."""
+    """Return the text in the log that must not be there."""
     return [text for text in UNTOLD if text in log]

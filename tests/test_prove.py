@@ -1,4 +1,4 @@
-"""What Atlas promises, under each fault of the table, as `just prove` does it; at a small size."""
+"""The promises of Atlas under each fault of the table, as in `just prove`, at a small size."""
 
 import secrets
 

@@ -1,4 +1,4 @@
-"""Each verdict of a group that leaves an export waiting is told as what has failed."""
+"""Every verdict that leaves an export waiting is published as a failure."""
 
 from datetime import timedelta
 

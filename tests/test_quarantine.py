@@ -1,4 +1,4 @@
-"""What crashes a stage is kept as it came, is in nobody's way, and can be sent again."""
+"""An export that crashes a stage is stored unchanged, blocks nothing, and can be replayed."""
 
 import anyio
 import pytest
@@ -26,7 +26,7 @@ async def ordered(flow, path, **headers):
     return await asgi(flow.service.operator, "POST", path, HOST | headers)
 
 
-async def listed(flow, status="set_aside"):
+async def list_exports(flow, status="set_aside"):
     answer = await asgi(flow.service.operator, "GET", f"/exports?status={status}", HOST)
     return answer.body["entries"]
 
@@ -38,7 +38,7 @@ async def test_it_is_set_aside_at_its_first_crash_and_no_twin_reaches_the_stage(
         other = await flow.post(GOOD)
         (told,) = flow.seen.of(ExportQuarantined)
         (crash,) = flow.seen.of(StageCrashed)
-        (entry,) = await listed(flow)
+        (entry,) = await list_exports(flow)
 
     assert (first.status, first.body["status"], first.body["success"]) == (202, "set_aside", True)
     assert (first.body["records_received"], first.body["file_path"]) == (0, None)
@@ -64,7 +64,7 @@ async def test_a_batch_of_which_every_chunk_crashes_a_stage_ends_no_service(life
     async with life.running() as flow:
         answer = await flow.post({"chunks": chunks}, path="/export/batch")
         assert (await flow.post(GOOD)).status == 200
-        assert len(await listed(flow)) == 20
+        assert len(await list_exports(flow)) == 20
     assert answer.status == 202
     assert {each["status"] for each in answer.body["upload_results"]} == {"set_aside"}
 
@@ -74,7 +74,7 @@ async def test_when_the_stage_is_mended_it_goes_the_way_of_all_others_and_once(l
         id = (await flow.post(POISON)).body["receipt_id"]
         failed = await ordered(flow, f"/exports/{id}/replay")
         assert failed.body == {"again": 0, "failed": 1}
-        assert len(await listed(flow)) == 1
+        assert len(await list_exports(flow)) == 1
 
         bug.is_mended = True
         done = await ordered(flow, f"/exports/{id[:12]}/replay")
@@ -82,7 +82,7 @@ async def test_when_the_stage_is_mended_it_goes_the_way_of_all_others_and_once(l
         await flow.is_empty()
         twin = await flow.post(POISON)
         assert (twin.status, twin.body["replayed"]) == (200, True)
-        assert await listed(flow) == []
+        assert await list_exports(flow) == []
         nothing = await ordered(flow, "/exports/replay")
         assert nothing.body == {"again": 0, "failed": 0}
     assert life.dataset.uuids() == ["poison"]
@@ -95,13 +95,13 @@ async def test_all_can_be_replayed_at_once_and_what_foundry_refused_with_them(li
         await flow.post(GOOD)
         assert flow.seen.count_of(ExportSetAside) == 1
         await flow.post(POISON)
-        assert len(await listed(flow)) == 2
+        assert len(await list_exports(flow)) == 2
 
         life.dataset.refuses.clear()
         bug.is_mended = True
         assert (await ordered(flow, "/exports/replay")).body == {"again": 2, "failed": 0}
         await flow.is_empty()
-        assert await listed(flow) == []
+        assert await list_exports(flow) == []
     assert life.dataset.uuids() == ["good", "poison"]
 
 
@@ -110,7 +110,7 @@ async def test_what_turns_out_to_be_no_export_is_said_and_stays(life, bug):
         id = (await flow.post(POISON)).body["receipt_id"]
         bug.error = NotNdjson()
         answer = await ordered(flow, f"/exports/{id}/replay")
-        assert (answer.status, len(await listed(flow))) == (400, 1)
+        assert (answer.status, len(await list_exports(flow))) == (400, 1)
         twin = await flow.post(POISON)
         assert twin.body["receipt_id"] == id
 
@@ -136,7 +136,7 @@ async def test_it_can_be_given_up_and_its_entry_stays(life, bug):
         id = (await flow.post(POISON)).body["receipt_id"]
         given_up = await ordered(flow, f"/exports/{id}/discard")
         assert given_up.body == {"abandoned": 1}
-        (entry,) = await listed(flow, "abandoned")
+        (entry,) = await list_exports(flow, "abandoned")
         assert entry["receipt"]["id"] == id
         assert (await ordered(flow, f"/exports/{id}/replay")).body == {"again": 0, "failed": 0}
         assert (await flow.post(POISON)).body["status"] == "set_aside", "it is sent again"
@@ -150,4 +150,4 @@ async def test_a_page_in_a_browser_changes_nothing(life):
             answer = await ordered(flow, f"/exports/{id}/{order}", **page)
             assert answer.status == 403
         assert (await ordered(flow, "/exports/unknown/replay")).status == 404
-        assert len(await listed(flow)) == 1
+        assert len(await list_exports(flow)) == 1

@@ -1,4 +1,4 @@
-"""Room for what bodies are made into: who has it, who waits, who passes."""
+"""The quota for decompressed bodies: who holds it, who waits, who overtakes."""
 
 import random
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from atlas.runtime import Quota
 
 @dataclass
 class Waiter:
-    """Somebody who takes room, in a task of his own."""
+    """A task that acquires units of the quota."""
 
     quota: Quota
     user: str = "ada"
@@ -42,8 +42,8 @@ class Waiter:
 
 
 @dataclass
-class Room:
-    """A quota, and those who want room in it."""
+class QuotaTasks:
+    """A quota and its waiting tasks."""
 
     tasks: Any
     quota: Quota
@@ -55,16 +55,16 @@ class Room:
         return waiter
 
 
-class Open:
-    """`async with Open(all, of_a_user) as room`; at its end all is given back."""
+class OpenQuota:
+    """`async with Open(all, of_a_user) as room`; all units are released at the end."""
 
     def __init__(self, bytes_max: int, bytes_max_of_user: int) -> None:
         self.quota = Quota(bytes_max, bytes_max_of_user)
 
-    async def __aenter__(self) -> Room:
+    async def __aenter__(self) -> QuotaTasks:
         self.tasks = anyio.create_task_group()
         await self.tasks.__aenter__()
-        return Room(self.tasks, self.quota)
+        return QuotaTasks(self.tasks, self.quota)
 
     async def __aexit__(self, *error):
         self.tasks.cancel_scope.cancel()
@@ -74,7 +74,7 @@ class Open:
 
 
 async def test_who_finds_no_room_waits_until_there_is_some():
-    async with Open(100, 100) as room:
+    async with OpenQuota(100, 100) as room:
         ada, grace = await room.comes(80), await room.comes(30, "grace")
         assert (ada.has, grace.has, room.quota.waiting) == (80, 0, 1)
         await ada.goes()
@@ -82,7 +82,7 @@ async def test_who_finds_no_room_waits_until_there_is_some():
 
 
 async def test_who_needs_less_passes_who_waits_for_much():
-    async with Open(100, 100) as room:
+    async with OpenQuota(100, 100) as room:
         ada, grace = await room.comes(80), await room.comes(30, "grace")
         alan = await room.comes(10, "alan")
         assert (grace.has, alan.has) == (0, 10)
@@ -91,14 +91,14 @@ async def test_who_needs_less_passes_who_waits_for_much():
 
 
 async def test_small_bodies_that_come_and_go_keep_no_large_one_out():
-    async with Open(1_000, 1_000) as room:
+    async with OpenQuota(1_000, 1_000) as room:
         first, second = await room.comes(20), await room.comes(20, "grace")
         large = await room.comes(5_000, "alan")
         assert (first.has, second.has, large.has) == (20, 20, 5_000)
 
 
 async def test_who_finds_nothing_else_there_comes_in_with_however_much():
-    async with Open(100, 50) as room:
+    async with OpenQuota(100, 50) as room:
         ada, grace = await room.comes(1_000), await room.comes(1, "grace")
         assert (ada.has, grace.has) == (1_000, 0)
         await ada.goes()
@@ -106,7 +106,7 @@ async def test_who_finds_nothing_else_there_comes_in_with_however_much():
 
 
 async def test_a_user_has_only_his_part_and_others_pass_by_who_waits_for_it():
-    async with Open(100, 50) as room:
+    async with OpenQuota(100, 50) as room:
         ada, more = await room.comes(40), await room.comes(20)
         grace = await room.comes(20, "grace")
         assert (ada.has, more.has, grace.has) == (40, 0, 20)
@@ -115,7 +115,7 @@ async def test_a_user_has_only_his_part_and_others_pass_by_who_waits_for_it():
 
 
 async def test_who_waits_for_his_own_bodies_makes_nobody_hurry():
-    async with Open(100, 50) as room:
+    async with OpenQuota(100, 50) as room:
         await room.comes(40)
         await room.comes(20)
         assert not room.quota.is_contended
@@ -124,24 +124,24 @@ async def test_who_waits_for_his_own_bodies_makes_nobody_hurry():
 
 
 async def test_json_weighs_more_than_it_is_long():
-    async with Open(100, 100) as room:
+    async with OpenQuota(100, 100) as room:
         ada, grace = await room.comes(20, weight=4), await room.comes(21, "grace")
         assert (ada.has, grace.has) == (20, 0)
 
 
 async def test_who_is_read_already_goes_first():
-    async with Open(100, 100) as room:
+    async with OpenQuota(100, 100) as room:
         ada, grace = await room.comes(80), await room.comes(20, "grace")
         alan = await room.comes(20, "alan")
         await grace.wants(10)
         grace_before, alan_before = grace.has, alan.has
         await ada.goes()
-    assert (grace_before, alan_before) == (30, 0)  # beyond the limit: somebody must get on
+    assert (grace_before, alan_before) == (30, 0)  # over the limit, so that one can proceed
     assert (grace.has, alan.has) == (30, 20)
 
 
 async def test_of_bodies_that_wait_in_the_middle_one_at_a_time_goes_on():
-    async with Open(100, 100) as room:
+    async with OpenQuota(100, 100) as room:
         ada, grace = await room.comes(50), await room.comes(50, "grace")
         await ada.wants(50)
         await grace.wants(50)
@@ -153,7 +153,7 @@ async def test_of_bodies_that_wait_in_the_middle_one_at_a_time_goes_on():
 
 
 async def test_two_bodies_of_a_user_do_not_wait_for_each_other_for_ever():
-    async with Open(1_000, 50) as room:
+    async with OpenQuota(1_000, 50) as room:
         first, second = await room.comes(25), await room.comes(25)
         await first.wants(25)
         await second.wants(25)
@@ -163,7 +163,7 @@ async def test_two_bodies_of_a_user_do_not_wait_for_each_other_for_ever():
 
 
 async def test_who_stops_waiting_is_in_nobodys_way():
-    async with Open(100, 100) as room:
+    async with OpenQuota(100, 100) as room:
         ada, grace = await room.comes(80), await room.comes(100, "grace")
         alan = await room.comes(90, "alan")
         await grace.goes()
@@ -219,4 +219,4 @@ async def test_whoever_comes_and_grows_gets_on_and_all_is_given_back(seed):
 
     assert quota.bytes == quota.waiting == 0
     assert not quota._by_owner
-    assert most <= 100 + 4 * 80  # of one body that goes beyond
+    assert most <= 100 + 4 * 80  # of one body over the limit

@@ -1,4 +1,4 @@
-"""The transform and the steps of a diagnosis do what the pages say."""
+"""The transform and the diagnostic steps do what the pages say."""
 
 import re
 import sqlite3

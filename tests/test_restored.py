@@ -1,4 +1,4 @@
-"""The disk is put back to what it was: the journal has forgotten what was committed since."""
+"""The disk is restored from a copy: the journal lacks everything committed since."""
 
 import shutil
 import sqlite3
@@ -16,7 +16,7 @@ from atlas.core.messages import GroupLimits
 from tests.conftest import ServiceHarness, asgi
 from tests.support.exports import NOON
 from tests.support.fakes import Barrier, no_answer
-from tests.support.journal_states import accept, entries, export_of, settled, uuids
+from tests.support.journal_states import accept, entries, export_of, post_when_idle, uuids
 
 ABC = [b"a", b"b", b"c"]
 HOST = {"host": "127.0.0.1:9464"}
@@ -26,35 +26,35 @@ FORMATS = ["ndjson", "parquet"]
 each_layout = pytest.mark.parametrize("layout", LAYOUTS)
 
 
-def a_life(tmp_path, layout="auto", **more) -> ServiceHarness:
-    """Its clock goes on, as clocks do: nothing comes twice at the same moment."""
+def make_service(tmp_path, layout="auto", **more) -> ServiceHarness:
+    """A service whose clock advances: no two moments are the same."""
     seconds = count()
     (tmp_path / "disk").mkdir()
     now = lambda: NOON + timedelta(seconds=next(seconds))  # noqa: E731
     return ServiceHarness(tmp_path / "disk" / "journal", layout=layout, now=now, **more)
 
 
-def copied(life: ServiceHarness) -> None:
+def copy_disk(life: ServiceHarness) -> None:
     shutil.copytree(life.journal.parent, life.journal.parent.with_name("snapshot"))
 
 
-def put_back(life: ServiceHarness) -> None:
-    """What was written since is gone."""
+def restore_copy(life: ServiceHarness) -> None:
+    """Restore the copy; everything written since is lost."""
     shutil.rmtree(life.journal.parent)
     shutil.copytree(life.journal.parent.with_name("snapshot"), life.journal.parent)
 
 
 async def a_day_passes(life: ServiceHarness, *more: bytes) -> None:
-    """One export was committed before the copy, three wait in it; then all is, and more comes."""
-    await settled(life, b"before")
+    """Commit one export, copy the disk with three waiting, then commit them all and more."""
+    await post_when_idle(life, b"before")
     await accept(life, *ABC)
-    copied(life)
-    await settled(life)
-    await settled(life, *more)
+    copy_disk(life)
+    await post_when_idle(life)
+    await post_when_idle(life, *more)
 
 
-async def told_after(life: ServiceHarness) -> int:
-    """How many were found in the dataset, once nothing waits any more."""
+async def count_found(life: ServiceHarness) -> int:
+    """Return how many exports were found in the dataset, once none is waiting."""
     async with life.running() as flow:
         await flow.is_empty()
     assert flow.seen.of(StageCrashed) == []
@@ -62,10 +62,10 @@ async def told_after(life: ServiceHarness) -> int:
     return sum(event.exports for event in flow.seen.of(JournalRestored))
 
 
-async def told_without(life: ServiceHarness, call: str) -> int:
-    """The same; and this was never asked of Foundry, which would not have answered."""
+async def count_found_without(life: ServiceHarness, call: str) -> int:
+    """Return the same, and check that this call, which would have failed, was never made."""
     life.dataset.mishaps[f"before {call}"] = no_answer
-    found = await told_after(life)
+    found = await count_found(life)
     assert f"before {call}" in life.dataset.mishaps
     return found
 
@@ -81,23 +81,23 @@ def somebody_commits(life: ServiceHarness, **files: bytes) -> None:
 async def test_what_waited_in_the_copy_stands_once_whatever_its_layout_was_and_is(
     tmp_path, layout, then, format
 ):
-    life = a_life(tmp_path, layout, format=format)
+    life = make_service(tmp_path, layout, format=format)
     await a_day_passes(life, b"d", b"e")
-    put_back(life)
+    restore_copy(life)
     life.layout = then
-    assert await told_after(life) == 3
+    assert await count_found(life) == 3
     assert uuids(life) == ["a", "b", "before", "c", "d", "e"]
     assert life.dataset.open_now() == []
 
 
 @pytest.mark.parametrize(("calls", "then"), [(0, 9_000), (9_000, 0)])
 async def test_nor_does_it_matter_how_many_calls_are_left(tmp_path, calls, then):
-    life = a_life(tmp_path)
+    life = make_service(tmp_path)
     life.dataset.calls = calls
     await a_day_passes(life, b"d")
-    put_back(life)
+    restore_copy(life)
     life.dataset.calls = then
-    assert await told_after(life) == 3
+    assert await count_found(life) == 3
     assert uuids(life) == ["a", "b", "before", "c", "d"]
 
 
@@ -105,10 +105,10 @@ async def test_nor_does_it_matter_how_many_calls_are_left(tmp_path, calls, then)
 async def test_phones_that_send_again_what_the_copy_knows_are_told_where_it_stands(
     tmp_path, layout
 ):
-    life = a_life(tmp_path, layout)
+    life = make_service(tmp_path, layout)
     await a_day_passes(life)
     stood = life.dataset.files()
-    put_back(life)
+    restore_copy(life)
     async with life.running() as flow:
         for uuid in [b"before", *ABC]:
             answer = await flow.post(export_of(uuid))
@@ -120,11 +120,11 @@ async def test_phones_that_send_again_what_the_copy_knows_are_told_where_it_stan
 
 @each_layout
 async def test_what_came_after_the_copy_and_is_sent_again_stands_twice(tmp_path, layout):
-    """Nobody can tell: it is accepted at another moment, and each row says when."""
-    life = a_life(tmp_path, layout)
+    """It is indistinguishable: it was accepted at another time, and each row holds that time."""
+    life = make_service(tmp_path, layout)
     await a_day_passes(life, b"d")
-    put_back(life)
-    (again,) = await settled(life, b"d")
+    restore_copy(life)
+    (again,) = await post_when_idle(life, b"d")
     assert not again["replayed"]
     assert Counter(uuids(life)) == Counter(["a", "b", "before", "c", "d", "d"])
 
@@ -134,18 +134,18 @@ async def test_what_came_after_the_copy_and_is_sent_again_stands_twice(tmp_path,
 async def test_a_copy_that_was_made_while_a_group_was_under_way_is_no_other(
     tmp_path, layout, moment
 ):
-    life = a_life(tmp_path, layout)
-    await settled(life, b"before")
+    life = make_service(tmp_path, layout)
+    await post_when_idle(life, b"before")
     await accept(life, *ABC)
     life.dataset.mishaps[moment] = gate = Barrier()
     async with life.running() as flow:
         await gate.reached.wait()
-        copied(life)
+        copy_disk(life)
         gate.opened.set()
         await flow.is_empty()
-    await settled(life, b"d")
-    put_back(life)
-    await told_after(life)
+    await post_when_idle(life, b"d")
+    restore_copy(life)
+    await count_found(life)
     assert uuids(life) == ["a", "b", "before", "c", "d"]
 
 
@@ -156,38 +156,38 @@ async def test_a_copy_that_was_made_while_a_group_was_under_way_is_no_other(
 async def test_a_search_that_fails_or_is_killed_begins_anew(
     tmp_path, layout, call, side, is_killed
 ):
-    life = a_life(tmp_path, layout)
+    life = make_service(tmp_path, layout)
     await a_day_passes(life, b"d")
-    put_back(life)
+    restore_copy(life)
     life.dataset.mishaps[f"{side} {call}"] = gate = Barrier() if is_killed else no_answer
     if is_killed:
         async with replace(life, drain_seconds=0).running():
             await gate.reached.wait()
-    assert await told_after(life) == 3
+    assert await count_found(life) == 3
     assert uuids(life) == ["a", "b", "before", "c", "d"]
 
 
 async def test_while_foundry_is_away_exports_are_accepted_and_nothing_goes_out(tmp_path):
-    life = a_life(tmp_path, "per-group")
+    life = make_service(tmp_path, "per-group")
     await a_day_passes(life, b"d")
-    put_back(life)
+    restore_copy(life)
     stood = uuids(life)
     await accept(life, b"e")
     assert uuids(life) == stood
-    assert await told_after(life) == 3
+    assert await count_found(life) == 3
     assert uuids(life) == ["a", "b", "before", "c", "d", "e"]
 
 
 async def test_a_transaction_that_the_copy_does_not_know_waits_for_somebody_to_end_it(tmp_path):
-    """We have begun it; but that was noted behind the copy, so it is as good as anybody's."""
-    life = a_life(tmp_path)
-    await settled(life, b"before")
+    """It is our own, but the copy has no record of it, so it counts as another writer's."""
+    life = make_service(tmp_path)
+    await post_when_idle(life, b"before")
     await accept(life, *ABC)
-    copied(life)
+    copy_disk(life)
     life.dataset.mishaps["after put"] = gate = Barrier()
     async with replace(life, drain_seconds=0).running():
         await gate.reached.wait()
-    put_back(life)
+    restore_copy(life)
     async with life.running() as flow:
         await flow.seen.wait_for(UploadPaused, 3)
         (rid,) = life.dataset.open_now()
@@ -197,47 +197,47 @@ async def test_a_transaction_that_the_copy_does_not_know_waits_for_somebody_to_e
 
 
 async def test_what_many_have_sent_is_found_side_by_side_and_counted(tmp_path):
-    life = a_life(tmp_path, "per-export")
-    await settled(life, b"before")
+    life = make_service(tmp_path, "per-export")
+    await post_when_idle(life, b"before")
     life.dataset.down = True
     async with replace(life, drain_seconds=0).running() as flow:
         for name in "abcdefgh":
             export, token = export_of(name.encode()), f"token-of-{name}"
             await flow.post(export, token=token, prefer="respond-async")
     life.dataset.down = False
-    copied(life)
-    await settled(life)
-    put_back(life)
-    assert await told_after(life) == 8
+    copy_disk(life)
+    await post_when_idle(life)
+    restore_copy(life)
+    assert await count_found(life) == 8
     assert uuids(life) == sorted(["before", *"abcdefgh"])
 
 
 async def test_a_group_that_was_cut_otherwise_is_found_all_the_same(tmp_path):
-    """Each two went together then; now all would."""
-    life = a_life(tmp_path, "per-group", group=GroupLimits(exports_max=2))
-    await settled(life, b"before")
+    """Then the exports went in groups of two; now all would go together."""
+    life = make_service(tmp_path, "per-group", group=GroupLimits(exports_max=2))
+    await post_when_idle(life, b"before")
     await accept(life, *ABC, b"d", b"e")
-    copied(life)
-    await settled(life, b"f")
-    put_back(life)
+    copy_disk(life)
+    await post_when_idle(life, b"f")
+    restore_copy(life)
     life.group = GroupLimits()
-    assert await told_after(life) == 5
+    assert await count_found(life) == 5
     assert uuids(life) == ["a", "b", "before", "c", "d", "e", "f"]
 
 
 async def test_what_an_operator_has_sent_again_since_the_copy_is_found_as_well(tmp_path):
-    life = a_life(tmp_path, "per-export")
-    await settled(life, b"before")
+    life = make_service(tmp_path, "per-export")
+    await post_when_idle(life, b"before")
     life.dataset.refuses.add("healthkit/raw/ada/2026-01-02T12-00-03-000Z.ndjson")
     await accept(life, b"a")
-    await settled(life, b"b")
-    copied(life)
+    await post_when_idle(life, b"b")
+    copy_disk(life)
     life.dataset.refuses.clear()
     assert await replayed(life) == 1
-    put_back(life)
+    restore_copy(life)
     await accept(life, b"c")
     life.layout = "per-group"
-    assert await told_after(life) == 1
+    assert await count_found(life) == 1
     assert await replayed(life) == 0
     assert uuids(life) == ["a", "b", "before", "c"]
     assert {entry.reason for entry in await entries(life)} == {None}
@@ -251,13 +251,13 @@ async def replayed(life) -> int:
 
 
 async def test_who_was_forgotten_since_the_copy_has_to_be_forgotten_again(tmp_path):
-    life = a_life(tmp_path, "per-export")
+    life = make_service(tmp_path, "per-export")
     await a_day_passes(life)
     body = b'{"user":"ada"}'
     async with life.running() as flow:
         await asgi(flow.service.operator, "POST", "/erasures", HOST, body)
     assert uuids(life) == []
-    put_back(life)
+    restore_copy(life)
     async with life.running() as flow:
         await flow.is_empty()
         assert uuids(life) == ["a", "b", "c"]
@@ -267,9 +267,9 @@ async def test_who_was_forgotten_since_the_copy_has_to_be_forgotten_again(tmp_pa
 
 @each_layout
 async def test_files_of_others_are_looked_at_and_prove_nothing(tmp_path, layout):
-    """At our own paths, and among our groups: with other rows, or with some of ours only."""
-    life = a_life(tmp_path, layout)
-    await settled(life, b"before")
+    """They are at our paths and among our groups, with other rows or only some of ours."""
+    life = make_service(tmp_path, layout)
+    await post_when_idle(life, b"before")
     await accept(life, *ABC)
     theirs = {
         "healthkit/raw/ada/2026-01-02T12-00-02-000Z.ndjson": b'{"uuid":"theirs"}\n',
@@ -278,7 +278,7 @@ async def test_files_of_others_are_looked_at_and_prove_nothing(tmp_path, layout)
     }
     rid = life.dataset.opened(is_ours=False, **theirs)
     life.dataset.transactions[rid].state = "COMMITTED"
-    assert await told_after(life) == 0
+    assert await count_found(life) == 0
     del life.dataset.transactions[rid].files["healthkit/groups/2026-01-02T12-00-04-000Z.csv"]
     assert uuids(life) == ["a", "b", "before", "c", "theirs", "theirs, too"]
 
@@ -286,38 +286,38 @@ async def test_files_of_others_are_looked_at_and_prove_nothing(tmp_path, layout)
 async def test_as_long_as_the_last_transaction_is_the_one_that_is_known_no_file_is_looked_for(
     tmp_path,
 ):
-    life = a_life(tmp_path)
-    await settled(life, b"before")
+    life = make_service(tmp_path)
+    await post_when_idle(life, b"before")
     await accept(life, *ABC)
-    assert await told_without(life, "files_under") == 0
+    assert await count_found_without(life, "files_under") == 0
     assert uuids(life) == ["a", "b", "before", "c"]
 
 
 async def test_where_others_write_no_file_is_read_but_where_ours_may_stand(tmp_path):
-    life = a_life(tmp_path, "per-group")
-    await settled(life, b"before")
+    life = make_service(tmp_path, "per-group")
+    await post_when_idle(life, b"before")
     somebody_commits(life)
     await accept(life, *ABC)
-    assert await told_without(life, "content") == 0
+    assert await count_found_without(life, "content") == 0
     assert uuids(life) == ["a", "b", "before", "c"]
 
 
 async def test_a_search_that_fails_when_the_newest_was_found_already_begins_anew(tmp_path):
-    """Two share a file, the third has its own, in the last transaction: that is found first."""
-    life = a_life(tmp_path, "auto", group=GroupLimits(exports_max=2))
-    await settled(life, b"before")
+    """Two share a file; the third, in the last transaction, has its own and is found first."""
+    life = make_service(tmp_path, "auto", group=GroupLimits(exports_max=2))
+    await post_when_idle(life, b"before")
     await accept(life, *ABC)
-    copied(life)
-    life.dataset.calls, life.dataset.mishaps["after commit"] = 0, then(life, calls=9_000)
-    await settled(life)
-    put_back(life)
-    life.dataset.mishaps["before content"] = then(life, content=no_answer)
-    assert await told_after(life) == 3
+    copy_disk(life)
+    life.dataset.calls, life.dataset.mishaps["after commit"] = 0, make_mishap(life, calls=9_000)
+    await post_when_idle(life)
+    restore_copy(life)
+    life.dataset.mishaps["before content"] = make_mishap(life, content=no_answer)
+    assert await count_found(life) == 3
     assert uuids(life) == ["a", "b", "before", "c"]
 
 
-def then(life, calls=None, content=None):
-    """What happens at a moment: from now on so many calls, or this at the next content."""
+def make_mishap(life, calls=None, content=None):
+    """Return a mishap that replaces the recorded calls, or the next call's content."""
 
     async def happens():
         if calls is not None:
@@ -329,13 +329,13 @@ def then(life, calls=None, content=None):
 
 
 async def test_what_is_damaged_in_the_copy_keeps_nothing_else_from_being_found(tmp_path):
-    life = a_life(tmp_path, "per-group")
+    life = make_service(tmp_path, "per-group")
     await a_day_passes(life, b"d")
-    put_back(life)
+    restore_copy(life)
     with closing(sqlite3.connect(life.journal)) as db, db:
         last = "SELECT max(number) FROM export WHERE status = 'accepted'"
         assert db.execute(f"UPDATE export SET label = x'00' WHERE number = ({last})").rowcount == 1
-    assert await told_after(life) == 2
+    assert await count_found(life) == 2
     assert uuids(life) == ["a", "b", "before", "c", "d"]
 
 
@@ -352,15 +352,15 @@ async def test_a_group_file_of_somebody_else_is_no_reason_to_stop(tmp_path, row)
     await accept(life, b"a")
     path = f"{identifiers.GROUPS}2026-01-02T12-00-00-500Z.ndjson"
     somebody_commits(life, **{path: row})
-    assert await told_after(life) == 0
+    assert await count_found(life) == 0
     assert len(life.dataset.files()) == 2
 
 
 async def test_a_file_that_the_journal_knows_is_not_read_again(tmp_path):
-    """Somebody was forgotten, or others write: the head is not ours, and nothing was put back."""
+    """After an erasure, or with other writers, the head is not ours though nothing was restored."""
     life = ServiceHarness(tmp_path / "journal", layout="per-group", now=lambda: NOON)
-    await settled(life, b"before")
+    await post_when_idle(life, b"before")
     await accept(life, b"a")
     somebody_commits(life)
-    assert await told_without(life, "content") == 0
+    assert await count_found_without(life, "content") == 0
     assert uuids(life) == ["a", "before"]

@@ -1,4 +1,4 @@
-"""What the system allows: no core of anybody's data, and descriptors enough to answer operators."""
+"""System limits: no core dumps, and enough descriptors to serve operators."""
 
 import re
 import resource
@@ -61,8 +61,8 @@ def test_so_many_connections_that_descriptors_are_left():
 
 
 @contextmanager
-def with_few_descriptors(folder: Path, count: int) -> Iterator[tuple[int, int]]:
-    """An `atlas local`, its process and its first port."""
+def limit_descriptors(folder: Path, count: int) -> Iterator[tuple[int, int]]:
+    """Run `atlas local`; yield its process id and its first port."""
     script = f'ulimit -n {count}; exec "$0" "$@"'
     port = four_free_ports()
     arguments = ["sh", "-c", script, str(COMMAND), "local", "--port", str(port)]
@@ -89,7 +89,7 @@ def metric(port: int, name: str) -> float:
 
 @pytest.mark.slow
 def test_more_idle_connections_than_descriptors_lock_out_neither_phones_nor_operators(tmp_path):
-    with with_few_descriptors(tmp_path, 400) as (_, port), ExitStack() as stack:
+    with limit_descriptors(tmp_path, 400) as (_, port), ExitStack() as stack:
         for _ in range(600):
             stack.enter_context(socket.create_connection((HOST, port), timeout=10))
 
@@ -103,7 +103,7 @@ def test_more_idle_connections_than_descriptors_lock_out_neither_phones_nor_oper
 def test_the_service_and_its_workers_leave_no_core_and_may_open_many_files(tmp_path):
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     large = b"".join(b'{"uuid":"%d","unit":"%b"}\n' % (n, b"x" * 99) for n in range(9_000))
-    with with_few_descriptors(tmp_path, f"-S {min(512, hard)}") as (pid, port):
+    with limit_descriptors(tmp_path, f"-S {min(512, hard)}") as (pid, port):
         sent(port, large)
         family = [pid, *children(pid)]
         limits = [Path(f"/proc/{each}/limits").read_text() for each in family]
@@ -114,7 +114,7 @@ def test_the_service_and_its_workers_leave_no_core_and_may_open_many_files(tmp_p
 
 
 def limit(name: str, text: str) -> int:
-    """The soft one, as the kernel tells it."""
+    """Return the soft limit, as reported by the kernel."""
     found = re.search(rf"^{name} +(\d+)", text, re.MULTILINE)
     assert found
     return int(found[1])

@@ -1,4 +1,4 @@
-"""What a record becomes."""
+"""The transformation of a record into a row."""
 
 import gc
 import json
@@ -23,7 +23,7 @@ def the_long_way(_line):
 
 
 def row(line):
-    """The row of one line, which both ways through `flatten` agree about."""
+    """Return the row of one line, and check that both paths through `flatten` agree."""
     table = flatten([line], HEADER)
     assert table == flatten([line], HEADER, read=the_long_way)
     (found,) = table.ndjson.splitlines()
@@ -170,8 +170,8 @@ WORDS = r"""
 """.split()
 
 
-def spelled(text):
-    """As a string of JSON, in one of the ways there are to write it."""
+def spell_string(text):
+    """Encode a JSON string in one of the possible spellings."""
     plain = json.dumps(text, ensure_ascii=False)
     ways = [plain, json.dumps(text), plain.replace("/", r"\/"), plain.replace("a", r"\u0061")]
     return st.sampled_from(ways)
@@ -183,11 +183,11 @@ def an_array(values):
 
 def members(names, values):
     colon = st.sampled_from([":", " : ", "\t:\r"])
-    return st.tuples(names.flatmap(spelled), colon, values).map("".join)
+    return st.tuples(names.flatmap(spell_string), colon, values).map("".join)
 
 
-def an_object(*members):
-    """Its keys in any order, some of them twice."""
+def spell_object(*members):
+    """Encode an object with its keys in any order, some of them twice."""
     found = st.lists(st.one_of(members), max_size=9)
     return found.map(lambda each: f"{{{','.join(each)}}}")
 
@@ -197,24 +197,24 @@ def damaged(line, place, by):
 
 
 written = st.text('aZ09 .-eE\\"/\n’é\xa0\u2028😀\x7f', max_size=8) | st.just(" 7.5 ")
-texts = written.flatmap(spelled)
+texts = written.flatmap(spell_string)
 integers = st.integers().map(str) | st.sampled_from(["9" * 308, "9" * 309, "9" * 400])
 floats = st.floats(allow_nan=False).map(json.dumps)
 scalars = texts | integers | floats | st.sampled_from(NUMBERS + WORDS)
-nested = an_array(scalars) | an_object(members(written, scalars))
-values = scalars | nested | an_array(nested) | an_object(members(written, nested))
+nested = an_array(scalars) | spell_object(members(written, scalars))
+values = scalars | nested | an_array(nested) | spell_object(members(written, nested))
 hardware = st.sampled_from([*Device.__struct_encode_fields__])
 keys = st.sampled_from([*Record.__struct_encode_fields__])
 others = st.sampled_from(["other", "’", "durationSeconds", "childSampleUUIDs"])
-usual_ones = an_object(
+usual_ones = spell_object(
     members(st.sampled_from(TEXTS), texts | st.just("null")),
     members(st.sampled_from(["valueDouble", "value", "valueInteger"]), floats | integers),
-    members(st.just("device"), an_object(members(hardware, texts))),
-    members(st.just("metadata"), an_object(members(written, texts | floats))),
+    members(st.just("device"), spell_object(members(hardware, texts))),
+    members(st.just("metadata"), spell_object(members(written, texts | floats))),
 )
-any_ones = an_object(
+any_ones = spell_object(
     members(keys | others, values),
-    members(st.just("device"), an_object(members(hardware | others, texts | values))),
+    members(st.just("device"), spell_object(members(hardware | others, texts | values))),
 )
 objects = (usual_ones | any_ones).map(str.encode)
 noise = st.binary(min_size=1, max_size=2)
@@ -243,7 +243,7 @@ def test_any_bytes_are_a_row_or_a_reject_or_blank(lines):
 
 
 def test_nothing_stays_of_what_was_flattened():
-    """The fuzzer's: of each export msgspec held a generator for good."""
+    """Found by the fuzzer: msgspec leaked a generator for each export."""
     before = generators()
     for _ in range(50):
         flatten([b'{"uuid":"a"}', b"{"], HEADER)
@@ -251,7 +251,7 @@ def test_nothing_stays_of_what_was_flattened():
 
 
 def generators():
-    return sum(type(each) is GeneratorType for each in gc.get_objects())  # a proxy may be dead
+    return sum(type(each) is GeneratorType for each in gc.get_objects())  # proxies may be dead
 
 
 async def test_the_work_can_be_done_in_another_process():

@@ -1,4 +1,4 @@
-"""The machinery, with toy actors."""
+"""The actor runtime, with toy actors."""
 
 from contextlib import asynccontextmanager, suppress
 
@@ -44,23 +44,23 @@ class Stuck:
         await anyio.sleep_forever()
 
 
-class Crashes(list):
-    """What was told of crashes."""
+class CrashRecorder(list):
+    """Records crashes."""
 
     def tell(self, actor, error):
         self.append((actor, type(error)))
 
 
 def pipeline(tasks, last, *, size=16, crashes=None, concurrency=1):
-    """A stage that halves, and one behind it."""
-    stages = Stages(tasks, (Crashes() if crashes is None else crashes).tell)
+    """A stage that halves numbers, followed by a sink."""
+    stages = Stages(tasks, (CrashRecorder() if crashes is None else crashes).tell)
     return stages.start_stage(
         Half(), stages.start_sink(last, size=size, concurrency=concurrency), size=size
     )
 
 
 async def test_a_crash_costs_one_message():
-    crashes = Crashes()
+    crashes = CrashRecorder()
     async with anyio.create_task_group() as tasks:
         halver = pipeline(tasks, Keep(), crashes=crashes)
         async with halver.channel:
@@ -75,8 +75,8 @@ async def test_a_crash_costs_one_message():
 async def test_work_is_told_however_it_ends_and_with_its_message():
     told = []
     async with anyio.create_task_group() as tasks:
-        stages = Stages(tasks, Crashes().tell, lambda *work: told.append(work))
-        halver = stages.start_stage(Half(), stages.start_sink(Refuses()))
+        stages = Stages(tasks, CrashRecorder().tell, lambda *work: told.append(work))
+        halver = stages.start_stage(Half(), stages.start_sink(RejectingStage()))
         async with halver.channel:
             for number in (4, 13):
                 with suppress(AtlasError):
@@ -88,7 +88,7 @@ async def test_work_is_told_however_it_ends_and_with_its_message():
 
 async def test_a_queue_tells_how_many_wait_and_how_many_can():
     async with anyio.create_task_group() as tasks:
-        stages, stuck = Stages(tasks, Crashes().tell), Stuck()
+        stages, stuck = Stages(tasks, CrashRecorder().tell), Stuck()
         address = stages.start_sink(stuck, size=4)
         async with address.channel:
             for number in range(3):
@@ -101,17 +101,17 @@ async def test_a_queue_tells_how_many_wait_and_how_many_can():
     assert queues == {"stuck": (2, 4)}
 
 
-class Refuses:
-    """A stage with an answer to everything."""
+class RejectingStage:
+    """A stage that rejects every message with an error."""
 
     async def handle(self, message):
         raise NotFound
 
 
 async def test_an_answer_is_no_crash_whatever_came_before():
-    crashes = Crashes()
+    crashes = CrashRecorder()
     async with anyio.create_task_group() as tasks:
-        for stage in (Refuses(), Half()):
+        for stage in (RejectingStage(), Half()):
             address = Stages(tasks, crashes.tell).start_sink(stage)
             async with address.channel:
                 for number in (4, 4, 13, 4):
@@ -121,10 +121,10 @@ async def test_an_answer_is_no_crash_whatever_came_before():
 
 
 class Bears:
-    """A stage that halves nothing odd, and one behind it that keeps what it could not bear."""
+    """A stage that crashes on odd numbers, followed by one that keeps them."""
 
     def __init__(self):
-        self.known, self.kept, self.crashes = set(), Keep(), Crashes()
+        self.known, self.kept, self.crashes = set(), Keep(), CrashRecorder()
 
     @asynccontextmanager
     async def at_work(self):
@@ -179,7 +179,7 @@ async def test_a_full_pipeline_makes_its_senders_wait():
             tasks.start_soon(halver.ask, number)
         await anyio.wait_all_tasks_blocked()
 
-        # 1 in the hands of each stage, 2 in each inbox, the rest outside
+        # 1 in each stage, 2 in each inbox, the rest outside
         assert halver.channel.statistics().tasks_waiting_send == 10 - (1 + 2) - (1 + 2)
         tasks.cancel_scope.cancel()
     halver.channel.close()
@@ -188,7 +188,7 @@ async def test_a_full_pipeline_makes_its_senders_wait():
 async def test_a_stage_may_have_several_messages_in_hand():
     stuck = Stuck()
     async with anyio.create_task_group() as tasks:
-        stages = Stages(tasks, Crashes().tell)
+        stages = Stages(tasks, CrashRecorder().tell)
         address = stages.start_sink(stuck, size=2, concurrency=3)
         for number in range(10):
             tasks.start_soon(address.ask, number)
@@ -223,7 +223,7 @@ async def test_who_comes_after_the_end_is_turned_away():
 
 
 async def test_too_many_crashes_end_the_service():
-    crashes = Crashes()
+    crashes = CrashRecorder()
 
     async def crash_often():
         async with (
@@ -240,7 +240,7 @@ async def test_too_many_crashes_end_the_service():
 
 async def test_crashes_between_messages_that_succeed_never_end_the_service():
     async with anyio.create_task_group() as tasks:
-        halver = Stages(tasks, Crashes().tell).start_sink(Half())
+        halver = Stages(tasks, CrashRecorder().tell).start_sink(Half())
         async with halver.channel:
             for _ in range(20):
                 with pytest.raises(AtlasError):
@@ -317,7 +317,7 @@ async def close(wakeup):
 
 
 class Crowd:
-    """How many work now, and how many did at most."""
+    """Counts concurrent workers and their maximum."""
 
     def __init__(self):
         self.now = self.most = 0

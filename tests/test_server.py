@@ -1,4 +1,4 @@
-"""The server below the door: what it makes of bytes, of bugs, and of very many requests at once."""
+"""The HTTP server below the application: bytes, bugs, and very many concurrent requests."""
 
 import asyncio
 import socket
@@ -23,7 +23,7 @@ from tests.support.connections import (
     chunks,
     get,
     post,
-    rest,
+    receive_rest,
     start,
     statuses,
 )
@@ -32,8 +32,8 @@ from tests.support.listeners import FastShutdownListener
 # bytes in, events out
 
 
-def parsed(*pieces, header_bytes_max=16 * KIB):
-    """The events, with a word for each head, as the request is answered at once."""
+def parse_pieces(*pieces, header_bytes_max=16 * KIB):
+    """Return the events, with a string for each head, as if each request were answered at once."""
     parser, found = RequestParser(header_bytes_max), []
 
     def add(events):
@@ -74,11 +74,11 @@ def parsed(*pieces, header_bytes_max=16 * KIB):
     ],
 )
 def test_bytes_become_events(pieces, events):
-    assert parsed(*pieces) == events
+    assert parse_pieces(*pieces) == events
 
 
 def test_a_fault_is_said_behind_what_was_good_and_ends_it_all():
-    *good, fault = parsed(chunks(HELLO + b"zz\r\n") + get("/never"))
+    *good, fault = parse_pieces(chunks(HELLO + b"zz\r\n") + get("/never"))
 
     assert good == ["POST /echo", b"hello"]
     assert isinstance(fault, BadRequest)
@@ -126,7 +126,7 @@ async def answered(app, request):
             tasks.start_soon(listener.listen)
             async with await anyio.connect_tcp(*bound.getsockname()[:2]) as stream:
                 await stream.send(request)
-                text = await rest(stream)
+                text = await receive_rest(stream)
             listener.end()
     return text, seen
 

@@ -1,4 +1,4 @@
-"""What can be set, and what is said of what cannot."""
+"""The settings and the messages about invalid ones."""
 
 import json
 import re
@@ -170,7 +170,7 @@ def test_the_environment_stands_over_the_file():
     settings = load(toml, {"PORT": "2", "FOUNDRY_BRANCH": ""})
 
     assert (settings.edge.port, settings.edge.commit_wait_seconds) == (2, 2.5)
-    assert settings.foundry.branch == "develop"  # an empty variable is none
+    assert settings.foundry.branch == "develop"  # an empty variable counts as unset
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_a_journal_is_a_file_or_memory(url, path):
 
 
 def test_the_documented_file_holds_every_key_with_its_default():
-    """Every line that is commented out is a key and its default: read, it changes nothing."""
+    """Every commented line is a key with its default; loading it changes nothing."""
     text = DOCUMENTED.read_text(encoding="utf-8")
     uncommented = re.sub(r"(?m)^# (?=\w+ = )", "", text)
 

@@ -1,4 +1,4 @@
-"""A person is erased from files that hold rows of others, and nobody else is touched."""
+"""A person is erased from shared files, and nobody else is touched."""
 
 import sqlite3
 from contextlib import closing
@@ -16,7 +16,7 @@ from tests.conftest import ServiceHarness, asgi
 from tests.support.exports import NOON
 from tests.support.fakes import Barrier, no_answer
 from tests.support.journal_states import uuids
-from tests.support.people import ADA, HOST, ZOE, asked, sent
+from tests.support.people import ADA, HOST, ZOE, post_record, query_operator
 
 MOMENTS = [f"{side} {call}" for call in ("begin", "put", "commit") for side in ("before", "after")]
 
@@ -26,12 +26,12 @@ def life(tmp_path):
     return ServiceHarness(tmp_path / "journal", layout="per-group")
 
 
-async def together(life, flow, *senders):
-    """One group of these exports: (uuid, sub)."""
+async def commit_together(life, flow, *senders):
+    """Commit one group of these exports: (uuid, sub)."""
     gate = life.dataset.mishaps["before begin"] = Barrier()
     async with anyio.create_task_group() as tasks:
         for sender in senders:
-            tasks.start_soon(sent, flow, *sender)
+            tasks.start_soon(post_record, flow, *sender)
         await gate.reached.wait()
         await anyio.wait_all_tasks_blocked()
         gate.opened.set()
@@ -46,10 +46,10 @@ def contents(life):
 async def test_a_shared_file_is_replaced_by_the_same_without_their_rows(life, format):
     life.format = format
     async with life.running() as flow:
-        await together(life, flow, ("a", ADA), ("z", ZOE), ("b", ADA), ("y", ZOE))
+        await commit_together(life, flow, ("a", ADA), ("z", ZOE), ("b", ADA), ("y", ZOE))
         ((path, before),) = life.dataset.files().items()
-        receipt = (await asked(flow, "/erasures")).body
-        where = (await asked(flow, "/personal-data")).body
+        receipt = (await query_operator(flow, "/erasures")).body
+        where = (await query_operator(flow, "/personal-data")).body
 
     assert receipt["rewritten"] == [{"path": path, "rows": 2}]
     assert receipt["shared"] == where["shared"] == []
@@ -68,8 +68,8 @@ async def test_a_shared_file_is_replaced_by_the_same_without_their_rows(life, fo
 
 async def test_a_shared_file_that_is_theirs_alone_is_taken_out(life):
     async with life.running() as flow:
-        await together(life, flow, ("a", ADA), ("b", ADA))
-        receipt = (await asked(flow, "/erasures")).body
+        await commit_together(life, flow, ("a", ADA), ("b", ADA))
+        receipt = (await query_operator(flow, "/erasures")).body
 
     assert life.dataset.files() == {}
     assert [each["rows"] for each in receipt["rewritten"]] == [2]
@@ -78,8 +78,8 @@ async def test_a_shared_file_that_is_theirs_alone_is_taken_out(life):
 
 async def test_nothing_is_replaced_where_nothing_is_theirs(life):
     async with life.running() as flow:
-        await together(life, flow, ("z", ZOE), ("y", ZOE))
-        receipt = (await asked(flow, "/erasures")).body
+        await commit_together(life, flow, ("z", ZOE), ("y", ZOE))
+        receipt = (await query_operator(flow, "/erasures")).body
 
     assert receipt["rewritten"] == []
     assert uuids(life) == ["y", "z"]
@@ -88,9 +88,9 @@ async def test_nothing_is_replaced_where_nothing_is_theirs(life):
 
 async def test_whoever_shares_with_them_still_has_a_receipt_and_is_not_sent_again(life):
     async with life.running() as flow:
-        await together(life, flow, ("a", ADA), ("z", ZOE))
-        await asked(flow, "/erasures")
-        again = await sent(flow, "z", ZOE)
+        await commit_together(life, flow, ("a", ADA), ("z", ZOE))
+        await query_operator(flow, "/erasures")
+        again = await post_record(flow, "z", ZOE)
 
     assert (again.status, again.body["replayed"]) == (200, True)
     assert uuids(life) == ["z"]
@@ -99,11 +99,11 @@ async def test_whoever_shares_with_them_still_has_a_receipt_and_is_not_sent_agai
 @pytest.mark.parametrize("moment", MOMENTS)
 async def test_an_answer_that_is_lost_ends_it_and_the_next_time_it_is_done(life, moment):
     async with life.running() as flow:
-        await together(life, flow, ("a", ADA), ("z", ZOE))
+        await commit_together(life, flow, ("a", ADA), ("z", ZOE))
         life.dataset.mishaps[moment] = no_answer
-        first = await asked(flow, "/erasures")
-        again = await asked(flow, "/erasures")
-        assert (await sent(flow, "x", ZOE)).status == 200
+        first = await query_operator(flow, "/erasures")
+        again = await query_operator(flow, "/erasures")
+        assert (await post_record(flow, "x", ZOE)).status == 200
 
     assert (first.status, again.status) == (503, 200)
     assert uuids(life) == ["x", "z"]
@@ -113,27 +113,27 @@ async def test_an_answer_that_is_lost_ends_it_and_the_next_time_it_is_done(life,
 @pytest.mark.parametrize("moment", [*MOMENTS, "before content", "after content"])
 async def test_a_process_that_is_killed_meanwhile_leaves_the_file_as_it_was_or_clean(life, moment):
     async with life.running() as flow:
-        await together(life, flow, ("a", ADA), ("z", ZOE))
+        await commit_together(life, flow, ("a", ADA), ("z", ZOE))
     doomed = replace(life, drain_seconds=0)
     gate = life.dataset.mishaps[moment] = Barrier()
     async with doomed.running() as flow, anyio.create_task_group() as operators:
-        operators.start_soon(asked, flow, "/erasures")
+        operators.start_soon(query_operator, flow, "/erasures")
         await gate.reached.wait()
         operators.cancel_scope.cancel()
     assert uuids(life) in (["a", "z"], ["z"])
 
     async with life.running() as flow:
-        assert (await sent(flow, "x", ZOE)).status == 200
-        assert (await asked(flow, "/erasures")).status == 200
+        assert (await post_record(flow, "x", ZOE)).status == 200
+        assert (await query_operator(flow, "/erasures")).status == 200
     assert uuids(life) == ["x", "z"]
     assert life.dataset.open_now() == []
 
 
 async def test_a_lost_begin_of_a_replacement_is_found_by_its_type(life):
     async with life.running() as flow:
-        await together(life, flow, ("a", ADA), ("z", ZOE))
+        await commit_together(life, flow, ("a", ADA), ("z", ZOE))
         life.dataset.mishaps["after begin"] = no_answer
-        assert (await asked(flow, "/erasures")).status == 503
+        assert (await query_operator(flow, "/erasures")).status == 503
         with anyio.fail_after(5):
             while life.dataset.open_now():
                 await anyio.sleep(0.001)
@@ -149,14 +149,14 @@ async def test_a_file_that_foundry_does_not_serve_is_named_until_it_does(life):
         raise ContentTooLarge
 
     async with life.running() as flow:
-        await together(life, flow, ("a", ADA), ("z", ZOE))
+        await commit_together(life, flow, ("a", ADA), ("z", ZOE))
         (path,) = life.dataset.files()
         life.dataset.read_file = too_large
-        first = (await asked(flow, "/erasures")).body
-        where = (await asked(flow, "/personal-data")).body
+        first = (await query_operator(flow, "/erasures")).body
+        where = (await query_operator(flow, "/personal-data")).body
         life.dataset.read_file = content
-        again = (await asked(flow, "/erasures")).body
-        clean = (await asked(flow, "/personal-data")).body
+        again = (await query_operator(flow, "/erasures")).body
+        clean = (await query_operator(flow, "/personal-data")).body
 
     assert first["shared"] == where["shared"] == [{"path": path, "exports": 1}]
     assert first["rewritten"] == []
@@ -167,15 +167,15 @@ async def test_a_file_that_foundry_does_not_serve_is_named_until_it_does(life):
 
 
 async def test_a_file_of_which_only_digests_tell_is_clean_afterwards_too(life):
-    """And so it is for the second of them, when the file belongs to another transaction already."""
+    """The second person too, although the file by then belongs to another transaction."""
     async with life.running() as flow:
-        await together(life, flow, ("a", ADA), ("z", ZOE), ("e", "auth0|eve"))
+        await commit_together(life, flow, ("a", ADA), ("z", ZOE), ("e", "auth0|eve"))
     with closing(sqlite3.connect(life.journal)) as db, db:
         ReceiptRetention(lambda: NOON + timedelta(days=60)).prune(db)
     async with life.running() as flow:
-        await asked(flow, "/erasures")
+        await query_operator(flow, "/erasures")
         assert uuids(life) == ["e", "z"]
-        receipt = (await asked(flow, "/erasures", user=ZOE)).body
+        receipt = (await query_operator(flow, "/erasures", user=ZOE)).body
 
     assert uuids(life) == ["e"]
     assert receipt["purged"] == {"digest": 1}
@@ -184,24 +184,24 @@ async def test_a_file_of_which_only_digests_tell_is_clean_afterwards_too(life):
 
 
 async def test_exports_that_come_while_files_are_rewritten_are_erased_too(life):
-    """They are committed between two steps, into a file that was not there before."""
+    """They are committed between two steps, into a new file."""
     async with life.running() as flow:
-        await together(life, flow, ("a", ADA), ("z", ZOE))
+        await commit_together(life, flow, ("a", ADA), ("z", ZOE))
         gate = life.dataset.mishaps["before commit"] = Barrier()
         answers = {}
 
         async def forget():
-            answers["forget"] = (await asked(flow, "/erasures")).body
+            answers["forget"] = (await query_operator(flow, "/erasures")).body
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(forget)
             await gate.reached.wait()
-            tasks.start_soon(sent, flow, "late", ADA)
-            tasks.start_soon(sent, flow, "y", ZOE)
+            tasks.start_soon(post_record, flow, "late", ADA)
+            tasks.start_soon(post_record, flow, "y", ZOE)
             await anyio.wait_all_tasks_blocked()
             gate.opened.set()
         await flow.is_empty()
-        where = (await asked(flow, "/personal-data")).body
+        where = (await query_operator(flow, "/personal-data")).body
 
     assert [uuid for uuid in uuids(life) if uuid in "a late"] in ([], ["late"])
     if "late" not in uuids(life):
@@ -210,7 +210,7 @@ async def test_exports_that_come_while_files_are_rewritten_are_erased_too(life):
 
 async def test_a_foundry_that_serves_the_old_file_is_not_asked_for_ever(life):
     async with life.running() as flow:
-        await together(life, flow, ("a", ADA), ("z", ZOE))
+        await commit_together(life, flow, ("a", ADA), ("z", ZOE))
         ((_, old),) = life.dataset.files().items()
 
         async def stale(path, size):
@@ -221,7 +221,7 @@ async def test_a_foundry_that_serves_the_old_file_is_not_asked_for_ever(life):
             return replace_bytes(found, len(old))
 
         life.dataset.read_file, life.dataset.find_file = stale, owner
-        answer = await asked(flow, "/erasures")
+        answer = await query_operator(flow, "/erasures")
 
     assert answer.status == 503
     assert "old content of a replaced file" in answer.body["error"]
@@ -233,10 +233,10 @@ def replace_bytes(found, size):
 
 async def test_groups_go_on_between_the_files_of_an_erasure(life):
     async with life.running() as flow:
-        await together(life, flow, ("a", ADA), ("z", ZOE))
-        await together(life, flow, ("b", ADA), ("y", ZOE))
-        receipt = (await asked(flow, "/erasures")).body
-        assert (await sent(flow, "x", ZOE)).status == 200
+        await commit_together(life, flow, ("a", ADA), ("z", ZOE))
+        await commit_together(life, flow, ("b", ADA), ("y", ZOE))
+        receipt = (await query_operator(flow, "/erasures")).body
+        assert (await post_record(flow, "x", ZOE)).status == 200
         assert flow.seen.count_of(GroupStarted) == 3
 
     assert [each["rows"] for each in receipt["rewritten"]] == [1, 1]
@@ -248,10 +248,10 @@ async def test_a_removal_that_foundry_refuses_is_an_error_and_not_a_receipt(life
         raise FoundryError("Foundry answers 403 UploadFilePermissionDenied.")
 
     async with life.running() as flow:
-        await together(life, flow, ("a", ADA))
+        await commit_together(life, flow, ("a", ADA))
         life.dataset.remove = refuses
         answer = await asgi(
             flow.service.operator, "POST", "/erasures", HOST, b'{"user":"auth0|ada"}'
         )
         assert answer.status == 503
-        assert (await asked(flow, "/personal-data")).body["exports"] == {"committed": 1}
+        assert (await query_operator(flow, "/personal-data")).body["exports"] == {"committed": 1}

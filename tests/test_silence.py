@@ -1,4 +1,4 @@
-"""Foundry, or a firewall before it, gives no usable answer about some files: nobody waits."""
+"""Foundry or a firewall gives no usable response for some files: the others do not wait."""
 
 from dataclasses import dataclass
 
@@ -10,16 +10,16 @@ from atlas.core.events import ExportFailed, ExportSetAside, GroupCommitted, Uplo
 from tests.conftest import ServiceHarness
 from tests.support.fakes import MemoryDataset
 from tests.support.journal_states import uuids
-from tests.support.people import ADA, ZOE, sent
+from tests.support.people import ADA, ZOE, post_record
 
 GOOD = [f"z{number}" for number in range(4)]
 
 
 @dataclass
-class Walled(MemoryDataset):
-    """A firewall answers 403 at once for whatever is Eve's; all else takes longer."""
+class FirewalledDataset(MemoryDataset):
+    """A firewall answers 403 at once for Eve's files; everything else takes longer."""
 
-    is_complete: bool = False  # and whoever asks about her files is answered so, too
+    is_complete: bool = False  # queries about her files get the same answer
 
     async def put(self, transaction, path, content):
         if "eve" in path or b'"uuid":"e' in content:
@@ -34,8 +34,8 @@ class Walled(MemoryDataset):
 
 
 @dataclass
-class Aborting(MemoryDataset):
-    """It aborts what it refuses to commit."""
+class AbortingDataset(MemoryDataset):
+    """A dataset that aborts the transaction when it rejects the commit."""
 
     async def commit(self, transaction):
         if any(b"poison" in each for each in self.transactions[transaction].files.values()):
@@ -50,21 +50,21 @@ async def all_good_are_there(life):
             await anyio.sleep(0.01)
 
 
-async def waiting(life, flow, *senders):
-    """All of these are in the journal before Foundry is there."""
+async def accept_offline(life, flow, *senders):
+    """Accept all of these while Foundry is unavailable."""
     life.dataset.down = True
     for uuid, sub in senders:
-        await sent(flow, uuid, sub, Prefer="respond-async")
+        await post_record(flow, uuid, sub, Prefer="respond-async")
     life.dataset.down = False
 
 
 @pytest.mark.parametrize("bad", [1, 7, 8, 12])
 @pytest.mark.parametrize("layout", ["per-export", "per-group"])
 async def test_files_behind_a_wall_stop_nobody_and_are_never_set_aside(tmp_path, layout, bad):
-    life = ServiceHarness(tmp_path / "journal", dataset=Walled(), layout=layout)
+    life = ServiceHarness(tmp_path / "journal", dataset=FirewalledDataset(), layout=layout)
     async with life.running() as flow:
         eves = [(f"e{number}", "eve") for number in range(bad)]
-        await waiting(life, flow, *eves, *((uuid, ZOE) for uuid in GOOD))
+        await accept_offline(life, flow, *eves, *((uuid, ZOE) for uuid in GOOD))
         await all_good_are_there(life)
         assert uuids(life) == GOOD
         assert await flow.waiting() == bad
@@ -73,20 +73,20 @@ async def test_files_behind_a_wall_stop_nobody_and_are_never_set_aside(tmp_path,
 
 
 async def test_a_wall_that_hides_its_files_slows_down_nobody(tmp_path):
-    life = ServiceHarness(tmp_path / "journal", dataset=Walled(is_complete=True))
+    life = ServiceHarness(tmp_path / "journal", dataset=FirewalledDataset(is_complete=True))
     async with life.running() as flow:
-        await waiting(life, flow, ("e", "eve"), ("z0", ZOE))
+        await accept_offline(life, flow, ("e", "eve"), ("z0", ZOE))
         for uuid in GOOD[1:]:
-            assert (await sent(flow, uuid, ZOE)).status == 200
+            assert (await post_record(flow, uuid, ZOE)).status == 200
         assert flow.seen.count_of(GroupCommitted) >= len(GOOD) - 1
         assert flow.seen.count_of(UploadPaused) <= 3, "while Foundry was down"
     assert uuids(life) == GOOD
 
 
 async def test_a_foundry_that_aborts_what_it_refuses_to_commit_is_no_reason_to_stop(tmp_path):
-    life = ServiceHarness(tmp_path / "journal", dataset=Aborting())
+    life = ServiceHarness(tmp_path / "journal", dataset=AbortingDataset())
     async with life.running() as flow:
-        await waiting(life, flow, ("poison", ADA), *((uuid, ZOE) for uuid in GOOD))
+        await accept_offline(life, flow, ("poison", ADA), *((uuid, ZOE) for uuid in GOOD))
         await all_good_are_there(life)
         assert flow.seen.count_of(ExportFailed) > 0
     assert uuids(life) == GOOD

@@ -1,4 +1,4 @@
-"""The soak: what leaks is seen, what comes and goes is not; it ends when it is told to."""
+"""The soak test detects leaks, ignores fluctuation, and stops when asked to."""
 
 import signal
 import subprocess
@@ -16,10 +16,10 @@ from tests.chaos.trial_environment import MIB, Findings
 FLAT = Reading(at=0, memory=100, descriptors=30, tasks=100, journal=8, wal=4, exports=0)
 
 
-def judged(seconds, is_answered=lambda _at: True, **grown):
-    """What is found wrong when so much more is held after so many seconds.
+def find_growth(seconds, is_answered=lambda _at: True, **grown):
+    """Return the failures found when readings grow by these amounts in this many seconds.
 
-    `is_answered`: by the metrics, at a second.
+    `is_answered`: whether the metrics respond at a given second.
     """
     gauges = Gauges(SimpleNamespace(findings=Findings()), metrics=None)
     for at in range(seconds):
@@ -33,7 +33,7 @@ def judged(seconds, is_answered=lambda _at: True, **grown):
 
 
 def test_what_comes_and_goes_is_no_leak():
-    assert judged(1_800) == []
+    assert find_growth(1_800) == []
 
 
 @pytest.mark.parametrize(
@@ -47,35 +47,35 @@ def test_what_comes_and_goes_is_no_leak():
     ],
 )
 def test_what_grows_in_the_second_half_is_told(grown, told):
-    (wrong,) = judged(1_800, **grown)
+    (wrong,) = find_growth(1_800, **grown)
 
     assert told in wrong
 
 
 def test_where_the_metrics_did_not_answer_now_and_then_a_leak_is_seen_all_the_same():
-    assert judged(1_800, is_answered=lambda at: at % 90) == []
-    (wrong,) = judged(1_800, is_answered=lambda at: at % 90, tasks=200)
+    assert find_growth(1_800, is_answered=lambda at: at % 90) == []
+    (wrong,) = find_growth(1_800, is_answered=lambda at: at % 90, tasks=200)
 
     assert "tasks more" in wrong
 
 
 def test_metrics_that_answer_half_of_the_time_are_told():
-    (wrong,) = judged(1_800, is_answered=lambda at: at % 2)
+    (wrong,) = find_growth(1_800, is_answered=lambda at: at % 2)
 
     assert wrong == "The metrics answered 450 of 900 times."
 
 
 def test_a_receipt_is_kept_of_each_export_and_is_no_leak():
-    assert judged(1_800, journal=18_000 * 1_000 / MIB) == []
+    assert find_growth(1_800, journal=18_000 * 1_000 / MIB) == []
 
 
 def test_of_a_minute_only_what_no_warming_up_explains_is_told():
-    assert judged(60, memory=20) == []
-    assert "MiB in 29 s." in judged(60, memory=90)[0]
+    assert find_growth(60, memory=20) == []
+    assert "MiB in 29 s." in find_growth(60, memory=90)[0]
 
 
 def test_what_is_too_short_is_not_judged():
-    assert judged(20, memory=500) == []
+    assert find_growth(20, memory=500) == []
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What a start brings into memory: what a command needs, and nothing of the others."""
+"""Imports at startup: those that a command needs, and no others."""
 
 import re
 import subprocess
@@ -13,7 +13,7 @@ IMPORTED = re.compile(r"^import time:[ \d|]*\| +([\w.]+)$", re.MULTILINE)
 TRACED = [sys.executable, "-X", "importtime", "-m", "atlas"]
 HEAVY = {"aiohttp", "anyio", "asyncio", "cryptography", "pydantic", "rich", "starlette"}
 
-# what a service computes in a worker, and what the worker has imported for it
+# the computations of the worker pool, and their imports
 WORKER = """
 import sys
 import anyio
@@ -86,7 +86,7 @@ def test_a_service_imports_no_stand_in_no_other_command_and_nothing_for_a_termin
 
 
 def test_a_worker_knows_what_it_computes_and_no_more(tmp_path):
-    """It starts as the script does that `atlas` is, so this must import nothing by itself."""
+    """The worker starts like the `atlas` script, so its main module must import nothing."""
     script = tmp_path / "parent.py"
     script.write_text(WORKER)
     env = ENVIRON | {"PYTHONPATH": str(Path(__file__).parent.parent)}

@@ -1,4 +1,4 @@
-"""The good mobile client in one request: to the real service, and to servers that misbehave."""
+"""The reference client in one streamed request: the real service and misbehaving servers."""
 
 import errno
 from contextlib import asynccontextmanager, suppress
@@ -22,13 +22,13 @@ from tests.support.replies import hangs_up, says
 
 BOM = b"\xef\xbb\xbf"
 LOST = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
-THREE_PARTS = noisy(15).splitlines(keepends=True)  # 6, 6 and 3 lines; 3 MB as they are packed
+THREE_PARTS = noisy(15).splitlines(keepends=True)  # 6, 6 and 3 lines; 3 MB compressed
 
 
-async def streamed(
+async def upload_stream(
     url, texts, token="token-of-ada", device=None, told=None, sleep=anyio.sleep
 ) -> LineAccounting:
-    """The balance of a body that was sent; `texts` is it, or gives it anew each time."""
+    """Upload a body and return the client's report; `texts` is the body, or a factory of it."""
     balance = LineAccounting()
     tell = (told if told is not None else []).append
     begin = texts if callable(texts) else lambda: texts
@@ -59,7 +59,7 @@ async def atlas(life):
 async def test_every_line_of_a_stream_is_a_row_or_a_reject_of_its_own_number(life):
     body = [BOM + b"\n", b'{"uuid":"first"}\r\n', b"bad\n", b"\x0b\n", lines(*"abcdef"), b"[]\n{"]
     async with atlas(life) as url:
-        balance = await streamed(url, body)
+        balance = await upload_stream(url, body)
 
     assert numbers(balance) == (10, 7, 3, 0)
     assert balance.rejects == [
@@ -73,9 +73,9 @@ async def test_every_line_of_a_stream_is_a_row_or_a_reject_of_its_own_number(lif
 
 async def test_the_same_stream_adds_nothing_and_that_of_another_device_does(life):
     async with atlas(life) as url:
-        await streamed(url, THREE_PARTS)
-        again = await streamed(url, THREE_PARTS)
-        other = await streamed(url, [b'{"uuid":"w"}\n'], device="Zoë’s Watch")
+        await upload_stream(url, THREE_PARTS)
+        again = await upload_stream(url, THREE_PARTS)
+        other = await upload_stream(url, [b'{"uuid":"w"}\n'], device="Zoë’s Watch")
 
     assert (again.committed, again.replayed) == (15, 15)
     assert (other.committed, other.replayed) == (1, 0)
@@ -86,7 +86,7 @@ async def test_the_same_stream_adds_nothing_and_that_of_another_device_does(life
 async def test_a_part_without_a_good_line_is_rejected_line_by_line_and_the_others_are_not(life):
     rubbish = lines(*"uvwxyz", size=700_001).replace(b"{", b".")
     async with atlas(life) as url:
-        balance = await streamed(url, [lines(*"abcdef"), rubbish, b"{}\n"])
+        balance = await upload_stream(url, [lines(*"abcdef"), rubbish, b"{}\n"])
 
     assert numbers(balance) == (13, 7, 6, 0)
     assert balance.rejects == [(line, "not valid JSON") for line in range(7, 13)]
@@ -95,7 +95,7 @@ async def test_a_part_without_a_good_line_is_rejected_line_by_line_and_the_other
 
 async def test_a_part_that_is_too_large_is_told_by_its_place(life):
     async with atlas(life) as url:
-        balance = await streamed(url, [lines(*"abcdef"), b"{}\n" * 1_400_000, b"{}\n"])
+        balance = await upload_stream(url, [lines(*"abcdef"), b"{}\n" * 1_400_000, b"{}\n"])
 
     ((line, reason),) = balance.rejects
     assert (line, reason.partition(": An export")[0]) == (0, "part 2: CHUNK_TOO_LARGE")
@@ -104,7 +104,7 @@ async def test_a_part_that_is_too_large_is_told_by_its_place(life):
 
 async def test_nothing_good_at_all_is_all_rejected_and_no_trouble(life):
     async with atlas(life) as url:
-        balance = await streamed(url, [b"bad\n"] * 30)
+        balance = await upload_stream(url, [b"bad\n"] * 30)
 
     assert numbers(balance) == (30, 0, 30, 0)
     assert [line for line, _ in balance.rejects] == list(range(1, REJECTS_SHOWN + 1))
@@ -113,7 +113,7 @@ async def test_nothing_good_at_all_is_all_rejected_and_no_trouble(life):
 
 async def test_a_file_without_records_is_told_to_have_none(life):
     async with atlas(life) as url:
-        balance = await streamed(url, [b"\n", b" \r\n"])
+        balance = await upload_stream(url, [b"\n", b" \r\n"])
 
     assert numbers(balance) == (0, 0, 0, 0)
     assert balance.last_error == "400 INVALID_PAYLOAD: The body is empty."
@@ -121,7 +121,7 @@ async def test_a_file_without_records_is_told_to_have_none(life):
 
 @asynccontextmanager
 async def a_line_that_breaks(server, after_bytes, parts_safe=0):
-    """To the server. Its first connection is lost behind so many bytes, when so much is safe."""
+    """Run a proxy whose first connection is lost after so many bytes and stored parts."""
     breaks = [after_bytes]
 
     async def carry(source, sink):
@@ -169,7 +169,7 @@ async def test_when_the_connection_is_lost_the_same_is_sent_again_and_stands_onc
         listening(life) as server,
         a_line_that_breaks(server, after_bytes, parts_safe) as url,
     ):
-        balance = await streamed(url, THREE_PARTS, told=told, sleep=at_once)
+        balance = await upload_stream(url, THREE_PARTS, told=told, sleep=at_once)
 
     assert numbers(balance) == (15, 15, 0, 0)
     assert balance.replayed == 6 * parts_safe
@@ -189,7 +189,7 @@ async def test_while_the_journal_is_full_it_comes_back_and_the_safe_parts_are_pa
             gate.opened.set()
 
         tasks.start_soon(mend)
-        balance = await streamed(
+        balance = await upload_stream(
             f"http://127.0.0.1:{server.port}", three_full, told=told, sleep=at_once
         )
 
@@ -202,7 +202,7 @@ async def test_while_the_journal_is_full_it_comes_back_and_the_safe_parts_are_pa
 async def test_a_stream_that_is_refused_for_its_size_says_so_and_what_is_safe_all_the_same(life):
     life.stream_bytes_max = 13 * 700_000
     async with atlas(life) as url:
-        balance = await streamed(url, THREE_PARTS)
+        balance = await upload_stream(url, THREE_PARTS)
 
     assert numbers(balance) == (15, 12, 0, 3)
     assert balance.last_error.startswith("PAYLOAD_TOO_LARGE: The body has more than 9100000 bytes")
@@ -217,13 +217,13 @@ async def test_a_stranger_is_told_before_he_has_sent_it_all(life):
             yield text
 
     async with atlas(life) as url:
-        balance = await streamed(url, texts, token="stolen")
+        balance = await upload_stream(url, texts, token="stolen")
 
     assert balance.last_error == "401 INVALID_TOKEN: The bearer token is not valid here."
     assert balance.unsent == balance.read == len(sent) < 300
 
 
-# from a file that is not as it should be
+# from a defective file
 
 
 async def test_a_file_that_cannot_be_read_to_its_end_is_not_read_again(life):
@@ -235,7 +235,7 @@ async def test_a_file_that_cannot_be_read_to_its_end_is_not_read_again(life):
         raise OSError(errno.EIO, "Input/output error")
 
     async with atlas(life) as url:
-        balance = await streamed(url, texts, sleep=at_once)
+        balance = await upload_stream(url, texts, sleep=at_once)
 
     assert len(times) == 1
     assert numbers(balance) == (13, 0, 0, 13)
@@ -249,19 +249,19 @@ async def test_the_balance_is_that_of_the_file_as_it_was_read_last(life, then):
         listening(life) as server,
         a_line_that_breaks(server, 2_700_000, parts_safe=2) as url,
     ):
-        balance = await streamed(url, lambda: readings.pop(0), sleep=at_once)
+        balance = await upload_stream(url, lambda: readings.pop(0), sleep=at_once)
 
     assert numbers(balance) == (then, then, 0, 0)
 
 
-# to servers that misbehave
+# to misbehaving servers
 
 
 @dataclass
-class Moody:
-    """Has a mood for each request, in order; the last is for all others, and hears them out."""
+class ScriptedServer:
+    """A server with scripted behavior for each request; the last one reads all further requests."""
 
-    moods: list
+    behaviors: list
     bytes_max: float = float("inf")
     sent: list[bytes] = field(default_factory=list)
 
@@ -269,10 +269,10 @@ class Moody:
         body = b""
         async for piece in request.content.iter_any():
             body += piece
-            if len(body) >= self.bytes_max and len(self.moods) > 1:
+            if len(body) >= self.bytes_max and len(self.behaviors) > 1:
                 break
         self.sent.append(body)
-        mood = self.moods.pop(0) if len(self.moods) > 1 else self.moods[0]
+        mood = self.behaviors.pop(0) if len(self.behaviors) > 1 else self.behaviors[0]
         return await mood(request, body)
 
     async def at_socket(self, aiohttp_server):
@@ -310,8 +310,8 @@ FIVE = [b"{}\n"] * 5
 async def test_an_answer_in_the_middle_of_the_body_is_heard_and_all_is_sent_again(
     aiohttp_server, mood
 ):
-    moody = Moody([mood, mood, answers(part(0, 15))], bytes_max=MIB)
-    balance = await streamed(await moody.at_socket(aiohttp_server), THREE_PARTS, sleep=at_once)
+    moody = ScriptedServer([mood, mood, answers(part(0, 15))], bytes_max=MIB)
+    balance = await upload_stream(await moody.at_socket(aiohttp_server), THREE_PARTS, sleep=at_once)
 
     assert len(moody.sent) == 3
     assert numbers(balance) == (15, 15, 0, 0)
@@ -319,17 +319,17 @@ async def test_an_answer_in_the_middle_of_the_body_is_heard_and_all_is_sent_agai
 
 async def test_as_long_as_it_gets_on_it_does_not_give_up(aiohttp_server):
     gets_on = [busy(n) for n in range(1, TRIES * 2) for _ in range(2)]
-    moody = Moody([*gets_on, answers(part(0, 5))])
-    balance = await streamed(await moody.at_socket(aiohttp_server), FIVE, sleep=at_once)
+    moody = ScriptedServer([*gets_on, answers(part(0, 5))])
+    balance = await upload_stream(await moody.at_socket(aiohttp_server), FIVE, sleep=at_once)
 
     assert numbers(balance) == (5, 5, 0, 0)
     assert len(moody.sent) > TRIES
 
 
 async def test_when_it_gets_on_no_more_it_gives_up_and_says_why(aiohttp_server):
-    moody = Moody([busy(3)])
+    moody = ScriptedServer([busy(3)])
     url = await moody.at_socket(aiohttp_server)
-    balance = await streamed(url, FIVE, sleep=at_once)
+    balance = await upload_stream(url, FIVE, sleep=at_once)
 
     assert len(moody.sent) == 2 * TRIES, "the first dozen came as far as to byte 3"
     assert numbers(balance) == (5, 0, 0, 5)
@@ -356,8 +356,8 @@ NOT_ALL = "The answer does not account for every line: is this Atlas?"
     ],
 )
 async def test_an_answer_that_is_of_no_use_leaves_all_unsent(aiohttp_server, mood, trouble):
-    moody = Moody([mood])
-    balance = await streamed(await moody.at_socket(aiohttp_server), FIVE, sleep=at_once)
+    moody = ScriptedServer([mood])
+    balance = await upload_stream(await moody.at_socket(aiohttp_server), FIVE, sleep=at_once)
 
     assert len(moody.sent) == 1
     assert numbers(balance) == (5, 0, 0, 5)

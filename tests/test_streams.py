@@ -1,4 +1,4 @@
-"""A streamed body: parts that are safe one after another, whatever becomes of the rest."""
+"""A streamed body: parts are stored one after another, whatever happens to the rest."""
 
 import gzip
 import json
@@ -97,7 +97,7 @@ async def test_what_was_full_when_the_connection_was_lost_is_passed_over_the_nex
     assert answer.status == 200
     assert [part["replayed"] for part in answer.body["upload_results"]] == [True, True, False]
     assert len(life.dataset.uuids()) == 15
-    assert sorted(flattened) == list(range(1, 16))  # each line once; it is longer than a piece
+    assert sorted(flattened) == list(range(1, 16))  # each line once; longer than a read
 
 
 async def test_a_body_that_differs_behind_its_first_part_adds_what_differs(life):

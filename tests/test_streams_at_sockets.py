@@ -1,4 +1,4 @@
-"""A streamed body as it comes off a socket: cut off, badly framed, and from phones at odds."""
+"""A streamed body over a socket: cut off, badly framed, and from competing phones."""
 
 import gzip
 import socket
@@ -15,7 +15,7 @@ from tests.support.long_lines import LINE_BYTES, MIB, THREE_PARTS, line, lines
 from tests.support.zstandard import zstd
 
 FULL_PARTS = THREE_PARTS[: 12 * LINE_BYTES]
-GOES_ON = line("12")[:-9]  # a line of the third part that is not all there
+GOES_ON = line("12")[:-9]  # an incomplete line of the third part
 RESET = struct.pack("ii", 1, 0)
 
 
@@ -34,8 +34,8 @@ def whole(body: bytes, *more: str, **who: str) -> bytes:
     return head(f"content-length: {len(body)}", *more, **who) + body
 
 
-def chunked(body: bytes, chunk_bytes: int = MIB) -> bytes:
-    """As many chunks as it takes, and not the last."""
+def encode_chunks(body: bytes, chunk_bytes: int = MIB) -> bytes:
+    """Encode the body in chunks, without the last one."""
     pieces = [body[at : at + chunk_bytes] for at in range(0, len(body), chunk_bytes)]
     sent = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces]
     return b"".join([head("transfer-encoding: chunked"), *sent])
@@ -45,8 +45,8 @@ def replays(answer: Reply) -> list[bool]:
     return [part["replayed"] for part in answer.body["upload_results"]]
 
 
-async def cut_off(server, request: bytes, parts_safe: int, *, reset: bool = False) -> None:
-    """The connection is lost behind it, when so much is safe."""
+async def send_and_drop(server, request: bytes, parts_safe: int, *, reset: bool = False) -> None:
+    """Send a request and drop the connection after it, once this many parts are stored."""
     async with await anyio.connect_tcp("127.0.0.1", server.port) as stream:
         await stream.send(request)
         await server.flow.seen.wait_for(ExportAccepted, parts_safe)
@@ -59,9 +59,11 @@ CUT_OFF = [
     pytest.param(
         head(f"content-length: {len(THREE_PARTS)}") + FULL_PARTS + GOES_ON, id="a length too long"
     ),
-    pytest.param(chunked(FULL_PARTS + GOES_ON), id="no last chunk"),
-    pytest.param(chunked(FULL_PARTS + GOES_ON)[:-99], id="in the middle of a chunk"),
-    pytest.param(chunked(FULL_PARTS + GOES_ON) + b"0\r\n", id="before the end of the last chunk"),
+    pytest.param(encode_chunks(FULL_PARTS + GOES_ON), id="no last chunk"),
+    pytest.param(encode_chunks(FULL_PARTS + GOES_ON)[:-99], id="in the middle of a chunk"),
+    pytest.param(
+        encode_chunks(FULL_PARTS + GOES_ON) + b"0\r\n", id="before the end of the last chunk"
+    ),
 ]
 
 
@@ -70,11 +72,11 @@ CUT_OFF = [
 async def test_of_a_body_that_is_cut_off_the_full_parts_are_safe_and_no_more(life, request_, reset):
     other = THREE_PARTS[: 6 * LINE_BYTES] + lines(*map(str, range(20, 29)))
     async with listening(life) as server:
-        await cut_off(server, request_, 2, reset=reset)
+        await send_and_drop(server, request_, 2, reset=reset)
         await server.flow.is_empty()
         kept = life.dataset.uuids()
         again = await server.raw(whole(THREE_PARTS))
-        differs = await server.raw(chunked(other) + b"0\r\n\r\n")
+        differs = await server.raw(encode_chunks(other) + b"0\r\n\r\n")
 
     assert kept == sorted(map(str, range(12)))
     assert (again.status, replays(again)) == (200, [True, True, False])
@@ -86,7 +88,7 @@ async def test_of_a_body_longer_than_its_length_nothing_behind_that_is_taken(lif
     surplus = b"\n" + THREE_PARTS[-LINE_BYTES:]
     request = head(f"content-length: {len(FULL_PARTS)}") + FULL_PARTS
     async with listening(life) as server:
-        await cut_off(server, request + surplus, 2)
+        await send_and_drop(server, request + surplus, 2)
         again = await server.raw(whole(THREE_PARTS))
 
     assert (again.status, replays(again)) == (200, [True, True, False])
@@ -128,7 +130,7 @@ async def test_who_sends_a_bomb_is_answered_and_the_connection_closed(life, enco
 async def test_chunks_of_a_byte_are_a_body_like_any_other(life):
     body = b'\xef\xbb\xbf{"uuid":"a"}\r\n\r\n{"uuid":"b"}\r\n' + lines("c", size=9_000)
     async with listening(life) as server:
-        answer = await server.raw(chunked(body, 1) + b"0\r\n\r\n")
+        answer = await server.raw(encode_chunks(body, 1) + b"0\r\n\r\n")
 
     assert (answer.status, answer.body["safe_bytes"]) == (200, len(body))
     assert life.dataset.uuids() == ["a", "b", "c"]

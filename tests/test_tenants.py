@@ -1,4 +1,4 @@
-"""Nobody sees what is another's, whatever he is called."""
+"""No user sees another's data, whatever their ids are."""
 
 import hashlib
 import posixpath
@@ -107,10 +107,9 @@ def test_a_folder_is_one_users_and_stands_where_folders_stand(sub, change):
 @settings(derandomize=True, deadline=None)
 @given(sub=SUBS)
 def test_a_folder_tells_whose_it_is_so_that_no_two_users_share_one(sub):
-    """What can be read back cannot be two names. Of a long one the digest takes care.
+    """The encoding is reversible, so two ids never share a folder; a digest shortens long ones.
 
-    On a laptop whose disk knows no capitals two folders may look like one; a dataset's paths are
-    told apart to the letter.
+    On a case-insensitive disk two folders may coincide; paths in a dataset are case-sensitive.
     """
     folder = identifiers.escape_user(User(sub))
     if not folder.startswith("~"):

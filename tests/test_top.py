@@ -1,4 +1,4 @@
-"""`atlas top`: what a running service does, on a terminal and for scripts."""
+"""`atlas top`: the activity of a running service, on a terminal and for scripts."""
 
 import io
 import os
@@ -49,8 +49,8 @@ TOKEN = "a-secret-of-operators"
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-def a_picture(seconds: int, handled: int, *history: int) -> StatusSnapshot:
-    """So long after the start."""
+def make_status(seconds: int, handled: int, *history: int) -> StatusSnapshot:
+    """Return a status at this many seconds after the start."""
     return StatusSnapshot(
         at=format_timestamp(NOON + timedelta(seconds=seconds)),
         version="1",
@@ -70,22 +70,22 @@ def a_picture(seconds: int, handled: int, *history: int) -> StatusSnapshot:
 
 
 def test_a_rate_is_that_since_the_start_and_then_that_of_five_seconds():
-    rates = Rates(a_picture(10, 100))
+    rates = Rates(make_status(10, 100))
     assert rates.per_second("decode") == rates.per_second("edge") == 10
     for second in range(11, 21):
-        rates.add(a_picture(second, 100 + 2 * (second - 10)))
+        rates.add(make_status(second, 100 + 2 * (second - 10)))
         assert rates.per_second("Foundry") == 0
 
     assert rates.per_second("decode") == 2
 
 
 def test_a_picture_at_the_very_start_has_no_rate():
-    assert Rates(a_picture(0, 5)).per_second("decode") == 0
+    assert Rates(make_status(0, 5)).per_second("decode") == 0
 
 
 def test_a_service_that_has_started_anew_has_the_rate_since_its_start():
-    rates = Rates(a_picture(10, 100))
-    again = msgspec.structs.replace(a_picture(14, 6), started=a_picture(12, 0).at)
+    rates = Rates(make_status(10, 100))
+    again = msgspec.structs.replace(make_status(14, 6), started=make_status(12, 0).at)
     rates.add(again)
 
     assert rates.per_second("decode") == 3
@@ -151,14 +151,14 @@ def drawn_as_text(picture: StatusSnapshot, away: str = "") -> str:
     ],
 )
 def test_what_stands_is_told_in_words(change, told):
-    assert told in drawn_as_text(msgspec.structs.replace(a_picture(1, 1), **change))
+    assert told in drawn_as_text(msgspec.structs.replace(make_status(1, 1), **change))
 
 
 @pytest.mark.parametrize(("waiting", "is_said"), [(1, False), (2, True)])
 def test_that_nothing_goes_is_not_said_of_exports_that_are_tried_apart(waiting, is_said):
-    """It is of what has not failed: the others wait for their turn, whatever Foundry takes."""
+    """The message concerns exports that have not failed; isolated ones wait in any case."""
     picture = msgspec.structs.replace(
-        a_picture(1, 1),
+        make_status(1, 1),
         foundry=FoundryStatus("Foundry answers 400."),
         journal=JournalStatus(waiting, 0, 7.4, 0, None, 9, 9, 1, "Foundry answers 400."),
     )
@@ -167,7 +167,7 @@ def test_that_nothing_goes_is_not_said_of_exports_that_are_tried_apart(waiting, 
 
 
 def test_who_is_away_is_said_above_what_was_heard_last():
-    head = drawn_as_text(a_picture(1, 1), "Atlas does not respond.").partition("Flow")[0]
+    head = drawn_as_text(make_status(1, 1), "Atlas does not respond.").partition("Flow")[0]
 
     assert "Atlas does not respond." in head
 
@@ -257,7 +257,7 @@ def test_who_does_not_tell_is_named_in_one_line(running, tmp_path, token, port, 
 @pytest.mark.slow
 @pytest.mark.parametrize("text", [b"data: {}\n\n", b"data: <html>\n\n", b"\xff\n\n"])
 async def test_what_tells_no_picture_is_said_to_be_no_atlas(text):
-    """As a proxy may, or an Atlas of another version that took the place of the one before."""
+    """It may be a proxy, or an Atlas of another version."""
 
     async def picture(_request):
         return web.Response(body=text)
@@ -279,14 +279,14 @@ def test_where_nobody_answers_is_said_in_one_line(tmp_path):
 
 @dataclass
 class Terminal:
-    """What a command has drawn."""
+    """Records the output of a command."""
 
     process: subprocess.Popen[bytes]
     screen: int
     seen: str = ""
 
     def shows(self, text: str) -> None:
-        """Returns when it has been drawn, after whatever was asked for before."""
+        """Return once this text has been drawn after the previous call."""
         while text not in self.seen:
             self.seen += ESCAPES.sub("", os.read(self.screen, 65_536).decode(errors="replace"))
         self.seen = self.seen.partition(text)[2]

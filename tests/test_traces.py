@@ -35,8 +35,8 @@ def sampler(share=1.0, number=0.5):
     return Sampler(share, secrets.token_hex, lambda: number)
 
 
-class Recorded:
-    """A life whose spans are kept."""
+class TracedService:
+    """A service whose spans are recorded."""
 
     def __init__(self, folder, sample=None):
         self.kept = []
@@ -62,7 +62,7 @@ class Recorded:
 
 @pytest.fixture
 def recorded(tmp_path):
-    return Recorded(tmp_path)
+    return TracedService(tmp_path)
 
 
 async def test_an_export_is_one_trace_from_the_phone_to_the_commit(recorded):
@@ -91,8 +91,8 @@ async def test_an_export_is_linked_to_the_group_that_it_went_with(recorded):
 
 
 @contextmanager
-def telling():
-    """What is told goes into spans, which can be seen at the end."""
+def record_spans():
+    """Turn published events into spans; the list is filled at the end."""
     exporter, spans = InMemorySpanExporter(), []
     with traces.open_traces(exporter, "1.2.3", "ri.dataset") as found:
         yield found.handle, spans
@@ -100,7 +100,7 @@ def telling():
 
 
 def test_a_call_to_foundry_is_a_span_of_the_group_that_is_open():
-    with telling() as (watch, spans):
+    with record_spans() as (watch, spans):
         watch(events.FoundryCalled("begin", 200, 0.1, is_retry=False))
         watch(events.GroupStarted("txn", 1, 2, "idle"))
         watch(events.FoundryCalled("put", 503, 0.1, is_retry=False))
@@ -122,7 +122,7 @@ def test_a_call_to_foundry_is_a_span_of_the_group_that_is_open():
     ids=lambda event: type(event).__name__,
 )
 def test_what_is_asked_of_foundry_after_a_group_is_none_of_it(end):
-    with telling() as (watch, spans):
+    with record_spans() as (watch, spans):
         watch(events.GroupStarted("txn", 1, 2, "idle"))
         watch(end)
         watch(events.FoundryCalled("look", 200, 0.1, is_retry=False))
@@ -145,7 +145,7 @@ async def test_an_export_that_is_committed_by_a_later_life_stays_in_its_trace(re
 
 
 async def test_what_was_recovered_names_the_group_that_nobody_saw_the_end_of(recorded):
-    """The commit happened, its answer was lost, and the group's span with it."""
+    """The commit happened, but its response and the span of the group were lost."""
     recorded.life.dataset.mishaps["after commit"] = no_answer
     async with recorded.running() as flow:
         answer = await flow.post(an_export(), traceparent=PHONE)
@@ -204,7 +204,7 @@ async def test_a_later_version_of_the_header_is_read_as_far_as_we_know_it(record
     ],
 )
 async def test_what_is_not_to_be_recorded_makes_no_span(tmp_path, header, sample):
-    recorded = Recorded(tmp_path, sample)
+    recorded = TracedService(tmp_path, sample)
     async with recorded.running() as flow:
         await flow.post(an_export(), traceparent=header)
 
@@ -263,7 +263,7 @@ def test_a_variable_of_opentelemetry_that_is_wrong_is_a_bad_setting(monkeypatch)
 
 
 async def test_a_collector_that_never_answers_holds_up_no_end():
-    """It is left to itself, with thousands of spans that it has not taken."""
+    """It is abandoned, with thousands of pending spans."""
     asked, over = anyio.Event(), anyio.Event()
 
     async def hang(_request):
@@ -279,7 +279,7 @@ async def test_a_collector_that_never_answers_holds_up_no_end():
     app = web.Application()
     app.router.add_post("/v1/traces", hang)
     async with TestServer(app) as server:
-        with anyio.fail_after(20):  # of the 30 s and more that the library would take
+        with anyio.fail_after(20):  # the library would take over 30 s
             await anyio.to_thread.run_sync(end)
         assert asked.is_set()
         over.set()

@@ -1,4 +1,4 @@
-"""Verdicts on the exports of a transaction, out of what is known of it."""
+"""Verdicts on the exports of a transaction, from the evidence."""
 
 import pytest
 from msgspec.structs import replace

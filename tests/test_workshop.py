@@ -1,4 +1,4 @@
-"""What stands before anything lands: the same here as in CI, and it notices what is unsafe."""
+"""The checks before a merge: the same here as in CI, and they detect unsafe code."""
 
 import os
 import re
@@ -11,13 +11,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
-A_KEY = "AKIA" + "Q3EGRZ7VXW2M5TNB"  # in one piece it would be found here, too
+A_KEY = "AKIA" + "Q3EGRZ7VXW2M5TNB"  # split so that the check does not find it here
 A_LINE = "PASSWORD" + ' = "correct-horse"\n'
 
 
 @pytest.fixture
 def clone(tmp_path):
-    """A clone with next to nothing in it, where no false alarm is known."""
+    """An almost empty clone without known false alarms."""
     for name in ("justfile", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
     for folder in ("atlas", "config", "tests", ".ci"):

@@ -1,7 +1,7 @@
-"""Marked strings, one for each place where personal data or a secret can be, and who has seen one.
+"""Canaries: marked strings, one for each place of personal data or a secret, and their search.
 
-A canary is random, so that it is nowhere by chance; each has the name of its field, so that a leak
-says what has leaked. It is looked for as it is, and as what software makes of texts in passing.
+A canary is random, so that it never occurs by chance, and named after its field, so that a leak
+identifies the source. It is searched for verbatim and in common encodings.
 """
 
 import base64
@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 
 
 class Canaries:
-    """By their fields; asked for the first time, one is made. The seed is told with each leak.
+    """Canaries by field, created on first use. Every leak report includes the seed.
 
-    All of ours begin alike: a place without that beginning has none of them, and is looked at once.
+    All canaries share a prefix: a text without it is skipped quickly.
     """
 
     def __init__(self, seed: str = "") -> None:
@@ -33,51 +33,54 @@ class Canaries:
         return int(self._ours.setdefault(field, made))
 
     def add(self, field: str, text: str) -> str:
-        """One that somebody else has made, as a token is. It is looked for as it is."""
+        """Add a text made elsewhere, such as a token. It is searched for verbatim."""
         self._others[field] = text
         return text
 
     def texts(self) -> list[str]:
-        """All of them."""
         return [*self._ours.values(), *self._others.values()]
 
     def fields(self, name: str) -> set[str]:
-        """Those that begin so."""
+        """Return the fields with this prefix."""
         return {field for field in self._ours if field.startswith(name)}
 
-    def seen_in(self, places: Mapping[str, bytes], *but: str) -> list[str]:
-        """Which of them stand where, and how they are written there; but for these fields."""
-        flocks = [form for text in (self._flock, self._numbers) for _, form in written(text)]
+    def find_in(self, places: Mapping[str, bytes], *but: str) -> list[str]:
+        """Return the canaries found in each place, with their encoding, except for these fields."""
+        flocks = [
+            form for text in (self._flock, self._numbers) for _, form in encode_variants(text)
+        ]
         found = []
         for place, text in places.items():
             forms = [(field, "as it is", other.encode()) for field, other in self._others.items()]
             if any(form in text for form in flocks):
-                forms += [(f, *way) for f, ours in self._ours.items() for way in written(ours)]
+                forms += [
+                    (f, *way) for f, ours in self._ours.items() for way in encode_variants(ours)
+                ]
             for field, how, form in forms:
                 if form in text and not field.startswith(but or "\0"):
                     found.append(f"{field} in {place}, {how} (seed {self.seed})")
         return found
 
 
-def written(text: str) -> Iterator[tuple[str, bytes]]:
-    """A text in the ways that it may be written, each with its name."""
+def encode_variants(text: str) -> Iterator[tuple[str, bytes]]:
+    """Return the encodings of a text, each with its name."""
     plain = text.encode()
     yield "as it is", plain
     for shift in range(3):
         whole = base64.b64encode(b"\0" * shift + plain)
-        inner = whole[shift and 4 : len(whole) // 4 * 4 - 4]  # what stands around it is not known
+        inner = whole[shift and 4 : len(whole) // 4 * 4 - 4]  # the surrounding bytes are unknown
         yield "in base64", inner
         if inner != url_safe(inner):
             yield "in base64url", url_safe(inner)
     for turned, name in ((plain.hex(), "in hex"), (plain.hex().upper(), "in HEX")):
         yield name, turned.encode()
-        yield f"percent-encoded, {name}", escaped(turned, "%")
-        yield f"escaped, {name}", escaped(turned, "\\u00")
-        yield f"as Python writes bytes, {name}", escaped(turned, "\\x")
+        yield f"percent-encoded, {name}", escape_bytes(turned, "%")
+        yield f"escaped, {name}", escape_bytes(turned, "\\u00")
+        yield f"as Python writes bytes, {name}", escape_bytes(turned, "\\x")
     yield (
         "in UTF-16",
         text.encode("utf-16-le")[:-1],
-    )  # and big-endian, which is this with a NUL first
+    )  # big-endian too: the same, preceded by a NUL
     yield "backwards", plain[::-1]
 
 
@@ -85,8 +88,8 @@ def url_safe(inner: bytes) -> bytes:
     return inner.translate(bytes.maketrans(b"+/", b"-_"))
 
 
-def escaped(turned: str, sign: str) -> bytes:
-    """Every byte on its own."""
+def escape_bytes(turned: str, sign: str) -> bytes:
+    """Escape every byte."""
     return "".join(sign + turned[at : at + 2] for at in range(0, len(turned), 2)).encode()
 
 

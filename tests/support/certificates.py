@@ -1,4 +1,4 @@
-"""Certificates that nobody has a reason to believe, and those of a CA of our own."""
+"""Untrusted certificates, and those of a private CA."""
 
 import ipaddress
 import ssl
@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 
 def self_signed(folder: Path) -> tuple[Path, Path]:
-    """The files of a certificate for 127.0.0.1, and of its key."""
+    """Return the files of a self-signed certificate for 127.0.0.1 and of its key."""
     key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
     address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
     now = datetime.now(UTC)
@@ -32,14 +32,14 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
 
 @dataclass(frozen=True)
 class Authority:
-    """A CA, which a client trusts by its file, and a server with a certificate of it."""
+    """A CA that a client trusts by its file, and a server with its certificate."""
 
     bundle: Path
     server: ssl.SSLContext
 
 
 def signed_by_an_authority(folder: Path, *hosts: str) -> Authority:
-    """A server certificate for these names, by a CA that nobody knows but by its file."""
+    """Return a server certificate for these names, from a CA known only by its file."""
     ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     ca_name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "A CA of our own")])
     now = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""Runs the command in this process, as a shell would."""
+"""Runs commands in this process, as a shell would."""
 
 import io
 import sys
@@ -17,7 +17,7 @@ class Ended:
     err: str
 
     def in_one_line(self, code: int) -> str:
-        """Why it failed; nothing else was said."""
+        """Return the reason for a failure, and check that it is the only output."""
         assert (self.code, self.out) == (code, "")
         assert self.err.startswith("atlas: ")
         assert self.err.endswith("\n")
@@ -27,7 +27,7 @@ class Ended:
 
 @pytest.fixture
 def atlas(monkeypatch, capsysbinary, tmp_path):
-    """Runs a command as a shell would: in an empty folder, with a plain environment."""
+    """Run a command as a shell would: in an empty folder, with a minimal environment."""
     for name in (*NAMES, "ATLAS_CONFIG", "ATLAS_URL", "ATLAS_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)

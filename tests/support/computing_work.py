@@ -1,4 +1,4 @@
-"""Work for processors that a test can watch from outside."""
+"""CPU-bound work that a test can observe from outside."""
 
 import os
 import time

@@ -19,24 +19,24 @@ from tests.support.listeners import FastShutdownListener
 
 HOST = "127.0.0.1"
 KIB, MIB = 1024, 1024 * 1024
-SECONDS = 20.0  # more than anything here takes
+SECONDS = 20.0  # longer than anything here takes
 CANARY = b"GET /canary HTTP/1.1\r\nHost: a\r\n\r\n"
-LARGE = bytes(16 * MIB)  # more than two kernels keep of an answer that nobody reads
+LARGE = bytes(16 * MIB)  # more than two kernels buffer of an unread response
 Stream = anyio.abc.SocketStream
 
 
 @dataclass
 class App:
-    """Answers what came; tells of what it was asked, and of requests that were cut off."""
+    """An application that echoes the request; records its requests and those cut off."""
 
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     more: anyio.Event = field(default_factory=anyio.Event)
     has_room: anyio.Event = field(default_factory=anyio.Event)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
-        self.asked.append(path)
+        self.requests.append(path)
         if path == "/early":
             await answer(send, b"no", 401, (b"connection", b"close"))
             return
@@ -76,8 +76,8 @@ async def answer(send: Send, body: bytes, status: int = 200, *more: tuple[bytes,
 
 
 @dataclass
-class Standing:
-    """A listener, and what has happened at its door."""
+class RunningListener:
+    """A listening server with its application and its recorded events."""
 
     port: int
     app: App
@@ -92,26 +92,26 @@ class Standing:
         async with await anyio.connect_tcp(HOST, self.port) as stream:
             yield stream
 
-    async def said(self, *pieces: bytes) -> bytes:
-        """All that is answered, until the connection is closed."""
+    async def exchange(self, *pieces: bytes) -> bytes:
+        """Send a request and return everything received until the connection is closed."""
         async with self.connected() as stream:
             for piece in pieces:
                 await stream.send(piece)
-                await arrived()
-            return await rest(stream)
+                await let_server_run()
+            return await receive_rest(stream)
 
-    async def said_at_last(self, *pieces: bytes) -> bytes:
-        """And no more is to come: what is answered then."""
+    async def exchange_and_close(self, *pieces: bytes) -> bytes:
+        """The same, after closing the sending side."""
         async with self.connected() as stream:
             for piece in pieces:
                 await stream.send(piece)
-                await arrived()
+                await let_server_run()
             await stream.send_eof()
-            return await rest(stream)
+            return await receive_rest(stream)
 
 
 @asynccontextmanager
-async def standing(**rules: Any) -> AsyncIterator[Standing]:
+async def running_listener(**rules: Any) -> AsyncIterator[RunningListener]:
     seen, app = EventRecorder(), App()
     with bind(HOST, 0) as bound:
         port = bound.getsockname()[1]
@@ -119,19 +119,19 @@ async def standing(**rules: Any) -> AsyncIterator[Standing]:
             listener = FastShutdownListener(app, bound, ConnectionLimits(**rules), seen.watch)
             tasks.start_soon(listener.listen)
             try:
-                yield Standing(port, app, seen, listener)
+                yield RunningListener(port, app, seen, listener)
             finally:
                 listener.end()
 
 
-async def arrived() -> None:
-    """The server has its turn: it is in this loop."""
+async def let_server_run() -> None:
+    """Wait until the server, on the same loop, has had its turn."""
     for _ in range(4):
         await checkpoint()
 
 
-async def rest(stream: Stream) -> bytes:
-    """What comes until the other side closes; a reset is no such end."""
+async def receive_rest(stream: Stream) -> bytes:
+    """Return everything received until the peer closes; a reset raises an error."""
     found = b""
     with anyio.fail_after(SECONDS):
         while True:
@@ -141,8 +141,8 @@ async def rest(stream: Stream) -> bytes:
                 return found
 
 
-async def one(stream: Stream) -> bytes:
-    """One answer with a Content-Length; its body."""
+async def receive_response(stream: Stream) -> bytes:
+    """Return the body of one response with a Content-Length."""
     found = b""
     with anyio.fail_after(SECONDS):
         while b"\r\n\r\n" not in found:

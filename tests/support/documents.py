@@ -1,4 +1,4 @@
-"""Runs what the README shows: its blocks of code, over a dataset in SQLite."""
+"""Runs the README's code blocks over a dataset in SQLite."""
 
 import re
 import sqlite3
@@ -19,7 +19,7 @@ def block(language: str) -> str:
 
 
 def dataset(*exports: tuple[str, bytes]) -> sqlite3.Connection:
-    """Each of them accepted at this moment; SQLite stands for Spark."""
+    """A dataset of exports accepted at this moment; SQLite replaces Spark."""
     db = sqlite3.connect(":memory:")
     db.execute(f"CREATE TABLE healthkit_raw ({', '.join(COLUMNS)})")
     for at, ndjson in exports:

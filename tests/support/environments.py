@@ -1,4 +1,4 @@
-"""Environment variables that are enough for the service to start."""
+"""Minimal environment variables for a start of the service."""
 
 ENOUGH = {
     "AUTH0_DOMAIN": "atlas.eu.auth0.com",

@@ -1,4 +1,4 @@
-"""Lists the errors that have a code of their own."""
+"""Lists the errors with a code of their own."""
 
 from atlas.core.errors import AtlasError
 

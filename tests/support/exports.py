@@ -1,4 +1,4 @@
-"""Exports that are known by their number, and the moment at which they come."""
+"""Exports identified by number, and the moment at which they arrive."""
 
 import hashlib
 from datetime import UTC, datetime, timedelta
@@ -76,7 +76,7 @@ TO_VERSION_5 = """
         UPDATE total SET exports = exports - 1, bytes = bytes - old.bytes WHERE status = old.status;
     END;
     PRAGMA user_version = 5;
-"""  # what a journal was before payloads had a table of their own
+"""  # before payloads had a table of their own
 TO_VERSION_4 = f"""
     {TO_VERSION_5}
     CREATE TABLE attempt (head TEXT PRIMARY KEY, at TEXT NOT NULL) STRICT;
@@ -96,24 +96,24 @@ TO_VERSION_4 = f"""
     CREATE INDEX mailbox ON export (number, bytes, tries) WHERE status = 'accepted';
     CREATE INDEX suspect ON export (tries, number) WHERE status = 'accepted' AND tries >= 2;
     PRAGMA user_version = 4;
-"""  # what a journal was before a commit had the steps that it has now
+"""  # before a commit had its present steps
 TO_VERSION_3 = f"""
     {TO_VERSION_4}
     DROP TABLE removal;
     DROP INDEX given_up;
     PRAGMA user_version = 3;
-"""  # what a journal was before anything was taken out of the dataset
+"""  # before anything was removed from the dataset
 TO_VERSION_2 = f"""
     {TO_VERSION_3}
     DROP INDEX filed;
     ALTER TABLE export DROP COLUMN file;
     ALTER TABLE export DROP COLUMN file_bytes;
     PRAGMA user_version = 2;
-"""  # what a journal was before exports could share a file
+"""  # before exports could share a file
 
 
 def export(number: int) -> FlattenedExport:
-    """Always the same for the same number."""
+    """Return the export of this number, always the same."""
     id = hashlib.sha256(str(number).encode()).hexdigest()
     at = NOON + timedelta(seconds=number)
     return FlattenedExport(id, ExportMetadata(ADA, "", "", ""), at, packed(content(id), 1))
@@ -128,5 +128,5 @@ def rows_of(export: FlattenedExport) -> bytes:
 
 
 def content(id: str) -> bytes:
-    """Known by the id, of any size up to four pages, and not to be packed."""
+    """Return incompressible content for this id, of up to four pages."""
     return hashlib.shake_128(id.encode()).digest(int(id[:4], 16) % 16_000) + b"\n"

@@ -1,4 +1,4 @@
-"""The far ends of the flow, in memory, strict, and able to misbehave when told."""
+"""In-memory fakes of the external systems: strict, with fault injection."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
@@ -33,7 +33,7 @@ Mishap = Callable[[], Awaitable[object]]
 
 @dataclass
 class KnownUsers:
-    """token-of-ada is Ada's, expired and nobody are what they say, all else is no token."""
+    """token-of-ada is Ada's, "expired" and "nobody" are as named; all others are invalid."""
 
     down: bool = False
 
@@ -65,10 +65,10 @@ class Transaction:
 
 @dataclass
 class MemoryDataset:
-    """One branch, with Foundry's rules, and others who write to it; those are never disturbed.
+    """One branch with Foundry's rules and other writers, which no mishap affects.
 
-    A mishap has a moment, such as "after commit", and happens once. `open_listing` is how the
-    files of an open transaction are listed, which Foundry does not document.
+    A mishap has a moment, such as "after commit", and happens once. `open_listing` is how the files
+    of an open transaction are listed, which Foundry does not document.
     """
 
     transactions: dict[str, Transaction] = field(default_factory=dict)
@@ -77,10 +77,10 @@ class MemoryDataset:
     down: bool = False
     refuses: set[str] = field(default_factory=set)
     poisons: dict[str, Exception] = field(default_factory=dict)  # by path: raised at every put
-    calls: int = 9_000  # that may be made
+    calls: int = 9_000  # remaining calls
     open_listing: Literal["empty", "listed", "not_found"] = "empty"
-    seen: dict[str, str] = field(default_factory=dict)  # of its undocumented behaviour
-    now: datetime = datetime(2026, 1, 2, 12, 30, tzinfo=UTC)  # its clock is not ours
+    seen: dict[str, str] = field(default_factory=dict)  # undocumented behavior
+    now: datetime = datetime(2026, 1, 2, 12, 30, tzinfo=UTC)  # its clock differs from ours
 
     async def take_snapshot(self) -> BranchSnapshot:
         async with self.call("branch_snapshot"):
@@ -203,7 +203,7 @@ class MemoryDataset:
             return self.head() if is_ours else None
 
     def listed(self, found: Transaction) -> dict[str, bytes]:
-        """The files that a listing of this transaction shows."""
+        """Return the files that a listing of this transaction shows."""
         shows = found.state == "COMMITTED" or (
             found.state == "OPEN" and self.open_listing == "listed"
         )
@@ -246,7 +246,7 @@ class MemoryDataset:
         return found
 
     def rows(self) -> list[dict[str, Any]]:
-        """Every row that a reader of the dataset sees, in the order of commit."""
+        """Return every row that a reader of the dataset sees, in the order of commit."""
         lines = b"".join(self.files().values()).split(b"\n")[:-1]
         return [msgspec.json.decode(line) for line in lines]
 
@@ -271,7 +271,7 @@ async def no_answer() -> None:
 
 
 class Barrier:
-    """A mishap that lasts until it is opened."""
+    """A mishap that blocks until it is opened."""
 
     def __init__(self) -> None:
         self.reached = anyio.Event()
@@ -284,7 +284,7 @@ class Barrier:
 
 @dataclass
 class BlockingExecutor:
-    """A compute that does nothing until it is let."""
+    """An executor that blocks until it is released."""
 
     inside: WorkerExecutor = field(default_factory=WorkerExecutor)
     released: anyio.Event = field(default_factory=anyio.Event)
@@ -305,5 +305,5 @@ class Time:
 
 
 async def at_once(_seconds: float) -> None:
-    """A sleep in which no time passes."""
+    """Sleep without waiting."""
     await checkpoint()

@@ -1,4 +1,4 @@
-"""What Atlas lives through in a sandbox, act by act; whatever can be said, a canary says it."""
+"""The fault scenarios of a sandbox, act by act; every possible input carries a canary."""
 
 import base64
 import gzip
@@ -24,11 +24,11 @@ SAMPLE = (
     " sourceVersion dataType unit"
 ).split()
 OF_A_DEVICE = "name model manufacturer hardwareVersion softwareVersion localIdentifier".split()
-DAMAGE = 6  # bits
+DAMAGE = 6  # flipped bits
 
 
 def sample(c: Canaries, name: str, **more: object) -> bytes:
-    """One record with a canary in each of its fields, keys that nobody knows among them."""
+    """Return one record with a canary in each field, unknown keys among them."""
     fields = {key: c[f"{name}.{key}"] for key in SAMPLE}
     device = {key: c[f"{name}.device.{key}"] for key in OF_A_DEVICE}
     device[c[f"{name}.device.key"]] = {c[f"{name}.deep.key"]: [c[f"{name}.deep"]]}
@@ -42,7 +42,7 @@ def sample(c: Canaries, name: str, **more: object) -> bytes:
 
 
 def bad_lines(c: Canaries) -> bytes:
-    """Each wrong in a way of its own."""
+    """Return lines that are each invalid in a different way."""
     a = c["bad.line"].encode()
     return joined(
         b'{"uuid":"%b' % a,
@@ -101,7 +101,7 @@ async def good_exports(sandbox: Sandbox) -> None:
 
 
 async def bad_requests(sandbox: Sandbox) -> None:
-    """Every 4xx that there is, each with what its sender would rather not read in a log."""
+    """Cause every 4xx, each with data that must not appear in a log."""
     c = sandbox.canaries
     token = sandbox.token(f"auth0|{c['sub eve']}")
     a, b = (c[f"bad.{name}"] for name in "ab")
@@ -132,9 +132,9 @@ async def bad_requests(sandbox: Sandbox) -> None:
         kind = {"Accept": "application/problem+json", **headers}
         assert (await sandbox.send(method, API_PREFIX + path, token, body, **kind)).status == status
     await a_key_used_twice(sandbox, token)
-    await what_is_no_request(sandbox, a, b)
+    await send_malformed_request(sandbox, a, b)
     head = f"POST {API_PREFIX}/export HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\n"
-    slow = await sandbox.raw(f'{head}Content-Length: 999\r\n\r\n{{"{a}":"{b}'.encode())
+    slow = await sandbox.send_raw(f'{head}Content-Length: 999\r\n\r\n{{"{a}":"{b}'.encode())
     assert slow.startswith(b"HTTP/1.1 408 ")
 
 
@@ -144,7 +144,7 @@ async def a_key_used_twice(sandbox: Sandbox, token: str) -> None:
     assert (await sandbox.post(sample(c, "second"), token, **key)).status == 422
 
 
-async def what_is_no_request(sandbox: Sandbox, a: str, b: str) -> None:
+async def send_malformed_request(sandbox: Sandbox, a: str, b: str) -> None:
     for text in (
         f"GET /{a} HTTP/9.9\r\n\r\n",
         f"{a}\r\n\r\n",
@@ -154,11 +154,11 @@ async def what_is_no_request(sandbox: Sandbox, a: str, b: str) -> None:
         f"POST /{a} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: {b}\r\n\r\n",
         f"GET /{a} HTTP/1.1\r\nHost: h\r\nX: {a * 4_000}\r\n\r\n",
     ):
-        await sandbox.raw(text.encode())
+        await sandbox.send_raw(text.encode())
 
 
 async def bad_tokens(sandbox: Sandbox) -> None:
-    """Of all of them nothing is told, whoever has signed them."""
+    """Send invalid tokens, none of which may be logged, whoever signed them."""
     c, sub = sandbox.canaries, f"auth0|{sandbox.canaries['sub of a bad token']}"
     good = sandbox.token(sub)
     for token in (
@@ -181,13 +181,15 @@ async def bad_tokens(sandbox: Sandbox) -> None:
     answer = await sandbox.send("POST", f"{API_PREFIX}/export", long, sample(c, "of a stranger"))
     assert answer.status == 431
     assert (await sandbox.send("GET", f"{API_PREFIX}/exports", sandbox.token(None))).status == 400
-    assert (await sandbox.asked("GET", "/exports", token=c["operator.guess"])).status == 401
+    assert (
+        await sandbox.query_operator("GET", "/exports", token=c["operator.guess"])
+    ).status == 401
 
 
 async def operators(sandbox: Sandbox) -> None:
-    """All that they can look at, by page and by command."""
+    """Request everything that operators can see, by page and by command."""
     c = sandbox.canaries
-    listed = (await sandbox.asked("GET", "/exports?limit=100")).body
+    listed = (await sandbox.query_operator("GET", "/exports?limit=100")).body
     id, find = listed["entries"][0]["receipt"]["id"], c["operator.find"]
     for path in (
         "/",
@@ -197,14 +199,14 @@ async def operators(sandbox: Sandbox) -> None:
         f"/exports/{id}",
         f"/exports?find={find}",
     ):
-        assert (await sandbox.asked("GET", path)).status == 200
+        assert (await sandbox.query_operator("GET", path)).status == 200
     for path in (f"/exports/{find}", f"/{find}", f"/exports?status={find}"):
-        assert (await sandbox.asked("GET", path)).status in {400, 404}
+        assert (await sandbox.query_operator("GET", path)).status in {400, 404}
     user = f"auth0|{c['sub ada']}"
-    assert (await sandbox.asked("POST", "/personal-data", {"user": user})).status == 200
+    assert (await sandbox.query_operator("POST", "/personal-data", {"user": user})).status == 200
     token = sandbox.token(user)
     for asked in ({"token": token}, {"token": token[:-9]}, {"token": c["opaque"]}):
-        assert (await sandbox.asked("POST", "/diagnose", asked)).status == 200
+        assert (await sandbox.query_operator("POST", "/diagnose", asked)).status == 200
     async with anyio.create_task_group() as tasks:
         for command in (
             ("diagnose", "--report", "report.md", "--url", sandbox.url),
@@ -220,7 +222,7 @@ async def operators(sandbox: Sandbox) -> None:
 
 
 def refusals(c: Canaries) -> Iterator[web.Response]:
-    """What Foundry says no with: all of it repeats all that it was ever sent."""
+    """Yield Foundry's error responses: each repeats everything it was ever sent."""
     everything = c.texts()
     values = {"path": c["sub ada"], **{f"p{n}": text for n, text in enumerate(everything)}}
     for status, name in (
@@ -244,7 +246,7 @@ def refusals(c: Canaries) -> Iterator[web.Response]:
 
 
 async def foundry_refuses(sandbox: Sandbox) -> None:
-    """Each call in turn, in every way that there is; then it hangs, then it takes it."""
+    """Fail each call in turn in every way, then let it hang, then accept it."""
     c = sandbox.canaries
     for call in ("create", "upload", "commit", "token"):
         left = list(refusals(c))[:: 1 if call == "upload" else 6]
@@ -269,7 +271,7 @@ async def foundry_refuses(sandbox: Sandbox) -> None:
 
 
 async def poison(sandbox: Sandbox) -> None:
-    """What Foundry refuses for good is set aside, looked at, and sent again."""
+    """Have an export rejected for good: it is set aside, inspected and replayed."""
     c = sandbox.canaries
     mark = c["sub poison"]
 
@@ -280,34 +282,34 @@ async def poison(sandbox: Sandbox) -> None:
 
     sandbox.emulators.before = refuse
     await sandbox.post(sample(c, "poison"), sandbox.token(f"auth0|{mark}"), Prefer="respond-async")
-    await sandbox.counted(set_aside=1)
-    found = (await sandbox.asked("GET", "/exports?status=set_aside")).body["entries"][0]
+    await sandbox.wait_for_counts(set_aside=1)
+    found = (await sandbox.query_operator("GET", "/exports?status=set_aside")).body["entries"][0]
     await sandbox.atlas("exports", "show", found["receipt"]["id"])
     await sandbox.atlas("exports", "list", "--status", "set_aside")
     await sandbox.atlas("person", "show", "-", input=f"auth0|{mark}\n")
     await sandbox.emulators.clear_faults()
     await sandbox.atlas("exports", "replay", "--all")
     await sandbox.drained()
-    await sandbox.counted(committed=1)
+    await sandbox.wait_for_counts(committed=1)
 
 
 def no_transaction(what: str, _request: web.Request) -> web.Response | None:
     return web.Response(status=503) if what == "create" else None
 
 
-async def killed_and_damaged(sandbox: Sandbox) -> None:
-    """While much waits: then the disk has changed what was kept.
+async def kill_and_damage(sandbox: Sandbox) -> None:
+    """Kill Atlas while much is waiting, and damage the journal on disk.
 
-    No transaction of ours is open: what a disk forgets of one is left to whoever runs Foundry.
+    No transaction of ours is open: ending a forgotten one is up to Foundry's operators.
     """
     c = sandbox.canaries
     sandbox.emulators.before = no_transaction
     for number in range(12):
         token = sandbox.token(f"auth0|{c['sub waits']}{number}")
         await sandbox.post(sample(c, f"waits {number}"), token, Prefer="respond-async")
-    sandbox.kept()
-    await sandbox.ended(signal.SIGKILL)
-    sandbox.kept()
+    sandbox.record_files()
+    await sandbox.wait_for_exit(signal.SIGKILL)
+    sandbox.record_files()
     chance = random.Random(c.seed)
     for file in (sandbox.journal, sandbox.journal.with_name("journal.db-wal")):
         text = bytearray(file.read_bytes())
@@ -317,7 +319,7 @@ async def killed_and_damaged(sandbox: Sandbox) -> None:
 
 
 async def crashes(sandbox: Sandbox) -> None:
-    """A bug that quotes what it was given: an export that breaks a stage, at first."""
+    """Crash a stage on one export, at first, with a bug that quotes its input."""
     c = sandbox.canaries
     since = len(sandbox.log)
     await sandbox.start(IN_FLATTEN, "1")
@@ -326,21 +328,23 @@ async def crashes(sandbox: Sandbox) -> None:
     breaks = sample(c, "crash").replace(b"{", b'{"says":' + FAULT_MARKER + b",", 1)
     for _ in range(2):
         assert (await sandbox.post(breaks, token)).status == 202
-    aside = (await sandbox.asked("GET", "/exports?status=set_aside&limit=50")).body["entries"]
+    aside = (await sandbox.query_operator("GET", "/exports?status=set_aside&limit=50")).body[
+        "entries"
+    ]
     id = next(
         each["receipt"]["id"] for each in aside if each["reason"] and "crash" in each["reason"]
     )
     await sandbox.atlas("exports", "show", id)
     await sandbox.atlas("exports", "replay", id)
-    sandbox.kept()
+    sandbox.record_files()
     await sandbox.emulators.clear_faults()
     await sandbox.drained()
-    assert await sandbox.ended(signal.SIGTERM) == 0
-    sandbox.kept()
+    assert await sandbox.wait_for_exit(signal.SIGTERM) == 0
+    sandbox.record_files()
 
 
 async def bugs_to_the_end(sandbox: Sandbox) -> None:
-    """Then every call of every part, until the service gives up."""
+    """Crash every call of every component until the service gives up."""
     c = sandbox.canaries
     since = len(sandbox.log)
     await sandbox.start(EVERYWHERE, "1")
@@ -352,12 +356,12 @@ async def bugs_to_the_end(sandbox: Sandbox) -> None:
                 await sandbox.post(sample(c, "at the end"), token)
             except (OSError, aiohttp.ClientError):
                 await anyio.sleep(0.1)
-    assert await sandbox.ended() != 0
+    assert await sandbox.wait_for_exit() != 0
     assert "Ended by a bug" in sandbox.log[since:]
 
 
 async def without_keys(sandbox: Sandbox) -> None:
-    """Auth0 sends us on elsewhere, so that no token can be checked; then one comes too often."""
+    """Have Auth0 redirect, so that no token can be verified, then accept too many requests."""
     c = sandbox.canaries
     sandbox.environ["ATLAS_RATE_PER_MINUTE"] = "1"
     sandbox.emulators.tenant.outage = Outage(status=302)
@@ -370,36 +374,36 @@ async def without_keys(sandbox: Sandbox) -> None:
             await anyio.sleep(0.1)
 
 
-async def forgotten(sandbox: Sandbox) -> None:
-    """At last a person is forgotten, and the process aborted, with all that it has in memory."""
+async def erase_person(sandbox: Sandbox) -> None:
+    """Finally erase a person, and abort the process with everything that it has in memory."""
     c = sandbox.canaries
     sandbox.dataset = sandbox.committed()
     forget = ("person", "erase", "-", "--yes", "--receipt", "receipt.json")
     assert "Removed" in await sandbox.atlas(*forget, input=f"auth0|{c['sub ada']}\n")
-    await sandbox.ended(signal.SIGABRT)
+    await sandbox.wait_for_exit(signal.SIGABRT)
     assert "Fatal Python error: Aborted" in sandbox.log
 
 
-async def everything(sandbox: Sandbox) -> None:
-    """One after another, with a kill, a crash and an abort in between."""
+async def run_all_scenarios(sandbox: Sandbox) -> None:
+    """Run all scenarios, with a kill, a crash and an abort in between."""
     await sandbox.start()
     await good_exports(sandbox)
     await bad_requests(sandbox)
     await bad_tokens(sandbox)
     await operators(sandbox)
-    its_workers_know_no_more(sandbox)
+    check_worker_environment(sandbox)
     await foundry_refuses(sandbox)
     await poison(sandbox)
-    await killed_and_damaged(sandbox)
+    await kill_and_damage(sandbox)
     await crashes(sandbox)
     await bugs_to_the_end(sandbox)
     await without_keys(sandbox)
-    await forgotten(sandbox)
-    sandbox.kept()
+    await erase_person(sandbox)
+    sandbox.record_files()
 
 
-def its_workers_know_no_more(sandbox: Sandbox) -> None:
-    """They get the environment of their parent, for they are a part of it; and nothing beside."""
+def check_worker_environment(sandbox: Sandbox) -> None:
+    """Workers inherit the environment of their parent, and nothing else."""
     assert sandbox.process is not None
     workers = children(sandbox.process.pid)
     assert workers

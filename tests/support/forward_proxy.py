@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 @dataclass
 class ForwardProxy:
-    """`asked` is each method and target, `logins` each Proxy-Authorization that was sent."""
+    """`asked` holds each method and target, `logins` each Proxy-Authorization."""
 
     port: int = 0
     asked: list[tuple[str, str]] = field(default_factory=list)

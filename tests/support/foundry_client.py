@@ -1,4 +1,4 @@
-"""The Foundry adapter, connected to a stand-in or to one fixed answer."""
+"""The Foundry adapter, connected to an emulator or to one fixed response."""
 
 import itertools
 from contextlib import asynccontextmanager
@@ -29,7 +29,7 @@ INSTANCE = "3f6e1c5a-1b2c-4d3e-8f90-a1b2c3d4e5f6"
 
 @dataclass
 class Stack:
-    """A client, and the Foundry that it speaks to."""
+    """A client with the emulated Foundry that it calls."""
 
     dataset: FoundryDataset
     foundry: FoundryEmulator
@@ -37,7 +37,7 @@ class Stack:
     heard: list[web.Request]
 
     def asked(self, ending: str) -> int:
-        """How often somebody asked at such an address, whatever became of it."""
+        """Return the number of requests to paths with this ending, whatever the response."""
         return len(self.requests(ending))
 
     def requests(self, ending: str) -> list[web.Request]:
@@ -58,9 +58,9 @@ class Stack:
 
 @asynccontextmanager
 async def answered(answer=None, token=None, sleep=at_once):
-    """The client of something that has one answer to whatever it is asked: no Foundry at all.
+    """Return a client of a server with one fixed response to every request.
 
-    `token` is what its token endpoint answers. Either may be a function of the request.
+    `token` is the response of its token endpoint. Either may be a function of the request.
     """
     a_token = {"body": b'{"access_token": "TOKEN-VALUE", "expires_in": 3600}'}
 
@@ -86,7 +86,7 @@ async def answered(answer=None, token=None, sleep=at_once):
 
 
 def hours():
-    """A clock by which one has passed whenever it is looked at: nothing is waited for."""
+    """Return a clock that advances one hour per reading, so that no wait takes time."""
     return itertools.count(step=3_600).__next__
 
 

@@ -1,12 +1,13 @@
-"""Exports as phones send them, by a seed: the mix of a Watch owner, and what is awkward in it.
+"""Exports as phones send them, from a seed: a Watch owner's mix, with its oddities.
 
 The shares, lengths and oddities are those of real exports. Nearly every line is non-ASCII, because
 iOS itself puts U+2019 and U+00A0 into default names; the order of keys changes from export to
-export; "/" is written "\\/"; whole doubles lose their ".0", others have up to 17 digits; zero is a
-value like any other; other apps save what is weeks old, and name themselves as they like.
+export; "/" is written "\\/"; whole doubles lose their ".0", others have up to 17 digits; zero is an
+ordinary value; other apps save samples that are weeks old, under arbitrary names.
 
-Every line has a uuid and dates of its own; for the rest, the lines after the first `POOL` repeat
-those. So a first sync of six years is made faster than it is read, in no memory to speak of.
+Every line has a uuid and dates of its own; apart from these, the lines after the first `POOL`
+repeat earlier ones. A first sync of six years is therefore generated faster than it is read, in
+little memory.
 """
 
 import json
@@ -40,7 +41,7 @@ WATCH = {
 }
 PHONE = WATCH | {"name": "iPhone", "model": "iPhone", "hardwareVersion": "iPhone12,1"}
 
-# share in percent, name, unit, largest value, decimal places, how long it lasts
+# share in percent, name, unit, largest value, decimal places, duration
 QUANTITIES = [
     (35.0, "ActiveEnergyBurned", "kcal", 12.0, 17, MINUTE),
     (23.0, "BasalEnergyBurned", "kcal", 25.0, 3, MINUTE),
@@ -62,7 +63,7 @@ Record = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A line without its uuid and dates; how long it lasts, and how late it was saved."""
+    """A line without its uuid and dates, with its duration and the delay before it was saved."""
 
     text: bytes
     lasts: int
@@ -70,7 +71,7 @@ class Template:
 
 
 def lines(count: int, seed: int = 1, *, is_ascii: bool = False) -> Iterator[bytes]:
-    """That many, and none of them is bad. For ASCII, a "?" stands for every other character."""
+    """Yield this many valid lines. For ASCII, "?" replaces every other character."""
     chance = random.Random(seed)
     phone = Phone(chance, chance.choice(OWNERS), is_ascii, str(seed))
     templates: list[Template] = []
@@ -91,19 +92,19 @@ def lines(count: int, seed: int = 1, *, is_ascii: bool = False) -> Iterator[byte
 
 
 def export(count: int, seed: int = 1) -> bytes:
-    """NDJSON of that many lines."""
+    """Return NDJSON of this many lines."""
     return b"".join(stream(count, seed))
 
 
 def stream(count: int, seed: int = 1, *, is_ascii: bool = False) -> Iterator[bytes]:
-    """NDJSON of that many lines, however many, in blocks. 2,200,000 are a first sync of 1.2 GB."""
+    """Yield NDJSON of any number of lines, in blocks. 2,200,000 are a first sync of 1.2 GB."""
     found = lines(count, seed, is_ascii=is_ascii)
     while block := list(islice(found, BLOCK_LINES)):
         yield b"\n".join([*block, b""])
 
 
 def bulky(seed: int = 1) -> Iterator[bytes]:
-    """What is longer than everything else: an electrocardiogram, and the route of a long ride."""
+    """Yield the longest records: an electrocardiogram and the route of a long ride."""
     chance = random.Random(seed)
     phone = Phone(chance, chance.choice(OWNERS), False, str(seed))
     voltages = [round(chance.gauss(0, 0.1), 4) for _ in range(VOLTAGES)]
@@ -115,7 +116,7 @@ def bulky(seed: int = 1) -> Iterator[bytes]:
 
 
 def bad(seed: int = 1) -> Iterator[tuple[bytes, str]]:
-    """Lines as they break on the way, and why each becomes no row."""
+    """Yield lines damaged in transit, with the reason why each is rejected."""
     for line in lines(20, seed):
         body = line[:-1]
         yield line[: len(line) * 2 // 3], "not valid JSON"
@@ -133,8 +134,8 @@ def bad(seed: int = 1) -> Iterator[tuple[bytes, str]]:
     yield body + b',"valueText":"' + b" " * LINE_BYTES_MAX + b'"}', "longer than 8388608 bytes"
 
 
-def strewn(found: Iterable[bytes], among: Iterable[bytes], every: int = 7) -> Iterator[bytes]:
-    """One of the others behind so many lines; those that are left come last."""
+def interleave(found: Iterable[bytes], among: Iterable[bytes], every: int = 7) -> Iterator[bytes]:
+    """Insert one of `among` after every few of `found`; the remainder comes last."""
     others = iter(among)
     for number, line in enumerate(found, 1):
         yield line
@@ -145,7 +146,7 @@ def strewn(found: Iterable[bytes], among: Iterable[bytes], every: int = 7) -> It
 
 @dataclass(frozen=True, slots=True)
 class Phone:
-    """One that sends, with a Watch beside it."""
+    """A phone that sends, with a paired Watch."""
 
     chance: random.Random
     owner: str
@@ -181,14 +182,14 @@ class Phone:
         return {"sourceName": name, "sourceVersion": "3", "sourceBundleId": "com.example.app"}
 
     def written(self, record: Record) -> bytes:
-        text = json.dumps(self.shuffled(record), ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(self.shuffle_keys(record), ensure_ascii=False, separators=(",", ":"))
         escaped = text.replace("/", "\\/").replace("%", "%%").replace("%%(", "%(")
         return escaped.encode("ascii", "replace") if self.is_ascii else escaped.encode()
 
-    def shuffled(self, record: Record) -> Record:
-        """In an order of keys that is another in every export, as Swift's is."""
+    def shuffle_keys(self, record: Record) -> Record:
+        """Return the record in another order of keys for every export, as Swift does."""
         return {
-            key: self.shuffled(value) if isinstance(value, dict) else value
+            key: self.shuffle_keys(value) if isinstance(value, dict) else value
             for key, value in sorted(record.items(), key=lambda item: self.rank(item[0]))
         }
 
@@ -199,7 +200,7 @@ class Phone:
 
 
 def particular(chance: random.Random, kind: object) -> tuple[Record, int]:
-    """What makes a record one of its kind, and how long it lasts."""
+    """Return the properties specific to a kind of record, and its duration."""
     match kind:
         case "workout":
             return workout(chance), int(chance.uniform(600, 5_000)) * 1_000
@@ -252,7 +253,7 @@ def category(name: str, value: int) -> Record:
 
 
 def quantity(name: str, unit: str, value: float) -> Record:
-    """Swift writes 60.0 as 60."""
+    """Return a quantity as Swift writes it: 60.0 becomes 60."""
     kind = f"HKQuantityTypeIdentifier{name}"
     return {
         "sampleType": kind,
@@ -277,7 +278,7 @@ def location(chance: random.Random, at: int) -> Record:
 
 
 def fresh(chance: random.Random, start: int, lasts: int) -> dict[bytes, bytes]:
-    """What is another in every line."""
+    """Return the fields that differ in every line."""
     return {b"uuid": uuid(chance), b"start": stamp(start), b"end": stamp(start + lasts)}
 
 

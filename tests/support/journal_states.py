@@ -1,4 +1,4 @@
-"""Brings a journal into a state, and reads what it and the dataset hold."""
+"""Brings a journal into a state, and reads its contents and the dataset's."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from tests.support.exports import SHELF
 
 
 async def accept(life, *uuids):
-    """One export each, safe in the journal and not in the dataset."""
+    """Accept one export for each uuid into the journal, not yet uploaded."""
     life.dataset.down = True
     doomed = replace(life, drain_seconds=0)
     async with doomed.running() as flow:
@@ -29,7 +29,7 @@ def export_of(uuid: bytes) -> dict[str, object]:
 
 
 def uuids(life: ServiceHarness) -> list[str]:
-    """Of all rows that stand in the dataset, whatever the format of their file."""
+    """Return the uuids of all rows in the dataset, whatever the format of their file."""
     found = []
     for path, content in life.dataset.files().items():
         ndjson = parquet.to_ndjson(content) if path.endswith(".parquet") else content
@@ -37,8 +37,8 @@ def uuids(life: ServiceHarness) -> list[str]:
     return sorted(found)
 
 
-async def settled(life: ServiceHarness, *exports: bytes) -> list[dict[str, object]]:
-    """The answers to these, once nothing waits any more."""
+async def post_when_idle(life: ServiceHarness, *exports: bytes) -> list[dict[str, object]]:
+    """Run until no export is waiting, then send these and return their responses."""
     async with life.running() as flow:
         await flow.is_empty()
         assert not flow.seen.of(StageCrashed)

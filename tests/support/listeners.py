@@ -40,7 +40,7 @@ class Server:
     flow: Flow
 
     async def send(self, method, path, headers=None, body=b"", *, length=None) -> Reply:
-        """One request, as bytes; the headers are all that is sent but for Content-Length."""
+        """Send one request as bytes; Content-Length is the only default header."""
         headers = dict(SENDING if headers is None else headers)
         if method == "POST":
             headers.setdefault("content-length", str(len(body) if length is None else length))
@@ -59,7 +59,7 @@ class Server:
             return await answered(stream)
 
     async def sent(self, stream, request: bytes) -> None:
-        """Who is answered early is cut off before all is sent."""
+        """Send a request that may be cut off by an early response."""
         with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
             await stream.send(request)
 
@@ -70,7 +70,7 @@ class Server:
 
 
 async def answered(stream) -> Reply:
-    """One answer with a Content-Length."""
+    """Return one response with a Content-Length."""
     with anyio.fail_after(10):
         text = b""
         while b"\r\n\r\n" not in text:
@@ -85,9 +85,9 @@ async def answered(stream) -> Reply:
 
 
 class FastShutdownListener(Listener):
-    """A listener that ends at once.
+    """A listener that shuts down at once.
 
-    Unless told otherwise it has the rules that it has in production, and nobody watches it.
+    Its limits default to those of production, and its events are discarded.
     """
 
     def __init__(self, app, bound, rules=RULES, watch=lambda _event: None):

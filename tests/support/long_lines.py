@@ -13,7 +13,7 @@ def lines(*uuids, size=LINE_BYTES):
 
 
 def line(uuid, size=LINE_BYTES):
-    """It shrinks forty times: what shrinks a hundred times is taken for a bomb."""
+    """The line compresses forty times; a hundred times would count as a decompression bomb."""
     head = json.dumps({"uuid": uuid})[:-1].encode() + b',"metadata":{"HKNote":"'
     head += random.Random(uuid).randbytes(size // 40).hex().encode()
     return head + b"." * (size - len(head) - 4) + b'"}}\n'
@@ -23,7 +23,7 @@ THREE_PARTS = lines(*map(str, range(15)))  # 6, 6 and 3 lines
 
 
 def noisy(count):
-    """Lines that hardly shrink."""
+    """Return lines that hardly compress."""
     chance = random.Random(1)
     return b"".join(
         line(str(n), LINE_BYTES // 2)[:-4]

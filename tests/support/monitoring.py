@@ -1,4 +1,4 @@
-"""The alert rules and the dashboard in config/, as they are read from their files."""
+"""The alert rules and the dashboard in config/, parsed from their files."""
 
 import json
 from pathlib import Path

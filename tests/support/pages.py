@@ -24,12 +24,12 @@ def text_of(page: Path | str) -> str:
 
 
 def prose_of(page: Path) -> str:
-    """The page without its blocks of code."""
+    """Return the page without its code blocks."""
     return re.sub(r"(?ms)^```.*?^```$", "", text_of(page))
 
 
 def links_of(page: Path) -> list[tuple[Path, str]]:
-    """The file and the anchor of each link to a page or file of the repository."""
+    """Yield the file and the anchor of each link to a page or file of the repository."""
     found = re.findall(r"\]\(([^)\s]+)\)", prose_of(page))
     parts = (link.partition("#") for link in found if not link.startswith("https://"))
     return [((page.parent / file).resolve() if file else page, at) for file, _, at in parts]
@@ -45,7 +45,7 @@ def section_of(page: str, heading: str) -> str:
 
 
 def cells_of(text: str) -> list[list[str]]:
-    """The rows of all tables, without their heads."""
+    """Return the rows of all tables, without their headers."""
     rows = re.findall(r"(?m)^\| ?(.*?) ?\|$", re.sub(r"(?m)^\|.*\n\|[-|]+\|$", "", text))
     return [re.split(r" ?(?<!\\)\| ?", row) for row in rows]
 

@@ -1,4 +1,4 @@
-"""Requests for two people: exports that they send, and what the operator does with their data."""
+"""Requests for two people: their exports, and the operator's actions on their data."""
 
 import msgspec
 
@@ -8,13 +8,13 @@ HOST = {"host": "127.0.0.1:9464"}
 ADA, ZOE = "auth0|ada", "auth0|zoe"
 
 
-async def asked(flow, path, user=ADA, **more):
-    """The answer of the operator listener."""
+async def query_operator(flow, path, user=ADA, **more):
+    """Return the response of the operator listener."""
     body = msgspec.json.encode({"user": user, **more})
     kind = {"content-type": "application/json"}
     return await asgi(flow.service.operator, "POST", path, HOST | kind, body)
 
 
-async def sent(flow, uuid, user=ADA, **headers):
+async def post_record(flow, uuid, user=ADA, **headers):
     line = b'{"uuid":"%b"}\n' % uuid.encode()
     return await flow.post(an_export(line), token=f"token-of-{user}", **headers)

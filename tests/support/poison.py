@@ -14,11 +14,11 @@ POISON, GOOD = an_export(b'{"uuid":"poison"}\n'), an_export(b'{"uuid":"good"}\n'
 
 @dataclass
 class Bug:
-    """In this stage, for whatever mentions the poison; until it is mended."""
+    """Crashes this stage for any export that mentions the poison, until it is fixed."""
 
     stage: str
     is_mended: bool = False
-    hold: Mishap = nothing  # at work on it
+    hold: Mishap = nothing  # processing it
     error: Exception = field(default_factory=lambda: ValueError("72 beats of Ada"))
     reached: list = field(default_factory=list)
 

@@ -1,4 +1,4 @@
-"""Runs the command as a process: `atlas`, and a whole `atlas local`."""
+"""Runs commands as processes: `atlas`, and a whole `atlas local`."""
 
 import os
 import signal
@@ -27,11 +27,11 @@ ENVIRON = {
     if name not in NAMES and not name.startswith("ATLAS_")
 } | {
     "ATLAS_COMMIT_INTERVAL_SECONDS": "0.1",
-    "LOG_LEVEL": "debug",  # it tells how far an export has got
+    "LOG_LEVEL": "debug",  # shows how far an export has got
 }
 DATASET = Settings().foundry.dataset_rid
 HOST = "127.0.0.1"
-NOWHERE = {  # where nobody answers, and ports that are free
+NOWHERE = {  # an unreachable address, and free ports
     "AUTH0_DOMAIN": f"http://{HOST}:9",
     "FOUNDRY_HOST": f"http://{HOST}:9",
     "FOUNDRY_CLIENT_ID": "client",
@@ -39,7 +39,7 @@ NOWHERE = {  # where nobody answers, and ports that are free
     "ATLAS_OPERATOR_LISTEN": f"{HOST}:0",
     "PORT": "0",
 }
-SECONDS, SECONDS_OF_ALL = 20.0, 120.0  # more than anything here takes, and all together
+SECONDS, SECONDS_OF_ALL = 20.0, 120.0  # one step, and all: longer than anything takes
 
 
 def started(folder: Path, *arguments: object, log: int = subprocess.PIPE) -> subprocess.Popen[str]:
@@ -57,7 +57,7 @@ def started(folder: Path, *arguments: object, log: int = subprocess.PIPE) -> sub
 def killed_at_last(
     process: subprocess.Popen[str], seconds: float = SECONDS
 ) -> Iterator[subprocess.Popen[str]]:
-    """And after so many seconds at the latest, whatever it is asked."""
+    """Kill the process at the end of the block, or after so many seconds at the latest."""
     watchdog = Timer(seconds, process.kill)
     watchdog.start()
     with process:
@@ -71,7 +71,7 @@ def killed_at_last(
 def atlas(
     folder: Path, *arguments: object, seconds: float = SECONDS
 ) -> subprocess.CompletedProcess[str]:
-    """A command that ends by itself."""
+    """Run a command that ends by itself."""
     with killed_at_last(started(folder, *arguments), seconds) as process:
         out, err = process.communicate(timeout=seconds)
     assert "Traceback" not in err
@@ -80,7 +80,7 @@ def atlas(
 
 @dataclass
 class Local:
-    """A running `atlas local`; `said` is what it had to say until it was ready."""
+    """A running `atlas local`; `said` is its output until it was ready."""
 
     process: subprocess.Popen[str]
     port: int
@@ -100,7 +100,7 @@ class Local:
         return (self.folder / "log").read_text(encoding="utf-8")
 
     def files(self) -> dict[str, bytes]:
-        """What is committed, as it lies on the disk."""
+        """Return the committed files, as they are on disk."""
         branch = self.folder / "state" / "foundry" / DATASET / "master"
         return {
             str(path.relative_to(branch)): path.read_bytes()
@@ -115,11 +115,11 @@ class Local:
         return sorted(str(row["uuid"]) for row in self.rows())
 
     def stand_in(self) -> dict[str, list[dict[str, object]]]:
-        """Foundry's own view."""
+        """Return Foundry's own view."""
         return msgspec.json.decode(fetched(f"http://{HOST}:{self.port + 1}/stand-in/state"))
 
     def post(self, uuid: str, prefer: str, token: str = "") -> tuple[int, dict[str, object]]:
-        """One record, with a token or as anybody."""
+        """Send one record, with or without a token."""
         anybody = f"http://{HOST}:{self.port + 2}/stand-in/tokens"
         token = token or fetched(anybody).decode()
         request = urllib.request.Request(
@@ -135,7 +135,7 @@ class Local:
             return answer.status, msgspec.json.decode(answer.read())
 
     def tells(self, message: str) -> None:
-        """Returns when it stands in the log."""
+        """Return once this message is in the log."""
         deadline = time.monotonic() + SECONDS
         while message not in self.log:
             assert time.monotonic() < deadline, f"{message} was never told"
@@ -154,7 +154,7 @@ def fetched(url: str) -> bytes:
 
 @contextmanager
 def local(folder: Path, *options: object) -> Iterator[Local]:
-    """An `atlas local` on ports of its own, that goes on where the last one in the folder ended."""
+    """Run `atlas local` on ports of its own, continuing from the last run in the folder."""
     for _ in range(5):
         port = four_free_ports()
         with (folder / "log").open("ab") as log:
@@ -177,7 +177,7 @@ def until_ready(process: subprocess.Popen[str]) -> Iterator[str]:
 
 
 def four_free_ports() -> int:
-    """The first of them. Somebody else may be quicker: then the next try finds others."""
+    """Return the first of four free ports. If another process takes one, try again with others."""
     while True:
         with ExitStack() as held:
             try:

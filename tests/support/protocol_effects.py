@@ -1,6 +1,6 @@
-"""The far ends of the commit protocol in its simulator: each effect, on the journal and the branch.
+"""The external systems of the simulated commit protocol: effects on the journal and the branch.
 
-What is promised is asserted here, at the moment at which it would be broken.
+Each promise is asserted here, at the moment at which it would be broken.
 """
 
 import random
@@ -25,10 +25,10 @@ ENDED, CLEARED, CONCLUDED, WOKEN = e.Ended(), e.IntentsCleared(), e.Concluded(),
 
 
 class Performer:
-    """Performs effects. `natures` are those of the exports; `noise` is how often chance refuses.
+    """Performs effects. `natures` are those of the exports; `noise` is the rate of random failures.
 
-    `blame` counts what speaks against an export, `failed_at` is when a verdict last did, and
-    `evidence_at` when Foundry last took something else.
+    `blame` counts the evidence against an export, `failed_at` is the time of its last failed
+    verdict, and `evidence_at` the time when Foundry last accepted something else.
     """
 
     def __init__(self, seed, journal, foundry):
@@ -58,7 +58,7 @@ class Performer:
         return e.SnapshotTaken(self.snapshot())
 
     def snapshot(self):
-        return BranchSnapshot(self.foundry.head, self.now)  # seconds will do for a time here
+        return BranchSnapshot(self.foundry.head, self.now)  # seconds are enough as a time here
 
     def claim(self, effect):
         self.claimed_at = self.now

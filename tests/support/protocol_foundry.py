@@ -3,7 +3,7 @@
 A file is a size and the ids of the exports whose rows it holds.
 """
 
-WINDOW_SECONDS, LATE_SECONDS = 60.0, 30.0  # an attempt may have begun it; begins come as late
+WINDOW_SECONDS, LATE_SECONDS = 60.0, 30.0  # an attempt may have opened it; begins can be as late
 NO_ROWS = frozenset()
 
 
@@ -16,17 +16,18 @@ class Transaction:
 
 
 class Branch:
-    """One open transaction at most. `head_after_abort`, `listing` and `path_taken` are what
-    Foundry's documentation leaves open.
+    """A branch with at most one open transaction.
+
+    `head_after_abort`, `listing` and `path_taken` are behavior that Foundry does not document.
     """
 
     def __init__(self, head_after_abort, listing, path_taken):
         self.head_after_abort, self.listing, self.path_taken = head_after_abort, listing, path_taken
         self.transactions, self.open = {}, None
         self.head = self.previous_head = ""
-        self.files = {}  # that a reader sees: path -> (transaction, bytes, rows)
-        self.copies = {}  # of the rows of each export
-        self.late_begins, self.late_puts, self.late_ends = [], [], []  # answers were lost
+        self.files = {}  # visible to readers: path -> (transaction, bytes, rows)
+        self.copies = {}  # copies of each export's rows
+        self.late_begins, self.late_puts, self.late_ends = [], [], []  # their responses were lost
 
     def begin(self, kind, now, *, is_ours=True):
         assert self.open is None
@@ -62,12 +63,12 @@ class Branch:
             self.head = ""
 
     def is_taken(self, transaction, path):
-        """Whether an upload is told so. Some Foundry says it at the commit only."""
+        """True if an upload is rejected. Some variants of Foundry reject only the commit."""
         is_told = self.path_taken == "upload" and path in self.files
         return is_told or path in transaction.files
 
     def put(self, rid, path, size, rows):
-        """Whether it is there now."""
+        """Put a file; return whether it is there."""
         transaction = self.transactions[rid]
         if transaction.state != "OPEN" or path in transaction.files:
             return False
@@ -89,14 +90,14 @@ class Branch:
         self.late_begins.append((kind, now + LATE_SECONDS))
 
     def land_begin(self, now):
-        """A begin of ours whose answer was lost takes effect now."""
+        """Let a begin with a lost response take effect now."""
         if self.open is None:
             kinds = [kind for kind, until in self.late_begins if now <= until]
             if kinds:
                 self.begin(kinds[0], now)
 
     def land_others(self):
-        """So do puts, commits and aborts."""
+        """Let puts, commits and aborts with lost responses take effect."""
         for late in self.late_puts:
             self.put(*late)
         for rid, end in self.late_ends:

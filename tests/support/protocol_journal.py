@@ -35,7 +35,7 @@ class Row:
 
     @property
     def path(self):
-        """The path of a file of its own."""
+        """Return the path of the export's own file."""
         return f"{self.id}.{self.moves}"
 
     @property
@@ -44,7 +44,7 @@ class Row:
 
 
 class Journal:
-    """A few dicts. `copy` is what a nightly backup would keep."""
+    """A few dicts. `copy` is the content of a nightly backup."""
 
     def __init__(self, exports_max):
         self.exports_max = exports_max
@@ -134,7 +134,7 @@ class Journal:
         return self.group() or CommitGroup(())
 
     def record_shared_file(self, ids):
-        """The file that these exports share, at a path that no other group of this journal has."""
+        """Record the file shared by these exports, at a path unique in this journal."""
         rows = [self.rows[id] for id in ids]
         taken = {row.file for row in self.rows.values()}
         attempt = 0
@@ -147,7 +147,7 @@ class Journal:
         return path, size
 
     def conclude(self, conclusion: Conclusion):
-        """Return the rows that are committed or set aside by it."""
+        """Return the rows that it commits or sets aside."""
         if self.open is not None:
             assert self.open == conclusion.transaction, "OutOfOrder: another transaction is open"
         claimed = self.with_status("claimed")
@@ -192,7 +192,7 @@ class Journal:
         return ended
 
     def retry(self):
-        """An operator lets the uploader try again what was set aside."""
+        """Release the exports that were set aside, as an operator does."""
         for row in self.with_status("set_aside"):
             row.status, row.tries, row.since = "accepted", 0, None
 
@@ -205,7 +205,7 @@ def in_turn(row):
 
 
 def next_isolation(kind, row):
-    """SQLite's has one step more between a group and an export alone."""
+    """Return the next isolation. SQLite's has one more step between a group and a single export."""
     if kind == "refused":
         return 1 if row.isolation in {0, 2} else row.isolation
     if row.isolation >= 2:

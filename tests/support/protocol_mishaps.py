@@ -1,4 +1,4 @@
-"""Mishaps in the simulator of the commit protocol, beside lost answers and the ends of lives."""
+"""Mishaps of the simulated commit protocol, other than lost responses and ends of runs."""
 
 from msgspec.structs import replace
 
@@ -14,10 +14,10 @@ BETWEEN_GROUPS = AT_REST | {"assessing"}
 
 
 def restore(world):
-    """The journal is an older copy of itself. What is open beside it, a person has to end."""
+    """Replace the journal by an older copy. A person ends transactions that are open."""
     found, foundry = world.foundry.open, world.foundry
     backups = world.backups
-    if foundry.head_after_abort == "none":  # else it looks like a journal before its first group
+    if foundry.head_after_abort == "none":  # or the journal looks as before its first group
         backups = [each for each in backups if each[0].own_transactions()]
     if not backups:
         world.start_anew()
@@ -30,7 +30,7 @@ def restore(world):
     if found is not None and not (found.rid == world.journal.open and world.chance() < 0.5):
         foundry.abort(found)
     for id in world.natures.keys() - natures.keys():
-        world.natures[id] = "lost"  # it stands in the dataset, or nowhere
+        world.natures[id] = "lost"  # it is in the dataset, or nowhere
     world.start_anew()
 
 
@@ -43,7 +43,7 @@ def land_others(world):
 
 
 def let_time_pass(world):
-    """Not while an attempt to begin lasts: whose transaction it is shows by when it came."""
+    """Advance the clock, except during an attempt to begin: its time identifies the transaction."""
     if world.state.phase not in {"claiming", "opening"}:
         world.now += world.rng.choice((1.0, 6.0, 70.0, 3600.0))
 
@@ -59,19 +59,19 @@ def retry(world):
 
 
 def purge(world):
-    """Somebody is forgotten, together with all that they have waiting."""
+    """Erase a person, with all their waiting exports."""
     for row in world.journal.with_status("accepted"):
         del world.journal.rows[row.id]
 
 
 def read_stale_status(world):
-    """Foundry says that it is open. It may have been, a moment ago."""
+    """Have Foundry report a transaction as open that has just ended."""
     if type(world.effect) is e.ReadStatus:
         world.go_on(e.StatusRead("OPEN"))
 
 
 def somebody_begins(world):
-    """Where nobody else should write, only what nobody can take for ours."""
+    """If Atlas is the only writer, open only what cannot be mistaken for its own."""
     foundry = world.foundry
     if foundry.open is not None:
         return
@@ -94,7 +94,7 @@ def somebody_ends_it(world):
 
 
 def somebody_takes_a_path(world):
-    """With other rows, or with ours: another service has been quicker."""
+    """Put other rows or ours at a path: another service has been quicker."""
     foundry = world.foundry
     if foundry.open is not None:
         return
@@ -112,7 +112,7 @@ def somebody_takes_a_path(world):
 
 
 def run_errand(world):
-    """As Uploader.exclusive and Uploader.open_transaction; it may fail or die anywhere."""
+    """Run a task like Uploader.exclusive and Uploader.open_transaction; it may fail anywhere."""
     world.note("an errand")
     if world.state.phase == "paused":
         world.go_on(WOKEN)

@@ -1,4 +1,4 @@
-"""Uploads in the simulator of the commit protocol: the nature of an export, or chance, decides."""
+"""Uploads in the simulator of the commit protocol: an export's nature, or chance, decides."""
 
 from atlas.actors.upload import effects as e
 from atlas.actors.upload.reports import FileRefusal, UploadReport
@@ -52,7 +52,7 @@ def put(world, transaction, file, lists):
     elif fate == "stored":
         foundry.put(transaction.rid, file.path, file.bytes, rows)
         lists["stored"].append(file)
-    else:  # it is there, will be there, or not
+    else:  # it is there, will be there, or is not
         roll = world.chance()
         if roll < 0.4:
             foundry.put(transaction.rid, file.path, file.bytes, rows)
@@ -63,7 +63,7 @@ def put(world, transaction, file, lists):
 
 
 def plan(world, group):
-    """The files of those that can be read; fresh ones share one, or do not."""
+    """Return the files of the readable exports; fresh ones may share one."""
     natures, files = world.natures, group.files
     if world.shares and world.chance() < world.shares:
         fresh = [x for x in group.exports if not x.isolation and natures[x.id] != "corrupt"]

@@ -1,8 +1,8 @@
-"""A simulator of the commit protocol without I/O: a journal, a branch, and all that goes wrong.
+"""A simulator of the commit protocol without I/O: a journal, a branch, and every mishap.
 
     python -m tests.support.protocol_world SEED     replays a history, effect by effect
 
-What is promised is asserted at the moment at which it would be broken. Times are virtual.
+Each promise is asserted at the moment at which it would be broken. Times are virtual.
 """
 
 import random
@@ -18,7 +18,7 @@ from tests.support.protocol_effects import Performer, failure_of
 from tests.support.protocol_foundry import Branch
 from tests.support.protocol_journal import Journal
 
-EXPORTS_MAX = 4  # of a group
+EXPORTS_MAX = 4  # size of a group
 POLICIES = {
     (tries, is_sole): UploadPolicy(
         group=GroupLimits(exports_max=EXPORTS_MAX),
@@ -36,7 +36,7 @@ BETWEEN_GROUPS = AT_REST | {"assessing"}
 
 
 class World(Performer):
-    """One history. `transitions` collects what `advance` was seen to do."""
+    """One history. `transitions` collects the observed steps of `advance`."""
 
     def __init__(self, seed, transitions):
         pick = random.Random(seed).choice
@@ -57,7 +57,7 @@ class World(Performer):
             self.accept()
         self.start()
 
-    # The life of a history
+    # The course of a history
 
     def run(self):
         for _ in range(self.rng.randrange(20, 50)):
@@ -124,7 +124,7 @@ class World(Performer):
         mishaps.MEDDLERS[int(roll)](self) if roll < len(mishaps.MEDDLERS) else self.accept()
 
     def finish(self):
-        """Nothing goes wrong any more. Of what is empty somebody else knows whose it is."""
+        """Stop all trouble. A person ends the empty transactions that Atlas cannot attribute."""
         self.note("nothing goes wrong any more")
         foundry, found = self.foundry, self.foundry.open
         self.fault_rate = self.noise = 0.0
@@ -143,7 +143,7 @@ class World(Performer):
             self.take_step()
             steps += 1
             assert steps < STEPS_MAX, "it comes to no end"
-            if steps % 40 == 0:  # without others that are committed, no failure is proven
+            if steps % 40 == 0:  # no failure is proven unless others are committed
                 self.accept("good")
         self.check_end()
 
@@ -170,7 +170,7 @@ class World(Performer):
         self.journal.accept(id, number)
 
     def fail_before(self, effect):
-        """It fails; Begin, Commit and Abort may take effect later."""
+        """Fail the effect; Begin, Commit and Abort may take effect later."""
         kind, foundry = type(effect), self.foundry
         if kind is e.Begin:
             foundry.lose_begin("APPEND", self.now)
@@ -201,7 +201,7 @@ class World(Performer):
 
 
 def show(before, result, after, effect):
-    """A listener to `World.trace`: writes each step of a history."""
+    """Print each step of a history; for `World.trace`."""
     if result is None:
         sys.stdout.write(f"{'':12} # {before}\n")
     else:

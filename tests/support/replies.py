@@ -1,4 +1,4 @@
-"""Answers of a server that a client meets: fixed ones, and a connection that is cut off."""
+"""Server responses for clients: fixed ones, and a connection that is cut off."""
 
 from collections.abc import Awaitable, Callable
 

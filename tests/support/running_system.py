@@ -1,4 +1,4 @@
-"""Foundry and Auth0 as stand-ins, settings that lead to them, and a service between, if any."""
+"""Emulated Foundry and Auth0, settings for them, and optionally a service between them."""
 
 import io
 from collections.abc import AsyncIterator
@@ -28,13 +28,13 @@ from tests.conftest import Answer, asgi
 from tests.support.listeners import FastShutdownListener
 
 HOST = "127.0.0.1"
-KEYS = [generate_key() for _ in range(2)]  # making one takes longer than all else here
+KEYS = [generate_key() for _ in range(2)]  # Made once: slower than everything else here
 CLIENT_SECRET = "local-secret"
 
 
 @dataclass
 class System:
-    """All that a diagnosis looks at; what is set is set before it looks."""
+    """The environment of a diagnosis, set before it runs."""
 
     folder: Path
     foundry: FoundryEmulator
@@ -85,7 +85,7 @@ class System:
         self.foundry.faults.add(Fault(call, kind, **more))
 
     def committed(self, path: str, content: bytes, kind: str = "APPEND") -> None:
-        """By somebody else."""
+        """Commit a file as another writer."""
         branches = self.foundry.branches
         found = branches.begin(DATASET, "master", kind, owner="foreign")
         branches.put(found, path, content)
@@ -95,7 +95,7 @@ class System:
         return [each.status for each in self.foundry.branches.transactions.values()]
 
     async def diagnosed(self, token: str | None = None, url: str | None = None, **more: Any):
-        """As where no service runs."""
+        """Run the diagnosis without a running service."""
         asked = DiagnosisRequest(token, url)
         return await service.diagnose_offline(
             self.settings(), asked, **({"is_locked": False} | more)
@@ -103,7 +103,7 @@ class System:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator["Serving"]:
-        """A real service at a real socket."""
+        """Run a real service at a real socket."""
         with (
             service.open_journal(self.settings(), io.StringIO()) as (store, readers),
             bind(HOST, 0) as bound,
@@ -123,7 +123,7 @@ class System:
 
 @dataclass
 class Serving:
-    """A service that runs, and is asked by its operators."""
+    """A running service, as its operators query it."""
 
     system: System
     atlas: service.Service
@@ -164,5 +164,5 @@ def step(found: Diagnosis, number: int) -> CheckResult:
 
 
 def first_failing(found: Diagnosis) -> int:
-    """By the exit code."""
+    """Return the check that sets the exit code."""
     return max(found.exit_code - 10, 0)

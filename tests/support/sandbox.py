@@ -1,7 +1,7 @@
-"""Atlas in a process of its own, all around it in ours, and everything that any of them tells.
+"""Atlas in its own process, its surroundings in ours, and a record of all of its output.
 
-Its current folder and its folder for temporary files are its own: whatever it leaves there is seen.
-Secrets come by the environment, as in production.
+It has its own working folder and temporary folder, so that leftovers are found. Secrets come from
+the environment, as in production.
 """
 
 import asyncio
@@ -31,9 +31,9 @@ from tests.chaos.service_process import to_toml
 from tests.chaos.trial_environment import find_free_port
 from tests.support.canaries import Canaries, joined
 
-SECONDS = 60.0  # more than anything here takes
+SECONDS = 60.0  # longer than anything here takes
 KIB = 1024
-# Atlas with bugs in it, which ends of one as the command does
+# Atlas with injected bugs; an uncaught exception ends it as it ends the command
 VICTIM = """
 import sys
 from pathlib import Path
@@ -62,7 +62,7 @@ class Answer:
 
 @dataclass
 class Sandbox:
-    """`told` is what came out of Atlas, by the place where it stood."""
+    """`told` is the output of Atlas, by place."""
 
     folder: Path
     canaries: Canaries
@@ -71,7 +71,7 @@ class Sandbox:
     environ: dict[str, str]
     told: dict[str, bytes] = field(default_factory=dict)
     spans: list[bytes] = field(default_factory=list)
-    dataset: bytes = b""  # as it was before anybody was forgotten
+    dataset: bytes = b""  # from before anyone was erased
     process: asyncio.subprocess.Process | None = None
 
     @property
@@ -90,11 +90,11 @@ class Sandbox:
     def log(self) -> str:
         return (self.folder / "log").read_text(encoding="utf-8", errors="replace")
 
-    def tells(self, place: str, *texts: bytes | str) -> None:
+    def record_output(self, place: str, *texts: bytes | str) -> None:
         self.told[place] = joined(self.told.get(place, b""), *texts)
 
     def token(self, sub: str | None, **wish: Any) -> str:
-        """Of somebody whose token says much of him; each of its parts is a canary."""
+        """Return a token with many personal claims; each part of it is a canary."""
         c = self.canaries
         claims = {"email": c["claim.email"], c["claim.key"]: {"deep": [c["claim.deep"]]}}
         claims |= {"scope": c["scope"], "permissions": [c["permission"]]} | wish.pop("claims", {})
@@ -106,7 +106,7 @@ class Sandbox:
         return token
 
     async def start(self, *bug: str) -> None:
-        """`atlas serve`, or the same with a bug in it."""
+        """Start `atlas serve`, optionally with a bug injected."""
         command = ["-m", "atlas", "serve"]
         if bug:
             command = ["-c", VICTIM, str(self.folder / "secret" / "atlas.toml"), *self.clock, *bug]
@@ -129,19 +129,19 @@ class Sandbox:
         (self.folder / "secret" / "clock").write_text("0")
         return [str(self.folder / "secret" / "clock")]
 
-    async def ended(self, number: signal.Signals | None = None) -> int:
-        """By this signal, or by itself; its exit code."""
+    async def wait_for_exit(self, number: signal.Signals | None = None) -> int:
+        """Wait for the end, or cause it with this signal; return the exit code."""
         assert self.process is not None
         if number is not None:
-            self.tells("process list", processes(self.process.pid))
+            self.record_output("process list", processes(self.process.pid))
             self.process.send_signal(number)
         with anyio.fail_after(SECONDS):
             out, _ = await self.process.communicate()
-        self.tells("standard output", out)
+        self.record_output("standard output", out)
         return int(self.process.returncode or 0)
 
     async def atlas(self, *arguments: str, input: str = "", **environ: str) -> str:
-        """Another command; all that it prints."""
+        """Run another command and return its output."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "atlas", *arguments),
             cwd=self.folder / "cwd",
@@ -152,26 +152,26 @@ class Sandbox:
         )
         with anyio.fail_after(SECONDS):
             out, _ = await process.communicate(input.encode())
-        self.tells(f"atlas {' '.join(arguments[:2])}", out)
+        self.record_output(f"atlas {' '.join(arguments[:2])}", out)
         return out.decode()
 
     async def send(
         self, method: str, path: str, token: str | None, body: bytes = b"", **headers: str
     ) -> Answer:
-        """To the public listener. What an error says is kept apart from what success says."""
+        """Send a request to the public listener. Errors and successful responses are kept apart."""
         sent = {"Content-Type": "application/json"}
         sent |= {} if token is None else {"Authorization": f"Bearer {token}"}
         sent |= {name.replace("_", "-"): text for name, text in headers.items()}
         async with self.session.request(method, self.url + path, headers=sent, data=body) as answer:
             found = Answer(answer.status, answer.headers, await answer.read())
         kind = "answers of error" if found.status >= 400 else "answers of success"
-        self.tells(kind, repr(dict(found.headers)), found.text)
+        self.record_output(kind, repr(dict(found.headers)), found.text)
         return found
 
     async def post(
         self, ndjson: bytes, token: str, path: str = "/export", **headers: str
     ) -> Answer:
-        """One export, whose every other field has a canary."""
+        """Send one export with a canary in every other field."""
         c = self.canaries
         about = {
             "device": c["request.device"],
@@ -185,19 +185,21 @@ class Sandbox:
         body = msgspec.json.encode(sent if path.endswith("batch") else export)
         return await self.send("POST", API_PREFIX + path, token, body, **headers)
 
-    async def raw(self, request: bytes) -> bytes:
-        """Bytes that no client would send; all that comes back."""
+    async def send_raw(self, request: bytes) -> bytes:
+        """Send bytes that no client would send; return the response."""
         answer = b""
         async with await anyio.connect_tcp(HOST, int(self.environ["PORT"])) as stream:
             await stream.send(request)
             with anyio.move_on_after(5):
                 async for piece in stream:
                     answer += piece
-        self.tells("answers of error", answer)
+        self.record_output("answers of error", answer)
         return answer
 
-    async def asked(self, method: str, path: str, body: object = None, token: str = "") -> Answer:
-        """The operator listener."""
+    async def query_operator(
+        self, method: str, path: str, body: object = None, token: str = ""
+    ) -> Answer:
+        """Send a request to the operator listener."""
         token = token or self.environ["ATLAS_OPERATOR_TOKEN"]
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         text = b"" if body is None else msgspec.json.encode(body)
@@ -209,21 +211,23 @@ class Sandbox:
                 )
             else:
                 found = Answer(answer.status, answer.headers, await answer.read())
-        self.tells(f"operator {path.partition('?')[0]}", repr(dict(found.headers)), found.text)
+        self.record_output(
+            f"operator {path.partition('?')[0]}", repr(dict(found.headers)), found.text
+        )
         return found
 
-    async def counted(self, **totals: int) -> None:
-        """Returns when at least so many exports stand so."""
+    async def wait_for_counts(self, **totals: int) -> None:
+        """Return once at least so many exports have each status."""
         with anyio.fail_after(SECONDS):
             while True:
-                found = (await self.asked("GET", "/exports?limit=1")).body["totals"]
+                found = (await self.query_operator("GET", "/exports?limit=1")).body["totals"]
                 if all(found[status] >= count for status, count in totals.items()):
                     return
                 await anyio.sleep(0.05)
 
     async def drained(self) -> None:
         with anyio.fail_after(SECONDS):
-            while (await self.asked("GET", "/exports?limit=1")).body["totals"]["accepted"]:
+            while (await self.query_operator("GET", "/exports?limit=1")).body["totals"]["accepted"]:
                 await anyio.sleep(0.05)
 
     async def logged(self, text: str, since: int = 0) -> None:
@@ -231,21 +235,21 @@ class Sandbox:
             while text not in self.log[since:]:
                 await anyio.sleep(0.02)
 
-    def kept(self, *but: str) -> None:
-        """Every file that lies in the folders of Atlas now, but for what is meant to be read."""
+    def record_files(self, *but: str) -> None:
+        """Record every file in the folders of Atlas, except those meant to be read."""
         for place in ("journal", "cwd", "tmp"):
             for file in (self.folder / place).rglob("*"):
                 if file.is_file() and file.name not in but:
-                    self.tells(f"{place}/{file.name}", str(file), file.read_bytes())
+                    self.record_output(f"{place}/{file.name}", str(file), file.read_bytes())
 
     def committed(self) -> bytes:
-        """All that stands in the dataset, with the paths at which it stands."""
+        """Return the contents of the dataset, with their paths."""
         found = (self.folder / "foundry").rglob("*.ndjson")
         return joined(*(joined(str(file), file.read_bytes()) for file in found))
 
 
 def processes(pid: int) -> bytes:
-    """What anybody sees of a process and its children: what they were called with."""
+    """Return the command lines of a process and its children, which every user can see."""
     return joined(*(Path(f"/proc/{each}/cmdline").read_bytes() for each in (pid, *children(pid))))
 
 
@@ -259,8 +263,8 @@ def environ_of(pid: int) -> set[bytes]:
 
 
 @asynccontextmanager
-async def caged(folder: Path, canaries: Canaries, **environ: str) -> AsyncIterator[Sandbox]:
-    """Nothing is started yet. `environ` is for Atlas."""
+async def open_sandbox(folder: Path, canaries: Canaries, **environ: str) -> AsyncIterator[Sandbox]:
+    """Yield a sandbox before Atlas is started. `environ` is for Atlas."""
     for name in ("cwd", "tmp", "journal", "secret"):
         (folder / name).mkdir()
     spans: list[bytes] = []
@@ -282,7 +286,7 @@ async def caged(folder: Path, canaries: Canaries, **environ: str) -> AsyncIterat
         (folder / "config.toml").write_text(to_toml(CONFIG))
         plain = {
             "PATH": os.environ["PATH"],
-            "LANG": "C.UTF-8",  # or Python says so itself to its children
+            "LANG": "C.UTF-8",  # otherwise Python sets it for its children
             "TMPDIR": str(folder / "tmp"),
             "ATLAS_CONFIG": str(folder / "config.toml"),
             "PYTHONFAULTHANDLER": "1",
@@ -297,7 +301,7 @@ async def caged(folder: Path, canaries: Canaries, **environ: str) -> AsyncIterat
 
 
 def settings_of(around: Emulators, folder: Path, canaries: Canaries) -> dict[str, str]:
-    """By the names of the environment."""
+    """Return the settings by environment name."""
     key = base64.b64encode(secrets.token_bytes(32)).decode()
     return {
         "PORT": str(find_free_port()),
@@ -317,7 +321,7 @@ def settings_of(around: Emulators, folder: Path, canaries: Canaries) -> dict[str
 
 
 def as_toml(settings: Mapping[str, str]) -> str:
-    """The same for who reads no environment."""
+    """Return the same as TOML, for a process that reads no environment."""
     rooms: dict[str, dict[str, object]] = {room: dict(keys) for room, keys in CONFIG.items()}
     for name, text in settings.items():
         room, _, key = NAMES[name].partition(".")

@@ -7,11 +7,11 @@ from tests.conftest import Flow, asgi
 HOST = "127.0.0.1:9464"
 
 
-async def scraped(flow: Flow, **headers: str):
+async def scrape_samples(flow: Flow, **headers: str):
     return await asgi(flow.service.operator, "GET", "/metrics", {"host": HOST} | headers)
 
 
-class Told(dict):
+class SampleIndex(dict):
     """Samples by name and labels: `told["atlas_exports_total", "accepted"]`."""
 
     def __init__(self, text: bytes) -> None:
@@ -24,5 +24,5 @@ class Told(dict):
         return 0.0
 
 
-async def told(flow: Flow) -> Told:
-    return Told((await scraped(flow)).body)
+async def told(flow: Flow) -> SampleIndex:
+    return SampleIndex((await scrape_samples(flow)).body)

@@ -1,7 +1,7 @@
-"""A tenant, a forger beside it, and what she makes of its tokens.
+"""A tenant, an attacker, and the attacker's forgeries of its tokens.
 
-A forgery is a function of a good token and the scene. Some are signed by the issuer, who should
-not have: no header and no claim is taken for what it is not, whoever wrote it.
+A forgery is a function of a good token and the scene. Some are signed by the issuer, wrongly: no
+header or claim may be misinterpreted, whoever wrote it.
 """
 
 import base64
@@ -34,9 +34,9 @@ from atlas.local.auth0 import (
 from atlas.outside import auth0
 from tests.conftest import Flow, ServiceHarness
 
-KEYS = [generate_key() for _ in range(4)]  # making one takes longer than all else here
+KEYS = [generate_key() for _ in range(4)]  # made once: slower than everything else here
 OURS, NEXT, EVES = KEYS[:3]
-MARK = "canary"  # in every sub, and in every kid of a forger
+MARK = "canary"  # in every sub, and in every kid of an attacker
 PRIMES = (
     0xE3B81938342D8BB39391F45DC71F3C256D66C74A8A0A65A0CB183EC2316A582D,
     0xDBD9E748F121E2DA545F1A4A4D7C14B0002704DE8A7CDA4FDE1253627E334E29,
@@ -46,18 +46,18 @@ SUB = f"auth0|{MARK}"
 
 @dataclass
 class Scene:
-    """A tenant, a forger with keys and an address of her own, and the service that is between."""
+    """A tenant, an attacker with keys and an address of her own, and the service between them."""
 
     tenant: Auth0Emulator
     eve: Auth0Emulator
     flow: Flow
 
     def signed(self, text: bytes, key: RSAKey = OURS, **header: object) -> str:
-        """Any text at all, under a good signature, or under that of another key as if it was."""
+        """Return any text with a good signature, or one by another key under the good key's id."""
         return signed(text, {"alg": "RS256", "typ": "JWT", "kid": OURS.kid} | header, key)
 
-    def claiming(self, name: str, json: str) -> str:
-        """The issuer says this, as no library would write it."""
+    def issue_raw_claim(self, name: str, json: str) -> str:
+        """Return a token whose claim has this raw JSON, as no library would write it."""
         claims = payload_of(self.tenant.issue_token(TokenRequest(sub=SUB, claims={name: None})))
         return self.signed(b'%s,"%s":%s}' % (claims[:-1], name.encode(), json.encode()))
 
@@ -85,26 +85,26 @@ def payload_of(token: str) -> bytes:
 
 
 def signed(text: bytes, header: dict[str, object], key: RSAKey | ECKey) -> str:
-    """By the algorithm of the header, whatever the key is meant for."""
+    """Sign by the algorithm of the header, whatever the key is meant for."""
     name = str(header["alg"])
     said = f"{text64(msgspec.json.encode(header))}.{text64(text)}"
     algorithm = jws.JWSRegistry(algorithms=[name]).get_alg(name)
     return f"{said}.{text64(algorithm.sign(said.encode(), key))}"
 
 
-def by_the_public_key(good: str, secret: bytes) -> str:
-    """HS256 with what everybody knows."""
+def sign_with_public_key(good: str, secret: bytes) -> str:
+    """HS256, keyed with the public key."""
     said = edited(good, 0, alg="HS256").rpartition(".")[0]
     return f"{said}.{text64(hmac.digest(secret, said.encode(), 'sha256'))}"
 
 
-def by_eve(good: str, scene: Scene, **header: object) -> str:
-    """Hers, with a header that says where the key is."""
+def sign_as_attacker(good: str, scene: Scene, **header: object) -> str:
+    """Signed by the attacker, with a header that says where the key is."""
     return scene.signed(payload_of(good), EVES, kid=EVES.kid, **header)
 
 
 def with_a_short_key(made: Callable[[], RSAKey]):
-    """The issuer has published what a laptop breaks."""
+    """Signed by a key that is short enough to break, published by the issuer."""
 
     def forge(good: str, scene: Scene) -> str:
         scene.tenant.ring.previous = key = made()
@@ -113,8 +113,8 @@ def with_a_short_key(made: Callable[[], RSAKey]):
     return forge
 
 
-def of_512_bits() -> RSAKey:
-    """From its primes: no library makes one any more."""
+def make_512_bit_key() -> RSAKey:
+    """A key built from its primes: libraries no longer generate that size."""
     one, other = PRIMES
     secret = pow(65_537, -1, (one - 1) * (other - 1))
     public = rsa.RSAPublicNumbers(65_537, one * other)
@@ -130,10 +130,10 @@ def encrypted(good: str, _scene: Scene) -> str:
     return jwe.encrypt_compact(header, payload_of(good), free)
 
 
-def of_two(good: str, scene: Scene) -> str:
-    """JSON serialisation: one signature that is good, and one of hers."""
+def sign_twice(good: str, scene: Scene) -> str:
+    """JSON serialization with two signatures: a good one and the attacker's."""
     header, payload, signature = good.split(".")
-    eves = by_eve(good, scene).split(".")
+    eves = sign_as_attacker(good, scene).split(".")
     signatures = [(header, signature), (eves[0], eves[2])]
     listed = [{"protected": each, "signature": by} for each, by in signatures]
     return msgspec.json.encode({"payload": payload, "signatures": listed}).decode()
@@ -144,8 +144,8 @@ def flat(good: str, _scene: Scene) -> str:
     return msgspec.json.encode(fields).decode()
 
 
-def doubled(part: int, extra: bytes):
-    """A name that is there twice, for two readers that do not take the same one."""
+def with_duplicate_name(part: int, extra: bytes):
+    """A token with a duplicate name, which two parsers may read differently."""
 
     def forge(good: str, _scene: Scene) -> str:
         parts = good.split(".")
@@ -156,13 +156,13 @@ def doubled(part: int, extra: bytes):
     return forge
 
 
-def wished(**wish):
-    """Signed by the issuer, and for somebody else or something else."""
+def issue_with(**wish):
+    """Signed by the issuer, but for another subject or purpose."""
     return lambda _good, scene: scene.tenant.issue_token(TokenRequest(**{"sub": SUB} | wish))
 
 
-def claiming(name: str, json: str):
-    return lambda _good, scene: scene.claiming(name, json)
+def with_raw_claim(name: str, json: str):
+    return lambda _good, scene: scene.issue_raw_claim(name, json)
 
 
 def said(part: int, **changes):
@@ -182,7 +182,7 @@ def cut(put: str, at: int = -9):
 
 
 def edited(token: str, part: int, **changes) -> str:
-    """The same signature over something else."""
+    """Change the content and keep the signature."""
     parts = token.split(".")
     found = msgspec.json.decode(base64.urlsafe_b64decode(parts[part] + "=="))
     text = msgspec.json.encode(found | changes)

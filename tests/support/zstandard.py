@@ -1,4 +1,4 @@
-"""Zstandard, of the standard library since Python 3.14."""
+"""Zstandard, in the standard library since Python 3.14."""
 
 import sys
 
