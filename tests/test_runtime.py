@@ -76,7 +76,7 @@ async def test_work_is_told_however_it_ends_and_with_its_message():
     told = []
     async with anyio.create_task_group() as tasks:
         stages = Stages(tasks, CrashRecorder().tell, lambda *work: told.append(work))
-        halver = stages.start_stage(Half(), stages.start_sink(RejectingStage()))
+        halver = stages.start_stage(Half(), stages.start_sink(Refuses()))
         async with halver.channel:
             for number in (4, 13):
                 with suppress(AtlasError):
@@ -101,7 +101,7 @@ async def test_a_queue_tells_how_many_wait_and_how_many_can():
     assert queues == {"stuck": (2, 4)}
 
 
-class RejectingStage:
+class Refuses:
     """A stage that rejects every message with an error."""
 
     async def handle(self, message):
@@ -111,7 +111,7 @@ class RejectingStage:
 async def test_an_answer_is_no_crash_whatever_came_before():
     crashes = CrashRecorder()
     async with anyio.create_task_group() as tasks:
-        for stage in (RejectingStage(), Half()):
+        for stage in (Refuses(), Half()):
             address = Stages(tasks, crashes.tell).start_sink(stage)
             async with address.channel:
                 for number in (4, 4, 13, 4):
