@@ -63,8 +63,8 @@ class JournalHealth(Struct, frozen=True, kw_only=True):
     `path` may be "memory". `waiting` and `set_aside` are the recorded totals, `actual` the counted
     ones of both; `capacity` is the configured maximum. `set_aside_reasons` counts set-aside exports
     by reason, `failed` the waiting ones that have failed and are retried separately; a reason has
-    the instance id of its newest export. `open_transactions` are recorded as open; `attempts` is the
-    number of attempts to begin one that have no answer. `last` is the last committed export,
+    the instance id of its newest export. `open_transactions` are recorded as open; `attempts` is
+    the number of attempts to begin one that have no answer. `last` is the last committed export,
     `damaged_copies` are the names of copies made when the journal was damaged.
     """
 
