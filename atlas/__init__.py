@@ -4,7 +4,7 @@ The flow, which is also the listing of atlas/actors:
 
     edge -> authenticate -> edge -> decode -> flatten -> journal ~~> upload -> Foundry
 
-README.md beside this file describes the packages, the rules and the words.
+README.md next to this file describes the packages, the rules and the words.
 """
 
 __version__ = "0.1.0"

@@ -47,7 +47,7 @@ class WorkInHand(Struct, frozen=True):
 class CommitResult(BranchSnapshot, frozen=True):
     """The branch after a commit.
 
-    `is_confirmed`: Foundry confirmed our only request to commit. Otherwise somebody else may have
+    `is_confirmed`: Foundry confirmed our only request to commit. Otherwise another client may have
     committed the transaction first, without all of our files.
     """
 

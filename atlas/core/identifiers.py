@@ -67,7 +67,7 @@ def hash_parts(*parts: bytes) -> str:
 
 
 def derive_input_id(original: StageInput) -> str:
-    """Return the id of an export as a stage receives it: before decoding, of the encoded body."""
+    """Return the id of an export as a stage receives it: before decoding, from its encoded body."""
     if isinstance(original, RawExport):
         return derive_export_id(original.head, original.body)
     return original.id
@@ -78,7 +78,7 @@ def escape_user(user: User) -> str:
     """Return the folder name of a user. No sub can name another user's folder or a path outside.
 
     Unreserved characters stay as they are, any other byte becomes %XX. A name that would be too
-    long is a hash after a "~", with which no other name begins.
+    long is replaced by "~" and a hash; no other name begins with "~".
     """
     sub = user.sub.encode()
     is_dots = not sub.strip(b".")  # "." and ".." have a meaning in paths
@@ -94,7 +94,7 @@ def build_path(user: User, at: datetime) -> str:
 
 
 def build_user_prefix(user: User) -> str:
-    """Return the path of a user's folder, with a slash at its end: no other path begins so."""
+    """Return the path of a user's folder. With its final slash, it is a prefix of no other path."""
     return f"healthkit/raw/{escape_user(user)}/"
 
 

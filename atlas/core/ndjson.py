@@ -49,7 +49,7 @@ def check_limits(text: bytes, head: ExportMetadata, lines_max: int) -> None:
     bytes_bound = lines * (ROW_BYTES_MIN + bound_repeated_bytes(head))
     if lines <= lines_max and bytes_bound <= lines_max * ROW_BYTES_MAX:
         return
-    # not a list of all lines: with four million blank ones that takes a second
+    # counted without a list of all lines: for four million blank ones, that would take a second
     filled = sum(1 for _ in NOT_BLANK_LINE.finditer(text))
     if filled > lines_max:
         raise ChunkTooLarge(f"An export may have at most {lines_max} lines; send fewer.")
@@ -63,7 +63,7 @@ def count_repeated_bytes(head: ExportMetadata) -> int:
 
 
 def bound_repeated_bytes(head: ExportMetadata) -> int:
-    """Return an upper bound of `count_repeated_bytes`, ten times as fast.
+    """Return an upper bound of `count_repeated_bytes`, which takes ten times as long.
 
     JSON needs at most six bytes for a character.
     """

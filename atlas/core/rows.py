@@ -90,7 +90,7 @@ def flatten(
 
 
 class ReusableIterator:
-    """An iterator that can be given another source, over and over."""
+    """An iterator whose source can be replaced any number of times."""
 
     __slots__ = ("next",)
 
@@ -108,14 +108,14 @@ def stop_iteration() -> DatasetRow:
     raise StopIteration
 
 
-_iterator_pool: list[ReusableIterator] = []  # as many as threads have encoded at once
+_iterator_pool: list[ReusableIterator] = []  # at most one for each thread that encodes
 
 
 def encode_rows(rows: Iterator[DatasetRow]) -> bytes:
     """Encode rows as NDJSON.
 
     msgspec never releases an iterator that it has been given, which would leak half a KiB for each
-    export. So it is given one that is used again and holds nothing in between.
+    export. So it is given a reusable one, which holds nothing in between.
     """
     iterator = _iterator_pool.pop() if _iterator_pool else ReusableIterator()
     iterator.next = rows.__next__

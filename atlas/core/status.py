@@ -54,7 +54,7 @@ class RuntimeGauges(Struct, frozen=True):
     """Current values that no event carries.
 
     `totals` is None while the journal does not respond. `queues` has, for each stage, the number of
-    messages that wait and the most that can. `tasks` are those of the event loop.
+    waiting messages, and its maximum. `tasks` are those of the event loop.
     """
 
     totals: JournalTotals | None = None

@@ -91,7 +91,7 @@ class StatusAggregator:
         self._started = identifiers.format_timestamp(clock())
         self._commits: deque[RecentCommit] = deque(maxlen=COMMITS_MAX)
         self._history: deque[HistoryPoint] = deque(maxlen=HISTORY_MAX)
-        self._depth = JournalTotals({}, {})
+        self._last_totals = JournalTotals({}, {})
         self._handlers: Mapping[type[Event], Callable[[Any], None]] = {
             **{kind: partial(self._count, key) for kind, key in COUNTED.items()},
             events.RequestAnswered: self._on_request_answered,
@@ -135,8 +135,8 @@ class StatusAggregator:
         While the journal does not respond, its last totals are shown.
         """
         if gauges.totals is not None:
-            self._depth = gauges.totals
-        journal = self._build_journal_status(self._depth)
+            self._last_totals = gauges.totals
+        journal = self._build_journal_status(self._last_totals)
         return StatusSnapshot(
             at=identifiers.format_timestamp(self.clock()),
             version=self.about.version,
@@ -186,17 +186,17 @@ class StatusAggregator:
         seconds = self.histograms.get(("atlas_group_seconds",), EMPTY).sum
         yield StageStatus("upload", committed, *queue, crashes["upload"], seconds)
 
-    def _build_journal_status(self, depth: JournalTotals) -> JournalStatus:
+    def _build_journal_status(self, totals: JournalTotals) -> JournalStatus:
         return JournalStatus(
-            exports=depth.exports.get("accepted", 0),
-            bytes=depth.bytes.get("accepted", 0),
-            oldest_seconds=depth.oldest_seconds(self.clock()),
-            set_aside=depth.exports.get("set_aside", 0),
-            free_bytes=depth.free_bytes,
+            exports=totals.exports.get("accepted", 0),
+            bytes=totals.bytes.get("accepted", 0),
+            oldest_seconds=totals.oldest_seconds(self.clock()),
+            set_aside=totals.exports.get("set_aside", 0),
+            free_bytes=totals.free_bytes,
             bytes_max=self.about.bytes_max,
             exports_max=self.about.exports_max,
-            failed=depth.failed,
-            failed_reason=depth.failed_reason,
+            failed=totals.failed,
+            failed_reason=totals.failed_reason,
         )
 
     def _count(self, key: Callable[[Event], Key], event: Event) -> None:

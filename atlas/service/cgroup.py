@@ -62,7 +62,7 @@ def detect_limits() -> CgroupLimits:
 
 
 def read_numbers(file: Path) -> list[int]:
-    """Return the numbers in a file; none if it sets no limit, as `max 100000` or -1."""
+    """Return the numbers in a file; none if it sets no limit (`max 100000` or `-1`)."""
     words = read_text(file).split()
     return [int(each) for each in words] if all(map(str.isdecimal, words)) else []
 

@@ -87,7 +87,7 @@ def build_credentials(settings: Settings) -> foundry.Credentials:
 
 
 def build_steady_clock(wall_clock: ports.Clock, monotonic: Callable[[], float]) -> ports.Clock:
-    """Build a wall clock that never goes back. It follows corrections that go forward."""
+    """Build a wall clock that never goes back. Corrections that move it forward take effect."""
     latest, latest_at, is_behind = wall_clock(), monotonic(), False
 
     def read() -> datetime:

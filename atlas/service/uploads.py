@@ -75,7 +75,10 @@ def build_offline_maintenance(dependencies: Dependencies, settings: Settings) ->
 
 
 def build_file_policy(settings: Settings) -> FilePolicy:
-    """Raise ConfigurationError if the format needs a package that is not installed."""
+    """Build the layout and format of files.
+
+    Raises ConfigurationError if the format needs a package that is not installed.
+    """
     foundry = settings.foundry
     layout, wave = foundry.file_layout, foundry.uploads_at_once
     readable = {} if find_spec("pyarrow") is None else {PARQUET.name: PARQUET}

@@ -37,7 +37,7 @@ class BranchBusy(FoundryError):
 
 
 class TransactionEnded(FoundryError):
-    """The transaction is no longer open: somebody else has committed or aborted it."""
+    """The transaction is no longer open: another client has committed or aborted it."""
 
 
 class CommitRefused(FoundryError):
@@ -57,7 +57,7 @@ class FileSpoiled(FileRefused):
 
 
 class PathTaken(FoundryError):
-    """A file that Atlas has not put there exists at this path."""
+    """A file that Atlas did not put there exists at this path."""
 
 
 class ContentTooLarge(FoundryError):

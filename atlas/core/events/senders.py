@@ -7,7 +7,7 @@ from atlas.core.events.event import Event
 from atlas.core.traces import Trace
 
 # silent: no bytes arrived in time; not_read: the client does not read the response; made_room: it
-# was idle, and a new connection needed its place; too_many: the limit of connections is reached
+# was idle and closed to admit a new connection; too_many: the limit of connections is reached
 AbortReason = Literal["silent", "not_read", "made_room", "too_many"]
 
 

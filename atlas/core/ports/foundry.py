@@ -63,8 +63,8 @@ class Dataset(Protocol):
         """Commit, and return the branch after the commit.
 
         Returns only when the transaction is known to be committed. Raises CommitRefused when
-        Foundry answers that it does not commit this transaction, TransactionEnded when somebody has
-        aborted it.
+        Foundry answers that it does not commit this transaction, TransactionEnded when another
+        client has aborted it.
         """
 
     async def abort(self, transaction: str) -> None:
@@ -100,8 +100,8 @@ class TransactionQueries(Protocol):
         The head must have moved since, to an open transaction of this kind that was created within
         the longest possible duration of the attempt. An orphan of ours is empty, because nothing
         is put into a transaction before it is recorded. So a file in it that is not at one of
-        `paths` shows that the transaction is somebody else's; if Foundry lists no files of an open
-        transaction, that proves nothing.
+        `paths` shows that the transaction belongs to another client; if Foundry lists no files of
+        an open transaction, that proves nothing.
         """
 
 
@@ -122,7 +122,7 @@ class Branch(Dataset, TransactionQueries, FileListing, Protocol):
 class MaintenanceTasks(Protocol):
     """Operators' tasks on the branch, performed by its uploader between two groups.
 
-    Raises FoundryError; BranchBusy while somebody else's transaction is open. After any error the
+    Raises FoundryError; BranchBusy while another client's transaction is open. After any error the
     uploader first ends the task's transaction, before it does anything else on the branch.
     """
 

@@ -54,7 +54,7 @@ class Cipher:
         return encrypt(self._content, content, aad)
 
     def decrypt(self, encrypted: bytes, aad: bytes) -> bytes:
-        """Raises CorruptEntry if a bit of either has changed."""
+        """Return the content. Raises CorruptEntry if a bit of `encrypted` or `aad` has changed."""
         content = decrypt(self._content, encrypted, aad)
         if content is None:
             raise CorruptEntry
@@ -88,7 +88,7 @@ def encrypt(cipher: AESGCM, content: bytes, aad: bytes) -> bytes:
 
 
 def decrypt(cipher: AESGCM, encrypted: bytes, aad: bytes) -> bytes | None:
-    """Return None if the tag does not match, or the nonce or tag is missing."""
+    """Return the content; None if the tag does not match, or the nonce or tag is missing."""
     try:
         return cipher.decrypt(encrypted[:NONCE_BYTES], encrypted[NONCE_BYTES:], aad)
     except (InvalidTag, ValueError):
@@ -96,7 +96,7 @@ def decrypt(cipher: AESGCM, encrypted: bytes, aad: bytes) -> bytes | None:
 
 
 def derive_key(data_key: bytes, purpose: bytes) -> bytes:
-    """HKDF-SHA-256 (RFC 5869), without a salt because the data key is uniformly random."""
+    """Derive a key by HKDF-SHA-256 (RFC 5869); unsalted, as the data key is uniformly random."""
     return HKDF(SHA256(), 32, salt=None, info=b"atlas journal " + purpose).derive(data_key)
 
 

@@ -90,9 +90,11 @@ def claim(db: sqlite3.Connection, limits: GroupLimits, lane: Lane) -> None:
 
 
 def claim_fresh(db: sqlite3.Connection, limits: GroupLimits, *, is_late: bool = False) -> None:
-    """Claim the oldest fresh exports, small ones first, so that a daily sync need not wait for
-    years of data. A share of the group is reserved for large exports, so that they do not starve.
-    A late claim may exceed the byte limit by a sixteenth for small exports.
+    """Claim the oldest fresh exports, small ones first.
+
+    So a daily sync need not wait for years of data. A share of the group is reserved for large
+    exports, so that they do not starve. A late claim may exceed the byte limit by a sixteenth for
+    small exports.
     """
     small_share = LATE_SHARE if is_late else SMALL_SHARE
     for share, bytes_end in ((small_share, SMALL_BYTES), (1.0, UNLIMITED)):

@@ -1,6 +1,6 @@
-"""Compression of stored payloads: Zstandard, one frame or several in a row.
+"""Compression of stored payloads: Zstandard, one or more consecutive frames.
 
-A missing frame at the end is not noticed here; the encryption of a row detects that.
+A missing last frame is not noticed here; decryption of the row detects it.
 """
 
 import sys
@@ -35,7 +35,7 @@ def decompress_into(file: bytearray, compressed: bytes) -> None:
 
 
 def decompress(compressed: bytes) -> bytes:
-    """Raises ZstdError."""
+    """Return the content of all frames. Raises ZstdError."""
     file = bytearray()
     decompress_into(file, compressed)
     return bytes(file)

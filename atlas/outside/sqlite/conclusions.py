@@ -93,7 +93,7 @@ def apply_conclusion(db: sqlite3.Connection, conclusion: Conclusion) -> list[Row
 def order_verdicts(
     conclusion: Conclusion, claimed: Mapping[int, str]
 ) -> Iterator[tuple[Verdict, list[int]]]:
-    """Yield each verdict with the numbers of its exports; commits first, as they are evidence."""
+    """Yield each verdict with the numbers of its exports; commits first: they are evidence."""
     by_verdict = defaultdict[Verdict, list[int]](list)
     for number, id in claimed.items():
         by_verdict[conclusion.find_verdict(id)].append(number)

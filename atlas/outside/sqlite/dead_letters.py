@@ -1,4 +1,4 @@
-"""Exports that crashed a stage, stored as they came, and exports that were set aside."""
+"""Exports that crashed a stage, stored unchanged, and exports that were set aside."""
 
 import sqlite3
 from collections.abc import Collection
@@ -72,7 +72,7 @@ class SqliteDeadLetters:
         label = codec.encrypt_fields(
             fixed, PrivateFields(head.user.sub, "", (), head.correlation_id)
         )
-        moments = count(identifiers.count_milliseconds(at))  # it has no path; only to be unique
+        moments = count(identifiers.count_milliseconds(at))  # no path, so only unique
         attempts = (db.execute(INSERT, [*fixed, each, label]).fetchone() for each in moments)
         number, *columns = next(row for row in attempts if row is not None)
         self._capacity.take(len(message))

@@ -113,7 +113,7 @@ class GroupCommit:
             raise error
 
     def _commit_queue(self) -> None:
-        """Start a commit, in no task: each caller wakes up once, when its own job is done."""
+        """Start a commit, outside any task: each caller wakes up once, when its own job is done."""
         jobs = [self._queue.popleft() for _ in range(min(len(self._queue), JOBS_MAX))]
         self._is_committing = True
         loop = asyncio.get_running_loop()
@@ -228,7 +228,7 @@ def vacuum(db: sqlite3.Connection) -> None:
 
 
 def build_error(error: sqlite3.Error) -> AtlasError:
-    """Return the error for a sender; without the text of SQLite, which may quote a value."""
+    """Return the error for a sender. It omits the text of SQLite, which may quote a value."""
     if primary_code(error) == sqlite3.SQLITE_FULL:
         return JournalFull("The disk of the journal is full.")
     name = getattr(error, "sqlite_errorname", type(error).__name__)

@@ -95,7 +95,7 @@ class SqliteIntake:
             table.rejected,
             table.size,
         )
-        at = self._first_path_time(head.user, export.at)
+        at = self._find_path_time(head.user, export.at)
         while True:
             path = identifiers.build_path(head.user, at)
             fields = PrivateFields(
@@ -112,7 +112,7 @@ class SqliteIntake:
         db.execute(INSERT_PAYLOAD, [inserted.lastrowid, build_row_aad(fixed), row.label, payload])
         return build_receipt(row, fields, export.at)
 
-    def _first_path_time(self, user: User, at: datetime) -> datetime:
+    def _find_path_time(self, user: User, at: datetime) -> datetime:
         """Return the first time whose path may be free.
 
         It follows the latest one of the user: otherwise each of thousands of exports sent at once

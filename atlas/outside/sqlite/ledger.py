@@ -145,9 +145,10 @@ def build_entry(row: tuple[Any, ...], codec: RowCodec) -> JournalEntry:
     receipt = build_receipt(export, fields, at)
     path = identifiers.pseudonymize_path(receipt.path, user) if receipt.path else ""
     receipt = msgspec.structs.replace(receipt, path=path)
-    is_waiting = receipt.status == "accepted"
-    how: Isolation = ISOLATIONS[min(isolation, len(ISOLATIONS) - 1)] if is_waiting else "none"
-    return JournalEntry(receipt, user, export.size, tries, reason, fields.correlation_id, how)
+    shown: Isolation = "none"
+    if receipt.status == "accepted":
+        shown = ISOLATIONS[min(isolation, len(ISOLATIONS) - 1)]
+    return JournalEntry(receipt, user, export.size, tries, reason, fields.correlation_id, shown)
 
 
 def count_failed(db: sqlite3.Connection) -> int:

@@ -1,11 +1,11 @@
 """The data of one person in the journal, and its erasure.
 
-Deleted rows leave their bytes in free pages and in the write-ahead log, and rows deleted earlier
-(at a commit) have done so, too. So after a purge the whole file is rewritten. The same commit
+Deleted rows leave their bytes in free pages and in the write-ahead log. So do rows that were
+deleted earlier, at a commit. So after a purge the whole file is rewritten. The same commit
 records that a rewrite is due, so that it is not lost if the process is killed in between.
 
-Under the keyed hash of the user, the list of shared files with their rows is kept. Atlas cannot
-remove those rows, so the list must remain available.
+The list of shared files that still hold rows of the user is kept under the keyed hash of the user.
+Atlas cannot remove those rows, so the list must remain available.
 """
 
 import sqlite3
@@ -37,7 +37,7 @@ CLAIMED = "SELECT 1 FROM export WHERE user = ? AND status = 'claimed'"
 WAITING = "SELECT id FROM export WHERE user = ? AND status IN ('accepted', 'set_aside')"
 REQUEST_REWRITE = "INSERT OR REPLACE INTO secret VALUES ('rewrite', randomblob(8))"
 READ_REWRITE = "SELECT value FROM secret WHERE name = 'rewrite'"
-# compares the value: a purge during the rewrite has requested another one
+# compares the value, because a purge during the rewrite may have requested another one
 CLEAR_REWRITE = "DELETE FROM secret WHERE name = 'rewrite' AND value = ?"
 STORE = "INSERT OR REPLACE INTO secret VALUES (?, ?)"
 DELETE = "DELETE FROM secret WHERE name = ?"

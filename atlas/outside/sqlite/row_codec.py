@@ -19,7 +19,7 @@ from atlas.core.traces import Trace
 from atlas.outside.sqlite.cipher import Cipher
 from atlas.outside.sqlite.compression import decompress
 
-StoredStatus = Status | Literal["claimed"]  # "claimed" is internal to journal and uploader
+StoredStatus = Status | Literal["claimed"]  # "claimed" is internal to the journal and the uploader
 
 IMMUTABLE_COLUMNS = "id, user, at, ingested, rejected, bytes"
 COLUMNS = f"{IMMUTABLE_COLUMNS}, label, status, rid, file, file_bytes"
@@ -75,7 +75,7 @@ _fields_decoder = msgspec.msgpack.Decoder(PrivateFields)
 
 
 class RowCodec:
-    """Encrypts and decrypts rows. To be used in the thread of the journal only.
+    """Encrypts and decrypts rows. Used only in the thread of the journal.
 
     The latest private fields are cached, because the uploader needs them several times. The key of
     the cache is everything that decryption depends on, so that a change on disk is not missed.
@@ -91,7 +91,7 @@ class RowCodec:
         return label
 
     def decrypt_fields(self, row: ExportRow) -> PrivateFields:
-        """Raises CorruptEntry."""
+        """Decrypt the private fields. Raises CorruptEntry."""
         key = row[: IMMUTABLE_COUNT + 1]
         fields = self._cache.get(key)
         if fields is None:
@@ -158,7 +158,7 @@ def build_row_aad(row: ImmutableColumns | ExportRow) -> bytes:
 
 
 def parse_row_aad(aad: bytes) -> ImmutableColumns:
-    """Raises CorruptEntry."""
+    """Decode the immutable columns. Raises CorruptEntry."""
     try:
         return _immutable_decoder.decode(aad)
     except msgspec.MsgspecError as error:

@@ -1,7 +1,7 @@
 """Rebuilds a corrupt journal: copies every readable row into a new one.
 
 Rows in unreadable pages are lost. A row that is readable but altered fails decryption, which the
-uploader reports: see actors/upload/outcomes.py.
+uploader reports: see actors/upload/verdicts.py.
 """
 
 import sqlite3
@@ -87,7 +87,7 @@ def salvage(journal: Path, new: "SalvagedJournal") -> int:
 
     Returns the number of exports. Raises OSError.
     """
-    new.db.execute("PRAGMA foreign_keys = OFF")  # keys of lost exports are deleted at the end
+    new.db.execute("PRAGMA foreign_keys = OFF")  # bindings of lost exports are deleted at the end
     new.db.execute("BEGIN")
     with closing(sqlite3.connect(journal, isolation_level=None)) as corrupt:
         copy_trees(corrupt, new)
@@ -116,7 +116,7 @@ def copy_trees(corrupt: sqlite3.Connection, new: "SalvagedJournal") -> None:
 
 
 def copy_leaves(journal: Path, new: "SalvagedJournal") -> None:
-    """Raises OSError."""
+    """Copy rows from leaf pages that no tree reaches. Raises OSError."""
     columns = list_columns(new.db, "export")
     scratch = build_sibling_path(journal, ".leaves")
     with pages.leaves(journal, len(COLUMNS_BEFORE_6), scratch) as rows:
@@ -198,7 +198,7 @@ class SalvagedJournal:
                 self.store_export({"number": number, "label": label} | UNKNOWN_STATUS | columns)
 
     def store_orphan_payload(self, number: int, *columns: Any) -> None:
-        """Store a payload from an unreachable leaf if it decrypts as that of a stored export."""
+        """Store a payload from an unreachable leaf if it decrypts as the payload of its export."""
         for row in self.db.execute(WITHOUT_PAYLOAD, [number]).fetchall():
             with suppress(CorruptEntry, TypeError):
                 self.codec.decrypt_compressed(ExportRow(*row), columns[-1])

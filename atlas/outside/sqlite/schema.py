@@ -131,8 +131,8 @@ def schema_matches(db: sqlite3.Connection) -> bool:
 def read_definitions(db: sqlite3.Connection) -> dict[bytes, bytes]:
     """Return the SQL of tables, indexes and triggers by name.
 
-    Without space and comments, which differ after an upgrade; as bytes, because a flipped bit may
-    make it invalid UTF-8, or not text at all.
+    White space and comments are removed, because they differ after an upgrade. The SQL is returned
+    as bytes, because a flipped bit may make it invalid UTF-8, or not text at all.
     """
     select = "SELECT CAST(name AS BLOB), CAST(sql AS BLOB) FROM sqlite_schema WHERE sql IS NOT NULL"
     return {name: SQL_NOISE.sub(b"", sql) for name, sql in db.execute(select)}

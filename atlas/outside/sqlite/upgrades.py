@@ -58,7 +58,7 @@ FROM_4 = (
     "DROP TABLE removal",
     "DROP TABLE begun",
 )
-CONVERT_TRIES = (  # up to version 4, a try counted from its beginning, and its rows had the rid
+CONVERT_TRIES = (  # up to version 4, a try counted from its beginning, and claimed rows had the rid
     """INSERT OR IGNORE INTO open_transaction
         SELECT rid FROM export WHERE status = 'claimed' AND rid IS NOT NULL""",
     """UPDATE export SET tries = max(0, tries - 1), rid = NULL
@@ -115,7 +115,7 @@ _rejects_decoder = msgspec.json.Decoder(tuple[Reject, ...])
 
 
 def is_due(db: sqlite3.Connection) -> bool:
-    """True for an earlier version that could be salvaged as well, which version 1 could not."""
+    """True for an earlier version that can be salvaged as well; version 1 cannot."""
     return db.execute("PRAGMA user_version").fetchone()[0] in MIGRATIONS
 
 
@@ -173,7 +173,7 @@ def migrate(db: sqlite3.Connection, version: int, codec: RowCodec) -> None:
 
 
 def migrate_1(db: sqlite3.Connection, codec: RowCodec) -> None:
-    """Version 1 stored payloads, users, paths and keys in plaintext."""
+    """Migrate version 1, which stored payloads, users, paths and keys in plaintext."""
     drop_definitions(db)
     for table in TABLES_1:
         db.execute(f"ALTER TABLE {table} RENAME TO old_{table}")
@@ -237,7 +237,7 @@ def parse_moment(path: str, number: int) -> int:
 
 
 def fill_missing_moments(db: sqlite3.Connection) -> None:
-    """Replace placeholders by the time of acceptance, or the next one that the user has free."""
+    """Replace placeholders with the time of acceptance, or the next one free for the user."""
     for number, user, at in db.execute(WITHOUT_MOMENT).fetchall():
         try:
             moment = identifiers.count_milliseconds(datetime.fromisoformat(at))

@@ -21,7 +21,7 @@ READ_UNCOMMITTED = " UNION ALL ".join(
     for status in ("accepted", "claimed", "set_aside")
 )
 ENDINGS = "", "-wal"
-STEPS = 100_000  # of SQLite, until it asks again if the check is cancelled
+STEPS = 100_000  # SQLite instructions between two tests for cancellation
 CORRUPTION = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT}
 # UnicodeDecodeError: SQLite quotes a corrupt schema in its message, which may be invalid UTF-8
 UNREADABLE = sqlite3.DatabaseError, UnicodeDecodeError
@@ -38,12 +38,12 @@ def check_wal(journal: Path) -> list[JournalDamaged]:
     copy = backup(journal)
     wal.apply_wal(journal)
     frame = wal_damage.frame
-    what = f"its log from frame {frame} on, and {wal_damage.transactions} commits after that"
+    damage = f"its log from frame {frame} on, and {wal_damage.transactions} commits after that"
     if wal_damage.is_one_bit:
-        what = f"a bit of frame {frame} of its log"
+        damage = f"a bit of frame {frame} of its log"
     elif frame == 0:
-        what = "the header of its log"
-    return [JournalDamaged(what, copy=str(copy))]
+        damage = "the header of its log"
+    return [JournalDamaged(damage, copy=str(copy))]
 
 
 def is_large(journal: Path) -> bool:
@@ -51,7 +51,7 @@ def is_large(journal: Path) -> bool:
 
 
 def is_corrupt(db: sqlite3.Connection, journal: Path) -> bool:
-    """True if a page or a constraint of a column is violated. Raises sqlite3.Error."""
+    """True if a page is corrupt or a constraint is violated. Raises sqlite3.Error."""
     check = "quick_check" if is_large(journal) else "integrity_check"
     return bool(db.execute(f"PRAGMA {check}(1)").fetchone()[0] != "ok")
 
@@ -68,8 +68,8 @@ def check_while(path: Path, report: Callable[[bool], None]) -> Iterator[None]:
     """Check a large journal in its own thread while exports are accepted.
 
     `report` is called with True if it is corrupt, but not if the context ends before the check. The
-    caller must write to the WAL only: SQLite then reads the main file as immutable, next to the one
-    connection that writes.
+    caller must write to the WAL only: SQLite then reads the main file as immutable, while the one
+    other connection writes.
     """
     is_cancelled = Event()
     with (
@@ -125,6 +125,9 @@ def discard(copy: Path) -> None:
 
 
 def primary_code(error: Exception) -> int | None:
-    """Return SQLITE_IOERR for each of its extended codes; None for an error of Python."""
+    """Return the primary result code: SQLITE_IOERR, say, for each of its extended codes.
+
+    None for an error that is not SQLite's.
+    """
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF

@@ -1,4 +1,4 @@
-"""The lock of the journal, which the kernel releases with its process, and file permissions."""
+"""The lock of the journal, which the kernel releases when its process ends; permissions."""
 
 import errno
 import fcntl
