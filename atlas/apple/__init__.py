@@ -1,9 +1,10 @@
 """Converts Apple's Health export into the lines that the app would send.
 
-The listing, in the order of the data: `archive` finds the XML, `markup` reads its elements,
-`records` and `workouts` make samples of them (with `traits`, `dates`, `devices`, `identity` and
-Apple's `vocabulary`), `ecgs` and `routes` make samples of the files beside it, `conversion` is all
-of it together, `summarize` counts, `place` remembers how far a sending came.
+The modules, in the order of the data: `archive` finds the XML, and `xml_reader` reads its elements.
+`records` and `workouts` convert them to `samples`, with `common_fields`, `dates`, `devices`,
+`identity` and Apple's `vocabulary`. `ecgs` and `routes` convert the files next to the XML.
+`conversion` combines all of these, `summary` counts, and `checkpoint` records the progress of an
+import.
 """
 
 from atlas.apple.archive import open_export

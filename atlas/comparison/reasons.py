@@ -1,6 +1,6 @@
 """The reasons for which rows differ: each deliberate difference, and the unexplained ones.
 
-README.md beside this file lists the differences in the same words.
+README.md next to this file lists the differences in the same words.
 """
 
 from enum import Enum

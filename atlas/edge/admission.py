@@ -50,7 +50,9 @@ class LoadShedder:
         return in_flight >= MIN_IN_FLIGHT and self._wait_seconds(in_flight) > self.wait_seconds_max
 
     def check(self, waiting: int) -> None:
-        """Raises Overloaded, with a retry delay that accounts for all refused senders.
+        """Raise Overloaded if an export would wait too long.
+
+        Its retry delay accounts for all refused senders.
 
         `waiting` is the number of bodies that wait to be read.
         """
@@ -141,7 +143,7 @@ class Admission:
         return self.shedder.is_overloaded(self.quota.waiting)
 
     def check_load(self) -> None:
-        """Raises Overloaded."""
+        """Raise Overloaded if an export would wait too long."""
         self.shedder.check(self.quota.waiting)
 
     def measure_load(self) -> AdmissionLoad:

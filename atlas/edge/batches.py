@@ -27,7 +27,7 @@ class BatchParser:
         self._chunks_max = chunks_max
 
     def parse(self, body: bytearray) -> Any:
-        """Raises Rejected."""
+        """Parse the body, without its chunks. Raises Rejected."""
         return parse_json(body, self.kind)
 
     def split_chunks(self, batch: Any) -> list[Raw]:

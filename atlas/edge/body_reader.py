@@ -33,7 +33,7 @@ JSON_WEIGHT = 4  # memory per byte of the body: itself, its base64 twice, the de
 LINES_WEIGHT = 1  # parts in progress are limited by their number
 PREPAID_BYTES = 64 * 1024  # for a body whose decoded size is not known
 CONTENDED_RATE_FACTOR = 32.0  # raises the minimum rate while other bodies wait for memory
-PREPAID_SECONDS_MAX = 30.0  # ... and further, so that prepaid memory is used in this time
+PREPAID_SECONDS_MAX = 30.0  # raises it further, so that prepaid memory is used within this time
 
 
 @dataclass(frozen=True, slots=True)

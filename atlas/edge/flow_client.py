@@ -14,7 +14,7 @@ from atlas.runtime import Acknowledgement, Address
 
 @dataclass(frozen=True, slots=True)
 class FlowClient:
-    """Sends exports into the flow. Only with a durable journal may a response be "accepted"."""
+    """Sends exports into the flow. A response may be "accepted" only if the journal is durable."""
 
     exports: Address[RawExport | StreamPart, Acknowledgement[Receipt]]
     shedder: LoadShedder
@@ -34,7 +34,7 @@ class FlowClient:
         """Wait for the commit until `until`, a time of the monotonic clock.
 
         Returns the "accepted" receipt if that takes longer and the journal is durable, and raises
-        FoundryError if the journal is not. Raises Forgotten.
+        FoundryError if the journal is not. Raises ExportErased.
         """
         receipt = acknowledgement.receipt
         try:

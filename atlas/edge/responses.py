@@ -129,7 +129,11 @@ def choose_status(outcomes: Sequence[Outcome]) -> int:
 
 
 def find_batch_error(outcomes: Sequence[Outcome]) -> AtlasError | None:
-    """Return the error of a whole batch: any that is our fault, or if all chunks were rejected."""
+    """Return the error of a whole batch; None if each chunk is answered for itself.
+
+    One error that is our fault makes the whole batch fail. Otherwise it fails only if all chunks
+    were rejected.
+    """
     errors = [outcome for outcome in outcomes if isinstance(outcome, AtlasError)]
     if our_errors := [error for error in errors if not isinstance(error, Rejected)]:
         unavailable = [error for error in our_errors if isinstance(error, Unavailable)]

@@ -36,7 +36,7 @@ from atlas.edge.flow_client import FlowClient
 from atlas.edge.responses import build_response, build_stream_reply, find_batch_error
 from atlas.runtime import Acknowledgement, Reservation
 
-PARTS_AT_ONCE = 2  # of one stream, while the next one is read
+PARTS_AT_ONCE = 2  # of one stream, while the next part is read
 RETRY_SECONDS = 1.0
 
 FindExisting = Callable[[ExportMetadata, str], Awaitable[Acknowledgement[Receipt] | None]]
@@ -213,7 +213,7 @@ class StreamRoute:
     ) -> tuple[str, ...]:
         """Warn if the declared count differs from the lines received.
 
-        Without a warning if a part failed: then the number of lines is not known.
+        There is no warning if a part failed, because the number of lines is then unknown.
         """
         received = 0
         for outcome in outcomes:

@@ -89,7 +89,7 @@ def build_connection_limits(
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a listening socket, on which connections queue from now on. Raises CommandError."""
+    """Open a listening socket, which queues connections from now on. Raises CommandError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)

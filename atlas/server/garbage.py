@@ -1,7 +1,7 @@
 """Collects cyclic garbage only while no request is in progress.
 
-A collection visits all objects of waiting requests and blocks the loop meanwhile: with thousands of
-requests for 0.1 s, which adds up to a tenth of the cost of an export. It would find nothing,
+A collection visits all objects of waiting requests and blocks the loop meanwhile (for 0.1 s with
+thousands of requests), which adds up to a tenth of the cost of an export. It would find nothing,
 because exports, rejections and connections leave no cycles (tests/test_garbage.py).
 """
 

@@ -11,7 +11,7 @@ from atlas.core.messages import File, PathOwner
 from atlas.core.ports import Branch
 from atlas.runtime import Quota, for_each_concurrently
 
-OTHER_SIZE = "Foundry returned a file with another size than it lists. Atlas will retry."
+OTHER_SIZE = "Foundry returned a file of a different size than it lists. Atlas will retry."
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class RemoteFiles:
     async def read(self, file: File, owner: PathOwner) -> frozenset[bytes]:
         """Return the rows of the remote file at our path; empty if they cannot be ours.
 
-        A file with another size may still hold our rows: a shared file may have been built from
+        A file of a different size may still hold our rows: a shared file may have been built from
         other exports, and the size of a Parquet file depends on the version of its writer. Raises
         ContentTooLarge, FoundryError.
         """

@@ -1,4 +1,4 @@
-"""The effects that the commit protocol asks for, one at a time, and their results.
+"""The effects that the commit protocol requests, one at a time, and their results.
 
 The docstring of each effect ends with its possible results. Any effect except `Rest` may end in
 `Failed` instead: then it is unknown whether it happened.
@@ -16,7 +16,7 @@ from atlas.core.ports import TransactionState
 
 
 class Effect(Struct, frozen=True):
-    """An action that the protocol asks the driver to perform."""
+    """An action that the protocol requests from the driver."""
 
 
 class ReadWorkInHand(Effect, frozen=True):
@@ -85,7 +85,7 @@ class Abort(Effect, frozen=True):
 
 
 class ReadStatus(Effect, frozen=True):
-    """Ask Foundry for the status of a transaction: StatusRead."""
+    """Read the status of a transaction from Foundry: StatusRead."""
 
     transaction: str
 

@@ -37,7 +37,7 @@ def resolve(policy: UploadPolicy, state: State, result: e.StatusRead, moment: Mo
 
 
 def reread_status(_: UploadPolicy, state: State, __: e.Ended, ___: Moment) -> Step:
-    """Read the status after an abort: somebody else may have committed the transaction first."""
+    """Read the status after an abort: another client may have committed the transaction first."""
     state = replace(state, work=replace(state.work, is_aborted=True))
     return enter("resolving", state, e.ReadStatus(require(state.work.transaction)))
 

@@ -124,8 +124,8 @@ class PersonalData:
     async def find_shared_files(self, journal: JournalHoldings) -> tuple[SharedFile, ...]:
         """Return the shared files that hold rows of the person.
 
-        Foundry is asked for them only if there are compacted receipts (digests), which do not
-        record their file.
+        Foundry lists them only if there are compacted receipts (digests), which do not record
+        their file.
         """
         groups = await self.listing.list_files(identifiers.GROUPS) if journal.digests else ()
         return personal_data.merge_shared_files(journal, groups)

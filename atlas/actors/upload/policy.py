@@ -12,7 +12,7 @@ class UploadPolicy:
     `interval_seconds`: time between the starts of two groups of fresh exports. `uploads_at_once`:
     number of concurrent uploads, called a wave. `bytes_at_once`: limit of the files in memory; the
     rest of a group stays on disk. `tries_max`: number of tries until an export is set aside.
-    `is_sole_writer`: nobody else writes to the branch.
+    `is_sole_writer`: no other client writes to the branch.
     """
 
     group: GroupLimits

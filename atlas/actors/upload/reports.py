@@ -28,7 +28,7 @@ class UploadReport(Struct, frozen=True):
     corrupt      ids of exports whose payload can no longer be read
 
     Files that are in none of these were not tried, because Foundry stopped responding or the
-    transaction has ended (`is_ended`). `is_spoiled`: Foundry stored a file with a wrong size, so
+    transaction has ended (`is_ended`). `is_spoiled`: Foundry stored a file with the wrong size, so
     the transaction must not be committed.
     """
 

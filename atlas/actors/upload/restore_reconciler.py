@@ -65,7 +65,7 @@ class RestoreReconciler:
         exports = {id: export for _, matched in matches for id, export in matched.items()}
         if not exports:
             return 0
-        # All in one step: after a part of them, the journal would know the head and search no more.
+        # all in one step: after a part of them, the journal would know the head and stop searching
         receipts = await self.outbox.mark_found(
             [(remote_file, list(matched)) for remote_file, matched in matches]
         )

@@ -159,7 +159,7 @@ def remove_rows(content: bytes, format: Format, sub: str) -> Bytes | None:
 
 
 def is_owned(row: bytes, sub: str) -> bool:
-    """True if a row belongs to this person. A row that cannot be read belongs to nobody."""
+    """True if a row belongs to this person; False if it cannot be read."""
     try:
         return OWNER_DECODER.decode(row).auth0_user_id == sub
     except JSON_ERRORS:

@@ -28,7 +28,7 @@ from atlas.runtime import Lock, Quota, RestartBudget, Wakeup
 
 FOREIGN_HEADS_MAX = 3  # different foreign transactions in a row before the event is emitted
 BETWEEN_GROUPS: frozenset[Phase] = AT_REST | {"assessing"}
-PROBE_CONTENT = b"\n"  # no row, in case somebody else commits our probe
+PROBE_CONTENT = b"\n"  # adds no row if another client commits our probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class Uploader:
         except Unavailable as error:
             return e.Failed(error)
 
-    # Maintenance
+    # maintenance
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
@@ -167,7 +167,7 @@ class Uploader:
         await self.outbox.record_open(transaction, self.policy.group)
         return transaction
 
-    # Effects
+    # effects
 
     async def read_in_hand(self, _: e.ReadWorkInHand) -> e.Result:
         return e.WorkInHandRead(await self.outbox.read_in_hand())

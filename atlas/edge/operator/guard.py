@@ -1,7 +1,7 @@
 """Authorizes operator requests: bearer token if configured, plus Host and Origin checks.
 
-The checks protect against requests from other pages in the browser of an operator. Only commands
-may make changes, and the operator page if a token is configured, which other pages cannot know.
+The checks protect against requests from other pages in the browser of an operator. Commands may
+make changes. So may the operator page if a token is configured, which other pages cannot know.
 """
 
 import hmac
@@ -82,7 +82,7 @@ class Guard:
         return handle_guarded
 
     def is_mutation_allowed(self, headers: Headers) -> bool:
-        """Check the headers in which browsers report the origin of a page; it cannot forge them."""
+        """Check the headers in which browsers report the origin of a page. It cannot forge them."""
         if headers.get("sec-fetch-site", "same-origin") != "same-origin":
             return False
         origins, host = headers.getlist("origin"), headers["host"]
@@ -111,7 +111,7 @@ def read_bearer_token(headers: Headers) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class SecurityHeadersMiddleware:
-    """Adds headers to every response that restrict what a browser may do with it."""
+    """Adds headers to every response, which restrict what a browser may do with it."""
 
     app: ASGIApp
 

@@ -54,7 +54,7 @@ class ListenerState:
 
 
 class Connection(asyncio.Protocol):
-    """Serves the requests of one connection, one after another in their order."""
+    """Serves the requests of one connection, one at a time and in their order."""
 
     def __init__(self, listener: ListenerState) -> None:
         limits = listener.limits
@@ -107,7 +107,7 @@ class Connection(asyncio.Protocol):
             self._pause_reading()  # leave the body in the socket until the application reads it
 
     def eof_received(self) -> bool:
-        """Answer a complete request; close if there is none, or an incomplete one."""
+        """Answer a complete request; close if there is none, or only an incomplete one."""
         self._transport.has_received_eof = True
         self._close_if_done()
         return not self._transport.is_closing_down

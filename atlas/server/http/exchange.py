@@ -86,7 +86,7 @@ class Exchange:
         self._wake()
 
     def disconnect(self) -> None:
-        """Mark the client as gone, or the rest of its request as unreadable."""
+        """Record that the client is gone, or that the rest of its request is unreadable."""
         self.is_disconnected = True
         self._wake()
 

@@ -69,7 +69,7 @@ class LingeringTransport(asyncio.Transport):
     def discard(self, count: int) -> None:
         """Count received bytes that are discarded during the close.
 
-        At the limit, reading stops until the time is over. The connection is not aborted at once,
+        At the limit, reading stops until the time limit. The connection is not aborted at once,
         because a proxy that is cut off while it sends reports that instead of the response.
         """
         self._discard_bytes_left -= count

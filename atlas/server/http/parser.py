@@ -2,7 +2,7 @@
 
 A message ends either with an empty line or after the bytes of its Content-Length. So llhttp is fed
 only up to the next of these boundaries (in a chunked body: after each chunk size, then up to the
-empty line). Thereby the size of a header block is exact, and pipelined bytes wait until the current
+empty line). So the size of a header block is exact, and pipelined bytes wait until the current
 request is answered. An error is the last event, after the events of all bytes before it.
 """
 
@@ -92,7 +92,7 @@ class RequestParser:
         return events
 
     def next_request(self) -> list[ParserEvent]:
-        """Parse the pipelined bytes after the request, which is answered now."""
+        """Parse the pipelined bytes that follow the request just answered."""
         self.state = ParseState.HEAD
         self._begin_head()
         pipelined, self.pipelined = self.pipelined, b""
