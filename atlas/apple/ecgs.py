@@ -36,7 +36,7 @@ BYTES_MAX = 2 * 1024 * 1024  # of a file; the voltages of 30 seconds have 120 KB
 FIRST_YEAR = "2018"
 HEADER_FIELDS = 7  # after the recorded date
 HARDWARE = re.compile(r"[A-Za-z]+\d+,\d+")
-NOT_AN_ECG = "is no electrocardiogram of Apple's"
+NOT_AN_ECG = "is not an electrocardiogram from Apple Health"
 
 
 def parse_electrocardiogram(chunks: Iterable[bytes]) -> Electrocardiogram:

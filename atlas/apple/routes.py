@@ -18,7 +18,7 @@ from atlas.apple.samples import Route
 TYPE = "HKWorkoutRouteTypeIdentifier"
 POINTS_MAX = 20_000
 TEXT_MAX = 100
-NOT_A_ROUTE = "is no route of Apple's"
+NOT_A_ROUTE = "is not a route from Apple Health"
 HAS_DOCTYPE = "declares a DTD, as Apple's never does"
 # Apple's name: the app's name
 NAMES = {

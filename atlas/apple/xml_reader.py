@@ -197,7 +197,7 @@ class ElementReader:
             self.reset_parser()
             repaired = repair_tag(tag[0])
             if self.try_parse(repaired):
-                if repaired == tag[0]:  # so it was what stands before it
+                if repaired == tag[0]:  # so the damage was before it
                     self.record_omission(chunk, error)
                 return tag.end()
         if chunk.startswith(b"</", chunk.rfind(b"<", 0, error + 1)):

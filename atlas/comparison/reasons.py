@@ -44,10 +44,10 @@ class Reason(Enum):
     """
 
     MISSING = "The old service has this row, or has it more often in an export: Atlas lacks it.", ()
-    REPLACED = "Only the old service has this row: it was no UTF-8, or Atlas lacks it.", ()
+    REPLACED = "Only the old service has this row: it was not UTF-8, or Atlas lacks it.", ()
     DIFFERS = "Nothing that is known makes these rows differ.", ()
     DOUBLED = "Atlas has this row more often than the old service.", ()
-    NO_RECORD = "Atlas made a row of what is no record.", ()
+    NO_RECORD = "Atlas made a row of a line that is not a record.", ()
 
     ZERO = explain_by("Zero is zero; it became null.")
     INTEGER = explain_by(INTEGER_FALLBACK)
