@@ -109,10 +109,10 @@ async def test_what_work_raises_in_a_worker_is_raised_here():
 
 PARENT = """
 import sys, anyio
-from atlas.computing import Computing
+from atlas.computing import WorkerExecutor
 from tests.support.computing_work import MUCH, tell_and_stay
 if __name__ == "__main__":
-    anyio.run(Computing(1), MUCH, tell_and_stay, sys.argv[1])
+    anyio.run(WorkerExecutor(1), MUCH, tell_and_stay, sys.argv[1])
 """
 
 

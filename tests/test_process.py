@@ -117,7 +117,7 @@ def test_what_the_owner_does_not_know_is_one_line(running, sent):
     none = atlas(running.folder, "exports", "show", "a/b", "--journal", running.journal)
 
     assert (none.returncode, none.stdout) == (1, "")
-    assert none.stderr.startswith("atlas: No export in the journal has this id")
+    assert none.stderr.startswith("atlas: No export has this id")
     assert none.stderr.count("\n") == 1
 
 
@@ -353,7 +353,7 @@ def test_a_stream_that_nobody_takes_ends_with_1_and_a_pipe_is_none(running, tmp_
     assert stolen.stdout.endswith("+ 1,603 not sent\n")
     assert stolen.stderr.startswith("atlas: 401 INVALID_TOKEN: ")
     assert (pipe.returncode, pipe.stdout) == (2, b"")
-    assert b"cannot be read again" in pipe.stderr
+    assert b"cannot read a pipe again" in pipe.stderr
 
 
 def test_who_sends_to_nobody_is_told_why_it_takes_so_long(tmp_path, file):

@@ -240,8 +240,8 @@ def test_a_program_gets_the_picture_as_it_is_sent(running):
     [
         pytest.param("wrong", 3, "The operator token is missing or wrong.", id="the wrong token"),
         pytest.param("", 3, "The operator token is missing or wrong.", id="no token"),
-        pytest.param(TOKEN, 0, "no operator listener of an Atlas", id="the public listener"),
-        pytest.param(TOKEN, 2, "no operator listener of an Atlas", id="Auth0"),
+        pytest.param(TOKEN, 0, "not the operator listener", id="the public listener"),
+        pytest.param(TOKEN, 2, "not the operator listener", id="Auth0"),
     ],
 )
 def test_who_does_not_tell_is_named_in_one_line(running, tmp_path, token, port, told):
@@ -265,7 +265,7 @@ async def test_what_tells_no_picture_is_said_to_be_no_atlas(text):
     app = web.Application()
     app.router.add_get("/status", picture)
     async with TestServer(app) as server:
-        with pytest.raises(CommandError, match="no operator listener of an Atlas like this"):
+        with pytest.raises(CommandError, match="is not the operator listener of this version of Atlas"):
             await fetch(server.make_url("/"), "")
 
 
