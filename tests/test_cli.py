@@ -417,7 +417,7 @@ def test_show_tells_one_export_by_the_beginning_of_its_id(atlas, journal):
 def test_what_is_not_in_the_journal_is_said_in_one_line(atlas, journal):
     said = atlas("exports", "show", "none", "--journal", journal).in_one_line(1)
 
-    assert "No export has this id" in said
+    assert "No export in the journal has this id" in said
 
 
 def test_without_a_journal_where_the_settings_say_that_of_local_is_shown(atlas, journal, tmp_path):
