@@ -489,7 +489,7 @@ def test_a_lost_key_stops_the_start_until_what_it_sealed_is_given_up(atlas, asid
     assert aside.read_bytes() == before
 
     given_up = atlas("exports", "discard", "--yes", "--journal", aside)
-    assert given_up.out == "2 exports discarded; the journal is now empty.\n"
+    assert given_up.out == "2 exports discarded; the journal now uses the current key.\n"
     shown = atlas("exports", "list", "--journal", aside)
     assert "2 abandoned, 0 accepted, 0 committed, 0 set_aside" in shown.out
     assert "auth0" not in shown.out

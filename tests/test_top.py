@@ -265,7 +265,9 @@ async def test_what_tells_no_picture_is_said_to_be_no_atlas(text):
     app = web.Application()
     app.router.add_get("/status", picture)
     async with TestServer(app) as server:
-        with pytest.raises(CommandError, match="is not the operator listener of this version of Atlas"):
+        with pytest.raises(
+            CommandError, match="is not the operator listener of this version of Atlas"
+        ):
             await fetch(server.make_url("/"), "")
 
 

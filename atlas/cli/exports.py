@@ -157,7 +157,8 @@ def discard(
     settings = load_settings_for_journal(config, journal)
     if receipt_id is None:
         typer.echo(
-            f"{service.abandon_unreadable(settings):,} exports discarded; the journal is now empty."
+            f"{service.abandon_unreadable(settings):,} exports discarded; "
+            "the journal now uses the current key."
         )
         return
     abandoned = ask(

@@ -39,7 +39,7 @@ def open_cipher(path: Path, keys: Sequence[bytes]) -> Cipher:
     data_key = data_keys[0] if data_keys else cipher.generate_data_key()
     if wrapped is None or cipher.unwrap_key(wrapped, keys[0]) != data_key:
         rewrapped = base64.b64encode(cipher.wrap_key(data_key, keys[0]))
-        write(build_sibling_path(path, ".seal"), rewrapped)
+        write(build_sibling_path(path, ".seal"), rewrapped, OWNER_ONLY)
     return Cipher(data_key)
 
 

@@ -43,6 +43,7 @@ def leaves(journal: Path, columns: int, scratch: Path) -> Iterator[Callable[[], 
             file.write(first)
             with closing(sqlite3.connect(scratch, isolation_level=None)) as db:
                 db.executescript(PRAGMAS)
+                db.text_factory = partial(str, encoding="utf-8", errors="replace")
                 yield partial(read_rows, db, file)
     finally:
         scratch.unlink(missing_ok=True)
@@ -55,5 +56,35 @@ def read_rows(db: sqlite3.Connection, file: FileIO) -> Iterator[Row]:
         db.execute("PRAGMA writable_schema = ON")
         db.execute(SET_ROOT, [offset // PAGE_SIZE + 1])
         db.execute("PRAGMA writable_schema = RESET")
-        with suppress(sqlite3.DatabaseError, UnicodeDecodeError):
-            yield from db.execute("SELECT * FROM leaf")
+        yield from read_leaf(db)
+
+
+def read_leaf(db: sqlite3.Connection) -> Iterator[Row]:
+    """Yield the rows of one leaf without its corrupt cells: forwards, then backwards from its end.
+
+    After an error, the next row is read alone, because the cursor of Python fetches a row in
+    advance. If SQLite cannot read its number, the rows from the end of the leaf up to it follow.
+    """
+    last = 0
+    while True:
+        with suppress(sqlite3.DatabaseError):
+            for row in db.execute("SELECT * FROM leaf WHERE number > ?", [last]):
+                last = row[0]
+                yield row
+            return
+        number = find_next_number(db, last)
+        if number is None:
+            break
+        with suppress(sqlite3.DatabaseError):
+            yield from db.execute("SELECT * FROM leaf WHERE number = ?", [number])
+        last = number
+    with suppress(sqlite3.DatabaseError):
+        yield from db.execute("SELECT * FROM leaf WHERE number > ? ORDER BY number DESC", [last])
+
+
+def find_next_number(db: sqlite3.Connection, number: int) -> int | None:
+    """Return the next number on the leaf, or None if it cannot be read."""
+    with suppress(sqlite3.DatabaseError):
+        row = db.execute("SELECT number FROM leaf WHERE number > ? LIMIT 1", [number]).fetchone()
+        return None if row is None else row[0]
+    return None
