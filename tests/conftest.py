@@ -14,6 +14,7 @@ from typing import Any
 import anyio
 import msgspec
 import pytest
+from hypothesis import HealthCheck, settings
 from starlette.types import ASGIApp, Message
 
 from atlas.actors.upload import Timing
@@ -40,6 +41,10 @@ from tests.support.fakes import KnownUsers, MemoryDataset
 END, GONE = b"<END>", b"<GONE>"
 Body = bytes | Iterable[bytes]
 RID = "ri.foundry.main.dataset.1"
+
+# a busy machine generates slowly, which says nothing about the code
+settings.register_profile("atlas", suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("atlas")
 
 
 def pytest_configure():
