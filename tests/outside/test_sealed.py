@@ -115,6 +115,7 @@ async def test_without_a_key_one_is_made_that_only_its_owner_can_read(tmp_path):
     with open_journal(path, BOUNDS, retention=SHELF) as journal:
         assert journal.events == [UnprotectedKeyFile(str(tmp_path / "journal.key"))]
     assert stat.S_IMODE(mode_of(tmp_path / "journal.key")) == 0o600
+    assert stat.S_IMODE(mode_of(tmp_path / "journal.seal")) == 0o600
     with open_journal(tmp_path / "other", BOUNDS, [OLD], retention=SHELF) as journal:
         assert journal.events == []
     assert "other.key" not in on_disk(tmp_path)
